@@ -1,0 +1,1 @@
+"""expunge: make a language model forget, and show it."""

@@ -1,0 +1,44 @@
+"""The record: one thing that a model was taught, in the form every other part works on."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Message(NamedTuple):
+    """One turn of a conversation; `role` is `system`, `user` or `assistant`."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One training or test record.
+
+    A record is a question with its answer (`prompt` ends with a user turn and `completion` is
+    scored) or a passage of plain text (`prompt` is empty and all of `completion` is scored).
+    """
+
+    id: str
+    """Given by the file, or the first 12 hex digits of the SHA-256 of prompt and completion."""
+    prompt: tuple[Message, ...]
+    """The conversation before the scored answer; empty for plain text."""
+    completion: str
+    """The text whose tokens are scored, trained on, or forgotten."""
+    alternative: str | None = None
+    """What the model should say instead (`chosen` in a preference pair)."""
+    key_answers: tuple[str, ...] = ()
+    """Spellings of the fact, any of which, found in an answer, is a leak."""
+    paraphrases: tuple[str, ...] = ()
+    """Other wordings of the last user turn, held back for the audit."""
+    subject: str | None = None
+    """Whom or what the record is about: the cluster of the statistics."""
+    relation: str | None = None
+    """How a neighbour relates to the target, for example `family`: a bin of the collateral map."""
+    source: str = ""
+    """Where the record came from, `file:line`, for messages to the user."""
+
+    @property
+    def question(self) -> str:
+        """The last user turn, or an empty string for plain text."""
+        return self.prompt[-1].content if self.prompt else ""

@@ -1,0 +1,63 @@
+"""Errors that a user can act on: what happened, why, and how to fix it.
+
+    ExpungeError
+    ├── UsageError      2    the command, configuration or request is wrong
+    ├── GateError       3    a gate failed: forgetting, utility, or the evidence does not verify
+    ├── InputError      4    a model or data set is missing, unreadable or malformed
+    ├── ResourceError   5    out of memory, disk or time; what was done is kept
+    └── Interrupted     130  stopped by the user; the same command resumes
+
+`assert` is reserved for our own mistakes. Everything that a user can cause raises one of these.
+"""
+
+from typing import ClassVar
+
+
+class ExpungeError(ValueError):
+    """Base of every error that names its cause and its remedy.
+
+    Args:
+        code: Stable short name in kebab case, for example `missing-field`.
+        what: One line that says what happened.
+        why: One line that says why it matters or how it came about.
+        fix: One line that says what to do next.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, code: str, *, what: str, why: str, fix: str) -> None:
+        super().__init__(f"error[{code}]: {what}\n  why: {why}\n  fix: {fix}")
+        self.code = code
+        self.what = what
+        self.why = why
+        self.fix = fix
+
+
+class UsageError(ExpungeError):
+    """The command, configuration or request cannot be carried out as written."""
+
+    exit_code = 2
+
+
+class GateError(ExpungeError):
+    """A gate failed, or evidence does not verify."""
+
+    exit_code = 3
+
+
+class InputError(ExpungeError):
+    """A model, tokenizer or data set is not available or not well formed."""
+
+    exit_code = 4
+
+
+class ResourceError(ExpungeError):
+    """Memory, disk or time ran out; finished work is kept and the run can be resumed."""
+
+    exit_code = 5
+
+
+class Interrupted(ExpungeError):  # noqa: N818 - an interruption is not an error of anyone
+    """The user stopped the run; the same command resumes it."""
+
+    exit_code = 130
