@@ -1,0 +1,94 @@
+"""The request: one typed record of what to forget and what counts as done."""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Goal(StrEnum):
+    """What "forgotten" means. Each class is judged by its own rule; there is no default."""
+
+    REMOVAL = "removal"
+    """The influence of the data is gone: judged against a model never trained on it."""
+    SUPPRESSION = "suppression"
+    """It is not said any more."""
+    EDIT = "edit"
+    """It says something else instead."""
+
+
+class ThreatModel(StrEnum):
+    """Who might try to get it back, and with what access."""
+
+    T0 = "T0"
+    """Ordinary use."""
+    T1 = "T1"
+    """Repeated and adversarial queries."""
+    T2 = "T2"
+    """Fine-tuning or quantising."""
+    T3 = "T3"
+    """Open weights."""
+
+
+class Tier(StrEnum):
+    """What stands for a model that never saw the data."""
+
+    G1 = "G1"
+    """Full retraining without the forget set."""
+    G2 = "G2"
+    """The last training stage repeated without the forget set."""
+    G3 = "G3"
+    """The base model and fabricated control items."""
+    G4 = "G4"
+    """Fabricated control items only."""
+
+
+class Response(StrEnum):
+    """What the model should do when asked about the forgotten data."""
+
+    ANY = "any"
+    """Whatever a model would say that never saw the data."""
+    REFUSAL = "refusal"
+    """Say that it does not know."""
+    ALTERNATIVE = "alternative"
+    """Say the alternative given with each record."""
+
+
+class Margins(BaseModel):
+    """Policy margins that differ from the defaults of the erasure scorecard; fractions of one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    residual: float = Field(0.10, gt=0, lt=1, description="residual knowledge, forgetting and robustness")
+    leak_excess: float = Field(0.05, gt=0, lt=1, description="key-fact leak rate above the anchor")
+    straggler_excess: float = Field(0.05, gt=0, lt=1, description="straggler rate above 5 %")
+    privacy: float = Field(0.10, gt=0, lt=0.5, description="membership AUC away from gold's")
+    utility: float = Field(0.03, gt=0, lt=1, description="relative loss on general text")
+    retain: float = Field(0.05, gt=0, lt=1, description="relative loss on retained questions")
+    fluency: float = Field(0.03, gt=0, lt=1, description="rise of gibberish, repetition, refusals")
+    neighbours: float = Field(0.05, gt=0, lt=1, description="loss on neighbours beyond gold's")
+
+
+class Request(BaseModel):
+    """What to forget, what to keep, and what counts as done (`[request]` in the TOML file)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    goal: Goal = Field(description="removal, suppression or edit; there is no default")
+    id: str = Field("request", description="name of the request in the report and the ledger")
+    forget: tuple[str, ...] = Field(min_length=1, description="data to forget: files, folders, Hub ids")
+    retain: tuple[str, ...] | Literal["auto", "none"] = Field(
+        "auto", description="data to keep: files, folders, Hub ids, `auto` or `none`"
+    )
+    neighbours: tuple[str, ...] = Field((), description="near the target, must survive; also trained on")
+    holdout: tuple[str, ...] = Field((), description="like the forget set, never trained on")
+    control: tuple[str, ...] = Field((), description="fabricated records that no model ever saw")
+    gold: tuple[str, ...] = Field((), description="models trained the same way without the forget set")
+    tier: Tier | None = Field(None, description="what the gold is; default G2 with gold, else G4")
+    response: Response = Field(Response.ANY, description="what to say instead")
+    refusals: tuple[str, ...] = Field((), description="refusal sentences; default: a built-in list")
+    threat_model: ThreatModel = Field(ThreatModel.T1, description="the promise that is asked for")
+    utility_budget: float = Field(
+        0.05, gt=0, lt=1, description="training stops when retained answers lose more than this"
+    )
+    margins: Margins = Field(default_factory=Margins, description="policy margins of the verdict")

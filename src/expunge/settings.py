@@ -1,0 +1,83 @@
+"""Settings: everything that one command does, resolved once, printed, saved and re-runnable.
+
+One TOML file, the `EXPUNGE_` variables and the flags describe the same tree. A key path such as
+`train.lr` is the TOML key `lr` in `[train]`, the variable `EXPUNGE_TRAIN_LR` and `--set train.lr=...`.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from expunge.request import Request
+
+
+class MethodSettings(BaseModel):
+    """Which method, and the knobs of its paper (`[method]`)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = Field("npo", description="one of `expunge plan --help`; default npo")
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """The method's own parameters, validated where the method is built."""
+        return dict(self.model_extra or {})
+
+
+class TrainSettings(BaseModel):
+    """How the weights are trained (`[train]`); None means: the method's own default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    full: bool = Field(False, description="train all weights instead of LoRA")
+    adapter: bool = Field(False, description="keep the adapter unmerged: suppression, not removal")
+    rank: int = Field(16, ge=1, description="LoRA rank")
+    epochs: int | None = Field(None, ge=1, description="passes over the forget set")
+    steps: int | None = Field(None, ge=1, description="optimiser steps; overrides epochs")
+    lr: float | None = Field(None, gt=0, description="peak learning rate")
+    batch: int = Field(8, ge=1, description="forget records per optimiser step")
+    retain_batch: int | None = Field(None, ge=1, description="retain records per step; default batch")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with rising learning rate")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
+    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    max_length: int = Field(512, ge=8, description="longest record in tokens; longer text is split")
+    tokens_per_pass: int = Field(4096, ge=8, description="padded tokens in one forward pass")
+    checkpoint_seconds: float = Field(30.0, ge=0, description="time between checkpoints; 0: every step")
+    seed: int = Field(0, ge=0, description="seed of order, initialisation and draws")
+
+
+class AuditSettings(BaseModel):
+    """How hard to look (`[audit]`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    level: Literal["quick"] = Field("quick", description="how hard the audit tries")
+    max_new_tokens: int = Field(32, ge=1, description="longest greedy answer in tokens")
+    retain_records: int = Field(100, ge=1, description="retain records that the audit asks about")
+
+
+class ReportSettings(BaseModel):
+    """What the report shows (`[report]`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    redact: bool = Field(True, description="mask personal text in the report and the card")
+
+
+class Settings(BaseModel):
+    """The whole tree: one TOML file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(description="Hub id, folder, GGUF file or adapter folder")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="number format of weights")
+    template: Literal["auto", "plain"] = Field("auto", description="chat template, or plain Q and A")
+    trust_remote_code: bool = Field(False, description="run code that comes with the model")
+    offline: bool = Field(False, description="never use the network")
+    out: str | None = Field(None, description="run folder; default runs/DATE-METHOD-ID")
+    request: Request
+    method: MethodSettings = Field(default_factory=MethodSettings)
+    train: TrainSettings = Field(default_factory=TrainSettings)
+    audit: AuditSettings = Field(default_factory=AuditSettings)
+    report: ReportSettings = Field(default_factory=ReportSettings)
