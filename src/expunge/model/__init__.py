@@ -1,1 +1,1 @@
-"""."""
+"""Models: load, look inside, adapt, score, generate, quantise, save."""

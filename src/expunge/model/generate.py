@@ -1,0 +1,94 @@
+"""Greedy answers in batches: prompts sorted by length, finished rows leave the batch at once."""
+
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from expunge.model.batch import by_length
+from expunge.model.network import Network
+
+
+@torch.no_grad()
+def greedy(
+    network: Network,
+    prompts: Sequence[Sequence[int]],
+    *,
+    end_ids: Collection[int],
+    max_new_tokens: int,
+    tokens_per_pass: int,
+) -> list[tuple[int, ...]]:
+    """Continue every prompt with the most likely token until an end token or the limit.
+
+    Args:
+        network: The model, in evaluation mode.
+        prompts: Token ids of each prompt, none of them empty.
+        end_ids: Tokens that end an answer; they are not part of what is returned.
+        max_new_tokens: Longest answer.
+        tokens_per_pass: Largest number of padded prompt tokens in one batch.
+
+    Returns:
+        The new tokens of each prompt, in the order given.
+    """
+    answers: list[tuple[int, ...]] = [()] * len(prompts)
+    lengths = [len(prompt) for prompt in prompts]
+    for group in by_length(lengths, tokens=tokens_per_pass):
+        chosen = [prompts[index] for index in group]
+        texts = _continue(network, chosen, end_ids=end_ids, limit=max_new_tokens)
+        for index, text in zip(group, texts, strict=True):
+            answers[index] = text
+    return answers
+
+
+def _continue(
+    network: Network,
+    prompts: Sequence[Sequence[int]],
+    *,
+    end_ids: Collection[int],
+    limit: int,
+) -> list[tuple[int, ...]]:
+    """Prompts are padded on the left here, so that the last column is everybody's last token."""
+    longest = max(len(prompt) for prompt in prompts)
+    device = network.device
+    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
+    mask = torch.zeros(len(prompts), longest, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
+        mask[row, longest - len(prompt) :] = 1
+    ids, mask = ids.to(device), mask.to(device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    cache = DynamicCache(config=network.model.config)
+    written: list[list[int]] = [[] for _ in prompts]
+    alive = list(range(len(prompts)))
+    for _ in range(limit):
+        chosen = _next_tokens(network, ids, mask, positions, cache)
+        keep: list[int] = []
+        for slot, token in enumerate(chosen.tolist()):
+            if token not in end_ids:
+                written[alive[slot]].append(token)
+                keep.append(slot)
+        if not keep:
+            break
+        if len(keep) < len(alive):
+            index = torch.tensor(keep, device=device)
+            cache.batch_select_indices(index)
+            mask, positions, chosen = mask[index], positions[index], chosen[index]
+            alive = [alive[slot] for slot in keep]
+        ids = chosen.unsqueeze(-1)
+        mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=-1)
+        positions = positions[:, -1:] + 1
+    return [tuple(tokens) for tokens in written]
+
+
+def _next_tokens(
+    network: Network, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache
+) -> Tensor:
+    hidden = network.trunk(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state[:, -1]
+    return network.logits(hidden).argmax(dim=-1)

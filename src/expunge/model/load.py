@@ -1,0 +1,272 @@
+"""Loading: Hub id, local folder, GGUF file, or a LoRA adapter over any of these."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from expunge.errors import InputError
+from expunge.files import read_json, sha256_file
+from expunge.model.network import Network
+
+_ABSENT = (
+    RepositoryNotFoundError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    HFValidationError,
+    GatedRepoError,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """How to load models: device, number format, and what is allowed."""
+
+    device: torch.device
+    dtype: torch.dtype
+    offline: bool = False
+    trust_remote_code: bool = False
+    cache: Path | None = None
+    """Where converted GGUF files are kept; None: beside the file."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """A model in evaluation mode with its tokenizer and the digest of its weights."""
+
+    network: Network
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    digest: str
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device for `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises:
+        InputError: The device was asked for and is not there.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
+    if not there[name]:
+        raise InputError(
+            "no-device",
+            what=f"this machine has no {name} device that PyTorch can use",
+            why="either the hardware is missing or this build of PyTorch does not support it",
+            fix="leave the device out, or use --set device=cpu",
+        )
+    return torch.device(name)
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Return the number format for `auto`, `fp32` or `bf16`: bf16 only on CUDA cards that have it."""
+    if precision == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+
+
+def load(reference: str, source: Source) -> Loaded:
+    """Load a model for scoring and training.
+
+    Args:
+        reference: Hub id (optionally `id@revision`), folder, `.gguf` file, adapter folder, or
+            `BASE+ADAPTER` where the adapter does not say where its base is. Adapters are merged.
+        source: Device, format and permissions.
+
+    Raises:
+        InputError: Nothing loadable is there, or it may not be used.
+    """
+    base, adapter = split_reference(reference)
+    model, tokenizer = _load_base(base, source)
+    if adapter is not None:
+        model = _merge_adapter(model, adapter)
+    model.eval()
+    model.requires_grad_(False)
+    return Loaded(
+        network=Network(model),
+        tokenizer=tokenizer,
+        name=reference,
+        digest=weights_digest(model.state_dict()),
+    )
+
+
+def split_reference(reference: str) -> tuple[str, Path | None]:
+    """Split a reference into its base and, where there is one, its adapter folder."""
+    base, plus, adapter = reference.rpartition("+")
+    if plus:
+        return base, _adapter_folder(Path(adapter))
+    folder = Path(reference)
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        named = str(read_json(folder / "adapter_config.json")["base_model_name_or_path"])
+        beside = folder / named
+        return (str(beside) if beside.exists() else named), folder
+    return reference, None
+
+
+def load_config(reference: str, source: Source) -> PreTrainedConfig:
+    """Load only the configuration, for planning without weights.
+
+    Raises:
+        InputError: Nothing loadable is there.
+    """
+    base, _ = split_reference(reference)
+    path = _converted(Path(base), source) if base.endswith(".gguf") else base
+    try:
+        name, revision = _revision(str(path))
+        return AutoConfig.from_pretrained(
+            name,
+            revision=revision,
+            trust_remote_code=source.trust_remote_code,
+            local_files_only=source.offline,
+        )
+    except (OSError, ValueError, *_ABSENT) as error:
+        raise _unavailable(base, source, error) from error
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 over names, shapes, formats and bytes of all tensors, in name order."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _load_base(
+    reference: str, source: Source
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    path = _converted(Path(reference), source) if reference.endswith(".gguf") else reference
+    name, revision = _revision(str(path))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            name,
+            revision=revision,
+            trust_remote_code=source.trust_remote_code,
+            local_files_only=source.offline,
+        )
+        model = AutoModelForCausalLM.from_pretrained(
+            name,
+            revision=revision,
+            dtype=source.dtype,
+            trust_remote_code=source.trust_remote_code,
+            local_files_only=source.offline,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, *_ABSENT) as error:
+        raise _unavailable(reference, source, error) from error
+    return model.to(source.device), tokenizer
+
+
+def _revision(reference: str) -> tuple[str, str]:
+    if Path(reference).exists() or "@" not in reference:
+        return reference, "main"
+    name, _, revision = reference.rpartition("@")
+    return name, revision
+
+
+def _merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    from peft import PeftModel  # imports for seconds; only foreign adapters need it
+
+    try:
+        return PeftModel.from_pretrained(model, str(folder)).merge_and_unload(safe_merge=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            "adapter-does-not-fit",
+            what=f"the adapter {folder} cannot be applied to its base",
+            why=str(error).splitlines()[0][:160],
+            fix="name the right base with BASE+ADAPTER",
+        ) from error
+
+
+def _adapter_folder(folder: Path) -> Path:
+    if not (folder / "adapter_config.json").is_file():
+        raise InputError(
+            "no-adapter",
+            what=f"{folder} holds no adapter",
+            why="the part after + must be a folder with adapter_config.json",
+            fix="give the folder that PEFT or expunge wrote",
+        )
+    return folder
+
+
+def _converted(gguf: Path, source: Source) -> Path:
+    """Convert a GGUF file to safetensors once; later runs load the converted folder."""
+    if not gguf.is_file():
+        raise InputError(
+            "no-model",
+            what=f"there is no file {gguf}",
+            why="a reference that ends in .gguf must be a file on this machine",
+            fix="check the path",
+        )
+    root = source.cache or gguf.parent
+    folder = root / f"{gguf.stem}-{sha256_file(gguf)[:16]}"
+    if (folder / "config.json").is_file():
+        return folder
+    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+    model = AutoModelForCausalLM.from_pretrained(
+        str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32
+    )
+    # transformers marks the model as quantised although its weights are plain numbers now.
+    model.hf_quantizer = None
+    del model.config.quantization_config
+    partial = root / f".{folder.name}.{os.getpid()}"
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    try:
+        partial.rename(folder)
+    except OSError:  # another process converted the same file first
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _unavailable(reference: str, source: Source, error: Exception) -> InputError:
+    if isinstance(error, GatedRepoError):
+        return InputError(
+            "gated-model",
+            what=f"access to {reference} is restricted",
+            why="its owners ask for an agreement before download",
+            fix="accept it on the model's page and log in with `hf auth login`",
+        )
+    if Path(reference).exists():
+        return InputError(
+            "unreadable-model",
+            what=f"the model in {reference} cannot be loaded",
+            why=str(error).splitlines()[0][:200],
+            fix="expunge reads config.json, a tokenizer and safetensors weights; never pickle",
+        )
+    if source.offline or os.environ.get("HF_HUB_OFFLINE") == "1":
+        return InputError(
+            "model-offline",
+            what=f"{reference} is not on this machine and the network is off",
+            why="it is neither a path nor in the local Hugging Face cache",
+            fix="download it once while online, or give a local folder",
+        )
+    return InputError(
+        "no-model",
+        what=f"no model {reference}: neither a path here nor reachable on the Hub",
+        why=str(error).splitlines()[0][:200],
+        fix="check the spelling and the network, or give a local folder",
+    )

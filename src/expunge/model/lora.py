@@ -1,0 +1,191 @@
+"""LoRA: W + (alpha / r) B A on chosen linear layers, saved in PEFT's format.
+
+Our own layer rather than PEFT's because the training loop holds the adapter in float32 master copies
+and applies it in the model's number format without casts on every call, and because importing PEFT
+alone takes seconds. What is saved loads with `PeftModel.from_pretrained`.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from expunge.errors import UsageError
+from expunge.files import atomic, write_json
+from expunge.model.network import Network
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoraShape:
+    """Which layers get an adapter, and how large it is.
+
+    `targets` are module names inside a block, for example `q_proj`; empty means every linear layer
+    of the blocks. `first_layer` leaves the blocks below it frozen: no gradient is computed there.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    targets: tuple[str, ...] = ()
+    first_layer: int = 0
+
+    @property
+    def scale(self) -> float:
+        """Factor on B A."""
+        return self.alpha / self.rank
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer with a trainable low-rank correction.
+
+    Args:
+        base: The layer to correct: `nn.Linear`, or GPT-2's transposed `Conv1D`.
+        shape: Rank and scale.
+        generator: Draws A; B starts at zero, so the corrected layer equals `base` at first.
+    """
+
+    def __init__(
+        self, base: nn.Linear | Conv1D, shape: LoraShape, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.base = base
+        self.scale = shape.scale
+        weight = base.weight
+        self.transposed = isinstance(base, Conv1D)
+        fan_out, fan_in = reversed(weight.shape) if self.transposed else weight.shape
+        bound = 1 / math.sqrt(fan_in)
+        initial = torch.empty(shape.rank, fan_in).uniform_(-bound, bound, generator=generator)
+        self.lora_A = nn.Parameter(initial.to(weight.device, weight.dtype))
+        self.lora_B = nn.Parameter(weight.new_zeros(fan_out, shape.rank))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Apply the layer, [..., fan_in] -> [..., fan_out]."""
+        low_rank = functional.linear(functional.linear(inputs, self.lora_A), self.lora_B)
+        return self.base(inputs) + self.scale * low_rank
+
+    @torch.no_grad()
+    def merged(self, lora_a: Tensor, lora_b: Tensor) -> Tensor:
+        """Return base weight + scale B A, computed in float32 and rounded once to the base's format.
+
+        Args:
+            lora_a: A in float32, [r, fan_in].
+            lora_b: B in float32, [fan_out, r].
+        """
+        update = self.scale * (lora_b.float() @ lora_a.float())
+        weight = self.base.weight
+        return (weight.float() + (update.T if self.transposed else update)).to(weight.dtype)
+
+
+def attach(network: Network, shape: LoraShape, *, seed: int) -> list[str]:
+    """Freeze the model and put an adapter on the chosen linear layers of its blocks.
+
+    Returns:
+        Full names of the adapted modules, in model order.
+
+    Raises:
+        UsageError: No layer of the model carries one of the wanted names.
+    """
+    network.model.requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    adapted: list[str] = []
+    for index, block in enumerate(network.layers):
+        if index < shape.first_layer:
+            continue
+        for name, module in list(block.named_modules()):
+            leaf = name.rpartition(".")[2]
+            if not isinstance(module, nn.Linear | Conv1D) or (
+                shape.targets and leaf not in shape.targets
+            ):
+                continue
+            parent = block.get_submodule(name.rpartition(".")[0])
+            setattr(parent, leaf, LoraLinear(module, shape, generator))
+            adapted.append(f"{_prefix(network, index)}.{name}")
+    if not adapted:
+        raise UsageError(
+            "no-lora-targets",
+            what=f"no layer named {', '.join(shape.targets)} in {type(network.model).__name__}",
+            why="LoRA needs the names of linear layers of this architecture",
+            fix="leave the targets out to adapt every linear layer",
+        )
+    return adapted
+
+
+@torch.no_grad()
+def merge(model: PreTrainedModel, masters: dict[str, Tensor]) -> None:
+    """Replace every adapted layer by a plain one that holds the merged weight, in place.
+
+    Args:
+        model: A model after `attach`.
+        masters: Float32 values of the adapter's parameters by full name; names not given are taken
+            from the model.
+    """
+    for name, layer in list(_adapted_layers(model)):
+        weight = layer.merged(
+            masters.get(f"{name}.lora_A", layer.lora_A), masters.get(f"{name}.lora_B", layer.lora_B)
+        )
+        layer.base.weight.copy_(weight)
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, layer.base)
+    model.requires_grad_(True)
+
+
+def save_adapter(
+    model: PreTrainedModel, shape: LoraShape, masters: dict[str, Tensor], *, base: str, folder: Path
+) -> None:
+    """Write the adapter in PEFT's format: `adapter_model.safetensors` and `adapter_config.json`."""
+    tensors: dict[str, Tensor] = {}
+    leaves: set[str] = set()
+    for name, layer in _adapted_layers(model):
+        leaves.add(name.rpartition(".")[2])
+        for part, value in (("lora_A", layer.lora_A), ("lora_B", layer.lora_B)):
+            tensor = masters.get(f"{name}.{part}", value.detach())
+            tensors[f"base_model.model.{name}.{part}.weight"] = tensor.to(value.dtype).contiguous()
+    with atomic(folder / "adapter_model.safetensors") as file:
+        file.write(safetensors_bytes(tensors, metadata={"format": "pt"}))
+    config: dict[str, object] = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": shape.rank,
+        "lora_alpha": shape.alpha,
+        "lora_dropout": 0.0,
+        "target_modules": sorted(leaves),
+        "bias": "none",
+        "fan_in_fan_out": any(layer.transposed for _, layer in _adapted_layers(model)),
+        "inference_mode": True,
+    }
+    if shape.first_layer:
+        config["layers_to_transform"] = _adapted_indices(model)
+    write_json(folder / "adapter_config.json", config)
+
+
+def shape_from_dict(row: dict[str, object]) -> LoraShape:
+    """Rebuild a shape from `dataclasses.asdict`."""
+    return LoraShape(**{**row, "targets": tuple(row["targets"])})  # type: ignore[arg-type]
+
+
+def shape_to_dict(shape: LoraShape) -> dict[str, object]:
+    """Return the shape as plain JSON values."""
+    return asdict(shape)
+
+
+def _adapted_layers(model: PreTrainedModel) -> Iterator[tuple[str, LoraLinear]]:
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLinear):
+            yield name, module
+
+
+def _adapted_indices(model: PreTrainedModel) -> list[int]:
+    parts = (name.split(".") for name, _ in _adapted_layers(model))
+    return sorted({next(int(part) for part in names if part.isdigit()) for names in parts})
+
+
+def _prefix(network: Network, index: int) -> str:
+    block = network.layers[index]
+    return next(name for name, module in network.model.named_modules() if module is block)
