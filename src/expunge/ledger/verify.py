@@ -1,0 +1,210 @@
+"""Verify a run folder: hash every file again, and compute every number again from the evidence."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from expunge.audit.evidence import EvidenceStore
+from expunge.audit.results import Results
+from expunge.errors import ExpungeError, InputError
+from expunge.files import read_json, sha256_file, sha256_json
+from expunge.ledger.manifest import NAME, SCHEMA, covered, render
+from expunge.report.facts import read_facts
+from expunge.report.serial import results_from_json, results_to_json
+
+Assess = Callable[[EvidenceStore], Results]
+"""Computes results from an evidence folder and nothing else."""
+
+_UNREADABLE = (ExpungeError, ValueError, KeyError, TypeError, IndexError, OSError)
+"""What broken files raise when they are read: findings here, not crashes."""
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """One thing that does not verify: a path relative to the run folder, and what is wrong."""
+
+    path: str
+    what: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verification:
+    """What a verification found."""
+
+    problems: tuple[Problem, ...]
+    files: int
+    """Files hashed."""
+    scores: int
+    """Scores and gates computed again from the evidence; 0 when that was not possible."""
+    digest: str
+    """The manifest's own digest as computed now: compare it with a copy kept elsewhere."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.problems
+
+
+def verify(run: Path, *, assess: Assess | None = None) -> Verification:
+    """Check a run folder against its manifest and its numbers against its evidence.
+
+    Finds every changed, missing and added file, also a change of one byte in the manifest itself;
+    a number in `results.json` that does not follow exactly from the evidence; and a manifest that
+    names another verdict, date, model or versions than the files that it covers.
+
+    Args:
+        run: The run folder.
+        assess: Computes the results; default `expunge.audit.assess.assess`.
+
+    Raises:
+        InputError: The folder has no manifest.
+    """
+    path = run / NAME
+    if not path.is_file():
+        raise InputError(
+            "no-manifest",
+            what=f"{run} has no {NAME}",
+            why="only a finished run folder can be verified",
+            fix="name the run folder itself, or finish the run with the same command",
+        )
+    manifest, problems = _read_manifest(path)
+    files = _file_problems(run, manifest)
+    numbers, scores = _number_problems(run, assess)
+    problems += [*files, *numbers, *_origin_problems(run, manifest)]
+    listed = manifest.get("files", {})
+    return Verification(
+        problems=tuple(problems),
+        files=len(listed),
+        scores=scores,
+        digest=_digest(manifest),
+    )
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    return sha256_json({key: value for key, value in manifest.items() if key != "digest"})
+
+
+def _read_manifest(path: Path) -> tuple[dict[str, Any], list[Problem]]:
+    try:
+        text = path.read_bytes().decode()
+        manifest = read_json(path)
+        entries = manifest["files"]
+        well_formed = all(set(entry) == {"sha256", "bytes"} for entry in entries.values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}, [Problem(path=NAME, what="is not a manifest")]
+    if manifest.get("schema") != SCHEMA:
+        what = f"has schema {manifest.get('schema')!r}; this version reads {SCHEMA!r}"
+        return {}, [Problem(path=NAME, what=what)]
+    if not well_formed:
+        return {}, [Problem(path=NAME, what="is not a manifest")]
+    if manifest.get("digest") != _digest(manifest) or render(manifest) != text:
+        return manifest, [Problem(path=NAME, what="was changed: its own digest does not match")]
+    return manifest, []
+
+
+def _file_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
+    listed: dict[str, dict[str, Any]] = manifest.get("files", {})
+    present = {path.relative_to(run).as_posix(): path for path in covered(run)}
+    problems: list[Problem] = []
+    for name in sorted(listed.keys() | present.keys()):
+        if name not in present:
+            problems.append(Problem(path=name, what="is missing"))
+        elif name not in listed:
+            problems.append(Problem(path=name, what="is not in the manifest"))
+        elif present[name].is_symlink():
+            problems.append(Problem(path=name, what="is a link, not a file"))
+        elif present[name].stat().st_size != listed[name]["bytes"]:
+            size = present[name].stat().st_size
+            what = f"was changed: {size} bytes, {listed[name]['bytes']} in the manifest"
+            problems.append(Problem(path=name, what=what))
+        elif sha256_file(present[name]) != listed[name]["sha256"]:
+            problems.append(Problem(path=name, what="was changed: its SHA-256 differs"))
+    return problems
+
+
+def _number_problems(run: Path, assess: Assess | None) -> tuple[list[Problem], int]:
+    try:
+        saved = read_json(run / "results.json")
+        results_from_json(saved)
+    except _UNREADABLE as error:
+        return [Problem(path="results.json", what=f"cannot be read: {_cause(error)}")], 0
+    try:
+        results = (assess or _default_assess())(EvidenceStore(run / "evidence"))
+    except _UNREADABLE as error:
+        return [Problem(path="evidence", what=f"gives no results: {_cause(error)}")], 0
+    computed = results_to_json(results)
+    checked = len(results.scores) + len(results.gates)
+    first = next(_differences(saved, computed, ""), None)
+    if first is None:
+        return [], checked
+    what = f"does not follow from the evidence: {first}"
+    return [Problem(path="results.json", what=what)], checked
+
+
+def _default_assess() -> Assess:
+    from expunge.audit.assess import assess
+
+    return assess
+
+
+def _cause(error: Exception) -> str:
+    # The message of a foreign error may quote a row of the evidence, which is personal data.
+    return error.what if isinstance(error, ExpungeError) else type(error).__name__
+
+
+def _differences(saved: Any, computed: Any, where: str) -> Iterator[str]:  # noqa: ANN401 - JSON
+    if isinstance(saved, dict) and isinstance(computed, dict):
+        for key in [*computed, *(key for key in saved if key not in computed)]:
+            yield from _differences(
+                saved.get(key, _ABSENT), computed.get(key, _ABSENT), f"{where}.{key}".lstrip(".")
+            )
+    elif isinstance(saved, list) and isinstance(computed, list):
+        for i, (left, right) in enumerate(zip_longest(saved, computed, fillvalue=_ABSENT)):
+            yield from _differences(left, right, f"{where}{_label(right, left, i)}")
+    elif type(saved) is not type(computed) or saved != computed:
+        yield f"{where} is {_shown(saved)}, the evidence gives {_shown(computed)}"
+
+
+def _label(computed: Any, saved: Any, index: int) -> str:  # noqa: ANN401 - JSON
+    row = computed if isinstance(computed, dict) else saved
+    if not isinstance(row, dict):
+        return f"[{index}]"
+    keys = ("metric", "role", "split", "attack") if "metric" in row else ("name",)
+    return "[" + " ".join(str(row.get(key, "?")) for key in keys) + "]"
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401 - JSON
+    return "absent" if value is _ABSENT else repr(value)
+
+
+def _origin_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
+    if not manifest:
+        return []
+    try:
+        facts = read_facts(run)
+        verdict = results_from_json(read_json(run / "results.json")).verdict
+    except _UNREADABLE as error:
+        return [Problem(path="facts.json", what=f"cannot be read: {_cause(error)}")]
+    expected: dict[str, Any] = {
+        "created": facts.created,
+        "model": facts.model,
+        "device": facts.device,
+        "precision": facts.precision,
+        "method": facts.method.name if facts.method else None,
+        "versions": facts.versions,
+        "verdict": {
+            "ruling": str(verdict.ruling),
+            "threat_model": verdict.threat_model,
+            "tier": verdict.tier,
+            "provisional": verdict.provisional,
+        },
+    }
+    return [
+        Problem(path=NAME, what=f"names another {key} than the files that it covers")
+        for key, value in expected.items()
+        if manifest.get(key) != value
+    ]
