@@ -1,0 +1,246 @@
+"""The console: the only part of expunge that writes to the terminal.
+
+Functions that take long get a `Console` and say what they do through it. The library's own default
+is `SilentConsole`; the command line picks a screen by `--format`:
+
+- human: aligned lines, one live region on a terminal, a heartbeat every ten seconds elsewhere;
+- json: one JSON object a line on stdout, the human text on stderr;
+- quiet: warnings only, on stderr.
+"""
+
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+LABEL_WIDTH = 11
+HEARTBEAT_SECONDS = 10.0
+_SAMPLES_FOR_ETA = 3
+
+
+class Meter:
+    """How far one phase has come: done of total, what the last step said, time left.
+
+    Args:
+        label: Name of the phase, one word.
+        total: Number of units the phase has.
+        unit: What is counted, plural.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, label: str, *, total: int, unit: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.label = label
+        self.total = total
+        self.unit = unit
+        self.done = 0
+        self.detail = ""
+        self._samples = 0
+        self._clock = clock
+        self._started = clock()
+
+    def advance(self, count: int = 1, *, detail: str = "") -> None:
+        """Count `count` more units done; `detail` replaces the text to the right."""
+        self.done += count
+        self._samples += 1
+        self.detail = detail or self.detail
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the phase began."""
+        return self._clock() - self._started
+
+    @property
+    def remaining(self) -> float | None:
+        """Estimated seconds left; None before three samples or when nothing is known."""
+        if self._samples < _SAMPLES_FOR_ETA or not self.done:
+            return None
+        return self.elapsed / self.done * max(self.total - self.done, 0)
+
+    def text(self) -> str:
+        """One line: `104/168 steps   forget nll 4.9   4:12 left`."""
+        left = self.remaining
+        clock = _minutes(self.elapsed) if left is None or not left else f"{_minutes(left)} left"
+        parts = (f"{self.done}/{self.total} {self.unit}", self.detail, clock)
+        return "   ".join(part for part in parts if part)
+
+    def to_dict(self) -> dict[str, object]:
+        """The same as data, for JSON events; seconds are rounded to tenths."""
+        left = self.remaining
+        return {
+            "phase": self.label,
+            "done": self.done,
+            "total": self.total,
+            "unit": self.unit,
+            "detail": self.detail,
+            "elapsed_s": round(self.elapsed, 1),
+            "remaining_s": None if left is None else round(left, 1),
+        }
+
+
+class Screen:
+    """How a console shows things: this one, not at all. Called under the console's lock."""
+
+    def line(self, label: str, text: str) -> None:
+        """Show one aligned `label    text` line."""
+
+    def warn(self, text: str) -> None:
+        """Show a warning."""
+
+    def event(self, kind: str, payload: Mapping[str, object]) -> None:
+        """Show a result as data, where the screen shows data."""
+
+    def begin(self, meter: Meter) -> None:
+        """A phase begins."""
+
+    def moved(self, meter: Meter) -> None:
+        """A phase has advanced."""
+
+    def beat(self, meter: Meter) -> None:
+        """Ten seconds have passed within a phase."""
+
+    def end(self, meter: Meter) -> None:
+        """A phase is over, well or not."""
+
+
+class Bar:
+    """The handle of one running phase."""
+
+    def __init__(self, meter: Meter, screen: Screen, lock: threading.Lock) -> None:
+        self._meter = meter
+        self._screen = screen
+        self._lock = lock
+
+    def advance(self, count: int = 1, *, detail: str = "") -> None:
+        """Count `count` more units done; `detail` is shown to the right until the next one."""
+        with self._lock:
+            self._meter.advance(count, detail=detail)
+            self._screen.moved(self._meter)
+
+
+class Console:
+    """Says what happens, on one screen and, once `log_to` was called, in one log file.
+
+    Args:
+        screen: Where things are shown.
+        heartbeat: Seconds between signs of life within a phase.
+        clock: Monotonic seconds, for estimates of the time left.
+    """
+
+    def __init__(
+        self,
+        screen: Screen,
+        *,
+        heartbeat: float = HEARTBEAT_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._screen = screen
+        self._heartbeat = heartbeat
+        self._clock = clock
+        self._log: Path | None = None
+        self._lock = threading.Lock()
+
+    def log_to(self, path: Path) -> None:
+        """Append every following line to the text file `path`, with the time in UTC.
+
+        Record texts must never be passed to a console: the log leaves the machine with the run.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._log = path
+
+    def line(self, label: str, text: str) -> None:
+        """Say one fact: `label` is one word, `text` follows in an aligned column."""
+        with self._lock:
+            self._write_log(label, text)
+            self._screen.line(label, text)
+
+    def note(self, text: str) -> None:
+        """Say one remark that belongs to the line before."""
+        self.line("", text)
+
+    def warn(self, text: str) -> None:
+        """Warn: the run goes on, but the user should know."""
+        with self._lock:
+            self._write_log("warning", text)
+            self._screen.warn(text)
+
+    def event(self, kind: str, payload: Mapping[str, object]) -> None:
+        """Say a result as data: one JSON object a line with `--format json`, else nothing.
+
+        Args:
+            kind: `plan`, `score`, `verdict`, `done` and so on.
+            payload: JSON values; paths and enumerations become strings.
+        """
+        with self._lock:
+            self._screen.event(kind, payload)
+
+    @contextmanager
+    def progress(self, label: str, *, total: int, unit: str = "steps") -> Generator[Bar]:
+        """Show how far a phase has come, for as long as the block runs; phases may nest.
+
+        Args:
+            label: Name of the phase, one word.
+            total: Number of units.
+            unit: What is counted, plural.
+        """
+        meter = Meter(label, total=total, unit=unit, clock=self._clock)
+        stop = threading.Event()
+
+        def beat() -> None:
+            while not stop.wait(self._heartbeat):
+                with self._lock:
+                    self._write_log(label, meter.text())
+                    self._screen.beat(meter)
+
+        pulse = threading.Thread(target=beat, daemon=True)
+        with self._lock:
+            self._screen.begin(meter)
+        pulse.start()
+        try:
+            yield Bar(meter, self._screen, self._lock)
+        finally:
+            stop.set()
+            pulse.join()
+            with self._lock:
+                self._screen.end(meter)
+                self._write_log(label, meter.text())
+
+    def _write_log(self, label: str, text: str) -> None:
+        if self._log is None:
+            return
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(f"{now}  {aligned(label, text, width=None)}\n")
+
+
+class SilentConsole(Console):
+    """A console without a screen: the default of the Python API. `log_to` still works."""
+
+    def __init__(self) -> None:
+        super().__init__(Screen())
+
+
+def aligned(label: str, text: str, *, width: int | None) -> str:
+    """Return `label`, padded, then `text`, wrapped to `width` columns under its own start."""
+    lines = text.split("\n")
+    if width is not None:
+        wrapped = (
+            textwrap.wrap(line, width - LABEL_WIDTH, break_long_words=False, break_on_hyphens=False)
+            for line in lines
+        )
+        lines = [part for parts in wrapped for part in parts or [""]]
+    head = f"{label} ".ljust(LABEL_WIDTH)
+    indent = " " * LABEL_WIDTH
+    return "\n".join(
+        f"{indent if i else head}{line}".rstrip() for i, line in enumerate(lines or [""])
+    )
+
+
+def _minutes(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
