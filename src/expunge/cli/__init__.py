@@ -1,1 +1,9 @@
-"""."""
+"""The command line: one file per command, each a thin call of the library function of its name.
+
+Nothing here, and nothing imported at the top of a file here, loads torch or transformers: `--help`
+answers at once. The modules that compute are imported inside the commands.
+"""
+
+from expunge.cli.app import main
+
+__all__ = ["main"]

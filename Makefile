@@ -1,0 +1,42 @@
+# make test: install, lint, check types, run the tests.   make demo: install, forget, report.
+# Needs Python 3.11 or newer with pip, and nothing else. Another Python: make PYTHON=python3.12 test
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO_ARGS ?=
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: test lint check demo install clean
+.DEFAULT_GOAL := test
+
+test: lint check
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+check: $(READY)
+	$(BIN)/python -m pytest
+
+demo: $(READY)
+	$(BIN)/expunge demo $(DEMO_ARGS)
+
+install: $(READY)
+
+# The stamp is newer than pyproject.toml exactly when what it asks for is installed.
+# Where Python comes without ensurepip, its own pip fills the environment.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'error: expunge needs Python 3.11 or newer, and $(PYTHON) is older or missing' >&2; \
+	  echo '  fix: install one, then for example: make PYTHON=python3.12 test' >&2; exit 2; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV) && \
+	  $(PYTHON) -m venv --without-pip $(VENV) && \
+	  $(PYTHON) -m pip --python $(BIN)/python install pip; }
+	$(BIN)/pip install --quiet -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis dist
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

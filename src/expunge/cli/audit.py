@@ -1,0 +1,79 @@
+"""`expunge audit`: judge any model against a request, a run or data."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from expunge.cli.flags import Gate, RequestFlags, TrainFlags
+from expunge.cli.outcome import conclude
+from expunge.cli.resolved import check_gate, resolve_settings
+from expunge.cli.session import Given, Session
+from expunge.errors import UsageError
+
+if TYPE_CHECKING:
+    from expunge.settings import Settings
+
+
+def audit(
+    model: Annotated[str, Parameter(help="the model to judge: Hub id, folder or GGUF file")],
+    /,
+    *,
+    against: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            consume_multiple=True,
+            env_var="EXPUNGE_AGAINST",
+            help="run folder, request file (.toml), or the data that should be forgotten",
+        ),
+    ],
+    original: Annotated[
+        str | None,
+        Parameter(
+            show_default=False, help="the model before forgetting, with data [env: EXPUNGE_MODEL]"
+        ),
+    ] = None,
+    request: RequestFlags | None = None,
+    gate: Gate = False,
+    session: Given,
+) -> int:
+    """Judge whether a model has forgotten: forgetting, privacy, robustness, utility, locality."""
+    from expunge.forget import audit as audit_model
+
+    console = session.begin()
+    settings = _settings(session, against, original=original, request=request or RequestFlags())
+    check_gate(settings, gate=gate)
+    return conclude(audit_model(settings, model=model, console=console), console=console, gate=gate)
+
+
+def _settings(
+    session: Session, against: tuple[str, ...], *, original: str | None, request: RequestFlags
+) -> "Settings":
+    config = _config_of(against)
+    if config is not None:
+        if request.config is not None:
+            raise UsageError(
+                "two-request-files",
+                what=f"both --against {against[0]} and --config {request.config} were given",
+                why="an audit has one request file, so that it can be run again from it",
+                fix="leave one of them away",
+            )
+        request = replace(request, config=config)
+    data = () if config is not None else against
+    settings = resolve_settings(
+        original, data, request=request, train=TrainFlags(), offline=session.offline
+    )
+    # An audit has a folder of its own: that of the run it is held against stays as it is.
+    out = None if request.out is None else str(request.out)
+    return settings.model_copy(update={"out": out})
+
+
+def _config_of(against: tuple[str, ...]) -> Path | None:
+    if len(against) != 1:
+        return None
+    path = Path(against[0])
+    if path.suffix == ".toml":
+        return path
+    return path / "config.toml" if (path / "config.toml").is_file() else None

@@ -1,0 +1,156 @@
+"""Flags that several commands share, each beside the key path and the variable it stands for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from expunge.errors import UsageError
+
+Model = Annotated[
+    str | None,
+    Parameter(
+        help="Hub id, folder, GGUF file or adapter folder; or a request file ending in .toml"
+    ),
+]
+Data = Annotated[str, Parameter(help="data to forget: files, folders or Hub ids", negative="")]
+Gate = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        env_var="EXPUNGE_GATE",
+        show_default=False,
+        help="exit with 3 unless the verdict is PASS or PASS-WITH-SCAR; needs an explicit --retain",
+    ),
+]
+
+COMMAND_VARIABLES = frozenset(
+    f"EXPUNGE_{name}"
+    for name in [
+        "FORMAT",
+        "VERBOSE",
+        "CONFIG",
+        "GATE",
+        "DRY_RUN",
+        "SAVE",
+        "AGAINST",
+        "OPEN",
+        "SHORT",
+    ]
+)
+"""Variables that stand for flags of commands, not for keys of the settings tree."""
+
+
+def _flag(path: str, text: str) -> Parameter:
+    """Describe the flag that stands for the key `path` of the settings tree."""
+    variable = "EXPUNGE_" + path.replace(".", "_").upper()
+    return Parameter(
+        help=f"{text} [env: {variable}]", negative="", show_default=False, consume_multiple=False
+    )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RequestFlags:
+    """What to forget and what to keep; None or empty means: not given."""
+
+    goal: Annotated[
+        Literal["removal", "suppression", "edit"] | None,
+        _flag("request.goal", "what forgotten means; there is no default"),
+    ] = None
+    retain: Annotated[
+        tuple[str, ...], _flag("request.retain", "data to keep, or auto, or none; repeatable")
+    ] = ()
+    neighbours: Annotated[
+        tuple[str, ...],
+        _flag("request.neighbours", "data near the target that must survive; repeatable"),
+    ] = ()
+    holdout: Annotated[
+        tuple[str, ...],
+        _flag("request.holdout", "data like the forget set, never trained on; repeatable"),
+    ] = ()
+    gold: Annotated[
+        tuple[str, ...],
+        _flag("request.gold", "model trained the same way without the forget set; repeatable"),
+    ] = ()
+    out: Annotated[Path | None, _flag("out", "run folder, exactly this one")] = None
+    seed: Annotated[int | None, _flag("train.seed", "seed of order, initialisation, draws")] = None
+    config: Annotated[
+        Path | None,
+        Parameter(
+            env_var="EXPUNGE_CONFIG", help="request file, TOML; default: expunge.toml, found upward"
+        ),
+    ] = None
+    set: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--set",
+            negative="",
+            show_default=False,
+            consume_multiple=False,
+            help="KEY=VALUE, any key of the request file, for example train.batch=4; repeatable "
+            "[env: EXPUNGE_KEY, for example EXPUNGE_TRAIN_BATCH]",
+        ),
+    ] = ()
+
+    def paths(self) -> dict[str, object]:
+        """Return the key paths that were given, with their values."""
+        given: dict[str, object] = {
+            "request.goal": self.goal,
+            "request.retain": _data_or_word(self.retain),
+            "request.neighbours": list(self.neighbours) or None,
+            "request.holdout": list(self.holdout) or None,
+            "request.gold": list(self.gold) or None,
+            "out": None if self.out is None else str(self.out),
+            "train.seed": self.seed,
+        }
+        return {**_known(given), **dict(_assignment(text) for text in self.set)}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainFlags:
+    """How to train; None means: not given."""
+
+    method: Annotated[str | None, _flag("method.name", "unlearning method")] = None
+    epochs: Annotated[int | None, _flag("train.epochs", "passes over the forget set")] = None
+    lr: Annotated[float | None, _flag("train.lr", "peak learning rate")] = None
+    full: Annotated[bool | None, _flag("train.full", "train all weights instead of LoRA")] = None
+    adapter: Annotated[
+        bool | None, _flag("train.adapter", "keep the adapter unmerged: suppression, not removal")
+    ] = None
+
+    def paths(self) -> dict[str, object]:
+        """Return the key paths that were given, with their values."""
+        return _known(
+            {
+                "method.name": self.method,
+                "train.epochs": self.epochs,
+                "train.lr": self.lr,
+                "train.full": self.full,
+                "train.adapter": self.adapter,
+            }
+        )
+
+
+def _known(paths: dict[str, object]) -> dict[str, object]:
+    return {path: value for path, value in paths.items() if value is not None}
+
+
+def _data_or_word(values: tuple[str, ...]) -> object:
+    if values in {("auto",), ("none",)}:
+        return values[0]
+    return list(values) or None
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(
+            "bad-assignment",
+            what=f"--set {text!r} is not KEY=VALUE",
+            why="--set gives one key of the request file, by its dotted path, a value",
+            fix="write for example --set train.batch=4",
+        )
+    return key.strip(), value.strip()

@@ -1,0 +1,25 @@
+"""`expunge merge`: from an adapter to full weights."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from expunge.cli.resolved import run_folder
+from expunge.cli.session import Given
+
+
+def merge(
+    run: Annotated[Path, Parameter(help="run folder made with --adapter")],
+    /,
+    *,
+    out: Annotated[Path, Parameter(env_var="EXPUNGE_OUT", help="folder of the merged model")],
+    session: Given,
+) -> int:
+    """Merge the adapter of a run into the weights, and write a loadable model."""
+    from expunge.merge import merge as merge_run
+
+    console = session.begin()
+    folder = merge_run(run_folder(run), out=out, console=console)
+    console.event("done", {"folder": folder, "exit": 0})
+    return 0

@@ -1,0 +1,62 @@
+"""`expunge plan`: what a run would do and cost."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from expunge.cli.flags import Data, Model, RequestFlags, TrainFlags
+from expunge.cli.resolved import resolve_settings
+from expunge.cli.session import Given, Session
+from expunge.files import write_text
+
+
+def plan(
+    model: Model = None,
+    /,
+    *data: Data,
+    request: RequestFlags | None = None,
+    train: TrainFlags | None = None,
+    save: Annotated[
+        Path | None,
+        Parameter(
+            env_var="EXPUNGE_SAVE", help="write the request, filled in, to this TOML file and stop"
+        ),
+    ] = None,
+    session: Given,
+) -> int:
+    """Say what forgetting would do and cost; no weight is loaded or moved."""
+    return show_plan(
+        session,
+        model,
+        data,
+        request=request or RequestFlags(),
+        train=train or TrainFlags(),
+        save=save,
+    )
+
+
+def show_plan(
+    session: Session,
+    model: str | None,
+    data: tuple[str, ...],
+    *,
+    request: RequestFlags,
+    train: TrainFlags,
+    save: Path | None,
+) -> int:
+    """Print the plan of a run, and keep its settings in `save` if given; return 0."""
+    from expunge.forget import plan as plan_run
+    from expunge.resolve import to_toml
+
+    console = session.begin()
+    settings = resolve_settings(model, data, request=request, train=train, offline=session.offline)
+    planned = plan_run(settings, console=console)
+    for label, text in planned.lines():
+        console.line(label, text)
+    console.event("plan", planned.to_dict())
+    if save is not None:
+        write_text(save, to_toml(settings))
+        console.line("wrote", str(save))
+        console.line("next", f"expunge forget {save}")
+    return 0

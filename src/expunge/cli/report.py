@@ -1,0 +1,41 @@
+"""`expunge report`: write the report of a run again."""
+
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from expunge.cli.resolved import run_folder
+from expunge.cli.session import Given
+
+
+def report(
+    run: Annotated[Path, Parameter(help="run folder")],
+    /,
+    *,
+    redact: Annotated[
+        bool,
+        Parameter(env_var="EXPUNGE_REPORT_REDACT", help="mask personal text in the report"),
+    ] = True,
+    open_: Annotated[
+        bool,
+        Parameter(
+            name="--open",
+            negative="",
+            show_default=False,
+            env_var="EXPUNGE_OPEN",
+            help="open it in the browser",
+        ),
+    ] = False,
+    session: Given,
+) -> int:
+    """Write report.html of a run again, from its stored evidence."""
+    from expunge.report.build import build_report
+
+    page = build_report(run_folder(run), redact=redact)
+    session.console.line("wrote", str(page))
+    session.console.event("done", {"report": page, "exit": 0})
+    if open_:
+        webbrowser.open(page.resolve().as_uri())
+    return 0

@@ -1,0 +1,81 @@
+"""From the words of a command to settings and folders."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from expunge.cli.flags import COMMAND_VARIABLES, RequestFlags, TrainFlags
+from expunge.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from expunge.settings import Settings
+
+
+def resolve_settings(
+    model: str | None,
+    data: tuple[str, ...],
+    *,
+    request: RequestFlags,
+    train: TrainFlags,
+    offline: bool,
+) -> "Settings":
+    """Resolve files, variables and flags once into the settings of this run.
+
+    Raises:
+        UsageError: A request file was given twice, or the settings are not valid.
+    """
+    from expunge.resolve import resolve
+
+    config = request.config
+    if model is not None and model.endswith(".toml"):
+        if config is not None:
+            raise UsageError(
+                "two-request-files",
+                what=f"both {model} and --config {config} were given",
+                why="a run has one request file, so that it can be run again from it",
+                fix="leave one of them away",
+            )
+        model, config = None, Path(model)
+    paths: dict[str, object] = {**request.paths(), **train.paths()}
+    if model is not None:
+        paths["model"] = model
+    if data:
+        paths["request.forget"] = list(data)
+    if offline:
+        paths["offline"] = True
+    environ = {k: v for k, v in os.environ.items() if k not in COMMAND_VARIABLES}
+    settings = resolve(paths, config=config, environ=environ, start=Path.cwd()).settings
+    if settings.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    return settings
+
+
+def check_gate(settings: "Settings", *, gate: bool) -> None:
+    """Refuse a gate whose retain set nobody chose.
+
+    Raises:
+        UsageError: `gate` with `retain = "auto"`.
+    """
+    if gate and settings.request.retain == "auto":
+        raise UsageError(
+            "gate-without-retain",
+            what="--gate needs a retain set, but retain is auto",
+            why="a release must not hang on data that nobody chose",
+            fix="name the data to keep with --retain FILE, or say --retain none",
+        )
+
+
+def run_folder(run: Path) -> Path:
+    """Return `run` with symlinks resolved.
+
+    Raises:
+        InputError: There is no such run folder.
+    """
+    if not run.is_dir() or not any((run / name).is_file() for name in ("run.json", "results.json")):
+        raise InputError(
+            "no-run",
+            what=f"{run} is not a run folder",
+            why="a run folder is what `expunge forget` or `expunge audit` wrote",
+            fix="give its path, for example runs/latest",
+        )
+    return run.resolve()

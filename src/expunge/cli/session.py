@@ -1,0 +1,64 @@
+"""What every command is given: the console, and whether it may use the network."""
+
+import os
+import warnings
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from expunge.console import Console
+from expunge.doctor import headline
+from expunge.screens import human_console, json_console, quiet_console
+
+_SCREENS = {"human": human_console, "json": json_console, "quiet": quiet_console}
+
+# Read by the libraries when they are first imported, which is after this.
+_QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "DATASETS_VERBOSITY": "error",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """One run of the command line."""
+
+    console: Console
+    offline: bool
+    verbose: bool
+
+    @classmethod
+    def start(
+        cls, format: Literal["human", "json", "quiet"], *, offline: bool, verbose: bool
+    ) -> "Session":
+        """Open the screen that `--format` asks for, and close the network where asked."""
+        os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+        if offline:
+            os.environ["HF_HUB_OFFLINE"] = "1"
+        return cls(console=_SCREENS[format](), offline=offline, verbose=verbose)
+
+    def begin(self) -> Console:
+        """Say what runs where, and silence the libraries: for commands that load a model."""
+        quiet_libraries(verbose=self.verbose)
+        self.console.line("expunge", headline(offline=self.offline))
+        return self.console
+
+
+Given = Annotated[Session, Parameter(parse=False)]
+"""Type of the parameter by which a command receives its session; never read from the words."""
+
+
+def quiet_libraries(*, verbose: bool) -> None:
+    """Silence the progress bars, log lines and warnings of other libraries unless `verbose`.
+
+    Only the command line does this. A variable that the user has set is left as it is.
+    """
+    if verbose:
+        return
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    warnings.simplefilter("ignore")

@@ -1,0 +1,33 @@
+"""`expunge verify`: does a run folder still say what it said?"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from expunge.cli.resolved import run_folder
+from expunge.cli.session import Given
+from expunge.errors import GateError
+
+
+def verify(run: Annotated[Path, Parameter(help="run folder")], /, *, session: Given) -> int:
+    """Check every file of a run against its manifest, and every number against the evidence."""
+    from expunge.ledger.verify import verify as verify_run
+
+    console = session.console
+    found = verify_run(run_folder(run))
+    for problem in found.problems:
+        console.line("problem", f"{problem.path}: {problem.what}")
+        console.event("problem", asdict(problem))
+    console.event("done", {"ok": found.ok, "digest": found.digest, "exit": 0 if found.ok else 3})
+    if not found.ok:
+        raise GateError(
+            "not-verified",
+            what=f"{len(found.problems)} problem(s) in {run}",
+            why="a file or a number is not what the manifest recorded",
+            fix="do not rely on this run; restore it from a copy, or run it again",
+        )
+    console.line("verified", f"{found.files} files, {found.scores} numbers computed again")
+    console.line("digest", found.digest)
+    return 0
