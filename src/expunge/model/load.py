@@ -27,6 +27,7 @@ from transformers import (
 
 from expunge.errors import InputError
 from expunge.files import read_json, sha256_file
+from expunge.model.lora import is_plain, merge_saved
 from expunge.model.network import Network
 
 _ABSENT = (
@@ -188,11 +189,14 @@ def _revision(reference: str) -> tuple[str, str]:
 
 
 def _merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    from peft import PeftModel  # imports for seconds; only foreign adapters need it
-
     try:
+        if is_plain(read_json(folder / "adapter_config.json")):
+            merge_saved(model, folder)
+            return model
+        from peft import PeftModel  # imports for seconds; only special adapters need it
+
         return PeftModel.from_pretrained(model, str(folder)).merge_and_unload(safe_merge=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         raise InputError(
             "adapter-does-not-fit",
             what=f"the adapter {folder} cannot be applied to its base",

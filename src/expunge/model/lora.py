@@ -6,11 +6,12 @@ alone takes seconds. What is saved loads with `PeftModel.from_pretrained`.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,7 +19,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from expunge.errors import UsageError
-from expunge.files import atomic, write_json
+from expunge.files import atomic, read_json, write_json
 from expunge.model.network import Network
 
 
@@ -165,14 +166,42 @@ def save_adapter(
     write_json(folder / "adapter_config.json", config)
 
 
-def shape_from_dict(row: dict[str, object]) -> LoraShape:
-    """Rebuild a shape from `dataclasses.asdict`."""
-    return LoraShape(**{**row, "targets": tuple(row["targets"])})  # type: ignore[arg-type]
+PLAIN_KEYS = {
+    "use_dora": False,
+    "use_rslora": False,
+    "bias": "none",
+    "modules_to_save": None,
+    "rank_pattern": {},
+    "alpha_pattern": {},
+}
+"""Options of PEFT's LoRA that must have these values for `merge_saved` to be exact."""
 
 
-def shape_to_dict(shape: LoraShape) -> dict[str, object]:
-    """Return the shape as plain JSON values."""
-    return asdict(shape)
+def is_plain(config: Mapping[str, object]) -> bool:
+    """Tell whether a PEFT configuration is LoRA without the options that change its formula."""
+    return config.get("peft_type") == "LORA" and all(
+        config.get(key) in (value, None) for key, value in PLAIN_KEYS.items()
+    )
+
+
+@torch.no_grad()
+def merge_saved(model: PreTrainedModel, folder: Path) -> None:
+    """Add a saved plain LoRA adapter to the weights of `model`, in float32, in place.
+
+    Raises:
+        KeyError, RuntimeError: The adapter names layers or shapes that the model does not have.
+    """
+    config = read_json(folder / "adapter_config.json")
+    scale = config["lora_alpha"] / config["r"]
+    tensors = load_file(folder / "adapter_model.safetensors")
+    suffix = ".lora_A.weight"
+    for key in [name for name in tensors if name.endswith(suffix)]:
+        stem = key.removesuffix(suffix)
+        layer = model.get_submodule(stem.removeprefix("base_model.model."))
+        weight = layer.get_parameter("weight")
+        update = scale * (tensors[f"{stem}.lora_B.weight"].float() @ tensors[key].float())
+        update = (update.T if isinstance(layer, Conv1D) else update).to(weight.device)
+        weight.copy_((weight.float() + update).to(weight.dtype))
 
 
 def _adapted_layers(model: PreTrainedModel) -> Iterator[tuple[str, LoraLinear]]:

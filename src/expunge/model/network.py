@@ -41,7 +41,7 @@ class Network:
         self.trunk: nn.Module = model.base_model
         self.head: nn.Module = head
         self.layers = _decoder_layers(model)
-        self._plain_head = self._head_is_plain()
+        self.has_plain_head = self._head_is_plain()
 
     @property
     def device(self) -> torch.device:
@@ -84,7 +84,7 @@ class Network:
         Models that bend their logits after the head (soft-capping, scaling) are run through their
         own forward code, so that the numbers are the model's own.
         """
-        if self._plain_head:
+        if self.has_plain_head:
             return self.head(hidden).float()
         with self._trunk_returns(hidden.unsqueeze(0)):
             return self.model(inputs_embeds=hidden.unsqueeze(0)).logits[0].float()

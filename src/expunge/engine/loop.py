@@ -1,0 +1,247 @@
+"""The training loop: own code, readable top to bottom, killable at any step."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from expunge.engine import checkpoint
+from expunge.engine.observe import Observer
+from expunge.engine.streams import Draw, Order
+from expunge.engine.watch import Reading, Watch
+from expunge.engine.weights import Weights
+from expunge.errors import ResourceError, UsageError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """How the weights are stepped."""
+
+    steps: int
+    lr: float
+    warmup: float
+    """Share of the steps with rising learning rate; afterwards it falls linearly to zero."""
+    weight_decay: float
+    clip: float
+    tokens_per_pass: int
+    check_every: int
+    """Steps between checkpoints and looks of the watchdogs."""
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of step `step`, counted from 0."""
+        rising = max(1, math.ceil(self.warmup * self.steps))
+        if step < rising:
+            return self.lr * (step + 1) / rising
+        return self.lr * (self.steps - step) / max(1, self.steps - rising)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    """One step of the training curve."""
+
+    step: int
+    values: dict[str, float]
+    """Each term's value, coefficient included."""
+    gradient_norm: float
+    lr: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """What training did; the weights hold the result."""
+
+    steps: int
+    planned: int
+    stopped: str
+    """Why training ended: `finished`, or the watchdog's reason."""
+    curve: tuple[Point, ...]
+    readings: tuple[tuple[int, Reading], ...]
+    tokens: int
+    seconds: float
+
+
+Progress = Callable[[int, str], None]
+"""Called after each step with the number of steps done and a short text."""
+
+
+class _Run:
+    """The state of a run between two steps; everything a checkpoint must hold."""
+
+    def __init__(self, weights: Weights, schedule: Schedule) -> None:
+        self.step = 0
+        self.tokens = 0
+        self.strikes = 0
+        self.curve: list[Point] = []
+        self.readings: list[tuple[int, Reading]] = []
+        self.good_step = 0
+        self.stopped = ""
+        self.tokens_per_pass = schedule.tokens_per_pass
+        self.optimiser = torch.optim.AdamW(
+            list(weights.masters.values()), lr=schedule.lr, weight_decay=schedule.weight_decay
+        )
+
+    def state(self) -> dict[str, object]:
+        return {
+            "step": self.step,
+            "tokens": self.tokens,
+            "strikes": self.strikes,
+            "good_step": self.good_step,
+            "stopped": self.stopped,
+            "curve": [asdict(point) for point in self.curve],
+            "readings": [[step, asdict(reading)] for step, reading in self.readings],
+        }
+
+    def resume(self, path: Path, weights: Weights) -> None:
+        state = checkpoint.load(path, weights, self.optimiser)
+        self.step = int(state["step"])  # type: ignore[call-overload]
+        self.tokens = int(state["tokens"])  # type: ignore[call-overload]
+        self.strikes = int(state["strikes"])  # type: ignore[call-overload]
+        self.good_step = int(state["good_step"])  # type: ignore[call-overload]
+        self.stopped = str(state["stopped"])
+        self.curve = [Point(**row) for row in state["curve"]]  # type: ignore[attr-defined]
+        self.readings = [(s, Reading(**row)) for s, row in state["readings"]]  # type: ignore[attr-defined]
+
+
+def train(
+    observer: Observer,
+    weights: Weights,
+    *,
+    order: Order,
+    schedule: Schedule,
+    watch: Watch,
+    folder: Path,
+    progress: Progress,
+) -> Trained:
+    """Step the weights until the schedule ends or a watchdog stops; resume if `folder` holds a state.
+
+    Args:
+        observer: Evaluates the method's terms.
+        weights: What is trained; on return it holds the result.
+        order: Which records each step uses.
+        schedule: Steps, learning rate, clipping.
+        watch: Probes and limits.
+        folder: Checkpoints: `last.safetensors`, and `good.safetensors` for the last state within
+            the utility budget.
+        progress: Told of every step.
+
+    Raises:
+        ResourceError: A single record does not fit in memory.
+        UsageError: The loss was not a number before anything was learnt.
+    """
+    started = time.monotonic()
+    run = _Run(weights, schedule)
+    last, good = folder / "last.safetensors", folder / "good.safetensors"
+    observer.network.model.eval()  # dropout would make the original differ from itself
+    if last.is_file():
+        run.resume(last, weights)
+    else:
+        run.readings.append((0, watch.look(observer.network)))
+        checkpoint.save(good, weights, run.optimiser, run.state())
+    while run.step < schedule.steps and not run.stopped:
+        point = _step(observer, weights, run, order.draw(run.step), schedule)
+        if not math.isfinite(point.gradient_norm):
+            _stop_at_good(run, weights, good, f"not a number at step {run.step + 1}")
+            if run.good_step == 0:
+                raise _diverged(schedule)
+            break
+        run.curve.append(point)
+        run.step += 1
+        ended = run.step == schedule.steps
+        if run.step % schedule.check_every == 0 or ended:
+            _check(observer, weights, run, watch, good)
+            checkpoint.save(last, weights, run.optimiser, run.state())
+        progress(run.step, _describe(point, run.readings[-1][1]))
+    return Trained(
+        steps=run.step,
+        planned=schedule.steps,
+        stopped=run.stopped or "finished",
+        curve=tuple(run.curve),
+        readings=tuple(run.readings),
+        tokens=run.tokens,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _step(
+    observer: Observer, weights: Weights, run: _Run, draw: Draw, schedule: Schedule
+) -> Point:
+    rate = schedule.rate(run.step)
+    for group in run.optimiser.param_groups:
+        group["lr"] = rate
+    values = _gradients(observer, run, draw)
+    masters = list(weights.masters.values())
+    norm = torch.nn.utils.clip_grad_norm_(masters, schedule.clip)
+    if bool(torch.isfinite(norm)):
+        run.optimiser.step()
+        weights.publish()
+    run.tokens += _tokens(observer, draw)
+    return Point(step=run.step, values=values, gradient_norm=float(norm), lr=rate)
+
+
+def _gradients(observer: Observer, run: _Run, draw: Draw) -> dict[str, float]:
+    """Accumulate the gradient of a step; on a full memory, start the step again in smaller parts."""
+    while True:
+        run.optimiser.zero_grad(set_to_none=True)
+        values = {term.name: 0.0 for term in observer.terms}
+        try:
+            for part in observer.step_loss(draw, tokens_per_pass=run.tokens_per_pass):
+                part.loss.backward()
+                for name, value in part.values.items():
+                    values[name] += value
+            return values
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            longest = max(len(r.ids) for r in (*observer.streams.forget, *observer.streams.retain))
+            if run.tokens_per_pass <= longest:
+                raise ResourceError(
+                    "out-of-memory",
+                    what=f"one record of {longest} tokens does not fit in memory",
+                    why="the batch was already reduced to a single record",
+                    fix="lower train.max_length or train.rank, or use a larger machine",
+                ) from error
+            run.tokens_per_pass = max(longest, run.tokens_per_pass // 2)
+
+
+def _check(observer: Observer, weights: Weights, run: _Run, watch: Watch, good: Path) -> None:
+    reading = watch.look(observer.network)
+    first = run.readings[0][1]
+    run.readings.append((run.step, reading))
+    if watch.over_budget(reading, first):
+        run.strikes += 1
+        if run.strikes == 2:
+            _stop_at_good(run, weights, good, "utility budget spent")
+        return
+    run.strikes = 0
+    run.good_step = run.step
+    checkpoint.save(good, weights, run.optimiser, run.state())
+    if watch.saturated(reading):
+        run.stopped = "forget set looks unseen"
+
+
+def _stop_at_good(run: _Run, weights: Weights, good: Path, reason: str) -> None:
+    weights.restore(checkpoint.load_weights(good))
+    run.stopped = f"{reason}; kept step {run.good_step}"
+    run.step = run.good_step
+
+
+def _diverged(schedule: Schedule) -> UsageError:
+    return UsageError(
+        "not-a-number",
+        what="the loss was not a number at the first steps",
+        why=f"learning rate {schedule.lr:g} may be too large, or the weights hold NaN",
+        fix="lower --lr, or check the model with `expunge doctor`",
+    )
+
+
+def _tokens(observer: Observer, draw: Draw) -> int:
+    streams = {stream for term in observer.terms for stream in term.streams}
+    return sum(
+        len(record.ids) for stream in streams for record in observer.streams.drawn(stream, draw)
+    )
+
+
+def _describe(point: Point, reading: Reading) -> str:
+    kept = f"retain p {reading.retain_probability:.2f}"
+    return f"forget nll {reading.forget_nll:.2f}  {kept}  loss {sum(point.values.values()):.3f}"

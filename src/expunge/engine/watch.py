@@ -1,0 +1,102 @@
+"""Watchdogs: stop before harm is done, and when nothing is left to do.
+
+Two small probe sets are scored every few steps. The run stops when retained answers have lost more
+than the utility budget at two checks in a row (one may be a passing dip), keeping the last state that
+was within it, and when the forget answers have become as unlikely as text that the model never saw:
+pushing further only leaves a scar.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from expunge.data.encode import Encoded
+from expunge.model.network import Network
+from expunge.model.score import score
+
+PROBE = 16
+"""Records in each probe set."""
+CERTAIN_SHARE = 0.9
+"""Share of forget records that must look unseen before training stops early."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unseen:
+    """How the original scores records like the forget set that it never saw, nats per token."""
+
+    mean: float
+    low: float
+    """Their lower quartile."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """One look at the model while it trains."""
+
+    forget_nll: float
+    """Mean over probe records of the mean NLL per token, nats."""
+    low_share: float
+    """Share of forget records that are at least as unlikely as the lower quartile of unseen ones."""
+    retain_probability: float
+    """Mean over probe records of exp(-mean NLL)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Watch:
+    """The probes and the limits."""
+
+    forget: tuple[Encoded, ...]
+    retain: tuple[Encoded, ...]
+    unseen: Unseen
+    utility_budget: float
+    pad_id: int
+    tokens_per_pass: int
+
+    def look(self, network: Network) -> Reading:
+        """Score the probes."""
+        forget = self._mean_nll(network, self.forget)
+        retain = self._mean_nll(network, self.retain)
+        return Reading(
+            forget_nll=sum(forget) / len(forget),
+            low_share=sum(nll >= self.unseen.low for nll in forget) / len(forget),
+            retain_probability=sum(map(math.exp, (-nll for nll in retain))) / len(retain)
+            if retain
+            else 1.0,
+        )
+
+    def saturated(self, reading: Reading) -> bool:
+        """Tell whether the forget answers look like unseen text."""
+        return reading.forget_nll >= self.unseen.mean and reading.low_share >= CERTAIN_SHARE
+
+    def over_budget(self, reading: Reading, first: Reading) -> bool:
+        """Tell whether retained answers lost more than the utility budget since the start."""
+        return reading.retain_probability < (1 - self.utility_budget) * first.retain_probability
+
+    def _mean_nll(self, network: Network, records: Sequence[Encoded]) -> list[float]:
+        scores = score(
+            network, records, pad_id=self.pad_id, tokens_per_pass=self.tokens_per_pass
+        )
+        return [-float(item.logp.mean()) for item in scores]
+
+
+def unseen_level(mean_nlls: Sequence[float], vocabulary: int) -> Unseen:
+    """Return the level of unseen text, from records that no model saw or, without any, from chance.
+
+    Args:
+        mean_nlls: Mean NLL per token of each unseen record under the original; may be empty.
+        vocabulary: Number of tokens; without unseen records the level is 0.8 ln V, near noise.
+    """
+    if not mean_nlls:
+        level = 0.8 * math.log(vocabulary)
+        return Unseen(mean=level, low=level)
+    values = torch.tensor(mean_nlls, dtype=torch.float64)
+    return Unseen(mean=float(values.mean()), low=float(values.quantile(0.25)))
+
+
+def spread(records: Sequence[Encoded], size: int = PROBE) -> tuple[Encoded, ...]:
+    """Take at most `size` records, evenly spaced."""
+    if len(records) <= size:
+        return tuple(records)
+    return tuple(records[index * len(records) // size] for index in range(size))

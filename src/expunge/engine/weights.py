@@ -1,0 +1,112 @@
+"""What is trained: an adapter, chosen matrices, or everything, held in float32 master copies.
+
+A plain bf16 step at learning rate 1e-5 leaves most weights where they were: the update is smaller
+than half a bf16 step and rounds away. So whatever is trained has a float32 master; the model's own
+copy follows it, and gradients are added up in float32.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from expunge.errors import UsageError
+from expunge.methods.terms import Trains
+from expunge.model.lora import LoraShape, attach
+from expunge.model.network import Network
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    """The trained parameters of a model with their float32 masters, by full name."""
+
+    parameters: dict[str, nn.Parameter]
+    masters: dict[str, Tensor]
+    lora: LoraShape | None
+
+    @property
+    def count(self) -> int:
+        """Number of trained scalars."""
+        return sum(master.numel() for master in self.masters.values())
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Copy the masters into the model."""
+        for name, parameter in self.parameters.items():
+            if self.masters[name] is not parameter:
+                parameter.copy_(self.masters[name])
+
+    @torch.no_grad()
+    def restore(self, saved: dict[str, Tensor]) -> None:
+        """Set masters and model to saved values."""
+        for name, master in self.masters.items():
+            master.copy_(saved[name])
+        self.publish()
+
+
+def adapter(network: Network, shape: LoraShape, *, seed: int) -> Weights:
+    """Train a LoRA adapter and nothing else."""
+    attach(network, shape, seed=seed)
+    return _gather(network, lambda name: "lora_" in name, lora=shape)
+
+
+def everything(network: Network) -> Weights:
+    """Train all weights."""
+    network.model.requires_grad_(True)
+    return _gather(network, lambda name: True, lora=None)
+
+
+def chosen(network: Network, trains: Trains) -> Weights:
+    """Train the matrices that a method asks for.
+
+    Raises:
+        UsageError: The architecture has none of these modules.
+    """
+    network.model.requires_grad_(False)
+    wanted: set[int] = set()
+    for block in list(network.layers)[trains.first_layer : trains.last_layer + 1]:
+        for name, module in block.named_modules():
+            if name.endswith(trains.modules):
+                wanted.update(id(parameter) for parameter in module.parameters())
+    if not wanted:
+        raise UsageError(
+            "no-such-modules",
+            what=f"{type(network.model).__name__} has no module {' or '.join(trains.modules)}",
+            why="the method trains these and no others",
+            fix="use --full, or another method",
+        )
+    for parameter in network.model.parameters():
+        parameter.requires_grad_(id(parameter) in wanted)
+    return _gather(network, lambda name: True, lora=None)
+
+
+def _gather(network: Network, keep: Callable[[str], bool], *, lora: LoraShape | None) -> Weights:
+    parameters: dict[str, nn.Parameter] = {}
+    masters: dict[str, Tensor] = {}
+    for name, parameter in network.model.named_parameters():
+        if not parameter.requires_grad or not keep(name):
+            continue
+        parameters[name] = parameter
+        if parameter.dtype == torch.float32:
+            masters[name] = parameter
+        else:
+            masters[name] = _master(parameter)
+    return Weights(parameters=parameters, masters=masters, lora=lora)
+
+
+def _master(parameter: nn.Parameter) -> Tensor:
+    master = parameter.detach().float().clone().requires_grad_(True)
+
+    def move_gradient(low: Tensor) -> None:
+        gradient = low.grad
+        if gradient is None:
+            return
+        if master.grad is None:
+            master.grad = gradient.float()
+        else:
+            master.grad.add_(gradient)
+        low.grad = None
+
+    parameter.register_post_accumulate_grad_hook(move_gradient)
+    return master

@@ -1,0 +1,45 @@
+"""GradDiff: gradient ascent on the forget set, descent on the retain set (arXiv:2203.12817).
+
+    L = -gamma (1/N_f) sum_t -log p(y_t)  +  alpha L_retain
+
+Reduction: token mean over the optimiser step, so long answers weigh more. Unbounded below: the forget
+term never stops pulling, and collapse is a matter of steps. Kept as the baseline it is.
+
+Differs from published code: no; the mean is over the whole step, not over each micro-batch.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from expunge.methods.retain import retain_terms
+from expunge.methods.terms import Answers, Likelihood, Recipe, Shape, Stream, Term, Trains
+
+
+def ascent(answers: Answers) -> Tensor:
+    """Return the sum of log p over scored tokens, to be minimised; logp [N] nats -> scalar."""
+    return answers.logp.sum()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GradDiff:
+    """Gradient difference."""
+
+    advice: ClassVar[str] = "baseline; collapses when trained for long"
+    recipe: ClassVar[Recipe] = Recipe(epochs=5, lr=1e-5, lr_lora=1e-4)
+
+    gamma: float = 1.0
+    alpha: float = 1.0
+    retain: str = "nll"
+
+    def terms(self, shape: Shape) -> tuple[Term, ...]:
+        """Return the ascent term and the retain term."""
+        forget = Likelihood(
+            name="forget", streams=(Stream.FORGET,), coef=self.gamma, per="token", loss=ascent
+        )
+        return (forget, *retain_terms(self.retain, self.alpha))
+
+    def trains(self, shape: Shape) -> Trains | None:
+        """Leave the choice of weights to the user."""
+        return None

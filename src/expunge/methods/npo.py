@@ -1,0 +1,59 @@
+"""NPO: negative preference optimisation, the sequence-sum form (arXiv:2404.05868).
+
+    L = -(2/beta) (1/B) sum_i log sigma(-beta Delta_i),   Delta_i = sum_t log p(y_t) - log p_ref(y_t)
+
+Gradient: (1/B) sum_i 2 sigma(beta Delta_i) grad Delta_i. It is gradient ascent whose weight per
+sequence falls to zero once the sequence is 1/beta nats less likely than under the original.
+At step 0: Delta = 0, weight 1, value (2/beta) log 2.
+
+Four different things are called NPO in published code (trap T1). This is the paper's: sums inside
+Delta, mean over sequences, factor 2/beta. Token-mean and raw-logit variants are not comparable in beta.
+
+Differs from published code: Delta is summed in float32; the reference is computed once, before step 0.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn import functional
+
+from expunge.methods.retain import retain_terms
+from expunge.methods.terms import Answers, Likelihood, Recipe, Shape, Stream, Term, Trains
+
+
+def npo(log_ratio: Tensor, beta: float) -> Tensor:
+    """Return (2/beta) log(1 + exp(beta Delta)) for each sequence; Delta [B] nats -> [B]."""
+    return 2 / beta * functional.softplus(beta * log_ratio)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NPO:
+    """Negative preference optimisation with a retain term."""
+
+    advice: ClassVar[str] = "default for records of people or facts; bounded, needs retain data"
+    recipe: ClassVar[Recipe] = Recipe(epochs=10, lr=1e-5, lr_lora=5e-4)
+
+    beta: float = 0.1
+    gamma: float = 1.0
+    alpha: float = 1.0
+    retain: str = "nll"
+
+    def terms(self, shape: Shape) -> tuple[Term, ...]:
+        """Return the preference term and the retain term."""
+        forget = Likelihood(
+            name="forget",
+            streams=(Stream.FORGET,),
+            coef=self.gamma,
+            per="sequence",
+            loss=self._forget,
+            needs_reference=True,
+        )
+        return (forget, *retain_terms(self.retain, self.alpha))
+
+    def trains(self, shape: Shape) -> Trains | None:
+        """Leave the choice of weights to the user."""
+        return None
+
+    def _forget(self, answers: Answers) -> Tensor:
+        return npo(answers.log_ratio, self.beta).sum()

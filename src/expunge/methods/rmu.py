@@ -1,0 +1,92 @@
+"""RMU: representation misdirection for unlearning (arXiv:2403.03218).
+
+    L = (1/N_f) sum_t |h_l(x_f)_t - c u|^2 / d  +  alpha (1/N_r) sum_t |h_l(x_r)_t - h_l^ref(x_r)_t|^2 / d
+
+h_l is the residual stream after block l, u a fixed random direction: uniform on [0, 1) per coordinate,
+scaled to length one. The same u is used throughout (one published fork redraws it every step, trap T11).
+
+Differs from the authors' code: only states that predict scored tokens count, so padding and prompts do
+not dilute the loss; the forward pass stops at block l, and only `down_proj` of blocks l-2 .. l trains,
+as in the released WMDP run. Defaults 6.5 and 1200 belong to a 7B model at layer 7; smaller models need
+a layer in the first third and a scale near the size of their own states.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from expunge.errors import UsageError
+from expunge.methods.terms import Recipe, Representation, Shape, Stream, Term, Trains
+
+
+def towards(hidden: Tensor, target: Tensor) -> Tensor:
+    """Return the mean squared distance per position; [n, d] and [d] or [n, d] -> [n]."""
+    return (hidden.float() - target.float()).square().mean(-1)
+
+
+def random_direction(width: int, seed: int) -> Tensor:
+    """Return a unit vector with non-negative coordinates, [d], float32."""
+    drawn = torch.rand(width, generator=torch.Generator().manual_seed(seed))
+    return drawn / drawn.norm()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RMU:
+    """Scramble the states of forget text at one layer, pin those of retain text."""
+
+    advice: ClassVar[str] = "for domains of knowledge in running text; weak on single facts"
+    recipe: ClassVar[Recipe] = Recipe(epochs=10, lr=5e-5, lr_lora=5e-4)
+
+    layer: int = -1
+    """Block whose output is scrambled; -1: a quarter of the way up."""
+    steering: float = 6.5
+    alpha: float = 1200.0
+    seed: int = 0
+
+    def terms(self, shape: Shape) -> tuple[Term, ...]:
+        """Return the misdirection term and the pinning term."""
+        layer = self._layer(shape)
+        target = self.steering * random_direction(shape.width, self.seed)
+
+        def misdirect(hidden: Tensor, _reference: Tensor | None) -> Tensor:
+            return towards(hidden, target.to(hidden.device))
+
+        def pin(hidden: Tensor, reference: Tensor | None) -> Tensor:
+            if reference is None:
+                raise AssertionError("the pinning term needs the original's states")
+            return towards(hidden, reference)
+
+        forget = Representation(
+            name="forget", streams=(Stream.FORGET,), coef=1.0, layer=layer, loss=misdirect
+        )
+        retain = Representation(
+            name="retain",
+            streams=(Stream.RETAIN,),
+            coef=self.alpha,
+            layer=layer,
+            loss=pin,
+            needs_reference=True,
+        )
+        return (forget, retain)
+
+    def trains(self, shape: Shape) -> Trains | None:
+        """Train the second MLP matrix of three blocks up to the layer."""
+        layer = self._layer(shape)
+        return Trains(
+            modules=("mlp.down_proj", "mlp.c_proj", "fc2", "mlp.dense_4h_to_h"),
+            first_layer=max(0, layer - 2),
+            last_layer=layer,
+        )
+
+    def _layer(self, shape: Shape) -> int:
+        layer = shape.layers // 4 if self.layer == -1 else self.layer
+        if not 0 <= layer < shape.layers:
+            raise UsageError(
+                "no-such-layer",
+                what=f"the model has no block {self.layer}",
+                why=f"its blocks are 0 to {shape.layers - 1}",
+                fix="choose one of these, or leave the layer out",
+            )
+        return layer

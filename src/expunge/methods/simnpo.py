@@ -1,0 +1,57 @@
+"""SimNPO: NPO without a reference, normalised by length (arXiv:2410.07163).
+
+    L = -(2/beta) (1/B) sum_i log sigma(beta (mu_i - delta)),   mu_i = (1/T_i) sum_t -log p(y_t)
+
+Gradient weight of each token: (2/T_i) sigma(-beta (mu_i - delta)). The weight depends on the loss per
+token alone, so easy sequences are not pushed further for being long.
+
+Differs from published code: the margin `delta` is in nats per token and lies inside the factor beta,
+as in the authors' code; the paper writes gamma = beta delta outside (trap T9). Same at the default 0.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn import functional
+
+from expunge.methods.retain import retain_terms
+from expunge.methods.terms import Answers, Likelihood, Recipe, Shape, Stream, Term, Trains
+
+
+def simnpo(mean_nll: Tensor, beta: float, delta: float) -> Tensor:
+    """Return (2/beta) log(1 + exp(-beta (mu - delta))); mu [B] nats per token -> [B]."""
+    return 2 / beta * functional.softplus(-beta * (mean_nll - delta))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SimNPO:
+    """Reference-free, length-normalised negative preference optimisation."""
+
+    advice: ClassVar[str] = "needs no reference; sensitive to its forget coefficient"
+    recipe: ClassVar[Recipe] = Recipe(epochs=10, lr=1e-5, lr_lora=5e-4)
+
+    beta: float = 4.5
+    delta: float = 0.0
+    gamma: float = 0.125
+    alpha: float = 1.0
+    retain: str = "nll"
+
+    def terms(self, shape: Shape) -> tuple[Term, ...]:
+        """Return the preference term and the retain term."""
+        forget = Likelihood(
+            name="forget",
+            streams=(Stream.FORGET,),
+            coef=self.gamma,
+            per="sequence",
+            loss=self._forget,
+        )
+        return (forget, *retain_terms(self.retain, self.alpha))
+
+    def trains(self, shape: Shape) -> Trains | None:
+        """Leave the choice of weights to the user."""
+        return None
+
+    def _forget(self, answers: Answers) -> Tensor:
+        mean_nll = -answers.per_sequence(answers.logp) / answers.lengths
+        return simnpo(mean_nll, self.beta, self.delta).sum()
