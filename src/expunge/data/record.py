@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from expunge.files import sha256_json
+
 
 class Message(NamedTuple):
     """One turn of a conversation; `role` is `system`, `user` or `assistant`."""
@@ -42,3 +44,8 @@ class Record:
     def question(self) -> str:
         """The last user turn, or an empty string for plain text."""
         return self.prompt[-1].content if self.prompt else ""
+
+
+def record_id(prompt: tuple[Message, ...], completion: str) -> str:
+    """Return the name of a record that brings none: 12 hex digits of its content's SHA-256."""
+    return sha256_json({"prompt": [list(turn) for turn in prompt], "completion": completion})[:12]

@@ -1,0 +1,165 @@
+"""The scope of a request: the records of each set, checked against each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from expunge.data.overlap import Pair, mentions, normalise, overlaps
+from expunge.data.read import Reading, read
+from expunge.data.record import Record
+from expunge.errors import InputError
+from expunge.request import Request
+
+_GENERAL = Path(__file__).with_name("general.jsonl")
+_SHORTEST_NAME = 3
+_MOST_PAIRS = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scope:
+    """The records of every set of a request. Ids are unique over all sets."""
+
+    forget: tuple[Record, ...]
+    retain: tuple[Record, ...]
+    """Given by the request, or with `auto` the general records that ship with expunge."""
+    neighbours: tuple[Record, ...]
+    holdout: tuple[Record, ...]
+    control: tuple[Record, ...]
+    notes: tuple[str, ...]
+    """One line for each thing that was taken or left out; names files and counts, no content."""
+
+    @property
+    def keep(self) -> tuple[Record, ...]:
+        """What training preserves: retain and neighbours."""
+        return self.retain + self.neighbours
+
+
+def gather(request: Request, *, offline: bool = False) -> Scope:
+    """Read all sets of a request and check that they do not contradict each other.
+
+    `retain = "auto"` takes the general records that ship with expunge, without those that overlap
+    with the forget set or mention one of its subjects or key answers; the neighbours, where the
+    request names any, are trained on as well. `retain = "none"` takes nothing. The notes say which.
+
+    Ids that several sets use (files often count from 1) are prefixed with the name of the set, as
+    in `retain:1`; those of the forget set stay.
+
+    Args:
+        request: What to forget and to keep.
+        offline: Never ask the Hub.
+
+    Raises:
+        InputError: As `expunge.data.read.read`; `overlap` when a record to forget also stands in
+            another set, or a record that no model may have seen stands in a set that is trained on.
+    """
+    notes: list[str] = []
+
+    def taken(name: str, sources: Sequence[str]) -> tuple[Record, ...]:
+        if not sources:
+            return ()
+        reading = read(sources, offline=offline)
+        notes.extend(_notes(name, sources, reading))
+        return reading.records
+
+    forget = taken("forget", request.forget)
+    neighbours = taken("neighbours", request.neighbours)
+    if request.retain == "none":
+        notes.append("retain: none, as the request says")
+        retain: tuple[Record, ...] = ()
+    elif request.retain == "auto":
+        retain = _general(forget)
+        notes.append(_auto_note(len(retain), len(neighbours)))
+    else:
+        retain = taken("retain", request.retain)
+    holdout = taken("holdout", request.holdout)
+    control = taken("control", request.control)
+    others = {"retain": retain, "neighbours": neighbours, "holdout": holdout, "control": control}
+    for name, records in others.items():
+        _refuse_overlap("forget", forget, name, records)
+    for unseen in ("holdout", "control"):
+        for trained in ("retain", "neighbours"):
+            _refuse_overlap(unseen, others[unseen], trained, others[trained])
+    unique = _with_unique_ids({"forget": forget, **others})
+    return Scope(notes=tuple(notes), **unique)
+
+
+def general_records() -> tuple[Record, ...]:
+    """Return the questions of general knowledge, with answers, that ship with expunge."""
+    return tuple(
+        replace(record, source=f"expunge/{_GENERAL.name}:{line}")
+        for line, record in enumerate(read([str(_GENERAL)]).records, start=1)
+    )
+
+
+def _general(forget: Sequence[Record]) -> tuple[Record, ...]:
+    candidates = general_records()
+    same = {pair.other.id for pair in overlaps(forget, candidates)}
+    spellings = (
+        normalise(name)
+        for record in forget
+        for name in (*record.key_answers, *([record.subject] if record.subject else ()))
+    )
+    names = {name for name in spellings if len(name) >= _SHORTEST_NAME}
+    return tuple(
+        record for record in candidates if record.id not in same and not mentions(record, names)
+    )
+
+
+def _auto_note(general: int, neighbours: int) -> str:
+    left_out = len(general_records()) - general
+    note = f"retain: auto took {general} general records that ship with expunge"
+    if left_out:
+        note += f" ({left_out} left out: they touch what is to be forgotten)"
+    if neighbours:
+        return f"{note}; the {neighbours} neighbours are preserved as well"
+    return f"{note}; no neighbours are given, so nothing near the target is preserved on purpose"
+
+
+def _notes(name: str, sources: Sequence[str], reading: Reading) -> list[str]:
+    lines = [f"{name}: {len(reading.records)} records from {', '.join(sources)}"]
+    if reading.duplicates:
+        lines.append(f"{name}: {reading.duplicates} duplicates left out")
+    if reading.skipped:
+        shown = ", ".join(reading.skipped[:_MOST_PAIRS])
+        more = len(reading.skipped) - _MOST_PAIRS
+        lines.append(f"{name}: not read: {shown}" + (f" and {more} more" if more > 0 else ""))
+    return lines
+
+
+def _refuse_overlap(
+    first: str, records: Sequence[Record], second: str, others: Sequence[Record]
+) -> None:
+    pairs = overlaps(records, others)
+    if not pairs:
+        return
+    shown = "; ".join(_named(pair) for pair in pairs[:_MOST_PAIRS])
+    more = f"; and {len(pairs) - _MOST_PAIRS} more" if len(pairs) > _MOST_PAIRS else ""
+    reasons = {
+        "forget": "nothing can be both forgotten and kept, nor forgotten and never seen",
+        "holdout": "the holdout stands for what was never trained on",
+        "control": "control records stand for what no model ever saw",
+    }
+    raise InputError(
+        "overlap",
+        what=f"{first} and {second} share {len(pairs)} records: {shown}{more}",
+        why=reasons[first],
+        fix=f"take these records out of {second}, or out of {first}",
+    )
+
+
+def _named(pair: Pair) -> str:
+    return " = ".join(f"{record.source} (id {record.id})" for record in pair)
+
+
+def _with_unique_ids(
+    sets: dict[str, tuple[Record, ...]],
+) -> dict[str, tuple[Record, ...]]:
+    seen: set[str] = set()
+    unique: dict[str, tuple[Record, ...]] = {}
+    for name, records in sets.items():
+        unique[name] = tuple(
+            replace(record, id=f"{name}:{record.id}") if record.id in seen else record
+            for record in records
+        )
+        seen.update(record.id for record in unique[name])
+    return unique

@@ -1,0 +1,353 @@
+"""Resolve settings once: defaults, files, variables and flags become one tree with its origins.
+
+Later layers win, key by key:
+
+    defaults < expunge.toml found upward < --config < EXPUNGE_ variables < flags
+
+A list is replaced as a whole. When a layer names another method, the knobs that earlier layers set
+for the previous one are dropped: one method's beta is not another's.
+"""
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_origin
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from expunge.errors import UsageError
+from expunge.settings import MethodSettings, Settings
+
+FILE_NAME = "expunge.toml"
+PREFIX = "EXPUNGE_"
+RESERVED = frozenset({"EXPUNGE_CACHE", "EXPUNGE_KEY_FILE", "EXPUNGE_CONFIG"})
+"""Variables that are not settings: where caches lie, where the key lies, which file to read."""
+
+_METHOD = "method"
+_NAME = "method.name"
+_PATHS = ("model", "request.gold")
+_DATA = ("request.forget", "request.retain", "request.neighbours", "request.holdout")
+_DATA_PATHS = (*_DATA, "request.control")
+_WORDS = ("auto", "none")
+_FLAG = "flag"
+
+_REQUIRED = {
+    "model": (
+        "no-model",
+        "no model is named",
+        "there is nothing that could forget",
+        'give a Hub id or a folder: expunge forget MODEL DATA, or model = "..." in TOML',
+    ),
+    "request.forget": (
+        "no-forget",
+        "no data to forget is named",
+        "what to forget is never guessed",
+        'give a file: expunge forget MODEL DATA, or forget = ["..."] in [request]',
+    ),
+    "request.goal": (
+        "no-goal",
+        "the request has no goal class",
+        "removal, suppression and edit are judged by different rules; there is no default",
+        "set request.goal to removal (as if never trained on it), suppression (not said any more)"
+        " or edit (says something else instead)",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resolved:
+    """The settings of one command, and where each key that is not a default comes from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+    """Key path to file name, variable name, or `flag`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Layer:
+    values: Mapping[str, object]
+    origins: Mapping[str, str]
+
+
+def resolve(
+    flags: Mapping[str, object],
+    *,
+    config: Path | None,
+    environ: Mapping[str, str],
+    start: Path,
+) -> Resolved:
+    """Resolve the settings of one command.
+
+    In a TOML file, relative paths of models and data that exist beside the file are taken from
+    there; all other relative paths, those in variables and flags, and `out` are relative to the
+    working folder. Texts from variables and flags are typed by their key: lists are comma-separated
+    or JSON, method knobs are JSON where they parse as JSON, otherwise text. An empty variable and a
+    flag of None count as not given.
+
+    Args:
+        flags: Key paths, such as `train.lr`, with the values that the command line gives.
+        config: The file of `--config`; without it the one that `EXPUNGE_CONFIG` names, if any.
+        environ: The environment variables.
+        start: Folder from which `expunge.toml` is looked for, upward.
+
+    Raises:
+        UsageError: `config-missing`, `invalid-toml`, `unknown-key`, `invalid-value`, `no-model`,
+            `no-forget`, `no-goal`.
+    """
+    named = environ.get("EXPUNGE_CONFIG", "")
+    chosen = config if config is not None else Path(named) if named else None
+    found = _find_upward(start)
+    files = [path for path in (found, chosen) if path is not None]
+    if found is not None and chosen is not None and found.resolve() == chosen.resolve():
+        files = [chosen]
+    layers = [_file_layer(path) for path in files]
+    layers += [_environment_layer(environ), _flag_layer(flags)]
+    values: dict[str, object] = {}
+    origins: dict[str, str] = {}
+    for layer in layers:
+        _drop_foreign_knobs(values, origins, layer)
+        values.update(layer.values)
+        origins.update(layer.origins)
+    _require(values)
+    try:
+        settings = Settings.model_validate(_nested(values))
+    except ValidationError as error:
+        raise _invalid(error.errors(), origins) from None
+    return Resolved(settings=settings, origins=origins)
+
+
+def to_toml(settings: Settings) -> str:
+    """Write settings as TOML from which `resolve` makes equal settings; None is left out."""
+    return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
+    found: dict[str, FieldInfo] = {}
+    for name, field in model.model_fields.items():
+        table = _table_type(field)
+        if table is None:
+            found[prefix + name] = field
+        else:
+            found.update(_fields(table, f"{prefix}{name}."))
+    return found
+
+
+def _table_type(field: FieldInfo) -> type[BaseModel] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+_FIELDS = _fields(Settings)
+_TABLES = sorted({path.rpartition(".")[0] for path in _FIELDS} - {""})
+_VARIABLES = {PREFIX + path.upper().replace(".", "_"): path for path in _FIELDS}
+_LISTS = frozenset(
+    path
+    for path, field in _FIELDS.items()
+    if get_origin(field.annotation) is tuple or path == "request.retain"
+)
+
+
+def _is_knob(path: str) -> bool:
+    table, _, name = path.partition(".")
+    return table == _METHOD and bool(name) and name not in MethodSettings.model_fields
+
+
+def _find_upward(start: Path) -> Path | None:
+    folder = start.resolve()
+    candidates = (parent / FILE_NAME for parent in (folder, *folder.parents))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _file_layer(path: Path) -> _Layer:
+    values: dict[str, object] = {}
+    for key, value in _flat(_parsed(path), str(path)).items():
+        if key in _LISTS and isinstance(value, str) and value not in _WORDS:
+            value = [value]
+        if key in _PATHS or key in _DATA_PATHS:
+            value = _beside(path.parent, value)
+        values[key] = value
+    return _Layer(values=values, origins=dict.fromkeys(values, str(path)))
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise UsageError(
+            "config-missing",
+            what=f"cannot read {path}: {error.strerror or type(error).__name__}",
+            why="the settings of this command were to come from this file",
+            fix="check the path given by --config or EXPUNGE_CONFIG",
+        ) from error
+    except UnicodeDecodeError as error:
+        what, why = f"{path}: not UTF-8 (byte {error.start})", "TOML files are UTF-8 text"
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"line (\d+)", str(error))
+        what = f"{path}:{line[1]}: not valid TOML" if line else f"{path}: not valid TOML"
+        why = str(error)[0].lower() + str(error)[1:]
+    raise UsageError(
+        "invalid-toml",
+        what=what,
+        why=why,
+        fix='text stands in quotes, lists in brackets: forget = ["secrets.jsonl"]',
+    )
+
+
+def _flat(table: Mapping[str, object], origin: str, prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in table.items():
+        path = prefix + name
+        if path in _TABLES:
+            if not isinstance(value, dict):
+                raise UsageError(
+                    "invalid-value",
+                    what=f"`{path}` is a table of settings, not a value",
+                    why=f"set in {origin}",
+                    fix=f"write [{path}] on a line of its own, and the settings below it",
+                )
+            flat.update(_flat(value, origin, f"{path}."))
+        elif path in _FIELDS or _is_knob(path):
+            flat[path] = value
+        else:
+            raise _unknown(path, origin)
+    return flat
+
+
+def _beside(folder: Path, value: object) -> object:
+    if isinstance(value, list):
+        return [_beside(folder, item) for item in value]
+    if not isinstance(value, str) or not value or value in _WORDS:
+        return value
+    path = folder / value
+    # Where both mean the same file, the shorter spelling reads better in messages.
+    if path.exists() and path.resolve() != Path(value).resolve():
+        return str(path)
+    return value
+
+
+def _environment_layer(environ: Mapping[str, str]) -> _Layer:
+    values: dict[str, object] = {}
+    origins: dict[str, str] = {}
+    knob = f"{PREFIX}{_METHOD.upper()}_"
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name in RESERVED or not environ[name].strip():
+            continue
+        path = _VARIABLES.get(name)
+        if path is None and name.startswith(knob) and name != knob:
+            path = f"{_METHOD}.{name.removeprefix(knob).lower()}"
+        if path is None:
+            raise _unknown(name, "the environment", candidates=[*_VARIABLES, *RESERVED])
+        values[path] = _typed(path, environ[name], origin=name)
+        origins[path] = name
+    return _given(values, origins)
+
+
+def _flag_layer(flags: Mapping[str, object]) -> _Layer:
+    values: dict[str, object] = {}
+    for path, value in flags.items():
+        if path not in _FIELDS and not _is_knob(path):
+            raise _unknown(path, "the command line")
+        values[path] = _typed(path, value, origin=_FLAG)
+    return _given(values, dict.fromkeys(values, _FLAG))
+
+
+def _given(values: Mapping[str, object], origins: Mapping[str, str]) -> _Layer:
+    given = {path: value for path, value in values.items() if value is not None}
+    return _Layer(values=given, origins={path: origins[path] for path in given})
+
+
+def _typed(path: str, value: object, *, origin: str) -> object:
+    """Read a text from a variable or a flag; pydantic turns texts into numbers and truth values."""
+    if not isinstance(value, str):
+        return value
+    if path in _LISTS and value not in _WORDS:
+        return _listed(path, value, origin)
+    return _json_or_text(value) if _is_knob(path) else value
+
+
+def _listed(path: str, text: str, origin: str) -> object:
+    if not text.lstrip().startswith("["):
+        return [item.strip() for item in text.split(",") if item.strip()]
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UsageError(
+            "invalid-value",
+            what=f"`{path}` starts like a JSON list but is none",
+            why=f"set by {origin}; {str(error)[0].lower()}{str(error)[1:]}",
+            fix='write a,b or ["a", "b"]',
+        ) from None
+
+
+def _json_or_text(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _drop_foreign_knobs(values: dict[str, object], origins: dict[str, str], layer: _Layer) -> None:
+    name = layer.values.get(_NAME)
+    if name is None or name == values.get(_NAME, _FIELDS[_NAME].default):
+        return
+    for path in [path for path in values if _is_knob(path)]:
+        del values[path], origins[path]
+
+
+def _nested(values: Mapping[str, object]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, value in values.items():
+        *tables, name = path.split(".") if not _is_knob(path) else path.split(".", 1)
+        table = tree
+        for part in tables:
+            table = table.setdefault(part, {})
+        table[name] = value
+    return tree
+
+
+def _require(values: Mapping[str, object]) -> None:
+    for path, (code, what, why, fix) in _REQUIRED.items():
+        if path not in values:
+            raise UsageError(code, what=what, why=why, fix=fix)
+
+
+def _invalid(errors: list[ErrorDetails], origins: Mapping[str, str]) -> UsageError:
+    first = errors[0]
+    parts = [str(part) for part in first["loc"]]
+    paths = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    path = next((path for path in paths if path in _FIELDS), paths[0])
+    message = first["msg"]
+    more = len({tuple(error["loc"][:2]) for error in errors}) - 1
+    why = f"set by {origins.get(path, 'default')}: {message[0].lower()}{message[1:]}"
+    description = _FIELDS[path].description if path in _FIELDS else "see the documentation"
+    return UsageError(
+        "invalid-value",
+        what=f"`{path}` has a value that is not allowed" + (f" (and {more} more)" if more else ""),
+        why=why,
+        fix=f"{path}: {description}",
+    )
+
+
+def _unknown(key: str, origin: str, *, candidates: list[str] | None = None) -> UsageError:
+    paths = [*_FIELDS, *_TABLES] if candidates is None else candidates
+    leaf = key.rpartition(".")[2]
+    close = (
+        difflib.get_close_matches(key, paths, n=1, cutoff=0.75)
+        or [path for path in paths if path.rpartition(".")[2] == leaf]
+        or difflib.get_close_matches(key, paths, n=1)
+    )
+    return UsageError(
+        "unknown-key",
+        what=f"unknown setting `{key}` in {origin}",
+        why="a misspelt setting that is ignored would change what the run does",
+        fix=f"did you mean `{close[0]}`?"
+        if close
+        else "remove it; knobs of a method go to [method]",
+    )
