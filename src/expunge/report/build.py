@@ -1,0 +1,253 @@
+"""The report: one HTML file that opens anywhere, asks no network, and begins with a plain page."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from expunge.audit.evidence import PLAIN, Context, EvidenceStore
+from expunge.audit.results import Axis, Gate, Results, Score, Status
+from expunge.files import sha256_file, write_text
+from expunge.report import figures, glossary, words
+from expunge.report.examples import RULE, Attempt, Fact, choose, count, facts
+from expunge.report.facts import RunFacts, read_facts
+from expunge.report.redact import OpenText, Redactor
+from expunge.report.serial import read_results
+
+LIMIT_FACTS = 100
+"""Most facts listed one by one, worst first; keeps the file small."""
+
+_HERE = Path(__file__).parent
+_SCRIPT = """
+const box = document.getElementById("only-returned");
+if (box) box.addEventListener("change", () => {
+  for (const row of document.querySelectorAll("tr[data-returns='0']")) row.hidden = box.checked;
+});
+"""
+_FLUENCY = ("gibberish", "repetition", "seq-rep", "refusal", "fluency")
+_LIGHT = {
+    Status.PASS: "good",
+    Status.FAIL: "bad",
+    Status.INCONCLUSIVE: "unsure",
+    Status.SCAR: "unsure",
+    Status.NOT_COMPUTABLE: "none",
+}
+
+
+def build_report(run: Path, *, redact: bool = True) -> Path:
+    """Write `report.html` into a run folder and return its path.
+
+    Reads `results.json`, `facts.json`, `config.toml` and the evidence; computes no score. The same
+    files give the same bytes.
+
+    Args:
+        run: The run folder.
+        redact: Mask the texts of records (`expunge.report.redact`); False shows them in full.
+
+    Raises:
+        InputError: `results.json` or `facts.json` is malformed or of another version.
+    """
+    store = EvidenceStore(run / "evidence")
+    redactor = Redactor(store.items()) if redact else OpenText()
+    page = _page(run, store, redactor, redacted=redact)
+    path = run / "report.html"
+    write_text(path, environment().get_template("report.html.j2").render(page))
+    return path
+
+
+def environment() -> Environment:
+    """Return the template environment: HTML is escaped, an unknown name is an error."""
+    made = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=lambda name: bool(name and ".html" in name),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters.update(
+        number=words.number,
+        percent=words.percent,
+        duration=words.duration,
+        interval=words.interval,
+        thousands=lambda value: f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}"),
+        attack=glossary.attack_title,
+        metric=glossary.metric_title,
+        light=_light,
+        status=_status,
+        gate=glossary.gate_title,
+    )
+    return made
+
+
+def _light(status: Status) -> str:
+    return _LIGHT[status]
+
+
+def _status(status: Status) -> str:
+    return words.STATUS_WORDS[status]
+
+
+def _page(run: Path, store: EvidenceStore, redactor: Redactor, *, redacted: bool) -> dict[str, Any]:
+    results, run_facts, context = read_results(run), read_facts(run), store.context()
+    ranked = facts(store)
+    style = (_HERE / "style.css").read_text(encoding="utf-8")
+    return {
+        "style": Markup(style),
+        "script": Markup(_SCRIPT),
+        "script_digest": base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode(),
+        "results": results,
+        "facts": run_facts,
+        "context": context,
+        "request": redactor.label(context.request),
+        "redacted": redacted,
+        "redactor": redactor,
+        "words": words,
+        "action": words.action(results),
+        "counts": _counts(ranked),
+        "examples": choose(ranked, seed=context.seed),
+        "rule": RULE.format(seed=context.seed),
+        "listed": ranked[:LIMIT_FACTS],
+        "ranked": len(ranked),
+        "changes": _changes(results),
+        "gaps": _gaps(results, context),
+        "weakest": _weakest(results),
+        "plots": _plots(store, results, run_facts, redactor),
+        "scorecard": _scorecard(results, context),
+        "ladder_scores": _ladder_scores(results),
+        "gates": [(axis, [g for g in results.gates if g.axis is axis]) for axis in Axis],
+        "attacks": _attack_rows(results, ranked),
+        "config": redactor.label((run / "config.toml").read_text(encoding="utf-8")),
+        "digests": [(name, sha256_file(run / name)) for name in ("config.toml", "results.json")],
+        "glossary": glossary,
+        "used_metrics": _used_metrics(results),
+    }
+
+
+def _counts(ranked: Sequence[Fact]) -> dict[str, Any] | None:
+    after = count([fact.after for fact in ranked])
+    if after is None:
+        return None
+    before = count([fact.before for fact in ranked])
+    return {
+        "after": after,
+        "before": before,
+        "gold": count([fact.gold for fact in ranked]),
+        "sentence": words.count_sentence(after, before),
+    }
+
+
+def _changes(results: Results) -> list[tuple[str, Gate | None]]:
+    utility = [gate for gate in results.gates if gate.axis is Axis.UTILITY]
+    fluency = [gate for gate in utility if any(word in gate.name for word in _FLUENCY)]
+    general = [gate for gate in utility if gate not in fluency]
+    near = [gate for gate in results.gates if gate.axis is Axis.LOCALITY]
+    groups = (("General ability", general), ("Related subjects", near), ("Fluency", fluency))
+    return [(title, words.worst(tuple(gates))) for title, gates in groups]
+
+
+def _gaps(results: Results, context: Context) -> list[str]:
+    order = list(words.THREATS)
+    beyond = order[order.index(context.threat_model) + 1 :]
+    gaps = [f"{words.THREATS[threat].capitalize()}." for threat in beyond]
+    if not context.golds:
+        gaps.append("A comparison with a model that was never trained on the data: there was none.")
+    for axis, status in results.axes.items():
+        if status is Status.NOT_COMPUTABLE:
+            reasons = dict.fromkeys(
+                gate.reason for gate in results.gates if gate.axis is axis and gate.reason
+            )
+            gaps.append(f"{axis.capitalize()}: {'; '.join(reasons) or 'nothing to measure it on'}.")
+    if context.level == "quick":
+        gaps.append("Anything beyond the quick level of the audit: the result is provisional.")
+    return [*gaps, *words.ALWAYS_OUTSIDE]
+
+
+def _weakest(results: Results) -> tuple[Score, Score | None] | None:
+    metric = figures.headline(results)
+    found = figures.attacks(results, metric)
+    if not found:
+        return None
+    return found[0], figures.anchor(results, metric, attack=found[0].attack)
+
+
+def _plots(
+    store: EvidenceStore, results: Results, run_facts: RunFacts, redactor: Redactor
+) -> dict[str, Markup | None]:
+    drawn = {
+        "ladder": figures.ladder(results),
+        "frontier": figures.frontier(results),
+        "collateral": figures.collateral(store, redactor=redactor),
+        "training": figures.training(run_facts),
+    }
+    # The drawings escape their own labels.
+    return {name: svg and Markup(svg) for name, svg in drawn.items()}
+
+
+def _scorecard(results: Results, context: Context) -> dict[str, Any]:
+    roles = ("original", "unlearned", *context.golds)
+    scores = [score for score in results.scores if not score.role.startswith("ladder")]
+    others = tuple(dict.fromkeys(s.role for s in scores if s.role not in roles))
+    axes = list(Axis)
+
+    def place(score: Score) -> tuple[int, str]:
+        term = glossary.METRICS.get(score.metric)
+        return (axes.index(term.axis) if term else len(axes)), score.metric
+
+    groups: list[dict[str, Any]] = []
+    for (order, metric), members in groupby(sorted(scores, key=place), key=place):
+        rows: dict[tuple[str, str], dict[str, Score]] = {}
+        for score in members:
+            rows.setdefault((score.split, score.attack), {})[score.role] = score
+        groups.append(
+            {
+                "axis": axes[order].capitalize() if order < len(axes) else "Other",
+                "metric": metric,
+                "rows": sorted(
+                    rows.items(), key=lambda row: (row[0][0], row[0][1] != PLAIN, row[0])
+                ),
+            }
+        )
+    by_axis = [(axis, list(g)) for axis, g in groupby(groups, key=lambda group: group["axis"])]
+    return {"roles": roles + others, "axes": by_axis}
+
+
+def _plain_first(split: str, attack: str) -> tuple[str, bool, str]:
+    return split, attack != PLAIN, attack
+
+
+def _ladder_scores(results: Results) -> list[Score]:
+    return [score for score in results.scores if score.role.startswith("ladder")]
+
+
+def _attack_rows(results: Results, ranked: Sequence[Fact]) -> list[dict[str, Any]]:
+    metric = figures.headline(results)
+    seen = [attempt.attack for fact in ranked for attempt in fact.after]
+    scored = [score.attack for score in figures.attacks(results, metric)]
+    names = list(dict.fromkeys([PLAIN, *scored, *seen]))
+    return [
+        {
+            "attack": name,
+            "words": glossary.ATTACKS.get(name),
+            "before": _under(name, [fact.before for fact in ranked]),
+            "after": _under(name, [fact.after for fact in ranked]),
+            "gold": _under(name, [fact.gold for fact in ranked]),
+            "score": figures.find(results, metric, role="unlearned", split="forget", attack=name),
+            "anchor": figures.anchor(results, metric, attack=name),
+        }
+        for name in names
+    ]
+
+
+def _under(attack: str, attempts: Sequence[Sequence[Attempt]]) -> str:
+    counted = count([[one for one in tries if one.attack == attack] for tries in attempts])
+    return f"{counted.returned} of {counted.facts}" if counted else ""
+
+
+def _used_metrics(results: Results) -> list[str]:
+    return sorted({score.metric for score in results.scores}, key=glossary.metric_title)
