@@ -25,20 +25,18 @@ Gate = Annotated[
     ),
 ]
 
-COMMAND_VARIABLES = frozenset(
-    f"EXPUNGE_{name}"
-    for name in [
-        "FORMAT",
-        "VERBOSE",
-        "CONFIG",
-        "GATE",
-        "DRY_RUN",
-        "SAVE",
-        "AGAINST",
-        "OPEN",
-        "SHORT",
-    ]
+_NOT_SETTINGS = (
+    "FORMAT",
+    "VERBOSE",
+    "CONFIG",
+    "GATE",
+    "DRY_RUN",
+    "SAVE",
+    "AGAINST",
+    "OPEN",
+    "SHORT",
 )
+COMMAND_VARIABLES = frozenset(f"EXPUNGE_{name}" for name in _NOT_SETTINGS)
 """Variables that stand for flags of commands, not for keys of the settings tree."""
 
 

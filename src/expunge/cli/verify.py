@@ -1,6 +1,5 @@
 """`expunge verify`: does a run folder still say what it said?"""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +18,7 @@ def verify(run: Annotated[Path, Parameter(help="run folder")], /, *, session: Gi
     found = verify_run(run_folder(run))
     for problem in found.problems:
         console.line("problem", f"{problem.path}: {problem.what}")
-        console.event("problem", asdict(problem))
+        console.event("problem", {"path": problem.path, "what": problem.what})
     console.event("done", {"ok": found.ok, "digest": found.digest, "exit": 0 if found.ok else 3})
     if not found.ok:
         raise GateError(

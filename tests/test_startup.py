@@ -1,0 +1,127 @@
+"""Starting up: help is quick because nothing heavy is loaded, and importing changes nothing."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+import expunge
+from expunge.cli.app import COMMANDS
+
+HEAVY = (
+    "torch",
+    "transformers",
+    "peft",
+    "numpy",
+    "scipy",
+    "matplotlib",
+    "datasets",
+    "pydantic",
+    "huggingface_hub",
+    "jinja2",
+)
+LOADED = f"""
+import sys
+from expunge.cli import main
+code = main(sys.argv[1:])
+sys.stderr.write(" ".join(name for name in {HEAVY!r} if name in sys.modules))
+sys.exit(code)
+"""
+NAMES = sorted(command.__name__ for command in COMMANDS)
+
+
+def python(script, *words):
+    return subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], *([name, "--help"] for name in NAMES), ["--version"]]
+)
+def test_help_loads_nothing_heavy(words):
+    started = time.perf_counter()
+    done = python(LOADED, *words)
+    print(f"expunge {' '.join(words)}: {time.perf_counter() - started:.2f} s")  # noqa: T201
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Usage: expunge" in done.stdout or words == ["--version"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_has_an_example_and_names_a_variable_for_every_flag(name):
+    shown = python(LOADED, name, "--help").stdout
+    assert f"Example:\n  expunge {name}" in shown
+    rows = [line.strip("│* ") for line in shown.splitlines() if line.startswith("│")]
+    flags = [i for i, row in enumerate(rows) if row.startswith("--")]
+    texts = [" ".join(rows[i:j]) for i, j in zip(flags, [*flags[1:], len(rows)], strict=True)]
+    assert len(texts) >= 3
+    assert [text for text in texts if "EXPUNGE_" not in text] == []
+
+
+def test_all_commands_are_in_the_help():
+    shown = python(LOADED, "--help").stdout
+    assert " ".join(NAMES) == "audit demo doctor forget merge plan report verify version"
+    assert [name for name in NAMES if f"│ {name} " not in shown] == []
+
+
+def test_importing_changes_nothing_and_loads_nothing_heavy():
+    script = f"""
+import logging, os, sys, warnings
+before = (dict(os.environ), list(logging.getLogger().handlers), list(warnings.filters))
+import expunge
+assert before == (dict(os.environ), list(logging.getLogger().handlers), list(warnings.filters))
+assert not [name for name in {HEAVY!r} if name in sys.modules]
+assert expunge.__version__.count(".") == 2
+"""
+    done = python(script)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_importing_leaves_the_defaults_of_torch_alone():
+    script = """
+import torch
+state = lambda: (torch.get_default_dtype(), torch.is_grad_enabled(), torch.initial_seed(),
+                 torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
+before = state()
+import expunge
+for name in expunge.__all__:
+    getattr(expunge, name)
+assert before == state()
+"""
+    done = python(script)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_public_names_are_sorted_complete_and_documented():
+    assert expunge.__all__ == sorted(expunge.__all__)
+    assert dir(expunge) == expunge.__all__
+    undocumented = [
+        name for name in expunge.__all__ if name != "__version__" and not vars_doc(name)
+    ]
+    assert undocumented == []
+
+
+def vars_doc(name):
+    return getattr(expunge, name).__doc__
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'forgte'"):
+        expunge.forgte  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "first", ["import expunge.audit.results", "import expunge", "expunge.audit"]
+)
+def test_a_public_function_is_never_hidden_by_a_room_of_its_name(first):
+    script = f"""
+import sys, types
+module = sys.modules["expunge.forget"] = types.ModuleType("expunge.forget")
+module.audit = lambda: None
+import expunge
+{first}
+import expunge.audit.results
+from expunge.audit.results import Ruling
+assert callable(expunge.audit), expunge.audit
+"""
+    done = python(script)
+    assert (done.returncode, done.stderr) == (0, "")
