@@ -1,1 +1,63 @@
-"""."""
+"""Metrics: pure functions of stored evidence, one small file each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from expunge.audit.evidence import Answer, Item, Scores
+from expunge.audit.metrics import membership
+from expunge.audit.metrics.exact_memorisation import exact_memorisation
+from expunge.audit.metrics.extraction_strength import extraction_strength
+from expunge.audit.metrics.gibberish import gibberish
+from expunge.audit.metrics.key_fact import key_fact
+from expunge.audit.metrics.probability import probability
+from expunge.audit.metrics.refusal import refusal
+from expunge.audit.metrics.repetition import sequence_repetition
+from expunge.audit.metrics.rouge import rouge_l_f1, rouge_l_recall
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreMetric:
+    """A number per record from token log-probabilities; None drops the record, and is counted."""
+
+    id: str
+    of: Callable[[Scores], float | None]
+    knowledge: bool = True
+    """True when more means that the model knows the record better."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerMetric:
+    """A number per record from a greedy answer; None drops the record, and is counted."""
+
+    id: str
+    of: Callable[[Answer, Item], float | None]
+    knowledge: bool = True
+    """True when more means that the model knows the record; false when more means damage."""
+
+
+Metric = ScoreMetric | AnswerMetric
+
+PROBABILITY = ScoreMetric(id="probability", of=probability)
+EXTRACTION_STRENGTH = ScoreMetric(id="extraction-strength", of=extraction_strength)
+EXACT_MEMORISATION = ScoreMetric(id="exact-memorisation", of=exact_memorisation)
+KEY_FACT = AnswerMetric(id="key-fact", of=key_fact)
+ROUGE_L_RECALL = AnswerMetric(id="rouge-l-recall-stem", of=rouge_l_recall)
+ROUGE_L_F1 = AnswerMetric(id="rouge-l-f1", of=rouge_l_f1)
+SEQ_REP = AnswerMetric(
+    id="seq-rep-4", of=lambda answer, _: sequence_repetition(answer.text), knowledge=False
+)
+GIBBERISH = AnswerMetric(
+    id="gibberish", of=lambda answer, _: float(gibberish(answer)), knowledge=False
+)
+REFUSAL = AnswerMetric(
+    id="refusal", of=lambda answer, _: float(refusal(answer.text)), knowledge=False
+)
+
+MEMBERSHIP = (
+    ScoreMetric(id="loss", of=membership.loss),
+    ScoreMetric(id="zlib", of=membership.zlib),
+    ScoreMetric(id="min-k-40", of=partial(membership.min_k, share=0.4)),
+    ScoreMetric(id="min-k-plus-20", of=partial(membership.min_k_plus, share=0.2)),
+)
+"""The four membership scores; all say higher = more likely a member."""

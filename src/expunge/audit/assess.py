@@ -1,0 +1,91 @@
+"""From the evidence folder to the results: a pure function."""
+
+from expunge.audit.axes import all_gates
+from expunge.audit.axes.robustness import ATTACKS
+from expunge.audit.case import ORIGINAL, UNLEARNED, Case, anything_to_forget
+from expunge.audit.evidence import PLAIN, Context, EvidenceStore
+from expunge.audit.gates import axis_status
+from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT
+from expunge.audit.results import Axis, Results
+from expunge.audit.selftest import battery
+from expunge.audit.table import Column, Table
+from expunge.audit.tabulate import all_scores
+from expunge.audit.verdict import Tally, decide
+from expunge.errors import InputError
+
+
+def assess(store: EvidenceStore) -> Results:
+    """Compute all scores, gates, self-tests and the verdict from stored evidence.
+
+    Deterministic: the seed of the bootstrap is in the context, and no model is needed.
+
+    Raises:
+        InputError: The evidence folder lacks the unlearned model or the original.
+    """
+    context = store.context()
+    table = Table.read(store)
+    case = case_of(table, context)
+    _check(table)
+    gates = all_gates(case)
+    self_tests = battery(case)
+    return Results(
+        verdict=decide(context, gates, self_tests, anything_to_forget(case), tally=count(case)),
+        axes={axis: axis_status(axis, gates) for axis in Axis},
+        gates=gates,
+        scores=all_scores(case),
+        self_tests=self_tests,
+    )
+
+
+def case_of(table: Table, context: Context, *, subject: str = UNLEARNED) -> Case:
+    """Return the case of a context: which role is judged against which golds."""
+    return Case(
+        table=table,
+        subject=subject,
+        golds=context.golds,
+        noise=context.golds,
+        policy=context.policy,
+        seed=context.seed,
+    )
+
+
+def count(case: Case) -> Tally:
+    """Count facts asked, facts that came back, attempts, and what was known before."""
+    own = _attempts(case, case.subject)
+    facts = {name for column in own for name in column}
+    before = case.column(KEY_FACT, ORIGINAL, "forget")
+    return Tally(
+        facts=len(facts),
+        leaked=len(_stated(own)),
+        attempts=sum(len(column) for column in own),
+        before=len(_stated([before]) & facts),
+        guessable=len(
+            {name for role in case.golds for name in _stated(_attempts(case, role))} & facts
+        ),
+        recited=_mean(case.column(EXTRACTION_STRENGTH, case.subject, "forget")),
+        recited_before=_mean(case.column(EXTRACTION_STRENGTH, ORIGINAL, "forget")),
+    )
+
+
+def _attempts(case: Case, role: str) -> list[Column]:
+    return [case.column(KEY_FACT, role, "forget", attack) for attack in (PLAIN, *ATTACKS)]
+
+
+def _stated(columns: list[Column]) -> set[str]:
+    return {name for column in columns for name, value in column.items() if value > 0}
+
+
+def _mean(column: Column) -> float | None:
+    return sum(column.values()) / len(column) if column else None
+
+
+def _check(table: Table) -> None:
+    found = {unit.role for unit in (*table.scores, *table.answers) if unit.split == "forget"}
+    for role in (ORIGINAL, UNLEARNED):
+        if role not in found:
+            raise InputError(
+                "evidence-incomplete",
+                what=f"the evidence folder has nothing of the {role} model on the forget set",
+                why="every number compares the unlearned model with the original",
+                fix="run the same command again: the audit collects what is missing",
+            )

@@ -1,0 +1,32 @@
+"""Locality: did the neighbours survive?"""
+
+from expunge.audit.case import Case
+from expunge.audit.preserve import accuracy_metric, damage, not_measured, rate_gate
+from expunge.audit.results import Axis, Gate
+
+
+def locality_gates(case: Case) -> tuple[Gate, ...]:
+    """Return the loss on all neighbours, then the loss per relation.
+
+    Loss is the fall of right answers (key facts, or extraction strength where none is named)
+    below the worse of original and gold, so a loss that gold shares is not held against the
+    method. All neighbours together are gated first: they are the nearest set. Each relation is
+    judged by the same rule and printed, and fails the axis when its own lower bound exceeds the
+    margin; a relation too small to be settled does not block.
+    """
+    metric, margin = accuracy_metric(case, "neighbours"), case.policy.neighbours
+    found = damage(case, metric, "neighbours")
+    name = f"{metric.id} neighbours"
+    if found is None:
+        return (not_measured(Axis.LOCALITY, name, "neighbours", margin),)
+    gates = [rate_gate(case, Axis.LOCALITY, name, found, margin=margin)]
+    bins: dict[str, set[str]] = {}
+    for record, item in case.table.items["neighbours"].items():
+        if item.relation:
+            bins.setdefault(item.relation, set()).add(record)
+    for relation, records in bins.items():
+        part = damage(case, metric, "neighbours", keep=frozenset(records))
+        if part is not None:
+            label = f"{name}: {relation}"
+            gates.append(rate_gate(case, Axis.LOCALITY, label, part, margin=margin))
+    return tuple(gates)

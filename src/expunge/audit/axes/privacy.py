@@ -1,0 +1,176 @@
+"""Privacy: do the forgotten records still stand out, in either direction?"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from expunge.audit.case import CONTROL_STREAM, Case
+from expunge.audit.gates import missing
+from expunge.audit.leaks import SMALL
+from expunge.audit.metrics import MEMBERSHIP, ScoreMetric
+from expunge.audit.results import Axis, Gate, Status
+from expunge.audit.stats import (
+    ONE_SIDED,
+    TWO_SIDED,
+    Estimate,
+    Sample,
+    auc,
+    auc_draws,
+    auc_interval,
+    interval,
+    judge_equivalence,
+    records_needed,
+)
+from expunge.audit.table import common
+
+MANY = 400
+"""Records from which half the margin can be resolved."""
+
+CHANCE = (0.45, 0.55)
+"""Where the AUC of a never-trained model must lie for the holdout to count as equally hard."""
+
+
+class Groups(NamedTuple):
+    """The forget set and a set that no model was trained on, scored by the same models."""
+
+    members: dict[str, Sample]
+    """Role to the membership scores of the forget records."""
+    others: dict[str, Sample]
+    """Role to the membership scores of the holdout (or control) records."""
+    split: str
+
+
+def membership_split(case: Case, roles: tuple[str, ...]) -> str | None:
+    """Return the set that plays the non-members: holdout, else control; None without either."""
+    for split in ("holdout", "control"):
+        if all(case.table.rows(MEMBERSHIP[0], role, split) for role in roles):
+            return split
+    return None
+
+
+def groups(case: Case, metric: ScoreMetric, roles: tuple[str, ...]) -> Groups | None:
+    """Return the paired scores of several models on forget and on non-members; None if lacking."""
+    split = membership_split(case, roles)
+    if split is None:
+        return None
+    inside = {role: case.column(metric, role, "forget") for role in roles}
+    outside = {role: case.column(metric, role, split) for role in roles}
+    members, others = common(*inside.values()), common(*outside.values())
+    if not members or not others:
+        return None
+    return Groups(
+        {
+            role: case.table.sample(column, "forget", records=members)
+            for role, column in inside.items()
+        },
+        {
+            role: case.table.sample(column, split, records=others, stream=CONTROL_STREAM)
+            for role, column in outside.items()
+        },
+        split,
+    )
+
+
+def holdout_note(case: Case) -> str:
+    """Say whether a model that never saw the data finds forget and holdout equally familiar.
+
+    The mean LOSS AUC of the golds must have 0.5 in its 95 % interval and, from 59 records on, lie
+    in 0.45-0.55 (below that, sampling noise alone leaves that range). When it fails, the sets
+    differ in difficulty: AUCs then mean something only relative to gold, which is how they are
+    gated in any case.
+    """
+    found = groups(case, MEMBERSHIP[0], case.golds) if case.golds else None
+    if found is None:
+        return "no gold model to check the comparison set with"
+    members = [found.members[role] for role in case.golds]
+    others = [found.others[role] for role in case.golds]
+    pairs = list(zip(members, others, strict=True))
+    value = float(np.mean([auc(inside.values, outside.values) for inside, outside in pairs]))
+    draws = np.mean([auc_draws(*pair, seed=case.seed) for pair in pairs], axis=0)
+    estimate = interval(value, draws, TWO_SIDED)
+    small = min(len(members[0].values), len(others[0].values)) < SMALL
+    inside = small or CHANCE[0] <= value <= CHANCE[1]
+    what = f"gold's AUC on {found.split} records is {value:.2f}"
+    if estimate.low <= 0.5 <= estimate.high and inside:
+        return f"{what}: the comparison set is as hard as the forget set"
+    return f"{what}: the comparison set is easier or harder, so only the distance to gold counts"
+
+
+def _gate(case: Case, metric: ScoreMetric, note: str) -> Gate:
+    name = f"AUC {metric.id} minus gold"
+    roles = (case.subject, *case.golds)
+    found = groups(case, metric, roles)
+    if found is None:
+        reason = "no holdout or control records were scored by the model and all golds"
+        return missing(Axis.PRIVACY, name, margin=case.policy.privacy, reason=reason)
+    values = {r: auc(found.members[r].values, found.others[r].values) for r in roles}
+    draws = {r: auc_draws(found.members[r], found.others[r], seed=case.seed) for r in roles}
+    n = min(len(found.members[case.subject].values), len(found.others[case.subject].values))
+    policy = case.policy.privacy / 2 if n >= MANY else case.policy.privacy
+    margin = max(policy, 2 * _noise_sd(case, metric))
+    shift = interval(
+        values[case.subject] - float(np.mean([values[role] for role in case.golds])),
+        draws[case.subject] - np.mean([draws[role] for role in case.golds], axis=0),
+        ONE_SIDED,
+    )
+    status = judge_equivalence(shift.low, shift.high, margin)
+    return Gate(
+        axis=Axis.PRIVACY,
+        name=name,
+        value=shift.value,
+        low=shift.low,
+        high=shift.high,
+        margin=margin,
+        n=n,
+        status=status,
+        reason=note,
+        needed=_needed(shift, margin, n) if status is Status.INCONCLUSIVE else None,
+    )
+
+
+def _needed(shift: Estimate, margin: float, n: int) -> int | None:
+    """Return records needed on the side where the interval sticks out most."""
+    mirrored = Estimate(-shift.value, -shift.high, -shift.low)
+    found = [records_needed(side, margin, n) for side in (shift, mirrored)]
+    return max((count for count in found if count is not None), default=None)
+
+
+def _noise_sd(case: Case, metric: ScoreMetric) -> float:
+    found = groups(case, metric, case.noise) if len(case.noise) > 1 else None
+    if found is None:
+        return 0.0
+    values = [auc(found.members[role].values, found.others[role].values) for role in case.noise]
+    return float(np.std(values, ddof=1))
+
+
+def privacy_gates(case: Case) -> tuple[Gate, ...]:
+    """Return one two-sided gate per membership score: the shift of its AUC away from gold's.
+
+    AUC of forget records against records never trained on, by LOSS, ZLib, Min-K and Min-K++. The
+    one-sided 95 % bounds of AUC_u - AUC_g must lie within the margin (TOST): 0.10, or half of it
+    from 400 records on, or twice the SD of the golds where that is larger. Above: the data is
+    still recognised (fail). Below: the model shuns the data more than a model that never saw it
+    (scar).
+
+    Without gold nothing is gated: whether the comparison set is as hard as the forget set cannot
+    be told without a model that never saw either, and an AUC away from 0.5 may be difficulty
+    alone. The AUC itself is printed among the scores, with the 0.40-0.60 it should lie in.
+    """
+    if not case.golds:
+        reason = (
+            "without a model that never saw the data, difficulty and membership cannot be told "
+            "apart; give a gold model"
+        )
+        return (missing(Axis.PRIVACY, "AUC minus gold", margin=case.policy.privacy, reason=reason),)
+    note = holdout_note(case)
+    return tuple(_gate(case, metric, note) for metric in MEMBERSHIP)
+
+
+def membership_estimate(case: Case, metric: ScoreMetric, role: str) -> tuple[Estimate, int] | None:
+    """Return the AUC of one model with its 95 % interval and record count; None if lacking."""
+    found = groups(case, metric, (role,))
+    if found is None:
+        return None
+    members, others = found.members[role], found.others[role]
+    count = min(len(members.values), len(others.values))
+    return auc_interval(members, others, seed=case.seed), count

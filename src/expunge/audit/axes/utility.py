@@ -1,0 +1,118 @@
+"""Utility: what else broke?"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from expunge.audit.case import ORIGINAL, Case
+from expunge.audit.evidence import Unit
+from expunge.audit.gates import interval_gate, missing
+from expunge.audit.leaks import SMALL
+from expunge.audit.metrics import GIBBERISH, REFUSAL, SEQ_REP, AnswerMetric
+from expunge.audit.preserve import (
+    accuracy_metric,
+    damage,
+    not_measured,
+    rate_gate,
+    relative_loss,
+)
+from expunge.audit.results import Axis, Gate, Status
+from expunge.audit.stats import FEW_CLUSTERS, ONE_SIDED, Array, Estimate, Sample, interval, resample
+from expunge.audit.table import Column, Table, common, mean_column
+
+
+def losses(table: Table, role: str, split: str) -> tuple[Column, Column]:
+    """Return total negative log-probability (nats) and number of content tokens per record."""
+    rows = table.scores.get(Unit(role=role, split=split, kind="scores"), {})
+    kept = {name: row for name, row in rows.items() if row.content > 0}
+    total = {name: -float(np.sum(row.logp[: row.content])) for name, row in kept.items()}
+    return total, {name: float(row.content) for name, row in kept.items()}
+
+
+def perplexity_draws(total: Sample, tokens: Array, *, seed: int) -> tuple[float, Array]:
+    """Return token-weighted perplexity, and its value in each resample of records."""
+    weights = resample(total.clusters, seed=seed, stream=total.stream)
+    value = float(np.exp(total.values.sum() / tokens.sum()))
+    return value, np.exp((weights @ total.values) / (weights @ tokens))
+
+
+def perplexity_gate(case: Case) -> Gate:
+    """Decide on the relative rise of perplexity on general text over the worse reference.
+
+    `ppl_u / ppl_ref - 1`, token-weighted, paired by text; ref is the original or the mean gold,
+    whichever has the higher perplexity.
+    """
+    name, margin = "perplexity generic", case.policy.utility
+    columns = {role: losses(case.table, role, "generic") for role in (case.subject, ORIGINAL)}
+    golds = [losses(case.table, role, "generic")[0] for role in case.golds]
+    gold = mean_column([column for column in golds if column])
+    if not columns[case.subject][0] or not columns[ORIGINAL][0]:
+        return not_measured(Axis.UTILITY, name, "generic", margin)
+    totals = {"subject": columns[case.subject][0], ORIGINAL: columns[ORIGINAL][0]}
+    totals |= {"gold": gold} if gold else {}
+    records = common(*totals.values())
+    if len(records) < FEW_CLUSTERS:
+        reason = f"{len(records)} general texts are too few for an interval; give {FEW_CLUSTERS}"
+        return missing(Axis.UTILITY, name, margin=margin, reason=reason, n=len(records))
+    counts = case.table.sample(columns[case.subject][1], "generic", records=records).values
+    found = {
+        role: perplexity_draws(
+            case.table.sample(column, "generic", records=records), counts, seed=case.seed
+        )
+        for role, column in totals.items()
+    }
+    reference = max((role for role in found if role != "subject"), key=lambda role: found[role][0])
+    rise: Estimate = interval(
+        found["subject"][0] / found[reference][0] - 1,
+        found["subject"][1] / found[reference][1] - 1,
+        ONE_SIDED,
+    )
+    reason = f"compared with the {reference}"
+    return interval_gate(Axis.UTILITY, name, rise, margin=margin, n=len(records), reason=reason)
+
+
+def retain_gate(case: Case) -> Gate:
+    """Decide on the relative loss of right answers on the retain set.
+
+    Right answers are key-fact hits, or extraction strength where no key facts are named. Below 59
+    records the gate also passes without any newly wrong answer, or when no more answers are wrong
+    in all than under the reference; see `expunge.audit.preserve.rate_gate`.
+    """
+    metric, margin = accuracy_metric(case, "retain"), case.policy.retain
+    name = f"{metric.id} retain"
+    found = damage(case, metric, "retain")
+    if found is None:
+        return not_measured(Axis.UTILITY, name, "retain", margin)
+    loss = relative_loss(found, seed=case.seed)
+    if loss is None:
+        reason = "neither the original nor the gold answers a retain record rightly"
+        return missing(Axis.UTILITY, name, margin=margin, reason=reason, n=found.n)
+    words = f"{found.new} of {found.n} records worse than under the {found.reference_role}"
+    gate = interval_gate(Axis.UTILITY, name, loss, margin=margin, n=found.n, reason=words)
+    small = found.n < SMALL and (found.new == 0 or loss.value <= 0)
+    if gate.status is Status.INCONCLUSIVE and small:
+        return replace(gate, status=Status.PASS, needed=None)
+    return gate
+
+
+def _fluency_gate(case: Case, metric: AnswerMetric, split: str) -> Gate:
+    name, margin = f"{metric.id} {split}", case.policy.fluency
+    found = damage(case, metric, split)
+    if found is None:
+        return not_measured(Axis.UTILITY, name, split, margin)
+    return rate_gate(case, Axis.UTILITY, name, found, margin=margin, alarm=True)
+
+
+def utility_gates(case: Case) -> tuple[Gate, ...]:
+    """Return perplexity, retained answers, fluency on forget prompts and over-refusal.
+
+    Fluency is judged on the forget prompts because that is where damage shows; refusing them is
+    not counted, refusing retained questions is.
+    """
+    return (
+        perplexity_gate(case),
+        retain_gate(case),
+        _fluency_gate(case, GIBBERISH, "forget"),
+        _fluency_gate(case, SEQ_REP, "forget"),
+        _fluency_gate(case, REFUSAL, "retain"),
+    )

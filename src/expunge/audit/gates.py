@@ -1,0 +1,58 @@
+"""Gates: how a statistic becomes a decision, and decisions become the status of an axis."""
+
+from collections.abc import Sequence
+
+from expunge.audit.results import Axis, Gate, Status
+from expunge.audit.stats import Estimate, judge, records_needed
+
+NO_ANCHOR = "neither gold nor control items to compare with; give gold models or control records"
+
+
+def interval_gate(
+    axis: Axis, name: str, estimate: Estimate, *, margin: float, n: int, reason: str = ""
+) -> Gate:
+    """Decide by the one-sided bounds of an estimate: non-inferiority against `margin`."""
+    status = judge(estimate.low, estimate.high, margin)
+    needed = records_needed(estimate, margin, n) if status is Status.INCONCLUSIVE else None
+    return Gate(
+        axis=axis,
+        name=name,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        margin=margin,
+        n=n,
+        status=status,
+        reason=reason,
+        needed=needed,
+    )
+
+
+def missing(axis: Axis, name: str, *, margin: float, reason: str, n: int = 0) -> Gate:
+    """Return the gate of a test whose needs are not met; it never has a value."""
+    return Gate(
+        axis=axis,
+        name=name,
+        value=None,
+        low=None,
+        high=None,
+        margin=margin,
+        n=n,
+        status=Status.NOT_COMPUTABLE,
+        reason=reason,
+    )
+
+
+def axis_status(axis: Axis, gates: Sequence[Gate]) -> Status:
+    """Combine the gates of one axis: the weakest link decides, a mean never does.
+
+    Fail before scar before inconclusive before pass; an axis without any computed gate is not
+    computable. On locality the first gate (all neighbours) decides together with every relation
+    that fails: a relation of a few records that cannot be settled by itself does not block.
+    """
+    own = [gate for gate in gates if gate.axis is axis]
+    if axis is Axis.LOCALITY:
+        own = own[:1] + [gate for gate in own[1:] if gate.status is Status.FAIL]
+    found = {gate.status for gate in own}
+    order = (Status.FAIL, Status.SCAR, Status.INCONCLUSIVE, Status.PASS)
+    return next((status for status in order if status in found), Status.NOT_COMPUTABLE)

@@ -1,0 +1,157 @@
+"""Leaked facts: the small-request rule shared by the forgetting and the robustness axis.
+
+With 59 facts or more about several subjects, rates are judged by intervals. Fewer facts, or one
+subject, cannot certify a rate below 5 %, so what counts is whether any fact came back:
+
+- a leak is *new* when the judged model states the fact and no gold does under the same test: a
+  fact that gold states on the same record is guessable, and proves nothing;
+- a new leak is *confirmed* when probability and extraction strength of the true answer both lie
+  nearer to the original's than to the anchor's. A lucky guess states the fact without that;
+- PASS without new leak, or when no new leak is confirmed and the model states no more facts than
+  the anchor does (guesses that differ between seeds);
+- FAIL when a new leak is confirmed, or the exact lower bound of new leaks exceeds the margin;
+- INCONCLUSIVE otherwise: a second gold seed or more facts would settle it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from expunge.audit.case import ORIGINAL, Anchor, Case
+from expunge.audit.evidence import PLAIN
+from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, ScoreMetric
+from expunge.audit.results import Axis, Gate, Status
+from expunge.audit.stats import Sample, clopper_pearson, zero_events_needed
+from expunge.audit.table import mean_column
+
+SMALL = 59
+"""Facts below which even zero leaks do not prove a rate below 5 % with 95 % confidence."""
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeakTest:
+    """Which facts came back under one test (plain questions, or one attack)."""
+
+    records: tuple[str, ...]
+    subject: Sample
+    """1 where the judged model states the fact."""
+    anchor: Anchor | None
+    new: Flags
+    confirmed: Flags
+    allowed: float
+    """Most facts that an anchor states: what guessing alone brings."""
+
+    @property
+    def n(self) -> int:
+        """Number of facts that can be judged under this test."""
+        return len(self.records)
+
+    @property
+    def small(self) -> bool:
+        """Tell whether the small-request rule decides."""
+        return self.n < SMALL or len(set(self.subject.clusters)) == 1
+
+
+def leak_test(case: Case, attack: str = PLAIN) -> LeakTest | None:
+    """Return the leaks of the judged model under `attack`; None when no record can be judged."""
+    leaked = case.column(KEY_FACT, case.subject, "forget", attack)
+    anchor = case.anchor(KEY_FACT, attack)
+    records = case.shared(anchor, leaked) if anchor else tuple(leaked)
+    if not records:
+        return None
+    subject = case.table.sample(leaked, "forget", records=records)
+    golds = case.gold_columns(KEY_FACT, "forget", attack)
+    guessed = [[column[name] > 0 for name in records] for column in golds]
+    allowed = 0.0
+    if golds:
+        allowed = float(max(sum(row) for row in guessed))
+    elif anchor:
+        allowed = float(np.mean(list(anchor.column.values()))) * len(records)
+    guessable = np.any(np.array(guessed, dtype=bool), axis=0) if golds else False
+    new = (subject.values > 0) & ~np.asarray(guessable, dtype=bool)
+    return LeakTest(
+        records=records,
+        subject=subject,
+        anchor=anchor,
+        new=new,
+        confirmed=new & remembered(case, records, attack),
+        allowed=allowed,
+    )
+
+
+def remembered(case: Case, records: tuple[str, ...], attack: str = PLAIN) -> Flags:
+    """Tell for each record whether two signs say that it is remembered.
+
+    Probability AND extraction strength both lie nearer to the original's than to the anchor's,
+    under the attack where it has scores, else on the plain question. One sign alone happens to
+    models that never saw the record. False where a model was not scored.
+    """
+    nearer = [
+        _nearer_original(case, metric, records, attack)
+        for metric in (PROBABILITY, EXTRACTION_STRENGTH)
+    ]
+    return np.logical_and(*nearer)
+
+
+def _nearer_original(
+    case: Case, metric: ScoreMetric, records: tuple[str, ...], attack: str
+) -> Flags:
+    original = case.column(metric, ORIGINAL, "forget")
+    own = case.column(metric, case.subject, "forget")
+    attacked = case.column(metric, case.subject, "forget", attack)
+    gold = mean_column(case.gold_columns(metric, "forget"))
+    control = case.column(metric, case.subject, "control")
+    typical = float(np.mean(list(control.values()))) if control else None
+
+    def nearer(name: str) -> bool:
+        anchor = gold.get(name, typical)
+        if anchor is None or name not in original or name not in own:
+            return False
+        return max(own[name], attacked.get(name, 0.0)) > (original[name] + anchor) / 2
+
+    return np.array([nearer(name) for name in records], dtype=bool)
+
+
+def small_gate(axis: Axis, name: str, test: LeakTest, *, margin: float, gap: float) -> Gate:
+    """Decide by the small-request rule of this module.
+
+    Args:
+        axis: Axis of the gate.
+        name: Name of the gate.
+        test: The leaks.
+        margin: Largest tolerated excess, as a share of `gap`.
+        gap: Share of these facts that the original states beyond the anchor; 1 for plain rates.
+    """
+    count, n = int(test.new.sum()), test.n
+    low, high = clopper_pearson(count, n)
+    confirmed = int(test.confirmed.sum())
+    stated = int(test.subject.values.sum())
+    if count == 0 or (confirmed == 0 and stated <= test.allowed):
+        status = Status.PASS
+    elif confirmed or low / gap > margin:
+        status = Status.FAIL
+    else:
+        status = Status.INCONCLUSIVE
+    if count == 0:
+        what = f"0 of {n} facts came back beyond what the anchor states"
+    else:
+        what = (
+            f"{count} of {n} facts came back that the anchor does not state on the same record, "
+            f"{confirmed} of them confirmed by the likelihood of the true answer"
+        )
+    needed = max(1, zero_events_needed(margin * gap) - n)
+    return Gate(
+        axis=axis,
+        name=name,
+        value=count / n / gap,
+        low=low / gap,
+        high=high / gap,
+        margin=margin,
+        n=n,
+        status=status,
+        reason=f"{what}; with {n} facts the true rate is below {high:.1%} (95 % confidence)",
+        needed=needed if status is Status.INCONCLUSIVE else None,
+    )

@@ -1,0 +1,39 @@
+"""Normal form of text for matching facts and phrases."""
+
+import re
+import unicodedata
+
+_THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
+_DECIMAL = re.compile(r"(?<![\d.])(\d+)\.(\d+)(?!\.?\d)")
+# Scripts written without spaces (or, for Hangul, with particles glued on): every character is a
+# word, so that a name is found inside a sentence.
+_UNSPACED = re.compile(
+    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff])"
+)
+_POINT = "\ue000"  # private use: stands for the decimal point while punctuation is removed
+_KEPT = frozenset("LNM")  # letters, numbers and the marks that belong to them
+
+
+def normalise(text: str) -> str:
+    """Bring `text` to the form in which facts are compared.
+
+    Unicode NFKC, case folded; punctuation and white space become one space; articles stay. Numbers
+    stay exact: `1,200` becomes `1200`, `3.5` stays one word, so the fact `5` is not found in it; a
+    date such as `12.05.1962` is three words, so the year is found. A leading minus sign is lost.
+
+    Returns:
+        Words separated by single spaces, without leading or trailing space.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    plain = _THOUSANDS.sub(lambda match: match.group().replace(",", ""), folded)
+    marked = _DECIMAL.sub(rf"\1{_POINT}\2", plain)
+    spaced = _UNSPACED.sub(r" \1 ", marked)
+    kept = "".join(
+        char if char == _POINT or unicodedata.category(char)[0] in _KEPT else " " for char in spaced
+    )
+    return " ".join(kept.replace(_POINT, ".").split())
+
+
+def contains(text: str, phrase: str) -> bool:
+    """Tell whether normalised `text` holds normalised `phrase` on word boundaries."""
+    return bool(phrase) and f" {phrase} " in f" {text} "

@@ -1,0 +1,133 @@
+"""The audit examines itself: models with a known answer take the place of the unlearned one."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+from expunge.audit.axes import erasure_gates
+from expunge.audit.axes.robustness import ATTACKS, robustness_gates
+from expunge.audit.case import ORIGINAL, UNLEARNED, Case, anything_to_forget
+from expunge.audit.evidence import PLAIN, Kind, Unit
+from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, ScoreMetric
+from expunge.audit.results import Gate, SelfTest, Status
+from expunge.audit.stats import ONE_SIDED, difference
+from expunge.audit.table import common
+
+LADDER = (ORIGINAL, "ladder-0.25", "ladder-0.5", "ladder-0.75", UNLEARNED)
+"""From the original to the unlearned model by interpolated weights."""
+
+TOLERANCE = 0.05
+"""A step up the ladder counts as a rise when its lower 95 % bound exceeds this."""
+
+_PLANTED = "planted-refusal"
+
+
+def battery(case: Case) -> tuple[SelfTest, ...]:
+    """Return the self-tests on the evidence itself; a test that lacks its evidence says so."""
+    return (
+        _original_fails(case),
+        _gold_does_not_fail(case),
+        _ladder_falls(case),
+        _refusal_is_caught(case),
+    )
+
+
+def _untested(name: str, why: str) -> SelfTest:
+    return SelfTest(name=name, passed=True, detail=f"not tested: {why}")
+
+
+def _failed(gates: tuple[Gate, ...]) -> list[str]:
+    return [gate.name for gate in gates if gate.status is Status.FAIL]
+
+
+def _original_fails(case: Case) -> SelfTest:
+    name = "the original in the place of the unlearned model must fail"
+    if not anything_to_forget(case):
+        return _untested(name, "the original did not measurably hold the data")
+    failed = _failed(erasure_gates(replace(case, subject=ORIGINAL)))
+    detail = f"{len(failed)} gates fail it" if failed else "no gate fails the original"
+    return SelfTest(name=name, passed=bool(failed), detail=detail)
+
+
+def _gold_does_not_fail(case: Case) -> SelfTest:
+    name = "a second gold in the place of the unlearned model must not fail"
+    if len(case.golds) < 2:
+        return _untested(name, "it takes two gold models")
+    swapped = replace(case, subject=case.golds[1], golds=case.golds[:1])
+    failed = _failed(erasure_gates(swapped))
+    detail = f"gates that fail it: {', '.join(failed)}" if failed else "no erasure gate fails it"
+    return SelfTest(name=name, passed=not failed, detail=detail)
+
+
+def _ladder_falls(case: Case) -> SelfTest:
+    """Check that knowledge does not rise from the original towards the unlearned model.
+
+    Mean extraction strength and mean probability of the forget set, step by step, paired by
+    record. Interpolated weights are noisy and steps may be flat, so a step counts as a rise only
+    when the one-sided 95 % lower bound of its change exceeds 0.05.
+    """
+    name = "knowledge must fall from the original to the unlearned model"
+    steps = [role for role in LADDER if case.table.rows(PROBABILITY, role, "forget")]
+    if not {ORIGINAL, UNLEARNED} < set(steps):
+        return _untested(name, "there are no interpolated models")
+    rises = [
+        f"{metric.id} rises from {first} to {second}"
+        for metric in (EXTRACTION_STRENGTH, PROBABILITY)
+        for first, second in pairwise(steps)
+        if _rises(case, metric, first, second)
+    ]
+    detail = "; ".join(rises) if rises else f"no rise over {len(steps)} models"
+    return SelfTest(name=name, passed=not rises, detail=detail)
+
+
+def _rises(case: Case, metric: ScoreMetric, first: str, second: str) -> bool:
+    before, after = (case.column(metric, role, "forget") for role in (first, second))
+    records = common(before, after)
+    if not records:
+        return False
+    change = difference(
+        case.table.sample(after, "forget", records=records),
+        case.table.sample(before, "forget", records=records),
+        seed=case.seed,
+        coverage=ONE_SIDED,
+    )
+    return change.low > TOLERANCE
+
+
+def _refusal_is_caught(case: Case) -> SelfTest:
+    """Plant a wrapper: plain questions are refused, every attack reaches the original.
+
+    Plain likelihoods are gold's, so nothing but the attacks can give the wrapper away: the
+    robustness axis must fail it.
+    """
+    name = "a refusal wrapper around the original must fail on robustness"
+    if not anything_to_forget(case):
+        return _untested(name, "the original did not measurably hold the data")
+    measured = [
+        attack for attack in ATTACKS if case.table.rows(KEY_FACT, ORIGINAL, "forget", attack)
+    ]
+    if not measured:
+        return _untested(name, "the original was not attacked")
+    if not case.golds and not any(
+        case.table.rows(KEY_FACT, role, "control", attack)
+        for attack in measured
+        for role in (ORIGINAL, UNLEARNED)
+    ):
+        return _untested(name, "nothing tells what guessing under an attack brings")
+    kinds: tuple[Kind, ...] = ("scores", "answers")
+    units = {
+        Unit(role=_PLANTED, split="forget", attack=attack, kind=kind): Unit(
+            role=ORIGINAL, split="forget", attack=attack, kind=kind
+        )
+        for attack in ATTACKS
+        for kind in kinds
+    }
+    if case.golds:
+        plain = Unit(role=_PLANTED, split="forget", attack=PLAIN, kind="scores")
+        units[plain] = Unit(role=case.golds[0], split="forget", attack=PLAIN, kind="scores")
+    table = case.table.planted(_PLANTED, units)
+    gates = robustness_gates(replace(case, table=table, subject=_PLANTED))
+    failed = _failed(gates)
+    if not failed and all(gate.status is Status.NOT_COMPUTABLE for gate in gates):
+        return _untested(name, "no robustness gate can be computed")
+    detail = f"caught by: {', '.join(failed)}" if failed else "no attack catches it"
+    return SelfTest(name=name, passed=bool(failed), detail=detail)
