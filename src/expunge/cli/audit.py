@@ -40,11 +40,12 @@ def audit(
     session: Given,
 ) -> int:
     """Judge whether a model has forgotten: forgetting, privacy, robustness, utility, locality."""
-    from expunge.forget import audit as audit_model
-
     console = session.begin()
     settings = _settings(session, against, original=original, request=request or RequestFlags())
     check_gate(settings, gate=gate)
+
+    from expunge.forget import audit as audit_model
+
     return conclude(audit_model(settings, model=model, console=console), console=console, gate=gate)
 
 

@@ -27,7 +27,8 @@ def demo(
     session: Given,
 ) -> int:
     """Forget a made-up person on a small real model, audit it, and write the report."""
+    console = session.begin()
+
     from expunge.demo.run import demo as run_demo
 
-    console = session.begin()
     return conclude(run_demo(out=out, short=short, console=console), console=console, gate=False)

@@ -1,12 +1,11 @@
 """`expunge doctor`: the facts to paste into a bug report."""
 
 from expunge.cli.session import Given, quiet_libraries
+from expunge.doctor import diagnose
 
 
 def doctor(*, session: Given) -> int:
     """Show versions, devices, memory, caches and the state of the network; safe to paste."""
-    from expunge.doctor import diagnose
-
     quiet_libraries(verbose=session.verbose)
     facts = diagnose(offline=session.offline)
     for label, text in facts:

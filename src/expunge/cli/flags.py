@@ -28,7 +28,6 @@ Gate = Annotated[
 _NOT_SETTINGS = (
     "FORMAT",
     "VERBOSE",
-    "CONFIG",
     "GATE",
     "DRY_RUN",
     "SAVE",
@@ -77,7 +76,8 @@ class RequestFlags:
     config: Annotated[
         Path | None,
         Parameter(
-            env_var="EXPUNGE_CONFIG", help="request file, TOML; default: expunge.toml, found upward"
+            show_default=False,
+            help="request file, TOML; default: expunge.toml, found upward [env: EXPUNGE_CONFIG]",
         ),
     ] = None
     set: Annotated[

@@ -33,9 +33,10 @@ def forget(
     request, train = request or RequestFlags(), train or TrainFlags()
     if dry_run:
         return show_plan(session, model, data, request=request, train=train, save=None)
-    from expunge.forget import forget as forget_data
-
     console = session.begin()
     settings = resolve_settings(model, data, request=request, train=train, offline=session.offline)
     check_gate(settings, gate=gate)
+
+    from expunge.forget import forget as forget_data
+
     return conclude(forget_data(settings, console=console), console=console, gate=gate)

@@ -17,9 +17,11 @@ def merge(
     session: Given,
 ) -> int:
     """Merge the adapter of a run into the weights, and write a loadable model."""
+    console = session.begin()
+    source = run_folder(run)
+
     from expunge.merge import merge as merge_run
 
-    console = session.begin()
-    folder = merge_run(run_folder(run), out=out, console=console)
+    folder = merge_run(source, out=out, console=console)
     console.event("done", {"folder": folder, "exit": 0})
     return 0

@@ -46,11 +46,12 @@ def show_plan(
     save: Path | None,
 ) -> int:
     """Print the plan of a run, and keep its settings in `save` if given; return 0."""
+    console = session.begin()
+    settings = resolve_settings(model, data, request=request, train=train, offline=session.offline)
+
     from expunge.forget import plan as plan_run
     from expunge.resolve import to_toml
 
-    console = session.begin()
-    settings = resolve_settings(model, data, request=request, train=train, offline=session.offline)
     planned = plan_run(settings, console=console)
     for label, text in planned.lines():
         console.line(label, text)
