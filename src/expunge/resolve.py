@@ -86,10 +86,10 @@ def resolve(
     """Resolve the settings of one command.
 
     In a TOML file, relative paths of models and data that exist beside the file are taken from
-    there; all other relative paths, those in variables and flags, and `out` are relative to the
-    working folder. Texts from variables and flags are typed by their key: lists are comma-separated
-    or JSON, method knobs are JSON where they parse as JSON, otherwise text. An empty variable and a
-    flag of None count as not given.
+    there; all other relative paths, `.`, `out`, and those in variables and flags are relative to
+    the working folder. Texts from variables and flags are typed by their key: lists are separated
+    by commas or JSON, method knobs are JSON where they parse as JSON, otherwise text. An empty
+    variable and a flag of None count as not given.
 
     Args:
         flags: Key paths, such as `train.lr`, with the values that the command line gives.
@@ -225,11 +225,13 @@ def _beside(folder: Path, value: object) -> object:
         return [_beside(folder, item) for item in value]
     if not isinstance(value, str) or not value or value in _WORDS:
         return value
-    path = folder / value
+    path, here = folder / value, folder.resolve()
+    try:
+        inside = path.exists() and path.resolve() not in (here, *here.parents)
+    except OSError:
+        return value
     # Where both mean the same file, the shorter spelling reads better in messages.
-    if path.exists() and path.resolve() != Path(value).resolve():
-        return str(path)
-    return value
+    return str(path) if inside and path.resolve() != Path(value).resolve() else value
 
 
 def _environment_layer(environ: Mapping[str, str]) -> _Layer:
@@ -339,7 +341,8 @@ def _unknown(key: str, origin: str, *, candidates: list[str] | None = None) -> U
     paths = [*_FIELDS, *_TABLES] if candidates is None else candidates
     leaf = key.rpartition(".")[2]
     close = (
-        difflib.get_close_matches(key, paths, n=1, cutoff=0.75)
+        [path for path in paths if path.startswith(f"{key}.")]
+        or difflib.get_close_matches(key, paths, n=1, cutoff=0.75)
         or [path for path in paths if path.rpartition(".")[2] == leaf]
         or difflib.get_close_matches(key, paths, n=1)
     )

@@ -16,6 +16,7 @@ from expunge.data.record import Record
 from expunge.errors import InputError
 
 _NOT_DATA = ("readme", "license", "licence", "notice", "changelog")
+_LONGEST_NAME = 255
 _TRUE = ("1", "true", "yes", "on")
 _HUB_ID = re.compile(
     r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(/(?P<config>[\w.-]+))?"
@@ -89,6 +90,8 @@ def read(
 
 def _rows(source: str, *, offline: bool, skipped: list[str]) -> Iterator[_Row]:
     path = Path(source).expanduser()
+    if len(path.name.encode()) > _LONGEST_NAME:
+        raise _missing(source)
     if path.is_dir():
         for file in sorted(path.rglob("*")):
             hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
@@ -263,12 +266,7 @@ def _hub_rows(source: str, *, offline: bool) -> Iterator[_Row]:
     match = _HUB_ID.fullmatch(source)
     # `data/forget` next to a folder `data` is a mistyped path, not somebody's data set.
     if match is None or Path(source).suffix.lower() in _READERS or Path(source).parts[0] in _here():
-        raise InputError(
-            "data-missing",
-            what=f"no file or folder {source}",
-            why="a source is a file, a folder, or a Hub data set owner/name:split",
-            fix="check the spelling and the folder you are in",
-        )
+        raise _missing(source)
     if offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE:
         raise InputError(
             "data-offline",
@@ -277,6 +275,17 @@ def _hub_rows(source: str, *, offline: bool) -> Iterator[_Row]:
             fix="download the data set first and give its folder, or allow the network",
         )
     yield from _numbered(_hub_values(source, match), source)
+
+
+def _missing(source: str) -> InputError:
+    # Somebody may pass a text to forget where its file is wanted: only its beginning is shown.
+    shown = source if len(source) <= _LONGEST_NAME else f"{source[:20]}..."
+    return InputError(
+        "data-missing",
+        what=f"no file or folder {shown}",
+        why="a source is a file, a folder, or a Hub data set owner/name:split",
+        fix="check the spelling and the folder you are in",
+    )
 
 
 def _here() -> set[str]:
