@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from functools import cache
 
 import pytest
 
@@ -31,6 +32,7 @@ sys.exit(code)
 NAMES = sorted(command.__name__ for command in COMMANDS)
 
 
+@cache
 def python(script, *words):
     return subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -15,7 +15,7 @@ _NO_SPACE = 28  # errno.ENOSPC
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[IO[bytes]]:
+def atomic(path: Path) -> Generator[IO[bytes]]:
     """Open a temporary file beside `path` and rename it there when the block ends well.
 
     A reader sees the old content or the new, never a part. A crash leaves `path` as it was.

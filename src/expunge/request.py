@@ -59,14 +59,28 @@ class Margins(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    residual: float = Field(0.10, gt=0, lt=1, description="residual knowledge, forgetting and robustness")
-    leak_excess: float = Field(0.05, gt=0, lt=1, description="key-fact leak rate above the anchor")
-    straggler_excess: float = Field(0.05, gt=0, lt=1, description="straggler rate above 5 %")
-    privacy: float = Field(0.10, gt=0, lt=0.5, description="membership AUC away from gold's")
-    utility: float = Field(0.03, gt=0, lt=1, description="relative loss on general text")
-    retain: float = Field(0.05, gt=0, lt=1, description="relative loss on retained questions")
-    fluency: float = Field(0.03, gt=0, lt=1, description="rise of gibberish, repetition, refusals")
-    neighbours: float = Field(0.05, gt=0, lt=1, description="loss on neighbours beyond gold's")
+    residual: float = Field(
+        default=0.10, gt=0, lt=1, description="residual knowledge, forgetting and robustness"
+    )
+    leak_excess: float = Field(
+        default=0.05, gt=0, lt=1, description="key-fact leak rate above the anchor"
+    )
+    straggler_excess: float = Field(
+        default=0.05, gt=0, lt=1, description="straggler rate above 5 %"
+    )
+    privacy: float = Field(
+        default=0.10, gt=0, lt=0.5, description="membership AUC away from gold's"
+    )
+    utility: float = Field(default=0.03, gt=0, lt=1, description="relative loss on general text")
+    retain: float = Field(
+        default=0.05, gt=0, lt=1, description="relative loss on retained questions"
+    )
+    fluency: float = Field(
+        default=0.03, gt=0, lt=1, description="rise of gibberish, repetition, refusals"
+    )
+    neighbours: float = Field(
+        default=0.05, gt=0, lt=1, description="loss on neighbours beyond gold's"
+    )
 
 
 class Request(BaseModel):
@@ -75,20 +89,41 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     goal: Goal = Field(description="removal, suppression or edit; there is no default")
-    id: str = Field("request", description="name of the request in the report and the ledger")
-    forget: tuple[str, ...] = Field(min_length=1, description="data to forget: files, folders, Hub ids")
-    retain: tuple[str, ...] | Literal["auto", "none"] = Field(
-        "auto", description="data to keep: files, folders, Hub ids, `auto` or `none`"
+    id: str = Field(
+        default="request", description="name of the request in the report and the ledger"
     )
-    neighbours: tuple[str, ...] = Field((), description="near the target, must survive; also trained on")
-    holdout: tuple[str, ...] = Field((), description="like the forget set, never trained on")
-    control: tuple[str, ...] = Field((), description="fabricated records that no model ever saw")
-    gold: tuple[str, ...] = Field((), description="models trained the same way without the forget set")
-    tier: Tier | None = Field(None, description="what the gold is; default G2 with gold, else G4")
-    response: Response = Field(Response.ANY, description="what to say instead")
-    refusals: tuple[str, ...] = Field((), description="refusal sentences; default: a built-in list")
-    threat_model: ThreatModel = Field(ThreatModel.T1, description="the promise that is asked for")
+    forget: tuple[str, ...] = Field(
+        min_length=1, description="data to forget: files, folders, Hub ids"
+    )
+    retain: tuple[str, ...] | Literal["auto", "none"] = Field(
+        default="auto", description="data to keep: files, folders, Hub ids, `auto` or `none`"
+    )
+    neighbours: tuple[str, ...] = Field(
+        default=(), description="near the target, must survive; also trained on"
+    )
+    holdout: tuple[str, ...] = Field(
+        default=(), description="like the forget set, never trained on"
+    )
+    control: tuple[str, ...] = Field(
+        default=(), description="fabricated records that no model ever saw"
+    )
+    gold: tuple[str, ...] = Field(
+        default=(), description="models trained the same way without the forget set"
+    )
+    tier: Tier | None = Field(
+        default=None, description="what the gold is; default G2 with gold, else G4"
+    )
+    response: Response = Field(default=Response.ANY, description="what to say instead")
+    refusals: tuple[str, ...] = Field(
+        default=(), description="refusal sentences; default: a built-in list"
+    )
+    threat_model: ThreatModel = Field(
+        default=ThreatModel.T1, description="the promise that is asked for"
+    )
     utility_budget: float = Field(
-        0.05, gt=0, lt=1, description="training stops when retained answers lose more than this"
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="training stops when retained answers lose more than this",
     )
     margins: Margins = Field(default_factory=Margins, description="policy margins of the verdict")

@@ -1,7 +1,7 @@
 """Evidence: what a model did on each record, stored raw, from which every number is recomputed.
 
-One *unit* is one file: what one model said on one set of records under one attack. Units are written
-whole or not at all, so an interrupted audit goes on with the units that are missing.
+One *unit* is one file: what one model said on one set of records under one attack. Units are
+written whole or not at all, so an interrupted audit goes on with the units that are missing.
 """
 
 from dataclasses import asdict, dataclass
@@ -20,8 +20,8 @@ PLAIN = "plain"
 class Item:
     """The record that evidence refers to, with all that metrics need of it.
 
-    Personal data: this is the forget set itself. It stays in the evidence folder and is never copied
-    into the manifest, the model card or the log.
+    Personal data: this is the forget set itself. It stays in the evidence folder and is never
+    copied into the manifest, the model card or the log.
     """
 
     record: str
@@ -124,7 +124,9 @@ class EvidenceStore:
     def items(self, split: str | None = None) -> list[Item]:
         """Read the items, all or those of one set, in the order written."""
         rows = read_jsonl(self.folder / "items.jsonl")
-        items = [Item(**{**row, "key_answers": tuple(row["key_answers"])}) for row in rows]
+        for row in rows:
+            row["key_answers"] = tuple(row["key_answers"])
+        items = [Item(**row) for row in rows]
         return [item for item in items if split is None or item.split == split]
 
     def write_scores(self, unit: Unit, scores: list[Scores]) -> None:
@@ -170,9 +172,8 @@ class EvidenceStore:
     def context(self) -> "Context":
         """Read what was audited against what, by which rules."""
         row = read_json(self.folder / "context.json")
-        return Context(
-            **{**row, "golds": tuple(row["golds"]), "policy": Policy(**row["policy"])},
-        )
+        row["golds"], row["policy"] = tuple(row["golds"]), Policy(**row["policy"])
+        return Context(**row)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
