@@ -71,6 +71,7 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     made.filters.update(
+        finding=_finding,
         number=words.number,
         percent=words.percent,
         duration=words.duration,
@@ -83,6 +84,10 @@ def environment() -> Environment:
         gate=glossary.gate_title,
     )
     return made
+
+
+def _finding(gate: Gate) -> str:
+    return words.finding(gate, title=glossary.gate_title(gate.name))
 
 
 def _light(status: Status) -> str:
@@ -109,19 +114,19 @@ def _page(run: Path, store: EvidenceStore, redactor: Redactor, *, redacted: bool
         "redactor": redactor,
         "words": words,
         "action": words.action(results),
-        "counts": _counts(ranked),
+        "deciding": words.decisive(results),
+        "counts": counts(ranked),
         "examples": choose(ranked, seed=context.seed),
         "rule": RULE.format(seed=context.seed),
         "listed": ranked[:LIMIT_FACTS],
         "ranked": len(ranked),
         "changes": _changes(results),
-        "gaps": _gaps(results, context),
-        "weakest": _weakest(results),
+        "gaps": gaps(results, context),
         "plots": _plots(store, results, run_facts, redactor),
         "scorecard": _scorecard(results, context),
         "ladder_scores": _ladder_scores(results),
         "gates": [(axis, [g for g in results.gates if g.axis is axis]) for axis in Axis],
-        "attacks": _attack_rows(results, ranked),
+        "attacks": attack_rows(results, ranked),
         "config": redactor.label((run / "config.toml").read_text(encoding="utf-8")),
         "digests": [(name, sha256_file(run / name)) for name in ("config.toml", "results.json")],
         "glossary": glossary,
@@ -129,7 +134,8 @@ def _page(run: Path, store: EvidenceStore, redactor: Redactor, *, redacted: bool
     }
 
 
-def _counts(ranked: Sequence[Fact]) -> dict[str, Any] | None:
+def counts(ranked: Sequence[Fact]) -> dict[str, Any] | None:
+    """Count the facts that came back before, after and under gold; None without named facts."""
     after = count([fact.after for fact in ranked])
     if after is None:
         return None
@@ -151,9 +157,10 @@ def _changes(results: Results) -> list[tuple[str, Gate | None]]:
     return [(title, words.worst(tuple(gates))) for title, gates in groups]
 
 
-def _gaps(results: Results, context: Context) -> list[str]:
+def gaps(results: Results, context: Context) -> list[str]:
+    """List what the verdict does not cover: stronger adversaries, missing evidence, copies."""
     order = list(words.THREATS)
-    beyond = order[order.index(context.threat_model) + 1 :]
+    beyond = order[order.index(results.verdict.threat_model) + 1 :]
     gaps = [f"{words.THREATS[threat].capitalize()}." for threat in beyond]
     if not context.golds:
         gaps.append("A comparison with a model that was never trained on the data: there was none.")
@@ -168,14 +175,6 @@ def _gaps(results: Results, context: Context) -> list[str]:
     return [*gaps, *words.ALWAYS_OUTSIDE]
 
 
-def _weakest(results: Results) -> tuple[Score, Score | None] | None:
-    metric = figures.headline(results)
-    found = figures.attacks(results, metric)
-    if not found:
-        return None
-    return found[0], figures.anchor(results, metric, attack=found[0].attack)
-
-
 def _plots(
     store: EvidenceStore, results: Results, run_facts: RunFacts, redactor: Redactor
 ) -> dict[str, Markup | None]:
@@ -186,46 +185,47 @@ def _plots(
         "training": figures.training(run_facts),
     }
     # The drawings escape their own labels.
-    return {name: svg and Markup(svg) for name, svg in drawn.items()}
+    return {name: None if svg is None else Markup(svg) for name, svg in drawn.items()}
 
 
 def _scorecard(results: Results, context: Context) -> dict[str, Any]:
     roles = ("original", "unlearned", *context.golds)
     scores = [score for score in results.scores if not score.role.startswith("ladder")]
     others = tuple(dict.fromkeys(s.role for s in scores if s.role not in roles))
-    axes = list(Axis)
+    axes: list[Axis | None] = [*Axis, None]
 
     def place(score: Score) -> tuple[int, str]:
-        term = glossary.METRICS.get(score.metric)
-        return (axes.index(term.axis) if term else len(axes)), score.metric
+        axis = glossary.axis_of(score.metric, split=score.split, attack=score.attack)
+        return axes.index(axis), glossary.metric_title(score.metric)
 
     groups: list[dict[str, Any]] = []
-    for (order, metric), members in groupby(sorted(scores, key=place), key=place):
+    for (order, title), members in groupby(sorted(scores, key=place), key=place):
         rows: dict[tuple[str, str], dict[str, Score]] = {}
         for score in members:
             rows.setdefault((score.split, score.attack), {})[score.role] = score
         groups.append(
             {
-                "axis": axes[order].capitalize() if order < len(axes) else "Other",
-                "metric": metric,
-                "rows": sorted(
-                    rows.items(), key=lambda row: (row[0][0], row[0][1] != PLAIN, row[0])
-                ),
+                "axis": (axes[order] or "other").capitalize(),
+                "title": title,
+                "units": sorted({s.unit for row in rows.values() for s in row.values() if s.unit}),
+                "rows": sorted(rows.items(), key=lambda row: _plain_first(*row[0])),
             }
         )
     by_axis = [(axis, list(g)) for axis, g in groupby(groups, key=lambda group: group["axis"])]
     return {"roles": roles + others, "axes": by_axis}
 
 
-def _plain_first(split: str, attack: str) -> tuple[str, bool, str]:
-    return split, attack != PLAIN, attack
+def _plain_first(split: str, attack: str) -> tuple[int, bool, str]:
+    order = [*glossary.SETS]
+    return (order.index(split) if split in order else len(order)), attack != PLAIN, attack
 
 
 def _ladder_scores(results: Results) -> list[Score]:
     return [score for score in results.scores if score.role.startswith("ladder")]
 
 
-def _attack_rows(results: Results, ranked: Sequence[Fact]) -> list[dict[str, Any]]:
+def attack_rows(results: Results, ranked: Sequence[Fact]) -> list[dict[str, Any]]:
+    """Describe every attack, plain questions first, then the strongest: counts, score, control."""
     metric = figures.headline(results)
     seen = [attempt.attack for fact in ranked for attempt in fact.after]
     scored = [score.attack for score in figures.attacks(results, metric)]

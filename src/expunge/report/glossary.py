@@ -50,22 +50,22 @@ METRICS: Mapping[str, Term] = {
         axis=Axis.FORGETTING,
     ),
     "loss": Term(
-        title="Familiarity: loss",
+        title="Familiarity (loss)",
         meaning="How familiar the text looks, by its probability alone.",
         axis=Axis.PRIVACY,
     ),
     "zlib": Term(
-        title="Familiarity: zlib",
+        title="Familiarity (zlib)",
         meaning="The same, corrected for how repetitive the text is.",
         axis=Axis.PRIVACY,
     ),
     "min-k-40": Term(
-        title="Familiarity: Min-K 40 %",
+        title="Familiarity (Min-K 40 %)",
         meaning="The same, from the least expected 40 % of its words.",
         axis=Axis.PRIVACY,
     ),
     "min-k-plus-20": Term(
-        title="Familiarity: Min-K++ 20 %",
+        title="Familiarity (Min-K++ 20 %)",
         meaning="The same, from the least expected 20 % of its words, against all other words.",
         axis=Axis.PRIVACY,
     ),
@@ -166,14 +166,55 @@ TERMS: Mapping[str, str] = {
 """Words of the report that are not everyday words."""
 
 
+def term(metric: str) -> Term | None:
+    """Return the words of a metric, also of an AUC or a residual of one; None when unknown."""
+    if metric in METRICS:
+        return METRICS[metric]
+    for prefix, title, meaning, axis in _DERIVED:
+        base = METRICS.get(metric.removeprefix(prefix))
+        if metric.startswith(prefix) and base is not None:
+            return Term(title=f"{title}{base.title.lower()}", meaning=meaning, axis=axis)
+    return None
+
+
+_DERIVED = (
+    (
+        "auc-",
+        "AUC of ",
+        "How well this measure tells forgotten records from unseen ones: 0.5 is guessing.",
+        Axis.PRIVACY,
+    ),
+    (
+        "residual-",
+        "Residual ",
+        "How much of it is left: 0 as in gold, 1 as in the original.",
+        Axis.FORGETTING,
+    ),
+)
+
+
+def axis_of(metric: str, *, split: str, attack: str) -> Axis | None:
+    """Return the axis that a score speaks to; None for an unknown metric."""
+    found = term(metric)
+    if found is None or found.axis is not Axis.FORGETTING:
+        return None if found is None else found.axis
+    if split == "neighbours":
+        return Axis.LOCALITY
+    if split in ("retain", "generic"):
+        return Axis.UTILITY
+    return Axis.FORGETTING if attack == PLAIN else Axis.ROBUSTNESS
+
+
 def metric_title(metric: str) -> str:
     """Return the title of a metric; of an unknown one its own name, readable."""
-    return METRICS[metric].title if metric in METRICS else _readable(metric)
+    found = term(metric)
+    return found.title if found else _readable(metric)
 
 
 def metric_meaning(metric: str) -> str:
     """Return what a metric means; nothing for an unknown one."""
-    return METRICS[metric].meaning if metric in METRICS else ""
+    found = term(metric)
+    return found.meaning if found else ""
 
 
 def attack_title(attack: str) -> str:
@@ -183,15 +224,24 @@ def attack_title(attack: str) -> str:
 
 def gate_title(name: str) -> str:
     """Return the name of a gate with its metric, set and attack in words."""
-    said = [word for word in name.split(" ") if word]
+    head, colon, relation = name.partition(": ")
+    if head in _GATES:
+        return _GATES[head]
+    said = head.split(" ")
     for i, word in enumerate(said):
         if word in METRICS:
-            said[i] = METRICS[word].title
+            said[i] = METRICS[word].title.lower()
         elif word in ATTACKS:
             said[i] = ATTACKS[word].title.lower()
-        elif word in SETS:
+        elif word in SETS and i:
             said[i] = f"({SETS[word]})"
-    return _readable(" ".join(said))
+    return _readable(" ".join(said)) + colon + relation
+
+
+_GATES: Mapping[str, str] = {
+    "key-fact leak": "Key facts said, beyond guessing",
+    "stragglers": "Single facts that stayed behind",
+}
 
 
 def _readable(name: str) -> str:

@@ -13,7 +13,7 @@ from expunge.report.examples import Count
 THREATS: Mapping[str, str] = {
     "T0": "someone who uses the product in the ordinary way",
     "T1": "someone who asks repeatedly and with trick prompts, but has no access to the weights",
-    "T2": "someone who may also fine-tune or quantise the model",
+    "T2": "someone who may also train the model further",
     "T3": "someone who has the model files and every means to examine them",
 }
 """Threat model to the person it describes."""
@@ -105,24 +105,22 @@ RENEWAL = (
 
 
 def percent(fraction: float) -> str:
-    """Write a fraction as a percentage without false precision: `3 %`, `0.4 %`, `98 %`."""
+    """Write a fraction as a percentage without false precision: `14 %`, `1.4 %`, `0.05 %`."""
     value = 100 * fraction
-    return (
-        f"{value:.1f} %"
-        if 0 < abs(value) < 2 and f"{value:.0f}" != f"{value:.1f}"
-        else (f"{value:.0f} %")
-    )
+    places = 0 if abs(value) >= 2 else 1 if abs(value) >= 0.1 else 2
+    text = f"{value:.{places}f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{text} %".replace("-", "\N{MINUS SIGN}")
 
 
 def number(value: float) -> str:
-    """Write a number with three significant digits and a real minus sign."""
-    if value == 0:
-        return "0"
+    """Write a number so that a column of its like is comparable: `0.950`, `14.2`, `1 240`."""
     size = abs(value)
-    text = f"{value:.2e}" if size >= 1e5 or size < 1e-3 else f"{value:.3g}"
-    if "e" not in text and size < 1000:
-        decimals = 2 if size < 10 else 1 if size < 100 else 0
-        text = f"{value:.3f}" if size < 0.1 else f"{value:.{decimals}f}"
+    if size >= 1e6 or 0 < size < 5e-4:
+        text = f"{value:.2e}"
+    else:
+        places = 3 if size < 10 else 1 if size < 1000 else 0
+        text = f"{value:,.{places}f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     return text.replace("-", "\N{MINUS SIGN}")
 
 
@@ -139,13 +137,15 @@ def duration(seconds: float) -> str:
 def count_sentence(after: Count, before: Count | None) -> str:
     """Say in counts how many facts came back, with the bound that they allow."""
     earlier = f" (before: {before.returned} of {before.facts})" if before else ""
-    bound = percent(clopper_pearson(after.returned, after.facts)[1])
-    attempts = "1 attempt" if after.attempts == 1 else f"{after.attempts:,} attempts"
-    return (
-        f"{after.returned} of {after.facts} facts came back in "
-        f"{attempts.replace(',', ' ')}{earlier}. With 95 % confidence, fewer than {bound} of "
-        "facts of this kind would."
+    tries = "1 attempt" if after.attempts == 1 else f"{after.attempts:,} attempts"
+    tries = tries.replace(",", "\N{NARROW NO-BREAK SPACE}")
+    bound = clopper_pearson(after.returned, after.facts)[1]
+    rate = (
+        f"With 95 % confidence, fewer than {percent(bound)} of facts of this kind would."
+        if after.returned < after.facts
+        else "Any share of facts of this kind might."
     )
+    return f"{after.returned} of {after.facts} facts came back in {tries}{earlier}. {rate}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,6 +182,30 @@ def worst(gates: tuple[Gate, ...]) -> Gate | None:
         return _SEVERITY.index(gate.status), -(used or 0.0) / gate.margin
 
     return min(gates, key=rank, default=None)
+
+
+_ERASURE = (Axis.FORGETTING, Axis.ROBUSTNESS, Axis.PRIVACY)
+_DAMAGE = (Axis.UTILITY, Axis.LOCALITY)
+_DECISIVE: Mapping[Ruling, tuple[Status, tuple[Axis, ...]]] = {
+    Ruling.FAIL_RESIDUAL: (Status.FAIL, _ERASURE),
+    Ruling.FAIL_DAMAGE: (Status.FAIL, _DAMAGE),
+    Ruling.INCONCLUSIVE: (Status.INCONCLUSIVE, (*_ERASURE, *_DAMAGE)),
+    Ruling.PASS_WITH_SCAR: (Status.SCAR, (Axis.PRIVACY,)),
+}
+
+
+def decisive(results: Results) -> tuple[Gate, ...]:
+    """Return the gates that brought about the ruling; none when no single gate did."""
+    status, axes = _DECISIVE.get(results.verdict.ruling, (None, ()))
+    return tuple(gate for gate in results.gates if gate.status is status and gate.axis in axes)
+
+
+def finding(gate: Gate, *, title: str) -> str:
+    """Say in one line what a gate found: value, bound with 95 % confidence, and limit."""
+    if gate.value is None:
+        return f"{title}: {gate.reason}"
+    bound = f", at most {percent(gate.high)} with 95 % confidence" if gate.high is not None else ""
+    return f"{title}: {percent(gate.value)}{bound}; limit {percent(gate.margin)}"
 
 
 def interval(score: Score | Gate) -> str:

@@ -1,0 +1,90 @@
+"""The model card: `README.md` of the run folder, read by people and by the Hub. Holds no record."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from expunge.audit.evidence import PLAIN, Context, EvidenceStore
+from expunge.audit.results import Results
+from expunge.files import write_text
+from expunge.report import glossary, words
+from expunge.report.build import attack_rows, counts, environment, gaps
+from expunge.report.examples import facts
+from expunge.report.facts import read_facts
+from expunge.report.figures import find
+from expunge.report.redact import OpenText, Redactor
+from expunge.report.serial import read_results
+
+_ROWS = (
+    ("key-fact", "forget"),
+    ("extraction-strength", "forget"),
+    ("key-fact", "retain"),
+    ("extraction-strength", "retain"),
+    ("key-fact", "neighbours"),
+    ("extraction-strength", "neighbours"),
+    ("perplexity", "generic"),
+)
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def build_card(run: Path, *, redact: bool = True) -> Path:
+    """Write the model card `README.md` into a run folder and return its path.
+
+    The card shows counts and scores, never the text of a record; `redact` masks names of the
+    subjects in what else is printed.
+
+    Args:
+        run: The run folder, with `results.json`, `facts.json` and the evidence.
+        redact: Mask names; False when the card stays with those who know them.
+
+    Raises:
+        InputError: `results.json` or `facts.json` is malformed or of another version.
+    """
+    store = EvidenceStore(run / "evidence")
+    redactor = Redactor(store.items()) if redact else OpenText()
+    results, run_facts, context = read_results(run), read_facts(run), store.context()
+    ranked = facts(store)
+    roles = ("original", "unlearned", *context.golds)
+    page: dict[str, Any] = {
+        "base_model": _base_model(run_facts.model, redactor),
+        "facts": run_facts,
+        "context": context,
+        "verdict": results.verdict,
+        "sentence": redactor.label(results.verdict.sentence),
+        "words": words,
+        "action": words.action(results),
+        "counts": counts(ranked),
+        "roles": roles,
+        "rows": _rows(results, context),
+        "attacks": [row for row in attack_rows(results, ranked) if row["attack"] != PLAIN],
+        "gaps": [redactor.label(gap) for gap in gaps(results, context)],
+    }
+    path = run / "README.md"
+    write_text(path, environment().get_template("card.md.j2").render(page))
+    return path
+
+
+def _base_model(model: str, redactor: Redactor) -> str:
+    """Return the Hub id without its revision; of a folder, only its name: a path is private."""
+    name = model.split(" @ ")[0].strip()
+    shown = name if _HUB_ID.fullmatch(name) else Path(name).name
+    return json.dumps(redactor.label(shown) or "unknown", ensure_ascii=False)
+
+
+def _rows(results: Results, context: Context) -> list[tuple[str, str, list[str]]]:
+    rows: list[tuple[str, str, list[str]]] = []
+    for metric, split in _ROWS:
+        found = [
+            find(results, metric, role=role, split=split)
+            for role in ("original", "unlearned", *context.golds)
+        ]
+        if any(found):
+            cells = [
+                f"{words.number(score.value)} {words.interval(score)}".strip()
+                if score and score.value is not None
+                else "–"  # noqa: RUF001 - an en dash is meant
+                for score in found
+            ]
+            rows.append((glossary.metric_title(metric), glossary.SETS[split], cells))
+    return rows
