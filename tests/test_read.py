@@ -6,7 +6,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.data.convert import to_record
@@ -211,6 +211,7 @@ def test_sources_name_lines_and_elements(tmp_path):
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=5, unique=True))
 def test_json_lines_keep_every_character(tmp_path_factory, texts):
     file = tmp_path_factory.mktemp("lines") / "a.jsonl"

@@ -2,7 +2,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.errors import UsageError
@@ -319,6 +319,7 @@ SETTINGS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(SETTINGS)
 def test_saved_settings_resolve_to_equal_settings(tmp_path_factory, settings):
     folder = tmp_path_factory.mktemp("saved")

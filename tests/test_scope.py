@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.data.convert import to_record
@@ -97,6 +97,7 @@ def test_the_share_of_common_runs_decides(changed, found):
     assert bool(overlaps([text(" ".join(words))], [text(" ".join(copy))])) is found
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_normalising_twice_changes_nothing(content):
     once = normalise(content)

@@ -25,7 +25,7 @@ _HUB_ID = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
+class RecordSet:
     """What was read, and what was left out on the way."""
 
     records: tuple[Record, ...]
@@ -42,7 +42,7 @@ class _Row(NamedTuple):
 
 def read(
     sources: Sequence[str], *, offline: bool = False, max_records: int | None = None
-) -> Reading:
+) -> RecordSet:
     """Read the records of one set.
 
     A source is a file (`.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`, `.txt`, `.md`), a folder (all
@@ -85,7 +85,7 @@ def read(
             why="there is nothing to read: every file is empty, or of a kind that holds no records",
             fix="point to .jsonl, .json, .csv, .tsv, .parquet, .txt or .md files with records",
         )
-    return Reading(records=tuple(by_id.values()), duplicates=duplicates, skipped=tuple(skipped))
+    return RecordSet(records=tuple(by_id.values()), duplicates=duplicates, skipped=tuple(skipped))
 
 
 def _rows(source: str, *, offline: bool, skipped: list[str]) -> Iterator[_Row]:

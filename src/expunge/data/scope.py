@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from expunge.data.overlap import Pair, mentions, normalise, overlaps
-from expunge.data.read import Reading, read
+from expunge.data.read import RecordSet, read
 from expunge.data.record import Record
 from expunge.errors import InputError
 from expunge.request import Request
@@ -115,7 +115,7 @@ def _auto_note(general: int, neighbours: int) -> str:
     return f"{note}; no neighbours are given, so nothing near the target is preserved on purpose"
 
 
-def _notes(name: str, sources: Sequence[str], reading: Reading) -> list[str]:
+def _notes(name: str, sources: Sequence[str], reading: RecordSet) -> list[str]:
     lines = [f"{name}: {len(reading.records)} records from {', '.join(sources)}"]
     if reading.duplicates:
         lines.append(f"{name}: {reading.duplicates} duplicates left out")
