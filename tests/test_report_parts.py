@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -157,7 +158,19 @@ def test_the_worst_gate_is_the_weakest_not_the_largest():
     assert words.worst((passing, open_, failed)) is failed
     assert words.worst((passing, open_)) is open_
     assert words.worst((gate(Axis.UTILITY, Status.PASS, 0.02), passing)) is passing
+    absent = gate(Axis.UTILITY, Status.NOT_COMPUTABLE, 0.0)
+    assert words.worst((absent, passing)) is passing
+    assert words.worst((absent,)) is absent
     assert words.worst(()) is None
+
+
+def test_a_finding_says_when_few_records_passed_by_rule():
+    wide = replace(gate(Axis.UTILITY, Status.PASS, 0.3), reason="0 of 9 records worse")
+    assert words.finding(wide, title="Gibberish") == (
+        "Gibberish: 15 %, at most 30 % with 95 % confidence; limit 10 %. "
+        "Passed by the rule for few records: 0 of 9 records worse"
+    )
+    assert words.finding(gate(Axis.UTILITY, Status.FAIL, 0.3), title="X").endswith("limit 10 %")
 
 
 @pytest.mark.parametrize("ruling", list(Ruling))

@@ -2,13 +2,14 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from expunge.audit.evidence import PLAIN, Context, EvidenceStore
 from expunge.audit.results import Axis, Gate, Results, Score, Status
@@ -16,7 +17,7 @@ from expunge.files import sha256_file, write_text
 from expunge.report import figures, glossary, words
 from expunge.report.examples import RULE, Attempt, Fact, choose, count, facts
 from expunge.report.facts import RunFacts, read_facts
-from expunge.report.redact import OpenText, Redactor
+from expunge.report.redact import MASK, OpenText, Redactor
 from expunge.report.serial import read_results
 
 LIMIT_FACTS = 100
@@ -82,12 +83,18 @@ def environment() -> Environment:
         light=_light,
         status=_status,
         gate=glossary.gate_title,
+        masks=_masks,
     )
     return made
 
 
 def _finding(gate: Gate) -> str:
     return words.finding(gate, title=glossary.gate_title(gate.name))
+
+
+def _masks(text: str) -> Markup:
+    """Escape a text and set its masked runs apart, so that they do not shout."""
+    return Markup(re.sub(f"({MASK}+)", r'<span class="mask">\1</span>', str(escape(text))))
 
 
 def _light(status: Status) -> str:

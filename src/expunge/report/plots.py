@@ -130,7 +130,8 @@ def frontier(places: Sequence[Place], *, kept: str, forgotten: str) -> str:
     """
 
     def draw(axes: Axes) -> None:
-        for place in places:
+        # Gold first and hollow: an unlearned model as good as gold lies on top of it.
+        for place in sorted(places, key=lambda place: place.kind != "gold"):
             axes.errorbar(
                 [place.kept.value],
                 [place.forgotten.value],
@@ -138,7 +139,8 @@ def frontier(places: Sequence[Place], *, kept: str, forgotten: str) -> str:
                 yerr=[[_below(place.forgotten)], [_above(place.forgotten)]],
                 fmt=_MARKER[place.kind],
                 color=_COLOUR[place.kind],
-                markersize=6,
+                markerfacecolor=_PAPER if place.kind == "gold" else _COLOUR[place.kind],
+                markersize=9 if place.kind == "gold" else 6,
                 elinewidth=1.2,
             )
         axes.set_xlim(_padded([x for p in places for x in (p.kept.low, p.kept.high)]))

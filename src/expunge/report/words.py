@@ -171,11 +171,14 @@ def action(results: Results) -> Action:
     return Action(title=title, text=text.format(who=THREATS[verdict.threat_model], needed=ask))
 
 
-_SEVERITY = (Status.FAIL, Status.SCAR, Status.INCONCLUSIVE, Status.NOT_COMPUTABLE, Status.PASS)
+_SEVERITY = (Status.FAIL, Status.SCAR, Status.INCONCLUSIVE, Status.PASS, Status.NOT_COMPUTABLE)
 
 
 def worst(gates: tuple[Gate, ...]) -> Gate | None:
-    """Return the weakest gate: by status, then by the share of its margin that its bound uses."""
+    """Return the weakest gate: by status, then by the share of the margin that its bound uses.
+
+    A gate that could not be computed is the last choice: it found no damage and no safety.
+    """
 
     def rank(gate: Gate) -> tuple[int, float]:
         used = gate.high if gate.high is not None else gate.value
@@ -205,7 +208,10 @@ def finding(gate: Gate, *, title: str) -> str:
     if gate.value is None:
         return f"{title}: {gate.reason}"
     bound = f", at most {percent(gate.high)} with 95 % confidence" if gate.high is not None else ""
-    return f"{title}: {percent(gate.value)}{bound}; limit {percent(gate.margin)}"
+    said = f"{title}: {percent(gate.value)}{bound}; limit {percent(gate.margin)}"
+    # A small request passes by a rule of its own although its bound lies beyond the margin.
+    by_rule = gate.status is Status.PASS and gate.high is not None and gate.high > gate.margin
+    return f"{said}. Passed by the rule for few records: {gate.reason}" if by_rule else said
 
 
 def interval(score: Score | Gate) -> str:
