@@ -113,7 +113,15 @@ def test_texts_are_typed_by_their_key(tmp_path, name, text, path, expected, by_f
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("0.2", 0.2), ("3", 3), ("true", True), ("[1, 2]", [1, 2]), ("model.layers", "model.layers")],
+    [
+        ("0.2", 0.2),
+        ("3", 3),
+        ("true", True),
+        ("[1, 2]", [1, 2]),
+        ("[1, null]", "[1, null]"),
+        ("model.layers", "model.layers"),
+        ("Infinity", float("inf")),
+    ],
 )
 def test_knobs_are_json_where_they_can_be(tmp_path, text, expected):
     for resolved in (
@@ -121,6 +129,7 @@ def test_knobs_are_json_where_they_can_be(tmp_path, text, expected):
         run(tmp_path, {**NEEDED, "method.some_knob": text}),
     ):
         assert resolved.settings.method.knobs == {"some_knob": expected}
+        assert tomllib.loads(to_toml(resolved.settings))["method"]["some_knob"] == expected
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,8 @@ def resolve(
 
 def to_toml(settings: Settings) -> str:
     """Write settings as TOML from which `resolve` makes equal settings; None is left out."""
-    return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
+    # Not JSON mode: JSON has no infinity, TOML has.
+    return tomli_w.dumps(settings.model_dump(exclude_none=True))
 
 
 def _fields(model: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
@@ -290,9 +291,11 @@ def _listed(path: str, text: str, origin: str) -> object:
 
 def _json_or_text(text: str) -> object:
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError:
         return text
+    # TOML has no null, so that a list with one in it could not be saved.
+    return text if isinstance(value, list | dict) and "null" in text else value
 
 
 def _drop_foreign_knobs(values: dict[str, object], origins: dict[str, str], layer: _Layer) -> None:
