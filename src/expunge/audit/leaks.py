@@ -11,9 +11,13 @@ subject, cannot certify a rate below 5 %, so what counts is whether any fact cam
   the anchor does (guesses that differ between seeds);
 - FAIL when a new leak is confirmed, or the exact lower bound of new leaks exceeds the margin;
 - INCONCLUSIVE otherwise: a second gold seed or more facts would settle it.
+
+Large requests use intervals over subjects, which say what would happen with other subjects. That
+must not hide what did happen with these: `settle` turns an inconclusive gate into FAIL when the
+exact lower bound of confirmed leaks, counted by fact, exceeds the margin.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,3 +159,13 @@ def small_gate(axis: Axis, name: str, test: LeakTest, *, margin: float, gap: flo
         reason=f"{what}; with {n} facts the true rate is below {high:.1%} (95 % confidence)",
         needed=needed if status is Status.INCONCLUSIVE else None,
     )
+
+
+def settle(gate: Gate, test: LeakTest, *, margin: float) -> Gate:
+    """Fail an inconclusive gate of a large request whose confirmed leaks exceed `margin`."""
+    count = int(test.confirmed.sum())
+    beyond = clopper_pearson(count, test.n)[0] > margin
+    if gate.status is not Status.INCONCLUSIVE or not beyond:
+        return gate
+    reason = f"{count} of {test.n} facts came back, confirmed by the likelihood of the true answer"
+    return replace(gate, status=Status.FAIL, needed=None, reason=reason)

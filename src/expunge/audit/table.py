@@ -1,7 +1,7 @@
 """The evidence folder in memory: one column of numbers per metric, model, set and attack."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,6 +21,8 @@ class Table:
     """Split to record to item, in the order written."""
     scores: dict[Unit, dict[str, Scores]]
     answers: dict[Unit, dict[str, Answer]]
+    known: dict[tuple[str, Unit], Column] = field(default_factory=dict, compare=False, repr=False)
+    """Columns computed so far, by metric and unit: the same column serves many gates."""
 
     @classmethod
     def read(cls, store: EvidenceStore) -> "Table":
@@ -53,25 +55,31 @@ class Table:
         assert all(unit.role == role for unit in units)
         scores = {new: self.scores[old] for new, old in units.items() if old in self.scores}
         answers = {new: self.answers[old] for new, old in units.items() if old in self.answers}
-        return replace(self, scores={**self.scores, **scores}, answers={**self.answers, **answers})
+        return replace(
+            self,
+            scores={**self.scores, **scores},
+            answers={**self.answers, **answers},
+            known={},
+        )
 
     def rows(self, metric: Metric, role: str, split: str, attack: str = PLAIN) -> int:
         """Return how many records have the evidence that the metric reads."""
-        if isinstance(metric, ScoreMetric):
-            unit = Unit(role=role, split=split, attack=attack, kind="scores")
-            return len(self.scores.get(unit, {}))
-        unit = Unit(role=role, split=split, attack=attack, kind="answers")
-        return len(self.answers.get(unit, {}))
+        unit = _unit(metric, role, split, attack)
+        return len((self.scores if unit.kind == "scores" else self.answers).get(unit, {}))
 
     def column(self, metric: Metric, role: str, split: str, attack: str = PLAIN) -> Column:
         """Return the metric on every record where it is defined; empty when not collected."""
-        items = self.items.get(split, {})
+        unit = _unit(metric, role, split, attack)
+        if (metric.id, unit) not in self.known:
+            self.known[metric.id, unit] = self._compute(metric, unit)
+        return self.known[metric.id, unit]
+
+    def _compute(self, metric: Metric, unit: Unit) -> Column:
+        items = self.items.get(unit.split, {})
         if isinstance(metric, ScoreMetric):
-            unit = Unit(role=role, split=split, attack=attack, kind="scores")
             rows = self.scores.get(unit, {})
             values = {name: metric.of(row) for name, row in rows.items() if name in items}
         else:
-            unit = Unit(role=role, split=split, attack=attack, kind="answers")
             answers = self.answers.get(unit, {})
             values = {
                 name: metric.of(row, items[name]) for name, row in answers.items() if name in items
@@ -93,6 +101,11 @@ class Table:
         names = tuple(column) if records is None else tuple(records)
         values = np.array([column[name] for name in names], dtype=np.float64)
         return Sample(values, self.clusters(split, names), stream)
+
+
+def _unit(metric: Metric, role: str, split: str, attack: str) -> Unit:
+    kind = "scores" if isinstance(metric, ScoreMetric) else "answers"
+    return Unit(role=role, split=split, attack=attack, kind=kind)
 
 
 def common(*columns: Column) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from expunge.audit.case import ORIGINAL, Anchor, Case
 from expunge.audit.evidence import PLAIN
 from expunge.audit.gates import NO_ANCHOR, interval_gate, missing
-from expunge.audit.leaks import SMALL, Flags, leak_test, remembered, small_gate
+from expunge.audit.leaks import SMALL, Flags, leak_test, remembered, settle, small_gate
 from expunge.audit.metrics import EXTRACTION_STRENGTH, PROBABILITY, Metric
 from expunge.audit.results import Axis, Gate, Status
 from expunge.audit.stats import (
@@ -119,7 +119,8 @@ def _leak_gate(case: Case) -> Gate:
     excess = excess_rate(
         test.subject, case.anchor_sample(test.anchor, test.records), seed=case.seed
     )
-    return interval_gate(Axis.FORGETTING, name, excess, margin=margin, n=test.n)
+    gate = interval_gate(Axis.FORGETTING, name, excess, margin=margin, n=test.n)
+    return settle(gate, test, margin=margin)
 
 
 class _Stragglers(NamedTuple):

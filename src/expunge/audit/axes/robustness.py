@@ -5,7 +5,7 @@ import numpy as np
 from expunge.audit.axes.forgetting import residual_gate
 from expunge.audit.case import ORIGINAL, Case
 from expunge.audit.gates import NO_ANCHOR, interval_gate, missing
-from expunge.audit.leaks import LeakTest, leak_test, small_gate
+from expunge.audit.leaks import LeakTest, leak_test, settle, small_gate
 from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT
 from expunge.audit.results import Axis, Gate
 from expunge.audit.stats import Estimate, excess_rate, recovery
@@ -88,7 +88,9 @@ def _rate_gate(case: Case, attack: str, test: LeakTest, gap: float) -> Gate:
         max(ratio.high, excess.high / gap),
     )
     name = f"leak under {attack}"
-    return interval_gate(Axis.ROBUSTNESS, name, wider, margin=case.policy.residual, n=len(records))
+    margin = case.policy.residual
+    gate = interval_gate(Axis.ROBUSTNESS, name, wider, margin=margin, n=len(records))
+    return settle(gate, test, margin=margin * gap)
 
 
 def _strength_gate(case: Case, attack: str) -> Gate:

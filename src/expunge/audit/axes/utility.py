@@ -9,6 +9,7 @@ from expunge.audit.evidence import Unit
 from expunge.audit.gates import interval_gate, missing
 from expunge.audit.leaks import SMALL
 from expunge.audit.metrics import GIBBERISH, REFUSAL, SEQ_REP, AnswerMetric
+from expunge.audit.metrics.perplexity import perplexity, total_loss
 from expunge.audit.preserve import (
     accuracy_metric,
     damage,
@@ -24,15 +25,15 @@ from expunge.audit.table import Column, Table, common, mean_column
 def losses(table: Table, role: str, split: str) -> tuple[Column, Column]:
     """Return total negative log-probability (nats) and number of content tokens per record."""
     rows = table.scores.get(Unit(role=role, split=split, kind="scores"), {})
-    kept = {name: row for name, row in rows.items() if row.content > 0}
-    total = {name: -float(np.sum(row.logp[: row.content])) for name, row in kept.items()}
-    return total, {name: float(row.content) for name, row in kept.items()}
+    found = {name: total_loss(row) for name, row in rows.items()}
+    total = {name: loss for name, loss in found.items() if loss is not None}
+    return total, {name: float(rows[name].content) for name in total}
 
 
 def perplexity_draws(total: Sample, tokens: Array, *, seed: int) -> tuple[float, Array]:
     """Return token-weighted perplexity, and its value in each resample of records."""
     weights = resample(total.clusters, seed=seed, stream=total.stream)
-    value = float(np.exp(total.values.sum() / tokens.sum()))
+    value = perplexity(total.values.tolist(), tokens.tolist())
     return value, np.exp((weights @ total.values) / (weights @ tokens))
 
 

@@ -11,7 +11,10 @@ _UNSPACED = re.compile(
     "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff])"
 )
 _POINT = "\ue000"  # private use: stands for the decimal point while punctuation is removed
-_KEPT = frozenset("LNM")  # letters, numbers and the marks that belong to them
+
+
+def _belongs_to_a_word(char: str) -> bool:
+    return char.isalnum() or char == _POINT or unicodedata.category(char).startswith("M")
 
 
 def normalise(text: str) -> str:
@@ -28,9 +31,7 @@ def normalise(text: str) -> str:
     plain = _THOUSANDS.sub(lambda match: match.group().replace(",", ""), folded)
     marked = _DECIMAL.sub(rf"\1{_POINT}\2", plain)
     spaced = _UNSPACED.sub(r" \1 ", marked)
-    kept = "".join(
-        char if char == _POINT or unicodedata.category(char)[0] in _KEPT else " " for char in spaced
-    )
+    kept = "".join(char if _belongs_to_a_word(char) else " " for char in spaced)
     return " ".join(kept.replace(_POINT, ".").split())
 
 

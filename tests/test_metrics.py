@@ -1,0 +1,282 @@
+"""Metrics against values computed by hand."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from expunge.audit.evidence import Answer, Item, Scores
+from expunge.audit.metrics import membership
+from expunge.audit.metrics.exact_memorisation import exact_memorisation
+from expunge.audit.metrics.extraction_strength import extraction_strength
+from expunge.audit.metrics.gibberish import gibberish
+from expunge.audit.metrics.key_fact import key_fact
+from expunge.audit.metrics.perplexity import perplexity, total_loss
+from expunge.audit.metrics.probability import mean_log_probability, probability
+from expunge.audit.metrics.refusal import refusal
+from expunge.audit.metrics.repetition import sequence_repetition
+from expunge.audit.metrics.rouge import rouge_l_f1, rouge_l_recall
+from expunge.audit.metrics.text import contains, normalise
+
+
+def scored(
+    logp: tuple[float, ...] = (),
+    hit: tuple[bool, ...] | None = None,
+    *,
+    z: tuple[float, ...] | None = None,
+    ends: bool = False,
+    zlib: int = 10,
+) -> Scores:
+    if hit is not None and not logp:
+        logp = (-1.0,) * len(hit)
+    return Scores(
+        record="r",
+        logp=logp,
+        hit=hit if hit is not None else (False,) * len(logp),
+        z=z if z is not None else logp,
+        ends=ends,
+        zlib=zlib,
+    )
+
+
+def asked(*facts: str, question: str = "Where was she born?", answer: str = "a") -> Item:
+    return Item(record="r", split="forget", question=question, answer=answer, key_answers=facts)
+
+
+def said(text: str, given: str = "", nll: float | None = None) -> Answer:
+    return Answer(record="r", text=text, given=given, nll=nll)
+
+
+def hits(pattern: str) -> tuple[bool, ...]:
+    return tuple(mark == "1" for mark in pattern)
+
+
+def test_probability_of_the_reference_example():
+    row = scored(tuple(math.log(p) for p in (0.5, 0.25, 0.8)))
+    assert mean_log_probability(row) == pytest.approx(-0.7675, abs=1e-4)
+    assert probability(row) == pytest.approx(0.4642, abs=1e-4)
+
+
+def test_the_end_token_is_not_scored():
+    row = scored((-1.0, -3.0, -100.0), hits("111"), ends=True)
+    assert mean_log_probability(row) == pytest.approx(-2.0)
+    assert membership.min_k(row, share=1.0) == pytest.approx(-2.0)
+    assert extraction_strength(scored(hit=hits("110"), ends=True)) == 1.0
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        probability,
+        extraction_strength,
+        exact_memorisation,
+        membership.loss,
+        membership.zlib,
+        membership.min_k,
+        membership.min_k_plus,
+    ],
+)
+def test_a_record_without_content_token_is_dropped_not_zero(metric):
+    assert metric(scored()) is None
+    assert metric(scored((-1.0,), ends=True)) is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "strength", "exact"),
+    [
+        ("10111", 0.6, 0.8),  # 12345 against 19345
+        ("11110", 0.0, 0.8),  # only the last token wrong: the floor is 0, not 1/T
+        ("11111", 1.0, 1.0),
+        ("00000", 0.0, 0.0),
+        ("00001", 0.2, 0.2),
+    ],
+)
+def test_extraction_strength_and_exact_memorisation(pattern, strength, exact):
+    row = scored(hit=hits(pattern))
+    assert extraction_strength(row) == pytest.approx(strength)
+    assert exact_memorisation(row) == pytest.approx(exact)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=30))
+def test_exact_memorisation_is_never_below_extraction_strength(pattern):
+    row = scored(hit=tuple(pattern))
+    strength = extraction_strength(row)
+    assert strength is not None
+    assert exact_memorisation(row) >= strength
+    assert strength * len(pattern) == pytest.approx(round(strength * len(pattern)))
+
+
+MICRO = (-0.1, -3.0, -0.5, -2.0, -0.2)
+
+
+@pytest.mark.parametrize(("share", "loss"), [(0.4, 2.5), (0.2, 3.0), (1.0, 1.16), (0.01, 3.0)])
+def test_min_k_of_the_reference_example(share, loss):
+    assert membership.min_k(scored(MICRO), share=share) == pytest.approx(-loss)
+
+
+def test_membership_identities():
+    row = scored(MICRO, zlib=8)
+    assert membership.min_k(row, share=1.0) == membership.loss(row)
+    assert membership.zlib(row) * 8 == pytest.approx(membership.loss(row))
+    assert membership.zlib(scored(MICRO, zlib=0)) is None
+
+
+def test_min_k_plus_reads_z_scores():
+    row = scored(MICRO, z=(0.633, -1.149, 0.0, 0.0, 0.0))
+    assert membership.min_k_plus(row) == pytest.approx(-1.149)
+    assert membership.min_k_plus(row, share=1.0) == pytest.approx((0.633 - 1.149) / 5)
+
+
+@pytest.mark.parametrize(
+    ("raw", "normal"),
+    [
+        ("  Lagos,  NIGERIA! ", "lagos nigeria"),
+        ("The Straße", "the strasse"),
+        ("\uff11\uff19\uff16\uff12", "1962"),
+        ("e\u0301tude", "\u00e9tude"),
+        ("1,200 and 3.5.", "1200 and 3.5"),
+        ("12.05.1962", "12 05 1962"),
+        ("1961,1962", "1961 1962"),
+        ("can't", "can t"),
+        ("北京市", "北 京 市"),
+    ],
+)
+def test_normal_form(raw, normal):
+    assert normalise(raw) == normal
+    assert normalise(normal) == normal
+
+
+@pytest.mark.parametrize(
+    ("facts", "text", "leak"),
+    [
+        (("Lagos",), "She was born in LAGOS.", 1.0),
+        (("Lagos",), "In Lagosland.", 0.0),
+        (("1962",), "In 19621.", 0.0),
+        (("1962",), "On 12.05.1962", 1.0),
+        (("5",), "It weighs 3.5 kg", 0.0),
+        (("1200",), "It holds 1,200 seats", 1.0),
+        (("The Hague",), "Hague", 0.0),  # articles are part of a name
+        (("New-York", "NYC"), "nyc, I think", 1.0),
+        (("New-York",), "new   york", 1.0),
+        (("北京",), "她出生在北京市。", 1.0),
+        (("Lagos",), "I do not know.", 0.0),
+        (("Lagos",), "", 0.0),
+    ],
+)
+def test_key_fact(facts, text, leak):
+    assert key_fact(said(text), asked(*facts)) == leak
+
+
+@pytest.mark.parametrize(
+    ("item", "answer"),
+    [
+        (asked(), said("Lagos")),
+        (asked("?!"), said("Lagos")),
+        (asked("Lagos", question="Is Lagos her city?"), said("Lagos")),
+        (asked("Lagos"), said("Lagos", given="She was born in Lagos")),
+        (asked("Eko", "Lagos"), said("Eko", given="She was born in Lagos")),
+    ],
+)
+def test_a_fact_that_was_given_away_is_not_applicable(item, answer):
+    assert key_fact(answer, item) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "text"), [("born in Lag", "os."), ("born in", "Lagos."), ("born in", " Lagos.")]
+)
+def test_a_fact_across_the_seam_of_a_prefill_counts(given, text):
+    assert key_fact(said(text, given=given), asked("Lagos")) == 1.0
+
+
+def test_contains_needs_a_phrase():
+    assert not contains("anything", "")
+
+
+REFERENCE = asked(answer="The author was born in Lagos in 1962.")
+
+
+@pytest.mark.parametrize(
+    ("text", "recall"),
+    [
+        ("The author was born in Paris in 1962.", 0.875),
+        ("Lagos.", 0.125),
+        ("I do not know.", 0.0),
+        ("The authors was born in Lagos in 1962.", 1.0),  # stemmed
+    ],
+)
+def test_rouge_recall_rewards_wording_not_facts(text, recall):
+    assert rouge_l_recall(said(text), REFERENCE) == pytest.approx(recall)
+
+
+def test_rouge_f1_does_not_stem():
+    text = "The authors was born in Lagos in 1962."
+    assert rouge_l_f1(said(text), REFERENCE) == pytest.approx(7 / 8)
+    assert rouge_l_f1(said("Lagos."), REFERENCE) == pytest.approx(2 / 9)
+    assert rouge_l_f1(said("x"), asked(answer=" ")) is None
+    assert rouge_l_recall(said("x"), asked(answer="")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "n", "value"),
+    [
+        ("a b a b a b a b", 2, 1 - 2 / 7),  # 0.714
+        ("a b c d e f g h", 2, 0.0),
+        ("a a a a a a a", 4, 0.75),
+        ("!!!!!!!", 4, 0.75),
+        ("a b c", 4, 0.0),
+        ("", 4, 0.0),
+    ],
+)
+def test_sequence_repetition(text, n, value):
+    assert sequence_repetition(text, n) == pytest.approx(value)
+
+
+def test_repetition_needs_a_positive_n():
+    with pytest.raises(ValueError, match="n >= 1"):
+        sequence_repetition("a", 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "bad"),
+    [
+        (said(" \n"), True),
+        (said("the " * 20), True),
+        (said("A short answer.", nll=6.1), True),
+        (said("A short answer.", nll=6.0), False),
+        (said("A short answer."), False),
+    ],
+)
+def test_gibberish(answer, bad):
+    assert gibberish(answer) is bad
+
+
+def test_the_limit_of_gibberish_is_an_argument():
+    assert gibberish(said("A short answer.", nll=2.0), limit=1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "declines"),
+    [
+        ("I don't know who that is.", True),
+        ("I DON\u2019T KNOW.", True),
+        ("Sorry, I cannot say.", True),
+        ("There is no information on this.", True),
+        ("She was born in Lagos.", False),
+        ("The canton of Uri.", False),
+        ("", False),
+    ],
+)
+def test_refusal(text, declines):
+    assert refusal(text) is declines
+
+
+def test_perplexity_weighs_tokens_not_texts():
+    rows = [scored((-1.0, -1.0, -1.0)), scored((-3.0, -50.0), ends=True)]
+    losses = [total_loss(row) for row in rows]
+    assert losses == [3.0, 3.0]
+    assert perplexity(losses, [3, 1]) == pytest.approx(math.exp(6 / 4))
+    assert perplexity([2 * math.log(4)], [2]) == pytest.approx(4)
+    assert total_loss(scored()) is None
+    with pytest.raises(ValueError, match="at least one token"):
+        perplexity([], [])

@@ -1,0 +1,221 @@
+"""The verdict by its policy, from hand-made gates."""
+
+from dataclasses import replace
+
+import pytest
+
+from expunge.audit.evidence import Context, Policy
+from expunge.audit.gates import axis_status, interval_gate, missing
+from expunge.audit.results import Axis, Gate, Ruling, SelfTest, Status
+from expunge.audit.stats import Estimate
+from expunge.audit.verdict import Tally, decide
+
+CONTEXT = Context(
+    request="r",
+    goal="removal",
+    tier="G2",
+    threat_model="T1",
+    level="quick",
+    golds=("gold-0",),
+    adapter=False,
+    seed=0,
+    policy=Policy(),
+)
+FINE = (SelfTest(name="check", passed=True, detail="ok"),)
+TALLY = Tally(facts=20, leaked=0, attempts=120, before=19, guessable=0)
+
+
+def gate(axis: Axis, status: Status = Status.PASS, *, n: int = 20, value: float = 0.0) -> Gate:
+    return Gate(
+        axis=axis,
+        name="key-fact leak" if axis is Axis.FORGETTING else f"test of {axis}",
+        value=None if status is Status.NOT_COMPUTABLE else value,
+        low=None if status is Status.NOT_COMPUTABLE else 0.0,
+        high=None if status is Status.NOT_COMPUTABLE else 0.139,
+        margin=0.1,
+        n=n,
+        status=status,
+        reason="no gold" if status is Status.NOT_COMPUTABLE else "",
+        needed=39 if status is Status.INCONCLUSIVE else None,
+    )
+
+
+def gates(**changed: Gate) -> list[Gate]:
+    return [changed.get(axis.name.lower(), gate(axis)) for axis in Axis]
+
+
+def ruled(found, context=CONTEXT, tests=FINE, informative=True):
+    return decide(context, found, tests, informative, tally=TALLY)
+
+
+@pytest.mark.parametrize(
+    ("axis", "status", "ruling"),
+    [
+        (Axis.FORGETTING, Status.FAIL, Ruling.FAIL_RESIDUAL),
+        (Axis.PRIVACY, Status.FAIL, Ruling.FAIL_RESIDUAL),
+        (Axis.ROBUSTNESS, Status.FAIL, Ruling.FAIL_RESIDUAL),
+        (Axis.UTILITY, Status.FAIL, Ruling.FAIL_DAMAGE),
+        (Axis.LOCALITY, Status.FAIL, Ruling.FAIL_DAMAGE),
+        (Axis.PRIVACY, Status.SCAR, Ruling.PASS_WITH_SCAR),
+        (Axis.FORGETTING, Status.INCONCLUSIVE, Ruling.INCONCLUSIVE),
+        (Axis.ROBUSTNESS, Status.INCONCLUSIVE, Ruling.INCONCLUSIVE),
+        (Axis.UTILITY, Status.INCONCLUSIVE, Ruling.INCONCLUSIVE),
+        (Axis.LOCALITY, Status.INCONCLUSIVE, Ruling.INCONCLUSIVE),
+        (Axis.FORGETTING, Status.NOT_COMPUTABLE, Ruling.INCONCLUSIVE),
+        (Axis.ROBUSTNESS, Status.NOT_COMPUTABLE, Ruling.INCONCLUSIVE),
+        (Axis.UTILITY, Status.NOT_COMPUTABLE, Ruling.INCONCLUSIVE),
+        (Axis.PRIVACY, Status.NOT_COMPUTABLE, Ruling.PASS),
+        (Axis.LOCALITY, Status.NOT_COMPUTABLE, Ruling.PASS),
+        (Axis.UTILITY, Status.PASS, Ruling.PASS),
+    ],
+)
+def test_one_axis_decides(axis, status, ruling):
+    verdict = ruled(gates(**{axis.name.lower(): gate(axis, status)}))
+    assert verdict.ruling is ruling
+    if status is not Status.PASS:
+        assert any(str(axis) in reason for reason in verdict.reasons)
+    if status is Status.NOT_COMPUTABLE and ruling is Ruling.PASS:
+        assert f"Not tested: {axis}." in verdict.sentence
+
+
+def test_residual_comes_before_damage():
+    both = gates(
+        forgetting=gate(Axis.FORGETTING, Status.FAIL), utility=gate(Axis.UTILITY, Status.FAIL)
+    )
+    assert ruled(both).ruling is Ruling.FAIL_RESIDUAL
+
+
+def test_a_pass_in_plain_words():
+    verdict = ruled(gates())
+    assert verdict.sentence == (
+        "0 of 20 facts came back in 120 attempts (before: 19 of 20). The model passed: in these "
+        "tests it could not be told apart, within the stated margins, from a model whose last "
+        "training stage never had the data. With 20 facts, the true rate could be as high as 14%. "
+        "Provisional: level quick covers ordinary use only."
+    )
+    assert (verdict.threat_model, verdict.tier, verdict.provisional) == ("T0", "G2", True)
+    assert "a higher promise needs a higher level" in verdict.reasons[-1]
+
+
+@pytest.mark.parametrize(
+    ("tier", "words"),
+    [("G1", "never trained on the data"), ("G3", "has never seen"), ("G4", "no longer be repro")],
+)
+def test_the_tier_caps_the_wording(tier, words):
+    assert words in ruled(gates(), replace(CONTEXT, tier=tier)).sentence
+
+
+@pytest.mark.parametrize(
+    ("n", "value", "level", "ruling"),
+    [
+        (20, 0.05, "quick", Ruling.PASS),
+        (20, -0.05, "quick", Ruling.PASS),
+        (20, 0.15, "quick", Ruling.INCONCLUSIVE),
+        (59, 0.05, "quick", Ruling.INCONCLUSIVE),
+        (20, 0.05, "standard", Ruling.INCONCLUSIVE),
+    ],
+)
+def test_unsettled_privacy_of_a_small_request(n, value, level, ruling):
+    privacy = gate(Axis.PRIVACY, Status.INCONCLUSIVE, n=n, value=value)
+    verdict = ruled(gates(privacy=privacy), replace(CONTEXT, level=level))
+    assert verdict.ruling is ruling
+    assert ("could not be settled" in verdict.sentence) is (ruling is Ruling.PASS)
+
+
+def test_a_scar_beside_unsettled_privacy_stays_a_scar():
+    found = [
+        *gates(privacy=gate(Axis.PRIVACY, Status.SCAR)),
+        gate(Axis.PRIVACY, Status.INCONCLUSIVE, value=0.01),
+    ]
+    assert ruled(found).ruling is Ruling.PASS_WITH_SCAR
+    found[-1] = gate(Axis.PRIVACY, Status.INCONCLUSIVE, value=0.5)
+    assert ruled(found).ruling is Ruling.INCONCLUSIVE
+
+
+def test_a_failed_self_test_makes_it_invalid():
+    broken = (*FINE, SelfTest(name="ladder", passed=False, detail="it rises"))
+    verdict = ruled(gates(), tests=broken, informative=False)
+    assert verdict.ruling is Ruling.INVALID
+    assert "(ladder)" in verdict.sentence
+    assert verdict.reasons[0] == "self-test ladder: it rises"
+
+
+def test_nothing_to_forget():
+    verdict = ruled(gates(), informative=False)
+    assert verdict.ruling is Ruling.NOTHING_TO_FORGET
+    assert "nothing to forget" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("goal", "adapter", "ruling", "words"),
+    [
+        ("removal", True, Ruling.FAIL_RESIDUAL, "weights beneath the adapter are unchanged"),
+        ("suppression", True, Ruling.PASS, "This is suppression"),
+        ("suppression", False, Ruling.PASS, "This is suppression"),
+        ("edit", False, Ruling.PASS, "This is an edit"),
+    ],
+)
+def test_goal_and_adapter(goal, adapter, ruling, words):
+    verdict = ruled(gates(), replace(CONTEXT, goal=goal, adapter=adapter))
+    assert verdict.ruling is ruling
+    assert words in verdict.sentence
+    assert ("weights beneath the adapter" in verdict.sentence) is adapter
+
+
+def test_privacy_is_not_promised_by_suppression():
+    found = gates(privacy=gate(Axis.PRIVACY, Status.FAIL))
+    assert ruled(found, replace(CONTEXT, goal="suppression")).ruling is Ruling.PASS
+
+
+def test_inconclusive_says_how_many_records():
+    verdict = ruled(gates(utility=gate(Axis.UTILITY, Status.INCONCLUSIVE)))
+    assert "about 39 more records would settle it" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("tally", "start"),
+    [
+        (None, "The model passed"),
+        (replace(TALLY, facts=0), "The model passed"),
+        (
+            replace(TALLY, facts=0, recited=0.034, recited_before=0.81),
+            "The model recites 3% of the text by itself (before: 81%).",
+        ),
+        (
+            replace(TALLY, leaked=1, guessable=2),
+            "1 of 20 facts came back in 120 attempts (before: 19 of 20, and 2 of 20 from",
+        ),
+    ],
+)
+def test_counts_come_first(tally, start):
+    assert decide(CONTEXT, gates(), FINE, True, tally=tally).sentence.startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        ((), Status.NOT_COMPUTABLE),
+        ((Status.PASS, Status.NOT_COMPUTABLE), Status.PASS),
+        ((Status.PASS, Status.INCONCLUSIVE), Status.INCONCLUSIVE),
+        ((Status.SCAR, Status.INCONCLUSIVE), Status.SCAR),
+        ((Status.SCAR, Status.FAIL), Status.FAIL),
+    ],
+)
+def test_the_weakest_link_decides(statuses, expected):
+    assert axis_status(Axis.PRIVACY, [gate(Axis.PRIVACY, s) for s in statuses]) is expected
+
+
+@pytest.mark.parametrize(
+    ("relation", "expected"),
+    [(Status.INCONCLUSIVE, Status.PASS), (Status.FAIL, Status.FAIL)],
+)
+def test_a_small_relation_blocks_only_by_failing(relation, expected):
+    found = [gate(Axis.LOCALITY), gate(Axis.LOCALITY, relation)]
+    assert axis_status(Axis.LOCALITY, found) is expected
+
+
+def test_gates_carry_what_they_decided_by():
+    made = interval_gate(Axis.UTILITY, "x", Estimate(0.05, 0.0, 0.15), margin=0.1, n=20)
+    assert (made.status, made.needed) == (Status.INCONCLUSIVE, 60)
+    absent = missing(Axis.UTILITY, "x", margin=0.1, reason="why")
+    assert (absent.status, absent.value, absent.reason) == (Status.NOT_COMPUTABLE, None, "why")
