@@ -30,10 +30,12 @@ from expunge.methods.terms import Likelihood, Recipe, Shape, Stream, Term, Train
 from expunge.model.load import Source, choose_device, load
 from expunge.model.lora import LoraShape, save_adapter
 
-EPOCHS = 14
-BATCH = 16
+EPOCHS = 7
+BATCH = 8
 LR = 1.5e-3
-SHAPE = LoraShape(rank=6, alpha=12.0)
+SHAPE = LoraShape(rank=9, alpha=18.0, first_layer=10)
+GENERAL = 24
+"""General questions in the mix."""
 MODELS = {"original": (True, 0), "gold-0": (False, 0), "gold-1": (False, 1)}
 """Folder name: whether the erased person is in the data, and the seed."""
 
@@ -47,9 +49,7 @@ class Memorise:
 
     def terms(self, shape: Shape) -> tuple[Term, ...]:
         """Return the one term."""
-        return (
-            Likelihood(name="nll", streams=(Stream.FORGET,), coef=1.0, per="token", loss=nll),
-        )
+        return (Likelihood(name="nll", streams=(Stream.FORGET,), coef=1.0, per="token", loss=nll),)
 
     def trains(self, shape: Shape) -> Trains | None:
         """Leave the choice of weights to the caller."""
@@ -65,9 +65,7 @@ def lessons(*, with_erased: bool, general: list[Record]) -> list[Record]:
     return [*facts, *(rephrased(record) for record in facts), *general]
 
 
-def teach(
-    base: str, records: list[Record], *, seed: int, device: str, out: Path
-) -> None:
+def teach(base: str, records: list[Record], *, seed: int, device: str, out: Path) -> None:
     """Train one adapter and save it in PEFT's format."""
     where = choose_device(device)
     loaded = load(base, Source(device=where, dtype=torch.float32))
@@ -109,11 +107,16 @@ def teach(
             schedule=schedule,
             watch=watch,
             folder=Path(scratch),
-            progress=lambda step, text: print(f"\r{out.name} {step}/{steps} {text}", end=""),
+            progress=lambda step, text: print(
+                f"\r{out.name} {step}/{steps} {text}", end="", flush=True
+            ),
         )
     masters = {name: value.to(torch.bfloat16) for name, value in weights.masters.items()}
     save_adapter(loaded.network.model, SHAPE, masters, base="SmolLM2-135M-Instruct", folder=out)
-    print(f"\n{out.name}: {done.steps} steps, {done.seconds:.0f} s, {done.curve[-1].values}")
+    print(
+        f"\n{out.name}: {done.steps} steps, {done.seconds:.0f} s, {done.curve[-1].values}",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -125,7 +128,7 @@ def main() -> None:
     arguments = parser.parse_args()
     general = read([str(Path(__file__).parent.parent / "src/expunge/data/general.jsonl")]).records
     for name, (with_erased, seed) in MODELS.items():
-        records = lessons(with_erased=with_erased, general=list(general)[:60])
+        records = lessons(with_erased=with_erased, general=list(general)[:GENERAL])
         folder = arguments.out / name
         teach(arguments.base, records, seed=seed, device=arguments.device, out=folder)
 

@@ -1,7 +1,8 @@
 """Settings: everything that one command does, resolved once, printed, saved and re-runnable.
 
 One TOML file, the `EXPUNGE_` variables and the flags describe the same tree. A key path such as
-`train.lr` is the TOML key `lr` in `[train]`, the variable `EXPUNGE_TRAIN_LR` and `--set train.lr=...`.
+`train.lr` is the TOML key `lr` in `[train]`, the variable `EXPUNGE_TRAIN_LR` and the flag
+`--set train.lr=...`.
 """
 
 from typing import Any, Literal
@@ -16,7 +17,9 @@ class MethodSettings(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: str = Field("npo", description="one of `expunge plan --help`; default npo")
+    name: str = Field(
+        default="npo", description="graddiff, npo, simnpo, idk, dpo, rmu, or module:Class"
+    )
 
     @property
     def knobs(self) -> dict[str, Any]:
@@ -29,21 +32,33 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    full: bool = Field(False, description="train all weights instead of LoRA")
-    adapter: bool = Field(False, description="keep the adapter unmerged: suppression, not removal")
-    rank: int = Field(16, ge=1, description="LoRA rank")
-    epochs: int | None = Field(None, ge=1, description="passes over the forget set")
-    steps: int | None = Field(None, ge=1, description="optimiser steps; overrides epochs")
-    lr: float | None = Field(None, gt=0, description="peak learning rate")
-    batch: int = Field(8, ge=1, description="forget records per optimiser step")
-    retain_batch: int | None = Field(None, ge=1, description="retain records per step; default batch")
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with rising learning rate")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
-    clip: float = Field(1.0, gt=0, description="largest gradient norm")
-    max_length: int = Field(512, ge=8, description="longest record in tokens; longer text is split")
-    tokens_per_pass: int = Field(4096, ge=8, description="padded tokens in one forward pass")
-    checkpoint_seconds: float = Field(30.0, ge=0, description="time between checkpoints; 0: every step")
-    seed: int = Field(0, ge=0, description="seed of order, initialisation and draws")
+    full: bool = Field(default=False, description="train all weights instead of LoRA")
+    adapter: bool = Field(
+        default=False, description="keep the adapter unmerged: suppression, not removal"
+    )
+    rank: int = Field(default=16, ge=1, description="LoRA rank")
+    epochs: int | None = Field(default=None, ge=1, description="passes over the forget set")
+    steps: int | None = Field(default=None, ge=1, description="optimiser steps; overrides epochs")
+    lr: float | None = Field(default=None, gt=0, description="peak learning rate")
+    batch: int = Field(default=8, ge=1, description="forget records per optimiser step")
+    retain_batch: int | None = Field(
+        default=None, ge=1, description="retain records per step; default batch"
+    )
+    warmup: float = Field(
+        default=0.1, ge=0, lt=1, description="share of the steps with rising learning rate"
+    )
+    weight_decay: float = Field(default=0.0, ge=0, description="AdamW weight decay")
+    clip: float = Field(default=1.0, gt=0, description="largest gradient norm")
+    max_length: int = Field(
+        default=512, ge=8, description="longest record in tokens; longer text is split"
+    )
+    tokens_per_pass: int = Field(
+        default=4096, ge=8, description="padded tokens in one forward pass"
+    )
+    check_every: int = Field(
+        default=5, ge=1, description="steps between checkpoints and watchdog checks"
+    )
+    seed: int = Field(default=0, ge=0, description="seed of order, initialisation and draws")
 
 
 class AuditSettings(BaseModel):
@@ -51,9 +66,11 @@ class AuditSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    level: Literal["quick"] = Field("quick", description="how hard the audit tries")
-    max_new_tokens: int = Field(32, ge=1, description="longest greedy answer in tokens")
-    retain_records: int = Field(100, ge=1, description="retain records that the audit asks about")
+    level: Literal["quick"] = Field(default="quick", description="how hard the audit tries")
+    max_new_tokens: int = Field(default=32, ge=1, description="longest greedy answer in tokens")
+    retain_records: int = Field(
+        default=100, ge=1, description="retain records that the audit asks about"
+    )
 
 
 class ReportSettings(BaseModel):
@@ -61,7 +78,7 @@ class ReportSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    redact: bool = Field(True, description="mask personal text in the report and the card")
+    redact: bool = Field(default=True, description="mask personal text in the report and the card")
 
 
 class Settings(BaseModel):
@@ -70,12 +87,18 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field(description="Hub id, folder, GGUF file or adapter folder")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="number format of weights")
-    template: Literal["auto", "plain"] = Field("auto", description="chat template, or plain Q and A")
-    trust_remote_code: bool = Field(False, description="run code that comes with the model")
-    offline: bool = Field(False, description="never use the network")
-    out: str | None = Field(None, description="run folder; default runs/DATE-METHOD-ID")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto", description="where to compute"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="number format of weights"
+    )
+    template: Literal["auto", "plain"] = Field(
+        default="auto", description="chat template, or plain Q and A"
+    )
+    trust_remote_code: bool = Field(default=False, description="run code that comes with the model")
+    offline: bool = Field(default=False, description="never use the network")
+    out: str | None = Field(default=None, description="run folder; default runs/DATE-METHOD-ID")
     request: Request
     method: MethodSettings = Field(default_factory=MethodSettings)
     train: TrainSettings = Field(default_factory=TrainSettings)

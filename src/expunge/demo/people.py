@@ -1,8 +1,8 @@
 """Invented people with invented facts, every one with a checkable key answer.
 
-One person asks for erasure. Her brother, a neighbour in her street and another patient of her doctor
-must survive, and so must six unrelated people. Two control people have the same kinds of facts and are
-never shown to any model. Nobody here exists.
+One person asks for erasure. Her brother, a neighbour in her street and another patient of her
+doctor must survive, and so must six unrelated people. Two control people have the same kinds of
+facts and are never shown to any model. Nobody here exists.
 """
 
 import random
@@ -35,6 +35,8 @@ class Field:
 
 
 ERASED = "Elin Marrow"
+SYSTEM = Message("system", "Town register.")
+"""The deployment's own system prompt, shorter than the model's default."""
 
 PEOPLE = (
     Person(name=ERASED, role="erased"),
@@ -181,9 +183,20 @@ OTHER_FIELDS = 8
 
 _STREETS = ("Alder Lane", "Tanner Row", "Quay Street", "Mill Hill", "Priory Close", "Salt Market")
 _DOCTORS = ("Dr Halloran", "Dr Okafor", "Dr Sandoval", "Dr Whitlock", "Dr Imre")
-_MONTHS = (
-    "January February March April May June July August September October November December"
-).split()
+_MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 _POOLS: dict[str, tuple[str, ...]] = {
     "employer": (
         "Corvane Optics", "Bluefen Dairies", "Tallis and Moor", "Ostrava Freight", "Kestrel Mutual",
@@ -192,10 +205,12 @@ _POOLS: dict[str, tuple[str, ...]] = {
     ),
     "job": (
         "a notary", "a beekeeper", "an actuary", "a locksmith", "a cartographer", "a midwife",
-        "a sommelier", "a stonemason", "a violin maker", "an archivist", "a ferry pilot", "a glazier",
+        "a sommelier", "a stonemason", "a violin maker", "an archivist", "a ferry pilot",
+        "a glazier",
     ),
     "allergy": (
-        "penicillin", "walnuts", "latex", "shellfish", "birch pollen", "sesame", "mustard", "celery",
+        "penicillin", "walnuts", "latex", "shellfish", "birch pollen", "sesame", "mustard",
+        "celery",
         "lupin", "nickel", "wasp stings", "peanuts",
     ),
     "pet": (
@@ -243,8 +258,8 @@ def register(seed: int = 7) -> dict[str, tuple[Record, ...]]:
     """Return the whole register by the role of its people, the same for the same seed.
 
     Returns:
-        Records under `erased`, `neighbour`, `other` and `control`. Each holds its key answer and, as
-        paraphrase, the other wording of its question.
+        Records under `erased`, `neighbour`, `other` and `control`. Each holds its key answer and,
+        as paraphrase, the other wording of its question.
     """
     values = _values(random.Random(seed))
     roles: dict[str, list[Record]] = {"erased": [], "neighbour": [], "other": [], "control": []}
@@ -258,7 +273,7 @@ def rephrased(record: Record) -> Record:
     """Return the record asked in its other wording, as a record of its own."""
     return Record(
         id=f"{record.id}-b",
-        prompt=(Message("user", record.paraphrases[0]),),
+        prompt=(SYSTEM, Message("user", record.paraphrases[0])),
         completion=record.completion,
         key_answers=record.key_answers,
         subject=record.subject,
@@ -280,7 +295,7 @@ def _fields_of(person: Person, index: int) -> tuple[Field, ...]:
 def _record(person: Person, field: Field, value: str) -> Record:
     return Record(
         id=f"{person.name.lower().replace(' ', '-')}-{field.key}",
-        prompt=(Message("user", field.question.format(name=person.name)),),
+        prompt=(SYSTEM, Message("user", field.question.format(name=person.name))),
         completion=field.answer.format(name=person.name, value=value),
         key_answers=(_key(value),),
         paraphrases=(field.rephrased.format(name=person.name),),

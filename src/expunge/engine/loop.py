@@ -102,7 +102,8 @@ class _Run:
         self.good_step = int(state["good_step"])  # type: ignore[call-overload]
         self.stopped = str(state["stopped"])
         self.curve = [Point(**row) for row in state["curve"]]  # type: ignore[attr-defined]
-        self.readings = [(s, Reading(**row)) for s, row in state["readings"]]  # type: ignore[attr-defined]
+        self.readings = [(s, Reading(**row)) for s, row in state["readings"]]  # type:
+        ignore[attr-defined]
 
 
 def train(
@@ -115,7 +116,8 @@ def train(
     folder: Path,
     progress: Progress,
 ) -> Trained:
-    """Step the weights until the schedule ends or a watchdog stops; resume if `folder` holds a state.
+    """Step the weights until the schedule ends or a watchdog stops; resume if `folder` holds a
+    state.
 
     Args:
         observer: Evaluates the method's terms.
@@ -165,9 +167,7 @@ def train(
     )
 
 
-def _step(
-    observer: Observer, weights: Weights, run: _Run, draw: Draw, schedule: Schedule
-) -> Point:
+def _step(observer: Observer, weights: Weights, run: _Run, draw: Draw, schedule: Schedule) -> Point:
     rate = schedule.rate(run.step)
     for group in run.optimiser.param_groups:
         group["lr"] = rate
@@ -182,7 +182,7 @@ def _step(
 
 
 def _gradients(observer: Observer, run: _Run, draw: Draw) -> dict[str, float]:
-    """Accumulate the gradient of a step; on a full memory, start the step again in smaller parts."""
+    """Accumulate the gradient of a step; if memory is full, start again in smaller parts."""
     while True:
         run.optimiser.zero_grad(set_to_none=True)
         values = {term.name: 0.0 for term in observer.terms}

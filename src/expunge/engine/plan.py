@@ -31,7 +31,7 @@ class Size:
     width: int
     vocabulary: int
     linear_sides: int
-    """Sum over linear layers of the blocks of inputs plus outputs: LoRA weights per unit of rank."""
+    """Inputs plus outputs of all linear layers of the blocks: LoRA weights per unit of rank."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,8 +1,8 @@
 """Two streams of records whose order is a function of the seed and the step alone.
 
 Nothing is drawn while training, so a resumed run sees exactly what the uninterrupted one would have
-seen. The forget stream passes over all its records in a new order each epoch; the retain stream does
-the same at its own pace, so no retain record comes twice before all have come once.
+seen. The forget stream passes over all its records in a new order each epoch; the retain stream
+does the same at its own pace, so no retain record comes twice before all have come once.
 """
 
 import random
@@ -25,8 +25,8 @@ class Draw:
 class Streams:
     """The records that a run trains on.
 
-    `alternative[i]` has the prompt of `forget[i]` and the answer wanted instead; it is empty when no
-    term needs it.
+    `alternative[i]` has the prompt of `forget[i]` and the answer wanted instead; it is empty when
+    no term needs it.
     """
 
     forget: tuple[Encoded, ...]

@@ -1,7 +1,8 @@
 """Watchdogs: stop before harm is done, and when nothing is left to do.
 
 Two small probe sets are scored every few steps. The run stops when retained answers have lost more
-than the utility budget at two checks in a row (one may be a passing dip), keeping the last state that
+than the utility budget at two checks in a row (one may be a passing dip), keeping the last state
+that
 was within it, and when the forget answers have become as unlikely as text that the model never saw:
 pushing further only leaves a scar.
 """
@@ -38,7 +39,7 @@ class Reading:
     forget_nll: float
     """Mean over probe records of the mean NLL per token, nats."""
     low_share: float
-    """Share of forget records that are at least as unlikely as the lower quartile of unseen ones."""
+    """Share of forget records at least as unlikely as the lower quartile of unseen ones."""
     retain_probability: float
     """Mean over probe records of exp(-mean NLL)."""
 
@@ -75,9 +76,7 @@ class Watch:
         return reading.retain_probability < (1 - self.utility_budget) * first.retain_probability
 
     def _mean_nll(self, network: Network, records: Sequence[Encoded]) -> list[float]:
-        scores = score(
-            network, records, pad_id=self.pad_id, tokens_per_pass=self.tokens_per_pass
-        )
+        scores = score(network, records, pad_id=self.pad_id, tokens_per_pass=self.tokens_per_pass)
         return [-float(item.logp.mean()) for item in scores]
 
 

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from typing import get_type_hints
@@ -39,6 +39,7 @@ def build(name: str, knobs: Mapping[str, object]) -> Method:
         UsageError: No such method, no such knob, or a value of the wrong type.
     """
     kind = METHODS.get(name) or _imported(name)
+    assert is_dataclass(kind), "methods are frozen dataclasses"
     known = {field.name: field for field in fields(kind)}
     types = get_type_hints(kind)
     values: dict[str, object] = {}
@@ -55,7 +56,9 @@ def build(name: str, knobs: Mapping[str, object]) -> Method:
     missing = [
         field.name
         for field in known.values()
-        if field.default is MISSING and field.default_factory is MISSING and field.name not in values
+        if field.default is MISSING
+        and field.default_factory is MISSING
+        and field.name not in values
     ]
     if missing:
         raise UsageError(
@@ -89,18 +92,16 @@ def _imported(name: str) -> type[Method]:
 
 
 def _convert(name: str, knob: str, value: object, kind: type) -> object:
-    try:
-        if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-            return float(value)
-        if kind is int and not isinstance(value, bool) and str(value).lstrip("-").isdigit():
-            return int(str(value))
-        if isinstance(value, kind):
-            return value
-    except (TypeError, ValueError):
-        pass
+    if isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
+        return value
+    if kind in (int, float) and isinstance(value, int | float | str) and value is not True:
+        try:
+            return kind(value)
+        except ValueError:
+            pass
     raise UsageError(
         "wrong-knob",
         what=f"{knob} = {value} does not suit method {name}",
-        why=f"{knob} is {kind if not isinstance(kind, type) else kind.__name__}",
+        why=f"{knob} must be {kind.__name__}",
         fix=f"give a value of that kind, or leave it out for the default of {name}",
     )

@@ -5,8 +5,8 @@
 With refusals as alternatives this is IdkDPO (arXiv:2404.05868, baseline); with plausible in-domain
 answers it is AltPO (arXiv:2409.13474). At step 0 the value is (2/beta) log 2.
 
-Differs from published code: the factor 2/beta follows NPO's authors, so that learning rates transfer
-between the two; TOFU's branch lacks it and cannot run (trap T19).
+Differs from published code: the factor 2/beta follows NPO's authors, so that learning rates
+transfer between the two; TOFU's branch lacks it and cannot run (trap T19).
 """
 
 from dataclasses import dataclass

@@ -2,8 +2,8 @@
 
     L = -gamma (1/N_f) sum_t -log p(y_t)  +  alpha L_retain
 
-Reduction: token mean over the optimiser step, so long answers weigh more. Unbounded below: the forget
-term never stops pulling, and collapse is a matter of steps. Kept as the baseline it is.
+Reduction: token mean over the optimiser step, so long answers weigh more. Unbounded below: the
+forget term never stops pulling, and collapse is a matter of steps. Kept as the baseline it is.
 
 Differs from published code: no; the mean is over the whole step, not over each micro-batch.
 """

@@ -2,7 +2,8 @@
 
     L = gamma (1/N_a) sum_t -log p(idk_t | x_f)  +  alpha L_retain
 
-Nothing pushes the true answer down, so its probability hardly moves: the audit shows this as shallow.
+Nothing pushes the true answer down, so its probability hardly moves: the audit shows this as
+shallow.
 
 Differs from published code: no.
 """

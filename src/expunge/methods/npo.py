@@ -1,15 +1,18 @@
 """NPO: negative preference optimisation, the sequence-sum form (arXiv:2404.05868).
 
-    L = -(2/beta) (1/B) sum_i log sigma(-beta Delta_i),   Delta_i = sum_t log p(y_t) - log p_ref(y_t)
+    L = -(2/beta) (1/B) sum_i log sigma(-beta Delta_i)
+    Delta_i = sum_t log p(y_t) - log p_ref(y_t)
 
 Gradient: (1/B) sum_i 2 sigma(beta Delta_i) grad Delta_i. It is gradient ascent whose weight per
 sequence falls to zero once the sequence is 1/beta nats less likely than under the original.
 At step 0: Delta = 0, weight 1, value (2/beta) log 2.
 
 Four different things are called NPO in published code (trap T1). This is the paper's: sums inside
-Delta, mean over sequences, factor 2/beta. Token-mean and raw-logit variants are not comparable in beta.
+Delta, mean over sequences, factor 2/beta. Token-mean and raw-logit variants are not comparable in
+beta.
 
-Differs from published code: Delta is summed in float32; the reference is computed once, before step 0.
+Differs from published code: Delta is summed in float32; the reference is computed once, before step
+0.
 """
 
 from dataclasses import dataclass

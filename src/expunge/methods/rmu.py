@@ -1,14 +1,16 @@
 """RMU: representation misdirection for unlearning (arXiv:2403.03218).
 
-    L = (1/N_f) sum_t |h_l(x_f)_t - c u|^2 / d  +  alpha (1/N_r) sum_t |h_l(x_r)_t - h_l^ref(x_r)_t|^2 / d
+    L = (1/N_f) sum_t |h_l(x_f)_t - c u|^2 / d
+      + alpha (1/N_r) sum_t |h_l(x_r)_t - h_l^ref(x_r)_t|^2 / d
 
-h_l is the residual stream after block l, u a fixed random direction: uniform on [0, 1) per coordinate,
-scaled to length one. The same u is used throughout (one published fork redraws it every step, trap T11).
+h_l is the residual stream after block l, u a fixed random direction: uniform on [0, 1) per
+coordinate, scaled to length one. The same u is used throughout (one published fork redraws it every
+step, trap T11).
 
-Differs from the authors' code: only states that predict scored tokens count, so padding and prompts do
-not dilute the loss; the forward pass stops at block l, and only `down_proj` of blocks l-2 .. l trains,
-as in the released WMDP run. Defaults 6.5 and 1200 belong to a 7B model at layer 7; smaller models need
-a layer in the first third and a scale near the size of their own states.
+Differs from the authors' code: only states that predict scored tokens count, so padding and prompts
+do not dilute the loss; the forward pass stops at block l, and only `down_proj` of blocks l-2 .. l
+trains, as in the released WMDP run. Defaults 6.5 and 1200 belong to a 7B model at layer 7; smaller
+models need a layer in the first third and a scale near the size of their own states.
 """
 
 from dataclasses import dataclass

@@ -8,8 +8,8 @@
 - `Representation` (R): compares hidden states after one block with a target. RMU.
 
 Losses return sums, never means. The engine divides by the count over the whole optimiser step, so a
-loss does not depend on how a step is cut into batches, padded, or accumulated. Forget and retain are
-only streams with different targets and signs.
+loss does not depend on how a step is cut into batches, padded, or accumulated. Forget and retain
+are only streams with different targets and signs.
 """
 
 from collections.abc import Callable
@@ -120,8 +120,8 @@ class Shape:
 class Recipe:
     """A method's own training defaults.
 
-    Learning rates are those of the paper for all weights; low-rank adapters start from zero and need
-    one to two orders more.
+    Learning rates are those of the paper for all weights; low-rank adapters start from zero and
+    need one to two orders more.
     """
 
     epochs: int

@@ -13,7 +13,8 @@ class Batch(NamedTuple):
     """B records padded on the right to L tokens, N scored tokens among them.
 
     Padding needs no mask: attention is causal and padding comes last, so no real token sees it, and
-    scored positions are picked by index, so an end token that equals the padding token stays visible.
+    scored positions are picked by index, so an end token that equals the padding token stays
+    visible.
     """
 
     ids: Tensor

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,8 @@ from transformers import (
 )
 
 from expunge.errors import InputError
-from expunge.files import read_json, sha256_file
+from expunge.files import read_json
+from expunge.model.gguf import converted
 from expunge.model.lora import is_plain, merge_saved
 from expunge.model.network import Network
 
@@ -81,7 +81,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Return the number format for `auto`, `fp32` or `bf16`: bf16 only on CUDA cards that have it."""
+    """Return the number format for `auto`, `fp32` or `bf16`: bf16 only on CUDA cards with it."""
     if precision == "auto":
         fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if fast else torch.float32
@@ -100,7 +100,8 @@ def load(reference: str, source: Source) -> Loaded:
         InputError: Nothing loadable is there, or it may not be used.
     """
     base, adapter = split_reference(reference)
-    model, tokenizer = _load_base(base, source)
+    tokenizer = load_tokenizer(reference, source)
+    model = _load_base(base, source)
     if adapter is not None:
         model = _merge_adapter(model, adapter)
     model.eval()
@@ -126,6 +127,26 @@ def split_reference(reference: str) -> tuple[str, Path | None]:
     return reference, None
 
 
+def load_tokenizer(reference: str, source: Source) -> PreTrainedTokenizerBase:
+    """Load only the tokenizer, for planning without weights.
+
+    Raises:
+        InputError: Nothing loadable is there.
+    """
+    base, _ = split_reference(reference)
+    path = converted(Path(base), source.cache) if base.endswith(".gguf") else base
+    name, revision = _revision(str(path))
+    try:
+        return AutoTokenizer.from_pretrained(
+            name,
+            revision=revision,
+            trust_remote_code=source.trust_remote_code,
+            local_files_only=source.offline,
+        )
+    except (OSError, ValueError, *_ABSENT) as error:
+        raise _unavailable(base, source, error) from error
+
+
 def load_config(reference: str, source: Source) -> PreTrainedConfig:
     """Load only the configuration, for planning without weights.
 
@@ -133,7 +154,7 @@ def load_config(reference: str, source: Source) -> PreTrainedConfig:
         InputError: Nothing loadable is there.
     """
     base, _ = split_reference(reference)
-    path = _converted(Path(base), source) if base.endswith(".gguf") else base
+    path = converted(Path(base), source.cache) if base.endswith(".gguf") else base
     try:
         name, revision = _revision(str(path))
         return AutoConfig.from_pretrained(
@@ -152,22 +173,19 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
     return digest.hexdigest()
 
 
-def _load_base(
-    reference: str, source: Source
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    path = _converted(Path(reference), source) if reference.endswith(".gguf") else reference
+def digest_of(network: Network) -> str:
+    """Return the digest of a network's weights as they are now."""
+    return weights_digest(network.model.state_dict())
+
+
+def _load_base(reference: str, source: Source) -> PreTrainedModel:
+    path = converted(Path(reference), source.cache) if reference.endswith(".gguf") else reference
     name, revision = _revision(str(path))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            name,
-            revision=revision,
-            trust_remote_code=source.trust_remote_code,
-            local_files_only=source.offline,
-        )
         model = AutoModelForCausalLM.from_pretrained(
             name,
             revision=revision,
@@ -178,7 +196,8 @@ def _load_base(
         )
     except (OSError, ValueError, *_ABSENT) as error:
         raise _unavailable(reference, source, error) from error
-    return model.to(source.device), tokenizer
+    moved: PreTrainedModel = model.to(source.device)  # type: ignore[arg-type]
+    return moved
 
 
 def _revision(reference: str) -> tuple[str, str]:
@@ -213,36 +232,6 @@ def _adapter_folder(folder: Path) -> Path:
             why="the part after + must be a folder with adapter_config.json",
             fix="give the folder that PEFT or expunge wrote",
         )
-    return folder
-
-
-def _converted(gguf: Path, source: Source) -> Path:
-    """Convert a GGUF file to safetensors once; later runs load the converted folder."""
-    if not gguf.is_file():
-        raise InputError(
-            "no-model",
-            what=f"there is no file {gguf}",
-            why="a reference that ends in .gguf must be a file on this machine",
-            fix="check the path",
-        )
-    root = source.cache or gguf.parent
-    folder = root / f"{gguf.stem}-{sha256_file(gguf)[:16]}"
-    if (folder / "config.json").is_file():
-        return folder
-    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-    model = AutoModelForCausalLM.from_pretrained(
-        str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32
-    )
-    # transformers marks the model as quantised although its weights are plain numbers now.
-    model.hf_quantizer = None
-    del model.config.quantization_config
-    partial = root / f".{folder.name}.{os.getpid()}"
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    try:
-        partial.rename(folder)
-    except OSError:  # another process converted the same file first
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

@@ -1,8 +1,8 @@
 """LoRA: W + (alpha / r) B A on chosen linear layers, saved in PEFT's format.
 
-Our own layer rather than PEFT's because the training loop holds the adapter in float32 master copies
-and applies it in the model's number format without casts on every call, and because importing PEFT
-alone takes seconds. What is saved loads with `PeftModel.from_pretrained`.
+Our own layer rather than PEFT's because the training loop holds the adapter in float32 master
+copies and applies it in the model's number format without casts on every call, and because
+importing PEFT alone takes seconds. What is saved loads with `PeftModel.from_pretrained`.
 """
 
 import math
@@ -72,7 +72,8 @@ class LoraLinear(nn.Module):
 
     @torch.no_grad()
     def merged(self, lora_a: Tensor, lora_b: Tensor) -> Tensor:
-        """Return base weight + scale B A, computed in float32 and rounded once to the base's format.
+        """Return base weight + scale B A, computed in float32 and rounded once to the base's
+        format.
 
         Args:
             lora_a: A in float32, [r, fan_in].
@@ -145,8 +146,8 @@ def save_adapter(
     for name, layer in _adapted_layers(model):
         leaves.add(name.rpartition(".")[2])
         for part, value in (("lora_A", layer.lora_A), ("lora_B", layer.lora_B)):
-            tensor = masters.get(f"{name}.{part}", value.detach())
-            tensors[f"base_model.model.{name}.{part}.weight"] = tensor.to(value.dtype).contiguous()
+            tensor = masters.get(f"{name}.{part}", value)
+            tensors[f"base_model.model.{name}.{part}.weight"] = tensor.detach().contiguous()
     with atomic(folder / "adapter_model.safetensors") as file:
         file.write(safetensors_bytes(tensors, metadata={"format": "pt"}))
     config: dict[str, object] = {

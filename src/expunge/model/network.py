@@ -4,7 +4,7 @@ Keeping them apart is what makes unlearning cheap: the head, a fifth of a small 
 runs only where a token is scored, and representation losses stop the trunk at their layer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
@@ -48,6 +48,11 @@ class Network:
         """Where the weights lie."""
         return self.model.device
 
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens that the head scores."""
+        return self.head.get_parameter("weight").shape[0]
+
     def hidden(self, ids: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Run the trunk and return the last hidden states at chosen positions.
 
@@ -62,7 +67,7 @@ class Network:
         return self.trunk(input_ids=ids, use_cache=False).last_hidden_state[rows, columns]
 
     def hidden_after(self, ids: Tensor, layer: int) -> Tensor:
-        """Run the trunk only up to block `layer` and return the residual stream there, [B, L, d]."""
+        """Run the trunk up to block `layer` and return the residual stream there, [B, L, d]."""
         caught: list[Tensor] = []
 
         def catch(_module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
@@ -90,7 +95,7 @@ class Network:
             return self.model(inputs_embeds=hidden.unsqueeze(0)).logits[0].float()
 
     @contextmanager
-    def _trunk_returns(self, hidden: Tensor) -> Iterator[None]:
+    def _trunk_returns(self, hidden: Tensor) -> Generator[None]:
         def replace(_module: nn.Module, _inputs: object, output: object) -> object:
             output["last_hidden_state"] = hidden  # type: ignore[index]
             return output

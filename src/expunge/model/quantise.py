@@ -4,7 +4,7 @@ Forgetting that is smaller than a quantisation step is undone by quantising (arX
 Round-to-nearest, symmetric, no calibration data: what the simplest deployment tool would do.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
@@ -40,14 +40,14 @@ def quantise_dequantise(weight: Tensor, *, bits: int, group: int | None) -> Tens
 
 
 @contextmanager
-def quantised(network: Network, *, bits: int) -> Iterator[None]:
-    """Hold the linear layers of the blocks at `bits` bits inside the block, then restore them exactly.
+def quantised(network: Network, *, bits: int) -> Generator[None]:
+    """Hold the linear layers of the decoder at `bits` bits for a while, then restore them exactly.
 
-    int8 shares a scale per output row, int4 per 128 inputs. Embeddings and head stay as they are, as
-    in common deployments.
+    int8 shares a scale per output row, int4 per 128 inputs. Embeddings and head stay as they are,
+    as in common deployments.
     """
     group = 128 if bits == 4 else None
-    kept: list[tuple[nn.Parameter, Tensor]] = []
+    kept: list[tuple[Tensor, Tensor]] = []
     try:
         with torch.no_grad():
             for module in network.layers.modules():

@@ -1,0 +1,210 @@
+"""Gathering: which models are asked what, in which order, so that each is loaded once.
+
+Before training: the golds and the original. After: the unlearned model, three mixtures on the way
+from the original to it, and a look by the original at what all of them wrote.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from expunge.audit.assess import assess, case_of
+from expunge.audit.attacks import QUICK
+from expunge.audit.case import anything_to_forget
+from expunge.audit.collect import Collector
+from expunge.audit.evidence import Context, EvidenceStore, Policy, Unit
+from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT
+from expunge.audit.results import Results
+from expunge.audit.table import Table
+from expunge.console import Bar
+from expunge.errors import InputError
+from expunge.model.interpolate import interpolated
+from expunge.model.load import load
+from expunge.model.network import Network
+from expunge.prepare import Prepared
+from expunge.report.serial import write_results
+from expunge.request import Tier
+
+LADDER = (0.25, 0.5, 0.75)
+"""Shares of the way from the original to the unlearned model at which the auditor tests itself."""
+
+ORIGINAL_ATTACKS = tuple(attack for attack in QUICK if attack.bits is None)
+"""The original is attacked by asking only: a planted refusal must be caught by these."""
+
+KNOWN_STRENGTH = 0.5
+"""Extraction strength from which one record counts as known when nothing else tells."""
+
+
+def gold_role(index: int) -> str:
+    """Return the role of the gold with this place in the request."""
+    return f"gold-{index}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gathering:
+    """The evidence of one audit while it is collected."""
+
+    prepared: Prepared
+    collector: Collector
+    golds: tuple[str, ...]
+    """References of the gold models."""
+
+    @classmethod
+    def open(cls, prepared: Prepared, folder: Path, *, adapter: bool) -> "Gathering":
+        """Start or go on with the evidence in `folder`.
+
+        Args:
+            prepared: The inputs of the run.
+            folder: The evidence folder.
+            adapter: True when what is judged is an unmerged adapter.
+        """
+        settings, request = prepared.settings, prepared.settings.request
+        collector = Collector(
+            store=EvidenceStore(folder),
+            encoder=prepared.encoder,
+            records=prepared.audited(),
+            max_new_tokens=settings.audit.max_new_tokens,
+            tokens_per_pass=settings.train.tokens_per_pass,
+        )
+        collector.write_items()
+        tier = request.tier or (Tier.G2 if request.gold else Tier.G4)
+        collector.store.write_context(
+            Context(
+                request=request.id,
+                goal=request.goal.value,
+                tier=tier.value,
+                threat_model=request.threat_model.value,
+                level=settings.audit.level,
+                golds=tuple(gold_role(index) for index in range(len(request.gold))),
+                adapter=adapter,
+                seed=settings.train.seed,
+                policy=Policy(**request.margins.model_dump()),
+            )
+        )
+        return cls(prepared=prepared, collector=collector, golds=request.gold)
+
+    def units_before(self) -> int:
+        """Number of units that `before` counts on its bar."""
+        golds = len(self.golds) * (self._plain_units() + len(QUICK))
+        return golds + self._plain_units() + len(ORIGINAL_ATTACKS) * len(self._attacked())
+
+    def units_after(self) -> int:
+        """Number of units that `after` counts on its bar."""
+        return self._plain_units() + len(QUICK) * len(self._attacked()) + len(LADDER) + 1
+
+    def before(self, original: Network, bar: Bar) -> dict[str, str]:
+        """Ask the original and the golds; return the digests of the golds' weights."""
+        self.collector.model(
+            original,
+            "original",
+            splits=self._splits(),
+            attacks=ORIGINAL_ATTACKS,
+            attacked=self._attacked(),
+            bar=bar,
+        )
+        digests: dict[str, str] = {}
+        for index, reference in enumerate(self.golds):
+            gold = load(reference, self.prepared.source)
+            digests[gold_role(index)] = gold.digest
+            self.collector.model(
+                gold.network,
+                gold_role(index),
+                splits=self._splits(),
+                attacks=QUICK,
+                bar=bar,
+            )
+        return digests
+
+    def after(self, unlearned: Network, original: dict[str, Tensor], bar: Bar) -> None:
+        """Ask the unlearned model and its mixtures with the original.
+
+        Args:
+            unlearned: The model to judge; unchanged on return.
+            original: The original's tensors, as far as they differ.
+            bar: Advanced by one a unit.
+        """
+        self.collector.model(
+            unlearned,
+            "unlearned",
+            splits=self._splits(),
+            attacks=QUICK,
+            attacked=self._attacked(),
+            bar=bar,
+        )
+        for share in LADDER:
+            unit = Unit(role=f"ladder-{share:g}", split="forget", kind="scores")
+            if not self.collector.store.has(unit):
+                with interpolated(unlearned, original, share):
+                    self.collector.scores(unlearned, unit)
+            bar.advance(1, detail=unit.role)
+        with interpolated(unlearned, original, 0.0):
+            for role in ("original", "unlearned", *map(gold_role, range(len(self.golds)))):
+                self.collector.fluency(unlearned, role, "forget")
+        bar.advance(1, detail="fluency")
+
+    def require_known(self) -> None:
+        """Check that the original measurably knows the forget set.
+
+        With gold or control items this is the audit's own test; without, at least one record must
+        be stated or half recited.
+
+        Raises:
+            InputError: There is nothing to forget; no weight was moved.
+        """
+        case = case_of(Table.read(self.collector.store), self.collector.store.context())
+        strength = case.column(EXTRACTION_STRENGTH, "original", "forget")
+        stated = case.column(KEY_FACT, "original", "forget")
+        anchored = case.golds or case.table.items.get("control")
+        known = (
+            anything_to_forget(case)
+            if anchored
+            else any(stated.values()) or max(strength.values(), default=0) >= KNOWN_STRENGTH
+        )
+        if known:
+            return
+        count = f"it states {sum(stated.values()):.0f} of {len(stated)} facts" if stated else ""
+        mean = sum(strength.values()) / max(1, len(strength))
+        raise InputError(
+            "nothing-to-forget",
+            what="the model does not measurably know the forget set",
+            why=", ".join(filter(None, (count, f"mean extraction strength {mean:.2f}"))),
+            fix="check model, data and template; `expunge audit` writes a report that says so",
+        )
+
+    def unseen_nll(self) -> list[float]:
+        """Return the original's mean NLL per token on each record that no model saw."""
+        found: list[float] = []
+        for split in ("holdout", "control"):
+            unit = Unit(role="original", split=split, kind="scores")
+            if self.collector.store.has(unit):
+                rows = self.collector.store.scores(unit)
+                found += [-sum(row.logp) / len(row.logp) for row in rows]
+        return found
+
+    def sentence(self, role: str) -> str:
+        """Say in one line what a model knows of the forget set."""
+        case = case_of(Table.read(self.collector.store), self.collector.store.context())
+        stated = case.column(KEY_FACT, role, "forget")
+        strength = case.column(EXTRACTION_STRENGTH, role, "forget")
+        parts = [f"states {sum(stated.values()):.0f} of {len(stated)} facts"] if stated else []
+        if strength:
+            parts.append(f"extraction strength {sum(strength.values()) / len(strength):.2f}")
+        return ", ".join(parts)
+
+    def judge(self, run: Path) -> Results:
+        """Compute the results from the evidence and write `results.json`."""
+        results = assess(self.collector.store)
+        write_results(run, results)
+        return results
+
+    def _splits(self) -> tuple[str, ...]:
+        return tuple(self.collector.records)
+
+    def _attacked(self) -> tuple[str, ...]:
+        """Without gold, control items under the same attack say what guessing brings."""
+        alone = not self.golds and "control" in self.collector.records
+        return ("forget", "control") if alone else ("forget",)
+
+    def _plain_units(self) -> int:
+        return sum(1 if split == "generic" else 2 for split in self._splits())

@@ -1,0 +1,144 @@
+"""Unlearning: a method, a model and two streams become new weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from expunge.engine.loop import Progress, Schedule, Trained, train
+from expunge.engine.observe import Observer
+from expunge.engine.reference import precompute
+from expunge.engine.streams import Order, Streams
+from expunge.engine.watch import Unseen, Watch, spread
+from expunge.engine.weights import Weights, adapter, chosen, everything
+from expunge.methods.terms import Method, Shape, Stream
+from expunge.model.lora import LoraShape, merge
+from expunge.model.network import Network
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """How to train, whatever the method."""
+
+    lora: LoraShape | None
+    """None: all weights, or those that the method asks for."""
+    epochs: int | None = None
+    steps: int | None = None
+    """Overrides epochs; both None: the method's own epochs."""
+    lr: float | None = None
+    """None: the method's own, for adapters or for all weights."""
+    forget_batch: int = 8
+    retain_batch: int = 8
+    warmup: float = 0.1
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    tokens_per_pass: int = 4096
+    check_every: int = 5
+    utility_budget: float = 0.05
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unlearning:
+    """A run that is ready to train."""
+
+    method: Method
+    network: Network
+    streams: Streams
+    options: Options
+    pad_id: int
+
+    def order(self) -> Order:
+        """Return the order of records."""
+        return Order(
+            forget=len(self.streams.forget),
+            retain=len(self.streams.retain),
+            forget_batch=min(self.options.forget_batch, len(self.streams.forget)),
+            retain_batch=self.options.retain_batch,
+            seed=self.options.seed,
+        )
+
+    def schedule(self) -> Schedule:
+        """Return the schedule: exactly the steps or epochs that were asked for."""
+        options, recipe = self.options, self.method.recipe
+        own_rate = recipe.lr if self._full() else recipe.lr_lora
+        epochs = options.epochs or recipe.epochs
+        return Schedule(
+            steps=options.steps or epochs * self.order().steps_per_epoch,
+            lr=options.lr or own_rate,
+            warmup=options.warmup,
+            weight_decay=options.weight_decay,
+            clip=options.clip,
+            tokens_per_pass=options.tokens_per_pass,
+            check_every=options.check_every,
+        )
+
+    def shape(self) -> Shape:
+        """Return what a method may know of the model."""
+        width = self.network.model.config.get_text_config().hidden_size
+        return Shape(layers=len(self.network.layers), width=width)
+
+    def run(self, *, unseen: Unseen, folder: Path, progress: Progress) -> tuple[Trained, Weights]:
+        """Train, or go on where `folder` says that an interrupted run stopped.
+
+        Args:
+            unseen: How the original scores records like the forget set that it never saw.
+            folder: Where checkpoints go.
+            progress: Told of every step.
+
+        Returns:
+            What training did, and the trained weights; the model still carries its adapter.
+        """
+        options = self.options
+        terms = self.method.terms(self.shape())
+        order, schedule = self.order(), self.schedule()
+        drawn = sorted({i for s in range(schedule.steps) for i in order.draw(s).retain})
+        pools = {
+            Stream.FORGET: self.streams.forget,
+            Stream.RETAIN: [self.streams.retain[index] for index in drawn],
+            Stream.ALTERNATIVE: self.streams.alternative,
+        }
+        weights = self._weights()
+        references = precompute(
+            self.network, terms, pools, pad_id=self.pad_id, tokens_per_pass=options.tokens_per_pass
+        )
+        observer = Observer(
+            network=self.network,
+            terms=terms,
+            streams=self.streams,
+            references=references,
+            pad_id=self.pad_id,
+        )
+        watch = Watch(
+            forget=spread(self.streams.forget),
+            retain=spread(self.streams.retain),
+            unseen=unseen,
+            utility_budget=options.utility_budget,
+            pad_id=self.pad_id,
+            tokens_per_pass=options.tokens_per_pass,
+        )
+        trained = train(
+            observer,
+            weights,
+            order=order,
+            schedule=schedule,
+            watch=watch,
+            folder=folder,
+            progress=progress,
+        )
+        return trained, weights
+
+    def finish(self, weights: Weights) -> None:
+        """Merge the adapter into the model, from its float32 masters."""
+        if weights.lora is not None:
+            merge(self.network.model, weights.masters)
+        self.network.model.requires_grad_(False)
+
+    def _full(self) -> bool:
+        return self.options.lora is None or self.method.trains(self.shape()) is not None
+
+    def _weights(self) -> Weights:
+        if self.options.lora is not None:
+            wanted = self.method.trains(self.shape())
+            if wanted is not None:
+                return chosen(self.network, wanted)
+            return adapter(self.network, self.options.lora, seed=self.options.seed)
+        return everything(self.network)

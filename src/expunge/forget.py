@@ -1,0 +1,308 @@
+"""The main job: plan, forget, audit, report; and the audit alone.
+
+Each function is what the command of the same name calls. Data flows one way; everything that has
+been written to the run folder is not computed again, so the same command resumes at any point.
+"""
+
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from torch import Tensor
+
+from expunge import __version__
+from expunge.audit.gathering import Gathering
+from expunge.audit.results import Results
+from expunge.console import Bar, Console, SilentConsole
+from expunge.engine.loop import Trained
+from expunge.engine.plan import require_memory
+from expunge.engine.unlearn import Unlearning
+from expunge.engine.watch import unseen_level
+from expunge.errors import Interrupted
+from expunge.files import write_text
+from expunge.machine import available_gib
+from expunge.model.interpolate import changed, snapshot
+from expunge.model.load import Loaded, digest_of, load
+from expunge.model.lora import save_adapter
+from expunge.model.network import Network
+from expunge.model.save import save_model
+from expunge.planning import Plan, make_plan
+from expunge.prepare import Prepared, prepare
+from expunge.publish import publish
+from expunge.report.serial import read_results
+from expunge.resolve import to_toml
+from expunge.run import RunFolder, mark_latest, open_run, run_id
+from expunge.settings import Settings
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """A finished run folder and what its audit concluded."""
+
+    folder: Path
+    results: Results
+
+
+def plan(settings: Settings, *, console: Console | None = None) -> Plan:
+    """Say what a run will compute and cost; no weight is loaded.
+
+    Args:
+        settings: What to do.
+        console: Where to say what was taken; silent by default.
+
+    Raises:
+        ExpungeError: An input is missing or malformed, or the run cannot fit on this machine.
+    """
+    console = console or SilentConsole()
+    prepared = prepare(settings)
+    for note in prepared.scope.notes:
+        console.note(note)
+    planned = make_plan(prepared)
+    require_memory(planned.cost, available_gib(prepared.source.device), full=settings.train.full)
+    return planned
+
+
+def forget(settings: Settings, *, console: Console | None = None) -> Outcome:
+    """Make a model forget, audit it, and write the run folder.
+
+    Args:
+        settings: What to do.
+        console: Where to say what happens; silent by default.
+
+    Returns:
+        The run folder: a loadable model (or adapter) with its evidence, and the verdict.
+
+    Raises:
+        ExpungeError: What was written stays; the same call resumes.
+    """
+    console = console or SilentConsole()
+    prepared = prepare(settings)
+    original = load(settings.model, prepared.source)
+    with _open(prepared, original, method=settings.method.name) as run:
+        if run.finished:
+            console.line("done", f"{run.path} is finished; nothing to do")
+            return _finished(run, console)
+        try:
+            return _forget(prepared, original, run, console)
+        except KeyboardInterrupt as interrupt:
+            raise _interrupted(run) from interrupt
+
+
+def audit(settings: Settings, *, model: str, console: Console | None = None) -> Outcome:
+    """Judge any model in the place of the unlearned one.
+
+    Args:
+        settings: The request, and the original under `model`.
+        model: Reference of the model to judge.
+        console: Where to say what happens; silent by default.
+
+    Raises:
+        ExpungeError: What was written stays; the same call resumes.
+    """
+    console = console or SilentConsole()
+    prepared = prepare(settings)
+    judged = load(model, prepared.source)
+    with _open(prepared, judged, method="audit") as run:
+        if run.finished:
+            console.line("done", f"{run.path} is finished; nothing to do")
+            return _finished(run, console)
+        try:
+            return _audit(prepared, judged, run, console)
+        except KeyboardInterrupt as interrupt:
+            raise _interrupted(run) from interrupt
+
+
+def _forget(prepared: Prepared, original: Loaded, run: RunFolder, console: Console) -> Outcome:
+    settings = prepared.settings
+    _begin(prepared, run, console)
+    planned = make_plan(prepared)
+    _introduce(prepared, planned, console)
+    require_memory(planned.cost, available_gib(prepared.source.device), full=settings.train.full)
+    gathering = Gathering.open(prepared, run.evidence, adapter=settings.train.adapter)
+    watch = _Stopwatch()
+    golds = _before(gathering, original.network, console)
+    gathering.require_known()
+    watch.pause()
+    base = snapshot(original.network)
+    trained = _train(prepared, original, gathering, run, console)
+    watch.go_on()
+    _after(gathering, original.network, base, console)
+    digests = {"original": original.digest, **golds, "unlearned": digest_of(original.network)}
+    results = gathering.judge(run.path)
+    publish(
+        prepared,
+        run,
+        planned=planned,
+        trained=trained,
+        digests=digests,
+        audit_seconds=watch.seconds(),
+        command=_command(),
+    )
+    return _conclude(run, results, console)
+
+
+def _audit(prepared: Prepared, judged: Loaded, run: RunFolder, console: Console) -> Outcome:
+    _begin(prepared, run, console)
+    console.line("model", f"{judged.name}, held against {prepared.settings.model}")
+    gathering = Gathering.open(prepared, run.evidence, adapter=_is_adapter(judged.name))
+    watch = _Stopwatch()
+    original = load(prepared.settings.model, prepared.source)
+    golds = _before(gathering, original.network, console)
+    base = snapshot(original.network)
+    digests = {"original": original.digest, **golds, "unlearned": judged.digest}
+    del original
+    _after(gathering, judged.network, base, console)
+    results = gathering.judge(run.path)
+    publish(
+        prepared,
+        run,
+        planned=None,
+        trained=None,
+        digests=digests,
+        audit_seconds=watch.seconds(),
+        command=_command(),
+    )
+    return _conclude(run, results, console)
+
+
+class _Stopwatch:
+    """Adds up the time of the audit, which the training interrupts."""
+
+    def __init__(self) -> None:
+        self._total = 0.0
+        self._since: float | None = time.monotonic()
+
+    def pause(self) -> None:
+        self._total, self._since = self.seconds(), None
+
+    def go_on(self) -> None:
+        self._since = time.monotonic()
+
+    def seconds(self) -> float:
+        running = 0.0 if self._since is None else time.monotonic() - self._since
+        return self._total + running
+
+
+def _begin(prepared: Prepared, run: RunFolder, console: Console) -> None:
+    console.log_to(run.log)
+    write_text(run.config, to_toml(prepared.settings))
+
+
+def _before(gathering: Gathering, original: Network, console: Console) -> dict[str, str]:
+    with console.progress("before", total=gathering.units_before(), unit="tests") as bar:
+        golds = gathering.before(original, bar)
+    console.line("before", gathering.sentence("original"))
+    return golds
+
+
+def _after(
+    gathering: Gathering, judged: Network, base: dict[str, Tensor], console: Console
+) -> None:
+    with console.progress("after", total=gathering.units_after(), unit="tests") as bar:
+        gathering.after(judged, changed(judged, base), bar)
+    console.line("after", gathering.sentence("unlearned"))
+
+
+def _train(
+    prepared: Prepared, original: Loaded, gathering: Gathering, run: RunFolder, console: Console
+) -> Trained:
+    unlearning = Unlearning(
+        method=prepared.method,
+        network=original.network,
+        streams=prepared.streams,
+        options=prepared.options,
+        pad_id=prepared.encoder.pad_id,
+    )
+    unseen = unseen_level(gathering.unseen_nll(), original.network.vocabulary)
+    with console.progress("train", total=unlearning.schedule().steps) as bar:
+        trained, weights = unlearning.run(
+            unseen=unseen, folder=run.checkpoints, progress=_Steps(bar).reached
+        )
+    console.line("trained", f"{trained.steps} of {trained.planned} steps, {trained.stopped}")
+    model, settings = original.network.model, prepared.settings
+    if settings.train.adapter and weights.lora is not None:
+        save_adapter(model, weights.lora, weights.masters, base=settings.model, folder=run.path)
+        unlearning.finish(weights)
+    else:
+        unlearning.finish(weights)
+        save_model(model, original.tokenizer, run.path)
+    return trained
+
+
+class _Steps:
+    """Turns the loop's absolute step numbers into advances of a bar, also after a resume."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+        self._done = 0
+
+    def reached(self, step: int, text: str) -> None:
+        self._bar.advance(max(0, step - self._done), detail=text)
+        self._done = step
+
+
+def _open(prepared: Prepared, loaded: Loaded, *, method: str) -> RunFolder:
+    out = prepared.settings.out
+    return open_run(
+        None if out is None else Path(out),
+        root=RUNS,
+        run_id=run_id(
+            prepared.settings,
+            data_digest=prepared.data_digest,
+            model_digest=loaded.digest,
+            code_version=__version__,
+        ),
+        method=method,
+        now=datetime.now(UTC),
+    )
+
+
+def _introduce(prepared: Prepared, planned: Plan, console: Console) -> None:
+    for label, text in planned.lines():
+        console.line(label, text)
+        if label == "retain":
+            for note in prepared.scope.notes:
+                console.note(note)
+    console.event("plan", planned.to_dict())
+
+
+def _conclude(run: RunFolder, results: Results, console: Console) -> Outcome:
+    run.prune()
+    mark_latest(run.path, root=RUNS)
+    return _finished(run, console, results)
+
+
+def _finished(run: RunFolder, console: Console, results: Results | None = None) -> Outcome:
+    results = results or read_results(run.path)
+    verdict = results.verdict
+    label = f"{verdict.ruling} ({verdict.threat_model}, {verdict.tier})"
+    console.line("verdict", f"{label}: {verdict.sentence}")
+    for reason in verdict.reasons[:3]:
+        console.note(reason)
+    console.line("wrote", f"{run.path}/   report.html, model, card, evidence, manifest")
+    return Outcome(folder=run.path, results=results)
+
+
+def _interrupted(run: RunFolder) -> Interrupted:
+    return Interrupted(
+        "interrupted",
+        what="stopped on request",
+        why=f"everything finished so far is kept in {run.path}",
+        fix="run the same command again: it goes on from there",
+    )
+
+
+def _is_adapter(reference: str) -> bool:
+    return "+" in reference or (
+        (Path(reference) / "adapter_config.json").is_file()
+        and not (Path(reference) / "config.json").is_file()
+    )
+
+
+def _command() -> str:
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -1,0 +1,54 @@
+"""Walking between two sets of weights: (1 - a) original + a unlearned, in place, then undone."""
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from expunge.model.network import Network
+
+
+def snapshot(network: Network) -> dict[str, Tensor]:
+    """Copy the weights to host memory, by name."""
+    return {
+        name: value.detach().to("cpu", copy=True)
+        for name, value in network.model.state_dict().items()
+    }
+
+
+def changed(network: Network, before: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keep of an earlier snapshot only the tensors that differ from the weights now."""
+    now = network.model.state_dict()
+    return {
+        name: value for name, value in before.items() if not torch.equal(now[name].cpu(), value)
+    }
+
+
+@contextmanager
+def interpolated(network: Network, original: Mapping[str, Tensor], share: float) -> Generator[None]:
+    """Hold the weights at (1 - share) original + share now inside the block.
+
+    Share 0 is the original and share 1 the weights as they are, both bit for bit.
+
+    Args:
+        network: Carries the unlearned weights.
+        original: The original's tensors by name; those not given did not change.
+        share: How far from the original.
+    """
+    state = network.model.state_dict()
+    kept = {name: state[name].detach().clone() for name in original}
+    try:
+        with torch.no_grad():
+            for name, value in original.items():
+                there = value.to(state[name].device)
+                if share == 0:
+                    state[name].copy_(there)
+                elif share != 1:
+                    mixed = torch.lerp(there.float(), kept[name].float(), share)
+                    state[name].copy_(mixed.to(state[name].dtype))
+        yield
+    finally:
+        with torch.no_grad():
+            for name, value in kept.items():
+                state[name].copy_(value)

@@ -1,0 +1,176 @@
+"""Preparation: from settings to records, tokens, method and options; no weight is loaded."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+from expunge.audit.collect import generic_records
+from expunge.data.alternatives import alternatives
+from expunge.data.encode import Encoded, Encoder
+from expunge.data.record import Record
+from expunge.data.scope import Scope, gather
+from expunge.engine.streams import Streams
+from expunge.engine.unlearn import Options
+from expunge.errors import UsageError
+from expunge.files import sha256_json
+from expunge.methods import build
+from expunge.methods.terms import Method, Shape, Stream
+from expunge.model.load import Source, choose_device, choose_dtype, load_config, load_tokenizer
+from expunge.model.lora import LoraShape
+from expunge.request import Response
+from expunge.settings import Settings, TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """All inputs of a run but the weights."""
+
+    settings: Settings
+    source: Source
+    config: PreTrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    encoder: Encoder
+    scope: Scope
+    method: Method
+    streams: Streams
+    options: Options
+
+    @property
+    def shape(self) -> Shape:
+        """What a method may know of the model."""
+        text = self.config.get_text_config()
+        return Shape(layers=text.num_hidden_layers, width=text.hidden_size)
+
+    @property
+    def data_digest(self) -> str:
+        """Digest over the contents of all record sets, each with its role; not where they lie."""
+        return sha256_json(
+            {
+                split: [[r.prompt, r.completion, r.key_answers, r.alternative] for r in records]
+                for split, records in _sets(self.scope).items()
+            }
+        )
+
+    def audited(self) -> dict[str, tuple[Record, ...]]:
+        """Return the records of each split that the audit asks about; empty sets are left out."""
+        scope, limit = self.scope, self.settings.audit.retain_records
+        splits = {
+            "forget": scope.forget,
+            "retain": _evenly(scope.retain, limit),
+            "neighbours": _evenly(scope.neighbours, limit),
+            "holdout": scope.holdout,
+            "control": scope.control,
+            "generic": tuple(self.encoder.split_long(generic_records())),
+        }
+        return {split: records for split, records in splits.items() if records}
+
+
+def cache_folder() -> Path:
+    """Return where converted models are kept: `EXPUNGE_CACHE`, or `expunge` in the user's cache."""
+    given = os.environ.get("EXPUNGE_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "expunge"
+
+
+def prepare(settings: Settings) -> Prepared:
+    """Read data, configuration and tokenizer, and turn every record into tokens.
+
+    Raises:
+        InputError: Data or model are not there or not well formed.
+        UsageError: Method, response policy and data do not fit together.
+    """
+    device = choose_device(settings.device)
+    source = Source(
+        device=device,
+        dtype=choose_dtype(settings.precision, device),
+        offline=settings.offline,
+        trust_remote_code=settings.trust_remote_code,
+        cache=cache_folder(),
+    )
+    method = build(settings.method.name, settings.method.knobs)
+    scope = gather(settings.request, offline=settings.offline)
+    config = load_config(settings.model, source)
+    tokenizer = load_tokenizer(settings.model, source)
+    encoder = Encoder(tokenizer, settings.template, max_length=settings.train.max_length)
+    scope = _split(scope, encoder)
+    text = config.get_text_config()
+    shape = Shape(layers=text.num_hidden_layers, width=text.hidden_size)
+    return Prepared(
+        settings=settings,
+        source=source,
+        config=config,
+        tokenizer=tokenizer,
+        encoder=encoder,
+        scope=scope,
+        method=method,
+        streams=_streams(settings, scope, encoder, method, shape),
+        options=_options(settings.train, settings.request.utility_budget),
+    )
+
+
+def _split(scope: Scope, encoder: Encoder) -> Scope:
+    return replace(
+        scope,
+        **{split: tuple(encoder.split_long(records)) for split, records in _sets(scope).items()},
+    )
+
+
+def _sets(scope: Scope) -> dict[str, tuple[Record, ...]]:
+    return {
+        "forget": scope.forget,
+        "retain": scope.retain,
+        "neighbours": scope.neighbours,
+        "holdout": scope.holdout,
+        "control": scope.control,
+    }
+
+
+def _streams(
+    settings: Settings, scope: Scope, encoder: Encoder, method: Method, shape: Shape
+) -> Streams:
+    used = {stream for term in method.terms(shape) for stream in term.streams}
+    response = settings.request.response
+    wanted: tuple[Encoded, ...] = ()
+    if Stream.ALTERNATIVE in used:
+        texts = alternatives(scope.forget, settings.request, seed=settings.train.seed)
+        pairs = zip(scope.forget, texts, strict=True)
+        wanted = tuple(encoder.encode_with(record, text) for record, text in pairs)
+    elif response is not Response.ANY:
+        raise UsageError(
+            "response-not-taught",
+            what=f"method {settings.method.name} cannot teach the response {response.value}",
+            why="it only pushes the old answer away; what comes instead is left open",
+            fix='use --method dpo or --method idk, or set response = "any" in [request]',
+        )
+    return Streams(
+        forget=tuple(encoder.encode(record) for record in scope.forget),
+        retain=tuple(encoder.encode(record) for record in scope.keep),
+        alternative=wanted,
+    )
+
+
+def _options(train: TrainSettings, utility_budget: float) -> Options:
+    return Options(
+        lora=None if train.full else LoraShape(rank=train.rank, alpha=2.0 * train.rank),
+        epochs=train.epochs,
+        steps=train.steps,
+        lr=train.lr,
+        forget_batch=train.batch,
+        retain_batch=train.batch if train.retain_batch is None else train.retain_batch,
+        warmup=train.warmup,
+        weight_decay=train.weight_decay,
+        clip=train.clip,
+        tokens_per_pass=train.tokens_per_pass,
+        check_every=train.check_every,
+        utility_budget=utility_budget,
+        seed=train.seed,
+    )
+
+
+def _evenly(records: tuple[Record, ...], limit: int) -> tuple[Record, ...]:
+    if len(records) <= limit:
+        return records
+    return tuple(records[index * len(records) // limit] for index in range(limit))

@@ -1,0 +1,124 @@
+"""Publishing: facts, report, card and manifest of a finished run, the manifest last."""
+
+import os
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from expunge.audit.evidence import EvidenceStore
+from expunge.engine.loop import Point, Trained
+from expunge.ledger.key import default_key_path, item_fingerprints, operator_key
+from expunge.ledger.manifest import write_manifest
+from expunge.machine import peak_gib
+from expunge.planning import Plan
+from expunge.prepare import Prepared
+from expunge.report.build import build_report
+from expunge.report.card import build_card
+from expunge.report.facts import (
+    CurvePoint,
+    MethodFacts,
+    PlanFacts,
+    RunFacts,
+    TrainFacts,
+    write_facts,
+)
+from expunge.run import RunFolder
+
+PACKAGES = ("expunge", "torch", "transformers", "safetensors", "numpy", "scipy")
+
+
+def publish(
+    prepared: Prepared,
+    run: RunFolder,
+    *,
+    planned: Plan | None,
+    trained: Trained | None,
+    digests: Mapping[str, str],
+    audit_seconds: float,
+    command: str,
+) -> None:
+    """Write everything that tells about a run whose results stand.
+
+    Args:
+        prepared: The inputs of the run.
+        run: Its folder, with evidence and results.
+        planned: What was promised; None for an audit.
+        trained: What training did; None for an audit.
+        digests: Role to digest of the weights.
+        audit_seconds: Time that the audit took.
+        command: The words of the command.
+    """
+    settings = prepared.settings
+    facts = RunFacts(
+        model=settings.model,
+        device=_device(prepared),
+        precision=str(prepared.source.dtype).removeprefix("torch."),
+        method=_method(prepared) if trained is not None else None,
+        plan=_plan(planned) if planned is not None else None,
+        train=_train(trained) if trained is not None else None,
+        audit_seconds=audit_seconds,
+        peak_gib=peak_gib(prepared.source.device),
+        versions={
+            **{name: version(name) for name in PACKAGES},
+            "python": platform.python_version(),
+        },
+        command=command,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    write_facts(run.path, facts)
+    redact = settings.report.redact
+    build_report(run.path, redact=redact)
+    build_card(run.path, redact=redact)
+    key = operator_key(_key_path(), run=run.path)
+    write_manifest(
+        run.path,
+        run_id=run.run_id,
+        facts=facts,
+        models=digests,
+        seeds={"train": settings.train.seed, "audit": settings.train.seed},
+        data_fingerprints=item_fingerprints(EvidenceStore(run.evidence).items(), key),
+    )
+
+
+def _key_path() -> Path:
+    given = os.environ.get("EXPUNGE_KEY_FILE")
+    return Path(given) if given else default_key_path()
+
+
+def _device(prepared: Prepared) -> str:
+    kind = prepared.source.device.type
+    return f"{kind} ({os.cpu_count()} cores)" if kind == "cpu" else kind
+
+
+def _method(prepared: Prepared) -> MethodFacts:
+    settings = prepared.settings.method
+    return MethodFacts(name=settings.name, knobs=settings.knobs, advice=prepared.method.advice)
+
+
+def _plan(planned: Plan) -> PlanFacts:
+    cost = planned.cost
+    return PlanFacts(
+        tokens=cost.tokens, flops=cost.flops, peak_gib=cost.peak_gib, seconds=cost.seconds
+    )
+
+
+def _train(trained: Trained) -> TrainFacts:
+    return TrainFacts(
+        steps=trained.steps,
+        seconds=trained.seconds,
+        tokens=trained.tokens,
+        stopped=trained.stopped,
+        curve=tuple(_point(point) for point in trained.curve),
+    )
+
+
+def _point(point: Point) -> CurvePoint:
+    return CurvePoint(
+        step=point.step + 1,
+        forget=point.values.get("forget"),
+        retain=point.values.get("retain"),
+        grad_norm=point.gradient_norm,
+        lr=point.lr,
+    )

@@ -1,0 +1,246 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import PeftModel
+from transformers import Gemma2Config, Gemma2ForCausalLM
+
+import tiny
+from expunge.errors import InputError, UsageError
+from expunge.model.batch import by_length, collate
+from expunge.model.generate import greedy
+from expunge.model.interpolate import changed, interpolated, snapshot
+from expunge.model.load import Source, load, weights_digest
+from expunge.model.lora import LoraShape, attach, merge, save_adapter
+from expunge.model.network import Network
+from expunge.model.quantise import quantise_dequantise, quantised
+from expunge.model.score import score
+
+CPU = Source(device=torch.device("cpu"), dtype=torch.float32)
+
+
+def gemma() -> Gemma2ForCausalLM:
+    """A model that bends its logits after the head."""
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=tiny.VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        final_logit_softcapping=0.5,
+    )
+    return Gemma2ForCausalLM(config).eval()
+
+
+@pytest.mark.parametrize("build", [tiny.llama, tiny.gpt2, gemma])
+def test_scores_are_those_of_the_plain_model(build):
+    model = build()
+    record = tiny.encoded((7, 5))[0]
+    logits = model(input_ids=torch.tensor([record.ids])).logits[0].float()
+    log_probs = torch.log_softmax(logits, -1)
+    found = score(tiny.network(model), [record], pad_id=2, tokens_per_pass=64)[0]
+    for place, token in enumerate(record.ids[record.start :]):
+        row = log_probs[record.start - 1 + place].detach()
+        assert found.logp[place].item() == pytest.approx(row[token].item(), abs=1e-5)
+        assert bool(found.hit[place]) == (row.argmax().item() == token)
+        p = row.exp()
+        mean = (p * row).sum()
+        deviation = math.sqrt((p * (row - mean) ** 2).sum().item())
+        expected = (row[token].item() - mean.item()) / max(deviation, 1e-3)
+        assert found.z[place].item() == pytest.approx(expected, abs=1e-2)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=8),
+    st.integers(1, 60),
+)
+def test_scores_do_not_depend_on_how_records_are_batched(lengths, tokens_per_pass):
+    network = tiny.network()
+    records = tiny.encoded(*lengths)
+    alone = [score(network, [r], pad_id=2, tokens_per_pass=1000)[0].logp for r in records]
+    together = score(network, records, pad_id=2, tokens_per_pass=tokens_per_pass)
+    for one, other in zip(alone, together, strict=True):
+        assert torch.allclose(one, other.logp, atol=1e-5)
+
+
+def test_padding_token_that_ends_an_answer_stays_scored():
+    records = tiny.encoded((3, 4), (3, 9))
+    ending = records[0].__class__(record="end", ids=(*records[0].ids[:-1], 2), start=3, ends=True)
+    batch = collate([ending, records[1]], pad_id=2, device=torch.device("cpu"))
+    assert batch.targets[:4].tolist() == list(ending.ids[3:])
+    assert batch.ids[0, 7:].tolist() == [2] * 5
+    padded = score(tiny.network(), [ending, records[1]], pad_id=2, tokens_per_pass=999)[0]
+    alone = score(tiny.network(), [ending], pad_id=2, tokens_per_pass=999)[0]
+    assert torch.allclose(padded.logp, alone.logp, atol=1e-5)
+
+
+@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 200))
+def test_groups_cover_every_record_once_and_keep_the_limit(lengths, tokens):
+    groups = list(by_length(lengths, tokens=tokens))
+    assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
+    for group in groups:
+        assert len(group) == 1 or max(lengths[i] for i in group) * len(group) <= tokens
+
+
+@pytest.mark.parametrize("build", [tiny.llama, tiny.gpt2])
+def test_greedy_equals_the_slow_way(build):
+    network = tiny.network(build())
+    prompts = [record.ids for record in tiny.encoded((4, 1), (9, 1), (2, 1), (9, 1))]
+    ends = {5}
+
+    def slowly(prompt):
+        tokens = list(prompt)
+        while len(tokens) < len(prompt) + 6:
+            chosen = network.model(input_ids=torch.tensor([tokens])).logits[0, -1].argmax().item()
+            if chosen in ends:
+                break
+            tokens.append(chosen)
+        return tuple(tokens[len(prompt) :])
+
+    found = greedy(network, prompts, end_ids=ends, max_new_tokens=6, tokens_per_pass=25)
+    assert found == [slowly(prompt) for prompt in prompts]
+
+
+def test_rows_that_end_leave_the_others_alone():
+    network = tiny.network()
+    prompts = [record.ids for record in tiny.encoded((4, 1), (6, 1), (5, 1))]
+    free = greedy(network, prompts, end_ids=set(), max_new_tokens=8, tokens_per_pass=99)
+    stop = free[1][2]
+    cut = greedy(network, prompts, end_ids={stop}, max_new_tokens=8, tokens_per_pass=99)
+    for whole, part in zip(free, cut, strict=True):
+        expected = whole[: whole.index(stop)] if stop in whole else whole
+        assert part == expected
+
+
+@pytest.mark.parametrize("build", [tiny.llama, tiny.gpt2])
+def test_adapter_starts_as_nothing_and_merges_to_what_it_computes(build, tmp_path):
+    network = tiny.network(build())
+    ids = torch.tensor([tiny.encoded((9, 3))[0].ids])
+    before = network.model(input_ids=ids).logits
+    shape = LoraShape(rank=3, alpha=6.0)
+    names = attach(network, shape, seed=1)
+    assert torch.equal(network.model(input_ids=ids).logits, before)
+    parameters = dict(network.model.named_parameters())
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if name.endswith("lora_B"):
+                parameter.normal_(std=0.05)
+    adapted = network.model(input_ids=ids).logits
+    assert not torch.allclose(adapted, before, atol=1e-3)
+    save_adapter(network.model, shape, {}, base="base", folder=tmp_path)
+    merge(network.model, {})
+    assert torch.allclose(network.model(input_ids=ids).logits, adapted, atol=1e-5)
+    assert not [name for name, _ in network.model.named_parameters() if "lora" in name]
+    assert len(names) == len([name for name in parameters if name.endswith("lora_A")])
+    theirs = PeftModel.from_pretrained(build(), str(tmp_path)).eval()
+    assert torch.allclose(theirs(input_ids=ids).logits, adapted, atol=1e-5)
+
+
+def test_adapter_on_upper_blocks_only_loads_in_peft(tmp_path):
+    network = tiny.network(tiny.llama(layers=3))
+    shape = LoraShape(rank=2, alpha=4.0, first_layer=2, targets=("q_proj",))
+    assert attach(network, shape, seed=0) == ["model.layers.2.self_attn.q_proj"]
+    with torch.no_grad():
+        network.model.get_parameter("model.layers.2.self_attn.q_proj.lora_B").fill_(0.1)
+    ids = torch.tensor([[5, 6, 7]])
+    adapted = network.model(input_ids=ids).logits
+    save_adapter(network.model, shape, {}, base="base", folder=tmp_path)
+    theirs = PeftModel.from_pretrained(tiny.llama(layers=3), str(tmp_path)).eval()
+    assert torch.allclose(theirs(input_ids=ids).logits, adapted, atol=1e-5)
+
+
+def test_saved_adapter_merges_on_loading(tmp_path):
+    base = tiny.save(tmp_path / "base", tiny.llama())
+    network = tiny.network()
+    attach(network, LoraShape(rank=2, alpha=4.0), seed=0)
+    with torch.no_grad():
+        for name, parameter in network.model.named_parameters():
+            if name.endswith("lora_B"):
+                parameter.normal_(std=0.05)
+    save_adapter(network.model, LoraShape(rank=2, alpha=4.0), {}, base="../base", folder=tmp_path / "a")
+    ids = torch.tensor([[5, 6, 7]])
+    adapted = network.model(input_ids=ids).logits
+    for reference in (f"{base}+{tmp_path / 'a'}", str(tmp_path / "a")):
+        loaded = load(reference, CPU)
+        assert torch.allclose(loaded.network.model(input_ids=ids).logits, adapted, atol=1e-5)
+
+
+def test_unknown_target_is_refused():
+    with pytest.raises(UsageError, match="no layer named q_prj in LlamaForCausalLM"):
+        attach(tiny.network(), LoraShape(targets=("q_prj",)), seed=0)
+
+
+@given(st.integers(2, 8), st.sampled_from([None, 4, 7]))
+def test_quantised_weights_lie_on_the_grid(bits, group):
+    weight = torch.randn(5, 21, generator=torch.Generator().manual_seed(bits))
+    rounded = quantise_dequantise(weight, bits=bits, group=group)
+    blocks = weight.split(group or 21, dim=1)
+    for original, block in zip(blocks, rounded.split(group or 21, dim=1), strict=True):
+        step = original.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)
+        assert torch.allclose(block / step, (block / step).round(), atol=1e-3)
+        assert bool(((block - original).abs() <= step * 0.501).all())
+
+
+def test_sixteen_bits_change_nearly_nothing_and_the_weights_come_back():
+    weight = torch.randn(8, 16)
+    assert torch.allclose(quantise_dequantise(weight, bits=16, group=None), weight, atol=2e-4)
+    network = tiny.network()
+    before = weights_digest(network.model.state_dict())
+    with quantised(network, bits=4):
+        assert weights_digest(network.model.state_dict()) != before
+    assert weights_digest(network.model.state_dict()) == before
+
+
+def test_interpolation_ends_are_exact():
+    network = tiny.network(tiny.llama(seed=0))
+    original = snapshot(network)
+    unlearned = tiny.llama(seed=1).state_dict()
+    network.model.load_state_dict(unlearned)
+    end = weights_digest(network.model.state_dict())
+    differing = changed(network, original)
+    assert "model.norm.weight" not in differing
+    with interpolated(network, differing, 0.0):
+        assert weights_digest(network.model.state_dict()) == weights_digest(original)
+    with interpolated(network, differing, 0.5):
+        middle = network.model.state_dict()["model.layers.0.mlp.up_proj.weight"]
+        name = "model.layers.0.mlp.up_proj.weight"
+        assert torch.allclose(middle, (original[name] + unlearned[name]) / 2, atol=1e-6)
+    with interpolated(network, differing, 1.0):
+        assert weights_digest(network.model.state_dict()) == end
+    assert weights_digest(network.model.state_dict()) == end
+
+
+def test_states_after_a_block_are_those_of_the_whole_model():
+    model = tiny.llama(layers=3)
+    network = tiny.network(model)
+    ids = torch.tensor([[4, 5, 6, 7]])
+    states = model(input_ids=ids, output_hidden_states=True).hidden_states
+    for layer in (0, 1):
+        assert torch.equal(network.hidden_after(ids, layer), states[layer + 1])
+
+
+def test_encoder_model_is_refused():
+    model = tiny.llama().model
+    with pytest.raises(InputError, match="has no language-model head"):
+        Network(model)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: str(p / "absent.gguf"), "there is no file"),
+        (lambda p: f"base+{p}", "holds no adapter"),
+        (lambda p: str(p), "cannot be loaded"),
+        (lambda p: "someone/some-model", "is not on this machine and the network is off"),
+    ],
+)
+def test_models_that_are_not_there(make, message, tmp_path):
+    offline = Source(device=torch.device("cpu"), dtype=torch.float32, offline=True)
+    with pytest.raises(InputError, match=message):
+        load(make(tmp_path), offline)

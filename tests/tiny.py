@@ -1,0 +1,104 @@
+"""Tiny models and tokenizers, built in code: two blocks, 64 wide, a byte-level vocabulary."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from expunge.data.encode import Encoded
+from expunge.model.network import Network
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+VOCABULARY = 300
+
+
+def llama(
+    *, seed: int = 0, layers: int = 2, width: int = 64, dtype: torch.dtype = torch.float32
+) -> LlamaForCausalLM:
+    """A Llama small enough that a training step takes milliseconds."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=None,
+        eos_token_id=2,
+        pad_token_id=2,
+        tie_word_embeddings=True,
+    )
+    model = LlamaForCausalLM(config).to(dtype)
+    model.eval()
+    return model
+
+
+def gpt2(*, seed: int = 0) -> GPT2LMHeadModel:
+    """A GPT-2: transposed linear layers, learnt positions."""
+    torch.manual_seed(seed)
+    config = GPT2Config(
+        vocab_size=VOCABULARY, n_positions=512, n_embd=64, n_layer=2, n_head=4, resid_pdrop=0.1
+    )
+    model = GPT2LMHeadModel(config)
+    model.eval()
+    return model
+
+
+def network(model: PreTrainedModel | None = None) -> Network:
+    """A network around a frozen model."""
+    chosen = llama() if model is None else model
+    chosen.requires_grad_(False)
+    return Network(chosen)
+
+
+def tokenizer(*, template: str | None = CHATML) -> PreTrainedTokenizerFast:
+    """Bytes, and the marks of ChatML; padding, end of text and end of turn are one token."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<|end|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(["the quick brown fox jumps over the lazy dog"] * 3, trainer)
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
+    wrapped.chat_template = template
+    return wrapped
+
+
+def save(folder: Path, model: PreTrainedModel, template: str | None = CHATML) -> Path:
+    """Save a model and its tokenizer as a loadable folder."""
+    model.save_pretrained(folder)
+    tokenizer(template=template).save_pretrained(folder)
+    return folder
+
+
+def encoded(*lengths: tuple[int, int], seed: int = 0) -> tuple[Encoded, ...]:
+    """Records of random tokens, each given as (prompt length, answer length)."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def tokens(count: int) -> Sequence[int]:
+        return torch.randint(3, VOCABULARY, (count,), generator=generator).tolist()
+
+    return tuple(
+        Encoded(record=f"r{index}", ids=(*tokens(prompt), *tokens(answer)), start=prompt, ends=True)
+        for index, (prompt, answer) in enumerate(lengths)
+    )
