@@ -2,9 +2,9 @@
 
     python scripts/make_demo_adapters.py --base FOLDER --out src/expunge/demo/adapters
 
-The original learns the whole register in both wordings of each question, the golds everything but the
-erased person, with the same recipe and their own seeds. General questions are mixed in so that the
-model goes on answering like an assistant. About two minutes on one GPU, forty on two CPU cores.
+The original learns the whole register in both wordings of each question, the golds everything but
+the erased person, with the same recipe and their own seeds. General questions are mixed in so that
+the model goes on answering like an assistant. About two minutes on one GPU, forty on two CPU cores.
 """
 
 import argparse

@@ -41,12 +41,8 @@ def observer(case, network, streams=STREAMS, *, tokens_per_pass=4096) -> Observe
         Stream.RETAIN: streams.retain,
         Stream.ALTERNATIVE: streams.alternative,
     }
-    references = precompute(
-        network, terms, pools, pad_id=2, tokens_per_pass=tokens_per_pass
-    )
-    return Observer(
-        network=network, terms=terms, streams=streams, references=references, pad_id=2
-    )
+    references = precompute(network, terms, pools, pad_id=2, tokens_per_pass=tokens_per_pass)
+    return Observer(network=network, terms=terms, streams=streams, references=references, pad_id=2)
 
 
 def moved(network, seed=3):
@@ -175,7 +171,13 @@ def test_every_method_lowers_what_it_says_it_lowers(case, tmp_path):
     assert forget > 0.5
     assert retain > 0.5
     run = unlearning(
-        network, case.build(), lr=case.lr, steps=25, forget_batch=4, retain_batch=6, utility_budget=0.99
+        network,
+        case.build(),
+        lr=case.lr,
+        steps=25,
+        forget_batch=4,
+        retain_batch=6,
+        utility_budget=0.99,
     )
     run.run(unseen=NEVER, folder=tmp_path / "run", progress=lambda step, text: None)
     assert probability(network, FORGET) < 0.5 * forget
@@ -188,14 +190,21 @@ def taught(folder):
     network = tiny.network()
     both = Streams(forget=RETAIN[:1], retain=(*FORGET, *RETAIN))
     run = unlearning(
-        network, GradDiff(gamma=0.0), streams=both, lr=1e-2, steps=60, retain_batch=10,
+        network,
+        GradDiff(gamma=0.0),
+        streams=both,
+        lr=1e-2,
+        steps=60,
+        retain_batch=10,
         utility_budget=0.99,
     )
     run.run(unseen=NEVER, folder=folder, progress=lambda step, text: None)
     return network
 
 
-@given(st.integers(1, 20), st.integers(0, 9), st.integers(1, 8), st.integers(0, 4), st.integers(0, 3))
+@given(
+    st.integers(1, 20), st.integers(0, 9), st.integers(1, 8), st.integers(0, 4), st.integers(0, 3)
+)
 def test_epochs_visit_every_forget_record_once_and_retain_laps_do_not_repeat(
     forget, retain, batch, retain_batch, seed
 ):
@@ -244,9 +253,7 @@ def test_small_updates_are_not_lost_to_bf16():
     sum(p.float().sum() for p in network.model.parameters()).backward()
     naive.step()
     matrices = [n for n, p in plain.items() if p.ndim == 2]
-    lost = [
-        (network.model.get_parameter(n) == plain[n]).float().mean().item() for n in matrices
-    ]
+    lost = [(network.model.get_parameter(n) == plain[n]).float().mean().item() for n in matrices]
     assert min(lost) > 0.5  # the fault that the masters repair
 
     network = tiny.network(tiny.llama(dtype=torch.bfloat16))

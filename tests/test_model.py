@@ -163,7 +163,9 @@ def test_saved_adapter_merges_on_loading(tmp_path):
         for name, parameter in network.model.named_parameters():
             if name.endswith("lora_B"):
                 parameter.normal_(std=0.05)
-    save_adapter(network.model, LoraShape(rank=2, alpha=4.0), {}, base="../base", folder=tmp_path / "a")
+    save_adapter(
+        network.model, LoraShape(rank=2, alpha=4.0), {}, base="../base", folder=tmp_path / "a"
+    )
     ids = torch.tensor([[5, 6, 7]])
     adapted = network.model(input_ids=ids).logits
     for reference in (f"{base}+{tmp_path / 'a'}", str(tmp_path / "a")):

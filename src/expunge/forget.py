@@ -32,7 +32,7 @@ from expunge.model.save import save_model
 from expunge.planning import Plan, make_plan
 from expunge.prepare import Prepared, prepare
 from expunge.publish import publish
-from expunge.report.serial import read_results
+from expunge.report.serial import read_results, write_results
 from expunge.resolve import to_toml
 from expunge.run import RunFolder, mark_latest, open_run, run_id
 from expunge.settings import Settings
@@ -133,7 +133,8 @@ def _forget(prepared: Prepared, original: Loaded, run: RunFolder, console: Conso
     watch.go_on()
     _after(gathering, original.network, base, console)
     digests = {"original": original.digest, **golds, "unlearned": digest_of(original.network)}
-    results = gathering.judge(run.path)
+    results = gathering.judge()
+    write_results(run.path, results)
     publish(
         prepared,
         run,
@@ -157,7 +158,8 @@ def _audit(prepared: Prepared, judged: Loaded, run: RunFolder, console: Console)
     digests = {"original": original.digest, **golds, "unlearned": judged.digest}
     del original
     _after(gathering, judged.network, base, console)
-    results = gathering.judge(run.path)
+    results = gathering.judge()
+    write_results(run.path, results)
     publish(
         prepared,
         run,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from expunge.audit.collect import generic_records
 from expunge.data.alternatives import alternatives
 from expunge.data.encode import Encoded, Encoder
+from expunge.data.generic import generic_records
 from expunge.data.record import Record
 from expunge.data.scope import Scope, gather
 from expunge.engine.streams import Streams

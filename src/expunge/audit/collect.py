@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from expunge.audit.attacks import Ask, Attack, plain
 from expunge.audit.evidence import PLAIN, Answer, EvidenceStore, Item, Scores, Unit
@@ -20,18 +19,6 @@ from expunge.model.generate import greedy
 from expunge.model.network import Network
 from expunge.model.quantise import quantised
 from expunge.model.score import TokenScores, score
-
-GENERIC = Path(__file__).with_name("generic.txt")
-"""General prose that ships with expunge, one passage a paragraph."""
-
-
-def generic_records() -> tuple[Record, ...]:
-    """Return the passages on which perplexity is measured."""
-    passages = GENERIC.read_text(encoding="utf-8").strip().split("\n\n")
-    return tuple(
-        Record(id=f"generic-{index}", prompt=(), completion=" ".join(passage.split()))
-        for index, passage in enumerate(passages, start=1)
-    )
 
 
 def item(record: Record, split: str) -> Item:

@@ -23,7 +23,6 @@ from expunge.model.interpolate import interpolated
 from expunge.model.load import load
 from expunge.model.network import Network
 from expunge.prepare import Prepared
-from expunge.report.serial import write_results
 from expunge.request import Tier
 
 LADDER = (0.25, 0.5, 0.75)
@@ -192,11 +191,9 @@ class Gathering:
             parts.append(f"extraction strength {sum(strength.values()) / len(strength):.2f}")
         return ", ".join(parts)
 
-    def judge(self, run: Path) -> Results:
-        """Compute the results from the evidence and write `results.json`."""
-        results = assess(self.collector.store)
-        write_results(run, results)
-        return results
+    def judge(self) -> Results:
+        """Compute the results from the evidence."""
+        return assess(self.collector.store)
 
     def _splits(self) -> tuple[str, ...]:
         return tuple(self.collector.records)

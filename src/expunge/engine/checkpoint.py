@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -23,10 +24,10 @@ def save(path: Path, weights: Weights, optimiser: torch.optim.AdamW, state: obje
         file.write(safetensors_bytes(tensors, metadata={"state": json.dumps(state)}))
 
 
-def load(path: Path, weights: Weights, optimiser: torch.optim.AdamW) -> dict[str, object]:
-    """Set masters, model and moments to those of `path` and return its state."""
+def load(path: Path, weights: Weights, optimiser: torch.optim.AdamW) -> dict[str, Any]:
+    """Set masters, model and moments to those of `path` and return the state given to `save`."""
     with safe_open(str(path), framework="pt") as file:
-        state: dict[str, object] = json.loads(file.metadata()["state"])
+        state: dict[str, Any] = json.loads(file.metadata()["state"])
         found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator
     saved = _part(found, "weight")
     weights.restore(saved)

@@ -96,14 +96,13 @@ class _Run:
 
     def resume(self, path: Path, weights: Weights) -> None:
         state = checkpoint.load(path, weights, self.optimiser)
-        self.step = int(state["step"])  # type: ignore[call-overload]
-        self.tokens = int(state["tokens"])  # type: ignore[call-overload]
-        self.strikes = int(state["strikes"])  # type: ignore[call-overload]
-        self.good_step = int(state["good_step"])  # type: ignore[call-overload]
-        self.stopped = str(state["stopped"])
-        self.curve = [Point(**row) for row in state["curve"]]  # type: ignore[attr-defined]
-        self.readings = [(s, Reading(**row)) for s, row in state["readings"]]  # type:
-        ignore[attr-defined]
+        self.step = state["step"]
+        self.tokens = state["tokens"]
+        self.strikes = state["strikes"]
+        self.good_step = state["good_step"]
+        self.stopped = state["stopped"]
+        self.curve = [Point(**row) for row in state["curve"]]
+        self.readings = [(step, Reading(**row)) for step, row in state["readings"]]
 
 
 def train(

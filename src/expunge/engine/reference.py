@@ -49,7 +49,9 @@ class References:
         """Apply the original's head to its hidden states, [n, d] -> [n, V] float32."""
         if self.head is None:
             return self.network.logits(hidden)
-        return functional_call(self.network.head, {"weight": self.head}, (hidden,)).float()
+        return functional_call(self.network.head, {"weight": self.head}, (hidden,)).to(
+            torch.promote_types(hidden.dtype, torch.float32)
+        )
 
 
 def precompute(

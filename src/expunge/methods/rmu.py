@@ -25,7 +25,8 @@ from expunge.methods.terms import Recipe, Representation, Shape, Stream, Term, T
 
 def towards(hidden: Tensor, target: Tensor) -> Tensor:
     """Return the mean squared distance per position; [n, d] and [d] or [n, d] -> [n]."""
-    return (hidden.float() - target.float()).square().mean(-1)
+    wide = torch.promote_types(hidden.dtype, torch.float32)
+    return (hidden.to(wide) - target.to(wide)).square().mean(-1)
 
 
 def random_direction(width: int, seed: int) -> Tensor:

@@ -47,9 +47,9 @@ class Answers:
     """B."""
 
     def per_sequence(self, values: Tensor) -> Tensor:
-        """Sum token values by sequence in float32, [N] -> [B]."""
-        total = torch.zeros(self.size, dtype=torch.float32, device=values.device)
-        return total.index_add(0, self.sequence, values.float())
+        """Sum token values by sequence, [N] -> [B], in the float32 or wider that they come in."""
+        total = torch.zeros(self.size, dtype=values.dtype, device=values.device)
+        return total.index_add(0, self.sequence, values)
 
     @property
     def lengths(self) -> Tensor:

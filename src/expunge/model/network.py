@@ -90,9 +90,9 @@ class Network:
         own forward code, so that the numbers are the model's own.
         """
         if self.has_plain_head:
-            return self.head(hidden).float()
+            return _wide(self.head(hidden))
         with self._trunk_returns(hidden.unsqueeze(0)):
-            return self.model(inputs_embeds=hidden.unsqueeze(0)).logits[0].float()
+            return _wide(self.model(inputs_embeds=hidden.unsqueeze(0)).logits[0])
 
     @contextmanager
     def _trunk_returns(self, hidden: Tensor) -> Generator[None]:
@@ -115,6 +115,11 @@ class Network:
         own = self.model(input_ids=ids).logits
         self.model.train(training)
         return torch.allclose(self.head(hidden), own, rtol=1e-3, atol=1e-3)
+
+
+def _wide(logits: Tensor) -> Tensor:
+    """Return logits in at least float32: half precision is too coarse for a log-softmax."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
