@@ -152,6 +152,11 @@ class Console:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._log = path
 
+    def end_log(self) -> None:
+        """Write no more lines to the log file: from now on its digest stands."""
+        with self._lock:
+            self._log = None
+
     def line(self, label: str, text: str) -> None:
         """Say one fact: `label` is one word, `text` follows in an aligned column."""
         with self._lock:

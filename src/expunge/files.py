@@ -12,6 +12,7 @@ from typing import IO, Any
 from expunge.errors import ResourceError
 
 _NO_SPACE = 28  # errno.ENOSPC
+_PART = ".part"
 
 
 @contextmanager
@@ -24,7 +25,7 @@ def atomic(path: Path) -> Generator[IO[bytes]]:
         ResourceError: The disk is full; `path` is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PART)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -46,6 +47,12 @@ def atomic(path: Path) -> Generator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed have left below `folder`; nobody may write there now."""
+    for path in folder.rglob(f".*{_PART}"):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -22,7 +22,7 @@ from expunge.engine.plan import require_memory
 from expunge.engine.unlearn import Unlearning
 from expunge.engine.watch import unseen_level
 from expunge.errors import Interrupted
-from expunge.files import write_text
+from expunge.files import sha256_json, write_text
 from expunge.machine import available_gib
 from expunge.model.interpolate import changed, snapshot
 from expunge.model.load import Loaded, digest_of, load
@@ -83,7 +83,7 @@ def forget(settings: Settings, *, console: Console | None = None) -> Outcome:
     console = console or SilentConsole()
     prepared = prepare(settings)
     original = load(settings.model, prepared.source)
-    with _open(prepared, original, method=settings.method.name) as run:
+    with _open(prepared, original.digest, method=settings.method.name) as run:
         if run.finished:
             console.line("done", f"{run.path} is finished; nothing to do")
             return _finished(run, console)
@@ -106,13 +106,16 @@ def audit(settings: Settings, *, model: str, console: Console | None = None) -> 
     """
     console = console or SilentConsole()
     prepared = prepare(settings)
+    original = load(settings.model, prepared.source)
     judged = load(model, prepared.source)
-    with _open(prepared, judged, method="audit") as run:
+    # Another original is another audit, and the audit of a model is not the run that starts from it.
+    both = sha256_json(["audit", original.digest, judged.digest])
+    with _open(prepared, both, method="audit") as run:
         if run.finished:
             console.line("done", f"{run.path} is finished; nothing to do")
             return _finished(run, console)
         try:
-            return _audit(prepared, judged, run, console)
+            return _audit(prepared, original, judged, run, console)
         except KeyboardInterrupt as interrupt:
             raise _interrupted(run) from interrupt
 
@@ -135,6 +138,8 @@ def _forget(prepared: Prepared, original: Loaded, run: RunFolder, console: Conso
     digests = {"original": original.digest, **golds, "unlearned": digest_of(original.network)}
     results = gathering.judge()
     write_results(run.path, results)
+    _say(results, console)
+    console.end_log()
     publish(
         prepared,
         run,
@@ -147,19 +152,21 @@ def _forget(prepared: Prepared, original: Loaded, run: RunFolder, console: Conso
     return _conclude(run, results, console)
 
 
-def _audit(prepared: Prepared, judged: Loaded, run: RunFolder, console: Console) -> Outcome:
+def _audit(
+    prepared: Prepared, original: Loaded, judged: Loaded, run: RunFolder, console: Console
+) -> Outcome:
     _begin(prepared, run, console)
     console.line("model", f"{judged.name}, held against {prepared.settings.model}")
     gathering = Gathering.open(prepared, run.evidence, adapter=_is_adapter(judged.name))
     watch = _Stopwatch()
-    original = load(prepared.settings.model, prepared.source)
     golds = _before(gathering, original.network, console)
-    base = snapshot(original.network)
     digests = {"original": original.digest, **golds, "unlearned": judged.digest}
-    del original
+    base = {name: weight.cpu() for name, weight in original.network.model.state_dict().items()}
     _after(gathering, judged.network, base, console)
     results = gathering.judge()
     write_results(run.path, results)
+    _say(results, console)
+    console.end_log()
     publish(
         prepared,
         run,
@@ -248,7 +255,7 @@ class _Steps:
         self._done = step
 
 
-def _open(prepared: Prepared, loaded: Loaded, *, method: str) -> RunFolder:
+def _open(prepared: Prepared, model_digest: str, *, method: str) -> RunFolder:
     out = prepared.settings.out
     return open_run(
         None if out is None else Path(out),
@@ -256,7 +263,7 @@ def _open(prepared: Prepared, loaded: Loaded, *, method: str) -> RunFolder:
         run_id=run_id(
             prepared.settings,
             data_digest=prepared.data_digest,
-            model_digest=loaded.digest,
+            model_digest=model_digest,
             code_version=__version__,
         ),
         method=method,
@@ -276,16 +283,24 @@ def _introduce(prepared: Prepared, planned: Plan, console: Console) -> None:
 def _conclude(run: RunFolder, results: Results, console: Console) -> Outcome:
     run.prune()
     mark_latest(run.path, root=RUNS)
-    return _finished(run, console, results)
+    return _written(run, results, console)
 
 
-def _finished(run: RunFolder, console: Console, results: Results | None = None) -> Outcome:
-    results = results or read_results(run.path)
+def _finished(run: RunFolder, console: Console) -> Outcome:
+    results = read_results(run.path)
+    _say(results, console)
+    return _written(run, results, console)
+
+
+def _say(results: Results, console: Console) -> None:
     verdict = results.verdict
     label = f"{verdict.ruling} ({verdict.threat_model}, {verdict.tier})"
     console.line("verdict", f"{label}: {verdict.sentence}")
     for reason in verdict.reasons[:3]:
         console.note(reason)
+
+
+def _written(run: RunFolder, results: Results, console: Console) -> Outcome:
     console.line("wrote", f"{run.path}/   report.html, model, card, evidence, manifest")
     return Outcome(folder=run.path, results=results)
 

@@ -1,7 +1,7 @@
 """Preparation: from settings to records, tokens, method and options; no weight is loaded."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -48,7 +48,7 @@ class Prepared:
         """Digest over the contents of all record sets, each with its role; not where they lie."""
         return sha256_json(
             {
-                split: [[r.prompt, r.completion, r.key_answers, r.alternative] for r in records]
+                split: [asdict(replace(record, source="")) for record in records]
                 for split, records in _sets(self.scope).items()
             }
         )

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
 from expunge.errors import UsageError
-from expunge.files import read_json, sha256_json, write_json
+from expunge.files import read_json, sha256_json, sweep, write_json
 
 if TYPE_CHECKING:
     from expunge.settings import Settings
@@ -134,6 +134,7 @@ def open_run(out: Path | None, *, root: Path, run_id: str, method: str, now: dat
     _refuse_foreign(folder, run_id)
     folder.mkdir(parents=True, exist_ok=True)
     lock = _claim(folder)
+    sweep(folder)
     if not (folder / _STATE).is_file():
         state = {"schema": _SCHEMA, "run_id": run_id, "method": method, "begun": now.isoformat()}
         write_json(folder / _STATE, state)

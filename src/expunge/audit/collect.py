@@ -55,28 +55,30 @@ class Collector:
         network: Network,
         role: str,
         *,
-        splits: Sequence[str],
+        scored: Sequence[str],
+        asked: Sequence[str],
         attacks: Sequence[Attack],
         attacked: Sequence[str] = ("forget",),
         bar: Bar,
     ) -> None:
-        """Collect all evidence of one model: plain on `splits`, under `attacks` on `attacked`.
+        """Collect the evidence of one model, each unit that is not there yet.
 
         Args:
             network: The model, in evaluation mode.
             role: Its name in the evidence.
-            splits: Sets to score and ask about; generic text is only scored.
+            scored: Sets to score.
+            asked: Sets to ask about, plainly.
             attacks: What else to try.
             attacked: Sets to try it on.
             bar: Advanced by one a unit.
         """
-        for split in splits:
+        for split in scored:
             self.scores(network, Unit(role=role, split=split, kind="scores"))
             bar.advance(1, detail=f"{role} {split}")
-            if split != "generic":
-                unit = Unit(role=role, split=split, kind="answers")
-                self.answers(network, unit, Attack(name=PLAIN, ask=plain))
-                bar.advance(1, detail=f"{role} {split} answers")
+        for split in asked:
+            unit = Unit(role=role, split=split, kind="answers")
+            self.answers(network, unit, Attack(name=PLAIN, ask=plain))
+            bar.advance(1, detail=f"{role} {split} answers")
         for split in attacked:
             for attack in attacks:
                 self.attack(network, role, attack, split=split)

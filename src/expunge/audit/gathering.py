@@ -85,19 +85,25 @@ class Gathering:
 
     def units_before(self) -> int:
         """Number of units that `before` counts on its bar."""
-        golds = len(self.golds) * (self._plain_units() + len(QUICK))
-        return golds + self._plain_units() + len(ORIGINAL_ATTACKS) * len(self._attacked())
+        golds = sum(
+            len(self._scored(index)) + len(self._asked(index)) + len(QUICK)
+            for index in range(len(self.golds))
+        )
+        original = len(self._scored()) + len(self._asked())
+        return golds + original + len(ORIGINAL_ATTACKS) * len(self._attacked())
 
     def units_after(self) -> int:
         """Number of units that `after` counts on its bar."""
-        return self._plain_units() + len(QUICK) * len(self._attacked()) + len(LADDER) + 1
+        plain = len(self._scored()) + len(self._asked())
+        return plain + len(QUICK) * len(self._attacked()) + len(LADDER) + 1
 
     def before(self, original: Network, bar: Bar) -> dict[str, str]:
         """Ask the original and the golds; return the digests of the golds' weights."""
         self.collector.model(
             original,
             "original",
-            splits=self._splits(),
+            scored=self._scored(),
+            asked=self._asked(),
             attacks=ORIGINAL_ATTACKS,
             attacked=self._attacked(),
             bar=bar,
@@ -109,7 +115,8 @@ class Gathering:
             self.collector.model(
                 gold.network,
                 gold_role(index),
-                splits=self._splits(),
+                scored=self._scored(index),
+                asked=self._asked(index),
                 attacks=QUICK,
                 bar=bar,
             )
@@ -126,7 +133,8 @@ class Gathering:
         self.collector.model(
             unlearned,
             "unlearned",
-            splits=self._splits(),
+            scored=self._scored(),
+            asked=self._asked(),
             attacks=QUICK,
             attacked=self._attacked(),
             bar=bar,
@@ -195,13 +203,18 @@ class Gathering:
         """Compute the results from the evidence."""
         return assess(self.collector.store)
 
-    def _splits(self) -> tuple[str, ...]:
-        return tuple(self.collector.records)
+    def _scored(self, gold: int = 0) -> tuple[str, ...]:
+        """The first gold shows what retraining keeps; further ones only how golds differ."""
+        erasure = ("forget", "holdout", "control")
+        return tuple(split for split in self.collector.records if gold == 0 or split in erasure)
+
+    def _asked(self, gold: int = 0) -> tuple[str, ...]:
+        """Records that no model saw are asked about only where no gold says what guessing brings."""
+        wanted = ["forget"] if gold else ["forget", "retain", "neighbours"]
+        wanted += [] if self.golds else ["control"]
+        return tuple(split for split in wanted if split in self.collector.records)
 
     def _attacked(self) -> tuple[str, ...]:
         """Without gold, control items under the same attack say what guessing brings."""
         alone = not self.golds and "control" in self.collector.records
         return ("forget", "control") if alone else ("forget",)
-
-    def _plain_units(self) -> int:
-        return sum(1 if split == "generic" else 2 for split in self._splits())

@@ -1,0 +1,201 @@
+"""TOFU on SmolLM2-135M: NPO on the first 40 records of forget10, held against two golds.
+
+    python benchmarks/tofu_npo.py --base FOLDER --shared ../shared
+
+Original `full-s0`, golds `retain90-s0` and `retain90-s1`. The bar: extraction strength on the
+forget records falls to within the gold's interval while the probability of retain answers falls by
+less than 5 %. Prints a Markdown table and writes `benchmarks/results/tofu_npo.json`.
+"""
+
+import argparse
+import platform
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+from expunge.audit.collect import Collector
+from expunge.audit.evidence import EvidenceStore, Scores, Unit
+from expunge.audit.metrics import extraction_strength, probability
+from expunge.data.encode import Encoder
+from expunge.data.read import read
+from expunge.data.record import Record
+from expunge.engine.streams import Streams
+from expunge.engine.unlearn import Options, Unlearning
+from expunge.engine.watch import unseen_level
+from expunge.files import write_json
+from expunge.methods.npo import NPO
+from expunge.model.load import Loaded, Source, choose_device, choose_dtype, load
+from expunge.model.lora import LoraShape
+
+FORGET = 40
+RETAIN_TRAINED = 240
+RETAIN_TESTED = 100
+RESULT = Path(__file__).parent / "results" / "tofu_npo.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One model: means over records with 95 % bootstrap intervals."""
+
+    model: str
+    forget_strength: tuple[float, float, float]
+    forget_probability: tuple[float, float, float]
+    retain_strength: tuple[float, float, float]
+    retain_probability: tuple[float, float, float]
+
+
+def sets(data: Path) -> dict[str, tuple[Record, ...]]:
+    """Return forget, retain (tested), unseen and the retain records that are trained on.
+
+    Tested and trained retain records are disjoint, so that the table shows more than rehearsal.
+    """
+    retain = read([str(data / "retain90.json")]).records
+    spaced = [retain[index * len(retain) // 680] for index in range(680)]
+    return {
+        "forget": read([str(data / "forget10.json")]).records[:FORGET],
+        "retain": tuple(spaced[0::6])[:RETAIN_TESTED],
+        "holdout": read([str(data / "holdout10.json")]).records[:FORGET],
+        "trained": tuple(record for i, record in enumerate(spaced) if i % 6)[:RETAIN_TRAINED],
+    }
+
+
+def interval(values: list[float]) -> tuple[float, float, float]:
+    """Return the mean and its 95 % percentile bootstrap interval, 2,000 draws, seed 0."""
+    sample = np.array(values)
+    draws = np.random.default_rng(0).choice(sample, (2000, len(sample))).mean(1)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(sample.mean()), float(low), float(high)
+
+
+def measure(collector: Collector, loaded: Loaded, role: str) -> Row:
+    """Score the forget and retain records of one model."""
+    rows: dict[str, list[Scores]] = {}
+    for split in ("forget", "retain"):
+        unit = Unit(role=role, split=split, kind="scores")
+        collector.scores(loaded.network, unit)
+        rows[split] = collector.store.scores(unit)
+
+    def mean(metric: object, split: str) -> tuple[float, float, float]:
+        assert callable(metric)
+        return interval([value for row in rows[split] if (value := metric(row)) is not None])
+
+    return Row(
+        model=role,
+        forget_strength=mean(extraction_strength, "forget"),
+        forget_probability=mean(probability, "forget"),
+        retain_strength=mean(extraction_strength, "retain"),
+        retain_probability=mean(probability, "retain"),
+    )
+
+
+def show(rows: list[Row]) -> str:
+    """Return the Markdown table."""
+
+    def cell(estimate: tuple[float, float, float]) -> str:
+        return f"{estimate[0]:.3f} [{estimate[1]:.3f}, {estimate[2]:.3f}]"
+
+    head = "| model | forget ES | forget p | retain ES | retain p |\n|---|---|---|---|---|"
+    lines = [
+        f"| {row.model} | {cell(row.forget_strength)} | {cell(row.forget_probability)} "
+        f"| {cell(row.retain_strength)} | {cell(row.retain_probability)} |"
+        for row in rows
+    ]
+    return "\n".join([head, *lines])
+
+
+def main() -> None:
+    """Measure original and golds, unlearn, measure again."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--base", required=True, help="folder of SmolLM2-135M-Instruct")
+    parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and models/")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--lr", type=float, default=2e-4)
+    parser.add_argument("--gamma", type=float, default=0.1)
+    parser.add_argument("--beta", type=float, default=0.1)
+    arguments = parser.parse_args()
+    device = choose_device(arguments.device)
+    source = Source(device=device, dtype=choose_dtype("auto", device))
+    records = sets(arguments.shared / "data" / "tofu")
+    adapters = arguments.shared / "models" / "smollm2-tofu"
+    original = load(f"{arguments.base}+{adapters / 'full-s0'}", source)
+    encoder = Encoder(original.tokenizer)
+    method = NPO(beta=arguments.beta, gamma=arguments.gamma)
+    options = Options(
+        lora=LoraShape(rank=16, alpha=32.0),
+        steps=arguments.steps,
+        lr=arguments.lr,
+        forget_batch=8,
+        retain_batch=8,
+        check_every=5,
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        collector = Collector(
+            store=EvidenceStore(Path(scratch) / "evidence"),
+            encoder=encoder,
+            records=records,
+            max_new_tokens=1,
+            tokens_per_pass=4096,
+        )
+        rows = [measure(collector, original, "original")]
+        for seed in (0, 1):
+            gold = load(f"{arguments.base}+{adapters / f'retain90-s{seed}'}", source)
+            rows.append(measure(collector, gold, f"gold-{seed}"))
+        print(show(rows), flush=True)
+        holdout = Unit(role="original", split="holdout", kind="scores")
+        collector.scores(original.network, holdout)
+        nlls = [-sum(r.logp) / len(r.logp) for r in collector.store.scores(holdout)]
+        run = Unlearning(
+            method=method,
+            network=original.network,
+            streams=Streams(
+                forget=tuple(encoder.encode(record) for record in records["forget"]),
+                retain=tuple(encoder.encode(record) for record in records["trained"]),
+            ),
+            options=options,
+            pad_id=encoder.pad_id,
+        )
+        started = time.monotonic()
+        trained, weights = run.run(
+            unseen=unseen_level(nlls, original.network.vocabulary),
+            folder=Path(scratch) / "checkpoints",
+            progress=lambda step, text: print(f"{step} {text}", flush=True),
+        )
+        seconds = time.monotonic() - started
+        run.finish(weights)
+        rows.append(measure(collector, original, "unlearned"))
+    print(show(rows))
+    print(f"{trained.steps} steps, {seconds:.0f} s, {trained.stopped}")
+    before, gold, after = rows[0], rows[1], rows[-1]
+    lost = 1 - after.retain_probability[0] / before.retain_probability[0]
+    met = after.forget_strength[0] <= gold.forget_strength[2] and lost < 0.05
+    print(f"retain probability lost {lost:.1%}; bar {'met' if met else 'NOT met'}")
+    write_json(
+        RESULT,
+        {
+            "command": "python benchmarks/tofu_npo.py --base FOLDER --shared ../shared",
+            "method": {"name": "npo", **asdict(method)},
+            "options": asdict(options),
+            "rows": [asdict(row) for row in rows],
+            "steps": trained.steps,
+            "stopped": trained.stopped,
+            "seconds": round(seconds, 1),
+            "retain_probability_lost": lost,
+            "bar_met": met,
+            "device": device.type,
+            "versions": {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            },
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
