@@ -52,7 +52,7 @@ def publish(
     """
     settings = prepared.settings
     facts = RunFacts(
-        model=settings.model,
+        model=_shown(settings.model),
         device=_device(prepared),
         precision=str(prepared.source.dtype).removeprefix("torch."),
         method=_method(prepared) if trained is not None else None,
@@ -80,6 +80,12 @@ def publish(
         seeds={"train": settings.train.seed, "audit": settings.train.seed},
         data_fingerprints=item_fingerprints(EvidenceStore(run.evidence).items(), key),
     )
+
+
+def _shown(reference: str) -> str:
+    """Return a reference without the folders that lead to it: they say nothing about the model."""
+    parts = [Path(part).name if Path(part).exists() else part for part in reference.split("+")]
+    return " + ".join(parts)
 
 
 def _key_path() -> Path:

@@ -209,7 +209,7 @@ class Gathering:
         return tuple(split for split in self.collector.records if gold == 0 or split in erasure)
 
     def _asked(self, gold: int = 0) -> tuple[str, ...]:
-        """Records that no model saw are asked about only where no gold says what guessing brings."""
+        """Records that no model saw are asked about only where there is no gold."""
         wanted = ["forget"] if gold else ["forget", "retain", "neighbours"]
         wanted += [] if self.golds else ["control"]
         return tuple(split for split in wanted if split in self.collector.records)

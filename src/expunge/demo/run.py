@@ -59,8 +59,8 @@ def demo_settings(base: Path, data: Path, *, out: Path | None, short: bool) -> S
             control=(str(data / "control.jsonl"),),
             gold=tuple(f"{base}+{ADAPTERS / name}" for name in golds),
         ),
-        method=MethodSettings.model_validate({"name": "npo", "gamma": 0.1}),
-        train=TrainSettings(steps=4 if short else 16, lr=4e-4, batch=10, retain_batch=10),
+        method=MethodSettings.model_validate({"name": "npo", "gamma": 0.1, "alpha": 4.0}),
+        train=TrainSettings(steps=4 if short else 20, lr=4e-4, batch=10, retain_batch=10),
         audit=AuditSettings(max_new_tokens=24),
     )
 

@@ -152,7 +152,7 @@ def train(
         run.step += 1
         ended = run.step == schedule.steps
         if run.step % schedule.check_every == 0 or ended:
-            _check(observer, weights, run, watch, good)
+            _check(observer, weights, run, watch, good, ended=ended)
             checkpoint.save(last, weights, run.optimiser, run.state())
         progress(run.step, _describe(point, run.readings[-1][1]))
     return Trained(
@@ -203,13 +203,16 @@ def _gradients(observer: Observer, run: _Run, draw: Draw) -> dict[str, float]:
             run.tokens_per_pass = max(longest, run.tokens_per_pass // 2)
 
 
-def _check(observer: Observer, weights: Weights, run: _Run, watch: Watch, good: Path) -> None:
+def _check(
+    observer: Observer, weights: Weights, run: _Run, watch: Watch, good: Path, *, ended: bool
+) -> None:
     reading = watch.look(observer.network)
-    first = run.readings[0][1]
+    first, previous = run.readings[0][1], run.readings[-1][1]
     run.readings.append((run.step, reading))
     if watch.over_budget(reading, first):
-        run.strikes += 1
-        if run.strikes == 2:
+        falling = reading.retain_probability < previous.retain_probability
+        run.strikes = run.strikes + 1 if falling else 0
+        if run.strikes == 2 or ended:
             _stop_at_good(run, weights, good, "utility budget spent")
         return
     run.strikes = 0

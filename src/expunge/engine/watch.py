@@ -1,10 +1,10 @@
 """Watchdogs: stop before harm is done, and when nothing is left to do.
 
-Two small probe sets are scored every few steps. The run stops when retained answers have lost more
-than the utility budget at two checks in a row (one may be a passing dip), keeping the last state
-that
-was within it, and when the forget answers have become as unlikely as text that the model never saw:
-pushing further only leaves a scar.
+Two small probe sets are scored every few steps. The run stops when retained answers are over the
+utility budget and fell at two checks in a row, or are over it at the last step; the last state
+within it is kept. A dip that the retain term is repairing is left alone. The run also stops when
+the forget answers have become as unlikely as text that the model never saw: pushing further only
+leaves a scar.
 """
 
 import math

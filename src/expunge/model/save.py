@@ -19,6 +19,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
         tokenizer.save_pretrained(staging)
         (staging / "README.md").unlink(missing_ok=True)
         for path in sorted(staging.iterdir()):
+            path.chmod(0o644)
             path.replace(folder / path.name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -18,7 +18,16 @@ from expunge.audit.preserve import (
     relative_loss,
 )
 from expunge.audit.results import Axis, Gate, Status
-from expunge.audit.stats import FEW_CLUSTERS, ONE_SIDED, Array, Estimate, Sample, interval, resample
+from expunge.audit.stats import (
+    FEW_CLUSTERS,
+    ONE_SIDED,
+    TWO_SIDED,
+    Array,
+    Estimate,
+    Sample,
+    interval,
+    resample,
+)
 from expunge.audit.table import Column, Table, common, mean_column
 
 
@@ -40,8 +49,10 @@ def perplexity_draws(total: Sample, tokens: Array, *, seed: int) -> tuple[float,
 def perplexity_gate(case: Case) -> Gate:
     """Decide on the relative rise of perplexity on general text over the worse reference.
 
-    `ppl_u / ppl_ref - 1`, token-weighted, paired by text; ref is the original or the mean gold,
-    whichever has the higher perplexity.
+    `ppl_u / ppl_ref - 1`, token-weighted, paired by text. The aim is to be no worse than the worse
+    of original and mean gold, and being no worse than either of them shows it: each is tried, with
+    2.5 % in each tail when there are two, and the one with the lower upper bound decides. (Models
+    trained apart differ text by text, so few texts say more about the original than about gold.)
     """
     name, margin = "perplexity generic", case.policy.utility
     columns = {role: losses(case.table, role, "generic") for role in (case.subject, ORIGINAL)}
@@ -62,13 +73,20 @@ def perplexity_gate(case: Case) -> Gate:
         )
         for role, column in totals.items()
     }
-    reference = max((role for role in found if role != "subject"), key=lambda role: found[role][0])
-    rise: Estimate = interval(
-        found["subject"][0] / found[reference][0] - 1,
-        found["subject"][1] / found[reference][1] - 1,
-        ONE_SIDED,
-    )
+    references = [role for role in found if role != "subject"]
+    # Two chances to pass share the 5 % between them.
+    coverage = TWO_SIDED if len(references) > 1 else ONE_SIDED
+    rises: dict[str, Estimate] = {
+        role: interval(
+            found["subject"][0] / found[role][0] - 1,
+            found["subject"][1] / found[role][1] - 1,
+            coverage,
+        )
+        for role in references
+    }
+    reference = min(references, key=lambda role: rises[role].high)
     reason = f"compared with the {reference}"
+    rise = rises[reference]
     return interval_gate(Axis.UTILITY, name, rise, margin=margin, n=len(records), reason=reason)
 
 
