@@ -34,7 +34,7 @@ from expunge.model.lora import LoraShape
 
 FORGET = 40
 RETAIN_TRAINED = 240
-RETAIN_TESTED = 100
+RETAIN_TESTED = 60
 RESULT = Path(__file__).parent / "results" / "tofu_npo.json"
 
 
@@ -114,10 +114,10 @@ def main() -> None:
     parser.add_argument("--base", required=True, help="folder of SmolLM2-135M-Instruct")
     parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and models/")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--lr", type=float, default=2e-4)
-    parser.add_argument("--gamma", type=float, default=0.1)
-    parser.add_argument("--beta", type=float, default=0.1)
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--lr", type=float, default=3e-4)
+    parser.add_argument("--gamma", type=float, default=0.05)
+    parser.add_argument("--beta", type=float, default=0.05)
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
     source = Source(device=device, dtype=choose_dtype("auto", device))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from expunge.console import Console, SilentConsole
 from expunge.data.record import Record
+from expunge.data.scope import general_records
 from expunge.demo.base import base_model
 from expunge.demo.people import ERASED, register
 from expunge.files import write_jsonl
@@ -13,6 +14,8 @@ from expunge.request import Goal, Request
 from expunge.settings import AuditSettings, MethodSettings, Settings, TrainSettings
 
 ADAPTERS = Path(__file__).with_name("adapters")
+GENERAL = 24
+"""General questions among the records to keep, so that ordinary answers stay as they are."""
 SETS = {"forget": "erased", "neighbours": "neighbour", "retain": "other", "control": "control"}
 """Set of the request to role in the register."""
 
@@ -59,8 +62,8 @@ def demo_settings(base: Path, data: Path, *, out: Path | None, short: bool) -> S
             control=(str(data / "control.jsonl"),),
             gold=tuple(f"{base}+{ADAPTERS / name}" for name in golds),
         ),
-        method=MethodSettings.model_validate({"name": "npo", "gamma": 0.1, "alpha": 4.0}),
-        train=TrainSettings(steps=4 if short else 20, lr=4e-4, batch=10, retain_batch=10),
+        method=MethodSettings.model_validate({"name": "npo", "gamma": 0.1, "alpha": 4.0, "retain": "kl"}),
+        train=TrainSettings(steps=4 if short else 20, lr=3e-4, batch=10, retain_batch=10),
         audit=AuditSettings(max_new_tokens=24),
     )
 
@@ -69,7 +72,9 @@ def write_register(folder: Path) -> Path:
     """Write the register as the files of a request, and return the folder."""
     people = register()
     for name, role in SETS.items():
-        write_jsonl(folder / f"{name}.jsonl", (_row(record) for record in people[role]))
+        general = general_records()[:GENERAL] if name == "retain" else ()
+        rows = (_row(record) for record in (*people[role], *general))
+        write_jsonl(folder / f"{name}.jsonl", rows)
     return folder
 
 
