@@ -15,6 +15,7 @@ from expunge.audit.evidence import PLAIN, Answer, EvidenceStore, Item, Scores, U
 from expunge.console import Bar
 from expunge.data.encode import Encoded, Encoder
 from expunge.data.record import Record
+from expunge.errors import InputError
 from expunge.model.generate import greedy
 from expunge.model.network import Network
 from expunge.model.quantise import quantised
@@ -107,6 +108,8 @@ class Collector:
             pad_id=self.encoder.pad_id,
             tokens_per_pass=self.tokens_per_pass,
         )
+        if not all(bool(values.logp.isfinite().all()) for values in found):
+            raise _not_a_number(unit.role)
         rows = [
             _evidence(record, encoded, values)
             for record, encoded, values in zip(records, self._encoded(records), found, strict=True)
@@ -195,6 +198,15 @@ def _certain(encoded: Encoded, ask: Ask, scores: Scores | None) -> tuple[int, ..
     if not all(scores.hit[ask.skipped :]):
         return None
     return encoded.ids[encoded.start + ask.skipped : -1]
+
+
+def _not_a_number(role: str) -> InputError:
+    return InputError(
+        "not-a-number",
+        what=f"the {role} model's scores are not numbers",
+        why="the weights hold NaN or infinities, or overflow in this number format",
+        fix="check the model's files; with bf16, try --set precision=fp32",
+    )
 
 
 def _evidence(record: Record, encoded: Encoded, values: TokenScores) -> Scores:
