@@ -1,0 +1,23 @@
+"""Fixtures that several files share."""
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """The models and data of `world.make`, taught once."""
+    import world as worlds  # loads torch: not for the tests that never ask for it
+
+    return worlds.make(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """An empty working folder; caches and the operator's key lie in it, too."""
+    monkeypatch.setenv("EXPUNGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("EXPUNGE_KEY_FILE", str(tmp_path / "operator.key"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    place = tmp_path / "work"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    return place

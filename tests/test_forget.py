@@ -1,0 +1,199 @@
+"""The whole job on a tiny world: from settings to a run folder that verifies."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import expunge
+import tiny
+from expunge.audit.results import Axis, Ruling, Status
+from expunge.methods import METHODS
+from expunge.model.load import Source, load
+from expunge.resolve import resolve
+from world import SETS, network_knowing
+
+FILES = {
+    "model.safetensors",
+    "tokenizer.json",
+    "README.md",
+    "config.toml",
+    "manifest.json",
+    "results.json",
+    "facts.json",
+    "report.html",
+    "log.txt",
+    "run.json",
+    "evidence",
+}
+TOLD = ("log.txt", "manifest.json", "README.md", "report.html", "results.json", "facts.json")
+STRENGTH = "extraction-strength"
+
+
+def score(results, role, split, metric):
+    found = {(s.role, s.split, s.attack, s.metric): s.value for s in results.scores}
+    return found[role, split, "plain", metric]
+
+
+@pytest.fixture(scope="module")
+def finished(world, tmp_path_factory):
+    """One finished run, made in a folder of its own."""
+    place = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EXPUNGE_CACHE", str(place / "cache"))
+        patch.setenv("EXPUNGE_KEY_FILE", str(place / "operator.key"))
+        patch.chdir(place)
+        outcome = expunge.forget(world.settings(out=str(place / "run")))
+    return outcome
+
+
+def test_a_run_leaves_a_loadable_model_with_its_evidence(finished):
+    names = {path.name for path in finished.folder.iterdir()}
+    assert names >= FILES
+    assert not names & {"checkpoints", ".lock", ".staging"}
+    AutoModelForCausalLM.from_pretrained(finished.folder)
+    assert expunge.verify(finished.folder).problems == ()
+
+
+def test_what_was_to_be_forgotten_fell_and_the_rest_stayed(finished):
+    results = finished.results
+    assert score(results, "original", "forget", STRENGTH) > 0.9
+    assert score(results, "original", "retain", STRENGTH) > 0.9
+    # Two narrow blocks hold everything in the same weights: some collateral damage is inevitable.
+    assert score(results, "unlearned", "forget", STRENGTH) < 0.4
+    assert score(results, "unlearned", "retain", STRENGTH) > 0.55
+
+
+def test_no_text_of_any_record_leaves_the_evidence(world, finished):
+    evidence = "".join(p.read_text("utf-8") for p in (finished.folder / "evidence").iterdir())
+    for name in TOLD:
+        told = (finished.folder / name).read_text(encoding="utf-8")
+        assert sorted(text for text in world.texts() if text in told) == [], name
+    answers = {row["completion"] for split in SETS for row in world.rows(split)}
+    assert sorted(answer for answer in answers if answer not in evidence) == []
+
+
+def test_the_same_call_again_computes_nothing_and_says_the_same(world, finished, bench):
+    before = {p: p.stat().st_mtime_ns for p in finished.folder.rglob("*")}
+    again = expunge.forget(world.settings(out=str(finished.folder)))
+    assert again == finished
+    assert {p: p.stat().st_mtime_ns for p in finished.folder.rglob("*")} == before
+
+
+def test_the_saved_settings_name_the_same_run(finished, bench):
+    config = finished.folder / "config.toml"
+    settings = resolve({}, config=config, environ={}, start=bench).settings
+    assert expunge.forget(settings) == finished
+    assert list(bench.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "full"), [*((name, False) for name in METHODS), ("npo", True)])
+def test_every_method_runs_from_end_to_end(world, bench, name, full):
+    method = {"name": name, **({"layer": 1} if name == "rmu" else {})}
+    outcome = expunge.forget(
+        world.settings(
+            method=method,
+            train={"steps": 2, "full": full, "lr": 1e-4},
+            request={"retain": (world.data("retain"),), "neighbours": ()},
+        )
+    )
+    facts = json.loads((outcome.folder / "facts.json").read_text())
+    assert facts["train"]["steps"] == 2
+    assert facts["method"]["name"] == name
+    assert expunge.verify(outcome.folder).ok
+    assert (bench / "runs" / "latest").resolve() == outcome.folder.resolve()
+
+
+@pytest.mark.parametrize("response", ["refusal", "alternative"])
+def test_the_model_learns_what_to_say_instead(world, bench, response):
+    rows = [{**row, "alternative": "not sure"} for row in world.rows("forget")]
+    data = bench / "edit.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    outcome = expunge.forget(
+        world.settings(
+            method={"name": "idk"},
+            train={"lr": 1e-2, "steps": 40},
+            request={
+                "goal": "edit" if response == "alternative" else "suppression",
+                "forget": (str(data),),
+                "response": response,
+                "refusals": ("no idea",),
+                "utility_budget": 0.99,
+            },
+        )
+    )
+    answers = outcome.folder / "evidence" / "unlearned.forget.plain.answers.jsonl"
+    said = [json.loads(line)["text"] for line in answers.read_text("utf-8").splitlines()]
+    wanted = "not sure" if response == "alternative" else "no idea"
+    assert said.count(wanted) >= 10
+
+
+def test_an_adapter_is_suppression_until_it_is_merged(world, bench):
+    train = {"adapter": True, "lr": 3e-3, "steps": 10}
+    outcome = expunge.forget(world.settings(train=train))
+    verdict = outcome.results.verdict
+    assert verdict.ruling == Ruling.FAIL_RESIDUAL
+    assert "suppression" in " ".join((verdict.sentence, *verdict.reasons))
+    assert not (outcome.folder / "model.safetensors").exists()
+    assert expunge.verify(outcome.folder).ok
+
+    from peft import PeftModel
+
+    base = AutoModelForCausalLM.from_pretrained(world.original)
+    worn = PeftModel.from_pretrained(base, str(outcome.folder)).eval()
+    merged = expunge.merge(outcome.folder, out=bench / "merged")
+    whole = AutoModelForCausalLM.from_pretrained(merged)
+    tokens = AutoTokenizer.from_pretrained(merged)
+    ids = tokens(world.rows("forget")[0]["prompt"], return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        assert torch.allclose(worn(ids).logits, whole(ids).logits, atol=1e-4)
+        original = AutoModelForCausalLM.from_pretrained(world.original)(ids).logits
+    assert not torch.allclose(whole(ids).logits, original, atol=0.1)
+    source = Source(device=torch.device("cpu"), dtype=torch.float32, offline=True)
+    manifest = json.loads((outcome.folder / "manifest.json").read_text())
+    assert load(str(merged), source).digest == manifest["models"]["unlearned"]
+
+
+def test_an_audit_of_the_original_is_no_run_and_finds_everything_still_there(
+    world, finished, bench
+):
+    settings = world.settings()
+    outcome = expunge.audit(settings, model=world.original)
+    assert outcome.results.verdict.ruling == Ruling.FAIL_RESIDUAL
+    assert expunge.verify(outcome.folder).ok
+    # Another original is another question, and neither audit is the run of the same request.
+    other = expunge.audit(world.settings(model=world.gold), model=world.original)
+    folders = (finished.folder, outcome.folder, other.folder)
+    runs = {json.loads((folder / "manifest.json").read_text())["run"] for folder in folders}
+    assert len(runs) == 3
+
+
+def test_an_audit_of_a_model_that_never_saw_the_data_finds_nothing(world, bench):
+    settings = world.settings(request={"gold": (world.gold,)})
+    outcome = expunge.audit(settings, model=world.gold)
+    erasure = {Axis.FORGETTING, Axis.ROBUSTNESS, Axis.PRIVACY}
+    failed = [g for g in outcome.results.gates if g.axis in erasure and g.status is Status.FAIL]
+    assert failed == []
+    assert outcome.results.verdict.ruling != Ruling.FAIL_RESIDUAL
+    assert "gold-0" in {s.role for s in outcome.results.scores}
+
+
+def test_plain_text_is_forgotten_by_a_model_without_padding_and_template(world, bench):
+    for name, split in (("secret", "forget"), ("unseen", "control")):
+        texts = [{"text": f"{row['prompt']} {row['completion']}"} for row in world.rows(split)]
+        Path(f"{name}.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
+    data = ["secret.jsonl", world.data("retain")]
+    folder = tiny.save(bench / "plain", network_knowing(data, template=None).model, template=None)
+    described = folder / "tokenizer_config.json"
+    fields = json.loads(described.read_text(encoding="utf-8"))
+    del fields["pad_token"]
+    described.write_text(json.dumps(fields), encoding="utf-8")
+    assert AutoTokenizer.from_pretrained(folder).pad_token is None
+    request = {"forget": ("secret.jsonl",), "control": ("unseen.jsonl",), "neighbours": ()}
+    outcome = expunge.forget(world.settings(model=str(folder), train={"steps": 2}, request=request))
+    gates = {g.name: g for g in outcome.results.gates if g.axis is Axis.FORGETTING}
+    assert gates["key-fact leak"].status is Status.NOT_COMPUTABLE
+    assert gates["residual extraction-strength"].status is Status.FAIL
+    assert expunge.verify(outcome.folder).ok
