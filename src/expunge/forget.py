@@ -108,7 +108,7 @@ def audit(settings: Settings, *, model: str, console: Console | None = None) -> 
     prepared = prepare(settings)
     original = load(settings.model, prepared.source)
     judged = load(model, prepared.source)
-    # Another original is another audit, and the audit of a model is not the run that starts from it.
+    # Another original is another audit; the audit of a model is not the run that starts from it.
     both = sha256_json(["audit", original.digest, judged.digest])
     with _open(prepared, both, method="audit") as run:
         if run.finished:
