@@ -12,6 +12,7 @@ import tiny
 from expunge.audit.results import Axis, Ruling, Status
 from expunge.methods import METHODS
 from expunge.model.load import Source, load
+from expunge.prepare import prepare
 from expunge.resolve import resolve
 from world import SETS, network_knowing
 
