@@ -90,6 +90,23 @@ def test_the_saved_settings_name_the_same_run(finished, bench):
     assert list(bench.iterdir()) == []
 
 
+def test_data_is_told_apart_by_what_it_says_not_by_where_it_lies(world, bench):
+    rows = world.rows("forget")
+    told = {
+        "moved": rows,
+        "reworded": [{**rows[0], "paraphrases": ["Who was it?"]}, *rows[1:]],
+        "renamed": [{**rows[0], "subject": "Wuxa"}, *rows[1:]],
+    }
+    digests = {"here": prepare(world.settings()).data_digest}
+    for name, content in told.items():
+        path = bench / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in content), encoding="utf-8")
+        settings = world.settings(request={"forget": (str(path),)})
+        digests[name] = prepare(settings).data_digest
+    assert digests["moved"] == digests["here"]
+    assert len(set(digests.values())) == 3
+
+
 @pytest.mark.parametrize(("name", "full"), [*((name, False) for name in METHODS), ("npo", True)])
 def test_every_method_runs_from_end_to_end(world, bench, name, full):
     method = {"name": name, **({"layer": 1} if name == "rmu" else {})}

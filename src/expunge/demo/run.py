@@ -62,9 +62,11 @@ def demo_settings(base: Path, data: Path, *, out: Path | None, short: bool) -> S
             control=(str(data / "control.jsonl"),),
             gold=tuple(f"{base}+{ADAPTERS / name}" for name in golds),
         ),
-        method=MethodSettings.model_validate({"name": "npo", "gamma": 0.1, "alpha": 4.0, "retain": "kl"}),
-        train=TrainSettings(steps=4 if short else 20, lr=3e-4, batch=10, retain_batch=10),
-        audit=AuditSettings(max_new_tokens=24),
+        method=MethodSettings.model_validate(
+            {"name": "npo", "gamma": 0.4, "alpha": 4.0, "retain": "kl"}
+        ),
+        train=TrainSettings(steps=4 if short else 15, lr=5e-4, batch=8, retain_batch=8),
+        audit=AuditSettings(max_new_tokens=24, retain_records=36),
     )
 
 
