@@ -88,6 +88,7 @@ class _Run:
             "step": self.step,
             "tokens": self.tokens,
             "strikes": self.strikes,
+            "tokens_per_pass": self.tokens_per_pass,
             "good_step": self.good_step,
             "stopped": self.stopped,
             "curve": [asdict(point) for point in self.curve],
@@ -99,6 +100,7 @@ class _Run:
         self.step = state["step"]
         self.tokens = state["tokens"]
         self.strikes = state["strikes"]
+        self.tokens_per_pass = state["tokens_per_pass"]
         self.good_step = state["good_step"]
         self.stopped = state["stopped"]
         self.curve = [Point(**row) for row in state["curve"]]
