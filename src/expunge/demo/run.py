@@ -56,6 +56,7 @@ def demo_settings(base: Path, data: Path, *, out: Path | None, short: bool) -> S
         request=Request(
             goal=Goal.REMOVAL,
             id="demo-erasure",
+            utility_budget=0.10,
             forget=(str(data / "forget.jsonl"),),
             retain=(str(data / "retain.jsonl"),),
             neighbours=(str(data / "neighbours.jsonl"),),
@@ -63,9 +64,9 @@ def demo_settings(base: Path, data: Path, *, out: Path | None, short: bool) -> S
             gold=tuple(f"{base}+{ADAPTERS / name}" for name in golds),
         ),
         method=MethodSettings.model_validate(
-            {"name": "npo", "gamma": 0.4, "alpha": 4.0, "retain": "kl"}
+            {"name": "npo", "gamma": 0.3, "alpha": 4.0, "retain": "kl"}
         ),
-        train=TrainSettings(steps=4 if short else 15, lr=5e-4, batch=8, retain_batch=8),
+        train=TrainSettings(steps=4 if short else 15, lr=5e-4, batch=8, retain_batch=10),
         audit=AuditSettings(max_new_tokens=24, retain_records=36),
     )
 
