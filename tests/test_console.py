@@ -112,10 +112,11 @@ def test_a_terminal_has_one_live_region_even_when_phases_nest(monkeypatch):
     for text in (
         "note       said meanwhile\n",
         "warning    and a warning\n",
-        "score      4/4 records   model [0]   0:00\n",
-        "audit      1/1 steps   0:00\n",
     ):
         assert text in plain
+    # A busy machine may need seconds.
+    assert re.search(r"score      4/4 records   model \[0\]   \d:\d\d\n", plain)
+    assert re.search(r"audit      1/1 steps   \d:\d\d\n", plain)
     assert max(len(line) for line in re.split(r"[\r\n]", plain)) <= 100
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", out.getvalue()), "NO_COLOR forbids colour"
 
@@ -162,6 +163,7 @@ def test_a_phase_that_hangs_still_gives_signs_of_life(tmp_path):
     console.log_to(tmp_path / "log.txt")
     with console.progress("load", total=5) as bar:
         bar.advance(2)
+        screen.came.clear()  # a sign that came before says nothing of the two steps
         assert screen.came.wait(timeout=10)
     assert screen.texts[-1].startswith("2/5 steps")
     assert "load       2/5 steps" in (tmp_path / "log.txt").read_text()
