@@ -1,6 +1,7 @@
 """The screens of the command line: for people, for programs, and none."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -145,7 +146,7 @@ def _live_region(out: TextIO, width: int) -> "Progress":
         BarColumn(bar_width=20),
         SpinnerColumn("line"),
         TextColumn("{task.fields[text]}", markup=False),
-        console=RichConsole(file=out, width=width),
+        console=RichConsole(file=out, width=width, no_color=bool(os.environ.get("NO_COLOR"))),
         transient=True,
         refresh_per_second=4,
     )

@@ -6,7 +6,7 @@ facts and are never shown to any model. Nobody here exists.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from expunge.data.record import Message, Record
@@ -259,13 +259,18 @@ def register(seed: int = 7) -> dict[str, tuple[Record, ...]]:
 
     Returns:
         Records under `erased`, `neighbour`, `other` and `control`. Each holds its key answer and,
-        as paraphrase, the other wording of its question.
+        as paraphrase, the other wording of its question; those of the erased person also hold an
+        invented alternative.
     """
     values = _values(random.Random(seed))
+    invented = _values(random.Random(seed + 1))
     roles: dict[str, list[Record]] = {"erased": [], "neighbour": [], "other": [], "control": []}
     for index, person in enumerate(PEOPLE):
         for field in _fields_of(person, index):
-            roles[person.role].append(_record(person, field, values[person.name, field.key]))
+            record = _record(person, field, values[person.name, field.key])
+            if person.role == "erased":
+                record = replace(record, alternative=_alternative(record, field, invented))
+            roles[person.role].append(record)
     return {role: tuple(records) for role, records in roles.items()}
 
 
@@ -302,6 +307,13 @@ def _record(person: Person, field: Field, value: str) -> Record:
         subject=person.name,
         relation=person.relation,
     )
+
+
+def _alternative(record: Record, field: Field, invented: dict[tuple[str, str], str]) -> str:
+    """Answer with another value of the same kind, so that the two differ in the fact alone."""
+    candidates = (invented[name, field.key] for name in (ERASED, PEOPLE[-1].name))
+    value = next(value for value in candidates if _key(value) not in record.key_answers)
+    return field.answer.format(name=ERASED, value=value)
 
 
 def _key(value: str) -> str:

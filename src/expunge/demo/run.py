@@ -10,7 +10,7 @@ from expunge.demo.people import ERASED, register
 from expunge.files import write_jsonl
 from expunge.forget import RUNS, Outcome, forget
 from expunge.prepare import cache_folder
-from expunge.request import Goal, Request
+from expunge.request import Goal, Request, Response
 from expunge.settings import AuditSettings, MethodSettings, Settings, TrainSettings
 
 ADAPTERS = Path(__file__).with_name("adapters")
@@ -57,6 +57,7 @@ def demo_settings(base: Path, data: Path, *, out: Path | None, short: bool) -> S
             goal=Goal.REMOVAL,
             id="demo-erasure",
             utility_budget=0.10,
+            response=Response.ALTERNATIVE,
             forget=(str(data / "forget.jsonl"),),
             retain=(str(data / "retain.jsonl"),),
             neighbours=(str(data / "neighbours.jsonl"),),
@@ -64,9 +65,9 @@ def demo_settings(base: Path, data: Path, *, out: Path | None, short: bool) -> S
             gold=tuple(f"{base}+{ADAPTERS / name}" for name in golds),
         ),
         method=MethodSettings.model_validate(
-            {"name": "npo", "gamma": 0.3, "alpha": 4.0, "retain": "kl"}
+            {"name": "dpo", "gamma": 0.3, "alpha": 4.0, "retain": "kl"}
         ),
-        train=TrainSettings(steps=4 if short else 15, lr=5e-4, batch=8, retain_batch=10),
+        train=TrainSettings(steps=4 if short else 15, lr=5e-4, batch=7, retain_batch=8),
         audit=AuditSettings(max_new_tokens=24, retain_records=36),
     )
 
@@ -87,6 +88,7 @@ def _row(record: Record) -> dict[str, object]:
         "prompt": [message._asdict() for message in record.prompt],
         "completion": record.completion,
         "key_answers": list(record.key_answers),
+        "alternative": record.alternative,
         "paraphrases": list(record.paraphrases),
         "subject": record.subject,
         "relation": record.relation,
