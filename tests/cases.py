@@ -12,8 +12,6 @@ class Case:
 
     name: str
     knobs: dict[str, object] = field(default_factory=dict)
-    lowers_forget: bool = True
-    """Whether training lowers the probability of the forget answers."""
     lr: float = 3e-3
 
     @property

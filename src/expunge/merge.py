@@ -4,9 +4,9 @@ from pathlib import Path
 
 from expunge.console import Console, SilentConsole
 from expunge.errors import InputError, UsageError
-from expunge.model.load import Source, choose_device, choose_dtype, load
+from expunge.model.load import load
 from expunge.model.save import save_model
-from expunge.prepare import cache_folder
+from expunge.prepare import source_of
 from expunge.resolve import resolve
 
 
@@ -41,15 +41,7 @@ def merge(run: Path, *, out: Path, console: Console | None = None) -> Path:
             fix="choose another folder with --out",
         )
     settings = resolve({}, config=run / "config.toml", environ={}, start=run).settings
-    device = choose_device(settings.device)
-    source = Source(
-        device=device,
-        dtype=choose_dtype(settings.precision, device),
-        offline=settings.offline,
-        trust_remote_code=settings.trust_remote_code,
-        cache=cache_folder(),
-    )
-    merged = load(f"{settings.model}+{run}", source)
+    merged = load(f"{settings.model}+{run}", source_of(settings))
     out.mkdir(parents=True, exist_ok=True)
     save_model(merged.network.model, merged.tokenizer, out)
     console.line("wrote", f"{out}/   merged weights, sha256 {merged.digest[:16]}")

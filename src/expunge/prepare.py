@@ -13,6 +13,7 @@ from expunge.data.record import Record
 from expunge.data.scope import Scope, gather
 from expunge.engine.streams import Streams
 from expunge.engine.unlearn import Options
+from expunge.engine.watch import spread
 from expunge.errors import UsageError
 from expunge.files import sha256_json
 from expunge.methods import build
@@ -58,8 +59,8 @@ class Prepared:
         scope, limit = self.scope, self.settings.audit.retain_records
         splits = {
             "forget": scope.forget,
-            "retain": _evenly(scope.retain, limit),
-            "neighbours": _evenly(scope.neighbours, limit),
+            "retain": spread(scope.retain, limit),
+            "neighbours": spread(scope.neighbours, limit),
             "holdout": scope.holdout,
             "control": scope.control,
             "generic": tuple(self.encoder.split_long(generic_records())),
@@ -75,6 +76,22 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "expunge"
 
 
+def source_of(settings: Settings) -> Source:
+    """Return how the settings say that models are loaded.
+
+    Raises:
+        InputError: The device was asked for and is not there.
+    """
+    device = choose_device(settings.device)
+    return Source(
+        device=device,
+        dtype=choose_dtype(settings.precision, device),
+        offline=settings.offline,
+        trust_remote_code=settings.trust_remote_code,
+        cache=cache_folder(),
+    )
+
+
 def prepare(settings: Settings) -> Prepared:
     """Read data, configuration and tokenizer, and turn every record into tokens.
 
@@ -82,14 +99,7 @@ def prepare(settings: Settings) -> Prepared:
         InputError: Data or model are not there or not well formed.
         UsageError: Method, response policy and data do not fit together.
     """
-    device = choose_device(settings.device)
-    source = Source(
-        device=device,
-        dtype=choose_dtype(settings.precision, device),
-        offline=settings.offline,
-        trust_remote_code=settings.trust_remote_code,
-        cache=cache_folder(),
-    )
+    source = source_of(settings)
     method = build(settings.method.name, settings.method.knobs)
     scope = gather(settings.request, offline=settings.offline)
     config = load_config(settings.model, source)
@@ -168,9 +178,3 @@ def _options(train: TrainSettings, utility_budget: float) -> Options:
         utility_budget=utility_budget,
         seed=train.seed,
     )
-
-
-def _evenly(records: tuple[Record, ...], limit: int) -> tuple[Record, ...]:
-    if len(records) <= limit:
-        return records
-    return tuple(records[index * len(records) // limit] for index in range(limit))

@@ -102,9 +102,10 @@ class Collector:
         if self.store.has(unit):
             return
         records = self.records[unit.split]
+        tokens = self._encoded(records)
         found = score(
             network,
-            self._encoded(records),
+            tokens,
             pad_id=self.encoder.pad_id,
             tokens_per_pass=self.tokens_per_pass,
         )
@@ -112,7 +113,7 @@ class Collector:
             raise _not_a_number(unit.role)
         rows = [
             _evidence(record, encoded, values)
-            for record, encoded, values in zip(records, self._encoded(records), found, strict=True)
+            for record, encoded, values in zip(records, tokens, found, strict=True)
         ]
         self.store.write_scores(unit, rows)
 

@@ -10,12 +10,15 @@ leaves a scar.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from expunge.data.encode import Encoded
 from expunge.model.network import Network
 from expunge.model.score import score
+
+Item = TypeVar("Item")
 
 PROBE = 16
 """Records in each probe set."""
@@ -94,7 +97,7 @@ def unseen_level(mean_nlls: Sequence[float], vocabulary: int) -> Unseen:
     return Unseen(mean=float(values.mean()), low=float(values.quantile(0.25)))
 
 
-def spread(records: Sequence[Encoded], size: int = PROBE) -> tuple[Encoded, ...]:
+def spread(records: Sequence[Item], size: int = PROBE) -> tuple[Item, ...]:
     """Take at most `size` records, evenly spaced."""
     if len(records) <= size:
         return tuple(records)
