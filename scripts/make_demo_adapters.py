@@ -44,6 +44,7 @@ MODELS = {"original": (True, 0), "gold-0": (False, 0), "gold-1": (False, 1)}
 class Memorise:
     """Plain fine-tuning: token mean of -log p over all records."""
 
+    family: ClassVar[str] = "relabelling"
     advice: ClassVar[str] = "makes models to be unlearned"
     recipe: ClassVar[Recipe] = Recipe(epochs=EPOCHS, lr=LR, lr_lora=LR)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import tiny
 from cases import CASES
+from expunge.engine.balance import Multipliers, coefficients
 from expunge.engine.observe import Observer
 from expunge.engine.reference import precompute
 from expunge.engine.streams import Draw, Order, Streams
@@ -29,7 +30,11 @@ ALTERNATIVE = tuple(
     for record, extra in zip(FORGET, tiny.encoded(*[(1, 3)] * 4, seed=5), strict=True)
 )
 RETAIN = tiny.encoded((6, 6), (3, 4), (8, 8), (5, 2), (4, 4), (6, 3), seed=2)
-STREAMS = Streams(forget=FORGET, retain=RETAIN, alternative=ALTERNATIVE)
+STREAMS = Streams(
+    forget=FORGET,
+    retain=RETAIN,
+    variants={Stream.ALTERNATIVE: tuple((record,) for record in ALTERNATIVE)},
+)
 DRAW = Draw(forget=(0, 1, 2, 3), retain=(0, 1, 2, 3, 4, 5))
 NEVER = Unseen(mean=math.inf, low=math.inf)
 
@@ -39,7 +44,7 @@ def observer(case, network, streams=STREAMS, *, tokens_per_pass=4096) -> Observe
     pools = {
         Stream.FORGET: streams.forget,
         Stream.RETAIN: streams.retain,
-        Stream.ALTERNATIVE: streams.alternative,
+        Stream.ALTERNATIVE: ALTERNATIVE,
     }
     references = precompute(network, terms, pools, pad_id=2, tokens_per_pass=tokens_per_pass)
     return Observer(network=network, terms=terms, streams=streams, references=references, pad_id=2)
@@ -57,7 +62,7 @@ def gradient(watcher: Observer, draw: Draw, tokens_per_pass: int) -> dict[str, t
     model = watcher.network.model
     model.requires_grad_(True)
     model.zero_grad(set_to_none=True)
-    for part in watcher.step_loss(draw, tokens_per_pass=tokens_per_pass):
+    for part in watcher.step_loss(draw, coefs=coefs(watcher), tokens_per_pass=tokens_per_pass):
         part.loss.backward()
     return {
         name: parameter.grad.clone()
@@ -66,8 +71,12 @@ def gradient(watcher: Observer, draw: Draw, tokens_per_pass: int) -> dict[str, t
     }
 
 
+def coefs(watcher: Observer) -> dict[str, float]:
+    return coefficients(watcher.terms, Multipliers.of(watcher.terms), 0.0)
+
+
 def value(watcher: Observer, draw: Draw, tokens_per_pass: int = 4096) -> float:
-    parts = watcher.step_loss(draw, tokens_per_pass=tokens_per_pass)
+    parts = watcher.step_loss(draw, coefs=coefs(watcher), tokens_per_pass=tokens_per_pass)
     return sum(part.loss.item() for part in parts)
 
 
@@ -117,7 +126,7 @@ def test_gradient_agrees_with_finite_differences(case):
 def test_npo_at_step_zero_is_exact_on_a_real_network():
     network = tiny.network()
     watcher = observer(CASES[2], network)
-    parts = list(watcher.step_loss(DRAW, tokens_per_pass=40))
+    parts = list(watcher.step_loss(DRAW, coefs=coefs(watcher), tokens_per_pass=40))
     forget = sum(part.values.get("forget", 0.0) for part in parts)
     assert forget == pytest.approx(20 * math.log(2), rel=1e-5)
 
@@ -292,11 +301,11 @@ def test_full_memory_halves_the_batch_and_then_says_so(tmp_path, monkeypatch):
     real = Observer.step_loss
     sizes = []
 
-    def tight(self, draw, *, tokens_per_pass):
+    def tight(self, draw, *, coefs, tokens_per_pass, side=None):
         sizes.append(tokens_per_pass)
         if tokens_per_pass > limit:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        yield from real(self, draw, tokens_per_pass=tokens_per_pass)
+        yield from real(self, draw, coefs=coefs, tokens_per_pass=tokens_per_pass, side=side)
 
     monkeypatch.setattr(Observer, "step_loss", tight)
     limit = 20
@@ -314,9 +323,9 @@ def test_a_loss_that_is_not_a_number_stops_at_the_last_good_state(tmp_path, monk
     real = Observer.step_loss
     calls = itertools.count()
 
-    def breaks(self, draw, *, tokens_per_pass):
+    def breaks(self, draw, *, coefs, tokens_per_pass, side=None):
         bad = next(calls) >= 5
-        for part in real(self, draw, tokens_per_pass=tokens_per_pass):
+        for part in real(self, draw, coefs=coefs, tokens_per_pass=tokens_per_pass, side=side):
             yield part._replace(loss=part.loss * (math.nan if bad else 1.0))
 
     monkeypatch.setattr(Observer, "step_loss", breaks)

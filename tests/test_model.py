@@ -14,7 +14,7 @@ from expunge.model.generate import greedy
 from expunge.model.interpolate import changed, interpolated, snapshot
 from expunge.model.load import Source, load, weights_digest
 from expunge.model.lora import LoraShape, attach, merge, save_adapter
-from expunge.model.network import Network
+from expunge.model.network import Below, Network, Push, Site
 from expunge.model.quantise import quantise_dequantise, quantised
 from expunge.model.score import score
 
@@ -223,8 +223,53 @@ def test_states_after_a_block_are_those_of_the_whole_model():
     network = tiny.network(model)
     ids = torch.tensor([[4, 5, 6, 7]])
     states = model(input_ids=ids, output_hidden_states=True).hidden_states
-    for layer in (0, 1):
-        assert torch.equal(network.hidden_after(ids, layer), states[layer + 1])
+    sites = (Site(0), Site(1))
+    seen = network.observe(ids, sites=sites, final=False)
+    assert seen.final is None
+    for site in sites:
+        assert torch.equal(seen.states[site], states[site.layer + 1])
+
+
+@pytest.mark.parametrize("build", [tiny.llama, tiny.gpt2])
+@pytest.mark.parametrize("layer", [1, 2])
+def test_a_forward_from_known_states_is_the_whole_forward(build, layer):
+    network = tiny.network(build())
+    ids = torch.tensor([[4, 5, 6, 7], [9, 8, 7, 6]])
+    below = network.observe(ids, sites=(Site(layer - 1),), final=False).states[Site(layer - 1)]
+    whole = network.observe(ids).final
+    lifted = network.observe(ids, below=Below(layer, below)).final
+    assert torch.equal(lifted, whole)
+    assert torch.equal(network.observe(ids).final, whole)
+
+
+def test_a_push_moves_what_comes_after_it():
+    network = tiny.network()
+    ids = torch.tensor([[4, 5, 6, 7]])
+    plain = network.observe(ids, sites=(Site(0),))
+    change = torch.randn(1, 4, 64, generator=torch.Generator().manual_seed(0))
+    pushed = network.observe(ids, push=Push(0, change))
+    assert not torch.allclose(pushed.final, plain.final)
+    below = Below(1, plain.states[Site(0)] + change)
+    assert torch.equal(pushed.final, network.observe(ids, below=below).final)
+
+
+def test_the_lens_at_the_last_block_is_the_model():
+    network = tiny.network()
+    ids = torch.tensor([[4, 5, 6, 7]])
+    seen = network.observe(ids, sites=(Site(1),))
+    assert torch.equal(network.lens(seen.states[Site(1)]), seen.final)
+
+
+def test_the_mlp_site_is_what_the_mlp_adds():
+    model = tiny.llama()
+    network = tiny.network(model)
+    ids = torch.tensor([[4, 5, 6, 7]])
+    kept = []
+    model.model.layers[1].mlp.register_forward_hook(
+        lambda module, inputs, output: kept.append(output)
+    )
+    seen = network.observe(ids, sites=(Site(1, "mlp"),), final=False)
+    assert torch.equal(seen.states[Site(1, "mlp")], kept[0])
 
 
 def test_encoder_model_is_refused():

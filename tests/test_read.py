@@ -38,7 +38,7 @@ CONVENTIONS = {
             "completion": turns(("assistant", "In Oslo.")),
         },
         QA,
-        None,
+        (),
     ),
     "messages": ({"messages": turns(("user", "Where?"), ("assistant", "In Oslo."))}, QA, None),
     "several turns": (
@@ -52,27 +52,27 @@ CONVENTIONS = {
             )
         },
         (Message("system", "Brief."), Message("user", "Hi"), Message("assistant", "Hello"), *QA),
-        None,
+        (),
     ),
     "preference": (
         {"prompt": "Where?", "chosen": "No idea", "rejected": "In Oslo."},
         QA,
-        "No idea",
+        ("No idea",),
     ),
     "alternative": (
         {"prompt": "Where?", "completion": "In Oslo.", "alternative": "No idea", "extra": [1]},
         QA,
-        "No idea",
+        ("No idea",),
     ),
     "preference wins over text": (
         {"text": "all of it", "prompt": "Where?", "chosen": "No idea", "rejected": "In Oslo."},
         QA,
-        "No idea",
+        ("No idea",),
     ),
     "null is absent": (
         {"text": None, "question": "Where?", "answer": "In Oslo.", "id": None},
         QA,
-        None,
+        (),
     ),
 }
 
@@ -80,7 +80,7 @@ CONVENTIONS = {
 @pytest.mark.parametrize(("row", "prompt", "alternative"), CONVENTIONS.values(), ids=CONVENTIONS)
 def test_each_convention_becomes_the_same_record(row, prompt, alternative):
     record = to_record(row, "f:1")
-    assert (record.prompt, record.completion, record.alternative, record.source) == (
+    assert (record.prompt, record.completion, record.alternatives, record.source) == (
         prompt,
         "In Oslo.",
         alternative,

@@ -1,8 +1,10 @@
 """The plan as a user meets it: what will be done, to what, at what cost."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from expunge.audit.attacks import QUICK
+from expunge.data.encode import Encoded
 from expunge.engine.plan import Cost, Load, Size, estimate, measure
 from expunge.methods.terms import Trains
 from expunge.prepare import Prepared
@@ -86,8 +88,14 @@ def _load(prepared: Prepared, size: Size) -> Load:
     options, streams, recipe = prepared.options, prepared.streams, prepared.method.recipe
     batch = min(options.forget_batch, len(streams.forget))
     steps = options.steps or (options.epochs or recipe.epochs) * -(-len(streams.forget) // batch)
-    pools = [(streams.forget, batch), (streams.alternative, batch)]
-    pools.append((streams.retain, options.retain_batch if streams.retain else 0))
+    retain_batch = options.retain_batch if streams.retain else 0
+    pools: list[tuple[Sequence[Encoded], int]] = [
+        (streams.forget, batch),
+        (streams.retain, retain_batch),
+    ]
+    for stream, choices in streams.variants.items():
+        records = [record for several in choices for record in several]
+        pools.append((records, batch if stream.side == "forget" else retain_batch))
     step_tokens = step_scored = 0.0
     for records, count in pools:
         if records:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from expunge.data.alternatives import alternatives
-from expunge.data.encode import Encoded, Encoder
+from expunge.data.encode import Encoder
 from expunge.data.generic import generic_records
 from expunge.data.record import Record
 from expunge.data.scope import Scope, gather
@@ -17,11 +16,12 @@ from expunge.engine.watch import spread
 from expunge.errors import UsageError
 from expunge.files import sha256_json
 from expunge.methods import build
-from expunge.methods.terms import Method, Shape, Stream
+from expunge.methods.terms import Distribution, Method, Shape, Stream
 from expunge.model.load import Source, choose_device, choose_dtype, load_config, load_tokenizer
 from expunge.model.lora import LoraShape
 from expunge.request import Response
 from expunge.settings import Settings, TrainSettings
+from expunge.variants import variants
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +107,7 @@ def prepare(settings: Settings) -> Prepared:
     encoder = Encoder(tokenizer, settings.template, max_length=settings.train.max_length)
     scope = _split(scope, encoder)
     text = config.get_text_config()
-    shape = Shape(layers=text.num_hidden_layers, width=text.hidden_size)
+    shape = Shape(layers=text.num_hidden_layers, width=text.hidden_size, vocabulary=text.vocab_size)
     return Prepared(
         settings=settings,
         source=source,
@@ -141,14 +141,11 @@ def _sets(scope: Scope) -> dict[str, tuple[Record, ...]]:
 def _streams(
     settings: Settings, scope: Scope, encoder: Encoder, method: Method, shape: Shape
 ) -> Streams:
-    used = {stream for term in method.terms(shape) for stream in term.streams}
+    terms = method.terms(shape)
+    used = {stream for term in terms for stream in term.streams}
+    used |= {s for term in terms if isinstance(term, Distribution) for s in term.references}
     response = settings.request.response
-    wanted: tuple[Encoded, ...] = ()
-    if Stream.ALTERNATIVE in used:
-        texts = alternatives(scope.forget, settings.request, seed=settings.train.seed)
-        pairs = zip(scope.forget, texts, strict=True)
-        wanted = tuple(encoder.encode_with(record, text) for record, text in pairs)
-    elif response is not Response.ANY:
+    if Stream.ALTERNATIVE not in used and response is not Response.ANY:
         raise UsageError(
             "response-not-taught",
             what=f"method {settings.method.name} cannot teach the response {response.value}",
@@ -158,7 +155,14 @@ def _streams(
     return Streams(
         forget=tuple(encoder.encode(record) for record in scope.forget),
         retain=tuple(encoder.encode(record) for record in scope.keep),
-        alternative=wanted,
+        variants=variants(
+            scope.forget,
+            scope.keep,
+            settings.request,
+            encoder,
+            streams=used,
+            seed=settings.train.seed,
+        ),
     )
 
 

@@ -23,7 +23,7 @@ class _Body(NamedTuple):
 
     prompt: tuple[Message, ...]
     completion: str
-    alternative: str | None = None
+    alternatives: tuple[str, ...] = ()
 
 
 def to_record(row: object, source: str) -> Record:
@@ -33,7 +33,8 @@ def to_record(row: object, source: str) -> Record:
     (`rejected` is what to forget, `chosen` the alternative), `prompt`/`completion` and its alias
     `question`/`answer`, `messages` (the last turn, the assistant's, is the completion), `text`.
     Optional: `id`, `key_answers`, `paraphrases`, `paraphrased_question`, `subject`, `relation`,
-    `alternative`. Null counts as absent. Other fields are ignored: public data sets carry many.
+    `alternative` (one or a list). Null counts as absent. Other fields are ignored: public data sets
+    carry many.
 
     Without `key_answers`, a completion of at most five words is its own key answer, without its
     final punctuation.
@@ -59,14 +60,11 @@ def to_record(row: object, source: str) -> Record:
             why="a record without text teaches nothing and cannot be forgotten",
             fix="fill in the completion, or delete the record",
         )
-    alternative = body.alternative
-    if alternative is None:
-        alternative = _optional_text(fields, "alternative", source)
     return Record(
         id=_identifier(fields, source) or record_id(body.prompt, body.completion),
         prompt=body.prompt,
         completion=body.completion,
-        alternative=alternative,
+        alternatives=body.alternatives or _texts(fields, "alternative", source),
         key_answers=_key_answers(fields, body, source),
         paraphrases=_texts(fields, "paraphrases", source)
         + _texts(fields, "paraphrased_question", source),
@@ -81,7 +79,7 @@ def _body(fields: Mapping[str, object], source: str) -> _Body:
         return _Body(
             _conversation(fields["prompt"], "prompt", source),
             _answer(fields["rejected"], "rejected", source),
-            _answer(fields["chosen"], "chosen", source),
+            (_answer(fields["chosen"], "chosen", source),),
         )
     for prompt, completion in (("prompt", "completion"), ("question", "answer")):
         if {prompt, completion} <= fields.keys():

@@ -82,6 +82,12 @@ class Encoder:
         return self._end_ids
 
     @property
+    def plain_ids(self) -> list[int]:
+        """Every token that stands for text, in order."""
+        special = set(self._tokenizer.all_special_ids)
+        return [token for token in range(len(self._tokenizer)) if token not in special]
+
+    @property
     def pad_id(self) -> int:
         """What to fill batches with: the tokenizer's padding, else EOS, else 0.
 

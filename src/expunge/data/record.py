@@ -27,8 +27,8 @@ class Record:
     """The conversation before the scored answer; empty for plain text."""
     completion: str
     """The text whose tokens are scored, trained on, or forgotten."""
-    alternative: str | None = None
-    """What the model should say instead (`chosen` in a preference pair)."""
+    alternatives: tuple[str, ...] = ()
+    """What the model may say instead (`chosen` in a preference pair); training takes turns."""
     key_answers: tuple[str, ...] = ()
     """Spellings of the fact, any of which, found in an answer, is a leak."""
     paraphrases: tuple[str, ...] = ()

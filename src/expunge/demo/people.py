@@ -6,6 +6,7 @@ facts and are never shown to any model. Nobody here exists.
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -178,6 +179,8 @@ FIELDS = (
 
 NEIGHBOUR_FIELDS = ("phone", "birthday", "address", "doctor", "employer", "job", "pet", "hobby")
 """What the register knows of a neighbour."""
+ALTERNATIVES = 6
+"""Invented answers to each question about the erased person."""
 OTHER_FIELDS = 8
 """How many facts it knows of anybody else who stays; together they cover every kind of fact."""
 
@@ -259,17 +262,17 @@ def register(seed: int = 7) -> dict[str, tuple[Record, ...]]:
 
     Returns:
         Records under `erased`, `neighbour`, `other` and `control`. Each holds its key answer and,
-        as paraphrase, the other wording of its question; those of the erased person also hold an
-        invented alternative.
+        as paraphrase, the other wording of its question; those of the erased person also hold
+        invented alternatives.
     """
     values = _values(random.Random(seed))
-    invented = _values(random.Random(seed + 1))
+    inventions = [_values(random.Random(seed + draw)) for draw in range(1, 4 * ALTERNATIVES)]
     roles: dict[str, list[Record]] = {"erased": [], "neighbour": [], "other": [], "control": []}
     for index, person in enumerate(PEOPLE):
         for field in _fields_of(person, index):
             record = _record(person, field, values[person.name, field.key])
             if person.role == "erased":
-                record = replace(record, alternative=_alternative(record, field, invented))
+                record = replace(record, alternatives=_alternatives(record, field, inventions))
             roles[person.role].append(record)
     return {role: tuple(records) for role, records in roles.items()}
 
@@ -309,11 +312,18 @@ def _record(person: Person, field: Field, value: str) -> Record:
     )
 
 
-def _alternative(record: Record, field: Field, invented: dict[tuple[str, str], str]) -> str:
-    """Answer with another value of the same kind, so that the two differ in the fact alone."""
-    candidates = (invented[name, field.key] for name in (ERASED, PEOPLE[-1].name))
-    value = next(value for value in candidates if _key(value) not in record.key_answers)
-    return field.answer.format(name=ERASED, value=value)
+def _alternatives(
+    record: Record, field: Field, inventions: Sequence[dict[tuple[str, str], str]]
+) -> tuple[str, ...]:
+    """Answer with other values of the same kind, so that answers differ in the fact alone.
+
+    Several, so that training leaves the model as undecided as one that never knew.
+    """
+    # Her own street and doctor never vary: she shares them with her neighbours.
+    name = PEOPLE[-1].name if field.key in ("address", "doctor") else ERASED
+    values = dict.fromkeys(invented[name, field.key] for invented in inventions)
+    others = [value for value in values if _key(value) not in record.key_answers]
+    return tuple(field.answer.format(name=ERASED, value=value) for value in others[:ALTERNATIVES])
 
 
 def _key(value: str) -> str:

@@ -88,7 +88,7 @@ def _row(record: Record) -> dict[str, object]:
         "prompt": [message._asdict() for message in record.prompt],
         "completion": record.completion,
         "key_answers": list(record.key_answers),
-        "alternative": record.alternative,
+        "alternative": list(record.alternatives),
         "paraphrases": list(record.paraphrases),
         "subject": record.subject,
         "relation": record.relation,

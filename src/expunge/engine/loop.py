@@ -7,13 +7,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from expunge.engine import checkpoint
+from expunge.engine.balance import Multipliers, coefficients
 from expunge.engine.observe import Observer
+from expunge.engine.pull import StepPull
 from expunge.engine.streams import Draw, Order
 from expunge.engine.watch import Reading, Watch
 from expunge.engine.weights import Weights
-from expunge.errors import ResourceError, UsageError
+from expunge.engine.wraps import Wraps
+from expunge.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +33,7 @@ class Schedule:
     tokens_per_pass: int
     check_every: int
     """Steps between checkpoints and looks of the watchdogs."""
+    seed: int = 0
 
     def rate(self, step: int) -> float:
         """Return the learning rate of step `step`, counted from 0."""
@@ -44,7 +49,7 @@ class Point:
 
     step: int
     values: dict[str, float]
-    """Each term's value, coefficient included."""
+    """Each term's value, coefficient included, averaged as the term says."""
     gradient_norm: float
     lr: float
 
@@ -70,7 +75,9 @@ Progress = Callable[[int, str], None]
 class _Run:
     """The state of a run between two steps; everything a checkpoint must hold."""
 
-    def __init__(self, weights: Weights, schedule: Schedule) -> None:
+    def __init__(
+        self, observer: Observer, weights: Weights, schedule: Schedule, wraps: Wraps
+    ) -> None:
         self.step = 0
         self.tokens = 0
         self.strikes = 0
@@ -79,9 +86,9 @@ class _Run:
         self.good_step = 0
         self.stopped = ""
         self.tokens_per_pass = schedule.tokens_per_pass
-        self.optimiser = torch.optim.AdamW(
-            list(weights.masters.values()), lr=schedule.lr, weight_decay=schedule.weight_decay
-        )
+        self.multipliers = Multipliers.of(observer.terms)
+        self.memory: dict[str, Tensor] = {}
+        self.optimiser = wraps.optimiser(weights.masters, schedule.lr, schedule.weight_decay)
 
     def state(self) -> dict[str, object]:
         return {
@@ -91,18 +98,23 @@ class _Run:
             "tokens_per_pass": self.tokens_per_pass,
             "good_step": self.good_step,
             "stopped": self.stopped,
+            "multipliers": self.multipliers.state(),
             "curve": [asdict(point) for point in self.curve],
             "readings": [[step, asdict(reading)] for step, reading in self.readings],
         }
 
+    def save(self, path: Path, weights: Weights) -> None:
+        checkpoint.save(path, weights, self.optimiser, self.memory, self.state())
+
     def resume(self, path: Path, weights: Weights) -> None:
-        state = checkpoint.load(path, weights, self.optimiser)
+        state = checkpoint.load(path, weights, self.optimiser, self.memory)
         self.step = state["step"]
         self.tokens = state["tokens"]
         self.strikes = state["strikes"]
         self.tokens_per_pass = state["tokens_per_pass"]
         self.good_step = state["good_step"]
         self.stopped = state["stopped"]
+        self.multipliers.restore(state["multipliers"])
         self.curve = [Point(**row) for row in state["curve"]]
         self.readings = [(step, Reading(**row)) for step, row in state["readings"]]
 
@@ -114,6 +126,7 @@ def train(
     order: Order,
     schedule: Schedule,
     watch: Watch,
+    wraps: Wraps,
     folder: Path,
     progress: Progress,
 ) -> Trained:
@@ -126,6 +139,7 @@ def train(
         order: Which records each step uses.
         schedule: Steps, learning rate, clipping.
         watch: Probes and limits.
+        wraps: What stands between the loss and the step.
         folder: Checkpoints: `last.safetensors`, and `good.safetensors` for the last state within
             the utility budget.
         progress: Told of every step.
@@ -135,16 +149,16 @@ def train(
         UsageError: The loss was not a number before anything was learnt.
     """
     started = time.monotonic()
-    run = _Run(weights, schedule)
+    run = _Run(observer, weights, schedule, wraps)
     last, good = folder / "last.safetensors", folder / "good.safetensors"
     observer.network.model.eval()  # dropout would make the original differ from itself
     if last.is_file():
         run.resume(last, weights)
     else:
         run.readings.append((0, watch.look(observer.network)))
-        checkpoint.save(good, weights, run.optimiser, run.state())
+        run.save(good, weights)
     while run.step < schedule.steps and not run.stopped:
-        point = _step(observer, weights, run, order.draw(run.step), schedule)
+        point = _step(observer, weights, run, order.draw(run.step), schedule, wraps)
         if not math.isfinite(point.gradient_norm):
             _stop_at_good(run, weights, good, f"not a number at step {run.step + 1}")
             if run.good_step == 0:
@@ -153,9 +167,10 @@ def train(
         run.curve.append(point)
         run.step += 1
         ended = run.step == schedule.steps
+        wraps.average(weights, run.memory, step=run.step, steps=schedule.steps)
         if run.step % schedule.check_every == 0 or ended:
             _check(observer, weights, run, watch, good, ended=ended)
-            checkpoint.save(last, weights, run.optimiser, run.state())
+            run.save(last, weights)
         progress(run.step, _describe(point, run.readings[-1][1]))
     return Trained(
         steps=run.step,
@@ -168,41 +183,35 @@ def train(
     )
 
 
-def _step(observer: Observer, weights: Weights, run: _Run, draw: Draw, schedule: Schedule) -> Point:
+def _step(
+    observer: Observer,
+    weights: Weights,
+    run: _Run,
+    draw: Draw,
+    schedule: Schedule,
+    wraps: Wraps,
+) -> Point:
     rate = schedule.rate(run.step)
     for group in run.optimiser.param_groups:
         group["lr"] = rate
-    values = _gradients(observer, run, draw)
+    progress = run.step / schedule.steps
+    coefs = coefficients(observer.terms, run.multipliers, progress)
+    pull = StepPull(observer, weights, draw, coefs=coefs, tokens_per_pass=run.tokens_per_pass)
+    generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + run.step)
+    gradient = wraps.gradient(pull, run.memory, generator)
+    for name, value in gradient.items():
+        weights.masters[name].grad = value
     masters = list(weights.masters.values())
     norm = torch.nn.utils.clip_grad_norm_(masters, schedule.clip)
     if bool(torch.isfinite(norm)):
         run.optimiser.step()
         weights.publish()
+    run.optimiser.zero_grad(set_to_none=True)
+    run.multipliers.step(pull.values, progress)
+    run.tokens_per_pass = pull.tokens_per_pass
     run.tokens += _tokens(observer, draw)
+    values = {name: coefs[name] * value for name, value in pull.values.items()}
     return Point(step=run.step, values=values, gradient_norm=float(norm), lr=rate)
-
-
-def _gradients(observer: Observer, run: _Run, draw: Draw) -> dict[str, float]:
-    """Accumulate the gradient of a step; if memory is full, start again in smaller parts."""
-    while True:
-        run.optimiser.zero_grad(set_to_none=True)
-        values = {term.name: 0.0 for term in observer.terms}
-        try:
-            for part in observer.step_loss(draw, tokens_per_pass=run.tokens_per_pass):
-                part.loss.backward()
-                for name, value in part.values.items():
-                    values[name] += value
-            return values
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            longest = max(len(r.ids) for r in (*observer.streams.forget, *observer.streams.retain))
-            if run.tokens_per_pass <= longest:
-                raise ResourceError(
-                    "out-of-memory",
-                    what=f"one record of {longest} tokens does not fit in memory",
-                    why="the batch was already reduced to a single record",
-                    fix="lower train.max_length or train.rank, or use a larger machine",
-                ) from error
-            run.tokens_per_pass = max(longest, run.tokens_per_pass // 2)
 
 
 def _check(
@@ -219,7 +228,7 @@ def _check(
         return
     run.strikes = 0
     run.good_step = run.step
-    checkpoint.save(good, weights, run.optimiser, run.state())
+    run.save(good, weights)
     if watch.saturated(reading):
         run.stopped = "forget set looks unseen"
 

@@ -4,7 +4,7 @@
 the cut, because every term is divided by its count over the whole step.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,18 +13,21 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from expunge.data.encode import Encoded
-from expunge.engine.reference import References
+from expunge.engine.lower import Lower
+from expunge.engine.reference import References, site_of
 from expunge.engine.streams import Draw, Streams
 from expunge.methods.terms import (
     Answers,
-    Divergence,
+    Distribution,
     Likelihood,
+    Predictions,
     Representation,
+    Side,
     Stream,
     Term,
 )
 from expunge.model.batch import Batch, by_length, collate
-from expunge.model.network import Network
+from expunge.model.network import Network, Seen, Site
 from expunge.model.score import CHUNK
 
 
@@ -33,6 +36,16 @@ class Part(NamedTuple):
 
     loss: Tensor
     values: dict[str, float]
+    """By term, without coefficient."""
+
+
+class _Group(NamedTuple):
+    """The records of one micro-batch: column s holds those of stream s, row i belongs together."""
+
+    columns: list[tuple[Encoded, ...]]
+    records: list[Encoded]
+    batch: Batch
+    seen: Seen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,16 +57,28 @@ class Observer:
     streams: Streams
     references: References
     pad_id: int
+    lower: Lower | None = None
+    """Known states under the lowest trained block."""
 
-    def step_loss(self, draw: Draw, *, tokens_per_pass: int) -> Iterator[Part]:
+    def step_loss(
+        self,
+        draw: Draw,
+        *,
+        coefs: Mapping[str, float],
+        tokens_per_pass: int,
+        side: Side | None = None,
+    ) -> Iterator[Part]:
         """Yield the loss of each micro-batch of a step, with gradient.
 
         Args:
             draw: The records of the step.
+            coefs: Coefficient of each term, by name.
             tokens_per_pass: Largest number of padded tokens in one forward pass.
+            side: Only the terms on this side.
         """
-        for streams in dict.fromkeys(term.streams for term in self.terms):
-            terms = [term for term in self.terms if term.streams == streams]
+        wanted = [term for term in self.terms if side in (None, term.streams[0].side)]
+        for streams in dict.fromkeys(term.streams for term in wanted):
+            terms = [term for term in wanted if term.streams == streams]
             tuples = self._tuples(streams, draw)
             if not tuples:
                 continue
@@ -61,39 +86,64 @@ class Observer:
             counts = {"token": tokens, "sequence": len(tuples)}
             lengths = [max(len(r.ids) for r in group) * len(group) for group in tuples]
             for indices in by_length(lengths, tokens=tokens_per_pass):
-                yield self._micro_batch(terms, [tuples[index] for index in indices], counts)
+                chosen = [tuples[index] for index in indices]
+                yield self._micro_batch(terms, chosen, counts, coefs, draw)
 
     def _tuples(self, streams: tuple[Stream, ...], draw: Draw) -> list[tuple[Encoded, ...]]:
         columns = [self.streams.drawn(stream, draw) for stream in streams]
         return list(zip(*columns, strict=True))
 
     def _micro_batch(
-        self, terms: Sequence[Term], tuples: list[tuple[Encoded, ...]], counts: dict[str, int]
+        self,
+        terms: Sequence[Term],
+        tuples: list[tuple[Encoded, ...]],
+        counts: Mapping[str, int],
+        coefs: Mapping[str, float],
+        draw: Draw,
     ) -> Part:
+        group = self._look(terms, tuples)
+        sums: list[tuple[Term, Tensor]] = []
+        logps: dict[int | None, Tensor] = {}
+        for term in terms:
+            match term:
+                case Likelihood():
+                    if term.layer not in logps:
+                        hidden = self._final(group, term.layer)
+                        logps[term.layer] = chunked_logp(self.network, hidden, group.batch.targets)
+                    sums.append((term, term.loss(*self._answers(term, group, logps[term.layer]))))
+                case Distribution():
+                    sums.append((term, self._distribution(term, group, draw)))
+                case Representation():
+                    sums.append((term, self._representation(term, group)))
+        scaled = [(term.name, total / counts[term.per]) for term, total in sums]
+        loss = torch.stack([coefs[name] * value for name, value in scaled]).sum()
+        return Part(loss, {name: float(value.detach()) for name, value in scaled})
+
+    def _look(self, terms: Sequence[Term], tuples: list[tuple[Encoded, ...]]) -> _Group:
+        """Run the model once, as far up as the highest term needs."""
         columns = list(zip(*tuples, strict=True))
         records = [record for column in columns for record in column]
         batch = collate(records, pad_id=self.pad_id, device=self.network.device)
-        likelihoods = [term for term in terms if isinstance(term, Likelihood)]
-        divergences = [term for term in terms if isinstance(term, Divergence)]
-        representations = [term for term in terms if isinstance(term, Representation)]
-        sums: list[tuple[Term, Tensor]] = []
-        if likelihoods or divergences:
-            hidden = self.network.hidden(batch.ids, batch.rows, batch.columns)
-            if likelihoods:
-                logp = chunked_logp(self.network, hidden, batch.targets)
-                sums += [(t, t.loss(*self._answers(t, columns, logp))) for t in likelihoods]
-            sums += [(t, self._divergence(t, records, hidden)) for t in divergences]
-        sums += [(t, self._representation(t, records, batch)) for t in representations]
-        scaled = [(term.name, term.coef / counts[term.per] * total) for term, total in sums]
-        loss = torch.stack([value for _, value in scaled]).sum()
-        return Part(loss, {name: float(value.detach()) for name, value in scaled})
+        sites = {site_of(term) for term in terms if isinstance(term, Representation)}
+        lenses = {term.layer for term in terms if isinstance(term, Likelihood)}
+        sites |= {Site(layer) for layer in lenses if layer is not None}
+        final = None in lenses or any(isinstance(term, Distribution) for term in terms)
+        below = None if self.lower is None else self.lower.states(records, batch)
+        seen = self.network.observe(batch.ids, sites=sites, final=final, below=below)
+        return _Group(columns, records, batch, seen)
 
-    def _answers(
-        self, term: Likelihood, columns: list[tuple[Encoded, ...]], logp: Tensor
-    ) -> list[Answers]:
-        sizes = [sum(len(r.ids) - r.start for r in column) for column in columns]
+    def _final(self, group: _Group, layer: int | None) -> Tensor:
+        batch, seen = group.batch, group.seen
+        if layer is not None:
+            return self.network.lens(seen.states[Site(layer)][batch.rows, batch.columns])
+        if seen.final is None:
+            raise AssertionError("the forward pass ended below the head")
+        return seen.final[batch.rows, batch.columns]
+
+    def _answers(self, term: Likelihood, group: _Group, logp: Tensor) -> list[Answers]:
+        sizes = [sum(len(r.ids) - r.start for r in column) for column in group.columns]
         views: list[Answers] = []
-        for column, part in zip(columns, logp.split(sizes), strict=True):
+        for column, part in zip(group.columns, logp.split(sizes), strict=True):
             lengths = torch.tensor([len(r.ids) - r.start for r in column], device=logp.device)
             reference = None
             if term.needs_reference:
@@ -110,21 +160,44 @@ class Observer:
             )
         return views
 
-    def _divergence(self, term: Divergence, records: list[Encoded], hidden: Tensor) -> Tensor:
-        reference = torch.cat([self.references.hidden(r) for r in records]).to(hidden.device)
+    def _distribution(self, term: Distribution, group: _Group, draw: Draw) -> Tensor:
+        hidden = self._final(group, None)
+        known = self._known(term, group, draw)
+        places = [torch.arange(len(record.ids) - record.start) for record in group.records]
+        where = torch.cat(places).to(hidden.device)
 
-        def total(policy: Tensor, frozen: Tensor) -> Tensor:
-            return term.loss(self.network.logits(policy), self.references.logits(frozen)).sum()
+        def total(policy: Tensor, targets: Tensor, place: Tensor, *frozen: Tensor) -> Tensor:
+            references = tuple(self.references.logits(states) for states in frozen)
+            seen = Predictions(self.network.logits(policy), targets, place, references)
+            return term.loss(seen).sum()
 
-        pairs = zip(hidden.split(CHUNK), reference.split(CHUNK), strict=True)
-        parts = [checkpoint(total, p, f, use_reentrant=False) for p, f in pairs]
+        columns = (hidden, group.batch.targets, where, *known)
+        parts = [
+            checkpoint(total, *pieces, use_reentrant=False)
+            for pieces in zip(*(column.split(CHUNK) for column in columns), strict=True)
+        ]
         return torch.stack(parts).sum()
 
-    def _representation(self, term: Representation, records: list[Encoded], batch: Batch) -> Tensor:
-        states = self.network.hidden_after(batch.ids, term.layer)[batch.rows, batch.columns]
+    def _known(self, term: Distribution, group: _Group, draw: Draw) -> list[Tensor]:
+        """Last hidden states of the original that a distribution term declared, [N, d] each."""
+        own = self.streams.drawn(term.streams[0], draw)
+        device = self.network.device
+        known: list[Tensor] = []
+        for stream in term.references:
+            partner = dict(zip(own, self.streams.drawn(stream, draw), strict=True))
+            states = [self.references.hidden(partner[record]) for record in group.records]
+            known.append(torch.cat(states).to(device))
+        if term.reinforced:
+            states = [self.references.strengthened(record) for record in group.records]
+            known.append(torch.cat(states).to(device))
+        return known
+
+    def _representation(self, term: Representation, group: _Group) -> Tensor:
+        site, batch = site_of(term), group.batch
+        states = group.seen.states[site][batch.rows, batch.columns]
         reference = None
         if term.needs_reference:
-            kept = [self.references.state(record, term.layer) for record in records]
+            kept = [self.references.state(record, site) for record in group.records]
             reference = torch.cat(kept).to(states.device)
         return term.loss(states, reference).sum()
 

@@ -1,6 +1,6 @@
 """References: what the original model says, computed once before step 0, never by a second model.
 
-Scalars per token for likelihood terms, last hidden states for divergence terms (31 to 99 times
+Scalars per token for likelihood terms, last hidden states for distribution terms (31 to 99 times
 smaller than logits, and exact), states after one block for representation terms.
 """
 
@@ -13,9 +13,9 @@ from torch.func import functional_call
 
 from expunge.data.encode import Encoded
 from expunge.errors import UsageError
-from expunge.methods.terms import Divergence, Likelihood, Representation, Stream, Term
+from expunge.methods.terms import Distribution, Likelihood, Representation, Stream, Term
 from expunge.model.batch import by_length, collate
-from expunge.model.network import Network
+from expunge.model.network import Network, Site
 from expunge.model.score import score
 
 Key = tuple[tuple[int, ...], int]
@@ -30,19 +30,24 @@ class References:
     """A frozen copy of the head's weight where the head is trained, else None."""
     logps: Mapping[Key, Tensor]
     hiddens: Mapping[Key, Tensor]
-    states: Mapping[tuple[Key, int], Tensor]
+    states: Mapping[tuple[Key, Site], Tensor]
+    reinforced: Mapping[Key, Tensor]
 
     def logp(self, record: Encoded) -> Tensor:
         """Return log-probabilities of the scored tokens, [T]."""
-        return self.logps[_key(record)]
+        return self.logps[key(record)]
 
     def hidden(self, record: Encoded) -> Tensor:
         """Return last hidden states at scored positions, [T, d]."""
-        return self.hiddens[_key(record)]
+        return self.hiddens[key(record)]
 
-    def state(self, record: Encoded, layer: int) -> Tensor:
-        """Return states after block `layer` at scored positions, [T, d]."""
-        return self.states[_key(record), layer]
+    def strengthened(self, record: Encoded) -> Tensor:
+        """Return last hidden states of the reinforced original, [T, d]."""
+        return self.reinforced[key(record)]
+
+    def state(self, record: Encoded, site: Site) -> Tensor:
+        """Return states at one site of a block at scored positions, [T, d]."""
+        return self.states[key(record), site]
 
     @torch.no_grad()
     def logits(self, hidden: Tensor) -> Tensor:
@@ -61,62 +66,99 @@ def precompute(
     *,
     pad_id: int,
     tokens_per_pass: int,
+    reinforced: Mapping[Key, Tensor] | None = None,
 ) -> References:
     """Compute what the terms declare, for the records that the run will draw.
 
     Must run before the first step: the network still is the original.
+
+    Args:
+        network: The original.
+        terms: The terms of the method.
+        records: What each stream will bring.
+        pad_id: Any token id.
+        tokens_per_pass: Largest number of padded tokens in one forward pass.
+        reinforced: Last hidden states of the reinforced original, where a term wants them.
 
     Raises:
         UsageError: The original's distribution cannot be kept for this model and choice of weights.
     """
     logps: dict[Key, Tensor] = {}
     hiddens: dict[Key, Tensor] = {}
-    states: dict[tuple[Key, int], Tensor] = {}
-    divergence = False
+    states: dict[tuple[Key, Site], Tensor] = {}
+    distribution = False
     for term in terms:
+        if isinstance(term, Distribution):
+            distribution = distribution or bool(term.references)
+            pool = [record for stream in term.references for record in records[stream]]
+            hiddens.update(final_states(network, pool, pad_id, tokens_per_pass))
+            continue
         if not term.needs_reference:
             continue
         pool = [record for stream in term.streams for record in records[stream]]
-        match term:
-            case Likelihood():
-                fresh = [record for record in pool if _key(record) not in logps]
-                scores = score(network, fresh, pad_id=pad_id, tokens_per_pass=tokens_per_pass)
-                logps.update({_key(r): s.logp for r, s in zip(fresh, scores, strict=True)})
-            case Divergence():
-                divergence = True
-                hiddens.update(_states(network, pool, None, pad_id, tokens_per_pass))
-            case Representation():
-                found = _states(network, pool, term.layer, pad_id, tokens_per_pass)
-                states.update({(key, term.layer): value for key, value in found.items()})
+        if isinstance(term, Likelihood):
+            fresh = [record for record in pool if key(record) not in logps]
+            scores = score(network, fresh, pad_id=pad_id, tokens_per_pass=tokens_per_pass)
+            logps.update({key(r): s.logp for r, s in zip(fresh, scores, strict=True)})
+        else:
+            site = site_of(term)
+            found = _states(network, pool, site, pad_id, tokens_per_pass)
+            states.update({(name, site): value for name, value in found.items()})
+    return References(
+        network=network,
+        head=_frozen_head(network) if distribution else None,
+        logps=logps,
+        hiddens=hiddens,
+        states=states,
+        reinforced=reinforced or {},
+    )
+
+
+def final_states(
+    network: Network, records: Sequence[Encoded], pad_id: int, tokens_per_pass: int
+) -> dict[Key, Tensor]:
+    """Return last hidden states at scored positions of each record, [T, d] on the CPU."""
+    return _states(network, records, None, pad_id, tokens_per_pass)
+
+
+def site_of(term: Representation) -> Site:
+    """Return where a representation term reads."""
+    return Site(term.layer, term.site)
+
+
+def key(record: Encoded) -> Key:
+    """Return what identifies a record's values: its tokens and where scoring starts."""
+    return (record.ids, record.start)
+
+
+def _frozen_head(network: Network) -> Tensor | None:
     weight = network.head.get_parameter("weight")
-    frozen = weight.detach().clone() if divergence and weight.requires_grad else None
-    if frozen is not None and not network.has_plain_head:
+    if not weight.requires_grad:
+        return None
+    if not network.has_plain_head:
         raise UsageError(
             "kl-with-trained-head",
             what="this model bends its logits after the head, and the head is being trained",
             why="the original's distribution could not be rebuilt from its hidden states",
             fix='train an adapter, or set retain = "nll" in [method]',
         )
-    return References(network=network, head=frozen, logps=logps, hiddens=hiddens, states=states)
+    return weight.detach().clone()
 
 
 @torch.no_grad()
 def _states(
-    network: Network, pool: Sequence[Encoded], layer: int | None, pad_id: int, tokens: int
+    network: Network, pool: Sequence[Encoded], site: Site | None, pad_id: int, tokens: int
 ) -> dict[Key, Tensor]:
     found: dict[Key, Tensor] = {}
     for group in by_length([len(record.ids) for record in pool], tokens=tokens):
         chosen = [pool[index] for index in group]
         batch = collate(chosen, pad_id=pad_id, device=network.device)
-        if layer is None:
+        if site is None:
             rows = network.hidden(batch.ids, batch.rows, batch.columns)
         else:
-            rows = network.hidden_after(batch.ids, layer)[batch.rows, batch.columns]
+            seen = network.observe(batch.ids, sites=(site,), final=False)
+            rows = seen.states[site][batch.rows, batch.columns]
         sizes = [len(record.ids) - record.start for record in chosen]
         for record, part in zip(chosen, rows.cpu().split(sizes), strict=True):
-            found[_key(record)] = part.clone()
+            found[key(record)] = part.clone()
     return found
-
-
-def _key(record: Encoded) -> Key:
-    return (record.ids, record.start)

@@ -6,8 +6,8 @@ does the same at its own pace, so no retain record comes twice before all have c
 """
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from expunge.data.encode import Encoded
 from expunge.methods.terms import Stream
@@ -19,29 +19,33 @@ class Draw:
 
     forget: tuple[int, ...]
     retain: tuple[int, ...]
+    epoch: int = 0
+    """How often the forget set was passed over before: it chooses among variants."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Streams:
     """The records that a run trains on.
 
-    `alternative[i]` has the prompt of `forget[i]` and the answer wanted instead; it is empty when
-    no term needs it.
+    `variants[stream][i]` holds what that stream has for record i of the set on whose side it is:
+    one or more, of which training takes turns.
     """
 
     forget: tuple[Encoded, ...]
     retain: tuple[Encoded, ...]
-    alternative: tuple[Encoded, ...] = ()
+    variants: Mapping[Stream, tuple[tuple[Encoded, ...], ...]] = field(
+        default_factory=dict[Stream, tuple[tuple[Encoded, ...], ...]]
+    )
 
     def drawn(self, stream: Stream, draw: Draw) -> list[Encoded]:
         """Return the records of one stream that a step uses."""
-        match stream:
-            case Stream.FORGET:
-                return [self.forget[index] for index in draw.forget]
-            case Stream.ALTERNATIVE:
-                return [self.alternative[index] for index in draw.forget]
-            case Stream.RETAIN:
-                return [self.retain[index] for index in draw.retain]
+        if stream is Stream.FORGET:
+            return [self.forget[index] for index in draw.forget]
+        if stream is Stream.RETAIN:
+            return [self.retain[index] for index in draw.retain]
+        indices = draw.forget if stream.side == "forget" else draw.retain
+        choices = [self.variants[stream][index] for index in indices]
+        return [records[draw.epoch % len(records)] for records in choices]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,12 +74,10 @@ class Order:
         order = self._shuffled("forget", epoch, self.forget)
         forget = order[place * self.forget_batch : (place + 1) * self.forget_batch]
         wanted = range(step * self.retain_batch, (step + 1) * self.retain_batch)
-        retain: list[int] = []
-        if self.retain:
-            for position in wanted:
-                lap, index = divmod(position, self.retain)
-                retain.append(self._shuffled("retain", lap, self.retain)[index])
-        return Draw(forget=tuple(forget), retain=tuple(retain))
+        places = [divmod(position, self.retain) for position in wanted if self.retain]
+        laps = {lap: self._shuffled("retain", lap, self.retain) for lap, _ in places}
+        retain = tuple(laps[lap][index] for lap, index in places)
+        return Draw(forget=tuple(forget), retain=retain, epoch=epoch)
 
     def _shuffled(self, stream: str, lap: int, size: int) -> Sequence[int]:
         order = list(range(size))

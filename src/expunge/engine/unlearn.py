@@ -1,15 +1,22 @@
 """Unlearning: a method, a model and two streams become new weights."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from torch import Tensor
+
+from expunge.data.encode import Encoded
 from expunge.engine.loop import Progress, Schedule, Trained, train
+from expunge.engine.lower import Lower, compute_lower
+from expunge.engine.memorise import reinforced_states
 from expunge.engine.observe import Observer
-from expunge.engine.reference import precompute
+from expunge.engine.reference import Key, precompute
 from expunge.engine.streams import Order, Streams
 from expunge.engine.watch import Unseen, Watch, spread
 from expunge.engine.weights import Weights, adapter, chosen, everything
-from expunge.methods.terms import Method, Shape, Stream
+from expunge.engine.wraps import Wraps
+from expunge.methods.terms import Distribution, Method, Shape, Stream, Term
 from expunge.model.lora import LoraShape, merge
 from expunge.model.network import Network
 
@@ -45,6 +52,7 @@ class Unlearning:
     streams: Streams
     options: Options
     pad_id: int
+    wraps: Wraps = field(default_factory=Wraps)
 
     def order(self) -> Order:
         """Return the order of records."""
@@ -69,12 +77,15 @@ class Unlearning:
             clip=options.clip,
             tokens_per_pass=options.tokens_per_pass,
             check_every=options.check_every,
+            seed=options.seed,
         )
 
     def shape(self) -> Shape:
         """Return what a method may know of the model."""
         width = self.network.model.config.get_text_config().hidden_size
-        return Shape(layers=len(self.network.layers), width=width)
+        return Shape(
+            layers=len(self.network.layers), width=width, vocabulary=self.network.vocabulary
+        )
 
     def run(self, *, unseen: Unseen, folder: Path, progress: Progress) -> tuple[Trained, Weights]:
         """Train, or go on where `folder` says that an interrupted run stopped.
@@ -90,15 +101,16 @@ class Unlearning:
         options = self.options
         terms = self.method.terms(self.shape())
         order, schedule = self.order(), self.schedule()
-        drawn = sorted({i for s in range(schedule.steps) for i in order.draw(s).retain})
-        pools = {
-            Stream.FORGET: self.streams.forget,
-            Stream.RETAIN: [self.streams.retain[index] for index in drawn],
-            Stream.ALTERNATIVE: self.streams.alternative,
-        }
+        pools = self._pools(terms, order, schedule.steps)
+        reinforced = self._reinforced(terms, pools)
         weights = self._weights()
         references = precompute(
-            self.network, terms, pools, pad_id=self.pad_id, tokens_per_pass=options.tokens_per_pass
+            self.network,
+            terms,
+            pools,
+            pad_id=self.pad_id,
+            tokens_per_pass=options.tokens_per_pass,
+            reinforced=reinforced,
         )
         observer = Observer(
             network=self.network,
@@ -106,6 +118,7 @@ class Unlearning:
             streams=self.streams,
             references=references,
             pad_id=self.pad_id,
+            lower=self._lower(pools, folder),
         )
         watch = Watch(
             forget=spread(self.streams.forget),
@@ -121,6 +134,7 @@ class Unlearning:
             order=order,
             schedule=schedule,
             watch=watch,
+            wraps=self.wraps,
             folder=folder,
             progress=progress,
         )
@@ -131,6 +145,55 @@ class Unlearning:
         if weights.lora is not None:
             merge(self.network.model, weights.masters)
         self.network.model.requires_grad_(False)
+
+    def _pools(
+        self, terms: Sequence[Term], order: Order, steps: int
+    ) -> dict[Stream, list[Encoded]]:
+        """Return the records that the run will draw, by stream."""
+        draws = [order.draw(step) for step in range(steps)]
+        used = {stream for term in terms for stream in term.streams}
+        used |= {s for term in terms if isinstance(term, Distribution) for s in term.references}
+        return {
+            stream: list(
+                dict.fromkeys(record for d in draws for record in self.streams.drawn(stream, d))
+            )
+            for stream in used
+        }
+
+    def _reinforced(
+        self, terms: Sequence[Term], pools: Mapping[Stream, Sequence[Encoded]]
+    ) -> dict[Key, Tensor]:
+        wanted = [term for term in terms if isinstance(term, Distribution) and term.reinforced]
+        if not wanted:
+            return {}
+        return reinforced_states(
+            self.network,
+            self.streams.forget,
+            [record for term in wanted for record in pools[term.streams[0]]],
+            seed=self.options.seed,
+            pad_id=self.pad_id,
+            tokens_per_pass=self.options.tokens_per_pass,
+        )
+
+    def _lower(self, pools: Mapping[Stream, Sequence[Encoded]], folder: Path) -> Lower | None:
+        first = self._first_trained()
+        if first == 0:
+            return None
+        return compute_lower(
+            self.network,
+            [record for records in pools.values() for record in records],
+            layer=first,
+            file=folder / "lower.bin",
+            pad_id=self.pad_id,
+            tokens_per_pass=self.options.tokens_per_pass,
+        )
+
+    def _first_trained(self) -> int:
+        """The lowest block with a trained weight; 0 where embeddings may train too."""
+        if self.options.lora is None:
+            return 0
+        trains = self.method.trains(self.shape())
+        return self.options.lora.first_layer if trains is None else trains.first_layer
 
     def _full(self) -> bool:
         return self.options.lora is None or self.method.trains(self.shape()) is not None

@@ -28,6 +28,7 @@ def dpo(alternative: Tensor, forget: Tensor, beta: float) -> Tensor:
 class DPO:
     """Preference of an alternative over the forgotten answer, with a retain term."""
 
+    family: ClassVar[str] = "preference"
     advice: ClassVar[str] = "when the model should answer something else, or refuse"
     recipe: ClassVar[Recipe] = Recipe(epochs=10, lr=1e-5, lr_lora=5e-4)
 

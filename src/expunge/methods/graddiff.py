@@ -26,6 +26,7 @@ def ascent(answers: Answers) -> Tensor:
 class GradDiff:
     """Gradient difference."""
 
+    family: ClassVar[str] = "ascent"
     advice: ClassVar[str] = "baseline; collapses when trained for long"
     recipe: ClassVar[Recipe] = Recipe(epochs=5, lr=1e-5, lr_lora=1e-4)
 

@@ -19,6 +19,7 @@ from expunge.methods.terms import Likelihood, Recipe, Shape, Stream, Term, Train
 class IDK:
     """Relabelling with refusals, with a retain term."""
 
+    family: ClassVar[str] = "relabelling"
     advice: ClassVar[str] = "suppression by refusal; shallow, the knowledge stays"
     recipe: ClassVar[Recipe] = Recipe(epochs=5, lr=2e-5, lr_lora=2e-4)
 

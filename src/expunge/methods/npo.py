@@ -34,6 +34,7 @@ def npo(log_ratio: Tensor, beta: float) -> Tensor:
 class NPO:
     """Negative preference optimisation with a retain term."""
 
+    family: ClassVar[str] = "preference"
     advice: ClassVar[str] = "default for records of people or facts; bounded, needs retain data"
     recipe: ClassVar[Recipe] = Recipe(epochs=10, lr=1e-5, lr_lora=5e-4)
 

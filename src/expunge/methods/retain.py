@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from expunge.errors import UsageError
-from expunge.methods.terms import Answers, Divergence, Likelihood, Stream, Term
+from expunge.methods.terms import Answers, Distribution, Likelihood, Predictions, Stream, Term
 
 Retain = Literal["nll", "kl", "none"]
 
@@ -28,19 +28,25 @@ def kl(logits: Tensor, reference: Tensor) -> Tensor:
     return (log_ref.exp() * (log_ref - log_p)).sum(-1)
 
 
+def kl_to_original(seen: Predictions) -> Tensor:
+    """Return KL(p_ref || p) for each of n predictions, [n] nats."""
+    return kl(seen.logits, seen.references[0])
+
+
 def retain_terms(kind: str, coef: float) -> tuple[Term, ...]:
     """Return the retain term of a method: `nll`, `kl` or `none`.
 
     Raises:
         UsageError: No such retain term.
     """
+    retain = (Stream.RETAIN,)
     if kind == "nll":
-        term: Term = Likelihood(
-            name="retain", streams=(Stream.RETAIN,), coef=coef, per="token", loss=nll
+        return (Likelihood(name="retain", streams=retain, coef=coef, per="token", loss=nll),)
+    if kind == "kl":
+        term = Distribution(
+            name="retain", streams=retain, coef=coef, loss=kl_to_original, references=retain
         )
         return (term,)
-    if kind == "kl":
-        return (Divergence(name="retain", streams=(Stream.RETAIN,), coef=coef, loss=kl),)
     if kind == "none":
         return ()
     raise UsageError(

@@ -39,6 +39,7 @@ def random_direction(width: int, seed: int) -> Tensor:
 class RMU:
     """Scramble the states of forget text at one layer, pin those of retain text."""
 
+    family: ClassVar[str] = "representation"
     advice: ClassVar[str] = "for domains of knowledge in running text; weak on single facts"
     recipe: ClassVar[Recipe] = Recipe(epochs=10, lr=5e-5, lr_lora=5e-4)
 

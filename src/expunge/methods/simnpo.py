@@ -29,6 +29,7 @@ def simnpo(mean_nll: Tensor, beta: float, delta: float) -> Tensor:
 class SimNPO:
     """Reference-free, length-normalised negative preference optimisation."""
 
+    family: ClassVar[str] = "preference"
     advice: ClassVar[str] = "needs no reference; sensitive to its forget coefficient"
     recipe: ClassVar[Recipe] = Recipe(epochs=10, lr=1e-5, lr_lora=5e-4)
 

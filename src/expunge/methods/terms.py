@@ -4,7 +4,8 @@
 
 - `Likelihood` (W): a function of log-probabilities of target tokens; its gradient is a weighted
   token NLL. GA, NPO, SimNPO, DPO, IDK, retain NLL.
-- `Divergence` (D): compares next-token distributions with those of the original. KL-retain.
+- `Distribution` (D): a function of whole next-token distributions, of the model and of the
+  original. KL-retain, UNDIAL, maximum entropy.
 - `Representation` (R): compares hidden states after one block with a target. RMU.
 
 Losses return sums, never means. The engine divides by the count over the whole optimiser step, so a
@@ -15,22 +16,38 @@ are only streams with different targets and signs.
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 Per = Literal["token", "sequence"]
 """What a term is averaged over, across the whole optimiser step."""
+Side = Literal["forget", "retain"]
 
 
 class Stream(StrEnum):
-    """Where records come from."""
+    """Where records come from. All but `FORGET` and `RETAIN` are variants of these two, in step."""
 
     FORGET = "forget"
     RETAIN = "retain"
     ALTERNATIVE = "alternative"
-    """The prompts of the forget records with the answer wanted instead, in the same order."""
+    """The prompts of the forget records with the answer wanted instead."""
+    MISMATCH = "mismatch"
+    """The prompts of the forget records with the answer to another question."""
+    NOISE = "noise"
+    """The prompts of the forget records with random tokens, as many as the answer has."""
+    NOVICE = "novice"
+    """The forget records after a sentence that says their writer knows nothing of it."""
+    EXPERT = "expert"
+    """The forget records after a sentence that says their writer is an expert."""
+    REFUSED = "refused"
+    """The prompts of the retain records with a refusal."""
+
+    @property
+    def side(self) -> Side:
+        """Which of the two sets it belongs to."""
+        return "retain" if self in (Stream.RETAIN, Stream.REFUSED) else "forget"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,11 +74,55 @@ class Answers:
         return torch.bincount(self.sequence, minlength=self.size)
 
     @property
-    def log_ratio(self) -> Tensor:
-        """[B] log pi(y|x) - log pi_ref(y|x), the sum over scored tokens (Delta)."""
+    def mean_nll(self) -> Tensor:
+        """[B] mean over scored tokens of -log p, nats per token (mu)."""
+        return -self.per_sequence(self.logp) / self.lengths
+
+    @property
+    def log_ratios(self) -> Tensor:
+        """[N] log p(y_t) - log p_ref(y_t)."""
         if self.reference is None:
             raise AssertionError("the term did not declare that it needs the reference")
-        return self.per_sequence(self.logp - self.reference)
+        return self.logp - self.reference
+
+    @property
+    def log_ratio(self) -> Tensor:
+        """[B] log pi(y|x) - log pi_ref(y|x), the sum over scored tokens (Delta)."""
+        return self.per_sequence(self.log_ratios)
+
+
+class Predictions(NamedTuple):
+    """What a distribution loss sees: n positions that predict scored tokens, V tokens."""
+
+    logits: Tensor
+    """[n, V] of the model, float32 or wider, with gradient."""
+    targets: Tensor
+    """[n] the token that follows."""
+    places: Tensor
+    """[n] how many scored tokens of the same record come before it."""
+    references: tuple[Tensor, ...]
+    """[n, V] each: of the original, one per stream or model that the term declared."""
+
+
+Coefficient = float | Callable[[float], float]
+"""A number, or a function of the progress of the run from 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dual:
+    """A term that is a constraint `value <= limit`: its coefficient is a Lagrange multiplier.
+
+    After every step the multiplier becomes `max(0, multiplier + rate * (value - limit))`.
+    """
+
+    limit: float
+    """Largest value wanted, nats; relative to the value before training if `relative`."""
+    rate: float
+    start: float
+    """Multiplier before the first step."""
+    wait: float = 0.0
+    """Share of the steps before the multiplier moves."""
+    relative: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,27 +131,34 @@ class Likelihood:
 
     name: str
     streams: tuple[Stream, ...]
-    coef: float
+    coef: Coefficient
     per: Per
     loss: Callable[..., Tensor]
     needs_reference: bool = False
+    layer: int | None = None
+    """Read the prediction off this block through the final norm and head; None: the model's."""
+    dual: Dual | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Divergence:
-    """A term of kernel D: `loss(logits, reference_logits)`, both [n, V] float32, gives [n]."""
+class Distribution:
+    """A term of kernel D: `loss` maps n predictions to n values, [n]."""
 
     name: str
     streams: tuple[Stream]
-    coef: float
-    loss: Callable[[Tensor, Tensor], Tensor]
+    coef: Coefficient
+    loss: Callable[[Predictions], Tensor]
+    references: tuple[Stream, ...] = ()
+    """Streams on which the original's distribution is wanted, at the same answer tokens."""
+    reinforced: bool = False
+    """Add, as last reference, the original after memorising the forget set even better."""
     per: Literal["token"] = "token"
-    needs_reference: bool = True
+    dual: Dual | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Representation:
-    """A term of kernel R: `loss(hidden, reference)` on states after block `layer`, [n, d] -> [n].
+    """A term of kernel R: `loss(states, reference)` on states at one block, [n, d] -> [n].
 
     The states are those that predict scored tokens. `reference` holds the original's states, or is
     None when the target is built into the loss.
@@ -98,14 +166,17 @@ class Representation:
 
     name: str
     streams: tuple[Stream]
-    coef: float
+    coef: Coefficient
     layer: int
     loss: Callable[[Tensor, Tensor | None], Tensor]
+    site: Literal["block", "mlp"] = "block"
+    """The residual stream after the block, or what its MLP adds to it."""
     per: Literal["token"] = "token"
     needs_reference: bool = False
+    dual: Dual | None = None
 
 
-Term = Likelihood | Divergence | Representation
+Term = Likelihood | Distribution | Representation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,6 +185,7 @@ class Shape:
 
     layers: int
     width: int
+    vocabulary: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,6 +213,8 @@ class Trains:
 class Method(Protocol):
     """A named set of terms. Implementations are frozen dataclasses of their paper's parameters."""
 
+    family: ClassVar[str]
+    """A key of `FAMILIES`."""
     advice: ClassVar[str]
     """One line: when to use it."""
     recipe: ClassVar[Recipe]
@@ -152,3 +226,13 @@ class Method(Protocol):
     def trains(self, shape: Shape) -> Trains | None:
         """Return the weights to move when neither LoRA nor all weights suit the method."""
         ...
+
+
+FAMILIES = {
+    "ascent": "push the old answer's likelihood down",
+    "preference": "make the old answer less likely than it was, or than another",
+    "relabelling": "teach another answer to the same question",
+    "distillation": "match an edited copy of the model's own distribution",
+    "representation": "move hidden states instead of outputs",
+}
+"""Families of methods and what their members have in common."""

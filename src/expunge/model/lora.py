@@ -137,6 +137,13 @@ def merge(model: PreTrainedModel, masters: dict[str, Tensor]) -> None:
     model.requires_grad_(True)
 
 
+def detach(model: PreTrainedModel) -> None:
+    """Take every adapter off again; the weights are those before `attach`."""
+    for name, layer in list(_adapted_layers(model)):
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, layer.base)
+
+
 def save_adapter(
     model: PreTrainedModel, shape: LoraShape, masters: dict[str, Tensor], *, base: str, folder: Path
 ) -> None:

@@ -4,8 +4,10 @@ Keeping them apart is what makes unlearning cheap: the head, a fifth of a small 
 runs only where a token is scored, and representation losses stop the trunk at their layer.
 """
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,43 @@ from expunge.errors import InputError
 
 class _StopForwardError(Exception):
     """Ends a forward pass once the wanted layer has run."""
+
+
+class Site(NamedTuple):
+    """Where hidden states are read: the residual stream after a block, or its MLP's output."""
+
+    layer: int
+    part: Literal["block", "mlp"] = "block"
+
+
+class Below(NamedTuple):
+    """Known states, so that the blocks under them need not run."""
+
+    layer: int
+    """The lowest block that runs."""
+    states: Tensor
+    """[B, L, d]: what that block reads."""
+
+
+class Push(NamedTuple):
+    """A change of the residual stream after a block."""
+
+    layer: int
+    change: Tensor
+    """[B, L, d], added."""
+
+    def apply(self, output: Tensor) -> Tensor:
+        """Return the changed states."""
+        return output + self.change
+
+
+class Seen(NamedTuple):
+    """What one forward pass showed."""
+
+    states: Mapping[Site, Tensor]
+    """[B, L, d] each."""
+    final: Tensor | None
+    """[B, L, d] after the final norm, or None where the forward ended before."""
 
 
 class Network:
@@ -41,6 +80,7 @@ class Network:
         self.trunk: nn.Module = model.base_model
         self.head: nn.Module = head
         self.layers = _decoder_layers(model)
+        self._final_norm = _final_norm(model, self.layers)
         self.has_plain_head = self._head_is_plain()
 
     @property
@@ -66,22 +106,65 @@ class Network:
         """
         return self.trunk(input_ids=ids, use_cache=False).last_hidden_state[rows, columns]
 
-    def hidden_after(self, ids: Tensor, layer: int) -> Tensor:
-        """Run the trunk up to block `layer` and return the residual stream there, [B, L, d]."""
-        caught: list[Tensor] = []
+    def observe(
+        self,
+        ids: Tensor,
+        *,
+        sites: Collection[Site] = (),
+        final: bool = True,
+        below: Below | None = None,
+        push: Push | None = None,
+    ) -> Seen:
+        """Run as much of the trunk as is asked for, once.
 
-        def catch(_module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
-            caught.append(output if isinstance(output, Tensor) else output[0])
-            raise _StopForwardError
+        Args:
+            ids: Token ids, [B, L], padded on the right.
+            sites: Where to read hidden states. Without `final`, the forward ends at the highest.
+            final: Whether the last hidden states are wanted.
+            below: Known states to start from instead of the embeddings.
+            push: Something to add to the residual stream on the way.
+        """
+        states: dict[Site, Tensor] = {}
+        top = -1 if final else max(site.layer for site in sites)
+        with ExitStack() as stack:
+            if below is not None:
+                stack.enter_context(self._lifted(below))
+            if push is not None:
+                stack.enter_context(_hooked(self.layers[push.layer], push.apply))
+            for site in sites:
+                keep = partial(_keep, states, site)
+                stack.enter_context(_hooked(self._module(site), keep))
+            if top >= 0:
+                stack.enter_context(_hooked(self.layers[top], _stop))
+            try:
+                last = self.trunk(input_ids=ids, use_cache=False).last_hidden_state
+            except _StopForwardError:
+                last = None
+        return Seen(states, last)
 
-        handle = self.layers[layer].register_forward_hook(catch)
+    def lens(self, states: Tensor) -> Tensor:
+        """Apply the final norm to states after some block, [N, d] -> [N, d]: the logit lens."""
+        return self._final_norm(states)
+
+    @contextmanager
+    def _lifted(self, below: Below) -> Generator[None]:
+        """Let the blocks under `below.layer` pass on known states instead of computing them."""
+
+        def pass_on(*_inputs: object, **_options: object) -> Tensor:
+            return below.states
+
+        skipped = list(self.layers)[: below.layer]
         try:
-            self.trunk(input_ids=ids, use_cache=False)
-        except _StopForwardError:
-            pass
+            for block in skipped:
+                block.forward = pass_on
+            yield
         finally:
-            handle.remove()
-        return caught[0]
+            for block in skipped:
+                del block.forward
+
+    def _module(self, site: Site) -> nn.Module:
+        block = self.layers[site.layer]
+        return block if site.part == "block" else block.get_submodule("mlp")
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Apply the head to hidden states, [N, d] -> float32 logits [N, V].
@@ -117,6 +200,31 @@ class Network:
         return torch.allclose(self.head(hidden), own, rtol=1e-3, atol=1e-3)
 
 
+@contextmanager
+def _hooked(module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> Generator[None]:
+    """Show a module's output to `change`, and replace it by what that returns, if anything."""
+
+    def hook(_module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> object:
+        if isinstance(output, Tensor):
+            return change(output)
+        changed = change(output[0])
+        return None if changed is None else (changed, *output[1:])
+
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _keep(states: dict[Site, Tensor], site: Site, output: Tensor) -> None:
+    states[site] = output
+
+
+def _stop(_output: Tensor) -> None:
+    raise _StopForwardError
+
+
 def _wide(logits: Tensor) -> Tensor:
     """Return logits in at least float32: half precision is too coarse for a log-softmax."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -133,3 +241,12 @@ def _decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
         why="layer-wise methods and adapters need to know where the layers are",
         fix="use a decoder-only model of the usual shape",
     )
+
+
+def _final_norm(model: PreTrainedModel, layers: nn.ModuleList) -> nn.Module:
+    """Find the norm between the last block and the head: the last one beside the blocks."""
+    parent = next(
+        module for module in model.base_model.modules() if layers in list(module.children())
+    )
+    norms = [child for child in parent.children() if "norm" in type(child).__name__.lower()]
+    return norms[-1] if norms else nn.Identity()

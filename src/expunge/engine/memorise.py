@@ -1,0 +1,73 @@
+"""Memorising: teach a throw-away adapter a set of records by heart.
+
+Several methods start from a model that knows the forget set better than the original does: its
+distribution shows what is specific to the set (WHP), its displacement can be subtracted (task
+vectors), its gradients point where relearning would go (RepSelect).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from expunge.data.encode import Encoded
+from expunge.engine.observe import chunked_logp
+from expunge.engine.reference import Key, final_states
+from expunge.model.batch import by_length, collate
+from expunge.model.lora import LoraShape, attach, detach
+from expunge.model.network import Network
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memorise:
+    """How hard to memorise: full-batch steps of AdamW on the mean NLL per token."""
+
+    steps: int = 10
+    lr: float = 1e-3
+    rank: int = 8
+    seed: int = 0
+
+
+def memorise(
+    network: Network,
+    records: Sequence[Encoded],
+    how: Memorise,
+    *,
+    pad_id: int,
+    tokens_per_pass: int,
+) -> None:
+    """Attach an adapter to the model and train it on the records; it stays attached."""
+    attach(network, LoraShape(rank=how.rank, alpha=2.0 * how.rank), seed=how.seed)
+    trained = [parameter for parameter in network.model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=how.lr, weight_decay=0.0)
+    scored = sum(len(record.ids) - record.start for record in records)
+    for _ in range(how.steps):
+        optimiser.zero_grad(set_to_none=True)
+        for group in by_length([len(record.ids) for record in records], tokens=tokens_per_pass):
+            chosen = [records[index] for index in group]
+            batch = collate(chosen, pad_id=pad_id, device=network.device)
+            hidden = network.hidden(batch.ids, batch.rows, batch.columns)
+            (-chunked_logp(network, hidden, batch.targets).sum() / scored).backward()
+        optimiser.step()
+
+
+def reinforced_states(
+    network: Network,
+    forget: Sequence[Encoded],
+    records: Sequence[Encoded],
+    *,
+    seed: int,
+    pad_id: int,
+    tokens_per_pass: int,
+) -> dict[Key, Tensor]:
+    """Return last hidden states of the model after memorising `forget`; the model is unchanged."""
+    trained = {
+        name for name, parameter in network.model.named_parameters() if parameter.requires_grad
+    }
+    memorise(network, forget, Memorise(seed=seed), pad_id=pad_id, tokens_per_pass=tokens_per_pass)
+    states = final_states(network, records, pad_id, tokens_per_pass)
+    detach(network.model)
+    for name, parameter in network.model.named_parameters():
+        parameter.requires_grad_(name in trained)
+    return states

@@ -1,0 +1,94 @@
+"""Things with a name and knobs: methods, wrappers. A table of frozen dataclasses, and errors."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TypeVar, get_type_hints
+
+from expunge.errors import UsageError
+
+Kind = TypeVar("Kind")
+
+
+def build_named(
+    table: Mapping[str, type[Kind]], name: str, knobs: Mapping[str, object], *, what: str
+) -> Kind:
+    """Make a thing from its name and knobs.
+
+    Args:
+        table: The known kinds, frozen dataclasses.
+        name: A key of `table` or `package.module:Class`.
+        knobs: Values for fields of the dataclass; numbers are converted to the field's type.
+        what: What it is, for messages, and the table of the settings that holds it.
+
+    Raises:
+        UsageError: No such name, no such knob, or a value of the wrong type.
+    """
+    kind = table.get(name) or _imported(table, name, what)
+    assert is_dataclass(kind), f"a {what} is a frozen dataclass"
+    known = {field.name: field for field in fields(kind)}
+    types = get_type_hints(kind)
+    values: dict[str, object] = {}
+    for knob, value in knobs.items():
+        if knob not in known:
+            near = get_close_matches(knob, known, n=1)
+            raise UsageError(
+                "unknown-knob",
+                what=f"{what} {name} has no parameter {knob}",
+                why=f"it has {', '.join(known) or 'none'}",
+                fix=f"did you mean {near[0]}?" if near else "leave it out",
+            )
+        values[knob] = _convert(f"{what} {name}", knob, value, types[knob])
+    missing = [
+        field.name
+        for field in known.values()
+        if field.default is MISSING
+        and field.default_factory is MISSING
+        and field.name not in values
+    ]
+    if missing:
+        raise UsageError(
+            "missing-knob",
+            what=f"{what} {name} needs {', '.join(missing)}",
+            why="it has no default",
+            fix=f"set {missing[0]} in [{what}]",
+        )
+    return kind(**values)
+
+
+def _imported(table: Mapping[str, type[Kind]], name: str, what: str) -> type[Kind]:
+    module, colon, attribute = name.partition(":")
+    if colon:
+        try:
+            return vars(import_module(module))[attribute]
+        except (ImportError, KeyError) as error:
+            raise UsageError(
+                f"unknown-{what}",
+                what=f"cannot import {attribute} from {module}",
+                why=str(error),
+                fix="give package.module:Class of something importable",
+            ) from error
+    near = get_close_matches(name, table, n=1)
+    raise UsageError(
+        f"unknown-{what}",
+        what=f"there is no {what} {name}",
+        why=f"expunge knows {', '.join(table)}",
+        fix=f"did you mean {near[0]}?" if near else "choose one of these, or package.module:Class",
+    )
+
+
+def _convert(owner: str, knob: str, value: object, kind: type) -> object:
+    if isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
+        return value
+    if kind in (int, float) and isinstance(value, int | float | str) and value is not True:
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    raise UsageError(
+        "wrong-knob",
+        what=f"{knob} = {value} does not suit {owner}",
+        why=f"{knob} must be {kind.__name__}",
+        fix=f"give a value of that kind, or leave it out for the default of {owner}",
+    )

@@ -1,0 +1,104 @@
+"""Variants of the forget and retain records that some methods train on, built once, seeded."""
+
+import random
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+
+from expunge.data.alternatives import alternatives, refusals
+from expunge.data.encode import Encoded, Encoder
+from expunge.data.record import Record
+from expunge.methods.terms import Stream
+from expunge.request import Request
+
+MANY = 5
+"""Variants of a record that training takes turns with."""
+NOVICE = "The following is written by someone who knows nothing about this."
+EXPERT = "The following is written by an expert who knows this by heart."
+
+
+def variants(
+    forget: Sequence[Record],
+    retain: Sequence[Record],
+    request: Request,
+    encoder: Encoder,
+    *,
+    streams: Collection[Stream],
+    seed: int,
+) -> dict[Stream, tuple[tuple[Encoded, ...], ...]]:
+    """Build the streams that a method asks for beyond forget and retain.
+
+    Args:
+        forget: The forget set.
+        retain: What to keep.
+        request: Says what to answer instead.
+        encoder: Makes tokens.
+        streams: What the method's terms read.
+        seed: Of every draw.
+
+    Raises:
+        UsageError: The request wants alternatives and a record has none.
+        InputError: A variant is too long.
+    """
+    makers: dict[Stream, Callable[[], tuple[tuple[Encoded, ...], ...]]] = {
+        Stream.ALTERNATIVE: lambda: _alternatives(forget, request, encoder, seed),
+        Stream.MISMATCH: lambda: _mismatches(forget, retain or forget, encoder, seed),
+        Stream.NOISE: lambda: tuple(_noise(encoder.encode(r), encoder, seed) for r in forget),
+        Stream.NOVICE: lambda: tuple((_framed(r, NOVICE, encoder),) for r in forget),
+        Stream.EXPERT: lambda: tuple((_framed(r, EXPERT, encoder),) for r in forget),
+        Stream.REFUSED: lambda: _refused(retain, request, encoder, seed),
+    }
+    return {stream: make() for stream, make in makers.items() if stream in streams}
+
+
+def _alternatives(
+    forget: Sequence[Record], request: Request, encoder: Encoder, seed: int
+) -> tuple[tuple[Encoded, ...], ...]:
+    answers = alternatives(forget, request, seed=seed)
+    return tuple(
+        tuple(encoder.encode_with(record, text) for text in texts)
+        for record, texts in zip(forget, answers, strict=True)
+    )
+
+
+def _mismatches(
+    forget: Sequence[Record], others: Sequence[Record], encoder: Encoder, seed: int
+) -> tuple[tuple[Encoded, ...], ...]:
+    found: list[tuple[Encoded, ...]] = []
+    for record in forget:
+        pool = [other.completion for other in others if other.completion != record.completion]
+        drawn = random.Random(f"{seed} mismatch {record.id}").sample(pool, min(MANY, len(pool)))
+        found.append(tuple(encoder.encode_with(record, text) for text in drawn))
+    return tuple(found)
+
+
+def _noise(record: Encoded, encoder: Encoder, seed: int) -> tuple[Encoded, ...]:
+    rng = random.Random(f"{seed} noise {record.record}")
+    length = len(record.ids) - record.start
+    return tuple(
+        replace(
+            record,
+            ids=(*record.ids[: record.start], *rng.choices(encoder.plain_ids, k=length)),
+            ends=False,
+        )
+        for _ in range(MANY)
+    )
+
+
+def _framed(record: Record, sentence: str, encoder: Encoder) -> Encoded:
+    """Put a sentence before the last question, or before a passage of plain text."""
+    if record.prompt:
+        *before, question = record.prompt
+        framed = question._replace(content=f"{sentence}\n{question.content}")
+        return encoder.encode(replace(record, prompt=(*before, framed)))
+    passage = encoder.encode(record)
+    frame = encoder.encode(Record(id="frame", prompt=(), completion=sentence + "\n"))
+    return replace(passage, ids=(*frame.ids, *passage.ids), start=len(frame.ids) + passage.start)
+
+
+def _refused(
+    retain: Sequence[Record], request: Request, encoder: Encoder, seed: int
+) -> tuple[tuple[Encoded, ...], ...]:
+    return tuple(
+        tuple(encoder.encode_with(record, text) for text in refusals(record, request, seed=seed))
+        for record in retain
+    )

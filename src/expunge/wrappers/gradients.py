@@ -1,0 +1,33 @@
+"""Arithmetic on gradients: dictionaries of tensors taken as one long vector."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from expunge.wrappers.protocols import Gradient
+
+
+def dot(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Tensor:
+    """Return the inner product, a float64 scalar; a name that one of them lacks counts as zero."""
+    shared = [name for name in first if name in second]
+    products = [(first[name].double() * second[name].double()).sum() for name in shared]
+    return torch.stack(products).sum() if products else torch.zeros((), dtype=torch.float64)
+
+
+def norm(gradient: Mapping[str, Tensor]) -> Tensor:
+    """Return the Euclidean length over all tensors, a float64 scalar."""
+    return dot(gradient, gradient).sqrt()
+
+
+def add(first: Mapping[str, Tensor], second: Mapping[str, Tensor], scale: float = 1.0) -> Gradient:
+    """Return first + scale * second as new tensors; a missing name counts as zero."""
+    total = {name: value.clone() for name, value in first.items()}
+    for name, value in second.items():
+        total[name] = total[name].add_(value, alpha=scale) if name in total else scale * value
+    return total
+
+
+def scaled(gradient: Mapping[str, Tensor], scale: float) -> Gradient:
+    """Return scale * gradient as new tensors."""
+    return {name: scale * value for name, value in gradient.items()}
