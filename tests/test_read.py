@@ -29,9 +29,9 @@ def turns(*pairs: tuple[str, str]) -> list[dict[str, str]]:
 
 
 CONVENTIONS = {
-    "text": ({"text": "In Oslo."}, (), None),
-    "prompt and completion": ({"prompt": "Where?", "completion": "In Oslo."}, QA, None),
-    "question and answer": ({"question": "Where?", "answer": "In Oslo."}, QA, None),
+    "text": ({"text": "In Oslo."}, (), ()),
+    "prompt and completion": ({"prompt": "Where?", "completion": "In Oslo."}, QA, ()),
+    "question and answer": ({"question": "Where?", "answer": "In Oslo."}, QA, ()),
     "lists of turns": (
         {
             "prompt": turns(("user", "Where?")),
@@ -40,7 +40,7 @@ CONVENTIONS = {
         QA,
         (),
     ),
-    "messages": ({"messages": turns(("user", "Where?"), ("assistant", "In Oslo."))}, QA, None),
+    "messages": ({"messages": turns(("user", "Where?"), ("assistant", "In Oslo."))}, QA, ()),
     "several turns": (
         {
             "messages": turns(
