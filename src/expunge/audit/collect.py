@@ -2,13 +2,16 @@
 
 A unit that is already in the store is not collected again, so an interrupted audit goes on where it
 was. One teacher-forced pass feeds all likelihood metrics, and also spares most greedy answers:
-where every scored token is the model's first choice, the greedy answer is the reference itself.
+where every scored token is the model's first choice, the greedy answer is the reference itself,
+and where only the first ones are, the answer goes on from there. What is left to write is pooled
+over sets and attacks, since decoding few rows costs as much as decoding many.
 """
 
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import NamedTuple
 
 from expunge.audit.attacks import Ask, Attack, plain
 from expunge.audit.evidence import PLAIN, Answer, EvidenceStore, Item, Scores, Unit
@@ -20,6 +23,26 @@ from expunge.model.generate import greedy
 from expunge.model.network import Network
 from expunge.model.quantise import quantised
 from expunge.model.score import TokenScores, score
+
+POOL = 96
+"""Open questions from which on answers are written; small sets wait for each other."""
+
+
+class _Question(NamedTuple):
+    """What one record is asked, and the answer as far as it is known."""
+
+    record: Record
+    ask: Ask
+    known: tuple[int, ...]
+    closed: bool
+    """Whether the known answer is all of it."""
+
+
+class _Waiting(NamedTuple):
+    """A unit whose answers are not written yet."""
+
+    unit: Unit
+    questions: list[_Question]
 
 
 def item(record: Record, split: str) -> Item:
@@ -76,26 +99,31 @@ class Collector:
         for split in scored:
             self.scores(network, Unit(role=role, split=split, kind="scores"))
             bar.advance(1, detail=f"{role} {split}")
-        for split in asked:
-            unit = Unit(role=role, split=split, kind="answers")
-            self.answers(network, unit, Attack(name=PLAIN, ask=plain))
-            bar.advance(1, detail=f"{role} {split} answers")
-        for split in attacked:
-            for attack in attacks:
-                self.attack(network, role, attack, split=split)
-                bar.advance(1, detail=f"{role} {attack.name}")
+        wanted = [(split, Attack(name=PLAIN, ask=plain)) for split in asked]
+        wanted += [(split, attack) for split in attacked for attack in attacks]
+        waiting: list[_Waiting] = []
+        for split, attack in wanted:
+            if attack.bits is not None:
+                self._rounded(network, role, attack, split=split)
+            else:
+                unit = Unit(role=role, split=split, attack=attack.name, kind="answers")
+                if not self.store.has(unit):
+                    waiting.append(self._questions(unit, attack))
+                if sum(len(each.questions) for each in waiting) >= POOL:
+                    self._answer(network, waiting)
+                    waiting = []
+            bar.advance(1, detail=f"{role} {split} {attack.name}")
+        self._answer(network, waiting)
 
-    def attack(self, network: Network, role: str, attack: Attack, *, split: str) -> None:
-        """Run one attack on one set, unless that was done."""
+    def _rounded(self, network: Network, role: str, attack: Attack, *, split: str) -> None:
+        """Score and ask a model whose weights are rounded, unless that was done."""
         scores = Unit(role=role, split=split, attack=attack.name, kind="scores")
         answers = Unit(role=role, split=split, attack=attack.name, kind="answers")
-        wanted = [answers] if attack.bits is None else [scores, answers]
-        if all(self.store.has(unit) for unit in wanted):
+        if attack.bits is None or (self.store.has(scores) and self.store.has(answers)):
             return
-        with nullcontext() if attack.bits is None else quantised(network, bits=attack.bits):
-            if attack.bits is not None:
-                self.scores(network, scores)
-            self.answers(network, answers, attack)
+        with quantised(network, bits=attack.bits):
+            self.scores(network, scores)
+            self._answer(network, [self._questions(answers, attack)])
 
     def scores(self, network: Network, unit: Unit) -> None:
         """Score one set of records, unless that was done."""
@@ -117,10 +145,8 @@ class Collector:
         ]
         self.store.write_scores(unit, rows)
 
-    def answers(self, network: Network, unit: Unit, attack: Attack) -> None:
-        """Let a model answer about one set of records, unless that was done."""
-        if self.store.has(unit):
-            return
+    def _questions(self, unit: Unit, attack: Attack) -> _Waiting:
+        """Prepare what one set is asked; needs the set's scores for what they already tell."""
         records = self.records[unit.split]
         plain_scores = Unit(
             role=unit.role,
@@ -129,33 +155,36 @@ class Collector:
             kind="scores",
         )
         known = {row.record: row for row in self._stored_scores(plain_scores)}
-        asked = [
-            (record, encoded, ask)
+        questions = [
+            _question(record, encoded, ask, known.get(record.id), limit=self.max_new_tokens)
             for record, encoded in zip(records, self._encoded(records), strict=True)
             if (ask := attack.ask(self.encoder, record, encoded)) is not None
         ]
-        written: dict[str, tuple[int, ...]] = {}
-        for record, encoded, ask in asked:
-            if (sure := _certain(encoded, ask, known.get(record.id))) is not None:
-                written[record.id] = sure
-        open_asks = [(record, ask) for record, _, ask in asked if record.id not in written]
-        answers = greedy(
+        return _Waiting(unit, questions)
+
+    def _answer(self, network: Network, waiting: Sequence[_Waiting]) -> None:
+        """Let a model finish the answers of several units, and write them down."""
+        asked = [each for unit in waiting for each in unit.questions if not each.closed]
+        texts = greedy(
             network,
-            [ask.prompt + ask.given for _, ask in open_asks],
+            [each.ask.prompt + each.ask.given + each.known for each in asked],
             end_ids=self.encoder.end_ids,
             max_new_tokens=self.max_new_tokens,
             tokens_per_pass=self.tokens_per_pass,
         )
-        written |= {r.id: tokens for (r, _), tokens in zip(open_asks, answers, strict=True)}
-        rows = [
-            Answer(
-                record=record.id,
-                text=self.encoder.decode(written[record.id]),
-                given=self.encoder.decode(ask.given),
-            )
-            for record, _, ask in asked
-        ]
-        self.store.write_answers(unit, rows)
+        new = iter(texts)
+        for unit, questions in waiting:
+            rows: list[Answer] = []
+            for each in questions:
+                tokens = each.known if each.closed else each.known + next(new)
+                rows.append(
+                    Answer(
+                        record=each.record.id,
+                        text=self.encoder.decode(tokens[: self.max_new_tokens]),
+                        given=self.encoder.decode(each.ask.given),
+                    )
+                )
+            self.store.write_answers(unit, rows)
 
     def fluency(self, original: Network, role: str, split: str) -> None:
         """Add to plain answers how likely the original finds them, nats per token.
@@ -192,13 +221,18 @@ class Collector:
         return self.store.scores(unit) if self.store.has(unit) else []
 
 
-def _certain(encoded: Encoded, ask: Ask, scores: Scores | None) -> tuple[int, ...] | None:
-    """Return the greedy answer where the teacher-forced pass already determines it."""
-    if scores is None or ask.skipped is None or not encoded.ends:
-        return None
-    if not all(scores.hit[ask.skipped :]):
-        return None
-    return encoded.ids[encoded.start + ask.skipped : -1]
+def _question(
+    record: Record, encoded: Encoded, ask: Ask, scores: Scores | None, *, limit: int
+) -> _Question:
+    """Begin the greedy answer with what the teacher-forced pass already determines."""
+    if scores is None or ask.skipped is None:
+        return _Question(record, ask, (), closed=False)
+    hits = list(takewhile(bool, scores.hit[ask.skipped :]))
+    reached = encoded.start + ask.skipped + len(hits)
+    known = encoded.ids[encoded.start + ask.skipped : reached]
+    if encoded.ends and reached == len(encoded.ids):
+        return _Question(record, ask, known[:-1], closed=True)
+    return _Question(record, ask, known[:limit], closed=len(known) >= limit)
 
 
 def _not_a_number(role: str) -> InputError:

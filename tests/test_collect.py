@@ -1,0 +1,84 @@
+"""What the teacher-forced pass already tells need not be generated, and changes no answer."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from expunge.audit.attacks import QUICK, Attack, plain
+from expunge.audit.collect import Collector
+from expunge.audit.evidence import EvidenceStore, Unit
+from expunge.console import SilentConsole
+from expunge.data.encode import Encoder
+from expunge.data.read import read
+from expunge.model import generate
+from expunge.model.load import Source, load
+
+SOURCE = Source(device=torch.device("cpu"), dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def original(world):
+    return load(world.original, SOURCE)
+
+
+def answers(folder, original, records, *, scored, limit=10):
+    """Everything that the model answers, by unit."""
+    store = EvidenceStore(folder)
+    collector = Collector(
+        store=store,
+        encoder=Encoder(original.tokenizer),
+        records={"forget": records},
+        max_new_tokens=limit,
+        tokens_per_pass=4096,
+    )
+    with SilentConsole().progress("x", total=9) as bar:
+        collector.model(
+            original.network,
+            "original",
+            scored=("forget",) if scored else (),
+            asked=("forget",),
+            attacks=[attack for attack in QUICK if attack.bits is None],
+            bar=bar,
+        )
+    names = ["plain", *(attack.name for attack in QUICK if attack.bits is None)]
+    units = [Unit(role="original", split="forget", attack=n, kind="answers") for n in names]
+    return {unit.attack: store.answers(unit) for unit in units if store.has(unit)}
+
+
+@pytest.mark.parametrize("limit", [2, 10])
+def test_known_beginnings_change_no_answer(original, world, tmp_path, limit):
+    records = read([world.data("forget")]).records
+    half_known = [
+        replace(record, completion=record.completion[:-1] + "q") if index % 2 else record
+        for index, record in enumerate(records)
+    ]
+    slow = answers(tmp_path / "slow", original, half_known, scored=False, limit=limit)
+    fast = answers(tmp_path / "fast", original, half_known, scored=True, limit=limit)
+    assert len(fast) == 5
+    assert fast == slow
+
+
+def test_the_teacher_forced_pass_saves_decoding(original, world, tmp_path, monkeypatch):
+    steps = []
+    real = generate._next_tokens
+
+    def counted(network, ids, *rest):
+        steps.append(len(ids))
+        return real(network, ids, *rest)
+
+    monkeypatch.setattr(generate, "_next_tokens", counted)
+    records = read([world.data("forget")]).records
+    answers(tmp_path / "slow", original, records, scored=False)
+    slow = sum(steps)
+    steps.clear()
+    answers(tmp_path / "fast", original, records, scored=True)
+    assert sum(steps) < 0.8 * slow
+
+
+def test_units_are_written_whole_and_not_asked_again(original, world, tmp_path, monkeypatch):
+    records = read([world.data("forget")]).records
+    first = answers(tmp_path, original, records, scored=True)
+    monkeypatch.setattr(generate, "_next_tokens", None)  # any decoding would fail
+    assert answers(tmp_path, original, records, scored=True) == first
+    assert Attack(name="plain", ask=plain).bits is None
