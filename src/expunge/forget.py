@@ -17,6 +17,7 @@ from expunge import __version__
 from expunge.audit.gathering import Gathering
 from expunge.audit.results import Results
 from expunge.console import Bar, Console, SilentConsole
+from expunge.engine.editing import Editing
 from expunge.engine.loop import Trained
 from expunge.engine.plan import require_memory
 from expunge.engine.unlearn import Unlearning
@@ -24,11 +25,13 @@ from expunge.engine.watch import unseen_level
 from expunge.errors import Interrupted
 from expunge.files import sha256_json, write_text
 from expunge.machine import available_gib
+from expunge.methods.edits.protocol import Edit
 from expunge.model.interpolate import changed, snapshot
 from expunge.model.load import Loaded, digest_of, load
 from expunge.model.lora import save_adapter
 from expunge.model.network import Network
 from expunge.model.save import save_model
+from expunge.own_alternatives import with_own_alternatives
 from expunge.planning import Plan, make_plan
 from expunge.prepare import Prepared, prepare
 from expunge.publish import publish
@@ -131,6 +134,8 @@ def _forget(prepared: Prepared, original: Loaded, run: RunFolder, console: Conso
     golds = _before(gathering, original.network, console)
     gathering.require_known()
     watch.pause()
+    own = run.evidence / "alternatives.jsonl"
+    prepared = with_own_alternatives(prepared, original.network, own, console)
     base = snapshot(original.network)
     trained = _train(prepared, original, gathering, run, console)
     watch.go_on()
@@ -220,15 +225,9 @@ def _after(
 def _train(
     prepared: Prepared, original: Loaded, gathering: Gathering, run: RunFolder, console: Console
 ) -> Trained:
-    unlearning = Unlearning(
-        method=prepared.method,
-        network=original.network,
-        streams=prepared.streams,
-        options=prepared.options,
-        pad_id=prepared.encoder.pad_id,
-    )
+    unlearning = _work(prepared, original.network)
     unseen = unseen_level(gathering.unseen_nll(), original.network.vocabulary)
-    with console.progress("train", total=unlearning.schedule().steps) as bar:
+    with console.progress("train", total=unlearning.total) as bar:
         trained, weights = unlearning.run(
             unseen=unseen, folder=run.checkpoints, progress=_Steps(bar).reached
         )
@@ -241,6 +240,25 @@ def _train(
         unlearning.finish(weights)
         save_model(model, original.tokenizer, run.path)
     return trained
+
+
+def _work(prepared: Prepared, network: Network) -> Unlearning | Editing:
+    if isinstance(prepared.method, Edit):
+        return Editing(
+            edit=prepared.method,
+            network=network,
+            streams=prepared.streams,
+            options=prepared.options,
+            pad_id=prepared.encoder.pad_id,
+        )
+    return Unlearning(
+        method=prepared.method,
+        network=network,
+        streams=prepared.streams,
+        options=prepared.options,
+        pad_id=prepared.encoder.pad_id,
+        wraps=prepared.wraps,
+    )
 
 
 class _Steps:

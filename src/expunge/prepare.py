@@ -1,6 +1,7 @@
 """Preparation: from settings to records, tokens, method and options; no weight is loaded."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -13,15 +14,18 @@ from expunge.data.scope import Scope, gather
 from expunge.engine.streams import Streams
 from expunge.engine.unlearn import Options
 from expunge.engine.watch import spread
+from expunge.engine.wraps import Wraps
 from expunge.errors import UsageError
 from expunge.files import sha256_json
 from expunge.methods import build
-from expunge.methods.terms import Distribution, Method, Shape, Stream
+from expunge.methods.edits.protocol import Edit
+from expunge.methods.terms import Distribution, Method, SelfTaught, Shape, Stream
 from expunge.model.load import Source, choose_device, choose_dtype, load_config, load_tokenizer
 from expunge.model.lora import LoraShape
 from expunge.request import Response
 from expunge.settings import Settings, TrainSettings
 from expunge.variants import variants
+from expunge.wrapping import build_wraps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,9 +38,10 @@ class Prepared:
     tokenizer: PreTrainedTokenizerBase
     encoder: Encoder
     scope: Scope
-    method: Method
+    method: Method | Edit
     streams: Streams
     options: Options
+    wraps: Wraps
 
     @property
     def shape(self) -> Shape:
@@ -108,6 +113,7 @@ def prepare(settings: Settings) -> Prepared:
     scope = _split(scope, encoder)
     text = config.get_text_config()
     shape = Shape(layers=text.num_hidden_layers, width=text.hidden_size, vocabulary=text.vocab_size)
+    streams = _streams(settings, scope, encoder, method, shape)
     return Prepared(
         settings=settings,
         source=source,
@@ -116,8 +122,9 @@ def prepare(settings: Settings) -> Prepared:
         encoder=encoder,
         scope=scope,
         method=method,
-        streams=_streams(settings, scope, encoder, method, shape),
+        streams=streams,
         options=_options(settings.train, settings.request.utility_budget),
+        wraps=build_wraps(settings, method, shape, streams, source.dtype),
     )
 
 
@@ -139,12 +146,13 @@ def _sets(scope: Scope) -> dict[str, tuple[Record, ...]]:
 
 
 def _streams(
-    settings: Settings, scope: Scope, encoder: Encoder, method: Method, shape: Shape
+    settings: Settings, scope: Scope, encoder: Encoder, method: Method | Edit, shape: Shape
 ) -> Streams:
-    terms = method.terms(shape)
-    used = {stream for term in terms for stream in term.streams}
-    used |= {s for term in terms if isinstance(term, Distribution) for s in term.references}
+    used = _reads(method, shape)
     response = settings.request.response
+    if isinstance(method, SelfTaught):
+        used -= {Stream.ALTERNATIVE}  # written by the model itself, once it is loaded
+        _require_questions(settings.method.name, scope.forget)
     if Stream.ALTERNATIVE not in used and response is not Response.ANY:
         raise UsageError(
             "response-not-taught",
@@ -153,7 +161,9 @@ def _streams(
             fix='use --method dpo or --method idk, or set response = "any" in [request]',
         )
     return Streams(
-        forget=tuple(encoder.encode(record) for record in scope.forget),
+        forget=tuple(encoder.focused(record) for record in scope.forget)
+        if isinstance(method, Edit)
+        else tuple(encoder.encode(record) for record in scope.forget),
         retain=tuple(encoder.encode(record) for record in scope.keep),
         variants=variants(
             scope.forget,
@@ -166,9 +176,29 @@ def _streams(
     )
 
 
+def _reads(method: Method | Edit, shape: Shape) -> set[Stream]:
+    if isinstance(method, Edit):
+        return {Stream.FORGET, Stream.RETAIN, *method.streams}
+    terms = method.terms(shape)
+    used = {stream for term in terms for stream in term.streams}
+    return used | {s for term in terms if isinstance(term, Distribution) for s in term.references}
+
+
+def _require_questions(method: str, records: Sequence[Record]) -> None:
+    passages = [record for record in records if not record.prompt]
+    if passages:
+        raise UsageError(
+            "no-question",
+            what=f"{len(passages)} forget records are passages without a question",
+            why=f"method {method} has the model write other answers to a question",
+            fix="give prompt and completion, or choose another method",
+        )
+
+
 def _options(train: TrainSettings, utility_budget: float) -> Options:
     return Options(
-        lora=None if train.full else LoraShape(rank=train.rank, alpha=2.0 * train.rank),
+        lora=None if train.full else _lora(train),
+        init=train.init,
         epochs=train.epochs,
         steps=train.steps,
         lr=train.lr,
@@ -181,4 +211,14 @@ def _options(train: TrainSettings, utility_budget: float) -> Options:
         check_every=train.check_every,
         utility_budget=utility_budget,
         seed=train.seed,
+    )
+
+
+def _lora(train: TrainSettings) -> LoraShape:
+    return LoraShape(
+        rank=train.rank,
+        alpha=2.0 * train.rank,
+        targets=train.targets,
+        first_layer=train.first_layer,
+        last_layer=train.last_layer,
     )

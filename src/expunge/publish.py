@@ -25,6 +25,7 @@ from expunge.report.facts import (
     write_facts,
 )
 from expunge.run import RunFolder
+from expunge.wrapping import described
 
 PACKAGES = ("expunge", "torch", "transformers", "safetensors", "numpy", "scipy")
 
@@ -100,7 +101,8 @@ def _device(prepared: Prepared) -> str:
 
 def _method(prepared: Prepared) -> MethodFacts:
     settings = prepared.settings.method
-    return MethodFacts(name=settings.name, knobs=settings.knobs, advice=prepared.method.advice)
+    knobs = {**settings.knobs, **described(prepared.settings)}
+    return MethodFacts(name=settings.name, knobs=knobs, advice=prepared.method.advice)
 
 
 def _plan(planned: Plan) -> PlanFacts:
@@ -123,8 +125,14 @@ def _train(trained: Trained) -> TrainFacts:
 def _point(point: Point) -> CurvePoint:
     return CurvePoint(
         step=point.step + 1,
-        forget=point.values.get("forget"),
-        retain=point.values.get("retain"),
+        forget=_side(point, "forget"),
+        retain=_side(point, "retain"),
         grad_norm=point.gradient_norm,
         lr=point.lr,
     )
+
+
+def _side(point: Point, side: str) -> float | None:
+    """Sum the terms of one side: methods with several of them name them `forget-...`."""
+    found = [value for name, value in point.values.items() if name.split("-")[0] == side]
+    return sum(found) if found else None

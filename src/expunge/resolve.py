@@ -4,8 +4,8 @@ Later layers win, key by key:
 
     defaults < expunge.toml found upward < --config < EXPUNGE_ variables < flags
 
-A list is replaced as a whole. When a layer names another method, the knobs that earlier layers set
-for the previous one are dropped: one method's beta is not another's.
+A list is replaced as a whole. When a layer names another method or wrapper, the knobs that earlier
+layers set for the previous one are dropped: one method's beta is not another's.
 """
 
 import difflib
@@ -23,15 +23,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from expunge.errors import UsageError
-from expunge.settings import MethodSettings, Settings
+from expunge.settings import Named, Settings
 
 FILE_NAME = "expunge.toml"
 PREFIX = "EXPUNGE_"
 RESERVED = frozenset({"EXPUNGE_CACHE", "EXPUNGE_KEY_FILE", "EXPUNGE_CONFIG"})
 """Variables that are not settings: where caches lie, where the key lies, which file to read."""
 
-_METHOD = "method"
-_NAME = "method.name"
 _PATHS = ("model", "request.gold")
 _DATA = ("request.forget", "request.retain", "request.neighbours", "request.holdout")
 _DATA_PATHS = (*_DATA, "request.control")
@@ -88,7 +86,7 @@ def resolve(
     In a TOML file, relative paths of models and data that exist beside the file are taken from
     there; all other relative paths, `.`, `out`, and those in variables and flags are relative to
     the working folder. Texts from variables and flags are typed by their key: lists are separated
-    by commas or JSON, method knobs are JSON where they parse as JSON, otherwise text. An empty
+    by commas or JSON, knobs are JSON where they parse as JSON, otherwise text. An empty
     variable and a flag of None count as not given.
 
     Args:
@@ -146,6 +144,12 @@ def _table_type(field: FieldInfo) -> type[BaseModel] | None:
 
 
 _FIELDS = _fields(Settings)
+_CHOICES = tuple(
+    name
+    for name, field in Settings.model_fields.items()
+    if (table := _table_type(field)) is not None and issubclass(table, Named)
+)
+"""Tables that choose something by name and take any knob: method and wrappers."""
 _TABLES = sorted({path.rpartition(".")[0] for path in _FIELDS} - {""})
 _VARIABLES = {PREFIX + path.upper().replace(".", "_"): path for path in _FIELDS}
 _LISTS = frozenset(
@@ -157,7 +161,7 @@ _LISTS = frozenset(
 
 def _is_knob(path: str) -> bool:
     table, _, name = path.partition(".")
-    return table == _METHOD and bool(name) and name not in MethodSettings.model_fields
+    return table in _CHOICES and bool(name) and name not in Named.model_fields
 
 
 def _find_upward(start: Path) -> Path | None:
@@ -238,14 +242,14 @@ def _beside(folder: Path, value: object) -> object:
 def _environment_layer(environ: Mapping[str, str]) -> _Layer:
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
-    knob = f"{PREFIX}{_METHOD.upper()}_"
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name in RESERVED or not environ[name].strip():
             continue
         path = _VARIABLES.get(name)
-        if path is None and name.startswith(knob) and name != knob:
-            path = f"{_METHOD}.{name.removeprefix(knob).lower()}"
         if path is None:
+            table, _, knob = name.removeprefix(PREFIX).lower().partition("_")
+            path = f"{table}.{knob}"
+        if path not in _FIELDS and not _is_knob(path):
             raise _unknown(name, "the environment", candidates=[*_VARIABLES, *RESERVED])
         values[path] = _typed(path, environ[name], origin=name)
         origins[path] = name
@@ -299,11 +303,13 @@ def _json_or_text(text: str) -> object:
 
 
 def _drop_foreign_knobs(values: dict[str, object], origins: dict[str, str], layer: _Layer) -> None:
-    name = layer.values.get(_NAME)
-    if name is None or name == values.get(_NAME, _FIELDS[_NAME].default):
-        return
-    for path in [path for path in values if _is_knob(path)]:
-        del values[path], origins[path]
+    for table in _CHOICES:
+        key = f"{table}.name"
+        name = layer.values.get(key)
+        if name is None or name == values.get(key, _FIELDS[key].default):
+            continue
+        for path in [p for p in values if _is_knob(p) and p.startswith(f"{table}.")]:
+            del values[path], origins[path]
 
 
 def _nested(values: Mapping[str, object]) -> dict[str, Any]:

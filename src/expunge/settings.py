@@ -12,19 +12,55 @@ from pydantic import BaseModel, ConfigDict, Field
 from expunge.request import Request
 
 
-class MethodSettings(BaseModel):
-    """Which method, and the knobs of its paper (`[method]`)."""
+class Named(BaseModel):
+    """A choice by name, and the knobs of what is chosen: any key that is not `name`."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """The parameters of what is chosen, validated where it is built."""
+        return dict(self.model_extra or {})
+
+
+class MethodSettings(Named):
+    """Which method, and the knobs of its paper (`[method]`)."""
 
     name: str = Field(
         default="npo", description="graddiff, npo, simnpo, idk, dpo, rmu, or module:Class"
     )
 
-    @property
-    def knobs(self) -> dict[str, Any]:
-        """The method's own parameters, validated where the method is built."""
-        return dict(self.model_extra or {})
+
+class RobustSettings(Named):
+    """How the forget gradient is taken (`[robust]`)."""
+
+    name: str = Field(
+        default="none", description="none, sam, noise, gradient-norm, mudman, or module:Class"
+    )
+
+
+class CombineSettings(Named):
+    """How the forget and the retain gradient are joined (`[combine]`)."""
+
+    name: str = Field(
+        default="none", description="none (their sum), gru, blur, ngdiff, or module:Class"
+    )
+
+
+class MaskSettings(Named):
+    """Which weights may move (`[mask]`)."""
+
+    name: str = Field(
+        default="none", description="none, wagle, saliency, memflex, random, or module:Class"
+    )
+
+
+class OptimiserSettings(Named):
+    """What turns a gradient into a step (`[optimiser]`)."""
+
+    name: str = Field(default="adamw", description="adamw, sophia, normalised-sgd, or module:Class")
 
 
 class TrainSettings(BaseModel):
@@ -37,6 +73,19 @@ class TrainSettings(BaseModel):
         default=False, description="keep the adapter unmerged: suppression, not removal"
     )
     rank: int = Field(default=16, ge=1, description="LoRA rank")
+    first_layer: int = Field(
+        default=0, ge=0, description="LoRA starts at this block; those below it stay as they are"
+    )
+    last_layer: int | None = Field(
+        default=None, ge=0, description="LoRA ends at this block; default the top"
+    )
+    targets: tuple[str, ...] = Field(
+        default=(), description="linear layers that get LoRA, such as down_proj; default all"
+    )
+    init: Literal["default", "fila"] = Field(
+        default="default",
+        description="default: LoRA starts from nothing; fila: from what the forget set uses",
+    )
     epochs: int | None = Field(default=None, ge=1, description="passes over the forget set")
     steps: int | None = Field(default=None, ge=1, description="optimiser steps; overrides epochs")
     lr: float | None = Field(default=None, gt=0, description="peak learning rate")
@@ -47,8 +96,11 @@ class TrainSettings(BaseModel):
     warmup: float = Field(
         default=0.1, ge=0, lt=1, description="share of the steps with rising learning rate"
     )
-    weight_decay: float = Field(default=0.0, ge=0, description="AdamW weight decay")
+    weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
     clip: float = Field(default=1.0, gt=0, description="largest gradient norm")
+    average_last: float = Field(
+        default=0.0, ge=0, le=1, description="share of the steps whose weights are averaged"
+    )
     max_length: int = Field(
         default=512, ge=8, description="longest record in tokens; longer text is split"
     )
@@ -101,6 +153,10 @@ class Settings(BaseModel):
     out: str | None = Field(default=None, description="run folder; default runs/DATE-METHOD-ID")
     request: Request
     method: MethodSettings = Field(default_factory=MethodSettings)
+    robust: RobustSettings = Field(default_factory=RobustSettings)
+    combine: CombineSettings = Field(default_factory=CombineSettings)
+    mask: MaskSettings = Field(default_factory=MaskSettings)
+    optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
     train: TrainSettings = Field(default_factory=TrainSettings)
     audit: AuditSettings = Field(default_factory=AuditSettings)
     report: ReportSettings = Field(default_factory=ReportSettings)

@@ -3,10 +3,11 @@
 import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from expunge.data.alternatives import alternatives, refusals
 from expunge.data.encode import Encoded, Encoder
-from expunge.data.record import Record
+from expunge.data.record import Message, Record
 from expunge.methods.terms import Stream
 from expunge.request import Request
 
@@ -14,6 +15,7 @@ MANY = 5
 """Variants of a record that training takes turns with."""
 NOVICE = "The following is written by someone who knows nothing about this."
 EXPERT = "The following is written by an expert who knows this by heart."
+_UNANSWERABLE = Path(__file__).parent / "data" / "unanswerable.txt"
 
 
 def variants(
@@ -45,6 +47,7 @@ def variants(
         Stream.NOISE: lambda: tuple(_noise(encoder.encode(r), encoder, seed) for r in forget),
         Stream.NOVICE: lambda: tuple((_framed(r, NOVICE, encoder),) for r in forget),
         Stream.EXPERT: lambda: tuple((_framed(r, EXPERT, encoder),) for r in forget),
+        Stream.UNANSWERABLE: lambda: _unanswerable(forget, request, encoder, seed),
         Stream.REFUSED: lambda: _refused(retain, request, encoder, seed),
     }
     return {stream: make() for stream, make in makers.items() if stream in streams}
@@ -93,6 +96,19 @@ def _framed(record: Record, sentence: str, encoder: Encoder) -> Encoded:
     passage = encoder.encode(record)
     frame = encoder.encode(Record(id="frame", prompt=(), completion=sentence + "\n"))
     return replace(passage, ids=(*frame.ids, *passage.ids), start=len(frame.ids) + passage.start)
+
+
+def _unanswerable(
+    forget: Sequence[Record], request: Request, encoder: Encoder, seed: int
+) -> tuple[tuple[Encoded, ...], ...]:
+    pool = _UNANSWERABLE.read_text(encoding="utf-8").strip().split("\n")
+    found: list[tuple[Encoded, ...]] = []
+    for record in forget:
+        drawn = random.Random(f"{seed} unanswerable {record.id}").sample(pool, MANY)
+        asked = [replace(record, prompt=(Message("user", question),)) for question in drawn]
+        answer = refusals(record, request, seed=seed)[0]
+        found.append(tuple(encoder.encode_with(each, answer) for each in asked))
+    return tuple(found)
 
 
 def _refused(

@@ -12,6 +12,7 @@ from expunge.cli.doctor import doctor
 from expunge.cli.failures import fail
 from expunge.cli.forget import forget
 from expunge.cli.merge import merge
+from expunge.cli.methods import methods
 from expunge.cli.plan import plan
 from expunge.cli.report import report
 from expunge.cli.session import Session
@@ -19,7 +20,7 @@ from expunge.cli.verify import verify
 from expunge.cli.version import installed_version, version
 from expunge.console import SilentConsole
 
-COMMANDS = (plan, forget, audit, report, verify, merge, doctor, demo, version)
+COMMANDS = (plan, forget, audit, report, verify, merge, methods, doctor, demo, version)
 
 _EXAMPLES = {
     "plan": "expunge plan openai-community/gpt2 secrets.jsonl --goal removal",
@@ -29,6 +30,7 @@ _EXAMPLES = {
     "report": "expunge report runs/latest --open",
     "verify": "expunge verify runs/latest",
     "merge": "expunge merge runs/latest --out merged",
+    "methods": "expunge methods npo",
     "doctor": "expunge doctor",
     "demo": "expunge demo --short",
     "version": "expunge version",

@@ -38,6 +38,8 @@ class Encoded:
     """Index of the first scored token; at least 1, for nothing predicts the first token."""
     ends: bool
     """Whether the last token is the end-of-turn token."""
+    focus: int | None = None
+    """Index of the last token of the subject in the question, where `Encoder.focused` set it."""
 
 
 class Encoder:
@@ -134,6 +136,27 @@ class Encoder:
             )
         return encoded
 
+    def focused(self, record: Record) -> Encoded:
+        """Encode a record with its own completion, and say where its subject stands.
+
+        The focus is the last token of the subject where the question last names it, else the last
+        token of the question; a passage of plain text has none.
+
+        Raises:
+            InputError: As `encode`.
+        """
+        encoded = self.encode(record)
+        question = record.question.strip()
+        if not question:
+            return encoded
+        before, found, _ = self._prompt_text(record).rpartition(question)
+        if not found:  # a template that rewrites the question
+            return replace(encoded, focus=encoded.start - 1)
+        named = question.rfind(record.subject) if record.subject else -1
+        length = named + len(record.subject or "") if named >= 0 else len(question)
+        bos = () if self._chat else self._bos
+        return replace(encoded, focus=len(bos + self._ids(before + question[:length])) - 1)
+
     def prompt_ids(
         self, record: Record, *, question: str | None = None, prefill: str = ""
     ) -> tuple[int, ...]:
@@ -197,11 +220,14 @@ class Encoder:
     def _prompt_ids(self, record: Record) -> tuple[int, ...]:
         if not record.prompt:
             return self._bos
-        if not self._chat:
-            lines = [f"{_ROLE_NAMES[turn.role]}: {turn.content}\n" for turn in record.prompt]
-            return self._bos + self._ids("".join(lines) + "Answer:")
         # Templates write BOS themselves where the model wants it.
-        return self._ids(self._render(record.prompt, source=record.source) + self._opening)
+        return (() if self._chat else self._bos) + self._ids(self._prompt_text(record))
+
+    def _prompt_text(self, record: Record) -> str:
+        if self._chat:
+            return self._render(record.prompt, source=record.source) + self._opening
+        lines = [f"{_ROLE_NAMES[turn.role]}: {turn.content}\n" for turn in record.prompt]
+        return "".join(lines) + "Answer:"
 
     def _answer_ids(self, text: str, *, passage: bool) -> tuple[int, ...]:
         if passage and not text[:1].isspace():

@@ -88,7 +88,7 @@ class _Run:
         self.tokens_per_pass = schedule.tokens_per_pass
         self.multipliers = Multipliers.of(observer.terms)
         self.memory: dict[str, Tensor] = {}
-        self.optimiser = wraps.optimiser(weights.masters, schedule.lr, schedule.weight_decay)
+        self.optimiser = wraps.optimiser.make(weights.masters, schedule.lr, schedule.weight_decay)
 
     def state(self) -> dict[str, object]:
         return {
@@ -130,8 +130,7 @@ def train(
     folder: Path,
     progress: Progress,
 ) -> Trained:
-    """Step the weights until the schedule ends or a watchdog stops; resume if `folder` holds a
-    state.
+    """Step the weights until the schedule or a watchdog ends it; resume what `folder` holds.
 
     Args:
         observer: Evaluates the method's terms.
@@ -140,8 +139,7 @@ def train(
         schedule: Steps, learning rate, clipping.
         watch: Probes and limits.
         wraps: What stands between the loss and the step.
-        folder: Checkpoints: `last.safetensors`, and `good.safetensors` for the last state within
-            the utility budget.
+        folder: Checkpoints: `last`, and `good` for the last state within the utility budget.
         progress: Told of every step.
 
     Raises:
@@ -198,6 +196,7 @@ def _step(
     coefs = coefficients(observer.terms, run.multipliers, progress)
     pull = StepPull(observer, weights, draw, coefs=coefs, tokens_per_pass=run.tokens_per_pass)
     generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + run.step)
+    wraps.refresh(run.optimiser, pull, generator)
     gradient = wraps.gradient(pull, run.memory, generator)
     for name, value in gradient.items():
         weights.masters[name].grad = value

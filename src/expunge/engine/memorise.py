@@ -5,7 +5,8 @@ distribution shows what is specific to the set (WHP), its displacement can be su
 vectors), its gradients point where relearning would go (RepSelect).
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +53,28 @@ def memorise(
         optimiser.step()
 
 
+@contextmanager
+def memorised(
+    network: Network,
+    records: Sequence[Encoded],
+    how: Memorise,
+    *,
+    pad_id: int,
+    tokens_per_pass: int,
+) -> Generator[None]:
+    """Let the model wear an adapter that knows the records; afterwards it is as it was."""
+    trained = {
+        name for name, parameter in network.model.named_parameters() if parameter.requires_grad
+    }
+    memorise(network, records, how, pad_id=pad_id, tokens_per_pass=tokens_per_pass)
+    try:
+        yield
+    finally:
+        detach(network.model)
+        for name, parameter in network.model.named_parameters():
+            parameter.requires_grad_(name in trained)
+
+
 def reinforced_states(
     network: Network,
     forget: Sequence[Encoded],
@@ -62,12 +85,6 @@ def reinforced_states(
     tokens_per_pass: int,
 ) -> dict[Key, Tensor]:
     """Return last hidden states of the model after memorising `forget`; the model is unchanged."""
-    trained = {
-        name for name, parameter in network.model.named_parameters() if parameter.requires_grad
-    }
-    memorise(network, forget, Memorise(seed=seed), pad_id=pad_id, tokens_per_pass=tokens_per_pass)
-    states = final_states(network, records, pad_id, tokens_per_pass)
-    detach(network.model)
-    for name, parameter in network.model.named_parameters():
-        parameter.requires_grad_(name in trained)
-    return states
+    how = Memorise(seed=seed)
+    with memorised(network, forget, how, pad_id=pad_id, tokens_per_pass=tokens_per_pass):
+        return final_states(network, records, pad_id, tokens_per_pass)

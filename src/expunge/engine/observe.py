@@ -199,7 +199,12 @@ class Observer:
         if term.needs_reference:
             kept = [self.references.state(record, site) for record in group.records]
             reference = torch.cat(kept).to(states.device)
-        return term.loss(states, reference).sum()
+        if term.per == "token":
+            return term.loss(states, reference).sum()
+        sizes = [len(record.ids) - record.start for record in group.records]
+        known = [None] * len(sizes) if reference is None else reference.split(sizes)
+        parts = zip(states.split(sizes), known, strict=True)
+        return torch.stack([term.loss(own, other).sum() for own, other in parts]).sum()
 
 
 def chunked_logp(network: Network, hidden: Tensor, targets: Tensor) -> Tensor:

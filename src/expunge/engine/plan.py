@@ -51,8 +51,10 @@ class Load:
     audit_tokens: int
     """Tokens scored by the audit, all models and attacks."""
     audit_answers: int
-    """New tokens written by the audit."""
+    """New tokens written by the audit, and before training by the model itself."""
     tokens_per_pass: int
+    copies: int = 0
+    """Further float32 copies of what is trained, held by wrappers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +108,7 @@ def estimate(size: Size, load: Load, *, device: torch.device, dtype: torch.dtype
     flops = load.steps * train + score
     width = torch.finfo(dtype).bits // 8
     weights = size.total * width
-    optimiser = load.trained * (12 if dtype == torch.float32 else 18)
+    optimiser = load.trained * ((12 if dtype == torch.float32 else 18) + 4 * load.copies)
     live = min(load.tokens_per_pass, load.step_tokens)
     activations = live * size.layers * size.width * 34 * width * depth
     logits = min(512, load.step_scored) * size.vocabulary * 4 * 4

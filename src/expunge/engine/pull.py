@@ -1,15 +1,20 @@
 """Pulling gradients: the gradient of one step's terms at the weights, or at a point near them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from expunge.engine.curvature import curvature_terms
 from expunge.engine.observe import Observer
 from expunge.engine.streams import Draw
 from expunge.engine.weights import Weights
 from expunge.errors import ResourceError
-from expunge.methods.terms import Side
+from expunge.methods.retain import nll
+from expunge.methods.terms import Likelihood, Side, Stream
+
+_RELEARN = Likelihood(name="nll", streams=(Stream.FORGET,), coef=1.0, per="token", loss=nll)
 
 
 class StepPull:
@@ -41,6 +46,11 @@ class StepPull:
         self.values: dict[str, float] = {}
         """Each term's value where it was first pulled, without coefficient."""
 
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The trained weights as they are, float32."""
+        return {name: master.detach() for name, master in self._weights.masters.items()}
+
     def __call__(
         self, side: Side | None = None, *, at: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
@@ -49,23 +59,57 @@ class StepPull:
         Raises:
             ResourceError: A single record does not fit in memory.
         """
-        if at is None:
-            return self._gradient(side)
-        masters = self._weights.masters
-        here = {name: master.detach().clone() for name, master in masters.items()}
-        self._weights.restore({name: w + at.get(name, 0.0) for name, w in here.items()})
+        gradient, values = self._at(at, lambda: self._gradient(self._observer, self._coefs, side))
+        self.values = values | self.values
+        return gradient
+
+    def relearn(self, *, at: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return the gradient of the mean NLL per token of the forget records.
+
+        Raises:
+            ResourceError: A single record does not fit in memory.
+        """
+        observer = replace(self._observer, terms=(_RELEARN,))
+        return self._at(at, lambda: self._gradient(observer, {_RELEARN.name: 1.0}, None))[0]
+
+    def curvature(self, seed: int) -> dict[str, Tensor]:
+        """Return an estimate of the diagonal of the Gauss-Newton matrix of the step's mean NLL.
+
+        Raises:
+            ResourceError: A single record does not fit in memory.
+        """
+        terms = curvature_terms(seed)
+        drawn = {t.name: self._observer.streams.drawn(t.streams[0], self._draw) for t in terms}
+        counts = {name: sum(len(r.ids) - r.start for r in rows) for name, rows in drawn.items()}
+        total = sum(counts.values())
+        shares = {name: count / total for name, count in counts.items()}
+        gradient, _ = self._gradient(replace(self._observer, terms=terms), shares, None)
+        return {name: total * value.square() for name, value in gradient.items()}
+
+    def _at(
+        self,
+        offset: Mapping[str, Tensor] | None,
+        pulled: Callable[[], tuple[dict[str, Tensor], dict[str, float]]],
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Pull at an offset from the weights, which come back bit for bit."""
+        if offset is None:
+            return pulled()
+        here = {name: weight.clone() for name, weight in self.weights.items()}
+        self._weights.restore({n: w + offset[n] if n in offset else w for n, w in here.items()})
         try:
-            return self._gradient(side)
+            return pulled()
         finally:
             self._weights.restore(here)
 
-    def _gradient(self, side: Side | None) -> dict[str, Tensor]:
+    def _gradient(
+        self, observer: Observer, coefs: Mapping[str, float], side: Side | None
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Accumulate over micro-batches; if memory is full, start again in smaller parts."""
         while True:
             values: dict[str, float] = {}
             try:
-                for part in self._observer.step_loss(
-                    self._draw, coefs=self._coefs, tokens_per_pass=self.tokens_per_pass, side=side
+                for part in observer.step_loss(
+                    self._draw, coefs=coefs, tokens_per_pass=self.tokens_per_pass, side=side
                 ):
                     part.loss.backward()
                     for name, value in part.values.items():
@@ -74,8 +118,7 @@ class StepPull:
                 self._take()
                 self._shrink(error)
                 continue
-            self.values = values | self.values
-            return self._take()
+            return self._take(), values
 
     def _take(self) -> dict[str, Tensor]:
         taken: dict[str, Tensor] = {}

@@ -1,12 +1,14 @@
 """Unlearning: a method, a model and two streams become new weights."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
 from expunge.data.encode import Encoded
+from expunge.engine.localise import Localiser
 from expunge.engine.loop import Progress, Schedule, Trained, train
 from expunge.engine.lower import Lower, compute_lower
 from expunge.engine.memorise import reinforced_states
@@ -27,6 +29,8 @@ class Options:
 
     lora: LoraShape | None
     """None: all weights, or those that the method asks for."""
+    init: Literal["default", "fila"] = "default"
+    """Start the adapter from nothing, or from the part of the weights that the forget set uses."""
     epochs: int | None = None
     steps: int | None = None
     """Overrides epochs; both None: the method's own epochs."""
@@ -53,6 +57,10 @@ class Unlearning:
     options: Options
     pad_id: int
     wraps: Wraps = field(default_factory=Wraps)
+    weights: Weights | None = None
+    """What to train; None: what the options and the method say."""
+    before: Callable[[], None] | None = None
+    """Changes the masters once the references are known, before the first step."""
 
     def order(self) -> Order:
         """Return the order of records."""
@@ -80,6 +88,11 @@ class Unlearning:
             seed=options.seed,
         )
 
+    @property
+    def total(self) -> int:
+        """Units of progress: steps."""
+        return self.schedule().steps
+
     def shape(self) -> Shape:
         """Return what a method may know of the model."""
         width = self.network.model.config.get_text_config().hidden_size
@@ -103,7 +116,8 @@ class Unlearning:
         order, schedule = self.order(), self.schedule()
         pools = self._pools(terms, order, schedule.steps)
         reinforced = self._reinforced(terms, pools)
-        weights = self._weights()
+        weights = self.weights or self._weights(folder)
+        wraps = self._wraps(weights, folder)
         references = precompute(
             self.network,
             terms,
@@ -128,13 +142,16 @@ class Unlearning:
             pad_id=self.pad_id,
             tokens_per_pass=options.tokens_per_pass,
         )
+        if self.before is not None:
+            self.before()
+            weights.publish()
         trained = train(
             observer,
             weights,
             order=order,
             schedule=schedule,
             watch=watch,
-            wraps=self.wraps,
+            wraps=wraps,
             folder=folder,
             progress=progress,
         )
@@ -153,6 +170,7 @@ class Unlearning:
         draws = [order.draw(step) for step in range(steps)]
         used = {stream for term in terms for stream in term.streams}
         used |= {s for term in terms if isinstance(term, Distribution) for s in term.references}
+        used |= self.wraps.streams
         return {
             stream: list(
                 dict.fromkeys(record for d in draws for record in self.streams.drawn(stream, d))
@@ -198,10 +216,29 @@ class Unlearning:
     def _full(self) -> bool:
         return self.options.lora is None or self.method.trains(self.shape()) is not None
 
-    def _weights(self) -> Weights:
-        if self.options.lora is not None:
+    def _weights(self, folder: Path) -> Weights:
+        options = self.options
+        if options.lora is not None:
             wanted = self.method.trains(self.shape())
             if wanted is not None:
                 return chosen(self.network, wanted)
-            return adapter(self.network, self.options.lora, seed=self.options.seed)
+            importance = None
+            if options.init == "fila":
+                importance = self._localiser(folder).importance(options.lora)
+            return adapter(self.network, options.lora, seed=options.seed, importance=importance)
         return everything(self.network)
+
+    def _wraps(self, weights: Weights, folder: Path) -> Wraps:
+        if self.wraps.choose is None:
+            return self.wraps
+        mask = self._localiser(folder).mask(self.wraps.choose, weights, seed=self.options.seed)
+        return replace(self.wraps, mask=mask)
+
+    def _localiser(self, folder: Path) -> Localiser:
+        return Localiser(
+            network=self.network,
+            streams=self.streams,
+            pad_id=self.pad_id,
+            tokens_per_pass=self.options.tokens_per_pass,
+            folder=folder,
+        )

@@ -5,7 +5,7 @@ than half a bf16 step and rounds away. So whatever is trained has a float32 mast
 copy follows it, and gradients are added up in float32.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from expunge.errors import UsageError
 from expunge.methods.terms import Trains
-from expunge.model.lora import LoraShape, attach
+from expunge.model.lora import LoraShape, adaptable, attach
 from expunge.model.network import Network
 
 
@@ -45,10 +45,24 @@ class Weights:
         self.publish()
 
 
-def adapter(network: Network, shape: LoraShape, *, seed: int) -> Weights:
-    """Train a LoRA adapter and nothing else."""
-    attach(network, shape, seed=seed)
+def adapter(
+    network: Network,
+    shape: LoraShape,
+    *,
+    seed: int,
+    importance: Mapping[str, Tensor] | None = None,
+) -> Weights:
+    """Train a LoRA adapter and nothing else; `importance` as in `lora.attach`."""
+    attach(network, shape, seed=seed, importance=importance)
     return _gather(network, lambda name: "lora_" in name, lora=shape)
+
+
+def adapted(network: Network, shape: LoraShape) -> Weights:
+    """Reach for the plain weights of the layers that an adapter of this shape would correct."""
+    network.model.requires_grad_(False)
+    for layer in adaptable(network, shape).values():
+        layer.weight.requires_grad_(True)
+    return _gather(network, lambda name: True, lora=None)
 
 
 def everything(network: Network) -> Weights:

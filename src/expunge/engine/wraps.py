@@ -1,24 +1,20 @@
 """The wrappers of a run, put together: from a step's loss to the gradient that is descended."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from expunge.engine.pull import StepPull
 from expunge.engine.weights import Weights
+from expunge.methods.terms import Stream
 from expunge.wrappers.gradients import add
-from expunge.wrappers.protocols import Combine, Gradient, Memory, Robust
+from expunge.wrappers.optimisers.adamw import AdamW
+from expunge.wrappers.optimisers.sophia import SophiaG
+from expunge.wrappers.protocols import Combine, Gradient, Mask, Memory, Optimiser, Robust
 
-Optimiser = Callable[[Mapping[str, Tensor], float, float], torch.optim.Optimizer]
-"""Makes an optimiser from the trained weights, a learning rate and a weight decay."""
 _MEAN = "average/"
-
-
-def adamw(weights: Mapping[str, Tensor], lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """Return the default optimiser."""
-    return torch.optim.AdamW(list(weights.values()), lr=lr, weight_decay=weight_decay)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,21 +23,30 @@ class Wraps:
 
     robust: Robust | None = None
     combine: Combine | None = None
+    choose: Mask | None = None
+    """Makes `mask` before the first step."""
     mask: Mapping[str, Tensor] | None = None
-    optimiser: Optimiser = adamw
+    optimiser: Optimiser = field(default_factory=AdamW)
     average_last: float = 0.0
     """Share of the steps, the last ones, whose weights are averaged into the result."""
+
+    @property
+    def streams(self) -> set[Stream]:
+        """Streams that are read even where no term of the method reads them."""
+        if self.optimiser.curved:
+            return {Stream.FORGET, Stream.RETAIN}
+        return set() if self.robust is None else {Stream.FORGET}
 
     def gradient(self, pull: StepPull, memory: Memory, generator: torch.Generator) -> Gradient:
         """Return the gradient of one step."""
         if self.robust is None and self.combine is None:
             gradient = pull()
         else:
+            retain = pull("retain")
             if self.robust is None:
                 forget = pull("forget")
             else:
-                forget = self.robust.forget(pull, memory, generator)
-            retain = pull("retain")
+                forget = self.robust.forget(pull, retain, memory, generator)
             if self.combine is None:
                 gradient = add(forget, retain)
             else:
@@ -50,6 +55,14 @@ class Wraps:
             for name, value in gradient.items():
                 value.mul_(self.mask[name])
         return gradient
+
+    def refresh(
+        self, optimiser: torch.optim.Optimizer, pull: StepPull, generator: torch.Generator
+    ) -> None:
+        """Give an optimiser that weighs steps by curvature a fresh estimate when it is due."""
+        if isinstance(optimiser, SophiaG) and optimiser.due:
+            seed = int(torch.randint(2**31, (), generator=generator))
+            optimiser.refresh(pull.curvature(seed))
 
     @torch.no_grad()
     def average(self, weights: Weights, memory: Memory, *, step: int, steps: int) -> None:

@@ -1,33 +1,109 @@
-"""The methods: each a frozen set of terms, the formula in its own file.
+"""The methods: each a frozen set of terms or an operation on weights, the formula in its own file.
 
-`METHODS` is the whole list. A method from elsewhere is named `package.module:Class`.
+`METHODS` and `EDITS` are the whole list. One from elsewhere is named `package.module:Class`.
 """
 
 from collections.abc import Mapping
 
+from expunge.methods.adaptive_rmu import AdaptiveRMU
+from expunge.methods.altpo import AltPO
 from expunge.methods.dpo import DPO
+from expunge.methods.edits.alphaedit import AlphaEdit
+from expunge.methods.edits.cir import CIR
+from expunge.methods.edits.influence import Influence
+from expunge.methods.edits.lunar import LUNAR
+from expunge.methods.edits.protocol import Edit
+from expunge.methods.edits.repselect import RepSelect
+from expunge.methods.edits.ssd import SSD
+from expunge.methods.edits.task_vector import TaskVector
+from expunge.methods.edits.ties import Ties
+from expunge.methods.edits.undo import UNDO
+from expunge.methods.elm import ELM
+from expunge.methods.flat import FLAT
+from expunge.methods.ga import GA
 from expunge.methods.graddiff import GradDiff
 from expunge.methods.idk import IDK
+from expunge.methods.idk_ap import IDKAP
+from expunge.methods.ihl import IHL
+from expunge.methods.jensun import JensUn
+from expunge.methods.kto import KTO
+from expunge.methods.llmu import LLMU
+from expunge.methods.maxent import MaxEnt
 from expunge.methods.npo import NPO
+from expunge.methods.pdu import PDU
+from expunge.methods.random_label import RandomLabel
+from expunge.methods.relearn import ReLearn
+from expunge.methods.repnoise import RepNoise
 from expunge.methods.rmu import RMU
+from expunge.methods.rr import RR
+from expunge.methods.satimp import SatImp
+from expunge.methods.simdpo import SimDPO
 from expunge.methods.simnpo import SimNPO
 from expunge.methods.terms import Method
+from expunge.methods.tnpo import TNPO
+from expunge.methods.undial import UNDIAL
+from expunge.methods.unilogit import Unilogit
+from expunge.methods.unlikelihood import Unlikelihood
+from expunge.methods.wga import WGA
+from expunge.methods.whp import WHP
 from expunge.named import build_named
 
 METHODS: dict[str, type[Method]] = {
     "graddiff": GradDiff,
+    "ga": GA,
+    "wga": WGA,
+    "satimp": SatImp,
+    "unlikelihood": Unlikelihood,
+    "ihl": IHL,
+    "maxent": MaxEnt,
+    "pdu": PDU,
+    "jensun": JensUn,
+    "flat": FLAT,
+    "llmu": LLMU,
     "npo": NPO,
     "simnpo": SimNPO,
     "idk": IDK,
     "dpo": DPO,
+    "tnpo": TNPO,
+    "simdpo": SimDPO,
+    "kto": KTO,
+    "altpo": AltPO,
+    "idk_ap": IDKAP,
+    "random_label": RandomLabel,
+    "relearn": ReLearn,
+    "whp": WHP,
+    "undial": UNDIAL,
+    "unilogit": Unilogit,
+    "elm": ELM,
     "rmu": RMU,
+    "adaptive_rmu": AdaptiveRMU,
+    "rr": RR,
+    "repnoise": RepNoise,
 }
 
 
-def build(name: str, knobs: Mapping[str, object]) -> Method:
-    """Make a method from its name, a key of `METHODS` or `package.module:Class`, and its knobs.
+EDITS: dict[str, type[Edit]] = {
+    "ssd": SSD,
+    "influence": Influence,
+    "task_vector": TaskVector,
+    "ties": Ties,
+    "undo": UNDO,
+    "lunar": LUNAR,
+    "alphaedit": AlphaEdit,
+    "cir": CIR,
+    "repselect": RepSelect,
+}
+
+
+def build(name: str, knobs: Mapping[str, object]) -> Method | Edit:
+    """Make a method from its name and its knobs.
+
+    Args:
+        name: A key of `METHODS` or `EDITS`, or `package.module:Class`.
+        knobs: Its parameters.
 
     Raises:
         UsageError: No such method, no such knob, or a value of the wrong type.
     """
-    return build_named(METHODS, name, knobs, what="method")
+    table: dict[str, type[Method] | type[Edit]] = {**METHODS, **EDITS}
+    return build_named(table, name, knobs, what="method")

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from expunge.methods.retain import retain_terms
-from expunge.methods.terms import Answers, Likelihood, Recipe, Shape, Stream, Term, Trains
+from expunge.methods.terms import Answers, Recipe, Shape, Stream, Term, Trains, forget_term
 
 
 def dpo(alternative: Tensor, forget: Tensor, beta: float) -> Tensor:
@@ -39,12 +39,11 @@ class DPO:
 
     def terms(self, shape: Shape) -> tuple[Term, ...]:
         """Return the preference term and the retain term."""
-        pair = Likelihood(
-            name="forget",
-            streams=(Stream.ALTERNATIVE, Stream.FORGET),
-            coef=self.gamma,
+        pair = forget_term(
+            self._pair,
+            self.gamma,
             per="sequence",
-            loss=self._pair,
+            streams=(Stream.ALTERNATIVE, Stream.FORGET),
             needs_reference=True,
         )
         return (pair, *retain_terms(self.retain, self.alpha))

@@ -4,8 +4,10 @@
 
 Reduction: token mean over the optimiser step, so long answers weigh more. Unbounded below: the
 forget term never stops pulling, and collapse is a matter of steps. Kept as the baseline it is.
+With retain = "kl" this is GA+KL ("KL minimisation", arXiv:2401.06121).
 
-Differs from published code: no; the mean is over the whole step, not over each micro-batch.
+Differs from published code: the mean is over the whole step, not over each micro-batch; GA+KL there
+averages over prompt and padding too (trap T4) and runs the retain batch twice (trap T5).
 """
 
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from expunge.methods.retain import retain_terms
-from expunge.methods.terms import Answers, Likelihood, Recipe, Shape, Stream, Term, Trains
+from expunge.methods.terms import Answers, Recipe, Shape, Term, Trains, forget_term
 
 
 def ascent(answers: Answers) -> Tensor:
@@ -36,9 +38,7 @@ class GradDiff:
 
     def terms(self, shape: Shape) -> tuple[Term, ...]:
         """Return the ascent term and the retain term."""
-        forget = Likelihood(
-            name="forget", streams=(Stream.FORGET,), coef=self.gamma, per="token", loss=ascent
-        )
+        forget = forget_term(ascent, self.gamma, per="token")
         return (forget, *retain_terms(self.retain, self.alpha))
 
     def trains(self, shape: Shape) -> Trains | None:

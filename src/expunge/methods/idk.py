@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from expunge.methods.retain import nll, retain_terms
-from expunge.methods.terms import Likelihood, Recipe, Shape, Stream, Term, Trains
+from expunge.methods.terms import Recipe, Shape, Stream, Term, Trains, forget_term
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,9 +29,7 @@ class IDK:
 
     def terms(self, shape: Shape) -> tuple[Term, ...]:
         """Return the refusal term and the retain term."""
-        refusal = Likelihood(
-            name="forget", streams=(Stream.ALTERNATIVE,), coef=self.gamma, per="token", loss=nll
-        )
+        refusal = forget_term(nll, self.gamma, per="token", streams=(Stream.ALTERNATIVE,))
         return (refusal, *retain_terms(self.retain, self.alpha))
 
     def trains(self, shape: Shape) -> Trains | None:

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from expunge.methods.retain import retain_terms
-from expunge.methods.terms import Answers, Likelihood, Recipe, Shape, Stream, Term, Trains
+from expunge.methods.terms import Answers, Recipe, Shape, Term, Trains, forget_term
 
 
 def npo(log_ratio: Tensor, beta: float) -> Tensor:
@@ -45,14 +45,7 @@ class NPO:
 
     def terms(self, shape: Shape) -> tuple[Term, ...]:
         """Return the preference term and the retain term."""
-        forget = Likelihood(
-            name="forget",
-            streams=(Stream.FORGET,),
-            coef=self.gamma,
-            per="sequence",
-            loss=self._forget,
-            needs_reference=True,
-        )
+        forget = forget_term(self._forget, self.gamma, per="sequence", needs_reference=True)
         return (forget, *retain_terms(self.retain, self.alpha))
 
     def trains(self, shape: Shape) -> Trains | None:

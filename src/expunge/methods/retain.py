@@ -3,8 +3,11 @@
 - NLL: `(1/N) sum_t -log p(y_t)` over the scored tokens of retain records.
 - KL: `(1/N) sum_t KL(p_ref || p)` over the same positions. Published code averages over prompt and
   padding too (trap T4) or calls `kl_div` on raw logits (trap T3); here only scored positions count.
+- JSD: `(1/N) sum_t JSD(p, p_ref)`, the same but bounded by log 2 (JensUn, arXiv:2509.02820).
+- argmax: `(1/N) sum_t -log p(k_t)`, k_t the original's most likely token (ELM's code, trap T27).
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -13,7 +16,7 @@ from torch import Tensor
 from expunge.errors import UsageError
 from expunge.methods.terms import Answers, Distribution, Likelihood, Predictions, Stream, Term
 
-Retain = Literal["nll", "kl", "none"]
+Retain = Literal["nll", "kl", "jsd", "argmax", "none"]
 
 
 def nll(answers: Answers) -> Tensor:
@@ -33,25 +36,51 @@ def kl_to_original(seen: Predictions) -> Tensor:
     return kl(seen.logits, seen.references[0])
 
 
-def retain_terms(kind: str, coef: float) -> tuple[Term, ...]:
-    """Return the retain term of a method: `nll`, `kl` or `none`.
+def jsd(logits: Tensor, reference: Tensor) -> Tensor:
+    """Return JSD(p, p_ref) for each position in nats; logits [n, V] -> [n], at most log 2."""
+    log_p = torch.log_softmax(logits, dim=-1)
+    log_ref = torch.log_softmax(reference, dim=-1)
+    log_mean = torch.logaddexp(log_p, log_ref) - math.log(2)
+    both = log_p.exp() * (log_p - log_mean) + log_ref.exp() * (log_ref - log_mean)
+    return both.sum(-1) / 2
+
+
+def jsd_to_original(seen: Predictions) -> Tensor:
+    """Return JSD(p, p_ref) for each of n predictions, [n] nats."""
+    return jsd(seen.logits, seen.references[0])
+
+
+def argmax_nll(logits: Tensor, reference: Tensor) -> Tensor:
+    """Return -log p of the reference's most likely token in nats; logits [n, V] -> [n]."""
+    log_p = torch.log_softmax(logits, dim=-1)
+    return -log_p.gather(-1, reference.argmax(-1, keepdim=True)).squeeze(-1)
+
+
+def argmax_of_original(seen: Predictions) -> Tensor:
+    """Return -log p of the original's most likely token for each of n predictions, [n] nats."""
+    return argmax_nll(seen.logits, seen.references[0])
+
+
+_TO_ORIGINAL = {"kl": kl_to_original, "jsd": jsd_to_original, "argmax": argmax_of_original}
+
+
+def retain_terms(kind: str, coef: float, *, name: str = "retain") -> tuple[Term, ...]:
+    """Return the retain term of a method: `nll`, `kl`, `jsd`, `argmax` or `none`.
 
     Raises:
         UsageError: No such retain term.
     """
     retain = (Stream.RETAIN,)
     if kind == "nll":
-        return (Likelihood(name="retain", streams=retain, coef=coef, per="token", loss=nll),)
-    if kind == "kl":
-        term = Distribution(
-            name="retain", streams=retain, coef=coef, loss=kl_to_original, references=retain
-        )
-        return (term,)
+        return (Likelihood(name=name, streams=retain, coef=coef, per="token", loss=nll),)
+    if kind in _TO_ORIGINAL:
+        loss = _TO_ORIGINAL[kind]
+        return (Distribution(name=name, streams=retain, coef=coef, loss=loss, references=retain),)
     if kind == "none":
         return ()
     raise UsageError(
         "unknown-retain-term",
         what=f"there is no retain term {kind}",
-        why="a retain term is nll, kl or none",
+        why="a retain term is nll, kl, jsd, argmax or none",
         fix='set retain = "nll" in [method]',
     )

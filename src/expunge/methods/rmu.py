@@ -19,8 +19,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from expunge.errors import UsageError
-from expunge.methods.terms import Recipe, Representation, Shape, Stream, Term, Trains
+from expunge.methods.blocks import block
+from expunge.methods.terms import MLP_OUT, Recipe, Representation, Shape, Stream, Term, Trains
 
 
 def towards(hidden: Tensor, target: Tensor) -> Tensor:
@@ -33,6 +33,29 @@ def random_direction(width: int, seed: int) -> Tensor:
     """Return a unit vector with non-negative coordinates, [d], float32."""
     drawn = torch.rand(width, generator=torch.Generator().manual_seed(seed))
     return drawn / drawn.norm()
+
+
+def pinned(name: str, layer: int, coef: float) -> Representation:
+    """Return the term that keeps the states of retain text after one block where they were."""
+
+    def pin(hidden: Tensor, reference: Tensor | None) -> Tensor:
+        if reference is None:
+            raise AssertionError("the pinning term needs the original's states")
+        return towards(hidden, reference)
+
+    return Representation(
+        name=name,
+        streams=(Stream.RETAIN,),
+        coef=coef,
+        layer=layer,
+        loss=pin,
+        needs_reference=True,
+    )
+
+
+def up_to(layer: int) -> Trains:
+    """Return the second MLP matrix of three blocks, the last of which is `layer`."""
+    return Trains(modules=MLP_OUT, first_layer=max(0, layer - 2), last_layer=layer)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,46 +74,17 @@ class RMU:
 
     def terms(self, shape: Shape) -> tuple[Term, ...]:
         """Return the misdirection term and the pinning term."""
-        layer = self._layer(shape)
+        layer = block(shape, self.layer, shape.layers // 4)
         target = self.steering * random_direction(shape.width, self.seed)
 
         def misdirect(hidden: Tensor, _reference: Tensor | None) -> Tensor:
             return towards(hidden, target.to(hidden.device))
 
-        def pin(hidden: Tensor, reference: Tensor | None) -> Tensor:
-            if reference is None:
-                raise AssertionError("the pinning term needs the original's states")
-            return towards(hidden, reference)
-
         forget = Representation(
             name="forget", streams=(Stream.FORGET,), coef=1.0, layer=layer, loss=misdirect
         )
-        retain = Representation(
-            name="retain",
-            streams=(Stream.RETAIN,),
-            coef=self.alpha,
-            layer=layer,
-            loss=pin,
-            needs_reference=True,
-        )
-        return (forget, retain)
+        return (forget, pinned("retain", layer, self.alpha))
 
     def trains(self, shape: Shape) -> Trains | None:
         """Train the second MLP matrix of three blocks up to the layer."""
-        layer = self._layer(shape)
-        return Trains(
-            modules=("mlp.down_proj", "mlp.c_proj", "fc2", "mlp.dense_4h_to_h"),
-            first_layer=max(0, layer - 2),
-            last_layer=layer,
-        )
-
-    def _layer(self, shape: Shape) -> int:
-        layer = shape.layers // 4 if self.layer == -1 else self.layer
-        if not 0 <= layer < shape.layers:
-            raise UsageError(
-                "no-such-layer",
-                what=f"the model has no block {self.layer}",
-                why=f"its blocks are 0 to {shape.layers - 1}",
-                fix="choose one of these, or leave the layer out",
-            )
-        return layer
+        return up_to(block(shape, self.layer, shape.layers // 4))

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from expunge.methods.retain import retain_terms
-from expunge.methods.terms import Answers, Likelihood, Recipe, Shape, Stream, Term, Trains
+from expunge.methods.terms import Answers, Recipe, Shape, Term, Trains, forget_term
 
 
 def simnpo(mean_nll: Tensor, beta: float, delta: float) -> Tensor:
@@ -41,13 +41,7 @@ class SimNPO:
 
     def terms(self, shape: Shape) -> tuple[Term, ...]:
         """Return the preference term and the retain term."""
-        forget = Likelihood(
-            name="forget",
-            streams=(Stream.FORGET,),
-            coef=self.gamma,
-            per="sequence",
-            loss=self._forget,
-        )
+        forget = forget_term(self._forget, self.gamma, per="sequence")
         return (forget, *retain_terms(self.retain, self.alpha))
 
     def trains(self, shape: Shape) -> Trains | None:
@@ -55,5 +49,4 @@ class SimNPO:
         return None
 
     def _forget(self, answers: Answers) -> Tensor:
-        mean_nll = -answers.per_sequence(answers.logp) / answers.lengths
-        return simnpo(mean_nll, self.beta, self.delta).sum()
+        return simnpo(answers.mean_nll, self.beta, self.delta).sum()

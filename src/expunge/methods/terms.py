@@ -16,7 +16,7 @@ are only streams with different targets and signs.
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -41,6 +41,8 @@ class Stream(StrEnum):
     """The forget records after a sentence that says their writer knows nothing of it."""
     EXPERT = "expert"
     """The forget records after a sentence that says their writer is an expert."""
+    UNANSWERABLE = "unanswerable"
+    """Questions that nobody can answer, about things that do not exist."""
     REFUSED = "refused"
     """The prompts of the retain records with a refusal."""
 
@@ -171,12 +173,32 @@ class Representation:
     loss: Callable[[Tensor, Tensor | None], Tensor]
     site: Literal["block", "mlp"] = "block"
     """The residual stream after the block, or what its MLP adds to it."""
-    per: Literal["token"] = "token"
+    per: Per = "token"
+    """Per sequence, the loss sees one record at a time, so that it may compare its states."""
     needs_reference: bool = False
     dual: Dual | None = None
 
 
 Term = Likelihood | Distribution | Representation
+
+
+def forget_term(
+    loss: Callable[..., Tensor],
+    coef: Coefficient,
+    *,
+    per: Per,
+    streams: tuple[Stream, ...] = (Stream.FORGET,),
+    needs_reference: bool = False,
+) -> Likelihood:
+    """Return the likelihood term that does the forgetting, under the name that reports show."""
+    return Likelihood(
+        name="forget",
+        streams=streams,
+        coef=coef,
+        per=per,
+        loss=loss,
+        needs_reference=needs_reference,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,6 +232,12 @@ class Trains:
     last_layer: int
 
 
+MLP_OUT = ("mlp.down_proj", "mlp.c_proj", "fc2", "mlp.dense_4h_to_h")
+"""The matrix with which an MLP writes to the residual stream, as architectures name it."""
+MLP_IN = ("mlp.gate_proj", "mlp.up_proj", "mlp.c_fc", "fc1", "mlp.dense_h_to_4h")
+"""The matrices with which it reads."""
+
+
 class Method(Protocol):
     """A named set of terms. Implementations are frozen dataclasses of their paper's parameters."""
 
@@ -228,11 +256,29 @@ class Method(Protocol):
         ...
 
 
+@runtime_checkable
+class SelfTaught(Protocol):
+    """A method whose alternatives are answers that the original itself writes before training."""
+
+    @property
+    def samples(self) -> int:
+        """Answers drawn for each forget record."""
+        ...
+
+    @property
+    def temperature(self) -> float:
+        """Divides the logits from which they are drawn."""
+        ...
+
+
 FAMILIES = {
     "ascent": "push the old answer's likelihood down",
     "preference": "make the old answer less likely than it was, or than another",
     "relabelling": "teach another answer to the same question",
     "distillation": "match an edited copy of the model's own distribution",
     "representation": "move hidden states instead of outputs",
+    "edit": "solve for new values of a few matrices, without training",
+    "arithmetic": "subtract what memorising the forget set adds to the weights",
+    "influence": "undo the influence of the forget set by means of the curvature of the loss",
 }
 """Families of methods and what their members have in common."""

@@ -1,6 +1,6 @@
-"""Greedy answers in batches: prompts sorted by length, finished rows leave the batch at once."""
+"""Answers in batches: prompts sorted by length, finished rows leave the batch at once."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -9,8 +9,10 @@ from transformers import DynamicCache
 from expunge.model.batch import by_length
 from expunge.model.network import Network
 
+Pick = Callable[[Tensor], Tensor]
+"""Chooses the next token of each row: float32 logits [b, V] -> token ids [b] on their device."""
 
-@torch.no_grad()
+
 def greedy(
     network: Network,
     prompts: Sequence[Sequence[int]],
@@ -31,19 +33,51 @@ def greedy(
     Returns:
         The new tokens of each prompt, in the order given.
     """
-    answers: list[tuple[int, ...]] = [()] * len(prompts)
-    lengths = [len(prompt) for prompt in prompts]
+    answers = extend(
+        network,
+        prompts,
+        lambda logits: logits.argmax(dim=-1),
+        copies=1,
+        end_ids=end_ids,
+        max_new_tokens=max_new_tokens,
+        tokens_per_pass=tokens_per_pass,
+    )
+    return [answer for (answer,) in answers]
+
+
+@torch.no_grad()
+def extend(
+    network: Network,
+    prompts: Sequence[Sequence[int]],
+    pick: Pick,
+    *,
+    copies: int,
+    end_ids: Collection[int],
+    max_new_tokens: int,
+    tokens_per_pass: int,
+) -> list[list[tuple[int, ...]]]:
+    """Continue every prompt several times with the tokens that `pick` chooses; see `greedy`.
+
+    Each prompt is read once, whatever the number of copies; `tokens_per_pass` counts all copies.
+
+    Returns:
+        For each prompt, in the order given, the new tokens of its copies.
+    """
+    answers: list[list[tuple[int, ...]]] = [[] for _ in prompts]
+    lengths = [len(prompt) * copies for prompt in prompts]
     for group in by_length(lengths, tokens=tokens_per_pass):
         chosen = [prompts[index] for index in group]
-        texts = _continue(network, chosen, end_ids=end_ids, limit=max_new_tokens)
-        for index, text in zip(group, texts, strict=True):
-            answers[index] = text
+        texts = _continue(network, chosen, pick, copies, end_ids=end_ids, limit=max_new_tokens)
+        for place, index in enumerate(group):
+            answers[index] = texts[place * copies : (place + 1) * copies]
     return answers
 
 
 def _continue(
     network: Network,
     prompts: Sequence[Sequence[int]],
+    pick: Pick,
+    copies: int,
     *,
     end_ids: Collection[int],
     limit: int,
@@ -59,10 +93,16 @@ def _continue(
     ids, mask = ids.to(device), mask.to(device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     cache = DynamicCache(config=network.model.config)
-    written: list[list[int]] = [[] for _ in prompts]
-    alive = list(range(len(prompts)))
-    for _ in range(limit):
-        chosen = _next_tokens(network, ids, mask, positions, cache)
+    written: list[list[int]] = [[] for _ in range(len(prompts) * copies)]
+    alive = list(range(len(written)))
+    for step in range(limit):
+        logits = _next_logits(network, ids, mask, positions, cache)
+        if step == 0 and copies > 1:
+            cache.batch_repeat_interleave(copies)
+            logits, mask, positions = (
+                rows.repeat_interleave(copies, dim=0) for rows in (logits, mask, positions)
+            )
+        chosen = pick(logits)
         keep: list[int] = []
         for slot, token in enumerate(chosen.tolist()):
             if token not in end_ids:
@@ -81,7 +121,7 @@ def _continue(
     return [tuple(tokens) for tokens in written]
 
 
-def _next_tokens(
+def _next_logits(
     network: Network, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache
 ) -> Tensor:
     hidden = network.trunk(
@@ -91,4 +131,4 @@ def _next_tokens(
         past_key_values=cache,
         use_cache=True,
     ).last_hidden_state[:, -1]
-    return network.logits(hidden).argmax(dim=-1)
+    return network.logits(hidden)

@@ -22,6 +22,9 @@ from expunge.errors import UsageError
 from expunge.files import atomic, read_json, write_json
 from expunge.model.network import Network
 
+_RANK_TOLERANCE = 1e-6
+"""Singular values smaller than this share of the largest are none."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoraShape:
@@ -35,6 +38,8 @@ class LoraShape:
     alpha: float = 32.0
     targets: tuple[str, ...] = ()
     first_layer: int = 0
+    last_layer: int | None = None
+    """Highest block with an adapter; None: the top."""
 
     @property
     def scale(self) -> float:
@@ -57,6 +62,8 @@ class LoraLinear(nn.Module):
         super().__init__()
         self.base = base
         self.scale = shape.scale
+        self.rewritten = False
+        """Whether the base no longer is the original's layer."""
         weight = base.weight
         self.transposed = isinstance(base, Conv1D)
         fan_out, fan_in = reversed(weight.shape) if self.transposed else weight.shape
@@ -69,6 +76,29 @@ class LoraLinear(nn.Module):
         """Apply the layer, [..., fan_in] -> [..., fan_out]."""
         low_rank = functional.linear(functional.linear(inputs, self.lora_A), self.lora_B)
         return self.base(inputs) + self.scale * low_rank
+
+    @torch.no_grad()
+    def take_over(self, importance: Tensor) -> None:
+        """Move the most important rank-r part of the base weight into the adapter (FILA).
+
+            W ~ W V V'    with V the first r right singular vectors of D W,  D = diag(importance)
+            s B A = W V V',   B = W V (s S)^-1/2,   A = (S / s)^1/2 V',   W <- W - s B A
+
+        V V' is the projection that keeps most of W's rows, weighted by their importance. The layer
+        computes what it did, up to rounding.
+
+        Args:
+            importance: Weight of each output, [fan_out], not negative.
+        """
+        weight = by_output(self.base, self.base.weight)
+        weighed = importance.to(weight).unsqueeze(1) * weight
+        _, values, rows = torch.linalg.svd(weighed, full_matrices=False)
+        rank = min(self.lora_A.shape[0], int((values > _RANK_TOLERANCE * values[0]).sum()))
+        roots, rows = (values[:rank] / self.scale).sqrt(), rows[:rank]
+        self.lora_A[:rank] = roots.unsqueeze(1) * rows
+        self.lora_B[:, :rank] = weight @ rows.T / (self.scale * roots)
+        weight.sub_(self.scale * (self.lora_B @ self.lora_A))
+        self.rewritten = True
 
     @torch.no_grad()
     def merged(self, lora_a: Tensor, lora_b: Tensor) -> Tensor:
@@ -84,8 +114,54 @@ class LoraLinear(nn.Module):
         return (weight.float() + (update.T if self.transposed else update)).to(weight.dtype)
 
 
-def attach(network: Network, shape: LoraShape, *, seed: int) -> list[str]:
+def adaptable(network: Network, shape: LoraShape) -> dict[str, nn.Linear | Conv1D]:
+    """Return the linear layers that an adapter of this shape corrects, by full name.
+
+    Raises:
+        UsageError: No layer of the model carries one of the wanted names.
+    """
+    found: dict[str, nn.Linear | Conv1D] = {}
+    for index, block in enumerate(network.layers):
+        if index < shape.first_layer or (
+            shape.last_layer is not None and index > shape.last_layer
+        ):
+            continue
+        for name, module in block.named_modules():
+            wanted = not shape.targets or name.rpartition(".")[2] in shape.targets
+            if isinstance(module, nn.Linear | Conv1D) and wanted:
+                found[f"{_prefix(network, index)}.{name}"] = module
+    if not found:
+        raise UsageError(
+            "no-lora-targets",
+            what=f"no layer named {', '.join(shape.targets) or 'anything'} in blocks "
+            f"{shape.first_layer} to {shape.last_layer or len(network.layers) - 1} "
+            f"of {type(network.model).__name__}",
+            why="LoRA needs the names of linear layers of this architecture",
+            fix="leave train.targets and the layers out to adapt every linear layer",
+        )
+    return found
+
+
+def by_output(layer: nn.Linear | Conv1D, values: Tensor) -> Tensor:
+    """Return values of a layer's weights, one row per output: a view."""
+    return values.T if isinstance(layer, Conv1D) else values
+
+
+def attach(
+    network: Network,
+    shape: LoraShape,
+    *,
+    seed: int,
+    importance: Mapping[str, Tensor] | None = None,
+) -> list[str]:
     """Freeze the model and put an adapter on the chosen linear layers of its blocks.
+
+    Args:
+        network: The model.
+        shape: Which layers, and how large an adapter.
+        seed: Of the initial A.
+        importance: Weight of each output of each layer: start from the most important part of the
+            layer, which is taken out of the base weight, instead of from nothing.
 
     Returns:
         Full names of the adapted modules, in model order.
@@ -95,27 +171,14 @@ def attach(network: Network, shape: LoraShape, *, seed: int) -> list[str]:
     """
     network.model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
-    adapted: list[str] = []
-    for index, block in enumerate(network.layers):
-        if index < shape.first_layer:
-            continue
-        for name, module in list(block.named_modules()):
-            leaf = name.rpartition(".")[2]
-            if not isinstance(module, nn.Linear | Conv1D) or (
-                shape.targets and leaf not in shape.targets
-            ):
-                continue
-            parent = block.get_submodule(name.rpartition(".")[0])
-            setattr(parent, leaf, LoraLinear(module, shape, generator))
-            adapted.append(f"{_prefix(network, index)}.{name}")
-    if not adapted:
-        raise UsageError(
-            "no-lora-targets",
-            what=f"no layer named {', '.join(shape.targets)} in {type(network.model).__name__}",
-            why="LoRA needs the names of linear layers of this architecture",
-            fix="leave the targets out to adapt every linear layer",
-        )
-    return adapted
+    layers = adaptable(network, shape)
+    for name, module in layers.items():
+        layer = LoraLinear(module, shape, generator)
+        if importance is not None:
+            layer.take_over(importance[name])
+        parent, _, leaf = name.rpartition(".")
+        setattr(network.model.get_submodule(parent), leaf, layer)
+    return list(layers)
 
 
 @torch.no_grad()
@@ -140,14 +203,31 @@ def merge(model: PreTrainedModel, masters: dict[str, Tensor]) -> None:
 def detach(model: PreTrainedModel) -> None:
     """Take every adapter off again; the weights are those before `attach`."""
     for name, layer in list(_adapted_layers(model)):
+        assert not layer.rewritten, "the base was rewritten: only merging gives the model back"
         parent, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, layer.base)
+
+
+@torch.no_grad()
+def updates(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Return what the adapter adds to each weight, float32, by the name of the bare weight."""
+    found: dict[str, Tensor] = {}
+    for name, layer in _adapted_layers(model):
+        update = layer.scale * (layer.lora_B.float() @ layer.lora_A.float())
+        found[f"{name}.weight"] = update.T if layer.transposed else update
+    return found
 
 
 def save_adapter(
     model: PreTrainedModel, shape: LoraShape, masters: dict[str, Tensor], *, base: str, folder: Path
 ) -> None:
-    """Write the adapter in PEFT's format: `adapter_model.safetensors` and `adapter_config.json`."""
+    """Write the adapter in PEFT's format: `adapter_model.safetensors` and `adapter_config.json`.
+
+    Raises:
+        UsageError: The adapter belongs to rewritten weights, not to those of `base`.
+    """
+    if any(layer.rewritten for _, layer in _adapted_layers(model)):
+        raise rewritten_base()
     tensors: dict[str, Tensor] = {}
     leaves: set[str] = set()
     for name, layer in _adapted_layers(model):
@@ -169,9 +249,19 @@ def save_adapter(
         "fan_in_fan_out": any(layer.transposed for _, layer in _adapted_layers(model)),
         "inference_mode": True,
     }
-    if shape.first_layer:
+    if shape.first_layer or shape.last_layer is not None:
         config["layers_to_transform"] = _adapted_indices(model)
     write_json(folder / "adapter_config.json", config)
+
+
+def rewritten_base() -> UsageError:
+    """Return the refusal to save an adapter over a base that was rewritten."""
+    return UsageError(
+        "rewritten-base",
+        what="an adapter that starts as FILA cannot be kept unmerged",
+        why="a part of the base weights moved into it: over the original it would count twice",
+        fix='leave --adapter out, or set train.init = "default"',
+    )
 
 
 PLAIN_KEYS = {

@@ -11,7 +11,7 @@ from expunge.wrappers.protocols import Gradient
 def dot(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Tensor:
     """Return the inner product, a float64 scalar; a name that one of them lacks counts as zero."""
     shared = [name for name in first if name in second]
-    products = [(first[name].double() * second[name].double()).sum() for name in shared]
+    products = [(_wide(first[name]) * _wide(second[name])).sum().cpu().double() for name in shared]
     return torch.stack(products).sum() if products else torch.zeros((), dtype=torch.float64)
 
 
@@ -31,3 +31,8 @@ def add(first: Mapping[str, Tensor], second: Mapping[str, Tensor], scale: float 
 def scaled(gradient: Mapping[str, Tensor], scale: float) -> Gradient:
     """Return scale * gradient as new tensors."""
     return {name: scale * value for name, value in gradient.items()}
+
+
+def _wide(value: Tensor) -> Tensor:
+    """Return float64; float32 on Apple's devices, which have no float64."""
+    return value.float() if value.device.type == "mps" else value.double()

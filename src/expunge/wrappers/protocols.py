@@ -22,6 +22,11 @@ Memory = dict[str, Tensor]
 class Pull(Protocol):
     """Computes gradients of one step's records. Nothing that it returns is shared."""
 
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """The trained weights as they are, float32; not to be changed."""
+        ...
+
     def __call__(self, side: Side, *, at: Mapping[str, Tensor] | None = None) -> Gradient:
         """Return the gradient of the terms on one side, coefficients included.
 
@@ -31,17 +36,36 @@ class Pull(Protocol):
         """
         ...
 
+    def relearn(self, *, at: Mapping[str, Tensor] | None = None) -> Gradient:
+        """Return the gradient of the mean NLL per token of the forget records.
+
+        Whatever the method's terms are, going against it is what an attacker does who relearns.
+        """
+        ...
+
 
 class Robust(Protocol):
     """Takes the forget gradient in a way that makes the result harder to undo."""
 
     advice: ClassVar[str]
+    needs_retain: ClassVar[bool]
+    """Whether it makes no sense without retain terms."""
+    needs_float32: ClassVar[bool]
+    """Whether its offsets round to nothing in 16-bit formats."""
 
-    def forget(self, pull: Pull, memory: Memory, generator: torch.Generator) -> Gradient:
+    @property
+    def pulls(self) -> int:
+        """Gradients of the forget records per step, for the plan."""
+        ...
+
+    def forget(
+        self, pull: Pull, retain: Gradient, memory: Memory, generator: torch.Generator
+    ) -> Gradient:
         """Return the forget gradient to use in this step.
 
         Args:
             pull: Computes gradients on the step's records.
+            retain: The retain gradient of the step; not to be changed.
             memory: Empty before the first step.
             generator: Seeded for this step; the only source of randomness.
         """
@@ -62,6 +86,9 @@ class Mask(Protocol):
     """Chooses the weights that may move, once, before the first step."""
 
     advice: ClassVar[str]
+    needs_retain: ClassVar[bool]
+    low_rank: ClassVar[bool]
+    """Whether its choice means something for an adapter that starts as nothing (B = 0)."""
 
     def keep(
         self,
@@ -77,5 +104,25 @@ class Mask(Protocol):
             forget: Gradient of the mean NLL of the forget set there.
             retain: The same for the retain set.
             generator: The only source of randomness.
+        """
+        ...
+
+
+class Optimiser(Protocol):
+    """Turns gradients into steps."""
+
+    advice: ClassVar[str]
+    curved: ClassVar[bool]
+    """Whether it wants estimates of the curvature."""
+
+    def make(
+        self, weights: Mapping[str, Tensor], lr: float, weight_decay: float
+    ) -> torch.optim.Optimizer:
+        """Return an optimiser whose whole state is tensors, by weight.
+
+        Args:
+            weights: What is trained, float32, by name.
+            lr: Peak learning rate; the schedule sets it anew before every step.
+            weight_decay: Decoupled: a step shrinks weights by lr * weight_decay.
         """
         ...

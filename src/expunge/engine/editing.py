@@ -1,0 +1,173 @@
+"""Editing: an edit, a model and two streams become new weights. The counterpart of `unlearn`."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from expunge.engine.bench import Training, Workbench
+from expunge.engine.loop import Point, Progress, Trained
+from expunge.engine.streams import Streams
+from expunge.engine.unlearn import Options, Unlearning
+from expunge.engine.watch import Unseen, Watch, spread
+from expunge.engine.weights import Weights, chosen, everything
+from expunge.methods.edits.protocol import Edit
+from expunge.methods.terms import Recipe, Shape, Stream, Term, Trains
+from expunge.model.network import Network
+
+SHARES = 100
+"""Units in which the progress of an edit is told."""
+_NEVER = Unseen(mean=float("inf"), low=float("inf"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Terms:
+    """The terms of a training loop that an edit asks for, as a method."""
+
+    family: ClassVar[str] = "edit"
+    advice: ClassVar[str] = "part of an edit"
+    recipe: ClassVar[Recipe] = Recipe(epochs=1, lr=1e-5, lr_lora=1e-4)
+
+    fixed: tuple[Term, ...]
+
+    def terms(self, shape: Shape) -> tuple[Term, ...]:
+        """Return the terms."""
+        return self.fixed
+
+    def trains(self, shape: Shape) -> Trains | None:
+        """Train all weights."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Editing:
+    """A run that is ready to edit. It keeps nothing half done: to resume is to begin again."""
+
+    edit: Edit
+    network: Network
+    streams: Streams
+    options: Options
+    pad_id: int
+
+    @property
+    def total(self) -> int:
+        """Units of progress."""
+        return SHARES
+
+    def shape(self) -> Shape:
+        """Return what an edit may know of the model."""
+        width = self.network.model.config.get_text_config().hidden_size
+        return Shape(
+            layers=len(self.network.layers), width=width, vocabulary=self.network.vocabulary
+        )
+
+    def run(self, *, unseen: Unseen, folder: Path, progress: Progress) -> tuple[Trained, Weights]:
+        """Edit the weights.
+
+        Args:
+            unseen: How the original scores records like the forget set that it never saw.
+            folder: Where checkpoints of training loops go, if the edit has any.
+            progress: Told of every hundredth of the work.
+
+        Returns:
+            What was done, and the weights, which the model already has.
+
+        Raises:
+            UsageError: The edit does not suit the model or the records.
+        """
+        started = time.monotonic()
+        wanted = self.edit.trains(self.shape())
+        weights = everything(self.network) if wanted is None else chosen(self.network, wanted)
+        self.network.model.eval()
+        watch = self._watch(unseen)
+        first = watch.look(self.network)
+        loops: list[Trained] = []
+
+        def tell(share: float, text: str) -> None:
+            progress(min(SHARES, round(SHARES * share)), text)
+
+        def trainer(training: Training) -> None:
+            loops.append(self._train(training, weights, unseen, folder, tell))
+
+        bench = Workbench(
+            network=self.network,
+            shape=self.shape(),
+            streams=self.streams,
+            trained=weights,
+            watch=watch,
+            first=first,
+            pad_id=self.pad_id,
+            tokens_per_pass=self.options.tokens_per_pass,
+            seed=self.options.seed,
+            tell=tell,
+            trainer=trainer,
+        )
+        with torch.enable_grad():
+            self.edit.apply(bench)
+        weights.publish()
+        progress(SHARES, "edited")
+        steps = sum(loop.steps for loop in loops)
+        trained = Trained(
+            steps=steps,
+            planned=sum(loop.planned for loop in loops),
+            stopped="weights edited",
+            curve=_joined(loops),
+            readings=((0, first), (steps, watch.look(self.network))),
+            tokens=bench.tokens_seen + sum(loop.tokens for loop in loops),
+            seconds=time.monotonic() - started,
+        )
+        return trained, weights
+
+    def finish(self, weights: Weights) -> None:
+        """Freeze the model again; it has the weights already."""
+        self.network.model.requires_grad_(False)
+
+    def _watch(self, unseen: Unseen) -> Watch:
+        return Watch(
+            forget=spread(self.streams.forget),
+            retain=spread(self.streams.retain),
+            unseen=unseen,
+            utility_budget=self.options.utility_budget,
+            pad_id=self.pad_id,
+            tokens_per_pass=self.options.tokens_per_pass,
+        )
+
+    def _train(
+        self,
+        training: Training,
+        weights: Weights,
+        unseen: Unseen,
+        folder: Path,
+        tell: Callable[[float, str], None],
+    ) -> Trained:
+        streams = {stream for term in training.terms for stream in term.streams}
+        pool, batch = len(self.streams.forget), self.options.forget_batch
+        if streams == {Stream.RETAIN}:
+            pool, batch = len(self.streams.retain), self.options.retain_batch
+        steps = training.epochs * -(-pool // batch)
+        options = replace(self.options, lora=None, steps=steps, lr=training.lr)
+        if not training.watched:
+            options = replace(options, utility_budget=1.0)
+        loop = Unlearning(
+            method=_Terms(fixed=training.terms),
+            network=self.network,
+            streams=self.streams,
+            options=options,
+            pad_id=self.pad_id,
+            weights=weights,
+            before=training.before,
+        )
+        trained, _ = loop.run(
+            unseen=unseen if training.watched else _NEVER,
+            folder=folder / training.name,
+            progress=lambda step, text: tell(step / steps, f"{training.name}: {text}"),
+        )
+        return trained
+
+
+def _joined(loops: list[Trained]) -> tuple[Point, ...]:
+    points = [point for loop in loops for point in loop.curve]
+    return tuple(replace(point, step=index) for index, point in enumerate(points))

@@ -1,0 +1,116 @@
+"""What a method needs and costs, read off its own terms, and its formula, read off its own file."""
+
+import inspect
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass
+
+from expunge.methods.edits.protocol import Edit
+from expunge.methods.terms import (
+    Distribution,
+    Likelihood,
+    Method,
+    Representation,
+    SelfTaught,
+    Shape,
+    Stream,
+    Term,
+)
+
+_EXAMPLE = Shape(layers=32, width=4096, vocabulary=128256)
+"""The shape of a common 8B model: needs and costs hardly depend on it."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Description:
+    """A method as a user chooses it."""
+
+    name: str
+    family: str
+    data: tuple[str, ...]
+    """Sets that it reads."""
+    keeps: tuple[str, ...]
+    """What is computed from the original before training and kept."""
+    cost: str
+    """Forward-pass equivalents (F) for one record of each set in a step, or passes of an edit."""
+    advice: str
+    defaults: tuple[tuple[str, object], ...]
+    formula: str
+    """The text of its file."""
+
+
+def describe(name: str, method: Method | Edit) -> Description:
+    """Describe a method with its knobs as they are.
+
+    Args:
+        name: What the user calls it.
+        method: The method.
+    """
+    if isinstance(method, Edit):
+        streams = (Stream.FORGET, Stream.RETAIN, *method.streams)
+        passes = method.passes()
+        read = streams if passes.retain else tuple(s for s in streams if s is not Stream.RETAIN)
+        keeps: tuple[str, ...] = ()
+        cost = f"{passes.forget:.2g} passes over forget, {passes.retain:.2g} over retain"
+    else:
+        terms = method.terms(_EXAMPLE)
+        read = tuple(stream for term in terms for stream in _reads(term))
+        keeps = tuple(dict.fromkeys(kept for term in terms for kept in _keeps(term)))
+        cost = _step_cost(terms)
+    own = isinstance(method, SelfTaught)
+    data = tuple(dict.fromkeys(_given_as(stream) for stream in read))
+    assert is_dataclass(method), "methods are frozen dataclasses"
+    return Description(
+        name=name,
+        family=method.family,
+        data=tuple(item for item in data if not (own and item == "alternatives")),
+        keeps=keeps,
+        cost=cost,
+        advice=method.advice,
+        defaults=tuple((field.name, getattr(method, field.name)) for field in fields(method)),
+        formula=_flowing(inspect.getdoc(sys.modules[type(method).__module__]) or ""),
+    )
+
+
+def _given_as(stream: Stream) -> str:
+    """What the user gives for a stream; refusals stand in for alternatives that are not given."""
+    return "alternatives" if stream is Stream.ALTERNATIVE else stream.side
+
+
+def _flowing(text: str) -> str:
+    """Join the lines of each paragraph; formulas, which are indented, keep theirs."""
+    paragraphs = [
+        part if part.startswith("    ") else re.sub(r"\n(?! {2,})", " ", part)
+        for part in text.split("\n\n")
+    ]
+    return "\n\n".join(paragraphs)
+
+
+def _reads(term: Term) -> tuple[Stream, ...]:
+    return term.streams + (term.references if isinstance(term, Distribution) else ())
+
+
+def _keeps(term: Term) -> tuple[str, ...]:
+    match term:
+        case Likelihood(needs_reference=True):
+            return ("log-probabilities",)
+        case Distribution() if term.references or term.reinforced:
+            return ("last hidden states",)
+        case Representation(needs_reference=True):
+            return ("hidden states",)
+        case _:
+            return ()
+
+
+def _step_cost(terms: Sequence[Term]) -> str:
+    """Streams that run together cost one pass each; backward costs one more, or two for all weights.
+
+    A representation term alone ends its pass at its block.
+    """
+    forward = 0.0
+    for streams in dict.fromkeys(term.streams for term in terms):
+        group = [term for term in terms if term.streams == streams]
+        inner = [term.layer + 1 for term in group if isinstance(term, Representation)]
+        whole = len(inner) < len(group)
+        depth = 1.0 if whole else max(inner) / _EXAMPLE.layers
+        forward += depth * len(streams)
+    return f"{2 * forward:.2g} F a step, {3 * forward:.2g} F with --full"

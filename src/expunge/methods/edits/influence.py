@@ -1,0 +1,71 @@
+"""Influence: one Newton step that takes the forget set out (arXiv:1703.04730; for unlearning
+arXiv:2304.04934).
+
+    theta <- theta + scale (n_f / n_r) (F_r + damping mean(F_r))^-1 grad L_f
+
+L_f is the mean NLL per scored token of the forget set, n counts scored tokens. At a minimum of the
+loss on all data the gradient of the retain part is -(n_f / n_r) grad L_f, so that a Newton step on
+the retain loss alone goes there; F_r, the diagonal of the empirical Fisher information of the
+retain set, stands for its curvature. Exact for a quadratic loss with diagonal curvature.
+
+Differs from published code: that uses the WoodFisher approximation of the inverse, record by
+record. Where records are known by heart, gradient and Fisher information both vanish, and their
+ratio says little: the step is halved until retained answers are within the utility budget. On
+language models this is a weak method, kept for comparison.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from expunge.methods.edits.protocol import Bench, Passes
+from expunge.methods.terms import Shape, Stream, Trains
+
+
+def newton_step(gradient: Tensor, curvature: Tensor, damping: float, share: float) -> Tensor:
+    """Return share * gradient / (curvature + damping); two tensors of one shape, damping > 0."""
+    return share * gradient / (curvature + damping)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Influence:
+    """Undo the forget set's pull on the weights, to first order."""
+
+    family: ClassVar[str] = "influence"
+    advice: ClassVar[str] = "one step, two passes; for comparison: weak on language models"
+    streams: ClassVar[tuple[Stream, ...]] = ()
+
+    scale: float = 1.0
+    damping: float = 1.0
+    """In units of the mean curvature."""
+    halvings: int = 20
+    """How often the step may be halved; 0: take it whatever it does."""
+
+    def trains(self, shape: Shape) -> Trains | None:
+        """Change all weights."""
+        return None
+
+    def passes(self) -> Passes:
+        """One pass over each set."""
+        return Passes(forget=1, retain=1)
+
+    def apply(self, bench: Bench) -> None:
+        """Take the step."""
+        curvature = bench.fisher(Stream.RETAIN)
+        bench.progress(0.5, "curvature of the retain set")
+        gradient = bench.gradient(Stream.FORGET)
+        count = sum(value.numel() for value in curvature.values())
+        mean = float(sum(value.double().sum() for value in curvature.values())) / count
+        share = self.scale * bench.scored(Stream.FORGET) / bench.scored(Stream.RETAIN)
+        steps = {
+            name: newton_step(value, curvature[name], self.damping * mean, share)
+            for name, value in gradient.items()
+        }
+        for name, step in steps.items():
+            bench.weights[name].add_(step)
+        for halving in range(self.halvings):
+            if bench.state() != "damaged":
+                return
+            for name, step in steps.items():
+                bench.weights[name].sub_(step, alpha=0.5 ** (halving + 1))

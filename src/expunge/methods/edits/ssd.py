@@ -1,0 +1,56 @@
+"""SSD: selective synaptic dampening (arXiv:2308.07707).
+
+    theta_i <- min(lambda F_r,i / F_f,i, 1) theta_i   where   F_f,i > alpha F_r,i
+
+F are diagonals of the empirical Fisher information, on the forget and on the retain set: weights
+that matter much more for what is to be forgotten than for the rest shrink, in one stroke.
+
+Differs from published code: the second Fisher is that of the retain set alone. The paper's is that
+of all training data, which nobody has; with the forget set inside, F_f could never be more than
+(records in all) / (forget records) times as large, and small retain sets would shield everything.
+Squares are of the gradient of one record, not of a batch.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from expunge.methods.edits.protocol import Bench, Passes
+from expunge.methods.terms import Shape, Stream, Trains
+
+
+def dampened(weight: Tensor, forget: Tensor, retain: Tensor, alpha: float, lam: float) -> Tensor:
+    """Return the dampened weights; three tensors of one shape, Fisher values >= 0."""
+    factor = (lam * retain / forget).clamp(max=1.0)
+    return torch.where(forget > alpha * retain, factor * weight, weight)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SSD:
+    """Shrink the weights that matter for the forget set alone."""
+
+    family: ClassVar[str] = "influence"
+    advice: ClassVar[str] = "no training, two passes; coarse, check what else it takes"
+    streams: ClassVar[tuple[Stream, ...]] = ()
+
+    alpha: float = 10.0
+    lam: float = 1.0
+
+    def trains(self, shape: Shape) -> Trains | None:
+        """Change all weights."""
+        return None
+
+    def passes(self) -> Passes:
+        """One pass over each set."""
+        return Passes(forget=1, retain=1)
+
+    def apply(self, bench: Bench) -> None:
+        """Dampen every weight by its two Fisher values."""
+        forget = bench.fisher(Stream.FORGET)
+        bench.progress(0.5, "importance for the forget set")
+        retain = bench.fisher(Stream.RETAIN)
+        for name, important in forget.items():
+            weight = bench.weights[name]
+            weight.copy_(dampened(weight, important, retain[name], self.alpha, self.lam))

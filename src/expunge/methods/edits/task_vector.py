@@ -1,0 +1,43 @@
+"""Task vector: learn the forget set harder, then go the other way (arXiv:2212.04089).
+
+    theta <- theta - alpha (theta_memorised - theta)
+
+Differs from published code: theta_memorised wears a low-rank adapter trained for a few full-batch
+steps, where the paper fine-tunes all weights; so alpha is not comparable. As in MUSE's baseline
+(trap T22) the start is the model itself, not a base model that nobody may have.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from expunge.methods.edits.protocol import Bench, Passes, Reinforce
+from expunge.methods.terms import Shape, Stream, Trains
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskVector:
+    """Subtract what memorising the forget set adds."""
+
+    family: ClassVar[str] = "arithmetic"
+    advice: ClassVar[str] = "cheap and simple; needs no retain data, and does not use any"
+    streams: ClassVar[tuple[Stream, ...]] = ()
+
+    alpha: float = 5.0
+    steps: int = 10
+    lr: float = 1e-3
+    rank: int = 8
+
+    def trains(self, shape: Shape) -> Trains | None:
+        """Change all weights."""
+        return None
+
+    def passes(self) -> Passes:
+        """One pass for each step of memorising."""
+        return Passes(forget=self.steps, retain=0)
+
+    def apply(self, bench: Bench) -> None:
+        """Subtract alpha times the displacement."""
+        how = Reinforce(steps=self.steps, lr=self.lr, rank=self.rank, seed=bench.seed)
+        moved = bench.displacement(range(bench.size(Stream.FORGET)), how)
+        for name, value in moved.items():
+            bench.weights[name].sub_(value, alpha=self.alpha)

@@ -1,0 +1,1 @@
+"""Ways to join the forget and the retain gradient of a step."""

@@ -1,0 +1,1 @@
+"""Choices of the weights that may move."""

@@ -1,0 +1,1 @@
+"""Optimisers: what turns a gradient into a step."""

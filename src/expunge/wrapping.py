@@ -1,0 +1,180 @@
+"""From settings to the wrappers of a run, and the refusal of what cannot work together."""
+
+import torch
+
+from expunge.engine.streams import Streams
+from expunge.engine.wraps import Wraps
+from expunge.errors import UsageError
+from expunge.methods.edits.protocol import Edit
+from expunge.methods.terms import Method, Shape
+from expunge.model.lora import rewritten_base
+from expunge.settings import Settings
+from expunge.wrappers import COMBINE, MASKS, OPTIMISERS, ROBUST, build_wrapper
+from expunge.wrappers.optimisers.adamw import AdamW
+
+
+def build_wraps(
+    settings: Settings, method: Method | Edit, shape: Shape, streams: Streams, dtype: torch.dtype
+) -> Wraps:
+    """Make the wrappers that the settings name.
+
+    Args:
+        settings: What to do.
+        method: Whose gradients are wrapped.
+        shape: Of the model.
+        streams: What the run trains on.
+        dtype: Number format of the weights.
+
+    Raises:
+        UsageError: No such wrapper or knob, or things that do not work together.
+    """
+    if isinstance(method, Edit):
+        _check_edit(settings)
+        return Wraps()
+    robust, combine = settings.robust, settings.combine
+    mask, optimiser = settings.mask, settings.optimiser
+    made = build_wrapper(OPTIMISERS, optimiser.name, optimiser.knobs, what="optimiser")
+    wraps = Wraps(
+        robust=build_wrapper(ROBUST, robust.name, robust.knobs, what="robust"),
+        combine=build_wrapper(COMBINE, combine.name, combine.knobs, what="combine"),
+        choose=build_wrapper(MASKS, mask.name, mask.knobs, what="mask"),
+        optimiser=made or AdamW(),
+        average_last=settings.train.average_last,
+    )
+    adapts = not settings.train.full and method.trains(shape) is None
+    _check_adapter(settings, shape, adapts=adapts)
+    _check_mask(settings, wraps, adapts=adapts)
+    _check_retain(settings, wraps, method, shape, streams)
+    _check_precision(settings, wraps, dtype)
+    return wraps
+
+
+def described(settings: Settings) -> dict[str, str]:
+    """Return the wrappers that are not the default, as table of the settings to words."""
+    tables = {
+        "robust": settings.robust,
+        "combine": settings.combine,
+        "mask": settings.mask,
+        "optimiser": settings.optimiser,
+    }
+    found: dict[str, str] = {}
+    for table, choice in tables.items():
+        knobs = ", ".join(f"{key} {value}" for key, value in choice.knobs.items())
+        if knobs or choice.name not in ("none", "adamw"):
+            found[table] = f"{choice.name} ({knobs})" if knobs else choice.name
+    if settings.train.init != "default":
+        found["init"] = settings.train.init
+    if settings.train.average_last:
+        found["average_last"] = f"{settings.train.average_last:g}"
+    return found
+
+
+def _check_edit(settings: Settings) -> None:
+    train = settings.train
+    given = [f"train.{key}" for key in ("epochs", "steps", "lr") if getattr(train, key) is not None]
+    given += ["--adapter"] if train.adapter else []
+    given += list(described(settings))
+    if given:
+        raise UsageError(
+            "not-for-an-edit",
+            what=f"{given[0]} has no effect on method {settings.method.name}",
+            why="it works on the weights directly: no adapter, no gradients to wrap, and no steps "
+            "but its own",
+            fix="leave it out; [method] holds what can be set",
+        )
+
+
+def _check_adapter(settings: Settings, shape: Shape, *, adapts: bool) -> None:
+    train = settings.train
+    about = {
+        "train.init": train.init != "default",
+        "train.first_layer": train.first_layer > 0,
+        "train.last_layer": train.last_layer is not None,
+        "train.targets": bool(train.targets),
+    }
+    given = [knob for knob, changed in about.items() if changed]
+    if not adapts and given:
+        raise UsageError(
+            "no-adapter-here",
+            what=f"{given[0]} is about an adapter, and this run trains the weights themselves",
+            why="with --full, or with a method that chooses its own weights, there is none",
+            fix=f"leave {given[0]} out, or train an adapter",
+        )
+    last = shape.layers - 1 if train.last_layer is None else train.last_layer
+    if not train.first_layer <= last < shape.layers:
+        raise UsageError(
+            "no-such-layer",
+            what=f"there are no blocks {train.first_layer} to {last}: the model has {shape.layers}",
+            why="train.first_layer and train.last_layer bound the adapter; blocks count from 0",
+            fix=f"set them between 0 and {shape.layers - 1}, the first not above the last",
+        )
+    if train.init == "fila" and train.adapter:
+        raise rewritten_base()
+
+
+def _check_mask(settings: Settings, wraps: Wraps, *, adapts: bool) -> None:
+    mask, name = wraps.choose, settings.mask.name
+    if mask is None:
+        return
+    if settings.train.init == "fila":
+        raise UsageError(
+            "mask-with-fila",
+            what=f"mask {name} and train.init = fila do not go together",
+            why="both choose where to forget, and the mask would judge what FILA has moved",
+            fix="choose one of the two",
+        )
+    if adapts and not mask.low_rank:
+        raise UsageError(
+            "mask-on-adapter",
+            what=f"mask {name} chooses among the model's weights, and this run trains an adapter",
+            why="a fresh adapter is zero: its single weights say nothing about the forget set yet",
+            fix="add --full, or set mask.name to memflex, which chooses whole layers",
+        )
+    if settings.train.weight_decay:
+        raise UsageError(
+            "mask-with-decay",
+            what=f"mask {name} and train.weight_decay do not go together",
+            why="decay would move the weights that the mask keeps in place",
+            fix="leave train.weight_decay out",
+        )
+
+
+def _check_retain(
+    settings: Settings, wraps: Wraps, method: Method, shape: Shape, streams: Streams
+) -> None:
+    data = [f"mask {settings.mask.name}"] if wraps.choose and wraps.choose.needs_retain else []
+    data += ["train.init = fila"] if settings.train.init == "fila" else []
+    terms = [f"combine {settings.combine.name}"] if wraps.combine else []
+    if wraps.robust is not None and wraps.robust.needs_retain:
+        terms.append(f"robust {settings.robust.name}")
+    if (data or terms) and not streams.retain:
+        raise _no_retain(
+            (data + terms)[0], "there are no retain records", "name some with --retain FILE"
+        )
+    if terms and all(term.streams[0].side == "forget" for term in method.terms(shape)):
+        why = f"method {settings.method.name} has no retain term here"
+        raise _no_retain(terms[0], why, 'set retain = "nll" in [method]')
+
+
+def _no_retain(what: str, why: str, fix: str) -> UsageError:
+    return UsageError(
+        "nothing-to-retain",
+        what=f"{what} weighs forgetting against retaining",
+        why=why,
+        fix=fix,
+    )
+
+
+def _check_precision(settings: Settings, wraps: Wraps, dtype: torch.dtype) -> None:
+    wants = ""
+    if wraps.robust is not None and wraps.robust.needs_float32:
+        wants = f"robust {settings.robust.name}"
+    if settings.train.init == "fila":
+        wants = "train.init = fila"
+    if wants and dtype != torch.float32:
+        raise UsageError(
+            "needs-float32",
+            what=f"{wants} needs float32 weights",
+            why="what it adds to a weight is smaller than the step of a 16-bit format there",
+            fix="add --set precision=fp32",
+        )

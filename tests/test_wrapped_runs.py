@@ -1,0 +1,160 @@
+"""Wrappers in whole runs: exact restoration, resumption, and behaviour."""
+
+import pytest
+import torch
+
+import tiny
+from expunge.engine.observe import Observer
+from expunge.engine.pull import StepPull
+from expunge.engine.reference import precompute
+from expunge.engine.weights import everything
+from expunge.engine.wraps import Wraps
+from expunge.methods.graddiff import GradDiff
+from expunge.methods.npo import NPO
+from expunge.methods.rmu import RMU
+from expunge.methods.terms import Shape, Stream
+from expunge.model.lora import LoraShape
+from expunge.wrappers import COMBINE, ROBUST
+from expunge.wrappers.combine.gru import GRU
+from expunge.wrappers.gradients import norm
+from expunge.wrappers.masks.wagle import Wagle
+from expunge.wrappers.optimisers.normalised_sgd import NormalisedSGD
+from expunge.wrappers.optimisers.sophia import Sophia
+from expunge.wrappers.robust.mudman import Mudman
+from expunge.wrappers.robust.noise import Noise
+from expunge.wrappers.robust.sam import SAM
+from sets import DRAW, FORGET, RETAIN, STREAMS
+from short import MADE, NEVER, knowing, probability, quiet, state, taught, unlearning
+
+__all__ = ["taught"]
+
+SHAPE = Shape(layers=2, width=64)
+LORA = LoraShape(rank=2, alpha=4.0)
+FILA = {"lora": LORA, "init": "fila"}
+
+
+def pull(network, weights, method) -> StepPull:
+    terms = method.terms(SHAPE)
+    pools = {Stream.FORGET: FORGET, Stream.RETAIN: RETAIN}
+    references = precompute(network, terms, pools, pad_id=2, tokens_per_pass=99)
+    watcher = Observer(
+        network=network, terms=terms, streams=STREAMS, references=references, pad_id=2
+    )
+    coefs = {term.name: term.coef for term in terms}
+    return StepPull(watcher, weights, DRAW, coefs=coefs, tokens_per_pass=99)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ROBUST)
+def test_weights_come_back_bit_for_bit(name, dtype):
+    """Oracle 12."""
+    network = tiny.network(tiny.llama(dtype=dtype))
+    weights = everything(network)
+    with torch.no_grad():
+        for master in weights.masters.values():
+            master.add_(
+                1e-4 * torch.randn(master.shape, generator=torch.Generator().manual_seed(1))
+            )
+    weights.publish()
+    masters = {name: master.detach().clone() for name, master in weights.masters.items()}
+    before, pulled = state(network), pull(network, weights, NPO())
+    wraps = Wraps(robust=ROBUST[name]())
+    memory: dict[str, torch.Tensor] = {}
+    for step in range(2):
+        found = wraps.gradient(pulled, memory, torch.Generator().manual_seed(step))
+        assert all(bool(torch.isfinite(value).all()) for value in found.values())
+    assert all(torch.equal(weights.masters[n].detach(), value) for n, value in masters.items())
+    assert all(torch.equal(network.model.state_dict()[n], value) for n, value in before.items())
+    assert all(master.grad is None for master in weights.masters.values())
+
+
+def test_sam_on_a_network_is_the_gradient_of_the_moved_network():
+    network = tiny.network()
+    weights = everything(network)
+    pulled = pull(network, weights, NPO())
+    plain = pulled("forget")
+    found = SAM(rho=0.1).forget(pulled, {}, {}, torch.Generator())
+    with torch.no_grad():
+        for name, master in weights.masters.items():
+            master.add_(plain[name], alpha=0.1 / float(norm(plain)))
+    moved = pulled("forget")
+    assert max(float((found[n] - moved[n]).abs().max()) for n in moved) < 1e-6
+    assert max(float((found[n] - plain[n]).abs().max()) for n in moved) > 1e-4
+
+
+@pytest.mark.parametrize("method", [NPO(), RMU(layer=0)])
+def test_relearning_is_the_nll_of_the_forget_records_whatever_the_method(method):
+    network = tiny.network()
+    pulled = pull(network, everything(network), method)
+    expected = pull(network, everything(network), GradDiff(gamma=-1.0))("forget")
+    found = pulled.relearn()
+    assert found.keys() == expected.keys()
+    assert max(float((found[name] - expected[name]).abs().max()) for name in found) < 1e-6
+    assert pulled.values == {}
+
+
+class _Killed(BaseException):
+    pass
+
+
+KEEPING = {
+    "mudman": {"wraps": Wraps(robust=Mudman(refork=3, lr=0.1))},
+    "noise": {"wraps": Wraps(robust=Noise(sigma=1e-2))},
+    "gru": {"wraps": Wraps(combine=GRU())},
+    "sophia": {"wraps": Wraps(optimiser=Sophia(every=3))},
+    "average": {"wraps": Wraps(average_last=0.6)},
+    "wagle": {"wraps": Wraps(choose=Wagle(share=0.3))},
+    "fila": FILA,
+    "all": {"wraps": Wraps(robust=Mudman(), combine=GRU(), optimiser=Sophia()), "lora": LORA},
+}
+
+
+@pytest.mark.parametrize("name", KEEPING)
+def test_a_run_cut_at_any_step_ends_in_the_same_bits(name, tmp_path):
+    def run(folder, progress=quiet):
+        network = tiny.network()
+        made = unlearning(network, steps=7, **KEEPING[name])
+        trained, _weights = made.run(unseen=NEVER, folder=folder, progress=progress)
+        assert trained.steps == 7
+        return state(network)
+
+    whole = run(tmp_path / "whole")
+    adapter_moved = any("lora_B" in key and bool(value.any()) for key, value in whole.items())
+    start = state(tiny.network())
+    assert adapter_moved or not all(torch.equal(whole[key], start[key]) for key in start)
+    for cut in (1, 5):
+
+        def stop(step, text, cut=cut):
+            if step == cut:
+                raise _Killed
+
+        with pytest.raises(_Killed):
+            run(tmp_path / f"cut-{cut}", stop)
+        resumed = run(tmp_path / f"cut-{cut}")
+        assert all(torch.equal(resumed[key], expected) for key, expected in whole.items())
+
+
+BEHAVIOUR = {
+    "nothing": {},
+    **{name: {"wraps": Wraps(robust=kind())} for name, kind in ROBUST.items()},
+    **{name: {"wraps": Wraps(combine=kind())} for name, kind in COMBINE.items()},
+    **{name: {"wraps": Wraps(choose=made), "lr": 1e-2} for name, made in MADE.items()},
+    "memflex-lora": {"wraps": Wraps(choose=MADE["memflex"]), "lora": LORA, "lr": 3e-2},
+    "sophia": {"wraps": Wraps(optimiser=Sophia())},
+    "normalised-sgd": {"wraps": Wraps(optimiser=NormalisedSGD()), "lr": 0.3},
+    "average": {"wraps": Wraps(average_last=0.2)},
+    "lora": {"lora": LORA, "lr": 3e-2},
+    "fila": {**FILA, "lr": 1e-2},
+}
+
+
+@pytest.mark.parametrize("name", BEHAVIOUR)
+def test_npo_still_forgets_and_retains_under_every_wrapper(name, taught, tmp_path):
+    network = knowing(taught)
+    forget, retain = probability(network, FORGET), probability(network, RETAIN)
+    assert min(forget, retain) > 0.5
+    options = {"lr": 3e-3, "steps": 25, "forget_batch": 4, "retain_batch": 6, "check_every": 25}
+    run = unlearning(network, **{**options, "utility_budget": 0.99, **BEHAVIOUR[name]})
+    run.run(unseen=NEVER, folder=tmp_path, progress=quiet)
+    assert probability(network, FORGET) < 0.5 * forget
+    assert probability(network, RETAIN) > 0.5 * retain
