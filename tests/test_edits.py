@@ -223,7 +223,7 @@ def test_climbing_stops_in_time(answers, length):
 # The bench, on a real network.
 
 
-def bench(network, streams=SETS) -> Workbench:
+def lend(network, streams=SETS) -> Workbench:
     watch = Watch(
         forget=streams.forget,
         retain=streams.retain,
@@ -263,7 +263,7 @@ NAME = "model.layers.1.mlp.up_proj.weight"
 
 def test_the_bench_gives_mean_gradients_and_fisher_information_per_record():
     network = tiny.network()
-    lent = bench(network)
+    lent = lend(network)
     tokens = sum(len(record.ids) - record.start for record in FORGET)
     assert lent.scored(Stream.FORGET) == tokens
     expected = nll_gradient(network, FORGET)
@@ -279,7 +279,7 @@ def test_the_bench_gives_mean_gradients_and_fisher_information_per_record():
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_inputs_times_output_gradients_are_the_weight_gradient(kind):
     network = tiny.network(tiny.llama() if kind == "llama" else tiny.gpt2())
-    lent = bench(network)
+    lent = lend(network)
     total = {}
 
     def visit(name, inputs, slopes):
@@ -288,9 +288,9 @@ def test_inputs_times_output_gradients_are_the_weight_gradient(kind):
     inner = {n: w for n, w in lent.trained.masters.items() if ".mlp." in n}
     lent.trained = replace(lent.trained, masters=inner)
     lent.tokens(Stream.FORGET, visit)
-    lent = bench(network)
+    lent = lend(network)
     expected = nll_gradient(network, FORGET)
-    assert {name for name in total} == {n for n in inner if inner[n].ndim == 2}
+    assert set(total) == {n for n in inner if inner[n].ndim == 2}
     for name, value in total.items():
         own = expected[name].T if kind == "gpt2" else expected[name]
         assert torch.allclose(value, own, atol=1e-5), name
@@ -299,7 +299,7 @@ def test_inputs_times_output_gradients_are_the_weight_gradient(kind):
 
 def test_places_are_those_of_the_record():
     network = tiny.network()
-    lent = bench(network)
+    lent = lend(network)
     everything_seen = lent.states(Stream.FORGET, 0, "all").split([len(r.ids) for r in FORGET])
     scored = lent.states(Stream.FORGET, 0, "scored").split([len(r.ids) - r.start for r in FORGET])
     ends, subjects = (lent.states(Stream.FORGET, 0, place) for place in ("end", "subject"))
@@ -312,7 +312,7 @@ def test_places_are_those_of_the_record():
 
 def test_keys_are_what_the_output_matrix_reads():
     network = tiny.network()
-    lent = bench(network)
+    lent = lend(network)
     keys = lent.keys(Stream.RETAIN, 1, "all")
     moments = lent.key_moments(Stream.RETAIN, 1, "all")
     assert moments.number == len(keys) == sum(len(record.ids) for record in RETAIN)
@@ -327,7 +327,7 @@ def test_keys_are_what_the_output_matrix_reads():
 
 def test_steering_has_the_gradient_of_its_nll():
     network = tiny.network(tiny.llama(dtype=torch.float64))
-    lent = bench(network)
+    lent = lend(network)
     change = 0.1 * drawn(4, 64)
     found = lent.steer(Stream.ALTERNATIVE, 0, change)
     for record, coordinate in ((0, 3), (2, 50)):
@@ -346,7 +346,7 @@ def test_steering_has_the_gradient_of_its_nll():
 
 def test_a_displacement_is_what_memorising_adds_and_leaves_the_model_alone():
     network = tiny.network()
-    lent = bench(network)
+    lent = lend(network)
     before = weights_digest(network.model.state_dict())
     how = Reinforce(steps=30, lr=3e-2, rank=4, seed=1)
     moved = lent.displacement([0, 2], how)
@@ -358,13 +358,13 @@ def test_a_displacement_is_what_memorising_adds_and_leaves_the_model_alone():
     lent.trained.publish()
     assert probability(network, [FORGET[0], FORGET[2]]) > 20 * known
     other = tiny.network()
-    again = bench(other).displacement([0, 2], how)
+    again = lend(other).displacement([0, 2], how)
     assert all(torch.equal(again[name], value) for name, value in moved.items())
 
 
 def test_a_gradient_after_memorising_is_taken_where_the_adapter_is_worn():
     network = tiny.network()
-    lent = bench(network)
+    lent = lend(network)
     how = Reinforce(steps=60, lr=3e-2, rank=4, seed=1)
     worn = lent.gradient(Stream.FORGET, after=how)
     moved = lent.displacement(range(4), how)
@@ -519,14 +519,14 @@ def test_an_edit_of_bf16_weights_is_computed_in_float32(knowing, tmp_path):
 def test_alphaedit_leaves_the_outputs_of_edited_layers_on_retain_tokens_alone(knowing, tmp_path):
     model = tiny.llama()
     model.load_state_dict(knowing)
-    before = bench(tiny.network(model))
+    before = lend(tiny.network(model))
     keys, matrix = before.keys(Stream.RETAIN, 0, "all"), before.output(0).clone()
     knobs = {"layers": "0", "nullspace": 1e-9, "ridge": 1e-4}
     network, _ = edited(knowing, tmp_path, "alphaedit", knobs)
-    after = bench(network).output(0)
+    after = lend(network).output(0)
     assert not torch.equal(after, matrix)
     assert (keys @ after.T - keys @ matrix.T).abs().max().item() < 1e-4
-    subjects = bench(network).keys(Stream.FORGET, 0, "subject")
+    subjects = lend(network).keys(Stream.FORGET, 0, "subject")
     assert (subjects @ (after - matrix).T).norm(dim=1).min().item() > 0.1
 
 
@@ -673,7 +673,7 @@ def test_an_edit_that_teaches_no_answer_is_refused_where_one_is_wanted(world, be
 
 def test_the_probes_decide_when_it_is_enough():
     network = tiny.network()
-    lent = bench(network)
+    lent = lend(network)
     assert lent.state() == "going on"
     lent.watch = replace(lent.watch, unseen=Unseen(mean=0.0, low=0.0))
     assert lent.state() == "forgotten"

@@ -142,12 +142,23 @@ def test_adapter_starts_as_nothing_and_merges_to_what_it_computes(build, tmp_pat
     assert torch.allclose(theirs(input_ids=ids).logits, adapted, atol=1e-5)
 
 
-def test_adapter_on_upper_blocks_only_loads_in_peft(tmp_path):
+@pytest.mark.parametrize(
+    ("first", "last", "blocks"), [(2, None, [2]), (0, 1, [0, 1]), (1, 1, [1])]
+)
+def test_adapter_on_some_blocks_only_loads_in_peft(first, last, blocks, tmp_path):
     network = tiny.network(tiny.llama(layers=3))
-    shape = LoraShape(rank=2, alpha=4.0, first_layer=2, targets=("q_proj",))
-    assert attach(network, shape, seed=0) == ["model.layers.2.self_attn.q_proj"]
+    shape = LoraShape(
+        rank=2, alpha=4.0, first_layer=first, last_layer=last, targets=("q_proj", "down_proj")
+    )
+    assert attach(network, shape, seed=0) == [
+        f"model.layers.{block}.{name}"
+        for block in blocks
+        for name in ("self_attn.q_proj", "mlp.down_proj")
+    ]
     with torch.no_grad():
-        network.model.get_parameter("model.layers.2.self_attn.q_proj.lora_B").fill_(0.1)
+        for name, parameter in network.model.named_parameters():
+            if name.endswith("lora_B"):
+                parameter.fill_(0.1)
     ids = torch.tensor([[5, 6, 7]])
     adapted = network.model(input_ids=ids).logits
     save_adapter(network.model, shape, {}, base="base", folder=tmp_path)

@@ -85,3 +85,10 @@ def test_a_token_without_probability_is_never_drawn():
     assert set(draw(logits, 1.0, seeded()).tolist()) <= {1, 2}
     edges = torch.tensor([[-torch.inf, 0.0, -torch.inf]]).repeat(20000, 1)
     assert set(draw(edges, 1.0, seeded(1)).tolist()) == {1}
+
+
+@pytest.mark.parametrize("drawn", [0.0, 1 - 2**-24])
+def test_the_ends_of_the_scale_belong_to_tokens_with_probability(drawn, monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda *shape, generator: torch.full(shape, drawn))
+    logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 1.0, -torch.inf]])
+    assert draw(logits, 1.0, seeded()).item() in (1, 3)

@@ -29,7 +29,7 @@ class MethodSettings(Named):
     """Which method, and the knobs of its paper (`[method]`)."""
 
     name: str = Field(
-        default="npo", description="graddiff, npo, simnpo, idk, dpo, rmu, or module:Class"
+        default="npo", description="a name from `expunge methods`, or module:Class"
     )
 
 

@@ -233,6 +233,7 @@ class Workbench:
     def _pull(self, stream: Stream, indices: Sequence[int]) -> dict[str, Tensor]:
         """Return the gradient of the mean NLL per scored token of some records."""
         self.trained.publish()
+        self._drop_gradients()
         records = self._records(stream)
         self.tokens_seen += sum(len(records[index].ids) for index in indices)
         term = Likelihood(name="nll", streams=(stream,), coef=1.0, per="token", loss=nll)
