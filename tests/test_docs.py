@@ -2,19 +2,31 @@
 
 import json
 import re
+import runpy
 import shlex
 from pathlib import Path
 
 import pytest
 
 from expunge.data.convert import to_record
-from expunge.methods import METHODS
+from expunge.methods import EDITS, METHODS
 from expunge.resolve import resolve
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAPERS = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8")
-COMMANDS = ("plan", "forget", "audit", "report", "verify", "merge", "doctor", "demo", "version")
+COMMANDS = (
+    "plan",
+    "forget",
+    "audit",
+    "report",
+    "verify",
+    "merge",
+    "methods",
+    "doctor",
+    "demo",
+    "version",
+)
 
 
 def blocks(language: str) -> list[str]:
@@ -69,8 +81,19 @@ def test_python_in_the_readme_runs(world, bench):
     assert (bench / "runs" / "latest" / "report.html").is_file()
 
 
-def test_every_method_is_in_the_documents():
-    for name, kind in METHODS.items():
-        assert f"`{name}`" in README
-        assert f"--method {name}" in PAPERS
-        assert f"methods/{Path(kind.__module__.replace('.', '/')).name}.py" in PAPERS
+@pytest.mark.parametrize("name", [*METHODS, *EDITS])
+def test_every_method_is_in_the_documents(name):
+    kind = METHODS[name] if name in METHODS else EDITS[name]
+    assert f"`{name}`" in README
+    assert f"--method {name}" in PAPERS
+    assert f"{kind.__module__.removeprefix('expunge.').replace('.', '/')}.py" in PAPERS
+
+
+def test_pages_of_methods_are_what_the_code_says():
+    wanted = runpy.run_path(str(ROOT / "scripts" / "make_method_pages.py"))["pages"]()
+    folder = ROOT / "docs" / "methods"
+    assert {path.name for path in folder.iterdir()} == set(wanted)
+    for name, text in wanted.items():
+        assert (folder / name).read_text(encoding="utf-8") == text, (
+            "run python scripts/make_method_pages.py"
+        )

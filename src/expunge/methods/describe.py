@@ -20,6 +20,8 @@ from expunge.methods.terms import (
 
 _EXAMPLE = Shape(layers=32, width=4096, vocabulary=128256)
 """The shape of a common 8B model: needs and costs hardly depend on it."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Description:
     """A method as a user chooses it."""
@@ -102,7 +104,7 @@ def _keeps(term: Term) -> tuple[str, ...]:
 
 
 def _step_cost(terms: Sequence[Term]) -> str:
-    """Streams that run together cost one pass each; backward costs one more, or two for all weights.
+    """One pass for each stream that runs; backward costs one more, or two for all weights.
 
     A representation term alone ends its pass at its block.
     """
