@@ -52,6 +52,8 @@ CASES = (
     Case(name="simnpo", knobs={"gamma": 1.0, "delta": 0.5}),
     Case(name="dpo"),
     Case(name="dpo", knobs={"beta": 0.5, "retain": "kl"}),
+    Case(name="replace", knobs={"alpha": 2.0}),
+    Case(name="replace", knobs={"beta": 0.5, "teach": 0.5, "retain": "nll", "alpha": 1.0}),
     Case(name="idk"),
     Case(name="tnpo"),
     Case(name="tnpo", knobs={"beta": 4.0, "retain": "argmax"}),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from expunge.cli.app import main
 from expunge.data.convert import to_record
 from expunge.methods import EDITS, METHODS
 from expunge.resolve import resolve
@@ -79,6 +80,17 @@ def test_python_in_the_readme_runs(world, bench):
     short = 'train={"steps": 2}, offline=True,\n    request='
     exec(compile(text.replace("request=", short, 1), "README.md", "exec"), {})
     assert (bench / "runs" / "latest" / "report.html").is_file()
+
+
+def test_the_method_of_the_contributing_page_works_from_the_command_line(world, bench, capsys):
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    (bench / "capped.py").write_text(code, encoding="utf-8")
+    words = world.command(**{"method.name": "capped:Capped", "method.cap": "2.5"})
+    assert main([*words, "--out", "run"]) == 0
+    assert "capped:Capped (cap 2.5)" in " ".join(capsys.readouterr().out.split())
+    run = json.loads((bench / "run" / "results.json").read_text(encoding="utf-8"))
+    assert run["verdict"]
 
 
 @pytest.mark.parametrize("name", [*METHODS, *EDITS])

@@ -1,9 +1,11 @@
 """Things with a name and knobs: methods, wrappers. A table of frozen dataclasses, and errors."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import TypeVar, get_type_hints
 
 from expunge.errors import UsageError
@@ -60,6 +62,8 @@ def build_named(
 def _imported(table: Mapping[str, type[Kind]], name: str, what: str) -> type[Kind]:
     module, colon, attribute = name.partition(":")
     if colon:
+        here = str(Path.cwd())  # a console script does not look there by itself
+        sys.path.append(here)
         try:
             return vars(import_module(module))[attribute]
         except (ImportError, KeyError) as error:
@@ -67,8 +71,10 @@ def _imported(table: Mapping[str, type[Kind]], name: str, what: str) -> type[Kin
                 f"unknown-{what}",
                 what=f"cannot import {attribute} from {module}",
                 why=str(error),
-                fix="give package.module:Class of something importable",
+                fix="give package.module:Class of something importable, or a file in this folder",
             ) from error
+        finally:
+            sys.path.remove(here)
     near = get_close_matches(name, table, n=1)
     raise UsageError(
         f"unknown-{what}",

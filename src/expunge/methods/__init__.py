@@ -33,6 +33,7 @@ from expunge.methods.npo import NPO
 from expunge.methods.pdu import PDU
 from expunge.methods.random_label import RandomLabel
 from expunge.methods.relearn import ReLearn
+from expunge.methods.replace import Replace
 from expunge.methods.repnoise import RepNoise
 from expunge.methods.rmu import RMU
 from expunge.methods.rr import RR
@@ -66,6 +67,7 @@ METHODS: dict[str, type[Method]] = {
     "dpo": DPO,
     "tnpo": TNPO,
     "simdpo": SimDPO,
+    "replace": Replace,
     "kto": KTO,
     "altpo": AltPO,
     "idk_ap": IDKAP,
