@@ -102,18 +102,23 @@ class Collector:
         wanted = [(split, Attack(name=PLAIN, ask=plain)) for split in asked]
         wanted += [(split, attack) for split in attacked for attack in attacks]
         waiting: list[_Waiting] = []
+
+        def finish() -> None:
+            self._answer(network, waiting)
+            for unit, _ in waiting:
+                bar.advance(1, detail=f"{role} {unit.split} {unit.attack}")
+            waiting.clear()
+
         for split, attack in wanted:
-            if attack.bits is not None:
-                self._rounded(network, role, attack, split=split)
-            else:
-                unit = Unit(role=role, split=split, attack=attack.name, kind="answers")
-                if not self.store.has(unit):
-                    waiting.append(self._questions(unit, attack))
+            unit = Unit(role=role, split=split, attack=attack.name, kind="answers")
+            if attack.bits is None and not self.store.has(unit):
+                waiting.append(self._questions(unit, attack))
                 if sum(len(each.questions) for each in waiting) >= POOL:
-                    self._answer(network, waiting)
-                    waiting = []
+                    finish()
+                continue
+            self._rounded(network, role, attack, split=split)
             bar.advance(1, detail=f"{role} {split} {attack.name}")
-        self._answer(network, waiting)
+        finish()
 
     def _rounded(self, network: Network, role: str, attack: Attack, *, split: str) -> None:
         """Score and ask a model whose weights are rounded, unless that was done."""

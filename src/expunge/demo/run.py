@@ -65,9 +65,16 @@ def demo_settings(base: Path, data: Path, *, out: Path | None, short: bool) -> S
             gold=tuple(f"{base}+{ADAPTERS / name}" for name in golds),
         ),
         method=MethodSettings.model_validate(
-            {"name": "dpo", "gamma": 0.3, "alpha": 4.0, "retain": "kl"}
+            {"name": "replace", "gamma": 0.5, "teach": 3.0, "alpha": 80.0, "retain": "kl"}
         ),
-        train=TrainSettings(steps=4 if short else 15, lr=5e-4, batch=7, retain_batch=8),
+        train=TrainSettings(
+            steps=4 if short else 15,
+            lr=3.5e-3,
+            batch=7,
+            retain_batch=12,
+            last_layer=14,
+            targets=("gate_proj", "up_proj", "down_proj"),
+        ),
         audit=AuditSettings(max_new_tokens=24, retain_records=36),
     )
 
