@@ -142,9 +142,7 @@ def test_adapter_starts_as_nothing_and_merges_to_what_it_computes(build, tmp_pat
     assert torch.allclose(theirs(input_ids=ids).logits, adapted, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("first", "last", "blocks"), [(2, None, [2]), (0, 1, [0, 1]), (1, 1, [1])]
-)
+@pytest.mark.parametrize(("first", "last", "blocks"), [(2, None, [2]), (0, 1, [0, 1]), (1, 1, [1])])
 def test_adapter_on_some_blocks_only_loads_in_peft(first, last, blocks, tmp_path):
     network = tiny.network(tiny.llama(layers=3))
     shape = LoraShape(

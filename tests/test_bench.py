@@ -1,0 +1,193 @@
+"""The bench: what the engine lends an edit, on a real network."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import tiny
+from expunge.engine.bench import Workbench
+from expunge.engine.streams import Streams
+from expunge.engine.watch import Unseen, Watch
+from expunge.engine.weights import everything
+from expunge.methods.edits.protocol import Reinforce
+from expunge.methods.terms import Shape, Stream
+from expunge.model.load import weights_digest
+from expunge.model.score import score
+from sets import FORGET, RETAIN, STREAMS
+from test_engine import NEVER, probability
+
+FOCUSED = tuple(replace(record, focus=record.start - 1) for record in FORGET)
+UNKNOWN = tiny.encoded((6, 3), (5, 3), (7, 3), (4, 3), seed=11)
+SETS = Streams(
+    forget=FOCUSED,
+    retain=RETAIN,
+    variants={**STREAMS.variants, Stream.UNANSWERABLE: tuple((r,) for r in UNKNOWN)},
+)
+
+
+def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def lend(network, streams=SETS) -> Workbench:
+    watch = Watch(
+        forget=streams.forget,
+        retain=streams.retain,
+        unseen=NEVER,
+        utility_budget=0.5,
+        pad_id=2,
+        tokens_per_pass=40,
+    )
+    return Workbench(
+        network=network,
+        shape=Shape(layers=2, width=64),
+        streams=streams,
+        trained=everything(network),
+        watch=watch,
+        first=watch.look(network),
+        pad_id=2,
+        tokens_per_pass=40,
+        seed=0,
+        tell=lambda share, text: None,
+        trainer=lambda training: None,
+    )
+
+
+def nll_gradient(network, records):
+    """The gradient of the summed NLL, in one straightforward pass per record."""
+    network.model.zero_grad(set_to_none=True)
+    for record in records:
+        ids = torch.tensor([record.ids])
+        log_probs = network.model(ids).logits[0].log_softmax(-1)
+        places = range(record.start, len(record.ids))
+        (-sum(log_probs[place - 1, record.ids[place]] for place in places)).backward()
+    return {n: p.grad.clone() for n, p in network.model.named_parameters() if p.grad is not None}
+
+
+NAME = "model.layers.1.mlp.up_proj.weight"
+
+
+def test_the_bench_gives_mean_gradients_and_fisher_information_per_record():
+    network = tiny.network()
+    lent = lend(network)
+    tokens = sum(len(record.ids) - record.start for record in FORGET)
+    assert lent.scored(Stream.FORGET) == tokens
+    expected = nll_gradient(network, FORGET)
+    found = lent.gradient(Stream.FORGET)
+    assert found.keys() == expected.keys() == lent.weights.keys()
+    for name, value in expected.items():
+        assert torch.allclose(found[name], value / tokens, atol=1e-6), name
+    each = [nll_gradient(network, [record])[NAME].square() for record in FORGET]
+    network.model.zero_grad(set_to_none=True)
+    assert torch.allclose(lent.fisher(Stream.FORGET)[NAME], sum(each) / tokens, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_inputs_times_output_gradients_are_the_weight_gradient(kind):
+    network = tiny.network(tiny.llama() if kind == "llama" else tiny.gpt2())
+    lent = lend(network)
+    total = {}
+
+    def visit(name, inputs, slopes):
+        total[name] = total.get(name, 0.0) + slopes.T @ inputs
+
+    inner = {n: w for n, w in lent.trained.masters.items() if ".mlp." in n}
+    lent.trained = replace(lent.trained, masters=inner)
+    lent.tokens(Stream.FORGET, visit)
+    lent = lend(network)
+    expected = nll_gradient(network, FORGET)
+    assert set(total) == {n for n in inner if inner[n].ndim == 2}
+    for name, value in total.items():
+        own = expected[name].T if kind == "gpt2" else expected[name]
+        assert torch.allclose(value, own, atol=1e-5), name
+        assert value.shape == lent.matrix(name).shape
+
+
+def test_places_are_those_of_the_record():
+    network = tiny.network()
+    lent = lend(network)
+    everything_seen = lent.states(Stream.FORGET, 0, "all").split([len(r.ids) for r in FORGET])
+    scored = lent.states(Stream.FORGET, 0, "scored").split([len(r.ids) - r.start for r in FORGET])
+    ends, subjects = (lent.states(Stream.FORGET, 0, place) for place in ("end", "subject"))
+    for index, record in enumerate(FORGET):
+        own = everything_seen[index]
+        assert torch.allclose(scored[index], own[record.start - 1 : -1], atol=1e-6)
+        assert torch.allclose(ends[index], own[record.start - 1], atol=1e-6)
+        assert torch.allclose(subjects[index], own[FOCUSED[index].focus], atol=1e-6)
+
+
+def test_keys_are_what_the_output_matrix_reads():
+    network = tiny.network()
+    lent = lend(network)
+    keys = lent.keys(Stream.RETAIN, 1, "all")
+    moments = lent.key_moments(Stream.RETAIN, 1, "all")
+    assert moments.number == len(keys) == sum(len(record.ids) for record in RETAIN)
+    assert torch.allclose(moments.second, (keys.double().T @ keys.double()) / len(keys))
+    assert torch.allclose(moments.mean, keys.double().mean(0))
+    before = lent.states(Stream.RETAIN, 1, "all")
+    lent.output(1).zero_()
+    moved = before - lent.states(Stream.RETAIN, 1, "all")
+    original = tiny.network().model.get_parameter("model.layers.1.mlp.down_proj.weight")
+    assert torch.allclose(moved, keys @ original.T, atol=1e-5)
+
+
+def test_steering_has_the_gradient_of_its_nll():
+    network = tiny.network(tiny.llama(dtype=torch.float64))
+    lent = lend(network)
+    change = 0.1 * drawn(4, 64)
+    found = lent.steer(Stream.ALTERNATIVE, 0, change)
+    for record, coordinate in ((0, 3), (2, 50)):
+        step = torch.zeros_like(change)
+        step[record, coordinate] = 1e-4
+        up = lent.steer(Stream.ALTERNATIVE, 0, change + step).nll
+        down = lent.steer(Stream.ALTERNATIVE, 0, change - step).nll
+        slope = (up - down) / 2e-4
+        assert slope[record].item() == pytest.approx(found.gradient[record, coordinate], rel=1e-3)
+        assert slope.abs().sum().item() == pytest.approx(slope[record].abs().item())
+    alternatives = [choices[0] for choices in SETS.variants[Stream.ALTERNATIVE]]
+    still = lent.steer(Stream.ALTERNATIVE, 0, torch.zeros_like(change)).nll
+    scores = score(network, alternatives, pad_id=2, tokens_per_pass=40)
+    assert still.tolist() == pytest.approx([-s.logp.mean().item() for s in scores], rel=1e-5)
+
+
+def test_a_displacement_is_what_memorising_adds_and_leaves_the_model_alone():
+    network = tiny.network()
+    lent = lend(network)
+    before = weights_digest(network.model.state_dict())
+    how = Reinforce(steps=30, lr=3e-2, rank=4, seed=1)
+    moved = lent.displacement([0, 2], how)
+    assert weights_digest(network.model.state_dict()) == before
+    assert all(parameter.requires_grad for parameter in network.model.parameters())
+    known = probability(network, [FORGET[0], FORGET[2]])
+    for name, value in moved.items():
+        lent.weights[name].add_(value)
+    lent.trained.publish()
+    assert probability(network, [FORGET[0], FORGET[2]]) > 20 * known
+    other = tiny.network()
+    again = lend(other).displacement([0, 2], how)
+    assert all(torch.equal(again[name], value) for name, value in moved.items())
+
+
+def test_a_gradient_after_memorising_is_taken_where_the_adapter_is_worn():
+    network = tiny.network()
+    lent = lend(network)
+    how = Reinforce(steps=60, lr=3e-2, rank=4, seed=1)
+    worn = lent.gradient(Stream.FORGET, after=how)
+    moved = lent.displacement(range(4), how)
+    for name, value in moved.items():
+        lent.weights[name].add_(value)
+    there = lent.gradient(Stream.FORGET)
+    assert torch.allclose(worn[NAME], there[NAME], atol=1e-4)
+    assert worn.keys() == there.keys()
+
+
+def test_the_probes_decide_when_it_is_enough():
+    network = tiny.network()
+    lent = lend(network)
+    assert lent.state() == "going on"
+    lent.watch = replace(lent.watch, unseen=Unseen(mean=0.0, low=0.0))
+    assert lent.state() == "forgotten"
+    lent.first = replace(lent.first, retain_probability=1.0)
+    assert lent.state() == "damaged"
