@@ -120,7 +120,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--gamma", type=float, default=0.3)
-    parser.add_argument("--beta", type=float, default=0.1)
+    parser.add_argument("--beta", type=float, default=0.02)
     parser.add_argument("--alpha", type=float, default=40.0)
     parser.add_argument("--last-layer", type=int, default=14)
     return parser.parse_args()

@@ -65,11 +65,18 @@ def demo_settings(base: Path, data: Path, *, out: Path | None, short: bool) -> S
             gold=tuple(f"{base}+{ADAPTERS / name}" for name in golds),
         ),
         method=MethodSettings.model_validate(
-            {"name": "replace", "gamma": 0.5, "teach": 3.0, "alpha": 80.0, "retain": "kl"}
+            {
+                "name": "replace",
+                "beta": 0.05,
+                "gamma": 0.5,
+                "teach": 5.0,
+                "alpha": 100.0,
+                "retain": "kl",
+            }
         ),
         train=TrainSettings(
-            steps=4 if short else 15,
-            lr=3.5e-3,
+            steps=4 if short else 14,
+            lr=3e-3,
             batch=7,
             retain_batch=12,
             last_layer=14,

@@ -172,6 +172,8 @@ class Observer:
             return term.loss(seen).sum()
 
         columns = (hidden, group.batch.targets, where, *known)
+        if len(hidden) <= CHUNK:
+            return total(*columns)
         parts = [
             checkpoint(total, *pieces, use_reentrant=False)
             for pieces in zip(*(column.split(CHUNK) for column in columns), strict=True)
