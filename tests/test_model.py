@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from expunge.model.load import Source, load, weights_digest
 from expunge.model.lora import LoraShape, attach, merge, save_adapter
 from expunge.model.network import Below, Network, Push, Site
 from expunge.model.quantise import quantise_dequantise, quantised
-from expunge.model.score import score
+from expunge.model.score import score, shared_beginning
 
 CPU = Source(device=torch.device("cpu"), dtype=torch.float32)
 
@@ -67,6 +68,30 @@ def test_scores_do_not_depend_on_how_records_are_batched(lengths, tokens_per_pas
     together = score(network, records, pad_id=2, tokens_per_pass=tokens_per_pass)
     for one, other in zip(alone, together, strict=True):
         assert torch.allclose(one, other.logp, atol=1e-5)
+
+
+@pytest.mark.parametrize("build", [tiny.llama, tiny.gpt2, gemma])
+@pytest.mark.parametrize("tokens_per_pass", [40, 1000])
+def test_beginning_that_records_share_is_read_once_and_changes_no_score(build, tokens_per_pass):
+    network = tiny.network(build())
+    beginning = tiny.encoded((9, 1))[0].ids[:9]
+    records = [
+        replace(record, ids=(*beginning, *record.ids), start=record.start + len(beginning))
+        for record in tiny.encoded((2, 5), (4, 3), (3, 7), (6, 2))
+    ]
+    assert shared_beginning(records) >= len(beginning)
+    assert shared_beginning(records[:3]) == 0
+    together = score(network, records, pad_id=2, tokens_per_pass=tokens_per_pass)
+    for record, found in zip(records, together, strict=True):
+        alone = score(network, [record], pad_id=2, tokens_per_pass=1000)[0]
+        assert torch.allclose(found.logp, alone.logp, atol=1e-5)
+        assert torch.allclose(found.z, alone.z, atol=1e-3)
+        assert found.hit.tolist() == alone.hit.tolist()
+
+
+def test_shared_beginning_never_holds_a_token_that_predicts_a_scored_one():
+    same = [replace(tiny.encoded((8, 4))[0], start=start) for start in (8, 6, 9, 8)]
+    assert shared_beginning(same) == 5
 
 
 def test_padding_token_that_ends_an_answer_stays_scored():
@@ -183,7 +208,7 @@ def test_saved_adapter_merges_on_loading(tmp_path):
 
 
 def test_unknown_target_is_refused():
-    with pytest.raises(UsageError, match="no layer named q_prj in LlamaForCausalLM"):
+    with pytest.raises(UsageError, match="no layer named q_prj in blocks 0 to 1 of LlamaForCausalLM"):
         attach(tiny.network(), LoraShape(targets=("q_prj",)), seed=0)
 
 

@@ -28,9 +28,7 @@ class Named(BaseModel):
 class MethodSettings(Named):
     """Which method, and the knobs of its paper (`[method]`)."""
 
-    name: str = Field(
-        default="npo", description="a name from `expunge methods`, or module:Class"
-    )
+    name: str = Field(default="npo", description="a name from `expunge methods`, or module:Class")
 
 
 class RobustSettings(Named):

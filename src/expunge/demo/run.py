@@ -69,13 +69,13 @@ def demo_settings(base: Path, data: Path, *, out: Path | None, short: bool) -> S
                 "name": "replace",
                 "beta": 0.05,
                 "gamma": 0.5,
-                "teach": 5.0,
+                "teach": 2.0,
                 "alpha": 100.0,
                 "retain": "kl",
             }
         ),
         train=TrainSettings(
-            steps=4 if short else 14,
+            steps=4 if short else 13,
             lr=3e-3,
             batch=7,
             retain_batch=12,

@@ -122,9 +122,7 @@ def adaptable(network: Network, shape: LoraShape) -> dict[str, nn.Linear | Conv1
     """
     found: dict[str, nn.Linear | Conv1D] = {}
     for index, block in enumerate(network.layers):
-        if index < shape.first_layer or (
-            shape.last_layer is not None and index > shape.last_layer
-        ):
+        if index < shape.first_layer or (shape.last_layer is not None and index > shape.last_layer):
             continue
         for name, module in block.named_modules():
             wanted = not shape.targets or name.rpartition(".")[2] in shape.targets

@@ -4,14 +4,15 @@ Keeping them apart is what makes unlearning cheap: the head, a fifth of a small 
 runs only where a token is scored, and representation losses stop the trunk at their layer.
 """
 
-from collections.abc import Callable, Collection, Generator, Mapping
+import copy
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from expunge.errors import InputError
 
@@ -92,6 +93,34 @@ class Network:
     def vocabulary(self) -> int:
         """Number of tokens that the head scores."""
         return self.head.get_parameter("weight").shape[0]
+
+    @torch.no_grad()
+    def read(self, ids: Sequence[int]) -> DynamicCache:
+        """Run the trunk over the tokens that several records begin with, once for all of them."""
+        cache = DynamicCache(config=self.model.config)
+        tokens = torch.tensor([ids], device=self.device)
+        self.trunk(input_ids=tokens, past_key_values=cache, use_cache=True)
+        return cache
+
+    @torch.no_grad()
+    def hidden_after(
+        self, ids: Tensor, rows: Tensor, columns: Tensor, *, begun: DynamicCache
+    ) -> Tensor:
+        """Return last hidden states of records whose beginning was read before.
+
+        Args:
+            ids: Token ids from the end of that beginning on, [B, L], padded on the right.
+            rows: Batch index of each wanted position, [N].
+            columns: Time index of each wanted position within `ids`, [N].
+            begun: What `read` returned; left as it is.
+
+        Returns:
+            Hidden states after the final norm, [N, d].
+        """
+        cache = copy.deepcopy(begun)
+        cache.batch_repeat_interleave(len(ids))
+        states = self.trunk(input_ids=ids, past_key_values=cache, use_cache=True)
+        return states.last_hidden_state[rows, columns]
 
     def hidden(self, ids: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Run the trunk and return the last hidden states at chosen positions.
