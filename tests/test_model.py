@@ -208,7 +208,9 @@ def test_saved_adapter_merges_on_loading(tmp_path):
 
 
 def test_unknown_target_is_refused():
-    with pytest.raises(UsageError, match="no layer named q_prj in blocks 0 to 1 of LlamaForCausalLM"):
+    with pytest.raises(
+        UsageError, match="no layer named q_prj in blocks 0 to 1 of LlamaForCausalLM"
+    ):
         attach(tiny.network(), LoraShape(targets=("q_prj",)), seed=0)
 
 
