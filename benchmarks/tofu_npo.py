@@ -11,19 +11,16 @@ import argparse
 import platform
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 import transformers
+from tofu import GOLDS, Row, holdout_nlls, measure, model, sets
 
 from expunge.audit.collect import Collector
-from expunge.audit.evidence import EvidenceStore, Scores, Unit
-from expunge.audit.metrics import extraction_strength, probability
+from expunge.audit.evidence import EvidenceStore
 from expunge.data.encode import Encoder
-from expunge.data.read import read
-from expunge.data.record import Record
 from expunge.engine.loop import Trained
 from expunge.engine.streams import Streams
 from expunge.engine.unlearn import Options, Unlearning
@@ -33,67 +30,9 @@ from expunge.methods.npo import NPO
 from expunge.model.load import Loaded, Source, choose_device, choose_dtype, load
 from expunge.model.lora import LoraShape
 
-FORGET = 40
-RETAIN_TRAINED = 240
-RETAIN_TESTED = 60
 TARGETS = ("gate_proj", "up_proj", "down_proj")
 """Facts are looked up in the MLPs of the lower blocks: adapters there disturb the rest least."""
 RESULT = Path(__file__).parent / "results" / "tofu_npo.json"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """One model: means over records with 95 % bootstrap intervals."""
-
-    model: str
-    forget_strength: tuple[float, float, float]
-    forget_probability: tuple[float, float, float]
-    retain_strength: tuple[float, float, float]
-    retain_probability: tuple[float, float, float]
-
-
-def sets(data: Path) -> dict[str, tuple[Record, ...]]:
-    """Return forget, retain (tested), unseen and the retain records that are trained on.
-
-    Tested and trained retain records are disjoint, so that the table shows more than rehearsal.
-    """
-    retain = read([str(data / "retain90.json")]).records
-    spaced = [retain[index * len(retain) // 680] for index in range(680)]
-    return {
-        "forget": read([str(data / "forget10.json")]).records[:FORGET],
-        "retain": tuple(spaced[0::6])[:RETAIN_TESTED],
-        "holdout": read([str(data / "holdout10.json")]).records[:FORGET],
-        "trained": tuple(record for i, record in enumerate(spaced) if i % 6)[:RETAIN_TRAINED],
-    }
-
-
-def interval(values: list[float]) -> tuple[float, float, float]:
-    """Return the mean and its 95 % percentile bootstrap interval, 2,000 draws, seed 0."""
-    sample = np.array(values)
-    draws = np.random.default_rng(0).choice(sample, (2000, len(sample))).mean(1)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return float(sample.mean()), float(low), float(high)
-
-
-def measure(collector: Collector, loaded: Loaded, role: str) -> Row:
-    """Score the forget and retain records of one model."""
-    rows: dict[str, list[Scores]] = {}
-    for split in ("forget", "retain"):
-        unit = Unit(role=role, split=split, kind="scores")
-        collector.scores(loaded.network, unit)
-        rows[split] = collector.store.scores(unit)
-
-    def mean(metric: object, split: str) -> tuple[float, float, float]:
-        assert callable(metric)
-        return interval([value for row in rows[split] if (value := metric(row)) is not None])
-
-    return Row(
-        model=role,
-        forget_strength=mean(extraction_strength, "forget"),
-        forget_probability=mean(probability, "forget"),
-        retain_strength=mean(extraction_strength, "retain"),
-        retain_probability=mean(probability, "retain"),
-    )
 
 
 def show(rows: list[Row]) -> str:
@@ -130,9 +69,7 @@ def unlearn(
     collector: Collector, original: Loaded, given: argparse.Namespace, scratch: Path
 ) -> tuple[Unlearning, Trained, float]:
     """Make the original forget; return the run, what it did and how many seconds it took."""
-    holdout = Unit(role="original", split="holdout", kind="scores")
-    collector.scores(original.network, holdout)
-    nlls = [-sum(row.logp) / len(row.logp) for row in collector.store.scores(holdout)]
+    nlls = holdout_nlls(collector, original)
     encoder, records = collector.encoder, collector.records
     run = Unlearning(
         method=NPO(beta=given.beta, gamma=given.gamma, alpha=given.alpha, retain="kl"),
@@ -166,19 +103,18 @@ def main() -> None:
     given = arguments()
     device = choose_device(given.device)
     source = Source(device=device, dtype=choose_dtype("auto", device))
-    adapters = given.shared / "models" / "smollm2-tofu"
-    original = load(f"{given.base}+{adapters / 'full-s0'}", source)
+    original = load(model(given.base, given.shared, "full-s0"), source)
     with tempfile.TemporaryDirectory() as scratch:
         collector = Collector(
             store=EvidenceStore(Path(scratch) / "evidence"),
             encoder=Encoder(original.tokenizer),
-            records=sets(given.shared / "data" / "tofu"),
+            records=sets(given.shared),
             max_new_tokens=1,
             tokens_per_pass=4096,
         )
         rows = [measure(collector, original, "original")]
-        for seed in (0, 1):
-            gold = load(f"{given.base}+{adapters / f'retain90-s{seed}'}", source)
+        for seed, adapter in enumerate(GOLDS):
+            gold = load(model(given.base, given.shared, adapter), source)
             rows.append(measure(collector, gold, f"gold-{seed}"))
         print(show(rows), flush=True)
         run, trained, seconds = unlearn(collector, original, given, Path(scratch))

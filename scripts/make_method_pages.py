@@ -9,13 +9,18 @@ import inspect
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+from expunge.files import read_json
 from expunge.methods import EDITS, METHODS, build
 from expunge.methods.describe import Description, describe
 from expunge.methods.terms import FAMILIES
 from expunge.wrappers import COMBINE, MASKS, OPTIMISERS, ROBUST
 
 FOLDER = Path(__file__).parents[1] / "docs" / "methods"
+MEASURED = FOLDER.parents[1] / "benchmarks" / "results" / "tofu_methods.json"
+GIBBERISH = 0.5
+"""Share of answers from which on a method is marked: its output is gibberish."""
 TABLES = {
     "robust": (ROBUST, "How the forget gradient is taken: `--set robust.name=NAME`."),
     "combine": (COMBINE, "How forget and retain gradients are joined: `--set combine.name=NAME`."),
@@ -31,7 +36,8 @@ def pages() -> dict[str, str]:
         f"{family}.md": _family(family, [each for each in every if each.family == family])
         for family in FAMILIES
     }
-    return {**found, "wrappers.md": _wrappers()}
+    measured = {"measured.md": _measured(read_json(MEASURED))} if MEASURED.is_file() else {}
+    return {**found, "wrappers.md": _wrappers(), **measured}
 
 
 def _family(family: str, members: list[Description]) -> str:
@@ -62,6 +68,56 @@ def _wrappers() -> str:
             text = inspect.getdoc(sys.modules[kind.__module__]) or ""
             parts.append(f"### `{name}`\n\n{kind.advice}.\n\n- knobs: {knobs or 'none'}\n\n{text}")
     return "\n\n".join(parts) + "\n"
+
+
+def _measured(found: dict[str, Any]) -> str:
+    """Return the table of `benchmarks/tofu_methods.py`, closest to gold first, gibberish last."""
+    original, *golds = (line for line in found["models"] if not line["family"])
+    methods = sorted(
+        (line for line in found["models"] if line["family"]),
+        key=lambda line: (line["gibberish"] > GIBBERISH, line["gold_distance"]),
+    )
+    rows = [_measured_row(line) for line in (original, *golds, *methods)]
+    failed = [f"- `{name}` did not run: {why}" for name, why in found["failed"].items()]
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    return "\n".join(
+        [
+            "# Methods: measured\n",
+            "Every method once at its defaults on the first 40 records of TOFU forget10, with "
+            "SmolLM2-135M that was trained on all of TOFU; nothing was tuned for this table. ES is "
+            "extraction strength, p the normalised answer probability, brackets are 95 % bootstrap "
+            "intervals over records. Retain records of the table were not trained on. Gold "
+            "distance: mean over forget records of the difference to two golds in mean "
+            "log-probability, nats per token; a gold's is its distance to the other. Gibberish: "
+            "share of 20 greedy answers to forget questions that are empty, loops, or over 6 nats "
+            "per token under the original. Memory is that of the whole process.\n",
+            f"`{found['command']}`, {found['threads']} threads, {versions}.\n",
+            "| method | forget ES | gold distance | retain p | gibberish | steps | s | GiB |",
+            "|---|---|---|---|---|---|---|---|",
+            *rows,
+            *(["", *failed] if failed else []),
+            "",
+        ]
+    )
+
+
+def _measured_row(line: dict[str, Any]) -> str:
+    def cell(estimate: list[float]) -> str:
+        return f"{estimate[0]:.3f} [{estimate[1]:.3f}, {estimate[2]:.3f}]"
+
+    row = line["row"]
+    broken = f"{line['gibberish']:.0%}{' **gibberish**' if line['gibberish'] > GIBBERISH else ''}"
+    done = f"{line['steps']} of {line['planned']}" if line["planned"] else "–"  # noqa: RUF001
+    cost = (done, f"{line['seconds']:.0f}", f"{line['peak_gib']:.1f}")
+    cells = (
+        f"`{row['model']}`" if line["family"] else row["model"],
+        cell(row["forget_strength"]),
+        f"{line['gold_distance']:.2f}",
+        cell(row["retain_probability"]),
+        broken,
+        *(cost if line["family"] else ("–", "–", "–")),  # noqa: RUF001
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:

@@ -225,7 +225,7 @@ def _after(
 def _train(
     prepared: Prepared, original: Loaded, gathering: Gathering, run: RunFolder, console: Console
 ) -> Trained:
-    unlearning = _work(prepared, original.network)
+    unlearning = work(prepared, original.network)
     unseen = unseen_level(gathering.unseen_nll(), original.network.vocabulary)
     with console.progress("train", total=unlearning.total) as bar:
         trained, weights = unlearning.run(
@@ -242,7 +242,8 @@ def _train(
     return trained
 
 
-def _work(prepared: Prepared, network: Network) -> Unlearning | Editing:
+def work(prepared: Prepared, network: Network) -> Unlearning | Editing:
+    """Return the training or the edit that the settings ask for, ready to run."""
     if isinstance(prepared.method, Edit):
         return Editing(
             edit=prepared.method,

@@ -1,0 +1,253 @@
+"""TOFU on SmolLM2-135M: every method once, at its defaults, on the first 40 records of forget10.
+
+    python benchmarks/tofu_methods.py --base FOLDER --shared ../shared
+
+Each method runs in a process of its own, so that its memory is its own, and leaves one JSON file in
+`--work`: the same command goes on after the last one that is whole. `--methods npo rmu` runs some,
+`--steps 20` bounds the training of each. Writes `benchmarks/results/tofu_methods.json`, from which
+`python scripts/make_method_pages.py` makes the table in `docs/methods/measured.md`.
+
+Gold distance: the mean over forget records of |m - m_gold| in nats per token, m the mean
+log-probability of the answer's tokens and m_gold its mean over two golds.
+Fluency: greedy answers, 40 tokens, to the first 20 forget questions; gibberish is empty, a loop, or
+over 6 nats per token under the original.
+"""
+
+import argparse
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from tofu import GOLDS, Row, holdout_nlls, measure, model, sets
+
+from expunge.audit.collect import Collector
+from expunge.audit.evidence import EvidenceStore, Unit
+from expunge.audit.metrics import gibberish
+from expunge.console import SilentConsole
+from expunge.data.encode import Encoder
+from expunge.data.record import Record
+from expunge.engine.watch import unseen_level
+from expunge.files import read_json, write_json, write_jsonl
+from expunge.forget import work
+from expunge.machine import peak_gib
+from expunge.methods import EDITS, METHODS
+from expunge.model.load import Loaded, load
+from expunge.own_alternatives import with_own_alternatives
+from expunge.prepare import prepare, source_of
+from expunge.settings import Settings
+
+ASKED = 20
+NEW_TOKENS = 40
+RESULT = Path(__file__).parent / "results" / "tofu_methods.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """One model of the table; what a method did, where one did it."""
+
+    row: Row
+    gold_distance: float
+    gibberish: float
+    """Share of the greedy answers to forget questions."""
+    family: str = ""
+    steps: int = 0
+    planned: int = 0
+    stopped: str = ""
+    seconds: float = 0.0
+    """Of training, with the answers that some methods have the model write before."""
+    peak_gib: float = 0.0
+    """Most memory that the process held until training was over, the weights included."""
+
+
+def settings(given: argparse.Namespace, name: str) -> Settings:
+    """Return what `expunge forget --method NAME` would run, with the data of the benchmark."""
+    limit = {"steps": given.steps} if given.steps and name in METHODS else {}
+    return Settings.model_validate(
+        {
+            "model": model(given.base, given.shared, "full-s0"),
+            "device": given.device,
+            "offline": True,
+            "request": {
+                "goal": "removal",
+                "forget": (str(given.work / "forget.jsonl"),),
+                "retain": (str(given.work / "trained.jsonl"),),
+            },
+            "method": {"name": name},
+            "train": limit,
+        }
+    )
+
+
+def collect(given: argparse.Namespace, original: Loaded) -> Collector:
+    """Return what scores and asks the models; its evidence is kept in the work folder."""
+    records = sets(given.shared)
+    records["asked"] = records["forget"][:ASKED]
+    return Collector(
+        store=EvidenceStore(given.work / "evidence"),
+        encoder=Encoder(original.tokenizer),
+        records=records,
+        max_new_tokens=NEW_TOKENS,
+        tokens_per_pass=4096,
+    )
+
+
+def ask(collector: Collector, loaded: Loaded, role: str) -> None:
+    """Let a model answer the first forget questions, unless that was done."""
+    with SilentConsole().progress(role, total=1, unit="tests") as bar:
+        collector.model(loaded.network, role, scored=(), asked=("asked",), attacks=(), bar=bar)
+
+
+def broken(collector: Collector, original: Loaded, role: str) -> float:
+    """Return the share of a model's answers that are gibberish."""
+    collector.fluency(original.network, role, "asked")
+    answers = collector.store.answers(Unit(role=role, split="asked", kind="answers"))
+    return sum(gibberish(answer) for answer in answers) / len(answers)
+
+
+def distance(store: EvidenceStore, role: str, golds: list[str]) -> float:
+    """Return the gold distance of a model, nats per token."""
+
+    def means(of: str) -> np.ndarray:
+        rows = store.scores(Unit(role=of, split="forget", kind="scores"))
+        return np.array([np.mean(row.logp) for row in rows])
+
+    return float(np.abs(means(role) - np.mean([means(gold) for gold in golds], axis=0)).mean())
+
+
+def roles() -> list[str]:
+    """Return the names of the golds."""
+    return [f"gold-{seed}" for seed in range(len(GOLDS))]
+
+
+def references(given: argparse.Namespace) -> None:
+    """Write the data files, and measure original and golds, unless that was done."""
+    for split, records in sets(given.shared).items():
+        write_jsonl(given.work / f"{split}.jsonl", (_plain(record) for record in records))
+    if (given.work / "references.json").is_file():
+        return
+    source = source_of(settings(given, "npo"))
+    original = load(model(given.base, given.shared, "full-s0"), source)
+    collector = collect(given, original)
+    holdout_nlls(collector, original)
+    rows = {"original": measure(collector, original, "original")}
+    ask(collector, original, "original")
+    for role, adapter in zip(roles(), GOLDS, strict=True):
+        gold = load(model(given.base, given.shared, adapter), source)
+        rows[role] = measure(collector, gold, role)
+        ask(collector, gold, role)
+    lines: list[dict[str, object]] = []
+    for role, row in rows.items():
+        others = [gold for gold in roles() if gold != role]
+        apart = distance(collector.store, role, others)
+        share = broken(collector, original, role)
+        lines.append(asdict(Line(row=row, gold_distance=apart, gibberish=share)))
+    write_json(given.work / "references.json", lines)
+
+
+def run(given: argparse.Namespace, name: str) -> None:
+    """Run one method, measure what it made, and write its line."""
+    prepared = prepare(settings(given, name))
+    original = load(prepared.settings.model, prepared.source)
+    collector = collect(given, original)
+    nlls = holdout_nlls(collector, original)
+    role = f"{name}-{given.steps}" if given.steps else name
+    folder = given.work / "runs" / role
+    started = time.monotonic()
+    prepared = with_own_alternatives(
+        prepared, original.network, folder / "alternatives.jsonl", SilentConsole()
+    )
+    unlearning = work(prepared, original.network)
+    trained, weights = unlearning.run(
+        unseen=unseen_level(nlls, original.network.vocabulary),
+        folder=folder / "checkpoints",
+        progress=lambda step, text: print(f"{name} {step} {text}", flush=True),
+    )
+    unlearning.finish(weights)
+    seconds, peak = time.monotonic() - started, peak_gib(prepared.source.device)
+    for unit in collector.store.units():
+        if unit.role == role:  # of an earlier attempt
+            (collector.store.folder / unit.filename).unlink()
+    row = measure(collector, original, role)
+    ask(collector, original, role)
+    again = load(prepared.settings.model, prepared.source)
+    line = Line(
+        row=row,
+        gold_distance=distance(collector.store, role, roles()),
+        gibberish=broken(collector, again, role),
+        family=prepared.method.family,
+        steps=trained.steps,
+        planned=trained.planned,
+        stopped=trained.stopped,
+        seconds=round(seconds, 1),
+        peak_gib=round(peak, 2),
+    )
+    write_json(given.work / f"{role}.json", asdict(line))
+    shutil.rmtree(folder)
+
+
+def _plain(record: Record) -> dict[str, str]:
+    return {"id": record.id, "prompt": record.question, "completion": record.completion}
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--base", required=True, help="folder of SmolLM2-135M-Instruct")
+    parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and models/")
+    parser.add_argument("--methods", nargs="+", default=[*METHODS, *EDITS], metavar="NAME")
+    parser.add_argument("--steps", type=int, help="of training; default: the method's own")
+    parser.add_argument("--work", type=Path, default=Path("runs/tofu_methods"))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure original and golds, run every method that has no line yet, write the table."""
+    given = arguments()
+    if given.one is not None:
+        run(given, given.one)
+        return
+    references(given)
+    lines: list[dict[str, object]] = read_json(given.work / "references.json")
+    failed: dict[str, str] = {}
+    for name in given.methods:
+        file = given.work / (f"{name}-{given.steps}.json" if given.steps else f"{name}.json")
+        if not file.is_file():
+            print(f"-- {name}", flush=True)
+            words = [sys.executable, *sys.argv, "--one", name]
+            done = subprocess.run(words, stderr=subprocess.PIPE, text=True, check=False)
+            if done.returncode:
+                failed[name] = done.stderr.strip().splitlines()[-1]
+                print(done.stderr, file=sys.stderr)
+                continue
+        lines.append(read_json(file))
+        print(json.dumps(lines[-1]), flush=True)
+    write_json(
+        RESULT,
+        {
+            "command": "python benchmarks/tofu_methods.py --base FOLDER --shared ../shared"
+            + (f" --steps {given.steps}" if given.steps else ""),
+            "models": lines,
+            "failed": failed,
+            "device": given.device,
+            "threads": torch.get_num_threads(),
+            "versions": {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            },
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
