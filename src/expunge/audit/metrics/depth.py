@@ -1,0 +1,45 @@
+"""Erasure depth: is the knowledge gone from inside, layer by layer, or only from the output?
+
+    depth = sum_{l in K} d1_l clip(d2_l / d1_l, 0, 1) / sum_{l in K} d1_l,   K = {l : d1_l > 0.05}
+
+d1_l is how much the original's mean log-probability of the fact drops when gold stands in at layer
+l; d2_l the same with the unlearned model. Two ways of standing in:
+
+- activation patching (Unlearning Depth Score, arXiv 2605.24614): the other model's states replace
+  the original's after block l, over the answer. Causal. 2L + 3 passes a record.
+- logit lens: states after block l are read by the original's own final norm and head. One pass.
+
+0 = as the original, 1 = as gold; higher is more forgotten. A refusal head leaves it low. The ratio
+is clipped, so it is blind to over-erasure: read it beside membership. Needs the original, a gold of
+the same shape and tokenizer, and a fact; records without a knowledge layer are counted, not scored.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+KNOWLEDGE = 0.05
+"""Drop in nats from which on a layer counts as holding the fact."""
+
+
+def erasure_depth(
+    gold: Sequence[float], own: Sequence[float], *, threshold: float = KNOWLEDGE
+) -> float | None:
+    """Return the depth of one record, in [0, 1]; None when no layer of the original holds it.
+
+    Args:
+        gold: d1, the drop per layer when gold stands in, nats.
+        own: d2, the drop per layer when the judged model stands in, nats.
+        threshold: Smallest drop of a layer that counts.
+
+    Raises:
+        ValueError: The models have different numbers of layers.
+    """
+    if len(gold) != len(own):
+        raise ValueError("both models must have the same number of layers")
+    d1, d2 = np.asarray(gold, float), np.asarray(own, float)
+    holds = d1 > threshold
+    if not holds.any():
+        return None
+    ratio = np.clip(d2[holds] / d1[holds], 0.0, 1.0)
+    return float((d1[holds] * ratio).sum() / d1[holds].sum())

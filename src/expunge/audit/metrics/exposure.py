@@ -1,0 +1,97 @@
+"""Exposure: how far up a planted secret stands among all secrets of its form.
+
+    exposure = log2 |S| - log2 rank(canary)        bits
+
+S is the space of candidates of the same format (all telephone numbers, all codes). A model that
+never saw the canary ranks it uniformly: 1/ln 2 = 1.44 bits on average, exactly (arXiv 1802.08232).
+Cost: one pass per sampled candidate and canary; 10 000 are recommended. Lower is more forgotten.
+"""
+
+import math
+from collections.abc import Sequence
+
+UNSEEN = 1 / math.log(2)
+"""Mean exposure in bits of canaries that were never seen."""
+
+
+def exposure(rank: float, space: float) -> float:
+    """Return log2(space) - log2(rank), bits.
+
+    Args:
+        rank: Place of the canary among all candidates, likeliest first, from 1.
+        space: Number of candidates.
+
+    Raises:
+        ValueError: The rank is not in 1..space.
+    """
+    if not 1 <= rank <= space:
+        raise ValueError(f"rank {rank:g} is not in 1..{space:g}")
+    return math.log2(space) - math.log2(rank)
+
+
+def exposure_by_rank(canary: float, candidates: Sequence[float]) -> float:
+    """Return the exposure of a canary whose whole candidate space was scored, bits.
+
+    Ties count half: the rank is 1 + (better candidates) + (equal candidates) / 2.
+
+    Args:
+        canary: Log-probability of the canary, nats.
+        candidates: Log-probabilities of all other candidates.
+    """
+    better = sum(value > canary for value in candidates)
+    equal = sum(value == canary for value in candidates)
+    return exposure(1 + better + equal / 2, len(candidates) + 1)
+
+
+def exposure_by_fit(canary: float, sample: Sequence[float], *, space: float) -> float:
+    """Return the exposure of a canary from a sample of its candidates, bits.
+
+    The losses of sampled candidates are fitted by a skew-normal distribution, whose lower tail
+    gives the share of candidates that are likelier than the canary (arXiv 1802.08232, section 4.3).
+    Capped by log2 of `space`, the exposure of rank 1.
+
+    Args:
+        canary: Log-probability of the canary, nats.
+        sample: Log-probabilities of candidates drawn at random.
+        space: Number of candidates of this format.
+
+    Raises:
+        ValueError: Fewer than 100 candidates: no tail can be fitted.
+    """
+    if len(sample) < 100:
+        raise ValueError("a skew-normal tail needs at least 100 sampled candidates")
+    from scipy.stats import skewnorm
+
+    losses = [-value for value in sample]
+    shape, location, scale = skewnorm.fit(losses)
+    tail = float(skewnorm.logcdf(-canary, shape, location, scale)) / math.log(2)
+    return min(-tail, math.log2(space))
+
+
+def mean_exposure_bound(count: int, *, confidence: float = 0.95) -> float:
+    """Return the mean exposure that `count` unseen canaries exceed with 1 - confidence only, bits.
+
+    Ranks of unseen canaries are uniform, so exposures are exponential with mean 1/ln 2 and their
+    mean is a gamma variable. A higher mean says that the model has seen them.
+
+    Raises:
+        ValueError: `count` is not positive.
+    """
+    if count < 1:
+        raise ValueError("a mean needs at least one canary")
+    from scipy.special import gammaincinv
+
+    return float(gammaincinv(count, confidence)) / count * UNSEEN
+
+
+def max_exposure_bound(count: int, *, confidence: float = 0.95) -> float:
+    """Return the exposure that none of `count` unseen canaries exceeds with `confidence`, bits.
+
+    Bonferroni over canaries: log2(count / (1 - confidence)).
+
+    Raises:
+        ValueError: `count` is not positive.
+    """
+    if count < 1:
+        raise ValueError("a maximum needs at least one canary")
+    return math.log2(count / (1 - confidence))

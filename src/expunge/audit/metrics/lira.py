@@ -1,0 +1,102 @@
+"""U-LiRA: per record, was it trained on and then unlearned, or never seen?
+
+    phi = log(p / (1 - p))            Lambda = N(phi; Q_u) / N(phi; Q_g)
+
+Q_u: phi of the record over shadow models that were trained on it and then unlearned; Q_g: over
+shadow models that never saw it. Higher = more likely a member. The strongest test there is, and the
+only one that speaks about single records: population attacks overestimate protection, also of
+*retained* records (arXiv 2403.01218, 2112.03570).
+
+Needs shadow models: 16 of each kind for Gaussian fits, 64 for tails. With adapters over a shared
+base they are cheap; `scripts/unlearning_shadows.py` trains them.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+FEWEST = 2
+"""Shadow models of each kind below which no spread can be estimated."""
+
+FLOOR = 1e-3
+"""Smallest standard deviation of phi: without it, equal shadow models make anything certain."""
+
+
+class Normal(NamedTuple):
+    """A normal distribution of phi."""
+
+    mean: float
+    sd: float
+
+
+def logit(probability: float) -> float:
+    """Return log(p / (1 - p)) with p kept off 0 and 1 by 1e-12."""
+    p = min(max(probability, 1e-12), 1 - 1e-12)
+    return math.log(p) - math.log1p(-p)
+
+
+def log_likelihood_ratio(phi: float, unlearned: Normal, unseen: Normal) -> float:
+    """Return log Lambda, nats; above 0 the record looks trained on and unlearned."""
+    return _log_density(phi, unlearned) - _log_density(phi, unseen)
+
+
+def fit(values: Array) -> Normal:
+    """Return mean and standard deviation (n - 1) of the shadow models' phi, shape (shadows,).
+
+    Raises:
+        ValueError: Fewer than two shadow models.
+    """
+    if len(values) < FEWEST:
+        raise ValueError("a spread needs at least two shadow models")
+    return Normal(float(values.mean()), max(float(values.std(ddof=1)), FLOOR))
+
+
+def ratios(phi: Array, unlearned: Array, unseen: Array) -> Array:
+    """Return log Lambda of each record of one judged model, shape (records,).
+
+    Args:
+        phi: Judged model, (records,).
+        unlearned: Shadow models trained on the record and unlearned, (shadows, records).
+        unseen: Shadow models that never saw it, (shadows, records).
+
+    Raises:
+        ValueError: Fewer than two shadow models of a kind, or records differ.
+    """
+    if not len(phi) == unlearned.shape[1] == unseen.shape[1]:
+        raise ValueError("judged and shadow models must be scored on the same records")
+    return np.array(
+        [
+            log_likelihood_ratio(float(value), fit(unlearned[:, i]), fit(unseen[:, i]))
+            for i, value in enumerate(phi)
+        ]
+    )
+
+
+def leave_one_out(unlearned: Array, unseen: Array) -> tuple[Array, Array]:
+    """Let each shadow model be judged by all others: what the attack can do at all.
+
+    Returns:
+        log Lambda of members, (unlearned shadows, records), and of others, (unseen shadows,
+        records): the two sides for `tpr_at_fpr`.
+
+    Raises:
+        ValueError: Fewer than three shadow models of a kind.
+    """
+    if min(len(unlearned), len(unseen)) <= FEWEST:
+        raise ValueError("leaving one out needs at least three shadow models of each kind")
+    members = [
+        ratios(unlearned[i], np.delete(unlearned, i, axis=0), unseen) for i in range(len(unlearned))
+    ]
+    others = [
+        ratios(unseen[i], unlearned, np.delete(unseen, i, axis=0)) for i in range(len(unseen))
+    ]
+    return np.array(members), np.array(others)
+
+
+def _log_density(value: float, normal: Normal) -> float:
+    z = (value - normal.mean) / normal.sd
+    return -0.5 * z * z - math.log(normal.sd) - 0.5 * math.log(2 * math.pi)
