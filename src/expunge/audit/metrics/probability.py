@@ -21,4 +21,9 @@ def probability(scores: Scores) -> float | None:
     `exp(mean_t log p_t)`: the geometric mean of token probabilities (TOFU, arXiv 2401.06121).
     """
     mean = mean_log_probability(scores)
-    return None if mean is None else math.exp(mean)
+    return None if mean is None else from_mean(mean)
+
+
+def from_mean(mean: float) -> float:
+    """Return exp of a mean log-probability per token: the length-normalised probability."""
+    return math.exp(mean)
