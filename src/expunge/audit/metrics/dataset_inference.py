@@ -6,6 +6,8 @@ certainly not seen; on the other half a one-sided t-test asks whether suspects s
 records a side, half of them kept for the test; without members its p-value is uniform.
 """
 
+from typing import Any, cast
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,7 +43,8 @@ def dataset_inference(suspects: Array, unseen: Array, *, seed: int) -> float | N
     weights = _regression(learn_s, learn_u)
     from scipy.stats import ttest_ind
 
-    found = ttest_ind(test_s @ weights, test_u @ weights, equal_var=False, alternative="greater")
+    first, second = test_s @ weights, test_u @ weights
+    found = cast("Any", ttest_ind(first, second, equal_var=False, alternative="greater"))
     # Scores without any spread carry no evidence either way.
     return 1.0 if np.isnan(found.pvalue) else float(found.pvalue)
 

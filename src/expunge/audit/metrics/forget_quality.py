@@ -11,7 +11,7 @@ Needs gold and truth ratios of both models. Cost: six passes a model.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -56,7 +56,8 @@ def forget_quality(model: Sequence[float], gold: Sequence[float]) -> ForgetQuali
     distance = ks_distance(model, gold)
     from scipy.stats import ks_2samp
 
-    return ForgetQuality(distance, float(ks_2samp(model, gold).pvalue), len(model))
+    found = cast("Any", ks_2samp(model, gold))
+    return ForgetQuality(distance, float(found.pvalue), len(model))
 
 
 def distance_share(own: float, original: float, *, noise: float = 0.0) -> float | None:
