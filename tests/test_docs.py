@@ -24,6 +24,8 @@ COMMANDS = (
     "verify",
     "merge",
     "methods",
+    "metrics",
+    "compat",
     "doctor",
     "demo",
     "version",
@@ -109,3 +111,10 @@ def test_pages_of_methods_are_what_the_code_says():
         assert (folder / name).read_text(encoding="utf-8") == text, (
             "run python scripts/make_method_pages.py"
         )
+
+
+def test_the_page_of_metrics_is_what_the_code_says():
+    wanted = runpy.run_path(str(ROOT / "scripts" / "make_metric_page.py"))["page"]()
+    assert (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8") == wanted, (
+        "run python scripts/make_metric_page.py"
+    )

@@ -1,6 +1,6 @@
 """The evidence folder in memory: one column of numbers per metric, model, set and attack."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -66,6 +66,11 @@ class Table:
         """Return how many records have the evidence that the metric reads."""
         unit = _unit(metric, role, split, attack)
         return len((self.scores if unit.kind == "scores" else self.answers).get(unit, {}))
+
+    def scored(self, role: str, split: str, attack: str = PLAIN) -> Mapping[str, Scores]:
+        """Return the rows of scores of one model on one set; empty when not collected."""
+        unit = Unit(role=role, split=split, attack=attack, kind="scores")
+        return self.scores.get(unit, {})
 
     def column(self, metric: Metric, role: str, split: str, attack: str = PLAIN) -> Column:
         """Return the metric on every record where it is defined; empty when not collected."""

@@ -7,12 +7,14 @@ from typing import Annotated, Literal
 from cyclopts import App, Group, Parameter
 
 from expunge.cli.audit import audit
+from expunge.cli.compat import compat
 from expunge.cli.demo import demo
 from expunge.cli.doctor import doctor
 from expunge.cli.failures import fail
 from expunge.cli.forget import forget
 from expunge.cli.merge import merge
 from expunge.cli.methods import methods
+from expunge.cli.metrics import metrics
 from expunge.cli.plan import plan
 from expunge.cli.report import report
 from expunge.cli.session import Session
@@ -20,7 +22,20 @@ from expunge.cli.verify import verify
 from expunge.cli.version import installed_version, version
 from expunge.console import SilentConsole
 
-COMMANDS = (plan, forget, audit, report, verify, merge, methods, doctor, demo, version)
+COMMANDS = (
+    plan,
+    forget,
+    audit,
+    report,
+    verify,
+    merge,
+    methods,
+    metrics,
+    compat,
+    doctor,
+    demo,
+    version,
+)
 
 _EXAMPLES = {
     "plan": "expunge plan openai-community/gpt2 secrets.jsonl --goal removal",
@@ -31,6 +46,9 @@ _EXAMPLES = {
     "verify": "expunge verify runs/latest",
     "merge": "expunge merge runs/latest --out merged",
     "methods": "expunge methods npo",
+    "metrics": "expunge metrics extraction-strength",
+    "compat": "expunge compat TOFU_EVAL.json --gold retain90/TOFU_EVAL.json\n"
+    "  expunge compat runs/latest",
     "doctor": "expunge doctor",
     "demo": "expunge demo --short",
     "version": "expunge version",

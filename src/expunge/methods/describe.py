@@ -69,7 +69,7 @@ def describe(name: str, method: Method | Edit) -> Description:
         cost=cost,
         advice=method.advice,
         defaults=tuple((field.name, getattr(method, field.name)) for field in fields(method)),
-        formula=_flowing(inspect.getdoc(sys.modules[type(method).__module__]) or ""),
+        formula=flowing(inspect.getdoc(sys.modules[type(method).__module__]) or ""),
     )
 
 
@@ -78,10 +78,10 @@ def _given_as(stream: Stream) -> str:
     return "alternatives" if stream is Stream.ALTERNATIVE else stream.side
 
 
-def _flowing(text: str) -> str:
-    """Join the lines of each paragraph; formulas, which are indented, keep theirs."""
+def flowing(text: str) -> str:
+    """Join the lines of each paragraph; formulas and lists, which are marked, keep theirs."""
     paragraphs = [
-        part if part.startswith("    ") else re.sub(r"\n(?! {2,})", " ", part)
+        part if part.startswith("    ") else re.sub(r"\n(?! {2,}|- )", " ", part)
         for part in text.split("\n\n")
     ]
     return "\n\n".join(paragraphs)

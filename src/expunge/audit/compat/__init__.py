@@ -9,7 +9,10 @@ from expunge.audit.compat.logs import load
 from expunge.audit.compat.muse import auc_numbers, is_auc, read_csv, table_numbers
 from expunge.audit.compat.number import PeerNumber
 from expunge.audit.compat.open_unlearning import is_open_unlearning, open_unlearning_numbers
+from expunge.audit.compat.own import own_numbers
 from expunge.audit.compat.tofu import TofuLog, is_tofu, tofu_numbers
+from expunge.audit.evidence import EvidenceStore
+from expunge.audit.table import Table
 from expunge.errors import InputError
 
 FORMATS = "TOFU eval_log_aggregated.json (or its folder), open-unlearning *_EVAL.json or \
@@ -47,6 +50,12 @@ def read_log(path: Path, *, gold: Path | None = None) -> tuple[str, tuple[PeerNu
         why=f"known are: {FORMATS}",
         fix="give one of these, or a run folder",
     )
+
+
+def of_run(evidence: Path) -> tuple[PeerNumber, ...]:
+    """Return peers' numbers of a run, counted from its evidence folder."""
+    store = EvidenceStore(evidence)
+    return own_numbers(Table.read(store), store.context().golds)
 
 
 def _same(

@@ -4,7 +4,7 @@ TOFU's p-value asks whether a difference can be seen, and with few records none 
 logs the original itself passes in a third of draws of 20 facts, and with 300 a model that keeps
 20 % of the facts always passes. So the KS *distance* D stands beside it, on a scale from the
 original (0) to gold (1), with an equivalence test against a margin. None of these may gate: a mean
-over records hides stragglers (arXiv 2401.06121; assessment 1.10).
+over records hides stragglers (arXiv 2401.06121).
 
 Needs gold and truth ratios of both models. Cost: six passes a model.
 """

@@ -7,7 +7,7 @@ of TOFU takes the geometric mean over wrong answers, its paper the arithmetic on
 name, and every number of ours is geometric (arXiv 2401.06121).
 
 Needs a restated true answer and about five perturbed ones. Cost: six passes. Weak on single
-records: on published logs it flags a quarter of fully memorised facts (assessment 1.10).
+records: on published logs it flags a quarter of fully memorised facts.
 """
 
 import math
