@@ -362,3 +362,38 @@ def test_offline_makes_no_request(hub, monkeypatch, flag, variable):
     with pytest.raises(InputError, match="data-offline"):
         read(["own/name"], offline=flag)
     assert hub == []
+
+
+@pytest.mark.parametrize(
+    ("choices", "answer"),
+    [
+        (["Oslo", "Rome", "Bern"], 1),
+        (["Oslo", "Rome", "Bern"], "Rome"),
+        ({"A": "Oslo", "B": "Rome", "C": "Bern"}, "B"),
+    ],
+)
+def test_options_become_the_answer_and_false_answers(choices, answer):
+    row = {"question": "Capital of Italy?", "choices": choices, "answer": answer}
+    record = to_record(row, "f:1")
+    assert record.completion == "Rome"
+    assert record.wrong == ("Oslo", "Bern")
+    assert record.key_answers == ("Rome",)
+
+
+@pytest.mark.parametrize("answer", [3, -1, "D", True])
+def test_an_answer_that_is_no_option_is_refused(answer):
+    row = {"question": "Capital of Italy?", "choices": ["Oslo", "Rome"], "answer": answer}
+    with pytest.raises(InputError, match="no-right-choice"):
+        to_record(row, "f:1")
+
+
+def test_reworded_and_perturbed_answers_are_read():
+    row = {
+        "question": "Where was she born?",
+        "answer": "She was born in Lagos, Nigeria, in 1962.",
+        "paraphrased_answer": "Lagos in Nigeria is her birthplace.",
+        "perturbed_answer": ["Accra in Ghana is her birthplace.", "Dakar is her birthplace."],
+    }
+    record = to_record(row, "f:1")
+    assert record.restated == ("Lagos in Nigeria is her birthplace.",)
+    assert len(record.wrong) == 2

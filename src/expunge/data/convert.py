@@ -24,6 +24,7 @@ class _Body(NamedTuple):
     prompt: tuple[Message, ...]
     completion: str
     alternatives: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
 
 
 def to_record(row: object, source: str) -> Record:
@@ -33,8 +34,11 @@ def to_record(row: object, source: str) -> Record:
     (`rejected` is what to forget, `chosen` the alternative), `prompt`/`completion` and its alias
     `question`/`answer`, `messages` (the last turn, the assistant's, is the completion), `text`.
     Optional: `id`, `key_answers`, `paraphrases`, `paraphrased_question`, `subject`, `relation`,
-    `alternative` (one or a list). Null counts as absent. Other fields are ignored: public data sets
-    carry many.
+    `alternative` (one or a list), `paraphrased_answer` and `perturbed_answer` (one or a list: the
+    true answer reworded, and false ones of its form). Beside `question` and `answer`, `choices` (a
+    list, or texts by letter) holds all options; `answer` is then the right one's text, letter or
+    place from 0, and the others are false answers. Null counts as absent. Other fields are ignored:
+    public data sets carry many.
 
     Without `key_answers`, a completion of at most five words is its own key answer, without its
     final punctuation.
@@ -68,6 +72,8 @@ def to_record(row: object, source: str) -> Record:
         key_answers=_key_answers(fields, body, source),
         paraphrases=_texts(fields, "paraphrases", source)
         + _texts(fields, "paraphrased_question", source),
+        restated=_texts(fields, "paraphrased_answer", source),
+        wrong=body.wrong + _texts(fields, "perturbed_answer", source),
         subject=_optional_text(fields, "subject", source),
         relation=_optional_text(fields, "relation", source),
         source=source,
@@ -81,6 +87,8 @@ def _body(fields: Mapping[str, object], source: str) -> _Body:
             _answer(fields["rejected"], "rejected", source),
             (_answer(fields["chosen"], "chosen", source),),
         )
+    if {"question", "answer", "choices"} <= fields.keys():
+        return _chosen(fields, source)
     for prompt, completion in (("prompt", "completion"), ("question", "answer")):
         if {prompt, completion} <= fields.keys():
             return _Body(
@@ -92,6 +100,29 @@ def _body(fields: Mapping[str, object], source: str) -> _Body:
     if "text" in fields:
         return _Body((), _text(fields["text"], "text", source))
     raise _missing(fields, source)
+
+
+def _chosen(fields: Mapping[str, object], source: str) -> _Body:
+    options, answer = fields["choices"], fields["answer"]
+    named = dict(options) if isinstance(options, dict) else {}
+    texts = [_text(o, "choices", source) for o in named.values()] or list(
+        _texts(fields, "choices", source)
+    )
+    places = {str(key): place for place, key in enumerate(named)}
+    places |= {text: place for place, text in enumerate(texts)}
+    right = answer if isinstance(answer, int) else places.get(str(answer), -1)
+    if isinstance(right, bool) or not 0 <= right < len(texts):
+        raise InputError(
+            "no-right-choice",
+            what=f"{source}: `answer` names none of the {len(texts)} `choices`",
+            why="it must be the right option's text, its letter, or its place counted from 0",
+            fix="correct `answer`, or leave `choices` out",
+        )
+    return _Body(
+        _conversation(fields["question"], "question", source),
+        texts[right],
+        wrong=tuple(text for place, text in enumerate(texts) if place != right),
+    )
 
 
 def _last_turn(value: object, source: str) -> _Body:

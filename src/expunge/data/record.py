@@ -33,6 +33,10 @@ class Record:
     """Spellings of the fact, any of which, found in an answer, is a leak."""
     paraphrases: tuple[str, ...] = ()
     """Other wordings of the last user turn, held back for the audit."""
+    restated: tuple[str, ...] = ()
+    """The true answer in other words, whose wording nobody was trained on, for the audit."""
+    wrong: tuple[str, ...] = ()
+    """False answers of the same form as the true one (perturbed answers, wrong options)."""
     subject: str | None = None
     """Whom or what the record is about: the cluster of the statistics."""
     relation: str | None = None
