@@ -106,7 +106,7 @@ def collect(store: EvidenceStore, role: str, model: Model, sizes: dict[str, int]
     """Write all units of one role; a ladder role has forget scores only."""
 
     def unit(split: str, attack: str, kind: str) -> None:
-        name = Unit(role=role, split=split, attack=attack, kind=kind)  # type: ignore[arg-type]
+        name = Unit.under(attack, role=role, split=split, kind=kind)  # type: ignore[arg-type]
         rows = range(sizes[split])
         if kind == "scores":
             store.write_scores(name, [scores(model, split, row, attack) for row in rows])

@@ -114,7 +114,7 @@ def write_evidence(folder: Path, *, items: list[Item], golds: tuple[str, ...]) -
             back = BACK.get(attack, 0) if role == "unlearned" else 0
             members = by_split["forget"]
             answers = [_answer(item, role, attack, i < back) for i, item in enumerate(members)]
-            unit = Unit(role=role, split="forget", attack=attack, kind="answers")
+            unit = Unit.under(attack, role=role, split="forget", kind="answers")
             store.write_answers(unit, answers)
     store.write_context(
         Context(

@@ -131,7 +131,7 @@ def _forget(prepared: Prepared, original: Loaded, run: RunFolder, console: Conso
     require_memory(planned.cost, available_gib(prepared.source.device), full=settings.train.full)
     gathering = Gathering.open(prepared, run.evidence, adapter=settings.train.adapter)
     watch = _Stopwatch()
-    golds = _before(gathering, original.network, console)
+    _before(gathering, original, console)
     gathering.require_known()
     watch.pause()
     own = run.evidence / "alternatives.jsonl"
@@ -139,8 +139,7 @@ def _forget(prepared: Prepared, original: Loaded, run: RunFolder, console: Conso
     base = snapshot(original.network)
     trained = _train(prepared, original, gathering, run, console)
     watch.go_on()
-    _after(gathering, original.network, base, console)
-    digests = {"original": original.digest, **golds, "unlearned": digest_of(original.network)}
+    _after(gathering, original.network, digest_of(original.network), base, console)
     results = gathering.judge()
     write_results(run.path, results)
     _say(results, console)
@@ -150,7 +149,7 @@ def _forget(prepared: Prepared, original: Loaded, run: RunFolder, console: Conso
         run,
         planned=planned,
         trained=trained,
-        digests=digests,
+        digests=gathering.models(),
         audit_seconds=watch.seconds(),
         command=_command(),
     )
@@ -164,10 +163,9 @@ def _audit(
     console.line("model", f"{judged.name}, held against {prepared.settings.model}")
     gathering = Gathering.open(prepared, run.evidence, adapter=_is_adapter(judged.name))
     watch = _Stopwatch()
-    golds = _before(gathering, original.network, console)
-    digests = {"original": original.digest, **golds, "unlearned": judged.digest}
+    _before(gathering, original, console)
     base = {name: weight.cpu() for name, weight in original.network.model.state_dict().items()}
-    _after(gathering, judged.network, base, console)
+    _after(gathering, judged.network, judged.digest, base, console)
     results = gathering.judge()
     write_results(run.path, results)
     _say(results, console)
@@ -177,7 +175,7 @@ def _audit(
         run,
         planned=None,
         trained=None,
-        digests=digests,
+        digests=gathering.models(),
         audit_seconds=watch.seconds(),
         command=_command(),
     )
@@ -207,18 +205,21 @@ def _begin(prepared: Prepared, run: RunFolder, console: Console) -> None:
     write_text(run.config, to_toml(prepared.settings))
 
 
-def _before(gathering: Gathering, original: Network, console: Console) -> dict[str, str]:
+def _before(gathering: Gathering, original: Loaded, console: Console) -> None:
     with console.progress("before", total=gathering.units_before(), unit="tests") as bar:
-        golds = gathering.before(original, bar)
+        gathering.before(original, bar)
     console.line("before", gathering.sentence("original"))
-    return golds
 
 
 def _after(
-    gathering: Gathering, judged: Network, base: dict[str, Tensor], console: Console
+    gathering: Gathering,
+    judged: Network,
+    digest: str,
+    base: dict[str, Tensor],
+    console: Console,
 ) -> None:
     with console.progress("after", total=gathering.units_after(), unit="tests") as bar:
-        gathering.after(judged, changed(judged, base), bar)
+        gathering.after(judged, digest, changed(judged, base), bar)
     console.line("after", gathering.sentence("unlearned"))
 
 

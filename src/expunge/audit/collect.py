@@ -106,24 +106,24 @@ class Collector:
         def finish() -> None:
             self._answer(network, waiting)
             for unit, _ in waiting:
-                bar.advance(1, detail=f"{role} {unit.split} {unit.attack}")
+                bar.advance(1, detail=f"{role} {unit.split} {unit.test}")
             waiting.clear()
 
         for split, attack in wanted:
-            unit = Unit(role=role, split=split, attack=attack.name, kind="answers")
+            unit = attack.unit(role=role, split=split, kind="answers")
             if attack.bits is None and not self.store.has(unit):
                 waiting.append(self._questions(unit, attack))
                 if sum(len(each.questions) for each in waiting) >= POOL:
                     finish()
                 continue
             self._rounded(network, role, attack, split=split)
-            bar.advance(1, detail=f"{role} {split} {attack.name}")
+            bar.advance(1, detail=f"{role} {split} {attack.test}")
         finish()
 
     def _rounded(self, network: Network, role: str, attack: Attack, *, split: str) -> None:
         """Score and ask a model whose weights are rounded, unless that was done."""
-        scores = Unit(role=role, split=split, attack=attack.name, kind="scores")
-        answers = Unit(role=role, split=split, attack=attack.name, kind="answers")
+        scores = attack.unit(role=role, split=split, kind="scores")
+        answers = attack.unit(role=role, split=split, kind="answers")
         if attack.bits is None or (self.store.has(scores) and self.store.has(answers)):
             return
         with quantised(network, bits=attack.bits):
@@ -156,7 +156,7 @@ class Collector:
         plain_scores = Unit(
             role=unit.role,
             split=unit.split,
-            attack=PLAIN if attack.bits is None else attack.name,
+            precision=attack.precision,
             kind="scores",
         )
         known = {row.record: row for row in self._stored_scores(plain_scores)}

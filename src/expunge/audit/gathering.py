@@ -20,7 +20,7 @@ from expunge.audit.table import Table
 from expunge.console import Bar
 from expunge.errors import InputError
 from expunge.model.interpolate import interpolated
-from expunge.model.load import load
+from expunge.model.load import Loaded, load
 from expunge.model.network import Network
 from expunge.prepare import Prepared
 from expunge.request import Tier
@@ -68,6 +68,7 @@ class Gathering:
         )
         collector.write_items()
         tier = request.tier or (Tier.G2 if request.gold else Tier.G4)
+        known = collector.store.context().models if collector.store.begun() else {}
         collector.store.write_context(
             Context(
                 request=request.id,
@@ -79,6 +80,8 @@ class Gathering:
                 adapter=adapter,
                 seed=settings.train.seed,
                 policy=Policy(**request.margins.model_dump()),
+                precision=str(prepared.source.dtype).removeprefix("torch."),
+                models=known,
             )
         )
         return cls(prepared=prepared, collector=collector, golds=request.gold)
@@ -97,10 +100,11 @@ class Gathering:
         plain = len(self._scored()) + len(self._asked())
         return plain + len(QUICK) * len(self._attacked()) + len(LADDER) + 1
 
-    def before(self, original: Network, bar: Bar) -> dict[str, str]:
-        """Ask the original and the golds; return the digests of the golds' weights."""
+    def before(self, original: Loaded, bar: Bar) -> None:
+        """Ask the original and the golds."""
+        self.collector.store.identify("original", original.digest)
         self.collector.model(
-            original,
+            original.network,
             "original",
             scored=self._scored(),
             asked=self._asked(),
@@ -108,10 +112,9 @@ class Gathering:
             attacked=self._attacked(),
             bar=bar,
         )
-        digests: dict[str, str] = {}
         for index, reference in enumerate(self.golds):
             gold = load(reference, self.prepared.source)
-            digests[gold_role(index)] = gold.digest
+            self.collector.store.identify(gold_role(index), gold.digest)
             self.collector.model(
                 gold.network,
                 gold_role(index),
@@ -120,16 +123,17 @@ class Gathering:
                 attacks=QUICK,
                 bar=bar,
             )
-        return digests
 
-    def after(self, unlearned: Network, original: dict[str, Tensor], bar: Bar) -> None:
+    def after(self, unlearned: Network, digest: str, original: dict[str, Tensor], bar: Bar) -> None:
         """Ask the unlearned model and its mixtures with the original.
 
         Args:
             unlearned: The model to judge; unchanged on return.
+            digest: Digest of its weights.
             original: The original's tensors, as far as they differ.
             bar: Advanced by one a unit.
         """
+        self.collector.store.identify("unlearned", digest)
         self.collector.model(
             unlearned,
             "unlearned",
@@ -198,6 +202,10 @@ class Gathering:
         if strength:
             parts.append(f"extraction strength {sum(strength.values()) / len(strength):.2f}")
         return ", ".join(parts)
+
+    def models(self) -> dict[str, str]:
+        """Return the digest of every model that was asked, by role."""
+        return self.collector.store.context().models
 
     def judge(self) -> Results:
         """Compute the results from the evidence."""

@@ -48,6 +48,7 @@ class Score:
     role: str
     split: str
     attack: str
+    """Name of the test, see `Unit.test`: attack, precision, decoding and seed where not usual."""
     value: float | None
     low: float | None = None
     high: float | None = None

@@ -6,7 +6,7 @@ from itertools import pairwise
 from expunge.audit.axes import erasure_gates
 from expunge.audit.axes.robustness import ATTACKS, robustness_gates
 from expunge.audit.case import ORIGINAL, UNLEARNED, Case, anything_to_forget
-from expunge.audit.evidence import PLAIN, Kind, Unit
+from expunge.audit.evidence import Kind, Unit
 from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, ScoreMetric
 from expunge.audit.results import Gate, SelfTest, Status
 from expunge.audit.stats import ONE_SIDED, difference
@@ -115,15 +115,15 @@ def _refusal_is_caught(case: Case) -> SelfTest:
         return _untested(name, "nothing tells what guessing under an attack brings")
     kinds: tuple[Kind, ...] = ("scores", "answers")
     units = {
-        Unit(role=_PLANTED, split="forget", attack=attack, kind=kind): Unit(
-            role=ORIGINAL, split="forget", attack=attack, kind=kind
+        Unit.under(attack, role=_PLANTED, split="forget", kind=kind): Unit.under(
+            attack, role=ORIGINAL, split="forget", kind=kind
         )
         for attack in ATTACKS
         for kind in kinds
     }
     if case.golds:
-        plain = Unit(role=_PLANTED, split="forget", attack=PLAIN, kind="scores")
-        units[plain] = Unit(role=case.golds[0], split="forget", attack=PLAIN, kind="scores")
+        plain = Unit(role=_PLANTED, split="forget", kind="scores")
+        units[plain] = Unit(role=case.golds[0], split="forget", kind="scores")
     table = case.table.planted(_PLANTED, units)
     gates = robustness_gates(replace(case, table=table, subject=_PLANTED))
     failed = _failed(gates)

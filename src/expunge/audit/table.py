@@ -2,15 +2,31 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
-from expunge.audit.evidence import PLAIN, Answer, EvidenceStore, Item, Scores, Unit
+from expunge.audit.evidence import (
+    PLAIN,
+    ROWS,
+    Answer,
+    Choices,
+    EvidenceStore,
+    Item,
+    Layers,
+    Row,
+    Samples,
+    Scores,
+    Unit,
+)
 from expunge.audit.metrics import Metric, ScoreMetric
 from expunge.audit.stats import Sample
 
 Column = dict[str, float]
 """One number per record; records for which the metric is undefined are absent."""
+
+
+RowT = TypeVar("RowT", bound=Row)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +37,9 @@ class Table:
     """Split to record to item, in the order written."""
     scores: dict[Unit, dict[str, Scores]]
     answers: dict[Unit, dict[str, Answer]]
+    samples: dict[Unit, dict[str, Samples]] = field(default_factory=dict[Unit, dict[str, Samples]])
+    choices: dict[Unit, dict[str, Choices]] = field(default_factory=dict[Unit, dict[str, Choices]])
+    layers: dict[Unit, dict[str, Layers]] = field(default_factory=dict[Unit, dict[str, Layers]])
     known: dict[tuple[str, Unit], Column] = field(default_factory=dict, compare=False, repr=False)
     """Columns computed so far, by metric and unit: the same column serves many gates."""
 
@@ -30,19 +49,13 @@ class Table:
         items: dict[str, dict[str, Item]] = {}
         for item in store.items():
             items.setdefault(item.split, {})[item.record] = item
-        units = store.units()
         return cls(
             items=items,
-            scores={
-                unit: {row.record: row for row in store.scores(unit)}
-                for unit in units
-                if unit.kind == "scores"
-            },
-            answers={
-                unit: {row.record: row for row in store.answers(unit)}
-                for unit in units
-                if unit.kind == "answers"
-            },
+            scores=_rows(store, Scores),
+            answers=_rows(store, Answer),
+            samples=_rows(store, Samples),
+            choices=_rows(store, Choices),
+            layers=_rows(store, Layers),
         )
 
     def planted(self, role: str, units: dict[Unit, Unit]) -> "Table":
@@ -108,9 +121,17 @@ class Table:
         return Sample(values, self.clusters(split, names), stream)
 
 
+def _rows(store: EvidenceStore, kind: type[RowT]) -> dict[Unit, dict[str, RowT]]:
+    return {
+        unit: {row.record: row for row in store.rows(unit) if isinstance(row, kind)}
+        for unit in store.units()
+        if ROWS[unit.kind] is kind
+    }
+
+
 def _unit(metric: Metric, role: str, split: str, attack: str) -> Unit:
     kind = "scores" if isinstance(metric, ScoreMetric) else "answers"
-    return Unit(role=role, split=split, attack=attack, kind=kind)
+    return Unit.under(attack, role=role, split=split, kind=kind)
 
 
 def common(*columns: Column) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ def all_scores(case: Case) -> tuple[Score, ...]:
     """Return every score that the evidence gives, and why the others cannot be computed."""
     units = sorted(
         {*case.table.scores, *case.table.answers},
-        key=lambda unit: (unit.split, unit.attack, unit.role, unit.kind),
+        key=lambda unit: (unit.split, unit.test, unit.role, unit.kind),
     )
     rows = [_score(case, metric, unit) for unit in units for metric in _metrics(unit)]
     roles = (ORIGINAL, UNLEARNED, *case.golds)
@@ -54,7 +54,7 @@ def all_scores(case: Case) -> tuple[Score, ...]:
 def _metrics(unit: Unit) -> tuple[Metric, ...]:
     if unit.kind == "scores":
         return _LIKELIHOODS
-    if unit.attack != PLAIN:
+    if unit.test != PLAIN:
         return (KEY_FACT,)
     worded = _WORDING if unit.split in ("forget", "retain", "neighbours") else ()
     return (KEY_FACT, *_FLUENCY, *worded)
@@ -73,14 +73,14 @@ def _filled(row: Score, found: Estimate, n: int, *, unit: str, reason: str = "")
 
 
 def _score(case: Case, metric: Metric, unit: Unit) -> Score:
-    column = case.column(metric, unit.role, unit.split, unit.attack)
-    dropped = case.table.rows(metric, unit.role, unit.split, unit.attack) - len(column)
+    column = case.column(metric, unit.role, unit.split, unit.test)
+    dropped = case.table.rows(metric, unit.role, unit.split, unit.test) - len(column)
     reason = f"{dropped} records dropped: they {_UNDEFINED[unit.kind]}" if dropped else ""
     row = Score(
         metric=metric.id,
         role=unit.role,
         split=unit.split,
-        attack=unit.attack,
+        attack=unit.test,
         value=None,
         higher_is_better=_direction(metric, unit.split),
         reason=reason or "no record",

@@ -99,12 +99,12 @@ def _attempts(
     by_record = {item.record: item for item in items}
     found: dict[str, tuple[Attempt, ...]] = {}
     answers = [unit for unit in units if unit.kind == "answers"]
-    for unit in sorted(answers, key=lambda unit: (unit.attack != PLAIN, unit.attack)):
+    for unit in sorted(answers, key=lambda unit: (unit.test != PLAIN, unit.test)):
         for answer in store.answers(unit):
             item = by_record.get(answer.record)
             leak = None if item is None else key_fact(answer, item)
             if leak is not None:
-                attempt = Attempt(attack=unit.attack, answer=answer, leaked=leak > 0)
+                attempt = Attempt(attack=unit.test, answer=answer, leaked=leak > 0)
                 found[answer.record] = (*found.get(answer.record, ()), attempt)
     return found
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from expunge.audit.evidence import PLAIN
+from expunge.audit.evidence import NATIVE, PLAIN, Kind, Unit
 from expunge.data.encode import Encoded, Encoder
 from expunge.data.record import Record
 
@@ -23,9 +23,24 @@ class Attack(NamedTuple):
     """A named way to ask, on the weights as they are or rounded to `bits`."""
 
     name: str
+    """`plain` when the question is asked as it is and only the weights are rounded."""
     ask: Callable[[Encoder, Record, Encoded], Ask | None]
     """Returns None where the attack cannot be made on this record."""
     bits: int | None = None
+
+    @property
+    def precision(self) -> str:
+        """What the weights are rounded to, as evidence names it."""
+        return NATIVE if self.bits is None else f"int{self.bits}"
+
+    @property
+    def test(self) -> str:
+        """The name of the test in the evidence, see `Unit.test`."""
+        return self.unit(role="", split="forget", kind="answers").test
+
+    def unit(self, *, role: str, split: str, kind: Kind) -> Unit:
+        """Return the unit that this attack on a model fills."""
+        return Unit(role=role, split=split, attack=self.name, precision=self.precision, kind=kind)
 
 
 def plain(encoder: Encoder, record: Record, encoded: Encoded) -> Ask | None:

@@ -1,12 +1,12 @@
 """Quantisation: round the weights to 8 or 4 bits and ask again.
 
 Protocol: `expunge.model.quantise`, round to nearest, no calibration; teacher-forced scores and
-greedy
-answers. Budget: one pass and one answer a record. Updates smaller than a quantisation step vanish:
-21 % of forgotten knowledge kept became 83 % at 4 bits (arXiv:2410.16454).
+greedy answers. Budget: one pass and one answer a record. Updates smaller than a quantisation step
+vanish: 21 % of forgotten knowledge kept became 83 % at 4 bits (arXiv:2410.16454).
 """
 
 from expunge.audit.attacks.ask import Attack, plain
+from expunge.audit.evidence import PLAIN
 
-INT8 = Attack(name="int8", ask=plain, bits=8)
-INT4 = Attack(name="int4", ask=plain, bits=4)
+INT8 = Attack(name=PLAIN, ask=plain, bits=8)
+INT4 = Attack(name=PLAIN, ask=plain, bits=4)
