@@ -11,7 +11,7 @@ from expunge.audit.results import Results
 from expunge.errors import InputError, UsageError
 from expunge.files import read_json, sha256_file, write_json
 from expunge.ledger.key import default_key_path, fingerprint, item_fingerprints, operator_key
-from expunge.ledger.manifest import SCHEMA, covered, render, write_manifest
+from expunge.ledger.manifest import SCHEMA, Retention, covered, render, write_manifest
 from expunge.ledger.verify import verify
 from expunge.report.serial import read_results, results_to_json
 from synthetic import build_run, facts, forget_items
@@ -28,6 +28,7 @@ def seal(run: Path) -> Path:
         models={"unlearned": "b" * 64, "original": "a" * 64},
         seeds={"train": 0, "audit": 0},
         data_fingerprints=prints,
+        evidence=Retention(sealed=False, expires="2999-01-01", redacted=True),
     )
 
 
@@ -80,7 +81,7 @@ def test_the_manifest_names_every_file_with_its_digest(run):
         "sha256": sha256_file(run / "config.toml"),
         "bytes": (run / "config.toml").stat().st_size,
     }
-    assert manifest["schema"] == SCHEMA == "expunge.manifest/1"
+    assert manifest["schema"] == SCHEMA == "expunge.manifest/2"
     assert manifest["models"] == {"original": "a" * 64, "unlearned": "b" * 64}
     assert manifest["verdict"]["ruling"] == "FAIL-RESIDUAL"
     assert manifest["created"] == facts().created
@@ -243,7 +244,7 @@ def test_a_manifest_that_contradicts_the_files_is_named(run, saved, key, value):
         ("", "is not a manifest"),
         ("[]", "is not a manifest"),
         ('{"files": {}}', "has schema None"),
-        ('{"schema": "expunge.manifest/1", "files": {"a": 1}}', "is not a manifest"),
+        ('{"schema": "expunge.manifest/2", "files": {"a": 1}}', "is not a manifest"),
         ('{"schema": "expunge.manifest/2", "files": {}}', "'expunge.manifest/2'"),
     ],
 )

@@ -6,6 +6,7 @@ import pytest
 
 import tiny
 from expunge import own_alternatives
+from expunge.audit.evidence import EvidenceStore
 from expunge.console import SilentConsole
 from expunge.data.record import Message, Record
 from expunge.errors import UsageError
@@ -37,7 +38,8 @@ def writing(monkeypatch, answers):
 
 
 def invented(prepared, file):
-    return with_own_alternatives(prepared, tiny.network(), file, SilentConsole())
+    store = EvidenceStore(file.parent)
+    return with_own_alternatives(prepared, tiny.network(), store, SilentConsole())
 
 
 @pytest.mark.parametrize(

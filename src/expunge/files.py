@@ -55,10 +55,15 @@ def sweep(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, atomically."""
+    with atomic(path) as file:
+        file.write(data)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`, atomically."""
-    with atomic(path) as file:
-        file.write(text.encode())
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: object) -> None:
@@ -79,8 +84,13 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is what it is; callers 
 
 
 def read_jsonl(path: Path) -> list[Any]:
+    """Read JSON Lines from `path`."""
+    return parse_jsonl(path.read_bytes())
+
+
+def parse_jsonl(data: bytes) -> list[Any]:
     """Read JSON Lines. Splits on newline only: records may hold U+0085 and other separators."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    return [json.loads(line) for line in data.decode().split("\n") if line]
 
 
 def sha256_file(path: Path) -> str:

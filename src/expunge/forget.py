@@ -24,6 +24,7 @@ from expunge.engine.unlearn import Unlearning
 from expunge.engine.watch import unseen_level
 from expunge.errors import Interrupted
 from expunge.files import sha256_json, write_text
+from expunge.ledger.key import key_path, operator_key
 from expunge.machine import available_gib
 from expunge.methods.edits.protocol import Edit
 from expunge.model.interpolate import changed, snapshot
@@ -129,13 +130,14 @@ def _forget(prepared: Prepared, original: Loaded, run: RunFolder, console: Conso
     planned = make_plan(prepared)
     _introduce(prepared, planned, console)
     require_memory(planned.cost, available_gib(prepared.source.device), full=settings.train.full)
-    gathering = Gathering.open(prepared, run.evidence, adapter=settings.train.adapter)
+    key = operator_key(key_path(), run=run.path)
+    gathering = Gathering.open(prepared, run.evidence, key=key, adapter=settings.train.adapter)
     watch = _Stopwatch()
     _before(gathering, original, console)
     gathering.require_known()
     watch.pause()
-    own = run.evidence / "alternatives.jsonl"
-    prepared = with_own_alternatives(prepared, original.network, own, console)
+    store = gathering.collector.store
+    prepared = with_own_alternatives(prepared, original.network, store, console)
     base = snapshot(original.network)
     trained = _train(prepared, original, gathering, run, console)
     watch.go_on()
@@ -149,7 +151,8 @@ def _forget(prepared: Prepared, original: Loaded, run: RunFolder, console: Conso
         run,
         planned=planned,
         trained=trained,
-        digests=gathering.models(),
+        store=gathering.collector.store,
+        key=key,
         audit_seconds=watch.seconds(),
         command=_command(),
     )
@@ -161,7 +164,9 @@ def _audit(
 ) -> Outcome:
     _begin(prepared, run, console)
     console.line("model", f"{judged.name}, held against {prepared.settings.model}")
-    gathering = Gathering.open(prepared, run.evidence, adapter=_is_adapter(judged.name))
+    key = operator_key(key_path(), run=run.path)
+    adapter = _is_adapter(judged.name)
+    gathering = Gathering.open(prepared, run.evidence, key=key, adapter=adapter)
     watch = _Stopwatch()
     _before(gathering, original, console)
     base = {name: weight.cpu() for name, weight in original.network.model.state_dict().items()}
@@ -175,7 +180,8 @@ def _audit(
         run,
         planned=None,
         trained=None,
-        digests=gathering.models(),
+        store=gathering.collector.store,
+        key=key,
         audit_seconds=watch.seconds(),
         command=_command(),
     )

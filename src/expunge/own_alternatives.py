@@ -8,16 +8,15 @@ is thrown away; a record left without any is asked again, three times at most.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
+from expunge.audit.evidence import EvidenceStore
 from expunge.audit.metrics.text import contains, normalise
 from expunge.console import Console
 from expunge.data.encode import Encoder
 from expunge.data.record import Message, Record
 from expunge.errors import InputError, UsageError
-from expunge.files import read_jsonl, write_jsonl
 from expunge.methods.terms import SelfTaught, Stream
 from expunge.model.network import Network
 from expunge.model.sample import sample
@@ -32,18 +31,19 @@ LONGEST = 200
 """New tokens after which an answer is cut."""
 DRAWS = 4
 """How often a record is asked at most, as long as nothing that it got can be used."""
+_FILE = "alternatives.jsonl"
 _MOST_NAMED = 5
 
 
 def with_own_alternatives(
-    prepared: Prepared, original: Network, file: Path, console: Console
+    prepared: Prepared, original: Network, store: EvidenceStore, console: Console
 ) -> Prepared:
     """Add what the original invents to the inputs of a run whose method asks for it.
 
     Args:
         prepared: The inputs; come back as they are if the method does not ask.
         original: The original, before any weight has moved.
-        file: Where the texts are kept; those of an interrupted run are used again.
+        store: Where the texts are kept; those of an interrupted run are used again.
         console: Told how many there are.
 
     Raises:
@@ -52,11 +52,11 @@ def with_own_alternatives(
     method, records = prepared.method, prepared.scope.forget
     if not isinstance(method, SelfTaught):
         return prepared
-    if not file.is_file():
+    if not store.holds(_FILE):
         texts = _invent(prepared, method, original)
         rows = zip(records, texts, strict=True)
-        write_jsonl(file, ({"record": r.id, "alternatives": kept} for r, kept in rows))
-    rows = zip(records, read_jsonl(file), strict=True)
+        store.write_rows(_FILE, ({"record": r.id, "alternatives": kept} for r, kept in rows))
+    rows = zip(records, store.read_rows(_FILE), strict=True)
     taught = tuple(
         tuple(prepared.encoder.encode_with(record, text) for text in row["alternatives"])
         for record, row in rows

@@ -2,15 +2,14 @@
 
 import os
 import platform
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
 from expunge.audit.evidence import EvidenceStore
 from expunge.engine.loop import Point, Trained
-from expunge.ledger.key import default_key_path, item_fingerprints, operator_key
-from expunge.ledger.manifest import write_manifest
+from expunge.ledger.key import item_fingerprints
+from expunge.ledger.manifest import Retention, write_manifest
 from expunge.machine import peak_gib
 from expunge.planning import Plan
 from expunge.prepare import Prepared
@@ -36,7 +35,8 @@ def publish(
     *,
     planned: Plan | None,
     trained: Trained | None,
-    digests: Mapping[str, str],
+    store: EvidenceStore,
+    key: bytes,
     audit_seconds: float,
     command: str,
 ) -> None:
@@ -47,7 +47,8 @@ def publish(
         run: Its folder, with evidence and results.
         planned: What was promised; None for an audit.
         trained: What training did; None for an audit.
-        digests: Role to digest of the weights.
+        store: Its evidence.
+        key: The operator's key.
         audit_seconds: Time that the audit took.
         command: The words of the command.
     """
@@ -70,16 +71,20 @@ def publish(
     )
     write_facts(run.path, facts)
     redact = settings.report.redact
-    build_report(run.path, redact=redact)
-    build_card(run.path, redact=redact)
-    key = operator_key(_key_path(), run=run.path)
+    build_report(run.path, redact=redact, key=key)
+    build_card(run.path, redact=redact, key=key)
     write_manifest(
         run.path,
         run_id=run.run_id,
         facts=facts,
-        models=digests,
+        models=store.context().models,
         seeds={"train": settings.train.seed, "audit": settings.train.seed},
-        data_fingerprints=item_fingerprints(EvidenceStore(run.evidence).items(), key),
+        data_fingerprints=item_fingerprints(store.items(), key),
+        evidence=Retention(
+            sealed=store.sealed,
+            expires=str(datetime.now(UTC).date() + timedelta(settings.audit.retention_days)),
+            redacted=redact,
+        ),
     )
 
 
@@ -87,11 +92,6 @@ def _shown(reference: str) -> str:
     """Return a reference without the folders that lead to it: they say nothing about the model."""
     parts = [Path(part).name if Path(part).exists() else part for part in reference.split("+")]
     return " + ".join(parts)
-
-
-def _key_path() -> Path:
-    given = os.environ.get("EXPUNGE_KEY_FILE")
-    return Path(given) if given else default_key_path()
 
 
 def _device(prepared: Prepared) -> str:

@@ -121,6 +121,12 @@ class AuditSettings(BaseModel):
     retain_records: int = Field(
         default=100, ge=1, description="retain records that the audit asks about"
     )
+    seal: bool = Field(
+        default=False, description="encrypt the evidence; the operator's key opens it"
+    )
+    retention_days: int = Field(
+        default=365, ge=0, description="days after which the evidence is to be destroyed"
+    )
 
 
 class ReportSettings(BaseModel):

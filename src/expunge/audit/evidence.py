@@ -6,14 +6,24 @@ weights each role had. Units are written whole or not at all, so an interrupted 
 the units that are missing.
 """
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from expunge.audit.seal import NAME as SEAL
+from expunge.audit.seal import SUFFIX, Seal, locked
 from expunge.errors import InputError
-from expunge.files import read_json, read_jsonl, write_json, write_jsonl
+from expunge.files import (
+    parse_jsonl,
+    read_json,
+    read_jsonl,
+    write_bytes,
+    write_json,
+    write_jsonl,
+)
 
 Kind = Literal["scores", "answers", "samples", "choices", "layers"]
 
@@ -222,18 +232,41 @@ class Unit:
         return cls.under(rest, role=role, split=split, kind=kinds[kind])
 
 
+ITEMS = "items.jsonl"
+"""The file of the records that the evidence refers to."""
+
 _CONTEXT = "context.json"
 
 
 class EvidenceStore:
-    """The evidence folder of a run: `items.jsonl`, `context.json` and one file per unit."""
+    """The evidence folder of a run: `items.jsonl`, `context.json` and one file per unit.
 
-    def __init__(self, folder: Path) -> None:
+    After `seal` everything but the context is encrypted (`expunge.audit.seal`), and reading it
+    takes the operator's key.
+    """
+
+    def __init__(self, folder: Path, *, key: bytes | None = None) -> None:
         self.folder = folder
+        self._operator = key
+        self._opened: Seal | None = None
+
+    def seal(self, key: bytes) -> None:
+        """Encrypt what will be written from now on; idempotent.
+
+        Args:
+            key: The operator's key, 32 bytes.
+        """
+        self._operator = key
+        self._opened = Seal.new(self.folder, key)
+
+    @property
+    def sealed(self) -> bool:
+        """Tell whether the evidence is encrypted."""
+        return (self.folder / SEAL).is_file()
 
     def has(self, unit: Unit) -> bool:
         """Tell whether the unit has been collected."""
-        return (self.folder / unit.filename).is_file()
+        return self.holds(unit.filename)
 
     def begun(self) -> bool:
         """Tell whether an audit has written here before."""
@@ -241,19 +274,50 @@ class EvidenceStore:
 
     def units(self) -> list[Unit]:
         """List all collected units, sorted by name."""
-        names = sorted(path.name for path in self.folder.glob("*.*.*.*.jsonl"))
+        suffix = ".jsonl" + (SUFFIX if self.sealed else "")
+        paths = self.folder.glob(f"*.*.*.*{suffix}")
+        names = sorted(path.name.removesuffix(SUFFIX) for path in paths)
         return [unit for name in names if (unit := Unit.parse(name)) is not None]
+
+    def holds(self, name: str) -> bool:
+        """Tell whether there is a file of rows of this name, sealed or open."""
+        return self._path(name).is_file()
+
+    def write_rows(self, name: str, rows: Iterable[object]) -> None:
+        """Write a file of rows, one JSON value a line, sealed where the folder is."""
+        if not self.sealed:
+            write_jsonl(self.folder / name, rows)
+            return
+        text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+        write_bytes(self._path(name), self._seal().close(text.encode(), name=name))
+
+    def read_rows(self, name: str) -> list[Any]:
+        """Read a file of rows.
+
+        Raises:
+            InputError: The folder is sealed, and the operator's key is not there or another one.
+        """
+        if not self.sealed:
+            return read_jsonl(self.folder / name)
+        return parse_jsonl(self._seal().open(self._path(name).read_bytes(), name=name))
+
+    def _path(self, name: str) -> Path:
+        return self.folder / (f"{name}{SUFFIX}" if self.sealed else name)
+
+    def _seal(self) -> Seal:
+        if self._opened is None:
+            if self._operator is None:
+                raise locked(self.folder)
+            self._opened = Seal.of(self.folder, self._operator)
+        return self._opened
 
     def write_items(self, items: list[Item]) -> None:
         """Write the records that the evidence refers to."""
-        write_jsonl(self.folder / "items.jsonl", (asdict(item) for item in items))
+        self.write_rows(ITEMS, (asdict(item) for item in items))
 
     def items(self, split: str | None = None) -> list[Item]:
         """Read the items, all or those of one set, in the order written."""
-        rows = read_jsonl(self.folder / "items.jsonl")
-        for row in rows:
-            row["key_answers"] = tuple(row["key_answers"])
-        items = [Item(**row) for row in rows]
+        items = [Item(**_tuples(row)) for row in self.read_rows(ITEMS)]
         return [item for item in items if split is None or item.split == split]
 
     def write(self, unit: Unit, rows: Sequence[Row]) -> None:
@@ -265,12 +329,12 @@ class EvidenceStore:
         kind = ROWS[unit.kind]
         if not all(type(row) is kind for row in rows):
             raise ValueError(f"{unit.filename} takes rows of type {kind.__name__}")
-        write_jsonl(self.folder / unit.filename, (_rounded(asdict(row)) for row in rows))
+        self.write_rows(unit.filename, (_rounded(asdict(row)) for row in rows))
 
     def rows(self, unit: Unit) -> list[Row]:
         """Read the rows of one unit in the order of its records."""
         kind = ROWS[unit.kind]
-        return [kind(**_tuples(row)) for row in read_jsonl(self.folder / unit.filename)]
+        return [kind(**_tuples(row)) for row in self.read_rows(unit.filename)]
 
     def write_scores(self, unit: Unit, scores: list[Scores]) -> None:
         """Write the scores of one unit, see `write`."""

@@ -50,17 +50,21 @@ class Gathering:
     """References of the gold models."""
 
     @classmethod
-    def open(cls, prepared: Prepared, folder: Path, *, adapter: bool) -> "Gathering":
+    def open(cls, prepared: Prepared, folder: Path, *, key: bytes, adapter: bool) -> "Gathering":
         """Start or go on with the evidence in `folder`.
 
         Args:
             prepared: The inputs of the run.
             folder: The evidence folder.
+            key: The operator's key, which seals the evidence where the settings say so.
             adapter: True when what is judged is an unmerged adapter.
         """
         settings, request = prepared.settings, prepared.settings.request
+        store = EvidenceStore(folder, key=key)
+        if settings.audit.seal:
+            store.seal(key)
         collector = Collector(
-            store=EvidenceStore(folder),
+            store=store,
             encoder=prepared.encoder,
             records=prepared.audited(),
             max_new_tokens=settings.audit.max_new_tokens,
@@ -202,10 +206,6 @@ class Gathering:
         if strength:
             parts.append(f"extraction strength {sum(strength.values()) / len(strength):.2f}")
         return ", ".join(parts)
-
-    def models(self) -> dict[str, str]:
-        """Return the digest of every model that was asked, by role."""
-        return self.collector.store.context().models
 
     def judge(self) -> Results:
         """Compute the results from the evidence."""

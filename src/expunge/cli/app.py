@@ -10,6 +10,7 @@ from expunge.cli.audit import audit
 from expunge.cli.compat import compat
 from expunge.cli.demo import demo
 from expunge.cli.doctor import doctor
+from expunge.cli.evidence import evidence
 from expunge.cli.failures import fail
 from expunge.cli.forget import forget
 from expunge.cli.merge import merge
@@ -28,6 +29,7 @@ COMMANDS = (
     audit,
     report,
     verify,
+    evidence,
     merge,
     methods,
     metrics,
@@ -44,6 +46,7 @@ _EXAMPLES = {
     "audit": "expunge audit someones/unlearned-model --against request.toml",
     "report": "expunge report runs/latest --open",
     "verify": "expunge verify runs/latest",
+    "evidence": "expunge evidence destroy runs/latest --expired",
     "merge": "expunge merge runs/latest --out merged",
     "methods": "expunge methods npo",
     "metrics": "expunge metrics extraction-strength",

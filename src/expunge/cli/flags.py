@@ -34,6 +34,7 @@ _NOT_SETTINGS = (
     "AGAINST",
     "OPEN",
     "SHORT",
+    "EXPIRED",
 )
 COMMAND_VARIABLES = frozenset(f"EXPUNGE_{name}" for name in _NOT_SETTINGS)
 """Variables that stand for flags of commands, not for keys of the settings tree."""

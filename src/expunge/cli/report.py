@@ -31,9 +31,11 @@ def report(
     session: Given,
 ) -> int:
     """Write report.html of a run again, from its stored evidence."""
+    from expunge.ledger.key import existing_key
     from expunge.report.build import build_report
 
-    page = build_report(run_folder(run), redact=redact)
+    folder = run_folder(run)
+    page = build_report(folder, redact=redact, key=existing_key(folder))
     session.console.line("wrote", str(page))
     session.console.event("done", {"report": page, "exit": 0})
     if open_:

@@ -12,14 +12,19 @@ from expunge.errors import GateError
 
 def verify(run: Annotated[Path, Parameter(help="run folder")], /, *, session: Given) -> int:
     """Check every file of a run against its manifest, and every number against the evidence."""
+    from expunge.ledger.key import existing_key
     from expunge.ledger.verify import verify as verify_run
 
     console = session.console
-    found = verify_run(run_folder(run))
+    folder = run_folder(run)
+    found = verify_run(folder, key=existing_key(folder))
+    for note in found.notes:
+        console.note(note)
     for problem in found.problems:
         console.line("problem", f"{problem.path}: {problem.what}")
         console.event("problem", {"path": problem.path, "what": problem.what})
-    console.event("done", {"ok": found.ok, "digest": found.digest, "exit": 0 if found.ok else 3})
+    ended = {"ok": found.ok, "digest": found.digest, "exit": 0 if found.ok else 3}
+    console.event("done", {**ended, "notes": list(found.notes)})
     if not found.ok:
         raise GateError(
             "not-verified",

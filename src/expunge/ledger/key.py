@@ -23,6 +23,23 @@ def default_key_path() -> Path:
     return Path.home() / ".config" / "expunge" / "key"
 
 
+def key_path() -> Path:
+    """Return the file of the operator's key: `EXPUNGE_KEY_FILE`, or the default."""
+    given = os.environ.get("EXPUNGE_KEY_FILE")
+    return Path(given) if given else default_key_path()
+
+
+def existing_key(run: Path) -> bytes | None:
+    """Return the operator's key for reading a run; None where there is no key.
+
+    Raises:
+        UsageError: As `operator_key`.
+        InputError: As `operator_key`.
+    """
+    path = key_path()
+    return operator_key(path, run=run) if path.exists() else None
+
+
 def operator_key(path: Path, *, run: Path) -> bytes:
     """Read the operator's key; make one of 32 random bytes, for its owner only, on first use.
 

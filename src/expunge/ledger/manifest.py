@@ -7,6 +7,7 @@ whoever can rewrite the folder can write a new manifest. Keep its digest elsewhe
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,36 @@ from expunge.files import sha256_file, sha256_json, write_text
 from expunge.report.facts import RunFacts
 from expunge.report.serial import read_results
 
-SCHEMA = "expunge.manifest/1"
+SCHEMA = "expunge.manifest/2"
 """Name and version of the layout of `manifest.json`."""
 
 NAME = "manifest.json"
 
-_UNCOVERED_FILES = frozenset({NAME, "manifest.sig"})
+DESTROYED = "evidence-destroyed.json"
+"""The note on the destruction of evidence, written after the manifest."""
+
+_UNCOVERED_FILES = frozenset({NAME, "manifest.sig", DESTROYED})
 _UNCOVERED_FOLDERS = frozenset({"checkpoints"})
 _LOCK = ".lock"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retention:
+    """How the evidence of a run is kept, and until when."""
+
+    sealed: bool
+    """Whether it is encrypted under the operator's key."""
+    expires: str
+    """Date from which it is to be destroyed, ISO 8601."""
+    redacted: bool
+    """Whether the report masks the texts of records; one that does not goes with the evidence."""
 
 
 def covered(run: Path) -> Iterator[Path]:
     """Yield every file and link of a run folder that the manifest must name, sorted by path.
 
-    Left out are the manifest itself, its signature, lock files, and the folder of checkpoints.
+    Left out are the manifest itself, its signature, the note on destroyed evidence, lock files,
+    and the folder of checkpoints.
     """
     found: list[Path] = []
     for folder, names, files in os.walk(run):
@@ -49,6 +66,7 @@ def write_manifest(
     models: Mapping[str, str],
     seeds: Mapping[str, int],
     data_fingerprints: Mapping[str, Sequence[str]],
+    evidence: Retention,
 ) -> Path:
     """Write `manifest.json` over everything in the run folder, and return its path. Call it last.
 
@@ -60,6 +78,7 @@ def write_manifest(
         seeds: Purpose to seed.
         data_fingerprints: Set of records to the keyed fingerprints of its records
             (`expunge.ledger.key`); the only trace of the records in the manifest.
+        evidence: How the evidence is kept.
 
     Raises:
         UsageError: The folder holds a link: what it points to could change without a trace.
@@ -84,6 +103,7 @@ def write_manifest(
         "versions": dict(sorted(facts.versions.items())),
         "seeds": dict(sorted(seeds.items())),
         "data": {split: list(rows) for split, rows in sorted(data_fingerprints.items())},
+        "evidence": asdict(evidence),
         "files": {path.relative_to(run).as_posix(): _entry(path) for path in covered(run)},
     }
     path = run / NAME

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from expunge.audit.evidence import EvidenceStore
 from expunge.audit.results import Results
 from expunge.errors import ExpungeError, InputError
 from expunge.files import read_json, sha256_file, sha256_json
-from expunge.ledger.manifest import NAME, SCHEMA, covered, render
+from expunge.ledger.destroy import expired, read_destruction
+from expunge.ledger.manifest import DESTROYED, NAME, SCHEMA, covered, render
 from expunge.report.facts import read_facts
 from expunge.report.serial import results_from_json, results_to_json
 
@@ -42,6 +44,8 @@ class Verification:
     """Scores and gates computed again from the evidence; 0 when that was not possible."""
     digest: str
     """The manifest's own digest as computed now: compare it with a copy kept elsewhere."""
+    notes: tuple[str, ...] = ()
+    """What can no longer be checked, and why: nothing wrong, but less than all."""
 
     @property
     def ok(self) -> bool:
@@ -49,7 +53,9 @@ class Verification:
         return not self.problems
 
 
-def verify(run: Path, *, assess: Assess | None = None) -> Verification:
+def verify(
+    run: Path, *, assess: Assess | None = None, key: bytes | None = None, today: date | None = None
+) -> Verification:
     """Check a run folder against its manifest and its numbers against its evidence.
 
     Finds every changed, missing and added file, also a change of one byte in the manifest itself;
@@ -59,6 +65,8 @@ def verify(run: Path, *, assess: Assess | None = None) -> Verification:
     Args:
         run: The run folder.
         assess: Computes the results; default `expunge.audit.assess.assess`.
+        key: The operator's key: opens sealed evidence, and checks who destroyed it.
+        today: The date against which the retention of the evidence is held; default: now.
 
     Raises:
         InputError: The folder has no manifest.
@@ -72,16 +80,58 @@ def verify(run: Path, *, assess: Assess | None = None) -> Verification:
             fix="name the run folder itself, or finish the run with the same command",
         )
     manifest, problems = _read_manifest(path)
-    files = _file_problems(run, manifest)
-    numbers, scores = _number_problems(run, assess)
-    problems += [*files, *numbers, *_origin_problems(run, manifest)]
-    listed = manifest.get("files", {})
+    gone, notes = _kept(run, manifest, key, today or datetime.now(UTC).date())
+    problems += gone.problems
+    problems += _file_problems(run, manifest, gone.files)
+    scores = 0
+    store = EvidenceStore(run / "evidence", key=key)
+    if gone.files:
+        notes.append(f"evidence destroyed on {gone.at[:10]}: no score can be recomputed any more")
+    elif store.sealed and key is None:
+        notes.append("evidence is sealed and the operator's key is not here: no score recomputed")
+    else:
+        numbers, scores = _number_problems(run, store, assess)
+        problems += numbers
+    problems += _origin_problems(run, manifest)
     return Verification(
         problems=tuple(problems),
-        files=len(listed),
+        files=len(manifest.get("files", {})) - len(gone.files),
         scores=scores,
         digest=_digest(manifest),
+        notes=tuple(notes),
     )
+
+
+class _Gone(NamedTuple):
+    """What a destruction of evidence took away."""
+
+    files: frozenset[str] = frozenset()
+    at: str = ""
+    problems: tuple[Problem, ...] = ()
+
+
+def _kept(
+    run: Path, manifest: dict[str, Any], key: bytes | None, today: date
+) -> tuple[_Gone, list[str]]:
+    """Return what was destroyed, and notes on what is kept too long or cannot be checked."""
+    if not manifest:
+        return _Gone(), []
+    try:
+        found = read_destruction(run, manifest, key=key)
+        old = expired(manifest, today)
+    except _UNREADABLE:
+        return _Gone(problems=(Problem(path=DESTROYED, what="cannot be read"),)), []
+    until = manifest["evidence"]["expires"]
+    if found is None:
+        why = f"evidence was to be kept until {until}: expunge evidence destroy {run.name}"
+        return _Gone(), [why] if old else []
+    if found.authentic is False:
+        what = "is not the operator's note on this run's evidence"
+        return _Gone(problems=(Problem(path=DESTROYED, what=what),)), []
+    left = [name for name in found.files if (run / name).exists()]
+    problems = tuple(Problem(path=n, what="was to be destroyed, and is there") for n in left)
+    notes = [] if found.authentic else ["who destroyed the evidence: the operator's key tells"]
+    return _Gone(frozenset(found.files), found.at, problems), notes
 
 
 def _digest(manifest: dict[str, Any]) -> str:
@@ -106,11 +156,11 @@ def _read_manifest(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     return manifest, []
 
 
-def _file_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
+def _file_problems(run: Path, manifest: dict[str, Any], gone: frozenset[str]) -> list[Problem]:
     listed: dict[str, dict[str, Any]] = manifest.get("files", {})
     present = {path.relative_to(run).as_posix(): path for path in covered(run)}
     problems: list[Problem] = []
-    for name in sorted(listed.keys() | present.keys()):
+    for name in sorted((listed.keys() | present.keys()) - gone):
         if name not in present:
             problems.append(Problem(path=name, what="is missing"))
         elif name not in listed:
@@ -126,14 +176,16 @@ def _file_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
     return problems
 
 
-def _number_problems(run: Path, assess: Assess | None) -> tuple[list[Problem], int]:
+def _number_problems(
+    run: Path, store: EvidenceStore, assess: Assess | None
+) -> tuple[list[Problem], int]:
     try:
         saved = read_json(run / "results.json")
         results_from_json(saved)
     except _UNREADABLE as error:
         return [Problem(path="results.json", what=f"cannot be read: {_cause(error)}")], 0
     try:
-        results = (assess or _default_assess())(EvidenceStore(run / "evidence"))
+        results = (assess or _default_assess())(store)
     except _UNREADABLE as error:
         return [Problem(path="evidence", what=f"gives no results: {_cause(error)}")], 0
     computed = results_to_json(results)
@@ -181,12 +233,18 @@ def _shown(value: Any) -> str:  # noqa: ANN401 - JSON
     return "absent" if value is _ABSENT else repr(value)
 
 
+def _asked(run: Path) -> dict[str, str]:
+    """Return the digests of the models that the evidence says were asked, by role."""
+    return EvidenceStore(run / "evidence").context().models
+
+
 def _origin_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
     if not manifest:
         return []
     try:
         facts = read_facts(run)
         verdict = results_from_json(read_json(run / "results.json")).verdict
+        models = {**manifest.get("models", {}), **_asked(run)}
     except _UNREADABLE as error:
         return [Problem(path="facts.json", what=f"cannot be read: {_cause(error)}")]
     expected: dict[str, Any] = {
@@ -196,6 +254,7 @@ def _origin_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
         "precision": facts.precision,
         "method": facts.method.name if facts.method else None,
         "versions": facts.versions,
+        "models": models,
         "verdict": {
             "ruling": str(verdict.ruling),
             "threat_model": verdict.threat_model,

@@ -11,8 +11,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from expunge.audit.evidence import PLAIN, Context, EvidenceStore
+from expunge.audit.evidence import ITEMS, PLAIN, Context, EvidenceStore
 from expunge.audit.results import Axis, Gate, Results, Score, Status
+from expunge.errors import InputError
 from expunge.files import sha256_file, write_text
 from expunge.report import figures, glossary, words
 from expunge.report.examples import RULE, Attempt, Fact, choose, count, facts
@@ -40,7 +41,7 @@ _LIGHT = {
 }
 
 
-def build_report(run: Path, *, redact: bool = True) -> Path:
+def build_report(run: Path, *, redact: bool = True, key: bytes | None = None) -> Path:
     """Write `report.html` into a run folder and return its path.
 
     Reads `results.json`, `facts.json`, `config.toml` and the evidence; computes no score. The same
@@ -49,16 +50,34 @@ def build_report(run: Path, *, redact: bool = True) -> Path:
     Args:
         run: The run folder.
         redact: Mask the texts of records (`expunge.report.redact`); False shows them in full.
+        key: The operator's key, where the evidence is sealed.
 
     Raises:
         InputError: `results.json` or `facts.json` is malformed or of another version.
     """
-    store = EvidenceStore(run / "evidence")
+    store = evidence_of(run, key=key)
     redactor = Redactor(store.items()) if redact else OpenText()
     page = _page(run, store, redactor, redacted=redact)
     path = run / "report.html"
     write_text(path, environment().get_template("report.html.j2").render(page))
     return path
+
+
+def evidence_of(run: Path, *, key: bytes | None) -> EvidenceStore:
+    """Return the evidence of a run that still has some.
+
+    Raises:
+        InputError: The evidence was destroyed, or never collected.
+    """
+    store = EvidenceStore(run / "evidence", key=key)
+    if not store.holds(ITEMS):
+        raise InputError(
+            "no-evidence",
+            what=f"{run} has no evidence",
+            why="a report is written from the evidence, which is not there or was destroyed",
+            fix="read the report.html that was written before, or run the audit again",
+        )
+    return store
 
 
 def environment() -> Environment:

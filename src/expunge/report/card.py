@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from expunge.audit.evidence import PLAIN, Context, EvidenceStore
+from expunge.audit.evidence import PLAIN, Context
 from expunge.audit.results import Results
 from expunge.files import write_text
 from expunge.report import glossary, words
-from expunge.report.build import attack_rows, counts, environment, gaps
+from expunge.report.build import attack_rows, counts, environment, evidence_of, gaps
 from expunge.report.examples import facts
 from expunge.report.facts import read_facts
 from expunge.report.figures import find
@@ -28,7 +28,7 @@ _ROWS = (
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def build_card(run: Path, *, redact: bool = True) -> Path:
+def build_card(run: Path, *, redact: bool = True, key: bytes | None = None) -> Path:
     """Write the model card `README.md` into a run folder and return its path.
 
     The card shows counts and scores, never the text of a record; `redact` masks names of the
@@ -37,11 +37,12 @@ def build_card(run: Path, *, redact: bool = True) -> Path:
     Args:
         run: The run folder, with `results.json`, `facts.json` and the evidence.
         redact: Mask names; False when the card stays with those who know them.
+        key: The operator's key, where the evidence is sealed.
 
     Raises:
         InputError: `results.json` or `facts.json` is malformed or of another version.
     """
-    store = EvidenceStore(run / "evidence")
+    store = evidence_of(run, key=key)
     redactor = Redactor(store.items()) if redact else OpenText()
     results, run_facts, context = read_results(run), read_facts(run), store.context()
     ranked = facts(store)

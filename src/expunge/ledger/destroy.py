@@ -1,0 +1,112 @@
+"""Destruction of evidence: the records go, the manifest stays valid.
+
+The evidence is the very data that was to be forgotten, and is kept only as long as somebody may
+have to recompute the result. Destroying it removes the rows, the salt of a seal (so that copies of
+sealed files cannot be opened either), and a report that shows records in full. What stays is the
+manifest with the digest of every file, the keyed fingerprint of every record, the scores and the
+verdict; and a note, authenticated by the operator's key, that says what was destroyed and when.
+"""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from expunge.errors import InputError, UsageError
+from expunge.files import read_json, sha256_json, write_json
+from expunge.ledger.key import fingerprint
+from expunge.ledger.manifest import DESTROYED, NAME, SCHEMA
+
+_SCHEMA = "expunge.destruction/1"
+_STAY = "evidence/context.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Destruction:
+    """What was destroyed, and when."""
+
+    at: str
+    """ISO 8601 with offset."""
+    files: tuple[str, ...]
+    """Paths relative to the run folder."""
+    authentic: bool | None
+    """Whether the operator's key made this note; None without the key."""
+
+
+def expired(manifest: Mapping[str, Any], today: date) -> bool:
+    """Tell whether the evidence of a manifest was to be destroyed by `today`."""
+    return today >= date.fromisoformat(manifest["evidence"]["expires"])
+
+
+def destroy_evidence(run: Path, *, key: bytes, only_expired: bool, now: datetime) -> Destruction:
+    """Destroy the evidence of a finished run; calling it again finishes what was interrupted.
+
+    Args:
+        run: The run folder.
+        key: The operator's key, which authenticates the note.
+        only_expired: Refuse before the date that the manifest names.
+        now: When this happens.
+
+    Raises:
+        InputError: The folder has no manifest that this version reads.
+        UsageError: `only_expired`, and the date has not come.
+    """
+    manifest = read_json(run / NAME) if (run / NAME).is_file() else {}
+    if manifest.get("schema") != SCHEMA:
+        raise InputError(
+            "no-manifest",
+            what=f"{run} has no {NAME} of schema {SCHEMA!r}",
+            why="without it nobody could tell later what the evidence was",
+            fix="finish the run with the same command first; or remove the folder evidence by hand",
+        )
+    if only_expired and not expired(manifest, now.date()):
+        raise UsageError(
+            "not-expired",
+            what=f"the evidence of {run} is kept until {manifest['evidence']['expires']}",
+            why="only expired evidence was to be destroyed",
+            fix="leave --expired away to destroy it now",
+        )
+    known = read_destruction(run, manifest, key=key)
+    if known is None:
+        files = [name for name in manifest["files"] if _goes(name, manifest)]
+        body = {
+            "schema": _SCHEMA,
+            "at": now.astimezone(UTC).isoformat(timespec="seconds"),
+            "manifest": manifest["digest"],
+            "files": files,
+        }
+        write_json(run / DESTROYED, {**body, "mac": fingerprint(sha256_json(body), key)})
+        known = Destruction(at=str(body["at"]), files=tuple(files), authentic=True)
+    for name in known.files:
+        (run / name).unlink(missing_ok=True)
+    return known
+
+
+def read_destruction(
+    run: Path, manifest: Mapping[str, Any], *, key: bytes | None
+) -> Destruction | None:
+    """Return the note on the destruction of this run's evidence; None when there is none.
+
+    A note that belongs to another manifest, that names files which no destruction removes, or that
+    another key made, is not authentic.
+    """
+    path = run / DESTROYED
+    if not path.is_file():
+        return None
+    body = dict(read_json(path))
+    mac = str(body.pop("mac", ""))
+    files = tuple(str(name) for name in body["files"])
+    fits = body.get("manifest") == manifest.get("digest") and body.get("schema") == _SCHEMA
+    fits = fits and all(_goes(name, manifest) for name in files)
+    authentic: bool | None = None
+    if key is not None or not fits:
+        right = key is not None and hmac.compare_digest(mac, fingerprint(sha256_json(body), key))
+        authentic = fits and right
+    return Destruction(at=str(body["at"]), files=files, authentic=authentic)
+
+
+def _goes(name: str, manifest: Mapping[str, Any]) -> bool:
+    open_report = name == "report.html" and not manifest["evidence"]["redacted"]
+    return open_report or (name.startswith("evidence/") and name != _STAY)
