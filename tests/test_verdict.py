@@ -2,12 +2,16 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from expunge.audit.case import Case
 from expunge.audit.evidence import Context, Policy
 from expunge.audit.gates import axis_status, interval_gate, missing
+from expunge.audit.preserve import Damage, rate_gate
 from expunge.audit.results import Axis, Gate, Ruling, SelfTest, Status
-from expunge.audit.stats import Estimate
+from expunge.audit.stats import Estimate, Sample
+from expunge.audit.table import Table
 from expunge.audit.verdict import Tally, decide
 
 CONTEXT = Context(
@@ -219,3 +223,60 @@ def test_gates_carry_what_they_decided_by():
     assert (made.status, made.needed) == (Status.INCONCLUSIVE, 60)
     absent = missing(Axis.UTILITY, "x", margin=0.1, reason="why")
     assert (absent.status, absent.value, absent.reason) == (Status.NOT_COMPUTABLE, None, "why")
+
+
+def stress(threat: str, status: Status = Status.PASS) -> Gate:
+    return replace(gate(Axis.ROBUSTNESS, status), name=f"relearning at {threat}", threat=threat)
+
+
+@pytest.mark.parametrize(
+    ("level", "asked", "tried", "ruling", "reach"),
+    [
+        ("quick", "T1", [], Ruling.PASS, "T0"),
+        ("quick", "T1", ["T2"], Ruling.PASS, "T0"),
+        ("standard", "T1", [], Ruling.PASS, "T1"),
+        ("standard", "T0", ["T1", "T2"], Ruling.PASS, "T2"),
+        ("standard", "T1", ["T3"], Ruling.PASS, "T1"),
+        ("standard", "T1", ["T2", "T3"], Ruling.PASS, "T2"),
+        ("paranoid", "T1", ["T2", "T3"], Ruling.PASS, "T3"),
+        ("paranoid", "T1", ["T2", "T3!"], Ruling.PASS, "T2"),
+        ("paranoid", "T1", ["T2!", "T3"], Ruling.PASS, "T1"),
+        ("paranoid", "T1", ["T2?", "T3"], Ruling.PASS, "T1"),
+        ("paranoid", "T1", ["T1!"], Ruling.FAIL_RESIDUAL, "T1"),
+        ("paranoid", "T0", ["T1!"], Ruling.PASS, "T0"),
+        ("paranoid", "T2", ["T2!"], Ruling.FAIL_RESIDUAL, "T2"),
+        ("paranoid", "T2", ["T2?"], Ruling.INCONCLUSIVE, "T2"),
+    ],
+)
+def test_a_pass_is_for_the_largest_threat_model_that_holds(level, asked, tried, ruling, reach):
+    signs = {"!": Status.FAIL, "?": Status.INCONCLUSIVE}
+    attacks = [stress(word[:2], signs.get(word[2:], Status.PASS)) for word in tried]
+    context = replace(CONTEXT, level=level, threat_model=asked)
+    verdict = ruled([*gates(), *attacks], context)
+    assert (verdict.ruling, verdict.threat_model) == (ruling, reach)
+    beyond = any(word[2:] == "!" and word[:2] > asked for word in tried)
+    assert ("not for weight release" in verdict.sentence) is beyond
+    assert any("beyond the promise" in reason for reason in verdict.reasons) is beyond
+
+
+def test_margins_widen_with_the_access_of_the_adversary():
+    found = [Policy().recovery(threat) for threat in ("T0", "T1", "T2", "T3")]
+    assert found == [0.10, 0.10, 0.20, 0.25]
+
+
+@pytest.mark.parametrize("n", [20, 58, 59, 98, 99, 300])
+def test_no_more_records_ever_make_a_clean_result_worse(n):
+    """58 clean records pass by the small rule; 60 must not be inconclusive for having more."""
+    clean = Sample(np.zeros(n), tuple(f"record:{i}" for i in range(n)))
+    found = Damage(subject=clean, reference=clean, reference_role="original")
+    case = Case(
+        table=Table(items={}, scores={}, answers={}),
+        subject="unlearned",
+        golds=(),
+        noise=(),
+        policy=Policy(),
+        seed=0,
+    )
+    for margin in (0.03, 0.05):
+        judged = rate_gate(case, Axis.UTILITY, "gibberish forget", found, margin=margin)
+        assert judged.status is Status.PASS

@@ -106,7 +106,7 @@ def prepare(settings: Settings) -> Prepared:
     """
     source = source_of(settings)
     method = build(settings.method.name, settings.method.knobs)
-    scope = gather(settings.request, offline=settings.offline)
+    scope = gather(settings.request, offline=settings.offline, seed=settings.train.seed)
     config = load_config(settings.model, source)
     tokenizer = load_tokenizer(settings.model, source)
     encoder = Encoder(tokenizer, settings.template, max_length=settings.train.max_length)

@@ -62,6 +62,12 @@ class Margins(BaseModel):
     residual: float = Field(
         default=0.10, gt=0, lt=1, description="residual knowledge, forgetting and robustness"
     )
+    residual_t2: float = Field(
+        default=0.20, gt=0, lt=1, description="excess recovery after further training"
+    )
+    residual_t3: float = Field(
+        default=0.25, gt=0, lt=1, description="excess recovery with the weights at hand"
+    )
     leak_excess: float = Field(
         default=0.05, gt=0, lt=1, description="key-fact leak rate above the anchor"
     )
@@ -104,8 +110,9 @@ class Request(BaseModel):
     holdout: tuple[str, ...] = Field(
         default=(), description="like the forget set, never trained on"
     )
-    control: tuple[str, ...] = Field(
-        default=(), description="fabricated records that no model ever saw"
+    control: tuple[str, ...] | Literal["auto", "none"] = Field(
+        default="auto",
+        description="records that no model ever saw; `auto` fabricates them where there is no gold",
     )
     gold: tuple[str, ...] = Field(
         default=(), description="models trained the same way without the forget set"

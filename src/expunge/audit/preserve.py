@@ -10,7 +10,6 @@ import numpy as np
 
 from expunge.audit.case import ORIGINAL, Case
 from expunge.audit.gates import interval_gate, missing
-from expunge.audit.leaks import SMALL
 from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT, Metric
 from expunge.audit.results import Axis, Gate, Status
 from expunge.audit.stats import Estimate, Sample, excess_rate, means, zero_events_needed
@@ -88,10 +87,11 @@ def rate_gate(
 ) -> Gate:
     """Decide on the rise of a failure rate over the reference, by its one-sided upper bound.
 
-    Fewer than 59 records cannot certify a rise below 5 % even when nothing happened. There the
-    rule is: pass without any new failure, and without more failures in all than the reference
-    has (some records change both ways between any two models); the exact bound of what was seen
-    stands in the reason. With `alarm` a rise above 15 points fails whatever the interval says.
+    Few records (below 59 for a margin of 5 %, below 99 for 3 %) cannot certify a rise below the
+    margin even when nothing happened. There the rule is: pass without any new failure, and without
+    more failures in all than the reference has (some records change both ways between any two
+    models); the exact bound of what was seen stands in the reason. With `alarm` a rise above 15
+    points fails whatever the interval says.
     """
     excess = excess_rate(found.subject, found.reference, seed=case.seed)
     gate = interval_gate(axis, name, excess, margin=margin, n=found.n, reason=_words(found))
@@ -101,7 +101,7 @@ def rate_gate(
         )
     if gate.status is not Status.INCONCLUSIVE:
         return gate
-    if found.n < SMALL and (found.new == 0 or excess.value <= 0):
+    if found.n < zero_events_needed(margin) and (found.new == 0 or excess.value <= 0):
         small = f"{gate.reason}; too few records to bound the rate below {excess.high:.1%}"
         return replace(gate, status=Status.PASS, needed=None, reason=small)
     if found.new == 0:

@@ -75,6 +75,8 @@ class Gate:
     n: int
     status: Status
     reason: str = ""
+    threat: str = "T0"
+    """The weakest adversary that can do this: the gate counts from this threat model upwards."""
     needed: int | None = None
     """How many more records would settle an inconclusive gate, where that can be estimated."""
 

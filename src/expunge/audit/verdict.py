@@ -6,7 +6,9 @@ Policy, all of it here:
    makes it NOTHING TO FORGET.
 2. FAIL-RESIDUAL when a gate of forgetting, privacy (still recognised) or robustness fails, and
    always when removal was asked for but an unmerged adapter was audited: the weights beneath it
-   are unchanged. FAIL-DAMAGE when a gate of utility or locality fails.
+   are unchanged. FAIL-DAMAGE when a gate of utility or locality fails. Only gates within the
+   promise that was asked for (default T1) decide; where a stronger adversary was tried and came
+   through, a PASS says "protected behind an API; not for weight release".
 3. PASS needs forgetting, robustness and utility to pass. Privacy and locality must pass where they
    can be computed; where they cannot (no gold, no neighbours) the sentence says that they were not
    tested. Over-shoot on privacy alone gives PASS-WITH-SCAR.
@@ -16,7 +18,9 @@ Policy, all of it here:
    settled with that many records.
 5. Privacy is promised only by removal: for suppression and edit it is reported and not gated.
 6. Everything else is INCONCLUSIVE, with the number of records that would settle it.
-7. The level caps the promise: quick T0 (and provisional), standard T2, paranoid T3.
+7. A PASS is for the largest threat model all whose gates pass: beyond the promise, as far as
+   attacks of that model were run and all passed. The level caps it: quick T0 (and provisional),
+   standard T2, paranoid T3.
 """
 
 from collections.abc import Sequence
@@ -91,12 +95,27 @@ def decide(
     ruling = _ruling(context, gates, self_tests, informative)
     return Verdict(
         ruling=ruling,
-        threat_model=min(HIGHEST[context.level], context.threat_model),
+        threat_model=_reach(ruling, context, gates),
         tier=context.tier,
         provisional=context.level == "quick",
         sentence=_sentence(ruling, context, gates, self_tests, tally),
         reasons=_reasons(ruling, context, gates, self_tests),
     )
+
+
+def _reach(ruling: Ruling, context: Context, gates: Sequence[Gate]) -> str:
+    """Return the threat model that the ruling speaks of: for a pass the largest that holds."""
+    highest = HIGHEST[context.level]
+    reached = context.threat_model
+    if ruling in (Ruling.PASS, Ruling.PASS_WITH_SCAR):
+        for threat in ("T1", "T2", "T3"):
+            own = [g for g in gates if g.threat == threat and g.status is not Status.NOT_COMPUTABLE]
+            if threat <= reached:
+                continue
+            if not own or any(gate.status is not Status.PASS for gate in own):
+                break
+            reached = threat
+    return min(highest, reached)
 
 
 def unsettled_privacy(context: Context, gates: Sequence[Gate]) -> tuple[Gate, ...]:
@@ -146,7 +165,18 @@ def _ruling(
 
 
 def _judged(context: Context, gates: Sequence[Gate]) -> list[Gate]:
-    return [gate for gate in gates if gate.axis is not Axis.PRIVACY or context.goal == "removal"]
+    """Return the gates that decide: those within the promise; privacy only for removal."""
+    return [
+        gate
+        for gate in gates
+        if gate.threat <= context.threat_model
+        and (gate.axis is not Axis.PRIVACY or context.goal == "removal")
+    ]
+
+
+def _beyond(context: Context, gates: Sequence[Gate]) -> list[Gate]:
+    """Return the failed gates of adversaries that are stronger than the promise."""
+    return [g for g in gates if g.threat > context.threat_model and g.status is Status.FAIL]
 
 
 def _sentence(
@@ -177,6 +207,8 @@ def _sentence(
             )
     parts.append(_GOALS.get(context.goal, ""))
     if ruling in (Ruling.PASS, Ruling.PASS_WITH_SCAR):
+        if _beyond(context, gates):
+            parts.append("Protected behind an API; not for weight release.")
         parts.extend(_limits(context, judged))
     return " ".join(part for part in parts if part)
 
@@ -263,6 +295,9 @@ def _reasons(
         found.append("no forgetting metric tells the original from a model that never saw the data")
     if _adapter_over_unchanged_weights(context):
         found.append("removal was asked for, and an adapter leaves the weights unchanged")
+    if _beyond(context, gates):
+        names = ", ".join(gate.name for gate in _beyond(context, gates))
+        found.append(f"beyond the promise of {context.threat_model} it came back: {names}")
     for status in (Status.FAIL, Status.SCAR, Status.INCONCLUSIVE):
         found += [_describe(gate) for gate in judged if gate.status is status]
     passed = [gate for gate in judged if gate.status is Status.PASS and gate.high is not None]

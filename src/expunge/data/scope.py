@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from expunge.data.fabricate import fabricated
 from expunge.data.overlap import Pair, mentions, normalise, overlaps
 from expunge.data.read import RecordSet, read
 from expunge.data.record import Record
@@ -34,12 +35,15 @@ class Scope:
         return self.retain + self.neighbours
 
 
-def gather(request: Request, *, offline: bool = False) -> Scope:
+def gather(request: Request, *, offline: bool = False, seed: int = 0) -> Scope:
     """Read all sets of a request and check that they do not contradict each other.
 
     `retain = "auto"` takes the general records that ship with expunge, without those that overlap
     with the forget set or mention one of its subjects or key answers; the neighbours, where the
     request names any, are trained on as well. `retain = "none"` takes nothing. The notes say which.
+
+    `control = "auto"` fabricates control items from the forget set where the request names no gold
+    (`expunge.data.fabricate`): without either there would be nothing to compare with.
 
     Ids that several sets use (files often count from 1) are prefixed with the name of the set, as
     in `retain:1`; those of the forget set stay.
@@ -47,6 +51,7 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
     Args:
         request: What to forget and to keep.
         offline: Never ask the Hub.
+        seed: Seed of what is fabricated.
 
     Raises:
         InputError: As `expunge.data.read.read`; `overlap` when a record to forget also stands in
@@ -72,7 +77,12 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
     else:
         retain = taken("retain", request.retain)
     holdout = taken("holdout", request.holdout)
-    control = taken("control", request.control)
+    if request.control == "auto":
+        known = (*retain, *neighbours, *holdout)
+        control = () if request.gold else fabricated(forget, known, seed=seed)
+        notes += [] if request.gold else [_control_note(len(control))]
+    else:
+        control = () if request.control == "none" else taken("control", request.control)
     others = {"retain": retain, "neighbours": neighbours, "holdout": holdout, "control": control}
     for name, records in others.items():
         _refuse_overlap("forget", forget, name, records)
@@ -113,6 +123,12 @@ def _auto_note(general: int, neighbours: int) -> str:
     if neighbours:
         return f"{note}; the {neighbours} neighbours are preserved as well"
     return f"{note}; no neighbours are given, so nothing near the target is preserved on purpose"
+
+
+def _control_note(count: int) -> str:
+    if count:
+        return f"control: auto fabricated {count} records like those to forget"
+    return "control: auto could fabricate nothing; give gold models or control records"
 
 
 def _notes(name: str, sources: Sequence[str], reading: RecordSet) -> list[str]:

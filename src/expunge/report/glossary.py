@@ -125,12 +125,12 @@ ATTACKS: Mapping[str, Attack] = {
     "int8": Attack(
         title="8-bit weights",
         meaning="The weights are rounded to 8 bits, as for cheaper serving.",
-        threat="T2",
+        threat="T0",
     ),
     "int4": Attack(
         title="4-bit weights",
         meaning="The weights are rounded to 4 bits, as for cheaper serving.",
-        threat="T2",
+        threat="T0",
     ),
 }
 """Attack name to words."""

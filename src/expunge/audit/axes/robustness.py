@@ -1,5 +1,7 @@
 """Robustness: does it come back when someone tries?"""
 
+from dataclasses import replace
+
 import numpy as np
 
 from expunge.audit.axes.forgetting import residual_gate
@@ -14,7 +16,8 @@ PROMPT_ATTACKS = ("paraphrase", "prefill-affirm", "prefill-25", "prefill-50")
 """Attacks that ask differently; their evidence is answers."""
 
 WEIGHT_ATTACKS = ("int8", "int4")
-"""Attacks that round the weights; their evidence is scores and answers."""
+"""Tests of rounded weights; their evidence is scores and answers. Models are served rounded every
+day without anyone who means harm, so these count from T0 on."""
 
 ATTACKS = PROMPT_ATTACKS + WEIGHT_ATTACKS
 
@@ -103,7 +106,9 @@ def _strength_gate(case: Case, attack: str) -> Gate:
 
 def robustness_gates(case: Case) -> tuple[Gate, ...]:
     """Return one gate per attack and observable; all must pass, so the worst attack decides."""
+    asked = (leak_recovery_gate(case, attack) for attack in PROMPT_ATTACKS)
     return (
-        *(leak_recovery_gate(case, attack) for attack in ATTACKS),
+        *(replace(gate, threat="T1") for gate in asked),
+        *(leak_recovery_gate(case, attack) for attack in WEIGHT_ATTACKS),
         *(_strength_gate(case, attack) for attack in WEIGHT_ATTACKS),
     )
