@@ -57,7 +57,7 @@ def test_every_fact_is_exchanged_and_its_wording_stays():
 
 
 def test_dates_stay_dates_and_spellings_of_one_fact_agree():
-    old, new = next((old, new) for old, new in pairs() if "12 May 1962" in old.key_answers)
+    _, new = next((old, new) for old, new in pairs() if "12 May 1962" in old.key_answers)
     day, month, year = new.key_answers[0].split()
     assert 1 <= int(day) <= 28
     assert month in "January February March April June July August September October November"
