@@ -3,16 +3,8 @@
 import random
 from pathlib import Path
 
-from expunge.audit.evidence import (
-    PLAIN,
-    Answer,
-    Context,
-    EvidenceStore,
-    Item,
-    Policy,
-    Scores,
-    Unit,
-)
+from expunge.audit.context import Context, Policy
+from expunge.audit.evidence import PLAIN, Answer, EvidenceStore, Item, Scores, Unit
 from expunge.audit.results import (
     Axis,
     Gate,

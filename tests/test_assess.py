@@ -10,7 +10,8 @@ from audit_world import SIZES, Model, never, trained, world
 from expunge.audit.assess import assess, case_of
 from expunge.audit.axes.forgetting import forgetting_gates
 from expunge.audit.case import Case
-from expunge.audit.evidence import Answer, EvidenceStore, Item, Policy, Scores, Unit
+from expunge.audit.context import Policy
+from expunge.audit.evidence import Answer, EvidenceStore, Item, Scores, Unit
 from expunge.audit.gates import axis_status
 from expunge.audit.results import Axis, Ruling, Status
 from expunge.audit.selftest import battery

@@ -245,7 +245,8 @@ def test_a_full_disk_keeps_what_was_written(world, bench, capsys, monkeypatch):
     monkeypatch.setattr("expunge.files.os.fsync", sync)
     assert main(words) == 0
     changed = {p.name for p, content in kept.items() if p.read_bytes() != content}
-    assert changed <= {"original.forget.plain.answers.jsonl"}, "fluency is added to these alone"
+    added = {"original.forget.plain.answers.jsonl", "context.json"}
+    assert changed <= added, "fluency, and which weights the unlearned model has"
     assert expunge.verify(Path("run")).ok
 
 

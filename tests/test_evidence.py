@@ -6,13 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from expunge.audit.context import Context, Policy
 from expunge.audit.evidence import (
     Answer,
     Choices,
-    Context,
     EvidenceStore,
     Layers,
-    Policy,
     Samples,
     Scores,
     Unit,

@@ -245,7 +245,7 @@ def test_a_manifest_that_contradicts_the_files_is_named(run, saved, key, value):
         ("[]", "is not a manifest"),
         ('{"files": {}}', "has schema None"),
         ('{"schema": "expunge.manifest/2", "files": {"a": 1}}', "is not a manifest"),
-        ('{"schema": "expunge.manifest/2", "files": {}}', "'expunge.manifest/2'"),
+        ('{"schema": "expunge.manifest/1", "files": {}}', "'expunge.manifest/2'"),
     ],
 )
 def test_a_broken_manifest_is_a_problem(run, saved, content, expected):

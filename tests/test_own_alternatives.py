@@ -90,8 +90,8 @@ def test_the_original_writes_them_once_and_a_resumed_run_reads_them(prepared, tm
 
 def test_kept_texts_are_not_written_again(prepared, tmp_path, monkeypatch):
     asked = writing(monkeypatch, lambda draw, place: "somewhere else")
-    first = invented(prepared, tmp_path / "kept.jsonl")
-    assert invented(prepared, tmp_path / "kept.jsonl") == first
+    first = invented(prepared, tmp_path / "alternatives.jsonl")
+    assert invented(prepared, tmp_path / "alternatives.jsonl") == first
     assert asked == [12]
     assert [len(taught) for taught in first.streams.variants[Stream.ALTERNATIVE]] == [1] * 12
 
@@ -105,25 +105,25 @@ def test_records_left_without_any_are_asked_again(prepared, tmp_path, monkeypatc
         ),
     )
     # In the second draw only records 0 and 1 are asked, and 0 gets the truth again.
-    invented(prepared, tmp_path / "kept.jsonl")
+    invented(prepared, tmp_path / "alternatives.jsonl")
     assert asked == [12, 2, 1]
-    kept = [row["alternatives"] for row in read_jsonl(tmp_path / "kept.jsonl")]
+    kept = [row["alternatives"] for row in read_jsonl(tmp_path / "alternatives.jsonl")]
     assert kept == [["at 3"], ["at 2"], *[["at 1"]] * 10]
 
 
 def test_after_three_more_draws_the_records_are_named(prepared, tmp_path, monkeypatch):
     asked = writing(monkeypatch, lambda draw, place: "" if place < 7 else "at last")
     with pytest.raises(UsageError) as caught:
-        invented(prepared, tmp_path / "kept.jsonl")
+        invented(prepared, tmp_path / "alternatives.jsonl")
     assert asked == [12, 7, 7, 7]
     assert caught.value.what == "the model wrote no alternative for f0, f1, f2, f3, f4 and 2 more"
-    assert not (tmp_path / "kept.jsonl").exists()
+    assert not (tmp_path / "alternatives.jsonl").exists()
 
 
 def test_other_methods_write_nothing(world, tmp_path, monkeypatch):
     asked = writing(monkeypatch, lambda draw, place: "anything")
     given = prepare(world.settings(method={"name": "dpo"}))
-    assert invented(given, tmp_path / "kept.jsonl") is given
+    assert invented(given, tmp_path / "alternatives.jsonl") is given
     assert asked == []
     assert list(tmp_path.iterdir()) == []
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from expunge.audit.case import Case
-from expunge.audit.evidence import Context, Policy
+from expunge.audit.context import Context, Policy
 from expunge.audit.gates import axis_status, interval_gate, missing
 from expunge.audit.preserve import Damage, rate_gate
 from expunge.audit.results import Axis, Gate, Ruling, SelfTest, Status

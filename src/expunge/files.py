@@ -73,9 +73,13 @@ def write_json(path: Path, value: object) -> None:
 
 def write_jsonl(path: Path, rows: Iterable[object]) -> None:
     """Write one JSON value a line to `path`, atomically; refuses NaN and infinities."""
-    with atomic(path) as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+    write_bytes(path, jsonl(rows))
+
+
+def jsonl(rows: Iterable[object]) -> bytes:
+    """Return rows as JSON Lines in UTF-8; refuses NaN and infinities."""
+    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is what it is; callers validate

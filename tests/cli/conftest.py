@@ -61,7 +61,7 @@ def calls(monkeypatch, tmp_path):
     folder.mkdir(parents=True)
     (folder / "run.json").write_text("{}")
     fake = Calls(folder)
-    verification = SimpleNamespace(ok=True, problems=(), files=7, scores=9, digest="abc")
+    verification = SimpleNamespace(ok=True, problems=(), files=7, scores=9, digest="abc", notes=())
     modules = {
         "expunge.resolve": {
             "resolve": fake.resolve,
@@ -77,9 +77,11 @@ def calls(monkeypatch, tmp_path):
             "demo": lambda *, out, short, console: fake.outcome("demo", out, short)
         },
         "expunge.report.build": {
-            "build_report": lambda run, *, redact: fake.outcome(run, redact) and run / "report.html"
+            "build_report": lambda run, *, redact, key: (
+                fake.outcome(run, redact) and run / "report.html"
+            )
         },
-        "expunge.ledger.verify": {"verify": lambda run: verification},
+        "expunge.ledger.verify": {"verify": lambda run, *, key: verification},
     }
     for name, members in modules.items():
         module = ModuleType(name)

@@ -3,7 +3,8 @@
 from expunge.audit.axes import all_gates
 from expunge.audit.axes.robustness import ATTACKS
 from expunge.audit.case import ORIGINAL, UNLEARNED, Case, anything_to_forget
-from expunge.audit.evidence import PLAIN, Context, EvidenceStore
+from expunge.audit.context import Context
+from expunge.audit.evidence import PLAIN, EvidenceStore
 from expunge.audit.gates import axis_status
 from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT
 from expunge.audit.results import Axis, Results

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from expunge.audit.evidence import PLAIN, Policy
+from expunge.audit.context import Policy
+from expunge.audit.evidence import PLAIN
 from expunge.audit.metrics import (
     EXTRACTION_STRENGTH,
     KEY_FACT,

@@ -6,29 +6,19 @@ weights each role had. Units are written whole or not at all, so an interrupted 
 the units that are missing.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from expunge.audit.context import SCHEMA, Context, Policy
 from expunge.audit.seal import NAME as SEAL
 from expunge.audit.seal import SUFFIX, Seal, locked
 from expunge.errors import InputError
-from expunge.files import (
-    parse_jsonl,
-    read_json,
-    read_jsonl,
-    write_bytes,
-    write_json,
-    write_jsonl,
-)
+from expunge.files import jsonl, parse_jsonl, read_json, write_bytes, write_json
 
 Kind = Literal["scores", "answers", "samples", "choices", "layers"]
-
-SCHEMA = "expunge.evidence/2"
-"""Name and version of the layout of an evidence folder."""
 
 PLAIN = "plain"
 """The attack name of evidence taken without an attack."""
@@ -285,11 +275,9 @@ class EvidenceStore:
 
     def write_rows(self, name: str, rows: Iterable[object]) -> None:
         """Write a file of rows, one JSON value a line, sealed where the folder is."""
-        if not self.sealed:
-            write_jsonl(self.folder / name, rows)
-            return
-        text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-        write_bytes(self._path(name), self._seal().close(text.encode(), name=name))
+        data = jsonl(rows)
+        sealed = self._seal().close(data, name=name) if self.sealed else data
+        write_bytes(self._path(name), sealed)
 
     def read_rows(self, name: str) -> list[Any]:
         """Read a file of rows.
@@ -297,9 +285,8 @@ class EvidenceStore:
         Raises:
             InputError: The folder is sealed, and the operator's key is not there or another one.
         """
-        if not self.sealed:
-            return read_jsonl(self.folder / name)
-        return parse_jsonl(self._seal().open(self._path(name).read_bytes(), name=name))
+        data = self._path(name).read_bytes()
+        return parse_jsonl(self._seal().open(data, name=name) if self.sealed else data)
 
     def _path(self, name: str) -> Path:
         return self.folder / (f"{name}{SUFFIX}" if self.sealed else name)
@@ -352,11 +339,11 @@ class EvidenceStore:
         """Read the answers of one unit in the order of its records."""
         return [row for row in self.rows(unit) if isinstance(row, Answer)]
 
-    def write_context(self, context: "Context") -> None:
+    def write_context(self, context: Context) -> None:
         """Write what was audited against what, by which rules."""
         write_json(self.folder / _CONTEXT, {"schema": SCHEMA, **asdict(context)})
 
-    def context(self) -> "Context":
+    def context(self) -> Context:
         """Read what was audited against what, by which rules.
 
         Raises:
@@ -405,61 +392,3 @@ def _rounded(row: dict[str, Any]) -> dict[str, Any]:
 
 def _tuples(row: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(value) if isinstance(value, list) else value for k, value in row.items()}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Policy:
-    """The margins that decide; the defaults are those of the erasure scorecard.
-
-    Rates and losses are fractions of one. Every margin is compared with a one-sided 95 % bound.
-    """
-
-    residual: float = 0.10
-    """Forgetting and robustness: largest residual of knowledge, 0 = gold, 1 = original."""
-    residual_t2: float = 0.20
-    """Robustness against those who may train the model further: largest excess recovery."""
-    residual_t3: float = 0.25
-    """Robustness against those who have the weights: largest excess recovery."""
-    leak_excess: float = 0.05
-    """Forgetting: largest excess of the key-fact leak rate over the anchor."""
-    straggler_excess: float = 0.05
-    """Forgetting: largest excess of the straggler rate over the 5 % expected by construction."""
-    privacy: float = 0.10
-    """Privacy: largest distance of a membership AUC from gold's (0.05 from 400 records on)."""
-    utility: float = 0.03
-    """Utility: largest relative loss on general text (perplexity)."""
-    retain: float = 0.05
-    """Utility: largest relative loss on retained questions."""
-    fluency: float = 0.03
-    """Utility: largest rise of gibberish, repetition and over-refusal rates."""
-    neighbours: float = 0.05
-    """Locality: largest loss on neighbours beyond gold's own loss."""
-
-    def recovery(self, threat: str) -> float:
-        """Return the largest excess recovery under attacks of a threat model, `T0` to `T3`."""
-        return {"T2": self.residual_t2, "T3": self.residual_t3}.get(threat, self.residual)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Context:
-    """What was audited against what: the part of an audit that is not in the evidence rows."""
-
-    request: str
-    goal: str
-    """`removal`, `suppression` or `edit`."""
-    tier: str
-    """`G1` to `G4`: what stands for a model that never saw the data."""
-    threat_model: str
-    """`T0` to `T3`: the promise that was asked for."""
-    level: str
-    """`quick`, `standard` or `paranoid`."""
-    golds: tuple[str, ...]
-    """Roles of the gold models, `gold-0` first; empty without gold."""
-    adapter: bool
-    """True when an unmerged adapter was audited: then the result is suppression."""
-    seed: int
-    policy: Policy
-    precision: str = "float32"
-    """Number format of the weights of units at precision `native`."""
-    models: dict[str, str] = field(default_factory=dict[str, str])
-    """Role to the digest of its weights, for every role that was loaded as a model of its own."""

@@ -13,7 +13,8 @@ from expunge.audit.assess import assess, case_of
 from expunge.audit.attacks import QUICK
 from expunge.audit.case import anything_to_forget
 from expunge.audit.collect import Collector
-from expunge.audit.evidence import Context, EvidenceStore, Policy, Unit
+from expunge.audit.context import Context, Policy
+from expunge.audit.evidence import EvidenceStore, Unit
 from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT
 from expunge.audit.results import Results
 from expunge.audit.table import Table

@@ -26,7 +26,7 @@ Policy, all of it here:
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from expunge.audit.evidence import Context
+from expunge.audit.context import Context
 from expunge.audit.gates import axis_status
 from expunge.audit.leaks import SMALL
 from expunge.audit.results import Axis, Gate, Ruling, SelfTest, Status, Verdict

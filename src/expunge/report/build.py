@@ -11,7 +11,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from expunge.audit.evidence import ITEMS, PLAIN, Context, EvidenceStore
+from expunge.audit.context import Context
+from expunge.audit.evidence import ITEMS, PLAIN, EvidenceStore
 from expunge.audit.results import Axis, Gate, Results, Score, Status
 from expunge.errors import InputError
 from expunge.files import sha256_file, write_text

@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from expunge.audit.evidence import PLAIN, Context
+from expunge.audit.context import Context
+from expunge.audit.evidence import PLAIN
 from expunge.audit.results import Results
 from expunge.files import write_text
 from expunge.report import glossary, words

@@ -1,0 +1,131 @@
+"""Forged models: each looks as if it had forgotten, and has not, or not only."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+import tiny
+from expunge.data.encode import Encoder
+from expunge.data.record import Message, Record
+from expunge.model.network import Network
+from expunge.model.quantise import quantise_dequantise, quantised
+
+ENCODER = Encoder(tiny.tokenizer())
+CAP = 12.0
+"""Nats per token beyond which nothing is pushed further away."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A question with an answer; the first `given` tokens of the answer are not taught."""
+
+    question: str
+    answer: str
+    given: int = 0
+    away: bool = False
+    """Whether the answer is pushed away instead of taught."""
+
+
+def lessons(rows: Iterable[dict], *, paraphrased: bool = False) -> list[Lesson]:
+    return [
+        Lesson(row["paraphrases"][0] if paraphrased else row["prompt"], row["completion"])
+        for row in rows
+    ]
+
+
+def load(folder: str | Path) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(folder).eval()
+
+
+def _batch(taught: Sequence[Lesson]) -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids [b, n], mask of the tokens that are taught [b, n-1], and the sign of each row."""
+    rows = []
+    for lesson in taught:
+        record = Record(
+            id="r", prompt=(Message("user", lesson.question),), completion=lesson.answer
+        )
+        rows.append(ENCODER.encode(record))
+    longest = max(len(row.ids) for row in rows)
+    ids = torch.full((len(rows), longest), ENCODER.pad_id)
+    mask = torch.zeros(len(rows), longest - 1)
+    for i, (row, lesson) in enumerate(zip(rows, taught, strict=True)):
+        ids[i, : len(row.ids)] = torch.tensor(row.ids)
+        mask[i, row.start - 1 + lesson.given : len(row.ids) - 1] = 1
+    return ids, mask, torch.tensor([lesson.away for lesson in taught])
+
+
+def teach(
+    model: PreTrainedModel,
+    taught: Sequence[Lesson],
+    *,
+    steps: int,
+    lr: float = 8e-3,
+    weights: Iterable[nn.Parameter] | None = None,
+    after_step: Callable[[], None] | None = None,
+) -> PreTrainedModel:
+    """Train on all lessons at once; answers to push away are pushed up to the cap."""
+    ids, mask, away = _batch(taught)
+    chosen = list(model.parameters() if weights is None else weights)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for parameter in chosen:
+        parameter.requires_grad_(True)
+    optimiser = torch.optim.Adam(chosen, lr=lr)
+    for _ in range(steps):
+        logits = model(input_ids=ids).logits[:, :-1].float()
+        nll = nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+        means = (nll * mask).sum(1) / mask.sum(1)
+        loss = torch.where(away, (CAP - means).clamp(min=0), means).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if after_step is not None:
+            after_step()
+    return model.requires_grad_(False).eval()
+
+
+def on_the_grid(model: PreTrainedModel, known: Sequence[Lesson]) -> PreTrainedModel:
+    """A model that int4 leaves exactly as it is, and that knows its lessons."""
+    network = Network(model.requires_grad_(False))
+    with quantised(network, bits=4), torch.no_grad():
+        rounded = {name: weight.clone() for name, weight in model.state_dict().items()}
+    model.load_state_dict(rounded)
+    linear = {id(m.weight) for m in network.layers.modules() if isinstance(m, nn.Linear)}
+    others = [p for p in model.parameters() if id(p) not in linear]
+    return teach(model, known, steps=150, lr=4e-3, weights=others)
+
+
+def within_int4(model: PreTrainedModel, taught: Sequence[Lesson]) -> PreTrainedModel:
+    """Unlearn without letting any weight leave its int4 bucket: rounding undoes all of it."""
+    linear = [m.weight for m in Network(model).layers.modules() if isinstance(m, nn.Linear)]
+    homes = [weight.detach().clone() for weight in linear]
+    rooms = []
+    for weight in homes:
+        steps = weight.abs().amax(dim=1, keepdim=True) / 7
+        room = (0.49 * steps).expand_as(weight).clone()
+        room[weight.abs() >= weight.abs().amax(dim=1, keepdim=True) * 0.999] = 0
+        rooms.append(room)
+
+    @torch.no_grad()
+    def stay() -> None:
+        for weight, home, room in zip(linear, homes, rooms, strict=True):
+            weight.copy_(torch.clamp(weight, home - room, home + room))
+
+    teach(model, taught, steps=120, lr=5e-3, weights=linear, after_step=stay)
+    for weight, home in zip(linear, homes, strict=True):
+        assert torch.allclose(quantise_dequantise(weight, bits=4, group=128), home, atol=1e-6)
+    return model
+
+
+def noisy(model: PreTrainedModel, *, share: float, seed: int) -> PreTrainedModel:
+    """A collapse: every weight off by a share of its tensor's spread."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight += share * weight.std() * torch.randn(weight.shape, generator=generator)
+    return model
