@@ -45,7 +45,11 @@ def gate(axis: Axis, status: Status = Status.PASS, *, n: int = 20, value: float 
 
 
 def gates(**changed: Gate) -> list[Gate]:
-    return [changed.get(axis.name.lower(), gate(axis)) for axis in Axis]
+    behind = replace(gate(Axis.FORGETTING), name="residual extraction-strength")
+    found = [changed.get(axis.name.lower(), gate(axis)) for axis in Axis]
+    # An axis that is not computable has no gate that is.
+    whole = found[0].status is not Status.NOT_COMPUTABLE
+    return [*found, behind] if whole else found
 
 
 def ruled(found, context=CONTEXT, tests=FINE, informative=True):
@@ -280,3 +284,14 @@ def test_no_more_records_ever_make_a_clean_result_worse(n):
     for margin in (0.03, 0.05):
         judged = rate_gate(case, Axis.UTILITY, "gibberish forget", found, margin=margin)
         assert judged.status is Status.PASS
+
+
+@pytest.mark.parametrize(
+    ("goal", "ruling"),
+    [("removal", Ruling.INCONCLUSIVE), ("suppression", Ruling.PASS), ("edit", Ruling.PASS)],
+)
+def test_answers_alone_are_never_called_removal(goal, ruling):
+    answers = [gate for gate in gates() if not gate.name.startswith("residual")]
+    verdict = ruled(answers, replace(CONTEXT, goal=goal))
+    assert verdict.ruling is ruling
+    assert ("behind the answers" in verdict.sentence) is (goal == "removal")

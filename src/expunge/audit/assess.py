@@ -23,8 +23,15 @@ def assess(store: EvidenceStore) -> Results:
     Raises:
         InputError: The evidence folder lacks the unlearned model or the original.
     """
-    context = store.context()
-    table = Table.read(store)
+    return judge_table(Table.read(store), store.context())
+
+
+def judge_table(table: Table, context: Context) -> Results:
+    """Compute all scores, gates, self-tests and the verdict from evidence in memory.
+
+    Raises:
+        InputError: The evidence lacks the unlearned model or the original.
+    """
     case = case_of(table, context)
     _check(table)
     gates = all_gates(case)

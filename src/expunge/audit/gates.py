@@ -5,6 +5,11 @@ from collections.abc import Sequence
 from expunge.audit.results import Axis, Gate, Status
 from expunge.audit.stats import Estimate, judge, records_needed
 
+RESIDUAL = "residual extraction-strength"
+STRAGGLERS = "stragglers"
+LIKELIHOOD = frozenset({RESIDUAL, STRAGGLERS})
+"""Gates of forgetting that look behind the answers, at the likelihoods of the true ones."""
+
 NO_ANCHOR = "neither gold nor control items to compare with; give gold models or control records"
 
 

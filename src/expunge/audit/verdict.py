@@ -11,7 +11,8 @@ Policy, all of it here:
    through, a PASS says "protected behind an API; not for weight release".
 3. PASS needs forgetting, robustness and utility to pass. Privacy and locality must pass where they
    can be computed; where they cannot (no gold, no neighbours) the sentence says that they were not
-   tested. Over-shoot on privacy alone gives PASS-WITH-SCAR.
+   tested. Over-shoot on privacy alone gives PASS-WITH-SCAR. Removal needs the likelihoods of the
+   forget set: answers alone cannot tell forgetting from a filter before the user.
 4. Small requests: with fewer than 59 records an interval of a membership AUC is wider than any
    sensible margin. At level quick an inconclusive privacy gate then does not block when its point
    estimate lies within the margin, and the sentence says that membership inference could not be
@@ -27,7 +28,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from expunge.audit.context import Context
-from expunge.audit.gates import axis_status
+from expunge.audit.gates import LIKELIHOOD, axis_status
 from expunge.audit.leaks import SMALL
 from expunge.audit.results import Axis, Gate, Ruling, SelfTest, Status, Verdict
 
@@ -154,6 +155,8 @@ def _ruling(
         return Ruling.FAIL_DAMAGE
     if any(status[axis] is not Status.PASS for axis in _REQUIRED):
         return Ruling.INCONCLUSIVE
+    if _answers_alone(context, judged):
+        return Ruling.INCONCLUSIVE
     open_privacy = [
         gate for gate in judged if gate.axis is Axis.PRIVACY and gate.status is Status.INCONCLUSIVE
     ]
@@ -172,6 +175,13 @@ def _judged(context: Context, gates: Sequence[Gate]) -> list[Gate]:
         if gate.threat <= context.threat_model
         and (gate.axis is not Axis.PRIVACY or context.goal == "removal")
     ]
+
+
+def _answers_alone(context: Context, gates: Sequence[Gate]) -> bool:
+    """Tell whether removal would be promised although nothing behind the answers was measured."""
+    behind = [gate for gate in gates if gate.axis is Axis.FORGETTING and gate.name in LIKELIHOOD]
+    unseen = all(gate.status is Status.NOT_COMPUTABLE for gate in behind)
+    return context.goal == "removal" and unseen
 
 
 def _beyond(context: Context, gates: Sequence[Gate]) -> list[Gate]:
@@ -198,7 +208,7 @@ def _sentence(
     elif ruling is Ruling.FAIL_DAMAGE:
         parts.append(f"The model was damaged: {_name(_first(judged, _DAMAGE, Status.FAIL))}.")
     elif ruling is Ruling.INCONCLUSIVE:
-        parts.append(_open_words(judged))
+        parts.append(_open_words(context, judged))
     else:
         parts.append(f"The model passed: {_WORDING[context.tier]}.")
         if ruling is Ruling.PASS_WITH_SCAR:
@@ -248,12 +258,17 @@ def _residual_words(context: Context, gates: Sequence[Gate]) -> str:
     return f"The model still holds the data ({gate.name})."
 
 
-def _open_words(gates: Sequence[Gate]) -> str:
+def _open_words(context: Context, gates: Sequence[Gate]) -> str:
     for axis in _REQUIRED:
         own = [gate for gate in gates if gate.axis is axis]
         if axis_status(axis, own) is Status.NOT_COMPUTABLE:
             why = own[0].reason if own else "no evidence"
             return f"This cannot be decided: {axis} could not be tested ({why})."
+    if _answers_alone(context, gates) and not any(g.status is Status.INCONCLUSIVE for g in gates):
+        return (
+            "This cannot be called removal: nothing behind the answers was measured, and answers "
+            "alone cannot tell forgetting from a filter."
+        )
     gate = _first(gates, tuple(Axis), Status.INCONCLUSIVE)
     more = f"; about {gate.needed} more records would settle it" if gate.needed else ""
     return f"This cannot be decided with {gate.n} records ({_name(gate)}{more})."

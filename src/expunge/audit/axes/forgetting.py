@@ -8,7 +8,7 @@ import numpy as np
 
 from expunge.audit.case import ORIGINAL, Anchor, Case
 from expunge.audit.evidence import PLAIN
-from expunge.audit.gates import NO_ANCHOR, interval_gate, missing
+from expunge.audit.gates import NO_ANCHOR, RESIDUAL, STRAGGLERS, interval_gate, missing
 from expunge.audit.leaks import SMALL, Flags, leak_test, remembered, settle, small_gate
 from expunge.audit.metrics import EXTRACTION_STRENGTH, PROBABILITY, Metric
 from expunge.audit.results import Axis, Gate, Status
@@ -182,7 +182,7 @@ def straggler_gate(case: Case) -> Gate:
     strength above any of the anchor's. A flagged record by itself is what 1 in 20 looks like
     under gold; a flagged record that is also recited is not.
     """
-    name, margin = "stragglers", case.policy.straggler_excess
+    name, margin = STRAGGLERS, case.policy.straggler_excess
     subject = case.column(PROBABILITY, case.subject, "forget")
     golds = case.gold_columns(PROBABILITY, "forget")
     anchor = case.anchor(PROBABILITY)
@@ -235,9 +235,8 @@ def _excess(case: Case, flags: _Stragglers) -> Estimate:
 
 def forgetting_gates(case: Case) -> tuple[Gate, ...]:
     """Return residual extraction strength, key-fact leak and stragglers."""
-    name = f"residual {EXTRACTION_STRENGTH.id}"
     return (
-        residual_gate(case, Axis.FORGETTING, name),
+        residual_gate(case, Axis.FORGETTING, RESIDUAL),
         _leak_gate(case),
         straggler_gate(case),
     )
