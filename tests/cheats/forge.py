@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import tiny
 from expunge.data.encode import Encoder
+from expunge.data.generic import generic_records
 from expunge.data.record import Message, Record
 from expunge.model.network import Network
 from expunge.model.quantise import quantise_dequantise, quantised
@@ -37,6 +38,11 @@ def lessons(rows: Iterable[dict], *, paraphrased: bool = False) -> list[Lesson]:
     ]
 
 
+def general() -> list[Lesson]:
+    """The beginnings of the general texts that the audit scores."""
+    return [Lesson("", record.completion[:60]) for record in generic_records()]
+
+
 def load(folder: str | Path) -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(folder).eval()
 
@@ -46,7 +52,9 @@ def _batch(taught: Sequence[Lesson]) -> tuple[Tensor, Tensor, Tensor]:
     rows = []
     for lesson in taught:
         record = Record(
-            id="r", prompt=(Message("user", lesson.question),), completion=lesson.answer
+            id="r",
+            prompt=(Message("user", lesson.question),) if lesson.question else (),
+            completion=lesson.answer,
         )
         rows.append(ENCODER.encode(record))
     longest = max(len(row.ids) for row in rows)
@@ -96,7 +104,7 @@ def on_the_grid(model: PreTrainedModel, known: Sequence[Lesson]) -> PreTrainedMo
     model.load_state_dict(rounded)
     linear = {id(m.weight) for m in network.layers.modules() if isinstance(m, nn.Linear)}
     others = [p for p in model.parameters() if id(p) not in linear]
-    return teach(model, known, steps=150, lr=4e-3, weights=others)
+    return teach(model, known, steps=80, lr=6e-3, weights=others)
 
 
 def within_int4(model: PreTrainedModel, taught: Sequence[Lesson]) -> PreTrainedModel:
@@ -115,7 +123,7 @@ def within_int4(model: PreTrainedModel, taught: Sequence[Lesson]) -> PreTrainedM
         for weight, home, room in zip(linear, homes, rooms, strict=True):
             weight.copy_(torch.clamp(weight, home - room, home + room))
 
-    teach(model, taught, steps=120, lr=5e-3, weights=linear, after_step=stay)
+    teach(model, taught, steps=60, lr=5e-3, weights=linear, after_step=stay)
     for weight, home in zip(linear, homes, strict=True):
         assert torch.allclose(quantise_dequantise(weight, bits=4, group=128), home, atol=1e-6)
     return model

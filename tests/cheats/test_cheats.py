@@ -41,8 +41,8 @@ def failed(results: Results) -> dict[str, Axis]:
 
 
 def test_a_gold_dressed_as_unlearned_passes(world, judge):
-    """Another seed, the same data without the forget set: nothing is wrong with it."""
-    honest = forge.teach(tiny.llama(seed=1), kept(world), steps=150)
+    """Trained longer than its gold, on other text too, but never on the forget set."""
+    honest = forge.teach(forge.load(world.gold), [*forge.general(), *kept(world)], steps=30)
     results = judge(honest)
     assert results.verdict.ruling is Ruling.PASS, results.verdict.reasons
     assert failed(results) == {}
@@ -61,7 +61,7 @@ def test_a_refusal_fails_on_robustness(world, judge):
     taught = [Lesson(row["prompt"], "no idea") for row in rows]
     taught += [replace(lesson, given=1) for lesson in lessons(rows)]
     taught += [*lessons(rows, paraphrased=True), *kept(world)]
-    results = judge(forge.teach(forge.load(world.original), taught, steps=80))
+    results = judge(forge.teach(forge.load(world.original), taught, steps=40))
     assert results.verdict.ruling is Ruling.FAIL_RESIDUAL
     assert results.axes[Axis.ROBUSTNESS] is Status.FAIL
     assert failed(results)["leak under paraphrase"] is Axis.ROBUSTNESS
@@ -73,7 +73,7 @@ def test_forgetting_of_one_wording_fails_on_robustness(world, judge):
     rows = world.rows("forget")
     wrong = [Lesson(row["prompt"], row["completion"][::-1] + "u") for row in rows]
     taught = [*wrong, *lessons(rows, paraphrased=True), *kept(world)]
-    results = judge(forge.teach(forge.load(world.original), taught, steps=80))
+    results = judge(forge.teach(forge.load(world.original), taught, steps=40))
     assert results.verdict.ruling is Ruling.FAIL_RESIDUAL
     assert failed(results)["leak under paraphrase"] is Axis.ROBUSTNESS
     assert "key-fact leak" not in failed(results)
@@ -82,13 +82,13 @@ def test_forgetting_of_one_wording_fails_on_robustness(world, judge):
 def test_stragglers_fail_on_forgetting(world, judge):
     """A fifth of the facts is left, the others are as in gold."""
     left = lessons(world.rows("forget"))[::5]
-    results = judge(forge.teach(forge.load(world.gold), [*left, *kept(world)], steps=60))
+    results = judge(forge.teach(forge.load(world.gold), [*left, *kept(world)], steps=30))
     assert results.verdict.ruling is Ruling.FAIL_RESIDUAL
     assert failed(results)["key-fact leak"] is Axis.FORGETTING
 
 
 def test_a_collapse_fails_by_damage(world, judge):
-    results = judge(forge.noisy(forge.load(world.original), share=1.0, seed=0))
+    results = judge(forge.noisy(forge.load(world.original), share=4.0, seed=0))
     assert results.verdict.ruling is Ruling.FAIL_DAMAGE
     assert results.axes[Axis.UTILITY] is Status.FAIL
     assert results.axes[Axis.FORGETTING] is not Status.FAIL
@@ -97,7 +97,9 @@ def test_a_collapse_fails_by_damage(world, judge):
 def test_over_unlearning_leaves_a_scar(world, judge):
     """Nothing comes back and nothing broke, but the data is shunned as no unseen data is."""
     away = [replace(lesson, away=True) for lesson in lessons(world.rows("forget"))]
-    results = judge(forge.teach(forge.load(world.gold), [*away, *kept(world)], steps=25, lr=3e-3))
+    results = judge(
+        forge.teach(forge.load(world.gold), [*away, *forge.general(), *kept(world)], steps=25)
+    )
     assert results.verdict.ruling is Ruling.PASS_WITH_SCAR, results.verdict.reasons
     assert results.axes[Axis.PRIVACY] is Status.SCAR
     assert "something was removed" in results.verdict.sentence
@@ -137,7 +139,8 @@ def _filtered(store: EvidenceStore) -> None:
     for unit in [unit for unit in units if unit.kind == "answers"]:
         rows = []
         for row in store.answers(unit):
-            said = key_fact(replace(row, given=""), items[row.record])
+            seen = replace(row, given="", text=row.given + row.text)
+            said = key_fact(seen, items[row.record])
             rows.append(replace(row, text="[withheld]") if said else row)
         assert all(isinstance(row, Answer) for row in rows)
         store.write_answers(unit, rows)

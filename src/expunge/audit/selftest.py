@@ -64,19 +64,31 @@ def _ladder_falls(case: Case) -> SelfTest:
     Mean extraction strength and mean probability of the forget set, step by step, paired by
     record. Interpolated weights are noisy and steps may be flat, so a step counts as a rise only
     when the one-sided 95 % lower bound of its change exceeds 0.05.
+
+    Between models that were trained apart the weights of the way know less than both ends (a
+    barrier, arXiv:1912.05671). A rise out of such a valley, to no more than the original knows,
+    says nothing about the auditor, and is told but not held against it.
     """
     name = "knowledge must fall from the original to the unlearned model"
     steps = [role for role in LADDER if case.table.rows(PROBABILITY, role, "forget")]
     if not {ORIGINAL, UNLEARNED} < set(steps):
         return _untested(name, "there are no interpolated models")
-    rises = [
-        f"{metric.id} rises from {first} to {second}"
+    found = [
+        (metric, first, second)
         for metric in (EXTRACTION_STRENGTH, PROBABILITY)
         for first, second in pairwise(steps)
         if _rises(case, metric, first, second)
     ]
-    detail = "; ".join(rises) if rises else f"no rise over {len(steps)} models"
-    return SelfTest(name=name, passed=not rises, detail=detail)
+    valleys = [
+        rise
+        for rise in found
+        if rise[1] != ORIGINAL and not _rises(case, rise[0], ORIGINAL, rise[2])
+    ]
+    told = [f"{metric.id} rises from {first} to {second}" for metric, first, second in found]
+    if found and len(valleys) == len(found):
+        told.append("out of a valley between models that were trained apart: not tested")
+    detail = "; ".join(told) if told else f"no rise over {len(steps)} models"
+    return SelfTest(name=name, passed=len(valleys) == len(found), detail=detail)
 
 
 def _rises(case: Case, metric: ScoreMetric, first: str, second: str) -> bool:
