@@ -13,8 +13,9 @@ from torch import Tensor
 
 from expunge.data.encode import Encoded
 from expunge.engine.reference import Key, key
-from expunge.model.batch import Batch, by_length, collate
+from expunge.model.batch import Batch, by_length
 from expunge.model.network import Below, Network, Site
+from expunge.model.pack import by_record
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,8 +27,13 @@ class Lower:
     """[T, d] by record."""
 
     def states(self, records: Sequence[Encoded], batch: Batch) -> Below:
-        """Return the states of a batch, padded on the right with zeros."""
+        """Return the states of a batch: packed as it is, or padded on the right with zeros."""
         first = self.known[key(records[0])]
+        if batch.layout is not None:
+            shared = batch.layout.shared
+            rests = [self.known[key(record)][shared:] for record in records]
+            packed = torch.cat([first[:shared], *rests]).unsqueeze(0)
+            return Below(self.layer, packed.to(batch.ids.device))
         padded = first.new_zeros(*batch.ids.shape, first.shape[-1])
         for row, record in enumerate(records):
             padded[row, : len(record.ids)] = self.known[key(record)]
@@ -57,11 +63,11 @@ def compute_lower(
     site = Site(layer - 1)
     for group in by_length([len(record.ids) for record in unique], tokens=tokens_per_pass):
         chosen = [unique[index] for index in group]
-        batch = collate(chosen, pad_id=pad_id, device=network.device)
-        states = network.observe(batch.ids, sites=(site,), final=False).states[site]
-        for row, index in enumerate(group):
+        batch = network.batch(chosen, pad_id=pad_id)
+        seen = network.observe(batch.ids, sites=(site,), final=False, layout=batch.layout)
+        for index, states in zip(group, by_record(seen.states[site], batch), strict=True):
             length = len(unique[index].ids)
-            store[offsets[index] : offsets[index] + length] = states[row, :length]
+            store[offsets[index] : offsets[index] + length] = states[:length]
     known = {
         key(record): store[start : start + len(record.ids)]
         for record, start in zip(unique, offsets[:-1], strict=True)

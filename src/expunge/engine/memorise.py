@@ -15,7 +15,7 @@ from torch import Tensor
 from expunge.data.encode import Encoded
 from expunge.engine.observe import chunked_logp
 from expunge.engine.reference import Key, final_states
-from expunge.model.batch import by_length, collate
+from expunge.model.batch import by_length
 from expunge.model.lora import LoraShape, attach, detach
 from expunge.model.network import Network
 
@@ -47,8 +47,8 @@ def memorise(
         optimiser.zero_grad(set_to_none=True)
         for group in by_length([len(record.ids) for record in records], tokens=tokens_per_pass):
             chosen = [records[index] for index in group]
-            batch = collate(chosen, pad_id=pad_id, device=network.device)
-            hidden = network.hidden(batch.ids, batch.rows, batch.columns)
+            batch = network.batch(chosen, pad_id=pad_id)
+            hidden = network.hidden(batch.ids, batch.rows, batch.columns, layout=batch.layout)
             (-chunked_logp(network, hidden, batch.targets).sum() / scored).backward()
         optimiser.step()
 

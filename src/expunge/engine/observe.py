@@ -1,7 +1,9 @@
-"""Observation: run the model once for all terms that share streams, and give each what it declared.
+"""Observation: run the model once for all terms of a step, and give each what it declared.
 
-`step_loss` yields one loss per micro-batch; their sum over a step is the loss of the step, whatever
-the cut, because every term is divided by its count over the whole step.
+Terms on different streams share a forward pass wherever they need the same height of the model;
+a record that several of them read is computed once. `step_loss` yields one loss per micro-batch;
+their sum over a step is the loss of the step, whatever the cut, because every term is divided by
+its count over the whole step.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +28,7 @@ from expunge.methods.terms import (
     Stream,
     Term,
 )
-from expunge.model.batch import Batch, by_length, collate
+from expunge.model.batch import Batch, by_length
 from expunge.model.network import Network, Seen, Site
 from expunge.model.score import CHUNK
 
@@ -39,13 +41,35 @@ class Part(NamedTuple):
     """By term, without coefficient."""
 
 
+class _Item(NamedTuple):
+    """Records that belong together, one of each stream of some terms."""
+
+    streams: tuple[Stream, ...]
+    records: tuple[Encoded, ...]
+
+
+class _Look(NamedTuple):
+    """One forward pass over some records, each of them once."""
+
+    batch: Batch
+    seen: Seen
+    spans: dict[Encoded, slice]
+    """Where the scored positions of each record lie among those of the batch."""
+
+
 class _Group(NamedTuple):
-    """The records of one micro-batch: column s holds those of stream s, row i belongs together."""
+    """What terms on the same streams see: column s holds the records of stream s."""
 
     columns: list[tuple[Encoded, ...]]
     records: list[Encoded]
-    batch: Batch
-    seen: Seen
+    places: Tensor
+    """[n] their scored positions among those of the batch, column by column."""
+    look: _Look
+
+    @property
+    def targets(self) -> Tensor:
+        """[n] the scored tokens."""
+        return self.look.batch.targets[self.places]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,68 +101,84 @@ class Observer:
             side: Only the terms on this side.
         """
         wanted = [term for term in self.terms if side in (None, term.streams[0].side)]
-        for streams in dict.fromkeys(term.streams for term in wanted):
-            terms = [term for term in wanted if term.streams == streams]
-            tuples = self._tuples(streams, draw)
-            if not tuples:
-                continue
-            tokens = sum(len(r.ids) - r.start for group in tuples for r in group)
-            counts = {"token": tokens, "sequence": len(tuples)}
-            lengths = [max(len(r.ids) for r in group) * len(group) for group in tuples]
+        items = {streams: self._items(streams, draw) for streams in _streams(wanted)}
+        counts = {streams: _counts(found) for streams, found in items.items()}
+        heights: dict[int | None, list[tuple[Stream, ...]]] = {}
+        for streams in items:
+            top = _height([term for term in wanted if term.streams == streams])
+            heights.setdefault(top, []).append(streams)
+        for together in heights.values():
+            terms = [term for term in wanted if term.streams in together]
+            pool = [item for streams in together for item in items[streams]]
+            lengths = [max(len(r.ids) for r in item.records) * len(item.records) for item in pool]
             for indices in by_length(lengths, tokens=tokens_per_pass):
-                chosen = [tuples[index] for index in indices]
+                chosen = [pool[index] for index in indices]
                 yield self._micro_batch(terms, chosen, counts, coefs, draw)
 
-    def _tuples(self, streams: tuple[Stream, ...], draw: Draw) -> list[tuple[Encoded, ...]]:
+    def _items(self, streams: tuple[Stream, ...], draw: Draw) -> list[_Item]:
         columns = [self.streams.drawn(stream, draw) for stream in streams]
-        return list(zip(*columns, strict=True))
+        return [_Item(streams, records) for records in zip(*columns, strict=True)]
 
     def _micro_batch(
         self,
         terms: Sequence[Term],
-        tuples: list[tuple[Encoded, ...]],
-        counts: Mapping[str, int],
+        items: Sequence[_Item],
+        counts: Mapping[tuple[Stream, ...], Mapping[str, int]],
         coefs: Mapping[str, float],
         draw: Draw,
     ) -> Part:
-        group = self._look(terms, tuples)
+        present = {item.streams for item in items}
+        terms = [term for term in terms if term.streams in present]
+        look = self._look(terms, items)
+        groups = {streams: _group(look, items, streams) for streams in _streams(terms)}
+        logps: dict[tuple[tuple[Stream, ...], int | None], Tensor] = {}
         sums: list[tuple[Term, Tensor]] = []
-        logps: dict[int | None, Tensor] = {}
         for term in terms:
+            group = groups[term.streams]
             match term:
                 case Likelihood():
-                    if term.layer not in logps:
+                    known = (term.streams, term.layer)
+                    if known not in logps:
                         hidden = self._final(group, term.layer)
-                        logps[term.layer] = chunked_logp(self.network, hidden, group.batch.targets)
-                    sums.append((term, term.loss(*self._answers(term, group, logps[term.layer]))))
+                        logps[known] = chunked_logp(self.network, hidden, group.targets)
+                    sums.append((term, term.loss(*self._answers(term, group, logps[known]))))
                 case Distribution():
                     sums.append((term, self._distribution(term, group, draw)))
                 case Representation():
                     sums.append((term, self._representation(term, group)))
-        scaled = [(term.name, total / counts[term.per]) for term, total in sums]
+        scaled = [(term.name, total / counts[term.streams][term.per]) for term, total in sums]
         loss = torch.stack([coefs[name] * value for name, value in scaled]).sum()
         return Part(loss, {name: float(value.detach()) for name, value in scaled})
 
-    def _look(self, terms: Sequence[Term], tuples: list[tuple[Encoded, ...]]) -> _Group:
+    def _look(self, terms: Sequence[Term], items: Sequence[_Item]) -> _Look:
         """Run the model once, as far up as the highest term needs."""
-        columns = list(zip(*tuples, strict=True))
-        records = [record for column in columns for record in column]
-        batch = collate(records, pad_id=self.pad_id, device=self.network.device)
+        records = list(dict.fromkeys(record for item in items for record in item.records))
+        batch = self.network.batch(records, pad_id=self.pad_id)
         sites = {site_of(term) for term in terms if isinstance(term, Representation)}
         lenses = {term.layer for term in terms if isinstance(term, Likelihood)}
         sites |= {Site(layer) for layer in lenses if layer is not None}
-        final = None in lenses or any(isinstance(term, Distribution) for term in terms)
+        final = _height(terms) is None
         below = None if self.lower is None else self.lower.states(records, batch)
-        seen = self.network.observe(batch.ids, sites=sites, final=final, below=below)
-        return _Group(columns, records, batch, seen)
+        seen = self.network.observe(
+            batch.ids, sites=sites, final=final, below=below, layout=batch.layout
+        )
+        spans: dict[Encoded, slice] = {}
+        start = 0
+        for record in records:
+            stop = start + len(record.ids) - record.start
+            spans[record] = slice(start, stop)
+            start = stop
+        return _Look(batch, seen, spans)
 
     def _final(self, group: _Group, layer: int | None) -> Tensor:
-        batch, seen = group.batch, group.seen
+        """Return what the head reads at scored positions of a group, [n, d]."""
+        batch, seen = group.look.batch, group.look.seen
+        rows, columns = batch.rows[group.places], batch.columns[group.places]
         if layer is not None:
-            return self.network.lens(seen.states[Site(layer)][batch.rows, batch.columns])
+            return self.network.lens(seen.states[Site(layer)][rows, columns])
         if seen.final is None:
             raise AssertionError("the forward pass ended below the head")
-        return seen.final[batch.rows, batch.columns]
+        return seen.final[rows, columns]
 
     def _answers(self, term: Likelihood, group: _Group, logp: Tensor) -> list[Answers]:
         sizes = [sum(len(r.ids) - r.start for r in column) for column in group.columns]
@@ -171,7 +211,7 @@ class Observer:
             seen = Predictions(self.network.logits(policy), targets, place, references)
             return term.loss(seen).sum()
 
-        columns = (hidden, group.batch.targets, where, *known)
+        columns = (hidden, group.targets, where, *known)
         if len(hidden) <= CHUNK:
             return total(*columns)
         parts = [
@@ -195,8 +235,9 @@ class Observer:
         return known
 
     def _representation(self, term: Representation, group: _Group) -> Tensor:
-        site, batch = site_of(term), group.batch
-        states = group.seen.states[site][batch.rows, batch.columns]
+        site, batch = site_of(term), group.look.batch
+        rows, columns = batch.rows[group.places], batch.columns[group.places]
+        states = group.look.seen.states[site][rows, columns]
         reference = None
         if term.needs_reference:
             kept = [self.references.state(record, site) for record in group.records]
@@ -207,6 +248,35 @@ class Observer:
         known = [None] * len(sizes) if reference is None else reference.split(sizes)
         parts = zip(states.split(sizes), known, strict=True)
         return torch.stack([term.loss(own, other).sum() for own, other in parts]).sum()
+
+
+def _streams(terms: Sequence[Term]) -> list[tuple[Stream, ...]]:
+    return list(dict.fromkeys(term.streams for term in terms))
+
+
+def _height(terms: Sequence[Term]) -> int | None:
+    """Return the highest block that terms need, None for the whole trunk."""
+    layers: list[int] = []
+    for term in terms:
+        layer = None if isinstance(term, Distribution) else term.layer
+        if layer is None:
+            return None
+        layers.append(layer)
+    return max(layers)
+
+
+def _counts(items: Sequence[_Item]) -> dict[str, int]:
+    tokens = sum(len(r.ids) - r.start for item in items for r in item.records)
+    return {"token": tokens, "sequence": len(items)}
+
+
+def _group(look: _Look, items: Sequence[_Item], streams: tuple[Stream, ...]) -> _Group:
+    tuples = [item.records for item in items if item.streams == streams]
+    columns = list(zip(*tuples, strict=True))
+    records = [record for column in columns for record in column]
+    spans = [look.spans[record] for record in records]
+    places = torch.cat([torch.arange(span.start, span.stop) for span in spans])
+    return _Group(columns, records, places.to(look.batch.targets.device), look)
 
 
 def chunked_logp(network: Network, hidden: Tensor, targets: Tensor) -> Tensor:

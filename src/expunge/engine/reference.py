@@ -14,7 +14,7 @@ from torch.func import functional_call
 from expunge.data.encode import Encoded
 from expunge.errors import UsageError
 from expunge.methods.terms import Distribution, Likelihood, Representation, Stream, Term
-from expunge.model.batch import by_length, collate
+from expunge.model.batch import by_length
 from expunge.model.network import Network, Site
 from expunge.model.score import score
 
@@ -152,11 +152,11 @@ def _states(
     found: dict[Key, Tensor] = {}
     for group in by_length([len(record.ids) for record in pool], tokens=tokens):
         chosen = [pool[index] for index in group]
-        batch = collate(chosen, pad_id=pad_id, device=network.device)
+        batch = network.batch(chosen, pad_id=pad_id)
         if site is None:
-            rows = network.hidden(batch.ids, batch.rows, batch.columns)
+            rows = network.hidden(batch.ids, batch.rows, batch.columns, layout=batch.layout)
         else:
-            seen = network.observe(batch.ids, sites=(site,), final=False)
+            seen = network.observe(batch.ids, sites=(site,), final=False, layout=batch.layout)
             rows = seen.states[site][batch.rows, batch.columns]
         sizes = [len(record.ids) - record.start for record in chosen]
         for record, part in zip(chosen, rows.cpu().split(sizes), strict=True):

@@ -1,6 +1,7 @@
-"""Batches: records of similar length padded on the right, with their scored positions by index."""
+"""Batches: records padded on the right or packed, with their scored positions by index."""
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 import torch
@@ -8,9 +9,27 @@ from torch import Tensor
 
 from expunge.data.encode import Encoded
 
+WORTH = 4
+"""Fewest tokens that records must begin with in common for sharing these to be worth it."""
+
+
+class Layout(NamedTuple):
+    """How n records lie in a pack of T tokens; see `model.pack`."""
+
+    positions: Tensor
+    """[1, T] the place of each token in its record."""
+    shared: int
+    """S: tokens that all records begin with, laid down once."""
+    lengths: tuple[int, ...]
+    """Tokens of each record after these."""
+    rows: Tensor
+    """[n, L] the token of the pack at each place of each record, L = S + the greatest length."""
+    cells: Tensor
+    """[T] the place of each token in the rows, flat; of a shared token that in the first row."""
+
 
 class Batch(NamedTuple):
-    """B records padded on the right to L tokens, N scored tokens among them.
+    """B records padded on the right to L tokens, or packed into one row; N scored tokens in them.
 
     Padding needs no mask: attention is causal and padding comes last, so no real token sees it, and
     scored positions are picked by index, so an end token that equals the padding token stays
@@ -18,15 +37,17 @@ class Batch(NamedTuple):
     """
 
     ids: Tensor
-    """[B, L] token ids."""
+    """[B, L] token ids; [1, T] of a pack."""
     rows: Tensor
-    """[N] the record of each scored token."""
+    """[N] the row of each scored token."""
     columns: Tensor
-    """[N] the position that predicts the token: one before it."""
+    """[N] the position in its row that predicts the token: one before it."""
     targets: Tensor
     """[N] the scored tokens."""
     size: int
     """B."""
+    layout: Layout | None = None
+    """None: padded."""
 
 
 def collate(records: Sequence[Encoded], *, pad_id: int, device: torch.device) -> Batch:
@@ -61,3 +82,17 @@ def by_length(lengths: Sequence[int], *, tokens: int) -> Iterator[list[int]]:
         group.append(index)
     if group:
         yield group
+
+
+def shared_beginning(records: Sequence[Encoded]) -> int:
+    """Return how many tokens all records begin with, if computing them once is worth it, else 0.
+
+    The tokens that predict scored ones are never among them.
+    """
+    if len(records) < 2:
+        return 0
+    limit = min(record.start for record in records) - 1
+    first, last = min(record.ids for record in records), max(record.ids for record in records)
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    length = min(limit, sum(1 for _ in same))
+    return length if length >= WORTH else 0

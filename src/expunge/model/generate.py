@@ -124,11 +124,5 @@ def _continue(
 def _next_logits(
     network: Network, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache
 ) -> Tensor:
-    hidden = network.trunk(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state[:, -1]
-    return network.logits(hidden)
+    hidden = network.go_on(ids, cache, attention_mask=mask, position_ids=positions)
+    return network.logits(hidden[:, -1])

@@ -5,6 +5,8 @@ runs only where a token is scored, and representation losses stop the trunk at t
 """
 
 import copy
+import inspect
+import sys
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -14,7 +16,13 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
+from expunge.data.encode import Encoded
 from expunge.errors import InputError
+from expunge.model.batch import Batch, Layout, collate
+from expunge.model.pack import ATTENTION, LostLayoutError, by_record, no_mask, pack
+
+_PACKED_LAYERS = {"full_attention", "sliding_attention"}
+"""Kinds of blocks whose memory of a record is its keys and values."""
 
 
 class _StopForwardError(Exception):
@@ -83,6 +91,8 @@ class Network:
         self.layers = _decoder_layers(model)
         self._final_norm = _final_norm(model, self.layers)
         self.has_plain_head = self._head_is_plain()
+        self._cache_word = _cache_word(self.trunk)
+        self._packs_up_to = self._longest_packed()
 
     @property
     def device(self) -> torch.device:
@@ -94,13 +104,38 @@ class Network:
         """Number of tokens that the head scores."""
         return self.head.get_parameter("weight").shape[0]
 
+    def batch(self, records: Sequence[Encoded], *, pad_id: int) -> Batch:
+        """Lay records out for one forward pass: packed where the architecture allows, else padded.
+
+        Args:
+            records: At least one.
+            pad_id: Any token id; padding is never seen.
+        """
+        if max(len(record.ids) for record in records) <= self._packs_up_to:
+            return pack(records, device=self.device)
+        return collate(records, pad_id=pad_id, device=self.device)
+
     @torch.no_grad()
     def read(self, ids: Sequence[int]) -> DynamicCache:
         """Run the trunk over the tokens that several records begin with, once for all of them."""
         cache = DynamicCache(config=self.model.config)
         tokens = torch.tensor([ids], device=self.device)
-        self.trunk(input_ids=tokens, past_key_values=cache, use_cache=True)
+        self.go_on(tokens, cache)
         return cache
+
+    def go_on(self, ids: Tensor, cache: DynamicCache, **where: Tensor) -> Tensor:
+        """Run the trunk over tokens that follow those of a cache, which takes them in.
+
+        Args:
+            ids: Token ids, [B, L].
+            cache: Keys and values of what came before.
+            where: `attention_mask` and `position_ids`, where rows differ in length.
+
+        Returns:
+            Last hidden states, [B, L, d].
+        """
+        known = {self._cache_word: cache, **where}
+        return self.trunk(input_ids=ids, use_cache=True, **known).last_hidden_state
 
     @torch.no_grad()
     def hidden_after(
@@ -119,21 +154,24 @@ class Network:
         """
         cache = copy.deepcopy(begun)
         cache.batch_repeat_interleave(len(ids))
-        states = self.trunk(input_ids=ids, past_key_values=cache, use_cache=True)
-        return states.last_hidden_state[rows, columns]
+        return self.go_on(ids, cache)[rows, columns]
 
-    def hidden(self, ids: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    def hidden(
+        self, ids: Tensor, rows: Tensor, columns: Tensor, *, layout: Layout | None = None
+    ) -> Tensor:
         """Run the trunk and return the last hidden states at chosen positions.
 
         Args:
-            ids: Token ids, [B, L], padded on the right; causal attention keeps padding unseen.
+            ids: Token ids, [B, L], padded on the right; causal attention keeps padding unseen. Or
+                a pack, [1, T].
             rows: Batch index of each wanted position, [N].
             columns: Time index of each wanted position, [N].
+            layout: How the records of a pack lie.
 
         Returns:
             Hidden states after the final norm, [N, d].
         """
-        return self.trunk(input_ids=ids, use_cache=False).last_hidden_state[rows, columns]
+        return self._run(ids, layout)[rows, columns]
 
     def observe(
         self,
@@ -143,15 +181,17 @@ class Network:
         final: bool = True,
         below: Below | None = None,
         push: Push | None = None,
+        layout: Layout | None = None,
     ) -> Seen:
         """Run as much of the trunk as is asked for, once.
 
         Args:
-            ids: Token ids, [B, L], padded on the right.
+            ids: Token ids, [B, L], padded on the right, or a pack, [1, T].
             sites: Where to read hidden states. Without `final`, the forward ends at the highest.
             final: Whether the last hidden states are wanted.
             below: Known states to start from instead of the embeddings.
             push: Something to add to the residual stream on the way.
+            layout: How the records of a pack lie.
         """
         states: dict[Site, Tensor] = {}
         top = -1 if final else max(site.layer for site in sites)
@@ -166,7 +206,7 @@ class Network:
             if top >= 0:
                 stack.enter_context(_hooked(self.layers[top], _stop))
             try:
-                last = self.trunk(input_ids=ids, use_cache=False).last_hidden_state
+                last = self._run(ids, layout)
             except _StopForwardError:
                 last = None
         return Seen(states, last)
@@ -174,6 +214,17 @@ class Network:
     def lens(self, states: Tensor) -> Tensor:
         """Apply the final norm to states after some block, [N, d] -> [N, d]: the logit lens."""
         return self._final_norm(states)
+
+    def _run(self, ids: Tensor, layout: Layout | None) -> Tensor:
+        if layout is None:
+            return self.trunk(input_ids=ids, use_cache=False).last_hidden_state
+        return self.trunk(
+            input_ids=ids,
+            attention_mask=no_mask(ids.device),
+            position_ids=layout.positions,
+            layout=layout,
+            use_cache=False,
+        ).last_hidden_state
 
     @contextmanager
     def _lifted(self, below: Below) -> Generator[None]:
@@ -228,6 +279,47 @@ class Network:
         self.model.train(training)
         return torch.allclose(self.head(hidden), own, rtol=1e-3, atol=1e-3)
 
+    def _longest_packed(self) -> int:
+        """The longest record that may be packed: 0 where the architecture cannot, tried out.
+
+        Attention with a window looks back less far than packing lets it, so longer records than the
+        window are padded.
+        """
+        config = self.model.config.get_text_config()
+        known = config.to_dict()
+        kinds: set[str] = set(known.get("layer_types") or ())
+        before = config._attn_implementation  # pyright: ignore[reportPrivateUsage]
+        if before not in ("sdpa", ATTENTION) or kinds - _PACKED_LAYERS:
+            return 0
+        self.model.set_attn_implementation(ATTENTION)
+        if not self._packs():
+            self.model.set_attn_implementation(before)
+            return 0
+        windowed = not kinds or "sliding_attention" in kinds
+        return (windowed and known.get("sliding_window")) or sys.maxsize
+
+    @torch.no_grad()
+    def _packs(self) -> bool:
+        """Tell whether a pack computes what its records give one by one."""
+        training = self.model.training
+        self.model.eval()
+        rows = [(7, 6, 5, 4, 3, 2, 1), (7, 6, 5, 4, 2, 3, 1, 5, 6)]
+        tried = [Encoded(record="", ids=ids, start=6, ends=True) for ids in rows]
+        together = pack(tried, device=self.device)
+        try:
+            packed = by_record(self._run(together.ids, together.layout), together)
+        except (LostLayoutError, TypeError, ValueError, RuntimeError):
+            return False
+        finally:
+            self.model.train(training)
+        wide = torch.finfo(packed[0].dtype).bits >= 32
+        for ids, found in zip(rows, packed, strict=True):
+            alone = self._run(torch.tensor([ids], device=self.device), None)[0]
+            far = (found - alone).abs().max() / alone.abs().max()
+            if not far <= (1e-4 if wide else 5e-2):
+                return False
+        return True
+
 
 @contextmanager
 def _hooked(module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> Generator[None]:
@@ -252,6 +344,12 @@ def _keep(states: dict[Site, Tensor], site: Site, output: Tensor) -> None:
 
 def _stop(_output: Tensor) -> None:
     raise _StopForwardError
+
+
+def _cache_word(trunk: nn.Module) -> str:
+    """Return how a model calls the keys and values it is given: `cache` in recent transformers."""
+    named = inspect.signature(trunk.forward).parameters
+    return "cache" if "cache" in named else "past_key_values"
 
 
 def _wide(logits: Tensor) -> Tensor:

@@ -1,22 +1,17 @@
 """Scoring: one teacher-forced pass that feeds every likelihood metric."""
 
 from collections.abc import Sequence
-from itertools import takewhile
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from expunge.data.encode import Encoded
-from expunge.model.batch import by_length, collate
+from expunge.model.batch import by_length
 from expunge.model.network import Network
 
 CHUNK = 512
 """Scored positions whose logits exist at the same time."""
-
-
-WORTH = 4
-"""Fewest records, and fewest tokens at their beginning, for which sharing these is worth it."""
 
 
 class TokenScores(NamedTuple):
@@ -43,17 +38,10 @@ def score(
         tokens_per_pass: Largest number of padded tokens in one forward pass.
     """
     results: list[TokenScores | None] = [None] * len(records)
-    lengths = [len(record.ids) for record in records]
-    shared = shared_beginning(records)
-    begun = network.read(records[0].ids[:shared]) if shared else None
-    for group in by_length(lengths, tokens=tokens_per_pass):
+    for group in by_length([len(record.ids) for record in records], tokens=tokens_per_pass):
         chosen = [records[index] for index in group]
-        batch = collate(chosen, pad_id=pad_id, device=network.device)
-        if begun is None:
-            hidden = network.hidden(batch.ids, batch.rows, batch.columns)
-        else:
-            ids, columns = batch.ids[:, shared:], batch.columns - shared
-            hidden = network.hidden_after(ids, batch.rows, columns, begun=begun)
+        batch = network.batch(chosen, pad_id=pad_id)
+        hidden = network.hidden(batch.ids, batch.rows, batch.columns, layout=batch.layout)
         parts = [
             _statistics(network.logits(rows), targets)
             for rows, targets in zip(hidden.split(CHUNK), batch.targets.split(CHUNK), strict=True)
@@ -65,20 +53,6 @@ def score(
             results[index] = TokenScores(logp[start:stop], hit[start:stop], z[start:stop])
             start = stop
     return [result for result in results if result is not None]
-
-
-def shared_beginning(records: Sequence[Encoded]) -> int:
-    """Return how many tokens all records begin with, if reading them once is worth it, else 0.
-
-    The tokens that predict scored ones are never among them.
-    """
-    if len(records) < WORTH:
-        return 0
-    limit = min(record.start for record in records) - 1
-    first, last = min(record.ids for record in records), max(record.ids for record in records)
-    same = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
-    length = min(limit, sum(1 for _ in same))
-    return length if length >= WORTH else 0
 
 
 def _statistics(logits: Tensor, targets: Tensor) -> TokenScores:

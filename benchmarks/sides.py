@@ -1,0 +1,251 @@
+"""The two sides of a training row: what is trained, and one optimiser step of each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from peer import Padded, Peer, collated
+from peft import LoraConfig, get_peft_model
+from timing import Clock
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from expunge.data.encode import Encoded
+from expunge.engine.balance import Multipliers, coefficients
+from expunge.engine.lower import Lower, compute_lower
+from expunge.engine.observe import Observer
+from expunge.engine.pull import StepPull
+from expunge.engine.reference import References, precompute
+from expunge.engine.streams import Draw, Order, Streams
+from expunge.engine.weights import Weights, adapter, chosen, everything
+from expunge.methods.graddiff import GradDiff
+from expunge.methods.npo import NPO
+from expunge.methods.rmu import RMU, random_direction
+from expunge.methods.simnpo import SimNPO
+from expunge.methods.terms import Distribution, Method, Shape, Stream, Term, Trains
+from expunge.methods.undial import UNDIAL
+from expunge.model.lora import LoraShape
+from expunge.model.network import Network
+from expunge.wrappers.optimisers.adamw import AdamW
+
+SHAPE = Shape(layers=30, width=576, vocabulary=49152)
+PAD = 2
+TOKENS_PER_PASS = 4096
+CLIP = 1.0
+METHODS: dict[str, Method] = {
+    "npo": NPO(),
+    "graddiff": GradDiff(),
+    "graddiff+kl": GradDiff(retain="kl"),
+    "simnpo": SimNPO(),
+    "undial": UNDIAL(),
+    "rmu": RMU(),
+}
+WITHOUT_REFERENCE = ("graddiff", "simnpo")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mode:
+    """Which weights a row trains, and at what learning rate."""
+
+    lr: float
+    lora: LoraShape | None = None
+    trains: Trains | None = None
+
+
+_RMU = METHODS["rmu"].trains(SHAPE)
+MODES = {
+    "all": Mode(lr=1e-5),
+    "lora": Mode(lr=1e-4, lora=LoraShape(rank=16, alpha=32.0)),
+    "third": Mode(
+        lr=1e-5, trains=Trains(modules=("_proj", "layernorm"), first_layer=20, last_layer=29)
+    ),
+    "three": Mode(lr=1e-5, trains=_RMU),
+}
+
+
+@dataclass(kw_only=True)
+class Work:
+    """What a row asks of both sides."""
+
+    method: str
+    mode: Mode
+    streams: Streams
+    terms: tuple[Term, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.terms = METHODS[self.method].terms(SHAPE)
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether the peer needs the second model."""
+        return self.method not in WITHOUT_REFERENCE
+
+    def drawn(self, draw: Draw) -> list[Encoded]:
+        """Return the records that a step reads."""
+        used = {stream for term in self.terms for stream in term.streams}
+        return [record for stream in sorted(used) for record in self.streams.drawn(stream, draw)]
+
+
+class Ours(Work):
+    """One optimiser step of `expunge`, as its training loop takes it."""
+
+    def __init__(
+        self,
+        network: Network,
+        method: str,
+        mode: Mode,
+        streams: Streams,
+        draws: Sequence[Draw],
+        clock: Clock,
+    ) -> None:
+        super().__init__(method=method, mode=mode, streams=streams)
+        self.network = network
+        self.weights = _weights(network, mode)
+        self.optimiser = AdamW().make(self.weights.masters, mode.lr, 0.0)
+        pools = {
+            stream: list(dict.fromkeys(r for d in draws for r in streams.drawn(stream, d)))
+            for stream in (Stream.FORGET, Stream.RETAIN)
+        }
+        self.references: References
+        self.reference_seconds = {
+            stream: clock.seconds(lambda s=stream: self._refer({s: pools[s]}), [])
+            / len(pools[stream])
+            for stream in pools
+        }
+        self._refer(pools)
+        self.lower_seconds = 0.0
+        self.lower: Lower | None = None
+        if mode.trains is not None:
+            self._scratch = TemporaryDirectory()
+            below = [record for pool in pools.values() for record in pool]
+            spent = clock.seconds(lambda: self._store(below, mode.trains), [])
+            self.lower_seconds = spent / len(below)
+
+    @classmethod
+    def unbuilt(cls, method: str, mode: Mode, streams: Streams) -> Work:
+        """Return what the row asks, without a model."""
+        return Work(method=method, mode=mode, streams=streams)
+
+    def once_per_step(self, order: Order) -> float:
+        """Return the time of the references of a whole run, shared out among its steps."""
+        recipe = METHODS[self.method].recipe
+        steps = recipe.epochs * order.steps_per_epoch
+        needed = {stream for term in self.terms for stream in _referred(term)}
+        visited = {
+            Stream.FORGET: order.forget,
+            Stream.RETAIN: min(order.retain, steps * order.retain_batch),
+        }
+        return sum(self.reference_seconds[s] * visited[s] for s in needed) / steps
+
+    def step(self, draw: Draw) -> float:
+        """Take a step; return the loss before it."""
+        observer = Observer(
+            network=self.network,
+            terms=self.terms,
+            streams=self.streams,
+            references=self.references,
+            pad_id=PAD,
+            lower=self.lower,
+        )
+        coefs = coefficients(self.terms, Multipliers.of(self.terms), 0.0)
+        pull = StepPull(observer, self.weights, draw, coefs=coefs, tokens_per_pass=TOKENS_PER_PASS)
+        for name, value in pull().items():
+            self.weights.masters[name].grad = value
+        torch.nn.utils.clip_grad_norm_(list(self.weights.masters.values()), CLIP)
+        self.optimiser.step()
+        self.weights.publish()
+        self.optimiser.zero_grad(set_to_none=True)
+        return sum(coefs[name] * value for name, value in pull.values.items())
+
+    def _refer(self, pools: dict[Stream, list[Encoded]]) -> float:
+        terms = [term for term in self.terms if set(_referred(term)) <= set(pools)]
+        self.references = precompute(
+            self.network,
+            terms,
+            {Stream.FORGET: [], Stream.RETAIN: [], **pools},
+            pad_id=PAD,
+            tokens_per_pass=TOKENS_PER_PASS,
+        )
+        return 0.0
+
+    def _store(self, records: Sequence[Encoded], trains: Trains) -> float:
+        self.lower = compute_lower(
+            self.network,
+            records,
+            layer=trains.first_layer,
+            file=Path(self._scratch.name) / "lower.bin",
+            pad_id=PAD,
+            tokens_per_pass=TOKENS_PER_PASS,
+        )
+        return 0.0
+
+
+class Theirs:
+    """One optimiser step of the peer, as a Trainer takes it: clipping and fused AdamW."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        reference: PreTrainedModel | None,
+        method: str,
+        mode: Mode,
+        work: Work,
+    ) -> None:
+        self.model: nn.Module = model
+        self.work = work
+        if mode.lora is not None:
+            config = LoraConfig(
+                r=mode.lora.rank, lora_alpha=int(mode.lora.alpha), target_modules="all-linear"
+            )
+            self.model = get_peft_model(model, config)
+        else:
+            _weights(Network(model), mode)
+        peer = Peer(self.model, reference if work.has_reference else None)
+        self._loss = {
+            "npo": peer.npo,
+            "graddiff": peer.graddiff,
+            "graddiff+kl": peer.graddiff_kl,
+            "simnpo": peer.simnpo,
+            "undial": peer.undial,
+            "rmu": peer.rmu(7, 6.5 * random_direction(576, 0).to(model.device), 1200.0),
+        }[method]
+        self._trained = [p for p in self.model.parameters() if p.requires_grad]
+        self._optimiser = torch.optim.AdamW(self._trained, lr=mode.lr, weight_decay=0.0, fused=True)
+
+    def step(self, draw: Draw) -> float:
+        """Take a step; return the loss before it."""
+        loss = self._loss(self._batch(Stream.FORGET, draw), self._batch(Stream.RETAIN, draw))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._trained, CLIP)
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        return float(loss.detach())
+
+    def _batch(self, stream: Stream, draw: Draw) -> Padded:
+        records = self.work.streams.drawn(stream, draw)
+        return collated(records, PAD, self._trained[0].device)
+
+
+@torch.no_grad()
+def same_start(ours: Ours, theirs: Theirs) -> None:
+    """Give the peer's adapter the initial values of ours."""
+    if ours.weights.lora is None:
+        return
+    other: dict[str, Tensor] = dict(theirs.model.named_parameters())
+    for name, master in ours.weights.masters.items():
+        other[f"base_model.model.{name}.default.weight"].copy_(master)
+
+
+def _referred(term: Term) -> Sequence[Stream]:
+    """Return the streams on which a term wants values of the original."""
+    if isinstance(term, Distribution):
+        return term.references
+    return term.streams if term.needs_reference else ()
+
+
+def _weights(network: Network, mode: Mode) -> Weights:
+    if mode.lora is not None:
+        return adapter(network, mode.lora, seed=0)
+    return everything(network) if mode.trains is None else chosen(network, mode.trains)
