@@ -199,12 +199,12 @@ class Network:
             if below is not None:
                 stack.enter_context(self._lifted(below))
             if push is not None:
-                stack.enter_context(_hooked(self.layers[push.layer], push.apply))
+                stack.enter_context(hooked(self.layers[push.layer], push.apply))
             for site in sites:
                 keep = partial(_keep, states, site)
-                stack.enter_context(_hooked(self._module(site), keep))
+                stack.enter_context(hooked(self._module(site), keep))
             if top >= 0:
-                stack.enter_context(_hooked(self.layers[top], _stop))
+                stack.enter_context(hooked(self.layers[top], _stop))
             try:
                 last = self._run(ids, layout)
             except _StopForwardError:
@@ -322,7 +322,7 @@ class Network:
 
 
 @contextmanager
-def _hooked(module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> Generator[None]:
+def hooked(module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> Generator[None]:
     """Show a module's output to `change`, and replace it by what that returns, if anything."""
 
     def hook(_module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> object:

@@ -4,8 +4,9 @@ Forgetting that is smaller than a quantisation step is undone by quantising (arX
 Round-to-nearest, symmetric, no calibration data: what the simplest deployment tool would do.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -40,13 +41,13 @@ def quantise_dequantise(weight: Tensor, *, bits: int, group: int | None) -> Tens
 
 
 @contextmanager
-def quantised(network: Network, *, bits: int) -> Generator[None]:
-    """Hold the linear layers of the decoder at `bits` bits for a while, then restore them exactly.
+def rewritten(network: Network, change: Callable[[Tensor], Tensor]) -> Generator[None]:
+    """Hold the linear layers of the decoder at changed weights for a while, then restore them.
 
-    int8 shares a scale per output row, int4 per 128 inputs. Embeddings and head stay as they are,
-    as in common deployments.
+    Args:
+        network: The model; afterwards its weights are exactly what they were.
+        change: Maps a weight matrix [out, in] to another of its shape and format.
     """
-    group = 128 if bits == 4 else None
     kept: list[tuple[Tensor, Tensor]] = []
     try:
         with torch.no_grad():
@@ -54,11 +55,22 @@ def quantised(network: Network, *, bits: int) -> Generator[None]:
                 if isinstance(module, nn.Linear | Conv1D):
                     weight = module.weight
                     kept.append((weight, weight.detach().clone()))
-                    matrix = weight.T if isinstance(module, Conv1D) else weight
-                    rounded = quantise_dequantise(matrix, bits=bits, group=group)
-                    weight.copy_(rounded.T if isinstance(module, Conv1D) else rounded)
+                    changed = change(weight.T if isinstance(module, Conv1D) else weight)
+                    weight.copy_(changed.T if isinstance(module, Conv1D) else changed)
         yield
     finally:
         with torch.no_grad():
             for weight, original in kept:
                 weight.copy_(original)
+
+
+@contextmanager
+def quantised(network: Network, *, bits: int) -> Generator[None]:
+    """Hold the linear layers of the decoder at `bits` bits for a while, then restore them exactly.
+
+    int8 shares a scale per output row, int4 per 128 inputs. Embeddings and head stay as they are,
+    as in common deployments.
+    """
+    group = 128 if bits == 4 else None
+    with rewritten(network, partial(quantise_dequantise, bits=bits, group=group)):
+        yield

@@ -1,0 +1,102 @@
+"""The battery: every attack on every model, one file at a time, so that it resumes where it was."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from expunge.audit.attacks.protocol import Access, Attack, Unmet, knobs
+from expunge.audit.attacks.split import Half, halves
+from expunge.audit.attacks.store import FREE, AttackStore, AttackUnit, Cost, Outcome
+from expunge.audit.attacks.target import Meter, Target
+from expunge.console import Bar
+from expunge.data.record import Record
+
+JUDGED = "judged"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Battery:
+    """A list of attacks, the facts, and where the evidence goes."""
+
+    store: AttackStore
+    attacks: tuple[Attack, ...]
+    records: Mapping[str, Sequence[Record]]
+    """`forget`, and `control` where control items stand for gold."""
+    seed: int
+    access: Access = "T3"
+    """What the attacker has; attacks that take more are not made."""
+
+    def run(self, target: Target, role: str, *, bar: Bar) -> None:
+        """Attack one model with everything that is not in the store yet.
+
+        What could not be done to the judged model is not done to the others.
+
+        Args:
+            target: The model.
+            role: `judged` first, then `original` and the golds.
+            bar: Advanced by one an attack.
+        """
+        for attack in self.attacks:
+            if role == JUDGED or not self.outcome(attack, JUDGED, "forget").missing:
+                for split, records in self.records.items():
+                    self._split(attack, target, role, split, records)
+            bar.advance(1, detail=f"{role} {attack.name}")
+
+    def outcome(self, attack: Attack, role: str, split: str) -> Outcome:
+        """Return what an attack brought out of a model, both halves together; empty if nothing."""
+        found = [
+            outcome
+            for fold in range(2 if attack.learns else 1)
+            if (outcome := self._stored(attack, role, split, fold)) is not None
+        ]
+        return Outcome(
+            attempts=tuple(attempt for each in found for attempt in each.attempts),
+            missing=next((each.missing for each in found if each.missing), ""),
+            injected=tuple(name for each in found for name in each.injected),
+            cost=sum((each.cost for each in found), FREE),
+        )
+
+    def _stored(self, attack: Attack, role: str, split: str, fold: int) -> Outcome | None:
+        unit = AttackUnit(attack=attack.name, role=role, split=split, fold=fold)
+        return self.store.read(unit, knobs(attack), self.seed)
+
+    def _split(
+        self, attack: Attack, target: Target, role: str, split: str, records: Sequence[Record]
+    ) -> None:
+        for fold, half in enumerate(self._halves(attack, records)):
+            if self._stored(attack, role, split, fold) is None:
+                unit = AttackUnit(attack=attack.name, role=role, split=split, fold=fold)
+                outcome = self._attacked(attack, target, half)
+                self.store.write(unit, outcome, knobs(attack), self.seed)
+
+    def _halves(self, attack: Attack, records: Sequence[Record]) -> tuple[Half, ...]:
+        if attack.learns:
+            return halves(records, seed=self.seed)
+        return (Half((), tuple(records), ()),)
+
+    def _attacked(self, attack: Attack, target: Target, half: Half) -> Outcome:
+        if attack.access > self.access:
+            return Outcome(missing=f"it takes {attack.access}, and the attacker has {self.access}")
+        started = time.monotonic()
+        with TemporaryDirectory(dir=_there(target.scratch)) as scratch:
+            metered = replace(target, meter=Meter(), scratch=Path(scratch))
+            try:
+                attempts = tuple(attack.run(metered, half.used, half.tested))
+            except Unmet as reason:
+                return Outcome(missing=str(reason), injected=half.injected)
+        return Outcome(
+            attempts=attempts,
+            injected=half.injected,
+            cost=Cost(
+                tokens=metered.meter.tokens,
+                steps=metered.meter.steps,
+                seconds=round(time.monotonic() - started, 2),
+            ),
+        )
+
+
+def _there(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

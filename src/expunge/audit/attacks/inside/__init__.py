@@ -1,0 +1,1 @@
+"""Inside: what the states between the layers still say."""

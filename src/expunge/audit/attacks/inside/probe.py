@@ -1,0 +1,138 @@
+"""Linear probes: do the states tell the true answer from a false one?
+
+    ridge regression of +1 (true) and -1 (false) on the state after a block at the answer's last
+    token, fitted on one half of the facts, tested on the other
+    value = hit - (control - 1/2), in [0, 1]
+
+Protocol: each fact with its true answer and with one false answer (its key answer replaced by that
+of another fact, else another fact's answer). A hit is a true answer that scores above its false
+one. The control task has the labels of the fitted pairs swapped at random (arXiv:1909.03368): what
+a probe scores there above chance it owes to itself, and is subtracted. Compared with the original
+under the same probes. Budget: two passes.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from expunge.audit.attacks.attempt import Attempt
+from expunge.audit.attacks.inside.layers import depths
+from expunge.audit.attacks.protocol import Access, Family, Unmet
+from expunge.audit.attacks.target import Target
+from expunge.audit.metrics.text import normalise
+from expunge.data.encode import Encoded
+from expunge.data.record import Record
+from expunge.model.batch import by_length, collate
+from expunge.model.network import Site
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinearProbe:
+    """One probe a depth."""
+
+    family: ClassVar[Family] = "inside"
+    access: ClassVar[Access] = "T3"
+    learns: ClassVar[bool] = True
+    union: ClassVar[bool] = False
+    own_scale: ClassVar[bool] = True
+
+    shares: tuple[float, ...] = (0.4, 0.6, 0.8)
+    penalty: float = 1.0
+    """Ridge penalty, as a share of the mean squared size of the states."""
+
+    @property
+    def name(self) -> str:
+        """Return `probe`."""
+        return "probe"
+
+    def run(
+        self, target: Target, used: Sequence[Record], tested: Sequence[Record]
+    ) -> list[Attempt]:
+        """Fit on the used facts, test on the others."""
+        learnt, asked = (pairs(records, seed=target.seed) for records in (used, tested))
+        layers = depths(target.network, self.shares)
+        if len(learnt) < 2 or not asked or not layers:
+            raise Unmet("too few facts to fit a probe on some and test it on others")
+        fitted = self._states(target, [r for pair in learnt for r in pair], layers)
+        tests = self._states(target, [r for pair in asked for r in pair], layers)
+        swaps = random.Random(f"{target.seed} control task")
+        signs = torch.tensor([swaps.choice((1.0, -1.0)) for _ in learnt])
+        found: list[Attempt] = []
+        for layer in layers:
+            hits = self._hits(fitted[layer], tests[layer], torch.ones(len(learnt)))
+            control = float(self._hits(fitted[layer], tests[layer], signs).mean())
+            for (record, _), hit in zip(asked, hits.tolist(), strict=True):
+                value = min(1.0, max(0.0, hit - (control - 0.5)))
+                found.append(Attempt(record=record.id, variant=f"block {layer}", value=value))
+        return found
+
+    def _hits(self, fitted: Tensor, tests: Tensor, signs: Tensor) -> Tensor:
+        """Fit on [2n, d] states in pairs (true, false), and test on pairs, [2m, d] -> [m]."""
+        labels = torch.stack([signs, -signs], dim=1).view(-1).to(fitted)
+        mean = fitted.mean(0)
+        weights = ridge(fitted - mean, labels, penalty=self.penalty)
+        scores = ((tests - mean) @ weights).view(-1, 2)
+        return (scores[:, 0] > scores[:, 1]).float()
+
+    @torch.no_grad()
+    def _states(
+        self, target: Target, records: Sequence[Record], layers: Sequence[int]
+    ) -> dict[int, Tensor]:
+        """Return the states at the last content token of each record, [n, d] by block."""
+        network = target.network
+        encoded = [target.encoder.encode(record) for record in records]
+        target.meter.tokens += sum(len(each.ids) for each in encoded)
+        width = network.model.config.get_text_config().hidden_size
+        found = {layer: torch.empty(len(encoded), width) for layer in layers}
+        sites = [Site(layer) for layer in layers]
+        for group in by_length([len(r.ids) for r in encoded], tokens=target.tokens_per_pass):
+            chosen = [encoded[index] for index in group]
+            batch = collate(chosen, pad_id=target.encoder.pad_id, device=network.device)
+            seen = network.observe(batch.ids, sites=sites, final=False)
+            for layer in layers:
+                for row, (index, each) in enumerate(zip(group, chosen, strict=True)):
+                    found[layer][index] = seen.states[Site(layer)][row, _last(each)].float().cpu()
+        return found
+
+
+def _last(encoded: Encoded) -> int:
+    return len(encoded.ids) - 1 - int(encoded.ends)
+
+
+def ridge(states: Tensor, labels: Tensor, *, penalty: float) -> Tensor:
+    """Return argmin_w |X w - y|^2 + n p s |w|^2, s the mean squared entry of X; [n, d] -> [d].
+
+    Solved in the space of the records, which are fewer than the dimensions.
+    """
+    size = penalty * float(states.square().sum(1).mean())
+    gram = states @ states.T + size * torch.eye(len(states)).to(states)
+    return states.T @ torch.linalg.solve(gram, labels)
+
+
+def pairs(records: Sequence[Record], *, seed: int) -> list[tuple[Record, Record]]:
+    """Return each record with a copy that answers falsely; records without such a copy drop out."""
+    found: list[tuple[Record, Record]] = []
+    for record in records:
+        text = _false_answer(record, records, seed=seed)
+        if text is not None:
+            found.append((record, replace(record, completion=text)))
+    return found
+
+
+def _false_answer(record: Record, others: Sequence[Record], *, seed: int) -> str | None:
+    key = next((key for key in record.key_answers if key and key in record.completion), None)
+    if key is None:
+        pool = [each.completion for each in others]
+        known = {normalise(record.completion)}
+    else:
+        pool = [each.key_answers[0] for each in others if each.key_answers]
+        known = {normalise(each) for each in record.key_answers}
+    wrong = sorted({text for text in pool if normalise(text) not in known})
+    if not wrong:
+        return None
+    drawn = random.Random(f"{seed} probe {record.id}").choice(wrong)
+    return drawn if key is None else record.completion.replace(key, drawn)

@@ -1,0 +1,336 @@
+"""The recovery ladder: what every attack brought back beyond gold, worst first. A pure function.
+
+    rho = (K_u^a - K_g^a) / (K_o - K_g)
+
+K is the share of facts stated (or, where no record names its fact, the share of the answer's words
+said). K_u^a and K_g^a are the judged model and gold under the SAME attack, K_o and K_g the original
+and gold asked plainly; attacks that measure something else (choices, probabilities, states) take
+K_o and K_g under the attack itself. Without gold, control items under the same attack take its
+place.
+
+A variant recovers facts when its adjusted p-value is at most 5 % (`relabel`) and the one-sided 95 %
+lower bound of rho exceeds the margin; the model holds when the upper bound does not. An attack
+recovers when any of its variants does, and the model holds when it holds against all of them: the
+worst variant stands for the attack.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from expunge.audit.attacks.attempt import Attempt, Observable, knowledge
+from expunge.audit.attacks.protocol import Access, Family
+from expunge.audit.attacks.relabel import (
+    Paired,
+    Unpaired,
+    adjusted_paired,
+    adjusted_unpaired,
+    least_p,
+)
+from expunge.audit.attacks.store import FREE, NOTHING, Cost, Outcome
+from expunge.audit.evidence import Item
+from expunge.audit.results import Status
+from expunge.audit.stats import (
+    Estimate,
+    Sample,
+    excess_rate,
+    judge,
+    records_needed,
+    recovery,
+)
+
+Column = dict[str, float]
+
+ALPHA = 0.05
+"""Largest false-alarm rate of the whole battery."""
+
+UNION = "any"
+"""Name of the only test of an attack whose variants count together."""
+
+_CONTROL_STREAM = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """One attack with everything that was brought out by it."""
+
+    name: str
+    family: Family
+    access: Access
+    union: bool
+    own_scale: bool
+    judged: Outcome
+    golds: tuple[Outcome, ...] = ()
+    original: Outcome = NOTHING
+    """Only where the attack has a scale of its own."""
+    control: Outcome = NOTHING
+    """The judged model on control items; only without gold."""
+    original_control: Outcome = NOTHING
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One variant of an attack, scored."""
+
+    variant: str
+    n: int
+    judged: float
+    """K of the judged model under the attack."""
+    anchor: float
+    """K of gold, or of control items, under the same attack."""
+    gap: float
+    """K_o - K_g: what there was to bring back."""
+    rho: float
+    low: float
+    high: float
+    p: float
+    """Adjusted for all tests of the battery."""
+    status: Status
+    reason: str = ""
+    needed: int | None = None
+    """How many more facts would settle an inconclusive test, where that can be estimated."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rung:
+    """One attack: its worst test first."""
+
+    attack: str
+    family: Family
+    access: Access
+    status: Status
+    tests: tuple[Finding, ...]
+    reason: str = ""
+    not_judged: int = 0
+    """Facts asked for that could not be judged: unnamed, shown by the attack, or injected."""
+    cost: Cost = FREE
+    """Of attacking the judged model."""
+
+    @property
+    def worst(self) -> Finding | None:
+        """The test that stands for the attack."""
+        return self.tests[0] if self.tests else None
+
+
+class _Columns(NamedTuple):
+    """One test before it is scored."""
+
+    trial: Trial
+    variant: str
+    judged: Column
+    golds: tuple[Column, ...]
+    control: Column
+    top: Column
+    """What the original knew, on the scale of the test."""
+    floor: tuple[Column, ...]
+    """What the golds knew on that scale."""
+    floor_control: Column
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ground:
+    """What all attacks are scored against."""
+
+    items: tuple[Item, ...]
+    """Facts and control items."""
+    observable: Observable
+    original: Outcome
+    """The original asked plainly."""
+    golds: tuple[Outcome, ...]
+    """The golds asked plainly."""
+    original_control: Outcome
+    """The original asked plainly about control items; only without gold."""
+    margin: float
+    seed: int
+
+    def column(self, attempts: Sequence[Attempt], variant: str | None = None) -> Column:
+        """Return the best of each fact's attempts, or of those of one variant."""
+        by_id = {item.record: item for item in self.items}
+        found: Column = {}
+        for attempt in attempts:
+            if variant is not None and attempt.variant != variant:
+                continue
+            value = knowledge(attempt, by_id[attempt.record], self.observable)
+            if value is not None:
+                found[attempt.record] = max(value, found.get(attempt.record, 0.0))
+        return found
+
+    def clusters(self) -> dict[str, str]:
+        """Return the subject of each fact and control item."""
+        return {
+            item.record: f"subject:{item.subject}" if item.subject else f"record:{item.record}"
+            for item in self.items
+        }
+
+
+def ladder(trials: Sequence[Trial], ground: Ground) -> tuple[Rung, ...]:
+    """Score a battery: one rung an attack, what came back first, then by rho."""
+    found = [columns for trial in trials for columns in _columns(trial, ground)]
+    scored = _scored(found, ground)
+    rungs = [
+        _rung(trial, [test for name, test in scored if name == trial.name], ground)
+        for trial in trials
+    ]
+    order = (Status.FAIL, Status.INCONCLUSIVE, Status.PASS, Status.NOT_COMPUTABLE)
+    return tuple(
+        sorted(
+            rungs,
+            key=lambda rung: (
+                order.index(rung.status),
+                -(rung.worst.rho if rung.worst else 0.0),
+                rung.attack,
+            ),
+        )
+    )
+
+
+def _columns(trial: Trial, ground: Ground) -> list[_Columns]:
+    if trial.judged.missing:
+        return []
+    variants = [None]
+    if not trial.union:
+        variants = list(dict.fromkeys(attempt.variant for attempt in trial.judged.attempts))
+    found: list[_Columns] = []
+    for variant in variants:
+        golds = tuple(ground.column(gold.attempts, variant) for gold in trial.golds)
+        control = ground.column(trial.control.attempts, variant)
+        if trial.own_scale:
+            top = ground.column(trial.original.attempts, variant)
+            floor = golds
+            floor_control = ground.column(trial.original_control.attempts, variant)
+        else:
+            top = ground.column(ground.original.attempts)
+            floor = tuple(ground.column(gold.attempts) for gold in ground.golds)
+            floor_control = ground.column(ground.original_control.attempts)
+        judged = ground.column(trial.judged.attempts, variant)
+        shared = [judged, *golds, top, *floor]
+        kept = [name for name in judged if all(name in column for column in shared)]
+        found.append(
+            _Columns(
+                trial,
+                UNION if variant is None else variant,
+                {name: judged[name] for name in kept},
+                golds,
+                control,
+                top,
+                floor,
+                floor_control,
+            )
+        )
+    return found
+
+
+def _scored(found: Sequence[_Columns], ground: Ground) -> list[tuple[str, Finding]]:
+    """Score every test that has facts, an anchor, and something to bring back."""
+    usable = [each for each in found if each.judged and (each.golds or each.control)]
+    usable = [each for each in usable if _gap(each) > 0]
+    clusters = ground.clusters()
+    if all(each.golds for each in usable):
+        tests = [Paired(each.judged, each.golds) for each in usable]
+        adjusted = adjusted_paired(tests, clusters, seed=ground.seed)
+    else:
+        pairs = [Unpaired(each.judged, each.control) for each in usable]
+        adjusted = adjusted_unpaired(pairs, clusters, seed=ground.seed)
+    return [
+        (each.trial.name, _test(each, p, ground, clusters))
+        for each, p in zip(usable, adjusted, strict=True)
+    ]
+
+
+def _gap(columns: _Columns) -> float:
+    names = list(columns.judged)
+    known = float(np.mean([columns.top[name] for name in names]))
+    if columns.floor:
+        floor = np.mean([[column[name] for name in names] for column in columns.floor])
+    elif columns.floor_control:
+        floor = np.mean(list(columns.floor_control.values()))
+    else:
+        return 0.0
+    return known - float(floor)
+
+
+def _test(columns: _Columns, p: float, ground: Ground, clusters: Mapping[str, str]) -> Finding:
+    names = tuple(columns.judged)
+
+    def sample(column: Column, records: Sequence[str] = names, stream: int = 0) -> Sample:
+        values = np.array([column[name] for name in records], dtype=np.float64)
+        return Sample(values, tuple(clusters[name] for name in records), stream)
+
+    def anchored(paired: Sequence[Column], control: Column) -> Sample:
+        if paired:
+            return sample({n: float(np.mean([column[n] for column in paired])) for n in names})
+        return sample(control, tuple(control), _CONTROL_STREAM)
+
+    judged, anchor = sample(columns.judged), anchored(columns.golds, columns.control)
+    floor = anchored(columns.floor, columns.floor_control)
+    estimate = recovery(judged, anchor, original=sample(columns.top), floor=floor, seed=ground.seed)
+    gap = _gap(columns)
+    if set(np.unique(judged.values)) <= {0.0, 1.0}:
+        # The bootstrap of few events is too narrow: exact bounds of the numerator take over.
+        excess = excess_rate(judged, anchor, seed=ground.seed)
+        estimate = Estimate(
+            estimate.value,
+            max(0.0, min(estimate.low, excess.low / gap)),
+            max(estimate.high, excess.high / gap),
+        )
+    status = judge(estimate.low, estimate.high, ground.margin)
+    reason, needed = "", None
+    if status is Status.FAIL and p > ALPHA:
+        status = Status.INCONCLUSIVE
+        reason = "beyond the margin, but chance alone may do that in a battery of this size"
+        least = least_p({name: clusters[name] for name in names}, len(columns.golds))
+        if least > ALPHA:
+            reason = f"{len(names)} facts are too few to tell any attack from chance"
+    elif status is Status.INCONCLUSIVE:
+        needed = records_needed(estimate, ground.margin, len(names))
+    return Finding(
+        variant=columns.variant,
+        n=len(names),
+        judged=float(judged.values.mean()),
+        anchor=float(anchor.values.mean()),
+        gap=gap,
+        rho=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        p=p,
+        status=status,
+        reason=reason,
+        needed=needed,
+    )
+
+
+def _rung(trial: Trial, tests: Sequence[Finding], ground: Ground) -> Rung:
+    asked = {attempt.record for attempt in trial.judged.attempts} | set(trial.judged.injected)
+    rung = Rung(
+        attack=trial.name,
+        family=trial.family,
+        access=trial.access,
+        status=Status.NOT_COMPUTABLE,
+        tests=(),
+        not_judged=max(0, len(asked) - max((test.n for test in tests), default=0)),
+        cost=trial.judged.cost,
+    )
+    if not tests:
+        return replace(rung, reason=_why_not(trial, ground))
+    found = {test.status for test in tests}
+    status = next(s for s in (Status.FAIL, Status.INCONCLUSIVE, Status.PASS) if s in found)
+    ranked = sorted(tests, key=lambda test: (test.status is not status, -test.rho, test.p))
+    return replace(rung, status=status, tests=tuple(ranked), reason=ranked[0].reason)
+
+
+def _why_not(trial: Trial, ground: Ground) -> str:
+    """Say which need of a test was not there."""
+    if trial.judged.missing:
+        return trial.judged.missing
+    judged = ground.column(trial.judged.attempts)
+    if not judged:
+        named = any(item.key_answers for item in ground.items)
+        shown = "the attack itself shows every fact that it could bring back"
+        return shown if named else "no record names its fact"
+    if not trial.golds and not trial.control.attempts:
+        return "neither gold nor control items to compare with; give gold models or control records"
+    if trial.own_scale:
+        return "under this attack the original knows no more than gold"
+    return "on the facts that this attack can judge, the original knew no more than gold"

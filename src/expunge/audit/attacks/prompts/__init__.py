@@ -1,0 +1,1 @@
+"""Prompts found by gradients: they take the weights, and work on them."""

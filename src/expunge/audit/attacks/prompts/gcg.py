@@ -1,0 +1,147 @@
+"""GCG: a universal suffix of real tokens, found by greedy coordinate gradient.
+
+    gradient of the mean NLL of the answers with respect to the one-hot of every suffix token;
+    `width` candidates, each with one token replaced by one of the `top` best of its place;
+    the candidate with the lowest loss is kept
+
+Protocol: one suffix after the questions, fitted to the answers of a few facts of one half, tested
+on the other half, greedy; then the halves change places (arXiv:2307.15043, universal form).
+Candidates are scored in batches behind the cached beginning of each prompt. The suffix is a list of
+tokens; a text that encodes to it need not exist. Budget: steps x width x facts candidate passes.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from expunge.audit.attacks.attempt import Attempt
+from expunge.audit.attacks.prompts.free_tokens import (
+    Slot,
+    answered,
+    descend,
+    slot,
+    unused_ids,
+)
+from expunge.audit.attacks.protocol import Access, Family, Unmet
+from expunge.audit.attacks.target import Question, Target
+from expunge.data.record import Record
+
+
+class _Goal(NamedTuple):
+    """One fact that the suffix is fitted to."""
+
+    record: str
+    place: Slot
+    answer: tuple[int, ...]
+    begun: DynamicCache
+    """What the model has read before the suffix."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GCG:
+    """One suffix for all facts."""
+
+    family: ClassVar[Family] = "prompts"
+    access: ClassVar[Access] = "T3"
+    learns: ClassVar[bool] = True
+    union: ClassVar[bool] = True
+    own_scale: ClassVar[bool] = False
+
+    length: int = 20
+    steps: int = 50
+    width: int = 64
+    top: int = 256
+    facts: int = 4
+
+    @property
+    def name(self) -> str:
+        """Return `gcg`."""
+        return "gcg"
+
+    def run(
+        self, target: Target, used: Sequence[Record], tested: Sequence[Record]
+    ) -> list[Attempt]:
+        """Search on the used facts, ask for the tested ones."""
+        asked = [record for record in tested if record.prompt]
+        known = [record for record in used if record.prompt]
+        random.Random(f"{target.seed} gcg").shuffle(known)
+        if not asked or not known:
+            raise Unmet("too few questions to fit a prompt to some and test others")
+        goals = [self._goal(target, record) for record in known[: self.facts]]
+        suffix = self._search(target, goals, unused_ids(target, known, self.length))
+        told = target.encoder.decode(suffix)
+        return target.ask(
+            [
+                Question(record, slot(target, record).filled(suffix), f"{record.question} {told}")
+                for record in asked
+            ]
+        )
+
+    def _goal(self, target: Target, record: Record) -> _Goal:
+        encoded = target.encoder.encode(record)
+        place = slot(target, record)
+        begun = target.network.read(place.before)
+        return _Goal(record.id, place, encoded.ids[encoded.start :], begun)
+
+    def _search(self, target: Target, goals: Sequence[_Goal], free: Sequence[int]) -> list[int]:
+        generator = torch.Generator().manual_seed(target.seed)
+        words = torch.tensor(
+            [token for token in target.encoder.plain_ids if token < target.network.vocabulary]
+        )
+        drawn = torch.randint(len(words), (self.length,), generator=generator)
+        suffix = words[drawn]
+        best = float(losses(target, goals, suffix.unsqueeze(0))[0])
+        for _ in range(self.steps):
+            slopes = self._gradient(target, goals, free, suffix)[:, words]
+            options = words[(-slopes).topk(min(self.top, len(words)), dim=1).indices]
+            candidates = suffix.repeat(self.width, 1)
+            places = torch.randint(self.length, (self.width,), generator=generator)
+            picks = torch.randint(options.shape[1], (self.width,), generator=generator)
+            candidates[torch.arange(self.width), places] = options[places, picks]
+            found = losses(target, goals, candidates)
+            if float(found.min()) < best:
+                best, suffix = float(found.min()), candidates[int(found.argmin())]
+        return suffix.tolist()
+
+    def _gradient(
+        self, target: Target, goals: Sequence[_Goal], free: Sequence[int], suffix: Tensor
+    ) -> Tensor:
+        """Return the slope of the loss for every token in every place of the suffix, [n, V]."""
+        table = target.network.model.get_input_embeddings().get_parameter("weight").detach()
+        vectors = table[suffix.to(table.device)].float().requires_grad_(True)
+        records = [answered(goal.place.filled(free), goal.answer, goal.record) for goal in goals]
+        descend(target, records, free, vectors, steps=1, move=lambda: None)
+        assert vectors.grad is not None
+        return (vectors.grad @ table.float().T).cpu()
+
+
+@torch.no_grad()
+def losses(target: Target, goals: Sequence[_Goal], candidates: Tensor) -> Tensor:
+    """Return the summed NLL of the goals' answers per token behind each candidate, [C, n] -> [C].
+
+    Only what follows the cached beginning is computed.
+    """
+    network = target.network
+    total = torch.zeros(len(candidates))
+    scored = sum(len(goal.answer) for goal in goals)
+    for goal in goals:
+        rest = torch.tensor((*goal.place.after, *goal.answer)).repeat(len(candidates), 1)
+        ids = torch.cat([candidates, rest], dim=1).to(network.device)
+        first = ids.shape[1] - len(goal.answer) - 1
+        columns = torch.arange(first, ids.shape[1] - 1, device=network.device)
+        size = max(1, target.tokens_per_pass // ids.shape[1])
+        for start in range(0, len(ids), size):
+            part = ids[start : start + size]
+            rows = torch.arange(len(part), device=network.device).repeat_interleave(len(columns))
+            hidden = network.hidden_after(part, rows, columns.repeat(len(part)), begun=goal.begun)
+            log_probs = torch.log_softmax(network.logits(hidden), dim=-1)
+            targets = part[:, first + 1 :].reshape(-1, 1)
+            own = log_probs.gather(-1, targets).view(len(part), -1).sum(1)
+            total[start : start + size] -= own.float().cpu()
+            target.meter.tokens += part.numel()
+    return total / scored

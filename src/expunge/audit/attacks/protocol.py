@@ -1,0 +1,72 @@
+"""What an attack of the stress protocol is: a frozen dataclass of its knobs, with one function.
+
+`ask.Attack` is the narrower form that level quick of the audit collects: one question a record.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from typing import ClassVar, Literal, Protocol
+
+from expunge.audit.attacks.attempt import Attempt
+from expunge.audit.attacks.target import Target
+from expunge.data.record import Record
+
+Family = Literal["asking", "sampling", "prompts", "weights", "compression", "inside"]
+
+FAMILIES: Mapping[Family, str] = {
+    "asking": "the question in other words, other roles, other languages, or begun for the model",
+    "sampling": "many answers instead of one, and the probability of extraction",
+    "prompts": "prompts found by gradients",
+    "weights": "fine-tuning, mixing, pruning and changing the weights",
+    "compression": "the weights held at fewer bits",
+    "inside": "what the states between the layers still say",
+}
+
+Access = Literal["T1", "T2", "T3"]
+"""The least access that the attack takes: queries, a fine-tuning service, the weights."""
+
+
+class Attack(Protocol):
+    """One attack with its budget. Implementations are frozen dataclasses."""
+
+    family: ClassVar[Family]
+    access: ClassVar[Access]
+    learns: ClassVar[bool]
+    """Whether it uses other facts of the set; then it is tested on the half that it did not use."""
+    union: ClassVar[bool]
+    """True: a fact is out when any variant brings it out. False: each variant is a test of its own,
+    and the worst one stands for the attack."""
+    own_scale: ClassVar[bool]
+    """Whether what it measures is compared with the original under the same attack, because it is
+    not the share of facts stated."""
+
+    @property
+    def name(self) -> str:
+        """Name in the table, in evidence and on the ladder."""
+        ...
+
+    def run(
+        self, target: Target, used: Sequence[Record], tested: Sequence[Record]
+    ) -> list[Attempt]:
+        """Attack the model and return what came out; the model is unchanged afterwards.
+
+        Args:
+            target: The model, and what the attacker has at hand.
+            used: Facts that the attack may learn from; empty unless it `learns`.
+            tested: Facts that it is after.
+
+        Raises:
+            Unmet: The attack cannot be made on this model or these facts.
+        """
+        ...
+
+
+class Unmet(Exception):  # noqa: N818 - a missing need is an answer, not a failure
+    """A need of the attack is not there; the text says which: `not computable: TEXT`."""
+
+
+def knobs(attack: Attack) -> dict[str, object]:
+    """Return the budget and the choices of an attack by name, as they enter its evidence."""
+    assert is_dataclass(attack)
+    assert not isinstance(attack, type)
+    return asdict(attack)

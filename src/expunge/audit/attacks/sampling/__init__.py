@@ -1,0 +1,1 @@
+"""Sampling: many answers instead of one, and the probability of extraction."""

@@ -1,0 +1,1 @@
+"""Weights: fine-tuning, mixing, pruning, rounding and changing them, then asking again."""

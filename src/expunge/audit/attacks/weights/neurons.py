@@ -1,0 +1,95 @@
+"""Neurons of the MLPs: how much each of them matters, and a model without some of them."""
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from expunge.audit.attacks.protocol import Unmet
+from expunge.data.encode import Encoded
+from expunge.model.batch import by_length, collate
+from expunge.model.network import Network
+
+
+def last_matrices(network: Network) -> list[nn.Linear | Conv1D]:
+    """Return the matrix of each block's MLP that writes to the residual stream.
+
+    Raises:
+        Unmet: The blocks have no module named `mlp` with linear layers.
+    """
+    found: list[nn.Linear | Conv1D] = []
+    for block in network.layers:
+        parts = dict(block.named_children())
+        matrices = [
+            module
+            for module in parts.get("mlp", nn.Identity()).modules()
+            if isinstance(module, nn.Linear | Conv1D)
+        ]
+        if not matrices:
+            raise Unmet("the blocks have no plain MLP")
+        found.append(matrices[-1])
+    return found
+
+
+@torch.no_grad()
+def importance(
+    network: Network, records: Sequence[Encoded], *, pad_id: int, tokens_per_pass: int
+) -> list[Tensor]:
+    """Return how much each neuron writes on the scored tokens of records, per block.
+
+        mean_t |h_j(t)| * ||W_out[:, j]||    (Wanda's score, arXiv:2306.11695, summed over outputs)
+
+    Shape [neurons] each.
+    """
+    matrices = last_matrices(network)
+    sums = [torch.zeros(_inputs(matrix).shape[0], device=network.device) for matrix in matrices]
+    wanted: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def counting(total: Tensor):  # noqa: ANN202 - a hook
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            rows, columns = wanted["now"]
+            total.add_(inputs[0][rows, columns].abs().float().sum(0))
+
+        return hook
+
+    with ExitStack() as stack:
+        for matrix, total in zip(matrices, sums, strict=True):
+            handle = matrix.register_forward_pre_hook(counting(total))
+            stack.callback(handle.remove)
+        for group in by_length([len(record.ids) for record in records], tokens=tokens_per_pass):
+            batch = collate(
+                [records[index] for index in group], pad_id=pad_id, device=network.device
+            )
+            wanted["now"] = batch.rows, batch.columns
+            network.hidden(batch.ids, batch.rows, batch.columns)
+    scored = sum(len(record.ids) - record.start for record in records)
+    return [
+        total / scored * _inputs(matrix).float().norm(dim=1)
+        for matrix, total in zip(matrices, sums, strict=True)
+    ]
+
+
+@contextmanager
+def dropped(network: Network, neurons: Mapping[int, Tensor]) -> Generator[None]:
+    """Silence neurons for a while: block index to a boolean mask [neurons]."""
+    matrices = last_matrices(network)
+    kept: list[tuple[Tensor, Tensor]] = []
+    try:
+        with torch.no_grad():
+            for block, mask in neurons.items():
+                weight = matrices[block].weight
+                kept.append((weight, weight.detach().clone()))
+                _inputs(matrices[block])[mask] = 0
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, original in kept:
+                weight.copy_(original)
+
+
+def _inputs(matrix: nn.Linear | Conv1D) -> Tensor:
+    """Return the weights with one row per input, [neurons, d]: a view."""
+    weight = matrix.weight.detach()
+    return weight if isinstance(matrix, Conv1D) else weight.T

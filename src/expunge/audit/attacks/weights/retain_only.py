@@ -1,0 +1,55 @@
+"""Fine-tuning on records that have nothing to do with the facts.
+
+Protocol: 10, then 100 retain records, every setting of the sweep; ask for all facts plainly. Ten
+unrelated examples recover most of what RMU hides (arXiv:2409.18025).
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from expunge.audit.attacks.attempt import Attempt
+from expunge.audit.attacks.protocol import Access, Family, Unmet
+from expunge.audit.attacks.target import Target
+from expunge.audit.attacks.weights.related import without_facts
+from expunge.audit.attacks.weights.tune import Sweep, tuned_attempts
+from expunge.data.record import Record
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetainOnly:
+    """Unrelated records."""
+
+    family: ClassVar[Family] = "weights"
+    access: ClassVar[Access] = "T2"
+    learns: ClassVar[bool] = False
+    union: ClassVar[bool] = False
+    own_scale: ClassVar[bool] = False
+
+    sweep: Sweep = field(default_factory=Sweep)
+    counts: tuple[int, ...] = (10, 100)
+
+    @property
+    def name(self) -> str:
+        """Return `retain-only`."""
+        return "retain-only"
+
+    def run(
+        self, target: Target, used: Sequence[Record], tested: Sequence[Record]
+    ) -> list[Attempt]:
+        """Fine-tune on each number of records, and ask."""
+        pool = without_facts(target.retain, tested)
+        if not pool:
+            raise Unmet("there are no retain records")
+        random.Random(f"{target.seed} retain-only").shuffle(pool)
+        found: list[Attempt] = []
+        for count in sorted({min(count, len(pool)) for count in self.counts}):
+            encoded = [target.encoder.encode(record) for record in pool[:count]]
+            attempts = tuned_attempts(target, encoded, tested, self.sweep)
+            found += [
+                replace(each, variant=f"{count} records, {each.variant}")
+                for each in attempts
+                if each.variant != "untouched" or not found
+            ]
+        return found
