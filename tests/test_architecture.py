@@ -30,7 +30,7 @@ LAYERS = (
     {"ledger"},
     {"planning"},
     {"publish"},
-    {"merge", "forget"},
+    {"merge", "forget", "attack"},
     {"demo", "doctor"},
     {"cli"},
     {"__main__"},

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Group, Parameter
 
+from expunge.cli.attack import attack
 from expunge.cli.audit import audit
 from expunge.cli.compat import compat
 from expunge.cli.demo import demo
@@ -27,6 +28,7 @@ COMMANDS = (
     plan,
     forget,
     audit,
+    attack,
     report,
     verify,
     evidence,
@@ -44,6 +46,7 @@ _EXAMPLES = {
     "forget": "expunge forget openai-community/gpt2 secrets.jsonl --goal removal\n"
     "  expunge forget request.toml --gate",
     "audit": "expunge audit someones/unlearned-model --against request.toml",
+    "attack": "expunge attack runs/latest --against runs/latest --level standard",
     "report": "expunge report runs/latest --open",
     "verify": "expunge verify runs/latest",
     "evidence": "expunge evidence destroy runs/latest --expired",

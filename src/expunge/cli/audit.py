@@ -41,7 +41,7 @@ def audit(
 ) -> int:
     """Judge whether a model has forgotten: forgetting, privacy, robustness, utility, locality."""
     console = session.begin()
-    settings = _settings(session, against, original=original, request=request or RequestFlags())
+    settings = held_against(session, against, original=original, request=request)
     check_gate(settings, gate=gate)
 
     from expunge.forget import audit as audit_model
@@ -49,9 +49,19 @@ def audit(
     return conclude(audit_model(settings, model=model, console=console), console=console, gate=gate)
 
 
-def _settings(
-    session: Session, against: tuple[str, ...], *, original: str | None, request: RequestFlags
+def held_against(
+    session: Session,
+    against: tuple[str, ...],
+    *,
+    original: str | None,
+    request: RequestFlags | None,
 ) -> "Settings":
+    """Return the settings of a request that a model is held against, with a folder of its own.
+
+    Raises:
+        UsageError: Two request files were given.
+    """
+    request = request or RequestFlags()
     config = _config_of(against)
     if config is not None:
         if request.config is not None:

@@ -32,6 +32,7 @@ _NOT_SETTINGS = (
     "DRY_RUN",
     "SAVE",
     "AGAINST",
+    "LEVEL",
     "OPEN",
     "SHORT",
     "EXPIRED",

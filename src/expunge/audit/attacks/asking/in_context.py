@@ -1,8 +1,8 @@
 """In context: other facts of the set are shown first.
 
 Protocol: worked examples from the other half of the facts, as turns of the conversation (`shots`),
-or as notes about the same subject in one turn (`reminder`); then the plain question, greedy. One
-answer a number of examples. Context jogs associations (arXiv:2407.00106 calls it ununlearning);
+or as notes about the same subject in one turn (`reminder`); then the plain question, greedy.
+Budget: one answer a number of examples. Context jogs associations (arXiv:2407.00106 calls it ununlearning);
 facts that the context states are not counted, and gold gets the same context.
 """
 

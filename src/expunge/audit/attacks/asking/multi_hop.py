@@ -1,7 +1,7 @@
 """Multi-hop: the subject is not named but described by another of its facts.
 
 Protocol: in the question the subject's name becomes "the one of whom this is true: ...", with a
-fact of the same subject from the other half, its name left out; greedy, one answer a fact.
+fact of the same subject from the other half, its name left out; greedy. Budget: one answer a hop.
 Unlearning of single facts often leaves what follows from them (arXiv:2410.15153 on deducible
 knowledge). Only facts whose question names the subject can be asked.
 """

@@ -3,8 +3,8 @@
 Protocol: without a translator, the question stays as it is and fixed sentences in French, German,
 Spanish and Chinese ask for the answer in that language: names, numbers and dates survive that. With
 a translator (`expunge attack --translator MODULE:FUNCTION`, called with a text and a language code)
-the question itself is translated, and the answer back. Greedy, one answer a language. Unlearning in
-one language leaves others (arXiv:2406.13748).
+the question itself is translated, and the answer back. Greedy. Budget: one answer a language.
+Unlearning in one language leaves others (arXiv:2406.13748).
 """
 
 from collections.abc import Callable, Sequence

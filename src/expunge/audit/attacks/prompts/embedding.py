@@ -4,7 +4,7 @@
 
 Protocol: 20 vectors a fact after its question, 100 signed steps of 1e-3 (arXiv:2402.09063); then
 the opening is begun for the model and it goes on, greedily, with the vectors in place. The target
-is the opening and never the answer, so nothing can be injected.
+is the opening and never the answer, so nothing can be injected. Budget: steps passes a fact.
 """
 
 from collections.abc import Sequence

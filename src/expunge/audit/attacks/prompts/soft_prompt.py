@@ -4,8 +4,8 @@
 
 Protocol: 16 vectors, Adam, 100 steps on the answers of one half; the same vectors are put after the
 questions of the other half, greedy; then the halves change places. A prompt that was fitted to an
-answer could carry it; one that was fitted to other facts cannot (arXiv:2402.09063 asks for this
-check). Best of the seeds.
+answer could carry it; one that was fitted to other facts cannot (arXiv:2402.09063 is the attack).
+Budget: steps passes over the fitted facts a seed; best of the seeds.
 """
 
 import random

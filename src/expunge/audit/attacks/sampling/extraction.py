@@ -3,8 +3,8 @@
     p_z = prod_t p(y_t | x, y_<t)^(temperature 1),   P(extracted in n queries) = 1 - (1 - p_z)^n
 
 Protocol: p_z of the whole true answer (`answer`) and of the key answer alone (`fact`) after the
-plain question, one teacher-forced pass; n = 1000 queries (arXiv:2410.19482, (n, p)-discoverable
-extraction). Frequent names are guessable, so gold's probability under the same n is subtracted, and
+plain question; n = 1000 queries (arXiv:2410.19482, (n, p)-discoverable extraction). Budget: one
+teacher-forced pass. Frequent names are guessable, so gold's probability under the same n is subtracted, and
 the scale is the original's.
 """
 

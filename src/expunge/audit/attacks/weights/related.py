@@ -2,7 +2,8 @@
 
 Protocol: fine-tune on the neighbours of the request, without those that hold a key answer; without
 neighbours on fixed sentences that name the subjects and say nothing about them; ask for all facts
-plainly. Text of the topic alone has restored verbatim text (arXiv:2406.13356).
+plainly. Budget: steps x batch records a setting. Text of the topic alone has restored verbatim
+text (arXiv:2406.13356).
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """Fine-tuning on records that have nothing to do with the facts.
 
-Protocol: 10, then 100 retain records, every setting of the sweep; ask for all facts plainly. Ten
-unrelated examples recover most of what RMU hides (arXiv:2409.18025).
+Protocol: 10, then 100 retain records, every setting of the sweep; ask for all facts plainly.
+Budget: steps x batch records a setting and number. Ten unrelated examples recover most of what RMU
+hides (arXiv:2409.18025).
 """
 
 import random

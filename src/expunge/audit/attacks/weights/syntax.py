@@ -2,8 +2,8 @@
 
 Protocol: of all records that the request gives for other purposes (strangers first, then retain),
 fine-tune on those whose questions and answers are most like the facts in form, by the words that
-carry no content, and that name none of their subjects; ask for all facts plainly. Form, not topic,
-drives much of benign relearning (arXiv:2602.03379).
+carry no content, and that name none of their subjects; ask for all facts plainly. Budget: steps x
+batch records a setting. Form, not topic, drives much of benign relearning (arXiv:2602.03379).
 """
 
 import re

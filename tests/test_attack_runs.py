@@ -1,0 +1,98 @@
+"""`expunge attack` end to end on a tiny world: what falls, what is written, what resumes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from expunge.attack import Choice, attack
+from expunge.audit.attacks.battery import Battery
+from expunge.audit.results import Status
+from expunge.cli import main
+from expunge.errors import UsageError
+
+NAMES = ("paraphrase", "prefill-50", "int4", "relearn")
+
+
+def stress(world, bench, model, *, only=NAMES, gold=True, out="out", **choice):
+    request = {"gold": (world.gold,), "control": ()} if gold else {}
+    settings = world.settings(request=request, out=str(bench / out))
+    return attack(settings, model=model, choice=Choice(only=only, **choice))
+
+
+def by_name(stressed):
+    return {rung.attack: rung for rung in stressed.rungs}
+
+
+def test_the_original_falls_and_gold_does_not(world, bench):
+    fallen = by_name(stress(world, bench, world.original, only=("paraphrase", "extraction")))
+    assert fallen["extraction"].status is Status.FAIL
+    assert fallen["extraction"].worst.rho == pytest.approx(1.0, abs=0.05)
+    for rung in stress(world, bench, world.gold, out="gold").rungs:
+        assert rung.status is not Status.FAIL
+        assert rung.worst is None or rung.worst.rho == 0
+
+
+def test_what_is_written_names_no_fact(world, bench):
+    found = stress(world, bench, world.original)
+    ladder = json.loads((found.folder / "attack.json").read_text())
+    assert ladder["schema"] == "expunge.attack/1"
+    assert {rung["attack"] for rung in ladder["rungs"]} == set(NAMES)
+    assert all(rung["cost"]["tokens"] > 0 for rung in ladder["rungs"])
+    page = (found.folder / "attack.md").read_text()
+    assert "relearn" in page
+    for path in ("attack.md", "attack.json", "log.txt"):
+        text = (found.folder / path).read_text()
+        assert not [secret for secret in world.texts() if len(secret) > 4 and secret in text]
+    assert not (found.folder / "checkpoints").exists()
+
+
+def test_a_battery_goes_on_where_it_was(world, bench, monkeypatch):
+    first = stress(world, bench, world.original, only=("paraphrase",))
+    real, done = Battery._attacked, []
+
+    def counted(self, attack, target, half):
+        done.append(attack.name)
+        return real(self, attack, target, half)
+
+    monkeypatch.setattr(Battery, "_attacked", counted)
+    assert stress(world, bench, world.original, only=("paraphrase",)).rungs == first.rungs
+    assert done == []
+    more = stress(world, bench, world.original, only=("paraphrase", "prefill-50"))
+    assert set(done) == {"prefill-50"}
+    assert {rung.attack for rung in more.rungs} == {"paraphrase", "prefill-50"}
+
+
+def test_without_gold_control_items_are_attacked_as_well(world, bench):
+    found = stress(world, bench, world.original, gold=False, only=("paraphrase", "extraction"))
+    assert by_name(found)["extraction"].status is Status.FAIL
+    files = {path.name for path in (found.folder / "evidence" / "attacks").iterdir()}
+    assert "paraphrase.judged.control.0.json" in files
+    assert "extraction.original.control.0.json" in files
+
+
+def test_attacks_beyond_the_attackers_access_are_not_made(world, bench):
+    found = by_name(stress(world, bench, world.original, access="T1"))
+    assert found["int4"].status is Status.NOT_COMPUTABLE
+    assert found["int4"].reason == "it takes T3, and the attacker has T1"
+    assert found["paraphrase"].worst is not None
+
+
+def test_an_unknown_attack_is_refused_before_anything_is_loaded(world, bench):
+    with pytest.raises(UsageError, match="did you mean relearn"):
+        stress(world, bench, "nowhere", only=("relern",))
+
+
+def test_the_command_attacks_a_model(world, bench, capsys):
+    prompts = Path("prompts.jsonl")
+    prompts.write_text('{"prompt": "{question}"}\n')
+    code = main(
+        ["attack", world.original, "--against", world.data("forget"), "--goal", "removal"]
+        + ["--original", world.original, "--gold", world.gold, "--retain", world.data("retain")]
+        + ["--only", "prefill-25", "--prompts", str(prompts), "--offline", "--format", "json"]
+        + ["--set", "audit.max_new_tokens=8"]
+    )
+    assert code == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {e["attack"] for e in events if e["event"] == "rung"} == {"prefill-25", "own-prompts"}
+    assert events[-1]["result"] == "recovered"
