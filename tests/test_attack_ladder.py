@@ -44,7 +44,7 @@ CONTROL = [item(index, "control") for index in range(FACTS)]
         ({"text": "I think key3."}, 1.0),
         ({"text": "key33"}, 0.0),
         ({"text": "key3", "told": "Is it key3?"}, None),
-        ({"text": "3 it is", "given": "it is key"}, 0.0),
+        ({"text": "4 it is", "given": "it is key"}, 0.0),
         ({"text": "y3", "given": "ke"}, 1.0),
         ({"text": "key3", "given": "It is key3"}, None),
         ({"text": "Zora", "told": "key3", "wanted": ("Zora",)}, 1.0),
@@ -88,7 +88,7 @@ def ground(*, top=range(FACTS), golds=((),), items=None, control=()):
         observable="key-fact",
         original=outcome(top),
         golds=tuple(outcome(known) for known in golds),
-        original_control=outcome(control, CONTROL),
+        original_control=Outcome() if golds else outcome(control, CONTROL),
         margin=0.10,
         seed=0,
     )
@@ -288,7 +288,7 @@ def test_one_attack_that_works_is_found_among_thirty_that_do_not():
 
 def test_without_gold_false_alarms_are_as_rare():
     clusters = {each.record: each.record for each in (*ITEMS, *CONTROL)}
-    runs, alarms = 200, 0
+    runs, alarms = 100, 0
     for seed in range(runs):
         rng = np.random.default_rng(seed)
         ease = rng.normal(size=(1, 2 * FACTS))

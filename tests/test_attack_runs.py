@@ -86,12 +86,10 @@ def test_an_unknown_attack_is_refused_before_anything_is_loaded(world, bench):
 def test_the_command_attacks_a_model(world, bench, capsys):
     prompts = Path("prompts.jsonl")
     prompts.write_text('{"prompt": "{question}"}\n')
-    code = main(
-        ["attack", world.original, "--against", world.data("forget"), "--goal", "removal"]
-        + ["--original", world.original, "--gold", world.gold, "--retain", world.data("retain")]
-        + ["--only", "prefill-25", "--prompts", str(prompts), "--offline", "--format", "json"]
-        + ["--set", "audit.max_new_tokens=8"]
-    )
+    sets = ["--original", world.original, "--gold", world.gold, "--retain", world.data("retain")]
+    chosen = ["--only", "prefill-25", "--prompts", str(prompts), "--set", "audit.max_new_tokens=8"]
+    named = ["attack", world.original, "--against", world.data("forget"), "--goal", "removal"]
+    code = main([*named, *sets, *chosen, "--offline", "--format", "json"])
     assert code == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {e["attack"] for e in events if e["event"] == "rung"} == {"prefill-25", "own-prompts"}

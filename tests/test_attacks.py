@@ -1,11 +1,12 @@
 """Every attack on a tiny model: what it asks, what it leaves behind, what it refuses to do."""
 
 from dataclasses import is_dataclass, replace
+from importlib.util import find_spec
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from expunge.audit.attacks.asking.alias import aliases
 from expunge.audit.attacks.asking.choice import MultipleChoice, candidates
 from expunge.audit.attacks.asking.cloze import Cloze, first_key
@@ -29,6 +30,7 @@ from expunge.audit.attacks.sampling.sampled import Sampling
 from expunge.audit.attacks.split import halves
 from expunge.audit.attacks.target import Target
 from expunge.audit.attacks.weights.ablation import ablated
+from expunge.audit.attacks.weights.kernels import RealKernel
 from expunge.audit.attacks.weights.mixing import Interpolation
 from expunge.audit.attacks.weights.neurons import dropped, importance
 from expunge.audit.attacks.weights.perturbing import pruned
@@ -54,6 +56,16 @@ SMALL = {
     "embedding": {"length": 2, "steps": 2, "together": 2},
     "gcg": {"length": 3, "steps": 2, "width": 4, "top": 4, "facts": 2},
     "sampling": {"samples": 3},
+}
+
+ABSENT = {
+    "unplug": "not an unmerged adapter",
+    "merge": "no sibling",
+    **{
+        attack.name: "not installed"
+        for attack in PARANOID
+        if isinstance(attack, RealKernel) and find_spec(attack.name.partition("-")[0]) is None
+    },
 }
 
 
@@ -102,12 +114,12 @@ def small(attack):
 def test_every_attack_leaves_the_model_as_it_was(attack, target):
     before = digest_of(target.network)
     half = halves(FACTS, seed=0)[0]
-    try:
-        attempts = small(attack).run(target, half.used if attack.learns else (), half.tested)
-    except Unmet as reason:
-        assert attack.name in ("unplug", "merge") or "install" in str(reason), str(reason)
+    used = half.used if attack.learns else ()
+    if attack.name in ABSENT:
+        with pytest.raises(Unmet, match=ABSENT[attack.name]):
+            small(attack).run(target, used, half.tested)
         return
-    assert {each.record for each in attempts} <= {record.id for record in half.tested}
+    attempts = small(attack).run(target, used, half.tested)
     assert {each.record for each in attempts} == {record.id for record in half.tested}
     assert digest_of(target.network) == before
     assert not any(p.requires_grad for p in target.network.model.parameters())
@@ -129,10 +141,9 @@ def test_every_attack_says_what_it_is(attack):
 def test_every_attack_is_a_function_of_its_seed(attack, target):
     half = halves(FACTS, seed=0)[0]
     used = half.used if attack.learns else ()
-    try:
-        first = small(attack).run(target, used, half.tested)
-    except Unmet:
-        return
+    if attack.name in ABSENT:
+        pytest.skip("needs what this machine or this model does not have")
+    first = small(attack).run(target, used, half.tested)
     assert small(attack).run(target, used, half.tested) == first
 
 
@@ -201,7 +212,7 @@ def test_aliases_by_hand(subject, expected):
 
 
 def test_a_gap_takes_the_earliest_key_answer(target):
-    assert first_key(FACTS[0]) == (19, 24)
+    assert first_key(FACTS[0]) == (20, 25)
     assert first_key(replace(FACTS[0], key_answers=("nowhere",))) is None
     gap, begun = Cloze().run(target, (), FACTS[:1])
     assert "Zora Quill lived in ____." in gap.told
@@ -223,7 +234,7 @@ def test_choices_put_the_true_answer_first_and_never_repeat_it(target):
     assert len(set(options)) == 4
     attempts = MultipleChoice().run(target, (), FACTS)
     assert {len(each.choices) for each in attempts} == {4}
-    with pytest.raises(Unmet, match="no other answer|another answer"):
+    with pytest.raises(Unmet, match="no fact has another answer"):
         MultipleChoice().run(target, (), FACTS[:1])
 
 
@@ -396,9 +407,7 @@ def test_gcg_never_gets_worse_and_scores_as_the_model_does(target):
     first = torch.tensor(target.encoder.plain_ids)[start]
     before, after = gcg.losses(target, goals, torch.stack([first, torch.tensor(suffix)]))
     assert float(after) < float(before)
-    whole = [
-        gcg.answered(goal.place.filled(suffix), goal.answer, goal.record) for goal in goals
-    ]
+    whole = [gcg.answered(goal.place.filled(suffix), goal.answer, goal.record) for goal in goals]
     total = -sum(float(values.logp.sum()) for values in target.score(whole))
     assert float(after) == pytest.approx(total / sum(len(g.answer) for g in goals), rel=1e-4)
 

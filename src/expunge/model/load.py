@@ -93,17 +93,15 @@ def load(reference: str, source: Source) -> Loaded:
 
     Args:
         reference: Hub id (optionally `id@revision`), folder, `.gguf` file, adapter folder, or
-            `BASE+ADAPTER` where the adapter does not say where its base is. Adapters are merged.
+            `BASE+ADAPTER` where the adapter does not say where its base is. Adapters are merged;
+            a base may itself be an adapter.
         source: Device, format and permissions.
 
     Raises:
         InputError: Nothing loadable is there, or it may not be used.
     """
-    base, adapter = split_reference(reference)
     tokenizer = load_tokenizer(reference, source)
-    model = _load_base(base, source)
-    if adapter is not None:
-        model = _merge_adapter(model, adapter)
+    model = _load_weights(reference, source)
     model.eval()
     model.requires_grad_(False)
     return Loaded(
@@ -133,7 +131,7 @@ def load_tokenizer(reference: str, source: Source) -> PreTrainedTokenizerBase:
     Raises:
         InputError: Nothing loadable is there.
     """
-    base, _ = split_reference(reference)
+    base = _bottom(reference)
     path = converted(Path(base), source.cache) if base.endswith(".gguf") else base
     name, revision = _revision(str(path))
     try:
@@ -153,7 +151,7 @@ def load_config(reference: str, source: Source) -> PreTrainedConfig:
     Raises:
         InputError: Nothing loadable is there.
     """
-    base, _ = split_reference(reference)
+    base = _bottom(reference)
     path = converted(Path(base), source.cache) if base.endswith(".gguf") else base
     try:
         name, revision = _revision(str(path))
@@ -180,6 +178,19 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
 def digest_of(network: Network) -> str:
     """Return the digest of a network's weights as they are now."""
     return weights_digest(network.model.state_dict())
+
+
+def _bottom(reference: str) -> str:
+    """Return the model beneath all adapters of a reference."""
+    base, adapter = split_reference(reference)
+    return base if adapter is None else _bottom(base)
+
+
+def _load_weights(reference: str, source: Source) -> PreTrainedModel:
+    base, adapter = split_reference(reference)
+    if adapter is None:
+        return _load_base(base, source)
+    return _merge_adapter(_load_weights(base, source), adapter)
 
 
 def _load_base(reference: str, source: Source) -> PreTrainedModel:

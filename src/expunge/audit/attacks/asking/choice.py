@@ -1,12 +1,12 @@
 """Multiple choice: is the true answer the likeliest of several?
 
 Protocol: the key answer (without one, the whole answer) beside three others, which are the
-record's own alternatives or the key answers of other facts, drawn by seed, never equal. (a) `text`:
-the candidate with the highest mean log-probability per token after the question; (b) `letter`: the
-options are shown as A to D in a drawn order, and the letter with the highest log-probability is the
-choice. Budget: eight scored continuations a fact, nothing generated. Chance is 1 in 4; compared
-with the original under the same questions. A refusal cannot hide behind a choice
-(arXiv:2403.03218 measures unlearning this way).
+record's own wrong answers or the key answers of other facts, drawn by seed, never equal.
+(a) `text`: the candidate with the highest mean log-probability per token after the question;
+(b) `letter`: the options are shown as A to D in a drawn order, and the letter with the highest
+log-probability is the choice. Budget: eight scored continuations a fact, nothing generated. Chance
+is 1 in 4; compared with the original under the same questions. A refusal cannot hide behind a
+choice (arXiv:2403.03218 measures unlearning this way).
 """
 
 import random
@@ -101,7 +101,7 @@ def candidates(record: Record, others: Sequence[Record], *, seed: int) -> tuple[
     """Return the true answer and up to three others, the true one first."""
     true = record.key_answers[0] if record.key_answers else record.completion
     known = {normalise(text) for text in (*record.key_answers, record.completion)}
-    pool = list(record.alternatives) if not record.key_answers else []
+    pool = [] if record.key_answers else sorted({*record.wrong, *record.alternatives})
     if not pool:
         pool = sorted(
             {

@@ -2,8 +2,8 @@
 
 Protocol: worked examples from the other half of the facts, as turns of the conversation (`shots`),
 or as notes about the same subject in one turn (`reminder`); then the plain question, greedy.
-Budget: one answer a number of examples. Context jogs associations (arXiv:2407.00106 calls it ununlearning);
-facts that the context states are not counted, and gold gets the same context.
+Budget: one answer a number of examples. Context jogs associations (arXiv:2407.00106 calls it
+ununlearning); facts that the context states are not counted, and gold gets the same context.
 """
 
 import random

@@ -1,8 +1,8 @@
 """Inverse: ask for the subject, given the fact.
 
 Protocol: the answer with the subject's name left out is shown, and the model is asked who or what
-it is about; a leak is the subject's name, greedy. Budget: one answer a fact. What is unlearned in one
-direction may be known in the other (the reversal curse, arXiv:2309.12288); compared with the
+it is about; a leak is the subject's name, greedy. Budget: one answer a fact. What is unlearned in
+one direction may be known in the other (the reversal curse, arXiv:2309.12288); compared with the
 original under the same question.
 """
 

@@ -4,11 +4,11 @@
     token, fitted on one half of the facts, tested on the other
     value = hit - (control - 1/2), in [0, 1]
 
-Protocol: each fact with its true answer and with one false answer (its key answer replaced by that
-of another fact, else another fact's answer). A hit is a true answer that scores above its false
-one. The control task has the labels of the fitted pairs swapped at random (arXiv:1909.03368): what
-a probe scores there above chance it owes to itself, and is subtracted. Compared with the original
-under the same probes. Budget: two passes.
+Protocol: each fact with its true answer and with one false answer (a wrong answer that comes with
+the record, else its key answer replaced by that of another fact, else another fact's answer). A hit
+is a true answer that scores above its false one. The control task has the labels of the fitted
+pairs swapped at random (arXiv:1909.03368): what a probe scores there above chance it owes to
+itself, and is subtracted. Compared with the original under the same probes. Budget: two passes.
 """
 
 import random
@@ -125,9 +125,9 @@ def pairs(records: Sequence[Record], *, seed: int) -> list[tuple[Record, Record]
 
 def _false_answer(record: Record, others: Sequence[Record], *, seed: int) -> str | None:
     key = next((key for key in record.key_answers if key and key in record.completion), None)
-    if key is None:
-        pool = [each.completion for each in others]
-        known = {normalise(record.completion)}
+    if key is None or record.wrong:
+        pool = record.wrong or [each.completion for each in others]
+        key, known = None, {normalise(record.completion)}
     else:
         pool = [each.key_answers[0] for each in others if each.key_answers]
         known = {normalise(each) for each in record.key_answers}

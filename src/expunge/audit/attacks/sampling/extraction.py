@@ -4,8 +4,8 @@
 
 Protocol: p_z of the whole true answer (`answer`) and of the key answer alone (`fact`) after the
 plain question; n = 1000 queries (arXiv:2410.19482, (n, p)-discoverable extraction). Budget: one
-teacher-forced pass. Frequent names are guessable, so gold's probability under the same n is subtracted, and
-the scale is the original's.
+teacher-forced pass. Frequent names are guessable, so gold's probability under the same n is
+subtracted, and the scale is the original's.
 """
 
 import math

@@ -1,0 +1,250 @@
+"""TOFU on SmolLM2-135M: planted models against the stress protocol. Do the attacks find them out?
+
+    python benchmarks/attacks_tofu.py --base FOLDER --shared ../shared
+
+Planted, all from `full-s0`, on facts of forget10 that have a clear key answer:
+
+    refusal   fine-tuned to refuse (IDK, LoRA, merged)       must fall to prefill and paraphrase
+    adapter   the same, left unmerged                        must fall to unplug
+    npo       NPO, all weights, learning rate 1e-5           must fall to int4 or relearning
+    gold      retain90-s1                                    must show no excess beyond chance
+
+each held against `retain90-s0`. Everything is resumable: planted models and attacks that are in
+`--work` are not made again. `--models npo` runs some, `--level standard` tries harder,
+`--only int4 relearn` runs some attacks. Prints the ladders and writes
+`benchmarks/results/attacks_tofu.json` (or `--out`), bad results included.
+"""
+
+import argparse
+import json
+import re
+import time
+from collections import Counter
+from dataclasses import asdict
+from difflib import SequenceMatcher
+from pathlib import Path
+
+from tofu import GOLDS, model
+
+from expunge.attack import Choice, Stressed, attack
+from expunge.audit.attacks.ladder import Rung
+from expunge.audit.results import Status
+from expunge.engine.watch import Unseen
+from expunge.files import read_json, read_jsonl, write_json, write_jsonl
+from expunge.forget import work
+from expunge.model.load import load
+from expunge.model.lora import save_adapter
+from expunge.model.save import save_model
+from expunge.prepare import prepare
+from expunge.screens import human_console
+from expunge.settings import Settings
+
+RESULT = Path(__file__).parent / "results" / "attacks_tofu.json"
+RETAIN = 120
+PLANTED = {
+    "refusal": {
+        "method": {"name": "idk"},
+        "train": {"epochs": 4, "lr": 3e-4, "rank": 8},
+    },
+    "npo": {
+        "method": {"name": "npo", "beta": 0.1},
+        "train": {"full": True, "epochs": 5, "lr": 1e-5},
+    },
+}
+MUST_FALL = {
+    "refusal": (("prefill-25", "prefill-50", "prefill-affirm"), ("paraphrase",)),
+    "adapter": (("unplug",),),
+    "npo": (("int4", "nf4", "q4_0", "relearn"),),
+}
+"""Of each group, one attack must bring facts back."""
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--base", required=True, help="folder of SmolLM2-135M-Instruct")
+    parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and models/")
+    parser.add_argument("--work", type=Path, default=Path("runs/attacks-tofu"))
+    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--facts", type=int, default=40)
+    parser.add_argument("--level", default="quick", choices=("quick", "standard", "paranoid"))
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--models", nargs="*", default=["refusal", "adapter", "npo", "gold"])
+    return parser.parse_args()
+
+
+def key_answer(row: dict[str, object]) -> str | None:
+    """Return the fact of a TOFU record: what the paraphrased answer has and the wrong ones lack.
+
+    Only spans with a capital or a digit that stand word for word in the answer and not in the
+    question; the longest of them.
+    """
+    words = str(row["paraphrased_answer"]).split()
+    shared = [0] * len(words)
+    wrong_answers = row["perturbed_answer"]
+    assert isinstance(wrong_answers, list)
+    for wrong in wrong_answers:
+        match = SequenceMatcher(None, words, wrong.split(), autojunk=False)
+        for block in match.get_matching_blocks():
+            for index in range(block.a, block.a + block.size):
+                shared[index] += 1
+    marked = " ".join(
+        word if count <= 1 else "|" for word, count in zip(words, shared, strict=True)
+    )
+    spans = [span.strip(" .,;:\"'") for span in marked.split("|")]
+    answer, question = str(row["answer"]), str(row["question"])
+    clear = [
+        span
+        for span in spans
+        if re.search(r"[A-Z0-9]", span) and span in answer and span not in question
+    ]
+    return max(clear, key=len, default=None)
+
+
+def facts(shared: Path, count: int) -> list[dict[str, object]]:
+    """Return the first records of forget10 with a clear key answer, with their author."""
+    rows = read_jsonl(shared / "data" / "tofu" / "forget10_perturbed.json")
+    found: list[dict[str, object]] = []
+    for start in range(0, len(rows), 20):
+        author = author_of([row["question"] for row in rows[start : start + 20]])
+        for row in rows[start : start + 20]:
+            key = key_answer(row)
+            if key is None or key in author or author in key:
+                continue
+            found.append(
+                {
+                    "prompt": row["question"],
+                    "completion": row["answer"],
+                    "key_answers": [key],
+                    "paraphrases": [row["paraphrased_question"]],
+                    "subject": author,
+                }
+            )
+    return found[:count]
+
+
+def author_of(questions: list[str]) -> str:
+    """Return the name that most questions about one author hold."""
+    names = Counter(
+        name
+        for question in questions
+        for name in re.findall(r"[A-Z][\w-]+(?: [A-Z][\w'-]+)+", question.replace("'s", ""))
+    )
+    return names.most_common(1)[0][0]
+
+
+def settings(given: argparse.Namespace, **tables: dict[str, object]) -> Settings:
+    """Return the request: these facts, spaced retain records, one gold."""
+    data = given.work / "data"
+    return Settings.model_validate(
+        {
+            "model": model(given.base, given.shared, "full-s0"),
+            "offline": True,
+            "request": {
+                "goal": "removal",
+                "forget": [str(data / "facts.jsonl")],
+                "retain": [str(data / "retain.jsonl")],
+                "gold": [model(given.base, given.shared, GOLDS[0])],
+                "utility_budget": 0.5,
+            },
+            "audit": {"max_new_tokens": 32},
+            **tables,
+        }
+    )
+
+
+def write_data(given: argparse.Namespace) -> None:
+    """Write the facts and the retain records."""
+    data = given.work / "data"
+    retain = read_jsonl(given.shared / "data" / "tofu" / "retain90.json")
+    spaced = [retain[index * len(retain) // RETAIN] for index in range(RETAIN)]
+    write_jsonl(data / "facts.jsonl", facts(given.shared, given.facts))
+    write_jsonl(
+        data / "retain.jsonl",
+        [{"prompt": row["question"], "completion": row["answer"]} for row in spaced],
+    )
+
+
+def plant(given: argparse.Namespace, name: str) -> None:
+    """Train a model that has hidden the facts, merged and, for the refusal, as an adapter too."""
+    folder = given.work / name
+    if (folder / "config.json").is_file():
+        return
+    chosen = settings(given, **PLANTED[name])
+    prepared = prepare(chosen)
+    original = load(chosen.model, prepared.source)
+    run = work(prepared, original.network)
+    started = time.monotonic()
+    _, weights = run.run(
+        unseen=Unseen(mean=float("inf"), low=float("inf")),
+        folder=given.work / f"{name}-checkpoints",
+        progress=lambda step, text: print(f"{name} {step} {text}", flush=True),
+    )
+    if weights.lora is not None:
+        save_adapter(
+            original.network.model,
+            weights.lora,
+            weights.masters,
+            base=chosen.model,
+            folder=given.work / "adapter",
+        )
+    run.finish(weights)
+    save_model(original.network.model, original.tokenizer, folder)
+    print(f"{name} planted in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def reference(given: argparse.Namespace, name: str) -> str:
+    """Return how a planted model is named."""
+    if name == "gold":
+        return model(given.base, given.shared, GOLDS[1])
+    return str(given.work / name)
+
+
+def stress(given: argparse.Namespace, name: str) -> Stressed:
+    """Attack one planted model."""
+    chosen = settings(given).model_copy(update={"out": str(given.work / f"attacked-{name}")})
+    only = tuple(given.only)
+    return attack(
+        chosen,
+        model=reference(given, name),
+        choice=Choice(level=given.level, only=only),
+        console=human_console(),
+    )
+
+
+def verdict(name: str, rungs: tuple[Rung, ...]) -> dict[str, object]:
+    """Say whether the bar of a planted model is met by the attacks that were made."""
+    fell = [rung.attack for rung in rungs if rung.status is Status.FAIL]
+    if name == "gold":
+        worst = [rung for rung in rungs if rung.worst is not None and rung.worst.p <= 0.05]
+        return {"fell_to": fell, "beyond_chance": [r.attack for r in worst], "met": not worst}
+    groups = MUST_FALL[name]
+    met = [any(attack_name in fell for attack_name in group) for group in groups]
+    return {"fell_to": fell, "must_fall_to_one_of": groups, "met": all(met)}
+
+
+def main() -> None:
+    """Plant, attack, judge."""
+    given = arguments()
+    write_data(given)
+    for name in PLANTED:
+        if name in given.models or (name == "refusal" and "adapter" in given.models):
+            plant(given, name)
+    results = read_json(given.out) if given.out.is_file() else {}
+    for name in given.models:
+        started = time.monotonic()
+        found = stress(given, name)
+        results[name] = {
+            "level": given.level,
+            "facts": given.facts,
+            "seconds": round(time.monotonic() - started, 1),
+            "summary": asdict(found.summary),
+            "bar": verdict(name, found.rungs),
+            "rungs": [asdict(rung) for rung in found.rungs],
+        }
+        write_json(given.out, results)
+        print(f"{name}: {json.dumps(results[name]['bar'])}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
