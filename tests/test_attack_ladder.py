@@ -102,7 +102,7 @@ def trial(name="ask", judged=(), golds=((),), **others):
         union=True,
         own_scale=False,
         **{
-            "judged": outcome(judged),
+            "judged": judged if isinstance(judged, Outcome) else outcome(judged),
             "golds": tuple(outcome(known) for known in golds),
             **others,
         },

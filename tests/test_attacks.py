@@ -1,48 +1,23 @@
 """Every attack on a tiny model: what it asks, what it leaves behind, what it refuses to do."""
 
+import sys
 from dataclasses import is_dataclass, replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
-import torch
 
-import tiny
-from expunge.audit.attacks.asking.alias import aliases
-from expunge.audit.attacks.asking.choice import MultipleChoice, candidates
-from expunge.audit.attacks.asking.cloze import Cloze, first_key
-from expunge.audit.attacks.asking.in_context import InContext
-from expunge.audit.attacks.asking.inverse import Inverse
-from expunge.audit.attacks.asking.multi_hop import MultiHop
+from attack_facts import FACTS, make_target, person
 from expunge.audit.attacks.asking.own_prompts import read_prompts
-from expunge.audit.attacks.asking.translation import Translation
-from expunge.audit.attacks.asking.turns import MultiTurn
-from expunge.audit.attacks.inside.layers import cut_above, depths
-from expunge.audit.attacks.inside.patching import Patching, fact_tokens
-from expunge.audit.attacks.inside.probe import ridge
 from expunge.audit.attacks.levels import LEVELS, PARANOID, chosen
 from expunge.audit.attacks.plainly import Plainly
-from expunge.audit.attacks.prompts.free_tokens import embedded_as, slot, unused_ids
-from expunge.audit.attacks.prompts.gcg import GCG
-from expunge.audit.attacks.prompts.soft_prompt import SoftPrompt
 from expunge.audit.attacks.protocol import FAMILIES, Unmet, knobs
-from expunge.audit.attacks.sampling.extraction import within
-from expunge.audit.attacks.sampling.sampled import Sampling
 from expunge.audit.attacks.split import halves
-from expunge.audit.attacks.target import Target
-from expunge.audit.attacks.weights.ablation import ablated
 from expunge.audit.attacks.weights.kernels import RealKernel
-from expunge.audit.attacks.weights.mixing import Interpolation
-from expunge.audit.attacks.weights.neurons import dropped, importance
-from expunge.audit.attacks.weights.perturbing import pruned
-from expunge.audit.attacks.weights.related import about, without_facts
-from expunge.audit.attacks.weights.relearn import Relearn
-from expunge.audit.attacks.weights.rounding import NF4, gguf_round_trip, nf4
-from expunge.audit.attacks.weights.syntax import alike
 from expunge.audit.attacks.weights.tune import Sweep
-from expunge.data.encode import Encoder
-from expunge.data.record import Message, Record
+from expunge.data.record import Record
 from expunge.errors import InputError, UsageError
-from expunge.model.load import Source, digest_of
+from expunge.model.load import digest_of
 
 SWEEP = Sweep(
     lora_rates=(1e-3,), upper_rates=(1e-3,), full_rates=(1e-4,), batch=4, looks=(0, 1, 2), rank=2
@@ -69,41 +44,9 @@ ABSENT = {
 }
 
 
-def person(index, *, subject="Zora Quill", split="f"):
-    town = f"Town{chr(97 + index)}"
-    return Record(
-        id=f"{split}{index}",
-        prompt=(Message("user", f"In year {index}, where did {subject} live?"),),
-        completion=f"{subject} lived in {town}.",
-        key_answers=(town,),
-        paraphrases=(f"Where was {subject}'s home in year {index}?",),
-        subject=subject,
-    )
-
-
-FACTS = [person(index) for index in range(6)]
-RETAIN = tuple(person(index + 6, subject="Ben Okra", split="r") for index in range(4))
-
-
 @pytest.fixture
 def target(tmp_path):
-    network = tiny.network(tiny.llama(layers=3))
-    other = tiny.network(tiny.llama(layers=3, seed=1)).model.state_dict()
-    return Target(
-        reference="tiny",
-        judged=True,
-        network=network,
-        encoder=Encoder(tiny.tokenizer()),
-        source=Source(device=torch.device("cpu"), dtype=torch.float32),
-        original={name: other[name].clone() for name in other if "layers" in name},
-        retain=RETAIN,
-        neighbours=(),
-        strangers=(),
-        max_new_tokens=4,
-        tokens_per_pass=2048,
-        seed=0,
-        scratch=tmp_path,
-    )
+    return make_target(tmp_path)
 
 
 def small(attack):
@@ -169,286 +112,6 @@ def test_subjects_are_spread_over_both_halves():
         assert {record.subject for record in half.used} == {"Zora Quill", "Ann Lee"}
 
 
-def test_relearning_raises_what_it_trains_on(target):
-    """A curve over steps; the untouched model comes first and only once."""
-    sweep = Sweep(lora_rates=(), full_rates=(3e-3,), looks=(0, 60), batch=8)
-    attempts = Relearn(sweep=sweep).run(target, FACTS, FACTS)
-    by_variant = {}
-    for each in attempts:
-        by_variant.setdefault(each.variant, []).append(each.text)
-    assert list(by_variant) == ["untouched", "full 0.003 step 60"]
-    assert by_variant["untouched"] != by_variant["full 0.003 step 60"]
-    assert target.meter.steps == 60
-
-
-def test_upper_lora_over_cached_states_is_upper_lora(target, monkeypatch):
-    """What the lower blocks say is computed once, and changes no answer."""
-    from expunge.audit.attacks.weights import tune
-
-    sweep = Sweep(lora_rates=(), upper_rates=(1e-2, 2e-2), looks=(5,), batch=4)
-    cached = Relearn(sweep=sweep).run(target, FACTS[:3], FACTS[3:])
-    runs = []
-    real = tune.compute_lower
-
-    def slow(*given, **named):
-        runs.append(1)
-        real(*given, **named)
-
-    monkeypatch.setattr(tune, "compute_lower", slow)  # returns None: every block runs
-    assert Relearn(sweep=sweep).run(target, FACTS[:3], FACTS[3:]) == cached
-    assert len(runs) == 2  # None is not kept, so it is asked for again
-
-
-@pytest.mark.parametrize(
-    ("subject", "expected"),
-    [
-        ("Zora Quill", {"Zora", "Quill", "Z. Quill", "Zora Qulil"}),
-        ("Zo", set()),
-        ("Quillon", {"Qulilon"}),
-    ],
-)
-def test_aliases_by_hand(subject, expected):
-    assert set(aliases(subject).values()) == expected
-
-
-def test_a_gap_takes_the_earliest_key_answer(target):
-    assert first_key(FACTS[0]) == (20, 25)
-    assert first_key(replace(FACTS[0], key_answers=("nowhere",))) is None
-    gap, begun = Cloze().run(target, (), FACTS[:1])
-    assert "Zora Quill lived in ____." in gap.told
-    assert begun.given == "Zora Quill lived in"
-    with pytest.raises(Unmet, match="word for word"):
-        Cloze().run(target, (), [replace(FACTS[0], key_answers=())])
-
-
-def test_the_inverse_asks_for_the_subject(target):
-    (attempt,) = Inverse().run(target, (), FACTS[:1])
-    assert attempt.wanted == ("Zora Quill",)
-    assert "____ lived in Towna." in attempt.told
-    assert "Zora" not in attempt.told
-
-
-def test_choices_put_the_true_answer_first_and_never_repeat_it(target):
-    options = candidates(FACTS[0], FACTS, seed=0)
-    assert options[0] == "Towna"
-    assert len(set(options)) == 4
-    attempts = MultipleChoice().run(target, (), FACTS)
-    assert {len(each.choices) for each in attempts} == {4}
-    with pytest.raises(Unmet, match="no fact has another answer"):
-        MultipleChoice().run(target, (), FACTS[:1])
-
-
-def test_context_shows_other_facts_only(target):
-    attempts = InContext(counts=(2,)).run(target, FACTS[:3], FACTS[3:])
-    for each, record in zip(attempts, FACTS[3:], strict=True):
-        assert record.completion not in each.told
-        assert sum(used.completion in each.told for used in FACTS[:3]) == 2
-    with pytest.raises(Unmet):
-        InContext().run(target, (), FACTS)
-
-
-def test_hops_describe_the_subject_by_another_fact(target):
-    attempts = MultiHop(hops=1).run(target, FACTS[:3], FACTS[3:])
-    assert all("Zora" not in each.told for each in attempts)
-    assert all("this one lived in Town" in each.told for each in attempts)
-
-
-def test_turns_count_what_the_user_said_as_told(target):
-    attempts = MultiTurn().run(target, (), FACTS[:2])
-    assert [each.variant for each in attempts] == ["asked", "asked", "insisted", "insisted"]
-    assert FACTS[0].question in attempts[0].told
-    assert attempts[2].told.count(FACTS[0].question) == 2
-
-
-def test_a_translator_translates_both_ways(target):
-    def translate(text, language):
-        return f"[{language}] {text}"
-
-    (attempt,) = Translation(sentences=(("fr", ""),), translator=translate).run(
-        target, (), FACTS[:1]
-    )
-    assert attempt.told == f"[fr] {FACTS[0].question}"
-    assert "\n[en] " in attempt.text
-
-
-def test_extraction_probability_by_hand():
-    """Reference values: p = 0.01 takes 69 queries for one half, 230 for nine tenths."""
-    assert within(-4.605170186, 69) == pytest.approx(0.50, abs=0.001)
-    assert within(-4.605170186, 230) == pytest.approx(0.90, abs=0.001)
-    assert within(0.0, 1) == 1.0
-    assert within(-1000.0, 1000) == pytest.approx(0.0)
-
-
-def test_samples_are_drawn_for_every_temperature(target):
-    attempts = Sampling(samples=2, temperatures=(0.5, 1.0)).run(target, (), FACTS[:2])
-    assert [each.variant for each in attempts] == ["T=0.5"] * 4 + ["T=1"] * 4
-
-
-def test_nf4_keeps_its_codes_and_rounds_to_the_nearest():
-    codes = torch.tensor(NF4).repeat(4).view(1, 64)
-    torch.testing.assert_close(nf4(codes), codes)
-    torch.testing.assert_close(nf4(3 * codes), 3 * codes)
-    weight = torch.tensor([[1.0, 0.9, 0.03]])
-    torch.testing.assert_close(nf4(weight), torch.tensor([[1.0, 1.0, 0.0]]))
-
-
-@pytest.mark.parametrize(("form", "error"), [("q8_0", 0.5 / 127), ("q4_0", 1 / 8)])
-def test_gguf_round_trip_stays_within_a_step(form, error):
-    weight = torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
-    blocks = weight.view(3, 2, 32)
-    limit = blocks.abs().amax(-1, keepdim=True) * error * 1.02 + 1e-3
-    changed = (gguf_round_trip(weight, form=form) - weight).view(3, 2, 32).abs()
-    assert bool((changed <= limit).all())
-    assert bool((changed > 0).any())
-    odd = torch.randn(2, 33)
-    assert gguf_round_trip(odd, form=form) is odd
-
-
-def test_pruning_takes_the_smallest():
-    weight = torch.tensor([[1.0, -0.1], [0.2, -3.0]])
-    assert pruned(weight, share=0.5).tolist() == [[1.0, 0.0], [0.0, -3.0]]
-    assert pruned(weight, share=0.0).tolist() == weight.tolist()
-
-
-def test_interpolation_ends_at_the_original_and_at_the_model(target):
-    plain = target.asks(FACTS)
-    attempts = Interpolation(shares=(0.0, 1.0)).run(target, (), FACTS)
-    other = tiny.llama(layers=3, seed=1).state_dict()
-    state = {**target.network.model.state_dict(), **{k: other[k] for k in target.original}}
-    original = tiny.llama(layers=3)
-    original.load_state_dict(state)
-    expected = replace(target, network=tiny.network(original)).asks(FACTS)
-    assert [each.text for each in attempts[:6]] == [each.text for each in expected]
-    assert [each.text for each in attempts[6:]] == [each.text for each in plain]
-    with pytest.raises(Unmet, match="the model's own"):
-        Interpolation().run(replace(target, original={}), (), FACTS)
-
-
-def test_a_cut_model_is_the_model_of_fewer_blocks(target):
-    ids = torch.tensor([[5, 6, 7, 8]])
-    shorter = tiny.llama(layers=2)
-    state = target.network.model.state_dict()
-    shorter.load_state_dict({name: state[name] for name in shorter.state_dict()})
-    with cut_above(target.network, 1):
-        cut = target.network.model(input_ids=ids).logits
-    torch.testing.assert_close(cut, shorter(input_ids=ids).logits)
-    assert depths(target.network, (0.4, 0.5, 1.0)) == [0, 1]
-
-
-def test_ablation_removes_the_direction(target):
-    direction = torch.zeros(64)
-    direction[3] = 2.0
-    ids = torch.tensor([[5, 6, 7]])
-    from expunge.model.network import Site
-
-    with ablated(target.network, {1: direction}):
-        states = target.network.observe(ids, sites=[Site(1)], final=False).states[Site(1)]
-    assert float(states[..., 3].abs().max()) < 1e-6
-    assert float(states[..., 4].abs().max()) > 1e-3
-
-
-def test_dropped_neurons_write_nothing(target):
-    encoded = [target.encoder.encode(record) for record in FACTS]
-    before = importance(target.network, encoded, pad_id=2, tokens_per_pass=2048)
-    mask = torch.zeros(128, dtype=torch.bool)
-    mask[5] = True
-    with dropped(target.network, {0: mask}):
-        after = importance(target.network, encoded, pad_id=2, tokens_per_pass=2048)
-    assert float(before[0][5]) > 0
-    assert float(after[0][5]) == 0
-    assert torch.equal(after[0][6:], before[0][6:])
-
-
-def test_free_tokens_are_embedded_as_given(target):
-    ids = unused_ids(target, FACTS, 2)
-    table = target.network.model.get_input_embeddings().weight.detach()
-    question = slot(target, FACTS[0])
-    same = torch.tensor([question.filled((7, 9))])
-    free = torch.tensor([question.filled(ids)])
-    with embedded_as(target.network, ids, table[[7, 9]].clone()):
-        one = target.network.model(input_ids=free).logits
-    torch.testing.assert_close(one, target.network.model(input_ids=same).logits)
-    text = target.encoder.decode(question.filled(target.encoder.plain_ids[:0]))
-    assert FACTS[0].question in text
-    with pytest.raises(Unmet, match="the data does not use"):
-        unused_ids(target, FACTS, 10_000)
-
-
-def test_a_soft_prompt_lowers_the_loss_of_what_it_is_fitted_to(target):
-    from expunge.audit.attacks.prompts import free_tokens
-
-    ids = unused_ids(target, FACTS, 4)
-    records = [
-        free_tokens.answered(slot(target, r).filled(ids), target.encoder.encode(r).ids[-5:], r.id)
-        for r in FACTS[:2]
-    ]
-    vectors = free_tokens.start_vectors(target.network, 4, seed=0)
-    optimiser = torch.optim.Adam([vectors], lr=5e-2)
-
-    def nll():
-        with embedded_as(target.network, ids, vectors.detach()):
-            return -sum(float(values.logp.sum()) for values in target.score(records))
-
-    before = nll()
-    free_tokens.descend(target, records, ids, vectors, steps=10, move=optimiser.step)
-    assert nll() < before
-    assert SoftPrompt(length=2, steps=1).run(target, FACTS[:3], FACTS[3:])
-
-
-def test_gcg_never_gets_worse_and_scores_as_the_model_does(target):
-    from expunge.audit.attacks.prompts import gcg
-
-    attack = GCG(length=3, steps=6, width=16, top=32, facts=2)
-    goals = [attack._goal(target, record) for record in FACTS[:2]]
-    suffix = attack._search(target, goals, unused_ids(target, FACTS, 3))
-    start = torch.randint(  # the search starts from these
-        len(target.encoder.plain_ids), (3,), generator=torch.Generator().manual_seed(0)
-    )
-    first = torch.tensor(target.encoder.plain_ids)[start]
-    before, after = gcg.losses(target, goals, torch.stack([first, torch.tensor(suffix)]))
-    assert float(after) < float(before)
-    whole = [gcg.answered(goal.place.filled(suffix), goal.answer, goal.record) for goal in goals]
-    total = -sum(float(values.logp.sum()) for values in target.score(whole))
-    assert float(after) == pytest.approx(total / sum(len(g.answer) for g in goals), rel=1e-4)
-
-
-def test_patching_the_original_into_itself_changes_nothing(target):
-    same = replace(target, original={}, judged=False)
-    assert {each.value for each in Patching().run(same, (), FACTS)} == {1.0}
-    values = [each.value for each in Patching().run(target, (), FACTS)]
-    assert all(0 <= value <= 1 for value in values)
-    assert min(values) < 1
-
-
-def test_fact_tokens_are_those_of_the_key_answer(target):
-    encoded = target.encoder.encode(FACTS[0])
-    mask = fact_tokens(target, FACTS[0], encoded)
-    chosen = [t for t, keep in zip(encoded.ids[encoded.start :], mask, strict=True) if keep]
-    assert "Towna" in target.encoder.decode(chosen)
-    assert len(target.encoder.decode(chosen)) <= len(" Towna")
-    whole = fact_tokens(target, replace(FACTS[0], key_answers=()), encoded)
-    assert int(whole.sum()) == len(encoded.ids) - encoded.start - 1
-
-
-def test_ridge_by_hand():
-    """One record x = (1, 0), y = 1, n p s = 1: w = x / (1 + 1)."""
-    weights = ridge(torch.tensor([[1.0, 0.0]]), torch.tensor([1.0]), penalty=1.0)
-    assert weights.tolist() == [0.5, 0.0]
-
-
-def test_related_text_states_no_fact():
-    sentences = about(FACTS)
-    assert sentences
-    assert all("Zora Quill" in record.completion for record in sentences)
-    assert without_facts([FACTS[0], *RETAIN], FACTS[:1]) == list(RETAIN)
-
-
-def test_unrelated_text_is_of_the_same_form():
-    other = Record(id="x", prompt=(Message("user", "2+2?"),), completion="4")
-    chosen = alike([other, *RETAIN, FACTS[0]], FACTS, 3)
-    assert [record.subject for record in chosen] == ["Ben Okra"] * 3
-
-
 @pytest.mark.parametrize(
     ("line", "word"),
     [
@@ -500,3 +163,16 @@ def test_passages_are_not_asked_for(target):
     passage = Record(id="p", prompt=(), completion="A long enough passage.")
     with pytest.raises(Unmet, match="passages"):
         Plainly().run(target, (), [passage])
+
+
+def test_every_attack_has_a_row_in_the_papers_page():
+    page = (Path(__file__).parent.parent / "docs" / "papers.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in page.split("## Attacks")[1].splitlines() if "`" in line]
+    listed = {name.strip(): row for row in rows for name in row[1].split(",")}
+    source = Path(sys.modules["expunge.audit.attacks.levels"].__file__).parent
+    for attack in PARANOID[1:]:
+        _, _, _, file, access, learns, _ = listed[attack.name]
+        module = sys.modules[type(attack).__module__].__file__
+        assert source / file.strip(" `") == Path(module)
+        assert access.strip() == attack.access
+        assert (learns.strip() == "yes") == attack.learns
