@@ -265,14 +265,14 @@ def test_the_whole_battery_raises_a_false_alarm_in_at_most_one_of_twenty_runs(go
 def test_the_ladder_of_gold_against_gold_recovers_nothing():
     """The decision on top of the p-value (a lower bound beyond the margin) only lowers that."""
     alarms = 0
-    for seed in range(40):
-        values = battery(np.random.default_rng(1000 + seed), models=2)
+    for seed in range(15):
+        values = battery(np.random.default_rng(1000 + seed), models=2)[:12]
         trials = [
             trial(f"a{i}", judged=np.flatnonzero(row[0]), golds=(np.flatnonzero(row[1]),))
             for i, row in enumerate(values)
         ]
         alarms += any(rung.status is Status.FAIL for rung in ladder(trials, ground()))
-    assert alarms <= binomial_tolerance(40, 0.05)
+    assert alarms <= binomial_tolerance(15, 0.05)
 
 
 def test_one_attack_that_works_is_found_among_thirty_that_do_not():

@@ -167,7 +167,8 @@ def test_passages_are_not_asked_for(target):
 
 def test_every_attack_has_a_row_in_the_papers_page():
     page = (Path(__file__).parent.parent / "docs" / "papers.md").read_text(encoding="utf-8")
-    rows = [line.split("|") for line in page.split("## Attacks")[1].splitlines() if "`" in line]
+    lines = page.split("## Attacks")[1].splitlines()
+    rows = [line.split("|") for line in lines if line.startswith("| ") and "`" in line]
     listed = {name.strip(): row for row in rows for name in row[1].split(",")}
     source = Path(sys.modules["expunge.audit.attacks.levels"].__file__).parent
     for attack in PARANOID[1:]:

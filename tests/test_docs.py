@@ -20,6 +20,7 @@ COMMANDS = (
     "plan",
     "forget",
     "audit",
+    "attack",
     "report",
     "verify",
     "merge",

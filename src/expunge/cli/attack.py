@@ -1,6 +1,6 @@
 """`expunge attack`: try everything to get it back."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +9,58 @@ from cyclopts import Parameter
 from expunge.cli.audit import held_against
 from expunge.cli.flags import RequestFlags
 from expunge.cli.session import Given
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttackFlags:
+    """Which attacks, with which budget, by whom."""
+
+    level: Annotated[
+        Literal["quick", "standard", "paranoid"],
+        Parameter(help="how hard to try", env_var="EXPUNGE_LEVEL"),
+    ] = "quick"
+    only: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            show_default=False,
+            consume_multiple=False,
+            env_var="EXPUNGE_ONLY",
+            help="only this attack, with the budget of the level; repeatable",
+        ),
+    ] = ()
+    access: Annotated[
+        Literal["T1", "T2", "T3"],
+        Parameter(
+            help="what the attacker has: queries, a fine-tuning service, the weights",
+            env_var="EXPUNGE_ACCESS",
+        ),
+    ] = "T3"
+    prompts: Annotated[
+        Path | None,
+        Parameter(
+            show_default=False,
+            env_var="EXPUNGE_PROMPTS",
+            help='your own prompts, JSON Lines: {"prompt": "In short: {question}"}',
+        ),
+    ] = None
+    translator: Annotated[
+        str,
+        Parameter(
+            show_default=False,
+            env_var="EXPUNGE_TRANSLATOR",
+            help="MODULE:FUNCTION(text, language) for translations",
+        ),
+    ] = ""
+    sibling: Annotated[
+        str,
+        Parameter(
+            show_default=False,
+            env_var="EXPUNGE_SIBLING",
+            help="a model of the same shape to merge with",
+        ),
+    ] = ""
 
 
 def attack(
@@ -24,37 +76,7 @@ def attack(
             help="run folder, request file (.toml), or the data that should be forgotten",
         ),
     ],
-    level: Annotated[
-        Literal["quick", "standard", "paranoid"],
-        Parameter(help="how hard to try; see --only for the attacks", env_var="EXPUNGE_LEVEL"),
-    ] = "quick",
-    only: Annotated[
-        tuple[str, ...],
-        Parameter(
-            negative="",
-            show_default=False,
-            consume_multiple=False,
-            help="only this attack, with the budget of the level; repeatable",
-        ),
-    ] = (),
-    access: Annotated[
-        Literal["T1", "T2", "T3"],
-        Parameter(help="what the attacker has: queries, a fine-tuning service, the weights"),
-    ] = "T3",
-    prompts: Annotated[
-        Path | None,
-        Parameter(
-            show_default=False,
-            help='your own prompts, JSON Lines: {"prompt": "In short: {question}"}',
-        ),
-    ] = None,
-    translator: Annotated[
-        str,
-        Parameter(show_default=False, help="MODULE:FUNCTION(text, language) for translations"),
-    ] = "",
-    sibling: Annotated[
-        str, Parameter(show_default=False, help="a model of the same shape to merge with")
-    ] = "",
+    attacks: AttackFlags | None = None,
     original: Annotated[
         str | None,
         Parameter(
@@ -67,17 +89,18 @@ def attack(
     """Try to get the forgotten back: prompts, samples, fine-tuning, rounding, inner states."""
     console = session.begin()
     settings = held_against(session, against, original=original, request=request)
+    given = attacks or AttackFlags()
 
     from expunge.attack import Choice
     from expunge.attack import attack as attack_model
 
     choice = Choice(
-        level=level,
-        only=only,
-        access=access,
-        prompts=prompts,
-        translator=translator,
-        sibling=sibling,
+        level=given.level,
+        only=given.only,
+        access=given.access,
+        prompts=given.prompts,
+        translator=given.translator,
+        sibling=given.sibling,
     )
     found = attack_model(settings, model=model, choice=choice, console=console)
     for rung in found.rungs:
