@@ -121,6 +121,11 @@ class AuditSettings(BaseModel):
     retain_records: int = Field(
         default=100, ge=1, description="retain records that the audit asks about"
     )
+    further: bool = Field(
+        default=False,
+        description="also membership by lowercase, ReCaLL, gradient and rarity, and where in the"
+        " layers the fact is; some six passes more",
+    )
     seal: bool = Field(
         default=False, description="encrypt the evidence; the operator's key opens it"
     )

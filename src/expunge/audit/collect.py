@@ -145,7 +145,7 @@ class Collector:
         if not all(bool(values.logp.isfinite().all()) for values in found):
             raise _not_a_number(unit.role)
         rows = [
-            _evidence(record, encoded, values)
+            scores_of(record, encoded, values)
             for record, encoded, values in zip(records, tokens, found, strict=True)
         ]
         self.store.write_scores(unit, rows)
@@ -249,7 +249,8 @@ def _not_a_number(role: str) -> InputError:
     )
 
 
-def _evidence(record: Record, encoded: Encoded, values: TokenScores) -> Scores:
+def scores_of(record: Record, encoded: Encoded, values: TokenScores) -> Scores:
+    """Return what one pass said about a record, in the form that is stored."""
     return Scores(
         record=record.id,
         logp=tuple(values.logp.tolist()),

@@ -15,6 +15,7 @@ from expunge.audit.case import anything_to_forget
 from expunge.audit.collect import Collector
 from expunge.audit.context import Context, Policy
 from expunge.audit.evidence import EvidenceStore, Unit
+from expunge.audit.further.gather import Further
 from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT
 from expunge.audit.results import Results
 from expunge.audit.table import Table
@@ -98,12 +99,13 @@ class Gathering:
             for index in range(len(self.golds))
         )
         original = len(self._scored()) + len(self._asked())
-        return golds + original + len(ORIGINAL_ATTACKS) * len(self._attacked())
+        further = 1 + len(self.golds)
+        return golds + original + len(ORIGINAL_ATTACKS) * len(self._attacked()) + further
 
     def units_after(self) -> int:
         """Number of units that `after` counts on its bar."""
         plain = len(self._scored()) + len(self._asked())
-        return plain + len(QUICK) * len(self._attacked()) + len(LADDER) + 1
+        return plain + len(QUICK) * len(self._attacked()) + len(LADDER) + 2
 
     def before(self, original: Loaded, bar: Bar) -> None:
         """Ask the original and the golds."""
@@ -117,6 +119,8 @@ class Gathering:
             attacked=self._attacked(),
             bar=bar,
         )
+        self._further.original(original.network)
+        bar.advance(1, detail="original further")
         for index, reference in enumerate(self.golds):
             gold = load(reference, self.prepared.source)
             self.collector.store.identify(gold_role(index), gold.digest)
@@ -128,6 +132,9 @@ class Gathering:
                 attacks=QUICK,
                 bar=bar,
             )
+            role = gold_role(index)
+            self._further.gold(gold.network, original.network, role, first=not index)
+            bar.advance(1, detail=f"{role} further")
 
     def after(self, unlearned: Network, digest: str, original: dict[str, Tensor], bar: Bar) -> None:
         """Ask the unlearned model and its mixtures with the original.
@@ -158,6 +165,8 @@ class Gathering:
             for role in ("original", "unlearned", *map(gold_role, range(len(self.golds)))):
                 self.collector.fluency(unlearned, role, "forget")
         bar.advance(1, detail="fluency")
+        self._further.unlearned(unlearned, original)
+        bar.advance(1, detail="unlearned further")
 
     def require_known(self) -> None:
         """Check that the original measurably knows the forget set.
@@ -211,6 +220,10 @@ class Gathering:
     def judge(self) -> Results:
         """Compute the results from the evidence."""
         return assess(self.collector.store)
+
+    @property
+    def _further(self) -> Further:
+        return Further(collector=self.collector, deep=self.prepared.settings.audit.further)
 
     def _scored(self, gold: int = 0) -> tuple[str, ...]:
         """The first gold shows what retraining keeps; further ones only how golds differ."""

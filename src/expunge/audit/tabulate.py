@@ -8,7 +8,9 @@ from expunge.audit.axes.privacy import membership_estimate
 from expunge.audit.axes.utility import losses, perplexity_draws
 from expunge.audit.case import ORIGINAL, UNLEARNED, Case
 from expunge.audit.evidence import PLAIN, Unit
+from expunge.audit.further import READINGS
 from expunge.audit.metrics import (
+    DISCOVERABLE,
     EXACT_MEMORISATION,
     EXTRACTION_STRENGTH,
     GIBBERISH,
@@ -24,6 +26,8 @@ from expunge.audit.metrics import (
 )
 from expunge.audit.results import Score
 from expunge.audit.stats import TWO_SIDED, Estimate, interval, mean_interval
+from expunge.audit.tabulate_further import further_scores
+from expunge.audit.tabulate_membership import membership_scores
 
 SPLITS = ("forget", "retain", "neighbours", "holdout", "control", "generic")
 
@@ -47,13 +51,17 @@ def all_scores(case: Case) -> tuple[Score, ...]:
     rows += [_perplexity(case, role) for role in roles]
     rows += [_membership(case, metric, role) for metric in MEMBERSHIP for role in roles]
     rows += [_residual(case, metric) for metric in (EXTRACTION_STRENGTH, PROBABILITY, KEY_FACT)]
+    rows += membership_scores(case, roles)
+    rows += further_scores(case, roles)
     rows += list(_absent(case))
     return tuple(rows)
 
 
 def _metrics(unit: Unit) -> tuple[Metric, ...]:
+    if unit.attack in READINGS:
+        return ()
     if unit.kind == "scores":
-        return _LIKELIHOODS
+        return (*_LIKELIHOODS, DISCOVERABLE) if unit.split == "forget" else _LIKELIHOODS
     if unit.test != PLAIN:
         return (KEY_FACT,)
     worded = _WORDING if unit.split in ("forget", "retain", "neighbours") else ()

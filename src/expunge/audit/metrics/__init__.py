@@ -7,6 +7,7 @@ from functools import partial
 from expunge.audit.evidence import Answer, Item, Scores
 from expunge.audit.metrics import membership
 from expunge.audit.metrics.exact_memorisation import exact_memorisation
+from expunge.audit.metrics.extraction import discoverable
 from expunge.audit.metrics.extraction_strength import extraction_strength
 from expunge.audit.metrics.gibberish import gibberish
 from expunge.audit.metrics.key_fact import key_fact
@@ -41,6 +42,7 @@ Metric = ScoreMetric | AnswerMetric
 PROBABILITY = ScoreMetric(id="probability", of=probability)
 EXTRACTION_STRENGTH = ScoreMetric(id="extraction-strength", of=extraction_strength)
 EXACT_MEMORISATION = ScoreMetric(id="exact-memorisation", of=exact_memorisation)
+DISCOVERABLE = ScoreMetric(id="discoverable-100", of=discoverable)
 KEY_FACT = AnswerMetric(id="key-fact", of=key_fact)
 ROUGE_L_RECALL = AnswerMetric(id="rouge-l-recall-stem", of=rouge_l_recall)
 ROUGE_L_F1 = AnswerMetric(id="rouge-l-f1", of=rouge_l_f1)

@@ -1,0 +1,109 @@
+"""Shift: how far a model moved from the original, in its predictions and in its weights."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from expunge.audit.collect import Collector
+from expunge.audit.evidence import Layers, Unit
+from expunge.audit.further import DIVERGENCE, WEIGHTS
+from expunge.audit.further.pair import Pair
+from expunge.engine.watch import spread
+from expunge.model.batch import Batch, by_length, collate
+from expunge.model.network import Network
+
+PROBED = 32
+"""Records of a set on which divergence is measured; each gives one number a token."""
+
+TOKENS = 1024
+"""Padded tokens of which the full distributions of both models exist at the same time."""
+
+
+def collect_divergence(collector: Collector, pair: Pair, role: str, split: str) -> None:
+    """Write KL(original || model) at every scored position of some records, nats.
+
+    Two passes over at most 32 records; full distributions in float32.
+    """
+    unit = Unit(role=role, split=split, attack=DIVERGENCE, kind="layers")
+    records = spread(collector.records.get(split, ()), PROBED)
+    if not records or collector.store.has(unit):
+        return
+    encoded = [collector.encoder.encode(record) for record in records]
+    values: dict[str, tuple[float, ...]] = {}
+    for group in by_length([len(e.ids) for e in encoded], tokens=TOKENS):
+        chosen = [encoded[index] for index in group]
+        with pair.other() as other:
+            batch = collate(chosen, pad_id=collector.encoder.pad_id, device=other.device)
+            own = _log_probs(other, batch)
+        with pair.original() as original:
+            before = _log_probs(original, batch)
+        found = (before.exp() * (before - own)).sum(-1).clamp(min=0.0).cpu()
+        counts = [len(e.ids) - e.start for e in chosen]
+        for e, part in zip(chosen, found.split(counts), strict=True):
+            values[e.record] = tuple(part.tolist())
+    rows = [Layers(record=record.id, values=values[record.id]) for record in records]
+    collector.store.write(unit, rows)
+
+
+@torch.no_grad()
+def _log_probs(network: Network, batch: Batch) -> Tensor:
+    hidden = network.hidden(batch.ids, batch.rows, batch.columns)
+    return torch.log_softmax(network.logits(hidden), dim=-1)
+
+
+LARGEST = 4096
+"""Rows and columns up to which the effective rank of a change is computed."""
+
+
+class Change(NamedTuple):
+    """What happened to one weight tensor."""
+
+    relative: float
+    """||W_u - W_o||_F / ||W_o||_F."""
+    changed: float
+    """Share of its numbers that differ at all."""
+    rank: float
+    """Effective rank of the difference, exp of the entropy of its singular values; 0 unknown."""
+
+
+def weight_change(before: Tensor, after: Tensor) -> Change:
+    """Return how one weight tensor changed; computed in float32 on its own device.
+
+    The effective rank (Roy and Vetterli 2007) is that of matrices of at most 4096 rows and columns;
+    larger ones, and vectors, have 0 there.
+    """
+    first, second = before.float(), after.to(before.device).float()
+    difference = second - first
+    norm = float(first.norm())
+    rank = 0.0
+    if difference.ndim == 2 and max(difference.shape) <= LARGEST and bool(difference.any()):
+        values = torch.linalg.svdvals(difference)
+        shares = values / values.sum()
+        shares = shares[shares > 0]
+        rank = float((-(shares * shares.log()).sum()).exp())
+    return Change(
+        relative=float(difference.norm()) / norm if norm else float(difference.any()),
+        changed=float((before != after.to(before.device)).float().mean()),
+        rank=rank,
+    )
+
+
+def collect_weights(
+    collector: Collector, unlearned: Network, original: Mapping[str, Tensor]
+) -> None:
+    """Write the change of every weight tensor that is not the original's, unless that was done.
+
+    The record of a row is the tensor's name; tensors without a row did not change. Seconds on a
+    CPU; no pass of any model.
+    """
+    unit = Unit(role="unlearned", split="weights", attack=WEIGHTS, kind="layers")
+    if collector.store.has(unit):
+        return
+    state = unlearned.model.state_dict()
+    rows = [
+        Layers(record=name, values=tuple(weight_change(tensor, state[name])))
+        for name, tensor in original.items()
+    ]
+    collector.store.write(unit, rows)
