@@ -8,8 +8,10 @@ import pytest
 from audit_world import SIZES, Model, never, trained, world
 from expunge.audit.assess import case_of
 from expunge.audit.evidence import Choices, Layers, Scores, Unit
+from expunge.audit.metrics.catalogue import CATALOGUE
 from expunge.audit.table import Table
 from expunge.audit.tabulate import all_scores
+from expunge.report.glossary import term
 
 GONE = Model(knows=never, noise=5)
 RNG = np.random.default_rng(0)
@@ -153,6 +155,13 @@ def test_depth_divergence_and_weights(rich):
     assert of(rich, "kl-p95", split="retain").value == pytest.approx(0.9)
     assert of(rich, "weight-change", split="weights").value == pytest.approx(0.02)
     assert of(rich, "weight-change-max", split="weights").reason == "model.layers.2.mlp"
+
+
+def test_every_score_is_in_the_catalogue_and_has_words(rich):
+    known = {entry.id for entry in CATALOGUE}
+    found = {metric for metric, *_ in rich}
+    assert sorted(m for m in found - known if not m.startswith("residual-")) == []
+    assert sorted(metric for metric in found if term(metric) is None) == []
 
 
 def test_a_changed_text_is_no_attack(tmp_path):

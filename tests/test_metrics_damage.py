@@ -18,6 +18,7 @@ from expunge.audit.metrics.distance import (
 from expunge.audit.metrics.divergence import divergence, kl_divergence
 from expunge.audit.metrics.efficiency import Work, flops, speed_up
 from expunge.audit.metrics.repetition import ngram_entropy
+from expunge.audit.metrics.weight_change import weight_change
 
 
 @pytest.mark.parametrize(
@@ -121,3 +122,13 @@ def test_churn_shows_what_the_mean_hides():
 )
 def test_entropy_of_bigrams(text, bits):
     assert ngram_entropy(text, 2) == pytest.approx(bits, abs=1e-4)
+
+
+def test_weight_changes():
+    before = np.array([[3.0, 0.0], [0.0, 4.0]], dtype=np.float32)
+    one = before + np.array([[0.5, 0.0], [0.0, 0.0]], dtype=np.float32)
+    assert weight_change(before, one) == pytest.approx((0.1, 0.25, 1.0))
+    both = before + np.eye(2, dtype=np.float32)
+    assert weight_change(before, both).rank == pytest.approx(2.0)
+    assert weight_change(before, before) == (0.0, 0.0, 0.0)
+    assert weight_change(np.zeros(2, np.float32), np.ones(2, np.float32)) == (1.0, 1.0, 0.0)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from expunge.audit.evidence import PLAIN
 from expunge.audit.results import Axis
+from expunge.report.further_terms import FURTHER
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +90,10 @@ METRICS: Mapping[str, Term] = {
         meaning="Share of the answers that decline to answer.",
         axis=Axis.UTILITY,
     ),
+    **{
+        name: Term(title=words.title, meaning=words.meaning, axis=words.axis)
+        for name, words in FURTHER.items()
+    },
 }
 """Metric id to words."""
 

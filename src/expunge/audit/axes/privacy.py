@@ -5,9 +5,11 @@ from typing import NamedTuple
 import numpy as np
 
 from expunge.audit.case import CONTROL_STREAM, Case
+from expunge.audit.familiarity import words
 from expunge.audit.gates import missing
 from expunge.audit.leaks import SMALL
 from expunge.audit.metrics import MEMBERSHIP, ScoreMetric
+from expunge.audit.metrics.comparability import comparable
 from expunge.audit.results import Axis, Gate, Status
 from expunge.audit.stats import (
     ONE_SIDED,
@@ -25,9 +27,6 @@ from expunge.audit.table import common
 
 MANY = 400
 """Records from which half the margin can be resolved."""
-
-CHANCE = (0.45, 0.55)
-"""Where the AUC of a never-trained model must lie for the holdout to count as equally hard."""
 
 
 class Groups(NamedTuple):
@@ -74,10 +73,10 @@ def groups(case: Case, metric: ScoreMetric, roles: tuple[str, ...]) -> Groups | 
 def holdout_note(case: Case) -> str:
     """Say whether a model that never saw the data finds forget and holdout equally familiar.
 
-    The mean LOSS AUC of the golds must have 0.5 in its 95 % interval and, from 59 records on, lie
-    in 0.45-0.55 (below that, sampling noise alone leaves that range). When it fails, the sets
-    differ in difficulty: AUCs then mean something only relative to gold, which is how they are
-    gated in any case.
+    The mean LOSS AUC of the golds, and that of a bag of words, must have 0.5 in their 95 % interval
+    and, from 59 records on, lie in 0.45-0.55 (below that, sampling noise alone leaves that range).
+    When one fails, the sets differ in difficulty or in wording: AUCs then mean something only
+    relative to gold, which is how they are gated in any case.
     """
     found = groups(case, MEMBERSHIP[0], case.golds) if case.golds else None
     if found is None:
@@ -88,12 +87,18 @@ def holdout_note(case: Case) -> str:
     value = float(np.mean([auc(inside.values, outside.values) for inside, outside in pairs]))
     draws = np.mean([auc_draws(*pair, seed=case.seed) for pair in pairs], axis=0)
     estimate = interval(value, draws, TWO_SIDED)
-    small = min(len(members[0].values), len(others[0].values)) < SMALL
-    inside = small or CHANCE[0] <= value <= CHANCE[1]
+    n = min(len(members[0].values), len(others[0].values))
     what = f"gold's AUC on {found.split} records is {value:.2f}"
-    if estimate.low <= 0.5 <= estimate.high and inside:
+    hard = comparable(value, estimate.low, estimate.high, n=n, enough=SMALL)
+    worded = words(case)
+    told = worded.auc(case.seed) if worded else None
+    if told is not None:
+        what += f", that of a bag of words {told.value:.2f}"
+    alike = told is None or comparable(*told, n=n, enough=SMALL)
+    if hard and alike:
         return f"{what}: the comparison set is as hard as the forget set"
-    return f"{what}: the comparison set is easier or harder, so only the distance to gold counts"
+    other = "easier or harder" if alike else "worded otherwise"
+    return f"{what}: the comparison set is {other}, so only the distance to gold counts"
 
 
 def _gate(case: Case, metric: ScoreMetric, note: str) -> Gate:

@@ -1,15 +1,17 @@
 """Shift: how far a model moved from the original, in its predictions and in its weights."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from expunge.audit.collect import Collector
 from expunge.audit.evidence import Layers, Unit
 from expunge.audit.further import DIVERGENCE, WEIGHTS
 from expunge.audit.further.pair import Pair
+from expunge.audit.metrics.weight_change import weight_change
 from expunge.engine.watch import spread
 from expunge.model.batch import Batch, by_length, collate
 from expunge.model.network import Network
@@ -53,43 +55,6 @@ def _log_probs(network: Network, batch: Batch) -> Tensor:
     return torch.log_softmax(network.logits(hidden), dim=-1)
 
 
-LARGEST = 4096
-"""Rows and columns up to which the effective rank of a change is computed."""
-
-
-class Change(NamedTuple):
-    """What happened to one weight tensor."""
-
-    relative: float
-    """||W_u - W_o||_F / ||W_o||_F."""
-    changed: float
-    """Share of its numbers that differ at all."""
-    rank: float
-    """Effective rank of the difference, exp of the entropy of its singular values; 0 unknown."""
-
-
-def weight_change(before: Tensor, after: Tensor) -> Change:
-    """Return how one weight tensor changed; computed in float32 on its own device.
-
-    The effective rank (Roy and Vetterli 2007) is that of matrices of at most 4096 rows and columns;
-    larger ones, and vectors, have 0 there.
-    """
-    first, second = before.float(), after.to(before.device).float()
-    difference = second - first
-    norm = float(first.norm())
-    rank = 0.0
-    if difference.ndim == 2 and max(difference.shape) <= LARGEST and bool(difference.any()):
-        values = torch.linalg.svdvals(difference)
-        shares = values / values.sum()
-        shares = shares[shares > 0]
-        rank = float((-(shares * shares.log()).sum()).exp())
-    return Change(
-        relative=float(difference.norm()) / norm if norm else float(difference.any()),
-        changed=float((before != after.to(before.device)).float().mean()),
-        rank=rank,
-    )
-
-
 def collect_weights(
     collector: Collector, unlearned: Network, original: Mapping[str, Tensor]
 ) -> None:
@@ -103,7 +68,11 @@ def collect_weights(
         return
     state = unlearned.model.state_dict()
     rows = [
-        Layers(record=name, values=tuple(weight_change(tensor, state[name])))
+        Layers(record=name, values=weight_change(_array(tensor), _array(state[name])))
         for name, tensor in original.items()
     ]
     collector.store.write(unit, rows)
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    return tensor.detach().float().cpu().numpy()

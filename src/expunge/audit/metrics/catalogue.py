@@ -33,6 +33,7 @@ from expunge.audit.metrics import (
     rouge,
     sampling,
     truth_ratio,
+    weight_change,
 )
 from expunge.audit.metrics.exact_memorisation import exact_memorisation
 from expunge.audit.metrics.extraction_strength import extraction_strength
@@ -139,6 +140,15 @@ _FORGETTING = (
         Need.GOLD,
     ),
     _entry(
+        "ks-equivalence-p",
+        _F,
+        forget_quality.equivalence_p,
+        "lower",
+        "12 TF",
+        Need.RESTATED,
+        Need.GOLD,
+    ),
+    _entry(
         "distance-share",
         _F,
         forget_quality.distance_share,
@@ -204,6 +214,7 @@ _PRIVACY = (
     _entry(
         "dataset-inference", _P, dataset_inference.dataset_inference, "gold", _SAME, Need.HOLDOUT
     ),
+    _entry("auc-loss-matched", _P, comparability.matched, "gold", _SAME, Need.HOLDOUT, Need.GOLD),
     _entry("auc-words", _P, comparability.word_scores, "gold", "none", Need.HOLDOUT),
     _entry("u-lira", _P, lira.ratios, "gold", "32 trainings", Need.SHADOWS),
     _entry("empirical-epsilon", _P, low_fpr.empirical_epsilon, "lower", "none", Need.SHADOWS),
@@ -244,6 +255,10 @@ _REST = (
     _entry("refusal", _U, refusal, "gold", "1 GEN", Need.ANSWERS, gated=True),
     _entry("churn", _U, churn.churn, "lower", _SAME, Need.RETAIN, Need.ORIGINAL),
     _entry("distance-response", _L, distance.distance_response, "lower", _SAME, Need.RETAIN),
+    *(
+        _entry(name, _L, weight_change.weight_change, "lower", "no pass", Need.WEIGHTS)
+        for name in ("weight-change", "weight-change-max")
+    ),
     _entry("flops", None, efficiency.flops, "lower", "none"),
     _entry("speed-up", None, efficiency.speed_up, "higher", "a gold training", Need.GOLD),
 )
