@@ -29,7 +29,7 @@ LAYERS = (
     {"report"},
     {"ledger"},
     {"planning"},
-    {"publish"},
+    {"publish", "together"},
     {"merge", "forget", "attack"},
     {"demo", "doctor"},
     {"cli"},

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from expunge import __version__
 from expunge.audit.gathering import Gathering
 from expunge.audit.results import Results
 from expunge.console import Bar, Console, SilentConsole
 from expunge.engine.editing import Editing
 from expunge.engine.loop import Trained
+from expunge.engine.parallel import Team, joined
 from expunge.engine.plan import require_memory
 from expunge.engine.unlearn import Unlearning
 from expunge.engine.watch import unseen_level
@@ -28,7 +28,7 @@ from expunge.ledger.key import key_path, operator_key
 from expunge.machine import available_gib
 from expunge.methods.edits.protocol import Edit
 from expunge.model.interpolate import changed, snapshot
-from expunge.model.load import Loaded, digest_of, load
+from expunge.model.load import Loaded, choose_device, digest_of, load
 from expunge.model.lora import save_adapter
 from expunge.model.network import Network
 from expunge.model.save import save_model
@@ -38,8 +38,17 @@ from expunge.prepare import Prepared, prepare
 from expunge.publish import publish
 from expunge.report.serial import read_results, write_results
 from expunge.resolve import to_toml
-from expunge.run import RunFolder, mark_latest, open_run, run_id
+from expunge.run import RunFolder, mark_latest, open_run
 from expunge.settings import Settings
+from expunge.together import (
+    call,
+    cost_together,
+    dismiss,
+    follow,
+    identity,
+    require_spreadable,
+    unlearning_of,
+)
 
 RUNS = Path("runs")
 
@@ -74,6 +83,9 @@ def plan(settings: Settings, *, console: Console | None = None) -> Plan:
 def forget(settings: Settings, *, console: Console | None = None) -> Outcome:
     """Make a model forget, audit it, and write the run folder.
 
+    Where torchrun has started several processes, all of them train; the first one does the rest,
+    and the others wait for it and return what it found.
+
     Args:
         settings: What to do.
         console: Where to say what happens; silent by default.
@@ -85,16 +97,28 @@ def forget(settings: Settings, *, console: Console | None = None) -> Outcome:
         ExpungeError: What was written stays; the same call resumes.
     """
     console = console or SilentConsole()
+    with joined(choose_device(settings.device)) as team:
+        if team.leads:
+            return _lead(settings, team, console)
+        folder = follow(settings, team)
+        return Outcome(folder=folder, results=read_results(folder))
+
+
+def _lead(settings: Settings, team: Team, console: Console) -> Outcome:
+    require_spreadable(settings, team)
     prepared = prepare(settings)
     original = load(settings.model, prepared.source)
-    with _open(prepared, original.digest, method=settings.method.name) as run:
+    with _open(prepared, identity(prepared, original.digest), method=settings.method.name) as run:
         if run.finished:
             console.line("done", f"{run.path} is finished; nothing to do")
-            return _finished(run, console)
-        try:
-            return _forget(prepared, original, run, console)
-        except KeyboardInterrupt as interrupt:
-            raise _interrupted(run) from interrupt
+            outcome = _finished(run, console)
+        else:
+            try:
+                outcome = _forget(prepared, original, run, console, team)
+            except KeyboardInterrupt as interrupt:
+                raise _interrupted(run) from interrupt
+    dismiss(team, run)
+    return outcome
 
 
 def audit(settings: Settings, *, model: str, console: Console | None = None) -> Outcome:
@@ -109,27 +133,41 @@ def audit(settings: Settings, *, model: str, console: Console | None = None) -> 
         ExpungeError: What was written stays; the same call resumes.
     """
     console = console or SilentConsole()
+    with joined(choose_device(settings.device)) as team:
+        if team.leads:
+            return _judge(settings, model, team, console)
+        folder = follow(settings, team)
+        return Outcome(folder=folder, results=read_results(folder))
+
+
+def _judge(settings: Settings, model: str, team: Team, console: Console) -> Outcome:
     prepared = prepare(settings)
     original = load(settings.model, prepared.source)
     judged = load(model, prepared.source)
     # Another original is another audit; the audit of a model is not the run that starts from it.
     both = sha256_json(["audit", original.digest, judged.digest])
-    with _open(prepared, both, method="audit") as run:
+    with _open(prepared, identity(prepared, both), method="audit") as run:
         if run.finished:
             console.line("done", f"{run.path} is finished; nothing to do")
-            return _finished(run, console)
-        try:
-            return _audit(prepared, original, judged, run, console)
-        except KeyboardInterrupt as interrupt:
-            raise _interrupted(run) from interrupt
+            outcome = _finished(run, console)
+        else:
+            try:
+                outcome = _audit(prepared, original, judged, run, console)
+            except KeyboardInterrupt as interrupt:
+                raise _interrupted(run) from interrupt
+    dismiss(team, run)
+    return outcome
 
 
-def _forget(prepared: Prepared, original: Loaded, run: RunFolder, console: Console) -> Outcome:
+def _forget(
+    prepared: Prepared, original: Loaded, run: RunFolder, console: Console, team: Team
+) -> Outcome:
     settings = prepared.settings
     _begin(prepared, run, console)
     planned = make_plan(prepared)
     _introduce(prepared, planned, console)
-    require_memory(planned.cost, available_gib(prepared.source.device), full=settings.train.full)
+    cost = cost_together(prepared, planned.cost, team)
+    require_memory(cost, available_gib(prepared.source.device), full=settings.train.full)
     key = operator_key(key_path(), run=run.path)
     gathering = Gathering.open(prepared, run.evidence, key=key, adapter=settings.train.adapter)
     watch = _Stopwatch()
@@ -139,7 +177,7 @@ def _forget(prepared: Prepared, original: Loaded, run: RunFolder, console: Conso
     store = gathering.collector.store
     prepared = with_own_alternatives(prepared, original.network, store, console)
     base = snapshot(original.network)
-    trained = _train(prepared, original, gathering, run, console)
+    trained = _train(prepared, original, gathering, run, console, team)
     watch.go_on()
     _after(gathering, original.network, digest_of(original.network), base, console)
     results = gathering.judge()
@@ -230,14 +268,26 @@ def _after(
 
 
 def _train(
-    prepared: Prepared, original: Loaded, gathering: Gathering, run: RunFolder, console: Console
+    prepared: Prepared,
+    original: Loaded,
+    gathering: Gathering,
+    run: RunFolder,
+    console: Console,
+    team: Team,
 ) -> Trained:
     unlearning = work(prepared, original.network)
     unseen = unseen_level(gathering.unseen_nll(), original.network.vocabulary)
     with console.progress("train", total=unlearning.total) as bar:
-        trained, weights = unlearning.run(
-            unseen=unseen, folder=run.checkpoints, progress=_Steps(bar).reached
-        )
+        reached = _Steps(bar).reached
+        if isinstance(unlearning, Editing):
+            trained, weights = unlearning.run(
+                unseen=unseen, folder=run.checkpoints, progress=reached
+            )
+        else:
+            call(team, run, prepared, unseen)
+            trained, weights = unlearning.run(
+                unseen=unseen, folder=run.checkpoints, progress=reached, team=team
+            )
     console.line("trained", f"{trained.steps} of {trained.planned} steps, {trained.stopped}")
     model, settings = original.network.model, prepared.settings
     if settings.train.adapter and weights.lora is not None:
@@ -259,14 +309,7 @@ def work(prepared: Prepared, network: Network) -> Unlearning | Editing:
             options=prepared.options,
             pad_id=prepared.encoder.pad_id,
         )
-    return Unlearning(
-        method=prepared.method,
-        network=network,
-        streams=prepared.streams,
-        options=prepared.options,
-        pad_id=prepared.encoder.pad_id,
-        wraps=prepared.wraps,
-    )
+    return unlearning_of(prepared, network)
 
 
 class _Steps:
@@ -281,17 +324,12 @@ class _Steps:
         self._done = step
 
 
-def _open(prepared: Prepared, model_digest: str, *, method: str) -> RunFolder:
+def _open(prepared: Prepared, run_id: str, *, method: str) -> RunFolder:
     out = prepared.settings.out
     return open_run(
         None if out is None else Path(out),
         root=RUNS,
-        run_id=run_id(
-            prepared.settings,
-            data_digest=prepared.data_digest,
-            model_digest=model_digest,
-            code_version=__version__,
-        ),
+        run_id=run_id,
         method=method,
         now=datetime.now(UTC),
     )

@@ -209,6 +209,7 @@ def _options(train: TrainSettings, utility_budget: float) -> Options:
         clip=train.clip,
         tokens_per_pass=train.tokens_per_pass,
         check_every=train.check_every,
+        checkpointing=train.checkpointing,
         utility_budget=utility_budget,
         seed=train.seed,
     )

@@ -58,7 +58,9 @@ class MaskSettings(Named):
 class OptimiserSettings(Named):
     """What turns a gradient into a step (`[optimiser]`)."""
 
-    name: str = Field(default="adamw", description="adamw, sophia, normalised-sgd, or module:Class")
+    name: str = Field(
+        default="adamw", description="adamw, adamw8bit, sophia, normalised-sgd, or module:Class"
+    )
 
 
 class TrainSettings(BaseModel):
@@ -104,6 +106,10 @@ class TrainSettings(BaseModel):
     )
     tokens_per_pass: int = Field(
         default=4096, ge=8, description="padded tokens in one forward pass"
+    )
+    checkpointing: bool = Field(
+        default=False,
+        description="compute activations again on the way back: a third slower, far less memory",
     )
     check_every: int = Field(
         default=5, ge=1, description="steps between checkpoints and watchdog checks"

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 
 from cyclopts import CycloptsError
 
+from expunge.cli.session import leads
 from expunge.console import Console
 from expunge.errors import ExpungeError, InputError, Interrupted, ResourceError, UsageError
 
 _LONGEST_LINE = 400
+_SAID_ONCE = frozenset({"process-ended", "interrupted"})
 
 
 def fail(
@@ -32,6 +34,8 @@ def fail(
     if verbose:
         traceback.print_exception(error, file=sys.stderr)
     known = explain(error)
+    if known.code in _SAID_ONCE and not leads():
+        return known.exit_code  # of several processes one says it
     if as_json:
         row = {"code": known.code, "what": known.what, "why": known.why, "fix": known.fix}
         console.event("error", {**row, "exit": known.exit_code})

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from expunge.console import Console
+from expunge.console import Console, SilentConsole
 from expunge.doctor import headline
 from expunge.screens import human_console, json_console, quiet_console
 
@@ -35,11 +35,15 @@ class Session:
     def start(
         cls, format: Literal["human", "json", "quiet"], *, offline: bool, verbose: bool
     ) -> "Session":
-        """Open the screen that `--format` asks for, and close the network where asked."""
+        """Open the screen that `--format` asks for, and close the network where asked.
+
+        Of several processes that torchrun has started only the first one has a screen.
+        """
         os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
         if offline:
             os.environ["HF_HUB_OFFLINE"] = "1"
-        return cls(console=_SCREENS[format](), offline=offline, verbose=verbose)
+        console = _SCREENS[format]() if leads() else SilentConsole()
+        return cls(console=console, offline=offline, verbose=verbose)
 
     def begin(self) -> Console:
         """Say what runs where, and silence the libraries: for commands that load a model."""
@@ -50,6 +54,11 @@ class Session:
 
 Given = Annotated[Session, Parameter(parse=False)]
 """Type of the parameter by which a command receives its session; never read from the words."""
+
+
+def leads() -> bool:
+    """Return whether this is the only process, or the first of those that torchrun has started."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 def quiet_libraries(*, verbose: bool) -> None:

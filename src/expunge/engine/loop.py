@@ -12,6 +12,7 @@ from torch import Tensor
 from expunge.engine import checkpoint
 from expunge.engine.balance import Multipliers, coefficients
 from expunge.engine.observe import Observer
+from expunge.engine.parallel import SOLO, Team, whole
 from expunge.engine.pull import StepPull
 from expunge.engine.streams import Draw, Order
 from expunge.engine.watch import Reading, Watch
@@ -103,8 +104,8 @@ class _Run:
             "readings": [[step, asdict(reading)] for step, reading in self.readings],
         }
 
-    def save(self, path: Path, weights: Weights) -> None:
-        checkpoint.save(path, weights, self.optimiser, self.memory, self.state())
+    def save(self, path: Path, weights: Weights, team: Team) -> None:
+        checkpoint.save(path, weights, self.optimiser, self.memory, self.state(), team)
 
     def resume(self, path: Path, weights: Weights) -> None:
         state = checkpoint.load(path, weights, self.optimiser, self.memory)
@@ -129,6 +130,7 @@ def train(
     wraps: Wraps,
     folder: Path,
     progress: Progress,
+    team: Team = SOLO,
 ) -> Trained:
     """Step the weights until the schedule or a watchdog ends it; resume what `folder` holds.
 
@@ -141,6 +143,7 @@ def train(
         wraps: What stands between the loss and the step.
         folder: Checkpoints: `last`, and `good` for the last state within the utility budget.
         progress: Told of every step.
+        team: The processes that train together.
 
     Raises:
         ResourceError: A single record does not fit in memory.
@@ -150,13 +153,13 @@ def train(
     run = _Run(observer, weights, schedule, wraps)
     last, good = folder / "last.safetensors", folder / "good.safetensors"
     observer.network.model.eval()  # dropout would make the original differ from itself
-    if last.is_file():
+    if team.agreed(last.is_file()):
         run.resume(last, weights)
     else:
-        run.readings.append((0, watch.look(observer.network)))
-        run.save(good, weights)
+        run.readings.append((0, _look(observer, watch, team)))
+        run.save(good, weights, team)
     while run.step < schedule.steps and not run.stopped:
-        point = _step(observer, weights, run, order.draw(run.step), schedule, wraps)
+        point = _step(observer, weights, run, order.draw(run.step), schedule, wraps, team)
         if not math.isfinite(point.gradient_norm):
             _stop_at_good(run, weights, good, f"not a number at step {run.step + 1}")
             if run.good_step == 0:
@@ -167,8 +170,8 @@ def train(
         ended = run.step == schedule.steps
         wraps.average(weights, run.memory, step=run.step, steps=schedule.steps)
         if run.step % schedule.check_every == 0 or ended:
-            _check(observer, weights, run, watch, good, ended=ended)
-            run.save(last, weights)
+            _check(observer, weights, run, watch, good, team, ended=ended)
+            run.save(last, weights, team)
         progress(run.step, _describe(point, run.readings[-1][1]))
     return Trained(
         steps=run.step,
@@ -188,20 +191,21 @@ def _step(
     draw: Draw,
     schedule: Schedule,
     wraps: Wraps,
+    team: Team,
 ) -> Point:
     rate = schedule.rate(run.step)
     for group in run.optimiser.param_groups:
         group["lr"] = rate
     progress = run.step / schedule.steps
     coefs = coefficients(observer.terms, run.multipliers, progress)
-    pull = StepPull(observer, weights, draw, coefs=coefs, tokens_per_pass=run.tokens_per_pass)
+    tokens = run.tokens_per_pass
+    pull = StepPull(observer, weights, draw, coefs=coefs, tokens_per_pass=tokens, team=team)
     generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + run.step)
     wraps.refresh(run.optimiser, pull, generator)
     gradient = wraps.gradient(pull, run.memory, generator)
     for name, value in gradient.items():
         weights.masters[name].grad = value
-    masters = list(weights.masters.values())
-    norm = torch.nn.utils.clip_grad_norm_(masters, schedule.clip)
+    norm = _clip(list(weights.masters.values()), schedule.clip)
     if bool(torch.isfinite(norm)):
         run.optimiser.step()
         weights.publish()
@@ -213,10 +217,31 @@ def _step(
     return Point(step=run.step, values=values, gradient_norm=float(norm), lr=rate)
 
 
+def _clip(masters: list[Tensor], largest: float) -> Tensor:
+    """Scale the gradient down to the largest norm, over all weights and processes; return its."""
+    gradients = [master.grad for master in masters if master.grad is not None]
+    norm = whole(torch.nn.utils.get_total_norm(gradients))
+    torch.nn.utils.clip_grads_with_norm_(masters, largest, norm)
+    return norm
+
+
+def _look(observer: Observer, watch: Watch, team: Team) -> Reading:
+    """Score the probes: all processes go by what the first one reads."""
+    reading = team.within(lambda: watch.look(observer.network))
+    return Reading(**team.agreed(asdict(reading)))
+
+
 def _check(
-    observer: Observer, weights: Weights, run: _Run, watch: Watch, good: Path, *, ended: bool
+    observer: Observer,
+    weights: Weights,
+    run: _Run,
+    watch: Watch,
+    good: Path,
+    team: Team,
+    *,
+    ended: bool,
 ) -> None:
-    reading = watch.look(observer.network)
+    reading = _look(observer, watch, team)
     first, previous = run.readings[0][1], run.readings[-1][1]
     run.readings.append((run.step, reading))
     if watch.over_budget(reading, first):
@@ -227,13 +252,13 @@ def _check(
         return
     run.strikes = 0
     run.good_step = run.step
-    run.save(good, weights)
+    run.save(good, weights, team)
     if watch.saturated(reading):
         run.stopped = "forget set looks unseen"
 
 
 def _stop_at_good(run: _Run, weights: Weights, good: Path, reason: str) -> None:
-    weights.restore(checkpoint.load_weights(good))
+    weights.restore(checkpoint.load_weights(good, weights))
     run.stopped = f"{reason}; kept step {run.good_step}"
     run.step = run.good_step
 

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from expunge.data.encode import Encoded
 from expunge.engine.lower import Lower
+from expunge.engine.parallel import WHOLE, Share
 from expunge.engine.reference import References, site_of
 from expunge.engine.streams import Draw, Streams
 from expunge.methods.terms import (
@@ -28,7 +29,7 @@ from expunge.methods.terms import (
     Stream,
     Term,
 )
-from expunge.model.batch import Batch, by_length
+from expunge.model.batch import Batch
 from expunge.model.network import Network, Seen, Site
 from expunge.model.score import CHUNK
 
@@ -83,6 +84,8 @@ class Observer:
     pad_id: int
     lower: Lower | None = None
     """Known states under the lowest trained block."""
+    share: Share = WHOLE
+    """The part of each step that this process takes; counts are those of the whole step."""
 
     def step_loss(
         self,
@@ -111,9 +114,10 @@ class Observer:
             terms = [term for term in wanted if term.streams in together]
             pool = [item for streams in together for item in items[streams]]
             lengths = [max(len(r.ids) for r in item.records) * len(item.records) for item in pool]
-            for indices in by_length(lengths, tokens=tokens_per_pass):
-                chosen = [pool[index] for index in indices]
-                yield self._micro_batch(terms, chosen, counts, coefs, draw)
+            for cut in self.share.cut(lengths, tokens=tokens_per_pass):
+                chosen = [pool[index] for index in cut.indices]
+                part = self._micro_batch(terms, chosen, counts, coefs, draw)
+                yield part if cut.real else Part(0.0 * part.loss, {})
 
     def _items(self, streams: tuple[Stream, ...], draw: Draw) -> list[_Item]:
         columns = [self.streams.drawn(stream, draw) for stream in streams]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from expunge.engine.curvature import curvature_terms
 from expunge.engine.observe import Observer
+from expunge.engine.parallel import SOLO, Team
 from expunge.engine.streams import Draw
 from expunge.engine.weights import Weights
 from expunge.errors import ResourceError
@@ -26,6 +27,7 @@ class StepPull:
         draw: The records of the step.
         coefs: Coefficient of each term.
         tokens_per_pass: Largest number of padded tokens in one forward pass.
+        team: The processes that take this step together.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class StepPull:
         *,
         coefs: Mapping[str, float],
         tokens_per_pass: int,
+        team: Team = SOLO,
     ) -> None:
         self._observer = observer
         self._weights = weights
         self._draw = draw
         self._coefs = coefs
+        self._team = team
         self.tokens_per_pass = tokens_per_pass
         """Becomes smaller where memory was full."""
         self.values: dict[str, float] = {}
@@ -105,20 +109,22 @@ class StepPull:
         self, observer: Observer, coefs: Mapping[str, float], side: Side | None
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Accumulate over micro-batches; if memory is full, start again in smaller parts."""
+        team = self._team
         while True:
             values: dict[str, float] = {}
+            parts = observer.step_loss(
+                self._draw, coefs=coefs, tokens_per_pass=self.tokens_per_pass, side=side
+            )
             try:
-                for part in observer.step_loss(
-                    self._draw, coefs=coefs, tokens_per_pass=self.tokens_per_pass, side=side
-                ):
-                    part.loss.backward()
+                while (part := team.within(lambda parts=parts: next(parts, None))) is not None:
+                    team.backward(part.loss)
                     for name, value in part.values.items():
                         values[name] = values.get(name, 0.0) + value
             except (torch.OutOfMemoryError, MemoryError) as error:
                 self._take()
                 self._shrink(error)
                 continue
-            return self._take(), values
+            return team.added_up(self._take(), values, self._weights.masters)
 
     def _take(self) -> dict[str, Tensor]:
         taken: dict[str, Tensor] = {}
@@ -129,6 +135,14 @@ class StepPull:
         return taken
 
     def _shrink(self, error: BaseException) -> None:
+        if self._team.root is not None:
+            raise ResourceError(
+                "out-of-memory",
+                what=f"{self.tokens_per_pass} tokens in one pass do not fit in memory",
+                why="the weights are spread over processes, which must all run the same passes",
+                fix=f"halve --set train.tokens_per_pass={self.tokens_per_pass // 2}, and run again:"
+                " it resumes",
+            ) from error
         streams = self._observer.streams
         longest = max(len(record.ids) for record in (*streams.forget, *streams.retain))
         if self.tokens_per_pass <= longest:

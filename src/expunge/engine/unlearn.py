@@ -1,7 +1,9 @@
 """Unlearning: a method, a model and two streams become new weights."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,10 +15,12 @@ from expunge.engine.loop import Progress, Schedule, Trained, train
 from expunge.engine.lower import Lower, compute_lower
 from expunge.engine.memorise import reinforced_states
 from expunge.engine.observe import Observer
+from expunge.engine.parallel import SOLO, Team
+from expunge.engine.recompute import recomputed
 from expunge.engine.reference import Key, precompute
 from expunge.engine.streams import Order, Streams
 from expunge.engine.watch import Unseen, Watch, spread
-from expunge.engine.weights import Weights, adapter, chosen, everything
+from expunge.engine.weights import Weights, adapter, as_they_are, chosen, everything
 from expunge.engine.wraps import Wraps
 from expunge.methods.terms import Distribution, Method, Shape, Stream, Term
 from expunge.model.lora import LoraShape, merge
@@ -43,6 +47,8 @@ class Options:
     clip: float = 1.0
     tokens_per_pass: int = 4096
     check_every: int = 5
+    checkpointing: bool = False
+    """Whether activations are computed again on the way back instead of kept."""
     utility_budget: float = 0.05
     seed: int = 0
 
@@ -100,13 +106,16 @@ class Unlearning:
             layers=len(self.network.layers), width=width, vocabulary=self.network.vocabulary
         )
 
-    def run(self, *, unseen: Unseen, folder: Path, progress: Progress) -> tuple[Trained, Weights]:
+    def run(
+        self, *, unseen: Unseen, folder: Path, progress: Progress, team: Team = SOLO
+    ) -> tuple[Trained, Weights]:
         """Train, or go on where `folder` says that an interrupted run stopped.
 
         Args:
             unseen: How the original scores records like the forget set that it never saw.
-            folder: Where checkpoints go.
+            folder: Where checkpoints go; all processes of the team can read and write it.
             progress: Told of every step.
+            team: The processes that train together; each must call this with the same run.
 
         Returns:
             What training did, and the trained weights; the model still carries its adapter.
@@ -116,7 +125,8 @@ class Unlearning:
         order, schedule = self.order(), self.schedule()
         pools = self._pools(terms, order, schedule.steps)
         reinforced = self._reinforced(terms, pools)
-        weights = self.weights or self._weights(folder)
+        spreads = self._spreads(team)
+        weights = as_they_are(self.network) if spreads else self.weights or self._weights(folder)
         wraps = self._wraps(weights, folder)
         references = precompute(
             self.network,
@@ -132,7 +142,8 @@ class Unlearning:
             streams=self.streams,
             references=references,
             pad_id=self.pad_id,
-            lower=self._lower(pools, folder),
+            lower=self._lower(pools, folder / f"lower.{team.rank}.bin"),
+            share=team.share,
         )
         watch = Watch(
             forget=spread(self.streams.forget),
@@ -145,9 +156,8 @@ class Unlearning:
         if self.before is not None:
             self.before()
             weights.publish()
-        trained = train(
-            observer,
-            weights,
+        run = partial(
+            train,
             order=order,
             schedule=schedule,
             watch=watch,
@@ -155,7 +165,8 @@ class Unlearning:
             folder=folder,
             progress=progress,
         )
-        return trained, weights
+        with recomputed(self.network) if options.checkpointing else nullcontext():
+            return (_spread_run if spreads else _plain_run)(run, observer, weights, team), weights
 
     def finish(self, weights: Weights) -> None:
         """Merge the adapter into the model, from its float32 masters."""
@@ -193,7 +204,7 @@ class Unlearning:
             tokens_per_pass=self.options.tokens_per_pass,
         )
 
-    def _lower(self, pools: Mapping[Stream, Sequence[Encoded]], folder: Path) -> Lower | None:
+    def _lower(self, pools: Mapping[Stream, Sequence[Encoded]], file: Path) -> Lower | None:
         first = self._first_trained()
         if first == 0:
             return None
@@ -201,7 +212,7 @@ class Unlearning:
             self.network,
             [record for records in pools.values() for record in records],
             layer=first,
-            file=folder / "lower.bin",
+            file=file,
             pad_id=self.pad_id,
             tokens_per_pass=self.options.tokens_per_pass,
         )
@@ -212,6 +223,10 @@ class Unlearning:
             return 0
         trains = self.method.trains(self.shape())
         return self.options.lora.first_layer if trains is None else trains.first_layer
+
+    def _spreads(self, team: Team) -> bool:
+        """Whether the weights are spread over the processes, not copied by each."""
+        return team.size > 1 and self.options.lora is None and self.weights is None
 
     def _full(self) -> bool:
         return self.options.lora is None or self.method.trains(self.shape()) is not None
@@ -242,3 +257,33 @@ class Unlearning:
             tokens_per_pass=self.options.tokens_per_pass,
             folder=folder,
         )
+
+
+def _plain_run(
+    run: Callable[..., Trained], observer: Observer, weights: Weights, team: Team
+) -> Trained:
+    if team.size > 1:
+        team.align(weights.masters.values())
+        weights.publish()
+    return run(observer, weights, team=team)
+
+
+def _spread_run(
+    run: Callable[..., Trained], observer: Observer, weights: Weights, team: Team
+) -> Trained:
+    """Train a spread copy of the model and bring the result back into the model itself."""
+    from expunge.engine.parallel_weights import spread_out  # only here: FSDP takes long to import
+
+    whole = observer.network
+    device = whole.device
+    spread = spread_out(whole, team, device=device)
+    observer = replace(
+        observer,
+        network=spread.network,
+        references=replace(observer.references, network=spread.network),
+        share=spread.team.share,
+    )
+    trained = run(observer, spread.weights, team=spread.team)
+    spread.collect(whole.model)
+    whole.model.to(device)  # type: ignore[arg-type]
+    return trained

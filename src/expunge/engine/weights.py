@@ -71,6 +71,12 @@ def everything(network: Network) -> Weights:
     return _gather(network, lambda name: True, lora=None)
 
 
+def as_they_are(network: Network) -> Weights:
+    """Mark all weights as trained and hold none: their masters lie spread over processes."""
+    network.model.requires_grad_(True)
+    return Weights(parameters={}, masters={}, lora=None)
+
+
 def chosen(network: Network, trains: Trains) -> Weights:
     """Train the matrices that a method asks for.
 

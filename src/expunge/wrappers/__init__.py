@@ -17,6 +17,7 @@ from expunge.wrappers.masks.random_mask import RandomMask
 from expunge.wrappers.masks.saliency import Saliency
 from expunge.wrappers.masks.wagle import Wagle
 from expunge.wrappers.optimisers.adamw import AdamW
+from expunge.wrappers.optimisers.adamw8bit import AdamW8bit
 from expunge.wrappers.optimisers.normalised_sgd import NormalisedSGD
 from expunge.wrappers.optimisers.sophia import Sophia
 from expunge.wrappers.protocols import Combine, Mask, Optimiser, Robust
@@ -46,6 +47,7 @@ MASKS: dict[str, type[Mask]] = {
 }
 OPTIMISERS: dict[str, type[Optimiser]] = {
     "adamw": AdamW,
+    "adamw8bit": AdamW8bit,
     "sophia": Sophia,
     "normalised-sgd": NormalisedSGD,
 }

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from expunge.wrappers.protocols import Gradient
 
@@ -11,7 +12,7 @@ from expunge.wrappers.protocols import Gradient
 def dot(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Tensor:
     """Return the inner product, a float64 scalar; a name that one of them lacks counts as zero."""
     shared = [name for name in first if name in second]
-    products = [(_wide(first[name]) * _wide(second[name])).sum().cpu().double() for name in shared]
+    products = [_whole((_wide(first[n]) * _wide(second[n])).sum()).cpu().double() for n in shared]
     return torch.stack(products).sum() if products else torch.zeros((), dtype=torch.float64)
 
 
@@ -31,6 +32,24 @@ def add(first: Mapping[str, Tensor], second: Mapping[str, Tensor], scale: float 
 def scaled(gradient: Mapping[str, Tensor], scale: float) -> Gradient:
     """Return scale * gradient as new tensors."""
     return {name: scale * value for name, value in gradient.items()}
+
+
+def like(values: Tensor, weight: Tensor) -> Tensor:
+    """Return values of a weight on its device, in its format, and spread as it is.
+
+    Args:
+        values: All of them, the same in every process.
+        weight: The weight, of which this process may hold a part.
+    """
+    if not isinstance(weight, DTensor):
+        return values.to(weight)
+    placed = values.to(weight.device, weight.dtype)
+    return distribute_tensor(placed, weight.device_mesh, weight.placements, src_data_rank=None)
+
+
+def _whole(total: Tensor) -> Tensor:
+    """Return a sum over all processes where the weights are spread over several."""
+    return total.full_tensor() if isinstance(total, DTensor) else total
 
 
 def _wide(value: Tensor) -> Tensor:

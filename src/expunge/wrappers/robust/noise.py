@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 
 from expunge.wrappers.checks import require_positive
-from expunge.wrappers.gradients import add
+from expunge.wrappers.gradients import add, like
 from expunge.wrappers.protocols import Gradient, Memory, Pull
 
 
@@ -24,7 +24,7 @@ def smoothed(pull: Pull, *, draws: int, sigma: float, generator: torch.Generator
     total: Gradient = {}
     for _ in range(draws):
         offset = {
-            name: sigma * torch.randn(weight.shape, generator=generator).to(weight)
+            name: sigma * like(torch.randn(weight.shape, generator=generator), weight)
             for name, weight in pull.weights.items()
         }
         total = add(total, pull("forget", at=offset), 1 / draws)

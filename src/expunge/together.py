@@ -1,0 +1,151 @@
+"""One run by several processes: what the first one says, and what the others do.
+
+The first process prepares, audits and writes. When it is time to train it calls the others; they
+load the same model and data and train with it. In the end it tells them where the results lie.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from expunge import __version__
+from expunge.data.encode import Encoded
+from expunge.engine.memory import Layout, memory
+from expunge.engine.parallel import Team
+from expunge.engine.plan import Cost, measure
+from expunge.engine.unlearn import Unlearning
+from expunge.engine.watch import Unseen
+from expunge.errors import UsageError
+from expunge.methods.edits.protocol import Edit
+from expunge.methods.terms import Stream
+from expunge.model.load import load
+from expunge.model.network import Network
+from expunge.prepare import Prepared, prepare
+from expunge.run import RunFolder, run_id
+from expunge.settings import Settings
+
+_SILENCE: dict[str, Any] = {}
+"""What a process says that has nothing to tell."""
+
+
+def cost_together(prepared: Prepared, cost: Cost, team: Team) -> Cost:
+    """Return the cost of a run with the memory that its device must have for these processes.
+
+    Processes that compute on the CPU share its memory.
+    """
+    if team.size == 1:
+        return cost
+    peak, settings = cost.peak_gib, prepared.settings
+    if settings.train.full:
+        size = measure(prepared.config)
+        layout = Layout(
+            trained=size.total,
+            bytes_each=torch.finfo(prepared.source.dtype).bits // 8,
+            processes=team.size,
+            spread=True,
+            optimiser=settings.optimiser.name,
+            checkpointing=settings.train.checkpointing,
+            tokens=settings.train.tokens_per_pass,
+        )
+        peak = memory(size, layout).total
+    return replace(cost, peak_gib=peak * (team.size if prepared.source.device.type == "cpu" else 1))
+
+
+def call(team: Team, run: RunFolder, prepared: Prepared, unseen: Unseen) -> None:
+    """Tell the other processes to train, and what only the first one knows."""
+    alternatives = prepared.streams.variants.get(Stream.ALTERNATIVE, ())
+    own = [[asdict(record) for record in records] for records in alternatives]
+    team.agreed({**_place(run), "train": True, "unseen": asdict(unseen), "alternatives": own})
+
+
+def dismiss(team: Team, run: RunFolder) -> None:
+    """Tell the other processes that the run has ended well."""
+    team.agreed({**_place(run), "train": False})
+
+
+def follow(settings: Settings, team: Team) -> Path:
+    """Do what the first process says, until the run has ended well; return its folder.
+
+    Raises:
+        UsageError: This process was given another model, data, settings or version.
+    """
+    word = team.agreed(_SILENCE)
+    if word["train"]:
+        prepared = prepare(settings)
+        original = load(settings.model, prepared.source)
+        _require_same(word["run"], identity(prepared, original.digest))
+        prepared = _with_alternatives(prepared, word["alternatives"])
+        unlearning_of(prepared, original.network).run(
+            unseen=Unseen(**word["unseen"]),
+            folder=Path(word["folder"]) / "checkpoints",
+            progress=lambda step, text: None,
+            team=team,
+        )
+        word = team.agreed(_SILENCE)
+    return Path(word["folder"])
+
+
+def require_spreadable(settings: Settings, team: Team) -> None:
+    """Refuse what cannot be done with weights that are spread over processes.
+
+    Raises:
+        UsageError: A mask chooses among all weights.
+    """
+    if team.size > 1 and settings.train.full and settings.mask.name != "none":
+        raise UsageError(
+            "mask-on-spread-weights",
+            what=f"mask {settings.mask.name} does not work with --full on {team.size} processes",
+            why="it ranks all weights against each other, and each process holds a part of them",
+            fix="leave --full out, use mask memflex on an adapter, or run one process",
+        )
+
+
+def identity(prepared: Prepared, model_digest: str) -> str:
+    """Return the id of the run that these inputs make."""
+    return run_id(
+        prepared.settings,
+        data_digest=prepared.data_digest,
+        model_digest=model_digest,
+        code_version=__version__,
+    )
+
+
+def unlearning_of(prepared: Prepared, network: Network) -> Unlearning:
+    """Return the training that the settings describe; their method must not be an edit."""
+    assert not isinstance(prepared.method, Edit), "an edit does not train"
+    return Unlearning(
+        method=prepared.method,
+        network=network,
+        streams=prepared.streams,
+        options=prepared.options,
+        pad_id=prepared.encoder.pad_id,
+        wraps=prepared.wraps,
+    )
+
+
+def _with_alternatives(prepared: Prepared, told: Sequence[Sequence[Mapping[str, Any]]]) -> Prepared:
+    """Train on the first process's alternatives: the original may have written them itself."""
+    if not told:
+        return prepared
+    taught = tuple(
+        tuple(Encoded(**{**row, "ids": tuple(row["ids"])}) for row in rows) for rows in told
+    )
+    variants = {**prepared.streams.variants, Stream.ALTERNATIVE: taught}
+    return replace(prepared, streams=replace(prepared.streams, variants=variants))
+
+
+def _place(run: RunFolder) -> dict[str, object]:
+    return {"run": run.run_id, "folder": str(run.path.absolute())}
+
+
+def _require_same(first: str, own: str) -> None:
+    if first != own:
+        raise UsageError(
+            "processes-differ",
+            what=f"this process would do run {own}, the first one does {first}",
+            why="model, data, settings or version of expunge are not the same on all machines",
+            fix="give every process the same command and the same files",
+        )

@@ -1,0 +1,136 @@
+"""What each of several processes does in the tests: run by torchrun, told by a JSON file.
+
+    torchrun --nproc-per-node 2 tests/processes.py FOLDER
+
+`FOLDER/jobs.json` lists jobs; the first process writes `FOLDER/NAME.safetensors` and `NAME.json`
+for each. The functions here also do a job in a single process, for comparison.
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import tiny
+from expunge.engine.balance import Multipliers, coefficients
+from expunge.engine.observe import Observer
+from expunge.engine.parallel import Team, joined, whole
+from expunge.engine.parallel_weights import spread_out
+from expunge.engine.pull import StepPull
+from expunge.engine.reference import precompute
+from expunge.engine.unlearn import Options, Unlearning
+from expunge.engine.watch import Unseen
+from expunge.engine.weights import adapter, as_they_are, everything
+from expunge.engine.wraps import Wraps
+from expunge.methods import build
+from expunge.methods.terms import Shape
+from expunge.model.lora import LoraShape
+from expunge.wrappers import COMBINE, OPTIMISERS, ROBUST
+from sets import DRAW, POOLS, STREAMS
+
+LORA = LoraShape(rank=2, alpha=4.0)
+NEVER = Unseen(mean=float("inf"), low=float("inf"))
+Told = tuple[dict[str, Tensor], dict[str, object]]
+
+
+class Stopped(Exception):  # noqa: N818 - nothing is wrong
+    """Ends a run after some step."""
+
+
+def gradient(job: dict, folder: Path, team: Team) -> Told:
+    """The gradient of one step at weights that are not the original's."""
+    network = tiny.network()
+    terms = build(job["method"], job["knobs"]).terms(Shape(layers=2, width=64))
+    if job["lora"]:
+        weights = adapter(network, LORA, seed=0)
+    else:
+        weights = everything(network) if team.size == 1 else as_they_are(network)
+    references = precompute(network, terms, POOLS, pad_id=2, tokens_per_pass=99)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in network.model.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+    if team.size > 1 and not job["lora"]:
+        placed = spread_out(network, team, device=torch.device("cpu"))
+        network, weights, team = placed.network, placed.weights, placed.team
+    watcher = Observer(
+        network=network,
+        terms=terms,
+        streams=STREAMS,
+        references=references,
+        pad_id=2,
+        share=team.share,
+    )
+    coefs = coefficients(terms, Multipliers.of(terms), 0.0)
+    pull = StepPull(watcher, weights, DRAW, coefs=coefs, tokens_per_pass=job["tokens"], team=team)
+    found = {name: whole(value) for name, value in pull().items()}
+    return found, {"values": pull.values}
+
+
+def run(job: dict, folder: Path, team: Team) -> Told:
+    """A short run; `stop` ends it early, and another job with the same `place` goes on."""
+    network = tiny.network(tiny.llama(dtype=getattr(torch, job.get("dtype", "float32"))))
+    robust, combine = ROBUST.get(job.get("robust", "")), COMBINE.get(job.get("combine", ""))
+    wraps = Wraps(
+        robust=robust and robust(),
+        combine=combine and combine(),
+        optimiser=OPTIMISERS[job.get("optimiser", "adamw")](),
+        average_last=job.get("average_last", 0.0),
+    )
+    defaults = {"lr": 1e-3, "forget_batch": 3, "retain_batch": 3, "check_every": 2, "steps": 4}
+    unlearning = Unlearning(
+        method=build(job["method"], job.get("knobs", {})),
+        network=network,
+        streams=STREAMS,
+        options=Options(
+            lora=LORA if job["lora"] else None, **{**defaults, **job.get("options", {})}
+        ),
+        pad_id=2,
+        wraps=wraps,
+    )
+
+    def progress(step: int, text: str) -> None:
+        if step == job.get("stop"):
+            raise Stopped
+
+    place = folder / job.get("place", job["name"])
+    try:
+        trained, weights = unlearning.run(unseen=NEVER, folder=place, progress=progress, team=team)
+    except Stopped:
+        return {}, {}
+    unlearning.finish(weights)
+    state = {name: value.clone() for name, value in network.model.state_dict().items()}
+    return state, {"curve": [asdict(point) for point in trained.curve]}
+
+
+JOBS = {"gradient": gradient, "run": run}
+
+
+def do(job: dict, folder: Path, team: Team) -> Told:
+    """Do one job."""
+    return JOBS[job["kind"]](job, folder, team)
+
+
+def read(name: str, folder: Path) -> Told:
+    """What the first of several processes wrote."""
+    return load_file(folder / f"{name}.safetensors"), json.loads(
+        (folder / f"{name}.json").read_text()
+    )
+
+
+def main(folder: Path) -> None:
+    with joined(torch.device("cpu")) as team:
+        for job in json.loads((folder / "jobs.json").read_text()):
+            tensors, facts = do(job, folder, team)
+            if team.leads:
+                tensors = {name: value.contiguous().clone() for name, value in tensors.items()}
+                save_file(tensors, folder / f"{job['name']}.safetensors")
+                (folder / f"{job['name']}.json").write_text(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

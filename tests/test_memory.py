@@ -1,0 +1,71 @@
+"""Memory by arithmetic, against numbers worked out by hand."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from expunge.engine.memory import GIB, Layout, fewest, memory
+from expunge.engine.plan import Size
+
+ROOT = Path(__file__).parent.parent
+# 8 blocks of 100 numbers, embeddings and head of 100 each.
+SIZE = Size(total=1000, body=800, head=100, layers=8, width=10, vocabulary=10, linear_sides=0)
+
+
+def held(**how) -> dict[str, float]:
+    found = memory(SIZE, Layout(**{"trained": 1000, "tokens": 3, **how}))
+    parts = {name: getattr(found, name) * GIB for name in type(found).__slots__}
+    return {name: round(value, 3) for name, value in parts.items() if name != "overhead"}
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        # 16-bit weights and a float32 master of each; 2 bytes * 3 tokens * 10 wide * 34 * 8 blocks.
+        ({}, {"weights": 2000, "masters": 4000, "gradient": 4000, "moments": 8000, "gathered": 0}),
+        ({"bytes_each": 4}, {"weights": 4000, "masters": 0, "activations": 4 * 30 * 34 * 8}),
+        ({}, {"activations": 2 * 30 * 34 * 8, "logits": 16 * 512 * 10}),
+        ({"checkpointing": True}, {"activations": 2 * 30 * (34 + 8)}),
+        ({"optimiser": "adamw8bit"}, {"moments": 1000 * (2 + 1 / 64)}),
+        ({"trained": 50}, {"weights": 2000, "masters": 200, "gradient": 200, "moments": 400}),
+        # Four processes: a quarter of everything, two blocks of 100 and 200 outside gathered.
+        (
+            {"processes": 4, "spread": True},
+            {"weights": 0, "masters": 1000, "gradient": 1000, "moments": 2000, "gathered": 800},
+        ),
+        # Copies instead of parts: more processes change nothing.
+        ({"processes": 4, "trained": 50}, {"weights": 2000, "masters": 200}),
+    ],
+)
+def test_parts_of_memory(how, expected):
+    found = held(**how)
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+def test_the_total_is_the_sum_and_names_the_runtime():
+    found = memory(SIZE, Layout(trained=0, tokens=0))
+    assert found.total == pytest.approx(1.5 + (2000 + 16 * 512 * 10) / GIB)
+
+
+def test_fewest_processes_is_the_first_number_that_fits():
+    billions = Size(
+        total=8 * 10**9,
+        body=7 * 10**9,
+        head=5 * 10**8,
+        layers=32,
+        width=4096,
+        vocabulary=128256,
+        linear_sides=0,
+    )
+    layout = Layout(trained=billions.total, checkpointing=True, tokens=2048)
+    count = fewest(billions, layout, gib=80)
+    assert count == 2  # 16 bytes each: 119 GiB, and what does not shrink
+    assert fewest(billions, layout, gib=4) is None
+
+
+def test_the_page_on_scale_is_what_the_arithmetic_says():
+    page = runpy.run_path(str(ROOT / "scripts" / "make_scale_page.py"))["page"]()
+    assert (ROOT / "docs" / "scale.md").read_text(encoding="utf-8") == page, (
+        "run scripts/make_scale_page.py"
+    )
