@@ -155,7 +155,7 @@ _VARIABLES = {PREFIX + path.upper().replace(".", "_"): path for path in _FIELDS}
 _LISTS = frozenset(
     path
     for path, field in _FIELDS.items()
-    if get_origin(field.annotation) is tuple or path == "request.retain"
+    if get_origin(field.annotation) is tuple or path in ("request.retain", "request.control")
 )
 
 
