@@ -14,7 +14,7 @@
 formats without the attention matrix, because a gated MLP keeps more and norms run in float32.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from expunge.engine.plan import GIB, Size
 
@@ -97,7 +97,6 @@ def fewest(size: Size, layout: Layout, *, gib: float, largest: int = 1024) -> in
         largest: Where to stop looking.
     """
     for processes in range(1, largest + 1):
-        spread = Layout(**{**asdict(layout), "processes": processes, "spread": True})
-        if memory(size, spread).total <= gib:
+        if memory(size, replace(layout, processes=processes, spread=True)).total <= gib:
             return processes
     return None
