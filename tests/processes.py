@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 import tiny
 from expunge.engine.balance import Multipliers, coefficients
@@ -68,7 +69,8 @@ def gradient(job: dict, folder: Path, team: Team) -> Told:
     coefs = coefficients(terms, Multipliers.of(terms), 0.0)
     pull = StepPull(watcher, weights, DRAW, coefs=coefs, tokens_per_pass=job["tokens"], team=team)
     found = {name: whole(value) for name, value in pull().items()}
-    return found, {"values": pull.values}
+    held = sum(m.to_local().numel() for m in weights.masters.values() if isinstance(m, DTensor))
+    return found, {"values": pull.values, "held": held / weights.count}
 
 
 def run(job: dict, folder: Path, team: Team) -> Told:

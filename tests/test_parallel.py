@@ -103,6 +103,8 @@ def test_gradient_and_values_are_those_of_one_process(job, folder):
     expected, values = do(job, folder, SOLO)
     close(found, expected, rel=1e-5)
     assert facts["values"] == pytest.approx(values["values"], rel=1e-5, abs=1e-7)
+    # Adapters are copied; of all weights each of two processes holds half.
+    assert facts["held"] == (0 if job["lora"] else 0.5)
 
 
 @pytest.mark.parametrize("job", RUNS, ids=lambda job: job["name"])
