@@ -131,7 +131,17 @@ def _with_alternatives(prepared: Prepared, told: Sequence[Sequence[Mapping[str, 
     if not told:
         return prepared
     taught = tuple(
-        tuple(Encoded(**{**row, "ids": tuple(row["ids"])}) for row in rows) for rows in told
+        tuple(
+            Encoded(
+                record=row["record"],
+                ids=tuple(row["ids"]),
+                start=row["start"],
+                ends=row["ends"],
+                focus=row["focus"],
+            )
+            for row in rows
+        )
+        for rows in told
     )
     variants = {**prepared.streams.variants, Stream.ALTERNATIVE: taught}
     return replace(prepared, streams=replace(prepared.streams, variants=variants))

@@ -122,13 +122,14 @@ class _Saved:
         if not isinstance(model, DTensor):
             return self._read(name, holders, None).to(model.device)
         local = self._read(name, holders, _rows(model)).to(model.device)
+        shape = torch.Size((model.shape[0], *local.shape[1:]))
         return DTensor.from_local(
             local,
             model.device_mesh,
             model.placements,
             run_check=False,
-            shape=model.shape,
-            stride=model.stride(),
+            shape=shape,
+            stride=torch.empty(shape, device="meta").stride(),
         )
 
     def plain(self, name: str) -> Tensor:
