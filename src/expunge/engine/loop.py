@@ -104,6 +104,17 @@ class _Run:
             "readings": [[step, asdict(reading)] for step, reading in self.readings],
         }
 
+    def trained(self, planned: int, seconds: float) -> Trained:
+        return Trained(
+            steps=self.step,
+            planned=planned,
+            stopped=self.stopped or "finished",
+            curve=tuple(self.curve),
+            readings=tuple(self.readings),
+            tokens=self.tokens,
+            seconds=seconds,
+        )
+
     def save(self, path: Path, weights: Weights, team: Team) -> None:
         checkpoint.save(path, weights, self.optimiser, self.memory, self.state(), team)
 
@@ -173,15 +184,7 @@ def train(
             _check(observer, weights, run, watch, good, team, ended=ended)
             run.save(last, weights, team)
         progress(run.step, _describe(point, run.readings[-1][1]))
-    return Trained(
-        steps=run.step,
-        planned=schedule.steps,
-        stopped=run.stopped or "finished",
-        curve=tuple(run.curve),
-        readings=tuple(run.readings),
-        tokens=run.tokens,
-        seconds=time.monotonic() - started,
-    )
+    return run.trained(schedule.steps, time.monotonic() - started)
 
 
 def _step(

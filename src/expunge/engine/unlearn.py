@@ -145,14 +145,6 @@ class Unlearning:
             lower=self._lower(pools, folder / f"lower.{team.rank}.bin"),
             share=team.share,
         )
-        watch = Watch(
-            forget=spread(self.streams.forget),
-            retain=spread(self.streams.retain),
-            unseen=unseen,
-            utility_budget=options.utility_budget,
-            pad_id=self.pad_id,
-            tokens_per_pass=options.tokens_per_pass,
-        )
         if self.before is not None:
             self.before()
             weights.publish()
@@ -160,7 +152,7 @@ class Unlearning:
             train,
             order=order,
             schedule=schedule,
-            watch=watch,
+            watch=self._watch(unseen),
             wraps=wraps,
             folder=folder,
             progress=progress,
@@ -173,6 +165,16 @@ class Unlearning:
         if weights.lora is not None:
             merge(self.network.model, weights.masters)
         self.network.model.requires_grad_(False)
+
+    def _watch(self, unseen: Unseen) -> Watch:
+        return Watch(
+            forget=spread(self.streams.forget),
+            retain=spread(self.streams.retain),
+            unseen=unseen,
+            utility_budget=self.options.utility_budget,
+            pad_id=self.pad_id,
+            tokens_per_pass=self.options.tokens_per_pass,
+        )
 
     def _pools(
         self, terms: Sequence[Term], order: Order, steps: int
