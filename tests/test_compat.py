@@ -7,9 +7,11 @@ import math
 import pytest
 
 from expunge.audit.compat import definitions, read_log
-from expunge.audit.evidence import Item, Scores
+from expunge.audit.compat.own import own_numbers
+from expunge.audit.evidence import EvidenceStore, Item, Layers, Scores, Unit
 from expunge.audit.metrics.extraction_strength import extraction_strength
 from expunge.audit.metrics.membership import loss, min_k
+from expunge.audit.table import Table
 from expunge.errors import InputError
 
 
@@ -75,6 +77,17 @@ def test_they_score_the_end_token_or_drop_the_last_one():
 def test_their_gradient_is_a_mean_of_norms():
     assert definitions.gradient([3.0, 4.0]) == 3.5  # the global norm is 5
     assert definitions.gradient([]) is None
+
+
+def test_their_gradient_attack_can_say_otherwise(tmp_path):
+    store = EvidenceStore(tmp_path)
+    store.write_items([])
+    for split, values in (("forget", (3.0, 3.0)), ("holdout", (5.0, 0.0))):
+        unit = Unit(role="original", split=split, attack="gradient", kind="layers")
+        store.write(unit, [Layers(record="r", values=values)])
+    (found,) = own_numbers(Table.read(store), ())
+    # Global norms 4.24 and 5: a member. Means 3 and 2.5: not one.
+    assert (found.name, found.value, found.ours) == ("original mia_gradnorm", 0.0, 1.0)
 
 
 OPEN = {

@@ -1,5 +1,6 @@
 """A run's evidence, counted as peers count, beside our own numbers."""
 
+import math
 from collections.abc import Callable
 from statistics import fmean
 from typing import NamedTuple
@@ -8,7 +9,8 @@ import numpy as np
 
 from expunge.audit.compat import definitions
 from expunge.audit.compat.number import Better, PeerNumber
-from expunge.audit.evidence import Item, Scores
+from expunge.audit.evidence import Item, Scores, Unit
+from expunge.audit.further import GRADIENT
 from expunge.audit.metrics import (
     EXACT_MEMORISATION,
     EXTRACTION_STRENGTH,
@@ -89,6 +91,8 @@ def own_numbers(table: Table, golds: tuple[str, ...]) -> tuple[PeerNumber, ...]:
                 note="E4: last token dropped by position",
             )
         )
+    for role in roles:
+        found += _gradient(table, role)
     gold = next((aucs[role] for role in golds if role in aucs), None)
     # In their direction gold's AUC is the denominator.
     if gold is not None and gold[0] < 1:
@@ -130,6 +134,30 @@ def _aucs(table: Table, role: str) -> tuple[float, float] | None:
     if not all(len(side) for side in (*theirs, *ours)):
         return None
     return auc(theirs[0], theirs[1]), auc(ours[0], ours[1])
+
+
+def _gradient(table: Table, role: str) -> list[PeerNumber]:
+    """Return the AUC of the gradient norm, theirs and ours, where gradients were taken."""
+    theirs: list[Array] = []
+    ours: list[Array] = []
+    for split in ("forget", "holdout"):
+        unit = Unit(role=role, split=split, attack=GRADIENT, kind="layers")
+        norms = [row.values for row in table.layers.get(unit, {}).values()]
+        means = [definitions.gradient(values) for values in norms]
+        theirs.append(np.array([-mean for mean in means if mean is not None]))
+        ours.append(np.array([-math.hypot(*values) for values in norms]))
+    if not all(len(side) for side in (*theirs, *ours)):
+        return []
+    return [
+        PeerNumber(
+            name=f"{role} mia_gradnorm",
+            value=auc(theirs[0], theirs[1]),
+            metric="auc-gradient",
+            ours=auc(ours[0], ours[1]),
+            better="gold",
+            note="E5: mean of the tensors' norms; ours is the global norm",
+        )
+    ]
 
 
 def _privleak(role: str, own: tuple[float, float], gold: tuple[float, float]) -> PeerNumber:

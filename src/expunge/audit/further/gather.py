@@ -42,10 +42,11 @@ class Further:
             collect_inside(self.collector, Pair.beside(network, network), "original")
 
     def gold(self, network: Network, original: Network, role: str, *, first: bool) -> None:
-        """Take the further evidence of a gold; retained sets are asked of the first one only."""
+        """Take the further evidence of a gold; the first one also shows what retraining moves."""
         splits = tuple(self.collector.records) if first else self._compared()
         self._alone(network, role, splits)
-        self._beside(Pair.beside(network, original), role, same=alike(network, original))
+        if first:
+            self._beside(Pair.beside(network, original), role, same=alike(network, original))
 
     def unlearned(self, network: Network, original: Mapping[str, Tensor]) -> None:
         """Take the further evidence of the model that is judged.

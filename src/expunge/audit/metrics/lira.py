@@ -8,7 +8,7 @@ only one that speaks about single records: population attacks overestimate prote
 *retained* records (arXiv 2403.01218, 2112.03570).
 
 Needs shadow models: 16 of each kind for Gaussian fits, 64 for tails. With adapters over a shared
-base they are cheap; `scripts/unlearning_shadows.py` trains them.
+base they are cheap to train; `scripts/u_lira.py` runs the attack over them.
 """
 
 import math
