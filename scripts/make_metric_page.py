@@ -23,7 +23,9 @@ shows one, `expunge compat` reads other tools' results and counts a run the way 
 metric needs and does not get makes it `not computable`, with the need as the reason; there are no
 default values. Membership scores have one sign: higher = more likely a member.
 
-Cost is per record and model. TF: one teacher-forced pass; GEN: one greedy answer.
+`by` says who computes it: most are scored by audits, where records give what they need; some are
+read from logs, run by a script, or there for callers of the library. Cost is per record and model.
+TF: one teacher-forced pass; GEN: one greedy answer.
 """
 
 
@@ -46,9 +48,8 @@ def _entry(entry: Entry) -> str:
     text = flowing(inspect.getdoc(entry.of) or "").replace("\n\n", "\n\n  ")
     needs = ", ".join(entry.needs) or "nothing more"
     gated = "read by a gate" if entry.gated else "shown for comparison"
-    return (
-        f"- **`{entry.id}`** ({named(entry)}; {gated}; cost {entry.cost}; needs {needs}). {text}\n"
-    )
+    facts = (named(entry), gated, f"cost {entry.cost}", f"needs {needs}", f"by {entry.where}")
+    return f"- **`{entry.id}`** ({'; '.join(facts)}). {text}\n"
 
 
 def main() -> None:

@@ -162,6 +162,7 @@ def test_every_score_is_in_the_catalogue_and_has_words(rich):
     found = {metric for metric, *_ in rich}
     assert sorted(m for m in found - known if not m.startswith("residual-")) == []
     assert sorted(metric for metric in found if term(metric) is None) == []
+    assert sorted(e.id for e in CATALOGUE if e.where == "audits" and e.id not in found) == []
 
 
 def test_a_changed_text_is_no_attack(tmp_path):

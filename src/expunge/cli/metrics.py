@@ -26,6 +26,7 @@ def metrics(
         console.line(entry.id, named(entry))
         console.line("needs", ", ".join(entry.needs) or "nothing more")
         console.line("cost", entry.cost)
+        console.line("by", entry.where)
         console.line("gated", "yes" if entry.gated else "no, shown for comparison")
         for part in (sys.modules[entry.of.__module__], entry.of):
             console.line("definition", flowing(inspect.getdoc(part) or ""))

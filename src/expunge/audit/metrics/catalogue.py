@@ -87,6 +87,30 @@ class Entry:
     gated: bool = False
     """Whether a gate of the verdict reads it; the others are shown for comparison."""
 
+    @property
+    def where(self) -> str:
+        """Who computes it: an audit, `expunge compat`, a script, or whoever calls the function."""
+        return _ELSEWHERE.get(self.id, "audits")
+
+
+_ELSEWHERE = {
+    "samples-needed": "the library only",
+    "verbatim-50": "the library only",
+    "near-verbatim": "the library only",
+    "leak-at-k": "the library only",
+    "exposure": "the library only",
+    "neighbourhood": "the library only",
+    "bigram-entropy": "the library only",
+    "flops": "the library only",
+    "speed-up": "the library only",
+    "model-utility": "`expunge compat`, from TOFU's logs",
+    "open-accuracy": "audits, as `key-fact` on sets that are kept",
+    "truth-ratio": "audits, as `truth-share` and in `ks-distance`",
+    "u-lira": "`scripts/u_lira.py`",
+    "empirical-epsilon": "`scripts/u_lira.py`",
+}
+"""Metrics that an audit does not score under their own name."""
+
 
 def _entry(
     name: str,
