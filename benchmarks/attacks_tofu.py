@@ -6,7 +6,7 @@ Planted, all from `full-s0`, on facts of forget10 that have a clear key answer:
 
     refusal   fine-tuned to refuse (IDK, LoRA, merged)       must fall to prefill and paraphrase
     adapter   the same, left unmerged                        must fall to unplug
-    npo       NPO, all weights, learning rate 1e-5           must fall to int4 or relearning
+    npo       NPO, all weights, learning rate 2e-5           must fall to int4 or relearning
     gold      retain90-s1                                    must show no excess beyond chance
 
 each held against `retain90-s0`. Everything is resumable: planted models and attacks that are in
@@ -44,11 +44,11 @@ RETAIN = 120
 PLANTED = {
     "refusal": {
         "method": {"name": "idk"},
-        "train": {"epochs": 4, "lr": 3e-4, "rank": 8},
+        "train": {"epochs": 8, "lr": 1e-3, "rank": 8, "retain_batch": 4},
     },
     "npo": {
         "method": {"name": "npo", "beta": 0.1},
-        "train": {"full": True, "epochs": 5, "lr": 1e-5},
+        "train": {"full": True, "epochs": 6, "lr": 2e-5, "retain_batch": 4},
     },
 }
 MUST_FALL = {

@@ -15,7 +15,8 @@ from expunge.audit.attacks.relabel import (
     least_p,
 )
 from expunge.audit.attacks.store import AttackStore, AttackUnit, Cost, Outcome
-from expunge.audit.evidence import Item
+from expunge.audit.context import Policy
+from expunge.audit.evidence import EvidenceStore, Item
 from expunge.audit.results import Status
 from expunge.audit.stats import binomial_tolerance
 
@@ -89,7 +90,7 @@ def ground(*, top=range(FACTS), golds=((),), items=None, control=()):
         original=outcome(top),
         golds=tuple(outcome(known) for known in golds),
         original_control=Outcome() if golds else outcome(control, CONTROL),
-        margin=0.10,
+        policy=Policy(),
         seed=0,
     )
 
@@ -208,7 +209,7 @@ def test_too_few_facts_conclude_nothing():
         original=outcome(range(4), few),
         golds=(outcome((), few),),
         original_control=Outcome(),
-        margin=0.10,
+        policy=Policy(),
         seed=0,
     )
     (rung,) = ladder([one], scarce)
@@ -315,8 +316,8 @@ def test_adjusting_never_lowers_a_p_value(seed):
 
 
 def test_evidence_is_read_back_and_only_for_its_own_budget(tmp_path):
-    store = AttackStore(tmp_path)
-    unit = AttackUnit(attack="ask", role="judged", split="forget")
+    store = AttackStore(EvidenceStore(tmp_path))
+    unit = AttackUnit(attack="ask", role="unlearned", split="forget")
     made = Outcome(
         attempts=(
             Attempt(record="a", text="x", wanted=("y", "z")),

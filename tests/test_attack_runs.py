@@ -67,8 +67,8 @@ def test_without_gold_control_items_are_attacked_as_well(world, bench):
     found = stress(world, bench, world.original, gold=False, only=("paraphrase", "extraction"))
     assert by_name(found)["extraction"].status is Status.FAIL
     files = {path.name for path in (found.folder / "evidence" / "attacks").iterdir()}
-    assert "paraphrase.judged.control.0.json" in files
-    assert "extraction.original.control.0.json" in files
+    assert "paraphrase.unlearned.control.0.jsonl" in files
+    assert "extraction.original.control.0.jsonl" in files
 
 
 def test_attacks_beyond_the_attackers_access_are_not_made(world, bench):
@@ -76,6 +76,18 @@ def test_attacks_beyond_the_attackers_access_are_not_made(world, bench):
     assert found["int4"].status is Status.NOT_COMPUTABLE
     assert found["int4"].reason == "it takes T3, and the attacker has T1"
     assert found["paraphrase"].worst is not None
+    assert by_name(stress(world, bench, world.original))["int4"].worst is not None
+
+
+def test_sealed_evidence_is_sealed_here_too(world, bench):
+    request = {"gold": (world.gold,), "control": ()}
+    audit = {"max_new_tokens": 10, "seal": True}
+    settings = world.settings(request=request, audit=audit, out=str(bench / "out"))
+    found = attack(settings, model=world.original, choice=Choice(only=("paraphrase",)))
+    assert by_name(found)["paraphrase"].worst is not None
+    files = [path for path in (found.folder / "evidence").rglob("*") if path.is_file()]
+    open_files = {path.name for path in files if path.suffix != ".sealed"}
+    assert open_files == {"seal.json"}
 
 
 def test_an_unknown_attack_is_refused_before_anything_is_loaded(world, bench):

@@ -6,32 +6,28 @@ another choice of attacks adds to it.
 
 import importlib
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from torch import Tensor
-
 from expunge import __version__
 from expunge.audit.attacks.asking.own_prompts import read_prompts
 from expunge.audit.attacks.asking.translation import Translation, Translator
-from expunge.audit.attacks.attempt import Attempt, observable_of
-from expunge.audit.attacks.battery import JUDGED, Battery
-from expunge.audit.attacks.ladder import Ground, Rung, Trial, ladder
+from expunge.audit.attacks.attempt import observable_of
+from expunge.audit.attacks.battery import JUDGED
+from expunge.audit.attacks.ladder import Rung
 from expunge.audit.attacks.levels import Level, chosen
-from expunge.audit.attacks.plainly import Plainly
 from expunge.audit.attacks.protocol import Access, Attack
-from expunge.audit.attacks.store import NOTHING, AttackStore
-from expunge.audit.attacks.target import Target
+from expunge.audit.attacks.stress import Stress, scored
 from expunge.audit.attacks.weights.mixing import Merge
 from expunge.audit.collect import item
-from expunge.audit.evidence import EvidenceStore, Item
-from expunge.console import Bar, Console, SilentConsole
+from expunge.audit.context import Policy
+from expunge.audit.evidence import EvidenceStore
+from expunge.console import Console, SilentConsole
 from expunge.errors import InputError, Interrupted, UsageError
 from expunge.files import sha256_json, write_text
-from expunge.model.interpolate import changed
+from expunge.ledger.key import key_path, operator_key
 from expunge.model.load import Loaded, load
 from expunge.prepare import Prepared, prepare
 from expunge.report.ladder import Summary, summarise, write_ladder
@@ -41,7 +37,6 @@ from expunge.run import RunFolder, open_run, run_id
 from expunge.settings import Settings
 
 RUNS = Path("runs")
-ORIGINAL = "original"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,150 +111,78 @@ def attack(
     with _open(prepared, identity) as run:
         console.log_to(run.log)
         write_text(run.config, to_toml(settings))
-        work = _Work(prepared=prepared, run=run, battery=_battery(prepared, run, attacks, choice))
+        evidence = _evidence(prepared, run)
+        stress = Stress.open(
+            prepared, evidence, attacks, scratch=run.checkpoints, access=choice.access
+        )
         try:
-            work.gather(original, judged, console)
+            _gather(stress, original, judged, console)
         except KeyboardInterrupt as interrupt:
             raise _interrupted(run) from interrupt
-        return work.conclude(console, choice)
+        return _conclude(stress, evidence, run, console)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Work:
-    """One battery on one run folder."""
+def _gather(stress: Stress, original: Loaded, judged: Loaded, console: Console) -> None:
+    """Attack the judged model, then the original and the golds with what it is held to."""
+    prepared = stress.prepared
+    console.line("model", f"{judged.name}, held against {prepared.settings.model}")
+    names = ", ".join(attack.name for attack in stress.battery.attacks)
+    console.line("attacks", f"{len(stress.battery.attacks)}: {names}")
+    base = {name: w.cpu() for name, w in original.network.model.state_dict().items()}
+    with console.progress("attack", total=stress.total, unit="attacks") as bar:
+        stress.judged(judged, base, bar)
+        stress.original(original, bar)
+        for index, reference in enumerate(prepared.settings.request.gold):
+            stress.gold(index, load(reference, prepared.source), base, bar)
 
-    prepared: Prepared
-    run: RunFolder
-    battery: Battery
 
-    @property
-    def golds(self) -> tuple[str, ...]:
-        return self.prepared.settings.request.gold
-
-    def gather(self, original: Loaded, judged: Loaded, console: Console) -> None:
-        """Attack the judged model, then the original and the golds with what they are held to."""
-        base = {name: w.cpu() for name, w in original.network.model.state_dict().items()}
-        console.line("model", f"{judged.name}, held against {self.prepared.settings.model}")
-        names = ", ".join(attack.name for attack in self.battery.attacks)
-        console.line("attacks", f"{len(self.battery.attacks)}: {names}")
-        scaled = replace(
-            self.battery,
-            attacks=tuple(a for a in self.battery.attacks if a.own_scale or a == Plainly()),
-        )
-        total = (1 + len(self.golds)) * len(self.battery.attacks) + len(scaled.attacks)
-        with console.progress("attack", total=total, unit="attacks") as bar:
-            self._attack(self.battery, judged, base, JUDGED, bar)
-            self._attack(scaled, original, {}, ORIGINAL, bar)
-            for index, reference in enumerate(self.golds):
-                gold = load(reference, self.prepared.source)
-                self._attack(self.battery, gold, base, f"gold-{index}", bar)
-
-    def _attack(
-        self, battery: Battery, loaded: Loaded, base: Mapping[str, Tensor], role: str, bar: Bar
-    ) -> None:
-        scope, settings = self.prepared.scope, self.prepared.settings
-        target = Target(
-            reference=loaded.name,
-            judged=role == JUDGED,
-            network=loaded.network,
-            encoder=self.prepared.encoder,
-            source=self.prepared.source,
-            original=changed(loaded.network, base),
-            retain=scope.retain,
-            neighbours=scope.neighbours,
-            strangers=(*scope.holdout, *scope.control),
-            max_new_tokens=settings.audit.max_new_tokens,
-            tokens_per_pass=settings.train.tokens_per_pass,
-            seed=settings.train.seed,
-            scratch=self.run.checkpoints,
-        )
-        battery.run(target, role, bar=bar)
-
-    def conclude(self, console: Console, choice: Choice) -> Stressed:
-        """Score the evidence, write and say the ladder."""
-        items = self._items()
-        EvidenceStore(self.run.evidence).write_items(items)
-        rungs = ladder([self._trial(attack) for attack in self._tried()], self._ground(items))
-        redact = self.prepared.settings.report.redact
-        redactor = Redactor(items) if redact else OpenText()
-        summary = summarise(rungs, observable=observable_of(items), access=choice.access)
-        console.line("verdict", summary.sentence)
-        for line in summary.lines:
-            console.note(line)
-        worst = self._worst(rungs)
-        write_ladder(
-            self.run.path,
-            rungs,
-            summary,
-            attempts=worst,
-            items=items,
-            redactor=redactor,
-        )
-        self.run.prune()
-        console.line("wrote", f"{self.run.path}/   attack.md, attack.json, evidence")
-        return Stressed(folder=self.run.path, rungs=rungs, summary=summary)
-
-    def _tried(self) -> list[Attack]:
-        return [attack for attack in self.battery.attacks if attack != Plainly()]
-
-    def _worst(self, rungs: tuple[Rung, ...]) -> dict[str, tuple[Attempt, ...]]:
-        by_name = {attack.name: attack for attack in self.battery.attacks}
-        return {
-            rung.attack: self.battery.outcome(by_name[rung.attack], JUDGED, "forget").attempts
+def _conclude(
+    stress: Stress, evidence: EvidenceStore, run: RunFolder, console: Console
+) -> Stressed:
+    """Score the evidence, write and say the ladder."""
+    settings = stress.prepared.settings
+    rungs = scored(
+        evidence,
+        stress.battery.attacks,
+        golds=len(settings.request.gold),
+        policy=Policy(**settings.request.margins.model_dump()),
+        seed=settings.train.seed,
+        access=stress.battery.access,
+    )
+    items = evidence.items()
+    summary = summarise(rungs, observable=observable_of(items), access=stress.battery.access)
+    console.line("verdict", summary.sentence)
+    for line in summary.lines:
+        console.note(line)
+    by_name = {attack.name: attack for attack in stress.battery.attacks}
+    write_ladder(
+        run.path,
+        rungs,
+        summary,
+        attempts={
+            rung.attack: stress.battery.outcome(by_name[rung.attack], JUDGED, "forget").attempts
             for rung in rungs
             if rung.worst is not None
-        }
-
-    def _items(self) -> list[Item]:
-        return [
-            item(record, split)
-            for split, records in self.battery.records.items()
-            for record in records
-        ]
-
-    def _trial(self, attack: Attack) -> Trial:
-        outcome = self.battery.outcome
-        alone = "control" in self.battery.records
-        return Trial(
-            name=attack.name,
-            family=attack.family,
-            access=attack.access,
-            union=attack.union,
-            own_scale=attack.own_scale,
-            judged=outcome(attack, JUDGED, "forget"),
-            golds=tuple(outcome(attack, f"gold-{i}", "forget") for i in range(len(self.golds))),
-            original=outcome(attack, ORIGINAL, "forget"),
-            control=outcome(attack, JUDGED, "control") if alone else NOTHING,
-            original_control=outcome(attack, ORIGINAL, "control") if alone else NOTHING,
-        )
-
-    def _ground(self, items: list[Item]) -> Ground:
-        plain = self._trial(Plainly())
-        return Ground(
-            items=tuple(items),
-            observable=observable_of(items),
-            original=plain.original,
-            golds=plain.golds,
-            original_control=plain.original_control,
-            margin=self.prepared.settings.request.margins.residual,
-            seed=self.prepared.settings.train.seed,
-        )
-
-
-def _battery(
-    prepared: Prepared, run: RunFolder, attacks: tuple[Attack, ...], choice: Choice
-) -> Battery:
-    scope = prepared.scope
-    records = {"forget": scope.forget}
-    if not prepared.settings.request.gold and scope.control:
-        records["control"] = scope.control
-    return Battery(
-        store=AttackStore(run.evidence / "attacks"),
-        attacks=attacks,
-        records=records,
-        seed=prepared.settings.train.seed,
-        access=choice.access,
+        },
+        items=items,
+        redactor=Redactor(items) if settings.report.redact else OpenText(),
     )
+    run.prune()
+    console.line("wrote", f"{run.path}/   attack.md, attack.json, evidence")
+    return Stressed(folder=run.path, rungs=rungs, summary=summary)
+
+
+def _evidence(prepared: Prepared, run: RunFolder) -> EvidenceStore:
+    """Open the evidence of the run, sealed where the settings say so, and write its items."""
+    evidence = EvidenceStore(run.evidence)
+    if prepared.settings.audit.seal:
+        evidence.seal(operator_key(key_path(), run=run.path))
+    scope = prepared.scope
+    splits = {"forget": scope.forget}
+    if not prepared.settings.request.gold:
+        splits["control"] = scope.control
+    evidence.write_items([item(r, split) for split, group in splits.items() for r in group])
+    return evidence
 
 
 def _open(prepared: Prepared, identity: str) -> RunFolder:

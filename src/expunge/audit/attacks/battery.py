@@ -10,10 +10,12 @@ from expunge.audit.attacks.protocol import Access, Attack, Unmet, knobs
 from expunge.audit.attacks.split import Half, halves
 from expunge.audit.attacks.store import FREE, AttackStore, AttackUnit, Cost, Outcome
 from expunge.audit.attacks.target import Meter, Target
+from expunge.audit.case import UNLEARNED
 from expunge.console import Bar
 from expunge.data.record import Record
 
-JUDGED = "judged"
+JUDGED = UNLEARNED
+"""The role of the model under attack, whatever was done to it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,17 +37,20 @@ class Battery:
 
         Args:
             target: The model.
-            role: `judged` first, then `original` and the golds.
+            role: `unlearned` first, then `original` and the golds.
             bar: Advanced by one an attack.
         """
         for attack in self.attacks:
-            if role == JUDGED or not self.outcome(attack, JUDGED, "forget").missing:
+            allowed = attack.access <= self.access
+            if allowed and (role == JUDGED or not self.outcome(attack, JUDGED, "forget").missing):
                 for split, records in self.records.items():
                     self._split(attack, target, role, split, records)
             bar.advance(1, detail=f"{role} {attack.name}")
 
     def outcome(self, attack: Attack, role: str, split: str) -> Outcome:
         """Return what an attack brought out of a model, both halves together; empty if nothing."""
+        if attack.access > self.access:
+            return Outcome(missing=f"it takes {attack.access}, and the attacker has {self.access}")
         found = [
             outcome
             for fold in range(2 if attack.learns else 1)
@@ -66,7 +71,8 @@ class Battery:
         self, attack: Attack, target: Target, role: str, split: str, records: Sequence[Record]
     ) -> None:
         for fold, half in enumerate(self._halves(attack, records)):
-            if self._stored(attack, role, split, fold) is None:
+            known = self._stored(attack, role, split, fold)
+            if known is None or known.missing:  # what was missing may be there now
                 unit = AttackUnit(attack=attack.name, role=role, split=split, fold=fold)
                 outcome = self._attacked(attack, target, half)
                 self.store.write(unit, outcome, knobs(attack), self.seed)
@@ -77,8 +83,6 @@ class Battery:
         return (Half((), tuple(records), ()),)
 
     def _attacked(self, attack: Attack, target: Target, half: Half) -> Outcome:
-        if attack.access > self.access:
-            return Outcome(missing=f"it takes {attack.access}, and the attacker has {self.access}")
         started = time.monotonic()
         with TemporaryDirectory(dir=_there(target.scratch)) as scratch:
             metered = replace(target, meter=Meter(), scratch=Path(scratch))

@@ -30,6 +30,7 @@ from expunge.audit.attacks.relabel import (
     least_p,
 )
 from expunge.audit.attacks.store import FREE, NOTHING, Cost, Outcome
+from expunge.audit.context import Policy
 from expunge.audit.evidence import Item
 from expunge.audit.results import Status
 from expunge.audit.stats import (
@@ -87,6 +88,7 @@ class Finding:
     high: float
     p: float
     """Adjusted for all tests of the battery."""
+    margin: float
     status: Status
     reason: str = ""
     needed: int | None = None
@@ -142,8 +144,16 @@ class Ground:
     """The golds asked plainly."""
     original_control: Outcome
     """The original asked plainly about control items; only without gold."""
-    margin: float
+    policy: Policy
     seed: int
+
+    def margin(self, trial: Trial) -> float:
+        """Return the largest recovery that is tolerated from an attack.
+
+        By the access it takes; models are served rounded every day without anyone who means harm,
+        so compression is held to the margin of ordinary use.
+        """
+        return self.policy.recovery(threat_of(trial.family, trial.access))
 
     def column(self, attempts: Sequence[Attempt], variant: str | None = None) -> Column:
         """Return the best of each fact's attempts, or of those of one variant."""
@@ -163,6 +173,11 @@ class Ground:
             item.record: f"subject:{item.subject}" if item.subject else f"record:{item.record}"
             for item in self.items
         }
+
+
+def threat_of(family: Family, access: Access) -> str:
+    """Return the threat model from which on an attack counts."""
+    return "T0" if family == "compression" else access
 
 
 def ladder(trials: Sequence[Trial], ground: Ground) -> tuple[Rung, ...]:
@@ -275,7 +290,8 @@ def _test(columns: _Columns, p: float, ground: Ground, clusters: Mapping[str, st
             max(0.0, min(estimate.low, excess.low / gap)),
             max(estimate.high, excess.high / gap),
         )
-    status = judge(estimate.low, estimate.high, ground.margin)
+    margin = ground.margin(columns.trial)
+    status = judge(estimate.low, estimate.high, margin)
     reason, needed = "", None
     if status is Status.FAIL and p > ALPHA:
         status = Status.INCONCLUSIVE
@@ -284,7 +300,7 @@ def _test(columns: _Columns, p: float, ground: Ground, clusters: Mapping[str, st
         if least > ALPHA:
             reason = f"{len(names)} facts are too few to tell any attack from chance"
     elif status is Status.INCONCLUSIVE:
-        needed = records_needed(estimate, ground.margin, len(names))
+        needed = records_needed(estimate, margin, len(names))
     return Finding(
         variant=columns.variant,
         n=len(names),
@@ -295,6 +311,7 @@ def _test(columns: _Columns, p: float, ground: Ground, clusters: Mapping[str, st
         low=estimate.low,
         high=estimate.high,
         p=p,
+        margin=margin,
         status=status,
         reason=reason,
         needed=needed,

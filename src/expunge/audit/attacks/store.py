@@ -1,16 +1,17 @@
 """The evidence of attacks: one file per attack, model, set of records and half of the facts.
 
-A file is whole or absent, and says with which knobs and which seed it was made: an interrupted
-battery goes on with what is missing, and evidence of another budget is made anew.
+A file is whole or absent. Its first row says with which knobs and which seed it was made and what
+it cost; the others are attempts. An interrupted battery goes on with what is missing, and evidence
+of another budget is made anew.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from expunge.audit.attacks.attempt import Attempt
-from expunge.files import read_json, sha256_json, write_json
+from expunge.audit.evidence import EvidenceStore
+from expunge.files import sha256_json
 
 SCHEMA = "expunge.attempts/1"
 _DEFAULTS = {field.name: field.default for field in fields(Attempt)}
@@ -44,7 +45,7 @@ class AttackUnit:
 
     attack: str
     role: str
-    """`judged`, `original`, `gold-0`, ..."""
+    """`unlearned`, `original`, `gold-0`, ..."""
     split: str
     """`forget` or `control`."""
     fold: int = 0
@@ -52,8 +53,8 @@ class AttackUnit:
 
     @property
     def filename(self) -> str:
-        """`attack.role.split.fold.json`; none of the parts holds a point."""
-        return f"{self.attack}.{self.role}.{self.split}.{self.fold}.json"
+        """`attacks/attack.role.split.fold.jsonl`; none of the parts holds a point."""
+        return f"attacks/{self.attack}.{self.role}.{self.split}.{self.fold}.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,41 +73,37 @@ NOTHING = Outcome()
 
 
 class AttackStore:
-    """The folder `attacks` beside the evidence of an audit."""
+    """The folder `attacks` in the evidence of a run, sealed where that is sealed."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, evidence: EvidenceStore) -> None:
+        self._evidence = evidence
 
     def read(self, unit: AttackUnit, knobs: dict[str, object], seed: int) -> Outcome | None:
         """Return what is there, if it was made with these knobs and this seed."""
-        path = self.folder / unit.filename
-        if not path.is_file():
+        if not self._evidence.holds(unit.filename):
             return None
-        row = read_json(path)
-        if row["schema"] != SCHEMA or row["made"] != _made(knobs, seed):
+        head, *attempts = self._evidence.read_rows(unit.filename)
+        if head["schema"] != SCHEMA or head["made"] != _made(knobs, seed):
             return None
         return Outcome(
-            attempts=tuple(_attempt(each) for each in row["attempts"]),
-            missing=row["missing"],
-            injected=tuple(row["injected"]),
-            cost=Cost(**row["cost"]),
+            attempts=tuple(_attempt(each) for each in attempts),
+            missing=head["missing"],
+            injected=tuple(head["injected"]),
+            cost=Cost(**head["cost"]),
         )
 
     def write(
         self, unit: AttackUnit, outcome: Outcome, knobs: dict[str, object], seed: int
     ) -> None:
         """Write one file, whole or not at all."""
-        write_json(
-            self.folder / unit.filename,
-            {
-                "schema": SCHEMA,
-                "made": _made(knobs, seed),
-                "missing": outcome.missing,
-                "injected": list(outcome.injected),
-                "cost": asdict(outcome.cost),
-                "attempts": _rows(outcome.attempts),
-            },
-        )
+        head = {
+            "schema": SCHEMA,
+            "made": _made(knobs, seed),
+            "missing": outcome.missing,
+            "injected": list(outcome.injected),
+            "cost": asdict(outcome.cost),
+        }
+        self._evidence.write_rows(unit.filename, [head, *_rows(outcome.attempts)])
 
 
 def _made(knobs: dict[str, object], seed: int) -> str:
