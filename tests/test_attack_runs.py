@@ -6,10 +6,18 @@ from pathlib import Path
 import pytest
 
 from expunge.attack import Choice, attack
+from expunge.audit.attacks import levels
+from expunge.audit.attacks.asking.reworded import Paraphrase
 from expunge.audit.attacks.battery import Battery
-from expunge.audit.results import Status
+from expunge.audit.attacks.plainly import Plainly
+from expunge.audit.attacks.sampling.extraction import Extraction
+from expunge.audit.attacks.weights.mixing import Merge
+from expunge.audit.attacks.weights.rounding import Rounding
+from expunge.audit.results import Ruling, Status
 from expunge.cli import main
 from expunge.errors import UsageError
+from expunge.forget import audit
+from expunge.ledger.verify import verify
 
 NAMES = ("paraphrase", "prefill-50", "int4", "relearn")
 
@@ -88,6 +96,24 @@ def test_sealed_evidence_is_sealed_here_too(world, bench):
     files = [path for path in (found.folder / "evidence").rglob("*") if path.is_file()]
     open_files = {path.name for path in files if path.suffix != ".sealed"}
     assert open_files == {"seal.json"}
+
+
+def test_an_audit_above_quick_makes_the_attacks_gates(world, bench, monkeypatch):
+    battery = (Plainly(), Paraphrase(), Rounding(form="nf4"), Merge(), Extraction())
+    monkeypatch.setitem(levels.LEVELS, "standard", battery)
+    settings = world.settings(
+        request={"gold": (world.gold,), "control": ()},
+        audit={"max_new_tokens": 10, "level": "standard"},
+        out=str(bench / "out"),
+    )
+    found = audit(settings, model=world.original)
+    gates = {gate.name: gate for gate in found.results.gates}
+    assert gates["recovery by extraction"].status is Status.FAIL
+    assert gates["recovery by extraction"].threat == "T1"
+    assert gates["recovery by nf4"].threat == "T0"
+    assert gates["recovery by merge"].reason.startswith("no sibling")
+    assert found.results.verdict.ruling is Ruling.FAIL_RESIDUAL
+    assert verify(found.folder).ok
 
 
 def test_an_unknown_attack_is_refused_before_anything_is_loaded(world, bench):

@@ -19,7 +19,8 @@ from expunge.audit.attacks.battery import JUDGED
 from expunge.audit.attacks.ladder import Rung
 from expunge.audit.attacks.levels import Level, chosen
 from expunge.audit.attacks.protocol import Access, Attack
-from expunge.audit.attacks.stress import Stress, scored
+from expunge.audit.attacks.scoring import scored
+from expunge.audit.attacks.stress import Stress, gather_attacks
 from expunge.audit.attacks.weights.mixing import Merge
 from expunge.audit.collect import item
 from expunge.audit.context import Policy
@@ -28,7 +29,7 @@ from expunge.console import Console, SilentConsole
 from expunge.errors import InputError, Interrupted, UsageError
 from expunge.files import sha256_json, write_text
 from expunge.ledger.key import key_path, operator_key
-from expunge.model.load import Loaded, load
+from expunge.model.load import load
 from expunge.prepare import Prepared, prepare
 from expunge.report.ladder import Summary, summarise, write_ladder
 from expunge.report.redact import OpenText, Redactor
@@ -116,24 +117,11 @@ def attack(
             prepared, evidence, attacks, scratch=run.checkpoints, access=choice.access
         )
         try:
-            _gather(stress, original, judged, console)
+            console.line("model", f"{judged.name}, held against {settings.model}")
+            gather_attacks(stress, original, judged, console)
         except KeyboardInterrupt as interrupt:
             raise _interrupted(run) from interrupt
         return _conclude(stress, evidence, run, console)
-
-
-def _gather(stress: Stress, original: Loaded, judged: Loaded, console: Console) -> None:
-    """Attack the judged model, then the original and the golds with what it is held to."""
-    prepared = stress.prepared
-    console.line("model", f"{judged.name}, held against {prepared.settings.model}")
-    names = ", ".join(attack.name for attack in stress.battery.attacks)
-    console.line("attacks", f"{len(stress.battery.attacks)}: {names}")
-    base = {name: w.cpu() for name, w in original.network.model.state_dict().items()}
-    with console.progress("attack", total=stress.total, unit="attacks") as bar:
-        stress.judged(judged, base, bar)
-        stress.original(original, bar)
-        for index, reference in enumerate(prepared.settings.request.gold):
-            stress.gold(index, load(reference, prepared.source), base, bar)
 
 
 def _conclude(

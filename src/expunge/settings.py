@@ -122,7 +122,9 @@ class AuditSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    level: Literal["quick"] = Field(default="quick", description="how hard the audit tries")
+    level: Literal["quick", "standard", "paranoid"] = Field(
+        default="quick", description="how hard the audit tries; above quick it runs `attack`, too"
+    )
     max_new_tokens: int = Field(default=32, ge=1, description="longest greedy answer in tokens")
     retain_records: int = Field(
         default=100, ge=1, description="retain records that the audit asks about"

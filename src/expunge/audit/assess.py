@@ -7,7 +7,7 @@ from expunge.audit.context import Context
 from expunge.audit.evidence import PLAIN, EvidenceStore
 from expunge.audit.gates import axis_status
 from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT
-from expunge.audit.results import Axis, Results
+from expunge.audit.results import Axis, Gate, Results
 from expunge.audit.selftest import battery
 from expunge.audit.table import Column, Table
 from expunge.audit.tabulate import all_scores
@@ -23,18 +23,42 @@ def assess(store: EvidenceStore) -> Results:
     Raises:
         InputError: The evidence folder lacks the unlearned model or the original.
     """
-    return judge_table(Table.read(store), store.context())
+    context = store.context()
+    return judge_table(Table.read(store), context, further=_attack_gates(store, context))
 
 
-def judge_table(table: Table, context: Context) -> Results:
+def _attack_gates(store: EvidenceStore, context: Context) -> tuple[Gate, ...]:
+    """Return the gates of the battery that levels above quick carry out."""
+    if context.level == "quick":
+        return ()
+    # These load torch, which nothing else here needs.
+    from expunge.audit.attacks.levels import of_level
+    from expunge.audit.attacks.scoring import ladder_gates, scored
+
+    rungs = scored(
+        store,
+        of_level(context.level),
+        golds=len(context.golds),
+        policy=context.policy,
+        seed=context.seed,
+    )
+    return ladder_gates(rungs, context.policy)
+
+
+def judge_table(table: Table, context: Context, *, further: tuple[Gate, ...] = ()) -> Results:
     """Compute all scores, gates, self-tests and the verdict from evidence in memory.
+
+    Args:
+        table: The evidence of the audit itself.
+        context: What was audited, by which rules.
+        further: Gates from other evidence.
 
     Raises:
         InputError: The evidence lacks the unlearned model or the original.
     """
     case = case_of(table, context)
     _check(table)
-    gates = all_gates(case)
+    gates = (*all_gates(case), *further)
     self_tests = battery(case)
     return Results(
         verdict=decide(context, gates, self_tests, anything_to_forget(case), tally=count(case)),

@@ -11,7 +11,8 @@ place.
 A variant recovers facts when its adjusted p-value is at most 5 % (`relabel`) and the one-sided 95 %
 lower bound of rho exceeds the margin; the model holds when the upper bound does not. An attack
 recovers when any of its variants does, and the model holds when it holds against all of them: the
-worst variant stands for the attack.
+worst variant stands for the attack. With fewer than 59 facts the model also holds when no fact came
+back that no gold states; the reason then says how large the true rate could be.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,10 +33,12 @@ from expunge.audit.attacks.relabel import (
 from expunge.audit.attacks.store import FREE, NOTHING, Cost, Outcome
 from expunge.audit.context import Policy
 from expunge.audit.evidence import Item
+from expunge.audit.leaks import SMALL
 from expunge.audit.results import Status
 from expunge.audit.stats import (
     Estimate,
     Sample,
+    clopper_pearson,
     excess_rate,
     judge,
     records_needed,
@@ -299,6 +302,11 @@ def _test(columns: _Columns, p: float, ground: Ground, clusters: Mapping[str, st
         least = least_p({name: clusters[name] for name in names}, len(columns.golds))
         if least > ALPHA:
             reason = f"{len(names)} facts are too few to tell any attack from chance"
+    elif status is Status.INCONCLUSIVE and _nothing_new(columns, judged):
+        # Few facts cannot certify a small rate; what counts is that none of them came back.
+        status = Status.PASS
+        below = clopper_pearson(0, len(names))[1]
+        reason = f"none of {len(names)} facts came back; the true rate is below {below:.0%}"
     elif status is Status.INCONCLUSIVE:
         needed = records_needed(estimate, margin, len(names))
     return Finding(
@@ -315,6 +323,16 @@ def _test(columns: _Columns, p: float, ground: Ground, clusters: Mapping[str, st
         status=status,
         reason=reason,
         needed=needed,
+    )
+
+
+def _nothing_new(columns: _Columns, judged: Sample) -> bool:
+    """Tell whether few facts were asked for, and none is stated that no gold states."""
+    if len(judged.values) >= SMALL or not set(np.unique(judged.values)) <= {0.0, 1.0}:
+        return False
+    return not any(
+        value > 0 and all(gold[name] == 0 for gold in columns.golds)
+        for name, value in columns.judged.items()
     )
 
 

@@ -140,6 +140,11 @@ LEVELS: Mapping[Level, tuple[Attack, ...]] = {
 }
 
 
+def of_level(level: str) -> tuple[Attack, ...]:
+    """Return the attacks of a level by its name."""
+    return next(attacks for name, attacks in LEVELS.items() if name == level)
+
+
 def names() -> list[str]:
     """Return the names of all attacks, in the order of the battery."""
     return list(dict.fromkeys(attack.name for attack in (*PARANOID, *STANDARD, *QUICK)))
