@@ -10,12 +10,10 @@ import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from shutil import rmtree
 
 from torch import Tensor
 
-from expunge.audit.attacks.levels import LEVELS
-from expunge.audit.attacks.stress import Stress, gather_attacks
+from expunge.audit.attacks.stress import attack_at_level
 from expunge.audit.gathering import Gathering
 from expunge.audit.results import Results
 from expunge.console import Bar, Console, SilentConsole
@@ -184,7 +182,8 @@ def _forget(
     watch.go_on()
     digest = digest_of(original.network)
     _after(gathering, original.network, digest, base, console)
-    _attack(gathering, replace(original, name=str(run.path), digest=digest), run, console)
+    unlearned = replace(original, name=str(run.path), digest=digest)
+    attack_at_level(gathering.prepared, store, unlearned, scratch=run.checkpoints, console=console)
     results = gathering.judge()
     write_results(run.path, results)
     _say(results, console)
@@ -214,7 +213,8 @@ def _audit(
     _before(gathering, original, console)
     base = {name: weight.cpu() for name, weight in original.network.model.state_dict().items()}
     _after(gathering, judged.network, judged.digest, base, console)
-    _attack(gathering, judged, run, console)
+    store = gathering.collector.store
+    attack_at_level(prepared, store, judged, scratch=run.checkpoints, console=console)
     results = gathering.judge()
     write_results(run.path, results)
     _say(results, console)
@@ -230,18 +230,6 @@ def _audit(
         command=_command(),
     )
     return _conclude(run, results, console)
-
-
-def _attack(gathering: Gathering, judged: Loaded, run: RunFolder, console: Console) -> None:
-    """Carry out the battery of the level; level quick has its attacks in the audit itself."""
-    prepared, level = gathering.prepared, gathering.prepared.settings.audit.level
-    if level == "quick":
-        return
-    stress = Stress.open(
-        prepared, gathering.collector.store, LEVELS[level], scratch=run.path / "scratch"
-    )
-    gather_attacks(stress, load(prepared.settings.model, prepared.source), judged, console)
-    rmtree(stress.scratch, ignore_errors=True)
 
 
 class _Stopwatch:

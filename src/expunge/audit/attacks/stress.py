@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from expunge.audit.attacks.battery import JUDGED, Battery
+from expunge.audit.attacks.levels import LEVELS
 from expunge.audit.attacks.plainly import Plainly
 from expunge.audit.attacks.protocol import Access, Attack
 from expunge.audit.attacks.store import AttackStore
@@ -134,3 +135,27 @@ def gather_attacks(stress: Stress, original: Loaded, judged: Loaded, console: Co
         stress.original(original, bar)
         for index, reference in enumerate(prepared.settings.request.gold):
             stress.gold(index, load(reference, prepared.source), base, bar)
+
+
+def attack_at_level(
+    prepared: Prepared,
+    evidence: EvidenceStore,
+    judged: Loaded,
+    *,
+    scratch: Path,
+    console: Console,
+) -> None:
+    """Carry out the battery of an audit's level; level quick has its attacks in the audit itself.
+
+    Args:
+        prepared: The inputs of the run.
+        evidence: The evidence of the audit.
+        judged: The model under judgement.
+        scratch: Folder for files of activations.
+        console: Where to say what happens.
+    """
+    level = prepared.settings.audit.level
+    if level != "quick":
+        stress = Stress.open(prepared, evidence, LEVELS[level], scratch=scratch)
+        original = load(prepared.settings.model, prepared.source)
+        gather_attacks(stress, original, judged, console)
