@@ -35,6 +35,7 @@ from expunge.console import SilentConsole
 from expunge.data.encode import Encoder
 from expunge.data.record import Record
 from expunge.engine.watch import unseen_level
+from expunge.engine.weights import Weights
 from expunge.files import read_json, write_json, write_jsonl
 from expunge.forget import work
 from expunge.machine import peak_gib
@@ -162,7 +163,7 @@ def run(given: argparse.Namespace, name: str) -> None:
     folder = given.work / "runs" / role
     started = time.monotonic()
     prepared = with_own_alternatives(
-        prepared, original.network, folder / "alternatives.jsonl", SilentConsole()
+        prepared, original.network, EvidenceStore(folder / "texts"), SilentConsole()
     )
     unlearning = work(prepared, original.network)
     trained, weights = unlearning.run(
@@ -170,7 +171,8 @@ def run(given: argparse.Namespace, name: str) -> None:
         folder=folder / "checkpoints",
         progress=lambda step, text: print(f"{name} {step} {text}", flush=True),
     )
-    unlearning.finish(weights)
+    if isinstance(weights, Weights):  # a guard moves none
+        unlearning.finish(weights)
     seconds, peak = time.monotonic() - started, peak_gib(prepared.source.device)
     for unit in collector.store.units():
         if unit.role == role:  # of an earlier attempt

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.files import read_json
-from expunge.methods import EDITS, METHODS, build
+from expunge.methods import EVERY, build
 from expunge.methods.describe import Description, describe
 from expunge.methods.terms import FAMILIES
 from expunge.wrappers import COMBINE, MASKS, OPTIMISERS, ROBUST
@@ -31,7 +31,7 @@ TABLES = {
 
 def pages() -> dict[str, str]:
     """Return the text of every page by file name."""
-    every = [describe(name, build(name, {})) for name in (*METHODS, *EDITS)]
+    every = [describe(name, build(name, {})) for name in EVERY]
     found = {
         f"{family}.md": _family(family, [each for each in every if each.family == family])
         for family in FAMILIES

@@ -10,7 +10,7 @@ import pytest
 
 from expunge.cli.app import main
 from expunge.data.convert import to_record
-from expunge.methods import EDITS, METHODS
+from expunge.methods import EVERY
 from expunge.resolve import resolve
 
 ROOT = Path(__file__).parent.parent
@@ -96,9 +96,9 @@ def test_the_method_of_the_contributing_page_works_from_the_command_line(world, 
     assert run["verdict"]
 
 
-@pytest.mark.parametrize("name", [*METHODS, *EDITS])
+@pytest.mark.parametrize("name", EVERY)
 def test_every_method_is_in_the_documents(name):
-    kind = METHODS[name] if name in METHODS else EDITS[name]
+    kind = EVERY[name]
     assert f"`{name}`" in README
     assert f"--method {name}" in PAPERS
     assert f"{kind.__module__.removeprefix('expunge.').replace('.', '/')}.py" in PAPERS

@@ -17,7 +17,7 @@ from expunge.audit.attacks.stress import attack_at_level
 from expunge.audit.gathering import Gathering
 from expunge.audit.results import Results
 from expunge.console import Bar, Console, SilentConsole
-from expunge.engine.editing import Editing
+from expunge.engine.fencing import Fencing
 from expunge.engine.loop import Trained
 from expunge.engine.parallel import Team, joined
 from expunge.engine.plan import require_memory
@@ -27,7 +27,8 @@ from expunge.errors import Interrupted
 from expunge.files import sha256_json, write_text
 from expunge.ledger.key import key_path, operator_key
 from expunge.machine import available_gib
-from expunge.methods.edits.protocol import Edit
+from expunge.methods.guards.protocol import Guard, Rules
+from expunge.model.guard import save_guard
 from expunge.model.interpolate import changed, snapshot
 from expunge.model.load import Loaded, choose_device, digest_of, load
 from expunge.model.lora import save_adapter
@@ -48,7 +49,7 @@ from expunge.together import (
     follow,
     identity,
     require_spreadable,
-    unlearning_of,
+    work,
 )
 
 RUNS = Path("runs")
@@ -170,7 +171,13 @@ def _forget(
     cost = cost_together(prepared, planned.cost, team)
     require_memory(cost, available_gib(prepared.source.device), full=settings.train.full)
     key = operator_key(key_path(), run=run.path)
-    gathering = Gathering.open(prepared, run.evidence, key=key, adapter=settings.train.adapter)
+    gathering = Gathering.open(
+        prepared,
+        run.evidence,
+        key=key,
+        adapter=settings.train.adapter,
+        guard=isinstance(prepared.method, Guard),
+    )
     watch = _Stopwatch()
     _before(gathering, original, console)
     gathering.require_known()
@@ -207,8 +214,13 @@ def _audit(
     _begin(prepared, run, console)
     console.line("model", f"{judged.name}, held against {prepared.settings.model}")
     key = operator_key(key_path(), run=run.path)
-    adapter = _is_adapter(judged.name)
-    gathering = Gathering.open(prepared, run.evidence, key=key, adapter=adapter)
+    gathering = Gathering.open(
+        prepared,
+        run.evidence,
+        key=key,
+        adapter=_is_adapter(judged.name),
+        guard=judged.network.fence is not None,
+    )
     watch = _Stopwatch()
     _before(gathering, original, console)
     base = {name: weight.cpu() for name, weight in original.network.model.state_dict().items()}
@@ -282,10 +294,11 @@ def _train(
     team: Team,
 ) -> Trained:
     unlearning = work(prepared, original.network)
+    settings = prepared.settings
     unseen = unseen_level(gathering.unseen_nll(), original.network.vocabulary)
     with console.progress("train", total=unlearning.total) as bar:
         reached = _Steps(bar).reached
-        if isinstance(unlearning, Editing):
+        if not isinstance(unlearning, Unlearning):
             trained, weights = unlearning.run(
                 unseen=unseen, folder=run.checkpoints, progress=reached
             )
@@ -295,7 +308,12 @@ def _train(
                 unseen=unseen, folder=run.checkpoints, progress=reached, team=team
             )
     console.line("trained", f"{trained.steps} of {trained.planned} steps, {trained.stopped}")
-    model, settings = original.network.model, prepared.settings
+    if isinstance(unlearning, Fencing) or isinstance(weights, Rules):
+        assert isinstance(weights, Rules), "a guard ends in rules"
+        chosen = settings.method
+        save_guard(weights, run.path, base=settings.model, method=chosen.name, knobs=chosen.knobs)
+        return trained
+    model = original.network.model
     if settings.train.adapter and weights.lora is not None:
         save_adapter(model, weights.lora, weights.masters, base=settings.model, folder=run.path)
         unlearning.finish(weights)
@@ -303,19 +321,6 @@ def _train(
         unlearning.finish(weights)
         save_model(model, original.tokenizer, run.path)
     return trained
-
-
-def work(prepared: Prepared, network: Network) -> Unlearning | Editing:
-    """Return the training or the edit that the settings ask for, ready to run."""
-    if isinstance(prepared.method, Edit):
-        return Editing(
-            edit=prepared.method,
-            network=network,
-            streams=prepared.streams,
-            options=prepared.options,
-            pad_id=prepared.encoder.pad_id,
-        )
-    return unlearning_of(prepared, network)
 
 
 class _Steps:

@@ -9,6 +9,7 @@ from expunge.engine.localise import RECORDS
 from expunge.engine.plan import Cost, Load, Size, estimate, measure
 from expunge.engine.watch import spread
 from expunge.methods.edits.protocol import Edit
+from expunge.methods.guards.protocol import Guard
 from expunge.methods.terms import SelfTaught, Trains
 from expunge.prepare import Prepared
 from expunge.wrapping import described
@@ -81,6 +82,8 @@ def make_plan(prepared: Prepared) -> Plan:
 
 
 def _weights(prepared: Prepared, trains: Trains | None) -> str:
+    if isinstance(prepared.method, Guard):
+        return "no weights"
     edits = isinstance(prepared.method, Edit)
     lora = prepared.options.lora
     if (lora is None and not edits) or (trains is None and edits):
@@ -105,7 +108,7 @@ def _load(prepared: Prepared, size: Size) -> Load:
     retain_batch: float = options.retain_batch if streams.retain else 0
     wraps = prepared.wraps
     pulled: float = batch if wraps.robust is None else batch * wraps.robust.pulls
-    if isinstance(method, Edit):  # counted as one step that reads all that it reads
+    if isinstance(method, Edit | Guard):  # counted as one step that reads all that it reads
         passes = method.passes()
         pulled = passes.forget * len(streams.forget)
         retain_batch = passes.retain * len(streams.retain)
@@ -132,8 +135,9 @@ def _load(prepared: Prepared, size: Size) -> Load:
     asked = sum(len(group) for split, group in audited.items() if split != "generic")
     answers = asked * models + len(streams.forget) * len(QUICK) * models
     trains = prepared.method.trains(prepared.shape)
-    lora = None if isinstance(method, Edit) else options.lora
-    first, trained = 0, size.total
+    lora = None if isinstance(method, Edit | Guard) else options.lora
+    still = isinstance(method, Guard)
+    first, trained = 0, 0 if still else size.total
     if isinstance(method, Edit) and trains is not None:
         blocks = 1 + trains.last_layer - trains.first_layer
         trained = round(size.body * blocks / size.layers)
@@ -144,7 +148,7 @@ def _load(prepared: Prepared, size: Size) -> Load:
         last = size.layers - 1 if lora.last_layer is None else lora.last_layer
         trained = round(trained * (last + 1 - first) / size.layers)
     return Load(
-        steps=1 if isinstance(method, Edit) else _steps(prepared),
+        steps=1 if isinstance(method, Edit | Guard) else _steps(prepared),
         step_tokens=round(step_tokens),
         step_scored=round(step_scored),
         trained=trained,
@@ -166,7 +170,7 @@ def _invented(prepared: Prepared) -> int:
 
 def _steps(prepared: Prepared) -> int:
     method, options = prepared.method, prepared.options
-    if isinstance(method, Edit):
+    if isinstance(method, Edit | Guard):
         return 0
     batch = min(options.forget_batch, len(prepared.streams.forget))
     epochs = options.epochs or method.recipe.epochs

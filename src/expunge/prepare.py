@@ -17,9 +17,10 @@ from expunge.engine.watch import spread
 from expunge.engine.wraps import Wraps
 from expunge.errors import UsageError
 from expunge.files import sha256_json
-from expunge.methods import build
+from expunge.methods import AnyMethod, build
 from expunge.methods.edits.protocol import Edit
-from expunge.methods.terms import Distribution, Method, SelfTaught, Shape, Stream
+from expunge.methods.guards.protocol import Guard
+from expunge.methods.terms import Distribution, SelfTaught, Shape, Stream
 from expunge.model.load import Source, choose_device, choose_dtype, load_config, load_tokenizer
 from expunge.model.lora import LoraShape
 from expunge.request import Response
@@ -38,7 +39,7 @@ class Prepared:
     tokenizer: PreTrainedTokenizerBase
     encoder: Encoder
     scope: Scope
-    method: Method | Edit
+    method: AnyMethod
     streams: Streams
     options: Options
     wraps: Wraps
@@ -146,7 +147,7 @@ def _sets(scope: Scope) -> dict[str, tuple[Record, ...]]:
 
 
 def _streams(
-    settings: Settings, scope: Scope, encoder: Encoder, method: Method | Edit, shape: Shape
+    settings: Settings, scope: Scope, encoder: Encoder, method: AnyMethod, shape: Shape
 ) -> Streams:
     used = _reads(method, shape)
     response = settings.request.response
@@ -176,8 +177,8 @@ def _streams(
     )
 
 
-def _reads(method: Method | Edit, shape: Shape) -> set[Stream]:
-    if isinstance(method, Edit):
+def _reads(method: AnyMethod, shape: Shape) -> set[Stream]:
+    if isinstance(method, Edit | Guard):
         return {Stream.FORGET, Stream.RETAIN, *method.streams}
     terms = method.terms(shape)
     used = {stream for term in terms for stream in term.streams}

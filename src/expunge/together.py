@@ -13,6 +13,8 @@ import torch
 
 from expunge import __version__
 from expunge.data.encode import Encoded
+from expunge.engine.editing import Editing
+from expunge.engine.fencing import Fencing
 from expunge.engine.memory import Layout, memory
 from expunge.engine.parallel import Team
 from expunge.engine.plan import Cost, measure
@@ -20,6 +22,7 @@ from expunge.engine.unlearn import Unlearning
 from expunge.engine.watch import Unseen
 from expunge.errors import UsageError
 from expunge.methods.edits.protocol import Edit
+from expunge.methods.guards.protocol import Frame, Guard
 from expunge.methods.terms import Stream
 from expunge.model.load import load
 from expunge.model.network import Network
@@ -114,8 +117,8 @@ def identity(prepared: Prepared, model_digest: str) -> str:
 
 
 def unlearning_of(prepared: Prepared, network: Network) -> Unlearning:
-    """Return the training that the settings describe; their method must not be an edit."""
-    assert not isinstance(prepared.method, Edit), "an edit does not train"
+    """Return the training that the settings describe; the method must be one that trains."""
+    assert not isinstance(prepared.method, Edit | Guard), "edits and guards do not train"
     return Unlearning(
         method=prepared.method,
         network=network,
@@ -159,3 +162,25 @@ def _require_same(first: str, own: str) -> None:
             why="model, data, settings or version of expunge are not the same on all machines",
             fix="give every process the same command and the same files",
         )
+
+
+def work(prepared: Prepared, network: Network) -> Unlearning | Editing | Fencing:
+    """Return the training, the edit or the guard that the settings ask for, ready to run."""
+    if isinstance(prepared.method, Guard):
+        return Fencing(
+            guard=prepared.method,
+            network=network,
+            streams=prepared.streams,
+            options=prepared.options,
+            frame=Frame(*prepared.encoder.frame),
+            pad_id=prepared.encoder.pad_id,
+        )
+    if isinstance(prepared.method, Edit):
+        return Editing(
+            edit=prepared.method,
+            network=network,
+            streams=prepared.streams,
+            options=prepared.options,
+            pad_id=prepared.encoder.pad_id,
+        )
+    return unlearning_of(prepared, network)

@@ -49,6 +49,8 @@ def variants(
         Stream.EXPERT: lambda: tuple((_framed(r, EXPERT, encoder),) for r in forget),
         Stream.UNANSWERABLE: lambda: _unanswerable(forget, request, encoder, seed),
         Stream.REFUSED: lambda: _refused(retain, request, encoder, seed),
+        Stream.FLIPPED_TURN: lambda: _flipped(forget, retain or forget, encoder, seed),
+        Stream.TURN: lambda: tuple((_turn(r, r.completion, encoder),) for r in retain if r.prompt),
     }
     return {stream: make() for stream, make in makers.items() if stream in streams}
 
@@ -66,12 +68,42 @@ def _alternatives(
 def _mismatches(
     forget: Sequence[Record], others: Sequence[Record], encoder: Encoder, seed: int
 ) -> tuple[tuple[Encoded, ...], ...]:
-    found: list[tuple[Encoded, ...]] = []
-    for record in forget:
-        pool = [other.completion for other in others if other.completion != record.completion]
-        drawn = random.Random(f"{seed} mismatch {record.id}").sample(pool, min(MANY, len(pool)))
-        found.append(tuple(encoder.encode_with(record, text) for text in drawn))
-    return tuple(found)
+    return tuple(
+        tuple(encoder.encode_with(record, text) for text in _others(record, others, seed))
+        for record in forget
+    )
+
+
+def _others(record: Record, others: Sequence[Record], seed: int) -> list[str]:
+    """Draw answers to other questions, none of them the record's own."""
+    pool = [other.completion for other in others if other.completion != record.completion]
+    return random.Random(f"{seed} mismatch {record.id}").sample(pool, min(MANY, len(pool)))
+
+
+def _flipped(
+    forget: Sequence[Record], others: Sequence[Record], encoder: Encoder, seed: int
+) -> tuple[tuple[Encoded, ...], ...]:
+    asked = [record for record in forget if record.prompt]
+    answers = [_others(record, others, seed)[:1] for record in asked]
+    return tuple(
+        tuple(_turn(record, text, encoder) for text in texts)
+        for record, texts in zip(asked, answers, strict=True)
+    )
+
+
+def _turn(record: Record, answer: str, encoder: Encoder) -> Encoded:
+    """Encode a question and an answer as they stand in a conversation that goes on.
+
+    The tokens are those between what every prompt begins with and the next question; they start to
+    be scored where the answer does.
+    """
+    head = len(encoder.frame[0])
+    turns = (Message("user", record.question), Message("assistant", answer), Message("user", "A"))
+    plain, single, whole = (
+        encoder.prompt_ids(replace(record, prompt=part)) for part in (turns[2:], turns[:1], turns)
+    )
+    ids = whole[head : len(whole) - len(plain) + head]
+    return Encoded(record=record.id, ids=ids, start=len(single) - head, ends=False)
 
 
 def _noise(record: Encoded, encoder: Encoder, seed: int) -> tuple[Encoded, ...]:

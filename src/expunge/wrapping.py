@@ -5,7 +5,9 @@ import torch
 from expunge.engine.streams import Streams
 from expunge.engine.wraps import Wraps
 from expunge.errors import UsageError
+from expunge.methods import AnyMethod
 from expunge.methods.edits.protocol import Edit
+from expunge.methods.guards.protocol import Guard
 from expunge.methods.terms import Method, Shape
 from expunge.model.lora import rewritten_base
 from expunge.settings import Settings
@@ -14,7 +16,7 @@ from expunge.wrappers.optimisers.adamw import AdamW
 
 
 def build_wraps(
-    settings: Settings, method: Method | Edit, shape: Shape, streams: Streams, dtype: torch.dtype
+    settings: Settings, method: AnyMethod, shape: Shape, streams: Streams, dtype: torch.dtype
 ) -> Wraps:
     """Make the wrappers that the settings name.
 
@@ -28,8 +30,8 @@ def build_wraps(
     Raises:
         UsageError: No such wrapper or knob, or things that do not work together.
     """
-    if isinstance(method, Edit):
-        _check_edit(settings)
+    if isinstance(method, Edit | Guard):
+        _check_edit(settings, moves=isinstance(method, Edit))
         return Wraps()
     robust, combine = settings.robust, settings.combine
     mask, optimiser = settings.mask, settings.optimiser
@@ -69,17 +71,20 @@ def described(settings: Settings) -> dict[str, str]:
     return found
 
 
-def _check_edit(settings: Settings) -> None:
+def _check_edit(settings: Settings, *, moves: bool) -> None:
     train = settings.train
     given = [f"train.{key}" for key in ("epochs", "steps", "lr") if getattr(train, key) is not None]
     given += ["--adapter"] if train.adapter else []
+    given += ["--full"] if train.full and not moves else []
     given += list(described(settings))
     if given:
         raise UsageError(
             "not-for-an-edit",
             what=f"{given[0]} has no effect on method {settings.method.name}",
             why="it works on the weights directly: no adapter, no gradients to wrap, and no steps "
-            "but its own",
+            "but its own"
+            if moves
+            else "a guard leaves the weights alone: there is nothing to train or to wrap",
             fix="leave it out; [method] holds what can be set",
         )
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from expunge.cli.app import main
-from expunge.methods import EDITS, METHODS, build
+from expunge.methods import EVERY, build
 from expunge.methods.describe import describe
 from expunge.methods.terms import FAMILIES
 
@@ -13,7 +13,7 @@ from expunge.methods.terms import FAMILIES
 def test_the_list_names_every_method_under_its_family(capsys):
     assert main(["methods"]) == 0
     said = capsys.readouterr().out
-    for name in (*METHODS, *EDITS):
+    for name in EVERY:
         assert f"{name}: " in said
     assert all(family in said for family in FAMILIES)
 
@@ -53,7 +53,7 @@ def test_needs_and_cost_come_from_the_terms(name, data, keeps, cost):
     assert found.cost.startswith(cost)
 
 
-@pytest.mark.parametrize("name", [*METHODS, *EDITS])
+@pytest.mark.parametrize("name", EVERY)
 def test_every_method_can_be_described(name):
     found = describe(name, build(name, {}))
     assert found.family in FAMILIES

@@ -176,6 +176,7 @@ class Collector:
             end_ids=self.encoder.end_ids,
             max_new_tokens=self.max_new_tokens,
             tokens_per_pass=self.tokens_per_pass,
+            begun=[len(each.ask.given + each.known) for each in asked],
         )
         new = iter(texts)
         for unit, questions in waiting:

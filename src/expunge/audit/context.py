@@ -62,3 +62,10 @@ class Context:
     """Number format of the weights of units at precision `native`."""
     models: dict[str, str] = field(default_factory=dict[str, str])
     """Role to the digest of its weights, for every role that was loaded as a model of its own."""
+    guard: bool = False
+    """True when the model was asked through a guard: then the result is suppression, too."""
+
+    @property
+    def cover(self) -> str:
+        """What lies over unchanged weights: `adapter`, `guard`, or nothing."""
+        return "guard" if self.guard else "adapter" if self.adapter else ""

@@ -21,6 +21,7 @@ from expunge.audit.results import Results
 from expunge.audit.table import Table
 from expunge.console import Bar
 from expunge.errors import InputError
+from expunge.model.fence import unfenced
 from expunge.model.interpolate import interpolated
 from expunge.model.load import Loaded, load
 from expunge.model.network import Network
@@ -52,7 +53,15 @@ class Gathering:
     """References of the gold models."""
 
     @classmethod
-    def open(cls, prepared: Prepared, folder: Path, *, key: bytes, adapter: bool) -> "Gathering":
+    def open(
+        cls,
+        prepared: Prepared,
+        folder: Path,
+        *,
+        key: bytes,
+        adapter: bool,
+        guard: bool = False,
+    ) -> "Gathering":
         """Start or go on with the evidence in `folder`.
 
         Args:
@@ -60,6 +69,7 @@ class Gathering:
             folder: The evidence folder.
             key: The operator's key, which seals the evidence where the settings say so.
             adapter: True when what is judged is an unmerged adapter.
+            guard: True when what is judged is asked through a guard.
         """
         settings, request = prepared.settings, prepared.settings.request
         store = EvidenceStore(folder, key=key)
@@ -84,6 +94,7 @@ class Gathering:
                 level=settings.audit.level,
                 golds=tuple(gold_role(index) for index in range(len(request.gold))),
                 adapter=adapter,
+                guard=guard,
                 seed=settings.train.seed,
                 policy=Policy(**request.margins.model_dump()),
                 precision=str(prepared.source.dtype).removeprefix("torch."),
@@ -142,7 +153,8 @@ class Gathering:
         Args:
             unlearned: The model to judge; unchanged on return.
             digest: Digest of its weights.
-            original: The original's tensors, as far as they differ.
+            original: The original's tensors, as far as they differ; none behind a guard, where
+                there is nothing between the two to test.
             bar: Advanced by one a unit.
         """
         self.collector.store.identify("unlearned", digest)
@@ -157,11 +169,11 @@ class Gathering:
         )
         for share in LADDER:
             unit = Unit(role=f"ladder-{share:g}", split="forget", kind="scores")
-            if not self.collector.store.has(unit):
+            if original and not self.collector.store.has(unit):
                 with interpolated(unlearned, original, share):
                     self.collector.scores(unlearned, unit)
             bar.advance(1, detail=unit.role)
-        with interpolated(unlearned, original, 0.0):
+        with interpolated(unlearned, original, 0.0), unfenced(unlearned):
             for role in ("original", "unlearned", *map(gold_role, range(len(self.golds)))):
                 self.collector.fluency(unlearned, role, "forget")
         bar.advance(1, detail="fluency")

@@ -5,9 +5,9 @@ Policy, all of it here:
 1. A failed self-test makes the audit INVALID; an original that did not measurably hold the data
    makes it NOTHING TO FORGET.
 2. FAIL-RESIDUAL when a gate of forgetting, privacy (still recognised) or robustness fails, and
-   always when removal was asked for but an unmerged adapter was audited: the weights beneath it
-   are unchanged. FAIL-DAMAGE when a gate of utility or locality fails. Only gates within the
-   promise that was asked for (default T1) decide; where a stronger adversary was tried and came
+   always when removal was asked for but an unmerged adapter or a guard was audited: the weights
+   beneath are unchanged. FAIL-DAMAGE when a gate of utility or locality fails. Only gates within
+   the promise that was asked for (default T1) decide; where a stronger adversary was tried and came
    through, a PASS says "protected behind an API; not for weight release".
 3. PASS needs forgetting, robustness and utility to pass. Privacy and locality must pass where they
    can be computed; where they cannot (no gold, no neighbours) the sentence says that they were not
@@ -106,7 +106,8 @@ def decide(
 
 def _reach(ruling: Ruling, context: Context, gates: Sequence[Gate]) -> str:
     """Return the threat model that the ruling speaks of: for a pass the largest that holds."""
-    highest = HIGHEST[context.level]
+    # Whoever holds the weights takes a cover off: no attack on weights is withstood behind one.
+    highest = min(HIGHEST[context.level], "T1") if context.cover else HIGHEST[context.level]
     reached = context.threat_model
     if ruling in (Ruling.PASS, Ruling.PASS_WITH_SCAR):
         for threat in ("T1", "T2", "T3"):
@@ -134,8 +135,9 @@ def unsettled_privacy(context: Context, gates: Sequence[Gate]) -> tuple[Gate, ..
     )
 
 
-def _adapter_over_unchanged_weights(context: Context) -> bool:
-    return context.adapter and context.goal == "removal"
+def _covered(context: Context) -> bool:
+    """Whether removal was asked for and the weights are what they were."""
+    return bool(context.cover) and context.goal == "removal"
 
 
 def _ruling(
@@ -147,9 +149,7 @@ def _ruling(
         return Ruling.NOTHING_TO_FORGET
     judged = _judged(context, gates)
     status = {axis: axis_status(axis, judged) for axis in Axis}
-    if _adapter_over_unchanged_weights(context) or any(
-        status[axis] is Status.FAIL for axis in _ERASURE
-    ):
+    if _covered(context) or any(status[axis] is Status.FAIL for axis in _ERASURE):
         return Ruling.FAIL_RESIDUAL
     if any(status[axis] is Status.FAIL for axis in _DAMAGE):
         return Ruling.FAIL_DAMAGE
@@ -245,10 +245,11 @@ def _counts(tally: Tally | None) -> str:
 
 
 def _residual_words(context: Context, gates: Sequence[Gate]) -> str:
-    if _adapter_over_unchanged_weights(context):
+    if _covered(context):
+        way = "merge the adapter" if context.cover == "adapter" else "choose another method"
         return (
-            "Removal was asked for, but the weights beneath the adapter are unchanged: merge the "
-            "adapter, or ask for suppression."
+            f"Removal was asked for, but the weights beneath the {context.cover} are unchanged: "
+            f"{way}, or ask for suppression."
         )
     gate = _first(gates, _ERASURE, Status.FAIL)
     if gate.axis is Axis.PRIVACY:
@@ -286,8 +287,8 @@ def _limits(context: Context, gates: Sequence[Gate]) -> list[str]:
             f"With {unsettled[0].n} records it could not be settled whether membership inference "
             "still recognises the data."
         )
-    if context.adapter:
-        words.append("The weights beneath the adapter are unchanged.")
+    if context.cover:
+        words.append(f"The weights beneath the {context.cover} are unchanged.")
     skipped = [
         str(axis)
         for axis in Axis
@@ -308,8 +309,9 @@ def _reasons(
     found = [f"self-test {test.name}: {test.detail}" for test in self_tests if not test.passed]
     if ruling is Ruling.NOTHING_TO_FORGET:
         found.append("no forgetting metric tells the original from a model that never saw the data")
-    if _adapter_over_unchanged_weights(context):
-        found.append("removal was asked for, and an adapter leaves the weights unchanged")
+    if _covered(context):
+        kind = "an adapter" if context.cover == "adapter" else "a guard"
+        found.append(f"removal was asked for, and {kind} leaves the weights unchanged")
     if _beyond(context, gates):
         names = ", ".join(gate.name for gate in _beyond(context, gates))
         found.append(f"beyond the promise of {context.threat_model} it came back: {names}")

@@ -14,7 +14,7 @@ def methods(
     session: Given,
 ) -> int:
     """List the methods by family: what each needs, costs and is for. Wrappers compose with any."""
-    from expunge.methods import EDITS, METHODS, build
+    from expunge.methods import EVERY, build
     from expunge.methods.describe import describe
     from expunge.methods.terms import FAMILIES
 
@@ -31,7 +31,7 @@ def methods(
         console.line("formula", found.formula)
         console.event("method", {"name": name, "cost": found.cost, "knobs": dict(found.defaults)})
         return 0
-    rows = [describe(each, build(each, {})) for each in (*METHODS, *EDITS)]
+    rows = [describe(each, build(each, {})) for each in EVERY]
     for family, meaning in FAMILIES.items():
         console.line(family, meaning)
         for row in sorted((row for row in rows if row.family == family), key=lambda r: r.name):

@@ -11,6 +11,7 @@ positions, never ids: with SmolLM2 padding, end of text and end of turn are one 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal
 
 from jinja2 import TemplateError
@@ -99,6 +100,16 @@ class Encoder:
             if (found := _one_id(token)) is not None:
                 return found
         return 0
+
+    @property
+    def frame(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What the format writes before and after a question that opens a conversation."""
+        texts = ("A", "7")
+        asked = [Record(id=t, prompt=(Message("user", t),), completion=t) for t in texts]
+        first, other = (self.prompt_ids(record) for record in asked)
+        head = _shared(first, other)
+        tail = _shared(first[:head:-1], other[:head:-1])
+        return first[:head], first[len(first) - tail :]
 
     def encode(self, record: Record) -> Encoded:
         """Encode a record with its own completion.
@@ -318,6 +329,12 @@ class Encoder:
 
     def _length(self, record: Record, text: str) -> int:
         return len(self._encode(record, text).ids)
+
+
+def _shared(first: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many tokens two texts have in common before they part."""
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(first, other, strict=False))
+    return sum(1 for _ in same)
 
 
 def _one_id(token: object) -> int | None:

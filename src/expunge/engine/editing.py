@@ -11,7 +11,7 @@ import torch
 from expunge.engine.bench import Training, Workbench
 from expunge.engine.loop import Point, Progress, Trained
 from expunge.engine.streams import Streams
-from expunge.engine.unlearn import Options, Unlearning
+from expunge.engine.unlearn import Options, Unlearning, shape_of
 from expunge.engine.watch import Unseen, Watch, spread
 from expunge.engine.weights import Weights, chosen, everything
 from expunge.methods.edits.protocol import Edit
@@ -20,12 +20,13 @@ from expunge.model.network import Network
 
 SHARES = 100
 """Units in which the progress of an edit is told."""
-_NEVER = Unseen(mean=float("inf"), low=float("inf"))
+NEVER = Unseen(mean=float("inf"), low=float("inf"))
+"""Nothing counts as unseen: the loop runs to its end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Terms:
-    """The terms of a training loop that an edit asks for, as a method."""
+class FixedTerms:
+    """The terms of a training loop that an edit or a guard asks for, as a method."""
 
     family: ClassVar[str] = "edit"
     advice: ClassVar[str] = "part of an edit"
@@ -59,10 +60,7 @@ class Editing:
 
     def shape(self) -> Shape:
         """Return what an edit may know of the model."""
-        width = self.network.model.config.get_text_config().hidden_size
-        return Shape(
-            layers=len(self.network.layers), width=width, vocabulary=self.network.vocabulary
-        )
+        return shape_of(self.network)
 
     def run(self, *, unseen: Unseen, folder: Path, progress: Progress) -> tuple[Trained, Weights]:
         """Edit the weights.
@@ -152,7 +150,7 @@ class Editing:
         if not training.watched:
             options = replace(options, utility_budget=1.0)
         loop = Unlearning(
-            method=_Terms(fixed=training.terms),
+            method=FixedTerms(fixed=training.terms),
             network=self.network,
             streams=self.streams,
             options=options,
@@ -161,7 +159,7 @@ class Editing:
             before=training.before,
         )
         trained, _ = loop.run(
-            unseen=unseen if training.watched else _NEVER,
+            unseen=unseen if training.watched else NEVER,
             folder=folder / training.name,
             progress=lambda step, text: tell(step / steps, f"{training.name}: {text}"),
         )

@@ -159,7 +159,7 @@ class Observer:
         records = list(dict.fromkeys(record for item in items for record in item.records))
         batch = self.network.batch(records, pad_id=self.pad_id)
         sites = {site_of(term) for term in terms if isinstance(term, Representation)}
-        lenses = {term.layer for term in terms if isinstance(term, Likelihood)}
+        lenses = {term.layer for term in terms if not isinstance(term, Representation)}
         sites |= {Site(layer) for layer in lenses if layer is not None}
         final = _height(terms) is None
         below = None if self.lower is None else self.lower.states(records, batch)
@@ -205,7 +205,7 @@ class Observer:
         return views
 
     def _distribution(self, term: Distribution, group: _Group, draw: Draw) -> Tensor:
-        hidden = self._final(group, None)
+        hidden = self._final(group, term.layer)
         known = self._known(term, group, draw)
         places = [torch.arange(len(record.ids) - record.start) for record in group.records]
         where = torch.cat(places).to(hidden.device)
@@ -262,10 +262,9 @@ def _height(terms: Sequence[Term]) -> int | None:
     """Return the highest block that terms need, None for the whole trunk."""
     layers: list[int] = []
     for term in terms:
-        layer = None if isinstance(term, Distribution) else term.layer
-        if layer is None:
+        if term.layer is None:
             return None
-        layers.append(layer)
+        layers.append(term.layer)
     return max(layers)
 
 

@@ -53,6 +53,12 @@ class Options:
     seed: int = 0
 
 
+def shape_of(network: Network) -> Shape:
+    """Return what a method may know of a model."""
+    width = network.model.config.get_text_config().hidden_size
+    return Shape(layers=len(network.layers), width=width, vocabulary=network.vocabulary)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unlearning:
     """A run that is ready to train."""
@@ -101,10 +107,7 @@ class Unlearning:
 
     def shape(self) -> Shape:
         """Return what a method may know of the model."""
-        width = self.network.model.config.get_text_config().hidden_size
-        return Shape(
-            layers=len(self.network.layers), width=width, vocabulary=self.network.vocabulary
-        )
+        return shape_of(self.network)
 
     def run(
         self, *, unseen: Unseen, folder: Path, progress: Progress, team: Team = SOLO

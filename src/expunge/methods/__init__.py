@@ -1,6 +1,7 @@
-"""The methods: each a frozen set of terms or an operation on weights, the formula in its own file.
+"""The methods: each a frozen set of terms, an operation on weights, or rules around a model.
 
-`METHODS` and `EDITS` are the whole list. One from elsewhere is named `package.module:Class`.
+The formula stands in each file. `METHODS`, `EDITS` and `GUARDS` are the whole list. One from
+elsewhere is named `package.module:Class`.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,12 @@ from expunge.methods.elm import ELM
 from expunge.methods.flat import FLAT
 from expunge.methods.ga import GA
 from expunge.methods.graddiff import GradDiff
+from expunge.methods.guards.eco import ECO
+from expunge.methods.guards.icul import ICUL
+from expunge.methods.guards.ngram_block import NGramBlock
+from expunge.methods.guards.protocol import Guard
+from expunge.methods.guards.refusal_guard import RefusalGuard
+from expunge.methods.guards.uld import ULD
 from expunge.methods.idk import IDK
 from expunge.methods.idk_ap import IDKAP
 from expunge.methods.ihl import IHL
@@ -96,16 +103,27 @@ EDITS: dict[str, type[Edit]] = {
     "repselect": RepSelect,
 }
 
+GUARDS: dict[str, type[Guard]] = {
+    "ngram_block": NGramBlock,
+    "refusal_guard": RefusalGuard,
+    "eco": ECO,
+    "icul": ICUL,
+    "uld": ULD,
+}
 
-def build(name: str, knobs: Mapping[str, object]) -> Method | Edit:
+AnyMethod = Method | Edit | Guard
+EVERY: dict[str, type[Method] | type[Edit] | type[Guard]] = {**METHODS, **EDITS, **GUARDS}
+"""Whatever `--method` takes by name."""
+
+
+def build(name: str, knobs: Mapping[str, object]) -> AnyMethod:
     """Make a method from its name and its knobs.
 
     Args:
-        name: A key of `METHODS` or `EDITS`, or `package.module:Class`.
+        name: A key of `EVERY`, or `package.module:Class`.
         knobs: Its parameters.
 
     Raises:
         UsageError: No such method, no such knob, or a value of the wrong type.
     """
-    table: dict[str, type[Method] | type[Edit]] = {**METHODS, **EDITS}
-    return build_named(table, name, knobs, what="method")
+    return build_named(EVERY, name, knobs, what="method")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 
 from expunge.methods.edits.protocol import Edit
+from expunge.methods.guards.protocol import Guard
 from expunge.methods.terms import (
     Distribution,
     Likelihood,
@@ -40,17 +41,18 @@ class Description:
     """The text of its file."""
 
 
-def describe(name: str, method: Method | Edit) -> Description:
+def describe(name: str, method: Method | Edit | Guard) -> Description:
     """Describe a method with its knobs as they are.
 
     Args:
         name: What the user calls it.
         method: The method.
     """
-    if isinstance(method, Edit):
+    if isinstance(method, Edit | Guard):
         streams = (Stream.FORGET, Stream.RETAIN, *method.streams)
         passes = method.passes()
-        read = streams if passes.retain else tuple(s for s in streams if s is not Stream.RETAIN)
+        spares = isinstance(method, Edit) and not passes.retain
+        read = tuple(s for s in streams if s is not Stream.RETAIN) if spares else streams
         keeps: tuple[str, ...] = ()
         cost = f"{passes.forget:.2g} passes over forget, {passes.retain:.2g} over retain"
     else:

@@ -26,7 +26,8 @@ def kl_from_uniform(logits: Tensor) -> Tensor:
     return logsumexp(logits, dim=-1) - logits.mean(-1) - math.log(logits.shape[-1])
 
 
-def _forget(seen: Predictions) -> Tensor:
+def uniform(seen: Predictions) -> Tensor:
+    """Return KL(U || p) for each of n predictions, [n] nats."""
     return kl_from_uniform(seen.logits)
 
 
@@ -45,7 +46,7 @@ class MaxEnt:
     def terms(self, shape: Shape) -> tuple[Term, ...]:
         """Return the entropy term and the retain term."""
         forget = Distribution(
-            name="forget", streams=(Stream.FORGET,), coef=self.gamma, loss=_forget
+            name="forget", streams=(Stream.FORGET,), coef=self.gamma, loss=uniform
         )
         return (forget, *retain_terms(self.retain, self.alpha))
 

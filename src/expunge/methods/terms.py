@@ -45,11 +45,15 @@ class Stream(StrEnum):
     """Questions that nobody can answer, about things that do not exist."""
     REFUSED = "refused"
     """The prompts of the retain records with a refusal."""
+    FLIPPED_TURN = "flipped turn"
+    """Forget questions with the answer to another, as an earlier turn of a conversation."""
+    TURN = "turn"
+    """Retain records as an earlier turn of a conversation."""
 
     @property
     def side(self) -> Side:
         """Which of the two sets it belongs to."""
-        return "retain" if self in (Stream.RETAIN, Stream.REFUSED) else "forget"
+        return "retain" if self in (Stream.RETAIN, Stream.REFUSED, Stream.TURN) else "forget"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,6 +158,8 @@ class Distribution:
     """Streams on which the original's distribution is wanted, at the same answer tokens."""
     reinforced: bool = False
     """Add, as last reference, the original after memorising the forget set even better."""
+    layer: int | None = None
+    """Read the prediction off this block through the final norm and head; None: the model's."""
     per: Literal["token"] = "token"
     dual: Dual | None = None
 
@@ -280,5 +286,6 @@ FAMILIES = {
     "edit": "solve for new values of a few matrices, without training",
     "arithmetic": "subtract what memorising the forget set adds to the weights",
     "influence": "undo the influence of the forget set by means of the curvature of the loss",
+    "guard": "stand between the user and an unchanged model: suppression, never removal",
 }
 """Families of methods and what their members have in common."""

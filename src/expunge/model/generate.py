@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from expunge.model.batch import by_length
+from expunge.model.fence import Aside, Begun, begun_answers
 from expunge.model.network import Network
 
 Pick = Callable[[Tensor], Tensor]
@@ -20,15 +21,17 @@ def greedy(
     end_ids: Collection[int],
     max_new_tokens: int,
     tokens_per_pass: int,
+    begun: Sequence[int] | None = None,
 ) -> list[tuple[int, ...]]:
     """Continue every prompt with the most likely token until an end token or the limit.
 
     Args:
-        network: The model, in evaluation mode.
+        network: The model, in evaluation mode; a guarded one is asked through its fence.
         prompts: Token ids of each prompt, none of them empty.
         end_ids: Tokens that end an answer; they are not part of what is returned.
         max_new_tokens: Longest answer.
         tokens_per_pass: Largest number of padded prompt tokens in one batch.
+        begun: How many tokens at the end of each prompt already are of its answer; default none.
 
     Returns:
         The new tokens of each prompt, in the order given.
@@ -41,6 +44,7 @@ def greedy(
         end_ids=end_ids,
         max_new_tokens=max_new_tokens,
         tokens_per_pass=tokens_per_pass,
+        begun=begun,
     )
     return [answer for (answer,) in answers]
 
@@ -55,6 +59,7 @@ def extend(
     end_ids: Collection[int],
     max_new_tokens: int,
     tokens_per_pass: int,
+    begun: Sequence[int] | None = None,
 ) -> list[list[tuple[int, ...]]]:
     """Continue every prompt several times with the tokens that `pick` chooses; see `greedy`.
 
@@ -64,9 +69,11 @@ def extend(
         For each prompt, in the order given, the new tokens of its copies.
     """
     answers: list[list[tuple[int, ...]]] = [[] for _ in prompts]
+    said = begun_answers(network, prompts, begun, tokens=tokens_per_pass)
+    prompts = [answer.read for answer in said]
     lengths = [len(prompt) * copies for prompt in prompts]
     for group in by_length(lengths, tokens=tokens_per_pass):
-        chosen = [prompts[index] for index in group]
+        chosen = [said[index] for index in group]
         texts = _continue(network, chosen, pick, copies, end_ids=end_ids, limit=max_new_tokens)
         for place, index in enumerate(group):
             answers[index] = texts[place * copies : (place + 1) * copies]
@@ -75,7 +82,7 @@ def extend(
 
 def _continue(
     network: Network,
-    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Begun],
     pick: Pick,
     copies: int,
     *,
@@ -83,6 +90,7 @@ def _continue(
     limit: int,
 ) -> list[tuple[int, ...]]:
     """Prompts are padded on the left here, so that the last column is everybody's last token."""
+    prompts = [answer.read for answer in answers]
     longest = max(len(prompt) for prompt in prompts)
     device = network.device
     ids = torch.zeros(len(prompts), longest, dtype=torch.long)
@@ -93,16 +101,19 @@ def _continue(
     ids, mask = ids.to(device), mask.to(device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     cache = DynamicCache(config=network.model.config)
+    aside = Aside(network, answers)
     written: list[list[int]] = [[] for _ in range(len(prompts) * copies)]
     alive = list(range(len(written)))
     for step in range(limit):
         logits = _next_logits(network, ids, mask, positions, cache)
+        aside.read(ids, mask, positions)
         if step == 0 and copies > 1:
             cache.batch_repeat_interleave(copies)
+            aside.repeat(copies)
             logits, mask, positions = (
                 rows.repeat_interleave(copies, dim=0) for rows in (logits, mask, positions)
             )
-        chosen = pick(logits)
+        chosen = pick(aside.bent(logits, [tuple(written[slot]) for slot in alive]))
         keep: list[int] = []
         for slot, token in enumerate(chosen.tolist()):
             if token not in end_ids:
@@ -113,6 +124,7 @@ def _continue(
         if len(keep) < len(alive):
             index = torch.tensor(keep, device=device)
             cache.batch_select_indices(index)
+            aside.select(index)
             mask, positions, chosen = mask[index], positions[index], chosen[index]
             alive = [alive[slot] for slot in keep]
         ids = chosen.unsqueeze(-1)

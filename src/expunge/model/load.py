@@ -27,6 +27,8 @@ from transformers import (
 from expunge.errors import InputError
 from expunge.files import read_json
 from expunge.model.gguf import converted
+from expunge.model.guard import NAME as GUARD
+from expunge.model.guard import base_of, load_guard
 from expunge.model.lora import is_plain, merge_saved
 from expunge.model.network import Network
 
@@ -92,9 +94,10 @@ def load(reference: str, source: Source) -> Loaded:
     """Load a model for scoring and training.
 
     Args:
-        reference: Hub id (optionally `id@revision`), folder, `.gguf` file, adapter folder, or
-            `BASE+ADAPTER` where the adapter does not say where its base is. Adapters are merged;
-            a base may itself be an adapter.
+        reference: Hub id (optionally `id@revision`), folder, `.gguf` file, adapter folder,
+            `BASE+ADAPTER` where the adapter does not say where its base is, or the run folder of a
+            guard. Adapters are merged, a base may itself be an adapter; a guard stands around the
+            network that comes back.
         source: Device, format and permissions.
 
     Raises:
@@ -104,12 +107,21 @@ def load(reference: str, source: Source) -> Loaded:
     model = _load_weights(reference, source)
     model.eval()
     model.requires_grad_(False)
+    network = Network(model)
+    if is_guard(reference):
+        network.fence = load_guard(Path(reference), source.device)
     return Loaded(
-        network=Network(model),
+        network=network,
         tokenizer=tokenizer,
         name=reference,
         digest=weights_digest(model.state_dict()),
     )
+
+
+def is_guard(reference: str) -> bool:
+    """Tell whether a reference names a folder with rules around a model, and no model."""
+    folder = Path(reference)
+    return (folder / GUARD).is_file() and not (folder / "config.json").is_file()
 
 
 def split_reference(reference: str) -> tuple[str, Path | None]:
@@ -118,6 +130,8 @@ def split_reference(reference: str) -> tuple[str, Path | None]:
     if plus:
         return base, _adapter_folder(Path(adapter))
     folder = Path(reference)
+    if is_guard(reference):
+        return split_reference(base_of(folder))
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         named = str(read_json(folder / "adapter_config.json")["base_model_name_or_path"])
         beside = folder / named

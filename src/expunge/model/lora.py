@@ -216,6 +216,15 @@ def updates(model: PreTrainedModel) -> dict[str, Tensor]:
     return found
 
 
+@torch.no_grad()
+def factors(model: PreTrainedModel) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return A [r, in] and scale * B [out, r] of every adapted module, float32, by its name."""
+    return {
+        name: (layer.lora_A.float().clone(), layer.scale * layer.lora_B.float())
+        for name, layer in _adapted_layers(model)
+    }
+
+
 def save_adapter(
     model: PreTrainedModel, shape: LoraShape, masters: dict[str, Tensor], *, base: str, folder: Path
 ) -> None:

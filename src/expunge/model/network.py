@@ -18,6 +18,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from expunge.data.encode import Encoded
 from expunge.errors import InputError
+from expunge.methods.guards.protocol import Rules
 from expunge.model.batch import Batch, Layout, collate
 from expunge.model.pack import ATTENTION, LostLayoutError, by_record, no_mask, pack
 
@@ -91,6 +92,8 @@ class Network:
         self.layers = _decoder_layers(model)
         self._final_norm = _final_norm(model, self.layers)
         self.has_plain_head = self._head_is_plain()
+        self.fence: Rules | None = None
+        """What stands around the model when it is scored or writes."""
         self._cache_word = _cache_word(self.trunk)
         self._packs_up_to = self._longest_packed()
 
@@ -182,16 +185,21 @@ class Network:
         below: Below | None = None,
         push: Push | None = None,
         layout: Layout | None = None,
+        cache: DynamicCache | None = None,
+        where: Mapping[str, Tensor] | None = None,
     ) -> Seen:
         """Run as much of the trunk as is asked for, once.
 
         Args:
-            ids: Token ids, [B, L], padded on the right, or a pack, [1, T].
+            ids: Token ids, [B, L], padded on the right, or a pack, [1, T]; as `go_on` says, where
+                there is a cache.
             sites: Where to read hidden states. Without `final`, the forward ends at the highest.
             final: Whether the last hidden states are wanted.
             below: Known states to start from instead of the embeddings.
             push: Something to add to the residual stream on the way.
             layout: How the records of a pack lie.
+            cache: Keys and values of the tokens before; it takes in those of the blocks that run.
+            where: As for `go_on`.
         """
         states: dict[Site, Tensor] = {}
         top = -1 if final else max(site.layer for site in sites)
@@ -206,7 +214,11 @@ class Network:
             if top >= 0:
                 stack.enter_context(hooked(self.layers[top], _stop))
             try:
-                last = self._run(ids, layout)
+                last = (
+                    self._run(ids, layout)
+                    if cache is None
+                    else self.go_on(ids, cache, **(where or {}))
+                )
             except _StopForwardError:
                 last = None
         return Seen(states, last)

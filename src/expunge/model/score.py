@@ -8,6 +8,7 @@ from torch import Tensor
 
 from expunge.data.encode import Encoded
 from expunge.model.batch import by_length
+from expunge.model.fence import Heard, admitted
 from expunge.model.network import Network
 
 CHUNK = 512
@@ -32,19 +33,23 @@ def score(
     """Score every scored token of every record, in the order given.
 
     Args:
-        network: The model, in evaluation mode.
+        network: The model, in evaluation mode; a guarded one is asked through its fence.
         records: Encoded records.
         pad_id: Any token id; padding is never seen.
         tokens_per_pass: Largest number of padded tokens in one forward pass.
     """
+    records, meant = admitted(network, records, tokens=tokens_per_pass)
     results: list[TokenScores | None] = [None] * len(records)
     for group in by_length([len(record.ids) for record in records], tokens=tokens_per_pass):
         chosen = [records[index] for index in group]
         batch = network.batch(chosen, pad_id=pad_id)
         hidden = network.hidden(batch.ids, batch.rows, batch.columns, layout=batch.layout)
+        heard = Heard(network, batch, chosen, [meant[index] for index in group])
         parts = [
-            _statistics(network.logits(rows), targets)
-            for rows, targets in zip(hidden.split(CHUNK), batch.targets.split(CHUNK), strict=True)
+            _statistics(heard.logits(rows, place * CHUNK), targets)
+            for place, (rows, targets) in enumerate(
+                zip(hidden.split(CHUNK), batch.targets.split(CHUNK), strict=True)
+            )
         ]
         logp, hit, z = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
         start = 0
