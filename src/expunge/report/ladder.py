@@ -114,7 +114,9 @@ def write_ladder(
     write_json(
         folder / "attack.json", {"schema": SCHEMA, "summary": asdict(summary), "rungs": rows}
     )
-    worst = rungs[0] if rungs and rungs[0].worst is not None else None
+    first = rungs[0] if rungs else None
+    # What gold says under the same attack is no leak: nothing is shown of a model that held.
+    worst = first if first and first.worst is not None and first.worst.rho > 0 else None
     shown = transcripts(worst, attempts[worst.attack], items, redactor) if worst else ""
     parts = [
         f"# Attacks\n\n{summary.sentence}\n\n{summary.counted} Recovered = (K model - K gold) / "
