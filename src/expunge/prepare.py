@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from expunge.data.encode import Encoder
+from expunge.data.encode import Encoded, Encoder
 from expunge.data.generic import generic_records
 from expunge.data.record import Record
 from expunge.data.scope import Scope, gather
@@ -49,6 +49,13 @@ class Prepared:
         """What a method may know of the model."""
         text = self.config.get_text_config()
         return Shape(layers=text.num_hidden_layers, width=text.hidden_size)
+
+    def worked_on(self, record: Record) -> slice:
+        """Return which of a record's scored tokens training works on: all, or those of its fact."""
+        if self.settings.train.forget_tokens == "answer":
+            return slice(None)
+        whole, fact = self.encoder.encode(record), self.encoder.encode_fact(record)
+        return slice(fact.start - whole.start, len(fact.ids) - whole.start)
 
     @property
     def data_digest(self) -> str:
@@ -162,9 +169,7 @@ def _streams(
             fix='use --method dpo or --method idk, or set response = "any" in [request]',
         )
     return Streams(
-        forget=tuple(encoder.focused(record) for record in scope.forget)
-        if isinstance(method, Edit)
-        else tuple(encoder.encode(record) for record in scope.forget),
+        forget=_forget(settings, scope.forget, encoder, method),
         retain=tuple(encoder.encode(record) for record in scope.keep),
         variants=variants(
             scope.forget,
@@ -175,6 +180,23 @@ def _streams(
             seed=settings.train.seed,
         ),
     )
+
+
+def _forget(
+    settings: Settings, records: Sequence[Record], encoder: Encoder, method: AnyMethod
+) -> tuple[Encoded, ...]:
+    if isinstance(method, Edit):
+        return tuple(encoder.focused(record) for record in records)
+    if settings.train.forget_tokens == "answer":
+        return tuple(encoder.encode(record) for record in records)
+    if not any(record.key_answers for record in records):
+        raise UsageError(
+            "no-key-answers",
+            what="no forget record names a key answer",
+            why='forget_tokens = "fact" works on the tokens of the key answers alone',
+            fix='add key_answers to the records, or set train.forget_tokens = "answer"',
+        )
+    return tuple(encoder.encode_fact(record) for record in records)
 
 
 def _reads(method: AnyMethod, shape: Shape) -> set[Stream]:

@@ -98,6 +98,10 @@ class TrainSettings(BaseModel):
     )
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
     clip: float = Field(default=1.0, gt=0, description="largest gradient norm")
+    forget_tokens: Literal["answer", "fact"] = Field(
+        default="answer",
+        description="what is forgotten of a record: its answer, or from it the key answers alone",
+    )
     average_last: float = Field(
         default=0.0, ge=0, le=1, description="share of the steps whose weights are averaged"
     )

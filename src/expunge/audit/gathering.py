@@ -210,13 +210,18 @@ class Gathering:
         )
 
     def unseen_nll(self) -> list[float]:
-        """Return the original's mean NLL per token on each record that no model saw."""
+        """Return the original's mean NLL per token on each record that no model saw.
+
+        Of each record, on the tokens that training works on.
+        """
         found: list[float] = []
         for split in ("holdout", "control"):
             unit = Unit(role="original", split=split, kind="scores")
             if self.collector.store.has(unit):
-                rows = self.collector.store.scores(unit)
-                found += [-sum(row.logp) / len(row.logp) for row in rows]
+                rows = {row.record: row for row in self.collector.store.scores(unit)}
+                for record in self.collector.records[split]:
+                    logp = rows[record.id].logp[self.prepared.worked_on(record)]
+                    found.append(-sum(logp) / len(logp))
         return found
 
     def sentence(self, role: str) -> str:

@@ -16,6 +16,7 @@ _SCREENS = {"human": human_console, "json": json_console, "quiet": quiet_console
 # Read by the libraries when they are first imported, which is after this.
 _QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TQDM_DISABLE": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",

@@ -147,6 +147,36 @@ class Encoder:
             )
         return encoded
 
+    def encode_fact(self, record: Record) -> Encoded:
+        """Encode a record up to the end of its fact, scored from the first token of the fact on.
+
+        The fact is what lies from the first to the last key answer that the completion holds; where
+        it holds none, the whole answer is scored. Tokens that stand before the fact are read.
+
+        Raises:
+            InputError: As `encode`.
+        """
+        encoded = self.encode(record)
+        text = record.completion
+        places = [(text.lower().find(key.lower()), len(key)) for key in record.key_answers]
+        found = [(place, place + length) for place, length in places if place >= 0]
+        if not found:
+            return encoded
+        answer = encoded.ids[encoded.start :]
+        first, last = min(begin for begin, _ in found), max(end for _, end in found)
+        before = self._answer_ids(text[:first].rstrip(), passage=not record.prompt)
+        through = self._answer_ids(text[:last], passage=not record.prompt)
+        begin = _shared(before, answer)
+        # A token that holds the end of the fact and more belongs to the fact.
+        end = max(begin, _shared(through, answer) + int(through != answer[: len(through)]))
+        end = encoded.start + max(end, begin + 1)
+        return replace(
+            encoded,
+            ids=encoded.ids[:end],
+            start=encoded.start + begin,
+            ends=encoded.ends and end == len(encoded.ids),
+        )
+
     def focused(self, record: Record) -> Encoded:
         """Encode a record with its own completion, and say where its subject stands.
 
