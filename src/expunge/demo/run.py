@@ -68,17 +68,18 @@ def demo_settings(base: Path, data: Path, *, out: Path | None, short: bool) -> S
             {
                 "name": "replace",
                 "beta": 0.05,
-                "gamma": 0.5,
-                "teach": 2.0,
+                "gamma": 1.2,
+                "teach": 4.0,
                 "alpha": 100.0,
                 "retain": "kl",
             }
         ),
         train=TrainSettings(
-            steps=4 if short else 13,
+            steps=4 if short else 14,
             lr=3e-3,
             batch=7,
             retain_batch=12,
+            forget_tokens="fact",
             last_layer=14,
             targets=("gate_proj", "up_proj", "down_proj"),
         ),
