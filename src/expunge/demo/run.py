@@ -67,15 +67,15 @@ def demo_settings(base: Path, data: Path, *, out: Path | None, short: bool) -> S
         method=MethodSettings.model_validate(
             {
                 "name": "replace",
-                "beta": 0.12,
-                "gamma": 1.6,
-                "teach": 5.0,
+                "beta": 0.05,
+                "gamma": 1.2,
+                "teach": 4.0,
                 "alpha": 100.0,
                 "retain": "kl",
             }
         ),
         train=TrainSettings(
-            steps=4 if short else 15,
+            steps=4 if short else 14,
             lr=3e-3,
             batch=7,
             retain_batch=12,
