@@ -30,7 +30,7 @@ from expunge.model.load import Loaded, Source, load
 
 RESULT = Path(__file__).parent / "results" / "engine.json"
 BATCH = 8
-STEPS = 3
+STEPS = 2
 """Timed steps of a row, after one that warms up and counts operations."""
 
 TRAINING = (

@@ -3,9 +3,11 @@
 from itertools import takewhile
 from typing import Protocol
 
-import torch
-
 import peer
+import torch
+from sides import PAD, TOKENS_PER_PASS
+from timing import Clock
+
 from expunge.audit.evidence import Scores
 from expunge.audit.metrics.exact_memorisation import exact_memorisation
 from expunge.audit.metrics.extraction_strength import extraction_strength
@@ -15,8 +17,6 @@ from expunge.engine.streams import Streams
 from expunge.model.generate import greedy
 from expunge.model.load import Loaded
 from expunge.model.score import TokenScores, score
-from sides import PAD, TOKENS_PER_PASS
-from timing import Clock
 
 SCORED = 96
 ANSWERED = 48
@@ -49,9 +49,7 @@ def metrics(bench: Models) -> dict[str, object]:
     found: dict[str, list[list[float]]] = {}
 
     def theirs() -> float:
-        found["peer"] = peer.metric_passes(
-            loaded.network.model, records, pad_id=PAD, batch=BATCH
-        )
+        found["peer"] = peer.metric_passes(loaded.network.model, records, pad_id=PAD, batch=BATCH)
         return 0.0
 
     def ours() -> float:

@@ -1,16 +1,16 @@
 """The plan as a user meets it: what will be done, to what, at what cost."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from expunge.audit.attacks import QUICK
-from expunge.data.encode import Encoded
 from expunge.engine.localise import RECORDS
+from expunge.engine.needs import Depth, Once, Step, once_needs, step_needs
 from expunge.engine.plan import Cost, Load, Size, estimate, measure
+from expunge.engine.streams import Order, Streams
 from expunge.engine.watch import spread
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Guard
-from expunge.methods.terms import SelfTaught, Trains
+from expunge.methods.terms import MLP_OUT, SelfTaught, Stream, Trains
 from expunge.prepare import Prepared
 from expunge.wrapping import described
 
@@ -26,6 +26,7 @@ class Plan:
     forget: str
     retain: str
     method: str
+    computes: str
     cost: Cost
 
     def lines(self) -> list[tuple[str, str]]:
@@ -38,6 +39,7 @@ class Plan:
             ("forget", self.forget),
             ("retain", self.retain),
             ("method", self.method),
+            ("computes", self.computes),
             (
                 "cost",
                 f"{cost.tokens / 1000:.0f}k tokens, {cost.flops / 1e12:.0f} TFLOP, about {time}, "
@@ -52,6 +54,7 @@ class Plan:
             "forget": self.forget,
             "retain": self.retain,
             "method": self.method,
+            "computes": self.computes,
             "cost": self.cost.to_dict(),
         }
 
@@ -77,8 +80,22 @@ def make_plan(prepared: Prepared) -> Plan:
         method=f"{settings.method.name}{' (' + knobs + ')' if knobs else ''}, "
         f"{_weights(prepared, trains)}{_wrappers(prepared)}, {_steps(prepared)} steps: "
         f"{prepared.method.advice}",
+        computes=_computes(load, prepared),
         cost=estimate(size, load, device=prepared.source.device, dtype=prepared.source.dtype),
     )
+
+
+def _computes(load: Load, prepared: Prepared) -> str:
+    """Say how high, how far down, at which positions, and what is kept."""
+    if isinstance(prepared.method, Edit | Guard):
+        return f"{load.step.tokens:.0f} tokens read, no steps"
+    step, depth = load.step, _depth(prepared)
+    blocks = step.forward / step.tokens
+    parts = [f"{step.tokens:.0f} tokens a step through {blocks:.0f} of {depth.layers} blocks"]
+    parts.append(f"gradients through {step.backward / step.tokens:.0f}")
+    parts.append(f"head at {step.scored:.0f} positions" if step.scored else "no head")
+    once = ", ".join(load.once.kinds)
+    return ", ".join(parts) + (f"; once: {once}" if once else "")
 
 
 def _weights(prepared: Prepared, trains: Trains | None) -> str:
@@ -104,28 +121,6 @@ def _wrappers(prepared: Prepared) -> str:
 
 def _load(prepared: Prepared, size: Size) -> Load:
     options, streams, method = prepared.options, prepared.streams, prepared.method
-    batch = min(options.forget_batch, len(streams.forget))
-    retain_batch: float = options.retain_batch if streams.retain else 0
-    wraps = prepared.wraps
-    pulled: float = batch if wraps.robust is None else batch * wraps.robust.pulls
-    if isinstance(method, Edit | Guard):  # counted as one step that reads all that it reads
-        passes = method.passes()
-        pulled = passes.forget * len(streams.forget)
-        retain_batch = passes.retain * len(streams.retain)
-    pools: list[tuple[Sequence[Encoded], float]] = [
-        (streams.forget, pulled),
-        (streams.retain, retain_batch),
-    ]
-    for stream, choices in streams.variants.items():
-        records = [record for several in choices for record in several]
-        pools.append((records, pulled if stream.side == "forget" else retain_batch))
-    if isinstance(prepared.method, SelfTaught):
-        pools.append((streams.forget, pulled))  # not written yet: taken to be as long as these
-    step_tokens = step_scored = 0.0
-    for records, count in pools:
-        if records:
-            step_tokens += count * sum(len(r.ids) for r in records) / len(records)
-            step_scored += count * sum(len(r.ids) - r.start for r in records) / len(records)
     audited = prepared.audited()
     models = 2 + len(prepared.settings.request.gold)
     plain = sum(
@@ -134,30 +129,110 @@ def _load(prepared: Prepared, size: Size) -> Load:
     forget = sum(len(record.ids) for record in streams.forget)
     asked = sum(len(group) for split, group in audited.items() if split != "generic")
     answers = asked * models + len(streams.forget) * len(QUICK) * models
-    trains = prepared.method.trains(prepared.shape)
+    step, once = _training(prepared)
+    trains = method.trains(prepared.shape)
     lora = None if isinstance(method, Edit | Guard) else options.lora
-    still = isinstance(method, Guard)
-    first, trained = 0, 0 if still else size.total
-    if isinstance(method, Edit) and trains is not None:
-        blocks = 1 + trains.last_layer - trains.first_layer
-        trained = round(size.body * blocks / size.layers)
-    if lora is not None:
-        first = lora.first_layer if trains is None else trains.first_layer
-        trained = size.linear_sides * lora.rank
-    if lora is not None and trains is None:
+    trained, body = size.total, size.body
+    if isinstance(method, Guard):
+        trained = body = 0
+    elif trains is not None and (lora is not None or isinstance(method, Edit)):
+        trained = body = _chosen(size, trains, prepared.shape.layers)
+    elif lora is not None:
         last = size.layers - 1 if lora.last_layer is None else lora.last_layer
-        trained = round(trained * (last + 1 - first) / size.layers)
+        share = (last + 1 - lora.first_layer) / size.layers
+        trained = body = round(size.linear_sides * lora.rank * share)
     return Load(
         steps=1 if isinstance(method, Edit | Guard) else _steps(prepared),
-        step_tokens=round(step_tokens),
-        step_scored=round(step_scored),
+        step=step,
+        once=once,
         trained=trained,
-        first_trained_layer=first,
-        reference_tokens=forget + _localised(prepared),
+        trained_body=body,
+        adapter=lora is not None and trains is None,
+        head_trains=lora is None and trains is None,
+        gradient_tokens=_localised(prepared),
         audit_tokens=models * (plain + forget * (len(QUICK) + 1)),
         audit_answers=round(ANSWER_SHARE * answers * 16) + _invented(prepared),
+        copies=_copies(prepared),
+    )
+
+
+def _chosen(size: Size, trains: Trains, layers: int) -> int:
+    """Scalars that a method trains: of its blocks one matrix of the MLP, or all."""
+    blocks = 1 + trains.last_layer - trains.first_layer
+    share = size.mlp_out_share if set(trains.modules) <= set(MLP_OUT) else 1.0
+    return round(size.body * share * blocks / layers)
+
+
+def _copies(prepared: Prepared) -> int:
+    wraps = prepared.wraps
+    return (4 if wraps.robust else 0) + (2 if wraps.combine else 0) + bool(wraps.average_last)
+
+
+def _training(prepared: Prepared) -> tuple[Step, Once]:
+    """What training needs; an edit or a guard counts as one step that reads all that it reads."""
+    method, streams = prepared.method, prepared.streams
+    if isinstance(method, Edit | Guard):
+        return _edit_step(method, prepared), Once(forward=0.0, scored=0.0, kinds=())
+    shape, options = prepared.shape, prepared.options
+    order = Order(
+        forget=len(streams.forget),
+        retain=len(streams.retain),
+        forget_batch=min(options.forget_batch, len(streams.forget)),
+        retain_batch=options.retain_batch,
+        seed=options.seed,
+    )
+    terms, streams = method.terms(shape), _stand_in(prepared)
+    depth, steps = _depth(prepared), _steps(prepared)
+    step = step_needs(
+        terms,
+        streams,
+        order,
+        steps=steps,
+        depth=depth,
         tokens_per_pass=options.tokens_per_pass,
-        copies=(4 if wraps.robust else 0) + (2 if wraps.combine else 0) + bool(wraps.average_last),
+    )
+    return step.times(_pulls(prepared)), once_needs(terms, streams, order, steps=steps, depth=depth)
+
+
+def _depth(prepared: Prepared) -> Depth:
+    layers, lora = prepared.shape.layers, prepared.options.lora
+    if lora is None:
+        return Depth.of(layers, 0, None)
+    trains = prepared.method.trains(prepared.shape)
+    return Depth.of(layers, lora.first_layer if trains is None else trains.first_layer, trains)
+
+
+def _pulls(prepared: Prepared) -> float:
+    """How often a step takes its gradient."""
+    robust = prepared.wraps.robust
+    return 1.0 if robust is None else float(robust.pulls)
+
+
+def _stand_in(prepared: Prepared) -> Streams:
+    """The streams, with answers that are not written yet taken to be as long as the old ones."""
+    streams = prepared.streams
+    if not isinstance(prepared.method, SelfTaught):
+        return streams
+    written = tuple((record,) for record in streams.forget)
+    return replace(streams, variants={**streams.variants, Stream.ALTERNATIVE: written})
+
+
+def _edit_step(method: Edit | Guard, prepared: Prepared) -> Step:
+    passes, streams, layers = method.passes(), prepared.streams, prepared.shape.layers
+    read = [(streams.forget, passes.forget), (streams.retain, passes.retain)]
+    for stream, choices in streams.variants.items():
+        records = tuple(record for several in choices for record in several)
+        read.append((records, passes.forget if stream.side == "forget" else passes.retain))
+    tokens = sum(times * sum(len(r.ids) for r in records) for records, times in read)
+    scored = sum(times * sum(len(r.ids) - r.start for r in records) for records, times in read)
+    return Step(
+        tokens=tokens,
+        forward=tokens * layers,
+        backward=0.0 if isinstance(method, Guard) else tokens * layers,
+        scored=scored,
+        again=0.0,
+        frozen=0.0,
+        largest=max(1, min(round(tokens), prepared.options.tokens_per_pass)),
     )
 
 

@@ -42,11 +42,21 @@ class Part(NamedTuple):
     """By term, without coefficient."""
 
 
-class _Item(NamedTuple):
+class Item(NamedTuple):
     """Records that belong together, one of each stream of some terms."""
 
     streams: tuple[Stream, ...]
     records: tuple[Encoded, ...]
+
+
+class Run(NamedTuple):
+    """What one forward pass is for."""
+
+    terms: tuple[Term, ...]
+    top: int | None
+    """The highest block that they need, None for the whole trunk."""
+    real: bool
+    """False where a process only keeps step with the others."""
 
 
 class _Look(NamedTuple):
@@ -104,35 +114,24 @@ class Observer:
             side: Only the terms on this side.
         """
         wanted = [term for term in self.terms if side in (None, term.streams[0].side)]
-        items = {streams: self._items(streams, draw) for streams in _streams(wanted)}
-        counts = {streams: _counts(found) for streams, found in items.items()}
-        heights: dict[int | None, list[tuple[Stream, ...]]] = {}
-        for streams in items:
-            top = _height([term for term in wanted if term.streams == streams])
-            heights.setdefault(top, []).append(streams)
-        for together in heights.values():
-            terms = [term for term in wanted if term.streams in together]
-            pool = [item for streams in together for item in items[streams]]
-            lengths = [max(len(r.ids) for r in item.records) * len(item.records) for item in pool]
-            for cut in self.share.cut(lengths, tokens=tokens_per_pass):
-                chosen = [pool[index] for index in cut.indices]
-                part = self._micro_batch(terms, chosen, counts, coefs, draw)
-                yield part if cut.real else Part(0.0 * part.loss, {})
-
-    def _items(self, streams: tuple[Stream, ...], draw: Draw) -> list[_Item]:
-        columns = [self.streams.drawn(stream, draw) for stream in streams]
-        return [_Item(streams, records) for records in zip(*columns, strict=True)]
+        counts = {
+            streams: _counts(_items(self.streams, streams, draw)) for streams in _streams(wanted)
+        }
+        passes = forward_passes(
+            wanted, self.streams, draw, tokens_per_pass=tokens_per_pass, share=self.share
+        )
+        for run, items in passes:
+            part = self._micro_batch(run.terms, items, counts, coefs, draw)
+            yield part if run.real else Part(0.0 * part.loss, {})
 
     def _micro_batch(
         self,
         terms: Sequence[Term],
-        items: Sequence[_Item],
+        items: Sequence[Item],
         counts: Mapping[tuple[Stream, ...], Mapping[str, int]],
         coefs: Mapping[str, float],
         draw: Draw,
     ) -> Part:
-        present = {item.streams for item in items}
-        terms = [term for term in terms if term.streams in present]
         look = self._look(terms, items)
         groups = {streams: _group(look, items, streams) for streams in _streams(terms)}
         logps: dict[tuple[tuple[Stream, ...], int | None], Tensor] = {}
@@ -154,7 +153,7 @@ class Observer:
         loss = torch.stack([coefs[name] * value for name, value in scaled]).sum()
         return Part(loss, {name: float(value.detach()) for name, value in scaled})
 
-    def _look(self, terms: Sequence[Term], items: Sequence[_Item]) -> _Look:
+    def _look(self, terms: Sequence[Term], items: Sequence[Item]) -> _Look:
         """Run the model once, as far up as the highest term needs."""
         records = list(dict.fromkeys(record for item in items for record in item.records))
         batch = self.network.batch(records, pad_id=self.pad_id)
@@ -254,6 +253,42 @@ class Observer:
         return torch.stack([term.loss(own, other).sum() for own, other in parts]).sum()
 
 
+def forward_passes(
+    terms: Sequence[Term],
+    streams: Streams,
+    draw: Draw,
+    *,
+    tokens_per_pass: int,
+    share: Share = WHOLE,
+) -> Iterator[tuple[Run, list[Item]]]:
+    """Cut the records of a step into forward passes, each for all terms of one height.
+
+    Args:
+        terms: The terms to evaluate.
+        streams: Where their records come from.
+        draw: The records of the step.
+        tokens_per_pass: Largest number of padded tokens in one forward pass.
+        share: The part of the step that this process takes.
+    """
+    heights: dict[int | None, list[Term]] = {}
+    for names in _streams(terms):
+        together = [term for term in terms if term.streams == names]
+        heights.setdefault(_height(together), []).extend(together)
+    for top, together in heights.items():
+        pool = [item for names in _streams(together) for item in _items(streams, names, draw)]
+        lengths = [max(len(r.ids) for r in item.records) * len(item.records) for item in pool]
+        for cut in share.cut(lengths, tokens=tokens_per_pass):
+            items = [pool[index] for index in cut.indices]
+            present = {item.streams for item in items}
+            used = tuple(term for term in together if term.streams in present)
+            yield Run(used, top, cut.real), items
+
+
+def _items(streams: Streams, names: tuple[Stream, ...], draw: Draw) -> list[Item]:
+    columns = [streams.drawn(stream, draw) for stream in names]
+    return [Item(names, records) for records in zip(*columns, strict=True)]
+
+
 def _streams(terms: Sequence[Term]) -> list[tuple[Stream, ...]]:
     return list(dict.fromkeys(term.streams for term in terms))
 
@@ -268,12 +303,12 @@ def _height(terms: Sequence[Term]) -> int | None:
     return max(layers)
 
 
-def _counts(items: Sequence[_Item]) -> dict[str, int]:
+def _counts(items: Sequence[Item]) -> dict[str, int]:
     tokens = sum(len(r.ids) - r.start for item in items for r in item.records)
     return {"token": tokens, "sequence": len(items)}
 
 
-def _group(look: _Look, items: Sequence[_Item], streams: tuple[Stream, ...]) -> _Group:
+def _group(look: _Look, items: Sequence[Item], streams: tuple[Stream, ...]) -> _Group:
     tuples = [item.records for item in items if item.streams == streams]
     columns = list(zip(*tuples, strict=True))
     records = [record for column in columns for record in column]

@@ -1,0 +1,142 @@
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import tiny
+from expunge.engine.balance import Multipliers, coefficients
+from expunge.engine.lower import compute_lower
+from expunge.engine.needs import Depth, once_needs, packed_tokens, step_needs
+from expunge.engine.observe import Observer
+from expunge.engine.plan import Load, measure, once_flops, step_flops
+from expunge.engine.pull import StepPull
+from expunge.engine.reference import precompute
+from expunge.engine.streams import Order, Streams
+from expunge.engine.weights import adapter, chosen, everything
+from expunge.methods.graddiff import GradDiff
+from expunge.methods.npo import NPO
+from expunge.methods.rmu import RMU
+from expunge.methods.terms import Shape, Stream, Trains
+from expunge.methods.undial import UNDIAL
+from expunge.model.lora import LoraShape
+
+STREAMS = Streams(
+    forget=tiny.encoded((12, 18), (15, 9), (9, 30), (20, 12), seed=1),
+    retain=tiny.encoded((12, 18), (15, 9), (9, 30), (20, 12), (8, 8), (30, 5), seed=2),
+)
+ORDER = Order(forget=4, retain=6, forget_batch=4, retain_batch=6, seed=0)
+TOKENS = 4096
+
+
+def smol_shape() -> LlamaForCausalLM:
+    """SmolLM2-135M with four of its blocks and a small vocabulary."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=2000,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=4,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        tie_word_embeddings=True,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def run(model, method, lora, folder) -> tuple[float, float, float, float]:
+    """FLOPs of what is done once and of one step, planned and counted."""
+    network = tiny.network(model)
+    text = model.config
+    shape = Shape(layers=text.num_hidden_layers, width=text.hidden_size)
+    trains = method.trains(shape)
+    terms = method.terms(shape)
+    size = measure(model.config)
+    first = 0 if lora is None else lora.first_layer
+    trained = body = size.total
+    if lora is not None:
+        weights = adapter(network, lora, seed=0)
+        trained = body = weights.count
+    elif trains is not None:
+        weights = chosen(network, trains)
+        trained = body = weights.count
+        first = trains.first_layer
+    else:
+        weights = everything(network)
+        body = size.body
+    depth = Depth.of(shape.layers, first, trains)
+    load = Load(
+        steps=1,
+        step=step_needs(terms, STREAMS, ORDER, steps=1, depth=depth, tokens_per_pass=TOKENS),
+        once=once_needs(terms, STREAMS, ORDER, steps=1, depth=depth),
+        trained=trained,
+        trained_body=body,
+        adapter=lora is not None,
+        head_trains=lora is None and trains is None,
+        gradient_tokens=0,
+        audit_tokens=0,
+        audit_answers=0,
+    )
+    pools = {Stream.FORGET: list(STREAMS.forget), Stream.RETAIN: list(STREAMS.retain)}
+    how = {"pad_id": 2, "tokens_per_pass": TOKENS}
+    with FlopCounterMode(display=False) as once:
+        references = precompute(network, terms, pools, **how)
+        lower = None
+        if first:
+            records = [record for pool in pools.values() for record in pool]
+            lower = compute_lower(network, records, layer=first, file=folder / "lower", **how)
+    observer = Observer(
+        network=network,
+        terms=terms,
+        streams=STREAMS,
+        references=references,
+        pad_id=2,
+        lower=lower,
+    )
+    coefs = coefficients(terms, Multipliers.of(terms), 0.0)
+    pull = StepPull(observer, weights, ORDER.draw(0), coefs=coefs, tokens_per_pass=TOKENS)
+    with FlopCounterMode(display=False) as step:
+        pull()
+    return (
+        once_flops(size, load.once),
+        float(once.get_total_flops()),
+        step_flops(size, load),
+        float(step.get_total_flops()),
+    )
+
+
+@pytest.mark.parametrize("build", [lambda: tiny.llama(layers=4), smol_shape], ids=["tiny", "smol"])
+@pytest.mark.parametrize(
+    ("method", "lora"),
+    [
+        (NPO(), None),
+        (GradDiff(retain="kl"), None),
+        (UNDIAL(), None),
+        (NPO(), LoraShape(rank=8, alpha=16.0)),
+        (GradDiff(), LoraShape(rank=8, alpha=16.0, first_layer=2)),
+        (RMU(layer=2), None),
+    ],
+    ids=["npo", "graddiff+kl", "undial", "lora", "lora from block 2", "rmu"],
+)
+def test_planned_operations_are_those_counted(build, method, lora, tmp_path):
+    once, once_counted, step, step_counted = run(build(), method, lora, tmp_path)
+    assert step == pytest.approx(step_counted, rel=0.15)
+    assert once == pytest.approx(once_counted, rel=0.15, abs=1)
+
+
+def test_a_pack_counts_the_shared_beginning_once():
+    records = STREAMS.forget
+    assert packed_tokens(records) == sum(len(record.ids) for record in records)
+    ids = tuple(range(3, 13))
+    same = [
+        r.__class__(record="r", ids=ids + r.ids, start=10 + r.start, ends=True) for r in records
+    ]
+    assert packed_tokens(same) == 10 + packed_tokens(records)
+
+
+def test_gradients_stop_where_training_does():
+    depth = Depth.of(30, 5, Trains(modules=("mlp.down_proj",), first_layer=5, last_layer=7))
+    terms = RMU(layer=7).terms(Shape(layers=30, width=64))
+    step = step_needs(terms, STREAMS, ORDER, steps=1, depth=depth, tokens_per_pass=TOKENS)
+    assert step.forward == 3 * step.tokens
+    assert step.backward == 2 * step.tokens
+    assert step.scored == 0
