@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdamW:
-    """Adam with decoupled weight decay, all of a step in one kernel."""
+    """Adam with decoupled weight decay."""
 
     advice: ClassVar[str] = "the default"
     curved: ClassVar[bool] = False
@@ -30,5 +30,5 @@ class AdamW:
         """Return the optimiser of these weights."""
         betas = (self.beta1, self.beta2)
         return torch.optim.AdamW(
-            list(weights.values()), lr=lr, betas=betas, weight_decay=weight_decay, fused=True
+            list(weights.values()), lr=lr, betas=betas, weight_decay=weight_decay
         )
