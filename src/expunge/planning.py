@@ -213,7 +213,7 @@ def _stand_in(prepared: Prepared) -> Streams:
     streams = prepared.streams
     if not isinstance(prepared.method, SelfTaught):
         return streams
-    written = tuple((record,) for record in streams.forget)
+    written = tuple((replace(r, record=f"{r.record} rewritten"),) for r in streams.forget)
     return replace(streams, variants={**streams.variants, Stream.ALTERNATIVE: written})
 
 
