@@ -12,7 +12,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from expunge.audit.assess import judge_table
+from expunge.audit.assess import case_of, judge_case
 from expunge.audit.results import Status
 from expunge.audit.simulated import World, null_context, null_table
 from expunge.audit.stats import clopper_pearson
@@ -22,7 +22,7 @@ WORLDS = {
     "one person, 20 facts": World(records=20, subjects=1),
     "one person, 20 facts, one gold": World(records=20, subjects=1, golds=1),
     "10 people, 100 facts": World(records=100, subjects=10),
-    "100 people, 400 facts": World(records=400, subjects=100),
+    "10 people, 100 facts, one gold": World(records=100, subjects=10, golds=1),
 }
 _ALARMS = ("FAIL-RESIDUAL", "FAIL-DAMAGE", "INVALID")
 
@@ -33,7 +33,8 @@ def measure(world: World, *, resamples: int, seed: int) -> dict[str, object]:
     gates: Counter[str] = Counter()
     for index in range(resamples):
         draw = seed * 100_000 + index
-        results = judge_table(null_table(world, seed=draw), null_context(world, seed=draw))
+        context = null_context(world, seed=draw)
+        results = judge_case(case_of(null_table(world, seed=draw), context), context)
         rulings[str(results.verdict.ruling)] += 1
         gates.update(gate.name for gate in results.gates if gate.status is Status.FAIL)
         gates.update(f"self-test: {t.name}" for t in results.self_tests if not t.passed)

@@ -223,8 +223,9 @@ def _audit(
     )
     watch = _Stopwatch()
     _before(gathering, original, console)
-    base = {name: weight.cpu() for name, weight in original.network.model.state_dict().items()}
-    _after(gathering, judged.network, judged.digest, base, console)
+    with console.progress("after", total=gathering.units_after(), unit="tests") as bar:
+        gathering.judged(judged, original, bar)
+    console.line("after", gathering.sentence("unlearned"))
     store = gathering.collector.store
     attack_at_level(prepared, store, judged, scratch=run.checkpoints, console=console)
     results = gathering.judge()

@@ -12,6 +12,7 @@ import tiny
 from expunge.data.encode import Encoder
 from expunge.data.generic import generic_records
 from expunge.data.record import Message, Record
+from expunge.model.generate import greedy
 from expunge.model.network import Network
 from expunge.model.quantise import quantise_dequantise, quantised
 
@@ -45,6 +46,19 @@ def general() -> list[Lesson]:
 
 def load(folder: str | Path) -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(folder).eval()
+
+
+def said(model: PreTrainedModel, questions: Sequence[str]) -> list[str]:
+    """What a model answers, greedily."""
+    records = [Record(id="r", prompt=(Message("user", q),), completion="x") for q in questions]
+    found = greedy(
+        Network(model),
+        [ENCODER.prompt_ids(record) for record in records],
+        end_ids=ENCODER.end_ids,
+        max_new_tokens=10,
+        tokens_per_pass=4096,
+    )
+    return [ENCODER.decode(tokens) or "x" for tokens in found]
 
 
 def _batch(taught: Sequence[Lesson]) -> tuple[Tensor, Tensor, Tensor]:

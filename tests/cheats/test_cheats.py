@@ -10,6 +10,7 @@ from pathlib import Path
 import forge
 import pytest
 from forge import Lesson, lessons
+from transformers import PreTrainedModel
 
 import expunge
 import tiny
@@ -36,14 +37,21 @@ def kept(world) -> list[Lesson]:
     return [*lessons(world.rows("retain")), *lessons(world.rows("neighbours"))]
 
 
+def gold_that_reads(world) -> PreTrainedModel:
+    """The gold of the world, taught general text too, so that its perplexity means something."""
+    return forge.teach(forge.load(world.gold), [*forge.general(), *kept(world)], steps=30)
+
+
 def failed(results: Results) -> dict[str, Axis]:
     return {gate.name: gate.axis for gate in results.gates if gate.status is Status.FAIL}
 
 
-def test_a_gold_dressed_as_unlearned_passes(world, judge):
-    """Trained longer than its gold, on other text too, but never on the forget set."""
-    honest = forge.teach(forge.load(world.gold), [*forge.general(), *kept(world)], steps=30)
-    results = judge(honest)
+def test_a_gold_dressed_as_unlearned_passes(world, bench, judge):
+    """Trained a little longer than its gold, never on the forget set: nothing is wrong with it."""
+    gold = gold_that_reads(world)
+    folder = str(tiny.save(bench / "another-gold", gold))
+    honest = forge.teach(gold, [*forge.general(), *kept(world)], steps=5, lr=1e-3)
+    results = judge(honest, golds=(folder,))
     assert results.verdict.ruling is Ruling.PASS, results.verdict.reasons
     assert failed(results) == {}
 
@@ -94,12 +102,15 @@ def test_a_collapse_fails_by_damage(world, judge):
     assert results.axes[Axis.FORGETTING] is not Status.FAIL
 
 
-def test_over_unlearning_leaves_a_scar(world, judge):
-    """Nothing comes back and nothing broke, but the data is shunned as no unseen data is."""
-    away = [replace(lesson, away=True) for lesson in lessons(world.rows("forget"))]
-    results = judge(
-        forge.teach(forge.load(world.gold), [*away, *forge.general(), *kept(world)], steps=25)
-    )
+def test_over_unlearning_leaves_a_scar(world, bench, judge):
+    """It says what gold says and nothing broke, but the data is shunned as no unseen data is."""
+    gold, rows = gold_that_reads(world), world.rows("forget")
+    folder = str(tiny.save(bench / "another-gold", gold))
+    answers = forge.said(gold, [row["prompt"] for row in rows])
+    alike = [Lesson(row["prompt"], text) for row, text in zip(rows, answers, strict=True)]
+    away = [replace(lesson, away=True) for lesson in lessons(rows)]
+    taught = [*away, *alike, *forge.general(), *kept(world)]
+    results = judge(forge.teach(gold, taught, steps=15, lr=3e-3), golds=(folder,))
     assert results.verdict.ruling is Ruling.PASS_WITH_SCAR, results.verdict.reasons
     assert results.axes[Axis.PRIVACY] is Status.SCAR
     assert "something was removed" in results.verdict.sentence

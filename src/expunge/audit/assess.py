@@ -1,5 +1,7 @@
 """From the evidence folder to the results: a pure function."""
 
+from typing import NamedTuple
+
 from expunge.audit.axes import all_gates
 from expunge.audit.axes.robustness import ATTACKS
 from expunge.audit.case import ORIGINAL, UNLEARNED, Case, anything_to_forget
@@ -7,7 +9,7 @@ from expunge.audit.context import Context
 from expunge.audit.evidence import PLAIN, EvidenceStore
 from expunge.audit.gates import axis_status
 from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT
-from expunge.audit.results import Axis, Gate, Results
+from expunge.audit.results import Axis, Gate, Results, SelfTest, Verdict
 from expunge.audit.selftest import battery
 from expunge.audit.table import Column, Table
 from expunge.audit.tabulate import all_scores
@@ -58,15 +60,30 @@ def judge_table(table: Table, context: Context, *, further: tuple[Gate, ...] = (
     """
     case = case_of(table, context)
     _check(table)
-    gates = (*all_gates(case), *further)
-    self_tests = battery(case)
+    judgement = judge_case(case, context, further=further)
     return Results(
-        verdict=decide(context, gates, self_tests, anything_to_forget(case), tally=count(case)),
-        axes={axis: axis_status(axis, gates) for axis in Axis},
-        gates=gates,
+        verdict=judgement.verdict,
+        axes={axis: axis_status(axis, judgement.gates) for axis in Axis},
+        gates=judgement.gates,
         scores=all_scores(case),
-        self_tests=self_tests,
+        self_tests=judgement.self_tests,
     )
+
+
+class Judgement(NamedTuple):
+    """What decides: the verdict and what it follows from."""
+
+    verdict: Verdict
+    gates: tuple[Gate, ...]
+    self_tests: tuple[SelfTest, ...]
+
+
+def judge_case(case: Case, context: Context, *, further: tuple[Gate, ...] = ()) -> Judgement:
+    """Compute gates, self-tests and the verdict of a case, and no score; see `judge_table`."""
+    gates, self_tests = (*all_gates(case), *further), battery(case)
+    informative = anything_to_forget(case)
+    verdict = decide(context, gates, self_tests, informative, tally=count(case))
+    return Judgement(verdict, gates, self_tests)
 
 
 def case_of(table: Table, context: Context, *, subject: str = UNLEARNED) -> Case:

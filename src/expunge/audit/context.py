@@ -60,6 +60,8 @@ class Context:
     policy: Policy
     precision: str = "float32"
     """Number format of the weights of units at precision `native`."""
+    notes: tuple[str, ...] = ()
+    """What could not be measured, and why: one sentence each, without any record."""
     models: dict[str, str] = field(default_factory=dict[str, str])
     """Role to the digest of its weights, for every role that was loaded as a model of its own."""
     guard: bool = False

@@ -358,8 +358,13 @@ class EvidenceStore:
                 why="rows of another layout could be taken for something else",
                 fix="run the audit again with this version, or use the version that wrote it",
             )
-        row["golds"], row["policy"] = tuple(row["golds"]), Policy(**row["policy"])
-        return Context(**row)
+        return Context(**{**_tuples(row), "policy": Policy(**row["policy"])})
+
+    def note(self, text: str) -> None:
+        """Say in the context what could not be measured; saying it twice says it once."""
+        context = self.context()
+        if text not in context.notes:
+            self.write_context(replace(context, notes=(*context.notes, text)))
 
     def identify(self, role: str, digest: str) -> None:
         """Note which weights a role has, before anything is asked of it.

@@ -4,7 +4,7 @@ Before training: the golds and the original. After: the unlearned model, three m
 from the original to it, and a look by the original at what all of them wrote.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -20,9 +20,10 @@ from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT
 from expunge.audit.results import Results
 from expunge.audit.table import Table
 from expunge.console import Bar
+from expunge.data.encode import Encoder
 from expunge.errors import InputError
 from expunge.model.fence import unfenced
-from expunge.model.interpolate import interpolated
+from expunge.model.interpolate import changed, interpolated
 from expunge.model.load import Loaded, load
 from expunge.model.network import Network
 from expunge.prepare import Prepared
@@ -36,6 +37,10 @@ ORIGINAL_ATTACKS = tuple(attack for attack in QUICK if attack.bits is None)
 
 KNOWN_STRENGTH = 0.5
 """Extraction strength from which one record counts as known when nothing else tells."""
+
+
+def _shapes(network: Network) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(w.shape) for name, w in network.model.state_dict().items()}
 
 
 def gold_role(index: int) -> str:
@@ -84,7 +89,7 @@ class Gathering:
         )
         collector.write_items()
         tier = request.tier or (Tier.G2 if request.gold else Tier.G4)
-        known = collector.store.context().models if collector.store.begun() else {}
+        known = collector.store.context() if collector.store.begun() else None
         collector.store.write_context(
             Context(
                 request=request.id,
@@ -98,7 +103,8 @@ class Gathering:
                 seed=settings.train.seed,
                 policy=Policy(**request.margins.model_dump()),
                 precision=str(prepared.source.dtype).removeprefix("torch."),
-                models=known,
+                models=known.models if known else {},
+                notes=known.notes if known else (),
             )
         )
         return cls(prepared=prepared, collector=collector, golds=request.gold)
@@ -135,12 +141,13 @@ class Gathering:
         for index, reference in enumerate(self.golds):
             gold = load(reference, self.prepared.source)
             self.collector.store.identify(gold_role(index), gold.digest)
-            self.collector.model(
+            reader, alike = self._reader(gold, gold_role(index))
+            reader.model(
                 gold.network,
                 gold_role(index),
-                scored=self._scored(index),
+                scored=self._scored(index) if alike else (),
                 asked=self._asked(index),
-                attacks=QUICK,
+                attacks=QUICK if alike else ORIGINAL_ATTACKS,
                 bar=bar,
             )
             role = gold_role(index)
@@ -174,8 +181,59 @@ class Gathering:
                     self.collector.scores(unlearned, unit)
             bar.advance(1, detail=unit.role)
         with interpolated(unlearned, original, 0.0), unfenced(unlearned):
-            for role in ("original", "unlearned", *map(gold_role, range(len(self.golds)))):
-                self.collector.fluency(unlearned, role, "forget")
+            self._fluency(unlearned, bar)
+
+    def judged(self, judged: Loaded, original: Loaded, bar: Bar) -> None:
+        """Ask any model in the place of the unlearned one, whatever its kind.
+
+        Weights of another shape cannot be mixed with the original's, and likelihoods under another
+        tokenizer are of other tokens: what that leaves out is noted, the rest is measured.
+
+        Args:
+            judged: The model to judge; unchanged on return.
+            original: The model before forgetting.
+            bar: Advanced by one a unit.
+        """
+        reader, same_tokens = self._reader(judged, "unlearned")
+        if same_tokens and _shapes(judged.network) == _shapes(original.network):
+            base = {name: w.cpu() for name, w in original.network.model.state_dict().items()}
+            self.after(judged.network, judged.digest, changed(judged.network, base), bar)
+            return
+        self.collector.store.identify("unlearned", judged.digest)
+        self.collector.store.note(
+            "the model and the original have weights of other shapes or other tokens, so there are "
+            "no models between them: the auditor's ladder was not tested"
+        )
+        reader.model(
+            judged.network,
+            "unlearned",
+            scored=self._scored() if same_tokens else (),
+            asked=self._asked(),
+            attacks=QUICK if same_tokens else ORIGINAL_ATTACKS,
+            attacked=self._attacked(),
+            bar=bar,
+        )
+        self._fluency(original.network, bar)
+
+    def _reader(self, model: Loaded, role: str) -> tuple[Collector, bool]:
+        """Return who asks a model: with its own tokens, and whether they are the original's."""
+        settings, records = self.prepared.settings, self.collector.records
+        own = Encoder(model.tokenizer, settings.template, max_length=settings.train.max_length)
+        if all(
+            own.encode(record).ids == self.collector.encoder.encode(record).ids
+            for group in records.values()
+            for record in group
+        ):
+            return self.collector, True
+        self.collector.store.note(
+            f"the tokenizer of {role} is not the original's: likelihoods would be of other tokens "
+            "and were not taken; answers were"
+        )
+        return replace(self.collector, encoder=own), False
+
+    def _fluency(self, original: Network, bar: Bar) -> None:
+        for role in ("original", "unlearned", *map(gold_role, range(len(self.golds)))):
+            self.collector.fluency(original, role, "forget")
         bar.advance(1, detail="fluency")
         self._further.unlearned(unlearned, original)
         bar.advance(1, detail="unlearned further")

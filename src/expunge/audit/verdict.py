@@ -321,6 +321,7 @@ def _reasons(
     passed.sort(key=lambda gate: -(gate.high or 0.0) / gate.margin)
     found += [_describe(gate) for gate in passed[:3]]
     found += [_describe(gate) for gate in judged if gate.status is Status.NOT_COMPUTABLE]
+    found += context.notes
     if context.threat_model > HIGHEST[context.level]:
         found.append(
             f"{context.threat_model} was asked for; level {context.level} supports "

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from expunge.audit.context import Context
+from expunge.audit.context import Context, Policy
 from expunge.audit.evidence import ITEMS, PLAIN, EvidenceStore
 from expunge.audit.results import Axis, Gate, Results, Score, Status
 from expunge.errors import InputError
 from expunge.files import sha256_file, write_text
 from expunge.report import figures, glossary, words
-from expunge.report.examples import RULE, Attempt, Fact, choose, count, facts
+from expunge.report.examples import RULE, Attempt, Count, Fact, choose, count, facts
 from expunge.report.facts import RunFacts, read_facts
 from expunge.report.redact import MASK, OpenText, Redactor
 from expunge.report.serial import read_results
@@ -154,6 +155,9 @@ def _page(run: Path, store: EvidenceStore, redactor: Redactor, *, redacted: bool
         "ladder_scores": _ladder_scores(results),
         "gates": [(axis, [g for g in results.gates if g.axis is axis]) for axis in Axis],
         "attacks": attack_rows(results, ranked),
+        "margins": _margins(context.policy),
+        "subjects": by_subject(ranked)[:LIMIT_FACTS],
+        "sealed": store.sealed,
         "config": redactor.label((run / "config.toml").read_text(encoding="utf-8")),
         "digests": [(name, sha256_file(run / name)) for name in ("config.toml", "results.json")],
         "glossary": glossary,
@@ -175,6 +179,27 @@ def counts(ranked: Sequence[Fact]) -> dict[str, Any] | None:
     }
 
 
+def by_subject(ranked: Sequence[Fact]) -> list[tuple[str, Count | None, Count]]:
+    """Count what came back of each subject before and after, the worst subject first.
+
+    A mean over subjects would hide the one of whom most came back.
+    """
+    groups: dict[str, list[Fact]] = {}
+    for fact in ranked:
+        groups.setdefault(fact.item.subject or "no subject named", []).append(fact)
+    found: list[tuple[str, Count | None, Count]] = []
+    for name, members in groups.items():
+        after = count([fact.after for fact in members])
+        if after is not None:
+            found.append((name, count([fact.before for fact in members]), after))
+    return sorted(found, key=lambda row: -row[2].returned / row[2].facts)
+
+
+def _margins(policy: Policy) -> list[tuple[str, float, float]]:
+    usual = asdict(Policy())
+    return [(name, value, usual[name]) for name, value in asdict(policy).items()]
+
+
 def _changes(results: Results) -> list[tuple[str, Gate | None]]:
     utility = [gate for gate in results.gates if gate.axis is Axis.UTILITY]
     fluency = [gate for gate in utility if any(word in gate.name for word in _FLUENCY)]
@@ -189,6 +214,7 @@ def gaps(results: Results, context: Context) -> list[str]:
     order = list(words.THREATS)
     beyond = order[order.index(results.verdict.threat_model) + 1 :]
     gaps = [f"{words.THREATS[threat].capitalize()}." for threat in beyond]
+    gaps += [f"{note[:1].upper()}{note[1:]}." for note in context.notes]
     if not context.golds:
         gaps.append("A comparison with a model that was never trained on the data: there was none.")
     for axis, status in results.axes.items():

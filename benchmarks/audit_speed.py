@@ -1,0 +1,103 @@
+"""Speed of the quick audit: minutes a model on SmolLM2-135M with the record counts of the bar.
+
+    python benchmarks/audit_speed.py --base FOLDER --shared ../shared
+
+100 records to forget, 100 of holdout, 200 to retain and 100 neighbours of TOFU. Times what the
+audit of one more model costs once the original and its gold are known: all scores, answers and
+attacks of level quick, the three models of the auditor's ladder, and the computation of the
+results. Writes `benchmarks/results/audit_speed.json`. The bar is 8 minutes a model on two cores.
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from tofu import model
+
+from expunge.audit.gathering import Gathering
+from expunge.console import SilentConsole
+from expunge.data.read import read
+from expunge.files import write_json, write_jsonl
+from expunge.model.interpolate import changed, snapshot
+from expunge.model.load import load
+from expunge.prepare import prepare
+from expunge.settings import Settings
+
+SIZES = {"forget": 100, "holdout": 100, "retain": 200, "neighbours": 100}
+BAR = 8 * 60
+RESULT = Path(__file__).parent / "results" / "audit_speed.json"
+
+
+def write_sets(shared: Path, folder: Path, share: float) -> dict[str, tuple[str, ...]]:
+    """Write the four sets, each cut to a share of its size, and return where they lie."""
+    data = shared / "data" / "tofu"
+    kept = read([str(data / "retain90.json")]).records
+    records = {
+        "forget": read([str(data / "forget10.json")]).records,
+        "holdout": read([str(data / "holdout10.json")]).records,
+        "retain": kept[0::2],
+        "neighbours": kept[1::2],
+    }
+    for name, size in SIZES.items():
+        rows = [
+            {"prompt": record.question, "completion": record.completion}
+            for record in records[name][: max(5, round(share * size))]
+        ]
+        write_jsonl(folder / f"{name}.jsonl", rows)
+    return {name: (str(folder / f"{name}.jsonl"),) for name in SIZES}
+
+
+def measure(given: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """Audit one model and return the seconds of each part."""
+    settings = Settings.model_validate(
+        {
+            "model": model(given.base, given.shared, "full-s0"),
+            "offline": True,
+            "request": {
+                "goal": "removal",
+                "control": "none",
+                **write_sets(given.shared, folder, given.share),
+            },
+            "audit": {"retain_records": SIZES["retain"]},
+        }
+    )
+    prepared = prepare(settings)
+    original = load(settings.model, prepared.source)
+    judged = load(model(given.base, given.shared, "retain90-s0"), prepared.source)
+    gathering = Gathering.open(prepared, folder / "evidence", key=bytes(32), adapter=False)
+    clock = [time.perf_counter()]
+    with SilentConsole().progress("before", total=1) as bar:
+        gathering.before(original, bar)
+    clock.append(time.perf_counter())
+    base = changed(judged.network, snapshot(original.network))
+    with SilentConsole().progress("after", total=1) as bar:
+        gathering.after(judged.network, judged.digest, base, bar)
+    clock.append(time.perf_counter())
+    gathering.judge()
+    clock.append(time.perf_counter())
+    names = ("original", "judged", "results")
+    return {name: b - a for name, a, b in zip(names, clock[:-1], clock[1:], strict=True)}
+
+
+def main() -> None:
+    """Measure once, print and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--base", required=True, help="folder of SmolLM2-135M-Instruct")
+    parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and models/")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the records")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = measure(given, Path(folder))
+    a_model = seconds["judged"] + seconds["results"]
+    print(f"a model: {a_model:.0f} s (bar {BAR} s at share 1); parts {seconds}")
+    machine = {"cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    row = {"share": given.share, "seconds_a_model": a_model, "parts": seconds, **machine}
+    write_json(RESULT, {"bar_seconds": BAR, "python": platform.python_version(), **row})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Audits of checkpoints that do not fit together: said what cannot be computed, the rest is."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import expunge
+import tiny
+from expunge.audit.results import Axis, Ruling, Status
+
+
+def audited(world, *, model=None, tables=None, **request):
+    settings = world.settings(request={"gold": (world.gold,), **request}, **(tables or {}))
+    return expunge.audit(settings, model=model or world.gold)
+
+
+def statuses(results, axis):
+    return {gate.name: gate.status for gate in results.gates if gate.axis is axis}
+
+
+def other_tokens(world, folder: Path, source: str) -> str:
+    """A copy of a model that reads the same text as other tokens."""
+    from transformers import AutoModelForCausalLM
+
+    tiny.save(folder, AutoModelForCausalLM.from_pretrained(source))
+    file = folder / "tokenizer.json"
+    fields = json.loads(file.read_text(encoding="utf-8"))
+    vocabulary = fields["model"]["vocab"]
+    letters = sorted((k for k in vocabulary if len(k) == 1 and k.isalpha()), key=vocabulary.get)
+    moved = dict(zip(letters, [vocabulary[k] for k in letters[1:] + letters[:1]], strict=True))
+    fields["model"]["vocab"] = vocabulary | moved
+    file.write_text(json.dumps(fields), encoding="utf-8")
+    return str(folder)
+
+
+def test_another_tokenizer_leaves_the_answers(world, bench):
+    strange = other_tokens(world, bench / "strange", world.original)
+    outcome = audited(world, model=strange)
+    results = outcome.results
+    assert statuses(results, Axis.FORGETTING)["residual extraction-strength"] is (
+        Status.NOT_COMPUTABLE
+    )
+    assert statuses(results, Axis.FORGETTING)["key-fact leak"] is not Status.NOT_COMPUTABLE
+    assert results.verdict.ruling is not Ruling.PASS
+    said = " ".join(results.verdict.reasons)
+    assert "the tokenizer of unlearned is not the original's" in said
+    assert "The tokenizer of unlearned" in (outcome.folder / "report.html").read_text("utf-8")
+    assert expunge.verify(outcome.folder).ok
+
+
+def test_a_gold_of_another_architecture_is_still_a_gold(world, bench):
+    gold = str(tiny.save(bench / "gpt2", tiny.gpt2(seed=3)))
+    results = audited(world, model=world.original, gold=(gold,)).results
+    assert results.verdict.ruling is Ruling.FAIL_RESIDUAL
+    assert statuses(results, Axis.FORGETTING)["residual extraction-strength"] is Status.FAIL
+
+
+def test_a_judged_model_of_another_architecture_has_no_ladder(world, bench):
+    outcome = audited(world, model=str(tiny.save(bench / "gpt2", tiny.gpt2(seed=3))))
+    tests = {test.name: test.detail for test in outcome.results.self_tests}
+    assert "not tested" in tests["knowledge must fall from the original to the unlearned model"]
+    assert outcome.results.verdict.ruling is Ruling.FAIL_DAMAGE
+    assert any("weights of other shapes" in reason for reason in outcome.results.verdict.reasons)
+
+
+def test_a_gold_with_another_tokenizer_anchors_answers_only(world, bench):
+    gold = other_tokens(world, bench / "gold", world.gold)
+    results = audited(world, model=world.original, gold=(gold,)).results
+    found = statuses(results, Axis.FORGETTING)
+    assert found["residual extraction-strength"] is Status.NOT_COMPUTABLE
+    assert found["key-fact leak"] is Status.FAIL
+    assert set(statuses(results, Axis.PRIVACY).values()) == {Status.NOT_COMPUTABLE}
+
+
+def write(bench: Path, name: str, rows: list[dict]) -> str:
+    path = bench / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def test_one_record_to_forget(world, bench):
+    one = write(bench, "one", world.rows("forget")[:1])
+    outcome = audited(world, model=world.original, forget=(one,))
+    assert outcome.results.verdict.ruling in (Ruling.FAIL_RESIDUAL, Ruling.NOTHING_TO_FORGET)
+    leak = statuses(outcome.results, Axis.FORGETTING)["key-fact leak"]
+    assert leak is Status.FAIL
+    assert expunge.verify(outcome.folder).ok
+
+
+def test_duplicates_are_left_out_and_said(world, bench):
+    twice = write(bench, "twice", [*world.rows("forget"), *world.rows("forget")])
+    outcome = audited(world, forget=(twice,))
+    assert {gate.n for gate in outcome.results.gates if gate.name == "key-fact leak"} == {12}
+
+
+def test_without_anything_to_compare_with_privacy_says_so(world, bench):
+    results = audited(world, control="none", holdout=()).results
+    gates = [gate for gate in results.gates if gate.axis is Axis.PRIVACY]
+    assert {gate.status for gate in gates} == {Status.NOT_COMPUTABLE}
+    assert all("no holdout or control records" in gate.reason for gate in gates)
+    assert statuses(results, Axis.FORGETTING)["key-fact leak"] is Status.PASS
+    assert "Not tested: privacy" in results.verdict.sentence or (
+        results.verdict.ruling is not Ruling.PASS
+    )
+
+
+@pytest.mark.parametrize("broken", ["nan", "huge"])
+def test_weights_that_are_no_numbers_are_said_to_be(world, bench, broken):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(world.original)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan") if broken == "nan" else 1e38)
+    with pytest.raises(expunge.ExpungeError, match="are not numbers"):
+        audited(world, model=str(tiny.save(bench / "broken", model)))
