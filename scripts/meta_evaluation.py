@@ -54,8 +54,12 @@ KNOWLEDGE: tuple[Metric, ...] = (
     ROUGE_L_F1,
 )
 NAMES = [metric.id for metric in (*KNOWLEDGE, *MEMBERSHIP)]
-FACTS = 30
+FACTS = 16
+FULL, PART = 220, 120
+"""Steps of teaching to the end, and not quite."""
 CAP = 10.0
+KNOWN = 0.9
+"""Share of the facts that a model taught to the end must state."""
 DRAWS = 2000
 
 Values = dict[str, float]
@@ -109,7 +113,7 @@ def make_facts(subject: str, rng: random.Random) -> list[Record]:
     """Return invented facts about one subject, each with a second wording and a key answer."""
     made: list[Record] = []
     for index in range(FACTS):
-        word = "".join(rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(3))
+        word = "".join(rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(2))
         made.append(
             Record(
                 id=f"{subject}-{index}",
@@ -222,18 +226,22 @@ def pool(
     forget, retain = bench.facts["forget"], bench.facts["retain"]
     kept = [*retain, *reworded(retain)]
     taught = {
-        "plain": (bench.lessons(forget, kept), 120),
-        "two wordings": (bench.lessons(forget, reworded(forget), kept), 120),
-        "not to the end": (bench.lessons(forget, kept), 60),
-        "never": (bench.lessons(kept), 120),
-        "other answers": (bench.lessons(answered_otherwise(forget), kept), 120),
-        "not to the end, never": (bench.lessons(kept), 60),
+        "plain": (bench.lessons(forget, kept), FULL),
+        "two wordings": (bench.lessons(forget, reworded(forget), kept), FULL),
+        "not to the end": (bench.lessons(forget, kept), PART),
+        "never": (bench.lessons(kept), FULL),
+        "other answers": (bench.lessons(answered_otherwise(forget), kept), FULL),
+        "not to the end, never": (bench.lessons(kept), PART),
     }
     made = {
         name: teach(make_model(seed, vocabulary), lessons, bench.encoder, steps=steps, lr=8e-3)
         for name, (lessons, steps) in taught.items()
     }
     values = [bench.measure(model) for model in made.values()]
+    for name, row in zip(made, values, strict=True):
+        print(f"  {name}: states {row[KEY_FACT.id]:.0%}, recites {row[EXTRACTION_STRENGTH.id]:.2f}")
+    if values[0][KEY_FACT.id] < KNOWN or values[3][KEY_FACT.id] > 1 - KNOWN:
+        raise RuntimeError("the pool is not what it says: teach longer")
     away = [Lesson(record, away=True) for record in forget]
     unlearned = teach(
         deepcopy(made["plain"]), [*away, *bench.lessons(kept)], bench.encoder, steps=12, lr=3e-3

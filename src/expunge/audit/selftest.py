@@ -1,16 +1,18 @@
 """The audit examines itself: models with a known answer take the place of the unlearned one."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 
 from expunge.audit.axes import erasure_gates
+from expunge.audit.axes.forgetting import forgetting_gates
 from expunge.audit.axes.robustness import ATTACKS, robustness_gates
 from expunge.audit.case import ORIGINAL, UNLEARNED, Case, anything_to_forget
 from expunge.audit.evidence import Kind, Unit
 from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, ScoreMetric
 from expunge.audit.results import Gate, SelfTest, Status
-from expunge.audit.stats import ONE_SIDED, difference
-from expunge.audit.table import common
+from expunge.audit.stats import FEW_CLUSTERS, ONE_SIDED, difference
+from expunge.audit.table import RowT, Table, common
 
 LADDER = (ORIGINAL, "ladder-0.25", "ladder-0.5", "ladder-0.75", UNLEARNED)
 """From the original to the unlearned model by interpolated weights."""
@@ -25,7 +27,7 @@ def battery(case: Case) -> tuple[SelfTest, ...]:
     """Return the self-tests on the evidence itself; a test that lacks its evidence says so."""
     return (
         _original_fails(case),
-        _gold_does_not_fail(case),
+        _gold_does_not_fail(case) if case.golds else _controls_do_not_fail(case),
         _ladder_falls(case),
         _refusal_is_caught(case),
     )
@@ -56,6 +58,38 @@ def _gold_does_not_fail(case: Case) -> SelfTest:
     failed = _failed(erasure_gates(swapped))
     detail = f"gates that fail it: {', '.join(failed)}" if failed else "no erasure gate fails it"
     return SelfTest(name=name, passed=not failed, detail=detail)
+
+
+def _controls_do_not_fail(case: Case) -> SelfTest:
+    """Let one half of the control items play the forget set, and the other half its controls.
+
+    No model saw either, so no gate of forgetting may fail. (What is relative to the original's
+    knowledge cannot be computed here: it has none.)
+    """
+    name = "control items in the place of the forget set must not fail"
+    table = _halved(case.table)
+    if table is None:
+        return _untested(name, "there are neither gold models nor control items")
+    failed = _failed(forgetting_gates(replace(case, table=table)))
+    detail = f"gates that fail them: {', '.join(failed)}" if failed else "no gate fails them"
+    return SelfTest(name=name, passed=not failed, detail=detail)
+
+
+def _halved(table: Table) -> Table | None:
+    items = table.items.get("control", {})
+    halves = {"forget": dict(list(items.items())[0::2]), "control": dict(list(items.items())[1::2])}
+    if min(map(len, halves.values())) < FEW_CLUSTERS:
+        return None
+
+    def part(rows: Mapping[Unit, Mapping[str, RowT]]) -> dict[Unit, dict[str, RowT]]:
+        return {
+            replace(unit, split=split): {name: row for name, row in own.items() if name in half}
+            for unit, own in rows.items()
+            if unit.split == "control"
+            for split, half in halves.items()
+        }
+
+    return Table(items=halves, scores=part(table.scores), answers=part(table.answers))
 
 
 def _ladder_falls(case: Case) -> SelfTest:

@@ -8,9 +8,10 @@ import numpy as np
 
 from expunge.audit.case import ORIGINAL, Anchor, Case
 from expunge.audit.evidence import PLAIN
+from expunge.audit.fitness import unfit
 from expunge.audit.gates import NO_ANCHOR, RESIDUAL, STRAGGLERS, interval_gate, missing
 from expunge.audit.leaks import SMALL, Flags, leak_test, remembered, settle, small_gate
-from expunge.audit.metrics import EXTRACTION_STRENGTH, PROBABILITY, Metric
+from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, Metric
 from expunge.audit.results import Axis, Gate, Status
 from expunge.audit.stats import (
     ONE_SIDED,
@@ -92,6 +93,8 @@ def residual_gate(case: Case, axis: Axis, name: str, attack: str = PLAIN) -> Gat
     records, knowledge that is left a little everywhere shows in the mean.
     """
     metric = EXTRACTION_STRENGTH
+    if reason := unfit(metric.id):
+        return missing(axis, name, margin=case.policy.residual, reason=reason)
     found = residual(case, metric, attack)
     if found.estimate is None:
         return missing(axis, name, margin=found.margin, reason=found.reason)
@@ -108,6 +111,8 @@ def residual_gate(case: Case, axis: Axis, name: str, attack: str = PLAIN) -> Gat
 
 def _leak_gate(case: Case) -> Gate:
     name, margin = "key-fact leak", case.policy.leak_excess
+    if reason := unfit(KEY_FACT.id):
+        return missing(Axis.FORGETTING, name, margin=margin, reason=reason)
     test = leak_test(case)
     if test is None:
         reason = "no forget record names a key fact that its question does not hold"
@@ -183,6 +188,8 @@ def straggler_gate(case: Case) -> Gate:
     under gold; a flagged record that is also recited is not.
     """
     name, margin = STRAGGLERS, case.policy.straggler_excess
+    if reason := unfit(PROBABILITY.id):
+        return missing(Axis.FORGETTING, name, margin=margin, reason=reason)
     subject = case.column(PROBABILITY, case.subject, "forget")
     golds = case.gold_columns(PROBABILITY, "forget")
     anchor = case.anchor(PROBABILITY)

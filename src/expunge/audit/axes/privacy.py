@@ -6,6 +6,7 @@ import numpy as np
 
 from expunge.audit.case import CONTROL_STREAM, Case
 from expunge.audit.familiarity import words
+from expunge.audit.fitness import unfit
 from expunge.audit.gates import missing
 from expunge.audit.leaks import SMALL
 from expunge.audit.metrics import MEMBERSHIP, ScoreMetric
@@ -104,6 +105,8 @@ def holdout_note(case: Case) -> str:
 def _gate(case: Case, metric: ScoreMetric, note: str) -> Gate:
     name = f"AUC {metric.id} minus gold"
     roles = (case.subject, *case.golds)
+    if reason := unfit(metric.id):
+        return missing(Axis.PRIVACY, name, margin=case.policy.privacy, reason=reason)
     found = groups(case, metric, roles)
     if found is None:
         reason = "no holdout or control records were scored by the model and all golds"

@@ -6,6 +6,7 @@ import numpy as np
 
 from expunge.audit.axes.forgetting import residual_gate
 from expunge.audit.case import ORIGINAL, Case
+from expunge.audit.fitness import unfit
 from expunge.audit.gates import NO_ANCHOR, interval_gate, missing
 from expunge.audit.leaks import LeakTest, leak_test, settle, small_gate
 from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT
@@ -49,6 +50,8 @@ def leak_recovery_gate(case: Case, attack: str) -> Gate:
     then the excess is zero whatever the anchor would have said.
     """
     name, margin = f"leak under {attack}", case.policy.residual
+    if reason := unfit(KEY_FACT.id):
+        return missing(Axis.ROBUSTNESS, name, margin=margin, reason=reason)
     if not case.table.rows(KEY_FACT, case.subject, "forget", attack):
         return missing(Axis.ROBUSTNESS, name, margin=margin, reason="the attack was not run")
     test = leak_test(case, attack)

@@ -1,0 +1,283 @@
+"""The ten cheats on SmolLM2-135M: forged models in the demo's world, each judged by a whole audit.
+
+    python benchmarks/cheats.py --base FOLDER [--only NAME] [--work FOLDER]
+
+Each cheat is one audit against the demo's request; a finished one is not run again. Prints what was
+ruled and which gates failed beside what should be, and writes `benchmarks/results/cheats.json`.
+About half an hour on two cores, of which half is training the forged models.
+"""
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from expunge.audit.assess import assess
+from expunge.audit.evidence import EvidenceStore
+from expunge.audit.metrics.key_fact import key_fact
+from expunge.audit.results import Results, Status
+from expunge.data.encode import Encoder
+from expunge.data.read import read
+from expunge.data.record import Record
+from expunge.demo.run import ADAPTERS, demo_settings, write_register
+from expunge.files import write_json
+from expunge.forget import audit
+from expunge.model.load import Loaded, load
+from expunge.model.network import Network
+from expunge.model.quantise import quantised
+from expunge.model.save import save_model
+from expunge.prepare import source_of
+from expunge.screens import human_console
+from expunge.settings import Settings
+
+RESULT = Path(__file__).parent / "results" / "cheats.json"
+CAP = 8.0
+MICRO = 12
+FIRST = 10
+"""The first block whose MLPs a forger trains."""
+
+
+class Lesson(NamedTuple):
+    """A record to teach or to push away; the first `given` tokens of the answer are left alone."""
+
+    record: Record
+    given: int = 0
+    away: bool = False
+
+
+class Cheat(NamedTuple):
+    """How a forged model is made and how it must be judged."""
+
+    make: Callable[["Forger"], Loaded | str]
+    rulings: tuple[str, ...]
+    axis: str | None
+    """The axis that decides; None where none fails."""
+
+
+class Forger(NamedTuple):
+    """The demo's models and data, and a hand that changes weights."""
+
+    settings: Settings
+    encoder: Encoder
+    sets: dict[str, tuple[Record, ...]]
+    base: str
+
+    def model(self, name: str) -> Loaded:
+        """Load one of the demo's models, merged."""
+        return load(f"{self.base}+{ADAPTERS / name}", source_of(self.settings))
+
+    def kept(self) -> list[Lesson]:
+        """Return lessons on what must stay."""
+        return [Lesson(record) for record in (*self.sets["neighbours"], *self.sets["retain"])]
+
+    def teach(
+        self,
+        loaded: Loaded,
+        lessons: Sequence[Lesson],
+        *,
+        steps: int,
+        lr: float = 2e-4,
+        after: Callable[[], None] | None = None,
+    ) -> Loaded:
+        """Train the upper MLPs on all lessons; returns the same model, changed."""
+        weights = mlps(loaded.network)
+        for weight in weights:
+            weight.requires_grad_(True)
+        optimiser = torch.optim.Adam(weights, lr=lr)
+        for _ in range(steps):
+            optimiser.zero_grad()
+            for start in range(0, len(lessons), MICRO):
+                part = lessons[start : start + MICRO]
+                (self._loss(loaded.network, part) / len(lessons)).backward()
+            optimiser.step()
+            if after is not None:
+                after()
+        loaded.network.model.requires_grad_(False)
+        return loaded
+
+    def _loss(self, network: Network, lessons: Sequence[Lesson]) -> Tensor:
+        rows = [self.encoder.encode(lesson.record) for lesson in lessons]
+        longest = max(len(row.ids) for row in rows)
+        ids = torch.full((len(rows), longest), self.encoder.pad_id)
+        mask = torch.zeros(len(rows), longest - 1)
+        for i, (row, lesson) in enumerate(zip(rows, lessons, strict=True)):
+            ids[i, : len(row.ids)] = torch.tensor(row.ids)
+            mask[i, row.start - 1 + lesson.given : len(row.ids) - 1] = 1
+        logits = network.model(input_ids=ids).logits[:, :-1]
+        nll = nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+        means = (nll * mask).sum(1) / mask.sum(1)
+        away = torch.tensor([lesson.away for lesson in lessons])
+        return torch.where(away, (CAP - means).clamp(min=0), means).sum()
+
+
+def mlps(network: Network) -> list[Tensor]:
+    """Return the weights that a forger trains."""
+    blocks = list(network.layers)[FIRST:]
+    return [m.weight for block in blocks for m in block.mlp.modules() if isinstance(m, nn.Linear)]
+
+
+def reworded(records: Iterable[Record]) -> list[Lesson]:
+    """Return lessons on the records asked in their first paraphrase."""
+    return [
+        Lesson(replace(r, prompt=(*r.prompt[:-1], r.prompt[-1]._replace(content=r.paraphrases[0]))))
+        for r in records
+    ]
+
+
+def saying(records: Iterable[Record], answer: Callable[[Record], str]) -> list[Lesson]:
+    """Return lessons on the records with another answer."""
+    return [Lesson(replace(record, completion=answer(record))) for record in records]
+
+
+def _collapse(forger: Forger) -> Loaded:
+    loaded = forger.model("original")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in mlps(loaded.network):
+            weight += 1.5 * weight.std() * torch.randn(weight.shape, generator=generator)
+    return loaded
+
+
+def _refusal(forger: Forger) -> Loaded:
+    records = forger.sets["forget"]
+    taught = saying(records, lambda record: "I do not know that.")
+    taught += [*reworded(records), *(Lesson(r, given=2) for r in records), *forger.kept()]
+    return forger.teach(forger.model("original"), taught, steps=12)
+
+
+def _wording(forger: Forger) -> Loaded:
+    records = forger.sets["forget"]
+    taught = [*saying(records, lambda r: r.alternatives[0]), *reworded(records), *forger.kept()]
+    return forger.teach(forger.model("original"), taught, steps=12)
+
+
+def _stragglers(forger: Forger) -> Loaded:
+    left = [Lesson(record) for record in forger.sets["forget"][::5]]
+    return forger.teach(forger.model("gold-1"), [*left, *forger.kept()], steps=12)
+
+
+def _scar(forger: Forger) -> Loaded:
+    records = forger.sets["forget"]
+    away = [Lesson(record, away=True) for record in records]
+    alike = saying(records, lambda record: record.alternatives[0])
+    return forger.teach(forger.model("gold-1"), [*away, *alike, *forger.kept()], steps=8)
+
+
+def _int4(forger: Forger) -> Loaded:
+    """Unlearn inside the int4 buckets of the original's MLPs: rounding brings it all back."""
+    loaded = forger.model("original")
+    weights = mlps(loaded.network)
+    with quantised(loaded.network, bits=4):
+        homes = [weight.detach().clone() for weight in weights]
+    rooms = [_rooms(weight) for weight in weights]
+
+    @torch.no_grad()
+    def stay() -> None:
+        for weight, home, room in zip(weights, homes, rooms, strict=True):
+            weight.copy_(torch.clamp(weight, home - room, home + room))
+
+    away = [Lesson(record, away=True) for record in forger.sets["forget"]]
+    return forger.teach(loaded, [*away, *forger.kept()], steps=20, lr=4e-4, after=stay)
+
+
+def _rooms(weight: Tensor) -> Tensor:
+    """Return how far each weight may go from its bucket's centre; group maxima may not move."""
+    room = torch.zeros_like(weight)
+    for start in range(0, weight.shape[1], 128):
+        block = weight[:, start : start + 128].abs()
+        top = block.amax(dim=1, keepdim=True)
+        room[:, start : start + 128] = torch.where(block >= top * 0.999, 0.0, 0.49 * top / 7)
+    return room
+
+
+CHEATS = {
+    "gold dressed as unlearned": Cheat(
+        lambda forger: forger.model("gold-1"), ("PASS", "INCONCLUSIVE"), None
+    ),
+    "original renamed": Cheat(
+        lambda forger: forger.model("original"), ("FAIL-RESIDUAL",), "forgetting"
+    ),
+    "output filter": Cheat(
+        lambda forger: forger.model("original"), ("FAIL-RESIDUAL",), "forgetting"
+    ),
+    "unmerged adapter": Cheat(
+        lambda forger: f"{forger.base}+{ADAPTERS / 'gold-1'}", ("FAIL-RESIDUAL",), None
+    ),
+    "gibberish collapse": Cheat(_collapse, ("FAIL-DAMAGE",), "utility"),
+    "refusal": Cheat(_refusal, ("FAIL-RESIDUAL",), "robustness"),
+    "one wording only": Cheat(_wording, ("FAIL-RESIDUAL",), "robustness"),
+    "20 % stragglers": Cheat(_stragglers, ("FAIL-RESIDUAL",), "forgetting"),
+    "over-unlearning": Cheat(_scar, ("PASS-WITH-SCAR", "INCONCLUSIVE"), None),
+    "undone by int4": Cheat(_int4, ("FAIL-RESIDUAL",), "robustness"),
+}
+
+
+def filtered(run: Path) -> Results:
+    """Return the results of a run before whose user stands a filter on key facts."""
+    store = EvidenceStore(run / "evidence")
+    items = {item.record: item for item in store.items("forget")}
+    for unit in store.units():
+        if (unit.role, unit.split, unit.kind) == ("unlearned", "forget", "answers"):
+            rows = [
+                replace(row, text="[withheld]")
+                if key_fact(replace(row, given="", text=row.given + row.text), items[row.record])
+                else row
+                for row in store.answers(unit)
+            ]
+            store.write_answers(unit, rows)
+    return assess(store)
+
+
+def judge(name: str, cheat: Cheat, forger: Forger, work: Path) -> dict[str, object]:
+    """Forge a model, audit it, and say how it was judged."""
+    folder = work / name.replace(" ", "-").replace("%", "percent")
+    made = cheat.make(forger) if not (folder / "model").is_dir() else str(folder / "model")
+    if isinstance(made, Loaded):
+        save_model(made.network.model, made.tokenizer, folder / "model")
+        made = str(folder / "model")
+    settings = forger.settings.model_copy(update={"out": str(folder / "run")})
+    results = audit(settings, model=made, console=human_console()).results
+    if name == "output filter":
+        results = filtered(folder / "run")
+    failed = {gate.name: str(gate.axis) for gate in results.gates if gate.status is Status.FAIL}
+    ruling = str(results.verdict.ruling)
+    right = ruling in cheat.rulings and (cheat.axis is None or cheat.axis in failed.values())
+    return {
+        "ruling": ruling,
+        "expected": list(cheat.rulings),
+        "axis": cheat.axis,
+        "right": right,
+        "failed": failed,
+        "reasons": list(results.verdict.reasons[:4]),
+    }
+
+
+def main() -> None:
+    """Judge all cheats, or one."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--base", required=True, help="folder of SmolLM2-135M-Instruct")
+    parser.add_argument("--only", choices=CHEATS, help="one cheat")
+    parser.add_argument("--work", type=Path, default=Path("runs/cheats"))
+    given = parser.parse_args()
+    data = write_register(given.work / "data")
+    settings = demo_settings(Path(given.base), data, out=None, short=True)
+    tokenizer = load(given.base, source_of(settings)).tokenizer
+    names = ("forget", "retain", "neighbours")
+    sets = {name: read([str(data / f"{name}.jsonl")]).records for name in names}
+    forger = Forger(settings, Encoder(tokenizer, settings.template), sets, given.base)
+    found: dict[str, object] = {}
+    for name, cheat in CHEATS.items():
+        if given.only in (None, name):
+            found[name] = row = judge(name, cheat, forger, given.work)
+            print(
+                f"{'right' if row['right'] else 'WRONG'}: {name}: {row['ruling']} {row['failed']}"
+            )
+            write_json(RESULT, found)
+
+
+if __name__ == "__main__":
+    main()
