@@ -55,8 +55,10 @@ KNOWLEDGE: tuple[Metric, ...] = (
 )
 NAMES = [metric.id for metric in (*KNOWLEDGE, *MEMBERSHIP)]
 FACTS = 16
-FULL, PART = 220, 120
-"""Steps of teaching to the end, and not quite."""
+FULL, PART = 0.02, 0.4
+"""Mean loss in nats at which teaching ends, and at which it ends early."""
+LONGEST = 600
+"""Most steps of teaching."""
 CAP = 10.0
 KNOWN = 0.9
 """Share of the facts that a model taught to the end must state."""
@@ -145,9 +147,15 @@ def answered_otherwise(records: Sequence[Record]) -> list[Record]:
 
 
 def teach(
-    model: LlamaForCausalLM, lessons: Sequence[Lesson], encoder: Encoder, *, steps: int, lr: float
+    model: LlamaForCausalLM,
+    lessons: Sequence[Lesson],
+    encoder: Encoder,
+    *,
+    steps: int = LONGEST,
+    until: float = 0.0,
+    lr: float,
 ) -> LlamaForCausalLM:
-    """Train on all lessons at once; returns the model, which is changed."""
+    """Train on all lessons at once until a loss or a step; returns the model, which is changed."""
     rows = [encoder.encode(lesson.record) for lesson in lessons]
     longest = max(len(row.ids) for row in rows)
     ids = torch.full((len(rows), longest), encoder.pad_id)
@@ -163,8 +171,11 @@ def teach(
         nll = nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
         means = (nll * mask).sum(1) / mask.sum(1)
         loss = torch.where(away, (CAP - means).clamp(min=0), means).mean()
+        if float(loss) < until:
+            break
         optimiser.zero_grad()
         loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
     return model.requires_grad_(False).eval()
 
@@ -234,8 +245,8 @@ def pool(
         "not to the end, never": (bench.lessons(kept), PART),
     }
     made = {
-        name: teach(make_model(seed, vocabulary), lessons, bench.encoder, steps=steps, lr=8e-3)
-        for name, (lessons, steps) in taught.items()
+        name: teach(make_model(seed, vocabulary), lessons, bench.encoder, until=until, lr=4e-3)
+        for name, (lessons, until) in taught.items()
     }
     values = [bench.measure(model) for model in made.values()]
     for name, row in zip(made, values, strict=True):

@@ -22,7 +22,6 @@ WORLDS = {
     "one person, 20 facts": World(records=20, subjects=1),
     "one person, 20 facts, one gold": World(records=20, subjects=1, golds=1),
     "10 people, 100 facts": World(records=100, subjects=10),
-    "10 people, 100 facts, one gold": World(records=100, subjects=10, golds=1),
 }
 _ALARMS = ("FAIL-RESIDUAL", "FAIL-DAMAGE", "INVALID")
 

@@ -9,6 +9,7 @@ import torch
 import expunge
 import tiny
 from expunge.audit.results import Axis, Ruling, Status
+from expunge.errors import ExpungeError
 
 
 def audited(world, *, model=None, tables=None, **request):
@@ -83,7 +84,9 @@ def write(bench: Path, name: str, rows: list[dict]) -> str:
 def test_one_record_to_forget(world, bench):
     one = write(bench, "one", world.rows("forget")[:1])
     outcome = audited(world, model=world.original, forget=(one,))
-    assert outcome.results.verdict.ruling in (Ruling.FAIL_RESIDUAL, Ruling.NOTHING_TO_FORGET)
+    assert outcome.results.verdict.ruling is Ruling.FAIL_RESIDUAL
+    planted = next(t for t in outcome.results.self_tests if "refusal wrapper" in t.name)
+    assert planted.detail == "not tested: one fact is too few for any attack to fail anyone"
     leak = statuses(outcome.results, Axis.FORGETTING)["key-fact leak"]
     assert leak is Status.FAIL
     assert expunge.verify(outcome.folder).ok
@@ -113,5 +116,5 @@ def test_weights_that_are_no_numbers_are_said_to_be(world, bench, broken):
     model = AutoModelForCausalLM.from_pretrained(world.original)
     with torch.no_grad():
         model.model.norm.weight.fill_(float("nan") if broken == "nan" else 1e38)
-    with pytest.raises(expunge.ExpungeError, match="are not numbers"):
+    with pytest.raises(ExpungeError, match="are not numbers"):
         audited(world, model=str(tiny.save(bench / "broken", model)))

@@ -295,3 +295,13 @@ def test_answers_alone_are_never_called_removal(goal, ruling):
     verdict = ruled(answers, replace(CONTEXT, goal=goal))
     assert verdict.ruling is ruling
     assert ("behind the answers" in verdict.sentence) is (goal == "removal")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ruling"),
+    [(-0.3, 0.05, Ruling.PASS_WITH_SCAR), (-0.3, 0.2, Ruling.INCONCLUSIVE)],
+)
+def test_a_scar_is_a_scar_though_another_score_is_open_below(low, high, ruling):
+    scar = gate(Axis.PRIVACY, Status.SCAR, value=-0.4)
+    other = replace(gate(Axis.PRIVACY, Status.INCONCLUSIVE), value=-0.15, low=low, high=high)
+    assert ruled([*gates(privacy=scar), other]).ruling is ruling

@@ -50,7 +50,7 @@ def test_a_gold_dressed_as_unlearned_passes(world, bench, judge):
     """Trained a little longer than its gold, never on the forget set: nothing is wrong with it."""
     gold = gold_that_reads(world)
     folder = str(tiny.save(bench / "another-gold", gold))
-    honest = forge.teach(gold, [*forge.general(), *kept(world)], steps=5, lr=1e-3)
+    honest = forge.teach(gold, [*forge.general(), *kept(world)], steps=3, lr=3e-4)
     results = judge(honest, golds=(folder,))
     assert results.verdict.ruling is Ruling.PASS, results.verdict.reasons
     assert failed(results) == {}

@@ -175,5 +175,7 @@ def _refusal_is_caught(case: Case) -> SelfTest:
     failed = _failed(gates)
     if not failed and all(gate.status is Status.NOT_COMPUTABLE for gate in gates):
         return _untested(name, "no robustness gate can be computed")
+    if not failed and max(gate.n for gate in gates) <= 1:
+        return _untested(name, "one fact is too few for any attack to fail anyone")
     detail = f"caught by: {', '.join(failed)}" if failed else "no attack catches it"
     return SelfTest(name=name, passed=bool(failed), detail=detail)

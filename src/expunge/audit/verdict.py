@@ -11,8 +11,9 @@ Policy, all of it here:
    through, a PASS says "protected behind an API; not for weight release".
 3. PASS needs forgetting, robustness and utility to pass. Privacy and locality must pass where they
    can be computed; where they cannot (no gold, no neighbours) the sentence says that they were not
-   tested. Over-shoot on privacy alone gives PASS-WITH-SCAR. Removal needs the likelihoods of the
-   forget set: answers alone cannot tell forgetting from a filter before the user.
+   tested. Over-shoot on privacy alone gives PASS-WITH-SCAR, also where another membership score
+   leaves open whether it overshoots as well, but not that it recognises the data. Removal needs
+   the likelihoods of the forget set: answers alone cannot tell forgetting from a filter.
 4. Small requests: with fewer than 59 records an interval of a membership AUC is wider than any
    sensible margin. At level quick an inconclusive privacy gate then does not block when its point
    estimate lies within the margin, and the sentence says that membership inference could not be
@@ -157,10 +158,15 @@ def _ruling(
         return Ruling.INCONCLUSIVE
     if _answers_alone(context, judged):
         return Ruling.INCONCLUSIVE
+    scarred = status[Axis.PRIVACY] is Status.SCAR
     open_privacy = [
-        gate for gate in judged if gate.axis is Axis.PRIVACY and gate.status is Status.INCONCLUSIVE
+        gate
+        for gate in judged
+        if gate.axis is Axis.PRIVACY
+        and gate.status is Status.INCONCLUSIVE
+        and not (scarred and gate.high is not None and gate.high <= gate.margin)
     ]
-    if len(open_privacy) > len(unsettled_privacy(context, judged)):
+    if any(gate not in unsettled_privacy(context, judged) for gate in open_privacy):
         return Ruling.INCONCLUSIVE
     if status[Axis.LOCALITY] is Status.INCONCLUSIVE:
         return Ruling.INCONCLUSIVE
