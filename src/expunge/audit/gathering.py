@@ -151,7 +151,8 @@ class Gathering:
                 bar=bar,
             )
             role = gold_role(index)
-            self._further.gold(gold.network, original.network, role, first=not index)
+            if alike:
+                self._further.gold(gold.network, original.network, role, first=not index)
             bar.advance(1, detail=f"{role} further")
 
     def after(self, unlearned: Network, digest: str, original: dict[str, Tensor], bar: Bar) -> None:
@@ -182,6 +183,8 @@ class Gathering:
             bar.advance(1, detail=unit.role)
         with interpolated(unlearned, original, 0.0), unfenced(unlearned):
             self._fluency(unlearned, bar)
+        self._further.unlearned(unlearned, original)
+        bar.advance(1, detail="unlearned further")
 
     def judged(self, judged: Loaded, original: Loaded, bar: Bar) -> None:
         """Ask any model in the place of the unlearned one, whatever its kind.
@@ -214,6 +217,8 @@ class Gathering:
             bar=bar,
         )
         self._fluency(original.network, bar)
+        if same_tokens:
+            self._further.gold(judged.network, original.network, "unlearned", first=True)
 
     def _reader(self, model: Loaded, role: str) -> tuple[Collector, bool]:
         """Return who asks a model: with its own tokens, and whether they are the original's."""
@@ -235,8 +240,6 @@ class Gathering:
         for role in ("original", "unlearned", *map(gold_role, range(len(self.golds)))):
             self.collector.fluency(original, role, "forget")
         bar.advance(1, detail="fluency")
-        self._further.unlearned(unlearned, original)
-        bar.advance(1, detail="unlearned further")
 
     def require_known(self) -> None:
         """Check that the original measurably knows the forget set.
