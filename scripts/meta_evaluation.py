@@ -55,7 +55,7 @@ KNOWLEDGE: tuple[Metric, ...] = (
 )
 NAMES = [metric.id for metric in (*KNOWLEDGE, *MEMBERSHIP)]
 FACTS = 16
-FULL, PART = 0.02, 0.4
+FULL, PART = 0.02, 0.1
 """Mean loss in nats at which teaching ends, and at which it ends early."""
 LONGEST = 600
 """Most steps of teaching."""
@@ -171,7 +171,7 @@ def teach(
         nll = nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
         means = (nll * mask).sum(1) / mask.sum(1)
         loss = torch.where(away, (CAP - means).clamp(min=0), means).mean()
-        if float(loss) < until:
+        if float(loss.detach()) < until:
             break
         optimiser.zero_grad()
         loss.backward()

@@ -358,7 +358,9 @@ class EvidenceStore:
                 why="rows of another layout could be taken for something else",
                 fix="run the audit again with this version, or use the version that wrote it",
             )
-        return Context(**{**_tuples(row), "policy": Policy(**row["policy"])})
+        fields = _tuples(row)
+        fields["policy"] = Policy(**row["policy"])
+        return Context(**fields)
 
     def note(self, text: str) -> None:
         """Say in the context what could not be measured; saying it twice says it once."""
