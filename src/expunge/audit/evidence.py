@@ -358,8 +358,7 @@ class EvidenceStore:
                 why="rows of another layout could be taken for something else",
                 fix="run the audit again with this version, or use the version that wrote it",
             )
-        fields = _tuples(row)
-        fields["policy"] = Policy(**row["policy"])
+        fields: dict[str, Any] = {**_tuples(row), "policy": Policy(**row["policy"])}
         return Context(**fields)
 
     def note(self, text: str) -> None:
