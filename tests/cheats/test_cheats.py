@@ -37,6 +37,12 @@ def kept(world) -> list[Lesson]:
     return [*lessons(world.rows("retain")), *lessons(world.rows("neighbours"))]
 
 
+def undecided(results: Results) -> str:
+    """The gates that neither pass nor fail, for the message of an assertion."""
+    open_gates = [gate for gate in results.gates if gate.status is Status.INCONCLUSIVE]
+    return "\n".join(f"{g.name}: {g.value} in {g.low} to {g.high}" for g in open_gates)
+
+
 def gold_that_reads(world) -> PreTrainedModel:
     """The gold of the world, taught general text too, so that its perplexity means something."""
     return forge.teach(forge.load(world.gold), [*forge.general(), *kept(world)], steps=30)
@@ -110,8 +116,8 @@ def test_over_unlearning_leaves_a_scar(world, bench, judge):
     alike = [Lesson(row["prompt"], text) for row, text in zip(rows, answers, strict=True)]
     away = [replace(lesson, away=True) for lesson in lessons(rows)]
     taught = [*away, *alike, *forge.general(), *kept(world)]
-    results = judge(forge.teach(gold, taught, steps=15, lr=3e-3), golds=(folder,))
-    assert results.verdict.ruling is Ruling.PASS_WITH_SCAR, results.verdict.reasons
+    results = judge(forge.teach(gold, taught, steps=40, lr=3e-3), golds=(folder,))
+    assert results.verdict.ruling is Ruling.PASS_WITH_SCAR, undecided(results)
     assert results.axes[Axis.PRIVACY] is Status.SCAR
     assert "something was removed" in results.verdict.sentence
 

@@ -17,6 +17,8 @@ from expunge.audit.table import RowT, Table, common
 LADDER = (ORIGINAL, "ladder-0.25", "ladder-0.5", "ladder-0.75", UNLEARNED)
 """From the original to the unlearned model by interpolated weights."""
 
+_ENDS = (ORIGINAL, UNLEARNED)
+
 TOLERANCE = 0.05
 """A step up the ladder counts as a rise when its lower 95 % bound exceeds this."""
 
@@ -100,8 +102,8 @@ def _ladder_falls(case: Case) -> SelfTest:
     when the one-sided 95 % lower bound of its change exceeds 0.05.
 
     Between models that were trained apart the weights of the way know less than both ends (a
-    barrier, arXiv:1912.05671). A rise out of such a valley, to no more than the original knows,
-    says nothing about the auditor, and is told but not held against it.
+    barrier, arXiv:1912.05671). A last step that rises out of such a valley to the judged model, to
+    no more than the original knows, says nothing about the auditor: told, not held against it.
     """
     name = "knowledge must fall from the original to the unlearned model"
     steps = [role for role in LADDER if case.table.rows(PROBABILITY, role, "forget")]
@@ -116,7 +118,7 @@ def _ladder_falls(case: Case) -> SelfTest:
     valleys = [
         rise
         for rise in found
-        if rise[1] != ORIGINAL and not _rises(case, rise[0], ORIGINAL, rise[2])
+        if rise[2] == UNLEARNED and rise[1] != ORIGINAL and not _rises(case, rise[0], *_ENDS)
     ]
     told = [f"{metric.id} rises from {first} to {second}" for metric, first, second in found]
     if found and len(valleys) == len(found):
