@@ -275,11 +275,7 @@ def _before(gathering: Gathering, original: Loaded, console: Console) -> None:
 
 
 def _after(
-    gathering: Gathering,
-    judged: Network,
-    digest: str,
-    base: dict[str, Tensor],
-    console: Console,
+    gathering: Gathering, judged: Network, digest: str, base: dict[str, Tensor], console: Console
 ) -> None:
     with console.progress("after", total=gathering.units_after(), unit="tests") as bar:
         gathering.after(judged, digest, changed(judged, base), bar)
