@@ -35,7 +35,7 @@ class RobustSettings(Named):
     """How the forget gradient is taken (`[robust]`)."""
 
     name: str = Field(
-        default="none", description="none, sam, noise, gradient-norm, mudman, or module:Class"
+        default="none", description="none, sam, noise, gradient-norm, mudman, lat, or module:Class"
     )
 
 

@@ -13,6 +13,7 @@ from expunge.model.lora import rewritten_base
 from expunge.settings import Settings
 from expunge.wrappers import COMBINE, MASKS, OPTIMISERS, ROBUST, build_wrapper
 from expunge.wrappers.optimisers.adamw import AdamW
+from expunge.wrappers.protocols import Latent
 
 
 def build_wraps(
@@ -47,6 +48,8 @@ def build_wraps(
     _check_adapter(settings, shape, adapts=adapts)
     _check_mask(settings, wraps, adapts=adapts)
     _check_retain(settings, wraps, method, shape, streams)
+    if isinstance(wraps.robust, Latent):
+        wraps.robust.block(shape)
     _check_precision(settings, wraps, dtype)
     return wraps
 

@@ -10,8 +10,9 @@ import torch
 
 from expunge.engine.bench import Training, Workbench
 from expunge.engine.loop import Point, Progress, Trained
+from expunge.engine.shape import shape_of
 from expunge.engine.streams import Streams
-from expunge.engine.unlearn import Options, Unlearning, shape_of
+from expunge.engine.unlearn import Options, Unlearning
 from expunge.engine.watch import Unseen, Watch, spread
 from expunge.engine.weights import Weights, chosen, everything
 from expunge.methods.edits.protocol import Edit

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from expunge.engine.editing import NEVER, SHARES, FixedTerms
 from expunge.engine.loop import Progress, Trained
+from expunge.engine.shape import shape_of
 from expunge.engine.streams import Streams
-from expunge.engine.unlearn import Options, Unlearning, shape_of
+from expunge.engine.unlearn import Options, Unlearning
 from expunge.engine.watch import Unseen, Watch, spread
 from expunge.methods.guards.protocol import Frame, Guard, Rules, Tokens
 from expunge.methods.terms import Shape, Stream, Term

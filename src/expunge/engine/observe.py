@@ -6,7 +6,7 @@ their sum over a step is the loss of the step, whatever the cut, because every t
 its count over the whole step.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ from expunge.methods.terms import (
     Term,
 )
 from expunge.model.batch import Batch
-from expunge.model.network import Network, Seen, Site
+from expunge.model.network import Network, Push, Seen, Site
 from expunge.model.score import CHUNK
 
 
@@ -96,6 +96,9 @@ class Observer:
     """Known states under the lowest trained block."""
     share: Share = WHOLE
     """The part of each step that this process takes; counts are those of the whole step."""
+    push: Callable[[Batch, Tensor], Push] | None = None
+    """Moves states of a batch, told for each scored token whether it is of a forget answer (1) or
+    not (-1)."""
 
     def step_loss(
         self,
@@ -162,8 +165,9 @@ class Observer:
         sites |= {Site(layer) for layer in lenses if layer is not None}
         final = _height(terms) is None
         below = None if self.lower is None else self.lower.states(records, batch)
+        push = None if self.push is None else self.push(batch, _signs(items, records).to(batch.ids))
         seen = self.network.observe(
-            batch.ids, sites=sites, final=final, below=below, layout=batch.layout
+            batch.ids, sites=sites, final=final, below=below, push=push, layout=batch.layout
         )
         spans: dict[Encoded, slice] = {}
         start = 0
@@ -301,6 +305,19 @@ def _height(terms: Sequence[Term]) -> int | None:
             return None
         layers.append(term.layer)
     return max(layers)
+
+
+def _signs(items: Sequence[Item], records: Sequence[Encoded]) -> Tensor:
+    """Return 1 for scored tokens of forget answers, -1 for others, [N] in the order of records."""
+    forget = {
+        record
+        for item in items
+        for stream, record in zip(item.streams, item.records, strict=True)
+        if stream is Stream.FORGET
+    }
+    signs = [1 if record in forget else -1 for record in records]
+    lengths = [len(record.ids) - record.start for record in records]
+    return torch.tensor(signs).repeat_interleave(torch.tensor(lengths))
 
 
 def _counts(items: Sequence[Item]) -> dict[str, int]:

@@ -6,14 +6,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from expunge.engine.adversary import Adversary
 from expunge.engine.curvature import curvature_terms
 from expunge.engine.observe import Observer
 from expunge.engine.parallel import SOLO, Team
+from expunge.engine.shape import shape_of
 from expunge.engine.streams import Draw
 from expunge.engine.weights import Weights
 from expunge.errors import ResourceError
 from expunge.methods.retain import nll
-from expunge.methods.terms import Likelihood, Side, Stream
+from expunge.methods.terms import Likelihood, Shape, Side, Stream
 
 _RELEARN = Likelihood(name="nll", streams=(Stream.FORGET,), coef=1.0, per="token", loss=nll)
 
@@ -64,6 +66,25 @@ class StepPull:
             ResourceError: A single record does not fit in memory.
         """
         gradient, values = self._at(at, lambda: self._gradient(self._observer, self._coefs, side))
+        self.values = values | self.values
+        return gradient
+
+    @property
+    def shape(self) -> Shape:
+        """What there is to know of the model."""
+        return shape_of(self._observer.network)
+
+    def latent(self, layer: int, *, radius: float, steps: int) -> dict[str, Tensor]:
+        """Return the forget gradient while an adversary moves states after a block.
+
+        Raises:
+            ResourceError: A single record does not fit in memory.
+        """
+        adversary = Adversary(
+            network=self._observer.network, layer=layer, radius=radius, steps=steps
+        )
+        observer = replace(self._observer, lower=None, push=adversary.push)
+        gradient, values = self._gradient(observer, self._coefs, "forget")
         self.values = values | self.values
         return gradient
 

@@ -18,6 +18,7 @@ from expunge.engine.observe import Observer
 from expunge.engine.parallel import SOLO, Team
 from expunge.engine.recompute import recomputed
 from expunge.engine.reference import Key, precompute
+from expunge.engine.shape import shape_of
 from expunge.engine.streams import Order, Streams
 from expunge.engine.watch import Unseen, Watch, spread
 from expunge.engine.weights import Weights, adapter, as_they_are, chosen, everything
@@ -51,12 +52,6 @@ class Options:
     """Whether activations are computed again on the way back instead of kept."""
     utility_budget: float = 0.05
     seed: int = 0
-
-
-def shape_of(network: Network) -> Shape:
-    """Return what a method may know of a model."""
-    width = network.model.config.get_text_config().hidden_size
-    return Shape(layers=len(network.layers), width=width, vocabulary=network.vocabulary)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

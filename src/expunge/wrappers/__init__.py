@@ -22,6 +22,7 @@ from expunge.wrappers.optimisers.normalised_sgd import NormalisedSGD
 from expunge.wrappers.optimisers.sophia import Sophia
 from expunge.wrappers.protocols import Combine, Mask, Optimiser, Robust
 from expunge.wrappers.robust.gradient_norm import GradientNorm
+from expunge.wrappers.robust.lat import LAT
 from expunge.wrappers.robust.mudman import Mudman
 from expunge.wrappers.robust.noise import Noise
 from expunge.wrappers.robust.sam import SAM
@@ -33,6 +34,7 @@ ROBUST: dict[str, type[Robust]] = {
     "noise": Noise,
     "gradient-norm": GradientNorm,
     "mudman": Mudman,
+    "lat": LAT,
 }
 COMBINE: dict[str, type[Combine]] = {
     "gru": GRU,

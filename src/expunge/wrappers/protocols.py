@@ -7,12 +7,12 @@ subtracts them.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from expunge.methods.terms import Side
+from expunge.methods.terms import Shape, Side
 
 Gradient = dict[str, Tensor]
 Memory = dict[str, Tensor]
@@ -33,6 +33,21 @@ class Pull(Protocol):
         Args:
             side: Terms on forget records, or terms on retain records.
             at: Where: an offset from the weights as they are, which come back bit for bit.
+        """
+        ...
+
+    @property
+    def shape(self) -> Shape:
+        """What there is to know of the model."""
+        ...
+
+    def latent(self, layer: int, *, radius: float, steps: int) -> Gradient:
+        """Return the forget gradient while an adversary moves states after a block.
+
+        Args:
+            layer: The block.
+            radius: Largest Euclidean length of the change of one token's state.
+            steps: Steps of the adversary.
         """
         ...
 
@@ -68,6 +83,19 @@ class Robust(Protocol):
             retain: The retain gradient of the step; not to be changed.
             memory: Empty before the first step.
             generator: Seeded for this step; the only source of randomness.
+        """
+        ...
+
+
+@runtime_checkable
+class Latent(Protocol):
+    """A robust wrapper that moves states, not weights."""
+
+    def block(self, shape: Shape) -> int:
+        """Return the block after which states are moved.
+
+        Raises:
+            UsageError: The model has no such block.
         """
         ...
 

@@ -1,0 +1,83 @@
+"""Latent adversarial training: the adversary, its gradient, and what is refused."""
+
+import pytest
+import torch
+
+import expunge
+import tiny
+from expunge.engine.adversary import Adversary
+from expunge.engine.observe import Observer
+from expunge.engine.pull import StepPull
+from expunge.engine.reference import precompute
+from expunge.engine.weights import everything
+from expunge.errors import UsageError
+from expunge.methods.dpo import DPO
+from expunge.methods.npo import NPO
+from expunge.methods.terms import Shape
+from expunge.model.network import Push
+from expunge.wrappers.robust.lat import LAT
+from sets import DRAW, FORGET, POOLS, STREAMS
+
+
+def pull(network, method) -> StepPull:
+    terms = method.terms(SHAPE)
+    references = precompute(network, terms, POOLS, pad_id=2, tokens_per_pass=99)
+    watcher = Observer(
+        network=network, terms=terms, streams=STREAMS, references=references, pad_id=2
+    )
+    coefs = {term.name: term.coef for term in terms}
+    weights = everything(network)
+    return StepPull(watcher, weights, DRAW, coefs=coefs, tokens_per_pass=99)
+
+
+SHAPE = Shape(layers=2, width=64)
+
+
+def nll(network, batch, push: Push | None) -> float:
+    seen = network.observe(batch.ids, push=push, layout=batch.layout)
+    logits = network.logits(seen.final[batch.rows, batch.columns])
+    return float(torch.nn.functional.cross_entropy(logits, batch.targets))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_adversary_moves_the_answers_within_its_radius(sign):
+    network = tiny.network()
+    batch = network.batch(FORGET, pad_id=2)
+    adversary = Adversary(network=network, layer=0, radius=0.5, steps=8)
+    signs = torch.full((len(batch.targets),), sign)
+    push = adversary.push(batch, signs)
+    assert push.change.norm(dim=-1).max().item() <= 0.5 * (1 + 1e-5)
+    with torch.no_grad():
+        moved = nll(network, batch, push) - nll(network, batch, None)
+    assert sign * moved < -0.1
+    again = adversary.push(batch, signs)
+    assert torch.equal(again.change, push.change)
+
+
+@pytest.mark.parametrize("method", [NPO(), DPO()])
+def test_without_room_the_gradient_is_the_plain_one_and_with_room_it_is_not(method):
+    network = tiny.network()
+    pulled = pull(network, method)
+    plain = pulled("forget")
+    near = pulled.latent(0, radius=1e-7, steps=2)
+    far = pulled.latent(0, radius=0.5, steps=4)
+    assert near.keys() == plain.keys() == far.keys()
+    assert max(float((near[n] - plain[n]).abs().max()) for n in plain) < 1e-5
+    assert max(float((far[n] - plain[n]).abs().max()) for n in plain) > 1e-3
+
+
+def test_the_gradient_does_not_depend_on_the_cut_into_micro_batches():
+    network = tiny.network()
+    pulled = pull(network, NPO())
+    whole = pulled.latent(0, radius=0.5, steps=4)
+    pulled.tokens_per_pass = 1
+    for name, value in pulled.latent(0, radius=0.5, steps=4).items():
+        assert torch.allclose(value, whole[name], atol=1e-5, rtol=1e-3), name
+
+
+def test_a_layer_that_is_not_there_is_refused_before_training(world, bench):
+    settings = world.settings(robust={"name": "lat", "layer": 9})
+    with pytest.raises(UsageError, match="the model has no block 9"):
+        expunge.plan(settings)
+    with pytest.raises(UsageError, match=r"radius = 0\.0 does not work"):
+        LAT(radius=0.0)
