@@ -80,6 +80,7 @@ def settings(given: argparse.Namespace, name: str) -> Settings:
                 "goal": "removal",
                 "forget": (str(given.work / "forget.jsonl"),),
                 "retain": (str(given.work / "trained.jsonl"),),
+                "gold": tuple(model(given.base, given.shared, adapter) for adapter in GOLDS),
             },
             "method": {"name": name},
             "train": limit,
