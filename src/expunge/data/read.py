@@ -1,10 +1,13 @@
 """Read records from files, folders and Hub data sets; nothing needs to be registered."""
 
+import bz2
 import csv
+import gzip
 import io
 import json
 import os
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -35,7 +38,9 @@ class RecordSet:
     """Files of the folders that hold no records: other suffixes, README, licence."""
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """What one line, table row or array element holds, and where it stands."""
+
     value: object
     source: str
 
@@ -49,7 +54,8 @@ def read(
     such files below it, in the order of their paths), or a Hub data set `owner/name`,
     `owner/name:split[:400]` or `owner/name/config:split` (split `train` when none is named). What
     exists on disk is never looked up on the Hub. A text file is one plain passage. `.json` may hold
-    an array, one object, or JSON Lines. Fields: see `expunge.data.convert.to_record`.
+    an array, one object, or JSON Lines. All but Parquet may be compressed (`.gz`, `.bz2`). Fields:
+    see `expunge.data.convert.to_record`.
 
     Of records with equal prompt and completion the first is kept; the result says how many others
     there were.
@@ -88,7 +94,22 @@ def read(
     return RecordSet(records=tuple(by_id.values()), duplicates=duplicates, skipped=tuple(skipped))
 
 
-def _rows(source: str, *, offline: bool, skipped: list[str]) -> Iterator[_Row]:
+def read_rows(source: str, *, offline: bool = False) -> list[Row]:
+    """Read the rows of one file or Hub data set as they are, in any convention, none left out.
+
+    For benchmarks, whose fields are their own and whose counts are checked.
+
+    Args:
+        source: File or Hub id, as for `read`.
+        offline: Never ask the Hub.
+
+    Raises:
+        InputError: The source is missing, unreadable or malformed.
+    """
+    return list(_rows(source, offline=offline, skipped=[]))
+
+
+def _rows(source: str, *, offline: bool, skipped: list[str]) -> Iterator[Row]:
     path = Path(source).expanduser()
     if len(path.name.encode()) > _LONGEST_NAME:
         raise _missing(source)
@@ -97,7 +118,7 @@ def _rows(source: str, *, offline: bool, skipped: list[str]) -> Iterator[_Row]:
             hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
             if hidden or not file.is_file():
                 continue
-            if file.suffix.lower() in _READERS and not file.stem.lower().startswith(_NOT_DATA):
+            if _ending(file) in _READERS and not file.stem.lower().startswith(_NOT_DATA):
                 yield from _file_rows(file)
             else:
                 skipped.append(str(file))
@@ -107,8 +128,8 @@ def _rows(source: str, *, offline: bool, skipped: list[str]) -> Iterator[_Row]:
         yield from _hub_rows(source, offline=offline)
 
 
-def _file_rows(path: Path) -> Iterator[_Row]:
-    reader = _READERS.get(path.suffix.lower())
+def _file_rows(path: Path) -> Iterator[Row]:
+    reader = _READERS.get(_ending(path))
     if reader is None:
         raise InputError(
             "unknown-format",
@@ -127,9 +148,30 @@ def _file_rows(path: Path) -> Iterator[_Row]:
         ) from error
 
 
+def _ending(path: Path) -> str:
+    """Return what says how to read a file: its suffix, or the one before that of the packing."""
+    suffix = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if suffix in _PACKINGS else suffix
+
+
+def _unpacked(path: Path) -> bytes:
+    unpack = _PACKINGS.get(path.suffix.lower())
+    try:
+        return path.read_bytes() if unpack is None else unpack(path.read_bytes())
+    except (EOFError, OSError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise InputError(
+            "damaged-file",
+            what=f"{path}: cannot be unpacked",
+            why=f"it is cut short or damaged ({type(error).__name__})",
+            fix="download or pack the file again",
+        ) from None
+
+
 def _decoded(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return _unpacked(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
             "not-utf8",
@@ -139,15 +181,15 @@ def _decoded(path: Path) -> str:
         ) from None
 
 
-def _text_file(path: Path) -> Iterator[_Row]:
-    yield _Row({"text": _decoded(path)}, str(path))
+def _text_file(path: Path) -> Iterator[Row]:
+    yield Row({"text": _decoded(path)}, str(path))
 
 
-def _json_lines(path: Path) -> Iterator[_Row]:
+def _json_lines(path: Path) -> Iterator[Row]:
     yield from _parsed_lines(_decoded(path), path)
 
 
-def _parsed_lines(text: str, path: Path) -> Iterator[_Row]:
+def _parsed_lines(text: str, path: Path) -> Iterator[Row]:
     # Not str.splitlines: it also cuts at U+0085 and U+2028, which JSON strings may hold raw.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip(" \t\r"):
@@ -155,10 +197,10 @@ def _parsed_lines(text: str, path: Path) -> Iterator[_Row]:
                 value = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise _bad_json(path, number, error) from None
-            yield _Row(value, f"{path}:{number}")
+            yield Row(value, f"{path}:{number}")
 
 
-def _json_file(path: Path) -> Iterator[_Row]:
+def _json_file(path: Path) -> Iterator[Row]:
     text = _decoded(path)
     try:
         value = json.loads(text)
@@ -172,11 +214,11 @@ def _json_file(path: Path) -> Iterator[_Row]:
     if isinstance(value, list):
         yield from _numbered(value, str(path))
     else:
-        yield _Row(value, f"{path}:1")
+        yield Row(value, f"{path}:1")
 
 
-def _numbered(values: Iterable[object], name: str) -> Iterator[_Row]:
-    return (_Row(value, f"{name}#{n}") for n, value in enumerate(values, start=1))
+def _numbered(values: Iterable[object], name: str) -> Iterator[Row]:
+    return (Row(value, f"{name}#{n}") for n, value in enumerate(values, start=1))
 
 
 def _bad_json(path: Path, line: int, error: Exception) -> InputError:
@@ -191,15 +233,15 @@ def _bad_json(path: Path, line: int, error: Exception) -> InputError:
     )
 
 
-def _csv_file(path: Path) -> Iterator[_Row]:
+def _csv_file(path: Path) -> Iterator[Row]:
     yield from _table(path, delimiter=",")
 
 
-def _tsv_file(path: Path) -> Iterator[_Row]:
+def _tsv_file(path: Path) -> Iterator[Row]:
     yield from _table(path, delimiter="\t")
 
 
-def _table(path: Path, *, delimiter: str) -> Iterator[_Row]:
+def _table(path: Path, *, delimiter: str) -> Iterator[Row]:
     # newline="" leaves line ends inside quoted cells as they are.
     reader = csv.reader(io.StringIO(_decoded(path), newline=""), delimiter=delimiter, strict=True)
     try:
@@ -225,7 +267,7 @@ def _table(path: Path, *, delimiter: str) -> Iterator[_Row]:
                     why="text with a separator or a line break in it is probably not quoted",
                     fix='put cells that hold separators in double quotes: "like, this"',
                 )
-            yield _Row({k: cell for k, cell in zip(header, cells, strict=True) if cell}, source)
+            yield Row({k: cell for k, cell in zip(header, cells, strict=True) if cell}, source)
     except csv.Error as error:
         raise InputError(
             "invalid-table",
@@ -235,7 +277,7 @@ def _table(path: Path, *, delimiter: str) -> Iterator[_Row]:
         ) from None
 
 
-def _parquet_file(path: Path) -> Iterator[_Row]:
+def _parquet_file(path: Path) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
@@ -251,7 +293,7 @@ def _parquet_file(path: Path) -> Iterator[_Row]:
     yield from _numbered(rows, str(path))
 
 
-_READERS: Mapping[str, Callable[[Path], Iterator[_Row]]] = {
+_READERS: Mapping[str, Callable[[Path], Iterator[Row]]] = {
     ".jsonl": _json_lines,
     ".json": _json_file,
     ".csv": _csv_file,
@@ -260,12 +302,16 @@ _READERS: Mapping[str, Callable[[Path], Iterator[_Row]]] = {
     ".txt": _text_file,
     ".md": _text_file,
 }
+_PACKINGS: Mapping[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.decompress,
+    ".bz2": bz2.decompress,
+}
 
 
-def _hub_rows(source: str, *, offline: bool) -> Iterator[_Row]:
+def _hub_rows(source: str, *, offline: bool) -> Iterator[Row]:
     match = _HUB_ID.fullmatch(source)
     # `data/forget` next to a folder `data` is a mistyped path, not somebody's data set.
-    if match is None or Path(source).suffix.lower() in _READERS or Path(source).parts[0] in _here():
+    if match is None or _ending(Path(source)) in _READERS or Path(source).parts[0] in _here():
         raise _missing(source)
     if offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE:
         raise InputError(
