@@ -16,7 +16,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 # Imports follow the arrow: a room may use its own files and those of the lines above, no others.
 LAYERS = (
     {"errors", "console", "machine"},
-    {"files", "request", "screens", "named"},
+    {"files", "claim", "request", "screens", "named"},
     {"methods"},
     {"settings", "wrappers"},
     {"resolve", "run", "data"},
@@ -31,6 +31,7 @@ LAYERS = (
     {"planning"},
     {"publish", "together"},
     {"merge", "forget", "attack"},
+    {"bench"},
     {"demo", "doctor"},
     {"cli"},
     {"__main__"},

@@ -1,17 +1,15 @@
 """The run folder: one place for a model and its evidence, claimed by one process at a time."""
 
-import fcntl
-import json
 import os
 import shutil
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
+from expunge.claim import LOCK, claim
 from expunge.errors import UsageError
 from expunge.files import read_json, sha256_json, sweep, write_json
 
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from expunge.settings import Settings
 
 _STATE = "run.json"
-_LOCK = ".lock"
 _SCHEMA = 1
 
 # Where a run is written and how it is shown does not change what it computes; the contents of the
@@ -103,7 +100,7 @@ class RunFolder:
         """Give the folder free. Closing twice is harmless."""
         if not self.lock.closed:
             # Removed while still locked: whoever opened it meanwhile sees that it is gone.
-            (self.path / _LOCK).unlink(missing_ok=True)
+            (self.path / LOCK).unlink(missing_ok=True)
             self.lock.close()
 
     def __enter__(self) -> "RunFolder":
@@ -133,7 +130,7 @@ def open_run(out: Path | None, *, root: Path, run_id: str, method: str, now: dat
     folder = out or _begun(root, run_id) or root / f"{now:%Y%m%d-%H%M}-{method}-{run_id}"
     _refuse_foreign(folder, run_id)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = _claim(folder)
+    lock = claim(folder)
     sweep(folder)
     if not (folder / _STATE).is_file():
         state = {"schema": _SCHEMA, "run_id": run_id, "method": method, "begun": now.isoformat()}
@@ -176,7 +173,7 @@ def _refuse_foreign(folder: Path, run_id: str) -> None:
     if not folder.is_dir():
         raise _in_use(folder, "it is a file, not a folder")
     # A process that died between making the folder and naming the run leaves the lock only.
-    if all(path.name == _LOCK for path in folder.iterdir()):
+    if all(path.name == LOCK for path in folder.iterdir()):
         return
     other = _state(folder).get("run_id")
     if other is None:
@@ -193,50 +190,4 @@ def _in_use(folder: Path, why: str) -> UsageError:
         what=f"{folder} cannot be the folder of this run; nothing was changed there",
         why=why,
         fix="choose another folder with --out, or leave --out away for a new one",
-    )
-
-
-def _claim(folder: Path) -> IO[str]:
-    path = folder / _LOCK
-    while True:
-        lock = path.open("a+", encoding="utf-8")
-        try:
-            # The kernel drops the lock with its process, so that of a dead one is simply taken.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with lock:
-                raise _locked(folder, lock) from None
-        if _still_there(path, lock):
-            break
-        lock.close()
-    holder = {
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "start": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    lock.truncate(0)
-    lock.write(json.dumps(holder))
-    lock.flush()
-    return lock
-
-
-def _still_there(path: Path, lock: IO[str]) -> bool:
-    try:
-        return path.stat().st_ino == os.fstat(lock.fileno()).st_ino
-    except FileNotFoundError:
-        return False
-
-
-def _locked(folder: Path, lock: IO[str]) -> UsageError:
-    lock.seek(0)
-    try:
-        holder = json.loads(lock.read())
-        who = f"process {holder['pid']} on {holder['host']} works in it since {holder['start']}"
-    except (ValueError, KeyError, TypeError):
-        who = "another process has just begun to work in it"
-    return UsageError(
-        "run-locked",
-        what=f"{folder} is in use",
-        why=who,
-        fix="wait for that process or stop it, then run the same command again: it resumes",
     )
