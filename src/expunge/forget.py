@@ -290,8 +290,7 @@ def _train(
     console: Console,
     team: Team,
 ) -> Trained:
-    unlearning = work(prepared, original.network)
-    settings = prepared.settings
+    settings, unlearning = prepared.settings, work(prepared, original.network)
     unseen = unseen_level(gathering.unseen_nll(), original.network.vocabulary)
     with console.progress("train", total=unlearning.total) as bar:
         reached = _Steps(bar).reached
@@ -305,6 +304,7 @@ def _train(
                 unseen=unseen, folder=run.checkpoints, progress=reached, team=team
             )
     console.line("trained", f"{trained.steps} of {trained.planned} steps, {trained.stopped}")
+    console.event("trained", trained.told(unseen))
     if isinstance(unlearning, Fencing) or isinstance(weights, Rules):
         assert isinstance(weights, Rules), "a guard ends in rules"
         chosen = settings.method

@@ -15,7 +15,7 @@ from expunge.engine.observe import Observer
 from expunge.engine.parallel import SOLO, Team, whole
 from expunge.engine.pull import StepPull
 from expunge.engine.streams import Draw, Order
-from expunge.engine.watch import Reading, Watch
+from expunge.engine.watch import Reading, Unseen, Watch
 from expunge.engine.weights import Weights
 from expunge.engine.wraps import Wraps
 from expunge.errors import UsageError
@@ -67,6 +67,11 @@ class Trained:
     readings: tuple[tuple[int, Reading], ...]
     tokens: int
     seconds: float
+
+    def told(self, unseen: Unseen) -> dict[str, object]:
+        """Return the watchdog's readings as data, beside the level of text never seen."""
+        readings = [{"step": step, **asdict(reading)} for step, reading in self.readings]
+        return {"unseen_nll": unseen.mean, "readings": readings}
 
 
 Progress = Callable[[int, str], None]
