@@ -1,0 +1,169 @@
+"""MUSE News: forget 889 articles of a news site (arXiv 2407.06460).
+
+Parts: `forget` (the whole set), `scal-1` to `scal-4` (growing forget sets) and `sust-1` to
+`sust-4` (folds that are forgotten one after the other, each run starting from the last one's
+model). The folds are published as disjoint and share 42 to 62 documents.
+
+VerbMem continues the plain text. KnowMem's ten solved examples come as turns of a conversation
+where the model has a chat template (the authors use base models and plain text).
+
+The published `forget.txt` is the articles joined by an empty line: checked by its digest. Where
+the retain corpus is not in the folder, another fold without the documents of the forget set stands
+in and a note says so. One article is empty and left out.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+
+from expunge.audit.metrics import rouge_l_f1
+from expunge.audit.metrics.membership import min_k
+from expunge.audit.results import Score
+from expunge.bench.heard import Heard, membership
+from expunge.bench.suite import Place, Probe, Spec, Suite, chosen, records, wrong_release
+from expunge.data.read import Row, read
+from expunge.data.record import Message, Record
+from expunge.errors import InputError
+
+FOLDS = ("1", "2", "3", "4")
+PARTS = ("forget", *(f"scal-{n}" for n in FOLDS), *(f"sust-{n}" for n in FOLDS))
+DOCUMENTS = 889
+DIGEST = "320724e01d4085ba5e14bfe297f6843e0ba5d312c6bc95f70b298e2fbbb378d4"
+"""SHA-256 of `forget.txt`."""
+STAND_IN = "sust/forget_2.json"
+CONTINUED = 128
+"""Tokens of a continuation (VerbMem)."""
+ANSWER = 32
+"""Tokens of an answer (KnowMem)."""
+
+
+def load(spec: Spec) -> Suite:
+    """Read MUSE News.
+
+    Raises:
+        UsageError: There is no such part.
+        InputError: A file is missing or not the published one.
+    """
+    part = chosen(spec.part, PARTS, suite="muse")
+    place = Place(root=spec.data, offline=spec.offline)
+    raw = place.rows("raw/forget.json", "raw:forget", count=DOCUMENTS)
+    _check(raw, spec.data)
+    forget = raw if part == "forget" else _fold(place, part)
+    asked = {
+        side: records(
+            f"knowmem-{side}",
+            place.rows(f"knowmem/{side}_qa.json", f"knowmem:{side}_qa", count=100),
+        )
+        for side in ("forget", "retain")
+    }
+    shown = {
+        side: records(
+            "shown",
+            place.rows(f"knowmem/{side}_qa_icl.json", f"knowmem:{side}_qa_icl", count=10),
+        )
+        for side in asked
+    }
+    chunks = {
+        side: records(
+            f"privleak-{side}",
+            place.rows(f"privleak/{side}.json", f"privleak:{side}", count=100),
+        )
+        for side in ("forget", "retain", "holdout")
+    }
+    retain, note = _retain(spec, place, forget)
+    continued = place.rows("verbmem/forget.json", "verbmem:forget", count=100)
+    suite = Suite(
+        name=f"muse news {part}",
+        forget=records("document", [row for row in forget if _text(row).strip()]),
+        retain=retain,
+        probes=(
+            Probe(
+                name="verbmem",
+                records=records("verbmem", continued, _verbatim),
+                answer=CONTINUED,
+                continued=True,
+            ),
+            *(
+                Probe(
+                    name=f"knowmem-{side}",
+                    records=tuple(_after(shown[side], record) for record in asked[side]),
+                    answer=ANSWER,
+                )
+                for side in asked
+            ),
+            *(Probe(name=f"privleak-{side}", records=chunks[side], scored=True) for side in chunks),
+        ),
+        numbers=numbers,
+        notes=note,
+    )
+    return suite.limited(spec.records)
+
+
+def numbers(heard: Heard) -> list[Score]:
+    """Return MUSE's numbers of one model; PrivLeak itself needs gold's AUC beside this one."""
+    found = [
+        heard.mean("rouge-l-f1", probe, heard.answered(probe, rouge_l_f1), higher=higher)
+        for probe, higher in (
+            ("verbmem", False),
+            ("knowmem-forget", False),
+            ("knowmem-retain", True),
+        )
+    ]
+    for members in ("privleak-forget", "privleak-retain"):
+        found.append(membership(heard, "auc-min-k-40", members, "privleak-holdout", min_k))
+    return found
+
+
+def _check(rows: list[Row], source: str) -> None:
+    text = "\n\n".join(_text(row) for row in rows)
+    if hashlib.sha256(text.encode()).hexdigest() != DIGEST:
+        raise wrong_release(source, "the articles, joined, are not the published forget.txt")
+
+
+def _text(row: Row) -> str:
+    value = row.value.get("text") if isinstance(row.value, dict) else row.value
+    if not isinstance(value, str):
+        raise wrong_release(row.source, "an article is not text")
+    return value
+
+
+def _fold(place: Place, part: str) -> list[Row]:
+    kind, fold = part.split("-")
+    return place.rows(f"{kind}/forget_{fold}.json", f"{kind}:forget_{fold}")
+
+
+def _retain(
+    spec: Spec, place: Place, forget: list[Row]
+) -> tuple[tuple[Record, ...], tuple[str, ...]]:
+    if spec.retain:
+        return read(list(spec.retain), offline=spec.offline).records, ("retain set of the user",)
+    taken = {_text(row) for row in forget}
+    try:
+        rows = place.rows("raw/retain1.json", "raw:retain1")
+        note: tuple[str, ...] = ()
+    except InputError:
+        rows = place.rows(STAND_IN, "sust:forget_2")
+        note = (f"{STAND_IN}, without documents of the forget set, stands in for raw/retain1",)
+    kept = [row for row in rows if _text(row).strip() and _text(row) not in taken]
+    if not kept:
+        raise InputError(
+            "no-retain-corpus",
+            what="the only text that could stand in for the retain corpus is what is forgotten",
+            why="raw/retain1 is not in the folder",
+            fix="name text to keep with --keep FILE, or give the Hub id of the data set",
+        )
+    return records("kept", kept), note
+
+
+def _verbatim(fields: Mapping[str, object]) -> dict[str, object]:
+    return {"prompt": fields["prompt"], "completion": fields["gt"]}
+
+
+def _after(shown: tuple[Record, ...], asked: Record) -> Record:
+    """Put solved examples before a question, as KnowMem does."""
+    turns = [
+        turn
+        for example in shown
+        for turn in (*example.prompt, Message("assistant", example.completion))
+    ]
+    return replace(asked, prompt=(*turns, *asked.prompt))

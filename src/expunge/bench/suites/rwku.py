@@ -1,0 +1,173 @@
+"""RWKU: forget what pretraining taught about a famous person (arXiv 2406.10890).
+
+One target a run (`--part 001_Stephen_King`). Forgotten are passages about the target. Probes:
+cloze, questions and nine adversarial types (the translated ones count as one), cloze and questions
+about neighbours, and, where the folder has them, texts for membership inference and TruthfulQA,
+TriviaQA and MMLU. An answer counts by ROUGE-L recall, as the authors have it; `key-fact` is the
+stricter reading: the answer stands in the reply.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from expunge.audit.metrics import key_fact, rouge_l_recall
+from expunge.audit.metrics.membership import loss
+from expunge.audit.results import Score
+from expunge.bench.choices import as_question, choice_scores, lettered, place_of
+from expunge.bench.heard import Heard, membership, right
+from expunge.bench.suite import Place, Probe, Spec, Suite, records, wrong_release
+from expunge.data.read import Row, read
+from expunge.errors import InputError
+
+LEVELS = ("forget_level1", "forget_level2", "forget_level3")
+NEIGHBOURS = ("neighbor_level1", "neighbor_level2")
+TYPES = (
+    "prefix injection",
+    "affirmative suffix",
+    "role play",
+    "multiple choice",
+    "reverse query",
+    "synonym manipulation",
+    "context hint",
+    "incontext learning",
+    "cross lingual",
+)
+ANSWER = 32
+"""Longest answer in tokens."""
+
+
+def load(spec: Spec) -> Suite:
+    """Read one target.
+
+    Args:
+        spec: `data` is the folder; `part` names a file of `targets/` or a folder of one target.
+
+    Raises:
+        InputError: There is no such target, or a probe has an unknown type.
+    """
+    name, parts = _target(spec)
+    asked = {level: records(level, parts[level], _asked) for level in (*LEVELS, *NEIGHBOURS)}
+    passages = records("passage", parts["passage"], _text)
+    kinds = {record.relation for record in asked[LEVELS[2]]} - set(TYPES)
+    if kinds:
+        raise wrong_release(name, f"adversarial types that are not RWKU's: {', '.join(kinds)}")
+    probes = [Probe(name=level, records=group, answer=ANSWER) for level, group in asked.items()]
+    for side in ("forget_mia", "retain_mia"):
+        if side in parts:
+            probes.append(Probe(name=side, records=records(side, parts[side], _text), scored=True))
+    if "truthful" in parts:
+        options = records("truthful", parts["truthful"], _truthful)
+        probes.append(Probe(name="truthful", records=options, options=True))
+    if "retain_mmlu" in parts:
+        questions = records("retain_mmlu", parts["retain_mmlu"], as_question)
+        places = tuple(place_of(r.value) for r in parts["retain_mmlu"] if isinstance(r.value, dict))
+        probes.append(lettered("mmlu", questions, places))
+    if "triviaqa" in parts:
+        trivia = records("triviaqa", parts["triviaqa"], _trivia)
+        probes.append(Probe(name="triviaqa", records=trivia, answer=ANSWER))
+    suite = Suite(
+        name=f"rwku {name}",
+        forget=tuple(replace(record, subject=name) for record in passages),
+        retain=read(list(spec.retain), offline=spec.offline).records if spec.retain else (),
+        probes=tuple(probes),
+        numbers=numbers,
+        notes=(
+            "forgotten are passages about the target; the authors also train on text that the"
+            " model wrote",
+        ),
+    )
+    return suite.limited(spec.records)
+
+
+def numbers(heard: Heard) -> list[Score]:
+    """Return the three levels, the nine types of the third, neighbours, membership, utility."""
+    found: list[Score] = []
+    for probe in (*LEVELS, *NEIGHBOURS):
+        recall = heard.answered(probe, rouge_l_recall)
+        higher = probe in NEIGHBOURS
+        found.append(heard.mean("rouge-l-recall-stem", probe, recall, higher=higher))
+        leaks = heard.answered(probe, key_fact)
+        found.append(heard.mean("key-fact", probe, leaks, higher=higher))
+    adversarial = heard.answered(LEVELS[2], rouge_l_recall)
+    for kind in TYPES:
+        items = heard.items[LEVELS[2]]
+        own = {name: v for name, v in adversarial.items() if items[name].relation == kind}
+        metric = f"rouge-l-recall-stem {kind}"
+        found.append(heard.mean(metric, LEVELS[2], own, higher=False))
+    if {"forget_mia", "retain_mia"} <= heard.scores.keys():
+        found.append(membership(heard, "auc-loss", "forget_mia", "retain_mia", loss))
+    if "truthful" in heard.options:
+        chosen = heard.weighed("truthful", right)
+        found.append(heard.mean("choice-accuracy", "truthful", chosen, higher=True))
+    if "mmlu" in heard.options:
+        found += choice_scores(heard, "mmlu", higher=True)
+    if "triviaqa" in heard.answers:
+        known = heard.answered("triviaqa", key_fact)
+        found.append(heard.mean("key-fact", "triviaqa", known, higher=True))
+    return found
+
+
+def _target(spec: Spec) -> tuple[str, dict[str, list[Row]]]:
+    """Return the name of the target and its rows by set."""
+    place = Place(root=spec.data, offline=spec.offline)
+    folder = Path(spec.data).expanduser()
+    part = spec.part or _first(folder)
+    if (folder / part).is_dir():
+        names = sorted(path.stem for path in (folder / part).glob("*.json"))
+        return part, {name: place.rows(f"{part}/{name}.json", "") for name in names}
+    (row,) = place.rows(f"targets/{part}.json", "", count=1)
+    tree = row.value if isinstance(row.value, dict) else {}
+    missing = {*LEVELS, *NEIGHBOURS, "passage"} - tree.keys()
+    if missing:
+        raise wrong_release(row.source, f"it lacks {', '.join(sorted(missing))}")
+    return part, {
+        name: [Row(value, f"{row.source}#{name}") for value in rows]
+        for name, rows in tree.items()
+        if isinstance(rows, list)
+    }
+
+
+def _first(folder: Path) -> str:
+    found = sorted(path.stem for path in (folder / "targets").glob("*.json"))
+    if not found:
+        raise InputError(
+            "no-benchmark-file",
+            what=f"{folder} holds no targets/*.json",
+            why="rwku is read target by target from a folder",
+            fix="give the folder with --data and the target with --part NAME",
+        )
+    return found[0]
+
+
+def _asked(fields: Mapping[str, object]) -> dict[str, object]:
+    kind = str(fields["type"]).replace("cross-lingual", "cross lingual")
+    kind = "cross lingual" if kind.startswith("cross lingual") else kind
+    return {
+        "question": fields["query"],
+        "answer": fields["answer"],
+        "key_answers": [fields["answer"]],
+        "subject": fields.get("neighbor", fields["subject"]),
+        "relation": kind,
+    }
+
+
+def _text(fields: Mapping[str, object]) -> dict[str, object]:
+    return {"text": fields["text"]}
+
+
+def _truthful(fields: Mapping[str, object]) -> dict[str, object]:
+    targets = fields["mc1_targets"]
+    assert isinstance(targets, dict)
+    choices, labels = targets["choices"], targets["labels"]
+    return {
+        "question": fields["question"],
+        "choices": choices,
+        "answer": labels.index(1),
+    }
+
+
+def _trivia(fields: Mapping[str, object]) -> dict[str, object]:
+    answers = fields["answers"]
+    assert isinstance(answers, list)
+    return {"question": fields["question"], "answer": answers[0], "key_answers": answers}

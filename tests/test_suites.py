@@ -1,0 +1,259 @@
+"""The suites: the published data read and checked, and their numbers on tiny models."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import tiny
+from expunge.audit.evidence import Choices
+from expunge.bench.choices import choice_scores, lettered
+from expunge.bench.heard import Heard
+from expunge.bench.hearing import hear
+from expunge.bench.suite import Place, Probe, Spec, plain
+from expunge.bench.suites import load_suite, social
+from expunge.console import SilentConsole
+from expunge.data.convert import to_record
+from expunge.data.encode import Encoder
+from expunge.data.overlap import overlaps
+from expunge.data.record import Message, Record
+from expunge.errors import InputError, UsageError
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+needs_data = pytest.mark.skipif(
+    not DATA.is_dir(), reason="the benchmark data do not lie beside the checkout"
+)
+RWKU_TYPES = 9
+
+
+def spec(name, *, data=None, **given):
+    folders = {"muse": "muse/news", "social": "social_harm"}
+    return Spec(name=name, data=str(data or DATA / folders.get(name, name)), **given)
+
+
+def sizes(suite):
+    return {probe.name: len(probe.records) for probe in suite.probes}
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("part", "forget", "retain"),
+    [("forget01", 40, 3900), ("forget05", 200, 3740), ("forget10", 400, 3540)],
+)
+def test_tofu_has_its_published_sizes_and_nothing_in_two_sets(part, forget, retain):
+    suite = load_suite(spec("tofu", part=part))
+    assert (len(suite.forget), len(suite.retain), len(suite.holdout)) == (forget, retain, forget)
+    assert sizes(suite) == {
+        "forget": forget,
+        "holdout": forget,
+        "retain": 400,
+        "retain-apart": 60,
+        "real-authors": 100,
+        "world-facts": 117,
+    }
+    apart = next(probe for probe in suite.probes if probe.name == "retain-apart").records
+    assert overlaps(apart, suite.retain) == []
+    assert overlaps(suite.forget, suite.retain) == []
+    assert all(len(record.wrong) == 5 and record.restated for record in suite.forget)
+    assert len({record.subject for record in suite.forget}) == forget // 20
+
+
+@needs_data
+def test_muse_is_the_published_text_and_its_folds_are_read(tmp_path):
+    suite = load_suite(spec("muse"))
+    assert len(suite.forget) == 888, "one of the 889 articles is empty"
+    assert sizes(suite) == {
+        "verbmem": 100,
+        "knowmem-forget": 100,
+        "knowmem-retain": 100,
+        "privleak-forget": 100,
+        "privleak-retain": 100,
+        "privleak-holdout": 100,
+    }
+    assert "stands in" in suite.notes[0]
+    assert {r.completion for r in suite.retain}.isdisjoint(r.completion for r in suite.forget)
+    asked = next(probe for probe in suite.probes if probe.name == "knowmem-forget").records[0]
+    assert len(asked.prompt) == 21, "ten solved examples, then the question"
+    with pytest.raises(InputError, match="--keep"):
+        load_suite(spec("muse", part="sust-2"))
+    (tmp_path / "kept.txt").write_text("Something else.", encoding="utf-8")
+    fold = load_suite(spec("muse", part="sust-2", retain=(str(tmp_path / "kept.txt"),)))
+    assert (len(fold.forget), len(fold.retain)) == (889, 1)
+
+
+@needs_data
+@pytest.mark.parametrize(("part", "count"), [("bio", 1520), ("cyber", 2225), ("chem", 412)])
+def test_wmdp_has_its_published_counts_and_every_order_of_options(part, count, tmp_path):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("Some text of the domain.", encoding="utf-8")
+    suite = load_suite(spec("wmdp", part=part, corpus=(str(corpus),)))
+    assert sizes(suite) == {"choices": 4 * count, "open": count}
+    assert suite.notes == (f"WMDP {part}, first release, {count} questions",)
+    answers = [r.completion for r in suite.probes[0].records]
+    assert {letter: answers.count(letter) for letter in "ABCD"} == dict.fromkeys("ABCD", count)
+
+
+@needs_data
+def test_wmdp_without_text_to_forget_says_what_to_do():
+    with pytest.raises(UsageError, match="--corpus"):
+        load_suite(spec("wmdp"))
+
+
+@needs_data
+def test_rwku_reads_all_targets_levels_and_types():
+    suite = load_suite(spec("rwku", part="1_Stephen_King"))
+    assert sizes(suite) == {
+        "forget_level1": 8,
+        "forget_level2": 10,
+        "forget_level3": 29,
+        "neighbor_level1": 30,
+        "neighbor_level2": 30,
+        "forget_mia": 55,
+        "retain_mia": 37,
+        "truthful": 50,
+        "mmlu": 4 * 171,
+        "triviaqa": 100,
+    }
+    names = sorted(path.stem for path in (DATA / "rwku" / "targets").glob("*.json"))
+    suites = [load_suite(spec("rwku", part=name)) for name in names]
+    probes = [{probe.name: probe.records for probe in suite.probes} for suite in suites]
+    assert len(suites) == 100
+    assert sum(len(each["forget_level3"]) for each in probes) == 3435
+    kinds = {record.relation for each in probes for record in each["forget_level3"]}
+    assert len(kinds) == RWKU_TYPES
+
+
+@needs_data
+def test_utility_and_social_sets_are_whole():
+    few = load_suite(spec("utility", records=5))
+    assert sizes(few)["mmlu"] == 20
+    assert len(few.probes) == 11
+    harm = load_suite(spec("social"))
+    assert sizes(harm) == {
+        "bbq": 1556 + 1576 + 1200 + 864,
+        "crows-more": 1508,
+        "crows-less": 1508,
+        "winogender-female": 60,
+        "winogender-male": 60,
+    }
+    relations = {record.relation for record in harm.probes[0].records}
+    assert relations == {f"ambig {n}" for n in (0, 1)} | {f"disambig {n}" for n in (0, 1, -2)}
+
+
+@needs_data
+def test_records_with_a_next_line_character_stay_whole():
+    rows = Place(root=str(DATA / "utility")).rows("mmlu_test.jsonl", "", count=14_042)
+    assert any("\x85" in json.dumps(row.value, ensure_ascii=False) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("tofu", {"part": "forget50"}, "forget10, forget05, forget01"),
+        ("pistol", {}, "there is no suite"),
+    ],
+)
+def test_unknown_suites_and_parts_name_the_known_ones(name, given, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        load_suite(spec(name, data=tmp_path, **given))
+
+
+def test_data_of_another_size_are_refused(tmp_path):
+    (tmp_path / "forget01_perturbed.json").write_text('{"question": "Q?", "answer": "A"}\n')
+    with pytest.raises(InputError, match="1 records, 40 were published"):
+        load_suite(spec("tofu", data=tmp_path, part="forget01"))
+    with pytest.raises(InputError, match=r"holds no raw/forget\.json"):
+        load_suite(spec("muse", data=tmp_path))
+
+
+def test_a_record_survives_being_written():
+    record = Record(
+        id="r",
+        prompt=(Message("user", "Q?"), Message("assistant", "A"), Message("user", "And?")),
+        completion="B\x85C",
+        key_answers=("B",),
+        paraphrases=("And then?",),
+        restated=("It is B",),
+        wrong=("D", "E"),
+        subject="S",
+        relation="family",
+    )
+    read = to_record(json.loads(json.dumps(plain(record))), "f:1")
+    assert replace(read, source="") == record
+    passage = Record(id="p", prompt=(), completion="text")
+    assert replace(to_record(plain(passage), "f:1"), source="") == passage
+
+
+def question(name, right, *wrong):
+    return Record(id=name, prompt=(Message("user", "Which?"),), completion=right, wrong=wrong)
+
+
+def test_each_right_option_stands_once_behind_every_letter():
+    probe = lettered("p", (question("q", "yes", "no", "no"),), (1,))
+    shown = [(r.question.split("\n")[1:-1], r.completion) for r in probe.records]
+    assert shown == [
+        (["A. no", "B. yes", "C. no"], "B"),
+        (["A. no", "B. no", "C. yes"], "C"),
+        (["A. yes", "B. no", "C. no"], "A"),
+    ]
+
+
+def heard_of(probe, options):
+    from expunge.audit.collect import item
+
+    items = {probe.name: {r.id: item(r, probe.name) for r in probe.records}}
+    return Heard(items=items, scores={}, answers={}, options={probe.name: options})
+
+
+def test_a_model_that_always_says_a_has_chance_accuracy_and_no_consistency():
+    probe = lettered("p", (question("q", "yes", "no", "maybe", "never"),), (2,))
+    options = {}
+    for record in probe.records:
+        letters = (record.completion, *record.wrong)
+        logp = tuple(0.0 if letter == "A" else -3.0 for letter in letters)
+        options[record.id] = Choices(record=record.id, logp=logp, tokens=(1,) * 4, correct=0)
+    scores = choice_scores(heard_of(probe, options), "p", higher=False)
+    assert [score.value for score in scores] == [0.25, 0.0, 0.0]
+
+
+def test_bias_is_that_of_the_answers_which_are_not_unknown():
+    rows = [("ambig 0", 1), ("ambig 0", 1), ("ambig 0", 2), ("ambig 0", 0), ("disambig 0", 1)]
+    records = [
+        replace(question(f"q{i}", "unknown", "old", "young"), relation=relation)
+        for i, (relation, _) in enumerate(rows)
+    ]
+    probe = Probe(name="bbq", records=tuple(records), options=True)
+    options = {
+        f"q{i}": Choices(
+            record=f"q{i}",
+            logp=tuple(-float(place != said) for place in range(3)),
+            tokens=(1,) * 3,
+            correct=0,
+        )
+        for i, (_, said) in enumerate(rows)
+    }
+    score = social._bias(heard_of(probe, options))
+    # Two of three answers biased: 2 * 2/3 - 1 = 1/3, times the error rate 3/4.
+    assert score.value == pytest.approx(0.25)
+
+
+def test_hearing_takes_each_kind_of_evidence_once(tmp_path):
+    network, encoder = tiny.network(), Encoder(tiny.tokenizer())
+    asked = question("q", "yes", "no")
+    text = Record(id="t", prompt=(Message("user", "Once upon"),), completion=" a time")
+    probes = (
+        Probe(name="mixed", records=(asked,), scored=True, answer=3, options=True),
+        Probe(name="told", records=(text,), answer=3, continued=True),
+    )
+    given = {"folder": tmp_path, "tokens_per_pass": 256, "console": SilentConsole()}
+    first = hear(network, encoder, probes, **given)
+    row = first.options["mixed"]["q"]
+    scored = first.scores["mixed"]["q"]
+    assert row.tokens[0] == scored.content
+    assert row.logp[0] == pytest.approx(math.fsum(scored.logp[: scored.content]), abs=1e-5)
+    assert set(first.answers) == {"mixed", "told"}
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert hear(network, encoder, probes, **given) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stamps
