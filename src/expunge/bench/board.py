@@ -1,0 +1,156 @@
+"""The leaderboard: one table a reader can trust, from the rows alone.
+
+For each method the settings that `choose.best` takes from its trials, averaged over seeds; the
+number of settings tried and how many failed; original and golds beside; and every failure by name.
+Numbers that need a gold (forget quality, PrivLeak) are computed here, from two rows.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from expunge.audit.metrics.forget_quality import forget_quality
+from expunge.audit.metrics.muse import privleak
+from expunge.audit.results import Axis
+from expunge.audit.stats import Estimate
+from expunge.bench.choose import Point, best, front, near_front
+from expunge.bench.protocol import Protocol, read_protocol
+from expunge.bench.row import Row
+from expunge.bench.rows import rows_of
+from expunge.bench.standing import ERASED, KEPT, weakest
+
+AUC = "auc-min-k-40"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """One model or method of the table."""
+
+    name: str
+    kind: str
+    rows: tuple[Row, ...]
+    """The chosen settings, one row a seed."""
+    tried: int
+    failed: int
+    axes: dict[Axis, Estimate]
+    weakest: Estimate | None
+    at: Point | None
+    relative: dict[str, float]
+    """Numbers that need gold."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Board:
+    """Everything that the pages show."""
+
+    protocol: Protocol
+    lines: tuple[Line, ...]
+    """Original, golds, then methods, the best weakest axis first."""
+    on_front: tuple[str, ...]
+    near: tuple[str, ...]
+    """Not on the front by value, but no other method is surely better."""
+    failures: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+
+def board(matrix: Path) -> Board:
+    """Read a matrix.
+
+    Raises:
+        InputError: There is no matrix, or a row of another version.
+    """
+    rows = rows_of(matrix)
+    golds = [row for row in rows if row.cell.kind == "gold" and row.status == "done"]
+    lines = [
+        _line(row.cell.name, row.cell.kind, [row], (row,), golds)
+        for kind in ("original", "gold")
+        for row in rows
+        if row.cell.kind == kind and row.status == "done"
+    ]
+    methods = [row for row in rows if row.cell.kind == "method"]
+    found: list[Line] = []
+    for name in dict.fromkeys(row.cell.name for row in methods):
+        own = [row for row in methods if row.cell.name == name]
+        seeds = Counter(row.cell.seed for row in own)
+        first = max(sorted(seeds), key=seeds.__getitem__)  # that of the trials
+        chosen = best([row for row in own if row.cell.seed == first])
+        same = [
+            row
+            for row in own
+            if chosen is not None
+            and row.status == "done"
+            and dict(row.cell.values) == dict(chosen.cell.values)
+        ]
+        found.append(_line(name, "method", own, tuple(same), golds))
+    found.sort(key=lambda line: line.weakest.value if line.weakest else -1.0, reverse=True)
+    placed = [(line.name, line.at) for line in found if line.at is not None]
+    points = [at for _, at in placed]
+    on_front = [name for (name, _), yes in zip(placed, front(points), strict=True) if yes]
+    near = [name for (name, _), yes in zip(placed, near_front(points), strict=True) if yes]
+    return Board(
+        protocol=read_protocol(matrix),
+        lines=(*lines, *found),
+        on_front=tuple(on_front),
+        near=tuple(name for name in near if name not in on_front),
+        failures=tuple(row for row in rows if row.status == "failed"),
+        notes=tuple(dict.fromkeys(note for row in rows for note in row.notes)),
+    )
+
+
+def _line(
+    name: str, kind: str, own: Sequence[Row], chosen: tuple[Row, ...], golds: Sequence[Row]
+) -> Line:
+    axes = over_seeds([row.standing() for row in chosen])
+    first = chosen[0] if chosen else None
+    return Line(
+        name=name,
+        kind=kind,
+        rows=chosen,
+        tried=len({str(sorted(row.cell.values.items())) for row in own}),
+        failed=sum(row.status == "failed" for row in own),
+        axes=axes,
+        weakest=weakest(axes),
+        at=_place(axes),
+        relative={} if first is None else relative(first, golds),
+    )
+
+
+def over_seeds(standings: Sequence[dict[Axis, Estimate]]) -> dict[Axis, Estimate]:
+    """Return the mean of each axis over seeds, with the widest of their intervals' ends."""
+    found: dict[Axis, Estimate] = {}
+    for axis in Axis:
+        each = [standing[axis] for standing in standings if axis in standing]
+        if each and len(each) == len(standings):
+            found[axis] = Estimate(
+                fmean(e.value for e in each), min(e.low for e in each), max(e.high for e in each)
+            )
+    return found
+
+
+def _place(axes: dict[Axis, Estimate]) -> Point | None:
+    erased, kept = weakest(axes, ERASED), weakest(axes, KEPT)
+    return None if erased is None or kept is None else Point(erased, kept)
+
+
+def relative(row: Row, golds: Sequence[Row]) -> dict[str, float]:
+    """Return what needs a gold beside the model: KS distance, forget quality, PrivLeak in percent.
+
+    Against the first gold that is not the model itself.
+    """
+    others = [gold for gold in golds if gold.cell.name != row.cell.name]
+    if not others:
+        return {}
+    gold, found = others[0], dict[str, float]()
+    ours, theirs = row.columns.get("truth-ratio"), gold.columns.get("truth-ratio")
+    if ours and theirs:
+        quality = forget_quality(list(ours.values()), list(theirs.values()))
+        found |= {"ks-distance": quality.distance, "forget-quality": quality.p}
+    for score in row.numbers:
+        other = gold.number(score.metric, score.split)
+        if score.metric != AUC or other is None or score.value is None or other.value is None:
+            continue
+        if "retain" not in score.split and other.value < 1:
+            found["privleak"] = privleak(1 - score.value, 1 - other.value)
+    return found

@@ -1,0 +1,68 @@
+"""Choosing: the Pareto front, and which of the settings tried for a method stands for it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from expunge.audit.stats import Estimate
+from expunge.bench.row import Row
+from expunge.bench.standing import AT_MARGIN, ERASED, KEPT, weakest
+
+
+class Point(NamedTuple):
+    """A model between what was erased and what was kept, both in [0, 1]; higher is better."""
+
+    erased: Estimate
+    """The weakest of forgetting, privacy and robustness."""
+    kept: Estimate
+    """The weaker of utility and locality."""
+
+
+def point(row: Row) -> Point | None:
+    """Return where a row stands; None when it has not both numbers."""
+    standing = row.standing()
+    erased, kept = weakest(standing, ERASED), weakest(standing, KEPT)
+    return None if erased is None or kept is None else Point(erased, kept)
+
+
+def dominates(first: Point, second: Point) -> bool:
+    """Tell whether a point is at least as good on both counts and better on one, by value."""
+    a = (first.erased.value, first.kept.value)
+    b = (second.erased.value, second.kept.value)
+    return a != b and a[0] >= b[0] and a[1] >= b[1]
+
+
+def surely_dominates(first: Point, second: Point) -> bool:
+    """Tell whether a point is better on both counts even by the far ends of the intervals."""
+    return (first.erased.low > second.erased.high and first.kept.low >= second.kept.high) or (
+        first.erased.low >= second.erased.high and first.kept.low > second.kept.high
+    )
+
+
+def front(points: Sequence[Point]) -> list[bool]:
+    """Tell of each point whether no other one dominates it by value."""
+    return [not any(dominates(other, each) for other in points) for each in points]
+
+
+def near_front(points: Sequence[Point]) -> list[bool]:
+    """Tell of each point whether no other one is surely better: the data do not part them."""
+    return [not any(surely_dominates(other, each) for other in points) for each in points]
+
+
+def best(rows: Sequence[Row], *, floor: float = AT_MARGIN) -> Row | None:
+    """Return the row that stands for a method, among those that were finished.
+
+    Of the models that keep at least `floor`, the one that erased most; where none does, the one
+    that keeps most, and the table shows that it is below the floor. Ties go to the one that keeps
+    more, then to the first.
+
+    Args:
+        rows: Finished rows of one method.
+        floor: Least that must be kept, 0.75 = all preservation gates at their margins.
+    """
+    found = [(row, at) for row in rows if row.status == "done" and (at := point(row)) is not None]
+    if not found:
+        return None
+    within = [pair for pair in found if pair[1].kept.value >= floor]
+    if within:
+        return max(within, key=lambda p: (p[1].erased.value, p[1].kept.value))[0]
+    return max(found, key=lambda p: (p[1].kept.value, p[1].erased.value))[0]

@@ -1,0 +1,198 @@
+"""The matrix: references, then every method with the same number of settings, then more seeds.
+
+One folder per cell, one process per cell. A cell with a row is never run again; a cell that another
+process works on is left to it; a killed one goes on where it stopped. Shards share nothing but the
+folder: each takes every n-th cell.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from expunge.bench.choose import best
+from expunge.bench.protocol import Protocol
+from expunge.bench.row import Cell, Row, read_row, write_row
+from expunge.bench.rows import lay_out, rows_of
+from expunge.bench.space import anatomy, trials
+from expunge.bench.work import failed
+from expunge.claim import claim
+from expunge.console import Console
+from expunge.errors import Interrupted, ResourceError, UsageError
+from expunge.settings import Settings
+
+_INTERRUPTED = 130
+_RESOURCES = ResourceError.exit_code
+_LAST_WORDS = 300
+
+
+class Shard(NamedTuple):
+    """Which part of the cells a process takes."""
+
+    index: int = 0
+    """Counted from 0."""
+    count: int = 1
+
+
+class Done(NamedTuple):
+    """What a pass over a matrix has left."""
+
+    rows: int
+    failed: int
+    waiting: int
+    """Cells that other processes have, or methods whose settings are not all tried yet."""
+
+
+def parse_shard(text: str) -> Shard:
+    """Read `i/n`, counted from 1.
+
+    Raises:
+        UsageError: It is not i/n with 1 <= i <= n.
+    """
+    first, slash, second = text.partition("/")
+    if slash and first.isdigit() and second.isdigit() and 1 <= int(first) <= int(second):
+        return Shard(int(first) - 1, int(second))
+    raise UsageError(
+        "bad-shard",
+        what=f"--shard {text} is not i/n",
+        why="the cells are dealt to n processes, of which this one is the i-th, from 1",
+        fix="write for example --shard 1/4 in the first of four processes",
+    )
+
+
+def run_matrix(
+    matrix: Path,
+    protocol: Protocol,
+    *,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    shard: Shard,
+    console: Console,
+) -> Done:
+    """Run every cell of this shard that has no row yet.
+
+    First original and golds, then the settings tried for each method with the first seed, then the
+    chosen settings with the other seeds.
+
+    Args:
+        matrix: Folder of the matrix; its protocol is written.
+        protocol: What all runs share.
+        methods: Names of methods.
+        seeds: Seeds of training; the first one is that of the trials.
+        shard: Which cells to take.
+        console: Where to say how far it is.
+
+    Raises:
+        ExpungeError: A method does not exist, the disk is full, or the user stopped it.
+    """
+    settings = Settings.model_validate(protocol.settings)
+    found = anatomy(settings)
+    tried = {
+        name: [
+            Cell(kind="method", name=name, values=values, seed=seeds[0])
+            for values in trials(name, settings, found, count=protocol.trials)
+        ]
+        for name in dict.fromkeys(methods)
+    }
+    cells = [*references(protocol), *(cell for each in tried.values() for cell in each)]
+    waiting = run_cells(matrix, protocol, _dealt(cells, shard), console=console)
+    again: list[Cell] = []
+    for name, own in tried.items():
+        rows = [read_row(lay_out(matrix, cell)) for cell in own]
+        whole = [row for row in rows if row is not None]
+        if len(whole) < len(own):
+            console.note(f"{name}: {len(own) - len(whole)} settings are still to be tried")
+            waiting += len(own) - len(whole)
+        elif (chosen := best(whole)) is not None:
+            again += [
+                Cell(kind="method", name=name, values=chosen.cell.values, seed=seed)
+                for seed in seeds[1:]
+            ]
+    # By name and not by place: another shard may not see all of them yet.
+    own = [cell for cell in again if int(cell.id[-8:], 16) % shard.count == shard.index]
+    waiting += run_cells(matrix, protocol, own, console=console)
+    rows = rows_of(matrix)
+    return Done(len(rows), sum(row.status == "failed" for row in rows), waiting)
+
+
+def references(protocol: Protocol) -> list[Cell]:
+    """Return the cells of the original and of each gold."""
+    golds = [Cell(kind="gold", name=f"gold-{i}") for i in range(len(protocol.golds))]
+    return [Cell(kind="original", name="original"), *golds]
+
+
+def run_cells(matrix: Path, protocol: Protocol, cells: Sequence[Cell], *, console: Console) -> int:
+    """Run cells one after the other; return how many other processes have.
+
+    Raises:
+        ExpungeError: The machine stands in the way, or the user stopped it.
+    """
+    taken = 0
+    with console.progress("bench", total=len(cells), unit="cells") as bar:
+        for cell in cells:
+            row = run_cell(matrix, protocol, cell)
+            taken += row is None
+            bar.advance(1, detail=f"{cell.name} {'elsewhere' if row is None else row.status}")
+            if row is not None and row.status == "failed":
+                console.warn(f"{cell.id} failed: {row.why}")
+    return taken
+
+
+def run_cell(matrix: Path, protocol: Protocol, cell: Cell) -> Row | None:
+    """Run one cell in a process of its own, unless it has a row.
+
+    Returns:
+        Its row; None when another process works on it.
+
+    Raises:
+        ExpungeError: The machine stands in the way, or the user stopped it.
+    """
+    folder = lay_out(matrix, cell)
+    row = read_row(folder)
+    if row is not None:
+        return row
+    try:
+        lock = claim(folder)
+    except UsageError:
+        return None
+    with lock:
+        row = read_row(folder)  # another process may have finished it meanwhile
+        if row is not None:
+            return row
+        began = time.monotonic()
+        # The child holds the claim as well: if this process is killed alone, nobody else begins.
+        words = [sys.executable, "-m", "expunge.bench.work", str(matrix), cell.id]
+        with (folder / "log.txt").open("ab") as log:
+            code = subprocess.run(
+                words, stdout=log, stderr=log, pass_fds=[lock.fileno()], check=False
+            ).returncode
+        return read_row(folder) or _without_row(folder, protocol, cell, code, began)
+
+
+def _without_row(folder: Path, protocol: Protocol, cell: Cell, code: int, began: float) -> Row:
+    """Say why a process left no row: it was stopped, or it died."""
+    words = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip()
+    if code in (_INTERRUPTED, -2):
+        raise Interrupted(
+            "interrupted",
+            what="stopped by you",
+            why=f"finished cells keep their rows; {cell.id} goes on where it stopped",
+            fix="run the same command again",
+        )
+    if code == _RESOURCES:
+        raise ResourceError(
+            "disk-full",
+            what=f"no space left while running {cell.id}",
+            why="finished cells keep their rows",
+            fix="free some space, then run the same command again: it resumes",
+        )
+    cause = f"killed by signal {-code}, perhaps for memory" if code < 0 else f"exit code {code}"
+    row = failed(protocol, cell, f"{cause}: {words[-_LAST_WORDS:]}", began=began)
+    write_row(folder, row)
+    return row
+
+
+def _dealt(cells: Iterable[Cell], shard: Shard) -> list[Cell]:
+    return [cell for place, cell in enumerate(cells) if place % shard.count == shard.index]

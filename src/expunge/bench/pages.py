@@ -1,0 +1,255 @@
+"""The pages of a leaderboard: Markdown, and one HTML file that asks no network."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from expunge.audit.results import Axis
+from expunge.audit.stats import Estimate
+from expunge.bench.board import Board, Line, board
+from expunge.bench.choose import Point
+from expunge.bench.row import Machine
+from expunge.bench.standing import AT_MARGIN
+from expunge.files import write_json, write_text
+from expunge.report import plots
+
+NONE = "–"  # noqa: RUF001 - a dash that stands for nothing
+MARKS = "* on the Pareto front; ~ not parted from it by the data."
+_HERE = Path(__file__).parent
+_STYLE = _HERE.parent / "report" / "style.css"
+
+
+def write_pages(matrix: Path) -> tuple[Path, ...]:
+    """Write `leaderboard` as JSON, Markdown and HTML into a matrix and return their paths.
+
+    Raises:
+        InputError: There is no matrix, or a row of another version.
+    """
+    found = board(matrix)
+    told = sheet(found)
+    data, text, page = (matrix / f"leaderboard.{kind}" for kind in ("json", "md", "html"))
+    write_json(data, told)
+    write_text(text, f"# {told['title']}\n\n{to_markdown(told)}")
+    write_text(page, to_html(told, drawing=drawing(found)))
+    return data, text, page
+
+
+def sheet(found: Board) -> dict[str, Any]:
+    """Return all that the pages say, as JSON values: what `docs/results.md` is made from."""
+    return {
+        "title": title(found),
+        "sentences": sentences(found),
+        "standings": standings(found),
+        "numbers": numbers(found),
+        "chosen": chosen(found),
+        "failures": [[row.cell.id, row.why] for row in found.failures],
+    }
+
+
+def to_markdown(told: Mapping[str, Any]) -> str:
+    """Return a sheet as Markdown, without its title."""
+    parts = [*told["sentences"], _markdown_table(*told["standings"]), MARKS]
+    if told["numbers"][1]:
+        parts += ["### The suite's own numbers", _markdown_table(*told["numbers"])]
+    parts += ["### Chosen settings", _markdown_table(*told["chosen"])]
+    if told["failures"]:
+        failed = [f"- `{name}`: {why}" for name, why in told["failures"]]
+        parts += ["### Failures", "\n".join(failed)]
+    return "\n\n".join(parts) + "\n"
+
+
+def to_html(told: Mapping[str, Any], *, drawing: str) -> str:
+    """Return a sheet as one HTML page.
+
+    Args:
+        told: The sheet.
+        drawing: The front as SVG; empty where no model could be placed.
+    """
+    made = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return made.get_template("leaderboard.html.j2").render(
+        told,
+        marks=MARKS,
+        style=Markup(_STYLE.read_text(encoding="utf-8")),
+        drawing=Markup(drawing),
+    )
+
+
+def drawing(found: Board) -> str:
+    """Return the front: what each model erased against what it kept."""
+    places = [_plotted(line, line.at) for line in found.lines if line.at is not None]
+    if not places:
+        return ""
+    return plots.frontier(
+        places, kept="kept (weaker of utility, locality)", forgotten="erased (weakest of three)"
+    )
+
+
+def title(found: Board) -> str:
+    """Return the heading."""
+    spec = found.protocol.suite
+    name = "own request" if spec is None else " ".join(filter(None, (spec.name, spec.part)))
+    return f"Leaderboard: {name}"
+
+
+def sentences(found: Board) -> list[str]:
+    """Say what was done, by which rule methods were chosen, and what the table cannot say."""
+    machines = {(m.device, m.cpu, m.threads) for line in found.lines for m in _machines(line)}
+    where = "; ".join(f"{device}, {cpu}, {n} threads" for device, cpu, n in sorted(machines))
+    versions = {
+        f"{n} {v}" for line in found.lines for m in _machines(line) for n, v in m.versions.items()
+    }
+    lines = [
+        f"{_budget(found.protocol.trials)} Shown is the setting that erased most among those that "
+        f"keep at least {AT_MARGIN} (all preservation gates at their margins), or else the one "
+        "that kept most.",
+        "Each axis runs from 0 to 1 (gold is 1 on the first three); brackets are one-sided 95 % "
+        "bounds on each side, the widest over seeds. The weakest axis ranks.",
+        f"On the Pareto front of erased and kept: {_listed(found.on_front)}. Not on it, but no "
+        f"other method is surely better: {_listed(found.near)}.",
+        f"Measured on {where or 'nothing yet'}; {', '.join(sorted(versions))}.",
+    ]
+    return [*lines, *(f"Note: {note}." for note in found.notes)]
+
+
+def _budget(count: int) -> str:
+    if not count:
+        return "Settings were searched, with more trials where they paid."
+    settings = f"{count} setting{'s' * (count != 1)}"
+    return (
+        f"Every method had the same tuning budget: {settings}, its defaults first, the others "
+        "drawn from one rule."
+    )
+
+
+def standings(found: Board) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of the table of axes, with one column per attack of robustness."""
+    attacks = list(
+        dict.fromkeys(
+            gate.name
+            for line in found.lines
+            for row in line.rows
+            for gate in row.gates
+            if gate.axis is Axis.ROBUSTNESS and gate.value is not None
+        )
+    )
+    head = [
+        "model",
+        "weakest",
+        *(axis.value for axis in Axis),
+        *attacks,
+        "ruling",
+        "seeds",
+        "tried",
+        "failed",
+        "train s",
+        "GiB",
+    ]
+    return head, [_standing(line, attacks, found) for line in found.lines]
+
+
+def _standing(line: Line, attacks: Sequence[str], found: Board) -> list[str]:
+    name = f"{line.name} *" if line.name in found.on_front else line.name
+    name = f"{name} ~" if line.name in found.near else name
+    under: list[str] = []
+    for attack in attacks:
+        values = [
+            gate.value
+            for row in line.rows
+            for gate in row.gates
+            if gate.name == attack and gate.value is not None
+        ]
+        under.append(f"{fmean(values):.2f}" if values else NONE)
+    rulings = dict.fromkeys(row.ruling for row in line.rows if row.ruling)
+    method = line.kind == "method"
+    return [
+        name,
+        _shown(line.weakest),
+        *(_shown(line.axes.get(axis)) for axis in Axis),
+        *under,
+        ", ".join(rulings) or NONE,
+        str(len(line.rows)) if method else NONE,
+        str(line.tried) if method else NONE,
+        str(line.failed) if method else NONE,
+        f"{fmean(row.cost.train_seconds for row in line.rows):.0f}" if line.rows else NONE,
+        f"{max(row.cost.peak_gib for row in line.rows):.1f}" if line.rows else NONE,
+    ]
+
+
+def numbers(found: Board) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of the suite's own numbers, a row per number and a column per model."""
+    shown = [line for line in found.lines if line.rows]
+    keys = list(dict.fromkeys((s.metric, s.split) for line in shown for s in line.rows[0].numbers))
+    rows: list[list[str]] = []
+    for metric, probe in keys:
+        cells: list[str] = []
+        for line in shown:
+            scores = [row.number(metric, probe) for row in line.rows]
+            values = [s.value for s in scores if s is not None and s.value is not None]
+            if values:
+                cells.append(f"{fmean(values):.3f}")
+            else:
+                reasons = [s.reason for s in scores if s is not None and s.reason]
+                cells.append(f"not computable: {reasons[0]}" if reasons else NONE)
+        rows.append([f"{metric} {probe}", *cells])
+    for name in dict.fromkeys(name for line in shown for name in line.relative):
+        cells = [f"{line.relative[name]:.3g}" if name in line.relative else NONE for line in shown]
+        rows.append([f"{name} (against gold)", *cells])
+    return ["number", *(line.name for line in shown)], rows
+
+
+def chosen(found: Board) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of the settings that stand for each method."""
+    rows: list[list[str]] = []
+    for line in found.lines:
+        if line.kind == "method" and line.rows:
+            row = line.rows[0]
+            values = ", ".join(f"{path} = {value}" for path, value in row.cell.values.items())
+            steps = f"{row.cost.steps} steps, {row.cost.stopped}" if row.cost.steps else NONE
+            rows.append([line.name, values or "the method's defaults", steps])
+    return ["method", "settings", "training"], rows
+
+
+def _machines(line: Line) -> list[Machine]:
+    return [row.machine for row in line.rows]
+
+
+def _plotted(line: Line, at: Point) -> plots.Place:
+    kind: plots.Kind = "unlearned"
+    if line.kind == "original":
+        kind = "original"
+    elif line.kind == "gold":
+        kind = "gold"
+    return plots.Place(
+        label=line.name,
+        kind=kind,
+        kept=plots.Estimate(value=at.kept.value, low=at.kept.low, high=at.kept.high),
+        forgotten=plots.Estimate(value=at.erased.value, low=at.erased.low, high=at.erased.high),
+    )
+
+
+def _shown(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return NONE
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+    return "\n".join([line(head), line(["---"] * len(head)), *(line(row) for row in rows)])

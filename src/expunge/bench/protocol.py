@@ -1,0 +1,158 @@
+"""The protocol: what is the same for every run of a matrix, fixed by its first command."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from expunge import __version__
+from expunge.bench.row import Cell
+from expunge.bench.suite import Spec, Suite, plain
+from expunge.bench.suites import load_suite
+from expunge.errors import InputError, UsageError
+from expunge.files import read_json, sha256_json, write_json, write_jsonl
+from expunge.settings import Settings
+
+FILE = "matrix.json"
+SETS = ("forget", "retain", "neighbours", "holdout")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Protocol:
+    """What all runs of a matrix share; methods and seeds may be added later, nothing else."""
+
+    settings: Mapping[str, Any]
+    """The settings tree of every run, before a cell's own values are laid over it."""
+    suite: Spec | None = None
+    """None: the user's own request, judged by its audit alone."""
+    beside: tuple[Spec, ...] = ()
+    """Suites that only ask."""
+    trials: int = 1
+    """Settings tried for every method, its defaults first: the same tuning budget for all; 0 in a
+    search, which spends its budget where it pays."""
+    prunes: bool = False
+    """Whether a run ends before its audit when its training already looks hopeless."""
+    version: str = __version__
+
+    @property
+    def golds(self) -> tuple[str, ...]:
+        """References of the gold models."""
+        return tuple(self.settings["request"].get("gold", ()))
+
+    def suites(self) -> tuple[Suite, ...]:
+        """Read the suites again, the one that is forgotten first."""
+        specs = [] if self.suite is None else [self.suite]
+        return tuple(load_suite(spec) for spec in (*specs, *self.beside))
+
+    def of(self, cell: Cell) -> Settings:
+        """Return the settings of one cell.
+
+        Raises:
+            UsageError: A value of the cell is not allowed.
+        """
+        tree: dict[str, Any] = {
+            key: dict(value) if isinstance(value, dict) else value
+            for key, value in self.settings.items()
+        }
+        if cell.kind == "method":
+            same = tree.get("method", {}).get("name") == cell.name
+            tree["method"] = {**(tree["method"] if same else {}), "name": cell.name}
+        if cell.kind == "gold":
+            index = int(cell.name.removeprefix("gold-"))
+            others = [gold for place, gold in enumerate(self.golds) if place != index]
+            tree["request"]["gold"] = others
+        for path, value in cell.values.items():
+            table, _, key = path.partition(".")
+            tree.setdefault(table, {})[key] = value
+        tree["train"] = {**tree.get("train", {}), "seed": cell.seed}
+        try:
+            return Settings.model_validate(tree)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise UsageError(
+                "invalid-value",
+                what=f"a value of cell {cell.id} is not allowed",
+                why=f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}",
+                fix="correct it in the request file or with --set",
+            ) from None
+
+
+_adapter = TypeAdapter(Protocol)
+
+
+def open_protocol(folder: Path, wanted: Protocol) -> Protocol:
+    """Fix the protocol of a matrix, or check that it is the one fixed before; write its data.
+
+    Raises:
+        UsageError: The folder holds a matrix with another protocol, or something else.
+    """
+    path = folder / FILE
+    if folder.is_dir() and any(folder.iterdir()) and not path.is_file():
+        raise UsageError(
+            "folder-in-use",
+            what=f"{folder} holds files that are not a matrix of expunge",
+            why="a matrix has a folder of its own",
+            fix="choose another folder with --out",
+        )
+    if path.is_file():
+        found = read_protocol(folder)
+        changed = _changed(found, wanted)
+        if changed:
+            raise UsageError(
+                "another-protocol",
+                what=f"the matrix in {folder} was begun with other {', '.join(changed)}",
+                why="runs of two protocols in one table would not be a comparison",
+                fix="use the settings of the first command, or another folder with --out",
+            )
+        return found
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, _adapter.dump_python(wanted, mode="json"))
+    return read_protocol(folder)
+
+
+def read_protocol(folder: Path) -> Protocol:
+    """Read the protocol of a matrix.
+
+    Raises:
+        InputError: There is none, or it is of another version.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise InputError(
+            "no-matrix",
+            what=f"{folder} holds no matrix",
+            why="a matrix is what `expunge bench` or `expunge tune` wrote",
+            fix="give the folder that --out named",
+        )
+    try:
+        return _adapter.validate_python(read_json(path))
+    except ValidationError as error:
+        raise InputError(
+            "malformed-matrix",
+            what=f"{path} is not a protocol of this version",
+            why=error.errors(include_input=False, include_url=False)[0]["msg"].lower(),
+            fix="run the matrix again in another folder",
+        ) from None
+
+
+def write_sets(folder: Path, suite: Suite) -> dict[str, list[str]]:
+    """Write what is forgotten and kept as files of the matrix; return the keys of the request."""
+    request: dict[str, list[str]] = {}
+    for name in SETS:
+        records = {"forget": suite.forget, "retain": suite.retain}.get(name)
+        if records is None:
+            records = suite.neighbours if name == "neighbours" else suite.holdout
+        if not records:
+            continue
+        path = folder / "data" / f"{name}.jsonl"
+        if not path.is_file():
+            write_jsonl(path, (plain(record) for record in records))
+        request[name] = [str(path)]
+    return request
+
+
+def _changed(found: Protocol, wanted: Protocol) -> list[str]:
+    before, now = (_adapter.dump_python(each, mode="json") for each in (found, wanted))
+    return [key for key in before if sha256_json(before[key]) != sha256_json(now[key])]

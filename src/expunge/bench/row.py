@@ -1,0 +1,137 @@
+"""The row: what one run of a matrix gave, and everything needed to repeat it.
+
+Failures are rows, too.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from expunge.audit.results import Axis, Gate, Score
+from expunge.audit.stats import Estimate
+from expunge.bench.heard import Column
+from expunge.bench.standing import standing
+from expunge.errors import InputError
+from expunge.files import read_json, sha256_json, write_json
+
+SCHEMA = "expunge.row/1"
+FILE = "row.json"
+
+Kind = Literal["original", "gold", "method"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """One run of a matrix, before it is done."""
+
+    kind: Kind
+    name: str
+    """The method, `original`, or `gold-0` and so on."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Key paths of the settings tree that differ from the matrix's own, such as `train.lr`."""
+    seed: int = 0
+
+    @property
+    def id(self) -> str:
+        """Folder name: method, seed and eight hex digits of all that is special about the run."""
+        digest = sha256_json([self.kind, self.name, dict(self.values), self.seed])[:8]
+        return f"{self.name.replace(':', '.')}-s{self.seed}-{digest}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What a run took."""
+
+    seconds: float
+    """Wall clock, the audit and the probes included."""
+    train_seconds: float = 0.0
+    steps: int = 0
+    stopped: str = ""
+    peak_gib: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Machine:
+    """Where a run took place."""
+
+    device: str
+    cpu: str
+    threads: int
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """The result of one cell."""
+
+    schema: str = SCHEMA
+    cell: Cell
+    suite: str
+    """Name of the suite and its part; empty for a user's own request."""
+    status: Literal["done", "failed", "pruned"]
+    why: str = ""
+    """What failed or why it was stopped, in one line."""
+    ruling: str = ""
+    gates: tuple[Gate, ...] = ()
+    numbers: tuple[Score, ...] = ()
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    cost: Cost
+    machine: Machine
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Role to digest of the weights."""
+    settings: str = ""
+    """The resolved settings as TOML: `expunge forget` runs them again."""
+    proxies: Mapping[str, float] = field(default_factory=dict)
+    """The watchdog's last reading: what training looked like before the audit."""
+
+    def standing(self) -> dict[Axis, Estimate]:
+        """Return how the model does on each axis."""
+        return standing(self.gates)
+
+    def number(self, metric: str, probe: str) -> Score | None:
+        """Return one number of the suite, if it is there."""
+        for score in self.numbers:
+            if (score.metric, score.split) == (metric, probe):
+                return score
+        return None
+
+
+_adapter = TypeAdapter(Row)
+
+
+def write_row(folder: Path, row: Row) -> None:
+    """Write the row of a cell; from then on the cell is finished."""
+    write_json(folder / FILE, _adapter.dump_python(row, mode="json"))
+
+
+def read_row(folder: Path) -> Row | None:
+    """Read the row of a cell; None when it is not finished.
+
+    Raises:
+        InputError: The file is of another version, or was changed.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        raise _malformed(path, f"its schema is not {SCHEMA!r}")
+    try:
+        return _adapter.validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _malformed(path, f"{where}: {first['msg'].lower()}") from None
+
+
+def _malformed(path: Path, why: str) -> InputError:
+    return InputError(
+        "malformed-row",
+        what=f"{path} is not a row of this version",
+        why=why,
+        fix="delete its folder, and the cell is run again",
+    )

@@ -1,0 +1,154 @@
+"""The search space: which settings are tried for a method. One rule for all of them.
+
+Tuned are the learning rate, the passes over the forget set, every strength of the method's own (a
+positive float among its knobs), its retain term, and, for LoRA, which half of the blocks and which
+layers get an adapter. A strength is drawn log-uniformly within a factor of its default, so that no
+method has a hand-made space. Values that the method refuses are drawn again.
+"""
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from expunge.errors import UsageError
+from expunge.methods import build
+from expunge.methods.edits.protocol import Edit
+from expunge.methods.guards.protocol import Guard
+from expunge.model.load import load_config
+from expunge.prepare import source_of
+from expunge.settings import Settings
+
+FACTOR = 8.0
+"""Strengths and learning rates lie within this factor of their defaults, both ways."""
+EPOCHS = (0.5, 1.0, 2.0)
+RETAIN = ("nll", "kl")
+MLP = ("gate_proj", "up_proj", "down_proj")
+_ATTEMPTS = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Range:
+    """A positive number, drawn log-uniformly."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """One of several values; None leaves the default."""
+
+    among: tuple[Any, ...]
+
+
+class Anatomy(NamedTuple):
+    """Where a model can be given adapters."""
+
+    layers: int
+    linear: frozenset[str]
+    """Last names of its linear layers."""
+
+
+def anatomy(settings: Settings) -> Anatomy:
+    """Read a model's anatomy from its configuration; no weight is loaded.
+
+    Raises:
+        InputError: There is no such model.
+    """
+    config = load_config(settings.model, source_of(settings))
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    names = {
+        name.rpartition(".")[2]
+        for name, part in model.base_model.named_modules()
+        if isinstance(part, nn.Linear)
+    }
+    return Anatomy(config.get_text_config().num_hidden_layers, frozenset(names))
+
+
+Space = Mapping[str, Range | Choice]
+"""Key path of the settings tree to what may be there."""
+
+
+def space(name: str, settings: Settings, anatomy: Anatomy) -> dict[str, Range | Choice]:
+    """Return the search space of a method.
+
+    Args:
+        name: The method.
+        settings: The settings of the matrix; what they fix by name is not searched.
+        anatomy: Where the model can be given adapters.
+
+    Raises:
+        UsageError: There is no such method.
+    """
+    method = build(name, {})
+    found: dict[str, Range | Choice] = {}
+    for field in fields(method):  # pyright: ignore[reportArgumentType] - methods are dataclasses
+        default = getattr(method, field.name)
+        if isinstance(default, float) and default > 0:
+            found[f"method.{field.name}"] = Range(low=default / FACTOR, high=default * FACTOR)
+        if field.name == "retain" and default != "none":
+            found["method.retain"] = Choice(among=tuple(dict.fromkeys((default, *RETAIN))))
+    if isinstance(method, Edit | Guard):
+        return found
+    own = method.recipe.lr if settings.train.full else method.recipe.lr_lora
+    lr = settings.train.lr or own
+    found["train.lr"] = Range(low=lr / FACTOR, high=lr * FACTOR)
+    if settings.train.steps is None:
+        epochs = settings.train.epochs or method.recipe.epochs
+        among = dict.fromkeys(max(1, round(epochs * share)) for share in EPOCHS)
+        found["train.epochs"] = Choice(among=tuple(among))
+    if not settings.train.full:
+        halfway = (anatomy.layers // 2 - 1,) if anatomy.layers > 1 else ()
+        mlp = (MLP,) if anatomy.linear.issuperset(MLP) else ()
+        found["train.last_layer"] = Choice(among=(None, *halfway))
+        found["train.targets"] = Choice(among=((), *mlp))
+    return found
+
+
+def draw(searched: Space, rng: random.Random) -> dict[str, Any]:
+    """Draw one value for every key path; what is None stays the default and is left out."""
+    found: dict[str, Any] = {}
+    for path, kind in searched.items():
+        if isinstance(kind, Range):
+            value = math.exp(rng.uniform(math.log(kind.low), math.log(kind.high)))
+            found[path] = float(f"{value:.3g}")
+        else:
+            found[path] = rng.choice(kind.among)
+    return {path: value for path, value in found.items() if value is not None and value != ()}
+
+
+def trials(name: str, settings: Settings, anatomy: Anatomy, *, count: int) -> list[dict[str, Any]]:
+    """Return the settings that are tried for a method: its defaults, then `count - 1` draws.
+
+    The same name and number give the same settings on every machine, so that shards agree.
+    """
+    searched = space(name, settings, anatomy)
+    rng = random.Random(name)
+    return [{}, *(accepted(name, lambda: draw(searched, rng)) for _ in range(count - 1))]
+
+
+def accepted(name: str, propose: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the first proposal whose knobs the method takes.
+
+    Raises:
+        UsageError: It refused a hundred in a row.
+    """
+    refused: UsageError | None = None
+    for _ in range(_ATTEMPTS):
+        found = propose()
+        knobs = {p.removeprefix("method."): v for p, v in found.items() if p.startswith("method.")}
+        try:
+            build(name, knobs)
+        except UsageError as error:
+            refused = error
+            continue
+        return found
+    assert refused is not None, "without a refusal the first proposal is taken"
+    raise refused

@@ -1,0 +1,156 @@
+"""Starting a benchmark: from the words of a command to a protocol, a matrix and its pages."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from expunge.bench.matrix import Done, Shard, run_matrix
+from expunge.bench.pages import write_pages
+from expunge.bench.protocol import SETS, Protocol, open_protocol, read_protocol, write_sets
+from expunge.bench.suite import Spec
+from expunge.bench.suites import HUB, SUITES, load_suite
+from expunge.console import Console
+from expunge.errors import UsageError
+from expunge.methods import EVERY
+from expunge.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ask:
+    """What the user asks of a benchmark."""
+
+    what: str
+    """Name of a suite, or a request file."""
+    data: str | None = None
+    part: str = ""
+    records: int | None = None
+    corpus: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    """`NAME=FOLDER` of suites that only ask."""
+    methods: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    trials: int = 1
+    offline: bool = False
+
+
+def spec_of(ask: Ask) -> Spec | None:
+    """Return which suite is meant; None for a request file.
+
+    Raises:
+        UsageError: No such suite, or it has no place on the Hub and none was given.
+    """
+    if ask.what.endswith(".toml"):
+        return None
+    data = ask.data or HUB.get(ask.what)
+    if ask.what in SUITES and data is None:
+        raise UsageError(
+            "no-data",
+            what=f"where the data of {ask.what} lie is not said",
+            why="this suite is read from a folder of the files that its authors published",
+            fix=f"expunge bench {ask.what} MODEL --data FOLDER",
+        )
+    return Spec(
+        name=ask.what,
+        data=data or "",
+        part=ask.part,
+        records=ask.records,
+        corpus=ask.corpus,
+        retain=ask.keep,
+        offline=ask.offline,
+    )
+
+
+def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
+    """Read and check the data, fix the protocol, and write the sets into the matrix.
+
+    Args:
+        ask: What the user asks.
+        matrix: Folder of the matrix.
+        settings: The settings of every run; for a suite, without the sets of its request.
+
+    Raises:
+        ExpungeError: Data are missing or not the published ones; the folder holds another matrix.
+    """
+    spec = spec_of(ask)
+    beside = tuple(_beside(text, ask) for text in ask.beside)
+    for each in beside:
+        load_suite(each)
+    tree = _tree(settings)
+    if spec is not None:
+        suite = load_suite(spec)
+        if not suite.forget:
+            raise UsageError(
+                "nothing-to-forget-in-suite",
+                what=f"{spec.name} only asks; it has nothing to forget",
+                why="it stands beside a suite that has",
+                fix=f"expunge bench tofu MODEL --beside {spec.name}=FOLDER",
+            )
+        sets = {name: [str(matrix / "data" / f"{name}.jsonl")] for name in SETS}
+        there = {"forget": suite.forget, "retain": suite.retain}
+        there |= {"neighbours": suite.neighbours, "holdout": suite.holdout}
+        request = {name: sets[name] for name in SETS if there[name]}
+        tree["request"] = {**tree["request"], **request, "id": suite.name}
+        protocol = _protocol(tree, spec, beside, ask)
+        found = open_protocol(matrix, protocol)
+        write_sets(matrix, suite)
+        return found
+    return open_protocol(matrix, _protocol(tree, None, beside, ask))
+
+
+def bench(
+    ask: Ask,
+    matrix: Path,
+    settings: Settings,
+    *,
+    shard: Shard,
+    console: Console,
+) -> Done:
+    """Run a benchmark's matrix as far as this process can, and write its pages.
+
+    Raises:
+        ExpungeError: What was finished stays; the same call goes on.
+    """
+    protocol = begin(ask, matrix, settings)
+    methods = ask.methods or tuple(EVERY)
+    done = run_matrix(
+        matrix, protocol, methods=methods, seeds=ask.seeds, shard=shard, console=console
+    )
+    for path in write_pages(matrix):
+        console.line("wrote", str(path))
+    return done
+
+
+def report(matrix: Path, *, console: Console) -> None:
+    """Write the pages of a matrix again.
+
+    Raises:
+        InputError: There is no matrix, or a row of another version.
+    """
+    read_protocol(matrix)
+    for path in write_pages(matrix):
+        console.line("wrote", str(path))
+
+
+def _beside(text: str, ask: Ask) -> Spec:
+    name, equals, folder = text.partition("=")
+    if not equals or name not in SUITES:
+        raise UsageError(
+            "bad-beside",
+            what=f"--beside {text!r} is not NAME=FOLDER",
+            why=f"NAME is one of {', '.join(SUITES)}",
+            fix="write for example --beside utility=data/utility",
+        )
+    return Spec(name=name, data=folder, records=ask.records, offline=ask.offline)
+
+
+def _protocol(
+    tree: Mapping[str, Any], spec: Spec | None, beside: Sequence[Spec], ask: Ask
+) -> Protocol:
+    settings = _tree(Settings.model_validate(tree))
+    return Protocol(settings=settings, suite=spec, beside=tuple(beside), trials=ask.trials)
+
+
+def _tree(settings: Settings) -> dict[str, Any]:
+    return settings.model_dump(mode="json", exclude_none=True, exclude={"out"})

@@ -1,0 +1,153 @@
+"""`expunge bench`: many methods on one benchmark, and the leaderboard."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from expunge.cli.flags import RequestFlags, TrainFlags
+from expunge.cli.resolved import resolve_settings
+from expunge.cli.session import Given, Session
+from expunge.errors import UsageError
+
+if TYPE_CHECKING:
+    from expunge.settings import Settings
+
+REPORT = "report"
+
+
+def _words(variable: str, text: str) -> Parameter:
+    return Parameter(
+        negative="",
+        show_default=False,
+        consume_multiple=True,
+        env_var=f"EXPUNGE_{variable}",
+        help=text,
+    )
+
+
+def _one(variable: str, text: str) -> Parameter:
+    return Parameter(show_default=False, env_var=f"EXPUNGE_{variable}", help=text)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenchFlags:
+    """Which data, methods, seeds and budget."""
+
+    data: Annotated[
+        str | None, _one("DATA", "folder of the suite's published files, or its Hub id")
+    ] = None
+    part: Annotated[
+        str, _one("PART", "forget10, scal-2, bio, 001_Stephen_King, ...; default the usual one")
+    ] = ""
+    records: Annotated[
+        int | None, _one("RECORDS", "use only so many records of each set and probe")
+    ] = None
+    corpus: Annotated[
+        tuple[str, ...], _words("CORPUS", "text to forget, for suites that have questions only")
+    ] = ()
+    keep: Annotated[
+        tuple[str, ...], _words("KEEP", "text to keep, where it does not come with the suite")
+    ] = ()
+    beside: Annotated[
+        tuple[str, ...], _words("BESIDE", "NAME=FOLDER of a suite that only asks: utility, social")
+    ] = ()
+    methods: Annotated[tuple[str, ...], _words("METHODS", "methods to compare; default all")] = ()
+    seeds: Annotated[
+        tuple[int, ...], _words("SEEDS", "seeds of training; the first is that of the trials")
+    ] = (0,)
+    trials: Annotated[
+        int, _one("TRIALS", "settings tried for every method, its defaults first; default 1")
+    ] = 1
+    shard: Annotated[
+        str, _one("SHARD", "i/n: take every n-th cell, from the i-th; default 1/1")
+    ] = "1/1"
+
+
+def bench(
+    what: Annotated[str, Parameter(help="tofu, muse, wmdp, rwku, a request file, or report")],
+    model: Annotated[
+        str | None, Parameter(help="the original: Hub id or folder; for report: the matrix")
+    ] = None,
+    /,
+    *,
+    given: BenchFlags | None = None,
+    request: RequestFlags | None = None,
+    session: Given,
+) -> int:
+    """Compare methods on one benchmark: a matrix of runs that resumes, and a leaderboard.
+
+    Each run has a folder of its own below --out and is never repeated once it has a row; failures
+    are rows. `expunge bench report FOLDER` writes the leaderboard again.
+    """
+    console = session.begin()
+    if what == REPORT:
+        from expunge.bench.start import report
+
+        report(_matrix(model), console=console)
+        return 0
+    given, request = given or BenchFlags(), request or RequestFlags()
+
+    from expunge.bench.matrix import parse_shard
+    from expunge.bench.start import Ask
+    from expunge.bench.start import bench as run
+
+    ask = Ask(
+        what=what,
+        data=given.data,
+        part=given.part,
+        records=given.records,
+        corpus=given.corpus,
+        keep=given.keep,
+        beside=given.beside,
+        methods=given.methods,
+        seeds=given.seeds,
+        trials=given.trials,
+        offline=session.offline,
+    )
+    shard = parse_shard(given.shard)
+    name = "-".join(filter(None, (Path(what).stem, given.part)))
+    matrix = request.out or Path("bench") / name
+    done = run(
+        ask,
+        matrix,
+        _settings(session, what, model, matrix=matrix, request=request),
+        shard=shard,
+        console=console,
+    )
+    console.line("done", f"{done.rows} rows, {done.failed} failed, {done.waiting} still to come")
+    console.event("done", {"folder": matrix, **done._asdict(), "exit": 0})
+    return 0
+
+
+def _matrix(place: str | None) -> Path:
+    if place is None:
+        raise UsageError(
+            "no-matrix-named",
+            what="which matrix to report on is not said",
+            why="a matrix is the folder that `expunge bench` wrote",
+            fix="expunge bench report FOLDER",
+        )
+    return Path(place)
+
+
+def _settings(
+    session: Session, what: str, model: str | None, *, matrix: Path, request: RequestFlags
+) -> "Settings":
+    own = what.endswith(".toml")
+    if own and model is not None:
+        raise UsageError(
+            "two-models",
+            what=f"both {what} and the model {model} were given",
+            why="a request file names its model",
+            fix="leave the model away, or name it in the file",
+        )
+    flags = TrainFlags()
+    if own:
+        return resolve_settings(what, (), request=request, train=flags, offline=session.offline)
+    # What a suite forgets and keeps is put in its place once its data are read and checked.
+    asked = request if request.goal else replace(request, goal="removal")
+    forget = (str(matrix / "data" / "forget.jsonl"),)
+    return resolve_settings(model, forget, request=asked, train=flags, offline=session.offline)
