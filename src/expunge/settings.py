@@ -28,7 +28,9 @@ class Named(BaseModel):
 class MethodSettings(Named):
     """Which method, and the knobs of its paper (`[method]`)."""
 
-    name: str = Field(default="npo", description="a name from `expunge methods`, or module:Class")
+    name: str = Field(
+        default="npo", description="a name from `expunge methods`, module:Class, or auto"
+    )
 
 
 class RobustSettings(Named):

@@ -8,6 +8,7 @@ from cyclopts import App, Group, Parameter
 
 from expunge.cli.attack import attack
 from expunge.cli.audit import audit
+from expunge.cli.bench import bench
 from expunge.cli.compat import compat
 from expunge.cli.demo import demo
 from expunge.cli.doctor import doctor
@@ -20,6 +21,7 @@ from expunge.cli.metrics import metrics
 from expunge.cli.plan import plan
 from expunge.cli.report import report
 from expunge.cli.session import Session
+from expunge.cli.tune import tune
 from expunge.cli.verify import verify
 from expunge.cli.version import installed_version, version
 from expunge.console import SilentConsole
@@ -36,6 +38,8 @@ COMMANDS = (
     methods,
     metrics,
     compat,
+    bench,
+    tune,
     doctor,
     demo,
     version,
@@ -55,12 +59,16 @@ _EXAMPLES = {
     "metrics": "expunge metrics extraction-strength",
     "compat": "expunge compat TOFU_EVAL.json --gold retain90/TOFU_EVAL.json\n"
     "  expunge compat runs/latest",
+    "bench": "expunge bench tofu ORIGINAL --data TOFU --gold GOLD --methods npo simnpo --trials 8\n"
+    "  expunge bench report bench/tofu",
+    "tune": "expunge tune MODEL erase.jsonl --goal removal --retain keep.jsonl --method auto",
     "doctor": "expunge doctor",
     "demo": "expunge demo --short",
     "version": "expunge version",
 }
 _USAGE = {
     "plan": "Usage: expunge plan [OPTIONS] MODEL DATA... | REQUEST.toml",
+    "tune": "Usage: expunge tune [OPTIONS] MODEL DATA... | REQUEST.toml",
     "forget": "Usage: expunge forget [OPTIONS] MODEL DATA... | REQUEST.toml",
 }
 

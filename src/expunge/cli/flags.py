@@ -41,6 +41,19 @@ _NOT_SETTINGS = (
     "OPEN",
     "SHORT",
     "EXPIRED",
+    "DATA",
+    "PART",
+    "RECORDS",
+    "CORPUS",
+    "KEEP",
+    "BESIDE",
+    "METHODS",
+    "SEEDS",
+    "TRIALS",
+    "SHARD",
+    "MINUTES",
+    "FLOOR",
+    "SEARCH",
 )
 COMMAND_VARIABLES = frozenset(f"EXPUNGE_{name}" for name in _NOT_SETTINGS)
 """Variables that stand for flags of commands, not for keys of the settings tree."""

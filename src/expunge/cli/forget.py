@@ -1,6 +1,7 @@
 """`expunge forget`: plan, forget, audit, report."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -9,6 +10,14 @@ from expunge.cli.outcome import conclude
 from expunge.cli.plan import show_plan
 from expunge.cli.resolved import check_gate, resolve_settings
 from expunge.cli.session import Given
+from expunge.cli.tune import search
+
+if TYPE_CHECKING:
+    from expunge.console import Console
+    from expunge.settings import Settings
+
+AUTO = "auto"
+"""The method that stands for a search."""
 
 
 def forget(
@@ -36,7 +45,19 @@ def forget(
     console = session.begin()
     settings = resolve_settings(model, data, request=request, train=train, offline=session.offline)
     check_gate(settings, gate=gate)
+    if settings.method.name == AUTO:
+        settings = _tuned(settings, console)
 
     from expunge.forget import forget as forget_data
 
     return conclude(forget_data(settings, console=console), console=console, gate=gate)
+
+
+def _tuned(settings: "Settings", console: "Console") -> "Settings":
+    """Search the method; the knobs of `auto` are the flags of `expunge tune`."""
+    from expunge.bench.tune import Budget
+    from expunge.named import build_named
+
+    budget = build_named({AUTO: Budget}, AUTO, settings.method.knobs, what="method")
+    found = search(settings, Path("tune") / settings.request.id, budget=budget, console=console)
+    return found.settings.model_copy(update={"out": settings.out})

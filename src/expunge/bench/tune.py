@@ -1,0 +1,269 @@
+"""Tuning: which method with which settings, by the audit itself, under a floor and a time budget.
+
+Optuna proposes (multi-objective TPE); every proposal is a cell of a matrix, so finished ones are
+never repeated, original and golds are asked once, and a run whose training looks hopeless is spared
+its audit. Maximised are two numbers that the gates give, and so only validated metrics:
+
+    erased = the weakest of forgetting, privacy, robustness
+    kept   = the weaker of utility, locality
+
+The result is the Pareto set; chosen is what erased most among those that keep the floor.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expunge.bench.choose import Point, best, front, point
+from expunge.bench.matrix import references, run_cell, run_cells
+from expunge.bench.pages import write_pages
+from expunge.bench.protocol import Protocol, open_protocol
+from expunge.bench.row import Cell, Row
+from expunge.bench.rows import rows_of
+from expunge.bench.space import Choice, Range, accepted, anatomy, space
+from expunge.bench.standing import AT_MARGIN
+from expunge.console import Console
+from expunge.errors import InputError, UsageError
+from expunge.methods import build
+from expunge.prepare import prepare
+from expunge.settings import MethodSettings, Settings
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.trial import FrozenTrial
+
+AUTO = "auto"
+FOR_QUESTIONS = ("npo", "simnpo", "altpo", "replace", "jensun", "undial")
+"""What `auto` searches when the forget set is questions and answers."""
+FOR_TEXT = ("npo", "simnpo", "wga", "elm", "rmu", "adaptive_rmu")
+"""What `auto` searches when it is running text."""
+STUDY = "expunge"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """How long to look, and what must not be lost."""
+
+    trials: int = 16
+    """Settings tried in all."""
+    minutes: float = math.inf
+    """Computing time of all runs; none is begun after it."""
+    floor: float = AT_MARGIN
+    """Least standing on utility and locality; 0.75 = every preservation gate at its margin."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tuned:
+    """What a search found."""
+
+    pareto: tuple[Row, ...]
+    """Finished rows that no other one beats on both numbers, the most erased first."""
+    chosen: Row
+    settings: Settings
+    """What `expunge forget` runs with the chosen settings."""
+
+
+def tune(
+    settings: Settings,
+    matrix: Path,
+    *,
+    methods: Sequence[str] = (),
+    budget: Budget,
+    console: Console,
+) -> Tuned:
+    """Search settings, or go on with a search that was stopped.
+
+    Several processes may search in one folder.
+
+    Args:
+        settings: The request and what all runs share; its method is searched, or with `auto` those
+            that suit the data.
+        matrix: Folder of the search.
+        methods: Search these instead.
+        budget: When to end.
+        console: Where to say how far it is.
+
+    Raises:
+        UsageError: Optuna is not installed, the folder holds another search, or no such method.
+        InputError: No run could be finished.
+    """
+    _require_optuna()
+    name = settings.method.name
+    named = tuple(methods) or (_suited(settings) if name == AUTO else (name,))
+    for method in named:
+        build(method, {})
+    protocol = open_protocol(matrix, _protocol(settings, named))
+    run_cells(matrix, protocol, references(protocol), console=console)
+    study = _study(matrix, settings)
+    search = _Search(matrix=matrix, protocol=protocol, methods=named, study=study)
+    search.resume(console)
+    while not search.over(budget):
+        search.step(console)
+    write_pages(matrix)
+    return _result(matrix, protocol, budget)
+
+
+def front_of(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Return the rows that no other one beats, the most erased first."""
+    placed = [(row, at) for row in rows if row.status == "done" and (at := point(row)) is not None]
+    kept = front([at for _, at in placed])
+    found = [pair for pair, yes in zip(placed, kept, strict=True) if yes]
+    return tuple(row for row, _ in sorted(found, key=lambda pair: -pair[1].erased.value))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Search:
+    """One study on one matrix."""
+
+    matrix: Path
+    protocol: Protocol
+    methods: tuple[str, ...]
+    study: "Study"
+
+    def resume(self, console: Console) -> None:
+        """Finish the trials of processes that were stopped; those of living ones are theirs."""
+        from optuna.trial import TrialState
+
+        for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
+            cell = self._begun(trial)
+            if cell is None:
+                self.study.tell(trial.number, state=TrialState.FAIL)
+                continue
+            row = run_cell(self.matrix, self.protocol, cell)
+            if row is not None:
+                self._tell(trial.number, row, console)
+
+    def over(self, budget: Budget) -> bool:
+        """Tell whether the trials or the time are used up."""
+        begun = len(self.study.get_trials(deepcopy=False))
+        seconds = sum(row.cost.seconds for row in rows_of(self.matrix))
+        return begun >= budget.trials or seconds >= 60 * budget.minutes
+
+    def step(self, console: Console) -> None:
+        """Try one more setting."""
+        from optuna.trial import TrialState
+
+        trial = self.study.ask()
+        try:
+            cell = self._proposed(trial)
+        except UsageError as refused:
+            self.study.tell(trial.number, state=TrialState.FAIL)
+            console.note(f"{trial.number}: {refused.what}")
+            return
+        trial.set_user_attr("cell", json.dumps([cell.name, dict(cell.values), cell.seed]))
+        row = run_cell(self.matrix, self.protocol, cell)
+        if row is not None:
+            self._tell(trial.number, row, console)
+
+    def _proposed(self, trial: "Trial") -> Cell:
+        settings = Settings.model_validate(self.protocol.settings)
+        method = self.methods[0]
+        if len(self.methods) > 1:
+            method = trial.suggest_categorical("method", self.methods)
+        searched = space(method, settings, anatomy(settings))
+        seen = sum(
+            json.loads(t.user_attrs["cell"])[0] == method
+            for t in self.study.get_trials()
+            if "cell" in t.user_attrs
+        )
+        values = {path: _suggested(trial, method, path, kind) for path, kind in searched.items()}
+        values = {path: value for path, value in values.items() if value not in (None, [])}
+        if not seen:
+            values = {}  # a method's defaults come first, whatever was proposed
+        taken = accepted(method, lambda: values)
+        return Cell(kind="method", name=method, values=taken, seed=settings.train.seed)
+
+    def _begun(self, trial: "FrozenTrial") -> Cell | None:
+        if "cell" not in trial.user_attrs:
+            return None
+        name, values, seed = json.loads(trial.user_attrs["cell"])
+        return Cell(kind="method", name=name, values=values, seed=seed)
+
+    def _tell(self, number: int, row: Row, console: Console) -> None:
+        from optuna.trial import TrialState
+
+        at = point(row) if row.status == "done" else None
+        if at is None:
+            state = TrialState.PRUNED if row.status == "pruned" else TrialState.FAIL
+            self.study.tell(number, state=state, skip_if_finished=True)
+            console.note(f"{number}: {row.cell.name} {row.status}: {row.why}")
+            return
+        values = (at.erased.value, at.kept.value)
+        self.study.tell(number, values=values, skip_if_finished=True)
+        console.note(f"{number}: {row.cell.name} erased {values[0]:.2f}, kept {values[1]:.2f}")
+
+
+def _suggested(trial: "Trial", method: str, path: str, kind: Range | Choice) -> Any:  # noqa: ANN401
+    """Let the study propose one value; choices go by their JSON text, which Optuna can keep."""
+    name = f"{method}:{path}"
+    if isinstance(kind, Range):
+        return float(f"{trial.suggest_float(name, kind.low, kind.high, log=True):.3g}")
+    texts = tuple(json.dumps(value) for value in kind.among)
+    return json.loads(trial.suggest_categorical(name, texts))
+
+
+def _result(matrix: Path, protocol: Protocol, budget: Budget) -> Tuned:
+    rows = [row for row in rows_of(matrix) if row.cell.kind == "method"]
+    chosen = best(rows, floor=budget.floor)
+    if chosen is None:
+        reasons = [row.why for row in rows if row.why]
+        raise InputError(
+            "nothing-tuned",
+            what=f"none of {len(rows)} runs could be finished and judged",
+            why=reasons[0] if reasons else "no run was begun within the budget",
+            fix=f"read the rows in {matrix / 'cells'}; give gold or control records, or more time",
+        )
+    return Tuned(pareto=front_of(rows), chosen=chosen, settings=protocol.of(chosen.cell))
+
+
+def keeps_floor(row: Row, budget: Budget) -> bool:
+    """Tell whether a row keeps what the budget demands."""
+    at: Point | None = point(row)
+    return at is not None and at.kept.value >= budget.floor
+
+
+def _protocol(settings: Settings, methods: tuple[str, ...]) -> Protocol:
+    tree = settings.model_dump(mode="json", exclude_none=True, exclude={"out"})
+    if settings.method.name == AUTO:
+        tree["method"] = {"name": methods[0]}
+    return Protocol(settings=tree, prunes=True, trials=0)
+
+
+def _suited(settings: Settings) -> tuple[str, ...]:
+    """Return what `auto` searches: by whether the forget set is questions or running text."""
+    plainly = settings.model_copy(update={"method": MethodSettings()})
+    forget = prepare(plainly).scope.forget
+    return FOR_QUESTIONS if all(record.prompt for record in forget) else FOR_TEXT
+
+
+def _study(matrix: Path, settings: Settings) -> "Study":
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(matrix / "study.journal"))),
+        study_name=STUDY,
+        load_if_exists=True,
+        directions=["maximize", "maximize"],
+    )
+    # A sampler that began anew with the same seed would propose what was tried before.
+    seed = settings.train.seed + 1009 * len(study.get_trials(deepcopy=False))
+    study.sampler = optuna.samplers.TPESampler(seed=seed)
+    return study
+
+
+def _require_optuna() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("optuna") is None:
+        raise UsageError(
+            "no-optuna",
+            what="tuning needs Optuna, which is not installed",
+            why="it is an extra: most runs do not need it",
+            fix="pip install 'expunge[tune]'",
+        )

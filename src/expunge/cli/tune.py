@@ -1,0 +1,113 @@
+"""`expunge tune`: find settings, or a method, that erase most and keep what must stay."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from expunge.cli.flags import Data, Model, RequestFlags, TrainFlags
+from expunge.cli.resolved import resolve_settings
+from expunge.cli.session import Given
+
+if TYPE_CHECKING:
+    from expunge.bench.tune import Budget, Tuned
+    from expunge.console import Console
+    from expunge.settings import Settings
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TuneFlags:
+    """How long to look, and what must not be lost."""
+
+    trials: Annotated[int, Parameter(help="settings tried in all", env_var="EXPUNGE_TRIALS")] = 16
+    minutes: Annotated[
+        float,
+        Parameter(
+            show_default=False,
+            help="computing time of all runs; none is begun after it",
+            env_var="EXPUNGE_MINUTES",
+        ),
+    ] = math.inf
+    floor: Annotated[
+        float,
+        Parameter(
+            help="least standing on utility and locality, 0 to 1; 0.75 = at the margins",
+            env_var="EXPUNGE_FLOOR",
+        ),
+    ] = 0.75
+    search: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            show_default=False,
+            consume_multiple=False,
+            help="search this method; repeatable; default --method, which may be auto",
+            env_var="EXPUNGE_SEARCH",
+        ),
+    ] = ()
+
+
+def tune(
+    model: Model = None,
+    /,
+    *data: Data,
+    request: RequestFlags | None = None,
+    train: TrainFlags | None = None,
+    budget: TuneFlags | None = None,
+    session: Given,
+) -> int:
+    """Search method and settings by the audit; the same command goes on where it stopped.
+
+    Writes the search, its leaderboard and `chosen.toml`, which `expunge forget` runs, into --out.
+    """
+    console = session.begin()
+    request = request or RequestFlags()
+    settings = resolve_settings(
+        model, data, request=request, train=train or TrainFlags(), offline=session.offline
+    )
+    matrix = request.out or Path("tune") / settings.request.id
+    given = budget or TuneFlags()
+
+    from expunge.bench.tune import Budget
+
+    limits = Budget(trials=given.trials, minutes=given.minutes, floor=given.floor)
+    found = search(settings, matrix, budget=limits, methods=given.search, console=console)
+
+    from expunge.files import write_text
+    from expunge.resolve import to_toml
+
+    write_text(matrix / "chosen.toml", to_toml(found.settings))
+    console.line("wrote", f"{matrix}/   leaderboard.html, leaderboard.md, chosen.toml")
+    console.line("next", f"expunge forget {matrix / 'chosen.toml'}")
+    console.event("done", {"folder": matrix, "chosen": found.chosen.cell.id, "exit": 0})
+    return 0
+
+
+def search(
+    settings: "Settings",
+    matrix: Path,
+    *,
+    budget: "Budget",
+    methods: tuple[str, ...] = (),
+    console: "Console",
+) -> "Tuned":
+    """Search, and say what was found."""
+    from expunge.bench.choose import point
+    from expunge.bench.tune import keeps_floor
+    from expunge.bench.tune import tune as tune_settings
+
+    found = tune_settings(settings, matrix, methods=methods, budget=budget, console=console)
+    console.line("pareto", f"{len(found.pareto)} settings that no other one beats on both")
+    for row in found.pareto:
+        at = point(row)
+        if at is not None:
+            erased, kept = at
+            console.note(f"{row.cell.id}: erased {erased.value:.2f}, kept {kept.value:.2f}")
+    values = ", ".join(f"{path} {value}" for path, value in found.chosen.cell.values.items())
+    console.line("chosen", f"{found.chosen.cell.name} ({values or 'its defaults'})")
+    if not keeps_floor(found.chosen, budget):
+        console.warn(f"nothing keeps the floor of {budget.floor}; this keeps most")
+    return found

@@ -1,0 +1,180 @@
+"""Tuning: what a search proposes, spares, resumes and chooses."""
+
+import math
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from expunge.bench import tune as tuning
+from expunge.bench.hurdle import Hurdle, Pruned, better, proxies
+from expunge.bench.row import read_row, write_row
+from expunge.bench.rows import lay_out, rows_of
+from expunge.bench.tune import Budget, front_of, tune
+from expunge.cli import main
+from expunge.console import Console, SilentConsole
+from expunge.errors import InputError, UsageError
+from expunge.settings import Settings
+from test_matrix import method, row, tree
+
+needs_optuna = pytest.mark.skipif(
+    find_spec("optuna") is None, reason="optuna, an extra, is not installed"
+)
+
+
+def trained(*readings, unseen=4.0):
+    rows = [{"forget_nll": nll, "retain_probability": p} for nll, p in readings]
+    return {"unseen_nll": unseen, "readings": rows}
+
+
+def test_proxies_are_how_far_the_forget_set_went_and_what_was_kept():
+    found = proxies(trained((1.0, 0.8), (2.0, 0.8), (2.5, 0.6)))
+    assert found == pytest.approx({"progress": 0.5, "kept": 0.75})
+    assert proxies(trained((1.0, 0.8), (9.0, 0.9))) == {"progress": 1.0, "kept": 1.0}
+    assert proxies(trained((5.0, 0.8), (5.0, 0.8)))["progress"] == 1.0
+    assert proxies(trained((1.0, 0.8))) == {}
+
+
+def test_a_run_is_spared_its_audit_only_when_three_are_finished_and_one_was_ahead_on_both():
+    def done(progress, kept):
+        return row(method("npo", p=progress, k=kept), proxies={"progress": progress, "kept": kept})
+
+    ahead, sideways = done(0.9, 0.9), done(0.2, 1.0)
+    told = trained((1.0, 1.0), (2.5, 0.8))  # progress 0.5, kept 0.8
+    Console(Hurdle([ahead, sideways])).event("trained", told)
+    Console(Hurdle([sideways, done(0.55, 0.9), done(0.9, 0.81)])).event("trained", told)
+    hurdle = Hurdle([ahead, sideways, done(0.1, 0.1)])
+    with pytest.raises(Pruned, match="npo"):
+        Console(hurdle).event("trained", told)
+    assert hurdle.proxies["progress"] == pytest.approx(0.5)
+    Console(hurdle).event("score", {})
+    assert better({"progress": 0.6, "kept": 0.5}, {"progress": 0.5, "kept": 0.4})
+
+
+def test_the_pareto_set_has_the_most_erased_first():
+    first = row(method("npo", a=1), erased=0.1, lost=0.2)
+    second = row(method("npo", a=2), erased=0.5, lost=0.05)
+    worse = row(method("npo", a=3), erased=0.6, lost=0.1)
+    assert front_of([second, worse, first]) == (first, second)
+
+
+@pytest.fixture
+def world_of_two_knobs(monkeypatch):
+    """A run takes no time: what it erases is known from its learning rate."""
+    ran: list[str] = []
+
+    def fake(matrix, protocol, cell):
+        folder = lay_out(matrix, cell)
+        if read_row(folder) is None:
+            ran.append(cell.id)
+            lr = cell.values.get("train.lr", 5e-4)
+            off = abs(math.log10(lr / 2e-3))
+            status = "failed" if cell.name == "ga" else "done"
+            write_row(folder, row(cell, erased=min(1.0, off), lost=0.02, status=status, why="x"))
+        return read_row(folder)
+
+    monkeypatch.setattr(tuning, "run_cell", fake)
+    monkeypatch.setattr(tuning, "run_cells", lambda *_, **__: 0)
+    return ran
+
+
+@pytest.fixture
+def request_of(world):
+    def made(name="npo", **method):
+        return Settings.model_validate({**tree(method={"name": name, **method}), **_model(world)})
+
+    return made
+
+
+def _model(world):
+    request = {"goal": "removal", "forget": [world.data("forget")], "retain": "none"}
+    return {"model": world.original, "device": "cpu", "offline": True, "request": request}
+
+
+@needs_optuna
+def test_a_search_ends_at_its_budget_and_goes_on_without_repeating(
+    tmp_path, world_of_two_knobs, request_of
+):
+    given = {"console": SilentConsole()}
+    first = tune(request_of(), tmp_path / "t", budget=Budget(trials=4), **given)
+    assert len(world_of_two_knobs) == 4
+    again = tune(request_of(), tmp_path / "t", budget=Budget(trials=4), **given)
+    assert len(world_of_two_knobs) == 4
+    assert again == first
+    more = tune(request_of(), tmp_path / "t", budget=Budget(trials=9), **given)
+    assert len(world_of_two_knobs) == len(set(world_of_two_knobs)) == 9
+    assert any(each.cell.values == {} for each in rows_of(tmp_path / "t")), (
+        "the defaults come first"
+    )
+    assert more.chosen in more.pareto
+    values = [each.gates[0].value for each in rows_of(tmp_path / "t")]
+    assert more.chosen.gates[0].value == min(values)
+    assert more.settings.method.name == "npo"
+    assert (tmp_path / "t" / "leaderboard.html").is_file()
+
+
+@needs_optuna
+def test_a_stopped_search_finishes_the_trial_it_had_begun(
+    tmp_path, world_of_two_knobs, request_of, monkeypatch
+):
+    fake, stop = tuning.run_cell, iter([False, True])
+
+    def stopping(matrix, protocol, cell):
+        if next(stop):
+            raise KeyboardInterrupt
+        return fake(matrix, protocol, cell)
+
+    given = {"console": SilentConsole(), "budget": Budget(trials=3)}
+    with monkeypatch.context() as patched:
+        patched.setattr(tuning, "run_cell", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            tune(request_of(), tmp_path / "t", **given)
+    assert len(world_of_two_knobs) == 1
+    tune(request_of(), tmp_path / "t", **given)
+    assert len(world_of_two_knobs) == 3, "the interrupted trial counts once and was run"
+
+
+@needs_optuna
+def test_auto_searches_what_suits_the_data_and_failures_do_not_end_it(
+    tmp_path, world_of_two_knobs, request_of
+):
+    assert tuning._suited(request_of("auto")) == tuning.FOR_QUESTIONS
+    given = {"console": SilentConsole(), "budget": Budget(trials=8)}
+    found = tune(request_of("auto"), tmp_path / "t", methods=("npo", "ga"), **given)
+    assert found.chosen.cell.name == "npo"
+    with pytest.raises(InputError, match="could be finished"):
+        tune(request_of("ga"), tmp_path / "g", **given)
+
+
+@needs_optuna
+def test_time_ends_a_search(tmp_path, world_of_two_knobs, request_of):
+    budget = Budget(trials=50, minutes=3.5 / 60)
+    tune(request_of(), tmp_path / "t", budget=budget, console=SilentConsole())
+    assert len(world_of_two_knobs) == 4, "each takes a second"
+
+
+def test_without_optuna_the_error_names_the_command(tmp_path, monkeypatch, request_of):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'expunge\[tune\]'"):
+        tune(request_of(), tmp_path, budget=Budget(), console=SilentConsole())
+
+
+@needs_optuna
+def test_forget_with_auto_searches_first(world, bench, monkeypatch, capsys):
+    asked = {}
+
+    def fake(settings, matrix, *, budget, console):
+        asked.update(method=settings.method.name, trials=budget.trials, matrix=matrix)
+        from types import SimpleNamespace
+
+        return SimpleNamespace(
+            settings=settings.model_copy(
+                update={"method": settings.method.model_validate({"name": "graddiff"})}
+            )
+        )
+
+    monkeypatch.setattr("expunge.cli.forget.search", fake)
+    words = world.command("--method", "auto", **{"method.trials": "3", "train.steps": "2"})
+    assert main([*words, "--out", "run"]) == 0, capsys.readouterr()
+    assert asked == {"method": "auto", "trials": 3, "matrix": Path("tune/request")}
+    assert 'name = "graddiff"' in (bench / "run" / "config.toml").read_text(encoding="utf-8")
