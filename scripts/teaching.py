@@ -1,0 +1,84 @@
+"""Plain fine-tuning with the engine of unlearning: how originals and golds are made."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from expunge.data.encode import Encoder
+from expunge.data.record import Record
+from expunge.engine.loop import Trained
+from expunge.engine.streams import Streams
+from expunge.engine.unlearn import Options, Unlearning
+from expunge.engine.watch import Unseen
+from expunge.files import write_json
+from expunge.methods.retain import nll
+from expunge.methods.terms import Likelihood, Recipe, Shape, Stream, Term, Trains
+from expunge.model.load import Source, choose_device, load
+from expunge.model.lora import save_adapter
+from expunge.model.save import save_model
+
+NEVER = Unseen(mean=float("inf"), low=float("inf"))
+"""No watchdog: teaching goes on to the end."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memorise:
+    """Plain fine-tuning: token mean of -log p over all records."""
+
+    family: ClassVar[str] = "relabelling"
+    advice: ClassVar[str] = "makes models to be unlearned"
+    recipe: ClassVar[Recipe] = Recipe(epochs=1, lr=1e-5, lr_lora=1e-4)
+
+    def terms(self, shape: Shape) -> tuple[Term, ...]:
+        """Return the one term."""
+        return (Likelihood(name="nll", streams=(Stream.FORGET,), coef=1.0, per="token", loss=nll),)
+
+    def trains(self, shape: Shape) -> Trains | None:
+        """Leave the choice of weights to the caller."""
+        return None
+
+
+def teach(
+    base: str, records: Sequence[Record], options: Options, *, device: str, out: Path
+) -> Trained:
+    """Fine-tune a model; write it, or its adapter in PEFT's format, and how it was made.
+
+    A killed teaching goes on from its last checkpoint; one that has ended is not repeated.
+
+    Args:
+        base: Reference of the model to start from.
+        records: What it is taught.
+        options: How; with LoRA only the adapter is written, in bfloat16.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        out: Folder of the result.
+    """
+    loaded = load(base, Source(device=choose_device(device), dtype=torch.float32))
+    encoder = Encoder(loaded.tokenizer)
+    run = Unlearning(
+        method=Memorise(),
+        network=loaded.network,
+        streams=Streams(forget=tuple(encoder.encode(r) for r in records), retain=()),
+        options=options,
+        pad_id=encoder.pad_id,
+    )
+    total = run.total
+
+    def progress(step: int, text: str) -> None:
+        print(f"\r{out.name} {step}/{total} {text}", end="", flush=True)
+
+    done, weights = run.run(unseen=NEVER, folder=out / "checkpoints", progress=progress)
+    model = loaded.network.model
+    if weights.lora is None:
+        run.finish(weights)
+        save_model(model, loaded.tokenizer, out)
+    else:
+        masters = {name: value.to(torch.bfloat16) for name, value in weights.masters.items()}
+        save_adapter(model, weights.lora, masters, base=Path(base).name, folder=out)
+    made = {"base": base, "records": len(records), "options": asdict(options), "steps": done.steps}
+    losses = [[point.step, point.values["nll"]] for point in done.curve[:: max(1, total // 50)]]
+    write_json(out / "made.json", {**made, "seconds": round(done.seconds, 1), "losses": losses})
+    print(f"\n{out.name}: {done.steps} steps, {done.seconds:.0f} s, {done.curve[-1].values}")
+    return done
