@@ -27,6 +27,8 @@ COMMANDS = (
     "methods",
     "metrics",
     "compat",
+    "bench",
+    "tune",
     "doctor",
     "demo",
     "version",
@@ -118,4 +120,11 @@ def test_the_page_of_metrics_is_what_the_code_says():
     wanted = runpy.run_path(str(ROOT / "scripts" / "make_metric_page.py"))["page"]()
     assert (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8") == wanted, (
         "run python scripts/make_metric_page.py"
+    )
+
+
+def test_the_page_of_results_is_what_the_committed_leaderboards_say():
+    wanted = runpy.run_path(str(ROOT / "scripts" / "make_results_page.py"))["page"]()
+    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == wanted, (
+        "run python scripts/make_results_page.py"
     )
