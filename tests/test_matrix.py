@@ -381,6 +381,8 @@ def test_a_matrix_runs_from_the_command_line_and_is_not_repeated(world, bench, c
     assert found["npo"].standing()[Axis.FORGETTING].value > 0
     assert found["original"].standing()[Axis.FORGETTING].value < 0.1
     assert list(Path("m").rglob("*.safetensors")) == []
+    lent = {path.name for path in (Path("m") / "shared").iterdir()}
+    assert any(name.startswith("gold-0") for name in lent), "golds are asked once for all runs"
     assert json.loads((Path("m") / "matrix.json").read_text())["trials"] == 1
     assert "npo" in (Path("m") / "leaderboard.md").read_text(encoding="utf-8")
     stamps = {path: path.stat().st_mtime_ns for path in Path("m").rglob("row.json")}

@@ -35,15 +35,27 @@ def test_proxies_are_how_far_the_forget_set_went_and_what_was_kept():
     assert proxies(trained((1.0, 0.8))) == {}
 
 
+def hurdle_of(rows):
+    return Hurdle(rows, begun=lambda: None)
+
+
+def test_evidence_is_lent_once_a_run_has_its_folder():
+    lent = []
+    console = Console(Hurdle([], begun=lambda: lent.append(1)))
+    console.event("plan", {})
+    console.event("verdict", {})
+    assert lent == [1]
+
+
 def test_a_run_is_spared_its_audit_only_when_three_are_finished_and_one_was_ahead_on_both():
     def done(progress, kept):
         return row(method("npo", p=progress, k=kept), proxies={"progress": progress, "kept": kept})
 
     ahead, sideways = done(0.9, 0.9), done(0.2, 1.0)
     told = trained((1.0, 1.0), (2.5, 0.8))  # progress 0.5, kept 0.8
-    Console(Hurdle([ahead, sideways])).event("trained", told)
-    Console(Hurdle([sideways, done(0.55, 0.9), done(0.9, 0.81)])).event("trained", told)
-    hurdle = Hurdle([ahead, sideways, done(0.1, 0.1)])
+    Console(hurdle_of([ahead, sideways])).event("trained", told)
+    Console(hurdle_of([sideways, done(0.55, 0.9), done(0.9, 0.81)])).event("trained", told)
+    hurdle = hurdle_of([ahead, sideways, done(0.1, 0.1)])
     with pytest.raises(Pruned, match="npo"):
         Console(hurdle).event("trained", told)
     assert hurdle.proxies["progress"] == pytest.approx(0.5)

@@ -9,7 +9,7 @@ A run is hopeless when a finished one was clearly better on both. The proxies ne
 only the audit does.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from expunge.bench.row import Row
@@ -26,22 +26,26 @@ class Pruned(Exception):  # noqa: N818 - a run that is spared its audit is not a
 
 
 class Hurdle(Screen):
-    """Stands where a screen would: reads what training says, shows nothing.
+    """Stands where a screen would: reads what a run says, shows nothing.
 
     Args:
         rows: Rows of the matrix so far; empty to let every run pass.
+        begun: Called once the run has its folder and before it asks the first model.
     """
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    def __init__(self, rows: Iterable[Row], *, begun: Callable[[], None]) -> None:
+        self._begun = begun
         self._others = [row for row in rows if row.status == "done" and row.proxies]
         self.proxies: dict[str, float] = {}
 
     def event(self, kind: str, payload: Mapping[str, Any]) -> None:
-        """Read the proxies of a training that has just ended.
+        """Lend evidence to a run that begins; read the proxies of a training that has ended.
 
         Raises:
             Pruned: A finished run was clearly better on both.
         """
+        if kind == "plan":
+            self._begun()
         if kind != "trained":
             return
         self.proxies = proxies(payload)

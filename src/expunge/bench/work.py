@@ -58,7 +58,11 @@ def work(matrix: Path, cell: Cell) -> Row:
     protocol = read_protocol(matrix)
     folder = cell_folder(matrix, cell)
     began = time.monotonic()
-    hurdle = Hurdle(rows_of(matrix) if protocol.prunes else [])
+    # Not before: a run takes no folder that already holds something.
+    hurdle = Hurdle(
+        rows_of(matrix) if protocol.prunes else [],
+        begun=lambda: lend(matrix / "shared", folder / "run" / "evidence"),
+    )
     try:
         settings = protocol.of(cell).model_copy(update={"out": str(folder / "run")})
         row = _done(matrix, protocol, cell, settings, began, Console(hurdle))
@@ -156,7 +160,6 @@ def _outcome(
     if cell.kind == "gold":  # held against the other golds, whose names are then other ones
         anchored = settings.request.gold or settings.request.control
         return audit(settings, model=judged, console=console) if anchored else None
-    lend(shared, run / "evidence")
     if cell.kind == "method":
         outcome = forget(settings, console=console)
     else:
