@@ -31,9 +31,9 @@ _LAST_WORDS = 300
 class Shard(NamedTuple):
     """Which part of the cells a process takes."""
 
-    index: int = 0
+    place: int = 0
     """Counted from 0."""
-    count: int = 1
+    of: int = 1
 
 
 class Done(NamedTuple):
@@ -111,7 +111,7 @@ def run_matrix(
                 for seed in seeds[1:]
             ]
     # By name and not by place: another shard may not see all of them yet.
-    own = [cell for cell in again if int(cell.id[-8:], 16) % shard.count == shard.index]
+    own = [cell for cell in again if int(cell.id[-8:], 16) % shard.of == shard.place]
     waiting += run_cells(matrix, protocol, own, console=console)
     rows = rows_of(matrix)
     return Done(len(rows), sum(row.status == "failed" for row in rows), waiting)
@@ -195,4 +195,4 @@ def _without_row(folder: Path, protocol: Protocol, cell: Cell, code: int, began:
 
 
 def _dealt(cells: Iterable[Cell], shard: Shard) -> list[Cell]:
-    return [cell for place, cell in enumerate(cells) if place % shard.count == shard.index]
+    return [cell for place, cell in enumerate(cells) if place % shard.of == shard.place]

@@ -12,10 +12,11 @@ The result is the Pareto set; chosen is what erased most among those that keep t
 
 import json
 import math
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 from expunge.bench.choose import Point, best, front, point
 from expunge.bench.matrix import references, run_cell, run_cells
@@ -31,16 +32,53 @@ from expunge.methods import build
 from expunge.prepare import prepare
 from expunge.settings import MethodSettings, Settings
 
-if TYPE_CHECKING:
-    from optuna import Study, Trial
-    from optuna.trial import FrozenTrial
-
 AUTO = "auto"
 FOR_QUESTIONS = ("npo", "simnpo", "altpo", "replace", "jensun", "undial")
 """What `auto` searches when the forget set is questions and answers."""
 FOR_TEXT = ("npo", "simnpo", "wga", "elm", "rmu", "adaptive_rmu")
 """What `auto` searches when it is running text."""
 STUDY = "expunge"
+
+
+class Trial(typing.Protocol):
+    """What is used of a trial of Optuna, an extra that need not be installed."""
+
+    number: int
+    user_attrs: dict[str, Any]
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float:
+        """Propose a number."""
+        ...
+
+    def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:
+        """Propose one of several."""
+        ...
+
+    def set_user_attr(self, key: str, value: str) -> None:
+        """Keep a note with the trial."""
+        ...
+
+
+class Study(typing.Protocol):
+    """What is used of a study of Optuna."""
+
+    def ask(self) -> Trial:
+        """Begin a trial."""
+        ...
+
+    def tell(
+        self,
+        trial: int,
+        values: Sequence[float] | None = None,
+        state: object = None,
+        skip_if_finished: bool = False,
+    ) -> object:
+        """End a trial."""
+        ...
+
+    def get_trials(self, deepcopy: bool = True, states: object = None) -> Sequence[Trial]:
+        """List the trials."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,16 +159,14 @@ class _Search:
     matrix: Path
     protocol: Protocol
     methods: tuple[str, ...]
-    study: "Study"
+    study: Study
 
     def resume(self, console: Console) -> None:
         """Finish the trials of processes that were stopped; those of living ones are theirs."""
-        from optuna.trial import TrialState
-
-        for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
+        for trial in self.study.get_trials(states=(_state("RUNNING"),)):
             cell = self._begun(trial)
             if cell is None:
-                self.study.tell(trial.number, state=TrialState.FAIL)
+                self.study.tell(trial.number, state=_state("FAIL"))
                 continue
             row = run_cell(self.matrix, self.protocol, cell)
             if row is not None:
@@ -144,13 +180,11 @@ class _Search:
 
     def step(self, console: Console) -> None:
         """Try one more setting."""
-        from optuna.trial import TrialState
-
         trial = self.study.ask()
         try:
             cell = self._proposed(trial)
         except UsageError as refused:
-            self.study.tell(trial.number, state=TrialState.FAIL)
+            self.study.tell(trial.number, state=_state("FAIL"))
             console.note(f"{trial.number}: {refused.what}")
             return
         trial.set_user_attr("cell", json.dumps([cell.name, dict(cell.values), cell.seed]))
@@ -158,7 +192,7 @@ class _Search:
         if row is not None:
             self._tell(trial.number, row, console)
 
-    def _proposed(self, trial: "Trial") -> Cell:
+    def _proposed(self, trial: Trial) -> Cell:
         settings = Settings.model_validate(self.protocol.settings)
         method = self.methods[0]
         if len(self.methods) > 1:
@@ -176,18 +210,16 @@ class _Search:
         taken = accepted(method, lambda: values)
         return Cell(kind="method", name=method, values=taken, seed=settings.train.seed)
 
-    def _begun(self, trial: "FrozenTrial") -> Cell | None:
+    def _begun(self, trial: Trial) -> Cell | None:
         if "cell" not in trial.user_attrs:
             return None
         name, values, seed = json.loads(trial.user_attrs["cell"])
         return Cell(kind="method", name=name, values=values, seed=seed)
 
     def _tell(self, number: int, row: Row, console: Console) -> None:
-        from optuna.trial import TrialState
-
         at = point(row) if row.status == "done" else None
         if at is None:
-            state = TrialState.PRUNED if row.status == "pruned" else TrialState.FAIL
+            state = _state("PRUNED" if row.status == "pruned" else "FAIL")
             self.study.tell(number, state=state, skip_if_finished=True)
             console.note(f"{number}: {row.cell.name} {row.status}: {row.why}")
             return
@@ -196,7 +228,7 @@ class _Search:
         console.note(f"{number}: {row.cell.name} erased {values[0]:.2f}, kept {values[1]:.2f}")
 
 
-def _suggested(trial: "Trial", method: str, path: str, kind: Range | Choice) -> Any:  # noqa: ANN401
+def _suggested(trial: Trial, method: str, path: str, kind: Range | Choice) -> Any:  # noqa: ANN401
     """Let the study propose one value; choices go by their JSON text, which Optuna can keep."""
     name = f"{method}:{path}"
     if isinstance(kind, Range):
@@ -239,10 +271,10 @@ def _suited(settings: Settings) -> tuple[str, ...]:
     return FOR_QUESTIONS if all(record.prompt for record in forget) else FOR_TEXT
 
 
-def _study(matrix: Path, settings: Settings) -> "Study":
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+def _study(matrix: Path, settings: Settings) -> Study:
+    import optuna  # type: ignore[reportMissingImports]
+    from optuna.storages import JournalStorage  # type: ignore[reportMissingImports]
+    from optuna.storages.journal import JournalFileBackend  # type: ignore[reportMissingImports]
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
@@ -254,7 +286,14 @@ def _study(matrix: Path, settings: Settings) -> "Study":
     # A sampler that began anew with the same seed would propose what was tried before.
     seed = settings.train.seed + 1009 * len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(seed=seed)
-    return study
+    return cast("Study", study)
+
+
+def _state(name: str) -> object:
+    """Return a state of trials by its name: RUNNING, PRUNED, FAIL."""
+    from optuna.trial import TrialState  # type: ignore[reportMissingImports]
+
+    return TrialState[name]
 
 
 def _require_optuna() -> None:

@@ -49,7 +49,7 @@ def load(spec: Spec) -> Suite:
     name, parts = _target(spec)
     asked = {level: records(level, parts[level], _asked) for level in (*LEVELS, *NEIGHBOURS)}
     passages = records("passage", parts["passage"], _text)
-    kinds = {record.relation for record in asked[LEVELS[2]]} - set(TYPES)
+    kinds = {record.relation or "none" for record in asked[LEVELS[2]]} - set(TYPES)
     if kinds:
         raise wrong_release(name, f"adversarial types that are not RWKU's: {', '.join(kinds)}")
     probes = [Probe(name=level, records=group, answer=ANSWER) for level, group in asked.items()]
