@@ -253,12 +253,12 @@ def test_a_full_disk_keeps_what_was_written(world, bench, capsys, monkeypatch):
 def test_little_memory_means_smaller_parts(world, bench, monkeypatch):
     sizes, whole = [], Observer._micro_batch
 
-    def cramped(self, terms, tuples, counts):
-        tokens = sum(len(record.ids) for group in tuples for record in group)
+    def cramped(self, terms, items, *rest):
+        tokens = sum(len(record.ids) for item in items for record in item.records)
         if tokens > 150:
             raise torch.OutOfMemoryError("out of memory")
         sizes.append(tokens)
-        return whole(self, terms, tuples, counts)
+        return whole(self, terms, items, *rest)
 
     monkeypatch.setattr(Observer, "_micro_batch", cramped)
     assert main(forgetting(world, world.data("forget"), "--out", "run")) == 0
@@ -267,7 +267,7 @@ def test_little_memory_means_smaller_parts(world, bench, monkeypatch):
 
 
 def test_too_little_memory_ends_with_what_was_done_kept(world, bench, capsys, monkeypatch):
-    def never(self, terms, tuples, counts):
+    def never(self, *given):
         raise torch.OutOfMemoryError("out of memory")
 
     words = forgetting(world, world.data("forget"), "--out", "run")

@@ -132,7 +132,7 @@ def test_the_model_learns_what_to_say_instead(world, bench, response):
     outcome = expunge.forget(
         world.settings(
             method={"name": "idk"},
-            train={"lr": 1e-2, "steps": 40},
+            train={"lr": 5e-3, "steps": 80},
             request={
                 "goal": "edit" if response == "alternative" else "suppression",
                 "forget": (str(data),),

@@ -84,12 +84,10 @@ class Editing:
         watch = self._watch(unseen)
         first = watch.look(self.network)
         loops: list[Trained] = []
-
-        def tell(share: float, text: str) -> None:
-            progress(min(SHARES, round(SHARES * share)), text)
+        told = _Told(progress)
 
         def trainer(training: Training) -> None:
-            loops.append(self._train(training, weights, unseen, folder, tell))
+            loops.append(self._train(training, weights, unseen, folder, told.part()))
 
         bench = Workbench(
             network=self.network,
@@ -101,7 +99,7 @@ class Editing:
             pad_id=self.pad_id,
             tokens_per_pass=self.options.tokens_per_pass,
             seed=self.options.seed,
-            tell=tell,
+            tell=told.tell,
             trainer=trainer,
         )
         with torch.enable_grad():
@@ -165,6 +163,23 @@ class Editing:
             progress=lambda step, text: tell(step / steps, f"{training.name}: {text}"),
         )
         return trained
+
+
+class _Told:
+    """Progress that never falls back, whatever the parts of an edit tell."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._reached = 0.0
+
+    def tell(self, share: float, text: str) -> None:
+        self._reached = max(self._reached, share)
+        self._progress(min(SHARES, round(SHARES * self._reached)), text)
+
+    def part(self) -> Callable[[float, str], None]:
+        """Give a part half of what is left, for how many follow is not known."""
+        begun = self._reached
+        return lambda share, text: self.tell(begun + (1 - begun) / 2 * share, text)
 
 
 def _joined(loops: list[Trained]) -> tuple[Point, ...]:
