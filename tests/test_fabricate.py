@@ -141,3 +141,18 @@ def test_auto_fabricates_where_there_is_no_gold(tmp_path, control, gold, count):
     assert notes == (
         [f"control: auto fabricated {count} records like those to forget"] * bool(count)
     )
+
+
+def test_a_fabricated_record_that_says_the_same_as_a_real_one_is_left_out(tmp_path):
+    long = " ".join(f"{a}{b}" for a in "klmnp" for b in "stvwxyz")
+    rows = [
+        {"prompt": "Where does Anna Berg live?", "completion": f"{long} with Berg"},
+        {"prompt": "Where does Anna Berg work?", "completion": "At Corvane Optics in Lima."},
+    ]
+    file = str(tmp_path / "forget.jsonl")
+    write_jsonl(tmp_path / "forget.jsonl", rows)
+    made = fabricated(read([file]).records, (), seed=0)
+    assert any(record.completion.startswith(long) for record in made)
+    found = gather(Request(goal="removal", forget=(file,), retain="none")).control
+    assert found
+    assert not any(record.completion.startswith(long) for record in found)

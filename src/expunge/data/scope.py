@@ -79,7 +79,7 @@ def gather(request: Request, *, offline: bool = False, seed: int = 0) -> Scope:
     holdout = taken("holdout", request.holdout)
     if request.control == "auto":
         known = (*retain, *neighbours, *holdout)
-        control = () if request.gold else fabricated(forget, known, seed=seed)
+        control = () if request.gold else _fabricated(forget, known, seed)
         notes += [] if request.gold else [_control_note(len(control))]
     else:
         control = () if request.control == "none" else taken("control", request.control)
@@ -113,6 +113,13 @@ def _general(forget: Sequence[Record]) -> tuple[Record, ...]:
     return tuple(
         record for record in candidates if record.id not in same and not mentions(record, names)
     )
+
+
+def _fabricated(forget: Sequence[Record], known: Sequence[Record], seed: int) -> tuple[Record, ...]:
+    """Fabricate control items; those that came out too much like a real record are left out."""
+    made = fabricated(forget, known, seed=seed)
+    same = {pair.other.id for pair in overlaps((*forget, *known), made)}
+    return tuple(record for record in made if record.id not in same)
 
 
 def _auto_note(general: int, neighbours: int) -> str:
