@@ -75,7 +75,7 @@ def demo_settings(base: Path, data: Path, *, out: Path | None, short: bool) -> S
             }
         ),
         train=TrainSettings(
-            steps=4 if short else 14,
+            steps=4 if short else 16,
             lr=3e-3,
             batch=7,
             retain_batch=12,
