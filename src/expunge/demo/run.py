@@ -68,8 +68,8 @@ def demo_settings(base: Path, data: Path, *, out: Path | None, short: bool) -> S
             {
                 "name": "replace",
                 "beta": 0.05,
-                "gamma": 1.2,
-                "teach": 4.0,
+                "gamma": 1.1,
+                "teach": 6.0,
                 "alpha": 100.0,
                 "retain": "kl",
             }
