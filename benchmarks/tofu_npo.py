@@ -27,7 +27,7 @@ from expunge.engine.unlearn import Options, Unlearning
 from expunge.engine.watch import unseen_level
 from expunge.files import write_json
 from expunge.methods.npo import NPO
-from expunge.model.load import Loaded, Source, choose_device, choose_dtype, load
+from expunge.model.load import Loaded, Source, choose_device, load
 from expunge.model.lora import LoraShape
 
 TARGETS = ("gate_proj", "up_proj", "down_proj")
@@ -102,7 +102,7 @@ def main() -> None:
     """Measure original and golds, unlearn, measure again."""
     given = arguments()
     device = choose_device(given.device)
-    source = Source(device=device, dtype=choose_dtype("auto", device))
+    source = Source(device=device, dtype=torch.float32)
     original = load(model(given.base, given.shared, "full-s0"), source)
     with tempfile.TemporaryDirectory() as scratch:
         collector = Collector(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from expunge.data.encode import Encoded, Encoder
@@ -21,12 +22,13 @@ from expunge.methods import AnyMethod, build
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Guard
 from expunge.methods.terms import Distribution, SelfTaught, Shape, Stream
-from expunge.model.load import Source, choose_device, choose_dtype, load_config, load_tokenizer
+from expunge.model.load import Source, choose_device, load_config, load_tokenizer
 from expunge.model.lora import LoraShape
+from expunge.model.precision import choose_dtype
 from expunge.request import Response
 from expunge.settings import Settings, TrainSettings
 from expunge.variants import variants
-from expunge.wrapping import build_wraps
+from expunge.wrapping import build_wraps, needs_float32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,16 +95,20 @@ def source_of(settings: Settings) -> Source:
     """Return how the settings say that models are loaded.
 
     Raises:
-        InputError: The device was asked for and is not there.
+        InputError: The device was asked for and is not there, or the model is not.
+        UsageError: No such wrapper.
     """
-    device = choose_device(settings.device)
-    return Source(
-        device=device,
-        dtype=choose_dtype(settings.precision, device),
+    source = Source(
+        device=choose_device(settings.device),
+        dtype=torch.float32,
         offline=settings.offline,
         trust_remote_code=settings.trust_remote_code,
         cache=cache_folder(),
     )
+    if settings.precision == "auto" and needs_float32(settings):
+        return source
+    width = load_config(settings.model, source).get_text_config().hidden_size
+    return replace(source, dtype=choose_dtype(settings.precision, source.device, width=width))
 
 
 def prepare(settings: Settings) -> Prepared:

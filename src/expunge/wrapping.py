@@ -50,7 +50,7 @@ def build_wraps(
     _check_retain(settings, wraps, method, shape, streams)
     if isinstance(wraps.robust, Latent):
         wraps.robust.block(shape)
-    _check_precision(settings, wraps, dtype)
+    _check_precision(settings, dtype)
     return wraps
 
 
@@ -173,16 +173,24 @@ def _no_retain(what: str, why: str, fix: str) -> UsageError:
     )
 
 
-def _check_precision(settings: Settings, wraps: Wraps, dtype: torch.dtype) -> None:
-    wants = ""
-    if wraps.robust is not None and wraps.robust.needs_float32:
-        wants = f"robust {settings.robust.name}"
-    if settings.train.init == "fila":
-        wants = "train.init = fila"
+def needs_float32(settings: Settings) -> str:
+    """Name what the settings ask for that works on float32 weights alone; empty if nothing.
+
+    Raises:
+        UsageError: No such wrapper or knob.
+    """
+    robust = build_wrapper(ROBUST, settings.robust.name, settings.robust.knobs, what="robust")
+    if robust is not None and robust.needs_float32:
+        return f"robust {settings.robust.name}"
+    return "train.init = fila" if settings.train.init == "fila" else ""
+
+
+def _check_precision(settings: Settings, dtype: torch.dtype) -> None:
+    wants = needs_float32(settings)
     if wants and dtype != torch.float32:
         raise UsageError(
             "needs-float32",
             what=f"{wants} needs float32 weights",
             why="what it adds to a weight is smaller than the step of a 16-bit format there",
-            fix="add --set precision=fp32",
+            fix="leave out precision, or add --set precision=fp32",
         )

@@ -82,14 +82,6 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Return the number format for `auto`, `fp32` or `bf16`: bf16 only on CUDA cards with it."""
-    if precision == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if fast else torch.float32
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-
-
 def load(reference: str, source: Source) -> Loaded:
     """Load a model for scoring and training.
 

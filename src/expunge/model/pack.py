@@ -19,6 +19,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from expunge.data.encode import Encoded
+from expunge.model.attention import is_short, short_attention
 from expunge.model.batch import Batch, Layout, shared_beginning
 
 ATTENTION = "expunge"
@@ -154,11 +155,25 @@ def attend(
             raise LostLayoutError
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     query, key, value = (_rows(tensor, layout) for tensor in (query, key, value))
-    options["is_causal"] = True
-    found, _ = sdpa_attention_forward(module, query, key, value, None, **options)
+    found = _attend_rows(module, query, key, value, options)
     count, length, heads, width = found.shape
     tokens = _Gather.apply(found.reshape(count, length, heads * width), layout)
     return tokens.view(1, -1, heads, width), None  # type: ignore[union-attr]
+
+
+def _attend_rows(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]
+) -> Tensor:
+    """Attend causally, [n, heads, L, d] -> [n, L, heads, d]."""
+    special = options.get("dropout") or options.get("softcap") or "position_bias" in options
+    if torch.is_grad_enabled() and is_short(query) and not special:
+        groups = query.shape[1] // key.shape[1]
+        key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
+        scale = options.get("scaling") or query.shape[-1] ** -0.5
+        return short_attention(query, key, value, scale).transpose(1, 2)
+    options["is_causal"] = True
+    found, _ = sdpa_attention_forward(module, query, key, value, None, **options)
+    return found
 
 
 def no_mask(device: torch.device) -> Tensor:
