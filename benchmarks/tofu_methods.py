@@ -9,8 +9,9 @@ Each method runs in a process of its own, so that its memory is its own, and lea
 
 Gold distance: the mean over forget records of |m - m_gold| in nats per token, m the mean
 log-probability of the answer's tokens and m_gold its mean over two golds.
-Fluency: greedy answers, 40 tokens, to the first 20 forget questions; gibberish is empty, a loop, or
-over 6 nats per token under the original.
+Fluency: greedy answers, 40 tokens, to the first 20 forget questions. A refusal says that it does
+not know, and does not loop; gibberish is, of the others, empty, a loop, or over 6 nats per token
+under the original.
 """
 
 import argparse
@@ -20,8 +21,10 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,8 +32,8 @@ import transformers
 from tofu import GOLDS, Row, holdout_nlls, measure, model, sets
 
 from expunge.audit.collect import Collector
-from expunge.audit.evidence import EvidenceStore, Unit
-from expunge.audit.metrics import gibberish
+from expunge.audit.evidence import Answer, EvidenceStore, Unit
+from expunge.audit.metrics import gibberish, refusal
 from expunge.console import SilentConsole
 from expunge.data.encode import Encoder
 from expunge.data.record import Record
@@ -56,8 +59,6 @@ class Line:
 
     row: Row
     gold_distance: float
-    gibberish: float
-    """Share of the greedy answers to forget questions."""
     family: str = ""
     steps: int = 0
     planned: int = 0
@@ -107,11 +108,22 @@ def ask(collector: Collector, loaded: Loaded, role: str) -> None:
         collector.model(loaded.network, role, scored=(), asked=("asked",), attacks=(), bar=bar)
 
 
-def broken(collector: Collector, original: Loaded, role: str) -> float:
-    """Return the share of a model's answers that are gibberish."""
-    collector.fluency(original.network, role, "asked")
-    answers = collector.store.answers(Unit(role=role, split="asked", kind="answers"))
-    return sum(gibberish(answer) for answer in answers) / len(answers)
+def refuses(answer: Answer) -> bool:
+    """Tell whether an answer is a refusal, however surprised the original would be to give it."""
+    return refusal(answer.text) and not gibberish(replace(answer, nll=None))
+
+
+def fluency(answers: Sequence[Answer]) -> dict[str, float]:
+    """Return the shares of answers that are gibberish and that are refusals; none is both."""
+    refused = sum(refuses(answer) for answer in answers)
+    broken = sum(gibberish(answer) and not refuses(answer) for answer in answers)
+    return {"gibberish": broken / len(answers), "refusals": refused / len(answers)}
+
+
+def told(given: argparse.Namespace, line: dict[str, Any]) -> dict[str, object]:
+    """Return a line with what the model's answers are, which the evidence tells."""
+    unit = Unit(role=line["row"]["model"], split="asked", kind="answers")
+    return {**line, **fluency(EvidenceStore(given.work / "evidence").answers(unit))}
 
 
 def distance(store: EvidenceStore, role: str, golds: list[str]) -> float:
@@ -149,8 +161,8 @@ def references(given: argparse.Namespace) -> None:
     for role, row in rows.items():
         others = [gold for gold in roles() if gold != role]
         apart = distance(collector.store, role, others)
-        share = broken(collector, original, role)
-        lines.append(asdict(Line(row=row, gold_distance=apart, gibberish=share)))
+        collector.fluency(original.network, role, "asked")
+        lines.append(asdict(Line(row=row, gold_distance=apart)))
     write_json(given.work / "references.json", lines)
 
 
@@ -181,10 +193,10 @@ def run(given: argparse.Namespace, name: str) -> None:
     row = measure(collector, original, role)
     ask(collector, original, role)
     again = load(prepared.settings.model, prepared.source)
+    collector.fluency(again.network, role, "asked")
     line = Line(
         row=row,
         gold_distance=distance(collector.store, role, roles()),
-        gibberish=broken(collector, again, role),
         family=prepared.method.family,
         steps=trained.steps,
         planned=trained.planned,
@@ -220,7 +232,7 @@ def main() -> None:
         run(given, given.one)
         return
     references(given)
-    lines: list[dict[str, object]] = read_json(given.work / "references.json")
+    lines = [told(given, line) for line in read_json(given.work / "references.json")]
     failed: dict[str, str] = {}
     for name in given.methods:
         file = given.work / (f"{name}-{given.steps}.json" if given.steps else f"{name}.json")
@@ -232,7 +244,7 @@ def main() -> None:
                 failed[name] = done.stderr.strip().splitlines()[-1]
                 print(done.stderr, file=sys.stderr)
                 continue
-        lines.append(read_json(file))
+        lines.append(told(given, read_json(file)))
         print(json.dumps(lines[-1]), flush=True)
     write_json(
         RESULT,

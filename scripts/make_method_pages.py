@@ -21,6 +21,17 @@ FOLDER = Path(__file__).parents[1] / "docs" / "methods"
 MEASURED = FOLDER.parents[1] / "benchmarks" / "results" / "tofu_methods.json"
 GIBBERISH = 0.5
 """Share of answers from which on a method is marked: its output is gibberish."""
+COLUMNS = (
+    "method",
+    "forget ES",
+    "gold distance",
+    "retain p",
+    "refusals",
+    "gibberish",
+    "steps",
+    "s",
+    "GiB",
+)
 TABLES = {
     "robust": (ROBUST, "How the forget gradient is taken: `--set robust.name=NAME`."),
     "combine": (COMBINE, "How forget and retain gradients are joined: `--set combine.name=NAME`."),
@@ -88,12 +99,13 @@ def _measured(found: dict[str, Any]) -> str:
             "extraction strength, p the normalised answer probability, brackets are 95 % bootstrap "
             "intervals over records. Retain records of the table were not trained on. Gold "
             "distance: mean over forget records of the difference to two golds in mean "
-            "log-probability, nats per token; a gold's is its distance to the other. Gibberish: "
-            "share of 20 greedy answers to forget questions that are empty, loops, or over 6 nats "
-            "per token under the original. Memory is that of the whole process.\n",
+            "log-probability, nats per token; a gold's is its distance to the other. Of 20 greedy "
+            "answers to forget questions, refusals say that they do not know; gibberish is, of the "
+            "others, empty, a loop, or over 6 nats per token under the original. Memory is that "
+            "of the whole process.\n",
             f"`{found['command']}`, {found['threads']} threads, {versions}.\n",
-            "| method | forget ES | gold distance | retain p | gibberish | steps | s | GiB |",
-            "|---|---|---|---|---|---|---|---|",
+            f"| {' | '.join(COLUMNS)} |",
+            f"|{'---|' * len(COLUMNS)}",
             *rows,
             *(["", *failed] if failed else []),
             "",
@@ -114,6 +126,7 @@ def _measured_row(line: dict[str, Any]) -> str:
         cell(row["forget_strength"]),
         f"{line['gold_distance']:.2f}",
         cell(row["retain_probability"]),
+        f"{line['refusals']:.0%}",
         broken,
         *(cost if line["family"] else ("–", "–", "–")),  # noqa: RUF001
     )
