@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import tiny
 from expunge.attack import Choice, attack
 from expunge.audit.attacks import levels
 from expunge.audit.attacks.asking.reworded import Paraphrase
@@ -18,6 +19,8 @@ from expunge.cli import main
 from expunge.errors import UsageError
 from expunge.forget import audit
 from expunge.ledger.verify import verify
+from expunge.methods.guards.protocol import Rules
+from expunge.model.guard import save_guard
 
 NAMES = ("paraphrase", "prefill-50", "int4", "relearn")
 
@@ -82,9 +85,27 @@ def test_without_gold_control_items_are_attacked_as_well(world, bench):
 def test_attacks_beyond_the_attackers_access_are_not_made(world, bench):
     found = by_name(stress(world, bench, world.original, access="T1"))
     assert found["int4"].status is Status.NOT_COMPUTABLE
-    assert found["int4"].reason == "it takes T3, and the attacker has T1"
+    assert found["int4"].reason == (
+        "it takes the weights (T3), and the attacker has queries (T1); "
+        "--access T3 where more is at hand"
+    )
     assert found["paraphrase"].worst is not None
     assert by_name(stress(world, bench, world.original))["int4"].worst is not None
+
+
+def test_behind_a_guard_only_unplug_reaches_for_the_weights(world, bench):
+    guard = bench / "guard"
+    reply = (*tiny.tokenizer().encode("no"), 2)
+    save_guard(Rules(reply=reply), guard, base=world.original, method="refusal_guard", knobs={})
+    names = ("paraphrase", "int4", "unplug", "relearn", "interpolation", "lens", "gcg")
+    found = by_name(stress(world, bench, str(guard), only=names))
+    for name in ("paraphrase", "int4"):
+        assert found[name].worst.judged == 0.0, name
+    assert found["unplug"].status is Status.FAIL
+    for name in ("relearn", "interpolation", "lens", "gcg"):
+        assert found[name].status is Status.NOT_COMPUTABLE
+        assert "those behind this guard are the original's" in found[name].reason
+        assert "attack the model behind the guard" in found[name].reason
 
 
 def test_sealed_evidence_is_sealed_here_too(world, bench):

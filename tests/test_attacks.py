@@ -34,7 +34,7 @@ SMALL = {
 }
 
 ABSENT = {
-    "unplug": "not an unmerged adapter",
+    "unplug": "neither an unmerged adapter nor guarded",
     "merge": "no sibling",
     **{
         attack.name: "not installed"

@@ -6,16 +6,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from expunge.audit.attacks.protocol import Access, Attack, Unmet, knobs
+from expunge.audit.attacks.protocol import Access, Attack, Family, Unmet, knobs
 from expunge.audit.attacks.split import Half, halves
 from expunge.audit.attacks.store import FREE, AttackStore, AttackUnit, Cost, Outcome
 from expunge.audit.attacks.target import Meter, Target
+from expunge.audit.attacks.weights.unplug import Unplug
 from expunge.audit.case import UNLEARNED
 from expunge.console import Bar
 from expunge.data.record import Record
 
 JUDGED = UNLEARNED
 """The role of the model under attack, whatever was done to it."""
+
+_THROUGH_A_GUARD: tuple[Family, ...] = ("asking", "sampling", "compression")
+"""What meets a guard on its way; everything else reaches for the weights or states behind it."""
+
+_HOLDS: Mapping[Access, str] = {
+    "T1": "queries",
+    "T2": "a fine-tuning service",
+    "T3": "the weights",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +60,11 @@ class Battery:
     def outcome(self, attack: Attack, role: str, split: str) -> Outcome:
         """Return what an attack brought out of a model, both halves together; empty if nothing."""
         if attack.access > self.access:
-            return Outcome(missing=f"it takes {attack.access}, and the attacker has {self.access}")
+            takes, has = _HOLDS[attack.access], _HOLDS[self.access]
+            return Outcome(
+                missing=f"it takes {takes} ({attack.access}), and the attacker has {has} "
+                f"({self.access}); --access {attack.access} where more is at hand"
+            )
         found = [
             outcome
             for fold in range(2 if attack.learns else 1)
@@ -87,6 +101,7 @@ class Battery:
         with TemporaryDirectory(dir=_there(target.scratch)) as scratch:
             metered = replace(target, meter=Meter(), scratch=Path(scratch))
             try:
+                _refuse_past_a_guard(attack, target)
                 attempts = tuple(attack.run(metered, half.used, half.tested))
             except Unmet as reason:
                 return Outcome(missing=str(reason), injected=half.injected)
@@ -98,6 +113,17 @@ class Battery:
                 steps=metered.meter.steps,
                 seconds=round(time.monotonic() - started, 2),
             ),
+        )
+
+
+def _refuse_past_a_guard(attack: Attack, target: Target) -> None:
+    """Refuse what would attack the unchanged weights and call it an attack on the guard."""
+    if target.network.fence is None or attack.family in _THROUGH_A_GUARD:
+        return
+    if not isinstance(attack, Unplug):
+        raise Unmet(
+            "it takes the weights, and those behind this guard are the original's, unchanged; "
+            "see what unplug brings out, or attack the model behind the guard by its own name"
         )
 
 

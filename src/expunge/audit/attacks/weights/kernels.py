@@ -52,6 +52,7 @@ class RealKernel:
             raise Unmet("the model has no plain linear layers")
         model = copy.deepcopy(target.network.model)
         network = Network(model)
+        network.fence = target.network.fence
         try:
             if library == "torchao":
                 _torchao(network.layers, form)
