@@ -1,6 +1,7 @@
 """`expunge attack` end to end on a tiny world: what falls, what is written, what resumes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,13 @@ from expunge.model.guard import save_guard
 NAMES = ("paraphrase", "prefill-50", "int4", "relearn")
 
 
-def stress(world, bench, model, *, only=NAMES, gold=True, out="out", **choice):
+def stress(world, bench, model, *, only=NAMES, access="T3", gold=True, out="out", **given):
+    """Attack a model; whatever else is given goes into the settings, the audit's by their names."""
     request = {"gold": (world.gold,), "control": ()} if gold else {}
-    settings = world.settings(request=request, out=str(bench / out))
-    return attack(settings, model=model, choice=Choice(only=only, **choice))
+    audit = {key: given.pop(key) for key in ("max_new_tokens", "seal") if key in given}
+    tables = {"request": request, "audit": {"max_new_tokens": 10, **audit}, **given}
+    settings = world.settings(out=str(bench / out), **tables)
+    return attack(settings, model=model, choice=Choice(only=only, access=access))
 
 
 def by_name(stressed):
@@ -74,6 +78,38 @@ def test_a_battery_goes_on_where_it_was(world, bench, monkeypatch):
     assert {rung.attack for rung in more.rungs} == {"paraphrase", "prefill-50"}
 
 
+def test_original_and_golds_are_attacked_once_for_all_runs(world, bench, monkeypatch):
+    shared = {"attack_store": str(bench / "store"), "only": ("extraction", "relearn", "unplug")}
+    real, done = Battery._attacked, []
+
+    def counted(self, attack, target, half):
+        done.append((attack.name, target.reference, target.judged))
+        return real(self, attack, target, half)
+
+    monkeypatch.setattr(Battery, "_attacked", counted)
+    first = stress(world, bench, world.original, **shared)
+    anchors = [each for each in done if not each[2]]
+    assert {name for name, _, _ in anchors} == {"plain", "extraction", "relearn"}
+    done.clear()
+    again = stress(world, bench, world.original, out="again", **shared)
+    assert again.rungs == tuple(
+        replace(rung, cost=found.cost) for rung, found in zip(first.rungs, again.rungs, strict=True)
+    )
+    assert {judged for _, _, judged in done} == {True}
+    done.clear()
+    stress(world, bench, world.original, out="longer", max_new_tokens=11, **shared)
+    assert [each for each in done if not each[2]] == anchors
+
+
+def test_sealed_attacks_are_shared_sealed(world, bench):
+    shared = {"attack_store": str(bench / "store"), "only": ("extraction",)}
+    stress(world, bench, world.original, seal=True, **shared)
+    kept = {path.name for path in (bench / "store").rglob("*") if path.is_file()}
+    assert len(kept) > 1
+    assert {name for name in kept if not name.endswith(".sealed")} == {"seal.json"}
+    assert not (bench / "store" / "open").exists()
+
+
 def test_without_gold_control_items_are_attacked_as_well(world, bench):
     found = stress(world, bench, world.original, gold=False, only=("paraphrase", "extraction"))
     assert by_name(found)["extraction"].status is Status.FAIL
@@ -109,10 +145,7 @@ def test_behind_a_guard_only_unplug_reaches_for_the_weights(world, bench):
 
 
 def test_sealed_evidence_is_sealed_here_too(world, bench):
-    request = {"gold": (world.gold,), "control": ()}
-    audit = {"max_new_tokens": 10, "seal": True}
-    settings = world.settings(request=request, audit=audit, out=str(bench / "out"))
-    found = attack(settings, model=world.original, choice=Choice(only=("paraphrase",)))
+    found = stress(world, bench, world.original, only=("paraphrase",), seal=True)
     assert by_name(found)["paraphrase"].worst is not None
     files = [path for path in (found.folder / "evidence").rglob("*") if path.is_file()]
     open_files = {path.name for path in files if path.suffix != ".sealed"}

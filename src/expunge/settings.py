@@ -174,6 +174,10 @@ class Settings(BaseModel):
     trust_remote_code: bool = Field(default=False, description="run code that comes with the model")
     offline: bool = Field(default=False, description="never use the network")
     out: str | None = Field(default=None, description="run folder; default runs/DATE-METHOD-ID")
+    attack_store: str | None = Field(
+        default=None,
+        description="folder where attacks on original and golds are kept for other runs",
+    )
     request: Request
     method: MethodSettings = Field(default_factory=MethodSettings)
     robust: RobustSettings = Field(default_factory=RobustSettings)

@@ -237,7 +237,7 @@ class EvidenceStore:
 
     def __init__(self, folder: Path, *, key: bytes | None = None) -> None:
         self.folder = folder
-        self._operator = key
+        self.operator = key
         self._opened: Seal | None = None
 
     def seal(self, key: bytes) -> None:
@@ -246,7 +246,7 @@ class EvidenceStore:
         Args:
             key: The operator's key, 32 bytes.
         """
-        self._operator = key
+        self.operator = key
         self._opened = Seal.new(self.folder, key)
 
     @property
@@ -293,9 +293,9 @@ class EvidenceStore:
 
     def _seal(self) -> Seal:
         if self._opened is None:
-            if self._operator is None:
+            if self.operator is None:
                 raise locked(self.folder)
-            self._opened = Seal.of(self.folder, self._operator)
+            self._opened = Seal.of(self.folder, self.operator)
         return self._opened
 
     def write_items(self, items: list[Item]) -> None:

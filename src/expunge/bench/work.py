@@ -64,7 +64,9 @@ def work(matrix: Path, cell: Cell) -> Row:
         begun=lambda: lend(matrix / "shared", folder / "run" / "evidence"),
     )
     try:
-        settings = protocol.of(cell).model_copy(update={"out": str(folder / "run")})
+        settings = protocol.of(cell)
+        store = settings.attack_store or str(matrix / "shared" / "attacks")
+        settings = settings.model_copy(update={"out": str(folder / "run"), "attack_store": store})
         row = _done(matrix, protocol, cell, settings, began, Console(hurdle))
         row = replace(row, proxies=hurdle.proxies)
     except Pruned as pruned:

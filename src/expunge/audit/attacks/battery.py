@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from expunge.audit.attacks.lending import Lending
 from expunge.audit.attacks.protocol import Access, Attack, Family, Unmet, knobs
 from expunge.audit.attacks.split import Half, halves
 from expunge.audit.attacks.store import FREE, AttackStore, AttackUnit, Cost, Outcome
@@ -40,7 +41,7 @@ class Battery:
     access: Access = "T3"
     """What the attacker has; attacks that take more are not made."""
 
-    def run(self, target: Target, role: str, *, bar: Bar) -> None:
+    def run(self, target: Target, role: str, *, bar: Bar, lending: Lending | None = None) -> None:
         """Attack one model with everything that is not in the store yet.
 
         What could not be done to the judged model is not done to the others.
@@ -49,12 +50,13 @@ class Battery:
             target: The model.
             role: `unlearned` first, then `original` and the golds.
             bar: Advanced by one an attack.
+            lending: What other runs know of this model, where they share it.
         """
         for attack in self.attacks:
             allowed = attack.access <= self.access
             if allowed and (role == JUDGED or not self.outcome(attack, JUDGED, "forget").missing):
                 for split, records in self.records.items():
-                    self._split(attack, target, role, split, records)
+                    self._split(attack, target, role, split, records, lending)
             bar.advance(1, detail=f"{role} {attack.name}")
 
     def outcome(self, attack: Attack, role: str, split: str) -> Outcome:
@@ -82,14 +84,24 @@ class Battery:
         return self.store.read(unit, knobs(attack), self.seed)
 
     def _split(
-        self, attack: Attack, target: Target, role: str, split: str, records: Sequence[Record]
+        self,
+        attack: Attack,
+        target: Target,
+        role: str,
+        split: str,
+        records: Sequence[Record],
+        lending: Lending | None,
     ) -> None:
         for fold, half in enumerate(self._halves(attack, records)):
             known = self._stored(attack, role, split, fold)
-            if known is None or known.missing:  # what was missing may be there now
-                unit = AttackUnit(attack=attack.name, role=role, split=split, fold=fold)
-                outcome = self._attacked(attack, target, half)
-                self.store.write(unit, outcome, knobs(attack), self.seed)
+            if known is not None and not known.missing:  # what was missing may be there now
+                continue
+            lent = None if lending is None else lending.find(attack, split, fold)
+            outcome = self._attacked(attack, target, half) if lent is None else lent
+            unit = AttackUnit(attack=attack.name, role=role, split=split, fold=fold)
+            self.store.write(unit, outcome, knobs(attack), self.seed)
+            if lending is not None and lent is None:
+                lending.keep(attack, split, fold, outcome)
 
     def _halves(self, attack: Attack, records: Sequence[Record]) -> tuple[Half, ...]:
         if attack.learns:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from expunge import __version__
 from expunge.audit.attacks.battery import JUDGED, Battery
+from expunge.audit.attacks.lending import Lending, shared_store
 from expunge.audit.attacks.levels import LEVELS
 from expunge.audit.attacks.plainly import Plainly
 from expunge.audit.attacks.protocol import Access, Attack
@@ -15,8 +17,9 @@ from expunge.audit.attacks.target import Target
 from expunge.audit.case import ORIGINAL
 from expunge.audit.evidence import EvidenceStore
 from expunge.console import Bar, Console
+from expunge.files import sha256_json
 from expunge.model.interpolate import changed
-from expunge.model.load import Loaded, load
+from expunge.model.load import Loaded, load, weights_digest
 from expunge.prepare import Prepared
 
 
@@ -27,6 +30,8 @@ class Stress:
     prepared: Prepared
     battery: Battery
     scratch: Path
+    shared: EvidenceStore | None = None
+    """Where attacks on original and golds are kept for other runs."""
 
     @classmethod
     def open(
@@ -58,7 +63,13 @@ class Stress:
             seed=prepared.settings.train.seed,
             access=access,
         )
-        return cls(prepared=prepared, battery=battery, scratch=scratch)
+        folder = prepared.settings.attack_store
+        return cls(
+            prepared=prepared,
+            battery=battery,
+            scratch=scratch,
+            shared=None if folder is None else shared_store(Path(folder), evidence),
+        )
 
     @property
     def total(self) -> int:
@@ -74,15 +85,37 @@ class Stress:
             original: All tensors of the original, or those that differ.
             bar: Advanced by one an attack.
         """
-        self._attack(self.battery, loaded, original, JUDGED, bar)
+        self._attack(self.battery, loaded, original, JUDGED, bar, None)
 
     def gold(self, index: int, loaded: Loaded, original: Mapping[str, Tensor], bar: Bar) -> None:
         """Attack a gold in the same way."""
-        self._attack(self.battery, loaded, original, f"gold-{index}", bar)
+        lending = self._lending(loaded, weights_digest(original))
+        self._attack(self.battery, loaded, original, f"gold-{index}", bar, lending)
 
     def original(self, loaded: Loaded, bar: Bar) -> None:
         """Ask the original plainly, and under the attacks that have a scale of their own."""
-        self._attack(self._scaled(), loaded, {}, ORIGINAL, bar)
+        self._attack(self._scaled(), loaded, {}, ORIGINAL, bar, self._lending(loaded, ""))
+
+    def _lending(self, loaded: Loaded, original: str) -> Lending | None:
+        """Return what other runs share about a model without a guard, whose rules have no digest.
+
+        Args:
+            loaded: The model.
+            original: Digest of the original's weights, where attacks are lent them.
+        """
+        if self.shared is None or loaded.network.fence is not None:
+            return None
+        prepared, settings = self.prepared, self.prepared.settings
+        train = settings.train
+        world = [
+            (loaded.digest, original, prepared.data_digest, str(prepared.source.dtype)),
+            (settings.template, settings.audit.max_new_tokens),
+            (train.max_length, train.tokens_per_pass),
+            __version__,
+        ]
+        return Lending(
+            store=AttackStore(self.shared), world=sha256_json(world), seed=self.battery.seed
+        )
 
     def _scaled(self) -> Battery:
         attacks = self.battery.attacks
@@ -97,6 +130,7 @@ class Stress:
         original: Mapping[str, Tensor],
         role: str,
         bar: Bar,
+        lending: Lending | None,
     ) -> None:
         scope, settings = self.prepared.scope, self.prepared.settings
         target = Target(
@@ -114,7 +148,7 @@ class Stress:
             seed=settings.train.seed,
             scratch=self.scratch,
         )
-        battery.run(target, role, bar=bar)
+        battery.run(target, role, bar=bar, lending=lending)
 
 
 def gather_attacks(stress: Stress, original: Loaded, judged: Loaded, console: Console) -> None:

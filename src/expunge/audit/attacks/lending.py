@@ -1,0 +1,69 @@
+"""Lending: attacks on the original and the golds are the same for every run that asks for them.
+
+They are made once for each model, attack and budget, and kept in a folder that many runs share. The
+name of a file holds a digest of everything that the outcome depends on, so another model, another
+setting or another version finds nothing and makes its own.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from expunge.audit.attacks.protocol import Attack, knobs
+from expunge.audit.attacks.store import AttackStore, AttackUnit, Outcome
+from expunge.audit.attacks.weights.mixing import Merge
+from expunge.audit.attacks.weights.unplug import Unplug
+from expunge.audit.evidence import EvidenceStore
+from expunge.audit.seal import locked
+from expunge.files import sha256_json
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lending:
+    """What is known from other runs about one model, and where this run leaves what it learns."""
+
+    store: AttackStore
+    """The shared folder. Personal data, as all evidence."""
+    world: str
+    """Digest of all that an outcome depends on beside attack and seed: the weights, the original,
+    the records, the format of questions and numbers, the version."""
+    seed: int
+
+    def find(self, attack: Attack, split: str, fold: int) -> Outcome | None:
+        """Return what another run brought out of this model by this attack."""
+        if _loads_others(attack):
+            return None
+        return self.store.read(self._unit(attack, split, fold), knobs(attack), self.seed)
+
+    def keep(self, attack: Attack, split: str, fold: int, outcome: Outcome) -> None:
+        """Leave an outcome for other runs; what is missing now may be there then."""
+        if not outcome.missing and not _loads_others(attack):
+            self.store.write(self._unit(attack, split, fold), outcome, knobs(attack), self.seed)
+
+    def _unit(self, attack: Attack, split: str, fold: int) -> AttackUnit:
+        shown = {name: repr(value) for name, value in knobs(attack).items()}
+        role = sha256_json([self.world, attack.name, shown, self.seed])[:16]
+        return AttackUnit(attack=attack.name, role=role, split=split, fold=fold)
+
+
+def _loads_others(attack: Attack) -> bool:
+    """Tell whether an attack loads a model by its name, which no digest here stands for."""
+    return isinstance(attack, Unplug | Merge)
+
+
+def shared_store(folder: Path, evidence: EvidenceStore) -> EvidenceStore:
+    """Open the folder that runs share; what one run seals is sealed there, too, and lies apart.
+
+    Args:
+        folder: The folder.
+        evidence: That of the run.
+
+    Raises:
+        InputError: The evidence is sealed, and the operator's key is not there.
+    """
+    if not evidence.sealed:
+        return EvidenceStore(folder / "open")
+    if evidence.operator is None:
+        raise locked(evidence.folder)
+    store = EvidenceStore(folder / "sealed")
+    store.seal(evidence.operator)
+    return store
