@@ -10,8 +10,9 @@ import pytest
 
 from expunge.cli.app import main
 from expunge.data.convert import to_record
-from expunge.methods import EVERY
+from expunge.methods import EVERY, build
 from expunge.resolve import resolve
+from expunge.stages import stages
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -65,6 +66,16 @@ def test_request_file_in_the_readme_resolves(tmp_path):
     found = resolve({}, config=tmp_path / "request.toml", environ={}, start=tmp_path).settings
     assert found.method.knobs == {"beta": 0.1}
     assert found.request.threat_model == "T1"
+
+
+def test_chain_in_the_readme_resolves(tmp_path):
+    (tmp_path / "request.toml").write_text(blocks("toml")[1], encoding="utf-8")
+    found = resolve({}, config=tmp_path / "request.toml", environ={}, start=tmp_path).settings
+    each = stages(found)
+    assert [stage.method.name for stage in each] == ["rmu", "npo", "undo"]
+    for stage in each:
+        build(stage.method.name, stage.method.knobs)
+    assert each[1].train.epochs == 5
 
 
 def test_record_in_the_readme_is_a_record():

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from expunge.config_file import FILE_NAME
 from expunge.errors import UsageError
 from expunge.request import Goal, Request, Response, ThreatModel, Tier
-from expunge.resolve import FILE_NAME, PREFIX, RESERVED, Resolved, resolve, to_toml
+from expunge.resolve import PREFIX, RESERVED, Resolved, resolve, to_toml
 from expunge.settings import MethodSettings, Settings, TrainSettings
 
 NEEDED = {"model": "m", "request.forget": ["f.jsonl"], "request.goal": "removal"}

@@ -7,6 +7,7 @@ been written to the run folder is not computed again, so the same command resume
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,41 +17,33 @@ from torch import Tensor
 from expunge.audit.attacks.stress import attack_at_level
 from expunge.audit.gathering import Gathering
 from expunge.audit.results import Results
-from expunge.console import Bar, Console, SilentConsole
-from expunge.engine.fencing import Fencing
-from expunge.engine.loop import Trained
+from expunge.console import Console, SilentConsole
 from expunge.engine.parallel import Team, joined
 from expunge.engine.plan import require_memory
-from expunge.engine.unlearn import Unlearning
-from expunge.engine.watch import unseen_level
 from expunge.errors import Interrupted
 from expunge.files import sha256_json, write_text
 from expunge.ledger.key import key_path, operator_key
 from expunge.machine import available_gib
-from expunge.methods.guards.protocol import Guard, Rules
-from expunge.model.guard import save_guard
+from expunge.methods.guards.protocol import Guard
 from expunge.model.interpolate import changed, snapshot
 from expunge.model.load import Loaded, choose_device, digest_of, load
-from expunge.model.lora import save_adapter
 from expunge.model.network import Network
-from expunge.model.save import save_model
-from expunge.own_alternatives import with_own_alternatives
-from expunge.planning import Plan, make_plan
-from expunge.prepare import Prepared, prepare
+from expunge.planning import Plan, plan_stages
+from expunge.prepare import Prepared, parts, prepare
 from expunge.publish import publish
 from expunge.report.serial import read_results, write_results
 from expunge.resolve import to_toml
 from expunge.run import RunFolder, mark_latest, open_run
 from expunge.settings import Settings
+from expunge.stages import names
 from expunge.together import (
-    call,
     cost_together,
     dismiss,
     follow,
     identity,
     require_spreadable,
-    work,
 )
+from expunge.training import train_stages
 
 RUNS = Path("runs")
 
@@ -74,11 +67,11 @@ def plan(settings: Settings, *, console: Console | None = None) -> Plan:
         ExpungeError: An input is missing or malformed, or the run cannot fit on this machine.
     """
     console = console or SilentConsole()
-    prepared = prepare(settings)
-    for note in prepared.scope.notes:
+    each = parts(settings)
+    for note in each[0].scope.notes:
         console.note(note)
-    planned = make_plan(prepared)
-    require_memory(planned.cost, available_gib(prepared.source.device), full=settings.train.full)
+    planned = plan_stages(each)
+    require_memory(planned.cost, available_gib(each[0].source.device), full=settings.train.full)
     return planned
 
 
@@ -108,15 +101,17 @@ def forget(settings: Settings, *, console: Console | None = None) -> Outcome:
 
 def _lead(settings: Settings, team: Team, console: Console) -> Outcome:
     require_spreadable(settings, team)
-    prepared = prepare(settings)
+    each = parts(settings)
+    prepared = replace(each[-1], settings=settings)
     original = load(settings.model, prepared.source)
-    with _open(prepared, identity(prepared, original.digest), method=settings.method.name) as run:
+    method = "-".join(names(settings))
+    with _open(prepared, identity(prepared, original.digest), method=method) as run:
         if run.finished:
             console.line("done", f"{run.path} is finished; nothing to do")
             outcome = _finished(run, console)
         else:
             try:
-                outcome = _forget(prepared, original, run, console, team)
+                outcome = _forget(prepared, each, original, run, console, team)
             except KeyboardInterrupt as interrupt:
                 raise _interrupted(run) from interrupt
     dismiss(team, run)
@@ -162,11 +157,16 @@ def _judge(settings: Settings, model: str, team: Team, console: Console) -> Outc
 
 
 def _forget(
-    prepared: Prepared, original: Loaded, run: RunFolder, console: Console, team: Team
+    prepared: Prepared,
+    each: Sequence[Prepared],
+    original: Loaded,
+    run: RunFolder,
+    console: Console,
+    team: Team,
 ) -> Outcome:
     settings = prepared.settings
     _begin(prepared, run, console)
-    planned = make_plan(prepared)
+    planned = plan_stages(each)
     _introduce(prepared, planned, console)
     cost = cost_together(prepared, planned.cost, team)
     require_memory(cost, available_gib(prepared.source.device), full=settings.train.full)
@@ -183,9 +183,8 @@ def _forget(
     gathering.require_known()
     watch.pause()
     store = gathering.collector.store
-    prepared = with_own_alternatives(prepared, original.network, store, console)
     base = snapshot(original.network)
-    trained = _train(prepared, original, gathering, run, console, team)
+    done = train_stages(each, original, gathering, run, console, team)
     watch.go_on()
     digest = digest_of(original.network)
     _after(gathering, original.network, digest, base, console)
@@ -199,7 +198,7 @@ def _forget(
         prepared,
         run,
         planned=planned,
-        trained=trained,
+        stages=tuple(zip(each, done, strict=True)),
         store=gathering.collector.store,
         key=key,
         audit_seconds=watch.seconds(),
@@ -236,7 +235,7 @@ def _audit(
         prepared,
         run,
         planned=None,
-        trained=None,
+        stages=(),
         store=gathering.collector.store,
         key=key,
         audit_seconds=watch.seconds(),
@@ -280,56 +279,6 @@ def _after(
     with console.progress("after", total=gathering.units_after(), unit="tests") as bar:
         gathering.after(judged, digest, changed(judged, base), bar)
     console.line("after", gathering.sentence("unlearned"))
-
-
-def _train(
-    prepared: Prepared,
-    original: Loaded,
-    gathering: Gathering,
-    run: RunFolder,
-    console: Console,
-    team: Team,
-) -> Trained:
-    settings, unlearning = prepared.settings, work(prepared, original.network)
-    unseen = unseen_level(gathering.unseen_nll(), original.network.vocabulary)
-    with console.progress("train", total=unlearning.total) as bar:
-        reached = _Steps(bar).reached
-        if not isinstance(unlearning, Unlearning):
-            trained, weights = unlearning.run(
-                unseen=unseen, folder=run.checkpoints, progress=reached
-            )
-        else:
-            call(team, run, prepared, unseen)
-            trained, weights = unlearning.run(
-                unseen=unseen, folder=run.checkpoints, progress=reached, team=team
-            )
-    console.line("trained", f"{trained.steps} of {trained.planned} steps, {trained.stopped}")
-    console.event("trained", trained.told(unseen))
-    if isinstance(unlearning, Fencing) or isinstance(weights, Rules):
-        assert isinstance(weights, Rules), "a guard ends in rules"
-        chosen = settings.method
-        save_guard(weights, run.path, base=settings.model, method=chosen.name, knobs=chosen.knobs)
-        return trained
-    model = original.network.model
-    if settings.train.adapter and weights.lora is not None:
-        save_adapter(model, weights.lora, weights.masters, base=settings.model, folder=run.path)
-        unlearning.finish(weights)
-    else:
-        unlearning.finish(weights)
-        save_model(model, original.tokenizer, run.path)
-    return trained
-
-
-class _Steps:
-    """Turns the loop's absolute step numbers into advances of a bar, also after a resume."""
-
-    def __init__(self, bar: Bar) -> None:
-        self._bar = bar
-        self._done = 0
-
-    def reached(self, step: int, text: str) -> None:
-        self._bar.advance(max(0, step - self._done), detail=text)
-        self._done = step
 
 
 def _open(prepared: Prepared, run_id: str, *, method: str) -> RunFolder:

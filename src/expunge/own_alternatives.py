@@ -31,12 +31,18 @@ LONGEST = 200
 """New tokens after which an answer is cut."""
 DRAWS = 4
 """How often a record is asked at most, as long as nothing that it got can be used."""
-_FILE = "alternatives.jsonl"
+FILE = "alternatives.jsonl"
+"""Name of the texts in the evidence."""
 _MOST_NAMED = 5
 
 
 def with_own_alternatives(
-    prepared: Prepared, original: Network, store: EvidenceStore, console: Console
+    prepared: Prepared,
+    original: Network,
+    store: EvidenceStore,
+    console: Console,
+    *,
+    file: str = FILE,
 ) -> Prepared:
     """Add what the original invents to the inputs of a run whose method asks for it.
 
@@ -45,6 +51,7 @@ def with_own_alternatives(
         original: The original, before any weight has moved.
         store: Where the texts are kept; those of an interrupted run are used again.
         console: Told how many there are.
+        file: Name of the texts in the store; two stages of a chain have one each.
 
     Raises:
         UsageError: `no-own-alternative`: for some records, nothing that was written can be used.
@@ -52,11 +59,11 @@ def with_own_alternatives(
     method, records = prepared.method, prepared.scope.forget
     if not isinstance(method, SelfTaught):
         return prepared
-    if not store.holds(_FILE):
+    if not store.holds(file):
         texts = _invent(prepared, method, original)
         rows = zip(records, texts, strict=True)
-        store.write_rows(_FILE, ({"record": r.id, "alternatives": kept} for r, kept in rows))
-    rows = zip(records, store.read_rows(_FILE), strict=True)
+        store.write_rows(file, ({"record": r.id, "alternatives": kept} for r, kept in rows))
+    rows = zip(records, store.read_rows(file), strict=True)
     taught = tuple(
         tuple(prepared.encoder.encode_with(record, text) for text in row["alternatives"])
         for record, row in rows

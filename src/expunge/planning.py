@@ -1,11 +1,14 @@
 """The plan as a user meets it: what will be done, to what, at what cost."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+import torch
 
 from expunge.audit.attacks import QUICK
 from expunge.engine.localise import RECORDS
 from expunge.engine.needs import Depth, Once, Step, once_needs, step_needs
-from expunge.engine.plan import Cost, Load, Size, estimate, measure
+from expunge.engine.plan import GIB, Cost, Load, Size, estimate, measure
 from expunge.engine.streams import Order, Streams
 from expunge.engine.watch import spread
 from expunge.methods.edits.protocol import Edit
@@ -59,11 +62,37 @@ class Plan:
         }
 
 
-def make_plan(prepared: Prepared) -> Plan:
-    """Derive the plan from the prepared inputs; loads no weights."""
+def plan_stages(parts: Sequence[Prepared]) -> Plan:
+    """Derive the plan of a run from the inputs of its stages; the audit is counted once."""
+    if len(parts) == 1:
+        return make_plan(parts[0])
+    plans = [make_plan(part, audited=not number) for number, part in enumerate(parts)]
+    costs = [plan.cost for plan in plans]
+    kept = measure(parts[0].config).total * (torch.finfo(parts[0].source.dtype).bits // 8) / GIB
+    return replace(
+        plans[0],
+        method="; ".join(f"{number}. {plan.method}" for number, plan in enumerate(plans, 1)),
+        computes="; ".join(f"{number}. {plan.computes}" for number, plan in enumerate(plans, 1)),
+        cost=Cost(
+            tokens=sum(cost.tokens for cost in costs),
+            flops=sum(cost.flops for cost in costs),
+            peak_gib=max(cost.peak_gib for cost in costs),
+            disk_gib=max(cost.disk_gib for cost in costs) + kept,
+            seconds=sum(cost.seconds for cost in costs),
+        ),
+    )
+
+
+def make_plan(prepared: Prepared, *, audited: bool = True) -> Plan:
+    """Derive the plan from the prepared inputs; loads no weights.
+
+    Args:
+        prepared: The inputs of one method.
+        audited: Whether the cost of the audit is counted.
+    """
     settings, streams = prepared.settings, prepared.streams
     size = measure(prepared.config)
-    load = _load(prepared, size)
+    load = _load(prepared, size, audited=audited)
     scope = prepared.scope
     forget_tokens = sum(len(record.ids) for record in streams.forget)
     subjects = {record.subject for record in scope.forget if record.subject}
@@ -119,16 +148,17 @@ def _wrappers(prepared: Prepared) -> str:
     return "".join(f", {table} {text}" for table, text in described(prepared.settings).items())
 
 
-def _load(prepared: Prepared, size: Size) -> Load:
+def _load(prepared: Prepared, size: Size, *, audited: bool) -> Load:
     options, streams, method = prepared.options, prepared.streams, prepared.method
-    audited = prepared.audited()
+    records = prepared.audited() if audited else {}
     models = 2 + len(prepared.settings.request.gold)
     plain = sum(
-        len(prepared.encoder.encode(record).ids) for group in audited.values() for record in group
+        len(prepared.encoder.encode(record).ids) for group in records.values() for record in group
     )
     forget = sum(len(record.ids) for record in streams.forget)
-    asked = sum(len(group) for split, group in audited.items() if split != "generic")
-    answers = asked * models + len(streams.forget) * len(QUICK) * models
+    asked = sum(len(group) for split, group in records.items() if split != "generic")
+    attacked = len(QUICK) if audited else 0
+    answers = asked * models + len(streams.forget) * attacked * models
     step, once = _training(prepared)
     trains = method.trains(prepared.shape)
     lora = None if isinstance(method, Edit | Guard) else options.lora
@@ -150,7 +180,7 @@ def _load(prepared: Prepared, size: Size) -> Load:
         adapter=lora is not None and trains is None,
         head_trains=lora is None and trains is None,
         gradient_tokens=_localised(prepared),
-        audit_tokens=models * (plain + forget * (len(QUICK) + 1)),
+        audit_tokens=models * (plain + forget * (attacked + 1)) if audited else 0,
         audit_answers=round(ANSWER_SHARE * answers * 16) + _invented(prepared),
         copies=_copies(prepared),
     )

@@ -27,6 +27,7 @@ from expunge.model.lora import LoraShape
 from expunge.model.precision import choose_dtype
 from expunge.request import Response
 from expunge.settings import Settings, TrainSettings
+from expunge.stages import stages
 from expunge.variants import variants
 from expunge.wrapping import build_wraps, needs_float32
 
@@ -98,6 +99,7 @@ def source_of(settings: Settings) -> Source:
         InputError: The device was asked for and is not there, or the model is not.
         UsageError: No such wrapper.
     """
+    settings = stages(settings)[-1]
     source = Source(
         device=choose_device(settings.device),
         dtype=torch.float32,
@@ -114,10 +116,13 @@ def source_of(settings: Settings) -> Source:
 def prepare(settings: Settings) -> Prepared:
     """Read data, configuration and tokenizer, and turn every record into tokens.
 
+    Method, streams and options of a chain are those of its last stage.
+
     Raises:
         InputError: Data or model are not there or not well formed.
         UsageError: Method, response policy and data do not fit together.
     """
+    whole, settings = settings, stages(settings)[-1]
     source = source_of(settings)
     method = build(settings.method.name, settings.method.knobs)
     scope = gather(settings.request, offline=settings.offline, seed=settings.train.seed)
@@ -129,7 +134,7 @@ def prepare(settings: Settings) -> Prepared:
     shape = Shape(layers=text.num_hidden_layers, width=text.hidden_size, vocabulary=text.vocab_size)
     streams = _streams(settings, scope, encoder, method, shape)
     return Prepared(
-        settings=settings,
+        settings=whole,
         source=source,
         config=config,
         tokenizer=tokenizer,
@@ -140,6 +145,16 @@ def prepare(settings: Settings) -> Prepared:
         options=_options(settings.train, settings.request.utility_budget),
         wraps=build_wraps(settings, method, shape, streams, source.dtype),
     )
+
+
+def parts(settings: Settings) -> tuple[Prepared, ...]:
+    """Prepare every stage of a run, in order; a run without a chain has one.
+
+    Raises:
+        InputError: As `prepare`.
+        UsageError: As `prepare`, or stages that do not fit together.
+    """
+    return tuple(prepare(stage) for stage in stages(settings))
 
 
 def _split(scope: Scope, encoder: Encoder) -> Scope:

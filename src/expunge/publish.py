@@ -2,8 +2,11 @@
 
 import os
 import platform
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
+from itertools import accumulate
 from pathlib import Path
 
 from expunge.audit.evidence import EvidenceStore
@@ -17,13 +20,16 @@ from expunge.report.build import build_report
 from expunge.report.card import build_card
 from expunge.report.facts import (
     CurvePoint,
+    Knob,
     MethodFacts,
     PlanFacts,
     RunFacts,
+    StageFacts,
     TrainFacts,
     write_facts,
 )
 from expunge.run import RunFolder
+from expunge.training import Done
 from expunge.wrapping import described
 
 PACKAGES = ("expunge", "torch", "transformers", "safetensors", "numpy", "scipy")
@@ -34,7 +40,7 @@ def publish(
     run: RunFolder,
     *,
     planned: Plan | None,
-    trained: Trained | None,
+    stages: Sequence[tuple[Prepared, Done]],
     store: EvidenceStore,
     key: bytes,
     audit_seconds: float,
@@ -46,7 +52,7 @@ def publish(
         prepared: The inputs of the run.
         run: Its folder, with evidence and results.
         planned: What was promised; None for an audit.
-        trained: What training did; None for an audit.
+        stages: Inputs of each stage and what it did; empty for an audit.
         store: Its evidence.
         key: The operator's key.
         audit_seconds: Time that the audit took.
@@ -57,9 +63,10 @@ def publish(
         model=_shown(settings.model),
         device=_device(prepared),
         precision=str(prepared.source.dtype).removeprefix("torch."),
-        method=_method(prepared) if trained is not None else None,
+        method=_method(stages) if stages else None,
         plan=_plan(planned) if planned is not None else None,
-        train=_train(trained) if trained is not None else None,
+        train=_train([done.trained for _, done in stages]) if stages else None,
+        stages=tuple(_stage(part, done) for part, done in stages) if len(stages) > 1 else (),
         audit_seconds=audit_seconds,
         peak_gib=peak_gib(prepared.source.device),
         versions={
@@ -99,10 +106,34 @@ def _device(prepared: Prepared) -> str:
     return f"{kind} ({os.cpu_count()} cores)" if kind == "cpu" else kind
 
 
-def _method(prepared: Prepared) -> MethodFacts:
-    settings = prepared.settings.method
-    knobs = {**settings.knobs, **described(prepared.settings)}
-    return MethodFacts(name=settings.name, knobs=knobs, advice=prepared.method.advice)
+def _method(stages: Sequence[tuple[Prepared, Done]]) -> MethodFacts:
+    every = [_chosen(part) for part, _ in stages]
+    if len(every) == 1:
+        return every[0]
+    knobs: dict[str, Knob] = {
+        f"stage {number}: {each.name}": ", ".join(f"{k} {v}" for k, v in each.knobs.items())
+        or "defaults"
+        for number, each in enumerate(every, 1)
+    }
+    name = ", then ".join(each.name for each in every)
+    return MethodFacts(name=name, knobs=knobs, advice="; ".join(each.advice for each in every))
+
+
+def _chosen(part: Prepared) -> MethodFacts:
+    settings = part.settings.method
+    knobs = {**settings.knobs, **described(part.settings)}
+    return MethodFacts(name=settings.name, knobs=knobs, advice=part.method.advice)
+
+
+def _stage(part: Prepared, done: Done) -> StageFacts:
+    trained = done.trained
+    return StageFacts(
+        method=_chosen(part),
+        steps=trained.steps,
+        seconds=trained.seconds,
+        stopped=trained.stopped,
+        weights=done.digest,
+    )
 
 
 def _plan(planned: Plan) -> PlanFacts:
@@ -112,13 +143,20 @@ def _plan(planned: Plan) -> PlanFacts:
     )
 
 
-def _train(trained: Trained) -> TrainFacts:
+def _train(every: Sequence[Trained]) -> TrainFacts:
+    """Add up what the stages did; their curves follow one another."""
+    before = list(accumulate((len(each.curve) for each in every), initial=0))
+    points = [
+        replace(point, step=point.step + done)
+        for each, done in zip(every, before[:-1], strict=True)
+        for point in each.curve
+    ]
     return TrainFacts(
-        steps=trained.steps,
-        seconds=trained.seconds,
-        tokens=trained.tokens,
-        stopped=trained.stopped,
-        curve=tuple(_point(point) for point in trained.curve),
+        steps=sum(each.steps for each in every),
+        seconds=sum(each.seconds for each in every),
+        tokens=sum(each.tokens for each in every),
+        stopped=", then ".join(each.stopped for each in every),
+        curve=tuple(_point(point) for point in points),
     )
 
 

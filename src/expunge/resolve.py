@@ -5,27 +5,26 @@ Later layers win, key by key:
     defaults < expunge.toml found upward < --config < EXPUNGE_ variables < flags
 
 A list is replaced as a whole. When a layer names another method or wrapper, the knobs that earlier
-layers set for the previous one are dropped: one method's beta is not another's.
+layers set for the previous one are dropped: one method's beta is not another's. Each `[[stage]]` of
+a file is one more layer, over all that is said of the whole run.
 """
 
 import difflib
 import json
-import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, cast, get_origin
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from expunge.config_file import WORDS, beside, find_upward, parsed
 from expunge.errors import UsageError
-from expunge.settings import Named, Settings
+from expunge.settings import Named, Settings, Stage
 
-FILE_NAME = "expunge.toml"
 PREFIX = "EXPUNGE_"
 RESERVED = frozenset({"EXPUNGE_CACHE", "EXPUNGE_KEY_FILE", "EXPUNGE_CONFIG"})
 """Variables that are not settings: where caches lie, where the key lies, which file to read."""
@@ -33,7 +32,6 @@ RESERVED = frozenset({"EXPUNGE_CACHE", "EXPUNGE_KEY_FILE", "EXPUNGE_CONFIG"})
 _PATHS = ("model", "request.gold")
 _DATA = ("request.forget", "request.retain", "request.neighbours", "request.holdout")
 _DATA_PATHS = (*_DATA, "request.control")
-_WORDS = ("auto", "none")
 _FLAG = "flag"
 
 _REQUIRED = {
@@ -101,7 +99,7 @@ def resolve(
     """
     named = environ.get("EXPUNGE_CONFIG", "")
     chosen = config if config is not None else Path(named) if named else None
-    found = _find_upward(start)
+    found = find_upward(start)
     files = [path for path in (found, chosen) if path is not None]
     if found is not None and chosen is not None and found.resolve() == chosen.resolve():
         files = [chosen]
@@ -114,6 +112,9 @@ def resolve(
         values.update(layer.values)
         origins.update(layer.origins)
     _require(values)
+    chain = values.get("stage")
+    if isinstance(chain, tuple):
+        values["stage"] = [_staged(values, layer) for layer in cast("tuple[_Layer, ...]", chain)]
     try:
         settings = Settings.model_validate(_nested(values))
     except ValidationError as error:
@@ -124,7 +125,8 @@ def resolve(
 def to_toml(settings: Settings) -> str:
     """Write settings as TOML from which `resolve` makes equal settings; None is left out."""
     # Not JSON mode: JSON has no infinity, TOML has.
-    return tomli_w.dumps(settings.model_dump(exclude_none=True))
+    unused = {"method"} if settings.stage else set[str]()
+    return tomli_w.dumps(settings.model_dump(exclude_none=True, exclude=unused))
 
 
 def _fields(model: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
@@ -151,6 +153,8 @@ _CHOICES = tuple(
 )
 """Tables that choose something by name and take any knob: method and wrappers."""
 _TABLES = sorted({path.rpartition(".")[0] for path in _FIELDS} - {""})
+_STAGED = tuple(Stage.model_fields)
+"""Tables of a stage."""
 _VARIABLES = {PREFIX + path.upper().replace(".", "_"): path for path in _FIELDS}
 _LISTS = frozenset(
     path
@@ -164,45 +168,15 @@ def _is_knob(path: str) -> bool:
     return table in _CHOICES and bool(name) and name not in Named.model_fields
 
 
-def _find_upward(start: Path) -> Path | None:
-    folder = start.resolve()
-    candidates = (parent / FILE_NAME for parent in (folder, *folder.parents))
-    return next((path for path in candidates if path.is_file()), None)
-
-
 def _file_layer(path: Path) -> _Layer:
     values: dict[str, object] = {}
-    for key, value in _flat(_parsed(path), str(path)).items():
-        if key in _LISTS and isinstance(value, str) and value not in _WORDS:
-            value = [value]
+    for key, value in _listed_flat(parsed(path), str(path)).items():
+        if key == "stage":
+            value = _stage_layers(value, str(path))
         if key in _PATHS or key in _DATA_PATHS:
-            value = _beside(path.parent, value)
+            value = beside(path.parent, value)
         values[key] = value
     return _Layer(values=values, origins=dict.fromkeys(values, str(path)))
-
-
-def _parsed(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise UsageError(
-            "config-missing",
-            what=f"cannot read {path}: {error.strerror or type(error).__name__}",
-            why="the settings of this command were to come from this file",
-            fix="check the path given by --config or EXPUNGE_CONFIG",
-        ) from error
-    except UnicodeDecodeError as error:
-        what, why = f"{path}: not UTF-8 (byte {error.start})", "TOML files are UTF-8 text"
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"line (\d+)", str(error))
-        what = f"{path}:{line[1]}: not valid TOML" if line else f"{path}: not valid TOML"
-        why = str(error)[0].lower() + str(error)[1:]
-    raise UsageError(
-        "invalid-toml",
-        what=what,
-        why=why,
-        fix='text stands in quotes, lists in brackets: forget = ["secrets.jsonl"]',
-    )
 
 
 def _flat(table: Mapping[str, object], origin: str, prefix: str = "") -> dict[str, object]:
@@ -225,18 +199,39 @@ def _flat(table: Mapping[str, object], origin: str, prefix: str = "") -> dict[st
     return flat
 
 
-def _beside(folder: Path, value: object) -> object:
-    if isinstance(value, list):
-        return [_beside(folder, item) for item in value]
-    if not isinstance(value, str) or not value or value in _WORDS:
-        return value
-    path, here = folder / value, folder.resolve()
-    try:
-        inside = path.exists() and path.resolve() not in (here, *here.parents)
-    except OSError:
-        return value
-    # Where both mean the same file, the shorter spelling reads better in messages.
-    return str(path) if inside and path.resolve() != Path(value).resolve() else value
+def _listed_flat(table: Mapping[str, object], origin: str) -> dict[str, object]:
+    return {
+        key: [value] if key in _LISTS and isinstance(value, str) and value not in WORDS else value
+        for key, value in _flat(table, origin).items()
+    }
+
+
+def _stage_layers(given: object, origin: str) -> object:
+    """Read the tables of a chain; what are none is left for the validation to refuse."""
+    if not isinstance(given, list) or not all(isinstance(table, dict) for table in given):
+        return given
+    layers: list[_Layer] = []
+    for number, table in enumerate(given, 1):
+        where = f"{origin}, stage {number}"
+        values = _listed_flat(table, where)
+        foreign = [path for path in values if path.partition(".")[0] not in Stage.model_fields]
+        if foreign:
+            raise UsageError(
+                "not-of-a-stage",
+                what=f"`{foreign[0]}` is set in {where}",
+                why="it belongs to the whole run, which has one request and one audit",
+                fix=f"write it above the first [[stage]]; a stage has {', '.join(_STAGED)}",
+            )
+        layers.append(_Layer(values=values, origins=dict.fromkeys(values, where)))
+    return tuple(layers) or given
+
+
+def _staged(whole: Mapping[str, object], layer: _Layer) -> dict[str, Any]:
+    """Lay the settings of one stage over those of the whole run; the method is its own."""
+    tables = tuple(f"{table}." for table in _STAGED if table != "method")
+    values = {path: value for path, value in whole.items() if path.startswith(tables)}
+    _drop_foreign_knobs(values, dict.fromkeys(values, ""), layer)
+    return _nested({**values, **layer.values})
 
 
 def _environment_layer(environ: Mapping[str, str]) -> _Layer:
@@ -274,7 +269,7 @@ def _typed(path: str, value: object, *, origin: str) -> object:
     """Read a text from a variable or a flag; pydantic turns texts into numbers and truth values."""
     if not isinstance(value, str):
         return value
-    if path in _LISTS and value not in _WORDS:
+    if path in _LISTS and value not in WORDS:
         return _listed(path, value, origin)
     return _json_or_text(value) if _is_knob(path) else value
 
@@ -332,15 +327,20 @@ def _require(values: Mapping[str, object]) -> None:
 def _invalid(errors: list[ErrorDetails], origins: Mapping[str, str]) -> UsageError:
     first = errors[0]
     parts = [str(part) for part in first["loc"]]
+    where = ""
+    if parts[0] == "stage" and len(parts) > 2:
+        where, parts = f" of stage {int(parts[1]) + 1}", parts[2:]
     paths = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
     path = next((path for path in paths if path in _FIELDS), paths[0])
     message = first["msg"]
     more = len({tuple(error["loc"][:2]) for error in errors}) - 1
-    why = f"set by {origins.get(path, 'default')}: {message[0].lower()}{message[1:]}"
+    origin = origins.get("stage" if where else path, "default")
+    why = f"set by {origin}: {message[0].lower()}{message[1:]}"
     description = _FIELDS[path].description if path in _FIELDS else "see the documentation"
     return UsageError(
         "invalid-value",
-        what=f"`{path}` has a value that is not allowed" + (f" (and {more} more)" if more else ""),
+        what=f"`{path}`{where} has a value that is not allowed"
+        + (f" (and {more} more)" if more else ""),
         why=why,
         fix=f"{path}: {description}",
     )

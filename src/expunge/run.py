@@ -34,7 +34,8 @@ def run_id(settings: "Settings", *, data_digest: str, model_digest: str, code_ve
         model_digest: Digest of the original model.
         code_version: Version of expunge.
     """
-    tree = settings.model_dump(mode="json", exclude={*_NOT_IDENTITY})
+    absent = set() if settings.stage else {"stage"}
+    tree = settings.model_dump(mode="json", exclude={*_NOT_IDENTITY, *absent})
     tree["request"] = {k: v for k, v in tree["request"].items() if k not in _BY_DIGEST}
     identity = {"settings": tree, "data": data_digest, "model": model_digest, "code": code_version}
     return sha256_json(identity)[:8]

@@ -5,7 +5,7 @@ One TOML file, the `EXPUNGE_` variables and the flags describe the same tree. A 
 `--set train.lr=...`.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -156,6 +156,19 @@ class ReportSettings(BaseModel):
     redact: bool = Field(default=True, description="mask personal text in the report and the card")
 
 
+class Stage(BaseModel):
+    """One stage of a chain: its method, its wrappers, and how it trains (`[[stage]]`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: MethodSettings
+    robust: RobustSettings = Field(default_factory=RobustSettings)
+    combine: CombineSettings = Field(default_factory=CombineSettings)
+    mask: MaskSettings = Field(default_factory=MaskSettings)
+    optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
+    train: TrainSettings = Field(default_factory=TrainSettings)
+
+
 class Settings(BaseModel):
     """The whole tree: one TOML file."""
 
@@ -185,5 +198,10 @@ class Settings(BaseModel):
     mask: MaskSettings = Field(default_factory=MaskSettings)
     optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
     train: TrainSettings = Field(default_factory=TrainSettings)
+    stage: Annotated[tuple[Stage, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="tables [[stage]] instead of [method]: methods that run one after another, each"
+        " on the weights that the one before left",
+    )
     audit: AuditSettings = Field(default_factory=AuditSettings)
     report: ReportSettings = Field(default_factory=ReportSettings)

@@ -95,8 +95,15 @@ def require_spreadable(settings: Settings, team: Team) -> None:
     """Refuse what cannot be done with weights that are spread over processes.
 
     Raises:
-        UsageError: A mask chooses among all weights.
+        UsageError: A mask chooses among all weights, or there are several stages.
     """
+    if team.size > 1 and settings.stage is not None:
+        raise UsageError(
+            "chain-on-processes",
+            what=f"a chain of stages does not run on {team.size} processes",
+            why="the others would have to take over the weights of every finished stage",
+            fix="run one process, or one command a stage, each on the folder of the one before",
+        )
     if team.size > 1 and settings.train.full and settings.mask.name != "none":
         raise UsageError(
             "mask-on-spread-weights",

@@ -120,6 +120,7 @@ class Editing:
 
     def finish(self, weights: Weights) -> None:
         """Freeze the model again; it has the weights already."""
+        weights.release()
         self.network.model.requires_grad_(False)
 
     def _watch(self, unseen: Unseen) -> Watch:

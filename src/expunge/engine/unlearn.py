@@ -160,6 +160,7 @@ class Unlearning:
 
     def finish(self, weights: Weights) -> None:
         """Merge the adapter into the model, from its float32 masters."""
+        weights.release()
         if weights.lora is not None:
             merge(self.network.model, weights.masters)
         self.network.model.requires_grad_(False)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from expunge.errors import UsageError
 from expunge.methods.terms import Trains
@@ -24,6 +25,8 @@ class Weights:
     parameters: dict[str, nn.Parameter]
     masters: dict[str, Tensor]
     lora: LoraShape | None
+    hooks: tuple[RemovableHandle, ...] = ()
+    """What hands gradients of narrow weights to their masters."""
 
     @property
     def count(self) -> int:
@@ -36,6 +39,11 @@ class Weights:
         for name, parameter in self.parameters.items():
             if self.masters[name] is not parameter:
                 parameter.copy_(self.masters[name])
+
+    def release(self) -> None:
+        """Hand on no gradient any more, so that the model can be trained anew."""
+        for hook in self.hooks:
+            hook.remove()
 
     @torch.no_grad()
     def restore(self, saved: dict[str, Tensor]) -> None:
@@ -104,6 +112,7 @@ def chosen(network: Network, trains: Trains) -> Weights:
 def _gather(network: Network, keep: Callable[[str], bool], *, lora: LoraShape | None) -> Weights:
     parameters: dict[str, nn.Parameter] = {}
     masters: dict[str, Tensor] = {}
+    hooks: list[RemovableHandle] = []
     for name, parameter in network.model.named_parameters():
         if not parameter.requires_grad or not keep(name):
             continue
@@ -111,11 +120,12 @@ def _gather(network: Network, keep: Callable[[str], bool], *, lora: LoraShape | 
         if parameter.dtype == torch.float32:
             masters[name] = parameter
         else:
-            masters[name] = _master(parameter)
-    return Weights(parameters=parameters, masters=masters, lora=lora)
+            masters[name], hook = _master(parameter)
+            hooks.append(hook)
+    return Weights(parameters=parameters, masters=masters, lora=lora, hooks=tuple(hooks))
 
 
-def _master(parameter: nn.Parameter) -> Tensor:
+def _master(parameter: nn.Parameter) -> tuple[Tensor, RemovableHandle]:
     master = parameter.detach().float().clone().requires_grad_(True)
 
     def move_gradient(low: Tensor) -> None:
@@ -128,5 +138,4 @@ def _master(parameter: nn.Parameter) -> Tensor:
             master.grad.add_(gradient)
         low.grad = None
 
-    parameter.register_post_accumulate_grad_hook(move_gradient)
-    return master
+    return master, parameter.register_post_accumulate_grad_hook(move_gradient)

@@ -100,6 +100,7 @@ def write_manifest(
         "device": facts.device,
         "precision": facts.precision,
         "method": facts.method.name if facts.method else None,
+        **stages_of(facts),
         "versions": dict(sorted(facts.versions.items())),
         "seeds": dict(sorted(seeds.items())),
         "data": {split: list(rows) for split, rows in sorted(data_fingerprints.items())},
@@ -109,6 +110,15 @@ def write_manifest(
     path = run / NAME
     write_text(path, render({**body, "digest": sha256_json(body)}))
     return path
+
+
+def stages_of(facts: RunFacts) -> dict[str, object]:
+    """Return what the manifest says of a chain: each method, its knobs, the weights it left."""
+    rows = [
+        {"method": stage.method.name, "knobs": stage.method.knobs, "weights": stage.weights}
+        for stage in facts.stages
+    ]
+    return {"stages": rows} if rows else {}
 
 
 def render(manifest: Mapping[str, Any]) -> str:

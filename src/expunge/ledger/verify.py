@@ -12,7 +12,7 @@ from expunge.audit.results import Results
 from expunge.errors import ExpungeError, InputError
 from expunge.files import read_json, sha256_file, sha256_json
 from expunge.ledger.destroy import expired, read_destruction
-from expunge.ledger.manifest import DESTROYED, NAME, SCHEMA, covered, render
+from expunge.ledger.manifest import DESTROYED, NAME, SCHEMA, covered, render, stages_of
 from expunge.report.facts import read_facts
 from expunge.report.serial import results_from_json, results_to_json
 
@@ -253,6 +253,7 @@ def _origin_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
         "device": facts.device,
         "precision": facts.precision,
         "method": facts.method.name if facts.method else None,
+        "stages": stages_of(facts).get("stages"),
         "versions": facts.versions,
         "models": models,
         "verdict": {
@@ -262,8 +263,12 @@ def _origin_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
             "provisional": verdict.provisional,
         },
     }
-    return [
+    problems = [
         Problem(path=NAME, what=f"names another {key} than the files that it covers")
         for key, value in expected.items()
         if manifest.get(key) != value
     ]
+    if facts.stages and facts.stages[-1].weights != models.get("unlearned"):
+        what = "its last stage left other weights than those that were audited"
+        problems.append(Problem(path="facts.json", what=what))
+    return problems

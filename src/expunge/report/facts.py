@@ -64,10 +64,24 @@ class TrainFacts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StageFacts:
+    """What one stage of a chain did, and the digest of the weights that it left."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    method: MethodFacts
+    steps: int
+    seconds: float
+    stopped: str
+    weights: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunFacts:
     """What a run did, on what, at what cost; holds no text of any record.
 
-    `method`, `plan` and `train` are None for a run that only audited a model.
+    `method` and `train` of a chain sum up its stages; they and `plan` are None for a run that only
+    audited a model.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -79,6 +93,8 @@ class RunFacts:
     method: MethodFacts | None = None
     plan: PlanFacts | None = None
     train: TrainFacts | None = None
+    stages: tuple[StageFacts, ...] = ()
+    """Of a chain, in order; empty for a run of one method."""
     audit_seconds: float
     peak_gib: float
     versions: dict[str, str]
