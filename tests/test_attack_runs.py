@@ -56,7 +56,9 @@ def test_what_is_written_names_no_fact(world, bench):
     assert all(rung["cost"]["tokens"] > 0 for rung in ladder["rungs"])
     page = (found.folder / "attack.md").read_text()
     assert "relearn" in page
-    for path in ("attack.md", "attack.json", "log.txt"):
+    assert "![Relearning curves against gold](relearning.svg)" in page
+    assert "upper lora" in (found.folder / "relearning.svg").read_text()
+    for path in ("attack.md", "attack.json", "relearning.svg", "log.txt"):
         text = (found.folder / path).read_text()
         assert not [secret for secret in world.texts() if len(secret) > 4 and secret in text]
     assert not (found.folder / "checkpoints").exists()

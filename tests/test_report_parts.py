@@ -1,10 +1,13 @@
 import re
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from expunge.audit.attacks.ladder import Finding
+from expunge.audit.attacks.ladder import Rung as Ladder
 from expunge.audit.evidence import Answer, Item
 from expunge.audit.results import Axis, Gate, Ruling, Status
 from expunge.errors import InputError
@@ -15,6 +18,7 @@ from expunge.report.facts import facts_from_json, facts_to_json, read_facts
 from expunge.report.glossary import gate_title, metric_title
 from expunge.report.plots import Estimate, Rung, recovery_ladder
 from expunge.report.redact import MASK, Redactor
+from expunge.report.relearning import relearning, relearning_panel
 from expunge.report.serial import SCHEMA, read_results, results_from_json, results_to_json
 from synthetic import build_run, forget_items
 
@@ -237,6 +241,58 @@ def test_drawings_have_no_colour_no_date_and_a_spoken_text():
     assert 'aria-label="Recovery ladder, share: a &quot;b&quot; &amp; &lt;c&gt; 0.50' in svg
     assert len(svg) < 40_000
     assert set(re.findall(r"var\((--\w+)\)", svg)) <= {*plots._VARIABLES.values()}
+
+
+def scored_as(variant, model, gold):
+    return Finding(
+        variant=variant,
+        n=10,
+        judged=model,
+        anchor=gold,
+        gap=0.9,
+        rho=model - gold,
+        low=0.0,
+        high=1.0,
+        p=0.5,
+        margin=0.25,
+        status=Status.PASS,
+    )
+
+
+def trained(name, *tests):
+    return Ladder(attack=name, family="weights", access="T2", status=Status.FAIL, tests=tests)
+
+
+def test_relearning_is_drawn_step_by_step_against_gold():
+    rungs = (
+        trained(
+            "relearn",
+            scored_as("lora 0.001 step 32", 0.8, 0.2),
+            scored_as("full 5e-05 step 8", 0.3, 0.1),
+            scored_as("lora 0.001 step 8", 0.5, 0.1),
+            scored_as("untouched", 0.1, 0.0),
+        ),
+        trained("sampling", scored_as("any", 0.4, 0.1)),
+    )
+    svg = relearning(rungs)
+    assert svg is not None
+    said = re.search(r'aria-label="([^"]+)"', svg)[1]
+    assert said == (
+        "Relearning curves, share of facts: relearn, full 5e-05: 0.30 against gold 0.10 after 8 "
+        "steps; relearn, lora 0.001: 0.80 against gold 0.20 after 32 steps"
+    )
+    (panel,) = filter(None, map(relearning_panel, rungs))
+    steps = {c.label: [(p.step, p.model, p.gold) for p in c.points] for c in panel.curves}
+    assert steps["lora 0.001"] == [(0, 0.1, 0.0), (8, 0.5, 0.1), (32, 0.8, 0.2)]
+    assert [curve.label for curve in panel.curves if curve.worst] == ["lora 0.001"]
+    assert set(re.findall(r"var\((--\w+)\)", svg)) <= {*plots._VARIABLES.values()}
+    parsed = ElementTree.fromstring(plots.alone(svg))
+    assert parsed.tag == "{http://www.w3.org/2000/svg}svg"
+    assert all(f"{name}: #" in parsed.get("style") for name in plots._VARIABLES.values())
+
+
+def test_without_training_there_is_no_relearning_curve():
+    assert relearning((trained("sampling", scored_as("any", 0.4, 0.1)),)) is None
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """From the evidence folder to the results: a pure function."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from expunge.audit.axes import all_gates
 from expunge.audit.axes.robustness import ATTACKS
@@ -16,6 +16,9 @@ from expunge.audit.tabulate import all_scores
 from expunge.audit.verdict import Tally, decide
 from expunge.errors import InputError
 
+if TYPE_CHECKING:
+    from expunge.audit.attacks.ladder import Rung
+
 
 def assess(store: EvidenceStore) -> Results:
     """Compute all scores, gates, self-tests and the verdict from stored evidence.
@@ -30,21 +33,29 @@ def assess(store: EvidenceStore) -> Results:
 
 
 def _attack_gates(store: EvidenceStore, context: Context) -> tuple[Gate, ...]:
-    """Return the gates of the battery that levels above quick carry out."""
+    rungs = attack_rungs(store, context)
+    if not rungs:
+        return ()
+    from expunge.audit.attacks.scoring import ladder_gates  # loads torch, see `attack_rungs`
+
+    return ladder_gates(rungs, context.policy)
+
+
+def attack_rungs(store: EvidenceStore, context: Context) -> "tuple[Rung, ...]":
+    """Return the ladder of the battery that levels above quick carry out; empty at quick."""
     if context.level == "quick":
         return ()
     # These load torch, which nothing else here needs.
     from expunge.audit.attacks.levels import of_level
-    from expunge.audit.attacks.scoring import ladder_gates, scored
+    from expunge.audit.attacks.scoring import scored
 
-    rungs = scored(
+    return scored(
         store,
         of_level(context.level),
         golds=len(context.golds),
         policy=context.policy,
         seed=context.seed,
     )
-    return ladder_gates(rungs, context.policy)
 
 
 def judge_table(table: Table, context: Context, *, further: tuple[Gate, ...] = ()) -> Results:

@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from expunge.audit.assess import attack_rungs
 from expunge.audit.context import Context, Policy
 from expunge.audit.evidence import ITEMS, PLAIN, EvidenceStore
 from expunge.audit.results import Axis, Gate, Results, Score, Status
@@ -21,6 +22,7 @@ from expunge.report import figures, glossary, words
 from expunge.report.examples import RULE, Attempt, Count, Fact, choose, count, facts
 from expunge.report.facts import RunFacts, read_facts
 from expunge.report.redact import MASK, OpenText, Redactor
+from expunge.report.relearning import relearning
 from expunge.report.serial import read_results
 
 LIMIT_FACTS = 100
@@ -236,6 +238,7 @@ def _plots(
         "frontier": figures.frontier(results),
         "collateral": figures.collateral(store, redactor=redactor),
         "training": figures.training(run_facts),
+        "relearning": relearning(attack_rungs(store, store.context())),
     }
     # The drawings escape their own labels.
     return {name: None if svg is None else Markup(svg) for name, svg in drawn.items()}

@@ -9,7 +9,9 @@ from expunge.audit.attacks.ladder import UNION, Finding, Rung
 from expunge.audit.evidence import Item
 from expunge.audit.results import Status
 from expunge.files import write_json, write_text
+from expunge.report.plots import alone
 from expunge.report.redact import Redactor
+from expunge.report.relearning import relearning
 
 SCHEMA = "expunge.attack/1"
 """Name and version of the layout of `attack.json`."""
@@ -102,6 +104,8 @@ def write_ladder(
 ) -> None:
     """Write `attack.json` (numbers only) and `attack.md` (with transcripts, redacted by default).
 
+    Where an attack trained, its curves are drawn to `relearning.svg`.
+
     Args:
         folder: The run folder.
         rungs: The ladder.
@@ -118,11 +122,15 @@ def write_ladder(
     # What gold says under the same attack is no leak: nothing is shown of a model that held.
     worst = first if first and first.worst is not None and first.worst.rho > 0 else None
     shown = transcripts(worst, attempts[worst.attack], items, redactor) if worst else ""
+    drawn = relearning(rungs)
+    if drawn is not None:
+        write_text(folder / "relearning.svg", alone(drawn))
     parts = [
         f"# Attacks\n\n{summary.sentence}\n\n{summary.counted} Recovered = (K model - K gold) / "
         "(K original - K gold, asked plainly); bounds are one-sided 95 %, p is adjusted for all "
         "attacks.\n",
         _HEAD + "".join(f"{_row(rung)}\n" for rung in rungs),
+        "![Relearning curves against gold](relearning.svg)\n" if drawn is not None else "",
         _curves(rungs),
         shown,
     ]

@@ -37,6 +37,17 @@ _VARIABLES = {
     _COLOUR["worst"]: "--worst",
     _COLOUR["gold"]: "--gold",
 }
+_LIGHT = {
+    "--ink": "#1b1f24",
+    "--muted": "#59616b",
+    "--rule": "#d8dcdf",
+    "--paper": "#fdfdfc",
+    "--original": "#59616b",
+    "--unlearned": "#1d4a73",
+    "--worst": "#a12a2a",
+    "--gold": "#85590a",
+}
+"""The page's light colours, for drawings outside of it."""
 _MARKER: dict[Kind, str] = {"original": "s", "unlearned": "o", "worst": "o", "gold": "D"}
 _WIDTH = 6.1  # inches at 72 units: 440 units wide, so that text keeps its size on a phone
 _STYLE: dict[Any, Any] = {
@@ -92,6 +103,32 @@ class Change:
     label: str
     before: Estimate
     after: Estimate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurveAt:
+    """How much of the facts is stated after some steps of fine-tuning, 0 to 1."""
+
+    step: int
+    model: float
+    gold: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """One setting of an attack that trains; `worst` is the one that stands for the attack."""
+
+    label: str
+    worst: bool
+    points: tuple[CurveAt, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Panel:
+    """One attack that trains, with the settings it tried."""
+
+    label: str
+    curves: tuple[Curve, ...]
 
 
 def recovery_ladder(rungs: Sequence[Rung], *, measure: str) -> str:
@@ -217,6 +254,37 @@ def training_dynamics(curve: Sequence[CurvePoint], *, stopped: str) -> str:
         return _render(figure, "training", title)
 
 
+def relearning_curves(panels: Sequence[Panel]) -> str:
+    """Draw what fine-tuning brings back over its steps, each setting beside gold's under the same.
+
+    Args:
+        panels: At least one, top to bottom.
+    """
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": "relearning"}):
+        figure = Figure(figsize=(_WIDTH, 0.7 + 1.5 * len(panels)), layout="constrained")
+        for i, panel in enumerate(panels):
+            axes = figure.add_subplot(len(panels), 1, i + 1)
+            for curve in panel.curves:
+                steps = [point.step for point in curve.points]
+                kind: Kind = "worst" if curve.worst else "unlearned"
+                model, gold = ([p.model for p in curve.points], [p.gold for p in curve.points])
+                axes.plot(steps, gold, "D--", color=_COLOUR["gold"], linewidth=0.9, markersize=3)
+                axes.plot(steps, model, "o-", color=_COLOUR[kind], linewidth=1.5, markersize=4)
+            axes.set_title(panel.label, fontsize=10, loc="left", color=_MUTED, pad=3)
+            axes.set_ylim(-0.03, 1.03)
+            axes.locator_params(axis="y", nbins=3)
+            axes.margins(x=0.02)
+        figure.axes[-1].set_xlabel("steps of fine-tuning")
+        _legend(figure, ["unlearned", "worst", "gold"])
+        described = "; ".join(
+            f"{panel.label}, {curve.label}: {curve.points[-1].model:.2f} against gold "
+            f"{curve.points[-1].gold:.2f} after {curve.points[-1].step} steps"
+            for panel in panels
+            for curve in panel.curves
+        )
+        return _render(figure, "relearning", f"Relearning curves, share of facts: {described}")
+
+
 def _svg(
     name: str,
     draw: Callable[[Axes], None],
@@ -229,18 +297,24 @@ def _svg(
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         axes = figure.add_subplot()
         draw(axes)
-        for kind in legend:
-            axes.plot([], [], _MARKER[kind], color=_COLOUR[kind], label=_LEGEND[kind], markersize=6)
-        figure.legend(
-            loc="outside upper left",
-            ncols=len(legend),
-            frameon=False,
-            fontsize=10,
-            handletextpad=0.1,
-            columnspacing=1.2,
-            borderaxespad=0.1,
-        )
+        _legend(figure, legend)
         return _render(figure, name, title)
+
+
+def _legend(figure: Figure, kinds: Sequence[Kind]) -> None:
+    for kind in kinds:
+        figure.axes[0].plot(
+            [], [], _MARKER[kind], color=_COLOUR[kind], label=_LEGEND[kind], markersize=6
+        )
+    figure.legend(
+        loc="outside upper left",
+        ncols=len(kinds),
+        frameon=False,
+        fontsize=10,
+        handletextpad=0.1,
+        columnspacing=1.2,
+        borderaxespad=0.1,
+    )
 
 
 _LEGEND: dict[Kind, str] = {
@@ -294,6 +368,14 @@ def _padded(values: Sequence[float]) -> tuple[float, float]:
 
 def _spoken(label: str, estimate: Estimate) -> str:
     return f"{label} {estimate.value:.2f} (interval {estimate.low:.2f} to {estimate.high:.2f})"
+
+
+def alone(svg: str) -> str:
+    """Return a drawing as a file of its own, with the colours of a light page."""
+    colours = "; ".join(f"{name}: {colour}" for name, colour in _LIGHT.items())
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    head = f'<svg {spaces} style="{colours}; background: var(--paper)" '
+    return svg.replace("<svg ", head, 1)
 
 
 def _render(figure: Figure, name: str, title: str) -> str:
