@@ -16,10 +16,10 @@ from expunge.audit.attacks.asking.multi_hop import MultiHop
 from expunge.audit.attacks.asking.translation import Translation
 from expunge.audit.attacks.asking.turns import MultiTurn
 from expunge.audit.attacks.inside.layers import cut_above, depths
-from expunge.audit.attacks.inside.patching import Patching, fact_tokens
+from expunge.audit.attacks.inside.patching import Patching
 from expunge.audit.attacks.inside.probe import ridge
 from expunge.audit.attacks.prompts.free_tokens import embedded_as, slot, unused_ids
-from expunge.audit.attacks.prompts.gcg import GCG
+from expunge.audit.attacks.prompts.gcg import GCG, survives
 from expunge.audit.attacks.prompts.soft_prompt import SoftPrompt
 from expunge.audit.attacks.protocol import Unmet
 from expunge.audit.attacks.sampling.extraction import within
@@ -33,6 +33,7 @@ from expunge.audit.attacks.weights.relearn import Relearn
 from expunge.audit.attacks.weights.rounding import NF4, gguf_round_trip, nf4
 from expunge.audit.attacks.weights.syntax import alike
 from expunge.audit.attacks.weights.tune import Sweep
+from expunge.audit.further.inside import fact
 from expunge.data.record import Message, Record
 
 
@@ -272,16 +273,35 @@ def test_gcg_never_gets_worse_and_scores_as_the_model_does(target):
 
     attack = GCG(length=3, steps=6, width=16, top=32, facts=2)
     goals = [attack._goal(target, record) for record in FACTS[:2]]
+    first = attack._start(target, goals[0], torch.Generator().manual_seed(0))
     suffix = attack._search(target, goals, unused_ids(target, FACTS, 3))
-    start = torch.randint(  # the search starts from these
-        len(target.encoder.plain_ids), (3,), generator=torch.Generator().manual_seed(0)
-    )
-    first = torch.tensor(target.encoder.plain_ids)[start]
     before, after = gcg.losses(target, goals, torch.stack([first, torch.tensor(suffix)]))
     assert float(after) < float(before)
-    whole = [gcg.answered(goal.place.filled(suffix), goal.answer, goal.record) for goal in goals]
+    whole = [gcg.answered(goal.place.filled(suffix), goal.answer, goal.record.id) for goal in goals]
     total = -sum(float(values.logp.sum()) for values in target.score(whole))
     assert float(after) == pytest.approx(total / sum(len(g.answer) for g in goals), rel=1e-4)
+
+
+def test_gcg_finds_only_what_can_be_typed(target):
+    tokenizer = tiny.tokenizer()
+
+    def tokens(text):
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    place = slot(target, FACTS[0])
+    the, apart = tokens(" the"), [*tokens(" t"), *tokens("h"), *tokens("e")]
+    assert (len(the), len(apart)) == (1, 4)
+    half = tokens("\u00e9")[:1]  # the first byte of two
+    assert survives(target, FACTS[0], place, the * 3)
+    assert not survives(target, FACTS[0], place, apart)
+    assert not survives(target, FACTS[0], place, half)
+    attack = GCG(length=3, steps=6, width=16, top=32, facts=2)
+    goals = [attack._goal(target, record) for record in FACTS[:2]]
+    suffix = attack._search(target, goals, unused_ids(target, FACTS, 3))
+    assert survives(target, FACTS[0], place, suffix)
+    for attempt, record in zip(attack.run(target, FACTS[:2], FACTS[2:]), FACTS[2:], strict=True):
+        assert attempt.told.startswith(record.question)
+        assert attempt.told != record.question
 
 
 def test_patching_the_original_into_itself_changes_nothing(target):
@@ -292,14 +312,12 @@ def test_patching_the_original_into_itself_changes_nothing(target):
     assert min(values) < 1
 
 
-def test_fact_tokens_are_those_of_the_key_answer(target):
-    encoded = target.encoder.encode(FACTS[0])
-    mask = fact_tokens(target, FACTS[0], encoded)
-    chosen = [t for t, keep in zip(encoded.ids[encoded.start :], mask, strict=True) if keep]
-    assert "Towna" in target.encoder.decode(chosen)
-    assert len(target.encoder.decode(chosen)) <= len(" Towna")
-    whole = fact_tokens(target, replace(FACTS[0], key_answers=()), encoded)
-    assert int(whole.sum()) == len(encoded.ids) - encoded.start - 1
+@pytest.mark.parametrize("keys", [("Towna",), ("Zora Quill",), ()])
+def test_the_tokens_of_a_fact_are_those_of_its_key_answer(target, keys):
+    found = fact(target.encoder, replace(FACTS[0], key_answers=keys))
+    answer = found.encoded.ids[found.encoded.start :]
+    chosen = target.encoder.decode(answer[found.first : found.last])
+    assert chosen == (keys[0] if keys else FACTS[0].completion)
 
 
 def test_ridge_by_hand():

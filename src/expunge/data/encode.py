@@ -219,8 +219,11 @@ class Encoder:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated tokens, without special tokens and outer white space."""
-        text = self._tokenizer.decode(list(ids), skip_special_tokens=True)
-        return str(text).strip()
+        return self.written(ids).strip()
+
+    def written(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens with its white space, without special tokens."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def split_long(self, records: Iterable[Record]) -> list[Record]:
         """Split passages of plain text that are longer than `max_length` tokens.

@@ -1,6 +1,6 @@
 """Inside: where in the layers the fact is, by activation patching and by the logit lens."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -38,9 +38,11 @@ def fact(encoder: Encoder, record: Record) -> Fact:
     content = len(encoded.ids) - encoded.start - int(encoded.ends)
     for key in record.key_answers:
         before, found, _ = record.completion.partition(key)
-        if found and before.strip():
-            upto = len(encoder.encode_with(record, before.rstrip()).ids) - encoded.start
-            upto -= int(encoded.ends)
+        if found:
+            upto = 0
+            if before.strip():
+                upto = len(encoder.encode_with(record, before.rstrip()).ids) - encoded.start
+                upto -= int(encoded.ends)
             through = len(encoder.encode_with(record, before + key).ids) - encoded.start
             through -= int(encoded.ends)
             if 0 <= upto < min(through, content):
@@ -83,17 +85,17 @@ def _batch(
         theirs = _states(other, batch)
     with pair.original() as original:
         own = _states(original, batch)
-        clean = _means(original, original.lens(_top(own)[batch.rows, batch.columns]), batch, facts)
+        top = original.lens(_top(own)[batch.rows, batch.columns])
+        clean = fact_means(original, top, batch, facts)
         patched, lensed = [], []
         for layer in range(len(original.layers)):
-            states = own[layer].clone()
-            states[batch.rows, batch.columns] = theirs[layer][batch.rows, batch.columns]
-            below = Below(layer + 1, states)
-            final = original.observe(batch.ids, below=below).final
-            assert final is not None
-            patched.append(_means(original, final[batch.rows, batch.columns], batch, facts))
+            patched.append(
+                patched_means(
+                    original, batch, facts, layer=layer, own=own[layer], theirs=theirs[layer]
+                )
+            )
             seen = original.lens(theirs[layer][batch.rows, batch.columns])
-            lensed.append(_means(original, seen, batch, facts))
+            lensed.append(fact_means(original, seen, batch, facts))
     return {
         each.encoded.record: (
             tuple(column[i] for column in (*patched, clean)),
@@ -113,8 +115,36 @@ def _top(states: Mapping[int, Tensor]) -> Tensor:
     return states[max(states)]
 
 
-def _means(network: Network, hidden: Tensor, batch: Batch, facts: list[Fact]) -> list[float]:
-    """Return each record's mean log-probability of its fact from states at scored positions."""
+def patched_means(
+    network: Network,
+    batch: Batch,
+    facts: Sequence[Fact],
+    *,
+    layer: int,
+    own: Tensor,
+    theirs: Tensor,
+) -> list[float]:
+    """Return each fact's mean log-probability, nats, read on from another model's states.
+
+    Args:
+        network: The model that reads on.
+        batch: The records, padded.
+        facts: The same, with their facts.
+        layer: Block after which states are replaced, at the positions that score.
+        own: This model's states after that block, [B, L, d].
+        theirs: The other model's, [B, L, d].
+    """
+    states = own.clone()
+    states[batch.rows, batch.columns] = theirs[batch.rows, batch.columns]
+    final = network.observe(batch.ids, below=Below(layer + 1, states)).final
+    assert final is not None
+    return fact_means(network, final[batch.rows, batch.columns], batch, facts)
+
+
+def fact_means(
+    network: Network, hidden: Tensor, batch: Batch, facts: Sequence[Fact]
+) -> list[float]:
+    """Return each fact's mean log-probability, nats, from the last states that score, [N, d]."""
     logits = network.logits(hidden)
     logp = torch.log_softmax(logits, dim=-1).gather(-1, batch.targets.unsqueeze(-1)).squeeze(-1)
     counts = [len(each.encoded.ids) - each.encoded.start for each in facts]

@@ -12,23 +12,22 @@ on the ladder: the excess over gold, as a share of what the original's own state
 original and the same tokens and depth. Budget: two passes, and one of the upper blocks per depth.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from expunge.audit.attacks.asking.cloze import first_key
 from expunge.audit.attacks.attempt import Attempt
 from expunge.audit.attacks.inside.layers import depths
 from expunge.audit.attacks.protocol import Access, Family, Unmet
 from expunge.audit.attacks.target import Target
-from expunge.data.encode import Encoded
+from expunge.audit.further.inside import Fact, fact, fact_means, patched_means
 from expunge.data.record import Record
-from expunge.model.batch import Batch, by_length, collate
+from expunge.model.batch import by_length, collate
 from expunge.model.interpolate import interpolated
-from expunge.model.network import Below, Site
+from expunge.model.network import Site
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,78 +57,36 @@ class Patching:
             raise Unmet("the model has a single block")
         if target.judged and not target.original:
             raise Unmet("the original's weights are the model's own")
-        encoded = [target.encoder.encode(record) for record in tested]
-        spans = [fact_tokens(target, r, e) for r, e in zip(tested, encoded, strict=True)]
+        facts = [fact(target.encoder, record) for record in tested]
         found: list[Attempt] = []
-        for group in by_length([len(e.ids) for e in encoded], tokens=target.tokens_per_pass):
-            chosen = [encoded[index] for index in group]
-            values = self._values(target, chosen, [spans[index] for index in group], layers)
-            for place, index in enumerate(group):
-                found += [
-                    Attempt(
-                        record=tested[index].id,
-                        variant=f"block {layer}",
-                        value=values[layer][place],
-                    )
-                    for layer in layers
-                ]
+        lengths = [len(each.encoded.ids) for each in facts]
+        for group in by_length(lengths, tokens=target.tokens_per_pass):
+            values = _values(target, [facts[index] for index in group], layers)
+            found += [
+                Attempt(record=tested[index].id, variant=f"block {layer}", value=value)
+                for layer in layers
+                for index, value in zip(group, values[layer], strict=True)
+            ]
         return found
 
-    def _values(
-        self,
-        target: Target,
-        records: Sequence[Encoded],
-        spans: Sequence[Tensor],
-        layers: Sequence[int],
-    ) -> dict[int, list[float]]:
-        network = target.network
-        batch = collate(records, pad_id=target.encoder.pad_id, device=network.device)
-        sites = [Site(layer) for layer in layers]
-        theirs = network.observe(batch.ids, sites=sites, final=False).states
-        found: dict[int, list[float]] = {}
-        with interpolated(network, target.original, 0.0):
-            own = network.observe(batch.ids, sites=sites)
-            assert own.final is not None
-            before = self._means(target, batch, own.final, spans)
-            for layer in layers:
-                states = own.states[Site(layer)].clone()
-                for row, record in enumerate(records):
-                    states[row, record.start - 1 :] = theirs[Site(layer)][row, record.start - 1 :]
-                seen = network.observe(batch.ids, below=Below(layer + 1, states))
-                assert seen.final is not None
-                after = self._means(target, batch, seen.final, spans)
-                found[layer] = (after - before).clamp(max=0).exp().tolist()
-        target.meter.tokens += (2 + len(layers)) * sum(len(record.ids) for record in records)
-        return found
 
-    def _means(
-        self, target: Target, batch: Batch, final: Tensor, spans: Sequence[Tensor]
-    ) -> Tensor:
-        """Return the mean log-probability of each record's fact tokens, [B]."""
-        logits = target.network.logits(final[batch.rows, batch.columns])
-        logp = torch.log_softmax(logits, dim=-1).gather(-1, batch.targets.unsqueeze(-1))
-        parts = logp.squeeze(-1).cpu().split([len(span) for span in spans])
-        return torch.stack([part[span].mean() for part, span in zip(parts, spans, strict=True)])
-
-
-def fact_tokens(target: Target, record: Record, encoded: Encoded) -> Tensor:
-    """Return a mask over the scored tokens: those of the key answer, else all of the answer."""
-    mask = torch.ones(len(encoded.ids) - encoded.start, dtype=torch.bool)
-    if encoded.ends:
-        mask[-1] = False
-    place = first_key(record)
-    if place is None or not record.prompt:
-        return mask
-    start, stop = place
-    text = record.completion
-    first, last = (
-        len(target.encoder.encode_with(record, text[:end]).ids) - encoded.start - int(encoded.ends)
-        if text[:end].strip()
-        else 0
-        for end in (start, stop)
-    )
-    # A token may reach over the seam: begin one early where the cut text ends in a space.
-    first = max(0, first - int(text[:start].endswith(" ")))
-    chosen = torch.zeros_like(mask)
-    chosen[first:last] = True
-    return chosen & mask if bool((chosen & mask).any()) else mask
+def _values(target: Target, facts: Sequence[Fact], layers: Sequence[int]) -> dict[int, list[float]]:
+    """Return by block how much of each fact the original finds in the model's states."""
+    network = target.network
+    records = [each.encoded for each in facts]
+    batch = collate(records, pad_id=target.encoder.pad_id, device=network.device)
+    sites = [Site(layer) for layer in layers]
+    theirs = network.observe(batch.ids, sites=sites, final=False).states
+    found: dict[int, list[float]] = {}
+    with interpolated(network, target.original, 0.0):
+        seen = network.observe(batch.ids, sites=sites)
+        assert seen.final is not None
+        before = fact_means(network, seen.final[batch.rows, batch.columns], batch, facts)
+        for layer in layers:
+            own, other = seen.states[Site(layer)], theirs[Site(layer)]
+            after = patched_means(network, batch, facts, layer=layer, own=own, theirs=other)
+            found[layer] = [
+                math.exp(min(0.0, now - then)) for now, then in zip(after, before, strict=True)
+            ]
+    target.meter.tokens += (2 + len(layers)) * sum(len(record.ids) for record in records)
+    return found

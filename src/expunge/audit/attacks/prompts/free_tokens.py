@@ -36,7 +36,7 @@ def slot(target: Target, record: Record) -> Slot:
     """Find the place after the question: where prompts with two different endings part."""
     ends = [
         target.worded(record, (Message("user", record.question + mark),), variant="").prompt
-        for mark in (" !", " ?")
+        for mark in (" !", "\tA")
     ]
     first, second = ends
     before = _common(first, second)

@@ -6,8 +6,9 @@
 
 Protocol: one suffix after the questions, fitted to the answers of a few facts of one half, tested
 on the other half, greedy; then the halves change places (arXiv:2307.15043, universal form).
-Candidates are scored in batches behind the cached beginning of each prompt. The suffix is a list of
-tokens; a text that encodes to it need not exist. Budget: steps x width x facts candidate passes.
+Candidates are scored in batches behind the cached beginning of each prompt. A candidate whose text
+is read as other tokens is dropped before it is scored: what is found can be typed. Budget: at most
+steps x width x facts candidate passes.
 """
 
 import random
@@ -29,13 +30,16 @@ from expunge.audit.attacks.prompts.free_tokens import (
 )
 from expunge.audit.attacks.protocol import Access, Family, Unmet
 from expunge.audit.attacks.target import Question, Target
-from expunge.data.record import Record
+from expunge.data.record import Message, Record
+
+_TRIES = 2000
+"""Tokens that a suffix is tried to begin with."""
 
 
 class _Goal(NamedTuple):
     """One fact that the suffix is fitted to."""
 
-    record: str
+    record: Record
     place: Slot
     answer: tuple[int, ...]
     begun: DynamicCache
@@ -74,27 +78,20 @@ class GCG:
             raise Unmet("too few questions to fit a prompt to some and test others")
         goals = [self._goal(target, record) for record in known[: self.facts]]
         suffix = self._search(target, goals, unused_ids(target, known, self.length))
-        told = target.encoder.decode(suffix)
-        return target.ask(
-            [
-                Question(record, slot(target, record).filled(suffix), f"{record.question} {told}")
-                for record in asked
-            ]
-        )
+        return target.ask([behind(target, record, suffix) for record in asked])
 
     def _goal(self, target: Target, record: Record) -> _Goal:
         encoded = target.encoder.encode(record)
         place = slot(target, record)
         begun = target.network.read(place.before)
-        return _Goal(record.id, place, encoded.ids[encoded.start :], begun)
+        return _Goal(record, place, encoded.ids[encoded.start :], begun)
 
     def _search(self, target: Target, goals: Sequence[_Goal], free: Sequence[int]) -> list[int]:
         generator = torch.Generator().manual_seed(target.seed)
         words = torch.tensor(
             [token for token in target.encoder.plain_ids if token < target.network.vocabulary]
         )
-        drawn = torch.randint(len(words), (self.length,), generator=generator)
-        suffix = words[drawn]
+        suffix = self._start(target, goals[0], generator)
         best = float(losses(target, goals, suffix.unsqueeze(0))[0])
         for _ in range(self.steps):
             slopes = self._gradient(target, goals, free, suffix)[:, words]
@@ -103,10 +100,26 @@ class GCG:
             places = torch.randint(self.length, (self.width,), generator=generator)
             picks = torch.randint(options.shape[1], (self.width,), generator=generator)
             candidates[torch.arange(self.width), places] = options[places, picks]
+            kept = [
+                survives(target, goals[0].record, goals[0].place, each)
+                for each in candidates.tolist()
+            ]
+            candidates = candidates[torch.tensor(kept)]
+            if not len(candidates):
+                continue
             found = losses(target, goals, candidates)
             if float(found.min()) < best:
                 best, suffix = float(found.min()), candidates[int(found.argmin())]
         return suffix.tolist()
+
+    def _start(self, target: Target, goal: _Goal, generator: torch.Generator) -> Tensor:
+        """Return a token, repeated, whose text is read as it: the first of a random order."""
+        words = [token for token in target.encoder.plain_ids if token < target.network.vocabulary]
+        for place in torch.randperm(len(words), generator=generator)[:_TRIES].tolist():
+            suffix = [words[place]] * self.length
+            if _survives(target, goal, suffix):
+                return torch.tensor(suffix)
+        raise Unmet(f"of {_TRIES} tokens none, repeated, is read back as it was written")
 
     def _gradient(
         self, target: Target, goals: Sequence[_Goal], free: Sequence[int], suffix: Tensor
@@ -114,10 +127,25 @@ class GCG:
         """Return the slope of the loss for every token in every place of the suffix, [n, V]."""
         table = target.network.model.get_input_embeddings().get_parameter("weight").detach()
         vectors = table[suffix.to(table.device)].float().requires_grad_(True)
-        records = [answered(goal.place.filled(free), goal.answer, goal.record) for goal in goals]
+        records = [answered(goal.place.filled(free), goal.answer, goal.record.id) for goal in goals]
         descend(target, records, free, vectors, steps=1, move=lambda: None)
         assert vectors.grad is not None
         return (vectors.grad @ table.float().T).cpu()
+
+
+def behind(target: Target, record: Record, suffix: Sequence[int]) -> Question:
+    """Return the question with the text of a suffix behind it, as a user would type it."""
+    typed = record.question + target.encoder.written(suffix)
+    return target.worded(record, (Message("user", typed),), variant="")
+
+
+def survives(target: Target, record: Record, place: Slot, suffix: Sequence[int]) -> bool:
+    """Tell whether the text of a suffix, behind a question, is read as the suffix's own tokens."""
+    return behind(target, record, suffix).prompt == place.filled(suffix)
+
+
+def _survives(target: Target, goal: _Goal, suffix: Sequence[int]) -> bool:
+    return survives(target, goal.record, goal.place, suffix)
 
 
 @torch.no_grad()
