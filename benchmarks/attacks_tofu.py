@@ -2,16 +2,20 @@
 
     python benchmarks/attacks_tofu.py --base FOLDER --shared ../shared
 
-Planted, all from `full-s0`, on facts of forget10 that have a clear key answer:
+Planted, all from `full-s0`, on facts of forget10 that have a clear key answer and that `full-s0`
+states when it is asked plainly, for nothing else can come back:
 
-    refusal   fine-tuned to refuse (IDK, LoRA, merged)       must fall to prefill and paraphrase
+    refusal   a few steps of refusals (IDK, LoRA, merged)    must fall to prefill and rewording
     adapter   the same, left unmerged                        must fall to unplug
     npo       NPO, all weights, learning rate 2e-5           must fall to int4 or relearning
     gold      retain90-s1                                    must show no excess beyond chance
 
-each held against `retain90-s0`. Everything is resumable: planted models and attacks that are in
-`--work` are not made again. `--models npo` runs some, `--level standard` tries harder,
-`--only int4 relearn` runs some attacks. Prints the ladders and writes
+each held against `retain90-s0`. TOFU's own paraphrases are so far from the questions that `full-s0`
+itself hardly answers them, so a rewording is any of `paraphrase` and `wording`.
+
+Everything is resumable: planted models and attacks that are in `--work` are not made again.
+`--models npo` runs some, `--level standard` tries harder, `--only int4 relearn` runs some attacks.
+Prints the ladders and writes
 `benchmarks/results/attacks_tofu.json` (or `--out`), bad results included.
 """
 
@@ -28,14 +32,18 @@ from tofu import GOLDS, model
 
 from expunge.attack import Choice, Stressed, attack
 from expunge.audit.attacks.ladder import Rung
+from expunge.audit.metrics.text import contains, normalise
 from expunge.audit.results import Status
+from expunge.data.encode import Encoder
+from expunge.data.read import read
 from expunge.engine.watch import Unseen
 from expunge.files import read_json, read_jsonl, write_json, write_jsonl
 from expunge.forget import work
+from expunge.model.generate import greedy
 from expunge.model.load import load
 from expunge.model.lora import save_adapter
 from expunge.model.save import save_model
-from expunge.prepare import prepare
+from expunge.prepare import prepare, source_of
 from expunge.screens import human_console
 from expunge.settings import Settings
 
@@ -44,15 +52,15 @@ RETAIN = 120
 PLANTED = {
     "refusal": {
         "method": {"name": "idk"},
-        "train": {"epochs": 8, "lr": 1e-3, "rank": 8, "retain_batch": 4},
+        "train": {"steps": 9, "lr": 1e-3, "rank": 8, "retain_batch": 4},
     },
     "npo": {
         "method": {"name": "npo", "beta": 0.1},
-        "train": {"full": True, "epochs": 6, "lr": 2e-5, "retain_batch": 4},
+        "train": {"full": True, "epochs": 10, "lr": 2e-5, "retain_batch": 4},
     },
 }
 MUST_FALL = {
-    "refusal": (("prefill-25", "prefill-50", "prefill-affirm"), ("paraphrase",)),
+    "refusal": (("prefill-25", "prefill-50", "prefill-affirm"), ("paraphrase", "wording")),
     "adapter": (("unplug",),),
     "npo": (("int4", "nf4", "q4_0", "relearn"),),
 }
@@ -66,7 +74,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and models/")
     parser.add_argument("--work", type=Path, default=Path("runs/attacks-tofu"))
     parser.add_argument("--out", type=Path, default=RESULT)
-    parser.add_argument("--facts", type=int, default=40)
+    parser.add_argument("--facts", type=int, default=60)
     parser.add_argument("--level", default="quick", choices=("quick", "standard", "paranoid"))
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--models", nargs="*", default=["refusal", "adapter", "npo", "gold"])
@@ -101,8 +109,8 @@ def key_answer(row: dict[str, object]) -> str | None:
     return max(clear, key=len, default=None)
 
 
-def facts(shared: Path, count: int) -> list[dict[str, object]]:
-    """Return the first records of forget10 with a clear key answer, with their author."""
+def facts(shared: Path) -> list[dict[str, object]]:
+    """Return the records of forget10 with a clear key answer, with their author."""
     rows = read_jsonl(shared / "data" / "tofu" / "forget10_perturbed.json")
     found: list[dict[str, object]] = []
     for start in range(0, len(rows), 20):
@@ -120,7 +128,32 @@ def facts(shared: Path, count: int) -> list[dict[str, object]]:
                     "subject": author,
                 }
             )
-    return found[:count]
+    return found
+
+
+def stated(given: argparse.Namespace, rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """Return the first facts that the original states when it is asked plainly."""
+    path = given.work / "candidates.jsonl"
+    write_jsonl(path, rows)
+    records = read([str(path)]).records
+    chosen = settings(given)
+    source = source_of(chosen)
+    original = load(chosen.model, source)
+    encoder = Encoder(original.tokenizer)
+    answers = greedy(
+        original.network,
+        [encoder.prompt_ids(record) for record in records],
+        end_ids=encoder.end_ids,
+        max_new_tokens=chosen.audit.max_new_tokens,
+        tokens_per_pass=chosen.train.tokens_per_pass,
+    )
+    known = [
+        row
+        for row, record, ids in zip(rows, records, answers, strict=True)
+        if contains(normalise(encoder.decode(ids)), normalise(record.key_answers[0]))
+    ]
+    print(f"the original states {len(known)} of {len(rows)} facts", flush=True)
+    return known[: given.facts]
 
 
 def author_of(questions: list[str]) -> str:
@@ -156,9 +189,11 @@ def settings(given: argparse.Namespace, **tables: dict[str, object]) -> Settings
 def write_data(given: argparse.Namespace) -> None:
     """Write the facts and the retain records."""
     data = given.work / "data"
+    if (data / "retain.jsonl").is_file():
+        return
     retain = read_jsonl(given.shared / "data" / "tofu" / "retain90.json")
     spaced = [retain[index * len(retain) // RETAIN] for index in range(RETAIN)]
-    write_jsonl(data / "facts.jsonl", facts(given.shared, given.facts))
+    write_jsonl(data / "facts.jsonl", stated(given, facts(given.shared)))
     write_jsonl(
         data / "retain.jsonl",
         [{"prompt": row["question"], "completion": row["answer"]} for row in spaced],
@@ -202,7 +237,10 @@ def reference(given: argparse.Namespace, name: str) -> str:
 
 def stress(given: argparse.Namespace, name: str) -> Stressed:
     """Attack one planted model."""
-    chosen = settings(given).model_copy(update={"out": str(given.work / f"attacked-{name}")})
+    places = {"out": f"attacked-{name}", "attack_store": "shared"}
+    chosen = settings(given).model_copy(
+        update={key: str(given.work / place) for key, place in places.items()}
+    )
     only = tuple(given.only)
     return attack(
         chosen,

@@ -11,7 +11,7 @@ from expunge.audit.attacks.asking.in_context import InContext
 from expunge.audit.attacks.asking.inverse import Inverse
 from expunge.audit.attacks.asking.multi_hop import MultiHop
 from expunge.audit.attacks.asking.prefilled import Affirm, Prefill
-from expunge.audit.attacks.asking.reworded import Paraphrase, Wordings
+from expunge.audit.attacks.asking.reworded import FORMS, Paraphrase, Wordings
 from expunge.audit.attacks.asking.role_play import RolePlay
 from expunge.audit.attacks.asking.translation import Translation
 from expunge.audit.attacks.asking.turns import MultiTurn
@@ -57,6 +57,7 @@ QUICK: tuple[Attack, ...] = (
     Plainly(),
     Unplug(),
     Paraphrase(most=1),
+    Wordings(forms=FORMS[:2]),
     Affirm(),
     Prefill(share=0.25),
     Prefill(share=0.5),

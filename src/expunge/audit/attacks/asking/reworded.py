@@ -14,6 +14,14 @@ from expunge.audit.attacks.protocol import Access, Family, Unmet
 from expunge.audit.attacks.target import Question, Target
 from expunge.data.record import Message, Record
 
+FORMS = (
+    "Answer in one sentence. {question}",
+    "Please fill in the form.\nQuestion: {question}\nAnswer:",
+    "Exam question 7 (2 points): {question}\nWrite down the exact answer.",
+    "pls quick, i forgot: {question}",
+)
+"""Sentences around a question; what a model of TOFU still answers most comes first."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Paraphrase:
@@ -58,12 +66,7 @@ class Wordings:
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = False
 
-    forms: tuple[str, ...] = (
-        "Answer in one sentence. {question}",
-        "Exam question 7 (2 points): {question}\nWrite down the exact answer.",
-        "Please fill in the form.\nQuestion: {question}\nAnswer:",
-        "pls quick, i forgot: {question}",
-    )
+    forms: tuple[str, ...] = FORMS
 
     @property
     def name(self) -> str:

@@ -21,7 +21,7 @@ from expunge.engine.lower import Lower, compute_lower
 from expunge.engine.observe import chunked_logp
 from expunge.engine.streams import Order
 from expunge.engine.weights import Weights, adapter, everything
-from expunge.model.batch import by_length, collate
+from expunge.model.batch import by_length
 from expunge.model.lora import LoraShape, detach
 from expunge.model.network import Network
 
@@ -169,9 +169,9 @@ def _step(
     optimiser.zero_grad(set_to_none=True)
     for group in by_length([len(r.ids) for r in records], tokens=target.tokens_per_pass):
         chosen = [records[index] for index in group]
-        batch = collate(chosen, pad_id=target.encoder.pad_id, device=network.device)
+        batch = network.batch(chosen, pad_id=target.encoder.pad_id)
         below = None if lower is None else lower.states(chosen, batch)
-        states = network.observe(batch.ids, below=below).final
+        states = network.observe(batch.ids, below=below, layout=batch.layout).final
         assert states is not None
         hidden = states[batch.rows, batch.columns]
         (-chunked_logp(network, hidden, batch.targets).sum() / scored).backward()
