@@ -91,6 +91,11 @@ def test_ssd_runs_from_end_to_end(world, bench):
         ({"train": {"steps": 3, "lr": None}}, "train.steps"),
         ({"train": {"steps": None}}, "train.lr"),
         ({"train": {"steps": None, "lr": None, "adapter": True}}, "--adapter"),
+        ({"train": {"steps": None, "lr": None, "rank": 8}}, "train.rank"),
+        ({"train": {"steps": None, "lr": None, "first_layer": 1}}, "train.first_layer"),
+        ({"train": {"steps": None, "lr": None, "last_layer": 1}}, "train.last_layer"),
+        ({"train": {"steps": None, "lr": None, "targets": ("up_proj",)}}, "train.targets"),
+        ({"train": {"steps": None, "lr": None, "forget_tokens": "fact"}}, "train.forget_tokens"),
         ({"train": {"steps": None, "lr": None}, "combine": {"name": "gru"}}, "combine"),
     ],
 )

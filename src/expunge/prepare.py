@@ -181,6 +181,7 @@ def _streams(
     response = settings.request.response
     if isinstance(method, SelfTaught):
         used -= {Stream.ALTERNATIVE}  # written by the model itself, once it is loaded
+    if isinstance(method, SelfTaught) or (isinstance(method, Edit) and Stream.ALTERNATIVE in used):
         _require_questions(settings.method.name, scope.forget)
     if Stream.ALTERNATIVE not in used and response is not Response.ANY:
         raise UsageError(
@@ -234,7 +235,7 @@ def _require_questions(method: str, records: Sequence[Record]) -> None:
         raise UsageError(
             "no-question",
             what=f"{len(passages)} forget records are passages without a question",
-            why=f"method {method} has the model write other answers to a question",
+            why=f"method {method} works on what a question leads to",
             fix="give prompt and completion, or choose another method",
         )
 

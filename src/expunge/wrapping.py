@@ -10,7 +10,7 @@ from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Guard
 from expunge.methods.terms import Method, Shape
 from expunge.model.lora import rewritten_base
-from expunge.settings import Settings
+from expunge.settings import Settings, TrainSettings
 from expunge.wrappers import COMBINE, MASKS, OPTIMISERS, ROBUST, build_wrapper
 from expunge.wrappers.optimisers.adamw import AdamW
 from expunge.wrappers.protocols import Latent
@@ -33,6 +33,9 @@ def build_wraps(
     """
     if isinstance(method, Edit | Guard):
         _check_edit(settings, moves=isinstance(method, Edit))
+        if method.passes().retain and not streams.retain:
+            raise _needs_retain(settings.method.name)
+        method.trains(shape)  # refuses blocks that the model does not have
         return Wraps()
     robust, combine = settings.robust, settings.combine
     mask, optimiser = settings.mask, settings.optimiser
@@ -49,7 +52,7 @@ def build_wraps(
     _check_mask(settings, wraps, adapts=adapts)
     _check_retain(settings, wraps, method, shape, streams)
     if isinstance(wraps.robust, Latent):
-        wraps.robust.block(shape)
+        _check_latent(settings, wraps.robust.block(shape), method, shape)
     _check_precision(settings, dtype)
     return wraps
 
@@ -74,9 +77,14 @@ def described(settings: Settings) -> dict[str, str]:
     return found
 
 
+_OF_TRAINING = ("epochs", "steps", "lr", "rank", "first_layer", "last_layer", "targets")
+"""Keys of `[train]` that mean nothing to a method that does not train."""
+
+
 def _check_edit(settings: Settings, *, moves: bool) -> None:
-    train = settings.train
-    given = [f"train.{key}" for key in ("epochs", "steps", "lr") if getattr(train, key) is not None]
+    train, usual = settings.train, TrainSettings()
+    keys = (*_OF_TRAINING, "forget_tokens") if moves else _OF_TRAINING
+    given = [f"train.{key}" for key in keys if getattr(train, key) != getattr(usual, key)]
     given += ["--adapter"] if train.adapter else []
     given += ["--full"] if train.full and not moves else []
     given += list(described(settings))
@@ -89,6 +97,27 @@ def _check_edit(settings: Settings, *, moves: bool) -> None:
             if moves
             else "a guard leaves the weights alone: there is nothing to train or to wrap",
             fix="leave it out; [method] holds what can be set",
+        )
+
+
+def _needs_retain(name: str) -> UsageError:
+    return UsageError(
+        "nothing-to-retain",
+        what=f"method {name} needs retain records, and there are none",
+        why="it tells what to change by what must not change",
+        fix="name some with --retain FILE, or choose a method that reads none: `expunge methods`",
+    )
+
+
+def _check_latent(settings: Settings, layer: int, method: Method, shape: Shape) -> None:
+    """Refuse an adversary above everything that the forget terms read."""
+    terms = [term for term in method.terms(shape) if term.streams[0].side == "forget"]
+    if layer > max(shape.layers if term.layer is None else term.layer for term in terms):
+        raise UsageError(
+            "adversary-too-high",
+            what=f"robust {settings.robust.name} moves states after block {layer}",
+            why=f"method {settings.method.name} reads none that high: nothing would be moved",
+            fix="set robust.layer to the block that the method reads, or a lower one",
         )
 
 
