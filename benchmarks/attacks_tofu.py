@@ -38,7 +38,6 @@ from expunge.data.encode import Encoder
 from expunge.data.read import read
 from expunge.engine.watch import Unseen
 from expunge.files import read_json, read_jsonl, write_json, write_jsonl
-from expunge.forget import work
 from expunge.model.generate import greedy
 from expunge.model.load import load
 from expunge.model.lora import save_adapter
@@ -46,6 +45,7 @@ from expunge.model.save import save_model
 from expunge.prepare import prepare, source_of
 from expunge.screens import human_console
 from expunge.settings import Settings
+from expunge.together import work
 
 RESULT = Path(__file__).parent / "results" / "attacks_tofu.json"
 RETAIN = 120
@@ -187,15 +187,19 @@ def settings(given: argparse.Namespace, **tables: dict[str, object]) -> Settings
 
 
 def write_data(given: argparse.Namespace) -> None:
-    """Write the facts and the retain records."""
-    data = given.work / "data"
-    if (data / "retain.jsonl").is_file():
-        return
+    """Write the facts and the retain records, if they are not there."""
+    path = given.work / "data" / "facts.jsonl"
+    if not path.is_file():
+        write_jsonl(path, stated(given, facts(given.shared)))
+    write_retain(given)
+
+
+def write_retain(given: argparse.Namespace) -> None:
+    """Write retain records from all over retain90."""
     retain = read_jsonl(given.shared / "data" / "tofu" / "retain90.json")
     spaced = [retain[index * len(retain) // RETAIN] for index in range(RETAIN)]
-    write_jsonl(data / "facts.jsonl", stated(given, facts(given.shared)))
     write_jsonl(
-        data / "retain.jsonl",
+        given.work / "data" / "retain.jsonl",
         [{"prompt": row["question"], "completion": row["answer"]} for row in spaced],
     )
 

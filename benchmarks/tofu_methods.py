@@ -40,13 +40,13 @@ from expunge.data.record import Record
 from expunge.engine.watch import unseen_level
 from expunge.engine.weights import Weights
 from expunge.files import read_json, write_json, write_jsonl
-from expunge.forget import work
 from expunge.machine import peak_gib
 from expunge.methods import EDITS, METHODS
 from expunge.model.load import Loaded, load
 from expunge.own_alternatives import with_own_alternatives
 from expunge.prepare import prepare, source_of
 from expunge.settings import Settings
+from expunge.together import work
 
 ASKED = 20
 NEW_TOKENS = 40
