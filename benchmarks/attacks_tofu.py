@@ -278,7 +278,7 @@ def main() -> None:
         found = stress(given, name)
         results[name] = {
             "level": given.level,
-            "facts": given.facts,
+            "facts": len(read_jsonl(given.work / "data" / "facts.jsonl")),
             "seconds": round(time.monotonic() - started, 1),
             "summary": asdict(found.summary),
             "bar": verdict(name, found.rungs),
