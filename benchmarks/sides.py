@@ -22,8 +22,9 @@ from expunge.engine.streams import Draw, Order, Streams
 from expunge.engine.weights import Weights, adapter, chosen, everything
 from expunge.methods.graddiff import GradDiff
 from expunge.methods.npo import NPO
-from expunge.methods.rmu import RMU, random_direction
+from expunge.methods.rmu import RMU
 from expunge.methods.simnpo import SimNPO
+from expunge.methods.states import random_direction
 from expunge.methods.terms import Distribution, Method, Shape, Stream, Term, Trains
 from expunge.methods.undial import UNDIAL
 from expunge.model.lora import LoraShape

@@ -11,6 +11,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "expunge"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
+METHOD_FILES = [
+    path
+    for path in sorted((PACKAGE / "methods").rglob("*.py"))
+    if path.name not in ("__init__.py", "describe.py", "terms.py", "protocol.py")
+]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 # Imports follow the arrow: a room may use its own files and those of the lines above, no others.
@@ -112,6 +117,11 @@ def calls(path, *words):
 @pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=name)
 def test_files_are_short(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", METHOD_FILES, ids=name)
+def test_a_method_is_read_on_one_page(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 80
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)

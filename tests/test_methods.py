@@ -12,8 +12,9 @@ from expunge.methods.dpo import dpo
 from expunge.methods.graddiff import ascent
 from expunge.methods.npo import NPO, npo
 from expunge.methods.retain import kl, nll
-from expunge.methods.rmu import RMU, random_direction, towards
+from expunge.methods.rmu import RMU
 from expunge.methods.simnpo import SimNPO, simnpo
+from expunge.methods.states import random_direction, towards
 from expunge.methods.terms import Answers, Likelihood, Representation, Shape, Stream
 
 SHAPE = Shape(layers=8, width=16)

@@ -16,8 +16,9 @@ from expunge.methods.adaptive_rmu import AdaptiveRMU, scaled_target
 from expunge.methods.blocks import blocks
 from expunge.methods.mmd import WIDTHS, noise_distance
 from expunge.methods.repnoise import RepNoise, bounded_ascent
-from expunge.methods.rmu import RMU, random_direction
+from expunge.methods.rmu import RMU
 from expunge.methods.rr import RR, distance, rerouted
+from expunge.methods.states import random_direction
 from expunge.methods.terms import Answers, Likelihood, Representation, Shape, Stream
 
 SHAPE = Shape(layers=32, width=16)

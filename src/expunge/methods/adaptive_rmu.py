@@ -18,8 +18,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from expunge.methods.blocks import block
-from expunge.methods.rmu import pinned, random_direction, towards, up_to
-from expunge.methods.terms import Recipe, Representation, Shape, Stream, Term, Trains
+from expunge.methods.states import held_against_original, random_direction, towards, up_to
+from expunge.methods.terms import Recipe, Shape, Stream, Term, Trains
 
 
 def scaled_target(reference: Tensor, direction: Tensor, beta: float) -> Tensor:
@@ -46,20 +46,12 @@ class AdaptiveRMU:
         layer = block(shape, self.layer, shape.layers // 4)
         direction = random_direction(shape.width, self.seed)
 
-        def misdirect(hidden: Tensor, reference: Tensor | None) -> Tensor:
-            if reference is None:
-                raise AssertionError("the misdirection term needs the original's states")
+        def misdirect(hidden: Tensor, reference: Tensor) -> Tensor:
             return towards(hidden, scaled_target(reference, direction.to(hidden), self.beta))
 
-        forget = Representation(
-            name="forget",
-            streams=(Stream.FORGET,),
-            coef=1.0,
-            layer=layer,
-            loss=misdirect,
-            needs_reference=True,
-        )
-        return (forget, pinned("retain", layer, self.alpha))
+        forget = held_against_original("forget", Stream.FORGET, layer, 1.0, misdirect)
+        pinned = held_against_original("retain", Stream.RETAIN, layer, self.alpha, towards)
+        return (forget, pinned)
 
     def trains(self, shape: Shape) -> Trains | None:
         """Train the second MLP matrix of three blocks up to the layer."""

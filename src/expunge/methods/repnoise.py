@@ -7,19 +7,15 @@
 
 over K blocks l and B forget records i. m_l are the outputs of the MLP of block l at the positions
 that predict scored tokens; mu_l is the record's mean NLL per token in nats, read off block l
-through the final norm and the head (logit lens).
-
-MMD (file mmd.py) has five fixed bandwidths, and its expectations over the Gaussian are exact. It
-couples the states that it compares, so it is taken within each record, and the loss does not depend
-on how a step is cut into batches.
+through the final norm and the head (logit lens). MMD (file mmd.py) couples the states that it
+compares; it is taken within each record, so that no cut into batches changes the loss.
 
 Differs from published code: that draws one Gaussian sample per record, compares flattened records
-within a batch (so it needs more than one) with bandwidths taken from the batch, and adds hooks at
-every call (trap T17); it takes one logarithm of the mean over records and layers. A retain term is
-added.
+within a batch with bandwidths taken from it, and adds hooks at every call (trap T17); it takes one
+logarithm of the mean over records and layers. A retain term is added.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
@@ -29,19 +25,14 @@ from expunge.methods.mmd import noise_distance
 from expunge.methods.retain import nll, retain_terms
 from expunge.methods.terms import (
     Answers,
-    Likelihood,
     Recipe,
     Representation,
     Shape,
     Stream,
     Term,
     Trains,
+    forget_term,
 )
-
-
-def to_noise(states: Tensor, _reference: Tensor | None) -> Tensor:
-    """Return MMD^2 between the T states of one record and N(0, I); [T, d] -> scalar."""
-    return noise_distance(states)
 
 
 def bounded_ascent(answers: Answers) -> Tensor:
@@ -66,35 +57,23 @@ class RepNoise:
 
     def terms(self, shape: Shape) -> tuple[Term, ...]:
         """Return the alternative, noise, ascent and retain terms."""
-        forget = (Stream.FORGET,)
         layers = blocks(shape, self.layers, tuple(range(shape.layers)))
-        answer = Likelihood(
-            name="forget", streams=(Stream.ALTERNATIVE,), coef=1.0, per="token", loss=nll
+        noise = Representation(
+            name="forget-noise",
+            streams=(Stream.FORGET,),
+            coef=self.beta / len(layers),
+            layer=0,
+            loss=lambda states, _reference: noise_distance(states),
+            site="mlp",
+            per="sequence",
         )
-        noise = [
-            Representation(
-                name=f"forget-noise-{layer}",
-                streams=forget,
-                coef=self.beta / len(layers),
-                layer=layer,
-                loss=to_noise,
-                site="mlp",
-                per="sequence",
-            )
-            for layer in layers
-        ]
-        ascent = [
-            Likelihood(
-                name=f"forget-ascent-{layer}",
-                streams=forget,
-                coef=self.ascent / len(layers),
-                per="sequence",
-                loss=bounded_ascent,
-                layer=layer,
-            )
-            for layer in layers
-        ]
-        return (answer, *noise, *ascent, *retain_terms(self.retain, self.alpha))
+        ascent = forget_term(bounded_ascent, self.ascent / len(layers), per="sequence")
+        return (
+            forget_term(nll, 1.0, per="token", streams=(Stream.ALTERNATIVE,)),
+            *(replace(noise, name=f"forget-noise-{at}", layer=at) for at in layers),
+            *(replace(ascent, name=f"forget-ascent-{at}", layer=at) for at in layers),
+            *retain_terms(self.retain, self.alpha),
+        )
 
     def trains(self, shape: Shape) -> Trains | None:
         """Leave the choice of weights to the user."""

@@ -31,11 +31,6 @@ def kl(logits: Tensor, reference: Tensor) -> Tensor:
     return (log_ref.exp() * (log_ref - log_p)).sum(-1)
 
 
-def kl_to_original(seen: Predictions) -> Tensor:
-    """Return KL(p_ref || p) for each of n predictions, [n] nats."""
-    return kl(seen.logits, seen.references[0])
-
-
 def jsd(logits: Tensor, reference: Tensor) -> Tensor:
     """Return JSD(p, p_ref) for each position in nats; logits [n, V] -> [n], at most log 2."""
     log_p = torch.log_softmax(logits, dim=-1)
@@ -45,23 +40,13 @@ def jsd(logits: Tensor, reference: Tensor) -> Tensor:
     return both.sum(-1) / 2
 
 
-def jsd_to_original(seen: Predictions) -> Tensor:
-    """Return JSD(p, p_ref) for each of n predictions, [n] nats."""
-    return jsd(seen.logits, seen.references[0])
-
-
 def argmax_nll(logits: Tensor, reference: Tensor) -> Tensor:
     """Return -log p of the reference's most likely token in nats; logits [n, V] -> [n]."""
     log_p = torch.log_softmax(logits, dim=-1)
     return -log_p.gather(-1, reference.argmax(-1, keepdim=True)).squeeze(-1)
 
 
-def argmax_of_original(seen: Predictions) -> Tensor:
-    """Return -log p of the original's most likely token for each of n predictions, [n] nats."""
-    return argmax_nll(seen.logits, seen.references[0])
-
-
-_TO_ORIGINAL = {"kl": kl_to_original, "jsd": jsd_to_original, "argmax": argmax_of_original}
+_TO_ORIGINAL = {"kl": kl, "jsd": jsd, "argmax": argmax_nll}
 
 
 def retain_terms(kind: str, coef: float, *, name: str = "retain") -> tuple[Term, ...]:
@@ -74,7 +59,11 @@ def retain_terms(kind: str, coef: float, *, name: str = "retain") -> tuple[Term,
     if kind == "nll":
         return (Likelihood(name=name, streams=retain, coef=coef, per="token", loss=nll),)
     if kind in _TO_ORIGINAL:
-        loss = _TO_ORIGINAL[kind]
+        compare = _TO_ORIGINAL[kind]
+
+        def loss(seen: Predictions) -> Tensor:
+            return compare(seen.logits, seen.references[0])
+
         return (Distribution(name=name, streams=retain, coef=coef, loss=loss, references=retain),)
     if kind == "none":
         return ()

@@ -16,46 +16,11 @@ models need a layer in the first third and a scale near the size of their own st
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from expunge.methods.blocks import block
-from expunge.methods.terms import MLP_OUT, Recipe, Representation, Shape, Stream, Term, Trains
-
-
-def towards(hidden: Tensor, target: Tensor) -> Tensor:
-    """Return the mean squared distance per position; [n, d] and [d] or [n, d] -> [n]."""
-    wide = torch.promote_types(hidden.dtype, torch.float32)
-    return (hidden.to(wide) - target.to(wide)).square().mean(-1)
-
-
-def random_direction(width: int, seed: int) -> Tensor:
-    """Return a unit vector with non-negative coordinates, [d], float32."""
-    drawn = torch.rand(width, generator=torch.Generator().manual_seed(seed))
-    return drawn / drawn.norm()
-
-
-def pinned(name: str, layer: int, coef: float) -> Representation:
-    """Return the term that keeps the states of retain text after one block where they were."""
-
-    def pin(hidden: Tensor, reference: Tensor | None) -> Tensor:
-        if reference is None:
-            raise AssertionError("the pinning term needs the original's states")
-        return towards(hidden, reference)
-
-    return Representation(
-        name=name,
-        streams=(Stream.RETAIN,),
-        coef=coef,
-        layer=layer,
-        loss=pin,
-        needs_reference=True,
-    )
-
-
-def up_to(layer: int) -> Trains:
-    """Return the second MLP matrix of three blocks, the last of which is `layer`."""
-    return Trains(modules=MLP_OUT, first_layer=max(0, layer - 2), last_layer=layer)
+from expunge.methods.states import held_against_original, random_direction, towards, up_to
+from expunge.methods.terms import Recipe, Representation, Shape, Stream, Term, Trains
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +48,8 @@ class RMU:
         forget = Representation(
             name="forget", streams=(Stream.FORGET,), coef=1.0, layer=layer, loss=misdirect
         )
-        return (forget, pinned("retain", layer, self.alpha))
+        pinned = held_against_original("retain", Stream.RETAIN, layer, self.alpha, towards)
+        return (forget, pinned)
 
     def trains(self, shape: Shape) -> Trains | None:
         """Train the second MLP matrix of three blocks up to the layer."""

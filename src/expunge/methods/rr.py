@@ -22,21 +22,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from expunge.methods.blocks import blocks
-from expunge.methods.terms import Recipe, Representation, Shape, Stream, Term, Trains
+from expunge.methods.states import held_against_original
+from expunge.methods.terms import Recipe, Shape, Stream, Term, Trains
 
 
-def rerouted(hidden: Tensor, reference: Tensor | None) -> Tensor:
+def rerouted(hidden: Tensor, reference: Tensor) -> Tensor:
     """Return max(0, cosine) of each state with the original's; [n, d] twice -> [n], 0 to 1."""
-    if reference is None:
-        raise AssertionError("the rerouting term needs the original's states")
     wide = torch.promote_types(hidden.dtype, torch.float32)
     return functional.cosine_similarity(hidden.to(wide), reference.to(wide), dim=-1).relu()
 
 
-def distance(hidden: Tensor, reference: Tensor | None) -> Tensor:
+def distance(hidden: Tensor, reference: Tensor) -> Tensor:
     """Return the Euclidean distance of each state from the original's; [n, d] twice -> [n]."""
-    if reference is None:
-        raise AssertionError("the retain term needs the original's states")
     wide = torch.promote_types(hidden.dtype, torch.float32)
     return (hidden.to(wide) - reference.to(wide)).norm(dim=-1)
 
@@ -66,29 +63,15 @@ class RR:
         def repairing(progress: float) -> float:
             return scale * self.share * progress
 
-        forget = [
-            Representation(
-                name=f"forget-{layer}",
-                streams=(Stream.FORGET,),
-                coef=breaking,
-                layer=layer,
-                loss=rerouted,
-                needs_reference=True,
-            )
+        terms = (
+            ("forget", Stream.FORGET, breaking, rerouted),
+            ("retain", Stream.RETAIN, repairing, distance),
+        )
+        return tuple(
+            held_against_original(f"{name}-{layer}", stream, layer, coef, compare)
+            for name, stream, coef, compare in terms
             for layer in layers
-        ]
-        retain = [
-            Representation(
-                name=f"retain-{layer}",
-                streams=(Stream.RETAIN,),
-                coef=repairing,
-                layer=layer,
-                loss=distance,
-                needs_reference=True,
-            )
-            for layer in layers
-        ]
-        return (*forget, *retain)
+        )
 
     def trains(self, shape: Shape) -> Trains | None:
         """Leave the choice of weights to the user."""

@@ -20,34 +20,11 @@ for together.
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from expunge.methods.blocks import blocks
+from expunge.methods.edits.goals import Search, goal_change
 from expunge.methods.edits.protocol import Bench, Passes
+from expunge.methods.edits.rewriting import null_space, rewriting
 from expunge.methods.terms import MLP_OUT, Shape, Stream, Trains
-
-
-def null_space(second: Tensor, share: float) -> Tensor:
-    """Return the projector, [k, k], to the directions with at most `share` of all energy.
-
-    Args:
-        second: Second moment of the keys to keep, [k, k].
-        share: Energy, as a share of the trace, that the directions may hold together.
-    """
-    values, vectors = torch.linalg.eigh(second.double())
-    values = values.clamp(min=0.0)
-    free = vectors[:, values.cumsum(0) <= share * values.sum()]
-    return free @ free.T
-
-
-def rewriting(keys: Tensor, wanted: Tensor, projector: Tensor, ridge: float) -> Tensor:
-    """Return the change of a matrix, [d, k] float64, that maps keys [n, k] to wanted [n, d]."""
-    wide = keys.double()
-    free = wide @ projector
-    gram = free @ free.T
-    gram.diagonal().add_(ridge * wide.square().sum(-1).mean())
-    return torch.linalg.solve(gram, wanted.double()).T @ free
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +60,8 @@ class AlphaEdit:
         layers = self._layers(bench.shape)
         top = layers[-1]
         start = bench.states(Stream.FORGET, top, "subject")
-        goal = start + self._change(bench, top, start)
+        how = Search(steps=self.steps, lr=self.lr, decay=self.decay, clamp=self.clamp)
+        goal = start + goal_change(bench, top, start, how)
         for done, layer in enumerate(layers):
             bench.progress(0.5 + 0.5 * done / len(layers), f"block {layer}")
             keys = bench.keys(Stream.FORGET, layer, "subject")
@@ -92,21 +70,6 @@ class AlphaEdit:
             projector = null_space(second, self.nullspace)
             wanted = left / (len(layers) - done)
             bench.output(layer).add_(rewriting(keys, wanted, projector, self.ridge))
-
-    def _change(self, bench: Bench, layer: int, start: Tensor) -> Tensor:
-        """Return what, added to the states of the subjects, brings the alternative answer."""
-        size = start.norm(dim=-1, keepdim=True)
-        change = torch.zeros_like(start)
-        rate = self.lr * float(start.square().mean().sqrt())
-        optimiser = torch.optim.Adam([change], lr=rate)
-        for step in range(self.steps):
-            steered = bench.steer(Stream.ALTERNATIVE, layer, change)
-            change.grad = steered.gradient + 2 * self.decay * change / size.square()
-            optimiser.step()
-            change.mul_((self.clamp * size / change.norm(dim=-1, keepdim=True)).clamp(max=1.0))
-            nll = float(steered.nll.mean())
-            bench.progress(0.5 * step / self.steps, f"alternative nll {nll:.2f}")
-        return change
 
     def _layers(self, shape: Shape) -> tuple[int, ...]:
         low, high = shape.layers * 4 // 32, shape.layers * 8 // 32

@@ -20,7 +20,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from expunge.methods.edits.collapse import climb, principal, softened
+from expunge.methods.edits.climb import climb
+from expunge.methods.edits.collapse import softened, token_components
 from expunge.methods.edits.protocol import Bench, Passes
 from expunge.methods.terms import MLP_IN, Shape, Stream, Trains
 
@@ -49,18 +50,7 @@ class CIR:
 
     def apply(self, bench: Bench) -> None:
         """Gather statistics, then climb."""
-        inputs: dict[str, Tensor] = {}
-        outputs: dict[str, Tensor] = {}
-
-        def gather(name: str, a: Tensor, g: Tensor) -> None:
-            inputs[name] = inputs.get(name, 0.0) + a.double().T @ a.double()
-            outputs[name] = outputs.get(name, 0.0) + g.double().T @ g.double()
-
-        bench.tokens(Stream.FORGET, gather)
-        shared = {name: principal(value, self.input_share) for name, value in inputs.items()}
-        risen = {name: principal(value, self.output_share) for name, value in outputs.items()}
-        inputs.clear()
-        outputs.clear()
+        shared, risen = token_components(bench, self.input_share, self.output_share)
         relevances: dict[str, list[Tensor]] = {name: [] for name in shared}
 
         def relevance(name: str, a: Tensor) -> Tensor:

@@ -5,13 +5,13 @@ share s_min / s_i, of sizes s_i along the directions, all of them come down to t
 Mahalanobis distance in the space that they span. With share 0 they are gone.
 """
 
-from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from expunge.methods.edits.protocol import Bench
+from expunge.methods.terms import Stream
 
 
 class Components(NamedTuple):
@@ -48,36 +48,22 @@ def softened(vectors: Tensor, components: Components) -> Tensor:
     return collapse(vectors, components.directions.to(vectors), kept.to(vectors))
 
 
-def climb(
-    bench: Bench,
-    weights: Mapping[str, Tensor],
-    uphill: Callable[[], Mapping[str, Tensor]],
-    *,
-    steps: int,
-    lr: float,
-) -> None:
-    """Move weights uphill in steps of length `lr` over all of them, until it is enough.
+def token_components(
+    bench: Bench, input_share: float, output_share: float
+) -> tuple[dict[str, Components], dict[str, Components]]:
+    """Return components of the inputs, and of the loss's gradients at the outputs, by matrix.
 
-    Stops when the forget answers look unseen, and takes the last step back when retained answers
-    are over the budget.
-
-    Args:
-        bench: Has the probes.
-        weights: What moves, in place.
-        uphill: Computes the direction at the present weights, by name, in the same shapes.
-        steps: Largest number of steps.
-        lr: Euclidean length of a step.
+    Over all tokens of the forget set; each share as in `principal`.
     """
-    for step in range(steps):
-        direction = uphill()
-        squares = torch.stack([value.double().square().sum() for value in direction.values()])
-        scale = lr / float(squares.sum().sqrt().clamp(min=1e-30))
-        for name, value in direction.items():
-            weights[name].add_(value, alpha=scale)
-        bench.progress((step + 1) / steps, f"step {step + 1} of {steps}")
-        state = bench.state()
-        if state == "damaged":
-            for name, value in direction.items():
-                weights[name].sub_(value, alpha=scale)
-        if state != "going on":
-            return
+    inputs: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
+
+    def gather(name: str, a: Tensor, g: Tensor) -> None:
+        inputs[name] = inputs.get(name, 0.0) + a.double().T @ a.double()
+        outputs[name] = outputs.get(name, 0.0) + g.double().T @ g.double()
+
+    bench.tokens(Stream.FORGET, gather)
+    return (
+        {name: principal(second, input_share) for name, second in inputs.items()},
+        {name: principal(second, output_share) for name, second in outputs.items()},
+    )

@@ -20,7 +20,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from expunge.methods.edits.collapse import climb, collapse, principal
+from expunge.methods.edits.climb import climb
+from expunge.methods.edits.collapse import collapse, principal
 from expunge.methods.edits.protocol import Bench, Passes, Reinforce
 from expunge.methods.terms import MLP_IN, MLP_OUT, Shape, Stream, Trains
 

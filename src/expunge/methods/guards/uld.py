@@ -13,21 +13,14 @@ the model, so that the blocks are in memory once.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from expunge.methods.edits.protocol import Passes
 from expunge.methods.guards.protocol import GuardBench, Offset, Rules
 from expunge.methods.maxent import uniform
 from expunge.methods.retain import nll
-from expunge.methods.terms import (
-    Distribution,
-    Likelihood,
-    Shape,
-    Stream,
-    Term,
-    Trains,
-)
+from expunge.methods.terms import Distribution, Shape, Stream, Term, Trains, forget_term
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,20 +59,11 @@ class ULD:
 
     def terms(self, layer: int) -> tuple[Term, ...]:
         """Return what the assistant learns, its predictions read off block `layer`."""
-        return (
-            Likelihood(
-                name="forget",
-                streams=(Stream.FORGET,),
-                coef=1.0,
-                per="token",
-                loss=nll,
-                layer=layer,
-            ),
-            Distribution(
-                name="retain",
-                streams=(Stream.RETAIN,),
-                coef=self.uniformity,
-                loss=uniform,
-                layer=layer,
-            ),
+        retain = Distribution(
+            name="retain",
+            streams=(Stream.RETAIN,),
+            coef=self.uniformity,
+            loss=uniform,
+            layer=layer,
         )
+        return (replace(forget_term(nll, 1.0, per="token"), layer=layer), retain)
