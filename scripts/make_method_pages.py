@@ -5,20 +5,35 @@
 The pages cannot drift: a test writes them again and compares.
 """
 
+import ast
 import inspect
+import re
 import sys
-from dataclasses import fields
+import tomllib
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from expunge.files import read_json
-from expunge.methods import EVERY, build
+from expunge.methods import EVERY, METHODS, build
 from expunge.methods.describe import Description, describe
 from expunge.methods.terms import FAMILIES
 from expunge.wrappers import COMBINE, MASKS, OPTIMISERS, ROBUST
 
 FOLDER = Path(__file__).parents[1] / "docs" / "methods"
 MEASURED = FOLDER.parents[1] / "benchmarks" / "results" / "tofu_methods.json"
+PUBLISHED = Path(__file__).with_name("published.toml")
+PAPERS = FOLDER.parent / "papers.md"
+USUAL = {
+    "gamma": "Coefficient of the forget term.",
+    "alpha": "Coefficient of the retain term.",
+    "retain": "The retain term: nll, kl, jsd, argmax or none.",
+}
+"""What knobs of these names are in methods that train, where they do not say otherwise."""
+OU = (
+    "OU: the reproduction of OpenUnlearning (arXiv:2506.12618), all methods at one default: lr "
+    "1e-5, 10 epochs, batch 32. FQ is forget quality, a p-value; MU is model utility."
+)
 GIBBERISH = 0.5
 """Share of answers from which on a method is marked: its output is gibberish."""
 COLUMNS = (
@@ -51,23 +66,92 @@ def pages() -> dict[str, str]:
     return {**found, "wrappers.md": _wrappers(), **measured}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Published:
+    """What is known of a method beside its file."""
+
+    fails: str
+    published: dict[str, str]
+    """Knob to the value in the authors' code."""
+    results: list[str]
+    commands: list[str]
+    """Flags with which it runs as its paper says, from the page of papers."""
+
+
+def published() -> dict[str, Published]:
+    """Return what `published.toml` and the page of papers say of each method.
+
+    Raises:
+        KeyError: An entry lacks how the method fails, or what was reported.
+        TypeError: It has a key that is not known.
+    """
+    with PUBLISHED.open("rb") as file:
+        entries = tomllib.load(file)
+    papers = PAPERS.read_text(encoding="utf-8")
+    return {
+        name: Published(
+            **{"published": {}, **entry},
+            commands=re.findall(rf"`(--method {name}(?: [^`]*)?)`", papers),
+        )
+        for name, entry in entries.items()
+    }
+
+
+def meanings(kind: type) -> dict[str, str]:
+    """Return what the docstrings below its fields say of the knobs of a method."""
+    found: dict[str, str] = {}
+    for parent in reversed(kind.__mro__[:-1]):
+        if parent.__module__.startswith("expunge.methods"):
+            (tree,) = ast.parse(inspect.cleandoc(inspect.getsource(parent))).body
+            for field, text in zip(tree.body, tree.body[1:], strict=False):
+                if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                    words = " ".join(ast.literal_eval(text.value).split())
+                    found[field.target.id] = words.replace("|", r"\|")
+    return found
+
+
 def _family(family: str, members: list[Description]) -> str:
+    known = published()
     parts = [f"# Methods: {family}\n\nWhat its members share: they {FAMILIES[family]}."]
-    parts += [_method(member) for member in sorted(members, key=lambda member: member.name)]
+    parts += [
+        _method(member, known[member.name])
+        for member in sorted(members, key=lambda member: member.name)
+    ]
+    if any("(OU" in result for member in members for result in known[member.name].results):
+        parts.append(OU)
+    if MEASURED.is_file():
+        parts.append("What they did here, all at their defaults: [measured.md](measured.md).")
     return "\n\n".join(parts) + "\n"
 
 
-def _method(found: Description) -> str:
-    knobs = ", ".join(f"`{knob}` {value}" for knob, value in found.defaults) or "none"
-    return (
-        f"## `{found.name}`\n\n"
-        f"Choose it: {found.advice}.\n\n"
+def _method(found: Description, known: Published) -> str:
+    parts = [
+        f"## `{found.name}`",
+        f"Choose it: {found.advice}.",
         f"- reads: {', '.join(found.data)}\n"
         f"- keeps of the original: {', '.join(found.keeps) or 'nothing'}\n"
         f"- cost: {found.cost}\n"
-        f"- knobs: {knobs}\n\n"
-        f"{found.formula}"
-    )
+        f"- as published: {'; '.join(f'`{flags}`' for flags in known.commands)}",
+        found.formula,
+        f"Fails: {known.fails}",
+    ]
+    if found.defaults:
+        parts.append(_knobs(found, known))
+    if known.results:
+        parts.append("Reported:\n\n" + "\n".join(f"- {result}" for result in known.results))
+    return "\n\n".join(parts)
+
+
+def _knobs(found: Description, known: Published) -> str:
+    usual = USUAL if found.name in METHODS else {}
+    about = {**usual, **meanings(EVERY[found.name])}
+    rows = [
+        f"| `{knob}` | {value if value != '' else 'empty'} | {known.published.get(knob, '')} "
+        f"| {about.get(knob, 'see the formula')} |"
+        for knob, value in found.defaults
+    ]
+    head = ["| knob | default | published | what it is |", "|---|---|---|---|"]
+    return "\n".join([*head, *rows])
 
 
 def _wrappers() -> str:

@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 import shlex
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,21 @@ def test_pages_of_methods_are_what_the_code_says():
         assert (folder / name).read_text(encoding="utf-8") == text, (
             "run python scripts/make_method_pages.py"
         )
+
+
+@pytest.fixture(scope="module")
+def published():
+    return runpy.run_path(str(ROOT / "scripts" / "make_method_pages.py"))["published"]()
+
+
+def test_every_method_says_how_it_fails_and_what_was_reported(published):
+    assert set(published) == set(EVERY)
+    for name, entry in published.items():
+        assert entry.fails.endswith("."), name
+        assert entry.commands, name
+        assert set(entry.published) <= {field.name for field in fields(EVERY[name])}, name
+        for result in entry.results:
+            assert re.search(r"\(.*(OU|arXiv:\d{4}\.\d{5}).*\)$", result), result
 
 
 def test_the_page_of_metrics_is_what_the_code_says():

@@ -49,6 +49,7 @@ class RR:
     layers: str = ""
     """Blocks, separated by commas; empty: those at 10/32 and 20/32 of the way up."""
     alpha: float = 10.0
+    """Scale of both."""
     share: float = 0.5
 
     def terms(self, shape: Shape) -> tuple[Term, ...]:
