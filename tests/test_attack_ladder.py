@@ -5,8 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from expunge.audit.attacks.asking.reworded import Paraphrase
+from expunge.audit.attacks.asking.translation import Translation
 from expunge.audit.attacks.attempt import Attempt, knowledge, observable_of
 from expunge.audit.attacks.ladder import UNION, Ground, Trial, ladder
+from expunge.audit.attacks.protocol import made_with
 from expunge.audit.attacks.relabel import (
     Paired,
     Unpaired,
@@ -327,8 +330,18 @@ def test_evidence_is_read_back_and_only_for_its_own_budget(tmp_path):
         injected=("d",),
         cost=Cost(tokens=3, steps=2, seconds=0.5),
     )
-    store.write(unit, made, {"most": 4}, 0)
-    assert store.read(unit, {"most": 4}, 0) == made
-    assert store.read(unit, {"most": 5}, 0) is None
-    assert store.read(unit, {"most": 4}, 1) is None
+    store.write(unit, made, made_with(Paraphrase(most=4), seed=0))
+    assert store.read(unit, made_with(Paraphrase(most=4), seed=0)) == made
+    assert store.read(unit, made_with(Paraphrase(most=5), seed=0)) is None
+    assert store.read(unit, made_with(Paraphrase(most=4), seed=1)) is None
     assert made.cost + made.cost == Cost(tokens=6, steps=4, seconds=1.0)
+
+
+def test_a_translator_is_known_by_its_name():
+    """Two processes import the same function at different addresses, and go on with each other."""
+
+    def made(name, translator):
+        return made_with(Translation(named=name, translator=translator), seed=0)
+
+    assert made("a:b", lambda text, language: text) == made("a:b", lambda text, language: language)
+    assert made("a:b", None) != made("a:c", None)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from expunge.audit.results import Ruling, Status
 from expunge.cli import main
 from expunge.errors import UsageError
 from expunge.forget import audit
+from expunge.ledger.destroy import destroy_evidence
+from expunge.ledger.key import key_path, operator_key
 from expunge.ledger.verify import verify
 from expunge.methods.guards.protocol import Rules
 from expunge.model.guard import save_guard
@@ -152,6 +155,53 @@ def test_sealed_evidence_is_sealed_here_too(world, bench):
     files = [path for path in (found.folder / "evidence").rglob("*") if path.is_file()]
     open_files = {path.name for path in files if path.suffix != ".sealed"}
     assert open_files == {"seal.json"}
+    assert verify(found.folder, key=operator_key(key_path(), run=found.folder)).problems == ()
+    assert "sealed" in verify(found.folder).notes[0]
+
+
+def test_a_folder_of_attacks_verifies(world, bench):
+    """Every number follows from the evidence; what is changed is found, there and in the ladder."""
+    found = stress(world, bench, world.original, only=("paraphrase", "extraction"))
+    assert verify(found.folder).problems == ()
+    more = stress(world, bench, world.original, only=("paraphrase", "multiple-choice"))
+    assert more.folder == found.folder
+    checked = verify(more.folder)
+    assert (checked.problems, checked.scores) == ((), sum(len(r.tests) for r in more.rungs))
+    assert checked.scores >= 2
+    attempts = found.folder / "evidence" / "attacks" / "paraphrase.unlearned.forget.0.jsonl"
+    for path, old, new in (
+        (found.folder / "attack.json", '"rho": ', '"rho": 1'),
+        (attempts, '"text":', '"text": "x", "variant":'),
+    ):
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+        assert {problem.path for problem in verify(found.folder).problems} >= {
+            path.relative_to(found.folder).as_posix()
+        }
+        path.write_text(text)
+    (found.folder / "attack.json").write_text("{}")
+    assert not verify(found.folder).ok
+
+
+def test_the_evidence_of_attacks_is_destroyed_like_that_of_audits(world, bench):
+    open_page = {"report": {"redact": False}}
+    found = stress(world, bench, world.original, only=("extraction", "paraphrase"), **open_page)
+    key = operator_key(key_path(), run=found.folder)
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    with pytest.raises(UsageError, match="is kept until"):
+        destroy_evidence(found.folder, key=key, only_expired=True, now=now)
+    destroy_evidence(found.folder, key=key, only_expired=False, now=now)
+    left = {path.name for path in found.folder.rglob("*") if path.is_file()}
+    assert "attack.json" in left
+    assert not left & {"attack.md", "items.jsonl", "extraction.unlearned.forget.0.jsonl"}
+    checked = verify(found.folder, key=key)
+    assert checked.problems == ()
+    assert checked.notes == (
+        "evidence destroyed on 2026-03-01: no score can be recomputed any more",
+    )
+    with pytest.raises(UsageError, match="was destroyed"):
+        stress(world, bench, world.original, only=("paraphrase",))
 
 
 def test_an_audit_above_quick_makes_the_attacks_gates(world, bench, monkeypatch):

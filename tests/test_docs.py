@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from expunge.audit.attacks.levels import names
 from expunge.cli.app import main
 from expunge.data.convert import to_record
 from expunge.methods import EVERY, build
@@ -148,6 +149,15 @@ def test_the_page_of_metrics_is_what_the_code_says():
     assert (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8") == wanted, (
         "run python scripts/make_metric_page.py"
     )
+
+
+def test_the_page_of_attacks_is_what_the_code_says():
+    wanted = runpy.run_path(str(ROOT / "scripts" / "make_attack_page.py"))["page"]()
+    assert (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8") == wanted, (
+        "run python scripts/make_attack_page.py"
+    )
+    for name in names():
+        assert f"| `{name}` |" in wanted
 
 
 def test_the_page_of_results_is_what_the_committed_leaderboards_say():

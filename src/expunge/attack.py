@@ -6,6 +6,7 @@ another choice of attacks adds to it.
 
 import importlib
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,18 +20,22 @@ from expunge.audit.attacks.battery import JUDGED
 from expunge.audit.attacks.ladder import Rung
 from expunge.audit.attacks.levels import Level, chosen
 from expunge.audit.attacks.protocol import Access, Attack
-from expunge.audit.attacks.scoring import scored
+from expunge.audit.attacks.scoring import Rules, scored
 from expunge.audit.attacks.stress import Stress, gather_attacks
 from expunge.audit.attacks.weights.mixing import Merge
+from expunge.audit.case import ORIGINAL
 from expunge.audit.collect import item
 from expunge.audit.context import Policy
 from expunge.audit.evidence import EvidenceStore
 from expunge.console import Console, SilentConsole
 from expunge.errors import InputError, Interrupted, UsageError
 from expunge.files import sha256_json, write_text
+from expunge.ledger.attacked import Attacked, write_attack_manifest
 from expunge.ledger.key import key_path, operator_key
+from expunge.ledger.manifest import DESTROYED
 from expunge.model.load import load
 from expunge.prepare import Prepared, prepare
+from expunge.publish import retention, versions
 from expunge.report.ladder import Summary, summarise, write_ladder
 from expunge.report.redact import OpenText, Redactor
 from expunge.resolve import to_toml
@@ -67,7 +72,9 @@ class Choice:
         if self.translator:
             translator = _imported(self.translator)
             found = [
-                replace(each, translator=translator) if isinstance(each, Translation) else each
+                replace(each, translator=translator, named=self.translator)
+                if isinstance(each, Translation)
+                else each
                 for each in found
             ]
         if self.sibling:
@@ -110,6 +117,7 @@ def attack(
     judged = load(model, prepared.source)
     identity = sha256_json(["attack", original.digest, judged.digest])
     with _open(prepared, identity) as run:
+        _begin(run)
         console.log_to(run.log)
         write_text(run.config, to_toml(settings))
         evidence = _evidence(prepared, run)
@@ -121,22 +129,43 @@ def attack(
             gather_attacks(stress, original, judged, console)
         except KeyboardInterrupt as interrupt:
             raise _interrupted(run) from interrupt
-        return _conclude(stress, evidence, run, console)
+        models = {ORIGINAL: original.digest, JUDGED: judged.digest}
+        return _conclude(stress, evidence, run, models, console)
+
+
+def _begin(run: RunFolder) -> None:
+    """Take the manifest of an earlier battery away: it is true again when this one ends.
+
+    Raises:
+        UsageError: The evidence of the folder was destroyed.
+    """
+    if (run.path / DESTROYED).exists():
+        raise UsageError(
+            "evidence-destroyed",
+            what=f"the evidence of {run.path} was destroyed",
+            why="new evidence would make the note on its destruction untrue",
+            fix="name another folder with --out",
+        )
+    run.manifest.unlink(missing_ok=True)
 
 
 def _conclude(
-    stress: Stress, evidence: EvidenceStore, run: RunFolder, console: Console
+    stress: Stress,
+    evidence: EvidenceStore,
+    run: RunFolder,
+    models: Mapping[str, str],
+    console: Console,
 ) -> Stressed:
     """Score the evidence, write and say the ladder."""
     settings = stress.prepared.settings
-    rungs = scored(
-        evidence,
+    rules = Rules.of(
         stress.battery.attacks,
         golds=len(settings.request.gold),
         policy=Policy(**settings.request.margins.model_dump()),
         seed=settings.train.seed,
         access=stress.battery.access,
     )
+    rungs = scored(evidence, rules)
     items = evidence.items()
     summary = summarise(rungs, observable=observable_of(items), access=stress.battery.access)
     console.line("verdict", summary.sentence)
@@ -156,7 +185,20 @@ def _conclude(
         redactor=Redactor(items) if settings.report.redact else OpenText(),
     )
     run.prune()
-    console.line("wrote", f"{run.path}/   attack.md, attack.json, evidence")
+    console.line("wrote", f"{run.path}/   attack.md, attack.json, evidence, manifest.json")
+    attacked = Attacked(
+        rules=rules,
+        models=models,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+    )
+    write_attack_manifest(
+        run.path,
+        attacked,
+        run_id=run.run_id,
+        key=operator_key(key_path(), run=run.path),
+        evidence=retention(settings, evidence),
+    )
     return Stressed(folder=run.path, rungs=rungs, summary=summary)
 
 

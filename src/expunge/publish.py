@@ -29,6 +29,7 @@ from expunge.report.facts import (
     write_facts,
 )
 from expunge.run import RunFolder
+from expunge.settings import Settings
 from expunge.training import Done
 from expunge.wrapping import described
 
@@ -69,10 +70,7 @@ def publish(
         stages=tuple(_stage(part, done) for part, done in stages) if len(stages) > 1 else (),
         audit_seconds=audit_seconds,
         peak_gib=peak_gib(prepared.source.device),
-        versions={
-            **{name: version(name) for name in PACKAGES},
-            "python": platform.python_version(),
-        },
+        versions=versions(),
         command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -87,11 +85,21 @@ def publish(
         models=store.context().models,
         seeds={"train": settings.train.seed, "audit": settings.train.seed},
         data_fingerprints=item_fingerprints(store.items(), key),
-        evidence=Retention(
-            sealed=store.sealed,
-            expires=str(datetime.now(UTC).date() + timedelta(settings.audit.retention_days)),
-            redacted=redact,
-        ),
+        evidence=retention(settings, store),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that numbers may depend on, by package."""
+    return {**{name: version(name) for name in PACKAGES}, "python": platform.python_version()}
+
+
+def retention(settings: Settings, store: EvidenceStore) -> Retention:
+    """Return how the evidence of a run that ends now is kept, and until when."""
+    return Retention(
+        sealed=store.sealed,
+        expires=str(datetime.now(UTC).date() + timedelta(settings.audit.retention_days)),
+        redacted=settings.report.redact,
     )
 
 

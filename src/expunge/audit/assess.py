@@ -47,15 +47,15 @@ def attack_rungs(store: EvidenceStore, context: Context) -> "tuple[Rung, ...]":
         return ()
     # These load torch, which nothing else here needs.
     from expunge.audit.attacks.levels import of_level
-    from expunge.audit.attacks.scoring import scored
+    from expunge.audit.attacks.scoring import Rules, scored
 
-    return scored(
-        store,
+    rules = Rules.of(
         of_level(context.level),
         golds=len(context.golds),
         policy=context.policy,
         seed=context.seed,
     )
+    return scored(store, rules)
 
 
 def judge_table(table: Table, context: Context, *, further: tuple[Gate, ...] = ()) -> Results:

@@ -21,6 +21,8 @@ from expunge.ledger.manifest import DESTROYED, NAME, SCHEMA
 
 _SCHEMA = "expunge.destruction/1"
 _STAY = "evidence/context.json"
+_PAGES = ("report.html", "attack.md")
+"""What shows texts of records, masked or not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,5 +110,5 @@ def read_destruction(
 
 
 def _goes(name: str, manifest: Mapping[str, Any]) -> bool:
-    open_report = name == "report.html" and not manifest["evidence"]["redacted"]
-    return open_report or (name.startswith("evidence/") and name != _STAY)
+    open_page = name in _PAGES and not manifest["evidence"]["redacted"]
+    return open_page or (name.startswith("evidence/") and name != _STAY)

@@ -38,7 +38,7 @@ class Retention:
     expires: str
     """Date from which it is to be destroyed, ISO 8601."""
     redacted: bool
-    """Whether the report masks the texts of records; one that does not goes with the evidence."""
+    """Whether pages mask the texts of records; one that does not goes with the evidence."""
 
 
 def covered(run: Path) -> Iterator[Path]:
@@ -86,7 +86,6 @@ def write_manifest(
     """
     verdict = read_results(run).verdict
     body: dict[str, Any] = {
-        "schema": SCHEMA,
         "run": run_id,
         "created": facts.created,
         "verdict": {
@@ -103,12 +102,37 @@ def write_manifest(
         **stages_of(facts),
         "versions": dict(sorted(facts.versions.items())),
         "seeds": dict(sorted(seeds.items())),
+    }
+    return write_body(run, body, data_fingerprints=data_fingerprints, evidence=evidence)
+
+
+def write_body(
+    run: Path,
+    body: Mapping[str, Any],
+    *,
+    data_fingerprints: Mapping[str, Sequence[str]],
+    evidence: Retention,
+) -> Path:
+    """Write a manifest that says `body`, and names every file in the folder. Call it last.
+
+    Args:
+        run: The finished run folder.
+        body: What was done, and what came of it.
+        data_fingerprints: As for `write_manifest`.
+        evidence: How the evidence is kept.
+
+    Raises:
+        UsageError: The folder holds a link.
+    """
+    whole = {
+        "schema": SCHEMA,
+        **body,
         "data": {split: list(rows) for split, rows in sorted(data_fingerprints.items())},
         "evidence": asdict(evidence),
         "files": {path.relative_to(run).as_posix(): _entry(path) for path in covered(run)},
     }
     path = run / NAME
-    write_text(path, render({**body, "digest": sha256_json(body)}))
+    write_text(path, render({**whole, "digest": sha256_json(whole)}))
     return path
 
 

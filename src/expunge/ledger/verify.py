@@ -24,6 +24,9 @@ _UNREADABLE = (ExpungeError, ValueError, KeyError, TypeError, IndexError, OSErro
 
 _ABSENT = object()
 
+_ATTACK = "attack"
+"""Key of a manifest that a folder of attacks has."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
@@ -90,9 +93,10 @@ def verify(
     elif store.sealed and key is None:
         notes.append("evidence is sealed and the operator's key is not here: no score recomputed")
     else:
-        numbers, scores = _number_problems(run, store, assess)
+        compute = _ladder_numbers if _ATTACK in manifest else _audit_numbers(assess)
+        numbers, scores = _number_problems(run, store, compute)
         problems += numbers
-    problems += _origin_problems(run, manifest)
+    problems += (_attack_problems if _ATTACK in manifest else _origin_problems)(run, manifest)
     return Verification(
         problems=tuple(problems),
         files=len(manifest.get("files", {})) - len(gone.files),
@@ -176,25 +180,69 @@ def _file_problems(run: Path, manifest: dict[str, Any], gone: frozenset[str]) ->
     return problems
 
 
+class _Numbers(NamedTuple):
+    """Numbers of a run: as its file has them, and as the evidence gives them."""
+
+    saved: Any
+    computed: Any
+    checked: int
+
+
+class _Unreadable(Exception):  # noqa: N818 - a finding, not a failure
+    """A file that numbers are read from or follow from is broken."""
+
+    def __init__(self, path: str, verb: str, cause: Exception) -> None:
+        super().__init__(path)
+        self.problem = Problem(path=path, what=f"{verb}: {_cause(cause)}")
+
+
+_Compute = Callable[[Path, EvidenceStore], tuple[str, _Numbers]]
+"""Returns the file of the numbers with them."""
+
+
 def _number_problems(
-    run: Path, store: EvidenceStore, assess: Assess | None
+    run: Path, store: EvidenceStore, compute: _Compute
 ) -> tuple[list[Problem], int]:
     try:
-        saved = read_json(run / "results.json")
-        results_from_json(saved)
-    except _UNREADABLE as error:
-        return [Problem(path="results.json", what=f"cannot be read: {_cause(error)}")], 0
-    try:
-        results = (assess or _default_assess())(store)
-    except _UNREADABLE as error:
-        return [Problem(path="evidence", what=f"gives no results: {_cause(error)}")], 0
-    computed = results_to_json(results)
-    checked = len(results.scores) + len(results.gates)
-    first = next(_differences(saved, computed, ""), None)
+        name, numbers = compute(run, store)
+    except _Unreadable as error:
+        return [error.problem], 0
+    first = next(_differences(numbers.saved, numbers.computed, ""), None)
     if first is None:
-        return [], checked
-    what = f"does not follow from the evidence: {first}"
-    return [Problem(path="results.json", what=what)], checked
+        return [], numbers.checked
+    return [Problem(path=name, what=f"does not follow from the evidence: {first}")], numbers.checked
+
+
+def _audit_numbers(assess: Assess | None) -> _Compute:
+    def compute(run: Path, store: EvidenceStore) -> tuple[str, _Numbers]:
+        name = "results.json"
+        try:
+            saved = read_json(run / name)
+            results_from_json(saved)
+        except _UNREADABLE as error:
+            raise _Unreadable(name, "cannot be read", error) from error
+        try:
+            results = (assess or _default_assess())(store)
+        except _UNREADABLE as error:
+            raise _Unreadable("evidence", "gives no results", error) from error
+        count = len(results.scores) + len(results.gates)
+        return name, _Numbers(saved, results_to_json(results), count)
+
+    return compute
+
+
+def _ladder_numbers(run: Path, store: EvidenceStore) -> tuple[str, _Numbers]:
+    from expunge.ledger.attacked import LADDER, ladder_of  # loads torch
+
+    try:
+        saved = read_json(run / LADDER)
+    except _UNREADABLE as error:
+        raise _Unreadable(LADDER, "cannot be read", error) from error
+    try:
+        computed = ladder_of(run, store)
+    except _UNREADABLE as error:
+        raise _Unreadable("evidence", "gives no ladder", error) from error
+    return LADDER, _Numbers(saved, computed, sum(len(rung["tests"]) for rung in computed["rungs"]))
 
 
 def _default_assess() -> Assess:
@@ -238,6 +286,24 @@ def _asked(run: Path) -> dict[str, str]:
     return EvidenceStore(run / "evidence").context().models
 
 
+def _attack_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
+    from expunge.ledger.attacked import LADDER, Attacked  # loads torch
+
+    try:
+        expected = Attacked.read(run).body(read_json(run / LADDER))
+    except _UNREADABLE as error:
+        return [Problem(path="battery.json", what=f"cannot be read: {_cause(error)}")]
+    return _named_otherwise(manifest, expected)
+
+
+def _named_otherwise(manifest: dict[str, Any], expected: dict[str, Any]) -> list[Problem]:
+    return [
+        Problem(path=NAME, what=f"names another {key} than the files that it covers")
+        for key, value in expected.items()
+        if manifest.get(key) != value
+    ]
+
+
 def _origin_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
     if not manifest:
         return []
@@ -263,11 +329,7 @@ def _origin_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
             "provisional": verdict.provisional,
         },
     }
-    problems = [
-        Problem(path=NAME, what=f"names another {key} than the files that it covers")
-        for key, value in expected.items()
-        if manifest.get(key) != value
-    ]
+    problems = _named_otherwise(manifest, expected)
     if facts.stages and facts.stages[-1].weights != models.get("unlearned"):
         what = "its last stage left other weights than those that were audited"
         problems.append(Problem(path="facts.json", what=what))

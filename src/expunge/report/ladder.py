@@ -1,8 +1,10 @@
 """The recovery ladder on paper: a sentence, a table, curves, and the worst transcripts."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from expunge.audit.attacks.attempt import Attempt, Observable, knowledge
 from expunge.audit.attacks.ladder import UNION, Finding, Rung
@@ -15,6 +17,8 @@ from expunge.report.relearning import relearning
 
 SCHEMA = "expunge.attack/1"
 """Name and version of the layout of `attack.json`."""
+
+NAME = "attack.json"
 
 SHOWN = 5
 """Transcripts of the worst attack."""
@@ -93,6 +97,13 @@ def _line(rung: Rung) -> str:
     )
 
 
+def ladder_json(rungs: Sequence[Rung], summary: Summary) -> dict[str, Any]:
+    """Return the content of `attack.json`: numbers only, floats with every digit."""
+    rows = [asdict(rung) for rung in rungs]
+    whole = {"schema": SCHEMA, "summary": asdict(summary), "rungs": rows}
+    return json.loads(json.dumps(whole))
+
+
 def write_ladder(
     folder: Path,
     rungs: Sequence[Rung],
@@ -114,10 +125,7 @@ def write_ladder(
         items: Facts and control items.
         redactor: Masks the texts of records.
     """
-    rows = [asdict(rung) for rung in rungs]
-    write_json(
-        folder / "attack.json", {"schema": SCHEMA, "summary": asdict(summary), "rungs": rows}
-    )
+    write_json(folder / NAME, ladder_json(rungs, summary))
     first = rungs[0] if rungs else None
     # What gold says under the same attack is no leak: nothing is shown of a model that held.
     worst = first if first and first.worst is not None and first.worst.rho > 0 else None

@@ -7,9 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from expunge.audit.attacks.lending import Lending
-from expunge.audit.attacks.protocol import Access, Attack, Family, Unmet, knobs
+from expunge.audit.attacks.protocol import Access, Attack, Family, Unmet
+from expunge.audit.attacks.recorded import Recorded, read_fold, read_outcome
 from expunge.audit.attacks.split import Half, halves
-from expunge.audit.attacks.store import FREE, AttackStore, AttackUnit, Cost, Outcome
+from expunge.audit.attacks.store import AttackStore, AttackUnit, Cost, Outcome
 from expunge.audit.attacks.target import Meter, Target
 from expunge.audit.attacks.weights.unplug import Unplug
 from expunge.audit.case import UNLEARNED
@@ -21,12 +22,6 @@ JUDGED = UNLEARNED
 
 _THROUGH_A_GUARD: tuple[Family, ...] = ("asking", "sampling", "compression")
 """What meets a guard on its way; everything else reaches for the weights or states behind it."""
-
-_HOLDS: Mapping[Access, str] = {
-    "T1": "queries",
-    "T2": "a fine-tuning service",
-    "T3": "the weights",
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,27 +56,10 @@ class Battery:
 
     def outcome(self, attack: Attack, role: str, split: str) -> Outcome:
         """Return what an attack brought out of a model, both halves together; empty if nothing."""
-        if attack.access > self.access:
-            takes, has = _HOLDS[attack.access], _HOLDS[self.access]
-            return Outcome(
-                missing=f"it takes {takes} ({attack.access}), and the attacker has {has} "
-                f"({self.access}); --access {attack.access} where more is at hand"
-            )
-        found = [
-            outcome
-            for fold in range(2 if attack.learns else 1)
-            if (outcome := self._stored(attack, role, split, fold)) is not None
-        ]
-        return Outcome(
-            attempts=tuple(attempt for each in found for attempt in each.attempts),
-            missing=next((each.missing for each in found if each.missing), ""),
-            injected=tuple(name for each in found for name in each.injected),
-            cost=sum((each.cost for each in found), FREE),
-        )
+        return read_outcome(self.store, self._known(attack), role, split, access=self.access)
 
-    def _stored(self, attack: Attack, role: str, split: str, fold: int) -> Outcome | None:
-        unit = AttackUnit(attack=attack.name, role=role, split=split, fold=fold)
-        return self.store.read(unit, knobs(attack), self.seed)
+    def _known(self, attack: Attack) -> Recorded:
+        return Recorded.of(attack, seed=self.seed)
 
     def _split(
         self,
@@ -93,13 +71,13 @@ class Battery:
         lending: Lending | None,
     ) -> None:
         for fold, half in enumerate(self._halves(attack, records)):
-            known = self._stored(attack, role, split, fold)
+            known = read_fold(self.store, self._known(attack), role, split, fold)
             if known is not None and not known.missing:  # what was missing may be there now
                 continue
             lent = None if lending is None else lending.find(attack, split, fold)
             outcome = self._attacked(attack, target, half) if lent is None else lent
             unit = AttackUnit(attack=attack.name, role=role, split=split, fold=fold)
-            self.store.write(unit, outcome, knobs(attack), self.seed)
+            self.store.write(unit, outcome, self._known(attack).made)
             if lending is not None and lent is None:
                 lending.keep(attack, split, fold, outcome)
 

@@ -8,7 +8,7 @@ setting or another version finds nothing and makes its own.
 from dataclasses import dataclass
 from pathlib import Path
 
-from expunge.audit.attacks.protocol import Attack, knobs
+from expunge.audit.attacks.protocol import Attack, made_with
 from expunge.audit.attacks.store import AttackStore, AttackUnit, Outcome
 from expunge.audit.attacks.weights.mixing import Merge
 from expunge.audit.attacks.weights.unplug import Unplug
@@ -32,16 +32,18 @@ class Lending:
         """Return what another run brought out of this model by this attack."""
         if _loads_others(attack):
             return None
-        return self.store.read(self._unit(attack, split, fold), knobs(attack), self.seed)
+        return self.store.read(self._unit(attack, split, fold), self._made(attack))
 
     def keep(self, attack: Attack, split: str, fold: int, outcome: Outcome) -> None:
         """Leave an outcome for other runs; what is missing now may be there then."""
         if not outcome.missing and not _loads_others(attack):
-            self.store.write(self._unit(attack, split, fold), outcome, knobs(attack), self.seed)
+            self.store.write(self._unit(attack, split, fold), outcome, self._made(attack))
+
+    def _made(self, attack: Attack) -> str:
+        return made_with(attack, seed=self.seed)
 
     def _unit(self, attack: Attack, split: str, fold: int) -> AttackUnit:
-        shown = {name: repr(value) for name, value in knobs(attack).items()}
-        role = sha256_json([self.world, attack.name, shown, self.seed])[:16]
+        role = sha256_json([self.world, attack.name, self._made(attack)])[:16]
         return AttackUnit(attack=attack.name, role=role, split=split, fold=fold)
 
 

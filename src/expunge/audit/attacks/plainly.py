@@ -20,6 +20,7 @@ class Plainly:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "questions"
 
     @property
     def name(self) -> str:

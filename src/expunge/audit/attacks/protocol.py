@@ -4,12 +4,12 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
 from typing import ClassVar, Literal, Protocol
 
 from expunge.audit.attacks.attempt import Attempt
 from expunge.audit.attacks.target import Target
 from expunge.data.record import Record
+from expunge.files import sha256_json
 
 Family = Literal["asking", "sampling", "prompts", "weights", "compression", "inside"]
 
@@ -39,6 +39,8 @@ class Attack(Protocol):
     own_scale: ClassVar[bool]
     """Whether what it measures is compared with the original under the same attack, because it is
     not the share of facts stated."""
+    needs: ClassVar[str]
+    """What must be there for it to be made, beside the model and the facts; in words."""
 
     @property
     def name(self) -> str:
@@ -65,8 +67,9 @@ class Unmet(Exception):  # noqa: N818 - a missing need is an answer, not a failu
     """A need of the attack is not there; the text says which: `not computable: TEXT`."""
 
 
-def knobs(attack: Attack) -> dict[str, object]:
-    """Return the budget and the choices of an attack by name, as they enter its evidence."""
-    assert is_dataclass(attack)
-    assert not isinstance(attack, type)
-    return asdict(attack)
+def made_with(attack: Attack, *, seed: int) -> str:
+    """Return the digest of an attack's budget and choices and the seed, as evidence is marked with.
+
+    It is that of the attack's `repr`, so fields without one are not part of it.
+    """
+    return sha256_json({"attack": repr(attack), "seed": seed})[:16]

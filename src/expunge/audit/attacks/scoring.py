@@ -1,88 +1,112 @@
 """Scoring a battery from its evidence: the ladder, and the gates that an audit makes of it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from expunge.audit.attacks.attempt import observable_of
-from expunge.audit.attacks.battery import JUDGED, Battery
+from expunge.audit.attacks.battery import JUDGED
 from expunge.audit.attacks.ladder import Ground, Rung, Trial, ladder, threat_of
 from expunge.audit.attacks.plainly import Plainly
 from expunge.audit.attacks.protocol import Access, Attack
-from expunge.audit.attacks.store import NOTHING, AttackStore
+from expunge.audit.attacks.recorded import Recorded, read_outcome
+from expunge.audit.attacks.store import NOTHING, AttackStore, Outcome
 from expunge.audit.case import ORIGINAL
 from expunge.audit.context import Policy
-from expunge.audit.evidence import EvidenceStore, Item
+from expunge.audit.evidence import EvidenceStore
 from expunge.audit.results import Axis, Gate, Status
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rules:
+    """How a battery is scored: with its evidence, all that the ladder follows from."""
+
+    attacks: tuple[Recorded, ...]
+    """The battery that was carried out, the plain question among them."""
+    golds: int
+    policy: Policy
+    """The margins."""
+    seed: int
+    """Of the halves and of the statistics."""
+    access: Access = "T3"
+    """What the attacker had."""
+
+    @classmethod
+    def of(
+        cls,
+        attacks: Sequence[Attack],
+        *,
+        golds: int,
+        policy: Policy,
+        seed: int,
+        access: Access = "T3",
+    ) -> "Rules":
+        """Return the rules of a battery; the arguments are those of the class."""
+        recorded = tuple(Recorded.of(attack, seed=seed) for attack in attacks)
+        return cls(attacks=recorded, golds=golds, policy=policy, seed=seed, access=access)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the rules as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "Rules":
+        """Return the rules that `to_json` wrote."""
+        fields: dict[str, Any] = {**row, "policy": Policy(**row["policy"])}
+        fields["attacks"] = tuple(Recorded(**each) for each in row["attacks"])
+        return cls(**fields)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scorer:
     """Scores the evidence of a battery; no model is needed."""
 
-    battery: Battery
-    """Its records are not looked at: the items of the evidence say what was asked."""
-    items: tuple[Item, ...]
-    """Facts, and control items where there is no gold."""
-    golds: int
-    policy: Policy
+    evidence: EvidenceStore
+    rules: Rules
 
     def rungs(self) -> tuple[Rung, ...]:
-        """Return the ladder."""
-        tried = [attack for attack in self.battery.attacks if attack != Plainly()]
-        plain = self._trial(Plainly())
+        """Return the ladder: a pure function of evidence and rules."""
+        splits = ("forget",) if self.rules.golds else ("forget", "control")
+        items = tuple(item for item in self.evidence.items() if item.split in splits)
+        asked_plainly = Plainly().name
+        (plain,) = (each for each in self.rules.attacks if each.name == asked_plainly)
+        first = self._trial(plain)
         ground = Ground(
-            items=self.items,
-            observable=observable_of(list(self.items)),
-            original=plain.original,
-            golds=plain.golds,
-            original_control=plain.original_control,
-            policy=self.policy,
-            seed=self.battery.seed,
+            items=items,
+            observable=observable_of(list(items)),
+            original=first.original,
+            golds=first.golds,
+            original_control=first.original_control,
+            policy=self.rules.policy,
+            seed=self.rules.seed,
         )
-        return ladder([self._trial(attack) for attack in tried], ground)
+        return ladder([self._trial(each) for each in self.rules.attacks if each != plain], ground)
 
-    def _trial(self, attack: Attack) -> Trial:
-        outcome = self.battery.outcome
-        alone = self.golds == 0
+    def outcome(self, attack: Recorded, role: str, split: str) -> Outcome:
+        """Return what an attack brought out of a model; empty if nothing."""
+        store = AttackStore(self.evidence)
+        return read_outcome(store, attack, role, split, access=self.rules.access)
+
+    def _trial(self, attack: Recorded) -> Trial:
+        alone = self.rules.golds == 0
+        golds = (f"gold-{index}" for index in range(self.rules.golds))
         return Trial(
             name=attack.name,
             family=attack.family,
             access=attack.access,
             union=attack.union,
             own_scale=attack.own_scale,
-            judged=outcome(attack, JUDGED, "forget"),
-            golds=tuple(outcome(attack, f"gold-{i}", "forget") for i in range(self.golds)),
-            original=outcome(attack, ORIGINAL, "forget"),
-            control=outcome(attack, JUDGED, "control") if alone else NOTHING,
-            original_control=outcome(attack, ORIGINAL, "control") if alone else NOTHING,
+            judged=self.outcome(attack, JUDGED, "forget"),
+            golds=tuple(self.outcome(attack, gold, "forget") for gold in golds),
+            original=self.outcome(attack, ORIGINAL, "forget"),
+            control=self.outcome(attack, JUDGED, "control") if alone else NOTHING,
+            original_control=self.outcome(attack, ORIGINAL, "control") if alone else NOTHING,
         )
 
 
-def scored(
-    evidence: EvidenceStore,
-    attacks: Sequence[Attack],
-    *,
-    golds: int,
-    policy: Policy,
-    seed: int,
-    access: Access = "T3",
-) -> tuple[Rung, ...]:
-    """Return the ladder of the evidence of a run folder: a pure function of it.
-
-    Args:
-        evidence: The evidence of the run, with its items.
-        attacks: The battery that was carried out, with its budgets.
-        golds: Number of golds.
-        policy: The margins.
-        seed: Of the halves and of the statistics.
-        access: What the attacker had.
-    """
-    splits = ("forget",) if golds else ("forget", "control")
-    items = tuple(item for item in evidence.items() if item.split in splits)
-    battery = Battery(
-        store=AttackStore(evidence), attacks=tuple(attacks), records={}, seed=seed, access=access
-    )
-    return Scorer(battery=battery, items=items, golds=golds, policy=policy).rungs()
+def scored(evidence: EvidenceStore, rules: Rules) -> tuple[Rung, ...]:
+    """Return the ladder of the evidence of a run folder, with its items."""
+    return Scorer(evidence=evidence, rules=rules).rungs()
 
 
 def ladder_gates(rungs: Sequence[Rung], policy: Policy) -> tuple[Gate, ...]:

@@ -11,7 +11,6 @@ from typing import Any
 
 from expunge.audit.attacks.attempt import Attempt
 from expunge.audit.evidence import EvidenceStore
-from expunge.files import sha256_json
 
 SCHEMA = "expunge.attempts/1"
 _DEFAULTS = {field.name: field.default for field in fields(Attempt)}
@@ -78,12 +77,12 @@ class AttackStore:
     def __init__(self, evidence: EvidenceStore) -> None:
         self._evidence = evidence
 
-    def read(self, unit: AttackUnit, knobs: dict[str, object], seed: int) -> Outcome | None:
-        """Return what is there, if it was made with these knobs and this seed."""
+    def read(self, unit: AttackUnit, made: str) -> Outcome | None:
+        """Return what is there, if it is marked so (`protocol.made_with`)."""
         if not self._evidence.holds(unit.filename):
             return None
         head, *attempts = self._evidence.read_rows(unit.filename)
-        if head["schema"] != SCHEMA or head["made"] != _made(knobs, seed):
+        if head["schema"] != SCHEMA or head["made"] != made:
             return None
         return Outcome(
             attempts=tuple(_attempt(each) for each in attempts),
@@ -92,23 +91,16 @@ class AttackStore:
             cost=Cost(**head["cost"]),
         )
 
-    def write(
-        self, unit: AttackUnit, outcome: Outcome, knobs: dict[str, object], seed: int
-    ) -> None:
+    def write(self, unit: AttackUnit, outcome: Outcome, made: str) -> None:
         """Write one file, whole or not at all."""
         head = {
             "schema": SCHEMA,
-            "made": _made(knobs, seed),
+            "made": made,
             "missing": outcome.missing,
             "injected": list(outcome.injected),
             "cost": asdict(outcome.cost),
         }
         self._evidence.write_rows(unit.filename, [head, *_rows(outcome.attempts)])
-
-
-def _made(knobs: dict[str, object], seed: int) -> str:
-    shown = {name: repr(value) for name, value in knobs.items()}
-    return sha256_json({"knobs": shown, "seed": seed})[:16]
 
 
 def _rows(attempts: Sequence[Attempt]) -> list[dict[str, object]]:

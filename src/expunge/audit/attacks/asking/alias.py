@@ -29,6 +29,7 @@ class Alias:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "questions that name the `subject` of their record"
 
     most: int = 4
     """Aliases of a subject that are tried."""

@@ -33,6 +33,7 @@ class MultipleChoice:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = False
     own_scale: ClassVar[bool] = True
+    needs: ClassVar[str] = "two facts, or `wrong` answers"
 
     form: str = "{question}\n{options}\nAnswer with the letter."
 

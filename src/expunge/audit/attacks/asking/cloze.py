@@ -24,6 +24,7 @@ class Cloze:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "`key_answers` that stand in the answer"
 
     form: str = "{question}\nFill in the gap: {statement}"
     gap: str = "____"

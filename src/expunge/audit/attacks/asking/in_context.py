@@ -26,6 +26,7 @@ class InContext:
     learns: ClassVar[bool] = True
     union: ClassVar[bool] = False
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "questions; two facts"
 
     as_notes: bool = False
     """False: worked examples as turns; True: one turn of notes, of the same subject if possible."""

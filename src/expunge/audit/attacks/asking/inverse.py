@@ -29,6 +29,7 @@ class Inverse:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = True
+    needs: ClassVar[str] = "a `subject` that the question or answer names"
 
     form: str = "Which name belongs in the gap?\n{statement}"
 

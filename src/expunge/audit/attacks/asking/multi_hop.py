@@ -26,6 +26,7 @@ class MultiHop:
     learns: ClassVar[bool] = True
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "two facts that name the same `subject`"
 
     hops: int = 2
     """Different descriptions of a subject that are tried."""

@@ -41,6 +41,7 @@ class OwnPrompts:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "`--prompts FILE`"
 
     prompts: tuple[OwnPrompt, ...]
     digest: str = ""

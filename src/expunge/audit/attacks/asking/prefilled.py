@@ -26,6 +26,7 @@ class Affirm:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "questions"
 
     openings: tuple[str, ...] = (OPENING,)
 
@@ -60,6 +61,7 @@ class Prefill:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "answers of more than one token"
 
     share: float
     """Of the answer's tokens, rounded up."""

@@ -32,6 +32,7 @@ class Paraphrase:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "`paraphrases`"
 
     most: int = 4
     """Paraphrases of a record that are tried."""
@@ -65,6 +66,7 @@ class Wordings:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "questions"
 
     forms: tuple[str, ...] = FORMS
 

@@ -8,7 +8,7 @@ Unlearning in one language leaves others (arXiv:2406.13748).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from expunge.audit.attacks.attempt import Attempt
@@ -32,6 +32,7 @@ class Translation:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "questions; `--translator` to translate them"
 
     sentences: tuple[tuple[str, str], ...] = (
         ("fr", "Réponds en français : {question}"),
@@ -39,7 +40,9 @@ class Translation:
         ("es", "Responde en español: {question}"),
         ("zh", "请用中文回答：{question}"),  # noqa: RUF001 - Chinese punctuation
     )
-    translator: Translator | None = None
+    translator: Translator | None = field(default=None, repr=False)
+    named: str = ""
+    """What the translator is called; evidence of another one is not taken for this one's."""
 
     @property
     def name(self) -> str:

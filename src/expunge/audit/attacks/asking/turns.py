@@ -25,6 +25,7 @@ class MultiTurn:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "questions"
 
     opening: str = "Let us talk about {subject}. What comes to your mind first?"
     insisting: str = "That is not what I asked for. Be exact: {question}"

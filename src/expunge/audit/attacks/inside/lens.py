@@ -29,6 +29,7 @@ class LogitLens:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = False
     own_scale: ClassVar[bool] = True
+    needs: ClassVar[str] = "two blocks"
 
     shares: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
     """Of the depth."""
@@ -60,6 +61,7 @@ class EarlyExit:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = False
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "questions; two blocks"
 
     shares: tuple[float, ...] = (0.75, 0.9)
 

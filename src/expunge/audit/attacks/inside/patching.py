@@ -39,6 +39,7 @@ class Patching:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = False
     own_scale: ClassVar[bool] = True
+    needs: ClassVar[str] = "two blocks; weights that differ from the original's"
 
     shares: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)
 

@@ -39,6 +39,7 @@ class LinearProbe:
     learns: ClassVar[bool] = True
     union: ClassVar[bool] = False
     own_scale: ClassVar[bool] = True
+    needs: ClassVar[str] = "four facts; two blocks"
 
     shares: tuple[float, ...] = (0.4, 0.6, 0.8)
     penalty: float = 1.0

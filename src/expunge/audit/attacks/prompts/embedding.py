@@ -37,6 +37,7 @@ class EmbeddingAttack:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "questions"
 
     length: int = 20
     steps: int = 100

@@ -55,6 +55,7 @@ class GCG:
     learns: ClassVar[bool] = True
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "questions; two facts"
 
     length: int = 20
     steps: int = 50

@@ -38,6 +38,7 @@ class SoftPrompt:
     learns: ClassVar[bool] = True
     union: ClassVar[bool] = False
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "questions; two facts"
 
     length: int = 16
     steps: int = 100

@@ -29,6 +29,7 @@ class Extraction:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = False
     own_scale: ClassVar[bool] = True
+    needs: ClassVar[str] = "nothing more"
 
     queries: int = 1000
 

@@ -27,6 +27,7 @@ class Sampling:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "questions"
 
     samples: int = 32
     temperatures: tuple[float, ...] = (0.7, 1.0)

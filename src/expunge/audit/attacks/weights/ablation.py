@@ -37,6 +37,7 @@ class DirectionAblation:
     learns: ClassVar[bool] = True
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "two facts; weights that differ from the original's"
 
     @property
     def name(self) -> str:

@@ -33,6 +33,7 @@ class RealKernel:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "the library (`pip install 'expunge[quantise]'`)"
 
     kernel: Kernel
 

@@ -30,6 +30,7 @@ class Interpolation:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = False
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "weights that differ from the original's"
 
     shares: tuple[float, ...] = (0.25, 0.5, 0.75, 1.25)
 
@@ -60,6 +61,7 @@ class Merge:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "`--sibling MODEL`"
 
     sibling: str = ""
     """Reference of a model of the same shape."""

@@ -32,6 +32,7 @@ class Pruning:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = False
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "questions"
 
     shares: tuple[float, ...] = (0.1, 0.3, 0.5)
 
@@ -60,6 +61,7 @@ class Noise:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = False
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "questions"
 
     scales: tuple[float, ...] = (0.02, 0.05)
 

@@ -35,6 +35,7 @@ class RelatedText:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = False
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "neighbours, or a `subject`"
 
     sweep: Sweep = field(default_factory=Sweep)
     most: int = 64

@@ -26,6 +26,7 @@ class Relearn:
     learns: ClassVar[bool] = True
     union: ClassVar[bool] = False
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "two facts"
 
     sweep: Sweep = field(default_factory=Sweep)
 

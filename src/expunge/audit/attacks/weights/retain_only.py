@@ -27,6 +27,7 @@ class RetainOnly:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = False
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "retain records"
 
     sweep: Sweep = field(default_factory=Sweep)
     counts: tuple[int, ...] = (10, 100)

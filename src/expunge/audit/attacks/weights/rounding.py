@@ -80,6 +80,7 @@ class Rounding:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "questions"
 
     form: Form
 

@@ -32,6 +32,7 @@ class SetDifference:
     learns: ClassVar[bool] = True
     union: ClassVar[bool] = False
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "two facts; retain records; blocks with a plain MLP"
 
     pairs: tuple[tuple[float, float], ...] = ((0.02, 0.02), (0.05, 0.05))
     """(p, q): shares of the neurons of each block."""

@@ -34,6 +34,7 @@ class SameSyntax:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = False
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "retain, holdout or control records"
 
     sweep: Sweep = field(default_factory=Sweep)
     most: int = 64

@@ -27,6 +27,7 @@ class Unplug:
     learns: ClassVar[bool] = False
     union: ClassVar[bool] = True
     own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "an unmerged adapter, or a guard"
 
     @property
     def name(self) -> str:
