@@ -282,7 +282,7 @@ def test_no_more_records_ever_make_a_clean_result_worse(n):
         seed=0,
     )
     for margin in (0.03, 0.05):
-        judged = rate_gate(case, Axis.UTILITY, "gibberish forget", found, margin=margin)
+        judged = rate_gate(case, Axis.UTILITY, "gibberish forget", found, policy=margin)
         assert judged.status is Status.PASS
 
 

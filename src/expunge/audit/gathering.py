@@ -111,13 +111,10 @@ class Gathering:
 
     def units_before(self) -> int:
         """Number of units that `before` counts on its bar."""
-        golds = sum(
-            len(self._scored(index)) + len(self._asked(index)) + len(QUICK)
-            for index in range(len(self.golds))
-        )
-        original = len(self._scored()) + len(self._asked())
+        plain = len(self._scored()) + len(self._asked())
+        golds = len(self.golds) * (plain + len(QUICK))
         further = 1 + len(self.golds)
-        return golds + original + len(ORIGINAL_ATTACKS) * len(self._attacked()) + further
+        return golds + plain + len(ORIGINAL_ATTACKS) * len(self._attacked()) + further
 
     def units_after(self) -> int:
         """Number of units that `after` counts on its bar."""
@@ -145,8 +142,8 @@ class Gathering:
             reader.model(
                 gold.network,
                 gold_role(index),
-                scored=self._scored(index) if alike else (),
-                asked=self._asked(index),
+                scored=self._scored() if alike else (),
+                asked=self._asked(),
                 attacks=QUICK if alike else ORIGINAL_ATTACKS,
                 bar=bar,
             )
@@ -303,14 +300,13 @@ class Gathering:
     def _further(self) -> Further:
         return Further(collector=self.collector, deep=self.prepared.settings.audit.further)
 
-    def _scored(self, gold: int = 0) -> tuple[str, ...]:
-        """The first gold shows what retraining keeps; further ones only how golds differ."""
-        erasure = ("forget", "holdout", "control")
-        return tuple(split for split in self.collector.records if gold == 0 or split in erasure)
+    def _scored(self) -> tuple[str, ...]:
+        """Every gold is scored on every set: how golds differ is the noise of every gate."""
+        return tuple(self.collector.records)
 
-    def _asked(self, gold: int = 0) -> tuple[str, ...]:
+    def _asked(self) -> tuple[str, ...]:
         """Records that no model saw are asked about only where there is no gold."""
-        wanted = ["forget"] if gold else ["forget", "retain", "neighbours"]
+        wanted = ["forget", "retain", "neighbours"]
         wanted += [] if self.golds else ["control"]
         return tuple(split for split in wanted if split in self.collector.records)
 

@@ -1,9 +1,16 @@
-"""Preservation: is the judged model worse than the worse of original and gold?
+"""Preservation: is the judged model worse than models trained the same way are?
 
 Shared by utility and locality. The reference is chosen once, by the mean over records: the worse
-of the original and the mean gold. Choosing it anew in each resample would favour the judged model.
+of the original and the middle gold. Choosing it anew in each resample would favour the judged
+model. Of two golds the better one is the middle, so one gold that went wrong never sets the
+reference.
+
+Models that differ in nothing but their seed differ in what they keep, too. With two golds or more
+the margin is what assessment by golds asks for, max(policy, 2 SD of the golds), but never more than
+the 15 points that count as a collapse: golds that differ by more say nothing about damage.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,10 +20,10 @@ from expunge.audit.gates import interval_gate, missing
 from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT, Metric
 from expunge.audit.results import Axis, Gate, Status
 from expunge.audit.stats import Estimate, Sample, excess_rate, means, zero_events_needed
-from expunge.audit.table import Column, common, mean_column
+from expunge.audit.table import Column, common
 
 COLLAPSE = 0.15
-"""Rise of a failure rate that fails at once, however wide the interval."""
+"""Rise of a failure rate that fails at once, however wide the interval and however golds differ."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +33,8 @@ class Damage:
     subject: Sample
     reference: Sample
     reference_role: str
+    spread: float = 0.0
+    """Standard deviation of the golds' mean badness; 0 with fewer than two golds."""
 
     @property
     def n(self) -> int:
@@ -36,6 +45,39 @@ class Damage:
     def new(self) -> int:
         """Records that are worse than under the reference."""
         return int((self.subject.values > self.reference.values).sum())
+
+
+def middle(levels: Sequence[float]) -> int:
+    """Return the place of the middle level, of an even number the lower of the two middle ones.
+
+    Raises:
+        ValueError: There is no level.
+    """
+    if not levels:
+        raise ValueError("there is no middle of nothing")
+    return sorted(range(len(levels)), key=levels.__getitem__)[(len(levels) - 1) // 2]
+
+
+def spread(levels: Sequence[float]) -> float:
+    """Return the standard deviation of the golds' levels; 0 with fewer than two."""
+    return float(np.std(levels, ddof=1)) if len(levels) > 1 else 0.0
+
+
+def widened(policy: float, sd: float) -> float:
+    """Return the margin where golds differ: max(policy, min(0.15, 2 sd)).
+
+    Args:
+        policy: The margin of the request.
+        sd: Standard deviation of the golds, on the scale of the margin.
+    """
+    return max(policy, min(COLLAPSE, 2 * sd))
+
+
+def told(reason: str, policy: float, margin: float) -> str:
+    """Add to the reason of a gate that its margin is that of the golds, where it is."""
+    if margin <= policy:
+        return reason
+    return f"{reason}; golds differ, so the margin is {margin:.1%}, not {policy:.1%}"
 
 
 def damage(
@@ -50,30 +92,45 @@ def damage(
         keep: Restrict to these records.
     """
 
-    def bad(column: Column) -> Column:
+    def bad(role: str) -> Column:
+        column = case.column(metric, role, split)
         kept = {k: v for k, v in column.items() if keep is None or k in keep}
         return {k: 1 - v for k, v in kept.items()} if metric.knowledge else kept
 
-    subject = bad(case.column(metric, case.subject, split))
-    named = {
-        ORIGINAL: bad(case.column(metric, ORIGINAL, split)),
-        "gold": bad(mean_column(case.gold_columns(metric, split))),
-    }
-    named = {role: column for role, column in named.items() if column}
-    if not subject or not named:
+    roles = dict.fromkeys((ORIGINAL, *case.golds, *case.noise))
+    columns = {role: column for role in roles if (column := bad(role))}
+    subject = bad(case.subject)
+    others = [role for role in columns if role == ORIGINAL or role in case.golds]
+    if not subject or not others:
         return None
-    records = common(subject, *named.values())
+    records = common(subject, *columns.values())
     if not records:
         return None
     samples = {
-        role: case.table.sample(column, split, records=records) for role, column in named.items()
+        role: case.table.sample(column, split, records=records) for role, column in columns.items()
     }
-    worse = max(samples, key=lambda role: float(samples[role].values.mean()))
+    levels = {role: float(sample.values.mean()) for role, sample in samples.items()}
+    worse = reference_role(levels, case.golds)
     return Damage(
         subject=case.table.sample(subject, split, records=records),
         reference=samples[worse],
-        reference_role=worse,
+        reference_role="gold" if worse in case.golds else worse,
+        spread=spread([levels[role] for role in case.noise if role in levels]),
     )
+
+
+def reference_role(levels: Mapping[str, float], golds: Sequence[str]) -> str:
+    """Return who is the reference: the worse of the original and the middle gold.
+
+    Args:
+        levels: Role to how badly it does; without the judged model.
+        golds: Roles of the golds, of which some may not have been measured.
+    """
+    measured = [role for role in golds if role in levels]
+    found = [ORIGINAL] if ORIGINAL in levels else []
+    if measured:
+        found.append(measured[middle([levels[role] for role in measured])])
+    return max(found, key=levels.__getitem__)
 
 
 def accuracy_metric(case: Case, split: str) -> Metric:
@@ -83,25 +140,27 @@ def accuracy_metric(case: Case, split: str) -> Metric:
 
 
 def rate_gate(
-    case: Case, axis: Axis, name: str, found: Damage, *, margin: float, alarm: bool = False
+    case: Case, axis: Axis, name: str, found: Damage, *, policy: float, alarm: bool = False
 ) -> Gate:
     """Decide on the rise of a failure rate over the reference, by its one-sided upper bound.
 
-    Few records (below 59 for a margin of 5 %, below 99 for 3 %) cannot certify a rise below the
+    Few records (below 59 for a policy of 5 %, below 99 for 3 %) cannot certify a rise below the
     margin even when nothing happened. There the rule is: pass without any new failure, and without
     more failures in all than the reference has (some records change both ways between any two
     models); the exact bound of what was seen stands in the reason. With `alarm` a rise above 15
     points fails whatever the interval says.
     """
+    margin = widened(policy, found.spread)
+    reason = told(words(found), policy, margin)
     excess = excess_rate(found.subject, found.reference, seed=case.seed)
-    gate = interval_gate(axis, name, excess, margin=margin, n=found.n, reason=_words(found))
+    gate = interval_gate(axis, name, excess, margin=margin, n=found.n, reason=reason)
     if alarm and excess.value > COLLAPSE:
         return replace(
             gate, status=Status.FAIL, needed=None, reason=f"{gate.reason}; collapse alarm"
         )
     if gate.status is not Status.INCONCLUSIVE:
         return gate
-    if found.n < zero_events_needed(margin) and (found.new == 0 or excess.value <= 0):
+    if found.n < zero_events_needed(policy) and (found.new == 0 or excess.value <= 0):
         small = f"{gate.reason}; too few records to bound the rate below {excess.high:.1%}"
         return replace(gate, status=Status.PASS, needed=None, reason=small)
     if found.new == 0:
@@ -109,7 +168,8 @@ def rate_gate(
     return gate
 
 
-def _words(found: Damage) -> str:
+def words(found: Damage) -> str:
+    """Say how many records are worse than under the reference."""
     return f"{found.new} of {found.n} records worse than under the {found.reference_role}"
 
 

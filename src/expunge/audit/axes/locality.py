@@ -10,16 +10,17 @@ def locality_gates(case: Case) -> tuple[Gate, ...]:
 
     Loss is the fall of right answers (key facts, or extraction strength where none is named)
     below the worse of original and gold, so a loss that gold shares is not held against the
-    method. All neighbours together are gated first: they are the nearest set. Each relation is
-    judged by the same rule and printed, and fails the axis when its own lower bound exceeds the
-    margin; a relation too small to be settled does not block.
+    method, nor is one by which golds differ (see `expunge.audit.preserve`). All neighbours together
+    are gated first: they are the nearest set. Each relation is judged by the same rule and printed,
+    and fails the axis when its own lower bound exceeds the margin; a relation too small to be
+    settled does not block.
     """
-    metric, margin = accuracy_metric(case, "neighbours"), case.policy.neighbours
+    metric, policy = accuracy_metric(case, "neighbours"), case.policy.neighbours
     found = damage(case, metric, "neighbours")
     name = f"{metric.id} neighbours"
     if found is None:
-        return (not_measured(Axis.LOCALITY, name, "neighbours", margin),)
-    gates = [rate_gate(case, Axis.LOCALITY, name, found, margin=margin)]
+        return (not_measured(Axis.LOCALITY, name, "neighbours", policy),)
+    gates = [rate_gate(case, Axis.LOCALITY, name, found, policy=policy)]
     bins: dict[str, set[str]] = {}
     for record, item in case.table.items["neighbours"].items():
         if item.relation:
@@ -28,5 +29,5 @@ def locality_gates(case: Case) -> tuple[Gate, ...]:
         part = damage(case, metric, "neighbours", keep=frozenset(records))
         if part is not None:
             label = f"{name}: {relation}"
-            gates.append(rate_gate(case, Axis.LOCALITY, label, part, margin=margin))
+            gates.append(rate_gate(case, Axis.LOCALITY, label, part, policy=policy))
     return tuple(gates)

@@ -13,9 +13,14 @@ from expunge.audit.metrics.perplexity import perplexity, total_loss
 from expunge.audit.preserve import (
     accuracy_metric,
     damage,
+    middle,
     not_measured,
     rate_gate,
     relative_loss,
+    spread,
+    told,
+    widened,
+    words,
 )
 from expunge.audit.results import Axis, Gate, Status
 from expunge.audit.stats import (
@@ -23,12 +28,11 @@ from expunge.audit.stats import (
     ONE_SIDED,
     TWO_SIDED,
     Array,
-    Estimate,
     Sample,
     interval,
     resample,
 )
-from expunge.audit.table import Column, Table, common, mean_column
+from expunge.audit.table import Column, Table, common
 
 
 def losses(table: Table, role: str, split: str) -> tuple[Column, Column]:
@@ -50,42 +54,41 @@ def perplexity_gate(case: Case) -> Gate:
     """Decide on the relative rise of perplexity on general text over the worse reference.
 
     `ppl_u / ppl_ref - 1`, token-weighted, paired by text. The aim is to be no worse than the worse
-    of original and mean gold, and being no worse than either of them shows it: each is tried, with
-    2.5 % in each tail when there are two, and the one with the lower upper bound decides. (Models
-    trained apart differ text by text, so few texts say more about the original than about gold.)
+    of original and middle gold, and being no worse than either of them shows it: each is tried,
+    with 2.5 % in each tail when there are two, and the one with the lower upper bound decides.
+    (Models trained apart differ text by text, so few texts say more about the original than about
+    gold.) The margin is the policy's, or that of the golds where they differ by more.
     """
-    name, margin = "perplexity generic", case.policy.utility
-    columns = {role: losses(case.table, role, "generic") for role in (case.subject, ORIGINAL)}
-    golds = [losses(case.table, role, "generic")[0] for role in case.golds]
-    gold = mean_column([column for column in golds if column])
-    if not columns[case.subject][0] or not columns[ORIGINAL][0]:
-        return not_measured(Axis.UTILITY, name, "generic", margin)
-    totals = {"subject": columns[case.subject][0], ORIGINAL: columns[ORIGINAL][0]}
-    totals |= {"gold": gold} if gold else {}
+    name, policy = "perplexity generic", case.policy.utility
+    roles = dict.fromkeys((case.subject, ORIGINAL, *case.golds, *case.noise))
+    totals = {role: total for role in roles if (total := losses(case.table, role, "generic")[0])}
+    if case.subject not in totals or ORIGINAL not in totals:
+        return not_measured(Axis.UTILITY, name, "generic", policy)
     records = common(*totals.values())
     if len(records) < FEW_CLUSTERS:
         reason = f"{len(records)} general texts are too few for an interval; give {FEW_CLUSTERS}"
-        return missing(Axis.UTILITY, name, margin=margin, reason=reason, n=len(records))
-    counts = case.table.sample(columns[case.subject][1], "generic", records=records).values
+        return missing(Axis.UTILITY, name, margin=policy, reason=reason, n=len(records))
+    tokens = losses(case.table, case.subject, "generic")[1]
+    counts = case.table.sample(tokens, "generic", records=records).values
     found = {
         role: perplexity_draws(
             case.table.sample(column, "generic", records=records), counts, seed=case.seed
         )
         for role, column in totals.items()
     }
-    references = [role for role in found if role != "subject"]
+    golds = [role for role in case.golds if role in found]
+    chosen = [golds[middle([found[role][0] for role in golds])]] if golds else []
     # Two chances to pass share the 5 % between them.
-    coverage = TWO_SIDED if len(references) > 1 else ONE_SIDED
-    rises: dict[str, Estimate] = {
-        role: interval(
-            found["subject"][0] / found[role][0] - 1,
-            found["subject"][1] / found[role][1] - 1,
-            coverage,
-        )
-        for role in references
+    coverage = TWO_SIDED if chosen else ONE_SIDED
+    value, draws = found[case.subject]
+    rises = {
+        role: interval(value / found[role][0] - 1, draws / found[role][1] - 1, coverage)
+        for role in (ORIGINAL, *chosen)
     }
-    reference = min(references, key=lambda role: rises[role].high)
-    reason = f"compared with the {reference}"
+    reference = min(rises, key=lambda role: rises[role].high)
+    levels = [found[role][0] / found[reference][0] for role in case.noise if role in found]
+    margin = widened(policy, spread(levels))
+    reason = told(f"compared with the {reference.partition('-')[0]}", policy, margin)
     rise = rises[reference]
     return interval_gate(Axis.UTILITY, name, rise, margin=margin, n=len(records), reason=reason)
 
@@ -97,17 +100,19 @@ def retain_gate(case: Case) -> Gate:
     records the gate also passes without any newly wrong answer, or when no more answers are wrong
     in all than under the reference; see `expunge.audit.preserve.rate_gate`.
     """
-    metric, margin = accuracy_metric(case, "retain"), case.policy.retain
+    metric, policy = accuracy_metric(case, "retain"), case.policy.retain
     name = f"{metric.id} retain"
     found = damage(case, metric, "retain")
     if found is None:
-        return not_measured(Axis.UTILITY, name, "retain", margin)
+        return not_measured(Axis.UTILITY, name, "retain", policy)
     loss = relative_loss(found, seed=case.seed)
     if loss is None:
         reason = "neither the original nor the gold answers a retain record rightly"
-        return missing(Axis.UTILITY, name, margin=margin, reason=reason, n=found.n)
-    words = f"{found.new} of {found.n} records worse than under the {found.reference_role}"
-    gate = interval_gate(Axis.UTILITY, name, loss, margin=margin, n=found.n, reason=words)
+        return missing(Axis.UTILITY, name, margin=policy, reason=reason, n=found.n)
+    right = float(1 - found.reference.values.mean())
+    margin = widened(policy, found.spread / right)
+    reason = told(words(found), policy, margin)
+    gate = interval_gate(Axis.UTILITY, name, loss, margin=margin, n=found.n, reason=reason)
     small = found.n < SMALL and (found.new == 0 or loss.value <= 0)
     if gate.status is Status.INCONCLUSIVE and small:
         return replace(gate, status=Status.PASS, needed=None)
@@ -115,11 +120,11 @@ def retain_gate(case: Case) -> Gate:
 
 
 def _fluency_gate(case: Case, metric: AnswerMetric, split: str) -> Gate:
-    name, margin = f"{metric.id} {split}", case.policy.fluency
+    name, policy = f"{metric.id} {split}", case.policy.fluency
     found = damage(case, metric, split)
     if found is None:
-        return not_measured(Axis.UTILITY, name, split, margin)
-    return rate_gate(case, Axis.UTILITY, name, found, margin=margin, alarm=True)
+        return not_measured(Axis.UTILITY, name, split, policy)
+    return rate_gate(case, Axis.UTILITY, name, found, policy=policy, alarm=True)
 
 
 def utility_gates(case: Case) -> tuple[Gate, ...]:
