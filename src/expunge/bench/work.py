@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from expunge.allocator import keep_freed_memory
 from expunge.audit.results import Score
 from expunge.bench.heard import Column
 from expunge.bench.hearing import hear
@@ -224,6 +225,7 @@ def _shed(run: Path) -> None:
 def main(words: Sequence[str]) -> int:
     """Run the cell that a matrix has laid out; return the exit code."""
     matrix, name = Path(words[0]), words[1]
+    keep_freed_memory()
     try:
         work(matrix, read_cell(matrix / "cells" / name))
     except ExpungeError as error:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from expunge.allocator import keep_freed_memory
 from expunge.console import Console, SilentConsole
 from expunge.doctor import headline
 from expunge.screens import human_console, json_console, quiet_console
@@ -48,6 +49,7 @@ class Session:
 
     def begin(self) -> Console:
         """Say what runs where, and silence the libraries: for commands that load a model."""
+        keep_freed_memory()
         quiet_libraries(verbose=self.verbose)
         self.console.line("expunge", headline(offline=self.offline))
         return self.console
