@@ -294,7 +294,7 @@ def test_what_a_guard_would_ignore_is_refused(world, bench, change, named):
 def test_a_probe_needs_retain_records(world, bench):
     request = {"retain": "none", "neighbours": ()}
     settings = world.settings(method={"name": "eco"}, train=NO_TRAINING, request=request)
-    with pytest.raises(UsageError, match="no retain records to show it the others"):
+    with pytest.raises(UsageError, match="eco needs retain records"):
         expunge.forget(settings)
 
 

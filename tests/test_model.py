@@ -11,7 +11,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 import tiny
 from expunge.errors import InputError, UsageError
 from expunge.model.batch import by_length, collate, shared_beginning
-from expunge.model.generate import greedy
+from expunge.model.generate import extend, greedy
 from expunge.model.interpolate import changed, interpolated, snapshot
 from expunge.model.load import Source, load, weights_digest
 from expunge.model.lora import LoraShape, attach, merge, save_adapter
@@ -114,9 +114,13 @@ def test_groups_cover_every_record_once_and_keep_the_limit(lengths, tokens):
 
 
 @pytest.mark.parametrize("build", [tiny.llama, tiny.gpt2])
-def test_greedy_equals_the_slow_way(build):
+@pytest.mark.parametrize("opening", [0, 3, 9])
+def test_greedy_equals_the_slow_way(build, opening):
+    """Also behind an opening that all prompts share, which is read once; one is hardly longer."""
     network = tiny.network(build())
-    prompts = [record.ids for record in tiny.encoded((4, 1), (9, 1), (2, 1), (9, 1))]
+    begun = tiny.encoded((opening + 1, 1))[0].ids[:opening]
+    own = [record.ids for record in tiny.encoded((4, 1), (9, 1), (2, 1), (9, 1), seed=1)]
+    prompts = [begun + ids for ids in [*own, own[0][:1]]]
     ends = {5}
 
     def slowly(prompt):
@@ -130,6 +134,16 @@ def test_greedy_equals_the_slow_way(build):
 
     found = greedy(network, prompts, end_ids=ends, max_new_tokens=6, tokens_per_pass=25)
     assert found == [slowly(prompt) for prompt in prompts]
+    twice = extend(
+        network,
+        prompts,
+        lambda logits: logits.argmax(dim=-1),
+        copies=2,
+        end_ids=ends,
+        max_new_tokens=6,
+        tokens_per_pass=25,
+    )
+    assert twice == [[answer, answer] for answer in found]
 
 
 def test_rows_that_end_leave_the_others_alone():

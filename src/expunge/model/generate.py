@@ -1,12 +1,16 @@
 """Answers in batches: prompts sorted by length, finished rows leave the batch at once."""
 
+import copy
 from collections.abc import Callable, Collection, Sequence
+from itertools import takewhile
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from expunge.model.batch import by_length
+from expunge.methods.guards.protocol import Ids
+from expunge.model.batch import WORTH, by_length
 from expunge.model.fence import Aside, Begun, begun_answers
 from expunge.model.network import Network
 
@@ -63,7 +67,8 @@ def extend(
 ) -> list[list[tuple[int, ...]]]:
     """Continue every prompt several times with the tokens that `pick` chooses; see `greedy`.
 
-    Each prompt is read once, whatever the number of copies; `tokens_per_pass` counts all copies.
+    Each prompt is read once, whatever the number of copies, and what all prompts begin with once
+    for all of them; `tokens_per_pass` counts all copies.
 
     Returns:
         For each prompt, in the order given, the new tokens of its copies.
@@ -72,12 +77,41 @@ def extend(
     said = begun_answers(network, prompts, begun, tokens=tokens_per_pass)
     prompts = [answer.read for answer in said]
     lengths = [len(prompt) * copies for prompt in prompts]
+    opening = _Opening.of(network, prompts)
     for group in by_length(lengths, tokens=tokens_per_pass):
         chosen = [said[index] for index in group]
-        texts = _continue(network, chosen, pick, copies, end_ids=end_ids, limit=max_new_tokens)
+        texts = _continue(
+            network, chosen, pick, copies, opening, end_ids=end_ids, limit=max_new_tokens
+        )
         for place, index in enumerate(group):
             answers[index] = texts[place * copies : (place + 1) * copies]
     return answers
+
+
+class _Opening(NamedTuple):
+    """What all prompts begin with, as the model has read it."""
+
+    length: int
+    cache: DynamicCache | None
+
+    @classmethod
+    def of(cls, network: Network, prompts: Sequence[Ids]) -> "_Opening":
+        """Read it, where that is worth it; a fence has to see prompts whole."""
+        ends = (min(prompts, default=()), max(prompts, default=()))
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(*ends, strict=False))
+        # Every prompt keeps a token of its own, whose state the first new one comes from.
+        length = min(sum(1 for _ in same), min(map(len, prompts), default=1) - 1)
+        if len(prompts) < 2 or length < WORTH or network.fence is not None:
+            return cls(0, None)
+        return cls(length, network.read(prompts[0][:length]))
+
+    def begin(self, network: Network, rows: int) -> DynamicCache:
+        """Return the cache of a batch that goes on from here."""
+        if self.cache is None:
+            return DynamicCache(config=network.model.config)
+        cache = copy.deepcopy(self.cache)
+        cache.batch_repeat_interleave(rows)
+        return cache
 
 
 def _continue(
@@ -85,12 +119,15 @@ def _continue(
     answers: Sequence[Begun],
     pick: Pick,
     copies: int,
+    opening: _Opening,
     *,
     end_ids: Collection[int],
     limit: int,
 ) -> list[tuple[int, ...]]:
-    """Prompts are padded on the left here, so that the last column is everybody's last token."""
-    prompts = [answer.read for answer in answers]
+    """Padding lies between the opening and a prompt's own tokens, so that the last column is
+    everybody's last token.
+    """
+    prompts = [answer.read[opening.length :] for answer in answers]
     longest = max(len(prompt) for prompt in prompts)
     device = network.device
     ids = torch.zeros(len(prompts), longest, dtype=torch.long)
@@ -99,8 +136,9 @@ def _continue(
         ids[row, longest - len(prompt) :] = torch.tensor(prompt)
         mask[row, longest - len(prompt) :] = 1
     ids, mask = ids.to(device), mask.to(device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    cache = DynamicCache(config=network.model.config)
+    positions = opening.length + (mask.cumsum(-1) - 1).clamp(min=0)
+    mask = torch.cat([mask.new_ones(len(prompts), opening.length), mask], dim=-1)
+    cache = opening.begin(network, len(prompts))
     aside = Aside(network, answers)
     written: list[list[int]] = [[] for _ in range(len(prompts) * copies)]
     alive = list(range(len(written)))
