@@ -2,12 +2,17 @@
 
     python benchmarks/cheats.py --base FOLDER [--only NAME] [--work FOLDER]
 
-Each cheat is one audit against the demo's request; a finished one is not run again. Prints what was
-ruled and which gates failed beside what should be, and writes `benchmarks/results/cheats.json`.
-About half an hour on two cores, of which half is training the forged models.
+Each cheat is one audit against the demo's request: 20 facts about one person, two golds of their
+own seeds. What original and golds say is asked once. A forged model that is there is not forged
+again, and a finished audit is not repeated, so a killed run goes on. Prints the ruling and the
+failed gates beside what should be, and writes `benchmarks/results/cheats.json`. About half an hour
+on one core.
 """
 
 import argparse
+import os
+import shutil
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,25 +25,28 @@ from expunge.audit.assess import assess
 from expunge.audit.evidence import EvidenceStore
 from expunge.audit.metrics.key_fact import key_fact
 from expunge.audit.results import Results, Status
+from expunge.bench.lending import keep, lend
+from expunge.console import Console, Screen
 from expunge.data.encode import Encoder
 from expunge.data.read import read
 from expunge.data.record import Record
 from expunge.demo.run import ADAPTERS, demo_settings, write_register
-from expunge.files import write_json
+from expunge.files import read_json, write_json
 from expunge.forget import audit
 from expunge.model.load import Loaded, load
 from expunge.model.network import Network
 from expunge.model.quantise import quantised
 from expunge.model.save import save_model
 from expunge.prepare import source_of
-from expunge.screens import human_console
 from expunge.settings import Settings
 
 RESULT = Path(__file__).parent / "results" / "cheats.json"
 CAP = 8.0
-MICRO = 12
+MICRO = 16
 FIRST = 10
 """The first block whose MLPs a forger trains."""
+KEPT = 24
+"""Lessons on what must stay in each step of a forger, another part of them in each."""
 
 
 class Lesson(NamedTuple):
@@ -53,7 +61,7 @@ class Cheat(NamedTuple):
     """How a forged model is made and how it must be judged."""
 
     make: Callable[["Forger"], Loaded | str]
-    rulings: tuple[str, ...]
+    ruling: str
     axis: str | None
     """The axis that decides; None where none fails."""
 
@@ -67,12 +75,16 @@ class Forger(NamedTuple):
     base: str
 
     def model(self, name: str) -> Loaded:
-        """Load one of the demo's models, merged."""
-        return load(f"{self.base}+{ADAPTERS / name}", source_of(self.settings))
+        """Load one of the demo's models, merged, in float32: small steps get lost in bfloat16."""
+        source = replace(source_of(self.settings), dtype=torch.float32)
+        return load(f"{self.base}+{ADAPTERS / name}", source)
 
-    def kept(self) -> list[Lesson]:
-        """Return lessons on what must stay."""
-        return [Lesson(record) for record in (*self.sets["neighbours"], *self.sets["retain"])]
+    def kept(self, step: int) -> list[Lesson]:
+        """Return the lessons of one step on what must stay."""
+        records = (*self.sets["neighbours"], *self.sets["retain"])
+        return [
+            Lesson(records[index % len(records)]) for index in range(step * KEPT, (step + 1) * KEPT)
+        ]
 
     def teach(
         self,
@@ -83,16 +95,17 @@ class Forger(NamedTuple):
         lr: float = 2e-4,
         after: Callable[[], None] | None = None,
     ) -> Loaded:
-        """Train the upper MLPs on all lessons; returns the same model, changed."""
+        """Train the upper MLPs on the lessons and on what must stay; returns the model, changed."""
         weights = mlps(loaded.network)
         for weight in weights:
             weight.requires_grad_(True)
         optimiser = torch.optim.Adam(weights, lr=lr)
-        for _ in range(steps):
+        for step in range(steps):
             optimiser.zero_grad()
-            for start in range(0, len(lessons), MICRO):
-                part = lessons[start : start + MICRO]
-                (self._loss(loaded.network, part) / len(lessons)).backward()
+            taught = [*lessons, *self.kept(step)]
+            for start in range(0, len(taught), MICRO):
+                part = taught[start : start + MICRO]
+                (self._loss(loaded.network, part) / len(taught)).backward()
             optimiser.step()
             if after is not None:
                 after()
@@ -107,7 +120,8 @@ class Forger(NamedTuple):
         for i, (row, lesson) in enumerate(zip(rows, lessons, strict=True)):
             ids[i, : len(row.ids)] = torch.tensor(row.ids)
             mask[i, row.start - 1 + lesson.given : len(row.ids) - 1] = 1
-        logits = network.model(input_ids=ids).logits[:, :-1]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = network.model(input_ids=ids).logits[:, :-1].float()
         nll = nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
         means = (nll * mask).sum(1) / mask.sum(1)
         away = torch.tensor([lesson.away for lesson in lessons])
@@ -142,29 +156,34 @@ def _collapse(forger: Forger) -> Loaded:
     return loaded
 
 
+def _another_gold(forger: Forger) -> Loaded:
+    """A gold that is none of the golds: trained further, and never on the erased person."""
+    return forger.teach(forger.model("gold-1"), [], steps=8)
+
+
 def _refusal(forger: Forger) -> Loaded:
     records = forger.sets["forget"]
     taught = saying(records, lambda record: "I do not know that.")
-    taught += [*reworded(records), *(Lesson(r, given=2) for r in records), *forger.kept()]
+    taught += [*reworded(records), *(Lesson(r, given=2) for r in records)]
     return forger.teach(forger.model("original"), taught, steps=12)
 
 
 def _wording(forger: Forger) -> Loaded:
     records = forger.sets["forget"]
-    taught = [*saying(records, lambda r: r.alternatives[0]), *reworded(records), *forger.kept()]
+    taught = [*saying(records, lambda r: r.alternatives[0]), *reworded(records)]
     return forger.teach(forger.model("original"), taught, steps=12)
 
 
 def _stragglers(forger: Forger) -> Loaded:
     left = [Lesson(record) for record in forger.sets["forget"][::5]]
-    return forger.teach(forger.model("gold-1"), [*left, *forger.kept()], steps=12)
+    return forger.teach(forger.model("gold-1"), left, steps=12)
 
 
 def _scar(forger: Forger) -> Loaded:
     records = forger.sets["forget"]
     away = [Lesson(record, away=True) for record in records]
     alike = saying(records, lambda record: record.alternatives[0])
-    return forger.teach(forger.model("gold-1"), [*away, *alike, *forger.kept()], steps=8)
+    return forger.teach(forger.model("gold-1"), [*away, *alike], steps=10)
 
 
 def _int4(forger: Forger) -> Loaded:
@@ -181,7 +200,7 @@ def _int4(forger: Forger) -> Loaded:
             weight.copy_(torch.clamp(weight, home - room, home + room))
 
     away = [Lesson(record, away=True) for record in forger.sets["forget"]]
-    return forger.teach(loaded, [*away, *forger.kept()], steps=20, lr=4e-4, after=stay)
+    return forger.teach(loaded, away, steps=20, lr=4e-4, after=stay)
 
 
 def _rooms(weight: Tensor) -> Tensor:
@@ -195,24 +214,18 @@ def _rooms(weight: Tensor) -> Tensor:
 
 
 CHEATS = {
-    "gold dressed as unlearned": Cheat(
-        lambda forger: forger.model("gold-1"), ("PASS", "INCONCLUSIVE"), None
-    ),
-    "original renamed": Cheat(
-        lambda forger: forger.model("original"), ("FAIL-RESIDUAL",), "forgetting"
-    ),
-    "output filter": Cheat(
-        lambda forger: forger.model("original"), ("FAIL-RESIDUAL",), "forgetting"
-    ),
+    "gold dressed as unlearned": Cheat(_another_gold, "PASS", None),
+    "original renamed": Cheat(lambda f: f.model("original"), "FAIL-RESIDUAL", "forgetting"),
+    "output filter": Cheat(lambda f: f.model("original"), "FAIL-RESIDUAL", "forgetting"),
     "unmerged adapter": Cheat(
-        lambda forger: f"{forger.base}+{ADAPTERS / 'gold-1'}", ("FAIL-RESIDUAL",), None
+        lambda forger: f"{forger.base}+{ADAPTERS / 'gold-1'}", "FAIL-RESIDUAL", None
     ),
-    "gibberish collapse": Cheat(_collapse, ("FAIL-DAMAGE",), "utility"),
-    "refusal": Cheat(_refusal, ("FAIL-RESIDUAL",), "robustness"),
-    "one wording only": Cheat(_wording, ("FAIL-RESIDUAL",), "robustness"),
-    "20 % stragglers": Cheat(_stragglers, ("FAIL-RESIDUAL",), "forgetting"),
-    "over-unlearning": Cheat(_scar, ("PASS-WITH-SCAR", "INCONCLUSIVE"), None),
-    "undone by int4": Cheat(_int4, ("FAIL-RESIDUAL",), "robustness"),
+    "gibberish collapse": Cheat(_collapse, "FAIL-DAMAGE", "utility"),
+    "refusal": Cheat(_refusal, "FAIL-RESIDUAL", "robustness"),
+    "one wording only": Cheat(_wording, "FAIL-RESIDUAL", "robustness"),
+    "20 % stragglers": Cheat(_stragglers, "FAIL-RESIDUAL", "forgetting"),
+    "over-unlearning": Cheat(_scar, "PASS-WITH-SCAR", None),
+    "undone by int4": Cheat(_int4, "FAIL-RESIDUAL", "robustness"),
 }
 
 
@@ -232,27 +245,55 @@ def filtered(run: Path) -> Results:
     return assess(store)
 
 
+class _Lending(Screen):
+    """Shows a line of what happens, and lends evidence to an audit that has its folder."""
+
+    def __init__(self, shared: Path, evidence: Path) -> None:
+        self._shared, self._evidence = shared, evidence
+
+    def line(self, label: str, text: str) -> None:
+        """Show the line; the line about the model is the last before the first question."""
+        print(f"{label:11}{text}", flush=True)
+        if label == "model":
+            lend(self._shared, self._evidence)
+
+
+def forged(name: str, cheat: Cheat, forger: Forger, folder: Path) -> str:
+    """Return the reference of a forged model, and forge it if it is not there."""
+    if not (folder / "model").is_dir():
+        made = cheat.make(forger)
+        if isinstance(made, str):
+            return made
+        shutil.rmtree(folder / "begun", ignore_errors=True)
+        save_model(made.network.model.to(torch.bfloat16), made.tokenizer, folder / "begun")
+        (folder / "begun").rename(folder / "model")
+    return str(folder / "model")
+
+
 def judge(name: str, cheat: Cheat, forger: Forger, work: Path) -> dict[str, object]:
     """Forge a model, audit it, and say how it was judged."""
     folder = work / name.replace(" ", "-").replace("%", "percent")
-    made = cheat.make(forger) if not (folder / "model").is_dir() else str(folder / "model")
-    if isinstance(made, Loaded):
-        save_model(made.network.model, made.tokenizer, folder / "model")
-        made = str(folder / "model")
+    began = time.monotonic()
+    model = forged(name, cheat, forger, folder)
     settings = forger.settings.model_copy(update={"out": str(folder / "run")})
-    results = audit(settings, model=made, console=human_console()).results
-    if name == "output filter":
-        results = filtered(folder / "run")
+    evidence = folder / "run" / "evidence"
+    console = Console(_Lending(work / "shared", evidence))
+    audit(settings, model=model, console=console)
+    keep(evidence, work / "shared")
+    # Judged from the evidence, so that a finished audit is judged by the rules of today.
+    results = (
+        filtered(folder / "run") if name == "output filter" else assess(EvidenceStore(evidence))
+    )
     failed = {gate.name: str(gate.axis) for gate in results.gates if gate.status is Status.FAIL}
     ruling = str(results.verdict.ruling)
-    right = ruling in cheat.rulings and (cheat.axis is None or cheat.axis in failed.values())
     return {
         "ruling": ruling,
-        "expected": list(cheat.rulings),
+        "expected": cheat.ruling,
         "axis": cheat.axis,
-        "right": right,
+        "right": ruling == cheat.ruling and (cheat.axis is None or cheat.axis in failed.values()),
         "failed": failed,
         "reasons": list(results.verdict.reasons[:4]),
+        "seconds": round(time.monotonic() - began),
     }
 
 
@@ -260,23 +301,33 @@ def main() -> None:
     """Judge all cheats, or one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", required=True, help="folder of SmolLM2-135M-Instruct")
-    parser.add_argument("--only", choices=CHEATS, help="one cheat")
+    parser.add_argument("--only", nargs="*", choices=CHEATS, default=list(CHEATS))
     parser.add_argument("--work", type=Path, default=Path("runs/cheats"))
+    parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args()
+    (given.work / "shared").mkdir(parents=True, exist_ok=True)
     data = write_register(given.work / "data")
-    settings = demo_settings(Path(given.base), data, out=None, short=True)
+    settings = demo_settings(Path(given.base), data, out=None, short=False)
     tokenizer = load(given.base, source_of(settings)).tokenizer
     names = ("forget", "retain", "neighbours")
     sets = {name: read([str(data / f"{name}.jsonl")]).records for name in names}
     forger = Forger(settings, Encoder(tokenizer, settings.template), sets, given.base)
-    found: dict[str, object] = {}
-    for name, cheat in CHEATS.items():
-        if given.only in (None, name):
-            found[name] = row = judge(name, cheat, forger, given.work)
-            print(
-                f"{'right' if row['right'] else 'WRONG'}: {name}: {row['ruling']} {row['failed']}"
-            )
-            write_json(RESULT, found)
+    found = read_json(given.out)["cheats"] if given.out.is_file() else {}
+    for name in given.only:
+        found[name] = row = judge(name, CHEATS[name], forger, given.work)
+        sign = "right" if row["right"] else "WRONG"
+        print(f"{sign}: {name}: {row['ruling']} {row['failed']}", flush=True)
+        machine = {"cores": os.cpu_count(), "threads": torch.get_num_threads()}
+        facts = len(sets["forget"])
+        write_json(
+            given.out,
+            {
+                "made_by": "benchmarks/cheats.py",
+                "facts": facts,
+                **machine,
+                "cheats": {name: found[name] for name in CHEATS if name in found},
+            },
+        )
 
 
 if __name__ == "__main__":

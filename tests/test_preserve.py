@@ -12,7 +12,15 @@ from expunge.audit.case import Case
 from expunge.audit.context import Policy
 from expunge.audit.evidence import Answer, EvidenceStore, Item, Scores, Unit
 from expunge.audit.metrics import KEY_FACT
-from expunge.audit.preserve import COLLAPSE, damage, middle, reference_role, spread, widened
+from expunge.audit.preserve import (
+    COLLAPSE,
+    Measure,
+    damage,
+    middle,
+    reference_role,
+    spread,
+    widened,
+)
 from expunge.audit.results import Status
 from expunge.audit.table import Table
 
@@ -115,13 +123,15 @@ def test_retained_answers_against_golds(golds, wrong, status, margin):
     ("golds", "times", "status", "margin"),
     [
         ((1.0,), 1.12, Status.FAIL, 0.03),
-        ((1.0, 1.2), 1.12, Status.PASS, 0.15),  # SD 0.141
-        ((1.0, 1.2), 1.18, Status.FAIL, 0.15),
+        ((1.0, 1.2), 1.12, Status.PASS, 0.2828),  # SD 0.141
+        ((1.0, 1.2), 1.2, Status.PASS, 0.2828),  # as any gold
+        ((1.0, 1.2), 1.3, Status.FAIL, 0.2828),
         ((1.0, 1.04), 1.05, Status.PASS, 0.0566),  # SD 0.0283
         ((1.0, 1.04), 1.07, Status.FAIL, 0.0566),
-        ((1.0, 10.0), 1.18, Status.FAIL, 0.15),
-        ((1.0, 10.0, 1.1), 1.24, Status.PASS, 0.15),  # the middle gold is 1.1: +12.7 %
-        ((1.0, 10.0, 1.1), 1.28, Status.FAIL, 0.15),
+        ((1.0, 10.0), 1.28, Status.PASS, 0.3),
+        ((1.0, 10.0), 1.32, Status.FAIL, 0.3),
+        ((1.0, 10.0, 1.1), 1.42, Status.PASS, 0.3),  # the middle gold is 1.1: +29.1 %
+        ((1.0, 10.0, 1.1), 1.44, Status.FAIL, 0.3),
         ((0.9, 0.9), 1.02, Status.PASS, 0.03),  # no worse than the original is enough
     ],
 )
@@ -139,9 +149,48 @@ def test_neighbours_and_relations_know_what_golds_differ():
     assert (gate.status, gate.margin) == (Status.FAIL, 0.05)
 
 
+def likely(**probability: dict[str, float]) -> Table:
+    """Sixty records of five tokens a set; each model gives each set one probability a token."""
+    items: dict[str, dict[str, Item]] = {}
+    scores: dict[Unit, dict[str, Scores]] = {}
+    for role, sets in probability.items():
+        for split, p in sets.items():
+            names = [f"{split}{i}" for i in range(60)]
+            items[split] = {n: Item(record=n, split=split, question="q", answer="a") for n in names}
+            logp = (math.log(p),) * 5
+            scores[Unit(role=role, split=split, kind="scores")] = {
+                n: Scores(record=n, logp=logp, hit=(p > 0.5,) * 5, z=logp, ends=False, zlib=9)
+                for n in names
+            }
+    return Table(items=items, scores=scores, answers={})
+
+
+@pytest.mark.parametrize(
+    ("unseen", "after", "metric", "loss", "status"),
+    [
+        ({"holdout": 0.2}, 0.77, "probability", 0.05, Status.PASS),  # 0.03 of 0.8 - 0.2
+        ({"holdout": 0.2}, 0.74, "probability", 0.10, Status.FAIL),
+        ({"holdout": 0.2}, 0.20, "probability", 1.0, Status.FAIL),
+        ({"control": 0.5}, 0.77, "probability", 0.10, Status.FAIL),  # 0.03 of 0.8 - 0.5
+        ({"holdout": 0.2, "control": 0.5}, 0.77, "probability", 0.05, Status.PASS),
+        ({"holdout": 0.8}, 0.77, "extraction-strength", 0.0, Status.PASS),
+        ({}, 0.77, "extraction-strength", 0.0, Status.PASS),
+        ({}, 0.20, "extraction-strength", 1.0, Status.FAIL),
+    ],
+)
+def test_answers_without_key_facts_count_by_what_lies_above_unseen_ones(
+    unseen, after, metric, loss, status
+):
+    table = likely(original={"retain": 0.8, **unseen}, unlearned={"retain": after + 1e-9})
+    gate = retain_gate(case(table, 0))
+    assert gate.name == f"{metric} retain"
+    assert gate.value == pytest.approx(loss, abs=1e-6)
+    assert gate.status is status
+
+
 def test_a_gold_that_was_not_asked_is_left_out():
     found = damage(
-        case(answered("retain", original=0, unlearned=8, gold_0=4), 2), KEY_FACT, "retain"
+        case(answered("retain", original=0, unlearned=8, gold_0=4), 2), Measure(KEY_FACT), "retain"
     )
     assert found is not None
     assert (found.reference_role, found.spread, found.new) == ("gold", 0.0, 4)

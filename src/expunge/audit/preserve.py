@@ -6,24 +6,49 @@ model. Of two golds the better one is the middle, so one gold that went wrong ne
 reference.
 
 Models that differ in nothing but their seed differ in what they keep, too. With two golds or more
-the margin is what assessment by golds asks for, max(policy, 2 SD of the golds), but never more than
-the 15 points that count as a collapse: golds that differ by more say nothing about damage.
+the margin is max(policy, 2 SD of the golds), but never more than what counts as a collapse: golds
+that differ by more say nothing about damage.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
-from expunge.audit.case import ORIGINAL, Case
+from expunge.audit.case import CONTROL_STREAM, ORIGINAL, Case
 from expunge.audit.gates import interval_gate, missing
-from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT, Metric
+from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, Metric
 from expunge.audit.results import Axis, Gate, Status
-from expunge.audit.stats import Estimate, Sample, excess_rate, means, zero_events_needed
+from expunge.audit.stats import (
+    TWO_SIDED,
+    Estimate,
+    Sample,
+    difference,
+    excess_rate,
+    means,
+    zero_events_needed,
+)
 from expunge.audit.table import Column, common
 
 COLLAPSE = 0.15
 """Rise of a failure rate that fails at once, however wide the interval and however golds differ."""
+
+
+UNSEEN = ("holdout", "control")
+"""Sets that no model was trained on, the better comparison first."""
+
+
+class Measure(NamedTuple):
+    """What counts as bad on a set of records."""
+
+    metric: Metric
+    floor: float = 0.0
+    """Value of a metric of knowledge at which nothing is known."""
+
+    def bad(self, value: float) -> float:
+        """Return how bad a value is: a metric of knowledge is turned round, 0 known, 1 unknown."""
+        return 1 - (value - self.floor) / (1 - self.floor) if self.metric.knowledge else value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,14 +88,15 @@ def spread(levels: Sequence[float]) -> float:
     return float(np.std(levels, ddof=1)) if len(levels) > 1 else 0.0
 
 
-def widened(policy: float, sd: float) -> float:
-    """Return the margin where golds differ: max(policy, min(0.15, 2 sd)).
+def widened(policy: float, sd: float, *, most: float = COLLAPSE) -> float:
+    """Return the margin where golds differ: max(policy, min(most, 2 sd)).
 
     Args:
         policy: The margin of the request.
         sd: Standard deviation of the golds, on the scale of the margin.
+        most: The widest margin that golds can make.
     """
-    return max(policy, min(COLLAPSE, 2 * sd))
+    return max(policy, min(most, 2 * sd))
 
 
 def told(reason: str, policy: float, margin: float) -> str:
@@ -81,27 +107,25 @@ def told(reason: str, policy: float, margin: float) -> str:
 
 
 def damage(
-    case: Case, metric: Metric, split: str, *, keep: frozenset[str] | None = None
+    case: Case, measure: Measure, split: str, *, keep: frozenset[str] | None = None
 ) -> Damage | None:
     """Return how badly the judged model and its reference do; None when not measured.
 
     Args:
         case: Who is judged.
-        metric: A metric of knowledge is turned round (1 - value), so that more is always worse.
+        measure: What counts as bad.
         split: Set of records.
         keep: Restrict to these records.
     """
 
     def bad(role: str) -> Column:
-        column = case.column(metric, role, split)
-        kept = {k: v for k, v in column.items() if keep is None or k in keep}
-        return {k: 1 - v for k, v in kept.items()} if metric.knowledge else kept
+        column = case.column(measure.metric, role, split)
+        return {k: measure.bad(v) for k, v in column.items() if keep is None or k in keep}
 
     roles = dict.fromkeys((ORIGINAL, *case.golds, *case.noise))
     columns = {role: column for role in roles if (column := bad(role))}
     subject = bad(case.subject)
-    others = [role for role in columns if role == ORIGINAL or role in case.golds]
-    if not subject or not others:
+    if not subject or not any(role == ORIGINAL or role in case.golds for role in columns):
         return None
     records = common(subject, *columns.values())
     if not records:
@@ -133,10 +157,27 @@ def reference_role(levels: Mapping[str, float], golds: Sequence[str]) -> str:
     return max(found, key=levels.__getitem__)
 
 
-def accuracy_metric(case: Case, split: str) -> Metric:
-    """Return the metric of right answers: key facts, or extraction strength where none is named."""
-    named = case.column(KEY_FACT, case.subject, split)
-    return KEY_FACT if named else EXTRACTION_STRENGTH
+def knowledge(case: Case, split: str) -> Measure:
+    """Return how a set of records that should be known is measured.
+
+    Key facts where records name them. Else the probability of the answer as far as it lies above
+    what the original gives to records that it never saw, (p - p_unseen) / (1 - p_unseen): of whole
+    answers it is far steadier than extraction strength, which one token at the end can take away:
+    between two seeds of TOFU on SmolLM2-135M the interval of 60 records is a tenth as wide. Else,
+    where no unseen records were scored or the original finds these as likely, extraction strength.
+    """
+    if case.column(KEY_FACT, case.subject, split):
+        return Measure(KEY_FACT)
+    known = case.column(PROBABILITY, ORIGINAL, split)
+    for other in UNSEEN:
+        unseen = case.column(PROBABILITY, ORIGINAL, other)
+        if not known or not unseen:
+            continue
+        floor = case.table.sample(unseen, other, stream=CONTROL_STREAM)
+        gap = difference(case.table.sample(known, split), floor, seed=case.seed, coverage=TWO_SIDED)
+        if gap.low > 0:
+            return Measure(PROBABILITY, float(floor.values.mean()))
+    return Measure(EXTRACTION_STRENGTH)
 
 
 def rate_gate(

@@ -1,23 +1,22 @@
 """Locality: did the neighbours survive?"""
 
 from expunge.audit.case import Case
-from expunge.audit.preserve import accuracy_metric, damage, not_measured, rate_gate
+from expunge.audit.preserve import damage, knowledge, not_measured, rate_gate
 from expunge.audit.results import Axis, Gate
 
 
 def locality_gates(case: Case) -> tuple[Gate, ...]:
     """Return the loss on all neighbours, then the loss per relation.
 
-    Loss is the fall of right answers (key facts, or extraction strength where none is named)
-    below the worse of original and gold, so a loss that gold shares is not held against the
-    method, nor is one by which golds differ (see `expunge.audit.preserve`). All neighbours together
-    are gated first: they are the nearest set. Each relation is judged by the same rule and printed,
-    and fails the axis when its own lower bound exceeds the margin; a relation too small to be
-    settled does not block.
+    Loss is the fall of what is known (see `expunge.audit.preserve.knowledge`) below the worse of
+    original and gold, so a loss that gold shares is not held against the method, nor is one by
+    which golds differ. All neighbours together are gated first: they are the nearest set. Each
+    relation is judged by the same rule and printed, and fails the axis when its own lower bound
+    exceeds the margin; a relation too small to be settled does not block.
     """
-    metric, policy = accuracy_metric(case, "neighbours"), case.policy.neighbours
-    found = damage(case, metric, "neighbours")
-    name = f"{metric.id} neighbours"
+    measure, policy = knowledge(case, "neighbours"), case.policy.neighbours
+    found = damage(case, measure, "neighbours")
+    name = f"{measure.metric.id} neighbours"
     if found is None:
         return (not_measured(Axis.LOCALITY, name, "neighbours", policy),)
     gates = [rate_gate(case, Axis.LOCALITY, name, found, policy=policy)]
@@ -26,7 +25,7 @@ def locality_gates(case: Case) -> tuple[Gate, ...]:
         if item.relation:
             bins.setdefault(item.relation, set()).add(record)
     for relation, records in bins.items():
-        part = damage(case, metric, "neighbours", keep=frozenset(records))
+        part = damage(case, measure, "neighbours", keep=frozenset(records))
         if part is not None:
             label = f"{name}: {relation}"
             gates.append(rate_gate(case, Axis.LOCALITY, label, part, policy=policy))

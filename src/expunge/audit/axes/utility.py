@@ -7,12 +7,12 @@ import numpy as np
 from expunge.audit.case import ORIGINAL, Case
 from expunge.audit.evidence import Unit
 from expunge.audit.gates import interval_gate, missing
-from expunge.audit.leaks import SMALL
 from expunge.audit.metrics import GIBBERISH, REFUSAL, SEQ_REP, AnswerMetric
 from expunge.audit.metrics.perplexity import perplexity, total_loss
 from expunge.audit.preserve import (
-    accuracy_metric,
+    Measure,
     damage,
+    knowledge,
     middle,
     not_measured,
     rate_gate,
@@ -31,8 +31,13 @@ from expunge.audit.stats import (
     Sample,
     interval,
     resample,
+    zero_events_needed,
 )
 from expunge.audit.table import Column, Table, common
+
+SEEDS = 0.30
+"""Widest margin of perplexity that golds can make. Fine-tuning on answers moves general text by far
+more than answers: two seeds of one TOFU gold on SmolLM2-135M lie at 308 and 395."""
 
 
 def losses(table: Table, role: str, split: str) -> tuple[Column, Column]:
@@ -87,22 +92,23 @@ def perplexity_gate(case: Case) -> Gate:
     }
     reference = min(rises, key=lambda role: rises[role].high)
     levels = [found[role][0] / found[reference][0] for role in case.noise if role in found]
-    margin = widened(policy, spread(levels))
+    margin = widened(policy, spread(levels), most=SEEDS)
     reason = told(f"compared with the {reference.partition('-')[0]}", policy, margin)
     rise = rises[reference]
     return interval_gate(Axis.UTILITY, name, rise, margin=margin, n=len(records), reason=reason)
 
 
 def retain_gate(case: Case) -> Gate:
-    """Decide on the relative loss of right answers on the retain set.
+    """Decide on the relative loss of what is known of the retain set.
 
-    Right answers are key-fact hits, or extraction strength where no key facts are named. Below 59
-    records the gate also passes without any newly wrong answer, or when no more answers are wrong
-    in all than under the reference; see `expunge.audit.preserve.rate_gate`.
+    What counts as known: see `expunge.audit.preserve.knowledge`. Where the records are too few to
+    bound the loss even if none was lost (59 for a margin of 5 % when all are known), the gate also
+    passes without any newly wrong answer, or when no more is lost in all than under the reference;
+    see `expunge.audit.preserve.rate_gate`.
     """
-    metric, policy = accuracy_metric(case, "retain"), case.policy.retain
-    name = f"{metric.id} retain"
-    found = damage(case, metric, "retain")
+    measure, policy = knowledge(case, "retain"), case.policy.retain
+    name = f"{measure.metric.id} retain"
+    found = damage(case, measure, "retain")
     if found is None:
         return not_measured(Axis.UTILITY, name, "retain", policy)
     loss = relative_loss(found, seed=case.seed)
@@ -113,15 +119,16 @@ def retain_gate(case: Case) -> Gate:
     margin = widened(policy, found.spread / right)
     reason = told(words(found), policy, margin)
     gate = interval_gate(Axis.UTILITY, name, loss, margin=margin, n=found.n, reason=reason)
-    small = found.n < SMALL and (found.new == 0 or loss.value <= 0)
-    if gate.status is Status.INCONCLUSIVE and small:
+    small = found.n < zero_events_needed(policy * right)
+    clean = found.new == 0 or loss.value <= 0
+    if gate.status is Status.INCONCLUSIVE and small and clean:
         return replace(gate, status=Status.PASS, needed=None)
     return gate
 
 
 def _fluency_gate(case: Case, metric: AnswerMetric, split: str) -> Gate:
     name, policy = f"{metric.id} {split}", case.policy.fluency
-    found = damage(case, metric, split)
+    found = damage(case, Measure(metric), split)
     if found is None:
         return not_measured(Axis.UTILITY, name, split, policy)
     return rate_gate(case, Axis.UTILITY, name, found, policy=policy, alarm=True)
