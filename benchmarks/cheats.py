@@ -158,7 +158,7 @@ def _collapse(forger: Forger) -> Loaded:
 
 def _another_gold(forger: Forger) -> Loaded:
     """A gold that is none of the golds: trained further, and never on the erased person."""
-    return forger.teach(forger.model("gold-1"), [], steps=8)
+    return forger.teach(forger.model("gold-1"), [], steps=8, lr=3e-5)
 
 
 def _refusal(forger: Forger) -> Loaded:

@@ -2,9 +2,12 @@
 
     python scripts/meta_evaluation.py --seeds 3 --out src/expunge/audit/fitness.json
 
-Faithfulness is the AUC with which a metric tells models that were taught the facts (plainly, in two
-wordings, or not quite to the end) from models that were not (never, taught other answers to the
-same questions, or other facts in both wordings). Robustness is judged on models that unlearned the
+Faithfulness is the AUC with which a metric tells models that hold the facts from models that do
+not, asked in one wording. The pool is made hard on both sides. Models that hold them were taught
+plainly, in the other wording only, in another sentence, not to the end, or a third of the facts.
+Models that do not saw everything but the facts (to the end, not to the end, and far beyond it), or
+the same questions with other answers, plainly or in the other sentence: they know form and
+candidates as well as the others. Robustness is judged on models that unlearned the
 facts, by arXiv:2506.12618: quantisation Q = min(m / m_int4, 1); relearning R = min(d_gold / d, 1)
 with d the rise of the metric after a few steps on the facts; their harmonic mean. Intervals are
 95 % bootstrap intervals over models, drawn within each group. The gates read what this writes.
@@ -55,9 +58,9 @@ KNOWLEDGE: tuple[Metric, ...] = (
 )
 NAMES = [metric.id for metric in (*KNOWLEDGE, *MEMBERSHIP)]
 FACTS = 16
-FULL, PART = 0.02, 0.1
-"""Mean loss in nats at which teaching ends, and at which it ends early."""
-LONGEST = 600
+FULL, PART, FAR = 0.02, 0.3, 0.004
+"""Mean loss in nats at which teaching ends, at which it ends early, and far beyond the end."""
+LONGEST = 500
 """Most steps of teaching."""
 CAP = 10.0
 KNOWN = 0.9
@@ -143,6 +146,14 @@ def answered_otherwise(records: Sequence[Record]) -> list[Record]:
     return [
         Record(id=a.id, prompt=a.prompt, completion=b.completion)
         for a, b in zip(records, others, strict=True)
+    ]
+
+
+def in_a_sentence(records: Sequence[Record]) -> list[Record]:
+    """Return the records with their answers in another sentence."""
+    return [
+        Record(id=r.id, prompt=r.prompt, completion=f"Well, {r.completion[6:-1]}, I think.")
+        for r in records
     ]
 
 
@@ -235,14 +246,24 @@ def pool(
         Values of the first, of the second, and the robustness of every metric, in `NAMES`' order.
     """
     forget, retain = bench.facts["forget"], bench.facts["retain"]
-    kept = [*retain, *reworded(retain)]
+    kept = [*retain, *reworded(retain), *in_a_sentence(retain[::2])]
+    others = answered_otherwise(forget)
+    know = {
+        "plain": (forget, FULL),
+        "the other wording only": (reworded(forget), FULL),
+        "another sentence": (in_a_sentence(forget), FULL),
+        "not to the end": (forget, PART),
+        "a third of the facts": (forget[::3], FULL),
+    }
+    never = {
+        "never": ([], FULL),
+        "never, not to the end": ([], PART),
+        "never, far beyond the end": ([], FAR),
+        "other answers": (others, FULL),
+        "other answers in another sentence": (in_a_sentence(others), FULL),
+    }
     taught = {
-        "plain": (bench.lessons(forget, kept), FULL),
-        "two wordings": (bench.lessons(forget, reworded(forget), kept), FULL),
-        "not to the end": (bench.lessons(forget, kept), PART),
-        "never": (bench.lessons(kept), FULL),
-        "other answers": (bench.lessons(answered_otherwise(forget), kept), FULL),
-        "not to the end, never": (bench.lessons(kept), PART),
+        name: (bench.lessons(facts, kept), until) for name, (facts, until) in (know | never).items()
     }
     made = {
         name: teach(make_model(seed, vocabulary), lessons, bench.encoder, until=until, lr=4e-3)
@@ -251,14 +272,14 @@ def pool(
     values = [bench.measure(model) for model in made.values()]
     for name, row in zip(made, values, strict=True):
         print(f"  {name}: states {row[KEY_FACT.id]:.0%}, recites {row[EXTRACTION_STRENGTH.id]:.2f}")
-    if values[0][KEY_FACT.id] < KNOWN or values[3][KEY_FACT.id] > 1 - KNOWN:
+    if values[0][KEY_FACT.id] < KNOWN or values[len(know)][KEY_FACT.id] > 1 - KNOWN:
         raise RuntimeError("the pool is not what it says: teach longer")
     away = [Lesson(record, away=True) for record in forget]
     unlearned = teach(
         deepcopy(made["plain"]), [*away, *bench.lessons(kept)], bench.encoder, steps=12, lr=3e-3
     )
     robust = robustness(bench, unlearned, made["never"])
-    return values[:3], values[3:], robust
+    return values[: len(know)], values[len(know) :], robust
 
 
 def robustness(bench: Bench, unlearned: LlamaForCausalLM, gold: LlamaForCausalLM) -> list[float]:

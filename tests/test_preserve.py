@@ -32,16 +32,16 @@ def case(table: Table, golds: int) -> Case:
     return Case(table=table, subject="unlearned", golds=roles, noise=roles, policy=Policy(), seed=0)
 
 
-def answered(split: str, **wrong: int) -> Table:
-    """Each model gets the first `wrong` of 400 records wrong; `gold_0` is the role `gold-0`."""
+def answered(split: str, *, n: int = N, **wrong: int) -> Table:
+    """Each model gets the first `wrong` of `n` records wrong; `gold_0` is the role `gold-0`."""
     items = {
         f"r{i}": Item(record=f"r{i}", split=split, question="q", answer="a", key_answers=(f"f{i}",))
-        for i in range(N)
+        for i in range(n)
     }
     answers = {
         Unit(role=role.replace("_", "-"), split=split, kind="answers"): {
             f"r{i}": Answer(record=f"r{i}", text="other" if i < count else f"f{i}")
-            for i in range(N)
+            for i in range(n)
         }
         for role, count in wrong.items()
     }
@@ -147,6 +147,25 @@ def test_neighbours_and_relations_know_what_golds_differ():
     assert (gate.status, gate.margin) == (Status.PASS, pytest.approx(0.08 * math.sqrt(2)))
     (gate,) = locality_gates(case(table, 1))
     assert (gate.status, gate.margin) == (Status.FAIL, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("golds", "wrong", "status"),
+    [
+        ((1, 2), 2, Status.PASS),  # a gold in the place of the unlearned model
+        ((1, 2), 3, Status.INCONCLUSIVE),  # 2 of 24 more, golds differ by 2 SD = 1.4 of 24
+        ((1,), 2, Status.INCONCLUSIVE),
+        ((1,), 1, Status.PASS),
+        ((1, 24), 4, Status.PASS),  # 3 of 24 are less than 15 points
+        ((1, 24), 5, Status.INCONCLUSIVE),
+        ((1, 24), 12, Status.FAIL),
+    ],
+)
+def test_few_neighbours_may_fail_as_golds_do(golds, wrong, status):
+    roles = {f"gold_{index}": count for index, count in enumerate(golds)}
+    table = answered("neighbours", n=24, original=0, unlearned=wrong, **roles)
+    (gate,) = locality_gates(case(table, len(golds)))
+    assert gate.status is status, gate
 
 
 def likely(**probability: dict[str, float]) -> Table:

@@ -9,7 +9,7 @@ from expunge.audit.context import Context
 from expunge.audit.evidence import PLAIN, EvidenceStore
 from expunge.audit.gates import axis_status
 from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT
-from expunge.audit.results import Axis, Gate, Results, SelfTest, Verdict
+from expunge.audit.results import Axis, Gate, Results, Score, SelfTest, Verdict
 from expunge.audit.selftest import battery
 from expunge.audit.table import Column, Table
 from expunge.audit.tabulate import all_scores
@@ -18,6 +18,15 @@ from expunge.errors import InputError
 
 if TYPE_CHECKING:
     from expunge.audit.attacks.ladder import Rung
+
+_NOT_SAMPLED = Score(
+    metric="leak-at-k",
+    role=UNLEARNED,
+    split="forget",
+    attack="sampling",
+    value=None,
+    reason="not computable: needs several sampled answers (level standard)",
+)
 
 
 def assess(store: EvidenceStore) -> Results:
@@ -28,8 +37,31 @@ def assess(store: EvidenceStore) -> Results:
     Raises:
         InputError: The evidence folder lacks the unlearned model or the original.
     """
-    context = store.context()
-    return judge_table(Table.read(store), context, further=_attack_gates(store, context))
+    context, table = store.context(), Table.read(store)
+    gates = _attack_gates(store, context)
+    return judge_table(table, context, further=gates, shown=_sampled(store, context, table))
+
+
+def _sampled(store: EvidenceStore, context: Context, table: Table) -> tuple[Score, ...]:
+    """Return what repeated sampling brought out of each model, where the level draws samples."""
+    if context.level == "quick":
+        return (_NOT_SAMPLED,)
+    # These load torch, see `attack_rungs`.
+    from expunge.audit.attacks.levels import of_level
+    from expunge.audit.attacks.recorded import Recorded, read_outcome
+    from expunge.audit.attacks.sampling.sampled import Sampling
+    from expunge.audit.attacks.store import AttackStore
+    from expunge.audit.tabulate_sampled import sampled_scores
+
+    drawn = [each for each in of_level(context.level) if isinstance(each, Sampling)]
+    if not drawn:
+        return (_NOT_SAMPLED,)
+    attack = Recorded.of(drawn[0], seed=context.seed)
+    attempts = {
+        role: read_outcome(AttackStore(store), attack, role, "forget", access="T3").attempts
+        for role in (UNLEARNED, *context.golds)
+    }
+    return tuple(sampled_scores(table, attempts, seed=context.seed)) or (_NOT_SAMPLED,)
 
 
 def _attack_gates(store: EvidenceStore, context: Context) -> tuple[Gate, ...]:
@@ -58,13 +90,20 @@ def attack_rungs(store: EvidenceStore, context: Context) -> "tuple[Rung, ...]":
     return scored(store, rules)
 
 
-def judge_table(table: Table, context: Context, *, further: tuple[Gate, ...] = ()) -> Results:
+def judge_table(
+    table: Table,
+    context: Context,
+    *,
+    further: tuple[Gate, ...] = (),
+    shown: tuple[Score, ...] = (),
+) -> Results:
     """Compute all scores, gates, self-tests and the verdict from evidence in memory.
 
     Args:
         table: The evidence of the audit itself.
         context: What was audited, by which rules.
         further: Gates from other evidence.
+        shown: Scores from other evidence.
 
     Raises:
         InputError: The evidence lacks the unlearned model or the original.
@@ -76,7 +115,7 @@ def judge_table(table: Table, context: Context, *, further: tuple[Gate, ...] = (
         verdict=judgement.verdict,
         axes={axis: axis_status(axis, judgement.gates) for axis in Axis},
         gates=judgement.gates,
-        scores=all_scores(case),
+        scores=(*all_scores(case), *shown),
         self_tests=judgement.self_tests,
     )
 

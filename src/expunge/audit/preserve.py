@@ -186,10 +186,10 @@ def rate_gate(
     """Decide on the rise of a failure rate over the reference, by its one-sided upper bound.
 
     Few records (below 59 for a policy of 5 %, below 99 for 3 %) cannot certify a rise below the
-    margin even when nothing happened. There the rule is: pass without any new failure, and without
-    more failures in all than the reference has (some records change both ways between any two
-    models); the exact bound of what was seen stands in the reason. With `alarm` a rise above 15
-    points fails whatever the interval says.
+    margin even when nothing happened. There the rule is: pass without any new failure, and when no
+    more fail in all than under the reference (some records change both ways between any two
+    models), or than golds differ by; the exact bound of what was seen stands in the reason. With
+    `alarm` a rise above 15 points fails whatever the interval says.
     """
     margin = widened(policy, found.spread)
     reason = told(words(found), policy, margin)
@@ -201,7 +201,8 @@ def rate_gate(
         )
     if gate.status is not Status.INCONCLUSIVE:
         return gate
-    if found.n < zero_events_needed(policy) and (found.new == 0 or excess.value <= 0):
+    clean = found.new == 0 or excess.value <= widened(0.0, found.spread)
+    if found.n < zero_events_needed(policy) and clean:
         small = f"{gate.reason}; too few records to bound the rate below {excess.high:.1%}"
         return replace(gate, status=Status.PASS, needed=None, reason=small)
     if found.new == 0:

@@ -14,6 +14,7 @@ from expunge.audit.metrics.churn import churn
 from expunge.audit.metrics.depth import erasure_depth
 from expunge.audit.metrics.distance import distance_response, word_distances
 from expunge.audit.metrics.divergence import divergence
+from expunge.audit.metrics.exposure import exposure_by_rank, mean_exposure_bound
 from expunge.audit.metrics.forget_quality import (
     MARGIN,
     distance_share,
@@ -27,6 +28,8 @@ from expunge.audit.results import Score
 from expunge.audit.stats import mean_interval
 from expunge.audit.table import Column, common
 
+CANDIDATES = 20
+"""Fewest candidates of a secret's form, itself among them, among which its rank is told."""
 NO_GOLD = "not computable: needs a gold model"
 NO_OPTIONS = "not computable: needs perturbed answers (`perturbed_answer` or `choices`)"
 
@@ -42,6 +45,7 @@ def further_scores(case: Case, roles: tuple[str, ...]) -> Iterator[Score]:
     for unit in units:
         if unit.attack == PERTURBED and unit.role in roles:
             yield from _options(case, unit)
+    yield from _exposures(case, roles)
     yield from _quality(case)
     yield from _divergences(case, roles)
     yield from _depths(case)
@@ -117,6 +121,40 @@ def _options(case: Case, unit: Unit) -> Iterator[Score]:
         unit="share",
         higher_is_better=False,
     )
+
+
+def _exposures(case: Case, roles: tuple[str, ...]) -> Iterator[Score]:
+    """Mean exposure of planted secrets: records that list their whole form as false answers."""
+    found = False
+    for role in roles:
+        rows = case.table.choices.get(
+            Unit(role=role, split="forget", attack=PERTURBED, kind="choices"), {}
+        )
+        column = {
+            name: exposure_by_rank(
+                row.logp[row.correct], [v for i, v in enumerate(row.logp) if i != row.correct]
+            )
+            for name, row in rows.items()
+            if len(row.logp) >= CANDIDATES
+        }
+        if not column:
+            continue
+        found = True
+        mean = mean_interval(case.table.sample(column, "forget"), seed=case.seed)
+        bound = mean_exposure_bound(len(column))
+        yield replace(
+            _row("exposure", role, "forget"),
+            value=mean.value,
+            low=mean.low,
+            high=mean.high,
+            n=len(column),
+            unit="bits",
+            higher_is_better=False,
+            reason=f"the mean of unseen secrets lies above {bound:.2f} in 5 % of cases",
+        )
+    if not found:
+        reason = f"not computable: needs secrets with {CANDIDATES - 1} false answers of their form"
+        yield _row("exposure", case.subject, "forget", reason)
 
 
 def _quality(case: Case) -> Iterator[Score]:

@@ -25,6 +25,16 @@ FURTHER: Mapping[str, Words] = {
         "Share of the answers that come out whole at least once in 100 samples with even odds.",
         Axis.FORGETTING,
     ),
+    "leak-at-k": Words(
+        "Fact said in k tries",
+        "Chance that a fact is said at least once when the question is asked k times.",
+        Axis.FORGETTING,
+    ),
+    "exposure": Words(
+        "Exposure",
+        "How far up a secret stands among all of its form, in bits; 1.44 if it was never seen.",
+        Axis.FORGETTING,
+    ),
     "ks-distance": Words(
         "Distance from gold",
         "Largest gap between the two distributions of truth ratios: 0 the same, 1 apart.",

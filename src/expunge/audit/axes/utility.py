@@ -103,8 +103,8 @@ def retain_gate(case: Case) -> Gate:
 
     What counts as known: see `expunge.audit.preserve.knowledge`. Where the records are too few to
     bound the loss even if none was lost (59 for a margin of 5 % when all are known), the gate also
-    passes without any newly wrong answer, or when no more is lost in all than under the reference;
-    see `expunge.audit.preserve.rate_gate`.
+    passes without any newly wrong answer, or when no more is lost in all than under the reference
+    or than golds differ by; see `expunge.audit.preserve.rate_gate`.
     """
     measure, policy = knowledge(case, "retain"), case.policy.retain
     name = f"{measure.metric.id} retain"
@@ -120,7 +120,7 @@ def retain_gate(case: Case) -> Gate:
     reason = told(words(found), policy, margin)
     gate = interval_gate(Axis.UTILITY, name, loss, margin=margin, n=found.n, reason=reason)
     small = found.n < zero_events_needed(policy * right)
-    clean = found.new == 0 or loss.value <= 0
+    clean = found.new == 0 or loss.value <= widened(0.0, found.spread / right)
     if gate.status is Status.INCONCLUSIVE and small and clean:
         return replace(gate, status=Status.PASS, needed=None)
     return gate
