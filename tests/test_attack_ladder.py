@@ -1,5 +1,7 @@
 """The ladder: recovery by hand, answers that prove nothing, and false alarms of a whole battery."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from expunge.audit.attacks.asking.reworded import Paraphrase
 from expunge.audit.attacks.asking.translation import Translation
 from expunge.audit.attacks.attempt import Attempt, knowledge, observable_of
 from expunge.audit.attacks.ladder import UNION, Ground, Trial, ladder
+from expunge.audit.attacks.levels import PARANOID
 from expunge.audit.attacks.protocol import made_with
 from expunge.audit.attacks.relabel import (
     Paired,
@@ -17,11 +20,13 @@ from expunge.audit.attacks.relabel import (
     adjusted_unpaired,
     least_p,
 )
+from expunge.audit.attacks.simulated import NullWorld, null_battery
 from expunge.audit.attacks.store import AttackStore, AttackUnit, Cost, Outcome
 from expunge.audit.context import Policy
 from expunge.audit.evidence import EvidenceStore, Item
 from expunge.audit.results import Status
 from expunge.audit.stats import binomial_tolerance
+from expunge.files import read_json
 
 FACTS = 40
 ATTACKS = 30
@@ -266,17 +271,41 @@ def test_the_whole_battery_raises_a_false_alarm_in_at_most_one_of_twenty_runs(go
     assert alarms <= binomial_tolerance(runs, 0.05)
 
 
-def test_the_ladder_of_gold_against_gold_recovers_nothing():
-    """The decision on top of the p-value (a lower bound beyond the margin) only lowers that."""
+@pytest.mark.parametrize("golds", [0, 1, 2])
+def test_the_ladder_of_gold_against_gold_recovers_nothing(golds):
+    """The whole decision over all attacks, their variants, facts and measurements together."""
+    world = NullWorld(facts=24, subjects=24, golds=golds)
     alarms = 0
     for seed in range(15):
-        values = battery(np.random.default_rng(1000 + seed), models=2)[:12]
-        trials = [
-            trial(f"a{i}", judged=np.flatnonzero(row[0]), golds=(np.flatnonzero(row[1]),))
-            for i, row in enumerate(values)
-        ]
-        alarms += any(rung.status is Status.FAIL for rung in ladder(trials, ground()))
+        made = null_battery(world, PARANOID[1:], seed=seed)
+        rungs = ladder(made.trials, made.ground)
+        assert {rung.attack for rung in rungs} == {attack.name for attack in PARANOID[1:]}
+        assert all(rung.worst is not None for rung in rungs)
+        alarms += any(rung.status is Status.FAIL for rung in rungs)
     assert alarms <= binomial_tolerance(15, 0.05)
+
+
+def test_an_original_in_a_simulated_battery_is_caught():
+    """A simulation in which nothing could be found would show nothing."""
+    made = null_battery(NullWorld(facts=24, subjects=24, golds=1), PARANOID[1:], seed=0)
+    leaky = [
+        replace(each, judged=made.ground.original) if each.name == "cloze" else each
+        for each in made.trials
+    ]
+    fallen = [rung.attack for rung in ladder(leaky, made.ground) if rung.status is Status.FAIL]
+    assert fallen == ["cloze"]
+
+
+def test_the_published_false_alarms_are_nominal(request):
+    found = read_json(request.config.rootpath / "benchmarks" / "results" / "null_battery.json")
+    for name, row in found["worlds"].items():
+        low, high = row["interval"]
+        assert row["batteries"] >= 200, name
+        assert low <= row["rate"] <= high
+        # Models that guess differently well throughout break the null hypothesis on purpose.
+        nominal = low <= found["nominal"]
+        assert nominal or row["between"] > 0, f"{name}: more alarms than {found['nominal']}"
+        assert row["attacks"] == len(PARANOID) - 1, "run scripts/null_battery.py again"
 
 
 def test_one_attack_that_works_is_found_among_thirty_that_do_not():

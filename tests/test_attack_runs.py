@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -26,13 +26,14 @@ from expunge.ledger.verify import verify
 from expunge.methods.guards.protocol import Rules
 from expunge.model.guard import save_guard
 
+AUDIT = ("max_new_tokens", "seal", "retention_days")
 NAMES = ("paraphrase", "prefill-50", "int4", "relearn")
 
 
 def stress(world, bench, model, *, only=NAMES, access="T3", gold=True, out="out", **given):
     """Attack a model; whatever else is given goes into the settings, the audit's by their names."""
     request = {"gold": (world.gold,), "control": ()} if gold else {}
-    audit = {key: given.pop(key) for key in ("max_new_tokens", "seal") if key in given}
+    audit = {key: given.pop(key) for key in AUDIT if key in given}
     tables = {"request": request, "audit": {"max_new_tokens": 10, **audit}, **given}
     settings = world.settings(out=str(bench / out), **tables)
     return attack(settings, model=model, choice=Choice(only=only, access=access))
@@ -111,8 +112,24 @@ def test_sealed_attacks_are_shared_sealed(world, bench):
     stress(world, bench, world.original, seal=True, **shared)
     kept = {path.name for path in (bench / "store").rglob("*") if path.is_file()}
     assert len(kept) > 1
-    assert {name for name in kept if not name.endswith(".sealed")} == {"seal.json"}
+    assert {name for name in kept if not name.endswith(".sealed")} == {"seal.json", "store.json"}
     assert not (bench / "store" / "open").exists()
+
+
+def test_what_runs_share_is_kept_for_the_longest_and_destroyed_for_all(world, bench, capsys):
+    store = bench / "store"
+    shared = {"attack_store": str(store), "only": ("extraction",)}
+    stress(world, bench, world.original, retention_days=9, **shared)
+    stress(world, bench, world.original, retention_days=5, out="again", **shared)
+    until = str(datetime.now(UTC).date() + timedelta(9))
+    assert main(["evidence", "show", str(store)]) == 0
+    assert f"kept until {until}" in " ".join(capsys.readouterr().out.split())
+    assert main(["evidence", "destroy", str(store), "--expired"]) == 2
+    assert list(store.rglob("*.jsonl"))
+    assert main(["evidence", "destroy", str(store)]) == 0
+    assert not list(store.iterdir())
+    stress(world, bench, world.original, out="anew", **shared)
+    assert list(store.rglob("*.jsonl"))
 
 
 def test_without_gold_control_items_are_attacked_as_well(world, bench):

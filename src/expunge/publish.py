@@ -4,7 +4,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
@@ -98,7 +98,7 @@ def retention(settings: Settings, store: EvidenceStore) -> Retention:
     """Return how the evidence of a run that ends now is kept, and until when."""
     return Retention(
         sealed=store.sealed,
-        expires=str(datetime.now(UTC).date() + timedelta(settings.audit.retention_days)),
+        expires=str(settings.audit.expires(datetime.now(UTC).date())),
         redacted=settings.report.redact,
     )
 

@@ -5,6 +5,7 @@ One TOML file, the `EXPUNGE_` variables and the flags describe the same tree. A 
 `--set train.lr=...`.
 """
 
+from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -146,6 +147,10 @@ class AuditSettings(BaseModel):
     retention_days: int = Field(
         default=365, ge=0, description="days after which the evidence is to be destroyed"
     )
+
+    def expires(self, today: date) -> date:
+        """Return the date from which evidence that is written today is to be destroyed."""
+        return today + timedelta(self.retention_days)
 
 
 class ReportSettings(BaseModel):

@@ -17,6 +17,9 @@ from expunge.files import read_json, write_json
 NAME = "seal.json"
 """File in the evidence folder that says that it is sealed, and how."""
 
+SHARED = "store.json"
+"""File of a folder of evidence that runs share; it says until when that is kept."""
+
 SUFFIX = ".sealed"
 """What the name of a sealed file ends in."""
 

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from expunge.cli.resolved import run_folder
-from expunge.cli.session import Given
+from expunge.cli.session import Given, Session
 
 
 def evidence(
     action: Annotated[Literal["show", "destroy"], Parameter(help="show or destroy")],
-    run: Annotated[Path, Parameter(help="run folder")],
+    run: Annotated[Path, Parameter(help="run folder, or the attack_store of many")],
     /,
     *,
     expired: Annotated[
@@ -28,9 +28,12 @@ def evidence(
 ) -> int:
     """Show what is kept of a run, or destroy it; the manifest stays valid."""
     from expunge.audit.evidence import EvidenceStore
-    from expunge.ledger.destroy import destroy_evidence
+    from expunge.audit.seal import SHARED
+    from expunge.ledger.destroy import destroy_evidence, kept
     from expunge.ledger.key import key_path, operator_key
 
+    if (run / SHARED).is_file():
+        return _shared(action, run, expired=expired, session=session)
     console, folder = session.console, run_folder(run)
     if action == "destroy":
         done = destroy_evidence(
@@ -44,7 +47,26 @@ def evidence(
         console.event("done", {"destroyed": list(done.files), "at": done.at, "exit": 0})
         return 0
     store = EvidenceStore(folder / "evidence")
-    count = len(store.units())
-    console.line("evidence", f"{count} units, {'sealed' if store.sealed else 'open'}")
-    console.event("done", {"units": count, "sealed": store.sealed, "exit": 0})
+    count = kept(store.folder)
+    console.line("evidence", f"{count} files, {'sealed' if store.sealed else 'open'}")
+    console.event("done", {"files": count, "sealed": store.sealed, "exit": 0})
+    return 0
+
+
+def _shared(action: str, folder: Path, *, expired: bool, session: Session) -> int:
+    """Do the same with the folder that attacks of many runs share."""
+    from expunge.audit.seal import SHARED
+    from expunge.files import read_json
+    from expunge.ledger.destroy import destroy_store, kept
+
+    console = session.console
+    if action == "destroy":
+        count = destroy_store(folder, only_expired=expired, now=datetime.now(UTC))
+        console.line("destroyed", f"{count} files of {folder}; runs that need them make them again")
+        console.event("done", {"destroyed": count, "exit": 0})
+        return 0
+    until = read_json(folder / SHARED)["expires"]
+    count = kept(folder)
+    console.line("evidence", f"{count} files, shared by runs; kept until {until}")
+    console.event("done", {"files": count, "until": until, "exit": 0})
     return 0

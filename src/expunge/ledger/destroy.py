@@ -8,12 +8,15 @@ verdict; and a note, authenticated by the operator's key, that says what was des
 """
 
 import hmac
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from expunge.audit.seal import NAME as SEAL
+from expunge.audit.seal import SHARED
 from expunge.errors import InputError, UsageError
 from expunge.files import read_json, sha256_json, write_json
 from expunge.ledger.key import fingerprint
@@ -64,12 +67,7 @@ def destroy_evidence(run: Path, *, key: bytes, only_expired: bool, now: datetime
             fix="finish the run with the same command first; or remove the folder evidence by hand",
         )
     if only_expired and not expired(manifest, now.date()):
-        raise UsageError(
-            "not-expired",
-            what=f"the evidence of {run} is kept until {manifest['evidence']['expires']}",
-            why="only expired evidence was to be destroyed",
-            fix="leave --expired away to destroy it now",
-        )
+        raise _too_early(run, manifest["evidence"]["expires"])
     known = read_destruction(run, manifest, key=key)
     if known is None:
         files = [name for name in manifest["files"] if _goes(name, manifest)]
@@ -84,6 +82,45 @@ def destroy_evidence(run: Path, *, key: bytes, only_expired: bool, now: datetime
     for name in known.files:
         (run / name).unlink(missing_ok=True)
     return known
+
+
+def destroy_store(folder: Path, *, only_expired: bool, now: datetime) -> int:
+    """Destroy what runs share of attacks on the original and the golds; they make it again.
+
+    Args:
+        folder: The `attack_store` of these runs.
+        only_expired: Refuse before the date that the last of them named.
+        now: When this happens.
+
+    Returns:
+        Number of files.
+
+    Raises:
+        UsageError: `only_expired`, and the date has not come.
+    """
+    until = read_json(folder / SHARED)["expires"]
+    if only_expired and now.date() < date.fromisoformat(until):
+        raise _too_early(folder, until)
+    count = kept(folder)
+    for part in ("open", "sealed"):
+        shutil.rmtree(folder / part, ignore_errors=True)
+    (folder / SHARED).unlink()
+    return count
+
+
+def kept(folder: Path) -> int:
+    """Count the files of records and of what models said in a folder of evidence."""
+    others = ("context.json", SHARED, SEAL)
+    return sum(path.is_file() and path.name not in others for path in folder.rglob("*"))
+
+
+def _too_early(folder: Path, until: str) -> UsageError:
+    return UsageError(
+        "not-expired",
+        what=f"the evidence of {folder} is kept until {until}",
+        why="only expired evidence was to be destroyed",
+        fix="leave --expired away to destroy it now",
+    )
 
 
 def read_destruction(

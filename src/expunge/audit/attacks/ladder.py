@@ -17,6 +17,7 @@ back that no gold states; the reason then says how large the true rate could be.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -278,7 +279,7 @@ def _test(columns: _Columns, p: float, ground: Ground, clusters: Mapping[str, st
 
     def anchored(paired: Sequence[Column], control: Column) -> Sample:
         if paired:
-            return sample({n: float(np.mean([column[n] for column in paired])) for n in names})
+            return sample({n: fmean(column[n] for column in paired) for n in names})
         return sample(control, tuple(control), _CONTROL_STREAM)
 
     judged, anchor = sample(columns.judged), anchored(columns.golds, columns.control)

@@ -6,6 +6,7 @@ setting or another version finds nothing and makes its own.
 """
 
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from expunge.audit.attacks.protocol import Attack, made_with
@@ -13,8 +14,10 @@ from expunge.audit.attacks.store import AttackStore, AttackUnit, Outcome
 from expunge.audit.attacks.weights.mixing import Merge
 from expunge.audit.attacks.weights.unplug import Unplug
 from expunge.audit.evidence import EvidenceStore
-from expunge.audit.seal import locked
-from expunge.files import sha256_json
+from expunge.audit.seal import SHARED, locked
+from expunge.files import read_json, sha256_json, write_json
+
+_SCHEMA = "expunge.attack-store/1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,20 +55,24 @@ def _loads_others(attack: Attack) -> bool:
     return isinstance(attack, Unplug | Merge)
 
 
-def shared_store(folder: Path, evidence: EvidenceStore) -> EvidenceStore:
+def shared_store(folder: Path, evidence: EvidenceStore, *, expires: date) -> EvidenceStore:
     """Open the folder that runs share; what one run seals is sealed there, too, and lies apart.
 
     Args:
         folder: The folder.
         evidence: That of the run.
+        expires: Until when the run keeps evidence; the folder is kept for the run that keeps it
+            longest.
 
     Raises:
         InputError: The evidence is sealed, and the operator's key is not there.
     """
-    if not evidence.sealed:
-        return EvidenceStore(folder / "open")
-    if evidence.operator is None:
+    if evidence.sealed and evidence.operator is None:
         raise locked(evidence.folder)
+    known = read_json(folder / SHARED)["expires"] if (folder / SHARED).is_file() else ""
+    write_json(folder / SHARED, {"schema": _SCHEMA, "expires": max(known, str(expires))})
+    if evidence.operator is None or not evidence.sealed:
+        return EvidenceStore(folder / "open")
     store = EvidenceStore(folder / "sealed")
     store.seal(evidence.operator)
     return store

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from torch import Tensor
@@ -64,11 +65,14 @@ class Stress:
             access=access,
         )
         folder = prepared.settings.attack_store
+        expires = prepared.settings.audit.expires(datetime.now(UTC).date())
         return cls(
             prepared=prepared,
             battery=battery,
             scratch=scratch,
-            shared=None if folder is None else shared_store(Path(folder), evidence),
+            shared=None
+            if folder is None
+            else shared_store(Path(folder), evidence, expires=expires),
         )
 
     @property
