@@ -96,6 +96,9 @@ def test_duplicates_are_left_out_and_said(world, bench):
     twice = write(bench, "twice", [*world.rows("forget"), *world.rows("forget")])
     outcome = audited(world, forget=(twice,))
     assert {gate.n for gate in outcome.results.gates if gate.name == "key-fact leak"} == {12}
+    said = "12 forget records were given more than once and count once"
+    assert said in outcome.results.verdict.reasons
+    assert said in (outcome.folder / "report.html").read_text("utf-8")
 
 
 def test_without_anything_to_compare_with_privacy_says_so(world, bench):

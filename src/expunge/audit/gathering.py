@@ -104,7 +104,7 @@ class Gathering:
                 policy=Policy(**request.margins.model_dump()),
                 precision=str(prepared.source.dtype).removeprefix("torch."),
                 models=known.models if known else {},
-                notes=known.notes if known else (),
+                notes=known.notes if known else prepared.scope.repeated,
             )
         )
         return cls(prepared=prepared, collector=collector, golds=request.gold)

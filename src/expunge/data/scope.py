@@ -28,6 +28,8 @@ class Scope:
     control: tuple[Record, ...]
     notes: tuple[str, ...]
     """One line for each thing that was taken or left out; names files and counts, no content."""
+    repeated: tuple[str, ...] = ()
+    """One line for each set in which records stood more than once."""
 
     @property
     def keep(self) -> tuple[Record, ...]:
@@ -58,12 +60,17 @@ def gather(request: Request, *, offline: bool = False, seed: int = 0) -> Scope:
             another set, or a record that no model may have seen stands in a set that is trained on.
     """
     notes: list[str] = []
+    repeated: list[str] = []
 
     def taken(name: str, sources: Sequence[str]) -> tuple[Record, ...]:
         if not sources:
             return ()
         reading = read(sources, offline=offline)
         notes.extend(_notes(name, sources, reading))
+        if reading.duplicates:
+            repeated.append(
+                f"{reading.duplicates} {name} records were given more than once and count once"
+            )
         return reading.records
 
     forget = taken("forget", request.forget)
@@ -90,7 +97,7 @@ def gather(request: Request, *, offline: bool = False, seed: int = 0) -> Scope:
         for trained in ("retain", "neighbours"):
             _refuse_overlap(unseen, others[unseen], trained, others[trained])
     unique = _with_unique_ids({"forget": forget, **others})
-    return Scope(notes=tuple(notes), **unique)
+    return Scope(notes=tuple(notes), repeated=tuple(repeated), **unique)
 
 
 def general_records() -> tuple[Record, ...]:
