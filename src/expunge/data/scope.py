@@ -1,6 +1,6 @@
 """The scope of a request: the records of each set, checked against each other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,18 +60,14 @@ def gather(request: Request, *, offline: bool = False, seed: int = 0) -> Scope:
             another set, or a record that no model may have seen stands in a set that is trained on.
     """
     notes: list[str] = []
-    repeated: list[str] = []
+    readings: dict[str, RecordSet] = {}
 
     def taken(name: str, sources: Sequence[str]) -> tuple[Record, ...]:
         if not sources:
             return ()
-        reading = read(sources, offline=offline)
-        notes.extend(_notes(name, sources, reading))
-        if reading.duplicates:
-            repeated.append(
-                f"{reading.duplicates} {name} records were given more than once and count once"
-            )
-        return reading.records
+        readings[name] = read(sources, offline=offline)
+        notes.extend(_notes(name, sources, readings[name]))
+        return readings[name].records
 
     forget = taken("forget", request.forget)
     neighbours = taken("neighbours", request.neighbours)
@@ -97,7 +93,7 @@ def gather(request: Request, *, offline: bool = False, seed: int = 0) -> Scope:
         for trained in ("retain", "neighbours"):
             _refuse_overlap(unseen, others[unseen], trained, others[trained])
     unique = _with_unique_ids({"forget": forget, **others})
-    return Scope(notes=tuple(notes), repeated=tuple(repeated), **unique)
+    return Scope(notes=tuple(notes), repeated=_repeated(readings), **unique)
 
 
 def general_records() -> tuple[Record, ...]:
@@ -154,6 +150,14 @@ def _notes(name: str, sources: Sequence[str], reading: RecordSet) -> list[str]:
         more = len(reading.skipped) - _MOST_PAIRS
         lines.append(f"{name}: not read: {shown}" + (f" and {more} more" if more > 0 else ""))
     return lines
+
+
+def _repeated(readings: Mapping[str, RecordSet]) -> tuple[str, ...]:
+    return tuple(
+        f"{reading.duplicates} {name} records were given more than once and count once"
+        for name, reading in readings.items()
+        if reading.duplicates
+    )
 
 
 def _refuse_overlap(
