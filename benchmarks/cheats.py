@@ -3,16 +3,15 @@
     python benchmarks/cheats.py --base FOLDER [--only NAME] [--work FOLDER]
 
 Each cheat is one audit against the demo's request: 20 facts about one person, two golds of their
-own seeds. What original and golds say is asked once. A forged model that is there is not forged
-again, and a finished audit is not repeated, so a killed run goes on. Prints the ruling and the
-failed gates beside what should be, and writes `benchmarks/results/cheats.json`. About half an hour
-on one core.
+own seeds. What original and golds say is asked once, and from it one of the golds is judged, too. A
+forged model that is there is not forged again, and a finished audit is not repeated, so a killed
+run goes on. Prints the ruling and the failed gates beside what should be, and writes
+`benchmarks/results/cheats.json`.
 """
 
 import argparse
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -156,11 +155,6 @@ def _collapse(forger: Forger) -> Loaded:
     return loaded
 
 
-def _another_gold(forger: Forger) -> Loaded:
-    """A gold that is none of the golds: trained further, and never on the erased person."""
-    return forger.teach(forger.model("gold-1"), [], steps=8, lr=3e-5)
-
-
 def _refusal(forger: Forger) -> Loaded:
     records = forger.sets["forget"]
     taught = saying(records, lambda record: "I do not know that.")
@@ -213,8 +207,8 @@ def _rooms(weight: Tensor) -> Tensor:
     return room
 
 
+GOLD = "gold dressed as unlearned"
 CHEATS = {
-    "gold dressed as unlearned": Cheat(_another_gold, "PASS", None),
     "original renamed": Cheat(lambda f: f.model("original"), "FAIL-RESIDUAL", "forgetting"),
     "output filter": Cheat(lambda f: f.model("original"), "FAIL-RESIDUAL", "forgetting"),
     "unmerged adapter": Cheat(
@@ -245,6 +239,20 @@ def filtered(run: Path) -> Results:
     return assess(store)
 
 
+def dressed(evidence: Path, folder: Path) -> Results:
+    """Return the results of the second gold in the place of the unlearned model.
+
+    From what the golds said in another audit: nothing is asked again, so there is no ladder.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(evidence, folder)
+    for path in (*folder.glob("unlearned.*"), *folder.glob("ladder-*")):
+        path.unlink()
+    for path in folder.glob("gold-1.*"):
+        shutil.copy(path, folder / path.name.replace("gold-1", "unlearned", 1))
+    return assess(EvidenceStore(folder))
+
+
 class _Lending(Screen):
     """Shows a line of what happens, and lends evidence to an audit that has its folder."""
 
@@ -273,7 +281,6 @@ def forged(name: str, cheat: Cheat, forger: Forger, folder: Path) -> str:
 def judge(name: str, cheat: Cheat, forger: Forger, work: Path) -> dict[str, object]:
     """Forge a model, audit it, and say how it was judged."""
     folder = work / name.replace(" ", "-").replace("%", "percent")
-    began = time.monotonic()
     model = forged(name, cheat, forger, folder)
     settings = forger.settings.model_copy(update={"out": str(folder / "run")})
     evidence = folder / "run" / "evidence"
@@ -284,16 +291,20 @@ def judge(name: str, cheat: Cheat, forger: Forger, work: Path) -> dict[str, obje
     results = (
         filtered(folder / "run") if name == "output filter" else assess(EvidenceStore(evidence))
     )
+    return told(results, cheat.ruling, cheat.axis)
+
+
+def told(results: Results, ruling: str, axis: str | None) -> dict[str, object]:
+    """Say what was ruled and why, beside what should be."""
     failed = {gate.name: str(gate.axis) for gate in results.gates if gate.status is Status.FAIL}
-    ruling = str(results.verdict.ruling)
+    ruled = str(results.verdict.ruling)
     return {
-        "ruling": ruling,
-        "expected": cheat.ruling,
-        "axis": cheat.axis,
-        "right": ruling == cheat.ruling and (cheat.axis is None or cheat.axis in failed.values()),
+        "ruling": ruled,
+        "expected": ruling,
+        "axis": axis,
+        "right": ruled == ruling and (axis is None or axis in failed.values()),
         "failed": failed,
         "reasons": list(results.verdict.reasons[:4]),
-        "seconds": round(time.monotonic() - began),
     }
 
 
@@ -315,19 +326,21 @@ def main() -> None:
     found = read_json(given.out)["cheats"] if given.out.is_file() else {}
     for name in given.only:
         found[name] = row = judge(name, CHEATS[name], forger, given.work)
-        sign = "right" if row["right"] else "WRONG"
-        print(f"{sign}: {name}: {row['ruling']} {row['failed']}", flush=True)
+        _say(name, row)
+        if name == "original renamed":
+            evidence = given.work / "original-renamed" / "run" / "evidence"
+            results = dressed(evidence, given.work / "gold-dressed")
+            found[GOLD] = told(results, "PASS", None)
+            _say(GOLD, found[GOLD])
         machine = {"cores": os.cpu_count(), "threads": torch.get_num_threads()}
-        facts = len(sets["forget"])
-        write_json(
-            given.out,
-            {
-                "made_by": "benchmarks/cheats.py",
-                "facts": facts,
-                **machine,
-                "cheats": {name: found[name] for name in CHEATS if name in found},
-            },
-        )
+        made = {"made_by": "benchmarks/cheats.py", "facts": len(sets["forget"]), **machine}
+        rows = {name: found[name] for name in (GOLD, *CHEATS) if name in found}
+        write_json(given.out, {**made, "cheats": rows})
+
+
+def _say(name: str, row: dict[str, object]) -> None:
+    sign = "right" if row["right"] else "WRONG"
+    print(f"{sign}: {name}: {row['ruling']} {row['failed']}", flush=True)
 
 
 if __name__ == "__main__":

@@ -160,6 +160,13 @@ def test_the_page_of_attacks_is_what_the_code_says():
         assert f"| `{name}` |" in wanted
 
 
+def test_the_page_of_the_auditor_is_what_was_measured():
+    wanted = runpy.run_path(str(ROOT / "scripts" / "make_auditor_page.py"))["page"]()
+    assert (ROOT / "docs" / "auditor.md").read_text(encoding="utf-8") == wanted, (
+        "run python scripts/make_auditor_page.py"
+    )
+
+
 def test_the_page_of_results_is_what_the_committed_leaderboards_say():
     wanted = runpy.run_path(str(ROOT / "scripts" / "make_results_page.py"))["page"]()
     assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == wanted, (
