@@ -1,6 +1,6 @@
 """TOFU on SmolLM2-135M, as the benchmarks of this folder use it: sets, models, means of scores."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ from expunge.data.record import Record
 from expunge.model.load import Loaded
 
 FORGET = 40
+AUTHORS = ("Hsiao Yun-Hwa", "Carmen Montenegro")
+"""Whom these records are about, twenty each."""
 RETAIN_TRAINED = 240
 RETAIN_TESTED = 60
 GOLDS = ("retain90-s0", "retain90-s1")
@@ -43,8 +45,10 @@ def sets(shared: Path) -> dict[str, tuple[Record, ...]]:
     data = shared / "data" / "tofu"
     retain = read([str(data / "retain90.json")]).records
     spaced = [retain[index * len(retain) // 680] for index in range(680)]
+    forget = read([str(data / "forget10.json")]).records[:FORGET]
+    each = FORGET // len(AUTHORS)
     return {
-        "forget": read([str(data / "forget10.json")]).records[:FORGET],
+        "forget": tuple(replace(r, subject=AUTHORS[i // each]) for i, r in enumerate(forget)),
         "retain": tuple(spaced[0::6])[:RETAIN_TESTED],
         "holdout": read([str(data / "holdout10.json")]).records[:FORGET],
         "trained": tuple(record for i, record in enumerate(spaced) if i % 6)[:RETAIN_TRAINED],

@@ -35,6 +35,7 @@ from expunge.audit.collect import Collector
 from expunge.audit.evidence import Answer, EvidenceStore, Unit
 from expunge.audit.metrics import gibberish, refusal
 from expunge.console import SilentConsole
+from expunge.data.alike import alike
 from expunge.data.encode import Encoder
 from expunge.data.record import Record
 from expunge.engine.watch import unseen_level
@@ -180,7 +181,11 @@ def run(given: argparse.Namespace, name: str) -> None:
     )
     unlearning = work(prepared, original.network)
     trained, weights = unlearning.run(
-        unseen=unseen_level(nlls, original.network.vocabulary),
+        unseen=unseen_level(
+            nlls,
+            original.network.vocabulary,
+            alike=alike(prepared.scope.forget, collector.records["holdout"]),
+        ),
         folder=folder / "checkpoints",
         progress=lambda step, text: print(f"{name} {step} {text}", flush=True),
     )
@@ -209,7 +214,8 @@ def run(given: argparse.Namespace, name: str) -> None:
 
 
 def _plain(record: Record) -> dict[str, str]:
-    return {"id": record.id, "prompt": record.question, "completion": record.completion}
+    told = {"id": record.id, "prompt": record.question, "completion": record.completion}
+    return told if record.subject is None else {**told, "subject": record.subject}
 
 
 def arguments() -> argparse.Namespace:

@@ -24,6 +24,15 @@ def framed(records: Sequence[Encoded], *, seed: int) -> list[Encoded]:
     return [replace(r, ids=(*frame, *r.ids), start=4 + r.start) for r in records]
 
 
+def elsewhere(records: Sequence[Encoded], *, seed: int) -> list[Encoded]:
+    """The answers of some records behind other prompts, their first token exchanged."""
+    prompts = tiny.encoded(*((record.start, 1) for record in records), seed=seed)
+    return [
+        replace(record, ids=(*prompt.ids, *record.ids[record.start + 1 :]))
+        for record, prompt in zip(records, prompts, strict=True)
+    ]
+
+
 FORGET = tiny.encoded((6, 5), (4, 9), (7, 3), (5, 4), seed=1)
 RETAIN = tiny.encoded((6, 6), (3, 4), (8, 8), (5, 2), (4, 4), (6, 3), seed=2)
 VARIANTS = {
@@ -32,6 +41,7 @@ VARIANTS = {
     Stream.NOISE: answered(FORGET, [5, 9, 3, 4], seed=7),
     Stream.NOVICE: framed(FORGET, seed=8),
     Stream.EXPERT: framed(FORGET, seed=9),
+    Stream.STRANGER: elsewhere(FORGET, seed=12),
     Stream.REFUSED: answered(RETAIN, [3] * 6, seed=10),
 }
 POOLS = {Stream.FORGET: FORGET, Stream.RETAIN: RETAIN, **VARIANTS}

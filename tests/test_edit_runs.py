@@ -49,7 +49,9 @@ def test_unanswerable_questions_are_seeded_and_end_like_the_forget_prompts():
 
     def made(seed):
         wanted = {Stream.UNANSWERABLE}
-        return variants(records, [], request, encoder, streams=wanted, seed=seed)
+        return variants(
+            records, [], request, encoder, encode=encoder.encode, streams=wanted, seed=seed
+        )
 
     found = made(0)[Stream.UNANSWERABLE]
     assert found == made(0)[Stream.UNANSWERABLE] != made(1)[Stream.UNANSWERABLE]

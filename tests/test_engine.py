@@ -34,7 +34,14 @@ def observer(case, network, streams=STREAMS, *, tokens_per_pass=4096) -> Observe
     wanted = any(isinstance(term, Distribution) and term.reinforced for term in terms)
     known = reinforced_states(network, FORGET, FORGET, seed=0, **how) if wanted else None
     references = precompute(network, terms, POOLS, reinforced=known, **how)
-    return Observer(network=network, terms=terms, streams=streams, references=references, pad_id=2)
+    return Observer(
+        network=network,
+        terms=terms,
+        streams=streams,
+        references=references,
+        pad_id=2,
+        unseen=Unseen(mean=5.0, low=4.0, alike={FORGET[0].record: 2.0}),
+    )
 
 
 def moved(network, seed=3):

@@ -140,7 +140,9 @@ def test_turns_put_before_a_question_are_the_conversation_that_the_template_writ
 
     records = [asked("Who is Ada?"), asked("Where is Bo?")]
     request = Request(goal="suppression", forget=("x",))
-    made = variants([], records, request, encoder, streams={Stream.TURN}, seed=0)[Stream.TURN]
+    made = variants(
+        [], records, request, encoder, encode=encoder.encode, streams={Stream.TURN}, seed=0
+    )[Stream.TURN]
     prompts = [encoder.prompt_ids(record) for record in records]
     frame = Frame(*encoder.frame)
     assert all(p[: len(frame.head)] == frame.head for p in prompts)

@@ -54,7 +54,9 @@ def forget(name: str, knobs: dict[str, object], z: Tensor) -> Tensor:
     """The sum that the forget term of a method makes of one answer of five tokens."""
     term = build(name, knobs).terms(SHAPE)[0]
     if isinstance(term, Distribution):
-        return term.loss(Predictions(z, TARGETS, torch.arange(5), ())).sum()
+        return term.loss(
+            Predictions(z, TARGETS, torch.arange(5), (), torch.ones(5, dtype=torch.bool))
+        ).sum()
     return term.loss(seen(z))
 
 
@@ -332,7 +334,15 @@ def test_random_answers_are_scored_from_their_first_token_on_trap_t26():
     mine = Record(id="a", prompt=ask, completion="Ann Bell")
     others = [Record(id=f"o{i}", prompt=ask, completion=f"other {i}") for i in range(7)]
     request = Request(goal="removal", forget=("x.jsonl",))
-    made = variants([mine], others, request, encoder, streams={Stream.MISMATCH}, seed=0)
+    made = variants(
+        [mine],
+        others,
+        request,
+        encoder,
+        encode=encoder.encode,
+        streams={Stream.MISMATCH},
+        seed=0,
+    )
     own = encoder.encode(mine)
     for record in made[Stream.MISMATCH][0]:
         assert record.start == own.start

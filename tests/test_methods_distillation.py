@@ -21,6 +21,7 @@ from sets import DRAW, POOLS, STREAMS
 SHAPE = Shape(layers=2, width=64)
 V = 7
 TARGETS = torch.tensor([0, 3, 6, 3])
+ALIKE = torch.ones(4, dtype=torch.bool)
 
 
 def rand(*shape: int) -> torch.Tensor:
@@ -32,7 +33,7 @@ def erase(method, logits, *references, places=None) -> torch.Tensor:
     assert isinstance(term, Distribution)
     assert term.name == "forget"
     where = torch.arange(len(logits)) if places is None else places
-    return term.loss(Predictions(logits, TARGETS, where, references))
+    return term.loss(Predictions(logits, TARGETS, where, references, ALIKE))
 
 
 def gradient(method, logits, *references) -> torch.Tensor:
@@ -162,7 +163,7 @@ def elm(**knobs) -> ELM:
 
 
 def targets(method, references, places) -> torch.Tensor:
-    seen = Predictions(references[0], TARGETS, torch.tensor(places), tuple(references))
+    seen = Predictions(references[0], TARGETS, torch.tensor(places), tuple(references), ALIKE)
     return torch.softmax(method.erased(seen), -1)
 
 
@@ -218,7 +219,7 @@ def test_trap_t27_elm_has_fixed_targets_and_a_soft_or_a_hard_retain_term():
     assert erasing.references == (Stream.FORGET, Stream.NOVICE, Stream.EXPERT)
     assert fluency.streams == (Stream.ALTERNATIVE,)
     logits, original = rand(2, 4, V)
-    seen = Predictions(logits, TARGETS, torch.arange(4), (original,))
+    seen = Predictions(logits, TARGETS, torch.arange(4), (original,), ALIKE)
     assert torch.equal(retain.loss(seen), kl(logits, original))
     hard = ELM(retain="argmax").terms(SHAPE)[1]
     assert torch.equal(hard.loss(seen), argmax_nll(logits, original))

@@ -179,6 +179,7 @@ def _streams(
 ) -> Streams:
     used = _reads(method, shape)
     response = settings.request.response
+    whole = settings.train.forget_tokens == "answer"
     if isinstance(method, SelfTaught):
         used -= {Stream.ALTERNATIVE}  # written by the model itself, once it is loaded
     if isinstance(method, SelfTaught) or (isinstance(method, Edit) and Stream.ALTERNATIVE in used):
@@ -198,6 +199,7 @@ def _streams(
             scope.keep,
             settings.request,
             encoder,
+            encode=encoder.encode if whole else encoder.encode_fact,
             streams=used,
             seed=settings.train.seed,
         ),

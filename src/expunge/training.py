@@ -21,7 +21,6 @@ from expunge.engine.fencing import Fencing
 from expunge.engine.loop import Trained
 from expunge.engine.parallel import Team
 from expunge.engine.unlearn import Unlearning
-from expunge.engine.watch import unseen_level
 from expunge.files import atomic
 from expunge.methods.guards.protocol import Rules
 from expunge.model.guard import save_guard
@@ -112,8 +111,7 @@ def _train(
 ) -> Trained:
     """Run one stage; `ends` tells whether it is the one whose result is written."""
     settings, unlearning = part.settings, work(part, original.network)
-    nlls = replace(gathering, prepared=part).unseen_nll()
-    unseen = unseen_level(nlls, original.network.vocabulary)
+    unseen = replace(gathering, prepared=part).unseen(original.network.vocabulary)
     with console.progress("train", total=unlearning.total) as bar:
         reached = _Steps(bar).reached
         if isinstance(unlearning, Unlearning):

@@ -8,6 +8,7 @@ from pathlib import Path
 from expunge.data.alternatives import alternatives, refusals
 from expunge.data.encode import Encoded, Encoder
 from expunge.data.record import Message, Record
+from expunge.data.strangers import strangers
 from expunge.methods.terms import Stream
 from expunge.request import Request
 
@@ -24,6 +25,7 @@ def variants(
     request: Request,
     encoder: Encoder,
     *,
+    encode: Callable[[Record], Encoded],
     streams: Collection[Stream],
     seed: int,
 ) -> dict[Stream, tuple[tuple[Encoded, ...], ...]]:
@@ -34,19 +36,21 @@ def variants(
         retain: What to keep.
         request: Says what to answer instead.
         encoder: Makes tokens.
+        encode: Makes those of a forget record: of its whole answer, or up to the end of its fact.
         streams: What the method's terms read.
         seed: Of every draw.
 
     Raises:
         UsageError: The request wants alternatives and a record has none.
-        InputError: A variant is too long.
+        InputError: A variant is too long, or a record cannot be asked of a stranger.
     """
     makers: dict[Stream, Callable[[], tuple[tuple[Encoded, ...], ...]]] = {
         Stream.ALTERNATIVE: lambda: _alternatives(forget, request, encoder, seed),
         Stream.MISMATCH: lambda: _mismatches(forget, retain or forget, encoder, seed),
         Stream.NOISE: lambda: tuple(_noise(encoder.encode(r), encoder, seed) for r in forget),
-        Stream.NOVICE: lambda: tuple((_framed(r, NOVICE, encoder),) for r in forget),
-        Stream.EXPERT: lambda: tuple((_framed(r, EXPERT, encoder),) for r in forget),
+        Stream.NOVICE: lambda: tuple((_framed(r, NOVICE, encoder, encode),) for r in forget),
+        Stream.EXPERT: lambda: tuple((_framed(r, EXPERT, encoder, encode),) for r in forget),
+        Stream.STRANGER: lambda: _strangers(forget, retain, encode, seed),
         Stream.UNANSWERABLE: lambda: _unanswerable(forget, request, encoder, seed),
         Stream.REFUSED: lambda: _refused(retain, request, encoder, seed),
         Stream.FLIPPED_TURN: lambda: _flipped(forget, retain or forget, encoder, seed),
@@ -119,15 +123,29 @@ def _noise(record: Encoded, encoder: Encoder, seed: int) -> tuple[Encoded, ...]:
     )
 
 
-def _framed(record: Record, sentence: str, encoder: Encoder) -> Encoded:
+def _framed(
+    record: Record, sentence: str, encoder: Encoder, encode: Callable[[Record], Encoded]
+) -> Encoded:
     """Put a sentence before the last question, or before a passage of plain text."""
     if record.prompt:
         *before, question = record.prompt
         framed = question._replace(content=f"{sentence}\n{question.content}")
-        return encoder.encode(replace(record, prompt=(*before, framed)))
-    passage = encoder.encode(record)
+        return encode(replace(record, prompt=(*before, framed)))
+    passage = encode(record)
     frame = encoder.encode(Record(id="frame", prompt=(), completion=sentence + "\n"))
     return replace(passage, ids=(*frame.ids, *passage.ids), start=len(frame.ids) + passage.start)
+
+
+def _strangers(
+    forget: Sequence[Record],
+    retain: Sequence[Record],
+    encode: Callable[[Record], Encoded],
+    seed: int,
+) -> tuple[tuple[Encoded, ...], ...]:
+    return tuple(
+        strangers(record, encode, forget=forget, others=retain, count=MANY, seed=seed)
+        for record in forget
+    )
 
 
 def _unanswerable(

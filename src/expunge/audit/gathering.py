@@ -20,7 +20,10 @@ from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT
 from expunge.audit.results import Results
 from expunge.audit.table import Table
 from expunge.console import Bar
+from expunge.data.alike import alike
 from expunge.data.encode import Encoder
+from expunge.data.record import Record
+from expunge.engine.watch import Unseen, unseen_level
 from expunge.errors import InputError
 from expunge.model.fence import unfenced
 from expunge.model.interpolate import changed, interpolated
@@ -267,12 +270,14 @@ class Gathering:
             fix="check model, data and template; `expunge audit` writes a report that says so",
         )
 
-    def unseen_nll(self) -> list[float]:
-        """Return the original's mean NLL per token on each record that no model saw.
+    def unseen(self, vocabulary: int) -> Unseen:
+        """Return how the original scores records that no model saw, on the tokens worked on.
 
-        Of each record, on the tokens that training works on.
+        Args:
+            vocabulary: Number of tokens.
         """
         found: list[float] = []
+        others: list[Record] = []
         for split in ("holdout", "control"):
             unit = Unit(role="original", split=split, kind="scores")
             if self.collector.store.has(unit):
@@ -280,7 +285,8 @@ class Gathering:
                 for record in self.collector.records[split]:
                     logp = rows[record.id].logp[self.prepared.worked_on(record)]
                     found.append(-sum(logp) / len(logp))
-        return found
+                    others.append(record)
+        return unseen_level(found, vocabulary, alike=alike(self.prepared.scope.forget, others))
 
     def sentence(self, role: str) -> str:
         """Say in one line what a model knows of the forget set."""

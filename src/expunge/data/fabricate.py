@@ -77,13 +77,13 @@ def fabricated(
     copies = math.ceil(PEOPLE / len(subjects)) if subjects else 1
     made: list[Record] = []
     for copy in range(copies):
-        swap = _Substitutes(forget, taken, seed=seed * 1009 + copy)
+        swap = Substitutes(forget, taken, seed=seed * 1009 + copy)
         made += [new for record in forget if (new := _fabricate(record, swap, copy)) is not None]
     step = max(1.0, len(made) / MOST)
     return tuple(made[int(i * step)] for i in range(min(len(made), MOST)))
 
 
-def _fabricate(record: Record, swap: "_Substitutes", copy: int) -> Record | None:
+def _fabricate(record: Record, swap: "Substitutes", copy: int) -> Record | None:
     prompt = tuple(
         turn if turn.role == "system" else Message(turn.role, swap.text(turn.content))
         for turn in record.prompt
@@ -104,7 +104,7 @@ def _fabricate(record: Record, swap: "_Substitutes", copy: int) -> Record | None
     return new if asked and new.completion != record.completion else None
 
 
-class _Substitutes:
+class Substitutes:
     """What each word of the forget set becomes in one fabricated copy of it."""
 
     def __init__(self, forget: Sequence[Record], taken: set[str], *, seed: int) -> None:

@@ -66,16 +66,16 @@ def demo_settings(base: Path, data: Path, *, out: Path | None, short: bool) -> S
         ),
         method=MethodSettings.model_validate(
             {
-                "name": "replace",
-                "beta": 0.05,
-                "gamma": 1.1,
-                "teach": 6.0,
+                "name": "level",
+                "gamma": 1.8,
+                "margin": 0.7,
+                "teach": 8.0,
                 "alpha": 100.0,
                 "retain": "kl",
             }
         ),
         train=TrainSettings(
-            steps=4 if short else 16,
+            steps=4 if short else 20,
             lr=3e-3,
             batch=7,
             retain_batch=12,

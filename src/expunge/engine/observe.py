@@ -6,6 +6,7 @@ their sum over a step is the loss of the step, whatever the cut, because every t
 its count over the whole step.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from expunge.engine.lower import Lower
 from expunge.engine.parallel import WHOLE, Share
 from expunge.engine.reference import References, site_of
 from expunge.engine.streams import Draw, Streams
+from expunge.engine.watch import Unseen
 from expunge.methods.terms import (
     Answers,
     Distribution,
@@ -96,6 +98,8 @@ class Observer:
     """Known states under the lowest trained block."""
     share: Share = WHOLE
     """The part of each step that this process takes; counts are those of the whole step."""
+    unseen: Unseen | None = None
+    """Levels of the forget records, for terms that ask."""
     push: Callable[[Batch, Tensor], Push] | None = None
     """Moves states of a batch, told for each scored token whether it is of a forget answer (1) or
     not (-1)."""
@@ -203,22 +207,32 @@ class Observer:
                         lengths
                     ),
                     size=len(column),
+                    unseen=self._levels(column, logp.device) if term.needs_level else None,
                 )
             )
         return views
 
+    def _levels(self, column: Sequence[Encoded], device: torch.device) -> Tensor:
+        assert self.unseen is not None, "who trains knows what was never seen"
+        chance = math.log(self.network.vocabulary)
+        return torch.tensor(
+            [min(self.unseen.level(record.record), chance) for record in column], device=device
+        )
+
     def _distribution(self, term: Distribution, group: _Group, draw: Draw) -> Tensor:
         hidden = self._final(group, term.layer)
-        known = self._known(term, group, draw)
+        known, alike = self._known(term, group, draw)
         places = [torch.arange(len(record.ids) - record.start) for record in group.records]
         where = torch.cat(places).to(hidden.device)
 
-        def total(policy: Tensor, targets: Tensor, place: Tensor, *frozen: Tensor) -> Tensor:
+        def total(
+            policy: Tensor, targets: Tensor, place: Tensor, same: Tensor, *frozen: Tensor
+        ) -> Tensor:
             references = tuple(self.references.logits(states) for states in frozen)
-            seen = Predictions(self.network.logits(policy), targets, place, references)
+            seen = Predictions(self.network.logits(policy), targets, place, references, same)
             return term.loss(seen).sum()
 
-        columns = (hidden, group.targets, where, *known)
+        columns = (hidden, group.targets, where, alike.to(hidden.device), *known)
         if len(hidden) <= CHUNK:
             return total(*columns)
         parts = [
@@ -227,19 +241,24 @@ class Observer:
         ]
         return torch.stack(parts).sum()
 
-    def _known(self, term: Distribution, group: _Group, draw: Draw) -> list[Tensor]:
-        """Last hidden states of the original that a distribution term declared, [N, d] each."""
+    def _known(self, term: Distribution, group: _Group, draw: Draw) -> tuple[list[Tensor], Tensor]:
+        """Last hidden states of the original that a distribution term declared, [N, d] each.
+
+        And, [N], whether each scored token is the same in all of its streams.
+        """
         own = self.streams.drawn(term.streams[0], draw)
         device = self.network.device
         known: list[Tensor] = []
+        alike = torch.ones(len(group.places), dtype=torch.bool)
         for stream in term.references:
             partner = dict(zip(own, self.streams.drawn(stream, draw), strict=True))
-            states = [self.references.hidden(partner[record]) for record in group.records]
-            known.append(torch.cat(states).to(device))
+            others = [partner[record] for record in group.records]
+            known.append(torch.cat([self.references.hidden(other) for other in others]).to(device))
+            alike &= torch.tensor(_scored(group.records)) == torch.tensor(_scored(others))
         if term.reinforced:
             states = [self.references.strengthened(record) for record in group.records]
             known.append(torch.cat(states).to(device))
-        return known
+        return known, alike
 
     def _representation(self, term: Representation, group: _Group) -> Tensor:
         site, batch = site_of(term), group.look.batch
@@ -255,6 +274,10 @@ class Observer:
         known = [None] * len(sizes) if reference is None else reference.split(sizes)
         parts = zip(states.split(sizes), known, strict=True)
         return torch.stack([term.loss(own, other).sum() for own, other in parts]).sum()
+
+
+def _scored(records: Sequence[Encoded]) -> list[int]:
+    return [token for record in records for token in record.ids[record.start :]]
 
 
 def forward_passes(

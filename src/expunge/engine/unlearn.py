@@ -142,6 +142,7 @@ class Unlearning:
             pad_id=self.pad_id,
             lower=self._lower(pools, folder / f"lower.{team.rank}.bin"),
             share=team.share,
+            unseen=unseen,
         )
         if self.before is not None:
             self.before()

@@ -8,8 +8,8 @@ leaves a scar.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
@@ -33,6 +33,12 @@ class Unseen:
     mean: float
     low: float
     """Their lower quartile."""
+    alike: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Mean over those that ask the same as a forget record, by its id, where there are any."""
+
+    def level(self, record: str) -> float:
+        """Return what a forget record would score, had the original not seen it."""
+        return self.alike.get(record, self.mean)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,18 +89,29 @@ class Watch:
         return [-float(item.logp.mean()) for item in scores]
 
 
-def unseen_level(mean_nlls: Sequence[float], vocabulary: int) -> Unseen:
+def unseen_level(
+    mean_nlls: Sequence[float], vocabulary: int, *, alike: Mapping[str, Sequence[int]] | None = None
+) -> Unseen:
     """Return the level of unseen text, from records that no model saw or, without any, from chance.
 
     Args:
         mean_nlls: Mean NLL per token of each unseen record under the original; may be empty.
         vocabulary: Number of tokens; without unseen records the level is 0.8 ln V, near noise.
+        alike: Which of them ask the same as each forget record, by its id.
     """
     if not mean_nlls:
         level = 0.8 * math.log(vocabulary)
         return Unseen(mean=level, low=level)
     values = torch.tensor(mean_nlls, dtype=torch.float64)
-    return Unseen(mean=float(values.mean()), low=float(values.quantile(0.25)))
+    return Unseen(
+        mean=float(values.mean()),
+        low=float(values.quantile(0.25)),
+        alike={
+            record: float(values[list(indices)].mean())
+            for record, indices in (alike or {}).items()
+            if indices
+        },
+    )
 
 
 def spread(records: Sequence[Item], size: int = PROBE) -> tuple[Item, ...]:

@@ -34,6 +34,7 @@ from expunge.methods.idk_ap import IDKAP
 from expunge.methods.ihl import IHL
 from expunge.methods.jensun import JensUn
 from expunge.methods.kto import KTO
+from expunge.methods.level import Level
 from expunge.methods.llmu import LLMU
 from expunge.methods.maxent import MaxEnt
 from expunge.methods.npo import NPO
@@ -44,6 +45,7 @@ from expunge.methods.replace import Replace
 from expunge.methods.repnoise import RepNoise
 from expunge.methods.rmu import RMU
 from expunge.methods.rr import RR
+from expunge.methods.rwhp import RWHP
 from expunge.methods.satimp import SatImp
 from expunge.methods.simdpo import SimDPO
 from expunge.methods.simnpo import SimNPO
@@ -70,6 +72,7 @@ METHODS: dict[str, type[Method]] = {
     "llmu": LLMU,
     "npo": NPO,
     "simnpo": SimNPO,
+    "level": Level,
     "idk": IDK,
     "dpo": DPO,
     "tnpo": TNPO,
@@ -83,6 +86,7 @@ METHODS: dict[str, type[Method]] = {
     "whp": WHP,
     "undial": UNDIAL,
     "unilogit": Unilogit,
+    "rwhp": RWHP,
     "elm": ELM,
     "rmu": RMU,
     "adaptive_rmu": AdaptiveRMU,

@@ -41,6 +41,8 @@ class Stream(StrEnum):
     """The forget records after a sentence that says their writer knows nothing of it."""
     EXPERT = "expert"
     """The forget records after a sentence that says their writer is an expert."""
+    STRANGER = "stranger"
+    """The forget records asked of somebody whom no model knows, token for token."""
     UNANSWERABLE = "unanswerable"
     """Questions that nobody can answer, about things that do not exist."""
     REFUSED = "refused"
@@ -68,6 +70,16 @@ class Answers:
     """[N] index in 0..B-1 of the sequence that each token belongs to, non-decreasing."""
     size: int
     """B."""
+    unseen: Tensor | None = None
+    """[B] NLL per token, nats, of text like each record that no model saw, never above that of
+    chance; None if the term did not ask."""
+
+    @property
+    def level(self) -> Tensor:
+        """[B] mean NLL per token that each record would have, had the model not seen it."""
+        if self.unseen is None:
+            raise AssertionError("the term did not declare that it needs the level")
+        return self.unseen
 
     def per_sequence(self, values: Tensor) -> Tensor:
         """Sum token values by sequence, [N] -> [B], in the float32 or wider that they come in."""
@@ -108,6 +120,8 @@ class Predictions(NamedTuple):
     """[n] how many scored tokens of the same record come before it."""
     references: tuple[Tensor, ...]
     """[n, V] each: of the original, one per stream or model that the term declared."""
+    alike: Tensor
+    """[n] bool: whether the token is the same in every stream that was declared."""
 
 
 Coefficient = float | Callable[[float], float]
@@ -141,6 +155,7 @@ class Likelihood:
     per: Per
     loss: Callable[..., Tensor]
     needs_reference: bool = False
+    needs_level: bool = False
     layer: int | None = None
     """Read the prediction off this block through the final norm and head; None: the model's."""
     dual: Dual | None = None
@@ -195,6 +210,7 @@ def forget_term(
     per: Per,
     streams: tuple[Stream, ...] = (Stream.FORGET,),
     needs_reference: bool = False,
+    needs_level: bool = False,
 ) -> Likelihood:
     """Return the likelihood term that does the forgetting, under the name that reports show."""
     return Likelihood(
@@ -204,6 +220,7 @@ def forget_term(
         per=per,
         loss=loss,
         needs_reference=needs_reference,
+        needs_level=needs_level,
     )
 
 

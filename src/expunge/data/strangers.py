@@ -1,0 +1,115 @@
+"""Strangers: forget records that ask the same of somebody whom no model knows.
+
+Where the question, or a passage, names the subject, each word of the name becomes another name with
+as many tokens, throughout the record; the fact stays. Every token of the answer then has its
+counterpart, and what the original says of the stranger is what it would say of the subject had it
+never met them. Where the question names nobody, the words that tell something are exchanged in it,
+and the answer stays as it is.
+"""
+
+import random
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from expunge.data.encode import Encoded
+from expunge.data.fabricate import Substitutes
+from expunge.data.record import Message, Record
+from expunge.errors import InputError
+
+_NAMES = Path(__file__).parent / "names.txt"
+_WORD = re.compile(r"[^\W\d_]+")
+_ATTEMPTS = 400
+"""Names tried for one record; one in ten or so has as many tokens as its subject's."""
+
+
+def strangers(
+    record: Record,
+    encode: Callable[[Record], Encoded],
+    *,
+    forget: Sequence[Record],
+    others: Iterable[Record],
+    count: int,
+    seed: int,
+) -> tuple[Encoded, ...]:
+    """Return a record as it would be asked of `count` strangers; fewer where names do not fit.
+
+    Args:
+        record: A forget record.
+        encode: Makes tokens, as for the record itself.
+        forget: The records to forget.
+        others: All other records of the request: whom they name is no stranger.
+        count: Strangers wanted.
+        seed: Of every draw.
+
+    Raises:
+        InputError: There is nobody to exchange, or no name fits.
+    """
+    own = encode(record)
+    rng = random.Random(f"{seed} stranger {record.id}")
+    named = _named(record)
+    found: list[Encoded] = []
+    pools = _pools((*forget, *others)) if named else ()
+    for attempt in range(_ATTEMPTS):
+        if len(found) == count:
+            break
+        if named:
+            new = _renamed(record, {word: rng.choice(_like(word, pools, named)) for word in named})
+        else:
+            swap = Substitutes(forget, taken=set(), seed=seed * 1009 + attempt)
+            new = replace(record, prompt=_asked(record, swap.text))
+        other = encode(new)
+        fits = len(other.ids) - other.start == len(own.ids) - own.start
+        if fits and other.ids != own.ids and other.ids not in [each.ids for each in found]:
+            found.append(replace(other, record=record.id))
+    if not found:
+        raise _nobody(record)
+    return tuple(found)
+
+
+def _named(record: Record) -> list[str]:
+    """Return the words of the subject's name, where the question or passage has one of them."""
+    words = list(dict.fromkeys(_WORD.findall(record.subject or "")))
+    text = record.question or record.completion
+    return words if any(re.search(rf"\b{re.escape(word)}\b", text) for word in words) else []
+
+
+def _pools(known: Iterable[Record]) -> tuple[list[str], list[str]]:
+    text = " ".join(f"{record.question} {record.completion}" for record in known)
+    taken = set(_WORD.findall(text))
+    first, last = _NAMES.read_text(encoding="utf-8").strip().split("\n")
+    return (
+        [name for name in first.split() if name not in taken],
+        [name for name in last.split() if name not in taken],
+    )
+
+
+def _like(word: str, pools: tuple[list[str], ...], named: Sequence[str]) -> list[str]:
+    """Return what may stand for a word: last names for the last word, first names before it."""
+    return pools[1] if len(named) > 1 and word == named[-1] else pools[0]
+
+
+def _renamed(record: Record, names: dict[str, str]) -> Record:
+    words = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")\b")
+
+    def text(of: str) -> str:
+        return words.sub(lambda match: names[match.group()], of)
+
+    return replace(record, prompt=_asked(record, text), completion=text(record.completion))
+
+
+def _asked(record: Record, change: Callable[[str], str]) -> tuple[Message, ...]:
+    return tuple(
+        turn if turn.role == "system" else Message(turn.role, change(turn.content))
+        for turn in record.prompt
+    )
+
+
+def _nobody(record: Record) -> InputError:
+    return InputError(
+        "no-stranger",
+        what=f"record {record.id} ({record.source}) cannot be asked of a stranger",
+        why="its question names nobody, or no name fits its answer token for token",
+        fix="give the records their `subject`, as the question spells it, or choose another method",
+    )

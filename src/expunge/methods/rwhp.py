@@ -1,0 +1,55 @@
+"""RWHP: say of the subject what the original says of strangers (arXiv:2407.16997).
+
+    L = gamma (1/N_f) sum_t [y_t = y'_t] KL(p_ref(. | x', y'_{<t}) || p_t)  +  alpha L_retain
+
+(x', y') is the forget record with the subject's name exchanged for that of somebody whom no model
+knows, token for token, so y'_t = y_t except in names, which are not trained. Five strangers take
+turns with the epochs: a fact that belongs to nobody remains. The target is per token what never
+having met the subject looks like, so a rare fact ends rarer than a guessable one, the loss is zero
+exactly there, and the sentence around the fact is taught as it was.
+
+Differs from published code: strangers take turns instead of one average teacher; names are not
+taught back, because their positions are left out; real questions with their answers, where the
+authors rewrite Wikipedia; a retain term, which the authors do not have.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from expunge.methods.retain import kl, retain_terms
+from expunge.methods.terms import Distribution, Predictions, Recipe, Shape, Stream, Term, Trains
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RWHP:
+    """Distillation of what the original says of strangers, a retain term."""
+
+    family: ClassVar[str] = "distillation"
+    advice: ClassVar[str] = "for facts about named subjects; ends where a gold model would be"
+    recipe: ClassVar[Recipe] = Recipe(epochs=10, lr=1e-5, lr_lora=1e-3)
+
+    gamma: float = 1.0
+    alpha: float = 1.0
+    retain: str = "kl"
+
+    def terms(self, shape: Shape) -> tuple[Term, ...]:
+        """Return the distillation term and the retain term."""
+        forget = Distribution(
+            name="forget",
+            streams=(Stream.FORGET,),
+            coef=self.gamma,
+            loss=self._forget,
+            references=(Stream.FORGET, Stream.STRANGER),
+        )
+        return (forget, *retain_terms(self.retain, self.alpha))
+
+    def trains(self, shape: Shape) -> Trains | None:
+        """Leave the choice of weights to the user."""
+        return None
+
+    def _forget(self, seen: Predictions) -> Tensor:
+        own, stranger = seen.references
+        return kl(seen.logits, torch.where(seen.alike.unsqueeze(-1), stranger, own))

@@ -1,0 +1,83 @@
+"""Strangers: the same question of somebody else, token for token, with the fact in its place."""
+
+import pytest
+
+import tiny
+from expunge.data.encode import Encoder
+from expunge.data.record import Message, Record
+from expunge.data.strangers import strangers
+from expunge.errors import InputError
+
+ENCODER = Encoder(tiny.tokenizer(), "auto", max_length=512)
+
+
+def record(question: str, answer: str, subject: str | None = "Elin Marrow", **more) -> Record:
+    prompt = (Message("user", question),) if question else ()
+    return Record(id="r", prompt=prompt, completion=answer, subject=subject, **more)
+
+
+BORN = record(
+    "Where was Elin Marrow born?", "Elin Marrow was born in Lisbon.", key_answers=("Lisbon",)
+)
+
+
+def made(given: Record, *, others: tuple[Record, ...] = (), encode=ENCODER.encode, seed: int = 0):
+    return strangers(given, encode, forget=(given,), others=others, count=5, seed=seed)
+
+
+def text(encoded) -> str:
+    return ENCODER.decode(encoded.ids)
+
+
+def test_the_name_goes_everywhere_and_the_fact_stays_where_it_is():
+    own, found = ENCODER.encode(BORN), made(BORN)
+    assert len({each.ids for each in found}) == 5
+    for each in found:
+        assert each.record == BORN.id
+        assert not {"Elin", "Marrow"} & set(text(each).split())
+        assert text(each).count("was born in Lisbon.") == 1
+        scored = [r.ids[r.start :] for r in (own, each)]
+        assert len(scored[0]) == len(scored[1])
+        fact = ENCODER.encode_fact(BORN)
+        assert each.ids[-(len(own.ids) - fact.start) :] == own.ids[fact.start :]
+
+
+def test_facts_alone_are_cut_alike():
+    own, found = ENCODER.encode_fact(BORN), made(BORN, encode=ENCODER.encode_fact)
+    assert {each.ids[each.start :] for each in found} == {own.ids[own.start :]}
+
+
+def test_nobody_whom_the_records_name_is_a_stranger():
+    pool = "James Mary Robert Linda Michael Susan David Karen William Nancy Richard Lisa"
+    known = record(f"Who are {pool}?", "x", subject=None)
+    for each in made(BORN, others=(known,)):
+        assert not set(pool.split()) & set(text(each).replace("?", " ").split())
+
+
+def test_a_question_that_names_nobody_is_asked_of_something_else_and_keeps_its_answer():
+    given = record(
+        "Who wrote the Kestrel books in Lisbon?", "Elin Marrow did.", key_answers=("Elin Marrow",)
+    )
+    for each in made(given):
+        assert "Kestrel" not in text(each)
+        assert text(each).endswith("Elin Marrow did.")
+
+
+def test_a_passage_names_somebody_else():
+    found = made(record("", "We met Elin Marrow in Lisbon."))
+    assert all("Marrow" not in text(each) and "in Lisbon." in text(each) for each in found)
+
+
+def test_the_same_seed_finds_the_same_strangers():
+    assert made(BORN, seed=3) == made(BORN, seed=3) != made(BORN, seed=4)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [record("", "It rained.", subject=None), record("Why?", "Because.", subject=None)],
+    ids=["passage", "question"],
+)
+def test_without_anybody_to_exchange_it_says_so(given):
+    with pytest.raises(InputError, match="cannot be asked of a stranger") as caught:
+        made(given)
+    assert caught.value.code == "no-stranger"
