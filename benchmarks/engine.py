@@ -1,24 +1,26 @@
 """The engine against a common loop: the same work, the same losses, in one run.
 
-    python benchmarks/engine.py --base FOLDER --shared ../shared
+    python benchmarks/engine.py --base FOLDER --shared ../shared [--precision bf16]
 
 Each row trains (or evaluates) SmolLM2-135M on TOFU with the peer of `peer.py` and with `expunge`,
 taking turns step by step, and prints the ratio of their times. Rows that
-`benchmarks/results/engine.json` already holds are skipped; `--again` measures them anew.
+`benchmarks/results/engine.json` already holds are skipped; `--again` measures them anew. The table
+goes into docs/engine.md, too.
 """
 
 import argparse
 import json
 import platform
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
+from engine_page import publish, section
 from sides import MODES, Mode, Ours, Theirs, same_start
 from timing import Clock, matmul_peak
 
@@ -33,20 +35,26 @@ BATCH = 8
 STEPS = 2
 """Timed steps of a row, after one that warms up and counts operations."""
 
-TRAINING = (
-    ("npo", "all"),
-    ("graddiff", "all"),
-    ("graddiff+kl", "all"),
-    ("simnpo", "all"),
-    ("undial", "all"),
-    ("npo", "lora"),
-    ("graddiff", "lora"),
-    ("npo", "third"),
-    ("graddiff", "third"),
-    ("rmu", "three"),
+ROWS = (
+    "npo/lora",
+    "npo/third",
+    "npo/all",
+    "rmu/three",
+    "answers",
+    "metrics",
+    "graddiff/all",
+    "graddiff+kl/all",
+    "simnpo/all",
+    "undial/all",
+    "known answers",
+    "graddiff/lora",
+    "graddiff/third",
 )
-EVALUATION = ("metrics", "answers", "known answers")
-MEMORY = (("npo", "all"), ("npo", "lora"))
+"""METHOD/WEIGHTS, or what is evaluated."""
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+NARROW = ("npo/third", "npo/lora", "npo/all", "rmu/three", "metrics", "answers")
+"""Rows that are measured in bf16, too."""
+MEMORY = ("npo/all", "npo/lora")
 """Rows whose peak memory is measured, each side in a process of its own."""
 
 
@@ -76,7 +84,8 @@ class Bench:
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.device = torch.device(given.device)
-        self.source = Source(device=self.device, dtype=torch.float32)
+        self.dtype = PRECISIONS[given.precision]
+        self.source = Source(device=self.device, dtype=self.dtype)
         self.base = str(given.base)
         self.shared = given.shared
         self.encoder = Encoder(self.load().tokenizer)
@@ -106,7 +115,7 @@ class Bench:
         for step in range(1, STEPS + 1):
             for name, side in sides.items():
                 seconds[name].append(clock.seconds(partial(side, step), losses[name]))
-        peak = matmul_peak(self.device)
+        peak = matmul_peak(self.device, self.dtype)
         spent = {name: min(each) for name, each in seconds.items()}
         steps = self.order.steps_per_epoch
         once = ours.once_per_step(self.order)
@@ -141,13 +150,15 @@ class Bench:
         if side == "expunge":
             ours = Ours(self.load().network, method, mode, self.streams, draws, clock)
             steps = [ours.step(draw) for draw in draws]
+            planned = ours.planned_gib(self.order)
         else:
             known = Ours.unbuilt(method, mode, self.streams)
             reference = self.load().network.model if known.has_reference else None
             peer = Theirs(self.load().network.model, reference, method, mode, known)
             steps = [peer.step(draw) for draw in draws]
+            planned = 0.0
         assert all(map(torch.isfinite, map(torch.tensor, steps)))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30)
+        print(json.dumps({"peak": high_water(), "planned": planned}))
 
 
 def arguments() -> argparse.Namespace:
@@ -156,6 +167,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--base", required=True, help="folder of SmolLM2-135M-Instruct")
     parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and models/")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument("--rows", nargs="*", help="only these, for example npo/all")
     parser.add_argument("--again", action="store_true", help="measure rows that are there")
     parser.add_argument("--result", type=Path, default=RESULT)
@@ -171,71 +183,66 @@ def main() -> None:
         side, method, weights = given.memory
         bench.memory(side, method, MODES[weights])
         return
-    results: dict[str, object] = (
-        json.loads(given.result.read_text())["rows"] if given.result.is_file() else {}
-    )
-    rows = [f"{method}/{weights}" for method, weights in TRAINING] + list(EVALUATION)
-    for name in rows:
-        if (given.rows and name not in given.rows) or (name in results and not given.again):
+    found: dict[str, Any] = json.loads(given.result.read_text()) if given.result.is_file() else {}
+    results = found.setdefault("rows", {}).setdefault(given.precision, {})
+    wanted = given.rows or (ROWS if given.precision == "fp32" else NARROW)
+    for name in ROWS:
+        if name not in wanted or (name in results and not given.again):
             continue
         method, _, weights = name.partition("/")
         if weights:
             row = bench.training(method, MODES[weights])
-            if (method, weights) in MEMORY:
-                row["peak_gib"] = {side: peak(side, name) for side in ("peer", "expunge")}
+            if name in MEMORY:
+                row["memory"] = {side: peak(side, name) for side in ("peer", "expunge")}
         else:
             from evaluation import evaluation
 
             row = evaluation(bench, name)
         results[name] = row
         print(name, f"{row['ratio']:.2f}", flush=True)
-        write_json(given.result, {"rows": results, "machine": machine(bench.device)})
-    print(table(results))
+        write_json(given.result, {**found, "machine": machine(bench.device)})
+    text = section(json.loads(given.result.read_text()))
+    print(text)
+    if given.result == RESULT:
+        publish(text)
 
 
-def peak(side: str, row: str) -> float:
-    """Measure peak memory in a process of its own, GiB."""
+def high_water() -> float:
+    """Return the most memory that this process has held, GiB.
+
+    Not `ru_maxrss`, which on Linux starts from what the parent held.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    line = next(line for line in lines if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 2**20
+
+
+def peak(side: str, row: str) -> dict[str, float]:
+    """Measure peak memory in a process of its own, GiB; for our side, what was planned as well."""
     command = [sys.executable, *sys.argv, "--memory", side, *row.split("/")]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def processor() -> str:
+    """Name the processor and the widest products that it has instructions for."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    known = dict(line.split(":", 1) for line in lines if ":" in line)
+    known = {name.strip(): value.strip() for name, value in known.items()}
+    flags = known.get("flags", "").split()
+    has = [flag for flag in ("avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
+    return ", ".join([known.get("model name", platform.machine()), *has])
 
 
 def machine(device: torch.device) -> dict[str, object]:
     """Describe where the numbers come from."""
     return {
         "device": device.type if device.type == "cpu" else torch.cuda.get_device_name(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
-
-
-def table(results: dict[str, object]) -> str:
-    """Return the results as Markdown."""
-    lines = [
-        "| row | ratio | peer, s | expunge, s | tokens/s | share of peak | loss differs by | GiB |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, row in results.items():
-        assert isinstance(row, dict)
-        if "pass_seconds" not in row:
-            spent = row["seconds"]
-            lines.append(
-                f"| {name} | {row['ratio']:.2f} | {spent['peer']:.1f} | {spent['expunge']:.1f} "
-                f"| | | {row['difference']} | |"
-            )
-            continue
-        spent, speed, share = row["pass_seconds"], row["tokens_per_second"], row["peak_share"]
-        gib = row.get("peak_gib")
-        memory = f"{gib['peer']:.1f} / {gib['expunge']:.1f}" if gib else ""
-        lines.append(
-            f"| {name} | {row['ratio']:.2f} | {spent['peer']:.0f} | {spent['expunge']:.0f} "
-            f"| {speed['peer']:.0f} / {speed['expunge']:.0f} "
-            f"| {share['peer']:.0%} / {share['expunge']:.0%} "
-            f"| {row['loss_difference']:.0e} | {memory} |"
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from expunge.model.generate import greedy
 from expunge.model.load import Loaded
 from expunge.model.score import TokenScores, score
 
-SCORED = 96
-ANSWERED = 48
+SCORED = 32
+ANSWERED = 32
 BATCH = 16
 """Records in a batch of the peer."""
 NEW_TOKENS = 200

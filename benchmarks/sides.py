@@ -15,9 +15,13 @@ from transformers import PreTrainedModel
 from expunge.data.encode import Encoded
 from expunge.engine.balance import Multipliers, coefficients
 from expunge.engine.lower import Lower, compute_lower
+from expunge.engine.memory import memory
+from expunge.engine.needs import Depth, once_needs, step_needs
 from expunge.engine.observe import Observer
+from expunge.engine.plan import PROCESS_GIB, Load, layout_of
 from expunge.engine.pull import StepPull
 from expunge.engine.reference import References, precompute
+from expunge.engine.size import measure
 from expunge.engine.streams import Draw, Order, Streams
 from expunge.engine.weights import Weights, adapter, chosen, everything
 from expunge.methods.graddiff import GradDiff
@@ -140,6 +144,33 @@ class Ours(Work):
         }
         return sum(self.reference_seconds[s] * visited[s] for s in needed) / steps
 
+    def planned_gib(self, order: Order) -> float:
+        """Return the peak memory of a step, as it is planned."""
+        trains = self.mode.trains
+        depth = Depth.of(SHAPE.layers, 0 if trains is None else trains.first_layer, trains)
+        load = Load(
+            steps=1,
+            step=step_needs(
+                self.terms,
+                self.streams,
+                order,
+                steps=1,
+                depth=depth,
+                tokens_per_pass=TOKENS_PER_PASS,
+            ),
+            once=once_needs(self.terms, self.streams, order, steps=1, depth=depth),
+            trained=self.weights.count,
+            trained_body=self.weights.count,
+            adapter=self.mode.lora is not None,
+            head_trains=self.mode.lora is None and trains is None,
+            gradient_tokens=0,
+            audit_tokens=0,
+            audit_answers=0,
+        )
+        model = self.network.model
+        layout = layout_of(measure(model.config), load, model.dtype)
+        return memory(measure(model.config), layout).total - layout.overhead + PROCESS_GIB
+
     def step(self, draw: Draw) -> float:
         """Take a step; return the loss before it."""
         observer = Observer(
@@ -202,7 +233,7 @@ class Theirs:
             )
             self.model = get_peft_model(model, config)
         else:
-            _weights(Network(model), mode)
+            _weights(Network(model), mode).release()
         peer = Peer(self.model, reference if work.has_reference else None)
         self._loss = {
             "npo": peer.npo,

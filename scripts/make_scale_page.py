@@ -9,8 +9,8 @@ from pathlib import Path
 
 from transformers import LlamaConfig
 
-from expunge.engine.memory import Layout, Memory, fewest, memory
-from expunge.engine.plan import Size, measure
+from expunge.engine.memory import OVERHEAD, Layout, Memory, fewest, memory
+from expunge.engine.size import Size, measure
 
 PAGE = Path(__file__).parent.parent / "docs" / "scale.md"
 CARD = 80
@@ -56,6 +56,9 @@ The run folder must lie where all processes can read and write it.
   block gathered in the model's own format while it runs. Masks that rank all weights are refused.
 - Checkpoints are safetensors. Where weights are spread, each process writes its rows, and the
   checkpoint counts once the first process has named all parts in `last.safetensors`.
+- A process that fails ends the others at once, and one that does not come to where all meet is
+  given up after an hour (`tests/test_parallel.py`); the same command goes on from the last
+  checkpoint. Only while the first one audits do the others wait longer.
 - References, probes and the audit are not divided: every process computes the references it might
   need, the first one audits. Edits (`expunge methods`, family edit, arithmetic, influence) run in
   the first process alone.
@@ -71,9 +74,11 @@ The run folder must lie where all processes can read and write it.
 
 ## What one card holds, by arithmetic
 
-Formulas: `src/expunge/engine/memory.py`. 16-bit weights, {tokens} tokens in a pass, activation
+Formulas: `src/expunge/engine/memory.py`; `tests/test_plan_memory.py` holds them to the bytes of
+live tensors of small models, within 15 %. 16-bit weights, {tokens} tokens in a pass, activation
 checkpointing, GiB on each card of {card}. A Llama of that size; LoRA of rank {rank} on every linear
-layer of the blocks.
+layer of the blocks. Gradients grow while activations are freed: the total counts the larger of
+the two, and {overhead} GiB for the runtime.
 
 {table}
 
@@ -90,7 +95,7 @@ fit) and larger for the audit, which wants the model on one device.
 
 - Measured by the tests, on two CPU processes with a tiny model: equal losses, gradients, results;
   each process holds half of the masters; resuming from two processes to one and from one to two;
-  a killed process.
+  a process that is killed, fails or hangs.
 - Not measured: anything on a graphics card, the speed of several cards, and the lines of the table.
 - Each process loads the model in full into host memory before it is spread.
 """
@@ -99,8 +104,8 @@ fit) and larger for the audit, which wants the model on one device.
 def rows(name: str, size: Size) -> Iterator[tuple[str, int, Memory]]:
     """Yield what is run, on how many cards, and what one of them holds."""
     adapter = size.linear_sides * RANK
-    plain = Layout(trained=adapter, checkpointing=True)
-    full = replace(plain, trained=size.total, spread=True)
+    plain = Layout(trained=adapter, checkpointing=True, adapter=True, head_trains=False)
+    full = Layout(trained=size.total, checkpointing=True, spread=True)
     yield f"{name}, LoRA", 1, memory(size, plain)
     for cards in (1, 2, 4, 8, 16):
         for optimiser in ("adamw", "adamw8bit"):
@@ -147,6 +152,7 @@ def page() -> str:
     return TEXT.format(
         tokens=Layout(trained=0).tokens,
         card=CARD,
+        overhead=OVERHEAD,
         rank=RANK,
         table="\n".join(lines),
         fewest=f"All weights need at least, in cards: {', '.join(needed)}.",

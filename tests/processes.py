@@ -8,7 +8,9 @@ for each. The functions here also do a job in a single process, for comparison.
 
 import json
 import sys
+import time
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -17,6 +19,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 import tiny
+from expunge.engine import parallel
 from expunge.engine.balance import Multipliers, coefficients
 from expunge.engine.observe import Observer
 from expunge.engine.parallel import Team, joined, whole
@@ -109,7 +112,17 @@ def run(job: dict, folder: Path, team: Team) -> Told:
     return state, {"curve": [asdict(point) for point in trained.curve]}
 
 
-JOBS = {"gradient": gradient, "run": run}
+def broken(job: dict, folder: Path, team: Team) -> Told:
+    """The second process fails or hangs while the first one waits for it."""
+    if not team.leads:
+        if job["fails"]:
+            raise ValueError("a mistake in one process")
+        time.sleep(600)
+    team.wait()
+    return {}, {}
+
+
+JOBS = {"gradient": gradient, "run": run, "broken": broken}
 
 
 def do(job: dict, folder: Path, team: Team) -> Told:
@@ -125,8 +138,11 @@ def read(name: str, folder: Path) -> Told:
 
 
 def main(folder: Path) -> None:
+    jobs = json.loads((folder / "jobs.json").read_text())
+    if jobs[0]["kind"] == "broken":
+        parallel.STALL = timedelta(seconds=5)
     with joined(torch.device("cpu")) as team:
-        for job in json.loads((folder / "jobs.json").read_text()):
+        for job in jobs:
             tensors, facts = do(job, folder, team)
             if team.leads:
                 tensors = {name: value.contiguous().clone() for name, value in tensors.items()}

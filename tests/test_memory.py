@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from expunge.engine.memory import GIB, Layout, fewest, memory
-from expunge.engine.plan import Size
+from expunge.engine.size import Size
 
 ROOT = Path(__file__).parent.parent
-# 8 blocks of 100 numbers, embeddings and head of 100 each.
-SIZE = Size(total=1000, body=800, head=100, layers=8, width=10, vocabulary=10, linear_sides=0)
+# 8 blocks of 100 numbers whose matrices have 10 inputs and outputs; embeddings and head of 100.
+SIZE = Size(total=1000, body=800, head=100, layers=8, width=10, vocabulary=10, linear_sides=80)
 
 
 def held(**how) -> dict[str, float]:
@@ -22,11 +22,26 @@ def held(**how) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("how", "expected"),
     [
-        # 16-bit weights and a float32 master of each; 2 bytes * 3 tokens * 10 wide * 34 * 8 blocks.
+        # 16-bit weights and a float32 master of each.
         ({}, {"weights": 2000, "masters": 4000, "gradient": 4000, "moments": 8000, "gathered": 0}),
-        ({"bytes_each": 4}, {"weights": 4000, "masters": 0, "activations": 4 * 30 * 34 * 8}),
-        ({}, {"activations": 2 * 30 * 34 * 8, "logits": 16 * 512 * 10}),
-        ({"checkpointing": True}, {"activations": 2 * 30 * (34 + 8)}),
+        # 3 tokens keep 1.2 * 10 numbers in each of 8 blocks, and 4 * 10 for norms in 16 bits.
+        ({"bytes_each": 4}, {"weights": 4000, "masters": 0, "activations": 4 * 3 * 12 * 8}),
+        (
+            {},
+            {
+                "activations": 2 * 3 * 52 * 8,
+                "one_block": 1.4 * 2 * 3 * 52,
+                "again": 0,
+                "early": 400,
+            },
+        ),
+        ({"blocks": 2.5}, {"activations": 2 * 3 * 52 * 2.5}),
+        ({"adapter": True, "trained": 50}, {"activations": 2 * 3 * 49.5 * 8, "early": 0}),
+        ({"checkpointing": True}, {"activations": 2 * 3 * 8 * 10, "again": 1.4 * 2 * 3 * 52}),
+        ({"passes": 2}, {"early": 4000}),
+        ({"scored": 7, "frozen": 5}, {"logits": 4 * 10 * (2 * 7 + 4 * 5)}),
+        ({"copies": 2}, {"copies": 8000}),
+        ({"references": 6}, {"references": 2 * 10 * 6}),
         ({"optimiser": "adamw8bit"}, {"moments": 1000 * (2 + 1 / 64)}),
         ({"trained": 50}, {"weights": 2000, "masters": 200, "gradient": 200, "moments": 400}),
         # Four processes: a quarter of everything, two blocks of 100 and 200 outside gathered.
@@ -43,9 +58,13 @@ def test_parts_of_memory(how, expected):
     assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
-def test_the_total_is_the_sum_and_names_the_runtime():
-    found = memory(SIZE, Layout(trained=0, tokens=0))
-    assert found.total == pytest.approx(1.5 + (2000 + 16 * 512 * 10) / GIB)
+def test_the_total_is_the_larger_of_forward_and_gradient_and_names_the_runtime():
+    frozen = memory(SIZE, Layout(trained=0, tokens=0))
+    assert frozen.total == pytest.approx(1.5 + (2000 + 4 * 10 * 2 * 512) / GIB)
+    deep = memory(SIZE, Layout(trained=1000, tokens=3, scored=0))
+    assert deep.total == pytest.approx(1.5 + (2000 + 4000 + 8000 + 4000 + 1.4 * 312) / GIB)
+    long = memory(SIZE, Layout(trained=1000, tokens=3000, scored=0))
+    assert long.total == pytest.approx(1.5 + (2000 + 4000 + 8000 + 400 + 2496000) / GIB)
 
 
 def test_fewest_processes_is_the_first_number_that_fits():

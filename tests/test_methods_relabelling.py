@@ -7,7 +7,8 @@ import torch
 
 import tiny
 from expunge.engine.memorise import reinforced_states
-from expunge.engine.reference import final_states, key
+from expunge.engine.reference import final_states
+from expunge.engine.shelf import key
 from expunge.errors import UsageError
 from expunge.methods import build
 from expunge.methods.idk_ap import IDKAP, preservation
@@ -127,7 +128,7 @@ def test_whp_refuses_an_unknown_target():
 def test_reinforcing_raises_the_answers_and_leaves_the_model_alone():
     network = tiny.network()
     before = {name: weight.clone() for name, weight in network.model.state_dict().items()}
-    plain = final_states(network, FORGET, 2, 4096)
+    plain = final_states(network, FORGET, pad_id=2, tokens_per_pass=4096)
     strong = reinforced_states(network, FORGET, FORGET, seed=0, pad_id=2, tokens_per_pass=4096)
     after = network.model.state_dict()
     assert before.keys() == after.keys()

@@ -133,7 +133,7 @@ def test_records_longer_than_the_window_are_padded():
 def test_an_architecture_with_attention_of_its_own_is_padded():
     network = tiny.network(bloom())
     assert network.batch(tiny.encoded(*LENGTHS), pad_id=2).layout is None
-    assert tiny.network()._packs_up_to == sys.maxsize
+    assert tiny.network().packs_up_to == sys.maxsize
 
 
 def test_a_pack_without_its_layout_is_refused():

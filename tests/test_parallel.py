@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,18 @@ def close(found, expected, *, rel) -> None:
     for name, value in expected.items():
         scale = value.abs().max().clamp(min=1e-8)
         assert ((found[name] - value).abs().max() / scale).item() < rel, name
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["fails", "hangs"])
+def test_no_process_waits_for_one_that_does_not_come(fails, tmp_path):
+    job = {"kind": "broken", "name": "broken", "fails": fails}
+    (tmp_path / "jobs.json").write_text(json.dumps([job]))
+    began = time.monotonic()
+    done = torchrun(str(HERE / "processes.py"), str(tmp_path))
+    assert done.returncode != 0
+    assert time.monotonic() - began < 120  # the other one sleeps for 600 s
+    assert ("a mistake in one process" in done.stderr) == fails
+    assert fails or "has ended, or answers no more" in done.stderr
 
 
 @pytest.mark.parametrize("job", GRADIENTS, ids=lambda job: job["name"])

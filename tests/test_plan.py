@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -8,9 +10,11 @@ from expunge.engine.balance import Multipliers, coefficients
 from expunge.engine.lower import compute_lower
 from expunge.engine.needs import Depth, once_needs, packed_tokens, step_needs
 from expunge.engine.observe import Observer
-from expunge.engine.plan import Load, measure, once_flops, step_flops
+from expunge.engine.plan import Load, once_flops, step_flops
 from expunge.engine.pull import StepPull
+from expunge.engine.recompute import recomputed
 from expunge.engine.reference import precompute
+from expunge.engine.size import measure
 from expunge.engine.streams import Order, Streams
 from expunge.engine.weights import adapter, chosen, everything
 from expunge.methods.graddiff import GradDiff
@@ -43,7 +47,7 @@ def smol_shape() -> LlamaForCausalLM:
     return LlamaForCausalLM(config).eval()
 
 
-def run(model, method, lora, folder) -> tuple[float, float, float, float]:
+def run(model, method, lora, folder, *, checkpointing=False) -> tuple[float, float, float, float]:
     """FLOPs of what is done once and of one step, planned and counted."""
     network = tiny.network(model)
     text = model.config
@@ -75,6 +79,7 @@ def run(model, method, lora, folder) -> tuple[float, float, float, float]:
         gradient_tokens=0,
         audit_tokens=0,
         audit_answers=0,
+        checkpointing=checkpointing,
     )
     pools = {Stream.FORGET: list(STREAMS.forget), Stream.RETAIN: list(STREAMS.retain)}
     how = {"pad_id": 2, "tokens_per_pass": TOKENS}
@@ -94,7 +99,8 @@ def run(model, method, lora, folder) -> tuple[float, float, float, float]:
     )
     coefs = coefficients(terms, Multipliers.of(terms), 0.0)
     pull = StepPull(observer, weights, ORDER.draw(0), coefs=coefs, tokens_per_pass=TOKENS)
-    with FlopCounterMode(display=False) as step:
+    again = recomputed(network) if checkpointing else nullcontext()
+    with FlopCounterMode(display=False) as step, again:
         pull()
     return (
         once_flops(size, load.once),
@@ -121,6 +127,14 @@ def test_planned_operations_are_those_counted(build, method, lora, tmp_path):
     once, once_counted, step, step_counted = run(build(), method, lora, tmp_path)
     assert step == pytest.approx(step_counted, rel=0.15)
     assert once == pytest.approx(once_counted, rel=0.15, abs=1)
+
+
+@pytest.mark.parametrize("lora", [None, LoraShape(rank=8, alpha=16.0)], ids=["all", "lora"])
+def test_activation_checkpointing_is_planned_as_a_forward_pass_more(lora, tmp_path):
+    _, _, step, counted = run(smol_shape(), NPO(), lora, tmp_path, checkpointing=True)
+    _, _, plain, _ = run(smol_shape(), NPO(), lora, tmp_path)
+    assert step == pytest.approx(counted, rel=0.15)
+    assert step > 1.2 * plain
 
 
 def test_a_pack_counts_the_shared_beginning_once():

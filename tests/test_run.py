@@ -49,6 +49,7 @@ def begin(root, *, out=None, name="0a1b2c3d", now=NOW):
     "changes",
     [
         {"out": "elsewhere"},
+        {"reference_store": "elsewhere"},
         {"offline": True},
         {"report__redact": False},
         {"model": "./copy-of-gpt2"},

@@ -8,7 +8,7 @@ import torch
 
 from expunge.engine.memory import Layout, memory
 from expunge.engine.parallel import SOLO, Team
-from expunge.engine.plan import measure
+from expunge.engine.size import measure
 from expunge.engine.watch import Unseen
 from expunge.errors import UsageError
 from expunge.methods.terms import Stream
@@ -49,10 +49,11 @@ def test_processes_on_a_cpu_share_its_memory(world):
 def hears(monkeypatch, words: list[dict]) -> None:
     """Let a process hear these words, as if another had said them."""
 
-    def agreed(self, value):
+    def told(self, value):
         return json.loads(json.dumps(words.pop(0))) if value == {} else value
 
-    monkeypatch.setattr(Team, "agreed", agreed)
+    monkeypatch.setattr(Team, "told", told)
+    monkeypatch.setattr(Team, "agreed", told)
 
 
 def test_the_others_train_what_they_are_told_and_refuse_another_run(world, bench, monkeypatch):
@@ -65,7 +66,7 @@ def test_the_others_train_what_they_are_told_and_refuse_another_run(world, bench
     )
     prepared = prepare(settings)
     said: list[dict] = []
-    monkeypatch.setattr(Team, "agreed", lambda self, value: said.append(value) or value)
+    monkeypatch.setattr(Team, "told", lambda self, value: said.append(value) or value)
     own = identity(prepared, load(settings.model, prepared.source).digest)
     place = type("Place", (), {"run_id": own, "path": bench / "run"})
     call(PAIR, place, prepared, Unseen(mean=3.0, low=2.0))

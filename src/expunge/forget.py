@@ -19,7 +19,7 @@ from expunge.audit.gathering import Gathering
 from expunge.audit.results import Results
 from expunge.console import Console, SilentConsole
 from expunge.engine.parallel import Team, joined
-from expunge.engine.plan import require_memory
+from expunge.engine.ways import require_memory
 from expunge.errors import Interrupted
 from expunge.files import sha256_json, write_text
 from expunge.ledger.key import key_path, operator_key
@@ -71,7 +71,7 @@ def plan(settings: Settings, *, console: Console | None = None) -> Plan:
     for note in each[0].scope.notes:
         console.note(note)
     planned = plan_stages(each)
-    require_memory(planned.cost, available_gib(each[0].source.device), full=settings.train.full)
+    require_memory(planned.cost, available_gib(each[0].source.device), planned.ways)
     return planned
 
 
@@ -169,7 +169,7 @@ def _forget(
     planned = plan_stages(each)
     _introduce(prepared, planned, console)
     cost = cost_together(prepared, planned.cost, team)
-    require_memory(cost, available_gib(prepared.source.device), full=settings.train.full)
+    require_memory(cost, available_gib(prepared.source.device), planned.ways)
     key = operator_key(key_path(), run=run.path)
     gathering = Gathering.open(
         prepared,

@@ -8,9 +8,11 @@ import torch
 from expunge.audit.attacks import QUICK
 from expunge.engine.localise import RECORDS
 from expunge.engine.needs import Depth, Once, Step, once_needs, step_needs
-from expunge.engine.plan import GIB, Cost, Load, Size, estimate, measure
+from expunge.engine.plan import Cost, Load, estimate
+from expunge.engine.size import GIB, Size, measure
 from expunge.engine.streams import Order, Streams
 from expunge.engine.watch import spread
+from expunge.engine.ways import Way, ways
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Guard
 from expunge.methods.terms import MLP_OUT, SelfTaught, Stream, Trains
@@ -31,6 +33,8 @@ class Plan:
     method: str
     computes: str
     cost: Cost
+    ways: tuple[Way, ...] = ()
+    """What it would hold with other settings."""
 
     def lines(self) -> list[tuple[str, str]]:
         """Return what to show, as label and text."""
@@ -80,6 +84,7 @@ def plan_stages(parts: Sequence[Prepared]) -> Plan:
             disk_gib=max(cost.disk_gib for cost in costs) + kept,
             seconds=sum(cost.seconds for cost in costs),
         ),
+        ways=(),  # settings of a stage are not reached by a flag
     )
 
 
@@ -111,7 +116,20 @@ def make_plan(prepared: Prepared, *, audited: bool = True) -> Plan:
         f"{prepared.method.advice}",
         computes=_computes(load, prepared),
         cost=estimate(size, load, device=prepared.source.device, dtype=prepared.source.dtype),
+        ways=_ways(prepared, size, load),
     )
+
+
+def _ways(prepared: Prepared, size: Size, load: Load) -> tuple[Way, ...]:
+    """Return what training would hold with other settings; edits and guards have no such ones."""
+    if isinstance(prepared.method, Edit | Guard):
+        return ()
+    streams = prepared.streams
+    varied = (
+        record for several in streams.variants.values() for each in several for record in each
+    )
+    longest = max(len(record.ids) for record in (*streams.forget, *streams.retain, *varied))
+    return ways(size, load, prepared.source.dtype, longest=longest)
 
 
 def _computes(load: Load, prepared: Prepared) -> str:
@@ -183,6 +201,8 @@ def _load(prepared: Prepared, size: Size, *, audited: bool) -> Load:
         audit_tokens=models * (plain + forget * (attacked + 1)) if audited else 0,
         audit_answers=round(ANSWER_SHARE * answers * 16) + _invented(prepared),
         copies=_copies(prepared),
+        optimiser=prepared.settings.optimiser.name,
+        checkpointing=prepared.options.checkpointing,
     )
 
 
@@ -202,7 +222,7 @@ def _training(prepared: Prepared) -> tuple[Step, Once]:
     """What training needs; an edit or a guard counts as one step that reads all that it reads."""
     method, streams = prepared.method, prepared.streams
     if isinstance(method, Edit | Guard):
-        return _edit_step(method, prepared), Once(forward=0.0, scored=0.0, kinds=())
+        return _edit_step(method, prepared), Once(forward=0.0, scored=0.0, states=0.0, kinds=())
     shape, options = prepared.shape, prepared.options
     order = Order(
         forget=len(streams.forget),

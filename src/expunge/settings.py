@@ -196,6 +196,11 @@ class Settings(BaseModel):
         default=None,
         description="folder where attacks on original and golds are kept for other runs",
     )
+    reference_store: str | None = Field(
+        default=None,
+        description="folder where what the original says of training records is kept for other"
+        " runs: log-probabilities and hidden states",
+    )
     request: Request
     method: MethodSettings = Field(default_factory=MethodSettings)
     robust: RobustSettings = Field(default_factory=RobustSettings)

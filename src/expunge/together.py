@@ -17,7 +17,8 @@ from expunge.engine.editing import Editing
 from expunge.engine.fencing import Fencing
 from expunge.engine.memory import Layout, memory
 from expunge.engine.parallel import Team
-from expunge.engine.plan import Cost, measure
+from expunge.engine.plan import Cost
+from expunge.engine.size import measure
 from expunge.engine.unlearn import Unlearning
 from expunge.engine.watch import Unseen
 from expunge.errors import UsageError
@@ -61,12 +62,12 @@ def call(team: Team, run: RunFolder, prepared: Prepared, unseen: Unseen) -> None
     """Tell the other processes to train, and what only the first one knows."""
     alternatives = prepared.streams.variants.get(Stream.ALTERNATIVE, ())
     own = [[asdict(record) for record in records] for records in alternatives]
-    team.agreed({**_place(run), "train": True, "unseen": asdict(unseen), "alternatives": own})
+    team.told({**_place(run), "train": True, "unseen": asdict(unseen), "alternatives": own})
 
 
 def dismiss(team: Team, run: RunFolder) -> None:
     """Tell the other processes that the run has ended well."""
-    team.agreed({**_place(run), "train": False})
+    team.told({**_place(run), "train": False})
 
 
 def follow(settings: Settings, team: Team) -> Path:
@@ -75,7 +76,7 @@ def follow(settings: Settings, team: Team) -> Path:
     Raises:
         UsageError: This process was given another model, data, settings or version.
     """
-    word = team.agreed(_SILENCE)
+    word = team.told(_SILENCE)
     if word["train"]:
         prepared = prepare(settings)
         original = load(settings.model, prepared.source)
@@ -87,7 +88,7 @@ def follow(settings: Settings, team: Team) -> Path:
             progress=lambda step, text: None,
             team=team,
         )
-        word = team.agreed(_SILENCE)
+        word = team.told(_SILENCE)
     return Path(word["folder"])
 
 
@@ -126,6 +127,7 @@ def identity(prepared: Prepared, model_digest: str) -> str:
 def unlearning_of(prepared: Prepared, network: Network) -> Unlearning:
     """Return the training that the settings describe; the method must be one that trains."""
     assert not isinstance(prepared.method, Edit | Guard), "edits and guards do not train"
+    store = prepared.settings.reference_store
     return Unlearning(
         method=prepared.method,
         network=network,
@@ -133,6 +135,7 @@ def unlearning_of(prepared: Prepared, network: Network) -> Unlearning:
         options=prepared.options,
         pad_id=prepared.encoder.pad_id,
         wraps=prepared.wraps,
+        store=None if store is None else Path(store),
     )
 
 

@@ -66,8 +66,11 @@ def work(matrix: Path, cell: Cell) -> Row:
     )
     try:
         settings = protocol.of(cell)
-        store = settings.attack_store or str(matrix / "shared" / "attacks")
-        settings = settings.model_copy(update={"out": str(folder / "run"), "attack_store": store})
+        shared = {
+            "attack_store": settings.attack_store or str(matrix / "shared" / "attacks"),
+            "reference_store": settings.reference_store or str(matrix / "shared" / "references"),
+        }
+        settings = settings.model_copy(update={"out": str(folder / "run"), **shared})
         row = _done(matrix, protocol, cell, settings, began, Console(hurdle))
         row = replace(row, proxies=hurdle.proxies)
     except Pruned as pruned:

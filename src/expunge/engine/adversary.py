@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from expunge.engine.observe import chunked_logp
+from expunge.engine.logp import chunked_logp
 from expunge.model.batch import Batch
 from expunge.model.network import Network, Push
 

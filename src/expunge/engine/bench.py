@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from expunge.data.encode import Encoded
+from expunge.engine.logp import chunked_logp
 from expunge.engine.memorise import Memorise, memorised
-from expunge.engine.observe import Observer, chunked_logp
+from expunge.engine.observe import Observer
 from expunge.engine.pull import StepPull
 from expunge.engine.reference import precompute
 from expunge.engine.streams import Draw, Streams

@@ -1,7 +1,8 @@
 """States under the lowest trained block: computed once, read ever after.
 
 Blocks that no gradient reaches and no step changes give the same states for a record every time.
-They are kept in one memory-mapped file, so that they cost disk and not memory.
+They are kept in memory-mapped files, so that they cost disk and not memory; in a store that runs
+share, they are computed once for all that train above the same block of the same model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from expunge.data.encode import Encoded
-from expunge.engine.reference import Key, key
+from expunge.engine.shelf import Key, Shelf, key
 from expunge.model.batch import Batch, by_length
 from expunge.model.network import Below, Network, Site
 from expunge.model.pack import by_record
@@ -40,7 +41,6 @@ class Lower:
         return Below(self.layer, padded.to(batch.ids.device))
 
 
-@torch.no_grad()
 def compute_lower(
     network: Network,
     records: Sequence[Encoded],
@@ -53,23 +53,56 @@ def compute_lower(
     """Run the blocks under `layer` on every record and keep what they say in `file`."""
     unique = list({key(record): record for record in records}.values())
     width = network.model.config.get_text_config().hidden_size
-    offsets = [0]
-    for record in unique:
-        offsets.append(offsets[-1] + len(record.ids))
+    lengths = [len(record.ids) for record in unique]
     file.parent.mkdir(parents=True, exist_ok=True)
     store = torch.from_file(
-        str(file), shared=True, size=offsets[-1] * width, dtype=network.model.dtype
+        str(file), shared=True, size=sum(lengths) * width, dtype=network.model.dtype
     ).view(-1, width)
+    known = dict(zip(map(key, unique), store.split(lengths), strict=True))
+    _fill(network, unique, known, layer=layer, pad_id=pad_id, tokens_per_pass=tokens_per_pass)
+    return Lower(layer=layer, known=known)
+
+
+def shared_lower(
+    network: Network,
+    records: Sequence[Encoded],
+    *,
+    layer: int,
+    shelf: Shelf,
+    pad_id: int,
+    tokens_per_pass: int,
+) -> Lower:
+    """Take from a shelf what the blocks under `layer` say, and put there what is missing."""
+    unique = list({key(record): record for record in records}.values())
+    kind = f"below-{layer}"
+    known = shelf.find(kind, unique)
+    missing = [record for record in unique if key(record) not in known]
+    if missing:
+        sizes = {key(record): len(record.ids) for record in missing}
+        width = network.model.config.get_text_config().hidden_size
+        with shelf.room(kind, sizes, width=width, dtype=network.model.dtype) as room:
+            _fill(
+                network, missing, room, layer=layer, pad_id=pad_id, tokens_per_pass=tokens_per_pass
+            )
+        known |= room
+    return Lower(layer=layer, known=known)
+
+
+@torch.no_grad()
+def _fill(
+    network: Network,
+    records: Sequence[Encoded],
+    known: Mapping[Key, Tensor],
+    *,
+    layer: int,
+    pad_id: int,
+    tokens_per_pass: int,
+) -> None:
+    """Run the blocks under `layer` and write what they say to the place of each record, [T, d]."""
     site = Site(layer - 1)
-    for group in by_length([len(record.ids) for record in unique], tokens=tokens_per_pass):
-        chosen = [unique[index] for index in group]
+    for group in by_length([len(record.ids) for record in records], tokens=tokens_per_pass):
+        chosen = [records[index] for index in group]
         batch = network.batch(chosen, pad_id=pad_id)
         seen = network.observe(batch.ids, sites=(site,), final=False, layout=batch.layout)
-        for index, states in zip(group, by_record(seen.states[site], batch), strict=True):
-            length = len(unique[index].ids)
-            store[offsets[index] : offsets[index] + length] = states[:length]
-    known = {
-        key(record): store[start : start + len(record.ids)]
-        for record, start in zip(unique, offsets[:-1], strict=True)
-    }
-    return Lower(layer=layer, known=known)
+        for record, states in zip(chosen, by_record(seen.states[site], batch), strict=True):
+            known[key(record)].copy_(states[: len(record.ids)])

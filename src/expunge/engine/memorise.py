@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from expunge.data.encode import Encoded
-from expunge.engine.observe import chunked_logp
-from expunge.engine.reference import Key, final_states
+from expunge.engine.logp import chunked_logp
+from expunge.engine.reference import final_states
+from expunge.engine.shelf import Key
 from expunge.model.batch import by_length
 from expunge.model.lora import LoraShape, attach, detach
 from expunge.model.network import Network
@@ -87,4 +88,4 @@ def reinforced_states(
     """Return last hidden states of the model after memorising `forget`; the model is unchanged."""
     how = Memorise(seed=seed)
     with memorised(network, forget, how, pad_id=pad_id, tokens_per_pass=tokens_per_pass):
-        return final_states(network, records, pad_id, tokens_per_pass)
+        return final_states(network, records, pad_id=pad_id, tokens_per_pass=tokens_per_pass)

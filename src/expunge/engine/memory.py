@@ -4,23 +4,40 @@
     masters        4 T          float32, of what is trained: T numbers, T / p where spread
     gradient       4 T
     moments        8 T          AdamW; 2 T + T / 64 with `adamw8bit`; 0 without an optimiser
+    copies         4 c T        c of them, where wrappers hold some
+    references     b d r        r hidden states of the original
     gathered       2 b N_block + b N_outside   where spread: one block, the next, and what lies
                                                outside the blocks
-    activations    b s d (34 l)        s tokens in one pass, width d, l blocks
-                   b s d (34 + l)      with checkpointing: one block, and what each block reads
-    logits         16 c V              c = 512 scored positions at a time, float32, four copies
+    activations    b s K l               s tokens in one pass, l blocks that gradients pass
+                   b s d l               with checkpointing: what each block reads
+    one block      1.4 b s K             the last one to be gone through, or to be computed again,
+                                         with the gradients that pass through it
+    logits         4 V (2 n + 4 m)       n positions scored at a time, m of them also by the
+                                         original's head; float32
 
-34 numbers a token and block: twice the 34 bytes that arXiv:2205.05198 (section 4) counts in 16-bit
-formats without the attention matrix, because a gated MLP keeps more and norms run in float32.
+K = 1.2 times the inputs and outputs of all matrices of a block, which a gated block keeps in full,
+with what its two norms and its attention keep; 0.95 times where its weights are frozen under an
+adapter; and 4 d more in 16-bit formats, in which norms are computed in float32. Gradients grow
+while activations are freed, so what counts is the larger of
+
+    activations + logits (or, with checkpointing, one block if it is larger) + the gradient that is
+                           there at the top (the head's; all, from the second pass of a step on)
+    gradient + one block
+
+`tests/test_plan_memory.py` holds this to the bytes that live tensors take, within 15 %.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
-from expunge.engine.plan import GIB, Size
+from expunge.engine.size import GIB, Size
+from expunge.model.score import CHUNK
 
-CHUNK = 512
-KEPT = 34
-"""Numbers kept for each token, block and unit of width."""
+KEPT = 1.2
+"""What a block keeps for the way back, as a share of the inputs and outputs of its matrices."""
+KEPT_FROZEN = 0.95
+"""The same under an adapter."""
+PASSING = 1.4
+"""A block on its way back, gradients included, as a share of what it keeps."""
 MOMENTS = {"adamw": 8.0, "adamw8bit": 2 + 1 / 64, "sophia": 8.0, "normalised-sgd": 0.0}
 """Bytes of optimiser state for each trained number."""
 OVERHEAD = 1.5
@@ -41,27 +58,55 @@ class Layout:
     optimiser: str = "adamw"
     """A key of `MOMENTS`; any other is taken to hold as much as AdamW."""
     checkpointing: bool = False
-    tokens: int = 4096
-    """Padded tokens in one forward pass of one process."""
+    tokens: float = 4096
+    """Tokens in one forward pass of one process."""
+    passes: float = 1.0
+    """Forward passes of a step."""
+    blocks: float | None = None
+    """Blocks that gradients pass; None: all."""
+    scored: float = CHUNK
+    """Positions whose logits exist at the same time."""
+    frozen: float = 0.0
+    """Of these, positions at which the original's head is applied, too."""
+    adapter: bool = False
+    """Whether what is trained lies beside frozen weights."""
+    head_trains: bool = True
+    copies: int = 0
+    """Further float32 copies of what is trained."""
+    references: float = 0.0
+    """Hidden states of the original that are kept, vectors of the model's width."""
+    overhead: float = OVERHEAD
+    """GiB that the runtime holds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Memory:
-    """GiB that one process holds at its peak, by what for."""
+    """GiB that one process holds, by what for."""
 
     weights: float
     masters: float
-    gradient: float
     moments: float
+    copies: float
+    references: float
     gathered: float
+    gradient: float
+    early: float
+    """Of the gradient, what is there while activations are at their most."""
     activations: float
+    one_block: float
+    """Activations of one block, and the gradients that pass through it."""
+    again: float
+    """Those that are computed again while the others are at their most: of one block, or none."""
     logits: float
-    overhead: float = OVERHEAD
+    overhead: float
 
     @property
     def total(self) -> float:
-        """All of it."""
-        return sum(asdict(self).values())
+        """All that is there at the peak of a step."""
+        always = self.weights + self.masters + self.moments + self.copies + self.references
+        forward = self.early + self.activations + max(self.logits, self.again)
+        moving = max(forward, self.gradient + self.one_block)
+        return always + self.gathered + moving + self.overhead
 
 
 def memory(size: Size, layout: Layout) -> Memory:
@@ -75,16 +120,28 @@ def memory(size: Size, layout: Layout) -> Memory:
     block, outside = size.body / size.layers, size.total - size.body
     trained = layout.trained / parts
     own_copy = not layout.spread and each < 4
-    kept = KEPT + size.layers if layout.checkpointing else KEPT * size.layers
-    return Memory(
-        weights=0.0 if layout.spread else each * size.total / GIB,
-        masters=4 * trained / GIB if layout.spread or own_copy else 0.0,
-        gradient=4 * trained / GIB,
-        moments=MOMENTS.get(layout.optimiser, 8.0) * trained / GIB,
-        gathered=each * (2 * block + outside) / GIB if layout.spread else 0.0,
-        activations=each * layout.tokens * size.width * kept / GIB,
-        logits=16 * CHUNK * size.vocabulary / GIB,
-    )
+    depth = size.layers if layout.blocks is None else layout.blocks
+    share = KEPT_FROZEN if layout.adapter else KEPT
+    kept = share * size.linear_sides / size.layers + (4 * size.width if each < 4 else 0)
+    one = PASSING * min(1.0, depth) * kept
+    live = each * layout.tokens
+    early = min(size.head / parts, trained) if layout.head_trains and not layout.adapter else 0.0
+    held = {
+        "weights": 0.0 if layout.spread else each * size.total,
+        "masters": 4 * trained if layout.spread or own_copy else 0.0,
+        "moments": MOMENTS.get(layout.optimiser, 8.0) * trained,
+        "copies": 4 * layout.copies * trained,
+        "references": each * size.width * layout.references,
+        "gathered": each * (2 * block + outside) if layout.spread else 0.0,
+        "gradient": 4 * trained,
+        "early": 4 * trained if layout.passes > 1 else 4 * early,
+        "activations": live * depth * (size.width if layout.checkpointing else kept),
+        "one_block": live * one,
+        "again": live * one if layout.checkpointing else 0.0,
+        "logits": 4 * size.vocabulary * (2 * layout.scored + 4 * layout.frozen),
+    }
+    gib = {name: value / GIB for name, value in held.items()}
+    return Memory(**gib, overhead=layout.overhead)
 
 
 def fewest(size: Size, layout: Layout, *, gib: float, largest: int = 1024) -> int | None:

@@ -87,6 +87,8 @@ class Once:
     """Blocks run, tokens times blocks."""
     scored: float
     """Positions at which its head is computed."""
+    states: float
+    """Hidden states that are kept in memory."""
     kinds: tuple[str, ...]
     """What is kept, in words."""
 
@@ -164,7 +166,7 @@ def once_needs(
     terms: Sequence[Term], streams: Streams, order: Order, *, steps: int, depth: Depth
 ) -> Once:
     """Count what is computed once: references, and the states under the lowest trained block."""
-    forward = scored = 0.0
+    forward = scored = states = 0.0
     kinds: list[str] = []
     for term in terms:
         asked = term.references if isinstance(term, Distribution) else term.streams
@@ -175,12 +177,13 @@ def once_needs(
             top = term.layer + 1 if isinstance(term, Representation) else depth.layers
             forward += tokens * top
             scored += positions if isinstance(term, Likelihood) else 0
+            states += 0 if isinstance(term, Likelihood) else positions
             kinds.append(f"{_KINDS[type(term)]} of {stream.value} records")
     if depth.cached:
         for stream in dict.fromkeys(stream for term in terms for stream in term.streams):
             forward += _visited(streams, order, stream, steps)[0] * depth.first
         kinds.append(f"what block {depth.first} reads")
-    return Once(forward=forward, scored=scored, kinds=tuple(dict.fromkeys(kinds)))
+    return Once(forward=forward, scored=scored, states=states, kinds=tuple(dict.fromkeys(kinds)))
 
 
 _KINDS: dict[type[Term], str] = {

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from expunge.data.encode import Encoded
+from expunge.engine.logp import chunked_logp
 from expunge.engine.lower import Lower
 from expunge.engine.parallel import WHOLE, Share
 from expunge.engine.reference import References, site_of
@@ -355,20 +356,3 @@ def _group(look: _Look, items: Sequence[Item], streams: tuple[Stream, ...]) -> _
     spans = [look.spans[record] for record in records]
     places = torch.cat([torch.arange(span.start, span.stop) for span in spans])
     return _Group(columns, records, places.to(look.batch.targets.device), look)
-
-
-def chunked_logp(network: Network, hidden: Tensor, targets: Tensor) -> Tensor:
-    """Return log p of the targets, [N, d] and [N] -> [N] float32.
-
-    Logits exist for one chunk of positions at a time and are computed again on the way back, so
-    memory does not grow with batch times vocabulary.
-    """
-
-    def logp(rows: Tensor, wanted: Tensor) -> Tensor:
-        log_probs = torch.log_softmax(network.logits(rows), dim=-1)
-        return log_probs.gather(-1, wanted.unsqueeze(-1)).squeeze(-1)
-
-    if len(targets) <= CHUNK:
-        return logp(hidden, targets)
-    pieces = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
-    return torch.cat([checkpoint(logp, h, t, use_reentrant=False) for h, t in pieces])

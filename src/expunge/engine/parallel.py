@@ -29,11 +29,19 @@ T = TypeVar("T")
 
 JOIN = timedelta(minutes=5)
 """How long the processes wait for each other at the start."""
-_WAIT = timedelta(days=7)
-"""How long one waits for another later: the first one audits alone, which may take long."""
+STALL = timedelta(hours=1)
+"""How long a process that trains waits for another; one that takes longer hangs."""
+_AUDIT = timedelta(days=7)
+"""How long the others wait while the first one audits alone."""
 _BUCKET = 1 << 25
 """Scalars that are added up in one message."""
-_LOST = ("connection closed", "connection reset", "broken pipe", "remote process exited")
+_LOST = (
+    "timed out",
+    "connection closed",
+    "connection reset",
+    "broken pipe",
+    "remote process exited",
+)
 
 
 class Cut(NamedTuple):
@@ -105,6 +113,8 @@ class Team:
     size: int = 1
     root: Root | None = None
     """Set where the weights are spread."""
+    patient: dist.ProcessGroup | None = None
+    """The same processes, where they wait for the first one's word."""
 
     @property
     def leads(self) -> bool:
@@ -127,22 +137,33 @@ class Team:
         """
         (loss if self.root is None else self.size * loss).backward()
 
-    def gathered(self, value: T) -> list[T]:
-        """Return the JSON values of all processes, in the order of their ranks."""
+    def gathered(self, value: T, *, patiently: bool = False) -> list[T]:
+        """Return the JSON values of all processes, in the order of their ranks.
+
+        Args:
+            value: Of this process.
+            patiently: Wait for the others for days instead of `STALL`.
+        """
         if self.size == 1:
             return [value]
+        group = self.patient if patiently else None
         own = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.long) for _ in range(self.size)]
-        dist.all_gather(sizes, torch.tensor([len(own)]))
+        dist.all_gather(sizes, torch.tensor([len(own)]), group=group)
         longest = max(int(size) for size in sizes)
         texts = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.size)]
-        dist.all_gather(texts, torch.cat([own, own.new_zeros(longest - len(own))]))
+        padded = torch.cat([own, own.new_zeros(longest - len(own))])
+        dist.all_gather(texts, padded, group=group)
         pairs = zip(texts, sizes, strict=True)
         return [json.loads(bytes(text[: int(size)].tolist())) for text, size in pairs]
 
     def agreed(self, value: T) -> T:
         """Return the JSON value of the first process: what it saw, all see."""
         return self.gathered(value)[0]
+
+    def told(self, value: T) -> T:
+        """Return the JSON value of the first process, however long it takes until it speaks."""
+        return self.gathered(value, patiently=True)[0]
 
     def added_up(
         self,
@@ -202,7 +223,8 @@ def joined(device: torch.device) -> Generator[Team]:
 
     Raises:
         UsageError: The variables of torchrun are incomplete or do not suit the device.
-        ResourceError: The other processes do not come, or one of them ended before its time.
+        ResourceError: One of the others ended before its time, or did not come to where all meet
+            within `STALL`.
     """
     size = _number("WORLD_SIZE", 1)
     if size == 1:
@@ -215,11 +237,13 @@ def joined(device: torch.device) -> Generator[Team]:
     try:
         store, rank, _ = next(rendezvous("env://", timeout=JOIN))
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_WAIT)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=STALL)
+        patient = dist.new_group(backend="gloo", timeout=_AUDIT)
+        assert isinstance(patient, dist.ProcessGroup), "this process is of the group"
     except (ValueError, RuntimeError) as error:  # torch's own errors are RuntimeErrors
         raise _cannot_join(str(error).splitlines()[0][:200]) from error
     try:
-        yield Team(rank=rank, size=size)
+        yield Team(rank=rank, size=size, patient=patient)
     except RuntimeError as error:
         if any(sign in str(error).lower() for sign in _LOST):
             raise _lost() from error
@@ -269,7 +293,7 @@ def _cannot_join(why: str) -> UsageError:
 def _lost() -> ResourceError:
     return ResourceError(
         "process-ended",
-        what="another process of this run has ended",
+        what="another process of this run has ended, or answers no more",
         why="what it said stands above; the processes of a run can only go on together",
         fix="run the same command again, with any number of processes: it resumes",
     )

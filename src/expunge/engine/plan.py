@@ -8,41 +8,22 @@ import time
 from dataclasses import asdict, dataclass
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedConfig
 
+from expunge.engine.memory import Layout, memory
 from expunge.engine.needs import Once, Step
-from expunge.errors import ResourceError
-from expunge.methods.terms import MLP_OUT
+from expunge.engine.size import GIB, Size
 from expunge.model.score import CHUNK
 
-GIB = 1024**3
 MODEL_EFFICIENCY = 0.65
 """Share of the speed of a bare matrix product that a whole transformer reaches."""
 SCORED_SHARE = 0.35
 """Share of an audit's tokens at which the head is computed."""
-KEPT = 1.2
-"""What a block keeps for the way back, as a share of the inputs and outputs of its matrices."""
 PROCESS_GIB = 0.6
 """What Python, PyTorch and transformers hold by themselves."""
+SCORING = 4
+"""Float32 copies of the logits of a chunk while the audit scores it."""
 DECODE_BYTES_PER_SECOND = 8e9
 """Memory traffic that a CPU sustains while decoding; decoding reads every weight once a token."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Size:
-    """Parameter counts of a model."""
-
-    total: int
-    body: int
-    """Parameters of the blocks: the matrices that every token passes."""
-    head: int
-    layers: int
-    width: int
-    vocabulary: int
-    linear_sides: int
-    """Inputs plus outputs of all linear layers of the blocks: LoRA weights per unit of rank."""
-    mlp_out_share: float = 0.0
-    """Share of the blocks' parameters in the matrices with which MLPs write."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +48,9 @@ class Load:
     """New tokens written by the audit, and before training by the model itself."""
     copies: int = 0
     """Further float32 copies of what is trained, held by wrappers."""
+    optimiser: str = "adamw"
+    checkpointing: bool = False
+    """Whether blocks compute again on the way back."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,45 +68,20 @@ class Cost:
         return asdict(self)
 
 
-def measure(config: PreTrainedConfig) -> Size:
-    """Count parameters from a configuration, without allocating weights."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    text = config.get_text_config()
-    head = model.get_output_embeddings().weight.numel()
-    embedding = model.get_input_embeddings().weight.numel()
-    total = sum(parameter.numel() for parameter in model.parameters())
-    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    named = dict(model.base_model.named_modules())
-    linear = [m for m in named.values() if isinstance(m, torch.nn.Linear)]
-    written = [m for name, m in named.items() if name.endswith(MLP_OUT)]
-    body = total - embedding - (0 if tied else head)
-    return Size(
-        total=total,
-        body=body,
-        head=head,
-        layers=text.num_hidden_layers,
-        width=text.hidden_size,
-        vocabulary=text.vocab_size,
-        linear_sides=sum(m.in_features + m.out_features for m in linear),
-        mlp_out_share=sum(p.numel() for m in written for p in m.parameters()) / body,
-    )
-
-
 def estimate(size: Size, load: Load, *, device: torch.device, dtype: torch.dtype) -> Cost:
     """Estimate tokens, FLOPs, memory and time of a run."""
     scored = load.audit_tokens + load.gradient_tokens
     audit = scored * 2 * size.body + SCORED_SHARE * scored * 2 * size.head
     flops = load.steps * step_flops(size, load) + once_flops(size, load.once) + audit
-    width = torch.finfo(dtype).bits // 8
-    weights = size.total * width
+    layout = layout_of(size, load, dtype)
+    weights = size.total * layout.bytes_each
     decode = load.audit_answers / 16 * weights / DECODE_BYTES_PER_SECOND
     if device.type != "cpu":
         decode = load.audit_answers / 16 * size.layers * 4e-4
     return Cost(
         tokens=round(load.steps * load.step.tokens + scored + load.audit_answers),
         flops=flops + load.audit_answers * 2 * size.total,
-        peak_gib=(weights * 2 + step_bytes(size, load, dtype)) / GIB + PROCESS_GIB,
+        peak_gib=peak_gib(size, layout),
         disk_gib=(weights + load.trained * 12) / GIB,
         seconds=flops / (MODEL_EFFICIENCY * matmul_speed(size, device, dtype)) + decode,
     )
@@ -139,7 +98,8 @@ def step_flops(size: Size, load: Load) -> float:
     trained = (6 if load.adapter else 2) * load.trained_body * step.tokens
     head = 6 if load.head_trains else 4
     heads = step.scored * head + step.again * 2 + step.frozen * 2
-    return 2 * block * (step.forward + step.backward) + trained + heads * size.head
+    blocks = step.forward * (2 if load.checkpointing else 1) + step.backward
+    return 2 * block * blocks + trained + heads * size.head
 
 
 def once_flops(size: Size, once: Once) -> float:
@@ -147,20 +107,42 @@ def once_flops(size: Size, once: Once) -> float:
     return 2 * size.body / size.layers * once.forward + 2 * size.head * once.scored
 
 
-def step_bytes(size: Size, load: Load, dtype: torch.dtype) -> float:
-    """Return the bytes that training holds at its peak, beside the model.
+def layout_of(size: Size, load: Load, dtype: torch.dtype) -> Layout:
+    """Return how a run lies in the memory of one process.
 
-    Gradients, both moments, and a float32 master where the model is narrower; what the blocks keep
-    for the way back; the logits of two chunks, each as logits, log-probabilities and gradient.
+    Args:
+        size: The model.
+        load: What the run does.
+        dtype: The format of the model's weights.
     """
-    width = torch.finfo(dtype).bits // 8
-    optimiser = load.trained * ((12 if dtype == torch.float32 else 18) + 4 * load.copies)
-    passes = max(1.0, load.step.tokens / load.step.largest)
-    blocks = load.step.backward / load.step.tokens if load.step.tokens else 0.0
-    live = load.step.tokens / passes
-    kept = KEPT * size.linear_sides / size.layers * blocks * live * width
-    logits = min(2 * CHUNK, load.step.scored / passes) * size.vocabulary * 4 * 3
-    return optimiser + kept + logits
+    step = load.step
+    passes = max(1.0, step.tokens / step.largest)
+    return Layout(
+        trained=load.trained,
+        bytes_each=torch.finfo(dtype).bits // 8,
+        optimiser=load.optimiser,
+        checkpointing=load.checkpointing,
+        tokens=step.tokens / passes,
+        passes=passes,
+        blocks=step.backward / step.tokens if step.tokens else 0.0,
+        scored=min(step.scored / passes, 2 * CHUNK),
+        frozen=min(step.frozen / passes, CHUNK),
+        adapter=load.adapter,
+        head_trains=load.head_trains,
+        copies=load.copies,
+        references=load.once.states,
+    )
+
+
+def peak_gib(size: Size, layout: Layout) -> float:
+    """Return what a whole run holds at its peak, GiB: training, or the audit if that holds more.
+
+    A run keeps the original's weights beside the model, to tell in the end what changed.
+    """
+    again = layout.bytes_each * size.total / GIB
+    scoring = SCORING * 4 * CHUNK * size.vocabulary / GIB
+    training = memory(size, layout).total - layout.overhead
+    return max(again + training, 2 * again + scoring) + PROCESS_GIB
 
 
 def matmul_speed(size: Size, device: torch.device, dtype: torch.dtype) -> float:
@@ -176,20 +158,3 @@ def matmul_speed(size: Size, device: torch.device, dtype: torch.dtype) -> float:
         float(result[0, 0])  # waits for the device
         best = max(best, 4 * 2 * rows.numel() * 4 * size.width / (time.perf_counter() - started))
     return best
-
-
-def require_memory(cost: Cost, available_gib: float, *, full: bool) -> None:
-    """Refuse a plan that cannot fit.
-
-    Raises:
-        ResourceError: The peak is above what the device has.
-    """
-    if cost.peak_gib > available_gib:
-        raise ResourceError(
-            "does-not-fit",
-            what=f"the run needs about {cost.peak_gib:.1f} GiB, the device has {available_gib:.1f}",
-            why="weights, optimiser state and activations must be there at the same time",
-            fix="train an adapter instead of --full"
-            if full
-            else "lower train.tokens_per_pass, or use a larger device",
-        )

@@ -1,24 +1,25 @@
 """References: what the original model says, computed once before step 0, never by a second model.
 
 Scalars per token for likelihood terms, last hidden states for distribution terms (31 to 99 times
-smaller than logits, and exact), states after one block for representation terms.
+smaller than logits, and exact), states after one block for representation terms. Where runs share a
+store, what one of them computed the others read.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
 from expunge.data.encode import Encoded
+from expunge.engine.shelf import Key, Shelf, key, recalled
 from expunge.errors import UsageError
 from expunge.methods.terms import Distribution, Likelihood, Representation, Stream, Term
 from expunge.model.batch import by_length
 from expunge.model.network import Network, Site
 from expunge.model.score import score
-
-Key = tuple[tuple[int, ...], int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +68,7 @@ def precompute(
     pad_id: int,
     tokens_per_pass: int,
     reinforced: Mapping[Key, Tensor] | None = None,
+    shelf: Shelf | None = None,
 ) -> References:
     """Compute what the terms declare, for the records that the run will draw.
 
@@ -79,6 +81,7 @@ def precompute(
         pad_id: Any token id.
         tokens_per_pass: Largest number of padded tokens in one forward pass.
         reinforced: Last hidden states of the reinforced original, where a term wants them.
+        shelf: Where to find what other runs from this original computed, and to keep the rest.
 
     Raises:
         UsageError: The original's distribution cannot be kept for this model and choice of weights.
@@ -87,22 +90,23 @@ def precompute(
     hiddens: dict[Key, Tensor] = {}
     states: dict[tuple[Key, Site], Tensor] = {}
     distribution = False
+    how = {"pad_id": pad_id, "tokens_per_pass": tokens_per_pass}
     for term in terms:
         if isinstance(term, Distribution):
             distribution = distribution or bool(term.references)
             pool = [record for stream in term.references for record in records[stream]]
-            hiddens.update(final_states(network, pool, pad_id, tokens_per_pass))
+            hiddens |= recalled(shelf, "hidden", pool, partial(final_states, network, **how))
             continue
         if not term.needs_reference:
             continue
         pool = [record for stream in term.streams for record in records[stream]]
         if isinstance(term, Likelihood):
             fresh = [record for record in pool if key(record) not in logps]
-            scores = score(network, fresh, pad_id=pad_id, tokens_per_pass=tokens_per_pass)
-            logps.update({key(r): s.logp for r, s in zip(fresh, scores, strict=True)})
+            logps |= recalled(shelf, "logp", fresh, partial(_logps, network, **how))
         else:
             site = site_of(term)
-            found = _states(network, pool, site, pad_id, tokens_per_pass)
+            kind = f"{site.part}-{site.layer}"
+            found = recalled(shelf, kind, pool, partial(_states, network, site=site, **how))
             states.update({(name, site): value for name, value in found.items()})
     return References(
         network=network,
@@ -115,20 +119,15 @@ def precompute(
 
 
 def final_states(
-    network: Network, records: Sequence[Encoded], pad_id: int, tokens_per_pass: int
+    network: Network, records: Sequence[Encoded], *, pad_id: int, tokens_per_pass: int
 ) -> dict[Key, Tensor]:
     """Return last hidden states at scored positions of each record, [T, d] on the CPU."""
-    return _states(network, records, None, pad_id, tokens_per_pass)
+    return _states(network, records, site=None, pad_id=pad_id, tokens_per_pass=tokens_per_pass)
 
 
 def site_of(term: Representation) -> Site:
     """Return where a representation term reads."""
     return Site(term.layer, term.site)
-
-
-def key(record: Encoded) -> Key:
-    """Return what identifies a record's values: its tokens and where scoring starts."""
-    return (record.ids, record.start)
 
 
 def _frozen_head(network: Network) -> Tensor | None:
@@ -145,12 +144,24 @@ def _frozen_head(network: Network) -> Tensor | None:
     return weight.detach().clone()
 
 
+def _logps(
+    network: Network, pool: Sequence[Encoded], *, pad_id: int, tokens_per_pass: int
+) -> dict[Key, Tensor]:
+    scores = score(network, pool, pad_id=pad_id, tokens_per_pass=tokens_per_pass)
+    return {key(r): each.logp for r, each in zip(pool, scores, strict=True)}
+
+
 @torch.no_grad()
 def _states(
-    network: Network, pool: Sequence[Encoded], site: Site | None, pad_id: int, tokens: int
+    network: Network,
+    pool: Sequence[Encoded],
+    *,
+    site: Site | None,
+    pad_id: int,
+    tokens_per_pass: int,
 ) -> dict[Key, Tensor]:
     found: dict[Key, Tensor] = {}
-    for group in by_length([len(record.ids) for record in pool], tokens=tokens):
+    for group in by_length([len(record.ids) for record in pool], tokens=tokens_per_pass):
         chosen = [pool[index] for index in group]
         batch = network.batch(chosen, pad_id=pad_id)
         if site is None:

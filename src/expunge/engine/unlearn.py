@@ -12,13 +12,14 @@ from torch import Tensor
 from expunge.data.encode import Encoded
 from expunge.engine.localise import Localiser
 from expunge.engine.loop import Progress, Schedule, Trained, train
-from expunge.engine.lower import Lower, compute_lower
+from expunge.engine.lower import Lower, compute_lower, shared_lower
 from expunge.engine.memorise import reinforced_states
 from expunge.engine.observe import Observer
 from expunge.engine.parallel import SOLO, Team
 from expunge.engine.recompute import recomputed
-from expunge.engine.reference import Key, precompute
+from expunge.engine.reference import precompute
 from expunge.engine.shape import shape_of
+from expunge.engine.shelf import Key, Shelf
 from expunge.engine.streams import Order, Streams
 from expunge.engine.watch import Unseen, Watch, spread
 from expunge.engine.weights import Weights, adapter, as_they_are, chosen, everything
@@ -68,6 +69,8 @@ class Unlearning:
     """What to train; None: what the options and the method say."""
     before: Callable[[], None] | None = None
     """Changes the masters once the references are known, before the first step."""
+    store: Path | None = None
+    """Where runs share what their originals say of records; None: nowhere."""
 
     def order(self) -> Order:
         """Return the order of records."""
@@ -122,6 +125,7 @@ class Unlearning:
         terms = self.method.terms(self.shape())
         order, schedule = self.order(), self.schedule()
         pools = self._pools(terms, order, schedule.steps)
+        shelf = self._shelf()
         reinforced = self._reinforced(terms, pools)
         spreads = self._spreads(team)
         weights = as_they_are(self.network) if spreads else self.weights or self._weights(folder)
@@ -133,6 +137,7 @@ class Unlearning:
             pad_id=self.pad_id,
             tokens_per_pass=options.tokens_per_pass,
             reinforced=reinforced,
+            shelf=shelf,
         )
         observer = Observer(
             network=self.network,
@@ -140,7 +145,7 @@ class Unlearning:
             streams=self.streams,
             references=references,
             pad_id=self.pad_id,
-            lower=self._lower(pools, folder / f"lower.{team.rank}.bin"),
+            lower=self._lower(pools, folder / f"lower.{team.rank}.bin", shelf),
             share=team.share,
             unseen=unseen,
         )
@@ -206,17 +211,31 @@ class Unlearning:
             tokens_per_pass=self.options.tokens_per_pass,
         )
 
-    def _lower(self, pools: Mapping[Stream, Sequence[Encoded]], file: Path) -> Lower | None:
+    def _shelf(self) -> Shelf | None:
+        """Return where the original's values are shared; must be asked before weights change."""
+        if self.store is None or self.network.fence is not None:
+            return None
+        return Shelf.of(self.store, self.network)
+
+    def _lower(
+        self, pools: Mapping[Stream, Sequence[Encoded]], file: Path, shelf: Shelf | None
+    ) -> Lower | None:
         first = self._first_trained()
         if first == 0:
             return None
-        return compute_lower(
-            self.network,
-            [record for records in pools.values() for record in records],
-            layer=first,
-            file=file,
-            pad_id=self.pad_id,
-            tokens_per_pass=self.options.tokens_per_pass,
+        records = [record for records in pools.values() for record in records]
+        pad_id, tokens = self.pad_id, self.options.tokens_per_pass
+        if shelf is None:
+            return compute_lower(
+                self.network,
+                records,
+                layer=first,
+                file=file,
+                pad_id=pad_id,
+                tokens_per_pass=tokens,
+            )
+        return shared_lower(
+            self.network, records, layer=first, shelf=shelf, pad_id=pad_id, tokens_per_pass=tokens
         )
 
     def _first_trained(self) -> int:

@@ -77,7 +77,7 @@ def extend(
     said = begun_answers(network, prompts, begun, tokens=tokens_per_pass)
     prompts = [answer.read for answer in said]
     lengths = [len(prompt) * copies for prompt in prompts]
-    opening = _Opening.of(network, prompts)
+    opening = _Opening.of(network, prompts, limit=max_new_tokens)
     for group in by_length(lengths, tokens=tokens_per_pass):
         chosen = [said[index] for index in group]
         texts = _continue(
@@ -95,13 +95,20 @@ class _Opening(NamedTuple):
     cache: DynamicCache | None
 
     @classmethod
-    def of(cls, network: Network, prompts: Sequence[Ids]) -> "_Opening":
-        """Read it, where that is worth it; a fence has to see prompts whole."""
+    def of(cls, network: Network, prompts: Sequence[Ids], *, limit: int) -> "_Opening":
+        """Read it, where that is worth it.
+
+        A fence has to see prompts whole, and so has attention that looks through a window, for
+        padding will lie between the opening and the rest.
+        """
+        longest = max(map(len, prompts), default=0) + limit
+        if network.fence is not None or longest > network.packs_up_to:
+            return cls(0, None)
         ends = (min(prompts, default=()), max(prompts, default=()))
         same = takewhile(lambda pair: pair[0] == pair[1], zip(*ends, strict=False))
         # Every prompt keeps a token of its own, whose state the first new one comes from.
         length = min(sum(1 for _ in same), min(map(len, prompts), default=1) - 1)
-        if len(prompts) < 2 or length < WORTH or network.fence is not None:
+        if len(prompts) < 2 or length < WORTH:
             return cls(0, None)
         return cls(length, network.read(prompts[0][:length]))
 

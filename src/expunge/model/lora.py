@@ -9,11 +9,13 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -47,6 +49,55 @@ class LoraShape:
         return self.alpha / self.rank
 
 
+class _Context(Protocol):
+    """What autograd keeps for the way back."""
+
+    saved_tensors: tuple[Tensor, ...]
+    needs_input_grad: tuple[bool, ...]
+    scale: float
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+
+class _Corrected(torch.autograd.Function):
+    """x W' + b + s (x A') B', without a second pass over what W' and B' both make.
+
+    dx = g W + (s g B) A     dA = (s g B)' x     dB = s g' (x A')     W and b are frozen
+    """
+
+    @staticmethod
+    def forward(
+        ctx: _Context,
+        inputs: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        lora_a: Tensor,
+        lora_b: Tensor,
+        scale: float,
+    ) -> Tensor:
+        rows = inputs.flatten(0, -2)
+        low = rows @ lora_a.T
+        outputs = functional.linear(rows, weight, bias).addmm_(low, lora_b.T, alpha=scale)
+        ctx.save_for_backward(inputs, weight, lora_a, lora_b, low)
+        ctx.scale = scale
+        return outputs.view(*inputs.shape[:-1], -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: _Context, *slopes: Tensor
+    ) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:
+        inputs, weight, lora_a, lora_b, low = ctx.saved_tensors
+        slope = slopes[0].flatten(0, -2)
+        down = (slope @ lora_b).mul_(ctx.scale)
+        into = None
+        if ctx.needs_input_grad[0]:
+            into = (slope @ weight).addmm_(down, lora_a).view_as(inputs)
+        slope_a = down.T @ inputs.flatten(0, -2)
+        slope_b = (slope.T @ low).mul_(ctx.scale)
+        return into, None, None, slope_a, slope_b, None
+
+
 class LoraLinear(nn.Module):
     """A frozen linear layer with a trainable low-rank correction.
 
@@ -74,10 +125,9 @@ class LoraLinear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Apply the layer, [..., fan_in] -> [..., fan_out]."""
-        low = functional.linear(inputs, self.lora_A).flatten(0, -2)
-        outputs = self.base(inputs)
-        # In place: one product that adds, instead of three passes over the outputs.
-        return outputs.flatten(0, -2).addmm_(low, self.lora_B.T, alpha=self.scale).view_as(outputs)
+        base = self.base
+        weight = base.weight.T if self.transposed else base.weight
+        return _Corrected.apply(inputs, weight, base.bias, self.lora_A, self.lora_B, self.scale)  # type: ignore[return-value]
 
     @torch.no_grad()
     def take_over(self, importance: Tensor) -> None:

@@ -95,7 +95,8 @@ class Network:
         self.fence: Rules | None = None
         """What stands around the model when it is scored or writes."""
         self._cache_word = _cache_word(self.trunk)
-        self._packs_up_to = self._longest_packed()
+        self.packs_up_to = self._longest_packed()
+        """The longest record whose tokens need not lie side by side; 0: all must."""
 
     @property
     def device(self) -> torch.device:
@@ -114,16 +115,19 @@ class Network:
             records: At least one.
             pad_id: Any token id; padding is never seen.
         """
-        if max(len(record.ids) for record in records) <= self._packs_up_to:
+        if max(len(record.ids) for record in records) <= self.packs_up_to:
             return pack(records, device=self.device)
         return collate(records, pad_id=pad_id, device=self.device)
 
     @torch.no_grad()
     def read(self, ids: Sequence[int]) -> DynamicCache:
-        """Run the trunk over the tokens that several records begin with, once for all of them."""
+        """Run the trunk over the tokens that several records begin with, once for all of them.
+
+        Without tokens the cache is empty.
+        """
         cache = DynamicCache(config=self.model.config)
-        tokens = torch.tensor([ids], device=self.device)
-        self.go_on(tokens, cache)
+        if ids:
+            self.go_on(torch.tensor([ids], device=self.device), cache)
         return cache
 
     def go_on(self, ids: Tensor, cache: DynamicCache, **where: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from expunge.audit.attacks.protocol import Unmet
 from expunge.audit.attacks.target import Target
 from expunge.data.encode import Encoded
 from expunge.data.record import Message, Record
-from expunge.engine.observe import chunked_logp
+from expunge.engine.logp import chunked_logp
 from expunge.model.batch import by_length, collate
 from expunge.model.network import Network
 

@@ -17,8 +17,8 @@ from expunge.audit.attacks.attempt import Attempt
 from expunge.audit.attacks.target import Target
 from expunge.data.encode import Encoded
 from expunge.data.record import Record
+from expunge.engine.logp import chunked_logp
 from expunge.engine.lower import Lower, compute_lower
-from expunge.engine.observe import chunked_logp
 from expunge.engine.streams import Order
 from expunge.engine.weights import Weights, adapter, everything
 from expunge.model.batch import by_length

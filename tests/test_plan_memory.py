@@ -1,0 +1,191 @@
+"""The planned memory against the bytes of live tensors, over two optimiser steps."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import expunge
+import tiny
+from expunge.engine.balance import Multipliers, coefficients
+from expunge.engine.memory import memory
+from expunge.engine.needs import Depth, once_needs, step_needs
+from expunge.engine.observe import Observer
+from expunge.engine.plan import Load, layout_of
+from expunge.engine.pull import StepPull
+from expunge.engine.recompute import recomputed
+from expunge.engine.reference import precompute
+from expunge.engine.size import GIB, measure
+from expunge.engine.streams import Order, Streams
+from expunge.engine.ways import Way, require_memory
+from expunge.engine.weights import adapter, chosen, everything
+from expunge.errors import ResourceError
+from expunge.methods.graddiff import GradDiff
+from expunge.methods.npo import NPO
+from expunge.methods.rmu import RMU
+from expunge.methods.terms import Shape, Stream
+from expunge.methods.undial import UNDIAL
+from expunge.model.lora import LoraShape
+from expunge.wrappers.optimisers.adamw import AdamW
+from expunge.wrappers.optimisers.adamw8bit import AdamW8bit
+from live import live
+
+STREAMS = Streams(
+    forget=tiny.encoded(*[(30, 40), (20, 30)] * 3, seed=1),
+    retain=tiny.encoded(*[(30, 40), (20, 30)] * 3, seed=2),
+)
+ORDER = Order(forget=6, retain=6, forget_batch=6, retain_batch=6, seed=0)
+LORA = LoraShape(rank=8)
+
+
+def middling(dtype=torch.float32) -> LlamaForCausalLM:
+    """Ten times as wide a vocabulary and six times as wide a model as the tiny ones."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=6000,
+        hidden_size=384,
+        intermediate_size=1024,
+        num_hidden_layers=6,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+    )
+    return LlamaForCausalLM(config).to(dtype).eval()
+
+
+def small(dtype=torch.float32) -> LlamaForCausalLM:
+    return tiny.llama(layers=6, dtype=dtype)
+
+
+def planned_and_counted(model, method, lora, *, checkpointing, tokens, optimiser):
+    """Bytes at the peak of a step: as planned, and of tensors that were alive."""
+    network, config = tiny.network(model), model.config
+    shape = Shape(layers=config.num_hidden_layers, width=config.hidden_size)
+    terms, trains = method.terms(shape), method.trains(shape)
+    if lora is not None:
+        weights, first = adapter(network, lora, seed=0), lora.first_layer
+    elif trains is not None:
+        weights, first = chosen(network, trains), trains.first_layer
+    else:
+        weights, first = everything(network), 0
+    how = {"pad_id": 2, "tokens_per_pass": tokens}
+    pools = {Stream.FORGET: list(STREAMS.forget), Stream.RETAIN: list(STREAMS.retain)}
+    references = precompute(network, terms, pools, **how)
+    observer = Observer(
+        network=network, terms=terms, streams=STREAMS, references=references, pad_id=2
+    )
+    coefs = coefficients(terms, Multipliers.of(terms), 0.0)
+    steps = optimiser.make(weights.masters, 1e-5, 0.0)
+    kept = [*references.hiddens.values(), *references.states.values()]
+    held = [*model.state_dict().values(), *weights.masters.values(), *kept]
+    with live(*held) as counted, recomputed(network) if checkpointing else nullcontext():
+        for step in range(2):
+            draw = ORDER.draw(step)
+            pull = StepPull(observer, weights, draw, coefs=coefs, tokens_per_pass=tokens)
+            for name, value in pull().items():
+                weights.masters[name].grad = value
+            steps.step()
+            weights.publish()
+            steps.zero_grad(set_to_none=True)
+    depth = replace(Depth.of(shape.layers, first, trains), cached=False)
+    load = Load(
+        steps=1,
+        step=step_needs(terms, STREAMS, ORDER, steps=1, depth=depth, tokens_per_pass=tokens),
+        once=once_needs(terms, STREAMS, ORDER, steps=1, depth=depth),
+        trained=weights.count,
+        trained_body=weights.count,
+        adapter=lora is not None,
+        head_trains=lora is None and trains is None,
+        gradient_tokens=0,
+        audit_tokens=0,
+        audit_answers=0,
+        optimiser="adamw" if isinstance(optimiser, AdamW) else "adamw8bit",
+        checkpointing=checkpointing,
+    )
+    layout = replace(layout_of(measure(config), load, model.dtype), overhead=0.0)
+    return memory(measure(config), layout).total * GIB, counted.peak
+
+
+@pytest.mark.parametrize("build", [small, middling])
+@pytest.mark.parametrize(
+    ("method", "lora", "how"),
+    [
+        (NPO(), None, {}),
+        (GradDiff(retain="kl"), None, {}),
+        (UNDIAL(), None, {}),
+        (RMU(layer=4), None, {}),
+        (NPO(), LORA, {}),
+        (NPO(), replace(LORA, first_layer=4), {}),
+        (NPO(), None, {"checkpointing": True}),
+        (NPO(), LORA, {"checkpointing": True}),
+        (NPO(), None, {"tokens": 210}),
+        (NPO(), None, {"optimiser": AdamW8bit()}),
+        (NPO(), None, {"dtype": torch.bfloat16}),
+        (NPO(), LORA, {"dtype": torch.bfloat16}),
+    ],
+    ids=[
+        "npo",
+        "graddiff+kl",
+        "undial",
+        "rmu",
+        "lora",
+        "lora on top",
+        "checkpointing",
+        "lora, checkpointing",
+        "several passes",
+        "8-bit moments",
+        "bf16",
+        "lora, bf16",
+    ],
+)
+def test_planned_memory_is_what_live_tensors_take(build, method, lora, how):
+    how = {"dtype": torch.float32, **how}
+    model = build(how.pop("dtype"))
+    settings = {"checkpointing": False, "tokens": 4096, "optimiser": AdamW(), **how}
+    planned, counted = planned_and_counted(model, method, lora, **settings)
+    assert planned == pytest.approx(counted, rel=0.15)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_each_way_out_takes_what_it_says(full, world):
+    settings = world.settings(train={"full": full}, precision="fp32")
+    plan = expunge.plan(settings)
+    assert plan.ways
+    for way in plan.ways:
+        tree = settings.model_dump(exclude_unset=True)
+        for setting in way.settings:
+            path, _, value = setting.partition("=")
+            *tables, leaf = path.split(".")
+            inner = tree
+            for table in tables:
+                inner = inner.setdefault(table, {})
+            inner[leaf] = value
+        changed = expunge.plan(settings.model_validate(tree))
+        assert way.peak_gib == pytest.approx(changed.cost.peak_gib, rel=0.1), way
+        assert changed.cost.peak_gib <= plan.cost.peak_gib
+
+
+WAYS = (
+    Way(settings=("train.checkpointing=true",), peak_gib=9.0),
+    Way(settings=("train.full=false", "train.first_layer=15"), peak_gib=4.0),
+)
+
+
+@pytest.mark.parametrize(
+    ("available", "fix"),
+    [
+        (9.5, "--set train.checkpointing=true (9.0 GiB), or --set train.full=false --set"),
+        (5.0, "--set train.full=false --set train.first_layer=15 (4.0 GiB)"),
+        (2.0, "use a larger device or a smaller model; the least found is 4.0 GiB"),
+    ],
+)
+def test_a_refusal_says_what_would_fit(available, fix, world):
+    cost = replace(expunge.plan(world.settings()).cost, peak_gib=12.0)
+    require_memory(cost, 12.0, WAYS)
+    with pytest.raises(ResourceError) as refused:
+        require_memory(cost, available, WAYS)
+    assert refused.value.fix.startswith(fix)
+    with pytest.raises(ResourceError, match="larger device"):
+        require_memory(cost, available, ())

@@ -1,0 +1,189 @@
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import tiny
+from expunge.engine.lower import compute_lower, shared_lower
+from expunge.engine.reference import precompute
+from expunge.engine.shelf import Shelf, key
+from expunge.engine.streams import Streams
+from expunge.engine.unlearn import Options, Unlearning
+from expunge.engine.watch import Unseen
+from expunge.methods.graddiff import GradDiff
+from expunge.methods.npo import NPO
+from expunge.methods.rmu import RMU
+from expunge.methods.terms import Shape, Stream
+from expunge.model.lora import LoraShape
+
+FORGET = tiny.encoded((12, 8), (9, 14), (20, 6), seed=1)
+RETAIN = tiny.encoded((12, 8), (9, 14), (20, 6), (7, 7), seed=2)
+POOLS = {Stream.FORGET: FORGET, Stream.RETAIN: RETAIN}
+HOW = {"pad_id": 2, "tokens_per_pass": 60}
+SHAPE = Shape(layers=4, width=64)
+TERMS = [
+    term for method in (NPO(), GradDiff(retain="kl"), RMU(layer=2)) for term in method.terms(SHAPE)
+]
+
+
+def counted(work):
+    """What `work` returns, and the operations that it takes."""
+    with FlopCounterMode(display=False) as counter:
+        value = work()
+    return value, counter.get_total_flops()
+
+
+def same(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    return all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@cache
+def network(seed=0, dtype=torch.float32):
+    """One network for all tests that leave it alone: making one tries it out, which counts."""
+    return fresh(seed, dtype)
+
+
+def fresh(seed=0, dtype=torch.float32):
+    return tiny.network(tiny.llama(seed=seed, layers=4, dtype=dtype))
+
+
+network()
+
+
+def test_references_are_computed_once_for_all_runs_of_a_model(tmp_path):
+    plain, needed = counted(lambda: precompute(network(), TERMS, POOLS, **HOW))
+    shelf = Shelf.of(tmp_path, network())
+    first, filling = counted(lambda: precompute(network(), TERMS, POOLS, **HOW, shelf=shelf))
+    assert filling == needed > 0
+    shelf = Shelf.of(tmp_path, network())  # another process, later
+    again, reading = counted(lambda: precompute(network(), TERMS, POOLS, **HOW, shelf=shelf))
+    assert reading == 0
+    for name in ("logps", "hiddens", "states"):
+        assert getattr(plain, name)
+        assert same(getattr(again, name), getattr(first, name))
+        assert same(getattr(first, name), getattr(plain, name))
+
+
+def test_only_new_records_are_computed(tmp_path):
+    terms = NPO().terms(SHAPE)
+    shelf = Shelf.of(tmp_path, network())
+    new = tiny.encoded((5, 5), seed=3)
+    _, alone = counted(lambda: precompute(network(), terms, {**POOLS, Stream.FORGET: new}, **HOW))
+    precompute(network(), terms, POOLS, **HOW, shelf=shelf)
+    more = {**POOLS, Stream.FORGET: (*FORGET, *new)}
+    found, spent = counted(lambda: precompute(network(), terms, more, **HOW, shelf=shelf))
+    assert spent == alone > 0
+    assert {key(record) for record in (*FORGET, *new)} == found.logps.keys()
+
+
+def test_the_same_tokens_scored_from_elsewhere_are_another_record(tmp_path):
+    terms = NPO().terms(SHAPE)
+    shelf = Shelf.of(tmp_path, network())
+    precompute(network(), terms, POOLS, **HOW, shelf=shelf)
+    moved = tuple(replace(record, start=record.start + 2) for record in FORGET)
+    pools = {**POOLS, Stream.FORGET: moved}
+    found, spent = counted(lambda: precompute(network(), terms, pools, **HOW, shelf=shelf))
+    assert spent > 0
+    assert [len(found.logp(r)) for r in moved] == [len(r.ids) - r.start for r in moved]
+
+
+def one_weight_changed():
+    other = fresh()
+    with torch.no_grad():
+        next(other.model.parameters())[0, 0] += 1e-6
+    return other
+
+
+def other_setting():
+    other = fresh()
+    other.model.config.rms_norm_eps *= 2
+    return other
+
+
+@pytest.mark.parametrize(
+    "build",
+    [one_weight_changed, other_setting, lambda: network(1), lambda: network(0, torch.bfloat16)],
+    ids=["one weight", "configuration", "all weights", "number format"],
+)
+def test_another_model_never_hits(build, tmp_path):
+    terms = NPO().terms(SHAPE)
+    precompute(network(), terms, POOLS, **HOW, shelf=Shelf.of(tmp_path, network()))
+    other = build()
+    shelf = Shelf.of(tmp_path, other)
+    found, spent = counted(lambda: precompute(other, terms, POOLS, **HOW, shelf=shelf))
+    plain, needed = counted(lambda: precompute(other, terms, POOLS, **HOW))
+    assert spent == needed > 0
+    assert same(found.logps, plain.logps)
+
+
+def test_states_below_a_block_are_computed_once(tmp_path):
+    records = (*FORGET, *RETAIN, FORGET[0])
+    plain = compute_lower(network(), records, layer=2, file=tmp_path / "lower.bin", **HOW)
+    shelf = Shelf.of(tmp_path, network())
+
+    def lower(layer):
+        return shared_lower(network(), records, layer=layer, shelf=shelf, **HOW)
+
+    first, filling = counted(lambda: lower(2))
+    again, reading = counted(lambda: lower(2))
+    _, other_block = counted(lambda: lower(3))
+    assert reading == 0 < filling < other_block
+    assert same(again.known, plain.known)
+    assert same(first.known, plain.known)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_kept_comes_back_bit_for_bit(dtype, tmp_path):
+    shelf = Shelf(folder=tmp_path)
+    values = {key(r): torch.randn(len(r.ids), 3).to(dtype) for r in FORGET}
+    sizes = {name: len(value) for name, value in values.items()}
+    with shelf.room("some", sizes, width=3, dtype=dtype) as room:
+        for name, value in values.items():
+            room[name].copy_(value)
+    assert same(shelf.find("some", FORGET), values)
+    assert shelf.find("others", FORGET) == {}
+    assert shelf.find("some", RETAIN) == {}
+
+
+def test_a_writer_that_is_stopped_leaves_nothing_that_counts(tmp_path):
+    shelf = Shelf(folder=tmp_path)
+    sizes = {key(record): 2 for record in FORGET}
+    with pytest.raises(KeyboardInterrupt), shelf.room("some", sizes, width=1, dtype=torch.float32):
+        raise KeyboardInterrupt
+    assert list(tmp_path.rglob("*.*")) == []
+    (tmp_path / "some" / "killed.bin").write_bytes(b"0" * 8)  # nothing ran after the kill
+    assert shelf.find("some", FORGET) == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "lora"),
+    [
+        (NPO(), LoraShape(rank=4, first_layer=2)),
+        (GradDiff(retain="kl"), LoraShape(rank=4)),
+        (RMU(layer=2), LoraShape()),
+    ],
+    ids=["npo above block 2", "graddiff+kl", "rmu"],
+)
+def test_a_second_trial_reads_what_the_first_computed(method, lora, tmp_path):
+    def trained(store, folder):
+        run = Unlearning(
+            method=method,
+            network=fresh(),
+            streams=Streams(forget=FORGET, retain=RETAIN),
+            options=Options(lora=lora, steps=3, lr=1e-3, forget_batch=2, retain_batch=2),
+            pad_id=2,
+            store=store,
+        )
+        unseen = Unseen(mean=5.0, low=4.5)
+        _, weights = run.run(unseen=unseen, folder=folder, progress=lambda *_: None)
+        return {name: master.detach() for name, master in weights.masters.items()}
+
+    plain, alone = counted(lambda: trained(None, tmp_path / "alone"))
+    first, filling = counted(lambda: trained(tmp_path / "store", tmp_path / "first"))
+    again, reading = counted(lambda: trained(tmp_path / "store", tmp_path / "second"))
+    assert reading < filling == alone
+    assert same(first, plain)
+    assert same(again, plain)
