@@ -2,12 +2,14 @@
 
     python scripts/make_auditor_page.py
 
-Reads what `benchmarks/cheats.py` wrote. The page cannot drift: a test writes it again and compares.
+Reads what `benchmarks/cheats.py` and `scripts/meta_evaluation.py` wrote. The page cannot drift: a
+test writes it again and compares.
 """
 
 from pathlib import Path
 from typing import Any
 
+from expunge.audit.fitness import FILE, THRESHOLD
 from expunge.files import read_json
 
 ROOT = Path(__file__).parents[1]
@@ -45,11 +47,25 @@ one of the two that the audit knows. `tests/cheats` does the same on tiny models
 {rows}
 """
 
+_FITNESS = """## Metrics on models whose knowledge is known
+
+`scripts/meta_evaluation.py`: {know} tiny models that hold {facts} facts (taught plainly, in the
+other wording only, in another sentence, not to the end, or a third of them) and {never} that do
+not (never, to the end or not or far beyond, or other answers to the same questions). Faithfulness
+is the AUC between the two; robustness is judged on {unlearned} models that unlearned, rounded to
+int4 and taught again (arXiv:2506.12618). Below a faithfulness of {threshold} a metric is shown
+and decides nothing.
+
+| metric | faithfulness (95 %) | robustness (95 %) | may decide |
+|---|---|---|---|
+{rows}
+"""
+
 
 def page() -> str:
     """Return the text of the page."""
     cheats = read_json(ROOT / "benchmarks" / "results" / "cheats.json")
-    return "\n".join([_HEAD, _cheats(cheats)])
+    return "\n".join([_HEAD, _cheats(cheats), _fitness(read_json(FILE))])
 
 
 def _cheats(found: dict[str, Any]) -> str:
@@ -66,6 +82,19 @@ def _cheats(found: dict[str, Any]) -> str:
         why = shown or ("no gate fails" if passed else row["reasons"][0].partition(":")[0])
         rows.append(f"| {name} | {row['expected']} | {row['ruling']}{sign} | {why} |")
     return _CHEATS.format(facts=found["facts"], threads=found["threads"], rows="\n".join(rows))
+
+
+def _fitness(found: dict[str, Any]) -> str:
+    def cell(part: dict[str, float]) -> str:
+        return f"{part['value']:.2f} ({part['low']:.2f} to {part['high']:.2f})"
+
+    rows = [
+        f"| `{name}` | {cell(row['faithfulness'])} | {cell(row['robustness'])} "
+        f"| {'yes' if row['faithfulness']['value'] >= THRESHOLD else 'no'} |"
+        for name, row in found["metrics"].items()
+    ]
+    sizes = {key: found[key] for key in ("know", "never", "unlearned", "facts")}
+    return _FITNESS.format(**sizes, threshold=THRESHOLD, rows="\n".join(rows))
 
 
 def main() -> None:
