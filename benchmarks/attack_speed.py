@@ -6,12 +6,14 @@ Attacks `retain90-s1` as the judged model (original: `full-s0`) on some facts of
 processor time of each attack, user and system, all threads: on a machine that others use as well,
 wall time says nothing. Extrapolated to `--to` facts: answers and scores by the number of facts;
 training, whose steps are fixed, not at all. A level attacks the model and every gold with all, and
-the original with what has a scale of its own. Resumable by attack; prints a table and writes
-`benchmarks/results/attack_speed.json` (or `--out`).
+the original with what has a scale of its own; so a level is added up from its parts, not run whole.
+Loading models comes on top. Resumable by attack, each of which remembers how many facts it was
+measured with; `--taken RUN` takes over what attacks cost in a folder of `expunge attack`. Prints a
+table and writes `benchmarks/results/attack_speed.json` (or `--out`).
 """
 
 import argparse
-import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,6 +39,7 @@ RESULT = Path(__file__).parent / "results" / "attack_speed.json"
 class Spent:
     """What one attack took on the judged model."""
 
+    facts: int
     cpu: float
     """Seconds of processor time."""
     tokens: int
@@ -58,6 +61,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--facts", type=int, default=20)
     parser.add_argument("--to", type=int, default=100)
+    parser.add_argument("--taken", type=Path, default=None)
     return parser.parse_args()
 
 
@@ -68,13 +72,12 @@ def measure(
     stress = Stress.open(
         prepared, EvidenceStore(folder / attack.name), (attack,), scratch=folder / "scratch"
     )
-    started = time.process_time()
     with SilentConsole().progress("attack", total=stress.total, unit="attacks") as bar:
         stress.judged(judged, base, bar)
-    cpu = time.process_time() - started
     found = stress.battery.outcome(attack, JUDGED, "forget")
     return Spent(
-        cpu=round(cpu, 2),
+        facts=len(prepared.scope.forget),
+        cpu=found.cost.cpu,
         tokens=found.cost.tokens,
         steps=found.cost.steps,
         attempts=len(found.attempts),
@@ -83,12 +86,31 @@ def measure(
     )
 
 
-def scaled(spent: Spent, plain: Spent, times: float) -> float:
-    """Return the processor time for `times` as many facts, seconds.
+def taken(run: Path, attacks: Sequence[Attack]) -> dict[str, Spent]:
+    """Return what attacks that train cost in another run, where they were made."""
+    rungs = {rung["attack"]: rung for rung in read_json(run / "attack.json")["rungs"]}
+    facts = len(EvidenceStore(run / "evidence").items("forget"))
+    return {
+        attack.name: Spent(
+            facts=facts,
+            cpu=rung["cost"]["cpu"],
+            tokens=rung["cost"]["tokens"],
+            steps=rung["cost"]["steps"],
+            attempts=sum(test["n"] for test in rung["tests"]),
+            own_scale=attack.own_scale,
+        )
+        for attack in attacks
+        if (rung := rungs.get(attack.name)) is not None and rung["cost"]["steps"]
+    }
+
+
+def scaled(spent: Spent, plain: Spent, to: int) -> float:
+    """Return the processor time for `to` facts, seconds.
 
     Of an attack that trains, what asking takes is told from its number of answers and the time of
     a plain one; the rest stays.
     """
+    times = to / spent.facts
     if not spent.steps:
         return spent.cpu * times
     asking = min(spent.cpu, spent.attempts * plain.cpu / plain.attempts)
@@ -103,30 +125,34 @@ def main() -> None:
     write_retain(given)
     prepared = prepare(settings(given))
     results = read_json(given.out) if given.out.is_file() else {}
-    known = results.setdefault(given.level, {"facts": given.facts, "attacks": {}})
-    assert known["facts"] == given.facts, f"{given.out} was measured with other facts"
+    known = results.setdefault(given.level, {"attacks": {}})
+    attacks = Choice(level=given.level, only=tuple(given.only)).attacks()
+    if given.taken is not None:
+        known["attacks"] |= {n: asdict(s) for n, s in taken(given.taken, attacks).items()}
     original = load(prepared.settings.model, prepared.source).network.model
     base = {name: weight.cpu().clone() for name, weight in original.state_dict().items()}
     del original
     judged = load(model(given.base, given.shared, GOLDS[1]), prepared.source)
-    for attack in Choice(level=given.level, only=tuple(given.only)).attacks():
+    for attack in attacks:
         if attack.name not in known["attacks"]:
             spent = measure(prepared, judged, base, attack, given.work / given.level)
             known["attacks"][attack.name] = asdict(spent)
             write_json(given.out, results)
             print(attack.name, spent, flush=True)
     spent = {name: Spent(**row) for name, row in known["attacks"].items()}
-    times = given.to / given.facts
-    costs = {name: scaled(each, spent["plain"], times) for name, each in spent.items()}
+    costs = {name: scaled(each, spent["plain"], given.to) for name, each in spent.items()}
     once = sum(costs.values())
     original_too = sum(costs[name] for name, each in spent.items() if each.own_scale)
-    known |= {"to": given.to, "cpu_seconds": round(2 * once + original_too)}
+    whole = Choice(level=given.level).attacks()
+    absent = [attack.name for attack in whole if attack.name not in spent]
+    known |= {"to": given.to, "cpu_seconds": round(2 * once + original_too), "unmeasured": absent}
     write_json(given.out, results)
-    print(f"| attack | tokens | steps | cpu s, {given.facts} facts | cpu s, {given.to} facts |")
-    print("|---|---|---|---|---|")
+    print(f"| attack | facts | tokens | steps | cpu s | cpu s, {given.to} facts |")
+    print("|---|---|---|---|---|---|")
     for name in sorted(costs, key=lambda name: -costs[name]):
         each = spent[name]
-        print(f"| {name} | {each.tokens} | {each.steps} | {each.cpu:.1f} | {costs[name]:.0f} |")
+        row = f"{name} | {each.facts} | {each.tokens} | {each.steps} | {each.cpu:.1f}"
+        print(f"| {row} | {costs[name]:.0f} |")
     print(f"{given.level}, {given.to} facts, one gold: {known['cpu_seconds']} s of processor time")
 
 

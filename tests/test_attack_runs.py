@@ -33,6 +33,8 @@ NAMES = ("paraphrase", "prefill-50", "int4", "relearn")
 def stress(world, bench, model, *, only=NAMES, access="T3", gold=True, out="out", **given):
     """Attack a model; whatever else is given goes into the settings, the audit's by their names."""
     request = {"gold": (world.gold,), "control": ()} if gold else {}
+    if "forget" in given:
+        request["forget"] = (given.pop("forget"),)
     audit = {key: given.pop(key) for key in AUDIT if key in given}
     tables = {"request": request, "audit": {"max_new_tokens": 10, **audit}, **given}
     settings = world.settings(out=str(bench / out), **tables)
@@ -174,6 +176,33 @@ def test_sealed_evidence_is_sealed_here_too(world, bench):
     assert open_files == {"seal.json"}
     assert verify(found.folder, key=operator_key(key_path(), run=found.folder)).problems == ()
     assert "sealed" in verify(found.folder).notes[0]
+
+
+def only_text(row):
+    return {"id": row["id"], "text": f"{row['prompt']} {row['completion']}"}
+
+
+@pytest.mark.parametrize(
+    ("change", "attack", "reason"),
+    [
+        (lambda row: row if row["id"] == "f0" else None, "relearn", "too few facts to learn"),
+        (lambda row: {**row, "paraphrases": []}, "paraphrase", "no record brings a paraphrase"),
+        (only_text, "plain", ""),
+        (only_text, "prefill-affirm", "passages without a question"),
+    ],
+)
+def test_what_the_facts_do_not_allow_is_said(world, bench, change, attack, reason):
+    """Facts without paraphrases, passages, and too few facts to learn some: said, never guessed."""
+    rows = [changed for row in world.rows("forget") if (changed := change(row)) is not None]
+    facts = bench / "facts.jsonl"
+    facts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = stress(world, bench, world.original, only=(attack,), forget=str(facts))
+    (rung,) = found.rungs or [None]
+    if attack == "plain":
+        assert (rung, found.summary.result) == (None, "nothing")
+        return
+    assert reason in rung.reason
+    assert rung.status is Status.NOT_COMPUTABLE
 
 
 def test_a_folder_of_attacks_verifies(world, bench):

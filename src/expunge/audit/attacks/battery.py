@@ -87,7 +87,7 @@ class Battery:
         return (Half((), tuple(records), ()),)
 
     def _attacked(self, attack: Attack, target: Target, half: Half) -> Outcome:
-        started = time.monotonic()
+        started, worked = time.monotonic(), time.process_time()
         with TemporaryDirectory(dir=_there(target.scratch)) as scratch:
             metered = replace(target, meter=Meter(), scratch=Path(scratch))
             try:
@@ -102,6 +102,7 @@ class Battery:
                 tokens=metered.meter.tokens,
                 steps=metered.meter.steps,
                 seconds=round(time.monotonic() - started, 2),
+                cpu=round(time.process_time() - worked, 2),
             ),
         )
 

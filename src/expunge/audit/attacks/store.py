@@ -25,6 +25,9 @@ class Cost:
     steps: int = 0
     """Optimiser steps."""
     seconds: float = 0.0
+    """By the clock on the wall."""
+    cpu: float = 0.0
+    """Seconds of processor time, all threads together."""
 
     def __add__(self, other: "Cost") -> "Cost":
         """Return the sum."""
@@ -32,6 +35,7 @@ class Cost:
             tokens=self.tokens + other.tokens,
             steps=self.steps + other.steps,
             seconds=self.seconds + other.seconds,
+            cpu=self.cpu + other.cpu,
         )
 
 
