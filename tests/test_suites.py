@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import pytest
 
 import tiny
@@ -13,11 +14,12 @@ from expunge.bench.choices import choice_scores, lettered
 from expunge.bench.heard import Heard
 from expunge.bench.hearing import hear
 from expunge.bench.suite import Place, Probe, Spec, plain
-from expunge.bench.suites import load_suite, social
+from expunge.bench.suites import HUB, load_suite, social
 from expunge.console import SilentConsole
 from expunge.data.convert import to_record
 from expunge.data.encode import Encoder
 from expunge.data.overlap import overlaps
+from expunge.data.read import read_rows
 from expunge.data.record import Message, Record
 from expunge.errors import InputError, UsageError
 
@@ -80,7 +82,31 @@ def test_muse_is_the_published_text_and_its_folds_are_read(tmp_path):
         load_suite(spec("muse", part="sust-2"))
     (tmp_path / "kept.txt").write_text("Something else.", encoding="utf-8")
     fold = load_suite(spec("muse", part="sust-2", retain=(str(tmp_path / "kept.txt"),)))
-    assert (len(fold.forget), len(fold.retain)) == (889, 1)
+    assert (len(fold.forget), len(fold.retain), fold.series) == (889, 1, None)
+
+
+@needs_data
+@pytest.mark.parametrize(("part", "sequential"), [("sust", True), ("scal", False)])
+def test_muse_has_a_series_of_folds(tmp_path, part, sequential):
+    for folder in ("raw", "knowmem", "verbmem", "privleak"):
+        (tmp_path / folder).symlink_to(DATA / "muse" / "news" / folder)
+    (tmp_path / part).mkdir()
+    with pytest.raises(InputError, match=f"holds no {part}/forget_1.json"):
+        load_suite(spec("muse", data=tmp_path, part=part))
+    texts = [[f"fold {n} text {i}" for i in range(3)] + ["of all folds", " "] for n in range(4)]
+    for number, each in enumerate(texts, start=1):
+        path = tmp_path / part / f"forget_{number}.json"
+        path.write_text(json.dumps(each), encoding="utf-8")
+    (tmp_path / "kept.txt").write_text("Something else.", encoding="utf-8")
+    kept = (str(tmp_path / "kept.txt"),)
+    suite = load_suite(spec("muse", data=tmp_path, part=part, retain=kept))
+    assert suite.series.sequential is sequential
+    assert [fold.name for fold in suite.series.folds] == [f"{part}-{n}" for n in range(1, 5)]
+    assert [len(fold.records) for fold in suite.series.folds] == [4, 4, 4, 4]
+    assert [record.completion for record in suite.forget] == [
+        *texts[0][:4], *texts[1][:3], *texts[2][:3], *texts[3][:3]
+    ]  # fmt: skip
+    assert len({record.id for record in suite.forget}) == 13
 
 
 @needs_data
@@ -146,6 +172,85 @@ def test_utility_and_social_sets_are_whole():
 def test_records_with_a_next_line_character_stay_whole():
     rows = Place(root=str(DATA / "utility")).rows("mmlu_test.jsonl", "", count=14_042)
     assert any("\x85" in json.dumps(row.value, ensure_ascii=False) for row in rows)
+
+
+PUBLISHED = {
+    "locuslab/TOFU": lambda config, split: f"tofu/{config}.json",
+    "muse-bench/MUSE-News": lambda config, split: f"muse/news/{config}/{split}.json",
+    "cais/wmdp": lambda config, split: f"wmdp/{config.removeprefix('wmdp-')}-questions.json",
+}
+"""Where the rows of a data set of the Hub lie, by config and split."""
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """The Hub, with the layout of its data sets; what is not here it does not have."""
+
+    def load(name, config=None, *, split):
+        file = DATA / PUBLISHED[name](config, split)
+        if name == "cais/wmdp" and split != "test":
+            raise ValueError(f"Unknown split {split}.")
+        found = next(
+            (path for path in (file, file.with_suffix(".json.gz")) if path.is_file()), None
+        )
+        if found is None:
+            raise ValueError(f"Unknown split {split}.")
+        rows = [row.value for row in read_rows(str(found))]
+        return [{"text": row} if isinstance(row, str) else row for row in rows]
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+
+
+@needs_data
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("name", ["tofu", "muse", "wmdp"])
+def test_the_hub_gives_the_same_suite_as_the_folder(name, tmp_path):
+    (tmp_path / "text.txt").write_text("Something else.", encoding="utf-8")
+    text = (str(tmp_path / "text.txt"),)
+    ways = (str(DATA / {"muse": "muse/news"}.get(name, name)), HUB[name])
+    local, remote = (load_suite(spec(name, data=way, corpus=text, retain=text)) for way in ways)
+    for mine, theirs in (
+        (local.forget, remote.forget),
+        (local.retain, remote.retain),
+        (local.holdout, remote.holdout),
+        *((a.records, b.records) for a, b in zip(local.probes, remote.probes, strict=True)),
+    ):
+        assert [plain(record) for record in mine] == [plain(record) for record in theirs]
+    assert (local.name, sizes(local)) == (remote.name, sizes(remote))
+
+
+@needs_data
+@pytest.mark.usefixtures("hub")
+def test_nothing_stands_in_for_what_the_hub_has(tmp_path):
+    with pytest.raises(InputError, match="raw:retain1"):
+        load_suite(spec("muse", data=HUB["muse"]))
+
+
+@pytest.mark.parametrize("name", list(HUB))
+def test_the_hub_is_not_asked_offline(name, monkeypatch):
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("asked"))
+    with pytest.raises(InputError, match="data-offline"):
+        load_suite(spec(name, data=HUB[name], corpus=("f.txt",), offline=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("tofu", "/nowhere/tofu", "no folder /nowhere/tofu"),
+        ("tofu", "here/tofu", "no folder here/tofu"),
+        ("rwku", "jinzhuoran/RWKU", "not from the Hub"),
+        ("rwku", "/nowhere", "no folder /nowhere"),
+        ("utility", "nobody/utility", "not from the Hub"),
+        ("social", "/nowhere", "no folder /nowhere"),
+    ],
+)
+def test_a_folder_that_is_not_there_is_named(name, data, message, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message) as caught:
+        load_suite(spec(name, data=data))
+    assert caught.value.code == "no-benchmark-folder"
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,7 @@ def _audit(
 ) -> Outcome:
     _begin(prepared, run, console)
     console.line("model", f"{judged.name}, held against {prepared.settings.model}")
+    console.event("audit", {"model": judged.name, "original": prepared.settings.model})
     key = operator_key(key_path(), run=run.path)
     gathering = Gathering.open(
         prepared,

@@ -44,7 +44,7 @@ class Hurdle(Screen):
         Raises:
             Pruned: A finished run was clearly better on both.
         """
-        if kind == "plan":
+        if kind in ("plan", "audit"):
             self._begun()
         if kind != "trained":
             return

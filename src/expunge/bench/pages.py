@@ -8,17 +8,20 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from expunge.audit.results import Axis
+from expunge.audit.results import Axis, Score
 from expunge.audit.stats import Estimate
-from expunge.bench.board import Board, Line, board
+from expunge.bench.board import Board, Line, board, over_seeds
 from expunge.bench.choose import Point
 from expunge.bench.row import Machine
-from expunge.bench.standing import AT_MARGIN
+from expunge.bench.standing import AT_MARGIN, ERASED, KEPT, weakest
 from expunge.files import write_json, write_text
 from expunge.report import plots
 
 NONE = "–"  # noqa: RUF001 - a dash that stands for nothing
 MARKS = "* on the Pareto front; ~ not parted from it by the data."
+FOLDS = """### Fold after fold
+
+Erased and kept are those of each run's own audit, against the model that it started from."""
 _HERE = Path(__file__).parent
 _STYLE = _HERE.parent / "report" / "style.css"
 
@@ -45,6 +48,7 @@ def sheet(found: Board) -> dict[str, Any]:
         "sentences": sentences(found),
         "standings": standings(found),
         "numbers": numbers(found),
+        "series": over_folds(found),
         "chosen": chosen(found),
         "failures": [[row.cell.id, row.why] for row in found.failures],
     }
@@ -55,6 +59,8 @@ def to_markdown(told: Mapping[str, Any]) -> str:
     parts = [*told["sentences"], _markdown_table(*told["standings"]), MARKS]
     if told["numbers"][1]:
         parts += ["### The suite's own numbers", _markdown_table(*told["numbers"])]
+    if told["series"][1]:
+        parts += [FOLDS, _markdown_table(*told["series"])]
     parts += ["### Chosen settings", _markdown_table(*told["chosen"])]
     if told["failures"]:
         failed = [f"- `{name}`: {why}" for name, why in told["failures"]]
@@ -194,18 +200,55 @@ def numbers(found: Board) -> tuple[list[str], list[list[str]]]:
     for metric, probe in keys:
         cells: list[str] = []
         for line in shown:
-            scores = [row.number(metric, probe) for row in line.rows]
-            values = [s.value for s in scores if s is not None and s.value is not None]
-            if values:
-                cells.append(f"{fmean(values):.3f}")
-            else:
-                reasons = [s.reason for s in scores if s is not None and s.reason]
-                cells.append(f"not computable: {reasons[0]}" if reasons else NONE)
+            cells.append(_mean([row.number(metric, probe) for row in line.rows]))
         rows.append([f"{metric} {probe}", *cells])
     for name in dict.fromkeys(name for line in shown for name in line.relative):
         cells = [f"{line.relative[name]:.3g}" if name in line.relative else NONE for line in shown]
         rows.append([f"{name} (against gold)", *cells])
     return ["number", *(line.name for line in shown)], rows
+
+
+def over_folds(found: Board) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of how methods do from fold to fold; no rows without a series.
+
+    A row for each number and fold, the original's number before the first one, and the means over
+    seeds.
+    """
+    original = next((line.rows[0] for line in found.lines if line.kind == "original"), None)
+    shown = [line for line in found.lines if line.rows and line.rows[0].steps]
+    folds = list(dict.fromkeys(step.name for line in shown for step in line.rows[0].steps))
+    steps = {
+        (line.name, fold): [step for row in line.rows for step in row.steps if step.name == fold]
+        for line in shown
+        for fold in folds
+    }
+    rows: list[list[str]] = []
+    for side, axes in (("erased", ERASED), ("kept", KEPT)):
+        for fold in folds:
+            each = [over_seeds([s.standing() for s in steps[line.name, fold]]) for line in shown]
+            rows.append([side, fold, *(_shown(weakest(standing, axes)) for standing in each)])
+    first = shown[0].rows[0].steps[0].numbers if shown else ()
+    for metric, probe in [(score.metric, score.split) for score in first]:
+        name = f"{metric} {probe}"
+        if original is not None:
+            rows.append(
+                [name, "nothing", *([_mean([original.number(metric, probe)])] * len(shown))]
+            )
+        for fold in folds:
+            cells = [
+                _mean([step.number(metric, probe) for step in steps[line.name, fold]])
+                for line in shown
+            ]
+            rows.append([name, fold, *cells])
+    return ["number", "after", *(line.name for line in shown)], rows
+
+
+def _mean(scores: Sequence[Score | None]) -> str:
+    values = [score.value for score in scores if score is not None and score.value is not None]
+    if values:
+        return f"{fmean(values):.3f}"
+    reasons = [score.reason for score in scores if score is not None and score.reason]
+    return f"not computable: {reasons[0]}" if reasons else NONE
 
 
 def chosen(found: Board) -> tuple[list[str], list[list[str]]]:

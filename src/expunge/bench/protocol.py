@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from expunge import __version__
+from expunge.bench.harness import NAME as HARNESS
 from expunge.bench.row import Cell
 from expunge.bench.suite import Spec, Suite, plain
 from expunge.bench.suites import load_suite
@@ -28,7 +29,7 @@ class Protocol:
     suite: Spec | None = None
     """None: the user's own request, judged by its audit alone."""
     beside: tuple[Spec, ...] = ()
-    """Suites that only ask."""
+    """Suites that only ask, and tasks of lm-eval."""
     trials: int = 1
     """Settings tried for every method, its defaults first: the same tuning budget for all; 0 in a
     search, which spends its budget where it pays."""
@@ -44,7 +45,13 @@ class Protocol:
     def suites(self) -> tuple[Suite, ...]:
         """Read the suites again, the one that is forgotten first."""
         specs = [] if self.suite is None else [self.suite]
-        return tuple(load_suite(spec) for spec in (*specs, *self.beside))
+        specs += [spec for spec in self.beside if spec.name != HARNESS]
+        return tuple(load_suite(spec) for spec in specs)
+
+    @property
+    def harness(self) -> Spec | None:
+        """Which tasks of lm-eval are asked, as `data` of a spec."""
+        return next((spec for spec in self.beside if spec.name == HARNESS), None)
 
     def of(self, cell: Cell) -> Settings:
         """Return the settings of one cell.
@@ -137,20 +144,21 @@ def read_protocol(folder: Path) -> Protocol:
         ) from None
 
 
-def write_sets(folder: Path, suite: Suite) -> dict[str, list[str]]:
-    """Write what is forgotten and kept as files of the matrix; return the keys of the request."""
-    request: dict[str, list[str]] = {}
-    for name in SETS:
-        records = {"forget": suite.forget, "retain": suite.retain}.get(name)
-        if records is None:
-            records = suite.neighbours if name == "neighbours" else suite.holdout
-        if not records:
-            continue
-        path = folder / "data" / f"{name}.jsonl"
-        if not path.is_file():
+def set_file(folder: Path, name: str) -> Path:
+    """Return where a matrix keeps a set, or a fold of a series."""
+    return folder / "data" / f"{name}.jsonl"
+
+
+def write_sets(folder: Path, suite: Suite) -> None:
+    """Write what is forgotten and kept as files of the matrix."""
+    sets = dict(
+        zip(SETS, (suite.forget, suite.retain, suite.neighbours, suite.holdout), strict=True)
+    )
+    folds = () if suite.series is None else suite.series.folds
+    for name, records in {**sets, **{fold.name: fold.records for fold in folds}}.items():
+        path = set_file(folder, name)
+        if records and not path.is_file():
             write_jsonl(path, (plain(record) for record in records))
-        request[name] = [str(path)]
-    return request
 
 
 def _changed(found: Protocol, wanted: Protocol) -> list[str]:

@@ -3,7 +3,7 @@
 Failures are rows, too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -64,6 +64,32 @@ class Machine:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One run of a series."""
+
+    name: str
+    """Of the fold that it forgot."""
+    ruling: str
+    """Of its own audit, against the model that it started from."""
+    gates: tuple[Gate, ...]
+    numbers: tuple[Score, ...]
+    """Of the suite, after this run."""
+    cost: Cost
+    models: Mapping[str, str]
+    """Role to digest of the weights."""
+    settings: str
+    """As TOML; in a sequence its model is the run folder of the step before."""
+
+    def standing(self) -> dict[Axis, Estimate]:
+        """Return how the model does on each axis, against the one that the run started from."""
+        return standing(self.gates)
+
+    def number(self, metric: str, probe: str) -> Score | None:
+        """Return one number of the suite, if it is there."""
+        return _found(self.numbers, metric, probe)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """The result of one cell."""
 
@@ -84,7 +110,9 @@ class Row:
     models: Mapping[str, str] = field(default_factory=dict)
     """Role to digest of the weights."""
     settings: str = ""
-    """The resolved settings as TOML: `expunge forget` runs them again."""
+    """The resolved settings as TOML: `expunge forget` runs them again; of a series, its steps'."""
+    steps: tuple[Step, ...] = ()
+    """The runs of a series, one for each fold. The row itself then tells of the last model."""
     proxies: Mapping[str, float] = field(default_factory=dict)
     """The watchdog's last reading: what training looked like before the audit."""
 
@@ -94,10 +122,11 @@ class Row:
 
     def number(self, metric: str, probe: str) -> Score | None:
         """Return one number of the suite, if it is there."""
-        for score in self.numbers:
-            if (score.metric, score.split) == (metric, probe):
-                return score
-        return None
+        return _found(self.numbers, metric, probe)
+
+
+def _found(numbers: Sequence[Score], metric: str, probe: str) -> Score | None:
+    return next((s for s in numbers if (s.metric, s.split) == (metric, probe)), None)
 
 
 _adapter = TypeAdapter(Row)

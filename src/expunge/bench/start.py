@@ -5,9 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from expunge.bench.harness import NAME as HARNESS
+from expunge.bench.harness import check, split_tasks
 from expunge.bench.matrix import Done, Shard, run_matrix
 from expunge.bench.pages import write_pages
-from expunge.bench.protocol import SETS, Protocol, open_protocol, read_protocol, write_sets
+from expunge.bench.protocol import (
+    SETS,
+    Protocol,
+    open_protocol,
+    read_protocol,
+    set_file,
+    write_sets,
+)
+from expunge.bench.series import require_weights
 from expunge.bench.suite import Spec
 from expunge.bench.suites import HUB, SUITES, load_suite
 from expunge.console import Console
@@ -28,9 +38,10 @@ class Ask:
     corpus: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
-    """`NAME=FOLDER` of suites that only ask."""
+    """`NAME=FOLDER` of suites that only ask, and `lm-eval=TASK,TASK`."""
     methods: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = ()
+    """Of training; empty: that of the settings."""
     trials: int = 1
     offline: bool = False
 
@@ -73,10 +84,21 @@ def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
     Raises:
         ExpungeError: Data are missing or not the published ones; the folder holds another matrix.
     """
+    _require_some(ask)
     spec = spec_of(ask)
     beside = tuple(_beside(text, ask) for text in ask.beside)
+    if len({each.name for each in beside}) < len(beside):
+        raise UsageError(
+            "twice-beside",
+            what="--beside names a suite twice",
+            why="its numbers would stand in the table under one name",
+            fix="name each once; tasks of lm-eval go into one lm-eval=TASK,TASK",
+        )
     for each in beside:
-        load_suite(each)
+        if each.name == HARNESS:
+            check(split_tasks(each.data), offline=each.offline)
+        else:
+            load_suite(each)
     tree = _tree(settings)
     if spec is not None:
         suite = load_suite(spec)
@@ -87,7 +109,9 @@ def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
                 why="it stands beside a suite that has",
                 fix=f"expunge bench tofu MODEL --beside {spec.name}=FOLDER",
             )
-        sets = {name: [str(matrix / "data" / f"{name}.jsonl")] for name in SETS}
+        if suite.series is not None and suite.series.sequential:
+            require_weights(settings)
+        sets = {name: [str(set_file(matrix, name))] for name in SETS}
         there = {"forget": suite.forget, "retain": suite.retain}
         there |= {"neighbours": suite.neighbours, "holdout": suite.holdout}
         request = {name: sets[name] for name in SETS if there[name]}
@@ -115,7 +139,12 @@ def bench(
     protocol = begin(ask, matrix, settings)
     methods = ask.methods or tuple(EVERY)
     done = run_matrix(
-        matrix, protocol, methods=methods, seeds=ask.seeds, shard=shard, console=console
+        matrix,
+        protocol,
+        methods=methods,
+        seeds=ask.seeds or (settings.train.seed,),
+        shard=shard,
+        console=console,
     )
     for path in write_pages(matrix):
         console.line("wrote", str(path))
@@ -133,16 +162,27 @@ def report(matrix: Path, *, console: Console) -> None:
         console.line("wrote", str(path))
 
 
+def _require_some(ask: Ask) -> None:
+    for name, value in (("--trials", ask.trials), ("--records", ask.records)):
+        if value is not None and value < 1:
+            raise UsageError(
+                "none-of-it",
+                what=f"{name} {value} leaves nothing to do",
+                why="a method is tried with one setting or more, on one record or more",
+                fix=f"give {name} a number from 1 on, or leave it out",
+            )
+
+
 def _beside(text: str, ask: Ask) -> Spec:
-    name, equals, folder = text.partition("=")
-    if not equals or name not in SUITES:
+    name, equals, data = text.partition("=")
+    if not equals or not data or name not in (*SUITES, HARNESS):
         raise UsageError(
             "bad-beside",
-            what=f"--beside {text!r} is not NAME=FOLDER",
+            what=f"--beside {text!r} is neither NAME=FOLDER nor {HARNESS}=TASK,TASK",
             why=f"NAME is one of {', '.join(SUITES)}",
-            fix="write for example --beside utility=data/utility",
+            fix=f"write for example --beside utility=data/utility {HARNESS}=arc_easy,gsm8k",
         )
-    return Spec(name=name, data=folder, records=ask.records, offline=ask.offline)
+    return Spec(name=name, data=data, records=ask.records, offline=ask.offline)
 
 
 def _protocol(

@@ -7,11 +7,13 @@ from pathlib import Path
 from expunge.audit.results import Score
 from expunge.bench.heard import Column, Heard
 from expunge.data.convert import to_record
-from expunge.data.read import Row, read_rows
+from expunge.data.read import Row, is_hub_id, read_rows
 from expunge.data.record import Record
 from expunge.errors import InputError, UsageError
 
 PACKED = ("", ".gz", ".bz2")
+NO_FILE = "no-benchmark-file"
+"""Code of the error for a file that the folder of a suite does not hold."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +51,23 @@ class Probe:
     """Take the likelihood of the completion and of each false answer."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fold:
+    """One forget set of a series."""
+
+    name: str
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Series:
+    """Several forget sets, for a run each."""
+
+    folds: tuple[Fold, ...]
+    sequential: bool
+    """Whether each run starts from the model that the one before left, and not the original."""
+
+
 Numbers = Callable[[Heard], list[Score]]
 """What a suite computes from what one model said; never needs another model."""
 
@@ -59,6 +78,8 @@ class Suite:
 
     name: str
     forget: tuple[Record, ...] = ()
+    """Of a series, everything that one of its folds holds."""
+    series: Series | None = None
     retain: tuple[Record, ...] = ()
     neighbours: tuple[Record, ...] = ()
     holdout: tuple[Record, ...] = ()
@@ -73,9 +94,14 @@ class Suite:
         """Return the suite with at most so many records in each set and probe."""
         if records is None:
             return self
+        series = self.series
+        if series is not None:
+            folds = [replace(fold, records=fold.records[:records]) for fold in series.folds]
+            series = replace(series, folds=tuple(folds))
         return replace(
             self,
-            forget=self.forget[:records],
+            forget=self.forget[:records] if series is None else union(series.folds),
+            series=series,
             neighbours=self.neighbours[:records],
             holdout=self.holdout[:records],
             probes=tuple(replace(p, records=p.records[:records]) for p in self.probes),
@@ -95,18 +121,32 @@ class Place:
 
         Args:
             file: Path below the folder.
-            hub: `config:split` of the data set.
+            hub: `config:split` of the data set; empty where it is not read from the Hub.
             count: How many rows were published.
 
         Raises:
             InputError: It is not there, or has another number of rows.
         """
-        local = Path(self.root).expanduser().is_dir()
-        source = str(self.file(file)) if local else f"{self.root}/{hub}"
+        source = str(self.file(file)) if self.local else f"{self.root}/{hub}"
+        if not self.local and not (hub and is_hub_id(self.root)):
+            raise InputError(
+                "no-benchmark-folder",
+                what=f"there is no folder {self.root}",
+                why="nor is that the id of a data set on the Hub"
+                if hub
+                else "this suite is read"
+                " from a folder of the files that its authors published, not from the Hub",
+                fix="check the folder given by --data or --beside",
+            )
         rows = read_rows(source, offline=self.offline)
         if count is not None and len(rows) != count:
             raise wrong_release(source, f"{len(rows)} records, {count} were published")
         return rows
+
+    @property
+    def local(self) -> bool:
+        """Whether it is a folder on this machine."""
+        return Path(self.root).expanduser().is_dir()
 
     def file(self, name: str) -> Path:
         """Return the path of a file of the folder, packed or not.
@@ -119,7 +159,7 @@ class Place:
             if (path := folder / f"{name}{end}").is_file():
                 return path
         raise InputError(
-            "no-benchmark-file",
+            NO_FILE,
             what=f"{folder} holds no {name}",
             why="the benchmark is read from the files that its authors published",
             fix="check the folder given by --data, or give the Hub id of the data set",
@@ -167,6 +207,12 @@ def records(
         about = record.subject if subjects is None else subjects[place]
         found.append(replace(record, id=f"{name}-{place}", subject=about))
     return tuple(found)
+
+
+def union(folds: Iterable[Fold]) -> tuple[Record, ...]:
+    """Return every record of some folds once; records are the same when they say the same."""
+    found = {(each.prompt, each.completion): each for fold in folds for each in fold.records}
+    return tuple(found.values())
 
 
 def plain(record: Record) -> dict[str, object]:

@@ -8,7 +8,6 @@ fails for a reason of its own (a method that cannot run, memory that runs out) i
 
 import os
 import platform
-import shutil
 import sys
 import time
 import traceback
@@ -20,28 +19,25 @@ from pathlib import Path
 import torch
 
 from expunge.allocator import keep_freed_memory
-from expunge.audit.results import Score
-from expunge.bench.heard import Column
-from expunge.bench.hearing import hear
+from expunge.audit.results import Results
+from expunge.bench.asking import Asked, ask
 from expunge.bench.hurdle import Hurdle, Pruned
-from expunge.bench.lending import keep, lend
+from expunge.bench.left import cost_of, digests, shed
+from expunge.bench.lending import ORIGINAL, SHARED, keep, lend
 from expunge.bench.protocol import Protocol, read_protocol
-from expunge.bench.row import Cell, Cost, Machine, Row, write_row
+from expunge.bench.row import Cell, Cost, Machine, Row, Step, write_row
 from expunge.bench.rows import cell_folder, read_cell, rows_of
+from expunge.bench.series import read_steps, run_series
+from expunge.bench.suite import Series
 from expunge.console import Console
-from expunge.data.encode import Encoder
 from expunge.errors import ExpungeError
-from expunge.files import read_json
-from expunge.forget import Outcome, audit, forget
-from expunge.machine import peak_gib
-from expunge.model.load import load
-from expunge.prepare import prepare, source_of
+from expunge.forget import audit, forget
+from expunge.prepare import source_of
+from expunge.report.serial import read_results
 from expunge.resolve import to_toml
 from expunge.settings import Settings
 
 PACKAGES = ("expunge", "torch", "transformers", "numpy")
-LONGEST = 4096
-"""Tokens of a probe's record, where the model reads as many; passages are split."""
 STOPS = ("disk-full", "run-locked", "interrupted")
 """Errors that are no property of the cell: they end the matrix and leave no row."""
 
@@ -60,17 +56,20 @@ def work(matrix: Path, cell: Cell) -> Row:
     folder = cell_folder(matrix, cell)
     began = time.monotonic()
     # Not before: a run takes no folder that already holds something.
+    shared, evidence = matrix / "shared", folder / "run" / "evidence"
+    # Among the golds that a gold is held against the names are other ones.
+    roles = ORIGINAL if cell.kind == "gold" else SHARED
     hurdle = Hurdle(
         rows_of(matrix) if protocol.prunes else [],
-        begun=lambda: lend(matrix / "shared", folder / "run" / "evidence"),
+        begun=lambda: lend(shared, evidence, roles=roles),
     )
     try:
         settings = protocol.of(cell)
-        shared = {
-            "attack_store": settings.attack_store or str(matrix / "shared" / "attacks"),
-            "reference_store": settings.reference_store or str(matrix / "shared" / "references"),
+        stores = {
+            "attack_store": settings.attack_store or str(shared / "attacks"),
+            "reference_store": settings.reference_store or str(shared / "references"),
         }
-        settings = settings.model_copy(update={"out": str(folder / "run"), **shared})
+        settings = settings.model_copy(update={"out": str(folder / "run"), **stores})
         row = _done(matrix, protocol, cell, settings, began, Console(hurdle))
         row = replace(row, proxies=hurdle.proxies)
     except Pruned as pruned:
@@ -85,7 +84,8 @@ def work(matrix: Path, cell: Cell) -> Row:
         text = " ".join(str(error).split())[:300]
         row = failed(protocol, cell, f"{type(error).__name__}: {text}", began=began)
     write_row(folder, row)
-    _shed(folder / "run")
+    for run in (folder / "run", *folder.glob("folds/*/run")):
+        shed(run)
     return row
 
 
@@ -128,101 +128,81 @@ def _done(
     began: float,
     console: Console,
 ) -> Row:
-    run = cell_folder(matrix, cell) / "run"
-    shared = matrix / "shared"
-    judged = {"original": settings.model, "method": str(run)}.get(cell.kind)
-    if judged is None:
-        judged = protocol.golds[int(cell.name.removeprefix("gold-"))]
-    outcome = _outcome(cell, settings, judged, run, shared, console)
-    numbers, columns, notes = _heard(protocol, settings, judged, run, console)
-    facts = _facts(run)
-    source = source_of(settings)
+    folder, shared = cell_folder(matrix, cell), matrix / "shared"
+    suites = protocol.suites()
+    series = suites[0].series if suites and cell.kind == "method" else None
+
+    def asked(settings: Settings, judged: str, place: Path, console: Console) -> Asked:
+        return ask(suites, protocol.harness, settings, judged, folder=place, console=console)
+
+    if series is None:
+        judged, place, steps = _judged(protocol, cell, settings), folder / "probes", ()
+        results = _results(cell, settings, judged, shared, console)
+    else:
+        last = run_series(series, settings, matrix=matrix, cell=folder, ask=asked)
+        judged, place, steps = str(last), last.parent / "probes", read_steps(series, folder)
+        results = _whole(series, settings, last, shared, console)
+    found = asked(settings, judged, place, console)
     return Row(
         cell=cell,
         suite=suite_name(protocol),
         status="done",
-        ruling="" if outcome is None else outcome.results.verdict.ruling.value,
-        gates=() if outcome is None else outcome.results.gates,
-        numbers=tuple(numbers),
-        columns=columns,
-        notes=notes,
-        cost=Cost(
-            seconds=round(time.monotonic() - began, 1),
-            train_seconds=round(facts[0], 1),
-            steps=int(facts[1]),
-            stopped=facts[2],
-            peak_gib=round(peak_gib(source.device), 2),
-        ),
-        machine=machine(source.device.type),
-        models=_digests(run),
-        settings=to_toml(settings),
+        ruling="" if results is None else results.verdict.ruling.value,
+        gates=() if results is None else results.gates,
+        numbers=found.numbers,
+        columns=found.columns,
+        notes=found.notes,
+        cost=_cost(folder / "run", steps, settings, began),
+        machine=machine(source_of(settings).device.type),
+        models=digests(folder / "run"),
+        settings=to_toml(settings) if series is None else "",
+        steps=steps,
     )
 
 
-def _outcome(
-    cell: Cell, settings: Settings, judged: str, run: Path, shared: Path, console: Console
-) -> Outcome | None:
+def _judged(protocol: Protocol, cell: Cell, settings: Settings) -> str:
+    """Return the reference of the model that a row is about."""
+    if cell.kind == "gold":
+        return protocol.golds[int(cell.name.removeprefix("gold-"))]
+    return settings.model if cell.kind == "original" else str(settings.out)
+
+
+def _results(
+    cell: Cell, settings: Settings, judged: str, shared: Path, console: Console
+) -> Results | None:
     """Forget, or audit a reference; None for a gold that has nothing to be held against."""
     if cell.kind == "gold":  # held against the other golds, whose names are then other ones
         anchored = settings.request.gold or settings.request.control
-        return audit(settings, model=judged, console=console) if anchored else None
+        return audit(settings, model=judged, console=console).results if anchored else None
     if cell.kind == "method":
-        outcome = forget(settings, console=console)
+        results = forget(settings, console=console).results
     else:
-        outcome = audit(settings, model=judged, console=console)
-    keep(run / "evidence", shared)
-    return outcome
+        results = audit(settings, model=judged, console=console).results
+    keep(Path(str(settings.out)) / "evidence", shared)
+    return results
 
 
-def _heard(
-    protocol: Protocol, settings: Settings, judged: str, run: Path, console: Console
-) -> tuple[list[Score], dict[str, Column], tuple[str, ...]]:
-    """Ask the probes of all suites."""
-    suites = protocol.suites()
-    if not suites:
-        return [], {}, ()
-    prepared = prepare(settings)
-    network = load(judged, prepared.source).network
-    # Solved examples and beginnings of articles are longer than what one trains on.
-    context = int(prepared.config.get_text_config().max_position_embeddings)
-    longest = min(context, LONGEST)
-    encoder = Encoder(prepared.tokenizer, settings.template, max_length=longest)
-    numbers: list[Score] = []
-    columns: dict[str, Column] = {}
-    for suite in suites:
-        heard = hear(
-            network,
-            encoder,
-            suite.probes,
-            folder=run.parent / "probes" / suite.name.replace(" ", "-"),
-            tokens_per_pass=settings.train.tokens_per_pass,
-            console=console,
-        )
-        numbers += suite.numbers(heard)
-        columns |= suite.columns(heard)
-    return numbers, columns, tuple(note for suite in suites for note in suite.notes)
+def _whole(
+    series: Series, settings: Settings, last: Path, shared: Path, console: Console
+) -> Results:
+    """Judge a series by its last model: of growing sets, that of the largest, as it was audited."""
+    if not series.sequential:
+        return read_results(last)
+    results = audit(settings, model=str(last), console=console).results
+    keep(Path(str(settings.out)) / "evidence", shared)
+    return results
 
 
-def _facts(run: Path) -> tuple[float, float, str]:
-    """Return seconds and steps of the training, and why it ended, where there was one."""
-    path = run / "facts.json"
-    train = read_json(path).get("train") if path.is_file() else None
-    if train is None:
-        return 0.0, 0.0, ""
-    return float(train["seconds"]), float(train["steps"]), str(train["stopped"])
-
-
-def _digests(run: Path) -> dict[str, str]:
-    path = run / "manifest.json"
-    found = read_json(path).get("models") if path.is_file() else None
-    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
-
-
-def _shed(run: Path) -> None:
-    """Delete the weights: the row's settings make them again, and they would fill the disk."""
-    shutil.rmtree(run / "checkpoints", ignore_errors=True)
-    for path in run.glob("*.safetensors"):
-        path.unlink()
+def _cost(run: Path, steps: Sequence[Step], settings: Settings, began: float) -> Cost:
+    """Return what a cell took; of a series that was resumed, what its finished runs took counts."""
+    each = [step.cost for step in steps] or [cost_of(run, settings, began)]
+    return Cost(
+        seconds=max(round(time.monotonic() - began, 1), sum(cost.seconds for cost in each)),
+        train_seconds=sum(cost.train_seconds for cost in each),
+        steps=sum(cost.steps for cost in each),
+        stopped=each[-1].stopped,
+        peak_gib=max(cost.peak_gib for cost in each),
+    )
 
 
 def main(words: Sequence[str]) -> int:

@@ -40,7 +40,7 @@ class BenchFlags:
         str | None, _one("DATA", "folder of the suite's published files, or its Hub id")
     ] = None
     part: Annotated[
-        str, _one("PART", "forget10, scal-2, bio, 001_Stephen_King, ...; default the usual one")
+        str, _one("PART", "forget10, sust, scal, bio, 001_Stephen_King, ...; default the usual one")
     ] = ""
     records: Annotated[
         int | None, _one("RECORDS", "use only so many records of each set and probe")
@@ -52,12 +52,14 @@ class BenchFlags:
         tuple[str, ...], _words("KEEP", "text to keep, where it does not come with the suite")
     ] = ()
     beside: Annotated[
-        tuple[str, ...], _words("BESIDE", "NAME=FOLDER of a suite that only asks: utility, social")
+        tuple[str, ...],
+        _words("BESIDE", "utility=FOLDER, social=FOLDER, lm-eval=TASK,TASK: asked, not forgotten"),
     ] = ()
     methods: Annotated[tuple[str, ...], _words("METHODS", "methods to compare; default all")] = ()
     seeds: Annotated[
-        tuple[int, ...], _words("SEEDS", "seeds of training; the first is that of the trials")
-    ] = (0,)
+        tuple[int, ...],
+        _words("SEEDS", "seeds of training, the first that of the trials; default train.seed"),
+    ] = ()
     trials: Annotated[
         int, _one("TRIALS", "settings tried for every method, its defaults first; default 1")
     ] = 1
@@ -137,6 +139,13 @@ def _settings(
     session: Session, what: str, model: str | None, *, matrix: Path, request: RequestFlags
 ) -> "Settings":
     own = what.endswith(".toml")
+    if not own and model is None:
+        raise UsageError(
+            "no-original",
+            what=f"which model {what} is to be run on is not said",
+            why="a benchmark compares methods on one original",
+            fix=f"expunge bench {what} MODEL --data FOLDER",
+        )
     if own and model is not None:
         raise UsageError(
             "two-models",

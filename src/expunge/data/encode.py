@@ -80,6 +80,11 @@ class Encoder:
         self._end_ids = frozenset(i for i in (self._end, eos) if i is not None)
 
     @property
+    def chat(self) -> bool:
+        """Whether records are turns of the model's own chat template."""
+        return self._chat
+
+    @property
     def end_ids(self) -> frozenset[int]:
         """Tokens that end an answer: end of turn and end of text; empty if there are none."""
         return self._end_ids

@@ -308,10 +308,22 @@ _PACKINGS: Mapping[str, Callable[[bytes], bytes]] = {
 }
 
 
-def _hub_rows(source: str, *, offline: bool) -> Iterator[Row]:
+def is_hub_id(source: str) -> bool:
+    """Tell whether a source that is not on disk can be meant for a data set on the Hub."""
+    return _hub_match(source) is not None
+
+
+def _hub_match(source: str) -> re.Match[str] | None:
     match = _HUB_ID.fullmatch(source)
     # `data/forget` next to a folder `data` is a mistyped path, not somebody's data set.
     if match is None or _ending(Path(source)) in _READERS or Path(source).parts[0] in _here():
+        return None
+    return match
+
+
+def _hub_rows(source: str, *, offline: bool) -> Iterator[Row]:
+    match = _hub_match(source)
+    if match is None:
         raise _missing(source)
     if offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE:
         raise InputError(

@@ -16,6 +16,8 @@ from expunge.model.network import Network
 
 Pick = Callable[[Tensor], Tensor]
 """Chooses the next token of each row: float32 logits [b, V] -> token ids [b] on their device."""
+Enough = Callable[[Sequence[int]], bool]
+"""Tells from the new tokens of an answer whether it ends here; they stay part of it."""
 
 
 def greedy(
@@ -26,6 +28,7 @@ def greedy(
     max_new_tokens: int,
     tokens_per_pass: int,
     begun: Sequence[int] | None = None,
+    enough: Enough | None = None,
 ) -> list[tuple[int, ...]]:
     """Continue every prompt with the most likely token until an end token or the limit.
 
@@ -36,6 +39,7 @@ def greedy(
         max_new_tokens: Longest answer.
         tokens_per_pass: Largest number of padded prompt tokens in one batch.
         begun: How many tokens at the end of each prompt already are of its answer; default none.
+        enough: What else ends an answer, such as a text that it holds; default nothing.
 
     Returns:
         The new tokens of each prompt, in the order given.
@@ -49,6 +53,7 @@ def greedy(
         max_new_tokens=max_new_tokens,
         tokens_per_pass=tokens_per_pass,
         begun=begun,
+        enough=enough,
     )
     return [answer for (answer,) in answers]
 
@@ -64,6 +69,7 @@ def extend(
     max_new_tokens: int,
     tokens_per_pass: int,
     begun: Sequence[int] | None = None,
+    enough: Enough | None = None,
 ) -> list[list[tuple[int, ...]]]:
     """Continue every prompt several times with the tokens that `pick` chooses; see `greedy`.
 
@@ -81,7 +87,14 @@ def extend(
     for group in by_length(lengths, tokens=tokens_per_pass):
         chosen = [said[index] for index in group]
         texts = _continue(
-            network, chosen, pick, copies, opening, end_ids=end_ids, limit=max_new_tokens
+            network,
+            chosen,
+            pick,
+            copies,
+            opening,
+            end_ids=end_ids,
+            limit=max_new_tokens,
+            enough=enough,
         )
         for place, index in enumerate(group):
             answers[index] = texts[place * copies : (place + 1) * copies]
@@ -130,6 +143,7 @@ def _continue(
     *,
     end_ids: Collection[int],
     limit: int,
+    enough: Enough | None,
 ) -> list[tuple[int, ...]]:
     """Padding lies between the opening and a prompt's own tokens, so that the last column is
     everybody's last token.
@@ -162,8 +176,10 @@ def _continue(
         keep: list[int] = []
         for slot, token in enumerate(chosen.tolist()):
             if token not in end_ids:
-                written[alive[slot]].append(token)
-                keep.append(slot)
+                answer = written[alive[slot]]
+                answer.append(token)
+                if enough is None or not enough(answer):
+                    keep.append(slot)
         if not keep:
             break
         if len(keep) < len(alive):

@@ -1,8 +1,9 @@
 """MUSE News: forget 889 articles of a news site (arXiv 2407.06460).
 
-Parts: `forget` (the whole set), `scal-1` to `scal-4` (growing forget sets) and `sust-1` to
-`sust-4` (folds that are forgotten one after the other, each run starting from the last one's
-model). The folds are published as disjoint and share 42 to 62 documents.
+Parts: `forget` (the whole set); `scal` (scalability: four growing forget sets, each forgotten from
+the original) and `sust` (sustainability: four folds that are forgotten one after the other, each
+run starting from the last one's model); `scal-1` to `sust-4`, one of these sets alone. The folds
+are published as disjoint and share 42 to 62 documents.
 
 VerbMem continues the plain text. KnowMem's ten solved examples come as turns of a conversation
 where the model has a chat template (the authors use base models and plain text).
@@ -20,13 +21,26 @@ from expunge.audit.metrics import rouge_l_f1
 from expunge.audit.metrics.membership import min_k
 from expunge.audit.results import Score
 from expunge.bench.heard import Heard, membership
-from expunge.bench.suite import Place, Probe, Spec, Suite, chosen, records, wrong_release
+from expunge.bench.suite import (
+    NO_FILE,
+    Fold,
+    Place,
+    Probe,
+    Series,
+    Spec,
+    Suite,
+    chosen,
+    records,
+    union,
+    wrong_release,
+)
 from expunge.data.read import Row, read
 from expunge.data.record import Message, Record
 from expunge.errors import InputError
 
 FOLDS = ("1", "2", "3", "4")
-PARTS = ("forget", *(f"scal-{n}" for n in FOLDS), *(f"sust-{n}" for n in FOLDS))
+KINDS = ("scal", "sust")
+PARTS = ("forget", *KINDS, *(f"{kind}-{n}" for kind in KINDS for n in FOLDS))
 DOCUMENTS = 889
 DIGEST = "320724e01d4085ba5e14bfe297f6843e0ba5d312c6bc95f70b298e2fbbb378d4"
 """SHA-256 of `forget.txt`."""
@@ -48,7 +62,25 @@ def load(spec: Spec) -> Suite:
     place = Place(root=spec.data, offline=spec.offline)
     raw = place.rows("raw/forget.json", "raw:forget", count=DOCUMENTS)
     _check(raw, spec.data)
-    forget = raw if part == "forget" else _fold(place, part)
+    series = _series(place, part) if part in KINDS else None
+    if series is not None:
+        forget = union(series.folds)
+    else:
+        forget = _documents("document", raw if part == "forget" else _fold(place, part))
+    retain, note = _retain(spec, place, forget)
+    suite = Suite(
+        name=f"muse news {part}",
+        forget=forget,
+        series=series,
+        retain=retain,
+        probes=_probes(place),
+        numbers=numbers,
+        notes=note,
+    )
+    return suite.limited(spec.records)
+
+
+def _probes(place: Place) -> tuple[Probe, ...]:
     asked = {
         side: records(
             f"knowmem-{side}",
@@ -70,33 +102,24 @@ def load(spec: Spec) -> Suite:
         )
         for side in ("forget", "retain", "holdout")
     }
-    retain, note = _retain(spec, place, forget)
     continued = place.rows("verbmem/forget.json", "verbmem:forget", count=100)
-    suite = Suite(
-        name=f"muse news {part}",
-        forget=records("document", [row for row in forget if _text(row).strip()]),
-        retain=retain,
-        probes=(
-            Probe(
-                name="verbmem",
-                records=records("verbmem", continued, _verbatim),
-                answer=CONTINUED,
-                continued=True,
-            ),
-            *(
-                Probe(
-                    name=f"knowmem-{side}",
-                    records=tuple(_after(shown[side], record) for record in asked[side]),
-                    answer=ANSWER,
-                )
-                for side in asked
-            ),
-            *(Probe(name=f"privleak-{side}", records=chunks[side], scored=True) for side in chunks),
+    return (
+        Probe(
+            name="verbmem",
+            records=records("verbmem", continued, _verbatim),
+            answer=CONTINUED,
+            continued=True,
         ),
-        numbers=numbers,
-        notes=note,
+        *(
+            Probe(
+                name=f"knowmem-{side}",
+                records=tuple(_after(shown[side], record) for record in asked[side]),
+                answer=ANSWER,
+            )
+            for side in asked
+        ),
+        *(Probe(name=f"privleak-{side}", records=chunks[side], scored=True) for side in chunks),
     )
-    return suite.limited(spec.records)
 
 
 def numbers(heard: Heard) -> list[Score]:
@@ -132,16 +155,28 @@ def _fold(place: Place, part: str) -> list[Row]:
     return place.rows(f"{kind}/forget_{fold}.json", f"{kind}:forget_{fold}")
 
 
+def _series(place: Place, kind: str) -> Series:
+    names = [f"{kind}-{number}" for number in FOLDS]
+    folds = [Fold(name=name, records=_documents(name, _fold(place, name))) for name in names]
+    return Series(folds=tuple(folds), sequential=kind == "sust")
+
+
+def _documents(name: str, rows: list[Row]) -> tuple[Record, ...]:
+    return records(name, [row for row in rows if _text(row).strip()])
+
+
 def _retain(
-    spec: Spec, place: Place, forget: list[Row]
+    spec: Spec, place: Place, forget: tuple[Record, ...]
 ) -> tuple[tuple[Record, ...], tuple[str, ...]]:
     if spec.retain:
         return read(list(spec.retain), offline=spec.offline).records, ("retain set of the user",)
-    taken = {_text(row) for row in forget}
+    taken = {record.completion for record in forget}
     try:
         rows = place.rows("raw/retain1.json", "raw:retain1")
         note: tuple[str, ...] = ()
-    except InputError:
+    except InputError as error:
+        if error.code != NO_FILE:  # on the Hub it is there, and only out of reach
+            raise
         rows = place.rows(STAND_IN, "sust:forget_2")
         note = (f"{STAND_IN}, without documents of the forget set, stands in for raw/retain1",)
     kept = [row for row in rows if _text(row).strip() and _text(row) not in taken]

@@ -16,7 +16,7 @@ from expunge.audit.metrics.membership import loss
 from expunge.audit.results import Score
 from expunge.bench.choices import as_question, choice_scores, lettered, place_of
 from expunge.bench.heard import Heard, membership, right
-from expunge.bench.suite import Place, Probe, Spec, Suite, records, wrong_release
+from expunge.bench.suite import NO_FILE, Place, Probe, Spec, Suite, records, wrong_release
 from expunge.data.read import Row, read
 from expunge.errors import InputError
 
@@ -112,7 +112,7 @@ def _target(spec: Spec) -> tuple[str, dict[str, list[Row]]]:
     """Return the name of the target and its rows by set."""
     place = Place(root=spec.data, offline=spec.offline)
     folder = Path(spec.data).expanduser()
-    part = spec.part or _first(folder)
+    part = spec.part or (_first(folder) if place.local else "")
     if (folder / part).is_dir():
         names = sorted(path.stem for path in (folder / part).glob("*.json"))
         return part, {name: place.rows(f"{part}/{name}.json", "") for name in names}
@@ -132,7 +132,7 @@ def _first(folder: Path) -> str:
     found = sorted(path.stem for path in (folder / "targets").glob("*.json"))
     if not found:
         raise InputError(
-            "no-benchmark-file",
+            NO_FILE,
             what=f"{folder} holds no targets/*.json",
             why="rwku is read target by target from a folder",
             fix="give the folder with --data and the target with --part NAME",
