@@ -200,6 +200,8 @@ def test_equivalence(low, high, status):
         (Estimate(0.20, 0.0, 0.30), 60),
         (Estimate(0.05, 0.0, 0.08), 0),
         (Estimate(0.10, 0.0, 0.20), None),
+        (Estimate(0.09, 0.0, 0.189), 1941),  # 9.9 times too wide
+        (Estimate(0.09, 0.0, 0.191), None),
     ],
 )
 def test_records_needed(estimate, needed):

@@ -254,16 +254,20 @@ def zero_events_needed(margin: float, *, confidence: float = 0.95) -> int:
     return math.ceil(math.log(1 - confidence) / math.log(1 - margin))
 
 
+MOST_NEEDED = 100
+"""Times the records that there are, beyond which to ask for more says nothing."""
+
+
 def records_needed(estimate: Estimate, margin: float, n: int) -> int | None:
     """Return about how many more records settle an interval that straddles the margin.
 
     Widths shrink with the root of n: `n * (width / room)^2 - n`, where width is the distance of
     the value from the bound that is on the wrong side and room its distance from the margin.
-    None when the value lies on the margin, where no number of records would do.
+    None when the value lies on the margin, or so near that it takes over `MOST_NEEDED` times n.
     """
     room = abs(margin - estimate.value)
-    if room < 1e-9:
-        return None
     below = estimate.value <= margin
     width = estimate.high - estimate.value if below else estimate.value - estimate.low
+    if room < 1e-9 or (width / room) ** 2 > MOST_NEEDED:
+        return None
     return max(0, math.ceil(n * (width / room) ** 2) - n)
