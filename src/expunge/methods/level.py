@@ -49,11 +49,11 @@ class Level:
 
     family: ClassVar[str] = "preference"
     advice: ClassVar[str] = "facts of unequal difficulty; ends at each one's own level"
-    recipe: ClassVar[Recipe] = Recipe(epochs=10, lr=1e-5, lr_lora=1e-3)
+    recipe: ClassVar[Recipe] = Recipe(epochs=10, lr=1e-5, lr_lora=5e-4)
 
     sharp: float = 1.0
     margin: float = 0.0
-    gamma: float = 0.5
+    gamma: float = 0.1
     teach: float = 0.0
     alpha: float = 1.0
     retain: str = "kl"
