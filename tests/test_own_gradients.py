@@ -88,3 +88,12 @@ def test_gradients_of_an_adapted_layer(bias, transposed, reads_grad):
     for own, other in zip(found, expected, strict=True):
         torch.testing.assert_close(own, other)
     assert base.weight.grad is None
+    base.requires_grad_(True)
+    asked = [part for part in (base.weight, base.bias) if part is not None]
+    weight = base.weight.T if transposed else base.weight
+    low = inputs @ layer.lora_A.T @ layer.lora_B.T
+    plain = functional.linear(inputs, weight, base.bias) + 2.0 * low
+    expected = torch.autograd.grad(plain, asked, slope)
+    found = torch.autograd.grad(layer(inputs), asked, slope)
+    for own, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(own, other)

@@ -62,7 +62,9 @@ class _Context(Protocol):
 class _Corrected(torch.autograd.Function):
     """x W' + b + s (x A') B', without a second pass over what W' and B' both make.
 
-    dx = g W + (s g B) A     dA = (s g B)' x     dB = s g' (x A')     W and b are frozen
+    dx = g W + (s g B) A     dA = (s g B)' x     dB = s g' (x A')     dW = g' x     db = sum g
+
+    W and b are frozen while an adapter trains; who wears one to look from there may ask for theirs.
     """
 
     @staticmethod
@@ -86,16 +88,19 @@ class _Corrected(torch.autograd.Function):
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: _Context, *slopes: Tensor
-    ) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor, Tensor, None]:
         inputs, weight, lora_a, lora_b, low = ctx.saved_tensors
         slope = slopes[0].flatten(0, -2)
         down = (slope @ lora_b).mul_(ctx.scale)
         into = None
         if ctx.needs_input_grad[0]:
             into = (slope @ weight).addmm_(down, lora_a).view_as(inputs)
-        slope_a = down.T @ inputs.flatten(0, -2)
+        rows = inputs.flatten(0, -2)
+        slope_a = down.T @ rows
         slope_b = (slope.T @ low).mul_(ctx.scale)
-        return into, None, None, slope_a, slope_b, None
+        slope_w = slope.T @ rows if ctx.needs_input_grad[1] else None
+        slope_bias = slope.sum(0) if ctx.needs_input_grad[2] else None
+        return into, slope_w, slope_bias, slope_a, slope_b, None
 
 
 class LoraLinear(nn.Module):
