@@ -62,7 +62,10 @@ def test_a_judged_model_of_another_architecture_has_no_ladder(world, bench):
     outcome = audited(world, model=str(tiny.save(bench / "gpt2", tiny.gpt2(seed=3))))
     tests = {test.name: test.detail for test in outcome.results.self_tests}
     assert "not tested" in tests["knowledge must fall from the original to the unlearned model"]
-    assert outcome.results.verdict.ruling is Ruling.FAIL_DAMAGE
+    # This gold finds the facts less likely than chance, so that mere guessing can look like memory:
+    # which of the two failures comes first is not what this test is about.
+    assert outcome.results.verdict.ruling in (Ruling.FAIL_DAMAGE, Ruling.FAIL_RESIDUAL)
+    assert statuses(outcome.results, Axis.UTILITY)["key-fact retain"] is Status.FAIL
     assert any("weights of other shapes" in reason for reason in outcome.results.verdict.reasons)
 
 
