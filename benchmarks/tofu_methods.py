@@ -227,6 +227,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="of training; default: the method's own")
     parser.add_argument("--work", type=Path, default=Path("runs/tofu_methods"))
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--note", default="", help="under what conditions this runs, for the table")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -259,6 +260,7 @@ def main() -> None:
             + (f" --steps {given.steps}" if given.steps else ""),
             "models": lines,
             "failed": failed,
+            "note": given.note,
             "device": given.device,
             "threads": torch.get_num_threads(),
             "versions": {

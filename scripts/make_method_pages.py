@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.files import read_json
-from expunge.methods import EVERY, METHODS, build
+from expunge.methods import EDITS, EVERY, METHODS, build
 from expunge.methods.describe import Description, describe
 from expunge.methods.terms import FAMILIES
 from expunge.wrappers import COMBINE, MASKS, OPTIMISERS, ROBUST
@@ -174,6 +174,9 @@ def _measured(found: dict[str, Any]) -> str:
     )
     rows = [_measured_row(line) for line in (original, *golds, *methods)]
     failed = [f"- `{name}` did not run: {why}" for name, why in found["failed"].items()]
+    there = {line["row"]["model"] for line in methods} | set(found["failed"])
+    missing = [name for name in (*METHODS, *EDITS) if name not in there]
+    failed += [f"- `{name}` has not been run yet" for name in missing]
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     return "\n".join(
         [
@@ -187,7 +190,7 @@ def _measured(found: dict[str, Any]) -> str:
             "answers to forget questions, refusals say that they do not know; gibberish is, of the "
             "others, empty, a loop, or over 6 nats per token under the original. Memory is that "
             "of the whole process.\n",
-            f"`{found['command']}`, {found['threads']} threads, {versions}.\n",
+            f"`{found['command']}`, {found['threads']} threads, {versions}. {found['note']}\n",
             f"| {' | '.join(COLUMNS)} |",
             f"|{'---|' * len(COLUMNS)}",
             *rows,
