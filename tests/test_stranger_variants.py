@@ -22,7 +22,7 @@ BORN = record(
 
 
 def made(given: Record, *, others: tuple[Record, ...] = (), encode=ENCODER.encode, seed: int = 0):
-    return strangers(given, encode, forget=(given,), others=others, count=5, seed=seed)
+    return strangers((given,), encode, others=others, count=5, seed=seed)[0]
 
 
 def text(encoded) -> str:

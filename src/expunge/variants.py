@@ -50,7 +50,7 @@ def variants(
         Stream.NOISE: lambda: tuple(_noise(encoder.encode(r), encoder, seed) for r in forget),
         Stream.NOVICE: lambda: tuple((_framed(r, NOVICE, encoder, encode),) for r in forget),
         Stream.EXPERT: lambda: tuple((_framed(r, EXPERT, encoder, encode),) for r in forget),
-        Stream.STRANGER: lambda: _strangers(forget, retain, encode, seed),
+        Stream.STRANGER: lambda: strangers(forget, encode, others=retain, count=MANY, seed=seed),
         Stream.UNANSWERABLE: lambda: _unanswerable(forget, request, encoder, seed),
         Stream.REFUSED: lambda: _refused(retain, request, encoder, seed),
         Stream.FLIPPED_TURN: lambda: _flipped(forget, retain or forget, encoder, seed),
@@ -134,18 +134,6 @@ def _framed(
     passage = encode(record)
     frame = encoder.encode(Record(id="frame", prompt=(), completion=sentence + "\n"))
     return replace(passage, ids=(*frame.ids, *passage.ids), start=len(frame.ids) + passage.start)
-
-
-def _strangers(
-    forget: Sequence[Record],
-    retain: Sequence[Record],
-    encode: Callable[[Record], Encoded],
-    seed: int,
-) -> tuple[tuple[Encoded, ...], ...]:
-    return tuple(
-        strangers(record, encode, forget=forget, others=retain, count=MANY, seed=seed)
-        for record in forget
-    )
 
 
 def _unanswerable(

@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from expunge.data.record import Message, Record
+from expunge.data.record import Record, reworded
 
 MOST = 100
 """Most control items that are made."""
@@ -84,14 +84,10 @@ def fabricated(
 
 
 def _fabricate(record: Record, swap: "Substitutes", copy: int) -> Record | None:
-    prompt = tuple(
-        turn if turn.role == "system" else Message(turn.role, swap.text(turn.content))
-        for turn in record.prompt
-    )
     new = replace(
         record,
         id=f"fabricated-{copy}-{record.id}",
-        prompt=prompt,
+        prompt=reworded(record.prompt, swap.text),
         completion=swap.text(record.completion),
         alternatives=(),
         key_answers=tuple(swap.text(answer) for answer in record.key_answers),

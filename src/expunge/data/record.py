@@ -1,5 +1,6 @@
 """The record: one thing that a model was taught, in the form every other part works on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -48,6 +49,14 @@ class Record:
     def question(self) -> str:
         """The last user turn, or an empty string for plain text."""
         return self.prompt[-1].content if self.prompt else ""
+
+
+def reworded(prompt: tuple[Message, ...], change: Callable[[str], str]) -> tuple[Message, ...]:
+    """Return a conversation with every turn changed but those of the system."""
+    return tuple(
+        turn if turn.role == "system" else Message(turn.role, change(turn.content))
+        for turn in prompt
+    )
 
 
 def record_id(prompt: tuple[Message, ...], completion: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from expunge.data.encode import Encoded
 from expunge.data.fabricate import Substitutes
-from expunge.data.record import Message, Record
+from expunge.data.record import Record, reworded
 from expunge.errors import InputError
 
 _NAMES = Path(__file__).parent / "names.txt"
@@ -25,32 +25,45 @@ _ATTEMPTS = 400
 
 
 def strangers(
-    record: Record,
+    forget: Sequence[Record],
     encode: Callable[[Record], Encoded],
     *,
-    forget: Sequence[Record],
     others: Iterable[Record],
     count: int,
     seed: int,
-) -> tuple[Encoded, ...]:
-    """Return a record as it would be asked of `count` strangers; fewer where names do not fit.
+) -> tuple[tuple[Encoded, ...], ...]:
+    """Return each record as it would be asked of `count` strangers; fewer where names do not fit.
 
     Args:
-        record: A forget record.
-        encode: Makes tokens, as for the record itself.
         forget: The records to forget.
+        encode: Makes tokens, as for the records themselves.
         others: All other records of the request: whom they name is no stranger.
         count: Strangers wanted.
         seed: Of every draw.
 
     Raises:
-        InputError: There is nobody to exchange, or no name fits.
+        InputError: There is nobody to exchange in a record, or no name fits.
     """
+    pools = _pools((*forget, *others))
+    return tuple(
+        _strangers(record, encode, forget=forget, pools=pools, count=count, seed=seed)
+        for record in forget
+    )
+
+
+def _strangers(
+    record: Record,
+    encode: Callable[[Record], Encoded],
+    *,
+    forget: Sequence[Record],
+    pools: tuple[list[str], list[str]],
+    count: int,
+    seed: int,
+) -> tuple[Encoded, ...]:
     own = encode(record)
     rng = random.Random(f"{seed} stranger {record.id}")
     named = _named(record)
     found: list[Encoded] = []
-    pools = _pools((*forget, *others)) if named else ()
     for attempt in range(_ATTEMPTS):
         if len(found) == count:
             break
@@ -58,7 +71,7 @@ def strangers(
             new = _renamed(record, {word: rng.choice(_like(word, pools, named)) for word in named})
         else:
             swap = Substitutes(forget, taken=set(), seed=seed * 1009 + attempt)
-            new = replace(record, prompt=_asked(record, swap.text))
+            new = replace(record, prompt=reworded(record.prompt, swap.text))
         other = encode(new)
         fits = len(other.ids) - other.start == len(own.ids) - own.start
         if fits and other.ids != own.ids and other.ids not in [each.ids for each in found]:
@@ -85,7 +98,7 @@ def _pools(known: Iterable[Record]) -> tuple[list[str], list[str]]:
     )
 
 
-def _like(word: str, pools: tuple[list[str], ...], named: Sequence[str]) -> list[str]:
+def _like(word: str, pools: tuple[list[str], list[str]], named: Sequence[str]) -> list[str]:
     """Return what may stand for a word: last names for the last word, first names before it."""
     return pools[1] if len(named) > 1 and word == named[-1] else pools[0]
 
@@ -96,14 +109,7 @@ def _renamed(record: Record, names: dict[str, str]) -> Record:
     def text(of: str) -> str:
         return words.sub(lambda match: names[match.group()], of)
 
-    return replace(record, prompt=_asked(record, text), completion=text(record.completion))
-
-
-def _asked(record: Record, change: Callable[[str], str]) -> tuple[Message, ...]:
-    return tuple(
-        turn if turn.role == "system" else Message(turn.role, change(turn.content))
-        for turn in record.prompt
-    )
+    return replace(record, prompt=reworded(record.prompt, text), completion=text(record.completion))
 
 
 def _nobody(record: Record) -> InputError:
