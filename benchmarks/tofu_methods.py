@@ -3,9 +3,10 @@
     python benchmarks/tofu_methods.py --base FOLDER --shared ../shared
 
 Each method runs in a process of its own, so that its memory is its own, and leaves one JSON file in
-`--work`: the same command goes on after the last one that is whole. `--methods npo rmu` runs some,
-`--steps 20` bounds the training of each. Writes `benchmarks/results/tofu_methods.json`, from which
-`python scripts/make_method_pages.py` makes the table in `docs/methods/measured.md`.
+`--work`: the same command goes on after the last one that is whole. `--methods npo rmu` runs some
+and keeps the rows that the table has of the others, `--steps 20` bounds the training of each.
+Writes `benchmarks/results/tofu_methods.json`, from which `python scripts/make_method_pages.py`
+makes the table in `docs/methods/measured.md`.
 
 Gold distance: the mean over forget records of |m - m_gold| in nats per token, m the mean
 log-probability of the answer's tokens and m_gold its mean over two golds.
@@ -213,6 +214,20 @@ def run(given: argparse.Namespace, name: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # edits and guards leave none
 
 
+def command(given: argparse.Namespace) -> str:
+    """Return the command that the table names."""
+    whole = "python benchmarks/tofu_methods.py --base FOLDER --shared ../shared"
+    return whole + (f" --steps {given.steps}" if given.steps else "")
+
+
+def published(given: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Return the rows that this command left in the table before, by method."""
+    table = read_json(RESULT) if RESULT.is_file() else {"command": ""}
+    if table["command"] != command(given):
+        return {}
+    return {line["row"]["model"]: line for line in table["models"] if line["family"]}
+
+
 def _plain(record: Record) -> dict[str, str]:
     told = {"id": record.id, "prompt": record.question, "completion": record.completion}
     return told if record.subject is None else {**told, "subject": record.subject}
@@ -239,10 +254,11 @@ def main() -> None:
         run(given, given.one)
         return
     references(given)
-    lines = [told(given, line) for line in read_json(given.work / "references.json")]
-    failed: dict[str, str] = {}
+    untouched = [told(given, line) for line in read_json(given.work / "references.json")]
+    rows, failed = published(given), dict[str, str]()
     for name in given.methods:
-        file = given.work / (f"{name}-{given.steps}.json" if given.steps else f"{name}.json")
+        role = f"{name}-{given.steps}" if given.steps else name
+        file = given.work / f"{role}.json"
         if not file.is_file():
             print(f"-- {name}", flush=True)
             words = [sys.executable, *sys.argv, "--one", name]
@@ -251,14 +267,13 @@ def main() -> None:
                 failed[name] = done.stderr.strip().splitlines()[-1]
                 print(done.stderr, file=sys.stderr)
                 continue
-        lines.append(told(given, read_json(file)))
-        print(json.dumps(lines[-1]), flush=True)
+        rows[role] = told(given, read_json(file))
+        print(json.dumps(rows[role]), flush=True)
     write_json(
         RESULT,
         {
-            "command": "python benchmarks/tofu_methods.py --base FOLDER --shared ../shared"
-            + (f" --steps {given.steps}" if given.steps else ""),
-            "models": lines,
+            "command": command(given),
+            "models": [*untouched, *rows.values()],
             "failed": failed,
             "note": given.note,
             "device": given.device,

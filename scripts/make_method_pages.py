@@ -8,9 +8,8 @@ The pages cannot drift: a test writes them again and compares.
 import ast
 import inspect
 import re
-import sys
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from expunge.files import read_json
 from expunge.methods import EDITS, EVERY, METHODS, build
 from expunge.methods.describe import Description, describe
 from expunge.methods.terms import FAMILIES
-from expunge.wrappers import COMBINE, MASKS, OPTIMISERS, ROBUST
+from expunge.wrappers.describe import TABLES, describe_wrapper
 
 FOLDER = Path(__file__).parents[1] / "docs" / "methods"
 MEASURED = FOLDER.parents[1] / "benchmarks" / "results" / "tofu_methods.json"
@@ -47,12 +46,6 @@ COLUMNS = (
     "s",
     "GiB",
 )
-TABLES = {
-    "robust": (ROBUST, "How the forget gradient is taken: `--set robust.name=NAME`."),
-    "combine": (COMBINE, "How forget and retain gradients are joined: `--set combine.name=NAME`."),
-    "mask": (MASKS, "Which weights may move: `--set mask.name=NAME`."),
-    "optimiser": (OPTIMISERS, "What steps the weights: `--set optimiser.name=NAME`."),
-}
 
 
 def pages() -> dict[str, str]:
@@ -157,11 +150,11 @@ def _knobs(found: Description, known: Published) -> str:
 def _wrappers() -> str:
     parts = ["# Wrappers\n\nThey compose with every method that trains."]
     for table, (kinds, meaning) in TABLES.items():
-        parts.append(f"## [{table}]\n\n{meaning}")
-        for name, kind in kinds.items():
-            knobs = ", ".join(f"`{field.name}` {field.default}" for field in fields(kind))
-            text = inspect.getdoc(sys.modules[kind.__module__]) or ""
-            parts.append(f"### `{name}`\n\n{kind.advice}.\n\n- knobs: {knobs or 'none'}\n\n{text}")
+        parts.append(f"## [{table}]\n\n{meaning.capitalize()}: `--set {table}.name=NAME`.")
+        for name in kinds:
+            found = describe_wrapper(table, name)
+            knobs = ", ".join(f"`{knob}` {value}" for knob, value in found.defaults) or "none"
+            parts.append(f"### `{name}`\n\n{found.advice}.\n\n- knobs: {knobs}\n\n{found.formula}")
     return "\n\n".join(parts) + "\n"
 
 

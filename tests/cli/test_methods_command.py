@@ -8,6 +8,7 @@ from expunge.cli.app import main
 from expunge.methods import EVERY, build
 from expunge.methods.describe import describe
 from expunge.methods.terms import FAMILIES
+from expunge.wrappers.describe import described_wrappers
 
 
 def test_the_list_names_every_method_under_its_family(capsys):
@@ -16,6 +17,8 @@ def test_the_list_names_every_method_under_its_family(capsys):
     for name in EVERY:
         assert f"{name}: " in said
     assert all(family in said for family in FAMILIES)
+    for wrapper in described_wrappers():
+        assert f"{wrapper.name}: {wrapper.advice}" in " ".join(said.split())
 
 
 def test_one_method_shows_formula_and_knobs(capsys):
@@ -24,6 +27,19 @@ def test_one_method_shows_formula_and_knobs(capsys):
     assert "L = -(2/beta) (1/B) sum_i log sigma(-beta Delta_i)" in said
     assert "beta 0.1, gamma 1.0, alpha 1.0, retain nll" in said
     assert "arXiv:2404.05868" in said
+
+
+@pytest.mark.parametrize("wrapper", described_wrappers(), ids=lambda wrapper: wrapper.name)
+def test_one_wrapper_shows_formula_knobs_and_how_it_is_chosen(wrapper, capsys):
+    assert main(["methods", wrapper.name]) == 0
+    said = capsys.readouterr().out
+    assert f"--set {wrapper.table}.name={wrapper.name}" in said
+    assert wrapper.formula.splitlines()[0].split(" (arXiv")[0][:40] in said
+    assert all(f"{knob} {value}" in " ".join(said.split()) for knob, value in wrapper.defaults)
+
+
+def test_no_wrapper_is_called_like_a_method():
+    assert not {wrapper.name for wrapper in described_wrappers()} & set(EVERY)
 
 
 def test_a_wrong_name_suggests_a_right_one(capsys):

@@ -1,41 +1,83 @@
 """`expunge methods`: what there is to choose from, and the formula of each."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from expunge.cli.session import Given
+from expunge.console import Console
 
 
 def methods(
-    name: Annotated[str | None, Parameter(help="show the formula and the knobs of one")] = None,
+    name: Annotated[
+        str | None, Parameter(help="show the formula and the knobs of a method or a wrapper")
+    ] = None,
     /,
     *,
     session: Given,
 ) -> int:
     """List the methods by family: what each needs, costs and is for. Wrappers compose with any."""
+    from expunge.wrappers.describe import described_wrappers
+
+    if name is None:
+        _list(session.console)
+    elif name in {each.name for each in described_wrappers()}:
+        _show_wrapper(name, session.console)
+    else:
+        _show_method(name, session.console)
+    return 0
+
+
+def _list(console: Console) -> None:
     from expunge.methods import EVERY, build
     from expunge.methods.describe import describe
     from expunge.methods.terms import FAMILIES
+    from expunge.wrappers.describe import TABLES, described_wrappers
 
-    console = session.console
-    if name is not None:
-        found = describe(name, build(name, {}))
-        console.line(name, found.advice)
-        console.line("family", f"{found.family}: {FAMILIES[found.family]}")
-        console.line("reads", ", ".join(found.data))
-        console.line("keeps", ", ".join(found.keeps) or "nothing of the original")
-        console.line("cost", found.cost)
-        knobs = ", ".join(f"{knob} {value}" for knob, value in found.defaults)
-        console.line("knobs", knobs or "none")
-        console.line("formula", found.formula)
-        console.event("method", {"name": name, "cost": found.cost, "knobs": dict(found.defaults)})
-        return 0
     rows = [describe(each, build(each, {})) for each in EVERY]
     for family, meaning in FAMILIES.items():
         console.line(family, meaning)
         for row in sorted((row for row in rows if row.family == family), key=lambda r: r.name):
             console.note(f"{row.name}: {row.advice} (reads {', '.join(row.data)}; {row.cost})")
     console.line("cost", "F: one forward pass over one record of each set")
-    console.event("methods", {"names": [row.name for row in rows]})
-    return 0
+    wrappers = described_wrappers()
+    for table, (_, meaning) in TABLES.items():
+        console.line(table, f"{meaning}, with any method that trains: --set {table}.name=NAME")
+        for each in (each for each in wrappers if each.table == table):
+            console.note(f"{each.name}: {each.advice}")
+    names = {"names": [row.name for row in rows], "wrappers": [each.name for each in wrappers]}
+    console.event("methods", names)
+
+
+def _show_method(name: str, console: Console) -> None:
+    from expunge.methods import build
+    from expunge.methods.describe import describe
+    from expunge.methods.terms import FAMILIES
+
+    found = describe(name, build(name, {}))
+    console.line(name, found.advice)
+    console.line("family", f"{found.family}: {FAMILIES[found.family]}")
+    console.line("reads", ", ".join(found.data))
+    console.line("keeps", ", ".join(found.keeps) or "nothing of the original")
+    console.line("cost", found.cost)
+    console.line("knobs", _knobs(found.defaults))
+    console.line("formula", found.formula)
+    console.event("method", {"name": name, "cost": found.cost, "knobs": dict(found.defaults)})
+
+
+def _show_wrapper(name: str, console: Console) -> None:
+    from expunge.wrappers.describe import TABLES, described_wrappers
+
+    found = next(each for each in described_wrappers() if each.name == name)
+    console.line(name, found.advice)
+    console.line("wrapper", TABLES[found.table][1])
+    console.line("chosen by", f"--set {found.table}.name={name}, with any method that trains")
+    console.line("knobs", _knobs(found.defaults))
+    console.line("formula", found.formula)
+    told = {"name": name, "table": found.table, "knobs": dict(found.defaults)}
+    console.event("wrapper", told)
+
+
+def _knobs(defaults: Sequence[tuple[str, object]]) -> str:
+    return ", ".join(f"{knob} {value}" for knob, value in defaults) or "none"
