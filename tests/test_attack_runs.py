@@ -268,6 +268,31 @@ def test_an_audit_above_quick_makes_the_attacks_gates(world, bench, monkeypatch)
     assert verify(found.folder).ok
 
 
+def test_a_quick_audit_makes_the_attacks_that_are_named_with_small_budgets(world, bench):
+    settings = world.settings(
+        request={"gold": (world.gold,), "control": ()},
+        audit={"max_new_tokens": 10, "attacks": ("relearn", "sampling")},
+        out=str(bench / "out"),
+    )
+    found = audit(settings, model=world.gold)
+    gates = {gate.name: gate for gate in found.results.gates}
+    assert gates["recovery by relearn"].threat == "T2"
+    assert gates["recovery by sampling"].threat == "T1"
+    assert "leak under paraphrase" in gates
+    leaks = [score for score in found.results.scores if score.metric == "leak-at-k"]
+    assert {score.role for score in leaks if score.value is not None} == {"unlearned", "gold-0"}
+    sampled = levels.chosen("quick", ("sampling",))[-1]
+    assert sampled.samples < levels.chosen("standard", ("sampling",))[-1].samples
+    assert verify(found.folder).ok
+
+
+def test_an_audit_knows_its_attacks_before_anything_is_loaded(world, bench):
+    settings = world.settings(audit={"attacks": ("relern",)}, out=str(bench / "out"))
+    with pytest.raises(UsageError, match="did you mean relearn"):
+        audit(settings, model="nowhere")
+    assert not (bench / "out").exists()
+
+
 def test_an_unknown_attack_is_refused_before_anything_is_loaded(world, bench):
     with pytest.raises(UsageError, match="did you mean relearn"):
         stress(world, bench, "nowhere", only=("relern",))

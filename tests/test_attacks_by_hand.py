@@ -22,7 +22,6 @@ from expunge.audit.attacks.prompts.free_tokens import embedded_as, slot, unused_
 from expunge.audit.attacks.prompts.gcg import GCG, survives
 from expunge.audit.attacks.prompts.soft_prompt import SoftPrompt
 from expunge.audit.attacks.protocol import Unmet
-from expunge.audit.attacks.sampling.extraction import within
 from expunge.audit.attacks.sampling.sampled import Sampling
 from expunge.audit.attacks.weights.ablation import ablated
 from expunge.audit.attacks.weights.mixing import Interpolation
@@ -34,6 +33,7 @@ from expunge.audit.attacks.weights.rounding import NF4, gguf_round_trip, nf4
 from expunge.audit.attacks.weights.syntax import alike
 from expunge.audit.attacks.weights.tune import Sweep
 from expunge.audit.further.inside import fact
+from expunge.audit.metrics.extraction import chance_within
 from expunge.data.record import Message, Record
 
 
@@ -146,10 +146,10 @@ def test_a_translator_translates_both_ways(target):
 
 def test_extraction_probability_by_hand():
     """Reference values: p = 0.01 takes 69 queries for one half, 230 for nine tenths."""
-    assert within(-4.605170186, 69) == pytest.approx(0.50, abs=0.001)
-    assert within(-4.605170186, 230) == pytest.approx(0.90, abs=0.001)
-    assert within(0.0, 1) == 1.0
-    assert within(-1000.0, 1000) == pytest.approx(0.0)
+    assert chance_within(-4.605170186, 69) == pytest.approx(0.50, abs=0.001)
+    assert chance_within(-4.605170186, 230) == pytest.approx(0.90, abs=0.001)
+    assert chance_within(0.0, 1) == 1.0
+    assert chance_within(-1000.0, 1000) == pytest.approx(0.0)
 
 
 def test_samples_are_drawn_for_every_temperature(target):

@@ -137,7 +137,8 @@ def test_discoverable_extraction():
     assert discoverable(row, n=68) == 0.0
     assert discoverable(scored()) is None
     assert near_verbatim([math.log(0.1), math.log(0.2)]) == pytest.approx(0.3)
-    assert near_verbatim([]) is None
+    assert near_verbatim([math.log(0.1), math.log(0.2)], n=2) == pytest.approx(0.51)
+    assert near_verbatim([]) == 0.0
 
 
 def test_verbatim_extraction_reads_the_suffix_only():

@@ -7,7 +7,7 @@ import pytest
 from audit_world import Model, never, world
 from expunge.audit.assess import assess
 from expunge.audit.attacks.attempt import Attempt
-from expunge.audit.attacks.levels import of_level
+from expunge.audit.attacks.levels import STANDARD
 from expunge.audit.attacks.recorded import Recorded
 from expunge.audit.attacks.sampling.sampled import Sampling
 from expunge.audit.attacks.store import AttackStore, AttackUnit, Outcome
@@ -78,7 +78,7 @@ def test_an_audit_at_level_quick_says_that_nothing_was_sampled(tmp_path):
 def test_an_audit_at_level_standard_reads_what_was_sampled(tmp_path):
     store = world(tmp_path, GONE, sizes=SIZES, golds=1)
     store.write_context(replace(store.context(), level="standard"))
-    (drawn,) = (each for each in of_level("standard") if isinstance(each, Sampling))
+    (drawn,) = (each for each in STANDARD if isinstance(each, Sampling))
     made = Recorded.of(drawn, seed=store.context().seed).made
     for role, leaks in (("unlearned", 8), ("gold-0", 0)):
         attempts = [

@@ -18,14 +18,14 @@ from expunge.audit.attacks.asking.translation import Translation, Translator
 from expunge.audit.attacks.attempt import observable_of
 from expunge.audit.attacks.battery import JUDGED
 from expunge.audit.attacks.ladder import Rung
-from expunge.audit.attacks.levels import Level, chosen
+from expunge.audit.attacks.levels import chosen
 from expunge.audit.attacks.protocol import Access, Attack
 from expunge.audit.attacks.scoring import Rules, scored
 from expunge.audit.attacks.stress import Stress, gather_attacks
 from expunge.audit.attacks.weights.mixing import Merge
 from expunge.audit.case import ORIGINAL
 from expunge.audit.collect import item
-from expunge.audit.context import Policy
+from expunge.audit.context import Level, Policy
 from expunge.audit.evidence import EvidenceStore
 from expunge.console import Console, SilentConsole
 from expunge.errors import InputError, Interrupted, UsageError

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from expunge.audit.attacks.stress import attack_at_level
+from expunge.audit.attacks.stress import attack_at_level, require_attacks
 from expunge.audit.gathering import Gathering
 from expunge.audit.results import Results
 from expunge.console import Console, SilentConsole
@@ -67,6 +67,7 @@ def plan(settings: Settings, *, console: Console | None = None) -> Plan:
         ExpungeError: An input is missing or malformed, or the run cannot fit on this machine.
     """
     console = console or SilentConsole()
+    require_attacks(settings.audit)
     each = parts(settings)
     for note in each[0].scope.notes:
         console.note(note)
@@ -101,6 +102,7 @@ def forget(settings: Settings, *, console: Console | None = None) -> Outcome:
 
 def _lead(settings: Settings, team: Team, console: Console) -> Outcome:
     require_spreadable(settings, team)
+    require_attacks(settings.audit)
     each = parts(settings)
     prepared = replace(each[-1], settings=settings)
     original = load(settings.model, prepared.source)
@@ -138,6 +140,7 @@ def audit(settings: Settings, *, model: str, console: Console | None = None) -> 
 
 
 def _judge(settings: Settings, model: str, team: Team, console: Console) -> Outcome:
+    require_attacks(settings.audit)
     prepared = prepare(settings)
     original = load(settings.model, prepared.source)
     judged = load(model, prepared.source)

@@ -132,6 +132,11 @@ class AuditSettings(BaseModel):
     level: Literal["quick", "standard", "paranoid"] = Field(
         default="quick", description="how hard the audit tries; above quick it runs `attack`, too"
     )
+    attacks: tuple[str, ...] = Field(
+        default=(),
+        description="attacks to make beside those of the level, such as sampling and relearn;"
+        " `expunge attack` has them all",
+    )
     max_new_tokens: int = Field(default=32, ge=1, description="longest greedy answer in tokens")
     retain_records: int = Field(
         default=100, ge=1, description="retain records that the audit asks about"

@@ -25,7 +25,7 @@ _NOT_SAMPLED = Score(
     split="forget",
     attack="sampling",
     value=None,
-    reason="not computable: needs several sampled answers (level standard)",
+    reason="not computable: needs several sampled answers (level standard, or audit.attacks)",
 )
 
 
@@ -44,16 +44,16 @@ def assess(store: EvidenceStore) -> Results:
 
 def _sampled(store: EvidenceStore, context: Context, table: Table) -> tuple[Score, ...]:
     """Return what repeated sampling brought out of each model, where the level draws samples."""
-    if context.level == "quick":
+    if not _attacked(context):
         return (_NOT_SAMPLED,)
     # These load torch, see `attack_rungs`.
-    from expunge.audit.attacks.levels import of_level
+    from expunge.audit.attacks.levels import beside
     from expunge.audit.attacks.recorded import Recorded, read_outcome
     from expunge.audit.attacks.sampling.sampled import Sampling
     from expunge.audit.attacks.store import AttackStore
     from expunge.audit.tabulate_sampled import sampled_scores
 
-    drawn = [each for each in of_level(context.level) if isinstance(each, Sampling)]
+    drawn = [each for each in beside(context.level, context.attacks) if isinstance(each, Sampling)]
     if not drawn:
         return (_NOT_SAMPLED,)
     attack = Recorded.of(drawn[0], seed=context.seed)
@@ -74,20 +74,24 @@ def _attack_gates(store: EvidenceStore, context: Context) -> tuple[Gate, ...]:
 
 
 def attack_rungs(store: EvidenceStore, context: Context) -> "tuple[Rung, ...]":
-    """Return the ladder of the battery that levels above quick carry out; empty at quick."""
-    if context.level == "quick":
+    """Return the ladder of the attacks beside the audit's own questions; empty without any."""
+    if not _attacked(context):
         return ()
     # These load torch, which nothing else here needs.
-    from expunge.audit.attacks.levels import of_level
+    from expunge.audit.attacks.levels import beside
     from expunge.audit.attacks.scoring import Rules, scored
 
     rules = Rules.of(
-        of_level(context.level),
+        beside(context.level, context.attacks),
         golds=len(context.golds),
         policy=context.policy,
         seed=context.seed,
     )
     return scored(store, rules)
+
+
+def _attacked(context: Context) -> bool:
+    return context.level != "quick" or bool(context.attacks)
 
 
 def judge_table(

@@ -1,9 +1,13 @@
 """Context: what was audited against what, and by which margins it was judged."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 SCHEMA = "expunge.evidence/2"
 """Name and version of the layout of an evidence folder."""
+
+Level = Literal["quick", "standard", "paranoid"]
+"""How hard an audit tries."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,14 +54,16 @@ class Context:
     """`G1` to `G4`: what stands for a model that never saw the data."""
     threat_model: str
     """`T0` to `T3`: the promise that was asked for."""
-    level: str
-    """`quick`, `standard` or `paranoid`."""
+    level: Level
+    """How hard it tried."""
     golds: tuple[str, ...]
     """Roles of the gold models, `gold-0` first; empty without gold."""
     adapter: bool
     """True when an unmerged adapter was audited: then the result is suppression."""
     seed: int
     policy: Policy
+    attacks: tuple[str, ...] = ()
+    """Names of the attacks that were made beside those of the level."""
     precision: str = "float32"
     """Number format of the weights of units at precision `native`."""
     notes: tuple[str, ...] = ()

@@ -100,6 +100,7 @@ class Gathering:
                 tier=tier.value,
                 threat_model=request.threat_model.value,
                 level=settings.audit.level,
+                attacks=settings.audit.attacks,
                 golds=tuple(gold_role(index) for index in range(len(request.gold))),
                 adapter=adapter,
                 guard=guard,

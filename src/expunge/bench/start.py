@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from expunge.audit.attacks.stress import require_attacks
 from expunge.bench.harness import NAME as HARNESS
 from expunge.bench.harness import check, split_tasks
 from expunge.bench.matrix import Done, Shard, run_matrix
@@ -85,6 +86,7 @@ def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
         ExpungeError: Data are missing or not the published ones; the folder holds another matrix.
     """
     _require_some(ask)
+    require_attacks(settings.audit)
     spec = spec_of(ask)
     beside = tuple(_beside(text, ask) for text in ask.beside)
     if len({each.name for each in beside}) < len(beside):

@@ -149,22 +149,15 @@ def _continue(
     everybody's last token.
     """
     prompts = [answer.read[opening.length :] for answer in answers]
-    longest = max(len(prompt) for prompt in prompts)
-    device = network.device
-    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
-    mask = torch.zeros(len(prompts), longest, dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[row, longest - len(prompt) :] = 1
-    ids, mask = ids.to(device), mask.to(device)
-    positions = opening.length + (mask.cumsum(-1) - 1).clamp(min=0)
+    ids, mask, positions = left_padded(prompts, network.device)
+    positions = opening.length + positions
     mask = torch.cat([mask.new_ones(len(prompts), opening.length), mask], dim=-1)
     cache = opening.begin(network, len(prompts))
     aside = Aside(network, answers)
     written: list[list[int]] = [[] for _ in range(len(prompts) * copies)]
     alive = list(range(len(written)))
     for step in range(limit):
-        logits = _next_logits(network, ids, mask, positions, cache)
+        logits = next_logits(network, ids, mask, positions, cache)
         aside.read(ids, mask, positions)
         if step == 0 and copies > 1:
             cache.batch_repeat_interleave(copies)
@@ -183,7 +176,7 @@ def _continue(
         if not keep:
             break
         if len(keep) < len(alive):
-            index = torch.tensor(keep, device=device)
+            index = torch.tensor(keep, device=network.device)
             cache.batch_select_indices(index)
             aside.select(index)
             mask, positions, chosen = mask[index], positions[index], chosen[index]
@@ -194,8 +187,30 @@ def _continue(
     return [tuple(tokens) for tokens in written]
 
 
-def _next_logits(
+class Padded(NamedTuple):
+    """Prompts side by side, [b, longest], so that the last column is everybody's last token."""
+
+    ids: Tensor
+    mask: Tensor
+    """1 where there is a token."""
+    positions: Tensor
+
+
+def left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> Padded:
+    """Put prompts side by side, padding first."""
+    longest = max(len(prompt) for prompt in prompts)
+    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
+    mask = torch.zeros(len(prompts), longest, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
+        mask[row, longest - len(prompt) :] = 1
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    return Padded(ids.to(device), mask.to(device), positions.to(device))
+
+
+def next_logits(
     network: Network, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache
 ) -> Tensor:
+    """Read tokens that follow those in the cache, and return the logits of the next, [b, V]."""
     hidden = network.go_on(ids, cache, attention_mask=mask, position_ids=positions)
     return network.logits(hidden[:, -1])

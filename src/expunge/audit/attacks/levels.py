@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Literal
 
 from expunge.audit.attacks.asking.alias import Alias
 from expunge.audit.attacks.asking.choice import MultipleChoice
@@ -25,6 +24,7 @@ from expunge.audit.attacks.prompts.gcg import GCG
 from expunge.audit.attacks.prompts.soft_prompt import SoftPrompt
 from expunge.audit.attacks.protocol import Attack
 from expunge.audit.attacks.sampling.extraction import Extraction
+from expunge.audit.attacks.sampling.near_verbatim import NearVerbatim
 from expunge.audit.attacks.sampling.sampled import Sampling
 from expunge.audit.attacks.weights.ablation import DirectionAblation
 from expunge.audit.attacks.weights.kernels import RealKernel
@@ -38,9 +38,8 @@ from expunge.audit.attacks.weights.set_difference import SetDifference
 from expunge.audit.attacks.weights.syntax import SameSyntax
 from expunge.audit.attacks.weights.tune import Sweep
 from expunge.audit.attacks.weights.unplug import Unplug
+from expunge.audit.context import Level
 from expunge.errors import UsageError
-
-Level = Literal["quick", "standard", "paranoid"]
 
 _OPENINGS = (
     OPENING,
@@ -108,6 +107,7 @@ STANDARD: tuple[Attack, ...] = (
     Unplug(),
     *_ASKING,
     Sampling(samples=32, temperatures=(1.0,)),
+    NearVerbatim(),
     *_WEIGHTS,
     *_INSIDE,
     Relearn(sweep=_SWEEP),
@@ -121,6 +121,7 @@ PARANOID: tuple[Attack, ...] = (
     Unplug(),
     *_ASKING,
     Sampling(samples=128, temperatures=(0.7, 1.0, 1.3)),
+    NearVerbatim(width=100),
     *_WEIGHTS,
     *_INSIDE,
     DirectionAblation(),
@@ -134,6 +135,12 @@ PARANOID: tuple[Attack, ...] = (
     GCG(),
 )
 
+NAMED: tuple[Attack, ...] = (
+    Sampling(samples=8, temperatures=(1.0,)),
+    Relearn(sweep=_CHEAP),
+)
+"""What level quick has only for those who name it: a minute or two each."""
+
 LEVELS: Mapping[Level, tuple[Attack, ...]] = {
     "quick": QUICK,
     "standard": STANDARD,
@@ -141,9 +148,17 @@ LEVELS: Mapping[Level, tuple[Attack, ...]] = {
 }
 
 
-def of_level(level: str) -> tuple[Attack, ...]:
-    """Return the attacks of a level by its name."""
-    return next(attacks for name, attacks in LEVELS.items() if name == level)
+def beside(level: Level, named: tuple[str, ...]) -> tuple[Attack, ...]:
+    """Return the attacks that an audit makes beside its questions: those of its level, those named.
+
+    Level quick has none of its own here, for its attacks are questions of the audit itself.
+
+    Raises:
+        UsageError: There is no attack of that name.
+    """
+    own = () if level == "quick" else LEVELS[level]
+    further = chosen(level, named) if named else ()
+    return tuple({attack.name: attack for attack in (*further, *own)}.values())
 
 
 def names() -> list[str]:
@@ -154,17 +169,18 @@ def names() -> list[str]:
 def chosen(level: Level, only: tuple[str, ...]) -> tuple[Attack, ...]:
     """Return the attacks of a level, or the named ones with the budget of that level.
 
-    A named attack that the level does not have gets the budget of the next level that has it. The
-    plain question is always asked.
+    A named attack that the level does not have gets the budget of the next level that has it; level
+    quick has small budgets of its own for some (`NAMED`). The plain question is always asked.
 
     Raises:
         UsageError: There is no attack of that name.
     """
     if not only:
         return LEVELS[level]
+    small = NAMED if level == "quick" else ()
     known = {
         attack.name: attack
-        for each in (PARANOID, STANDARD, QUICK, LEVELS[level])
+        for each in (PARANOID, STANDARD, QUICK, LEVELS[level], small)
         for attack in each
     }
     for name in only:

@@ -10,7 +10,7 @@ from torch import Tensor
 from expunge import __version__
 from expunge.audit.attacks.battery import JUDGED, Battery
 from expunge.audit.attacks.lending import Lending, shared_store
-from expunge.audit.attacks.levels import LEVELS
+from expunge.audit.attacks.levels import beside
 from expunge.audit.attacks.plainly import Plainly
 from expunge.audit.attacks.protocol import Access, Attack
 from expunge.audit.attacks.store import AttackStore
@@ -22,6 +22,7 @@ from expunge.files import sha256_json
 from expunge.model.interpolate import changed
 from expunge.model.load import Loaded, load, weights_digest
 from expunge.prepare import Prepared
+from expunge.settings import AuditSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,6 +176,15 @@ def gather_attacks(stress: Stress, original: Loaded, judged: Loaded, console: Co
             stress.gold(index, load(reference, prepared.source), base, bar)
 
 
+def require_attacks(settings: AuditSettings) -> None:
+    """Check that the attacks that an audit is to make are there.
+
+    Raises:
+        UsageError: There is no attack of that name.
+    """
+    beside(settings.level, settings.attacks)
+
+
 def attack_at_level(
     prepared: Prepared,
     evidence: EvidenceStore,
@@ -183,7 +193,7 @@ def attack_at_level(
     scratch: Path,
     console: Console,
 ) -> None:
-    """Carry out the battery of an audit's level; level quick has its attacks in the audit itself.
+    """Carry out what an audit's settings ask for beside the questions of the audit itself.
 
     Args:
         prepared: The inputs of the run.
@@ -192,8 +202,9 @@ def attack_at_level(
         scratch: Folder for files of activations.
         console: Where to say what happens.
     """
-    level = prepared.settings.audit.level
-    if level != "quick":
-        stress = Stress.open(prepared, evidence, LEVELS[level], scratch=scratch)
+    settings = prepared.settings.audit
+    attacks = beside(settings.level, settings.attacks)
+    if attacks:
+        stress = Stress.open(prepared, evidence, attacks, scratch=scratch)
         original = load(prepared.settings.model, prepared.source)
         gather_attacks(stress, original, judged, console)

@@ -12,6 +12,7 @@ from expunge.audit.attacks.attempt import Attempt
 from expunge.audit.metrics.extraction_strength import hits_strength
 from expunge.data.encode import Encoded, Encoder
 from expunge.data.record import Message, Record
+from expunge.model.beam import Copy, Wanted, near_copies
 from expunge.model.generate import greedy
 from expunge.model.load import Source
 from expunge.model.network import Network
@@ -133,6 +134,18 @@ class Target:
             [self._attempt(question, text) for text in texts]
             for question, texts in zip(questions, found, strict=True)
         ]
+
+    def near_copies(self, wanted: Sequence[Wanted], *, width: int) -> list[list[Copy]]:
+        """Search for continuations within a few edits of each text."""
+        read = sum(len(each.prompt) + width * len(each.text) for each in wanted)
+        self.meter.tokens += read
+        return near_copies(
+            self.network,
+            wanted,
+            width=width,
+            end_ids=self.encoder.end_ids,
+            tokens_per_pass=self.tokens_per_pass,
+        )
 
     def score(self, encoded: Sequence[Encoded]) -> list[TokenScores]:
         """Score the true answers, teacher forced."""

@@ -96,8 +96,8 @@ class Entry:
 _ELSEWHERE = {
     "samples-needed": "the library only",
     "verbatim-50": "the library only",
-    "near-verbatim": "the library only",
-    "leak-at-k": "audits above level quick",
+    "near-verbatim": "the attack `near-verbatim`, above level quick",
+    "leak-at-k": "audits that make the attack `sampling`",
     "neighbourhood": "the library only",
     "bigram-entropy": "the library only",
     "flops": "the library only",

@@ -44,7 +44,7 @@ def samples_needed(log_p: float, chance: float) -> float:
 
 def chance_within(log_p: float, n: int) -> float:
     """Return 1 - (1 - p_z)^n: the chance that n samples hold the text at least once."""
-    p = math.exp(log_p)
+    p = math.exp(min(0.0, log_p))
     return 1.0 if p >= 1 else -math.expm1(n * math.log1p(-p))
 
 
@@ -65,13 +65,14 @@ def verbatim(scores: Scores, *, prefix: int = 50, suffix: int = 50) -> float | N
     return float(all(scores.hit[prefix : prefix + suffix]))
 
 
-def near_verbatim(log_ps: Sequence[float]) -> float | None:
-    """Return the probability that one sample is the text or one of the listed near-copies of it.
+def near_verbatim(log_ps: Sequence[float], *, n: int = 1) -> float:
+    """Return the chance that n samples hold the text or one of the listed near-copies of it.
 
     A lower bound of near-verbatim extraction: the listed continuations are distinct, so their
-    probabilities add up (arXiv 2603.24917). None when none is listed.
+    probabilities add up (arXiv 2603.24917). 0 when none is listed.
 
     Args:
         log_ps: log-probability of each near-copy that a beam search found, nats.
+        n: Number of samples.
     """
-    return min(1.0, math.exp(log_sum_exp(log_ps))) if log_ps else None
+    return chance_within(log_sum_exp(log_ps), n) if log_ps else 0.0

@@ -8,7 +8,6 @@ teacher-forced pass. Frequent names are guessable, so gold's probability under t
 subtracted, and the scale is the original's.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,6 +15,7 @@ from typing import ClassVar
 from expunge.audit.attacks.attempt import Attempt
 from expunge.audit.attacks.protocol import Access, Family
 from expunge.audit.attacks.target import Target
+from expunge.audit.metrics.extraction import chance_within
 from expunge.data.encode import Encoded
 from expunge.data.record import Record
 
@@ -53,15 +53,9 @@ class Extraction:
             Attempt(
                 record=encoded.record,
                 variant=variant,
-                value=within(
+                value=chance_within(
                     float(values.logp[: len(values.logp) - int(encoded.ends)].sum()), self.queries
                 ),
             )
             for (variant, encoded), values in zip(wanted, scored, strict=True)
         ]
-
-
-def within(logp: float, queries: int) -> float:
-    """Return 1 - (1 - p)^n for a log-probability; p = 0.01 and n = 69 give 0.50."""
-    p = math.exp(min(0.0, logp))
-    return 1.0 if p >= 1 else -math.expm1(queries * math.log1p(-p))
