@@ -75,7 +75,7 @@ def _imported(table: Mapping[str, type[Kind]], name: str, what: str) -> type[Kin
             ) from error
         finally:
             sys.path.remove(here)
-    near = get_close_matches(name, table, n=1)
+    near = get_close_matches(name.lower(), table, n=1)
     raise UsageError(
         f"unknown-{what}",
         what=f"there is no {what} {name}",

@@ -31,7 +31,7 @@ def test_one_method_shows_formula_and_knobs(capsys):
 
 @pytest.mark.parametrize("wrapper", described_wrappers(), ids=lambda wrapper: wrapper.name)
 def test_one_wrapper_shows_formula_knobs_and_how_it_is_chosen(wrapper, capsys):
-    assert main(["methods", wrapper.name]) == 0
+    assert main(["methods", wrapper.name.upper()]) == 0
     said = capsys.readouterr().out
     assert f"--set {wrapper.table}.name={wrapper.name}" in said
     assert wrapper.formula.splitlines()[0].split(" (arXiv")[0][:40] in said
@@ -43,8 +43,9 @@ def test_no_wrapper_is_called_like_a_method():
 
 
 def test_a_wrong_name_suggests_a_right_one(capsys):
-    assert main(["methods", "npoo"]) == 2
-    assert "did you mean npo?" in capsys.readouterr().err
+    for wrong in ("npoo", "NPO"):
+        assert main(["methods", wrong]) == 2
+        assert "did you mean npo?" in capsys.readouterr().err
 
 
 def test_as_json(capsys):

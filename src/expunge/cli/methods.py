@@ -22,8 +22,8 @@ def methods(
 
     if name is None:
         _list(session.console)
-    elif name in {each.name for each in described_wrappers()}:
-        _show_wrapper(name, session.console)
+    elif name.lower() in {each.name for each in described_wrappers()}:
+        _show_wrapper(name.lower(), session.console)
     else:
         _show_method(name, session.console)
     return 0

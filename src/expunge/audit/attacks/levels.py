@@ -185,12 +185,12 @@ def chosen(level: Level, only: tuple[str, ...]) -> tuple[Attack, ...]:
     }
     for name in only:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
+            near = get_close_matches(name.lower(), known, n=1)
             raise UsageError(
                 "unknown-attack",
                 what=f"there is no attack {name}",
                 why=f"expunge knows {', '.join(names())}",
-                fix=f"did you mean {near[0]}?" if near else "choose one of these with --only",
+                fix=f"did you mean {near[0]}?" if near else "choose one of these",
             )
     wanted = dict.fromkeys((Plainly().name, *only))
     return tuple(known[name] for name in wanted)
