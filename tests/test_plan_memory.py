@@ -155,16 +155,40 @@ def test_each_way_out_takes_what_it_says(full, world):
     assert plan.ways
     for way in plan.ways:
         tree = settings.model_dump(exclude_unset=True)
-        for setting in way.settings:
-            path, _, value = setting.partition("=")
-            *tables, leaf = path.split(".")
-            inner = tree
-            for table in tables:
-                inner = inner.setdefault(table, {})
-            inner[leaf] = value
+        put(tree, way)
         changed = expunge.plan(settings.model_validate(tree))
         assert way.peak_gib == pytest.approx(changed.cost.peak_gib, rel=0.1), way
         assert changed.cost.peak_gib <= plan.cost.peak_gib
+
+
+def put(tree, way):
+    """Put the settings of a way out into a tree of settings."""
+    for setting in way.settings:
+        path, _, value = setting.partition("=")
+        *tables, leaf = path.split(".")
+        inner = tree
+        for table in tables:
+            inner = inner.setdefault(table, {})
+        inner[leaf] = value
+
+
+def test_the_ways_out_of_a_chain_are_those_of_its_largest_stage(world):
+    small, large = {"last_layer": 0}, {"full": True}
+    stages = [{"method": {"name": "npo"}, "train": train} for train in (small, large, small)]
+    settings = world.settings(precision="fp32", stage=stages)
+    plan = expunge.plan(settings)
+    assert {way.stage for way in plan.ways} == {2}
+    for way in plan.ways:
+        tree = settings.model_dump(exclude_unset=True)
+        tree["stage"] = [dict(stage) for stage in tree["stage"]]
+        put(tree["stage"][1], way)
+        changed = expunge.plan(settings.model_validate(tree))
+        assert way.peak_gib == pytest.approx(changed.cost.peak_gib, rel=0.1), way
+    least = min(plan.ways, key=lambda way: way.peak_gib)
+    with pytest.raises(ResourceError) as refused:
+        require_memory(plan.cost, least.peak_gib, plan.ways)
+    assert "train.full=false" in refused.value.fix
+    assert "in [[stage]] number 2" in refused.value.fix
 
 
 WAYS = (

@@ -84,7 +84,19 @@ def plan_stages(parts: Sequence[Prepared]) -> Plan:
             disk_gib=max(cost.disk_gib for cost in costs) + kept,
             seconds=sum(cost.seconds for cost in costs),
         ),
-        ways=(),  # settings of a stage are not reached by a flag
+        ways=_ways_of_stages(plans),
+    )
+
+
+def _ways_of_stages(plans: Sequence[Plan]) -> tuple[Way, ...]:
+    """Return the ways of the stage that holds most; the run holds no less than the others do."""
+    peaks = [plan.cost.peak_gib for plan in plans]
+    most = peaks.index(max(peaks))
+    others = max(peak for number, peak in enumerate(peaks) if number != most)
+    return tuple(
+        replace(way, peak_gib=max(way.peak_gib, others), stage=most + 1)
+        for way in plans[most].ways
+        if all(setting.startswith("train.") for setting in way.settings)
     )
 
 

@@ -21,10 +21,16 @@ class Way:
     settings: tuple[str, ...]
     """Each as it is given to `--set`."""
     peak_gib: float
+    stage: int = 0
+    """Number of the stage of a chain that they belong to; 0 where there is no chain."""
 
     def __str__(self) -> str:
-        """Return the flags and the GiB."""
-        return " ".join(f"--set {each}" for each in self.settings) + f" ({self.peak_gib:.1f} GiB)"
+        """Return the flags, or the lines of the stage that no flag reaches, and the GiB."""
+        if self.stage:
+            words = f"{', '.join(self.settings)} in [[stage]] number {self.stage}"
+        else:
+            words = " ".join(f"--set {each}" for each in self.settings)
+        return f"{words} ({self.peak_gib:.1f} GiB)"
 
 
 def require_memory(cost: Cost, available_gib: float, ways: Sequence[Way]) -> None:
