@@ -63,9 +63,7 @@ _RMU = METHODS["rmu"].trains(SHAPE)
 MODES = {
     "all": Mode(lr=1e-5),
     "lora": Mode(lr=1e-4, lora=LoraShape(rank=16, alpha=32.0)),
-    "third": Mode(
-        lr=1e-5, trains=Trains(modules=("_proj", "layernorm"), first_layer=20, last_layer=29)
-    ),
+    "third": Mode(lr=1e-5, trains=Trains(modules=(), first_layer=20, last_layer=29)),
     "three": Mode(lr=1e-5, trains=_RMU),
 }
 

@@ -113,11 +113,18 @@ PAIRS = (
         fix="between 0 and 1",
     ),
     Pair(
-        what="RMU, which chooses its weights, and targets of LoRA",
+        what="RMU, which chooses its weights, and a choice of the user's",
         sets=("method.name=rmu", "train.targets=up_proj"),
-        code="no-adapter-here",
-        said="train.targets is about an adapter",
-        fix="leave train.targets out",
+        code="chosen-by-the-method",
+        said="train.targets chooses weights, and method rmu chooses its own",
+        fix="leave train.targets out, or add --full",
+    ),
+    Pair(
+        what="all weights and targets that the model does not have",
+        sets=("train.full=true", "train.targets=up_prj"),
+        code="no-such-modules",
+        said="no module of this model is named up_prj",
+        fix="train.targets",
     ),
     Pair(
         what="AltPO without answers to draw",

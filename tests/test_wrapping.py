@@ -66,7 +66,11 @@ FULL = {"full": True}
         ({"train": {"init": "fila"}}, {"dtype": torch.bfloat16}, "train.init = fila needs float32"),
         ({"train": {"init": "fila"}}, {"streams": ALONE}, "train.init = fila weighs forgetting"),
         ({"train": {"init": "fila", **FULL}}, {}, "train.init is about an adapter"),
-        ({"train": {"first_layer": 1, **FULL}}, {}, "train.first_layer is about an adapter"),
+        (
+            {"train": {"first_layer": 1}},
+            {"method": RMU(layer=1)},
+            "train.first_layer chooses weights, and method npo chooses its own",
+        ),
         ({"train": {"init": "fila"}}, {"method": RMU(layer=1)}, "train.init is about an adapter"),
         ({"train": {"first_layer": 2}}, {}, "there are no blocks 2 to 1: the model has 2"),
         (

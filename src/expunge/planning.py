@@ -9,13 +9,14 @@ from expunge.audit.attacks import QUICK
 from expunge.engine.localise import RECORDS
 from expunge.engine.needs import Depth, Once, Step, once_needs, step_needs
 from expunge.engine.plan import Cost, Load, estimate
-from expunge.engine.size import GIB, Size, measure
+from expunge.engine.size import GIB, Size, count_chosen, measure
 from expunge.engine.streams import Order, Streams
+from expunge.engine.unlearn import trained_weights
 from expunge.engine.watch import spread
 from expunge.engine.ways import Way, ways
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Guard
-from expunge.methods.terms import MLP_OUT, SelfTaught, Stream, Trains
+from expunge.methods.terms import SelfTaught, Stream, Trains
 from expunge.prepare import Prepared
 from expunge.wrapping import described
 
@@ -114,7 +115,7 @@ def make_plan(prepared: Prepared, *, audited: bool = True) -> Plan:
     forget_tokens = sum(len(record.ids) for record in streams.forget)
     subjects = {record.subject for record in scope.forget if record.subject}
     about = f", {len(subjects)} subject{'s' * (len(subjects) != 1)}" if subjects else ""
-    trains = prepared.method.trains(prepared.shape)
+    trains = _trains(prepared)
     knobs = ", ".join(f"{key} {value}" for key, value in settings.method.knobs.items())
     precision = str(prepared.source.dtype).removeprefix("torch.")
     return Plan(
@@ -160,13 +161,12 @@ def _computes(load: Load, prepared: Prepared) -> str:
 def _weights(prepared: Prepared, trains: Trains | None) -> str:
     if isinstance(prepared.method, Guard):
         return "no weights"
-    edits = isinstance(prepared.method, Edit)
-    lora = prepared.options.lora
-    if (lora is None and not edits) or (trains is None and edits):
-        return "all weights"
+    lora = None if isinstance(prepared.method, Edit) else prepared.options.lora
     if trains is not None:
-        return f"blocks {trains.first_layer} to {trains.last_layer}"
-    assert lora is not None, "neither all weights nor chosen ones"
+        which = f"{', '.join(trains.modules)} in " if prepared.options.only else ""
+        return f"{which}blocks {trains.first_layer} to {trains.last_layer}"
+    if lora is None:
+        return "all weights"
     parts = [f"LoRA rank {lora.rank}", *([f"on {', '.join(lora.targets)}"] if lora.targets else [])]
     if lora.first_layer or lora.last_layer is not None:
         last = prepared.shape.layers - 1 if lora.last_layer is None else lora.last_layer
@@ -190,13 +190,13 @@ def _load(prepared: Prepared, size: Size, *, audited: bool) -> Load:
     attacked = len(QUICK) if audited else 0
     answers = asked * models + len(streams.forget) * attacked * models
     step, once = _training(prepared)
-    trains = method.trains(prepared.shape)
+    trains = _trains(prepared)
     lora = None if isinstance(method, Edit | Guard) else options.lora
     trained, body = size.total, size.body
     if isinstance(method, Guard):
         trained = body = 0
-    elif trains is not None and (lora is not None or isinstance(method, Edit)):
-        trained = body = _chosen(size, trains, prepared.shape.layers)
+    elif trains is not None:
+        trained = body = count_chosen(prepared.config, trains)
     elif lora is not None:
         last = size.layers - 1 if lora.last_layer is None else lora.last_layer
         share = (last + 1 - lora.first_layer) / size.layers
@@ -218,11 +218,12 @@ def _load(prepared: Prepared, size: Size, *, audited: bool) -> Load:
     )
 
 
-def _chosen(size: Size, trains: Trains, layers: int) -> int:
-    """Scalars that a method trains: of its blocks one matrix of the MLP, or all."""
-    blocks = 1 + trains.last_layer - trains.first_layer
-    share = size.mlp_out_share if set(trains.modules) <= set(MLP_OUT) else 1.0
-    return round(size.body * share * blocks / layers)
+def _trains(prepared: Prepared) -> Trains | None:
+    """Return which weights move themselves; None for an adapter, all weights, or none."""
+    method = prepared.method
+    if isinstance(method, Edit | Guard):
+        return method.trains(prepared.shape)
+    return trained_weights(method, prepared.options, prepared.shape)
 
 
 def _copies(prepared: Prepared) -> int:
@@ -257,11 +258,10 @@ def _training(prepared: Prepared) -> tuple[Step, Once]:
 
 
 def _depth(prepared: Prepared) -> Depth:
-    layers, lora = prepared.shape.layers, prepared.options.lora
-    if lora is None:
-        return Depth.of(layers, 0, None)
-    trains = prepared.method.trains(prepared.shape)
-    return Depth.of(layers, lora.first_layer if trains is None else trains.first_layer, trains)
+    layers, lora, trains = prepared.shape.layers, prepared.options.lora, _trains(prepared)
+    if trains is not None:
+        return Depth.of(layers, trains.first_layer, trains)
+    return Depth.of(layers, 0 if lora is None else lora.first_layer, None)
 
 
 def _pulls(prepared: Prepared) -> float:

@@ -12,6 +12,7 @@ from expunge.data.encode import Encoded, Encoder
 from expunge.data.generic import generic_records
 from expunge.data.record import Record
 from expunge.data.scope import Scope, gather
+from expunge.engine.size import require_modules
 from expunge.engine.streams import Streams
 from expunge.engine.unlearn import Options
 from expunge.engine.watch import spread
@@ -21,7 +22,7 @@ from expunge.files import sha256_json
 from expunge.methods import AnyMethod, build
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Guard
-from expunge.methods.terms import Distribution, SelfTaught, Shape, Stream
+from expunge.methods.terms import Distribution, SelfTaught, Shape, Stream, Trains
 from expunge.model.load import Source, choose_device, load_config, load_tokenizer
 from expunge.model.lora import LoraShape
 from expunge.model.precision import choose_dtype
@@ -133,6 +134,10 @@ def prepare(settings: Settings) -> Prepared:
     text = config.get_text_config()
     shape = Shape(layers=text.num_hidden_layers, width=text.hidden_size, vocabulary=text.vocab_size)
     streams = _streams(settings, scope, encoder, method, shape)
+    wraps = build_wraps(settings, method, shape, streams, source.dtype)
+    only = _only(settings.train, shape.layers)
+    if only is not None:
+        require_modules(config, only)
     return Prepared(
         settings=whole,
         source=source,
@@ -142,8 +147,8 @@ def prepare(settings: Settings) -> Prepared:
         scope=scope,
         method=method,
         streams=streams,
-        options=_options(settings.train, settings.request.utility_budget),
-        wraps=build_wraps(settings, method, shape, streams, source.dtype),
+        options=_options(settings.train, settings.request.utility_budget, shape.layers),
+        wraps=wraps,
     )
 
 
@@ -242,9 +247,10 @@ def _require_questions(method: str, records: Sequence[Record]) -> None:
         )
 
 
-def _options(train: TrainSettings, utility_budget: float) -> Options:
+def _options(train: TrainSettings, utility_budget: float, layers: int) -> Options:
     return Options(
         lora=None if train.full else _lora(train),
+        only=_only(train, layers) if train.full else None,
         init=train.init,
         epochs=train.epochs,
         steps=train.steps,
@@ -260,6 +266,14 @@ def _options(train: TrainSettings, utility_budget: float) -> Options:
         utility_budget=utility_budget,
         seed=train.seed,
     )
+
+
+def _only(train: TrainSettings, layers: int) -> Trains | None:
+    """Return where training is bounded to, by layers or targets; None where it is not."""
+    if not (train.targets or train.first_layer or train.last_layer is not None):
+        return None
+    last = layers - 1 if train.last_layer is None else train.last_layer
+    return Trains(modules=train.targets, first_layer=train.first_layer, last_layer=last)
 
 
 def _lora(train: TrainSettings) -> LoraShape:

@@ -5,10 +5,11 @@ One TOML file, the `EXPUNGE_` variables and the flags describe the same tree. A 
 `--set train.lr=...`.
 """
 
+import re
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from expunge.request import Request
 
@@ -77,14 +78,27 @@ class TrainSettings(BaseModel):
     )
     rank: int = Field(default=16, ge=1, description="LoRA rank")
     first_layer: int = Field(
-        default=0, ge=0, description="LoRA starts at this block; those below it stay as they are"
+        default=0, ge=0, description="training starts at this block; those below stay as they are"
     )
     last_layer: int | None = Field(
-        default=None, ge=0, description="LoRA ends at this block; default the top"
+        default=None, ge=0, description="training ends at this block; default the top"
     )
     targets: tuple[str, ...] = Field(
-        default=(), description="linear layers that get LoRA, such as down_proj; default all"
+        default=(),
+        description="modules of the blocks that get LoRA or, with full, train: names such as"
+        " down_proj or regular expressions such as self_attn\\.[qk]_proj; default all",
     )
+
+    @field_validator("targets")
+    @classmethod
+    def _readable(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        for each in targets:
+            try:
+                re.compile(each)
+            except re.error as error:
+                raise ValueError(f"{each!r} is no regular expression: {error}") from None
+        return targets
+
     init: Literal["default", "fila"] = Field(
         default="default",
         description="default: LoRA starts from nothing; fila: from what the forget set uses",

@@ -123,26 +123,32 @@ def _check_latent(settings: Settings, layer: int, method: Method, shape: Shape) 
 
 def _check_adapter(settings: Settings, shape: Shape, *, adapts: bool) -> None:
     train = settings.train
+    if not adapts and train.init != "default":
+        raise UsageError(
+            "no-adapter-here",
+            what="train.init is about an adapter, and this run trains the weights themselves",
+            why="with --full, or with a method that chooses its own weights, there is none",
+            fix="leave train.init out, or train an adapter",
+        )
     about = {
-        "train.init": train.init != "default",
         "train.first_layer": train.first_layer > 0,
         "train.last_layer": train.last_layer is not None,
         "train.targets": bool(train.targets),
     }
     given = [knob for knob, changed in about.items() if changed]
-    if not adapts and given:
+    if not adapts and not train.full and given:
         raise UsageError(
-            "no-adapter-here",
-            what=f"{given[0]} is about an adapter, and this run trains the weights themselves",
-            why="with --full, or with a method that chooses its own weights, there is none",
-            fix=f"leave {given[0]} out, or train an adapter",
+            "chosen-by-the-method",
+            what=f"{given[0]} chooses weights, and method {settings.method.name} chooses its own",
+            why="only one of them can",
+            fix=f"leave {given[0]} out, or add --full to train the weights that you choose",
         )
     last = shape.layers - 1 if train.last_layer is None else train.last_layer
     if not train.first_layer <= last < shape.layers:
         raise UsageError(
             "no-such-layer",
             what=f"there are no blocks {train.first_layer} to {last}: the model has {shape.layers}",
-            why="train.first_layer and train.last_layer bound the adapter; blocks count from 0",
+            why="train.first_layer and train.last_layer bound what is trained; blocks count from 0",
             fix=f"set them between 0 and {shape.layers - 1}, the first not above the last",
         )
     if train.init == "fila" and train.adapter:

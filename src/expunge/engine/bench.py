@@ -24,7 +24,7 @@ from expunge.engine.weights import Weights
 from expunge.errors import UsageError
 from expunge.methods.edits.protocol import Moments, Place, Reinforce, State, Steered, Visit
 from expunge.methods.retain import nll
-from expunge.methods.terms import MLP_OUT, Likelihood, Shape, Stream, Term
+from expunge.methods.terms import MLP_OUT, Likelihood, Shape, Stream, Term, is_named
 from expunge.model.batch import Batch, by_length, collate
 from expunge.model.lora import by_output, updates
 from expunge.model.network import Network, Push, Site
@@ -302,7 +302,7 @@ class Workbench:
 
     def _output_layer(self, layer: int) -> nn.Linear | Conv1D:
         for name, module in self.network.layers[layer].named_modules():
-            if name.endswith(MLP_OUT) and isinstance(module, nn.Linear | Conv1D):
+            if is_named(name, MLP_OUT) and isinstance(module, nn.Linear | Conv1D):
                 return module
         raise UsageError(
             "no-such-modules",

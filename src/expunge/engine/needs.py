@@ -43,7 +43,8 @@ class Depth:
     @staticmethod
     def of(layers: int, first: int, trains: Trains | None) -> "Depth":
         """Return the depth of what a method or an adapter trains."""
-        outputs = trains is not None and set(trains.modules) <= set(MLP_OUT)
+        modules = set() if trains is None else set(trains.modules)
+        outputs = bool(modules) and modules <= set(MLP_OUT)
         return Depth(layers=layers, first=first, outputs_only=outputs, cached=first > 0)
 
 

@@ -24,7 +24,7 @@ from expunge.engine.streams import Order, Streams
 from expunge.engine.watch import Unseen, Watch, spread
 from expunge.engine.weights import Weights, adapter, as_they_are, chosen, everything
 from expunge.engine.wraps import Wraps
-from expunge.methods.terms import Distribution, Method, Shape, Stream, Term
+from expunge.methods.terms import Distribution, Method, Shape, Stream, Term, Trains
 from expunge.model.lora import LoraShape, merge
 from expunge.model.network import Network
 
@@ -34,7 +34,9 @@ class Options:
     """How to train, whatever the method."""
 
     lora: LoraShape | None
-    """None: all weights, or those that the method asks for."""
+    """None: the weights themselves."""
+    only: Trains | None = None
+    """Without `lora`: the weights to train; None: all."""
     init: Literal["default", "fila"] = "default"
     """Start the adapter from nothing, or from the part of the weights that the forget set uses."""
     epochs: int | None = None
@@ -55,6 +57,15 @@ class Options:
     seed: int = 0
 
 
+def trained_weights(method: Method, options: Options, shape: Shape) -> Trains | None:
+    """Return which weights are trained themselves; None for an adapter, or for all.
+
+    With `lora` a method's own choice goes before an adapter; without, the user's choice goes before
+    the method's.
+    """
+    return options.only if options.lora is None else method.trains(shape)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unlearning:
     """A run that is ready to train."""
@@ -71,6 +82,10 @@ class Unlearning:
     """Changes the masters once the references are known, before the first step."""
     store: Path | None = None
     """Where runs share what their originals say of records; None: nowhere."""
+
+    def trains(self) -> Trains | None:
+        """Return which weights are trained themselves; None for an adapter, or for all."""
+        return trained_weights(self.method, self.options, self.shape())
 
     def order(self) -> Order:
         """Return the order of records."""
@@ -240,24 +255,24 @@ class Unlearning:
 
     def _first_trained(self) -> int:
         """The lowest block with a trained weight; 0 where embeddings may train too."""
-        if self.options.lora is None:
-            return 0
-        trains = self.method.trains(self.shape())
-        return self.options.lora.first_layer if trains is None else trains.first_layer
+        trains, lora = self.trains(), self.options.lora
+        if trains is not None:
+            return trains.first_layer
+        return 0 if lora is None else lora.first_layer
 
     def _spreads(self, team: Team) -> bool:
         """Whether the weights are spread over the processes, not copied by each."""
-        return team.size > 1 and self.options.lora is None and self.weights is None
+        everything = self.options.lora is None and self.options.only is None
+        return team.size > 1 and everything and self.weights is None
 
     def _full(self) -> bool:
-        return self.options.lora is None or self.method.trains(self.shape()) is not None
+        return self.options.lora is None or self.trains() is not None
 
     def _weights(self, folder: Path) -> Weights:
-        options = self.options
+        options, wanted = self.options, self.trains()
+        if wanted is not None:
+            return chosen(self.network, wanted)
         if options.lora is not None:
-            wanted = self.method.trains(self.shape())
-            if wanted is not None:
-                return chosen(self.network, wanted)
             importance = None
             if options.init == "fila":
                 importance = self._localiser(folder).importance(options.lora)

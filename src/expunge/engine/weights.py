@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from expunge.engine.size import picked
 from expunge.errors import UsageError
 from expunge.methods.terms import Trains
 from expunge.model.lora import LoraShape, adaptable, attach
@@ -86,26 +87,22 @@ def as_they_are(network: Network) -> Weights:
 
 
 def chosen(network: Network, trains: Trains) -> Weights:
-    """Train the matrices that a method asks for.
+    """Train the weights that a method or the user asks for.
 
     Raises:
         UsageError: The architecture has none of these modules.
     """
     network.model.requires_grad_(False)
-    wanted: set[int] = set()
-    for block in list(network.layers)[trains.first_layer : trains.last_layer + 1]:
-        for name, module in block.named_modules():
-            if name.endswith(trains.modules):
-                wanted.update(id(parameter) for parameter in module.parameters())
+    wanted = picked(network.layers, trains)
     if not wanted:
         raise UsageError(
             "no-such-modules",
             what=f"{type(network.model).__name__} has no module {' or '.join(trains.modules)}",
-            why="the method trains these and no others",
-            fix="use --full, or another method",
+            why="these are to be trained and no others",
+            fix="name modules of its blocks with train.targets, or use another method",
         )
-    for parameter in network.model.parameters():
-        parameter.requires_grad_(id(parameter) in wanted)
+    for parameter in wanted:
+        parameter.requires_grad_(True)
     return _gather(network, lambda name: True, lora=None)
 
 

@@ -13,7 +13,8 @@ loss does not depend on how a step is cut into batches, padded, or accumulated. 
 are only streams with different targets and signs.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
@@ -248,11 +249,27 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trains:
-    """Which weights a method moves when the user does not say: names inside a block, and blocks."""
+    """Which weights move: modules inside a block, and blocks."""
 
     modules: tuple[str, ...]
+    """As `is_named` reads them; empty: whole blocks."""
     first_layer: int
     last_layer: int
+
+    def takes(self, name: str) -> bool:
+        """Tell whether a module, by its name inside its block, is meant."""
+        return not self.modules or is_named(name, self.modules)
+
+
+def is_named(name: str, wanted: Sequence[str]) -> bool:
+    """Tell whether a module is one of those wanted.
+
+    Args:
+        name: Its name inside its block, for example `self_attn.q_proj`.
+        wanted: Such names, last parts of them (`q_proj`), or regular expressions of whole ones.
+    """
+    last = name.rpartition(".")[2]
+    return any(each in (name, last) or re.fullmatch(each, name) for each in wanted)
 
 
 MLP_OUT = ("mlp.down_proj", "mlp.c_proj", "fc2", "mlp.dense_4h_to_h")

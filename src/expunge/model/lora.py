@@ -22,6 +22,7 @@ from transformers.pytorch_utils import Conv1D
 
 from expunge.errors import UsageError
 from expunge.files import atomic, read_json, write_json
+from expunge.methods.terms import is_named
 from expunge.model.network import Network
 
 _RANK_TOLERANCE = 1e-6
@@ -32,8 +33,9 @@ _RANK_TOLERANCE = 1e-6
 class LoraShape:
     """Which layers get an adapter, and how large it is.
 
-    `targets` are module names inside a block, for example `q_proj`; empty means every linear layer
-    of the blocks. `first_layer` leaves the blocks below it frozen: no gradient is computed there.
+    `targets` are modules inside a block, for example `q_proj` (`terms.is_named`); empty means every
+    linear layer of the blocks. `first_layer` leaves the blocks below it frozen: no gradient is
+    computed there.
     """
 
     rank: int = 16
@@ -182,15 +184,15 @@ def adaptable(network: Network, shape: LoraShape) -> dict[str, nn.Linear | Conv1
         if index < shape.first_layer or (shape.last_layer is not None and index > shape.last_layer):
             continue
         for name, module in block.named_modules():
-            wanted = not shape.targets or name.rpartition(".")[2] in shape.targets
+            wanted = not shape.targets or is_named(name, shape.targets)
             if isinstance(module, nn.Linear | Conv1D) and wanted:
                 found[f"{_prefix(network, index)}.{name}"] = module
     if not found:
+        last = len(network.layers) - 1 if shape.last_layer is None else shape.last_layer
         raise UsageError(
             "no-lora-targets",
             what=f"no layer named {', '.join(shape.targets) or 'anything'} in blocks "
-            f"{shape.first_layer} to {shape.last_layer or len(network.layers) - 1} "
-            f"of {type(network.model).__name__}",
+            f"{shape.first_layer} to {last} of {type(network.model).__name__}",
             why="LoRA needs the names of linear layers of this architecture",
             fix="leave train.targets and the layers out to adapt every linear layer",
         )

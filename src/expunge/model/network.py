@@ -89,7 +89,7 @@ class Network:
         self.model = model
         self.trunk: nn.Module = model.base_model
         self.head: nn.Module = head
-        self.layers = _decoder_layers(model)
+        self.layers = decoder_layers(model)
         self._final_norm = _final_norm(model, self.layers)
         self.has_plain_head = self._head_is_plain()
         self.fence: Rules | None = None
@@ -373,7 +373,12 @@ def _wide(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def _decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """Return the blocks of a model.
+
+    Raises:
+        InputError: It has no list of as many modules as its configuration has layers.
+    """
     wanted = model.config.get_text_config().num_hidden_layers
     for module in model.base_model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == wanted:

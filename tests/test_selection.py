@@ -1,0 +1,118 @@
+"""Layers and modules that the user chooses: those move, all others keep their bits."""
+
+import math
+
+import pytest
+import torch
+
+import expunge
+import tiny
+from expunge.cli import main
+from expunge.engine.size import count_chosen
+from expunge.engine.unlearn import Options, Unlearning
+from expunge.engine.watch import Unseen
+from expunge.engine.weights import chosen
+from expunge.methods.npo import NPO
+from expunge.methods.terms import Trains, is_named
+from sets import STREAMS
+
+NEVER = Unseen(mean=math.inf, low=math.inf)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "expected"),
+    [
+        ("self_attn.q_proj", ("q_proj",), True),
+        ("self_attn.q_proj", ("self_attn.q_proj",), True),
+        ("self_attn.q_proj", (r"self_attn\.[qk]_proj",), True),
+        ("self_attn.v_proj", (r"self_attn\.[qk]_proj",), False),
+        ("self_attn.q_proj", ("proj",), False),
+        ("self_attn.q_proj", ("mlp.q_proj", "k_proj"), False),
+        ("mlp.up_proj", (r"mlp\..*",), True),
+        ("mlp", (r"mlp\..*",), False),
+        ("", ("mlp",), False),
+    ],
+)
+def test_a_module_is_named_whole_or_by_its_end_or_by_a_pattern(name, wanted, expected):
+    assert is_named(name, wanted) is expected
+
+
+@pytest.mark.parametrize(
+    ("trains", "moved"),
+    [
+        (Trains(modules=("up_proj",), first_layer=0, last_layer=1), r"layers\.[01]\.mlp\.up_proj"),
+        (Trains(modules=(), first_layer=1, last_layer=1), r"layers\.1\..*"),
+        (
+            Trains(modules=(r"self_attn\.[qk]_proj",), first_layer=1, last_layer=1),
+            r"layers\.1\.self_attn\.[qk]_proj",
+        ),
+        (Trains(modules=("self_attn",), first_layer=0, last_layer=0), r"layers\.0\.self_attn\..*"),
+    ],
+)
+def test_only_the_chosen_weights_move_and_the_plan_counts_them(trains, moved, tmp_path):
+    network = tiny.network()
+    before = {name: value.clone() for name, value in network.model.state_dict().items()}
+    options = Options(lora=None, only=trains, steps=3, lr=1e-3, forget_batch=2, retain_batch=3)
+    run = Unlearning(method=NPO(), network=network, streams=STREAMS, options=options, pad_id=2)
+    _, weights = run.run(unseen=NEVER, folder=tmp_path, progress=lambda step, text: None)
+    meant = {
+        name
+        for name in before
+        if is_named(name.removeprefix("model.").removesuffix(".weight"), (moved,))
+    }
+    changed = {
+        name
+        for name, value in network.model.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+    assert changed == meant
+    assert weights.count == count_chosen(network.model.config, trains)
+    assert weights.count == sum(before[name].numel() for name in meant)
+
+
+def test_states_below_the_chosen_blocks_are_computed_once_and_change_nothing(tmp_path):
+    top = Trains(modules=(), first_layer=1, last_layer=1)
+    found = []
+    for once in (True, False):
+        network = tiny.network()
+        run = Unlearning(
+            method=NPO(),
+            network=network,
+            streams=STREAMS,
+            options=Options(lora=None, only=top if once else None, steps=4, lr=1e-3),
+            weights=None if once else chosen(network, top),
+            pad_id=2,
+        )
+        folder = tmp_path / str(once)
+        run.run(unseen=NEVER, folder=folder, progress=lambda step, text: None)
+        found.append(network.model.state_dict())
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], rtol=0, atol=1e-5)
+
+
+def test_a_target_that_is_no_regular_expression_is_refused(world, bench, capsys):
+    words = ["plan", world.original, world.data("forget"), "--goal", "removal"]
+    code = main([*words, "--retain", "none", "--offline", "--set", "train.targets=(up"])
+    assert code == 2
+    assert "is no regular expression" in capsys.readouterr().err
+
+
+def test_a_run_with_chosen_weights_says_so_and_changes_no_others(world, bench):
+    settings = world.settings(
+        train={"full": True, "last_layer": 0, "targets": (r"mlp\..*",)},
+        out=str(bench / "out"),
+    )
+    plan = expunge.plan(settings)
+    assert r"mlp\..* in blocks 0 to 0" in plan.method
+    assert plan.cost.peak_gib < expunge.plan(world.settings(train={"full": True})).cost.peak_gib
+    outcome = expunge.forget(settings)
+    before, after = (weights_of(folder) for folder in (world.original, outcome.folder))
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed
+    assert all(name.startswith("model.layers.0.mlp.") for name in changed)
+
+
+def weights_of(folder):
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
