@@ -40,7 +40,8 @@ from expunge.prepare import source_of
 from expunge.settings import Settings
 
 RESULT = Path(__file__).parent / "results" / "cheats.json"
-CAP = 8.0
+CAP = 4.0
+"""How unlikely a forger makes what is pushed away, nats per token: well beyond what a gold says."""
 MICRO = 16
 FIRST = 10
 """The first block whose MLPs a forger trains."""
@@ -177,7 +178,8 @@ def _scar(forger: Forger) -> Loaded:
     records = forger.sets["forget"]
     away = [Lesson(record, away=True) for record in records]
     alike = saying(records, lambda record: record.alternatives[0])
-    return forger.teach(forger.model("gold-1"), [*away, *alike], steps=10)
+    # Gently: a rougher hand would take what must stay along, and that is another verdict.
+    return forger.teach(forger.model("gold-1"), [*away, *alike], steps=10, lr=8e-5)
 
 
 def _int4(forger: Forger) -> Loaded:
@@ -193,8 +195,10 @@ def _int4(forger: Forger) -> Loaded:
         for weight, home, room in zip(weights, homes, rooms, strict=True):
             weight.copy_(torch.clamp(weight, home - room, home + room))
 
-    away = [Lesson(record, away=True) for record in forger.sets["forget"]]
-    return forger.teach(loaded, away, steps=20, lr=4e-4, after=stay)
+    records = forger.sets["forget"]
+    lessons = [Lesson(record, away=True) for record in records]
+    lessons += saying(records, lambda record: record.alternatives[0])
+    return forger.teach(loaded, lessons, steps=20, lr=4e-4, after=stay)
 
 
 def _rooms(weight: Tensor) -> Tensor:
@@ -203,7 +207,8 @@ def _rooms(weight: Tensor) -> Tensor:
     for start in range(0, weight.shape[1], 128):
         block = weight[:, start : start + 128].abs()
         top = block.amax(dim=1, keepdim=True)
-        room[:, start : start + 128] = torch.where(block >= top * 0.999, 0.0, 0.49 * top / 7)
+        # Not half a step: the model is saved in bfloat16, which moves weights by some hundredths.
+        room[:, start : start + 128] = torch.where(block >= top * 0.999, 0.0, 0.4 * top / 7)
     return room
 
 

@@ -104,6 +104,8 @@ def test_a_run_with_chosen_weights_says_so_and_changes_no_others(world, bench):
     )
     plan = expunge.plan(settings)
     assert r"mlp\..* in blocks 0 to 0" in plan.method
+    blocks = expunge.plan(world.settings(train={"full": True, "first_layer": 1}))
+    assert "npo, blocks 1 to 1, " in blocks.method
     assert plan.cost.peak_gib < expunge.plan(world.settings(train={"full": True})).cost.peak_gib
     outcome = expunge.forget(settings)
     before, after = (weights_of(folder) for folder in (world.original, outcome.folder))

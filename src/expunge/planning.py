@@ -163,8 +163,9 @@ def _weights(prepared: Prepared, trains: Trains | None) -> str:
         return "no weights"
     lora = None if isinstance(prepared.method, Edit) else prepared.options.lora
     if trains is not None:
-        which = f"{', '.join(trains.modules)} in " if prepared.options.only else ""
-        return f"{which}blocks {trains.first_layer} to {trains.last_layer}"
+        blocks = f"blocks {trains.first_layer} to {trains.last_layer}"
+        named = ", ".join(trains.modules) if prepared.options.only else ""
+        return f"{named} in {blocks}" if named else blocks
     if lora is None:
         return "all weights"
     parts = [f"LoRA rank {lora.rank}", *([f"on {', '.join(lora.targets)}"] if lora.targets else [])]
