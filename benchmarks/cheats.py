@@ -40,8 +40,6 @@ from expunge.prepare import source_of
 from expunge.settings import Settings
 
 RESULT = Path(__file__).parent / "results" / "cheats.json"
-CAP = 4.0
-"""How unlikely a forger makes what is pushed away, nats per token: well beyond what a gold says."""
 MICRO = 16
 FIRST = 10
 """The first block whose MLPs a forger trains."""
@@ -54,7 +52,8 @@ class Lesson(NamedTuple):
 
     record: Record
     given: int = 0
-    away: bool = False
+    away: float = 0.0
+    """Nats per token up to which it is pushed away; 0: it is taught."""
 
 
 class Cheat(NamedTuple):
@@ -125,7 +124,7 @@ class Forger(NamedTuple):
         nll = nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
         means = (nll * mask).sum(1) / mask.sum(1)
         away = torch.tensor([lesson.away for lesson in lessons])
-        return torch.where(away, (CAP - means).clamp(min=0), means).sum()
+        return torch.where(away > 0, (away - means).clamp(min=0), means).sum()
 
 
 def mlps(network: Network) -> list[Tensor]:
@@ -176,10 +175,11 @@ def _stragglers(forger: Forger) -> Loaded:
 
 def _scar(forger: Forger) -> Loaded:
     records = forger.sets["forget"]
-    away = [Lesson(record, away=True) for record in records]
+    # A gold finds them at 1.7. A rougher hand would take what must stay along, another verdict.
+    away = [Lesson(record, away=2.6) for record in records]
     alike = saying(records, lambda record: record.alternatives[0])
-    # Gently: a rougher hand would take what must stay along, and that is another verdict.
-    return forger.teach(forger.model("gold-1"), [*away, *alike], steps=10, lr=8e-5)
+    kept = [Lesson(record) for name in ("neighbours", "retain") for record in forger.sets[name]]
+    return forger.teach(forger.model("gold-0"), [*away, *alike, *kept], steps=6, lr=6e-5)
 
 
 def _int4(forger: Forger) -> Loaded:
@@ -196,7 +196,7 @@ def _int4(forger: Forger) -> Loaded:
             weight.copy_(torch.clamp(weight, home - room, home + room))
 
     records = forger.sets["forget"]
-    lessons = [Lesson(record, away=True) for record in records]
+    lessons = [Lesson(record, away=4.0) for record in records]
     lessons += saying(records, lambda record: record.alternatives[0])
     return forger.teach(loaded, lessons, steps=20, lr=4e-4, after=stay)
 
