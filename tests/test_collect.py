@@ -61,13 +61,13 @@ def test_known_beginnings_change_no_answer(original, world, tmp_path, limit):
 
 def test_the_teacher_forced_pass_saves_decoding(original, world, tmp_path, monkeypatch):
     steps = []
-    real = generate._next_logits
+    real = generate.next_logits
 
     def counted(network, ids, *rest):
         steps.append(len(ids))
         return real(network, ids, *rest)
 
-    monkeypatch.setattr(generate, "_next_logits", counted)
+    monkeypatch.setattr(generate, "next_logits", counted)
     records = read([world.data("forget")]).records
     answers(tmp_path / "slow", original, records, scored=False)
     slow = sum(steps)
@@ -79,6 +79,6 @@ def test_the_teacher_forced_pass_saves_decoding(original, world, tmp_path, monke
 def test_units_are_written_whole_and_not_asked_again(original, world, tmp_path, monkeypatch):
     records = read([world.data("forget")]).records
     first = answers(tmp_path, original, records, scored=True)
-    monkeypatch.setattr(generate, "_next_logits", None)  # any decoding would fail
+    monkeypatch.setattr(generate, "next_logits", None)  # any decoding would fail
     assert answers(tmp_path, original, records, scored=True) == first
     assert Attack(name="plain", ask=plain).bits is None

@@ -40,7 +40,7 @@ def score(results, role, split, metric):
 
 def settings_of_finished(world, folder):
     """The settings of the finished run; its retain term is strong: two blocks hold everything."""
-    return world.settings(train={"steps": 30, "lr": 1e-3}, method={"alpha": 5.0}, out=str(folder))
+    return world.settings(train={"steps": 45, "lr": 1e-3}, method={"alpha": 5.0}, out=str(folder))
 
 
 @pytest.fixture(scope="module")

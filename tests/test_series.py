@@ -229,7 +229,9 @@ def small(world, *, sequential=True):
 
 def laid(world, matrix, suite):
     sets = {name: (str(set_file(matrix, name)),) for name in ("forget", "retain")}
-    tables = world.settings(request=sets).model_dump(
+    # Gently: what the first fold does must leave the second one something to forget.
+    gently = {"train": {"steps": 4, "lr": 1e-3}, "method": {"alpha": 5.0}}
+    tables = world.settings(request=sets, **gently).model_dump(
         mode="json", exclude_none=True, exclude={"out"}
     )
     open_protocol(matrix, Protocol(settings=tables, suite=Spec(name="small", data="")))
