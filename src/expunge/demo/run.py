@@ -68,7 +68,7 @@ def demo_settings(base: Path, data: Path, *, out: Path | None, short: bool) -> S
             {
                 "name": "level",
                 "gamma": 1.8,
-                "margin": 0.7,
+                "margin": 1.0,
                 "teach": 8.0,
                 "alpha": 100.0,
                 "retain": "kl",
