@@ -174,7 +174,7 @@ def run(given: argparse.Namespace, name: str) -> None:
     original = load(prepared.settings.model, prepared.source)
     collector = collect(given, original)
     nlls = holdout_nlls(collector, original)
-    role = f"{name}-{given.steps}" if given.steps else name
+    role = role_of(given, name)
     folder = given.work / "runs" / role
     started = time.monotonic()
     prepared = with_own_alternatives(
@@ -212,6 +212,11 @@ def run(given: argparse.Namespace, name: str) -> None:
     )
     write_json(given.work / f"{role}.json", asdict(line))
     shutil.rmtree(folder, ignore_errors=True)  # edits and guards leave none
+
+
+def role_of(given: argparse.Namespace, name: str) -> str:
+    """Return the name of what a method makes, in evidence, files and the table."""
+    return f"{name}-{given.steps}" if given.steps else name
 
 
 def command(given: argparse.Namespace) -> str:
@@ -257,7 +262,7 @@ def main() -> None:
     untouched = [told(given, line) for line in read_json(given.work / "references.json")]
     rows, failed = published(given), dict[str, str]()
     for name in given.methods:
-        role = f"{name}-{given.steps}" if given.steps else name
+        role = role_of(given, name)
         file = given.work / f"{role}.json"
         if not file.is_file():
             print(f"-- {name}", flush=True)

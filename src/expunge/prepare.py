@@ -136,7 +136,7 @@ def prepare(settings: Settings) -> Prepared:
     streams = _streams(settings, scope, encoder, method, shape)
     wraps = build_wraps(settings, method, shape, streams, source.dtype)
     only = _only(settings.train, shape.layers)
-    if only is not None:
+    if only is not None and only.modules:  # whole blocks are always there
         require_modules(config, only)
     return Prepared(
         settings=whole,

@@ -88,17 +88,6 @@ class TrainSettings(BaseModel):
         description="modules of the blocks that get LoRA or, with full, train: names such as"
         " down_proj or regular expressions such as self_attn\\.[qk]_proj; default all",
     )
-
-    @field_validator("targets")
-    @classmethod
-    def _readable(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
-        for each in targets:
-            try:
-                re.compile(each)
-            except re.error as error:
-                raise ValueError(f"{each!r} is no regular expression: {error}") from None
-        return targets
-
     init: Literal["default", "fila"] = Field(
         default="default",
         description="default: LoRA starts from nothing; fila: from what the forget set uses",
@@ -136,6 +125,16 @@ class TrainSettings(BaseModel):
         default=5, ge=1, description="steps between checkpoints and watchdog checks"
     )
     seed: int = Field(default=0, ge=0, description="seed of order, initialisation and draws")
+
+    @field_validator("targets")
+    @classmethod
+    def _readable(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        for each in targets:
+            try:
+                re.compile(each)
+            except re.error as error:
+                raise ValueError(f"{each!r} is no regular expression: {error}") from None
+        return targets
 
 
 class AuditSettings(BaseModel):

@@ -1,12 +1,15 @@
 """`expunge methods`: what there is to choose from, and the formula of each."""
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from expunge.cli.session import Given
 from expunge.console import Console
+
+if TYPE_CHECKING:
+    from expunge.wrappers.describe import WrapperDescription
 
 
 def methods(
@@ -20,20 +23,21 @@ def methods(
     """List the methods by family: what each needs, costs and is for. Wrappers compose with any."""
     from expunge.wrappers.describe import described_wrappers
 
+    wrappers = {each.name: each for each in described_wrappers()}
     if name is None:
-        _list(session.console)
-    elif name.lower() in {each.name for each in described_wrappers()}:
-        _show_wrapper(name.lower(), session.console)
+        _list(wrappers.values(), session.console)
+    elif name.lower() in wrappers:
+        _show_wrapper(wrappers[name.lower()], session.console)
     else:
         _show_method(name, session.console)
     return 0
 
 
-def _list(console: Console) -> None:
+def _list(wrappers: Collection["WrapperDescription"], console: Console) -> None:
     from expunge.methods import EVERY, build
     from expunge.methods.describe import describe
     from expunge.methods.terms import FAMILIES
-    from expunge.wrappers.describe import TABLES, described_wrappers
+    from expunge.wrappers.describe import TABLES
 
     rows = [describe(each, build(each, {})) for each in EVERY]
     for family, meaning in FAMILIES.items():
@@ -41,7 +45,6 @@ def _list(console: Console) -> None:
         for row in sorted((row for row in rows if row.family == family), key=lambda r: r.name):
             console.note(f"{row.name}: {row.advice} (reads {', '.join(row.data)}; {row.cost})")
     console.line("cost", "F: one forward pass over one record of each set")
-    wrappers = described_wrappers()
     for table, (_, meaning) in TABLES.items():
         console.line(table, f"{meaning}, with any method that trains: --set {table}.name=NAME")
         for each in (each for each in wrappers if each.table == table):
@@ -66,16 +69,15 @@ def _show_method(name: str, console: Console) -> None:
     console.event("method", {"name": name, "cost": found.cost, "knobs": dict(found.defaults)})
 
 
-def _show_wrapper(name: str, console: Console) -> None:
-    from expunge.wrappers.describe import TABLES, described_wrappers
+def _show_wrapper(found: "WrapperDescription", console: Console) -> None:
+    from expunge.wrappers.describe import TABLES
 
-    found = next(each for each in described_wrappers() if each.name == name)
-    console.line(name, found.advice)
+    console.line(found.name, found.advice)
     console.line("wrapper", TABLES[found.table][1])
-    console.line("chosen by", f"--set {found.table}.name={name}, with any method that trains")
+    console.line("chosen by", f"--set {found.table}.name={found.name}, with any method that trains")
     console.line("knobs", _knobs(found.defaults))
     console.line("formula", found.formula)
-    told = {"name": name, "table": found.table, "knobs": dict(found.defaults)}
+    told = {"name": found.name, "table": found.table, "knobs": dict(found.defaults)}
     console.event("wrapper", told)
 
 

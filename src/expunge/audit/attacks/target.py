@@ -137,8 +137,7 @@ class Target:
 
     def near_copies(self, wanted: Sequence[Wanted], *, width: int) -> list[list[Copy]]:
         """Search for continuations within a few edits of each text."""
-        read = sum(len(each.prompt) + width * len(each.text) for each in wanted)
-        self.meter.tokens += read
+        self.meter.tokens += sum(len(each.prompt) + width * len(each.text) for each in wanted)
         return near_copies(
             self.network,
             wanted,
