@@ -25,7 +25,7 @@ from expunge.audit.attacks.stress import Stress, gather_attacks
 from expunge.audit.attacks.weights.mixing import Merge
 from expunge.audit.case import ORIGINAL
 from expunge.audit.collect import item
-from expunge.audit.context import Level, Policy
+from expunge.audit.context import Policy
 from expunge.audit.evidence import EvidenceStore
 from expunge.console import Console, SilentConsole
 from expunge.errors import InputError, Interrupted, UsageError
@@ -38,6 +38,7 @@ from expunge.prepare import Prepared, prepare
 from expunge.publish import retention, versions
 from expunge.report.ladder import Summary, summarise, write_ladder
 from expunge.report.redact import OpenText, Redactor
+from expunge.request import Level
 from expunge.resolve import to_toml
 from expunge.run import RunFolder, open_run, run_id
 from expunge.settings import Settings

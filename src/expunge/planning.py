@@ -16,7 +16,7 @@ from expunge.engine.watch import spread
 from expunge.engine.ways import Way, ways
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Guard
-from expunge.methods.terms import SelfTaught, Stream, Trains
+from expunge.methods.terms import SelfTaught, Stream, Trains, last_block
 from expunge.prepare import Prepared
 from expunge.wrapping import described
 
@@ -170,7 +170,7 @@ def _weights(prepared: Prepared, trains: Trains | None) -> str:
         return "all weights"
     parts = [f"LoRA rank {lora.rank}", *([f"on {', '.join(lora.targets)}"] if lora.targets else [])]
     if lora.first_layer or lora.last_layer is not None:
-        last = prepared.shape.layers - 1 if lora.last_layer is None else lora.last_layer
+        last = last_block(lora.last_layer, prepared.shape.layers)
         parts.append(f"in blocks {lora.first_layer} to {last}")
     return " ".join(parts)
 
@@ -199,7 +199,7 @@ def _load(prepared: Prepared, size: Size, *, audited: bool) -> Load:
     elif trains is not None:
         trained = body = count_chosen(prepared.config, trains)
     elif lora is not None:
-        last = size.layers - 1 if lora.last_layer is None else lora.last_layer
+        last = last_block(lora.last_layer, size.layers)
         share = (last + 1 - lora.first_layer) / size.layers
         trained = body = round(size.linear_sides * lora.rank * share)
     return Load(

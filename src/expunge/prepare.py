@@ -22,7 +22,7 @@ from expunge.files import sha256_json
 from expunge.methods import AnyMethod, build
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Guard
-from expunge.methods.terms import Distribution, SelfTaught, Shape, Stream, Trains
+from expunge.methods.terms import Distribution, SelfTaught, Shape, Stream, Trains, last_block
 from expunge.model.load import Source, choose_device, load_config, load_tokenizer
 from expunge.model.lora import LoraShape
 from expunge.model.precision import choose_dtype
@@ -272,7 +272,7 @@ def _only(train: TrainSettings, layers: int) -> Trains | None:
     """Return where training is bounded to, by layers or targets; None where it is not."""
     if not (train.targets or train.first_layer or train.last_layer is not None):
         return None
-    last = layers - 1 if train.last_layer is None else train.last_layer
+    last = last_block(train.last_layer, layers)
     return Trains(modules=train.targets, first_layer=train.first_layer, last_layer=last)
 
 

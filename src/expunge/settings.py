@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from expunge.request import Request
+from expunge.request import Level, Request
 
 
 class Named(BaseModel):
@@ -142,7 +142,7 @@ class AuditSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    level: Literal["quick", "standard", "paranoid"] = Field(
+    level: Level = Field(
         default="quick", description="how hard the audit tries; above quick it runs `attack`, too"
     )
     attacks: tuple[str, ...] = Field(

@@ -8,7 +8,7 @@ from expunge.errors import UsageError
 from expunge.methods import AnyMethod
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Guard
-from expunge.methods.terms import Method, Shape
+from expunge.methods.terms import Method, Shape, last_block
 from expunge.model.lora import rewritten_base
 from expunge.settings import Settings, TrainSettings
 from expunge.wrappers import COMBINE, MASKS, OPTIMISERS, ROBUST, build_wrapper
@@ -143,7 +143,7 @@ def _check_adapter(settings: Settings, shape: Shape, *, adapts: bool) -> None:
             why="only one of them can",
             fix=f"leave {given[0]} out, or add --full to train the weights that you choose",
         )
-    last = shape.layers - 1 if train.last_layer is None else train.last_layer
+    last = last_block(train.last_layer, shape.layers)
     if not train.first_layer <= last < shape.layers:
         raise UsageError(
             "no-such-layer",

@@ -1,13 +1,11 @@
 """Context: what was audited against what, and by which margins it was judged."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+
+from expunge.request import Level
 
 SCHEMA = "expunge.evidence/2"
 """Name and version of the layout of an evidence folder."""
-
-Level = Literal["quick", "standard", "paranoid"]
-"""How hard an audit tries."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from expunge.cli.audit import held_against
 from expunge.cli.flags import RequestFlags
 from expunge.cli.session import Given
+from expunge.request import Level
 
 
 @Parameter(name="*")
@@ -17,7 +18,7 @@ class AttackFlags:
     """Which attacks, with which budget, by whom."""
 
     level: Annotated[
-        Literal["quick", "standard", "paranoid"],
+        Level,
         Parameter(help="how hard to try", env_var="EXPUNGE_LEVEL"),
     ] = "quick"
     only: Annotated[

@@ -261,6 +261,11 @@ class Trains:
         return not self.modules or is_named(name, self.modules)
 
 
+def last_block(last_layer: int | None, layers: int) -> int:
+    """Return the highest block that is meant: the top one of `layers` where none is named."""
+    return layers - 1 if last_layer is None else last_layer
+
+
 def is_named(name: str, wanted: Sequence[str]) -> bool:
     """Tell whether a module is one of those wanted.
 

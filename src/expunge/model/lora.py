@@ -22,7 +22,7 @@ from transformers.pytorch_utils import Conv1D
 
 from expunge.errors import UsageError
 from expunge.files import atomic, read_json, write_json
-from expunge.methods.terms import is_named
+from expunge.methods.terms import is_named, last_block
 from expunge.model.network import Network
 
 _RANK_TOLERANCE = 1e-6
@@ -180,15 +180,14 @@ def adaptable(network: Network, shape: LoraShape) -> dict[str, nn.Linear | Conv1
         UsageError: No layer of the model carries one of the wanted names.
     """
     found: dict[str, nn.Linear | Conv1D] = {}
-    for index, block in enumerate(network.layers):
-        if index < shape.first_layer or (shape.last_layer is not None and index > shape.last_layer):
-            continue
+    last = last_block(shape.last_layer, len(network.layers))
+    blocks = list(network.layers)[shape.first_layer : last + 1]
+    for index, block in enumerate(blocks, shape.first_layer):
         for name, module in block.named_modules():
             wanted = not shape.targets or is_named(name, shape.targets)
             if isinstance(module, nn.Linear | Conv1D) and wanted:
                 found[f"{_prefix(network, index)}.{name}"] = module
     if not found:
-        last = len(network.layers) - 1 if shape.last_layer is None else shape.last_layer
         raise UsageError(
             "no-lora-targets",
             what=f"no layer named {', '.join(shape.targets) or 'anything'} in blocks "
