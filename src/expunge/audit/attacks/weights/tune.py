@@ -128,7 +128,9 @@ def _training(
         weights = everything(network)
     else:
         weights = adapter(network, setting.shape, seed=setting.seed)
-    optimiser = torch.optim.AdamW(weights.masters.values(), lr=setting.rate, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(
+        weights.masters.values(), lr=setting.rate, weight_decay=0.0, fused=True
+    )
     order = Order(
         forget=len(records), retain=0, forget_batch=batch, retain_batch=0, seed=setting.seed
     )
