@@ -29,7 +29,7 @@ from expunge.cli import main
 from expunge.console import SilentConsole
 from expunge.errors import Interrupted, UsageError
 from expunge.methods import EVERY
-from expunge.settings import Settings
+from expunge.settings import Settings, TrainSettings
 
 SHAPE = Anatomy(4, frozenset(MLP))
 HERE = Machine(device="cpu", cpu="x", threads=1, versions={"expunge": "0"})
@@ -154,6 +154,24 @@ def test_a_cell_lays_its_values_over_the_settings_of_the_matrix():
     assert protocol.of(method("ga")).request.gold == ("g0", "g1")
     with pytest.raises(UsageError, match="not allowed"):
         protocol.of(method("npo", **{"train.lr": -1.0}))
+
+
+@pytest.mark.parametrize(
+    ("name", "left_out"),
+    [
+        ("npo", set()),
+        ("repselect", {"steps", "rank", "targets", "adapter", "forget_tokens"}),
+        ("icul", {"steps", "rank", "targets", "adapter", "full"}),
+    ],
+)
+def test_a_method_that_does_not_train_leaves_out_what_only_training_reads(name, left_out):
+    shared = {"steps": 9, "rank": 4, "targets": ["q_proj"], "adapter": True, "batch": 3}
+    shared |= {"forget_tokens": "fact", "full": True}
+    found = Protocol(settings=tree(train=shared)).of(method(name)).train
+    usual = TrainSettings()
+    given = TrainSettings.model_validate(shared)
+    for key in shared:
+        assert getattr(found, key) == getattr(usual if key in left_out else given, key), key
 
 
 def test_a_matrix_keeps_its_protocol(tmp_path):

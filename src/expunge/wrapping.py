@@ -32,7 +32,7 @@ def build_wraps(
         UsageError: No such wrapper or knob, or things that do not work together.
     """
     if isinstance(method, Edit | Guard):
-        _check_edit(settings, moves=isinstance(method, Edit))
+        _check_edit(settings, method)
         if method.passes().retain and not streams.retain:
             raise _needs_retain(settings.method.name)
         method.trains(shape)  # refuses blocks that the model does not have
@@ -77,16 +77,21 @@ def described(settings: Settings) -> dict[str, str]:
     return found
 
 
-_OF_TRAINING = ("epochs", "steps", "lr", "rank", "first_layer", "last_layer", "targets")
-"""Keys of `[train]` that mean nothing to a method that does not train."""
+_OF_TRAINING = ("epochs", "steps", "lr", "rank", "first_layer", "last_layer", "targets", "adapter")
+_FLAGS = ("adapter", "full")
+"""Keys that a user sets with a flag of their own."""
 
 
-def _check_edit(settings: Settings, *, moves: bool) -> None:
+def unread(method: Edit | Guard) -> tuple[str, ...]:
+    """Return the keys of `[train]` that mean nothing to a method that does not train."""
+    return (*_OF_TRAINING, "forget_tokens" if isinstance(method, Edit) else "full")
+
+
+def _check_edit(settings: Settings, method: Edit | Guard) -> None:
+    moves = isinstance(method, Edit)
     train, usual = settings.train, TrainSettings()
-    keys = (*_OF_TRAINING, "forget_tokens") if moves else _OF_TRAINING
-    given = [f"train.{key}" for key in keys if getattr(train, key) != getattr(usual, key)]
-    given += ["--adapter"] if train.adapter else []
-    given += ["--full"] if train.full and not moves else []
+    changed = [key for key in unread(method) if getattr(train, key) != getattr(usual, key)]
+    given = [f"--{key}" if key in _FLAGS else f"train.{key}" for key in changed]
     given += list(described(settings))
     if given:
         raise UsageError(

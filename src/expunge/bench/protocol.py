@@ -14,7 +14,11 @@ from expunge.bench.suite import Spec, Suite, plain
 from expunge.bench.suites import load_suite
 from expunge.errors import InputError, UsageError
 from expunge.files import read_json, sha256_json, write_json, write_jsonl
+from expunge.methods import build
+from expunge.methods.edits.protocol import Edit
+from expunge.methods.guards.protocol import Guard
 from expunge.settings import Settings
+from expunge.wrapping import unread
 
 FILE = "matrix.json"
 SETS = ("forget", "retain", "neighbours", "holdout")
@@ -56,6 +60,9 @@ class Protocol:
     def of(self, cell: Cell) -> Settings:
         """Return the settings of one cell.
 
+        What the runs share of `[train]` and a method that does not train never reads is left out of
+        its own settings, so that such methods stand in one table with those that train.
+
         Raises:
             UsageError: A value of the cell is not allowed.
         """
@@ -63,7 +70,10 @@ class Protocol:
             key: dict(value) if isinstance(value, dict) else value
             for key, value in self.settings.items()
         }
+        unheard: tuple[str, ...] = ()
         if cell.kind == "method":
+            method = build(cell.name, {})
+            unheard = unread(method) if isinstance(method, Edit | Guard) else ()
             same = tree.get("method", {}).get("name") == cell.name
             tree["method"] = {**(tree["method"] if same else {}), "name": cell.name}
         if cell.kind == "gold":
@@ -73,7 +83,8 @@ class Protocol:
         for path, value in cell.values.items():
             table, _, key = path.partition(".")
             tree.setdefault(table, {})[key] = value
-        tree["train"] = {**tree.get("train", {}), "seed": cell.seed}
+        train = {key: value for key, value in tree.get("train", {}).items() if key not in unheard}
+        tree["train"] = {**train, "seed": cell.seed}
         try:
             return Settings.model_validate(tree)
         except ValidationError as error:
