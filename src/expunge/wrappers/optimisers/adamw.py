@@ -3,8 +3,8 @@
     m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g^2,   both corrected for their start at zero
     theta <- theta - lr decay theta - lr m / (sqrt(v) + 1e-8)
 
-Differs from published code: nothing; this is PyTorch's, on float32 masters, in one kernel: a quarter
-of the time of its separate operations on a processor.
+Differs from published code: nothing; this is PyTorch's, on float32 masters, in one kernel,
+which takes a quarter of the time of separate operations on a processor.
 """
 
 from collections.abc import Mapping
