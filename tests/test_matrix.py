@@ -177,8 +177,12 @@ def test_a_method_that_does_not_train_leaves_out_what_only_training_reads(name, 
 def test_a_matrix_keeps_its_protocol(tmp_path):
     protocol = Protocol(settings=tree(), trials=2)
     assert open_protocol(tmp_path / "m", protocol) == open_protocol(tmp_path / "m", protocol)
+    assert open_protocol(tmp_path / "m", replace(protocol, trials=3)).trials == 3
     with pytest.raises(UsageError, match="other trials"):
-        open_protocol(tmp_path / "m", replace(protocol, trials=3))
+        open_protocol(tmp_path / "m", protocol)
+    both = replace(protocol, settings=tree(train={"batch": 3}), trials=4)
+    with pytest.raises(UsageError, match="other settings, trials"):
+        open_protocol(tmp_path / "m", both)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="not a matrix"):
         open_protocol(tmp_path, protocol)

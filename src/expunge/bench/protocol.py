@@ -26,7 +26,7 @@ SETS = ("forget", "retain", "neighbours", "holdout")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Protocol:
-    """What all runs of a matrix share; methods and seeds may be added later, nothing else."""
+    """What all runs of a matrix share; only methods, seeds and trials may be added later."""
 
     settings: Mapping[str, Any]
     """The settings tree of every run, before a cell's own values are laid over it."""
@@ -101,7 +101,9 @@ _adapter = TypeAdapter(Protocol)
 
 
 def open_protocol(folder: Path, wanted: Protocol) -> Protocol:
-    """Fix the protocol of a matrix, or check that it is the one fixed before; write its data.
+    """Fix the protocol of a matrix, or check that it is the one fixed before.
+
+    More trials than before are the same draws and then others, so what has been run stays valid.
 
     Raises:
         UsageError: The folder holds a matrix with another protocol, or something else.
@@ -117,6 +119,8 @@ def open_protocol(folder: Path, wanted: Protocol) -> Protocol:
     if path.is_file():
         found = read_protocol(folder)
         changed = _changed(found, wanted)
+        if changed == ["trials"] and wanted.trials > found.trials > 0:
+            return _fixed(folder, wanted)
         if changed:
             raise UsageError(
                 "another-protocol",
@@ -126,7 +130,11 @@ def open_protocol(folder: Path, wanted: Protocol) -> Protocol:
             )
         return found
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(path, _adapter.dump_python(wanted, mode="json"))
+    return _fixed(folder, wanted)
+
+
+def _fixed(folder: Path, wanted: Protocol) -> Protocol:
+    write_json(folder / FILE, _adapter.dump_python(wanted, mode="json"))
     return read_protocol(folder)
 
 
