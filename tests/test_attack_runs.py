@@ -1,6 +1,7 @@
 """`expunge attack` end to end on a tiny world: what falls, what is written, what resumes."""
 
 import json
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from expunge.audit.attacks.weights.mixing import Merge
 from expunge.audit.attacks.weights.rounding import Rounding
 from expunge.audit.results import Ruling, Status
 from expunge.cli import main
-from expunge.errors import UsageError
+from expunge.errors import ExpungeError, UsageError
 from expunge.forget import audit
 from expunge.ledger.destroy import destroy_evidence
 from expunge.ledger.key import key_path, operator_key
@@ -166,6 +167,60 @@ def test_behind_a_guard_only_unplug_reaches_for_the_weights(world, bench):
         assert found[name].status is Status.NOT_COMPUTABLE
         assert "those behind this guard are the original's" in found[name].reason
         assert "attack the model behind the guard" in found[name].reason
+
+
+def test_a_guard_is_not_the_model_behind_it(world, bench, monkeypatch):
+    """Both have the same weights: neither attacks nor audits of one stand for the other."""
+    monkeypatch.chdir(bench)
+    guard = bench / "guard"
+    reply = (*tiny.tokenizer().encode("no"), 2)
+    save_guard(Rules(reply=reply), guard, base=world.original, method="refusal_guard", knobs={})
+    request = {"gold": (world.gold,), "control": ()}
+    settings = world.settings(request=request, audit={"max_new_tokens": 10})
+    choice = Choice(only=("prefill-50",))
+    models = (str(guard), world.original)
+    folders = [attack(settings, model=model, choice=choice).folder for model in models]
+    folders += [audit(settings, model=model).folder for model in models]
+    assert len(set(folders)) == 4
+
+
+def test_a_gold_that_was_trained_anew_is_attacked_anew(world, bench, monkeypatch):
+    gold = bench / "own-gold"
+    shutil.copytree(world.gold, gold)
+    request = {"gold": (str(gold),), "control": ()}
+    settings = world.settings(out=str(bench / "out"), request=request, audit={"max_new_tokens": 10})
+    first = attack(settings, model=world.original, choice=Choice(only=("extraction",)))
+    shutil.rmtree(gold)
+    shutil.copytree(world.original, gold)
+    again = attack(settings, model=world.original, choice=Choice(only=("extraction",)))
+    assert by_name(first)["extraction"].worst.anchor < 0.5
+    assert by_name(again)["extraction"].reason.startswith("under this attack the original knows no")
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "word"),
+    [
+        ({"sibling": "nowhere", "only": ("merge",)}, "", "nowhere"),
+        ({"sibling": "m"}, "no-such-attack-here", "--only merge"),
+        ({"translator": "m:f"}, "no-such-attack-here", "--only translation"),
+    ],
+)
+def test_what_no_attack_reads_or_what_is_not_there_is_said_at_once(world, bench, given, code, word):
+    settings = world.settings(out=str(bench / "out"))
+    with pytest.raises(ExpungeError) as caught:
+        attack(settings, model=world.original, choice=Choice(**given))
+    assert code in caught.value.code
+    assert word in str(caught.value)
+    assert not (bench / "out").exists()
+
+
+def test_a_model_of_another_shape_is_attacked_as_far_as_that_goes(world, bench):
+    other = bench / "other"
+    shutil.copytree(world.original, other)
+    tiny.llama(layers=3, seed=9).save_pretrained(other)
+    found = by_name(stress(world, bench, str(other), only=("prefill-50", "interpolation")))
+    assert found["prefill-50"].worst is not None
+    assert "original" in found["interpolation"].reason
 
 
 def test_sealed_evidence_is_sealed_here_too(world, bench):

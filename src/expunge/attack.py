@@ -6,7 +6,7 @@ another choice of attacks adds to it.
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import cast
 from expunge import __version__
 from expunge.audit.attacks.asking.own_prompts import read_prompts
 from expunge.audit.attacks.asking.translation import Translation, Translator
-from expunge.audit.attacks.attempt import observable_of
 from expunge.audit.attacks.battery import JUDGED
 from expunge.audit.attacks.ladder import Rung
 from expunge.audit.attacks.levels import chosen
@@ -33,7 +32,7 @@ from expunge.files import sha256_json, write_text
 from expunge.ledger.attacked import Attacked, write_attack_manifest
 from expunge.ledger.key import key_path, operator_key
 from expunge.ledger.manifest import DESTROYED
-from expunge.model.load import load
+from expunge.model.load import is_laid_over, load, load_config
 from expunge.prepare import Prepared, prepare
 from expunge.publish import retention, versions
 from expunge.report.ladder import Summary, summarise, write_ladder
@@ -71,6 +70,7 @@ class Choice:
         """
         found = list(chosen(self.level, self.only))
         if self.translator:
+            _require_kind(found, Translation, "--translator", self.level)
             translator = _imported(self.translator)
             found = [
                 replace(each, translator=translator, named=self.translator)
@@ -79,6 +79,7 @@ class Choice:
                 for each in found
             ]
         if self.sibling:
+            _require_kind(found, Merge, "--sibling", self.level)
             found = [
                 replace(each, sibling=self.sibling) if isinstance(each, Merge) else each
                 for each in found
@@ -114,9 +115,12 @@ def attack(
     console = console or SilentConsole()
     attacks = choice.attacks()
     prepared = prepare(settings)
+    for reference in (*settings.request.gold, *([choice.sibling] if choice.sibling else [])):
+        load_config(reference, prepared.source)  # before hours of attacks, not after them
     original = load(settings.model, prepared.source)
     judged = load(model, prepared.source)
-    identity = sha256_json(["attack", original.digest, judged.digest])
+    laid_over = is_laid_over(model)
+    identity = sha256_json(["attack", original.digest, judged.digest, laid_over])
     with _open(prepared, identity) as run:
         _begin(run)
         console.log_to(run.log)
@@ -168,8 +172,9 @@ def _conclude(
     )
     rungs = scored(evidence, rules)
     items = evidence.items()
-    summary = summarise(rungs, observable=observable_of(items), access=stress.battery.access)
+    summary = summarise(rungs, items=items, access=stress.battery.access)
     console.line("verdict", summary.sentence)
+    console.note(summary.counted)
     for line in summary.lines:
         console.note(line)
     by_name = {attack.name: attack for attack in stress.battery.attacks}
@@ -230,6 +235,19 @@ def _open(prepared: Prepared, identity: str) -> RunFolder:
         method="attack",
         now=datetime.now(UTC),
     )
+
+
+def _require_kind(
+    attacks: Sequence[Attack], kind: type[Translation | Merge], flag: str, level: Level
+) -> None:
+    """Refuse a flag that no attack of the battery reads."""
+    if not any(isinstance(each, kind) for each in attacks):
+        raise UsageError(
+            "no-such-attack-here",
+            what=f"{flag} is for an attack that is not among those of level {level}",
+            why="it would be ignored without a word",
+            fix=f"add --level standard, or --only {'merge' if kind is Merge else 'translation'}",
+        )
 
 
 def _imported(reference: str) -> Translator:

@@ -26,7 +26,7 @@ from expunge.ledger.key import key_path, operator_key
 from expunge.machine import available_gib
 from expunge.methods.guards.protocol import Guard
 from expunge.model.interpolate import changed, snapshot
-from expunge.model.load import Loaded, choose_device, digest_of, load
+from expunge.model.load import Loaded, choose_device, digest_of, is_laid_over, load
 from expunge.model.network import Network
 from expunge.planning import Plan, plan_stages
 from expunge.prepare import Prepared, parts, prepare
@@ -145,7 +145,7 @@ def _judge(settings: Settings, model: str, team: Team, console: Console) -> Outc
     original = load(settings.model, prepared.source)
     judged = load(model, prepared.source)
     # Another original is another audit; the audit of a model is not the run that starts from it.
-    both = sha256_json(["audit", original.digest, judged.digest])
+    both = sha256_json(["audit", original.digest, judged.digest, is_laid_over(model)])
     with _open(prepared, identity(prepared, both), method="audit") as run:
         if run.finished:
             console.line("done", f"{run.path} is finished; nothing to do")

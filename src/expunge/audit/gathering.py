@@ -26,7 +26,7 @@ from expunge.data.record import Record
 from expunge.engine.watch import Unseen, unseen_level
 from expunge.errors import InputError
 from expunge.model.fence import unfenced
-from expunge.model.interpolate import changed, interpolated
+from expunge.model.interpolate import changed, interpolated, shapes
 from expunge.model.load import Loaded, load
 from expunge.model.network import Network
 from expunge.prepare import Prepared
@@ -40,10 +40,6 @@ ORIGINAL_ATTACKS = tuple(attack for attack in QUICK if attack.bits is None)
 
 KNOWN_STRENGTH = 0.5
 """Extraction strength from which one record counts as known when nothing else tells."""
-
-
-def _shapes(network: Network) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(w.shape) for name, w in network.model.state_dict().items()}
 
 
 def gold_role(index: int) -> str:
@@ -199,7 +195,7 @@ class Gathering:
             bar: Advanced by one a unit.
         """
         reader, same_tokens = self._reader(judged, "unlearned")
-        if same_tokens and _shapes(judged.network) == _shapes(original.network):
+        if same_tokens and shapes(judged.network) == shapes(original.network):
             base = {name: w.cpu() for name, w in original.network.model.state_dict().items()}
             self.after(judged.network, judged.digest, changed(judged.network, base), bar)
             return

@@ -14,7 +14,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from expunge.errors import InputError
-from expunge.files import atomic, read_json, write_json
+from expunge.files import atomic, read_json, sha256_file, sha256_json, write_json
 from expunge.methods.guards.protocol import (
     Corruption,
     Frame,
@@ -83,6 +83,13 @@ def load_guard(folder: Path, device: torch.device) -> Rules:
             why=f"it must be a guard that expunge wrote, of schema {SCHEMA}",
             fix="run the guard again with this version",
         ) from error
+
+
+def rules_digest(folder: Path) -> str:
+    """Return the SHA-256 of the rules of a guard folder, tensors and all; not of its base."""
+    tensors = folder / TENSORS
+    known = sha256_file(tensors) if tensors.is_file() else ""
+    return sha256_json([read_json(folder / NAME)["rules"], known])
 
 
 def _tensors(rules: Rules) -> dict[str, Tensor]:

@@ -17,6 +17,11 @@ def snapshot(network: Network) -> dict[str, Tensor]:
     }
 
 
+def shapes(network: Network) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor, by name; only between equal ones can be walked."""
+    return {name: tuple(w.shape) for name, w in network.model.state_dict().items()}
+
+
 def changed(network: Network, before: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Keep of an earlier snapshot only the tensors that differ from the weights now."""
     now = network.model.state_dict()

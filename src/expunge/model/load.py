@@ -25,10 +25,10 @@ from transformers import (
 )
 
 from expunge.errors import InputError
-from expunge.files import read_json
+from expunge.files import read_json, sha256_json
 from expunge.model.gguf import converted
 from expunge.model.guard import NAME as GUARD
-from expunge.model.guard import base_of, load_guard
+from expunge.model.guard import base_of, load_guard, rules_digest
 from expunge.model.lora import is_plain, merge_saved
 from expunge.model.network import Network
 
@@ -55,12 +55,13 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loaded:
-    """A model in evaluation mode with its tokenizer and the digest of its weights."""
+    """A model in evaluation mode with its tokenizer."""
 
     network: Network
     tokenizer: PreTrainedTokenizerBase
     name: str
     digest: str
+    """Of its weights and, behind a guard, of these and the guard's rules: another model."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -100,20 +101,25 @@ def load(reference: str, source: Source) -> Loaded:
     model.eval()
     model.requires_grad_(False)
     network = Network(model)
+    digest = weights_digest(model.state_dict())
     if is_guard(reference):
         network.fence = load_guard(Path(reference), source.device)
-    return Loaded(
-        network=network,
-        tokenizer=tokenizer,
-        name=reference,
-        digest=weights_digest(model.state_dict()),
-    )
+        digest = sha256_json([digest, rules_digest(Path(reference))])
+    return Loaded(network=network, tokenizer=tokenizer, name=reference, digest=digest)
 
 
 def is_guard(reference: str) -> bool:
     """Tell whether a reference names a folder with rules around a model, and no model."""
     folder = Path(reference)
     return (folder / GUARD).is_file() and not (folder / "config.json").is_file()
+
+
+def is_laid_over(reference: str) -> bool:
+    """Tell whether a model is an adapter over a base, or a guard around one, that can be removed.
+
+    Its merged weights may be those of another reference, and yet it is attacked otherwise.
+    """
+    return is_guard(reference) or split_reference(reference)[1] is not None
 
 
 def split_reference(reference: str) -> tuple[str, Path | None]:

@@ -72,7 +72,8 @@ class Battery:
     ) -> None:
         for fold, half in enumerate(self._halves(attack, records)):
             known = read_fold(self.store, self._known(attack), role, split, fold)
-            if known is not None and not known.missing:  # what was missing may be there now
+            # What was missing may be there now, and a gold may have been trained anew.
+            if known is not None and not known.missing and known.weights == target.digest:
                 continue
             lent = None if lending is None else lending.find(attack, split, fold)
             outcome = self._attacked(attack, target, half) if lent is None else lent
@@ -94,8 +95,9 @@ class Battery:
                 _refuse_past_a_guard(attack, target)
                 attempts = tuple(attack.run(metered, half.used, half.tested))
             except Unmet as reason:
-                return Outcome(missing=str(reason), injected=half.injected)
+                return Outcome(missing=str(reason), injected=half.injected, weights=target.digest)
         return Outcome(
+            weights=target.digest,
             attempts=attempts,
             injected=half.injected,
             cost=Cost(

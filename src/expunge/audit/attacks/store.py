@@ -12,7 +12,7 @@ from typing import Any
 from expunge.audit.attacks.attempt import Attempt
 from expunge.audit.evidence import EvidenceStore
 
-SCHEMA = "expunge.attempts/1"
+SCHEMA = "expunge.attempts/2"
 _DEFAULTS = {field.name: field.default for field in fields(Attempt)}
 
 
@@ -70,6 +70,8 @@ class Outcome:
     injected: tuple[str, ...] = ()
     """Facts that were not tested because the other half states them."""
     cost: Cost = FREE
+    weights: str = ""
+    """Digest of the model that was attacked; empty of what was put together from several."""
 
 
 NOTHING = Outcome()
@@ -93,6 +95,7 @@ class AttackStore:
             missing=head["missing"],
             injected=tuple(head["injected"]),
             cost=Cost(**head["cost"]),
+            weights=head["weights"],
         )
 
     def write(self, unit: AttackUnit, outcome: Outcome, made: str) -> None:
@@ -103,6 +106,7 @@ class AttackStore:
             "missing": outcome.missing,
             "injected": list(outcome.injected),
             "cost": asdict(outcome.cost),
+            "weights": outcome.weights,
         }
         self._evidence.write_rows(unit.filename, [head, *_rows(outcome.attempts)])
 

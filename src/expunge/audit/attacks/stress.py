@@ -18,8 +18,9 @@ from expunge.audit.attacks.target import Target
 from expunge.audit.case import ORIGINAL
 from expunge.audit.evidence import EvidenceStore
 from expunge.console import Bar, Console
+from expunge.data.encode import Encoder
 from expunge.files import sha256_json
-from expunge.model.interpolate import changed
+from expunge.model.interpolate import changed, shapes
 from expunge.model.load import Loaded, load, weights_digest
 from expunge.prepare import Prepared
 from expunge.settings import AuditSettings
@@ -138,13 +139,18 @@ class Stress:
         lending: Lending | None,
     ) -> None:
         scope, settings = self.prepared.scope, self.prepared.settings
+        there = {name: tuple(tensor.shape) for name, tensor in original.items()}
+        # Another architecture has nothing on the way to the original, and perhaps other tokens.
+        base = changed(loaded.network, original) if there == shapes(loaded.network) else {}
+        length = settings.train.max_length
         target = Target(
             reference=loaded.name,
+            digest=loaded.digest,
             judged=role == JUDGED,
             network=loaded.network,
-            encoder=self.prepared.encoder,
+            encoder=Encoder(loaded.tokenizer, settings.template, max_length=length),
             source=self.prepared.source,
-            original=changed(loaded.network, original),
+            original=base,
             retain=scope.retain,
             neighbours=scope.neighbours,
             strangers=(*scope.holdout, *scope.control),

@@ -50,6 +50,8 @@ class Target:
 
     reference: str
     """How the model was named."""
+    digest: str
+    """Of what it is; see `Loaded.digest`."""
     judged: bool
     """Whether this is the model under judgement, and not the gold it is held against."""
     network: Network
@@ -84,13 +86,13 @@ class Target:
         prefill: str = "",
         wanted: tuple[str, ...] = (),
     ) -> Question:
-        """Return a question in the given turns, after the record's own system turn, if any."""
-        system = [turn for turn in record.prompt if turn.role == "system"]
-        asked = Record(id=record.id, prompt=(*system, *turns), completion=record.completion)
-        prompt = self.encoder.prompt_ids(asked)
+        """Return a question in the given turns, after all that the record has before its own."""
+        prompt = (*record.prompt[:-1], *turns)
+        asked = Record(id=record.id, prompt=prompt, completion=record.completion)
+        ids = self.encoder.prompt_ids(asked)
         whole = self.encoder.prompt_ids(asked, prefill=prefill)
         told = "\n".join(turn.content for turn in turns)
-        return Question(record, prompt, told, variant, whole[len(prompt) :], wanted)
+        return Question(record, ids, told, variant, whole[len(ids) :], wanted)
 
     def asks(self, tested: Sequence[Record], variant: str = "") -> list[Attempt]:
         """Ask every fact plainly; greedy."""
