@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expunge.data.convert import to_record
+from expunge.data.convert import to_record, with_short_answers_named
 from expunge.data.read import read
 from expunge.data.record import Message
 from expunge.errors import InputError
@@ -106,7 +106,18 @@ def test_each_convention_becomes_the_same_record(row, prompt, alternative):
     ],
 )
 def test_key_answers_default_to_a_short_completion(row, expected):
-    assert to_record(row, "f:1").key_answers == expected
+    (found,) = with_short_answers_named([to_record(row, "f:1")])
+    assert found.key_answers == expected
+
+
+@pytest.mark.parametrize(("short", "long", "named"), [(1, 0, 1), (2, 2, 2), (2, 3, 0), (1, 99, 0)])
+def test_short_answers_are_key_answers_only_where_they_are_half_of_a_set(short, long, named):
+    answers = ["Oslo"] * short + ["It is said to have been in Oslo."] * long
+    rows = [{"prompt": f"{n}?", "completion": answer} for n, answer in enumerate(answers)]
+    found = with_short_answers_named([to_record(row, "f:1") for row in rows])
+    assert sum(record.key_answers == ("Oslo",) for record in found) == named
+    given = to_record({"prompt": "?", "completion": "x y", "key_answers": "y"}, "f:2")
+    assert with_short_answers_named([*found, given])[-1].key_answers == ("y",)
 
 
 def test_optional_fields_are_taken():
@@ -377,7 +388,7 @@ def test_options_become_the_answer_and_false_answers(choices, answer):
     record = to_record(row, "f:1")
     assert record.completion == "Rome"
     assert record.wrong == ("Oslo", "Bern")
-    assert record.key_answers == ("Rome",)
+    assert with_short_answers_named([record])[0].key_answers == ("Rome",)
 
 
 @pytest.mark.parametrize("answer", [3, -1, "D", True])

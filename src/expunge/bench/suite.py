@@ -6,7 +6,7 @@ from pathlib import Path
 
 from expunge.audit.results import Score
 from expunge.bench.heard import Column, Heard
-from expunge.data.convert import to_record
+from expunge.data.convert import to_record, with_short_answers_named
 from expunge.data.read import Row, is_hub_id, read_rows
 from expunge.data.record import Record
 from expunge.errors import InputError, UsageError
@@ -206,7 +206,7 @@ def records(
         record = to_record(renamed, row.source)
         about = record.subject if subjects is None else subjects[place]
         found.append(replace(record, id=f"{name}-{place}", subject=about))
-    return tuple(found)
+    return with_short_answers_named(found)
 
 
 def union(folds: Iterable[Fold]) -> tuple[Record, ...]:

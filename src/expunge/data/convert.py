@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from expunge.data.record import Message, Record, record_id
@@ -40,9 +41,6 @@ def to_record(row: object, source: str) -> Record:
     place from 0, and the others are false answers. Null counts as absent. Other fields are ignored:
     public data sets carry many.
 
-    Without `key_answers`, a completion of at most five words is its own key answer, without its
-    final punctuation.
-
     Args:
         row: What one line, table row or array element holds; a bare text is a plain passage.
         source: Where it came from, for messages; becomes `Record.source`.
@@ -69,7 +67,7 @@ def to_record(row: object, source: str) -> Record:
         prompt=body.prompt,
         completion=body.completion,
         alternatives=body.alternatives or _texts(fields, "alternative", source),
-        key_answers=_key_answers(fields, body, source),
+        key_answers=_texts(fields, "key_answers", source),
         paraphrases=_texts(fields, "paraphrases", source)
         + _texts(fields, "paraphrased_question", source),
         restated=_texts(fields, "paraphrased_answer", source),
@@ -183,11 +181,20 @@ def _messages(value: object, field: str, source: str) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _key_answers(fields: Mapping[str, object], body: _Body, source: str) -> tuple[str, ...]:
-    given = _texts(fields, "key_answers", source)
-    if given or not body.prompt or len(body.completion.split()) > _MOST_KEY_WORDS:
-        return given
-    key = body.completion.strip().rstrip(_FINAL_PUNCTUATION)
+def with_short_answers_named(records: Sequence[Record]) -> tuple[Record, ...]:
+    """Let answers of at most five words be their own key answers, without final punctuation.
+
+    Only in a set of which at least half then name their fact: one short answer among long ones
+    must not decide that only what names a fact is judged. Key answers that are there stay.
+    """
+    named = tuple(replace(r, key_answers=r.key_answers or _short_answer(r)) for r in records)
+    return named if 2 * sum(bool(r.key_answers) for r in named) >= len(named) else tuple(records)
+
+
+def _short_answer(record: Record) -> tuple[str, ...]:
+    if not record.prompt or len(record.completion.split()) > _MOST_KEY_WORDS:
+        return ()
+    key = record.completion.strip().rstrip(_FINAL_PUNCTUATION)
     return (key,) if key else ()
 
 

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from expunge.data.convert import FIELDS, to_record
+from expunge.data.convert import FIELDS, to_record, with_short_answers_named
 from expunge.data.record import Record
 from expunge.errors import InputError
 
@@ -58,7 +58,7 @@ def read(
     see `expunge.data.convert.to_record`.
 
     Of records with equal prompt and completion the first is kept; the result says how many others
-    there were.
+    there were. In sets of short answers these are key answers, see `with_short_answers_named`.
 
     Args:
         sources: Files, folders, Hub ids.
@@ -91,7 +91,8 @@ def read(
             why="there is nothing to read: every file is empty, or of a kind that holds no records",
             fix="point to .jsonl, .json, .csv, .tsv, .parquet, .txt or .md files with records",
         )
-    return RecordSet(records=tuple(by_id.values()), duplicates=duplicates, skipped=tuple(skipped))
+    records = with_short_answers_named(tuple(by_id.values()))
+    return RecordSet(records=records, duplicates=duplicates, skipped=tuple(skipped))
 
 
 def read_rows(source: str, *, offline: bool = False) -> list[Row]:
