@@ -13,27 +13,32 @@ from expunge.audit.attacks.asking.cloze import Cloze, first_key
 from expunge.audit.attacks.asking.in_context import InContext
 from expunge.audit.attacks.asking.inverse import Inverse
 from expunge.audit.attacks.asking.multi_hop import MultiHop
+from expunge.audit.attacks.asking.prefilled import Affirm
+from expunge.audit.attacks.asking.reworded import FORMS, Paraphrase, Wordings
 from expunge.audit.attacks.asking.translation import Translation
 from expunge.audit.attacks.asking.turns import MultiTurn
 from expunge.audit.attacks.inside.layers import cut_above, depths
 from expunge.audit.attacks.inside.patching import Patching
-from expunge.audit.attacks.inside.probe import ridge
+from expunge.audit.attacks.inside.probe import LinearProbe, ridge
 from expunge.audit.attacks.prompts.free_tokens import embedded_as, slot, unused_ids
 from expunge.audit.attacks.prompts.gcg import GCG, survives
 from expunge.audit.attacks.prompts.soft_prompt import SoftPrompt
 from expunge.audit.attacks.protocol import Unmet
 from expunge.audit.attacks.sampling.sampled import Sampling
+from expunge.audit.attacks.target import Target
 from expunge.audit.attacks.weights.ablation import ablated
 from expunge.audit.attacks.weights.mixing import Interpolation
 from expunge.audit.attacks.weights.neurons import dropped, importance
 from expunge.audit.attacks.weights.perturbing import pruned
 from expunge.audit.attacks.weights.related import about, without_facts
 from expunge.audit.attacks.weights.relearn import Relearn
+from expunge.audit.attacks.weights.retain_only import RetainOnly
 from expunge.audit.attacks.weights.rounding import NF4, gguf_round_trip, nf4
 from expunge.audit.attacks.weights.syntax import alike
 from expunge.audit.attacks.weights.tune import Sweep
 from expunge.audit.further.inside import fact
 from expunge.audit.metrics.extraction import chance_within
+from expunge.data.encode import Encoder
 from expunge.data.record import Message, Record
 
 
@@ -320,10 +325,57 @@ def test_the_tokens_of_a_fact_are_those_of_its_key_answer(target, keys):
     assert chosen == (keys[0] if keys else FACTS[0].completion)
 
 
+def test_the_control_task_has_nothing_to_find_however_well_states_tell():
+    """States that part true from false perfectly: 20 draws over 40 pairs, SD 0.02."""
+    true = torch.randn(80, 1, generator=torch.Generator().manual_seed(0)).abs() + 1
+    states = torch.stack([true, -true], dim=1).view(-1, 1)
+    probe = LinearProbe()
+    assert probe._hits(states[:80], states[80:], torch.ones(40)).tolist() == [1.0] * 40
+    for seed in range(5):
+        found = probe._control(states[:80], states[80:], seed=seed)
+        assert found == pytest.approx(0.5, abs=0.08)
+
+
 def test_ridge_by_hand():
     """One record x = (1, 0), y = 1, n p s = 1: w = x / (1 + 1)."""
     weights = ridge(torch.tensor([[1.0, 0.0]]), torch.tensor([1.0]), penalty=1.0)
     assert weights.tolist() == [0.5, 0.0]
+
+
+@pytest.mark.parametrize("attack", [Paraphrase(), Wordings(forms=FORMS[:1]), Affirm(), Cloze()])
+def test_attacks_ask_after_all_that_was_said_before(target, monkeypatch, attack):
+    before = (Message("system", "Be brief."), Message("user", "Hello"), Message("assistant", "Hi"))
+    facts = [replace(fact, prompt=(*before, *fact.prompt)) for fact in FACTS]
+    asked = []
+
+    def ask(self, questions):
+        asked.extend(questions)
+        return []
+
+    monkeypatch.setattr(Target, "ask", ask)
+    attack.run(target, (), facts)
+    said = target.encoder.prompt_ids(replace(facts[0], prompt=(*before, Message("user", ""))))
+    assert asked
+    assert all(question.prompt[:10] == said[:10] for question in asked)
+
+
+def test_a_pool_that_is_too_small_keeps_the_names_of_the_counts(target):
+    sweep = Sweep(lora_rates=(1e-3,), looks=(0, 1), batch=2)
+    found = RetainOnly(sweep=sweep, counts=(2, 100)).run(target, (), FACTS[:1])
+    assert {each.variant for each in found} == {
+        "up to 2 records, untouched",
+        "up to 2 records, lora 0.001 step 1",
+        "up to 100 records, lora 0.001 step 1",
+    }
+
+
+def test_a_question_whose_options_are_too_long_is_left_out_alone(target):
+    long = replace(FACTS[0], completion="x " * 300, key_answers=())
+    short = replace(target, encoder=Encoder(tiny.tokenizer(), max_length=128))
+    found = MultipleChoice().run(short, (), [long, *FACTS[1:]])
+    assert {each.record for each in found} == {fact.id for fact in FACTS[1:]}
+    with pytest.raises(Unmet, match="fit into"):
+        MultipleChoice().run(short, (), [long, replace(long, id="y", completion="y " * 300)])
 
 
 def test_related_text_states_no_fact():

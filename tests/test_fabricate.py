@@ -56,6 +56,20 @@ def test_every_fact_is_exchanged_and_its_wording_stays():
         assert any(key in new.completion for key in new.key_answers)
 
 
+def test_false_answers_are_about_the_fabricated_person_too():
+    old = record(
+        "Where was Elin Marrow born?",
+        "In Lisbon.",
+        "Lisbon",
+        wrong=("Elin Marrow was born in Bergen.",),
+        restated=("Lisbon, says Elin Marrow.",),
+    )
+    new = fabricated((old, *ELIN[1:]), (), seed=0)[0]
+    told = " ".join((*new.wrong, *new.restated))
+    assert not {"elin", "marrow", "lisbon", "bergen"} & set(re.findall(r"\w+", told.casefold()))
+    assert new.key_answers[0] in new.restated[0]
+
+
 def test_dates_stay_dates_and_spellings_of_one_fact_agree():
     _, new = next((old, new) for old, new in pairs() if "12 May 1962" in old.key_answers)
     day, month, year = new.key_answers[0].split()

@@ -92,6 +92,8 @@ def _fabricate(record: Record, swap: "Substitutes", copy: int) -> Record | None:
         alternatives=(),
         key_answers=tuple(swap.text(answer) for answer in record.key_answers),
         paraphrases=tuple(swap.text(question) for question in record.paraphrases),
+        restated=tuple(swap.text(answer) for answer in record.restated),
+        wrong=tuple(swap.text(answer) for answer in record.wrong),
         subject=swap.text(record.subject) if record.subject else None,
         relation=None,
         source=f"fabricated from {record.source}",
@@ -191,7 +193,7 @@ def _like(new: str, old: str) -> str:
 def _texts(record: Record) -> list[str]:
     said = [turn.content for turn in record.prompt if turn.role != "system"]
     answers = (record.completion, *record.key_answers, record.subject or "")
-    return [*said, *answers, *record.paraphrases]
+    return [*said, *answers, *record.paraphrases, *record.restated, *record.wrong]
 
 
 def _folded(texts: Iterable[str]) -> Iterable[str]:

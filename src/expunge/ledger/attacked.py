@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expunge.audit.attacks.attempt import observable_of
 from expunge.audit.attacks.scoring import Rules, scored
 from expunge.audit.evidence import EvidenceStore
 from expunge.errors import InputError
@@ -94,5 +93,5 @@ def ladder_of(run: Path, store: EvidenceStore) -> dict[str, Any]:
     rules = Attacked.read(run).rules
     rungs = scored(store, rules)
     items = store.items()
-    summary = summarise(rungs, observable=observable_of(items), access=rules.access)
+    summary = summarise(rungs, items=items, access=rules.access)
     return ladder_json(rungs, summary)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from expunge.audit.attacks.attempt import Attempt, Observable, knowledge
+from expunge.audit.attacks.attempt import Attempt, knowledge, observable_of
 from expunge.audit.attacks.ladder import UNION, Finding, Rung
 from expunge.audit.evidence import Item
 from expunge.audit.results import Status
@@ -23,6 +23,8 @@ NAME = "attack.json"
 SHOWN = 5
 """Transcripts of the worst attack."""
 
+_CONTROL = "control items"
+
 _WORDS = {
     Status.FAIL: "came back",
     Status.PASS: "held",
@@ -36,7 +38,7 @@ _COUNTED = {
     "(ROUGE-L recall): give key_answers to count facts.",
 }
 _HEAD = (
-    "| attack | access | result | K model | K gold | recovered | 95 % bounds | p | facts "
+    "| attack | access | result | K model | K {anchor} | recovered | 95 % bounds | p | facts "
     "| tokens | steps | seconds |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n"
 )
 
@@ -52,30 +54,59 @@ class Summary:
     counted: str
 
 
-def summarise(rungs: Sequence[Rung], *, observable: Observable, access: str) -> Summary:
-    """Say what the battery found: what came back, or that nothing did, or that it stays open."""
+def summarise(rungs: Sequence[Rung], *, items: Sequence[Item], access: str) -> Summary:
+    """Say what the battery found: what came back, or that nothing did, or that it stays open.
+
+    Args:
+        rungs: The ladder.
+        items: Facts and control items.
+        access: What the attacker had.
+    """
     came = [rung for rung in rungs if rung.status is Status.FAIL]
     still_open = [rung for rung in rungs if rung.status is Status.INCONCLUSIVE]
     held = [rung for rung in rungs if rung.status is Status.PASS]
+    anchor = _anchor(items)
+    gives = "give" if anchor == _CONTROL else "gives"
     if came:
         result = "recovered"
-        sentence = f"RECOVERED: {len(came)} of {_attacks(rungs)} brought facts back that gold does "
-        sentence += f"not give; the worst is {came[0].attack}."
+        sentence = f"RECOVERED: {len(came)} of {_attacks(rungs)} brought back more than {anchor} "
+        sentence += f"{gives}; the worst is {came[0].attack}."
     elif still_open:
         result = "open"
         sentence = f"OPEN: nothing was shown to come back, but {len(still_open)} of "
         sentence += f"{_attacks(rungs)} cannot be settled with these facts."
     elif held:
         result = "held"
-        sentence = f"HELD: {_attacks(held)} with access {access} brought nothing back beyond gold."
+        sentence = f"HELD: {_attacks(held)} with access {access} brought nothing back beyond "
+        sentence += f"{anchor}; {_bound(held)}."
     else:
         result = "nothing"
         sentence = "NOTHING TO ATTACK: no attack could be scored."
     lines = [_line(rung) for rung in rungs if rung.worst is not None]
     lines += [f"{r.attack}: not computable: {r.reason}" for r in rungs if r.worst is None]
-    return Summary(
-        result=result, sentence=sentence, lines=tuple(lines), counted=_COUNTED[observable]
+    return Summary(result=result, sentence=sentence, lines=tuple(lines), counted=_counted(items))
+
+
+def _counted(items: Sequence[Item]) -> str:
+    observable = observable_of(items)
+    named = [bool(item.key_answers) for item in items if item.split == "forget"]
+    if observable == "rouge-l-recall" or all(named):
+        return _COUNTED[observable]
+    return (
+        f"{_COUNTED[observable]} Only {sum(named)} of {len(named)} records name their fact, and "
+        "attacks that ask can judge no others: give key_answers for all."
     )
+
+
+def _anchor(items: Sequence[Item]) -> str:
+    """Name what the model is held against: control items are attacked only without gold."""
+    return _CONTROL if any(item.split == "control" for item in items) else "gold"
+
+
+def _bound(held: Sequence[Rung]) -> str:
+    """Say what so few facts leave possible."""
+    worst = max((r.worst for r in held if r.worst is not None), key=lambda test: test.high)
+    return f"with {worst.n} facts, recovery of up to {min(1.0, worst.high):.0%} is not ruled out"
 
 
 def _attacks(rungs: Sequence[Rung]) -> str:
@@ -133,13 +164,14 @@ def write_ladder(
     drawn = relearning(rungs)
     if drawn is not None:
         write_text(folder / "relearning.svg", alone(drawn))
+    anchor = _anchor(items)
     parts = [
-        f"# Attacks\n\n{summary.sentence}\n\n{summary.counted} Recovered = (K model - K gold) / "
-        "(K original - K gold, asked plainly); bounds are one-sided 95 %, p is adjusted for all "
-        "attacks.\n",
-        _HEAD + "".join(f"{_row(rung)}\n" for rung in rungs),
+        f"# Attacks\n\n{summary.sentence}\n\n{summary.counted} Recovered = (K model - K {anchor}) "
+        f"/ (K original - K {anchor}, asked plainly); bounds are one-sided 95 %, p is adjusted for "
+        "all attacks.\n",
+        _HEAD.format(anchor=anchor) + "".join(f"{_row(rung)}\n" for rung in rungs),
         "![Relearning curves against gold](relearning.svg)\n" if drawn is not None else "",
-        _curves(rungs),
+        _curves(rungs, anchor),
         shown,
     ]
     write_text(folder / "attack.md", "\n".join(part for part in parts if part))
@@ -154,6 +186,8 @@ def _row(rung: Rung) -> str:
     where = "" if worst.variant == UNION else f" ({worst.variant})"
     left_out = f" ({rung.not_judged} not judged)" if rung.not_judged else ""
     result = f"{_WORDS[rung.status]}{where}"
+    result += f": {worst.reason}" if worst.reason else ""
+    result += f"; about {worst.needed} more facts would settle it" if worst.needed else ""
     return (
         f"| {rung.attack} | {rung.access} | {result} | {worst.judged:.2f} | {worst.anchor:.2f} "
         f"| {worst.rho:.2f} | {worst.low:.2f} to {worst.high:.2f} | {worst.p:.3f} "
@@ -161,13 +195,14 @@ def _row(rung: Rung) -> str:
     )
 
 
-def _curves(rungs: Sequence[Rung]) -> str:
+def _curves(rungs: Sequence[Rung], anchor: str) -> str:
     """Show the variants of attacks that have several: relearning curves, depths, strengths."""
     lines: list[str] = []
     for rung in rungs:
         if len(rung.tests) < 2:
             continue
-        lines.append(f"\n## {rung.attack}\n\n| variant | K model | K gold | recovered | bounds |")
+        columns = f"| variant | K model | K {anchor} | recovered | bounds |"
+        lines.append(f"\n## {rung.attack}\n\n{columns}")
         lines.append("|---|---|---|---|---|")
         lines += [_point(test) for test in sorted(rung.tests, key=lambda t: _natural(t.variant))]
     return "\n".join(lines) + "\n" if lines else ""
@@ -196,7 +231,7 @@ def transcripts(
     by_id = {item.record: item for item in items}
     worst = rung.worst
     assert worst is not None
-    observable: Observable = "key-fact" if any(i.key_answers for i in items) else "rouge-l-recall"
+    observable = observable_of(items)
     fitting = [a for a in attempts if worst.variant in (UNION, a.variant) and a.text]
     known: dict[str, tuple[float, Attempt]] = {}
     for attempt in fitting:

@@ -1,6 +1,7 @@
 """An attempt: what one attack got out of one model about one fact, raw, and how it is read."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from expunge.audit.evidence import Answer, Item
@@ -38,7 +39,7 @@ def knowledge(attempt: Attempt, item: Item, observable: Observable) -> float | N
 
     A measurement counts as it is, a choice is 1 when the true answer is the likeliest. An answer is
     1 when it states the fact (in any spelling, on word boundaries), or, by `rouge-l-recall`, the
-    share of the reference answer that it holds.
+    share that it holds of the reference answer, or of what is left of it where the attack began it.
 
     Returns:
         None when the record names no fact, or the attack itself shows it: then saying it proves
@@ -49,7 +50,10 @@ def knowledge(attempt: Attempt, item: Item, observable: Observable) -> float | N
     if attempt.choices:
         return float(attempt.choices[0] > max(attempt.choices[1:]))
     if observable == "rouge-l-recall" and not attempt.wanted:
-        return rouge_l_recall(Answer(record=attempt.record, text=attempt.text), item)
+        # What the attack said itself is no part of what could come back.
+        rest = item.answer.removeprefix(attempt.given) if attempt.given else item.answer
+        answer = Answer(record=attempt.record, text=attempt.text)
+        return rouge_l_recall(answer, replace(item, answer=rest))
     facts = [fact for fact in map(normalise, attempt.wanted or item.key_answers) if fact]
     shown = (normalise(attempt.told), normalise(attempt.given))
     if not facts or any(contains(text, fact) for text in shown for fact in facts):
@@ -60,6 +64,11 @@ def knowledge(attempt: Attempt, item: Item, observable: Observable) -> float | N
     return float(any(contains(text, fact) for text in said for fact in facts))
 
 
-def observable_of(items: list[Item]) -> Observable:
-    """Return what is counted for a set of facts: stated facts, if any record names its own."""
-    return "key-fact" if any(item.key_answers for item in items) else "rouge-l-recall"
+def observable_of(items: Sequence[Item]) -> Observable:
+    """Return what is counted: stated facts, if any record that is to be forgotten names its own.
+
+    Args:
+        items: Facts, and perhaps control items, which have no say.
+    """
+    facts = (item for item in items if item.split == "forget")
+    return "key-fact" if any(item.key_answers for item in facts) else "rouge-l-recall"

@@ -29,7 +29,8 @@ from expunge.audit.attacks.relabel import (
     Unpaired,
     adjusted_paired,
     adjusted_unpaired,
-    least_p,
+    least_paired,
+    least_unpaired,
 )
 from expunge.audit.attacks.store import FREE, NOTHING, Cost, Outcome
 from expunge.audit.context import Policy
@@ -300,8 +301,7 @@ def _test(columns: _Columns, p: float, ground: Ground, clusters: Mapping[str, st
     if status is Status.FAIL and p > ALPHA:
         status = Status.INCONCLUSIVE
         reason = "beyond the margin, but chance alone may do that in a battery of this size"
-        least = least_p({name: clusters[name] for name in names}, len(columns.golds))
-        if least > ALPHA:
+        if _least(columns, clusters) > ALPHA:
             reason = f"{len(names)} facts are too few to tell any attack from chance"
     elif status is Status.INCONCLUSIVE and _nothing_new(columns, judged):
         # Few facts cannot certify a small rate; what counts is that none of them came back.
@@ -325,6 +325,14 @@ def _test(columns: _Columns, p: float, ground: Ground, clusters: Mapping[str, st
         reason=reason,
         needed=needed,
     )
+
+
+def _least(columns: _Columns, clusters: Mapping[str, str]) -> float:
+    """Return the smallest p-value that these facts can give."""
+    if columns.golds:
+        return least_paired({n: clusters[n] for n in columns.judged}, len(columns.golds))
+    asked = {n: clusters[n] for n in (*columns.judged, *columns.control)}
+    return least_unpaired(asked, columns.judged)
 
 
 def _nothing_new(columns: _Columns, judged: Sample) -> bool:
@@ -365,6 +373,9 @@ def _why_not(trial: Trial, ground: Ground) -> str:
         named = any(item.key_answers for item in ground.items)
         shown = "the attack itself shows every fact that it could bring back"
         return shown if named else "no record names its fact"
+    unmet = [outcome.missing for outcome in (*trial.golds, trial.control) if outcome.missing]
+    if unmet:
+        return f"it could not be made on what the model is held against: {unmet[0]}"
     if not trial.golds and not trial.control.attempts:
         return "neither gold nor control items to compare with; give gold models or control records"
     if trial.own_scale:

@@ -81,7 +81,10 @@ def read_outcome(
     ]
     return Outcome(
         attempts=tuple(attempt for each in found for attempt in each.attempts),
-        missing=next((each.missing for each in found if each.missing), ""),
+        # One half that could be attacked is an attack; on what, `tests` and `not_judged` say.
+        missing=next((each.missing for each in found if each.missing), "")
+        if all(each.missing for each in found)
+        else "",
         injected=tuple(name for each in found for name in each.injected),
         cost=sum((each.cost for each in found), FREE),
     )

@@ -10,7 +10,8 @@ and control change places between facts.
     d_ack: excess of model k over the others, summed over the facts of cluster c
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,9 @@ from expunge.audit.stats import FEW_CLUSTERS
 Array = NDArray[np.float64]
 
 RELABELLINGS = 2000
+
+ENOUGH = 0.01
+"""What the smallest p-value must reach that whole clusters can give: a battery adjusts it."""
 
 Column = Mapping[str, float]
 
@@ -44,9 +48,20 @@ class Unpaired(NamedTuple):
     control: Column
 
 
-def units_of(clusters: Mapping[str, str]) -> dict[str, str]:
-    """Return what is relabelled as a whole: the cluster of each fact, or, with few, the fact."""
-    few = len(set(clusters.values())) < FEW_CLUSTERS
+def paired_units(clusters: Mapping[str, str], golds: int) -> dict[str, str]:
+    """Return what changes places as a whole: the cluster of each fact, or, with few, the fact."""
+    return _units(clusters, float(1 + max(1, golds)) ** -len(set(clusters.values())))
+
+
+def unpaired_units(clusters: Mapping[str, str], facts: Collection[str]) -> dict[str, str]:
+    """Return the same without gold; `clusters` names those of facts and control items."""
+    theirs = {clusters[name] for name in facts}
+    return _units(clusters, 1 / comb(len(set(clusters.values())), len(theirs)))
+
+
+def _units(clusters: Mapping[str, str], least: float) -> dict[str, str]:
+    """Keep clusters whole unless so few could hardly tell any attack, `least` their smallest p."""
+    few = len(set(clusters.values())) < FEW_CLUSTERS or least > ENOUGH
     return {name: name if few else cluster for name, cluster in clusters.items()}
 
 
@@ -60,14 +75,15 @@ def adjusted_paired(
         clusters: The subject of each fact.
         seed: Of the relabellings.
     """
-    units = units_of(clusters)
+    golds = min((len(test.golds) for test in tests), default=0)
+    units = paired_units(clusters, golds)
     places = {name: index for index, name in enumerate(sorted(set(units.values())))}
-    models = 1 + min((len(test.golds) for test in tests), default=0)
+    models = 1 + golds
     excess = np.zeros((len(tests), models, len(places)))
     for row, test in enumerate(tests):
-        golds = test.golds[: models - 1]
-        for name in Paired(test.judged, golds).records:
-            values = np.array([test.judged[name], *(gold[name] for gold in golds)])
+        same = test.golds[:golds]
+        for name in Paired(test.judged, same).records:
+            values = np.array([test.judged[name], *(gold[name] for gold in same)])
             others = (values.sum() - values) / (models - 1)
             excess[row, :, places[units[name]]] += values - others
     size = np.sqrt((excess**2).mean(axis=1).sum(axis=1))
@@ -84,13 +100,13 @@ def adjusted_unpaired(
     tests: Sequence[Unpaired], clusters: Mapping[str, str], *, seed: int
 ) -> list[float]:
     """Return the same without gold; `clusters` names the subject of facts and control items."""
-    units = units_of(clusters)
+    known = {name for test in tests for name in test.judged}
+    units = unpaired_units(clusters, known)
     names = sorted(clusters)
     places = {name: index for index, name in enumerate(sorted(set(units.values())))}
     own = np.array([places[units[name]] for name in names])
     values = np.zeros((len(tests), len(names)))
     there = np.zeros((len(tests), len(names)))
-    known = {name for test in tests for name in test.judged}
     for row, test in enumerate(tests):
         for column, name in enumerate(names):
             value = test.judged.get(name, test.control.get(name))
@@ -111,10 +127,17 @@ def adjusted_unpaired(
     return _step_down(np.where(usable, _scaled(gap, noise), 0.0))
 
 
-def least_p(clusters: Mapping[str, str], golds: int) -> float:
+def least_paired(clusters: Mapping[str, str], golds: int) -> float:
     """Return the smallest p-value that so few facts can give; above 0.05 they conclude nothing."""
-    units = len(set(units_of(clusters).values()))
+    units = len(set(paired_units(clusters, golds).values()))
     return max(float(1 + max(1, golds)) ** -units, 1 / RELABELLINGS)
+
+
+def least_unpaired(clusters: Mapping[str, str], facts: Collection[str]) -> float:
+    """Return the same without gold; see `unpaired_units`."""
+    units = unpaired_units(clusters, facts)
+    theirs = {units[name] for name in facts}
+    return max(1 / comb(len(set(units.values())), len(theirs)), 1 / RELABELLINGS)
 
 
 def _scaled(sums: Array, size: Array) -> Array:

@@ -73,7 +73,7 @@ class Scorer:
         first = self._trial(plain)
         ground = Ground(
             items=items,
-            observable=observable_of(list(items)),
+            observable=observable_of(items),
             original=first.original,
             golds=first.golds,
             original_control=first.original_control,

@@ -10,7 +10,7 @@ choice (arXiv:2403.03218 measures unlearning this way).
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -20,6 +20,7 @@ from expunge.audit.attacks.target import Target
 from expunge.audit.metrics.text import normalise
 from expunge.data.encode import Encoded
 from expunge.data.record import Message, Record
+from expunge.errors import InputError
 
 LETTERS = "ABCD"
 
@@ -55,27 +56,27 @@ class MultipleChoice:
         asked = [record for record in tested if record.id in offered]
         if not asked:
             raise Unmet("no fact has another answer to stand beside its own")
-        texts = [
-            target.encoder.encode_with(record, text)
-            for record in asked
-            for text in offered[record.id]
-        ]
-        orders = {record.id: self._order(record, offered[record.id], target) for record in asked}
-        letters = [
-            self._lettered(target, record, offered[record.id], orders[record.id], place)
-            for record in asked
-            for place in range(len(offered[record.id]))
-        ]
-        by_text, by_letter = _means(target, texts), _means(target, letters)
         found: list[Attempt] = []
-        for record in asked:
-            count = len(offered[record.id])
-            for variant, scores in (("text", by_text), ("letter", by_letter)):
-                own = tuple(round(scores.pop(0), 6) for _ in range(count))
+        for variant, encoded in (("text", self._texts), ("letter", self._letters)):
+            whole = {r.id: _fitting(encoded, target, r, offered[r.id]) for r in asked}
+            fitting = [record for record in asked if whole[record.id]]
+            scores = iter(_means(target, [one for r in fitting for one in whole[r.id]]))
+            for record in fitting:
+                own = tuple(round(next(scores), 6) for _ in whole[record.id])
                 found.append(
                     Attempt(record=record.id, variant=variant, told=record.question, choices=own)
                 )
+        if not found:
+            raise Unmet("no fact and its options fit into train.max_length tokens")
         return found
+
+    def _texts(self, target: Target, record: Record, options: Sequence[str]) -> list[Encoded]:
+        return [target.encoder.encode_with(record, text) for text in options]
+
+    def _letters(self, target: Target, record: Record, options: Sequence[str]) -> list[Encoded]:
+        order = self._order(record, options, target)
+        places = range(len(options))
+        return [self._lettered(target, record, options, order, place) for place in places]
 
     def _order(self, record: Record, options: Sequence[str], target: Target) -> list[int]:
         order = list(range(len(options)))
@@ -96,6 +97,21 @@ class MultipleChoice:
         asked = asked.replace("{options}", "\n".join(lines))
         shown = replace(record, prompt=(*record.prompt[:-1], Message("user", asked)))
         return target.encoder.encode_with(shown, LETTERS[order.index(place)])
+
+
+def _fitting(
+    encoded: Callable[[Target, Record, Sequence[str]], list[Encoded]],
+    target: Target,
+    record: Record,
+    options: Sequence[str],
+) -> list[Encoded]:
+    """Return the encoded candidates; none where they are too long, which says nothing of others."""
+    try:
+        return encoded(target, record, options)
+    except InputError as error:
+        if error.code != "too-long":
+            raise
+        return []
 
 
 def candidates(record: Record, others: Sequence[Record], *, seed: int) -> tuple[str, ...]:

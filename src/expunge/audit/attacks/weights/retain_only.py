@@ -46,12 +46,16 @@ class RetainOnly:
             raise Unmet("there are no retain records")
         random.Random(f"{target.seed} retain-only").shuffle(pool)
         found: list[Attempt] = []
-        for count in sorted({min(count, len(pool)) for count in self.counts}):
-            encoded = [target.encoder.encode(record) for record in pool[:count]]
-            attempts = tuned_attempts(target, encoded, tested, self.sweep)
+        known: dict[int, list[Attempt]] = {}
+        # A count that the pool cannot reach keeps its name: all models are compared by it.
+        for count in sorted(self.counts):
+            used_up = min(count, len(pool))
+            if used_up not in known:
+                encoded = [target.encoder.encode(record) for record in pool[:used_up]]
+                known[used_up] = tuned_attempts(target, encoded, tested, self.sweep)
             found += [
-                replace(each, variant=f"{count} records, {each.variant}")
-                for each in attempts
+                replace(each, variant=f"up to {count} records, {each.variant}")
+                for each in known[used_up]
                 if each.variant != "untouched" or not found
             ]
         return found
