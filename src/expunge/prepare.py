@@ -126,7 +126,7 @@ def prepare(settings: Settings) -> Prepared:
     whole, settings = settings, stages(settings)[-1]
     source = source_of(settings)
     method = build(settings.method.name, settings.method.knobs)
-    scope = gather(settings.request, offline=settings.offline, seed=settings.train.seed)
+    scope = gather(settings.request, offline=settings.offline)
     config = load_config(settings.model, source)
     tokenizer = load_tokenizer(settings.model, source)
     encoder = Encoder(tokenizer, settings.template, max_length=settings.train.max_length)
