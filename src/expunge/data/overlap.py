@@ -75,8 +75,9 @@ def mentions(record: Record, names: Iterable[str]) -> bool:
 
 def _keys(record: Record) -> Iterator[tuple[str, object]]:
     answers: list[object] = [_content(record.completion)]
-    if record.prompt and record.key_answers:
-        answers.append(frozenset(_content(answer) for answer in record.key_answers))
+    if record.prompt:  # "Oslo" says what a longer answer says whose key is "Oslo"
+        keys = record.key_answers or (record.completion,)
+        answers.append(frozenset(_content(answer) for answer in keys))
     for question in dict.fromkeys((record.question, *record.paraphrases)):
         content = _content(question)
         yield from ((content, answer) for answer in answers)
