@@ -201,13 +201,13 @@ def test_every_method_takes_what_its_space_offers(name):
 
 def test_the_space_reaches_as_far_for_every_method():
     found = space("npo", Settings.model_validate(tree()), SHAPE._replace(layers=30))
-    assert found["method.beta"] == Range(low=0.0125, high=0.8)
-    assert found["train.lr"] == Range(low=5e-4 / 8, high=4e-3)
-    assert found["train.epochs"] == Choice(among=(5, 10, 20))
-    assert found["train.last_layer"] == Choice(among=(None, 14))
-    assert found["train.targets"] == Choice(among=((), MLP))
+    assert found["method.beta"] == Range(low=0.0125, high=0.8, default=0.1)
+    assert found["train.lr"] == Range(low=5e-4 / 8, high=4e-3, default=5e-4)
+    assert found["train.epochs"] == Choice(among=(5, 10, 20), default=10)
+    assert found["train.last_layer"] == Choice(among=(None, 14), default=None)
+    assert found["train.targets"] == Choice(among=((), MLP), default=())
     other = space("npo", Settings.model_validate(tree()), Anatomy(30, frozenset({"fc1"})))
-    assert other["train.targets"] == Choice(among=((),)), (
+    assert other["train.targets"] == Choice(among=((),), default=()), (
         "layers that the model lacks are no choice"
     )
     full = space(

@@ -1,5 +1,6 @@
 """Tuning: what a search proposes, spares, resumes and chooses."""
 
+import json
 import math
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,7 @@ from expunge.bench.tune import Budget, front_of, tune
 from expunge.cli import main
 from expunge.console import Console, SilentConsole
 from expunge.errors import InputError, UsageError
+from expunge.methods.rmu import RMU
 from expunge.settings import Settings
 from test_matrix import method, row, tree
 
@@ -123,6 +125,32 @@ def test_a_search_ends_at_its_budget_and_goes_on_without_repeating(
     assert more.chosen.gates[0].value == min(values)
     assert more.settings.method.name == "npo"
     assert (tmp_path / "t" / "leaderboard.html").is_file()
+
+
+@needs_optuna
+def test_the_study_hears_the_defaults_under_their_own_values(
+    tmp_path, world_of_two_knobs, request_of
+):
+    given = {"budget": Budget(trials=3), "console": SilentConsole()}
+    tune(request_of(), tmp_path / "t", methods=("npo", "rmu"), **given)
+    trials = tuning._study(tmp_path / "t", request_of()).get_trials()
+    cells = [json.loads(each.user_attrs["cell"]) for each in trials]
+    methods, values, _ = zip(*cells, strict=True)
+    assert methods[:2] == ("npo", "rmu")
+    assert values[:2] == ({}, {})
+    assert values[2] != {}
+    assert trials[0].params == {
+        "method": "npo",
+        "npo:method.beta": 0.1,
+        "npo:method.gamma": 1.0,
+        "npo:method.alpha": 1.0,
+        "npo:method.retain": '"nll"',
+        "npo:train.lr": 5e-4,
+        "npo:train.epochs": "10",
+        "npo:train.last_layer": "null",
+        "npo:train.targets": "[]",
+    }
+    assert trials[1].params["rmu:train.lr"] == RMU().recipe.lr_lora
 
 
 @needs_optuna

@@ -21,7 +21,6 @@ from expunge.bench.work import failed
 from expunge.claim import claim
 from expunge.console import Console
 from expunge.errors import Interrupted, ResourceError, UsageError
-from expunge.settings import Settings
 
 _INTERRUPTED = 130
 _RESOURCES = ResourceError.exit_code
@@ -87,7 +86,7 @@ def run_matrix(
     Raises:
         ExpungeError: A method does not exist, the disk is full, or the user stopped it.
     """
-    settings = Settings.model_validate(protocol.settings)
+    settings = protocol.shared
     found = anatomy(settings)
     tried = {
         name: [

@@ -42,6 +42,11 @@ class Protocol:
     version: str = __version__
 
     @property
+    def shared(self) -> Settings:
+        """The settings of every run, before those of a cell."""
+        return Settings.model_validate(self.settings)
+
+    @property
     def golds(self) -> tuple[str, ...]:
         """References of the gold models."""
         return tuple(self.settings["request"].get("gold", ()))

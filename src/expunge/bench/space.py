@@ -38,13 +38,15 @@ class Range:
 
     low: float
     high: float
+    default: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """One of several values; None leaves the default."""
+    """One of several values; None and an empty tuple stand for the method's own."""
 
     among: tuple[Any, ...]
+    default: Any
 
 
 class Anatomy(NamedTuple):
@@ -92,24 +94,28 @@ def space(name: str, settings: Settings, anatomy: Anatomy) -> dict[str, Range | 
     for field in fields(method):  # pyright: ignore[reportArgumentType] - methods are dataclasses
         default = getattr(method, field.name)
         if isinstance(default, float) and default > 0:
-            found[f"method.{field.name}"] = Range(low=default / FACTOR, high=default * FACTOR)
+            found[f"method.{field.name}"] = _around(default)
         if field.name == "retain" and default != "none":
-            found["method.retain"] = Choice(among=tuple(dict.fromkeys((default, *RETAIN))))
+            among = tuple(dict.fromkeys((default, *RETAIN)))
+            found["method.retain"] = Choice(among=among, default=default)
     if isinstance(method, Edit | Guard):
         return found
     own = method.recipe.lr if settings.train.full else method.recipe.lr_lora
-    lr = settings.train.lr or own
-    found["train.lr"] = Range(low=lr / FACTOR, high=lr * FACTOR)
+    found["train.lr"] = _around(settings.train.lr or own)
     if settings.train.steps is None:
         epochs = settings.train.epochs or method.recipe.epochs
-        among = dict.fromkeys(max(1, round(epochs * share)) for share in EPOCHS)
-        found["train.epochs"] = Choice(among=tuple(among))
+        among = tuple(dict.fromkeys(max(1, round(epochs * share)) for share in EPOCHS))
+        found["train.epochs"] = Choice(among=among, default=epochs)
     if not settings.train.full:
         halfway = (anatomy.layers // 2 - 1,) if anatomy.layers > 1 else ()
         mlp = (MLP,) if anatomy.linear.issuperset(MLP) else ()
-        found["train.last_layer"] = Choice(among=(None, *halfway))
-        found["train.targets"] = Choice(among=((), *mlp))
+        found["train.last_layer"] = Choice(among=(None, *halfway), default=None)
+        found["train.targets"] = Choice(among=((), *mlp), default=())
     return found
+
+
+def _around(default: float) -> Range:
+    return Range(low=default / FACTOR, high=default * FACTOR, default=default)
 
 
 def draw(searched: Space, rng: random.Random) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Tuning: which method with which settings, by the audit itself, under a floor and a time budget.
 
-Optuna proposes (multi-objective TPE); every proposal is a cell of a matrix, so finished ones are
-never repeated, original and golds are asked once, and a run whose training looks hopeless is spared
-its audit. Maximised are two numbers that the gates give, and so only validated metrics:
+Each method's defaults come first; then Optuna proposes (multi-objective TPE). Every proposal is a
+cell of a matrix, so finished ones are never repeated, original and golds are asked once, and a run
+whose training looks hopeless is spared its audit. Maximised are two numbers that the gates give,
+and so only validated metrics:
 
     erased = the weakest of forgetting, privacy, robustness
     kept   = the weaker of utility, locality
@@ -24,7 +25,7 @@ from expunge.bench.pages import write_pages
 from expunge.bench.protocol import Protocol, open_protocol
 from expunge.bench.row import Cell, Row
 from expunge.bench.rows import rows_of
-from expunge.bench.space import Choice, Range, accepted, anatomy, space
+from expunge.bench.space import Choice, Range, Space, accepted, anatomy, space
 from expunge.bench.standing import AT_MARGIN
 from expunge.console import Console
 from expunge.errors import InputError, UsageError
@@ -38,6 +39,8 @@ FOR_QUESTIONS = ("npo", "simnpo", "altpo", "replace", "jensun", "undial")
 FOR_TEXT = ("npo", "simnpo", "wga", "elm", "rmu", "adaptive_rmu")
 """What `auto` searches when it is running text."""
 STUDY = "expunge"
+CELL, DEFAULTS = "cell", "defaults"
+"""Notes kept with a trial: its cell as JSON, and the method whose defaults it tries."""
 
 
 class Trial(typing.Protocol):
@@ -64,6 +67,12 @@ class Study(typing.Protocol):
 
     def ask(self) -> Trial:
         """Begin a trial."""
+        ...
+
+    def enqueue_trial(
+        self, params: dict[str, Any], user_attrs: dict[str, Any] | None = None
+    ) -> None:
+        """Fix the values of the next trial."""
         ...
 
     def tell(
@@ -180,6 +189,7 @@ class _Search:
 
     def step(self, console: Console) -> None:
         """Try one more setting."""
+        self._offer_defaults()
         trial = self.study.ask()
         try:
             cell = self._proposed(trial)
@@ -187,33 +197,50 @@ class _Search:
             self.study.tell(trial.number, state=_state("FAIL"))
             console.note(f"{trial.number}: {refused.what}")
             return
-        trial.set_user_attr("cell", json.dumps([cell.name, dict(cell.values), cell.seed]))
+        trial.set_user_attr(CELL, json.dumps([cell.name, dict(cell.values), cell.seed]))
         row = run_cell(self.matrix, self.protocol, cell)
         if row is not None:
             self._tell(trial.number, row, console)
 
+    def _offer_defaults(self) -> None:
+        """Make the next trial the defaults of a method of which they were not tried yet.
+
+        They are offered by their values: the study must not hear their score as that of others.
+        """
+        if self.study.get_trials(states=(_state("WAITING"),)):
+            return  # a process was stopped before it could ask for what it had offered
+        notes = [trial.user_attrs for trial in self.study.get_trials()]
+        begun = {each[DEFAULTS] for each in notes if each.keys() >= {CELL, DEFAULTS}}
+        method = next((name for name in self.methods if name not in begun), None)
+        if method is None:
+            return
+        params: dict[str, Any] = {"method": method} if len(self.methods) > 1 else {}
+        for path, kind in self._space(method).items():
+            value = kind.default if isinstance(kind, Range) else json.dumps(kind.default)
+            params[f"{method}:{path}"] = value
+        self.study.enqueue_trial(params, user_attrs={DEFAULTS: method})
+
+    def _space(self, method: str) -> Space:
+        settings = self.protocol.shared
+        return space(method, settings, anatomy(settings))
+
     def _proposed(self, trial: Trial) -> Cell:
-        settings = Settings.model_validate(self.protocol.settings)
         method = self.methods[0]
         if len(self.methods) > 1:
             method = trial.suggest_categorical("method", self.methods)
-        searched = space(method, settings, anatomy(settings))
-        seen = sum(
-            json.loads(t.user_attrs["cell"])[0] == method
-            for t in self.study.get_trials()
-            if "cell" in t.user_attrs
-        )
+        searched = self._space(method)
         values = {path: _suggested(trial, method, path, kind) for path, kind in searched.items()}
         values = {path: value for path, value in values.items() if value not in (None, [])}
-        if not seen:
-            values = {}  # a method's defaults come first, whatever was proposed
+        if DEFAULTS in trial.user_attrs:
+            values = {}  # said by leaving them out, as in every matrix
         taken = accepted(method, lambda: values)
-        return Cell(kind="method", name=method, values=taken, seed=settings.train.seed)
+        seed = self.protocol.shared.train.seed
+        return Cell(kind="method", name=method, values=taken, seed=seed)
 
     def _begun(self, trial: Trial) -> Cell | None:
-        if "cell" not in trial.user_attrs:
+        if CELL not in trial.user_attrs:
             return None
-        name, values, seed = json.loads(trial.user_attrs["cell"])
+        name, values, seed = json.loads(trial.user_attrs[CELL])
         return Cell(kind="method", name=name, values=values, seed=seed)
 
     def _tell(self, number: int, row: Row, console: Console) -> None:
