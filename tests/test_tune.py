@@ -200,6 +200,14 @@ def test_without_optuna_the_error_names_the_command(tmp_path, monkeypatch, reque
 
 
 @needs_optuna
+def test_a_chain_is_not_searched(tmp_path):
+    chain = Settings.model_validate(tree(stage=[{"method": {"name": "rmu"}}]))
+    with pytest.raises(UsageError, match="chain-in-a-matrix"):
+        tune(chain, tmp_path / "t", budget=Budget(), console=SilentConsole())
+    assert not (tmp_path / "t").exists()
+
+
+@needs_optuna
 def test_forget_with_auto_searches_first(world, bench, monkeypatch, capsys):
     asked = {}
 

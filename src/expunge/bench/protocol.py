@@ -168,6 +168,22 @@ def read_protocol(folder: Path) -> Protocol:
         ) from None
 
 
+def require_one_method(settings: Settings) -> None:
+    """Refuse a chain: every cell of a matrix puts one method in the place of another.
+
+    Raises:
+        UsageError: The settings hold `[[stage]]` tables.
+    """
+    if settings.stage is not None:
+        raise UsageError(
+            "chain-in-a-matrix",
+            what=f"the request is a chain of {len(settings.stage)} [[stage]] tables",
+            why="a matrix compares single methods with each other and searches their settings; it"
+            " cannot put one in the place of a chain",
+            fix="leave [[stage]] out and name --methods; run the chain by `expunge forget`",
+        )
+
+
 def set_file(folder: Path, name: str) -> Path:
     """Return where a matrix keeps a set, or a fold of a series."""
     return folder / "data" / f"{name}.jsonl"

@@ -15,6 +15,7 @@ from expunge.bench.protocol import (
     Protocol,
     open_protocol,
     read_protocol,
+    require_one_method,
     set_file,
     write_sets,
 )
@@ -83,9 +84,11 @@ def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
         settings: The settings of every run; for a suite, without the sets of its request.
 
     Raises:
-        ExpungeError: Data are missing or not the published ones; the folder holds another matrix.
+        ExpungeError: Data are missing or not the published ones; the folder holds another matrix;
+            the settings are a chain.
     """
     _require_some(ask)
+    require_one_method(settings)
     require_attacks(settings.audit)
     spec = spec_of(ask)
     beside = tuple(_beside(text, ask) for text in ask.beside)

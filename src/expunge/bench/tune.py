@@ -22,7 +22,7 @@ from typing import Any, cast
 from expunge.bench.choose import Point, best, front, point
 from expunge.bench.matrix import references, run_cell, run_cells
 from expunge.bench.pages import write_pages
-from expunge.bench.protocol import Protocol, open_protocol
+from expunge.bench.protocol import Protocol, open_protocol, require_one_method
 from expunge.bench.row import Cell, Row
 from expunge.bench.rows import rows_of
 from expunge.bench.space import Choice, Range, Space, accepted, anatomy, space
@@ -134,10 +134,12 @@ def tune(
         console: Where to say how far it is.
 
     Raises:
-        UsageError: Optuna is not installed, the folder holds another search, or no such method.
+        UsageError: Optuna is not installed, the folder holds another search, the settings are a
+            chain, or no such method.
         InputError: No run could be finished.
     """
     _require_optuna()
+    require_one_method(settings)
     name = settings.method.name
     named = tuple(methods) or (_suited(settings) if name == AUTO else (name,))
     for method in named:
