@@ -9,12 +9,12 @@ import datasets
 import pytest
 
 import tiny
-from expunge.audit.evidence import Choices
+from expunge.audit.evidence import Answer, Choices, Item
 from expunge.bench.choices import choice_scores, lettered
 from expunge.bench.heard import Heard
 from expunge.bench.hearing import hear
 from expunge.bench.suite import Place, Probe, Spec, plain
-from expunge.bench.suites import HUB, load_suite, social
+from expunge.bench.suites import HUB, load_suite, muse, social
 from expunge.console import SilentConsole
 from expunge.data.convert import to_record
 from expunge.data.encode import Encoder
@@ -321,6 +321,31 @@ def test_a_model_that_always_says_a_has_chance_accuracy_and_no_consistency():
         options[record.id] = Choices(record=record.id, logp=logp, tokens=(1,) * 4, correct=0)
     scores = choice_scores(heard_of(probe, options), "p", higher=False)
     assert [score.value for score in scores] == [0.25, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("said", "knowledge", "verbatim"),
+    [
+        ("in Oslo", 1.0, 1.0),
+        ("in Oslo\nQuestion: Who", 1.0, 4 / 6),
+        ("in Oslo\n\nThe mayor", 1.0, 4 / 6),
+        ("in Oslo Question: Who", 1.0, 4 / 6),
+        ("\n\nin Oslo", 0.0, 1.0),
+        ("in Bergen\nin Oslo", 4 / 6, 4 / 6),
+    ],
+)
+def test_an_answer_of_knowmem_ends_where_the_next_question_begins(said, knowledge, verbatim):
+    names = ("verbmem", "knowmem-forget", "knowmem-retain")
+    item = Item(record="r", split="p", question="Where?", answer="in Oslo")
+    nothing = {f"privleak-{side}": {} for side in ("forget", "retain", "holdout")}
+    heard = Heard(
+        items={name: {"r": item} for name in names},
+        scores=nothing,
+        answers={name: {"r": Answer(record="r", text=said)} for name in names},
+        options={},
+    )
+    found = {score.split: score.value for score in muse.numbers(heard)}
+    assert [found[name] for name in names] == pytest.approx([verbatim, knowledge, knowledge])
 
 
 def test_bias_is_that_of_the_answers_which_are_not_unknown():
