@@ -14,7 +14,7 @@ from expunge.bench.choices import choice_scores, lettered
 from expunge.bench.heard import Heard
 from expunge.bench.hearing import hear
 from expunge.bench.suite import Place, Probe, Spec, plain
-from expunge.bench.suites import HUB, load_suite, muse, social
+from expunge.bench.suites import HUB, load_suite, muse, rwku, social
 from expunge.console import SilentConsole
 from expunge.data.convert import to_record
 from expunge.data.encode import Encoder
@@ -149,6 +149,41 @@ def test_rwku_reads_all_targets_levels_and_types():
     assert sum(len(each["forget_level3"]) for each in probes) == 3435
     kinds = {record.relation for each in probes for record in each["forget_level3"]}
     assert len(kinds) == RWKU_TYPES
+
+
+def rwku_target():
+    """The sets of one invented target, two records each."""
+    asked = {"query": "Q?", "answer": "A", "type": "role play", "subject": "T"}
+    choice = {"question": "Which?", "choices": ["a", "b", "c", "d"], "answer": 2}
+    return {
+        **{name: [asked, asked] for name in (*rwku.LEVELS, *rwku.NEIGHBOURS)},
+        "passage": [{"text": "One."}, {"text": "Two."}],
+        "retain_mmlu": [choice, choice],
+    }
+
+
+def test_a_limited_question_of_rwku_keeps_all_its_orders(tmp_path):
+    (tmp_path / "targets").mkdir()
+    (tmp_path / "targets" / "T.json").write_text(json.dumps([rwku_target()]), encoding="utf-8")
+    suite = load_suite(spec("rwku", data=tmp_path, records=1))
+    assert sizes(suite) == {**dict.fromkeys((*rwku.LEVELS, *rwku.NEIGHBOURS), 1), "mmlu": 4}
+    assert sorted(record.completion for record in suite.probes[-1].records) == list("ABCD")
+    assert len(suite.forget) == 1
+
+
+@pytest.mark.parametrize("left_out", ["passage", "forget_level2"])
+def test_a_target_of_rwku_that_lacks_a_set_is_refused(left_out, tmp_path):
+    whole = rwku_target()
+    del whole[left_out]
+    for name in ("targets", "T"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "targets" / "T2.json").write_text(json.dumps([whole]), encoding="utf-8")
+    for name, rows in whole.items():
+        (tmp_path / "T" / f"{name}.json").write_text(json.dumps(rows), encoding="utf-8")
+    with pytest.raises(InputError, match=f"lacks {left_out}"):
+        load_suite(spec("rwku", data=tmp_path, part="T2"))
+    with pytest.raises(InputError, match=f"holds no T/{left_out}.json"):
+        load_suite(spec("rwku", data=tmp_path, part="T"))
 
 
 @needs_data
