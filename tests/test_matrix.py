@@ -220,6 +220,33 @@ def test_the_space_reaches_as_far_for_every_method():
 
 
 @pytest.mark.parametrize(
+    ("given", "fixed"),
+    [
+        ({}, set()),
+        (
+            {"method": {"name": "npo", "beta": 0.1, "retain": "kl"}},
+            {"method.beta", "method.retain"},
+        ),
+        ({"method": {"name": "simnpo", "beta": 2.0}}, set()),
+        ({"train": {"lr": 1e-3, "batch": 3}}, {"train.lr"}),
+        ({"train": {"epochs": 3}}, {"train.epochs"}),
+        ({"train": {"steps": 3}}, {"train.epochs"}),
+        (
+            {"train": {"targets": ["q_proj"], "last_layer": 1}},
+            {"train.targets", "train.last_layer"},
+        ),
+    ],
+)
+def test_what_the_user_fixed_is_not_searched(given, fixed):
+    whole = space("npo", Settings.model_validate(tree()), SHAPE)
+    found = space("npo", Settings.model_validate(tree(**given)), SHAPE)
+    assert whole.keys() - found.keys() == fixed
+    assert found.items() <= whole.items()
+    values = trials("npo", Settings.model_validate(tree(**given)), SHAPE, count=4)
+    assert not any(fixed & each.keys() for each in values)
+
+
+@pytest.mark.parametrize(
     ("text", "shard"), [("1/1", Shard(0, 1)), ("3/4", Shard(2, 4)), ("4/4", Shard(3, 4))]
 )
 def test_shards_count_from_one(text, shard):
