@@ -154,6 +154,20 @@ def test_the_study_hears_the_defaults_under_their_own_values(
 
 
 @needs_optuna
+def test_a_search_keeps_its_methods(tmp_path, world_of_two_knobs, request_of):
+    def go(*methods, trials):
+        given = {"budget": Budget(trials=trials), "console": SilentConsole()}
+        tune(request_of(), tmp_path / "t", methods=methods, **given)
+
+    go("npo", "ga", "npo", trials=3)
+    go("ga", "npo", trials=4)
+    with pytest.raises(UsageError, match="one of npo, ga; now npo, rmu") as caught:
+        go("npo", "rmu", trials=5)
+    assert caught.value.code == "another-search"
+    assert len(world_of_two_knobs) == 4
+
+
+@needs_optuna
 def test_a_stopped_search_finishes_the_trial_it_had_begun(
     tmp_path, world_of_two_knobs, request_of, monkeypatch
 ):

@@ -41,6 +41,8 @@ FOR_TEXT = ("npo", "simnpo", "wga", "elm", "rmu", "adaptive_rmu")
 STUDY = "expunge"
 CELL, DEFAULTS = "cell", "defaults"
 """Notes kept with a trial: its cell as JSON, and the method whose defaults it tries."""
+METHODS = "methods"
+"""Note kept with a study: what it searches."""
 
 
 class Trial(typing.Protocol):
@@ -64,6 +66,15 @@ class Trial(typing.Protocol):
 
 class Study(typing.Protocol):
     """What is used of a study of Optuna."""
+
+    @property
+    def user_attrs(self) -> dict[str, Any]:
+        """Notes kept with the study."""
+        ...
+
+    def set_user_attr(self, key: str, value: object) -> None:
+        """Keep a note with the study."""
+        ...
 
     def ask(self) -> Trial:
         """Begin a trial."""
@@ -141,12 +152,13 @@ def tune(
     _require_optuna()
     require_one_method(settings)
     name = settings.method.name
-    named = tuple(methods) or (_suited(settings) if name == AUTO else (name,))
+    named = tuple(dict.fromkeys(methods)) or (_suited(settings) if name == AUTO else (name,))
     for method in named:
         build(method, {})
     protocol = open_protocol(matrix, _protocol(settings, named))
-    run_cells(matrix, protocol, references(protocol), console=console)
     study = _study(matrix, settings)
+    named = _fixed(study, named, matrix)
+    run_cells(matrix, protocol, references(protocol), console=console)
     search = _Search(matrix=matrix, protocol=protocol, methods=named, study=study)
     search.resume(console)
     while not search.over(budget):
@@ -316,6 +328,22 @@ def _study(matrix: Path, settings: Settings) -> Study:
     seed = settings.train.seed + 1009 * len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(seed=seed)
     return cast("Study", study)
+
+
+def _fixed(study: Study, wanted: tuple[str, ...], matrix: Path) -> tuple[str, ...]:
+    """Return the methods of a study in its own order; its first command fixes them."""
+    found: tuple[str, ...] = tuple(study.user_attrs.get(METHODS, ()))
+    if not found:
+        study.set_user_attr(METHODS, wanted)
+        return wanted
+    if set(found) != set(wanted):
+        raise UsageError(
+            "another-search",
+            what=f"the search in {matrix} is one of {', '.join(found)}; now {', '.join(wanted)}",
+            why="a search proposes by what it learnt, and cannot exchange its methods midway",
+            fix="name the methods of the first command, or another folder with --out",
+        )
+    return found
 
 
 def _state(name: str) -> object:
