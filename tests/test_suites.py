@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pytest
 
 import tiny
 from expunge.audit.evidence import Answer, Choices, Item
 from expunge.bench.choices import choice_scores, lettered
-from expunge.bench.heard import Heard
+from expunge.bench.heard import Heard, membership
 from expunge.bench.hearing import hear
 from expunge.bench.suite import Place, Probe, Spec, plain
 from expunge.bench.suites import HUB, load_suite, muse, rwku, social
@@ -402,6 +403,30 @@ def test_bias_is_that_of_the_answers_which_are_not_unknown():
     score = social._bias(heard_of(probe, options))
     # Two of three answers biased: 2 * 2/3 - 1 = 1/3, times the error rate 3/4.
     assert score.value == pytest.approx(0.25)
+
+
+def test_the_interval_of_membership_is_that_of_its_subjects():
+    """Forty records in which only the subject decides are no more than four."""
+    sides = {"in": (0.0, 2.0, 4.0, 6.0), "out": (1.0, 3.0, 5.0, 7.0)}
+
+    def width(subjects):
+        rows = {
+            side: {f"r{n}": value for n, value in enumerate(np.repeat(values, 10))}
+            for side, values in sides.items()
+        }
+        items = {
+            side: {
+                name: Item(record=name, split=side, question="", answer="a", subject=subject)
+                for name, subject in zip(row, subjects, strict=True)
+            }
+            for side, row in rows.items()
+        }
+        heard = Heard(items=items, scores=rows, answers={}, options={})
+        found = membership(heard, "auc", "in", "out", float)
+        assert (found.value, found.n) == (0.375, 40)
+        return found.high - found.low
+
+    assert width([f"s{n // 10}" for n in range(40)]) > 2 * width([None] * 40)
 
 
 def test_hearing_takes_each_kind_of_evidence_once(tmp_path):
