@@ -15,10 +15,10 @@ import pytest
 from expunge.audit.results import Axis, Gate, Score, Status
 from expunge.audit.stats import Estimate
 from expunge.bench import matrix as matrices
-from expunge.bench.board import board, over_seeds, relative
+from expunge.bench.board import Related, board, over_seeds, reduced, relative
 from expunge.bench.choose import Point, best, front, near_front
 from expunge.bench.matrix import Shard, parse_shard, run_cell, run_matrix
-from expunge.bench.pages import drawing, sheet, to_html, to_markdown
+from expunge.bench.pages import NONE, drawing, sheet, to_html, to_markdown
 from expunge.bench.protocol import Protocol, open_protocol
 from expunge.bench.row import Cell, Cost, Machine, Row, read_row, write_row
 from expunge.bench.rows import cell_folder, lay_out, read_cell, rows_of
@@ -364,7 +364,12 @@ def _stand_in(monkeypatch, folder: Path, code: str) -> None:
 def test_numbers_against_gold_come_from_two_rows():
     def auc(value):
         return Score(
-            metric="auc-min-k-40", role="unlearned", split="forget", attack="plain", value=value
+            metric="auc-min-k-40",
+            role="unlearned",
+            split="forget",
+            attack="plain",
+            value=value,
+            n=30,
         )
 
     ratios = {f"r{i}": float(i) for i in range(40)}
@@ -374,10 +379,41 @@ def test_numbers_against_gold_come_from_two_rows():
     far = {name: value + 100 for name, value in ratios.items()}
     own = row(method("npo"), numbers=[auc(0.75)], columns={"truth-ratio": far})
     found = relative(own, [gold])
-    assert found["ks-distance"] == 1.0
-    assert found["forget-quality"] == pytest.approx(1.86e-23, rel=1e-2)
-    assert found["privleak"] == pytest.approx(-50.0)
+    assert found["ks-distance"] == (1.0, 40)
+    assert found["forget-quality"] == pytest.approx((1.86e-23, 40), rel=1e-2)
+    assert found["privleak"] == pytest.approx((-50.0, 30))
     assert relative(gold, [gold]) == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "p", "others"),
+    [([0.5], 0.5, 0.5), ([1e-8, 1e-2], 1e-5, 0.005), ([0.0, 0.5], 0.0, 0.25), ([], None, None)],
+)
+def test_numbers_against_gold_are_reduced_over_seeds(values, p, others):
+    each = [
+        {name: Related(value, 40 + place) for name in ("forget-quality", "privleak")}
+        for place, value in enumerate(values)
+    ]
+    found = reduced([*each, {}])
+    if not values:
+        assert found == {}
+        return
+    assert found["forget-quality"] == pytest.approx((p, 40))
+    assert found["privleak"] == pytest.approx((others, 40), rel=1e-5)
+
+
+def test_the_leaderboard_holds_every_seed_against_gold(tmp_path):
+    open_protocol(tmp_path, Protocol(settings=tree()))
+    ratios = {f"r{n}": float(n) for n in range(40)}
+    moved = {name: value + 20 for name, value in ratios.items()}
+    gold = Cell(kind="gold", name="gold-0")
+    for cell, values in ((gold, ratios), (method("npo"), ratios), (method("npo", 1), moved)):
+        write_row(lay_out(tmp_path, cell), row(cell, columns={"truth-ratio": values}))
+    found = board(tmp_path)
+    told = sheet(found)
+    assert found.lines[-1].relative["ks-distance"] == (0.25, 40)
+    assert ["ks-distance (against gold)", NONE, "0.25 (n=40)"] in told["numbers"][1]
+    assert any("geometric" in sentence for sentence in told["sentences"])
 
 
 def test_the_leaderboard_shows_seeds_budget_failures_and_golds(tmp_path):

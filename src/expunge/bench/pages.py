@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from expunge.audit.results import Axis, Score
 from expunge.audit.stats import Estimate
-from expunge.bench.board import Board, Line, board, over_seeds
+from expunge.bench.board import Board, Line, Related, board, over_seeds
 from expunge.bench.choose import Point
 from expunge.bench.row import Machine
 from expunge.bench.standing import AT_MARGIN, ERASED, KEPT, weakest
@@ -125,6 +125,11 @@ def sentences(found: Board) -> list[str]:
         f"other method is surely better: {_listed(found.near)}.",
         f"Measured on {where or 'nothing yet'}; {', '.join(sorted(versions))}.",
     ]
+    if any(line.relative for line in found.lines):
+        lines.append(
+            "Numbers against gold are means over seeds (of forget quality, a p-value, geometric "
+            "ones); n is how many records of the model they rest on."
+        )
     return [*lines, *(f"Note: {note}." for note in found.notes)]
 
 
@@ -203,7 +208,7 @@ def numbers(found: Board) -> tuple[list[str], list[list[str]]]:
             cells.append(_mean([row.number(metric, probe) for row in line.rows]))
         rows.append([f"{metric} {probe}", *cells])
     for name in dict.fromkeys(name for line in shown for name in line.relative):
-        cells = [f"{line.relative[name]:.3g}" if name in line.relative else NONE for line in shown]
+        cells = [_related(line.relative.get(name)) for line in shown]
         rows.append([f"{name} (against gold)", *cells])
     return ["number", *(line.name for line in shown)], rows
 
@@ -241,6 +246,10 @@ def over_folds(found: Board) -> tuple[list[str], list[list[str]]]:
             ]
             rows.append([name, fold, *cells])
     return ["number", "after", *(line.name for line in shown)], rows
+
+
+def _related(found: Related | None) -> str:
+    return NONE if found is None else f"{found.value:.3g} (n={found.n})"
 
 
 def _mean(scores: Sequence[Score | None]) -> str:
