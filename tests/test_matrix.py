@@ -178,9 +178,12 @@ def test_a_matrix_keeps_its_protocol(tmp_path):
     protocol = Protocol(settings=tree(), trials=2)
     assert open_protocol(tmp_path / "m", protocol) == open_protocol(tmp_path / "m", protocol)
     assert open_protocol(tmp_path / "m", replace(protocol, trials=3)).trials == 3
+    other = open_protocol(tmp_path / "m", replace(protocol, trials=3, floor=0.5))
+    assert other.floor == 0.5, "it chooses among what has been run"
+    assert open_protocol(tmp_path / "m", replace(protocol, trials=4)).floor == 0.75
     with pytest.raises(UsageError, match="other trials"):
         open_protocol(tmp_path / "m", protocol)
-    both = replace(protocol, settings=tree(train={"batch": 3}), trials=4)
+    both = replace(protocol, settings=tree(train={"batch": 3}), trials=5)
     with pytest.raises(UsageError, match="other settings, trials"):
         open_protocol(tmp_path / "m", both)
     (tmp_path / "notes.txt").write_text("mine")

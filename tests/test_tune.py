@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from expunge.audit.results import Axis
 from expunge.bench import tune as tuning
+from expunge.bench.board import board
 from expunge.bench.hurdle import Hurdle, Pruned, better, proxies
 from expunge.bench.row import read_row, write_row
 from expunge.bench.rows import lay_out, rows_of
@@ -165,6 +167,23 @@ def test_a_search_keeps_its_methods(tmp_path, world_of_two_knobs, request_of):
         go("npo", "rmu", trials=5)
     assert caught.value.code == "another-search"
     assert len(world_of_two_knobs) == 4
+
+
+@needs_optuna
+@pytest.mark.parametrize(("floor", "erased"), [(0.75, 0.4), (0.5, 0.9)])
+def test_the_pages_choose_by_the_floor_of_the_search(
+    tmp_path, world_of_two_knobs, request_of, floor, erased
+):
+    place = tmp_path / "t"
+    given = {"budget": Budget(trials=1, floor=floor), "console": SilentConsole()}
+    tune(request_of(), place, **given)
+    wild = row(method("npo", **{"train.lr": 1e-3}), erased=0.1, lost=0.15)
+    write_row(lay_out(place, wild.cell), wild)
+    found = tune(request_of(), place, **given)
+    (line,) = board(place).lines
+    assert line.rows == (found.chosen,)
+    assert line.axes[Axis.FORGETTING].value == pytest.approx(erased, abs=0.01)
+    assert f"at least {floor}" in (place / "leaderboard.md").read_text(encoding="utf-8")
 
 
 @needs_optuna

@@ -72,7 +72,7 @@ def board(matrix: Path) -> Board:
     Raises:
         InputError: There is no matrix, or a row of another version.
     """
-    rows = rows_of(matrix)
+    protocol, rows = read_protocol(matrix), rows_of(matrix)
     golds = [row for row in rows if row.cell.kind == "gold" and row.status == "done"]
     lines = [
         _line(row.cell.name, row.cell.kind, [row], (row,), golds)
@@ -86,7 +86,7 @@ def board(matrix: Path) -> Board:
         own = [row for row in methods if row.cell.name == name]
         seeds = Counter(row.cell.seed for row in own)
         first = max(sorted(seeds), key=seeds.__getitem__)  # that of the trials
-        chosen = best([row for row in own if row.cell.seed == first])
+        chosen = best([row for row in own if row.cell.seed == first], floor=protocol.floor)
         same = [
             row
             for row in own
@@ -101,7 +101,7 @@ def board(matrix: Path) -> Board:
     on_front = [name for (name, _), yes in zip(placed, front(points), strict=True) if yes]
     near = [name for (name, _), yes in zip(placed, near_front(points), strict=True) if yes]
     return Board(
-        protocol=read_protocol(matrix),
+        protocol=protocol,
         lines=(*lines, *found),
         on_front=tuple(on_front),
         near=tuple(name for name in near if name not in on_front),

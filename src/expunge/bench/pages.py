@@ -115,10 +115,12 @@ def sentences(found: Board) -> list[str]:
     versions = {
         f"{n} {v}" for line in found.lines for m in _machines(line) for n, v in m.versions.items()
     }
+    floor = f"{found.protocol.floor:g}"
+    if found.protocol.floor == AT_MARGIN:
+        floor += " (all preservation gates at their margins)"
     lines = [
         f"{_budget(found.protocol.trials)} Shown is the setting that erased most among those that "
-        f"keep at least {AT_MARGIN} (all preservation gates at their margins), or else the one "
-        "that kept most.",
+        f"keep at least {floor}, or else the one that kept most.",
         "Each axis runs from 0 to 1 (gold is 1 on the first three); brackets are one-sided 95 % "
         "bounds on each side, the widest over seeds. The weakest axis ranks.",
         f"On the Pareto front of erased and kept: {_listed(found.on_front)}. Not on it, but no "

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from expunge import __version__
 from expunge.bench.harness import NAME as HARNESS
 from expunge.bench.row import Cell
+from expunge.bench.standing import AT_MARGIN
 from expunge.bench.suite import Spec, Suite, plain
 from expunge.bench.suites import load_suite
 from expunge.errors import InputError, UsageError
@@ -26,7 +27,8 @@ SETS = ("forget", "retain", "neighbours", "holdout")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Protocol:
-    """What all runs of a matrix share; only methods, seeds and trials may be added later."""
+    """What all runs of a matrix share; later commands may add methods, seeds and trials, and may
+    choose by another floor."""
 
     settings: Mapping[str, Any]
     """The settings tree of every run, before a cell's own values are laid over it."""
@@ -39,6 +41,8 @@ class Protocol:
     search, which spends its budget where it pays."""
     prunes: bool = False
     """Whether a run ends before its audit when its training already looks hopeless."""
+    floor: float = AT_MARGIN
+    """Least standing on utility and locality of the setting that is shown for a method."""
     version: str = __version__
 
     @property
@@ -108,7 +112,8 @@ _adapter = TypeAdapter(Protocol)
 def open_protocol(folder: Path, wanted: Protocol) -> Protocol:
     """Fix the protocol of a matrix, or check that it is the one fixed before.
 
-    More trials than before are the same draws and then others, so what has been run stays valid.
+    More trials than before are the same draws and then others, and a floor only chooses among what
+    has been run, so that stays valid.
 
     Raises:
         UsageError: The folder holds a matrix with another protocol, or something else.
@@ -124,7 +129,8 @@ def open_protocol(folder: Path, wanted: Protocol) -> Protocol:
     if path.is_file():
         found = read_protocol(folder)
         changed = _changed(found, wanted)
-        if changed == ["trials"] and wanted.trials > found.trials > 0:
+        free = {"floor", "trials"} if wanted.trials > found.trials > 0 else {"floor"}
+        if changed and free.issuperset(changed):
             return _fixed(folder, wanted)
         if changed:
             raise UsageError(

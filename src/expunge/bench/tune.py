@@ -155,7 +155,7 @@ def tune(
     named = tuple(dict.fromkeys(methods)) or (_suited(settings) if name == AUTO else (name,))
     for method in named:
         build(method, {})
-    protocol = open_protocol(matrix, _protocol(settings, named))
+    protocol = open_protocol(matrix, _protocol(settings, named, budget.floor))
     study = _study(matrix, settings)
     named = _fixed(study, named, matrix)
     run_cells(matrix, protocol, references(protocol), console=console)
@@ -298,11 +298,11 @@ def keeps_floor(row: Row, budget: Budget) -> bool:
     return at is not None and at.kept.value >= budget.floor
 
 
-def _protocol(settings: Settings, methods: tuple[str, ...]) -> Protocol:
+def _protocol(settings: Settings, methods: tuple[str, ...], floor: float) -> Protocol:
     tree = settings.model_dump(mode="json", exclude_none=True, exclude={"out"})
     if settings.method.name == AUTO:
         tree["method"] = {"name": methods[0]}
-    return Protocol(settings=tree, prunes=True, trials=0)
+    return Protocol(settings=tree, prunes=True, trials=0, floor=floor)
 
 
 def _suited(settings: Settings) -> tuple[str, ...]:
