@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -181,14 +182,37 @@ def test_a_matrix_keeps_its_protocol(tmp_path):
     other = open_protocol(tmp_path / "m", replace(protocol, trials=3, floor=0.5))
     assert other.floor == 0.5, "it chooses among what has been run"
     assert open_protocol(tmp_path / "m", replace(protocol, trials=4)).floor == 0.75
-    with pytest.raises(UsageError, match="other trials"):
+    with pytest.raises(UsageError, match=r"begun with trials 4 \(now 2\)"):
         open_protocol(tmp_path / "m", protocol)
-    both = replace(protocol, settings=tree(train={"batch": 3}), trials=5)
-    with pytest.raises(UsageError, match="other settings, trials"):
-        open_protocol(tmp_path / "m", both)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="not a matrix"):
         open_protocol(tmp_path, protocol)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        ({"train": {"batch": 3}}, {"train": {"batch": 4}}, "train.batch 3 (now 4)"),
+        ({}, {"train": {"lr": 1e-4}}, "train.lr unset (now 0.0001)"),
+        ({"method": {"name": "npo", "beta": 0.5}}, {}, "method.beta 0.5 (now unset)"),
+        ({"train": {"targets": ["q"]}}, {}, 'train.targets ["q"] (now [])'),
+        (
+            {"model": "m" * 99},
+            {"model": "n"},
+            f'model "{"m" * 38}… (now "n")',
+        ),
+        (
+            {"train": {"batch": 3, "rank": 4, "steps": 5, "clip": 2.0, "seed": 6}},
+            {},
+            "train.clip 2.0 (now 1.0), and 1 more",
+        ),
+    ],
+)
+def test_another_protocol_is_refused_by_what_differs(tmp_path, before, now, said):
+    open_protocol(tmp_path, Protocol(settings=tree(**before)))
+    with pytest.raises(UsageError, match=re.escape(said)) as caught:
+        open_protocol(tmp_path, Protocol(settings=tree(**now), trials=1))
+    assert caught.value.code == "another-protocol"
 
 
 @pytest.mark.parametrize("name", EVERY)

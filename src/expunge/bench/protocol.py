@@ -1,9 +1,10 @@
 """The protocol: what is the same for every run of a matrix, fixed by its first command."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,7 +15,7 @@ from expunge.bench.standing import AT_MARGIN
 from expunge.bench.suite import Spec, Suite, plain
 from expunge.bench.suites import load_suite
 from expunge.errors import InputError, UsageError
-from expunge.files import read_json, sha256_json, write_json, write_jsonl
+from expunge.files import read_json, write_json, write_jsonl
 from expunge.methods import build
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Guard
@@ -22,6 +23,9 @@ from expunge.settings import Settings
 from expunge.wrapping import unread
 
 FILE = "matrix.json"
+_MOST_NAMED = 4
+_LONGEST_VALUE = 40
+_UNSET = "unset"
 SETS = ("forget", "retain", "neighbours", "holdout")
 
 
@@ -135,7 +139,7 @@ def open_protocol(folder: Path, wanted: Protocol) -> Protocol:
         if changed:
             raise UsageError(
                 "another-protocol",
-                what=f"the matrix in {folder} was begun with other {', '.join(changed)}",
+                what=f"the matrix in {folder} was begun with {_told(changed)}",
                 why="runs of two protocols in one table would not be a comparison",
                 fix="use the settings of the first command, or another folder with --out",
             )
@@ -207,6 +211,32 @@ def write_sets(folder: Path, suite: Suite) -> None:
             write_jsonl(path, (plain(record) for record in records))
 
 
-def _changed(found: Protocol, wanted: Protocol) -> list[str]:
-    before, now = (_adapter.dump_python(each, mode="json") for each in (found, wanted))
-    return [key for key in before if sha256_json(before[key]) != sha256_json(now[key])]
+def _changed(found: Protocol, wanted: Protocol) -> dict[str, tuple[str, str]]:
+    """Return the key paths that differ, with both values; settings by the paths that users know."""
+    before, now = (_flat(_adapter.dump_python(each, mode="json")) for each in (found, wanted))
+    return {
+        path.removeprefix("settings."): (before.get(path, _UNSET), now.get(path, _UNSET))
+        for path in dict.fromkeys((*before, *now))
+        if before.get(path) != now.get(path)
+    }
+
+
+def _flat(value: object, path: str = "") -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {path: _UNSET if value is None else json.dumps(value)}
+    found: dict[str, str] = {}
+    for key, inner in cast("dict[str, object]", value).items():
+        found |= _flat(inner, f"{path}.{key}" if path else key)
+    return found
+
+
+def _told(changed: Mapping[str, tuple[str, str]]) -> str:
+    named = [
+        f"{path} {_short(before)} (now {_short(now)})" for path, (before, now) in changed.items()
+    ]
+    more = len(named) - _MOST_NAMED
+    return ", ".join(named[:_MOST_NAMED]) + (f", and {more} more" if more > 0 else "")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
