@@ -16,9 +16,10 @@ import pytest
 from expunge.audit.results import Axis, Gate, Score, Status
 from expunge.audit.stats import Estimate
 from expunge.bench import matrix as matrices
+from expunge.bench import start
 from expunge.bench.board import Related, board, over_seeds, reduced, relative
 from expunge.bench.choose import Point, best, front, near_front
-from expunge.bench.matrix import Shard, parse_shard, run_cell, run_matrix
+from expunge.bench.matrix import Done, Shard, parse_shard, run_cell, run_matrix
 from expunge.bench.pages import NONE, drawing, sheet, to_html, to_markdown
 from expunge.bench.protocol import Protocol, open_protocol
 from expunge.bench.row import Cell, Cost, Machine, Row, read_row, write_row
@@ -301,15 +302,67 @@ def test_two_shards_run_every_cell_once_and_seeds_follow_the_trials(tmp_path, mo
     protocol = open_protocol(tmp_path, Protocol(settings=tree(), trials=3))
     given = {"methods": ["npo", "ga"], "seeds": [0, 1], "console": SilentConsole()}
     first = run_matrix(tmp_path, protocol, shard=Shard(0, 2), **given)
-    assert first.waiting > 0, "the other shard's trials are not there yet"
+    assert (first.rows, first.waiting) == (5, 4), "what the other shard has is not there yet"
     run_matrix(tmp_path, protocol, shard=Shard(1, 2), **given)
-    run_matrix(tmp_path, protocol, shard=Shard(0, 2), **given)
+    last = run_matrix(tmp_path, protocol, shard=Shard(0, 2), **given)
+    assert last == Done(rows=11, failed=0, waiting=0)
     assert len({cell.id for cell in ran}) == len(ran)
     assert sorted(cell.name for cell in ran if cell.kind != "method") == [
         "gold-0", "gold-1", "original",
     ]  # fmt: skip
     assert len([cell for cell in ran if cell.kind == "method" and cell.seed == 0]) == 6
     assert {cell.name for cell in ran if cell.seed == 1} == {"npo", "ga"}
+
+
+def test_a_cell_that_another_process_has_is_waited_for_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(matrices, "run_cell", lambda *_: None)
+    monkeypatch.setattr(matrices, "anatomy", lambda settings: SHAPE)
+    protocol = open_protocol(tmp_path, Protocol(settings=tree(), trials=2))
+    given = {"methods": ["npo"], "seeds": [0], "shard": Shard(), "console": SilentConsole()}
+    assert run_matrix(tmp_path, protocol, **given) == Done(rows=0, failed=0, waiting=5)
+
+
+@pytest.mark.parametrize(
+    ("failing", "fruitless"), [(("npo", "ga"), "no-layer: ga"), (("npo",), ""), ((), "")]
+)
+def test_it_is_told_when_every_run_of_a_method_failed(tmp_path, monkeypatch, failing, fruitless):
+    """Rows of other commands do not count."""
+
+    def fake(matrix, protocol, cell):
+        status = "failed" if cell.name in failing else "done"
+        write_row(lay_out(matrix, cell), row(cell, status=status, why=f"no-layer: {cell.name}"))
+        return read_row(cell_folder(matrix, cell))
+
+    monkeypatch.setattr(matrices, "run_cell", fake)
+    monkeypatch.setattr(matrices, "anatomy", lambda settings: SHAPE)
+    protocol = open_protocol(tmp_path, Protocol(settings=tree()))
+    write_row(lay_out(tmp_path, method("rmu")), row(method("rmu")))
+    console = SilentConsole()
+    said: list[str] = []
+    monkeypatch.setattr(console, "warn", said.append)
+    given = {"methods": ["npo", "ga"], "seeds": [0], "shard": Shard(), "console": console}
+    done = run_matrix(tmp_path, protocol, **given)
+    assert (done.failed, done.fruitless) == (len(failing), fruitless)
+    assert [
+        text.endswith(f"delete {tmp_path / 'cells' / method(name).id}")
+        for text, name in zip(said, failing, strict=True)
+    ] == [True] * len(failing)
+
+
+@pytest.mark.parametrize(("fruitless", "code"), [("", 0), ("no-layer: there is none", 4)])
+def test_the_exit_code_tells_whether_a_method_could_run(
+    bench, monkeypatch, capsys, fruitless, code
+):
+    done = Done(rows=2, failed=1, waiting=0, fruitless=fruitless)
+    monkeypatch.setattr(start, "bench", lambda *_, **__: done)
+    Path("r.toml").write_text(
+        'model = "m"\n[request]\ngoal = "removal"\nforget = ["f.jsonl"]\n', encoding="utf-8"
+    )
+    assert main(["bench", "r.toml", "--format", "json", "--out", "m"]) == code
+    said = capsys.readouterr()
+    assert f'"exit": {code}' in said.out
+    assert ("error[nothing-finished]" in said.err) is bool(code)
+    assert fruitless in said.err
 
 
 def test_a_claimed_cell_is_left_to_its_process(tmp_path):
@@ -467,6 +520,8 @@ def test_the_leaderboard_shows_seeds_budget_failures_and_golds(tmp_path):
     assert "train.lr = 0.001" in text
     assert "2 settings" in text
     assert "rmu-s0" in text
+    assert "delete its folder" in text
+    assert "delete its folder" in page
     assert "leak under int4" in text
     assert "&lt;there&gt;" in page
     assert "<svg" in page

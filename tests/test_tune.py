@@ -90,7 +90,7 @@ def world_of_two_knobs(monkeypatch):
         return read_row(folder)
 
     monkeypatch.setattr(tuning, "run_cell", fake)
-    monkeypatch.setattr(tuning, "run_cells", lambda *_, **__: 0)
+    monkeypatch.setattr(tuning, "run_cells", lambda *_, **__: None)
     return ran
 
 

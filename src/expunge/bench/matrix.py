@@ -15,7 +15,7 @@ from typing import NamedTuple
 from expunge.bench.choose import best
 from expunge.bench.protocol import Protocol
 from expunge.bench.row import Cell, Row, read_row, write_row
-from expunge.bench.rows import lay_out, rows_of
+from expunge.bench.rows import cell_folder, lay_out, rows_of
 from expunge.bench.space import anatomy, trials
 from expunge.bench.work import failed
 from expunge.claim import claim
@@ -41,7 +41,9 @@ class Done(NamedTuple):
     rows: int
     failed: int
     waiting: int
-    """Cells that other processes have, or methods whose settings are not all tried yet."""
+    """Cells without a row: other processes have them, or will take them."""
+    fruitless: str = ""
+    """Why a run of a method failed, where all have run and every one failed; else empty."""
 
 
 def parse_shard(text: str) -> Shard:
@@ -96,14 +98,13 @@ def run_matrix(
         for name in dict.fromkeys(methods)
     }
     cells = [*references(protocol), *(cell for each in tried.values() for cell in each)]
-    waiting = run_cells(matrix, protocol, _dealt(cells, shard), console=console)
+    run_cells(matrix, protocol, _dealt(cells, shard), console=console)
     again: list[Cell] = []
     for name, own in tried.items():
         rows = [read_row(lay_out(matrix, cell)) for cell in own]
         whole = [row for row in rows if row is not None]
         if len(whole) < len(own):
             console.note(f"{name}: {len(own) - len(whole)} settings are still to be tried")
-            waiting += len(own) - len(whole)
         elif (chosen := best(whole)) is not None:
             again += [
                 Cell(kind="method", name=name, values=chosen.cell.values, seed=seed)
@@ -111,9 +112,20 @@ def run_matrix(
             ]
     # By name and not by place: another shard may not see all of them yet.
     own = [cell for cell in again if int(cell.id[-8:], 16) % shard.of == shard.place]
-    waiting += run_cells(matrix, protocol, own, console=console)
+    run_cells(matrix, protocol, own, console=console)
+    return _done(matrix, [*cells, *again])
+
+
+def _done(matrix: Path, cells: Sequence[Cell]) -> Done:
+    """Say what has become of the cells of a command, whichever process has run them."""
     rows = rows_of(matrix)
-    return Done(len(rows), sum(row.status == "failed" for row in rows), waiting)
+    there = {row.cell.id for row in rows}
+    asked = {cell.id for cell in cells}
+    waiting = len(asked - there)
+    own = [row for row in rows if row.cell.kind == "method" and row.cell.id in asked]
+    failures = [row.why for row in own if row.status == "failed"]
+    fruitless = failures[0] if failures and len(failures) == len(own) and not waiting else ""
+    return Done(len(rows), sum(row.status == "failed" for row in rows), waiting, fruitless)
 
 
 def references(protocol: Protocol) -> list[Cell]:
@@ -122,21 +134,19 @@ def references(protocol: Protocol) -> list[Cell]:
     return [Cell(kind="original", name="original"), *golds]
 
 
-def run_cells(matrix: Path, protocol: Protocol, cells: Sequence[Cell], *, console: Console) -> int:
-    """Run cells one after the other; return how many other processes have.
+def run_cells(matrix: Path, protocol: Protocol, cells: Sequence[Cell], *, console: Console) -> None:
+    """Run cells one after the other, but for those that other processes have.
 
     Raises:
         ExpungeError: The machine stands in the way, or the user stopped it.
     """
-    taken = 0
     with console.progress("bench", total=len(cells), unit="cells") as bar:
         for cell in cells:
             row = run_cell(matrix, protocol, cell)
-            taken += row is None
             bar.advance(1, detail=f"{cell.name} {'elsewhere' if row is None else row.status}")
             if row is not None and row.status == "failed":
-                console.warn(f"{cell.id} failed: {row.why}")
-    return taken
+                folder = cell_folder(matrix, cell)
+                console.warn(f"{cell.id} failed: {row.why}; to try it again, delete {folder}")
 
 
 def run_cell(matrix: Path, protocol: Protocol, cell: Cell) -> Row | None:

@@ -19,6 +19,7 @@ from expunge.report import plots
 
 NONE = "–"  # noqa: RUF001 - a dash that stands for nothing
 MARKS = "* on the Pareto front; ~ not parted from it by the data."
+AGAIN = "To try one again, delete its folder below `cells` and repeat the command."
 FOLDS = """### Fold after fold
 
 Erased and kept are those of each run's own audit, against the model that it started from."""
@@ -64,7 +65,7 @@ def to_markdown(told: Mapping[str, Any]) -> str:
     parts += ["### Chosen settings", _markdown_table(*told["chosen"])]
     if told["failures"]:
         failed = [f"- `{name}`: {why}" for name, why in told["failures"]]
-        parts += ["### Failures", "\n".join(failed)]
+        parts += ["### Failures", "\n".join(failed), AGAIN]
     return "\n\n".join(parts) + "\n"
 
 
@@ -86,6 +87,7 @@ def to_html(told: Mapping[str, Any], *, drawing: str) -> str:
     return made.get_template("leaderboard.html.j2").render(
         told,
         marks=MARKS,
+        again=AGAIN.replace("`", ""),
         style=Markup(_STYLE.read_text(encoding="utf-8")),
         drawing=Markup(drawing),
     )

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from expunge.cli.flags import RequestFlags, TrainFlags
 from expunge.cli.resolved import resolve_settings
 from expunge.cli.session import Given, Session
-from expunge.errors import UsageError
+from expunge.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from expunge.settings import Settings
@@ -82,7 +82,8 @@ def bench(
     """Compare methods on one benchmark: a matrix of runs that resumes, and a leaderboard.
 
     Each run has a folder of its own below --out and is never repeated once it has a row; failures
-    are rows. `expunge bench report FOLDER` writes the leaderboard again.
+    are rows. `expunge bench report FOLDER` writes the leaderboard again. When every run of a method
+    has failed, the exit code is 4.
     """
     console = session.begin()
     if what == REPORT:
@@ -120,7 +121,16 @@ def bench(
         console=console,
     )
     console.line("done", f"{done.rows} rows, {done.failed} failed, {done.waiting} still to come")
-    console.event("done", {"folder": matrix, **done._asdict(), "exit": 0})
+    code = InputError.exit_code if done.fruitless else 0
+    console.event("done", {"folder": matrix, **done._asdict(), "exit": code})
+    if done.fruitless:
+        raise InputError(
+            "nothing-finished",
+            what="every run of a method has failed",
+            why=done.fruitless,
+            fix=f"mend that, delete the folders of the runs in {matrix / 'cells'} and repeat the"
+            " command",
+        )
     return 0
 
 
