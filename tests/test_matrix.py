@@ -33,6 +33,7 @@ from expunge.errors import Interrupted, UsageError
 from expunge.methods import EVERY
 from expunge.settings import Settings, TrainSettings
 
+PYTHON = sys.executable
 SHAPE = Anatomy(4, frozenset(MLP))
 HERE = Machine(device="cpu", cpu="x", threads=1, versions={"expunge": "0"})
 
@@ -373,18 +374,42 @@ def test_a_claimed_cell_is_left_to_its_process(tmp_path):
     assert read_row(folder) is None
 
 
+KILLED = "os.kill(os.getpid(), 9)"
+
+
 @pytest.mark.parametrize(
-    ("code", "status"), [("raise SystemExit(1)", "exit code 1"), ("os.kill(os.getpid(), 9)", "9")]
+    ("code", "status", "again"),
+    [("raise SystemExit(1)", "exit code 1", "exit code 1"), (KILLED, "signal 9", "exit code 3")],
 )
-def test_a_process_that_dies_leaves_a_failure(tmp_path, monkeypatch, code, status):
+def test_a_process_that_dies_leaves_a_failure(tmp_path, monkeypatch, code, status, again):
+    """One that was killed is tried again by the next command, no other one."""
     protocol = open_protocol(tmp_path / "m", Protocol(settings=tree()))
-    _stand_in(monkeypatch, tmp_path, f"import os, sys\nsys.stderr.write('last words')\n{code}\n")
-    found = run_cell(tmp_path / "m", protocol, method("npo"))
-    assert found.status == "failed"
-    assert status in found.why
-    assert "last words" in found.why
+    program = f"import os, sys\nsys.stderr.write('last words')\n{code}\n"
+    _stand_in(monkeypatch, tmp_path, program)
+    for _ in range(2):
+        found = run_cell(tmp_path / "m", protocol, method("npo"))
+        assert (found.status, found.killed) == ("failed", code == KILLED)
+        assert status in found.why
+        assert "last words" in found.why
+        assert rows_of(tmp_path / "m") == [found], "it is seen meanwhile"
     _stand_in(monkeypatch, tmp_path, "raise SystemExit(3)")
-    assert run_cell(tmp_path / "m", protocol, method("npo")) == found, "it is not repeated"
+    assert again in run_cell(tmp_path / "m", protocol, method("npo")).why
+
+
+def test_a_cell_that_is_killed_again_and_again_is_tried_once_a_command(tmp_path, monkeypatch):
+    protocol = open_protocol(tmp_path / "m", Protocol(settings=tree()))
+    count = f"import os\nopen({str(tmp_path / 'count')!r}, 'a').write('x')\n{KILLED}\n"
+    _stand_in(monkeypatch, tmp_path, count)
+    monkeypatch.setattr(matrices, "anatomy", lambda settings: SHAPE)
+    console = SilentConsole()
+    said: list[str] = []
+    monkeypatch.setattr(console, "warn", said.append)
+    given = {"methods": ["npo"], "seeds": [0, 1], "shard": Shard(), "console": console}
+    for command in (1, 2):
+        done = run_matrix(tmp_path / "m", protocol, **given)
+        assert (done.rows, done.failed, done.waiting) == (4, 4, 0)
+        assert (tmp_path / "count").read_text() == "x" * 4 * command
+    assert all(text.endswith("the next command tries it again") for text in said)
 
 
 def test_an_interrupted_cell_has_no_row(tmp_path, monkeypatch):
@@ -432,7 +457,7 @@ def _stand_in_file(folder: Path, code: str) -> Path:
     """A program that takes the place of the interpreter in which a cell runs."""
     path = folder / "python"
     pid = f"import os\nopen({str(folder / 'pid')!r}, 'w').write(str(os.getpid()))\n"
-    path.write_text(f"#!{sys.executable}\n{pid}{code}")
+    path.write_text(f"#!{PYTHON}\n{pid}{code}")
     path.chmod(0o755)
     return path
 

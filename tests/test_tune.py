@@ -208,6 +208,28 @@ def test_a_stopped_search_finishes_the_trial_it_had_begun(
 
 
 @needs_optuna
+def test_a_search_goes_on_with_a_run_that_was_killed(
+    tmp_path, world_of_two_knobs, request_of, monkeypatch
+):
+    fake, killed = tuning.run_cell, [True]
+
+    def killing(matrix, protocol, cell):
+        if not killed:
+            return fake(matrix, protocol, cell)
+        killed.clear()
+        return row(cell, status="failed", killed=True)
+
+    monkeypatch.setattr(tuning, "run_cell", killing)
+    given = {"console": SilentConsole(), "budget": Budget(trials=2)}
+    tune(request_of(), tmp_path / "t", **given)
+    assert len(world_of_two_knobs) == 1
+    tune(request_of(), tmp_path / "t", **given)
+    assert len(world_of_two_knobs) == 2
+    trials = tuning._study(tmp_path / "t", request_of()).get_trials()
+    assert [each.state.name for each in trials] == ["COMPLETE", "COMPLETE"]
+
+
+@needs_optuna
 def test_auto_searches_what_suits_the_data_and_failures_do_not_end_it(
     tmp_path, world_of_two_knobs, request_of
 ):

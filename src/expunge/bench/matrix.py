@@ -1,7 +1,8 @@
 """The matrix: references, then every method with the same number of settings, then more seeds.
 
 One folder per cell, one process per cell. A cell with a row is never run again; a cell that another
-process works on is left to it; a killed one goes on where it stopped. Shards share nothing but the
+process works on is left to it; a killed one goes on where it stopped. When its process alone is
+killed, it counts as failed until the next command goes on with it. Shards share nothing but the
 folder: each takes every n-th cell.
 """
 
@@ -9,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from expunge.bench.choose import best
 from expunge.bench.protocol import Protocol
-from expunge.bench.row import Cell, Row, read_row, write_row
+from expunge.bench.row import FILE, Cell, Row, read_row, write_row
 from expunge.bench.rows import cell_folder, lay_out, rows_of
 from expunge.bench.space import anatomy, trials
 from expunge.bench.work import failed
@@ -145,12 +147,13 @@ def run_cells(matrix: Path, protocol: Protocol, cells: Sequence[Cell], *, consol
             row = run_cell(matrix, protocol, cell)
             bar.advance(1, detail=f"{cell.name} {'elsewhere' if row is None else row.status}")
             if row is not None and row.status == "failed":
-                folder = cell_folder(matrix, cell)
-                console.warn(f"{cell.id} failed: {row.why}; to try it again, delete {folder}")
+                again = f"to try it again, delete {cell_folder(matrix, cell)}"
+                again = "the next command tries it again" if row.killed else again
+                console.warn(f"{cell.id} failed: {row.why}; {again}")
 
 
 def run_cell(matrix: Path, protocol: Protocol, cell: Cell) -> Row | None:
-    """Run one cell in a process of its own, unless it has a row.
+    """Run one cell in a process of its own, unless it has a row; once, even if that is killed.
 
     Returns:
         Its row; None when another process works on it.
@@ -160,7 +163,7 @@ def run_cell(matrix: Path, protocol: Protocol, cell: Cell) -> Row | None:
     """
     folder = lay_out(matrix, cell)
     row = read_row(folder)
-    if row is not None:
+    if row is not None and not row.killed:
         return row
     try:
         lock = claim(folder)
@@ -168,8 +171,9 @@ def run_cell(matrix: Path, protocol: Protocol, cell: Cell) -> Row | None:
         return None
     with lock:
         row = read_row(folder)  # another process may have finished it meanwhile
-        if row is not None:
+        if row is not None and not row.killed:
             return row
+        (folder / FILE).unlink(missing_ok=True)
         began = time.monotonic()
         # The child holds the claim as well: if this process is killed alone, nobody else begins.
         words = [sys.executable, "-m", "expunge.bench.work", str(matrix), cell.id]
@@ -199,6 +203,7 @@ def _without_row(folder: Path, protocol: Protocol, cell: Cell, code: int, began:
         )
     cause = f"killed by signal {-code}, perhaps for memory" if code < 0 else f"exit code {code}"
     row = failed(protocol, cell, f"{cause}: {words[-_LAST_WORDS:]}", began=began)
+    row = replace(row, killed=code < 0)
     write_row(folder, row)
     return row
 

@@ -19,7 +19,8 @@ from expunge.report import plots
 
 NONE = "–"  # noqa: RUF001 - a dash that stands for nothing
 MARKS = "* on the Pareto front; ~ not parted from it by the data."
-AGAIN = "To try one again, delete its folder below `cells` and repeat the command."
+AGAIN = """To try one again, delete its folder below `cells` and repeat the command; one that was
+killed by a signal is tried again in any case."""
 FOLDS = """### Fold after fold
 
 Erased and kept are those of each run's own audit, against the model that it started from."""

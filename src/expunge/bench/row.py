@@ -100,6 +100,9 @@ class Row:
     status: Literal["done", "failed", "pruned"]
     why: str = ""
     """What failed or why it was stopped, in one line."""
+    killed: bool = False
+    """Failed by a signal from outside, such as that of a system short of memory: the next command
+    that comes to the cell goes on with it."""
     ruling: str = ""
     gates: tuple[Gate, ...] = ()
     numbers: tuple[Score, ...] = ()

@@ -185,7 +185,10 @@ class _Search:
     study: Study
 
     def resume(self, console: Console) -> None:
-        """Finish the trials of processes that were stopped; those of living ones are theirs."""
+        """Finish the trials of processes that were stopped; those of living ones are theirs.
+
+        A trial whose run was killed alone is open, too.
+        """
         for trial in self.study.get_trials(states=(_state("RUNNING"),)):
             cell = self._begun(trial)
             if cell is None:
@@ -258,6 +261,9 @@ class _Search:
         return Cell(kind="method", name=name, values=values, seed=seed)
 
     def _tell(self, number: int, row: Row, console: Console) -> None:
+        if row.killed:  # the trial stays open: the next command resumes it
+            console.note(f"{number}: {row.cell.name} {row.status}: {row.why}")
+            return
         at = point(row) if row.status == "done" else None
         if at is None:
             state = _state("PRUNED" if row.status == "pruned" else "FAIL")

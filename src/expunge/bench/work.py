@@ -2,7 +2,7 @@
 
     python -m expunge.bench.work MATRIX CELL
 
-A process that is killed leaves no row; the next one goes on from its checkpoints and evidence. What
+A process that is killed writes no row; the next one goes on from its checkpoints and evidence. What
 fails for a reason of its own (a method that cannot run, memory that runs out) is a row, too.
 """
 
