@@ -16,7 +16,7 @@ import pytest
 from expunge.audit.results import Axis, Gate, Score, Status
 from expunge.audit.stats import Estimate
 from expunge.bench import matrix as matrices
-from expunge.bench import start
+from expunge.bench import start, work
 from expunge.bench.board import Related, board, over_seeds, reduced, relative
 from expunge.bench.choose import Point, best, front, near_front
 from expunge.bench.matrix import Done, Shard, parse_shard, run_cell, run_matrix
@@ -30,6 +30,7 @@ from expunge.claim import claim
 from expunge.cli import main
 from expunge.console import SilentConsole
 from expunge.errors import Interrupted, UsageError
+from expunge.machine import processor
 from expunge.methods import EVERY
 from expunge.settings import Settings, TrainSettings
 
@@ -134,6 +135,35 @@ def test_a_row_survives_being_written(tmp_path):
     write_row(tmp_path, whole)
     assert read_row(tmp_path) == whole
     assert read_row(tmp_path / "none") is None
+
+
+def test_a_row_of_before_says_less_of_its_machine(tmp_path):
+    write_row(tmp_path, row(method("npo")))
+    told = json.loads((tmp_path / "row.json").read_text())
+    for late in ("processor", "gpu"):
+        del told["machine"][late]
+    del told["killed"]
+    (tmp_path / "row.json").write_text(json.dumps(told))
+    assert read_row(tmp_path) == row(method("npo"))
+
+
+@pytest.mark.parametrize(("device", "gpu"), [("cuda", "NVIDIA H100"), ("cpu", ""), ("", "")])
+def test_a_machine_is_known_by_its_models(tmp_path, monkeypatch, device, gpu):
+    monkeypatch.setattr(work, "processor", lambda: "Xeon 8481C")
+    monkeypatch.setattr(work.torch.cuda, "get_device_name", lambda: "NVIDIA H100")
+    found = work.machine(device)
+    assert (found.device, found.processor, found.gpu) == (device, "Xeon 8481C", gpu)
+    open_protocol(tmp_path, Protocol(settings=tree()))
+    write_row(lay_out(tmp_path, method("npo")), replace(row(method("npo")), machine=found))
+    shown = ", ".join(filter(None, (device, gpu, "Xeon 8481C", found.cpu)))
+    assert any(f"Measured on {shown}, " in said for said in sheet(board(tmp_path))["sentences"])
+
+
+def test_the_processor_of_linux_is_read_from_the_system():
+    told = Path("/proc/cpuinfo")
+    if not told.is_file() or "model name" not in told.read_text():
+        pytest.skip("this system does not say")
+    assert f"model name\t: {processor()}\n" in told.read_text()
 
 
 def test_cells_are_named_by_what_is_special_about_them(tmp_path):

@@ -113,8 +113,8 @@ def title(found: Board) -> str:
 
 def sentences(found: Board) -> list[str]:
     """Say what was done, by which rule methods were chosen, and what the table cannot say."""
-    machines = {(m.device, m.cpu, m.threads) for line in found.lines for m in _machines(line)}
-    where = "; ".join(f"{device}, {cpu}, {n} threads" for device, cpu, n in sorted(machines))
+    machines = {_hardware(machine) for line in found.lines for machine in _machines(line)}
+    where = "; ".join(sorted(machines))
     versions = {
         f"{n} {v}" for line in found.lines for m in _machines(line) for n, v in m.versions.items()
     }
@@ -279,6 +279,11 @@ def chosen(found: Board) -> tuple[list[str], list[list[str]]]:
 
 def _machines(line: Line) -> list[Machine]:
     return [row.machine for row in line.rows]
+
+
+def _hardware(machine: Machine) -> str:
+    parts = (machine.device, machine.gpu, machine.processor, machine.cpu)
+    return ", ".join((*filter(None, parts), f"{machine.threads} threads"))
 
 
 def _plotted(line: Line, at: Point) -> plots.Place:

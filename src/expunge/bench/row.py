@@ -59,8 +59,13 @@ class Machine:
 
     device: str
     cpu: str
+    """Architecture and number of cores."""
     threads: int
     versions: Mapping[str, str]
+    processor: str = ""
+    """Model of the CPU; empty where unknown, as are rows of before."""
+    gpu: str = ""
+    """Model of the GPU, where the run computed on one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
