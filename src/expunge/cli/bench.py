@@ -12,6 +12,7 @@ from expunge.cli.session import Given, Session
 from expunge.errors import InputError, UsageError
 
 if TYPE_CHECKING:
+    from expunge.bench.start import Ask
     from expunge.settings import Settings
 
 REPORT = "report"
@@ -94,27 +95,13 @@ def bench(
     given, request = given or BenchFlags(), request or RequestFlags()
 
     from expunge.bench.matrix import parse_shard
-    from expunge.bench.start import Ask
     from expunge.bench.start import bench as run
 
-    ask = Ask(
-        what=what,
-        data=given.data,
-        part=given.part,
-        records=given.records,
-        corpus=given.corpus,
-        keep=given.keep,
-        beside=given.beside,
-        methods=given.methods,
-        seeds=given.seeds,
-        trials=given.trials,
-        offline=session.offline,
-    )
     shard = parse_shard(given.shard)
     name = "-".join(filter(None, (Path(what).stem, given.part)))
     matrix = request.out or Path("bench") / name
     done = run(
-        ask,
+        _ask(what, given, offline=session.offline),
         matrix,
         _settings(session, what, model, matrix=matrix, request=request),
         shard=shard,
@@ -132,6 +119,24 @@ def bench(
             " command",
         )
     return 0
+
+
+def _ask(what: str, given: BenchFlags, *, offline: bool) -> "Ask":
+    from expunge.bench.start import Ask
+
+    return Ask(
+        what=what,
+        data=given.data,
+        part=given.part,
+        records=given.records,
+        corpus=given.corpus,
+        keep=given.keep,
+        beside=given.beside,
+        methods=given.methods,
+        seeds=given.seeds,
+        trials=given.trials,
+        offline=offline,
+    )
 
 
 def _matrix(place: str | None) -> Path:
