@@ -64,6 +64,18 @@ def test_two_shards_run_every_cell_once_and_seeds_follow_the_trials(tmp_path, mo
     assert {cell.name for cell in ran if cell.seed == 1} == {"npo", "ga"}
 
 
+def test_a_wrapped_method_is_tried_at_the_settings_of_the_bare_one(tmp_path, monkeypatch):
+    asked: list[Cell] = []
+    monkeypatch.setattr(matrices, "run_cell", lambda matrix, protocol, cell: asked.append(cell))
+    monkeypatch.setattr(matrices, "anatomy", lambda settings: SHAPE)
+    protocol = open_protocol(tmp_path, Protocol(settings=tree(), trials=3))
+    given = {"methods": ["npo", "npo+sam"], "seeds": [0], "shard": Shard()}
+    run_matrix(tmp_path, protocol, **given, console=SilentConsole())
+    bare, wrapped = ([c.values for c in asked if c.name == n] for n in ("npo", "npo+sam"))
+    assert bare == wrapped
+    assert len(bare) == 3
+
+
 def test_a_cell_that_another_process_has_is_waited_for_once(tmp_path, monkeypatch):
     monkeypatch.setattr(matrices, "run_cell", lambda *_: None)
     monkeypatch.setattr(matrices, "anatomy", lambda settings: SHAPE)

@@ -11,6 +11,7 @@ import pytest
 from expunge.audit.results import Axis, Gate, Score, Status
 from expunge.bench import work
 from expunge.bench.board import board
+from expunge.bench.composed import TABLES, parted
 from expunge.bench.pages import sheet
 from expunge.bench.protocol import Protocol, open_protocol
 from expunge.bench.row import Cell, Cost, Machine, Row, read_row, write_row
@@ -146,6 +147,49 @@ def test_a_method_that_does_not_train_leaves_out_what_only_training_reads(name, 
     given = TrainSettings.model_validate(shared)
     for key in shared:
         assert getattr(found, key) == getattr(usual if key in left_out else given, key), key
+
+
+@pytest.mark.parametrize(
+    ("name", "shared", "found"),
+    [
+        ("npo+sam", {}, ("npo", "sam", "none", "none", "adamw")),
+        ("npo+wagle+sophia+gru", {}, ("npo", "none", "gru", "wagle", "sophia")),
+        ("simnpo", {"robust": {"name": "noise"}}, ("simnpo", "noise", "none", "none", "adamw")),
+        ("npo+sam", {"robust": {"name": "noise"}}, ("npo", "sam", "none", "none", "adamw")),
+    ],
+)
+def test_a_composed_name_chooses_wrappers(name, shared, found):
+    own = Protocol(settings=tree(**shared)).of(method(name, **{"method.alpha": 2.0}))
+    tables = (own.method, own.robust, own.combine, own.mask, own.optimiser)
+    assert tuple(table.name for table in tables) == found
+    assert own.method.knobs == {"alpha": 2.0}
+
+
+def test_knobs_of_a_wrapper_go_with_its_name():
+    protocol = Protocol(settings=tree(robust={"name": "sam", "rho": 0.1}))
+    assert protocol.of(method("npo+sam")).robust.knobs == {"rho": 0.1}
+    assert protocol.of(method("npo+noise")).robust.knobs == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "fix"),
+    [
+        ("npo+samm", "unknown-wrapper", "did you mean sam?"),
+        ("npoo+sam", "unknown-method", "did you mean npo?"),
+        ("npo+sam+noise", "two-wrappers", "name one of them"),
+        ("ssd+sam", "nothing-to-wrap", "name ssd alone"),
+        ("npo+", "unknown-wrapper", "name one of these after a +"),
+    ],
+)
+def test_what_is_no_composition_is_refused(name, code, fix):
+    with pytest.raises(UsageError) as caught:
+        parted(name)
+    assert (caught.value.code, fix in caught.value.fix) == (code, True)
+
+
+def test_no_wrapper_stands_in_two_tables():
+    names = [name for table in TABLES.values() for name in table]
+    assert len(names) == len(set(names))
 
 
 def test_a_matrix_keeps_its_protocol(tmp_path):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from expunge.bench.choose import best
+from expunge.bench.composed import parted
 from expunge.bench.protocol import Protocol
 from expunge.bench.row import FILE, Cell, Row, read_row, write_row
 from expunge.bench.rows import cell_folder, lay_out, rows_of
@@ -82,20 +83,21 @@ def run_matrix(
     Args:
         matrix: Folder of the matrix; its protocol is written.
         protocol: What all runs share.
-        methods: Names of methods.
+        methods: Names of methods, with wrappers or without: `npo`, `npo+sam`.
         seeds: Seeds of training; the first one is that of the trials.
         shard: Which cells to take.
         console: Where to say how far it is.
 
     Raises:
-        ExpungeError: A method does not exist, the disk is full, or the user stopped it.
+        ExpungeError: A method or wrapper does not exist, the disk is full, or the user stopped it.
     """
     settings = protocol.shared
     found = anatomy(settings)
     tried = {
         name: [
             Cell(kind="method", name=name, values=values, seed=seeds[0])
-            for values in trials(name, settings, found, count=protocol.trials)
+            # Those of the bare method: what differs between them is the wrapper alone.
+            for values in trials(parted(name).method, settings, found, count=protocol.trials)
         ]
         for name in dict.fromkeys(methods)
     }

@@ -9,6 +9,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter, ValidationError
 
 from expunge import __version__
+from expunge.bench.composed import parted
 from expunge.bench.harness import NAME as HARNESS
 from expunge.bench.row import Cell
 from expunge.bench.standing import AT_MARGIN
@@ -77,7 +78,7 @@ class Protocol:
         its own settings, so that such methods stand in one table with those that train.
 
         Raises:
-            UsageError: A value of the cell is not allowed.
+            UsageError: A value of the cell is not allowed, or no such method or wrapper.
         """
         tree: dict[str, Any] = {
             key: dict(value) if isinstance(value, dict) else value
@@ -85,10 +86,12 @@ class Protocol:
         }
         unheard: tuple[str, ...] = ()
         if cell.kind == "method":
-            method = build(cell.name, {})
+            name, wrappers = parted(cell.name)
+            method = build(name, {})
             unheard = unread(method) if isinstance(method, Edit | Guard) else ()
-            same = tree.get("method", {}).get("name") == cell.name
-            tree["method"] = {**(tree["method"] if same else {}), "name": cell.name}
+            for table, chosen in {"method": name, **wrappers}.items():
+                same = tree.get(table, {}).get("name") == chosen
+                tree[table] = {**(tree[table] if same else {}), "name": chosen}
         if cell.kind == "gold":
             index = int(cell.name.removeprefix("gold-"))
             others = [gold for place, gold in enumerate(self.golds) if place != index]

@@ -29,7 +29,7 @@ class Cell:
 
     kind: Kind
     name: str
-    """The method, `original`, or `gold-0` and so on."""
+    """The method with its wrappers (`npo+sam`), `original`, or `gold-0` and so on."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """Key paths of the settings tree that differ from the matrix's own, such as `train.lr`."""
     seed: int = 0

@@ -56,7 +56,10 @@ class BenchFlags:
         tuple[str, ...],
         _words("BESIDE", "utility=FOLDER, social=FOLDER, lm-eval=TASK,TASK: asked, not forgotten"),
     ] = ()
-    methods: Annotated[tuple[str, ...], _words("METHODS", "methods to compare; default all")] = ()
+    methods: Annotated[
+        tuple[str, ...],
+        _words("METHODS", "methods to compare, with wrappers as in npo+sam+gru; default all"),
+    ] = ()
     seeds: Annotated[
         tuple[int, ...],
         _words("SEEDS", "seeds of training, the first that of the trials; default train.seed"),
