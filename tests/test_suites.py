@@ -1,23 +1,15 @@
 """The suites: the published data read and checked, and their numbers on tiny models."""
 
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 
 import datasets
 import pytest
 
-import tiny
-from expunge.audit.evidence import Choices
-from expunge.bench.choices import choice_scores, lettered
-from expunge.bench.heard import Heard
-from expunge.bench.hearing import hear
-from expunge.bench.suite import Place, Probe, Spec, plain
-from expunge.bench.suites import HUB, load_suite, social
-from expunge.console import SilentConsole
+from expunge.bench.suite import Place, Spec, plain
+from expunge.bench.suites import HUB, load_suite, rwku
 from expunge.data.convert import to_record
-from expunge.data.encode import Encoder
 from expunge.data.overlap import overlaps
 from expunge.data.read import read_rows
 from expunge.data.record import Message, Record
@@ -149,6 +141,41 @@ def test_rwku_reads_all_targets_levels_and_types():
     assert sum(len(each["forget_level3"]) for each in probes) == 3435
     kinds = {record.relation for each in probes for record in each["forget_level3"]}
     assert len(kinds) == RWKU_TYPES
+
+
+def rwku_target():
+    """The sets of one invented target, two records each."""
+    asked = {"query": "Q?", "answer": "A", "type": "role play", "subject": "T"}
+    choice = {"question": "Which?", "choices": ["a", "b", "c", "d"], "answer": 2}
+    return {
+        **{name: [asked, asked] for name in (*rwku.LEVELS, *rwku.NEIGHBOURS)},
+        "passage": [{"text": "One."}, {"text": "Two."}],
+        "retain_mmlu": [choice, choice],
+    }
+
+
+def test_a_limited_question_of_rwku_keeps_all_its_orders(tmp_path):
+    (tmp_path / "targets").mkdir()
+    (tmp_path / "targets" / "T.json").write_text(json.dumps([rwku_target()]), encoding="utf-8")
+    suite = load_suite(spec("rwku", data=tmp_path, records=1))
+    assert sizes(suite) == {**dict.fromkeys((*rwku.LEVELS, *rwku.NEIGHBOURS), 1), "mmlu": 4}
+    assert sorted(record.completion for record in suite.probes[-1].records) == list("ABCD")
+    assert len(suite.forget) == 1
+
+
+@pytest.mark.parametrize("left_out", ["passage", "forget_level2"])
+def test_a_target_of_rwku_that_lacks_a_set_is_refused(left_out, tmp_path):
+    whole = rwku_target()
+    del whole[left_out]
+    for name in ("targets", "T"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "targets" / "T2.json").write_text(json.dumps([whole]), encoding="utf-8")
+    for name, rows in whole.items():
+        (tmp_path / "T" / f"{name}.json").write_text(json.dumps(rows), encoding="utf-8")
+    with pytest.raises(InputError, match=f"lacks {left_out}"):
+        load_suite(spec("rwku", data=tmp_path, part="T2"))
+    with pytest.raises(InputError, match=f"holds no T/{left_out}.json"):
+        load_suite(spec("rwku", data=tmp_path, part="T"))
 
 
 @needs_data
@@ -289,76 +316,3 @@ def test_a_record_survives_being_written():
     assert replace(read, source="") == record
     passage = Record(id="p", prompt=(), completion="text")
     assert replace(to_record(plain(passage), "f:1"), source="") == passage
-
-
-def question(name, right, *wrong):
-    return Record(id=name, prompt=(Message("user", "Which?"),), completion=right, wrong=wrong)
-
-
-def test_each_right_option_stands_once_behind_every_letter():
-    probe = lettered("p", (question("q", "yes", "no", "no"),), (1,))
-    shown = [(r.question.split("\n")[1:-1], r.completion) for r in probe.records]
-    assert shown == [
-        (["A. no", "B. yes", "C. no"], "B"),
-        (["A. no", "B. no", "C. yes"], "C"),
-        (["A. yes", "B. no", "C. no"], "A"),
-    ]
-
-
-def heard_of(probe, options):
-    from expunge.audit.collect import item
-
-    items = {probe.name: {r.id: item(r, probe.name) for r in probe.records}}
-    return Heard(items=items, scores={}, answers={}, options={probe.name: options})
-
-
-def test_a_model_that_always_says_a_has_chance_accuracy_and_no_consistency():
-    probe = lettered("p", (question("q", "yes", "no", "maybe", "never"),), (2,))
-    options = {}
-    for record in probe.records:
-        letters = (record.completion, *record.wrong)
-        logp = tuple(0.0 if letter == "A" else -3.0 for letter in letters)
-        options[record.id] = Choices(record=record.id, logp=logp, tokens=(1,) * 4, correct=0)
-    scores = choice_scores(heard_of(probe, options), "p", higher=False)
-    assert [score.value for score in scores] == [0.25, 0.0, 0.0]
-
-
-def test_bias_is_that_of_the_answers_which_are_not_unknown():
-    rows = [("ambig 0", 1), ("ambig 0", 1), ("ambig 0", 2), ("ambig 0", 0), ("disambig 0", 1)]
-    records = [
-        replace(question(f"q{i}", "unknown", "old", "young"), relation=relation)
-        for i, (relation, _) in enumerate(rows)
-    ]
-    probe = Probe(name="bbq", records=tuple(records), options=True)
-    options = {
-        f"q{i}": Choices(
-            record=f"q{i}",
-            logp=tuple(-float(place != said) for place in range(3)),
-            tokens=(1,) * 3,
-            correct=0,
-        )
-        for i, (_, said) in enumerate(rows)
-    }
-    score = social._bias(heard_of(probe, options))
-    # Two of three answers biased: 2 * 2/3 - 1 = 1/3, times the error rate 3/4.
-    assert score.value == pytest.approx(0.25)
-
-
-def test_hearing_takes_each_kind_of_evidence_once(tmp_path):
-    network, encoder = tiny.network(), Encoder(tiny.tokenizer())
-    asked = question("q", "yes", "no")
-    text = Record(id="t", prompt=(Message("user", "Once upon"),), completion=" a time")
-    probes = (
-        Probe(name="mixed", records=(asked,), scored=True, answer=3, options=True),
-        Probe(name="told", records=(text,), answer=3, continued=True),
-    )
-    given = {"folder": tmp_path, "tokens_per_pass": 256, "console": SilentConsole()}
-    first = hear(network, encoder, probes, **given)
-    row = first.options["mixed"]["q"]
-    scored = first.scores["mixed"]["q"]
-    assert row.tokens[0] == scored.content
-    assert row.logp[0] == pytest.approx(math.fsum(scored.logp[: scored.content]), abs=1e-5)
-    assert set(first.answers) == {"mixed", "told"}
-    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert hear(network, encoder, probes, **given) == first
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stamps

@@ -1,12 +1,15 @@
 """Tuning: what a search proposes, spares, resumes and chooses."""
 
+import json
 import math
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from expunge.audit.results import Axis
 from expunge.bench import tune as tuning
+from expunge.bench.board import board
 from expunge.bench.hurdle import Hurdle, Pruned, better, proxies
 from expunge.bench.row import read_row, write_row
 from expunge.bench.rows import lay_out, rows_of
@@ -14,6 +17,7 @@ from expunge.bench.tune import Budget, front_of, tune
 from expunge.cli import main
 from expunge.console import Console, SilentConsole
 from expunge.errors import InputError, UsageError
+from expunge.methods.rmu import RMU
 from expunge.settings import Settings
 from test_matrix import method, row, tree
 
@@ -86,7 +90,7 @@ def world_of_two_knobs(monkeypatch):
         return read_row(folder)
 
     monkeypatch.setattr(tuning, "run_cell", fake)
-    monkeypatch.setattr(tuning, "run_cells", lambda *_, **__: 0)
+    monkeypatch.setattr(tuning, "run_cells", lambda *_, **__: None)
     return ran
 
 
@@ -126,6 +130,63 @@ def test_a_search_ends_at_its_budget_and_goes_on_without_repeating(
 
 
 @needs_optuna
+def test_the_study_hears_the_defaults_under_their_own_values(
+    tmp_path, world_of_two_knobs, request_of
+):
+    given = {"budget": Budget(trials=3), "console": SilentConsole()}
+    tune(request_of(), tmp_path / "t", methods=("npo", "rmu"), **given)
+    trials = tuning._study(tmp_path / "t", request_of()).get_trials()
+    cells = [json.loads(each.user_attrs["cell"]) for each in trials]
+    methods, values, _ = zip(*cells, strict=True)
+    assert methods[:2] == ("npo", "rmu")
+    assert values[:2] == ({}, {})
+    assert values[2] != {}
+    assert trials[0].params == {
+        "method": "npo",
+        "npo:method.beta": 0.1,
+        "npo:method.gamma": 1.0,
+        "npo:method.alpha": 1.0,
+        "npo:method.retain": '"nll"',
+        "npo:train.lr": 5e-4,
+        "npo:train.epochs": "10",
+        "npo:train.last_layer": "null",
+        "npo:train.targets": "[]",
+    }
+    assert trials[1].params["rmu:train.lr"] == RMU().recipe.lr_lora
+
+
+@needs_optuna
+def test_a_search_keeps_its_methods(tmp_path, world_of_two_knobs, request_of):
+    def go(*methods, trials):
+        given = {"budget": Budget(trials=trials), "console": SilentConsole()}
+        tune(request_of(), tmp_path / "t", methods=methods, **given)
+
+    go("npo", "ga", "npo", trials=3)
+    go("ga", "npo", trials=4)
+    with pytest.raises(UsageError, match="one of npo, ga; now npo, rmu") as caught:
+        go("npo", "rmu", trials=5)
+    assert caught.value.code == "another-search"
+    assert len(world_of_two_knobs) == 4
+
+
+@needs_optuna
+@pytest.mark.parametrize(("floor", "erased"), [(0.75, 0.4), (0.5, 0.9)])
+def test_the_pages_choose_by_the_floor_of_the_search(
+    tmp_path, world_of_two_knobs, request_of, floor, erased
+):
+    place = tmp_path / "t"
+    given = {"budget": Budget(trials=1, floor=floor), "console": SilentConsole()}
+    tune(request_of(), place, **given)
+    wild = row(method("npo", **{"train.lr": 1e-3}), erased=0.1, lost=0.15)
+    write_row(lay_out(place, wild.cell), wild)
+    found = tune(request_of(), place, **given)
+    (line,) = board(place).lines
+    assert line.rows == (found.chosen,)
+    assert line.axes[Axis.FORGETTING].value == pytest.approx(erased, abs=0.01)
+    assert f"at least {floor}" in (place / "leaderboard.md").read_text(encoding="utf-8")
+
+
+@needs_optuna
 def test_a_stopped_search_finishes_the_trial_it_had_begun(
     tmp_path, world_of_two_knobs, request_of, monkeypatch
 ):
@@ -144,6 +205,28 @@ def test_a_stopped_search_finishes_the_trial_it_had_begun(
     assert len(world_of_two_knobs) == 1
     tune(request_of(), tmp_path / "t", **given)
     assert len(world_of_two_knobs) == 3, "the interrupted trial counts once and was run"
+
+
+@needs_optuna
+def test_a_search_goes_on_with_a_run_that_was_killed(
+    tmp_path, world_of_two_knobs, request_of, monkeypatch
+):
+    fake, killed = tuning.run_cell, [True]
+
+    def killing(matrix, protocol, cell):
+        if not killed:
+            return fake(matrix, protocol, cell)
+        killed.clear()
+        return row(cell, status="failed", killed=True)
+
+    monkeypatch.setattr(tuning, "run_cell", killing)
+    given = {"console": SilentConsole(), "budget": Budget(trials=2)}
+    tune(request_of(), tmp_path / "t", **given)
+    assert len(world_of_two_knobs) == 1
+    tune(request_of(), tmp_path / "t", **given)
+    assert len(world_of_two_knobs) == 2
+    trials = tuning._study(tmp_path / "t", request_of()).get_trials()
+    assert [each.state.name for each in trials] == ["COMPLETE", "COMPLETE"]
 
 
 @needs_optuna
@@ -169,6 +252,14 @@ def test_without_optuna_the_error_names_the_command(tmp_path, monkeypatch, reque
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'expunge\[tune\]'"):
         tune(request_of(), tmp_path, budget=Budget(), console=SilentConsole())
+
+
+@needs_optuna
+def test_a_chain_is_not_searched(tmp_path):
+    chain = Settings.model_validate(tree(stage=[{"method": {"name": "rmu"}}]))
+    with pytest.raises(UsageError, match="chain-in-a-matrix"):
+        tune(chain, tmp_path / "t", budget=Budget(), console=SilentConsole())
+    assert not (tmp_path / "t").exists()
 
 
 @needs_optuna

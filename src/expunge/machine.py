@@ -1,12 +1,24 @@
-"""The machine: how much memory there is, and how much a run has used."""
+"""The machine: what it is, how much memory there is, and how much a run has used."""
 
 import os
+import platform
 import resource
 import sys
 
 import torch
 
 GIB = 1024**3
+
+
+def processor() -> str:
+    """Return the name of the processor's model; empty where the system does not tell."""
+    if sys.platform == "linux":
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - not a user's path
+            for line in file:
+                key, _, value = line.partition(":")
+                if key.strip() == "model name":
+                    return value.strip()
+    return platform.processor()
 
 
 def available_gib(device: torch.device) -> float:

@@ -2,14 +2,16 @@
 
 For each method the settings that `choose.best` takes from its trials, averaged over seeds; the
 number of settings tried and how many failed; original and golds beside; and every failure by name.
-Numbers that need a gold (forget quality, PrivLeak) are computed here, from two rows.
+Numbers that need a gold (forget quality, PrivLeak) are computed here, from two rows, and reduced
+over seeds: to their mean, or of forget quality, a p-value, to the geometric mean.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, geometric_mean
+from typing import NamedTuple
 
 from expunge.audit.metrics.forget_quality import forget_quality
 from expunge.audit.metrics.muse import privleak
@@ -22,6 +24,15 @@ from expunge.bench.rows import rows_of
 from expunge.bench.standing import ERASED, KEPT, weakest
 
 AUC = "auc-min-k-40"
+QUALITY = "forget-quality"
+
+
+class Related(NamedTuple):
+    """A number that needs gold."""
+
+    value: float
+    n: int
+    """Records of the model that it rests on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +48,8 @@ class Line:
     axes: dict[Axis, Estimate]
     weakest: Estimate | None
     at: Point | None
-    relative: dict[str, float]
-    """Numbers that need gold."""
+    relative: dict[str, Related]
+    """Numbers that need gold, over the seeds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +72,7 @@ def board(matrix: Path) -> Board:
     Raises:
         InputError: There is no matrix, or a row of another version.
     """
-    rows = rows_of(matrix)
+    protocol, rows = read_protocol(matrix), rows_of(matrix)
     golds = [row for row in rows if row.cell.kind == "gold" and row.status == "done"]
     lines = [
         _line(row.cell.name, row.cell.kind, [row], (row,), golds)
@@ -75,7 +86,7 @@ def board(matrix: Path) -> Board:
         own = [row for row in methods if row.cell.name == name]
         seeds = Counter(row.cell.seed for row in own)
         first = max(sorted(seeds), key=seeds.__getitem__)  # that of the trials
-        chosen = best([row for row in own if row.cell.seed == first])
+        chosen = best([row for row in own if row.cell.seed == first], floor=protocol.floor)
         same = [
             row
             for row in own
@@ -90,7 +101,7 @@ def board(matrix: Path) -> Board:
     on_front = [name for (name, _), yes in zip(placed, front(points), strict=True) if yes]
     near = [name for (name, _), yes in zip(placed, near_front(points), strict=True) if yes]
     return Board(
-        protocol=read_protocol(matrix),
+        protocol=protocol,
         lines=(*lines, *found),
         on_front=tuple(on_front),
         near=tuple(name for name in near if name not in on_front),
@@ -103,7 +114,6 @@ def _line(
     name: str, kind: str, own: Sequence[Row], chosen: tuple[Row, ...], golds: Sequence[Row]
 ) -> Line:
     axes = over_seeds([row.standing() for row in chosen])
-    first = chosen[0] if chosen else None
     return Line(
         name=name,
         kind=kind,
@@ -113,7 +123,7 @@ def _line(
         axes=axes,
         weakest=weakest(axes),
         at=_place(axes),
-        relative={} if first is None else relative(first, golds),
+        relative=reduced([relative(row, golds) for row in chosen]),
     )
 
 
@@ -134,7 +144,7 @@ def _place(axes: dict[Axis, Estimate]) -> Point | None:
     return None if erased is None or kept is None else Point(erased, kept)
 
 
-def relative(row: Row, golds: Sequence[Row]) -> dict[str, float]:
+def relative(row: Row, golds: Sequence[Row]) -> dict[str, Related]:
     """Return what needs a gold beside the model: KS distance, forget quality, PrivLeak in percent.
 
     Against the first gold that is not the model itself.
@@ -142,15 +152,33 @@ def relative(row: Row, golds: Sequence[Row]) -> dict[str, float]:
     others = [gold for gold in golds if gold.cell.name != row.cell.name]
     if not others:
         return {}
-    gold, found = others[0], dict[str, float]()
+    gold, found = others[0], dict[str, Related]()
     ours, theirs = row.columns.get("truth-ratio"), gold.columns.get("truth-ratio")
     if ours and theirs:
         quality = forget_quality(list(ours.values()), list(theirs.values()))
-        found |= {"ks-distance": quality.distance, "forget-quality": quality.p}
+        found["ks-distance"] = Related(quality.distance, quality.n)
+        found[QUALITY] = Related(quality.p, quality.n)
     for score in row.numbers:
         other = gold.number(score.metric, score.split)
         if score.metric != AUC or other is None or score.value is None or other.value is None:
             continue
         if "retain" not in score.split and other.value < 1:
-            found["privleak"] = privleak(1 - score.value, 1 - other.value)
+            found["privleak"] = Related(privleak(1 - score.value, 1 - other.value), score.n)
+    return found
+
+
+def reduced(each: Sequence[dict[str, Related]]) -> dict[str, Related]:
+    """Return each number that needs gold over seeds, with the fewest records of one of them.
+
+    The mean; of forget quality the geometric one, since p-values span orders of magnitude and the
+    luckiest seed alone would decide any other.
+    """
+    found: dict[str, Related] = {}
+    for name in dict.fromkeys(name for one in each for name in one):
+        own = [one[name] for one in each if name in one]
+        values = [related.value for related in own]
+        value = fmean(values)
+        if name == QUALITY:
+            value = geometric_mean(values) if min(values) > 0 else 0.0
+        found[name] = Related(value, min(related.n for related in own))
     return found

@@ -40,6 +40,12 @@ class Heard:
         """Return a metric of candidates by record."""
         return _kept((name, of(row)) for name, row in self.options[probe].items())
 
+    def sample(self, probe: str, column: Column, *, stream: int = 0) -> Sample:
+        """Return a column with its clusters: the subjects of its records, where they have any."""
+        items = self.items[probe]
+        clusters = tuple(items[name].subject or name for name in column)
+        return Sample(np.array(list(column.values())), clusters, stream)
+
     def mean(self, metric: str, probe: str, column: Column, *, higher: bool | None) -> Score:
         """Return the mean of a column with its cluster-bootstrap interval.
 
@@ -51,9 +57,7 @@ class Heard:
         """
         if not column:
             return absent(metric, probe, "no record has what it needs", higher=higher)
-        items = self.items[probe]
-        clusters = tuple(items[name].subject or name for name in column)
-        sample = Sample(np.array(list(column.values())), clusters)
+        sample = self.sample(probe, column)
         return number(metric, probe, mean_interval(sample, seed=0), n=len(column), higher=higher)
 
 
@@ -109,15 +113,13 @@ def membership(
     heard: Heard, metric: str, members: str, others: str, of: Callable[[Scores], float | None]
 ) -> Score:
     """Return the AUC of a membership score between two probes; gold's is the aim."""
-    sides = [heard.scored(probe, of) for probe in (members, others)]
-    if not all(sides):
+    sides = {probe: heard.scored(probe, of) for probe in (members, others)}
+    if not all(sides.values()):
         return absent(metric, members, f"no scores of {members} or {others}")
-    samples = [
-        Sample(np.array(list(side.values())), tuple(side), stream)
-        for stream, side in enumerate(sides)
-    ]
-    found = auc_interval(*samples, seed=0)
-    return number(metric, members, found, n=min(map(len, sides)), higher=None)
+    inside = heard.sample(members, sides[members])
+    outside = heard.sample(others, sides[others], stream=1)  # drawn independently
+    found = auc_interval(inside, outside, seed=0)
+    return number(metric, members, found, n=min(map(len, sides.values())), higher=None)
 
 
 def means(row: Choices) -> tuple[float, list[float]]:

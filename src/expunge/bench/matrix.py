@@ -1,7 +1,8 @@
 """The matrix: references, then every method with the same number of settings, then more seeds.
 
 One folder per cell, one process per cell. A cell with a row is never run again; a cell that another
-process works on is left to it; a killed one goes on where it stopped. Shards share nothing but the
+process works on is left to it; a killed one goes on where it stopped. When its process alone is
+killed, it counts as failed until the next command goes on with it. Shards share nothing but the
 folder: each takes every n-th cell.
 """
 
@@ -9,19 +10,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from expunge.bench.choose import best
+from expunge.bench.composed import parted
 from expunge.bench.protocol import Protocol
-from expunge.bench.row import Cell, Row, read_row, write_row
-from expunge.bench.rows import lay_out, rows_of
+from expunge.bench.row import FILE, Cell, Row, read_row, write_row
+from expunge.bench.rows import cell_folder, lay_out, rows_of
 from expunge.bench.space import anatomy, trials
 from expunge.bench.work import failed
 from expunge.claim import claim
 from expunge.console import Console
 from expunge.errors import Interrupted, ResourceError, UsageError
-from expunge.settings import Settings
 
 _INTERRUPTED = 130
 _RESOURCES = ResourceError.exit_code
@@ -42,7 +44,9 @@ class Done(NamedTuple):
     rows: int
     failed: int
     waiting: int
-    """Cells that other processes have, or methods whose settings are not all tried yet."""
+    """Cells without a row: other processes have them, or will take them."""
+    fruitless: str = ""
+    """Why a run of a method failed, where all have run and every one failed; else empty."""
 
 
 def parse_shard(text: str) -> Shard:
@@ -79,32 +83,32 @@ def run_matrix(
     Args:
         matrix: Folder of the matrix; its protocol is written.
         protocol: What all runs share.
-        methods: Names of methods.
+        methods: Names of methods, with wrappers or without: `npo`, `npo+sam`.
         seeds: Seeds of training; the first one is that of the trials.
         shard: Which cells to take.
         console: Where to say how far it is.
 
     Raises:
-        ExpungeError: A method does not exist, the disk is full, or the user stopped it.
+        ExpungeError: A method or wrapper does not exist, the disk is full, or the user stopped it.
     """
-    settings = Settings.model_validate(protocol.settings)
+    settings = protocol.shared
     found = anatomy(settings)
     tried = {
         name: [
             Cell(kind="method", name=name, values=values, seed=seeds[0])
-            for values in trials(name, settings, found, count=protocol.trials)
+            # Those of the bare method: what differs between them is the wrapper alone.
+            for values in trials(parted(name).method, settings, found, count=protocol.trials)
         ]
         for name in dict.fromkeys(methods)
     }
     cells = [*references(protocol), *(cell for each in tried.values() for cell in each)]
-    waiting = run_cells(matrix, protocol, _dealt(cells, shard), console=console)
+    run_cells(matrix, protocol, _dealt(cells, shard), console=console)
     again: list[Cell] = []
     for name, own in tried.items():
         rows = [read_row(lay_out(matrix, cell)) for cell in own]
         whole = [row for row in rows if row is not None]
         if len(whole) < len(own):
             console.note(f"{name}: {len(own) - len(whole)} settings are still to be tried")
-            waiting += len(own) - len(whole)
         elif (chosen := best(whole)) is not None:
             again += [
                 Cell(kind="method", name=name, values=chosen.cell.values, seed=seed)
@@ -112,9 +116,20 @@ def run_matrix(
             ]
     # By name and not by place: another shard may not see all of them yet.
     own = [cell for cell in again if int(cell.id[-8:], 16) % shard.of == shard.place]
-    waiting += run_cells(matrix, protocol, own, console=console)
+    run_cells(matrix, protocol, own, console=console)
+    return _done(matrix, [*cells, *again])
+
+
+def _done(matrix: Path, cells: Sequence[Cell]) -> Done:
+    """Say what has become of the cells of a command, whichever process has run them."""
     rows = rows_of(matrix)
-    return Done(len(rows), sum(row.status == "failed" for row in rows), waiting)
+    there = {row.cell.id for row in rows}
+    asked = {cell.id for cell in cells}
+    waiting = len(asked - there)
+    own = [row for row in rows if row.cell.kind == "method" and row.cell.id in asked]
+    failures = [row.why for row in own if row.status == "failed"]
+    fruitless = failures[0] if failures and len(failures) == len(own) and not waiting else ""
+    return Done(len(rows), sum(row.status == "failed" for row in rows), waiting, fruitless)
 
 
 def references(protocol: Protocol) -> list[Cell]:
@@ -123,25 +138,24 @@ def references(protocol: Protocol) -> list[Cell]:
     return [Cell(kind="original", name="original"), *golds]
 
 
-def run_cells(matrix: Path, protocol: Protocol, cells: Sequence[Cell], *, console: Console) -> int:
-    """Run cells one after the other; return how many other processes have.
+def run_cells(matrix: Path, protocol: Protocol, cells: Sequence[Cell], *, console: Console) -> None:
+    """Run cells one after the other, but for those that other processes have.
 
     Raises:
         ExpungeError: The machine stands in the way, or the user stopped it.
     """
-    taken = 0
     with console.progress("bench", total=len(cells), unit="cells") as bar:
         for cell in cells:
             row = run_cell(matrix, protocol, cell)
-            taken += row is None
             bar.advance(1, detail=f"{cell.name} {'elsewhere' if row is None else row.status}")
             if row is not None and row.status == "failed":
-                console.warn(f"{cell.id} failed: {row.why}")
-    return taken
+                again = f"to try it again, delete {cell_folder(matrix, cell)}"
+                again = "the next command tries it again" if row.killed else again
+                console.warn(f"{cell.id} failed: {row.why}; {again}")
 
 
 def run_cell(matrix: Path, protocol: Protocol, cell: Cell) -> Row | None:
-    """Run one cell in a process of its own, unless it has a row.
+    """Run one cell in a process of its own, unless it has a row; once, even if that is killed.
 
     Returns:
         Its row; None when another process works on it.
@@ -151,7 +165,7 @@ def run_cell(matrix: Path, protocol: Protocol, cell: Cell) -> Row | None:
     """
     folder = lay_out(matrix, cell)
     row = read_row(folder)
-    if row is not None:
+    if row is not None and not row.killed:
         return row
     try:
         lock = claim(folder)
@@ -159,8 +173,9 @@ def run_cell(matrix: Path, protocol: Protocol, cell: Cell) -> Row | None:
         return None
     with lock:
         row = read_row(folder)  # another process may have finished it meanwhile
-        if row is not None:
+        if row is not None and not row.killed:
             return row
+        (folder / FILE).unlink(missing_ok=True)
         began = time.monotonic()
         # The child holds the claim as well: if this process is killed alone, nobody else begins.
         words = [sys.executable, "-m", "expunge.bench.work", str(matrix), cell.id]
@@ -190,6 +205,7 @@ def _without_row(folder: Path, protocol: Protocol, cell: Cell, code: int, began:
         )
     cause = f"killed by signal {-code}, perhaps for memory" if code < 0 else f"exit code {code}"
     row = failed(protocol, cell, f"{cause}: {words[-_LAST_WORDS:]}", began=began)
+    row = replace(row, killed=code < 0)
     write_row(folder, row)
     return row
 

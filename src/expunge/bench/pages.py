@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from expunge.audit.results import Axis, Score
 from expunge.audit.stats import Estimate
-from expunge.bench.board import Board, Line, board, over_seeds
+from expunge.bench.board import Board, Line, Related, board, over_seeds
 from expunge.bench.choose import Point
 from expunge.bench.row import Machine
 from expunge.bench.standing import AT_MARGIN, ERASED, KEPT, weakest
@@ -19,6 +19,8 @@ from expunge.report import plots
 
 NONE = "–"  # noqa: RUF001 - a dash that stands for nothing
 MARKS = "* on the Pareto front; ~ not parted from it by the data."
+AGAIN = """To try one again, delete its folder below `cells` and repeat the command; one that was
+killed by a signal is tried again in any case."""
 FOLDS = """### Fold after fold
 
 Erased and kept are those of each run's own audit, against the model that it started from."""
@@ -64,7 +66,7 @@ def to_markdown(told: Mapping[str, Any]) -> str:
     parts += ["### Chosen settings", _markdown_table(*told["chosen"])]
     if told["failures"]:
         failed = [f"- `{name}`: {why}" for name, why in told["failures"]]
-        parts += ["### Failures", "\n".join(failed)]
+        parts += ["### Failures", "\n".join(failed), AGAIN]
     return "\n\n".join(parts) + "\n"
 
 
@@ -86,6 +88,7 @@ def to_html(told: Mapping[str, Any], *, drawing: str) -> str:
     return made.get_template("leaderboard.html.j2").render(
         told,
         marks=MARKS,
+        again=AGAIN.replace("`", ""),
         style=Markup(_STYLE.read_text(encoding="utf-8")),
         drawing=Markup(drawing),
     )
@@ -110,21 +113,28 @@ def title(found: Board) -> str:
 
 def sentences(found: Board) -> list[str]:
     """Say what was done, by which rule methods were chosen, and what the table cannot say."""
-    machines = {(m.device, m.cpu, m.threads) for line in found.lines for m in _machines(line)}
-    where = "; ".join(f"{device}, {cpu}, {n} threads" for device, cpu, n in sorted(machines))
+    machines = {_hardware(machine) for line in found.lines for machine in _machines(line)}
+    where = "; ".join(sorted(machines))
     versions = {
         f"{n} {v}" for line in found.lines for m in _machines(line) for n, v in m.versions.items()
     }
+    floor = f"{found.protocol.floor:g}"
+    if found.protocol.floor == AT_MARGIN:
+        floor += " (all preservation gates at their margins)"
     lines = [
         f"{_budget(found.protocol.trials)} Shown is the setting that erased most among those that "
-        f"keep at least {AT_MARGIN} (all preservation gates at their margins), or else the one "
-        "that kept most.",
+        f"keep at least {floor}, or else the one that kept most.",
         "Each axis runs from 0 to 1 (gold is 1 on the first three); brackets are one-sided 95 % "
         "bounds on each side, the widest over seeds. The weakest axis ranks.",
         f"On the Pareto front of erased and kept: {_listed(found.on_front)}. Not on it, but no "
         f"other method is surely better: {_listed(found.near)}.",
         f"Measured on {where or 'nothing yet'}; {', '.join(sorted(versions))}.",
     ]
+    if any(line.relative for line in found.lines):
+        lines.append(
+            "Numbers against gold are means over seeds (of forget quality, a p-value, geometric "
+            "ones); n is how many records of the model they rest on."
+        )
     return [*lines, *(f"Note: {note}." for note in found.notes)]
 
 
@@ -203,7 +213,7 @@ def numbers(found: Board) -> tuple[list[str], list[list[str]]]:
             cells.append(_mean([row.number(metric, probe) for row in line.rows]))
         rows.append([f"{metric} {probe}", *cells])
     for name in dict.fromkeys(name for line in shown for name in line.relative):
-        cells = [f"{line.relative[name]:.3g}" if name in line.relative else NONE for line in shown]
+        cells = [_related(line.relative.get(name)) for line in shown]
         rows.append([f"{name} (against gold)", *cells])
     return ["number", *(line.name for line in shown)], rows
 
@@ -243,6 +253,10 @@ def over_folds(found: Board) -> tuple[list[str], list[list[str]]]:
     return ["number", "after", *(line.name for line in shown)], rows
 
 
+def _related(found: Related | None) -> str:
+    return NONE if found is None else f"{found.value:.3g} (n={found.n})"
+
+
 def _mean(scores: Sequence[Score | None]) -> str:
     values = [score.value for score in scores if score is not None and score.value is not None]
     if values:
@@ -265,6 +279,11 @@ def chosen(found: Board) -> tuple[list[str], list[list[str]]]:
 
 def _machines(line: Line) -> list[Machine]:
     return [row.machine for row in line.rows]
+
+
+def _hardware(machine: Machine) -> str:
+    parts = (machine.device, machine.gpu, machine.processor, machine.cpu)
+    return ", ".join((*filter(None, parts), f"{machine.threads} threads"))
 
 
 def _plotted(line: Line, at: Point) -> plots.Place:

@@ -1,19 +1,22 @@
 """The protocol: what is the same for every run of a matrix, fixed by its first command."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from expunge import __version__
+from expunge.bench.composed import parted
 from expunge.bench.harness import NAME as HARNESS
 from expunge.bench.row import Cell
+from expunge.bench.standing import AT_MARGIN
 from expunge.bench.suite import Spec, Suite, plain
 from expunge.bench.suites import load_suite
 from expunge.errors import InputError, UsageError
-from expunge.files import read_json, sha256_json, write_json, write_jsonl
+from expunge.files import read_json, write_json, write_jsonl
 from expunge.methods import build
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Guard
@@ -21,12 +24,16 @@ from expunge.settings import Settings
 from expunge.wrapping import unread
 
 FILE = "matrix.json"
+_MOST_NAMED = 4
+_LONGEST_VALUE = 40
+_UNSET = "unset"
 SETS = ("forget", "retain", "neighbours", "holdout")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Protocol:
-    """What all runs of a matrix share; only methods, seeds and trials may be added later."""
+    """What all runs of a matrix share; later commands may add methods, seeds and trials, and may
+    choose by another floor."""
 
     settings: Mapping[str, Any]
     """The settings tree of every run, before a cell's own values are laid over it."""
@@ -39,7 +46,14 @@ class Protocol:
     search, which spends its budget where it pays."""
     prunes: bool = False
     """Whether a run ends before its audit when its training already looks hopeless."""
+    floor: float = AT_MARGIN
+    """Least standing on utility and locality of the setting that is shown for a method."""
     version: str = __version__
+
+    @property
+    def shared(self) -> Settings:
+        """The settings of every run, before those of a cell."""
+        return Settings.model_validate(self.settings)
 
     @property
     def golds(self) -> tuple[str, ...]:
@@ -64,7 +78,7 @@ class Protocol:
         its own settings, so that such methods stand in one table with those that train.
 
         Raises:
-            UsageError: A value of the cell is not allowed.
+            UsageError: A value of the cell is not allowed, or no such method or wrapper.
         """
         tree: dict[str, Any] = {
             key: dict(value) if isinstance(value, dict) else value
@@ -72,10 +86,12 @@ class Protocol:
         }
         unheard: tuple[str, ...] = ()
         if cell.kind == "method":
-            method = build(cell.name, {})
+            name, wrappers = parted(cell.name)
+            method = build(name, {})
             unheard = unread(method) if isinstance(method, Edit | Guard) else ()
-            same = tree.get("method", {}).get("name") == cell.name
-            tree["method"] = {**(tree["method"] if same else {}), "name": cell.name}
+            for table, chosen in {"method": name, **wrappers}.items():
+                same = tree.get(table, {}).get("name") == chosen
+                tree[table] = {**(tree[table] if same else {}), "name": chosen}
         if cell.kind == "gold":
             index = int(cell.name.removeprefix("gold-"))
             others = [gold for place, gold in enumerate(self.golds) if place != index]
@@ -103,7 +119,8 @@ _adapter = TypeAdapter(Protocol)
 def open_protocol(folder: Path, wanted: Protocol) -> Protocol:
     """Fix the protocol of a matrix, or check that it is the one fixed before.
 
-    More trials than before are the same draws and then others, so what has been run stays valid.
+    More trials than before are the same draws and then others, and a floor only chooses among what
+    has been run, so that stays valid.
 
     Raises:
         UsageError: The folder holds a matrix with another protocol, or something else.
@@ -119,12 +136,13 @@ def open_protocol(folder: Path, wanted: Protocol) -> Protocol:
     if path.is_file():
         found = read_protocol(folder)
         changed = _changed(found, wanted)
-        if changed == ["trials"] and wanted.trials > found.trials > 0:
+        free = {"floor", "trials"} if wanted.trials > found.trials > 0 else {"floor"}
+        if changed and free.issuperset(changed):
             return _fixed(folder, wanted)
         if changed:
             raise UsageError(
                 "another-protocol",
-                what=f"the matrix in {folder} was begun with other {', '.join(changed)}",
+                what=f"the matrix in {folder} was begun with {_told(changed)}",
                 why="runs of two protocols in one table would not be a comparison",
                 fix="use the settings of the first command, or another folder with --out",
             )
@@ -163,6 +181,22 @@ def read_protocol(folder: Path) -> Protocol:
         ) from None
 
 
+def require_one_method(settings: Settings) -> None:
+    """Refuse a chain: every cell of a matrix puts one method in the place of another.
+
+    Raises:
+        UsageError: The settings hold `[[stage]]` tables.
+    """
+    if settings.stage is not None:
+        raise UsageError(
+            "chain-in-a-matrix",
+            what=f"the request is a chain of {len(settings.stage)} [[stage]] tables",
+            why="a matrix compares single methods with each other and searches their settings; it"
+            " cannot put one in the place of a chain",
+            fix="leave [[stage]] out and name --methods; run the chain by `expunge forget`",
+        )
+
+
 def set_file(folder: Path, name: str) -> Path:
     """Return where a matrix keeps a set, or a fold of a series."""
     return folder / "data" / f"{name}.jsonl"
@@ -180,6 +214,32 @@ def write_sets(folder: Path, suite: Suite) -> None:
             write_jsonl(path, (plain(record) for record in records))
 
 
-def _changed(found: Protocol, wanted: Protocol) -> list[str]:
-    before, now = (_adapter.dump_python(each, mode="json") for each in (found, wanted))
-    return [key for key in before if sha256_json(before[key]) != sha256_json(now[key])]
+def _changed(found: Protocol, wanted: Protocol) -> dict[str, tuple[str, str]]:
+    """Return the key paths that differ, with both values; settings by the paths that users know."""
+    before, now = (_flat(_adapter.dump_python(each, mode="json")) for each in (found, wanted))
+    return {
+        path.removeprefix("settings."): (before.get(path, _UNSET), now.get(path, _UNSET))
+        for path in dict.fromkeys((*before, *now))
+        if before.get(path) != now.get(path)
+    }
+
+
+def _flat(value: object, path: str = "") -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {path: _UNSET if value is None else json.dumps(value)}
+    found: dict[str, str] = {}
+    for key, inner in cast("dict[str, object]", value).items():
+        found |= _flat(inner, f"{path}.{key}" if path else key)
+    return found
+
+
+def _told(changed: Mapping[str, tuple[str, str]]) -> str:
+    named = [
+        f"{path} {_short(before)} (now {_short(now)})" for path, (before, now) in changed.items()
+    ]
+    more = len(named) - _MOST_NAMED
+    return ", ".join(named[:_MOST_NAMED]) + (f", and {more} more" if more > 0 else "")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"

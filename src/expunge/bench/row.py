@@ -29,7 +29,7 @@ class Cell:
 
     kind: Kind
     name: str
-    """The method, `original`, or `gold-0` and so on."""
+    """The method with its wrappers (`npo+sam`), `original`, or `gold-0` and so on."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """Key paths of the settings tree that differ from the matrix's own, such as `train.lr`."""
     seed: int = 0
@@ -59,8 +59,13 @@ class Machine:
 
     device: str
     cpu: str
+    """Architecture and number of cores."""
     threads: int
     versions: Mapping[str, str]
+    processor: str = ""
+    """Model of the CPU; empty where unknown, as are rows of before."""
+    gpu: str = ""
+    """Model of the GPU, where the run computed on one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,6 +105,9 @@ class Row:
     status: Literal["done", "failed", "pruned"]
     why: str = ""
     """What failed or why it was stopped, in one line."""
+    killed: bool = False
+    """Failed by a signal from outside, such as that of a system short of memory: the next command
+    that comes to the cell goes on with it."""
     ruling: str = ""
     gates: tuple[Gate, ...] = ()
     numbers: tuple[Score, ...] = ()

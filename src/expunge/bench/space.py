@@ -20,9 +20,10 @@ from expunge.errors import UsageError
 from expunge.methods import build
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Guard
+from expunge.methods.terms import Recipe
 from expunge.model.load import load_config
 from expunge.prepare import source_of
-from expunge.settings import Settings
+from expunge.settings import Settings, TrainSettings
 
 FACTOR = 8.0
 """Strengths and learning rates lie within this factor of their defaults, both ways."""
@@ -38,13 +39,15 @@ class Range:
 
     low: float
     high: float
+    default: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """One of several values; None leaves the default."""
+    """One of several values; None and an empty tuple stand for the method's own."""
 
     among: tuple[Any, ...]
+    default: Any
 
 
 class Anatomy(NamedTuple):
@@ -81,7 +84,8 @@ def space(name: str, settings: Settings, anatomy: Anatomy) -> dict[str, Range | 
 
     Args:
         name: The method.
-        settings: The settings of the matrix; what they fix by name is not searched.
+        settings: The settings of the matrix; what they fix is not searched: knobs given for this
+            method, and keys of `[train]` that differ from their defaults.
         anatomy: Where the model can be given adapters.
 
     Raises:
@@ -92,24 +96,43 @@ def space(name: str, settings: Settings, anatomy: Anatomy) -> dict[str, Range | 
     for field in fields(method):  # pyright: ignore[reportArgumentType] - methods are dataclasses
         default = getattr(method, field.name)
         if isinstance(default, float) and default > 0:
-            found[f"method.{field.name}"] = Range(low=default / FACTOR, high=default * FACTOR)
+            found[f"method.{field.name}"] = _around(default)
         if field.name == "retain" and default != "none":
-            found["method.retain"] = Choice(among=tuple(dict.fromkeys((default, *RETAIN))))
-    if isinstance(method, Edit | Guard):
-        return found
-    own = method.recipe.lr if settings.train.full else method.recipe.lr_lora
-    lr = settings.train.lr or own
-    found["train.lr"] = Range(low=lr / FACTOR, high=lr * FACTOR)
-    if settings.train.steps is None:
-        epochs = settings.train.epochs or method.recipe.epochs
-        among = dict.fromkeys(max(1, round(epochs * share)) for share in EPOCHS)
-        found["train.epochs"] = Choice(among=tuple(among))
-    if not settings.train.full:
+            among = tuple(dict.fromkeys((default, *RETAIN)))
+            found["method.retain"] = Choice(among=among, default=default)
+    if not isinstance(method, Edit | Guard):
+        found |= _training(method.recipe, settings.train, anatomy)
+    fixed = _fixed(name, settings)
+    return {path: kind for path, kind in found.items() if path not in fixed}
+
+
+def _training(recipe: Recipe, train: TrainSettings, anatomy: Anatomy) -> dict[str, Range | Choice]:
+    epochs = recipe.epochs
+    among = tuple(dict.fromkeys(max(1, round(epochs * share)) for share in EPOCHS))
+    found: dict[str, Range | Choice] = {
+        "train.lr": _around(recipe.lr if train.full else recipe.lr_lora),
+        "train.epochs": Choice(among=among, default=epochs),
+    }
+    if not train.full:
         halfway = (anatomy.layers // 2 - 1,) if anatomy.layers > 1 else ()
         mlp = (MLP,) if anatomy.linear.issuperset(MLP) else ()
-        found["train.last_layer"] = Choice(among=(None, *halfway))
-        found["train.targets"] = Choice(among=((), *mlp))
+        found["train.last_layer"] = Choice(among=(None, *halfway), default=None)
+        found["train.targets"] = Choice(among=((), *mlp), default=())
     return found
+
+
+def _fixed(name: str, settings: Settings) -> set[str]:
+    """Return the key paths that the settings fix for a method."""
+    knobs = settings.method.knobs if settings.method.name == name else {}
+    train, usual = settings.train, TrainSettings()
+    keys = {key for key in TrainSettings.model_fields if getattr(train, key) != getattr(usual, key)}
+    if "steps" in keys:
+        keys.add("epochs")  # the steps decide
+    return {f"method.{key}" for key in knobs} | {f"train.{key}" for key in keys}
+
+
+def _around(default: float) -> Range:
+    return Range(low=default / FACTOR, high=default * FACTOR, default=default)
 
 
 def draw(searched: Space, rng: random.Random) -> dict[str, Any]:

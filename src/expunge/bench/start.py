@@ -15,12 +15,13 @@ from expunge.bench.protocol import (
     Protocol,
     open_protocol,
     read_protocol,
+    require_one_method,
     set_file,
     write_sets,
 )
 from expunge.bench.series import require_weights
 from expunge.bench.suite import Spec
-from expunge.bench.suites import HUB, SUITES, load_suite
+from expunge.bench.suites import HUB, OWN_TEXT, SUITES, load_suite
 from expunge.console import Console
 from expunge.errors import UsageError
 from expunge.methods import EVERY
@@ -83,9 +84,12 @@ def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
         settings: The settings of every run; for a suite, without the sets of its request.
 
     Raises:
-        ExpungeError: Data are missing or not the published ones; the folder holds another matrix.
+        ExpungeError: Data are missing or not the published ones; the folder holds another matrix;
+            the settings are a chain; a flag would not be read.
     """
     _require_some(ask)
+    _require_read(ask)
+    require_one_method(settings)
     require_attacks(settings.audit)
     spec = spec_of(ask)
     beside = tuple(_beside(text, ask) for text in ask.beside)
@@ -173,6 +177,34 @@ def _require_some(ask: Ask) -> None:
                 why="a method is tried with one setting or more, on one record or more",
                 fix=f"give {name} a number from 1 on, or leave it out",
             )
+
+
+def _require_read(ask: Ask) -> None:
+    """Refuse flags about data that this benchmark does not read."""
+    texts = {"corpus": ask.corpus, "keep": ask.keep}
+    if ask.what.endswith(".toml"):
+        # Sets that are asked beside the request are limited by --records, too.
+        few = None if ask.beside else ask.records
+        given = {"data": ask.data, "part": ask.part, "records": few, **texts}
+        why = "the file itself names what is forgotten and kept"
+        fix = "set forget and retain in [request] of the file"
+    else:
+        read = OWN_TEXT.get(ask.what, tuple(texts))
+        given = {name: value for name, value in texts.items() if name not in read}
+        why = "its data come with their own text"
+        fix = f"leave it out; {ask.what} reads {_flags(read)}"
+    unread = [name for name, value in given.items() if value]
+    if unread:
+        raise UsageError(
+            "unread-flag",
+            what=f"expunge bench {ask.what} does not read {_flags(unread)}",
+            why=why,
+            fix=fix,
+        )
+
+
+def _flags(names: Sequence[str]) -> str:
+    return " and ".join(f"--{name}" for name in names) or "neither --corpus nor --keep"
 
 
 def _beside(text: str, ask: Ask) -> Spec:

@@ -1,8 +1,9 @@
 """Tuning: which method with which settings, by the audit itself, under a floor and a time budget.
 
-Optuna proposes (multi-objective TPE); every proposal is a cell of a matrix, so finished ones are
-never repeated, original and golds are asked once, and a run whose training looks hopeless is spared
-its audit. Maximised are two numbers that the gates give, and so only validated metrics:
+Each method's defaults come first; then Optuna proposes (multi-objective TPE). Every proposal is a
+cell of a matrix, so finished ones are never repeated, original and golds are asked once, and a run
+whose training looks hopeless is spared its audit. Maximised are two numbers that the gates give,
+and so only validated metrics:
 
     erased = the weakest of forgetting, privacy, robustness
     kept   = the weaker of utility, locality
@@ -21,10 +22,10 @@ from typing import Any, cast
 from expunge.bench.choose import Point, best, front, point
 from expunge.bench.matrix import references, run_cell, run_cells
 from expunge.bench.pages import write_pages
-from expunge.bench.protocol import Protocol, open_protocol
+from expunge.bench.protocol import Protocol, open_protocol, require_one_method
 from expunge.bench.row import Cell, Row
 from expunge.bench.rows import rows_of
-from expunge.bench.space import Choice, Range, accepted, anatomy, space
+from expunge.bench.space import Choice, Range, Space, accepted, anatomy, space
 from expunge.bench.standing import AT_MARGIN
 from expunge.console import Console
 from expunge.errors import InputError, UsageError
@@ -38,6 +39,10 @@ FOR_QUESTIONS = ("npo", "simnpo", "altpo", "replace", "jensun", "undial")
 FOR_TEXT = ("npo", "simnpo", "wga", "elm", "rmu", "adaptive_rmu")
 """What `auto` searches when it is running text."""
 STUDY = "expunge"
+CELL, DEFAULTS = "cell", "defaults"
+"""Notes kept with a trial: its cell as JSON, and the method whose defaults it tries."""
+METHODS = "methods"
+"""Note kept with a study: what it searches."""
 
 
 class Trial(typing.Protocol):
@@ -62,8 +67,23 @@ class Trial(typing.Protocol):
 class Study(typing.Protocol):
     """What is used of a study of Optuna."""
 
+    @property
+    def user_attrs(self) -> dict[str, Any]:
+        """Notes kept with the study."""
+        ...
+
+    def set_user_attr(self, key: str, value: object) -> None:
+        """Keep a note with the study."""
+        ...
+
     def ask(self) -> Trial:
         """Begin a trial."""
+        ...
+
+    def enqueue_trial(
+        self, params: dict[str, Any], user_attrs: dict[str, Any] | None = None
+    ) -> None:
+        """Fix the values of the next trial."""
         ...
 
     def tell(
@@ -125,17 +145,20 @@ def tune(
         console: Where to say how far it is.
 
     Raises:
-        UsageError: Optuna is not installed, the folder holds another search, or no such method.
+        UsageError: Optuna is not installed, the folder holds another search, the settings are a
+            chain, or no such method.
         InputError: No run could be finished.
     """
     _require_optuna()
+    require_one_method(settings)
     name = settings.method.name
-    named = tuple(methods) or (_suited(settings) if name == AUTO else (name,))
+    named = tuple(dict.fromkeys(methods)) or (_suited(settings) if name == AUTO else (name,))
     for method in named:
         build(method, {})
-    protocol = open_protocol(matrix, _protocol(settings, named))
-    run_cells(matrix, protocol, references(protocol), console=console)
+    protocol = open_protocol(matrix, _protocol(settings, named, budget.floor))
     study = _study(matrix, settings)
+    named = _fixed(study, named, matrix)
+    run_cells(matrix, protocol, references(protocol), console=console)
     search = _Search(matrix=matrix, protocol=protocol, methods=named, study=study)
     search.resume(console)
     while not search.over(budget):
@@ -162,7 +185,10 @@ class _Search:
     study: Study
 
     def resume(self, console: Console) -> None:
-        """Finish the trials of processes that were stopped; those of living ones are theirs."""
+        """Finish the trials of processes that were stopped; those of living ones are theirs.
+
+        A trial whose run was killed alone is open, too.
+        """
         for trial in self.study.get_trials(states=(_state("RUNNING"),)):
             cell = self._begun(trial)
             if cell is None:
@@ -180,6 +206,7 @@ class _Search:
 
     def step(self, console: Console) -> None:
         """Try one more setting."""
+        self._offer_defaults()
         trial = self.study.ask()
         try:
             cell = self._proposed(trial)
@@ -187,36 +214,56 @@ class _Search:
             self.study.tell(trial.number, state=_state("FAIL"))
             console.note(f"{trial.number}: {refused.what}")
             return
-        trial.set_user_attr("cell", json.dumps([cell.name, dict(cell.values), cell.seed]))
+        trial.set_user_attr(CELL, json.dumps([cell.name, dict(cell.values), cell.seed]))
         row = run_cell(self.matrix, self.protocol, cell)
         if row is not None:
             self._tell(trial.number, row, console)
 
+    def _offer_defaults(self) -> None:
+        """Make the next trial the defaults of a method of which they were not tried yet.
+
+        They are offered by their values: the study must not hear their score as that of others.
+        """
+        if self.study.get_trials(states=(_state("WAITING"),)):
+            return  # a process was stopped before it could ask for what it had offered
+        notes = [trial.user_attrs for trial in self.study.get_trials()]
+        begun = {each[DEFAULTS] for each in notes if each.keys() >= {CELL, DEFAULTS}}
+        method = next((name for name in self.methods if name not in begun), None)
+        if method is None:
+            return
+        params: dict[str, Any] = {"method": method} if len(self.methods) > 1 else {}
+        for path, kind in self._space(method).items():
+            value = kind.default if isinstance(kind, Range) else json.dumps(kind.default)
+            params[f"{method}:{path}"] = value
+        self.study.enqueue_trial(params, user_attrs={DEFAULTS: method})
+
+    def _space(self, method: str) -> Space:
+        settings = self.protocol.shared
+        return space(method, settings, anatomy(settings))
+
     def _proposed(self, trial: Trial) -> Cell:
-        settings = Settings.model_validate(self.protocol.settings)
         method = self.methods[0]
         if len(self.methods) > 1:
             method = trial.suggest_categorical("method", self.methods)
-        searched = space(method, settings, anatomy(settings))
-        seen = sum(
-            json.loads(t.user_attrs["cell"])[0] == method
-            for t in self.study.get_trials()
-            if "cell" in t.user_attrs
-        )
+        searched = self._space(method)
         values = {path: _suggested(trial, method, path, kind) for path, kind in searched.items()}
         values = {path: value for path, value in values.items() if value not in (None, [])}
-        if not seen:
-            values = {}  # a method's defaults come first, whatever was proposed
+        if DEFAULTS in trial.user_attrs:
+            values = {}  # said by leaving them out, as in every matrix
         taken = accepted(method, lambda: values)
-        return Cell(kind="method", name=method, values=taken, seed=settings.train.seed)
+        seed = self.protocol.shared.train.seed
+        return Cell(kind="method", name=method, values=taken, seed=seed)
 
     def _begun(self, trial: Trial) -> Cell | None:
-        if "cell" not in trial.user_attrs:
+        if CELL not in trial.user_attrs:
             return None
-        name, values, seed = json.loads(trial.user_attrs["cell"])
+        name, values, seed = json.loads(trial.user_attrs[CELL])
         return Cell(kind="method", name=name, values=values, seed=seed)
 
     def _tell(self, number: int, row: Row, console: Console) -> None:
+        if row.killed:  # the trial stays open: the next command resumes it
+            console.note(f"{number}: {row.cell.name} {row.status}: {row.why}")
+            return
         at = point(row) if row.status == "done" else None
         if at is None:
             state = _state("PRUNED" if row.status == "pruned" else "FAIL")
@@ -257,11 +304,11 @@ def keeps_floor(row: Row, budget: Budget) -> bool:
     return at is not None and at.kept.value >= budget.floor
 
 
-def _protocol(settings: Settings, methods: tuple[str, ...]) -> Protocol:
+def _protocol(settings: Settings, methods: tuple[str, ...], floor: float) -> Protocol:
     tree = settings.model_dump(mode="json", exclude_none=True, exclude={"out"})
     if settings.method.name == AUTO:
         tree["method"] = {"name": methods[0]}
-    return Protocol(settings=tree, prunes=True, trials=0)
+    return Protocol(settings=tree, prunes=True, trials=0, floor=floor)
 
 
 def _suited(settings: Settings) -> tuple[str, ...]:
@@ -287,6 +334,22 @@ def _study(matrix: Path, settings: Settings) -> Study:
     seed = settings.train.seed + 1009 * len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(seed=seed)
     return cast("Study", study)
+
+
+def _fixed(study: Study, wanted: tuple[str, ...], matrix: Path) -> tuple[str, ...]:
+    """Return the methods of a study in its own order; its first command fixes them."""
+    found: tuple[str, ...] = tuple(study.user_attrs.get(METHODS, ()))
+    if not found:
+        study.set_user_attr(METHODS, wanted)
+        return wanted
+    if set(found) != set(wanted):
+        raise UsageError(
+            "another-search",
+            what=f"the search in {matrix} is one of {', '.join(found)}; now {', '.join(wanted)}",
+            why="a search proposes by what it learnt, and cannot exchange its methods midway",
+            fix="name the methods of the first command, or another folder with --out",
+        )
+    return found
 
 
 def _state(name: str) -> object:

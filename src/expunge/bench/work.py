@@ -2,7 +2,7 @@
 
     python -m expunge.bench.work MATRIX CELL
 
-A process that is killed leaves no row; the next one goes on from its checkpoints and evidence. What
+A process that is killed writes no row; the next one goes on from its checkpoints and evidence. What
 fails for a reason of its own (a method that cannot run, memory that runs out) is a row, too.
 """
 
@@ -32,6 +32,7 @@ from expunge.bench.suite import Series
 from expunge.console import Console
 from expunge.errors import ExpungeError
 from expunge.forget import audit, forget
+from expunge.machine import processor
 from expunge.prepare import source_of
 from expunge.report.serial import read_results
 from expunge.resolve import to_toml
@@ -117,6 +118,8 @@ def machine(device: str = "") -> Machine:
             **{name: version(name) for name in PACKAGES},
             "python": platform.python_version(),
         },
+        processor=processor(),
+        gpu=torch.cuda.get_device_name() if device == "cuda" else "",
     )
 
 

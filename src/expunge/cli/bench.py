@@ -9,9 +9,10 @@ from cyclopts import Parameter
 from expunge.cli.flags import RequestFlags, TrainFlags
 from expunge.cli.resolved import resolve_settings
 from expunge.cli.session import Given, Session
-from expunge.errors import UsageError
+from expunge.errors import InputError, UsageError
 
 if TYPE_CHECKING:
+    from expunge.bench.start import Ask
     from expunge.settings import Settings
 
 REPORT = "report"
@@ -55,7 +56,10 @@ class BenchFlags:
         tuple[str, ...],
         _words("BESIDE", "utility=FOLDER, social=FOLDER, lm-eval=TASK,TASK: asked, not forgotten"),
     ] = ()
-    methods: Annotated[tuple[str, ...], _words("METHODS", "methods to compare; default all")] = ()
+    methods: Annotated[
+        tuple[str, ...],
+        _words("METHODS", "methods to compare, with wrappers as in npo+sam+gru; default all"),
+    ] = ()
     seeds: Annotated[
         tuple[int, ...],
         _words("SEEDS", "seeds of training, the first that of the trials; default train.seed"),
@@ -82,7 +86,8 @@ def bench(
     """Compare methods on one benchmark: a matrix of runs that resumes, and a leaderboard.
 
     Each run has a folder of its own below --out and is never repeated once it has a row; failures
-    are rows. `expunge bench report FOLDER` writes the leaderboard again.
+    are rows. `expunge bench report FOLDER` writes the leaderboard again. When every run of a method
+    has failed, the exit code is 4.
     """
     console = session.begin()
     if what == REPORT:
@@ -93,10 +98,36 @@ def bench(
     given, request = given or BenchFlags(), request or RequestFlags()
 
     from expunge.bench.matrix import parse_shard
-    from expunge.bench.start import Ask
     from expunge.bench.start import bench as run
 
-    ask = Ask(
+    shard = parse_shard(given.shard)
+    name = "-".join(filter(None, (Path(what).stem, given.part)))
+    matrix = request.out or Path("bench") / name
+    done = run(
+        _ask(what, given, offline=session.offline),
+        matrix,
+        _settings(session, what, model, matrix=matrix, request=request),
+        shard=shard,
+        console=console,
+    )
+    console.line("done", f"{done.rows} rows, {done.failed} failed, {done.waiting} still to come")
+    code = InputError.exit_code if done.fruitless else 0
+    console.event("done", {"folder": matrix, **done._asdict(), "exit": code})
+    if done.fruitless:
+        raise InputError(
+            "nothing-finished",
+            what="every run of a method has failed",
+            why=done.fruitless,
+            fix=f"mend that, delete the folders of the runs in {matrix / 'cells'} and repeat the"
+            " command",
+        )
+    return 0
+
+
+def _ask(what: str, given: BenchFlags, *, offline: bool) -> "Ask":
+    from expunge.bench.start import Ask
+
+    return Ask(
         what=what,
         data=given.data,
         part=given.part,
@@ -107,21 +138,8 @@ def bench(
         methods=given.methods,
         seeds=given.seeds,
         trials=given.trials,
-        offline=session.offline,
+        offline=offline,
     )
-    shard = parse_shard(given.shard)
-    name = "-".join(filter(None, (Path(what).stem, given.part)))
-    matrix = request.out or Path("bench") / name
-    done = run(
-        ask,
-        matrix,
-        _settings(session, what, model, matrix=matrix, request=request),
-        shard=shard,
-        console=console,
-    )
-    console.line("done", f"{done.rows} rows, {done.failed} failed, {done.waiting} still to come")
-    console.event("done", {"folder": matrix, **done._asdict(), "exit": 0})
-    return 0
 
 
 def _matrix(place: str | None) -> Path:

@@ -24,6 +24,15 @@ HUB: Mapping[str, str] = {
 """Where the data of a suite lie when no folder is given; the others are read from a folder."""
 
 
+OWN_TEXT: Mapping[str, tuple[str, ...]] = {
+    "tofu": (),
+    "muse": ("keep",),
+    "wmdp": ("corpus", "keep"),
+    "rwku": ("keep",),
+}
+"""Which text of the user's own a suite reads: `--corpus` is forgotten, `--keep` is kept."""
+
+
 def load_suite(spec: Spec) -> Suite:
     """Read a suite.
 

@@ -6,7 +6,9 @@ run starting from the last one's model); `scal-1` to `sust-4`, one of these sets
 are published as disjoint and share 42 to 62 documents.
 
 VerbMem continues the plain text. KnowMem's ten solved examples come as turns of a conversation
-where the model has a chat template (the authors use base models and plain text).
+where the model has a chat template (the authors use base models and plain text). A base model goes
+on with questions of its own: as published, its answer ends before the first of them, or before a
+blank line.
 
 The published `forget.txt` is the articles joined by an empty line: checked by its digest. Where
 the retain corpus is not in the folder, another fold without the documents of the forget set stands
@@ -17,6 +19,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 
+from expunge.audit.evidence import Answer, Item
 from expunge.audit.metrics import rouge_l_f1
 from expunge.audit.metrics.membership import min_k
 from expunge.audit.results import Score
@@ -49,6 +52,8 @@ CONTINUED = 128
 """Tokens of a continuation (VerbMem)."""
 ANSWER = 32
 """Tokens of an answer (KnowMem)."""
+ENDS = ("\n\n", "\nQuestion", "Question:")
+"""What ends an answer (KnowMem)."""
 
 
 def load(spec: Spec) -> Suite:
@@ -125,16 +130,23 @@ def _probes(place: Place) -> tuple[Probe, ...]:
 def numbers(heard: Heard) -> list[Score]:
     """Return MUSE's numbers of one model; PrivLeak itself needs gold's AUC beside this one."""
     found = [
-        heard.mean("rouge-l-f1", probe, heard.answered(probe, rouge_l_f1), higher=higher)
-        for probe, higher in (
-            ("verbmem", False),
-            ("knowmem-forget", False),
-            ("knowmem-retain", True),
+        heard.mean("rouge-l-f1", probe, heard.answered(probe, of), higher=higher)
+        for probe, of, higher in (
+            ("verbmem", rouge_l_f1, False),
+            ("knowmem-forget", _first_answer, False),
+            ("knowmem-retain", _first_answer, True),
         )
     ]
     for members in ("privleak-forget", "privleak-retain"):
         found.append(membership(heard, "auc-min-k-40", members, "privleak-holdout", min_k))
     return found
+
+
+def _first_answer(answer: Answer, item: Item) -> float | None:
+    text = answer.text
+    for end in ENDS:
+        text = text.split(end)[0]
+    return rouge_l_f1(replace(answer, text=text), item)
 
 
 def _check(rows: list[Row], source: str) -> None:

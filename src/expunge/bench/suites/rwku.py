@@ -20,6 +20,8 @@ from expunge.bench.suite import NO_FILE, Place, Probe, Spec, Suite, records, wro
 from expunge.data.read import Row, read
 from expunge.errors import InputError
 
+PASSAGE = "passage"
+"""The set that is forgotten."""
 LEVELS = ("forget_level1", "forget_level2", "forget_level3")
 NEIGHBOURS = ("neighbor_level1", "neighbor_level2")
 TYPES = (
@@ -44,11 +46,11 @@ def load(spec: Spec) -> Suite:
         spec: `data` is the folder; `part` names a file of `targets/` or a folder of one target.
 
     Raises:
-        InputError: There is no such target, or a probe has an unknown type.
+        InputError: There is no such target, it lacks a set, or a probe has an unknown type.
     """
     name, parts = _target(spec)
     asked = {level: records(level, parts[level], _asked) for level in (*LEVELS, *NEIGHBOURS)}
-    passages = records("passage", parts["passage"], _text)
+    passages = records(PASSAGE, parts[PASSAGE], _text)
     kinds = {record.relation or "none" for record in asked[LEVELS[2]]} - set(TYPES)
     if kinds:
         raise wrong_release(name, f"adversarial types that are not RWKU's: {', '.join(kinds)}")
@@ -59,10 +61,6 @@ def load(spec: Spec) -> Suite:
     if "truthful" in parts:
         options = records("truthful", parts["truthful"], _truthful)
         probes.append(Probe(name="truthful", records=options, options=True))
-    if "retain_mmlu" in parts:
-        questions = records("retain_mmlu", parts["retain_mmlu"], as_question)
-        places = tuple(place_of(r.value) for r in parts["retain_mmlu"] if isinstance(r.value, dict))
-        probes.append(lettered("mmlu", questions, places))
     if "triviaqa" in parts:
         trivia = records("triviaqa", parts["triviaqa"], _trivia)
         probes.append(Probe(name="triviaqa", records=trivia, answer=ANSWER))
@@ -77,7 +75,15 @@ def load(spec: Spec) -> Suite:
             " model wrote",
         ),
     )
-    return suite.limited(spec.records)
+    suite = suite.limited(spec.records)
+    if "retain_mmlu" in parts:  # limited before: a question is asked in all its orders, or not
+        suite = replace(suite, probes=(*suite.probes, _mmlu(parts["retain_mmlu"][: spec.records])))
+    return suite
+
+
+def _mmlu(rows: list[Row]) -> Probe:
+    places = tuple(place_of(row.value) for row in rows if isinstance(row.value, dict))
+    return lettered("mmlu", records("retain_mmlu", rows, as_question), places)
 
 
 def numbers(heard: Heard) -> list[Score]:
@@ -113,12 +119,13 @@ def _target(spec: Spec) -> tuple[str, dict[str, list[Row]]]:
     place = Place(root=spec.data, offline=spec.offline)
     folder = Path(spec.data).expanduser()
     part = spec.part or (_first(folder) if place.local else "")
+    needed = {*LEVELS, *NEIGHBOURS, PASSAGE}
     if (folder / part).is_dir():
-        names = sorted(path.stem for path in (folder / part).glob("*.json"))
+        names = sorted(needed | {path.stem for path in (folder / part).glob("*.json")})
         return part, {name: place.rows(f"{part}/{name}.json", "") for name in names}
     (row,) = place.rows(f"targets/{part}.json", "", count=1)
     tree = row.value if isinstance(row.value, dict) else {}
-    missing = {*LEVELS, *NEIGHBOURS, "passage"} - tree.keys()
+    missing = needed - tree.keys()
     if missing:
         raise wrong_release(row.source, f"it lacks {', '.join(sorted(missing))}")
     return part, {

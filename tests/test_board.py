@@ -1,0 +1,150 @@
+"""The leaderboard: how models stand, which settings are shown, numbers against gold, pages."""
+
+import json
+
+import pytest
+
+from expunge.audit.results import Axis, Score, Status
+from expunge.audit.stats import Estimate
+from expunge.bench.board import Related, board, over_seeds, reduced, relative
+from expunge.bench.choose import Point, best, front, near_front
+from expunge.bench.pages import NONE, drawing, sheet, to_html, to_markdown
+from expunge.bench.protocol import Protocol, open_protocol
+from expunge.bench.row import Cell, write_row
+from expunge.bench.rows import lay_out
+from expunge.bench.standing import standing, weakest
+from test_matrix import gate, method, row, tree
+
+
+def test_the_standing_of_a_model_is_its_worst_gate_on_each_axis():
+    found = standing(
+        [
+            gate(Axis.FORGETTING, 0.1),
+            gate(Axis.FORGETTING, 0.4, wide=0.1),
+            gate(Axis.PRIVACY, -0.1, wide=0.2),
+            gate(Axis.ROBUSTNESS, 1.3),
+            gate(Axis.UTILITY, 0.1),
+            gate(Axis.LOCALITY, 0.0),
+            gate(Axis.LOCALITY, 0.3, status=Status.INCONCLUSIVE),
+        ]
+    )
+    assert found[Axis.FORGETTING] == pytest.approx((0.6, 0.5, 0.7))
+    assert found[Axis.PRIVACY] == pytest.approx((0.8, 0.4, 1.0))
+    assert found[Axis.ROBUSTNESS] == (0.0, 0.0, 0.0)
+    assert found[Axis.UTILITY].value == pytest.approx(0.75), "exactly at the margin"
+    assert found[Axis.LOCALITY].value == 1.0, "a relation of few records does not decide"
+    assert weakest(found).value == 0.0
+    assert standing([]) == {}
+    assert weakest({}) is None
+
+
+def at(erased, kept, wide=0.0):
+    return Point(
+        Estimate(erased, erased - wide, erased + wide), Estimate(kept, kept - wide, kept + wide)
+    )
+
+
+def test_the_front_is_what_nothing_else_beats_on_both_counts():
+    points = [at(0.9, 0.2), at(0.5, 0.5), at(0.5, 0.4), at(0.1, 0.9), at(0.5, 0.5)]
+    assert front(points) == [True, True, False, True, True]
+    unsure = [at(0.5, 0.5, 0.2), at(0.45, 0.45, 0.2), at(0.0, 0.0, 0.05)]
+    assert front(unsure) == [True, False, False]
+    assert near_front(unsure) == [True, True, False]
+
+
+def test_the_setting_that_stands_for_a_method_keeps_what_it_must():
+    wild = row(method("npo", a=1), erased=0.0, lost=0.3)
+    mild = row(method("npo", a=2), erased=0.3, lost=0.05)
+    weak = row(method("npo", a=3), erased=0.6, lost=0.0)
+    failure = row(method("npo", a=4), status="failed")
+    assert best([wild, mild, weak, failure]) is mild
+    assert best([wild, row(method("npo", a=5), erased=0.0, lost=0.2)]).cell.values == {"a": 5}
+    assert best([failure]) is None
+
+
+def test_numbers_against_gold_come_from_two_rows():
+    def auc(value):
+        return Score(
+            metric="auc-min-k-40",
+            role="unlearned",
+            split="forget",
+            attack="plain",
+            value=value,
+            n=30,
+        )
+
+    ratios = {f"r{i}": float(i) for i in range(40)}
+    gold = row(
+        Cell(kind="gold", name="gold-0"), numbers=[auc(0.5)], columns={"truth-ratio": ratios}
+    )
+    far = {name: value + 100 for name, value in ratios.items()}
+    own = row(method("npo"), numbers=[auc(0.75)], columns={"truth-ratio": far})
+    found = relative(own, [gold])
+    assert found["ks-distance"] == (1.0, 40)
+    assert found["forget-quality"] == pytest.approx((1.86e-23, 40), rel=1e-2)
+    assert found["privleak"] == pytest.approx((-50.0, 30))
+    assert relative(gold, [gold]) == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "p", "others"),
+    [([0.5], 0.5, 0.5), ([1e-8, 1e-2], 1e-5, 0.005), ([0.0, 0.5], 0.0, 0.25), ([], None, None)],
+)
+def test_numbers_against_gold_are_reduced_over_seeds(values, p, others):
+    each = [
+        {name: Related(value, 40 + place) for name in ("forget-quality", "privleak")}
+        for place, value in enumerate(values)
+    ]
+    found = reduced([*each, {}])
+    if not values:
+        assert found == {}
+        return
+    assert found["forget-quality"] == pytest.approx((p, 40))
+    assert found["privleak"] == pytest.approx((others, 40), rel=1e-5)
+
+
+def test_the_leaderboard_holds_every_seed_against_gold(tmp_path):
+    open_protocol(tmp_path, Protocol(settings=tree()))
+    ratios = {f"r{n}": float(n) for n in range(40)}
+    moved = {name: value + 20 for name, value in ratios.items()}
+    gold = Cell(kind="gold", name="gold-0")
+    for cell, values in ((gold, ratios), (method("npo"), ratios), (method("npo", 1), moved)):
+        write_row(lay_out(tmp_path, cell), row(cell, columns={"truth-ratio": values}))
+    found = board(tmp_path)
+    told = sheet(found)
+    assert found.lines[-1].relative["ks-distance"] == (0.25, 40)
+    assert ["ks-distance (against gold)", NONE, "0.25 (n=40)"] in told["numbers"][1]
+    assert any("geometric" in sentence for sentence in told["sentences"])
+
+
+def test_the_leaderboard_shows_seeds_budget_failures_and_golds(tmp_path):
+    open_protocol(tmp_path, Protocol(settings=tree(), trials=2))
+    rows = [
+        row(Cell(kind="original", name="original"), erased=1.0),
+        row(Cell(kind="gold", name="gold-0"), erased=0.0),
+        row(method("npo"), erased=0.5),
+        row(method("npo", **{"train.lr": 1e-3}), erased=0.2),
+        row(method("npo", 1, **{"train.lr": 1e-3}), erased=0.4),
+        row(method("ga"), erased=0.0, lost=0.4),
+        row(method("rmu"), status="failed", why="no-layer: <there> is none"),
+    ]
+    for each in rows:
+        write_row(lay_out(tmp_path, each.cell), each)
+    found = board(tmp_path)
+    lines = {line.name: line for line in found.lines}
+    assert [line.name for line in found.lines] == ["original", "gold-0", "npo", "ga", "rmu"]
+    assert lines["npo"].axes[Axis.FORGETTING] == pytest.approx((0.7, 0.55, 0.85))
+    assert (lines["npo"].tried, len(lines["npo"].rows), lines["rmu"].failed) == (2, 2, 1)
+    assert set(found.on_front) == {"npo", "ga"}
+    told = json.loads(json.dumps(sheet(found)))
+    text, page = to_markdown(told), to_html(told, drawing=drawing(found))
+    assert "train.lr = 0.001" in text
+    assert "2 settings" in text
+    assert "rmu-s0" in text
+    assert "delete its folder" in text
+    assert "delete its folder" in page
+    assert "leak under int4" in text
+    assert "&lt;there&gt;" in page
+    assert "<svg" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert over_seeds([]) == {}
