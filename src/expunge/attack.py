@@ -27,6 +27,7 @@ from expunge.audit.collect import item
 from expunge.audit.context import Policy
 from expunge.audit.evidence import EvidenceStore
 from expunge.console import Console, SilentConsole
+from expunge.effort import Level
 from expunge.errors import InputError, Interrupted, UsageError
 from expunge.files import sha256_json, write_text
 from expunge.ledger.attacked import Attacked, write_attack_manifest
@@ -37,7 +38,6 @@ from expunge.prepare import Prepared, prepare
 from expunge.publish import retention, versions
 from expunge.report.ladder import Summary, summarise, write_ladder
 from expunge.report.redact import OpenText, Redactor
-from expunge.request import Level
 from expunge.resolve import to_toml
 from expunge.run import RunFolder, open_run, run_id
 from expunge.settings import Settings

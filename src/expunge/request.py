@@ -30,10 +30,6 @@ class ThreatModel(StrEnum):
     """Open weights."""
 
 
-Level = Literal["quick", "standard", "paranoid"]
-"""How hard an audit and its attacks try."""
-
-
 class Tier(StrEnum):
     """What stands for a model that never saw the data."""
 

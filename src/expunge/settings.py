@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from expunge.request import Level, Request
+from expunge.effort import Level
+from expunge.request import Request
 
 
 class Named(BaseModel):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from expunge.request import Level
+from expunge.effort import Level
 
 SCHEMA = "expunge.evidence/2"
 """Name and version of the layout of an evidence folder."""

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from expunge.cli.audit import held_against
 from expunge.cli.flags import RequestFlags
 from expunge.cli.session import Given
-from expunge.request import Level
+from expunge.effort import Level
 
 
 @Parameter(name="*")

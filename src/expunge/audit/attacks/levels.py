@@ -38,8 +38,8 @@ from expunge.audit.attacks.weights.set_difference import SetDifference
 from expunge.audit.attacks.weights.syntax import SameSyntax
 from expunge.audit.attacks.weights.tune import Sweep
 from expunge.audit.attacks.weights.unplug import Unplug
+from expunge.effort import Level
 from expunge.errors import UsageError
-from expunge.request import Level
 
 _OPENINGS = (
     OPENING,
