@@ -5,7 +5,6 @@ runs only where a token is scored, and representation losses stop the trunk at t
 """
 
 import copy
-import inspect
 import sys
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ from expunge.errors import InputError
 from expunge.methods.guards.protocol import Rules
 from expunge.model.batch import Batch, Layout, collate
 from expunge.model.pack import ATTENTION, LostLayoutError, by_record, no_mask, pack
+from expunge.model.parts import cache_word, decoder_layers, final_norm
 
 _PACKED_LAYERS = {"full_attention", "sliding_attention"}
 """Kinds of blocks whose memory of a record is its keys and values."""
@@ -90,11 +90,11 @@ class Network:
         self.trunk: nn.Module = model.base_model
         self.head: nn.Module = head
         self.layers = decoder_layers(model)
-        self._final_norm = _final_norm(model, self.layers)
+        self._final_norm = final_norm(model, self.layers)
         self.has_plain_head = self._head_is_plain()
         self.fence: Rules | None = None
         """What stands around the model when it is scored or writes."""
-        self._cache_word = _cache_word(self.trunk)
+        self._cache_word = cache_word(self.trunk)
         self.packs_up_to = self._longest_packed()
         """The longest record whose tokens need not lie side by side; 0: all must."""
 
@@ -362,39 +362,6 @@ def _stop(_output: Tensor) -> None:
     raise _StopForwardError
 
 
-def _cache_word(trunk: nn.Module) -> str:
-    """Return how a model calls the keys and values it is given: `cache` in recent transformers."""
-    named = inspect.signature(trunk.forward).parameters
-    return "cache" if "cache" in named else "past_key_values"
-
-
 def _wide(logits: Tensor) -> Tensor:
     """Return logits in at least float32: half precision is too coarse for a log-softmax."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """Return the blocks of a model.
-
-    Raises:
-        InputError: It has no list of as many modules as its configuration has layers.
-    """
-    wanted = model.config.get_text_config().num_hidden_layers
-    for module in model.base_model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == wanted:
-            return module
-    raise InputError(
-        "no-decoder-layers",
-        what=f"{type(model).__name__} has no list of {wanted} decoder layers",
-        why="layer-wise methods and adapters need to know where the layers are",
-        fix="use a decoder-only model of the usual shape",
-    )
-
-
-def _final_norm(model: PreTrainedModel, layers: nn.ModuleList) -> nn.Module:
-    """Find the norm between the last block and the head: the last one beside the blocks."""
-    parent = next(
-        module for module in model.base_model.modules() if layers in list(module.children())
-    )
-    norms = [child for child in parent.children() if "norm" in type(child).__name__.lower()]
-    return norms[-1] if norms else nn.Identity()
