@@ -19,6 +19,7 @@ from expunge.data.encode import Encoded
 from expunge.errors import InputError
 from expunge.methods.guards.protocol import Rules
 from expunge.model.batch import Batch, Layout, collate
+from expunge.model.cache import new_cache
 from expunge.model.pack import ATTENTION, LostLayoutError, by_record, no_mask, pack
 from expunge.model.parts import cache_word, decoder_layers, final_norm
 
@@ -125,7 +126,7 @@ class Network:
 
         Without tokens the cache is empty.
         """
-        cache = DynamicCache(config=self.model.config)
+        cache = new_cache(self.model.config)
         if ids:
             self.go_on(torch.tensor([ids], device=self.device), cache)
         return cache
