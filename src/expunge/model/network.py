@@ -92,7 +92,7 @@ class Network:
         self.head: nn.Module = head
         self.layers = decoder_layers(model)
         self._final_norm = final_norm(model, self.layers)
-        self.has_plain_head = self._head_is_plain()
+        self.has_plain_head, self._in_tuples = self._tried()
         self.fence: Rules | None = None
         """What stands around the model when it is scored or writes."""
         self._cache_word = cache_word(self.trunk)
@@ -247,8 +247,8 @@ class Network:
     def _lifted(self, below: Below) -> Generator[None]:
         """Let the blocks under `below.layer` pass on known states instead of computing them."""
 
-        def pass_on(*_inputs: object, **_options: object) -> Tensor:
-            return below.states
+        def pass_on(*_inputs: object, **_options: object) -> Tensor | tuple[Tensor]:
+            return (below.states,) if self._in_tuples else below.states
 
         skipped = list(self.layers)[: below.layer]
         try:
@@ -287,14 +287,23 @@ class Network:
             handle.remove()
 
     @torch.no_grad()
-    def _head_is_plain(self) -> bool:
+    def _tried(self) -> tuple[bool, bool]:
+        """Tell whether logits are what the head makes, and whether blocks return tuples."""
         ids = torch.arange(4, device=self.device).unsqueeze(0)
         training = self.model.training
         self.model.eval()
+        returned: list[object] = []
+
+        def seen(_block: nn.Module, _inputs: object, output: object) -> None:
+            returned.append(output)
+
+        handle = self.layers[0].register_forward_hook(seen)
         hidden = self.trunk(input_ids=ids, use_cache=False).last_hidden_state
+        handle.remove()
         own = self.model(input_ids=ids).logits
         self.model.train(training)
-        return torch.allclose(self.head(hidden), own, rtol=1e-3, atol=1e-3)
+        plain = torch.allclose(self.head(hidden), own, rtol=1e-3, atol=1e-3)
+        return plain, isinstance(returned[0], tuple)
 
     def _longest_packed(self) -> int:
         """The longest record that may be packed: 0 where the architecture cannot, tried out.
