@@ -133,6 +133,16 @@ def test_planned_operations_are_those_counted(build, method, lora, tmp_path):
 
 
 @pytest.mark.parametrize("lora", [None, LoraShape(rank=8, alpha=16.0)], ids=["all", "lora"])
+def test_logits_in_chunks_are_planned_twice_only_where_the_head_trains(lora, tmp_path, monkeypatch):
+    _, _, plain, plain_counted = run(smol_shape(), NPO(), lora, tmp_path)
+    for place in ("logp", "needs", "observe"):
+        monkeypatch.setattr(f"expunge.engine.{place}.CHUNK", 10)
+    _, _, chunked, chunked_counted = run(smol_shape(), NPO(), lora, tmp_path)
+    assert chunked - plain == pytest.approx(chunked_counted - plain_counted, abs=1)
+    assert (chunked > plain) == (lora is None)
+
+
+@pytest.mark.parametrize("lora", [None, LoraShape(rank=8, alpha=16.0)], ids=["all", "lora"])
 def test_activation_checkpointing_is_planned_as_a_forward_pass_more(lora, tmp_path):
     _, _, step, counted = run(smol_shape(), NPO(), lora, tmp_path, checkpointing=True)
     _, _, plain, _ = run(smol_shape(), NPO(), lora, tmp_path)

@@ -295,6 +295,7 @@ def _edit_step(method: Edit | Guard, prepared: Prepared) -> Step:
         backward=0.0 if isinstance(method, Guard) else tokens * layers,
         scored=scored,
         again=0.0,
+        again_trained=0.0,
         frozen=0.0,
         largest=max(1, min(round(tokens), prepared.options.tokens_per_pass)),
     )

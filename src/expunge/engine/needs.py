@@ -63,6 +63,8 @@ class Step:
     """Positions at which the head is computed, with gradient."""
     again: float
     """Of these, positions whose logits are computed a second time on the way back."""
+    again_trained: float
+    """Positions for which that holds only where the head trains."""
     frozen: float
     """Positions at which the original's head is applied to its states."""
     largest: int
@@ -76,6 +78,7 @@ class Step:
             backward=pulls * self.backward,
             scored=pulls * self.scored,
             again=pulls * self.again,
+            again_trained=pulls * self.again_trained,
             frozen=pulls * self.frozen,
             largest=self.largest,
         )
@@ -122,6 +125,7 @@ def step_needs(
         backward=mean("backward"),
         scored=mean("scored"),
         again=mean("again"),
+        again_trained=mean("again_trained"),
         frozen=mean("frozen"),
         largest=max(each.largest for each in found),
     )
@@ -136,7 +140,7 @@ def _one(
     depth: Depth,
     tokens_per_pass: int,
 ) -> Step:
-    tokens = forward = backward = scored = again = frozen = largest = 0
+    tokens = forward = backward = scored = again = again_trained = frozen = largest = 0
     draw = order.draw(step)
     for run, items in forward_passes(terms, streams, draw, tokens_per_pass=tokens_per_pass):
         records = list(dict.fromkeys(record for item in items for record in item.records))
@@ -152,8 +156,11 @@ def _one(
             if isinstance(term, Representation):
                 continue
             scored += count
-            again += count if count > CHUNK else 0
-            if isinstance(term, Distribution):
+            twice = count if count > CHUNK else 0
+            if isinstance(term, Likelihood):
+                again_trained += twice
+            else:
+                again += twice
                 frozen += count * (len(term.references) + int(term.reinforced))
     return Step(
         tokens=tokens,
@@ -161,6 +168,7 @@ def _one(
         backward=backward,
         scored=scored,
         again=again,
+        again_trained=again_trained,
         frozen=frozen,
         largest=largest,
     )

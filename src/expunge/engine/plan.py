@@ -109,7 +109,8 @@ def step_flops(size: Size, load: Load) -> float:
     step, block = load.step, size.body / size.layers
     trained = (6 if load.adapter else 2) * load.trained_body * step.tokens
     head = 6 if load.head_trains else 4
-    heads = step.scored * head + step.again * 2 + step.frozen * 2
+    again = step.again + (step.again_trained if load.head_trains else 0)
+    heads = step.scored * head + again * 2 + step.frozen * 2
     blocks = step.forward * (2 if load.checkpointing else 1) + step.backward
     return 2 * block * blocks + trained + heads * size.head
 
