@@ -291,7 +291,12 @@ def test_gradients_add_up_in_float32():
     assert weights.masters[name].grad.unique().tolist() == [512.0 + 2**-10]
 
 
-def test_full_memory_halves_the_batch_and_then_says_so(tmp_path, monkeypatch):
+def card_full():
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("full", [card_full, lambda: torch.empty(2**60)], ids=["card", "processor"])
+def test_full_memory_halves_the_batch_and_then_says_so(full, tmp_path, monkeypatch):
     network = tiny.network()
     run = unlearning(network, NPO(), steps=2, tokens_per_pass=64)
     real = Observer.step_loss
@@ -300,7 +305,7 @@ def test_full_memory_halves_the_batch_and_then_says_so(tmp_path, monkeypatch):
     def tight(self, draw, *, coefs, tokens_per_pass, side=None):
         sizes.append(tokens_per_pass)
         if tokens_per_pass > limit:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            full()
         yield from real(self, draw, coefs=coefs, tokens_per_pass=tokens_per_pass, side=side)
 
     monkeypatch.setattr(Observer, "step_loss", tight)

@@ -51,8 +51,8 @@ def tokens_read(network, work):
 
 @pytest.mark.parametrize(
     "build",
-    [tiny.llama, tiny.gpt2, lambda: mistral(64), lambda: mistral(8)],
-    ids=["llama", "gpt2", "window never reached", "window reached"],
+    [tiny.llama, tiny.gpt2, tiny.falcon, tiny.bloom, lambda: mistral(64), lambda: mistral(8)],
+    ids=["llama", "gpt2", "falcon", "bloom", "window never reached", "window reached"],
 )
 @pytest.mark.parametrize("tokens_per_pass", [30, 999])
 def test_prompts_that_begin_alike_are_answered_as_one_by_one(build, tokens_per_pass):

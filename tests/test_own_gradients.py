@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 from transformers.pytorch_utils import Conv1D
 
 import tiny
@@ -62,6 +63,31 @@ def test_chunks_change_neither_value_nor_gradient(trained, chunk, monkeypatch):
     assert (found[1] is None) == (not trained)
     if trained:
         torch.testing.assert_close(found[1], network.head.weight.grad)
+
+
+@pytest.mark.parametrize(("trained", "products"), [(False, 2), (True, 4)])
+def test_a_frozen_head_is_applied_once_and_gone_back_through_once(trained, products, monkeypatch):
+    monkeypatch.setattr("expunge.engine.logp.CHUNK", 5)
+    network = tiny.network()
+    network.head.requires_grad_(trained)
+    hidden = torch.ones(17, 64, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        chunked_logp(network, hidden, torch.arange(17)).sum().backward()
+    assert counter.get_total_flops() == products * 2 * 17 * 64 * tiny.VOCABULARY
+
+
+def test_a_frozen_head_that_bends_its_logits_has_their_slope(monkeypatch):
+    monkeypatch.setattr("expunge.engine.logp.CHUNK", 5)
+    network = tiny.network(tiny.gemma().double())
+    assert not network.has_plain_head
+    hidden, targets = doubled(12, 64, seed=4), torch.arange(12)
+    found = chunked_logp(network, hidden, targets)
+    slope = torch.linspace(-2, 3, 12, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(found, hidden, slope)
+    plain = token_logp(network.logits(hidden), targets)
+    (expected,) = torch.autograd.grad(plain, hidden, slope)
+    torch.testing.assert_close(found, plain)
+    torch.testing.assert_close(gradient, expected)
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -1,4 +1,5 @@
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,12 +11,14 @@ from expunge.engine.balance import Multipliers, coefficients
 from expunge.engine.lower import compute_lower
 from expunge.engine.needs import Depth, once_needs, packed_tokens, step_needs
 from expunge.engine.observe import Observer
-from expunge.engine.plan import Load, once_flops, step_flops
+from expunge.engine.plan import Load, disk_gib, once_flops, step_flops
 from expunge.engine.pull import StepPull
 from expunge.engine.recompute import recomputed
 from expunge.engine.reference import precompute
-from expunge.engine.size import measure
+from expunge.engine.size import GIB, measure
 from expunge.engine.streams import Order, Streams
+from expunge.engine.unlearn import Options, Unlearning
+from expunge.engine.watch import Unseen
 from expunge.engine.weights import adapter, chosen, everything
 from expunge.methods.graddiff import GradDiff
 from expunge.methods.npo import NPO
@@ -130,11 +133,57 @@ def test_planned_operations_are_those_counted(build, method, lora, tmp_path):
 
 
 @pytest.mark.parametrize("lora", [None, LoraShape(rank=8, alpha=16.0)], ids=["all", "lora"])
+def test_logits_in_chunks_are_planned_twice_only_where_the_head_trains(lora, tmp_path, monkeypatch):
+    _, _, plain, plain_counted = run(smol_shape(), NPO(), lora, tmp_path)
+    for place in ("logp", "needs", "observe"):
+        monkeypatch.setattr(f"expunge.engine.{place}.CHUNK", 10)
+    _, _, chunked, chunked_counted = run(smol_shape(), NPO(), lora, tmp_path)
+    assert chunked - plain == pytest.approx(chunked_counted - plain_counted, abs=1)
+    assert (chunked > plain) == (lora is None)
+
+
+@pytest.mark.parametrize("lora", [None, LoraShape(rank=8, alpha=16.0)], ids=["all", "lora"])
 def test_activation_checkpointing_is_planned_as_a_forward_pass_more(lora, tmp_path):
     _, _, step, counted = run(smol_shape(), NPO(), lora, tmp_path, checkpointing=True)
     _, _, plain, _ = run(smol_shape(), NPO(), lora, tmp_path)
     assert step == pytest.approx(counted, rel=0.15)
     assert step > 1.2 * plain
+
+
+def test_planned_disk_is_what_the_files_take(tmp_path):
+    model = smol_shape()
+    dtype, size = model.dtype, measure(model.config)
+    only = Trains(modules=("mlp.down_proj",), first_layer=2, last_layer=3)
+    network, method = tiny.network(model), NPO()
+    run = Unlearning(
+        method=method,
+        network=network,
+        streams=STREAMS,
+        options=Options(lora=None, only=only, steps=1, forget_batch=4, retain_batch=6),
+        pad_id=2,
+    )
+    never = Unseen(mean=float("inf"), low=float("inf"))
+    _, weights = run.run(unseen=never, folder=tmp_path, progress=lambda step, text: None)
+    taken = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    assert taken.keys() == {"last.safetensors", "good.safetensors", "lower.0.bin"}
+    terms, depth = method.terms(run.shape()), Depth.of(size.layers, 2, only)
+    load = Load(
+        steps=1,
+        step=step_needs(terms, STREAMS, ORDER, steps=1, depth=depth, tokens_per_pass=TOKENS),
+        once=once_needs(terms, STREAMS, ORDER, steps=1, depth=depth),
+        trained=weights.count,
+        trained_body=weights.count,
+        adapter=False,
+        head_trains=False,
+        gradient_tokens=0,
+        audit_tokens=0,
+        audit_answers=0,
+    )
+    held = sum(taken.values()) + taken["last.safetensors"] + dtype.itemsize * size.total
+    assert disk_gib(size, load, dtype) * GIB == pytest.approx(held, rel=0.02)
+    bare = replace(load, once=replace(load.once, below=0.0))
+    lower = disk_gib(size, load, dtype) - disk_gib(size, bare, dtype)
+    assert lower * GIB == pytest.approx(taken["lower.0.bin"])
 
 
 def test_a_pack_counts_the_shared_beginning_once():

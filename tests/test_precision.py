@@ -1,38 +1,43 @@
-"""The number format: as asked, and measured where the choice is left open."""
+"""The number format: as asked, or what the processor is made for, whatever else it is doing."""
 
+import time
 from typing import Literal
 
 import pytest
 import torch
 
-from expunge.model import precision
 from expunge.model.precision import choose_dtype
 
 CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("asked", "gain", "width", "expected"),
+    ("asked", "units", "width", "expected"),
     [
-        ("fp32", 9.0, 4096, torch.float32),
-        ("bf16", 0.1, 8, torch.bfloat16),
-        ("auto", 6.0, 576, torch.bfloat16),
-        ("auto", 1.5, 256, torch.bfloat16),
-        ("auto", 1.4, 576, torch.float32),
-        ("auto", 6.0, 255, torch.float32),
+        ("fp32", True, 4096, torch.float32),
+        ("bf16", False, 8, torch.bfloat16),
+        ("auto", True, 576, torch.bfloat16),
+        ("auto", True, 256, torch.bfloat16),
+        ("auto", False, 576, torch.float32),
+        ("auto", True, 255, torch.float32),
     ],
 )
-def test_a_processor_computes_in_what_it_multiplies_clearly_faster(
+def test_a_processor_with_matrix_units_for_bf16_computes_in_it(
     asked: Literal["auto", "fp32", "bf16"],
-    gain: float,
+    units: bool,
     width: int,
     expected: torch.dtype,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(precision, "_gain_of_bf16", lambda: gain)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: units)
     assert choose_dtype(asked, CPU, width=width) == expected
 
 
-def test_the_gain_is_measured_and_not_negligible_or_absurd() -> None:
-    found = precision._gain_of_bf16()  # pyright: ignore[reportPrivateUsage]
-    assert 0.001 < found < 1000
+def test_the_choice_asks_the_processor_and_no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never() -> float:
+        raise AssertionError("a busy machine would choose otherwise")
+
+    monkeypatch.setattr(time, "perf_counter", never)
+    found = {choose_dtype("auto", CPU, width=4096) for _ in range(2)}
+    assert len(found) == 1
+    assert found <= {torch.float32, torch.bfloat16}

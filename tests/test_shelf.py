@@ -1,3 +1,5 @@
+import errno
+import os
 from dataclasses import replace
 from functools import cache
 
@@ -12,6 +14,7 @@ from expunge.engine.shelf import Shelf, key
 from expunge.engine.streams import Streams
 from expunge.engine.unlearn import Options, Unlearning
 from expunge.engine.watch import Unseen
+from expunge.errors import ResourceError
 from expunge.methods.graddiff import GradDiff
 from expunge.methods.npo import NPO
 from expunge.methods.rmu import RMU
@@ -156,6 +159,41 @@ def test_a_writer_that_is_stopped_leaves_nothing_that_counts(tmp_path):
     assert list(tmp_path.rglob("*.*")) == []
     (tmp_path / "some" / "killed.bin").write_bytes(b"0" * 8)  # nothing ran after the kill
     assert shelf.find("some", FORGET) == {}
+
+
+def test_space_is_taken_before_it_is_mapped(tmp_path):
+    sizes = {key(record): 1000 for record in FORGET}
+    with Shelf(folder=tmp_path).room("some", sizes, width=500, dtype=torch.float32):
+        (file,) = (tmp_path / "some").iterdir()
+        assert file.stat().st_blocks * 512 >= 4 * 500 * 1000 * len(FORGET)
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("expunge.files.os.posix_fallocate", full)
+    shelf = Shelf(folder=tmp_path / "shelf")
+    with pytest.raises(ResourceError, match="no space left while writing"):
+        shared_lower(network(), FORGET, layer=2, shelf=shelf, **HOW)
+    with pytest.raises(ResourceError, match=r"no space left while writing .*lower\.bin"):
+        compute_lower(network(), FORGET, layer=2, file=tmp_path / "lower.bin", **HOW)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_rows_are_on_the_disk_before_their_index(tmp_path, monkeypatch):
+    synced, sync = [], os.fsync
+
+    def seen(handle):
+        synced.append(os.fstat(handle).st_ino)
+        sync(handle)
+
+    monkeypatch.setattr("expunge.files.os.fsync", seen)
+    sizes = {key(record): 2 for record in FORGET}
+    with Shelf(folder=tmp_path).room("some", sizes, width=1, dtype=torch.float32):
+        pass
+    files = {path.suffix: path.stat().st_ino for path in (tmp_path / "some").iterdir()}
+    assert synced == [files[".bin"], files[".json"]]
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ def test_processes_on_a_cpu_share_its_memory(world):
     layout = Layout(trained=size.total, bytes_each=4, processes=2, spread=True)
     expected = 2 * memory(size, layout).total
     assert cost_together(full, cost, PAIR).peak_gib == pytest.approx(expected)
+    chosen = prepare(world.settings(train={"full": True, "first_layer": 1}))
+    assert cost_together(chosen, cost, PAIR) == replace(cost, peak_gib=2 * cost.peak_gib)
 
 
 def hears(monkeypatch, words: list[dict]) -> None:

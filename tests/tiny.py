@@ -6,6 +6,12 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    FalconConfig,
+    FalconForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -56,6 +62,38 @@ def gpt2(*, seed: int = 0) -> GPT2LMHeadModel:
     model = GPT2LMHeadModel(config)
     model.eval()
     return model
+
+
+def gemma() -> Gemma2ForCausalLM:
+    """A model that bends its logits after the head."""
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        final_logit_softcapping=0.5,
+    )
+    return Gemma2ForCausalLM(config).eval()
+
+
+def falcon() -> FalconForCausalLM:
+    """A model whose blocks return tuples."""
+    torch.manual_seed(0)
+    config = FalconConfig(
+        vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=2, num_attention_heads=4
+    )
+    return FalconForCausalLM(config).eval()
+
+
+def bloom() -> BloomForCausalLM:
+    """Another, whose attention knows distances and no positions."""
+    torch.manual_seed(0)
+    config = BloomConfig(vocab_size=VOCABULARY, hidden_size=64, n_layer=2, n_head=4)
+    return BloomForCausalLM(config).eval()
 
 
 def network(model: PreTrainedModel | None = None) -> Network:

@@ -61,3 +61,9 @@ class Interrupted(ExpungeError):  # noqa: N818 - an interruption is not an error
     """The user stopped the run; the same command resumes it."""
 
     exit_code = 130
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory ran out; PyTorch has a class for that on graphics cards only."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))

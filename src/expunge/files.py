@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -38,15 +39,35 @@ def atomic(path: Path) -> Generator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
         if error.errno != _NO_SPACE:
             raise
-        raise ResourceError(
-            "disk-full",
-            what=f"no space left while writing {path}",
-            why="the file was not replaced; everything written before it is intact",
-            fix="free some space, then run the same command again: it resumes",
-        ) from error
+        raise _full(path) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def allocate(path: Path, size: int) -> None:
+    """Take the space that a file of `size` bytes needs, so that it can be mapped and filled.
+
+    A map of a file with holes ends the process without a word when the disk is full.
+
+    Raises:
+        ResourceError: There is no such space; the file is gone.
+    """
+    try:
+        with path.open("ab") as file:
+            if sys.platform == "linux" and size:
+                os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        if error.errno != _NO_SPACE:
+            raise
+        raise _full(path) from error
+
+
+def synced(path: Path) -> None:
+    """Return once what was written to a file, or to a map of it, is on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def sweep(folder: Path) -> None:
@@ -95,6 +116,15 @@ def read_jsonl(path: Path) -> list[Any]:
 def parse_jsonl(data: bytes) -> list[Any]:
     """Read JSON Lines. Splits on newline only: records may hold U+0085 and other separators."""
     return [json.loads(line) for line in data.decode().split("\n") if line]
+
+
+def _full(path: Path) -> ResourceError:
+    return ResourceError(
+        "disk-full",
+        what=f"no space left while writing {path}",
+        why="the file was not replaced; everything written before it is intact",
+        fix="free some space, then run the same command again: it resumes",
+    )
 
 
 def sha256_file(path: Path) -> str:

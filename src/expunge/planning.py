@@ -22,6 +22,7 @@ from expunge.wrapping import described
 
 ANSWER_SHARE = 0.5
 """Share of greedy answers that the teacher-forced pass does not already determine."""
+_NOTHING_ONCE = Once(forward=0.0, scored=0.0, states=0.0, below=0.0, kinds=())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -236,7 +237,7 @@ def _training(prepared: Prepared) -> tuple[Step, Once]:
     """What training needs; an edit or a guard counts as one step that reads all that it reads."""
     method, streams = prepared.method, prepared.streams
     if isinstance(method, Edit | Guard):
-        return _edit_step(method, prepared), Once(forward=0.0, scored=0.0, states=0.0, kinds=())
+        return _edit_step(method, prepared), _NOTHING_ONCE
     shape, options = prepared.shape, prepared.options
     order = Order(
         forget=len(streams.forget),
@@ -294,6 +295,7 @@ def _edit_step(method: Edit | Guard, prepared: Prepared) -> Step:
         backward=0.0 if isinstance(method, Guard) else tokens * layers,
         scored=scored,
         again=0.0,
+        again_trained=0.0,
         frozen=0.0,
         largest=max(1, min(round(tokens), prepared.options.tokens_per_pass)),
     )

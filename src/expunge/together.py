@@ -43,7 +43,7 @@ def cost_together(prepared: Prepared, cost: Cost, team: Team) -> Cost:
     if team.size == 1:
         return cost
     peak, settings = cost.peak_gib, prepared.settings
-    if settings.train.full:
+    if settings.train.full and prepared.options.only is None:  # chosen weights are copied
         size = measure(prepared.config)
         layout = Layout(
             trained=size.total,

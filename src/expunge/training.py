@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter
 from safetensors import safe_open
-from safetensors.torch import save as safetensors_bytes
 
 from expunge.audit.gathering import Gathering
 from expunge.console import Bar, Console
@@ -21,14 +20,13 @@ from expunge.engine.fencing import Fencing
 from expunge.engine.loop import Trained
 from expunge.engine.parallel import Team
 from expunge.engine.unlearn import Unlearning
-from expunge.files import atomic
 from expunge.methods.guards.protocol import Rules
 from expunge.model.guard import save_guard
-from expunge.model.interpolate import snapshot
 from expunge.model.load import Loaded, digest_of
 from expunge.model.lora import save_adapter
 from expunge.model.network import Network
 from expunge.model.save import save_model
+from expunge.model.tensors import write_tensors
 from expunge.own_alternatives import FILE, with_own_alternatives
 from expunge.prepare import Prepared
 from expunge.run import RunFolder
@@ -140,8 +138,7 @@ def _train(
 def _keep(path: Path, network: Network, done: Sequence[Done]) -> None:
     """Write the weights as they are, and what led to them, in one piece."""
     about = {"done": json.dumps([asdict(each) for each in done])}
-    with atomic(path) as file:
-        file.write(safetensors_bytes(snapshot(network), metadata=about))
+    write_tensors(path, network.model.state_dict(), about)
 
 
 @torch.no_grad()

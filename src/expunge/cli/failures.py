@@ -10,7 +10,14 @@ from cyclopts import CycloptsError
 
 from expunge.cli.session import leads
 from expunge.console import Console
-from expunge.errors import ExpungeError, InputError, Interrupted, ResourceError, UsageError
+from expunge.errors import (
+    ExpungeError,
+    InputError,
+    Interrupted,
+    ResourceError,
+    UsageError,
+    is_out_of_memory,
+)
 
 _LONGEST_LINE = 400
 _SAID_ONCE = frozenset({"process-ended", "interrupted"})
@@ -53,7 +60,7 @@ def explain(error: BaseException) -> ExpungeError:
                 return _FOREIGN[name](link)
         if isinstance(link, OSError) and link.errno in {errno.ENOSPC, errno.EDQUOT}:
             return _disk(link)
-        if isinstance(link, RuntimeError) and "can't allocate memory" in str(link):
+        if is_out_of_memory(link):
             return _memory(link)
     return ExpungeError(
         "bug",
@@ -148,8 +155,6 @@ def _offline(_: BaseException) -> ExpungeError:
 _FOREIGN: dict[str, Callable[[BaseException], ExpungeError]] = {
     f"{CycloptsError.__module__}.CycloptsError": _usage,
     "builtins.KeyboardInterrupt": _interrupted,
-    "builtins.MemoryError": _memory,
-    "torch.OutOfMemoryError": _memory,
     "huggingface_hub.errors.GatedRepoError": _gated,
     "huggingface_hub.errors.RepositoryNotFoundError": _absent,
     "huggingface_hub.errors.RevisionNotFoundError": _absent,

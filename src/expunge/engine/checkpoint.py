@@ -17,13 +17,12 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from expunge.engine.parallel import Team
 from expunge.engine.weights import Weights
-from expunge.files import atomic
+from expunge.model.tensors import write_tensors
 
 
 class _Rows(NamedTuple):
@@ -46,12 +45,24 @@ def save(
 
     All processes of a team must call this together, with a `path` that all of them can read.
     """
-    tensors: dict[str, Tensor] = {}
+    tensors = _masters(weights)
     for name, master in weights.masters.items():
-        tensors[f"weight/{name}"] = master.detach()
         for key, value in optimiser.state[master].items():
             tensors[f"moment:{key}/{name}"] = value
-    tensors |= {f"memory/{name}": value.contiguous() for name, value in memory.items()}
+    tensors |= {f"memory/{name}": value for name, value in memory.items()}
+    _keep(path, tensors, state, team)
+
+
+def save_weights(path: Path, weights: Weights, team: Team) -> None:
+    """Write only the masters, for `load_weights`; else as `save`."""
+    _keep(path, _masters(weights), None, team)
+
+
+def _masters(weights: Weights) -> dict[str, Tensor]:
+    return {f"weight/{name}": master.detach() for name, master in weights.masters.items()}
+
+
+def _keep(path: Path, tensors: Mapping[str, Tensor], state: object, team: Team) -> None:
     own = {n: t for n, t in tensors.items() if team.leads or isinstance(t, DTensor)}
     rows = {name: _rows(tensor) for name, tensor in own.items() if isinstance(tensor, DTensor)}
     local = {n: t.to_local() if isinstance(t, DTensor) else t for n, t in own.items()}
@@ -59,13 +70,13 @@ def save(
     tag = team.agreed(secrets.token_hex(4)) if spread else ""
     names = [_part_of(path, tag, rank, team.size) for rank in range(1, team.size if spread else 1)]
     if not team.leads and spread:
-        _write(path.with_name(names[team.rank - 1]), local, {"rows": json.dumps(rows)})
+        write_tensors(path.with_name(names[team.rank - 1]), local, {"rows": json.dumps(rows)})
     team.wait()
     if team.leads:
         about = {"state": json.dumps(state)}
         if spread:
             about |= {"rows": json.dumps(rows), "parts": json.dumps(names)}
-        _write(path, local, about)
+        write_tensors(path, local, about)
         for old in path.parent.glob(f"{path.stem}.*-of-*{path.suffix}"):
             if old.name not in names:
                 old.unlink()
@@ -164,11 +175,6 @@ def _remembered(saved: _Saved, full: str, masters: Mapping[str, Tensor]) -> Tens
     if weight is None:
         return saved.plain(full).to(next(iter(masters.values())).device)
     return saved.like(full, weight)
-
-
-def _write(path: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
-    with atomic(path) as file:
-        file.write(safetensors_bytes(tensors, metadata=about))
 
 
 def _part_of(path: Path, tag: str, rank: int, size: int) -> str:

@@ -4,8 +4,15 @@
 
 The slope is made in place of the log-probabilities that the forward pass kept, so that a chunk
 holds its logits twice at most, where PyTorch's operations hold them three times.
+
+Where the head E is frozen, the only slope that is wanted is that of what it reads,
+
+    d log p(y) / dh = E_y - softmax(z) E
+
+whatever the loss makes of log p(y), so each chunk takes it while its logits are there.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -20,8 +27,8 @@ from expunge.model.score import CHUNK
 def chunked_logp(network: Network, hidden: Tensor, targets: Tensor) -> Tensor:
     """Return log p of the targets, [N, d] and [N] -> [N] float32.
 
-    Where there are several chunks, their logits are computed again on the way back, so memory does
-    not grow with batch times vocabulary.
+    Where there are several chunks, memory does not grow with batch times vocabulary: their logits
+    are computed again on the way back, or under a frozen head not needed there.
 
     Args:
         network: Whose head it is.
@@ -34,6 +41,9 @@ def chunked_logp(network: Network, hidden: Tensor, targets: Tensor) -> Tensor:
 
     if len(targets) <= CHUNK:
         return logp(hidden, targets)
+    frozen = not any(weight.requires_grad for weight in network.head.parameters())
+    if frozen and hidden.requires_grad and torch.is_grad_enabled():
+        return _FrozenLogp.apply(hidden, targets, logp)  # type: ignore[return-value]
     pieces = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
     return torch.cat([checkpoint(logp, h, t, use_reentrant=False) for h, t in pieces])
 
@@ -49,6 +59,34 @@ class _Context(Protocol):
     saved_tensors: tuple[Tensor, ...]
 
     def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+
+class _FrozenLogp(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: _Context, hidden: Tensor, targets: Tensor, logp: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        found: list[Tensor] = []
+        slopes: list[Tensor] = []
+        for rows, wanted in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True):
+            read = rows.detach().requires_grad_()
+            with torch.enable_grad():
+                own = logp(read, wanted)
+                # Rows do not depend on each other, so the sum has the slope of each.
+                own.sum().backward()
+            assert read.grad is not None
+            slopes.append(read.grad)
+            found.append(own.detach())
+        ctx.save_for_backward(torch.cat(slopes))
+        return torch.cat(found)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: _Context, *slopes: Tensor
+    ) -> tuple[Tensor, None, None]:
+        (own,) = ctx.saved_tensors
+        return (slopes[0].unsqueeze(-1) * own).to(own.dtype), None, None
 
 
 class _TokenLogp(torch.autograd.Function):

@@ -157,7 +157,7 @@ def train(
         schedule: Steps, learning rate, clipping.
         watch: Probes and limits.
         wraps: What stands between the loss and the step.
-        folder: Checkpoints: `last`, and `good` for the last state within the utility budget.
+        folder: Checkpoints: `last`, and `good`, the last weights within the utility budget.
         progress: Told of every step.
         team: The processes that train together.
 
@@ -173,7 +173,7 @@ def train(
         run.resume(last, weights)
     else:
         run.readings.append((0, _look(observer, watch, team)))
-        run.save(good, weights, team)
+        checkpoint.save_weights(good, weights, team)
     while run.step < schedule.steps and not run.stopped:
         point = _step(observer, weights, run, order.draw(run.step), schedule, wraps, team)
         if not math.isfinite(point.gradient_norm):
@@ -260,7 +260,7 @@ def _check(
         return
     run.strikes = 0
     run.good_step = run.step
-    run.save(good, weights, team)
+    checkpoint.save_weights(good, weights, team)
     if watch.saturated(reading):
         run.stopped = "forget set looks unseen"
 

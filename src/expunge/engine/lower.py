@@ -14,6 +14,7 @@ from torch import Tensor
 
 from expunge.data.encode import Encoded
 from expunge.engine.shelf import Key, Shelf, key
+from expunge.files import allocate
 from expunge.model.batch import Batch, by_length
 from expunge.model.network import Below, Network, Site
 from expunge.model.pack import by_record
@@ -55,9 +56,9 @@ def compute_lower(
     width = network.model.config.get_text_config().hidden_size
     lengths = [len(record.ids) for record in unique]
     file.parent.mkdir(parents=True, exist_ok=True)
-    store = torch.from_file(
-        str(file), shared=True, size=sum(lengths) * width, dtype=network.model.dtype
-    ).view(-1, width)
+    dtype, numbers = network.model.dtype, sum(lengths) * width
+    allocate(file, numbers * dtype.itemsize)
+    store = torch.from_file(str(file), shared=True, size=numbers, dtype=dtype).view(-1, width)
     known = dict(zip(map(key, unique), store.split(lengths), strict=True))
     _fill(network, unique, known, layer=layer, pad_id=pad_id, tokens_per_pass=tokens_per_pass)
     return Lower(layer=layer, known=known)

@@ -6,6 +6,7 @@ computed, what the original is asked once, and how many tokens all that is.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from expunge.data.encode import Encoded
 from expunge.engine.observe import forward_passes
@@ -62,6 +63,8 @@ class Step:
     """Positions at which the head is computed, with gradient."""
     again: float
     """Of these, positions whose logits are computed a second time on the way back."""
+    again_trained: float
+    """Positions for which that holds only where the head trains."""
     frozen: float
     """Positions at which the original's head is applied to its states."""
     largest: int
@@ -75,6 +78,7 @@ class Step:
             backward=pulls * self.backward,
             scored=pulls * self.scored,
             again=pulls * self.again,
+            again_trained=pulls * self.again_trained,
             frozen=pulls * self.frozen,
             largest=self.largest,
         )
@@ -90,6 +94,8 @@ class Once:
     """Positions at which its head is computed."""
     states: float
     """Hidden states that are kept in memory."""
+    below: float
+    """Hidden states under the lowest trained block, that are kept on disk."""
     kinds: tuple[str, ...]
     """What is kept, in words."""
 
@@ -119,6 +125,7 @@ def step_needs(
         backward=mean("backward"),
         scored=mean("scored"),
         again=mean("again"),
+        again_trained=mean("again_trained"),
         frozen=mean("frozen"),
         largest=max(each.largest for each in found),
     )
@@ -133,7 +140,7 @@ def _one(
     depth: Depth,
     tokens_per_pass: int,
 ) -> Step:
-    tokens = forward = backward = scored = again = frozen = largest = 0
+    tokens = forward = backward = scored = again = again_trained = frozen = largest = 0
     draw = order.draw(step)
     for run, items in forward_passes(terms, streams, draw, tokens_per_pass=tokens_per_pass):
         records = list(dict.fromkeys(record for item in items for record in item.records))
@@ -149,8 +156,11 @@ def _one(
             if isinstance(term, Representation):
                 continue
             scored += count
-            again += count if count > CHUNK else 0
-            if isinstance(term, Distribution):
+            twice = count if count > CHUNK else 0
+            if isinstance(term, Likelihood):
+                again_trained += twice
+            else:
+                again += twice
                 frozen += count * (len(term.references) + int(term.reinforced))
     return Step(
         tokens=tokens,
@@ -158,6 +168,7 @@ def _one(
         backward=backward,
         scored=scored,
         again=again,
+        again_trained=again_trained,
         frozen=frozen,
         largest=largest,
     )
@@ -167,24 +178,32 @@ def once_needs(
     terms: Sequence[Term], streams: Streams, order: Order, *, steps: int, depth: Depth
 ) -> Once:
     """Count what is computed once: references, and the states under the lowest trained block."""
-    forward = scored = states = 0.0
+    forward = scored = states = below = 0.0
     kinds: list[str] = []
     for term in terms:
         asked = term.references if isinstance(term, Distribution) else term.streams
         if isinstance(term, Likelihood | Representation) and not term.needs_reference:
             continue
         for stream in asked:
-            tokens, positions = _visited(streams, order, stream, steps)
+            seen = _visited(streams, order, stream, steps)
             top = term.layer + 1 if isinstance(term, Representation) else depth.layers
-            forward += tokens * top
-            scored += positions if isinstance(term, Likelihood) else 0
-            states += 0 if isinstance(term, Likelihood) else positions
+            forward += seen.packed * top
+            scored += seen.scored if isinstance(term, Likelihood) else 0
+            states += 0 if isinstance(term, Likelihood) else seen.scored
             kinds.append(f"{_KINDS[type(term)]} of {stream.value} records")
     if depth.cached:
         for stream in dict.fromkeys(stream for term in terms for stream in term.streams):
-            forward += _visited(streams, order, stream, steps)[0] * depth.first
+            seen = _visited(streams, order, stream, steps)
+            forward += seen.packed * depth.first
+            below += seen.tokens
         kinds.append(f"what block {depth.first} reads")
-    return Once(forward=forward, scored=scored, states=states, kinds=tuple(dict.fromkeys(kinds)))
+    return Once(
+        forward=forward,
+        scored=scored,
+        states=states,
+        below=below,
+        kinds=tuple(dict.fromkeys(kinds)),
+    )
 
 
 _KINDS: dict[type[Term], str] = {
@@ -194,8 +213,16 @@ _KINDS: dict[type[Term], str] = {
 }
 
 
-def _visited(streams: Streams, order: Order, stream: Stream, steps: int) -> tuple[float, float]:
-    """Return tokens and scored positions of the records of a stream that a run draws."""
+class _Visited(NamedTuple):
+    """The records of a stream that a run draws, in tokens."""
+
+    tokens: float
+    packed: float
+    """What they begin with in common not counted."""
+    scored: float
+
+
+def _visited(streams: Streams, order: Order, stream: Stream, steps: int) -> _Visited:
     if stream is Stream.FORGET:
         records, batch, size = streams.forget, order.forget_batch, order.forget
     elif stream is Stream.RETAIN:
@@ -205,11 +232,12 @@ def _visited(streams: Streams, order: Order, stream: Stream, steps: int) -> tupl
         size = len(records)
         batch = order.forget_batch if stream.side == "forget" else order.retain_batch
     if not records:
-        return 0.0, 0.0
+        return _Visited(0.0, 0.0, 0.0)
     share = min(1.0, steps * batch / size)
-    shared = shared_beginning(records)
-    tokens = sum(len(record.ids) - shared for record in records)
-    return share * tokens, share * sum(len(record.ids) - record.start for record in records)
+    tokens = sum(len(record.ids) for record in records)
+    scored = sum(len(record.ids) - record.start for record in records)
+    packed = tokens - shared_beginning(records) * len(records)
+    return _Visited(share * tokens, share * packed, share * scored)
 
 
 def packed_tokens(records: Sequence[Encoded]) -> int:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from expunge.engine.memory import Layout, memory
+from expunge.engine.memory import MOMENTS, Layout, memory
 from expunge.engine.needs import Once, Step
 from expunge.engine.size import GIB, Size
 from expunge.model.score import CHUNK
@@ -82,9 +82,21 @@ def estimate(size: Size, load: Load, *, device: torch.device, dtype: torch.dtype
         tokens=round(load.steps * load.step.tokens + scored + load.audit_answers),
         flops=flops + load.audit_answers * 2 * size.total,
         peak_gib=peak_gib(size, layout),
-        disk_gib=(weights + load.trained * 12) / GIB,
+        disk_gib=disk_gib(size, load, dtype),
         seconds=flops / (MODEL_EFFICIENCY * matmul_speed(size, device, dtype)) + decode,
     )
+
+
+def disk_gib(size: Size, load: Load, dtype: torch.dtype) -> float:
+    """Return what a run takes on disk at its peak, GiB, evidence and what wrappers keep left out.
+
+    The model; the last checkpoint, and the next while it is written; the weights to fall back on;
+    and what the lowest trained block reads, where that is computed once.
+    """
+    each = torch.finfo(dtype).bits // 8
+    last, good = 4 + MOMENTS.get(load.optimiser, 8.0), 4
+    below = each * size.width * load.once.below
+    return (size.total * each + load.trained * (2 * last + good) + below) / GIB
 
 
 def step_flops(size: Size, load: Load) -> float:
@@ -97,7 +109,8 @@ def step_flops(size: Size, load: Load) -> float:
     step, block = load.step, size.body / size.layers
     trained = (6 if load.adapter else 2) * load.trained_body * step.tokens
     head = 6 if load.head_trains else 4
-    heads = step.scored * head + step.again * 2 + step.frozen * 2
+    again = step.again + (step.again_trained if load.head_trains else 0)
+    heads = step.scored * head + again * 2 + step.frozen * 2
     blocks = step.forward * (2 if load.checkpointing else 1) + step.backward
     return 2 * block * blocks + trained + heads * size.head
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from expunge.engine.adversary import Adversary
@@ -13,7 +12,7 @@ from expunge.engine.parallel import SOLO, Team
 from expunge.engine.shape import shape_of
 from expunge.engine.streams import Draw
 from expunge.engine.weights import Weights
-from expunge.errors import ResourceError
+from expunge.errors import ResourceError, is_out_of_memory
 from expunge.methods.retain import nll
 from expunge.methods.terms import Likelihood, Shape, Side, Stream
 
@@ -141,7 +140,9 @@ class StepPull:
                     team.backward(part.loss)
                     for name, value in part.values.items():
                         values[name] = values.get(name, 0.0) + value
-            except (torch.OutOfMemoryError, MemoryError) as error:
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 self._take()
                 self._shrink(error)
                 continue

@@ -6,9 +6,9 @@ and trials of a search that start from the same model compute a reference once, 
 differs between them. Another model, or another record, never hits.
 
 A part is two files: rows of numbers end to end, memory-mapped, and an index that says whose they
-are. The index is written last and whole, so a process that is killed leaves nothing that counts,
-and several processes may keep at the same time. Hidden states can be turned back into text: a shelf
-holds personal data, as evidence does.
+are. The index is written last and whole, once the rows are on the disk, so a process that is killed
+or a loss of power leaves nothing that counts, and several processes may keep at the same time.
+Hidden states can be turned back into text: a shelf holds personal data, as evidence does.
 """
 
 import os
@@ -24,7 +24,7 @@ import transformers
 from torch import Tensor
 
 from expunge.data.encode import Encoded
-from expunge.files import read_json, sha256_json, write_json
+from expunge.files import allocate, read_json, sha256_json, synced, write_json
 from expunge.model.load import digest_of
 from expunge.model.network import Network
 
@@ -102,8 +102,10 @@ class Shelf:
         handle, part = mkstemp(dir=folder, suffix=".bin")
         os.close(handle)
         try:
+            allocate(Path(part), stop * width * dtype.itemsize)
             rows = _mapped(Path(part), about, shared=True)
             yield {name: rows[slice(*spans[_digest(name)])] for name in sizes}
+            synced(Path(part))
         except BaseException:
             Path(part).unlink(missing_ok=True)
             raise

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from expunge.errors import UsageError
 from expunge.methods.terms import Trains
-from expunge.model.network import decoder_layers
+from expunge.model.parts import decoder_layers
 
 GIB = 1024**3
 

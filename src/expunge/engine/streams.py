@@ -6,8 +6,9 @@ does the same at its own pace, so no retain record comes twice before all have c
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from expunge.data.encode import Encoded
 from expunge.methods.terms import Stream
@@ -71,15 +72,18 @@ class Order:
     def draw(self, step: int) -> Draw:
         """Return the records of step `step`, counted from 0."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        order = self._shuffled("forget", epoch, self.forget)
+        order = _shuffled(self.seed, "forget", epoch, self.forget)
         forget = order[place * self.forget_batch : (place + 1) * self.forget_batch]
         wanted = range(step * self.retain_batch, (step + 1) * self.retain_batch)
         places = [divmod(position, self.retain) for position in wanted if self.retain]
-        laps = {lap: self._shuffled("retain", lap, self.retain) for lap, _ in places}
+        laps = {lap: _shuffled(self.seed, "retain", lap, self.retain) for lap, _ in places}
         retain = tuple(laps[lap][index] for lap, index in places)
-        return Draw(forget=tuple(forget), retain=retain, epoch=epoch)
+        return Draw(forget=forget, retain=retain, epoch=epoch)
 
-    def _shuffled(self, stream: str, lap: int, size: int) -> Sequence[int]:
-        order = list(range(size))
-        random.Random(f"{self.seed} {stream} {lap}").shuffle(order)
-        return order
+
+@lru_cache(maxsize=8)
+def _shuffled(seed: int, stream: str, lap: int, size: int) -> tuple[int, ...]:
+    """Return the order of one pass: kept, for a step of many takes a few records of it."""
+    order = list(range(size))
+    random.Random(f"{seed} {stream} {lap}").shuffle(order)
+    return tuple(order)

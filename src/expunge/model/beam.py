@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from expunge.methods.guards.protocol import Ids
 from expunge.model.batch import by_length
+from expunge.model.cache import new_cache
 from expunge.model.fence import Aside, begun_answers
 from expunge.model.generate import left_padded, next_logits
 from expunge.model.network import Network
@@ -130,7 +130,7 @@ def _search(
 ) -> list[list[Copy]]:
     said = begun_answers(network, [each.prompt for each in wanted], None, tokens=tokens_per_pass)
     ids, mask, positions = left_padded([answer.read for answer in said], network.device)
-    cache, aside = DynamicCache(config=network.model.config), Aside(network, said)
+    cache, aside = new_cache(network.model.config), Aside(network, said)
     banned = torch.tensor(sorted(end_ids), device=network.device, dtype=torch.long)
     alive = [_Beams.begin(place, each) for place, each in enumerate(wanted)]
     found: list[list[Copy]] = [[] for _ in wanted]

@@ -19,6 +19,7 @@ from transformers import DynamicCache
 from expunge.data.encode import Encoded
 from expunge.methods.guards.protocol import Frame, Ids, Offset, Probe, Rules, Shots
 from expunge.model.batch import Batch, Layout, by_length
+from expunge.model.cache import new_cache
 from expunge.model.network import Network, Site
 
 FORCE = 20.0
@@ -177,7 +178,7 @@ class Aside:
     def __init__(self, network: Network, answers: Sequence[Begun]) -> None:
         self._network, self._rules = network, network.fence
         self._rows = list(answers)
-        self._cache = DynamicCache()
+        self._cache = new_cache(network.model.config)
         self._logits: Tensor | None = None
 
     def read(self, ids: Tensor, mask: Tensor, positions: Tensor) -> None:

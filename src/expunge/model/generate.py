@@ -11,6 +11,7 @@ from transformers import DynamicCache
 
 from expunge.methods.guards.protocol import Ids
 from expunge.model.batch import WORTH, by_length
+from expunge.model.cache import new_cache
 from expunge.model.fence import Aside, Begun, begun_answers
 from expunge.model.network import Network
 
@@ -128,7 +129,7 @@ class _Opening(NamedTuple):
     def begin(self, network: Network, rows: int) -> DynamicCache:
         """Return the cache of a batch that goes on from here."""
         if self.cache is None:
-            return DynamicCache(config=network.model.config)
+            return new_cache(network.model.config)
         cache = copy.deepcopy(self.cache)
         cache.batch_repeat_interleave(rows)
         return cache

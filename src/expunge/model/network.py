@@ -5,7 +5,6 @@ runs only where a token is scored, and representation losses stop the trunk at t
 """
 
 import copy
-import inspect
 import sys
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,7 +19,9 @@ from expunge.data.encode import Encoded
 from expunge.errors import InputError
 from expunge.methods.guards.protocol import Rules
 from expunge.model.batch import Batch, Layout, collate
+from expunge.model.cache import new_cache
 from expunge.model.pack import ATTENTION, LostLayoutError, by_record, no_mask, pack
+from expunge.model.parts import cache_word, decoder_layers, final_norm
 
 _PACKED_LAYERS = {"full_attention", "sliding_attention"}
 """Kinds of blocks whose memory of a record is its keys and values."""
@@ -90,11 +91,11 @@ class Network:
         self.trunk: nn.Module = model.base_model
         self.head: nn.Module = head
         self.layers = decoder_layers(model)
-        self._final_norm = _final_norm(model, self.layers)
-        self.has_plain_head = self._head_is_plain()
+        self._final_norm = final_norm(model, self.layers)
+        self.has_plain_head, self._in_tuples = self._tried()
         self.fence: Rules | None = None
         """What stands around the model when it is scored or writes."""
-        self._cache_word = _cache_word(self.trunk)
+        self._cache_word = cache_word(self.trunk)
         self.packs_up_to = self._longest_packed()
         """The longest record whose tokens need not lie side by side; 0: all must."""
 
@@ -125,7 +126,7 @@ class Network:
 
         Without tokens the cache is empty.
         """
-        cache = DynamicCache(config=self.model.config)
+        cache = new_cache(self.model.config)
         if ids:
             self.go_on(torch.tensor([ids], device=self.device), cache)
         return cache
@@ -246,8 +247,8 @@ class Network:
     def _lifted(self, below: Below) -> Generator[None]:
         """Let the blocks under `below.layer` pass on known states instead of computing them."""
 
-        def pass_on(*_inputs: object, **_options: object) -> Tensor:
-            return below.states
+        def pass_on(*_inputs: object, **_options: object) -> Tensor | tuple[Tensor]:
+            return (below.states,) if self._in_tuples else below.states
 
         skipped = list(self.layers)[: below.layer]
         try:
@@ -286,14 +287,23 @@ class Network:
             handle.remove()
 
     @torch.no_grad()
-    def _head_is_plain(self) -> bool:
+    def _tried(self) -> tuple[bool, bool]:
+        """Tell whether logits are what the head makes, and whether blocks return tuples."""
         ids = torch.arange(4, device=self.device).unsqueeze(0)
         training = self.model.training
         self.model.eval()
+        returned: list[object] = []
+
+        def seen(_block: nn.Module, _inputs: object, output: object) -> None:
+            returned.append(output)
+
+        handle = self.layers[0].register_forward_hook(seen)
         hidden = self.trunk(input_ids=ids, use_cache=False).last_hidden_state
+        handle.remove()
         own = self.model(input_ids=ids).logits
         self.model.train(training)
-        return torch.allclose(self.head(hidden), own, rtol=1e-3, atol=1e-3)
+        plain = torch.allclose(self.head(hidden), own, rtol=1e-3, atol=1e-3)
+        return plain, isinstance(returned[0], tuple)
 
     def _longest_packed(self) -> int:
         """The longest record that may be packed: 0 where the architecture cannot, tried out.
@@ -362,39 +372,6 @@ def _stop(_output: Tensor) -> None:
     raise _StopForwardError
 
 
-def _cache_word(trunk: nn.Module) -> str:
-    """Return how a model calls the keys and values it is given: `cache` in recent transformers."""
-    named = inspect.signature(trunk.forward).parameters
-    return "cache" if "cache" in named else "past_key_values"
-
-
 def _wide(logits: Tensor) -> Tensor:
     """Return logits in at least float32: half precision is too coarse for a log-softmax."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """Return the blocks of a model.
-
-    Raises:
-        InputError: It has no list of as many modules as its configuration has layers.
-    """
-    wanted = model.config.get_text_config().num_hidden_layers
-    for module in model.base_model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == wanted:
-            return module
-    raise InputError(
-        "no-decoder-layers",
-        what=f"{type(model).__name__} has no list of {wanted} decoder layers",
-        why="layer-wise methods and adapters need to know where the layers are",
-        fix="use a decoder-only model of the usual shape",
-    )
-
-
-def _final_norm(model: PreTrainedModel, layers: nn.ModuleList) -> nn.Module:
-    """Find the norm between the last block and the head: the last one beside the blocks."""
-    parent = next(
-        module for module in model.base_model.modules() if layers in list(module.children())
-    )
-    norms = [child for child in parent.children() if "norm" in type(child).__name__.lower()]
-    return norms[-1] if norms else nn.Identity()
