@@ -6,30 +6,37 @@ from typing import Literal
 import pytest
 import torch
 
+from expunge.model import precision
 from expunge.model.precision import choose_dtype
 
 CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("asked", "units", "width", "expected"),
+    ("asked", "units", "vectors", "name", "width", "expected"),
     [
-        ("fp32", True, 4096, torch.float32),
-        ("bf16", False, 8, torch.bfloat16),
-        ("auto", True, 576, torch.bfloat16),
-        ("auto", True, 256, torch.bfloat16),
-        ("auto", False, 576, torch.float32),
-        ("auto", True, 255, torch.float32),
+        ("fp32", True, True, "AMD EPYC", 4096, torch.float32),
+        ("bf16", False, False, "", 8, torch.bfloat16),
+        ("auto", True, True, "Intel Xeon", 576, torch.bfloat16),
+        ("auto", True, True, "Intel Xeon", 255, torch.float32),
+        ("auto", True, True, "Intel Xeon", 256, torch.bfloat16),
+        ("auto", False, True, "Intel Xeon", 576, torch.float32),
+        ("auto", False, True, "AMD EPYC", 576, torch.bfloat16),
+        ("auto", False, False, "AMD EPYC", 576, torch.float32),
     ],
 )
-def test_a_processor_with_matrix_units_for_bf16_computes_in_it(
+def test_a_processor_that_is_made_for_bf16_computes_in_it(
     asked: Literal["auto", "fp32", "bf16"],
     units: bool,
+    vectors: bool,
+    name: str,
     width: int,
     expected: torch.dtype,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: units)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: vectors)
+    monkeypatch.setattr(precision, "processor", lambda: name)
     assert choose_dtype(asked, CPU, width=width) == expected
 
 
