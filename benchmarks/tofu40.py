@@ -1,0 +1,92 @@
+"""The 40-record request: two authors of TOFU to forget, as files that `expunge bench` takes.
+
+    python benchmarks/tofu40.py --base FOLDER --shared ../shared --out bench/tofu40-request
+    expunge bench bench/tofu40-request/request.toml --methods npo repselect ... --trials 3
+
+Forget: the first 40 records of forget10. Retain: 240 records of retain90, evenly spaced, but for
+those that are neighbours: all records of the two retained authors whose texts share most words with
+those to forget. Holdout: 40 records of authors that no model saw. Original and golds: the adapters
+of SmolLM2-135M. The audit is that of level quick, with sampling and relearning beside it.
+"""
+
+import argparse
+from pathlib import Path
+
+from tofu import FORGET, GOLDS, model, sets
+
+from expunge.audit.metrics.text import normalise
+from expunge.bench.suite import plain
+from expunge.data.read import read
+from expunge.data.record import Record
+from expunge.files import write_jsonl, write_text
+
+AUTHOR = 20
+"""Records about each author, one after the other."""
+NEAREST = 2
+
+REQUEST = """model = "{model}"
+
+[request]
+id = "tofu, 40 records"
+goal = "removal"
+forget = ["{out}/forget.jsonl"]
+retain = ["{out}/retain.jsonl"]
+neighbours = ["{out}/neighbours.jsonl"]
+holdout = ["{out}/holdout.jsonl"]
+gold = ["{golds}"]
+
+[train]
+steps = 25
+
+[audit]
+attacks = ["sampling", "relearn"]
+retain_records = 60
+"""
+
+
+def words(records: list[Record]) -> set[str]:
+    """Return the different words of some records."""
+    return {word for r in records for word in normalise(f"{r.question} {r.completion}").split()}
+
+
+def nearest(forget: list[Record], retain: list[Record]) -> list[Record]:
+    """Return the records of the authors whose words overlap most with those to forget (Jaccard)."""
+    authors = [retain[start : start + AUTHOR] for start in range(0, len(retain), AUTHOR)]
+    theirs = words(forget)
+
+    def overlap(author: list[Record]) -> float:
+        own = words(author)
+        return len(own & theirs) / len(own | theirs)
+
+    return [r for author in sorted(authors, key=overlap)[-NEAREST:] for r in author]
+
+
+def main() -> None:
+    """Write the files."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--base", required=True, help="folder of SmolLM2-135M-Instruct")
+    parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and models/")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    found = sets(given.shared)
+    near = nearest(
+        list(found["forget"][:FORGET]),
+        list(read([str(given.shared / "data" / "tofu" / "retain90.json")]).records),
+    )
+    said = {(record.prompt, record.completion) for record in near}
+    kept = [r for r in found["trained"] if (r.prompt, r.completion) not in said]
+    rows = {"forget": found["forget"], "retain": kept, "neighbours": near}
+    for name, records in (rows | {"holdout": found["holdout"]}).items():
+        write_jsonl(given.out / f"{name}.jsonl", (plain(record) for record in records))
+    out, shared = given.out.resolve(), given.shared.resolve()
+    text = REQUEST.format(
+        model=model(given.base, shared, "full-s0"),
+        golds='", "'.join(model(given.base, shared, gold) for gold in GOLDS),
+        out=out,
+    )
+    write_text(given.out / "request.toml", text)
+    print(f"{given.out / 'request.toml'}: {len(kept)} to keep, {len(near)} neighbours")
+
+
+if __name__ == "__main__":
+    main()
