@@ -80,6 +80,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--facts", type=int, default=60)
     parser.add_argument("--level", default="quick", choices=("quick", "standard", "paranoid"))
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--npo-lr", type=float, default=2e-5, help="learning rate of npo")
     parser.add_argument("--models", nargs="*", default=["refusal", "adapter", "npo", "gold"])
     return parser.parse_args()
 
@@ -212,7 +213,10 @@ def plant(given: argparse.Namespace, name: str) -> None:
     folder = given.work / name
     if (folder / "config.json").is_file():
         return
-    chosen = settings(given, **PLANTED[name])
+    tables = PLANTED[name]
+    if name == "npo":
+        tables = {**tables, "train": {**tables["train"], "lr": given.npo_lr}}
+    chosen = settings(given, **tables)
     prepared = prepare(chosen)
     original = load(chosen.model, prepared.source)
     run = work(prepared, original.network)
