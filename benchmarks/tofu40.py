@@ -10,9 +10,10 @@ of SmolLM2-135M. The audit is that of level quick, with sampling and relearning 
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from tofu import FORGET, GOLDS, model, sets
+from tofu import GOLDS, model, sets
 
 from expunge.audit.metrics.text import normalise
 from expunge.bench.suite import plain
@@ -44,17 +45,17 @@ retain_records = 60
 """
 
 
-def words(records: list[Record]) -> set[str]:
+def words(records: Sequence[Record]) -> set[str]:
     """Return the different words of some records."""
     return {word for r in records for word in normalise(f"{r.question} {r.completion}").split()}
 
 
-def nearest(forget: list[Record], retain: list[Record]) -> list[Record]:
+def nearest(forget: Sequence[Record], retain: Sequence[Record]) -> list[Record]:
     """Return the records of the authors whose words overlap most with those to forget (Jaccard)."""
     authors = [retain[start : start + AUTHOR] for start in range(0, len(retain), AUTHOR)]
     theirs = words(forget)
 
-    def overlap(author: list[Record]) -> float:
+    def overlap(author: Sequence[Record]) -> float:
         own = words(author)
         return len(own & theirs) / len(own | theirs)
 
@@ -69,13 +70,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     found = sets(given.shared)
-    near = nearest(
-        list(found["forget"][:FORGET]),
-        list(read([str(given.shared / "data" / "tofu" / "retain90.json")]).records),
-    )
+    retain = read([str(given.shared / "data" / "tofu" / "retain90.json")]).records
+    near = nearest(found["forget"], retain)
     said = {(record.prompt, record.completion) for record in near}
-    kept = [r for r in found["trained"] if (r.prompt, r.completion) not in said]
-    rows = {"forget": found["forget"], "retain": kept, "neighbours": near}
+    trained = [r for r in found["trained"] if (r.prompt, r.completion) not in said]
+    rows = {"forget": found["forget"], "retain": trained, "neighbours": near}
     for name, records in (rows | {"holdout": found["holdout"]}).items():
         write_jsonl(given.out / f"{name}.jsonl", (plain(record) for record in records))
     out, shared = given.out.resolve(), given.shared.resolve()
@@ -85,7 +84,7 @@ def main() -> None:
         out=out,
     )
     write_text(given.out / "request.toml", text)
-    print(f"{given.out / 'request.toml'}: {len(kept)} to keep, {len(near)} neighbours")
+    print(f"{given.out / 'request.toml'}: {len(trained)} to keep, {len(near)} neighbours")
 
 
 if __name__ == "__main__":

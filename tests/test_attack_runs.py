@@ -42,6 +42,13 @@ def stress(world, bench, model, *, only=NAMES, access="T3", gold=True, out="out"
     return attack(settings, model=model, choice=Choice(only=only, access=access))
 
 
+def refusing(folder, base):
+    """Stand a guard that answers everything with no before a model, and return its folder."""
+    reply = (*tiny.tokenizer().encode("no"), 2)
+    save_guard(Rules(reply=reply), folder, base=base, method="refusal_guard", knobs={})
+    return folder
+
+
 def by_name(stressed):
     return {rung.attack: rung for rung in stressed.rungs}
 
@@ -155,9 +162,7 @@ def test_attacks_beyond_the_attackers_access_are_not_made(world, bench):
 
 
 def test_behind_a_guard_only_unplug_reaches_for_the_weights(world, bench):
-    guard = bench / "guard"
-    reply = (*tiny.tokenizer().encode("no"), 2)
-    save_guard(Rules(reply=reply), guard, base=world.original, method="refusal_guard", knobs={})
+    guard = refusing(bench / "guard", world.original)
     names = ("paraphrase", "int4", "unplug", "relearn", "interpolation", "lens", "gcg")
     found = by_name(stress(world, bench, str(guard), only=names))
     for name in ("paraphrase", "int4"):
@@ -172,9 +177,7 @@ def test_behind_a_guard_only_unplug_reaches_for_the_weights(world, bench):
 def test_a_guard_is_not_the_model_behind_it(world, bench, monkeypatch):
     """Both have the same weights: neither attacks nor audits of one stand for the other."""
     monkeypatch.chdir(bench)
-    guard = bench / "guard"
-    reply = (*tiny.tokenizer().encode("no"), 2)
-    save_guard(Rules(reply=reply), guard, base=world.original, method="refusal_guard", knobs={})
+    guard = refusing(bench / "guard", world.original)
     request = {"gold": (world.gold,), "control": ()}
     settings = world.settings(request=request, audit={"max_new_tokens": 10})
     choice = Choice(only=("prefill-50",))

@@ -11,7 +11,7 @@ import pytest
 from expunge.audit.results import Axis, Gate, Score, Status
 from expunge.bench import work
 from expunge.bench.board import board
-from expunge.bench.composed import TABLES, parted
+from expunge.bench.composed import parted
 from expunge.bench.pages import sheet
 from expunge.bench.protocol import Protocol, open_protocol
 from expunge.bench.row import Cell, Cost, Machine, Row, read_row, write_row
@@ -22,6 +22,7 @@ from expunge.errors import UsageError
 from expunge.machine import processor
 from expunge.methods import EVERY
 from expunge.settings import Settings, TrainSettings
+from expunge.wrappers.describe import TABLES
 
 SHAPE = Anatomy(4, frozenset(MLP))
 HERE = Machine(device="cpu", cpu="x", threads=1, versions={"expunge": "0"})
@@ -188,7 +189,7 @@ def test_what_is_no_composition_is_refused(name, code, fix):
 
 
 def test_no_wrapper_stands_in_two_tables():
-    names = [name for table in TABLES.values() for name in table]
+    names = [name for kinds, _ in TABLES.values() for name in kinds]
     assert len(names) == len(set(names))
 
 

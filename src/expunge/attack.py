@@ -70,7 +70,7 @@ class Choice:
         """
         found = list(chosen(self.level, self.only))
         if self.translator:
-            _require_kind(found, Translation, "--translator", self.level)
+            _require_read(found, "translation", "--translator", self.level)
             translator = _imported(self.translator)
             found = [
                 replace(each, translator=translator, named=self.translator)
@@ -79,7 +79,7 @@ class Choice:
                 for each in found
             ]
         if self.sibling:
-            _require_kind(found, Merge, "--sibling", self.level)
+            _require_read(found, "merge", "--sibling", self.level)
             found = [
                 replace(each, sibling=self.sibling) if isinstance(each, Merge) else each
                 for each in found
@@ -115,7 +115,7 @@ def attack(
     console = console or SilentConsole()
     attacks = choice.attacks()
     prepared = prepare(settings)
-    for reference in (*settings.request.gold, *([choice.sibling] if choice.sibling else [])):
+    for reference in filter(None, (*settings.request.gold, choice.sibling)):
         load_config(reference, prepared.source)  # before hours of attacks, not after them
     original = load(settings.model, prepared.source)
     judged = load(model, prepared.source)
@@ -237,16 +237,14 @@ def _open(prepared: Prepared, identity: str) -> RunFolder:
     )
 
 
-def _require_kind(
-    attacks: Sequence[Attack], kind: type[Translation | Merge], flag: str, level: Level
-) -> None:
-    """Refuse a flag that no attack of the battery reads."""
-    if not any(isinstance(each, kind) for each in attacks):
+def _require_read(attacks: Sequence[Attack], name: str, flag: str, level: Level) -> None:
+    """Refuse a flag for an attack that is not in the battery."""
+    if not any(each.name == name for each in attacks):
         raise UsageError(
             "no-such-attack-here",
             what=f"{flag} is for an attack that is not among those of level {level}",
             why="it would be ignored without a word",
-            fix=f"add --level standard, or --only {'merge' if kind is Merge else 'translation'}",
+            fix=f"add --level standard, or --only {name}",
         )
 
 

@@ -1,7 +1,7 @@
 """Things with a name and knobs: methods, wrappers. A table of frozen dataclasses, and errors."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -59,6 +59,25 @@ def build_named(
     return kind(**values)
 
 
+def unknown(what: str, name: str, known: Iterable[str], *, otherwise: str) -> UsageError:
+    """Return the error for a name that is none of those known, with the nearest one.
+
+    Args:
+        what: What it is a name of.
+        name: What was given.
+        known: All names.
+        otherwise: What to do where none is near.
+    """
+    names = list(known)
+    near = get_close_matches(name.lower(), names, n=1)
+    return UsageError(
+        f"unknown-{what}",
+        what=f"there is no {what} {name}",
+        why=f"expunge knows {', '.join(names)}",
+        fix=f"did you mean {near[0]}?" if near else otherwise,
+    )
+
+
 def _imported(table: Mapping[str, type[Kind]], name: str, what: str) -> type[Kind]:
     module, colon, attribute = name.partition(":")
     if colon:
@@ -75,13 +94,7 @@ def _imported(table: Mapping[str, type[Kind]], name: str, what: str) -> type[Kin
             ) from error
         finally:
             sys.path.remove(here)
-    near = get_close_matches(name.lower(), table, n=1)
-    raise UsageError(
-        f"unknown-{what}",
-        what=f"there is no {what} {name}",
-        why=f"expunge knows {', '.join(table)}",
-        fix=f"did you mean {near[0]}?" if near else "choose one of these, or package.module:Class",
-    )
+    raise unknown(what, name, table, otherwise="choose one of these, or package.module:Class")
 
 
 def _convert(owner: str, knob: str, value: object, kind: type) -> object:

@@ -129,7 +129,7 @@ def prepare(settings: Settings) -> Prepared:
     scope = gather(settings.request, offline=settings.offline)
     config = load_config(settings.model, source)
     tokenizer = load_tokenizer(settings.model, source)
-    encoder = Encoder(tokenizer, settings.template, max_length=settings.train.max_length)
+    encoder = encoder_of(settings, tokenizer)
     scope = _split(scope, encoder)
     text = config.get_text_config()
     shape = Shape(layers=text.num_hidden_layers, width=text.hidden_size, vocabulary=text.vocab_size)
@@ -160,6 +160,11 @@ def parts(settings: Settings) -> tuple[Prepared, ...]:
         UsageError: As `prepare`, or stages that do not fit together.
     """
     return tuple(prepare(stage) for stage in stages(settings))
+
+
+def encoder_of(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> Encoder:
+    """Return how records become tokens of a model, the original or another."""
+    return Encoder(tokenizer, settings.template, max_length=settings.train.max_length)
 
 
 def _split(scope: Scope, encoder: Encoder) -> Scope:

@@ -78,6 +78,7 @@ def described(settings: Settings) -> dict[str, str]:
 
 
 _OF_TRAINING = ("epochs", "steps", "lr", "rank", "first_layer", "last_layer", "targets", "adapter")
+"""Keys of `[train]` that only training reads."""
 _FLAGS = ("adapter", "full")
 """Keys that a user sets with a flag of their own."""
 

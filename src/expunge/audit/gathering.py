@@ -21,15 +21,14 @@ from expunge.audit.results import Results
 from expunge.audit.table import Table
 from expunge.console import Bar
 from expunge.data.alike import alike
-from expunge.data.encode import Encoder
 from expunge.data.record import Record
 from expunge.engine.watch import Unseen, unseen_level
 from expunge.errors import InputError
 from expunge.model.fence import unfenced
-from expunge.model.interpolate import changed, interpolated, shapes
+from expunge.model.interpolate import changed, interpolated, same_shapes
 from expunge.model.load import Loaded, load
 from expunge.model.network import Network
-from expunge.prepare import Prepared
+from expunge.prepare import Prepared, encoder_of
 from expunge.request import Tier
 
 LADDER = (0.25, 0.5, 0.75)
@@ -195,7 +194,7 @@ class Gathering:
             bar: Advanced by one a unit.
         """
         reader, same_tokens = self._reader(judged, "unlearned")
-        if same_tokens and shapes(judged.network) == shapes(original.network):
+        if same_tokens and same_shapes(judged.network, original.network.model.state_dict()):
             base = {name: w.cpu() for name, w in original.network.model.state_dict().items()}
             self.after(judged.network, judged.digest, changed(judged.network, base), bar)
             return
@@ -219,8 +218,8 @@ class Gathering:
 
     def _reader(self, model: Loaded, role: str) -> tuple[Collector, bool]:
         """Return who asks a model: with its own tokens, and whether they are the original's."""
-        settings, records = self.prepared.settings, self.collector.records
-        own = Encoder(model.tokenizer, settings.template, max_length=settings.train.max_length)
+        records = self.collector.records
+        own = encoder_of(self.prepared.settings, model.tokenizer)
         if all(
             own.encode(record).ids == self.collector.encoder.encode(record).ids
             for group in records.values()

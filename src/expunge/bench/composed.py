@@ -1,23 +1,16 @@
 """Composed names: a method with wrappers as one line of the table, such as `npo+sam+gru`."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import NamedTuple
 
 from expunge.errors import UsageError
 from expunge.methods import build
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Guard
-from expunge.wrappers import COMBINE, MASKS, OPTIMISERS, ROBUST
+from expunge.named import unknown
+from expunge.wrappers.describe import TABLES
 
 JOIN = "+"
-TABLES: Mapping[str, Mapping[str, object]] = {
-    "robust": ROBUST,
-    "combine": COMBINE,
-    "mask": MASKS,
-    "optimiser": OPTIMISERS,
-}
-"""Table of the settings to the wrappers that it may name; no wrapper stands in two."""
 
 
 class Composed(NamedTuple):
@@ -25,7 +18,7 @@ class Composed(NamedTuple):
 
     method: str
     wrappers: Mapping[str, str]
-    """Table of the settings to the name of the wrapper."""
+    """Table of the settings to the name of the wrapper; no wrapper stands in two tables."""
 
 
 def parted(name: str) -> Composed:
@@ -45,9 +38,10 @@ def parted(name: str) -> Composed:
         )
     found: dict[str, str] = {}
     for word in words:
-        table = next((table for table, known in TABLES.items() if word in known), None)
+        table = next((table for table, (kinds, _) in TABLES.items() if word in kinds), None)
         if table is None:
-            raise _unknown(word)
+            every = [name for kinds, _ in TABLES.values() for name in kinds]
+            raise unknown("wrapper", word, every, otherwise="name one of these after a +")
         if table in found:
             raise UsageError(
                 "two-wrappers",
@@ -57,14 +51,3 @@ def parted(name: str) -> Composed:
             )
         found[table] = word
     return Composed(method, found)
-
-
-def _unknown(word: str) -> UsageError:
-    known = [name for table in TABLES.values() for name in table]
-    near = get_close_matches(word.lower(), known, n=1)
-    return UsageError(
-        "unknown-wrapper",
-        what=f"there is no wrapper {word}",
-        why=f"expunge knows {', '.join(known)}",
-        fix=f"did you mean {near[0]}?" if near else "name one of these after a +",
-    )

@@ -17,9 +17,10 @@ def snapshot(network: Network) -> dict[str, Tensor]:
     }
 
 
-def shapes(network: Network) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor, by name; only between equal ones can be walked."""
-    return {name: tuple(w.shape) for name, w in network.model.state_dict().items()}
+def same_shapes(network: Network, other: Mapping[str, Tensor]) -> bool:
+    """Tell whether weights have the names and shapes of others: else there is nothing between."""
+    own = network.model.state_dict()
+    return own.keys() == other.keys() and all(own[n].shape == w.shape for n, w in other.items())
 
 
 def changed(network: Network, before: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -51,7 +51,7 @@ def knowledge(attempt: Attempt, item: Item, observable: Observable) -> float | N
         return float(attempt.choices[0] > max(attempt.choices[1:]))
     if observable == "rouge-l-recall" and not attempt.wanted:
         # What the attack said itself is no part of what could come back.
-        rest = item.answer.removeprefix(attempt.given) if attempt.given else item.answer
+        rest = item.answer.removeprefix(attempt.given)
         answer = Answer(record=attempt.record, text=attempt.text)
         return rouge_l_recall(answer, replace(item, answer=rest))
     facts = [fact for fact in map(normalise, attempt.wanted or item.key_answers) if fact]

@@ -1,7 +1,6 @@
 """The table of attacks, and which of them with which budget make a level."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 
 from expunge.audit.attacks.asking.alias import Alias
 from expunge.audit.attacks.asking.choice import MultipleChoice
@@ -39,7 +38,7 @@ from expunge.audit.attacks.weights.syntax import SameSyntax
 from expunge.audit.attacks.weights.tune import Sweep
 from expunge.audit.attacks.weights.unplug import Unplug
 from expunge.effort import Level
-from expunge.errors import UsageError
+from expunge.named import unknown
 
 _OPENINGS = (
     OPENING,
@@ -185,12 +184,6 @@ def chosen(level: Level, only: tuple[str, ...]) -> tuple[Attack, ...]:
     }
     for name in only:
         if name not in known:
-            near = get_close_matches(name.lower(), known, n=1)
-            raise UsageError(
-                "unknown-attack",
-                what=f"there is no attack {name}",
-                why=f"expunge knows {', '.join(names())}",
-                fix=f"did you mean {near[0]}?" if near else "choose one of these",
-            )
+            raise unknown("attack", name, names(), otherwise="choose one of these")
     wanted = dict.fromkeys((Plainly().name, *only))
     return tuple(known[name] for name in wanted)

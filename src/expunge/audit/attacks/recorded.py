@@ -79,12 +79,11 @@ def read_outcome(
         for fold in range(attack.folds)
         if (outcome := read_fold(store, attack, role, split, fold)) is not None
     ]
+    reasons = [each.missing for each in found]
     return Outcome(
         attempts=tuple(attempt for each in found for attempt in each.attempts),
-        # One half that could be attacked is an attack; on what, `tests` and `not_judged` say.
-        missing=next((each.missing for each in found if each.missing), "")
-        if all(each.missing for each in found)
-        else "",
+        # One half that could be attacked is an attack.
+        missing=reasons[0] if reasons and all(reasons) else "",
         injected=tuple(name for each in found for name in each.injected),
         cost=sum((each.cost for each in found), FREE),
     )

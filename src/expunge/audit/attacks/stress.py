@@ -18,11 +18,10 @@ from expunge.audit.attacks.target import Target
 from expunge.audit.case import ORIGINAL
 from expunge.audit.evidence import EvidenceStore
 from expunge.console import Bar, Console
-from expunge.data.encode import Encoder
 from expunge.files import sha256_json
-from expunge.model.interpolate import changed, shapes
+from expunge.model.interpolate import changed, same_shapes
 from expunge.model.load import Loaded, load, weights_digest
-from expunge.prepare import Prepared
+from expunge.prepare import Prepared, encoder_of
 from expunge.settings import AuditSettings
 
 
@@ -139,16 +138,14 @@ class Stress:
         lending: Lending | None,
     ) -> None:
         scope, settings = self.prepared.scope, self.prepared.settings
-        there = {name: tuple(tensor.shape) for name, tensor in original.items()}
         # Another architecture has nothing on the way to the original, and perhaps other tokens.
-        base = changed(loaded.network, original) if there == shapes(loaded.network) else {}
-        length = settings.train.max_length
+        base = changed(loaded.network, original) if same_shapes(loaded.network, original) else {}
         target = Target(
             reference=loaded.name,
             digest=loaded.digest,
             judged=role == JUDGED,
             network=loaded.network,
-            encoder=Encoder(loaded.tokenizer, settings.template, max_length=length),
+            encoder=encoder_of(settings, loaded.tokenizer),
             source=self.prepared.source,
             original=base,
             retain=scope.retain,
