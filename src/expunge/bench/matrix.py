@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,8 +78,8 @@ def run_matrix(
 ) -> Done:
     """Run every cell of this shard that has no row yet.
 
-    First original and golds, then the settings tried for each method with the first seed, then the
-    chosen settings with the other seeds.
+    First original and golds; then, with the first seed, the defaults of every method, the second
+    setting of every method, and so on; then the chosen settings with the other seeds.
 
     Args:
         matrix: Folder of the matrix; its protocol is written.
@@ -101,7 +102,9 @@ def run_matrix(
         ]
         for name in dict.fromkeys(methods)
     }
-    cells = [*references(protocol), *(cell for each in tried.values() for cell in each)]
+    # Round by round: a matrix that is stopped early has tried every method about equally often.
+    rounds = zip_longest(*tried.values())
+    cells = [*references(protocol), *(cell for each in rounds for cell in each if cell is not None)]
     run_cells(matrix, protocol, _dealt(cells, shard), console=console)
     again: list[Cell] = []
     for name, own in tried.items():
