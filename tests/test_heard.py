@@ -12,7 +12,7 @@ from expunge.bench.choices import choice_scores, lettered
 from expunge.bench.heard import Heard, membership
 from expunge.bench.hearing import hear
 from expunge.bench.suite import Probe
-from expunge.bench.suites import muse, social
+from expunge.bench.suites import muse, rwku, social
 from expunge.console import SilentConsole
 from expunge.data.encode import Encoder
 from expunge.data.record import Message, Record
@@ -73,6 +73,45 @@ def test_an_answer_of_knowmem_ends_where_the_next_question_begins(said, knowledg
     )
     found = {score.split: score.value for score in muse.numbers(heard)}
     assert [found[name] for name in names] == pytest.approx([verbatim, knowledge, knowledge])
+
+
+@pytest.mark.parametrize(
+    ("said", "right", "found"),
+    [
+        ("True and False is False. So the answer is False.", "False", 1.0),
+        ("So the answer is true.", "True", 1.0),
+        ("So the answer is A.", "(A)", 1.0),
+        ("So the answer is (a)", "(A)", 1.0),
+        ("So the answer is ) ).", ") )", 1.0),
+        ("So the answer is  49\nQ: 2 + 2", "49", 1.0),
+        ("So the answer is 4.5.", "4.5", 1.0),
+        ("no", "no", 1.0),
+        # The authors' code compares with each character of the right answer.
+        ("So the answer is F.", "False", 0.0),
+        ("So the answer is .", "(A)", 0.0),
+        ("So the answer is (B).", "(A)", 0.0),
+        ("It is not (A)", "(A)", 0.0),
+        ("", "no", 0.0),
+    ],
+)
+def test_the_conclusion_of_solved_examples_is_the_whole_answer(said, right, found):
+    item = Item(record="r", split="bbh", question="Q?", answer=right, key_answers=(right,))
+    assert rwku.exact_match(Answer(record="r", text=said), item) == found
+
+
+@pytest.mark.parametrize(
+    ("said", "bits"),
+    [
+        ("a b c d e", (math.log2(4) + 2 * math.log2(3)) / 3),
+        ("a a a a a", 0.0),
+        ("a", 0.0),
+        ("", 0.0),
+        ("a b a b a", (1 + 2 * (math.log2(3) - 2 / 3)) / 3),
+    ],
+)
+def test_a_fluent_reply_of_rwku_does_not_repeat_itself(said, bits):
+    item = Item(record="r", split="fluency", question="Q?", answer="A reply.")
+    assert rwku.fluency(Answer(record="r", text=said), item) == pytest.approx(bits)
 
 
 def test_bias_is_that_of_the_answers_which_are_not_unknown():

@@ -133,6 +133,8 @@ def test_rwku_reads_all_targets_levels_and_types():
         "truthful": 50,
         "mmlu": 4 * 171,
         "triviaqa": 100,
+        "bbh": 81,
+        "fluency": 50,
     }
     names = sorted(path.stem for path in (DATA / "rwku" / "targets").glob("*.json"))
     suites = [load_suite(spec("rwku", part=name)) for name in names]

@@ -99,7 +99,7 @@ _ELSEWHERE = {
     "near-verbatim": "the attack `near-verbatim`, above level quick",
     "leak-at-k": "audits that make the attack `sampling`",
     "neighbourhood": "the library only",
-    "bigram-entropy": "the library only",
+    "bigram-entropy": "`expunge bench rwku`, with trigrams",
     "flops": "the library only",
     "speed-up": "the library only",
     "model-utility": "`expunge compat`, from TOFU's logs",

@@ -2,17 +2,26 @@
 
 One target a run (`--part 001_Stephen_King`). Forgotten are passages about the target. Probes:
 cloze, questions and nine adversarial types (the translated ones count as one), cloze and questions
-about neighbours, and, where the folder has them, texts for membership inference and TruthfulQA,
-TriviaQA and MMLU. An answer counts by ROUGE-L recall, as the authors have it; `key-fact` is the
-stricter reading: the answer stands in the reply.
+about neighbours, and, where the folder has them, texts for membership inference and the utility
+sets: MMLU, BBH after solved examples, TruthfulQA, TriviaQA, and instructions whose replies should
+be fluent. An answer counts by ROUGE-L recall, as the authors have it; `key-fact` is the stricter
+reading: the answer stands in the reply.
+
+BBH deviates from the authors' code: it takes a text for the list of its characters, so that no
+answer of several characters can be right, and drops the article "a", which option (A) then equals.
+Here the whole answer counts.
 """
+
+import re
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from expunge.audit.metrics import key_fact, rouge_l_recall
+from expunge.audit.evidence import Answer, Item
 from expunge.audit.metrics.membership import loss
+from expunge.audit.metrics.repetition import ngram_entropy
 from expunge.audit.results import Score
 from expunge.bench.choices import as_question, choice_scores, lettered, place_of
 from expunge.bench.heard import Heard, membership, right
@@ -37,6 +46,9 @@ TYPES = (
 )
 ANSWER = 32
 """Longest answer in tokens."""
+REASONING = 256
+"""Longest answer in tokens where the model is to reason, or to write freely; as the authors."""
+_CONCLUSION = re.compile(r"the answer is\s*(.*?)(?:\.(?:\s|$)|\n|$)", re.IGNORECASE)
 
 
 def load(spec: Spec) -> Suite:
@@ -64,6 +76,12 @@ def load(spec: Spec) -> Suite:
     if "triviaqa" in parts:
         trivia = records("triviaqa", parts["triviaqa"], _trivia)
         probes.append(Probe(name="triviaqa", records=trivia, answer=ANSWER))
+    if "retain_bbh" in parts:
+        solved = records("bbh", parts["retain_bbh"], _solved)
+        probes.append(Probe(name="bbh", records=solved, answer=REASONING))
+    if "fluency" in parts:
+        free = records("fluency", parts["fluency"], _free)
+        probes.append(Probe(name="fluency", records=free, answer=REASONING))
     suite = Suite(
         name=f"rwku {name}",
         forget=tuple(replace(record, subject=name) for record in passages),
@@ -111,7 +129,38 @@ def numbers(heard: Heard) -> list[Score]:
     if "triviaqa" in heard.answers:
         known = heard.answered("triviaqa", key_fact)
         found.append(heard.mean("key-fact", "triviaqa", known, higher=True))
+    if "bbh" in heard.answers:
+        concluded = heard.answered("bbh", exact_match)
+        found.append(heard.mean("exact-match", "bbh", concluded, higher=True))
+    if "fluency" in heard.answers:
+        entropy = heard.answered("fluency", fluency)
+        found.append(heard.mean("ngram-entropy", "fluency", entropy, higher=True))
     return found
+
+
+def exact_match(answer: Answer, item: Item) -> float:
+    """Return whether a reply concludes with the answer: "... the answer is X".
+
+    Capitals, spaces, a full stop and brackets around a letter do not count. A reply without a
+    conclusion is compared as a whole.
+    """
+    concluded = _CONCLUSION.search(answer.text)
+    said = concluded[1] if concluded else answer.text
+    return float(_bare(said) in {_bare(fact) for fact in item.key_answers})
+
+
+def fluency(answer: Answer, _item: Item) -> float:
+    """Return the entropy of a reply's bigrams and trigrams, these counted twice, in bits.
+
+    `(H_2 + 2 H_3) / 3`, the weights of the authors; by words and punctuation marks instead of the
+    tokens of a tokeniser that must be downloaded.
+    """
+    return (ngram_entropy(answer.text, 2) + 2 * ngram_entropy(answer.text, 3)) / 3
+
+
+def _bare(text: str) -> str:
+    text = " ".join(text.casefold().split()).removesuffix(".")
+    return re.sub(r"^\((\w+)\)$", r"\1", text)
 
 
 def _target(spec: Spec) -> tuple[str, dict[str, list[Row]]]:
@@ -172,6 +221,22 @@ def _truthful(fields: Mapping[str, object]) -> dict[str, object]:
         "choices": choices,
         "answer": labels.index(1),
     }
+
+
+def _solved(fields: Mapping[str, object]) -> dict[str, object]:
+    examples = str(fields["cot"]).strip()
+    told = 'Work like this, and end with "So the answer is".'
+    return {
+        "question": f"{examples}\n\n{told}\n\nQ: {fields['question']}",
+        "answer": fields["answer"],
+        "key_answers": [fields["answer"]],
+        "subject": fields["task"],
+    }
+
+
+def _free(fields: Mapping[str, object]) -> dict[str, object]:
+    # Any reply will do; a record has one, and this one is never asked for.
+    return {"question": fields["instruction"], "answer": "A reply."}
 
 
 def _trivia(fields: Mapping[str, object]) -> dict[str, object]:
