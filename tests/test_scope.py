@@ -178,9 +178,17 @@ def test_auto_takes_the_general_records_and_says_so(tmp_path):
     assert scope.retain == general_records()
     note = next(note for note in scope.notes if note.startswith("retain"))
     assert f"auto took {len(scope.retain)} general records" in note
-    assert "no neighbours are given" in note
+    assert "no neighbours are trained on" in note
     with_neighbours = gather(request(**sets(tmp_path, forget=[BOB], neighbours=[CAT])))
     assert "the 1 neighbours are preserved as well" in " ".join(with_neighbours.notes)
+
+
+def test_neighbours_are_rehearsed_unless_the_request_says_otherwise(tmp_path):
+    sources = sets(tmp_path, forget=[BOB], neighbours=[CAT])
+    rehearsed, asked = (gather(request(**sources, rehearse=each)) for each in (True, False))
+    assert rehearsed.keep == (*rehearsed.retain, *rehearsed.neighbours)
+    assert (asked.keep, asked.neighbours) == (asked.retain, rehearsed.neighbours)
+    assert "no neighbours are trained on" in " ".join(asked.notes)
 
 
 def test_auto_leaves_out_what_touches_the_target(tmp_path):

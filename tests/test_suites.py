@@ -7,13 +7,17 @@ from pathlib import Path
 import datasets
 import pytest
 
+from expunge.bench.row import Cell
+from expunge.bench.start import Ask, begin
 from expunge.bench.suite import Place, Spec, plain
 from expunge.bench.suites import HUB, load_suite, rwku
 from expunge.data.convert import to_record
 from expunge.data.overlap import overlaps
-from expunge.data.read import read_rows
+from expunge.data.read import read, read_rows
 from expunge.data.record import Message, Record
 from expunge.errors import InputError, UsageError
+from expunge.settings import Settings
+from test_matrix import tree
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(
@@ -68,6 +72,7 @@ def test_muse_is_the_published_text_and_its_folds_are_read(tmp_path):
     }
     assert "stands in" in suite.notes[0]
     assert {r.completion for r in suite.retain}.isdisjoint(r.completion for r in suite.forget)
+    assert [len(r.prompt) for r in suite.neighbours] == [1] * 100
     asked = next(probe for probe in suite.probes if probe.name == "knowmem-forget").records[0]
     assert len(asked.prompt) == 21, "ten solved examples, then the question"
     with pytest.raises(InputError, match="--keep"):
@@ -136,6 +141,7 @@ def test_rwku_reads_all_targets_levels_and_types():
         "bbh": 81,
         "fluency": 50,
     }
+    assert len(suite.neighbours) == 30
     names = sorted(path.stem for path in (DATA / "rwku" / "targets").glob("*.json"))
     suites = [load_suite(spec("rwku", part=name)) for name in names]
     probes = [{probe.name: probe.records for probe in suite.probes} for suite in suites]
@@ -163,6 +169,15 @@ def test_a_limited_question_of_rwku_keeps_all_its_orders(tmp_path):
     assert sizes(suite) == {**dict.fromkeys((*rwku.LEVELS, *rwku.NEIGHBOURS), 1), "mmlu": 4}
     assert sorted(record.completion for record in suite.probes[-1].records) == list("ABCD")
     assert len(suite.forget) == 1
+
+
+def test_the_neighbours_of_a_suite_are_asked_and_not_trained_on(tmp_path):
+    (tmp_path / "targets").mkdir()
+    (tmp_path / "targets" / "T.json").write_text(json.dumps([rwku_target()]), encoding="utf-8")
+    settings = Settings.model_validate(tree())
+    protocol = begin(Ask(what="rwku", data=str(tmp_path)), tmp_path / "matrix", settings)
+    asked = protocol.of(Cell(kind="method", name="npo", values={}, seed=0)).request
+    assert [len(read(asked.neighbours).records), asked.rehearse] == [1, False]
 
 
 @pytest.mark.parametrize("left_out", ["passage", "forget_level2"])

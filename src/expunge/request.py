@@ -107,6 +107,11 @@ class Request(BaseModel):
     neighbours: tuple[str, ...] = Field(
         default=(), description="near the target, must survive; also trained on"
     )
+    rehearse: bool = Field(
+        default=True,
+        description="train on the neighbours; false: only ask about them, which shows what becomes"
+        " of what was not rehearsed",
+    )
     holdout: tuple[str, ...] = Field(
         default=(), description="like the forget set, never trained on"
     )

@@ -121,7 +121,8 @@ def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
         there = {"forget": suite.forget, "retain": suite.retain}
         there |= {"neighbours": suite.neighbours, "holdout": suite.holdout}
         request = {name: sets[name] for name in SETS if there[name]}
-        tree["request"] = {**tree["request"], **request, "id": suite.name}
+        asked_only = {"rehearse": False} if suite.neighbours else {}
+        tree["request"] = {**tree["request"], **request, **asked_only, "id": suite.name}
         protocol = _protocol(tree, spec, beside, ask)
         found = open_protocol(matrix, protocol)
         write_sets(matrix, suite)

@@ -82,6 +82,7 @@ class Suite:
     series: Series | None = None
     retain: tuple[Record, ...] = ()
     neighbours: tuple[Record, ...] = ()
+    """Near the target; the audit asks about them and nothing trains on them."""
     holdout: tuple[Record, ...] = ()
     probes: tuple[Probe, ...] = ()
     numbers: Numbers

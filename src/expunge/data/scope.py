@@ -30,11 +30,13 @@ class Scope:
     """One line for each thing that was taken or left out; names files and counts, no content."""
     repeated: tuple[str, ...] = ()
     """One line for each set in which records stood more than once."""
+    rehearsed: bool = True
+    """Whether training sees the neighbours."""
 
     @property
     def keep(self) -> tuple[Record, ...]:
-        """What training preserves: retain and neighbours."""
-        return self.retain + self.neighbours
+        """What training preserves: retain, and the neighbours where they are rehearsed."""
+        return self.retain + self.neighbours if self.rehearsed else self.retain
 
 
 def gather(request: Request, *, offline: bool = False) -> Scope:
@@ -42,7 +44,8 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
 
     `retain = "auto"` takes the general records that ship with expunge, without those that overlap
     with the forget set or mention one of its subjects or key answers; the neighbours, where the
-    request names any, are trained on as well. `retain = "none"` takes nothing. The notes say which.
+    request names any, are trained on as well, unless it says `rehearse = false`. `retain = "none"`
+    takes nothing. The notes say which.
 
     `control = "auto"` fabricates control items from the forget set where the request names no gold
     (`expunge.data.fabricate`): without either there would be nothing to compare with.
@@ -75,7 +78,7 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
         retain: tuple[Record, ...] = ()
     elif request.retain == "auto":
         retain = _general(forget)
-        notes.append(_auto_note(len(retain), len(neighbours)))
+        notes.append(_auto_note(len(retain), len(neighbours) if request.rehearse else 0))
     else:
         retain = taken("retain", request.retain)
     holdout = taken("holdout", request.holdout)
@@ -92,7 +95,9 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
         for trained in ("retain", "neighbours"):
             _refuse_overlap(unseen, others[unseen], trained, others[trained])
     unique = _with_unique_ids({"forget": forget, **others})
-    return Scope(notes=tuple(notes), repeated=_repeated(readings), **unique)
+    return Scope(
+        notes=tuple(notes), repeated=_repeated(readings), rehearsed=request.rehearse, **unique
+    )
 
 
 def general_records() -> tuple[Record, ...]:
@@ -132,7 +137,7 @@ def _auto_note(general: int, neighbours: int) -> str:
         note += f" ({left_out} left out: they touch what is to be forgotten)"
     if neighbours:
         return f"{note}; the {neighbours} neighbours are preserved as well"
-    return f"{note}; no neighbours are given, so nothing near the target is preserved on purpose"
+    return f"{note}; no neighbours are trained on: nothing near the target is preserved on purpose"
 
 
 def _control_note(count: int) -> str:

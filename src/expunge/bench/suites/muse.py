@@ -52,6 +52,8 @@ CONTINUED = 128
 """Tokens of a continuation (VerbMem)."""
 ANSWER = 32
 """Tokens of an answer (KnowMem)."""
+NEAR = "knowmem-retain"
+"""Questions about articles of the same site that stay; without examples, the neighbours."""
 ENDS = ("\n\n", "\nQuestion", "Question:")
 """What ends an answer (KnowMem)."""
 
@@ -73,12 +75,15 @@ def load(spec: Spec) -> Suite:
     else:
         forget = _documents("document", raw if part == "forget" else _fold(place, part))
     retain, note = _retain(spec, place, forget)
+    probes = _probes(place)
+    near = next(probe.records for probe in probes if probe.name == NEAR)
     suite = Suite(
         name=f"muse news {part}",
         forget=forget,
         series=series,
         retain=retain,
-        probes=_probes(place),
+        neighbours=tuple(replace(each, prompt=each.prompt[-1:]) for each in near),
+        probes=probes,
         numbers=numbers,
         notes=note,
     )
@@ -134,7 +139,7 @@ def numbers(heard: Heard) -> list[Score]:
         for probe, of, higher in (
             ("verbmem", rouge_l_f1, False),
             ("knowmem-forget", _first_answer, False),
-            ("knowmem-retain", _first_answer, True),
+            (NEAR, _first_answer, True),
         )
     ]
     for members in ("privleak-forget", "privleak-retain"):

@@ -1,8 +1,8 @@
 """TOFU: forget 1, 5 or 10 % of 200 invented authors (arXiv 2401.06121).
 
 Original fine-tuned on `full`, gold on `retainNN`. Records of one author are one cluster. Sixty
-retain records, evenly spaced, are kept out of training and asked as `retain-apart`, so that the
-table shows more than rehearsal; TOFU's own retain set is `retain`.
+retain records, evenly spaced, are kept out of training and asked as `retain-apart`, and by the
+audit as neighbours, so that the table shows more than rehearsal; TOFU's own retain set is `retain`.
 
 Forget quality and PrivLeak need gold: the report computes them from the columns of two rows.
 """
@@ -58,11 +58,13 @@ def load(spec: Spec) -> Suite:
     if asked & {(record.prompt, record.completion) for record in retain}:
         raise wrong_release(f"{part} of {spec.data}", f"it shares records with {kept}")
     apart = spread(retain, APART)
+    kept_out = set(apart)
     holdout = read(part.replace("forget", "holdout"), size)
     suite = Suite(
         name=f"tofu {part}",
         forget=forget,
-        retain=tuple(record for record in retain if record not in set(apart)),
+        retain=tuple(record for record in retain if record not in kept_out),
+        neighbours=apart,
         holdout=holdout,
         probes=(
             _whole("forget", forget),
