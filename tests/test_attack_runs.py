@@ -15,12 +15,13 @@ from expunge.audit.attacks.asking.reworded import Paraphrase
 from expunge.audit.attacks.battery import Battery
 from expunge.audit.attacks.plainly import Plainly
 from expunge.audit.attacks.sampling.extraction import Extraction
+from expunge.audit.attacks.tools import Tools
 from expunge.audit.attacks.weights.mixing import Merge
 from expunge.audit.attacks.weights.rounding import Rounding
 from expunge.audit.results import Ruling, Status
 from expunge.cli import main
 from expunge.errors import ExpungeError, UsageError
-from expunge.forget import audit
+from expunge.forget import audit, plan
 from expunge.ledger.destroy import destroy_evidence
 from expunge.ledger.key import key_path, operator_key
 from expunge.ledger.verify import verify
@@ -203,9 +204,9 @@ def test_a_gold_that_was_trained_anew_is_attacked_anew(world, bench, monkeypatch
 @pytest.mark.parametrize(
     ("given", "code", "word"),
     [
-        ({"sibling": "nowhere", "only": ("merge",)}, "", "nowhere"),
-        ({"sibling": "m"}, "no-such-attack-here", "--only merge"),
-        ({"translator": "m:f"}, "no-such-attack-here", "--only translation"),
+        ({"tools": Tools(sibling="nowhere"), "only": ("merge",)}, "", "nowhere"),
+        ({"tools": Tools(sibling="m")}, "no-such-attack-here", "--only merge"),
+        ({"tools": Tools(translator="m:f")}, "no-such-attack-here", "--only translation"),
     ],
 )
 def test_what_no_attack_reads_or_what_is_not_there_is_said_at_once(world, bench, given, code, word):
@@ -324,6 +325,48 @@ def test_an_audit_above_quick_makes_the_attacks_gates(world, bench, monkeypatch)
     assert gates["recovery by merge"].reason.startswith("no sibling")
     assert found.results.verdict.ruling is Ruling.FAIL_RESIDUAL
     assert verify(found.folder).ok
+
+
+def test_an_audit_attacks_with_what_it_is_given(world, bench):
+    """Own prompts, a translator and a sibling; and the evidence alone gives the same gates."""
+    (bench / "own.jsonl").write_text('{"prompt": "{question} Please."}\n', encoding="utf-8")
+    given = {
+        "prompts": str(bench / "own.jsonl"),
+        "translator": "builtins:max",  # of the text and the language code
+        "sibling": world.gold,
+        "attacks": ("merge", "translation"),
+    }
+    settings = world.settings(
+        request={"gold": (world.gold,), "control": ()},
+        audit={"max_new_tokens": 10, **given},
+        out=str(bench / "out"),
+    )
+    found = audit(settings, model=world.original)
+    gates = {gate.name: gate for gate in found.results.gates}
+    assert gates["recovery by own-prompts"].value is not None
+    assert gates["recovery by translation"].value is not None
+    assert gates["recovery by merge"].value is not None
+    (bench / "own.jsonl").unlink()
+    assert verify(found.folder).ok
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"prompts": "nowhere.jsonl"}, "no-prompts"),
+        ({"translator": "m:f"}, "no-such-attack-here"),
+        ({"translator": "no_such_module:f", "attacks": ("translation",)}, "no-translator"),
+        ({"sibling": "nowhere"}, "no-such-attack-here"),
+        ({"sibling": "nowhere", "attacks": ("merge",)}, "model"),
+    ],
+)
+def test_an_audit_that_lacks_what_it_attacks_with_does_not_begin(world, bench, given, code):
+    settings = world.settings(audit=given, out=str(bench / "out"))
+    for begin in (lambda: audit(settings, model=world.original), lambda: plan(settings)):
+        with pytest.raises(ExpungeError) as caught:
+            begin()
+        assert code in caught.value.code
+    assert not (bench / "out").exists()
 
 
 def test_a_quick_audit_makes_the_attacks_that_are_named_with_small_budgets(world, bench):

@@ -8,8 +8,7 @@ from audit_world import Model, never, world
 from expunge.audit.assess import assess
 from expunge.audit.attacks.attempt import Attempt
 from expunge.audit.attacks.levels import STANDARD
-from expunge.audit.attacks.recorded import Recorded
-from expunge.audit.attacks.sampling.sampled import Sampling
+from expunge.audit.attacks.recorded import recorded
 from expunge.audit.attacks.store import AttackStore, AttackUnit, Outcome
 from expunge.audit.evidence import Choices, EvidenceStore, Item, Unit
 from expunge.audit.results import Score
@@ -77,9 +76,9 @@ def test_an_audit_at_level_quick_says_that_nothing_was_sampled(tmp_path):
 
 def test_an_audit_at_level_standard_reads_what_was_sampled(tmp_path):
     store = world(tmp_path, GONE, sizes=SIZES, golds=1)
-    store.write_context(replace(store.context(), level="standard"))
-    (drawn,) = (each for each in STANDARD if isinstance(each, Sampling))
-    made = Recorded.of(drawn, seed=store.context().seed).made
+    battery = tuple(recorded(each, seed=store.context().seed) for each in STANDARD)
+    store.write_context(replace(store.context(), level="standard", battery=battery))
+    (drawn,) = (each for each in battery if each.name == "sampling")
     for role, leaks in (("unlearned", 8), ("gold-0", 0)):
         attempts = [
             Attempt(
@@ -91,7 +90,7 @@ def test_an_audit_at_level_standard_reads_what_was_sampled(tmp_path):
             for j in range(8)
         ]
         unit = AttackUnit(attack="sampling", role=role, split="forget")
-        AttackStore(store).write(unit, Outcome(attempts=tuple(attempts)), made)
+        AttackStore(store).write(unit, Outcome(attempts=tuple(attempts)), drawn.made)
     found = by_test(of_metric(store, "leak-at-k"))
     assert found["unlearned", "sampling, T=1, k=8"].value == 0.5
     assert found["gold-0", "sampling, T=1, k=8"].value == 0.0

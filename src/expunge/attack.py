@@ -4,31 +4,27 @@ What has been attacked is in the folder and is not attacked again, so the same c
 another choice of attacks adds to it.
 """
 
-import importlib
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
 
 from expunge import __version__
-from expunge.audit.attacks.asking.own_prompts import read_prompts
-from expunge.audit.attacks.asking.translation import Translation, Translator
 from expunge.audit.attacks.battery import JUDGED
 from expunge.audit.attacks.ladder import Rung
 from expunge.audit.attacks.levels import chosen
-from expunge.audit.attacks.protocol import Access, Attack
+from expunge.audit.attacks.protocol import Attack
 from expunge.audit.attacks.scoring import Rules, scored
 from expunge.audit.attacks.stress import Stress, gather_attacks
-from expunge.audit.attacks.weights.mixing import Merge
+from expunge.audit.attacks.tools import Tools, equipped
 from expunge.audit.case import ORIGINAL
 from expunge.audit.collect import item
 from expunge.audit.context import Policy
 from expunge.audit.evidence import EvidenceStore
+from expunge.audit.recorded import Access
 from expunge.console import Console, SilentConsole
 from expunge.effort import Level
-from expunge.errors import InputError, Interrupted, UsageError
+from expunge.errors import Interrupted, UsageError
 from expunge.files import sha256_json, write_text
 from expunge.ledger.attacked import Attacked, write_attack_manifest
 from expunge.ledger.key import key_path, operator_key
@@ -54,39 +50,17 @@ class Choice:
     """Names of attacks; empty: all of the level."""
     access: Access = "T3"
     """What the attacker has: queries (T1), a fine-tuning service (T2), the weights (T3)."""
-    prompts: Path | None = None
-    """A file of the user's own prompts."""
-    translator: str = ""
-    """`module:function`, called with a text and a language code."""
-    sibling: str = ""
-    """Reference of a model to merge with."""
+    tools: Tools = field(default_factory=Tools)
+    """What the attacker brings along."""
 
     def attacks(self) -> tuple[Attack, ...]:
         """Return the attacks, the user's own prompts last.
 
         Raises:
-            UsageError: No such attack, or no such translator.
+            UsageError: No such attack, no such translator, or none that uses a tool.
             InputError: The file of prompts is missing or malformed.
         """
-        found = list(chosen(self.level, self.only))
-        if self.translator:
-            _require_read(found, "translation", "--translator", self.level)
-            translator = _imported(self.translator)
-            found = [
-                replace(each, translator=translator, named=self.translator)
-                if isinstance(each, Translation)
-                else each
-                for each in found
-            ]
-        if self.sibling:
-            _require_read(found, "merge", "--sibling", self.level)
-            found = [
-                replace(each, sibling=self.sibling) if isinstance(each, Merge) else each
-                for each in found
-            ]
-        if self.prompts is not None:
-            found.append(read_prompts(self.prompts))
-        return tuple(found)
+        return equipped(chosen(self.level, self.only), self.tools)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,7 +89,7 @@ def attack(
     console = console or SilentConsole()
     attacks = choice.attacks()
     prepared = prepare(settings)
-    for reference in filter(None, (*settings.request.gold, choice.sibling)):
+    for reference in filter(None, (*settings.request.gold, choice.tools.sibling)):
         load_config(reference, prepared.source)  # before hours of attacks, not after them
     original = load(settings.model, prepared.source)
     judged = load(model, prepared.source)
@@ -235,42 +209,6 @@ def _open(prepared: Prepared, identity: str) -> RunFolder:
         method="attack",
         now=datetime.now(UTC),
     )
-
-
-def _require_read(attacks: Sequence[Attack], name: str, flag: str, level: Level) -> None:
-    """Refuse a flag for an attack that is not in the battery."""
-    if not any(each.name == name for each in attacks):
-        raise UsageError(
-            "no-such-attack-here",
-            what=f"{flag} is for an attack that is not among those of level {level}",
-            why="it would be ignored without a word",
-            fix=f"add --level standard, or --only {name}",
-        )
-
-
-def _imported(reference: str) -> Translator:
-    module, colon, name = reference.partition(":")
-    here = str(Path.cwd())  # a console script does not look there by itself
-    sys.path.append(here)
-    try:
-        found = vars(importlib.import_module(module))[name]
-    except (ImportError, KeyError, ValueError) as error:
-        raise UsageError(
-            "no-translator",
-            what=f"cannot import {reference}" if colon else f"{reference!r} is not MODULE:FUNCTION",
-            why=str(error),
-            fix="give module:function; it is called with a text and a language code",
-        ) from error
-    finally:
-        sys.path.remove(here)
-    if not callable(found):
-        raise InputError(
-            "no-translator",
-            what=f"{reference} is not a function",
-            why="it is called with a text and a language code, and returns the translation",
-            fix="name a function",
-        )
-    return cast("Translator", found)
 
 
 def _interrupted(run: RunFolder) -> Interrupted:

@@ -67,7 +67,7 @@ def plan(settings: Settings, *, console: Console | None = None) -> Plan:
         ExpungeError: An input is missing or malformed, or the run cannot fit on this machine.
     """
     console = console or SilentConsole()
-    require_attacks(settings.audit)
+    require_attacks(settings)
     each = parts(settings)
     for note in each[0].scope.notes:
         console.note(note)
@@ -102,7 +102,7 @@ def forget(settings: Settings, *, console: Console | None = None) -> Outcome:
 
 def _lead(settings: Settings, team: Team, console: Console) -> Outcome:
     require_spreadable(settings, team)
-    require_attacks(settings.audit)
+    require_attacks(settings)
     each = parts(settings)
     prepared = replace(each[-1], settings=settings)
     original = load(settings.model, prepared.source)
@@ -140,7 +140,7 @@ def audit(settings: Settings, *, model: str, console: Console | None = None) -> 
 
 
 def _judge(settings: Settings, model: str, team: Team, console: Console) -> Outcome:
-    require_attacks(settings.audit)
+    require_attacks(settings)
     prepared = prepare(settings)
     original = load(settings.model, prepared.source)
     judged = load(model, prepared.source)

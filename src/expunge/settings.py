@@ -151,6 +151,13 @@ class AuditSettings(BaseModel):
         description="attacks to make beside those of the level, such as sampling and relearn;"
         " `expunge attack` has them all",
     )
+    prompts: str = Field(
+        default="", description="a file of your own prompts, which are an attack as well"
+    )
+    translator: str = Field(
+        default="", description="module:function(text, language) for the attack translation"
+    )
+    sibling: str = Field(default="", description="a model of the same shape for the attack merge")
     max_new_tokens: int = Field(default=32, ge=1, description="longest greedy answer in tokens")
     retain_records: int = Field(
         default=100, ge=1, description="retain records that the audit asks about"

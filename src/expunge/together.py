@@ -22,6 +22,7 @@ from expunge.engine.size import measure
 from expunge.engine.unlearn import Unlearning
 from expunge.engine.watch import Unseen
 from expunge.errors import UsageError
+from expunge.files import sha256_file, sha256_json
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Frame, Guard
 from expunge.methods.terms import Stream
@@ -116,9 +117,10 @@ def require_spreadable(settings: Settings, team: Team) -> None:
 
 def identity(prepared: Prepared, model_digest: str) -> str:
     """Return the id of the run that these inputs make."""
+    data, prompts = prepared.data_digest, prepared.settings.audit.prompts
     return run_id(
         prepared.settings,
-        data_digest=prepared.data_digest,
+        data_digest=sha256_json([data, sha256_file(Path(prompts))]) if prompts else data,
         model_digest=model_digest,
         code_version=__version__,
     )

@@ -19,11 +19,12 @@ from expunge.errors import InputError
 if TYPE_CHECKING:
     from expunge.audit.attacks.ladder import Rung
 
+SAMPLING = "sampling"
 _NOT_SAMPLED = Score(
     metric="leak-at-k",
     role=UNLEARNED,
     split="forget",
-    attack="sampling",
+    attack=SAMPLING,
     value=None,
     reason="not computable: needs several sampled answers (level standard, or audit.attacks)",
 )
@@ -44,21 +45,16 @@ def assess(store: EvidenceStore) -> Results:
 
 def _sampled(store: EvidenceStore, context: Context, table: Table) -> tuple[Score, ...]:
     """Return what repeated sampling brought out of each model, where the level draws samples."""
-    if not _attacked(context):
+    drawn = [each for each in context.battery if each.name == SAMPLING]
+    if not drawn:
         return (_NOT_SAMPLED,)
     # These load torch, see `attack_rungs`.
-    from expunge.audit.attacks.levels import beside
-    from expunge.audit.attacks.recorded import Recorded, read_outcome
-    from expunge.audit.attacks.sampling.sampled import Sampling
+    from expunge.audit.attacks.recorded import read_outcome
     from expunge.audit.attacks.store import AttackStore
     from expunge.audit.tabulate_sampled import sampled_scores
 
-    drawn = [each for each in beside(context.level, context.attacks) if isinstance(each, Sampling)]
-    if not drawn:
-        return (_NOT_SAMPLED,)
-    attack = Recorded.of(drawn[0], seed=context.seed)
     attempts = {
-        role: read_outcome(AttackStore(store), attack, role, "forget", access="T3").attempts
+        role: read_outcome(AttackStore(store), drawn[0], role, "forget", access="T3").attempts
         for role in (UNLEARNED, *context.golds)
     }
     return tuple(sampled_scores(table, attempts, seed=context.seed)) or (_NOT_SAMPLED,)
@@ -75,23 +71,18 @@ def _attack_gates(store: EvidenceStore, context: Context) -> tuple[Gate, ...]:
 
 def attack_rungs(store: EvidenceStore, context: Context) -> "tuple[Rung, ...]":
     """Return the ladder of the attacks beside the audit's own questions; empty without any."""
-    if not _attacked(context):
+    if not context.battery:
         return ()
     # These load torch, which nothing else here needs.
-    from expunge.audit.attacks.levels import beside
     from expunge.audit.attacks.scoring import Rules, scored
 
-    rules = Rules.of(
-        beside(context.level, context.attacks),
+    rules = Rules(
+        attacks=context.battery,
         golds=len(context.golds),
         policy=context.policy,
         seed=context.seed,
     )
     return scored(store, rules)
-
-
-def _attacked(context: Context) -> bool:
-    return context.level != "quick" or bool(context.attacks)
 
 
 def judge_table(

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from expunge.audit.recorded import Recorded
 from expunge.effort import Level
 
-SCHEMA = "expunge.evidence/2"
+SCHEMA = "expunge.evidence/3"
 """Name and version of the layout of an evidence folder."""
 
 
@@ -60,8 +61,8 @@ class Context:
     """True when an unmerged adapter was audited: then the result is suppression."""
     seed: int
     policy: Policy
-    attacks: tuple[str, ...] = ()
-    """Names of the attacks that were made beside those of the level."""
+    battery: tuple[Recorded, ...] = ()
+    """The attacks that were made beside the audit's own questions."""
     precision: str = "float32"
     """Number format of the weights of units at precision `native`."""
     notes: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from expunge.audit.context import SCHEMA, Context, Policy
+from expunge.audit.recorded import Recorded
 from expunge.audit.seal import NAME as SEAL
 from expunge.audit.seal import SUFFIX, Seal, locked
 from expunge.errors import InputError
@@ -359,6 +360,7 @@ class EvidenceStore:
                 fix="run the audit again with this version, or use the version that wrote it",
             )
         fields: dict[str, Any] = {**_tuples(row), "policy": Policy(**row["policy"])}
+        fields["battery"] = tuple(Recorded(**each) for each in row["battery"])
         return Context(**fields)
 
     def note(self, text: str) -> None:

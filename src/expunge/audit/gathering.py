@@ -11,6 +11,8 @@ from torch import Tensor
 
 from expunge.audit.assess import assess, case_of
 from expunge.audit.attacks import QUICK
+from expunge.audit.attacks.recorded import recorded
+from expunge.audit.attacks.stress import battery_of
 from expunge.audit.case import anything_to_forget
 from expunge.audit.collect import Collector
 from expunge.audit.context import Context, Policy
@@ -95,7 +97,10 @@ class Gathering:
                 tier=tier.value,
                 threat_model=request.threat_model.value,
                 level=settings.audit.level,
-                attacks=settings.audit.attacks,
+                battery=tuple(
+                    recorded(attack, seed=settings.train.seed)
+                    for attack in battery_of(settings.audit)
+                ),
                 golds=tuple(gold_role(index) for index in range(len(request.gold))),
                 adapter=adapter,
                 guard=guard,

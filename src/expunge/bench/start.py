@@ -90,7 +90,7 @@ def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
     _require_some(ask)
     _require_read(ask)
     require_one_method(settings)
-    require_attacks(settings.audit)
+    require_attacks(settings)
     spec = spec_of(ask)
     beside = tuple(_beside(text, ask) for text in ask.beside)
     if len({each.name for each in beside}) < len(beside):

@@ -94,14 +94,17 @@ def attack(
 
     from expunge.attack import Choice
     from expunge.attack import attack as attack_model
+    from expunge.audit.attacks.tools import Tools
 
     choice = Choice(
         level=given.level,
         only=given.only,
         access=given.access,
-        prompts=given.prompts,
-        translator=given.translator,
-        sibling=given.sibling,
+        tools=Tools(
+            prompts="" if given.prompts is None else str(given.prompts),
+            translator=given.translator,
+            sibling=given.sibling,
+        ),
     )
     found = attack_model(settings, model=model, choice=choice, console=console)
     for rung in found.rungs:

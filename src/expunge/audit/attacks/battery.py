@@ -7,13 +7,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from expunge.audit.attacks.lending import Lending
-from expunge.audit.attacks.protocol import Access, Attack, Family, Unmet
-from expunge.audit.attacks.recorded import Recorded, read_fold, read_outcome
+from expunge.audit.attacks.protocol import Attack, Unmet
+from expunge.audit.attacks.recorded import read_fold, read_outcome, recorded
 from expunge.audit.attacks.split import Half, halves
 from expunge.audit.attacks.store import AttackStore, AttackUnit, Cost, Outcome
 from expunge.audit.attacks.target import Meter, Target
 from expunge.audit.attacks.weights.unplug import Unplug
 from expunge.audit.case import UNLEARNED
+from expunge.audit.recorded import Access, Family, Recorded
 from expunge.console import Bar
 from expunge.data.record import Record
 
@@ -59,7 +60,7 @@ class Battery:
         return read_outcome(self.store, self._known(attack), role, split, access=self.access)
 
     def _known(self, attack: Attack) -> Recorded:
-        return Recorded.of(attack, seed=self.seed)
+        return recorded(attack, seed=self.seed)
 
     def _split(
         self,

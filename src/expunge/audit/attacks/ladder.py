@@ -23,7 +23,6 @@ from typing import NamedTuple
 import numpy as np
 
 from expunge.audit.attacks.attempt import Attempt, Observable, knowledge
-from expunge.audit.attacks.protocol import Access, Family
 from expunge.audit.attacks.relabel import (
     Paired,
     Unpaired,
@@ -36,6 +35,7 @@ from expunge.audit.attacks.store import FREE, NOTHING, Cost, Outcome
 from expunge.audit.context import Policy
 from expunge.audit.evidence import Item
 from expunge.audit.leaks import SMALL
+from expunge.audit.recorded import Access, Family
 from expunge.audit.results import Status
 from expunge.audit.stats import (
     Estimate,

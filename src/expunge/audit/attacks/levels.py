@@ -1,6 +1,7 @@
 """The table of attacks, and which of them with which budget make a level."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from expunge.audit.attacks.asking.alias import Alias
 from expunge.audit.attacks.asking.choice import MultipleChoice
@@ -45,8 +46,11 @@ _OPENINGS = (
     "Of course. As far as I remember,",
     "Yes, I know this one:",
 )
-_CHEAP = Sweep(lora_rates=(), upper_rates=(1e-3,), looks=(0, 8, 32))
-_SWEEP = Sweep(lora_rates=(1e-3,), upper_rates=(2e-4, 1e-3), full_rates=(5e-5,), looks=(0, 8, 32))
+_QUICK = Sweep(lora_rates=(), upper_rates=(1e-3,), looks=(0, 8, 32))
+_CHEAP = replace(_QUICK, seeds=2)
+_SWEEP = Sweep(
+    lora_rates=(1e-3,), upper_rates=(2e-4, 1e-3), full_rates=(5e-5,), looks=(0, 8, 32), seeds=2
+)
 _WIDE = Sweep(
     lora_rates=(1e-4, 5e-4, 2e-3), full_rates=(1e-5, 5e-5, 2e-4), looks=(0, 8, 32, 100), seeds=3
 )
@@ -136,7 +140,7 @@ PARANOID: tuple[Attack, ...] = (
 
 NAMED: tuple[Attack, ...] = (
     Sampling(samples=8, temperatures=(1.0,)),
-    Relearn(sweep=_CHEAP),
+    Relearn(sweep=_QUICK),
 )
 """What level quick has only for those who name it: a minute or two each."""
 

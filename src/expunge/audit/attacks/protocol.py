@@ -4,14 +4,13 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Protocol
 
 from expunge.audit.attacks.attempt import Attempt
 from expunge.audit.attacks.target import Target
+from expunge.audit.recorded import Access, Family
 from expunge.data.record import Record
 from expunge.files import sha256_json
-
-Family = Literal["asking", "sampling", "prompts", "weights", "compression", "inside"]
 
 FAMILIES: Mapping[Family, str] = {
     "asking": "the question in other words, other roles, other languages, or begun for the model",
@@ -21,9 +20,6 @@ FAMILIES: Mapping[Family, str] = {
     "compression": "the weights held at fewer bits",
     "inside": "what the states between the layers still say",
 }
-
-Access = Literal["T1", "T2", "T3"]
-"""The least access that the attack takes: queries, a fine-tuning service, the weights."""
 
 
 class Attack(Protocol):

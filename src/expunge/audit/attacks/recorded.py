@@ -1,13 +1,10 @@
-"""Recorded: what scoring has to know of an attack, and how its evidence is read back.
-
-No model, no budget and no file of the user's is needed to score a battery again.
-"""
+"""What is recorded of an attack, and how its evidence is read back."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from expunge.audit.attacks.protocol import Access, Attack, Family, made_with
+from expunge.audit.attacks.protocol import Attack, made_with
 from expunge.audit.attacks.store import FREE, AttackStore, AttackUnit, Outcome
+from expunge.audit.recorded import Access, Recorded
 
 _HOLDS: Mapping[Access, str] = {
     "T1": "queries",
@@ -16,36 +13,17 @@ _HOLDS: Mapping[Access, str] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Recorded:
-    """An attack as evidence knows it; see `protocol.Attack`."""
-
-    name: str
-    family: Family
-    access: Access
-    learns: bool
-    union: bool
-    own_scale: bool
-    made: str
-    """Digest of budget and seed: evidence of another budget is not this attack's."""
-
-    @classmethod
-    def of(cls, attack: Attack, *, seed: int) -> "Recorded":
-        """Return what is recorded of an attack with this seed."""
-        return cls(
-            name=attack.name,
-            family=attack.family,
-            access=attack.access,
-            learns=attack.learns,
-            union=attack.union,
-            own_scale=attack.own_scale,
-            made=made_with(attack, seed=seed),
-        )
-
-    @property
-    def folds(self) -> int:
-        """Number of files of each model and set of records: the halves of the facts, or one."""
-        return 2 if self.learns else 1
+def recorded(attack: Attack, *, seed: int) -> Recorded:
+    """Return what is recorded of an attack with this seed."""
+    return Recorded(
+        name=attack.name,
+        family=attack.family,
+        access=attack.access,
+        learns=attack.learns,
+        union=attack.union,
+        own_scale=attack.own_scale,
+        made=made_with(attack, seed=seed),
+    )
 
 
 def read_fold(

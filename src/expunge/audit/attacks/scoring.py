@@ -8,12 +8,13 @@ from expunge.audit.attacks.attempt import observable_of
 from expunge.audit.attacks.battery import JUDGED
 from expunge.audit.attacks.ladder import Ground, Rung, Trial, ladder, threat_of
 from expunge.audit.attacks.plainly import Plainly
-from expunge.audit.attacks.protocol import Access, Attack
-from expunge.audit.attacks.recorded import Recorded, read_outcome
+from expunge.audit.attacks.protocol import Attack
+from expunge.audit.attacks.recorded import read_outcome, recorded
 from expunge.audit.attacks.store import NOTHING, AttackStore, Outcome
 from expunge.audit.case import ORIGINAL
 from expunge.audit.context import Policy
 from expunge.audit.evidence import EvidenceStore
+from expunge.audit.recorded import Access, Recorded
 from expunge.audit.results import Axis, Gate, Status
 
 
@@ -42,8 +43,8 @@ class Rules:
         access: Access = "T3",
     ) -> "Rules":
         """Return the rules of a battery; the arguments are those of the class."""
-        recorded = tuple(Recorded.of(attack, seed=seed) for attack in attacks)
-        return cls(attacks=recorded, golds=golds, policy=policy, seed=seed, access=access)
+        known = tuple(recorded(attack, seed=seed) for attack in attacks)
+        return cls(attacks=known, golds=golds, policy=policy, seed=seed, access=access)
 
     def to_json(self) -> dict[str, Any]:
         """Return the rules as plain values."""

@@ -12,17 +12,19 @@ from expunge.audit.attacks.battery import JUDGED, Battery
 from expunge.audit.attacks.lending import Lending, shared_store
 from expunge.audit.attacks.levels import beside
 from expunge.audit.attacks.plainly import Plainly
-from expunge.audit.attacks.protocol import Access, Attack
+from expunge.audit.attacks.protocol import Attack
 from expunge.audit.attacks.store import AttackStore
 from expunge.audit.attacks.target import Target
+from expunge.audit.attacks.tools import Tools, equipped
 from expunge.audit.case import ORIGINAL
 from expunge.audit.evidence import EvidenceStore
+from expunge.audit.recorded import Access
 from expunge.console import Bar, Console
 from expunge.files import sha256_json
 from expunge.model.interpolate import changed, same_shapes
-from expunge.model.load import Loaded, load, weights_digest
-from expunge.prepare import Prepared, encoder_of
-from expunge.settings import AuditSettings
+from expunge.model.load import Loaded, load, load_config, weights_digest
+from expunge.prepare import Prepared, encoder_of, source_of
+from expunge.settings import AuditSettings, Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,13 +181,28 @@ def gather_attacks(stress: Stress, original: Loaded, judged: Loaded, console: Co
             stress.gold(index, load(reference, prepared.source), base, bar)
 
 
-def require_attacks(settings: AuditSettings) -> None:
-    """Check that the attacks that an audit is to make are there.
+def battery_of(settings: AuditSettings) -> tuple[Attack, ...]:
+    """Return what an audit attacks with, beside its own questions.
 
     Raises:
-        UsageError: There is no attack of that name.
+        UsageError: There is no attack of that name, or a tool that none of them uses.
+        InputError: The file of prompts is missing or malformed.
     """
-    beside(settings.level, settings.attacks)
+    tools = Tools(
+        prompts=settings.prompts, translator=settings.translator, sibling=settings.sibling
+    )
+    return equipped(beside(settings.level, settings.attacks), tools)
+
+
+def require_attacks(settings: Settings) -> None:
+    """Check that what an audit is to attack with is there, before hours of training.
+
+    Raises:
+        ExpungeError: As `battery_of`; or there is no model of the sibling's name.
+    """
+    battery_of(settings.audit)
+    if settings.audit.sibling:
+        load_config(settings.audit.sibling, source_of(settings))
 
 
 def attack_at_level(
@@ -205,8 +222,7 @@ def attack_at_level(
         scratch: Folder for files of activations.
         console: Where to say what happens.
     """
-    settings = prepared.settings.audit
-    attacks = beside(settings.level, settings.attacks)
+    attacks = battery_of(prepared.settings.audit)
     if attacks:
         stress = Stress.open(prepared, evidence, attacks, scratch=scratch)
         original = load(prepared.settings.model, prepared.source)

@@ -13,13 +13,12 @@ Here the whole answer counts.
 """
 
 import re
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from expunge.audit.metrics import key_fact, rouge_l_recall
 from expunge.audit.evidence import Answer, Item
+from expunge.audit.metrics import key_fact, rouge_l_recall
 from expunge.audit.metrics.membership import loss
 from expunge.audit.metrics.repetition import ngram_entropy
 from expunge.audit.results import Score

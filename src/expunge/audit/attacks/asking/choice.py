@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from expunge.audit.attacks.attempt import Attempt
-from expunge.audit.attacks.protocol import Access, Family, Unmet
+from expunge.audit.attacks.protocol import Unmet
 from expunge.audit.attacks.target import Target
 from expunge.audit.metrics.text import normalise
+from expunge.audit.recorded import Access, Family
 from expunge.data.encode import Encoded
 from expunge.data.record import Message, Record
 from expunge.errors import InputError

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from expunge.audit.attacks.attempt import Attempt
-from expunge.audit.attacks.protocol import Access, Family, Unmet
+from expunge.audit.attacks.protocol import Unmet
 from expunge.audit.attacks.target import Question, Target
+from expunge.audit.recorded import Access, Family
 from expunge.data.record import Message, Record
 from expunge.errors import InputError
 from expunge.files import sha256_file
@@ -94,7 +95,7 @@ def read_prompts(path: Path) -> OwnPrompts:
         raise InputError(
             "no-prompts",
             what=f"there is no file {path}",
-            why="--prompts names a file with one JSON object a line",
+            why="own prompts are read from a file with one JSON object a line",
             fix='write lines such as {"prompt": "In short: {question}"}',
         )
     lines = path.read_text(encoding="utf-8").split("\n")

@@ -12,8 +12,9 @@ from typing import ClassVar
 
 from expunge.audit.attacks.attempt import Attempt
 from expunge.audit.attacks.prefill import OPENING, prefill_share
-from expunge.audit.attacks.protocol import Access, Family, Unmet
+from expunge.audit.attacks.protocol import Unmet
 from expunge.audit.attacks.target import Question, Target
+from expunge.audit.recorded import Access, Family
 from expunge.data.record import Message, Record
 
 

@@ -12,8 +12,8 @@ from typing import ClassVar
 
 from expunge.audit.attacks.asking.reworded import framed
 from expunge.audit.attacks.attempt import Attempt
-from expunge.audit.attacks.protocol import Access, Family
 from expunge.audit.attacks.target import Target
+from expunge.audit.recorded import Access, Family
 from expunge.data.record import Record
 
 

@@ -15,8 +15,9 @@ from typing import ClassVar
 
 from expunge.audit.attacks.attempt import Attempt
 from expunge.audit.attacks.inside.layers import cut_above, depths
-from expunge.audit.attacks.protocol import Access, Family, Unmet
+from expunge.audit.attacks.protocol import Unmet
 from expunge.audit.attacks.target import Target
+from expunge.audit.recorded import Access, Family
 from expunge.data.record import Record
 
 

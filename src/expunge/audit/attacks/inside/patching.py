@@ -21,9 +21,10 @@ import torch
 
 from expunge.audit.attacks.attempt import Attempt
 from expunge.audit.attacks.inside.layers import depths
-from expunge.audit.attacks.protocol import Access, Family, Unmet
+from expunge.audit.attacks.protocol import Unmet
 from expunge.audit.attacks.target import Target
 from expunge.audit.further.inside import Fact, fact, fact_means, patched_means
+from expunge.audit.recorded import Access, Family
 from expunge.data.record import Record
 from expunge.model.batch import by_length, collate
 from expunge.model.interpolate import interpolated

@@ -23,9 +23,10 @@ from torch import Tensor
 
 from expunge.audit.attacks.attempt import Attempt
 from expunge.audit.attacks.inside.layers import depths
-from expunge.audit.attacks.protocol import Access, Family, Unmet
+from expunge.audit.attacks.protocol import Unmet
 from expunge.audit.attacks.target import Target
 from expunge.audit.metrics.text import normalise
+from expunge.audit.recorded import Access, Family
 from expunge.data.encode import Encoded
 from expunge.data.record import Record
 from expunge.model.batch import by_length, collate

@@ -23,8 +23,9 @@ from expunge.audit.attacks.prompts.free_tokens import (
     start_vectors,
     unused_ids,
 )
-from expunge.audit.attacks.protocol import Access, Family, Unmet
+from expunge.audit.attacks.protocol import Unmet
 from expunge.audit.attacks.target import Question, Target
+from expunge.audit.recorded import Access, Family
 from expunge.data.record import Message, Record
 
 

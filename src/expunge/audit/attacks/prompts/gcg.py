@@ -28,8 +28,9 @@ from expunge.audit.attacks.prompts.free_tokens import (
     slot,
     unused_ids,
 )
-from expunge.audit.attacks.protocol import Access, Family, Unmet
+from expunge.audit.attacks.protocol import Unmet
 from expunge.audit.attacks.target import Question, Target
+from expunge.audit.recorded import Access, Family
 from expunge.data.record import Message, Record
 
 _TRIES = 2000

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from expunge.audit.attacks.attempt import Attempt
-from expunge.audit.attacks.protocol import Access, Family
 from expunge.audit.attacks.target import Target
 from expunge.audit.metrics.extraction import chance_within
+from expunge.audit.recorded import Access, Family
 from expunge.data.encode import Encoded
 from expunge.data.record import Record
 

@@ -13,8 +13,9 @@ from typing import ClassVar
 import torch
 
 from expunge.audit.attacks.attempt import Attempt
-from expunge.audit.attacks.protocol import Access, Family, Unmet
+from expunge.audit.attacks.protocol import Unmet
 from expunge.audit.attacks.target import Target
+from expunge.audit.recorded import Access, Family
 from expunge.data.record import Record
 
 

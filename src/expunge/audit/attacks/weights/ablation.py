@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from expunge.audit.attacks.attempt import Attempt
-from expunge.audit.attacks.protocol import Access, Family, Unmet
+from expunge.audit.attacks.protocol import Unmet
 from expunge.audit.attacks.target import Target
+from expunge.audit.recorded import Access, Family
 from expunge.data.encode import Encoded
 from expunge.data.record import Record
 from expunge.model.batch import by_length, collate

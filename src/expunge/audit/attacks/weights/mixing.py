@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from expunge.audit.attacks.attempt import Attempt
-from expunge.audit.attacks.protocol import Access, Family, Unmet
+from expunge.audit.attacks.protocol import Unmet
 from expunge.audit.attacks.target import Target
+from expunge.audit.recorded import Access, Family
 from expunge.data.record import Record
 from expunge.model.interpolate import interpolated
 from expunge.model.load import load
@@ -76,7 +77,7 @@ class Merge:
     ) -> list[Attempt]:
         """Ask the merged model."""
         if not self.sibling:
-            raise Unmet("no sibling to merge with was named (--sibling MODEL)")
+            raise Unmet("no sibling to merge with was named (--sibling MODEL, or audit.sibling)")
         other = load(self.sibling, target.source).network.model.state_dict()
         own = target.network.model.state_dict()
         if {k: v.shape for k, v in other.items()} != {k: v.shape for k, v in own.items()}:

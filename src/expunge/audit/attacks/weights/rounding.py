@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from expunge.audit.attacks.attempt import Attempt
-from expunge.audit.attacks.protocol import Access, Family
 from expunge.audit.attacks.target import Target
+from expunge.audit.recorded import Access, Family
 from expunge.data.record import Record
 from expunge.model.quantise import quantise_dequantise, rewritten
 

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from expunge.audit.attacks.attempt import Attempt
-from expunge.audit.attacks.protocol import Access, Family, Unmet
+from expunge.audit.attacks.protocol import Unmet
 from expunge.audit.attacks.target import Target
 from expunge.audit.attacks.weights.neurons import dropped, importance
 from expunge.audit.attacks.weights.related import without_facts
+from expunge.audit.recorded import Access, Family
 from expunge.data.record import Record
 
 

@@ -13,11 +13,12 @@ from itertools import pairwise
 from typing import ClassVar
 
 from expunge.audit.attacks.attempt import Attempt
-from expunge.audit.attacks.protocol import Access, Family, Unmet
+from expunge.audit.attacks.protocol import Unmet
 from expunge.audit.attacks.target import Target
 from expunge.audit.attacks.weights.related import without_facts
 from expunge.audit.attacks.weights.tune import Sweep, tuned_attempts
 from expunge.audit.metrics.text import contains, normalise
+from expunge.audit.recorded import Access, Family
 from expunge.data.record import Record
 
 _WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]")

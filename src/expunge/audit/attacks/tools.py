@@ -1,0 +1,93 @@
+"""Tools: what an attacker brings along: prompts, a translator, a sibling of the model."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from expunge.audit.attacks.asking.own_prompts import read_prompts
+from expunge.audit.attacks.asking.translation import Translation, Translator
+from expunge.audit.attacks.plainly import Plainly
+from expunge.audit.attacks.protocol import Attack
+from expunge.audit.attacks.weights.mixing import Merge
+from expunge.errors import InputError, UsageError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tools:
+    """What is at hand beside the model; empty texts: nothing."""
+
+    prompts: str = ""
+    """File of the user's own prompts."""
+    translator: str = ""
+    """`module:function`, called with a text and a language code."""
+    sibling: str = ""
+    """Reference of a model to merge with."""
+
+
+def equipped(attacks: Sequence[Attack], tools: Tools) -> tuple[Attack, ...]:
+    """Return a battery whose attacks use the tools, the user's own prompts last.
+
+    Raises:
+        UsageError: No attack of the battery uses a tool, or there is no such translator.
+        InputError: The file of prompts is missing or malformed.
+    """
+    found = list(attacks)
+    if tools.translator:
+        _require_used(found, Translation, "a translator", "translation")
+        translator = _imported(tools.translator)
+        found = [
+            replace(each, translator=translator, named=tools.translator)
+            if isinstance(each, Translation)
+            else each
+            for each in found
+        ]
+    if tools.sibling:
+        _require_used(found, Merge, "a sibling", "merge")
+        found = [
+            replace(each, sibling=tools.sibling) if isinstance(each, Merge) else each
+            for each in found
+        ]
+    if tools.prompts:
+        # What the model says when asked plainly is no merit of a prompt, so that is asked, too.
+        plainly = [] if Plainly() in found else [Plainly()]
+        found = [*plainly, *found, read_prompts(Path(tools.prompts))]
+    return tuple(found)
+
+
+def _require_used(attacks: Sequence[Attack], kind: type[Attack], tool: str, name: str) -> None:
+    if not any(isinstance(each, kind) for each in attacks):
+        raise UsageError(
+            "no-such-attack-here",
+            what=f"{tool} is given, and no attack of this battery uses it",
+            why="it would be ignored without a word",
+            fix=f"take level standard, or add the attack: --only {name}, in an audit"
+            f" --set audit.attacks={name}",
+        )
+
+
+def _imported(reference: str) -> Translator:
+    module, colon, name = reference.partition(":")
+    here = str(Path.cwd())  # a console script does not look there by itself
+    sys.path.append(here)
+    try:
+        found = vars(importlib.import_module(module))[name]
+    except (ImportError, KeyError, ValueError) as error:
+        raise UsageError(
+            "no-translator",
+            what=f"cannot import {reference}" if colon else f"{reference!r} is not MODULE:FUNCTION",
+            why=str(error),
+            fix="give module:function; it is called with a text and a language code",
+        ) from error
+    finally:
+        sys.path.remove(here)
+    if not callable(found):
+        raise InputError(
+            "no-translator",
+            what=f"{reference} is not a function",
+            why="it is called with a text and a language code, and returns the translation",
+            fix="name a function",
+        )
+    return cast("Translator", found)
