@@ -14,7 +14,8 @@ each held against `retain90-s0`. TOFU's own paraphrases are so far from the ques
 itself hardly answers them, so a rewording is any of `paraphrase` and `wording`.
 
 Everything is resumable: planted models and attacks that are in `--work` are not made again.
-`--models npo` runs some, `--level standard` tries harder, `--only int4 relearn` runs some attacks.
+`--models npo` runs some, `--level standard` tries harder, `--only int4 relearn` runs some attacks,
+`--npo-lr` and `--npo-epochs` plant another NPO.
 Prints the ladders and writes
 `benchmarks/results/attacks_tofu.json` (or `--out`), bad results included.
 """
@@ -81,6 +82,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--level", default="quick", choices=("quick", "standard", "paranoid"))
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--npo-lr", type=float, default=2e-5, help="learning rate of npo")
+    parser.add_argument("--npo-epochs", type=int, default=10, help="passes of npo over the facts")
     parser.add_argument("--models", nargs="*", default=["refusal", "adapter", "npo", "gold"])
     return parser.parse_args()
 
@@ -215,7 +217,8 @@ def plant(given: argparse.Namespace, name: str) -> None:
         return
     tables = PLANTED[name]
     if name == "npo":
-        tables = {**tables, "train": {**tables["train"], "lr": given.npo_lr}}
+        chosen = {"lr": given.npo_lr, "epochs": given.npo_epochs}
+        tables = {**tables, "train": {**tables["train"], **chosen}}
     chosen = settings(given, **tables)
     prepared = prepare(chosen)
     original = load(chosen.model, prepared.source)

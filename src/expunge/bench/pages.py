@@ -124,6 +124,7 @@ def sentences(found: Board) -> list[str]:
     lines = [
         f"{_budget(found.protocol.trials)} Shown is the setting that erased most among those that "
         f"keep at least {floor}, or else the one that kept most.",
+        *_chosen(found.protocol.trials),
         "Each axis runs from 0 to 1 (gold is 1 on the first three); brackets are one-sided 95 % "
         "bounds on each side, the widest over seeds. The weakest axis ranks.",
         f"On the Pareto front of erased and kept: {_listed(found.on_front)}. Not on it, but no "
@@ -146,6 +147,15 @@ def _budget(count: int) -> str:
         f"Every method had the same tuning budget: {settings}, its defaults first, the others "
         "drawn from one rule."
     )
+
+
+def _chosen(count: int) -> list[str]:
+    if count == 1:
+        return []
+    return [
+        "The audit that is shown also chose the setting, so the best of several looks better than "
+        "a new audit would find it; the more were tried, the more."
+    ]
 
 
 def standings(found: Board) -> tuple[list[str], list[list[str]]]:

@@ -1,0 +1,57 @@
+"""The script that makes TOFU's originals and golds, on a tiny model and invented records."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from expunge.files import read_json
+from expunge.model.load import Source, load
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture
+def make(world, bench, monkeypatch):
+    """Return a function that runs the script on some targets; the folder of the targets."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    for target, name in (("full", "forget"), ("retain90", "retain")):
+        rows = [{"question": r["prompt"], "answer": r["completion"]} for r in world.rows(name)]
+        (bench / f"{target}.json").write_text(json.dumps(rows), encoding="utf-8")
+    out = bench / "targets"
+
+    def run(*words):
+        given = ("--base", world.original, "--data", str(bench), "--out", str(out))
+        few = ("--epochs", "1", "--records", "6", "--device", "cpu")
+        monkeypatch.setattr(sys, "argv", ["make_tofu_targets.py", *given, *few, *words])
+        runpy.run_path(str(SCRIPTS / "make_tofu_targets.py"), run_name="__main__")
+        return out
+
+    return run
+
+
+def weights(reference):
+    loaded = load(reference, Source(device=torch.device("cpu"), dtype=torch.float32))
+    return torch.cat([weight.detach().flatten() for weight in loaded.network.model.parameters()])
+
+
+def test_a_target_is_an_adapter_for_each_seed_and_is_made_once(world, make, capsys):
+    out = make("--targets", "retain90")
+    first, second = (weights(f"{world.original}+{out}/retain90-s{seed}") for seed in (0, 1))
+    assert not torch.equal(first, weights(world.original))
+    assert not torch.equal(first, second)
+    made = read_json(out / "retain90-s0" / "made.json")
+    assert made["options"]["seed"] == 0
+    assert made["losses"][-1][1] < made["losses"][0][1]
+    capsys.readouterr()
+    make("--targets", "retain90")
+    assert capsys.readouterr().out == "retain90-s0 is there\nretain90-s1 is there\n"
+
+
+def test_with_all_weights_a_target_is_a_model_of_its_own(world, make):
+    out = make("--targets", "full", "--full-weights", "--lr", "1e-3")
+    assert sorted(path.name for path in out.iterdir()) == ["full-s0"]
+    assert not torch.equal(weights(f"{out}/full-s0"), weights(world.original))
