@@ -1,6 +1,7 @@
 """The leaderboard: how models stand, which settings are shown, numbers against gold, pages."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -60,6 +61,28 @@ def test_the_setting_that_stands_for_a_method_keeps_what_it_must():
     assert best([wild, mild, weak, failure]) is mild
     assert best([wild, row(method("npo", a=5), erased=0.0, lost=0.2)]).cell.values == {"a": 5}
     assert best([failure]) is None
+
+
+def test_where_the_weakest_axis_is_the_same_the_next_one_decides(tmp_path):
+    """Membership often stands at 0 whatever is tried: then keeping more is not all that counts."""
+
+    def told(name, forgetting, lost):
+        gates = (
+            gate(Axis.FORGETTING, forgetting),
+            gate(Axis.PRIVACY, 0.5),
+            gate(Axis.UTILITY, lost),
+        )
+        return replace(row(method(name)), gates=gates)
+
+    little, much = told("npo", 0.9, 0.0), told("npo", 0.3, 0.05)
+    assert best([little, much]) is much
+    second = replace(method("npo"), values={"a": 1})
+    more = replace(told("npo", 0.3, 0.01), cell=second)
+    assert best([much, more]) is more, "as much erased, more kept"
+    open_protocol(tmp_path, Protocol(settings=tree()))
+    for each in (told("npo", 0.9, 0.0), told("simnpo", 0.3, 0.0)):
+        write_row(lay_out(tmp_path, each.cell), each)
+    assert [line.name for line in board(tmp_path).lines] == ["simnpo", "npo"]
 
 
 def test_numbers_against_gold_come_from_two_rows():

@@ -21,7 +21,7 @@ from expunge.bench.choose import Point, best, front, near_front
 from expunge.bench.protocol import Protocol, read_protocol
 from expunge.bench.row import Row
 from expunge.bench.rows import rows_of
-from expunge.bench.standing import ERASED, KEPT, weakest
+from expunge.bench.standing import ERASED, KEPT, upwards, weakest
 
 AUC = "auc-min-k-40"
 QUALITY = "forget-quality"
@@ -58,7 +58,7 @@ class Board:
 
     protocol: Protocol
     lines: tuple[Line, ...]
-    """Original, golds, then methods, the best weakest axis first."""
+    """Original, golds, then methods, the best weakest axis first; of equal ones the next axis."""
     on_front: tuple[str, ...]
     near: tuple[str, ...]
     """Not on the front by value, but no other method is surely better."""
@@ -95,7 +95,7 @@ def board(matrix: Path) -> Board:
             and dict(row.cell.values) == dict(chosen.cell.values)
         ]
         found.append(_line(name, "method", own, tuple(same), golds))
-    found.sort(key=lambda line: line.weakest.value if line.weakest else -1.0, reverse=True)
+    found.sort(key=lambda line: upwards(line.axes), reverse=True)
     placed = [(line.name, line.at) for line in found if line.at is not None]
     points = [at for _, at in placed]
     on_front = [name for (name, _), yes in zip(placed, front(points), strict=True) if yes]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from expunge.audit.stats import Estimate
 from expunge.bench.row import Row
-from expunge.bench.standing import AT_MARGIN, ERASED, KEPT, weakest
+from expunge.bench.standing import AT_MARGIN, ERASED, KEPT, upwards, weakest
 
 
 class Point(NamedTuple):
@@ -52,8 +52,8 @@ def best(rows: Sequence[Row], *, floor: float = AT_MARGIN) -> Row | None:
     """Return the row that stands for a method, among those that were finished.
 
     Of the models that keep at least `floor`, the one that erased most; where none does, the one
-    that keeps most, and the table shows that it is below the floor. Ties go to the one that keeps
-    more, then to the first.
+    that keeps most, and the table shows that it is below the floor. Of equally weak ones the next
+    weakest axis decides (many stand at 0 on one of them), then what is kept, then who was first.
 
     Args:
         rows: Finished rows of one method.
@@ -64,5 +64,5 @@ def best(rows: Sequence[Row], *, floor: float = AT_MARGIN) -> Row | None:
         return None
     within = [pair for pair in found if pair[1].kept.value >= floor]
     if within:
-        return max(within, key=lambda p: (p[1].erased.value, p[1].kept.value))[0]
+        return max(within, key=lambda p: (upwards(p[0].standing(), ERASED), p[1].kept.value))[0]
     return max(found, key=lambda p: (p[1].kept.value, p[1].erased.value))[0]

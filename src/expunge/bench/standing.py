@@ -4,8 +4,9 @@
     privacy                  1 - 2 max |AUC - AUC of gold|                1 gold, 0 farthest
     utility, locality        1 - max(loss / margin) / 4                   0.75 exactly at the margin
 
-Gates read validated metrics only, so nothing else decides here. The weakest axis ranks; a mean
-never does. Intervals are those of the gates: one-sided 95 % bounds on each side.
+Gates read validated metrics only, so nothing else decides here. The weakest axis ranks, and of
+models that are equal there the next; a mean never does. Intervals are those of the gates: one-sided
+95 % bounds on each side.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,6 +51,11 @@ def weakest(standing: Standing, axes: Sequence[Axis] = tuple(Axis)) -> Estimate 
         min(each.low for each in found),
         min(each.high for each in found),
     )
+
+
+def upwards(standing: Standing, axes: Sequence[Axis] = tuple(Axis)) -> list[float]:
+    """Return the values of some axes, the weakest first: greater is better, as lists compare."""
+    return sorted(standing[axis].value for axis in axes if axis in standing)
 
 
 def _part(gate: Gate) -> Estimate | None:
