@@ -126,8 +126,8 @@ def sentences(found: Board) -> list[str]:
         f"keep at least {floor}, or else the one that kept most.",
         *_chosen(found.protocol.trials),
         "Each axis runs from 0 to 1 (gold is 1 on the first three); brackets are one-sided 95 % "
-        "bounds on each side, the widest over seeds. The weakest axis ranks; where it is equal, the "
-        "next weakest.",
+        "bounds on each side, the widest over seeds. The weakest axis ranks, where it is equal the "
+        "next.",
         f"On the Pareto front of erased and kept: {_listed(found.on_front)}. Not on it, but no "
         f"other method is surely better: {_listed(found.near)}.",
         f"Measured on {where or 'nothing yet'}; {', '.join(sorted(versions))}.",

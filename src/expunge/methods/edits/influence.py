@@ -33,7 +33,7 @@ class Influence:
     """Undo the forget set's pull on the weights, to first order."""
 
     family: ClassVar[str] = "influence"
-    advice: ClassVar[str] = "one step, two passes; spends the whole utility budget; first of twelve on TOFU here"
+    advice: ClassVar[str] = "one step, two passes; as far as the utility budget allows"
     streams: ClassVar[tuple[Stream, ...]] = ()
 
     scale: float = 1.0
