@@ -1,6 +1,8 @@
 """Context: what was audited against what, and by which margins it was judged."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from expunge.audit.recorded import Recorded
 from expunge.effort import Level
@@ -71,6 +73,16 @@ class Context:
     """Role to the digest of its weights, for every role that was loaded as a model of its own."""
     guard: bool = False
     """True when the model was asked through a guard: then the result is suppression, too."""
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "Context":
+        """Return the context whose fields were written as JSON."""
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
+        }
+        fields["policy"] = Policy(**row["policy"])
+        fields["battery"] = tuple(Recorded(**each) for each in row["battery"])
+        return cls(**fields)
 
     @property
     def cover(self) -> str:

@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from expunge.audit.context import SCHEMA, Context, Policy
-from expunge.audit.recorded import Recorded
+from expunge.audit.context import SCHEMA, Context
 from expunge.audit.seal import NAME as SEAL
 from expunge.audit.seal import SUFFIX, Seal, locked
 from expunge.errors import InputError
@@ -359,9 +358,7 @@ class EvidenceStore:
                 why="rows of another layout could be taken for something else",
                 fix="run the audit again with this version, or use the version that wrote it",
             )
-        fields: dict[str, Any] = {**_tuples(row), "policy": Policy(**row["policy"])}
-        fields["battery"] = tuple(Recorded(**each) for each in row["battery"])
-        return Context(**fields)
+        return Context.from_json(row)
 
     def note(self, text: str) -> None:
         """Say in the context what could not be measured; saying it twice says it once."""
