@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 import transformers
-from buffers import as_command, as_script
 from engine_page import publish, section
 from sides import MODES, Mode, Ours, Theirs, same_start
 from timing import Clock, matmul_peak
@@ -103,20 +102,13 @@ class Bench:
         """Time one method on both sides, step by step in turns."""
         draws = [self.order.draw(step) for step in range(STEPS + 1)]
         clock = Clock(self.device)
-        as_command()
         ours = Ours(self.load().network, method, mode, self.streams, draws, clock)
         theirs = Theirs(self.load().network.model, self.load().network.model, method, mode, ours)
         same_start(ours, theirs)
-
-        def peer_step(step: int) -> float:
-            as_script()
-            return theirs.step(draws[step])
-
-        def own_step(step: int) -> float:
-            as_command()
-            return ours.step(draws[step])
-
-        sides: dict[str, Callable[[int], float]] = {"peer": peer_step, "expunge": own_step}
+        sides: dict[str, Callable[[int], float]] = {
+            "peer": lambda step: theirs.step(draws[step]),
+            "expunge": lambda step: ours.step(draws[step]),
+        }
         flops = {name: clock.operations(partial(side, 0)) for name, side in sides.items()}
         losses = {name: [value] for name, (_, value) in flops.items()}
         seconds: dict[str, list[float]] = {name: [] for name in sides}
@@ -156,7 +148,6 @@ class Bench:
         draws = [self.order.draw(step) for step in range(2)]
         clock = Clock(self.device)
         if side == "expunge":
-            as_command()
             ours = Ours(self.load().network, method, mode, self.streams, draws, clock)
             steps = [ours.step(draw) for draw in draws]
             planned = ours.planned_gib(self.order)

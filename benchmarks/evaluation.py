@@ -5,7 +5,6 @@ from typing import Protocol
 
 import peer
 import torch
-from buffers import as_command, as_script
 from sides import PAD, TOKENS_PER_PASS
 from timing import Clock
 
@@ -50,12 +49,10 @@ def metrics(bench: Models) -> dict[str, object]:
     found: dict[str, list[list[float]]] = {}
 
     def theirs() -> float:
-        as_script()
         found["peer"] = peer.metric_passes(loaded.network.model, records, pad_id=PAD, batch=BATCH)
         return 0.0
 
     def ours() -> float:
-        as_command()
         scores = score(loaded.network, records, pad_id=PAD, tokens_per_pass=TOKENS_PER_PASS)
         found["expunge"] = seven(records, scores)
         return 0.0
@@ -106,7 +103,6 @@ def answers(bench: Models, *, begun: bool) -> dict[str, object]:
     found: dict[str, list[tuple[int, ...]]] = {}
 
     def theirs() -> float:
-        as_script()
         found["peer"] = peer.generated(
             loaded.network.model,
             loaded.tokenizer,
@@ -117,7 +113,6 @@ def answers(bench: Models, *, begun: bool) -> dict[str, object]:
         return 0.0
 
     def ours() -> float:
-        as_command()
         known = [() for _ in records]
         if begun:
             scores = score(loaded.network, records, pad_id=PAD, tokens_per_pass=TOKENS_PER_PASS)
