@@ -71,13 +71,6 @@ differ that much, the bounds of utility are wide for all.
 }
 """What to say under the title of a leaderboard."""
 
-_NOT_YET = "read and tested, no leaderboard is committed yet"
-_WHY_NOT = {
-    "rwku": "begun with SmolLM2-135M-Instruct and refused: it does not know the passages about the "
-    "person by heart (mean extraction strength 0.01), and a run begins only where the forget set "
-    "itself is known, whatever the probes would say",
-}
-
 
 def page() -> str:
     """Return the text of the page."""
@@ -91,7 +84,7 @@ def page() -> str:
     parts.append("## Not run\n")
     boards = [name for name in SUITES if name not in _BESIDE]
     missing = [name for name in boards if not any(f"bench-{name}" in path.name for path in found)]
-    lines = [f"- `{name}`: {_WHY_NOT.get(name, _NOT_YET)}" for name in missing]
+    lines = [f"- `{name}`: read and tested, no leaderboard is committed yet" for name in missing]
     lines += [
         "- more than two settings and one seed for the twelve methods; forget10 whole",
         "- models above 135M parameters, and golds trained for them: see "

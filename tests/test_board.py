@@ -61,6 +61,10 @@ def test_the_setting_that_stands_for_a_method_keeps_what_it_must():
     assert best([wild, mild, weak, failure]) is mild
     assert best([wild, row(method("npo", a=5), erased=0.0, lost=0.2)]).cell.values == {"a": 5}
     assert best([failure]) is None
+    # Nothing was known by heart: no axis of what was erased can be computed.
+    gates = tuple((gate(Axis.UTILITY, lost),) for lost in (0.05, 0.01))
+    dull, keen = (replace(row(method("npo")), gates=each) for each in gates)
+    assert best([dull, keen]) is keen
 
 
 def test_where_the_weakest_axis_is_the_same_the_next_one_decides(tmp_path):

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import expunge
 import tiny
 from expunge.audit.results import Axis, Ruling, Status
+from expunge.ledger.verify import verify
 from expunge.methods import METHODS
 from expunge.model.load import Source, load
 from expunge.prepare import prepare
@@ -220,3 +221,15 @@ def test_plain_text_is_forgotten_by_a_model_without_padding_and_template(world, 
     assert gates["key-fact leak"].status is Status.NOT_COMPUTABLE
     assert gates["residual extraction-strength"].status is Status.FAIL
     assert expunge.verify(outcome.folder).ok
+
+
+def test_what_is_not_known_by_heart_may_be_forgotten_all_the_same(world, bench):
+    """Other questions may ask for it; the verdict says that this audit cannot."""
+    rows = [{"prompt": f"What is a {n}?", "completion": f"It is {n} again."} for n in range(8)]
+    (bench / "unknown.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    request = {"forget": (str(bench / "unknown.jsonl"),), "assume_known": True}
+    found = expunge.forget(
+        world.settings(request=request, train={"steps": 2}, out=str(bench / "out"))
+    )
+    assert found.results.verdict.ruling is Ruling.NOTHING_TO_FORGET
+    assert verify(found.folder).ok

@@ -178,6 +178,7 @@ def test_the_neighbours_of_a_suite_are_asked_and_not_trained_on(tmp_path):
     protocol = begin(Ask(what="rwku", data=str(tmp_path)), tmp_path / "matrix", settings)
     asked = protocol.of(Cell(kind="method", name="npo", values={}, seed=0)).request
     assert [len(read(asked.neighbours).records), asked.rehearse] == [1, False]
+    assert asked.assume_known, "passages are not known by heart: the probes ask for what is known"
 
 
 @pytest.mark.parametrize("left_out", ["passage", "forget_level2"])

@@ -112,6 +112,11 @@ class Request(BaseModel):
         description="train on the neighbours; false: only ask about them, which shows what becomes"
         " of what was not rehearsed",
     )
+    assume_known: bool = Field(
+        default=False,
+        description="begin though the model does not know the forget set by heart, where other"
+        " questions ask for what it knows",
+    )
     holdout: tuple[str, ...] = Field(
         default=(), description="like the forget set, never trained on"
     )

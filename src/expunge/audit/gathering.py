@@ -246,11 +246,13 @@ class Gathering:
         """Check that the original measurably knows the forget set.
 
         With gold or control items this is the audit's own test; without, at least one record must
-        be stated or half recited.
+        be stated or half recited. A request that assumes knowledge is not checked.
 
         Raises:
             InputError: There is nothing to forget; no weight was moved.
         """
+        if self.prepared.settings.request.assume_known:
+            return
         case = case_of(Table.read(self.collector.store), self.collector.store.context())
         strength = case.column(EXTRACTION_STRENGTH, "original", "forget")
         stated = case.column(KEY_FACT, "original", "forget")
@@ -268,7 +270,8 @@ class Gathering:
             "nothing-to-forget",
             what="the model does not measurably know the forget set",
             why=", ".join(filter(None, (count, f"mean extraction strength {mean:.2f}"))),
-            fix="check model, data and template; `expunge audit` writes a report that says so",
+            fix="check model, data and template; `expunge audit` writes a report that says so;"
+            " where other questions ask for it: --set request.assume_known=true",
         )
 
     def unseen(self, vocabulary: int) -> Unseen:

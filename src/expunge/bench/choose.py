@@ -54,15 +54,21 @@ def best(rows: Sequence[Row], *, floor: float = AT_MARGIN) -> Row | None:
     Of the models that keep at least `floor`, the one that erased most; where none does, the one
     that keeps most, and the table shows that it is below the floor. Of equally weak ones the next
     weakest axis decides (many stand at 0 on one of them), then what is kept, then who was first.
+    What was erased may not be known: where the original does not recite the forget set.
 
     Args:
         rows: Finished rows of one method.
         floor: Least that must be kept, 0.75 = all preservation gates at their margins.
     """
-    found = [(row, at) for row in rows if row.status == "done" and (at := point(row)) is not None]
+    found: list[tuple[Row, float, list[float]]] = []
+    for row in rows:
+        standing = row.standing()
+        kept = weakest(standing, KEPT)
+        if row.status == "done" and kept is not None:
+            found.append((row, kept.value, upwards(standing, ERASED)))
     if not found:
         return None
-    within = [pair for pair in found if pair[1].kept.value >= floor]
+    within = [each for each in found if each[1] >= floor]
     if within:
-        return max(within, key=lambda p: (upwards(p[0].standing(), ERASED), p[1].kept.value))[0]
-    return max(found, key=lambda p: (p[1].kept.value, p[1].erased.value))[0]
+        return max(within, key=lambda each: (each[2], each[1]))[0]
+    return max(found, key=lambda each: (each[1], each[2]))[0]

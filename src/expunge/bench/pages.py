@@ -132,6 +132,11 @@ def sentences(found: Board) -> list[str]:
         f"other method is surely better: {_listed(found.near)}.",
         f"Measured on {where or 'nothing yet'}; {', '.join(sorted(versions))}.",
     ]
+    if found.protocol.shared.request.assume_known:
+        lines.append(
+            "The first three axes are about the records that were forgotten, which no model need "
+            "know by heart: what was known before and after is in the suite's own numbers."
+        )
     if any(line.relative for line in found.lines):
         lines.append(
             "Numbers against gold are means over seeds (of forget quality, a p-value, geometric "

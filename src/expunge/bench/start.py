@@ -122,7 +122,9 @@ def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
         there |= {"neighbours": suite.neighbours, "holdout": suite.holdout}
         request = {name: sets[name] for name in SETS if there[name]}
         asked_only = {"rehearse": False} if suite.neighbours else {}
-        tree["request"] = {**tree["request"], **request, **asked_only, "id": suite.name}
+        by_probes = {} if suite.by_heart else {"assume_known": True}
+        named = {**request, **asked_only, **by_probes, "id": suite.name}
+        tree["request"] = {**tree["request"], **named}
         protocol = _protocol(tree, spec, beside, ask)
         found = open_protocol(matrix, protocol)
         write_sets(matrix, suite)

@@ -83,6 +83,8 @@ class Suite:
     retain: tuple[Record, ...] = ()
     neighbours: tuple[Record, ...] = ()
     """Near the target; the audit asks about them and nothing trains on them."""
+    by_heart: bool = True
+    """Whether an original recites what is forgotten; else only the probes tell what it knows."""
     holdout: tuple[Record, ...] = ()
     probes: tuple[Probe, ...] = ()
     numbers: Numbers

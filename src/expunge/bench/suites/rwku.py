@@ -86,6 +86,7 @@ def load(spec: Spec) -> Suite:
         forget=tuple(replace(record, subject=name) for record in passages),
         retain=read(list(spec.retain), offline=spec.offline).records if spec.retain else (),
         neighbours=asked[NEIGHBOURS[1]],
+        by_heart=False,
         probes=tuple(probes),
         numbers=numbers,
         notes=(

@@ -65,6 +65,7 @@ def load(spec: Spec) -> Suite:
         name=f"wmdp {part}",
         forget=read(list(spec.corpus), offline=spec.offline).records,
         retain=read(list(spec.retain), offline=spec.offline).records if spec.retain else (),
+        by_heart=False,
         probes=(
             lettered("choices", questions, places),
             Probe(name="open", records=questions, answer=ANSWER, options=True),
