@@ -6,7 +6,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import TypeVar, get_type_hints
+from typing import TypeVar, cast, get_type_hints
 
 from expunge.errors import UsageError
 
@@ -78,13 +78,27 @@ def unknown(what: str, name: str, known: Iterable[str], *, otherwise: str) -> Us
     )
 
 
+def imported(module: str, attribute: str) -> object:
+    """Return what a module calls by a name; the current folder is looked in as well.
+
+    Raises:
+        ImportError: There is no such module.
+        KeyError: It has nothing of that name.
+        ValueError: The name of the module is empty.
+    """
+    here = str(Path.cwd())  # a console script does not look there by itself
+    sys.path.append(here)
+    try:
+        return vars(import_module(module))[attribute]
+    finally:
+        sys.path.remove(here)
+
+
 def _imported(table: Mapping[str, type[Kind]], name: str, what: str) -> type[Kind]:
     module, colon, attribute = name.partition(":")
     if colon:
-        here = str(Path.cwd())  # a console script does not look there by itself
-        sys.path.append(here)
         try:
-            return vars(import_module(module))[attribute]
+            return cast("type[Kind]", imported(module, attribute))
         except (ImportError, KeyError) as error:
             raise UsageError(
                 f"unknown-{what}",
@@ -92,8 +106,6 @@ def _imported(table: Mapping[str, type[Kind]], name: str, what: str) -> type[Kin
                 why=str(error),
                 fix="give package.module:Class of something importable, or a file in this folder",
             ) from error
-        finally:
-            sys.path.remove(here)
     raise unknown(what, name, table, otherwise="choose one of these, or package.module:Class")
 
 

@@ -1,7 +1,5 @@
 """Tools: what an attacker brings along: prompts, a translator, a sibling of the model."""
 
-import importlib
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from expunge.audit.attacks.plainly import Plainly
 from expunge.audit.attacks.protocol import Attack
 from expunge.audit.attacks.weights.mixing import Merge
 from expunge.errors import InputError, UsageError
+from expunge.named import imported
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,10 +69,8 @@ def _require_used(attacks: Sequence[Attack], kind: type[Attack], tool: str, name
 
 def _imported(reference: str) -> Translator:
     module, colon, name = reference.partition(":")
-    here = str(Path.cwd())  # a console script does not look there by itself
-    sys.path.append(here)
     try:
-        found = vars(importlib.import_module(module))[name]
+        found = imported(module, name)
     except (ImportError, KeyError, ValueError) as error:
         raise UsageError(
             "no-translator",
@@ -81,8 +78,6 @@ def _imported(reference: str) -> Translator:
             why=str(error),
             fix="give module:function; it is called with a text and a language code",
         ) from error
-    finally:
-        sys.path.remove(here)
     if not callable(found):
         raise InputError(
             "no-translator",

@@ -72,15 +72,14 @@ def load(spec: Spec) -> Suite:
     if "truthful" in parts:
         options = records("truthful", parts["truthful"], _truthful)
         probes.append(Probe(name="truthful", records=options, options=True))
-    if "triviaqa" in parts:
-        trivia = records("triviaqa", parts["triviaqa"], _trivia)
-        probes.append(Probe(name="triviaqa", records=trivia, answer=ANSWER))
-    if "retain_bbh" in parts:
-        solved = records("bbh", parts["retain_bbh"], _solved)
-        probes.append(Probe(name="bbh", records=solved, answer=REASONING))
-    if "fluency" in parts:
-        free = records("fluency", parts["fluency"], _free)
-        probes.append(Probe(name="fluency", records=free, answer=REASONING))
+    for probe, part, fields, longest in (
+        ("triviaqa", "triviaqa", _trivia, ANSWER),
+        ("bbh", "retain_bbh", _solved, REASONING),
+        ("fluency", "fluency", _free, REASONING),
+    ):
+        if part in parts:
+            questions = records(probe, parts[part], fields)
+            probes.append(Probe(name=probe, records=questions, answer=longest))
     suite = Suite(
         name=f"rwku {name}",
         forget=tuple(replace(record, subject=name) for record in passages),
