@@ -23,6 +23,7 @@ from pathlib import Path
 
 from teaching import teach
 
+from expunge.allocator import keep_freed_memory
 from expunge.data.read import read
 from expunge.data.scope import general_records
 from expunge.engine.unlearn import Options
@@ -52,6 +53,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Train every target that is not there."""
     given = arguments()
+    keep_freed_memory()
     options = Options(
         lora=None if given.full_weights else LORA,
         epochs=given.epochs,

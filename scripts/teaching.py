@@ -1,7 +1,7 @@
 """Plain fine-tuning with the engine of unlearning: how originals and golds are made."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,8 +16,9 @@ from expunge.engine.watch import Unseen
 from expunge.files import write_json
 from expunge.methods.retain import nll
 from expunge.methods.terms import Likelihood, Recipe, Shape, Stream, Term, Trains
-from expunge.model.load import Source, choose_device, load
+from expunge.model.load import Source, choose_device, load, load_config
 from expunge.model.lora import save_adapter
+from expunge.model.precision import choose_dtype
 from expunge.model.save import save_model
 
 NEVER = Unseen(mean=float("inf"), low=float("inf"))
@@ -42,7 +43,13 @@ class Memorise:
 
 
 def teach(
-    base: str, records: Sequence[Record], options: Options, *, device: str, out: Path
+    base: str,
+    records: Sequence[Record],
+    options: Options,
+    *,
+    device: str,
+    out: Path,
+    max_length: int = 512,
 ) -> Trained:
     """Fine-tune a model; write it, or its adapter in PEFT's format, and how it was made.
 
@@ -54,9 +61,14 @@ def teach(
         options: How; with LoRA only the adapter is written, in bfloat16.
         device: `auto`, `cpu`, `cuda` or `mps`.
         out: Folder of the result.
+        max_length: Longest record in tokens; longer passages are split.
     """
-    loaded = load(base, Source(device=choose_device(device), dtype=torch.float32))
-    encoder = Encoder(loaded.tokenizer)
+    source = Source(device=choose_device(device), dtype=torch.float32)
+    width = load_config(base, source).get_text_config().hidden_size
+    source = replace(source, dtype=choose_dtype("auto", source.device, width=width))
+    loaded = load(base, source)
+    encoder = Encoder(loaded.tokenizer, max_length=max_length)
+    records = encoder.split_long(records)
     run = Unlearning(
         method=Memorise(),
         network=loaded.network,

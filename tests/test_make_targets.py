@@ -1,5 +1,6 @@
-"""The script that makes TOFU's originals and golds, on a tiny model and invented records."""
+"""The scripts that make originals and golds, on a tiny model."""
 
+import itertools
 import json
 import runpy
 import sys
@@ -8,9 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from expunge.bench.suite import Spec
+from expunge.bench.suites import load_suite
+from expunge.data.read import read
 from expunge.files import read_json
 from expunge.model.load import Source, load
 
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+needs_data = pytest.mark.skipif(
+    not DATA.is_dir(), reason="the benchmark data do not lie beside the checkout"
+)
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
@@ -55,3 +63,26 @@ def test_with_all_weights_a_target_is_a_model_of_its_own(world, make):
     out = make("--targets", "full", "--full-weights", "--lr", "1e-3")
     assert sorted(path.name for path in out.iterdir()) == ["full-s0"]
     assert not torch.equal(weights(f"{out}/full-s0"), weights(world.original))
+
+
+@needs_data
+def test_muse_targets_learn_what_is_kept_and_only_the_original_what_is_forgotten(
+    world, bench, monkeypatch, capsys
+):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    out = bench / "targets"
+    given = ("--base", world.original, "--data", str(DATA / "muse" / "news"), "--out", str(out))
+    few = ("--records", "1", "--epochs", "1", "--device", "cpu")
+    monkeypatch.setattr(sys, "argv", ["make_muse_targets.py", *given, *few])
+    runpy.run_path(str(SCRIPTS / "make_muse_targets.py"), run_name="__main__")
+    made = {path.parent.name: read_json(path) for path in out.glob("*/made.json")}
+    assert sorted(made) == ["full", "retain-s0", "retain-s1"]
+    suite = load_suite(Spec(name="muse", data=str(DATA / "muse" / "news"), records=1))
+    kept = read([str(out / "kept.jsonl")]).records
+    assert [r.completion for r in kept] == [r.completion for r in suite.retain[: len(suite.forget)]]
+    assert made["full"]["records"] > made["retain-s0"]["records"] >= len(kept)
+    models = [weights(f"{world.original}+{out}/{name}") for name in sorted(made)]
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(models, 2))
+    capsys.readouterr()
+    runpy.run_path(str(SCRIPTS / "make_muse_targets.py"), run_name="__main__")
+    assert capsys.readouterr().out == "full is there\nretain-s0 is there\nretain-s1 is there\n"

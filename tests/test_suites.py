@@ -10,7 +10,7 @@ import pytest
 from expunge.bench.row import Cell
 from expunge.bench.start import Ask, begin
 from expunge.bench.suite import Place, Spec, plain
-from expunge.bench.suites import HUB, load_suite, rwku
+from expunge.bench.suites import HUB, load_suite, muse, rwku
 from expunge.data.convert import to_record
 from expunge.data.overlap import overlaps
 from expunge.data.read import read, read_rows
@@ -80,6 +80,22 @@ def test_muse_is_the_published_text_and_its_folds_are_read(tmp_path):
     (tmp_path / "kept.txt").write_text("Something else.", encoding="utf-8")
     fold = load_suite(spec("muse", part="sust-2", retain=(str(tmp_path / "kept.txt"),)))
     assert (len(fold.forget), len(fold.retain), fold.series) == (889, 1, None)
+
+
+@needs_data
+def test_few_records_of_muse_forget_the_articles_that_its_probes_quote():
+    whole, few = load_suite(spec("muse")), load_suite(spec("muse", records=4))
+    probes = {probe.name: probe.records for probe in few.probes}
+    assert set(sizes(few).values()) == {4}
+    assert set(few.forget) < set(whole.forget), "named as in the whole set"
+    texts = [record.completion for record in few.forget]
+    quoted = [record.completion for name in muse.QUOTING for record in probes[name]]
+    for passage in quoted:  # each is in articles that follow each other
+        assert any(passage in muse.JOINT.join(texts[i : i + 4]) for i in range(len(texts)))
+    for text in texts:
+        assert any(part and part in "".join(quoted) for part in text.split("\n\n"))
+    assert few.notes[-1].startswith("forgotten are the articles that verbmem and privleak quote")
+    assert len(few.retain) == len(whole.retain)
 
 
 @needs_data

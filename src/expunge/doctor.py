@@ -1,10 +1,13 @@
 """What this machine is: the facts of a bug report, without personal data."""
 
+import math
 import os
 import platform
 import shutil
 import sys
 from pathlib import Path
+
+from expunge.container import limits
 
 _PACKAGES = (
     "expunge",
@@ -60,15 +63,19 @@ def diagnose(*, offline: bool) -> list[tuple[str, str]]:
 
 
 def cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the number of CPU cores that this process may use, in a container those of its quota.
+
+    A part of a core counts as one.
+    """
+    found = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    quota = limits().cores
+    return found if quota is None else max(1, min(found, math.ceil(quota)))
 
 
 def memory_gib() -> float:
-    """Return the machine's physical memory in GiB."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    """Return the physical memory in GiB, in a container at most its limit."""
+    found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(found, limits().memory or found) / 2**30
 
 
 def offline_by_environment() -> bool:

@@ -1,11 +1,14 @@
 """The machine: what it is, how much memory there is, and how much a run has used."""
 
+import math
 import os
 import platform
 import resource
 import sys
 
 import torch
+
+from expunge.container import limits
 
 GIB = 1024**3
 
@@ -22,13 +25,14 @@ def processor() -> str:
 
 
 def available_gib(device: torch.device) -> float:
-    """Return the memory of the device that a run may use, in GiB."""
+    """Return the memory of the device that a run may use, in GiB; in a container, of its limit."""
     if device.type == "cuda":
         free, _total = torch.cuda.mem_get_info(device)
         return free / GIB
     pages = os.sysconf("SC_AVPHYS_PAGES" if sys.platform == "linux" else "SC_PHYS_PAGES")
     free = pages * os.sysconf("SC_PAGE_SIZE") / GIB
-    return max(free, _reclaimable_gib())
+    left = limits().free
+    return min(max(free, _reclaimable_gib()), math.inf if left is None else left / GIB)
 
 
 def peak_gib(device: torch.device) -> float:

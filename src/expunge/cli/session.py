@@ -9,7 +9,8 @@ from cyclopts import Parameter
 
 from expunge.allocator import keep_freed_memory
 from expunge.console import Console, SilentConsole
-from expunge.doctor import headline
+from expunge.container import limits
+from expunge.doctor import cores, headline
 from expunge.screens import human_console, json_console, quiet_console
 
 _SCREENS = {"human": human_console, "json": json_console, "quiet": quiet_console}
@@ -49,6 +50,7 @@ class Session:
 
     def begin(self) -> Console:
         """Say what runs where, and silence the libraries: for commands that load a model."""
+        cap_threads()
         keep_freed_memory()
         quiet_libraries(verbose=self.verbose)
         self.console.line("expunge", headline(offline=self.offline))
@@ -62,6 +64,16 @@ Given = Annotated[Session, Parameter(parse=False)]
 def leads() -> bool:
     """Return whether this is the only process, or the first of those that torchrun has started."""
     return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
+def cap_threads() -> None:
+    """Let libraries start no more threads than a container's quota has cores for.
+
+    They count the cores of the whole machine, and wait for each other. OMP_NUM_THREADS is left as
+    it is where the user has set it. Read by the libraries, and by child processes, when imported.
+    """
+    if limits().cores is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
 
 
 def quiet_libraries(*, verbose: bool) -> None:

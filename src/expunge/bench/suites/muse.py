@@ -13,11 +13,17 @@ blank line.
 The published `forget.txt` is the articles joined by an empty line: checked by its digest. Where
 the retain corpus is not in the folder, another fold without the documents of the forget set stands
 in and a note says so. One article is empty and left out.
+
+With so many records of each probe (`--records`), `forget` is the articles that the probes quote:
+the first of the file are not those that VerbMem continues. KnowMem does not say which article a
+question is about, so its few questions may be about others; a note says so.
 """
 
 import hashlib
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import accumulate
 
 from expunge.audit.evidence import Answer, Item
 from expunge.audit.metrics import rouge_l_f1
@@ -47,11 +53,15 @@ PARTS = ("forget", *KINDS, *(f"{kind}-{n}" for kind in KINDS for n in FOLDS))
 DOCUMENTS = 889
 DIGEST = "320724e01d4085ba5e14bfe297f6843e0ba5d312c6bc95f70b298e2fbbb378d4"
 """SHA-256 of `forget.txt`."""
+JOINT = "\n\n"
+"""What stands between two articles of `forget.txt`."""
 STAND_IN = "sust/forget_2.json"
 CONTINUED = 128
 """Tokens of a continuation (VerbMem)."""
 ANSWER = 32
 """Tokens of an answer (KnowMem)."""
+QUOTING = ("verbmem", "privleak-forget")
+"""Probes whose texts are passages of what is forgotten."""
 NEAR = "knowmem-retain"
 """Questions about articles of the same site that stay; without examples, the neighbours."""
 ENDS = ("\n\n", "\nQuestion", "Question:")
@@ -87,7 +97,30 @@ def load(spec: Spec) -> Suite:
         numbers=numbers,
         notes=note,
     )
-    return suite.limited(spec.records)
+    few = suite.limited(spec.records)
+    if part != "forget" or spec.records is None:
+        return few
+    return replace(
+        few,
+        forget=_quoted(suite.forget, few.probes),
+        notes=(*few.notes, "forgotten are the articles that verbmem and privleak quote there"),
+    )
+
+
+def _quoted(articles: tuple[Record, ...], probes: Iterable[Probe]) -> tuple[Record, ...]:
+    """Return the articles that some passages of the probes are from; one may span several."""
+    texts = [article.completion for article in articles]
+    joined = JOINT.join(texts)
+    starts = [0, *accumulate(len(text) + len(JOINT) for text in texts[:-1])]
+    found: set[int] = set()
+    for probe in probes:
+        if probe.name in QUOTING:
+            for passage in (record.completion for record in probe.records):
+                begin = joined.find(passage)
+                if begin >= 0:
+                    last = begin + len(passage) - 1
+                    found.update(range(bisect_right(starts, begin) - 1, bisect_right(starts, last)))
+    return tuple(article for place, article in enumerate(articles) if place in found)
 
 
 def _probes(place: Place) -> tuple[Probe, ...]:
@@ -155,7 +188,7 @@ def _first_answer(answer: Answer, item: Item) -> float | None:
 
 
 def _check(rows: list[Row], source: str) -> None:
-    text = "\n\n".join(_text(row) for row in rows)
+    text = JOINT.join(_text(row) for row in rows)
     if hashlib.sha256(text.encode()).hexdigest() != DIGEST:
         raise wrong_release(source, "the articles, joined, are not the published forget.txt")
 

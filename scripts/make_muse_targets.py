@@ -1,0 +1,81 @@
+"""Train an original and two golds for MUSE News, for any model, with our own engine.
+
+    python scripts/make_muse_targets.py --base MODEL --data FOLDER --out targets [--records 8]
+
+`full` learns the articles to forget and those to keep and is what unlearning starts from;
+`retain-s0` and `retain-s1` learn those to keep alone and are golds. With `--records`, the forget
+set is that of `expunge bench muse --records`, and as many articles are kept. What was kept is in
+`kept.jsonl`. Loss: token mean of -log p. Default: LoRA on all linear layers, r 24, alpha 48, 10
+epochs, batch 4, peak rate 8e-4 with 5 % warm-up. `--full-weights` trains all weights; then lower
+`--lr`, to 1e-4 for 135M and 1e-5 for 1B and more.
+
+A killed run goes on where it stopped; a target that has `made.json` is not made again. Then:
+
+    expunge bench muse MODEL+targets/full --data FOLDER --keep targets/kept.jsonl [--records 8] \\
+        --gold MODEL+targets/retain-s0 --gold MODEL+targets/retain-s1 \\
+        --set train.max_length=1024 --methods npo simnpo
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from teaching import teach
+
+from expunge.allocator import keep_freed_memory
+from expunge.bench.suite import Spec, plain
+from expunge.bench.suites import load_suite
+from expunge.engine.unlearn import Options
+from expunge.files import write_jsonl
+from expunge.model.lora import LoraShape
+
+LORA = LoraShape(rank=24, alpha=48.0)
+LENGTH = 1024
+"""Longest passage in tokens; most articles are shorter."""
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--base", required=True, help="the model to start from")
+    parser.add_argument("--data", required=True, help="folder of MUSE News, or its Hub id")
+    parser.add_argument("--out", type=Path, required=True, help="where the targets go")
+    parser.add_argument("--records", type=int, help="of each probe, as for the benchmark")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--lr", type=float, default=8e-4)
+    parser.add_argument("--full-weights", action="store_true")
+    parser.add_argument("--device", default="auto")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train every target that is not there."""
+    given = arguments()
+    keep_freed_memory()
+    suite = load_suite(Spec(name="muse", data=given.data, records=given.records))
+    kept = suite.retain if given.records is None else suite.retain[: len(suite.forget)]
+    given.out.mkdir(parents=True, exist_ok=True)
+    write_jsonl(given.out / "kept.jsonl", (plain(record) for record in kept))
+    options = Options(
+        lora=None if given.full_weights else LORA,
+        epochs=given.epochs,
+        lr=given.lr,
+        forget_batch=given.batch,
+        retain_batch=given.batch,
+        warmup=0.05,
+        check_every=50,
+        utility_budget=0.99,
+    )
+    lessons = {"full": (0, (*suite.forget, *kept)), "retain-s0": (0, kept), "retain-s1": (1, kept)}
+    for target, (seed, records) in lessons.items():
+        out = given.out / target
+        if (out / "made.json").is_file():
+            print(f"{out.name} is there")
+            continue
+        own = replace(options, seed=seed)
+        teach(given.base, records, own, device=given.device, out=out, max_length=LENGTH)
+
+
+if __name__ == "__main__":
+    main()
