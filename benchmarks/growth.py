@@ -9,6 +9,7 @@ and `results/growth.svg` in the end; points that are there are not measured agai
 
 import argparse
 import json
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -129,6 +130,10 @@ def plot(found: dict[str, dict[str, float]], path: Path) -> None:
         y = [found[name][str(int(value))] for value in x]
         axis.plot(x, y, "o-", color="#33658a")
         axis.set(xscale="log", yscale="log", xlabel=label, ylabel="seconds a pass")
+        axis.minorticks_off()
+        axis.set_xticks(x, [f"{value:,.0f}" for value in x])
+        axis.set_ylim(10 ** math.floor(math.log10(min(y))), 10 ** math.ceil(math.log10(max(y))))
+        axis.yaxis.set_major_formatter("{x:,.0f}")
     figure.savefig(path, metadata={"Date": None})
 
 
