@@ -331,20 +331,31 @@ class Network:
         self.model.eval()
         rows = [(7, 6, 5, 4, 3, 2, 1), (7, 6, 5, 4, 2, 3, 1, 5, 6)]
         tried = [Encoded(record="", ids=ids, start=6, ends=True) for ids in rows]
-        together = pack(tried, device=self.device)
         try:
-            packed = by_record(self._run(together.ids, together.layout), together)
+            together, *single = [self._packed(some) for some in (tried, tried[:1], tried[1:])]
         except (LostLayoutError, TypeError, ValueError, RuntimeError):
             return False
         finally:
             self.model.train(training)
-        wide = torch.finfo(packed[0].dtype).bits >= 32
-        for ids, found in zip(rows, packed, strict=True):
-            alone = self._run(torch.tensor([ids], device=self.device), None)[0]
-            far = (found - alone).abs().max() / alone.abs().max()
-            if not far <= (1e-4 if wide else 5e-2):
-                return False
-        return True
+        alone = [self._run(torch.tensor([ids], device=self.device), None)[0] for ids in rows]
+        # The same kernel with and without others in the pack; in 16 bits PyTorch's own is another,
+        # and rounds in another order in every block.
+        wide = torch.finfo(alone[0].dtype).bits >= 32
+        others, own = (1e-4, 1e-4) if wide else (5e-2, 3e-1)
+        return all(
+            _apart(found, one) <= others and _apart(one, plain) <= own
+            for found, (one,), plain in zip(together, single, alone, strict=True)
+        )
+
+    def _packed(self, records: Sequence[Encoded]) -> list[Tensor]:
+        """Return the last states of each record of a pack."""
+        batch = pack(records, device=self.device)
+        return by_record(self._run(batch.ids, batch.layout), batch)
+
+
+def _apart(found: Tensor, expected: Tensor) -> float:
+    """Return the greatest difference, in units of the greatest value; NaN counts as far."""
+    return float((found - expected).abs().max().nan_to_num(torch.inf) / expected.abs().max())
 
 
 @contextmanager

@@ -166,9 +166,7 @@ def _attend_rows(
 ) -> Tensor:
     """Attend causally, [n, heads, L, d] -> [n, L, heads, d]."""
     special = options.get("dropout") or options.get("softcap") or "position_bias" in options
-    if torch.is_grad_enabled() and is_short(query) and not special:
-        groups = query.shape[1] // key.shape[1]
-        key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
+    if is_short(query) and not special:
         scale = options.get("scaling") or query.shape[-1] ** -0.5
         return short_attention(query, key, value, scale).transpose(1, 2)
     options["is_causal"] = True
