@@ -333,11 +333,11 @@ class Network:
         tried = [Encoded(record="", ids=ids, start=6, ends=True) for ids in rows]
         try:
             together, *single = [self._packed(some) for some in (tried, tried[:1], tried[1:])]
+            alone = [self._run(torch.tensor([ids], device=self.device), None)[0] for ids in rows]
         except (LostLayoutError, TypeError, ValueError, RuntimeError):
             return False
         finally:
             self.model.train(training)
-        alone = [self._run(torch.tensor([ids], device=self.device), None)[0] for ids in rows]
         # The same kernel with and without others in the pack; in 16 bits PyTorch's own is another,
         # and rounds in another order in every block.
         wide = torch.finfo(alone[0].dtype).bits >= 32
