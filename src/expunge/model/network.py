@@ -338,10 +338,10 @@ class Network:
             return False
         finally:
             self.model.train(training)
-        # The same kernel with and without others in the pack; in 16 bits PyTorch's own is another,
-        # and rounds in another order in every block.
+        # In 16 bits PyTorch's own kernel is another, and rounds in another order in every block: up
+        # to 0.11 for 30 blocks. Records that see each other, or lost positions, are above 1.
         wide = torch.finfo(alone[0].dtype).bits >= 32
-        others, own = (1e-4, 1e-4) if wide else (5e-2, 3e-1)
+        others, own = (1e-4, 1e-4) if wide else (0.15, 0.3)
         return all(
             _apart(found, one) <= others and _apart(one, plain) <= own
             for found, (one,), plain in zip(together, single, alone, strict=True)
