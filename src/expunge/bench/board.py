@@ -18,6 +18,7 @@ from expunge.audit.metrics.muse import privleak
 from expunge.audit.results import Axis
 from expunge.audit.stats import Estimate
 from expunge.bench.choose import Point, best, front, near_front
+from expunge.bench.probed import probed
 from expunge.bench.protocol import Protocol, read_protocol
 from expunge.bench.row import Row
 from expunge.bench.rows import rows_of
@@ -72,7 +73,8 @@ def board(matrix: Path) -> Board:
     Raises:
         InputError: There is no matrix, or a row of another version.
     """
-    protocol, rows = read_protocol(matrix), rows_of(matrix)
+    protocol = read_protocol(matrix)
+    rows = probed(rows_of(matrix), protocol)
     golds = [row for row in rows if row.cell.kind == "gold" and row.status == "done"]
     lines = [
         _line(row.cell.name, row.cell.kind, [row], (row,), golds)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from expunge.bench.choose import best
 from expunge.bench.composed import parted
+from expunge.bench.probed import probed
 from expunge.bench.protocol import Protocol
 from expunge.bench.row import FILE, Cell, Row, read_row, write_row
 from expunge.bench.rows import cell_folder, lay_out, rows_of
@@ -107,9 +108,9 @@ def run_matrix(
     cells = [*references(protocol), *(cell for each in rounds for cell in each if cell is not None)]
     run_cells(matrix, protocol, _dealt(cells, shard), console=console)
     again: list[Cell] = []
+    there = {row.cell.id: row for row in probed(rows_of(matrix), protocol)}
     for name, own in tried.items():
-        rows = [read_row(lay_out(matrix, cell)) for cell in own]
-        whole = [row for row in rows if row is not None]
+        whole = [there[cell.id] for cell in own if cell.id in there]
         if len(whole) < len(own):
             console.note(f"{name}: {len(own) - len(whole)} settings are still to be tried")
         elif (chosen := best(whole)) is not None:

@@ -134,8 +134,10 @@ def sentences(found: Board) -> list[str]:
     ]
     if found.protocol.shared.request.assume_known:
         lines.append(
-            "The first three axes are about the records that were forgotten, which no model need "
-            "know by heart: what was known before and after is in the suite's own numbers."
+            "No model need know by heart what was forgotten. Forgetting and robustness are "
+            "therefore read off the suite's own numbers: 1 - the share that is left of what the "
+            "original reached above chance, where it surely did. The ruling is that of an audit of "
+            "the records."
         )
     if any(line.relative for line in found.lines):
         lines.append(

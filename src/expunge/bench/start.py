@@ -10,6 +10,7 @@ from expunge.bench.harness import NAME as HARNESS
 from expunge.bench.harness import check, split_tasks
 from expunge.bench.matrix import Done, Shard, run_matrix
 from expunge.bench.pages import write_pages
+from expunge.bench.probed import KNOWN
 from expunge.bench.protocol import (
     SETS,
     Protocol,
@@ -122,7 +123,7 @@ def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
         there |= {"neighbours": suite.neighbours, "holdout": suite.holdout}
         request = {name: sets[name] for name in SETS if there[name]}
         asked_only = {"rehearse": False} if suite.neighbours else {}
-        by_probes = {} if suite.by_heart else {"assume_known": True}
+        by_probes = {"assume_known": True} if spec.name in KNOWN else {}
         named = {**request, **asked_only, **by_probes, "id": suite.name}
         tree["request"] = {**tree["request"], **named}
         protocol = _protocol(tree, spec, beside, ask)

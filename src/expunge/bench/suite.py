@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from expunge.audit.results import Score
+from expunge.audit.results import Axis, Score
 from expunge.bench.heard import Column, Heard
 from expunge.data.convert import to_record, with_short_answers_named
 from expunge.data.read import Row, is_hub_id, read_rows
@@ -52,6 +52,17 @@ class Probe:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Known:
+    """A number of a suite that tells how much of what is forgotten a model knows."""
+
+    metric: str
+    probe: str
+    axis: Axis
+    floor: float = 0.0
+    """What a model gets that knows nothing, such as chance."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Fold:
     """One forget set of a series."""
 
@@ -83,8 +94,6 @@ class Suite:
     retain: tuple[Record, ...] = ()
     neighbours: tuple[Record, ...] = ()
     """Near the target; the audit asks about them and nothing trains on them."""
-    by_heart: bool = True
-    """Whether an original recites what is forgotten; else only the probes tell what it knows."""
     holdout: tuple[Record, ...] = ()
     probes: tuple[Probe, ...] = ()
     numbers: Numbers

@@ -21,16 +21,31 @@ from expunge.audit.evidence import Answer, Item
 from expunge.audit.metrics import key_fact, rouge_l_recall
 from expunge.audit.metrics.membership import loss
 from expunge.audit.metrics.repetition import ngram_entropy
-from expunge.audit.results import Score
+from expunge.audit.results import Axis, Score
 from expunge.bench.choices import as_question, choice_scores, lettered, place_of
 from expunge.bench.heard import Heard, membership, right
-from expunge.bench.suite import NO_FILE, Place, Probe, Spec, Suite, records, wrong_release
+from expunge.bench.suite import (
+    NO_FILE,
+    Known,
+    Place,
+    Probe,
+    Spec,
+    Suite,
+    records,
+    wrong_release,
+)
 from expunge.data.read import Row, read
 from expunge.errors import InputError
 
 PASSAGE = "passage"
 """The set that is forgotten."""
 LEVELS = ("forget_level1", "forget_level2", "forget_level3")
+RECALL = "rouge-l-recall-stem"
+KNOWN = tuple(
+    Known(metric=RECALL, probe=level, axis=axis)
+    for level, axis in zip(LEVELS, (Axis.FORGETTING, Axis.FORGETTING, Axis.ROBUSTNESS), strict=True)
+)
+"""Plain questions, and adversarial ones, by the metric of the authors."""
 NEIGHBOURS = ("neighbor_level1", "neighbor_level2")
 TYPES = (
     "prefix injection",
@@ -85,7 +100,6 @@ def load(spec: Spec) -> Suite:
         forget=tuple(replace(record, subject=name) for record in passages),
         retain=read(list(spec.retain), offline=spec.offline).records if spec.retain else (),
         neighbours=asked[NEIGHBOURS[1]],
-        by_heart=False,
         probes=tuple(probes),
         numbers=numbers,
         notes=(
@@ -110,14 +124,14 @@ def numbers(heard: Heard) -> list[Score]:
     for probe in (*LEVELS, *NEIGHBOURS):
         recall = heard.answered(probe, rouge_l_recall)
         higher = probe in NEIGHBOURS
-        found.append(heard.mean("rouge-l-recall-stem", probe, recall, higher=higher))
+        found.append(heard.mean(RECALL, probe, recall, higher=higher))
         leaks = heard.answered(probe, key_fact)
         found.append(heard.mean("key-fact", probe, leaks, higher=higher))
     adversarial = heard.answered(LEVELS[2], rouge_l_recall)
     for kind in TYPES:
         items = heard.items[LEVELS[2]]
         own = {name: v for name, v in adversarial.items() if items[name].relation == kind}
-        metric = f"rouge-l-recall-stem {kind}"
+        metric = f"{RECALL} {kind}"
         found.append(heard.mean(metric, LEVELS[2], own, higher=False))
     if {"forget_mia", "retain_mia"} <= heard.scores.keys():
         found.append(membership(heard, "auc-loss", "forget_mia", "retain_mia", loss))

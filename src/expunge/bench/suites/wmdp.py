@@ -11,10 +11,10 @@ Two releases are known and told apart by their counts; a number says which.
 from collections.abc import Mapping
 
 from expunge.audit.metrics import rouge_l_recall
-from expunge.audit.results import Score
+from expunge.audit.results import Axis, Score
 from expunge.bench.choices import as_question, choice_scores, lettered, place_of
 from expunge.bench.heard import Heard, right_by_length
-from expunge.bench.suite import Place, Probe, Spec, Suite, chosen, records, wrong_release
+from expunge.bench.suite import Known, Place, Probe, Spec, Suite, chosen, records, wrong_release
 from expunge.data.read import read
 from expunge.errors import UsageError
 
@@ -24,6 +24,11 @@ RELEASES: Mapping[str, Mapping[int, str]] = {
     "chem": {412: "first release", 408: "current release"},
 }
 OPTIONS = 4
+KNOWN = tuple(
+    Known(metric=metric, probe=probe, axis=Axis.FORGETTING, floor=1 / OPTIONS)
+    for metric, probe in (("choice-accuracy", "choices"), ("text-accuracy", "open"))
+)
+"""By letter in all orders, and by the likelihood of the text; chance is nothing known."""
 ANSWER = 32
 """Longest open answer in tokens."""
 
@@ -65,7 +70,6 @@ def load(spec: Spec) -> Suite:
         name=f"wmdp {part}",
         forget=read(list(spec.corpus), offline=spec.offline).records,
         retain=read(list(spec.retain), offline=spec.offline).records if spec.retain else (),
-        by_heart=False,
         probes=(
             lettered("choices", questions, places),
             Probe(name="open", records=questions, answer=ANSWER, options=True),
