@@ -122,9 +122,8 @@ def sentences(found: Board) -> list[str]:
     if found.protocol.floor == AT_MARGIN:
         floor += " (all preservation gates at their margins)"
     lines = [
-        f"{_budget(found.protocol.trials)} Shown is the setting that erased most among those that "
-        f"keep at least {floor}, or else the one that kept most.",
-        *_chosen(found.protocol.trials),
+        _budget(found.protocol.trials),
+        *_chosen(found.protocol.trials, floor),
         "Each axis runs from 0 to 1 (gold is 1 on the first three); brackets are one-sided 95 % "
         "bounds on each side, the widest over seeds. The weakest axis ranks, where it is equal the "
         "next.",
@@ -150,19 +149,22 @@ def sentences(found: Board) -> list[str]:
 def _budget(count: int) -> str:
     if not count:
         return "Settings were searched, with more trials where they paid."
-    settings = f"{count} setting{'s' * (count != 1)}"
+    if count == 1:
+        return "Every method ran with its defaults."
     return (
-        f"Every method had the same tuning budget: {settings}, its defaults first, the others "
-        "drawn from one rule."
+        f"Every method had the same tuning budget: {count} settings, its defaults first, the "
+        "others drawn from one rule."
     )
 
 
-def _chosen(count: int) -> list[str]:
+def _chosen(count: int, floor: str) -> list[str]:
     if count == 1:
         return []
     return [
+        "Shown is the setting that erased most among those that keep at least "
+        f"{floor}, or else the one that kept most.",
         "The audit that is shown also chose the setting, so the best of several looks better than "
-        "a new audit would find it; the more were tried, the more."
+        "a new audit would find it; the more were tried, the more.",
     ]
 
 
@@ -301,7 +303,8 @@ def _machines(line: Line) -> list[Machine]:
 
 def _hardware(machine: Machine) -> str:
     parts = (machine.device, machine.gpu, machine.processor, machine.cpu)
-    return ", ".join((*filter(None, parts), f"{machine.threads} threads"))
+    threads = f"{machine.threads} thread{'s' * (machine.threads != 1)}"
+    return ", ".join((*filter(None, parts), threads))
 
 
 def _plotted(line: Line, at: Point) -> plots.Place:
