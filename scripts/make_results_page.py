@@ -68,6 +68,19 @@ records that a gold does not, and LUNAR erases and breaks the model. The second 
 eight generic texts is 17 % above the original's: it stands at 0 on utility, and because golds
 differ that much, the bounds of utility are wide for all.
 """,
+    "bench-rwku": """One target of RWKU, on the model as its makers left it. `expunge bench rwku
+SmolLM2-135M-Instruct --data ../shared/data/rwku --part 111_Franklin_D._Roosevelt --records 40
+--methods npo simnpo rmu repselect influence --goal suppression --set request.control=none`, in bf16
+on an EPYC. Of the 100 targets this one was taken because the model answers most about it (7 of 37
+plain questions); of most others it knows nothing, and of Stephen King one question in twenty. So
+the original's numbers are a little high by choice, and an answer that comes or goes counts much.
+
+Nothing wins. Forty passages and no text to keep (`--keep`) but the 129 short general records that
+ship with expunge: NPO and influence forget and break the model (perplexity of generic text +53 %
+and +167 %), for what they are held to spare looks nothing like a passage. SimNPO and RMU leave it as
+it was. RepSelect alone moves what is asked (0.16 of it gone, bounds 0.00 to 0.69) and spares the
+neighbours, at a utility of 0.57, which is below the budget's 0.75.
+""",
 }
 """What to say under the title of a leaderboard."""
 
