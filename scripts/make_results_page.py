@@ -77,8 +77,8 @@ the original's numbers are a little high by choice, and an answer that comes or 
 
 Nothing wins. Forty passages and no text to keep (`--keep`) but the 129 short general records that
 ship with expunge: NPO and influence forget and break the model (perplexity of generic text +53 %
-and +167 %), for what they are held to spare looks nothing like a passage. SimNPO and RMU leave it as
-it was. RepSelect alone moves what is asked (0.16 of it gone, bounds 0.00 to 0.69) and spares the
+and +167 %), for what they are held to spare looks nothing like a passage. SimNPO and RMU leave it
+as it was. RepSelect alone moves what is asked (0.16 of it gone, bounds 0.00 to 0.69) and spares the
 neighbours, at a utility of 0.57, which is below the budget's 0.75.
 """,
 }
