@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from expunge.data.convert import to_record
 from expunge.data.overlap import mentions, normalise, overlaps
-from expunge.data.scope import gather, general_records
+from expunge.data.scope import PLAIN, gather, general_records
 from expunge.errors import InputError
 from expunge.request import Request
 
@@ -181,6 +181,21 @@ def test_auto_takes_the_general_records_and_says_so(tmp_path):
     assert "no neighbours are trained on" in note
     with_neighbours = gather(request(**sets(tmp_path, forget=[BOB], neighbours=[CAT])))
     assert "the 1 neighbours are preserved as well" in " ".join(with_neighbours.notes)
+
+
+@pytest.mark.parametrize(
+    ("forget", "retain", "said"),
+    [
+        ([BOB], {}, False),
+        ([BOB, {"text": "Bob lives in Tirana."}], {}, True),
+        ([{"text": "Bob lives in Tirana."}], {"retain": [{"text": "Rain fell."}]}, False),
+        ([{"text": "Bob lives in Tirana."}], {"neighbours": [{"text": "Rain fell."}]}, False),
+    ],
+    ids=["questions", "plain text among them", "with text to keep", "with text near"],
+)
+def test_general_questions_do_not_protect_plain_text(tmp_path, forget, retain, said):
+    scope = gather(request(**sets(tmp_path, forget=forget, **retain)))
+    assert (PLAIN in scope.notes) is said
 
 
 def test_neighbours_are_rehearsed_unless_the_request_says_otherwise(tmp_path):

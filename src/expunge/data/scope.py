@@ -39,6 +39,12 @@ class Scope:
         return self.retain + self.neighbours if self.rehearsed else self.retain
 
 
+PLAIN = (
+    "retain: the general records are questions, and some of what is forgotten is plain text, which"
+    " they hardly protect: name plain text to keep"
+)
+
+
 def gather(request: Request, *, offline: bool = False) -> Scope:
     """Read all sets of a request and check that they do not contradict each other.
 
@@ -78,7 +84,10 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
         retain: tuple[Record, ...] = ()
     elif request.retain == "auto":
         retain = _general(forget)
-        notes.append(_auto_note(len(retain), len(neighbours) if request.rehearse else 0))
+        trained = neighbours if request.rehearse else ()
+        notes.append(_auto_note(len(retain), len(trained)))
+        if _plain(forget) and not _plain(trained):
+            notes.append(PLAIN)
     else:
         retain = taken("retain", request.retain)
     holdout = taken("holdout", request.holdout)
@@ -128,6 +137,10 @@ def _fabricated(forget: Sequence[Record], known: Sequence[Record]) -> tuple[Reco
     made = fabricated(forget, known, seed=0)
     same = {pair.other.id for pair in overlaps((*forget, *known), made)}
     return tuple(record for record in made if record.id not in same)
+
+
+def _plain(records: Sequence[Record]) -> bool:
+    return any(not record.prompt for record in records)
 
 
 def _auto_note(general: int, neighbours: int) -> str:
