@@ -84,10 +84,7 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
         retain: tuple[Record, ...] = ()
     elif request.retain == "auto":
         retain = _general(forget)
-        trained = neighbours if request.rehearse else ()
-        notes.append(_auto_note(len(retain), len(trained)))
-        if _plain(forget) and not _plain(trained):
-            notes.append(PLAIN)
+        notes += _auto_notes(forget, len(retain), neighbours if request.rehearse else ())
     else:
         retain = taken("retain", request.retain)
     holdout = taken("holdout", request.holdout)
@@ -143,14 +140,17 @@ def _plain(records: Sequence[Record]) -> bool:
     return any(not record.prompt for record in records)
 
 
-def _auto_note(general: int, neighbours: int) -> str:
+def _auto_notes(forget: Sequence[Record], general: int, neighbours: Sequence[Record]) -> list[str]:
+    """Say what `auto` keeps, and what that does not protect; of neighbours those trained on."""
     left_out = len(general_records()) - general
     note = f"retain: auto took {general} general records that ship with expunge"
     if left_out:
         note += f" ({left_out} left out: they touch what is to be forgotten)"
+    near = "no neighbours are trained on: nothing near the target is preserved on purpose"
     if neighbours:
-        return f"{note}; the {neighbours} neighbours are preserved as well"
-    return f"{note}; no neighbours are trained on: nothing near the target is preserved on purpose"
+        near = f"the {len(neighbours)} neighbours are preserved as well"
+    unprotected = _plain(forget) and not _plain(neighbours)
+    return [f"{note}; {near}", *([PLAIN] if unprotected else [])]
 
 
 def _control_note(count: int) -> str:
