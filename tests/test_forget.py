@@ -179,6 +179,16 @@ def test_an_adapter_is_suppression_until_it_is_merged(world, bench):
     manifest = json.loads((outcome.folder / "manifest.json").read_text())
     assert load(str(merged), source).digest == manifest["models"]["unlearned"]
 
+    other, of_a_gold = (
+        expunge.audit(world.settings(), model=str(outcome.folder), gold=gold)
+        for gold in (False, True)
+    )
+    rule = "an adapter leaves the weights unchanged"
+    told = [" ".join(each.results.verdict.reasons) for each in (other, of_a_gold)]
+    assert [rule in text for text in told] == [True, False], "a gold has nothing to cover"
+    assert other.folder != of_a_gold.folder
+    assert expunge.verify(of_a_gold.folder).ok
+
 
 def test_an_audit_of_the_original_is_no_run_and_finds_everything_still_there(
     world, finished, bench

@@ -120,12 +120,16 @@ def _lead(settings: Settings, team: Team, console: Console) -> Outcome:
     return outcome
 
 
-def audit(settings: Settings, *, model: str, console: Console | None = None) -> Outcome:
+def audit(
+    settings: Settings, *, model: str, gold: bool = False, console: Console | None = None
+) -> Outcome:
     """Judge any model in the place of the unlearned one.
 
     Args:
         settings: The request, and the original under `model`.
         model: Reference of the model to judge.
+        gold: Whether it is known that the model never saw what is to be forgotten: then there is
+            nothing that an adapter of it could cover.
         console: Where to say what happens; silent by default.
 
     Raises:
@@ -134,25 +138,27 @@ def audit(settings: Settings, *, model: str, console: Console | None = None) -> 
     console = console or SilentConsole()
     with joined(choose_device(settings.device)) as team:
         if team.leads:
-            return _judge(settings, model, team, console)
+            return _judge(settings, model, team, console, gold=gold)
         folder = follow(settings, team)
         return Outcome(folder=folder, results=read_results(folder))
 
 
-def _judge(settings: Settings, model: str, team: Team, console: Console) -> Outcome:
+def _judge(settings: Settings, model: str, team: Team, console: Console, *, gold: bool) -> Outcome:
     require_attacks(settings)
     prepared = prepare(settings)
     original = load(settings.model, prepared.source)
     judged = load(model, prepared.source)
     # Another original is another audit; the audit of a model is not the run that starts from it.
-    both = sha256_json(["audit", original.digest, judged.digest, is_laid_over(model)])
+    covers = not gold and _is_adapter(model)
+    known = ["gold"] if gold else []
+    both = sha256_json(["audit", original.digest, judged.digest, is_laid_over(model), *known])
     with _open(prepared, identity(prepared, both), method="audit") as run:
         if run.finished:
             console.line("done", f"{run.path} is finished; nothing to do")
             outcome = _finished(run, console)
         else:
             try:
-                outcome = _audit(prepared, original, judged, run, console)
+                outcome = _audit(prepared, original, judged, run, console, covers=covers)
             except KeyboardInterrupt as interrupt:
                 raise _interrupted(run) from interrupt
     dismiss(team, run)
@@ -211,7 +217,13 @@ def _forget(
 
 
 def _audit(
-    prepared: Prepared, original: Loaded, judged: Loaded, run: RunFolder, console: Console
+    prepared: Prepared,
+    original: Loaded,
+    judged: Loaded,
+    run: RunFolder,
+    console: Console,
+    *,
+    covers: bool,
 ) -> Outcome:
     _begin(prepared, run, console)
     console.line("model", f"{judged.name}, held against {prepared.settings.model}")
@@ -221,7 +233,7 @@ def _audit(
         prepared,
         run.evidence,
         key=key,
-        adapter=_is_adapter(judged.name),
+        adapter=covers,
         guard=judged.network.fence is not None,
     )
     watch = _Stopwatch()

@@ -176,7 +176,9 @@ def _results(
     """Forget, or audit a reference; None for a gold that has nothing to be held against."""
     if cell.kind == "gold":  # held against the other golds, whose names are then other ones
         anchored = settings.request.gold or settings.request.control
-        return audit(settings, model=judged, console=console).results if anchored else None
+        if not anchored:
+            return None
+        return audit(settings, model=judged, gold=True, console=console).results
     if cell.kind == "method":
         results = forget(settings, console=console).results
     else:
