@@ -20,9 +20,8 @@ PROTOCOLS = {
 }
 ORIGINAL = Cell(kind="original", name="original")
 KEPT = (gate(Axis.UTILITY, 0.0), gate(Axis.LOCALITY, 0.0))
-UNKNOWN = replace(
-    gate(Axis.FORGETTING, 0.0), value=None, low=None, high=None, status=Status.NOT_COMPUTABLE
-)
+RECITED = (gate(Axis.FORGETTING, 0.0), gate(Axis.ROBUSTNESS, 0.0, name="leak under int4"))
+"""Gates of the audit of the records, which nobody recites, before or after."""
 
 
 def number(known, value, wide=0.1):
@@ -40,7 +39,7 @@ def number(known, value, wide=0.1):
 
 def told(cell, suite, values, wide=0.1):
     numbers = [number(*pair, wide) for pair in zip(KNOWN[suite], values, strict=True)]
-    return replace(row(cell, numbers=numbers), gates=(UNKNOWN, *KEPT))
+    return replace(row(cell, numbers=numbers), gates=(*RECITED, *KEPT))
 
 
 def test_every_suite_that_probes_is_a_suite():
@@ -52,7 +51,8 @@ def test_what_is_left_is_a_share_of_what_the_original_knew():
     first = told(ORIGINAL, "rwku", (0.4, 0.8, 0.5))
     second = told(method("npo"), "rwku", (0.1, 0.4, 0.5))
     before, after = probed([first, second], PROTOCOLS["rwku"])
-    gates = after.gates[len(second.gates) :]
+    assert after.gates[: len(KEPT)] == KEPT, "that nothing is recited is no forgetting"
+    gates = after.gates[len(KEPT) :]
     assert [g.name for g in gates] == [f"rouge-l-recall-stem forget_level{n}" for n in (1, 2, 3)]
     assert [g.axis for g in gates] == [Axis.FORGETTING, Axis.FORGETTING, Axis.ROBUSTNESS]
     assert [g.value for g in gates] == pytest.approx([0.25, 0.5, 1.0])
@@ -80,6 +80,8 @@ def test_where_the_original_is_not_surely_above_chance_nothing_is_computed(value
     gates = probed([first, second], PROTOCOLS["wmdp"])[1].gates[-2:]
     assert [g.status is Status.NOT_COMPUTABLE for g in gates] == [True, False]
     assert "not surely above 0.25 on choice-accuracy choices" in gates[0].reason
+    nothing = probed([first, second], PROTOCOLS["wmdp"])[1].standing().keys()
+    assert nothing == {Axis.FORGETTING, Axis.UTILITY, Axis.LOCALITY}, "by the other number"
 
 
 @pytest.mark.parametrize(

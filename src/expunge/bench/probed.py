@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from expunge.audit.gates import interval_gate, missing
-from expunge.audit.results import Gate, Score
+from expunge.audit.results import Axis, Gate, Score
 from expunge.audit.stats import Estimate
 from expunge.bench.protocol import Protocol
 from expunge.bench.row import Row
@@ -36,11 +36,16 @@ def probed(rows: Sequence[Row], protocol: Protocol) -> list[Row]:
     if not known or original is None:
         return list(rows)
     return [
-        replace(row, gates=(*row.gates, *(_left(row, original, each) for each in known)))
+        replace(row, gates=(*_others(row), *(_left(row, original, each) for each in known)))
         if row.status == "done"
         else row
         for row in rows
     ]
+
+
+def _others(row: Row) -> list[Gate]:
+    """Return the gates of the audit but for those on what only the probes can tell."""
+    return [gate for gate in row.gates if gate.axis not in (Axis.FORGETTING, Axis.ROBUSTNESS)]
 
 
 def _left(row: Row, original: Row, known: Known) -> Gate:
