@@ -86,9 +86,9 @@ neighbours, at a utility of 0.57, which is below the budget's 0.75.
     "bench-wmdp": """A model that knows nothing of it. `expunge bench wmdp SmolLM2-135M-Instruct
 --data ../shared/data/wmdp --part bio --records 100 --corpus corpus.jsonl --keep keep.jsonl
 --beside utility=../shared/data/utility --methods rmu npo --goal suppression
---set request.control=none --set train.steps=30`, in bf16 on an EPYC. The authors' corpora are not public: forgotten are the
-questions of MMLU about virology with their answers, kept are paragraphs of WikiText
-(`benchmarks/wmdp_corpus.py`).
+--set request.control=none --set train.steps=30`, in bf16 on an EPYC. The authors' corpora are not
+public: forgotten are the questions of MMLU about virology with their answers, kept are paragraphs
+of WikiText (`benchmarks/wmdp_corpus.py`).
 
 The original is at chance, by letter in all orders (0.253) and by the likelihood of the text (0.28,
 which with 100 questions is not surely above 0.25), as it is on MMLU (0.253). So there is nothing to
