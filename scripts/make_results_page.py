@@ -70,6 +70,20 @@ records that a gold does not, and LUNAR erases and breaks the model. The second 
 eight generic texts is 17 % above the original's: it stands at 0 on utility, and because golds
 differ that much, the bounds of utility are wide for all.
 """,
+    "bench-muse": """MUSE News, as much of it as two cores can train: the 16 articles that four
+passages of VerbMem and four of PrivLeak are from, taught to SmolLM2-135M-Instruct beside 16 to keep
+(`scripts/make_muse_targets.py --records 4`; ten epochs of LoRA). `expunge bench muse
+MODEL+targets/full --data ../shared/data/muse/news --keep targets/kept.jsonl --records 4 --gold
+MODEL+targets/retain-s0 --gold MODEL+targets/retain-s1 --goal removal --set train.max_length=1024
+--set train.batch=4 --set train.steps=20 --methods npo simnpo`, in bf16 on an EPYC.
+
+It shows that the suite runs from end to end, and little of the methods. The original has learnt the
+articles so far that membership is plain (AUC 1.00, golds 0.38) and continues them a little better
+than golds (VerbMem 0.18 against 0.13 and 0.14); KnowMem's few questions are about other articles.
+Of NPO's steps the first five are within the utility budget, SimNPO takes its twenty, and both leave
+the articles known. Four passages a probe and 24 parts of articles are few, and their steps slow (17
+and 14 minutes of training, beside other jobs).
+""",
     "bench-rwku": """One target of RWKU, on the model as its makers left it. `expunge bench rwku
 SmolLM2-135M-Instruct --data ../shared/data/rwku --part 111_Franklin_D._Roosevelt --records 40
 --methods npo simnpo rmu repselect influence --goal suppression --set request.control=none`, in bf16
