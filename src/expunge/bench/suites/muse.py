@@ -103,7 +103,11 @@ def load(spec: Spec) -> Suite:
     return replace(
         few,
         forget=_quoted(suite.forget, few.probes),
-        notes=(*few.notes, "forgotten are the articles that verbmem and privleak quote there"),
+        notes=(
+            *few.notes,
+            "forgotten are the articles that verbmem and privleak quote there; knowmem may ask about"
+            " others",
+        ),
     )
 
 
