@@ -105,8 +105,8 @@ def load(spec: Spec) -> Suite:
         forget=_quoted(suite.forget, few.probes),
         notes=(
             *few.notes,
-            "forgotten are the articles that verbmem and privleak quote there; knowmem may ask about"
-            " others",
+            "forgotten are the articles that verbmem and privleak quote there; knowmem may ask"
+            " about others",
         ),
     )
 
