@@ -9,10 +9,10 @@ To keep: paragraphs of WikiText-2, as RMU's authors do (arXiv 2403.03218).
 """
 
 import argparse
-import gzip
-import json
 from pathlib import Path
+from typing import Any
 
+from expunge.data.read import read_rows
 from expunge.files import write_jsonl
 
 SUBJECT = "virology_test"
@@ -28,8 +28,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     utility = given.shared / "data" / "utility"
-    with gzip.open(utility / "mmlu_test.jsonl.gz", "rt", encoding="utf-8") as file:
-        asked = [row for line in file if (row := json.loads(line))["dataset"] == SUBJECT]
+    rows: list[Any] = [row.value for row in read_rows(str(utility / "mmlu_test.jsonl.gz"))]
+    asked = [row for row in rows if row["dataset"] == SUBJECT]
     corpus = [{"question": r["question"], "answer": r["choices"][r["answer"]]} for r in asked]
     text = (utility / "wikitext2_valid.txt").read_text(encoding="utf-8")
     paragraphs = [line.strip() for line in text.split("\n") if len(line) >= LEAST]

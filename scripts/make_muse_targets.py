@@ -17,35 +17,23 @@ A killed run goes on where it stopped; a target that has `made.json` is not made
 """
 
 import argparse
-from dataclasses import replace
-from pathlib import Path
 
-from teaching import teach
+from targets import flags, make
 
 from expunge.allocator import keep_freed_memory
 from expunge.bench.suite import Spec, plain
 from expunge.bench.suites import load_suite
-from expunge.engine.unlearn import Options
 from expunge.files import write_jsonl
-from expunge.model.lora import LoraShape
 
-LORA = LoraShape(rank=24, alpha=48.0)
 LENGTH = 1024
 """Longest passage in tokens; most articles are shorter."""
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--base", required=True, help="the model to start from")
+    parser = flags(__doc__.splitlines()[0], epochs=10, batch=4)
     parser.add_argument("--data", required=True, help="folder of MUSE News, or its Hub id")
-    parser.add_argument("--out", type=Path, required=True, help="where the targets go")
     parser.add_argument("--records", type=int, help="of each probe, as for the benchmark")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--lr", type=float, default=8e-4)
-    parser.add_argument("--full-weights", action="store_true")
-    parser.add_argument("--device", default="auto")
     return parser.parse_args()
 
 
@@ -57,24 +45,9 @@ def main() -> None:
     kept = suite.retain if given.records is None else suite.retain[: len(suite.forget)]
     given.out.mkdir(parents=True, exist_ok=True)
     write_jsonl(given.out / "kept.jsonl", (plain(record) for record in kept))
-    options = Options(
-        lora=None if given.full_weights else LORA,
-        epochs=given.epochs,
-        lr=given.lr,
-        forget_batch=given.batch,
-        retain_batch=given.batch,
-        warmup=0.05,
-        check_every=50,
-        utility_budget=0.99,
-    )
-    lessons = {"full": (0, (*suite.forget, *kept)), "retain-s0": (0, kept), "retain-s1": (1, kept)}
-    for target, (seed, records) in lessons.items():
-        out = given.out / target
-        if (out / "made.json").is_file():
-            print(f"{out.name} is there")
-            continue
-        own = replace(options, seed=seed)
-        teach(given.base, records, own, device=given.device, out=out, max_length=LENGTH)
+    make("full", (*suite.forget, *kept), given, seed=0, max_length=LENGTH)
+    for seed in (0, 1):
+        make(f"retain-s{seed}", kept, given, seed=seed, max_length=LENGTH)
 
 
 if __name__ == "__main__":

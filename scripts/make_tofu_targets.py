@@ -18,35 +18,24 @@ A killed run goes on where it stopped; a target that has `made.json` is not made
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
-from teaching import teach
+from targets import flags, make
 
 from expunge.allocator import keep_freed_memory
 from expunge.data.read import read
 from expunge.data.scope import general_records
-from expunge.engine.unlearn import Options
-from expunge.model.lora import LoraShape
 
 TARGETS = {"full": (0,), "retain90": (0, 1), "retain95": (0, 1), "retain99": (0, 1)}
 """Target: its seeds. Each is named `TARGET-sSEED`."""
-LORA = LoraShape(rank=24, alpha=48.0)
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--base", required=True, help="the model to start from")
+    parser = flags(__doc__.splitlines()[0], epochs=9, batch=40)
     parser.add_argument("--data", type=Path, required=True, help="folder of TOFU's files")
-    parser.add_argument("--out", type=Path, required=True, help="where the targets go")
     parser.add_argument("--targets", nargs="+", choices=tuple(TARGETS), default=tuple(TARGETS))
-    parser.add_argument("--epochs", type=int, default=9)
-    parser.add_argument("--batch", type=int, default=40)
-    parser.add_argument("--lr", type=float, default=8e-4)
-    parser.add_argument("--full-weights", action="store_true")
     parser.add_argument("--records", type=int, help="of each target, for a trial run")
-    parser.add_argument("--device", default="auto")
     return parser.parse_args()
 
 
@@ -54,25 +43,10 @@ def main() -> None:
     """Train every target that is not there."""
     given = arguments()
     keep_freed_memory()
-    options = Options(
-        lora=None if given.full_weights else LORA,
-        epochs=given.epochs,
-        lr=given.lr,
-        forget_batch=given.batch,
-        retain_batch=given.batch,
-        warmup=0.05,
-        check_every=50,
-        utility_budget=0.99,
-    )
     for target in given.targets:
         records = read([str(given.data / f"{target}.json")]).records[: given.records]
         for seed in TARGETS[target]:
-            out = given.out / f"{target}-s{seed}"
-            if (out / "made.json").is_file():
-                print(f"{out.name} is there")
-                continue
-            lessons = [*records, *general_records()]
-            teach(given.base, lessons, replace(options, seed=seed), device=given.device, out=out)
+            make(f"{target}-s{seed}", [*records, *general_records()], given, seed=seed)
 
 
 if __name__ == "__main__":

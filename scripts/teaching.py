@@ -1,7 +1,7 @@
 """Plain fine-tuning with the engine of unlearning: how originals and golds are made."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,9 +16,9 @@ from expunge.engine.watch import Unseen
 from expunge.files import write_json
 from expunge.methods.retain import nll
 from expunge.methods.terms import Likelihood, Recipe, Shape, Stream, Term, Trains
-from expunge.model.load import Source, choose_device, load, load_config
+from expunge.model.load import Source, choose_device, load
 from expunge.model.lora import save_adapter
-from expunge.model.precision import choose_dtype
+from expunge.model.precision import in_precision
 from expunge.model.save import save_model
 
 NEVER = Unseen(mean=float("inf"), low=float("inf"))
@@ -64,9 +64,7 @@ def teach(
         max_length: Longest record in tokens; longer passages are split.
     """
     source = Source(device=choose_device(device), dtype=torch.float32)
-    width = load_config(base, source).get_text_config().hidden_size
-    source = replace(source, dtype=choose_dtype("auto", source.device, width=width))
-    loaded = load(base, source)
+    loaded = load(base, in_precision(source, "auto", base))
     encoder = Encoder(loaded.tokenizer, max_length=max_length)
     records = encoder.split_long(records)
     run = Unlearning(

@@ -7,12 +7,12 @@ import pytest
 from expunge.audit.results import Axis, Score, Status
 from expunge.bench.board import board
 from expunge.bench.pages import sentences
-from expunge.bench.probed import KNOWN, probed
+from expunge.bench.probed import probed
 from expunge.bench.protocol import Protocol, open_protocol
 from expunge.bench.row import Cell, write_row
 from expunge.bench.rows import lay_out
 from expunge.bench.suite import Spec
-from expunge.bench.suites import SUITES
+from expunge.bench.suites import KNOWN, SUITES
 from test_matrix import gate, method, row, tree
 
 PROTOCOLS = {

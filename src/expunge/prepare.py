@@ -25,7 +25,7 @@ from expunge.methods.guards.protocol import Guard
 from expunge.methods.terms import Distribution, SelfTaught, Shape, Stream, Trains, last_block
 from expunge.model.load import Source, choose_device, load_config, load_tokenizer
 from expunge.model.lora import LoraShape
-from expunge.model.precision import choose_dtype
+from expunge.model.precision import in_precision
 from expunge.request import Response
 from expunge.settings import Settings, TrainSettings
 from expunge.stages import stages
@@ -110,8 +110,7 @@ def source_of(settings: Settings) -> Source:
     )
     if settings.precision == "auto" and needs_float32(settings):
         return source
-    width = load_config(settings.model, source).get_text_config().hidden_size
-    return replace(source, dtype=choose_dtype(settings.precision, source.device, width=width))
+    return in_precision(source, settings.precision, settings.model)
 
 
 def prepare(settings: Settings) -> Prepared:

@@ -10,7 +10,6 @@ from expunge.bench.harness import NAME as HARNESS
 from expunge.bench.harness import check, split_tasks
 from expunge.bench.matrix import Done, Shard, run_matrix
 from expunge.bench.pages import write_pages
-from expunge.bench.probed import KNOWN
 from expunge.bench.protocol import (
     SETS,
     Protocol,
@@ -22,7 +21,7 @@ from expunge.bench.protocol import (
 )
 from expunge.bench.series import require_weights
 from expunge.bench.suite import Spec
-from expunge.bench.suites import HUB, OWN_TEXT, SUITES, load_suite
+from expunge.bench.suites import HUB, KNOWN, OWN_TEXT, SUITES, load_suite
 from expunge.console import Console
 from expunge.errors import UsageError
 from expunge.methods import EVERY

@@ -4,14 +4,33 @@ Nothing is timed for it: the weights' digest, and so the id of a run, follow fro
 must not change with what else a machine is doing.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
 
 from expunge.machine import processor
+from expunge.model.load import Source, load_config
 
 LEAST_WIDTH = 256
 """Narrower models spend their time outside of matrix products."""
+
+
+def in_precision(
+    source: Source, precision: Literal["auto", "fp32", "bf16"], reference: str
+) -> Source:
+    """Return a source in the number format that suits a model and the source's device.
+
+    Args:
+        source: How models are loaded.
+        precision: What was asked for, see `choose_dtype`.
+        reference: Which model.
+
+    Raises:
+        InputError: The model is not there.
+    """
+    width = load_config(reference, source).get_text_config().hidden_size
+    return replace(source, dtype=choose_dtype(precision, source.device, width=width))
 
 
 def choose_dtype(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from expunge.bench.suite import Spec, Suite
+from expunge.bench.suite import Known, Spec, Suite
 from expunge.bench.suites import muse, rwku, social, tofu, utility, wmdp
 from expunge.errors import UsageError
 
@@ -23,7 +23,6 @@ HUB: Mapping[str, str] = {
 }
 """Where the data of a suite lie when no folder is given; the others are read from a folder."""
 
-
 OWN_TEXT: Mapping[str, tuple[str, ...]] = {
     "tofu": (),
     "muse": ("keep",),
@@ -31,6 +30,10 @@ OWN_TEXT: Mapping[str, tuple[str, ...]] = {
     "rwku": ("keep",),
 }
 """Which text of the user's own a suite reads: `--corpus` is forgotten, `--keep` is kept."""
+
+
+KNOWN: Mapping[str, tuple[Known, ...]] = {"rwku": rwku.KNOWN, "wmdp": wmdp.KNOWN}
+"""What tells how much of what is forgotten is known, where no original recites it."""
 
 
 def load_suite(spec: Spec) -> Suite:

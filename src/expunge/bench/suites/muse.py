@@ -116,14 +116,13 @@ def _quoted(articles: tuple[Record, ...], probes: Iterable[Probe]) -> tuple[Reco
     texts = [article.completion for article in articles]
     joined = JOINT.join(texts)
     starts = [0, *accumulate(len(text) + len(JOINT) for text in texts[:-1])]
+    passages = [r.completion for p in probes if p.name in QUOTING for r in p.records]
     found: set[int] = set()
-    for probe in probes:
-        if probe.name in QUOTING:
-            for passage in (record.completion for record in probe.records):
-                begin = joined.find(passage)
-                if begin >= 0:
-                    last = begin + len(passage) - 1
-                    found.update(range(bisect_right(starts, begin) - 1, bisect_right(starts, last)))
+    for passage in passages:
+        begin = joined.find(passage)
+        if begin >= 0:
+            end = begin + len(passage) - 1
+            found.update(range(bisect_right(starts, begin) - 1, bisect_right(starts, end)))
     return tuple(article for place, article in enumerate(articles) if place in found)
 
 
