@@ -24,12 +24,11 @@ import argparse
 import json
 import re
 import time
-from collections import Counter
 from dataclasses import asdict
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from tofu import GOLDS, model
+from tofu import GOLDS, author_of, model
 
 from expunge.attack import Choice, Stressed, attack
 from expunge.audit.attacks.ladder import Rung
@@ -160,16 +159,6 @@ def stated(given: argparse.Namespace, rows: list[dict[str, object]]) -> list[dic
     ]
     print(f"the original states {len(known)} of {len(rows)} facts", flush=True)
     return known[: given.facts]
-
-
-def author_of(questions: list[str]) -> str:
-    """Return the name that most questions about one author hold."""
-    names = Counter(
-        name
-        for question in questions
-        for name in re.findall(r"[A-Z][\w-]+(?: [A-Z][\w'-]+)+", question.replace("'s", ""))
-    )
-    return names.most_common(1)[0][0]
 
 
 def settings(given: argparse.Namespace, **tables: dict[str, object]) -> Settings:

@@ -1,5 +1,7 @@
 """TOFU on SmolLM2-135M, as the benchmarks of this folder use it: sets, models, means of scores."""
 
+import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,10 +14,11 @@ from expunge.data.read import read
 from expunge.data.record import Record
 from expunge.model.load import Loaded
 
-FORGET = 40
-AUTHORS = ("Hsiao Yun-Hwa", "Carmen Montenegro")
-"""Whom these records are about, twenty each."""
-RETAIN_TRAINED = 240
+AUTHOR = 20
+"""Records about each author, one after the other."""
+UNSEEN = 40
+RETAIN_AUTHOR = 120
+"""Retain records that are trained on for each author to forget, as far as they go (566)."""
 RETAIN_TESTED = 60
 GOLDS = ("retain90-s0", "retain90-s1")
 """Adapters trained the same way without forget10, two seeds."""
@@ -37,22 +40,41 @@ def model(base: str, shared: Path, adapter: str) -> str:
     return f"{base}+{shared / 'models' / 'smollm2-tofu' / adapter}"
 
 
-def sets(shared: Path) -> dict[str, tuple[Record, ...]]:
+def sets(shared: Path, *, authors: int = 2) -> dict[str, tuple[Record, ...]]:
     """Return forget, retain (tested), unseen and the retain records that are trained on.
 
     Tested and trained retain records are disjoint, so that the table shows more than rehearsal.
+
+    Args:
+        shared: Folder with data/tofu.
+        authors: So many of the twenty authors of forget10 are forgotten, from the first on.
     """
     data = shared / "data" / "tofu"
     retain = read([str(data / "retain90.json")]).records
     spaced = [retain[index * len(retain) // 680] for index in range(680)]
-    forget = read([str(data / "forget10.json")]).records[:FORGET]
-    each = FORGET // len(AUTHORS)
+    forget = read([str(data / "forget10.json")]).records
+    about = [forget[i * AUTHOR : (i + 1) * AUTHOR] for i in range(authors)]
+    names = [author_of([record.question for record in each]) for each in about]
     return {
-        "forget": tuple(replace(r, subject=AUTHORS[i // each]) for i, r in enumerate(forget)),
+        "forget": tuple(
+            replace(record, subject=name)
+            for name, each in zip(names, about, strict=True)
+            for record in each
+        ),
         "retain": tuple(spaced[0::6])[:RETAIN_TESTED],
-        "holdout": read([str(data / "holdout10.json")]).records[:FORGET],
-        "trained": tuple(record for i, record in enumerate(spaced) if i % 6)[:RETAIN_TRAINED],
+        "holdout": read([str(data / "holdout10.json")]).records[:UNSEEN],
+        "trained": tuple(r for i, r in enumerate(spaced) if i % 6)[: authors * RETAIN_AUTHOR],
     }
+
+
+def author_of(questions: list[str]) -> str:
+    """Return the name that most questions about one author hold."""
+    names = Counter(
+        name
+        for question in questions
+        for name in re.findall(r"[A-Z][\w-]+(?: [A-Z][\w'-]+)+", question.replace("'s", ""))
+    )
+    return names.most_common(1)[0][0]
 
 
 def interval(values: list[float]) -> tuple[float, float, float]:

@@ -49,7 +49,7 @@ they know.
 """,
     "bench-tofu40": """Twelve methods, two settings each, on 40 records of TOFU with 40 neighbours,
 236 retained records, 40 of a holdout set and two golds (SmolLM2-135M and its adapters; the files
-are written by `benchmarks/tofu40.py`). `expunge bench request.toml --trials 2 --methods npo
+are written by `benchmarks/tofu_request.py`). `expunge bench request.toml --trials 2 --methods npo
 repselect simnpo kto level influence tnpo undial unilogit lunar graddiff unlikelihood`, two
 processes.
 

@@ -22,7 +22,7 @@ from expunge.ledger.verify import verify
 from expunge.methods.guards.protocol import Rules
 from expunge.model.guard import save_guard
 
-AUDIT = ("max_new_tokens", "seal", "retention_days")
+AUDIT = ("max_new_tokens", "seal", "retention_days", "attack_records")
 NAMES = ("paraphrase", "prefill-50", "int4", "relearn")
 
 
@@ -87,6 +87,31 @@ def test_a_battery_goes_on_where_it_was(world, bench, monkeypatch):
     more = stress(world, bench, world.original, only=("paraphrase", "prefill-50"))
     assert set(done) == {"prefill-50"}
     assert {rung.attack for rung in more.rungs} == {"paraphrase", "prefill-50"}
+
+
+def test_few_facts_can_be_attacked_and_then_all(world, bench):
+    shared = {"attack_store": str(bench / "store"), "only": ("extraction", "relearn")}
+    few = by_name(stress(world, bench, world.original, attack_records=4, **shared))
+    whole = by_name(stress(world, bench, world.original, out="whole", **shared))
+    apart = by_name(stress(world, bench, world.original, out="apart", only=shared["only"]))
+    assert few["extraction"].worst.n == 4
+    assert few["relearn"].worst.n + few["relearn"].not_judged == 4
+    assert whole["extraction"].worst.n == len(world.rows("forget")) > 4
+    assert {name: rung.worst for name, rung in whole.items()} == {
+        name: rung.worst for name, rung in apart.items()
+    }
+
+
+def test_an_audit_attacks_as_few_facts_as_it_is_told(world, bench):
+    few = world.settings(
+        out=str(bench / "out"),
+        request={"gold": (world.gold,), "control": ()},
+        audit={"max_new_tokens": 10, "attacks": ("extraction",), "attack_records": 4},
+    )
+    gates = {gate.name: gate for gate in audit(few, model=world.original).results.gates}
+    assert gates["recovery by extraction"].n == 4
+    assert gates["extraction-strength under int4"].n == len(world.rows("forget"))
+    assert verify(bench / "out").ok
 
 
 def test_original_and_golds_are_attacked_once_for_all_runs(world, bench, monkeypatch):

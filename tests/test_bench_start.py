@@ -1,5 +1,6 @@
 """Starting a benchmark: what is refused before anything runs."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -56,3 +57,39 @@ def test_a_flag_that_is_read_is_not_refused(ask, given, code, tmp_path):
     with pytest.raises(ExpungeError) as caught:
         begin(replace(ask, **given), tmp_path / "m", PLAIN)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "code"),
+    [
+        (None, {}, "no-chosen-settings"),
+        ("not json", {}, "malformed-chosen-settings"),
+        ('["npo"]', {}, "malformed-chosen-settings"),
+        ('{"npo": 3}', {}, "malformed-chosen-settings"),
+        ('{"nqo": {}}', {}, "unknown-method"),
+        ('{"npo": {"method.betta": 1}}', {}, "unknown-knob"),
+        ('{"npo": {"trian.lr": 1}}', {}, "invalid-value"),
+        ('{"npo": {"train.lr": -1}}', {}, "invalid-value"),
+        ('{"npo": {}}', {"methods": ("npo", "rmu")}, "nothing-chosen"),
+        ('{"npo": {}}', {"trials": 2}, "chosen-and-tried"),
+    ],
+)
+def test_settings_that_were_not_chosen_are_refused(text, asked, code, tmp_path):
+    path = tmp_path / "chosen.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ExpungeError) as caught:
+        begin(replace(FILE, chosen=path, **asked), tmp_path / "m", PLAIN)
+    assert caught.value.code == code
+    assert not (tmp_path / "m").exists()
+
+
+def test_what_was_chosen_is_part_of_the_protocol(tmp_path):
+    path, chosen = tmp_path / "chosen.json", {"npo": {"train.lr": 1e-5}, "rmu": {}}
+    path.write_text(json.dumps(chosen))
+    asked = replace(FILE, chosen=path, methods=("npo+sam",))
+    assert begin(asked, tmp_path / "m", PLAIN).chosen == chosen
+    path.write_text(json.dumps({"npo": {}}))
+    with pytest.raises(UsageError) as caught:
+        begin(asked, tmp_path / "m", PLAIN)
+    assert caught.value.code == "another-protocol"

@@ -314,6 +314,7 @@ def test_a_matrix_runs_from_the_command_line_and_is_not_repeated(world, bench, c
     assert any(name.startswith("gold-0") for name in lent), "golds are asked once for all runs"
     assert json.loads((Path("m") / "matrix.json").read_text())["trials"] == 1
     assert "npo" in (Path("m") / "leaderboard.md").read_text(encoding="utf-8")
+    assert json.loads((Path("m") / "chosen.json").read_text()) == {"npo": {}}
     stamps = {path: path.stat().st_mtime_ns for path in Path("m").rglob("row.json")}
     assert main(words) == 0
     assert {path: path.stat().st_mtime_ns for path in Path("m").rglob("row.json")} == stamps

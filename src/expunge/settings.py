@@ -159,6 +159,11 @@ class AuditSettings(BaseModel):
     )
     sibling: str = Field(default="", description="a model of the same shape for the attack merge")
     max_new_tokens: int = Field(default=32, ge=1, description="longest greedy answer in tokens")
+    attack_records: int | None = Field(
+        default=None,
+        ge=2,
+        description="forget records that attacks are made on, evenly spaced; default all",
+    )
     retain_records: int = Field(
         default=100, ge=1, description="retain records that the audit asks about"
     )

@@ -13,15 +13,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from expunge.bench.choose import best
+from expunge.bench.chosen import chosen_for
 from expunge.bench.composed import parted
 from expunge.bench.probed import probed
 from expunge.bench.protocol import Protocol
 from expunge.bench.row import FILE, Cell, Row, read_row, write_row
 from expunge.bench.rows import cell_folder, lay_out, rows_of
-from expunge.bench.space import anatomy, trials
+from expunge.bench.space import Anatomy, anatomy, trials
 from expunge.bench.work import failed
 from expunge.claim import claim
 from expunge.console import Console
@@ -93,13 +94,12 @@ def run_matrix(
     Raises:
         ExpungeError: A method or wrapper does not exist, the disk is full, or the user stopped it.
     """
-    settings = protocol.shared
-    found = anatomy(settings)
+    found = anatomy(protocol.shared)
     tried = {
         name: [
             Cell(kind="method", name=name, values=values, seed=seeds[0])
             # Those of the bare method: what differs between them is the wrapper alone.
-            for values in trials(parted(name).method, settings, found, count=protocol.trials)
+            for values in _tried(name, protocol, found)
         ]
         for name in dict.fromkeys(methods)
     }
@@ -122,6 +122,12 @@ def run_matrix(
     own = [cell for cell in again if int(cell.id[-8:], 16) % shard.of == shard.place]
     run_cells(matrix, protocol, own, console=console)
     return _done(matrix, [*cells, *again])
+
+
+def _tried(name: str, protocol: Protocol, found: Anatomy) -> list[dict[str, Any]]:
+    if protocol.chosen is not None:
+        return [chosen_for(name, protocol.chosen)]
+    return trials(parted(name).method, protocol.shared, found, count=protocol.trials)
 
 
 def _done(matrix: Path, cells: Sequence[Cell]) -> Done:

@@ -12,6 +12,8 @@ from expunge.audit.results import Axis, Score
 from expunge.audit.stats import Estimate
 from expunge.bench.board import Board, Line, Related, board, over_seeds
 from expunge.bench.choose import Point
+from expunge.bench.chosen import FILE as CHOSEN
+from expunge.bench.protocol import Protocol
 from expunge.bench.row import Machine
 from expunge.bench.standing import AT_MARGIN, ERASED, KEPT, weakest
 from expunge.files import write_json, write_text
@@ -29,7 +31,10 @@ _STYLE = _HERE.parent / "report" / "style.css"
 
 
 def write_pages(matrix: Path) -> tuple[Path, ...]:
-    """Write `leaderboard` as JSON, Markdown and HTML into a matrix and return their paths.
+    """Write `leaderboard` as JSON, Markdown and HTML into a matrix, and what was chosen.
+
+    Returns:
+        Their paths.
 
     Raises:
         InputError: There is no matrix, or a row of another version.
@@ -40,7 +45,9 @@ def write_pages(matrix: Path) -> tuple[Path, ...]:
     write_json(data, told)
     write_text(text, f"# {told['title']}\n\n{to_markdown(told)}")
     write_text(page, to_html(told, drawing=drawing(found)))
-    return data, text, page
+    taken = matrix / CHOSEN
+    write_json(taken, {line.name: dict(line.rows[0].cell.values) for line in _methods(found)})
+    return data, text, page, taken
 
 
 def sheet(found: Board) -> dict[str, Any]:
@@ -122,8 +129,8 @@ def sentences(found: Board) -> list[str]:
     if found.protocol.floor == AT_MARGIN:
         floor += " (all preservation gates at their margins)"
     lines = [
-        _budget(found.protocol.trials),
-        *_chosen(found.protocol.trials, floor),
+        _budget(found.protocol),
+        *_chosen(found.protocol, floor),
         "Each axis runs from 0 to 1 (gold is 1 on the first three); brackets are one-sided 95 % "
         "bounds on each side, the widest over seeds. The weakest axis ranks, where it is equal the "
         "next.",
@@ -146,7 +153,13 @@ def sentences(found: Board) -> list[str]:
     return [*lines, *(f"Note: {note}." for note in found.notes)]
 
 
-def _budget(count: int) -> str:
+def _budget(protocol: Protocol) -> str:
+    count = protocol.trials
+    if protocol.chosen is not None:
+        return (
+            "Every method ran with settings that were chosen before, in another matrix: the audit "
+            "that is shown has not chosen them."
+        )
     if not count:
         return "Settings were searched, with more trials where they paid."
     if count == 1:
@@ -157,8 +170,8 @@ def _budget(count: int) -> str:
     )
 
 
-def _chosen(count: int, floor: str) -> list[str]:
-    if count == 1:
+def _chosen(protocol: Protocol, floor: str) -> list[str]:
+    if protocol.trials == 1:
         return []
     return [
         "Shown is the setting that erased most among those that keep at least "
@@ -288,13 +301,16 @@ def _mean(scores: Sequence[Score | None]) -> str:
 def chosen(found: Board) -> tuple[list[str], list[list[str]]]:
     """Return head and rows of the settings that stand for each method."""
     rows: list[list[str]] = []
-    for line in found.lines:
-        if line.kind == "method" and line.rows:
-            row = line.rows[0]
-            values = ", ".join(f"{path} = {value}" for path, value in row.cell.values.items())
-            steps = f"{row.cost.steps} steps, {row.cost.stopped}" if row.cost.steps else NONE
-            rows.append([line.name, values or "the method's defaults", steps])
+    for line in _methods(found):
+        row = line.rows[0]
+        values = ", ".join(f"{path} = {value}" for path, value in row.cell.values.items())
+        steps = f"{row.cost.steps} steps, {row.cost.stopped}" if row.cost.steps else NONE
+        rows.append([line.name, values or "the method's defaults", steps])
     return ["method", "settings", "training"], rows
+
+
+def _methods(found: Board) -> list[Line]:
+    return [line for line in found.lines if line.kind == "method" and line.rows]
 
 
 def _machines(line: Line) -> list[Machine]:

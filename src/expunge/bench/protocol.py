@@ -44,6 +44,8 @@ class Protocol:
     trials: int = 1
     """Settings tried for every method, its defaults first: the same tuning budget for all; 0 in a
     search, which spends its budget where it pays."""
+    chosen: Mapping[str, Mapping[str, Any]] | None = None
+    """Settings chosen before this matrix, for each method: the only ones it runs with."""
     prunes: bool = False
     """Whether a run ends before its audit when its training already looks hopeless."""
     floor: float = AT_MARGIN

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.audit.attacks.stress import require_attacks
+from expunge.bench.chosen import Chosen, chosen_for, read_chosen
 from expunge.bench.harness import NAME as HARNESS
 from expunge.bench.harness import check, split_tasks
 from expunge.bench.matrix import Done, Shard, run_matrix
@@ -19,6 +20,7 @@ from expunge.bench.protocol import (
     set_file,
     write_sets,
 )
+from expunge.bench.row import Cell
 from expunge.bench.series import require_weights
 from expunge.bench.suite import Spec
 from expunge.bench.suites import HUB, KNOWN, OWN_TEXT, SUITES, load_suite
@@ -45,6 +47,8 @@ class Ask:
     seeds: tuple[int, ...] = ()
     """Of training; empty: that of the settings."""
     trials: int = 1
+    chosen: Path | None = None
+    """File of the settings that an earlier matrix chose."""
     offline: bool = False
 
 
@@ -89,6 +93,7 @@ def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
     """
     _require_some(ask)
     _require_read(ask)
+    chosen = _chosen(ask)
     require_one_method(settings)
     require_attacks(settings)
     spec = spec_of(ask)
@@ -125,11 +130,11 @@ def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
         by_probes = {"assume_known": True} if spec.name in KNOWN else {}
         named = {**request, **asked_only, **by_probes, "id": suite.name}
         tree["request"] = {**tree["request"], **named}
-        protocol = _protocol(tree, spec, beside, ask)
+        protocol = _protocol(tree, spec, beside, ask, chosen)
         found = open_protocol(matrix, protocol)
         write_sets(matrix, suite)
         return found
-    return open_protocol(matrix, _protocol(tree, None, beside, ask))
+    return open_protocol(matrix, _protocol(tree, None, beside, ask, chosen))
 
 
 def bench(
@@ -146,7 +151,7 @@ def bench(
         ExpungeError: What was finished stays; the same call goes on.
     """
     protocol = begin(ask, matrix, settings)
-    methods = ask.methods or tuple(EVERY)
+    methods = ask.methods or tuple(protocol.chosen or EVERY)
     done = run_matrix(
         matrix,
         protocol,
@@ -223,10 +228,39 @@ def _beside(text: str, ask: Ask) -> Spec:
 
 
 def _protocol(
-    tree: Mapping[str, Any], spec: Spec | None, beside: Sequence[Spec], ask: Ask
+    tree: Mapping[str, Any],
+    spec: Spec | None,
+    beside: Sequence[Spec],
+    ask: Ask,
+    chosen: Chosen | None,
 ) -> Protocol:
-    settings = _tree(Settings.model_validate(tree))
-    return Protocol(settings=settings, suite=spec, beside=tuple(beside), trials=ask.trials)
+    found = Protocol(
+        settings=_tree(Settings.model_validate(tree)),
+        suite=spec,
+        beside=tuple(beside),
+        trials=ask.trials,
+        chosen=chosen,
+    )
+    for name, values in (chosen or {}).items():
+        found.of(Cell(kind="method", name=name, values=values))  # now, not in each run's log
+    return found
+
+
+def _chosen(ask: Ask) -> Chosen | None:
+    """Read what an earlier matrix chose for each method of this one."""
+    if ask.chosen is None:
+        return None
+    if ask.trials != 1:
+        raise UsageError(
+            "chosen-and-tried",
+            what=f"--chosen and --trials {ask.trials} were given",
+            why="settings that were chosen before are not searched again",
+            fix="leave one of them out",
+        )
+    found = read_chosen(ask.chosen)
+    for name in ask.methods:
+        chosen_for(name, found)
+    return found
 
 
 def _tree(settings: Settings) -> dict[str, Any]:

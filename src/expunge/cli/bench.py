@@ -67,6 +67,10 @@ class BenchFlags:
     trials: Annotated[
         int, _one("TRIALS", "settings tried for every method, its defaults first; default 1")
     ] = 1
+    chosen: Annotated[
+        Path | None,
+        _one("CHOSEN", "chosen.json of an earlier matrix: run each method with what it chose"),
+    ] = None
     shard: Annotated[
         str, _one("SHARD", "i/n: take every n-th cell, from the i-th; default 1/1")
     ] = "1/1"
@@ -138,6 +142,7 @@ def _ask(what: str, given: BenchFlags, *, offline: bool) -> "Ask":
         methods=given.methods,
         seeds=given.seeds,
         trials=given.trials,
+        chosen=given.chosen,
         offline=offline,
     )
 

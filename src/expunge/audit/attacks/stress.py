@@ -20,6 +20,7 @@ from expunge.audit.case import ORIGINAL
 from expunge.audit.evidence import EvidenceStore
 from expunge.audit.recorded import Access
 from expunge.console import Bar, Console
+from expunge.engine.watch import spread
 from expunge.files import sha256_json
 from expunge.model.interpolate import changed, same_shapes
 from expunge.model.load import Loaded, load, load_config, weights_digest
@@ -56,10 +57,12 @@ class Stress:
             scratch: Folder for files of activations.
             access: What the attacker has.
         """
-        scope = prepared.scope
+        scope, most = prepared.scope, prepared.settings.audit.attack_records
         records = {"forget": scope.forget}
         if not prepared.settings.request.gold and scope.control:
             records["control"] = scope.control
+        if most is not None:
+            records = {split: spread(every, most) for split, every in records.items()}
         battery = Battery(
             store=AttackStore(evidence),
             attacks=tuple(attacks),
@@ -116,7 +119,7 @@ class Stress:
         train = settings.train
         world = [
             (loaded.digest, original, prepared.data_digest, str(prepared.source.dtype)),
-            (settings.template, settings.audit.max_new_tokens),
+            (settings.template, settings.audit.max_new_tokens, settings.audit.attack_records),
             (train.max_length, train.tokens_per_pass),
             __version__,
         ]
@@ -173,6 +176,9 @@ def gather_attacks(stress: Stress, original: Loaded, judged: Loaded, console: Co
     prepared = stress.prepared
     names = ", ".join(attack.name for attack in stress.battery.attacks)
     console.line("attacks", f"{len(stress.battery.attacks)}: {names}")
+    known, attacked = len(prepared.scope.forget), len(stress.battery.records["forget"])
+    if attacked < known:
+        console.note(f"on {attacked} of the {known} forget records, evenly spaced")
     base = {name: w.cpu() for name, w in original.network.model.state_dict().items()}
     with console.progress("attack", total=stress.total, unit="attacks") as bar:
         stress.judged(judged, base, bar)

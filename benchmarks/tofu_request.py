@@ -1,19 +1,24 @@
-"""The 40-record request: two authors of TOFU to forget, as files that `expunge bench` takes.
+"""Authors of TOFU to forget, two of them or all of forget10, as files that `expunge bench` takes.
 
-    python benchmarks/tofu40.py --base FOLDER --shared ../shared --out bench/tofu40-request
+    python benchmarks/tofu_request.py --base FOLDER --shared ../shared --out bench/tofu40-request
     expunge bench bench/tofu40-request/request.toml --methods npo repselect ... --trials 3
 
-Forget: the first 40 records of forget10. Retain: 240 records of retain90, evenly spaced, but for
-those that are neighbours: all records of the two retained authors whose texts share most words with
-those to forget. Holdout: 40 records of authors that no model saw. Original and golds: the adapters
-of SmolLM2-135M. The audit is that of level quick, with sampling and relearning beside it.
+    python benchmarks/tofu_request.py --base FOLDER --shared ../shared --authors 20 --steps 50 \\
+        --attacked 80 --out bench/tofu10-request
+    expunge bench bench/tofu10-request/request.toml --chosen bench/tofu40/chosen.json
+
+Forget: all records of the first authors of forget10. Retain: 240 records of retain90 for two
+authors, 566 for more, evenly spaced, but for those that are neighbours: all records of the two
+retained authors whose texts share most words with those to forget. Holdout: 40 records of authors
+that no model saw. Original and golds: the adapters of SmolLM2-135M. The audit is that of level
+quick, with sampling and relearning beside it, on `--attacked` records where that is given.
 """
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from tofu import GOLDS, model, sets
+from tofu import AUTHOR, GOLDS, model, sets
 
 from expunge.audit.metrics.text import normalise
 from expunge.bench.suite import plain
@@ -21,14 +26,12 @@ from expunge.data.read import read
 from expunge.data.record import Record
 from expunge.files import write_jsonl, write_text
 
-AUTHOR = 20
-"""Records about each author, one after the other."""
 NEAREST = 2
 
 REQUEST = """model = "{model}"
 
 [request]
-id = "tofu, 40 records"
+id = "tofu, {count} records"
 goal = "removal"
 forget = ["{out}/forget.jsonl"]
 retain = ["{out}/retain.jsonl"]
@@ -37,12 +40,12 @@ holdout = ["{out}/holdout.jsonl"]
 gold = ["{golds}"]
 
 [train]
-steps = 25
+steps = {steps}
 
 [audit]
 attacks = ["sampling", "relearn"]
 retain_records = 60
-"""
+{few}"""
 
 
 def words(records: Sequence[Record]) -> set[str]:
@@ -67,9 +70,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", required=True, help="folder of SmolLM2-135M-Instruct")
     parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and models/")
+    parser.add_argument("--authors", type=int, default=2, choices=range(1, 21), metavar="1..20")
+    parser.add_argument("--steps", type=int, default=25, help="of training")
+    parser.add_argument("--attacked", type=int, help="records that attacks are made on")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    found = sets(given.shared)
+    found = sets(given.shared, authors=given.authors)
     retain = read([str(given.shared / "data" / "tofu" / "retain90.json")]).records
     near = nearest(found["forget"], retain)
     said = {(record.prompt, record.completion) for record in near}
@@ -82,6 +88,9 @@ def main() -> None:
         model=model(given.base, shared, "full-s0"),
         golds='", "'.join(model(given.base, shared, gold) for gold in GOLDS),
         out=out,
+        count=len(found["forget"]),
+        steps=given.steps,
+        few="" if given.attacked is None else f"attack_records = {given.attacked}\n",
     )
     write_text(given.out / "request.toml", text)
     print(f"{given.out / 'request.toml'}: {len(trained)} to keep, {len(near)} neighbours")
