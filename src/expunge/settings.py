@@ -162,7 +162,8 @@ class AuditSettings(BaseModel):
     attack_records: int | None = Field(
         default=None,
         ge=2,
-        description="forget records that attacks are made on, evenly spaced; default all",
+        description="forget records that are attacked, evenly spaced; all are asked about plainly;"
+        " default all",
     )
     retain_records: int = Field(
         default=100, ge=1, description="retain records that the audit asks about"

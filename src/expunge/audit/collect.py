@@ -18,6 +18,7 @@ from expunge.audit.evidence import PLAIN, Answer, EvidenceStore, Item, Scores, U
 from expunge.console import Bar
 from expunge.data.encode import Encoded, Encoder
 from expunge.data.record import Record
+from expunge.engine.watch import spread
 from expunge.errors import InputError
 from expunge.model.generate import greedy
 from expunge.model.network import Network
@@ -68,6 +69,8 @@ class Collector:
     """The records of each split."""
     max_new_tokens: int
     tokens_per_pass: int
+    most: int | None = None
+    """At most how many records of a set are attacked, evenly spaced; None: all."""
 
     def write_items(self) -> None:
         """Write the records that the evidence will refer to."""
@@ -127,14 +130,14 @@ class Collector:
         if attack.bits is None or (self.store.has(scores) and self.store.has(answers)):
             return
         with quantised(network, bits=attack.bits):
-            self.scores(network, scores)
+            self.scores(network, scores, few=True)
             self._answer(network, [self._questions(answers, attack)])
 
-    def scores(self, network: Network, unit: Unit) -> None:
-        """Score one set of records, unless that was done."""
+    def scores(self, network: Network, unit: Unit, *, few: bool = False) -> None:
+        """Score one set of records, or the few of them that are attacked, unless that was done."""
         if self.store.has(unit):
             return
-        records = self.records[unit.split]
+        records = self._few(unit.split) if few else self.records[unit.split]
         tokens = self._encoded(records)
         found = score(
             network,
@@ -152,7 +155,8 @@ class Collector:
 
     def _questions(self, unit: Unit, attack: Attack) -> _Waiting:
         """Prepare what one set is asked; needs the set's scores for what they already tell."""
-        records = self.records[unit.split]
+        plainly = attack.test == PLAIN
+        records = self.records[unit.split] if plainly else self._few(unit.split)
         plain_scores = Unit(
             role=unit.role,
             split=unit.split,
@@ -219,6 +223,10 @@ class Collector:
             replace(a, nll=round(nlls[a.record], 6)) if a.record in nlls else a for a in answers
         ]
         self.store.write_answers(unit, rows)
+
+    def _few(self, split: str) -> Sequence[Record]:
+        records = self.records[split]
+        return records if self.most is None else spread(records, self.most)
 
     def _encoded(self, records: Sequence[Record]) -> list[Encoded]:
         return [self.encoder.encode(record) for record in records]

@@ -86,6 +86,7 @@ class Gathering:
             records=prepared.audited(),
             max_new_tokens=settings.audit.max_new_tokens,
             tokens_per_pass=settings.train.tokens_per_pass,
+            most=settings.audit.attack_records,
         )
         collector.write_items()
         tier = request.tier or (Tier.G2 if request.gold else Tier.G4)
@@ -180,7 +181,7 @@ class Gathering:
             unit = Unit(role=f"ladder-{share:g}", split="forget", kind="scores")
             if original and not self.collector.store.has(unit):
                 with interpolated(unlearned, original, share):
-                    self.collector.scores(unlearned, unit)
+                    self.collector.scores(unlearned, unit, few=True)
             bar.advance(1, detail=unit.role)
         with interpolated(unlearned, original, 0.0), unfenced(unlearned):
             self._fluency(unlearned, bar)
