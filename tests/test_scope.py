@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.data.convert import to_record
+from expunge.data.generic import generic_records
 from expunge.data.overlap import mentions, normalise, overlaps
-from expunge.data.scope import PLAIN, gather, general_records
+from expunge.data.scope import gather, general_passages, general_records
 from expunge.errors import InputError
 from expunge.request import Request
 
@@ -184,18 +185,38 @@ def test_auto_takes_the_general_records_and_says_so(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("forget", "retain", "said"),
+    ("forget", "passages"),
     [
-        ([BOB], {}, False),
-        ([BOB, {"text": "Bob lives in Tirana."}], {}, True),
-        ([{"text": "Bob lives in Tirana."}], {"retain": [{"text": "Rain fell."}]}, False),
-        ([{"text": "Bob lives in Tirana."}], {"neighbours": [{"text": "Rain fell."}]}, False),
+        ([BOB], False),
+        ([BOB, {"text": "Bob lives in Tirana."}], True),
+        ([{"text": "Bob lives in Tirana."}], True),
     ],
-    ids=["questions", "plain text among them", "with text to keep", "with text near"],
+    ids=["questions", "plain text among them", "plain text"],
 )
-def test_general_questions_do_not_protect_plain_text(tmp_path, forget, retain, said):
-    scope = gather(request(**sets(tmp_path, forget=forget, **retain)))
-    assert (PLAIN in scope.notes) is said
+def test_auto_keeps_passages_where_plain_text_is_forgotten(tmp_path, forget, passages):
+    scope = gather(request(**sets(tmp_path, forget=forget)))
+    whole = (*general_records(), *(general_passages() if passages else ()))
+    assert scope.retain == whole
+    said = f"auto took {len(whole)} general records that ship with expunge, 32 of them passages"
+    assert any(said in note for note in scope.notes) is passages
+
+
+def test_passages_that_touch_the_target_are_left_out(tmp_path):
+    target = {"text": "It was the Kittiwake.", "subject": "volcanoes"}
+    scope = gather(request(**sets(tmp_path, forget=[target])))
+    gone = {r.completion for r in general_passages()} - {r.completion for r in scope.retain}
+    assert [text[:28] for text in gone] == ["Why do some volcanoes ooze w"]
+
+
+def test_what_is_kept_and_what_is_measured_are_different_passages():
+    kept, measured = general_passages(), generic_records()
+    assert (len(kept), len(measured)) == (32, 48)
+    texts = [record.completion for record in (*kept, *measured)]
+    assert len(set(texts)) == len(texts)
+    assert overlaps(kept, measured) == []
+    assert all(50 <= len(text.split()) <= 120 and text.isascii() for text in texts)
+    assert not any(record.prompt for record in (*kept, *measured))
+    assert kept[0].source == "expunge/passages.jsonl:1"
 
 
 def test_neighbours_are_rehearsed_unless_the_request_says_otherwise(tmp_path):

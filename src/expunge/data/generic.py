@@ -1,16 +1,17 @@
 """General prose that ships with expunge: the text on which perplexity is measured."""
 
+from dataclasses import replace
 from pathlib import Path
 
+from expunge.data.read import read
 from expunge.data.record import Record
 
-_GENERIC = Path(__file__).with_name("generic.txt")
+_GENERIC = Path(__file__).with_name("generic.jsonl")
 
 
 def generic_records() -> tuple[Record, ...]:
-    """Return the passages, one a paragraph."""
-    passages = _GENERIC.read_text(encoding="utf-8").strip().split("\n\n")
+    """Return the passages, each of another kind of text and about something else."""
     return tuple(
-        Record(id=f"generic-{index}", prompt=(), completion=" ".join(passage.split()))
-        for index, passage in enumerate(passages, start=1)
+        replace(record, id=f"generic-{index}")
+        for index, record in enumerate(read([str(_GENERIC)]).records, start=1)
     )

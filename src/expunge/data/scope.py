@@ -12,6 +12,7 @@ from expunge.errors import InputError
 from expunge.request import Request
 
 _GENERAL = Path(__file__).with_name("general.jsonl")
+_PASSAGES = Path(__file__).with_name("passages.jsonl")
 _SHORTEST_NAME = 3
 _MOST_PAIRS = 5
 
@@ -39,19 +40,14 @@ class Scope:
         return self.retain + self.neighbours if self.rehearsed else self.retain
 
 
-PLAIN = (
-    "retain: the general records are questions, and some of what is forgotten is plain text, which"
-    " they hardly protect: name plain text to keep"
-)
-
-
 def gather(request: Request, *, offline: bool = False) -> Scope:
     """Read all sets of a request and check that they do not contradict each other.
 
     `retain = "auto"` takes the general records that ship with expunge, without those that overlap
-    with the forget set or mention one of its subjects or key answers; the neighbours, where the
-    request names any, are trained on as well, unless it says `rehearse = false`. `retain = "none"`
-    takes nothing. The notes say which.
+    with the forget set or mention one of its subjects or key answers: questions, and passages too
+    where some of what is forgotten is plain text, which questions hardly protect. The neighbours,
+    where the request names any, are trained on as well, unless it says `rehearse = false`.
+    `retain = "none"` takes nothing. The notes say which.
 
     `control = "auto"` fabricates control items from the forget set where the request names no gold
     (`expunge.data.fabricate`): without either there would be nothing to compare with.
@@ -84,7 +80,7 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
         retain: tuple[Record, ...] = ()
     elif request.retain == "auto":
         retain = _general(forget)
-        notes += _auto_notes(forget, len(retain), neighbours if request.rehearse else ())
+        notes.append(_auto_note(forget, retain, neighbours if request.rehearse else ()))
     else:
         retain = taken("retain", request.retain)
     holdout = taken("holdout", request.holdout)
@@ -108,14 +104,28 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
 
 def general_records() -> tuple[Record, ...]:
     """Return the questions of general knowledge, with answers, that ship with expunge."""
+    return _shipped(_GENERAL)
+
+
+def general_passages() -> tuple[Record, ...]:
+    """Return the passages of plain text that ship with expunge; no audit reads them."""
+    return _shipped(_PASSAGES)
+
+
+def _shipped(path: Path) -> tuple[Record, ...]:
     return tuple(
-        replace(record, source=f"expunge/{_GENERAL.name}:{line}")
-        for line, record in enumerate(read([str(_GENERAL)]).records, start=1)
+        replace(record, source=f"expunge/{path.name}:{line}")
+        for line, record in enumerate(read([str(path)]).records, start=1)
     )
 
 
+def _candidates(forget: Sequence[Record]) -> tuple[Record, ...]:
+    plain = any(not record.prompt for record in forget)
+    return general_records() + (general_passages() if plain else ())
+
+
 def _general(forget: Sequence[Record]) -> tuple[Record, ...]:
-    candidates = general_records()
+    candidates = _candidates(forget)
     same = {pair.other.id for pair in overlaps(forget, candidates)}
     spellings = (
         normalise(name)
@@ -136,21 +146,21 @@ def _fabricated(forget: Sequence[Record], known: Sequence[Record]) -> tuple[Reco
     return tuple(record for record in made if record.id not in same)
 
 
-def _plain(records: Sequence[Record]) -> bool:
-    return any(not record.prompt for record in records)
-
-
-def _auto_notes(forget: Sequence[Record], general: int, neighbours: Sequence[Record]) -> list[str]:
-    """Say what `auto` keeps, and what that does not protect; of neighbours those trained on."""
-    left_out = len(general_records()) - general
-    note = f"retain: auto took {general} general records that ship with expunge"
+def _auto_note(
+    forget: Sequence[Record], taken: Sequence[Record], neighbours: Sequence[Record]
+) -> str:
+    """Say what `auto` keeps; of neighbours those that are trained on."""
+    passages = sum(not record.prompt for record in taken)
+    left_out = len(_candidates(forget)) - len(taken)
+    note = f"retain: auto took {len(taken)} general records that ship with expunge"
+    if passages:
+        note += f", {passages} of them passages, since plain text is to be forgotten"
     if left_out:
         note += f" ({left_out} left out: they touch what is to be forgotten)"
     near = "no neighbours are trained on: nothing near the target is preserved on purpose"
     if neighbours:
         near = f"the {len(neighbours)} neighbours are preserved as well"
-    unprotected = _plain(forget) and not _plain(neighbours)
-    return [f"{note}; {near}", *([PLAIN] if unprotected else [])]
+    return f"{note}; {near}"
 
 
 def _control_note(count: int) -> str:
