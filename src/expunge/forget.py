@@ -26,7 +26,7 @@ from expunge.ledger.key import key_path, operator_key
 from expunge.machine import available_gib
 from expunge.methods.guards.protocol import Guard
 from expunge.model.interpolate import changed, snapshot
-from expunge.model.load import Loaded, choose_device, digest_of, is_laid_over, load
+from expunge.model.load import Loaded, choose_device, digest_of, is_adapter, is_laid_over, load
 from expunge.model.network import Network
 from expunge.planning import Plan, plan_stages
 from expunge.prepare import Prepared, parts, prepare
@@ -149,7 +149,7 @@ def _judge(settings: Settings, model: str, team: Team, console: Console, *, gold
     original = load(settings.model, prepared.source)
     judged = load(model, prepared.source)
     # Another original is another audit; the audit of a model is not the run that starts from it.
-    covers = not gold and _is_adapter(model)
+    covers = not gold and is_adapter(model)
     known = ["gold"] if gold else []
     both = sha256_json(["audit", original.digest, judged.digest, is_laid_over(model), *known])
     with _open(prepared, identity(prepared, both), method="audit") as run:
@@ -348,13 +348,6 @@ def _interrupted(run: RunFolder) -> Interrupted:
         what="stopped on request",
         why=f"everything finished so far is kept in {run.path}",
         fix="run the same command again: it goes on from there",
-    )
-
-
-def _is_adapter(reference: str) -> bool:
-    return "+" in reference or (
-        (Path(reference) / "adapter_config.json").is_file()
-        and not (Path(reference) / "config.json").is_file()
     )
 
 

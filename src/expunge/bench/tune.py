@@ -25,7 +25,7 @@ from expunge.bench.pages import write_pages
 from expunge.bench.protocol import Protocol, open_protocol, require_one_method
 from expunge.bench.row import Cell, Row
 from expunge.bench.rows import rows_of
-from expunge.bench.space import Choice, Range, Space, accepted, anatomy, space
+from expunge.bench.space import Anatomy, Choice, Range, Space, accepted, anatomy, space
 from expunge.bench.standing import AT_MARGIN
 from expunge.console import Console
 from expunge.errors import InputError, UsageError
@@ -159,7 +159,13 @@ def tune(
     study = _study(matrix, settings)
     named = _fixed(study, named, matrix)
     run_cells(matrix, protocol, references(protocol), console=console)
-    search = _Search(matrix=matrix, protocol=protocol, methods=named, study=study)
+    search = _Search(
+        matrix=matrix,
+        protocol=protocol,
+        methods=named,
+        study=study,
+        anatomy=anatomy(protocol.shared),
+    )
     search.resume(console)
     while not search.over(budget):
         search.step(console)
@@ -183,6 +189,7 @@ class _Search:
     protocol: Protocol
     methods: tuple[str, ...]
     study: Study
+    anatomy: Anatomy
 
     def resume(self, console: Console) -> None:
         """Finish the trials of processes that were stopped; those of living ones are theirs.
@@ -238,8 +245,7 @@ class _Search:
         self.study.enqueue_trial(params, user_attrs={DEFAULTS: method})
 
     def _space(self, method: str) -> Space:
-        settings = self.protocol.shared
-        return space(method, settings, anatomy(settings))
+        return space(method, self.protocol.shared, self.anatomy)
 
     def _proposed(self, trial: Trial) -> Cell:
         method = self.methods[0]

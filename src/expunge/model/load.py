@@ -114,6 +114,11 @@ def is_guard(reference: str) -> bool:
     return (folder / GUARD).is_file() and not (folder / "config.json").is_file()
 
 
+def is_adapter(reference: str) -> bool:
+    """Tell whether a model is an adapter over a base; a guard is none."""
+    return not is_guard(reference) and split_reference(reference)[1] is not None
+
+
 def is_laid_over(reference: str) -> bool:
     """Tell whether a model is an adapter over a base, or a guard around one, that can be removed.
 
