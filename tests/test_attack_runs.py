@@ -138,6 +138,17 @@ def test_original_and_golds_are_attacked_once_for_all_runs(world, bench, monkeyp
     assert [each for each in done if not each[2]] == anchors
 
 
+def test_a_gold_in_the_place_of_the_judged_model_is_not_attacked_again(world, bench, monkeypatch):
+    shared = {"attack_store": str(bench / "store"), "only": ("extraction", "relearn")}
+    first = by_name(stress(world, bench, world.original, **shared))
+    kept = {path.name for path in (bench / "store").rglob("*.jsonl")}
+    monkeypatch.setattr(Battery, "_attacked", lambda *_: pytest.fail("attacked again"))
+    again = by_name(stress(world, bench, world.gold, out="again", **shared))
+    assert {path.name for path in (bench / "store").rglob("*.jsonl")} == kept
+    for name, rung in again.items():
+        assert rung.worst.judged == rung.worst.anchor == first[name].worst.anchor
+
+
 def test_sealed_attacks_are_shared_sealed(world, bench):
     shared = {"attack_store": str(bench / "store"), "only": ("extraction",)}
     stress(world, bench, world.original, seal=True, **shared)

@@ -11,6 +11,7 @@ import pytest
 
 from expunge.bench import matrix as matrices
 from expunge.bench import start
+from expunge.bench.lending import judged_gold, lend
 from expunge.bench.matrix import Done, Shard, parse_shard, run_cell, run_matrix
 from expunge.bench.protocol import Protocol, open_protocol
 from expunge.bench.row import Cell, read_row, write_row
@@ -29,6 +30,24 @@ PYTHON = sys.executable
 )
 def test_shards_count_from_one(text, shard):
     assert parse_shard(text) == shard
+
+
+def test_of_a_judged_gold_everything_is_known_and_the_others_are_its_golds(tmp_path):
+    shared, run = tmp_path / "shared", tmp_path / "run"
+    for folder in (shared, run):
+        folder.mkdir()
+    for role in ("original", "gold-0", "gold-1", "gold-2", "unlearned"):
+        (shared / f"{role}.forget.plain.scores.jsonl").write_text(role)
+    (run / "gold-1.forget.plain.scores.jsonl").write_text("there before")
+    lend(shared, run, names=judged_gold(1, 3))
+    found = {path.name.partition(".forget")[0]: path.read_text() for path in run.iterdir()}
+    assert found == {
+        "original": "original",
+        "unlearned": "gold-1",
+        "gold-0": "gold-0",
+        "gold-1": "there before",
+    }
+    assert judged_gold(0, 1) == {"gold-0": "unlearned"}
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/0", ""])

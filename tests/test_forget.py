@@ -9,6 +9,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import expunge
 import tiny
+from expunge.audit.collect import Collector
+from expunge.audit.evidence import PLAIN
+from expunge.audit.gathering import Gathering
 from expunge.audit.results import Axis, Ruling, Status
 from expunge.ledger.verify import verify
 from expunge.methods import METHODS
@@ -202,6 +205,23 @@ def test_an_audit_of_the_original_is_no_run_and_finds_everything_still_there(
     folders = (finished.folder, outcome.folder, other.folder)
     runs = {json.loads((folder / "manifest.json").read_text())["run"] for folder in folders}
     assert len(runs) == 3
+
+
+def test_a_judged_model_that_is_the_original_is_not_asked_again(world, bench, monkeypatch):
+    real, asked = Collector.scores, []
+
+    def counted(self, network, unit, **few):
+        asked.extend([] if self.store.has(unit) else [unit])
+        return real(self, network, unit, **few)
+
+    monkeypatch.setattr(Collector, "scores", counted)
+    repeated = expunge.audit(world.settings(out="repeated"), model=world.original).results
+    once = {unit.split for unit in asked if unit.role == "unlearned" and unit.test == PLAIN}
+    assert once == set()
+    monkeypatch.setattr(Gathering, "_repeat", lambda *_: None)
+    anew = expunge.audit(world.settings(out="anew"), model=world.original).results
+    assert any(unit.role == "unlearned" and unit.test == PLAIN for unit in asked)
+    assert (repeated.scores, repeated.gates) == (anew.scores, anew.gates)
 
 
 def test_an_audit_of_a_model_that_never_saw_the_data_finds_nothing(world, bench):

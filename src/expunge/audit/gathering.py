@@ -168,6 +168,8 @@ class Gathering:
             bar: Advanced by one a unit.
         """
         self.collector.store.identify("unlearned", digest)
+        if unlearned.fence is None:
+            self._repeat(digest)
         self.collector.model(
             unlearned,
             "unlearned",
@@ -237,6 +239,16 @@ class Gathering:
             "and were not taken; answers were"
         )
         return replace(self.collector, encoder=own), False
+
+    def _repeat(self, digest: str) -> None:
+        """Let a judged model that is the original, or a gold, say again what that has said."""
+        store = self.collector.store
+        known = [role for role, weights in store.context().models.items() if weights == digest]
+        twin = next((role for role in known if role != "unlearned"), None)
+        for unit in store.units():
+            own = replace(unit, role="unlearned")
+            if unit.role == twin and not store.has(own):
+                store.write_rows(own.filename, store.read_rows(unit.filename))
 
     def _fluency(self, original: Network, bar: Bar) -> None:
         for role in ("original", "unlearned", *map(gold_role, range(len(self.golds)))):

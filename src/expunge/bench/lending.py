@@ -5,9 +5,11 @@ new run, whose audit then finds them there.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from expunge.audit.case import UNLEARNED
 from expunge.audit.evidence import Unit
 from expunge.files import atomic
 
@@ -17,20 +19,42 @@ SHARED = (*ORIGINAL, *GOLDS)
 """How the names of roles begin that are the same for every run."""
 
 
-def lend(shared: Path, evidence: Path, *, roles: Sequence[str] = SHARED) -> None:
-    """Copy the units of original and golds into the evidence folder of a new run."""
-    _copy(shared, evidence, tuple(roles))
+def lend(
+    shared: Path,
+    evidence: Path,
+    *,
+    roles: Sequence[str] = SHARED,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Copy the units of original and golds into the evidence folder of a new run.
+
+    Args:
+        shared: Where they are.
+        evidence: That of the run.
+        roles: How the names of roles begin that are copied.
+        names: What a role is called in the run, where not as it is.
+    """
+    _copy(shared, evidence, tuple(roles), names or {})
 
 
 def keep(evidence: Path, shared: Path, *, roles: Sequence[str] = SHARED) -> None:
     """Copy the units of original and golds from a run to where the next one finds them."""
-    _copy(evidence, shared, tuple(roles))
+    _copy(evidence, shared, tuple(roles), {})
 
 
-def _copy(source: Path, target: Path, roles: tuple[str, ...]) -> None:
+def judged_gold(place: int, golds: int) -> dict[str, str]:
+    """Return what the golds are called in the audit of one of them: the others are its golds."""
+    others = [index for index in range(golds) if index != place]
+    renamed = {f"gold-{index}": f"gold-{new}" for new, index in enumerate(others)}
+    return {f"gold-{place}": UNLEARNED, **renamed}
+
+
+def _copy(source: Path, target: Path, roles: tuple[str, ...], names: Mapping[str, str]) -> None:
     for path in sorted(source.glob("*.jsonl")):
         unit = Unit.parse(path.name)
-        shared = unit is not None and unit.role.startswith(roles)
-        if shared and not (target / path.name).is_file():
-            with path.open("rb") as read, atomic(target / path.name) as write:
+        if unit is None or not unit.role.startswith(roles):
+            continue
+        place = target / replace(unit, role=names.get(unit.role, unit.role)).filename
+        if not place.is_file():
+            with path.open("rb") as read, atomic(place) as write:
                 shutil.copyfileobj(read, write)

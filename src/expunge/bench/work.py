@@ -23,7 +23,7 @@ from expunge.audit.results import Results
 from expunge.bench.asking import Asked, ask
 from expunge.bench.hurdle import Hurdle, Pruned
 from expunge.bench.left import cost_of, digests, shed
-from expunge.bench.lending import ORIGINAL, SHARED, keep, lend
+from expunge.bench.lending import judged_gold, keep, lend
 from expunge.bench.protocol import Protocol, read_protocol
 from expunge.bench.row import Cell, Cost, Machine, Row, Step, write_row
 from expunge.bench.rows import cell_folder, read_cell, rows_of
@@ -58,11 +58,13 @@ def work(matrix: Path, cell: Cell) -> Row:
     began = time.monotonic()
     # Not before: a run takes no folder that already holds something.
     shared, evidence = matrix / "shared", folder / "run" / "evidence"
-    # Among the golds that a gold is held against the names are other ones.
-    roles = ORIGINAL if cell.kind == "gold" else SHARED
+    names = {}
+    if cell.kind == "gold":
+        place = int(cell.name.removeprefix("gold-"))
+        names = judged_gold(place, len(protocol.golds))
     hurdle = Hurdle(
         rows_of(matrix) if protocol.prunes else [],
-        begun=lambda: lend(shared, evidence, roles=roles),
+        begun=lambda: lend(shared, evidence, names=names),
     )
     try:
         settings = protocol.of(cell)

@@ -30,6 +30,8 @@ class Lending:
     """Digest of all that an outcome depends on beside attack and seed: the weights, the original,
     the records, the format of questions and numbers, the version."""
     seed: int
+    keeps: bool = True
+    """Whether what this run learns is left for others: not of a model that only this run has."""
 
     def find(self, attack: Attack, split: str, fold: int) -> Outcome | None:
         """Return what another run brought out of this model by this attack."""
@@ -39,7 +41,7 @@ class Lending:
 
     def keep(self, attack: Attack, split: str, fold: int, outcome: Outcome) -> None:
         """Leave an outcome for other runs; what is missing now may be there then."""
-        if not outcome.missing and not _loads_others(attack):
+        if self.keeps and not outcome.missing and not _loads_others(attack):
             self.store.write(self._unit(attack, split, fold), outcome, self._made(attack))
 
     def _made(self, attack: Attack) -> str:

@@ -95,36 +95,45 @@ class Stress:
             original: All tensors of the original, or those that differ.
             bar: Advanced by one an attack.
         """
-        self._attack(self.battery, loaded, original, JUDGED, bar, None)
+        # It may be a gold, which other runs have attacked.
+        lending = self._lending(loaded, original, keeps=False)
+        self._attack(self.battery, loaded, original, JUDGED, bar, lending)
 
     def gold(self, index: int, loaded: Loaded, original: Mapping[str, Tensor], bar: Bar) -> None:
         """Attack a gold in the same way."""
-        lending = self._lending(loaded, weights_digest(original))
+        lending = self._lending(loaded, original)
         self._attack(self.battery, loaded, original, f"gold-{index}", bar, lending)
 
     def original(self, loaded: Loaded, bar: Bar) -> None:
         """Ask the original plainly, and under the attacks that have a scale of their own."""
-        self._attack(self._scaled(), loaded, {}, ORIGINAL, bar, self._lending(loaded, ""))
+        self._attack(self._scaled(), loaded, {}, ORIGINAL, bar, self._lending(loaded, {}))
 
-    def _lending(self, loaded: Loaded, original: str) -> Lending | None:
+    def _lending(
+        self, loaded: Loaded, original: Mapping[str, Tensor], *, keeps: bool = True
+    ) -> Lending | None:
         """Return what other runs share about a model without a guard, whose rules have no digest.
 
         Args:
             loaded: The model.
-            original: Digest of the original's weights, where attacks are lent them.
+            original: The original's tensors, where attacks are lent them.
+            keeps: Whether this run leaves there what it learns.
         """
         if self.shared is None or loaded.network.fence is not None:
             return None
         prepared, settings = self.prepared, self.prepared.settings
         train = settings.train
+        lent = weights_digest(original) if original else ""
         world = [
-            (loaded.digest, original, prepared.data_digest, str(prepared.source.dtype)),
+            (loaded.digest, lent, prepared.data_digest, str(prepared.source.dtype)),
             (settings.template, settings.audit.max_new_tokens, settings.audit.attack_records),
             (train.max_length, train.tokens_per_pass),
             __version__,
         ]
         return Lending(
-            store=AttackStore(self.shared), world=sha256_json(world), seed=self.battery.seed
+            store=AttackStore(self.shared),
+            world=sha256_json(world),
+            seed=self.battery.seed,
+            keeps=keeps,
         )
 
     def _scaled(self) -> Battery:
