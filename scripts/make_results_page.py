@@ -96,6 +96,12 @@ ship with expunge: NPO and influence forget and break the model (perplexity of g
 and +167 %), for what they are held to spare looks nothing like a passage. SimNPO and RMU leave it
 as it was. RepSelect alone moves what is asked (0.16 of it gone, bounds 0.00 to 0.69) and spares the
 neighbours, at a utility of 0.57, which is below the budget's 0.75.
+
+Since then 32 general passages are kept beside the questions where plain text is forgotten. NPO on
+the same forty passages (their loss rose from 3.13 to 4.25 nats a token) then leaves the perplexity
+of general text 16 % below the original's, bounds 15 to 18, on 48 passages that it was not trained
+on: `expunge forget MODEL forget.jsonl --goal suppression --method npo --set request.control=none
+--set request.assume_known=true`, in float32 on a Xeon, 14 minutes of training beside other jobs.
 """,
     "bench-wmdp": """A model that knows nothing of it. `expunge bench wmdp SmolLM2-135M-Instruct
 --data ../shared/data/wmdp --part bio --records 100 --corpus corpus.jsonl --keep keep.jsonl
