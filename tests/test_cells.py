@@ -11,8 +11,11 @@ import pytest
 
 from expunge.bench import matrix as matrices
 from expunge.bench import start
+from expunge.bench.board import board
+from expunge.bench.chosen import read_chosen
 from expunge.bench.lending import judged_gold, lend
 from expunge.bench.matrix import Done, Shard, parse_shard, run_cell, run_matrix
+from expunge.bench.pages import sheet, write_pages
 from expunge.bench.protocol import Protocol, open_protocol
 from expunge.bench.row import Cell, read_row, write_row
 from expunge.bench.rows import cell_folder, lay_out, rows_of
@@ -30,6 +33,36 @@ PYTHON = sys.executable
 )
 def test_shards_count_from_one(text, shard):
     assert parse_shard(text) == shard
+
+
+def test_methods_run_with_what_was_chosen_and_nothing_else(tmp_path, monkeypatch):
+    chosen = {"npo": {"method.beta": 0.3}, "ga": {}, "rmu": {"method.layer": 1}}
+
+    def fake(matrix, protocol, cell):
+        write_row(lay_out(matrix, cell), row(cell))
+
+    monkeypatch.setattr(matrices, "run_cell", fake)
+    monkeypatch.setattr(matrices, "anatomy", lambda settings: SHAPE)
+    protocol = open_protocol(tmp_path, Protocol(settings=tree(), chosen=chosen))
+    run_matrix(
+        tmp_path,
+        protocol,
+        methods=["npo", "ga", "npo+sam"],
+        seeds=[0],
+        shard=Shard(),
+        console=SilentConsole(),
+    )
+    ran = [each.cell for each in rows_of(tmp_path) if each.cell.kind == "method"]
+    assert sorted((cell.name, dict(cell.values)) for cell in ran) == [
+        ("ga", {}),
+        ("npo", {"method.beta": 0.3}),
+        ("npo+sam", {"method.beta": 0.3}),
+    ]
+    said = " ".join(sheet(board(tmp_path))["sentences"])
+    assert "chosen before, in another matrix" in said
+    assert "its defaults" not in said
+    write_pages(tmp_path)
+    assert read_chosen(tmp_path / "chosen.json") == {cell.name: cell.values for cell in ran}
 
 
 def test_of_a_judged_gold_everything_is_known_and_the_others_are_its_golds(tmp_path):
