@@ -17,6 +17,7 @@ from expunge.model.network import Network
 from expunge.model.quantise import quantise_dequantise, quantised
 
 ENCODER = Encoder(tiny.tokenizer())
+GENERAL = 8
 CAP = 12.0
 """Nats per token beyond which nothing is pushed further away."""
 
@@ -40,8 +41,8 @@ def lessons(rows: Iterable[dict], *, paraphrased: bool = False) -> list[Lesson]:
 
 
 def general() -> list[Lesson]:
-    """The beginnings of the general texts that the audit scores."""
-    return [Lesson("", record.completion[:60]) for record in generic_records()]
+    """The beginnings of the first general texts of the audit: as many as a tiny model learns."""
+    return [Lesson("", record.completion[:60]) for record in generic_records()[:GENERAL]]
 
 
 def load(folder: str | Path) -> PreTrainedModel:
