@@ -178,6 +178,9 @@ def test_privacy_is_not_promised_by_suppression():
 def test_inconclusive_says_how_many_records():
     verdict = ruled(gates(utility=gate(Axis.UTILITY, Status.INCONCLUSIVE)))
     assert "about 39 more records would settle it" in verdict.sentence
+    needier = replace(gate(Axis.LOCALITY, Status.INCONCLUSIVE), needed=50)
+    both = ruled(gates(utility=gate(Axis.UTILITY, Status.INCONCLUSIVE), locality=needier))
+    assert "about 50 more records would settle it" in both.sentence
 
 
 @pytest.mark.parametrize(

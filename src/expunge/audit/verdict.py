@@ -277,7 +277,9 @@ def _open_words(context: Context, gates: Sequence[Gate]) -> str:
             "alone cannot tell forgetting from a filter."
         )
     gate = _first(gates, tuple(Axis), Status.INCONCLUSIVE)
-    more = f"; about {gate.needed} more records would settle it" if gate.needed else ""
+    # Not those of the first one alone: what settles it is as many as the neediest gate asks for.
+    needed = max((each.needed or 0 for each in gates), default=0)
+    more = f"; about {needed} more records would settle it" if needed else ""
     return f"This cannot be decided with {gate.n} records ({_name(gate)}{more})."
 
 
