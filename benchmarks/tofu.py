@@ -10,12 +10,12 @@ import numpy as np
 from expunge.audit.collect import Collector
 from expunge.audit.evidence import Scores, Unit
 from expunge.audit.metrics import extraction_strength, probability
+from expunge.bench.suites.tofu import AUTHOR
 from expunge.data.read import read
 from expunge.data.record import Record
+from expunge.engine.watch import spread
 from expunge.model.load import Loaded
 
-AUTHOR = 20
-"""Records about each author, one after the other."""
 UNSEEN = 40
 RETAIN_AUTHOR = 120
 """Retain records that are trained on for each author to forget, as far as they go (566)."""
@@ -51,7 +51,7 @@ def sets(shared: Path, *, authors: int = 2) -> dict[str, tuple[Record, ...]]:
     """
     data = shared / "data" / "tofu"
     retain = read([str(data / "retain90.json")]).records
-    spaced = [retain[index * len(retain) // 680] for index in range(680)]
+    spaced = spread(retain, 680)
     forget = read([str(data / "forget10.json")]).records
     about = [forget[i * AUTHOR : (i + 1) * AUTHOR] for i in range(authors)]
     names = [author_of([record.question for record in each]) for each in about]

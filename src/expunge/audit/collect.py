@@ -225,8 +225,7 @@ class Collector:
         self.store.write_answers(unit, rows)
 
     def _few(self, split: str) -> Sequence[Record]:
-        records = self.records[split]
-        return records if self.most is None else spread(records, self.most)
+        return spread(self.records[split], self.most)
 
     def _encoded(self, records: Sequence[Record]) -> list[Encoded]:
         return [self.encoder.encode(record) for record in records]

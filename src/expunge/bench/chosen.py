@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from expunge.bench.composed import parted
+from expunge.bench.space import knobs_of
 from expunge.errors import InputError, UsageError
 from expunge.files import read_json
 from expunge.methods import build
@@ -48,8 +49,7 @@ def read_chosen(path: Path) -> dict[str, dict[str, Any]]:
             fix='write it as {"npo": {"train.lr": 0.0001, "method.beta": 0.1}}',
         ) from None
     for name, values in found.items():
-        knobs = {p.removeprefix("method."): v for p, v in values.items() if p.startswith("method.")}
-        build(parted(name).method, knobs)
+        build(parted(name).method, knobs_of(values))
     return found
 
 

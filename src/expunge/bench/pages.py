@@ -130,7 +130,7 @@ def sentences(found: Board) -> list[str]:
         floor += " (all preservation gates at their margins)"
     lines = [
         _budget(found.protocol),
-        *_chosen(found.protocol, floor),
+        *_chosen(found.protocol.trials, floor),
         "Each axis runs from 0 to 1 (gold is 1 on the first three); brackets are one-sided 95 % "
         "bounds on each side, the widest over seeds. The weakest axis ranks, where it is equal the "
         "next.",
@@ -170,8 +170,8 @@ def _budget(protocol: Protocol) -> str:
     )
 
 
-def _chosen(protocol: Protocol, floor: str) -> list[str]:
-    if protocol.trials == 1:
+def _chosen(count: int, floor: str) -> list[str]:
+    if count == 1:
         return []
     return [
         "Shown is the setting that erased most among those that keep at least "

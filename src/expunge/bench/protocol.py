@@ -95,8 +95,7 @@ class Protocol:
                 same = tree.get(table, {}).get("name") == chosen
                 tree[table] = {**(tree[table] if same else {}), "name": chosen}
         if cell.kind == "gold":
-            index = int(cell.name.removeprefix("gold-"))
-            others = [gold for place, gold in enumerate(self.golds) if place != index]
+            others = [gold for place, gold in enumerate(self.golds) if place != cell.place]
             tree["request"]["gold"] = others
         for path, value in cell.values.items():
             table, _, key = path.partition(".")

@@ -35,6 +35,11 @@ class Cell:
     seed: int = 0
 
     @property
+    def place(self) -> int:
+        """Of a gold: which of the protocol's it is, from 0."""
+        return int(self.name.removeprefix("gold-"))
+
+    @property
     def id(self) -> str:
         """Folder name: method, seed and eight hex digits of all that is special about the run."""
         digest = sha256_json([self.kind, self.name, dict(self.values), self.seed])[:8]

@@ -157,6 +157,12 @@ def trials(name: str, settings: Settings, anatomy: Anatomy, *, count: int) -> li
     return [{}, *(accepted(name, lambda: draw(searched, rng)) for _ in range(count - 1))]
 
 
+def knobs_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the knobs of the method among key paths of the settings tree."""
+    prefix = "method."
+    return {p.removeprefix(prefix): v for p, v in values.items() if p.startswith(prefix)}
+
+
 def accepted(name: str, propose: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return the first proposal whose knobs the method takes.
 
@@ -166,9 +172,8 @@ def accepted(name: str, propose: Callable[[], dict[str, Any]]) -> dict[str, Any]
     refused: UsageError | None = None
     for _ in range(_ATTEMPTS):
         found = propose()
-        knobs = {p.removeprefix("method."): v for p, v in found.items() if p.startswith("method.")}
         try:
-            build(name, knobs)
+            build(name, knobs_of(found))
         except UsageError as error:
             refused = error
             continue

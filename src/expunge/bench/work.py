@@ -58,10 +58,7 @@ def work(matrix: Path, cell: Cell) -> Row:
     began = time.monotonic()
     # Not before: a run takes no folder that already holds something.
     shared, evidence = matrix / "shared", folder / "run" / "evidence"
-    names = {}
-    if cell.kind == "gold":
-        place = int(cell.name.removeprefix("gold-"))
-        names = judged_gold(place, len(protocol.golds))
+    names = judged_gold(cell.place, len(protocol.golds)) if cell.kind == "gold" else {}
     hurdle = Hurdle(
         rows_of(matrix) if protocol.prunes else [],
         begun=lambda: lend(shared, evidence, names=names),
@@ -168,7 +165,7 @@ def _done(
 def _judged(protocol: Protocol, cell: Cell, settings: Settings) -> str:
     """Return the reference of the model that a row is about."""
     if cell.kind == "gold":
-        return protocol.golds[int(cell.name.removeprefix("gold-"))]
+        return protocol.golds[cell.place]
     return settings.model if cell.kind == "original" else str(settings.out)
 
 

@@ -79,8 +79,8 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
         notes.append("retain: none, as the request says")
         retain: tuple[Record, ...] = ()
     elif request.retain == "auto":
-        retain = _general(forget)
-        notes.append(_auto_note(forget, retain, neighbours if request.rehearse else ()))
+        retain, note = _auto(forget, neighbours if request.rehearse else ())
+        notes.append(note)
     else:
         retain = taken("retain", request.retain)
     holdout = taken("holdout", request.holdout)
@@ -124,8 +124,14 @@ def _candidates(forget: Sequence[Record]) -> tuple[Record, ...]:
     return general_records() + (general_passages() if plain else ())
 
 
-def _general(forget: Sequence[Record]) -> tuple[Record, ...]:
+def _auto(forget: Sequence[Record], neighbours: Sequence[Record]) -> tuple[tuple[Record, ...], str]:
+    """Return what `auto` keeps, and the note that says so."""
     candidates = _candidates(forget)
+    taken = _without_target(candidates, forget)
+    return taken, _auto_note(taken, len(candidates) - len(taken), neighbours)
+
+
+def _without_target(candidates: Sequence[Record], forget: Sequence[Record]) -> tuple[Record, ...]:
     same = {pair.other.id for pair in overlaps(forget, candidates)}
     spellings = (
         normalise(name)
@@ -146,12 +152,9 @@ def _fabricated(forget: Sequence[Record], known: Sequence[Record]) -> tuple[Reco
     return tuple(record for record in made if record.id not in same)
 
 
-def _auto_note(
-    forget: Sequence[Record], taken: Sequence[Record], neighbours: Sequence[Record]
-) -> str:
+def _auto_note(taken: Sequence[Record], left_out: int, neighbours: Sequence[Record]) -> str:
     """Say what `auto` keeps; of neighbours those that are trained on."""
     passages = sum(not record.prompt for record in taken)
-    left_out = len(_candidates(forget)) - len(taken)
     note = f"retain: auto took {len(taken)} general records that ship with expunge"
     if passages:
         note += f", {passages} of them passages, since plain text is to be forgotten"

@@ -114,8 +114,8 @@ def unseen_level(
     )
 
 
-def spread(records: Sequence[Item], size: int = PROBE) -> tuple[Item, ...]:
-    """Take at most `size` records, evenly spaced."""
-    if len(records) <= size:
+def spread(records: Sequence[Item], size: int | None = PROBE) -> tuple[Item, ...]:
+    """Take at most `size` records, evenly spaced; all of them where it is None."""
+    if size is None or len(records) <= size:
         return tuple(records)
     return tuple(records[index * len(records) // size] for index in range(size))

@@ -61,12 +61,10 @@ class Stress:
         records = {"forget": scope.forget}
         if not prepared.settings.request.gold and scope.control:
             records["control"] = scope.control
-        if most is not None:
-            records = {split: spread(every, most) for split, every in records.items()}
         battery = Battery(
             store=AttackStore(evidence),
             attacks=tuple(attacks),
-            records=records,
+            records={split: spread(every, most) for split, every in records.items()},
             seed=prepared.settings.train.seed,
             access=access,
         )
