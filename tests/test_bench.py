@@ -11,7 +11,12 @@ from expunge.engine.memorise import Memorise, memorised
 from expunge.engine.streams import Streams
 from expunge.engine.watch import Unseen, Watch
 from expunge.engine.weights import everything
-from expunge.methods.edits.protocol import Reinforce
+from expunge.methods.edits.protocol import (
+    Passes,
+    Reinforce,
+    memorised_at_once,
+    memorising_steps,
+)
 from expunge.methods.terms import Shape, Stream
 from expunge.model.load import weights_digest
 from expunge.model.score import score
@@ -83,6 +88,18 @@ def test_the_bench_gives_mean_gradients_and_fisher_information_per_record():
     each = [nll_gradient(network, [record])[NAME].square() for record in FORGET]
     network.model.zero_grad(set_to_none=True)
     assert torch.allclose(lent.fisher(Stream.FORGET)[NAME], sum(each) / tokens, atol=1e-6)
+
+
+def test_of_many_records_some_stand_for_all_in_the_fisher_information(monkeypatch):
+    monkeypatch.setattr("expunge.engine.bench.WEIGHED", 2)
+    network = tiny.network()
+    lent = lend(network)
+    chosen = [FORGET[0], FORGET[2]]
+    tokens = sum(len(record.ids) - record.start for record in chosen)
+    each = [nll_gradient(network, [record])[NAME].square() for record in chosen]
+    network.model.zero_grad(set_to_none=True)
+    found = lent.fisher(Stream.FORGET)[NAME]
+    assert torch.allclose(found, sum(each) / tokens, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
@@ -177,6 +194,38 @@ def test_a_displacement_is_what_memorising_adds_and_leaves_the_model_alone():
     other = tiny.network()
     again = lend(other).displacement([0, 2], how)
     assert all(torch.equal(again[name], value) for name, value in moved.items())
+
+
+@pytest.mark.parametrize(
+    ("records", "asked", "at_once", "steps", "passes"),
+    [
+        (1, 10, 1, 10, 10.0),
+        (40, 10, 40, 10, 10.0),
+        (64, 10, 64, 10, 10.0),
+        (65, 10, 33, 10, 10 * 33 / 65),
+        (400, 10, 58, 10, 10 * 58 / 400),
+        (4000, 10, 64, 63, 63 * 64 / 4000),
+        (128, 1, 64, 2, 1.0),
+    ],
+)
+def test_learning_by_heart_takes_even_parts_and_each_record_once(
+    records, asked, at_once, steps, passes
+):
+    assert memorised_at_once(records) == at_once
+    assert memorising_steps(records, asked) == steps
+    assert Passes(forget=0, retain=0, memorising=asked).memorised(records) == pytest.approx(passes)
+    assert Passes(forget=3, retain=1).memorised(records) == 0
+    parted = Passes(forget=0, retain=0, memorising=asked, parts=records)
+    assert parted.memorised(records) == asked
+
+
+def test_a_set_of_many_records_is_learnt_a_part_at_a_time(monkeypatch):
+    monkeypatch.setattr("expunge.methods.edits.protocol.MEMORISED", 2)
+    network = tiny.network()
+    memory = Memorise(steps=30, lr=1e-2, rank=4, seed=1)
+    known = probability(network, FORGET)
+    with memorised(network, FORGET, memory, pad_id=2, tokens_per_pass=40):
+        assert probability(network, FORGET) > 2 * known
 
 
 def test_a_gradient_after_memorising_is_taken_where_the_adapter_is_worn():

@@ -14,7 +14,7 @@ from expunge.engine.streams import Order, Streams
 from expunge.engine.unlearn import trained_weights
 from expunge.engine.watch import spread
 from expunge.engine.ways import Way, ways
-from expunge.methods.edits.protocol import Edit
+from expunge.methods.edits.protocol import WEIGHED, Edit
 from expunge.methods.guards.protocol import Guard
 from expunge.methods.terms import SelfTaught, Stream, Trains, last_block
 from expunge.prepare import Prepared
@@ -283,7 +283,10 @@ def _stand_in(prepared: Prepared) -> Streams:
 
 def _edit_step(method: Edit | Guard, prepared: Prepared) -> Step:
     passes, streams, layers = method.passes(), prepared.streams, prepared.shape.layers
-    read = [(streams.forget, passes.forget), (streams.retain, passes.retain)]
+    known = passes.memorised(len(streams.forget))
+    read = [(streams.forget, passes.forget + known), (streams.retain, passes.retain)]
+    sets = {Stream.FORGET: streams.forget, Stream.RETAIN: streams.retain}
+    read += [(spread(sets[stream], WEIGHED), 1.0) for stream in passes.weighed]
     for stream, choices in streams.variants.items():
         records = tuple(record for several in choices for record in several)
         read.append((records, passes.forget if stream.side == "forget" else passes.retain))

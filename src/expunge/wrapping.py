@@ -33,7 +33,7 @@ def build_wraps(
     """
     if isinstance(method, Edit | Guard):
         _check_edit(settings, method)
-        if method.passes().retain and not streams.retain:
+        if method.passes().needs_retain and not streams.retain:
             raise _needs_retain(settings.method.name)
         method.trains(shape)  # refuses blocks that the model does not have
         return Wraps()

@@ -19,10 +19,19 @@ from expunge.engine.observe import Observer
 from expunge.engine.pull import StepPull
 from expunge.engine.reference import precompute
 from expunge.engine.streams import Draw, Streams
-from expunge.engine.watch import Reading, Watch
+from expunge.engine.watch import Reading, Watch, spread
 from expunge.engine.weights import Weights
 from expunge.errors import UsageError
-from expunge.methods.edits.protocol import Moments, Place, Reinforce, State, Steered, Visit
+from expunge.methods.edits.protocol import (
+    WEIGHED,
+    Moments,
+    Passes,
+    Place,
+    Reinforce,
+    State,
+    Steered,
+    Visit,
+)
 from expunge.methods.retain import nll
 from expunge.methods.terms import MLP_OUT, Likelihood, Shape, Stream, Term, is_named
 from expunge.model.batch import Batch, by_length, collate
@@ -101,8 +110,9 @@ class Workbench:
     def fisher(self, stream: Stream) -> dict[str, Tensor]:
         """Return the diagonal of the empirical Fisher information per scored token."""
         total = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
-        everyone = self.scored(stream)
-        for index, record in enumerate(self._records(stream)):
+        chosen = spread(list(enumerate(self._records(stream))), WEIGHED)
+        everyone = sum(len(record.ids) - record.start for _, record in chosen)
+        for index, record in chosen:
             own = len(record.ids) - record.start
             for name, slope in self._pull(stream, [index]).items():
                 total[name].addcmul_(slope, slope, value=own * own / everyone)
@@ -262,7 +272,8 @@ class Workbench:
     @contextmanager
     def _memorised(self, records: Sequence[Encoded], how: Reinforce) -> Generator[None]:
         self.trained.publish()
-        self.tokens_seen += how.steps * sum(len(record.ids) for record in records)
+        passes = Passes(forget=0, retain=0, memorising=how.steps).memorised(len(records))
+        self.tokens_seen += round(passes * sum(len(record.ids) for record in records))
         with memorised(
             self.network,
             records,

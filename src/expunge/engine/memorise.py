@@ -16,6 +16,8 @@ from expunge.data.encode import Encoded
 from expunge.engine.logp import chunked_logp
 from expunge.engine.reference import final_states
 from expunge.engine.shelf import Key
+from expunge.engine.streams import Order
+from expunge.methods.edits.protocol import memorised_at_once, memorising_steps
 from expunge.model.batch import by_length
 from expunge.model.lora import LoraShape, attach, detach
 from expunge.model.network import Network
@@ -23,7 +25,7 @@ from expunge.model.network import Network
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Memorise:
-    """How hard to memorise: full-batch steps of AdamW on the mean NLL per token."""
+    """How hard to memorise: steps of AdamW on the mean NLL per token, of up to 64 records."""
 
     steps: int = 10
     lr: float = 1e-3
@@ -43,11 +45,19 @@ def memorise(
     attach(network, LoraShape(rank=how.rank, alpha=2.0 * how.rank), seed=how.seed)
     trained = [parameter for parameter in network.model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=how.lr, weight_decay=0.0)
-    scored = sum(len(record.ids) - record.start for record in records)
-    for _ in range(how.steps):
+    order = Order(
+        forget=len(records),
+        retain=0,
+        forget_batch=memorised_at_once(len(records)),
+        retain_batch=0,
+        seed=how.seed,
+    )
+    for step in range(memorising_steps(len(records), how.steps)):
+        drawn = [records[index] for index in sorted(order.draw(step).forget)]
+        scored = sum(len(record.ids) - record.start for record in drawn)
         optimiser.zero_grad(set_to_none=True)
-        for group in by_length([len(record.ids) for record in records], tokens=tokens_per_pass):
-            chosen = [records[index] for index in group]
+        for group in by_length([len(record.ids) for record in drawn], tokens=tokens_per_pass):
+            chosen = [drawn[index] for index in group]
             batch = network.batch(chosen, pad_id=pad_id)
             hidden = network.hidden(batch.ids, batch.rows, batch.columns, layout=batch.layout)
             (-chunked_logp(network, hidden, batch.targets).sum() / scored).backward()

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 
-from expunge.methods.edits.protocol import Edit
+from expunge.methods.edits.protocol import MEMORISED, WEIGHED, Edit, Passes
 from expunge.methods.guards.protocol import Guard
 from expunge.methods.terms import (
     Distribution,
@@ -51,10 +51,10 @@ def describe(name: str, method: Method | Edit | Guard) -> Description:
     if isinstance(method, Edit | Guard):
         streams = (Stream.FORGET, Stream.RETAIN, *method.streams)
         passes = method.passes()
-        spares = isinstance(method, Edit) and not passes.retain
+        spares = isinstance(method, Edit) and not passes.needs_retain
         read = tuple(s for s in streams if s is not Stream.RETAIN) if spares else streams
         keeps: tuple[str, ...] = ()
-        cost = f"{passes.forget:.2g} passes over forget, {passes.retain:.2g} over retain"
+        cost = _passes_cost(passes)
     else:
         terms = method.terms(_EXAMPLE)
         read = tuple(stream for term in terms for stream in _reads(term))
@@ -103,6 +103,24 @@ def _keeps(term: Term) -> tuple[str, ...]:
             return ("hidden states",)
         case _:
             return ()
+
+
+def _passes_cost(passes: Passes) -> str:
+    """What is read; of a method that reads nothing, that it does not."""
+    said: list[str] = []
+    if passes.memorising:
+        parts = f" for each of {passes.parts} parts" if passes.parts > 1 else ""
+        said.append(f"{passes.memorising} steps of up to {MEMORISED} forget records{parts}")
+    said += [
+        f"{times:.2g} {'pass' if times == 1 else 'passes'} over {name}"
+        for name, times in (("forget", passes.forget), ("retain", passes.retain))
+        if times
+    ]
+    said += [
+        f"gradients of up to {WEIGHED} {stream.side} records one by one"
+        for stream in passes.weighed
+    ]
+    return ", ".join(said) or "no pass over any set"
 
 
 def _step_cost(terms: Sequence[Term]) -> str:

@@ -9,8 +9,8 @@ is specific to the set and is lowered by `a` times that (`strength`), so other t
 raises nothing the target is what the original says.
 
 Differs from published code: there is no dictionary of anchored terms and their generic
-translations, and the reinforced model is a throw-away adapter of ten full-batch steps. The release
-that is usually compared with (MUSE) mixes the two models while decoding; this trains.
+translations, and the reinforced model is a throw-away adapter of ten large steps. The release that
+is usually compared with (MUSE) mixes the two models while decoding; this trains.
 """
 
 from dataclasses import dataclass

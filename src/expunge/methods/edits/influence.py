@@ -33,7 +33,7 @@ class Influence:
     """Undo the forget set's pull on the weights, to first order."""
 
     family: ClassVar[str] = "influence"
-    advice: ClassVar[str] = "one step, two passes; as far as the utility budget allows"
+    advice: ClassVar[str] = "one step; as far as the utility budget allows"
     streams: ClassVar[tuple[Stream, ...]] = ()
 
     scale: float = 1.0
@@ -47,8 +47,8 @@ class Influence:
         return None
 
     def passes(self) -> Passes:
-        """One pass over each set."""
-        return Passes(forget=1, retain=1)
+        """One pass over the forget set, and curvature."""
+        return Passes(forget=1, retain=0, weighed=(Stream.RETAIN,))
 
     def apply(self, bench: Bench) -> None:
         """Take the step."""

@@ -19,15 +19,49 @@ State = Literal["going on", "forgotten", "damaged"]
 """`forgotten`: forget answers look unseen. `damaged`: retained answers are over the budget."""
 
 
+MEMORISED = 64
+"""Largest number of records in one step of learning by heart."""
+WEIGHED = 256
+"""Largest number of records of a set whose Fisher information is taken."""
+
+
 class Passes(NamedTuple):
     """What an edit costs: how often it runs forward and back over each set."""
 
     forget: float
     retain: float
+    memorising: int = 0
+    """Steps in which a part of the forget set is learnt by heart, see `memorising_steps`."""
+    parts: int = 1
+    """Parts of the forget set that are learnt one after the other."""
+    weighed: tuple[Stream, ...] = ()
+    """Sets whose Fisher information is taken, from `WEIGHED` records at most."""
+
+    @property
+    def needs_retain(self) -> bool:
+        """Whether there must be retain records."""
+        return self.retain > 0 or Stream.RETAIN in self.weighed
+
+    def memorised(self, records: int) -> float:
+        """Return how often a forget set of so many records is read to learn it by heart."""
+        if not self.memorising:
+            return 0.0
+        part = -(-records // self.parts)
+        return memorising_steps(part, self.memorising) * memorised_at_once(part) / part
+
+
+def memorised_at_once(records: int) -> int:
+    """Return how many records a step of learning by heart takes: even parts of the set."""
+    return -(-records // -(-records // MEMORISED))
+
+
+def memorising_steps(records: int, asked: int) -> int:
+    """Return how many steps learning by heart takes: as asked, but each record comes once."""
+    return max(asked, -(-records // MEMORISED))
 
 
 class Reinforce(NamedTuple):
-    """How to teach a throw-away adapter the forget set by heart: full-batch steps of AdamW."""
+    """How to teach a throw-away adapter forget records by heart: AdamW, `MEMORISED` a step."""
 
     steps: int
     lr: float
@@ -109,7 +143,8 @@ class Bench(Protocol):
         """Return the diagonal of the empirical Fisher information per scored token.
 
         It is (1/N) sum_i (grad S_i)^2 with S_i the summed NLL of record i and N scored tokens: an
-        estimate of the curvature of the mean NLL.
+        estimate of the curvature of the mean NLL. Of more than `WEIGHED` records, that many stand
+        for all, evenly spaced.
         """
         ...
 

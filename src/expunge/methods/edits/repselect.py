@@ -10,9 +10,9 @@ directions shared by all text are the largest components, which step 2 shrinks f
 |G'| is over all matrices.
 
 Differs from published code: this is its simple variant, with one gradient for all steps. The
-adapter is trained by full-batch AdamW, not one epoch of SGD; the number of components is a share of
-the smaller side (512 of 4096 for an 8B model); G' has length one, so that lr does not depend on how
-well the forget set is known.
+adapter is trained by AdamW, up to 64 records a step, not by SGD; the number of components is a
+share of the smaller side (512 of 4096 for an 8B model); G' has length one, so that lr does not
+depend on how well the forget set is known.
 """
 
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class RepSelect:
 
     def passes(self) -> Passes:
         """The steps of relearning and one pass for the gradient."""
-        return Passes(forget=self.relearn_steps + 1, retain=0)
+        return Passes(forget=1, retain=0, memorising=self.relearn_steps)
 
     def apply(self, bench: Bench) -> None:
         """Relearn, take the gradient, select, climb."""

@@ -32,7 +32,7 @@ class SSD:
     """Shrink the weights that matter for the forget set alone."""
 
     family: ClassVar[str] = "influence"
-    advice: ClassVar[str] = "no training, two passes; coarse, check what else it takes"
+    advice: ClassVar[str] = "no training; coarse, check what else it takes"
     streams: ClassVar[tuple[Stream, ...]] = ()
 
     alpha: float = 10.0
@@ -43,8 +43,8 @@ class SSD:
         return None
 
     def passes(self) -> Passes:
-        """One pass over each set."""
-        return Passes(forget=1, retain=1)
+        """Importance for each set."""
+        return Passes(forget=0, retain=0, weighed=(Stream.FORGET, Stream.RETAIN))
 
     def apply(self, bench: Bench) -> None:
         """Dampen every weight by its two Fisher values."""

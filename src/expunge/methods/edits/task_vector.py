@@ -2,7 +2,7 @@
 
     theta <- theta - alpha (theta_memorised - theta)
 
-Differs from published code: theta_memorised wears a low-rank adapter trained for a few full-batch
+Differs from published code: theta_memorised wears a low-rank adapter trained for a few large
 steps, where the paper fine-tunes all weights; so alpha is not comparable. As in MUSE's baseline
 (trap T22) the start is the model itself, not a base model that nobody may have.
 """
@@ -32,8 +32,8 @@ class TaskVector:
         return None
 
     def passes(self) -> Passes:
-        """One pass for each step of memorising."""
-        return Passes(forget=self.steps, retain=0)
+        """The steps of memorising."""
+        return Passes(forget=0, retain=0, memorising=self.steps)
 
     def apply(self, bench: Bench) -> None:
         """Subtract alpha times the displacement."""

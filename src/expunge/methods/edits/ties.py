@@ -61,8 +61,8 @@ class Ties:
         return None
 
     def passes(self) -> Passes:
-        """One pass for each step of memorising, whatever the number of parts."""
-        return Passes(forget=self.steps, retain=0)
+        """The steps of memorising each part."""
+        return Passes(forget=0, retain=0, memorising=self.steps, parts=self.parts)
 
     def apply(self, bench: Bench) -> None:
         """Subtract alpha times the merged displacement."""
