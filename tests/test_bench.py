@@ -57,7 +57,7 @@ def lend(network, streams=SETS) -> Workbench:
         tokens_per_pass=40,
         seed=0,
         tell=lambda share, text: None,
-        trainer=lambda training: None,
+        trainer=lambda training, progress: None,
     )
 
 
@@ -239,6 +239,20 @@ def test_a_gradient_after_memorising_is_taken_where_the_adapter_is_worn():
     there = lent.gradient(Stream.FORGET)
     assert torch.allclose(worn[NAME], there[NAME], atol=1e-4)
     assert worn.keys() == there.keys()
+
+
+def test_stages_lie_within_stages_and_long_work_tells_how_far_it_is():
+    told: list[float] = []
+    lent = replace(lend(tiny.network()), tell=lambda share, text: told.append(share))
+    with lent.stage(0.5, 1.0):
+        lent.progress(0.0, "")
+        with lent.stage(0.0, 0.5):
+            lent.fisher(Stream.FORGET)
+        lent.progress(0.5, "")
+    assert told == [0.5, 0.5, 0.5625, 0.625, 0.6875, 0.75]
+    told.clear()
+    lent.displacement([0], Reinforce(steps=4, lr=1e-2, rank=4, seed=1))
+    assert told == [0.0, 0.25, 0.5, 0.75]
 
 
 def test_the_probes_decide_when_it_is_enough():

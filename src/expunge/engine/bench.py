@@ -69,9 +69,11 @@ class Workbench:
     tokens_per_pass: int
     seed: int
     tell: Progress
-    trainer: Callable[[Training], None]
+    trainer: Callable[[Training, Progress], None]
     """Runs a training loop over all weights."""
     tokens_seen: int = field(default=0)
+    span: tuple[float, float] = (0.0, 1.0)
+    """Where in the work the stage begins and ends."""
 
     @property
     def weights(self) -> Mapping[str, Tensor]:
@@ -112,7 +114,8 @@ class Workbench:
         total = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
         chosen = spread(list(enumerate(self._records(stream))), WEIGHED)
         everyone = sum(len(record.ids) - record.start for _, record in chosen)
-        for index, record in chosen:
+        for done, (index, record) in enumerate(chosen):
+            self.progress(done / len(chosen), f"gradient {done + 1} of {len(chosen)}")
             own = len(record.ids) - record.start
             for name, slope in self._pull(stream, [index]).items():
                 total[name].addcmul_(slope, slope, value=own * own / everyone)
@@ -203,7 +206,8 @@ class Workbench:
             self._records(Stream.RETAIN)
         self.trained.publish()
         self.trainer(
-            Training(terms=terms, name=name, epochs=epochs, lr=lr, before=before, watched=watched)
+            Training(terms=terms, name=name, epochs=epochs, lr=lr, before=before, watched=watched),
+            self.progress,
         )
 
     def state(self) -> State:
@@ -214,9 +218,21 @@ class Workbench:
             return "damaged"
         return "forgotten" if self.watch.saturated(reading) else "going on"
 
+    @contextmanager
+    def stage(self, start: float, end: float) -> Generator[None]:
+        """Take what is told inside for this part of the work, or of the stage around it."""
+        around = self.span
+        low, high = around
+        self.span = (low + (high - low) * start, low + (high - low) * end)
+        try:
+            yield
+        finally:
+            self.span = around
+
     def progress(self, share: float, text: str) -> None:
-        """Tell how much of the work is done, 0 to 1."""
-        self.tell(share, text)
+        """Tell how much of the work, or of the stage, is done, 0 to 1."""
+        low, high = self.span
+        self.tell(low + (high - low) * share, text)
 
     def _records(self, stream: Stream) -> Sequence[Encoded]:
         if stream is Stream.FORGET:
@@ -280,6 +296,7 @@ class Workbench:
             Memorise(steps=how.steps, lr=how.lr, rank=how.rank, seed=how.seed),
             pad_id=self.pad_id,
             tokens_per_pass=self.tokens_per_pass,
+            progress=self.progress,
         ):
             yield
 

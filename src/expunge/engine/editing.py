@@ -86,8 +86,8 @@ class Editing:
         loops: list[Trained] = []
         told = _Told(progress)
 
-        def trainer(training: Training) -> None:
-            loops.append(self._train(training, weights, unseen, folder, told.part()))
+        def trainer(training: Training, tell: Callable[[float, str], None]) -> None:
+            loops.append(self._train(training, weights, unseen, folder, tell))
 
         bench = Workbench(
             network=self.network,
@@ -176,11 +176,6 @@ class _Told:
     def tell(self, share: float, text: str) -> None:
         self._reached = max(self._reached, share)
         self._progress(min(SHARES, round(SHARES * self._reached)), text)
-
-    def part(self) -> Callable[[float, str], None]:
-        """Give a part half of what is left, for how many follow is not known."""
-        begun = self._reached
-        return lambda share, text: self.tell(begun + (1 - begun) / 2 * share, text)
 
 
 def _joined(loops: list[Trained]) -> tuple[Point, ...]:

@@ -5,7 +5,7 @@ distribution shows what is specific to the set (WHP), its displacement can be su
 vectors), its gradients point where relearning would go (RepSelect).
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -21,6 +21,10 @@ from expunge.methods.edits.protocol import memorised_at_once, memorising_steps
 from expunge.model.batch import by_length
 from expunge.model.lora import LoraShape, attach, detach
 from expunge.model.network import Network
+
+
+def _quietly(_share: float, _text: str) -> None:
+    """Tell nobody how far it is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +44,7 @@ def memorise(
     *,
     pad_id: int,
     tokens_per_pass: int,
+    progress: Callable[[float, str], None] = _quietly,
 ) -> None:
     """Attach an adapter to the model and train it on the records; it stays attached."""
     attach(network, LoraShape(rank=how.rank, alpha=2.0 * how.rank), seed=how.seed)
@@ -52,7 +57,9 @@ def memorise(
         retain_batch=0,
         seed=how.seed,
     )
-    for step in range(memorising_steps(len(records), how.steps)):
+    steps = memorising_steps(len(records), how.steps)
+    for step in range(steps):
+        progress(step / steps, f"learning by heart, step {step + 1} of {steps}")
         drawn = [records[index] for index in sorted(order.draw(step).forget)]
         scored = sum(len(record.ids) - record.start for record in drawn)
         optimiser.zero_grad(set_to_none=True)
@@ -72,12 +79,15 @@ def memorised(
     *,
     pad_id: int,
     tokens_per_pass: int,
+    progress: Callable[[float, str], None] = _quietly,
 ) -> Generator[None]:
     """Let the model wear an adapter that knows the records; afterwards it is as it was."""
     trained = {
         name for name, parameter in network.model.named_parameters() if parameter.requires_grad
     }
-    memorise(network, records, how, pad_id=pad_id, tokens_per_pass=tokens_per_pass)
+    memorise(
+        network, records, how, pad_id=pad_id, tokens_per_pass=tokens_per_pass, progress=progress
+    )
     try:
         yield
     finally:

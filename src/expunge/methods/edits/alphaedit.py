@@ -61,7 +61,8 @@ class AlphaEdit:
         top = layers[-1]
         start = bench.states(Stream.FORGET, top, "subject")
         how = Search(steps=self.steps, lr=self.lr, decay=self.decay, clamp=self.clamp)
-        goal = start + goal_change(bench, top, start, how)
+        with bench.stage(0.0, 0.5):
+            goal = start + goal_change(bench, top, start, how)
         for done, layer in enumerate(layers):
             bench.progress(0.5 + 0.5 * done / len(layers), f"block {layer}")
             keys = bench.keys(Stream.FORGET, layer, "subject")

@@ -42,5 +42,5 @@ def goal_change(bench: Bench, layer: int, start: Tensor, how: Search) -> Tensor:
         optimiser.step()
         change.mul_((how.clamp * size / change.norm(dim=-1, keepdim=True)).clamp(max=1.0))
         nll = float(steered.nll.mean())
-        bench.progress(0.5 * step / how.steps, f"alternative nll {nll:.2f}")
+        bench.progress(step / how.steps, f"alternative nll {nll:.2f}")
     return change

@@ -52,8 +52,8 @@ class Influence:
 
     def apply(self, bench: Bench) -> None:
         """Take the step."""
-        curvature = bench.fisher(Stream.RETAIN)
-        bench.progress(0.5, "curvature of the retain set")
+        with bench.stage(0.0, 0.7):
+            curvature = bench.fisher(Stream.RETAIN)
         gradient = bench.gradient(Stream.FORGET)
         count = sum(value.numel() for value in curvature.values())
         mean = float(sum(value.double().sum() for value in curvature.values())) / count

@@ -6,6 +6,7 @@ method it never loads a model, copies one, or draws a number without a seed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -205,8 +206,15 @@ class Bench(Protocol):
         """Look at the probes."""
         ...
 
+    def stage(self, start: float, end: float) -> AbstractContextManager[None]:
+        """Take what is told inside for this part of the work, each from 0 to 1.
+
+        Fisher information, learning by heart and training loops tell how far they are.
+        """
+        ...
+
     def progress(self, share: float, text: str) -> None:
-        """Tell how much of the work is done, 0 to 1."""
+        """Tell how much of the work, or of the stage, is done, 0 to 1."""
         ...
 
 

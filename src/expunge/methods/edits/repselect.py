@@ -64,8 +64,10 @@ class RepSelect:
         how = Reinforce(
             steps=self.relearn_steps, lr=self.relearn_lr, rank=self.rank, seed=bench.seed
         )
-        gradient = bench.gradient(Stream.FORGET, after=how)
+        with bench.stage(0.0, 0.4):
+            gradient = bench.gradient(Stream.FORGET, after=how)
         uphill = {
             name: selected(value, self.share) for name, value in gradient.items() if value.ndim == 2
         }
-        climb(bench, bench.weights, lambda: uphill, steps=self.steps, lr=self.lr)
+        with bench.stage(0.5, 1.0):
+            climb(bench, bench.weights, lambda: uphill, steps=self.steps, lr=self.lr)

@@ -48,9 +48,10 @@ class SSD:
 
     def apply(self, bench: Bench) -> None:
         """Dampen every weight by its two Fisher values."""
-        forget = bench.fisher(Stream.FORGET)
-        bench.progress(0.5, "importance for the forget set")
-        retain = bench.fisher(Stream.RETAIN)
+        with bench.stage(0.0, 0.5):
+            forget = bench.fisher(Stream.FORGET)
+        with bench.stage(0.5, 1.0):
+            retain = bench.fisher(Stream.RETAIN)
         for name, important in forget.items():
             weight = bench.weights[name]
             weight.copy_(dampened(weight, important, retain[name], self.alpha, self.lam))

@@ -73,8 +73,8 @@ class Ties:
         for part in range(parts):
             seed = bench.seed + part
             how = Reinforce(steps=self.steps, lr=self.lr, rank=self.rank, seed=seed)
-            moved.append(bench.displacement(order[part::parts], how))
-            bench.progress((part + 1) / parts, f"part {part + 1} of {parts}")
+            with bench.stage(part / parts, (part + 1) / parts):
+                moved.append(bench.displacement(order[part::parts], how))
         for name in moved[0]:
             merged = ties([one[name] for one in moved], self.density)
             bench.weights[name].sub_(merged, alpha=self.alpha)

@@ -63,18 +63,15 @@ class UNDO:
     def apply(self, bench: Bench) -> None:
         """Run the three stages."""
         suppress = MaxEnt(gamma=self.gamma, alpha=1.0, retain="kl").terms(bench.shape)
-        bench.train(suppress, name="suppress", epochs=self.suppress_epochs, lr=self.suppress_lr)
+        turn = self.suppress_epochs / (self.suppress_epochs + self.distil_epochs)
+        with bench.stage(0.0, turn):
+            bench.train(suppress, name="suppress", epochs=self.suppress_epochs, lr=self.suppress_lr)
         generator = torch.Generator().manual_seed(bench.seed)
 
         def damage_all() -> None:
             for weight in bench.weights.values():
                 weight.copy_(damage(weight, self.alpha, self.beta, generator))
 
-        bench.train(
-            retain_terms("kl", 1.0),
-            name="distil",
-            epochs=self.distil_epochs,
-            lr=self.distil_lr,
-            before=damage_all,
-            watched=False,
-        )
+        keep, epochs, lr = retain_terms("kl", 1.0), self.distil_epochs, self.distil_lr
+        with bench.stage(turn, 1.0):
+            bench.train(keep, name="distil", epochs=epochs, lr=lr, before=damage_all, watched=False)
