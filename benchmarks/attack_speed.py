@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from attacks_tofu import facts, settings, write_retain
+from attacks_tofu import RETAIN, facts, settings, write_retain
 from tofu import GOLDS, model
 from torch import Tensor
 
@@ -122,7 +122,7 @@ def main() -> None:
     given = arguments()
     data = given.work / "data"
     write_jsonl(data / "facts.jsonl", facts(given.shared)[: given.facts])
-    write_retain(given)
+    write_retain(given, RETAIN["stated"])
     prepared = prepare(settings(given))
     results = read_json(given.out) if given.out.is_file() else {}
     known = results.setdefault(given.level, {"attacks": {}})

@@ -15,9 +15,10 @@ itself hardly answers them, so a rewording is any of `paraphrase` and `wording`.
 
 Everything is resumable: planted models and attacks that are in `--work` are not made again.
 `--models npo` runs some, `--level standard` tries harder, `--only int4 relearn` runs some attacks,
-`--npo-lr` and `--npo-epochs` plant another NPO.
-Prints the ladders and writes
-`benchmarks/results/attacks_tofu.json` (or `--out`), bad results included.
+`--npo-lr` and `--npo-epochs` plant another NPO. `--records all` plants on all of forget10 and
+attacks 200 of its records, known before or not: what is said is then the share of an answer's
+words. Prints the ladders and writes `benchmarks/results/attacks_tofu.json` (or `--out`), bad
+results included.
 """
 
 import argparse
@@ -49,7 +50,8 @@ from expunge.settings import Settings
 from expunge.together import work
 
 RESULT = Path(__file__).parent / "results" / "attacks_tofu.json"
-RETAIN = 120
+RETAIN = {"stated": 120, "all": 560}
+ATTACKED = 200
 PLANTED = {
     "refusal": {
         "method": {"name": "idk"},
@@ -78,6 +80,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("runs/attacks-tofu"))
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--facts", type=int, default=60)
+    parser.add_argument("--records", default="stated", choices=("stated", "all"))
     parser.add_argument("--level", default="quick", choices=("quick", "standard", "paranoid"))
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--npo-lr", type=float, default=2e-5, help="learning rate of npo")
@@ -136,6 +139,12 @@ def facts(shared: Path) -> list[dict[str, object]]:
     return found
 
 
+def everything(shared: Path) -> list[dict[str, object]]:
+    """Return all records of forget10."""
+    rows = read_jsonl(shared / "data" / "tofu" / "forget10.json")
+    return [{"prompt": row["question"], "completion": row["answer"]} for row in rows]
+
+
 def stated(given: argparse.Namespace, rows: list[dict[str, object]]) -> list[dict[str, object]]:
     """Return the first facts that the original states when it is asked plainly."""
     path = given.work / "candidates.jsonl"
@@ -161,7 +170,9 @@ def stated(given: argparse.Namespace, rows: list[dict[str, object]]) -> list[dic
     return known[: given.facts]
 
 
-def settings(given: argparse.Namespace, **tables: dict[str, object]) -> Settings:
+def settings(
+    given: argparse.Namespace, *, attacked: int | None = None, **tables: dict[str, object]
+) -> Settings:
     """Return the request: these facts, spaced retain records, one gold."""
     data = given.work / "data"
     return Settings.model_validate(
@@ -175,7 +186,10 @@ def settings(given: argparse.Namespace, **tables: dict[str, object]) -> Settings
                 "gold": [model(given.base, given.shared, GOLDS[0])],
                 "utility_budget": 0.5,
             },
-            "audit": {"max_new_tokens": 32},
+            "audit": {
+                "max_new_tokens": 32,
+                "attack_records": attacked,
+            },
             **tables,
         }
     )
@@ -185,14 +199,15 @@ def write_data(given: argparse.Namespace) -> None:
     """Write the facts and the retain records, if they are not there."""
     path = given.work / "data" / "facts.jsonl"
     if not path.is_file():
-        write_jsonl(path, stated(given, facts(given.shared)))
-    write_retain(given)
+        whole = given.records == "all"
+        write_jsonl(path, everything(given.shared) if whole else stated(given, facts(given.shared)))
+    write_retain(given, RETAIN[given.records])
 
 
-def write_retain(given: argparse.Namespace) -> None:
+def write_retain(given: argparse.Namespace, size: int) -> None:
     """Write retain records from all over retain90."""
     retain = read_jsonl(given.shared / "data" / "tofu" / "retain90.json")
-    spaced = [retain[index * len(retain) // RETAIN] for index in range(RETAIN)]
+    spaced = [retain[index * len(retain) // size] for index in range(size)]
     write_jsonl(
         given.work / "data" / "retain.jsonl",
         [{"prompt": row["question"], "completion": row["answer"]} for row in spaced],
@@ -241,7 +256,8 @@ def reference(given: argparse.Namespace, name: str) -> str:
 def stress(given: argparse.Namespace, name: str) -> Stressed:
     """Attack one planted model."""
     places = {"out": f"attacked-{name}", "attack_store": "shared"}
-    chosen = settings(given).model_copy(
+    attacked = ATTACKED if given.records == "all" else None
+    chosen = settings(given, attacked=attacked).model_copy(
         update={key: str(given.work / place) for key, place in places.items()}
     )
     whole = (*(each.name for each in LEVELS[given.level]), *FURTHER.get(name, ()))
