@@ -110,7 +110,8 @@ def _train(
     """Run one stage; `ends` tells whether it is the one whose result is written."""
     settings, unlearning = part.settings, work(part, original.network)
     unseen = replace(gathering, prepared=part).unseen(original.network.vocabulary)
-    with console.progress("train", total=unlearning.total) as bar:
+    unit = "steps" if isinstance(unlearning, Unlearning) else "percent"
+    with console.progress("train", total=unlearning.total, unit=unit) as bar:
         reached = _Steps(bar).reached
         if isinstance(unlearning, Unlearning):
             call(team, run, part, unseen)
@@ -119,7 +120,8 @@ def _train(
             )
         else:
             trained, weights = unlearning.run(unseen=unseen, folder=folder, progress=reached)
-    console.line("trained", f"{trained.steps} of {trained.planned} steps, {trained.stopped}")
+    made = f"{trained.steps} of {trained.planned} steps, " if trained.planned else ""
+    console.line("trained", f"{made}{trained.stopped}")
     console.event("trained", trained.told(unseen))
     model = original.network.model
     if isinstance(weights, Rules):
