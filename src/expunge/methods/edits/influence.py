@@ -5,8 +5,8 @@ arXiv:2304.04934).
 
 L_f is the mean NLL per scored token of the forget set, n counts scored tokens. At a minimum of the
 loss on all data the gradient of the retain part is -(n_f / n_r) grad L_f, so that a Newton step on
-the retain loss alone goes there; F_r, the diagonal of the empirical Fisher information of the
-retain set, stands for its curvature. Exact for a quadratic loss with diagonal curvature.
+the retain loss alone goes there; F_r, the diagonal of the empirical Fisher information of up to
+256 retain records, stands for its curvature. Exact for a quadratic loss with diagonal curvature.
 
 Differs from published code: that uses the WoodFisher approximation of the inverse, record by
 record. Where records are known by heart, gradient and Fisher information both vanish, and their

@@ -2,8 +2,9 @@
 
     theta_i <- min(lambda F_r,i / F_f,i, 1) theta_i   where   F_f,i > alpha F_r,i
 
-F are diagonals of the empirical Fisher information, on the forget and on the retain set: weights
-that matter much more for what is to be forgotten than for the rest shrink, in one stroke.
+F are diagonals of the empirical Fisher information, on up to 256 records of the forget and of the
+retain set: weights that matter much more for what is to be forgotten than for the rest shrink, in
+one stroke.
 
 Differs from published code: the second Fisher is that of the retain set alone. The paper's is that
 of all training data, which nobody has; with the forget set inside, F_f could never be more than
