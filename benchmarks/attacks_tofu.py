@@ -18,8 +18,8 @@ Everything is resumable: planted models and attacks that are in `--work` are not
 `--npo-lr` and `--npo-epochs` plant another NPO. `--records all` plants on all of forget10 and
 attacks 200 of its records, known before or not: what is said is then the share of an answer's
 words. The row of the README with all of forget10 has `--records all --npo-lr 1.2e-5 --npo-epochs 2
---models npo --only relearn`. Prints the ladders and writes `benchmarks/results/attacks_tofu.json` (or `--out`), bad
-results included.
+--models npo --only relearn`. Prints the ladders and writes `benchmarks/results/attacks_tofu.json`
+(or `--out`), bad results included.
 """
 
 import argparse
