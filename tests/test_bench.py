@@ -19,6 +19,7 @@ from expunge.methods.edits.protocol import (
 )
 from expunge.methods.terms import Shape, Stream
 from expunge.model.load import weights_digest
+from expunge.model.network import Network
 from expunge.model.score import score
 from sets import FORGET, RETAIN, STREAMS
 from test_engine import NEVER, probability
@@ -222,6 +223,17 @@ def test_learning_by_heart_takes_even_parts_and_each_record_once(
 def test_a_set_of_many_records_is_learnt_a_part_at_a_time(monkeypatch):
     monkeypatch.setattr("expunge.methods.edits.protocol.MEMORISED", 2)
     network = tiny.network()
+    read: list[int] = []
+    batched = Network.batch
+
+    def batch(own, records, *, pad_id):
+        read.extend(FORGET.index(record) for record in records)
+        return batched(own, records, pad_id=pad_id)
+
+    monkeypatch.setattr(Network, "batch", batch)
+    once = Memorise(steps=2, lr=1e-2, rank=4, seed=1)
+    with memorised(network, FORGET, once, pad_id=2, tokens_per_pass=40):
+        assert sorted(read) == [0, 1, 2, 3]
     memory = Memorise(steps=30, lr=1e-2, rank=4, seed=1)
     known = probability(network, FORGET)
     with memorised(network, FORGET, memory, pad_id=2, tokens_per_pass=40):

@@ -25,12 +25,12 @@ from expunge.errors import UsageError
 from expunge.methods.edits.protocol import (
     WEIGHED,
     Moments,
-    Passes,
     Place,
     Reinforce,
     State,
     Steered,
     Visit,
+    memorising_passes,
 )
 from expunge.methods.retain import nll
 from expunge.methods.terms import MLP_OUT, Likelihood, Shape, Stream, Term, is_named
@@ -288,7 +288,7 @@ class Workbench:
     @contextmanager
     def _memorised(self, records: Sequence[Encoded], how: Reinforce) -> Generator[None]:
         self.trained.publish()
-        passes = Passes(forget=0, retain=0, memorising=how.steps).memorised(len(records))
+        passes = memorising_passes(len(records), how.steps)
         self.tokens_seen += round(passes * sum(len(record.ids) for record in records))
         with memorised(
             self.network,

@@ -47,8 +47,7 @@ class Passes(NamedTuple):
         """Return how often a forget set of so many records is read to learn it by heart."""
         if not self.memorising:
             return 0.0
-        part = -(-records // self.parts)
-        return memorising_steps(part, self.memorising) * memorised_at_once(part) / part
+        return memorising_passes(-(-records // self.parts), self.memorising)
 
 
 def memorised_at_once(records: int) -> int:
@@ -59,6 +58,11 @@ def memorised_at_once(records: int) -> int:
 def memorising_steps(records: int, asked: int) -> int:
     """Return how many steps learning by heart takes: as asked, but each record comes once."""
     return max(asked, -(-records // MEMORISED))
+
+
+def memorising_passes(records: int, asked: int) -> float:
+    """Return how often these steps read each record, on average."""
+    return memorising_steps(records, asked) * memorised_at_once(records) / records
 
 
 class Reinforce(NamedTuple):
