@@ -1,10 +1,12 @@
 """Starting a benchmark: what is refused before anything runs."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 
+from expunge.bench.protocol import read_protocol
 from expunge.bench.start import Ask, begin
 from expunge.errors import ExpungeError, UsageError
 from expunge.settings import Settings
@@ -89,7 +91,29 @@ def test_what_was_chosen_is_part_of_the_protocol(tmp_path):
     path.write_text(json.dumps(chosen))
     asked = replace(FILE, chosen=path, methods=("npo+sam",))
     assert begin(asked, tmp_path / "m", PLAIN).chosen == chosen
-    path.write_text(json.dumps({"npo": {}}))
-    with pytest.raises(UsageError) as caught:
-        begin(asked, tmp_path / "m", PLAIN)
-    assert caught.value.code == "another-protocol"
+
+
+@pytest.mark.parametrize(
+    ("later", "expected"),
+    [
+        ({"npo": {}}, "chosen.npo.train.lr 1e-05 (now unset)"),
+        ({"npo": {"train.lr": 2e-5}}, "chosen.npo.train.lr 1e-05 (now 2e-05)"),
+        ({"npo": {"train.lr": 1e-5}, "npo+sam": {}}, "chosen.npo+sam unset (now {})"),
+        ({"npo": {"train.lr": 1e-5}, "rmu": {"train.lr": 1}}, "chosen.rmu {} (now unset)"),
+        ({"npo": {"train.lr": 1e-5}}, ["npo", "rmu"]),
+        ({"npo": {"train.lr": 1e-5}, "dpo": {}}, ["npo", "rmu", "dpo"]),
+        ({"simnpo": {"train.lr": 1}}, ["npo", "rmu", "simnpo"]),
+    ],
+)
+def test_further_methods_join_those_chosen_before_and_change_none(later, expected, tmp_path):
+    path, before = tmp_path / "chosen.json", {"npo": {"train.lr": 1e-5}, "rmu": {}}
+    path.write_text(json.dumps(before))
+    asked = replace(FILE, chosen=path)
+    begin(asked, tmp_path / "m", PLAIN)
+    path.write_text(json.dumps(later))
+    if isinstance(expected, str):
+        with pytest.raises(UsageError, match=re.escape(expected)):
+            begin(asked, tmp_path / "m", PLAIN)
+    else:
+        assert list(begin(asked, tmp_path / "m", PLAIN).chosen or {}) == expected
+    assert before.items() <= dict(read_protocol(tmp_path / "m").chosen or {}).items()

@@ -29,13 +29,14 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 
 
 def headline(*, offline: bool) -> str:
-    """Return one line: version, cores, memory, network. Imports nothing heavy."""
+    """Return one line: version, cores, memory, closed network. Imports nothing heavy.
+
+    An open network is not mentioned: a request, which is read later, may close it.
+    """
     import expunge
 
-    return (
-        f"{expunge.__version__} · {cores()} cores, {memory_gib():.0f} GiB · "
-        f"offline: {'yes' if offline or offline_by_environment() else 'no'}"
-    )
+    closed = " · offline" if offline or offline_by_environment() else ""
+    return f"{expunge.__version__} · {cores()} cores, {memory_gib():.0f} GiB{closed}"
 
 
 def diagnose(*, offline: bool) -> list[tuple[str, str]]:

@@ -95,5 +95,6 @@ def calls(monkeypatch, tmp_path):
 def own_environment(monkeypatch, tmp_path):
     """Commands set variables for the libraries they load: not for the tests that follow."""
     monkeypatch.chdir(tmp_path)
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("EXPUNGE_", "HF_"))}
+    set_by_commands = ("EXPUNGE_", "HF_", "TRANSFORMERS_", "TQDM_", "DATASETS_")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(set_by_commands)}
     monkeypatch.setattr(os, "environ", clean)

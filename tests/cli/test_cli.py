@@ -1,6 +1,7 @@
 """The command line: what it passes on and what it prints."""
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -113,12 +114,24 @@ def test_a_whole_command_resolves_to_settings(calls, monkeypatch):
 
 
 def test_libraries_are_silenced_unless_verbose_and_never_against_the_user(calls):
+    chatty = logging.getLogger("torchao")
+    chatty.setLevel(logging.NOTSET)
     main([*FORGET, "-v"])
     assert "TRANSFORMERS_VERBOSITY" not in os.environ
+    assert chatty.level == logging.NOTSET
     os.environ["TRANSFORMERS_VERBOSITY"] = "debug"
     main(FORGET)
     assert os.environ["TRANSFORMERS_VERBOSITY"] == "debug"
     assert os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] == "1"
+    assert chatty.level == logging.ERROR
+
+
+def test_the_first_line_tells_only_of_a_network_that_is_closed(calls, capsys):
+    main(FORGET)
+    main([*FORGET, "--offline"])
+    first, *_, then, _ = capsys.readouterr().out.splitlines()
+    assert first.endswith("GiB")
+    assert then.endswith("GiB · offline")
 
 
 @pytest.mark.parametrize("words", [["plan", *FORGET[1:]], [*FORGET, "--dry-run"]])

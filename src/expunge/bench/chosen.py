@@ -68,3 +68,17 @@ def chosen_for(name: str, chosen: Chosen) -> dict[str, Any]:
             fix="leave it out of --methods, or add it to the file, {} for its defaults",
         )
     return dict(found)
+
+
+def together(before: Chosen | None, now: Chosen | None) -> Chosen | None:
+    """Return the settings of now with those of before beside them, unless the two contradict."""
+    if before is None or now is None:
+        return now
+    if any(now.get(name, values) != values for name, values in before.items()):
+        return now
+    return {**before, **now}
+
+
+def added(before: Chosen, now: Chosen) -> list[str]:
+    """Return the methods with settings that before had none for, not even of the bare method."""
+    return [name for name in now if name not in before and parted(name).method not in before]

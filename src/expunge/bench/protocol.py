@@ -1,14 +1,15 @@
 """The protocol: what is the same for every run of a matrix, fixed by its first command."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from expunge import __version__
+from expunge.bench.chosen import Chosen, added, together
 from expunge.bench.composed import parted
 from expunge.bench.harness import NAME as HARNESS
 from expunge.bench.row import Cell
@@ -27,13 +28,14 @@ FILE = "matrix.json"
 _MOST_NAMED = 4
 _LONGEST_VALUE = 40
 _UNSET = "unset"
+_CHOSEN = "chosen."
 SETS = ("forget", "retain", "neighbours", "holdout")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Protocol:
     """What all runs of a matrix share; later commands may add methods, seeds and trials, and may
-    choose by another floor."""
+    choose by another floor. Chosen settings of further methods are added, none are changed."""
 
     settings: Mapping[str, Any]
     """The settings tree of every run, before a cell's own values are laid over it."""
@@ -44,7 +46,7 @@ class Protocol:
     trials: int = 1
     """Settings tried for every method, its defaults first: the same tuning budget for all; 0 in a
     search, which spends its budget where it pays."""
-    chosen: Mapping[str, Mapping[str, Any]] | None = None
+    chosen: Chosen | None = None
     """Settings chosen before this matrix, for each method: the only ones it runs with."""
     prunes: bool = False
     """Whether a run ends before its audit when its training already looks hopeless."""
@@ -136,20 +138,30 @@ def open_protocol(folder: Path, wanted: Protocol) -> Protocol:
         )
     if path.is_file():
         found = read_protocol(folder)
+        wanted = replace(wanted, chosen=together(found.chosen, wanted.chosen))
         changed = _changed(found, wanted)
-        free = {"floor", "trials"} if wanted.trials > found.trials > 0 else {"floor"}
-        if changed and free.issuperset(changed):
-            return _fixed(folder, wanted)
-        if changed:
+        if set(changed) - _free(changed, found, wanted):
             raise UsageError(
                 "another-protocol",
                 what=f"the matrix in {folder} was begun with {_told(changed)}",
                 why="runs of two protocols in one table would not be a comparison",
                 fix="use the settings of the first command, or another folder with --out",
             )
-        return found
+        return _fixed(folder, wanted)
     folder.mkdir(parents=True, exist_ok=True)
     return _fixed(folder, wanted)
+
+
+def _free(changed: Collection[str], found: Protocol, wanted: Protocol) -> set[str]:
+    """Return which changes leave what has been run valid."""
+    free = {"floor"}
+    if wanted.trials > found.trials > 0:
+        free.add("trials")
+    if found.chosen is not None and wanted.chosen is not None:
+        for name in added(found.chosen, wanted.chosen):
+            start = f"{_CHOSEN}{name}"
+            free |= {path for path in changed if path == start or path.startswith(f"{start}.")}
+    return free
 
 
 def _fixed(folder: Path, wanted: Protocol) -> Protocol:
@@ -226,7 +238,8 @@ def _changed(found: Protocol, wanted: Protocol) -> dict[str, tuple[str, str]]:
 
 
 def _flat(value: object, path: str = "") -> dict[str, str]:
-    if not isinstance(value, dict):
+    # A method that was chosen with its defaults has no settings to tell it by.
+    if not isinstance(value, dict) or (not value and path.startswith(_CHOSEN)):
         return {path: _UNSET if value is None else json.dumps(value)}
     found: dict[str, str] = {}
     for key, inner in cast("dict[str, object]", value).items():

@@ -1,5 +1,6 @@
 """What every command is given: the console, and whether it may use the network."""
 
+import logging
 import os
 import warnings
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ _QUIET = {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "DATASETS_VERBOSITY": "error",
 }
+_CHATTY = ("torchao", "bitsandbytes", "torch.utils._pytree")
+"""Loggers that warn on import about kernels which this machine could not use anyway."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,4 +88,6 @@ def quiet_libraries(*, verbose: bool) -> None:
         return
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")

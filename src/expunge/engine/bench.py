@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from expunge.data.encode import Encoded
 from expunge.engine.logp import chunked_logp
-from expunge.engine.memorise import Memorise, memorised
+from expunge.engine.memorise import Memorise, Tell, memorised
 from expunge.engine.observe import Observer
 from expunge.engine.pull import StepPull
 from expunge.engine.reference import precompute
@@ -37,9 +37,6 @@ from expunge.methods.terms import MLP_OUT, Likelihood, Shape, Stream, Term, is_n
 from expunge.model.batch import Batch, by_length, collate
 from expunge.model.lora import by_output, updates
 from expunge.model.network import Network, Push, Site
-
-Progress = Callable[[float, str], None]
-"""Told how much of the work is done, 0 to 1, and a short text."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,8 +65,8 @@ class Workbench:
     pad_id: int
     tokens_per_pass: int
     seed: int
-    tell: Progress
-    trainer: Callable[[Training, Progress], None]
+    tell: Tell
+    trainer: Callable[[Training, Tell], None]
     """Runs a training loop over all weights."""
     tokens_seen: int = field(default=0)
     span: tuple[float, float] = (0.0, 1.0)

@@ -1,7 +1,6 @@
 """Editing: an edit, a model and two streams become new weights. The counterpart of `unlearn`."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -10,6 +9,7 @@ import torch
 
 from expunge.engine.bench import Training, Workbench
 from expunge.engine.loop import Point, Progress, Trained
+from expunge.engine.memorise import Tell
 from expunge.engine.shape import shape_of
 from expunge.engine.streams import Streams
 from expunge.engine.unlearn import Options, Unlearning
@@ -86,7 +86,7 @@ class Editing:
         loops: list[Trained] = []
         told = _Told(progress)
 
-        def trainer(training: Training, tell: Callable[[float, str], None]) -> None:
+        def trainer(training: Training, tell: Tell) -> None:
             loops.append(self._train(training, weights, unseen, folder, tell))
 
         bench = Workbench(
@@ -139,7 +139,7 @@ class Editing:
         weights: Weights,
         unseen: Unseen,
         folder: Path,
-        tell: Callable[[float, str], None],
+        tell: Tell,
     ) -> Trained:
         streams = {stream for term in training.terms for stream in term.streams}
         pool, batch = len(self.streams.forget), self.options.forget_batch

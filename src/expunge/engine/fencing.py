@@ -1,7 +1,7 @@
 """Fencing: a guard, a model and two streams become rules. The counterpart of `unlearn`."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from expunge.engine.editing import NEVER, SHARES, FixedTerms
 from expunge.engine.loop import Progress, Trained
+from expunge.engine.memorise import Tell
 from expunge.engine.shape import shape_of
 from expunge.engine.streams import Streams
 from expunge.engine.unlearn import Options, Unlearning
@@ -34,7 +35,7 @@ class FenceBench:
     pad_id: int
     unseen: float
     folder: Path
-    tell: Callable[[float, str], None]
+    tell: Tell
     trained: list[Trained] = field(default_factory=list[Trained])
 
     @property

@@ -22,6 +22,9 @@ from expunge.model.batch import by_length
 from expunge.model.lora import LoraShape, attach, detach
 from expunge.model.network import Network
 
+Tell = Callable[[float, str], None]
+"""Told how much of the work is done, 0 to 1, and a short text."""
+
 
 def _quietly(_share: float, _text: str) -> None:
     """Tell nobody how far it is."""
@@ -44,7 +47,7 @@ def memorise(
     *,
     pad_id: int,
     tokens_per_pass: int,
-    progress: Callable[[float, str], None] = _quietly,
+    progress: Tell = _quietly,
 ) -> None:
     """Attach an adapter to the model and train it on the records; it stays attached."""
     attach(network, LoraShape(rank=how.rank, alpha=2.0 * how.rank), seed=how.seed)
@@ -79,7 +82,7 @@ def memorised(
     *,
     pad_id: int,
     tokens_per_pass: int,
-    progress: Callable[[float, str], None] = _quietly,
+    progress: Tell = _quietly,
 ) -> Generator[None]:
     """Let the model wear an adapter that knows the records; afterwards it is as it was."""
     trained = {

@@ -74,8 +74,8 @@ class _Columns:
         """Return some rows of the columns."""
         assert columns is not None, "only a cache that holds something is asked for rows"
         if self._memory is None or columns is not self._view:
-            return columns[rows]
-        return self._handed(self._memory[rows], columns.shape[-2])
+            return columns.index_select(0, rows)
+        return self._handed(self._memory.index_select(0, rows), columns.shape[-2])
 
     def _handed(self, memory: Tensor, length: int) -> Tensor:
         self._memory, self._view = memory, memory[..., :length, :]

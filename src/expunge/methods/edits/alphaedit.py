@@ -63,14 +63,15 @@ class AlphaEdit:
         how = Search(steps=self.steps, lr=self.lr, decay=self.decay, clamp=self.clamp)
         with bench.stage(0.0, 0.5):
             goal = start + goal_change(bench, top, start, how)
-        for done, layer in enumerate(layers):
-            bench.progress(0.5 + 0.5 * done / len(layers), f"block {layer}")
-            keys = bench.keys(Stream.FORGET, layer, "subject")
-            left = goal - bench.states(Stream.FORGET, top, "subject")
-            second = bench.key_moments(Stream.RETAIN, layer, "all").second
-            projector = null_space(second, self.nullspace)
-            wanted = left / (len(layers) - done)
-            bench.output(layer).add_(rewriting(keys, wanted, projector, self.ridge))
+        with bench.stage(0.5, 1.0):
+            for done, layer in enumerate(layers):
+                bench.progress(done / len(layers), f"block {layer}")
+                keys = bench.keys(Stream.FORGET, layer, "subject")
+                left = goal - bench.states(Stream.FORGET, top, "subject")
+                second = bench.key_moments(Stream.RETAIN, layer, "all").second
+                projector = null_space(second, self.nullspace)
+                wanted = left / (len(layers) - done)
+                bench.output(layer).add_(rewriting(keys, wanted, projector, self.ridge))
 
     def _layers(self, shape: Shape) -> tuple[int, ...]:
         low, high = shape.layers * 4 // 32, shape.layers * 8 // 32
