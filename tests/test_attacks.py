@@ -51,6 +51,16 @@ def small(attack):
     return replace(attack, **SMALL.get(attack.name, {}))
 
 
+def carried_out(attack, target, used, half):
+    """Attack; a library may be installed and have no kernel for this machine's processor."""
+    try:
+        return small(attack).run(target, used, half.tested)
+    except Unmet as unmet:
+        if isinstance(attack, RealKernel):
+            pytest.skip(str(unmet))
+        raise
+
+
 @pytest.mark.parametrize("attack", PARANOID, ids=lambda attack: attack.name)
 def test_every_attack_leaves_the_model_as_it_was(attack, target):
     before = digest_of(target.network)
@@ -60,7 +70,7 @@ def test_every_attack_leaves_the_model_as_it_was(attack, target):
         with pytest.raises(Unmet, match=ABSENT[attack.name]):
             small(attack).run(target, used, half.tested)
         return
-    attempts = small(attack).run(target, used, half.tested)
+    attempts = carried_out(attack, target, used, half)
     assert {each.record for each in attempts} == {record.id for record in half.tested}
     assert digest_of(target.network) == before
     assert not any(p.requires_grad for p in target.network.model.parameters())
@@ -83,7 +93,7 @@ def test_every_attack_is_a_function_of_its_seed(attack, target):
     used = half.used if attack.learns else ()
     if attack.name in ABSENT:
         pytest.skip("needs what this machine or this model does not have")
-    first = small(attack).run(target, used, half.tested)
+    first = carried_out(attack, target, used, half)
     assert small(attack).run(target, used, half.tested) == first
 
 

@@ -77,7 +77,7 @@ def _torchao(layers: nn.Module, form: str) -> None:
 
 
 def _bitsandbytes(layers: nn.Module, form: str, device: torch.device) -> None:
-    from bitsandbytes.nn import (  # type: ignore[reportMissingImports]
+    from bitsandbytes.nn.modules import (  # type: ignore[reportMissingImports]
         Int8Params,
         Linear4bit,
         Linear8bitLt,
@@ -95,10 +95,18 @@ def _bitsandbytes(layers: nn.Module, form: str, device: torch.device) -> None:
             weight = child.weight.detach().cpu()
             if form == "int8":
                 layer = Linear8bitLt(*shape, bias=bias, has_fp16_weights=False)
-                layer.weight = Int8Params(weight, requires_grad=False, has_fp16_weights=False)
+                layer.weight = Int8Params(
+                    weight,
+                    requires_grad=False,
+                    has_fp16_weights=False,  # pyright: ignore[reportCallIssue] - made by __new__
+                )
             else:
                 layer = Linear4bit(*shape, bias=bias, quant_type="nf4")
-                layer.weight = Params4bit(weight, requires_grad=False, quant_type="nf4")
+                layer.weight = Params4bit(
+                    weight,
+                    requires_grad=False,
+                    quant_type="nf4",  # pyright: ignore[reportCallIssue] - made by __new__
+                )
             if bias:
                 layer.bias = child.bias
             setattr(parent, name, layer.to(device))
