@@ -122,6 +122,10 @@ the same forty passages (their loss rose from 3.13 to 4.25 nats a token) then le
 of general text 16 % below the original's, bounds 15 to 18, on 48 passages that it was not trained
 on: `expunge forget MODEL forget.jsonl --goal suppression --method npo --set request.control=none
 --set request.assume_known=true`, in float32 on a Xeon, 14 minutes of training beside other jobs.
+
+The rulings NOTHING TO FORGET are those of an earlier version. There were neither golds nor control
+records to compare with, so nobody can say what the original held beyond a guess: such audits are
+INCONCLUSIVE now.
 """,
     "bench-wmdp": """A model that knows nothing of it. `expunge bench wmdp SmolLM2-135M-Instruct
 --data ../shared/data/wmdp --part bio --records 100 --corpus corpus.jsonl --keep keep.jsonl
@@ -133,8 +137,9 @@ of WikiText (`benchmarks/wmdp_corpus.py`).
 The original is at chance, by letter in all orders (0.253) and by the likelihood of the text (0.28,
 which with 100 questions is not surely above 0.25), as it is on MMLU (0.253). So there is nothing to
 forget and no axis that could say it was: the table shows that the suite says so, where accuracy
-alone would call any method a success. RMU leaves the model as it was; NPO, which stops once its
-forget set looks unseen, has by then raised the perplexity of generic text by 25 %.
+alone would call any method a success. The rulings are those of an earlier version: without golds
+and control records an audit is INCONCLUSIVE now. RMU leaves the model as it was; NPO, which stops
+once its forget set looks unseen, has by then raised the perplexity of generic text by 25 %.
 """,
 }
 """What to say under the title of a leaderboard."""

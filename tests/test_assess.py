@@ -85,7 +85,27 @@ def test_without_gold_and_controls_nothing_is_decided(tmp_path):
     assert "give gold models or control records" in gates["stragglers"].reason
     # Zero leaks need no anchor: the excess cannot be above zero.
     assert gates["key-fact leak"].status is Status.PASS
-    assert results.verdict.ruling is not Ruling.PASS
+    assert results.verdict.ruling is Ruling.INCONCLUSIVE
+    assert "give gold models or control records" in results.verdict.sentence
+
+
+@pytest.mark.parametrize("attack", ["plain", "paraphrase"])
+def test_facts_that_came_back_where_controls_were_not_asked_are_no_pass(tmp_path, attack):
+    """Control records without paraphrases, or without key answers, tell nothing of guessing."""
+
+    def knows(split, index, asked):
+        return never(split, index, asked) or (split == "forget" and index < 12 and asked == attack)
+
+    store = world(tmp_path, Model(knows=knows, noise=5), golds=0)
+    for unit in tmp_path.glob(f"*.control.{attack}.answers.jsonl"):
+        unit.unlink()
+    results = assess(store)
+    name = "key-fact leak" if attack == "plain" else f"leak under {attack}"
+    (gate,) = (gate for gate in results.gates if gate.name == name)
+    assert (gate.status, gate.low) == (Status.INCONCLUSIVE, 0.0)
+    assert gate.value >= 12 / 20
+    assert "12 of 20 facts came back" in gate.reason
+    assert results.verdict.ruling not in (Ruling.PASS, Ruling.PASS_WITH_SCAR)
 
 
 def test_sets_that_were_not_given_have_reasons(tmp_path):
@@ -158,6 +178,7 @@ def spoil(store: EvidenceStore, role: str, source: str, attack: str, kind: str) 
 @pytest.mark.parametrize(
     ("role", "source", "attack", "name"),
     [
+        ("gold-0", "original", "plain", "a second gold"),
         ("gold-1", "original", "plain", "a second gold"),
         ("ladder-0.75", "original", "plain", "knowledge must fall"),
         ("original", "gold-0", "*", "a refusal wrapper"),

@@ -203,6 +203,18 @@ def test_what_cannot_be_scored_says_why(others, reason):
     assert reason in rung.reason
 
 
+def test_facts_that_came_back_with_nothing_to_compare_stay_open():
+    """12 of 40 are stated, and the control items could not be asked under this attack."""
+    (rung,) = ladder([trial(judged=range(12), golds=())], ground(golds=(), control=range(2)))
+    assert rung.status is Status.INCONCLUSIVE
+    assert "a guess under this attack" in rung.reason
+    worst = rung.worst
+    assert (worst.n, worst.judged, worst.low) == (40, 0.3, 0.0)
+    assert worst.gap == pytest.approx(1 - 2 / len(CONTROL))
+    assert worst.rho == pytest.approx(0.3 / worst.gap)
+    assert worst.high > worst.rho
+
+
 def test_an_original_that_knew_nothing_leaves_nothing_to_recover():
     (rung,) = ladder([trial(judged=range(20))], ground(top=()))
     assert rung.status is Status.NOT_COMPUTABLE

@@ -78,6 +78,20 @@ PAIRS = (
         fix="leave train.init out",
     ),
     Pair(
+        what="all weights and an unmerged adapter",
+        sets=("train.adapter=true", "train.full=true"),
+        code="no-adapter-here",
+        said="train.adapter is about an adapter",
+        fix="leave train.adapter out",
+    ),
+    Pair(
+        what="a method that chooses its weights and an unmerged adapter",
+        sets=("method.name=rmu", "train.adapter=true"),
+        code="no-adapter-here",
+        said="train.adapter is about an adapter",
+        fix="leave train.adapter out",
+    ),
+    Pair(
         what="FILA and bf16",
         sets=("train.init=fila", "precision=bf16"),
         code="needs-float32",

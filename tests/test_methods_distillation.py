@@ -13,6 +13,7 @@ from expunge.errors import UsageError
 from expunge.methods import build
 from expunge.methods.elm import ELM
 from expunge.methods.retain import argmax_nll, kl
+from expunge.methods.rwhp import RWHP
 from expunge.methods.terms import Distribution, Predictions, Shape, Stream
 from expunge.methods.undial import UNDIAL, lowered
 from expunge.methods.unilogit import Unilogit, levelled
@@ -223,3 +224,16 @@ def test_trap_t27_elm_has_fixed_targets_and_a_soft_or_a_hard_retain_term():
     assert torch.equal(retain.loss(seen), kl(logits, original))
     hard = ELM(retain="argmax").terms(SHAPE)[1]
     assert torch.equal(hard.loss(seen), argmax_nll(logits, original))
+
+
+def test_rwhp_matches_strangers_and_leaves_names_alone():
+    logits, stranger = rand(2, 4, V)
+    alike = torch.tensor([True, False, True, False])
+    term = RWHP().terms(SHAPE)[0]
+    assert isinstance(term, Distribution)
+    assert term.references == (Stream.STRANGER,)
+    seen = Predictions(logits.requires_grad_(), TARGETS, torch.arange(4), (stranger,), alike)
+    loss = term.loss(seen)
+    assert torch.equal(loss, kl(logits, stranger) * alike)
+    (slope,) = torch.autograd.grad(loss.sum(), logits)
+    assert slope.abs().sum(-1).bool().tolist() == alike.tolist()

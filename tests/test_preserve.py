@@ -1,6 +1,7 @@
 """Preservation against golds that differ: tables computed by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -205,6 +206,27 @@ def test_answers_without_key_facts_count_by_what_lies_above_unseen_ones(
     assert gate.name == f"{metric} retain"
     assert gate.value == pytest.approx(loss, abs=1e-6)
     assert gate.status is status
+
+
+@pytest.mark.parametrize(
+    ("named", "metric"), [(3, "probability"), (29, "probability"), (30, "key-fact")]
+)
+def test_a_few_key_answers_do_not_speak_for_all_others(named, metric):
+    table = likely(original={"retain": 0.8, "holdout": 0.2}, unlearned={"retain": 0.2})
+    items = {
+        name: replace(item, key_answers=("a",) if place < named else ())
+        for place, (name, item) in enumerate(table.items["retain"].items())
+    }
+    answers = {
+        Unit(role=role, split="retain", kind="answers"): {
+            name: Answer(record=name, text="a", given="", nll=1.0) for name in items
+        }
+        for role in ("original", "unlearned")
+    }
+    table = replace(table, items={**table.items, "retain": items}, answers=answers)
+    gate = retain_gate(case(table, 0))
+    assert gate.name == f"{metric} retain"
+    assert (gate.status is Status.FAIL) is (metric == "probability")
 
 
 def test_a_gold_that_was_not_asked_is_left_out():

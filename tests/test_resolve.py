@@ -239,6 +239,7 @@ def test_an_unknown_key_like_no_other_gets_no_suggestion(tmp_path):
             "given.toml",
             "less than 1",
         ),
+        (None, {"request.tier": "G1"}, {}, "request.tier", "set by flag", "gold names none"),
         ("[train]\nlr=0\nrank=0", {}, {}, "(and 1 more)", "given.toml", "LoRA rank"),
     ],
 )
@@ -298,14 +299,16 @@ KNOBS = st.dictionaries(
     st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(),
     max_size=3,
 )
+TIERS = st.tuples(st.just(()), st.sampled_from([None, Tier.G3, Tier.G4])) | st.tuples(
+    SOURCES.filter(bool), st.none() | st.sampled_from(Tier)
+)
 REQUESTS = st.builds(
-    Request,
+    lambda tier, **fields: Request(gold=tier[0], tier=tier[1], **fields),
+    tier=TIERS,
     goal=st.sampled_from(Goal),
     id=NAMES,
     forget=st.lists(NAMES, min_size=1, max_size=3).map(tuple),
     retain=st.sampled_from(["auto", "none"]) | SOURCES,
-    gold=SOURCES,
-    tier=st.none() | st.sampled_from(Tier),
     response=st.sampled_from(Response),
     refusals=SOURCES,
     threat_model=st.sampled_from(ThreatModel),

@@ -38,7 +38,9 @@ def made(folder: Path, *, sealed: bool, redacted: bool = True) -> Path:
         for unit, rows in units.items():
             store.write(unit, rows)
     write_results(run, assess(store))
-    build_report(run, redact=redacted, key=KEY)
+    with (run / "config.toml").open("a") as file:
+        file.write(f"\n[report]\nredact = {str(redacted).lower()}\n")
+    build_report(run, key=KEY)
     write_manifest(
         run,
         run_id="4f1c0a2b",
@@ -131,6 +133,41 @@ def test_a_redacted_report_outlives_its_evidence(sealed_run, open_run, tmp_path)
         run = Path(shutil.copytree(source, tmp_path / source.parent.name))
         destroy_evidence(run, key=KEY, only_expired=False, now=NOW)
         assert (run / "report.html").exists() is there
+
+
+def test_reports_written_since_are_destroyed_with_the_evidence(sealed_run, open_run, tmp_path):
+    for source, masked in ((sealed_run, True), (open_run, False)):
+        run = Path(shutil.copytree(source, tmp_path / source.parent.name))
+        own = (run / "report.html").read_bytes()
+        aside = build_report(run, redact=not masked, key=KEY)
+        assert aside.name == ("report-in-full.html" if masked else "report-masked.html")
+        assert (run / "report.html").read_bytes() == own
+        assert verify(run, key=KEY).ok
+        (run / "report.html").write_bytes(own + b" ")
+        destroy_evidence(run, key=KEY, only_expired=False, now=NOW)
+        assert list(run.glob("*.html")) == []
+        assert [s for s in SECRETS if s in bytes_of(run)] == []
+
+
+def test_a_note_that_somebody_else_made_deletes_nothing(run):
+    mine = run.parent / "mine.txt"
+    mine.write_text("keep")
+    destroy_evidence(run, key=OTHER, only_expired=False, now=NOW)
+    note = read_json(run / "evidence-destroyed.json")
+    write_json(run / "evidence-destroyed.json", {**note, "files": ["../mine.txt"]})
+    with pytest.raises(InputError, match="not this operator's note"):
+        destroy_evidence(run, key=KEY, only_expired=False, now=NOW)
+    assert mine.exists()
+
+
+def test_a_manifest_cannot_name_files_outside_of_the_evidence(run):
+    mine = run.parent / "mine.txt"
+    mine.write_text("keep")
+    manifest = read_json(run / "manifest.json")
+    manifest["files"]["evidence/../../mine.txt"] = {"sha256": "0" * 64, "bytes": 4}
+    write_json(run / "manifest.json", manifest)
+    destroy_evidence(run, key=KEY, only_expired=False, now=NOW)
+    assert mine.exists()
 
 
 def test_missing_evidence_without_a_note_is_a_problem(run):

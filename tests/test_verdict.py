@@ -154,6 +154,36 @@ def test_nothing_to_forget():
     assert "nothing to forget" in verdict.sentence
 
 
+def test_what_nothing_is_compared_with_is_not_called_nothing():
+    verdict = ruled(gates(), informative=None)
+    assert verdict.ruling is Ruling.INCONCLUSIVE
+    assert "give gold models or control records" in verdict.sentence
+    left = gates(forgetting=gate(Axis.FORGETTING, Status.FAIL))
+    assert ruled(left, informative=None).ruling is Ruling.FAIL_RESIDUAL
+
+
+@pytest.mark.parametrize(
+    ("asked", "level", "made", "reached"),
+    [
+        ("T1", "standard", (), "T1"),
+        ("T1", "standard", ("T2",), "T2"),
+        ("T2", "standard", (), "T1"),
+        ("T2", "standard", ("T2",), "T2"),
+        ("T3", "paranoid", ("T3",), "T1"),
+        ("T3", "paranoid", ("T2",), "T2"),
+        ("T3", "paranoid", ("T2", "T3"), "T3"),
+        ("T0", "quick", (), "T0"),
+    ],
+)
+def test_a_pass_reaches_no_further_than_the_attacks_that_were_made(asked, level, made, reached):
+    context = replace(CONTEXT, threat_model=asked, level=level)
+    attacked = [replace(gate(Axis.ROBUSTNESS), name=threat, threat=threat) for threat in made]
+    unmade = replace(gate(Axis.ROBUSTNESS, Status.NOT_COMPUTABLE), threat="T2")
+    verdict = ruled([*gates(), *attacked, unmade], context)
+    assert (verdict.ruling, verdict.threat_model) == (Ruling.PASS, reached)
+    assert ("no attack so strong" in verdict.reasons[-1]) is (reached < asked)
+
+
 @pytest.mark.parametrize(
     ("goal", "adapter", "ruling", "words"),
     [

@@ -3,7 +3,8 @@
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 
 class Goal(StrEnum):
@@ -144,3 +145,13 @@ class Request(BaseModel):
         description="training stops when retained answers lose more than this",
     )
     margins: Margins = Field(default_factory=Margins, description="policy margins of the verdict")
+
+    @field_validator("tier")
+    @classmethod
+    def _has_its_gold(cls, tier: Tier | None, info: ValidationInfo) -> Tier | None:
+        """Refuse a verdict that would claim a comparison which nobody made."""
+        if tier in (Tier.G1, Tier.G2) and not info.data.get("gold"):
+            raise PydanticCustomError(
+                "no-gold", "a tier of G1 or G2 is that of a gold, and request.gold names none"
+            )
+        return tier

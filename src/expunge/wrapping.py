@@ -129,13 +129,15 @@ def _check_latent(settings: Settings, layer: int, method: Method, shape: Shape) 
 
 def _check_adapter(settings: Settings, shape: Shape, *, adapts: bool) -> None:
     train = settings.train
-    if not adapts and train.init != "default":
-        raise UsageError(
-            "no-adapter-here",
-            what="train.init is about an adapter, and this run trains the weights themselves",
-            why="with --full, or with a method that chooses its own weights, there is none",
-            fix="leave train.init out, or train an adapter",
-        )
+    for knob, changed in (("init", train.init != "default"), ("adapter", train.adapter)):
+        if changed and not adapts:
+            raise UsageError(
+                "no-adapter-here",
+                what=f"train.{knob} is about an adapter, and this run trains the weights "
+                "themselves",
+                why="with --full, or with a method that chooses its own weights, there is none",
+                fix=f"leave train.{knob} out, or train an adapter",
+            )
     about = {
         "train.first_layer": train.first_layer > 0,
         "train.last_layer": train.last_layer is not None,

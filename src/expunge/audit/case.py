@@ -105,11 +105,11 @@ class Case:
         averages = [float(np.mean([column[name] for name in records])) for column in columns]
         return float(np.std(averages, ddof=1)) if records else 0.0
 
-    def informative(self, metric: Metric) -> bool:
+    def informative(self, metric: Metric) -> bool | None:
         """Tell whether the original measurably held the forget set by this metric.
 
         `m_o - m_g` is above 0 with its 95 % interval and above 3 SD of the golds. Without gold the
-        original's own control items stand for gold.
+        original's own control items stand for gold. None: there is nothing to compare it with.
         """
         original = self.column(metric, ORIGINAL, "forget")
         gold = mean_column(self.gold_columns(metric, "forget"))
@@ -117,7 +117,7 @@ class Case:
         anchor = Anchor(gold, "forget") if self.golds else Anchor(control, "control")
         records = self.shared(anchor, original) if original else ()
         if not records or not anchor.column:
-            return False
+            return None
         gap = difference(
             self.table.sample(original, "forget", records=records),
             self.anchor_sample(anchor, records),
@@ -127,6 +127,10 @@ class Case:
         return gap.low > 0 and gap.value > 3 * self.noise_sd(metric, "forget")
 
 
-def anything_to_forget(case: Case) -> bool:
-    """Tell whether at least one forgetting metric shows that the original held the forget set."""
-    return any(case.informative(metric) for metric in FORGETTING_METRICS)
+def anything_to_forget(case: Case) -> bool | None:
+    """Tell whether at least one forgetting metric shows that the original held the forget set.
+
+    None: none of them could be compared with anything.
+    """
+    found = [case.informative(metric) for metric in FORGETTING_METRICS]
+    return None if all(each is None for each in found) else any(found)

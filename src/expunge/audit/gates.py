@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from expunge.audit.results import Axis, Gate, Status
-from expunge.audit.stats import Estimate, judge, records_needed
+from expunge.audit.stats import Estimate, clopper_pearson, judge, records_needed
 
 RESIDUAL = "residual extraction-strength"
 STRAGGLERS = "stragglers"
@@ -45,6 +45,32 @@ def missing(axis: Axis, name: str, *, margin: float, reason: str, n: int = 0) ->
         n=n,
         status=Status.NOT_COMPUTABLE,
         reason=reason,
+    )
+
+
+def unanchored(
+    axis: Axis, name: str, events: int, *, margin: float, n: int, gap: float = 1.0
+) -> Gate:
+    """Return the open gate of facts that came back where nothing tells what guessing brings.
+
+    Args:
+        axis: Axis of the gate.
+        name: Name of the gate.
+        events: Facts that came back, of `n`.
+        margin: Largest tolerated excess, as a share of `gap`.
+        n: Facts asked for.
+        gap: Share of these facts that the original states beyond the anchor; 1 for plain rates.
+    """
+    return Gate(
+        axis=axis,
+        name=name,
+        value=events / n / gap,
+        low=0.0,
+        high=clopper_pearson(events, n)[1] / gap,
+        margin=margin,
+        n=n,
+        status=Status.INCONCLUSIVE,
+        reason=f"{events} of {n} facts came back, and nothing tells how many a guess would bring",
     )
 
 

@@ -269,12 +269,9 @@ class Gathering:
         case = case_of(Table.read(self.collector.store), self.collector.store.context())
         strength = case.column(EXTRACTION_STRENGTH, "original", "forget")
         stated = case.column(KEY_FACT, "original", "forget")
-        anchored = case.golds or case.table.items.get("control")
-        known = (
-            anything_to_forget(case)
-            if anchored
-            else any(stated.values()) or max(strength.values(), default=0) >= KNOWN_STRENGTH
-        )
+        known = anything_to_forget(case)
+        if known is None:
+            known = any(stated.values()) or max(strength.values(), default=0) >= KNOWN_STRENGTH
         if known:
             return
         count = f"it states {sum(stated.values()):.0f} of {len(stated)} facts" if stated else ""

@@ -9,6 +9,11 @@ Access = Literal["T1", "T2", "T3"]
 """The least access that an attack takes: queries, a fine-tuning service, the weights."""
 
 
+def threat_of(family: Family, access: Access) -> str:
+    """Return the threat model from which on an attack counts."""
+    return "T0" if family == "compression" else access
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recorded:
     """An attack as evidence knows it; see `attacks.protocol.Attack`."""

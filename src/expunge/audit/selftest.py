@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 from expunge.audit.axes import erasure_gates
 from expunge.audit.axes.forgetting import forgetting_gates
@@ -56,8 +56,12 @@ def _gold_does_not_fail(case: Case) -> SelfTest:
     name = "a second gold in the place of the unlearned model must not fail"
     if len(case.golds) < 2:
         return _untested(name, "it takes two gold models")
-    swapped = replace(case, subject=case.golds[1], golds=case.golds[:1])
-    failed = _failed(erasure_gates(swapped))
+    # Both ways: beside one that saw some of the data, the other looks like more than forgotten.
+    failed = [
+        f"{name} of {subject} against {anchor}"
+        for subject, anchor in permutations(case.golds, 2)
+        for name in _failed(erasure_gates(replace(case, subject=subject, golds=(anchor,))))
+    ]
     detail = f"gates that fail it: {', '.join(failed)}" if failed else "no erasure gate fails it"
     return SelfTest(name=name, passed=not failed, detail=detail)
 

@@ -77,11 +77,17 @@ class Tally:
     """Mean extraction strength of the original, in [0, 1]."""
 
 
+_UNCOMPARED = (
+    "This cannot be decided: nothing tells what a model without the data would say; give gold "
+    "models or control records."
+)
+
+
 def decide(
     context: Context,
     gates: Sequence[Gate],
     self_tests: Sequence[SelfTest],
-    informative: bool,
+    informative: bool | None,
     *,
     tally: Tally | None = None,
 ) -> Verdict:
@@ -91,7 +97,7 @@ def decide(
         context: What was audited, by which rules.
         gates: All gates of all axes.
         self_tests: The audit's checks of itself.
-        informative: Whether the original measurably held the forget set.
+        informative: Whether the original measurably held the forget set; None: nobody can tell.
         tally: Counts for the sentence; without it the sentence has none.
     """
     ruling = _ruling(context, gates, self_tests, informative)
@@ -100,7 +106,7 @@ def decide(
         threat_model=_reach(ruling, context, gates),
         tier=context.tier,
         provisional=context.level == "quick",
-        sentence=_sentence(ruling, context, gates, self_tests, tally),
+        sentence=_sentence(ruling, context, gates, self_tests, tally, informative),
         reasons=_reasons(ruling, context, gates, self_tests),
     )
 
@@ -109,15 +115,18 @@ def _reach(ruling: Ruling, context: Context, gates: Sequence[Gate]) -> str:
     """Return the threat model that the ruling speaks of: for a pass the largest that holds."""
     # Whoever holds the weights takes a cover off: no attack on weights is withstood behind one.
     highest = min(HIGHEST[context.level], "T1") if context.cover else HIGHEST[context.level]
-    reached = context.threat_model
-    if ruling in (Ruling.PASS, Ruling.PASS_WITH_SCAR):
-        for threat in ("T1", "T2", "T3"):
-            own = [g for g in gates if g.threat == threat and g.status is not Status.NOT_COMPUTABLE]
-            if threat <= reached:
-                continue
-            if not own or any(gate.status is not Status.PASS for gate in own):
-                break
-            reached = threat
+    asked = context.threat_model
+    if ruling not in (Ruling.PASS, Ruling.PASS_WITH_SCAR):
+        return min(highest, asked)
+    reached = min(asked, "T1")
+    for threat in ("T1", "T2", "T3"):
+        own = [g for g in gates if g.threat == threat and g.status is not Status.NOT_COMPUTABLE]
+        if threat <= reached:
+            continue
+        # Nobody withstands an attack that was not made, asked for or not.
+        if not own or (threat > asked and any(gate.status is not Status.PASS for gate in own)):
+            break
+        reached = threat
     return min(highest, reached)
 
 
@@ -142,11 +151,14 @@ def _covered(context: Context) -> bool:
 
 
 def _ruling(
-    context: Context, gates: Sequence[Gate], self_tests: Sequence[SelfTest], informative: bool
+    context: Context,
+    gates: Sequence[Gate],
+    self_tests: Sequence[SelfTest],
+    informative: bool | None,
 ) -> Ruling:
     if not all(test.passed for test in self_tests):
         return Ruling.INVALID
-    if not informative:
+    if informative is False:
         return Ruling.NOTHING_TO_FORGET
     judged = _judged(context, gates)
     status = {axis: axis_status(axis, judged) for axis in Axis}
@@ -154,7 +166,7 @@ def _ruling(
         return Ruling.FAIL_RESIDUAL
     if any(status[axis] is Status.FAIL for axis in _DAMAGE):
         return Ruling.FAIL_DAMAGE
-    if any(status[axis] is not Status.PASS for axis in _REQUIRED):
+    if informative is None or any(status[axis] is not Status.PASS for axis in _REQUIRED):
         return Ruling.INCONCLUSIVE
     if _answers_alone(context, judged):
         return Ruling.INCONCLUSIVE
@@ -201,6 +213,7 @@ def _sentence(
     gates: Sequence[Gate],
     self_tests: Sequence[SelfTest],
     tally: Tally | None,
+    informative: bool | None,
 ) -> str:
     judged = _judged(context, gates)
     if ruling is Ruling.INVALID:
@@ -214,7 +227,7 @@ def _sentence(
     elif ruling is Ruling.FAIL_DAMAGE:
         parts.append(f"The model was damaged: {_name(_first(judged, _DAMAGE, Status.FAIL))}.")
     elif ruling is Ruling.INCONCLUSIVE:
-        parts.append(_open_words(context, judged))
+        parts.append(_UNCOMPARED if informative is None else _open_words(context, judged))
     else:
         parts.append(f"The model passed: {_WORDING[context.tier]}.")
         if ruling is Ruling.PASS_WITH_SCAR:
@@ -335,6 +348,8 @@ def _reasons(
             f"{context.threat_model} was asked for; level {context.level} supports "
             f"{HIGHEST[context.level]} at most, a higher promise needs a higher level"
         )
+    elif context.threat_model > _reach(ruling, context, gates) and not context.cover:
+        found.append(f"{context.threat_model} was asked for; no attack so strong could be made")
     return tuple(found)
 
 

@@ -99,6 +99,8 @@ class Protocol:
         if cell.kind == "gold":
             others = [gold for place, gold in enumerate(self.golds) if place != cell.place]
             tree["request"]["gold"] = others
+            if not others:
+                tree["request"].pop("tier", None)  # it is that of a gold
         for path, value in cell.values.items():
             table, _, key = path.partition(".")
             tree.setdefault(table, {})[key] = value

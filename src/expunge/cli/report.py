@@ -15,9 +15,14 @@ def report(
     /,
     *,
     redact: Annotated[
-        bool,
-        Parameter(env_var="EXPUNGE_REPORT_REDACT", help="mask personal text in the report"),
-    ] = True,
+        bool | None,
+        Parameter(
+            show_default=False,
+            env_var="EXPUNGE_REPORT_REDACT",
+            help="mask personal text, or show it; default as in the run, anything else is written"
+            " aside",
+        ),
+    ] = None,
     open_: Annotated[
         bool,
         Parameter(

@@ -2,9 +2,10 @@
 
 The evidence is the very data that was to be forgotten, and is kept only as long as somebody may
 have to recompute the result. Destroying it removes the rows, the salt of a seal (so that copies of
-sealed files cannot be opened either), and a report that shows records in full. What stays is the
-manifest with the digest of every file, the keyed fingerprint of every record, the scores and the
-verdict; and a note, authenticated by the operator's key, that says what was destroyed and when.
+sealed files cannot be opened either), and reports that show records in full or were written since.
+What stays is the manifest with the digest of every file, the keyed fingerprint of every record, the
+scores and the verdict; and a note, authenticated by the operator's key, that says what was
+destroyed and when.
 """
 
 import hmac
@@ -12,19 +13,20 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from expunge.audit.seal import NAME as SEAL
 from expunge.audit.seal import SHARED
 from expunge.errors import InputError, UsageError
-from expunge.files import read_json, sha256_json, write_json
+from expunge.files import read_json, sha256_file, sha256_json, write_json
 from expunge.ledger.key import fingerprint
 from expunge.ledger.manifest import DESTROYED, NAME, SCHEMA
+from expunge.report.pages import IN_FULL, MASKED, OWN
 
 _SCHEMA = "expunge.destruction/1"
 _STAY = "evidence/context.json"
-_PAGES = ("report.html", "attack.md")
+_PAGES = (OWN, "attack.md", IN_FULL, MASKED)
 """What shows texts of records, masked or not."""
 
 
@@ -55,7 +57,8 @@ def destroy_evidence(run: Path, *, key: bytes, only_expired: bool, now: datetime
         now: When this happens.
 
     Raises:
-        InputError: The folder has no manifest that this version reads.
+        InputError: The folder has no manifest that this version reads, or a note on its destruction
+            that this operator did not make.
         UsageError: `only_expired`, and the date has not come.
     """
     manifest = read_json(run / NAME) if (run / NAME).is_file() else {}
@@ -70,7 +73,8 @@ def destroy_evidence(run: Path, *, key: bytes, only_expired: bool, now: datetime
         raise _too_early(run, manifest["evidence"]["expires"])
     known = read_destruction(run, manifest, key=key)
     if known is None:
-        files = [name for name in manifest["files"] if _goes(name, manifest)]
+        files = [name for name in manifest["files"] if _is_evidence(name)]
+        files += [name for name in _PAGES if _tells(run, name, manifest)]
         body = {
             "schema": _SCHEMA,
             "at": now.astimezone(UTC).isoformat(timespec="seconds"),
@@ -79,6 +83,13 @@ def destroy_evidence(run: Path, *, key: bytes, only_expired: bool, now: datetime
         }
         write_json(run / DESTROYED, {**body, "mac": fingerprint(sha256_json(body), key)})
         known = Destruction(at=str(body["at"]), files=tuple(files), authentic=True)
+    if not known.authentic:
+        raise InputError(
+            "foreign-note",
+            what=f"{run / DESTROYED} is not this operator's note on this run's evidence",
+            why="it may name files that are not evidence, or hide that nothing was destroyed",
+            fix="find out who wrote it; remove it to destroy the evidence under your own key",
+        )
     for name in known.files:
         (run / name).unlink(missing_ok=True)
     return known
@@ -138,7 +149,7 @@ def read_destruction(
     mac = str(body.pop("mac", ""))
     files = tuple(str(name) for name in body["files"])
     fits = body.get("manifest") == manifest.get("digest") and body.get("schema") == _SCHEMA
-    fits = fits and all(_goes(name, manifest) for name in files)
+    fits = fits and all(name in _PAGES or _is_evidence(name) for name in files)
     authentic: bool | None = None
     if key is not None or not fits:
         right = key is not None and hmac.compare_digest(mac, fingerprint(sha256_json(body), key))
@@ -146,6 +157,15 @@ def read_destruction(
     return Destruction(at=str(body["at"]), files=files, authentic=authentic)
 
 
-def _goes(name: str, manifest: Mapping[str, Any]) -> bool:
-    open_page = name in _PAGES and not manifest["evidence"]["redacted"]
-    return open_page or (name.startswith("evidence/") and name != _STAY)
+def _is_evidence(name: str) -> bool:
+    """Tell whether a path, relative to the run folder, holds records or what models said."""
+    path = PurePosixPath(name)
+    return path.parts[:1] == ("evidence",) and ".." not in path.parts and name != _STAY
+
+
+def _tells(run: Path, name: str, manifest: Mapping[str, Any]) -> bool:
+    """Tell whether a page shows records in full, or is not the one that the run wrote."""
+    if not (run / name).is_file():
+        return False
+    known = manifest["files"].get(name, {}).get("sha256") == sha256_file(run / name)
+    return not (known and manifest["evidence"]["redacted"])

@@ -14,6 +14,7 @@ from typing import Any
 from expunge.errors import UsageError
 from expunge.files import sha256_file, sha256_json, write_text
 from expunge.report.facts import RunFacts
+from expunge.report.pages import IN_FULL, MASKED
 from expunge.report.serial import read_results
 
 SCHEMA = "expunge.manifest/2"
@@ -24,7 +25,7 @@ NAME = "manifest.json"
 DESTROYED = "evidence-destroyed.json"
 """The note on the destruction of evidence, written after the manifest."""
 
-_UNCOVERED_FILES = frozenset({NAME, "manifest.sig", DESTROYED})
+_UNCOVERED_FILES = frozenset({NAME, "manifest.sig", DESTROYED, IN_FULL, MASKED})
 _UNCOVERED_FOLDERS = frozenset({"checkpoints"})
 _LOCK = ".lock"
 
@@ -44,7 +45,8 @@ class Retention:
 def covered(run: Path) -> Iterator[Path]:
     """Yield every file and link of a run folder that the manifest must name, sorted by path.
 
-    Left out are the manifest itself, its signature, the note on destroyed evidence, lock files,
+    Left out are the manifest itself, its signature, the note on destroyed evidence, reports that
+    were written aside, lock files,
     and the folder of checkpoints.
     """
     found: list[Path] = []

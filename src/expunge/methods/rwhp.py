@@ -16,7 +16,6 @@ authors rewrite Wikipedia; a retain term, which the authors do not have.
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from expunge.methods.retain import kl, retain_terms
@@ -42,7 +41,7 @@ class RWHP:
             streams=(Stream.FORGET,),
             coef=self.gamma,
             loss=self._forget,
-            references=(Stream.FORGET, Stream.STRANGER),
+            references=(Stream.STRANGER,),
         )
         return (forget, *retain_terms(self.retain, self.alpha))
 
@@ -51,5 +50,5 @@ class RWHP:
         return None
 
     def _forget(self, seen: Predictions) -> Tensor:
-        own, stranger = seen.references
-        return kl(seen.logits, torch.where(seen.alike.unsqueeze(-1), stranger, own))
+        (stranger,) = seen.references
+        return kl(seen.logits, stranger) * seen.alike

@@ -21,6 +21,7 @@ from expunge.files import sha256_file, write_text
 from expunge.report import figures, glossary, words
 from expunge.report.examples import RULE, Attempt, Count, Fact, choose, count, facts
 from expunge.report.facts import RunFacts, read_facts
+from expunge.report.pages import own_redaction, page_for
 from expunge.report.redact import MASK, OpenText, Redactor
 from expunge.report.relearning import relearning
 from expunge.report.serial import read_results
@@ -45,24 +46,29 @@ _LIGHT = {
 }
 
 
-def build_report(run: Path, *, redact: bool = True, key: bytes | None = None) -> Path:
+def build_report(run: Path, *, redact: bool | None = None, key: bytes | None = None) -> Path:
     """Write `report.html` into a run folder and return its path.
+
+    A report that shows more or less than the run was to show is written aside, to
+    `report-in-full.html` or `report-masked.html`: the manifest vouches for the run's own.
 
     Reads `results.json`, `facts.json`, `config.toml` and the evidence; computes no score. The same
     files give the same bytes.
 
     Args:
         run: The run folder.
-        redact: Mask the texts of records (`expunge.report.redact`); False shows them in full.
+        redact: Mask the texts of records (`expunge.report.redact`); False shows them in full; None:
+            as the run was to.
         key: The operator's key, where the evidence is sealed.
 
     Raises:
         InputError: `results.json` or `facts.json` is malformed or of another version.
     """
     store = evidence_of(run, key=key)
-    redactor = Redactor(store.items()) if redact else OpenText()
-    page = _page(run, store, redactor, redacted=redact)
-    path = run / "report.html"
+    masked = own_redaction(run) if redact is None else redact
+    redactor = Redactor(store.items()) if masked else OpenText()
+    page = _page(run, store, redactor, redacted=masked)
+    path = page_for(run, redact=masked)
     write_text(path, environment().get_template("report.html.j2").render(page))
     return path
 

@@ -6,8 +6,10 @@ The report, the model card and the terminal say the same sentences because they 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from expunge.audit.context import Context
 from expunge.audit.results import Axis, Gate, Results, Ruling, Score, Status
 from expunge.audit.stats import clopper_pearson
+from expunge.audit.verdict import HIGHEST
 from expunge.report.examples import Count
 
 THREATS: Mapping[str, str] = {
@@ -146,6 +148,15 @@ def count_sentence(after: Count, before: Count | None) -> str:
         else "Any share of facts of this kind might."
     )
     return f"{after.returned} of {after.facts} facts came back in {tries}{earlier}. {rate}"
+
+
+def falls_short(context: Context) -> str:
+    """Say why the verdict speaks of a weaker adversary than was asked for."""
+    if context.cover:
+        return f"whoever holds the weights takes the {context.cover} off"
+    if context.threat_model > HIGHEST[context.level]:
+        return f"level {context.level} supports no more"
+    return "no attack of that strength could be made"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -35,7 +35,7 @@ from expunge.audit.attacks.store import FREE, NOTHING, Cost, Outcome
 from expunge.audit.context import Policy
 from expunge.audit.evidence import Item
 from expunge.audit.leaks import SMALL
-from expunge.audit.recorded import Access, Family
+from expunge.audit.recorded import Access, Family, threat_of
 from expunge.audit.results import Status
 from expunge.audit.stats import (
     Estimate,
@@ -180,11 +180,6 @@ class Ground:
         }
 
 
-def threat_of(family: Family, access: Access) -> str:
-    """Return the threat model from which on an attack counts."""
-    return "T0" if family == "compression" else access
-
-
 def ladder(trials: Sequence[Trial], ground: Ground) -> tuple[Rung, ...]:
     """Score a battery: one rung an attack, what came back first, then by rho."""
     found = [columns for trial in trials for columns in _columns(trial, ground)]
@@ -244,8 +239,7 @@ def _columns(trial: Trial, ground: Ground) -> list[_Columns]:
 
 def _scored(found: Sequence[_Columns], ground: Ground) -> list[tuple[str, Finding]]:
     """Score every test that has facts, an anchor, and something to bring back."""
-    usable = [each for each in found if each.judged and (each.golds or each.control)]
-    usable = [each for each in usable if _gap(each) > 0]
+    usable = [e for e in found if e.judged and (e.golds or e.control) and _gap(e) > 0]
     clusters = ground.clusters()
     if all(each.golds for each in usable):
         tests = [Paired(each.judged, each.golds) for each in usable]
@@ -256,7 +250,31 @@ def _scored(found: Sequence[_Columns], ground: Ground) -> list[tuple[str, Findin
     return [
         (each.trial.name, _test(each, p, ground, clusters))
         for each, p in zip(usable, adjusted, strict=True)
-    ]
+    ] + [(each.trial.name, _open(each, ground)) for each in found if _is_open(each)]
+
+
+def _is_open(columns: _Columns) -> bool:
+    """Tell whether facts came back under an attack that nothing else was asked under."""
+    alone = not (columns.golds or columns.control or columns.trial.own_scale)
+    return alone and any(columns.judged.values()) and _gap(columns) > 0
+
+
+def _open(columns: _Columns, ground: Ground) -> Finding:
+    n, stated, gap = len(columns.judged), sum(columns.judged.values()), _gap(columns)
+    return Finding(
+        variant=columns.variant,
+        n=n,
+        judged=stated / n,
+        anchor=0.0,
+        gap=gap,
+        rho=stated / n / gap,
+        low=0.0,
+        high=clopper_pearson(int(np.ceil(stated)), n)[1] / gap,
+        p=1.0,
+        margin=ground.margin(columns.trial),
+        status=Status.INCONCLUSIVE,
+        reason="nothing tells how many of these facts a guess under this attack would bring",
+    )
 
 
 def _gap(columns: _Columns) -> float:
@@ -358,8 +376,8 @@ def _rung(trial: Trial, tests: Sequence[Finding], ground: Ground) -> Rung:
     )
     if not tests:
         return replace(rung, reason=_why_not(trial, ground))
-    found = {test.status for test in tests}
-    status = next(s for s in (Status.FAIL, Status.INCONCLUSIVE, Status.PASS) if s in found)
+    order = (Status.FAIL, Status.INCONCLUSIVE, Status.PASS)
+    status = min((test.status for test in tests), key=order.index)
     ranked = sorted(tests, key=lambda test: (test.status is not status, -test.rho, test.p))
     return replace(rung, status=status, tests=tuple(ranked), reason=ranked[0].reason)
 
@@ -378,6 +396,5 @@ def _why_not(trial: Trial, ground: Ground) -> str:
         return f"it could not be made on what the model is held against: {unmet[0]}"
     if not trial.golds and not trial.control.attempts:
         return "neither gold nor control items to compare with; give gold models or control records"
-    if trial.own_scale:
-        return "under this attack the original knows no more than gold"
-    return "on the facts that this attack can judge, the original knew no more than gold"
+    where = "under this attack" if trial.own_scale else "on the facts that this attack can judge,"
+    return f"{where} the original knew no more than gold"

@@ -6,7 +6,7 @@ from typing import Any
 
 from expunge.audit.attacks.attempt import observable_of
 from expunge.audit.attacks.battery import JUDGED
-from expunge.audit.attacks.ladder import Ground, Rung, Trial, ladder, threat_of
+from expunge.audit.attacks.ladder import Ground, Rung, Trial, ladder
 from expunge.audit.attacks.plainly import Plainly
 from expunge.audit.attacks.protocol import Attack
 from expunge.audit.attacks.recorded import read_outcome, recorded
@@ -14,7 +14,7 @@ from expunge.audit.attacks.store import NOTHING, AttackStore, Outcome
 from expunge.audit.case import ORIGINAL
 from expunge.audit.context import Policy
 from expunge.audit.evidence import EvidenceStore
-from expunge.audit.recorded import Access, Recorded
+from expunge.audit.recorded import Access, Recorded, threat_of
 from expunge.audit.results import Axis, Gate, Status
 
 

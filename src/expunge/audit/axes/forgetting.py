@@ -9,7 +9,7 @@ import numpy as np
 from expunge.audit.case import ORIGINAL, Anchor, Case
 from expunge.audit.evidence import PLAIN
 from expunge.audit.fitness import unfit
-from expunge.audit.gates import NO_ANCHOR, RESIDUAL, STRAGGLERS, interval_gate, missing
+from expunge.audit.gates import NO_ANCHOR, RESIDUAL, STRAGGLERS, interval_gate, missing, unanchored
 from expunge.audit.leaks import SMALL, Flags, leak_test, remembered, settle, small_gate
 from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, Metric
 from expunge.audit.results import Axis, Gate, Status
@@ -117,8 +117,9 @@ def _leak_gate(case: Case) -> Gate:
     if test is None:
         reason = "no forget record names a key fact that its question does not hold"
         return missing(Axis.FORGETTING, name, margin=margin, reason=reason)
-    if test.anchor is None and test.subject.values.any():
-        return missing(Axis.FORGETTING, name, margin=margin, reason=NO_ANCHOR, n=test.n)
+    stated = int(test.subject.values.sum())
+    if test.anchor is None and stated:
+        return unanchored(Axis.FORGETTING, name, stated, margin=margin, n=test.n)
     if test.small or test.anchor is None:
         return small_gate(Axis.FORGETTING, name, test, margin=margin, gap=1.0)
     excess = excess_rate(

@@ -7,7 +7,7 @@ import numpy as np
 from expunge.audit.axes.forgetting import residual_gate
 from expunge.audit.case import ORIGINAL, Case
 from expunge.audit.fitness import unfit
-from expunge.audit.gates import NO_ANCHOR, interval_gate, missing
+from expunge.audit.gates import NO_ANCHOR, interval_gate, missing, unanchored
 from expunge.audit.leaks import LeakTest, leak_test, settle, small_gate
 from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT
 from expunge.audit.results import Axis, Gate
@@ -58,10 +58,11 @@ def leak_recovery_gate(case: Case, attack: str) -> Gate:
     if test is None:
         reason = "no fact is left that the attack does not reveal by itself"
         return missing(Axis.ROBUSTNESS, name, margin=margin, reason=reason)
-    if test.anchor is None and test.subject.values.any():
-        reason = "facts came back, but nothing tells what guessing under this attack brings"
-        return missing(Axis.ROBUSTNESS, name, margin=margin, reason=reason, n=test.n)
-    gap = _gap(case, test)
+    gap, stated = _gap(case, test), int(test.subject.values.sum())
+    if test.anchor is None and stated and (gap is None or gap > 0):
+        return unanchored(
+            Axis.ROBUSTNESS, name, stated, margin=margin, n=test.n, gap=1.0 if gap is None else gap
+        )
     if gap is None or gap <= 0:
         reason = NO_ANCHOR if gap is None else _NOTHING_KNOWN
         return missing(Axis.ROBUSTNESS, name, margin=margin, reason=reason, n=test.n)
