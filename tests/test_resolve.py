@@ -94,7 +94,7 @@ def test_a_config_may_be_named_by_variable_and_the_flag_wins(tmp_path, by_variab
         ("REQUEST_REFUSALS", '["No, sorry.", "No"]', "request.refusals", ("No, sorry.", "No")),
         ("REQUEST_RETAIN", "none", "request.retain", "none"),
         ("REQUEST_RETAIN", "a,b", "request.retain", ("a", "b")),
-        ("REQUEST_TIER", "G1", "request.tier", Tier.G1),
+        ("REQUEST_TIER", "G3", "request.tier", Tier.G3),
         ("REQUEST_MARGINS_UTILITY", "0.2", "request.margins.utility", 0.2),
         ("METHOD_NAME", "rmu", "method.name", "rmu"),
         ("TRAIN_SEED", " ", "train.seed", 0),
