@@ -24,7 +24,7 @@ from expunge.methods import EVERY
 from expunge.settings import Settings, TrainSettings
 from expunge.wrappers.describe import TABLES
 
-SHAPE = Anatomy(4, frozenset(MLP))
+SHAPE = Anatomy(4, 64, frozenset(MLP))
 HERE = Machine(device="cpu", cpu="x", threads=1, versions={"expunge": "0"})
 
 
@@ -251,7 +251,7 @@ def test_the_space_reaches_as_far_for_every_method():
     assert found["train.epochs"] == Choice(among=(5, 10, 20), default=10)
     assert found["train.last_layer"] == Choice(among=(None, 14), default=None)
     assert found["train.targets"] == Choice(among=((), MLP), default=())
-    other = space("npo", Settings.model_validate(tree()), Anatomy(30, frozenset({"fc1"})))
+    other = space("npo", Settings.model_validate(tree()), Anatomy(30, 64, frozenset({"fc1"})))
     assert other["train.targets"] == Choice(among=((),), default=()), (
         "layers that the model lacks are no choice"
     )
@@ -259,6 +259,11 @@ def test_the_space_reaches_as_far_for_every_method():
         "npo", Settings.model_validate(tree(train={"full": True})), SHAPE._replace(layers=30)
     )
     assert "train.last_layer" not in full
+    upper = space("npo", Settings.model_validate(tree(train={"first_layer": 15})), SHAPE)
+    assert upper["train.last_layer"].among == (None,), "no block would be left"
+    own = space("rmu", Settings.model_validate(tree()), SHAPE)
+    assert own["train.lr"] == Range(low=5e-5 / 8, high=4e-4, default=5e-5), "RMU has no adapter"
+    assert {"train.last_layer", "train.targets"}.isdisjoint(own)
     drawn = [draw(found, random.Random(seed)) for seed in range(50)]
     assert all(0.0125 <= values["method.beta"] <= 0.8 for values in drawn)
     assert not any(value in (None, ()) for values in drawn for value in values.values())
@@ -310,7 +315,7 @@ def test_a_matrix_runs_from_the_command_line_and_is_not_repeated(world, bench, c
     assert found["npo"].standing()[Axis.FORGETTING].value > 0
     assert found["original"].standing()[Axis.FORGETTING].value < 0.1
     assert list(Path("m").rglob("*.safetensors")) == []
-    lent = {path.name for path in (Path("m") / "shared").iterdir()}
+    lent = {path.name for path in (Path("m") / "shared" / "float32").iterdir()}
     assert any(name.startswith("gold-0") for name in lent), "golds are asked once for all runs"
     assert json.loads((Path("m") / "matrix.json").read_text())["trials"] == 1
     assert "npo" in (Path("m") / "leaderboard.md").read_text(encoding="utf-8")

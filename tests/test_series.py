@@ -82,7 +82,8 @@ def go(place, sequential, *names):
         return Asked(numbers=(score,))
 
     series = folds(sequential, *names)
-    return series, run_series(series, settings(), matrix=place, cell=place / "c", ask=ask)
+    places = {"matrix": place, "shared": place / "shared", "cell": place / "c"}
+    return series, run_series(series, settings(), **places, ask=ask)
 
 
 def run_of(place, name):
@@ -292,5 +293,5 @@ def test_growing_sets_are_each_forgotten_from_the_original(world, bench, monkeyp
     first, second = found.steps
     assert first.models["original"] == second.models["original"]
     assert found.gates == second.gates
-    lent = {path.name for path in (bench / "m" / "shared" / "first").iterdir()}
+    lent = {path.name for path in (bench / "m" / "shared" / "float32" / "first").iterdir()}
     assert any(name.startswith("original") for name in lent), "the original is asked once a fold"

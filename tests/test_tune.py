@@ -152,7 +152,7 @@ def test_the_study_hears_the_defaults_under_their_own_values(
         "npo:train.last_layer": "null",
         "npo:train.targets": "[]",
     }
-    assert trials[1].params["rmu:train.lr"] == RMU().recipe.lr_lora
+    assert trials[1].params["rmu:train.lr"] == RMU().recipe.lr
 
 
 @needs_optuna

@@ -1,5 +1,6 @@
 """Files that are either whole or absent: atomic writes, JSON Lines, digests."""
 
+import errno
 import hashlib
 import json
 import os
@@ -12,7 +13,8 @@ from typing import IO, Any
 
 from expunge.errors import ResourceError
 
-_NO_SPACE = 28  # errno.ENOSPC
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors of a full disk, or of a user's share of it."""
 _PART = ".part"
 
 
@@ -37,9 +39,9 @@ def atomic(path: Path) -> Generator[IO[bytes]]:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        if error.errno != _NO_SPACE:
+        if error.errno not in NO_SPACE:
             raise
-        raise _full(path) from error
+        raise disk_full(path) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -59,9 +61,9 @@ def allocate(path: Path, size: int) -> None:
                 os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
         path.unlink(missing_ok=True)
-        if error.errno != _NO_SPACE:
+        if error.errno not in NO_SPACE:
             raise
-        raise _full(path) from error
+        raise disk_full(path) from error
 
 
 def synced(path: Path) -> None:
@@ -118,7 +120,13 @@ def parse_jsonl(data: bytes) -> list[Any]:
     return [json.loads(line) for line in data.decode().split("\n") if line]
 
 
-def _full(path: Path) -> ResourceError:
+def is_part(path: Path) -> bool:
+    """Tell whether a file was being written by `atomic` when a process died, or still is."""
+    return path.name.startswith(".") and path.name.endswith(_PART)
+
+
+def disk_full(path: Path) -> ResourceError:
+    """Return the error for a file that finds no space."""
     return ResourceError(
         "disk-full",
         what=f"no space left while writing {path}",

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from expunge.claim import LOCK, claim
 from expunge.errors import UsageError
-from expunge.files import read_json, sha256_json, sweep, write_json
+from expunge.files import is_part, read_json, sha256_json, sweep, write_json
 
 if TYPE_CHECKING:
     from expunge.settings import Settings
@@ -173,8 +173,8 @@ def _refuse_foreign(folder: Path, run_id: str) -> None:
         return
     if not folder.is_dir():
         raise _in_use(folder, "it is a file, not a folder")
-    # A process that died between making the folder and naming the run leaves the lock only.
-    if all(path.name == LOCK for path in folder.iterdir()):
+    # A process that died between making the folder and naming the run leaves no more than these.
+    if all(path.name == LOCK or is_part(path) for path in folder.iterdir()):
         return
     other = _state(folder).get("run_id")
     if other is None:

@@ -1,7 +1,7 @@
 """Lending: what original and golds say is the same for every run of a matrix, so it is asked once.
 
 Evidence units are files that are whole or absent; those of original and golds are copied into each
-new run, whose audit then finds them there.
+new run, whose audit then finds them there. A model in bf16 is another one than in float32.
 """
 
 import shutil
@@ -12,11 +12,18 @@ from pathlib import Path
 from expunge.audit.case import UNLEARNED
 from expunge.audit.evidence import Unit
 from expunge.files import atomic
+from expunge.prepare import source_of
+from expunge.settings import Settings
 
 ORIGINAL = ("original",)
 GOLDS = ("gold-",)
 SHARED = (*ORIGINAL, *GOLDS)
 """How the names of roles begin that are the same for every run."""
+
+
+def shared_folder(matrix: Path, settings: Settings) -> Path:
+    """Return where runs of a matrix share what original and golds say, in one number format."""
+    return matrix / "shared" / str(source_of(settings).dtype).removeprefix("torch.")
 
 
 def lend(

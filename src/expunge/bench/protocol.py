@@ -17,7 +17,7 @@ from expunge.bench.standing import AT_MARGIN
 from expunge.bench.suite import Spec, Suite, plain
 from expunge.bench.suites import load_suite
 from expunge.errors import InputError, UsageError
-from expunge.files import read_json, write_json, write_jsonl
+from expunge.files import is_part, read_json, write_json, write_jsonl
 from expunge.methods import build
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Guard
@@ -131,7 +131,8 @@ def open_protocol(folder: Path, wanted: Protocol) -> Protocol:
         UsageError: The folder holds a matrix with another protocol, or something else.
     """
     path = folder / FILE
-    if folder.is_dir() and any(folder.iterdir()) and not path.is_file():
+    foreign = folder.is_dir() and any(not is_part(path) for path in folder.iterdir())
+    if foreign and not path.is_file():
         raise UsageError(
             "folder-in-use",
             what=f"{folder} holds files that are not a matrix of expunge",

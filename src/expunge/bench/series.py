@@ -40,7 +40,9 @@ Ask = Callable[[Settings, str, Path, Console], Asked]
 """Asks the model of a reference; what was asked before lies in the folder."""
 
 
-def run_series(series: Series, settings: Settings, *, matrix: Path, cell: Path, ask: Ask) -> Path:
+def run_series(
+    series: Series, settings: Settings, *, matrix: Path, shared: Path, cell: Path, ask: Ask
+) -> Path:
     """Run what is not finished; return the folder of the last model.
 
     A run of a sequence that finds nothing to forget, since the ones before took it along, leaves
@@ -49,7 +51,8 @@ def run_series(series: Series, settings: Settings, *, matrix: Path, cell: Path, 
     Args:
         series: The folds.
         settings: Of a run on all of them together.
-        matrix: Folder of the matrix, which holds the folds and what runs share.
+        matrix: Folder of the matrix, which holds the folds.
+        shared: Folder of what runs share.
         cell: Folder of the cell.
         ask: Asks a model the suite.
 
@@ -72,7 +75,7 @@ def run_series(series: Series, settings: Settings, *, matrix: Path, cell: Path, 
         model = settings.model if start is None else str(start)
         own = settings.model_copy(update={"request": request, "model": model, "out": str(run)})
         if not (run.parent / FILE).is_file():
-            step = _step(fold, own, matrix / "shared" / fold.name, start, ask)
+            step = _step(fold, own, shared / fold.name, start, ask)
             write_json(run.parent / FILE, _adapter.dump_python(step, mode="json"))
         if (run / "manifest.json").is_file():  # else there was nothing to forget
             if before is not None:

@@ -1,9 +1,9 @@
 """The search space: which settings are tried for a method. One rule for all of them.
 
 Tuned are the learning rate, the passes over the forget set, every strength of the method's own (a
-positive float among its knobs), its retain term, and, for LoRA, which half of the blocks and which
-layers get an adapter. A strength is drawn log-uniformly within a factor of its default, so that no
-method has a hand-made space. Values that the method refuses are drawn again.
+positive float among its knobs), its retain term, and, where there is an adapter, which half of the
+blocks and which layers get one. A strength is drawn log-uniformly within a factor of its default,
+so that no method has a hand-made space. Values that the method refuses are drawn again.
 """
 
 import math
@@ -20,7 +20,7 @@ from expunge.errors import UsageError
 from expunge.methods import build
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Guard
-from expunge.methods.terms import Recipe
+from expunge.methods.terms import Recipe, Shape
 from expunge.model.load import load_config
 from expunge.prepare import source_of
 from expunge.settings import Settings, TrainSettings
@@ -54,6 +54,7 @@ class Anatomy(NamedTuple):
     """Where a model can be given adapters."""
 
     layers: int
+    width: int
     linear: frozenset[str]
     """Last names of its linear layers."""
 
@@ -72,7 +73,8 @@ def anatomy(settings: Settings) -> Anatomy:
         for name, part in model.base_model.named_modules()
         if isinstance(part, nn.Linear)
     }
-    return Anatomy(config.get_text_config().num_hidden_layers, frozenset(names))
+    text = config.get_text_config()
+    return Anatomy(text.num_hidden_layers, text.hidden_size, frozenset(names))
 
 
 Space = Mapping[str, Range | Choice]
@@ -101,20 +103,27 @@ def space(name: str, settings: Settings, anatomy: Anatomy) -> dict[str, Range | 
             among = tuple(dict.fromkeys((default, *RETAIN)))
             found["method.retain"] = Choice(among=among, default=default)
     if not isinstance(method, Edit | Guard):
-        found |= _training(method.recipe, settings.train, anatomy)
+        shape = Shape(layers=anatomy.layers, width=anatomy.width)
+        chooses = method.trains(shape) is not None
+        found |= _training(method.recipe, settings.train, anatomy, chooses=chooses)
     fixed = _fixed(name, settings)
     return {path: kind for path, kind in found.items() if path not in fixed}
 
 
-def _training(recipe: Recipe, train: TrainSettings, anatomy: Anatomy) -> dict[str, Range | Choice]:
+def _training(
+    recipe: Recipe, train: TrainSettings, anatomy: Anatomy, *, chooses: bool
+) -> dict[str, Range | Choice]:
+    """Return what is searched of `[train]`; a method that chooses its weights has no adapter."""
+    adapts = not train.full and not chooses
     epochs = recipe.epochs
     among = tuple(dict.fromkeys(max(1, round(epochs * share)) for share in EPOCHS))
     found: dict[str, Range | Choice] = {
-        "train.lr": _around(recipe.lr if train.full else recipe.lr_lora),
+        "train.lr": _around(recipe.lr_lora if adapts else recipe.lr),
         "train.epochs": Choice(among=among, default=epochs),
     }
-    if not train.full:
-        halfway = (anatomy.layers // 2 - 1,) if anatomy.layers > 1 else ()
+    if adapts:
+        middle = anatomy.layers // 2 - 1
+        halfway = (middle,) if middle >= max(0, train.first_layer) else ()
         mlp = (MLP,) if anatomy.linear.issuperset(MLP) else ()
         found["train.last_layer"] = Choice(among=(None, *halfway), default=None)
         found["train.targets"] = Choice(among=((), *mlp), default=())

@@ -23,7 +23,7 @@ from expunge.audit.results import Results
 from expunge.bench.asking import Asked, ask
 from expunge.bench.hurdle import Hurdle, Pruned
 from expunge.bench.left import cost_of, digests, shed
-from expunge.bench.lending import judged_gold, keep, lend
+from expunge.bench.lending import judged_gold, keep, lend, shared_folder
 from expunge.bench.protocol import Protocol, read_protocol
 from expunge.bench.row import Cell, Cost, Machine, Row, Step, write_row
 from expunge.bench.rows import cell_folder, read_cell, rows_of
@@ -56,15 +56,11 @@ def work(matrix: Path, cell: Cell) -> Row:
     protocol = read_protocol(matrix)
     folder = cell_folder(matrix, cell)
     began = time.monotonic()
-    # Not before: a run takes no folder that already holds something.
-    shared, evidence = matrix / "shared", folder / "run" / "evidence"
-    names = judged_gold(cell.place, len(protocol.golds)) if cell.kind == "gold" else {}
-    hurdle = Hurdle(
-        rows_of(matrix) if protocol.prunes else [],
-        begun=lambda: lend(shared, evidence, names=names),
-    )
+    hurdle: Hurdle | None = None
     try:
         settings = protocol.of(cell)
+        shared = shared_folder(matrix, settings)
+        hurdle = _hurdle(matrix, protocol, cell, shared)
         stores = {
             "attack_store": settings.attack_store or str(shared / "attacks"),
             "reference_store": settings.reference_store or str(shared / "references"),
@@ -74,7 +70,7 @@ def work(matrix: Path, cell: Cell) -> Row:
         row = replace(row, proxies=hurdle.proxies)
     except Pruned as pruned:
         row = failed(protocol, cell, str(pruned), began=began)
-        row = replace(row, status="pruned", proxies=hurdle.proxies)
+        row = replace(row, status="pruned", proxies=hurdle.proxies if hurdle else {})
     except ExpungeError as error:
         if error.code in STOPS:
             raise
@@ -87,6 +83,15 @@ def work(matrix: Path, cell: Cell) -> Row:
     for run in (folder / "run", *folder.glob("folds/*/run")):
         shed(run)
     return row
+
+
+def _hurdle(matrix: Path, protocol: Protocol, cell: Cell, shared: Path) -> Hurdle:
+    """Return what watches the run, and lends it evidence once it has begun."""
+    evidence = cell_folder(matrix, cell) / "run" / "evidence"
+    names = judged_gold(cell.place, len(protocol.golds)) if cell.kind == "gold" else {}
+    others = rows_of(matrix) if protocol.prunes else []
+    # Not before: a run takes no folder that already holds something.
+    return Hurdle(others, begun=lambda: lend(shared, evidence, names=names))
 
 
 def failed(protocol: Protocol, cell: Cell, why: str, *, began: float) -> Row:
@@ -130,7 +135,7 @@ def _done(
     began: float,
     console: Console,
 ) -> Row:
-    folder, shared = cell_folder(matrix, cell), matrix / "shared"
+    folder, shared = cell_folder(matrix, cell), shared_folder(matrix, settings)
     suites = protocol.suites()
     series = suites[0].series if suites and cell.kind == "method" else None
 
@@ -141,7 +146,8 @@ def _done(
         judged, place, steps = _judged(protocol, cell, settings), folder / "probes", ()
         results = _results(cell, settings, judged, shared, console)
     else:
-        last = run_series(series, settings, matrix=matrix, cell=folder, ask=asked)
+        places = {"matrix": matrix, "shared": shared, "cell": folder}
+        last = run_series(series, settings, **places, ask=asked)
         judged, place, steps = str(last), last.parent / "probes", read_steps(series, folder)
         results = _whole(series, settings, last, shared, console)
     found = asked(settings, judged, place, console)

@@ -69,8 +69,11 @@ class Trained:
     seconds: float
 
     def told(self, unseen: Unseen) -> dict[str, object]:
-        """Return the watchdog's readings as data, beside the level of text never seen."""
-        readings = [{"step": step, **asdict(reading)} for step, reading in self.readings]
+        """Return the watchdog's readings as data, beside the level of text never seen.
+
+        Without those of weights that were given up: the model is that of the last step told.
+        """
+        readings = [{"step": s, **asdict(each)} for s, each in self.readings if s <= self.steps]
         return {"unseen_nll": unseen.mean, "readings": readings}
 
 
@@ -86,6 +89,7 @@ class _Run:
     ) -> None:
         self.step = 0
         self.tokens = 0
+        self.seconds = 0.0
         self.strikes = 0
         self.curve: list[Point] = []
         self.readings: list[tuple[int, Reading]] = []
@@ -100,6 +104,7 @@ class _Run:
         return {
             "step": self.step,
             "tokens": self.tokens,
+            "seconds": self.seconds,
             "strikes": self.strikes,
             "tokens_per_pass": self.tokens_per_pass,
             "good_step": self.good_step,
@@ -109,7 +114,7 @@ class _Run:
             "readings": [[step, asdict(reading)] for step, reading in self.readings],
         }
 
-    def trained(self, planned: int, seconds: float) -> Trained:
+    def trained(self, planned: int) -> Trained:
         return Trained(
             steps=self.step,
             planned=planned,
@@ -117,7 +122,7 @@ class _Run:
             curve=tuple(self.curve),
             readings=tuple(self.readings),
             tokens=self.tokens,
-            seconds=seconds,
+            seconds=self.seconds,
         )
 
     def save(self, path: Path, weights: Weights, team: Team) -> None:
@@ -127,6 +132,7 @@ class _Run:
         state = checkpoint.load(path, weights, self.optimiser, self.memory)
         self.step = state["step"]
         self.tokens = state["tokens"]
+        self.seconds = state["seconds"]
         self.strikes = state["strikes"]
         self.tokens_per_pass = state["tokens_per_pass"]
         self.good_step = state["good_step"]
@@ -174,6 +180,7 @@ def train(
     else:
         run.readings.append((0, _look(observer, watch, team)))
         checkpoint.save_weights(good, weights, team)
+    before = run.seconds
     while run.step < schedule.steps and not run.stopped:
         point = _step(observer, weights, run, order.draw(run.step), schedule, wraps, team)
         if not math.isfinite(point.gradient_norm):
@@ -187,9 +194,10 @@ def train(
         wraps.average(weights, run.memory, step=run.step, steps=schedule.steps)
         if run.step % schedule.check_every == 0 or ended:
             _check(observer, weights, run, watch, good, team, ended=ended)
+            run.seconds = before + time.monotonic() - started
             run.save(last, weights, team)
         progress(run.step, _describe(point, run.readings[-1][1]))
-    return run.trained(schedule.steps, time.monotonic() - started)
+    return run.trained(schedule.steps)
 
 
 def _step(

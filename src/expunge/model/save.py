@@ -1,9 +1,13 @@
 """Saving: a loadable model folder; its files are moved into place once all are written."""
 
+import re
 import shutil
 from pathlib import Path
 
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from expunge.files import NO_SPACE, disk_full
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -11,6 +15,9 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
 
     Files of the same names are replaced, others are left alone. If writing fails, for example on a
     full disk, what was in the folder before is untouched.
+
+    Raises:
+        ResourceError: The disk is full.
     """
     staging = folder / ".staging"
     shutil.rmtree(staging, ignore_errors=True)
@@ -21,5 +28,11 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
         for path in sorted(staging.iterdir()):
             path.chmod(0o644)
             path.replace(folder / path.name)
+    except SafetensorError as error:
+        # Weights are not written by Python: the number of the system's error is in the text only.
+        found = re.search(r"os error (\d+)", str(error))
+        if found is None or int(found[1]) not in NO_SPACE:
+            raise
+        raise disk_full(folder) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
