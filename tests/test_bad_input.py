@@ -4,18 +4,23 @@ import errno
 import json
 import os
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import expunge
 import expunge.forget
+import tiny
 from expunge.cli import main
 from expunge.engine.observe import Observer
+from expunge.errors import ResourceError
+from expunge.model.save import save_model
 from world import World, fact
 
 
@@ -221,6 +226,26 @@ def test_a_folder_of_the_user_stays_as_it_is(world, bench):
     assert main(occupied(world, bench)) == 2
     assert [path.name for path in Path("mine").iterdir()] == ["thesis.txt"]
     assert Path("mine/thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("I/O error: No space left on device (os error 28)", "error[disk-full]"),
+        ("I/O error: Disk quota exceeded (os error 122)", "error[disk-full]"),
+        ("header too large", "header too large"),
+    ],
+)
+def test_weights_that_find_no_space_are_no_bug(said, expected, tmp_path, monkeypatch):
+    model = tiny.llama()
+
+    def full(_folder):
+        raise SafetensorError(said)
+
+    monkeypatch.setattr(model, "save_pretrained", full)
+    with pytest.raises((ResourceError, SafetensorError), match=re.escape(expected)):
+        save_model(model, tiny.tokenizer(), tmp_path / "out")
+    assert not (tmp_path / "out" / ".staging").exists()
 
 
 def test_a_full_disk_keeps_what_was_written(world, bench, capsys, monkeypatch):

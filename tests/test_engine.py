@@ -353,8 +353,10 @@ def test_the_utility_watchdog_keeps_the_last_state_within_budget(tmp_path):
     )
     trained, _ = run.run(unseen=NEVER, folder=tmp_path / "run", progress=lambda step, text: None)
     assert trained.stopped.startswith("utility budget spent; kept step")
-    assert trained.steps < 40
+    assert trained.steps < min(40, trained.readings[-1][0])
     assert probability(network, RETAIN) >= 0.9 * before
+    resumed, _ = run.run(unseen=NEVER, folder=tmp_path / "run", progress=print)
+    assert resumed.seconds == trained.seconds > 0
 
 
 def test_training_stops_when_the_forget_set_looks_unseen(tmp_path):
@@ -363,8 +365,7 @@ def test_training_stops_when_the_forget_set_looks_unseen(tmp_path):
     trained, _ = run.run(
         unseen=Unseen(mean=3.0, low=2.0), folder=tmp_path / "run", progress=lambda s, t: None
     )
-    assert trained.stopped == "forget set looks unseen"
-    assert trained.steps < 60
+    assert (trained.stopped, trained.steps < 60) == ("forget set looks unseen", True)
     assert trained.readings[-1][1].forget_nll >= 3.0
 
 
@@ -394,7 +395,6 @@ def test_a_run_cut_at_any_step_ends_in_the_same_bits(lora, tmp_path_factory):
         trained, _weights = unlearning(resumed, NPO(), lora=lora, steps=9).run(
             unseen=NEVER, folder=place, progress=lambda step, text: None
         )
-        assert trained.steps == 9
-        assert len(trained.curve) == 9
+        assert (trained.steps, len(trained.curve)) == (9, 9)
         for name, expected in whole.model.state_dict().items():
             assert torch.equal(resumed.model.state_dict()[name], expected), name

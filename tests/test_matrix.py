@@ -195,6 +195,8 @@ def test_no_wrapper_stands_in_two_tables():
 
 def test_a_matrix_keeps_its_protocol(tmp_path):
     protocol = Protocol(settings=tree(), trials=2)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / ".matrix.json.abc.part").write_text("another shard writes it")
     assert open_protocol(tmp_path / "m", protocol) == open_protocol(tmp_path / "m", protocol)
     assert open_protocol(tmp_path / "m", replace(protocol, trials=3)).trials == 3
     other = open_protocol(tmp_path / "m", replace(protocol, trials=3, floor=0.5))

@@ -119,6 +119,13 @@ def test_an_empty_folder_and_one_with_only_a_lock_may_be_used(tmp_path):
             assert run.path == tmp_path / name
 
 
+def test_a_folder_with_a_half_written_name_is_taken(tmp_path):
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / ".run.json.abc.part").write_text("{")
+    with begin(tmp_path, out=tmp_path / "killed") as run:
+        assert run.path == tmp_path / "killed"
+
+
 @pytest.mark.parametrize(
     ("files", "why"),
     [

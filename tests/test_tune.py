@@ -16,6 +16,8 @@ from expunge.bench.rows import lay_out, rows_of
 from expunge.bench.tune import Budget, front_of, tune
 from expunge.cli import main
 from expunge.console import Console, SilentConsole
+from expunge.engine.loop import Trained
+from expunge.engine.watch import Reading, Unseen
 from expunge.errors import InputError, UsageError
 from expunge.methods.rmu import RMU
 from expunge.settings import Settings
@@ -37,6 +39,26 @@ def test_proxies_are_how_far_the_forget_set_went_and_what_was_kept():
     assert proxies(trained((1.0, 0.8), (9.0, 0.9))) == {"progress": 1.0, "kept": 1.0}
     assert proxies(trained((5.0, 0.8), (5.0, 0.8)))["progress"] == 1.0
     assert proxies(trained((1.0, 0.8))) == {}
+
+
+def test_weights_that_were_given_up_are_no_proxy():
+    readings = tuple(
+        (step, Reading(**row))
+        for step, row in zip(
+            (0, 4, 8), trained((1.0, 0.8), (2.0, 0.8), (4.0, 0.1))["readings"], strict=True
+        )
+    )
+    kept = Trained(
+        steps=4,
+        planned=9,
+        stopped="kept step 4",
+        curve=(),
+        readings=readings,
+        tokens=1,
+        seconds=1.0,
+    )
+    unseen = Unseen(mean=4.0, low=4.0)
+    assert proxies(kept.told(unseen)) == pytest.approx({"progress": 1 / 3, "kept": 1.0})
 
 
 def hurdle_of(rows):

@@ -112,14 +112,23 @@ def _imported(table: Mapping[str, type[Kind]], name: str, what: str) -> type[Kin
 def _convert(owner: str, knob: str, value: object, kind: type) -> object:
     if isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
-    if kind in (int, float) and isinstance(value, int | float | str) and value is not True:
+    if kind is str and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # the only block of a list of blocks
+    if kind in (int, float) and isinstance(value, int | float | str):
         try:
-            return kind(value)
-        except ValueError:
-            pass
+            number = kind(value)
+        except (ValueError, OverflowError):
+            number = None
+        if number is not None and not isinstance(value, bool) and _is_same(number, value):
+            return number
     raise UsageError(
         "wrong-knob",
         what=f"{knob} = {value} does not suit {owner}",
         why=f"{knob} must be {kind.__name__}",
         fix=f"give a value of that kind, or leave it out for the default of {owner}",
     )
+
+
+def _is_same(number: float, value: float | str) -> bool:
+    """Tell whether a conversion has lost nothing."""
+    return isinstance(value, str) or number == value

@@ -63,13 +63,16 @@ class Prepared:
 
     @property
     def data_digest(self) -> str:
-        """Digest over the contents of all record sets, each with its role; not where they lie."""
-        return sha256_json(
-            {
-                split: [asdict(replace(record, source="")) for record in records]
-                for split, records in _sets(self.scope).items()
-            }
-        )
+        """Digest over the contents of all record sets, each with its role; not where they lie.
+
+        How the first record is encoded is part of it: it tells tokenizers and templates apart.
+        """
+        first = self.encoder.encode(self.scope.forget[0])
+        sets = {
+            split: [asdict(replace(record, source="")) for record in records]
+            for split, records in _sets(self.scope).items()
+        }
+        return sha256_json({**sets, "encoded": [*first.ids, first.start]})
 
     def audited(self) -> dict[str, tuple[Record, ...]]:
         """Return the records of each split that the audit asks about; empty sets are left out."""
@@ -191,8 +194,11 @@ def _streams(
     whole = settings.train.forget_tokens == "answer"
     if isinstance(method, SelfTaught):
         used -= {Stream.ALTERNATIVE}  # written by the model itself, once it is loaded
-    if isinstance(method, SelfTaught) or (isinstance(method, Edit) and Stream.ALTERNATIVE in used):
+    answers = {Stream.ALTERNATIVE, Stream.UNANSWERABLE}
+    if isinstance(method, SelfTaught) or (isinstance(method, Edit) and used & answers):
         _require_questions(settings.method.name, scope.forget)
+    elif Stream.ALTERNATIVE in used:
+        _require_alternatives(settings.method.name, scope.forget)
     if Stream.ALTERNATIVE not in used and response is not Response.ANY:
         raise UsageError(
             "response-not-taught",
@@ -248,6 +254,19 @@ def _require_questions(method: str, records: Sequence[Record]) -> None:
             what=f"{len(passages)} forget records are passages without a question",
             why=f"method {method} works on what a question leads to",
             fix="give prompt and completion, or choose another method",
+        )
+
+
+def _require_alternatives(method: str, records: Sequence[Record]) -> None:
+    """Refuse passages that a refusal would be taught instead of: it would be taught to any text."""
+    passages = [record for record in records if not record.prompt and not record.alternatives]
+    if passages:
+        raise UsageError(
+            "no-alternative",
+            what=f"{len(passages)} forget records are passages without an alternative",
+            why=f"method {method} teaches what to say instead, and a refusal answers no passage",
+            fix="give each the text that takes its place as `alternative`, or choose another method"
+            + ("; or --set method.fluency=0" if method == "elm" else ""),
         )
 
 

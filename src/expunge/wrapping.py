@@ -1,5 +1,7 @@
 """From settings to the wrappers of a run, and the refusal of what cannot work together."""
 
+from collections.abc import Sequence
+
 import torch
 
 from expunge.engine.streams import Streams
@@ -8,7 +10,7 @@ from expunge.errors import UsageError
 from expunge.methods import AnyMethod
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Guard
-from expunge.methods.terms import Method, Shape, last_block
+from expunge.methods.terms import Method, Shape, Term, last_block
 from expunge.model.lora import rewritten_base
 from expunge.settings import Settings, TrainSettings
 from expunge.wrappers import COMBINE, MASKS, OPTIMISERS, ROBUST, build_wrapper
@@ -47,6 +49,7 @@ def build_wraps(
         optimiser=made or AdamW(),
         average_last=settings.train.average_last,
     )
+    _check_strengths(settings.method.name, method.terms(shape))
     adapts = not settings.train.full and method.trains(shape) is None
     _check_adapter(settings, shape, adapts=adapts)
     _check_mask(settings, wraps, adapts=adapts)
@@ -103,6 +106,18 @@ def _check_edit(settings: Settings, method: Edit | Guard) -> None:
             if moves
             else "a guard leaves the weights alone: there is nothing to train or to wrap",
             fix="leave it out; [method] holds what can be set",
+        )
+
+
+def _check_strengths(name: str, terms: Sequence[Term]) -> None:
+    """Refuse a strength that turns its term around: towards what is to be forgotten, say."""
+    turned = [t.name for t in terms if not callable(t.coef) and t.coef < 0]
+    if turned:
+        raise UsageError(
+            "negative-strength",
+            what=f"the strength of the {turned[0]} term of method {name} is below 0",
+            why="it would train towards what the term trains against",
+            fix="set it to 0, which leaves the term out, or above",
         )
 
 

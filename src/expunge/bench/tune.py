@@ -36,7 +36,7 @@ from expunge.settings import MethodSettings, Settings
 AUTO = "auto"
 FOR_QUESTIONS = ("npo", "simnpo", "altpo", "replace", "jensun", "undial")
 """What `auto` searches when the forget set is questions and answers."""
-FOR_TEXT = ("npo", "simnpo", "wga", "elm", "rmu", "adaptive_rmu")
+FOR_TEXT = ("npo", "simnpo", "wga", "rmu", "adaptive_rmu")
 """What `auto` searches when it is running text."""
 STUDY = "expunge"
 CELL, DEFAULTS = "cell", "defaults"

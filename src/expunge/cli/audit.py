@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from expunge.cli.flags import Gate, RequestFlags, TrainFlags
 from expunge.cli.outcome import conclude
-from expunge.cli.resolved import check_gate, resolve_settings
+from expunge.cli.resolved import check_gate, folder_of, resolve_settings
 from expunge.cli.session import Given, Session
 from expunge.errors import UsageError
 
@@ -77,8 +77,8 @@ def held_against(
         original, data, request=request, train=TrainFlags(), offline=session.offline
     )
     # An audit has a folder of its own: that of the run it is held against stays as it is.
-    out = None if request.out is None else str(request.out)
-    return settings.model_copy(update={"out": out})
+    out = folder_of(request)
+    return settings.model_copy(update={"out": None if out is None else str(out)})
 
 
 def _config_of(against: tuple[str, ...]) -> Path | None:

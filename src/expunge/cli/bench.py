@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from expunge.cli.flags import RequestFlags, TrainFlags
-from expunge.cli.resolved import resolve_settings
+from expunge.cli.resolved import folder_of, resolve_settings
 from expunge.cli.session import Given, Session
 from expunge.errors import InputError, UsageError
 
@@ -106,7 +106,7 @@ def bench(
 
     shard = parse_shard(given.shard)
     name = "-".join(filter(None, (Path(what).stem, given.part)))
-    matrix = request.out or Path("bench") / name
+    matrix = folder_of(request) or Path("bench") / name
     done = run(
         _ask(what, given, offline=session.offline),
         matrix,

@@ -54,6 +54,8 @@ _NOT_SETTINGS = (
     "MINUTES",
     "FLOOR",
     "SEARCH",
+    "CHOSEN",
+    "COMPAT_GOLD",
 )
 COMMAND_VARIABLES = frozenset(f"EXPUNGE_{name}" for name in _NOT_SETTINGS)
 """Variables that stand for flags of commands, not for keys of the settings tree."""

@@ -50,6 +50,15 @@ def resolve_settings(
     return settings
 
 
+def folder_of(request: RequestFlags) -> Path | None:
+    """Return the folder that --out, --set out or EXPUNGE_OUT names; None where none of them does.
+
+    What a request file says is where `expunge forget` writes, and no other command.
+    """
+    named = request.paths().get("out") or os.environ.get("EXPUNGE_OUT", "").strip()
+    return Path(str(named)) if named else None
+
+
 def check_gate(settings: "Settings", *, gate: bool) -> None:
     """Refuse a gate whose retain set nobody chose.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from expunge.cli.flags import Data, Model, RequestFlags, TrainFlags
-from expunge.cli.resolved import resolve_settings
+from expunge.cli.resolved import folder_of, resolve_settings
 from expunge.cli.session import Given
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def tune(
     settings = resolve_settings(
         model, data, request=request, train=train or TrainFlags(), offline=session.offline
     )
-    matrix = request.out or Path("tune") / settings.request.id
+    matrix = folder_of(request) or Path("tune") / settings.request.id
     given = budget or TuneFlags()
 
     from expunge.bench.tune import Budget

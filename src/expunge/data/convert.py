@@ -35,11 +35,11 @@ def to_record(row: object, source: str) -> Record:
     (`rejected` is what to forget, `chosen` the alternative), `prompt`/`completion` and its alias
     `question`/`answer`, `messages` (the last turn, the assistant's, is the completion), `text`.
     Optional: `id`, `key_answers`, `paraphrases`, `paraphrased_question`, `subject`, `relation`,
-    `alternative` (one or a list), `paraphrased_answer` and `perturbed_answer` (one or a list: the
-    true answer reworded, and false ones of its form). Beside `question` and `answer`, `choices` (a
-    list, or texts by letter) holds all options; `answer` is then the right one's text, letter or
-    place from 0, and the others are false answers. Null counts as absent. Other fields are ignored:
-    public data sets carry many.
+    `alternative` or `alternatives` (one or a list), `paraphrased_answer` and `perturbed_answer`
+    (one or a list: the true answer reworded, and false ones of its form). Beside `question` and
+    `answer`, `choices` (a list, or texts by letter) holds all options; `answer` is then the right
+    one's text, letter or place from 0, and the others are false answers. Null counts as absent.
+    Other fields are ignored: public data sets carry many.
 
     Args:
         row: What one line, table row or array element holds; a bare text is a plain passage.
@@ -66,7 +66,9 @@ def to_record(row: object, source: str) -> Record:
         id=_identifier(fields, source) or record_id(body.prompt, body.completion),
         prompt=body.prompt,
         completion=body.completion,
-        alternatives=body.alternatives or _texts(fields, "alternative", source),
+        alternatives=body.alternatives
+        + _texts(fields, "alternative", source)
+        + _texts(fields, "alternatives", source),
         key_answers=_texts(fields, "key_answers", source),
         paraphrases=_texts(fields, "paraphrases", source)
         + _texts(fields, "paraphrased_question", source),

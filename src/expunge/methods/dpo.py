@@ -15,6 +15,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
+from expunge.methods.checks import require_positive
 from expunge.methods.retain import retain_terms
 from expunge.methods.terms import Answers, Recipe, Shape, Stream, Term, Trains, forget_term
 
@@ -36,6 +37,9 @@ class DPO:
     gamma: float = 1.0
     alpha: float = 1.0
     retain: str = "nll"
+
+    def __post_init__(self) -> None:
+        require_positive("beta", self.beta, "method")
 
     def terms(self, shape: Shape) -> tuple[Term, ...]:
         """Return the preference term and the retain term."""

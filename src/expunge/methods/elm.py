@@ -59,7 +59,11 @@ class ELM:
         fluency = Likelihood(
             name="fluency", streams=instead, coef=self.fluency, per="token", loss=nll
         )
-        return (erase, *retain_terms(self.retain, self.alpha), fluency)
+        return (
+            erase,
+            *retain_terms(self.retain, self.alpha),
+            *((fluency,) if self.fluency else ()),
+        )
 
     def trains(self, shape: Shape) -> Trains | None:
         """Leave the choice of weights to the user."""

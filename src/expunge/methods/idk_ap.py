@@ -17,6 +17,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
+from expunge.methods.checks import require_positive
 from expunge.methods.retain import nll
 from expunge.methods.terms import (
     Answers,
@@ -46,6 +47,9 @@ class IDKAP:
     beta: float = 0.1
     gamma: float = 1.0
     alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive("beta", self.beta, "method")
 
     def terms(self, shape: Shape) -> tuple[Term, ...]:
         """Return the refusal term and the preservation term."""

@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from expunge.methods.checks import require_positive
 from expunge.methods.npo import npo
 from expunge.methods.retain import nll, retain_terms
 from expunge.methods.terms import (
@@ -45,6 +46,9 @@ class Replace:
     teach: float = 2.0
     alpha: float = 50.0
     retain: str = "kl"
+
+    def __post_init__(self) -> None:
+        require_positive("beta", self.beta, "method")
 
     def terms(self, shape: Shape) -> tuple[Term, ...]:
         """Return the negative preference, the lesson and the retain term."""

@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import torch
 
-from expunge.wrappers.checks import require_share
+from expunge.methods.checks import require_share
 from expunge.wrappers.gradients import add, dot, norm
 from expunge.wrappers.protocols import Gradient, Memory
 

@@ -20,7 +20,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from expunge.wrappers.checks import require_share, require_word
+from expunge.methods.checks import require_share, require_word
 from expunge.wrappers.masks.largest import UNITS, filled, keep_largest, neurons, spread_out
 from expunge.wrappers.protocols import Gradient
 

@@ -18,7 +18,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from expunge.wrappers.checks import require_positive, require_share
+from expunge.methods.checks import require_positive, require_share
 from expunge.wrappers.masks.largest import filled, keep_largest
 from expunge.wrappers.protocols import Gradient
 

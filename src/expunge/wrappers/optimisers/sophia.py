@@ -20,7 +20,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from expunge.wrappers.checks import require_positive
+from expunge.methods.checks import require_positive
 
 _TINY = 1e-12
 

@@ -20,8 +20,8 @@ from typing import ClassVar
 import torch
 
 from expunge.methods.blocks import block
+from expunge.methods.checks import require_positive
 from expunge.methods.terms import Shape
-from expunge.wrappers.checks import require_positive
 from expunge.wrappers.protocols import Gradient, Memory, Pull
 
 

@@ -22,7 +22,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from expunge.wrappers.checks import require_positive
+from expunge.methods.checks import require_positive
 from expunge.wrappers.gradients import norm, scaled
 from expunge.wrappers.protocols import Gradient, Memory, Pull
 

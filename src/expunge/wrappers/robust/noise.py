@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import torch
 
-from expunge.wrappers.checks import require_positive
+from expunge.methods.checks import require_positive
 from expunge.wrappers.gradients import add, like
 from expunge.wrappers.protocols import Gradient, Memory, Pull
 

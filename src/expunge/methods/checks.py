@@ -1,4 +1,4 @@
-"""Checks of the parameters of wrappers."""
+"""Checks of the parameters of methods and wrappers."""
 
 from expunge.errors import UsageError
 
