@@ -42,11 +42,10 @@ def test_proxies_are_how_far_the_forget_set_went_and_what_was_kept():
 
 
 def test_weights_that_were_given_up_are_no_proxy():
+    looks = zip((0, 4, 8), (1.0, 2.0, 4.0), (0.8, 0.8, 0.1), strict=True)
     readings = tuple(
-        (step, Reading(**row))
-        for step, row in zip(
-            (0, 4, 8), trained((1.0, 0.8), (2.0, 0.8), (4.0, 0.1))["readings"], strict=True
-        )
+        (step, Reading(forget_nll=nll, low_share=0.0, retain_probability=p))
+        for step, nll, p in looks
     )
     kept = Trained(
         steps=4,

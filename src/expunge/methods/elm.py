@@ -51,19 +51,15 @@ class ELM:
 
     def terms(self, shape: Shape) -> tuple[Term, ...]:
         """Return the erasing term, the retain term, and the fluency term."""
-        own, instead = (Stream.FORGET,), (Stream.ALTERNATIVE,)
-        frames = (*own, Stream.NOVICE, Stream.EXPERT)
+        frames = (Stream.FORGET, Stream.NOVICE, Stream.EXPERT)
         erase = Distribution(
-            name="forget", streams=own, coef=self.gamma, loss=self._erase, references=frames
+            name="forget", streams=frames[:1], coef=self.gamma, loss=self._erase, references=frames
         )
         fluency = Likelihood(
-            name="fluency", streams=instead, coef=self.fluency, per="token", loss=nll
+            name="fluency", streams=(Stream.ALTERNATIVE,), coef=self.fluency, per="token", loss=nll
         )
-        return (
-            erase,
-            *retain_terms(self.retain, self.alpha),
-            *((fluency,) if self.fluency else ()),
-        )
+        terms = (erase, *retain_terms(self.retain, self.alpha))
+        return (*terms, fluency) if self.fluency else terms
 
     def trains(self, shape: Shape) -> Trains | None:
         """Leave the choice of weights to the user."""
