@@ -25,7 +25,7 @@ from expunge.methods.guards.protocol import (
     Shots,
 )
 from expunge.methods.terms import Stream
-from expunge.model.fence import FORCE, admit, bend, unfenced
+from expunge.model.fence import FORCE, admit, bend, own_part, unfenced
 from expunge.model.generate import greedy
 from expunge.model.guard import load_guard, save_guard
 from expunge.model.load import Source, digest_of, load
@@ -297,6 +297,22 @@ def test_a_probe_needs_retain_records(world, bench):
     settings = world.settings(method={"name": "eco"}, train=NO_TRAINING, request=request)
     with pytest.raises(UsageError, match="eco needs retain records"):
         expunge.forget(settings)
+
+
+def test_a_probe_needs_questions_among_the_retain_records(world, bench):
+    rows = [json.dumps({"text": f"Passage {index} tells of nobody."}) for index in range(6)]
+    (bench / "passages.jsonl").write_text("\n".join(rows))
+    request = {"retain": ("passages.jsonl",), "neighbours": ()}
+    settings = world.settings(method={"name": "eco"}, train=NO_TRAINING, request=request)
+    with pytest.raises(UsageError, match="no questions among the retain records"):
+        expunge.forget(settings)
+
+
+def test_passages_have_no_part_in_a_probe():
+    frame = Frame(head=(1, 2), tail=(3,))
+    assert own_part((1, 2, 7, 8, 3), frame) == (7, 8)
+    assert [own_part(p, frame) for p in ((), (1,), (1, 2), (1, 2, 3), (5, 2, 7, 3))] == [()] * 5
+    assert own_part((1, 2), Frame(head=(1, 2), tail=(3, 4, 5))) == ()
 
 
 def test_guards_are_guards():

@@ -17,7 +17,7 @@ from expunge.engine.unlearn import Options, Unlearning
 from expunge.engine.watch import Unseen, Watch, spread
 from expunge.methods.guards.protocol import Frame, Guard, Rules, Tokens
 from expunge.methods.terms import Shape, Stream, Term
-from expunge.model.fence import features
+from expunge.model.fence import features, own_part
 from expunge.model.lora import LoraShape, detach, factors
 from expunge.model.network import Network
 from expunge.model.score import score
@@ -57,8 +57,8 @@ class FenceBench:
         return [Tokens(r.ids[: r.start], r.ids[r.start :]) for r in records]
 
     def features(self, stream: Stream, layer: int) -> Tensor:
-        """Return the mean state after a block over each prompt's own tokens, [n, d] float32."""
-        prompts = [record.prompt for record in self.tokens(stream)]
+        """Return the mean state after a block over each question's own tokens, [n, d] float32."""
+        prompts = [r.prompt for r in self.tokens(stream) if own_part(r.prompt, self.frame)]
         tokens = self.options.tokens_per_pass
         return features(self.network, prompts, self.frame, layer, tokens=tokens)
 

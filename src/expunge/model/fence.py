@@ -293,7 +293,7 @@ def _meant(network: Network, rules: Rules, prompts: Sequence[Ids], tokens: int) 
     if rules.probe is None or not acts:
         return [acts] * len(prompts)
     probe, frame = rules.probe, rules.frame
-    asked = [i for i, prompt in enumerate(prompts) if _own(prompt, frame)]
+    asked = [i for i, prompt in enumerate(prompts) if own_part(prompt, frame)]
     scores = _scores(network, probe, [prompts[i] for i in asked], frame, tokens)
     meant = [False] * len(prompts)
     for index, score in zip(asked, scores, strict=True):
@@ -310,15 +310,16 @@ def _scores(
     return (found @ probe.weights.cpu()).tolist()
 
 
-def _own(prompt: Ids, frame: Frame) -> Ids:
+def own_part(prompt: Ids, frame: Frame) -> Ids:
     """The part of a prompt between head and tail; empty where it has not this frame."""
     if prompt[: len(frame.head)] != frame.head:
         return ()
-    return prompt[len(frame.head) : len(prompt) - len(frame.tail)]
+    start, end = len(frame.head), len(prompt) - len(frame.tail)
+    return prompt[start : max(start, end)]
 
 
 def _rewrite(rules: Rules, prompt: Ids) -> Ids:
-    own = _own(prompt, rules.frame)
+    own = own_part(prompt, rules.frame)
     if not own:
         return prompt
     head, tail = rules.frame.head, prompt[len(rules.frame.head) + len(own) :]

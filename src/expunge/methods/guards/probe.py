@@ -32,18 +32,11 @@ def discriminant(forget: Tensor, retain: Tensor, *, layer: int, alarms: float) -
 
 
 def fit_probe(bench: GuardBench, alarms: float) -> Probe:
-    """Fit the probe on the prompts of both sets, after the middle block.
+    """Fit the probe on the questions of both sets, after the middle block.
 
     Raises:
-        UsageError: There are no retain records, or no questions.
+        UsageError: There are no questions in one of the sets.
     """
-    if not bench.tokens(Stream.RETAIN):
-        raise UsageError(
-            "nothing-to-retain",
-            what="the guard must tell prompts about the forget set from others",
-            why="there are no retain records to show it the others",
-            fix="name some with --retain FILE",
-        )
     head, tail = bench.frame
     asked = [record.prompt for record in bench.tokens(Stream.FORGET)]
     if any(p[: len(head)] != head or len(p) <= len(head) + len(tail) for p in asked):
@@ -55,4 +48,11 @@ def fit_probe(bench: GuardBench, alarms: float) -> Probe:
         )
     layer = bench.shape.layers // 2
     forget, retain = (bench.features(s, layer) for s in (Stream.FORGET, Stream.RETAIN))
+    if not len(retain):
+        raise UsageError(
+            "nothing-to-retain",
+            what="the guard must tell prompts about the forget set from others",
+            why="there are no questions among the retain records to show it the others",
+            fix="name some with --retain FILE",
+        )
     return discriminant(forget, retain, layer=layer, alarms=alarms)

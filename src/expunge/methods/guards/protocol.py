@@ -127,7 +127,10 @@ class GuardBench(Protocol):
         ...
 
     def features(self, stream: Stream, layer: int) -> Tensor:
-        """Return the mean state after a block over each prompt's own tokens, [n, d] float32."""
+        """Return the mean state after a block over the own tokens of each question, [n, d] float32.
+
+        Passages, and questions that do not open a conversation, are left out.
+        """
         ...
 
     def forget_nll(self, rules: Rules) -> float:
