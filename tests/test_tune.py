@@ -156,7 +156,7 @@ def test_the_study_hears_the_defaults_under_their_own_values(
 ):
     given = {"budget": Budget(trials=3), "console": SilentConsole()}
     tune(request_of(), tmp_path / "t", methods=("npo", "rmu"), **given)
-    trials = tuning._study(tmp_path / "t", request_of()).get_trials()
+    trials = tuning._study(tmp_path / "t").get_trials()
     cells = [json.loads(each.user_attrs["cell"]) for each in trials]
     methods, values, _ = zip(*cells, strict=True)
     assert methods[:2] == ("npo", "rmu")
@@ -246,7 +246,7 @@ def test_a_search_goes_on_with_a_run_that_was_killed(
     assert len(world_of_two_knobs) == 1
     tune(request_of(), tmp_path / "t", **given)
     assert len(world_of_two_knobs) == 2
-    trials = tuning._study(tmp_path / "t", request_of()).get_trials()
+    trials = tuning._study(tmp_path / "t").get_trials()
     assert [each.state.name for each in trials] == ["COMPLETE", "COMPLETE"]
 
 
@@ -302,3 +302,12 @@ def test_forget_with_auto_searches_first(world, bench, monkeypatch, capsys):
     assert main([*words, "--out", "run"]) == 0, capsys.readouterr()
     assert asked == {"method": "auto", "trials": 3, "matrix": Path("tune/request")}
     assert 'name = "graddiff"' in (bench / "run" / "config.toml").read_text(encoding="utf-8")
+
+
+@needs_optuna
+def test_two_processes_side_by_side_propose_different_settings(tmp_path):
+    found = []
+    for study in (tuning._study(tmp_path), tuning._study(tmp_path)):
+        tuning._reseed(study, 0)
+        found.append(study.ask().suggest_float("x", 0, 1))
+    assert found[0] != found[1]

@@ -67,6 +67,9 @@ class Trial(typing.Protocol):
 class Study(typing.Protocol):
     """What is used of a study of Optuna."""
 
+    sampler: object
+    """What proposes values."""
+
     @property
     def user_attrs(self) -> dict[str, Any]:
         """Notes kept with the study."""
@@ -156,7 +159,7 @@ def tune(
     for method in named:
         build(method, {})
     protocol = open_protocol(matrix, _protocol(settings, named, budget.floor))
-    study = _study(matrix, settings)
+    study = _study(matrix)
     named = _fixed(study, named, matrix)
     run_cells(matrix, protocol, references(protocol), console=console)
     search = _Search(
@@ -214,6 +217,7 @@ class _Search:
     def step(self, console: Console) -> None:
         """Try one more setting."""
         self._offer_defaults()
+        _reseed(self.study, self.protocol.shared.train.seed)
         trial = self.study.ask()
         try:
             cell = self._proposed(trial)
@@ -324,7 +328,7 @@ def _suited(settings: Settings) -> tuple[str, ...]:
     return FOR_QUESTIONS if all(record.prompt for record in forget) else FOR_TEXT
 
 
-def _study(matrix: Path, settings: Settings) -> Study:
+def _study(matrix: Path) -> Study:
     import optuna  # type: ignore[reportMissingImports]
     from optuna.storages import JournalStorage  # type: ignore[reportMissingImports]
     from optuna.storages.journal import JournalFileBackend  # type: ignore[reportMissingImports]
@@ -336,10 +340,19 @@ def _study(matrix: Path, settings: Settings) -> Study:
         load_if_exists=True,
         directions=["maximize", "maximize"],
     )
-    # A sampler that began anew with the same seed would propose what was tried before.
-    seed = settings.train.seed + 1009 * len(study.get_trials(deepcopy=False))
-    study.sampler = optuna.samplers.TPESampler(seed=seed)
     return cast("Study", study)
+
+
+def _reseed(study: Study, seed: int) -> None:
+    """Let the study propose by what it knows now.
+
+    A sampler that began anew with the same seed, after a stop or in a process beside this one,
+    would propose what was tried before.
+    """
+    import optuna  # type: ignore[reportMissingImports]
+
+    begun = len(study.get_trials(deepcopy=False))
+    study.sampler = optuna.samplers.TPESampler(seed=seed + 1009 * begun)
 
 
 def _fixed(study: Study, wanted: tuple[str, ...], matrix: Path) -> tuple[str, ...]:
