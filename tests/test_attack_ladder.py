@@ -206,13 +206,15 @@ def test_what_cannot_be_scored_says_why(others, reason):
 def test_facts_that_came_back_with_nothing_to_compare_stay_open():
     """12 of 40 are stated, and the control items could not be asked under this attack."""
     (rung,) = ladder([trial(judged=range(12), golds=())], ground(golds=(), control=range(2)))
-    assert rung.status is Status.INCONCLUSIVE
-    assert "a guess under this attack" in rung.reason
     worst = rung.worst
-    assert (worst.n, worst.judged, worst.low) == (40, 0.3, 0.0)
+    assert (rung.status, worst.n, worst.judged, worst.low) == (Status.INCONCLUSIVE, 40, 0.3, 0.0)
+    assert "a guess under this attack" in rung.reason
     assert worst.gap == pytest.approx(1 - 2 / len(CONTROL))
-    assert worst.rho == pytest.approx(0.3 / worst.gap)
-    assert worst.high > worst.rho
+    assert worst.high > worst.rho == pytest.approx(0.3 / worst.gap)
+    unasked = replace(trial(judged=range(12)), golds=(Outcome(missing="of another shape"),))
+    assert ladder([unasked], ground())[0].status is Status.INCONCLUSIVE
+    one_asked = replace(unasked, golds=(*unasked.golds, outcome(range(12))))
+    assert ladder([one_asked], ground(golds=((), ())))[0].worst.rho == 0.0
 
 
 def test_an_original_that_knew_nothing_leaves_nothing_to_recover():

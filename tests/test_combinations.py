@@ -176,7 +176,7 @@ PAIRS = (
         sets=("method.gamma=-1",),
         code="negative-strength",
         said="the strength of the forget term of method npo is below 0",
-        fix="set it to 0",
+        fix="set it to 0 or above",
     ),
     Pair(
         what="a sharpness that divides by zero",

@@ -10,6 +10,9 @@ from expunge.data.convert import to_record
 from expunge.data.encode import Encoder
 from expunge.data.record import Message
 from expunge.errors import InputError
+from expunge.methods.terms import Stream
+from expunge.request import Goal, Request
+from expunge.variants import variants
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -265,6 +268,25 @@ def test_a_record_that_is_too_long_is_refused(record):
     assert caught.value.code == "too-long"
     assert f"record {record.id} ({record.source})" in str(caught.value)
     assert record.completion not in str(caught.value)
+
+
+@pytest.mark.parametrize("bos", [True, False])
+def test_a_sentence_before_a_passage_opens_the_text_once(bos):
+    tokenizer = byte_tokenizer(None, bos=bos, bos_token="<s>")
+    encoder = Encoder(tokenizer)
+    found = variants(
+        [PASSAGE],
+        (),
+        Request(goal=Goal.REMOVAL, forget=("x",)),
+        encoder,
+        encode=encoder.encode,
+        streams={Stream.NOVICE},
+        seed=0,
+    )
+    ((novice,),) = found[Stream.NOVICE]
+    plain = encoder.encode(PASSAGE)
+    assert novice.ids.count(tokenizer.bos_token_id) == bos
+    assert novice.ids[novice.start :] == plain.ids[plain.start :]
 
 
 @pytest.mark.parametrize("bos", [True, False])

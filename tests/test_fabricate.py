@@ -113,6 +113,13 @@ def test_passages_get_other_names_and_numbers():
     assert first == second
 
 
+@pytest.mark.parametrize("number", ["10⁶", "10⁻⁶", "①", "٣"])
+def test_digits_that_are_no_decimals_are_exchanged_as_well(number):
+    text = f"In Lisbon Elin counted {number} cells in 1871."
+    (new,) = fabricated([record("", text, subject=None)], (), seed=0)
+    assert "1871" not in new.completion
+
+
 def test_where_nothing_can_be_exchanged_nothing_is_made():
     plain = record("what is it like there?", "it is cold and wet", subject=None)
     assert fabricated([plain], (), seed=0) == ()

@@ -1,3 +1,4 @@
+import json
 import math
 from dataclasses import replace
 
@@ -6,14 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import PeftModel
+from safetensors.torch import save_file
 
 import tiny
 from expunge.errors import InputError, UsageError
 from expunge.model.batch import by_length, collate, shared_beginning
 from expunge.model.generate import extend, greedy
 from expunge.model.interpolate import changed, interpolated, snapshot
-from expunge.model.load import Source, load, weights_digest
-from expunge.model.lora import LoraShape, attach, merge, save_adapter
+from expunge.model.load import Source, load, split_reference, weights_digest
+from expunge.model.lora import LoraShape, attach, is_plain, merge, save_adapter
 from expunge.model.network import Below, Network, Push, Site
 from expunge.model.quantise import quantise_dequantise, quantised
 from expunge.model.score import score
@@ -184,6 +186,35 @@ def test_adapter_on_some_blocks_only_loads_in_peft(first, last, blocks, tmp_path
     save_adapter(network.model, shape, {}, base="base", folder=tmp_path)
     theirs = PeftModel.from_pretrained(tiny.llama(layers=3), str(tmp_path)).eval()
     assert torch.allclose(theirs(input_ids=ids).logits, adapted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changed", "tensor", "expected"),
+    [
+        ({}, "q_proj.lora_A.weight", True),
+        ({"init_lora_weights": True}, "q_proj.lora_B.weight", True),
+        ({"init_lora_weights": "pissa"}, "q_proj.lora_A.weight", False),
+        ({"use_dora": True}, "q_proj.lora_A.weight", False),
+        ({"lora_bias": True}, "q_proj.lora_A.weight", False),
+        ({"trainable_token_indices": [3]}, "q_proj.lora_A.weight", False),
+        ({}, "embed_tokens.lora_embedding_A", False),
+        ({}, "q_proj.lora_B.bias", False),
+    ],
+)
+def test_what_merges_without_peft_is_told_by_options_and_tensors(
+    changed, tensor, expected, tmp_path
+):
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, **changed}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    save_file(
+        {f"base_model.model.{tensor}": torch.zeros(2)}, tmp_path / "adapter_model.safetensors"
+    )
+    assert is_plain(tmp_path) is expected
+
+
+def test_a_folder_may_have_a_plus_in_its_name(tmp_path):
+    base = tiny.save(tmp_path / "llama+sft", tiny.llama())
+    assert split_reference(str(base)) == (str(base), None)
 
 
 def test_saved_adapter_merges_on_loading(tmp_path):

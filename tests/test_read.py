@@ -347,6 +347,10 @@ def test_offline_makes_no_request(hub, monkeypatch, flag, variable):
     ("choices", "answer"),
     [
         (["Oslo", "Rome", "Bern"], 1),
+        (["Oslo", "Rome", "Bern"], "1"),
+        ('["Oslo", "Rome", "Bern"]', "1"),
+        (["Oslo", "Rome", " ", "Bern"], 1),
+        (["Oslo", "", "Rome", "Bern"], 2),
         (["Oslo", "Rome", "Bern"], "Rome"),
         ({"A": "Oslo", "B": "Rome", "C": "Bern"}, "B"),
     ],

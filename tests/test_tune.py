@@ -306,8 +306,9 @@ def test_forget_with_auto_searches_first(world, bench, monkeypatch, capsys):
 
 @needs_optuna
 def test_two_processes_side_by_side_propose_different_settings(tmp_path):
-    found = []
-    for study in (tuning._study(tmp_path), tuning._study(tmp_path)):
-        tuning._reseed(study, 0)
-        found.append(study.ask().suggest_float("x", 0, 1))
-    assert found[0] != found[1]
+    studies = [tuning._study(tmp_path), tuning._study(tmp_path)]
+    trials = [study.ask() for study in studies]
+    for study, trial in zip(studies, trials, strict=True):
+        tuning._reseed(study, 0, trial)
+    first, second = (trial.suggest_float("x", 0, 1) for trial in trials)
+    assert first != second

@@ -65,14 +65,13 @@ class Prepared:
     def data_digest(self) -> str:
         """Digest over the contents of all record sets, each with its role; not where they lie.
 
-        How the first record is encoded is part of it: it tells tokenizers and templates apart.
+        How texts become tokens is part of it.
         """
-        first = self.encoder.encode(self.scope.forget[0])
         sets = {
             split: [asdict(replace(record, source="")) for record in records]
             for split, records in _sets(self.scope).items()
         }
-        return sha256_json({**sets, "encoded": [*first.ids, first.start]})
+        return sha256_json({**sets, "encoder": self.encoder.identity})
 
     def audited(self) -> dict[str, tuple[Record, ...]]:
         """Return the records of each split that the audit asks about; empty sets are left out."""

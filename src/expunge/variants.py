@@ -133,7 +133,9 @@ def _framed(
         return encode(replace(record, prompt=(*before, framed)))
     passage = encode(record)
     frame = encoder.encode(Record(id="frame", prompt=(), completion=sentence + "\n"))
-    return replace(passage, ids=(*frame.ids, *passage.ids), start=len(frame.ids) + passage.start)
+    begun = len(encoder.prompt_ids(record))  # what opens a text opens the sentence already
+    start = len(frame.ids) + passage.start - begun
+    return replace(passage, ids=(*frame.ids, *passage.ids[begun:]), start=start)
 
 
 def _unanswerable(

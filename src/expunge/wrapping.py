@@ -117,7 +117,7 @@ def _check_strengths(name: str, terms: Sequence[Term]) -> None:
             "negative-strength",
             what=f"the strength of the {turned[0]} term of method {name} is below 0",
             why="it would train towards what the term trains against",
-            fix="set it to 0, which leaves the term out, or above",
+            fix="set it to 0 or above",
         )
 
 

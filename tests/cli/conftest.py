@@ -21,11 +21,13 @@ class Calls:
         self.ruling = Ruling.PASS
         self.error = None
         self.offline = False
+        self.threat_model = "T1"
 
     def resolve(self, flags, *, config, environ, start):
         self.paths, self.config, self.environ = dict(flags), config, dict(environ)
         assert start == Path.cwd()
         request = {"goal": "removal", "forget": ["secrets.jsonl"], "retain": self.retain}
+        request["threat_model"] = self.threat_model
         tree = {
             "model": "gpt2",
             "out": "from-the-request",

@@ -163,6 +163,14 @@ def test_only_a_gate_turns_a_verdict_into_an_exit_code(calls, ruling, gated, cap
     assert bool(shown) == bool(gated)
 
 
+@pytest.mark.parametrize(("asked", "gated"), [("T1", 0), ("T2", 3), ("T3", 3)])
+def test_a_gate_does_not_open_for_less_than_was_asked(calls, asked, gated, capsys):
+    """The verdict of these calls is a pass under T1."""
+    calls.threat_model = asked
+    assert main([*FORGET, "--gate"]) == gated
+    assert (f"; {asked} was asked for" in capsys.readouterr().err) == bool(gated)
+
+
 def test_a_gate_needs_a_retain_set_that_somebody_chose(calls, capsys):
     calls.retain = "auto"
     assert main([*FORGET, "--gate"]) == 2

@@ -348,8 +348,9 @@ def _reasons(
             f"{context.threat_model} was asked for; level {context.level} supports "
             f"{HIGHEST[context.level]} at most, a higher promise needs a higher level"
         )
-    elif context.threat_model > _reach(ruling, context, gates) and not context.cover:
-        found.append(f"{context.threat_model} was asked for; no attack so strong could be made")
+    elif context.threat_model > (reached := _reach(ruling, context, gates)) and not context.cover:
+        missing = "T2" if reached < "T2" else "T3"
+        found.append(f"{context.threat_model} was asked for; no attack of {missing} could be made")
     return tuple(found)
 
 

@@ -217,8 +217,8 @@ class _Search:
     def step(self, console: Console) -> None:
         """Try one more setting."""
         self._offer_defaults()
-        _reseed(self.study, self.protocol.shared.train.seed)
         trial = self.study.ask()
+        _reseed(self.study, self.protocol.shared.train.seed, trial)
         try:
             cell = self._proposed(trial)
         except UsageError as refused:
@@ -343,16 +343,15 @@ def _study(matrix: Path) -> Study:
     return cast("Study", study)
 
 
-def _reseed(study: Study, seed: int) -> None:
-    """Let the study propose by what it knows now.
+def _reseed(study: Study, seed: int, trial: Trial) -> None:
+    """Let the study propose the values of a trial, of which there is one over all processes.
 
     A sampler that began anew with the same seed, after a stop or in a process beside this one,
     would propose what was tried before.
     """
     import optuna  # type: ignore[reportMissingImports]
 
-    begun = len(study.get_trials(deepcopy=False))
-    study.sampler = optuna.samplers.TPESampler(seed=seed + 1009 * begun)
+    study.sampler = optuna.samplers.TPESampler(seed=seed + 1009 * trial.number)
 
 
 def _fixed(study: Study, wanted: tuple[str, ...], matrix: Path) -> tuple[str, ...]:

@@ -46,7 +46,9 @@ def audit(
 
     from expunge.forget import audit as audit_model
 
-    return conclude(audit_model(settings, model=model, console=console), console=console, gate=gate)
+    outcome = audit_model(settings, model=model, console=console)
+    promise = settings.request.threat_model
+    return conclude(outcome, console=console, gate=gate, promise=promise)
 
 
 def held_against(

@@ -50,7 +50,8 @@ def forget(
 
     from expunge.forget import forget as forget_data
 
-    return conclude(forget_data(settings, console=console), console=console, gate=gate)
+    outcome, promise = forget_data(settings, console=console), settings.request.threat_model
+    return conclude(outcome, console=console, gate=gate, promise=promise)
 
 
 def _tuned(settings: "Settings", console: "Console") -> "Settings":

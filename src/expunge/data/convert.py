@@ -105,10 +105,12 @@ def _body(fields: Mapping[str, object], source: str) -> _Body:
 def _chosen(fields: Mapping[str, object], source: str) -> _Body:
     options, answer = fields["choices"], fields["answer"]
     named = dict(options) if isinstance(options, dict) else {}
-    texts = [_text(o, "choices", source) for o in named.values()] or list(
-        _texts(fields, "choices", source)
-    )
-    places = {str(key): place for place, key in enumerate(named)}
+    listed = _json_list(options) if isinstance(options, str) else options
+    if not isinstance(listed, list | tuple | dict):
+        raise _wrong_type(source, "choices", options, "a list of texts, or texts by letter")
+    texts = [_text(option, "choices", source) for option in (named.values() or listed)]
+    places = {str(place): place for place in range(len(texts))}  # as a table's cell says it
+    places |= {str(key): place for place, key in enumerate(named)}
     places |= {text: place for place, text in enumerate(texts)}
     right = answer if isinstance(answer, int) else places.get(str(answer), -1)
     if isinstance(right, bool) or not 0 <= right < len(texts):
@@ -121,7 +123,7 @@ def _chosen(fields: Mapping[str, object], source: str) -> _Body:
     return _Body(
         _conversation(fields["question"], "question", source),
         texts[right],
-        wrong=tuple(text for place, text in enumerate(texts) if place != right),
+        wrong=tuple(text for place, text in enumerate(texts) if place != right and text.strip()),
     )
 
 

@@ -96,6 +96,15 @@ class Encoder:
         return [token for token in range(len(self._tokenizer)) if token not in special]
 
     @property
+    def identity(self) -> list[str | int]:
+        """What tells this way of encoding from another: the template's source, and some tokens.
+
+        Not an encoded conversation: templates may write today's date into it.
+        """
+        template = str(self._tokenizer.chat_template) if self._chat else ""
+        return [template, *self._ids("In 1984, Zoë's cat sat on 7 mats; naïve?\n")]
+
+    @property
     def pad_id(self) -> int:
         """What to fill batches with: the tokenizer's padding, else EOS, else 0.
 

@@ -155,7 +155,7 @@ class Substitutes:
             return self._digits(ordinal[1]) + "th"
         if _YEAR.fullmatch(word):
             return str(self._random.choice([y for y in range(1920, 2020) if str(y) != word]))
-        if word.isdigit() and 1 <= int(word) <= _DAYS:
+        if word.isdecimal() and 1 <= int(word) <= _DAYS:
             days = [d for d in range(1, _DAYS + 1) if d != int(word) and len(str(d)) == len(word)]
             if days:
                 return str(self._random.choice(days))

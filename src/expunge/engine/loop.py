@@ -187,6 +187,7 @@ def train(
             _stop_at_good(run, weights, good, f"not a number at step {run.step + 1}")
             if run.good_step == 0:
                 raise _diverged(schedule)
+            run.seconds = before + time.monotonic() - started
             break
         run.curve.append(point)
         run.step += 1

@@ -36,7 +36,7 @@ class ELM:
     """Erasure of language memory: distillation against an expert, retention and fluency."""
 
     family: ClassVar[str] = "distillation"
-    advice: ClassVar[str] = "for domains of knowledge in running text; teaches what to say instead"
+    advice: ClassVar[str] = "for domains of knowledge; a passage needs an alternative, or fluency 0"
     recipe: ClassVar[Recipe] = Recipe(epochs=5, lr=1e-5, lr_lora=5e-5)
 
     start: float = 1.0

@@ -56,7 +56,7 @@ class Replace:
         lesson = Likelihood(
             name="lesson", streams=(Stream.ALTERNATIVE,), coef=self.teach, per="token", loss=nll
         )
-        return (forget, lesson, *retain_terms(self.retain, self.alpha))
+        return (forget, *((lesson,) if self.teach else ()), *retain_terms(self.retain, self.alpha))
 
     def trains(self, shape: Shape) -> Trains | None:
         """Leave the choice of weights to the user."""

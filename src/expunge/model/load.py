@@ -130,7 +130,7 @@ def is_laid_over(reference: str) -> bool:
 def split_reference(reference: str) -> tuple[str, Path | None]:
     """Split a reference into its base and, where there is one, its adapter folder."""
     base, plus, adapter = reference.rpartition("+")
-    if plus:
+    if plus and not Path(reference).exists():
         return base, _adapter_folder(Path(adapter))
     folder = Path(reference)
     if is_guard(reference):
@@ -237,7 +237,7 @@ def _revision(reference: str) -> tuple[str, str]:
 
 def _merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     try:
-        if is_plain(read_json(folder / "adapter_config.json")):
+        if is_plain(folder):
             merge_saved(model, folder)
             return model
         from peft import PeftModel  # imports for seconds; only special adapters need it

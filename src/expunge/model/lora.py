@@ -336,15 +336,24 @@ PLAIN_KEYS = {
     "modules_to_save": None,
     "rank_pattern": {},
     "alpha_pattern": {},
+    "lora_bias": False,
+    "trainable_token_indices": None,
+    "layer_replication": None,
 }
+_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
+"""Ways to begin that leave the base as it is; others move a part of it into the adapter."""
 """Options of PEFT's LoRA that must have these values for `merge_saved` to be exact."""
 
 
-def is_plain(config: Mapping[str, object]) -> bool:
-    """Tell whether a PEFT configuration is LoRA without the options that change its formula."""
-    return config.get("peft_type") == "LORA" and all(
-        config.get(key) in (value, None) for key, value in PLAIN_KEYS.items()
-    )
+def is_plain(folder: Path) -> bool:
+    """Tell whether a saved adapter is LoRA of linear layers, without options that change it."""
+    config = read_json(folder / "adapter_config.json")
+    usual = all(config.get(key) in (value, None) for key, value in PLAIN_KEYS.items())
+    usual = usual and config.get("init_lora_weights") in _STARTS
+    if config.get("peft_type") != "LORA" or not usual:
+        return False
+    names = load_file(folder / "adapter_model.safetensors")
+    return all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in names)
 
 
 @torch.no_grad()

@@ -4,7 +4,6 @@ import re
 import shutil
 from pathlib import Path
 
-from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from expunge.files import NO_SPACE, disk_full
@@ -28,11 +27,21 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
         for path in sorted(staging.iterdir()):
             path.chmod(0o644)
             path.replace(folder / path.name)
-    except SafetensorError as error:
-        # Weights are not written by Python: the number of the system's error is in the text only.
-        found = re.search(r"os error (\d+)", str(error))
-        if found is None or int(found[1]) not in NO_SPACE:
+    except Exception as error:
+        if not _is_full(error):
             raise
         raise disk_full(folder) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _is_full(error: Exception) -> bool:
+    """Tell whether the disk is full.
+
+    Weights and tokenizers are not written by Python: the number of the system's error is in the
+    text only.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in NO_SPACE
+    found = re.search(r"os error (\d+)", str(error))
+    return found is not None and int(found[1]) in NO_SPACE

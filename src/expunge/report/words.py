@@ -156,7 +156,7 @@ def falls_short(context: Context) -> str:
         return f"whoever holds the weights takes the {context.cover} off"
     if context.threat_model > HIGHEST[context.level]:
         return f"level {context.level} supports no more"
-    return "no attack of that strength could be made"
+    return "not every attack up to that strength could be made"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

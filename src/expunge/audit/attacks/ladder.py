@@ -209,7 +209,7 @@ def _columns(trial: Trial, ground: Ground) -> list[_Columns]:
         variants = list(dict.fromkeys(attempt.variant for attempt in trial.judged.attempts))
     found: list[_Columns] = []
     for variant in variants:
-        golds = tuple(ground.column(gold.attempts, variant) for gold in trial.golds)
+        golds = tuple(ground.column(g.attempts, variant) for g in trial.golds if g.attempts)
         control = ground.column(trial.control.attempts, variant)
         if trial.own_scale:
             top = ground.column(trial.original.attempts, variant)

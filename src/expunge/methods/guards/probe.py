@@ -46,6 +46,13 @@ def fit_probe(bench: GuardBench, alarms: float) -> Probe:
             why="this guard acts on questions that open a conversation",
             fix="give prompt and completion, or use --method ngram_block",
         )
+    if any(p[len(p) - len(tail) :] != tail for p in asked):
+        raise UsageError(
+            "answers-for-a-probe",
+            what='train.forget_tokens = "fact" does not go with this guard',
+            why="it learns what questions look like, and these run on to the fact",
+            fix="leave train.forget_tokens out",
+        )
     layer = bench.shape.layers // 2
     forget, retain = (bench.features(s, layer) for s in (Stream.FORGET, Stream.RETAIN))
     if not len(retain):
