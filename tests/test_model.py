@@ -263,6 +263,21 @@ def test_sixteen_bits_change_nearly_nothing_and_the_weights_come_back():
     assert weights_digest(network.model.state_dict()) == before
 
 
+def test_experts_in_one_tensor_are_rounded_as_well():
+    network = tiny.network(tiny.mixtral())
+    before = snapshot(network)
+    stacks = [name for name, p in network.model.named_parameters() if p.ndim == 3]
+    assert len(stacks) == 4, "two blocks, with the matrices in and out of their experts"
+    with quantised(network, bits=4):
+        rounded = dict(network.model.named_parameters())
+        for name in stacks:
+            for expert, matrix in enumerate(rounded[name]):
+                own = quantise_dequantise(before[name][expert], bits=4, group=128)
+                assert torch.equal(matrix, own)
+                assert not torch.equal(matrix, before[name][expert])
+    assert all(torch.equal(p, before[n]) for n, p in network.model.named_parameters())
+
+
 def test_interpolation_ends_are_exact():
     network = tiny.network(tiny.llama(seed=0))
     original = snapshot(network)

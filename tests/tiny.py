@@ -16,6 +16,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -87,6 +89,21 @@ def falcon() -> FalconForCausalLM:
         vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=2, num_attention_heads=4
     )
     return FalconForCausalLM(config).eval()
+
+
+def mixtral() -> MixtralForCausalLM:
+    """A mixture of experts, whose matrices lie in one tensor each."""
+    torch.manual_seed(0)
+    config = MixtralConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_local_experts=4,
+    )
+    return MixtralForCausalLM(config).eval()
 
 
 def bloom() -> BloomForCausalLM:

@@ -44,6 +44,8 @@ def quantise_dequantise(weight: Tensor, *, bits: int, group: int | None) -> Tens
 def rewritten(network: Network, change: Callable[[Tensor], Tensor]) -> Generator[None]:
     """Hold the linear layers of the decoder at changed weights for a while, then restore them.
 
+    Experts that lie in one tensor, [experts, out, in], are changed one by one.
+
     Args:
         network: The model; afterwards its weights are exactly what they were.
         change: Maps a weight matrix [out, in] to another of its shape and format.
@@ -57,11 +59,22 @@ def rewritten(network: Network, change: Callable[[Tensor], Tensor]) -> Generator
                     kept.append((weight, weight.detach().clone()))
                     changed = change(weight.T if isinstance(module, Conv1D) else weight)
                     weight.copy_(changed.T if isinstance(module, Conv1D) else changed)
+                for stack in _stacks(module):
+                    kept.append((stack, stack.detach().clone()))
+                    for matrix in stack:
+                        matrix.copy_(change(matrix))
         yield
     finally:
         with torch.no_grad():
             for weight, original in kept:
                 weight.copy_(original)
+
+
+def _stacks(module: nn.Module) -> list[Tensor]:
+    """Return the matrices that a module keeps in one tensor each; convolutions have none."""
+    if isinstance(module, nn.Conv1d):
+        return []
+    return [each for each in module.parameters(recurse=False) if each.ndim == 3]
 
 
 @contextmanager
