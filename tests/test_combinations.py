@@ -179,6 +179,13 @@ PAIRS = (
         fix="set it to 0 or above",
     ),
     Pair(
+        what="an edit the other way round",
+        sets=("method.name=task_vector", "method.alpha=-5"),
+        code="negative-strength",
+        said="alpha = -5 of method task_vector is below 0",
+        fix="or set it above 0",
+    ),
+    Pair(
         what="a sharpness that divides by zero",
         sets=("method.beta=0",),
         code="wrong-knob",

@@ -1,6 +1,7 @@
 """From settings to the wrappers of a run, and the refusal of what cannot work together."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import torch
 
@@ -37,6 +38,7 @@ def build_wraps(
         _check_edit(settings, method)
         if method.passes().needs_retain and not streams.retain:
             raise _needs_retain(settings.method.name)
+        _check_knobs(settings.method.name, method)
         method.trains(shape)  # refuses blocks that the model does not have
         return Wraps()
     robust, combine = settings.robust, settings.combine
@@ -107,6 +109,19 @@ def _check_edit(settings: Settings, method: Edit | Guard) -> None:
             else "a guard leaves the weights alone: there is nothing to train or to wrap",
             fix="leave it out; [method] holds what can be set",
         )
+
+
+def _check_knobs(name: str, method: Edit | Guard) -> None:
+    """Refuse a number below zero where the usual one is above: it would turn the method around."""
+    for field in fields(method):  # pyright: ignore[reportArgumentType] - methods are dataclasses
+        usual, value = field.default, getattr(method, field.name)
+        if isinstance(usual, int | float) and usual > 0 > value:
+            raise UsageError(
+                "negative-strength",
+                what=f"{field.name} = {value:g} of method {name} is below 0",
+                why="it would do the opposite of what the method does",
+                fix=f"leave it out for {usual:g}, or set it above 0",
+            )
 
 
 def _check_strengths(name: str, terms: Sequence[Term]) -> None:
