@@ -251,6 +251,12 @@ def test_weights_that_find_no_space_are_no_bug(error, expected, tmp_path, monkey
     assert not (tmp_path / "out" / ".staging").exists()
 
 
+def test_the_original_is_no_gold(world, bench, capsys):
+    words = forgetting(world, world.data("forget"), "--gold", world.original)
+    assert main(words) == 4
+    assert "error[gold-is-original]" in capsys.readouterr().err
+
+
 def test_a_full_disk_keeps_what_was_written(world, bench, capsys, monkeypatch):
     words, written = forgetting(world, world.data("forget"), "--out", "run"), []
     sync = os.fsync

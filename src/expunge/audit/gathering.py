@@ -127,7 +127,11 @@ class Gathering:
         return plain + len(QUICK) * len(self._attacked()) + len(LADDER) + 2
 
     def before(self, original: Loaded, bar: Bar) -> None:
-        """Ask the original and the golds."""
+        """Ask the original and the golds.
+
+        Raises:
+            InputError: A gold has the original's weights.
+        """
         self.collector.store.identify("original", original.digest)
         self.collector.model(
             original.network,
@@ -142,6 +146,8 @@ class Gathering:
         bar.advance(1, detail="original further")
         for index, reference in enumerate(self.golds):
             gold = load(reference, self.prepared.source)
+            if gold.digest == original.digest:
+                raise _no_gold(reference)
             self.collector.store.identify(gold_role(index), gold.digest)
             reader, alike = self._reader(gold, gold_role(index))
             reader.model(
@@ -334,3 +340,13 @@ class Gathering:
         """Without gold, control items under the same attack say what guessing brings."""
         alone = not self.golds and "control" in self.collector.records
         return ("forget", "control") if alone else ("forget",)
+
+
+def _no_gold(reference: str) -> InputError:
+    return InputError(
+        "gold-is-original",
+        what=f"the gold {reference} has the weights of the original",
+        why="a gold is a model that was not trained on the forget set; held against this one, the "
+        "original would have nothing to forget",
+        fix="name the model that was trained without the data, or leave request.gold out",
+    )
