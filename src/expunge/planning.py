@@ -118,10 +118,9 @@ def make_plan(prepared: Prepared, *, audited: bool = True) -> Plan:
     about = f", {len(subjects)} subject{'s' * (len(subjects) != 1)}" if subjects else ""
     trains = _trains(prepared)
     knobs = ", ".join(f"{key} {value}" for key, value in settings.method.knobs.items())
-    precision = str(prepared.source.dtype).removeprefix("torch.")
     return Plan(
-        model=f"{settings.model}, {size.total / 1e6:.0f} M parameters, {precision} "
-        f"on {prepared.source.device.type}",
+        model=f"{settings.model}, {size.total / 1e6:.0f} M parameters, "
+        f"{prepared.source.precision} on {prepared.source.device.type}",
         forget=f"{len(scope.forget)} records{about}, {forget_tokens} tokens",
         retain=f"{len(scope.retain)} records, {len(scope.neighbours)} neighbours, "
         f"{len(scope.holdout) + len(scope.control)} never seen",

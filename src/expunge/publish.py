@@ -63,7 +63,7 @@ def publish(
     facts = RunFacts(
         model=_shown(settings.model),
         device=_device(prepared),
-        precision=str(prepared.source.dtype).removeprefix("torch."),
+        precision=prepared.source.precision,
         method=_method(stages) if stages else None,
         plan=_plan(planned) if planned is not None else None,
         train=_train([done.trained for _, done in stages]) if stages else None,

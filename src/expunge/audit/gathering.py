@@ -107,7 +107,7 @@ class Gathering:
                 guard=guard,
                 seed=settings.train.seed,
                 policy=Policy(**request.margins.model_dump()),
-                precision=str(prepared.source.dtype).removeprefix("torch."),
+                precision=prepared.source.precision,
                 models=known.models if known else {},
                 notes=known.notes if known else prepared.scope.repeated,
             )

@@ -167,10 +167,8 @@ def knowledge(case: Case, split: str) -> Measure:
     of 60 records is a tenth as wide. Else, where no unseen records were scored or the original
     finds these as likely, extraction strength.
     """
-    named, known = (
-        case.column(KEY_FACT, case.subject, split),
-        case.column(PROBABILITY, ORIGINAL, split),
-    )
+    named = case.column(KEY_FACT, case.subject, split)
+    known = case.column(PROBABILITY, ORIGINAL, split)
     if named and 2 * len(named) >= len(known):
         return Measure(KEY_FACT)
     for other in UNSEEN:

@@ -23,7 +23,7 @@ SHARED = (*ORIGINAL, *GOLDS)
 
 def shared_folder(matrix: Path, settings: Settings) -> Path:
     """Return where runs of a matrix share what original and golds say, in one number format."""
-    return matrix / "shared" / str(source_of(settings).dtype).removeprefix("torch.")
+    return matrix / "shared" / source_of(settings).precision
 
 
 def lend(

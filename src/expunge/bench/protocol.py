@@ -131,7 +131,7 @@ def open_protocol(folder: Path, wanted: Protocol) -> Protocol:
         UsageError: The folder holds a matrix with another protocol, or something else.
     """
     path = folder / FILE
-    foreign = folder.is_dir() and any(not is_part(path) for path in folder.iterdir())
+    foreign = folder.is_dir() and any(not is_part(each) for each in folder.iterdir())
     if foreign and not path.is_file():
         raise UsageError(
             "folder-in-use",

@@ -56,21 +56,8 @@ def work(matrix: Path, cell: Cell) -> Row:
     protocol = read_protocol(matrix)
     folder = cell_folder(matrix, cell)
     began = time.monotonic()
-    hurdle: Hurdle | None = None
     try:
-        settings = protocol.of(cell)
-        shared = shared_folder(matrix, settings)
-        hurdle = _hurdle(matrix, protocol, cell, shared)
-        stores = {
-            "attack_store": settings.attack_store or str(shared / "attacks"),
-            "reference_store": settings.reference_store or str(shared / "references"),
-        }
-        settings = settings.model_copy(update={"out": str(folder / "run"), **stores})
-        row = _done(matrix, protocol, cell, settings, began, Console(hurdle))
-        row = replace(row, proxies=hurdle.proxies)
-    except Pruned as pruned:
-        row = failed(protocol, cell, str(pruned), began=began)
-        row = replace(row, status="pruned", proxies=hurdle.proxies if hurdle else {})
+        row = _tried(matrix, protocol, cell, began)
     except ExpungeError as error:
         if error.code in STOPS:
             raise
@@ -83,6 +70,23 @@ def work(matrix: Path, cell: Cell) -> Row:
     for run in (folder / "run", *folder.glob("folds/*/run")):
         shed(run)
     return row
+
+
+def _tried(matrix: Path, protocol: Protocol, cell: Cell, began: float) -> Row:
+    """Run a cell to its end, or until others are clearly ahead of it."""
+    settings = protocol.of(cell)
+    shared, out = shared_folder(matrix, settings), cell_folder(matrix, cell) / "run"
+    stores = {
+        "attack_store": settings.attack_store or str(shared / "attacks"),
+        "reference_store": settings.reference_store or str(shared / "references"),
+    }
+    settings = settings.model_copy(update={"out": str(out), **stores})
+    hurdle = _hurdle(matrix, protocol, cell, shared)
+    try:
+        row = _done(matrix, shared, protocol, cell, settings, began, Console(hurdle))
+    except Pruned as pruned:
+        row = replace(failed(protocol, cell, str(pruned), began=began), status="pruned")
+    return replace(row, proxies=hurdle.proxies)
 
 
 def _hurdle(matrix: Path, protocol: Protocol, cell: Cell, shared: Path) -> Hurdle:
@@ -129,13 +133,14 @@ def machine(device: str = "") -> Machine:
 
 def _done(
     matrix: Path,
+    shared: Path,
     protocol: Protocol,
     cell: Cell,
     settings: Settings,
     began: float,
     console: Console,
 ) -> Row:
-    folder, shared = cell_folder(matrix, cell), shared_folder(matrix, settings)
+    folder = cell_folder(matrix, cell)
     suites = protocol.suites()
     series = suites[0].series if suites and cell.kind == "method" else None
 
@@ -146,8 +151,7 @@ def _done(
         judged, place, steps = _judged(protocol, cell, settings), folder / "probes", ()
         results = _results(cell, settings, judged, shared, console)
     else:
-        places = {"matrix": matrix, "shared": shared, "cell": folder}
-        last = run_series(series, settings, **places, ask=asked)
+        last = run_series(series, settings, matrix=matrix, shared=shared, cell=folder, ask=asked)
         judged, place, steps = str(last), last.parent / "probes", read_steps(series, folder)
         results = _whole(series, settings, last, shared, console)
     found = asked(settings, judged, place, console)

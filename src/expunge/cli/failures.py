@@ -1,6 +1,5 @@
 """Every way a command can fail, in one table: exit code, message of at most five lines."""
 
-import errno
 import os
 import sys
 import traceback
@@ -18,6 +17,7 @@ from expunge.errors import (
     UsageError,
     is_out_of_memory,
 )
+from expunge.files import NO_SPACE
 
 _LONGEST_LINE = 400
 _SAID_ONCE = frozenset({"process-ended", "interrupted"})
@@ -58,7 +58,7 @@ def explain(error: BaseException) -> ExpungeError:
         for name in (f"{kind.__module__}.{kind.__qualname__}" for kind in type(link).__mro__):
             if name in _FOREIGN:
                 return _FOREIGN[name](link)
-        if isinstance(link, OSError) and link.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if isinstance(link, OSError) and link.errno in NO_SPACE:
             return _disk(link)
         if is_out_of_memory(link):
             return _memory(link)

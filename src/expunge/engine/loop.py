@@ -177,17 +177,17 @@ def train(
     observer.network.model.eval()  # dropout would make the original differ from itself
     if team.agreed(last.is_file()):
         run.resume(last, weights)
+        started -= run.seconds
     else:
         run.readings.append((0, _look(observer, watch, team)))
         checkpoint.save_weights(good, weights, team)
-    before = run.seconds
     while run.step < schedule.steps and not run.stopped:
         point = _step(observer, weights, run, order.draw(run.step), schedule, wraps, team)
         if not math.isfinite(point.gradient_norm):
             _stop_at_good(run, weights, good, f"not a number at step {run.step + 1}")
             if run.good_step == 0:
                 raise _diverged(schedule)
-            run.seconds = before + time.monotonic() - started
+            run.seconds = time.monotonic() - started
             break
         run.curve.append(point)
         run.step += 1
@@ -195,7 +195,7 @@ def train(
         wraps.average(weights, run.memory, step=run.step, steps=schedule.steps)
         if run.step % schedule.check_every == 0 or ended:
             _check(observer, weights, run, watch, good, team, ended=ended)
-            run.seconds = before + time.monotonic() - started
+            run.seconds = time.monotonic() - started
             run.save(last, weights, team)
         progress(run.step, _describe(point, run.readings[-1][1]))
     return run.trained(schedule.steps)

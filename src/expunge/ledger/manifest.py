@@ -46,8 +46,7 @@ def covered(run: Path) -> Iterator[Path]:
     """Yield every file and link of a run folder that the manifest must name, sorted by path.
 
     Left out are the manifest itself, its signature, the note on destroyed evidence, reports that
-    were written aside, lock files,
-    and the folder of checkpoints.
+    were written aside, lock files, and the folder of checkpoints.
     """
     found: list[Path] = []
     for folder, names, files in os.walk(run):

@@ -52,6 +52,11 @@ class Source:
     cache: Path | None = None
     """Where converted GGUF files are kept; None: beside the file."""
 
+    @property
+    def precision(self) -> str:
+        """The number format by its name, such as `bfloat16`."""
+        return str(self.dtype).removeprefix("torch.")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loaded:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
@@ -340,9 +341,9 @@ PLAIN_KEYS = {
     "trainable_token_indices": None,
     "layer_replication": None,
 }
+"""Options of PEFT's LoRA that must have these values for `merge_saved` to be exact."""
 _STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 """Ways to begin that leave the base as it is; others move a part of it into the adapter."""
-"""Options of PEFT's LoRA that must have these values for `merge_saved` to be exact."""
 
 
 def is_plain(folder: Path) -> bool:
@@ -352,7 +353,8 @@ def is_plain(folder: Path) -> bool:
     usual = usual and config.get("init_lora_weights") in _STARTS
     if config.get("peft_type") != "LORA" or not usual:
         return False
-    names = load_file(folder / "adapter_model.safetensors")
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        names = list(file.keys())
     return all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in names)
 
 

@@ -1,7 +1,8 @@
 """The reports of a run folder by name: the run's own, and those written aside later."""
 
-import tomllib
 from pathlib import Path
+
+from expunge.config_file import parsed
 
 OWN = "report.html"
 """Shows what the run was to show; the manifest vouches for it."""
@@ -20,5 +21,5 @@ def page_for(run: Path, *, redact: bool) -> Path:
 def own_redaction(run: Path) -> bool:
     """Return whether the run was to mask texts, as it does by default."""
     path = run / "config.toml"
-    tables = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    tables = parsed(path) if path.is_file() else {}
     return bool(tables.get("report", {}).get("redact", True))
