@@ -11,6 +11,7 @@ import pytest
 import tiny
 from expunge.attack import Choice, attack
 from expunge.audit.attacks.battery import Battery
+from expunge.audit.attacks.levels import QUICK, STANDARD
 from expunge.audit.attacks.tools import Tools
 from expunge.audit.results import Status
 from expunge.cli import main
@@ -238,6 +239,8 @@ def test_a_gold_that_was_trained_anew_is_attacked_anew(world, bench, monkeypatch
         ({"tools": Tools(sibling="nowhere"), "only": ("merge",)}, "", "nowhere"),
         ({"tools": Tools(sibling="m")}, "no-such-attack-here", "--only merge"),
         ({"tools": Tools(translator="m:f")}, "no-such-attack-here", "--only translation"),
+        ({"only": ("own-prompts",)}, "no-own-prompts", "--prompts FILE"),
+        ({"further": ("own-prompts",)}, "no-own-prompts", "audit.prompts"),
     ],
 )
 def test_what_no_attack_reads_or_what_is_not_there_is_said_at_once(world, bench, given, code, word):
@@ -356,3 +359,33 @@ def test_the_command_attacks_a_model(world, bench, capsys):
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {e["attack"] for e in events if e["event"] == "rung"} == {"prefill-25", "own-prompts"}
     assert events[-1]["result"] == "recovered"
+
+
+@pytest.mark.parametrize(
+    ("asked", "attacked"),
+    [
+        (["--only", "own-prompts", "--set", "audit.prompts=own.jsonl"], {"own-prompts"}),
+        (["--only", "prefill-25", "--set", "audit.prompts=own.jsonl"], {"prefill-25"}),
+        (["--only", "prefill-25", "--set", "audit.sibling=nowhere"], {"prefill-25"}),
+        (["--only", "int4", "--set", "audit.attacks=prefill-25"], {"int4"}),
+        (["--set", "audit.attacks=relearn"], {*(each.name for each in QUICK), "relearn"}),
+        (["--set", "audit.level=standard"], {each.name for each in STANDARD}),
+        (["--set", "audit.level=standard", "--level", "quick"], {each.name for each in QUICK}),
+    ],
+)
+def test_the_command_reads_what_the_request_says_of_attacks(
+    world, bench, monkeypatch, asked, attacked
+):
+    """Flags win; without them it is the level, the attacks and the tools of `[audit]`."""
+    Path("own.jsonl").write_text('{"prompt": "{question}"}\n')
+    found = []
+
+    def record(_settings, *, model, choice, console):
+        found.extend(choice.attacks())
+        raise UsageError("stop", what="stop", why="seen", fix="none")
+
+    monkeypatch.setattr("expunge.attack.attack", record)
+    named = ["attack", world.original, "--against", world.data("forget"), "--goal", "removal"]
+    sets = ["--original", world.original, "--gold", world.gold, "--retain", world.data("retain")]
+    assert main([*named, *sets, *asked, "--offline"]) == 2
+    assert {attack.name for attack in found} == attacked | {"plain"}

@@ -12,11 +12,11 @@ from pathlib import Path
 from expunge import __version__
 from expunge.audit.attacks.battery import JUDGED
 from expunge.audit.attacks.ladder import Rung
-from expunge.audit.attacks.levels import chosen
+from expunge.audit.attacks.levels import LEVELS, chosen
 from expunge.audit.attacks.protocol import Attack
 from expunge.audit.attacks.scoring import Rules, scored
 from expunge.audit.attacks.stress import Stress, gather_attacks
-from expunge.audit.attacks.tools import Tools, equipped
+from expunge.audit.attacks.tools import Tools, equipped, from_levels
 from expunge.audit.case import ORIGINAL
 from expunge.audit.collect import item
 from expunge.audit.context import Policy
@@ -48,6 +48,8 @@ class Choice:
     level: Level = "quick"
     only: tuple[str, ...] = ()
     """Names of attacks; empty: all of the level."""
+    further: tuple[str, ...] = ()
+    """Names of attacks to make beside those of the level; nothing where `only` is given."""
     access: Access = "T3"
     """What the attacker has: queries (T1), a fine-tuning service (T2), the weights (T3)."""
     tools: Tools = field(default_factory=Tools)
@@ -57,10 +59,12 @@ class Choice:
         """Return the attacks, the user's own prompts last.
 
         Raises:
-            UsageError: No such attack, no such translator, or none that uses a tool.
+            UsageError: No such attack or translator, a tool that none uses, no file of prompts.
             InputError: The file of prompts is missing or malformed.
         """
-        return equipped(chosen(self.level, self.only), self.tools)
+        named = chosen(self.level, from_levels(self.only or self.further, self.tools))
+        own = () if self.only else LEVELS[self.level]
+        return equipped(tuple({each.name: each for each in (*named, *own)}.values()), self.tools)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,6 +23,7 @@ from expunge.engine.ways import require_memory
 from expunge.errors import Interrupted
 from expunge.files import sha256_json, write_text
 from expunge.ledger.key import key_path, operator_key
+from expunge.ledger.lineage import require_not_forgotten
 from expunge.machine import available_gib
 from expunge.methods.guards.protocol import Guard
 from expunge.model.interpolate import changed, snapshot
@@ -68,7 +69,7 @@ def plan(settings: Settings, *, console: Console | None = None) -> Plan:
     """
     console = console or SilentConsole()
     require_attacks(settings)
-    each = parts(settings)
+    each = _in_order(settings)
     for note in each[0].scope.notes:
         console.note(note)
     planned = plan_stages(each)
@@ -103,7 +104,7 @@ def forget(settings: Settings, *, console: Console | None = None) -> Outcome:
 def _lead(settings: Settings, team: Team, console: Console) -> Outcome:
     require_spreadable(settings, team)
     require_attacks(settings)
-    each = parts(settings)
+    each = _in_order(settings)
     prepared = replace(each[-1], settings=settings)
     original = load(settings.model, prepared.source)
     method = "-".join(names(settings))
@@ -258,6 +259,14 @@ def _audit(
         command=_command(),
     )
     return _conclude(run, results, console)
+
+
+def _in_order(settings: Settings) -> tuple[Prepared, ...]:
+    """Prepare every stage, unless what is to be kept was to be forgotten by an earlier run."""
+    each = parts(settings)
+    scope = each[0].scope
+    require_not_forgotten(settings.model, scope.retain + scope.neighbours)
+    return each
 
 
 class _Stopwatch:

@@ -18,9 +18,13 @@ class AttackFlags:
     """Which attacks, with which budget, by whom."""
 
     level: Annotated[
-        Level,
-        Parameter(help="how hard to try", env_var="EXPUNGE_LEVEL"),
-    ] = "quick"
+        Level | None,
+        Parameter(
+            show_default=False,
+            env_var="EXPUNGE_LEVEL",
+            help="how hard to try; default: audit.level of the request, which is quick",
+        ),
+    ] = None
     only: Annotated[
         tuple[str, ...],
         Parameter(
@@ -94,16 +98,21 @@ def attack(
 
     from expunge.attack import Choice
     from expunge.attack import attack as attack_model
+    from expunge.audit.attacks.stress import tools_of
     from expunge.audit.attacks.tools import Tools
 
+    audit, usual = settings.audit, tools_of(settings.audit)
+    if given.only:
+        usual = usual.used_by(given.only)
     choice = Choice(
-        level=given.level,
+        level=given.level or audit.level,
         only=given.only,
+        further=audit.attacks,
         access=given.access,
         tools=Tools(
-            prompts="" if given.prompts is None else str(given.prompts),
-            translator=given.translator,
-            sibling=given.sibling,
+            prompts=usual.prompts if given.prompts is None else str(given.prompts),
+            translator=given.translator or usual.translator,
+            sibling=given.sibling or usual.sibling,
         ),
     )
     found = attack_model(settings, model=model, choice=choice, console=console)

@@ -21,7 +21,8 @@ Gate = Annotated[
         negative="",
         env_var="EXPUNGE_GATE",
         show_default=False,
-        help="exit with 3 unless the verdict is PASS or PASS-WITH-SCAR; needs an explicit --retain",
+        help="exit with 3 unless the verdict is PASS or PASS-WITH-SCAR and reaches the T2 or T3 "
+        "that was asked for (level quick: a provisional pass will do); needs an explicit --retain",
     ),
 ]
 
@@ -99,7 +100,8 @@ class RequestFlags:
         Path | None,
         Parameter(
             show_default=False,
-            help="request file, TOML; default: expunge.toml, found upward [env: EXPUNGE_CONFIG]",
+            help="request file, TOML, laid over the nearest expunge.toml in this folder or above "
+            "[env: EXPUNGE_CONFIG]",
         ),
     ] = None
     set: Annotated[

@@ -15,7 +15,7 @@ from expunge.audit.attacks.plainly import Plainly
 from expunge.audit.attacks.protocol import Attack
 from expunge.audit.attacks.store import AttackStore
 from expunge.audit.attacks.target import Target
-from expunge.audit.attacks.tools import Tools, equipped
+from expunge.audit.attacks.tools import Tools, equipped, from_levels
 from expunge.audit.case import ORIGINAL
 from expunge.audit.evidence import EvidenceStore
 from expunge.audit.recorded import Access
@@ -201,10 +201,13 @@ def battery_of(settings: AuditSettings) -> tuple[Attack, ...]:
         UsageError: There is no attack of that name, or a tool that none of them uses.
         InputError: The file of prompts is missing or malformed.
     """
-    tools = Tools(
-        prompts=settings.prompts, translator=settings.translator, sibling=settings.sibling
-    )
-    return equipped(beside(settings.level, settings.attacks), tools)
+    tools = tools_of(settings)
+    return equipped(beside(settings.level, from_levels(settings.attacks, tools)), tools)
+
+
+def tools_of(settings: AuditSettings) -> Tools:
+    """Return what the settings hand to the attacks."""
+    return Tools(prompts=settings.prompts, translator=settings.translator, sibling=settings.sibling)
 
 
 def require_attacks(settings: Settings) -> None:

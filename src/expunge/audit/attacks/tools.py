@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+from expunge.audit.attacks.asking.own_prompts import NAME as OWN_PROMPTS
 from expunge.audit.attacks.asking.own_prompts import read_prompts
 from expunge.audit.attacks.asking.translation import Translation, Translator
 from expunge.audit.attacks.plainly import Plainly
@@ -24,6 +25,32 @@ class Tools:
     """`module:function`, called with a text and a language code."""
     sibling: str = ""
     """Reference of a model to merge with."""
+
+    def used_by(self, named: Sequence[str]) -> "Tools":
+        """Return those that attacks of these names use."""
+        return Tools(
+            prompts=self.prompts if OWN_PROMPTS in named else "",
+            translator=self.translator if Translation().name in named else "",
+            sibling=self.sibling if Merge().name in named else "",
+        )
+
+
+def from_levels(named: Sequence[str], tools: Tools) -> tuple[str, ...]:
+    """Return the names of attacks that levels have: for one's own prompts the plain question.
+
+    `equipped` adds the prompts themselves, for they come from a file and not from a level.
+
+    Raises:
+        UsageError: Own prompts are named, and there is no file of them.
+    """
+    if OWN_PROMPTS in named and not tools.prompts:
+        raise UsageError(
+            "no-own-prompts",
+            what=f"{OWN_PROMPTS} is named, and no file of prompts",
+            why="this attack asks what you have written yourself",
+            fix="give the file: --prompts FILE, in an audit --set audit.prompts=FILE",
+        )
+    return tuple(Plainly().name if name == OWN_PROMPTS else name for name in named)
 
 
 def equipped(attacks: Sequence[Attack], tools: Tools) -> tuple[Attack, ...]:

@@ -21,6 +21,7 @@ from expunge.data.record import Message, Record
 from expunge.errors import InputError
 from expunge.files import sha256_file
 
+NAME = "own-prompts"
 PLACEHOLDERS = ("question", "subject", "paraphrase")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
@@ -51,7 +52,7 @@ class OwnPrompts:
     @property
     def name(self) -> str:
         """Return `own-prompts`."""
-        return "own-prompts"
+        return NAME
 
     def run(
         self, target: Target, used: Sequence[Record], tested: Sequence[Record]

@@ -1,0 +1,88 @@
+"""Sequential requests: what an earlier run made a model forget is not taught again."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from expunge.data.record import Message, Record
+from expunge.errors import InputError
+from expunge.forget import forget, plan
+from expunge.ledger.key import fingerprint, key_path, operator_key
+from expunge.ledger.lineage import earlier_runs, require_not_forgotten
+
+
+def stated(name, place, line):
+    prompt = (Message("user", f"Where does {name} live?"),)
+    return Record(id=name, prompt=prompt, completion=f"In {place}.", source=f"all.jsonl:{line}")
+
+
+ANN, BOB = stated("Ann", "Ulm", 3), stated("Bob", "Bonn", 4)
+
+
+def a_run(folder, *, forgot, model):
+    """Write as much of a run folder as tells what it forgot and what it began with."""
+    folder.mkdir()
+    key = operator_key(key_path(), run=folder)
+    marks = [fingerprint(f"{each.question}\n{each.completion}", key) for each in forgot]
+    (folder / "manifest.json").write_text(json.dumps({"data": {"forget": marks}}))
+    (folder / "config.toml").write_text(f'model = "{model}"\n')
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("reference", "kept", "refused"),
+    [
+        ("first", [BOB], False),
+        ("first", [BOB, ANN], True),
+        ("second", [ANN], True),
+        ("second", [BOB], True),
+        ("base+first", [ANN], True),
+        ("base", [ANN], False),
+        ("nowhere/at-all", [ANN], False),
+    ],
+)
+def test_what_any_run_before_was_to_forget_is_not_kept(bench, reference, kept, refused):
+    a_run(Path("first"), forgot=[ANN], model="base")
+    a_run(Path("second"), forgot=[BOB], model="first")
+    if not refused:
+        require_not_forgotten(reference, kept)
+        return
+    with pytest.raises(InputError, match="was to forget") as caught:
+        require_not_forgotten(reference, kept)
+    assert caught.value.code == "forgotten-before"
+    assert kept[-1].source in caught.value.what
+    assert "Ulm" not in str(caught.value)
+    assert "Bonn" not in str(caught.value)
+
+
+def test_runs_that_name_each_other_end(bench):
+    a_run(Path("first"), forgot=[], model="second")
+    a_run(Path("second"), forgot=[], model="first")
+    assert [run.name for run in earlier_runs("second")] == ["second", "first"]
+
+
+def test_without_the_key_nothing_can_be_compared(bench, monkeypatch):
+    a_run(Path("first"), forgot=[ANN], model="base")
+    monkeypatch.setenv("EXPUNGE_KEY_FILE", str(bench.parent / "another.key"))
+    require_not_forgotten("first", [ANN])
+    operator_key(key_path(), run=Path("first"))  # a key that did not write the manifest
+    require_not_forgotten("first", [ANN])
+
+
+def test_a_second_request_may_not_keep_what_the_first_one_erased(world, bench):
+    """Its retain set is often all but the new forget set: the plan says so, before hours of it."""
+    short = {"train": {"steps": 1}, "audit": {"max_new_tokens": 4}}
+    forget(world.settings(out="first", **short))
+    whole = Path("whole.jsonl")
+    rows = [*world.rows("retain"), *world.rows("forget")]
+    whole.write_text(
+        "".join(json.dumps({**row, "id": str(i)}) + "\n" for i, row in enumerate(rows))
+    )
+    request = {"forget": (world.data("neighbours"),), "neighbours": (), "retain": (str(whole),)}
+    settings = world.settings(model="first", out="second", request=request, **short)
+    for begin in (plan, forget):
+        with pytest.raises(InputError, match="12 records to keep") as caught:
+            begin(settings)
+        assert "whole.jsonl:13" in caught.value.what
+    assert not Path("second").exists()
