@@ -29,10 +29,11 @@ facts and is tested on the other, then the halves change places; a fact that the
 is not tested. What an attack needs and does not get makes it `not computable`, with the need as
 the reason.
 
-Access: T1 queries, T2 a fine-tuning service, T3 the weights; `--access` leaves out what takes
-more. Level: the first that has the attack. Budget: what it spends per model, with its numbers at
-each level where they differ (q quick, s standard, p paranoid). Protocols follow below the table;
-deviations from the papers stand in them.
+Access: what the attacker must have: T1 queries, T2 a fine-tuning service, T3 the weights;
+`--access` leaves out what takes more. In verdicts rounding counts from T0 on, since models are
+served rounded every day. Level: the first that has the attack. Budget: what it spends per model,
+with its numbers at each level where they differ (q quick, s standard, p paranoid). Protocols follow
+below the table; deviations from the papers stand in them.
 
 | attack | level | access | learns | budget | needs | source |
 |---|---|---|---|---|---|---|

@@ -5,6 +5,7 @@ import re
 import runpy
 import shlex
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -43,12 +44,16 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("text", blocks("bash"))
-def test_commands_in_the_readme_exist(text):
+def test_commands_in_the_readme_are_commands(text):
+    from expunge.cli.app import app
+
     for line in text.strip().splitlines():
         words = shlex.split(line, comments=True)
         if words:
             assert words[0] == "expunge"
-            assert words[1] in COMMANDS
+            app.parse_args(words[1:], exit_on_error=False, print_error=False)
+            only = {word for flag, word in pairwise(words) if flag == "--only"}
+            assert only <= set(names())
 
 
 def test_flags_in_the_documents_exist(capsys):
@@ -158,6 +163,13 @@ def test_the_page_of_attacks_is_what_the_code_says():
     )
     for name in names():
         assert f"| `{name}` |" in wanted
+
+
+def test_the_page_of_settings_is_what_the_code_says():
+    wanted = runpy.run_path(str(ROOT / "scripts" / "make_settings_page.py"))["page"]()
+    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == wanted, (
+        "run python scripts/make_settings_page.py"
+    )
 
 
 def test_the_page_of_the_auditor_is_what_was_measured():

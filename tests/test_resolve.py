@@ -347,3 +347,25 @@ def test_saved_settings_hold_every_key_that_has_a_value(tmp_path):
     assert saved["train"]["rank"] == 16
     assert "lr" not in saved["train"]
     assert saved["request"]["margins"]["utility"] == 0.03
+
+
+@pytest.mark.parametrize(
+    ("toml", "flags", "environ", "trusted"),
+    [
+        ("trust_remote_code = true", {}, {}, None),
+        ("trust_remote_code = false", {}, {}, False),
+        ("trust_remote_code = true", {"trust_remote_code": "true"}, {}, True),
+        ("trust_remote_code = true", {"trust_remote_code": "false"}, {}, False),
+        ("", {}, {"EXPUNGE_TRUST_REMOTE_CODE": "1"}, True),
+    ],
+)
+def test_a_file_cannot_have_the_code_of_a_model_run(tmp_path, toml, flags, environ, trusted):
+    """It may have come with the model: an expunge.toml found there, or the folder of a run."""
+    given = {**NEEDED, **flags}
+    if trusted is None:
+        assert failing(tmp_path, given, toml=toml, **environ).code == "trust-from-file"
+        (tmp_path / FILE_NAME).write_text(toml)
+        assert "expunge.toml" in failing(tmp_path, given).what
+    else:
+        found = run(tmp_path, given, toml=toml, **environ).settings
+        assert found.trust_remote_code is trusted

@@ -33,6 +33,7 @@ _PATHS = ("model", "request.gold", "audit.prompts", "audit.sibling")
 _DATA = ("request.forget", "request.retain", "request.neighbours", "request.holdout")
 _DATA_PATHS = (*_DATA, "request.control")
 _FLAG = "flag"
+_TRUST = "trust_remote_code"
 
 _REQUIRED = {
     "model": (
@@ -95,7 +96,7 @@ def resolve(
 
     Raises:
         UsageError: `config-missing`, `invalid-toml`, `unknown-key`, `invalid-value`, `no-model`,
-            `no-forget`, `no-goal`.
+            `no-forget`, `no-goal`, `trust-from-file`.
     """
     named = environ.get("EXPUNGE_CONFIG", "")
     chosen = config if config is not None else Path(named) if named else None
@@ -112,6 +113,7 @@ def resolve(
         values.update(layer.values)
         origins.update(layer.origins)
     _require(values)
+    _require_own_trust(values, origins)
     chain = values.get("stage")
     if isinstance(chain, tuple):
         values["stage"] = [_staged(values, layer) for layer in cast("tuple[_Layer, ...]", chain)]
@@ -322,6 +324,18 @@ def _require(values: Mapping[str, object]) -> None:
     for path, (code, what, why, fix) in _REQUIRED.items():
         if path not in values:
             raise UsageError(code, what=what, why=why, fix=fix)
+
+
+def _require_own_trust(values: Mapping[str, object], origins: Mapping[str, str]) -> None:
+    """Refuse a file that has a model's code run: both may come from somebody else."""
+    origin = origins.get(_TRUST, _FLAG)
+    if values.get(_TRUST) and origin != _FLAG and not origin.startswith(PREFIX):
+        raise UsageError(
+            "trust-from-file",
+            what=f"`{_TRUST}` is set in {origin}",
+            why="a file that came with a model could so have the model's code run on this machine",
+            fix=f"leave it out there; if you trust the code, say --set {_TRUST}=true",
+        )
 
 
 def _invalid(errors: list[ErrorDetails], origins: Mapping[str, str]) -> UsageError:

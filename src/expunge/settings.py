@@ -221,7 +221,10 @@ class Settings(BaseModel):
     template: Literal["auto", "plain"] = Field(
         default="auto", description="chat template, or plain Q and A"
     )
-    trust_remote_code: bool = Field(default=False, description="run code that comes with the model")
+    trust_remote_code: bool = Field(
+        default=False,
+        description="run code that comes with the model; only by --set or a variable, never a file",
+    )
     offline: bool = Field(default=False, description="never use the network")
     out: str | None = Field(default=None, description="run folder; default runs/DATE-METHOD-ID")
     attack_store: str | None = Field(
