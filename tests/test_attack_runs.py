@@ -71,6 +71,7 @@ def test_what_is_written_names_no_fact(world, bench):
         text = (found.folder / path).read_text()
         assert not [secret for secret in world.texts() if len(secret) > 4 and secret in text]
     assert not (found.folder / "checkpoints").exists()
+    assert (found.folder / "evidence").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_battery_goes_on_where_it_was(world, bench, monkeypatch):

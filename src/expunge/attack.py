@@ -25,7 +25,7 @@ from expunge.audit.recorded import Access
 from expunge.console import Console, SilentConsole
 from expunge.effort import Level
 from expunge.errors import Interrupted, UsageError
-from expunge.files import sha256_json, write_text
+from expunge.files import private, sha256_json, write_text
 from expunge.ledger.attacked import Attacked, write_attack_manifest
 from expunge.ledger.key import key_path, operator_key
 from expunge.ledger.manifest import DESTROYED
@@ -184,7 +184,7 @@ def _conclude(
 
 def _evidence(prepared: Prepared, run: RunFolder) -> EvidenceStore:
     """Open the evidence of the run, sealed where the settings say so, and write its items."""
-    evidence = EvidenceStore(run.evidence)
+    evidence = EvidenceStore(private(run.evidence))
     if prepared.settings.audit.seal:
         evidence.seal(operator_key(key_path(), run=run.path))
     scope = prepared.scope

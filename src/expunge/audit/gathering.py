@@ -26,6 +26,7 @@ from expunge.data.alike import alike
 from expunge.data.record import Record
 from expunge.engine.watch import Unseen, unseen_level
 from expunge.errors import InputError
+from expunge.files import private
 from expunge.model.fence import unfenced
 from expunge.model.interpolate import changed, interpolated, same_shapes
 from expunge.model.load import Loaded, load
@@ -77,7 +78,7 @@ class Gathering:
             guard: True when what is judged is asked through a guard.
         """
         settings, request = prepared.settings, prepared.settings.request
-        store = EvidenceStore(folder, key=key)
+        store = EvidenceStore(private(folder), key=key)
         if settings.audit.seal:
             store.seal(key)
         collector = Collector(
