@@ -5,7 +5,7 @@ have to recompute the result. Destroying it removes the rows, the salt of a seal
 sealed files cannot be opened either), and reports that show records in full or were written since.
 What stays is the manifest with the digest of every file, the keyed fingerprint of every record, the
 scores and the verdict; and a note, authenticated by the operator's key, that says what was
-destroyed and when.
+destroyed and when. The deliverable stays as well, be it a guard whose rules tell of the forget set.
 """
 
 import hmac
