@@ -220,15 +220,16 @@ def test_a_guard_is_not_the_model_behind_it(world, bench, monkeypatch):
     assert len(set(folders)) == 4
 
 
-def test_a_gold_that_was_trained_anew_is_attacked_anew(world, bench, monkeypatch):
+def test_a_gold_that_was_trained_anew_is_attacked_anew(world, bench):
     gold = bench / "own-gold"
     shutil.copytree(world.gold, gold)
     request = {"gold": (str(gold),), "control": ()}
-    settings = world.settings(out=str(bench / "out"), request=request, audit={"max_new_tokens": 10})
+    settings = world.settings(request=request, audit={"max_new_tokens": 10})
     first = attack(settings, model=world.original, choice=Choice(only=("extraction",)))
     shutil.rmtree(gold)
     shutil.copytree(world.original, gold)
     again = attack(settings, model=world.original, choice=Choice(only=("extraction",)))
+    assert again.folder != first.folder
     assert by_name(first)["extraction"].worst.anchor < 0.5
     assert by_name(again)["extraction"].reason.startswith("under this attack the original knew no")
 

@@ -29,7 +29,7 @@ from expunge.files import private, sha256_json, write_text
 from expunge.ledger.attacked import Attacked, write_attack_manifest
 from expunge.ledger.key import key_path, operator_key
 from expunge.ledger.manifest import DESTROYED
-from expunge.model.load import is_laid_over, load, load_config
+from expunge.model.load import files_digest, is_laid_over, load, load_config
 from expunge.prepare import Prepared, prepare
 from expunge.publish import retention, versions
 from expunge.report.ladder import Summary, summarise, write_ladder
@@ -89,12 +89,14 @@ def attack(
     console = console or SilentConsole()
     attacks = choice.attacks()
     prepared = prepare(settings)
-    for reference in filter(None, (*settings.request.gold, choice.tools.sibling)):
+    others = [each for each in (*settings.request.gold, choice.tools.sibling) if each]
+    for reference in others:
         load_config(reference, prepared.source)  # before hours of attacks, not after them
+    beside = [files_digest(reference, prepared.source) for reference in others]
     original = load(settings.model, prepared.source)
     judged = load(model, prepared.source)
     laid_over = is_laid_over(model)
-    identity = sha256_json(["attack", original.digest, judged.digest, laid_over])
+    identity = sha256_json(["attack", original.digest, judged.digest, laid_over, beside])
     with _open(prepared, identity) as run:
         _begin(run)
         console.log_to(run.log)
