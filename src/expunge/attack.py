@@ -26,6 +26,7 @@ from expunge.console import Console, SilentConsole
 from expunge.effort import Level
 from expunge.errors import Interrupted, UsageError
 from expunge.files import private, sha256_json, write_text
+from expunge.ledger.against import require_same_request
 from expunge.ledger.attacked import Attacked, write_attack_manifest
 from expunge.ledger.key import key_path, operator_key
 from expunge.ledger.manifest import DESTROYED
@@ -73,7 +74,12 @@ class Stressed:
 
 
 def attack(
-    settings: Settings, *, model: str, choice: Choice, console: Console | None = None
+    settings: Settings,
+    *,
+    model: str,
+    choice: Choice,
+    against: Path | None = None,
+    console: Console | None = None,
 ) -> Stressed:
     """Attack a model and score what came back against gold, or against control items.
 
@@ -81,6 +87,8 @@ def attack(
         settings: The request, and the original under `model`.
         model: Reference of the model to attack.
         choice: Which attacks.
+        against: The run folder that the settings come from; the records and the original must be
+            those of that run.
         console: Where to say what happens; silent by default.
 
     Raises:
@@ -94,6 +102,8 @@ def attack(
         load_config(reference, prepared.source)  # before hours of attacks, not after them
     beside = [files_digest(reference, prepared.source) for reference in others]
     original = load(settings.model, prepared.source)
+    if against is not None:
+        require_same_request(against, prepared, original=original.digest)
     judged = load(model, prepared.source)
     laid_over = is_laid_over(model)
     identity = sha256_json(["attack", original.digest, judged.digest, laid_over, beside])
