@@ -72,6 +72,7 @@ def test_what_is_written_names_no_fact(world, bench):
         text = (found.folder / path).read_text()
         assert not [secret for secret in world.texts() if len(secret) > 4 and secret in text]
     assert not (found.folder / "checkpoints").exists()
+    assert (found.folder / "evidence").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_battery_goes_on_where_it_was(world, bench, monkeypatch):
@@ -220,15 +221,16 @@ def test_a_guard_is_not_the_model_behind_it(world, bench, monkeypatch):
     assert len(set(folders)) == 4
 
 
-def test_a_gold_that_was_trained_anew_is_attacked_anew(world, bench, monkeypatch):
+def test_a_gold_that_was_trained_anew_is_attacked_anew(world, bench):
     gold = bench / "own-gold"
     shutil.copytree(world.gold, gold)
     request = {"gold": (str(gold),), "control": ()}
-    settings = world.settings(out=str(bench / "out"), request=request, audit={"max_new_tokens": 10})
+    settings = world.settings(request=request, audit={"max_new_tokens": 10})
     first = attack(settings, model=world.original, choice=Choice(only=("extraction",)))
     shutil.rmtree(gold)
     shutil.copytree(world.original, gold)
     again = attack(settings, model=world.original, choice=Choice(only=("extraction",)))
+    assert again.folder != first.folder
     assert by_name(first)["extraction"].worst.anchor < 0.5
     assert by_name(again)["extraction"].reason.startswith("under this attack the original knew no")
 

@@ -63,6 +63,7 @@ def test_a_run_leaves_a_loadable_model_with_its_evidence(finished):
     names = {path.name for path in finished.folder.iterdir()}
     assert names >= FILES
     assert not names & {"checkpoints", ".lock", ".staging"}
+    assert (finished.folder / "evidence").stat().st_mode & 0o777 == 0o700
     AutoModelForCausalLM.from_pretrained(finished.folder)
     assert expunge.verify(finished.folder).problems == ()
 

@@ -9,6 +9,7 @@ import torch
 
 import expunge
 import tiny
+from expunge.cli import main
 from expunge.data.encode import Encoder
 from expunge.data.record import Message, Record
 from expunge.errors import InputError, UsageError
@@ -231,8 +232,18 @@ KNOBS = {
 }
 
 
+TELLS = {
+    "ngram_block": "pieces of the answers",
+    "icul": "the questions",
+    "uld": "an assistant that knows the answers by heart",
+    "eco": "",
+    "refusal_guard": "",
+}
+"""What of the forget set is in the rules; of a probe, nothing that can be read."""
+
+
 @pytest.mark.parametrize("name", GUARDS)
-def test_a_guard_runs_from_end_to_end_and_is_suppression(name, world, bench):
+def test_a_guard_runs_from_end_to_end_and_is_suppression(name, world, bench, capsys):
     settings = world.settings(
         method={"name": name, **KNOBS.get(name, {})}, train=NO_TRAINING, out=str(bench / "run")
     )
@@ -256,9 +267,18 @@ def test_a_guard_runs_from_end_to_end_and_is_suppression(name, world, bench):
         for s in outcome.results.scores
         if (s.attack, s.metric) == ("plain", "extraction-strength")
     }
+    said = "guard itself tells of the forget set"
+    for page in ("README.md", "report.html"):
+        assert (said in (run / page).read_text().replace("\n", " ")) == bool(TELLS[name]), page
     if name != "icul":  # shown turns mean nothing to a model of two blocks
         assert scores["unlearned", "forget"] < 0.5 * scores["original", "forget"]
     assert expunge.forget(settings) == outcome
+    capsys.readouterr()
+    assert main(["evidence", "destroy", str(run)]) == 0
+    kept = " ".join(capsys.readouterr().out.split())
+    assert "tells of the forget set" in kept if TELLS[name] else "the guard" not in kept
+    assert TELLS[name] in kept
+    assert (run / "guard.json").is_file()
 
 
 def test_a_guard_is_loaded_and_audited_by_its_folder(world, bench):

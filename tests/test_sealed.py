@@ -1,5 +1,7 @@
 """Sealed evidence opens with one key only; destroyed evidence leaves a manifest that verifies."""
 
+import errno
+import os
 import shutil
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -10,8 +12,8 @@ from expunge.audit.assess import assess
 from expunge.audit.evidence import EvidenceStore
 from expunge.cli.app import main
 from expunge.errors import InputError, UsageError
-from expunge.files import read_json, write_json
-from expunge.ledger.destroy import destroy_evidence
+from expunge.files import read_json, write_json, write_jsonl
+from expunge.ledger.destroy import destroy_evidence, destroy_store
 from expunge.ledger.key import item_fingerprints
 from expunge.ledger.manifest import Retention, write_manifest
 from expunge.ledger.verify import verify
@@ -212,3 +214,41 @@ def test_the_commands(run, tmp_path, monkeypatch, capsys):
     assert main(["evidence", "destroy", str(run)]) == 0
     assert main(["verify", str(run)]) == 0
     assert "no score can be recomputed" in "".join(capsys.readouterr())
+
+
+def stored(folder: Path) -> Path:
+    """A store of attacks that runs share, with one file in the open and one that is sealed."""
+    store = folder / "store"
+    for part in ("open", "sealed"):
+        write_jsonl(store / part / "attacks" / f"{part}.jsonl", [{"text": SECRETS[0]}])
+    write_json(store / "store.json", {"schema": "expunge.attack-store/1", "expires": "2026-03-01"})
+    return store
+
+
+def test_a_store_counts_as_destroyed_only_when_nothing_is_left(tmp_path, monkeypatch):
+    store, real = stored(tmp_path), os.unlink
+
+    def refusing(path, *given, **named):
+        if os.fspath(path).endswith("open.jsonl"):
+            raise PermissionError(errno.EPERM, "not permitted")
+        real(path, *given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refusing)
+        with pytest.raises(InputError, match=r"could not remove .*attacks/open\.jsonl;") as caught:
+            destroy_store(store, only_expired=False, now=NOW)
+    assert caught.value.code == "evidence-left"
+    assert SECRETS[0] not in str(caught.value)
+    files = {path.name for path in store.rglob("*") if path.is_file()}
+    assert files == {"open.jsonl", "store.json"}
+    assert destroy_store(store, only_expired=False, now=NOW) == 1
+    assert list(store.iterdir()) == []
+
+
+def test_what_a_link_leads_to_is_not_taken_for_destroyed(tmp_path):
+    store = stored(tmp_path)
+    (store / "open").rename(tmp_path / "elsewhere")
+    (store / "open").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="could not remove"):
+        destroy_store(store, only_expired=False, now=NOW)
+    assert (store / "store.json").exists()

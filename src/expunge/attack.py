@@ -25,11 +25,12 @@ from expunge.audit.recorded import Access
 from expunge.console import Console, SilentConsole
 from expunge.effort import Level
 from expunge.errors import Interrupted, UsageError
-from expunge.files import sha256_json, write_text
+from expunge.files import private, sha256_json, write_text
+from expunge.ledger.against import require_same_request
 from expunge.ledger.attacked import Attacked, write_attack_manifest
 from expunge.ledger.key import key_path, operator_key
 from expunge.ledger.manifest import DESTROYED
-from expunge.model.load import is_laid_over, load, load_config
+from expunge.model.load import files_digest, is_laid_over, load, load_config
 from expunge.prepare import Prepared, prepare
 from expunge.publish import retention, versions
 from expunge.report.ladder import Summary, summarise, write_ladder
@@ -77,7 +78,12 @@ class Stressed:
 
 
 def attack(
-    settings: Settings, *, model: str, choice: Choice, console: Console | None = None
+    settings: Settings,
+    *,
+    model: str,
+    choice: Choice,
+    against: Path | None = None,
+    console: Console | None = None,
 ) -> Stressed:
     """Attack a model and score what came back against gold, or against control items.
 
@@ -85,6 +91,8 @@ def attack(
         settings: The request, and the original under `model`.
         model: Reference of the model to attack.
         choice: Which attacks.
+        against: The run folder that the settings come from; the records and the original must be
+            those of that run.
         console: Where to say what happens; silent by default.
 
     Raises:
@@ -93,12 +101,16 @@ def attack(
     console = console or SilentConsole()
     attacks = choice.attacks()
     prepared = prepare(settings)
-    for reference in filter(None, (*settings.request.gold, choice.tools.sibling)):
+    others = [each for each in (*settings.request.gold, choice.tools.sibling) if each]
+    for reference in others:
         load_config(reference, prepared.source)  # before hours of attacks, not after them
+    beside = [files_digest(reference, prepared.source) for reference in others]
     original = load(settings.model, prepared.source)
+    if against is not None:
+        require_same_request(against, prepared, original=original.digest)
     judged = load(model, prepared.source)
     laid_over = is_laid_over(model)
-    identity = sha256_json(["attack", original.digest, judged.digest, laid_over])
+    identity = sha256_json(["attack", original.digest, judged.digest, laid_over, beside])
     with _open(prepared, identity) as run:
         _begin(run)
         console.log_to(run.log)
@@ -188,7 +200,7 @@ def _conclude(
 
 def _evidence(prepared: Prepared, run: RunFolder) -> EvidenceStore:
     """Open the evidence of the run, sealed where the settings say so, and write its items."""
-    evidence = EvidenceStore(run.evidence)
+    evidence = EvidenceStore(private(run.evidence))
     if prepared.settings.audit.seal:
         evidence.seal(operator_key(key_path(), run=run.path))
     scope = prepared.scope

@@ -4,8 +4,8 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import sys
-import tempfile
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,20 +22,21 @@ _PART = ".part"
 def atomic(path: Path) -> Generator[IO[bytes]]:
     """Open a temporary file beside `path` and rename it there when the block ends well.
 
-    A reader sees the old content or the new, never a part. A crash leaves `path` as it was.
+    A reader sees the old content or the new, never a part. A crash leaves `path` as it was. Who may
+    read it is what the umask says, as for any new file.
 
     Raises:
         ResourceError: The disk is full; `path` is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PART)
-    temporary = Path(name)
+    # Not `mkstemp`, whose files are the owner's alone: to widen them, the umask would have to be
+    # asked for, which sets it for all threads.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PART}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -45,6 +46,15 @@ def atomic(path: Path) -> Generator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def private(folder: Path) -> Path:
+    """Return a folder for personal data; where there is none, make one for its owner only.
+
+    One that is there keeps its mode: whoever made it has said who may read it.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 def allocate(path: Path, size: int) -> None:

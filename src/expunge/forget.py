@@ -22,6 +22,7 @@ from expunge.engine.parallel import Team, joined
 from expunge.engine.ways import require_memory
 from expunge.errors import Interrupted
 from expunge.files import sha256_json, write_text
+from expunge.ledger.against import require_same_request
 from expunge.ledger.key import key_path, operator_key
 from expunge.ledger.lineage import require_not_forgotten
 from expunge.machine import available_gib
@@ -122,7 +123,12 @@ def _lead(settings: Settings, team: Team, console: Console) -> Outcome:
 
 
 def audit(
-    settings: Settings, *, model: str, gold: bool = False, console: Console | None = None
+    settings: Settings,
+    *,
+    model: str,
+    gold: bool = False,
+    against: Path | None = None,
+    console: Console | None = None,
 ) -> Outcome:
     """Judge any model in the place of the unlearned one.
 
@@ -131,6 +137,8 @@ def audit(
         model: Reference of the model to judge.
         gold: Whether it is known that the model never saw what is to be forgotten: then there is
             nothing that an adapter of it could cover.
+        against: The run folder that the settings come from; the records and the original must be
+            those of that run.
         console: Where to say what happens; silent by default.
 
     Raises:
@@ -139,15 +147,25 @@ def audit(
     console = console or SilentConsole()
     with joined(choose_device(settings.device)) as team:
         if team.leads:
-            return _judge(settings, model, team, console, gold=gold)
+            return _judge(settings, model, team, console, gold=gold, against=against)
         folder = follow(settings, team)
         return Outcome(folder=folder, results=read_results(folder))
 
 
-def _judge(settings: Settings, model: str, team: Team, console: Console, *, gold: bool) -> Outcome:
+def _judge(
+    settings: Settings,
+    model: str,
+    team: Team,
+    console: Console,
+    *,
+    gold: bool,
+    against: Path | None,
+) -> Outcome:
     require_attacks(settings)
     prepared = prepare(settings)
     original = load(settings.model, prepared.source)
+    if against is not None:
+        require_same_request(against, prepared, original=original.digest)
     judged = load(model, prepared.source)
     # Another original is another audit; the audit of a model is not the run that starts from it.
     covers = not gold and is_adapter(model)

@@ -31,7 +31,7 @@ def run_id(settings: "Settings", *, data_digest: str, model_digest: str, code_ve
     Args:
         settings: The resolved settings; where the files lie and what the report shows is left out.
         data_digest: Digest over the contents of all record sets, each with its role.
-        model_digest: Digest of the original model.
+        model_digest: Digest of the original model, and of the others that are asked beside it.
         code_version: Version of expunge.
     """
     absent = set() if settings.stage else {"stage"}

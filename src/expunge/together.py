@@ -26,7 +26,7 @@ from expunge.files import sha256_file, sha256_json
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Frame, Guard
 from expunge.methods.terms import Stream
-from expunge.model.load import load
+from expunge.model.load import files_digest, load
 from expunge.model.network import Network
 from expunge.prepare import Prepared, prepare
 from expunge.run import RunFolder, run_id
@@ -116,12 +116,21 @@ def require_spreadable(settings: Settings, team: Team) -> None:
 
 
 def identity(prepared: Prepared, model_digest: str) -> str:
-    """Return the id of the run that these inputs make."""
-    data, prompts = prepared.data_digest, prepared.settings.audit.prompts
+    """Return the id of the run that these inputs make.
+
+    The golds and the sibling count by their files: they are loaded only when they are asked.
+
+    Raises:
+        InputError: A gold, or the sibling, is not there.
+    """
+    settings = prepared.settings
+    data, prompts = prepared.data_digest, settings.audit.prompts
+    references = filter(None, (*settings.request.gold, settings.audit.sibling))
+    others = [files_digest(reference, prepared.source) for reference in references]
     return run_id(
-        prepared.settings,
+        settings,
         data_digest=sha256_json([data, sha256_file(Path(prompts))]) if prompts else data,
-        model_digest=model_digest,
+        model_digest=sha256_json([model_digest, *others]) if others else model_digest,
         code_version=__version__,
     )
 

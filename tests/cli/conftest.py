@@ -72,7 +72,9 @@ def calls(monkeypatch, tmp_path):
         "expunge.forget": {
             "plan": fake.plan,
             "forget": lambda settings, *, console: fake.outcome("forget", settings),
-            "audit": lambda settings, *, model, console: fake.outcome("audit", settings, model),
+            "audit": lambda settings, *, model, against, console: fake.outcome(
+                "audit", settings, model, against
+            ),
         },
         "expunge.merge": {"merge": lambda run, *, out, console: fake.outcome(run, out) and out},
         "expunge.demo.run": {

@@ -204,8 +204,12 @@ def test_quiet_says_nothing(calls, capsys):
 def test_audit_takes_a_run_a_request_or_data(calls, tmp_path):
     (calls.folder / "config.toml").write_text("")
     run = str(calls.folder)
-    for against, config in ((run, calls.folder / "config.toml"), ("r.toml", Path("r.toml"))):
+    for against, config, held in (
+        (run, calls.folder / "config.toml", calls.folder),
+        ("r.toml", Path("r.toml"), None),
+    ):
         assert main(["audit", "other/model", "--against", against]) == 0
+        assert calls.asked[3] == held, "only a run has a request that can be another one"
         assert (calls.config, calls.paths) == (config, {})
         assert (calls.asked[0], calls.asked[2]) == ("audit", "other/model")
         assert calls.asked[1].out is None, "the run it is held against is not written to"

@@ -26,6 +26,7 @@ from expunge.data.alike import alike
 from expunge.data.record import Record
 from expunge.engine.watch import Unseen, unseen_level
 from expunge.errors import InputError
+from expunge.files import private
 from expunge.model.fence import unfenced
 from expunge.model.interpolate import changed, interpolated, same_shapes
 from expunge.model.load import Loaded, load
@@ -77,7 +78,7 @@ class Gathering:
             guard: True when what is judged is asked through a guard.
         """
         settings, request = prepared.settings, prepared.settings.request
-        store = EvidenceStore(folder, key=key)
+        store = EvidenceStore(private(folder), key=key)
         if settings.audit.seal:
             store.seal(key)
         collector = Collector(
@@ -174,6 +175,7 @@ class Gathering:
             bar: Advanced by one a unit.
         """
         self.collector.store.identify("unlearned", digest)
+        self._note_guard(unlearned)
         if unlearned.fence is None:
             self._repeat(digest)
         self.collector.model(
@@ -213,6 +215,7 @@ class Gathering:
             self.after(judged.network, judged.digest, changed(judged.network, base), bar)
             return
         self.collector.store.identify("unlearned", judged.digest)
+        self._note_guard(judged.network)
         self.collector.store.note(
             "the model and the original have weights of other shapes or other tokens, so there are "
             "no models between them: the auditor's ladder was not tested"
@@ -229,6 +232,14 @@ class Gathering:
         self._fluency(original.network, bar)
         if same_tokens:
             self._further.gold(judged.network, original.network, "unlearned", first=True)
+
+    def _note_guard(self, judged: Network) -> None:
+        told = "" if judged.fence is None else judged.fence.tells
+        if told:
+            self.collector.store.note(
+                f"the guard itself tells of the forget set: it holds {told}; no seal covers "
+                "that, and it stays when the evidence is destroyed"
+            )
 
     def _reader(self, model: Loaded, role: str) -> tuple[Collector, bool]:
         """Return who asks a model: with its own tokens, and whether they are the original's."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from expunge.audit.case import UNLEARNED
 from expunge.audit.evidence import Unit
-from expunge.files import atomic
+from expunge.files import atomic, private
 from expunge.prepare import source_of
 from expunge.settings import Settings
 
@@ -22,8 +22,11 @@ SHARED = (*ORIGINAL, *GOLDS)
 
 
 def shared_folder(matrix: Path, settings: Settings) -> Path:
-    """Return where runs of a matrix share what original and golds say, in one number format."""
-    return matrix / "shared" / source_of(settings).precision
+    """Return where runs of a matrix share what original and golds say, in one number format.
+
+    What lies there is evidence, so the folder is made for its owner only.
+    """
+    return private(matrix / "shared") / source_of(settings).precision
 
 
 def lend(
@@ -57,6 +60,7 @@ def judged_gold(place: int, golds: int) -> dict[str, str]:
 
 
 def _copy(source: Path, target: Path, roles: tuple[str, ...], names: Mapping[str, str]) -> None:
+    private(target)
     for path in sorted(source.glob("*.jsonl")):
         unit = Unit.parse(path.name)
         if unit is None or not unit.role.startswith(roles):

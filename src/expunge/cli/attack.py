@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from expunge.cli.audit import held_against
+from expunge.cli.audit import held_against, run_of
 from expunge.cli.flags import RequestFlags
 from expunge.cli.session import Given
 from expunge.effort import Level
@@ -115,7 +115,9 @@ def attack(
             sibling=given.sibling or usual.sibling,
         ),
     )
-    found = attack_model(settings, model=model, choice=choice, console=console)
+    found = attack_model(
+        settings, model=model, choice=choice, against=run_of(against), console=console
+    )
     for rung in found.rungs:
         console.event("rung", asdict(rung))
     console.event("done", {"folder": found.folder, "result": found.summary.result, "exit": 0})

@@ -46,7 +46,7 @@ def audit(
 
     from expunge.forget import audit as audit_model
 
-    outcome = audit_model(settings, model=model, console=console)
+    outcome = audit_model(settings, model=model, against=run_of(against), console=console)
     promise = settings.request.threat_model
     return conclude(outcome, console=console, gate=gate, promise=promise)
 
@@ -83,10 +83,14 @@ def held_against(
     return settings.model_copy(update={"out": None if out is None else str(out)})
 
 
+def run_of(against: tuple[str, ...]) -> Path | None:
+    """Return the run folder that a model is held against; None where it is something else."""
+    paths = [Path(each) for each in against]
+    return paths[0] if len(paths) == 1 and (paths[0] / "config.toml").is_file() else None
+
+
 def _config_of(against: tuple[str, ...]) -> Path | None:
-    if len(against) != 1:
-        return None
-    path = Path(against[0])
-    if path.suffix == ".toml":
-        return path
-    return path / "config.toml" if (path / "config.toml").is_file() else None
+    if len(against) == 1 and against[0].endswith(".toml"):
+        return Path(against[0])
+    run = run_of(against)
+    return None if run is None else run / "config.toml"

@@ -36,6 +36,8 @@ def evidence(
         return _shared(action, run, expired=expired, session=session)
     console, folder = session.console, run_folder(run)
     if action == "destroy":
+        from expunge.model.guard import told as told_by_guard  # loads torch
+
         done = destroy_evidence(
             folder,
             key=operator_key(key_path(), run=folder),
@@ -44,6 +46,9 @@ def evidence(
         )
         console.line("destroyed", f"{len(done.files)} files of {run}, on {done.at}")
         console.line("kept", "scores, verdict, manifest and keyed fingerprints; verify says so")
+        if told := told_by_guard(folder):
+            held = f"the guard, which tells of the forget set ({told})"
+            console.line("kept", f"{held} until its folder is deleted")
         console.event("done", {"destroyed": list(done.files), "at": done.at, "exit": 0})
         return 0
     store = EvidenceStore(folder / "evidence")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from expunge.data.encode import Encoded
 from expunge.engine.shelf import Key, Shelf, key
-from expunge.files import allocate
+from expunge.files import allocate, private
 from expunge.model.batch import Batch, by_length
 from expunge.model.network import Below, Network, Site
 from expunge.model.pack import by_record
@@ -55,7 +55,7 @@ def compute_lower(
     unique = list({key(record): record for record in records}.values())
     width = network.model.config.get_text_config().hidden_size
     lengths = [len(record.ids) for record in unique]
-    file.parent.mkdir(parents=True, exist_ok=True)
+    private(file.parent)  # states can be turned back into text
     dtype, numbers = network.model.dtype, sum(lengths) * width
     allocate(file, numbers * dtype.itemsize)
     store = torch.from_file(str(file), shared=True, size=numbers, dtype=dtype).view(-1, width)

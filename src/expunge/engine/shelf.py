@@ -24,7 +24,7 @@ import transformers
 from torch import Tensor
 
 from expunge.data.encode import Encoded
-from expunge.files import allocate, read_json, sha256_json, synced, write_json
+from expunge.files import allocate, private, read_json, sha256_json, synced, write_json
 from expunge.model.load import digest_of
 from expunge.model.network import Network
 
@@ -91,6 +91,7 @@ class Shelf:
         Yields:
             Where to write, [rows, width] each; stays valid afterwards.
         """
+        private(self.folder.parent)  # the store
         folder = self.folder / kind
         folder.mkdir(parents=True, exist_ok=True)
         spans: dict[str, tuple[int, int]] = {}

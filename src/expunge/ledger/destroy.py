@@ -5,7 +5,7 @@ have to recompute the result. Destroying it removes the rows, the salt of a seal
 sealed files cannot be opened either), and reports that show records in full or were written since.
 What stays is the manifest with the digest of every file, the keyed fingerprint of every record, the
 scores and the verdict; and a note, authenticated by the operator's key, that says what was
-destroyed and when.
+destroyed and when. The deliverable stays as well, be it a guard whose rules tell of the forget set.
 """
 
 import hmac
@@ -98,6 +98,8 @@ def destroy_evidence(run: Path, *, key: bytes, only_expired: bool, now: datetime
 def destroy_store(folder: Path, *, only_expired: bool, now: datetime) -> int:
     """Destroy what runs share of attacks on the original and the golds; they make it again.
 
+    Calling it again finishes what was interrupted.
+
     Args:
         folder: The `attack_store` of these runs.
         only_expired: Refuse before the date that the last of them named.
@@ -108,15 +110,34 @@ def destroy_store(folder: Path, *, only_expired: bool, now: datetime) -> int:
 
     Raises:
         UsageError: `only_expired`, and the date has not come.
+        InputError: Something could not be removed and is left.
     """
     until = read_json(folder / SHARED)["expires"]
     if only_expired and now.date() < date.fromisoformat(until):
         raise _too_early(folder, until)
     count = kept(folder)
-    for part in ("open", "sealed"):
-        shutil.rmtree(folder / part, ignore_errors=True)
+    parts = [folder / "open", folder / "sealed"]
+    for part in parts:
+        # Errors are ignored so that as much as possible goes; what is left is looked for.
+        shutil.rmtree(part, ignore_errors=True)
+    left = [path for part in parts for path in _left(part)]
+    if left:
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        raise InputError(
+            "evidence-left",
+            what=f"could not remove {left[0]}{more}; all else of the evidence there is destroyed",
+            why="the system refused it: a file of another user, a link, or a read-only disk",
+            fix="make it removable, or remove it by hand, and run the same command again",
+        )
     (folder / SHARED).unlink()
     return count
+
+
+def _left(folder: Path) -> list[Path]:
+    """Return the files that are still in a folder, or the folder if that is all; none if gone."""
+    if not (folder.exists() or folder.is_symlink()):
+        return []
+    return [path for path in sorted(folder.rglob("*")) if not path.is_dir()] or [folder]
 
 
 def kept(folder: Path) -> int:

@@ -1,7 +1,8 @@
 """Guard folders: the rules around a model in `guard.json`, and which model they are for.
 
 Tensors, where there are any, lie in `guard.safetensors`. The folder names its base as an adapter
-does; it holds no weights of the model, for these did not change.
+does; it holds no weights of the model, for these did not change. Some rules hold text of the forget
+set (`Rules.tells`), which no seal covers: a guard that knows nothing of it cannot act on it.
 """
 
 from collections.abc import Mapping
@@ -83,6 +84,15 @@ def load_guard(folder: Path, device: torch.device) -> Rules:
             why=f"it must be a guard that expunge wrote, of schema {SCHEMA}",
             fix="run the guard again with this version",
         ) from error
+
+
+def told(folder: Path) -> str:
+    """Return what of the forget set the rules in a folder tell; empty where nothing, or no rules.
+
+    Raises:
+        InputError: As `load_guard`.
+    """
+    return load_guard(folder, torch.device("cpu")).tells if (folder / NAME).is_file() else ""
 
 
 def rules_digest(folder: Path) -> str:

@@ -23,9 +23,10 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import cached_file
 
 from expunge.errors import InputError
-from expunge.files import read_json, sha256_json
+from expunge.files import read_json, sha256_file, sha256_json
 from expunge.model.gguf import converted
 from expunge.model.guard import NAME as GUARD
 from expunge.model.guard import base_of, load_guard, rules_digest
@@ -39,6 +40,10 @@ _ABSENT = (
     HFValidationError,
     GatedRepoError,
 )
+
+
+_READ = ("*.safetensors", "adapter_model.*", "*config.json", "tokenizer*", "*.jinja", "*.py")
+"""Files that decide what a folder loads as; reports, logs and states of a training do not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,6 +205,48 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
 def digest_of(network: Network) -> str:
     """Return the digest of a network's weights as they are now."""
     return weights_digest(network.model.state_dict())
+
+
+def files_digest(reference: str, source: Source) -> str:
+    """Return a digest of the files that `load` would read, without loading them.
+
+    It costs a fraction of the digest of the weights, and is another one: the same weights in other
+    files count as others. A model on the Hub is known by the commit that would be taken.
+
+    Args:
+        reference: As for `load`.
+        source: Permissions.
+
+    Raises:
+        InputError: Nothing is there, or it may not be used.
+    """
+    if is_guard(reference):
+        base = files_digest(base_of(Path(reference)), source)
+        return sha256_json([base, rules_digest(Path(reference))])
+    base, adapter = split_reference(reference)
+    if adapter is not None:
+        return sha256_json([files_digest(base, source), _folder_digest(adapter)])
+    if Path(base).is_dir():
+        return _folder_digest(Path(base))
+    return sha256_file(Path(base)) if Path(base).is_file() else _commit(base, source)
+
+
+def _folder_digest(folder: Path) -> str:
+    read = {path.name: path for pattern in _READ for path in folder.glob(pattern)}
+    return sha256_json({name: sha256_file(path) for name, path in read.items() if path.is_file()})
+
+
+def _commit(reference: str, source: Source) -> str:
+    name, revision = _revision(reference)
+    try:
+        config = cached_file(
+            name, "config.json", revision=revision, local_files_only=source.offline
+        )
+        if config is None:
+            raise OSError("it has no config.json")
+    except (OSError, ValueError, *_ABSENT) as error:
+        raise _unavailable(reference, source, error) from error
+    return Path(config).parent.name  # the cache keeps each commit in a folder of its name
 
 
 def _bottom(reference: str) -> str:

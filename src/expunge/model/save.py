@@ -24,8 +24,10 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
         model.save_pretrained(staging)
         tokenizer.save_pretrained(staging)
         (staging / "README.md").unlink(missing_ok=True)
+        # Safetensors are written for their owner only; what the umask allows, the folder tells.
+        mode = staging.stat().st_mode & 0o666
         for path in sorted(staging.iterdir()):
-            path.chmod(0o644)
+            path.chmod(mode)
             path.replace(folder / path.name)
     except Exception as error:
         if not _is_full(error):

@@ -15,7 +15,7 @@ from expunge.audit.attacks.weights.mixing import Merge
 from expunge.audit.attacks.weights.unplug import Unplug
 from expunge.audit.evidence import EvidenceStore
 from expunge.audit.seal import SHARED, locked
-from expunge.files import read_json, sha256_json, write_json
+from expunge.files import private, read_json, sha256_json, write_json
 
 _SCHEMA = "expunge.attack-store/1"
 
@@ -72,7 +72,7 @@ def shared_store(folder: Path, evidence: EvidenceStore, *, expires: date) -> Evi
     if evidence.sealed and evidence.operator is None:
         raise locked(evidence.folder)
     known = read_json(folder / SHARED)["expires"] if (folder / SHARED).is_file() else ""
-    write_json(folder / SHARED, {"schema": _SCHEMA, "expires": max(known, str(expires))})
+    write_json(private(folder) / SHARED, {"schema": _SCHEMA, "expires": max(known, str(expires))})
     if evidence.operator is None or not evidence.sealed:
         return EvidenceStore(folder / "open")
     store = EvidenceStore(folder / "sealed")

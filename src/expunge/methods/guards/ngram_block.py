@@ -5,6 +5,10 @@
 A stop at the last token of each run; the answer goes on with something else. Paraphrases and other
 spellings of the same fact are not blocked, and answers shorter than n tokens never are.
 
+The runs stand in `guard.json` as token ids, from which anybody reads most of the answers: the guard
+itself is personal data. It is not sealed and stays when the evidence is destroyed, for without the
+runs it blocks nothing.
+
 Differs from published code: n is 4, not 10, for answers are short; an exact set, not a Bloom
 filter; runs that retain answers hold, too, are free; 20 nats, not a ban, so that likelihoods stay
 finite.

@@ -98,6 +98,17 @@ class Rules:
     """Runs of answer tokens, all of one length, that are never completed."""
     offset: Offset | None = None
 
+    @property
+    def tells(self) -> str:
+        """What of the forget set can be read back from the rules themselves; empty: nothing."""
+        shots = self.shots is not None and bool(self.shots.near)
+        held = {
+            "pieces of the answers": bool(self.blocked),
+            "the questions": shots,
+            "an assistant that knows the answers by heart": self.offset is not None,
+        }
+        return " and ".join(what for what, there in held.items() if there)
+
 
 class GuardBench(Protocol):
     """What the engine lends a guard. The model is the original, and stays it."""

@@ -7,6 +7,9 @@ The assistant is the model's lower blocks under its own final norm and head, wit
 forget answers by heart and a uniform distribution on retain answers. Both goals are bounded. Where
 it is uniform, log p_a = -log V and nothing changes.
 
+The assistant in `guard.safetensors` recites the forget answers, and whoever has the guard can ask
+it: the guard itself is personal data. It is not sealed and stays when the evidence is destroyed.
+
 Differs from published code: its log-probabilities are added, relative to uniform, not its logits;
 it is trained without paraphrases and perturbed answers; it wears its low-rank change in turns with
 the model, so that the blocks are in memory once.
