@@ -14,6 +14,8 @@ from transformers import (
     Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GraniteMoeConfig,
+    GraniteMoeForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MixtralConfig,
@@ -80,6 +82,22 @@ def gemma() -> Gemma2ForCausalLM:
         final_logit_softcapping=0.5,
     )
     return Gemma2ForCausalLM(config).eval()
+
+
+def granite_moe() -> GraniteMoeForCausalLM:
+    """Another, whose trunk returns more than states."""
+    torch.manual_seed(0)
+    config = GraniteMoeConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_local_experts=4,
+        logits_scaling=4.0,
+    )
+    return GraniteMoeForCausalLM(config).eval()
 
 
 def falcon() -> FalconForCausalLM:
