@@ -109,15 +109,16 @@ class Network:
         """Number of tokens that the head scores."""
         return self.head.get_parameter("weight").shape[0]
 
-    def batch(self, records: Sequence[Encoded], *, pad_id: int) -> Batch:
+    def batch(self, records: Sequence[Encoded], *, pad_id: int, share: bool = True) -> Batch:
         """Lay records out for one forward pass: packed where the architecture allows, else padded.
 
         Args:
             records: At least one.
             pad_id: Any token id; padding is never seen.
+            share: Whether a pack may hold what all records begin with once.
         """
         if max(len(record.ids) for record in records) <= self.packs_up_to:
-            return pack(records, device=self.device)
+            return pack(records, device=self.device, share=share)
         return collate(records, pad_id=pad_id, device=self.device)
 
     @torch.no_grad()
