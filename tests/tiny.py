@@ -20,6 +20,8 @@ from transformers import (
     LlamaForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -98,6 +100,19 @@ def granite_moe() -> GraniteMoeForCausalLM:
         logits_scaling=4.0,
     )
     return GraniteMoeForCausalLM(config).eval()
+
+
+def phi() -> PhiForCausalLM:
+    """A model whose head has a bias."""
+    torch.manual_seed(0)
+    config = PhiConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+    )
+    return PhiForCausalLM(config).eval()
 
 
 def falcon() -> FalconForCausalLM:
