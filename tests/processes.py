@@ -12,6 +12,7 @@ import time
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 import tiny
-from expunge.engine import parallel
+from expunge.engine import logp, parallel
 from expunge.engine.balance import Multipliers, coefficients
 from expunge.engine.observe import Observer
 from expunge.engine.parallel import Team, joined, whole
@@ -36,6 +37,7 @@ from expunge.model.lora import LoraShape
 from expunge.wrappers import COMBINE, OPTIMISERS, ROBUST
 from sets import DRAW, POOLS, STREAMS
 
+MODELS = {"llama": tiny.llama, "gemma": tiny.gemma}
 LORA = LoraShape(rank=2, alpha=4.0)
 NEVER = Unseen(mean=float("inf"), low=float("inf"))
 Told = tuple[dict[str, Tensor], dict[str, object]]
@@ -47,7 +49,7 @@ class Stopped(Exception):  # noqa: N818 - nothing is wrong
 
 def gradient(job: dict, folder: Path, team: Team) -> Told:
     """The gradient of one step at weights that are not the original's."""
-    network = tiny.network()
+    network = tiny.network(MODELS[job.get("model", "llama")]())
     terms = build(job["method"], job["knobs"]).terms(Shape(layers=2, width=64))
     if job["lora"]:
         weights = adapter(network, LORA, seed=0)
@@ -71,7 +73,8 @@ def gradient(job: dict, folder: Path, team: Team) -> Told:
     )
     coefs = coefficients(terms, Multipliers.of(terms), 0.0)
     pull = StepPull(watcher, weights, DRAW, coefs=coefs, tokens_per_pass=job["tokens"], team=team)
-    found = {name: whole(value) for name, value in pull().items()}
+    with patch.object(logp, "CHUNK", job.get("chunk", logp.CHUNK)):
+        found = {name: whole(value) for name, value in pull().items()}
     held = sum(m.to_local().numel() for m in weights.masters.values() if isinstance(m, DTensor))
     return found, {"values": pull.values, "held": held / weights.count}
 

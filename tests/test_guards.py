@@ -298,6 +298,20 @@ def test_a_guard_is_loaded_and_audited_by_its_folder(world, bench):
     assert "A guard around" in (audited.folder / "report.html").read_text()
 
 
+@pytest.mark.parametrize("job", [expunge.plan, expunge.forget])
+@pytest.mark.parametrize("method", [{"name": "npo"}, {"name": "icul"}], ids=["trained", "guard"])
+def test_a_guard_is_no_model_to_start_from(job, method, world, bench):
+    guard = bench / "guard"
+    guard.mkdir()
+    save_guard(FENCES["blocked"], guard, base=world.original, method="ngram_block", knobs={})
+    settings = world.settings(model=str(guard), method=method)
+    with pytest.raises(UsageError, match="guard holds a guard around a model") as refused:
+        job(settings)
+    assert refused.value.code == "guard-as-original"
+    assert refused.value.fix.endswith(world.original)
+    assert list(bench.iterdir()) == [guard]
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

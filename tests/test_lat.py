@@ -1,5 +1,7 @@
 """Latent adversarial training: the adversary, its gradient, and what is refused."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -13,17 +15,18 @@ from expunge.engine.weights import everything
 from expunge.errors import UsageError
 from expunge.methods.dpo import DPO
 from expunge.methods.npo import NPO
-from expunge.methods.terms import Shape
+from expunge.methods.terms import Shape, Stream
 from expunge.model.network import Push
 from expunge.wrappers.robust.lat import LAT
-from sets import DRAW, FORGET, POOLS, STREAMS
+from sets import DRAW, FORGET, POOLS, RETAIN, STREAMS, framed
 
 
-def pull(network, method) -> StepPull:
+def pull(network, method, streams=STREAMS) -> StepPull:
     terms = method.terms(SHAPE)
-    references = precompute(network, terms, POOLS, pad_id=2, tokens_per_pass=99)
+    pools = {**POOLS, Stream.FORGET: streams.forget, Stream.RETAIN: streams.retain}
+    references = precompute(network, terms, pools, pad_id=2, tokens_per_pass=99)
     watcher = Observer(
-        network=network, terms=terms, streams=STREAMS, references=references, pad_id=2
+        network=network, terms=terms, streams=streams, references=references, pad_id=2
     )
     coefs = {term.name: term.coef for term in terms}
     weights = everything(network)
@@ -66,9 +69,13 @@ def test_without_room_the_gradient_is_the_plain_one_and_with_room_it_is_not(meth
     assert max(float((far[n] - plain[n]).abs().max()) for n in plain) > 1e-3
 
 
-def test_the_gradient_does_not_depend_on_the_cut_into_micro_batches():
+ALIKE = replace(STREAMS, forget=tuple(framed(FORGET, seed=8)), retain=tuple(framed(RETAIN, seed=8)))
+
+
+@pytest.mark.parametrize("streams", [STREAMS, ALIKE], ids=["plain", "that begin alike"])
+def test_the_gradient_does_not_depend_on_the_cut_into_micro_batches(streams):
     network = tiny.network()
-    pulled = pull(network, NPO())
+    pulled = pull(network, NPO(), streams)
     whole = pulled.latent(0, radius=0.5, steps=4)
     pulled.tokens_per_pass = 1
     for name, value in pulled.latent(0, radius=0.5, steps=4).items():

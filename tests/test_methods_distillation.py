@@ -12,6 +12,7 @@ from expunge.engine.reference import precompute
 from expunge.errors import UsageError
 from expunge.methods import build
 from expunge.methods.elm import ELM
+from expunge.methods.graddiff import GradDiff
 from expunge.methods.retain import argmax_nll, kl
 from expunge.methods.rwhp import RWHP
 from expunge.methods.terms import Distribution, Predictions, Shape, Stream
@@ -237,3 +238,17 @@ def test_rwhp_matches_strangers_and_leaves_names_alone():
     assert torch.equal(loss, kl(logits, stranger) * alike)
     (slope,) = torch.autograd.grad(loss.sum(), logits)
     assert slope.abs().sum(-1).bool().tolist() == alike.tolist()
+
+
+@pytest.mark.parametrize("build_model", [tiny.llama, tiny.phi])
+def test_the_original_keeps_its_head_while_all_of_the_model_trains(build_model):
+    network = tiny.network(build_model())
+    terms, hidden = GradDiff(retain="kl").terms(SHAPE), rand(3, 64).float()
+    expected = network.logits(hidden)
+    network.model.requires_grad_(True)
+    references = precompute(network, terms, POOLS, pad_id=2, tokens_per_pass=99)
+    with torch.no_grad():
+        for parameter in network.model.parameters():
+            parameter.add_(0.1)
+    assert torch.equal(references.logits(hidden), expected)
+    assert not torch.allclose(network.logits(hidden), expected, atol=1e-2)

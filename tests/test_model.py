@@ -41,6 +41,23 @@ def test_scores_are_those_of_the_plain_model(build):
         assert found.z[place].item() == pytest.approx(expected, abs=1e-2)
 
 
+@pytest.mark.parametrize("build", [tiny.gemma, tiny.granite_moe])
+def test_a_head_that_bends_its_logits_needs_no_block(build):
+    network = tiny.network(build())
+    assert not network.has_plain_head
+    ids = torch.tensor([tiny.encoded((7, 5))[0].ids])
+    with torch.no_grad():
+        hidden, expected = network.trunk(input_ids=ids).last_hidden_state, network.model(ids).logits
+        ran = []
+        for block in network.layers:
+            block.register_forward_hook(lambda *given: ran.append(given))
+        found = network.logits(hidden[0])
+        assert torch.equal(found, expected[0])
+        assert not ran
+        assert torch.equal(network.model(ids).logits, expected)
+    assert len(ran) == 2
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=8),

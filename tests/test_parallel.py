@@ -38,6 +38,18 @@ GRADIENTS = [
     for method, knobs in TERMS
     for lora in (True, False)
     for tokens in (20,)
+] + [
+    # Its head is applied by the model's own code, not equally often in each process.
+    {
+        "kind": "gradient",
+        "name": "bent",
+        "model": "gemma",
+        "method": "npo",
+        "knobs": {},
+        "lora": False,
+        "tokens": 20,
+        "chunk": 5,
+    }
 ]
 RUNS = [
     {"kind": "run", "name": f"{job['name']}-{'lora' if lora else 'full'}", "lora": lora, **rest}

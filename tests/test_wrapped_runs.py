@@ -1,5 +1,7 @@
 """Wrappers in whole runs: exact restoration, resumption, and behaviour."""
 
+import re
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ import tiny
 from expunge.engine.observe import Observer
 from expunge.engine.pull import StepPull
 from expunge.engine.reference import precompute
+from expunge.engine.watch import Unseen, Watch
 from expunge.engine.weights import everything
 from expunge.engine.wraps import Wraps
 from expunge.methods.graddiff import GradDiff
@@ -132,6 +135,70 @@ def test_a_run_cut_at_any_step_ends_in_the_same_bits(name, tmp_path):
             run(tmp_path / f"cut-{cut}", stop)
         resumed = run(tmp_path / f"cut-{cut}")
         assert all(torch.equal(resumed[key], expected) for key, expected in whole.items())
+
+
+UNSEEN = Unseen(mean=3.0, low=2.0)
+
+
+def stopping(taught, folder, *, average_last=0.0, unseen=UNSEEN, progress=quiet, **options):
+    """A run that ends before its last step, and the weights that it leaves."""
+    network = knowing(taught)
+    usual = {"lr": 3e-3, "steps": 60, "check_every": 3, "utility_budget": 0.99}
+    run = unlearning(network, wraps=Wraps(average_last=average_last), **{**usual, **options})
+    trained, _weights = run.run(
+        unseen=unseen, folder=folder, progress=lambda step, text: progress(step, state(network))
+    )
+    assert trained.steps < 60
+    return trained, state(network)
+
+
+def test_a_run_that_ends_early_leaves_the_mean_of_the_weights_that_count(taught, tmp_path):
+    path: list[dict[str, torch.Tensor]] = []
+    plain, last = stopping(taught, tmp_path / "plain", progress=lambda _, now: path.append(now))
+    assert plain.stopped == "forget set looks unseen"
+    share = 1 - (plain.steps - 2) / 60  # the last two steps and those that are not taken
+    trained, found = stopping(taught, tmp_path / "mean", average_last=share)
+    assert (trained.stopped, trained.steps) == (plain.stopped, plain.steps)
+    for name, value in found.items():
+        assert torch.allclose(value, (path[-2][name] + last[name]) / 2, atol=1e-6), name
+    assert trained.readings[:-1] == plain.readings[:-1]
+    assert trained.readings[-1] != plain.readings[-1], "what is told is told of the mean"
+
+    def killed(step, _now):
+        if step == plain.steps - 1:
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        stopping(taught, tmp_path / "cut", average_last=share, progress=killed)
+    for _ in range(2):  # the second time it finds a run that has ended
+        resumed, again = stopping(taught, tmp_path / "cut", average_last=share)
+        assert resumed.stopped == trained.stopped
+        assert all(torch.equal(again[name], value) for name, value in found.items())
+
+
+def test_a_mean_over_the_utility_budget_is_not_taken(taught, tmp_path, monkeypatch):
+    plain, last = stopping(taught, tmp_path / "plain")
+    within = [reading for _, reading in plain.readings]
+    monkeypatch.setattr(Watch, "over_budget", lambda self, reading, first: reading not in within)
+    trained, found = stopping(taught, tmp_path / "mean", average_last=1.0)
+    assert trained.stopped.endswith("; not averaged: the mean is over the utility budget")
+    assert trained.readings == plain.readings
+    assert all(torch.equal(found[name], value) for name, value in last.items())
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"average_last": 1 / 60}, "forget set looks unseen; no weights averaged yet"),
+        (
+            {"method": GradDiff(retain="none"), "utility_budget": 0.1, "unseen": NEVER},
+            "utility budget spent; kept step [0-9]+, not averaged",
+        ),
+    ],
+)
+def test_a_run_that_ends_before_weights_were_averaged_says_so(options, told, taught, tmp_path):
+    trained, _weights = stopping(taught, tmp_path, **{"average_last": 1.0, **options})
+    assert re.fullmatch(told, trained.stopped)
 
 
 BEHAVIOUR = {

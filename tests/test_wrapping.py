@@ -9,7 +9,9 @@ from expunge.cli import main
 from expunge.engine.wraps import Wraps
 from expunge.errors import UsageError
 from expunge.methods.npo import NPO
+from expunge.methods.repnoise import RepNoise
 from expunge.methods.rmu import RMU
+from expunge.methods.rr import RR
 from expunge.methods.terms import Shape
 from expunge.report.serial import read_results
 from expunge.resolve import resolve, to_toml
@@ -73,6 +75,9 @@ FULL = {"full": True}
         ),
         ({"train": {"init": "fila"}}, {"method": RMU(layer=1)}, "train.init is about an adapter"),
         ({"train": {"first_layer": 2}}, {}, "there are no blocks 2 to 1: the model has 2"),
+        ({"train": {"first_layer": 1}}, {"method": RepNoise()}, "npo reads block 0, and .*block 1"),
+        ({"train": {"first_layer": 1}}, {"method": RR(layers="1,0")}, "first_layer to 0, or let"),
+        ({"train": {**FULL, "first_layer": 1}}, {"method": RMU(layer=0)}, "npo reads block 0"),
         (
             {"train": {"init": "fila", "adapter": True}},
             {},
@@ -91,6 +96,7 @@ def test_what_cannot_work_together_is_refused_before_training(tables, more, mess
         ({}, {"streams": ALONE, "dtype": torch.bfloat16}, Wraps()),
         ({"mask": {"name": "memflex", "size": 1}}, {}, Wraps(choose=MemFlex(size=1.0))),
         ({"mask": {"name": "wagle"}}, {"method": RMU(layer=1)}, Wraps(choose=Wagle())),
+        ({"train": {"first_layer": 1}}, {"method": RR(layers="1")}, Wraps()),
         (
             {"mask": {"name": "saliency"}, "train": FULL},
             {"streams": ALONE},

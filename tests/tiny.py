@@ -14,10 +14,14 @@ from transformers import (
     Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GraniteMoeConfig,
+    GraniteMoeForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -80,6 +84,35 @@ def gemma() -> Gemma2ForCausalLM:
         final_logit_softcapping=0.5,
     )
     return Gemma2ForCausalLM(config).eval()
+
+
+def granite_moe() -> GraniteMoeForCausalLM:
+    """Another, whose trunk returns more than states."""
+    torch.manual_seed(0)
+    config = GraniteMoeConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_local_experts=4,
+        logits_scaling=4.0,
+    )
+    return GraniteMoeForCausalLM(config).eval()
+
+
+def phi() -> PhiForCausalLM:
+    """A model whose head has a bias."""
+    torch.manual_seed(0)
+    config = PhiConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+    )
+    return PhiForCausalLM(config).eval()
 
 
 def falcon() -> FalconForCausalLM:

@@ -23,7 +23,8 @@ from expunge.methods import AnyMethod, build
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Guard
 from expunge.methods.terms import Distribution, SelfTaught, Shape, Stream, Trains, last_block
-from expunge.model.load import Source, choose_device, load_config, load_tokenizer
+from expunge.model.guard import base_of
+from expunge.model.load import Source, choose_device, is_guard, load_config, load_tokenizer
 from expunge.model.lora import LoraShape
 from expunge.model.precision import in_precision
 from expunge.request import Response
@@ -158,14 +159,26 @@ def parts(settings: Settings) -> tuple[Prepared, ...]:
 
     Raises:
         InputError: As `prepare`.
-        UsageError: As `prepare`, or stages that do not fit together.
+        UsageError: As `prepare`, stages that do not fit together, or a guard to start from.
     """
+    _require_weights(settings.model)
     return tuple(prepare(stage) for stage in stages(settings))
 
 
 def encoder_of(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> Encoder:
     """Return how records become tokens of a model, the original or another."""
     return Encoder(tokenizer, settings.template, max_length=settings.train.max_length)
+
+
+def _require_weights(original: str) -> None:
+    """Refuse a guard to start from: what a run writes are the weights, which it does not guard."""
+    if is_guard(original):
+        raise UsageError(
+            "guard-as-original",
+            what=f"{original} holds a guard around a model, and no weights to change",
+            why="a run would ask the model through its guard, and then write it without",
+            fix=f"name the model behind it: {base_of(Path(original))}",
+        )
 
 
 def _split(scope: Scope, encoder: Encoder) -> Scope:

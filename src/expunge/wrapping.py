@@ -51,9 +51,11 @@ def build_wraps(
         optimiser=made or AdamW(),
         average_last=settings.train.average_last,
     )
-    _check_strengths(settings.method.name, method.terms(shape))
+    terms = method.terms(shape)
+    _check_strengths(settings.method.name, terms)
     adapts = not settings.train.full and method.trains(shape) is None
     _check_adapter(settings, shape, adapts=adapts)
+    _check_reach(settings, terms)
     _check_mask(settings, wraps, adapts=adapts)
     _check_retain(settings, wraps, method, shape, streams)
     if isinstance(wraps.robust, Latent):
@@ -191,6 +193,21 @@ def _check_adapter(settings: Settings, shape: Shape, *, adapts: bool) -> None:
         )
     if train.init == "fila" and train.adapter:
         raise rewritten_base()
+
+
+def _check_reach(settings: Settings, terms: Sequence[Term]) -> None:
+    """Refuse terms that read below the lowest trained block, where no step changes anything."""
+    first = settings.train.first_layer
+    lowest = min((term.layer for term in terms if term.layer is not None), default=first)
+    if lowest < first:
+        raise UsageError(
+            "reads-below-training",
+            what=f"method {settings.method.name} reads block {lowest}, and training begins at "
+            f"block {first}",
+            why="what the blocks below train.first_layer say stays as it is, whatever is trained",
+            fix=f"set train.first_layer to {lowest}, or let the method read block {first} or "
+            "higher: [method] holds what can be set",
+        )
 
 
 def _check_mask(settings: Settings, wraps: Wraps, *, adapts: bool) -> None:

@@ -184,7 +184,7 @@ def train(
     while run.step < schedule.steps and not run.stopped:
         point = _step(observer, weights, run, order.draw(run.step), schedule, wraps, team)
         if not math.isfinite(point.gradient_norm):
-            _stop_at_good(run, weights, good, f"not a number at step {run.step + 1}")
+            _stop_at_good(run, weights, good, wraps, f"not a number at step {run.step + 1}")
             if run.good_step == 0:
                 raise _diverged(schedule)
             run.seconds = time.monotonic() - started
@@ -193,8 +193,10 @@ def train(
         run.step += 1
         ended = run.step == schedule.steps
         wraps.average(weights, run.memory, step=run.step, steps=schedule.steps)
+        if ended:
+            wraps.settle(weights, run.memory)
         if run.step % schedule.check_every == 0 or ended:
-            _check(observer, weights, run, watch, good, team, ended=ended)
+            _check(observer, weights, run, watch, wraps, good, team, ended=ended)
             run.seconds = time.monotonic() - started
             run.save(last, weights, team)
         progress(run.step, _describe(point, run.readings[-1][1]))
@@ -253,6 +255,7 @@ def _check(
     weights: Weights,
     run: _Run,
     watch: Watch,
+    wraps: Wraps,
     good: Path,
     team: Team,
     *,
@@ -265,18 +268,45 @@ def _check(
         falling = reading.retain_probability < previous.retain_probability
         run.strikes = run.strikes + 1 if falling else 0
         if run.strikes == 2 or ended:
-            _stop_at_good(run, weights, good, "utility budget spent")
+            _stop_at_good(run, weights, good, wraps, "utility budget spent")
         return
     run.strikes = 0
     run.good_step = run.step
     checkpoint.save_weights(good, weights, team)
     if watch.saturated(reading):
         run.stopped = "forget set looks unseen"
+        if wraps.average_last and not ended:
+            _settle_early(observer, weights, run, watch, wraps, good, team)
 
 
-def _stop_at_good(run: _Run, weights: Weights, good: Path, reason: str) -> None:
+def _settle_early(
+    observer: Observer,
+    weights: Weights,
+    run: _Run,
+    watch: Watch,
+    wraps: Wraps,
+    good: Path,
+    team: Team,
+) -> None:
+    """Give a run that ends before its last step the mean of the weights that were to be averaged.
+
+    Where the mean is over the utility budget, the weights stay those that were just kept as good.
+    """
+    if not wraps.settle(weights, run.memory):
+        run.stopped += "; no weights averaged yet"
+        return
+    reading = _look(observer, watch, team)
+    if watch.over_budget(reading, run.readings[0][1]):
+        weights.restore(checkpoint.load_weights(good, weights))
+        run.stopped += "; not averaged: the mean is over the utility budget"
+    else:
+        run.readings[-1] = (run.step, reading)
+
+
+def _stop_at_good(run: _Run, weights: Weights, good: Path, wraps: Wraps, reason: str) -> None:
     weights.restore(checkpoint.load_weights(good, weights))
-    run.stopped = f"{reason}; kept step {run.good_step}"
+    alone = ", not averaged" if wraps.average_last else ""
+    run.stopped = f"{reason}; kept step {run.good_step}{alone}"
     run.step = run.good_step
 
 

@@ -69,6 +69,8 @@ class Step:
     """Positions at which the original's head is applied to its states."""
     largest: int
     """Most tokens of one forward pass."""
+    lowest: int | None = None
+    """The lowest block that a term reads; None: all read the top."""
 
     def times(self, pulls: float) -> "Step":
         """Return the step with its gradient taken several times."""
@@ -81,6 +83,7 @@ class Step:
             again_trained=pulls * self.again_trained,
             frozen=pulls * self.frozen,
             largest=self.largest,
+            lowest=self.lowest,
         )
 
 
@@ -128,6 +131,7 @@ def step_needs(
         again_trained=mean("again_trained"),
         frozen=mean("frozen"),
         largest=max(each.largest for each in found),
+        lowest=min((term.layer for term in terms if term.layer is not None), default=None),
     )
 
 

@@ -164,7 +164,8 @@ class Observer:
     def _look(self, terms: Sequence[Term], items: Sequence[Item]) -> _Look:
         """Run the model once, as far up as the highest term needs."""
         records = list(dict.fromkeys(record for item in items for record in item.records))
-        batch = self.network.batch(records, pad_id=self.pad_id)
+        # Who moves states moves those of each record by itself, at its beginning too.
+        batch = self.network.batch(records, pad_id=self.pad_id, share=self.push is None)
         sites = {site_of(term) for term in terms if isinstance(term, Representation)}
         lenses = {term.layer for term in terms if not isinstance(term, Representation)}
         sites |= {Site(layer) for layer in lenses if layer is not None}

@@ -27,8 +27,8 @@ class References:
     """Frozen values of the original, by the tokens of a record."""
 
     network: Network
-    head: Tensor | None
-    """A frozen copy of the head's weight where the head is trained, else None."""
+    head: Mapping[str, Tensor] | None
+    """Frozen copies of the head's parameters where the head is trained, else None."""
     logps: Mapping[Key, Tensor]
     hiddens: Mapping[Key, Tensor]
     states: Mapping[tuple[Key, Site], Tensor]
@@ -55,7 +55,7 @@ class References:
         """Apply the original's head to its hidden states, [n, d] -> [n, V] float32."""
         if self.head is None:
             return self.network.logits(hidden)
-        return functional_call(self.network.head, {"weight": self.head}, (hidden,)).to(
+        return functional_call(self.network.head, dict(self.head), (hidden,)).to(
             torch.promote_types(hidden.dtype, torch.float32)
         )
 
@@ -130,9 +130,9 @@ def site_of(term: Representation) -> Site:
     return Site(term.layer, term.site)
 
 
-def _frozen_head(network: Network) -> Tensor | None:
-    weight = network.head.get_parameter("weight")
-    if not weight.requires_grad:
+def _frozen_head(network: Network) -> dict[str, Tensor] | None:
+    parameters = dict(network.head.named_parameters())
+    if not any(each.requires_grad for each in parameters.values()):
         return None
     if not network.has_plain_head:
         raise UsageError(
@@ -141,7 +141,7 @@ def _frozen_head(network: Network) -> Tensor | None:
             why="the original's distribution could not be rebuilt from its hidden states",
             fix='train an adapter, or set retain = "nll" in [method]',
         )
-    return weight.detach().clone()
+    return {name: each.detach().clone() for name, each in parameters.items()}
 
 
 def _logps(

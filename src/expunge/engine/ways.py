@@ -86,7 +86,7 @@ def ways(size: Size, load: Load, dtype: torch.dtype, *, longest: int) -> tuple[W
         small = _adapted(size, layout)
         words.append("train.full=false")
         found.append((tuple(words), small))
-    if small.adapter:
+    if small.adapter and load.step.lowest is None:  # a term that reads a block needs it trained
         upper = size.layers // 2
         small = _upper(size, small, upper)
         words.append(f"train.first_layer={upper}")

@@ -66,7 +66,7 @@ class Wraps:
 
     @torch.no_grad()
     def average(self, weights: Weights, memory: Memory, *, step: int, steps: int) -> None:
-        """Add the weights after `step` steps to their mean; after the last, set them to it."""
+        """Add the weights after `step` steps to the mean of the last ones."""
         first = steps - round(self.average_last * steps)
         if not self.average_last or step <= first:
             return
@@ -76,5 +76,10 @@ class Wraps:
                 memory[_MEAN + name] = master.detach().clone()
             else:
                 mean.add_((master - mean) / (step - first))
-        if step == steps:
-            weights.restore({name: memory[_MEAN + name] for name in weights.masters})
+
+    def settle(self, weights: Weights, memory: Memory) -> bool:
+        """Set the weights to their mean, where one was begun; tell whether it was."""
+        mean = {name: memory[_MEAN + name] for name in weights.masters if _MEAN + name in memory}
+        if mean:
+            weights.restore(mean)
+        return bool(mean)

@@ -92,7 +92,7 @@ class Network:
         self.head: nn.Module = head
         self.layers = decoder_layers(model)
         self._final_norm = final_norm(model, self.layers)
-        self.has_plain_head, self._in_tuples = self._tried()
+        self.has_plain_head, self._in_tuples, self._output = self._tried()
         self.fence: Rules | None = None
         """What stands around the model when it is scored or writes."""
         self._cache_word = cache_word(self.trunk)
@@ -109,15 +109,16 @@ class Network:
         """Number of tokens that the head scores."""
         return self.head.get_parameter("weight").shape[0]
 
-    def batch(self, records: Sequence[Encoded], *, pad_id: int) -> Batch:
+    def batch(self, records: Sequence[Encoded], *, pad_id: int, share: bool = True) -> Batch:
         """Lay records out for one forward pass: packed where the architecture allows, else padded.
 
         Args:
             records: At least one.
             pad_id: Any token id; padding is never seen.
+            share: Whether a pack may hold what all records begin with once.
         """
         if max(len(record.ids) for record in records) <= self.packs_up_to:
-            return pack(records, device=self.device)
+            return pack(records, device=self.device, share=share)
         return collate(records, pad_id=pad_id, device=self.device)
 
     @torch.no_grad()
@@ -266,8 +267,8 @@ class Network:
     def logits(self, hidden: Tensor) -> Tensor:
         """Apply the head to hidden states, [N, d] -> float32 logits [N, V].
 
-        Models that bend their logits after the head (soft-capping, scaling) are run through their
-        own forward code, so that the numbers are the model's own.
+        Models that bend their logits after the head (soft-capping, scaling) are asked through their
+        own forward code, so that the numbers are the model's own; no block runs for that.
         """
         if self.has_plain_head:
             return _wide(self.head(hidden))
@@ -276,19 +277,23 @@ class Network:
 
     @contextmanager
     def _trunk_returns(self, hidden: Tensor) -> Generator[None]:
-        def replace(_module: nn.Module, _inputs: object, output: object) -> object:
-            output["last_hidden_state"] = hidden  # type: ignore[index]
-            return output
+        """Let the trunk return known states, in what it wraps its own, instead of running."""
 
-        handle = self.trunk.register_forward_hook(replace)
+        def known(*_inputs: object, **_options: object) -> object:
+            return self._output(last_hidden_state=hidden)
+
         try:
+            self.trunk.forward = known
             yield
         finally:
-            handle.remove()
+            del self.trunk.forward
 
     @torch.no_grad()
-    def _tried(self) -> tuple[bool, bool]:
-        """Tell whether logits are what the head makes, and whether blocks return tuples."""
+    def _tried(self) -> tuple[bool, bool, Callable[..., object]]:
+        """Tell whether logits are what the head makes, and whether blocks return tuples.
+
+        And return the class of what the trunk returns, which the model reads fields of its own in.
+        """
         ids = torch.arange(4, device=self.device).unsqueeze(0)
         training = self.model.training
         self.model.eval()
@@ -298,12 +303,12 @@ class Network:
             returned.append(output)
 
         handle = self.layers[0].register_forward_hook(seen)
-        hidden = self.trunk(input_ids=ids, use_cache=False).last_hidden_state
+        output = self.trunk(input_ids=ids, use_cache=False)
         handle.remove()
         own = self.model(input_ids=ids).logits
         self.model.train(training)
-        plain = torch.allclose(self.head(hidden), own, rtol=1e-3, atol=1e-3)
-        return plain, isinstance(returned[0], tuple)
+        plain = torch.allclose(self.head(output.last_hidden_state), own, rtol=1e-3, atol=1e-3)
+        return plain, isinstance(returned[0], tuple), type(output)
 
     def _longest_packed(self) -> int:
         """The longest record that may be packed: 0 where the architecture cannot, tried out.

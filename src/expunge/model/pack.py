@@ -30,9 +30,15 @@ class LostLayoutError(Exception):
     """The model did not hand the layout of a pack down to its attention."""
 
 
-def pack(records: Sequence[Encoded], *, device: torch.device) -> Batch:
-    """Lay records end to end and list their scored positions in record order."""
-    shared = shared_beginning(records)
+def pack(records: Sequence[Encoded], *, device: torch.device, share: bool = True) -> Batch:
+    """Lay records end to end and list their scored positions in record order.
+
+    Args:
+        records: At least one.
+        device: Where to.
+        share: Whether what all records begin with is laid down once.
+    """
+    shared = shared_beginning(records) if share else 0
     ids, positions = list(records[0].ids[:shared]), list(range(shared))
     starts: list[int] = []
     columns: list[int] = []
