@@ -8,10 +8,11 @@ import torch
 import expunge
 import tiny
 from expunge.cli import main
-from expunge.engine.size import count_chosen
+from expunge.engine.size import count_chosen, require_modules
 from expunge.engine.unlearn import Options, Unlearning
 from expunge.engine.watch import Unseen
 from expunge.engine.weights import chosen
+from expunge.errors import UsageError
 from expunge.methods.npo import NPO
 from expunge.methods.terms import Trains, is_named
 from sets import STREAMS
@@ -88,6 +89,24 @@ def test_states_below_the_chosen_blocks_are_computed_once_and_change_nothing(tmp
         found.append(network.model.state_dict())
     for name, value in found[0].items():
         torch.testing.assert_close(value, found[1][name], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("build", "own"),
+    [
+        (
+            tiny.llama,
+            "self_attn.q_proj, self_attn.k_proj, self_attn.v_proj, self_attn.o_proj, mlp.",
+        ),
+        (tiny.gpt2, "attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj"),
+        (tiny.mixtral, "self_attn.o_proj, mlp.experts"),
+    ],
+)
+def test_a_refused_target_tells_what_there_is(build, own):
+    nothing = Trains(modules=("up_prj",), first_layer=0, last_layer=1)
+    with pytest.raises(UsageError) as refused:
+        require_modules(build().config, nothing)
+    assert own in refused.value.why
 
 
 def test_a_target_that_is_no_regular_expression_is_refused(world, bench, capsys):

@@ -193,11 +193,13 @@ def _load(prepared: Prepared, size: Size, *, audited: bool) -> Load:
     step, once = _training(prepared)
     trains = _trains(prepared)
     lora = None if isinstance(method, Edit | Guard) else options.lora
-    trained, body = size.total, size.body
+    trained, body = size.total, size.passed
     if isinstance(method, Guard):
         trained = body = 0
     elif trains is not None:
-        trained = body = count_chosen(prepared.config, trains)
+        trained = count_chosen(prepared.config, trains)
+        blocks = trains.last_layer + 1 - trains.first_layer
+        body = min(trained, round(size.passed * blocks / size.layers))
     elif lora is not None:
         last = last_block(lora.last_layer, size.layers)
         share = (last + 1 - lora.first_layer) / size.layers

@@ -1,16 +1,22 @@
 """The size of a model, counted from its configuration; nothing is allocated."""
 
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers.activations import NewGELUActivation
+from transformers.pytorch_utils import Conv1D
 
 from expunge.errors import UsageError
 from expunge.methods.terms import Trains
-from expunge.model.parts import decoder_layers
+from expunge.model.parts import decoder_layers, stacks
 
 GIB = 1024**3
+WRITTEN_OUT = 3
+"""Results as wide as its input that GELU as GPT-2 computes it keeps, step by step, beside what the
+matrices around it keep."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,13 +25,24 @@ class Size:
 
     total: int
     body: int
-    """Parameters of the blocks: the matrices that every token passes."""
+    """Parameters of the blocks."""
     head: int
     layers: int
     width: int
     vocabulary: int
     linear_sides: int
     """Inputs plus outputs of all linear layers of the blocks: LoRA weights per unit of rank."""
+    expert_sides: int = 0
+    """Inputs plus outputs of the experts that a token is sent to, where they lie in one tensor."""
+    written_out: int = 0
+    """Further results that the activation functions of the blocks keep for the way back."""
+    idle: int = 0
+    """Of `body`, weights of the experts that a token is not sent to."""
+
+    @property
+    def passed(self) -> int:
+        """Parameters of the blocks that a token passes."""
+        return self.body - self.idle
 
 
 def measure(config: PreTrainedConfig) -> Size:
@@ -37,8 +54,10 @@ def measure(config: PreTrainedConfig) -> Size:
     embedding = model.get_input_embeddings().weight.numel()
     total = sum(parameter.numel() for parameter in model.parameters())
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    linear = [m for m in model.base_model.modules() if isinstance(m, nn.Linear)]
     body = total - embedding - (0 if tied else head)
+    modules = list(decoder_layers(model).modules())
+    experts = [each for module in modules for each in stacks(module)]
+    sent = [min(_sent(text) or len(each), len(each)) for each in experts]
     return Size(
         total=total,
         body=body,
@@ -46,8 +65,29 @@ def measure(config: PreTrainedConfig) -> Size:
         layers=text.num_hidden_layers,
         width=text.hidden_size,
         vocabulary=text.vocab_size,
-        linear_sides=sum(m.in_features + m.out_features for m in linear),
+        linear_sides=sum(sum(m.weight.shape) for m in modules if _is_linear(m)),
+        expert_sides=sum(n * sum(each.shape[1:]) for n, each in zip(sent, experts, strict=True)),
+        written_out=WRITTEN_OUT * sum(map(_written_out, modules)),
+        idle=sum((len(e) - n) * e[0].numel() for n, e in zip(sent, experts, strict=True)),
     )
+
+
+def _is_linear(module: nn.Module) -> TypeGuard[nn.Linear | Conv1D]:
+    return isinstance(module, nn.Linear | Conv1D)
+
+
+def _sent(text: PreTrainedConfig) -> int | None:
+    """Return how many experts a token is sent to; None where the configuration does not say."""
+    count = getattr(text, "num_experts_per_tok", None)
+    return count if isinstance(count, int) else None
+
+
+def _written_out(module: nn.Module) -> int:
+    """Return the width of the GELU among a module's own parts: that of what its matrix makes."""
+    parts = list(module.children())
+    if not any(isinstance(part, NewGELUActivation) for part in parts):
+        return 0
+    return max((max(part.weight.shape) for part in parts if _is_linear(part)), default=0)
 
 
 def count_chosen(config: PreTrainedConfig, trains: Trains) -> int:
@@ -64,7 +104,7 @@ def require_modules(config: PreTrainedConfig, trains: Trains) -> None:
     blocks = _blocks(config)
     if picked(blocks, trains):
         return
-    own = [name for name, module in blocks[0].named_modules() if isinstance(module, nn.Linear)]
+    own = [name for name, each in blocks[0].named_modules() if _is_linear(each) or stacks(each)]
     raise UsageError(
         "no-such-modules",
         what=f"no module of this model is named {' or '.join(trains.modules)}",
