@@ -20,6 +20,8 @@ from transformers import (
     MixtralForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
 )
 
 from expunge.data.encode import Encoded
@@ -113,6 +115,25 @@ def mixtral(
         num_local_experts=4,
     )
     return MixtralForCausalLM(config).eval()
+
+
+def partly_mixed() -> Qwen2MoeForCausalLM:
+    """A dense block under one of experts, whose MLP has other names."""
+    torch.manual_seed(0)
+    config = Qwen2MoeConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        moe_intermediate_size=32,
+        shared_expert_intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_experts=4,
+        num_experts_per_tok=2,
+        mlp_only_layers=[0],
+    )
+    return Qwen2MoeForCausalLM(config).eval()
 
 
 def bloom() -> BloomForCausalLM:

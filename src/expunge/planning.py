@@ -125,7 +125,7 @@ def make_plan(prepared: Prepared, *, audited: bool = True) -> Plan:
         retain=f"{len(scope.retain)} records, {len(scope.neighbours)} neighbours, "
         f"{len(scope.holdout) + len(scope.control)} never seen",
         method=f"{settings.method.name}{' (' + knobs + ')' if knobs else ''}, "
-        f"{_weights(prepared, trains)}{_wrappers(prepared)}, {_steps(prepared)} steps: "
+        f"{_weights(prepared, size, trains)}{_wrappers(prepared)}, {_steps(prepared)} steps: "
         f"{prepared.method.advice}",
         computes=_computes(load, prepared),
         cost=estimate(size, load, device=prepared.source.device, dtype=prepared.source.dtype),
@@ -158,7 +158,7 @@ def _computes(load: Load, prepared: Prepared) -> str:
     return ", ".join(parts) + (f"; once: {once}" if once else "")
 
 
-def _weights(prepared: Prepared, trains: Trains | None) -> str:
+def _weights(prepared: Prepared, size: Size, trains: Trains | None) -> str:
     if isinstance(prepared.method, Guard):
         return "no weights"
     lora = None if isinstance(prepared.method, Edit) else prepared.options.lora
@@ -172,6 +172,9 @@ def _weights(prepared: Prepared, trains: Trains | None) -> str:
     if lora.first_layer or lora.last_layer is not None:
         last = last_block(lora.last_layer, prepared.shape.layers)
         parts.append(f"in blocks {lora.first_layer} to {last}")
+    if size.experts:
+        share = f"{size.experts / size.body:.0%} of the blocks' weights"
+        parts.append(f"that leaves the experts as they are ({share})")
     return " ".join(parts)
 
 
