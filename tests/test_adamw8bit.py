@@ -43,9 +43,10 @@ def test_small_moments_beside_large_ones_keep_their_size():
     assert ((linear - values).abs() / values).max().item() == 1.0  # what equal steps would lose
 
 
-def test_steps_are_near_those_of_adamw_and_moments_take_a_quarter():
+@pytest.mark.parametrize("shape", [(32, 300), (4, 8, 300)], ids=["matrix", "experts in one"])
+def test_steps_are_near_those_of_adamw_and_moments_take_a_quarter(shape):
     generator = torch.Generator().manual_seed(0)
-    start, goal = (torch.randn(32, 300, generator=generator) for _ in range(2))
+    start, goal = (torch.randn(shape, generator=generator) for _ in range(2))
     found = []
     for make in (AdamW(), AdamW8bit()):
         weight = start.clone().requires_grad_(True)

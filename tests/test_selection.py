@@ -1,6 +1,7 @@
 """Layers and modules that the user chooses: those move, all others keep their bits."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,12 +9,16 @@ import torch
 import expunge
 import tiny
 from expunge.cli import main
-from expunge.engine.size import count_chosen
+from expunge.engine.size import count_chosen, require_modules
 from expunge.engine.unlearn import Options, Unlearning
 from expunge.engine.watch import Unseen
 from expunge.engine.weights import chosen
+from expunge.errors import UsageError
+from expunge.methods.edits.cir import CIR
+from expunge.methods.edits.repselect import RepSelect
 from expunge.methods.npo import NPO
-from expunge.methods.terms import Trains, is_named
+from expunge.methods.rmu import RMU
+from expunge.methods.terms import Shape, Trains, is_named
 from sets import STREAMS
 
 NEVER = Unseen(mean=math.inf, low=math.inf)
@@ -88,6 +93,48 @@ def test_states_below_the_chosen_blocks_are_computed_once_and_change_nothing(tmp
         found.append(network.model.state_dict())
     for name, value in found[0].items():
         torch.testing.assert_close(value, found[1][name], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("build", "own"),
+    [
+        (
+            tiny.llama,
+            "self_attn.q_proj, self_attn.k_proj, self_attn.v_proj, self_attn.o_proj, mlp.",
+        ),
+        (tiny.gpt2, "attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj"),
+        (tiny.mixtral, "self_attn.o_proj, mlp.experts"),
+    ],
+)
+def test_a_refused_target_tells_what_there_is(build, own):
+    nothing = Trains(modules=("up_prj",), first_layer=0, last_layer=1)
+    with pytest.raises(UsageError) as refused:
+        require_modules(build().config, nothing)
+    assert own in refused.value.why
+
+
+@pytest.mark.parametrize(
+    "method", [CIR(), RepSelect(), RMU(layer=1)], ids=["cir", "repselect", "rmu"]
+)
+def test_a_choice_that_some_blocks_lack_is_refused(method):
+    network = tiny.network(tiny.partly_mixed())
+    trains = method.trains(Shape(layers=2, width=64))
+    with pytest.raises(UsageError, match="1 of the blocks 0 to 1 have no module mlp") as refused:
+        chosen(network, trains)
+    assert "mlp.experts, mlp.shared_expert.gate_proj" in refused.value.why
+    assert chosen(network, replace(trains, last_layer=0)).count > 0
+    require_modules(network.model.config, trains)  # an adapter goes where it can
+
+
+def test_the_plan_says_that_an_adapter_leaves_experts_alone(world, bench):
+    settings = {"model": str(tiny.save(bench / "experts", tiny.mixtral())), "precision": "fp32"}
+    plan = expunge.plan(world.settings(**settings))
+    assert "LoRA rank 16 that leaves the experts as they are (66% of the blocks' weights)" in (
+        plan.method
+    )
+    assert "experts" not in expunge.plan(world.settings()).method
+    with pytest.raises(UsageError, match="no module of this model is named mlp"):
+        expunge.plan(world.settings(**settings, method={"name": "rmu"}))
 
 
 def test_a_target_that_is_no_regular_expression_is_refused(world, bench, capsys):

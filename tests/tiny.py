@@ -24,6 +24,8 @@ from transformers import (
     PhiForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
 )
 
 from expunge.data.encode import Encoded
@@ -59,11 +61,18 @@ def llama(
     return model
 
 
-def gpt2(*, seed: int = 0) -> GPT2LMHeadModel:
+def gpt2(
+    *, seed: int = 0, layers: int = 2, width: int = 64, vocabulary: int = VOCABULARY
+) -> GPT2LMHeadModel:
     """A GPT-2: transposed linear layers, learnt positions."""
     torch.manual_seed(seed)
     config = GPT2Config(
-        vocab_size=VOCABULARY, n_positions=512, n_embd=64, n_layer=2, n_head=4, resid_pdrop=0.1
+        vocab_size=vocabulary,
+        n_positions=512,
+        n_embd=width,
+        n_layer=layers,
+        n_head=4,
+        resid_pdrop=0.1,
     )
     model = GPT2LMHeadModel(config)
     model.eval()
@@ -124,19 +133,40 @@ def falcon() -> FalconForCausalLM:
     return FalconForCausalLM(config).eval()
 
 
-def mixtral() -> MixtralForCausalLM:
+def mixtral(
+    *, layers: int = 2, width: int = 64, vocabulary: int = VOCABULARY
+) -> MixtralForCausalLM:
     """A mixture of experts, whose matrices lie in one tensor each."""
     torch.manual_seed(0)
     config = MixtralConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=32,
-        num_hidden_layers=2,
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=width // 2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         num_local_experts=4,
     )
     return MixtralForCausalLM(config).eval()
+
+
+def partly_mixed() -> Qwen2MoeForCausalLM:
+    """A dense block under one of experts, whose MLP has other names."""
+    torch.manual_seed(0)
+    config = Qwen2MoeConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        moe_intermediate_size=32,
+        shared_expert_intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_experts=4,
+        num_experts_per_tok=2,
+        mlp_only_layers=[0],
+    )
+    return Qwen2MoeForCausalLM(config).eval()
 
 
 def bloom() -> BloomForCausalLM:

@@ -125,7 +125,7 @@ def make_plan(prepared: Prepared, *, audited: bool = True) -> Plan:
         retain=f"{len(scope.retain)} records, {len(scope.neighbours)} neighbours, "
         f"{len(scope.holdout) + len(scope.control)} never seen",
         method=f"{settings.method.name}{' (' + knobs + ')' if knobs else ''}, "
-        f"{_weights(prepared, trains)}{_wrappers(prepared)}, {_steps(prepared)} steps: "
+        f"{_weights(prepared, size, trains)}{_wrappers(prepared)}, {_steps(prepared)} steps: "
         f"{prepared.method.advice}",
         computes=_computes(load, prepared),
         cost=estimate(size, load, device=prepared.source.device, dtype=prepared.source.dtype),
@@ -158,7 +158,7 @@ def _computes(load: Load, prepared: Prepared) -> str:
     return ", ".join(parts) + (f"; once: {once}" if once else "")
 
 
-def _weights(prepared: Prepared, trains: Trains | None) -> str:
+def _weights(prepared: Prepared, size: Size, trains: Trains | None) -> str:
     if isinstance(prepared.method, Guard):
         return "no weights"
     lora = None if isinstance(prepared.method, Edit) else prepared.options.lora
@@ -172,6 +172,9 @@ def _weights(prepared: Prepared, trains: Trains | None) -> str:
     if lora.first_layer or lora.last_layer is not None:
         last = last_block(lora.last_layer, prepared.shape.layers)
         parts.append(f"in blocks {lora.first_layer} to {last}")
+    if size.experts:
+        share = f"{size.experts / size.body:.0%} of the blocks' weights"
+        parts.append(f"that leaves the experts as they are ({share})")
     return " ".join(parts)
 
 
@@ -193,11 +196,13 @@ def _load(prepared: Prepared, size: Size, *, audited: bool) -> Load:
     step, once = _training(prepared)
     trains = _trains(prepared)
     lora = None if isinstance(method, Edit | Guard) else options.lora
-    trained, body = size.total, size.body
+    trained, body = size.total, size.passed
     if isinstance(method, Guard):
         trained = body = 0
     elif trains is not None:
-        trained = body = count_chosen(prepared.config, trains)
+        trained = count_chosen(prepared.config, trains)
+        blocks = trains.last_layer + 1 - trains.first_layer
+        body = min(trained, round(size.passed * blocks / size.layers))
     elif lora is not None:
         last = last_block(lora.last_layer, size.layers)
         share = (last + 1 - lora.first_layer) / size.layers

@@ -15,9 +15,10 @@
     logits         4 V (2 n + 4 m)       n positions scored at a time, m of them also by the
                                          original's head; float32
 
-K = 1.2 times the inputs and outputs of all matrices of a block, which a gated block keeps in full,
-with what its two norms and its attention keep; 0.95 times where its weights are frozen under an
-adapter; and 4 d more in 16-bit formats, in which norms are computed in float32. Gradients grow
+K = 1.2 times the inputs and outputs of all matrices of a block (of experts, those that a token is
+sent to), which a gated block keeps in full, with what its two norms and its attention keep; 0.95
+times where its weights are frozen under an adapter; 4 d more in 16-bit formats, in which norms are
+computed in float32; and what GELU keeps where it is written out (GPT-2, Phi). Gradients grow
 while activations are freed, so what counts is the larger of
 
     activations + logits (or, with checkpointing, one block if it is larger) + the gradient that is
@@ -122,7 +123,8 @@ def memory(size: Size, layout: Layout) -> Memory:
     own_copy = not layout.spread and each < 4
     depth = size.layers if layout.blocks is None else layout.blocks
     share = KEPT_FROZEN if layout.adapter else KEPT
-    kept = share * size.linear_sides / size.layers + (4 * size.width if each < 4 else 0)
+    sides, beside = size.linear_sides + size.expert_sides, size.written_out / size.layers
+    kept = share * sides / size.layers + beside + (4 * size.width if each < 4 else 0)
     one = PASSING * min(1.0, depth) * kept
     live = each * layout.tokens
     early = min(size.head / parts, trained) if layout.head_trains and not layout.adapter else 0.0

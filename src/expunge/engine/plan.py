@@ -36,7 +36,7 @@ class Load:
     trained: int
     """Trained scalars."""
     trained_body: int
-    """Of these, in matrices of the blocks."""
+    """Of these, in matrices of the blocks that a token passes."""
     adapter: bool
     """Whether they lie in an adapter beside frozen weights."""
     head_trains: bool
@@ -71,7 +71,7 @@ class Cost:
 def estimate(size: Size, load: Load, *, device: torch.device, dtype: torch.dtype) -> Cost:
     """Estimate tokens, FLOPs, memory and time of a run."""
     scored = load.audit_tokens + load.gradient_tokens
-    audit = scored * 2 * size.body + SCORED_SHARE * scored * 2 * size.head
+    audit = scored * 2 * size.passed + SCORED_SHARE * scored * 2 * size.head
     flops = load.steps * step_flops(size, load) + once_flops(size, load.once) + audit
     layout = layout_of(size, load, dtype)
     weights = size.total * layout.bytes_each
@@ -80,7 +80,7 @@ def estimate(size: Size, load: Load, *, device: torch.device, dtype: torch.dtype
         decode = load.audit_answers / 16 * size.layers * 4e-4
     return Cost(
         tokens=round(load.steps * load.step.tokens + scored + load.audit_answers),
-        flops=flops + load.audit_answers * 2 * size.total,
+        flops=flops + load.audit_answers * 2 * (size.total - size.idle),
         peak_gib=peak_gib(size, layout),
         disk_gib=disk_gib(size, load, dtype),
         seconds=flops / (MODEL_EFFICIENCY * matmul_speed(size, device, dtype)) + decode,
@@ -106,7 +106,7 @@ def step_flops(size: Size, load: Load) -> float:
     trained block, as many for the gradients of trained matrices; an adapter is passed thrice. The
     head counts at scored positions, once more where its logits are computed again.
     """
-    step, block = load.step, size.body / size.layers
+    step, block = load.step, size.passed / size.layers
     trained = (6 if load.adapter else 2) * load.trained_body * step.tokens
     head = 6 if load.head_trains else 4
     again = step.again + (step.again_trained if load.head_trains else 0)
@@ -117,7 +117,7 @@ def step_flops(size: Size, load: Load) -> float:
 
 def once_flops(size: Size, once: Once) -> float:
     """Return the FLOPs of what is computed once before the first step."""
-    return 2 * size.body / size.layers * once.forward + 2 * size.head * once.scored
+    return 2 * size.passed / size.layers * once.forward + 2 * size.head * once.scored
 
 
 def layout_of(size: Size, load: Load, dtype: torch.dtype) -> Layout:

@@ -5,12 +5,18 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers.activations import NewGELUActivation
+from transformers.pytorch_utils import Conv1D
 
 from expunge.errors import UsageError
 from expunge.methods.terms import Trains
-from expunge.model.parts import decoder_layers
+from expunge.model.parts import decoder_layers, stacks
 
 GIB = 1024**3
+_LINEAR = nn.Linear | Conv1D
+WRITTEN_OUT = 3
+"""Results as wide as its input that GELU as GPT-2 computes it keeps, step by step, beside what the
+matrices around it keep."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,13 +25,26 @@ class Size:
 
     total: int
     body: int
-    """Parameters of the blocks: the matrices that every token passes."""
+    """Parameters of the blocks."""
     head: int
     layers: int
     width: int
     vocabulary: int
     linear_sides: int
     """Inputs plus outputs of all linear layers of the blocks: LoRA weights per unit of rank."""
+    expert_sides: int = 0
+    """Inputs plus outputs of the experts that a token is sent to, where they lie in one tensor."""
+    experts: int = 0
+    """Of `body`, weights of experts that lie in one tensor: no adapter reaches them."""
+    written_out: int = 0
+    """Further results that the activation functions of the blocks keep for the way back."""
+    idle: int = 0
+    """Of `experts`, weights of those that a token is not sent to."""
+
+    @property
+    def passed(self) -> int:
+        """Parameters of the blocks that a token passes."""
+        return self.body - self.idle
 
 
 def measure(config: PreTrainedConfig) -> Size:
@@ -37,8 +56,10 @@ def measure(config: PreTrainedConfig) -> Size:
     embedding = model.get_input_embeddings().weight.numel()
     total = sum(parameter.numel() for parameter in model.parameters())
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    linear = [m for m in model.base_model.modules() if isinstance(m, nn.Linear)]
     body = total - embedding - (0 if tied else head)
+    modules = list(decoder_layers(model).modules())
+    experts = [each for module in modules for each in stacks(module)]
+    sent = [min(_sent(text) or len(each), len(each)) for each in experts]
     return Size(
         total=total,
         body=body,
@@ -46,12 +67,34 @@ def measure(config: PreTrainedConfig) -> Size:
         layers=text.num_hidden_layers,
         width=text.hidden_size,
         vocabulary=text.vocab_size,
-        linear_sides=sum(m.in_features + m.out_features for m in linear),
+        linear_sides=sum(sum(m.weight.shape) for m in modules if isinstance(m, _LINEAR)),
+        expert_sides=sum(n * sum(each.shape[1:]) for n, each in zip(sent, experts, strict=True)),
+        experts=sum(each.numel() for each in experts),
+        written_out=WRITTEN_OUT * sum(map(_written_out, modules)),
+        idle=sum((len(e) - n) * e[0].numel() for n, e in zip(sent, experts, strict=True)),
     )
 
 
+def _sent(text: PreTrainedConfig) -> int | None:
+    """Return how many experts a token is sent to; None where the configuration does not say."""
+    count = getattr(text, "num_experts_per_tok", None)
+    return count if isinstance(count, int) else None
+
+
+def _written_out(module: nn.Module) -> int:
+    """Return the width of the GELU among a module's own parts: that of what its matrix makes."""
+    parts = list(module.children())
+    if not any(isinstance(part, NewGELUActivation) for part in parts):
+        return 0
+    return max((max(part.weight.shape) for part in parts if isinstance(part, _LINEAR)), default=0)
+
+
 def count_chosen(config: PreTrainedConfig, trains: Trains) -> int:
-    """Count the scalars of the modules that are meant, without allocating weights."""
+    """Count the scalars of the modules that are meant, without allocating weights.
+
+    Raises:
+        UsageError: As `picked`.
+    """
     return sum(weight.numel() for weight in picked(_blocks(config), trains))
 
 
@@ -62,15 +105,21 @@ def require_modules(config: PreTrainedConfig, trains: Trains) -> None:
         UsageError: They have none.
     """
     blocks = _blocks(config)
-    if picked(blocks, trains):
-        return
-    own = [name for name, module in blocks[0].named_modules() if isinstance(module, nn.Linear)]
-    raise UsageError(
-        "no-such-modules",
-        what=f"no module of this model is named {' or '.join(trains.modules)}",
-        why=f"the matrices of its blocks are {', '.join(own)}",
-        fix="name these, or parts after the last dot, or a regular expression, in train.targets",
-    )
+    if not any(_meant(blocks, trains).values()):
+        raise _no_such_modules(blocks, trains)
+
+
+def picked(blocks: nn.ModuleList, trains: Trains) -> list[nn.Parameter]:
+    """Return the parameters of the modules that are meant, each once.
+
+    Raises:
+        UsageError: One of the blocks that are meant has no such module.
+    """
+    meant = _meant(blocks, trains)
+    if not all(meant.values()):
+        raise _no_such_modules(blocks, trains)
+    every = [weight for own in meant.values() for each in own for weight in each.parameters()]
+    return list({id(weight): weight for weight in every}.values())
 
 
 def _blocks(config: PreTrainedConfig) -> nn.ModuleList:
@@ -78,13 +127,24 @@ def _blocks(config: PreTrainedConfig) -> nn.ModuleList:
         return decoder_layers(AutoModelForCausalLM.from_config(config))
 
 
-def picked(blocks: nn.ModuleList, trains: Trains) -> list[nn.Parameter]:
-    """Return the parameters of the modules that are meant, each once."""
-    found = {
-        id(weight): weight
-        for block in list(blocks)[trains.first_layer : trains.last_layer + 1]
-        for name, module in block.named_modules()
-        if trains.takes(name)
-        for weight in module.parameters()
+def _meant(blocks: nn.ModuleList, trains: Trains) -> dict[int, list[nn.Module]]:
+    """Return the modules that are meant, by block."""
+    return {
+        index: [each for name, each in blocks[index].named_modules() if trains.takes(name)]
+        for index in range(trains.first_layer, trains.last_layer + 1)
     }
-    return list(found.values())
+
+
+def _no_such_modules(blocks: nn.ModuleList, trains: Trains) -> UsageError:
+    meant, wanted = _meant(blocks, trains), " or ".join(trains.modules)
+    bare = [index for index, own in meant.items() if not own]
+    there = [n for n, m in blocks[bare[0]].named_modules() if isinstance(m, _LINEAR) or stacks(m)]
+    none = "no module of this model is named"
+    some = f"{len(bare)} of the blocks {trains.first_layer} to {trains.last_layer} have no module"
+    return UsageError(
+        "no-such-modules",
+        what=f"{some} {wanted}" if any(meant.values()) else f"{none} {wanted}",
+        why=f"the matrices of block {bare[0]} are {', '.join(there)}",
+        fix="name these, or parts after the last dot, or a regular expression, in train.targets, "
+        "or keep to the other blocks; where a method chooses itself, use another one",
+    )

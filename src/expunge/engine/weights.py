@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from expunge.engine.size import picked
-from expunge.errors import UsageError
 from expunge.methods.terms import Trains
 from expunge.model.lora import LoraShape, adaptable, attach
 from expunge.model.network import Network
@@ -90,18 +89,10 @@ def chosen(network: Network, trains: Trains) -> Weights:
     """Train the weights that a method or the user asks for.
 
     Raises:
-        UsageError: The architecture has none of these modules.
+        UsageError: A block that is meant has none of these modules.
     """
     network.model.requires_grad_(False)
-    wanted = picked(network.layers, trains)
-    if not wanted:
-        raise UsageError(
-            "no-such-modules",
-            what=f"{type(network.model).__name__} has no module {' or '.join(trains.modules)}",
-            why="these are to be trained and no others",
-            fix="name modules of its blocks with train.targets, or use another method",
-        )
-    for parameter in wanted:
+    for parameter in picked(network.layers, trains):
         parameter.requires_grad_(True)
     return _gather(network, lambda name: True, lora=None)
 

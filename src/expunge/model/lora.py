@@ -35,8 +35,8 @@ class LoraShape:
     """Which layers get an adapter, and how large it is.
 
     `targets` are modules inside a block, for example `q_proj` (`terms.is_named`); empty means every
-    linear layer of the blocks. `first_layer` leaves the blocks below it frozen: no gradient is
-    computed there.
+    linear layer of the blocks; experts that lie in one tensor are none. `first_layer` leaves the
+    blocks below it frozen: no gradient is computed there.
     """
 
     rank: int = 16

@@ -2,7 +2,7 @@
 
 import inspect
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from expunge.errors import InputError
@@ -33,6 +33,13 @@ def final_norm(model: PreTrainedModel, layers: nn.ModuleList) -> nn.Module:
     )
     norms = [child for child in parent.children() if "norm" in type(child).__name__.lower()]
     return norms[-1] if norms else nn.Identity()
+
+
+def stacks(module: nn.Module) -> list[Tensor]:
+    """Return the tensors of a module, [experts, ., .], that hold the matrices of many experts."""
+    if isinstance(module, nn.Conv1d):
+        return []
+    return [each for each in module.parameters(recurse=False) if each.ndim == 3]
 
 
 def cache_word(trunk: nn.Module) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from expunge.model.network import Network
+from expunge.model.parts import stacks
 
 
 def quantise_dequantise(weight: Tensor, *, bits: int, group: int | None) -> Tensor:
@@ -59,7 +60,7 @@ def rewritten(network: Network, change: Callable[[Tensor], Tensor]) -> Generator
                     kept.append((weight, weight.detach().clone()))
                     changed = change(weight.T if isinstance(module, Conv1D) else weight)
                     weight.copy_(changed.T if isinstance(module, Conv1D) else changed)
-                for stack in _stacks(module):
+                for stack in stacks(module):
                     kept.append((stack, stack.detach().clone()))
                     for matrix in stack:
                         matrix.copy_(change(matrix))
@@ -68,13 +69,6 @@ def rewritten(network: Network, change: Callable[[Tensor], Tensor]) -> Generator
         with torch.no_grad():
             for weight, original in kept:
                 weight.copy_(original)
-
-
-def _stacks(module: nn.Module) -> list[Tensor]:
-    """Return the matrices that a module keeps in one tensor each; convolutions have none."""
-    if isinstance(module, nn.Conv1d):
-        return []
-    return [each for each in module.parameters(recurse=False) if each.ndim == 3]
 
 
 @contextmanager

@@ -42,23 +42,23 @@ def packed(values: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
     """Round values to levels times the scale of their block.
 
     Args:
-        values: [n, m] float32.
+        values: [..., m] float32.
         table: Levels in rising order, [256].
 
     Returns:
-        Codes, [n, m] uint8, and scales, [n, ceil(m / 256)] float32.
+        Codes, [..., m] uint8, and scales, [..., ceil(m / 256)] float32.
     """
     blocks = _blocks(values)
     scale = blocks.abs().amax(-1)
     middles = (table[1:] + table[:-1]) / 2
     codes = torch.bucketize(blocks / scale.clamp(min=1e-38).unsqueeze(-1), middles, out_int32=True)
-    return codes.flatten(1)[:, : values.shape[1]].to(torch.uint8).contiguous(), scale
+    return codes.flatten(-2)[..., : values.shape[-1]].to(torch.uint8).contiguous(), scale
 
 
 def unpacked(codes: Tensor, scale: Tensor, table: Tensor) -> Tensor:
-    """Return the values that codes and scales stand for, [n, m] float32."""
+    """Return the values that codes and scales stand for, [..., m] float32."""
     blocks = _blocks(table[codes.int()])
-    return (blocks * scale.unsqueeze(-1)).flatten(1)[:, : codes.shape[1]]
+    return (blocks * scale.unsqueeze(-1)).flatten(-2)[..., : codes.shape[-1]]
 
 
 class AdamW8(torch.optim.Optimizer):
@@ -104,7 +104,7 @@ class AdamW8(torch.optim.Optimizer):
         return _local(kept[name]).clone() if name in kept else torch.zeros_like(like)
 
     def _keep(self, kept: dict[str, Tensor], name: str, moment: Tensor, weight: Tensor) -> None:
-        if weight.ndim != 2 or weight.numel() < _SMALL:
+        if weight.ndim < 2 or weight.numel() < _SMALL:
             kept[name] = _spread_as(weight, moment)
             return
         codes, scale = packed(moment, levels(signed=name == "mean").to(moment.device))
@@ -130,8 +130,8 @@ class AdamW8bit:
 
 
 def _blocks(values: Tensor) -> Tensor:
-    missing = -values.shape[1] % _BLOCK
-    return torch.nn.functional.pad(values, (0, missing)).unflatten(1, (-1, _BLOCK))
+    missing = -values.shape[-1] % _BLOCK
+    return torch.nn.functional.pad(values, (0, missing)).unflatten(-1, (-1, _BLOCK))
 
 
 def _local(tensor: Tensor) -> Tensor:
