@@ -7,6 +7,7 @@ from pathlib import Path
 import datasets
 import pytest
 
+from expunge.bench import start
 from expunge.bench.row import Cell
 from expunge.bench.start import Ask, begin
 from expunge.bench.suite import Place, Spec, plain
@@ -187,7 +188,8 @@ def test_a_limited_question_of_rwku_keeps_all_its_orders(tmp_path):
     assert len(suite.forget) == 1
 
 
-def test_the_neighbours_of_a_suite_are_asked_and_not_trained_on(tmp_path):
+def test_the_neighbours_of_a_suite_are_asked_and_not_trained_on(monkeypatch, tmp_path):
+    monkeypatch.setattr(start, "contents_of", lambda *_, **__: {})  # there is no model
     (tmp_path / "targets").mkdir()
     (tmp_path / "targets" / "T.json").write_text(json.dumps([rwku_target()]), encoding="utf-8")
     settings = Settings.model_validate(tree())

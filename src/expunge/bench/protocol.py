@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +29,7 @@ _MOST_NAMED = 4
 _LONGEST_VALUE = 40
 _UNSET = "unset"
 _CHOSEN = "chosen."
+_CONTENTS = "contents."
 SETS = ("forget", "retain", "neighbours", "holdout")
 
 
@@ -53,6 +54,9 @@ class Protocol:
     floor: float = AT_MARGIN
     """Least standing on utility and locality of the setting that is shown for a method."""
     version: str = __version__
+    contents: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Digest of each thing that the settings name only by where it lies: `the data`, `the
+    original`, each gold. Empty in matrices of before; the next command fills it in."""
 
     @property
     def shared(self) -> Settings:
@@ -148,7 +152,7 @@ def open_protocol(folder: Path, wanted: Protocol) -> Protocol:
                 "another-protocol",
                 what=f"the matrix in {folder} was begun with {_told(changed)}",
                 why="runs of two protocols in one table would not be a comparison",
-                fix="use the settings of the first command, or another folder with --out",
+                fix="use the settings and files of the first command, or another folder with --out",
             )
         return _fixed(folder, wanted)
     folder.mkdir(parents=True, exist_ok=True)
@@ -231,9 +235,19 @@ def write_sets(folder: Path, suite: Suite) -> None:
 
 
 def _changed(found: Protocol, wanted: Protocol) -> dict[str, tuple[str, str]]:
-    """Return the key paths that differ, with both values; settings by the paths that users know."""
-    before, now = (_flat(_adapter.dump_python(each, mode="json")) for each in (found, wanted))
-    return {
+    """Return the key paths that differ, with both values; settings by the paths that users know.
+
+    Contents come first. Those that only one of the two tells of are left out: a matrix of before
+    has none, and where a gold was added or left out, the settings say so.
+    """
+    both = found.contents.keys() & wanted.contents.keys()
+    pairs = {name: (found.contents[name], wanted.contents[name]) for name in sorted(both)}
+    other = {f"{_CONTENTS}{name}": pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    before, now = (
+        _flat(_adapter.dump_python(each, mode="json", exclude={"contents"}))
+        for each in (found, wanted)
+    )
+    return other | {
         path.removeprefix("settings."): (before.get(path, _UNSET), now.get(path, _UNSET))
         for path in dict.fromkeys((*before, *now))
         if before.get(path) != now.get(path)
@@ -252,7 +266,10 @@ def _flat(value: object, path: str = "") -> dict[str, str]:
 
 def _told(changed: Mapping[str, tuple[str, str]]) -> str:
     named = [
-        f"{path} {_short(before)} (now {_short(now)})" for path, (before, now) in changed.items()
+        f"other contents of {path.removeprefix(_CONTENTS)}"
+        if path.startswith(_CONTENTS)
+        else f"{path} {_short(before)} (now {_short(now)})"
+        for path, (before, now) in changed.items()
     ]
     more = len(named) - _MOST_NAMED
     return ", ".join(named[:_MOST_NAMED]) + (f", and {more} more" if more > 0 else "")

@@ -1,12 +1,13 @@
 """Starting a benchmark: from the words of a command to a protocol, a matrix and its pages."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from expunge.audit.attacks.stress import require_attacks
 from expunge.bench.chosen import Chosen, chosen_for, read_chosen
+from expunge.bench.contents import contents_of
 from expunge.bench.harness import NAME as HARNESS
 from expunge.bench.harness import check, split_tasks
 from expunge.bench.matrix import Done, Shard, run_matrix
@@ -22,7 +23,7 @@ from expunge.bench.protocol import (
 )
 from expunge.bench.row import Cell
 from expunge.bench.series import require_weights
-from expunge.bench.suite import Spec
+from expunge.bench.suite import Spec, Suite
 from expunge.bench.suites import HUB, KNOWN, OWN_TEXT, SUITES, load_suite
 from expunge.console import Console
 from expunge.errors import UsageError
@@ -105,11 +106,10 @@ def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
             why="its numbers would stand in the table under one name",
             fix="name each once; tasks of lm-eval go into one lm-eval=TASK,TASK",
         )
+    asked = [load_suite(each) for each in beside if each.name != HARNESS]
     for each in beside:
         if each.name == HARNESS:
             check(split_tasks(each.data), offline=each.offline)
-        else:
-            load_suite(each)
     tree = _tree(settings)
     if spec is not None:
         suite = load_suite(spec)
@@ -122,19 +122,26 @@ def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
             )
         if suite.series is not None and suite.series.sequential:
             require_weights(settings)
-        sets = {name: [str(set_file(matrix, name))] for name in SETS}
-        there = {"forget": suite.forget, "retain": suite.retain}
-        there |= {"neighbours": suite.neighbours, "holdout": suite.holdout}
-        request = {name: sets[name] for name in SETS if there[name]}
-        asked_only = {"rehearse": False} if suite.neighbours else {}
-        by_probes = {"assume_known": True} if spec.name in KNOWN else {}
-        named = {**request, **asked_only, **by_probes, "id": suite.name}
-        tree["request"] = {**tree["request"], **named}
+        tree["request"] |= _request(suite, spec, matrix)
         protocol = _protocol(tree, spec, beside, ask, chosen)
-        found = open_protocol(matrix, protocol)
+        contents = contents_of(protocol.shared, suite, asked)
+        found = open_protocol(matrix, replace(protocol, contents=contents))
         write_sets(matrix, suite)
         return found
-    return open_protocol(matrix, _protocol(tree, None, beside, ask, chosen))
+    protocol = _protocol(tree, None, beside, ask, chosen)
+    contents = contents_of(protocol.shared, beside=asked)
+    return open_protocol(matrix, replace(protocol, contents=contents))
+
+
+def _request(suite: Suite, spec: Spec, matrix: Path) -> dict[str, Any]:
+    """Return the keys of `[request]` that a suite sets."""
+    sets = {name: [str(set_file(matrix, name))] for name in SETS}
+    there = {"forget": suite.forget, "retain": suite.retain}
+    there |= {"neighbours": suite.neighbours, "holdout": suite.holdout}
+    request = {name: sets[name] for name in SETS if there[name]}
+    asked_only = {"rehearse": False} if suite.neighbours else {}
+    by_probes = {"assume_known": True} if spec.name in KNOWN else {}
+    return {**request, **asked_only, **by_probes, "id": suite.name}
 
 
 def bench(

@@ -15,11 +15,12 @@ import json
 import math
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from expunge.bench.choose import Point, best, front, point
+from expunge.bench.contents import contents_of
 from expunge.bench.matrix import references, run_cell, run_cells
 from expunge.bench.pages import write_pages
 from expunge.bench.protocol import Protocol, open_protocol, require_one_method
@@ -158,7 +159,8 @@ def tune(
     named = tuple(dict.fromkeys(methods)) or (_suited(settings) if name == AUTO else (name,))
     for method in named:
         build(method, {})
-    protocol = open_protocol(matrix, _protocol(settings, named, budget.floor))
+    wanted = _protocol(settings, named, budget.floor)
+    protocol = open_protocol(matrix, replace(wanted, contents=contents_of(wanted.shared)))
     study = _study(matrix)
     named = _fixed(study, named, matrix)
     run_cells(matrix, protocol, references(protocol), console=console)

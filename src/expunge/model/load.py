@@ -147,6 +147,14 @@ def split_reference(reference: str) -> tuple[str, Path | None]:
     return reference, None
 
 
+def split_revision(reference: str) -> tuple[str, str]:
+    """Split a Hub id into its name and its revision, `main` where it names none."""
+    if Path(reference).exists() or "@" not in reference:
+        return reference, "main"
+    name, _, revision = reference.rpartition("@")
+    return name, revision
+
+
 def load_tokenizer(reference: str, source: Source) -> PreTrainedTokenizerBase:
     """Load only the tokenizer, for planning without weights.
 
@@ -155,7 +163,7 @@ def load_tokenizer(reference: str, source: Source) -> PreTrainedTokenizerBase:
     """
     base = _bottom(reference)
     path = converted(Path(base), source.cache) if base.endswith(".gguf") else base
-    name, revision = _revision(str(path))
+    name, revision = split_revision(str(path))
     try:
         return AutoTokenizer.from_pretrained(
             name,
@@ -176,7 +184,7 @@ def load_config(reference: str, source: Source) -> PreTrainedConfig:
     base = _bottom(reference)
     path = converted(Path(base), source.cache) if base.endswith(".gguf") else base
     try:
-        name, revision = _revision(str(path))
+        name, revision = split_revision(str(path))
         return AutoConfig.from_pretrained(
             name,
             revision=revision,
@@ -217,7 +225,7 @@ def _load_weights(reference: str, source: Source) -> PreTrainedModel:
 
 def _load_base(reference: str, source: Source) -> PreTrainedModel:
     path = converted(Path(reference), source.cache) if reference.endswith(".gguf") else reference
-    name, revision = _revision(str(path))
+    name, revision = split_revision(str(path))
     try:
         model = AutoModelForCausalLM.from_pretrained(
             name,
@@ -231,13 +239,6 @@ def _load_base(reference: str, source: Source) -> PreTrainedModel:
         raise _unavailable(reference, source, error) from error
     moved: PreTrainedModel = model.to(source.device)  # type: ignore[arg-type]
     return moved
-
-
-def _revision(reference: str) -> tuple[str, str]:
-    if Path(reference).exists() or "@" not in reference:
-        return reference, "main"
-    name, _, revision = reference.rpartition("@")
-    return name, revision
 
 
 def _merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
