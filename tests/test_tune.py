@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,11 +11,14 @@ import pytest
 from expunge.audit.results import Axis
 from expunge.bench import tune as tuning
 from expunge.bench.board import board
+from expunge.bench.choose import front_of
 from expunge.bench.hurdle import Hurdle, Pruned, better, proxies
+from expunge.bench.protocol import Protocol
 from expunge.bench.row import read_row, write_row
 from expunge.bench.rows import lay_out, rows_of
-from expunge.bench.tune import Budget, front_of, tune
+from expunge.bench.tune import Budget, Tuned, tune
 from expunge.cli import main
+from expunge.cli.tune import search
 from expunge.console import Console, SilentConsole
 from expunge.engine.loop import Trained
 from expunge.engine.watch import Reading, Unseen
@@ -92,7 +96,8 @@ def test_the_pareto_set_has_the_most_erased_first():
     first = row(method("npo", a=1), erased=0.1, lost=0.2)
     second = row(method("npo", a=2), erased=0.5, lost=0.05)
     worse = row(method("npo", a=3), erased=0.6, lost=0.1)
-    assert front_of([second, worse, first]) == (first, second)
+    protocol = Protocol(settings=tree())
+    assert front_of([second, worse, first], protocol=protocol) == (first, second)
 
 
 @pytest.fixture
@@ -260,6 +265,43 @@ def test_auto_searches_what_suits_the_data_and_failures_do_not_end_it(
     assert found.chosen.cell.name == "npo"
     with pytest.raises(InputError, match="could be finished"):
         tune(request_of("ga"), tmp_path / "g", **given)
+
+
+@needs_optuna
+def test_what_is_invalid_is_not_chosen_and_the_study_does_not_hear_it(
+    tmp_path, world_of_two_knobs, request_of, monkeypatch
+):
+    fake = tuning.run_cell
+    rulings = iter(["INVALID", "FAIL-DAMAGE", "PASS", "INVALID"])
+
+    def ruling(matrix, protocol, cell):
+        found = replace(fake(matrix, protocol, cell), ruling=next(rulings), why="")
+        write_row(lay_out(matrix, cell), found)
+        return found
+
+    monkeypatch.setattr(tuning, "run_cell", ruling)
+    given = {"console": SilentConsole(), "budget": Budget(trials=3)}
+    found = tune(request_of(), tmp_path / "t", **given)
+    judged = [each for each in rows_of(tmp_path / "t") if each.ruling != "INVALID"]
+    assert len(judged) == 2
+    assert found.chosen in judged
+    assert all(each in judged for each in found.pareto)
+    trials = tuning._study(tmp_path / "t").get_trials()
+    assert [each.state.name for each in trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    with pytest.raises(InputError, match="its auditor failed its own test"):
+        tune(request_of(), tmp_path / "i", console=SilentConsole(), budget=Budget(trials=1))
+
+
+def test_what_was_chosen_is_told_with_its_ruling(tmp_path, monkeypatch):
+    chosen = replace(row(method("npo"), erased=0.4), ruling="FAIL-RESIDUAL")
+    found = Tuned(pareto=(chosen,), chosen=chosen, settings=Settings.model_validate(tree()))
+    monkeypatch.setattr(tuning, "tune", lambda *_, **__: found)
+    console, said = SilentConsole(), {}
+    monkeypatch.setattr(console, "line", said.__setitem__)
+    monkeypatch.setattr(console, "note", lambda text: said.update(note=text))
+    search(found.settings, tmp_path, budget=Budget(), console=console)
+    assert said["chosen"] == "npo (its defaults): FAIL-RESIDUAL"
+    assert said["note"].endswith("erased 0.60, kept 1.00, FAIL-RESIDUAL")
 
 
 @needs_optuna

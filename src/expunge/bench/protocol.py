@@ -21,6 +21,7 @@ from expunge.files import is_part, read_json, write_json, write_jsonl
 from expunge.methods import build
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Guard
+from expunge.request import Goal
 from expunge.settings import Settings
 from expunge.wrapping import unread
 
@@ -78,6 +79,22 @@ class Protocol:
     def harness(self) -> Spec | None:
         """Which tasks of lm-eval are asked, as `data` of a spec."""
         return next((spec for spec in self.beside if spec.name == HARNESS), None)
+
+    def covers(self, cell: Cell) -> bool:
+        """Tell whether removal is asked for and a method leaves the weights what they are.
+
+        A guard does, and an adapter that is not merged: no verdict calls that removal.
+
+        Raises:
+            UsageError: No such method or wrapper.
+        """
+        if cell.kind != "method" or self.settings["request"]["goal"] != Goal.REMOVAL:
+            return False
+        method = build(parted(cell.name).method, {})
+        adapter = self.settings.get("train", {}).get("adapter", False)
+        trains = not isinstance(method, Edit | Guard)
+        kept = trains and bool(cell.values.get("train.adapter", adapter))
+        return kept or isinstance(method, Guard)
 
     def of(self, cell: Cell) -> Settings:
         """Return the settings of one cell.
