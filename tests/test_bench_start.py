@@ -76,6 +76,71 @@ def test_a_flag_that_is_read_is_not_refused(ask, given, code, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("suite", "given", "said", "fix"),
+    [
+        ("rwku", {"retain": ["k"]}, "request.retain cannot be set for rwku", "by --keep"),
+        ("rwku", {"neighbours": ["n"]}, "request.neighbours cannot be set", "leave it out"),
+        ("rwku", {"rehearse": True}, "request.rehearse cannot be set", "leave it out"),
+        ("rwku", {"forget": ["f"]}, "request.forget cannot be set", "leave it out"),
+        ("wmdp", {"forget": ["f"], "id": "mine"}, "request.id and request.forget", "by --corpus"),
+        ("wmdp", {"assume_known": False}, "request.assume_known cannot be set", "leave it out"),
+        ("tofu", {"retain": ["k"], "holdout": ["h"]}, "request.retain and", "leave them out"),
+        ("rwku", {"rehearse": False, "assume_known": True}, None, ""),
+        ("wmdp", {"neighbours": ["n"], "rehearse": True}, None, ""),
+        ("rwku", {"control": "none", "gold": ["g"], "holdout": ["h"]}, None, ""),
+    ],
+)
+def test_what_a_suite_sets_cannot_be_set(unread, monkeypatch, tmp_path, suite, given, said, fix):
+    """What it does not set can be."""
+    each = (Record(id="a", prompt=(), completion="One."),)
+    sets = {"rwku": ("retain", "neighbours"), "wmdp": (), "tofu": ("retain", "holdout")}[suite]
+    made = Suite(name=suite, forget=each, **dict.fromkeys(sets, each), numbers=lambda heard: [])
+    monkeypatch.setattr(start, "load_suite", lambda spec: made)
+    forget = [str(tmp_path / "m" / "data" / "forget.jsonl")]
+    request = {"goal": "removal", "forget": forget, **given}
+    settings = Settings.model_validate({"model": "m", "request": request})
+    asked = Ask(what=suite, data="d")
+    if said is None:
+        found = begin(asked, tmp_path / "m", settings).shared.request
+        assert found.model_dump(mode="json").items() >= given.items()
+        return
+    with pytest.raises(UsageError, match=said) as caught:
+        begin(asked, tmp_path / "m", settings)
+    assert caught.value.code == "set-by-the-suite"
+    assert fix in caught.value.fix
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "methods", "said"),
+    [
+        ({"method": {"name": "npo", "beta": 9}}, ("simnpo",), "method.beta is set for method npo"),
+        ({"method": {"name": "npo", "beta": 9}}, ("simnpo+sam", "npo+sam"), None),
+        ({"method": {"name": "npo", "beta": 9}}, (), None),
+        ({"method": {"name": "npo"}}, ("simnpo",), None),
+        (
+            {"robust": {"name": "sam", "rho": 0.1}},
+            ("npo+noise",),
+            "rho is set for robust sam",
+        ),
+        ({"robust": {"name": "sam", "rho": 0.1}}, ("npo+noise", "npo"), None),
+        ({"robust": {"name": "none", "rho": 0.1}}, ("npo+sam",), "set for robust none, which no"),
+        ({"optimiser": {"name": "adamw", "b": 1}}, ("npo+sophia",), "optimiser.b is set for"),
+    ],
+)
+def test_knobs_that_no_run_would_read_are_refused(unread, tmp_path, given, methods, said):
+    settings = Settings.model_validate(tree(**given))
+    asked = replace(FILE, methods=methods)
+    if said is None:
+        begin(asked, tmp_path / "m", settings)
+        return
+    with pytest.raises(UsageError, match=said) as caught:
+        begin(asked, tmp_path / "m", settings)
+    assert caught.value.code == "unread-knob"
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
     ("text", "asked", "code"),
     [
         (None, {}, "no-chosen-settings"),

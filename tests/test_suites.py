@@ -18,7 +18,6 @@ from expunge.data.read import read, read_rows
 from expunge.data.record import Message, Record
 from expunge.errors import InputError, UsageError
 from expunge.settings import Settings
-from test_matrix import tree
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(
@@ -192,7 +191,8 @@ def test_the_neighbours_of_a_suite_are_asked_and_not_trained_on(monkeypatch, tmp
     monkeypatch.setattr(start, "contents_of", lambda *_, **__: {})  # there is no model
     (tmp_path / "targets").mkdir()
     (tmp_path / "targets" / "T.json").write_text(json.dumps([rwku_target()]), encoding="utf-8")
-    settings = Settings.model_validate(tree())
+    request = {"goal": "removal", "forget": [str(tmp_path / "matrix" / "data" / "forget.jsonl")]}
+    settings = Settings.model_validate({"model": "m", "request": request})
     protocol = begin(Ask(what="rwku", data=str(tmp_path)), tmp_path / "matrix", settings)
     asked = protocol.of(Cell(kind="method", name="npo", values={}, seed=0)).request
     assert [len(read(asked.neighbours).records), asked.rehearse] == [1, False]

@@ -326,11 +326,23 @@ def test_a_chain_is_not_searched(tmp_path):
 
 
 @needs_optuna
+def test_knobs_of_a_method_that_is_not_searched_are_refused(tmp_path, request_of):
+    given = {"budget": Budget(), "console": SilentConsole()}
+    for settings, methods in (
+        (request_of("npo", beta=9), ("simnpo",)),
+        (request_of("auto", beta=9), ()),
+    ):
+        with pytest.raises(UsageError, match="beta is set for method") as caught:
+            tune(settings, tmp_path / "t", methods=methods, **given)
+        assert caught.value.code == "unread-knob"
+
+
+@needs_optuna
 def test_forget_with_auto_searches_first(world, bench, monkeypatch, capsys):
     asked = {}
 
     def fake(settings, matrix, *, budget, console):
-        asked.update(method=settings.method.name, trials=budget.trials, matrix=matrix)
+        asked.update(method=settings.method.model_dump(), trials=budget.trials, matrix=matrix)
         from types import SimpleNamespace
 
         return SimpleNamespace(
@@ -342,7 +354,7 @@ def test_forget_with_auto_searches_first(world, bench, monkeypatch, capsys):
     monkeypatch.setattr("expunge.cli.forget.search", fake)
     words = world.command("--method", "auto", **{"method.trials": "3", "train.steps": "2"})
     assert main([*words, "--out", "run"]) == 0, capsys.readouterr()
-    assert asked == {"method": "auto", "trials": 3, "matrix": Path("tune/request")}
+    assert asked == {"method": {"name": "auto"}, "trials": 3, "matrix": Path("tune/request")}
     assert 'name = "graddiff"' in (bench / "run" / "config.toml").read_text(encoding="utf-8")
 
 

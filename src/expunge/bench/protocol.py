@@ -1,7 +1,7 @@
 """The protocol: what is the same for every run of a matrix, fixed by its first command."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +22,7 @@ from expunge.methods import build
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Guard
 from expunge.request import Goal
-from expunge.settings import Settings
+from expunge.settings import Named, Settings
 from expunge.wrapping import unread
 
 FILE = "matrix.json"
@@ -218,6 +218,11 @@ def read_protocol(folder: Path) -> Protocol:
         ) from None
 
 
+def shared_tree(settings: Settings) -> dict[str, Any]:
+    """Return the settings tree that the runs of a matrix share: not where they are written."""
+    return settings.model_dump(mode="json", exclude_none=True, exclude={"out"})
+
+
 def require_one_method(settings: Settings) -> None:
     """Refuse a chain: every cell of a matrix puts one method in the place of another.
 
@@ -232,6 +237,39 @@ def require_one_method(settings: Settings) -> None:
             " cannot put one in the place of a chain",
             fix="leave [[stage]] out and name --methods; run the chain by `expunge forget`",
         )
+
+
+def require_read_knobs(settings: Settings, methods: Iterable[str]) -> None:
+    """Refuse knobs that no run would read: those of a method or wrapper that none of them has.
+
+    Args:
+        settings: Those that all runs share.
+        methods: Names of the table that a command runs.
+
+    Raises:
+        UsageError: There are such knobs; or no such method or wrapper.
+    """
+    named = [parted(name) for name in methods]
+    used = {"method": {each.method for each in named}}
+    tables: dict[str, Named] = {"method": settings.method}
+    for table, choice in (
+        ("robust", settings.robust),
+        ("combine", settings.combine),
+        ("mask", settings.mask),
+        ("optimiser", settings.optimiser),
+    ):
+        tables[table] = choice
+        used[table] = {each.wrappers.get(table, choice.name) for each in named}
+    for table, choice in tables.items():
+        if choice.knobs and choice.name not in used[table]:
+            raise UsageError(
+                "unread-knob",
+                what=f"{table}.{next(iter(choice.knobs))} is set for {table} {choice.name}, which"
+                " no run of this command has",
+                why=f"they have {', '.join(sorted(used[table]))}, each with knobs of its own",
+                fix=f"set {table}.name to the one that it is for, or leave it out; where a matrix"
+                f" was begun with it, name {choice.name} among the methods: nothing runs twice",
+            )
 
 
 def set_file(folder: Path, name: str) -> Path:

@@ -18,7 +18,9 @@ from expunge.bench.protocol import (
     open_protocol,
     read_protocol,
     require_one_method,
+    require_read_knobs,
     set_file,
+    shared_tree,
     write_sets,
 )
 from expunge.bench.row import Cell
@@ -90,12 +92,13 @@ def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
 
     Raises:
         ExpungeError: Data are missing or not the published ones; the folder holds another matrix;
-            the settings are a chain; a flag would not be read.
+            the settings are a chain; a flag, a knob or a key of the request would not be read.
     """
     _require_some(ask)
     _require_read(ask)
     chosen = _chosen(ask)
     require_one_method(settings)
+    require_read_knobs(settings, ask.methods or tuple(chosen or EVERY))
     require_attacks(settings)
     spec = spec_of(ask)
     beside = tuple(_beside(text, ask) for text in ask.beside)
@@ -110,7 +113,7 @@ def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
     for each in beside:
         if each.name == HARNESS:
             check(split_tasks(each.data), offline=each.offline)
-    tree = _tree(settings)
+    tree = shared_tree(settings)
     if spec is not None:
         suite = load_suite(spec)
         if not suite.forget:
@@ -122,7 +125,9 @@ def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
             )
         if suite.series is not None and suite.series.sequential:
             require_weights(settings)
-        tree["request"] |= _request(suite, spec, matrix)
+        named = _request(suite, spec, matrix)
+        _require_own(named, settings, spec)
+        tree["request"] |= named
         protocol = _protocol(tree, spec, beside, ask, chosen)
         contents = contents_of(protocol.shared, suite, asked)
         found = open_protocol(matrix, replace(protocol, contents=contents))
@@ -142,6 +147,23 @@ def _request(suite: Suite, spec: Spec, matrix: Path) -> dict[str, Any]:
     asked_only = {"rehearse": False} if suite.neighbours else {}
     by_probes = {"assume_known": True} if spec.name in KNOWN else {}
     return {**request, **asked_only, **by_probes, "id": suite.name}
+
+
+def _require_own(named: Mapping[str, Any], settings: Settings, spec: Spec) -> None:
+    """Refuse keys of `[request]` that were given and that a suite sets to something else."""
+    given = settings.request.model_dump(mode="json", include=settings.request.model_fields_set)
+    other = [key for key, value in given.items() if key in named and value != named[key]]
+    if not other:
+        return
+    instead = {"forget": "corpus", "retain": "keep"}
+    flags = [instead[key] for key in other if instead.get(key) in _own_text(spec.name)]
+    out = f"leave {'it' if len(other) == 1 else 'them'} out"
+    raise UsageError(
+        "set-by-the-suite",
+        what=f"{' and '.join(f'request.{key}' for key in other)} cannot be set for {spec.name}",
+        why="the suite says what is forgotten, kept and asked about, so that numbers compare",
+        fix=f"{out}; text of your own goes by {_flags(flags)}" if flags else out,
+    )
 
 
 def bench(
@@ -204,7 +226,7 @@ def _require_read(ask: Ask) -> None:
         why = "the file itself names what is forgotten and kept"
         fix = "set forget and retain in [request] of the file"
     else:
-        read = OWN_TEXT.get(ask.what, tuple(texts))
+        read = _own_text(ask.what)
         given = {name: value for name, value in texts.items() if name not in read}
         why = "its data come with their own text"
         fix = f"leave it out; {ask.what} reads {_flags(read)}"
@@ -216,6 +238,11 @@ def _require_read(ask: Ask) -> None:
             why=why,
             fix=fix,
         )
+
+
+def _own_text(suite: str) -> tuple[str, ...]:
+    """Return the flags by which a suite takes text of the user's own."""
+    return OWN_TEXT.get(suite, ("corpus", "keep"))
 
 
 def _flags(names: Sequence[str]) -> str:
@@ -242,7 +269,7 @@ def _protocol(
     chosen: Chosen | None,
 ) -> Protocol:
     found = Protocol(
-        settings=_tree(Settings.model_validate(tree)),
+        settings=shared_tree(Settings.model_validate(tree)),
         suite=spec,
         beside=tuple(beside),
         trials=ask.trials,
@@ -268,7 +295,3 @@ def _chosen(ask: Ask) -> Chosen | None:
     for name in ask.methods:
         chosen_for(name, found)
     return found
-
-
-def _tree(settings: Settings) -> dict[str, Any]:
-    return settings.model_dump(mode="json", exclude_none=True, exclude={"out"})

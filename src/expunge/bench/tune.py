@@ -24,7 +24,13 @@ from expunge.bench.choose import Point, best, front_of, invalid, point
 from expunge.bench.contents import contents_of
 from expunge.bench.matrix import references, run_cell, run_cells
 from expunge.bench.pages import write_pages
-from expunge.bench.protocol import Protocol, open_protocol, require_one_method
+from expunge.bench.protocol import (
+    Protocol,
+    open_protocol,
+    require_one_method,
+    require_read_knobs,
+    shared_tree,
+)
 from expunge.bench.row import Cell, Row
 from expunge.bench.rows import rows_of
 from expunge.bench.space import Anatomy, Choice, Range, Space, accepted, anatomy, space
@@ -160,6 +166,7 @@ def tune(
     named = tuple(dict.fromkeys(methods)) or (_suited(settings) if name == AUTO else (name,))
     for method in named:
         build(method, {})
+    require_read_knobs(settings, named)
     wanted = _protocol(settings, named, budget.floor)
     protocol = open_protocol(matrix, replace(wanted, contents=contents_of(wanted.shared)))
     study = _study(matrix)
@@ -295,11 +302,8 @@ def _result(matrix: Path, protocol: Protocol) -> Tuned:
     chosen = best(rows, protocol=protocol)
     if chosen is None:
         reasons = [row.why for row in rows if row.why]
-        reasons += [
-            f"{row.cell.id} is INVALID: its auditor failed its own test"
-            for row in rows
-            if invalid(row)
-        ]
+        failed = "is INVALID: its auditor failed its own test"
+        reasons += [f"{row.cell.id} {failed}" for row in rows if invalid(row)]
         raise InputError(
             "nothing-tuned",
             what=f"none of {len(rows)} runs could be finished and judged",
@@ -317,7 +321,7 @@ def keeps_floor(row: Row, budget: Budget) -> bool:
 
 
 def _protocol(settings: Settings, methods: tuple[str, ...], floor: float) -> Protocol:
-    tree = settings.model_dump(mode="json", exclude_none=True, exclude={"out"})
+    tree = shared_tree(settings)
     if settings.method.name == AUTO:
         tree["method"] = {"name": methods[0]}
     return Protocol(settings=tree, prunes=True, trials=0, floor=floor)
