@@ -152,6 +152,10 @@ def test_a_search_ends_at_its_budget_and_goes_on_without_repeating(
     values = [each.gates[0].value for each in rows_of(tmp_path / "t")]
     assert more.chosen.gates[0].value == min(values)
     assert more.settings.method.name == "npo"
+    assert more.settings.chosen_among == 9
+    given["budget"] = Budget(trials=1)
+    anew = tune(more.settings, tmp_path / "anew", **given)
+    assert anew.settings.chosen_among is None, "one alone is no choice"
     assert (tmp_path / "t" / "leaderboard.html").is_file()
 
 
@@ -284,6 +288,7 @@ def test_what_is_invalid_is_not_chosen_and_the_study_does_not_hear_it(
     found = tune(request_of(), tmp_path / "t", **given)
     judged = [each for each in rows_of(tmp_path / "t") if each.ruling != "INVALID"]
     assert len(judged) == 2
+    assert found.settings.chosen_among == 2, "its report says so"
     assert found.chosen in judged
     assert all(each in judged for each in found.pareto)
     trials = tuning._study(tmp_path / "t").get_trials()

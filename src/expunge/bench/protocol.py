@@ -219,8 +219,12 @@ def read_protocol(folder: Path) -> Protocol:
 
 
 def shared_tree(settings: Settings) -> dict[str, Any]:
-    """Return the settings tree that the runs of a matrix share: not where they are written."""
-    return settings.model_dump(mode="json", exclude_none=True, exclude={"out"})
+    """Return the settings tree that the runs of a matrix share.
+
+    Without where they are written; and without among how many runs the settings were chosen, which
+    is said of one method and not of all that a matrix runs.
+    """
+    return settings.model_dump(mode="json", exclude_none=True, exclude={"out", "chosen_among"})
 
 
 def require_one_method(settings: Settings) -> None:

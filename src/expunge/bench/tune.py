@@ -132,7 +132,7 @@ class Tuned:
     """Judged rows that no other one beats on both numbers, the most erased first."""
     chosen: Row
     settings: Settings
-    """What `expunge forget` runs with the chosen settings."""
+    """What `expunge forget` runs with the chosen settings; among how many they were chosen."""
 
 
 def tune(
@@ -310,8 +310,13 @@ def _result(matrix: Path, protocol: Protocol) -> Tuned:
             why=reasons[0] if reasons else "no run was begun within the budget",
             fix=f"read the rows in {matrix / 'cells'}; give gold or control records, or more time",
         )
-    pareto = front_of(rows, protocol=protocol)
-    return Tuned(pareto=pareto, chosen=chosen, settings=protocol.of(chosen.cell))
+    judged = sum(row.status == "done" and not invalid(row) for row in rows)
+    among = {"chosen_among": judged if judged > 1 else None}
+    return Tuned(
+        pareto=front_of(rows, protocol=protocol),
+        chosen=chosen,
+        settings=protocol.of(chosen.cell).model_copy(update=among),
+    )
 
 
 def keeps_floor(row: Row, budget: Budget) -> bool:
