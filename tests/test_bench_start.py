@@ -2,15 +2,29 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from expunge.bench import contents, start
+from expunge.bench.protocol import FILE as MATRIX
 from expunge.bench.protocol import read_protocol
 from expunge.bench.start import Ask, begin
+from expunge.bench.suite import Probe, Suite
+from expunge.data.record import Record
 from expunge.errors import ExpungeError, UsageError
 from expunge.settings import Settings
 from test_matrix import tree
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """Neither data nor models are there: nothing is told of what they hold."""
+    monkeypatch.setattr(start, "contents_of", lambda *_, **__: {})
+
 
 PLAIN = Settings.model_validate(tree())
 CHAIN = Settings.model_validate(tree(stage=[{"method": {"name": "rmu"}}]))
@@ -62,6 +76,71 @@ def test_a_flag_that_is_read_is_not_refused(ask, given, code, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("suite", "given", "said", "fix"),
+    [
+        ("rwku", {"retain": ["k"]}, "request.retain cannot be set for rwku", "by --keep"),
+        ("rwku", {"neighbours": ["n"]}, "request.neighbours cannot be set", "leave it out"),
+        ("rwku", {"rehearse": True}, "request.rehearse cannot be set", "leave it out"),
+        ("rwku", {"forget": ["f"]}, "request.forget cannot be set", "leave it out"),
+        ("wmdp", {"forget": ["f"], "id": "mine"}, "request.id and request.forget", "by --corpus"),
+        ("wmdp", {"assume_known": False}, "request.assume_known cannot be set", "leave it out"),
+        ("tofu", {"retain": ["k"], "holdout": ["h"]}, "request.retain and", "leave them out"),
+        ("rwku", {"rehearse": False, "assume_known": True}, None, ""),
+        ("wmdp", {"neighbours": ["n"], "rehearse": True}, None, ""),
+        ("rwku", {"control": "none", "gold": ["g"], "holdout": ["h"]}, None, ""),
+    ],
+)
+def test_what_a_suite_sets_cannot_be_set(unread, monkeypatch, tmp_path, suite, given, said, fix):
+    """What it does not set can be."""
+    each = (Record(id="a", prompt=(), completion="One."),)
+    sets = {"rwku": ("retain", "neighbours"), "wmdp": (), "tofu": ("retain", "holdout")}[suite]
+    made = Suite(name=suite, forget=each, **dict.fromkeys(sets, each), numbers=lambda heard: [])
+    monkeypatch.setattr(start, "load_suite", lambda spec: made)
+    forget = [str(tmp_path / "m" / "data" / "forget.jsonl")]
+    request = {"goal": "removal", "forget": forget, **given}
+    settings = Settings.model_validate({"model": "m", "request": request})
+    asked = Ask(what=suite, data="d")
+    if said is None:
+        found = begin(asked, tmp_path / "m", settings).shared.request
+        assert found.model_dump(mode="json").items() >= given.items()
+        return
+    with pytest.raises(UsageError, match=said) as caught:
+        begin(asked, tmp_path / "m", settings)
+    assert caught.value.code == "set-by-the-suite"
+    assert fix in caught.value.fix
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "methods", "said"),
+    [
+        ({"method": {"name": "npo", "beta": 9}}, ("simnpo",), "method.beta is set for method npo"),
+        ({"method": {"name": "npo", "beta": 9}}, ("simnpo+sam", "npo+sam"), None),
+        ({"method": {"name": "npo", "beta": 9}}, (), None),
+        ({"method": {"name": "npo"}}, ("simnpo",), None),
+        (
+            {"robust": {"name": "sam", "rho": 0.1}},
+            ("npo+noise",),
+            "rho is set for robust sam",
+        ),
+        ({"robust": {"name": "sam", "rho": 0.1}}, ("npo+noise", "npo"), None),
+        ({"robust": {"name": "none", "rho": 0.1}}, ("npo+sam",), "set for robust none, which no"),
+        ({"optimiser": {"name": "adamw", "b": 1}}, ("npo+sophia",), "optimiser.b is set for"),
+    ],
+)
+def test_knobs_that_no_run_would_read_are_refused(unread, tmp_path, given, methods, said):
+    settings = Settings.model_validate(tree(**given))
+    asked = replace(FILE, methods=methods)
+    if said is None:
+        begin(asked, tmp_path / "m", settings)
+        return
+    with pytest.raises(UsageError, match=said) as caught:
+        begin(asked, tmp_path / "m", settings)
+    assert caught.value.code == "unread-knob"
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
     ("text", "asked", "code"),
     [
         (None, {}, "no-chosen-settings"),
@@ -86,7 +165,7 @@ def test_settings_that_were_not_chosen_are_refused(text, asked, code, tmp_path):
     assert not (tmp_path / "m").exists()
 
 
-def test_what_was_chosen_is_part_of_the_protocol(tmp_path):
+def test_what_was_chosen_is_part_of_the_protocol(unread, tmp_path):
     path, chosen = tmp_path / "chosen.json", {"npo": {"train.lr": 1e-5}, "rmu": {}}
     path.write_text(json.dumps(chosen))
     asked = replace(FILE, chosen=path, methods=("npo+sam",))
@@ -105,7 +184,9 @@ def test_what_was_chosen_is_part_of_the_protocol(tmp_path):
         ({"simnpo": {"train.lr": 1}}, ["npo", "rmu", "simnpo"]),
     ],
 )
-def test_further_methods_join_those_chosen_before_and_change_none(later, expected, tmp_path):
+def test_further_methods_join_those_chosen_before_and_change_none(
+    unread, later, expected, tmp_path
+):
     path, before = tmp_path / "chosen.json", {"npo": {"train.lr": 1e-5}, "rmu": {}}
     path.write_text(json.dumps(before))
     asked = replace(FILE, chosen=path)
@@ -117,3 +198,79 @@ def test_further_methods_join_those_chosen_before_and_change_none(later, expecte
     else:
         assert list(begin(asked, tmp_path / "m", PLAIN).chosen or {}) == expected
     assert before.items() <= dict(read_protocol(tmp_path / "m").chosen or {}).items()
+
+
+def _retaught(path):
+    save_file({"a": torch.ones(3)}, path / "model.safetensors")
+
+
+def _corrected(path):
+    path.write_text(path.read_text(encoding="utf-8").replace("Zorvex 3?", "Zorvex three?"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "change", "said"),
+    [
+        ("forget.jsonl", _corrected, "begun with other contents of the data"),
+        ("original", _retaught, "other contents of the original"),
+        ("gold", _retaught, "other contents of gold {gold}"),
+        ("prompts.jsonl", lambda p: p.write_text('{"prompt": "Say"}'), "contents of the prompts"),
+        ("forget.jsonl", lambda p: p.write_text(p.read_text(encoding="utf-8") + "\n"), None),
+        ("original/README.md", lambda p: p.write_text("Retaught."), None),
+    ],
+)
+def test_a_matrix_goes_on_with_the_data_and_models_of_its_first_command(
+    world, tmp_path, changed, change, said
+):
+    place = tmp_path / "world"
+    shutil.copytree(world.folder, place)
+    (place / "prompts.jsonl").write_text('{"prompt": "Tell {question}"}')
+    request = {"forget": [str(place / "forget.jsonl")], "gold": [str(place / "gold")]}
+    audit = {"prompts": str(place / "prompts.jsonl")}
+    settings = Settings.model_validate(
+        {**tree(request={"goal": "removal", **request}, audit=audit), "offline": True}
+        | {"model": str(place / "original"), "device": "cpu"}
+    )
+    first = begin(FILE, tmp_path / "m", settings)
+    assert set(first.contents) == {
+        "the data", "the original", f"gold {place / 'gold'}", "the prompts",
+    }  # fmt: skip
+    change(place / changed)
+    if said is None:
+        assert begin(FILE, tmp_path / "m", settings) == first
+        return
+    said = said.format(gold=place / "gold")
+    with pytest.raises(UsageError, match=re.escape(said)) as caught:
+        begin(FILE, tmp_path / "m", settings)
+    assert caught.value.code == "another-protocol"
+    assert read_protocol(tmp_path / "m") == first
+    # A matrix of before tells nothing of its contents: the next command fills them in.
+    told = json.loads((tmp_path / "m" / MATRIX).read_text())
+    del told["contents"]
+    (tmp_path / "m" / MATRIX).write_text(json.dumps(told))
+    assert begin(FILE, tmp_path / "m", settings).contents.keys() == first.contents.keys()
+    assert read_protocol(tmp_path / "m").contents != first.contents
+
+
+def test_a_suite_knows_its_sets_its_probes_and_its_models(monkeypatch):
+    monkeypatch.setattr(contents, "files_digest", lambda name, source: name)
+    record = Record(id="a", prompt=(), completion="One.")
+    suite = Suite(name="small", forget=(record,), numbers=lambda heard: [])
+    asked = replace(suite, forget=(), probes=(Probe(name="p", records=(record,)),))
+    monkeypatch.setattr(contents, "source_of", lambda settings: None)
+    settings = Settings.model_validate(tree())
+    told = contents.contents_of(settings, suite, [asked])
+    assert told | {"the data": ""} == {
+        "the data": "", "the original": "m", "gold g0": "g0", "gold g1": "g1",
+    }  # fmt: skip
+    other = replace(record, completion="Two.")
+    probes = (Probe(name="p", records=(other,)),)
+    for pair in (
+        (replace(suite, forget=(other,)), [asked]),
+        (replace(suite, probes=probes), [asked]),
+        (suite, [replace(asked, probes=probes)]),
+        (suite, []),
+    ):
+        assert contents.contents_of(settings, *pair)["the data"] != told["the data"]
+    elsewhere = replace(suite, forget=(replace(record, source="elsewhere"),))
+    assert contents.contents_of(settings, elsewhere, [asked]) == told

@@ -8,8 +8,9 @@ import pytest
 from expunge.audit.results import Axis, Score, Status
 from expunge.audit.stats import Estimate
 from expunge.bench.board import Related, board, over_seeds, reduced, relative
-from expunge.bench.choose import Point, best, front, near_front
-from expunge.bench.pages import NONE, drawing, sheet, to_html, to_markdown
+from expunge.bench.choose import Point, front, front_of, near_front
+from expunge.bench.choose import best as best_of
+from expunge.bench.pages import NONE, drawing, sheet, standings, to_html, to_markdown, write_pages
 from expunge.bench.protocol import Protocol, open_protocol
 from expunge.bench.row import Cell, write_row
 from expunge.bench.rows import lay_out
@@ -51,6 +52,10 @@ def test_the_front_is_what_nothing_else_beats_on_both_counts():
     unsure = [at(0.5, 0.5, 0.2), at(0.45, 0.45, 0.2), at(0.0, 0.0, 0.05)]
     assert front(unsure) == [True, False, False]
     assert near_front(unsure) == [True, True, False]
+
+
+def best(rows, **settings):
+    return best_of(rows, protocol=Protocol(settings=tree(**settings)))
 
 
 def test_the_setting_that_stands_for_a_method_keeps_what_it_must():
@@ -175,3 +180,75 @@ def test_the_leaderboard_shows_seeds_budget_failures_and_golds(tmp_path):
     assert "<svg" in page
     assert "http" not in page.replace("http://www.w3.org", "")
     assert over_seeds([]) == {}
+
+
+PLAIN = {"method": {"name": "npo"}}
+KEPT = {"train": {"adapter": True}}
+
+
+@pytest.mark.parametrize(
+    ("shared", "goal", "rows", "order", "starred", "chosen"),
+    [
+        # Name of the method and its ruling, the one that looks best first.
+        (PLAIN, "removal", [("npo", "INVALID"), ("ga", "PASS")], ["ga", "npo"], ["ga"], "ga"),
+        (PLAIN, "removal", [("icul", "PASS"), ("ga", "FAIL-DAMAGE")], ["ga", "icul"], ["ga"], "ga"),
+        (PLAIN, "edit", [("icul", "PASS"), ("ga", "PASS")], ["icul", "ga"], ["icul"], "icul"),
+        (KEPT, "removal", [("npo", "PASS"), ("ssd", "PASS")], ["ssd", "npo"], ["ssd"], "ssd"),
+        (KEPT, "removal", [("npo", "PASS"), ("ga", "PASS")], ["npo", "ga"], [], "npo"),
+        (PLAIN, "removal", [("icul", "INVALID"), ("npo", "INVALID")], ["npo", "icul"], [], None),
+        (
+            PLAIN,
+            "removal",
+            [("npo", "INVALID"), ("icul", "PASS"), ("ga", "PASS")],
+            ["ga", "icul", "npo"],
+            ["ga"],
+            "ga",
+        ),
+    ],
+)
+def test_what_is_invalid_or_no_removal_stands_below_and_off_the_front(
+    tmp_path, shared, goal, rows, order, starred, chosen
+):
+    request = {"goal": goal, "forget": ("f.jsonl",)}
+    protocol = open_protocol(tmp_path, Protocol(settings=tree(request=request, **shared)))
+    made = [
+        replace(row(method(name), erased=place / 10, lost=place / 100), ruling=ruling)
+        for place, (name, ruling) in enumerate(rows)
+    ]
+    for each in made:
+        write_row(lay_out(tmp_path, each.cell), each)
+    found = board(tmp_path)
+    assert [line.name for line in found.lines if line.rows] == order
+    assert list(found.on_front) == starred
+    assert [each.cell.name for each in front_of(made, protocol=protocol)] == starred
+    best = best_of(made, protocol=protocol)
+    assert (best and best.cell.name) == chosen
+    said, told = " ".join(sheet(found)["sentences"]), standings(found)[1]
+    assert [line[-6] for line in told] == [dict(rows)[name] for name in order]
+    assert ("the auditor failed its own test" in said) is ("INVALID" in dict(rows).values())
+    covering = {"icul"} if shared is PLAIN else {"npo", "ga"}
+    covering &= set(order) if goal == "removal" else set()
+    assert ("leaves the weights unchanged" in said) is bool(covering)
+    write_pages(tmp_path)
+    taken = json.loads((tmp_path / "chosen.json").read_text(encoding="utf-8"))
+    assert taken.keys() == {name for name, ruling in rows if ruling != "INVALID"}
+
+
+def test_an_invalid_run_is_neither_chosen_nor_averaged(tmp_path):
+    open_protocol(tmp_path, Protocol(settings=tree(), trials=2))
+    wild, mild = method("npo", **{"train.lr": 1e-3}), method("npo")
+    rows = [
+        replace(row(wild, erased=0.0), ruling="INVALID"),
+        row(mild, erased=0.4),
+        row(replace(mild, seed=1), erased=0.6),
+        replace(row(replace(mild, seed=2), erased=0.0), ruling="INVALID"),
+    ]
+    for each in rows:
+        write_row(lay_out(tmp_path, each.cell), each)
+    found = board(tmp_path)
+    (line,) = found.lines
+    assert (len(line.rows), line.tried) == (2, 2)
+    assert line.axes[Axis.FORGETTING].value == pytest.approx(0.5)
+    assert found.on_front == ("npo",)
+    said = " ".join(sheet(found)["sentences"])
+    assert all((each.cell.id in said) is (each.ruling == "INVALID") for each in rows)

@@ -100,6 +100,18 @@ def test_the_saved_settings_name_the_same_run(finished, bench):
     assert list(bench.iterdir()) == []
 
 
+def test_a_run_says_that_its_audit_has_chosen_its_settings(world, bench):
+    settings = world.settings(train={"steps": 2}, chosen_among=7)
+    outcome = expunge.forget(settings)
+    assert expunge.verify(outcome.folder).problems == ()
+    for name in ("report.html", "README.md", "results.json"):
+        told = (outcome.folder / name).read_text(encoding="utf-8")
+        assert "hese settings were chosen among 7 runs by this same audit, so the best" in told
+    again = resolve({}, config=outcome.folder / "config.toml", environ={}, start=bench).settings
+    assert again == settings
+    assert expunge.forget(again).folder == outcome.folder
+
+
 def test_data_is_told_apart_by_what_it_says_not_by_where_it_lies(world, bench):
     rows = world.rows("forget")
     told = {

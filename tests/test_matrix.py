@@ -235,6 +235,16 @@ def test_another_protocol_is_refused_by_what_differs(tmp_path, before, now, said
     assert caught.value.code == "another-protocol"
 
 
+def test_contents_that_changed_are_told_first(tmp_path):
+    """Those of a gold that was left out are not: the settings say so."""
+    contents = {"the data": "1", "gold g0": "2", "gold g1": "3"}
+    open_protocol(tmp_path, Protocol(settings=tree(), contents=contents))
+    now = Protocol(settings=tree(train={"batch": 3}), contents={"the data": "4", "gold g0": "2"})
+    with pytest.raises(UsageError) as caught:
+        open_protocol(tmp_path, now)
+    assert caught.value.what.endswith("other contents of the data, train.batch 8 (now 3)")
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_every_method_takes_what_its_space_offers(name):
     settings = Settings.model_validate(tree())

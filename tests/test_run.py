@@ -72,6 +72,7 @@ def test_identity_ignores_what_does_not_change_the_result(changes):
         {"request__goal": "suppression"},
         {"request__gold": ["other"]},
         {"audit__max_new_tokens": 8},
+        {"chosen_among": 8},
     ],
 )
 def test_identity_changes_with_whatever_changes_the_result(changes):

@@ -7,6 +7,7 @@ from pathlib import Path
 import datasets
 import pytest
 
+from expunge.bench import start
 from expunge.bench.row import Cell
 from expunge.bench.start import Ask, begin
 from expunge.bench.suite import Place, Spec, plain
@@ -17,7 +18,6 @@ from expunge.data.read import read, read_rows
 from expunge.data.record import Message, Record
 from expunge.errors import InputError, UsageError
 from expunge.settings import Settings
-from test_matrix import tree
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(
@@ -187,10 +187,12 @@ def test_a_limited_question_of_rwku_keeps_all_its_orders(tmp_path):
     assert len(suite.forget) == 1
 
 
-def test_the_neighbours_of_a_suite_are_asked_and_not_trained_on(tmp_path):
+def test_the_neighbours_of_a_suite_are_asked_and_not_trained_on(monkeypatch, tmp_path):
+    monkeypatch.setattr(start, "contents_of", lambda *_, **__: {})  # there is no model
     (tmp_path / "targets").mkdir()
     (tmp_path / "targets" / "T.json").write_text(json.dumps([rwku_target()]), encoding="utf-8")
-    settings = Settings.model_validate(tree())
+    request = {"goal": "removal", "forget": [str(tmp_path / "matrix" / "data" / "forget.jsonl")]}
+    settings = Settings.model_validate({"model": "m", "request": request})
     protocol = begin(Ask(what="rwku", data=str(tmp_path)), tmp_path / "matrix", settings)
     asked = protocol.of(Cell(kind="method", name="npo", values={}, seed=0)).request
     assert [len(read(asked.neighbours).records), asked.rehearse] == [1, False]

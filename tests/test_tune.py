@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,11 +11,14 @@ import pytest
 from expunge.audit.results import Axis
 from expunge.bench import tune as tuning
 from expunge.bench.board import board
+from expunge.bench.choose import front_of
 from expunge.bench.hurdle import Hurdle, Pruned, better, proxies
+from expunge.bench.protocol import Protocol
 from expunge.bench.row import read_row, write_row
 from expunge.bench.rows import lay_out, rows_of
-from expunge.bench.tune import Budget, front_of, tune
+from expunge.bench.tune import Budget, Tuned, tune
 from expunge.cli import main
+from expunge.cli.tune import search
 from expunge.console import Console, SilentConsole
 from expunge.engine.loop import Trained
 from expunge.engine.watch import Reading, Unseen
@@ -92,7 +96,8 @@ def test_the_pareto_set_has_the_most_erased_first():
     first = row(method("npo", a=1), erased=0.1, lost=0.2)
     second = row(method("npo", a=2), erased=0.5, lost=0.05)
     worse = row(method("npo", a=3), erased=0.6, lost=0.1)
-    assert front_of([second, worse, first]) == (first, second)
+    protocol = Protocol(settings=tree())
+    assert front_of([second, worse, first], protocol=protocol) == (first, second)
 
 
 @pytest.fixture
@@ -147,6 +152,10 @@ def test_a_search_ends_at_its_budget_and_goes_on_without_repeating(
     values = [each.gates[0].value for each in rows_of(tmp_path / "t")]
     assert more.chosen.gates[0].value == min(values)
     assert more.settings.method.name == "npo"
+    assert more.settings.chosen_among == 9
+    given["budget"] = Budget(trials=1)
+    anew = tune(more.settings, tmp_path / "anew", **given)
+    assert anew.settings.chosen_among is None, "one alone is no choice"
     assert (tmp_path / "t" / "leaderboard.html").is_file()
 
 
@@ -263,6 +272,44 @@ def test_auto_searches_what_suits_the_data_and_failures_do_not_end_it(
 
 
 @needs_optuna
+def test_what_is_invalid_is_not_chosen_and_the_study_does_not_hear_it(
+    tmp_path, world_of_two_knobs, request_of, monkeypatch
+):
+    fake = tuning.run_cell
+    rulings = iter(["INVALID", "FAIL-DAMAGE", "PASS", "INVALID"])
+
+    def ruling(matrix, protocol, cell):
+        found = replace(fake(matrix, protocol, cell), ruling=next(rulings), why="")
+        write_row(lay_out(matrix, cell), found)
+        return found
+
+    monkeypatch.setattr(tuning, "run_cell", ruling)
+    given = {"console": SilentConsole(), "budget": Budget(trials=3)}
+    found = tune(request_of(), tmp_path / "t", **given)
+    judged = [each for each in rows_of(tmp_path / "t") if each.ruling != "INVALID"]
+    assert len(judged) == 2
+    assert found.settings.chosen_among == 2, "its report says so"
+    assert found.chosen in judged
+    assert all(each in judged for each in found.pareto)
+    trials = tuning._study(tmp_path / "t").get_trials()
+    assert [each.state.name for each in trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    with pytest.raises(InputError, match="its auditor failed its own test"):
+        tune(request_of(), tmp_path / "i", console=SilentConsole(), budget=Budget(trials=1))
+
+
+def test_what_was_chosen_is_told_with_its_ruling(tmp_path, monkeypatch):
+    chosen = replace(row(method("npo"), erased=0.4), ruling="FAIL-RESIDUAL")
+    found = Tuned(pareto=(chosen,), chosen=chosen, settings=Settings.model_validate(tree()))
+    monkeypatch.setattr(tuning, "tune", lambda *_, **__: found)
+    console, said = SilentConsole(), {}
+    monkeypatch.setattr(console, "line", said.__setitem__)
+    monkeypatch.setattr(console, "note", lambda text: said.update(note=text))
+    search(found.settings, tmp_path, budget=Budget(), console=console)
+    assert said["chosen"] == "npo (its defaults): FAIL-RESIDUAL"
+    assert said["note"].endswith("erased 0.60, kept 1.00, FAIL-RESIDUAL")
+
+
+@needs_optuna
 def test_time_ends_a_search(tmp_path, world_of_two_knobs, request_of):
     budget = Budget(trials=50, minutes=3.5 / 60)
     tune(request_of(), tmp_path / "t", budget=budget, console=SilentConsole())
@@ -284,11 +331,23 @@ def test_a_chain_is_not_searched(tmp_path):
 
 
 @needs_optuna
+def test_knobs_of_a_method_that_is_not_searched_are_refused(tmp_path, request_of):
+    given = {"budget": Budget(), "console": SilentConsole()}
+    for settings, methods in (
+        (request_of("npo", beta=9), ("simnpo",)),
+        (request_of("auto", beta=9), ()),
+    ):
+        with pytest.raises(UsageError, match="beta is set for method") as caught:
+            tune(settings, tmp_path / "t", methods=methods, **given)
+        assert caught.value.code == "unread-knob"
+
+
+@needs_optuna
 def test_forget_with_auto_searches_first(world, bench, monkeypatch, capsys):
     asked = {}
 
     def fake(settings, matrix, *, budget, console):
-        asked.update(method=settings.method.name, trials=budget.trials, matrix=matrix)
+        asked.update(method=settings.method.model_dump(), trials=budget.trials, matrix=matrix)
         from types import SimpleNamespace
 
         return SimpleNamespace(
@@ -300,7 +359,7 @@ def test_forget_with_auto_searches_first(world, bench, monkeypatch, capsys):
     monkeypatch.setattr("expunge.cli.forget.search", fake)
     words = world.command("--method", "auto", **{"method.trials": "3", "train.steps": "2"})
     assert main([*words, "--out", "run"]) == 0, capsys.readouterr()
-    assert asked == {"method": "auto", "trials": 3, "matrix": Path("tune/request")}
+    assert asked == {"method": {"name": "auto"}, "trials": 3, "matrix": Path("tune/request")}
     assert 'name = "graddiff"' in (bench / "run" / "config.toml").read_text(encoding="utf-8")
 
 

@@ -68,11 +68,7 @@ class Prepared:
 
         How texts become tokens is part of it.
         """
-        sets = {
-            split: [asdict(replace(record, source="")) for record in records]
-            for split, records in _sets(self.scope).items()
-        }
-        return sha256_json({**sets, "encoder": self.encoder.identity})
+        return _digest(self.scope, self.encoder)
 
     def audited(self) -> dict[str, tuple[Record, ...]]:
         """Return the records of each split that the audit asks about; empty sets are left out."""
@@ -128,11 +124,8 @@ def prepare(settings: Settings) -> Prepared:
     whole, settings = settings, stages(settings)[-1]
     source = source_of(settings)
     method = build(settings.method.name, settings.method.knobs)
-    scope = gather(settings.request, offline=settings.offline)
+    scope, encoder, tokenizer = _read(settings, source)
     config = load_config(settings.model, source)
-    tokenizer = load_tokenizer(settings.model, source)
-    encoder = encoder_of(settings, tokenizer)
-    scope = _split(scope, encoder)
     text = config.get_text_config()
     shape = Shape(layers=text.num_hidden_layers, width=text.hidden_size, vocabulary=text.vocab_size)
     streams = _streams(settings, scope, encoder, method, shape)
@@ -165,6 +158,16 @@ def parts(settings: Settings) -> tuple[Prepared, ...]:
     return tuple(prepare(stage) for stage in stages(settings))
 
 
+def data_digest(settings: Settings) -> str:
+    """Return `Prepared.data_digest` of settings whose method need not fit the data.
+
+    Raises:
+        InputError: Data or model are not there or not well formed.
+    """
+    scope, encoder, _ = _read(settings, source_of(settings))
+    return _digest(scope, encoder)
+
+
 def encoder_of(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> Encoder:
     """Return how records become tokens of a model, the original or another."""
     return Encoder(tokenizer, settings.template, max_length=settings.train.max_length)
@@ -179,6 +182,22 @@ def _require_weights(original: str) -> None:
             why="a run would ask the model through its guard, and then write it without",
             fix=f"name the model behind it: {base_of(Path(original))}",
         )
+
+
+def _read(settings: Settings, source: Source) -> tuple[Scope, Encoder, PreTrainedTokenizerBase]:
+    """Read all records, and how they become tokens; long ones are split."""
+    scope = gather(settings.request, offline=settings.offline)
+    tokenizer = load_tokenizer(settings.model, source)
+    encoder = encoder_of(settings, tokenizer)
+    return _split(scope, encoder), encoder, tokenizer
+
+
+def _digest(scope: Scope, encoder: Encoder) -> str:
+    sets = {
+        split: [asdict(replace(record, source="")) for record in records]
+        for split, records in _sets(scope).items()
+    }
+    return sha256_json({**sets, "encoder": encoder.identity})
 
 
 def _split(scope: Scope, encoder: Encoder) -> Scope:

@@ -236,6 +236,13 @@ class Settings(BaseModel):
         description="folder where what the original says of training records is kept for other"
         " runs: log-probabilities and hidden states",
     )
+    chosen_among: int | None = Field(
+        default=None,
+        ge=2,
+        description="how many runs on these records an audit judged to choose these settings: the"
+        " report then says that they look better than they are. `expunge tune` writes it; leave it"
+        " out where other records are judged",
+    )
     request: Request
     method: MethodSettings = Field(default_factory=MethodSettings)
     robust: RobustSettings = Field(default_factory=RobustSettings)

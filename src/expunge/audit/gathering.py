@@ -110,7 +110,9 @@ class Gathering:
                 policy=Policy(**request.margins.model_dump()),
                 precision=prepared.source.precision,
                 models=known.models if known else {},
-                notes=known.notes if known else prepared.scope.repeated,
+                notes=known.notes
+                if known
+                else (*prepared.scope.repeated, *_selected(settings.chosen_among)),
             )
         )
         return cls(prepared=prepared, collector=collector, golds=request.gold)
@@ -351,6 +353,16 @@ class Gathering:
         """Without gold, control items under the same attack say what guessing brings."""
         alone = not self.golds and "control" in self.collector.records
         return ("forget", "control") if alone else ("forget",)
+
+
+def _selected(among: int | None) -> tuple[str, ...]:
+    """Say that this audit has chosen what it judges, and what that does to its numbers."""
+    if among is None:
+        return ()
+    return (
+        f"these settings were chosen among {among} runs by this same audit, so the best of them"
+        " looks better than a new audit would find it; judge it on other records",
+    )
 
 
 def _no_gold(reference: str) -> InputError:

@@ -8,7 +8,7 @@ over seeds: to their mean, or of forget quality, a p-value, to the geometric mea
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, geometric_mean
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from expunge.audit.metrics.forget_quality import forget_quality
 from expunge.audit.metrics.muse import privleak
 from expunge.audit.results import Axis
 from expunge.audit.stats import Estimate
-from expunge.bench.choose import Point, best, front, near_front
+from expunge.bench.choose import Point, best, front, invalid, near_front
 from expunge.bench.probed import probed
 from expunge.bench.protocol import Protocol, read_protocol
 from expunge.bench.row import Row
@@ -43,7 +43,7 @@ class Line:
     name: str
     kind: str
     rows: tuple[Row, ...]
-    """The chosen settings, one row a seed."""
+    """The chosen settings, one row a seed; where every one is INVALID, one of these."""
     tried: int
     failed: int
     axes: dict[Axis, Estimate]
@@ -51,6 +51,13 @@ class Line:
     at: Point | None
     relative: dict[str, Related]
     """Numbers that need gold, over the seeds."""
+    covers: bool = False
+    """Removal was asked for, and the weights are what they were."""
+
+    @property
+    def invalid(self) -> bool:
+        """Whether the auditor failed its own test in every run: no settings are chosen."""
+        return any(invalid(row) for row in self.rows)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,11 +66,16 @@ class Board:
 
     protocol: Protocol
     lines: tuple[Line, ...]
-    """Original, golds, then methods, the best weakest axis first; of equal ones the next axis."""
+    """Original, golds, then methods, the best weakest axis first; of equal ones the next axis.
+
+    Below stand methods that leave the weights unchanged though removal was asked for, and last
+    those whose rows are INVALID."""
     on_front: tuple[str, ...]
     near: tuple[str, ...]
     """Not on the front by value, but no other method is surely better."""
     failures: tuple[Row, ...]
+    invalid: tuple[Row, ...]
+    """Rows of methods whose auditor failed its own test."""
     notes: tuple[str, ...]
 
 
@@ -86,19 +98,17 @@ def board(matrix: Path) -> Board:
     found: list[Line] = []
     for name in dict.fromkeys(row.cell.name for row in methods):
         own = [row for row in methods if row.cell.name == name]
-        seeds = Counter(row.cell.seed for row in own)
-        first = max(sorted(seeds), key=seeds.__getitem__)  # that of the trials
-        chosen = best([row for row in own if row.cell.seed == first], floor=protocol.floor)
-        same = [
-            row
-            for row in own
-            if chosen is not None
-            and row.status == "done"
-            and dict(row.cell.values) == dict(chosen.cell.values)
-        ]
-        found.append(_line(name, "method", own, tuple(same), golds))
-    found.sort(key=lambda line: upwards(line.axes), reverse=True)
-    placed = [(line.name, line.at) for line in found if line.at is not None]
+        shown = _shown(own, protocol)
+        line = _line(name, "method", own, shown, golds)
+        found.append(replace(line, covers=any(protocol.covers(row.cell) for row in shown)))
+    found.sort(
+        key=lambda line: (not line.invalid, not line.covers, upwards(line.axes)), reverse=True
+    )
+    placed = [
+        (line.name, line.at)
+        for line in found
+        if line.at is not None and not line.covers and not line.invalid
+    ]
     points = [at for _, at in placed]
     on_front = [name for (name, _), yes in zip(placed, front(points), strict=True) if yes]
     near = [name for (name, _), yes in zip(placed, near_front(points), strict=True) if yes]
@@ -108,7 +118,28 @@ def board(matrix: Path) -> Board:
         on_front=tuple(on_front),
         near=tuple(name for name in near if name not in on_front),
         failures=tuple(row for row in rows if row.status == "failed"),
+        invalid=tuple(row for row in methods if invalid(row)),
         notes=tuple(dict.fromkeys(note for row in rows for note in row.notes)),
+    )
+
+
+def _shown(own: Sequence[Row], protocol: Protocol) -> tuple[Row, ...]:
+    """Return the rows of a method that are shown: those of the chosen settings, one a seed.
+
+    Rows that are INVALID are not among them, unless there are no others: then one of these.
+    """
+    seeds = Counter(row.cell.seed for row in own)
+    first = max(sorted(seeds), key=seeds.__getitem__)  # that of the trials
+    trials = [row for row in own if row.cell.seed == first]
+    chosen = best(trials, protocol=protocol)
+    if chosen is None:
+        return tuple(row for row in trials if invalid(row))[:1]
+    return tuple(
+        row
+        for row in own
+        if row.status == "done"
+        and not invalid(row)
+        and dict(row.cell.values) == dict(chosen.cell.values)
     )
 
 

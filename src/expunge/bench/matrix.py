@@ -113,7 +113,7 @@ def run_matrix(
         whole = [there[cell.id] for cell in own if cell.id in there]
         if len(whole) < len(own):
             console.note(f"{name}: {len(own) - len(whole)} settings are still to be tried")
-        elif (chosen := best(whole)) is not None:
+        elif (chosen := best(whole, protocol=protocol)) is not None:
             again += [
                 Cell(kind="method", name=name, values=chosen.cell.values, seed=seed)
                 for seed in seeds[1:]

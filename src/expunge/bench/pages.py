@@ -138,6 +138,7 @@ def sentences(found: Board) -> list[str]:
         f"other method is surely better: {_listed(found.near)}.",
         f"Measured on {where or 'nothing yet'}; {', '.join(sorted(versions))}.",
     ]
+    lines += _below(found)
     if found.protocol.shared.request.assume_known:
         lines.append(
             "No model need know by heart what was forgotten. Forgetting and robustness are "
@@ -151,6 +152,24 @@ def sentences(found: Board) -> list[str]:
             "ones); n is how many records of the model they rest on."
         )
     return [*lines, *(f"Note: {note}." for note in found.notes)]
+
+
+def _below(found: Board) -> list[str]:
+    """Say why some methods stand below the others, where there are such."""
+    lines: list[str] = []
+    covering = [line.name for line in found.lines if line.covers]
+    if covering:
+        lines.append(
+            "Below the others and never on the front, because removal was asked for and a guard or "
+            f"an unmerged adapter leaves the weights unchanged: {_listed(covering)}."
+        )
+    if found.invalid:
+        lines.append(
+            f"INVALID, because the auditor failed its own test: "
+            f"{_listed([row.cell.id for row in found.invalid])}. Numbers of such runs decide "
+            "nothing: they are never chosen, and a method without others stands last."
+        )
+    return lines
 
 
 def _budget(protocol: Protocol) -> str:
@@ -310,7 +329,10 @@ def chosen(found: Board) -> tuple[list[str], list[list[str]]]:
 
 
 def _methods(found: Board) -> list[Line]:
-    return [line for line in found.lines if line.kind == "method" and line.rows]
+    """Return the methods of which settings were chosen."""
+    return [
+        line for line in found.lines if line.kind == "method" and line.rows and not line.invalid
+    ]
 
 
 def _machines(line: Line) -> list[Machine]:

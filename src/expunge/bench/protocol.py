@@ -1,8 +1,8 @@
 """The protocol: what is the same for every run of a matrix, fixed by its first command."""
 
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +21,8 @@ from expunge.files import is_part, read_json, write_json, write_jsonl
 from expunge.methods import build
 from expunge.methods.edits.protocol import Edit
 from expunge.methods.guards.protocol import Guard
-from expunge.settings import Settings
+from expunge.request import Goal
+from expunge.settings import Named, Settings
 from expunge.wrapping import unread
 
 FILE = "matrix.json"
@@ -29,6 +30,7 @@ _MOST_NAMED = 4
 _LONGEST_VALUE = 40
 _UNSET = "unset"
 _CHOSEN = "chosen."
+_CONTENTS = "contents."
 SETS = ("forget", "retain", "neighbours", "holdout")
 
 
@@ -53,6 +55,9 @@ class Protocol:
     floor: float = AT_MARGIN
     """Least standing on utility and locality of the setting that is shown for a method."""
     version: str = __version__
+    contents: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Digest of each thing that the settings name only by where it lies: `the data`, `the
+    original`, each gold. Empty in matrices of before; the next command fills it in."""
 
     @property
     def shared(self) -> Settings:
@@ -74,6 +79,22 @@ class Protocol:
     def harness(self) -> Spec | None:
         """Which tasks of lm-eval are asked, as `data` of a spec."""
         return next((spec for spec in self.beside if spec.name == HARNESS), None)
+
+    def covers(self, cell: Cell) -> bool:
+        """Tell whether removal is asked for and a method leaves the weights what they are.
+
+        A guard does, and an adapter that is not merged: no verdict calls that removal.
+
+        Raises:
+            UsageError: No such method or wrapper.
+        """
+        if cell.kind != "method" or self.settings["request"]["goal"] != Goal.REMOVAL:
+            return False
+        method = build(parted(cell.name).method, {})
+        adapter = self.settings.get("train", {}).get("adapter", False)
+        trains = not isinstance(method, Edit | Guard)
+        kept = trains and bool(cell.values.get("train.adapter", adapter))
+        return kept or isinstance(method, Guard)
 
     def of(self, cell: Cell) -> Settings:
         """Return the settings of one cell.
@@ -148,7 +169,7 @@ def open_protocol(folder: Path, wanted: Protocol) -> Protocol:
                 "another-protocol",
                 what=f"the matrix in {folder} was begun with {_told(changed)}",
                 why="runs of two protocols in one table would not be a comparison",
-                fix="use the settings of the first command, or another folder with --out",
+                fix="use the settings and files of the first command, or another folder with --out",
             )
         return _fixed(folder, wanted)
     folder.mkdir(parents=True, exist_ok=True)
@@ -197,6 +218,15 @@ def read_protocol(folder: Path) -> Protocol:
         ) from None
 
 
+def shared_tree(settings: Settings) -> dict[str, Any]:
+    """Return the settings tree that the runs of a matrix share.
+
+    Without where they are written; and without among how many runs the settings were chosen, which
+    is said of one method and not of all that a matrix runs.
+    """
+    return settings.model_dump(mode="json", exclude_none=True, exclude={"out", "chosen_among"})
+
+
 def require_one_method(settings: Settings) -> None:
     """Refuse a chain: every cell of a matrix puts one method in the place of another.
 
@@ -211,6 +241,39 @@ def require_one_method(settings: Settings) -> None:
             " cannot put one in the place of a chain",
             fix="leave [[stage]] out and name --methods; run the chain by `expunge forget`",
         )
+
+
+def require_read_knobs(settings: Settings, methods: Iterable[str]) -> None:
+    """Refuse knobs that no run would read: those of a method or wrapper that none of them has.
+
+    Args:
+        settings: Those that all runs share.
+        methods: Names of the table that a command runs.
+
+    Raises:
+        UsageError: There are such knobs; or no such method or wrapper.
+    """
+    named = [parted(name) for name in methods]
+    used = {"method": {each.method for each in named}}
+    tables: dict[str, Named] = {"method": settings.method}
+    for table, choice in (
+        ("robust", settings.robust),
+        ("combine", settings.combine),
+        ("mask", settings.mask),
+        ("optimiser", settings.optimiser),
+    ):
+        tables[table] = choice
+        used[table] = {each.wrappers.get(table, choice.name) for each in named}
+    for table, choice in tables.items():
+        if choice.knobs and choice.name not in used[table]:
+            raise UsageError(
+                "unread-knob",
+                what=f"{table}.{next(iter(choice.knobs))} is set for {table} {choice.name}, which"
+                " no run of this command has",
+                why=f"they have {', '.join(sorted(used[table]))}, each with knobs of its own",
+                fix=f"set {table}.name to the one that it is for, or leave it out; where a matrix"
+                f" was begun with it, name {choice.name} among the methods: nothing runs twice",
+            )
 
 
 def set_file(folder: Path, name: str) -> Path:
@@ -231,9 +294,19 @@ def write_sets(folder: Path, suite: Suite) -> None:
 
 
 def _changed(found: Protocol, wanted: Protocol) -> dict[str, tuple[str, str]]:
-    """Return the key paths that differ, with both values; settings by the paths that users know."""
-    before, now = (_flat(_adapter.dump_python(each, mode="json")) for each in (found, wanted))
-    return {
+    """Return the key paths that differ, with both values; settings by the paths that users know.
+
+    Contents come first. Those that only one of the two tells of are left out: a matrix of before
+    has none, and where a gold was added or left out, the settings say so.
+    """
+    both = found.contents.keys() & wanted.contents.keys()
+    pairs = {name: (found.contents[name], wanted.contents[name]) for name in sorted(both)}
+    other = {f"{_CONTENTS}{name}": pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    before, now = (
+        _flat(_adapter.dump_python(each, mode="json", exclude={"contents"}))
+        for each in (found, wanted)
+    )
+    return other | {
         path.removeprefix("settings."): (before.get(path, _UNSET), now.get(path, _UNSET))
         for path in dict.fromkeys((*before, *now))
         if before.get(path) != now.get(path)
@@ -252,7 +325,10 @@ def _flat(value: object, path: str = "") -> dict[str, str]:
 
 def _told(changed: Mapping[str, tuple[str, str]]) -> str:
     named = [
-        f"{path} {_short(before)} (now {_short(now)})" for path, (before, now) in changed.items()
+        f"other contents of {path.removeprefix(_CONTENTS)}"
+        if path.startswith(_CONTENTS)
+        else f"{path} {_short(before)} (now {_short(now)})"
+        for path, (before, now) in changed.items()
     ]
     more = len(named) - _MOST_NAMED
     return ", ".join(named[:_MOST_NAMED]) + (f", and {more} more" if more > 0 else "")

@@ -1,12 +1,13 @@
 """Starting a benchmark: from the words of a command to a protocol, a matrix and its pages."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from expunge.audit.attacks.stress import require_attacks
 from expunge.bench.chosen import Chosen, chosen_for, read_chosen
+from expunge.bench.contents import contents_of
 from expunge.bench.harness import NAME as HARNESS
 from expunge.bench.harness import check, split_tasks
 from expunge.bench.matrix import Done, Shard, run_matrix
@@ -17,12 +18,14 @@ from expunge.bench.protocol import (
     open_protocol,
     read_protocol,
     require_one_method,
+    require_read_knobs,
     set_file,
+    shared_tree,
     write_sets,
 )
 from expunge.bench.row import Cell
 from expunge.bench.series import require_weights
-from expunge.bench.suite import Spec
+from expunge.bench.suite import Spec, Suite
 from expunge.bench.suites import HUB, KNOWN, OWN_TEXT, SUITES, load_suite
 from expunge.console import Console
 from expunge.errors import UsageError
@@ -89,12 +92,13 @@ def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
 
     Raises:
         ExpungeError: Data are missing or not the published ones; the folder holds another matrix;
-            the settings are a chain; a flag would not be read.
+            the settings are a chain; a flag, a knob or a key of the request would not be read.
     """
     _require_some(ask)
     _require_read(ask)
     chosen = _chosen(ask)
     require_one_method(settings)
+    require_read_knobs(settings, ask.methods or tuple(chosen or EVERY))
     require_attacks(settings)
     spec = spec_of(ask)
     beside = tuple(_beside(text, ask) for text in ask.beside)
@@ -105,12 +109,11 @@ def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
             why="its numbers would stand in the table under one name",
             fix="name each once; tasks of lm-eval go into one lm-eval=TASK,TASK",
         )
+    asked = [load_suite(each) for each in beside if each.name != HARNESS]
     for each in beside:
         if each.name == HARNESS:
             check(split_tasks(each.data), offline=each.offline)
-        else:
-            load_suite(each)
-    tree = _tree(settings)
+    tree = shared_tree(settings)
     if spec is not None:
         suite = load_suite(spec)
         if not suite.forget:
@@ -122,19 +125,45 @@ def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
             )
         if suite.series is not None and suite.series.sequential:
             require_weights(settings)
-        sets = {name: [str(set_file(matrix, name))] for name in SETS}
-        there = {"forget": suite.forget, "retain": suite.retain}
-        there |= {"neighbours": suite.neighbours, "holdout": suite.holdout}
-        request = {name: sets[name] for name in SETS if there[name]}
-        asked_only = {"rehearse": False} if suite.neighbours else {}
-        by_probes = {"assume_known": True} if spec.name in KNOWN else {}
-        named = {**request, **asked_only, **by_probes, "id": suite.name}
-        tree["request"] = {**tree["request"], **named}
+        named = _request(suite, spec, matrix)
+        _require_own(named, settings, spec)
+        tree["request"] |= named
         protocol = _protocol(tree, spec, beside, ask, chosen)
-        found = open_protocol(matrix, protocol)
+        contents = contents_of(protocol.shared, suite, asked)
+        found = open_protocol(matrix, replace(protocol, contents=contents))
         write_sets(matrix, suite)
         return found
-    return open_protocol(matrix, _protocol(tree, None, beside, ask, chosen))
+    protocol = _protocol(tree, None, beside, ask, chosen)
+    contents = contents_of(protocol.shared, beside=asked)
+    return open_protocol(matrix, replace(protocol, contents=contents))
+
+
+def _request(suite: Suite, spec: Spec, matrix: Path) -> dict[str, Any]:
+    """Return the keys of `[request]` that a suite sets."""
+    sets = {name: [str(set_file(matrix, name))] for name in SETS}
+    there = {"forget": suite.forget, "retain": suite.retain}
+    there |= {"neighbours": suite.neighbours, "holdout": suite.holdout}
+    request = {name: sets[name] for name in SETS if there[name]}
+    asked_only = {"rehearse": False} if suite.neighbours else {}
+    by_probes = {"assume_known": True} if spec.name in KNOWN else {}
+    return {**request, **asked_only, **by_probes, "id": suite.name}
+
+
+def _require_own(named: Mapping[str, Any], settings: Settings, spec: Spec) -> None:
+    """Refuse keys of `[request]` that were given and that a suite sets to something else."""
+    given = settings.request.model_dump(mode="json", include=settings.request.model_fields_set)
+    other = [key for key, value in given.items() if key in named and value != named[key]]
+    if not other:
+        return
+    instead = {"forget": "corpus", "retain": "keep"}
+    flags = [instead[key] for key in other if instead.get(key) in _own_text(spec.name)]
+    out = f"leave {'it' if len(other) == 1 else 'them'} out"
+    raise UsageError(
+        "set-by-the-suite",
+        what=f"{' and '.join(f'request.{key}' for key in other)} cannot be set for {spec.name}",
+        why="the suite says what is forgotten, kept and asked about, so that numbers compare",
+        fix=f"{out}; text of your own goes by {_flags(flags)}" if flags else out,
+    )
 
 
 def bench(
@@ -197,7 +226,7 @@ def _require_read(ask: Ask) -> None:
         why = "the file itself names what is forgotten and kept"
         fix = "set forget and retain in [request] of the file"
     else:
-        read = OWN_TEXT.get(ask.what, tuple(texts))
+        read = _own_text(ask.what)
         given = {name: value for name, value in texts.items() if name not in read}
         why = "its data come with their own text"
         fix = f"leave it out; {ask.what} reads {_flags(read)}"
@@ -209,6 +238,11 @@ def _require_read(ask: Ask) -> None:
             why=why,
             fix=fix,
         )
+
+
+def _own_text(suite: str) -> tuple[str, ...]:
+    """Return the flags by which a suite takes text of the user's own."""
+    return OWN_TEXT.get(suite, ("corpus", "keep"))
 
 
 def _flags(names: Sequence[str]) -> str:
@@ -235,7 +269,7 @@ def _protocol(
     chosen: Chosen | None,
 ) -> Protocol:
     found = Protocol(
-        settings=_tree(Settings.model_validate(tree)),
+        settings=shared_tree(Settings.model_validate(tree)),
         suite=spec,
         beside=tuple(beside),
         trials=ask.trials,
@@ -261,7 +295,3 @@ def _chosen(ask: Ask) -> Chosen | None:
     for name in ask.methods:
         chosen_for(name, found)
     return found
-
-
-def _tree(settings: Settings) -> dict[str, Any]:
-    return settings.model_dump(mode="json", exclude_none=True, exclude={"out"})

@@ -8,21 +8,29 @@ and so only validated metrics:
     erased = the weakest of forgetting, privacy, robustness
     kept   = the weaker of utility, locality
 
-The result is the Pareto set; chosen is what erased most among those that keep the floor.
+The result is the Pareto set; chosen is what erased most among those that keep the floor. Runs that
+are INVALID are in neither.
 """
 
 import json
 import math
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from expunge.bench.choose import Point, best, front, point
+from expunge.bench.choose import Point, best, front_of, invalid, point
+from expunge.bench.contents import contents_of
 from expunge.bench.matrix import references, run_cell, run_cells
 from expunge.bench.pages import write_pages
-from expunge.bench.protocol import Protocol, open_protocol, require_one_method
+from expunge.bench.protocol import (
+    Protocol,
+    open_protocol,
+    require_one_method,
+    require_read_knobs,
+    shared_tree,
+)
 from expunge.bench.row import Cell, Row
 from expunge.bench.rows import rows_of
 from expunge.bench.space import Anatomy, Choice, Range, Space, accepted, anatomy, space
@@ -121,10 +129,10 @@ class Tuned:
     """What a search found."""
 
     pareto: tuple[Row, ...]
-    """Finished rows that no other one beats on both numbers, the most erased first."""
+    """Judged rows that no other one beats on both numbers, the most erased first."""
     chosen: Row
     settings: Settings
-    """What `expunge forget` runs with the chosen settings."""
+    """What `expunge forget` runs with the chosen settings; among how many they were chosen."""
 
 
 def tune(
@@ -158,7 +166,9 @@ def tune(
     named = tuple(dict.fromkeys(methods)) or (_suited(settings) if name == AUTO else (name,))
     for method in named:
         build(method, {})
-    protocol = open_protocol(matrix, _protocol(settings, named, budget.floor))
+    require_read_knobs(settings, named)
+    wanted = _protocol(settings, named, budget.floor)
+    protocol = open_protocol(matrix, replace(wanted, contents=contents_of(wanted.shared)))
     study = _study(matrix)
     named = _fixed(study, named, matrix)
     run_cells(matrix, protocol, references(protocol), console=console)
@@ -173,15 +183,7 @@ def tune(
     while not search.over(budget):
         search.step(console)
     write_pages(matrix)
-    return _result(matrix, protocol, budget)
-
-
-def front_of(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Return the rows that no other one beats, the most erased first."""
-    placed = [(row, at) for row in rows if row.status == "done" and (at := point(row)) is not None]
-    kept = front([at for _, at in placed])
-    found = [pair for pair, yes in zip(placed, kept, strict=True) if yes]
-    return tuple(row for row, _ in sorted(found, key=lambda pair: -pair[1].erased.value))
+    return _result(matrix, protocol)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -274,11 +276,12 @@ class _Search:
         if row.killed:  # the trial stays open: the next command resumes it
             console.note(f"{number}: {row.cell.name} {row.status}: {row.why}")
             return
-        at = point(row) if row.status == "done" else None
+        at = point(row) if row.status == "done" and not invalid(row) else None
         if at is None:
             state = _state("PRUNED" if row.status == "pruned" else "FAIL")
             self.study.tell(number, state=state, skip_if_finished=True)
-            console.note(f"{number}: {row.cell.name} {row.status}: {row.why}")
+            said = f"{number}: {row.cell.name} {row.ruling if invalid(row) else row.status}"
+            console.note(f"{said}: {row.why}" if row.why else said)
             return
         values = (at.erased.value, at.kept.value)
         self.study.tell(number, values=values, skip_if_finished=True)
@@ -294,18 +297,26 @@ def _suggested(trial: Trial, method: str, path: str, kind: Range | Choice) -> An
     return json.loads(trial.suggest_categorical(name, texts))
 
 
-def _result(matrix: Path, protocol: Protocol, budget: Budget) -> Tuned:
+def _result(matrix: Path, protocol: Protocol) -> Tuned:
     rows = [row for row in rows_of(matrix) if row.cell.kind == "method"]
-    chosen = best(rows, floor=budget.floor)
+    chosen = best(rows, protocol=protocol)
     if chosen is None:
         reasons = [row.why for row in rows if row.why]
+        failed = "is INVALID: its auditor failed its own test"
+        reasons += [f"{row.cell.id} {failed}" for row in rows if invalid(row)]
         raise InputError(
             "nothing-tuned",
             what=f"none of {len(rows)} runs could be finished and judged",
             why=reasons[0] if reasons else "no run was begun within the budget",
             fix=f"read the rows in {matrix / 'cells'}; give gold or control records, or more time",
         )
-    return Tuned(pareto=front_of(rows), chosen=chosen, settings=protocol.of(chosen.cell))
+    judged = sum(row.status == "done" and not invalid(row) for row in rows)
+    among = {"chosen_among": judged if judged > 1 else None}
+    return Tuned(
+        pareto=front_of(rows, protocol=protocol),
+        chosen=chosen,
+        settings=protocol.of(chosen.cell).model_copy(update=among),
+    )
 
 
 def keeps_floor(row: Row, budget: Budget) -> bool:
@@ -315,7 +326,7 @@ def keeps_floor(row: Row, budget: Budget) -> bool:
 
 
 def _protocol(settings: Settings, methods: tuple[str, ...], floor: float) -> Protocol:
-    tree = settings.model_dump(mode="json", exclude_none=True, exclude={"out"})
+    tree = shared_tree(settings)
     if settings.method.name == AUTO:
         tree["method"] = {"name": methods[0]}
     return Protocol(settings=tree, prunes=True, trials=0, floor=floor)

@@ -181,5 +181,6 @@ def _settings(
         return resolve_settings(what, (), request=request, train=flags, offline=session.offline)
     # What a suite forgets and keeps is put in its place once its data are read and checked.
     asked = request if request.goal else replace(request, goal="removal")
-    forget = (str(matrix / "data" / "forget.jsonl"),)
+    given = "request.forget" in request.paths()  # that is refused there, too
+    forget = () if given else (str(matrix / "data" / "forget.jsonl"),)
     return resolve_settings(model, forget, request=asked, train=flags, offline=session.offline)

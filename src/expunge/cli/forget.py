@@ -58,7 +58,9 @@ def _tuned(settings: "Settings", console: "Console") -> "Settings":
     """Search the method; the knobs of `auto` are the flags of `expunge tune`."""
     from expunge.bench.tune import Budget
     from expunge.named import build_named
+    from expunge.settings import MethodSettings
 
     budget = build_named({AUTO: Budget}, AUTO, settings.method.knobs, what="method")
+    settings = settings.model_copy(update={"method": MethodSettings(name=AUTO)})
     found = search(settings, Path("tune") / settings.request.id, budget=budget, console=console)
     return found.settings.model_copy(update={"out": settings.out})

@@ -105,9 +105,11 @@ def search(
         at = point(row)
         if at is not None:
             erased, kept = at
-            console.note(f"{row.cell.id}: erased {erased.value:.2f}, kept {kept.value:.2f}")
+            numbers = f"erased {erased.value:.2f}, kept {kept.value:.2f}"
+            console.note(f"{row.cell.id}: {numbers}, {row.ruling}")
     values = ", ".join(f"{path} {value}" for path, value in found.chosen.cell.values.items())
-    console.line("chosen", f"{found.chosen.cell.name} ({values or 'its defaults'})")
+    chosen = f"{found.chosen.cell.name} ({values or 'its defaults'})"
+    console.line("chosen", f"{chosen}: {found.chosen.ruling}")
     if not keeps_floor(found.chosen, budget):
         console.warn(f"nothing keeps the floor of {budget.floor}; this keeps most")
     return found
