@@ -92,7 +92,8 @@ class Network:
         self.head: nn.Module = head
         self.layers = decoder_layers(model)
         self._final_norm = final_norm(model, self.layers)
-        self.has_plain_head, self._in_tuples = self._tried()
+        self.has_plain_head, self.in_tuples = self._tried()
+        """Whether logits are what the head makes, and whether blocks return tuples."""
         self.fence: Rules | None = None
         """What stands around the model when it is scored or writes."""
         self._cache_word = cache_word(self.trunk)
@@ -248,7 +249,7 @@ class Network:
         """Let the blocks under `below.layer` pass on known states instead of computing them."""
 
         def pass_on(*_inputs: object, **_options: object) -> Tensor | tuple[Tensor]:
-            return (below.states,) if self._in_tuples else below.states
+            return (below.states,) if self.in_tuples else below.states
 
         skipped = list(self.layers)[: below.layer]
         try:
