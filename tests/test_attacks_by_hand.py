@@ -28,7 +28,6 @@ from expunge.audit.attacks.sampling.sampled import Sampling
 from expunge.audit.attacks.target import Target
 from expunge.audit.attacks.weights.ablation import ablated
 from expunge.audit.attacks.weights.mixing import Interpolation
-from expunge.audit.attacks.weights.neurons import dropped, importance
 from expunge.audit.attacks.weights.perturbing import pruned
 from expunge.audit.attacks.weights.related import about, without_facts
 from expunge.audit.attacks.weights.relearn import Relearn
@@ -221,18 +220,6 @@ def test_ablation_removes_the_direction(target):
         states = target.network.observe(ids, sites=[Site(1)], final=False).states[Site(1)]
     assert float(states[..., 3].abs().max()) < 1e-6
     assert float(states[..., 4].abs().max()) > 1e-3
-
-
-def test_dropped_neurons_write_nothing(target):
-    encoded = [target.encoder.encode(record) for record in FACTS]
-    before = importance(target.network, encoded, pad_id=2, tokens_per_pass=2048)
-    mask = torch.zeros(128, dtype=torch.bool)
-    mask[5] = True
-    with dropped(target.network, {0: mask}):
-        after = importance(target.network, encoded, pad_id=2, tokens_per_pass=2048)
-    assert float(before[0][5]) > 0
-    assert float(after[0][5]) == 0
-    assert torch.equal(after[0][6:], before[0][6:])
 
 
 def test_free_tokens_are_embedded_as_given(target):
