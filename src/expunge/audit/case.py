@@ -95,9 +95,9 @@ class Case:
         """Return the forget records that all columns and, when paired, the anchor have."""
         return common(*columns, anchor.column) if anchor.paired else common(*columns)
 
-    def noise_sd(self, metric: Metric, split: str) -> float:
+    def noise_sd(self, metric: Metric, split: str, attack: str = PLAIN) -> float:
         """Return the standard deviation of the golds' means; 0 with fewer than two golds."""
-        columns = [self.column(metric, role, split) for role in self.noise]
+        columns = [self.column(metric, role, split, attack) for role in self.noise]
         columns = [column for column in columns if column]
         if len(columns) < 2:
             return 0.0
