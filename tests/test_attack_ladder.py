@@ -161,8 +161,8 @@ def test_facts_that_came_back_with_nothing_to_compare_stay_open():
     assert ladder([one_asked], ground(golds=((), ())))[0].worst.rho == 0.0
 
 
-def test_an_original_that_knew_nothing_leaves_nothing_to_recover():
-    (rung,) = ladder([trial(judged=range(20))], ground(top=()))
+def test_an_original_that_knew_nothing_leaves_nothing_to_hold():
+    (rung,) = ladder([trial()], ground(top=()))
     assert rung.status is Status.NOT_COMPUTABLE
     assert "knew no more than gold" in rung.reason
 

@@ -7,7 +7,9 @@ from expunge.audit.attacks.attempt import Attempt
 from expunge.audit.attacks.ladder import ladder
 from expunge.audit.attacks.store import Outcome
 from expunge.audit.results import Status
-from trials import FACTS, ITEMS, ground, trial
+from trials import CONTROL, FACTS, ITEMS, ground, outcome, said, trial
+
+NEVER = Outcome(missing="the facts are passages without a question")
 
 
 def depths(*levels, seed=0):
@@ -55,3 +57,59 @@ def test_a_depth_at_which_the_original_knows_nothing_is_left_out():
     (rung,) = ladder([one], ground())
     assert [test.variant for test in rung.tests] == ["block 1"]
     assert rung.status is Status.PASS
+
+
+ALL, NONE = range(FACTS), ()
+
+
+@pytest.mark.parametrize("gold", [True, False])
+@pytest.mark.parametrize(
+    ("judged", "original", "status", "gap"),
+    [
+        (range(20), ALL, Status.FAIL, 1.0),
+        (range(10), range(20), Status.FAIL, 0.5),
+        (NONE, ALL, Status.PASS, 1.0),
+        # Nobody asked the original under the attack: what came back is a share of all.
+        (range(20), None, Status.FAIL, 1.0),
+        (range(2), None, Status.INCONCLUSIVE, 1.0),
+        (NONE, None, Status.NOT_COMPUTABLE, None),
+        # It was asked, and hardly knew a thing: a fact or two are guesses, many are not.
+        (range(20), NONE, Status.FAIL, 1.0),
+        (range(2), range(2), Status.NOT_COMPUTABLE, None),
+        (NONE, NONE, Status.NOT_COMPUTABLE, None),
+    ],
+)
+def test_facts_of_passages_are_held_against_the_same_attack(judged, original, status, gap, gold):
+    asked = Outcome() if original is None else outcome(original)
+    others = {"original": asked}
+    if not gold:
+        others |= {"control": outcome((), CONTROL)}
+        others |= {"original_control": Outcome() if original is None else outcome((), CONTROL)}
+    one = trial("prefill-50", judged, [NONE] if gold else [], **others)
+    (rung,) = ladder([one], ground(top=NEVER, golds=[NEVER] if gold else []))
+    assert rung.status is status
+    assert gap is None or rung.worst.gap == gap
+    assert gap is not None or "the original knew no more than gold" in rung.reason
+
+
+def test_facts_beyond_plain_answers_are_held_against_the_same_attack():
+    """Asked plainly, neither original nor gold comes to the point."""
+    one = trial("prefill-50", range(10), original=outcome(range(20)))
+    (rung,) = ladder([one], ground(top=()))
+    assert (rung.status, rung.worst.gap, rung.worst.rho) == (Status.FAIL, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(("leaks", "status"), [(range(20, 40), Status.FAIL), ((), Status.PASS)])
+def test_passages_among_questions_are_counted(leaks, status):
+    """Half of the facts are in passages, and these are what comes back."""
+    plainly = [Outcome(attempts=said(known)[:20]) for known in (ALL, NONE)]
+    one = trial("prefill-50", leaks, original=outcome(ALL))
+    (rung,) = ladder([one], ground(top=plainly[0], golds=plainly[1:]))
+    assert (rung.status, rung.worst.n, rung.worst.gap) == (status, FACTS, 1.0)
+
+
+def test_passages_that_came_back_with_nothing_to_compare_stay_open():
+    one = trial("prefill-50", range(12), golds=[], original=outcome(ALL))
+    (rung,) = ladder([one], ground(top=NEVER, golds=[]))
+    assert rung.status is Status.INCONCLUSIVE
+    assert (rung.worst.judged, rung.worst.gap) == (0.3, 1.0)

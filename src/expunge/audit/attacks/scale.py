@@ -3,7 +3,7 @@
 K_o - K_g
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
@@ -34,18 +34,14 @@ class Scale(NamedTuple):
             return known - fmean(column[name] for column in self.floor for name in names)
         return known - fmean(self.floor_control.values()) if self.floor_control else 0.0
 
-    def measured(self, names: Collection[str], ground: Ground) -> bool:
-        """Tell whether the original measurably knew more than gold, see `measurably_above`."""
-        if not self.floor and not self.floor_control:
-            return False
-        clusters = ground.clusters()
-        averages = [fmean(column[name] for name in names) for column in self.floor]
-        return measurably_above(
-            sample(self.top, names, clusters),
-            anchored(self.floor, self.floor_control, names, clusters),
-            noise=stdev(averages) if len(averages) > 1 else 0.0,
-            seed=ground.seed,
-        )
+    def known(self, names: Sequence[str]) -> list[str]:
+        """Return those of the facts that the original and all golds were asked for."""
+        columns = (self.top, *self.floor)
+        return [name for name in names if all(name in column for column in columns)]
+
+    def measured(self, names: Sequence[str], ground: Ground) -> bool:
+        """Tell whether the original measurably knew more than gold on those of the facts."""
+        return more_is_known(self.top, self.floor, self.floor_control, self.known(names), ground)
 
 
 class Columns(NamedTuple):
@@ -61,8 +57,8 @@ class Columns(NamedTuple):
 
     @property
     def gap(self) -> float:
-        """Return what there was to bring back; 0 without a scale."""
-        return 0.0 if self.scale is None else self.scale.gap(self.judged)
+        """Return what there was to bring back; without a scale 1, a share of all facts."""
+        return 1.0 if self.scale is None else self.scale.gap(self.judged)
 
 
 def columns_of(trial: Trial, ground: Ground) -> list[Columns]:
@@ -85,36 +81,80 @@ def _columns(trial: Trial, variant: str | None, ground: Ground) -> Columns:
     golds = tuple(ground.column(g.attempts, variant) for g in trial.golds if g.attempts)
     control = ground.column(trial.control.attempts, variant)
     shared = [name for name in judged if all(name in column for column in golds)]
-    chosen, scale = shared, None
-    for each in _scales(trial, variant, golds, ground):
-        names = [n for n in shared if n in each.top and all(n in column for column in each.floor)]
-        if names and each.gap(names) > 0 and (not trial.own_scale or each.measured(names, ground)):
-            chosen, scale = names, each
-            break
+    scale = _scale(trial, variant, golds, shared, ground)
+    names = shared if scale is None else scale.known(shared)
     return Columns(
         trial=trial,
         variant=UNION if variant is None else variant,
-        judged={name: judged[name] for name in chosen},
+        judged={name: judged[name] for name in names},
         golds=golds,
         control=control,
         scale=scale,
     )
 
 
-def _scales(
-    trial: Trial, variant: str | None, golds: tuple[Column, ...], ground: Ground
-) -> Iterator[Scale]:
+def _scale(
+    trial: Trial,
+    variant: str | None,
+    golds: tuple[Column, ...],
+    shared: Sequence[str],
+    ground: Ground,
+) -> Scale | None:
+    attacked = Scale(
+        top=ground.column(trial.original.attempts, variant),
+        floor=golds,
+        floor_control=ground.column(trial.original_control.attempts, variant),
+    )
     if trial.own_scale:
-        yield Scale(
-            top=ground.column(trial.original.attempts, variant),
-            floor=golds,
-            floor_control=ground.column(trial.original_control.attempts, variant),
-        )
-        return
-    yield Scale(
-        top=ground.column(ground.original.attempts),
-        floor=tuple(ground.column(gold.attempts) for gold in ground.golds),
-        floor_control=ground.column(ground.original_control.attempts),
+        return attacked if attacked.measured(shared, ground) else None
+    plain = ground.column(ground.original.attempts)
+    filled = _filled(trial, variant, attacked, plain, ground)
+    names = filled.known(shared)
+    if names and filled.gap(names) > 0 and all(name in plain for name in names):
+        return filled
+    return next((each for each in (filled, attacked) if each.measured(shared, ground)), None)
+
+
+def _filled(
+    trial: Trial, variant: str | None, attacked: Scale, plain: Column, ground: Ground
+) -> Scale:
+    """Return the scale of plain questions, under the attack where a fact has none."""
+    floor = [
+        ground.column(under.attempts, variant) | ground.column(plainly.attempts)
+        for under, plainly in zip(trial.golds, ground.golds, strict=True)
+    ]
+    return Scale(
+        top=attacked.top | plain,
+        floor=tuple(column for column in floor if column),
+        floor_control=attacked.floor_control | ground.column(ground.original_control.attempts),
+    )
+
+
+def more_is_known(
+    judged: Column,
+    golds: Sequence[Column],
+    control: Column,
+    names: Collection[str],
+    ground: Ground,
+) -> bool:
+    """Tell whether a model measurably knows more than gold, see `measurably_above`.
+
+    Args:
+        judged: What the model knows.
+        golds: What the golds know.
+        control: What stands for gold where there is none; empty: nothing does.
+        names: The facts.
+        ground: Their subjects, and the seed.
+    """
+    if not names or not (golds or control):
+        return False
+    clusters = ground.clusters()
+    averages = [fmean(column[name] for name in names) for column in golds]
+    return measurably_above(
+        sample(judged, names, clusters),
+        anchored(golds, control, names, clusters),
+        noise=stdev(averages) if len(averages) > 1 else 0.0,
+        seed=ground.seed,
     )
 
 

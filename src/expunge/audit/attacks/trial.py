@@ -25,7 +25,7 @@ class Trial:
     judged: Outcome
     golds: tuple[Outcome, ...] = ()
     original: Outcome = NOTHING
-    """Only where the attack has a scale of its own."""
+    """Only where it was asked under the attack: see `scale`."""
     control: Outcome = NOTHING
     """The judged model on control items; only without gold."""
     original_control: Outcome = NOTHING
