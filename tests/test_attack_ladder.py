@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from expunge.audit.attacks.asking.reworded import Paraphrase
 from expunge.audit.attacks.asking.translation import Translation
 from expunge.audit.attacks.attempt import Attempt, knowledge, observable_of
-from expunge.audit.attacks.ladder import UNION, Ground, Trial, ladder
+from expunge.audit.attacks.ladder import ladder
 from expunge.audit.attacks.levels import PARANOID
 from expunge.audit.attacks.protocol import made_with
 from expunge.audit.attacks.relabel import (
@@ -20,31 +20,18 @@ from expunge.audit.attacks.relabel import (
     adjusted_unpaired,
     least_paired,
 )
+from expunge.audit.attacks.scale import UNION
 from expunge.audit.attacks.simulated import NullWorld, null_battery
 from expunge.audit.attacks.store import AttackStore, AttackUnit, Cost, Outcome
+from expunge.audit.attacks.trial import Ground, Trial
 from expunge.audit.context import Policy
-from expunge.audit.evidence import EvidenceStore, Item
+from expunge.audit.evidence import EvidenceStore
 from expunge.audit.results import Status
 from expunge.audit.stats import binomial_tolerance
 from expunge.files import read_json
+from trials import CONTROL, FACTS, ITEMS, ground, item, outcome, said, trial
 
-FACTS = 40
 ATTACKS = 30
-
-
-def item(index, split="forget", keys=True):
-    return Item(
-        record=f"{split}-{index}",
-        split=split,
-        question=f"Question {index}?",
-        answer=f"It is key{index} indeed",
-        key_answers=(f"key{index}",) if keys else (),
-        subject=f"{split}-{index % 10}",
-    )
-
-
-ITEMS = [item(index) for index in range(FACTS)]
-CONTROL = [item(index, "control") for index in range(FACTS)]
 
 
 @pytest.mark.parametrize(
@@ -82,49 +69,6 @@ def test_of_a_begun_answer_only_the_rest_can_come_back():
     begun = replace(item(0, keys=False), answer="red green blue black")
     attempt = Attempt(record="forget-0", given="red green", text="blue white")
     assert knowledge(attempt, begun, "rouge-l-recall") == pytest.approx(0.5)
-
-
-def said(known, items=ITEMS, variant=""):
-    """Attempts that state the first facts, by number."""
-    return tuple(
-        Attempt(
-            record=each.record,
-            variant=variant,
-            text=each.answer if index in known else "I do not know",
-        )
-        for index, each in enumerate(items)
-    )
-
-
-def outcome(known, items=ITEMS, variant="", **others):
-    return Outcome(attempts=said(set(known), items, variant), **others)
-
-
-def ground(*, top=range(FACTS), golds=((),), items=None, control=()):
-    return Ground(
-        items=tuple(items or (ITEMS if golds else [*ITEMS, *CONTROL])),
-        observable="key-fact",
-        original=outcome(top),
-        golds=tuple(outcome(known) for known in golds),
-        original_control=Outcome() if golds else outcome(control, CONTROL),
-        policy=Policy(),
-        seed=0,
-    )
-
-
-def trial(name="ask", judged=(), golds=((),), **others):
-    return Trial(
-        name=name,
-        family="asking",
-        access="T1",
-        union=True,
-        own_scale=False,
-        **{
-            "judged": judged if isinstance(judged, Outcome) else outcome(judged),
-            "golds": tuple(outcome(known) for known in golds),
-            **others,
-        },
-    )
 
 
 def test_recovery_by_hand():
@@ -217,8 +161,8 @@ def test_facts_that_came_back_with_nothing_to_compare_stay_open():
     assert ladder([one_asked], ground(golds=((), ())))[0].worst.rho == 0.0
 
 
-def test_an_original_that_knew_nothing_leaves_nothing_to_recover():
-    (rung,) = ladder([trial(judged=range(20))], ground(top=()))
+def test_an_original_that_knew_nothing_leaves_nothing_to_hold():
+    (rung,) = ladder([trial()], ground(top=()))
     assert rung.status is Status.NOT_COMPUTABLE
     assert "knew no more than gold" in rung.reason
 

@@ -68,6 +68,8 @@ def test_what_is_written_names_no_fact(world, bench):
     assert "relearn" in page
     assert "![Relearning curves against gold](relearning.svg)" in page
     assert "upper lora" in (found.folder / "relearning.svg").read_text()
+    asked = {path.name.split(".")[0] for path in found.folder.rglob("*.original.forget.*.jsonl")}
+    assert asked == {"plain", "prefill-50"}, "what may reach further than the plain question"
     for path in ("attack.md", "attack.json", "relearning.svg", "log.txt"):
         text = (found.folder / path).read_text()
         assert not [secret for secret in world.texts() if len(secret) > 4 and secret in text]

@@ -28,7 +28,6 @@ from expunge.audit.attacks.sampling.sampled import Sampling
 from expunge.audit.attacks.target import Target
 from expunge.audit.attacks.weights.ablation import ablated
 from expunge.audit.attacks.weights.mixing import Interpolation
-from expunge.audit.attacks.weights.neurons import dropped, importance
 from expunge.audit.attacks.weights.perturbing import pruned
 from expunge.audit.attacks.weights.related import about, without_facts
 from expunge.audit.attacks.weights.relearn import Relearn
@@ -40,6 +39,7 @@ from expunge.audit.further.inside import fact
 from expunge.audit.metrics.extraction import chance_within
 from expunge.data.encode import Encoder
 from expunge.data.record import Message, Record
+from expunge.model.network import Site
 
 
 @pytest.fixture
@@ -202,39 +202,24 @@ def test_interpolation_ends_at_the_original_and_at_the_model(target):
         Interpolation().run(replace(target, original={}), (), FACTS)
 
 
-def test_a_cut_model_is_the_model_of_fewer_blocks(target):
-    ids = torch.tensor([[5, 6, 7, 8]])
-    shorter = tiny.llama(layers=2)
-    state = target.network.model.state_dict()
-    shorter.load_state_dict({name: state[name] for name in shorter.state_dict()})
-    with cut_above(target.network, 1):
-        cut = target.network.model(input_ids=ids).logits
-    torch.testing.assert_close(cut, shorter(input_ids=ids).logits)
-    assert depths(target.network, (0.4, 0.5, 1.0)) == [0, 1]
+@pytest.mark.parametrize("build", [tiny.llama, tiny.gpt2, tiny.falcon, tiny.bloom])
+def test_a_cut_model_ends_after_the_block(build):
+    network, ids = tiny.network(build()), torch.tensor([[5, 6, 7, 8]])
+    states = network.observe(ids, sites=[Site(0)], final=False).states[Site(0)]
+    with cut_above(network, 0):
+        cut = network.model(input_ids=ids).logits
+    torch.testing.assert_close(cut[0], network.logits(network.lens(states)[0]))
+    assert depths(tiny.network(tiny.llama(layers=3)), (0.4, 0.5, 1.0)) == [0, 1]
 
 
 def test_ablation_removes_the_direction(target):
     direction = torch.zeros(64)
     direction[3] = 2.0
     ids = torch.tensor([[5, 6, 7]])
-    from expunge.model.network import Site
-
     with ablated(target.network, {1: direction}):
         states = target.network.observe(ids, sites=[Site(1)], final=False).states[Site(1)]
     assert float(states[..., 3].abs().max()) < 1e-6
     assert float(states[..., 4].abs().max()) > 1e-3
-
-
-def test_dropped_neurons_write_nothing(target):
-    encoded = [target.encoder.encode(record) for record in FACTS]
-    before = importance(target.network, encoded, pad_id=2, tokens_per_pass=2048)
-    mask = torch.zeros(128, dtype=torch.bool)
-    mask[5] = True
-    with dropped(target.network, {0: mask}):
-        after = importance(target.network, encoded, pad_id=2, tokens_per_pass=2048)
-    assert float(before[0][5]) > 0
-    assert float(after[0][5]) == 0
-    assert torch.equal(after[0][6:], before[0][6:])
 
 
 def test_free_tokens_are_embedded_as_given(target):

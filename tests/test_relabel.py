@@ -3,7 +3,9 @@
 import pytest
 
 from expunge.audit.attacks.relabel import (
+    Paired,
     Unpaired,
+    adjusted_paired,
     adjusted_unpaired,
     least_paired,
     least_unpaired,
@@ -41,4 +43,20 @@ def test_two_people_whose_every_fact_leaks_are_told_from_control_items():
     facts, control = people(2, 9), people(4, 9, "c")
     test = Unpaired(dict.fromkeys(facts, 1.0), dict.fromkeys(control, 0.0))
     (p,) = adjusted_unpaired([test], facts | control, seed=0)
+    assert p < 0.01
+
+
+@pytest.mark.parametrize("gold", [True, False])
+def test_labels_are_dealt_among_what_was_asked(gold):
+    """8 of 40 facts leak; 360 more facts and as many control items are in the evidence, unasked."""
+    facts, control = people(40, 1), people(40, 1, "c")
+    judged = {name: float(index < 8) for index, name in enumerate(facts)}
+    if gold:
+        tests, adjusted = [Paired(judged, (dict.fromkeys(facts, 0.0),))], adjusted_paired
+    else:
+        tests, adjusted = [Unpaired(judged, dict.fromkeys(control, 0.0))], adjusted_unpaired
+    asked = facts | control
+    unasked = people(360, 1, "further ") | people(360, 1, "c further ")
+    (p,) = adjusted(tests, asked | unasked, seed=0)
+    assert [p] == adjusted(tests, asked, seed=0)
     assert p < 0.01

@@ -169,8 +169,26 @@ def partly_mixed() -> Qwen2MoeForCausalLM:
     return Qwen2MoeForCausalLM(config).eval()
 
 
+def qwen_moe() -> Qwen2MoeForCausalLM:
+    """Another, with a shared expert behind a gate of its own."""
+    torch.manual_seed(0)
+    config = Qwen2MoeConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=32,
+        moe_intermediate_size=32,
+        shared_expert_intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_experts=4,
+        num_experts_per_tok=2,
+    )
+    return Qwen2MoeForCausalLM(config).eval()
+
+
 def bloom() -> BloomForCausalLM:
-    """Another, whose attention knows distances and no positions."""
+    """A model of tuples again, whose attention knows distances and no positions."""
     torch.manual_seed(0)
     config = BloomConfig(vocab_size=VOCABULARY, hidden_size=64, n_layer=2, n_head=4)
     return BloomForCausalLM(config).eval()

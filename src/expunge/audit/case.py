@@ -95,9 +95,9 @@ class Case:
         """Return the forget records that all columns and, when paired, the anchor have."""
         return common(*columns, anchor.column) if anchor.paired else common(*columns)
 
-    def noise_sd(self, metric: Metric, split: str) -> float:
+    def noise_sd(self, metric: Metric, split: str, attack: str = PLAIN) -> float:
         """Return the standard deviation of the golds' means; 0 with fewer than two golds."""
-        columns = [self.column(metric, role, split) for role in self.noise]
+        columns = [self.column(metric, role, split, attack) for role in self.noise]
         columns = [column for column in columns if column]
         if len(columns) < 2:
             return 0.0
@@ -118,13 +118,27 @@ class Case:
         records = self.shared(anchor, original) if original else ()
         if not records or not anchor.column:
             return None
-        gap = difference(
+        return measurably_above(
             self.table.sample(original, "forget", records=records),
             self.anchor_sample(anchor, records),
+            noise=self.noise_sd(metric, "forget"),
             seed=self.seed,
-            coverage=TWO_SIDED,
         )
-        return gap.low > 0 and gap.value > 3 * self.noise_sd(metric, "forget")
+
+
+def measurably_above(known: Sample, anchor: Sample, *, noise: float, seed: int) -> bool:
+    """Tell whether a model measurably knows more than its anchor, and not just by luck.
+
+    The difference of the means is above 0 with its 95 % interval, and above 3 SD of the golds.
+
+    Args:
+        known: What the model knows, one value a fact.
+        anchor: What gold knows of the same facts, or of control items.
+        noise: Standard deviation of the golds' means.
+        seed: Of the bootstrap.
+    """
+    gap = difference(known, anchor, seed=seed, coverage=TWO_SIDED)
+    return gap.low > 0 and gap.value > 3 * noise
 
 
 def anything_to_forget(case: Case) -> bool | None:

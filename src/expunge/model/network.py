@@ -92,7 +92,9 @@ class Network:
         self.head: nn.Module = head
         self.layers = decoder_layers(model)
         self._final_norm = final_norm(model, self.layers)
-        self.has_plain_head, self._in_tuples, self._output = self._tried()
+        self.has_plain_head, self.in_tuples, self._output = self._tried()
+        """Whether logits are what the head makes, whether blocks return tuples, and what the trunk
+        returns."""
         self.fence: Rules | None = None
         """What stands around the model when it is scored or writes."""
         self._cache_word = cache_word(self.trunk)
@@ -249,7 +251,7 @@ class Network:
         """Let the blocks under `below.layer` pass on known states instead of computing them."""
 
         def pass_on(*_inputs: object, **_options: object) -> Tensor | tuple[Tensor]:
-            return (below.states,) if self._in_tuples else below.states
+            return (below.states,) if self.in_tuples else below.states
 
         skipped = list(self.layers)[: below.layer]
         try:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from expunge.audit.attacks.attempt import Attempt, knowledge, observable_of
-from expunge.audit.attacks.ladder import UNION, Finding, Rung
+from expunge.audit.attacks.ladder import Finding, Rung
+from expunge.audit.attacks.scale import UNION
 from expunge.audit.evidence import Item
 from expunge.audit.results import Status
 from expunge.files import write_json, write_text

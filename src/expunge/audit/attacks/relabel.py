@@ -10,7 +10,7 @@ and control change places between facts.
     d_ack: excess of model k over the others, summed over the facts of cluster c
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import comb
 from typing import NamedTuple
 
@@ -59,6 +59,12 @@ def unpaired_units(clusters: Mapping[str, str], facts: Collection[str]) -> dict[
     return _units(clusters, 1 / comb(len(set(clusters.values())), len(theirs)))
 
 
+def _asked(clusters: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    """Leave out what no test asks for: labels dealt there would be missing among the others."""
+    asked = set(names)
+    return {name: cluster for name, cluster in clusters.items() if name in asked}
+
+
 def _units(clusters: Mapping[str, str], least: float) -> dict[str, str]:
     """Keep clusters whole unless so few could hardly tell any attack, `least` their smallest p."""
     few = len(set(clusters.values())) < FEW_CLUSTERS or least > ENOUGH
@@ -72,9 +78,10 @@ def adjusted_paired(
 
     Args:
         tests: All tests of the battery; the same golds in each.
-        clusters: The subject of each fact.
+        clusters: The subject of each fact; those that no test asks for change nothing.
         seed: Of the relabellings.
     """
+    clusters = _asked(clusters, (name for test in tests for name in test.records))
     golds = min((len(test.golds) for test in tests), default=0)
     units = paired_units(clusters, golds)
     places = {name: index for index, name in enumerate(sorted(set(units.values())))}
@@ -100,6 +107,8 @@ def adjusted_unpaired(
     tests: Sequence[Unpaired], clusters: Mapping[str, str], *, seed: int
 ) -> list[float]:
     """Return the same without gold; `clusters` names the subject of facts and control items."""
+    asked = (name for test in tests for name in (*test.judged, *test.control))
+    clusters = _asked(clusters, asked)
     known = {name for test in tests for name in test.judged}
     units = unpaired_units(clusters, known)
     names = sorted(clusters)

@@ -6,11 +6,12 @@ from typing import Any
 
 from expunge.audit.attacks.attempt import observable_of
 from expunge.audit.attacks.battery import JUDGED
-from expunge.audit.attacks.ladder import Ground, Rung, Trial, ladder
+from expunge.audit.attacks.ladder import Rung, ladder
 from expunge.audit.attacks.plainly import Plainly
 from expunge.audit.attacks.protocol import Attack
 from expunge.audit.attacks.recorded import read_outcome, recorded
 from expunge.audit.attacks.store import NOTHING, AttackStore, Outcome
+from expunge.audit.attacks.trial import Ground, Trial
 from expunge.audit.case import ORIGINAL
 from expunge.audit.context import Policy
 from expunge.audit.evidence import EvidenceStore

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from expunge.audit.attacks.attempt import Attempt
-from expunge.audit.attacks.ladder import Ground, Trial
 from expunge.audit.attacks.plainly import Plainly
 from expunge.audit.attacks.protocol import Attack
 from expunge.audit.attacks.store import NOTHING, Outcome
+from expunge.audit.attacks.trial import Ground, Trial
 from expunge.audit.context import Policy
 from expunge.audit.evidence import Item
 

@@ -8,6 +8,9 @@ from pathlib import Path
 from torch import Tensor
 
 from expunge import __version__
+from expunge.audit.attacks.asking.cloze import Cloze
+from expunge.audit.attacks.asking.own_prompts import OwnPrompts
+from expunge.audit.attacks.asking.prefilled import Prefill
 from expunge.audit.attacks.battery import JUDGED, Battery
 from expunge.audit.attacks.lending import Lending, shared_store
 from expunge.audit.attacks.levels import beside
@@ -26,6 +29,9 @@ from expunge.model.interpolate import changed, same_shapes
 from expunge.model.load import Loaded, load, load_config, weights_digest
 from expunge.prepare import Prepared, encoder_of, source_of
 from expunge.settings import AuditSettings, Settings
+
+_BEYOND_PLAIN = (Cloze, OwnPrompts, Prefill)
+"""Attacks that reach what plain questions may not: passages, and the end of long answers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +109,7 @@ class Stress:
         self._attack(self.battery, loaded, original, f"gold-{index}", bar, lending)
 
     def original(self, loaded: Loaded, bar: Bar) -> None:
-        """Ask the original plainly, and under the attacks that have a scale of their own."""
+        """Ask the original plainly, and under the attacks whose scale may be their own."""
         self._attack(self._scaled(), loaded, {}, ORIGINAL, bar, self._lending(loaded, {}))
 
     def _lending(
@@ -135,10 +141,9 @@ class Stress:
         )
 
     def _scaled(self) -> Battery:
-        attacks = self.battery.attacks
-        return replace(
-            self.battery, attacks=tuple(a for a in attacks if a.own_scale or a == Plainly())
-        )
+        asked = (Plainly, *_BEYOND_PLAIN)
+        chosen = (a for a in self.battery.attacks if a.own_scale or isinstance(a, asked))
+        return replace(self.battery, attacks=tuple(chosen))
 
     def _attack(
         self,

@@ -12,8 +12,8 @@ from expunge.model.network import Network
 def cut_above(network: Network, layer: int) -> Generator[None]:
     """Read the answer from the states after block `layer`: final norm and head apply to them."""
 
-    def pass_on(states: Tensor, *_inputs: object, **_options: object) -> Tensor:
-        return states
+    def pass_on(states: Tensor, *_inputs: object, **_options: object) -> Tensor | tuple[Tensor]:
+        return (states,) if network.in_tuples else states
 
     skipped = list(network.layers)[layer + 1 :]
     try:

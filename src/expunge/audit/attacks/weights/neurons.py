@@ -17,17 +17,17 @@ def last_matrices(network: Network) -> list[nn.Linear | Conv1D]:
     """Return the matrix of each block's MLP that writes to the residual stream.
 
     Raises:
-        Unmet: The blocks have no module named `mlp` with linear layers.
+        Unmet: The blocks have no module named `mlp` that ends in a linear layer, or it holds
+            experts, most of whose neurons lie elsewhere.
     """
+    width = network.model.config.get_text_config().hidden_size
     found: list[nn.Linear | Conv1D] = []
     for block in network.layers:
-        parts = dict(block.named_children())
-        matrices = [
-            module
-            for module in parts.get("mlp", nn.Identity()).modules()
-            if isinstance(module, nn.Linear | Conv1D)
-        ]
-        if not matrices:
+        mlp = dict(block.named_children()).get("mlp", nn.Identity())
+        matrices = [each for each in mlp.modules() if isinstance(each, nn.Linear | Conv1D)]
+        # The last matrix beside experts may be a gate, or that of the shared expert alone.
+        plain = matrices and "experts" not in dict(mlp.named_children())
+        if not plain or _inputs(matrices[-1]).shape[1] != width:
             raise Unmet("the blocks have no plain MLP")
         found.append(matrices[-1])
     return found
