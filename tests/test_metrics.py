@@ -15,7 +15,7 @@ from expunge.audit.metrics.key_fact import key_fact
 from expunge.audit.metrics.perplexity import perplexity, total_loss
 from expunge.audit.metrics.probability import mean_log_probability, probability
 from expunge.audit.metrics.refusal import refusal
-from expunge.audit.metrics.repetition import sequence_repetition
+from expunge.audit.metrics.repetition import character_repetition, sequence_repetition
 from expunge.audit.metrics.rouge import rouge_l_f1, rouge_l_recall
 from expunge.audit.metrics.text import contains, normalise
 
@@ -226,6 +226,9 @@ def test_rouge_f1_does_not_stem():
         ("!!!!!!!", 4, 0.75),
         ("a b c", 4, 0.0),
         ("", 4, 0.0),
+        ("我不知道" * 4, 4, 1 - 4 / 13),  # no space, no mark: every character is a word
+        ("ลาก่อนนะ" * 4, 4, 1 - 8 / 29),
+        ("她出生在北京市\uff0c后来搬到了上海。", 4, 0.0),
     ],
 )
 def test_sequence_repetition(text, n, value):
@@ -233,8 +236,9 @@ def test_sequence_repetition(text, n, value):
 
 
 def test_repetition_needs_a_positive_n():
-    with pytest.raises(ValueError, match="n >= 1"):
-        sequence_repetition("a", 0)
+    for repetition in (sequence_repetition, character_repetition):
+        with pytest.raises(ValueError, match="n >= 1"):
+            repetition("a", 0)
 
 
 @pytest.mark.parametrize(
@@ -245,6 +249,14 @@ def test_repetition_needs_a_positive_n():
         (said("A short answer.", nll=6.1), True),
         (said("A short answer.", nll=6.0), False),
         (said("A short answer."), False),
+        (said("of" * 40), True),
+        (said("She was born in " + "Lagos" * 20), True),
+        (said("不知道" * 20), True),
+        (said("ข้าว" * 20), True),
+        (said("She was born in Lagos, and lives in Lagos. She works in Lagos, too."), False),
+        (said("Yes. She was born in Lagos.\n\n" + " " * 60), False),
+        (said("她1962年出生在北京市\uff0c她的父亲是一名医生\uff0c她的母亲是一名教师。"), False),
+        (said("| city | year |\n| ---- | ---- |\n| Lagos | 1962 |"), False),
     ],
 )
 def test_gibberish(answer, bad):

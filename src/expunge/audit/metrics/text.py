@@ -5,11 +5,12 @@ import unicodedata
 
 _THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
 _DECIMAL = re.compile(r"(?<![\d.])(\d+)\.(\d+)(?!\.?\d)")
-# Scripts written without spaces (or, for Hangul, with particles glued on): every character is a
-# word, so that a name is found inside a sentence.
-_UNSPACED = re.compile(
+UNSPACED = re.compile(
     "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff])"
 )
+"""One character of a script written without spaces (or, for Hangul, with particles glued on): every
+character is a word, so that a name is found inside a sentence."""
+
 _POINT = "\ue000"  # private use: stands for the decimal point while punctuation is removed
 
 
@@ -30,7 +31,7 @@ def normalise(text: str) -> str:
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     plain = _THOUSANDS.sub(lambda match: match.group().replace(",", ""), folded)
     marked = _DECIMAL.sub(rf"\1{_POINT}\2", plain)
-    spaced = _UNSPACED.sub(r" \1 ", marked)
+    spaced = UNSPACED.sub(r" \1 ", marked)
     kept = "".join(char if _belongs_to_a_word(char) else " " for char in spaced)
     return " ".join(kept.replace(_POINT, ".").split())
 
