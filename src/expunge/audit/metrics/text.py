@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 
 _THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
 _DECIMAL = re.compile(r"(?<![\d.])(\d+)\.(\d+)(?!\.?\d)")
@@ -10,6 +11,11 @@ UNSPACED = re.compile(
 )
 """One character of a script written without spaces (or, for Hangul, with particles glued on): every
 character is a word, so that a name is found inside a sentence."""
+
+_ACCENTS = re.compile("(?<=[a-z\u00df-\u024f])[\u0300-\u036f]+")
+IDENTIFIER = 6
+"""Digits from which on a fact is taken for a number by which somebody is known: a telephone, an
+account, a date. Whoever says it may group it otherwise."""
 
 _POINT = "\ue000"  # private use: stands for the decimal point while punctuation is removed
 
@@ -39,3 +45,30 @@ def normalise(text: str) -> str:
 def contains(text: str, phrase: str) -> bool:
     """Tell whether normalised `text` holds normalised `phrase` on word boundaries."""
     return bool(phrase) and f" {phrase} " in f" {text} "
+
+
+def fact_form(text: str) -> str:
+    """Bring `text` to the form in which key facts are looked for: `normalise`, without accents.
+
+    Marks are taken from Latin letters only (`José Núñez` is said by `Jose Nunez`): in other scripts
+    they make another letter or another word.
+    """
+    bare = _ACCENTS.sub("", unicodedata.normalize("NFD", normalise(text)))
+    return unicodedata.normalize("NFC", bare)
+
+
+def states(text: str, fact: str) -> bool:
+    """Tell whether `text` holds `fact` on word boundaries; both in their `fact_form`.
+
+    A fact with six digits or more may be grouped otherwise, on the same boundaries: `555-7233` is
+    said by `5557233` and by `555.72.33`, not by `15557233`.
+    """
+    return contains(text, fact) or (
+        sum(map(str.isdigit, fact)) >= IDENTIFIER and bool(_grouped(fact).search(text))
+    )
+
+
+@lru_cache(maxsize=1024)
+def _grouped(fact: str) -> re.Pattern[str]:
+    marks = map(re.escape, filter(str.isalnum, fact))
+    return re.compile(rf"(?<!\S){'[ .]?'.join(marks)}(?!\S)")
