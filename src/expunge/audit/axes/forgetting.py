@@ -102,7 +102,7 @@ def residual_gate(case: Case, axis: Axis, name: str, attack: str = PLAIN) -> Gat
     if gate.status is not Status.INCONCLUSIVE or found.n >= SMALL:
         return gate
     records = tuple(case.column(metric, case.subject, "forget", attack))
-    count = int(remembered(case, records, attack).sum())
+    count = int(remembered(case, records, attack).remembered.sum())
     reason = f"too few records for a narrow interval; {count} of {found.n} look remembered"
     if count or found.estimate.value > found.margin:
         return replace(gate, reason=reason)
