@@ -11,6 +11,7 @@ from expunge.audit.gates import missing
 from expunge.audit.leaks import SMALL
 from expunge.audit.metrics import MEMBERSHIP, ScoreMetric
 from expunge.audit.metrics.comparability import comparable
+from expunge.audit.preserve import widened
 from expunge.audit.results import Axis, Gate, Status
 from expunge.audit.stats import (
     ONE_SIDED,
@@ -137,7 +138,7 @@ def _gate(case: Case, metric: ScoreMetric, note: str) -> Gate:
         return missing(Axis.PRIVACY, name, margin=case.policy.privacy, reason=reason)
     shift, n = found.estimate, found.n
     policy = case.policy.privacy / 2 if n >= MANY else case.policy.privacy
-    margin = max(policy, 2 * _noise_sd(case, metric))
+    margin = widened(policy, _noise_sd(case, metric))
     status = judge_equivalence(shift.low, shift.high, margin)
     if status is Status.PASS and not _tells_the_original(case, metric, found.split, margin):
         reason = f"on this comparison set the original itself cannot be told from gold; {note}"
@@ -182,10 +183,10 @@ def privacy_gates(case: Case) -> tuple[Gate, ...]:
 
     AUC of forget records against records never trained on, by LOSS, ZLib, Min-K and Min-K++. The
     one-sided 95 % bounds of AUC_u - AUC_g must lie within the margin (TOST): 0.10, or half of it
-    from 400 records on, or twice the SD of the golds where that is larger. Above: the data is
-    still recognised (fail). Below: the model shuns the data more than a model that never saw it
-    (scar). A pass counts only where the same test fails the original: non-members that are far
-    harder than the forget set lie below it under every model, and then nothing was tested.
+    from 400 records on, or twice the SD of the golds where that is larger, up to 0.15. Above: the
+    data is still recognised (fail). Below: the model shuns the data more than a model that never
+    saw it (scar). A pass counts only where the same test fails the original: non-members that are
+    far harder than the forget set lie below it under every model, and then nothing was tested.
 
     Without gold nothing is gated: whether the comparison set is as hard as the forget set cannot
     be told without a model that never saw either, and an AUC away from 0.5 may be difficulty
