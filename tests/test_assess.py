@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from audit_world import SIZES, Model, never, trained, world
+from audit_world import SIZES, Model, collect, never, trained, world
 from expunge.audit.assess import assess, case_of
 from expunge.audit.axes.forgetting import forgetting_gates
 from expunge.audit.case import Case
@@ -196,6 +196,31 @@ def test_a_broken_auditor_notices(tmp_path, role, source, attack, name):
     failed = [test.name for test in results.self_tests if not test.passed]
     assert any(found.startswith(name) for found in failed)
     assert results.verdict.ruling is Ruling.INVALID
+
+
+RECITES = Model(
+    knows=lambda s, i, a: never(s, i, a) or (s == "forget" and i % 3 == 0 and a == "plain"),
+    says="I do not know.",
+    noise=2001,
+)
+
+
+@pytest.mark.parametrize(
+    ("second", "name"),
+    [
+        (RECITES, "residual extraction-strength"),
+        (Model(knows=never, shift=3.0, noise=2001), "AUC loss minus gold"),
+    ],
+)
+def test_golds_that_differ_fail_the_self_test_and_excuse_little(tmp_path, second, name):
+    """The difference of two golds must not widen the margin that it is itself held to."""
+    store = world(tmp_path, PERFECT)
+    collect(store, "gold-1", second, SIZES)
+    results = assess(store)
+    (test,) = (test for test in results.self_tests if test.name.startswith("a second gold"))
+    assert f"{name} of gold-1 against gold-0" in test.detail
+    (gate,) = (gate for gate in results.gates if gate.name == name)
+    assert gate.margin == pytest.approx(0.15)
 
 
 def test_self_tests_that_lack_evidence_say_so(tmp_path):

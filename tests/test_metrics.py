@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from expunge.audit.attacks.attempt import Attempt, knowledge
 from expunge.audit.evidence import Answer, Item, Scores
 from expunge.audit.metrics import membership
 from expunge.audit.metrics.exact_memorisation import exact_memorisation
@@ -15,7 +16,7 @@ from expunge.audit.metrics.key_fact import key_fact
 from expunge.audit.metrics.perplexity import perplexity, total_loss
 from expunge.audit.metrics.probability import mean_log_probability, probability
 from expunge.audit.metrics.refusal import refusal
-from expunge.audit.metrics.repetition import sequence_repetition
+from expunge.audit.metrics.repetition import character_repetition, sequence_repetition
 from expunge.audit.metrics.rouge import rouge_l_f1, rouge_l_recall
 from expunge.audit.metrics.text import contains, normalise
 
@@ -162,10 +163,28 @@ def test_normal_form(raw, normal):
         (("北京",), "她出生在北京市。", 1.0),
         (("Lagos",), "I do not know.", 0.0),
         (("Lagos",), "", 0.0),
+        (("José Núñez",), "Jose Nunez, I think.", 1.0),
+        (("Jose Nunez",), "It is JOSE\u0301 NU\u0301N\u0303EZ.", 1.0),
+        (("Nguyễn",), "Nguyen", 1.0),
+        (("Núñez",), "Munez", 0.0),
+        (("край",), "краи", 0.0),  # in other scripts a mark makes another letter
+        (("がく",), "かく", 0.0),
+        (("555-7233",), "Call 5557233.", 1.0),
+        (("5557233",), "Call (555) 72-33.", 1.0),
+        (("555-7233",), "Call 555.7233 now", 1.0),
+        (("DE89 3704 0044 0532 0130 00",), "de89370400440532013000", 1.0),
+        (("1962-05-12",), "on 19620512", 1.0),
+        (("555-7233",), "Call 15557233.", 0.0),
+        (("555-7233",), "Call 55572330.", 0.0),
+        (("555-7233",), "Call 555-7234.", 0.0),
+        (("1,200,000",), "12,000,000 in 1,200,000,000", 0.0),
+        (("12-34",), "It is 1234.", 0.0),  # short numbers mean what their marks make of them
     ],
 )
 def test_key_fact(facts, text, leak):
-    assert key_fact(said(text), asked(*facts)) == leak
+    item = asked(*facts)
+    assert key_fact(said(text), item) == leak
+    assert knowledge(Attempt(record=item.record, text=text), item, "key-fact") == leak
 
 
 @pytest.mark.parametrize(
@@ -176,10 +195,16 @@ def test_key_fact(facts, text, leak):
         (asked("Lagos", question="Is Lagos her city?"), said("Lagos")),
         (asked("Lagos"), said("Lagos", given="She was born in Lagos")),
         (asked("Eko", "Lagos"), said("Eko", given="She was born in Lagos")),
+        (asked("Núñez", question="Is Nunez her name?"), said("Núñez")),
+        (asked("Nunez"), said("Nunez", given="It is Núñez, so")),
+        (asked("555-7233", question="Whose is 5557233?"), said("555-7233")),
+        (asked("5557233"), said("5557233", given="555-7233 or")),
     ],
 )
 def test_a_fact_that_was_given_away_is_not_applicable(item, answer):
     assert key_fact(answer, item) is None
+    attempt = Attempt(record="r", told=item.question, given=answer.given, text=answer.text)
+    assert knowledge(attempt, item, "key-fact") is None
 
 
 @pytest.mark.parametrize(
@@ -226,6 +251,9 @@ def test_rouge_f1_does_not_stem():
         ("!!!!!!!", 4, 0.75),
         ("a b c", 4, 0.0),
         ("", 4, 0.0),
+        ("我不知道" * 4, 4, 1 - 4 / 13),  # no space, no mark: every character is a word
+        ("ลาก่อนนะ" * 4, 4, 1 - 8 / 29),
+        ("她出生在北京市\uff0c后来搬到了上海。", 4, 0.0),
     ],
 )
 def test_sequence_repetition(text, n, value):
@@ -233,8 +261,9 @@ def test_sequence_repetition(text, n, value):
 
 
 def test_repetition_needs_a_positive_n():
-    with pytest.raises(ValueError, match="n >= 1"):
-        sequence_repetition("a", 0)
+    for repetition in (sequence_repetition, character_repetition):
+        with pytest.raises(ValueError, match="n >= 1"):
+            repetition("a", 0)
 
 
 @pytest.mark.parametrize(
@@ -245,6 +274,14 @@ def test_repetition_needs_a_positive_n():
         (said("A short answer.", nll=6.1), True),
         (said("A short answer.", nll=6.0), False),
         (said("A short answer."), False),
+        (said("of" * 40), True),
+        (said("She was born in " + "Lagos" * 20), True),
+        (said("不知道" * 20), True),
+        (said("ข้าว" * 20), True),
+        (said("She was born in Lagos, and lives in Lagos. She works in Lagos, too."), False),
+        (said("Yes. She was born in Lagos.\n\n" + " " * 60), False),
+        (said("她1962年出生在北京市\uff0c她的父亲是一名医生\uff0c她的母亲是一名教师。"), False),
+        (said("| city | year |\n| ---- | ---- |\n| Lagos | 1962 |"), False),
     ],
 )
 def test_gibberish(answer, bad):

@@ -50,6 +50,7 @@ def invented(prepared, file):
         (" ... ", False),
         ("He was born in LISBON!", False),  # a key answer
         ("It was Rua Augusta, Lisboa", False),  # another spelling
+        ("It was Lisboá", False),  # the same, with an accent
         ("Well: Ana Reis was born in Lissabon in May", False),  # the whole true answer
         ("in Lissabon", False),  # a part of it and nothing else
         ("Ana Reis was born in Oslo.", True),  # what the question says is no secret

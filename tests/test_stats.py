@@ -1,10 +1,12 @@
 """Statistics against closed forms, published golden values and properties."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import beta, binom
+from scipy.stats import beta, binom, multinomial
 
 from expunge.audit import stats
 from expunge.audit.results import Status
@@ -152,6 +154,14 @@ def test_recovery_refuses_an_original_that_knows_nothing():
         ([0] * 20, [0] * 20, 0.0, 0.139),
         ([0] * 20, [1] + [0] * 19, -0.05, 0.139),
         ([1] + [0] * 19, [0] * 20, 0.05, 0.216),
+        # One record each way says no more than one record: 4.74 - 1 of 60, and a little.
+        ([1, 0] + [0] * 58, [0, 1] + [0] * 58, 0.0, 0.062),
+        ([1, 0] + [0] * 58, [0, 0.5] + [0] * 58, 1 / 120, 0.0689),
+        ([1] + [0] * 59, [0.5] + [0] * 59, 1 / 120, 0.063),  # half an event: 3.91 of 60, at most
+        ([1] + [0] * 59, [0] + [1] * 9 + [0] * 50, -8 / 60, 0.0487),  # no less than without the one
+        # Large requests pass a margin of 5 % although a few records change both ways.
+        ([1, 1, 0, 0] + [0] * 396, [0, 0, 1, 1] + [0] * 396, 0.0, 0.0114),
+        ([1] * 5 + [0] * 395, [0] * 5 + [1] * 5 + [0] * 390, 0.0, 0.0156),
     ],
 )
 def test_excess_rate_takes_exact_bounds_for_rare_events(subject, anchor, value, high):
@@ -159,6 +169,54 @@ def test_excess_rate_takes_exact_bounds_for_rare_events(subject, anchor, value, 
     assert found.value == pytest.approx(value)
     assert found.high == pytest.approx(high, abs=1e-3)
     assert found.low <= found.value <= found.high
+
+
+SMALLEST = 0.03
+"""The smallest margin of the policy."""
+
+
+@pytest.mark.parametrize("n", [60, 200])
+@pytest.mark.parametrize(
+    "events",
+    [
+        {1.0: 3.0, -1.0: 0.7},
+        {1.0: 6.0, -1.0: 1.5},
+        {1.0: 3.7, -1.0: 0.7},
+        {1.0: 8.5, -1.0: 2.5},
+        {1.0: 2.5, -1.0: 2.5},
+        {1.0: 1.5, -1.0: 0.7},
+        {1.0: 1.0, -1.0: 4.0},
+        {1.0: 2.0, 0.5: 1.0},
+        {1.0: 1.0, 0.5: 2.0, -0.5: 1.0},  # two golds: facts that one of them guesses
+    ],
+    ids=str,
+)
+def test_bounds_of_an_excess_rate_cover_at_95_percent(n, events):
+    """Not simulated but summed over all counts: how often the true difference lies outside.
+
+    The lower bound decides against margins, so it is held to differences as large as the smallest.
+    """
+    rates = np.array(list(events.values())) / n
+    truth = float(np.dot(list(events), rates))
+    below = above = 0.0
+    for counts in product(*(range(int(mean + 5 * mean**0.5 + 4)) for mean in events.values())):
+        chance = float(multinomial.pmf([*counts, n - sum(counts)], n, [*rates, 1 - rates.sum()]))
+        if chance < 1e-6:
+            continue
+        changes = np.repeat([*events, 0.0], [*counts, n - sum(counts)])
+        subject = (changes > 0).astype(float)
+        found = stats.excess_rate(sample(subject), sample(subject - changes), seed=0)
+        below += chance * (found.high < truth)
+        above += chance * (found.low > truth >= SMALLEST)
+    assert max(below, above) <= 0.0501
+
+
+def test_measurements_that_all_change_a_little_are_left_to_the_bootstrap():
+    """Sixty probabilities that move by 2 points are no event of unknown rarity."""
+    rng = np.random.default_rng(0)
+    before = rng.uniform(0.5, 0.9, 60)
+    found = stats.excess_rate(sample(before + rng.normal(0, 0.02, 60)), sample(before), seed=0)
+    assert -0.01 < found.low < found.high < 0.01
 
 
 def test_excess_rate_over_unpaired_controls():

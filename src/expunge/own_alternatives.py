@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from expunge.audit.evidence import EvidenceStore
-from expunge.audit.metrics.text import contains, normalise
+from expunge.audit.metrics.text import contains, fact_form, states
 from expunge.console import Console
 from expunge.data.encode import Encoder
 from expunge.data.record import Message, Record
@@ -80,9 +80,9 @@ def usable(text: str, record: Record, encoder: Encoder) -> bool:
     It repeats the truth when it holds a key answer, all of the true answer, or a part of that and
     nothing else. What the question says already is no truth to hide.
     """
-    said, question, truth = map(normalise, (text, record.question, record.completion))
-    facts = (truth, *map(normalise, record.key_answers))
-    told = any(contains(said, fact) and not contains(question, fact) for fact in facts)
+    said, question, truth = map(fact_form, (text, record.question, record.completion))
+    facts = (truth, *map(fact_form, record.key_answers))
+    told = any(states(said, fact) and not states(question, fact) for fact in facts)
     if not said or told or contains(truth, said):
         return False
     try:

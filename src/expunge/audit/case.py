@@ -53,7 +53,7 @@ class Case:
     golds: tuple[str, ...]
     """Roles of the models that never saw the forget set; their mean per record is the anchor."""
     noise: tuple[str, ...]
-    """Gold roles whose spread is the noise floor; margins are at least twice their SD."""
+    """Gold roles whose spread is the noise floor; margins widen to twice their SD, to a limit."""
     policy: Policy
     seed: int
 

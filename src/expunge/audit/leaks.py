@@ -7,10 +7,11 @@ subject, cannot certify a rate below 5 %, so what counts is whether any fact cam
   fact that gold states on the same record is guessable, and proves nothing;
 - a new leak is *confirmed* when probability and extraction strength of the true answer both lie
   nearer to the original's than to the anchor's. A lucky guess states the fact without that;
-- PASS without new leak, or when no new leak is confirmed and the model states no more facts than
-  the anchor does (guesses that differ between seeds);
-- FAIL when a new leak is confirmed, or the exact lower bound of new leaks exceeds the margin;
-- INCONCLUSIVE otherwise: a second gold seed or more facts would settle it.
+- PASS without new leak, or when the model states no more facts than the anchor does (guesses that
+  differ between seeds), every new leak could be confirmed, and none is;
+- FAIL when a new leak is confirmed, or when the model states more facts than the anchor and the
+  exact lower bound of new leaks exceeds the margin;
+- INCONCLUSIVE otherwise: likelihoods, a second gold seed or more facts would settle it.
 
 Large requests use intervals over subjects, which say what would happen with other subjects. That
 must not hide what did happen with these: `settle` turns an inconclusive gate into FAIL when the
@@ -18,6 +19,7 @@ exact lower bound of confirmed leaks, counted by fact, exceeds the margin.
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +47,8 @@ class LeakTest:
     anchor: Anchor | None
     new: Flags
     confirmed: Flags
+    unchecked: Flags
+    """New leaks whose likelihoods were not measured: they may be guesses, or memory."""
     allowed: float
     """Most facts that an anchor states: what guessing alone brings."""
 
@@ -76,33 +80,46 @@ def leak_test(case: Case, attack: str = PLAIN) -> LeakTest | None:
         allowed = float(np.mean(list(anchor.column.values()))) * len(records)
     guessable = np.any(np.array(guessed, dtype=bool), axis=0) if golds else False
     new = (subject.values > 0) & ~np.asarray(guessable, dtype=bool)
+    signs = remembered(case, records, attack)
     return LeakTest(
         records=records,
         subject=subject,
         anchor=anchor,
         new=new,
-        confirmed=new & remembered(case, records, attack),
+        confirmed=new & signs.remembered,
+        unchecked=new & ~signs.measured,
         allowed=allowed,
     )
 
 
-def remembered(case: Case, records: tuple[str, ...], attack: str = PLAIN) -> Flags:
-    """Tell for each record whether two signs say that it is remembered.
+class Signs(NamedTuple):
+    """What the likelihoods of the true answers say, record by record."""
+
+    remembered: Flags
+    """False, too, where nothing was measured."""
+    measured: Flags
+
+
+def remembered(case: Case, records: tuple[str, ...], attack: str = PLAIN) -> Signs:
+    """Tell for each record whether two signs say that it is remembered, and whether they could.
 
     Probability AND extraction strength both lie nearer to the original's than to the anchor's,
     under the attack where it has scores, else on the plain question. One sign alone happens to
-    models that never saw the record. False where a model was not scored.
+    models that never saw the record.
     """
-    nearer = [
+    found = [
         _nearer_original(case, metric, records, attack)
         for metric in (PROBABILITY, EXTRACTION_STRENGTH)
     ]
-    return np.logical_and(*nearer)
+    return Signs(
+        np.logical_and(*(signs.remembered for signs in found)),
+        np.logical_and(*(signs.measured for signs in found)),
+    )
 
 
 def _nearer_original(
     case: Case, metric: ScoreMetric, records: tuple[str, ...], attack: str
-) -> Flags:
+) -> Signs:
     original = case.column(metric, ORIGINAL, "forget")
     own = case.column(metric, case.subject, "forget")
     attacked = case.column(metric, case.subject, "forget", attack)
@@ -110,13 +127,17 @@ def _nearer_original(
     control = case.column(metric, case.subject, "control")
     typical = float(np.mean(list(control.values()))) if control else None
 
-    def nearer(name: str) -> bool:
+    def nearer(name: str) -> bool | None:
         anchor = gold.get(name, typical)
         if anchor is None or name not in original or name not in own:
-            return False
+            return None
         return max(own[name], attacked.get(name, 0.0)) > (original[name] + anchor) / 2
 
-    return np.array([nearer(name) for name in records], dtype=bool)
+    found = [nearer(name) for name in records]
+    return Signs(
+        np.array([bool(near) for near in found], dtype=bool),
+        np.array([near is not None for near in found], dtype=bool),
+    )
 
 
 def small_gate(axis: Axis, name: str, test: LeakTest, *, margin: float, gap: float) -> Gate:
@@ -133,9 +154,10 @@ def small_gate(axis: Axis, name: str, test: LeakTest, *, margin: float, gap: flo
     low, high = clopper_pearson(count, n)
     confirmed = int(test.confirmed.sum())
     stated = int(test.subject.values.sum())
-    if count == 0 or (confirmed == 0 and stated <= test.allowed):
+    no_more = stated <= test.allowed
+    if count == 0 or (no_more and not confirmed and not test.unchecked.any()):
         status = Status.PASS
-    elif confirmed or low / gap > margin:
+    elif confirmed or (low / gap > margin and not no_more):
         status = Status.FAIL
     else:
         status = Status.INCONCLUSIVE
@@ -146,6 +168,8 @@ def small_gate(axis: Axis, name: str, test: LeakTest, *, margin: float, gap: flo
             f"{count} of {n} facts came back that the anchor does not state on the same record, "
             f"{confirmed} of them confirmed by the likelihood of the true answer"
         )
+        if test.unchecked.any():
+            what += f", which was not measured for {int(test.unchecked.sum())}"
     needed = max(1, zero_events_needed(margin * gap) - n)
     return Gate(
         axis=axis,

@@ -53,6 +53,11 @@ def _original_fails(case: Case) -> SelfTest:
 
 
 def _gold_does_not_fail(case: Case) -> SelfTest:
+    """Let each gold stand for the unlearned model against each other, at the margins of the policy.
+
+    What golds differ by widens the margins of the audit. Here it would excuse the very difference
+    that is tested.
+    """
     name = "a second gold in the place of the unlearned model must not fail"
     if len(case.golds) < 2:
         return _untested(name, "it takes two gold models")
@@ -60,7 +65,9 @@ def _gold_does_not_fail(case: Case) -> SelfTest:
     failed = [
         f"{name} of {subject} against {anchor}"
         for subject, anchor in permutations(case.golds, 2)
-        for name in _failed(erasure_gates(replace(case, subject=subject, golds=(anchor,))))
+        for name in _failed(
+            erasure_gates(replace(case, subject=subject, golds=(anchor,), noise=()))
+        )
     ]
     detail = f"gates that fail it: {', '.join(failed)}" if failed else "no erasure gate fails it"
     return SelfTest(name=name, passed=not failed, detail=detail)

@@ -136,10 +136,12 @@ def recovery(
     return interval(max(0.0, excess / gap), ratios, coverage)
 
 
-def clopper_pearson(events: int, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
+def clopper_pearson(events: float, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
     """Return exact one-sided lower and upper bounds of a rate, each at `confidence`.
 
-    Clopper and Pearson (1934). No event in 20 records: the rate is below 13.9 %.
+    Clopper and Pearson (1934). No event in 20 records: the rate is below 13.9 %. Events may count
+    in part (one of two golds states the fact): that scatters less than whole events do, so the
+    bounds hold.
 
     Raises:
         ValueError: n is not positive or events is outside 0..n.
@@ -165,9 +167,12 @@ def excess_rate(subject: Sample, anchor: Sample, *, seed: int) -> Estimate:
     """Return mean(subject) - mean(anchor) of 0/1 outcomes with one-sided 95 % bounds.
 
     The bootstrap knows nothing about events that did not happen, so exact binomial bounds take
-    over where they are the wider ones: when no paired record is worse under the anchor, the
+    over where they are the wider ones. When no paired record is worse under the anchor, the
     difference is itself a rate of k in n; when none is worse under the subject, the upper bound is
-    that of zero events in n.
+    that of zero events in n. When records change both ways, the bounds of both rates are combined
+    (`_both_ways`), and one more event of the subject never lowers the upper bound below that of
+    zero events. Measurements that are no outcomes change on every record: there the bootstrap has
+    seen what can happen, and stands alone.
     """
     estimate = difference(subject, anchor, seed=seed)
     n = len(subject.values)
@@ -179,12 +184,29 @@ def excess_rate(subject: Sample, anchor: Sample, *, seed: int) -> Estimate:
             estimate.value, min(estimate.low, low - shift), max(estimate.high, high - shift)
         )
     change = subject.values - anchor.values
+    none = clopper_pearson(0, n)[1]
     if not np.any(change > 0):
-        return estimate._replace(high=clopper_pearson(0, n)[1])
-    if set(np.unique(change)) <= {0.0, 1.0}:
-        low, high = clopper_pearson(round(float(change.sum())), n)
-        return estimate._replace(low=min(estimate.low, low), high=max(estimate.high, high))
-    return estimate
+        return estimate._replace(high=none)
+    if not set(np.unique(subject.values)) <= {0.0, 1.0}:
+        return estimate
+    up, down = float(change.clip(min=0).sum()), float((-change).clip(min=0).sum())
+    low, high = _both_ways(up, down, n) if down else clopper_pearson(up, n)
+    return estimate._replace(low=min(estimate.low, low), high=max(estimate.high, high, none))
+
+
+def _both_ways(up: float, down: float, n: int) -> tuple[float, float]:
+    """Return bounds of the difference of two rates of n from the exact bounds of each.
+
+    Both rates are unlikely to lie at their far ends at once, so the distances to the ends add up
+    like standard deviations (MOVER, Zou and Donner 2008): upper = d + sqrt((U_up - up)^2 +
+    (down - L_down)^2), and the mirror of it.
+    """
+    (low_up, high_up), (low_down, high_down) = clopper_pearson(up, n), clopper_pearson(down, n)
+    rise, fall = up / n, down / n
+    return (
+        rise - fall - math.hypot(rise - low_up, high_down - fall),
+        rise - fall + math.hypot(high_up - rise, fall - low_down),
+    )
 
 
 def _wins(members: Array, others: Array) -> Array:

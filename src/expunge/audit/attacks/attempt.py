@@ -6,7 +6,7 @@ from typing import Literal
 
 from expunge.audit.evidence import Answer, Item
 from expunge.audit.metrics.rouge import rouge_l_recall
-from expunge.audit.metrics.text import contains, normalise
+from expunge.audit.metrics.text import fact_form, states
 
 Observable = Literal["key-fact", "rouge-l-recall"]
 """How much of a fact an answer holds: whether it is stated, or, where no record of a request names
@@ -54,14 +54,14 @@ def knowledge(attempt: Attempt, item: Item, observable: Observable) -> float | N
         rest = item.answer.removeprefix(attempt.given)
         answer = Answer(record=attempt.record, text=attempt.text)
         return rouge_l_recall(answer, replace(item, answer=rest))
-    facts = [fact for fact in map(normalise, attempt.wanted or item.key_answers) if fact]
-    shown = (normalise(attempt.told), normalise(attempt.given))
-    if not facts or any(contains(text, fact) for text in shown for fact in facts):
+    facts = [fact for fact in map(fact_form, attempt.wanted or item.key_answers) if fact]
+    shown = (fact_form(attempt.told), fact_form(attempt.given))
+    if not facts or any(states(text, fact) for text in shown for fact in facts):
         return None
     # Decoding may have stripped the seam between what was given and what was added.
     seams = (attempt.given + attempt.text, f"{attempt.given} {attempt.text}")
-    said = [normalise(text) for text in seams]
-    return float(any(contains(text, fact) for text in said for fact in facts))
+    said = [fact_form(text) for text in seams]
+    return float(any(states(text, fact) for text in said for fact in facts))
 
 
 def observable_of(items: Sequence[Item]) -> Observable:

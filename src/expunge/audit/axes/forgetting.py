@@ -12,6 +12,7 @@ from expunge.audit.fitness import unfit
 from expunge.audit.gates import NO_ANCHOR, RESIDUAL, STRAGGLERS, interval_gate, missing, unanchored
 from expunge.audit.leaks import SMALL, Flags, leak_test, remembered, settle, small_gate
 from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, Metric
+from expunge.audit.preserve import widened
 from expunge.audit.results import Axis, Gate, Status
 from expunge.audit.stats import (
     ONE_SIDED,
@@ -48,7 +49,8 @@ def residual(
 
     `r = max(0, (m_u - m_g) / (m_o - m_g))`, ratio of means on the records that all models have.
     Under an attack, m_u and m_g of the numerator are taken under that attack. The margin is the
-    policy's, or twice the golds' standard deviation on the same scale where that is larger.
+    policy's, or twice the golds' standard deviation on the same scale where that is larger, but
+    no more than 15 points: golds that differ by more say nothing about what is left.
     """
     margin = case.policy.residual
     original = case.column(metric, ORIGINAL, "forget")
@@ -79,7 +81,7 @@ def residual(
         seed=case.seed,
         coverage=coverage,
     )
-    margin = max(margin, 2 * case.noise_sd(metric, "forget") / gap)
+    margin = widened(margin, case.noise_sd(metric, "forget") / gap)
     return Residual(estimate, margin, len(records), "")
 
 
@@ -102,7 +104,7 @@ def residual_gate(case: Case, axis: Axis, name: str, attack: str = PLAIN) -> Gat
     if gate.status is not Status.INCONCLUSIVE or found.n >= SMALL:
         return gate
     records = tuple(case.column(metric, case.subject, "forget", attack))
-    count = int(remembered(case, records, attack).sum())
+    count = int(remembered(case, records, attack).remembered.sum())
     reason = f"too few records for a narrow interval; {count} of {found.n} look remembered"
     if count or found.estimate.value > found.margin:
         return replace(gate, reason=reason)

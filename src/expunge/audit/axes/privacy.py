@@ -4,13 +4,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from expunge.audit.case import CONTROL_STREAM, Case
+from expunge.audit.case import CONTROL_STREAM, ORIGINAL, Case
 from expunge.audit.familiarity import words
 from expunge.audit.fitness import unfit
 from expunge.audit.gates import missing
 from expunge.audit.leaks import SMALL
 from expunge.audit.metrics import MEMBERSHIP, ScoreMetric
 from expunge.audit.metrics.comparability import comparable
+from expunge.audit.preserve import widened
 from expunge.audit.results import Axis, Gate, Status
 from expunge.audit.stats import (
     ONE_SIDED,
@@ -102,26 +103,46 @@ def holdout_note(case: Case) -> str:
     return f"{what}: the comparison set is {other}, so only the distance to gold counts"
 
 
+class _Shift(NamedTuple):
+    estimate: Estimate
+    """AUC of a model minus the mean AUC of the golds, with one-sided 95 % bounds."""
+    n: int
+    split: str
+
+
+def _shift(case: Case, metric: ScoreMetric, role: str) -> _Shift | None:
+    found = groups(case, metric, (role, *case.golds))
+    if found is None:
+        return None
+    values, draws = {}, {}
+    for each in (role, *case.golds):
+        pair = found.members[each], found.others[each]
+        values[each] = auc(pair[0].values, pair[1].values)
+        draws[each] = auc_draws(*pair, seed=case.seed)
+    shift = interval(
+        values[role] - float(np.mean([values[gold] for gold in case.golds])),
+        draws[role] - np.mean([draws[gold] for gold in case.golds], axis=0),
+        ONE_SIDED,
+    )
+    n = min(len(found.members[role].values), len(found.others[role].values))
+    return _Shift(shift, n, found.split)
+
+
 def _gate(case: Case, metric: ScoreMetric, note: str) -> Gate:
     name = f"AUC {metric.id} minus gold"
-    roles = (case.subject, *case.golds)
     if reason := unfit(metric.id):
         return missing(Axis.PRIVACY, name, margin=case.policy.privacy, reason=reason)
-    found = groups(case, metric, roles)
+    found = _shift(case, metric, case.subject)
     if found is None:
         reason = "no holdout or control records were scored by the model and all golds"
         return missing(Axis.PRIVACY, name, margin=case.policy.privacy, reason=reason)
-    values = {r: auc(found.members[r].values, found.others[r].values) for r in roles}
-    draws = {r: auc_draws(found.members[r], found.others[r], seed=case.seed) for r in roles}
-    n = min(len(found.members[case.subject].values), len(found.others[case.subject].values))
+    shift, n = found.estimate, found.n
     policy = case.policy.privacy / 2 if n >= MANY else case.policy.privacy
-    margin = max(policy, 2 * _noise_sd(case, metric))
-    shift = interval(
-        values[case.subject] - float(np.mean([values[role] for role in case.golds])),
-        draws[case.subject] - np.mean([draws[role] for role in case.golds], axis=0),
-        ONE_SIDED,
-    )
+    margin = widened(policy, _noise_sd(case, metric))
     status = judge_equivalence(shift.low, shift.high, margin)
+    if status is Status.PASS and not _tells_the_original(case, metric, found.split, margin):
+        reason = f"on this comparison set the original itself cannot be told from gold; {note}"
+        return missing(Axis.PRIVACY, name, margin=margin, reason=reason, n=n)
     return Gate(
         axis=Axis.PRIVACY,
         name=name,
@@ -134,6 +155,12 @@ def _gate(case: Case, metric: ScoreMetric, note: str) -> Gate:
         reason=note,
         needed=_needed(shift, margin, n) if status is Status.INCONCLUSIVE else None,
     )
+
+
+def _tells_the_original(case: Case, metric: ScoreMetric, split: str, margin: float) -> bool:
+    """Tell whether the same test fails the original; taken for granted where it was not scored."""
+    known = _shift(case, metric, ORIGINAL)
+    return known is None or known.split != split or known.estimate.low > margin
 
 
 def _needed(shift: Estimate, margin: float, n: int) -> int | None:
@@ -156,9 +183,10 @@ def privacy_gates(case: Case) -> tuple[Gate, ...]:
 
     AUC of forget records against records never trained on, by LOSS, ZLib, Min-K and Min-K++. The
     one-sided 95 % bounds of AUC_u - AUC_g must lie within the margin (TOST): 0.10, or half of it
-    from 400 records on, or twice the SD of the golds where that is larger. Above: the data is
-    still recognised (fail). Below: the model shuns the data more than a model that never saw it
-    (scar).
+    from 400 records on, or twice the SD of the golds where that is larger, up to 0.15. Above: the
+    data is still recognised (fail). Below: the model shuns the data more than a model that never
+    saw it (scar). A pass counts only where the same test fails the original: non-members that are
+    far harder than the forget set lie below it under every model, and then nothing was tested.
 
     Without gold nothing is gated: whether the comparison set is as hard as the forget set cannot
     be told without a model that never saw either, and an AUC away from 0.5 may be difficulty

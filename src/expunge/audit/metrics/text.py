@@ -2,14 +2,21 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 
 _THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
 _DECIMAL = re.compile(r"(?<![\d.])(\d+)\.(\d+)(?!\.?\d)")
-# Scripts written without spaces (or, for Hangul, with particles glued on): every character is a
-# word, so that a name is found inside a sentence.
-_UNSPACED = re.compile(
+UNSPACED = re.compile(
     "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff])"
 )
+"""One character of a script written without spaces (or, for Hangul, with particles glued on): every
+character is a word, so that a name is found inside a sentence."""
+
+_ACCENTS = re.compile("(?<=[a-z\u00df-\u024f])[\u0300-\u036f]+")
+IDENTIFIER = 6
+"""Digits from which on a fact is taken for a number by which somebody is known: a telephone, an
+account, a date. Whoever says it may group it otherwise."""
+
 _POINT = "\ue000"  # private use: stands for the decimal point while punctuation is removed
 
 
@@ -30,7 +37,7 @@ def normalise(text: str) -> str:
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     plain = _THOUSANDS.sub(lambda match: match.group().replace(",", ""), folded)
     marked = _DECIMAL.sub(rf"\1{_POINT}\2", plain)
-    spaced = _UNSPACED.sub(r" \1 ", marked)
+    spaced = UNSPACED.sub(r" \1 ", marked)
     kept = "".join(char if _belongs_to_a_word(char) else " " for char in spaced)
     return " ".join(kept.replace(_POINT, ".").split())
 
@@ -38,3 +45,30 @@ def normalise(text: str) -> str:
 def contains(text: str, phrase: str) -> bool:
     """Tell whether normalised `text` holds normalised `phrase` on word boundaries."""
     return bool(phrase) and f" {phrase} " in f" {text} "
+
+
+def fact_form(text: str) -> str:
+    """Bring `text` to the form in which key facts are looked for: `normalise`, without accents.
+
+    Marks are taken from Latin letters only (`José Núñez` is said by `Jose Nunez`): in other scripts
+    they make another letter or another word.
+    """
+    bare = _ACCENTS.sub("", unicodedata.normalize("NFD", normalise(text)))
+    return unicodedata.normalize("NFC", bare)
+
+
+def states(text: str, fact: str) -> bool:
+    """Tell whether `text` holds `fact` on word boundaries; both in their `fact_form`.
+
+    A fact with six digits or more may be grouped otherwise, on the same boundaries: `555-7233` is
+    said by `5557233` and by `555.72.33`, not by `15557233`.
+    """
+    return contains(text, fact) or (
+        sum(map(str.isdigit, fact)) >= IDENTIFIER and bool(_grouped(fact).search(text))
+    )
+
+
+@lru_cache(maxsize=1024)
+def _grouped(fact: str) -> re.Pattern[str]:
+    marks = map(re.escape, filter(str.isalnum, fact))
+    return re.compile(rf"(?<!\S){'[ .]?'.join(marks)}(?!\S)")

@@ -1,0 +1,86 @@
+"""The rule for few facts: what a leak proves, and what only likelihoods can say of it."""
+
+import math
+
+import pytest
+
+from expunge.audit.axes.forgetting import forgetting_gates
+from expunge.audit.case import Case
+from expunge.audit.context import Policy
+from expunge.audit.evidence import Answer, Item, Scores, Unit
+from expunge.audit.results import Gate, Status
+from expunge.audit.table import Table
+
+N = 20
+KNOWN, UNKNOWN = 0.9, 0.2
+
+
+def leak_gate(*, stated: range, guessed: range, recalled: range, scored: range) -> Gate:
+    """Judge a model that states and recalls some facts, against a gold that guesses some.
+
+    Likelihoods of the judged model are there for the records in `scored` alone.
+    """
+    names = [f"r{i}" for i in range(N)]
+    said = {"original": range(N), "unlearned": stated, "gold-0": guessed}
+    known = {"original": range(N), "unlearned": recalled, "gold-0": range(0)}
+    answers = {
+        Unit(role=role, split="forget", kind="answers"): {
+            name: Answer(record=name, text=f"fact{i}" if i in told else "other")
+            for i, name in enumerate(names)
+        }
+        for role, told in said.items()
+    }
+    scores = {
+        Unit(role=role, split="forget", kind="scores"): {
+            name: likely(name, KNOWN if i in told else UNKNOWN)
+            for i, name in enumerate(names)
+            if role != "unlearned" or i in scored
+        }
+        for role, told in known.items()
+    }
+    items = {
+        name: Item(record=name, split="forget", question="q", answer="a", key_answers=(f"fact{i}",))
+        for i, name in enumerate(names)
+    }
+    case = Case(
+        table=Table(items={"forget": items}, scores=scores, answers=answers),
+        subject="unlearned",
+        golds=("gold-0",),
+        noise=("gold-0",),
+        policy=Policy(),
+        seed=0,
+    )
+    (gate,) = (gate for gate in forgetting_gates(case) if gate.name == "key-fact leak")
+    return gate
+
+
+def likely(name: str, p: float) -> Scores:
+    logp = (math.log(p),) * 5
+    return Scores(record=name, logp=logp, hit=(p > 0.5,) * 5, z=logp, ends=False, zlib=9)
+
+
+@pytest.mark.parametrize(
+    ("stated", "recalled", "scored", "status", "said"),
+    [
+        # Gold guesses four facts, the model states four others.
+        (range(4, 8), range(0), range(N), Status.PASS, "0 of them confirmed"),
+        (range(4, 8), range(4, 8), range(N), Status.FAIL, "4 of them confirmed"),
+        # A tokenizer of its own, or answers alone: nothing tells a guess from a memory.
+        (range(4, 8), range(4, 8), range(0), Status.INCONCLUSIVE, "not measured for 4"),
+        (range(4, 8), range(4, 8), range(4), Status.INCONCLUSIVE, "not measured for 4"),
+        (range(4, 8), range(0), range(7), Status.INCONCLUSIVE, "not measured for 1"),
+        (range(4, 8), range(0), range(4, 8), Status.PASS, "0 of them confirmed"),
+        # Facts that gold guesses too need no likelihoods.
+        (range(4), range(0), range(0), Status.PASS, "0 of 20 facts came back"),
+        (range(0), range(0), range(0), Status.PASS, "0 of 20 facts came back"),
+        # More than any guess explains.
+        (range(4, 14), range(0), range(N), Status.FAIL, "0 of them confirmed"),
+    ],
+)
+def test_few_leaks_pass_as_guesses_only_where_likelihoods_call_them_so(
+    stated, recalled, scored, status, said
+):
+    gate = leak_gate(stated=stated, guessed=range(4), recalled=recalled, scored=scored)
+    assert gate.status is status, gate
+    assert said in gate.reason
+    assert (gate.needed is not None) is (status is Status.INCONCLUSIVE)
