@@ -91,6 +91,10 @@ copies them to every process. **So a 70B model cannot be unlearnt on eight cards
 missing is small for training (spread the frozen weights, which the last line of the table shows to
 fit) and larger for the audit, which wants the model on one device.
 
+The table is of training. A run is checked before it starts by the same arithmetic with its own
+tokens, wrappers and references, and with the audit, for which the first card holds the model and,
+while weights are rounded or mixed, what they were: twice the weights, and once more with golds.
+
 ## Measured, and not
 
 - Measured by the tests, on two CPU processes with a tiny model: equal losses, gradients, results;

@@ -1,5 +1,6 @@
 """The whole job on a tiny world: from settings to a run folder that verifies."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from expunge.audit.collect import Collector
 from expunge.audit.evidence import PLAIN
 from expunge.audit.gathering import Gathering
 from expunge.audit.results import Axis, Ruling, Status
+from expunge.errors import Interrupted
 from expunge.ledger.verify import verify
 from expunge.methods import METHODS
 from expunge.model.load import Source, load
@@ -276,3 +278,18 @@ def test_what_is_not_known_by_heart_may_be_forgotten_all_the_same(world, bench):
     )
     assert found.results.verdict.ruling is Ruling.NOTHING_TO_FORGET
     assert verify(found.folder).ok
+
+
+def test_the_memory_that_the_model_takes_is_asked_for_once(world, bench, monkeypatch):
+    job = importlib.import_module("expunge.forget")
+    loaded: list[str] = []
+
+    def beyond(*arguments, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "load", lambda *which: loaded.append(which[0]) or load(*which))
+    monkeypatch.setattr(job, "available_gib", lambda device: 0.0 if loaded else 9.0)
+    monkeypatch.setattr(job.Gathering, "open", beyond)
+    with pytest.raises(Interrupted):
+        expunge.forget(world.settings(out=str(bench / "run")))
+    assert loaded == [world.original]

@@ -1,11 +1,13 @@
 """Memory by arithmetic, against numbers worked out by hand."""
 
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from expunge.engine.memory import GIB, Layout, fewest, memory
+from expunge.engine.plan import PROCESS_GIB, peak_gib
 from expunge.engine.size import Size
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +44,10 @@ def held(**how) -> dict[str, float]:
         ({"scored": 7, "frozen": 5}, {"logits": 4 * 10 * (2 * 7 + 4 * 5)}),
         ({"copies": 2}, {"copies": 8000}),
         ({"references": 6}, {"references": 2 * 10 * 6}),
+        # On a card these lie in host memory; the original's head does not, where it is kept.
+        ({"references": 6, "card": True}, {"references": 0}),
+        ({"frozen": 5}, {"copies": 2 * 100}),
+        ({"frozen": 5, "head_trains": False}, {"copies": 0}),
         ({"optimiser": "adamw8bit"}, {"moments": 1000 * (2 + 1 / 64)}),
         ({"trained": 50}, {"weights": 2000, "masters": 200, "gradient": 200, "moments": 400}),
         # Four processes: a quarter of everything, two blocks of 100 and 200 outside gathered.
@@ -65,6 +71,27 @@ def test_the_total_is_the_larger_of_forward_and_gradient_and_names_the_runtime()
     assert deep.total == pytest.approx(1.5 + (2000 + 4000 + 8000 + 4000 + 1.4 * 312) / GIB)
     long = memory(SIZE, Layout(trained=1000, tokens=3000, scored=0))
     assert long.total == pytest.approx(1.5 + (2000 + 4000 + 8000 + 400 + 2496000) / GIB)
+
+
+@pytest.mark.parametrize(
+    ("how", "models"),
+    [
+        # The original's weights in host memory, the model, and the blocks as they were.
+        ({}, 1 + 1 + 0.8),
+        ({"card": True}, 1 + 0.8),
+        ({"card": True, "models": 2}, 2 + 0.8),
+        # Training holds more: two bytes of weights, 4 each of masters, gradient, two moments.
+        ({"trained": 1000}, 1 + 9),
+        ({"trained": 1000, "card": True}, 9),
+        ({"trained": 1000, "card": True, "models": 9}, 9 + 1),
+    ],
+)
+def test_the_peak_is_that_of_training_or_of_the_audit(how, models):
+    layout = Layout(**{"trained": 50, "tokens": 0, "scored": 0, "head_trains": False, **how})
+    silent = replace(SIZE, vocabulary=0)
+    assert (peak_gib(silent, layout) - PROCESS_GIB) * GIB == pytest.approx(models * 2000)
+    said = peak_gib(SIZE, replace(layout, models=9)) - peak_gib(silent, replace(layout, models=9))
+    assert said * GIB == pytest.approx(4 * 4 * 512 * 10)
 
 
 def test_fewest_processes_is_the_first_number_that_fits():

@@ -6,14 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from expunge.engine.memory import Layout, memory
+from expunge.engine.memory import OVERHEAD, memory
 from expunge.engine.parallel import SOLO, Team
+from expunge.engine.plan import layout_of, peak_gib
 from expunge.engine.size import measure
 from expunge.engine.watch import Unseen
 from expunge.errors import UsageError
 from expunge.methods.terms import Stream
 from expunge.model.load import load
-from expunge.planning import make_plan
+from expunge.planning import load_of, make_plan
 from expunge.prepare import prepare
 from expunge.together import call, cost_together, follow, identity, require_spreadable
 
@@ -38,14 +39,49 @@ def test_processes_on_a_cpu_share_its_memory(world):
     cost = make_plan(adapter).cost
     assert cost_together(adapter, cost, SOLO) is cost
     assert cost_together(adapter, cost, PAIR) == replace(cost, peak_gib=2 * cost.peak_gib)
-    on_card = replace(adapter, source=replace(adapter.source, device=torch.device("cuda")))
-    assert cost_together(on_card, cost, PAIR) == cost
-    size = measure(full.config)
-    layout = Layout(trained=size.total, bytes_each=4, processes=2, spread=True)
-    expected = 2 * memory(size, layout).total
-    assert cost_together(full, cost, PAIR).peak_gib == pytest.approx(expected)
+    assert cost_together(on_card(adapter), cost, PAIR) == cost
+    assert cost_together(full, cost, PAIR).peak_gib > 2 * OVERHEAD
+    edit = prepare(world.settings(method={"name": "ssd"}, train={"steps": None, "lr": None}))
+    assert cost_together(edit, cost, PAIR) is cost
     chosen = prepare(world.settings(train={"full": True, "first_layer": 1}))
     assert cost_together(chosen, cost, PAIR) == replace(cost, peak_gib=2 * cost.peak_gib)
+
+
+def on_card(prepared):
+    return replace(prepared, source=replace(prepared.source, device=torch.device("cuda")))
+
+
+@pytest.mark.parametrize(
+    ("changed", "more"),
+    [
+        ({"train": {"average_last": 0.5}}, "copies"),
+        ({"robust": {"name": "sam"}}, "copies"),
+        ({"train": {"tokens_per_pass": 200}}, "early"),
+        ({"method": {"name": "graddiff", "retain": "kl"}}, "logits"),
+        ({"method": {"name": "rmu"}}, "references"),
+    ],
+    ids=["mean of weights", "robust", "accumulated", "kl", "states of the original"],
+)
+def test_memory_of_spread_weights_is_that_of_the_run(changed, more, world):
+    """Each half of the numbers, and what is kept beside them."""
+    tables = {**changed, "train": {"full": True, **changed.get("train", {})}}
+    plain, other = (prepare(world.settings(**each)) for each in ({"train": {"full": True}}, tables))
+    size = measure(plain.config)
+    held = [spread_over_two(each, size) for each in (plain, other)]
+    assert getattr(memory(size, held[1]), more) > getattr(memory(size, held[0]), more)
+    cost = make_plan(plain).cost
+    for prepared, layout in zip((plain, other), held, strict=True):
+        assert cost_together(prepared, cost, PAIR).peak_gib == 2 * peak_gib(size, layout)
+        card = replace(layout, card=True)
+        assert cost_together(on_card(prepared), cost, PAIR).peak_gib == peak_gib(size, card)
+
+
+def spread_over_two(prepared, size):
+    """How the run lies in the memory of one of two processes that deal its records out."""
+    load = load_of(prepared, size)
+    half = replace(load, step=load.step.times(0.5))
+    layout = layout_of(size, half, prepared.source.dtype)
+    return replace(layout, processes=2, spread=True)
 
 
 def hears(monkeypatch, words: list[dict]) -> None:

@@ -107,6 +107,7 @@ def _lead(settings: Settings, team: Team, console: Console) -> Outcome:
     require_attacks(settings)
     each = _in_order(settings)
     prepared = replace(each[-1], settings=settings)
+    free = available_gib(prepared.source.device)  # the plan counts the model that is loaded next
     original = load(settings.model, prepared.source)
     method = "-".join(names(settings))
     with _open(prepared, identity(prepared, original.digest), method=method) as run:
@@ -115,7 +116,7 @@ def _lead(settings: Settings, team: Team, console: Console) -> Outcome:
             outcome = _finished(run, console)
         else:
             try:
-                outcome = _forget(prepared, each, original, run, console, team)
+                outcome = _forget(prepared, each, original, run, console, team, free)
             except KeyboardInterrupt as interrupt:
                 raise _interrupted(run) from interrupt
     dismiss(team, run)
@@ -191,13 +192,14 @@ def _forget(
     run: RunFolder,
     console: Console,
     team: Team,
+    free: float,
 ) -> Outcome:
     settings = prepared.settings
     _begin(prepared, run, console)
     planned = plan_stages(each)
     _introduce(prepared, planned, console)
     cost = cost_together(prepared, planned.cost, team)
-    require_memory(cost, available_gib(prepared.source.device), planned.ways)
+    require_memory(cost, free, planned.ways)
     key = operator_key(key_path(), run=run.path)
     gathering = Gathering.open(
         prepared,

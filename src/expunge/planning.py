@@ -111,7 +111,7 @@ def make_plan(prepared: Prepared, *, audited: bool = True) -> Plan:
     """
     settings, streams = prepared.settings, prepared.streams
     size = measure(prepared.config)
-    load = _load(prepared, size, audited=audited)
+    load = load_of(prepared, size, audited=audited)
     scope = prepared.scope
     forget_tokens = sum(len(record.ids) for record in streams.forget)
     subjects = {record.subject for record in scope.forget if record.subject}
@@ -182,7 +182,14 @@ def _wrappers(prepared: Prepared) -> str:
     return "".join(f", {table} {text}" for table, text in described(prepared.settings).items())
 
 
-def _load(prepared: Prepared, size: Size, *, audited: bool) -> Load:
+def load_of(prepared: Prepared, size: Size, *, audited: bool = True) -> Load:
+    """Return what a run is asked to do.
+
+    Args:
+        prepared: The inputs of one method.
+        size: The model.
+        audited: Whether the tokens of the audit are counted.
+    """
     options, streams, method = prepared.options, prepared.streams, prepared.method
     records = prepared.audited() if audited else {}
     models = 2 + len(prepared.settings.request.gold)
@@ -221,7 +228,16 @@ def _load(prepared: Prepared, size: Size, *, audited: bool) -> Load:
         copies=_copies(prepared),
         optimiser=prepared.settings.optimiser.name,
         checkpointing=prepared.options.checkpointing,
+        card=prepared.source.device.type == "cuda",
+        models=_models(prepared),
     )
+
+
+def _models(prepared: Prepared) -> int:
+    """Models that the audit holds at a time: golds, and attacks of a level, lie beside others."""
+    audit = prepared.settings.audit
+    attacked = audit.level != "quick" or bool(audit.attacks)
+    return 1 + bool(prepared.settings.request.gold) + attacked
 
 
 def _trains(prepared: Prepared) -> Trains | None:

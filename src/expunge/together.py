@@ -9,15 +9,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from expunge import __version__
 from expunge.data.encode import Encoded
 from expunge.engine.editing import Editing
 from expunge.engine.fencing import Fencing
-from expunge.engine.memory import Layout, memory
 from expunge.engine.parallel import Team
-from expunge.engine.plan import Cost
+from expunge.engine.plan import Cost, layout_of, peak_gib
 from expunge.engine.size import measure
 from expunge.engine.unlearn import Unlearning
 from expunge.engine.watch import Unseen
@@ -28,6 +25,7 @@ from expunge.methods.guards.protocol import Frame, Guard
 from expunge.methods.terms import Stream
 from expunge.model.load import files_digest, load
 from expunge.model.network import Network
+from expunge.planning import load_of
 from expunge.prepare import Prepared, prepare
 from expunge.run import RunFolder, run_id
 from expunge.settings import Settings
@@ -41,22 +39,23 @@ def cost_together(prepared: Prepared, cost: Cost, team: Team) -> Cost:
 
     Processes that compute on the CPU share its memory.
     """
-    if team.size == 1:
+    if team.size == 1 or isinstance(prepared.method, Edit | Guard):  # these work alone
         return cost
     peak, settings = cost.peak_gib, prepared.settings
     if settings.train.full and prepared.options.only is None:  # chosen weights are copied
         size = measure(prepared.config)
-        layout = Layout(
-            trained=size.total,
-            bytes_each=torch.finfo(prepared.source.dtype).bits // 8,
-            processes=team.size,
-            spread=True,
-            optimiser=settings.optimiser.name,
-            checkpointing=settings.train.checkpointing,
-            tokens=settings.train.tokens_per_pass,
-        )
-        peak = memory(size, layout).total
+        load = load_of(prepared, size)
+        load = replace(load, step=load.step.times(_share(prepared, team)))
+        layout = layout_of(size, load, prepared.source.dtype)
+        peak = peak_gib(size, replace(layout, processes=team.size, spread=True))
     return replace(cost, peak_gib=peak * (team.size if prepared.source.device.type == "cpu" else 1))
+
+
+def _share(prepared: Prepared, team: Team) -> float:
+    """Return the share of a step that the process with the most records takes."""
+    options = prepared.options
+    records = min(options.forget_batch, len(prepared.streams.forget)) + options.retain_batch
+    return -(-records // team.size) / records
 
 
 def call(team: Team, run: RunFolder, prepared: Prepared, unseen: Unseen) -> None:

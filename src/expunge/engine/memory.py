@@ -4,8 +4,9 @@
     masters        4 T          float32, of what is trained: T numbers, T / p where spread
     gradient       4 T
     moments        8 T          AdamW; 2 T + T / 64 with `adamw8bit`; 0 without an optimiser
-    copies         4 c T        c of them, where wrappers hold some
-    references     b d r        r hidden states of the original
+    copies         4 c T        c of them, where wrappers hold some; b V d more where the original's
+                                head is kept beside one that trains
+    references     b d r        r hidden states of the original, in host memory
     gathered       2 b N_block + b N_outside   where spread: one block, the next, and what lies
                                                outside the blocks
     activations    b s K l               s tokens in one pass, l blocks that gradients pass
@@ -76,6 +77,10 @@ class Layout:
     """Further float32 copies of what is trained."""
     references: float = 0.0
     """Hidden states of the original that are kept, vectors of the model's width."""
+    card: bool = False
+    """Whether the device has memory of its own, of which what lies in host memory takes nothing."""
+    models: int = 1
+    """Models that the audit holds at a time."""
     overhead: float = OVERHEAD
     """GiB that the runtime holds."""
 
@@ -127,13 +132,14 @@ def memory(size: Size, layout: Layout) -> Memory:
     kept = share * sides / size.layers + beside + (4 * size.width if each < 4 else 0)
     one = PASSING * min(1.0, depth) * kept
     live = each * layout.tokens
+    head = each * size.head if layout.frozen and layout.head_trains else 0
     early = min(size.head / parts, trained) if layout.head_trains and not layout.adapter else 0.0
     held = {
         "weights": 0.0 if layout.spread else each * size.total,
         "masters": 4 * trained if layout.spread or own_copy else 0.0,
         "moments": MOMENTS.get(layout.optimiser, 8.0) * trained,
-        "copies": 4 * layout.copies * trained,
-        "references": each * size.width * layout.references,
+        "copies": 4 * layout.copies * trained + head,
+        "references": 0.0 if layout.card else each * size.width * layout.references,
         "gathered": each * (2 * block + outside) if layout.spread else 0.0,
         "gradient": 4 * trained,
         "early": 4 * trained if layout.passes > 1 else 4 * early,

@@ -72,16 +72,16 @@ class Step:
     lowest: int | None = None
     """The lowest block that a term reads; None: all read the top."""
 
-    def times(self, pulls: float) -> "Step":
-        """Return the step with its gradient taken several times."""
+    def times(self, count: float) -> "Step":
+        """Return the step with its gradient taken several times, or for a share of its records."""
         return Step(
-            tokens=pulls * self.tokens,
-            forward=pulls * self.forward,
-            backward=pulls * self.backward,
-            scored=pulls * self.scored,
-            again=pulls * self.again,
-            again_trained=pulls * self.again_trained,
-            frozen=pulls * self.frozen,
+            tokens=count * self.tokens,
+            forward=count * self.forward,
+            backward=count * self.backward,
+            scored=count * self.scored,
+            again=count * self.again,
+            again_trained=count * self.again_trained,
+            frozen=count * self.frozen,
             largest=self.largest,
             lowest=self.lowest,
         )

@@ -51,6 +51,10 @@ class Load:
     optimiser: str = "adamw"
     checkpointing: bool = False
     """Whether blocks compute again on the way back."""
+    card: bool = False
+    """Whether the device has memory of its own."""
+    models: int = 1
+    """Models that the audit holds at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,18 +148,25 @@ def layout_of(size: Size, load: Load, dtype: torch.dtype) -> Layout:
         head_trains=load.head_trains,
         copies=load.copies,
         references=load.once.states,
+        card=load.card,
+        models=load.models,
     )
 
 
 def peak_gib(size: Size, layout: Layout) -> float:
     """Return what a whole run holds at its peak, GiB: training, or the audit if that holds more.
 
-    A run keeps the original's weights beside the model, to tell in the end what changed.
+    A run keeps the original's weights in host memory, to tell in the end what changed, and while
+    its weights are spread over processes the model as well. While the audit mixes or rounds
+    weights, it puts aside what they were, where the model lies.
     """
-    again = layout.bytes_each * size.total / GIB
+    one = layout.bytes_each * size.total / GIB
+    host = 0.0 if layout.card else one * (2 if layout.spread else 1)
+    aside = one if layout.trained == size.total else layout.bytes_each * size.body / GIB
     scoring = SCORING * 4 * CHUNK * size.vocabulary / GIB
     training = memory(size, layout).total - layout.overhead
-    return max(again + training, 2 * again + scoring) + PROCESS_GIB
+    runtime = layout.overhead if layout.spread else PROCESS_GIB
+    return host + max(training, layout.models * one + aside + scoring) + runtime
 
 
 def matmul_speed(size: Size, device: torch.device, dtype: torch.dtype) -> float:
