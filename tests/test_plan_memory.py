@@ -147,11 +147,6 @@ def test_planned_memory_is_what_live_tensors_take(build, run):
     assert planned == pytest.approx(counted, rel=0.15)
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize(("full", "method"), [(False, "npo"), (True, "npo"), (False, "repnoise")])
-def test_each_way_out_takes_what_it_says(full, method, world):
-    settings = world.settings(train={"full": full}, method={"name": method}, precision="fp32")
-=======
 @pytest.mark.parametrize("card", [False, True])
 @pytest.mark.parametrize("build", [middling, gpt2, mixtral])
 def test_planned_memory_is_what_the_audit_takes(build, card):
@@ -168,10 +163,9 @@ def test_planned_memory_is_what_the_audit_takes(build, card):
     assert card or base
 
 
-@pytest.mark.parametrize("full", [False, True])
-def test_each_way_out_takes_what_it_says(full, world):
-    settings = world.settings(train={"full": full}, precision="fp32")
->>>>>>> fix-plan
+@pytest.mark.parametrize(("full", "method"), [(False, "npo"), (True, "npo"), (False, "repnoise")])
+def test_each_way_out_takes_what_it_says(full, method, world):
+    settings = world.settings(train={"full": full}, method={"name": method}, precision="fp32")
     plan = expunge.plan(settings)
     assert plan.ways
     for way in plan.ways:
