@@ -234,7 +234,7 @@ def test_a_gold_that_was_trained_anew_is_attacked_anew(world, bench):
     again = attack(settings, model=world.original, choice=Choice(only=("extraction",)))
     assert again.folder != first.folder
     assert by_name(first)["extraction"].worst.anchor < 0.5
-    assert by_name(again)["extraction"].reason.startswith("under this attack the original knew no")
+    assert by_name(again)["extraction"].reason.startswith("under this attack the original did not")
 
 
 @pytest.mark.parametrize(
@@ -384,7 +384,7 @@ def test_the_command_reads_what_the_request_says_of_attacks(
     Path("own.jsonl").write_text('{"prompt": "{question}"}\n')
     found = []
 
-    def record(_settings, *, model, choice, console):
+    def record(_settings, *, model, choice, against, console):
         found.extend(choice.attacks())
         raise UsageError("stop", what="stop", why="seen", fix="none")
 
