@@ -231,7 +231,7 @@ def test_a_gold_that_was_trained_anew_is_attacked_anew(world, bench, monkeypatch
     shutil.copytree(world.original, gold)
     again = attack(settings, model=world.original, choice=Choice(only=("extraction",)))
     assert by_name(first)["extraction"].worst.anchor < 0.5
-    assert by_name(again)["extraction"].reason.startswith("under this attack the original knew no")
+    assert "did not measurably know more than gold" in by_name(again)["extraction"].reason
 
 
 @pytest.mark.parametrize(
