@@ -234,7 +234,7 @@ def test_a_gold_that_was_trained_anew_is_attacked_anew(world, bench):
     again = attack(settings, model=world.original, choice=Choice(only=("extraction",)))
     assert again.folder != first.folder
     assert by_name(first)["extraction"].worst.anchor < 0.5
-    assert by_name(again)["extraction"].reason.startswith("under this attack the original did not")
+    assert "did not measurably know more than gold" in by_name(again)["extraction"].reason
 
 
 @pytest.mark.parametrize(

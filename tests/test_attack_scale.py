@@ -89,6 +89,8 @@ def test_facts_of_passages_are_held_against_the_same_attack(judged, original, st
     (rung,) = ladder([one], ground(top=NEVER, golds=[NEVER] if gold else []))
     assert rung.status is status
     assert gap is None or rung.worst.gap == gap
+    alone = rung.worst is not None and original in (None, NONE)
+    assert ("a share of all facts" in rung.reason) is alone
     assert gap is not None or "the original knew no more than gold" in rung.reason
 
 

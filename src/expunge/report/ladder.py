@@ -168,8 +168,8 @@ def write_ladder(
     anchor = _anchor(items)
     parts = [
         f"# Attacks\n\n{summary.sentence}\n\n{summary.counted} Recovered = (K model - K {anchor}) "
-        f"/ (K original - K {anchor}, asked plainly); bounds are one-sided 95 %, p is adjusted for "
-        "all attacks.\n",
+        f"/ (K original - K {anchor}), the divisor by plain questions where these reach the facts; "
+        "bounds are one-sided 95 %, p is adjusted for all attacks.\n",
         _HEAD.format(anchor=anchor) + "".join(f"{_row(rung)}\n" for rung in rungs),
         "![Relearning curves against gold](relearning.svg)\n" if drawn is not None else "",
         _curves(rungs, anchor),

@@ -49,6 +49,8 @@ from expunge.audit.stats import (
 ALPHA = 0.05
 """Largest false-alarm rate of the whole battery."""
 
+_OF_ALL = "a share of all facts: the original states no more of them than gold"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
@@ -184,7 +186,7 @@ def _test(columns: Columns, p: float, ground: Ground, clusters: Mapping[str, str
     estimate = _estimate(columns, judged, anchor, ground, clusters)
     margin = ground.margin(columns.trial)
     status = judge(estimate.low, estimate.high, margin)
-    reason, needed = "", None
+    reason, needed = "" if columns.scale else _OF_ALL, None
     clean = len(names) < SMALL and _all_or_nothing(columns) and not _something_new(columns)
     if status is Status.FAIL and p > ALPHA:
         status = Status.INCONCLUSIVE

@@ -1,6 +1,11 @@
 """The scale of a test: what the original knew beyond gold, which is all that could come back.
 
-K_o - K_g
+    K_o - K_g
+
+Original and gold are asked plainly. Passages have no question, and facts at the end of long answers
+lie beyond a plain one: there, both are taken under the attack itself, where the original was asked
+under it. So they are by attacks that measure something else than facts stated. Under an attack the
+original must measurably know more, else luck is divided by luck.
 """
 
 from collections.abc import Collection, Mapping, Sequence
