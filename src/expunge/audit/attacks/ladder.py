@@ -119,12 +119,9 @@ def ladder(trials: Sequence[Trial], ground: Ground) -> tuple[Rung, ...]:
 
 
 def _scored(found: Sequence[Columns], ground: Ground) -> list[tuple[str, Finding]]:
-    """Score every test that has facts, an anchor, and something to bring back, or that did."""
-    usable = [
-        each
-        for each in found
-        if each.judged and (each.golds or each.control) and (each.scale or not each.trial.own_scale)
-    ]
+    """Score every test that has facts and an anchor, and keep what says something."""
+    # Chance is dealt in all of them: to leave out before where gold was unlucky would favour luck.
+    usable = [each for each in found if each.judged and (each.golds or each.control)]
     clusters = ground.clusters()
     if all(each.golds for each in usable):
         tests = [Paired(each.judged, each.golds) for each in usable]
@@ -149,12 +146,15 @@ def _is_open(columns: Columns) -> bool:
 def _counts(columns: Columns, test: Finding, ground: Ground) -> bool:
     """Tell whether a test says something: always where there was something to bring back.
 
-    Elsewhere nothing was held, so facts must have come back that no gold states. Single ones are
-    guesses where the original was asked under the attack and stated no more than gold, and some
-    words of an answer always are: there it must be measurably more.
+    Elsewhere nothing was held, so facts must have come back that no gold states; choices and
+    measurements are none. Single facts are guesses where the original was asked under the attack
+    and stated no more than gold, and some words of an answer always are: there it must be
+    measurably more.
     """
-    if columns.scale is not None or test.status is Status.PASS:
-        return columns.scale is not None
+    if columns.scale is not None:
+        return True
+    if columns.trial.own_scale or test.status is Status.PASS:
+        return False
     if columns.trial.original.attempts or not _all_or_nothing(columns):
         judged = columns.judged
         return more_is_known(judged, columns.golds, columns.control, judged, ground)
