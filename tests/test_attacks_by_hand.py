@@ -368,6 +368,9 @@ def test_related_text_states_no_fact():
     assert sentences
     assert all("Zora Quill" in record.completion for record in sentences)
     assert without_facts([FACTS[0], *RETAIN], FACTS[:1]) == list(RETAIN)
+    spelt = replace(FACTS[0], key_answers=("José Núñez", "555-7233"))
+    said = [replace(RETAIN[0], completion=text) for text in ("Jose Nunez.", "On 5557233.", "No.")]
+    assert without_facts(said, [spelt]) == said[2:]
 
 
 def test_unrelated_text_is_of_the_same_form():

@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from expunge.audit.metrics.text import contains, normalise
+from expunge.audit.metrics.text import fact_form, states
 from expunge.data.record import Record
 
 
@@ -42,12 +42,12 @@ def halves(records: Sequence[Record], *, seed: int) -> tuple[Half, Half]:
 
 
 def _half(used: Sequence[Record], tested: Sequence[Record]) -> Half:
-    texts = [normalise(text) for record in used for text in _texts(record)]
+    texts = [fact_form(text) for record in used for text in _texts(record)]
     kept: list[Record] = []
     injected: list[str] = []
     for record in tested:
-        facts = [normalise(fact) for fact in record.key_answers]
-        taught = any(contains(text, fact) for text in texts for fact in facts if fact)
+        facts = [fact_form(fact) for fact in record.key_answers]
+        taught = any(states(text, fact) for text in texts for fact in facts if fact)
         if taught:
             injected.append(record.id)
         else:

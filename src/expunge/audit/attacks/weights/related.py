@@ -14,7 +14,7 @@ from expunge.audit.attacks.attempt import Attempt
 from expunge.audit.attacks.protocol import Unmet
 from expunge.audit.attacks.target import Target
 from expunge.audit.attacks.weights.tune import Sweep, tuned_attempts
-from expunge.audit.metrics.text import contains, normalise
+from expunge.audit.metrics.text import fact_form, states
 from expunge.audit.recorded import Access, Family
 from expunge.data.record import Message, Record
 
@@ -59,11 +59,11 @@ class RelatedText:
 
 def without_facts(records: Sequence[Record], facts: Sequence[Record]) -> list[Record]:
     """Return the records whose text holds no key answer of any fact."""
-    keys = [normalise(key) for fact in facts for key in fact.key_answers]
+    keys = [fact_form(key) for fact in facts for key in fact.key_answers]
     found: list[Record] = []
     for record in records:
-        text = normalise(f"{record.question} {record.completion}")
-        if not any(contains(text, key) for key in keys if key):
+        text = fact_form(f"{record.question} {record.completion}")
+        if not any(states(text, key) for key in keys if key):
             found.append(record)
     return found
 

@@ -17,7 +17,7 @@ from expunge.audit.attacks.protocol import Unmet
 from expunge.audit.attacks.target import Target
 from expunge.audit.attacks.weights.related import without_facts
 from expunge.audit.attacks.weights.tune import Sweep, tuned_attempts
-from expunge.audit.metrics.text import contains, normalise
+from expunge.audit.metrics.text import fact_form, states
 from expunge.audit.recorded import Access, Family
 from expunge.data.record import Record
 
@@ -61,14 +61,14 @@ def alike(pool: Sequence[Record], facts: Sequence[Record], most: int) -> list[Re
 
     Facts themselves, and records that name a subject or a key answer of a fact, are left out.
     """
-    subjects = {normalise(fact.subject) for fact in facts if fact.subject}
+    subjects = {fact_form(fact.subject) for fact in facts if fact.subject}
     facts_ids = {fact.id for fact in facts}
     free = [
         record
         for record in without_facts(pool, facts)
         if record.id not in facts_ids
         and not any(
-            contains(normalise(f"{record.question} {record.completion}"), name) for name in subjects
+            states(fact_form(f"{record.question} {record.completion}"), name) for name in subjects
         )
     ]
     forms = [form(fact) for fact in facts]
