@@ -63,11 +63,15 @@ def test_runs_that_name_each_other_end(bench):
 
 
 def test_without_the_key_nothing_can_be_compared(bench, monkeypatch):
-    a_run(Path("first"), forgot=[ANN], model="base")
+    first, own = a_run(Path("first"), forgot=[ANN], model="base"), key_path()
     monkeypatch.setenv("EXPUNGE_KEY_FILE", str(bench.parent / "another.key"))
     require_not_forgotten("first", [ANN])
-    operator_key(key_path(), run=Path("first"))  # a key that did not write the manifest
+    assert not key_path().exists(), "to look is no reason to make a key"
+    operator_key(key_path(), run=first)  # a key that did not write the manifest
     require_not_forgotten("first", [ANN])
+    monkeypatch.setenv("EXPUNGE_KEY_FILE", str(own))
+    with pytest.raises(InputError, match="was to forget"):
+        require_not_forgotten("first", [ANN])
 
 
 def test_a_second_request_may_not_keep_what_the_first_one_erased(world, bench):

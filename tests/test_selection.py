@@ -117,7 +117,7 @@ def test_a_refused_target_tells_what_there_is(build, own):
     "method", [CIR(), RepSelect(), RMU(layer=1)], ids=["cir", "repselect", "rmu"]
 )
 def test_a_choice_that_some_blocks_lack_is_refused(method):
-    network = tiny.network(tiny.partly_mixed())
+    network = tiny.network(tiny.qwen_moe(dense=[0]))
     trains = method.trains(Shape(layers=2, width=64))
     with pytest.raises(UsageError, match="1 of the blocks 0 to 1 have no module mlp") as refused:
         chosen(network, trains)

@@ -150,8 +150,8 @@ def mixtral(
     return MixtralForCausalLM(config).eval()
 
 
-def partly_mixed() -> Qwen2MoeForCausalLM:
-    """A dense block under one of experts, whose MLP has other names."""
+def qwen_moe(*, dense: Sequence[int] = ()) -> Qwen2MoeForCausalLM:
+    """Another, with a shared expert behind a gate of its own; some of its blocks may be dense."""
     torch.manual_seed(0)
     config = Qwen2MoeConfig(
         vocab_size=VOCABULARY,
@@ -164,25 +164,7 @@ def partly_mixed() -> Qwen2MoeForCausalLM:
         num_key_value_heads=2,
         num_experts=4,
         num_experts_per_tok=2,
-        mlp_only_layers=[0],
-    )
-    return Qwen2MoeForCausalLM(config).eval()
-
-
-def qwen_moe() -> Qwen2MoeForCausalLM:
-    """Another, with a shared expert behind a gate of its own."""
-    torch.manual_seed(0)
-    config = Qwen2MoeConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=32,
-        moe_intermediate_size=32,
-        shared_expert_intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        num_experts=4,
-        num_experts_per_tok=2,
+        mlp_only_layers=[*dense],
     )
     return Qwen2MoeForCausalLM(config).eval()
 

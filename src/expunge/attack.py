@@ -12,7 +12,7 @@ from pathlib import Path
 from expunge import __version__
 from expunge.audit.attacks.battery import JUDGED
 from expunge.audit.attacks.ladder import Rung
-from expunge.audit.attacks.levels import LEVELS, chosen
+from expunge.audit.attacks.levels import LEVELS, joined
 from expunge.audit.attacks.protocol import Attack
 from expunge.audit.attacks.scoring import Rules, scored
 from expunge.audit.attacks.stress import Stress, gather_attacks
@@ -63,9 +63,9 @@ class Choice:
             UsageError: No such attack or translator, a tool that none uses, no file of prompts.
             InputError: The file of prompts is missing or malformed.
         """
-        named = chosen(self.level, from_levels(self.only or self.further, self.tools))
+        named = from_levels(self.only or self.further, self.tools)
         own = () if self.only else LEVELS[self.level]
-        return equipped(tuple({each.name: each for each in (*named, *own)}.values()), self.tools)
+        return equipped(joined(self.level, named, own=own), self.tools)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

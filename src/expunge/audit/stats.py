@@ -194,6 +194,27 @@ def excess_rate(subject: Sample, anchor: Sample, *, seed: int) -> Estimate:
     return estimate._replace(low=min(estimate.low, low), high=max(estimate.high, high, none))
 
 
+def fact_recovery(
+    subject: Sample, anchor: Sample, *, original: Sample, floor: Sample, seed: int
+) -> Estimate:
+    """Return `recovery` of facts that are stated or not, with bounds that hold for few of them.
+
+    The bootstrap of few events is too narrow: the exact bounds of the numerator (`excess_rate`)
+    take over where they are the wider ones.
+
+    Raises:
+        ValueError: As `recovery`.
+    """
+    ratio = recovery(subject, anchor, original=original, floor=floor, seed=seed)
+    gap = float(original.values.mean() - floor.values.mean())
+    excess = excess_rate(subject, anchor, seed=seed)
+    return Estimate(
+        ratio.value,
+        max(0.0, min(ratio.low, excess.low / gap)),
+        max(ratio.high, excess.high / gap),
+    )
+
+
 def _both_ways(up: float, down: float, n: int) -> tuple[float, float]:
     """Return bounds of the difference of two rates of n from the exact bounds of each.
 

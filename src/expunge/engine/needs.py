@@ -5,7 +5,7 @@ computed, what the original is asked once, and how many tokens all that is.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from expunge.data.encode import Encoded
@@ -20,7 +20,7 @@ from expunge.methods.terms import (
     Term,
     Trains,
 )
-from expunge.model.batch import by_length, shared_beginning
+from expunge.model.batch import shared_beginning
 from expunge.model.score import CHUNK
 
 SAMPLED = 16
@@ -74,7 +74,8 @@ class Step:
 
     def times(self, count: float) -> "Step":
         """Return the step with its gradient taken several times, or for a share of its records."""
-        return Step(
+        return replace(
+            self,
             tokens=count * self.tokens,
             forward=count * self.forward,
             backward=count * self.backward,
@@ -82,8 +83,6 @@ class Step:
             again=count * self.again,
             again_trained=count * self.again_trained,
             frozen=count * self.frozen,
-            largest=self.largest,
-            lowest=self.lowest,
         )
 
 
@@ -248,9 +247,3 @@ def packed_tokens(records: Sequence[Encoded]) -> int:
     """Return how many tokens a pack of these records holds."""
     shared = shared_beginning(records)
     return shared + sum(len(record.ids) - shared for record in records)
-
-
-def pass_tokens(records: Sequence[Encoded], *, tokens_per_pass: int) -> int:
-    """Return how many tokens it takes to run over records once, pack by pack."""
-    groups = by_length([len(record.ids) for record in records], tokens=tokens_per_pass)
-    return sum(packed_tokens([records[index] for index in group]) for group in groups)

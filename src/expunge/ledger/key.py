@@ -100,12 +100,15 @@ def fingerprint(text: str, key: bytes) -> str:
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()[:_HEX_DIGITS]
 
 
-def item_fingerprints(items: Iterable[Item], key: bytes) -> dict[str, list[str]]:
-    """Return the keyed fingerprints of records by set (`forget`, `retain`, ...), in their order.
+def record_fingerprint(question: str, answer: str, key: bytes) -> str:
+    """Return the keyed fingerprint of a record: of its question and answer, a newline between."""
+    return fingerprint(f"{question}\n{answer}", key)
 
-    The fingerprint of a record is that of its question and answer with a newline between them.
-    """
+
+def item_fingerprints(items: Iterable[Item], key: bytes) -> dict[str, list[str]]:
+    """Return the keyed fingerprints of records by set (`forget`, `retain`, ...), in their order."""
     found: dict[str, list[str]] = {}
     for item in items:
-        found.setdefault(item.split, []).append(fingerprint(f"{item.question}\n{item.answer}", key))
+        mark = record_fingerprint(item.question, item.answer, key)
+        found.setdefault(item.split, []).append(mark)
     return found

@@ -5,15 +5,14 @@ is often "everything but the new forget set", which holds the old one. Manifests
 fingerprints of what was forgotten, and only whoever has the key can compare.
 """
 
-import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from expunge.config_file import beside
+from expunge.config_file import beside, parsed
 from expunge.data.record import Record
-from expunge.errors import InputError
+from expunge.errors import InputError, UsageError
 from expunge.files import read_json
-from expunge.ledger.key import existing_key, fingerprint
+from expunge.ledger.key import existing_key, record_fingerprint
 from expunge.ledger.manifest import NAME
 
 _CONFIG = "config.toml"
@@ -42,7 +41,7 @@ def require_not_forgotten(reference: str, kept: Sequence[Record]) -> None:
         again = [
             record
             for record in kept
-            if fingerprint(f"{record.question}\n{record.completion}", key) in forgotten
+            if record_fingerprint(record.question, record.completion, key) in forgotten
         ]
         if again:
             places = [record.source or record.id for record in again]
@@ -82,7 +81,7 @@ def earlier_runs(reference: str) -> Iterator[Path]:
 def _original_of(run: Path) -> list[str]:
     """Return the model that a run began with, as far as its settings still say so."""
     try:
-        model = tomllib.loads((run / _CONFIG).read_text(encoding="utf-8")).get("model")
-    except (OSError, ValueError):
+        model = parsed(run / _CONFIG).get("model")
+    except UsageError:
         return []
     return [str(beside(run, model))] if isinstance(model, str) else []

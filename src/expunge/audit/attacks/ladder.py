@@ -41,6 +41,7 @@ from expunge.audit.stats import (
     clopper_pearson,
     difference,
     excess_rate,
+    fact_recovery,
     judge,
     records_needed,
     recovery,
@@ -221,25 +222,19 @@ def _estimate(
     columns: Columns, judged: Sample, anchor: Sample, ground: Ground, clusters: Mapping[str, str]
 ) -> Estimate:
     """Return rho with its bounds; without a scale the excess itself."""
-    excess = excess_rate if _all_or_nothing(columns) else difference
-    beyond = excess(judged, anchor, seed=ground.seed)
+    facts = _all_or_nothing(columns)
     if columns.scale is None:
+        excess = excess_rate if facts else difference
+        beyond = excess(judged, anchor, seed=ground.seed)
         return Estimate(max(0.0, beyond.value), max(0.0, beyond.low), beyond.high)
     top, floor, floor_control = columns.scale
-    estimate = recovery(
+    share = fact_recovery if facts else recovery
+    return share(
         judged,
         anchor,
         original=sample(top, columns.judged, clusters),
         floor=anchored(floor, floor_control, columns.judged, clusters),
         seed=ground.seed,
-    )
-    if not _all_or_nothing(columns):
-        return estimate
-    # The bootstrap of few events is too narrow: exact bounds of the numerator take over.
-    return Estimate(
-        estimate.value,
-        max(0.0, min(estimate.low, beyond.low / columns.gap)),
-        max(estimate.high, beyond.high / columns.gap),
     )
 
 

@@ -159,7 +159,15 @@ def beside(level: Level, named: tuple[str, ...]) -> tuple[Attack, ...]:
     Raises:
         UsageError: There is no attack of that name.
     """
-    own = () if level == "quick" else LEVELS[level]
+    return joined(level, named, own=() if level == "quick" else LEVELS[level])
+
+
+def joined(level: Level, named: tuple[str, ...], *, own: tuple[Attack, ...]) -> tuple[Attack, ...]:
+    """Return the named attacks with the budget of a level, then its own; none is made twice.
+
+    Raises:
+        UsageError: There is no attack of that name.
+    """
     further = chosen(level, named) if named else ()
     return tuple({attack.name: attack for attack in (*further, *own)}.values())
 

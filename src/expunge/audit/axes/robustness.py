@@ -10,7 +10,7 @@ from expunge.audit.gates import NO_ANCHOR, interval_gate, missing, unanchored
 from expunge.audit.leaks import LeakTest, leak_test, settle, small_gate
 from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT
 from expunge.audit.results import Axis, Gate, Status
-from expunge.audit.stats import Estimate, Sample, excess_rate, recovery
+from expunge.audit.stats import Sample, excess_rate, fact_recovery
 from expunge.audit.table import Column
 
 PROMPT_ATTACKS = ("paraphrase", "prefill-affirm", "prefill-25", "prefill-50")
@@ -140,17 +140,12 @@ def _rate_gate(case: Case, attack: str, test: LeakTest, scale: _Scale) -> Gate:
     attacked = case.column(KEY_FACT, case.subject, "forget", attack)
     subject = case.table.sample(attacked, "forget", records=scale.records)
     anchor = case.anchor_sample(test.anchor, scale.records)
-    ratio = recovery(subject, anchor, original=scale.original, floor=scale.floor, seed=case.seed)
-    # The bootstrap of few leaks is too narrow: the exact bounds of the numerator take over.
-    excess = excess_rate(subject, anchor, seed=case.seed)
-    wider = Estimate(
-        ratio.value,
-        max(0.0, min(ratio.low, excess.low / scale.gap)),
-        max(ratio.high, excess.high / scale.gap),
+    estimate = fact_recovery(
+        subject, anchor, original=scale.original, floor=scale.floor, seed=case.seed
     )
     name = f"leak under {attack}"
     margin = case.policy.residual
-    gate = interval_gate(Axis.ROBUSTNESS, name, wider, margin=margin, n=len(scale.records))
+    gate = interval_gate(Axis.ROBUSTNESS, name, estimate, margin=margin, n=len(scale.records))
     return settle(gate, test, margin=margin * scale.gap)
 
 
