@@ -1,5 +1,8 @@
 """Fixtures that several files share."""
 
+import random
+
+import numpy as np
 import pytest
 
 
@@ -21,3 +24,15 @@ def bench(tmp_path, monkeypatch):
     place.mkdir()
     monkeypatch.chdir(place)
     return place
+
+
+@pytest.fixture
+def same_draws():
+    """lm-eval seeds the random numbers of everybody; the other tests get theirs back."""
+    import torch  # not for the tests that never ask for it
+
+    python, numpy, pytorch = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    yield
+    random.setstate(python)
+    np.random.set_state(numpy)
+    torch.set_rng_state(pytorch)

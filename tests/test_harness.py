@@ -2,15 +2,12 @@
 
 import json
 import math
-import random
 import socket
 from dataclasses import replace
 from importlib.util import find_spec
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-import torch
 
 import tiny
 from expunge.bench.asking import ask
@@ -82,16 +79,6 @@ def tasks(tmp_path_factory):
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
     yield {name: str(folder / f"{name}.yaml") for name in TASKS}
     patch.undo()
-
-
-@pytest.fixture
-def same_draws():
-    """lm-eval seeds the random numbers of everybody; the other tests get theirs back."""
-    python, numpy, pytorch = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    yield
-    random.setstate(python)
-    np.random.set_state(numpy)
-    torch.set_rng_state(pytorch)
 
 
 def backend(model, tokenizer=None):
