@@ -28,7 +28,7 @@ _SCHEMA = "expunge.destruction/1"
 _STAY = "evidence/context.json"
 _PAGES = (OWN, "attack.md", IN_FULL, MASKED)
 """What shows texts of records, masked or not."""
-_MOST_NAMED = 3
+_MOST_NAMED = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
