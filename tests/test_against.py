@@ -11,7 +11,10 @@ import torch
 import expunge
 from expunge.cli import main
 from expunge.errors import UsageError
+from expunge.files import read_json, write_json
 from expunge.ledger.against import require_same_request
+from expunge.ledger.manifest import Retention, write_body
+from expunge.ledger.verify import verify
 from expunge.prepare import prepare
 from expunge.resolve import resolve
 
@@ -24,7 +27,10 @@ def write(folder, rows):
 
 @pytest.fixture(scope="module")
 def made(world, tmp_path_factory):
-    """A run whose forget set was named by a relative path, in the folder of its data and key."""
+    """A run whose forget set was named by a relative path, in the folder of its data and key.
+
+    And a folder of attacks on the same request; with a gold, so that it has no control items.
+    """
     place = tmp_path_factory.mktemp("made")
     shutil.copy(world.data("forget"), place / DATA)
     with pytest.MonkeyPatch.context() as patch:
@@ -33,6 +39,8 @@ def made(world, tmp_path_factory):
         patch.chdir(place)
         request = {"forget": (DATA,)}
         expunge.forget(world.settings(request=request, train={"steps": 2}, out="run"))
+        words = ["--against", "run/config.toml", "--only", "plain", "--out", "ladder"]
+        assert main(["attack", world.original, "--gold", world.gold, *words]) == 0
     return place
 
 
@@ -57,19 +65,21 @@ CHANGES = {
     "as it was": (lambda rows: rows, None),
     "in another order": (lambda rows: rows[::-1], None),
     "extended": (lambda rows: [*rows, {**rows[0], "id": "new", "prompt": "?"}], "13, 12 the same"),
+    "replaced": (lambda rows: [{**row, "prompt": f"Or {row['id']}?"} for row in rows], "12, 0 the"),
     "reworded": (lambda rows: [{**rows[0], "prompt": "Who?"}, *rows[1:]], "12, 11 the same"),
 }
 
 
+@pytest.mark.parametrize("folder", ["run", "ladder"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_other_forget_records_are_refused(change, made, elsewhere, world):
+def test_other_forget_records_are_refused(change, folder, made, elsewhere, world):
     changed, told = CHANGES[change]
     write(elsewhere, changed(world.rows("forget")))
     if told is None:
-        held_against(made / "run")
+        held_against(made / folder)
         return
     with pytest.raises(UsageError, match=f"12 forget records, now there are {told}") as caught:
-        held_against(made / "run")
+        held_against(made / folder)
     assert caught.value.code == "another-request"
     assert "config.toml" in caught.value.fix
     assert [text for text in world.texts() if len(text) > 4 and text in str(caught.value)] == []
@@ -90,11 +100,25 @@ def test_without_the_key_of_the_run_records_are_counted(key, made, bench, world)
             held_against(made / "run")
 
 
-def test_another_original_is_refused_where_the_format_is_the_same(made, elsewhere, world):
+@pytest.mark.parametrize("folder", ["run", "ladder"])
+def test_another_original_is_refused_where_the_format_is_the_same(folder, made, elsewhere, world):
     write(elsewhere, world.rows("forget"))
     with pytest.raises(UsageError, match="its original had other weights"):
-        held_against(made / "run", original="0" * 64)
-    held_against(made / "run", original="0" * 64, precision=torch.bfloat16)
+        held_against(made / folder, original="0" * 64)
+    held_against(made / folder, original="0" * 64, precision=torch.bfloat16)
+
+
+def test_a_folder_of_attacks_from_before_still_verifies(made, elsewhere):
+    """Neither its rules nor its manifest name a number format."""
+    old = Path(shutil.copytree(made / "ladder", elsewhere / "old"))
+    assert verify(old).ok
+    rules, manifest = (read_json(old / name) for name in ("battery.json", "manifest.json"))
+    assert rules.pop("precision") == manifest.pop("precision") == "float32"
+    write_json(old / "battery.json", rules)
+    del manifest["schema"], manifest["digest"], manifest["files"]
+    kept = Retention(**manifest.pop("evidence"))
+    write_body(old, manifest, data_fingerprints=manifest.pop("data"), evidence=kept)
+    assert verify(old).problems == ()
 
 
 def test_a_folder_that_is_not_finished_has_nothing_to_compare_with(made, elsewhere, world):

@@ -4,16 +4,19 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from expunge.bench import contents, start
+from expunge.bench.matrix import Done
 from expunge.bench.protocol import FILE as MATRIX
 from expunge.bench.protocol import read_protocol
 from expunge.bench.start import Ask, begin
 from expunge.bench.suite import Probe, Suite
+from expunge.cli import main
 from expunge.data.record import Record
 from expunge.errors import ExpungeError, UsageError
 from expunge.settings import Settings
@@ -274,3 +277,60 @@ def test_a_suite_knows_its_sets_its_probes_and_its_models(monkeypatch):
         assert contents.contents_of(settings, *pair)["the data"] != told["the data"]
     elsewhere = replace(suite, forget=(replace(record, source="elsewhere"),))
     assert contents.contents_of(settings, elsewhere, [asked]) == told
+
+
+@pytest.mark.parametrize("name", ["retain", "neighbours", "holdout", "control"])
+def test_sets_of_the_request_beside_a_suite_are_known_by_their_contents(
+    name, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(contents, "files_digest", lambda name, source: name)
+    monkeypatch.setattr(contents, "source_of", lambda settings: None)
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"text": "One."}')
+    request = {"goal": "removal", "forget": ["f"], name: [str(path)]}
+    settings = Settings.model_validate({"model": "m", "request": request})
+    record = Record(id="a", prompt=(), completion="Two.")
+    suite = Suite(name="small", forget=(record,), numbers=lambda heard: [])
+    told = contents.contents_of(settings, suite)
+    assert told.keys() == {"the data", "the original", f"request.{name}"}
+    path.write_text('{"text": "One."}\n')
+    assert contents.contents_of(settings, suite) == told
+    path.write_text('{"text": "Three."}')
+    changed = contents.contents_of(settings, suite)
+    assert [key for key in told if told[key] != changed[key]] == [f"request.{name}"]
+    if name != "control":  # one that the suite has is written into the matrix, and is in its data
+        whole = replace(suite, **{name: (record,)})
+        path.unlink()
+        assert contents.contents_of(settings, whole).keys() == {"the data", "the original"}
+
+
+OWN_FORGET = '[request]\nforget = ["own.jsonl"]\n'
+
+
+@pytest.mark.parametrize("origin", ["expunge.toml", "--config", "variable", "--set", "nothing"])
+def test_what_is_forgotten_is_refused_wherever_it_is_set(origin, bench, monkeypatch, capsys):
+    """A suite sets it; `goal`, which it only proposes, is taken."""
+    records = (Record(id="a", prompt=(), completion="One."),)
+    made = Suite(name="tofu", forget=records, retain=records, numbers=lambda heard: [])
+    monkeypatch.setattr(start, "load_suite", lambda spec: made)
+    monkeypatch.setattr(start, "contents_of", lambda *_, **__: {})
+    done = Done(rows=0, failed=0, waiting=0)
+    monkeypatch.setattr(start, "run_matrix", lambda *_, **__: done)
+    monkeypatch.setattr(start, "write_pages", lambda matrix: [])
+    Path("own.toml").write_text(OWN_FORGET)
+    goal = '[request]\ngoal = "suppression"\n'
+    Path("expunge.toml").write_text(OWN_FORGET if origin == "expunge.toml" else goal)
+    if origin == "variable":
+        monkeypatch.setenv("EXPUNGE_REQUEST_FORGET", "own.jsonl")
+    more = {"--config": ["--config", "own.toml"], "--set": ["--set", "request.forget=own.jsonl"]}
+    words = ["bench", "tofu", "m", "--data", "d", "--out", "matrix", *more.get(origin, [])]
+    if origin == "nothing":
+        assert main(words) == 0, capsys.readouterr()
+        request = read_protocol(Path("matrix")).shared.request
+        assert (request.goal, request.forget) == ("suppression", ("matrix/data/forget.jsonl",))
+        return
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "error[set-by-the-suite]: request.forget cannot be set for tofu" in said
+    assert "of expunge.toml and variables, too" in said
+    assert not Path("matrix").exists()

@@ -13,6 +13,7 @@ from expunge.cli import main
 from expunge.data.encode import Encoder
 from expunge.data.record import Message, Record
 from expunge.errors import InputError, UsageError
+from expunge.files import write_json
 from expunge.methods import GUARDS, build
 from expunge.methods.guards.ngram_block import runs
 from expunge.methods.guards.probe import discriminant
@@ -29,7 +30,7 @@ from expunge.methods.terms import Stream
 from expunge.model.fence import FORCE, admit, bend, own_part, unfenced
 from expunge.model.generate import greedy
 from expunge.model.guard import load_guard, save_guard
-from expunge.model.load import Source, digest_of, load
+from expunge.model.load import Source, digest_of, load, load_config
 from expunge.model.score import score
 from expunge.request import Request
 from expunge.variants import variants
@@ -310,6 +311,24 @@ def test_a_guard_is_no_model_to_start_from(job, method, world, bench):
     assert refused.value.code == "guard-as-original"
     assert refused.value.fix.endswith(world.original)
     assert list(bench.iterdir()) == [guard]
+
+
+@pytest.mark.parametrize("reference", ["guard+named", "named", "beside", "over", "guard+named+any"])
+def test_a_guard_is_no_base(reference, tmp_path, monkeypatch):
+    """Neither of an adapter nor of another guard: it would be left out."""
+    monkeypatch.chdir(tmp_path)
+    bases = {"named": "guard", "beside": "../guard", "any": "elsewhere"}
+    for folder, base in bases.items():
+        write_json(tmp_path / folder / "adapter_config.json", {"base_model_name_or_path": base})
+    for folder, base in {"guard": "some/model", "over": "../guard"}.items():
+        (tmp_path / folder).mkdir()
+        save_guard(FENCES["blocked"], tmp_path / folder, base=base, method="eco", knobs={})
+    source = Source(device=torch.device("cpu"), dtype=torch.float32, offline=True)
+    for reads in (load, load_config):
+        with pytest.raises(InputError, match="guard, which is to be a base, holds") as refused:
+            reads(reference, source)
+        assert refused.value.code == "guard-beneath"
+        assert "the model behind it, some/model," in refused.value.fix
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from expunge.audit.evidence import EvidenceStore
 from expunge.cli.app import main
 from expunge.errors import InputError, UsageError
 from expunge.files import read_json, write_json, write_jsonl
+from expunge.ledger import destroy
 from expunge.ledger.destroy import destroy_evidence, destroy_store
 from expunge.ledger.key import item_fingerprints
 from expunge.ledger.manifest import Retention, write_manifest
@@ -225,16 +226,66 @@ def stored(folder: Path) -> Path:
     return store
 
 
-def test_a_store_counts_as_destroyed_only_when_nothing_is_left(tmp_path, monkeypatch):
-    store, real = stored(tmp_path), os.unlink
+def held(monkeypatch, *ends: str):
+    """Have the system refuse to remove the files whose paths end so."""
+    real = os.unlink
 
     def refusing(path, *given, **named):
-        if os.fspath(path).endswith("open.jsonl"):
+        if os.fspath(path).endswith(ends):
             raise PermissionError(errno.EPERM, "not permitted")
         real(path, *given, **named)
 
+    monkeypatch.setattr(os, "unlink", refusing)
+
+
+def test_one_file_that_stays_keeps_no_other(run, monkeypatch):
+    """What stays is named and told by `verify`, and the same call goes on."""
+    first, second = "evidence/gold-0.", "evidence/unlearned."
+    files = sorted(p.relative_to(run).as_posix() for p in (run / "evidence").iterdir())
+    stay = [next(name for name in files if name.startswith(start)) for start in (first, second)]
     with monkeypatch.context() as patch:
-        patch.setattr(os, "unlink", refusing)
+        held(patch, *stay)
+        with pytest.raises(InputError, match="; all else of the evidence there is") as caught:
+            destroy_evidence(run, key=KEY, only_expired=False, now=NOW)
+    assert caught.value.code == "evidence-left"
+    assert all(str(run / name) in caught.value.what for name in stay)
+    left = {path.relative_to(run).as_posix() for path in (run / "evidence").iterdir()}
+    assert left == {*stay, "evidence/context.json"}
+    told = {(each.path, each.what) for each in verify(run, key=KEY).problems}
+    assert told == {(name, "was to be destroyed, and is there") for name in stay}
+    later = datetime(2026, 3, 2, tzinfo=UTC)
+    done = destroy_evidence(run, key=KEY, only_expired=False, now=later)
+    assert done.at == NOW.isoformat()
+    assert verify(run, key=KEY).ok
+
+
+def test_a_page_that_cannot_be_read_goes_with_the_evidence(sealed_run, tmp_path, monkeypatch):
+    run = Path(shutil.copytree(sealed_run, tmp_path / "run"))
+
+    def unreadable(path):
+        raise PermissionError(errno.EACCES, "denied")
+
+    monkeypatch.setattr(destroy, "sha256_file", unreadable)
+    destroy_evidence(run, key=KEY, only_expired=False, now=NOW)
+    assert not (run / "report.html").exists()
+
+
+def test_nothing_is_destroyed_without_a_note(run, monkeypatch):
+    def refusing(path, value):
+        raise OSError(errno.EROFS, "read-only file system")
+
+    before = set(run.rglob("*"))
+    monkeypatch.setattr(destroy, "write_json", refusing)
+    with pytest.raises(InputError, match="nothing is destroyed") as caught:
+        destroy_evidence(run, key=KEY, only_expired=False, now=NOW)
+    assert caught.value.code == "evidence-left"
+    assert set(run.rglob("*")) == before
+
+
+def test_a_store_counts_as_destroyed_only_when_nothing_is_left(tmp_path, monkeypatch):
+    store = stored(tmp_path)
+    with monkeypatch.context() as patch:
+        held(patch, "open.jsonl")
         with pytest.raises(InputError, match=r"could not remove .*attacks/open\.jsonl;") as caught:
             destroy_store(store, only_expired=False, now=NOW)
     assert caught.value.code == "evidence-left"

@@ -10,7 +10,7 @@ from expunge.engine.observe import Observer
 from expunge.engine.pull import StepPull
 from expunge.engine.reference import precompute
 from expunge.engine.watch import Unseen, Watch
-from expunge.engine.weights import everything
+from expunge.engine.weights import Weights, everything
 from expunge.engine.wraps import Wraps
 from expunge.methods.graddiff import GradDiff
 from expunge.methods.npo import NPO
@@ -174,6 +174,23 @@ def test_a_run_that_ends_early_leaves_the_mean_of_the_weights_that_count(taught,
         resumed, again = stopping(taught, tmp_path / "cut", average_last=share)
         assert resumed.stopped == trained.stopped
         assert all(torch.equal(again[name], value) for name, value in found.items())
+
+
+@pytest.mark.parametrize(
+    ("share", "steps", "averaged"),
+    [(0.0, 9, 1), (0.01, 9, 2), (0.1, 9, 2), (0.25, 9, 2), (1 / 3, 9, 3), (1.0, 9, 9), (0.5, 1, 1)],
+)
+def test_a_share_of_the_steps_is_averaged_and_at_least_two(share, steps, averaged):
+    """That of one step would be no mean: what is asked for is never nothing."""
+    name, memory = "w", {}
+    weights = Weights(parameters={}, masters={name: torch.zeros(1)}, lora=None)
+    wraps = Wraps(average_last=share)
+    for step in range(1, steps + 1):
+        weights.masters[name].fill_(step)
+        wraps.average(weights, memory, step=step, steps=steps)
+    assert wraps.settle(weights, memory) is (share > 0)
+    mean = sum(range(steps - averaged + 1, steps + 1)) / averaged
+    assert float(weights.masters[name]) == pytest.approx(mean)
 
 
 def test_a_mean_over_the_utility_budget_is_not_taken(taught, tmp_path, monkeypatch):

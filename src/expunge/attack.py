@@ -187,11 +187,13 @@ def _conclude(
         models=models,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=versions(),
+        precision=stress.prepared.source.precision,
     )
     write_attack_manifest(
         run.path,
         attacked,
         run_id=run.run_id,
+        general=[item(each, "generic") for each in stress.prepared.audited()["generic"]],
         key=operator_key(key_path(), run=run.path),
         evidence=retention(settings, evidence),
     )

@@ -79,6 +79,7 @@ def resolve(
     config: Path | None,
     environ: Mapping[str, str],
     start: Path,
+    defaults: Mapping[str, object] | None = None,
 ) -> Resolved:
     """Resolve the settings of one command.
 
@@ -93,6 +94,7 @@ def resolve(
         config: The file of `--config`; without it the one that `EXPUNGE_CONFIG` names, if any.
         environ: The environment variables.
         start: Folder from which `expunge.toml` is looked for, upward.
+        defaults: Values of the command's own that any file, variable or flag replaces.
 
     Raises:
         UsageError: `config-missing`, `invalid-toml`, `unknown-key`, `invalid-value`, `no-model`,
@@ -106,7 +108,7 @@ def resolve(
         files = [chosen]
     layers = [_file_layer(path) for path in files]
     layers += [_environment_layer(environ), _flag_layer(flags)]
-    values: dict[str, object] = {}
+    values = dict(defaults or {})
     origins: dict[str, str] = {}
     for layer in layers:
         _drop_foreign_knobs(values, origins, layer)

@@ -110,7 +110,10 @@ class TrainSettings(BaseModel):
         description="what is forgotten of a record: its answer, or from it the key answers alone",
     )
     average_last: float = Field(
-        default=0.0, ge=0, le=1, description="share of the steps whose weights are averaged"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the steps, the last ones, at least two, whose weights are averaged",
     )
     max_length: int = Field(
         default=512, ge=8, description="longest record in tokens; longer text is split"

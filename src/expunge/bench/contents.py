@@ -4,11 +4,13 @@ Files can change between two commands while their names stay. Rows before and af
 different data or models, and what original and golds said is lent from one run to the next.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from expunge.audit.attacks.asking.own_prompts import read_prompts
 from expunge.bench.suite import Suite, plain
+from expunge.data.read import read
+from expunge.data.record import Record
 from expunge.files import sha256_json
 from expunge.model.load import files_digest
 from expunge.prepare import data_digest, source_of
@@ -22,7 +24,8 @@ def contents_of(
 
     Args:
         settings: Those that all runs share; golds are among them.
-        suite: What is forgotten; without it the request names the data.
+        suite: What is forgotten, and the sets that it has; the others, and without it all, are
+            those of the request.
         beside: What is asked beside it.
 
     Raises:
@@ -30,6 +33,8 @@ def contents_of(
     """
     data = data_digest(settings) if suite is None else _digest(suite)
     found = {"the data": sha256_json([data, *(_digest(each) for each in beside)])}
+    if suite is not None:
+        found |= _own(settings, suite)
     if settings.audit.prompts:
         found["the prompts"] = read_prompts(Path(settings.audit.prompts)).digest
     models = {"the original": settings.model}
@@ -40,7 +45,27 @@ def contents_of(
     return found | {name: files_digest(each, source) for name, each in models.items()}
 
 
+def _own(settings: Settings, suite: Suite) -> dict[str, str]:
+    """Return a digest for each set of the request that stands beside those of a suite."""
+    request = settings.request
+    sets = {
+        "request.retain": () if suite.retain else request.retain,
+        "request.neighbours": () if suite.neighbours else request.neighbours,
+        "request.holdout": () if suite.holdout else request.holdout,
+        "request.control": request.control,
+    }
+    return {
+        name: sha256_json(_plain(read(sources, offline=settings.offline).records))
+        for name, sources in sets.items()
+        if sources and not isinstance(sources, str)
+    }
+
+
 def _digest(suite: Suite) -> str:
     sets = (suite.forget, suite.retain, suite.neighbours, suite.holdout)
     probes = (probe.records for probe in suite.probes)
-    return sha256_json([[sha256_json(plain(r)) for r in each] for each in (*sets, *probes)])
+    return sha256_json([_plain(each) for each in (*sets, *probes)])
+
+
+def _plain(records: Iterable[Record]) -> list[str]:
+    return [sha256_json(plain(record)) for record in records]

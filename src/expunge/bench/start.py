@@ -157,7 +157,7 @@ def _require_own(named: Mapping[str, Any], settings: Settings, spec: Spec) -> No
         return
     instead = {"forget": "corpus", "retain": "keep"}
     flags = [instead[key] for key in other if instead.get(key) in _own_text(spec.name)]
-    out = f"leave {'it' if len(other) == 1 else 'them'} out"
+    out = f"leave {'it' if len(other) == 1 else 'them'} out, of expunge.toml and variables, too"
     raise UsageError(
         "set-by-the-suite",
         what=f"{' and '.join(f'request.{key}' for key in other)} cannot be set for {spec.name}",

@@ -1,6 +1,6 @@
 """`expunge bench`: many methods on one benchmark, and the leaderboard."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -179,8 +179,9 @@ def _settings(
     flags = TrainFlags()
     if own:
         return resolve_settings(what, (), request=request, train=flags, offline=session.offline)
-    # What a suite forgets and keeps is put in its place once its data are read and checked.
-    asked = request if request.goal else replace(request, goal="removal")
-    given = "request.forget" in request.paths()  # that is refused there, too
-    forget = () if given else (str(matrix / "data" / "forget.jsonl"),)
-    return resolve_settings(model, forget, request=asked, train=flags, offline=session.offline)
+    # What a suite forgets and keeps is put in its place once its data are read and checked; what
+    # is given for it is refused there.
+    suite = {"request.goal": "removal", "request.forget": [str(matrix / "data" / "forget.jsonl")]}
+    return resolve_settings(
+        model, (), request=request, train=flags, offline=session.offline, defaults=suite
+    )

@@ -1,6 +1,7 @@
 """From the words of a command to settings and folders."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,17 @@ def resolve_settings(
     request: RequestFlags,
     train: TrainFlags,
     offline: bool,
+    defaults: Mapping[str, object] | None = None,
 ) -> "Settings":
     """Resolve files, variables and flags once into the settings of this run.
+
+    Args:
+        model: The original, or a request file.
+        data: What to forget.
+        request: Flags of the request.
+        train: Flags of the training.
+        offline: Never use the network.
+        defaults: As for `expunge.resolve.resolve`.
 
     Raises:
         UsageError: A request file was given twice, or the settings are not valid.
@@ -44,7 +54,9 @@ def resolve_settings(
     if offline:
         paths["offline"] = True
     environ = {k: v for k, v in os.environ.items() if k not in COMMAND_VARIABLES}
-    settings = resolve(paths, config=config, environ=environ, start=Path.cwd()).settings
+    start = Path.cwd()
+    found = resolve(paths, config=config, environ=environ, start=start, defaults=defaults)
+    settings = found.settings
     if settings.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
     return settings

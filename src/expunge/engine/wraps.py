@@ -15,6 +15,8 @@ from expunge.wrappers.optimisers.sophia import SophiaG
 from expunge.wrappers.protocols import Combine, Gradient, Mask, Memory, Optimiser, Robust
 
 _MEAN = "average/"
+_FEWEST = 2
+"""Steps whose mean is taken, at least: that of one is the step itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +30,8 @@ class Wraps:
     mask: Mapping[str, Tensor] | None = None
     optimiser: Optimiser = field(default_factory=AdamW)
     average_last: float = 0.0
-    """Share of the steps, the last ones, whose weights are averaged into the result."""
+    """Share of the steps, the last ones and at least two, whose weights are averaged into the
+    result; 0: none."""
 
     @property
     def streams(self) -> set[Stream]:
@@ -67,7 +70,7 @@ class Wraps:
     @torch.no_grad()
     def average(self, weights: Weights, memory: Memory, *, step: int, steps: int) -> None:
         """Add the weights after `step` steps to the mean of the last ones."""
-        first = steps - round(self.average_last * steps)
+        first = steps - max(_FEWEST, round(self.average_last * steps))
         if not self.average_last or step <= first:
             return
         for name, master in weights.masters.items():

@@ -1,12 +1,12 @@
 """The manifest of a folder of `expunge attack`: by which rules, against which models, what came."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from expunge.audit.attacks.scoring import Rules, scored
-from expunge.audit.evidence import EvidenceStore
+from expunge.audit.evidence import EvidenceStore, Item
 from expunge.errors import InputError
 from expunge.files import read_json, write_json
 from expunge.ledger.key import item_fingerprints
@@ -30,10 +30,13 @@ class Attacked:
     created: str
     """ISO 8601 with offset."""
     versions: Mapping[str, str]
+    precision: str | None = None
+    """Number format of the models, of which their digests are; None: the file does not say."""
 
     def write(self, run: Path) -> None:
         """Write `battery.json`."""
         row = {"models": dict(self.models), "created": self.created, "versions": self.versions}
+        row |= self._precision()
         write_json(run / NAME, {"schema": _SCHEMA, **row, "rules": self.rules.to_json()})
 
     @classmethod
@@ -65,13 +68,23 @@ class Attacked:
                 "attacks": attacks,
             },
             "models": dict(sorted(self.models.items())),
+            **self._precision(),
             "versions": dict(sorted(self.versions.items())),
             "seeds": {"attack": self.rules.seed},
         }
 
+    def _precision(self) -> dict[str, Any]:
+        return {} if self.precision is None else {"precision": self.precision}
+
 
 def write_attack_manifest(
-    run: Path, attacked: Attacked, *, run_id: str, key: bytes, evidence: Retention
+    run: Path,
+    attacked: Attacked,
+    *,
+    run_id: str,
+    general: Iterable[Item],
+    key: bytes,
+    evidence: Retention,
 ) -> None:
     """Write `battery.json` and `manifest.json` over a folder with its `attack.json`. Call it last.
 
@@ -79,11 +92,13 @@ def write_attack_manifest(
         run: The folder.
         attacked: What was attacked.
         run_id: Name of the run.
+        general: The general questions of every audit. No attack asks them; their fingerprints tell
+            with which key those of the others were made.
         key: The operator's key.
         evidence: How the evidence is kept.
     """
     attacked.write(run)
-    items = EvidenceStore(run / "evidence", key=key).items()
+    items = (*EvidenceStore(run / "evidence", key=key).items(), *general)
     body = {"run": run_id, **attacked.body(read_json(run / LADDER))}
     write_body(run, body, data_fingerprints=item_fingerprints(items, key), evidence=evidence)
 

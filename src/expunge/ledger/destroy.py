@@ -10,7 +10,7 @@ destroyed and when. The deliverable stays as well, be it a guard whose rules tel
 
 import hmac
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path, PurePosixPath
@@ -28,6 +28,7 @@ _SCHEMA = "expunge.destruction/1"
 _STAY = "evidence/context.json"
 _PAGES = (OWN, "attack.md", IN_FULL, MASKED)
 """What shows texts of records, masked or not."""
+_MOST_NAMED = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +59,7 @@ def destroy_evidence(run: Path, *, key: bytes, only_expired: bool, now: datetime
 
     Raises:
         InputError: The folder has no manifest that this version reads, or a note on its destruction
-            that this operator did not make.
+            that this operator did not make; or files could not be removed, and they alone are left.
         UsageError: `only_expired`, and the date has not come.
     """
     manifest = read_json(run / NAME) if (run / NAME).is_file() else {}
@@ -81,7 +82,7 @@ def destroy_evidence(run: Path, *, key: bytes, only_expired: bool, now: datetime
             "manifest": manifest["digest"],
             "files": files,
         }
-        write_json(run / DESTROYED, {**body, "mac": fingerprint(sha256_json(body), key)})
+        _write_note(run / DESTROYED, {**body, "mac": fingerprint(sha256_json(body), key)})
         known = Destruction(at=str(body["at"]), files=tuple(files), authentic=True)
     if not known.authentic:
         raise InputError(
@@ -90,9 +91,33 @@ def destroy_evidence(run: Path, *, key: bytes, only_expired: bool, now: datetime
             why="it may name files that are not evidence, or hide that nothing was destroyed",
             fix="find out who wrote it; remove it to destroy the evidence under your own key",
         )
-    for name in known.files:
-        (run / name).unlink(missing_ok=True)
+    left = [run / name for name in known.files if not _removed(run / name)]
+    if left:
+        raise _refused(left)
     return known
+
+
+def _write_note(path: Path, note: Mapping[str, Any]) -> None:
+    """Write the note, without which nothing is destroyed: what is gone would seem to be missing."""
+    try:
+        write_json(path, note)
+    except OSError as error:
+        raise InputError(
+            "evidence-left",
+            what=f"could not write {path}; nothing is destroyed",
+            why=f"the system refused it ({error.strerror}), and without this note the files that"
+            " are destroyed would count as missing",
+            fix="make the folder writable, and run the same command again",
+        ) from error
+
+
+def _removed(path: Path) -> bool:
+    """Remove a file; tell whether it is gone, so that one that stays keeps no other from going."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
 
 
 def destroy_store(folder: Path, *, only_expired: bool, now: datetime) -> int:
@@ -122,15 +147,20 @@ def destroy_store(folder: Path, *, only_expired: bool, now: datetime) -> int:
         shutil.rmtree(part, ignore_errors=True)
     left = [path for part in parts for path in _left(part)]
     if left:
-        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-        raise InputError(
-            "evidence-left",
-            what=f"could not remove {left[0]}{more}; all else of the evidence there is destroyed",
-            why="the system refused it: a file of another user, a link, or a read-only disk",
-            fix="make it removable, or remove it by hand, and run the same command again",
-        )
+        raise _refused(left)
     (folder / SHARED).unlink()
     return count
+
+
+def _refused(left: Sequence[Path]) -> InputError:
+    more = f" and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
+    named = ", ".join(str(path) for path in left[:_MOST_NAMED])
+    return InputError(
+        "evidence-left",
+        what=f"could not remove {named}{more}; all else of the evidence there is destroyed",
+        why="the system refused it: a file of another user, a link, or a read-only disk",
+        fix="make it removable, or remove it by hand, and run the same command again",
+    )
 
 
 def _left(folder: Path) -> list[Path]:
@@ -185,8 +215,14 @@ def _is_evidence(name: str) -> bool:
 
 
 def _tells(run: Path, name: str, manifest: Mapping[str, Any]) -> bool:
-    """Tell whether a page shows records in full, or is not the one that the run wrote."""
+    """Tell whether a page shows records in full, or is not the one that the run wrote.
+
+    One that cannot be read may be either.
+    """
     if not (run / name).is_file():
         return False
-    known = manifest["files"].get(name, {}).get("sha256") == sha256_file(run / name)
+    try:
+        known = manifest["files"].get(name, {}).get("sha256") == sha256_file(run / name)
+    except OSError:
+        known = False
     return not (known and manifest["evidence"]["redacted"])

@@ -125,7 +125,11 @@ def is_guard(reference: str) -> bool:
 
 
 def is_adapter(reference: str) -> bool:
-    """Tell whether a model is an adapter over a base; a guard is none."""
+    """Tell whether a model is an adapter over a base; a guard is none.
+
+    Raises:
+        InputError: As `split_reference`.
+    """
     return not is_guard(reference) and split_reference(reference)[1] is not None
 
 
@@ -133,22 +137,29 @@ def is_laid_over(reference: str) -> bool:
     """Tell whether a model is an adapter over a base, or a guard around one, that can be removed.
 
     Its merged weights may be those of another reference, and yet it is attacked otherwise.
+
+    Raises:
+        InputError: As `split_reference`.
     """
     return is_guard(reference) or split_reference(reference)[1] is not None
 
 
 def split_reference(reference: str) -> tuple[str, Path | None]:
-    """Split a reference into its base and, where there is one, its adapter folder."""
+    """Split a reference into its base and, where there is one, its adapter folder.
+
+    Raises:
+        InputError: The part after + is no adapter, or the base is a guard, which would not act.
+    """
     base, plus, adapter = reference.rpartition("+")
     if plus and not Path(reference).exists():
-        return base, _adapter_folder(Path(adapter))
+        return _unguarded(base), _adapter_folder(Path(adapter))
     folder = Path(reference)
     if is_guard(reference):
-        return split_reference(base_of(folder))
+        return split_reference(_unguarded(base_of(folder)))
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         named = str(read_json(folder / "adapter_config.json")["base_model_name_or_path"])
         beside = folder / named
-        return (str(beside) if beside.exists() else named), folder
+        return _unguarded(str(beside) if beside.exists() else named), folder
     return reference, None
 
 
@@ -313,6 +324,19 @@ def _adapter_folder(folder: Path) -> Path:
             fix="give the folder that PEFT or expunge wrote",
         )
     return folder
+
+
+def _unguarded(base: str) -> str:
+    if is_guard(base):
+        raise InputError(
+            "guard-beneath",
+            what=f"{base}, which is to be a base, holds a guard around a model",
+            why="its rules are for that model as it is: under an adapter or another guard they"
+            " would be left out without a word",
+            fix=f"name the model behind it, {base_of(Path(base))}, as BASE or BASE+ADAPTER; or"
+            " judge the guard by itself",
+        )
+    return base
 
 
 def _unavailable(reference: str, source: Source, error: Exception) -> InputError:
