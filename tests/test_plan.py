@@ -15,7 +15,7 @@ from expunge.engine.plan import Load, disk_gib, once_flops, step_flops
 from expunge.engine.pull import StepPull
 from expunge.engine.recompute import recomputed
 from expunge.engine.reference import precompute
-from expunge.engine.size import GIB, measure
+from expunge.engine.size import GIB, count_adapter, measure
 from expunge.engine.streams import Order, Streams
 from expunge.engine.unlearn import Options, Unlearning
 from expunge.engine.watch import Unseen
@@ -26,6 +26,8 @@ from expunge.methods.rmu import RMU
 from expunge.methods.terms import Shape, Stream, Trains
 from expunge.methods.undial import UNDIAL
 from expunge.model.lora import LoraShape
+from expunge.planning import load_of
+from expunge.prepare import prepare
 
 STREAMS = Streams(
     forget=tiny.encoded((12, 18), (15, 9), (9, 30), (20, 12), seed=1),
@@ -146,11 +148,35 @@ def test_planned_operations_are_those_counted(model, run_of, tmp_path):
     assert once == pytest.approx(once_counted, rel=0.15, abs=1)
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        LoraShape(rank=8),
+        LoraShape(rank=8, first_layer=1),
+        LoraShape(rank=4, last_layer=0, targets=(r".*(o_proj|dense|attn.c_proj)",)),
+    ],
+)
 @pytest.mark.parametrize("build", [tiny.llama, tiny.gpt2, tiny.falcon, tiny.mixtral])
-def test_planned_weights_of_an_adapter_are_those_it_has(build):
+def test_planned_weights_of_an_adapter_are_those_it_has(build, shape):
     model = build()
-    size = measure(model.config)
-    assert 8 * size.linear_sides == adapter(tiny.network(model), LoraShape(rank=8), seed=0).count
+    planned = count_adapter(model.config, shape)
+    assert planned == adapter(tiny.network(model), shape, seed=0).count
+    if not shape.targets and not shape.first_layer:
+        assert planned == 8 * measure(model.config).linear_sides
+
+
+@pytest.mark.parametrize(
+    ("train", "trained"),
+    [
+        ({}, 16 * 2 * (2 * (64 + 64) + 2 * (64 + 32) + 3 * (64 + 128))),
+        ({"targets": ("down_proj",)}, 16 * 2 * (64 + 128)),
+        ({"targets": ("down_proj",), "first_layer": 1}, 16 * (64 + 128)),
+    ],
+)
+def test_the_plan_counts_the_adapter_that_is_trained(train, trained, world, bench):
+    prepared = prepare(world.settings(train=train))
+    load = load_of(prepared, measure(prepared.config))
+    assert (load.trained, load.trained_body) == (trained, trained)
 
 
 def test_of_experts_counts_what_a_token_passes():

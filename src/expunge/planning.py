@@ -9,7 +9,7 @@ from expunge.audit.attacks import QUICK
 from expunge.engine.localise import RECORDS
 from expunge.engine.needs import Depth, Once, Step, once_needs, step_needs
 from expunge.engine.plan import Cost, Load, estimate
-from expunge.engine.size import GIB, Size, count_chosen, measure
+from expunge.engine.size import GIB, Size, count_adapter, count_chosen, measure
 from expunge.engine.streams import Order, Streams
 from expunge.engine.unlearn import trained_weights
 from expunge.engine.watch import spread
@@ -211,9 +211,7 @@ def load_of(prepared: Prepared, size: Size, *, audited: bool = True) -> Load:
         blocks = trains.last_layer + 1 - trains.first_layer
         body = min(trained, round(size.passed * blocks / size.layers))
     elif lora is not None:
-        last = last_block(lora.last_layer, size.layers)
-        share = (last + 1 - lora.first_layer) / size.layers
-        trained = body = round(size.linear_sides * lora.rank * share)
+        trained = body = count_adapter(prepared.config, lora)
     return Load(
         steps=1 if isinstance(method, Edit | Guard) else _steps(prepared),
         step=step,

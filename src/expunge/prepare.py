@@ -12,7 +12,7 @@ from expunge.data.encode import Encoded, Encoder
 from expunge.data.generic import generic_records
 from expunge.data.record import Record
 from expunge.data.scope import Scope, gather
-from expunge.engine.size import require_modules
+from expunge.engine.size import count_adapter, count_chosen
 from expunge.engine.streams import Streams
 from expunge.engine.unlearn import Options
 from expunge.engine.watch import spread
@@ -130,9 +130,8 @@ def prepare(settings: Settings) -> Prepared:
     shape = Shape(layers=text.num_hidden_layers, width=text.hidden_size, vocabulary=text.vocab_size)
     streams = _streams(settings, scope, encoder, method, shape)
     wraps = build_wraps(settings, method, shape, streams, source.dtype)
-    only = _only(settings.train, shape.layers)
-    if only is not None and only.modules:  # whole blocks are always there
-        require_modules(config, only)
+    options = _options(settings.train, settings.request.utility_budget, shape.layers)
+    _require_targets(config, options)
     return Prepared(
         settings=whole,
         source=source,
@@ -142,7 +141,7 @@ def prepare(settings: Settings) -> Prepared:
         scope=scope,
         method=method,
         streams=streams,
-        options=_options(settings.train, settings.request.utility_budget, shape.layers),
+        options=options,
         wraps=wraps,
     )
 
@@ -299,6 +298,14 @@ def _require_alternatives(method: str, records: Sequence[Record]) -> None:
             fix="give each the text that takes its place as `alternative`, or choose another method"
             + ("; or --set method.fluency=0" if method == "elm" else ""),
         )
+
+
+def _require_targets(config: PreTrainedConfig, options: Options) -> None:
+    """Refuse targets that the model does not have; where none are named, whole blocks are meant."""
+    if options.lora is not None and options.lora.targets:
+        count_adapter(config, options.lora)
+    if options.only is not None and options.only.modules:
+        count_chosen(config, options.only)
 
 
 def _options(train: TrainSettings, utility_budget: float, layers: int) -> Options:
