@@ -14,11 +14,12 @@ from expunge.engine.streams import Order, Streams
 from expunge.engine.unlearn import trained_weights
 from expunge.engine.watch import spread
 from expunge.engine.ways import Way, ways
+from expunge.errors import UsageError
 from expunge.methods.edits.protocol import WEIGHED, Edit
 from expunge.methods.guards.protocol import Guard
 from expunge.methods.terms import SelfTaught, Stream, Trains, last_block
-from expunge.prepare import Prepared
-from expunge.wrapping import described
+from expunge.prepare import Prepared, with_training
+from expunge.wrapping import described, needs_float32
 
 ANSWER_SHARE = 0.5
 """Share of greedy answers that the teacher-forced pass does not already determine."""
@@ -142,7 +143,35 @@ def _ways(prepared: Prepared, size: Size, load: Load) -> tuple[Way, ...]:
         record for several in streams.variants.values() for each in several for record in each
     )
     longest = max(len(record.ids) for record in (*streams.forget, *streams.retain, *varied))
-    return ways(size, load, prepared.source.dtype, longest=longest)
+    return ways(
+        size,
+        load,
+        prepared.source.dtype,
+        longest=longest,
+        narrows=not needs_float32(prepared.settings),
+        smaller=_smaller(prepared, size),
+    )
+
+
+def _smaller(prepared: Prepared, size: Size) -> list[tuple[tuple[str, ...], Load]]:
+    """Return settings under which less is trained, and the run under them, mildest first.
+
+    What the method or a wrapper does not take is left out.
+    """
+    train, upper = prepared.settings.train, size.layers // 2
+    changes: list[tuple[str, object]] = [("full", False)] if train.full else []
+    changes += [("first_layer", upper)] if upper > train.first_layer else []
+    words: tuple[str, ...] = ()
+    found: list[tuple[tuple[str, ...], Load]] = []
+    for key, value in changes:
+        words = (*words, f"train.{key}={str(value).lower()}")
+        train = train.model_copy(update={key: value})
+        try:
+            changed = with_training(prepared, train)
+        except UsageError:
+            break
+        found.append((words, load_of(changed, size, audited=False)))
+    return found
 
 
 def _computes(load: Load, prepared: Prepared) -> str:

@@ -146,6 +146,24 @@ def prepare(settings: Settings) -> Prepared:
     )
 
 
+def with_training(prepared: Prepared, train: TrainSettings) -> Prepared:
+    """Return the inputs of the same run with other settings of training; records stay as they are.
+
+    Args:
+        prepared: The inputs of one method.
+        train: Settings that differ in what is trained, not in what is read.
+
+    Raises:
+        UsageError: Method, wrappers or model do not take them.
+    """
+    settings = prepared.settings.model_copy(update={"train": train})
+    dtype, shape = prepared.source.dtype, prepared.shape
+    wraps = build_wraps(settings, prepared.method, shape, prepared.streams, dtype)
+    options = _options(train, settings.request.utility_budget, shape.layers)
+    _require_targets(prepared.config, options)
+    return replace(prepared, settings=settings, options=options, wraps=wraps)
+
+
 def parts(settings: Settings) -> tuple[Prepared, ...]:
     """Prepare every stage of a run, in order; a run without a chain has one.
 
