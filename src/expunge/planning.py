@@ -7,7 +7,7 @@ import torch
 
 from expunge.audit.attacks import QUICK
 from expunge.engine.localise import RECORDS
-from expunge.engine.needs import Depth, Once, Step, once_needs, step_needs
+from expunge.engine.needs import Depth, Once, Step, adversary_needs, once_needs, step_needs
 from expunge.engine.plan import Cost, Load, estimate
 from expunge.engine.size import GIB, Size, count_adapter, count_chosen, measure
 from expunge.engine.streams import Order, Streams
@@ -183,6 +183,8 @@ def _computes(load: Load, prepared: Prepared) -> str:
     parts = [f"{step.tokens:.0f} tokens a step through {blocks:.0f} of {depth.layers} blocks"]
     parts.append(f"gradients through {step.backward / step.tokens:.0f}")
     parts.append(f"head at {step.scored:.0f} positions" if step.scored else "no head")
+    if load.adversary is not None:
+        parts.append(f"{load.adversary.tokens:.0f} more of the adversary")
     once = ", ".join(load.once.kinds)
     return ", ".join(parts) + (f"; once: {once}" if once else "")
 
@@ -229,7 +231,7 @@ def load_of(prepared: Prepared, size: Size, *, audited: bool = True) -> Load:
     asked = sum(len(group) for split, group in records.items() if split != "generic")
     attacked = len(QUICK) if audited else 0
     answers = asked * models + len(streams.forget) * attacked * models
-    step, once = _training(prepared)
+    step, adversary, once = _training(prepared)
     trains = _trains(prepared)
     lora = None if isinstance(method, Edit | Guard) else options.lora
     trained, body = size.total, size.passed
@@ -257,6 +259,7 @@ def load_of(prepared: Prepared, size: Size, *, audited: bool = True) -> Load:
         checkpointing=prepared.options.checkpointing,
         card=prepared.source.device.type == "cuda",
         models=_models(prepared),
+        adversary=adversary,
     )
 
 
@@ -280,11 +283,14 @@ def _copies(prepared: Prepared) -> int:
     return (4 if wraps.robust else 0) + (2 if wraps.combine else 0) + bool(wraps.average_last)
 
 
-def _training(prepared: Prepared) -> tuple[Step, Once]:
-    """What training needs; an edit or a guard counts as one step that reads all that it reads."""
+def _training(prepared: Prepared) -> tuple[Step, Step | None, Once]:
+    """What a step, an adversary in it, and what is done once need.
+
+    An edit or a guard counts as one step that reads all that it reads.
+    """
     method, streams = prepared.method, prepared.streams
     if isinstance(method, Edit | Guard):
-        return _edit_step(method, prepared), _NOTHING_ONCE
+        return _edit_step(method, prepared), None, _NOTHING_ONCE
     shape, options = prepared.shape, prepared.options
     order = Order(
         forget=len(streams.forget),
@@ -294,16 +300,23 @@ def _training(prepared: Prepared) -> tuple[Step, Once]:
         seed=options.seed,
     )
     terms, streams = method.terms(shape), _stand_in(prepared)
-    depth, steps = _depth(prepared), _steps(prepared)
-    step = step_needs(
-        terms,
-        streams,
-        order,
-        steps=steps,
-        depth=depth,
-        tokens_per_pass=options.tokens_per_pass,
+    depth, steps, pulls = _depth(prepared), _steps(prepared), prepared.wraps.pulls(shape)
+    tokens = options.tokens_per_pass
+    return (
+        step_needs(
+            terms, streams, order, steps=steps, depth=depth, tokens_per_pass=tokens, pulls=pulls
+        ),
+        adversary_needs(
+            terms,
+            streams,
+            order,
+            steps=steps,
+            layers=depth.layers,
+            tokens_per_pass=tokens,
+            pulls=pulls,
+        ),
+        once_needs(terms, streams, order, steps=steps, depth=depth),
     )
-    return step.times(_pulls(prepared)), once_needs(terms, streams, order, steps=steps, depth=depth)
 
 
 def _depth(prepared: Prepared) -> Depth:
@@ -311,12 +324,6 @@ def _depth(prepared: Prepared) -> Depth:
     if trains is not None:
         return Depth.of(layers, trains.first_layer, trains)
     return Depth.of(layers, 0 if lora is None else lora.first_layer, None)
-
-
-def _pulls(prepared: Prepared) -> float:
-    """How often a step takes its gradient."""
-    robust = prepared.wraps.robust
-    return 1.0 if robust is None else float(robust.pulls)
 
 
 def _stand_in(prepared: Prepared) -> Streams:
