@@ -352,7 +352,7 @@ def _only(train: TrainSettings, layers: int) -> Trains | None:
     if not (train.targets or train.first_layer or train.last_layer is not None):
         return None
     last = last_block(train.last_layer, layers)
-    return Trains(modules=train.targets, first_layer=train.first_layer, last_layer=last)
+    return Trains(modules=train.targets, first_layer=train.first_layer, last_layer=last, gaps=True)
 
 
 def _lora(train: TrainSettings) -> LoraShape:
