@@ -137,7 +137,7 @@ PAIRS = (
         what="all weights and targets that the model does not have",
         sets=("train.full=true", "train.targets=up_prj"),
         code="no-such-modules",
-        said="no module of this model is named up_prj",
+        said="no module of the blocks 0 to 1 is named up_prj",
         fix="train.targets",
     ),
     Pair(

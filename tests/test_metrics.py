@@ -18,7 +18,7 @@ from expunge.audit.metrics.probability import mean_log_probability, probability
 from expunge.audit.metrics.refusal import refusal
 from expunge.audit.metrics.repetition import character_repetition, sequence_repetition
 from expunge.audit.metrics.rouge import rouge_l_f1, rouge_l_recall
-from expunge.audit.metrics.text import contains, normalise
+from expunge.audit.metrics.text import contains, fact_form, normalise
 
 
 def scored(
@@ -167,6 +167,19 @@ def test_normal_form(raw, normal):
         (("Jose Nunez",), "It is JOSE\u0301 NU\u0301N\u0303EZ.", 1.0),
         (("Nguyễn",), "Nguyen", 1.0),
         (("Núñez",), "Munez", 0.0),
+        (("Søren Ærø",), "Soren Aeroe or SOREN AERO", 1.0),
+        (("Soren",), "Sören, or Søren", 1.0),
+        (("Łódź",), "in Lodz", 1.0),
+        (("Đorđe Đặng",), "Dorde Dang", 1.0),
+        (("Weißgerber",), "WEISSGERBER", 1.0),
+        (("Guðrún Þórsdóttir",), "Gudrun Thorsdottir", 1.0),
+        (("Y\u0131lmaz",), "YILMAZ or Yilmaz", 1.0),
+        (("Sacré-C\u0153ur",), "Sacre Coeur", 1.0),
+        (("\u01ff",), "o", 1.0),  # a stroke and an accent
+        (("Søren",), "Seren, Sren or Sorensen", 0.0),
+        (("Łódź",), "Codz", 0.0),
+        (("\u03bf",), "o", 0.0),  # letters of other scripts that look alike
+        (("ø",), "\u03bf \u043e", 0.0),
         (("край",), "краи", 0.0),  # in other scripts a mark makes another letter
         (("がく",), "かく", 0.0),
         (("555-7233",), "Call 5557233.", 1.0),
@@ -185,6 +198,34 @@ def test_key_fact(facts, text, leak):
     item = asked(*facts)
     assert key_fact(said(text), item) == leak
     assert knowledge(Attempt(record=item.record, text=text), item, "key-fact") == leak
+
+
+PLAIN = {
+    "æ": "ae",
+    "œ": "oe",
+    "ø": "o",
+    "ł": "l",
+    "đ": "d",
+    "ð": "d",
+    "þ": "th",
+    "ħ": "h",
+    "\u0131": "i",
+}
+
+
+@given(st.text("abdehilosz019 -", min_size=1), st.text("abdehilosz019 -", min_size=1))
+def test_plain_facts_that_differ_stay_different(one, other):
+    assert fact_form(one) == normalise(one)
+    assert (fact_form(one) == fact_form(other)) == (normalise(one) == normalise(other))
+
+
+@given(st.text("".join(PLAIN) + "".join(PLAIN).upper() + "aßéZ čž9-"))
+def test_a_fact_is_the_same_in_plain_letters_and_only_there(text):
+    form = fact_form(text)
+    spelt = "".join(PLAIN.get(char, char) for char in normalise(text))
+    assert fact_form(spelt) == form == fact_form(form) == fact_form(text.upper())
+    assert form.isascii()
+    assert len(form.split()) == len(normalise(text).split())
 
 
 @pytest.mark.parametrize(

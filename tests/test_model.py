@@ -253,9 +253,7 @@ def test_saved_adapter_merges_on_loading(tmp_path):
 
 
 def test_unknown_target_is_refused():
-    with pytest.raises(
-        UsageError, match="no layer named q_prj in blocks 0 to 1 of LlamaForCausalLM"
-    ):
+    with pytest.raises(UsageError, match="no linear layer of the blocks 0 to 1 is named q_prj"):
         attach(tiny.network(), LoraShape(targets=("q_prj",)), seed=0)
 
 

@@ -6,26 +6,33 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM, MixtralForCausalLM
 
+import expunge
 import tiny
 from expunge.engine.balance import Multipliers, coefficients
 from expunge.engine.lower import compute_lower
-from expunge.engine.needs import Depth, once_needs, packed_tokens, step_needs
+from expunge.engine.needs import Depth, adversary_needs, once_needs, packed_tokens, step_needs
 from expunge.engine.observe import Observer
 from expunge.engine.plan import Load, disk_gib, once_flops, step_flops
 from expunge.engine.pull import StepPull
 from expunge.engine.recompute import recomputed
 from expunge.engine.reference import precompute
-from expunge.engine.size import GIB, measure
+from expunge.engine.size import GIB, count_adapter, measure
 from expunge.engine.streams import Order, Streams
 from expunge.engine.unlearn import Options, Unlearning
 from expunge.engine.watch import Unseen
 from expunge.engine.weights import adapter, chosen, everything
+from expunge.engine.wraps import Wraps
 from expunge.methods.graddiff import GradDiff
 from expunge.methods.npo import NPO
 from expunge.methods.rmu import RMU
 from expunge.methods.terms import Shape, Stream, Trains
 from expunge.methods.undial import UNDIAL
 from expunge.model.lora import LoraShape
+from expunge.planning import load_of
+from expunge.prepare import prepare
+from expunge.wrappers.combine.gru import GRU
+from expunge.wrappers.robust.lat import LAT
+from expunge.wrappers.robust.sam import SAM
 
 STREAMS = Streams(
     forget=tiny.encoded((12, 18), (15, 9), (9, 30), (20, 12), seed=1),
@@ -57,7 +64,9 @@ def mixture() -> MixtralForCausalLM:
     return model
 
 
-def run(model, method, lora, folder, *, checkpointing=False) -> tuple[float, float, float, float]:
+def run(
+    model, method, lora, folder, *, checkpointing=False, wraps=None, streams=STREAMS
+) -> tuple[float, float, float, float]:
     """FLOPs of what is done once and of one step, planned and counted."""
     network = tiny.network(model)
     text = model.config
@@ -78,10 +87,13 @@ def run(model, method, lora, folder, *, checkpointing=False) -> tuple[float, flo
         weights = everything(network)
         body = size.passed
     depth = Depth.of(shape.layers, first, trains)
+    asked = {"steps": 1, "tokens_per_pass": TOKENS}
+    pulls = (wraps or Wraps()).pulls(shape)
     load = Load(
         steps=1,
-        step=step_needs(terms, STREAMS, ORDER, steps=1, depth=depth, tokens_per_pass=TOKENS),
-        once=once_needs(terms, STREAMS, ORDER, steps=1, depth=depth),
+        step=step_needs(terms, streams, ORDER, depth=depth, pulls=pulls, **asked),
+        adversary=adversary_needs(terms, streams, ORDER, layers=shape.layers, pulls=pulls, **asked),
+        once=once_needs(terms, streams, ORDER, steps=1, depth=depth),
         trained=trained,
         trained_body=body,
         adapter=lora is not None,
@@ -91,7 +103,24 @@ def run(model, method, lora, folder, *, checkpointing=False) -> tuple[float, flo
         audit_answers=0,
         checkpointing=checkpointing,
     )
-    pools = {Stream.FORGET: list(STREAMS.forget), Stream.RETAIN: list(STREAMS.retain)}
+    once, pull = observed(network, weights, terms, streams, first, folder)
+    again = recomputed(network) if checkpointing else nullcontext()
+    with FlopCounterMode(display=False) as step, again:
+        if wraps is None:
+            pull()
+        else:
+            wraps.gradient(pull, {}, torch.Generator().manual_seed(0))
+    return (
+        once_flops(size, load.once),
+        float(once),
+        step_flops(size, load),
+        float(step.get_total_flops()),
+    )
+
+
+def observed(network, weights, terms, streams, first, folder) -> tuple[int, StepPull]:
+    """FLOPs of what is done once, and what then takes the gradient of the first step."""
+    pools = {Stream.FORGET: list(streams.forget), Stream.RETAIN: list(streams.retain)}
     how = {"pad_id": 2, "tokens_per_pass": TOKENS}
     with FlopCounterMode(display=False) as once:
         references = precompute(network, terms, pools, **how)
@@ -102,22 +131,14 @@ def run(model, method, lora, folder, *, checkpointing=False) -> tuple[float, flo
     observer = Observer(
         network=network,
         terms=terms,
-        streams=STREAMS,
+        streams=streams,
         references=references,
         pad_id=2,
         lower=lower,
     )
     coefs = coefficients(terms, Multipliers.of(terms), 0.0)
     pull = StepPull(observer, weights, ORDER.draw(0), coefs=coefs, tokens_per_pass=TOKENS)
-    again = recomputed(network) if checkpointing else nullcontext()
-    with FlopCounterMode(display=False) as step, again:
-        pull()
-    return (
-        once_flops(size, load.once),
-        float(once.get_total_flops()),
-        step_flops(size, load),
-        float(step.get_total_flops()),
-    )
+    return once.get_total_flops(), pull
 
 
 MODELS = {
@@ -146,11 +167,35 @@ def test_planned_operations_are_those_counted(model, run_of, tmp_path):
     assert once == pytest.approx(once_counted, rel=0.15, abs=1)
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        LoraShape(rank=8),
+        LoraShape(rank=8, first_layer=1),
+        LoraShape(rank=4, last_layer=0, targets=(r".*(o_proj|dense|attn.c_proj)",)),
+    ],
+)
 @pytest.mark.parametrize("build", [tiny.llama, tiny.gpt2, tiny.falcon, tiny.mixtral])
-def test_planned_weights_of_an_adapter_are_those_it_has(build):
+def test_planned_weights_of_an_adapter_are_those_it_has(build, shape):
     model = build()
-    size = measure(model.config)
-    assert 8 * size.linear_sides == adapter(tiny.network(model), LoraShape(rank=8), seed=0).count
+    planned = count_adapter(model.config, shape)
+    assert planned == adapter(tiny.network(model), shape, seed=0).count
+    if not shape.targets and not shape.first_layer:
+        assert planned == 8 * measure(model.config).linear_sides
+
+
+@pytest.mark.parametrize(
+    ("train", "trained"),
+    [
+        ({}, 16 * 2 * (2 * (64 + 64) + 2 * (64 + 32) + 3 * (64 + 128))),
+        ({"targets": ("down_proj",)}, 16 * 2 * (64 + 128)),
+        ({"targets": ("down_proj",), "first_layer": 1}, 16 * (64 + 128)),
+    ],
+)
+def test_the_plan_counts_the_adapter_that_is_trained(train, trained, world, bench):
+    prepared = prepare(world.settings(train=train))
+    load = load_of(prepared, measure(prepared.config))
+    assert (load.trained, load.trained_body) == (trained, trained)
 
 
 def test_of_experts_counts_what_a_token_passes():
@@ -176,6 +221,49 @@ def test_activation_checkpointing_is_planned_as_a_forward_pass_more(lora, tmp_pa
     _, _, plain, _ = run(smol_shape(), NPO(), lora, tmp_path)
     assert step == pytest.approx(counted, rel=0.15)
     assert step > 1.2 * plain
+
+
+def begun(records, *, seed):
+    """The records behind forty tokens that are the same for all."""
+    frame = tiny.encoded((40, 1), seed=seed)[0].ids[:40]
+    return tuple(replace(r, ids=(*frame, *r.ids), start=40 + r.start) for r in records)
+
+
+ALIKE = Streams(forget=begun(STREAMS.forget, seed=3), retain=begun(STREAMS.retain, seed=3))
+WRAPS = {
+    "lat": Wraps(robust=LAT(layer=1, steps=4)),
+    "sam": Wraps(robust=SAM()),
+    "gru": Wraps(combine=GRU()),
+}
+
+
+@pytest.mark.parametrize("run_of", RUNS)
+@pytest.mark.parametrize("wraps", WRAPS)
+def test_planned_operations_of_wrapped_steps_are_those_counted(wraps, run_of, tmp_path):
+    model, how = tiny.llama(layers=4, width=192), {"wraps": WRAPS[wraps], "streams": ALIKE}
+    *_, step, counted = run(model, *RUNS[run_of], tmp_path, **how)
+    assert step == pytest.approx(counted, rel=0.1)
+
+
+@pytest.mark.parametrize("lora", [None, LoraShape(rank=8, alpha=16.0)], ids=["all", "lora"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_planned_operations_of_an_adversary_are_those_counted(
+    checkpointing, lora, tmp_path, monkeypatch
+):
+    for place in ("logp", "needs", "observe"):
+        monkeypatch.setattr(f"expunge.engine.{place}.CHUNK", 10)
+    model, how = tiny.llama(layers=4, width=192), {"wraps": WRAPS["lat"], "streams": ALIKE}
+    *_, step, counted = run(model, NPO(), lora, tmp_path, checkpointing=checkpointing, **how)
+    assert step == pytest.approx(counted, rel=0.1)
+
+
+def test_the_plan_counts_the_adversary_of_each_record(world, bench):
+    found = {}
+    for steps in (2, 4):
+        settings = world.settings(robust={"name": "lat", "steps": steps})
+        found[steps] = expunge.plan(settings).cost.tokens
+    forget = prepare(world.settings()).streams.forget
+    assert found[4] - found[2] == 15 * 2 * sum(len(record.ids) for record in forget)
 
 
 def test_planned_disk_is_what_the_files_take(tmp_path):

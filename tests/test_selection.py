@@ -9,16 +9,19 @@ import torch
 import expunge
 import tiny
 from expunge.cli import main
-from expunge.engine.size import count_chosen, require_modules
+from expunge.engine.size import count_adapter, count_chosen, measure
 from expunge.engine.unlearn import Options, Unlearning
 from expunge.engine.watch import Unseen
-from expunge.engine.weights import chosen
+from expunge.engine.weights import adapter, chosen
 from expunge.errors import UsageError
 from expunge.methods.edits.cir import CIR
 from expunge.methods.edits.repselect import RepSelect
 from expunge.methods.npo import NPO
 from expunge.methods.rmu import RMU
 from expunge.methods.terms import Shape, Trains, is_named
+from expunge.model.lora import LoraShape
+from expunge.planning import load_of
+from expunge.prepare import prepare
 from sets import STREAMS
 
 NEVER = Unseen(mean=math.inf, low=math.inf)
@@ -109,7 +112,7 @@ def test_states_below_the_chosen_blocks_are_computed_once_and_change_nothing(tmp
 def test_a_refused_target_tells_what_there_is(build, own):
     nothing = Trains(modules=("up_prj",), first_layer=0, last_layer=1)
     with pytest.raises(UsageError) as refused:
-        require_modules(build().config, nothing)
+        count_chosen(build().config, nothing)
     assert own in refused.value.why
 
 
@@ -123,7 +126,31 @@ def test_a_choice_that_some_blocks_lack_is_refused(method):
         chosen(network, trains)
     assert "mlp.experts, mlp.shared_expert.gate_proj" in refused.value.why
     assert chosen(network, replace(trains, last_layer=0)).count > 0
-    require_modules(network.model.config, trains)  # an adapter goes where it can
+    shape = LoraShape(targets=("gate_proj",), last_layer=1)  # an adapter goes where it can
+    assert count_adapter(network.model.config, shape) == adapter(network, shape, seed=0).count
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["lora", "all weights"])
+def test_targets_that_some_blocks_lack_train_in_the_others(full, world, bench, tmp_path):
+    model = tiny.qwen_moe(dense=[0])
+    folder = str(tiny.save(bench / "hybrid", model))
+
+    def settings(*targets):
+        return world.settings(
+            model=folder, precision="fp32", train={"full": full, "targets": targets}
+        )
+
+    prepared = prepare(settings("mlp.up_proj", "mlp.down_proj"))
+    network = tiny.network(model)
+    options = replace(prepared.options, steps=1)
+    run = Unlearning(method=NPO(), network=network, streams=STREAMS, options=options, pad_id=2)
+    _, weights = run.run(unseen=NEVER, folder=tmp_path, progress=lambda step, text: None)
+    blocks = {name.partition(".mlp.")[0] for name in weights.masters}
+    assert blocks == {"model.layers.0"}
+    assert load_of(prepared, measure(prepared.config)).trained == weights.count
+    with pytest.raises(UsageError, match=r"0 to 1 is named mlp\.up_prj\n") as refused:
+        prepare(settings("mlp.up_proj", "mlp.up_prj"))
+    assert "mlp.up_proj, mlp.down_proj, mlp.experts, mlp.shared_expert" in refused.value.why
 
 
 def test_the_plan_says_that_an_adapter_leaves_experts_alone(world, bench):
@@ -133,7 +160,7 @@ def test_the_plan_says_that_an_adapter_leaves_experts_alone(world, bench):
         plan.method
     )
     assert "experts" not in expunge.plan(world.settings()).method
-    with pytest.raises(UsageError, match="no module of this model is named mlp"):
+    with pytest.raises(UsageError, match="no module of the blocks 0 to 0 is named mlp"):
         expunge.plan(world.settings(**settings, method={"name": "rmu"}))
 
 

@@ -7,18 +7,19 @@ import torch
 
 from expunge.audit.attacks import QUICK
 from expunge.engine.localise import RECORDS
-from expunge.engine.needs import Depth, Once, Step, once_needs, step_needs
+from expunge.engine.needs import Depth, Once, Step, adversary_needs, once_needs, step_needs
 from expunge.engine.plan import Cost, Load, estimate
-from expunge.engine.size import GIB, Size, count_chosen, measure
+from expunge.engine.size import GIB, Size, count_adapter, count_chosen, measure
 from expunge.engine.streams import Order, Streams
 from expunge.engine.unlearn import trained_weights
 from expunge.engine.watch import spread
 from expunge.engine.ways import Way, ways
+from expunge.errors import UsageError
 from expunge.methods.edits.protocol import WEIGHED, Edit
 from expunge.methods.guards.protocol import Guard
 from expunge.methods.terms import SelfTaught, Stream, Trains, last_block
-from expunge.prepare import Prepared
-from expunge.wrapping import described
+from expunge.prepare import Prepared, with_training
+from expunge.wrapping import described, needs_float32
 
 ANSWER_SHARE = 0.5
 """Share of greedy answers that the teacher-forced pass does not already determine."""
@@ -142,7 +143,35 @@ def _ways(prepared: Prepared, size: Size, load: Load) -> tuple[Way, ...]:
         record for several in streams.variants.values() for each in several for record in each
     )
     longest = max(len(record.ids) for record in (*streams.forget, *streams.retain, *varied))
-    return ways(size, load, prepared.source.dtype, longest=longest)
+    return ways(
+        size,
+        load,
+        prepared.source.dtype,
+        longest=longest,
+        narrows=not needs_float32(prepared.settings),
+        smaller=_smaller(prepared, size),
+    )
+
+
+def _smaller(prepared: Prepared, size: Size) -> list[tuple[tuple[str, ...], Load]]:
+    """Return settings under which less is trained, and the run under them, mildest first.
+
+    What the method or a wrapper does not take is left out.
+    """
+    train, upper = prepared.settings.train, size.layers // 2
+    changes: list[tuple[str, object]] = [("full", False)] if train.full else []
+    changes += [("first_layer", upper)] if upper > train.first_layer else []
+    words: tuple[str, ...] = ()
+    found: list[tuple[tuple[str, ...], Load]] = []
+    for key, value in changes:
+        words = (*words, f"train.{key}={str(value).lower()}")
+        train = train.model_copy(update={key: value})
+        try:
+            changed = with_training(prepared, train)
+        except UsageError:
+            break
+        found.append((words, load_of(changed, size, audited=False)))
+    return found
 
 
 def _computes(load: Load, prepared: Prepared) -> str:
@@ -154,6 +183,8 @@ def _computes(load: Load, prepared: Prepared) -> str:
     parts = [f"{step.tokens:.0f} tokens a step through {blocks:.0f} of {depth.layers} blocks"]
     parts.append(f"gradients through {step.backward / step.tokens:.0f}")
     parts.append(f"head at {step.scored:.0f} positions" if step.scored else "no head")
+    if load.adversary is not None:
+        parts.append(f"{load.adversary.tokens:.0f} more of the adversary")
     once = ", ".join(load.once.kinds)
     return ", ".join(parts) + (f"; once: {once}" if once else "")
 
@@ -200,7 +231,7 @@ def load_of(prepared: Prepared, size: Size, *, audited: bool = True) -> Load:
     asked = sum(len(group) for split, group in records.items() if split != "generic")
     attacked = len(QUICK) if audited else 0
     answers = asked * models + len(streams.forget) * attacked * models
-    step, once = _training(prepared)
+    step, adversary, once = _training(prepared)
     trains = _trains(prepared)
     lora = None if isinstance(method, Edit | Guard) else options.lora
     trained, body = size.total, size.passed
@@ -211,9 +242,7 @@ def load_of(prepared: Prepared, size: Size, *, audited: bool = True) -> Load:
         blocks = trains.last_layer + 1 - trains.first_layer
         body = min(trained, round(size.passed * blocks / size.layers))
     elif lora is not None:
-        last = last_block(lora.last_layer, size.layers)
-        share = (last + 1 - lora.first_layer) / size.layers
-        trained = body = round(size.linear_sides * lora.rank * share)
+        trained = body = count_adapter(prepared.config, lora)
     return Load(
         steps=1 if isinstance(method, Edit | Guard) else _steps(prepared),
         step=step,
@@ -230,6 +259,7 @@ def load_of(prepared: Prepared, size: Size, *, audited: bool = True) -> Load:
         checkpointing=prepared.options.checkpointing,
         card=prepared.source.device.type == "cuda",
         models=_models(prepared),
+        adversary=adversary,
     )
 
 
@@ -253,11 +283,14 @@ def _copies(prepared: Prepared) -> int:
     return (4 if wraps.robust else 0) + (2 if wraps.combine else 0) + bool(wraps.average_last)
 
 
-def _training(prepared: Prepared) -> tuple[Step, Once]:
-    """What training needs; an edit or a guard counts as one step that reads all that it reads."""
+def _training(prepared: Prepared) -> tuple[Step, Step | None, Once]:
+    """What a step, an adversary in it, and what is done once need.
+
+    An edit or a guard counts as one step that reads all that it reads.
+    """
     method, streams = prepared.method, prepared.streams
     if isinstance(method, Edit | Guard):
-        return _edit_step(method, prepared), _NOTHING_ONCE
+        return _edit_step(method, prepared), None, _NOTHING_ONCE
     shape, options = prepared.shape, prepared.options
     order = Order(
         forget=len(streams.forget),
@@ -267,16 +300,23 @@ def _training(prepared: Prepared) -> tuple[Step, Once]:
         seed=options.seed,
     )
     terms, streams = method.terms(shape), _stand_in(prepared)
-    depth, steps = _depth(prepared), _steps(prepared)
-    step = step_needs(
-        terms,
-        streams,
-        order,
-        steps=steps,
-        depth=depth,
-        tokens_per_pass=options.tokens_per_pass,
+    depth, steps, pulls = _depth(prepared), _steps(prepared), prepared.wraps.pulls(shape)
+    tokens = options.tokens_per_pass
+    return (
+        step_needs(
+            terms, streams, order, steps=steps, depth=depth, tokens_per_pass=tokens, pulls=pulls
+        ),
+        adversary_needs(
+            terms,
+            streams,
+            order,
+            steps=steps,
+            layers=depth.layers,
+            tokens_per_pass=tokens,
+            pulls=pulls,
+        ),
+        once_needs(terms, streams, order, steps=steps, depth=depth),
     )
-    return step.times(_pulls(prepared)), once_needs(terms, streams, order, steps=steps, depth=depth)
 
 
 def _depth(prepared: Prepared) -> Depth:
@@ -284,12 +324,6 @@ def _depth(prepared: Prepared) -> Depth:
     if trains is not None:
         return Depth.of(layers, trains.first_layer, trains)
     return Depth.of(layers, 0 if lora is None else lora.first_layer, None)
-
-
-def _pulls(prepared: Prepared) -> float:
-    """How often a step takes its gradient."""
-    robust = prepared.wraps.robust
-    return 1.0 if robust is None else float(robust.pulls)
 
 
 def _stand_in(prepared: Prepared) -> Streams:

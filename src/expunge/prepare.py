@@ -12,7 +12,7 @@ from expunge.data.encode import Encoded, Encoder
 from expunge.data.generic import generic_records
 from expunge.data.record import Record
 from expunge.data.scope import Scope, gather
-from expunge.engine.size import require_modules
+from expunge.engine.size import count_adapter, count_chosen
 from expunge.engine.streams import Streams
 from expunge.engine.unlearn import Options
 from expunge.engine.watch import spread
@@ -130,9 +130,8 @@ def prepare(settings: Settings) -> Prepared:
     shape = Shape(layers=text.num_hidden_layers, width=text.hidden_size, vocabulary=text.vocab_size)
     streams = _streams(settings, scope, encoder, method, shape)
     wraps = build_wraps(settings, method, shape, streams, source.dtype)
-    only = _only(settings.train, shape.layers)
-    if only is not None and only.modules:  # whole blocks are always there
-        require_modules(config, only)
+    options = _options(settings.train, settings.request.utility_budget, shape.layers)
+    _require_targets(config, options)
     return Prepared(
         settings=whole,
         source=source,
@@ -142,9 +141,27 @@ def prepare(settings: Settings) -> Prepared:
         scope=scope,
         method=method,
         streams=streams,
-        options=_options(settings.train, settings.request.utility_budget, shape.layers),
+        options=options,
         wraps=wraps,
     )
+
+
+def with_training(prepared: Prepared, train: TrainSettings) -> Prepared:
+    """Return the inputs of the same run with other settings of training; records stay as they are.
+
+    Args:
+        prepared: The inputs of one method.
+        train: Settings that differ in what is trained, not in what is read.
+
+    Raises:
+        UsageError: Method, wrappers or model do not take them.
+    """
+    settings = prepared.settings.model_copy(update={"train": train})
+    dtype, shape = prepared.source.dtype, prepared.shape
+    wraps = build_wraps(settings, prepared.method, shape, prepared.streams, dtype)
+    options = _options(train, settings.request.utility_budget, shape.layers)
+    _require_targets(prepared.config, options)
+    return replace(prepared, settings=settings, options=options, wraps=wraps)
 
 
 def parts(settings: Settings) -> tuple[Prepared, ...]:
@@ -301,6 +318,14 @@ def _require_alternatives(method: str, records: Sequence[Record]) -> None:
         )
 
 
+def _require_targets(config: PreTrainedConfig, options: Options) -> None:
+    """Refuse targets that the model does not have; where none are named, whole blocks are meant."""
+    if options.lora is not None and options.lora.targets:
+        count_adapter(config, options.lora)
+    if options.only is not None and options.only.modules:
+        count_chosen(config, options.only)
+
+
 def _options(train: TrainSettings, utility_budget: float, layers: int) -> Options:
     return Options(
         lora=None if train.full else _lora(train),
@@ -327,7 +352,7 @@ def _only(train: TrainSettings, layers: int) -> Trains | None:
     if not (train.targets or train.first_layer or train.last_layer is not None):
         return None
     last = last_block(train.last_layer, layers)
-    return Trains(modules=train.targets, first_layer=train.first_layer, last_layer=last)
+    return Trains(modules=train.targets, first_layer=train.first_layer, last_layer=last, gaps=True)
 
 
 def _lora(train: TrainSettings) -> LoraShape:

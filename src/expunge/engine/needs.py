@@ -4,18 +4,20 @@ How high each forward pass runs, how far down gradients go, at which positions t
 computed, what the original is asked once, and how many tokens all that is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import NamedTuple
 
 from expunge.data.encode import Encoded
-from expunge.engine.observe import forward_passes
-from expunge.engine.streams import Order, Streams
+from expunge.engine.observe import Item, forward_passes
+from expunge.engine.streams import Draw, Order, Streams
 from expunge.methods.terms import (
     MLP_OUT,
     Distribution,
     Likelihood,
     Representation,
+    Side,
     Stream,
     Term,
     Trains,
@@ -50,6 +52,19 @@ class Depth:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Pulls:
+    """How a step takes its gradient."""
+
+    apart: bool = False
+    """Whether forget and retain terms have passes of their own."""
+    forget: int = 1
+    """Gradients of the forget terms."""
+    moved: int | None = None
+    """Block after which an adversary moves states of the forget records, in all of these but the
+    last; None: no adversary."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
     """The mean work of one optimiser step, in tokens; "blocks" are tokens times blocks."""
 
@@ -69,8 +84,6 @@ class Step:
     """Positions at which the original's head is applied to its states."""
     largest: int
     """Most tokens of one forward pass."""
-    lowest: int | None = None
-    """The lowest block that a term reads; None: all read the top."""
 
     def times(self, count: float) -> "Step":
         """Return the step with its gradient taken several times, or for a share of its records."""
@@ -83,6 +96,19 @@ class Step:
             again=count * self.again,
             again_trained=count * self.again_trained,
             frozen=count * self.frozen,
+        )
+
+    def plus(self, other: "Step") -> "Step":
+        """Return the work of both, one after the other."""
+        return Step(
+            tokens=self.tokens + other.tokens,
+            forward=self.forward + other.forward,
+            backward=self.backward + other.backward,
+            scored=self.scored + other.scored,
+            again=self.again + other.again,
+            again_trained=self.again_trained + other.again_trained,
+            frozen=self.frozen + other.frozen,
+            largest=max(self.largest, other.largest),
         )
 
 
@@ -110,44 +136,117 @@ def step_needs(
     steps: int,
     depth: Depth,
     tokens_per_pass: int,
+    pulls: Pulls | None = None,
 ) -> Step:
-    """Count the work of a step, as the mean over steps spread over the run."""
-    chosen = sorted({index * steps // SAMPLED for index in range(SAMPLED)} & set(range(steps)))
-    found = [
-        _one(terms, streams, order, step, depth=depth, tokens_per_pass=tokens_per_pass)
-        for step in chosen
-    ]
+    """Count the work of a step, as the mean over steps spread over the run.
 
-    def mean(name: str) -> float:
-        return sum(getattr(each, name) for each in found) / len(found)
+    Args:
+        terms: Of the method.
+        streams: What the run trains on.
+        order: Which records a step draws.
+        steps: Of the run.
+        depth: Where gradients go.
+        tokens_per_pass: Largest number of tokens in one forward pass.
+        pulls: How the gradient is taken; None: once, of all terms. What an adversary adds is not
+            counted: `adversary_needs`.
+    """
+    pulls = pulls or Pulls()
 
-    return Step(
-        tokens=mean("tokens"),
-        forward=mean("forward"),
-        backward=mean("backward"),
-        scored=mean("scored"),
-        again=mean("again"),
-        again_trained=mean("again_trained"),
-        frozen=mean("frozen"),
-        largest=max(each.largest for each in found),
-        lowest=min((term.layer for term in terms if term.layer is not None), default=None),
-    )
+    def mean(some: Sequence[Term], depth: Depth, *, alone: bool) -> Step:
+        return _mean(
+            _one(some, streams, order.draw(step), depth, tokens_per_pass, alone=alone)
+            for step in _sampled(steps)
+        )
+
+    if not pulls.apart:
+        return mean(terms, depth, alone=False)
+    retain = mean(_of(terms, "retain"), depth, alone=False)
+    if pulls.moved is None:
+        return retain.plus(mean(_of(terms, "forget"), depth, alone=False).times(pulls.forget))
+    whole = replace(depth, cached=False)  # states are moved anew each time, perhaps below
+    return retain.plus(mean(_of(terms, "forget"), whole, alone=True))
+
+
+def adversary_needs(
+    terms: Sequence[Term],
+    streams: Streams,
+    order: Order,
+    *,
+    steps: int,
+    layers: int,
+    tokens_per_pass: int,
+    pulls: Pulls,
+) -> Step | None:
+    """Count what an adversary adds to a step: passes to the head and back to the block it moves.
+
+    Args:
+        terms: Of the method.
+        streams: What the run trains on.
+        order: Which records a step draws.
+        steps: Of the run.
+        layers: Blocks of the model.
+        tokens_per_pass: Largest number of tokens in one forward pass.
+        pulls: How the gradient is taken.
+
+    Returns:
+        None where there is no adversary.
+    """
+    if pulls.moved is None:
+        return None
+    back, forget = layers - pulls.moved - 1, _of(terms, "forget")
+
+    def one(draw: Draw) -> Step:
+        passes = forward_passes(forget, streams, draw, tokens_per_pass=tokens_per_pass)
+        sizes, counts = [0], [0]
+        for _, items in passes:
+            records = _records(items)
+            sizes.append(sum(len(record.ids) for record in records))
+            counts.append(sum(len(record.ids) - record.start for record in records))
+        return Step(
+            tokens=sum(sizes),
+            forward=sum(sizes) * layers,
+            backward=sum(sizes) * back,
+            scored=sum(counts),
+            again=0.0,
+            again_trained=sum(count for count in counts if count > CHUNK),
+            frozen=0.0,
+            largest=max(sizes),
+        )
+
+    return _mean(one(order.draw(step)) for step in _sampled(steps)).times(pulls.forget - 1)
+
+
+def _sampled(steps: int) -> list[int]:
+    return sorted({index * steps // SAMPLED for index in range(SAMPLED)} & set(range(steps)))
+
+
+def _mean(found: Iterable[Step]) -> Step:
+    every = list(found)
+    return reduce(Step.plus, every).times(1 / len(every))
+
+
+def _of(terms: Sequence[Term], side: Side) -> list[Term]:
+    return [term for term in terms if term.streams[0].side == side]
+
+
+def _records(items: Sequence[Item]) -> list[Encoded]:
+    return list(dict.fromkeys(record for item in items for record in item.records))
 
 
 def _one(
     terms: Sequence[Term],
     streams: Streams,
-    order: Order,
-    step: int,
-    *,
+    draw: Draw,
     depth: Depth,
     tokens_per_pass: int,
+    *,
+    alone: bool,
 ) -> Step:
+    """Count the work of a draw; `alone` says that no record shares its beginning with others."""
     tokens = forward = backward = scored = again = again_trained = frozen = largest = 0
-    draw = order.draw(step)
     for run, items in forward_passes(terms, streams, draw, tokens_per_pass=tokens_per_pass):
-        records = list(dict.fromkeys(record for item in items for record in item.records))
-        size = packed_tokens(records)
+        records = _records(items)
+        size = sum(len(record.ids) for record in records) if alone else packed_tokens(records)
         top = depth.layers if run.top is None else run.top + 1
         tokens += size
         largest = max(largest, size)

@@ -55,6 +55,8 @@ class Load:
     """Whether the device has memory of its own."""
     models: int = 1
     """Models that the audit holds at a time."""
+    adversary: Step | None = None
+    """What a step takes beside its gradients, at states alone: no weight has a gradient there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,8 +84,9 @@ def estimate(size: Size, load: Load, *, device: torch.device, dtype: torch.dtype
     decode = load.audit_answers / 16 * weights / DECODE_BYTES_PER_SECOND
     if device.type != "cpu":
         decode = load.audit_answers / 16 * size.layers * 4e-4
+    moving = 0.0 if load.adversary is None else load.adversary.tokens
     return Cost(
-        tokens=round(load.steps * load.step.tokens + scored + load.audit_answers),
+        tokens=round(load.steps * (load.step.tokens + moving) + scored + load.audit_answers),
         flops=flops + load.audit_answers * 2 * (size.total - size.idle),
         peak_gib=peak_gib(size, layout),
         disk_gib=disk_gib(size, load, dtype),
@@ -108,15 +111,26 @@ def step_flops(size: Size, load: Load) -> float:
 
     2 per parameter and token forward, as many for the gradient of the inputs down to the lowest
     trained block, as many for the gradients of trained matrices; an adapter is passed thrice. The
-    head counts at scored positions, once more where its logits are computed again.
+    head counts at scored positions, once more where its logits are computed again. An adversary's
+    passes go down to the block that it moves, and take no gradients of weights but an adapter's.
     """
-    step, block = load.step, size.passed / size.layers
+    step, moved, block = load.step, load.adversary, size.passed / size.layers
     trained = (6 if load.adapter else 2) * load.trained_body * step.tokens
     head = 6 if load.head_trains else 4
-    again = step.again + (step.again_trained if load.head_trains else 0)
-    heads = step.scored * head + again * 2 + step.frozen * 2
+    heads = step.scored * head + (_again(load, step) + step.frozen) * 2
     blocks = step.forward * (2 if load.checkpointing else 1) + step.backward
+    if moved is not None:
+        heads += moved.scored * 4 + _again(load, moved) * 2
+        blocks += moved.forward + moved.backward * (2 if load.checkpointing else 1)
+        if load.adapter:
+            passed = (2 + 4 * moved.backward / moved.forward) * moved.tokens
+            trained += passed * load.trained_body
     return 2 * block * blocks + trained + heads * size.head
+
+
+def _again(load: Load, step: Step) -> float:
+    """Return at how many positions logits are computed a second time."""
+    return step.again + (step.again_trained if load.head_trains else 0)
 
 
 def once_flops(size: Size, once: Once) -> float:

@@ -6,14 +6,13 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 from transformers.activations import NewGELUActivation
-from transformers.pytorch_utils import Conv1D
 
-from expunge.errors import UsageError
 from expunge.methods.terms import Trains
+from expunge.model.lora import LoraShape
+from expunge.model.modules import Linear, linear_layers, picked
 from expunge.model.parts import decoder_layers, stacks
 
 GIB = 1024**3
-_LINEAR = nn.Linear | Conv1D
 WRITTEN_OUT = 3
 """Results as wide as its input that GELU as GPT-2 computes it keeps, step by step, beside what the
 matrices around it keep."""
@@ -67,7 +66,7 @@ def measure(config: PreTrainedConfig) -> Size:
         layers=text.num_hidden_layers,
         width=text.hidden_size,
         vocabulary=text.vocab_size,
-        linear_sides=sum(sum(m.weight.shape) for m in modules if isinstance(m, _LINEAR)),
+        linear_sides=sum(sum(m.weight.shape) for m in modules if isinstance(m, Linear)),
         expert_sides=sum(n * sum(each.shape[1:]) for n, each in zip(sent, experts, strict=True)),
         experts=sum(each.numel() for each in experts),
         written_out=WRITTEN_OUT * sum(map(_written_out, modules)),
@@ -86,7 +85,7 @@ def _written_out(module: nn.Module) -> int:
     parts = list(module.children())
     if not any(isinstance(part, NewGELUActivation) for part in parts):
         return 0
-    return max((max(part.weight.shape) for part in parts if isinstance(part, _LINEAR)), default=0)
+    return max((max(part.weight.shape) for part in parts if isinstance(part, Linear)), default=0)
 
 
 def count_chosen(config: PreTrainedConfig, trains: Trains) -> int:
@@ -98,53 +97,17 @@ def count_chosen(config: PreTrainedConfig, trains: Trains) -> int:
     return sum(weight.numel() for weight in picked(_blocks(config), trains))
 
 
-def require_modules(config: PreTrainedConfig, trains: Trains) -> None:
-    """Check that the blocks of a model have modules that are meant, without allocating weights.
+def count_adapter(config: PreTrainedConfig, shape: LoraShape) -> int:
+    """Count the scalars of an adapter, without allocating weights.
 
     Raises:
-        UsageError: They have none.
+        UsageError: As `linear_layers`.
     """
     blocks = _blocks(config)
-    if not any(_meant(blocks, trains).values()):
-        raise _no_such_modules(blocks, trains)
-
-
-def picked(blocks: nn.ModuleList, trains: Trains) -> list[nn.Parameter]:
-    """Return the parameters of the modules that are meant, each once.
-
-    Raises:
-        UsageError: One of the blocks that are meant has no such module.
-    """
-    meant = _meant(blocks, trains)
-    if not all(meant.values()):
-        raise _no_such_modules(blocks, trains)
-    every = [weight for own in meant.values() for each in own for weight in each.parameters()]
-    return list({id(weight): weight for weight in every}.values())
+    layers = linear_layers(blocks, shape.place(len(blocks))).values()
+    return shape.rank * sum(sum(layer.weight.shape) for layer in layers)
 
 
 def _blocks(config: PreTrainedConfig) -> nn.ModuleList:
     with torch.device("meta"):
         return decoder_layers(AutoModelForCausalLM.from_config(config))
-
-
-def _meant(blocks: nn.ModuleList, trains: Trains) -> dict[int, list[nn.Module]]:
-    """Return the modules that are meant, by block."""
-    return {
-        index: [each for name, each in blocks[index].named_modules() if trains.takes(name)]
-        for index in range(trains.first_layer, trains.last_layer + 1)
-    }
-
-
-def _no_such_modules(blocks: nn.ModuleList, trains: Trains) -> UsageError:
-    meant, wanted = _meant(blocks, trains), " or ".join(trains.modules)
-    bare = [index for index, own in meant.items() if not own]
-    there = [n for n, m in blocks[bare[0]].named_modules() if isinstance(m, _LINEAR) or stacks(m)]
-    none = "no module of this model is named"
-    some = f"{len(bare)} of the blocks {trains.first_layer} to {trains.last_layer} have no module"
-    return UsageError(
-        "no-such-modules",
-        what=f"{some} {wanted}" if any(meant.values()) else f"{none} {wanted}",
-        why=f"the matrices of block {bare[0]} are {', '.join(there)}",
-        fix="name these, or parts after the last dot, or a regular expression, in train.targets, "
-        "or keep to the other blocks; where a method chooses itself, use another one",
-    )

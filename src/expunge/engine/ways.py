@@ -10,9 +10,6 @@ from expunge.engine.plan import Cost, Load, layout_of, peak_gib
 from expunge.engine.size import Size
 from expunge.errors import ResourceError
 
-RANK = 16
-"""Of the adapter that is proposed instead of all weights."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Way:
@@ -60,7 +57,15 @@ def require_memory(cost: Cost, available_gib: float, ways: Sequence[Way]) -> Non
     )
 
 
-def ways(size: Size, load: Load, dtype: torch.dtype, *, longest: int) -> tuple[Way, ...]:
+def ways(
+    size: Size,
+    load: Load,
+    dtype: torch.dtype,
+    *,
+    longest: int,
+    narrows: bool,
+    smaller: Sequence[tuple[tuple[str, ...], Load]],
+) -> tuple[Way, ...]:
     """Return what a training run would hold with other settings, the mildest change first.
 
     Args:
@@ -68,6 +73,8 @@ def ways(size: Size, load: Load, dtype: torch.dtype, *, longest: int) -> tuple[W
         load: The run as planned.
         dtype: Its number format.
         longest: Tokens of the longest record, the least that one pass can hold.
+        narrows: Whether a format of 16 bits will do.
+        smaller: Settings under which less is trained, and the run under them, mildest first.
     """
     layout = layout_of(size, load, dtype)
     found: list[tuple[tuple[str, ...], Layout]] = [
@@ -78,23 +85,15 @@ def ways(size: Size, load: Load, dtype: torch.dtype, *, longest: int) -> tuple[W
         found.append(((f"train.tokens_per_pass={half}",), _cut(layout, half)))
     if layout.optimiser == "adamw":
         found.append((("optimiser.name=adamw8bit",), replace(layout, optimiser="adamw8bit")))
-    if dtype == torch.float32:
+    if dtype == torch.float32 and narrows:
         found.append((("precision=bf16",), replace(layout, bytes_each=2)))
-    small = layout
-    words: list[str] = []
-    if load.head_trains:
-        small = _adapted(size, layout)
-        words.append("train.full=false")
-        found.append((tuple(words), small))
-    if small.adapter and load.step.lowest is None:  # a term that reads a block needs it trained
-        upper = size.layers // 2
-        small = _upper(size, small, upper)
-        words.append(f"train.first_layer={upper}")
-        found.append((tuple(words), small))
+    found += [(words, layout_of(size, each, dtype)) for words, each in smaller]
+    words, small = found[-1] if smaller else ((), layout)
     smallest = replace(_cut(small, min(longest, small.tokens)), checkpointing=True)
-    words += ["train.checkpointing=true", f"train.tokens_per_pass={longest}"]
-    found.append((tuple(words), smallest))
-    return tuple(Way(settings=words, peak_gib=peak_gib(size, each)) for words, each in found)
+    words = (*words, "train.checkpointing=true", f"train.tokens_per_pass={longest}")
+    found.append((words, smallest))
+    made = [Way(settings=words, peak_gib=peak_gib(size, each)) for words, each in found]
+    return tuple(way for way in made if way.peak_gib <= peak_gib(size, layout))
 
 
 def _cut(layout: Layout, tokens: float) -> Layout:
@@ -107,16 +106,3 @@ def _cut(layout: Layout, tokens: float) -> Layout:
         scored=layout.scored * share,
         frozen=layout.frozen * share,
     )
-
-
-def _adapted(size: Size, layout: Layout) -> Layout:
-    return replace(
-        layout, trained=size.linear_sides * RANK, adapter=True, head_trains=False, blocks=None
-    )
-
-
-def _upper(size: Size, layout: Layout, first: int) -> Layout:
-    """Leave the blocks below `first` out."""
-    depth = size.layers if layout.blocks is None else layout.blocks
-    left = min(depth, size.layers - first)
-    return replace(layout, blocks=left, trained=round(layout.trained * left / depth))

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from expunge.engine.size import picked
 from expunge.methods.terms import Trains
 from expunge.model.lora import LoraShape, adaptable, attach
+from expunge.model.modules import picked
 from expunge.model.network import Network
 
 
@@ -89,7 +89,7 @@ def chosen(network: Network, trains: Trains) -> Weights:
     """Train the weights that a method or the user asks for.
 
     Raises:
-        UsageError: A block that is meant has none of these modules.
+        UsageError: As `picked`.
     """
     network.model.requires_grad_(False)
     for parameter in picked(network.layers, trains):

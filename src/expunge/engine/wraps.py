@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from expunge.engine.needs import Pulls
 from expunge.engine.pull import StepPull
 from expunge.engine.weights import Weights
-from expunge.methods.terms import Stream
+from expunge.methods.terms import Shape, Stream
 from expunge.wrappers.gradients import add
 from expunge.wrappers.optimisers.adamw import AdamW
 from expunge.wrappers.optimisers.sophia import SophiaG
-from expunge.wrappers.protocols import Combine, Gradient, Mask, Memory, Optimiser, Robust
+from expunge.wrappers.protocols import Combine, Gradient, Latent, Mask, Memory, Optimiser, Robust
 
 _MEAN = "average/"
 _FEWEST = 2
@@ -39,6 +40,15 @@ class Wraps:
         if self.optimiser.curved:
             return {Stream.FORGET, Stream.RETAIN}
         return set() if self.robust is None else {Stream.FORGET}
+
+    def pulls(self, shape: Shape) -> Pulls:
+        """Return how a step takes its gradient, for the plan."""
+        robust = self.robust
+        return Pulls(
+            apart=robust is not None or self.combine is not None,
+            forget=1 if robust is None else robust.pulls,
+            moved=robust.block(shape) if isinstance(robust, Latent) else None,
+        )
 
     def gradient(self, pull: StepPull, memory: Memory, generator: torch.Generator) -> Gradient:
         """Return the gradient of one step."""

@@ -255,6 +255,8 @@ class Trains:
     """As `is_named` reads them; empty: whole blocks."""
     first_layer: int
     last_layer: int
+    gaps: bool = False
+    """Whether blocks without such a module are left out; each name must then be that of one."""
 
     def takes(self, name: str) -> bool:
         """Tell whether a module, by its name inside its block, is meant."""

@@ -23,7 +23,8 @@ from transformers.pytorch_utils import Conv1D
 
 from expunge.errors import UsageError
 from expunge.files import atomic, read_json, write_json
-from expunge.methods.terms import is_named, last_block
+from expunge.methods.terms import Trains, last_block
+from expunge.model.modules import Linear, linear_layers
 from expunge.model.network import Network
 
 _RANK_TOLERANCE = 1e-6
@@ -50,6 +51,13 @@ class LoraShape:
     def scale(self) -> float:
         """Factor on B A."""
         return self.alpha / self.rank
+
+    def place(self, layers: int) -> Trains:
+        """Return where it goes in a model of so many blocks: to linear layers, where there are."""
+        last = last_block(self.last_layer, layers)
+        return Trains(
+            modules=self.targets, first_layer=self.first_layer, last_layer=last, gaps=True
+        )
 
 
 class _Context(Protocol):
@@ -115,9 +123,7 @@ class LoraLinear(nn.Module):
         generator: Draws A; B starts at zero, so the corrected layer equals `base` at first.
     """
 
-    def __init__(
-        self, base: nn.Linear | Conv1D, shape: LoraShape, generator: torch.Generator
-    ) -> None:
+    def __init__(self, base: Linear, shape: LoraShape, generator: torch.Generator) -> None:
         super().__init__()
         self.base = base
         self.scale = shape.scale
@@ -174,32 +180,17 @@ class LoraLinear(nn.Module):
         return (weight.float() + (update.T if self.transposed else update)).to(weight.dtype)
 
 
-def adaptable(network: Network, shape: LoraShape) -> dict[str, nn.Linear | Conv1D]:
+def adaptable(network: Network, shape: LoraShape) -> dict[str, Linear]:
     """Return the linear layers that an adapter of this shape corrects, by full name.
 
     Raises:
-        UsageError: No layer of the model carries one of the wanted names.
+        UsageError: A wanted name is that of no linear layer in these blocks.
     """
-    found: dict[str, nn.Linear | Conv1D] = {}
-    last = last_block(shape.last_layer, len(network.layers))
-    blocks = list(network.layers)[shape.first_layer : last + 1]
-    for index, block in enumerate(blocks, shape.first_layer):
-        for name, module in block.named_modules():
-            wanted = not shape.targets or is_named(name, shape.targets)
-            if isinstance(module, nn.Linear | Conv1D) and wanted:
-                found[f"{_prefix(network, index)}.{name}"] = module
-    if not found:
-        raise UsageError(
-            "no-lora-targets",
-            what=f"no layer named {', '.join(shape.targets) or 'anything'} in blocks "
-            f"{shape.first_layer} to {last} of {type(network.model).__name__}",
-            why="LoRA needs the names of linear layers of this architecture",
-            fix="leave train.targets and the layers out to adapt every linear layer",
-        )
-    return found
+    found = linear_layers(network.layers, shape.place(len(network.layers)))
+    return {f"{_prefix(network, index)}.{name}": layer for (index, name), layer in found.items()}
 
 
-def by_output(layer: nn.Linear | Conv1D, values: Tensor) -> Tensor:
+def by_output(layer: Linear, values: Tensor) -> Tensor:
     """Return values of a layer's weights, one row per output: a view."""
     return values.T if isinstance(layer, Conv1D) else values
 
@@ -224,7 +215,7 @@ def attach(
         Full names of the adapted modules, in model order.
 
     Raises:
-        UsageError: No layer of the model carries one of the wanted names.
+        UsageError: As `adaptable`.
     """
     network.model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)

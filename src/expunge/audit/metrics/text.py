@@ -13,6 +13,21 @@ UNSPACED = re.compile(
 character is a word, so that a name is found inside a sentence."""
 
 _ACCENTS = re.compile("(?<=[a-z\u00df-\u024f])[\u0300-\u036f]+")
+_PLAIN = str.maketrans(
+    {
+        "æ": "ae",
+        "œ": "oe",
+        "ø": "o",
+        "ł": "l",
+        "đ": "d",
+        "ð": "d",
+        "þ": "th",
+        "ħ": "h",
+        "\u0131": "i",
+    }
+)
+"""Latin letters that Unicode does not take apart, as names are spelt without them; casefolding
+makes `ss` of `ß`."""
 IDENTIFIER = 6
 """Digits from which on a fact is taken for a number by which somebody is known: a telephone, an
 account, a date. Whoever says it may group it otherwise."""
@@ -48,13 +63,13 @@ def contains(text: str, phrase: str) -> bool:
 
 
 def fact_form(text: str) -> str:
-    """Bring `text` to the form in which key facts are looked for: `normalise`, without accents.
+    """Bring `text` to the form in which key facts are looked for: `normalise`, in plain letters.
 
-    Marks are taken from Latin letters only (`José Núñez` is said by `Jose Nunez`): in other scripts
-    they make another letter or another word.
+    Latin letters alone lose their marks and strokes (`José Núñez` is said by `Jose Nunez`, `Łódź`
+    by `Lodz`): in other scripts marks make another letter or another word.
     """
     bare = _ACCENTS.sub("", unicodedata.normalize("NFD", normalise(text)))
-    return unicodedata.normalize("NFC", bare)
+    return unicodedata.normalize("NFC", bare.translate(_PLAIN))
 
 
 def states(text: str, fact: str) -> bool:
