@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from expunge.cli import main
+from expunge.console import Console, Screen
 from expunge.data.record import Message, Record
 from expunge.errors import InputError
 from expunge.forget import forget, plan
@@ -72,6 +74,34 @@ def test_without_the_key_nothing_can_be_compared(bench, monkeypatch):
     monkeypatch.setenv("EXPUNGE_KEY_FILE", str(own))
     with pytest.raises(InputError, match="was to forget"):
         require_not_forgotten("first", [ANN])
+
+
+class Written(Screen):
+    """Keeps the lines."""
+
+    def __init__(self):
+        self.lines = []
+
+    def line(self, label, text):
+        self.lines.append((label, text))
+
+
+def test_after_a_second_request_the_first_can_be_asked_again(world, bench):
+    """What one request erased may come back with the next: the run says how to find out."""
+    short = {"train": {"steps": 1}, "audit": {"max_new_tokens": 4}}
+    forget(world.settings(out="first", **short))
+    request = {"forget": (world.data("neighbours"),), "neighbours": ()}
+    settings = world.settings(model="first", out="second", request=request, **short)
+    for _ in ("when it ends", "when it is asked for again"):
+        screen = Written()
+        forget(settings, console=Console(screen))
+        (said,) = [text for label, text in screen.lines if label == "earlier"]
+        assert said.startswith("first erased other records")
+        assert said.endswith("expunge audit second --against first")
+    assert main([*said.rpartition("expunge ")[2].split(), "--out", "again"]) == 0
+    items = Path("again/evidence/items.jsonl").read_text().splitlines()
+    asked = {row["question"] for row in map(json.loads, items) if row["split"] == "forget"}
+    assert asked == {row["prompt"] for row in world.rows("forget")}
 
 
 def test_a_second_request_may_not_keep_what_the_first_one_erased(world, bench):

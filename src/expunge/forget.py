@@ -24,7 +24,7 @@ from expunge.errors import Interrupted
 from expunge.files import sha256_json, write_text
 from expunge.ledger.against import require_same_request
 from expunge.ledger.key import key_path, operator_key
-from expunge.ledger.lineage import require_not_forgotten
+from expunge.ledger.lineage import earlier_runs, require_not_forgotten
 from expunge.machine import available_gib
 from expunge.methods.guards.protocol import Guard
 from expunge.model.interpolate import changed, snapshot
@@ -119,6 +119,7 @@ def _lead(settings: Settings, team: Team, console: Console) -> Outcome:
                 outcome = _forget(prepared, each, original, run, console, team, free)
             except KeyboardInterrupt as interrupt:
                 raise _interrupted(run) from interrupt
+    _recall(settings.model, run, console)
     dismiss(team, run)
     return outcome
 
@@ -369,6 +370,12 @@ def _say(results: Results, console: Console) -> None:
 def _written(run: RunFolder, results: Results, console: Console) -> Outcome:
     console.line("wrote", f"{run.path}/   report.html, model, card, evidence, manifest")
     return Outcome(folder=run.path, results=results)
+
+
+def _recall(reference: str, run: RunFolder, console: Console) -> None:
+    for earlier in earlier_runs(reference):
+        ask = f"expunge audit {run.path} --against {earlier}"
+        console.line("earlier", f"{earlier} erased other records; whether they stay erased: {ask}")
 
 
 def _interrupted(run: RunFolder) -> Interrupted:
