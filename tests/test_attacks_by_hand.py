@@ -59,6 +59,17 @@ def test_relearning_raises_what_it_trains_on(target):
     assert target.meter.steps == 60
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_all_weights_are_trained_as_well_the_second_time(dtype, target):
+    """Nothing is left of the first time: no gradients, and no copies that take the next ones."""
+    target = replace(target, network=tiny.network(tiny.llama(layers=3, dtype=dtype)))
+    sweep = Sweep(lora_rates=(), full_rates=(3e-3,), looks=(0, 20), batch=8)
+    first, second = (Relearn(sweep=sweep).run(target, FACTS, FACTS) for _ in range(2))
+    assert first == second
+    assert len({each.text for each in first}) > len({each.text for each in target.asks(FACTS)})
+    assert all(weight.grad is None for weight in target.network.model.parameters())
+
+
 def test_upper_lora_over_cached_states_is_upper_lora(target, monkeypatch):
     """What the lower blocks say is computed once, and changes no answer."""
     from expunge.audit.attacks.weights import tune

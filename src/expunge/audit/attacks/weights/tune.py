@@ -150,6 +150,8 @@ def _training(
 
 
 def _undo(network: Network, weights: Weights, kept: dict[str, torch.Tensor] | None) -> None:
+    weights.release()  # else the next training of these weights would hand its gradients to these
+    network.model.zero_grad(set_to_none=True)
     if kept is None:
         detach(network.model)
     else:
