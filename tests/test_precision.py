@@ -1,6 +1,7 @@
 """The number format: as asked, or what the processor is made for, whatever else it is doing."""
 
 import time
+from types import SimpleNamespace
 from typing import Literal
 
 import pytest
@@ -38,6 +39,19 @@ def test_a_processor_that_is_made_for_bf16_computes_in_it(
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: vectors)
     monkeypatch.setattr(precision, "processor", lambda: name)
     assert choose_dtype(asked, CPU, width=width) == expected
+
+
+@pytest.mark.parametrize(("major", "expected"), [(7, torch.float32), (8, torch.bfloat16)])
+def test_a_card_that_only_emulates_bf16_computes_in_float32(
+    major: int, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=major)
+    )
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda device: True)
+    assert choose_dtype("auto", torch.device("cuda"), width=4096) == expected
 
 
 def test_the_choice_asks_the_processor_and_no_clock(monkeypatch: pytest.MonkeyPatch) -> None:

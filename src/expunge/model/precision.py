@@ -39,17 +39,18 @@ def choose_dtype(
     """Return the number format of the weights.
 
     Args:
-        precision: What was asked for. `auto` is bf16 on CUDA cards that have it, and on processors
-            that multiply it faster than float32: those with matrix units for it (AMX), and AMD's
-            with vector instructions for it (avx512_bf16; an EPYC took half of the time). Intel's
-            vector instructions are slower than float32 (a Xeon took twice the time). Else float32.
+        precision: What was asked for. `auto` is bf16 on CUDA cards that multiply it (Ampere and
+            later; earlier ones only emulate it), and on processors that multiply it faster than
+            float32: those with matrix units for it (AMX), and AMD's with vector instructions for it
+            (avx512_bf16; an EPYC took half of the time). Intel's vector instructions are slower
+            than float32 (a Xeon took twice the time). Else float32.
         device: Where the model computes.
         width: Hidden size of the model.
     """
     if precision != "auto":
         return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         fast = device.type == "cpu" and width >= LEAST_WIDTH and _is_made_for_bf16()
     return torch.bfloat16 if fast else torch.float32
