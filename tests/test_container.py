@@ -100,6 +100,14 @@ def test_a_container_is_the_machine():
     assert machine.available_gib(torch.device("cpu")) == pytest.approx(0.5)
 
 
+def test_memory_of_a_card_that_the_process_has_freed_is_there_for_its_next_run(monkeypatch):
+    held = {"mem_get_info": (20, 80), "memory_reserved": 50, "memory_allocated": 15}
+    for name, gib in held.items():
+        found = tuple(n * machine.GIB for n in gib) if isinstance(gib, tuple) else gib * machine.GIB
+        monkeypatch.setattr(torch.cuda, name, lambda device, found=found: found)
+    assert machine.available_gib(torch.device("cuda")) == pytest.approx(55)
+
+
 @pytest.mark.usefixtures("contained")
 @pytest.mark.parametrize(("set_by_user", "threads"), [(None, "2"), ("7", "7")])
 def test_threads_are_those_of_the_quota_unless_the_user_says(set_by_user, threads, monkeypatch):

@@ -173,13 +173,18 @@ def test_shares_hold_each_record_once_and_keep_step(lengths, size, tokens):
 
 
 @pytest.mark.parametrize(
-    ("variables", "why"),
-    [({"WORLD_SIZE": "2"}, "expected, but not set"), ({"WORLD_SIZE": "two"}, "not a number")],
+    ("device", "variables", "why"),
+    [
+        ("cpu", {"WORLD_SIZE": "2"}, "expected, but not set"),
+        ("cpu", {"WORLD_SIZE": "two"}, "not a number"),
+        ("cuda", {"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, "1 graphics cards, and this is process 1"),
+    ],
 )
-def test_processes_that_cannot_meet_say_so(variables, why, monkeypatch):
+def test_processes_that_cannot_meet_say_so(device, variables, why, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UsageError, match=why), joined(torch.device("cpu")):
+    with pytest.raises(UsageError, match=why), joined(torch.device(device)):
         pass

@@ -63,7 +63,13 @@ class Interrupted(ExpungeError):  # noqa: N818 - an interruption is not an error
     exit_code = 130
 
 
+_FULL = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+"""What PyTorch says of full memory where it has no class for that: on a processor, and where the
+driver of a graphics card, or a library on it, asked for the memory."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether memory ran out; PyTorch has a class for that on graphics cards only."""
+    """Tell whether memory ran out, that of the processor or of a graphics card."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    said = isinstance(error, RuntimeError) and any(sign in str(error) for sign in _FULL)
+    return named or said

@@ -28,7 +28,9 @@ def available_gib(device: torch.device) -> float:
     """Return the memory of the device that a run may use, in GiB; in a container, of its limit."""
     if device.type == "cuda":
         free, _total = torch.cuda.mem_get_info(device)
-        return free / GIB
+        # What earlier work of this process has freed stays with it, for its next tensors.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return (free + kept) / GIB
     pages = os.sysconf("SC_AVPHYS_PAGES" if sys.platform == "linux" else "SC_PHYS_PAGES")
     free = pages * os.sysconf("SC_PAGE_SIZE") / GIB
     left = limits().free

@@ -50,6 +50,9 @@ def hub_error(kind):
     [
         (torch.OutOfMemoryError("CUDA out of memory"), 5, "out-of-memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 5, "out-of-memory"),
+        (torch.AcceleratorError("CUDA error: out of memory", 2), 5, "out-of-memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when"), 5, "out-of-memory"),
+        (RuntimeError("CUDA error: an illegal memory access was"), 1, "bug"),
         (MemoryError(), 5, "out-of-memory"),
         (OSError(errno.ENOSPC, "No space left on device"), 5, "disk-full"),
         (hub_error(hub.GatedRepoError), 4, "gated-repository"),

@@ -231,7 +231,7 @@ def joined(device: torch.device) -> Generator[Team]:
         yield SOLO
         return
     if device.type == "cuda":
-        torch.cuda.set_device(_number("LOCAL_RANK", 0))
+        _take_card(_number("LOCAL_RANK", 0))
     elif device.type != "cpu":
         raise _cannot_join(f"several processes cannot share a device of type {device.type}")
     try:
@@ -254,6 +254,13 @@ def joined(device: torch.device) -> Generator[Team]:
 def whole(tensor: Tensor) -> Tensor:
     """Return all of a tensor, of which this process may hold a part; all must ask for it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _take_card(place: int) -> None:
+    count = torch.cuda.device_count()
+    if place >= count:
+        raise _cannot_join(f"this machine has {count} graphics cards, and this is process {place}")
+    torch.cuda.set_device(place)
 
 
 def _number(variable: str, default: int) -> int:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from expunge.engine.adversary import Adversary
 from expunge.engine.curvature import curvature_terms
-from expunge.engine.observe import Observer
+from expunge.engine.observe import Observer, Part
 from expunge.engine.parallel import SOLO, Team
 from expunge.engine.shape import shape_of
 from expunge.engine.streams import Draw
@@ -132,6 +132,7 @@ class StepPull:
         team = self._team
         while True:
             values: dict[str, float] = {}
+            part: Part | None = None  # one whose way back failed must not be held any longer
             parts = observer.step_loss(
                 self._draw, coefs=coefs, tokens_per_pass=self.tokens_per_pass, side=side
             )
