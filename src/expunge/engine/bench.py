@@ -132,16 +132,16 @@ class Workbench:
     def key_moments(self, stream: Stream, layer: int, place: Place) -> Moments:
         """Return the moments of these inputs without keeping them."""
         width = self.output(layer).shape[1]
-        total = torch.zeros(width, dtype=torch.float64)
-        second = torch.zeros(width, width, dtype=torch.float64)
+        device = self.network.device
+        total = torch.zeros(width, dtype=torch.float64, device=device)
+        second = torch.zeros(width, width, dtype=torch.float64, device=device)
         count = 0
         for _, rows in self._read(stream, layer, place, inputs=True):
             wide = rows.double()
-            total += wide.sum(0).cpu()
-            second += (wide.T @ wide).cpu()
+            total += wide.sum(0)
+            second += wide.T @ wide
             count += len(wide)
-        device = self.network.device
-        return Moments((total / count).to(device), (second / count).to(device), count)
+        return Moments(total / count, second / count, count)
 
     def states(self, stream: Stream, layer: int, place: Place) -> Tensor:
         """Return states after a block, [n, d] float32; of a variant, those of all its records."""

@@ -12,8 +12,10 @@ from expunge.wrappers.protocols import Gradient
 def dot(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Tensor:
     """Return the inner product, a float64 scalar; a name that one of them lacks counts as zero."""
     shared = [name for name in first if name in second]
-    products = [_whole((_wide(first[n]) * _wide(second[n])).sum()).cpu().double() for n in shared]
-    return torch.stack(products).sum() if products else torch.zeros((), dtype=torch.float64)
+    products = [_whole((_wide(first[n]) * _wide(second[n])).sum()) for n in shared]
+    if not products:
+        return torch.zeros((), dtype=torch.float64)
+    return torch.stack(products).cpu().double().sum()  # one wait for the device, not one a tensor
 
 
 def norm(gradient: Mapping[str, Tensor]) -> Tensor:

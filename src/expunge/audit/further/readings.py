@@ -120,7 +120,7 @@ def gradient_norms(network: Network, encoded: Encoded) -> tuple[float, ...]:
     finally:
         for weight, flag in zip(weights, flags, strict=True):
             weight.requires_grad_(flag)
-    return tuple(float(grad.float().norm()) for grad in found)
+    return tuple(torch.stack([grad.float().norm() for grad in found]).tolist())
 
 
 def collect_rarity(collector: Collector, split: str, *, vocabulary: int) -> None:

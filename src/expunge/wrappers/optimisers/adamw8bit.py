@@ -73,6 +73,10 @@ class AdamW8(torch.optim.Optimizer):
     ) -> None:
         super().__init__(list(weights.values()), {"lr": lr, "weight_decay": weight_decay})
         self._betas = betas
+        device = next(iter(weights.values())).device
+        self._tables = {
+            name: levels(signed=name == "mean").to(device) for name in ("mean", "square")
+        }
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -100,14 +104,14 @@ class AdamW8(torch.optim.Optimizer):
     def _read(self, kept: dict[str, Tensor], name: str, like: Tensor) -> Tensor:
         if f"{name}_codes" in kept:
             codes, scale = _local(kept[f"{name}_codes"]), _local(kept[f"{name}_scale"])
-            return unpacked(codes, scale, levels(signed=name == "mean").to(like.device))
+            return unpacked(codes, scale, self._tables[name])
         return _local(kept[name]).clone() if name in kept else torch.zeros_like(like)
 
     def _keep(self, kept: dict[str, Tensor], name: str, moment: Tensor, weight: Tensor) -> None:
         if weight.ndim < 2 or weight.numel() < _SMALL:
             kept[name] = _spread_as(weight, moment)
             return
-        codes, scale = packed(moment, levels(signed=name == "mean").to(moment.device))
+        codes, scale = packed(moment, self._tables[name])
         kept[f"{name}_codes"] = _spread_as(weight, codes)
         kept[f"{name}_scale"] = _spread_as(weight, scale)
 
