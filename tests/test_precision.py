@@ -45,12 +45,16 @@ def test_a_processor_that_is_made_for_bf16_computes_in_it(
 def test_a_card_that_only_emulates_bf16_computes_in_float32(
     major: int, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def properties(_device: object) -> SimpleNamespace:
+        return SimpleNamespace(major=major)
+
+    def emulates(_device: object) -> bool:
+        return True
+
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(
-        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=major)
-    )
-    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda device: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", emulates)
     assert choose_dtype("auto", torch.device("cuda"), width=4096) == expected
 
 
