@@ -23,7 +23,7 @@ class Calls:
         self.offline = False
         self.threat_model = "T1"
 
-    def resolve(self, flags, *, config, environ, start):
+    def resolve(self, flags, *, config, environ, start, defaults=None):
         self.paths, self.config, self.environ = dict(flags), config, dict(environ)
         assert start == Path.cwd()
         request = {"goal": "removal", "forget": ["secrets.jsonl"], "retain": self.retain}
