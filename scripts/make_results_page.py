@@ -80,16 +80,22 @@ undial unilogit lunar graddiff unlikelihood --shard 1/2`, and the same with `2/2
 thread each. A method took 20 to 55 minutes of one core; of the twelve, those in the table had run
 when it was written.
 
-KTO stands above all on the weakest axis (0.49, bounds 0.41 to 0.55; the others 0.00). It alone
-keeps the text from being recited (extraction strength 4 % of the way from gold to the original); 8
-samples of each of 80 records bring nothing back, and relearning half of the records gives 0.21 of
-the other half (0.06 to 0.38). Why, as far as one run shows: its loss is bounded on both sides, so
-what is far gone weighs nothing and later steps go to what is still known, and the likelihood of
-kept answers, which it trains beside, ends above the original's, so the utility budget lets it use
-all 250 steps. The price is general text, perplexity up by 37 % (33 to 42, where the margin, which
-two golds widen, is 18 %), which the budget does not watch: it does not beat NPO without losing
+KTO stands above all on the weakest axis (0.49, bounds 0.41 to 0.55; the others 0.00). After it the
+text is not recited (extraction strength 4 % of the way from gold to the original), 8 samples of
+each of 80 records bring nothing back, and relearning half of the records gives 0.21 of the other
+half (0.06 to 0.38). Why, as far as one run shows: its loss is bounded on both sides, so what is
+far gone weighs nothing and later steps go to what is still known, and the likelihood of kept
+answers, which it trains beside, ends above the original's, so the utility budget lets it use all
+250 steps. The price is general text, perplexity up by 37 % (33 to 42, where the margin, which two
+golds widen, is 18 %), which the budget does not watch: it does not beat NPO without losing
 utility. Nor is it done: 130 of 400 records still look known, members are told from others more
 surely than under a gold (AUC +0.20), and some names come out garbled. Its ruling is FAIL-RESIDUAL.
+TNPO was stopped after 160 steps, when the forget set looked unseen, and erases more than any:
+nothing is recited, sampled or relearnt (0.01, 0.00 to 0.28), 45 records look known of 27 that
+chance allows. But 46 % of its answers about them are gibberish, and general text loses 41 %:
+FAIL-DAMAGE, 0 on utility. A model that cannot speak of its authors has not forgotten them as a
+gold has. LUNAR, with what it chose on 40 records, breaks the model (perplexity more than tripled,
+kept answers lost), and relearning brings 0.64 of it back: hidden, not erased.
 
 NPO and LEVEL, with the settings that they had chosen on 40 records, spent the utility budget after
 60 and 35 steps and were stopped there, before they had forgotten much; SimNPO went all the way and
