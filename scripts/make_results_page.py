@@ -92,15 +92,15 @@ utility. Nor is it done: 130 of 400 records still look known, members are told f
 surely than under a gold (AUC +0.20), and some names come out garbled. Its ruling is FAIL-RESIDUAL.
 TNPO was stopped after 160 steps, when the forget set looked unseen, and erases more than any:
 nothing is recited, sampled or relearnt (0.01, 0.00 to 0.28), 45 records look known of 27 that
-chance allows. But 46 % of its answers about them are gibberish, and general text loses 41 %:
-FAIL-DAMAGE, 0 on utility. A model that cannot speak of its authors has not forgotten them as a
-gold has. LUNAR, with what it chose on 40 records, breaks the model (perplexity more than tripled,
-kept answers lost), and relearning brings 0.64 of it back: hidden, not erased.
+chance allows. But 46 % of its answers about them are gibberish, and perplexity of general text is
+up by 41 %: FAIL-DAMAGE, 0 on utility. A model that cannot speak of its authors has not forgotten
+them as a gold has. LUNAR, with what it chose on 40 records, breaks the model (perplexity more than
+tripled, kept answers lost), and relearning brings 0.64 of it back: hidden, not erased.
 
 NPO and LEVEL, with the settings that they had chosen on 40 records, spent the utility budget after
 60 and 35 steps and were stopped there, before they had forgotten much; SimNPO went all the way and
 recites half as much as the original. RepSelect and influence halve what relearning, sampling and
-int8 bring back (robustness 0.47 and 0.50, bounds 0.33 to 0.62; NPO 0.14, 0.00 to 0.30) at little
+int8 bring back (robustness 0.47 and 0.50, bounds 0.33 to 0.62; NPO 0.14, 0.00 to 0.30) at some
 damage, and what is asked plainly is still said. A gold passes every gate against the other one;
 the second is undecided for what its seed did to general text.
 """,
