@@ -10,6 +10,7 @@
 `assert` is reserved for our own mistakes. Everything that a user can cause raises one of these.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -61,6 +62,12 @@ class Interrupted(ExpungeError):  # noqa: N818 - an interruption is not an error
     """The user stopped the run; the same command resumes it."""
 
     exit_code = 130
+
+
+def named_in_part(names: Sequence[str], *, most: int) -> str:
+    """Return the first names, comma-separated, and how many more there are: `a, b and 3 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 _FULL = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")

@@ -16,7 +16,7 @@ from expunge.audit.metrics.text import contains, fact_form, states
 from expunge.console import Console
 from expunge.data.encode import Encoder
 from expunge.data.record import Message, Record
-from expunge.errors import InputError, UsageError
+from expunge.errors import InputError, UsageError, named_in_part
 from expunge.methods.terms import SelfTaught, Stream
 from expunge.model.network import Network
 from expunge.model.sample import sample
@@ -125,11 +125,10 @@ def _prompt(record: Record, encoder: Encoder) -> tuple[int, ...]:
 
 def _require(missing: Sequence[Record]) -> None:
     if missing:
-        named = ", ".join(record.id for record in missing[:_MOST_NAMED])
-        more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+        named = named_in_part([record.id for record in missing], most=_MOST_NAMED)
         raise UsageError(
             "no-own-alternative",
-            what=f"the model wrote no alternative for {named}{more}",
+            what=f"the model wrote no alternative for {named}",
             why=f"in {DRAWS} draws every answer repeated the truth, was empty, or was too long",
             fix="raise method.samples or method.temperature, or give alternatives of your own and"
             " use --method dpo",

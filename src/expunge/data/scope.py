@@ -8,7 +8,7 @@ from expunge.data.fabricate import fabricated
 from expunge.data.overlap import Pair, mentions, normalise, overlaps
 from expunge.data.read import RecordSet, read
 from expunge.data.record import Record
-from expunge.errors import InputError
+from expunge.errors import InputError, named_in_part
 from expunge.request import Request
 
 _GENERAL = Path(__file__).with_name("general.jsonl")
@@ -177,9 +177,8 @@ def _notes(name: str, sources: Sequence[str], reading: RecordSet) -> list[str]:
     if reading.duplicates:
         lines.append(f"{name}: {reading.duplicates} duplicates left out")
     if reading.skipped:
-        shown = ", ".join(reading.skipped[:_MOST_PAIRS])
-        more = len(reading.skipped) - _MOST_PAIRS
-        lines.append(f"{name}: not read: {shown}" + (f" and {more} more" if more > 0 else ""))
+        shown = named_in_part(reading.skipped, most=_MOST_PAIRS)
+        lines.append(f"{name}: not read: {shown}")
     return lines
 
 

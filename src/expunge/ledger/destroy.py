@@ -18,7 +18,7 @@ from typing import Any
 
 from expunge.audit.seal import NAME as SEAL
 from expunge.audit.seal import SHARED
-from expunge.errors import InputError, UsageError
+from expunge.errors import InputError, UsageError, named_in_part
 from expunge.files import read_json, sha256_file, sha256_json, write_json
 from expunge.ledger.key import fingerprint
 from expunge.ledger.manifest import DESTROYED, NAME, SCHEMA
@@ -153,11 +153,10 @@ def destroy_store(folder: Path, *, only_expired: bool, now: datetime) -> int:
 
 
 def _refused(left: Sequence[Path]) -> InputError:
-    more = f" and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
-    named = ", ".join(str(path) for path in left[:_MOST_NAMED])
+    named = named_in_part([str(path) for path in left], most=_MOST_NAMED)
     return InputError(
         "evidence-left",
-        what=f"could not remove {named}{more}; all else of the evidence there is destroyed",
+        what=f"could not remove {named}; all else of the evidence there is destroyed",
         why="the system refused it: a file of another user, a link, or a read-only disk",
         fix="make it removable, or remove it by hand, and run the same command again",
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from expunge.config_file import beside, parsed
 from expunge.data.record import Record
-from expunge.errors import InputError, UsageError
+from expunge.errors import InputError, UsageError, named_in_part
 from expunge.files import read_json
 from expunge.ledger.key import existing_key, record_fingerprint
 from expunge.ledger.manifest import NAME
@@ -45,12 +45,10 @@ def require_not_forgotten(reference: str, kept: Sequence[Record]) -> None:
         ]
         if again:
             places = [record.source or record.id for record in again]
-            more = f" and {len(again) - _MOST_NAMED} more" if len(again) > _MOST_NAMED else ""
             raise InputError(
                 "forgotten-before",
                 what=f"{len(again)} records to keep are among those that {run} was to forget: "
-                + ", ".join(places[:_MOST_NAMED])
-                + more,
+                + named_in_part(places, most=_MOST_NAMED),
                 why="training would teach the model again what it was made to forget",
                 fix="leave them out of retain and neighbours",
             )

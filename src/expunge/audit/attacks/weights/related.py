@@ -6,7 +6,7 @@ plainly. Budget: steps x batch records a setting. Text of the topic alone has re
 text (arXiv:2406.13356).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -59,11 +59,16 @@ class RelatedText:
 
 def without_facts(records: Sequence[Record], facts: Sequence[Record]) -> list[Record]:
     """Return the records whose text holds no key answer of any fact."""
-    keys = [fact_form(key) for fact in facts for key in fact.key_answers]
+    return without(records, {key for fact in facts for key in fact.key_answers})
+
+
+def without(records: Sequence[Record], names: Collection[str]) -> list[Record]:
+    """Return the records whose text states none of these names."""
+    forms = {fact_form(name) for name in names}
     found: list[Record] = []
     for record in records:
         text = fact_form(f"{record.question} {record.completion}")
-        if not any(states(text, key) for key in keys if key):
+        if not any(states(text, each) for each in forms if each):
             found.append(record)
     return found
 

@@ -15,9 +15,8 @@ from typing import ClassVar
 from expunge.audit.attacks.attempt import Attempt
 from expunge.audit.attacks.protocol import Unmet
 from expunge.audit.attacks.target import Target
-from expunge.audit.attacks.weights.related import without_facts
+from expunge.audit.attacks.weights.related import without, without_facts
 from expunge.audit.attacks.weights.tune import Sweep, tuned_attempts
-from expunge.audit.metrics.text import fact_form, states
 from expunge.audit.recorded import Access, Family
 from expunge.data.record import Record
 
@@ -61,16 +60,10 @@ def alike(pool: Sequence[Record], facts: Sequence[Record], most: int) -> list[Re
 
     Facts themselves, and records that name a subject or a key answer of a fact, are left out.
     """
-    subjects = {fact_form(fact.subject) for fact in facts if fact.subject}
+    subjects = {fact.subject for fact in facts if fact.subject}
     facts_ids = {fact.id for fact in facts}
-    free = [
-        record
-        for record in without_facts(pool, facts)
-        if record.id not in facts_ids
-        and not any(
-            states(fact_form(f"{record.question} {record.completion}"), name) for name in subjects
-        )
-    ]
+    others = [record for record in pool if record.id not in facts_ids]
+    free = without(without_facts(others, facts), subjects)
     forms = [form(fact) for fact in facts]
     ranked = sorted(free, key=lambda record: (-_nearest(form(record), forms), record.id))
     return ranked[:most]
