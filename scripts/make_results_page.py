@@ -77,8 +77,7 @@ had chosen on the 40 records of the table below, so the audit that is shown has 
 --attacked 80 --out FOLDER`, then `expunge bench FOLDER/request.toml --chosen
 benchmarks/results/chosen-tofu40.json --methods npo repselect simnpo kto level influence tnpo
 undial unilogit lunar graddiff unlikelihood --shard 1/2`, and the same with `2/2` beside it, one
-thread each. A method took 20 to 55 minutes of one core; of the twelve, those in the table had run
-when it was written.
+thread each. A method took 20 to 55 minutes of one core.
 
 KTO stands above all on the weakest axis (0.49, bounds 0.41 to 0.55; the others 0.00). After it the
 text is not recited (extraction strength 4 % of the way from gold to the original), 8 samples of
@@ -97,9 +96,10 @@ up by 41 %: FAIL-DAMAGE, 0 on utility. A model that cannot speak of its authors 
 them as a gold has. LUNAR, with what it chose on 40 records, breaks the model (perplexity more than
 tripled, kept answers lost), and relearning brings 0.64 of it back: hidden, not erased.
 
-NPO and LEVEL, with the settings that they had chosen on 40 records, spent the utility budget after
-60 and 35 steps and were stopped there, before they had forgotten much; SimNPO went all the way and
-recites half as much as the original. RepSelect and influence halve what relearning, sampling and
+What was right for 40 records is too coarse for 400: GradDiff, NPO and LEVEL spent the utility
+budget after 120, 60 and 35 steps and were stopped there, before they had forgotten much, UNDIAL,
+unlikelihood and Unilogit after 25, 25 and 15 with next to nothing forgotten. SimNPO went all the
+way and recites half as much as the original. RepSelect and influence halve what relearning, sampling and
 int8 bring back (robustness 0.47 and 0.50, bounds 0.33 to 0.62; NPO 0.14, 0.00 to 0.30) at some
 damage, and what is asked plainly is still said. A gold passes every gate against the other one;
 the second is undecided for what its seed did to general text.
@@ -174,8 +174,7 @@ def page() -> str:
     lines = [f"- `{name}`: read and tested, no leaderboard is committed yet" for name in missing]
     lines += [
         "- more than two settings and one seed for the twelve methods on 40 records",
-        "- forget10 whole with those of the twelve methods that are not in its table, and with "
-        "settings tuned on it",
+        "- forget10 whole with settings tuned on it",
         "- models above 135M parameters, and golds trained for them: see "
         "`scripts/make_tofu_targets.py`",
         "- MUSE's sequential folds, one run starting from the last one's model",

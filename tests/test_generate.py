@@ -4,6 +4,7 @@ from transformers import MistralConfig, MistralForCausalLM
 
 import tiny
 from expunge.model.generate import extend, greedy
+from expunge.model.reordered import WORTH_TOKENS
 
 BEGINNING = tuple(range(20, 32))
 TAILS = [record.ids for record in tiny.encoded((4, 1), (9, 1), (1, 1), (9, 1), (7, 1))]
@@ -55,12 +56,13 @@ def tokens_read(network, work):
     ids=["llama", "gpt2", "falcon", "bloom", "window never reached", "window reached"],
 )
 @pytest.mark.parametrize("tokens_per_pass", [30, 999])
-def test_prompts_that_begin_alike_are_answered_as_one_by_one(build, tokens_per_pass):
+@pytest.mark.parametrize("limit", [8, WORTH_TOKENS])
+def test_prompts_that_begin_alike_are_answered_as_one_by_one(build, tokens_per_pass, limit):
     network = tiny.network(build())
-    free = slowly(network, PROMPTS[1], ends=set(), limit=8)
+    free = slowly(network, PROMPTS[1], ends=set(), limit=limit)
     ends = {free[3]}
-    how = {"end_ids": ends, "max_new_tokens": 8, "tokens_per_pass": tokens_per_pass}
-    expected = [slowly(network, prompt, ends=ends, limit=8) for prompt in PROMPTS]
+    how = {"end_ids": ends, "max_new_tokens": limit, "tokens_per_pass": tokens_per_pass}
+    expected = [slowly(network, prompt, ends=ends, limit=limit) for prompt in PROMPTS]
     assert len({len(answer) for answer in expected}) > 1
     assert greedy(network, PROMPTS, **how) == expected
     several = extend(network, PROMPTS, lambda logits: logits.argmax(-1), copies=3, **how)

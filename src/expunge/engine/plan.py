@@ -12,6 +12,7 @@ import torch
 from expunge.engine.memory import MOMENTS, Layout, memory
 from expunge.engine.needs import Once, Step
 from expunge.engine.size import GIB, Size
+from expunge.model.reordered import LARGEST
 from expunge.model.score import CHUNK
 
 MODEL_EFFICIENCY = 0.65
@@ -172,15 +173,17 @@ def peak_gib(size: Size, layout: Layout) -> float:
 
     A run keeps the original's weights in host memory, to tell in the end what changed, and while
     its weights are spread over processes the model as well. While the audit mixes or rounds
-    weights, it puts aside what they were, where the model lies.
+    weights, it puts aside what they were, where the model lies; then it scores, or writes answers
+    with a copy of the weights in another order.
     """
     one = layout.bytes_each * size.total / GIB
     host = 0.0 if layout.card else one * (2 if layout.spread else 1)
     aside = one if layout.trained == size.total else layout.bytes_each * size.body / GIB
     scoring = SCORING * 4 * CHUNK * size.vocabulary / GIB
+    writing = 0.0 if layout.card or one * GIB > LARGEST else one
     training = memory(size, layout).total - layout.overhead
     runtime = layout.overhead if layout.spread else PROCESS_GIB
-    return host + max(training, layout.models * one + aside + scoring) + runtime
+    return host + max(training, layout.models * one + aside + max(scoring, writing)) + runtime
 
 
 def matmul_speed(size: Size, device: torch.device, dtype: torch.dtype) -> float:

@@ -18,6 +18,7 @@ from expunge.model.cache import new_cache
 from expunge.model.fence import Aside, begun_answers
 from expunge.model.generate import left_padded, next_logits
 from expunge.model.network import Network
+from expunge.model.reordered import reordered
 
 
 class Wanted(NamedTuple):
@@ -58,10 +59,12 @@ def near_copies(
     """
     found: list[list[Copy]] = [[] for _ in wanted]
     lengths = [(len(each.prompt) + len(each.text)) * width for each in wanted]
-    for group in by_length(lengths, tokens=tokens_per_pass):
-        copies = _search(network, [wanted[i] for i in group], width, end_ids, tokens_per_pass)
-        for index, own in zip(group, copies, strict=True):
-            found[index] = own
+    longest = max((len(each.text) for each in wanted), default=0)
+    with reordered(network, tokens=longest):
+        for group in by_length(lengths, tokens=tokens_per_pass):
+            copies = _search(network, [wanted[i] for i in group], width, end_ids, tokens_per_pass)
+            for index, own in zip(group, copies, strict=True):
+                found[index] = own
     return found
 
 

@@ -14,6 +14,7 @@ from expunge.model.batch import WORTH, by_length
 from expunge.model.cache import new_cache
 from expunge.model.fence import Aside, Begun, begun_answers
 from expunge.model.network import Network
+from expunge.model.reordered import reordered
 
 Pick = Callable[[Tensor], Tensor]
 """Chooses the next token of each row: float32 logits [b, V] -> token ids [b] on their device."""
@@ -84,21 +85,22 @@ def extend(
     said = begun_answers(network, prompts, begun, tokens=tokens_per_pass)
     prompts = [answer.read for answer in said]
     lengths = [len(prompt) * copies for prompt in prompts]
-    opening = _Opening.of(network, prompts, limit=max_new_tokens)
-    for group in by_length(lengths, tokens=tokens_per_pass):
-        chosen = [said[index] for index in group]
-        texts = _continue(
-            network,
-            chosen,
-            pick,
-            copies,
-            opening,
-            end_ids=end_ids,
-            limit=max_new_tokens,
-            enough=enough,
-        )
-        for place, index in enumerate(group):
-            answers[index] = texts[place * copies : (place + 1) * copies]
+    with reordered(network, tokens=max_new_tokens):
+        opening = _Opening.of(network, prompts, limit=max_new_tokens)
+        for group in by_length(lengths, tokens=tokens_per_pass):
+            chosen = [said[index] for index in group]
+            texts = _continue(
+                network,
+                chosen,
+                pick,
+                copies,
+                opening,
+                end_ids=end_ids,
+                limit=max_new_tokens,
+                enough=enough,
+            )
+            for place, index in enumerate(group):
+                answers[index] = texts[place * copies : (place + 1) * copies]
     return answers
 
 

@@ -1,0 +1,89 @@
+"""Weights in the order in which a processor's products read them, while tokens are written.
+
+A product with few rows takes its weights apart into the blocks that the processor's units work on,
+every time anew, and that takes as long as the arithmetic. Who writes a token at a time multiplies
+by the same weights again and again: here oneDNN puts a copy of them into that order once.
+"""
+
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from expunge.model.lora import LoraLinear
+from expunge.model.network import Network
+
+LARGEST = 2 * 1024**3
+"""Bytes of weights of which a copy is made; beyond it memory is dearer than time."""
+WORTH_TOKENS = 16
+"""Fewest new tokens for which putting weights in order pays: it takes as long as about five."""
+_ROWS = 32
+"""Rows of the product that the order is made for; it suits others as well."""
+
+
+@contextmanager
+def reordered(network: Network, *, tokens: int) -> Generator[None]:
+    """Let linear layers multiply by reordered copies of their weights, where that is worth it.
+
+    The results are those of the plain layers up to rounding, and have no gradient. Weights must
+    not change meanwhile.
+
+    Args:
+        network: The model. Adapters, weights of other kinds than PyTorch's own, and what lies on a
+            card are left as they are.
+        tokens: How many tokens will be written at most, one after the other.
+    """
+    layers = _layers(network.model) if tokens >= WORTH_TOKENS else []
+    if sum(layer.weight.nbytes for layer in layers) > LARGEST:
+        layers = []
+    with ExitStack() as stack:
+        for layer in layers:
+            weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), _ROWS)
+            own = vars(layer)
+            own["forward"] = partial(_product, weight, layer.bias)
+            stack.callback(own.pop, "forward")
+        yield
+
+
+def _layers(model: nn.Module) -> list[nn.Linear]:
+    """Return the layers whose products can be made so; of an adapter's base, only the adapter is
+    ever asked.
+    """
+    bases = {module.base for module in model.modules() if isinstance(module, LoraLinear)}
+    return [
+        module
+        for module in model.modules()
+        if type(module) is nn.Linear and module not in bases and _is_plain(module)
+    ]
+
+
+def _is_plain(layer: nn.Linear) -> bool:
+    weight = layer.weight
+    return (
+        type(weight) is nn.Parameter  # a quantised or a spread weight is of a class of its own
+        and "forward" not in vars(layer)
+        and weight.device.type == "cpu"
+        and _multiplies(weight.dtype)
+    )
+
+
+@cache
+def _multiplies(dtype: torch.dtype) -> bool:
+    """Tell whether this PyTorch, on this processor, has such products of numbers of this format."""
+    if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
+        return False
+    rows = torch.linspace(-1, 1, 6, dtype=torch.float32).reshape(2, 3).to(dtype)
+    weight = torch.linspace(1, -2, 12, dtype=torch.float32).reshape(4, 3).to(dtype)
+    try:
+        ordered = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
+        found = _product(ordered, None, rows)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return torch.allclose(found, functional.linear(rows, weight), rtol=1e-2, atol=1e-2)
+
+
+def _product(weight: Tensor, bias: Tensor | None, inputs: Tensor) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
