@@ -19,7 +19,7 @@ from expunge.model.load import Loaded
 from expunge.model.score import TokenScores, score
 
 SCORED = 32
-ANSWERED = 32
+ANSWERED = 128
 BATCH = 16
 """Records in a batch of the peer."""
 NEW_TOKENS = 200

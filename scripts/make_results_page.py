@@ -99,10 +99,10 @@ tripled, kept answers lost), and relearning brings 0.64 of it back: hidden, not 
 What was right for 40 records is too coarse for 400: GradDiff, NPO and LEVEL spent the utility
 budget after 120, 60 and 35 steps and were stopped there, before they had forgotten much, UNDIAL,
 unlikelihood and Unilogit after 25, 25 and 15 with next to nothing forgotten. SimNPO went all the
-way and recites half as much as the original. RepSelect and influence halve what relearning, sampling and
-int8 bring back (robustness 0.47 and 0.50, bounds 0.33 to 0.62; NPO 0.14, 0.00 to 0.30) at some
-damage, and what is asked plainly is still said. A gold passes every gate against the other one;
-the second is undecided for what its seed did to general text.
+way and recites half as much as the original. RepSelect and influence halve what relearning,
+sampling and int8 bring back (robustness 0.47 and 0.50, bounds 0.33 to 0.62; NPO 0.14, 0.00 to 0.30)
+at some damage, and what is asked plainly is still said. A gold passes every gate against the other
+one; the second is undecided for what its seed did to general text.
 """,
     "bench-muse": """MUSE News, as much of it as two cores can train: the 16 articles that four
 passages of VerbMem and four of PrivLeak are from, taught to SmolLM2-135M-Instruct beside 16 to keep

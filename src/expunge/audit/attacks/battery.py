@@ -17,10 +17,15 @@ from expunge.audit.case import UNLEARNED
 from expunge.audit.recorded import Access, Family, Recorded
 from expunge.console import Bar
 from expunge.data.record import Record
+from expunge.errors import is_out_of_memory
 
 JUDGED = UNLEARNED
 """The role of the model under attack, whatever was done to it."""
 
+_FULL = (
+    "memory ran out; the same command tries it again: with a smaller train.tokens_per_pass, in "
+    "fewer bits (precision), or on a larger machine"
+)
 _THROUGH_A_GUARD: tuple[Family, ...] = ("asking", "sampling", "compression")
 """What meets a guard on its way; everything else reaches for the weights or states behind it."""
 
@@ -97,6 +102,10 @@ class Battery:
                 attempts = tuple(attack.run(metered, half.used, half.tested))
             except Unmet as reason:
                 return Outcome(missing=str(reason), injected=half.injected, weights=target.digest)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                return Outcome(missing=_FULL, injected=half.injected, weights=target.digest)
         return Outcome(
             weights=target.digest,
             attempts=attempts,
