@@ -7,14 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import torch
 
 import tiny
 from expunge.attack import Choice, attack
 from expunge.audit.attacks.battery import Battery
 from expunge.audit.attacks.levels import QUICK, STANDARD
 from expunge.audit.attacks.tools import Tools
-from expunge.audit.attacks.weights.relearn import Relearn
 from expunge.audit.results import Status
 from expunge.cli import main
 from expunge.errors import ExpungeError, UsageError
@@ -24,20 +22,7 @@ from expunge.ledger.key import key_path, operator_key
 from expunge.ledger.verify import verify
 from expunge.methods.guards.protocol import Rules
 from expunge.model.guard import save_guard
-
-AUDIT = ("max_new_tokens", "seal", "retention_days", "attack_records")
-NAMES = ("paraphrase", "prefill-50", "int4", "relearn")
-
-
-def stress(world, bench, model, *, only=NAMES, access="T3", gold=True, out="out", **given):
-    """Attack a model; whatever else is given goes into the settings, the audit's by their names."""
-    request = {"gold": (world.gold,), "control": ()} if gold else {}
-    if "forget" in given:
-        request["forget"] = (given.pop("forget"),)
-    audit = {key: given.pop(key) for key in AUDIT if key in given}
-    tables = {"request": request, "audit": {"max_new_tokens": 10, **audit}, **given}
-    settings = world.settings(out=str(bench / out), **tables)
-    return attack(settings, model=model, choice=Choice(only=only, access=access))
+from stressing import NAMES, by_name, stress
 
 
 def refusing(folder, base):
@@ -45,10 +30,6 @@ def refusing(folder, base):
     reply = (*tiny.tokenizer().encode("no"), 2)
     save_guard(Rules(reply=reply), folder, base=base, method="refusal_guard", knobs={})
     return folder
-
-
-def by_name(stressed):
-    return {rung.attack: rung for rung in stressed.rungs}
 
 
 def test_the_original_falls_and_gold_does_not(world, bench):
@@ -77,43 +58,6 @@ def test_what_is_written_names_no_fact(world, bench):
         assert not [secret for secret in world.texts() if len(secret) > 4 and secret in text]
     assert not (found.folder / "checkpoints").exists()
     assert (found.folder / "evidence").stat().st_mode & 0o777 == 0o700
-
-
-FULL = {
-    "host": RuntimeError(
-        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
-    ),
-    "card": torch.OutOfMemoryError("CUDA out of memory"),
-    "python": MemoryError(),
-}
-
-
-@pytest.mark.parametrize("error", FULL.values(), ids=FULL)
-def test_an_attack_that_memory_does_not_hold_is_said_and_the_others_are_made(
-    error, world, bench, monkeypatch
-):
-    def full(*_):
-        raise error
-
-    only = ("prefill-50", "relearn", "int4")
-    with monkeypatch.context() as patched:
-        patched.setattr(Relearn, "run", full)
-        found = by_name(stress(world, bench, world.original, only=only))
-    assert found["relearn"].status is Status.NOT_COMPUTABLE
-    assert "memory ran out" in found["relearn"].reason
-    assert found["int4"].cost.tokens > 0
-    again = by_name(stress(world, bench, world.original, only=only))
-    assert again["relearn"].cost.steps > 0
-    assert again["relearn"].status is not Status.NOT_COMPUTABLE
-
-
-def test_a_fault_of_an_attack_is_no_lack_of_memory(world, bench, monkeypatch):
-    def broken(*_):
-        raise RuntimeError("shapes do not fit")
-
-    monkeypatch.setattr(Relearn, "run", broken)
-    with pytest.raises(RuntimeError, match="shapes"):
-        stress(world, bench, world.original, only=("relearn",))
 
 
 def test_a_battery_goes_on_where_it_was(world, bench, monkeypatch):

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from expunge.report.facts import CurvePoint
+from expunge.report.names import Named, name_points
 
 Kind = Literal["original", "unlearned", "worst", "gold"]
 
@@ -32,10 +33,7 @@ _VARIABLES = {
     _MUTED: "--muted",
     _RULE: "--rule",
     _PAPER: "--paper",
-    _COLOUR["original"]: "--original",
-    _COLOUR["unlearned"]: "--unlearned",
-    _COLOUR["worst"]: "--worst",
-    _COLOUR["gold"]: "--gold",
+    **{colour: f"--{kind}" for kind, colour in _COLOUR.items()},
 }
 _LIGHT = {
     "--ink": "#1b1f24",
@@ -185,6 +183,9 @@ def frontier(places: Sequence[Place], *, kept: str, forgotten: str) -> str:
         axes.set_xlabel(f"{kept} →")
         axes.set_ylabel(f"{forgotten} →")
         axes.grid(color=_RULE, linewidth=0.5)
+        if [place.kind for place in places].count("unlearned") > 1:
+            named = [Named(p.label, p.kept.value, p.forgotten.value) for p in places]
+            name_points(axes, named, ink=_INK, line=_MUTED)
 
     described = "; ".join(
         f"{place.label} kept {place.kept.value:.2f}, forgot {place.forgotten.value:.2f}"
