@@ -21,8 +21,9 @@ from typing import Any
 import torch
 import transformers
 from engine_page import publish, section
-from sides import MODES, Mode, Ours, Theirs, same_start
+from sides import MODES, Mode, Ours, Theirs, common, same_start
 from timing import Clock, matmul_peak
+from transformers import PreTrainedModel
 
 from expunge.data.encode import Encoder
 from expunge.data.read import read
@@ -97,6 +98,10 @@ class Bench:
         folder = self.shared / "models" / "smollm2-tofu"
         reference = self.base if adapter is None else f"{self.base}+{folder / adapter}"
         return load(reference, self.source)
+
+    def peer(self, adapter: str | None = None) -> PreTrainedModel:
+        """Load it without what expunge makes faster in a model."""
+        return common(self.load(adapter).network.model)
 
     def training(self, method: str, mode: Mode) -> dict[str, object]:
         """Time one method on both sides, step by step in turns."""

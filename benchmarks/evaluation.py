@@ -7,6 +7,7 @@ import peer
 import torch
 from sides import PAD, TOKENS_PER_PASS
 from timing import Clock
+from transformers import PreTrainedModel
 
 from expunge.audit.evidence import Scores
 from expunge.audit.metrics.exact_memorisation import exact_memorisation
@@ -36,6 +37,10 @@ class Models(Protocol):
         """Load the base, or a model of the testbed."""
         ...
 
+    def peer(self, adapter: str | None = None) -> PreTrainedModel:
+        """Load it without what expunge makes faster in a model."""
+        ...
+
 
 def evaluation(bench: Models, name: str) -> dict[str, object]:
     """Time one row on both sides."""
@@ -45,11 +50,12 @@ def evaluation(bench: Models, name: str) -> dict[str, object]:
 def metrics(bench: Models) -> dict[str, object]:
     """Seven likelihood metrics: a pass each, or one pass that feeds all."""
     loaded, clock = bench.load("full-s0"), Clock(bench.device)
+    common = bench.peer("full-s0")
     records = bench.streams.forget[:SCORED]
     found: dict[str, list[list[float]]] = {}
 
     def theirs() -> float:
-        found["peer"] = peer.metric_passes(loaded.network.model, records, pad_id=PAD, batch=BATCH)
+        found["peer"] = peer.metric_passes(common, records, pad_id=PAD, batch=BATCH)
         return 0.0
 
     def ours() -> float:
@@ -97,6 +103,7 @@ def seven(records: tuple[Encoded, ...], scores: list[TokenScores]) -> list[list[
 def answers(bench: Models, *, begun: bool) -> dict[str, object]:
     """Greedy answers of a model that knows them, from nothing or from the teacher-forced pass."""
     loaded, clock = bench.load("full-s0"), Clock(bench.device)
+    common = bench.peer("full-s0")
     records = bench.streams.forget[:ANSWERED]
     prompts = [record.ids[: record.start] for record in records]
     ends = bench.encoder.end_ids
@@ -104,7 +111,7 @@ def answers(bench: Models, *, begun: bool) -> dict[str, object]:
 
     def theirs() -> float:
         found["peer"] = peer.generated(
-            loaded.network.model,
+            common,
             loaded.tokenizer,
             prompts,
             batch=BATCH,

@@ -33,6 +33,7 @@ from expunge.methods.terms import Distribution, Method, Shape, Stream, Term, Tra
 from expunge.methods.undial import UNDIAL
 from expunge.model.lora import LoraShape
 from expunge.model.network import Network
+from expunge.model.products import PlainLinear
 from expunge.wrappers.optimisers.adamw import AdamW
 
 SHAPE = Shape(layers=30, width=576, vocabulary=49152)
@@ -232,6 +233,9 @@ class Theirs:
             self.model = get_peft_model(model, config)
         else:
             _weights(Network(model), mode).release()
+        common(model)
+        if reference is not None:
+            common(reference)
         peer = Peer(self.model, reference if work.has_reference else None)
         self._loss = {
             "npo": peer.npo,
@@ -256,6 +260,15 @@ class Theirs:
     def _batch(self, stream: Stream, draw: Draw) -> Padded:
         records = self.work.streams.drawn(stream, draw)
         return collated(records, PAD, self._trained[0].device)
+
+
+def common(model: PreTrainedModel) -> PreTrainedModel:
+    """Take out of a model what expunge makes faster in it."""
+    model.set_attn_implementation("sdpa")
+    for module in model.modules():
+        if isinstance(module, PlainLinear):
+            module.__class__ = nn.Linear
+    return model
 
 
 @torch.no_grad()

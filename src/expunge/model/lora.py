@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -26,6 +25,7 @@ from expunge.files import atomic, read_json, write_json
 from expunge.methods.terms import Trains, last_block
 from expunge.model.modules import Linear, linear_layers
 from expunge.model.network import Network
+from expunge.model.products import product
 
 _RANK_TOLERANCE = 1e-6
 """Singular values smaller than this share of the largest are none."""
@@ -90,7 +90,7 @@ class _Corrected(torch.autograd.Function):
     ) -> Tensor:
         rows = inputs.flatten(0, -2)
         low = rows @ lora_a.T
-        outputs = functional.linear(rows, weight, bias).addmm_(low, lora_b.T, alpha=scale)
+        outputs = product(rows, weight, bias).addmm_(low, lora_b.T, alpha=scale)
         ctx.save_for_backward(inputs, weight, lora_a, lora_b, low)
         ctx.scale = scale
         return outputs.view(*inputs.shape[:-1], -1)
@@ -105,7 +105,7 @@ class _Corrected(torch.autograd.Function):
         down = (slope @ lora_b).mul_(ctx.scale)
         into = None
         if ctx.needs_input_grad[0]:
-            into = (slope @ weight).addmm_(down, lora_a).view_as(inputs)
+            into = product(slope, weight.T).addmm_(down, lora_a).view_as(inputs)
         rows = inputs.flatten(0, -2)
         slope_a = down.T @ rows
         slope_b = (slope.T @ low).mul_(ctx.scale)

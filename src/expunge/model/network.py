@@ -22,6 +22,7 @@ from expunge.model.batch import Batch, Layout, collate
 from expunge.model.cache import new_cache
 from expunge.model.pack import ATTENTION, LostLayoutError, by_record, no_mask, pack
 from expunge.model.parts import cache_word, decoder_layers, final_norm
+from expunge.model.products import choose_products
 
 _PACKED_LAYERS = {"full_attention", "sliding_attention"}
 """Kinds of blocks whose memory of a record is its keys and values."""
@@ -87,6 +88,7 @@ class Network:
                 why="log-probabilities of tokens are what unlearning and its audit work on",
                 fix="use a causal language model (a class that ends in ForCausalLM)",
             )
+        choose_products(model)
         self.model = model
         self.trunk: nn.Module = model.base_model
         self.head: nn.Module = head

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from expunge.model.lora import LoraLinear
 from expunge.model.network import Network
+from expunge.model.products import PlainLinear
 
 LARGEST = 2 * 1024**3
 """Bytes of weights of which a copy is made; beyond it memory is dearer than time."""
@@ -53,17 +54,15 @@ def _layers(model: nn.Module) -> list[nn.Linear]:
     ever asked.
     """
     bases = {module.base for module in model.modules() if isinstance(module, LoraLinear)}
-    return [
-        module
-        for module in model.modules()
-        if type(module) is nn.Linear and module not in bases and _is_plain(module)
-    ]
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    return [layer for layer in linear if layer not in bases and _is_plain(layer)]
 
 
 def _is_plain(layer: nn.Linear) -> bool:
     weight = layer.weight
     return (
-        type(weight) is nn.Parameter  # a quantised or a spread weight is of a class of its own
+        type(layer) in (nn.Linear, PlainLinear)
+        and type(weight) is nn.Parameter  # a quantised or a spread weight is of a class of its own
         and "forward" not in vars(layer)
         and weight.device.type == "cpu"
         and _multiplies(weight.dtype)
