@@ -41,7 +41,7 @@ def numbers(*shape, seed=0):
 
 @pytest.mark.parametrize("shape", [(5, 6), (2, 3, 6), (1, 6)])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("wanted", ["xwb", "x", "w", ""])
+@pytest.mark.parametrize("wanted", ["xwb", "xb", "x", "w", ""])
 @pytest.mark.parametrize("turned", [True, False])
 def test_values_and_gradients_are_those_of_pytorch(shape, bias, wanted, turned, made):
     found = []
@@ -54,7 +54,8 @@ def test_values_and_gradients_are_those_of_pytorch(shape, bias, wanted, turned, 
             (output * numbers(*output.shape, seed=3)).sum().backward()
         grads = [each.grad for each in (inputs, weight, added) if each is not None]
         found.append((output.detach(), *grads))
-    assert len(made) == 1 + ("x" in wanted)
+    trains = "w" in wanted or (bias and "b" in wanted)
+    assert len(made) == (0 if trains else 1 + ("x" in wanted))
     for own, other in zip(*found, strict=True):
         assert (own is None) == (other is None)
         if own is not None:
@@ -85,8 +86,12 @@ def test_small_weights_are_left_to_pytorch(made, monkeypatch):
 
 
 def both(build):
-    """A model as it is, and with products chosen."""
+    """A model whose upper matrices are frozen, as it is and with products chosen."""
     plain, other = build(), build()
+    for model in (plain, other):
+        layers = [each for each in model.modules() if isinstance(each, nn.Linear)]
+        for layer in layers[len(layers) // 2 :]:
+            layer.requires_grad_(False)
     choose_products(other)
     return plain, other
 
@@ -97,9 +102,11 @@ def test_a_model_computes_and_learns_what_it_did(build, made):
     for model in both(build):
         loss = model(input_ids=ids, labels=ids).loss
         loss.backward()
-        grads = {name: weight.grad for name, weight in model.named_parameters()}
+        named = model.named_parameters()
+        grads = {name: weight.grad for name, weight in named if weight.grad is not None}
         found.append((loss.detach(), grads))
     assert made
+    assert found[0][1]
     torch.testing.assert_close(*found)
 
 
@@ -137,6 +144,17 @@ def test_a_layer_multiplies_by_the_weights_it_has(made):
     assert not twin(rows).any()
     assert model.lm_head(rows).any()
     assert made
+
+
+def test_who_looks_for_the_slope_of_states_alone_pays_for_no_other(made):
+    counts, ids = [], torch.tensor([[5, 6, 7, 8]])
+    for model in both(tiny.llama):
+        states = model.get_input_embeddings()(ids)
+        with FlopCounterMode(display=False) as counter:
+            torch.autograd.grad(model(inputs_embeds=states, labels=ids).loss, states)
+        counts.append(counter.get_total_flops())
+    assert made
+    assert counts[0] == counts[1] > 0
 
 
 class Own(nn.Linear):

@@ -1,4 +1,4 @@
-"""Products with weights in float32, by the library that is the faster one on this processor.
+"""Products with frozen weights in float32, by the library that is faster on this processor.
 
 PyTorch multiplies float32 by MKL, which makes less of processors that are not Intel's: on an AMD
 EPYC, oneDNN is 8 % faster where a pack meets a weight, and up to 25 % at the head. The sums are the
@@ -43,12 +43,13 @@ def choose_products(model: nn.Module) -> None:
 def product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x W' + b, [..., fan_in] and [fan_out, fan_in] -> [..., fan_out].
 
-    It can be differentiated once.
+    Where weight or bias train it is PyTorch's own: that one knows on the way back whether somebody
+    who looks for the slope of states alone needs theirs.
     """
-    if not _suits(inputs, weight):
+    trains = weight.requires_grad or (bias is not None and bias.requires_grad)
+    if (trains and torch.is_grad_enabled()) or not _suits(inputs, weight):
         return functional.linear(inputs, weight, bias)
-    needed = (inputs, weight) if bias is None else (inputs, weight, bias)
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in needed):
+    if inputs.requires_grad and torch.is_grad_enabled():
         return _Product.apply(inputs, weight, bias)  # type: ignore[return-value]
     return _onednn(inputs, weight, bias)
 
@@ -57,32 +58,25 @@ class _Context(Protocol):
     """What autograd keeps for the way back."""
 
     saved_tensors: tuple[Tensor, ...]
-    needs_input_grad: tuple[bool, ...]
 
     def save_for_backward(self, *tensors: Tensor) -> None: ...
 
 
 class _Product(torch.autograd.Function):
-    """dx = g W     dW = g' x     db = sum g."""
+    """dx = g W."""
 
     @staticmethod
     def forward(ctx: _Context, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(inputs, weight)
+        ctx.save_for_backward(weight)
         return _onednn(inputs, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: _Context, *slopes: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        inputs, weight = ctx.saved_tensors
-        slope = slopes[0].flatten(0, -2)
-        into, slope_w, slope_b = ctx.needs_input_grad
-        return (
-            _onednn(slope, weight.T, None).view_as(inputs) if into else None,
-            slope.T @ inputs.flatten(0, -2) if slope_w else None,
-            slope.sum(0) if slope_b else None,
-        )
+    ) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        return _onednn(slopes[0], weight.T, None), None, None
 
 
 def _onednn(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
