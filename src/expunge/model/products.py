@@ -6,6 +6,8 @@ same up to their order. Which library it is follows from the processor alone, so
 has the same bits every time.
 """
 
+import math
+from collections.abc import Sequence
 from functools import cache
 from typing import Protocol
 
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torch.utils.flop_counter import register_flop_formula
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from expunge.machine import processor
 
@@ -107,14 +109,12 @@ def _prefers_onednn() -> bool:
     return torch.equal(found, weight.T)
 
 
-if torch.backends.mkldnn.is_available():
+def _operations(rows: Sequence[int], weight: Sequence[int], *_: object, **__: object) -> int:
+    """Count the operations of a product, as PyTorch counts those of its own."""
+    return 2 * math.prod(rows) * weight[0]
 
-    @register_flop_formula(torch.ops.mkldnn._linear_pointwise)
-    def _operations(
-        rows: tuple[int, ...], weight: tuple[int, ...], *_: object, **__: object
-    ) -> int:
-        """Count the operations of a product, as PyTorch counts those of its own."""
-        count = 2 * weight[0]
-        for size in rows:
-            count *= size
-        return count
+
+if torch.backends.mkldnn.is_available():
+    _product_of_onednn = torch.ops.mkldnn._linear_pointwise
+    if _product_of_onednn not in flop_registry:
+        register_flop_formula(_product_of_onednn)(_operations)
