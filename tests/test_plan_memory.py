@@ -171,12 +171,12 @@ def test_the_copy_of_weights_that_answers_are_written_with_is_planned(monkeypatc
     size = measure(network.model.config)
     taken = 0
 
-    def kept(weight, bias, inputs):
+    def kept(inputs, weight, bias):
         nonlocal taken
         taken += weight.numel() * weight.itemsize
         return functional.linear(inputs, weight.to_dense(), bias)
 
-    monkeypatch.setattr("expunge.model.reordered._product", kept)
+    monkeypatch.setattr("expunge.model.reordered.multiply", kept)
     with reordered(network, tokens=WORTH_TOKENS):
         network.model(input_ids=torch.tensor([[1]]))
     layout = Layout(trained=1, bytes_each=4, tokens=0, scored=0, head_trains=False)

@@ -8,6 +8,7 @@ import tiny
 from expunge.model import reordered as module
 from expunge.model.generate import greedy
 from expunge.model.lora import LoraLinear, LoraShape, attach
+from expunge.model.onednn import multiplies, multiply
 from expunge.model.reordered import WORTH_TOKENS, reordered
 
 PROMPTS = [record.ids for record in tiny.encoded((4, 1), (9, 1), (1, 1), (9, 1), (7, 1))]
@@ -22,9 +23,7 @@ MODELS = {
     "falcon": tiny.falcon,
 }
 
-pytestmark = pytest.mark.skipif(
-    not module._multiplies(torch.float32), reason="this PyTorch has no oneDNN"
-)
+pytestmark = pytest.mark.skipif(not multiplies(torch.float32), reason="this PyTorch has no oneDNN")
 
 
 def swapped(model):
@@ -48,8 +47,9 @@ def test_answers_are_the_same(monkeypatch):
     network = tiny.network()
     how = {"end_ids": {7}, "max_new_tokens": WORTH_TOKENS, "tokens_per_pass": 30}
     counted = []
-    product = module._product
-    monkeypatch.setattr(module, "_product", lambda *own: counted.append(1) or product(*own))
+    monkeypatch.setattr(
+        module, "multiply", lambda *x, **own: counted.append(1) or multiply(*x, **own)
+    )
     found = greedy(network, PROMPTS, **how)
     assert counted
     monkeypatch.setattr(module, "LARGEST", 0)

@@ -13,13 +13,13 @@ whatever the loss makes of log p(y), so each chunk takes it while its logits are
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from expunge.model.context import Context
 from expunge.model.network import Network
 from expunge.model.score import CHUNK
 
@@ -53,18 +53,10 @@ def token_logp(logits: Tensor, targets: Tensor) -> Tensor:
     return _TokenLogp.apply(logits, targets)  # type: ignore[return-value]
 
 
-class _Context(Protocol):
-    """What autograd keeps for the way back."""
-
-    saved_tensors: tuple[Tensor, ...]
-
-    def save_for_backward(self, *tensors: Tensor) -> None: ...
-
-
 class _FrozenLogp(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: _Context, hidden: Tensor, targets: Tensor, logp: Callable[[Tensor, Tensor], Tensor]
+        ctx: Context, hidden: Tensor, targets: Tensor, logp: Callable[[Tensor, Tensor], Tensor]
     ) -> Tensor:
         found: list[Tensor] = []
         slopes: list[Tensor] = []
@@ -83,7 +75,7 @@ class _FrozenLogp(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: _Context, *slopes: Tensor
+        ctx: Context, *slopes: Tensor
     ) -> tuple[Tensor, None, None]:
         (own,) = ctx.saved_tensors
         return (slopes[0].unsqueeze(-1) * own).to(own.dtype), None, None
@@ -91,7 +83,7 @@ class _FrozenLogp(torch.autograd.Function):
 
 class _TokenLogp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: _Context, logits: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Context, logits: Tensor, targets: Tensor) -> Tensor:
         log_probs = torch.log_softmax(logits, dim=-1)
         places = targets.unsqueeze(-1)
         ctx.save_for_backward(log_probs, places)
@@ -100,7 +92,7 @@ class _TokenLogp(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: _Context, *slopes: Tensor
+        ctx: Context, *slopes: Tensor
     ) -> tuple[Tensor, None]:
         log_probs, places = ctx.saved_tensors
         slope = slopes[0].unsqueeze(-1)

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from expunge.model.context import Context
+
 LONGEST = 512
 """Beyond it the matrices of every pair of tokens take more memory than they save time."""
 
@@ -42,14 +44,11 @@ def short_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> 
     return _Short.apply(query, key, value, scale)  # type: ignore[return-value]
 
 
-class _Context(Protocol):
+class _Context(Context, Protocol):
     """What autograd keeps for the way back."""
 
-    saved_tensors: tuple[Tensor, ...]
     scale: float
     groups: int
-
-    def save_for_backward(self, *tensors: Tensor) -> None: ...
 
 
 class _Short(torch.autograd.Function):

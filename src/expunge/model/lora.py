@@ -23,6 +23,7 @@ from transformers.pytorch_utils import Conv1D
 from expunge.errors import UsageError
 from expunge.files import atomic, read_json, write_json
 from expunge.methods.terms import Trains, last_block
+from expunge.model.context import Context
 from expunge.model.modules import Linear, linear_layers
 from expunge.model.network import Network
 from expunge.model.products import product
@@ -60,14 +61,11 @@ class LoraShape:
         )
 
 
-class _Context(Protocol):
+class _Context(Context, Protocol):
     """What autograd keeps for the way back."""
 
-    saved_tensors: tuple[Tensor, ...]
     needs_input_grad: tuple[bool, ...]
     scale: float
-
-    def save_for_backward(self, *tensors: Tensor) -> None: ...
 
 
 class _Corrected(torch.autograd.Function):

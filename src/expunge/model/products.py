@@ -6,18 +6,16 @@ same up to their order. Which library it is follows from the processor alone, so
 has the same bits every time.
 """
 
-import math
-from collections.abc import Sequence
 from functools import cache
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from expunge.machine import processor
+from expunge.model.context import Context
+from expunge.model.onednn import multiplies, multiply
 
 SMALLEST = 2**16
 """Fewest numbers of a weight that is worth a kernel made for each number of rows."""
@@ -53,36 +51,24 @@ def product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
         return functional.linear(inputs, weight, bias)
     if inputs.requires_grad and torch.is_grad_enabled():
         return _Product.apply(inputs, weight, bias)  # type: ignore[return-value]
-    return _onednn(inputs, weight, bias)
-
-
-class _Context(Protocol):
-    """What autograd keeps for the way back."""
-
-    saved_tensors: tuple[Tensor, ...]
-
-    def save_for_backward(self, *tensors: Tensor) -> None: ...
+    return multiply(inputs, weight, bias)
 
 
 class _Product(torch.autograd.Function):
     """dx = g W."""
 
     @staticmethod
-    def forward(ctx: _Context, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Context, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(weight)
-        return _onednn(inputs, weight, bias)
+        return multiply(inputs, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: _Context, *slopes: Tensor
+        ctx: Context, *slopes: Tensor
     ) -> tuple[Tensor, None, None]:
         (weight,) = ctx.saved_tensors
-        return _onednn(slopes[0], weight.T, None), None, None
-
-
-def _onednn(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
+        return multiply(slopes[0], weight.T, None), None, None
 
 
 def _suits(inputs: Tensor, weight: Tensor) -> bool:
@@ -99,22 +85,4 @@ def _suits(inputs: Tensor, weight: Tensor) -> bool:
 @cache
 def _prefers_onednn() -> bool:
     """Tell whether oneDNN is the faster one: where the processor is not the one MKL is made for."""
-    if not (torch.backends.mkldnn.is_available() and processor().startswith("AMD")):
-        return False
-    rows, weight = torch.eye(3), torch.arange(12.0).reshape(4, 3)
-    try:
-        found = _onednn(rows, weight, None)
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    return torch.equal(found, weight.T)
-
-
-def _operations(rows: Sequence[int], weight: Sequence[int], *_: object, **__: object) -> int:
-    """Count the operations of a product, as PyTorch counts those of its own."""
-    return 2 * math.prod(rows) * weight[0]
-
-
-if torch.backends.mkldnn.is_available():
-    _product_of_onednn = torch.ops.mkldnn._linear_pointwise
-    if _product_of_onednn not in flop_registry:
-        register_flop_formula(_product_of_onednn)(_operations)
+    return processor().startswith("AMD") and multiplies(torch.float32)

@@ -7,22 +7,19 @@ by the same weights again and again: here oneDNN puts a copy of them into that o
 
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from functools import cache, partial
+from functools import partial
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from expunge.model.lora import LoraLinear
 from expunge.model.network import Network
+from expunge.model.onednn import multiplies, multiply, reorder
 from expunge.model.products import PlainLinear
 
 LARGEST = 2 * 1024**3
 """Bytes of weights of which a copy is made; beyond it memory is dearer than time."""
 WORTH_TOKENS = 16
 """Fewest new tokens for which putting weights in order pays: it takes as long as about five."""
-_ROWS = 32
-"""Rows of the product that the order is made for; it suits others as well."""
 
 
 @contextmanager
@@ -42,9 +39,8 @@ def reordered(network: Network, *, tokens: int) -> Generator[None]:
         layers = []
     with ExitStack() as stack:
         for layer in layers:
-            weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), _ROWS)
             own = vars(layer)
-            own["forward"] = partial(_product, weight, layer.bias)
+            own["forward"] = partial(multiply, weight=reorder(layer.weight), bias=layer.bias)
             stack.callback(own.pop, "forward")
         yield
 
@@ -65,24 +61,5 @@ def _is_plain(layer: nn.Linear) -> bool:
         and type(weight) is nn.Parameter  # a quantised or a spread weight is of a class of its own
         and "forward" not in vars(layer)
         and weight.device.type == "cpu"
-        and _multiplies(weight.dtype)
+        and multiplies(weight.dtype)
     )
-
-
-@cache
-def _multiplies(dtype: torch.dtype) -> bool:
-    """Tell whether this PyTorch, on this processor, has such products of numbers of this format."""
-    if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
-        return False
-    rows = torch.linspace(-1, 1, 6, dtype=torch.float32).reshape(2, 3).to(dtype)
-    weight = torch.linspace(1, -2, 12, dtype=torch.float32).reshape(4, 3).to(dtype)
-    try:
-        ordered = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
-        found = _product(ordered, None, rows)
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    return torch.allclose(found, functional.linear(rows, weight), rtol=1e-2, atol=1e-2)
-
-
-def _product(weight: Tensor, bias: Tensor | None, inputs: Tensor) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
