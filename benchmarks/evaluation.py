@@ -1,23 +1,27 @@
 """The rows of evaluation: likelihood metrics in one pass, and greedy answers."""
 
+import argparse
+from collections.abc import Callable
 from itertools import takewhile
-from typing import Protocol
+from typing import Any, TypeVar
 
 import peer
 import torch
 from sides import PAD, TOKENS_PER_PASS
+from testbed import Bench
 from timing import Clock
-from transformers import PreTrainedModel
+from turns import Side
 
+from expunge.allocator import keep_freed_memory
 from expunge.audit.evidence import Scores
 from expunge.audit.metrics.exact_memorisation import exact_memorisation
 from expunge.audit.metrics.extraction_strength import extraction_strength
 from expunge.audit.metrics.probability import probability
-from expunge.data.encode import Encoded, Encoder
-from expunge.engine.streams import Streams
+from expunge.data.encode import Encoded
 from expunge.model.generate import greedy
-from expunge.model.load import Loaded
 from expunge.model.score import TokenScores, score
+
+T = TypeVar("T")
 
 SCORED = 32
 ANSWERED = 128
@@ -26,52 +30,42 @@ BATCH = 16
 NEW_TOKENS = 200
 
 
-class Models(Protocol):
-    """Where models and records come from."""
-
-    device: torch.device
-    encoder: Encoder
-    streams: Streams
-
-    def load(self, adapter: str | None = None) -> Loaded:
-        """Load the base, or a model of the testbed."""
-        ...
-
-    def peer(self, adapter: str | None = None) -> PreTrainedModel:
-        """Load it without what expunge makes faster in a model."""
-        ...
-
-
-def evaluation(bench: Models, name: str) -> dict[str, object]:
+def evaluation(given: argparse.Namespace, name: str) -> dict[str, object]:
     """Time one row on both sides."""
-    return metrics(bench) if name == "metrics" else answers(bench, begun=name == "known answers")
+    return metrics(given) if name == "metrics" else answers(given, begun=name == "known answers")
 
 
-def metrics(bench: Models) -> dict[str, object]:
+def metrics(given: argparse.Namespace) -> dict[str, object]:
     """Seven likelihood metrics: a pass each, or one pass that feeds all."""
-    loaded, clock = bench.load("full-s0"), Clock(bench.device)
-    common = bench.peer("full-s0")
-    records = bench.streams.forget[:SCORED]
-    found: dict[str, list[list[float]]] = {}
-
-    def theirs() -> float:
-        found["peer"] = peer.metric_passes(common, records, pad_id=PAD, batch=BATCH)
-        return 0.0
-
-    def ours() -> float:
-        scores = score(loaded.network, records, pad_id=PAD, tokens_per_pass=TOKENS_PER_PASS)
-        found["expunge"] = seven(records, scores)
-        return 0.0
-
-    seconds = {"expunge": clock.seconds(ours, []), "peer": clock.seconds(theirs, [])}
+    seconds, found = _both(measuring, given)
     pairs = zip(found["peer"], found["expunge"], strict=True)
     far = max(abs(a - b) / max(1, abs(a)) for x, y in pairs for a, b in zip(x, y, strict=True))
     return {
         "ratio": seconds["peer"] / seconds["expunge"],
         "seconds": seconds,
-        "records": len(records),
+        "records": SCORED,
         "difference": f"{far:.0e}",
     }
+
+
+def measuring(given: argparse.Namespace, side: str) -> Callable[[], Any]:
+    """Build one side of the metrics; what it returns gives seconds and values."""
+    bench = Bench(given)
+    records = bench.streams.forget[:SCORED]
+    if side == "peer":
+        common = bench.peer("full-s0")
+
+        def work() -> list[list[float]]:
+            return peer.metric_passes(common, records, pad_id=PAD, batch=BATCH)
+    else:
+        keep_freed_memory()  # as the command line does
+        network = bench.load("full-s0").network
+
+        def work() -> list[list[float]]:
+            scores = score(network, records, pad_id=PAD, tokens_per_pass=TOKENS_PER_PASS)
+            return seven(records, scores)
+
+    return _timed(bench, work)
 
 
 def seven(records: tuple[Encoded, ...], scores: list[TokenScores]) -> list[list[float]]:
@@ -100,51 +94,79 @@ def seven(records: tuple[Encoded, ...], scores: list[TokenScores]) -> list[list[
     ]
 
 
-def answers(bench: Models, *, begun: bool) -> dict[str, object]:
+def answers(given: argparse.Namespace, *, begun: bool) -> dict[str, object]:
     """Greedy answers of a model that knows them, from nothing or from the teacher-forced pass."""
-    loaded, clock = bench.load("full-s0"), Clock(bench.device)
-    common = bench.peer("full-s0")
-    records = bench.streams.forget[:ANSWERED]
-    prompts = [record.ids[: record.start] for record in records]
-    ends = bench.encoder.end_ids
-    found: dict[str, list[tuple[int, ...]]] = {}
-
-    def theirs() -> float:
-        found["peer"] = peer.generated(
-            common,
-            loaded.tokenizer,
-            prompts,
-            batch=BATCH,
-            max_new_tokens=NEW_TOKENS,
-        )
-        return 0.0
-
-    def ours() -> float:
-        known = [() for _ in records]
-        if begun:
-            scores = score(loaded.network, records, pad_id=PAD, tokens_per_pass=TOKENS_PER_PASS)
-            known = [_known(*pair) for pair in zip(records, scores, strict=True)]
-        going = [i for i, record in enumerate(records) if known[i] != record.ids[record.start :]]
-        new = greedy(
-            loaded.network,
-            [prompts[i] + known[i] for i in going],
-            end_ids=ends,
-            max_new_tokens=NEW_TOKENS,
-            tokens_per_pass=TOKENS_PER_PASS,
-        )
-        texts = {i: known[i] + rest for i, rest in zip(going, new, strict=True)}
-        closed = {i: known[i][:-1] for i in range(len(records)) if i not in texts}
-        found["expunge"] = [(texts | closed)[i][:NEW_TOKENS] for i in range(len(records))]
-        return 0.0
-
-    seconds = {"expunge": clock.seconds(ours, []), "peer": clock.seconds(theirs, [])}
+    seconds, found = _both(answering, given, begun)
     same = sum(a == b for a, b in zip(found["peer"], found["expunge"], strict=True))
     return {
         "ratio": seconds["peer"] / seconds["expunge"],
         "seconds": seconds,
-        "records": len(records),
-        "difference": f"{len(records) - same} of {len(records)} answers",
+        "records": ANSWERED,
+        "difference": f"{ANSWERED - same} of {ANSWERED} answers",
     }
+
+
+def answering(given: argparse.Namespace, side: str, begun: bool) -> Callable[[], Any]:
+    """Build one side of the answers; what it returns gives seconds and answers."""
+    bench = Bench(given)
+    records = bench.streams.forget[:ANSWERED]
+    prompts = [record.ids[: record.start] for record in records]
+    if side == "peer":
+        common, tokenizer = bench.peer("full-s0"), bench.load("full-s0").tokenizer
+
+        def work() -> list[tuple[int, ...]]:
+            return peer.generated(
+                common, tokenizer, prompts, batch=BATCH, max_new_tokens=NEW_TOKENS
+            )
+    else:
+        keep_freed_memory()  # as the command line does
+        network, ends = bench.load("full-s0").network, bench.encoder.end_ids
+
+        def work() -> list[tuple[int, ...]]:
+            known = [() for _ in records]
+            if begun:
+                scores = score(network, records, pad_id=PAD, tokens_per_pass=TOKENS_PER_PASS)
+                known = [_known(*pair) for pair in zip(records, scores, strict=True)]
+            whole = [record.ids[record.start :] for record in records]
+            going = [i for i, answer in enumerate(whole) if known[i] != answer]
+            new = greedy(
+                network,
+                [prompts[i] + known[i] for i in going],
+                end_ids=ends,
+                max_new_tokens=NEW_TOKENS,
+                tokens_per_pass=TOKENS_PER_PASS,
+            )
+            texts = {i: known[i] + rest for i, rest in zip(going, new, strict=True)}
+            closed = {i: known[i][:-1] for i in range(len(records)) if i not in texts}
+            return [(texts | closed)[i][:NEW_TOKENS] for i in range(len(records))]
+
+    return _timed(bench, work)
+
+
+def _timed(bench: Bench, work: Callable[[], T]) -> Callable[[], tuple[float, T]]:
+    clock = Clock(bench.device)
+
+    def timed() -> tuple[float, T]:
+        found: list[T] = []
+
+        def once() -> float:
+            found.append(work())
+            return 0.0
+
+        return clock.seconds(once, []), found[0]
+
+    return timed
+
+
+def _both(
+    make: Callable[..., Callable[[], Any]], given: argparse.Namespace, *more: object
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Ask one side after the other; return seconds and what was found, by side."""
+    asked: dict[str, tuple[float, Any]] = {}
+    for name in ("expunge", "peer"):
+        with Side(make, given, name, *more) as side:
+            asked[name] = side()
+    return {n: s for n, (s, _) in asked.items()}, {n: found for n, (_, found) in asked.items()}
 
 
 def _known(record: Encoded, scores: TokenScores) -> tuple[int, ...]:

@@ -1,11 +1,14 @@
-"""A series of MUSE small enough for two cores: the articles of a short run, dealt to four folds.
+"""Both series of MUSE small enough for two cores: the articles of a short run, dealt to four folds.
 
     python benchmarks/muse_folds.py --shared ../shared --records 4 --out bench/news
     expunge bench muse MODEL+targets/full --data bench/news --part sust --records 4 \\
         --keep targets/kept.jsonl --methods npo
+    expunge bench muse MODEL+targets/full --data bench/news --part scal --records 4 \\
+        --keep targets/kept.jsonl --methods npo
 
 The published folds are 889 articles each. These are the articles that
-`scripts/make_muse_targets.py --records` has taught, each in one fold; all else is MUSE News itself.
+`scripts/make_muse_targets.py --records` has taught, each in one fold (`sust`); the growing sets
+(`scal`) are the first fold, the first two, three and all. All else is MUSE News itself.
 """
 
 import argparse
@@ -26,9 +29,12 @@ def main() -> None:
     given = parser.parse_args()
     news = given.shared.resolve() / "data" / "muse" / "news"
     articles = load_suite(Spec(name="muse", data=str(news), records=given.records)).forget
+    grown: list[str] = []
     for number, fold in enumerate(FOLDS):
         texts = [article.completion for article in articles[number :: len(FOLDS)]]
+        grown += texts
         write_json(given.out / "sust" / f"forget_{fold}.json", texts)
+        write_json(given.out / "scal" / f"forget_{fold}.json", grown)
     for folder in ("raw", "knowmem", "verbmem", "privleak"):
         link = given.out / folder
         if not link.is_symlink():

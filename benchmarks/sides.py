@@ -1,6 +1,6 @@
 """The two sides of a training row: what is trained, and one optimiser step of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -127,11 +127,6 @@ class Ours(Work):
             spent = clock.seconds(lambda: self._store(below, mode.trains), [])
             self.lower_seconds = spent / len(below)
 
-    @classmethod
-    def unbuilt(cls, method: str, mode: Mode, streams: Streams) -> Work:
-        """Return what the row asks, without a model."""
-        return Work(method=method, mode=mode, streams=streams)
-
     def once_per_step(self, order: Order) -> float:
         """Return the time of the references of a whole run, shared out among its steps."""
         recipe = METHODS[self.method].recipe
@@ -220,17 +215,18 @@ class Theirs:
         self,
         model: PreTrainedModel,
         reference: PreTrainedModel | None,
-        method: str,
-        mode: Mode,
         work: Work,
+        start: Mapping[str, Tensor],
     ) -> None:
         self.model: nn.Module = model
         self.work = work
+        method, mode = work.method, work.mode
         if mode.lora is not None:
             config = LoraConfig(
                 r=mode.lora.rank, lora_alpha=int(mode.lora.alpha), target_modules="all-linear"
             )
             self.model = get_peft_model(model, config)
+            self._begin(start)
         else:
             _weights(Network(model), mode).release()
         common(model)
@@ -257,6 +253,12 @@ class Theirs:
         self._optimiser.zero_grad(set_to_none=True)
         return float(loss.detach())
 
+    @torch.no_grad()
+    def _begin(self, start: Mapping[str, Tensor]) -> None:
+        own: dict[str, Tensor] = dict(self.model.named_parameters())
+        for name, value in start.items():
+            own[f"base_model.model.{name}.default.weight"].copy_(value)
+
     def _batch(self, stream: Stream, draw: Draw) -> Padded:
         records = self.work.streams.drawn(stream, draw)
         return collated(records, PAD, self._trained[0].device)
@@ -271,14 +273,9 @@ def common(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-@torch.no_grad()
-def same_start(ours: Ours, theirs: Theirs) -> None:
-    """Give the peer's adapter the initial values of ours."""
-    if ours.weights.lora is None:
-        return
-    other: dict[str, Tensor] = dict(theirs.model.named_parameters())
-    for name, master in ours.weights.masters.items():
-        other[f"base_model.model.{name}.default.weight"].copy_(master)
+def initial(network: Network, mode: Mode) -> dict[str, Tensor]:
+    """Return the values that our adapter starts from, if there is one."""
+    return {} if mode.lora is None else dict(_weights(network, mode).masters)
 
 
 def _referred(term: Term) -> Sequence[Stream]:

@@ -54,8 +54,7 @@ def test_values_and_gradients_are_those_of_pytorch(shape, bias, wanted, turned, 
             (output * numbers(*output.shape, seed=3)).sum().backward()
         grads = [each.grad for each in (inputs, weight, added) if each is not None]
         found.append((output.detach(), *grads))
-    trains = "w" in wanted or (bias and "b" in wanted)
-    assert len(made) == (0 if trains else 1 + ("x" in wanted))
+    assert len(made) == 1 + ("x" in wanted)
     for own, other in zip(*found, strict=True):
         assert (own is None) == (other is None)
         if own is not None:
@@ -155,6 +154,25 @@ def test_who_looks_for_the_slope_of_states_alone_pays_for_no_other(made):
         counts.append(counter.get_total_flops())
     assert made
     assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize("wanted", ["", "x", "w", "xw"])
+def test_a_product_may_be_added_to_in_place(wanted, made):
+    found = []
+    for linear in (product, functional.linear):
+        inputs = numbers(2, 3, 6).requires_grad_("x" in wanted)
+        weight = numbers(4, 6, seed=1).requires_grad_("w" in wanted)
+        output = linear(inputs, weight)
+        output += numbers(4, seed=2)
+        output *= numbers(4, seed=3)
+        if wanted:
+            output.sum().backward()
+        found.append((output.detach(), inputs.grad, weight.grad))
+    assert made
+    for own, other in zip(*found, strict=True):
+        assert (own is None) == (other is None)
+        if own is not None:
+            torch.testing.assert_close(own, other)
 
 
 class Own(nn.Linear):
