@@ -112,6 +112,13 @@ class Ours(Work):
             stream: list(dict.fromkeys(r for d in draws for r in streams.drawn(stream, d)))
             for stream in (Stream.FORGET, Stream.RETAIN)
         }
+        self.lower_seconds = 0.0
+        self.lower: Lower | None = None
+        if mode.trains is not None:
+            self._scratch = TemporaryDirectory()
+            below, trains = [record for pool in pools.values() for record in pool], mode.trains
+            spent = clock.seconds(lambda: self._store(below, trains), [])
+            self.lower_seconds = spent / len(below)
         self.references: References
         self.reference_seconds = {
             stream: clock.seconds(lambda s=stream: self._refer({s: pools[s]}), [])
@@ -119,13 +126,6 @@ class Ours(Work):
             for stream in pools
         }
         self._refer(pools)
-        self.lower_seconds = 0.0
-        self.lower: Lower | None = None
-        if mode.trains is not None:
-            self._scratch = TemporaryDirectory()
-            below = [record for pool in pools.values() for record in pool]
-            spent = clock.seconds(lambda: self._store(below, mode.trains), [])
-            self.lower_seconds = spent / len(below)
 
     def once_per_step(self, order: Order) -> float:
         """Return the time of the references of a whole run, shared out among its steps."""
@@ -193,6 +193,7 @@ class Ours(Work):
             {Stream.FORGET: [], Stream.RETAIN: [], **pools},
             pad_id=PAD,
             tokens_per_pass=TOKENS_PER_PASS,
+            lower=self.lower,
         )
         return 0.0
 

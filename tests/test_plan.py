@@ -123,11 +123,11 @@ def observed(network, weights, terms, streams, first, folder) -> tuple[int, Step
     pools = {Stream.FORGET: list(streams.forget), Stream.RETAIN: list(streams.retain)}
     how = {"pad_id": 2, "tokens_per_pass": TOKENS}
     with FlopCounterMode(display=False) as once:
-        references = precompute(network, terms, pools, **how)
         lower = None
         if first:
             records = [record for pool in pools.values() for record in pool]
             lower = compute_lower(network, records, layer=first, file=folder / "lower", **how)
+        references = precompute(network, terms, pools, **how, lower=lower)
     observer = Observer(
         network=network,
         terms=terms,

@@ -28,6 +28,12 @@ class Lower:
     known: Mapping[Key, Tensor]
     """[T, d] by record."""
 
+    def find(self, records: Sequence[Encoded], batch: Batch) -> Below | None:
+        """Return the states of a batch, if those of all its records are known."""
+        if any(key(record) not in self.known for record in records):
+            return None
+        return self.states(records, batch)
+
     def states(self, records: Sequence[Encoded], batch: Batch) -> Below:
         """Return the states of a batch: packed as it is, or padded on the right with zeros."""
         first = self.known[key(records[0])]

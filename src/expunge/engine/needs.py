@@ -282,19 +282,22 @@ def once_needs(
     """Count what is computed once: references, and the states under the lowest trained block."""
     forward = scored = states = below = 0.0
     kinds: list[str] = []
+    used: list[Stream] = []
     for term in terms:
         asked = term.references if isinstance(term, Distribution) else term.streams
+        used += (*term.streams, *asked)
         if isinstance(term, Likelihood | Representation) and not term.needs_reference:
             continue
         for stream in asked:
             seen = _visited(streams, order, stream, steps)
             top = term.layer + 1 if isinstance(term, Representation) else depth.layers
-            forward += seen.packed * top
+            known = depth.first if depth.cached and top > depth.first else 0
+            forward += seen.packed * (top - known)
             scored += seen.scored if isinstance(term, Likelihood) else 0
             states += 0 if isinstance(term, Likelihood) else seen.scored
             kinds.append(f"{_KINDS[type(term)]} of {stream.value} records")
     if depth.cached:
-        for stream in dict.fromkeys(stream for term in terms for stream in term.streams):
+        for stream in dict.fromkeys(used):
             seen = _visited(streams, order, stream, steps)
             forward += seen.packed * depth.first
             below += seen.tokens

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from expunge.data.encode import Encoded
+from expunge.engine.lower import Lower
 from expunge.engine.shelf import Key, Shelf, key, recalled
 from expunge.errors import UsageError
 from expunge.methods.terms import Distribution, Likelihood, Representation, Stream, Term
@@ -69,6 +70,7 @@ def precompute(
     tokens_per_pass: int,
     reinforced: Mapping[Key, Tensor] | None = None,
     shelf: Shelf | None = None,
+    lower: Lower | None = None,
 ) -> References:
     """Compute what the terms declare, for the records that the run will draw.
 
@@ -82,6 +84,7 @@ def precompute(
         tokens_per_pass: Largest number of padded tokens in one forward pass.
         reinforced: Last hidden states of the reinforced original, where a term wants them.
         shelf: Where to find what other runs from this original computed, and to keep the rest.
+        lower: States from which the forward passes can start.
 
     Raises:
         UsageError: The original's distribution cannot be kept for this model and choice of weights.
@@ -90,7 +93,7 @@ def precompute(
     hiddens: dict[Key, Tensor] = {}
     states: dict[tuple[Key, Site], Tensor] = {}
     distribution = False
-    how = {"pad_id": pad_id, "tokens_per_pass": tokens_per_pass}
+    how = {"pad_id": pad_id, "tokens_per_pass": tokens_per_pass, "lower": lower}
     for term in terms:
         if isinstance(term, Distribution):
             distribution = distribution or bool(term.references)
@@ -119,10 +122,22 @@ def precompute(
 
 
 def final_states(
-    network: Network, records: Sequence[Encoded], *, pad_id: int, tokens_per_pass: int
+    network: Network,
+    records: Sequence[Encoded],
+    *,
+    pad_id: int,
+    tokens_per_pass: int,
+    lower: Lower | None = None,
 ) -> dict[Key, Tensor]:
     """Return last hidden states at scored positions of each record, [T, d] on the CPU."""
-    return _states(network, records, site=None, pad_id=pad_id, tokens_per_pass=tokens_per_pass)
+    return _states(
+        network,
+        records,
+        site=None,
+        pad_id=pad_id,
+        tokens_per_pass=tokens_per_pass,
+        lower=lower,
+    )
 
 
 def site_of(term: Representation) -> Site:
@@ -145,9 +160,15 @@ def _frozen_head(network: Network) -> dict[str, Tensor] | None:
 
 
 def _logps(
-    network: Network, pool: Sequence[Encoded], *, pad_id: int, tokens_per_pass: int
+    network: Network,
+    pool: Sequence[Encoded],
+    *,
+    pad_id: int,
+    tokens_per_pass: int,
+    lower: Lower | None,
 ) -> dict[Key, Tensor]:
-    scores = score(network, pool, pad_id=pad_id, tokens_per_pass=tokens_per_pass)
+    known = None if lower is None else lower.find
+    scores = score(network, pool, pad_id=pad_id, tokens_per_pass=tokens_per_pass, known=known)
     return {key(r): each.logp for r, each in zip(pool, scores, strict=True)}
 
 
@@ -159,16 +180,21 @@ def _states(
     site: Site | None,
     pad_id: int,
     tokens_per_pass: int,
+    lower: Lower | None,
 ) -> dict[Key, Tensor]:
     found: dict[Key, Tensor] = {}
+    starts = lower is not None and (site is None or site.layer >= lower.layer)
     for group in by_length([len(record.ids) for record in pool], tokens=tokens_per_pass):
         chosen = [pool[index] for index in group]
         batch = network.batch(chosen, pad_id=pad_id)
-        if site is None:
-            rows = network.hidden(batch.ids, batch.rows, batch.columns, layout=batch.layout)
-        else:
-            seen = network.observe(batch.ids, sites=(site,), final=False, layout=batch.layout)
-            rows = seen.states[site][batch.rows, batch.columns]
+        below = lower.find(chosen, batch) if lower is not None and starts else None
+        sites = () if site is None else (site,)
+        seen = network.observe(
+            batch.ids, sites=sites, final=site is None, below=below, layout=batch.layout
+        )
+        states = seen.final if site is None else seen.states[site]
+        assert states is not None
+        rows = states[batch.rows, batch.columns]
         sizes = [len(record.ids) - record.start for record in chosen]
         for record, part in zip(chosen, rows.cpu().split(sizes), strict=True):
             found[key(record)] = part.clone()

@@ -145,6 +145,7 @@ class Unlearning:
         spreads = self._spreads(team)
         weights = as_they_are(self.network) if spreads else self.weights or self._weights(folder)
         wraps = self._wraps(weights, folder)
+        lower = self._lower(pools, folder / f"lower.{team.rank}.bin", shelf)
         references = precompute(
             self.network,
             terms,
@@ -153,6 +154,7 @@ class Unlearning:
             tokens_per_pass=options.tokens_per_pass,
             reinforced=reinforced,
             shelf=shelf,
+            lower=lower,
         )
         observer = Observer(
             network=self.network,
@@ -160,7 +162,7 @@ class Unlearning:
             streams=self.streams,
             references=references,
             pad_id=self.pad_id,
-            lower=self._lower(pools, folder / f"lower.{team.rank}.bin", shelf),
+            lower=lower,
             share=team.share,
             unseen=unseen,
         )
@@ -171,7 +173,7 @@ class Unlearning:
             train,
             order=order,
             schedule=schedule,
-            watch=self._watch(unseen),
+            watch=self._watch(unseen, lower),
             wraps=wraps,
             folder=folder,
             progress=progress,
@@ -186,7 +188,7 @@ class Unlearning:
             merge(self.network.model, weights.masters)
         self.network.model.requires_grad_(False)
 
-    def _watch(self, unseen: Unseen) -> Watch:
+    def _watch(self, unseen: Unseen, lower: Lower | None) -> Watch:
         return Watch(
             forget=spread(self.streams.forget),
             retain=spread(self.streams.retain),
@@ -194,6 +196,7 @@ class Unlearning:
             utility_budget=self.options.utility_budget,
             pad_id=self.pad_id,
             tokens_per_pass=self.options.tokens_per_pass,
+            known=None if lower is None else lower.find,
         )
 
     def _pools(
@@ -238,7 +241,8 @@ class Unlearning:
         first = self._first_trained()
         if first == 0:
             return None
-        records = [record for records in pools.values() for record in records]
+        probes = spread(self.streams.forget), spread(self.streams.retain)
+        records = [record for some in (*pools.values(), *probes) for record in some]
         pad_id, tokens = self.pad_id, self.options.tokens_per_pass
         if shelf is None:
             return compute_lower(

@@ -16,7 +16,7 @@ import torch
 
 from expunge.data.encode import Encoded
 from expunge.model.network import Network
-from expunge.model.score import score
+from expunge.model.score import Known, score
 
 Item = TypeVar("Item")
 
@@ -63,6 +63,8 @@ class Watch:
     utility_budget: float
     pad_id: int
     tokens_per_pass: int
+    known: Known | None = None
+    """Where states of the probes may be known, because what makes them does not train."""
 
     def look(self, network: Network) -> Reading:
         """Score the probes."""
@@ -85,7 +87,13 @@ class Watch:
         return reading.retain_probability < (1 - self.utility_budget) * first.retain_probability
 
     def _mean_nll(self, network: Network, records: Sequence[Encoded]) -> list[float]:
-        scores = score(network, records, pad_id=self.pad_id, tokens_per_pass=self.tokens_per_pass)
+        scores = score(
+            network,
+            records,
+            pad_id=self.pad_id,
+            tokens_per_pass=self.tokens_per_pass,
+            known=self.known,
+        )
         return [-float(item.logp.mean()) for item in scores]
 
 

@@ -7,7 +7,7 @@ runs only where a token is scored, and representation losses stop the trunk at t
 import copy
 import sys
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -20,6 +20,7 @@ from expunge.errors import InputError
 from expunge.methods.guards.protocol import Rules
 from expunge.model.batch import Batch, Layout, collate
 from expunge.model.cache import new_cache
+from expunge.model.hooks import hooked
 from expunge.model.pack import ATTENTION, LostLayoutError, by_record, no_mask, pack
 from expunge.model.parts import cache_word, decoder_layers, final_norm
 from expunge.model.products import choose_products
@@ -170,7 +171,13 @@ class Network:
         return self.go_on(ids, cache)[rows, columns]
 
     def hidden(
-        self, ids: Tensor, rows: Tensor, columns: Tensor, *, layout: Layout | None = None
+        self,
+        ids: Tensor,
+        rows: Tensor,
+        columns: Tensor,
+        *,
+        layout: Layout | None = None,
+        below: Below | None = None,
     ) -> Tensor:
         """Run the trunk and return the last hidden states at chosen positions.
 
@@ -180,11 +187,13 @@ class Network:
             rows: Batch index of each wanted position, [N].
             columns: Time index of each wanted position, [N].
             layout: How the records of a pack lie.
+            below: Known states to start from instead of the embeddings.
 
         Returns:
             Hidden states after the final norm, [N, d].
         """
-        return self._run(ids, layout)[rows, columns]
+        with nullcontext() if below is None else self._lifted(below):
+            return self._run(ids, layout)[rows, columns]
 
     def observe(
         self,
@@ -365,23 +374,6 @@ class Network:
 def _apart(found: Tensor, expected: Tensor) -> float:
     """Return the greatest difference, in units of the greatest value; NaN counts as far."""
     return float((found - expected).abs().max().nan_to_num(torch.inf) / expected.abs().max())
-
-
-@contextmanager
-def hooked(module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> Generator[None]:
-    """Show a module's output to `change`, and replace it by what that returns, if anything."""
-
-    def hook(_module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> object:
-        if isinstance(output, Tensor):
-            return change(output)
-        changed = change(output[0])
-        return None if changed is None else (changed, *output[1:])
-
-    handle = module.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _keep(states: dict[Site, Tensor], site: Site, output: Tensor) -> None:

@@ -1,18 +1,22 @@
 """Scoring: one teacher-forced pass that feeds every likelihood metric."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from expunge.data.encode import Encoded
-from expunge.model.batch import by_length
+from expunge.model.batch import Batch, by_length
 from expunge.model.fence import Heard, admitted
-from expunge.model.network import Network
+from expunge.model.network import Below, Network
 
 CHUNK = 512
 """Scored positions whose logits exist at the same time."""
+
+
+Known = Callable[[Sequence[Encoded], Batch], Below | None]
+"""Gives the states of a batch of records under some block, where those of all of them are known."""
 
 
 class TokenScores(NamedTuple):
@@ -28,7 +32,12 @@ class TokenScores(NamedTuple):
 
 @torch.no_grad()
 def score(
-    network: Network, records: Sequence[Encoded], *, pad_id: int, tokens_per_pass: int
+    network: Network,
+    records: Sequence[Encoded],
+    *,
+    pad_id: int,
+    tokens_per_pass: int,
+    known: Known | None = None,
 ) -> list[TokenScores]:
     """Score every scored token of every record, in the order given.
 
@@ -37,13 +46,17 @@ def score(
         records: Encoded records.
         pad_id: Any token id; padding is never seen.
         tokens_per_pass: Largest number of padded tokens in one forward pass.
+        known: Where states may be known already.
     """
     records, meant = admitted(network, records, tokens=tokens_per_pass)
     results: list[TokenScores | None] = [None] * len(records)
     for group in by_length([len(record.ids) for record in records], tokens=tokens_per_pass):
         chosen = [records[index] for index in group]
         batch = network.batch(chosen, pad_id=pad_id)
-        hidden = network.hidden(batch.ids, batch.rows, batch.columns, layout=batch.layout)
+        below = None if known is None else known(chosen, batch)
+        hidden = network.hidden(
+            batch.ids, batch.rows, batch.columns, layout=batch.layout, below=below
+        )
         heard = Heard(network, batch, chosen, [meant[index] for index in group])
         parts = [
             _statistics(heard.logits(rows, place * CHUNK), targets)

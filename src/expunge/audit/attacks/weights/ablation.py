@@ -25,8 +25,9 @@ from expunge.audit.recorded import Access, Family
 from expunge.data.encode import Encoded
 from expunge.data.record import Record
 from expunge.model.batch import by_length, collate
+from expunge.model.hooks import hooked
 from expunge.model.interpolate import interpolated
-from expunge.model.network import Network, Site, hooked
+from expunge.model.network import Network, Site
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
