@@ -46,6 +46,7 @@ class Session:
         Of several processes that torchrun has started only the first one has a screen.
         """
         os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+        os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # it tells a third party the data set's name
         if offline:
             os.environ["HF_HUB_OFFLINE"] = "1"
         console = _SCREENS[format]() if leads() else SilentConsole()

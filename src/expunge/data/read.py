@@ -5,22 +5,20 @@ import csv
 import gzip
 import io
 import json
-import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from expunge.data.convert import FIELDS, to_record, with_short_answers_named
+from expunge.data.hub import hub_values
 from expunge.data.record import Record
 from expunge.errors import InputError
 
 _NOT_DATA = ("readme", "license", "licence", "notice", "changelog")
 _LONGEST_NAME = 255
-_TRUE = ("1", "true", "yes", "on")
 _HUB_ID = re.compile(
     r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(/(?P<config>[\w.-]+))?"
     r"(:(?P<split>[\w.-]+(\[[-%\d]*:[-%\d]*\])?))?"
@@ -62,7 +60,8 @@ def read(
 
     Args:
         sources: Files, folders, Hub ids.
-        offline: Never ask the Hub; `HF_HUB_OFFLINE=1` means the same.
+        offline: Never ask the Hub, and read what is kept from an earlier time; `HF_HUB_OFFLINE=1`
+            means the same.
         max_records: Stop after so many records.
 
     Raises:
@@ -326,14 +325,9 @@ def _hub_rows(source: str, *, offline: bool) -> Iterator[Row]:
     match = _hub_match(source)
     if match is None:
         raise _missing(source)
-    if offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE:
-        raise InputError(
-            "data-offline",
-            what=f"no file or folder {source}, and the Hub may not be asked for it",
-            why="--offline or HF_HUB_OFFLINE=1 is set: no request was made",
-            fix="download the data set first and give its folder, or allow the network",
-        )
-    yield from _numbered(_hub_values(source, match), source)
+    split = match["split"] or "train"
+    values = hub_values(source, match["name"], match["config"], split, offline=offline)
+    yield from _numbered(values, source)
 
 
 def _missing(source: str) -> InputError:
@@ -349,27 +343,6 @@ def _missing(source: str) -> InputError:
 
 def _here() -> set[str]:
     return {entry.name for entry in Path().iterdir()}
-
-
-def _hub_values(source: str, match: re.Match[str]) -> Iterable[object]:
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
-
-    try:
-        return load_dataset(match["name"], match["config"], split=match["split"] or "train")
-    except DatasetNotFoundError as error:
-        reason, cause = "it does not exist, or needs a login or an agreement", error
-    except ValueError as error:
-        # The library's first line names the configs or splits that do exist.
-        reason, cause = next(islice(str(error).split("\n"), 1))[:200], error
-    except OSError as error:
-        reason, cause = f"the Hub could not be reached ({type(error).__name__})", error
-    raise InputError(
-        "data-unavailable",
-        what=f"cannot load {source}: there is no such file, and the Hub gave no data set",
-        why=reason,
-        fix="check the name on the Hub, log in with `hf auth login`, or download the files",
-    ) from cause
 
 
 def _duplicate_id(first: Record, second: Record) -> InputError:

