@@ -197,9 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(HTTPStatus.PARTIAL_CONTENT, content[begin : end + 1], told)
 
     def _json(self, told: object) -> None:
-        self._send(
-            HTTPStatus.OK, json.dumps(told).encode(), {"Content-Type": "application/json"}
-        )
+        self._send(HTTPStatus.OK, json.dumps(told).encode(), {"Content-Type": "application/json"})
 
     def _refuse(
         self, status: HTTPStatus, code: str, message: str, told: Mapping[str, str] | None = None

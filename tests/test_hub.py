@@ -28,7 +28,7 @@ needs_data = pytest.mark.skipif(
 FOLDERS = {"tofu": "tofu", "muse": "muse/news", "wmdp": "wmdp"}
 FACTS = [{"question": f"What is {n} and {n}?", "answer": f"It is {2 * n}."} for n in range(12)]
 PLAN = ["plan", "tiny/llama", "own/facts/sums:test[:4]", "--goal", "removal", "--retain"]
-KEPT = "own/facts/sums"
+PLANNED = [*PLAN, "own/facts/sums"]
 
 COMMANDS = """
 import contextlib, io, json, sys, time
@@ -41,19 +41,16 @@ for words in json.loads(sys.argv[1]):
     print(json.dumps([code, out.getvalue(), err.getvalue()]))
 """
 """Several commands in one process, which loads the libraries once."""
-SUITES = """
+LIBRARY = """
 import json, sys
 from expunge.bench.suite import Spec
-from test_hub import told_by
-for given in json.loads(sys.argv[1]):
-    print(json.dumps(told_by(Spec(**given))))
+from test_hub import digests, told_by
+specs, references = json.loads(sys.argv[1])
+print(json.dumps([told_by(Spec(**given)) for given in specs]))
+print(json.dumps([digests(reference) for reference in references]))
 """
-MODELS = """
-import json, sys
-from test_hub import digests
-for reference in json.loads(sys.argv[1]):
-    print(json.dumps(digests(reference)))
-"""
+PARTS = {"tofu": ("forget01", "forget10"), "muse": ("forget", "sust-2")}
+PARTS["wmdp"] = ("bio", "chem", "cyber")
 
 
 def told_by(spec):
@@ -139,7 +136,14 @@ def _lines(rows):
 def hub(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hub")
     facts = _own(folder, "facts", a__jsonl=_lines(FACTS[:4]), b__jsonl=_lines(FACTS[4:]))
-    _card(facts, {"sums": {"test": "a.jsonl", "train": "b.jsonl"}, "more": {"train": "b.jsonl"}})
+    _card(
+        facts,
+        {
+            "sums": {"test": "a.jsonl", "train": "b.jsonl"},
+            "more": {"train": "b.jsonl"},
+            "less": {"train": "a.jsonl"},
+        },
+    )
     secret = _own(folder, "secret", train__jsonl=_lines(FACTS))
     data = {
         "own/facts": facts,
@@ -170,11 +174,11 @@ def home(tmp_path_factory):
     return tmp_path_factory.mktemp("home")
 
 
-@pytest.fixture
-def run(hub, home, tmp_path):
+@pytest.fixture(scope="module")
+def run(hub, home):
     """Run Python in another process, as a user who has that Hub for the only one."""
 
-    def in_process(words: Sequence[str], **given: str):
+    def in_process(words: Sequence[str], cwd: Path = home, **given: str):
         ours = ("HF_", "EXPUNGE_", "TRANSFORMERS_", "DATASETS_")
         environment = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
         environment |= {
@@ -191,7 +195,7 @@ def run(hub, home, tmp_path):
         return subprocess.run(
             [sys.executable, *words],
             env=environment,
-            cwd=tmp_path,
+            cwd=cwd,
             capture_output=True,
             text=True,
             check=False,
@@ -201,13 +205,14 @@ def run(hub, home, tmp_path):
     return in_process
 
 
-def several(run, script, asked, **given):
-    """What a script told of each of several things that it was asked."""
-    done = run(["-c", script, json.dumps(asked)], **given)
+def several(run, asked, **given):
+    """What several commands said, and how they ended."""
+    return lines(run(["-c", COMMANDS, json.dumps(asked)], **given))
+
+
+def lines(done):
     assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(found) == len(asked)
-    return found
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def failed(told, code, *words):
@@ -219,131 +224,126 @@ def failed(told, code, *words):
     assert all(word in said for word in ("  why: ", "  fix: ", *words)), said
 
 
-@needs_data
-def test_a_suite_of_the_hub_is_that_of_the_folder(run, tmp_path):
+def test_suites_and_models_of_the_hub_are_those_of_the_folders(hub, run, tmp_path):
     (tmp_path / "text.txt").write_text("Something else.", encoding="utf-8")
     text = (str(tmp_path / "text.txt"),)
-    parts = [("tofu", part) for part in ("forget01", "forget05", "forget10")]
-    parts += [("muse", "forget"), ("muse", "sust-2")]
-    parts += [("wmdp", part) for part in ("bio", "chem", "cyber")]
-    asked = [{"name": name, "part": part, "corpus": text, "retain": text} for name, part in parts]
-    local = [told_by(Spec(**each, data=str(DATA / FOLDERS[each["name"]]))) for each in asked]
-    assert several(run, SUITES, [{**each, "data": HUB[each["name"]]} for each in asked]) == local
-    assert {name for name, _ in parts} == set(HUB)
+    asked = [
+        {"name": name, "part": part, "corpus": text, "retain": text}
+        for name in HUB if DATA.is_dir()
+        for part in PARTS[name]
+    ]  # fmt: skip
+    laid = tmp_path / "adapter"
+    network = get_peft_model(tiny.llama(), LoraConfig(r=2, target_modules=["q_proj"]))
+    for name, parameter in network.named_parameters():
+        if "lora_" in name:
+            parameter.data.fill_(0.1)
+    network.save_pretrained(laid)
+    config = json.loads((laid / "adapter_config.json").read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = "tiny/llama"
+    (laid / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    of_hub = hub.repositories["models/tiny/llama"]
+    references = ["tiny/llama", f"tiny/llama@{of_hub.commit}", f"tiny/llama+{laid}", str(laid)]
+    specs = [{**each, "data": HUB[each["name"]]} for each in asked]
+    suites, models = lines(run(["-c", LIBRARY, json.dumps([specs, references])]))
+    assert suites == [
+        told_by(Spec(**each, data=str(DATA / FOLDERS[each["name"]]))) for each in asked
+    ]
+    plain_one, over = digests(str(of_hub.folder)), digests(f"{of_hub.folder}+{laid}")
+    assert models[0] == models[1] == [of_hub.commit, plain_one[1]]
+    assert models[2] == models[3]
+    assert models[2][1] == over[1] != plain_one[1]
 
 
 @needs_data
 def test_a_benchmark_runs_on_names_of_the_hub_and_goes_on_offline(hub, run, tmp_path):
-    words = ["-m", "expunge", "bench", "tofu", "tiny/llama", "--part", "forget01", "--records", "2"]
-    words += ["--methods", "npo", "--set", "train.epochs=1", "--set", "max_length=1024"]
+    words = ["-m", "expunge", "bench", "wmdp", "tiny/llama", "--part", "chem", "--records", "2"]
+    words += ["--corpus", "own/facts/sums:test", "--keep", "own/facts/more", "--methods", "npo"]
+    words += ["--set", "train.epochs=1"]
     hub.requests.clear()
-    done = run(words)
+    done = run([*words, "--shard", "1/2"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "2 rows, 0 failed" in done.stdout
-    board = tmp_path / "bench" / "tofu-forget01" / "leaderboard.json"
-    assert '"npo' in board.read_text(encoding="utf-8")
-    assert any("TOFU/resolve" in each for each in hub.requests)
+    assert "1 rows, 0 failed, 1 still to come" in done.stdout
+    assert any(f"{HUB['wmdp']}/resolve" in each for each in hub.requests)
     assert [each for each in hub.requests if each.startswith("CONNECT")] == []
     hub.requests.clear()
-    done = run([*words, "--offline"])
+    (tmp_path / "expunge.toml").write_text("offline = true\n", encoding="utf-8")
+    done = run([*words, "--shard", "2/2"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "2 rows, 0 failed" in done.stdout
+    assert "2 rows, 0 failed, 0 still to come" in done.stdout
     assert hub.requests == []
 
 
-def test_a_model_of_the_hub_is_that_of_the_folder(hub, run, tmp_path):
-    commit = hub.repositories["models/tiny/llama"].commit
-    folder = hub.repositories["models/tiny/llama"].folder
-    laid = get_peft_model(tiny.llama(), LoraConfig(r=2, target_modules=["q_proj"]))
-    laid.peft_config["default"].base_model_name_or_path = "tiny/llama"
-    for name, parameter in laid.named_parameters():
-        parameter.data.fill_(0.1) if "lora_" in name else None
-    laid.save_pretrained(tmp_path / "adapter")
-    named, pinned, over, alone = several(
-        run, MODELS,
-        ["tiny/llama", f"tiny/llama@{commit}", "tiny/llama+adapter", "adapter"],
-    )  # fmt: skip
-    local, laid_over = digests(str(folder)), digests(f"{folder}+{tmp_path / 'adapter'}")
-    assert named == pinned == [commit, local[1]]
-    assert over == alone
-    assert over[1] == laid_over[1] != local[1]
+NOT_DATA = {
+    "own/nothing": ("'own/nothing' doesn't exist on the Hub", "hf auth login"),
+    "own/facts/sums:dev": ('Unknown split "dev"', "['test', 'train']"),
+    "own/facts/none": ("'none' not found. Available: ['sums', 'more', 'less']",),
+    "own/secret": ("is a gated dataset on the Hub", "hf auth login"),
+    "own/failing": ("LocalEntryNotFoundError",),
+    "own/script": ("scripts are no longer supported",),
+    "own/broken": ("do not make a table (ArrowInvalid)",),
+    "own/empty": ("doesn't contain any data files",),
+}
+NOT_MODELS = {
+    "tiny/nothing": ("no-model", "not a valid model identifier"),
+    "tiny/llama@v9": ("no-model", "v9 is not a valid"),
+    "tiny/secret": ("gated-model", "hf auth login"),
+    "tiny/failing": ("no-model", "reachable on the Hub"),
+    "tiny/llama+tiny/adapter": ("no-adapter", "must be a folder"),
+}
+REST = ["own/facts/sums", "--goal", "removal", "--retain", "none"]
 
 
-def test_what_the_hub_does_not_give_is_explained(run):
-    data = {
-        "own/nothing": ("'own/nothing' doesn't exist on the Hub", "hf auth login"),
-        "own/facts/sums:dev": ('Unknown split "dev"', "['test', 'train']"),
-        "own/facts/none": ("'none' not found. Available: ['sums', 'more']",),
-        "own/secret": ("is a gated dataset on the Hub", "hf auth login"),
-        "own/failing": ("LocalEntryNotFoundError",),
-        "own/script": ("scripts are no longer supported",),
-        "own/broken": ("do not make a table (ArrowInvalid)",),
-        "own/empty": ("doesn't contain any data files",),
-    }
-    models = {
-        "tiny/nothing": ("no-model", "not a valid model identifier"),
-        "tiny/llama@v9": ("no-model", "v9 is not a valid"),
-        "tiny/secret": ("gated-model", "hf auth login"),
-        "tiny/failing": ("no-model", "reachable on the Hub"),
-        "tiny/llama+tiny/adapter": ("no-adapter", "must be a folder"),
-    }
-    rest = ["own/facts/sums", "--goal", "removal", "--retain", "none"]
-    asked = [["plan", "tiny/llama", name, *rest[1:]] for name in data]
-    asked += [["plan", name, *rest] for name in models]
-    told = several(run, COMMANDS, asked)
-    for each, words in zip(told, data.values(), strict=False):
-        failed(each, "data-unavailable", *words)
-    for each, words in zip(told[len(data) :], models.values(), strict=True):
-        failed(each, *words)
-    assert not [each for each in told if "Ada" in each[2]], "no word of a record"
+@pytest.fixture(scope="module")
+def online(run):
+    """What a plan by names of the Hub said, and commands that ask for what it does not give."""
+    asked = [PLANNED, *(["plan", "tiny/llama", name, *REST[1:]] for name in NOT_DATA)]
+    return several(run, [*asked, *(["plan", name, *REST] for name in NOT_MODELS)])
+
+
+@pytest.fixture
+def planned(online):
+    """The plan, without its first line, which tells of the network."""
+    code, out, err = online[0]
+    assert (code, err) == (0, "")
+    return out.partition("\n")[2]
+
+
+def test_what_the_hub_does_not_give_is_explained(online):
+    data, models = online[1 : len(NOT_DATA) + 1], online[len(NOT_DATA) + 1 :]
+    for told, words in zip(data, NOT_DATA.values(), strict=True):
+        failed(told, "data-unavailable", *words)
+    for told, words in zip(models, NOT_MODELS.values(), strict=True):
+        failed(told, *words)
+    assert not any("Ada" in said for _, _, said in online), "no word of a record"
 
 
 def test_a_hub_that_is_down_is_named(run, hub, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
     folder = str(hub.repositories["models/tiny/llama"].folder)
-    rest = ["own/facts/sums", "--goal", "removal", "--retain", "none"]
     fresh = {"HF_ENDPOINT": nobody, "HF_HOME": str(tmp_path)}
-    model, data = several(
-        run, COMMANDS, [["plan", "tiny/llama", *rest], ["plan", folder, *rest]], **fresh
-    )
+    asked = [["plan", name, *REST] for name in ("tiny/llama", folder)]
+    model, data = several(run, asked, **fresh)
     failed(model, "no-model", nobody)
     failed(data, "data-unavailable", "the Hub could not be reached (ConnectionError)")
 
 
-@pytest.fixture(scope="module")
-def kept():
-    """What was planned once with the network."""
-    return {}
-
-
-@pytest.mark.parametrize("way", ["flag", "file", "variable"])
-def test_offline_reads_what_was_kept_and_asks_nothing(way, run, hub, home, tmp_path):
-    file = tmp_path / "request.toml"
-    file.write_text("offline = true\n" if way == "file" else "", encoding="utf-8")
-    closed = {"flag": ["--offline"], "file": ["--config", str(file)], "variable": []}[way]
+@pytest.mark.parametrize("way", ["flag", "variable"])
+def test_offline_reads_what_was_kept_and_asks_nothing(way, planned, hub, run):
+    closed = ["--offline"] if way == "flag" else []
     given = {"HF_HUB_OFFLINE": "true"} if way == "variable" else {}
-    plan = [*PLAN, KEPT]
-    if not (home / "planned").is_file():
-        ((code, out, err),) = several(run, COMMANDS, [plan])
-        assert (code, err) == (0, "")
-        (home / "planned").write_text(out.partition("\n")[2], encoding="utf-8")
     hub.requests.clear()
-    again, config, split, data, model = several(
-        run,
-        COMMANDS,
-        [
-            [*plan, *closed],
-            [*PLAN, "own/facts/more", *closed],
-            [*PLAN, "own/facts/sums:dev", *closed],
-            [*PLAN, "own/nothing", *closed],
-            ["plan", "tiny/nothing", *plan[2:], *closed],
-        ],
-        **given,
-    )
+    asked = [
+        PLANNED,
+        [*PLAN, "own/facts/less"],
+        [*PLAN, "own/facts/sums:dev"],
+        [*PLAN, "own/nothing"],
+        ["plan", "tiny/nothing", *PLANNED[2:]],
+    ]
+    again, config, split, data, model = several(run, [[*each, *closed] for each in asked], **given)
     assert (again[0], again[2]) == (0, "")
-    assert again[1].partition("\n")[2] == (home / "planned").read_text(encoding="utf-8")
-    failed(config, "data-offline", "Couldn't find cache for own/facts for config 'more'")
+    assert again[1].partition("\n")[2] == planned
+    failed(config, "data-offline", "Couldn't find cache for own/facts for config 'less'")
     failed(split, "data-offline", "of what is in the cache: Unknown split")
     failed(data, "data-offline", "it is not in the cache")
     failed(model, "model-offline", "not on this machine and the network is off")

@@ -17,6 +17,7 @@ from expunge.bench.protocol import Protocol, open_protocol
 from expunge.bench.row import Cell, Cost, Machine, Row, read_row, write_row
 from expunge.bench.rows import lay_out, read_cell, rows_of
 from expunge.bench.space import MLP, Anatomy, Choice, Range, draw, space, trials
+from expunge.bench.suite import Spec
 from expunge.cli import main
 from expunge.errors import UsageError
 from expunge.machine import processor
@@ -243,6 +244,16 @@ def test_contents_that_changed_are_told_first(tmp_path):
     with pytest.raises(UsageError) as caught:
         open_protocol(tmp_path, now)
     assert caught.value.what.endswith("other contents of the data, train.batch 8 (now 3)")
+
+
+def test_a_matrix_goes_on_with_or_without_the_network(tmp_path):
+    def asked(*, offline):
+        suite, beside = (Spec(name=name, data="d", offline=offline) for name in ("tofu", "utility"))
+        return Protocol(settings=tree(offline=offline), suite=suite, beside=(beside,))
+
+    for offline in (False, True, False):
+        found = open_protocol(tmp_path, asked(offline=offline))
+        assert found.suite.offline is found.beside[0].offline is found.shared.offline is offline
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 from pathlib import Path
@@ -6,9 +7,12 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from datasets.exceptions import DatasetGenerationError
+from huggingface_hub import constants
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from expunge.cli.failures import explain
 from expunge.data.convert import to_record, with_short_answers_named
 from expunge.data.read import read
 from expunge.data.record import Message
@@ -324,7 +328,7 @@ def test_a_hub_id_names_config_and_split(hub, source, call):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("own/missing", "does not exist, or needs a login"),
+        ("own/missing", "gone"),
         ("own/name:bad", "Should be one of"),
         ("own/down", "could not be reached"),
     ],
@@ -336,11 +340,44 @@ def test_hub_failures_are_explained(hub, source, message):
 
 
 @pytest.mark.parametrize(("flag", "variable"), [(True, "0"), (False, "1"), (False, "true")])
-def test_offline_makes_no_request(hub, monkeypatch, flag, variable):
+def test_offline_reads_what_the_library_has_kept(monkeypatch, flag, variable):
+    def load(name, config=None, *, split):
+        assert constants.HF_HUB_OFFLINE is datasets.config.HF_HUB_OFFLINE is True
+        if name == "own/kept":
+            return [{"text": "x"}]
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets, "load_dataset", load)
     monkeypatch.setenv("HF_HUB_OFFLINE", variable)
-    with pytest.raises(InputError, match="data-offline"):
+    assert len(read(["own/kept"], offline=flag).records) == 1
+    with pytest.raises(InputError, match="no request was made; it is not in the cache") as caught:
         read(["own/name"], offline=flag)
-    assert hub == []
+    assert caught.value.code == "data-offline"
+    assert constants.HF_HUB_OFFLINE is datasets.config.HF_HUB_OFFLINE is False
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), OSError),
+        (MemoryError(), MemoryError),
+        (RuntimeError("Dataset scripts are no longer supported, but found x.py"), InputError),
+        (KeyError("a reader's own"), InputError),
+    ],
+)
+def test_a_full_disk_is_not_taken_for_a_fault_of_the_hub(monkeypatch, error, raised):
+    def load(*_, split):
+        raise DatasetGenerationError("An error occurred") from error
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises((InputError, DatasetGenerationError)) as caught:
+        read(["own/name"])
+    assert explain(caught.value).code == {
+        OSError: "disk-full", MemoryError: "out-of-memory", InputError: "data-unavailable"
+    }[raised]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 from expunge.audit.results import Score
 from expunge.bench.heard import SUBJECT
 from expunge.bench.suite import Spec
+from expunge.data.hub import kept_off_the_hub
 from expunge.errors import ExpungeError, InputError
 from expunge.files import read_json, write_json
 from expunge.model.load import Loaded
@@ -88,7 +89,7 @@ def check(tasks: Sequence[str], *, offline: bool) -> None:
     """
     manager = _manager(tasks)
     for task in tasks:
-        with _hub(offline=offline), _told(task):
+        with kept_off_the_hub(offline=offline), _told(task):
             manager.load([task])
 
 
@@ -198,7 +199,7 @@ def _ask(
     from expunge.bench.backend import Backend
 
     backend = Backend(loaded.network, loaded.tokenizer, tokens_per_pass=tokens_per_pass)
-    with _hub(offline=offline), _told(task):
+    with kept_off_the_hub(offline=offline), _told(task):
         results = simple_evaluate(
             model=backend,
             tasks=[task],
@@ -257,18 +258,3 @@ def _told(task: str) -> Generator[None]:
             fix="its data come from the Hub unless it is a file that says otherwise: check the"
             " network, or what the task needs (`pip install 'lm-eval[TASK]'`)",
         ) from error
-
-
-@contextmanager
-def _hub(*, offline: bool) -> Generator[None]:
-    """Keep the libraries that lm-eval reads data with off the Hub."""
-    from datasets import config
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = offline or before[0]
-    config.HF_HUB_OFFLINE = offline or before[1]
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE = before

@@ -304,13 +304,21 @@ def _changed(found: Protocol, wanted: Protocol) -> dict[str, tuple[str, str]]:
     other = {f"{_CONTENTS}{name}": pair for name, pair in pairs.items() if pair[0] != pair[1]}
     before, now = (
         _flat(_adapter.dump_python(each, mode="json", exclude={"contents"}))
-        for each in (found, wanted)
+        for each in (_asking_nobody(found), _asking_nobody(wanted))
     )
     return other | {
         path.removeprefix("settings."): (before.get(path, _UNSET), now.get(path, _UNSET))
         for path in dict.fromkeys((*before, *now))
         if before.get(path) != now.get(path)
     }
+
+
+def _asking_nobody(protocol: Protocol) -> Protocol:
+    """Leave out whether the Hub may be asked: no number hangs on that."""
+    suite = protocol.suite and replace(protocol.suite, offline=False)
+    beside = tuple(replace(each, offline=False) for each in protocol.beside)
+    settings = {key: value for key, value in protocol.settings.items() if key != "offline"}
+    return replace(protocol, settings=settings, suite=suite, beside=beside)
 
 
 def _flat(value: object, path: str = "") -> dict[str, str]:

@@ -100,18 +100,19 @@ def bench(
         report(_matrix(model), console=console)
         return 0
     given, request = given or BenchFlags(), request or RequestFlags()
+    name = "-".join(filter(None, (Path(what).stem, given.part)))
+    matrix = folder_of(request) or Path("bench") / name
+    # Before the libraries are imported: they read then whether they may ask the Hub.
+    settings = _settings(session, what, model, matrix=matrix, request=request)
 
     from expunge.bench.matrix import parse_shard
     from expunge.bench.start import bench as run
 
-    shard = parse_shard(given.shard)
-    name = "-".join(filter(None, (Path(what).stem, given.part)))
-    matrix = folder_of(request) or Path("bench") / name
     done = run(
-        _ask(what, given, offline=session.offline),
+        _ask(what, given, offline=settings.offline),
         matrix,
-        _settings(session, what, model, matrix=matrix, request=request),
-        shard=shard,
+        settings,
+        shard=parse_shard(given.shard),
         console=console,
     )
     console.line("done", f"{done.rows} rows, {done.failed} failed, {done.waiting} still to come")

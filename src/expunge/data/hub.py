@@ -1,7 +1,8 @@
 """Data sets of the Hub, as the `datasets` library reads them."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 
 from expunge.errors import InputError, is_out_of_memory
 from expunge.files import NO_SPACE
@@ -13,6 +14,27 @@ _LONGEST_REASON = 200
 def hub_is_closed() -> bool:
     """Return whether HF_HUB_OFFLINE says that the Hub may not be asked."""
     return os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE
+
+
+@contextmanager
+def kept_off_the_hub(*, offline: bool) -> Generator[None]:
+    """Let the libraries that read data sets ask nothing of the Hub while this lasts.
+
+    They read HF_HUB_OFFLINE on import only, which may have been before anybody said `offline`.
+
+    Args:
+        offline: Whether to do so at all.
+    """
+    from datasets import config
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = offline or before[0]
+    config.HF_HUB_OFFLINE = offline or before[1]
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE = before
 
 
 def hub_values(
@@ -32,42 +54,30 @@ def hub_values(
     Raises:
         InputError: The Hub does not give it, or may not be asked and it is not kept here.
     """
-    closed = offline or hub_is_closed()
-    if closed and not _libraries_are_closed():
-        raise _not_kept(
-            source, "its cache is read only where HF_HUB_OFFLINE=1 was set before Python started"
-        )
     from datasets import load_dataset
 
+    closed = offline or hub_is_closed()
     try:
-        return load_dataset(name, config, split=split)
+        with kept_off_the_hub(offline=closed):
+            return load_dataset(name, config, split=split)
     except Exception as error:  # anybody's files, and each reader has errors of its own
         if _is_no_room(error):
             raise
         if closed:
-            raise _not_kept(source, _kept_reason(error)) from error
+            raise InputError(
+                "data-offline",
+                what=f"no file or folder {source}, and the Hub may not be asked for it",
+                why="--offline or HF_HUB_OFFLINE=1 is set: no request was made;"
+                f" {_kept_reason(error)}",
+                fix="load it once with the network, or download the data set and give its folder",
+            ) from error
         raise InputError(
             "data-unavailable",
             what=f"cannot load {source}: there is no such file, and the Hub gave no data set",
             why=_reason(error),
-            fix="check the name on the Hub, log in with `hf auth login` where its page asks for it, or"
+            fix="check the name on the Hub, log in with `hf auth login` if it asks for that, or"
             " download the files",
         ) from error
-
-
-def _libraries_are_closed() -> bool:
-    from huggingface_hub.constants import HF_HUB_OFFLINE  # what it was on the first import
-
-    return HF_HUB_OFFLINE
-
-
-def _not_kept(source: str, reason: str) -> InputError:
-    return InputError(
-        "data-offline",
-        what=f"no file or folder {source}, and the Hub may not be asked for it",
-        why=f"--offline or HF_HUB_OFFLINE=1 is set: no request was made; {reason}",
-        fix="load it once with the network, or download the data set and give its folder",
-    )
 
 
 def _kept_reason(error: Exception) -> str:
