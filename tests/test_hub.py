@@ -215,6 +215,11 @@ def lines(done):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def elsewhere(hub):
+    """What went to another place than the Hub."""
+    return [each for each in hub.requests if each.startswith("CONNECT")]
+
+
 def failed(told, code, *words):
     """Check that a command could not have its input, and said so."""
     ended, _, said = told
@@ -264,7 +269,7 @@ def test_a_benchmark_runs_on_names_of_the_hub_and_goes_on_offline(hub, run, tmp_
     assert done.returncode == 0, done.stderr
     assert "1 rows, 0 failed, 1 still to come" in done.stdout
     assert any(f"{HUB['wmdp']}/resolve" in each for each in hub.requests)
-    assert [each for each in hub.requests if each.startswith("CONNECT")] == []
+    assert elsewhere(hub) == []
     hub.requests.clear()
     (tmp_path / "expunge.toml").write_text("offline = true\n", encoding="utf-8")
     done = run([*words, "--shard", "2/2"], cwd=tmp_path)
@@ -294,10 +299,13 @@ REST = ["own/facts/sums", "--goal", "removal", "--retain", "none"]
 
 
 @pytest.fixture(scope="module")
-def online(run):
+def online(hub, run):
     """What a plan by names of the Hub said, and commands that ask for what it does not give."""
     asked = [PLANNED, *(["plan", "tiny/llama", name, *REST[1:]] for name in NOT_DATA)]
-    return several(run, [*asked, *(["plan", name, *REST] for name in NOT_MODELS)])
+    hub.requests.clear()
+    told = several(run, [*asked, *(["plan", name, *REST] for name in NOT_MODELS)])
+    assert elsewhere(hub) == []
+    return told
 
 
 @pytest.fixture
