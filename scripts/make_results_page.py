@@ -118,6 +118,21 @@ Of NPO's steps the first five are within the utility budget, SimNPO takes its tw
 the articles known. Four passages a probe and 24 parts of articles are few, and their steps slow (17
 and 14 minutes of training, beside other jobs).
 """,
+    "bench-muse-sust": """MUSE's sequential folds, as much of them as two cores can train: the 8
+articles that two passages of VerbMem and two of PrivLeak are from, dealt to four folds
+(`benchmarks/muse_folds.py`) and taught to SmolLM2-135M-Instruct beside 20 to keep
+(`scripts/make_muse_targets.py --records 2`, 70 steps). `expunge bench muse MODEL+targets/full
+--data news --part sust --keep targets/kept.jsonl --records 2 --goal removal --set
+train.max_length=1024 --set train.batch=4 --set train.steps=10 --methods npo`, in bf16 on one core
+of an EPYC beside another job: 13 to 19 minutes of training a fold, 7 of audit.
+
+Each run starts from the model that the one before left, and its own audit compares with that
+model. It sees little: the perplexity of general text rises by 0.4, 2.4, 4.2 and 6.0 %, where 3 %
+is allowed, kept articles stay within their margin every time. Against the original, which the audit
+of the whole sequence compares with, it is 13 % (bounds 11 to 16): damage adds up, and who judges
+each request alone does not see it. Ten of eleven parts of articles still look known (VerbMem 0.17
+before, 0.14 after); ten steps a fold are few, and so are two passages a probe.
+""",
     "bench-rwku": """One target of RWKU, on the model as its makers left it. `expunge bench rwku
 SmolLM2-135M-Instruct --data ../shared/data/rwku --part 111_Franklin_D._Roosevelt --records 40
 --methods npo simnpo rmu repselect influence --goal suppression --set request.control=none`, in bf16
@@ -177,7 +192,7 @@ def page() -> str:
         "- forget10 whole with settings tuned on it",
         "- models above 135M parameters, and golds trained for them: see "
         "`scripts/make_tofu_targets.py`",
-        "- MUSE's sequential folds, one run starting from the last one's model",
+        "- MUSE's folds in their published size, 889 articles each",
         "- tasks of lm-eval from the Hub; on files of the same questions it agrees with the "
         "utility sets (`tests/test_shared_tasks.py`)",
     ]

@@ -170,6 +170,20 @@ def test_a_record_of_two_folds_is_forgotten_once():
     assert len(few.forget) == 2, "what all folds hold"
 
 
+def test_sets_that_grow_still_do_where_records_are_few():
+    texts = tuple(record(f"a{n}") for n in range(9))
+    grown = tuple(Fold(name=f"f{n}", records=texts[: 2 * n + 1]) for n in range(1, 5))
+    suite = Suite(
+        name="s",
+        forget=texts,
+        series=Series(folds=grown, sequential=False),
+        numbers=lambda heard: [],
+    )
+    few = suite.limited(2)
+    assert [len(fold.records) for fold in few.series.folds] == [2, 4, 6, 8]
+    assert few.forget == texts[:8]
+
+
 def step(name, kept, erased=0.1):
     return Step(
         name=name,

@@ -103,12 +103,20 @@ class Suite:
     """What is said beside every number: the release, what stands in for what."""
 
     def limited(self, records: int | None) -> "Suite":
-        """Return the suite with at most so many records in each set and probe."""
+        """Return the suite with at most so many records in each set and probe.
+
+        Of sets that grow the second has room for twice as many, and so on: all would be the same
+        few otherwise.
+        """
         if records is None:
             return self
         series = self.series
         if series is not None:
-            folds = [replace(fold, records=fold.records[:records]) for fold in series.folds]
+            growing = not series.sequential
+            folds = [
+                replace(fold, records=fold.records[: records * (place if growing else 1)])
+                for place, fold in enumerate(series.folds, 1)
+            ]
             series = replace(series, folds=tuple(folds))
         return replace(
             self,
