@@ -22,6 +22,7 @@ def trained(ratio):
         "step_seconds": {"peer": [9.0, 8.0], "expunge": [5.0, 4.0]},
         "pass_seconds": {"peer": 1.0, "expunge": 1.0},
         "peak_share": {"peer": 0.5, "expunge": 0.25},
+        "matmul_peak": 1e11,
         "loss_difference": 2e-7,
         "memory": PEAK,
     }
@@ -39,6 +40,14 @@ def test_a_bar_is_met_from_its_number_on(name, above, word):
     )
     assert row in text.splitlines()
     assert f"| {NAMES[name]} | 4.00 | 2.00 | 2.25 | 0.50 |" in text.splitlines()
+
+
+def test_shares_are_of_the_fastest_product_that_any_row_saw():
+    slow = {**trained(2.0), "matmul_peak": 5e10}
+    rows = {"npo/all": slow, "npo/lora": trained(3.0)}
+    text = section({"machine": MACHINE, "rows": {"fp32": rows}})
+    assert "| 25% / 12% |" in text
+    assert "| 50% / 25% |" in text
 
 
 def test_rows_of_evaluation_and_of_each_format_have_their_tables():
