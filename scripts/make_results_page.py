@@ -192,8 +192,8 @@ def page() -> str:
         "- forget10 whole with settings tuned on it",
         "- models above 135M parameters, and golds trained for them: see "
         "`scripts/make_tofu_targets.py`",
-        "- MUSE's growing sets on real articles, and its folds in their published size, 889 articles "
-        "each",
+        "- MUSE's growing sets on real articles, and its folds in their published size, 889 "
+        "articles each",
         "- tasks of lm-eval from the Hub; on files of the same questions it agrees with the "
         "utility sets (`tests/test_shared_tasks.py`)",
     ]
