@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import tiny
 from expunge.engine.lower import Lower, compute_lower
@@ -18,6 +17,7 @@ from expunge.methods.rmu import RMU
 from expunge.methods.terms import Shape, Stream
 from expunge.model.lora import LoraShape
 from expunge.model.score import score
+from tiny import counted
 
 FORGET = tiny.encoded((12, 8), (9, 14), (20, 6), seed=1)
 RETAIN = tiny.encoded((12, 8), (9, 14), (20, 6), (7, 7), seed=2)
@@ -32,13 +32,6 @@ MODELS = {
     "falcon": lambda: tiny.falcon(),
     "bf16": lambda: tiny.llama(layers=4, dtype=torch.bfloat16),
 }
-
-
-def counted(work):
-    """What `work` returns, and the operations that it takes."""
-    with FlopCounterMode(display=False) as counter:
-        value = work()
-    return value, counter.get_total_flops()
 
 
 def close(own, others):

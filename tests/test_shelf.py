@@ -5,7 +5,6 @@ from functools import cache
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import tiny
 from expunge.engine.lower import compute_lower, shared_lower
@@ -20,6 +19,7 @@ from expunge.methods.npo import NPO
 from expunge.methods.rmu import RMU
 from expunge.methods.terms import Shape, Stream
 from expunge.model.lora import LoraShape
+from tiny import counted
 
 FORGET = tiny.encoded((12, 8), (9, 14), (20, 6), seed=1)
 RETAIN = tiny.encoded((12, 8), (9, 14), (20, 6), (7, 7), seed=2)
@@ -29,13 +29,6 @@ SHAPE = Shape(layers=4, width=64)
 TERMS = [
     term for method in (NPO(), GradDiff(retain="kl"), RMU(layer=2)) for term in method.terms(SHAPE)
 ]
-
-
-def counted(work):
-    """What `work` returns, and the operations that it takes."""
-    with FlopCounterMode(display=False) as counter:
-        value = work()
-    return value, counter.get_total_flops()
 
 
 def same(ours, theirs):

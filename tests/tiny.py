@@ -1,10 +1,12 @@
 """Tiny models and tokenizers, built in code: two blocks, 64 wide, a byte-level vocabulary."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
@@ -30,6 +32,8 @@ from transformers import (
 
 from expunge.data.encode import Encoded
 from expunge.model.network import Network
+
+T = TypeVar("T")
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -220,3 +224,10 @@ def encoded(*lengths: tuple[int, int], seed: int = 0) -> tuple[Encoded, ...]:
         Encoded(record=f"r{index}", ids=(*tokens(prompt), *tokens(answer)), start=prompt, ends=True)
         for index, (prompt, answer) in enumerate(lengths)
     )
+
+
+def counted(work: Callable[[], T]) -> tuple[T, int]:
+    """What `work` returns, and the operations that it takes."""
+    with FlopCounterMode(display=False) as counter:
+        value = work()
+    return value, counter.get_total_flops()

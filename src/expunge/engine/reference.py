@@ -183,11 +183,13 @@ def _states(
     lower: Lower | None,
 ) -> dict[Key, Tensor]:
     found: dict[Key, Tensor] = {}
-    starts = lower is not None and (site is None or site.layer >= lower.layer)
+    known = None
+    if lower is not None and (site is None or site.layer >= lower.layer):
+        known = lower.find
     for group in by_length([len(record.ids) for record in pool], tokens=tokens_per_pass):
         chosen = [pool[index] for index in group]
         batch = network.batch(chosen, pad_id=pad_id)
-        below = lower.find(chosen, batch) if lower is not None and starts else None
+        below = None if known is None else known(chosen, batch)
         sites = () if site is None else (site,)
         seen = network.observe(
             batch.ids, sites=sites, final=site is None, below=below, layout=batch.layout
