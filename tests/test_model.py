@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import tiny
 from expunge.errors import InputError, UsageError
-from expunge.model.batch import by_length, collate, shared_beginning
+from expunge.model.batch import by_length, collate, evenly, shared_beginning
 from expunge.model.generate import extend, greedy
 from expunge.model.interpolate import changed, interpolated, snapshot
 from expunge.model.load import Source, load, split_reference, weights_digest
@@ -113,6 +113,23 @@ def test_groups_cover_every_record_once_and_keep_the_limit(lengths, tokens):
     assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
     for group in groups:
         assert len(group) == 1 or max(lengths[i] for i in group) * len(group) <= tokens
+
+
+@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 200))
+def test_even_groups_are_as_many_and_no_larger(lengths, tokens):
+    def largest(groups):
+        return max((max(lengths[i] for i in g) * len(g) for g in groups), default=0)
+
+    greedy, even = list(by_length(lengths, tokens=tokens)), evenly(lengths, tokens=tokens)
+    assert sorted(index for group in even for index in group) == list(range(len(lengths)))
+    assert len(even) == len(greedy)
+    cuts = [list(by_length(lengths, tokens=limit)) for limit in range(tokens + 1)]
+    assert largest(even) == min(largest(cut) for cut in cuts if len(cut) == len(greedy))
+
+
+def test_groups_are_even():
+    assert [len(group) for group in by_length([10] * 6, tokens=50)] == [5, 1]
+    assert [len(group) for group in evenly([10] * 6, tokens=50)] == [3, 3]
 
 
 @pytest.mark.parametrize("build", [tiny.llama, tiny.gpt2])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from expunge.engine.parallel import SOLO, Share, joined
 from expunge.errors import UsageError
-from expunge.model.batch import by_length
+from expunge.model.batch import evenly
 from processes import do, read
 
 HERE = Path(__file__).parent
@@ -168,7 +168,7 @@ def test_shares_hold_each_record_once_and_keep_step(lengths, size, tokens):
     counts = [sum(len(part.indices) for part in cut if part.real) for cut in cuts]
     assert max(counts) - min(counts) <= 1
     alone = list(Share().cut(lengths, tokens=tokens))
-    assert [cut.indices for cut in alone] == list(by_length(lengths, tokens=tokens))
+    assert [cut.indices for cut in alone] == evenly(lengths, tokens=tokens)
     assert all(cut.real for cut in alone)
 
 

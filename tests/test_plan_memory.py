@@ -1,6 +1,5 @@
 """The planned memory against the bytes of live tensors, over two optimiser steps."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -18,6 +17,7 @@ from expunge.engine.plan import PROCESS_GIB, SCORING, Load, layout_of, peak_gib
 from expunge.engine.pull import StepPull
 from expunge.engine.recompute import recomputed
 from expunge.engine.reference import precompute
+from expunge.engine.selective import selectively_recomputed
 from expunge.engine.size import GIB, measure
 from expunge.engine.streams import Order, Streams
 from expunge.engine.ways import Way, require_memory
@@ -80,7 +80,8 @@ def planned_and_counted(model, method, lora, *, checkpointing, tokens, optimiser
     coefs = coefficients(terms, Multipliers.of(terms), 0.0)
     steps = optimiser.make(weights.masters, 1e-5, 0.0)
     held = [*model.state_dict().values(), *weights.masters.values()]
-    with live(*held) as counted, recomputed(network) if checkpointing else nullcontext():
+    again = recomputed if checkpointing else selectively_recomputed
+    with live(*held) as counted, again(network):
         references = precompute(network, terms, pools, **how)
         observer = Observer(
             network=network, terms=terms, streams=STREAMS, references=references, pad_id=2

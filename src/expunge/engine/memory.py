@@ -9,21 +9,25 @@
     references     b d r        r hidden states of the original, in host memory
     gathered       2 b N_block + b N_outside   where spread: one block, the next, and what lies
                                                outside the blocks
-    activations    b s K l               s tokens in one pass, l blocks that gradients pass
+    activations    b s (K - R) l         s tokens in one pass, l blocks that gradients pass
                    b s d l               with checkpointing: what each block reads
     one block      1.4 b s K             the last one to be gone through, or to be computed again,
                                          with the gradients that pass through it
+    made again     5 b s f               in one gated MLP of width f, without checkpointing
     logits         4 V (2 n + 4 m)       n positions scored at a time, m of them also by the
                                          original's head; float32
 
 K = 1.2 times the inputs and outputs of all matrices of a block (of experts, those that a token is
-sent to), which a gated block keeps in full, with what its two norms and its attention keep; 0.95
-times where its weights are frozen under an adapter; 4 d more in 16-bit formats, in which norms are
-computed in float32; and what GELU keeps where it is written out (GPT-2, Phi). Gradients grow
-while activations are freed, so what counts is the larger of
+sent to), which a gated block keeps in full, with what its two norms and its attention keep; 1.0
+times where its weights are frozen under an adapter; 2 d more in 16-bit formats, in which norms are
+computed in float32; and what GELU keeps where it is written out (GPT-2, Phi). R is what
+`engine/selective.py` makes again: 2 f for a gated MLP of width f; for each RMS norm its width where
+its weight trains, and once more in 16-bit formats. Gradients grow while activations are freed, so
+what counts is the larger of
 
-    activations + logits (or, with checkpointing, one block if it is larger) + the gradient that is
-                           there at the top (the head's; all, from the second pass of a step on)
+    activations + logits (or what is made again of one MLP or, with checkpointing, of one block, if
+                           that is larger) + the gradient that is there at the top (the head's;
+                           all, from the second pass of a step on)
     gradient + one block
 
 `tests/test_plan_memory.py` holds this to the bytes that live tensors take, within 15 %.
@@ -36,10 +40,12 @@ from expunge.model.score import CHUNK
 
 KEPT = 1.2
 """What a block keeps for the way back, as a share of the inputs and outputs of its matrices."""
-KEPT_FROZEN = 0.95
+KEPT_FROZEN = 1.0
 """The same under an adapter."""
 PASSING = 1.4
 """A block on its way back, gradients included, as a share of what it keeps."""
+GATED = 5
+"""Results as wide as a gated MLP that are there while gradients pass it, beside what was kept."""
 MOMENTS = {"adamw": 8.0, "adamw8bit": 2 + 1 / 64, "sophia": 8.0, "normalised-sgd": 0.0}
 """Bytes of optimiser state for each trained number."""
 OVERHEAD = 1.5
@@ -102,7 +108,7 @@ class Memory:
     one_block: float
     """Activations of one block, and the gradients that pass through it."""
     again: float
-    """Those that are computed again while the others are at their most: of one block, or none."""
+    """Those that are made again while the others are at their most: of one block, or one MLP."""
     logits: float
     overhead: float
 
@@ -129,7 +135,9 @@ def memory(size: Size, layout: Layout) -> Memory:
     depth = size.layers if layout.blocks is None else layout.blocks
     share = KEPT_FROZEN if layout.adapter else KEPT
     sides, beside = size.linear_sides + size.expert_sides, size.written_out / size.layers
-    kept = share * sides / size.layers + beside + (4 * size.width if each < 4 else 0)
+    kept = share * sides / size.layers + beside + (2 * size.width if each < 4 else 0)
+    gated, normed = size.gated / size.layers, size.normed / size.layers
+    spared = 2 * gated + normed * (int(not layout.adapter) + int(each < 4))
     one = PASSING * min(1.0, depth) * kept
     live = each * layout.tokens
     head = each * size.head if layout.frozen and layout.head_trains else 0
@@ -143,9 +151,9 @@ def memory(size: Size, layout: Layout) -> Memory:
         "gathered": each * (2 * block + outside) if layout.spread else 0.0,
         "gradient": 4 * trained,
         "early": 4 * trained if layout.passes > 1 else 4 * early,
-        "activations": live * depth * (size.width if layout.checkpointing else kept),
+        "activations": live * depth * (size.width if layout.checkpointing else kept - spared),
         "one_block": live * one,
-        "again": live * one if layout.checkpointing else 0.0,
+        "again": live * (one if layout.checkpointing else GATED * min(1.0, depth) * gated),
         "logits": 4 * size.vocabulary * (2 * layout.scored + 4 * layout.frozen),
     }
     gib = {name: value / GIB for name, value in held.items()}

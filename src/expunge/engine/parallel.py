@@ -23,7 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor
 
 from expunge.errors import ResourceError, UsageError
-from expunge.model.batch import by_length
+from expunge.model.batch import evenly
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class Share:
         """Yield the micro-batches of this process; those of all processes hold each record once.
 
         Records are dealt out in the order of their lengths, so that shares are alike, and each
-        share is cut into padded batches as `batch.by_length` does.
+        share is cut into batches as `batch.evenly` does.
 
         Args:
             lengths: Padded length of every record of the step.
@@ -81,7 +81,7 @@ class Share:
     def _batches(self, rank: int, lengths: Sequence[int], tokens: int) -> list[list[int]]:
         order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
         dealt = sorted(order[rank :: self.size])
-        groups = by_length([lengths[index] for index in dealt], tokens=tokens)
+        groups = evenly([lengths[index] for index in dealt], tokens=tokens)
         return [[dealt[place] for place in group] for group in groups]
 
 

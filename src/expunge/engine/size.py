@@ -7,6 +7,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 from transformers.activations import NewGELUActivation
 
+from expunge.engine.selective import is_gated, is_rms_norm
 from expunge.methods.terms import Trains
 from expunge.model.lora import LoraShape
 from expunge.model.modules import Linear, linear_layers, picked
@@ -37,6 +38,10 @@ class Size:
     """Of `body`, weights of experts that lie in one tensor: no adapter reaches them."""
     written_out: int = 0
     """Further results that the activation functions of the blocks keep for the way back."""
+    gated: int = 0
+    """Widths of the gated MLPs of the blocks whose hidden states are not kept but made again."""
+    normed: int = 0
+    """Widths of the RMS norms of the blocks, likewise."""
     idle: int = 0
     """Of `experts`, weights of those that a token is not sent to."""
 
@@ -70,6 +75,8 @@ def measure(config: PreTrainedConfig) -> Size:
         expert_sides=sum(n * sum(each.shape[1:]) for n, each in zip(sent, experts, strict=True)),
         experts=sum(each.numel() for each in experts),
         written_out=WRITTEN_OUT * sum(map(_written_out, modules)),
+        gated=sum(m.get_parameter("up_proj.weight").shape[0] for m in modules if is_gated(m)),
+        normed=sum(m.get_parameter("weight").numel() for m in modules if is_rms_norm(m)),
         idle=sum((len(e) - n) * e[0].numel() for n, e in zip(sent, experts, strict=True)),
     )
 

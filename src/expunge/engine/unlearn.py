@@ -1,7 +1,6 @@
 """Unlearning: a method, a model and two streams become new weights."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from expunge.engine.observe import Observer
 from expunge.engine.parallel import SOLO, Team
 from expunge.engine.recompute import recomputed
 from expunge.engine.reference import precompute
+from expunge.engine.selective import selectively_recomputed
 from expunge.engine.shape import shape_of
 from expunge.engine.shelf import Key, Shelf
 from expunge.engine.streams import Order, Streams
@@ -178,7 +178,8 @@ class Unlearning:
             folder=folder,
             progress=progress,
         )
-        with recomputed(self.network) if options.checkpointing else nullcontext():
+        again = recomputed if options.checkpointing else selectively_recomputed
+        with again(self.network):
             return (_spread_run if spreads else _plain_run)(run, observer, weights, team), weights
 
     def finish(self, weights: Weights) -> None:

@@ -1,5 +1,6 @@
 """Batches: records padded on the right or packed, with their scored positions by index."""
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import NamedTuple
@@ -82,6 +83,16 @@ def by_length(lengths: Sequence[int], *, tokens: int) -> Iterator[list[int]]:
         group.append(index)
     if group:
         yield group
+
+
+def evenly(lengths: Sequence[int], *, tokens: int) -> list[list[int]]:
+    """Group as `by_length` does, in as many groups, of which the largest is as small as can be."""
+
+    def groups(limit: int) -> list[list[int]]:
+        return list(by_length(lengths, tokens=limit))
+
+    most = len(groups(tokens))
+    return groups(bisect_left(range(tokens), True, key=lambda limit: len(groups(limit)) <= most))
 
 
 def shared_beginning(records: Sequence[Encoded]) -> int:
