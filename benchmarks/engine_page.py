@@ -51,12 +51,12 @@ def section(found: dict[str, Any]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def publish(text: str, page: Path = PAGE) -> None:
+def publish(text: str, page: Path = PAGE, *, start: str = START) -> None:
     """Put the measured part into the page."""
     whole = page.read_text(encoding="utf-8")
-    before, rest = whole.split(START)
-    _, after = rest.split(END)
-    page.write_text(f"{before}{START}{text}{END}{after}", encoding="utf-8")
+    before, rest = whole.split(start)
+    _, after = rest.split(END, 1)
+    page.write_text(f"{before}{start}{text}{END}{after}", encoding="utf-8")
 
 
 def _training(precision: str, rows: dict[str, Any]) -> list[str]:

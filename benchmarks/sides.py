@@ -21,6 +21,7 @@ from expunge.engine.observe import Observer
 from expunge.engine.plan import PROCESS_GIB, Load, layout_of
 from expunge.engine.pull import StepPull
 from expunge.engine.reference import References, precompute
+from expunge.engine.selective import selectively_recomputed
 from expunge.engine.size import measure
 from expunge.engine.streams import Draw, Order, Streams
 from expunge.engine.weights import Weights, adapter, chosen, everything
@@ -179,7 +180,9 @@ class Ours(Work):
         )
         coefs = coefficients(self.terms, Multipliers.of(self.terms), 0.0)
         pull = StepPull(observer, self.weights, draw, coefs=coefs, tokens_per_pass=TOKENS_PER_PASS)
-        for name, value in pull().items():
+        with selectively_recomputed(self.network):
+            gradient = pull()
+        for name, value in gradient.items():
             self.weights.masters[name].grad = value
         torch.nn.utils.clip_grad_norm_(list(self.weights.masters.values()), CLIP)
         self.optimiser.step()

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from live import live
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 import tiny
@@ -11,7 +13,6 @@ from expunge.engine.selective import selectively_recomputed
 from expunge.engine.weights import adapter, chosen, everything
 from expunge.methods.terms import Trains
 from expunge.model.lora import LoraShape
-from live import live
 
 IDS = torch.randint(3, tiny.VOCABULARY, (4, 40), generator=torch.Generator().manual_seed(0))
 LORA = LoraShape(rank=4)
@@ -100,6 +101,17 @@ def test_what_can_be_made_again_is_not_kept(what, dtype):
         spared = plain - kept()
     norms = int(what == "all") + int(dtype is torch.bfloat16)
     assert spared == pytest.approx(2 * 2 * width + 2 * norms * width, rel=0.1)
+
+
+@pytest.mark.parametrize("what", ["all", "adapter"])
+def test_operations_can_be_counted_and_none_is_added(what):
+    network = tiny.network(tiny.llama())
+    weights = trained(network, what)
+    with FlopCounterMode(display=False) as plain:
+        slopes(network, weights)
+    with FlopCounterMode(display=False) as counted, selectively_recomputed(network):
+        slopes(network, weights)
+    assert counted.get_total_flops() == plain.get_total_flops()
 
 
 def test_who_looks_on_sees_what_passes():

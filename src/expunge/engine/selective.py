@@ -63,7 +63,8 @@ def is_rms_norm(module: nn.Module) -> bool:
 def _gated(kind: type[nn.Module]) -> type[nn.Module]:
     def forward(self: Any, states: Tensor) -> Tensor:  # noqa: ANN401 - as `is_gated` says
         gate, up = self.gate_proj(states), self.up_proj(states)
-        hidden = partial(_hidden, self.act_fn)
+        # Not as a module: its hooks would run again on the way back.
+        hidden = partial(_hidden, self.act_fn.forward)
         if not (torch.is_grad_enabled() and gate.requires_grad and up.requires_grad):
             return self.down_proj(hidden(gate, up))
         value = cast(Tensor, _Gated.apply(hidden, gate, up))
