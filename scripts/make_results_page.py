@@ -126,10 +126,10 @@ MODEL+targets/full --data news --part scal --keep targets/kept.jsonl --records 2
 cores of an EPYC, for the most part beside tests: 40 minutes in all.
 
 It shows that the part runs on real articles and that the sets grow (3, 5, 7 and 11 parts of
-articles), not how the method scales: four steps forget next to nothing of any of them. The loss of
-forget articles rises from 1.2 to at most 1.5 nats a token, membership stays plain, kept articles and
-general text stay where they were. Continuations (VerbMem) differ between sets by what two passages
-differ by chance.
+articles), not how the method scales: four steps forget next to nothing of any of them. The loss
+of forget articles rises from 1.2 to at most 1.5 nats a token, membership stays plain, kept articles
+and general text stay where they were. Continuations (VerbMem) differ between sets by what two
+passages differ by chance.
 """,
     "bench-muse-sust": """MUSE's sequential folds, as much of them as two cores can train: the 8
 articles that two passages of VerbMem and two of PrivLeak are from, dealt to four folds

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from engine_page import BARS, END, NAMES, START, publish, section
+from one_billion import RESULT as BILLION
+from one_billion import section as billion
 
 ROOT = Path(__file__).parent.parent
 
@@ -82,3 +84,12 @@ def test_growth_is_told_by_two_slopes():
     low, high = slopes(bent)
     assert low == pytest.approx(20.0)
     assert high == pytest.approx(20.0 + 1e6 / (2 * 9000 * 48))
+
+
+def test_the_page_holds_what_a_step_of_a_billion_weights_was_measured_to_hold():
+    found = json.loads(BILLION.read_text())
+    assert set(found) == {"bf16", "fp32"}
+    assert billion(found) in (ROOT / "docs" / "engine.md").read_text()
+    assert [row["ratio"] for row in found.values()] == [
+        row["expunge"] / row["peer"] for row in found.values()
+    ]

@@ -142,6 +142,26 @@ def test_an_mlp_that_computes_something_else_is_left_alone():
     assert same(found, expected, apart=2e-6)
 
 
+def test_a_projection_that_keeps_its_input_the_other_way_round_is_given_that():
+    class Turned(nn.Module):
+        def __init__(self, weight):
+            super().__init__()
+            self.weight = nn.Parameter(weight)
+
+        def forward(self, inputs):
+            product = self.weight @ inputs.flatten(0, -2).T
+            return product.T.reshape(*inputs.shape[:-1], -1)
+
+    network = tiny.network(tiny.llama(width=128))
+    for block in network.layers:
+        block.mlp.down_proj = Turned(block.mlp.down_proj.weight.detach())
+    weights = everything(network)
+    expected = slopes(network, weights)
+    with selectively_recomputed(network):
+        found = slopes(network, weights)
+    assert same(found, expected, apart=2e-6)
+
+
 def test_without_a_way_back_nothing_is_done():
     network = tiny.network(tiny.llama())
     expected = network.observe(IDS).final

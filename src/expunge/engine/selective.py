@@ -127,9 +127,9 @@ class _Hidden:
 
 
 def _instead(hidden: _Hidden, address: int, kept: Tensor) -> Tensor | tuple[_Hidden, torch.Size]:
-    """Return what is kept in place of a tensor: itself, unless it is h in some shape."""
-    whole = kept.data_ptr() == address and kept.numel() == hidden.size
-    return (hidden, kept.shape) if whole else kept
+    """Return what is kept in place of a tensor: itself, unless it is h with other dimensions."""
+    same = kept.data_ptr() == address and kept.numel() == hidden.size and kept.is_contiguous()
+    return (hidden, kept.shape) if same else kept
 
 
 def _made(kept: Tensor | tuple[_Hidden, torch.Size]) -> Tensor:
