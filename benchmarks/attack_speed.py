@@ -19,13 +19,13 @@ from resource import RUSAGE_CHILDREN, getrusage
 from typing import Any
 
 import torch
-from attacks_tofu import RETAIN, facts, settings, write_retain
-from tofu import GOLDS, model
 
+from attacks_tofu import RETAIN, facts, settings, write_retain
 from expunge.files import read_json, write_json, write_jsonl, write_text
 from expunge.machine import processor
 from expunge.publish import versions
 from expunge.resolve import to_toml
+from tofu import GOLDS, model
 
 RESULT = Path(__file__).parent / "results" / "attack_speed.json"
 

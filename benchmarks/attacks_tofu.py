@@ -30,8 +30,6 @@ from dataclasses import asdict
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from tofu import GOLDS, author_of, model
-
 from expunge.attack import Choice, Stressed, attack
 from expunge.audit.attacks.ladder import Rung
 from expunge.audit.attacks.levels import LEVELS
@@ -49,6 +47,7 @@ from expunge.prepare import prepare, source_of
 from expunge.screens import human_console
 from expunge.settings import Settings
 from expunge.together import work
+from tofu import GOLDS, author_of, model
 
 RESULT = Path(__file__).parent / "results" / "attacks_tofu.json"
 RETAIN = {"stated": 120, "all": 560}

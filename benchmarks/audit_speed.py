@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 import torch
-from tofu import model
 
 from expunge.audit.gathering import Gathering
 from expunge.console import SilentConsole
@@ -27,6 +26,7 @@ from expunge.model.interpolate import changed, snapshot
 from expunge.model.load import load
 from expunge.prepare import prepare
 from expunge.settings import Settings
+from tofu import model
 
 SIZES = {"forget": 100, "holdout": 100, "retain": 200, "neighbours": 100}
 BAR = 8 * 60

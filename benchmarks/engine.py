@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 import transformers
+
 from engine_page import publish, section
 from evaluation import evaluation
+from expunge.files import write_json
 from testbed import PRECISIONS
 from training import training
-
-from expunge.files import write_json
 
 RESULT = Path(__file__).parent / "results" / "engine.json"
 ROWS = (

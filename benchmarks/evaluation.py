@@ -5,13 +5,9 @@ from collections.abc import Callable
 from itertools import takewhile
 from typing import Any, TypeVar
 
-import peer
 import torch
-from sides import PAD, TOKENS_PER_PASS
-from testbed import Bench
-from timing import Clock
-from turns import Side
 
+import peer
 from expunge.allocator import keep_freed_memory
 from expunge.audit.evidence import Scores
 from expunge.audit.metrics.exact_memorisation import exact_memorisation
@@ -20,6 +16,10 @@ from expunge.audit.metrics.probability import probability
 from expunge.data.encode import Encoded
 from expunge.model.generate import greedy
 from expunge.model.score import TokenScores, score
+from sides import PAD, TOKENS_PER_PASS
+from testbed import Bench
+from timing import Clock
+from turns import Side
 
 T = TypeVar("T")
 

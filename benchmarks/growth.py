@@ -18,7 +18,6 @@ from tempfile import TemporaryDirectory
 
 import torch
 from matplotlib import pyplot
-from timing import Clock
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from expunge.data.encode import Encoded
@@ -28,6 +27,7 @@ from expunge.engine.watch import Unseen
 from expunge.files import write_json
 from expunge.methods.npo import NPO
 from expunge.model.network import Network
+from timing import Clock
 
 RESULTS = Path(__file__).parent / "results"
 VOCABULARY = 4096

@@ -17,14 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from engine_page import publish
-from live import live
-from peer import Peer, collated
-from sides import CLIP, PAD, TOKENS_PER_PASS
-from testbed import order_of, streams
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from engine_page import publish
 from expunge.data.encode import Encoder
 from expunge.engine.balance import Multipliers, coefficients
 from expunge.engine.memory import memory
@@ -42,6 +38,10 @@ from expunge.methods.npo import NPO
 from expunge.methods.terms import Shape, Stream
 from expunge.model.network import Network
 from expunge.wrappers.optimisers.adamw import AdamW
+from live import live
+from peer import Peer, collated
+from sides import CLIP, PAD, TOKENS_PER_PASS
+from testbed import order_of, streams
 
 RESULT = Path(__file__).parent / "results" / "one_billion.json"
 BLOCKS = 16

@@ -6,9 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from peer import Padded, Peer, collated
 from peft import LoraConfig, get_peft_model
-from timing import Clock
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -36,6 +34,8 @@ from expunge.model.lora import LoraShape
 from expunge.model.network import Network
 from expunge.model.products import PlainLinear
 from expunge.wrappers.optimisers.adamw import AdamW
+from peer import Padded, Peer, collated
+from timing import Clock
 
 SHAPE = Shape(layers=30, width=576, vocabulary=49152)
 PAD = 2

@@ -4,13 +4,13 @@ import argparse
 from pathlib import Path
 
 import torch
-from sides import common
 from transformers import PreTrainedModel
 
 from expunge.data.encode import Encoder
 from expunge.data.read import read
 from expunge.engine.streams import Order, Streams
 from expunge.model.load import Loaded, Source, load
+from sides import common
 
 BATCH = 8
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}

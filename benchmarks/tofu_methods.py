@@ -30,7 +30,6 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from tofu import GOLDS, Row, holdout_nlls, measure, model, sets
 
 from expunge.audit.collect import Collector
 from expunge.audit.evidence import Answer, EvidenceStore, Unit
@@ -49,6 +48,7 @@ from expunge.own_alternatives import with_own_alternatives
 from expunge.prepare import prepare, source_of
 from expunge.settings import Settings
 from expunge.together import work
+from tofu import GOLDS, Row, holdout_nlls, measure, model, sets
 
 ASKED = 20
 NEW_TOKENS = 40

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 import transformers
-from tofu import GOLDS, Row, holdout_nlls, measure, model, sets
 
 from expunge.audit.collect import Collector
 from expunge.audit.evidence import EvidenceStore
@@ -29,6 +28,7 @@ from expunge.files import write_json
 from expunge.methods.npo import NPO
 from expunge.model.load import Loaded, Source, choose_device, load
 from expunge.model.lora import LoraShape
+from tofu import GOLDS, Row, holdout_nlls, measure, model, sets
 
 TARGETS = ("gate_proj", "up_proj", "down_proj")
 """Facts are looked up in the MLPs of the lower blocks: adapters there disturb the rest least."""

@@ -18,14 +18,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from tofu import GOLDS, model, sets
-
 from expunge.audit.metrics.text import normalise
 from expunge.bench.suite import plain
 from expunge.bench.suites.tofu import AUTHOR
 from expunge.data.read import read
 from expunge.data.record import Record
 from expunge.files import write_jsonl, write_text
+from tofu import GOLDS, model, sets
 
 NEAREST = 2
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+
+from expunge.allocator import keep_freed_memory
+from expunge.machine import peak_gib
 from sides import MODES, Mode, Ours, Theirs, Work, initial
 from testbed import Bench
 from timing import Clock, matmul_peak
 from turns import Side
-
-from expunge.allocator import keep_freed_memory
-from expunge.machine import peak_gib
 
 STEPS = 4
 """Timed steps of a row, after one that warms up and counts operations."""

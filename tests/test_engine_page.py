@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from engine_page import BARS, END, NAMES, START, publish, section
 from one_billion import RESULT as BILLION
 from one_billion import section as billion

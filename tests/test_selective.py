@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from live import live
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.llama.modeling_llama import LlamaMLP
@@ -13,6 +12,7 @@ from expunge.engine.selective import selectively_recomputed
 from expunge.engine.weights import adapter, chosen, everything
 from expunge.methods.terms import Trains
 from expunge.model.lora import LoraShape
+from live import live
 
 IDS = torch.randint(3, tiny.VOCABULARY, (4, 40), generator=torch.Generator().manual_seed(0))
 LORA = LoraShape(rank=4)
