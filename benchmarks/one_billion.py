@@ -22,25 +22,19 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from engine_page import publish
 from expunge.data.encode import Encoder
-from expunge.engine.balance import Multipliers, coefficients
-from expunge.engine.memory import memory
-from expunge.engine.needs import Depth, once_needs, step_needs
 from expunge.engine.observe import Observer
-from expunge.engine.plan import Load, layout_of
-from expunge.engine.pull import StepPull
 from expunge.engine.reference import precompute
-from expunge.engine.selective import selectively_recomputed
 from expunge.engine.size import GIB, measure
-from expunge.engine.streams import Draw, Order, Streams
+from expunge.engine.streams import Draw, Streams
 from expunge.engine.weights import everything
 from expunge.files import write_json
 from expunge.methods.npo import NPO
-from expunge.methods.terms import Shape, Stream
+from expunge.methods.terms import Shape, Stream, Term
 from expunge.model.network import Network
 from expunge.wrappers.optimisers.adamw import AdamW
 from live import live
 from peer import Peer, collated
-from sides import CLIP, PAD, TOKENS_PER_PASS
+from sides import MODES, PAD, TOKENS_PER_PASS, our_step, planned_peak
 from testbed import order_of, streams
 
 RESULT = Path(__file__).parent / "results" / "one_billion.json"
@@ -114,42 +108,14 @@ def our_peak(blocks: int, data: Streams, draw: Draw, dtype: torch.dtype) -> int:
         observer = Observer(
             network=network, terms=terms, streams=data, references=references, pad_id=PAD
         )
-        coefs = coefficients(terms, Multipliers.of(terms), 0.0)
-        pull = StepPull(observer, weights, draw, coefs=coefs, tokens_per_pass=TOKENS_PER_PASS)
-        with selectively_recomputed(network):
-            for name, slope in pull().items():
-                masters[name].grad = slope
-        torch.nn.utils.clip_grad_norm_(list(masters.values()), CLIP)
-        optimiser.step()
-        weights.publish()
+        our_step(observer, weights, optimiser, draw)
     return counted.peak
 
 
-def terms_of(blocks: int):  # noqa: ANN201 - as a method returns them
+def terms_of(blocks: int) -> tuple[Term, ...]:
     """Return the terms of NPO."""
     config = shape(blocks)
     return NPO().terms(Shape(layers=blocks, width=config.hidden_size, vocabulary=config.vocab_size))
-
-
-def planned(data: Streams, order: Order, dtype: torch.dtype) -> float:
-    """Return the bytes that our step should take with all blocks."""
-    terms, size = terms_of(BLOCKS), measure(shape(BLOCKS))
-    depth = Depth.of(BLOCKS, 0, None)
-    cut = {"steps": 1, "depth": depth}
-    load = Load(
-        steps=1,
-        step=step_needs(terms, data, order, tokens_per_pass=TOKENS_PER_PASS, **cut),
-        once=once_needs(terms, data, order, **cut),
-        trained=size.total,
-        trained_body=size.body,
-        adapter=False,
-        head_trains=True,
-        gradient_tokens=0,
-        audit_tokens=0,
-        audit_answers=0,
-    )
-    layout = replace(layout_of(size, load, dtype), overhead=0.0)
-    return memory(size, layout).total * GIB
 
 
 def measured(data: Streams, form: Format) -> dict[str, float]:
@@ -161,11 +127,15 @@ def measured(data: Streams, form: Format) -> dict[str, float]:
     print(f"{form.name}: {one:.3f}, {two:.3f}, {three:.3f} GB with 1, 2, 3 blocks", flush=True)
     assert abs(three / expected - 1) < 0.005, f"three blocks hold {three} GB, not {expected}"
     whole = three + (BLOCKS - 3) * (three - one) / 2
+    size = measure(shape(BLOCKS))
+    planned = GIB * planned_peak(
+        terms_of(BLOCKS), data, order, size, MODES["all"], size.total, form.ours
+    )
     peer = peer_peak(BLOCKS, data, draw, autocast=form.autocast) / 1e9
     return {
         "peer": peer,
         "expunge": whole,
-        "planned": planned(data, order, form.ours) / 1e9,
+        "planned": planned / 1e9,
         "blocks": [one, two, three],
         "ratio": whole / peer,
     }

@@ -20,7 +20,7 @@ from expunge.engine.plan import PROCESS_GIB, Load, layout_of
 from expunge.engine.pull import StepPull
 from expunge.engine.reference import References, precompute
 from expunge.engine.selective import selectively_recomputed
-from expunge.engine.size import measure
+from expunge.engine.size import Size, measure
 from expunge.engine.streams import Draw, Order, Streams
 from expunge.engine.weights import Weights, adapter, chosen, everything
 from expunge.methods.graddiff import GradDiff
@@ -143,30 +143,11 @@ class Ours(Work):
 
     def planned_gib(self, order: Order) -> float:
         """Return the peak memory of a step, as it is planned."""
-        trains = self.mode.trains
-        depth = Depth.of(SHAPE.layers, 0 if trains is None else trains.first_layer, trains)
-        load = Load(
-            steps=1,
-            step=step_needs(
-                self.terms,
-                self.streams,
-                order,
-                steps=1,
-                depth=depth,
-                tokens_per_pass=TOKENS_PER_PASS,
-            ),
-            once=once_needs(self.terms, self.streams, order, steps=1, depth=depth),
-            trained=self.weights.count,
-            trained_body=self.weights.count,
-            adapter=self.mode.lora is not None,
-            head_trains=self.mode.lora is None and trains is None,
-            gradient_tokens=0,
-            audit_tokens=0,
-            audit_answers=0,
+        model, count = self.network.model, self.weights.count
+        found = planned_peak(
+            self.terms, self.streams, order, measure(model.config), self.mode, count, model.dtype
         )
-        model = self.network.model
-        layout = layout_of(measure(model.config), load, model.dtype)
-        return memory(measure(model.config), layout).total - layout.overhead + PROCESS_GIB
+        return found + PROCESS_GIB
 
     def step(self, draw: Draw) -> float:
         """Take a step; return the loss before it."""
@@ -178,17 +159,7 @@ class Ours(Work):
             pad_id=PAD,
             lower=self.lower,
         )
-        coefs = coefficients(self.terms, Multipliers.of(self.terms), 0.0)
-        pull = StepPull(observer, self.weights, draw, coefs=coefs, tokens_per_pass=TOKENS_PER_PASS)
-        with selectively_recomputed(self.network):
-            gradient = pull()
-        for name, value in gradient.items():
-            self.weights.masters[name].grad = value
-        torch.nn.utils.clip_grad_norm_(list(self.weights.masters.values()), CLIP)
-        self.optimiser.step()
-        self.weights.publish()
-        self.optimiser.zero_grad(set_to_none=True)
-        return sum(coefs[name] * value for name, value in pull.values.items())
+        return our_step(observer, self.weights, self.optimiser, draw)
 
     def _refer(self, pools: dict[Stream, list[Encoded]]) -> float:
         terms = [term for term in self.terms if set(_referred(term)) <= set(pools)]
@@ -212,6 +183,51 @@ class Ours(Work):
             tokens_per_pass=TOKENS_PER_PASS,
         )
         return 0.0
+
+
+def our_step(
+    observer: Observer, weights: Weights, optimiser: torch.optim.Optimizer, draw: Draw
+) -> float:
+    """Take a step as the training loop does; return the loss before it."""
+    coefs = coefficients(observer.terms, Multipliers.of(observer.terms), 0.0)
+    pull = StepPull(observer, weights, draw, coefs=coefs, tokens_per_pass=TOKENS_PER_PASS)
+    with selectively_recomputed(observer.network):
+        gradient = pull()
+    for name, value in gradient.items():
+        weights.masters[name].grad = value
+    torch.nn.utils.clip_grad_norm_(list(weights.masters.values()), CLIP)
+    optimiser.step()
+    weights.publish()
+    optimiser.zero_grad(set_to_none=True)
+    return sum(coefs[name] * value for name, value in pull.values.items())
+
+
+def planned_peak(
+    terms: tuple[Term, ...],
+    data: Streams,
+    order: Order,
+    size: Size,
+    mode: Mode,
+    trained: int,
+    dtype: torch.dtype,
+) -> float:
+    """Return the peak memory of our step as it is planned, GiB, without a runtime."""
+    trains = mode.trains
+    depth = Depth.of(size.layers, 0 if trains is None else trains.first_layer, trains)
+    load = Load(
+        steps=1,
+        step=step_needs(terms, data, order, steps=1, depth=depth, tokens_per_pass=TOKENS_PER_PASS),
+        once=once_needs(terms, data, order, steps=1, depth=depth),
+        trained=trained,
+        trained_body=trained,
+        adapter=mode.lora is not None,
+        head_trains=mode.lora is None and trains is None,
+        gradient_tokens=0,
+        audit_tokens=0,
+        audit_answers=0,
+    )
+    layout = layout_of(size, load, dtype)
+    return memory(size, layout).total - layout.overhead
 
 
 class Theirs:

@@ -5,7 +5,6 @@ import itertools
 import pytest
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 import tiny
@@ -15,6 +14,7 @@ from expunge.engine.weights import adapter, chosen, everything
 from expunge.methods.terms import Trains
 from expunge.model.lora import LoraShape
 from live import live
+from tiny import counted
 
 IDS = torch.randint(3, tiny.VOCABULARY, (4, 40), generator=torch.Generator().manual_seed(0))
 LORA = LoraShape(rank=4)
@@ -92,10 +92,10 @@ def test_what_can_be_made_again_is_not_kept(what, dtype):
 
     def kept() -> float:
         """Count numbers that a block keeps for each token."""
-        with live(*network.model.state_dict().values()) as counted:
-            before = counted.now
+        with live(*network.model.state_dict().values()) as alive:
+            before = alive.now
             seen = network.observe(IDS)
-            found = counted.now - before
+            found = alive.now - before
         assert seen.final is not None
         return found / rows
 
@@ -110,11 +110,10 @@ def test_what_can_be_made_again_is_not_kept(what, dtype):
 def test_operations_can_be_counted_and_none_is_added(what):
     network = tiny.network(tiny.llama())
     weights = trained(network, what)
-    with FlopCounterMode(display=False) as plain:
-        slopes(network, weights)
-    with FlopCounterMode(display=False) as counted, selectively_recomputed(network):
-        slopes(network, weights)
-    assert counted.get_total_flops() == plain.get_total_flops()
+    _, plain = counted(lambda: slopes(network, weights))
+    with selectively_recomputed(network):
+        _, selective = counted(lambda: slopes(network, weights))
+    assert selective == plain
 
 
 def test_who_looks_on_sees_what_passes():

@@ -1,17 +1,7 @@
-import runpy
-import sys
-
 import pytest
 
 from expunge.audit.evidence import Answer
-
-
-@pytest.fixture(scope="module")
-def fluency(pytestconfig):
-    folder = pytestconfig.rootpath / "benchmarks"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(folder), *sys.path])
-        return runpy.run_path(str(folder / "tofu_methods.py"))["fluency"]
+from tofu_methods import fluency
 
 
 @pytest.mark.parametrize(
@@ -25,12 +15,12 @@ def fluency(pytestconfig):
         ("", None, 1.0, 0.0),
     ],
 )
-def test_a_refusal_is_not_counted_as_gibberish(fluency, text, nll, gibberish, refusals):
+def test_a_refusal_is_not_counted_as_gibberish(text, nll, gibberish, refusals):
     found = fluency([Answer(record="a", text=text, nll=nll)])
     assert found == {"gibberish": gibberish, "refusals": refusals}
 
 
-def test_shares_are_of_all_answers(fluency):
+def test_shares_are_of_all_answers():
     said = [("I'm not sure.", 7.0), ("Yes.", 1.0), ("", None), ("No.", 2.0)]
     found = fluency([Answer(record=str(i), text=t, nll=n) for i, (t, n) in enumerate(said)])
     assert found == {"gibberish": 0.25, "refusals": 0.25}

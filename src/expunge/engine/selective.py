@@ -127,7 +127,10 @@ class _Hidden:
 
 
 def _instead(hidden: _Hidden, address: int, kept: Tensor) -> Tensor | tuple[_Hidden, torch.Size]:
-    """Return what is kept in place of a tensor: itself, unless it is h with other dimensions."""
+    """Return what is kept in place of a tensor: itself, unless it is h with other dimensions.
+
+    Told by its address: autograd keeps this function, and would keep h with it.
+    """
     same = kept.data_ptr() == address and kept.numel() == hidden.size and kept.is_contiguous()
     return (hidden, kept.shape) if same else kept
 
@@ -157,10 +160,6 @@ class _Gated(torch.autograd.Function):
         return None, *ctx.hidden.slopes(slopes[0])
 
 
-class _NormContext(Context, Protocol):
-    needs_input_grad: tuple[bool, ...]
-
-
 class _Normed(torch.autograd.Function):
     """n = x r, y = w n, r = 1 / rms(x); dn = w g, dx = r (dn - n mean(dn n)), dw = sum g n.
 
@@ -168,7 +167,7 @@ class _Normed(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: _NormContext, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    def forward(ctx: Context, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         wide = states.float()
         rate = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
         ctx.save_for_backward(states, weight, rate)
@@ -177,7 +176,7 @@ class _Normed(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: _NormContext, *slopes: Tensor
+        ctx: Context, *slopes: Tensor
     ) -> tuple[Tensor, Tensor | None, None]:
         states, weight, rate = ctx.saved_tensors
         (slope,) = slopes

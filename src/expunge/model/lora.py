@@ -64,7 +64,6 @@ class LoraShape:
 class _Context(Context, Protocol):
     """What autograd keeps for the way back."""
 
-    needs_input_grad: tuple[bool, ...]
     scale: float
 
 

@@ -65,8 +65,6 @@ def _multiplied(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 class _Context(Context, Protocol):
     """What autograd keeps for the way back."""
 
-    needs_input_grad: tuple[bool, ...]
-
     def mark_dirty(self, *tensors: Tensor) -> None:
         """Say which inputs are handed on as they are."""
         ...
