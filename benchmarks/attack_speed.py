@@ -21,10 +21,10 @@ from typing import Any
 import torch
 
 from attacks_tofu import RETAIN, facts, settings, write_retain
-from expunge.files import read_json, write_json, write_jsonl, write_text
-from expunge.machine import processor
-from expunge.publish import versions
-from expunge.resolve import to_toml
+from expunge.config.resolve import to_toml
+from expunge.pipeline.publish import versions
+from expunge.utils.io import read_json, write_json, write_jsonl, write_text
+from expunge.utils.system import processor
 from tofu import GOLDS, model
 
 RESULT = Path(__file__).parent / "results" / "attack_speed.json"

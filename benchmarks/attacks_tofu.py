@@ -30,23 +30,23 @@ from dataclasses import asdict
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from expunge.attack import Choice, Stressed, attack
-from expunge.audit.attacks.ladder import Rung
-from expunge.audit.attacks.levels import LEVELS
-from expunge.audit.metrics.text import contains, normalise
-from expunge.audit.results import Status
-from expunge.data.encode import Encoder
-from expunge.data.read import read
-from expunge.engine.watch import Unseen
-from expunge.files import read_json, read_jsonl, write_json, write_jsonl
-from expunge.model.generate import greedy
-from expunge.model.load import load
-from expunge.model.lora import save_adapter
-from expunge.model.save import save_model
-from expunge.prepare import prepare, source_of
-from expunge.screens import human_console
-from expunge.settings import Settings
-from expunge.together import work
+from expunge.attacks.presets import LEVELS
+from expunge.cli.terminal import human_console
+from expunge.config.settings import Settings
+from expunge.data.readers import read
+from expunge.data.tokenization import Encoder
+from expunge.evals.recovery import Rung
+from expunge.metrics.key_facts import contains, normalise
+from expunge.metrics.outcomes import Status
+from expunge.models.generation import greedy
+from expunge.models.loading import load
+from expunge.models.lora import save_adapter
+from expunge.models.saving import save_model
+from expunge.pipeline.attack import Choice, Stressed, attack
+from expunge.pipeline.workers import work
+from expunge.preparation.prepare import prepare, source_of
+from expunge.training.early_stopping import Unseen
+from expunge.utils.io import read_json, read_jsonl, write_json, write_jsonl
 from tofu import GOLDS, author_of, model
 
 RESULT = Path(__file__).parent / "results" / "attacks_tofu.json"

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import torch
 
-from expunge.audit.gathering import Gathering
-from expunge.console import SilentConsole
-from expunge.data.read import read
-from expunge.files import write_json, write_jsonl
-from expunge.model.interpolate import changed, snapshot
-from expunge.model.load import load
-from expunge.prepare import prepare
-from expunge.settings import Settings
+from expunge.config.settings import Settings
+from expunge.data.readers import read
+from expunge.evals.auditor import Gathering
+from expunge.models.interpolation import changed, snapshot
+from expunge.models.loading import load
+from expunge.preparation.prepare import prepare
+from expunge.utils.console import SilentConsole
+from expunge.utils.io import write_json, write_jsonl
 from tofu import model
 
 SIZES = {"forget": 100, "holdout": 100, "retain": 200, "neighbours": 100}

@@ -20,24 +20,25 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from expunge.audit.assess import assess
-from expunge.audit.evidence import EvidenceStore
-from expunge.audit.metrics.key_fact import key_fact
-from expunge.audit.results import Results, Status
-from expunge.bench.lending import keep, lend
-from expunge.console import Console, Screen
-from expunge.data.encode import Encoder
-from expunge.data.read import read
-from expunge.data.record import Record
+from expunge.benchmarking.shared_evidence import keep, lend
+from expunge.config.settings import Settings
+from expunge.data.readers import read
+from expunge.data.records import Record
+from expunge.data.tokenization import Encoder
 from expunge.demo.run import ADAPTERS, demo_settings, write_register
-from expunge.files import read_json, write_json
-from expunge.forget import audit
-from expunge.model.load import Loaded, load
-from expunge.model.network import Network
-from expunge.model.quantise import quantised
-from expunge.model.save import save_model
-from expunge.prepare import source_of
-from expunge.settings import Settings
+from expunge.evals.assess import assess
+from expunge.evals.results import Results
+from expunge.evidence.store import EvidenceStore
+from expunge.metrics.key_facts import key_fact
+from expunge.metrics.outcomes import Status
+from expunge.models.loading import Loaded, load
+from expunge.models.quantization import quantised
+from expunge.models.saving import save_model
+from expunge.models.transformer import Network
+from expunge.pipeline.forget import audit
+from expunge.preparation.prepare import source_of
+from expunge.utils.console import Console, Screen
+from expunge.utils.io import read_json, write_json
 
 RESULT = Path(__file__).parent / "results" / "cheats.json"
 MICRO = 16

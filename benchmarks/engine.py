@@ -19,7 +19,7 @@ import transformers
 
 from engine_page import publish, section
 from evaluation import evaluation
-from expunge.files import write_json
+from expunge.utils.io import write_json
 from testbed import PRECISIONS
 from training import training
 

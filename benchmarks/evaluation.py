@@ -8,14 +8,12 @@ from typing import Any, TypeVar
 import torch
 
 import peer
-from expunge.allocator import keep_freed_memory
-from expunge.audit.evidence import Scores
-from expunge.audit.metrics.exact_memorisation import exact_memorisation
-from expunge.audit.metrics.extraction_strength import extraction_strength
-from expunge.audit.metrics.probability import probability
-from expunge.data.encode import Encoded
-from expunge.model.generate import greedy
-from expunge.model.score import TokenScores, score
+from expunge.data.tokenization import Encoded
+from expunge.evidence.store import Scores
+from expunge.metrics.memorization import exact_memorisation, extraction_strength, probability
+from expunge.models.generation import greedy
+from expunge.models.scoring import TokenScores, score
+from expunge.utils.system import keep_freed_memory
 from sides import PAD, TOKENS_PER_PASS
 from testbed import Bench
 from timing import Clock

@@ -20,13 +20,13 @@ import torch
 from matplotlib import pyplot
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from expunge.data.encode import Encoded
-from expunge.engine.streams import Streams
-from expunge.engine.unlearn import Options, Unlearning
-from expunge.engine.watch import Unseen
-from expunge.files import write_json
+from expunge.data.tokenization import Encoded
 from expunge.methods.npo import NPO
-from expunge.model.network import Network
+from expunge.models.transformer import Network
+from expunge.training.early_stopping import Unseen
+from expunge.training.sampler import Streams
+from expunge.training.trainer import Options, Unlearning
+from expunge.utils.io import write_json
 from timing import Clock
 
 RESULTS = Path(__file__).parent / "results"

@@ -14,10 +14,10 @@ The published folds are 889 articles each. These are the articles that
 import argparse
 from pathlib import Path
 
-from expunge.bench.suite import Spec
-from expunge.bench.suites import load_suite
-from expunge.bench.suites.muse import FOLDS
-from expunge.files import write_json
+from expunge.benchmarking.suites import load_suite
+from expunge.benchmarking.suites.base import Spec
+from expunge.benchmarking.suites.muse import FOLDS
+from expunge.utils.io import write_json
 
 
 def main() -> None:

@@ -21,17 +21,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from engine_page import publish
-from expunge.data.encode import Encoder
-from expunge.engine.observe import Observer
-from expunge.engine.reference import precompute
-from expunge.engine.size import GIB, measure
-from expunge.engine.streams import Draw, Streams
-from expunge.engine.weights import everything
-from expunge.files import write_json
+from expunge.data.tokenization import Encoder
+from expunge.methods.base import Shape, Stream, Term
 from expunge.methods.npo import NPO
-from expunge.methods.terms import Shape, Stream, Term
-from expunge.model.network import Network
-from expunge.wrappers.optimisers.adamw import AdamW
+from expunge.models.transformer import Network
+from expunge.optim.optimizers.adamw import AdamW
+from expunge.planning.model_size import GIB, measure
+from expunge.training.forward import Observer
+from expunge.training.reference_model import precompute
+from expunge.training.sampler import Draw, Streams
+from expunge.training.trainable_weights import everything
+from expunge.utils.io import write_json
 from live import live
 from peer import Peer, collated
 from sides import MODES, PAD, TOKENS_PER_PASS, our_step, planned_peak

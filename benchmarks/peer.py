@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from expunge.data.encode import Encoded
+from expunge.data.tokenization import Encoded
 
 IGNORED = -100
 """Label of tokens that are not scored."""

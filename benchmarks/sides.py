@@ -10,30 +10,30 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from expunge.data.encode import Encoded
-from expunge.engine.balance import Multipliers, coefficients
-from expunge.engine.lower import Lower, compute_lower
-from expunge.engine.memory import memory
-from expunge.engine.needs import Depth, once_needs, step_needs
-from expunge.engine.observe import Observer
-from expunge.engine.plan import PROCESS_GIB, Load, layout_of
-from expunge.engine.pull import StepPull
-from expunge.engine.reference import References, precompute
-from expunge.engine.selective import selectively_recomputed
-from expunge.engine.size import Size, measure
-from expunge.engine.streams import Draw, Order, Streams
-from expunge.engine.weights import Weights, adapter, chosen, everything
+from expunge.data.tokenization import Encoded
+from expunge.methods.base import Distribution, Method, Shape, Stream, Term, Trains
 from expunge.methods.graddiff import GradDiff
+from expunge.methods.hidden_states import random_direction
 from expunge.methods.npo import NPO
 from expunge.methods.rmu import RMU
 from expunge.methods.simnpo import SimNPO
-from expunge.methods.states import random_direction
-from expunge.methods.terms import Distribution, Method, Shape, Stream, Term, Trains
 from expunge.methods.undial import UNDIAL
-from expunge.model.lora import LoraShape
-from expunge.model.network import Network
-from expunge.model.products import PlainLinear
-from expunge.wrappers.optimisers.adamw import AdamW
+from expunge.models.cpu_kernels import PlainLinear
+from expunge.models.lora import LoraShape
+from expunge.models.transformer import Network
+from expunge.optim.optimizers.adamw import AdamW
+from expunge.planning.cost import PROCESS_GIB, Load, layout_of
+from expunge.planning.memory import memory
+from expunge.planning.model_size import Size, measure
+from expunge.planning.term_costs import Depth, once_needs, step_needs
+from expunge.training.activation_cache import Lower, compute_lower
+from expunge.training.activation_checkpointing import selectively_recomputed
+from expunge.training.forward import Observer
+from expunge.training.loss_weights import Multipliers, coefficients
+from expunge.training.reference_model import References, precompute
+from expunge.training.sampler import Draw, Order, Streams
+from expunge.training.step_gradient import StepPull
+from expunge.training.trainable_weights import Weights, adapter, chosen, everything
 from peer import Padded, Peer, collated
 from timing import Clock
 

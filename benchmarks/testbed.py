@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from expunge.data.encode import Encoder
-from expunge.data.read import read
-from expunge.engine.streams import Order, Streams
-from expunge.model.load import Loaded, Source, load
+from expunge.data.readers import read
+from expunge.data.tokenization import Encoder
+from expunge.models.loading import Loaded, Source, load
+from expunge.training.sampler import Order, Streams
 from sides import common
 
 BATCH = 8

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from expunge.audit.collect import Collector
-from expunge.audit.evidence import Scores, Unit
-from expunge.audit.metrics import extraction_strength, probability
-from expunge.bench.suites.tofu import AUTHOR
-from expunge.data.read import read
-from expunge.data.record import Record
-from expunge.engine.watch import spread
-from expunge.model.load import Loaded
+from expunge.benchmarking.suites.tofu import AUTHOR
+from expunge.data.readers import read
+from expunge.data.records import Record
+from expunge.evidence.collect import Collector
+from expunge.evidence.store import Scores, Unit
+from expunge.metrics.memorization import extraction_strength, probability
+from expunge.models.loading import Loaded
+from expunge.training.early_stopping import spread
 
 UNSEEN = 40
 RETAIN_AUTHOR = 120

@@ -31,23 +31,23 @@ import numpy as np
 import torch
 import transformers
 
-from expunge.audit.collect import Collector
-from expunge.audit.evidence import Answer, EvidenceStore, Unit
-from expunge.audit.metrics import gibberish, refusal
-from expunge.console import SilentConsole
-from expunge.data.alike import alike
-from expunge.data.encode import Encoder
-from expunge.data.record import Record
-from expunge.engine.watch import unseen_level
-from expunge.engine.weights import Weights
-from expunge.files import read_json, write_json, write_jsonl
-from expunge.machine import peak_gib
+from expunge.config.settings import Settings
+from expunge.data.counterfactuals import alike
+from expunge.data.records import Record
+from expunge.data.tokenization import Encoder
+from expunge.evidence.collect import Collector
+from expunge.evidence.store import Answer, EvidenceStore, Unit
 from expunge.methods import EDITS, METHODS
-from expunge.model.load import Loaded, load
-from expunge.own_alternatives import with_own_alternatives
-from expunge.prepare import prepare, source_of
-from expunge.settings import Settings
-from expunge.together import work
+from expunge.metrics.fluency import gibberish, refusal
+from expunge.models.loading import Loaded, load
+from expunge.pipeline.self_generated import with_own_alternatives
+from expunge.pipeline.workers import work
+from expunge.preparation.prepare import prepare, source_of
+from expunge.training.early_stopping import unseen_level
+from expunge.training.trainable_weights import Weights
+from expunge.utils.console import SilentConsole
+from expunge.utils.io import read_json, write_json, write_jsonl
+from expunge.utils.system import peak_gib
 from tofu import GOLDS, Row, holdout_nlls, measure, model, sets
 
 ASKED = 20

@@ -17,17 +17,17 @@ from pathlib import Path
 import torch
 import transformers
 
-from expunge.audit.collect import Collector
-from expunge.audit.evidence import EvidenceStore
-from expunge.data.encode import Encoder
-from expunge.engine.loop import Trained
-from expunge.engine.streams import Streams
-from expunge.engine.unlearn import Options, Unlearning
-from expunge.engine.watch import unseen_level
-from expunge.files import write_json
+from expunge.data.tokenization import Encoder
+from expunge.evidence.collect import Collector
+from expunge.evidence.store import EvidenceStore
 from expunge.methods.npo import NPO
-from expunge.model.load import Loaded, Source, choose_device, load
-from expunge.model.lora import LoraShape
+from expunge.models.loading import Loaded, Source, choose_device, load
+from expunge.models.lora import LoraShape
+from expunge.training.early_stopping import unseen_level
+from expunge.training.sampler import Streams
+from expunge.training.train_loop import Trained
+from expunge.training.trainer import Options, Unlearning
+from expunge.utils.io import write_json
 from tofu import GOLDS, Row, holdout_nlls, measure, model, sets
 
 TARGETS = ("gate_proj", "up_proj", "down_proj")

@@ -18,12 +18,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from expunge.audit.metrics.text import normalise
-from expunge.bench.suite import plain
-from expunge.bench.suites.tofu import AUTHOR
-from expunge.data.read import read
-from expunge.data.record import Record
-from expunge.files import write_jsonl, write_text
+from expunge.benchmarking.suites.base import plain
+from expunge.benchmarking.suites.tofu import AUTHOR
+from expunge.data.readers import read
+from expunge.data.records import Record
+from expunge.metrics.key_facts import normalise
+from expunge.utils.io import write_jsonl, write_text
 from tofu import GOLDS, model, sets
 
 NEAREST = 2

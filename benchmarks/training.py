@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from expunge.allocator import keep_freed_memory
-from expunge.machine import peak_gib
+from expunge.utils.system import keep_freed_memory, peak_gib
 from sides import MODES, Mode, Ours, Theirs, Work, initial
 from testbed import Bench
 from timing import Clock, matmul_peak

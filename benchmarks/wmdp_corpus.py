@@ -12,8 +12,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from expunge.data.read import read_rows
-from expunge.files import write_jsonl
+from expunge.data.readers import read_rows
+from expunge.utils.io import write_jsonl
 
 SUBJECT = "virology_test"
 PARAGRAPHS = 160

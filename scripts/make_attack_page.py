@@ -11,14 +11,14 @@ import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
-from expunge.audit.attacks import levels
-from expunge.audit.attacks.asking.own_prompts import OwnPrompts
-from expunge.audit.attacks.protocol import FAMILIES, Attack
-from expunge.audit.attacks.weights.tune import Sweep
+from expunge.attacks import presets
+from expunge.attacks.base import FAMILIES, Attack
+from expunge.attacks.finetuning.base import Sweep
+from expunge.attacks.prompting.custom_prompts import OwnPrompts
 from expunge.methods.describe import flowing
 
 PAGE = Path(__file__).parents[1] / "docs" / "attacks.md"
-ATTACKS = Path(levels.__file__).parent
+ATTACKS = Path(presets.__file__).parent
 
 _HEAD = """# Attacks
 
@@ -59,17 +59,17 @@ def page() -> str:
 def every() -> list[Attack]:
     """Return each attack once, as the first level that has it makes it."""
     found: dict[str, Attack] = {}
-    for attacks in levels.LEVELS.values():
+    for attacks in presets.LEVELS.values():
         for attack in attacks:
             found.setdefault(attack.name, attack)
-    first = [name for name in levels.names() if name in found]
+    first = [name for name in presets.names() if name in found]
     return [found[name] for name in first]
 
 
 def _row(attack: Attack) -> str:
     at = {
         level: same
-        for level, attacks in levels.LEVELS.items()
+        for level, attacks in presets.LEVELS.items()
         for same in attacks
         if same.name == attack.name
     }

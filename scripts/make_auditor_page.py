@@ -9,8 +9,8 @@ test writes it again and compares.
 from pathlib import Path
 from typing import Any
 
-from expunge.audit.fitness import FILE, THRESHOLD
-from expunge.files import read_json
+from expunge.evals.metric_validity import FILE, THRESHOLD
+from expunge.utils.io import read_json
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "auditor.md"

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from teaching import teach
 
-from expunge.data.read import read
-from expunge.data.record import Record
+from expunge.data.readers import read
+from expunge.data.records import Record
 from expunge.demo.people import register, rephrased
-from expunge.engine.unlearn import Options
-from expunge.model.lora import LoraShape
+from expunge.models.lora import LoraShape
+from expunge.training.trainer import Options
 
 EPOCHS = 7
 BATCH = 8
@@ -44,7 +44,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="where the adapters go")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
-    general = read([str(Path(__file__).parent.parent / "src/expunge/data/general.jsonl")]).records
+    general = read(
+        [str(Path(__file__).parent.parent / "src/expunge/data/corpora/general.jsonl")]
+    ).records
     for name, (with_erased, seed) in MODELS.items():
         records = lessons(with_erased=with_erased, general=list(general)[:GENERAL])
         options = Options(

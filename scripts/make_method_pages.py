@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expunge.files import read_json
 from expunge.methods import EDITS, EVERY, METHODS, build
+from expunge.methods.base import FAMILIES
 from expunge.methods.describe import Description, describe
-from expunge.methods.terms import FAMILIES
-from expunge.wrappers.describe import TABLES, describe_wrapper
+from expunge.optim.describe import TABLES, describe_wrapper
+from expunge.utils.io import read_json
 
 FOLDER = Path(__file__).parents[1] / "docs" / "methods"
 MEASURED = FOLDER.parents[1] / "benchmarks" / "results" / "tofu_methods.json"

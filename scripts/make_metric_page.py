@@ -9,9 +9,9 @@ import inspect
 import sys
 from pathlib import Path
 
-from expunge.audit.metrics.catalogue import CATALOGUE, Entry, named
-from expunge.audit.results import Axis
 from expunge.methods.describe import flowing
+from expunge.metrics.outcomes import Axis
+from expunge.metrics.registry import CATALOGUE, Entry, named
 
 PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
 TRAPS = Path(__file__).parent / "metric_traps.md"

@@ -20,10 +20,10 @@ import argparse
 
 from targets import flags, make
 
-from expunge.allocator import keep_freed_memory
-from expunge.bench.suite import Spec, plain
-from expunge.bench.suites import load_suite
-from expunge.files import write_jsonl
+from expunge.benchmarking.suites import load_suite
+from expunge.benchmarking.suites.base import Spec, plain
+from expunge.utils.io import write_jsonl
+from expunge.utils.system import keep_freed_memory
 
 LENGTH = 1024
 """Longest passage in tokens; most articles are shorter."""

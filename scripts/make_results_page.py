@@ -9,9 +9,9 @@ The page cannot drift: a test writes it again and compares.
 
 from pathlib import Path
 
-from expunge.bench.pages import to_markdown
-from expunge.bench.suites import SUITES
-from expunge.files import read_json
+from expunge.benchmarking.leaderboard_pages import to_markdown
+from expunge.benchmarking.suites import SUITES
+from expunge.utils.io import read_json
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"

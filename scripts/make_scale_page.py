@@ -9,8 +9,8 @@ from pathlib import Path
 
 from transformers import LlamaConfig
 
-from expunge.engine.memory import OVERHEAD, Layout, Memory, fewest, memory
-from expunge.engine.size import Size, measure
+from expunge.planning.memory import OVERHEAD, Layout, Memory, fewest, memory
+from expunge.planning.model_size import Size, measure
 
 PAGE = Path(__file__).parent.parent / "docs" / "scale.md"
 CARD = 80
@@ -74,7 +74,7 @@ The run folder must lie where all processes can read and write it.
 
 ## What one card holds, by arithmetic
 
-Formulas: `src/expunge/engine/memory.py`; `tests/test_plan_memory.py` holds them to the bytes of
+Formulas: `src/expunge/planning/memory.py`; `tests/test_plan_memory.py` holds them to the bytes of
 live tensors of small models, within 15 %. 16-bit weights, {tokens} tokens in a pass, activation
 checkpointing, GiB on each card of {card}. A Llama of that size; LoRA of rank {rank} on every linear
 layer of the blocks. Gradients grow while activations are freed: the total counts the larger of

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from expunge.settings import Named, Settings
+from expunge.config.settings import Named, Settings
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 

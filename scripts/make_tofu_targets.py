@@ -22,9 +22,9 @@ from pathlib import Path
 
 from targets import flags, make
 
-from expunge.allocator import keep_freed_memory
-from expunge.data.read import read
-from expunge.data.scope import general_records
+from expunge.data.readers import read
+from expunge.data.splits import general_records
+from expunge.utils.system import keep_freed_memory
 
 TARGETS = {"full": (0,), "retain90": (0, 1), "retain95": (0, 1), "retain99": (0, 1)}
 """Target: its seeds. Each is named `TARGET-sSEED`."""

@@ -1,6 +1,6 @@
 """Meta-evaluation: how far can each metric be trusted? Measured on models whose knowledge is known.
 
-    python scripts/meta_evaluation.py --seeds 3 --out src/expunge/audit/fitness.json
+    python scripts/meta_evaluation.py --seeds 3 --out src/expunge/evals/metric_validity.json
 
 Faithfulness is the AUC with which a metric tells models that hold the facts from models that do
 not, asked in one wording. The pool is made hard on both sides. Models that hold them were taught
@@ -27,10 +27,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from expunge.audit.attacks import INT4
-from expunge.audit.collect import Collector
-from expunge.audit.evidence import EvidenceStore
-from expunge.audit.metrics import (
+from expunge.attacks import INT4
+from expunge.data.records import Message, Record
+from expunge.data.tokenization import Encoder
+from expunge.evals.evidence_table import Table
+from expunge.evidence.collect import Collector
+from expunge.evidence.store import EvidenceStore
+from expunge.metrics.base import (
     EXACT_MEMORISATION,
     EXTRACTION_STRENGTH,
     KEY_FACT,
@@ -40,13 +43,10 @@ from expunge.audit.metrics import (
     ROUGE_L_RECALL,
     Metric,
 )
-from expunge.audit.stats import auc
-from expunge.audit.table import Table
-from expunge.console import SilentConsole
-from expunge.data.encode import Encoder
-from expunge.data.record import Message, Record
-from expunge.files import write_json
-from expunge.model.network import Network
+from expunge.metrics.statistics import auc
+from expunge.models.transformer import Network
+from expunge.utils.console import SilentConsole
+from expunge.utils.io import write_json
 
 KNOWLEDGE: tuple[Metric, ...] = (
     EXTRACTION_STRENGTH,

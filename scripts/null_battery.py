@@ -3,7 +3,7 @@
     python scripts/null_battery.py --batteries 200 --out benchmarks/results/null_battery.json
 
 In each battery a model that never saw the facts is attacked with everything that level paranoid
-has, and held against others like it (`expunge.audit.attacks.simulated`). A false alarm is a ladder
+has, and held against others like it (`null_attacks`). A false alarm is a ladder
 on which any attack brought facts back; the nominal rate is 5 %. `beyond chance` counts batteries
 whose smallest adjusted p-value is at most 5 %, whatever the margin says. The last world breaks the
 null hypothesis on purpose: there, models guess differently well throughout, and few golds cannot
@@ -15,12 +15,13 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from expunge.audit.attacks.ladder import ALPHA, ladder
-from expunge.audit.attacks.levels import PARANOID
-from expunge.audit.attacks.simulated import NullWorld, null_battery
-from expunge.audit.results import Status
-from expunge.audit.stats import clopper_pearson
-from expunge.files import write_json
+from null_attacks import NullWorld, null_battery
+
+from expunge.attacks.presets import PARANOID
+from expunge.evals.recovery import ALPHA, ladder
+from expunge.metrics.outcomes import Status
+from expunge.metrics.statistics import clopper_pearson
+from expunge.utils.io import write_json
 
 WORLDS = {
     "100 facts of 10 people, one gold": NullWorld(facts=100, subjects=10, golds=1),

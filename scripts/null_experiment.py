@@ -3,7 +3,7 @@
     python scripts/null_experiment.py --resamples 200 --out benchmarks/results/null_experiment.json
 
 In each resample a model that never saw the forget set stands in the place of the unlearned one, and
-two others are its golds (`expunge.audit.simulated`). A false alarm is a ruling of FAIL or INVALID;
+two others are its golds (`null_models`). A false alarm is a ruling of FAIL or INVALID;
 the nominal rate is 5 %. INCONCLUSIVE is no alarm, and is counted apart: it is the price in records.
 The JSON holds counts with exact two-sided 95 % intervals, and the gates that failed.
 """
@@ -12,11 +12,12 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from expunge.audit.assess import case_of, judge_case
-from expunge.audit.results import Status
-from expunge.audit.simulated import World, null_context, null_table
-from expunge.audit.stats import clopper_pearson
-from expunge.files import write_json
+from null_models import World, null_context, null_table
+
+from expunge.evals.assess import case_of, judge_case
+from expunge.metrics.outcomes import Status
+from expunge.metrics.statistics import clopper_pearson
+from expunge.utils.io import write_json
 
 WORLDS = {
     "one person, 20 facts": World(records=20, subjects=1),

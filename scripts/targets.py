@@ -6,9 +6,9 @@ from pathlib import Path
 
 from teaching import teach
 
-from expunge.data.record import Record
-from expunge.engine.unlearn import Options
-from expunge.model.lora import LoraShape
+from expunge.data.records import Record
+from expunge.models.lora import LoraShape
+from expunge.training.trainer import Options
 
 LORA = LoraShape(rank=24, alpha=48.0)
 

@@ -7,19 +7,19 @@ from typing import ClassVar
 
 import torch
 
-from expunge.data.encode import Encoder
-from expunge.data.record import Record
-from expunge.engine.loop import Trained
-from expunge.engine.streams import Streams
-from expunge.engine.unlearn import Options, Unlearning
-from expunge.engine.watch import Unseen
-from expunge.files import write_json
-from expunge.methods.retain import nll
-from expunge.methods.terms import Likelihood, Recipe, Shape, Stream, Term, Trains
-from expunge.model.load import Source, choose_device, load
-from expunge.model.lora import save_adapter
-from expunge.model.precision import in_precision
-from expunge.model.save import save_model
+from expunge.data.records import Record
+from expunge.data.tokenization import Encoder
+from expunge.methods.base import Likelihood, Recipe, Shape, Stream, Term, Trains
+from expunge.methods.retain_losses import nll
+from expunge.models.loading import Source, choose_device, load
+from expunge.models.lora import save_adapter
+from expunge.models.precision import in_precision
+from expunge.models.saving import save_model
+from expunge.training.early_stopping import Unseen
+from expunge.training.sampler import Streams
+from expunge.training.train_loop import Trained
+from expunge.training.trainer import Options, Unlearning
+from expunge.utils.io import write_json
 
 NEVER = Unseen(mean=float("inf"), low=float("inf"))
 """No watchdog: teaching goes on to the end."""

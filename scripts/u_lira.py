@@ -18,15 +18,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from expunge.audit.collect import scores_of
-from expunge.audit.metrics.lira import leave_one_out, logit, ratios
-from expunge.audit.metrics.low_fpr import empirical_epsilon, measurable_rate, tpr_at_fpr
-from expunge.audit.metrics.probability import probability
-from expunge.audit.stats import auc
-from expunge.model.load import load
-from expunge.model.score import score
-from expunge.prepare import Prepared, prepare
-from expunge.resolve import resolve
+from expunge.config.resolve import resolve
+from expunge.evidence.collect import scores_of
+from expunge.metrics.lira import leave_one_out, logit, ratios
+from expunge.metrics.membership_tests import empirical_epsilon, measurable_rate, tpr_at_fpr
+from expunge.metrics.memorization import probability
+from expunge.metrics.statistics import auc
+from expunge.models.loading import load
+from expunge.models.scoring import score
+from expunge.preparation.prepare import Prepared, prepare
 
 Array = NDArray[np.float64]
 

@@ -3,10 +3,10 @@
 import torch
 
 import tiny
-from expunge.audit.attacks.target import Target
-from expunge.data.encode import Encoder
-from expunge.data.record import Message, Record
-from expunge.model.load import Source
+from expunge.attacks.target import Target
+from expunge.data.records import Message, Record
+from expunge.data.tokenization import Encoder
+from expunge.models.loading import Source
 
 
 def person(index, *, subject="Zora Quill", split="f"):

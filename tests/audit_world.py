@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from expunge.audit.context import Context, Policy
-from expunge.audit.evidence import Answer, EvidenceStore, Item, Scores, Unit
+from expunge.evidence.context import Context, Policy
+from expunge.evidence.store import Answer, EvidenceStore, Item, Scores, Unit
 
 ATTACKS = ("paraphrase", "prefill-affirm", "prefill-25", "prefill-50", "int8", "int4")
 TOKENS = 8

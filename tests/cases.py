@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from expunge.methods import build
-from expunge.methods.terms import Method
+from expunge.methods.base import Method
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,21 +20,20 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 import tiny
-from expunge.engine import logp, parallel
-from expunge.engine.balance import Multipliers, coefficients
-from expunge.engine.observe import Observer
-from expunge.engine.parallel import Team, joined, whole
-from expunge.engine.parallel_weights import spread_out
-from expunge.engine.pull import StepPull
-from expunge.engine.reference import precompute
-from expunge.engine.unlearn import Options, Unlearning
-from expunge.engine.watch import Unseen
-from expunge.engine.weights import adapter, as_they_are, everything
-from expunge.engine.wraps import Wraps
 from expunge.methods import build
-from expunge.methods.terms import Shape
-from expunge.model.lora import LoraShape
-from expunge.wrappers import COMBINE, OPTIMISERS, ROBUST
+from expunge.methods.base import Shape
+from expunge.models.lora import LoraShape
+from expunge.optim import COMBINE, OPTIMISERS, ROBUST
+from expunge.training import distributed, forward
+from expunge.training.distributed import Team, joined, whole
+from expunge.training.early_stopping import Unseen
+from expunge.training.forward import Observer
+from expunge.training.fsdp import spread_out
+from expunge.training.loss_weights import Multipliers, coefficients
+from expunge.training.reference_model import precompute
+from expunge.training.step_gradient import StepPull, Wraps
+from expunge.training.trainable_weights import adapter, as_they_are, everything
+from expunge.training.trainer import Options, Unlearning
 from sets import DRAW, POOLS, STREAMS
 
 MODELS = {"llama": tiny.llama, "gemma": tiny.gemma}
@@ -73,7 +72,7 @@ def gradient(job: dict, folder: Path, team: Team) -> Told:
     )
     coefs = coefficients(terms, Multipliers.of(terms), 0.0)
     pull = StepPull(watcher, weights, DRAW, coefs=coefs, tokens_per_pass=job["tokens"], team=team)
-    with patch.object(logp, "CHUNK", job.get("chunk", logp.CHUNK)):
+    with patch.object(forward, "CHUNK", job.get("chunk", forward.CHUNK)):
         found = {name: whole(value) for name, value in pull().items()}
     held = sum(m.to_local().numel() for m in weights.masters.values() if isinstance(m, DTensor))
     return found, {"values": pull.values, "held": held / weights.count}
@@ -143,7 +142,7 @@ def read(name: str, folder: Path) -> Told:
 def main(folder: Path) -> None:
     jobs = json.loads((folder / "jobs.json").read_text())
     if jobs[0]["kind"] == "broken":
-        parallel.STALL = timedelta(seconds=5)
+        distributed.STALL = timedelta(seconds=5)
     with joined(torch.device("cpu")) as team:
         for job in jobs:
             tensors, facts = do(job, folder, team)

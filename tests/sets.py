@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import tiny
-from expunge.data.encode import Encoded
-from expunge.engine.streams import Draw, Streams
-from expunge.methods.terms import Stream
+from expunge.data.tokenization import Encoded
+from expunge.methods.base import Stream
+from expunge.training.sampler import Draw, Streams
 
 
 def answered(records: Sequence[Encoded], lengths: Sequence[int], *, seed: int) -> list[Encoded]:

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 import tiny
-from expunge.engine.streams import Streams
-from expunge.engine.unlearn import Options, Unlearning
-from expunge.engine.watch import Unseen
-from expunge.engine.wraps import Wraps
 from expunge.methods.graddiff import GradDiff
 from expunge.methods.npo import NPO
-from expunge.model.score import score
-from expunge.wrappers import MASKS
-from expunge.wrappers.masks.memflex import MemFlex
+from expunge.models.scoring import score
+from expunge.optim import MASKS
+from expunge.optim.masks.memflex import MemFlex
+from expunge.training.early_stopping import Unseen
+from expunge.training.sampler import Streams
+from expunge.training.step_gradient import Wraps
+from expunge.training.trainer import Options, Unlearning
 from sets import FORGET, RETAIN, STREAMS
 
 NEVER = Unseen(mean=math.inf, low=math.inf)

@@ -1,6 +1,6 @@
 """`expunge attack` on a tiny world."""
 
-from expunge.attack import Choice, attack
+from expunge.pipeline.attack import Choice, attack
 
 AUDIT = ("max_new_tokens", "seal", "retention_days", "attack_records")
 NAMES = ("paraphrase", "prefill-50", "int4", "relearn")

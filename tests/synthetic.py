@@ -3,28 +3,20 @@
 import random
 from pathlib import Path
 
-from expunge.audit.context import Context, Policy
-from expunge.audit.evidence import PLAIN, Answer, EvidenceStore, Item, Scores, Unit
-from expunge.audit.results import (
-    Axis,
-    Gate,
-    Results,
-    Ruling,
-    Score,
-    SelfTest,
-    Status,
-    Verdict,
-)
-from expunge.files import write_text
-from expunge.report.facts import (
+from expunge.evals.results import Gate, Results, Ruling, Score, SelfTest, Verdict
+from expunge.evidence.context import Context, Policy
+from expunge.evidence.store import PLAIN, Answer, EvidenceStore, Item, Scores, Unit
+from expunge.metrics.outcomes import Axis, Status
+from expunge.reporting.schema import (
     CurvePoint,
     MethodFacts,
     PlanFacts,
     RunFacts,
     TrainFacts,
     write_facts,
+    write_results,
 )
-from expunge.report.serial import write_results
+from expunge.utils.io import write_text
 
 ATTACKS = ("paraphrase", "prefill-affirm", "prefill-25", "prefill-50", "int8", "int4")
 PEOPLE = ("Mirabel Kovanda", "Tobiasz Fenwright", "Aurelio Stavridis", "Ninette Okonjova")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from expunge.wrappers.optimisers.adamw import AdamW
-from expunge.wrappers.optimisers.adamw8bit import AdamW8bit, levels, packed, unpacked
+from expunge.optim.optimizers.adamw import AdamW
+from expunge.optim.optimizers.adamw_8bit import AdamW8bit, levels, packed, unpacked
 
 
 @pytest.mark.parametrize("signed", [True, False])

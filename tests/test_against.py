@@ -10,13 +10,13 @@ import torch
 
 import expunge
 from expunge.cli import main
+from expunge.config.resolve import resolve
 from expunge.errors import UsageError
-from expunge.files import read_json, write_json
-from expunge.ledger.against import require_same_request
-from expunge.ledger.manifest import Retention, write_body
-from expunge.ledger.verify import verify
-from expunge.prepare import prepare
-from expunge.resolve import resolve
+from expunge.preparation.prepare import prepare
+from expunge.provenance.lineage import require_same_request
+from expunge.provenance.manifest import Retention, write_body
+from expunge.provenance.verify import verify
+from expunge.utils.io import read_json, write_json
 
 DATA = "forget.jsonl"
 

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from expunge.allocator import keep_freed_memory
+from expunge.utils.system import keep_freed_memory
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc only")
 
 CODE = """
 import resource, sys
 import torch
-from expunge.allocator import keep_freed_memory
+from expunge.utils.system import keep_freed_memory
 assert keep_freed_memory() == (sys.argv[1] == "kept")
 def work():  # two at a time: 64 MiB would otherwise be mapped anew for each of them
     for _ in range(20):

@@ -189,12 +189,12 @@ def test_the_map_of_layers_has_every_room_once():
 def test_the_rules_find_what_they_forbid(tmp_path):
     path = tmp_path / "bad.py"
     path.write_text(
-        "import pickle\nfrom expunge.cli.app import main\n"
+        "import pickle\nfrom expunge.cli.main import main\n"
         "def open_door(x): print(torch.load(x))\n"
         "class Loud:\n    def shout(self) -> None: ...\n"
     )
     tree = parsed(path)
-    assert list(imported(path)) == ["pickle", "expunge.cli.app"]
+    assert list(imported(path)) == ["pickle", "expunge.cli.main"]
     assert calls(path, "torch.load", "print") == [3, 3]
     assert [node.name for node in public(tree)] == ["open_door", "Loud", "shout"]
     assert [is_annotated(f) for f in functions(tree)] == [False, True]

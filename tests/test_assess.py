@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 
 from audit_world import SIZES, Model, collect, never, trained, world
-from expunge.audit.assess import assess, case_of
-from expunge.audit.axes.forgetting import forgetting_gates
-from expunge.audit.case import Case
-from expunge.audit.context import Policy
-from expunge.audit.evidence import Answer, EvidenceStore, Item, Scores, Unit
-from expunge.audit.gates import axis_status
-from expunge.audit.results import Axis, Ruling, Status
-from expunge.audit.selftest import battery
-from expunge.audit.table import Table
 from expunge.errors import InputError
+from expunge.evals.assess import assess, case_of
+from expunge.evals.axes.forgetting import forgetting_gates
+from expunge.evals.comparison import Case
+from expunge.evals.evidence_table import Table
+from expunge.evals.gates import axis_status
+from expunge.evals.results import Ruling
+from expunge.evals.selftest import battery
+from expunge.evidence.context import Policy
+from expunge.evidence.store import Answer, EvidenceStore, Item, Scores, Unit
+from expunge.metrics.outcomes import Axis, Status
 
 PERFECT = Model(knows=never, noise=5)
 STRAGGLERS = Model(knows=lambda s, i, a: never(s, i, a) or (s == "forget" and i % 5 == 0), noise=5)

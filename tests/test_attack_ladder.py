@@ -6,29 +6,27 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from null_attacks import NullWorld, null_battery
 
-from expunge.audit.attacks.asking.reworded import Paraphrase
-from expunge.audit.attacks.asking.translation import Translation
-from expunge.audit.attacks.attempt import Attempt, knowledge, observable_of
-from expunge.audit.attacks.ladder import ladder
-from expunge.audit.attacks.levels import PARANOID
-from expunge.audit.attacks.protocol import made_with
-from expunge.audit.attacks.relabel import (
+from expunge.attacks.attempt import Attempt, knowledge, observable_of
+from expunge.attacks.base import made_with
+from expunge.attacks.presets import PARANOID
+from expunge.attacks.prompting.paraphrase import Paraphrase
+from expunge.attacks.prompting.translation import Translation
+from expunge.attacks.store import AttackStore, AttackUnit, Cost, Outcome
+from expunge.evals.multiple_testing import (
     Paired,
     Unpaired,
     adjusted_paired,
     adjusted_unpaired,
     least_paired,
 )
-from expunge.audit.attacks.scale import UNION
-from expunge.audit.attacks.simulated import NullWorld, null_battery
-from expunge.audit.attacks.store import AttackStore, AttackUnit, Cost, Outcome
-from expunge.audit.attacks.trial import Ground, Trial
-from expunge.audit.context import Policy
-from expunge.audit.evidence import EvidenceStore
-from expunge.audit.results import Status
-from expunge.audit.stats import binomial_tolerance
-from expunge.files import read_json
+from expunge.evals.recovery import UNION, Ground, Trial, ladder
+from expunge.evidence.context import Policy
+from expunge.evidence.store import EvidenceStore
+from expunge.metrics.outcomes import Status
+from expunge.metrics.statistics import binomial_tolerance
+from expunge.utils.io import read_json
 from trials import CONTROL, FACTS, ITEMS, ground, item, outcome, said, trial
 
 ATTACKS = 30

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from expunge.audit.attacks.weights.relearn import Relearn
-from expunge.audit.results import Status
+from expunge.attacks.finetuning.relearn import Relearn
+from expunge.metrics.outcomes import Status
 from stressing import by_name, stress
 
 FULL = {

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 import tiny
-from expunge.attack import Choice, attack
-from expunge.audit.attacks.battery import Battery
-from expunge.audit.attacks.levels import QUICK, STANDARD
-from expunge.audit.attacks.tools import Tools
-from expunge.audit.results import Status
+from expunge.attacks.presets import QUICK, STANDARD
+from expunge.attacks.resources import Tools
+from expunge.attacks.runner import Battery
 from expunge.cli import main
 from expunge.errors import ExpungeError, UsageError
-from expunge.forget import audit
-from expunge.ledger.destroy import destroy_evidence
-from expunge.ledger.key import key_path, operator_key
-from expunge.ledger.verify import verify
-from expunge.methods.guards.protocol import Rules
-from expunge.model.guard import save_guard
+from expunge.methods.guards.base import Rules
+from expunge.metrics.outcomes import Status
+from expunge.models.guard_io import save_guard
+from expunge.pipeline.attack import Choice, attack
+from expunge.pipeline.forget import audit
+from expunge.provenance.destroy import destroy_evidence
+from expunge.provenance.keys import key_path, operator_key
+from expunge.provenance.verify import verify
 from stressing import NAMES, by_name, stress
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from expunge.audit.attacks.attempt import Attempt
-from expunge.audit.attacks.ladder import ladder
-from expunge.audit.attacks.relabel import Paired, adjusted_paired
-from expunge.audit.attacks.store import Outcome
-from expunge.audit.results import Status
+from expunge.attacks.attempt import Attempt
+from expunge.attacks.store import Outcome
+from expunge.evals.multiple_testing import Paired, adjusted_paired
+from expunge.evals.recovery import ladder
+from expunge.metrics.outcomes import Status
 from trials import CONTROL, FACTS, ITEMS, ground, outcome, said, trial
 
 NEVER = Outcome(missing="the facts are passages without a question")

@@ -6,16 +6,16 @@ from importlib.util import find_spec
 import pytest
 
 from attack_facts import FACTS, make_target, person
-from expunge.audit.attacks.asking.own_prompts import read_prompts
-from expunge.audit.attacks.levels import LEVELS, PARANOID, chosen
-from expunge.audit.attacks.plainly import Plainly
-from expunge.audit.attacks.protocol import FAMILIES, Unmet
-from expunge.audit.attacks.split import halves
-from expunge.audit.attacks.weights.kernels import RealKernel
-from expunge.audit.attacks.weights.tune import Sweep
-from expunge.data.record import Record
+from expunge.attacks.base import FAMILIES, Unmet
+from expunge.attacks.cross_fit import halves
+from expunge.attacks.finetuning.base import Sweep
+from expunge.attacks.presets import LEVELS, PARANOID, chosen
+from expunge.attacks.prompting.custom_prompts import read_prompts
+from expunge.attacks.quick.plainly import Plainly
+from expunge.attacks.weight_space.real_quantizers import RealKernel
+from expunge.data.records import Record
 from expunge.errors import InputError, UsageError
-from expunge.model.load import digest_of
+from expunge.models.loading import digest_of
 
 SWEEP = Sweep(
     lora_rates=(1e-3,), upper_rates=(1e-3,), full_rates=(1e-4,), batch=4, looks=(0, 1, 2), rank=2

@@ -7,39 +7,38 @@ import torch
 
 import tiny
 from attack_facts import FACTS, RETAIN, make_target
-from expunge.audit.attacks.asking.alias import aliases
-from expunge.audit.attacks.asking.choice import MultipleChoice, candidates
-from expunge.audit.attacks.asking.cloze import Cloze, first_key
-from expunge.audit.attacks.asking.in_context import InContext
-from expunge.audit.attacks.asking.inverse import Inverse
-from expunge.audit.attacks.asking.multi_hop import MultiHop
-from expunge.audit.attacks.asking.prefilled import Affirm
-from expunge.audit.attacks.asking.reworded import FORMS, Paraphrase, Wordings
-from expunge.audit.attacks.asking.translation import Translation
-from expunge.audit.attacks.asking.turns import MultiTurn
-from expunge.audit.attacks.inside.layers import cut_above, depths
-from expunge.audit.attacks.inside.patching import Patching
-from expunge.audit.attacks.inside.probe import LinearProbe, ridge
-from expunge.audit.attacks.prompts.free_tokens import embedded_as, slot, unused_ids
-from expunge.audit.attacks.prompts.gcg import GCG, survives
-from expunge.audit.attacks.prompts.soft_prompt import SoftPrompt
-from expunge.audit.attacks.protocol import Unmet
-from expunge.audit.attacks.sampling.sampled import Sampling
-from expunge.audit.attacks.target import Target
-from expunge.audit.attacks.weights.ablation import ablated
-from expunge.audit.attacks.weights.mixing import Interpolation
-from expunge.audit.attacks.weights.perturbing import pruned
-from expunge.audit.attacks.weights.related import about, without_facts
-from expunge.audit.attacks.weights.relearn import Relearn
-from expunge.audit.attacks.weights.retain_only import RetainOnly
-from expunge.audit.attacks.weights.rounding import NF4, gguf_round_trip, nf4
-from expunge.audit.attacks.weights.syntax import alike
-from expunge.audit.attacks.weights.tune import Sweep
-from expunge.audit.further.inside import fact
-from expunge.audit.metrics.extraction import chance_within
-from expunge.data.encode import Encoder
-from expunge.data.record import Message, Record
-from expunge.model.network import Site
+from expunge.attacks.base import Unmet
+from expunge.attacks.finetuning.base import Sweep
+from expunge.attacks.finetuning.benign import RetainOnly
+from expunge.attacks.finetuning.related_text import about, without_facts
+from expunge.attacks.finetuning.relearn import Relearn
+from expunge.attacks.finetuning.same_syntax import alike
+from expunge.attacks.internals.activation_patching import Patching, fact
+from expunge.attacks.internals.linear_probe import LinearProbe, ridge
+from expunge.attacks.internals.logit_lens import cut_above, depths
+from expunge.attacks.optimized_prompts.gcg import GCG, survives
+from expunge.attacks.optimized_prompts.soft_prompt import SoftPrompt
+from expunge.attacks.optimized_prompts.soft_tokens import embedded_as, slot, unused_ids
+from expunge.attacks.prompting.alias import aliases
+from expunge.attacks.prompting.cloze import Cloze, first_key
+from expunge.attacks.prompting.in_context import InContext
+from expunge.attacks.prompting.multi_hop import MultiHop
+from expunge.attacks.prompting.multi_turn import MultiTurn
+from expunge.attacks.prompting.multiple_choice import MultipleChoice, candidates
+from expunge.attacks.prompting.paraphrase import FORMS, Paraphrase, Wordings
+from expunge.attacks.prompting.prefill import Affirm
+from expunge.attacks.prompting.reverse_question import Inverse
+from expunge.attacks.prompting.translation import Translation
+from expunge.attacks.sampling.sampling import Sampling
+from expunge.attacks.target import Target
+from expunge.attacks.weight_space.direction_ablation import ablated
+from expunge.attacks.weight_space.interpolation import Interpolation
+from expunge.attacks.weight_space.pruning_and_noise import pruned
+from expunge.attacks.weight_space.quantization import NF4, gguf_round_trip, nf4
+from expunge.data.records import Message, Record
+from expunge.data.tokenization import Encoder
+from expunge.metrics.memorization import chance_within
+from expunge.models.transformer import Site
 
 
 @pytest.fixture
@@ -72,7 +71,7 @@ def test_all_weights_are_trained_as_well_the_second_time(dtype, target):
 
 def test_upper_lora_over_cached_states_is_upper_lora(target, monkeypatch):
     """What the lower blocks say is computed once, and changes no answer."""
-    from expunge.audit.attacks.weights import tune
+    from expunge.attacks.finetuning import base as tune
 
     sweep = Sweep(lora_rates=(), upper_rates=(1e-2, 2e-2), looks=(5,), batch=4)
     cached = Relearn(sweep=sweep).run(target, FACTS[:3], FACTS[3:])
@@ -249,7 +248,7 @@ def test_free_tokens_are_embedded_as_given(target):
 
 
 def test_a_soft_prompt_lowers_the_loss_of_what_it_is_fitted_to(target):
-    from expunge.audit.attacks.prompts import free_tokens
+    from expunge.attacks.optimized_prompts import soft_tokens as free_tokens
 
     ids = unused_ids(target, FACTS, 4)
     records = [
@@ -270,7 +269,7 @@ def test_a_soft_prompt_lowers_the_loss_of_what_it_is_fitted_to(target):
 
 
 def test_gcg_never_gets_worse_and_scores_as_the_model_does(target):
-    from expunge.audit.attacks.prompts import gcg
+    from expunge.attacks.optimized_prompts import gcg
 
     attack = GCG(length=3, steps=6, width=16, top=32, facts=2)
     goals = [attack._goal(target, record) for record in FACTS[:2]]

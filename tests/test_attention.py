@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from expunge.model.attention import LONGEST, is_short, short_attention
+from expunge.models.cpu_kernels import LONGEST, is_short, short_attention
 
 Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 Inputs = Iterable[Tensor]

@@ -2,21 +2,22 @@
 
 import pytest
 
-from expunge.audit.attacks import levels
-from expunge.audit.attacks.asking.reworded import Paraphrase
-from expunge.audit.attacks.plainly import Plainly
-from expunge.audit.attacks.sampling.extraction import Extraction
-from expunge.audit.attacks.weights.mixing import Merge
-from expunge.audit.attacks.weights.rounding import Rounding
-from expunge.audit.results import Ruling, Status
+from expunge.attacks import presets
+from expunge.attacks.prompting.paraphrase import Paraphrase
+from expunge.attacks.quick.plainly import Plainly
+from expunge.attacks.sampling.extraction import Extraction
+from expunge.attacks.weight_space.interpolation import Merge
+from expunge.attacks.weight_space.quantization import Rounding
 from expunge.errors import ExpungeError, UsageError
-from expunge.forget import audit, plan
-from expunge.ledger.verify import verify
+from expunge.evals.results import Ruling
+from expunge.metrics.outcomes import Status
+from expunge.pipeline.forget import audit, plan
+from expunge.provenance.verify import verify
 
 
 def test_an_audit_above_quick_makes_the_attacks_gates(world, bench, monkeypatch):
     battery = (Plainly(), Paraphrase(), Rounding(form="nf4"), Merge(), Extraction())
-    monkeypatch.setitem(levels.LEVELS, "standard", battery)
+    monkeypatch.setitem(presets.LEVELS, "standard", battery)
     settings = world.settings(
         request={"gold": (world.gold,), "control": ()},
         audit={"max_new_tokens": 10, "level": "standard"},
@@ -87,8 +88,8 @@ def test_a_quick_audit_makes_the_attacks_that_are_named_with_small_budgets(world
     assert "leak under paraphrase" in gates
     leaks = [score for score in found.results.scores if score.metric == "leak-at-k"]
     assert {score.role for score in leaks if score.value is not None} == {"unlearned", "gold-0"}
-    sampled = levels.chosen("quick", ("sampling",))[-1]
-    assert sampled.samples < levels.chosen("standard", ("sampling",))[-1].samples
+    sampled = presets.chosen("quick", ("sampling",))[-1]
+    assert sampled.samples < presets.chosen("standard", ("sampling",))[-1].samples
     assert verify(found.folder).ok
 
 

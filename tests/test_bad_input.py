@@ -9,18 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import expunge.forget
 import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import expunge
-import expunge.forget
 import tiny
 from expunge.cli import main
-from expunge.engine.observe import Observer
 from expunge.errors import ResourceError
-from expunge.model.save import save_model
+from expunge.models.saving import save_model
+from expunge.training.forward import Observer
 from world import World, fact
 
 
@@ -267,7 +267,7 @@ def test_a_full_disk_keeps_what_was_written(world, bench, capsys, monkeypatch):
         written.append(handle)
         sync(handle)
 
-    monkeypatch.setattr("expunge.files.os.fsync", full)
+    monkeypatch.setattr("expunge.utils.io.os.fsync", full)
     assert main(words) == 5
     said = capsys.readouterr().err
     assert "error[disk-full]: no space left while writing run/" in said
@@ -276,7 +276,7 @@ def test_a_full_disk_keeps_what_was_written(world, bench, capsys, monkeypatch):
     kept = {path: path.read_bytes() for path in Path("run/evidence").iterdir()}
     assert len(kept) >= 10
     assert not any(path.name.startswith(".") for path in kept)
-    monkeypatch.setattr("expunge.files.os.fsync", sync)
+    monkeypatch.setattr("expunge.utils.io.os.fsync", sync)
     assert main(words) == 0
     changed = {p.name for p, content in kept.items() if p.read_bytes() != content}
     added = {"original.forget.plain.answers.jsonl", "context.json"}

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
-from expunge.model.batch import by_length, collate, evenly, shared_beginning
-from expunge.model.score import score
+from expunge.models.batching import by_length, collate, evenly, shared_beginning
+from expunge.models.scoring import score
 
 
 def test_shared_beginning_never_holds_a_token_that_predicts_a_scored_one():

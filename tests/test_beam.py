@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import tiny
-from expunge.methods.guards.protocol import Rules
-from expunge.model.beam import Wanted, near_copies
+from expunge.methods.guards.base import Rules
+from expunge.models.beam_search import Wanted, near_copies
 
 ALLOWED = (10, 11, 12, 13, 14)
 ENDS = set(range(tiny.VOCABULARY)) - set(ALLOWED)

@@ -6,21 +6,16 @@ import pytest
 import torch
 
 import tiny
-from expunge.engine.bench import Workbench
-from expunge.engine.memorise import Memorise, memorised
-from expunge.engine.streams import Streams
-from expunge.engine.watch import Unseen, Watch
-from expunge.engine.weights import everything
-from expunge.methods.edits.protocol import (
-    Passes,
-    Reinforce,
-    memorised_at_once,
-    memorising_steps,
-)
-from expunge.methods.terms import Shape, Stream
-from expunge.model.load import weights_digest
-from expunge.model.network import Network
-from expunge.model.score import score
+from expunge.methods.base import Shape, Stream
+from expunge.methods.edits.base import Passes, Reinforce, memorised_at_once, memorising_steps
+from expunge.models.loading import weights_digest
+from expunge.models.scoring import score
+from expunge.models.transformer import Network
+from expunge.training.early_stopping import Unseen, Watch
+from expunge.training.edit_context import Workbench
+from expunge.training.reinforced_model import Memorise, memorised
+from expunge.training.sampler import Streams
+from expunge.training.trainable_weights import everything
 from sets import FORGET, RETAIN, STREAMS
 from test_engine import NEVER, probability
 
@@ -92,7 +87,7 @@ def test_the_bench_gives_mean_gradients_and_fisher_information_per_record():
 
 
 def test_of_many_records_some_stand_for_all_in_the_fisher_information(monkeypatch):
-    monkeypatch.setattr("expunge.engine.bench.WEIGHED", 2)
+    monkeypatch.setattr("expunge.training.edit_context.WEIGHED", 2)
     network = tiny.network()
     lent = lend(network)
     chosen = [FORGET[0], FORGET[2]]
@@ -221,7 +216,7 @@ def test_learning_by_heart_takes_even_parts_and_each_record_once(
 
 
 def test_a_set_of_many_records_is_learnt_a_part_at_a_time(monkeypatch):
-    monkeypatch.setattr("expunge.methods.edits.protocol.MEMORISED", 2)
+    monkeypatch.setattr("expunge.methods.edits.base.MEMORISED", 2)
     network = tiny.network()
     read: list[int] = []
     batched = Network.batch

@@ -10,23 +10,23 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from expunge.bench import contents, start
-from expunge.bench.matrix import Done
-from expunge.bench.protocol import FILE as MATRIX
-from expunge.bench.protocol import read_protocol
-from expunge.bench.start import Ask, begin
-from expunge.bench.suite import Probe, Suite
+from expunge.benchmarking import protocol, run
+from expunge.benchmarking.protocol import FILE as MATRIX
+from expunge.benchmarking.protocol import read_protocol
+from expunge.benchmarking.run import Ask, begin
+from expunge.benchmarking.suites.base import Probe, Suite
+from expunge.benchmarking.sweep import Done
 from expunge.cli import main
-from expunge.data.record import Record
+from expunge.config.settings import Settings
+from expunge.data.records import Record
 from expunge.errors import ExpungeError, UsageError
-from expunge.settings import Settings
 from test_matrix import tree
 
 
 @pytest.fixture
 def unread(monkeypatch):
     """Neither data nor models are there: nothing is told of what they hold."""
-    monkeypatch.setattr(start, "contents_of", lambda *_, **__: {})
+    monkeypatch.setattr(run, "contents_of", lambda *_, **__: {})
 
 
 PLAIN = Settings.model_validate(tree())
@@ -98,7 +98,7 @@ def test_what_a_suite_sets_cannot_be_set(unread, monkeypatch, tmp_path, suite, g
     each = (Record(id="a", prompt=(), completion="One."),)
     sets = {"rwku": ("retain", "neighbours"), "wmdp": (), "tofu": ("retain", "holdout")}[suite]
     made = Suite(name=suite, forget=each, **dict.fromkeys(sets, each), numbers=lambda heard: [])
-    monkeypatch.setattr(start, "load_suite", lambda spec: made)
+    monkeypatch.setattr(run, "load_suite", lambda spec: made)
     forget = [str(tmp_path / "m" / "data" / "forget.jsonl")]
     request = {"goal": "removal", "forget": forget, **given}
     settings = Settings.model_validate({"model": "m", "request": request})
@@ -256,13 +256,13 @@ def test_a_matrix_goes_on_with_the_data_and_models_of_its_first_command(
 
 
 def test_a_suite_knows_its_sets_its_probes_and_its_models(monkeypatch):
-    monkeypatch.setattr(contents, "files_digest", lambda name, source: name)
+    monkeypatch.setattr(protocol, "files_digest", lambda name, source: name)
     record = Record(id="a", prompt=(), completion="One.")
     suite = Suite(name="small", forget=(record,), numbers=lambda heard: [])
     asked = replace(suite, forget=(), probes=(Probe(name="p", records=(record,)),))
-    monkeypatch.setattr(contents, "source_of", lambda settings: None)
+    monkeypatch.setattr(protocol, "source_of", lambda settings: None)
     settings = Settings.model_validate(tree())
-    told = contents.contents_of(settings, suite, [asked])
+    told = protocol.contents_of(settings, suite, [asked])
     assert told | {"the data": ""} == {
         "the data": "", "the original": "m", "gold g0": "g0", "gold g1": "g1",
     }  # fmt: skip
@@ -274,34 +274,34 @@ def test_a_suite_knows_its_sets_its_probes_and_its_models(monkeypatch):
         (suite, [replace(asked, probes=probes)]),
         (suite, []),
     ):
-        assert contents.contents_of(settings, *pair)["the data"] != told["the data"]
+        assert protocol.contents_of(settings, *pair)["the data"] != told["the data"]
     elsewhere = replace(suite, forget=(replace(record, source="elsewhere"),))
-    assert contents.contents_of(settings, elsewhere, [asked]) == told
+    assert protocol.contents_of(settings, elsewhere, [asked]) == told
 
 
 @pytest.mark.parametrize("name", ["retain", "neighbours", "holdout", "control"])
 def test_sets_of_the_request_beside_a_suite_are_known_by_their_contents(
     name, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(contents, "files_digest", lambda name, source: name)
-    monkeypatch.setattr(contents, "source_of", lambda settings: None)
+    monkeypatch.setattr(protocol, "files_digest", lambda name, source: name)
+    monkeypatch.setattr(protocol, "source_of", lambda settings: None)
     path = tmp_path / "own.jsonl"
     path.write_text('{"text": "One."}')
     request = {"goal": "removal", "forget": ["f"], name: [str(path)]}
     settings = Settings.model_validate({"model": "m", "request": request})
     record = Record(id="a", prompt=(), completion="Two.")
     suite = Suite(name="small", forget=(record,), numbers=lambda heard: [])
-    told = contents.contents_of(settings, suite)
+    told = protocol.contents_of(settings, suite)
     assert told.keys() == {"the data", "the original", f"request.{name}"}
     path.write_text('{"text": "One."}\n')
-    assert contents.contents_of(settings, suite) == told
+    assert protocol.contents_of(settings, suite) == told
     path.write_text('{"text": "Three."}')
-    changed = contents.contents_of(settings, suite)
+    changed = protocol.contents_of(settings, suite)
     assert [key for key in told if told[key] != changed[key]] == [f"request.{name}"]
     if name != "control":  # one that the suite has is written into the matrix, and is in its data
         whole = replace(suite, **{name: (record,)})
         path.unlink()
-        assert contents.contents_of(settings, whole).keys() == {"the data", "the original"}
+        assert protocol.contents_of(settings, whole).keys() == {"the data", "the original"}
 
 
 OWN_FORGET = '[request]\nforget = ["own.jsonl"]\n'
@@ -312,11 +312,11 @@ def test_what_is_forgotten_is_refused_wherever_it_is_set(origin, bench, monkeypa
     """A suite sets it; `goal`, which it only proposes, is taken."""
     records = (Record(id="a", prompt=(), completion="One."),)
     made = Suite(name="tofu", forget=records, retain=records, numbers=lambda heard: [])
-    monkeypatch.setattr(start, "load_suite", lambda spec: made)
-    monkeypatch.setattr(start, "contents_of", lambda *_, **__: {})
+    monkeypatch.setattr(run, "load_suite", lambda spec: made)
+    monkeypatch.setattr(run, "contents_of", lambda *_, **__: {})
     done = Done(rows=0, failed=0, waiting=0)
-    monkeypatch.setattr(start, "run_matrix", lambda *_, **__: done)
-    monkeypatch.setattr(start, "write_pages", lambda matrix: [])
+    monkeypatch.setattr(run, "run_matrix", lambda *_, **__: done)
+    monkeypatch.setattr(run, "write_pages", lambda matrix: [])
     Path("own.toml").write_text(OWN_FORGET)
     goal = '[request]\ngoal = "suppression"\n'
     Path("expunge.toml").write_text(OWN_FORGET if origin == "expunge.toml" else goal)

@@ -5,16 +5,24 @@ from dataclasses import replace
 
 import pytest
 
-from expunge.audit.results import Axis, Score, Status
-from expunge.audit.stats import Estimate
-from expunge.bench.board import Related, board, over_seeds, reduced, relative
-from expunge.bench.choose import Point, front, front_of, near_front
-from expunge.bench.choose import best as best_of
-from expunge.bench.pages import NONE, drawing, sheet, standings, to_html, to_markdown, write_pages
-from expunge.bench.protocol import Protocol, open_protocol
-from expunge.bench.row import Cell, write_row
-from expunge.bench.rows import lay_out
-from expunge.bench.standing import standing, weakest
+from expunge.benchmarking.axis_scores import standing, weakest
+from expunge.benchmarking.leaderboard import Related, board, over_seeds, reduced, relative
+from expunge.benchmarking.leaderboard_pages import (
+    NONE,
+    drawing,
+    sheet,
+    standings,
+    to_html,
+    to_markdown,
+    write_pages,
+)
+from expunge.benchmarking.pareto import Point, front, front_of, near_front
+from expunge.benchmarking.pareto import best as best_of
+from expunge.benchmarking.protocol import Protocol, open_protocol
+from expunge.benchmarking.result import Cell, lay_out, write_row
+from expunge.evals.results import Score
+from expunge.metrics.outcomes import Axis, Status
+from expunge.metrics.statistics import Estimate
 from test_matrix import gate, method, row, tree
 
 

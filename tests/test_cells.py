@@ -9,20 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from expunge.bench import matrix as matrices
-from expunge.bench import start
-from expunge.bench.board import board
-from expunge.bench.chosen import read_chosen
-from expunge.bench.lending import judged_gold, lend
-from expunge.bench.matrix import Done, Shard, parse_shard, run_cell, run_matrix
-from expunge.bench.pages import sheet, write_pages
-from expunge.bench.protocol import Protocol, open_protocol
-from expunge.bench.row import Cell, read_row, write_row
-from expunge.bench.rows import cell_folder, lay_out, rows_of
-from expunge.claim import claim
+from expunge.benchmarking import run as start
+from expunge.benchmarking import sweep
+from expunge.benchmarking.chosen_settings import read_chosen
+from expunge.benchmarking.leaderboard import board
+from expunge.benchmarking.leaderboard_pages import sheet, write_pages
+from expunge.benchmarking.protocol import Protocol, open_protocol
+from expunge.benchmarking.result import Cell, cell_folder, lay_out, read_row, rows_of, write_row
+from expunge.benchmarking.shared_evidence import judged_gold, lend
+from expunge.benchmarking.sweep import Done, Shard, parse_shard, run_cell, run_matrix
 from expunge.cli import main
-from expunge.console import SilentConsole
 from expunge.errors import Interrupted, UsageError
+from expunge.pipeline.run_folder import claim
+from expunge.utils.console import SilentConsole
 from test_matrix import SHAPE, method, row, tree
 
 PYTHON = sys.executable
@@ -41,8 +40,8 @@ def test_methods_run_with_what_was_chosen_and_nothing_else(tmp_path, monkeypatch
     def fake(matrix, protocol, cell):
         write_row(lay_out(matrix, cell), row(cell))
 
-    monkeypatch.setattr(matrices, "run_cell", fake)
-    monkeypatch.setattr(matrices, "anatomy", lambda settings: SHAPE)
+    monkeypatch.setattr(sweep, "run_cell", fake)
+    monkeypatch.setattr(sweep, "anatomy", lambda settings: SHAPE)
     protocol = open_protocol(tmp_path, Protocol(settings=tree(), chosen=chosen))
     run_matrix(
         tmp_path,
@@ -99,8 +98,8 @@ def test_two_shards_run_every_cell_once_and_seeds_follow_the_trials(tmp_path, mo
             write_row(folder, row(cell, erased=cell.values.get("method.beta", 0.9)))
         return read_row(folder)
 
-    monkeypatch.setattr(matrices, "run_cell", fake)
-    monkeypatch.setattr(matrices, "anatomy", lambda settings: SHAPE)
+    monkeypatch.setattr(sweep, "run_cell", fake)
+    monkeypatch.setattr(sweep, "anatomy", lambda settings: SHAPE)
     protocol = open_protocol(tmp_path, Protocol(settings=tree(), trials=3))
     given = {"methods": ["npo", "ga"], "seeds": [0, 1], "console": SilentConsole()}
     first = run_matrix(tmp_path, protocol, shard=Shard(0, 2), **given)
@@ -119,8 +118,8 @@ def test_two_shards_run_every_cell_once_and_seeds_follow_the_trials(tmp_path, mo
 
 def test_a_wrapped_method_is_tried_at_the_settings_of_the_bare_one(tmp_path, monkeypatch):
     asked: list[Cell] = []
-    monkeypatch.setattr(matrices, "run_cell", lambda matrix, protocol, cell: asked.append(cell))
-    monkeypatch.setattr(matrices, "anatomy", lambda settings: SHAPE)
+    monkeypatch.setattr(sweep, "run_cell", lambda matrix, protocol, cell: asked.append(cell))
+    monkeypatch.setattr(sweep, "anatomy", lambda settings: SHAPE)
     protocol = open_protocol(tmp_path, Protocol(settings=tree(), trials=3))
     given = {"methods": ["npo", "npo+sam"], "seeds": [0], "shard": Shard()}
     run_matrix(tmp_path, protocol, **given, console=SilentConsole())
@@ -133,8 +132,8 @@ def test_a_wrapped_method_is_tried_at_the_settings_of_the_bare_one(tmp_path, mon
 
 
 def test_a_cell_that_another_process_has_is_waited_for_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(matrices, "run_cell", lambda *_: None)
-    monkeypatch.setattr(matrices, "anatomy", lambda settings: SHAPE)
+    monkeypatch.setattr(sweep, "run_cell", lambda *_: None)
+    monkeypatch.setattr(sweep, "anatomy", lambda settings: SHAPE)
     protocol = open_protocol(tmp_path, Protocol(settings=tree(), trials=2))
     given = {"methods": ["npo"], "seeds": [0], "shard": Shard(), "console": SilentConsole()}
     assert run_matrix(tmp_path, protocol, **given) == Done(rows=0, failed=0, waiting=5)
@@ -151,8 +150,8 @@ def test_it_is_told_when_every_run_of_a_method_failed(tmp_path, monkeypatch, fai
         write_row(lay_out(matrix, cell), row(cell, status=status, why=f"no-layer: {cell.name}"))
         return read_row(cell_folder(matrix, cell))
 
-    monkeypatch.setattr(matrices, "run_cell", fake)
-    monkeypatch.setattr(matrices, "anatomy", lambda settings: SHAPE)
+    monkeypatch.setattr(sweep, "run_cell", fake)
+    monkeypatch.setattr(sweep, "anatomy", lambda settings: SHAPE)
     protocol = open_protocol(tmp_path, Protocol(settings=tree()))
     write_row(lay_out(tmp_path, method("rmu")), row(method("rmu")))
     console = SilentConsole()
@@ -217,7 +216,7 @@ def test_a_cell_that_is_killed_again_and_again_is_tried_once_a_command(tmp_path,
     protocol = open_protocol(tmp_path / "m", Protocol(settings=tree()))
     count = f"import os\nopen({str(tmp_path / 'count')!r}, 'a').write('x')\n{KILLED}\n"
     _stand_in(monkeypatch, tmp_path, count)
-    monkeypatch.setattr(matrices, "anatomy", lambda settings: SHAPE)
+    monkeypatch.setattr(sweep, "anatomy", lambda settings: SHAPE)
     console = SilentConsole()
     said: list[str] = []
     monkeypatch.setattr(console, "warn", said.append)
@@ -244,11 +243,12 @@ def test_the_claim_outlives_a_parent_that_is_killed(tmp_path):
     _stand_in_file(tmp_path, "import time\ntime.sleep(20)\n")
     program.write_text(
         "import sys\nfrom pathlib import Path\n"
-        "from expunge.bench import matrix\nfrom expunge.bench.protocol import read_protocol\n"
-        "from expunge.bench.row import Cell\n"
+        "from expunge.benchmarking import sweep\n"
+        "from expunge.benchmarking.protocol import read_protocol\n"
+        "from expunge.benchmarking.result import Cell\n"
         f"sys.executable = {str(tmp_path / 'python')!r}\n"
         f"place = Path({str(tmp_path / 'm')!r})\n"
-        "matrix.run_cell(place, read_protocol(place), Cell(kind='method', name='npo'))\n"
+        "sweep.run_cell(place, read_protocol(place), Cell(kind='method', name='npo'))\n"
     )
     parent = subprocess.Popen([sys.executable, str(program)])
     folder = cell_folder(tmp_path / "m", method("npo"))
@@ -280,4 +280,4 @@ def _stand_in_file(folder: Path, code: str) -> Path:
 
 
 def _stand_in(monkeypatch, folder: Path, code: str) -> None:
-    monkeypatch.setattr(matrices.sys, "executable", str(_stand_in_file(folder, code)))
+    monkeypatch.setattr(sweep.sys, "executable", str(_stand_in_file(folder, code)))

@@ -11,15 +11,15 @@ import tomli_w
 
 import expunge
 from expunge.cli import main
-from expunge.engine.parallel import SOLO
+from expunge.config.resolve import resolve, to_toml
+from expunge.config.settings import Settings
 from expunge.errors import UsageError
-from expunge.files import read_json, sha256_json
-from expunge.ledger.manifest import render
-from expunge.prepare import parts
-from expunge.resolve import resolve, to_toml
-from expunge.settings import Settings
-from expunge.stages import names, stages
-from expunge.together import require_spreadable
+from expunge.pipeline.workers import require_spreadable
+from expunge.preparation.chain import names, stages
+from expunge.preparation.prepare import parts
+from expunge.provenance.manifest import render
+from expunge.training.distributed import SOLO
+from expunge.utils.io import read_json, sha256_json
 from killing import finish, launch, same, stop
 
 AFTER = "evidence/unlearned.forget.plain.scores.jsonl"

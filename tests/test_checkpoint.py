@@ -7,9 +7,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import tiny
-from expunge.engine.unlearn import Options, Unlearning
 from expunge.methods.npo import NPO
-from expunge.model.tensors import write_tensors
+from expunge.models.saving import write_tensors
+from expunge.training.trainer import Options, Unlearning
 from processes import NEVER
 from sets import STREAMS
 

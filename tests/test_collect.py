@@ -5,14 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from expunge.audit.attacks import QUICK, Attack, plain
-from expunge.audit.collect import Collector
-from expunge.audit.evidence import EvidenceStore, Unit
-from expunge.console import SilentConsole
-from expunge.data.encode import Encoder
-from expunge.data.read import read
-from expunge.model import generate
-from expunge.model.load import Source, load
+from expunge.attacks import QUICK
+from expunge.data.readers import read
+from expunge.data.tokenization import Encoder
+from expunge.evidence.collect import Collector
+from expunge.evidence.question import Attack, plain
+from expunge.evidence.store import EvidenceStore, Unit
+from expunge.models import generation
+from expunge.models.loading import Source, load
+from expunge.utils.console import SilentConsole
 
 SOURCE = Source(device=torch.device("cpu"), dtype=torch.float32)
 
@@ -61,13 +62,13 @@ def test_known_beginnings_change_no_answer(original, world, tmp_path, limit):
 
 def test_the_teacher_forced_pass_saves_decoding(original, world, tmp_path, monkeypatch):
     steps = []
-    real = generate.next_logits
+    real = generation.next_logits
 
     def counted(network, ids, *rest):
         steps.append(len(ids))
         return real(network, ids, *rest)
 
-    monkeypatch.setattr(generate, "next_logits", counted)
+    monkeypatch.setattr(generation, "next_logits", counted)
     records = read([world.data("forget")]).records
     answers(tmp_path / "slow", original, records, scored=False)
     slow = sum(steps)
@@ -79,6 +80,6 @@ def test_the_teacher_forced_pass_saves_decoding(original, world, tmp_path, monke
 def test_units_are_written_whole_and_not_asked_again(original, world, tmp_path, monkeypatch):
     records = read([world.data("forget")]).records
     first = answers(tmp_path, original, records, scored=True)
-    monkeypatch.setattr(generate, "next_logits", None)  # any decoding would fail
+    monkeypatch.setattr(generation, "next_logits", None)  # any decoding would fail
     assert answers(tmp_path, original, records, scored=True) == first
     assert Attack(name="plain", ask=plain).bits is None

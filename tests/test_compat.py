@@ -6,13 +6,14 @@ import math
 
 import pytest
 
-from expunge.audit.compat import definitions, read_log
-from expunge.audit.compat.own import own_numbers
-from expunge.audit.evidence import EvidenceStore, Item, Layers, Scores, Unit
-from expunge.audit.metrics.extraction_strength import extraction_strength
-from expunge.audit.metrics.membership import loss, min_k
-from expunge.audit.table import Table
 from expunge.errors import InputError
+from expunge.evals.evidence_table import Table
+from expunge.evidence.store import EvidenceStore, Item, Layers, Scores, Unit
+from expunge.interop import their_definitions
+from expunge.interop.formats import read_log
+from expunge.interop.own_as_theirs import own_numbers
+from expunge.metrics.membership import loss, min_k
+from expunge.metrics.memorization import extraction_strength
 
 
 def scored(*logp: float, hit: str = "", ends: bool = True) -> Scores:
@@ -51,32 +52,35 @@ def numbers(path, gold=None):
 )
 def test_their_extraction_strength_has_no_zero(hits, theirs, ours):
     row = scored(*[-1.0] * 6, hit=hits)
-    assert definitions.extraction_strength(row) == pytest.approx(theirs)
+    assert their_definitions.extraction_strength(row) == pytest.approx(theirs)
     assert extraction_strength(row) == pytest.approx(ours)
 
 
 def test_an_empty_record_enters_their_mean_as_0():
     row = scored(-1.0, hit="1")
-    assert definitions.extraction_strength(row) == 0.0
+    assert their_definitions.extraction_strength(row) == 0.0
     assert extraction_strength(row) is None
-    assert definitions.exact_memorisation(row) is None
+    assert their_definitions.exact_memorisation(row) is None
 
 
 def test_they_score_the_end_token_or_drop_the_last_one():
     row = scored(-1.0, -3.0, -5.0, hit="101")
-    assert definitions.loss(row, asked()) == pytest.approx(3.0)
+    assert their_definitions.loss(row, asked()) == pytest.approx(3.0)
     assert loss(row) == pytest.approx(-2.0)
-    assert definitions.probability(row, asked()) == pytest.approx(math.exp(-3.0))
+    assert their_definitions.probability(row, asked()) == pytest.approx(math.exp(-3.0))
     plain = scored(-1.0, -3.0, -5.0, ends=False)
-    assert definitions.loss(plain, asked("")) == pytest.approx(9 / 4)  # E3: 4 labels, 3 scored
-    assert definitions.min_k(plain, share=1.0) == pytest.approx(2.0)  # E4: content token dropped
+    # E3: 4 labels, 3 scored
+    assert their_definitions.loss(plain, asked("")) == pytest.approx(9 / 4)
+    assert their_definitions.min_k(plain, share=1.0) == pytest.approx(
+        2.0
+    )  # E4: content token dropped
     assert min_k(plain, share=1.0) == pytest.approx(-3.0)
-    assert definitions.exact_memorisation(row) == pytest.approx(0.5)
+    assert their_definitions.exact_memorisation(row) == pytest.approx(0.5)
 
 
 def test_their_gradient_is_a_mean_of_norms():
-    assert definitions.gradient([3.0, 4.0]) == 3.5  # the global norm is 5
-    assert definitions.gradient([]) is None
+    assert their_definitions.gradient([3.0, 4.0]) == 3.5  # the global norm is 5
+    assert their_definitions.gradient([]) is None
 
 
 def test_their_gradient_attack_can_say_otherwise(tmp_path):

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from expunge.console import Console, Meter, Screen, SilentConsole, aligned
-from expunge.screens import human_console, json_console, quiet_console
+from expunge.cli.terminal import human_console, json_console, quiet_console
+from expunge.utils.console import Console, Meter, Screen, SilentConsole, aligned
 
 
 class Clock:

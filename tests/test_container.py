@@ -5,9 +5,9 @@ import os
 import pytest
 import torch
 
-from expunge import doctor, machine
 from expunge.cli import session
-from expunge.container import Limits, limits
+from expunge.utils import diagnostics, system
+from expunge.utils.system import Limits, limits
 
 NONE = str(2**63 - 4096)
 """What version 1 writes where memory is not limited."""
@@ -86,8 +86,8 @@ def test_a_system_without_control_groups_limits_nothing(tmp_path):
 @pytest.fixture
 def contained(monkeypatch):
     """A container with one and a half cores and 2 GiB, half a GiB of it free."""
-    found = Limits(1.5, 2 * machine.GIB, machine.GIB // 2)
-    for module in (doctor, machine, session):
+    found = Limits(1.5, 2 * system.GIB, system.GIB // 2)
+    for module in (diagnostics, system, session):
         monkeypatch.setattr(module, "limits", lambda: found)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
@@ -95,17 +95,17 @@ def contained(monkeypatch):
 
 @pytest.mark.usefixtures("contained")
 def test_a_container_is_the_machine():
-    assert doctor.cores() == 2
-    assert doctor.memory_gib() == pytest.approx(2)
-    assert machine.available_gib(torch.device("cpu")) == pytest.approx(0.5)
+    assert diagnostics.cores() == 2
+    assert diagnostics.memory_gib() == pytest.approx(2)
+    assert system.available_gib(torch.device("cpu")) == pytest.approx(0.5)
 
 
 def test_memory_of_a_card_that_the_process_has_freed_is_there_for_its_next_run(monkeypatch):
     held = {"mem_get_info": (20, 80), "memory_reserved": 50, "memory_allocated": 15}
     for name, gib in held.items():
-        found = tuple(n * machine.GIB for n in gib) if isinstance(gib, tuple) else gib * machine.GIB
+        found = tuple(n * system.GIB for n in gib) if isinstance(gib, tuple) else gib * system.GIB
         monkeypatch.setattr(torch.cuda, name, lambda device, found=found: found)
-    assert machine.available_gib(torch.device("cuda")) == pytest.approx(55)
+    assert system.available_gib(torch.device("cuda")) == pytest.approx(55)
 
 
 @pytest.mark.usefixtures("contained")

@@ -12,17 +12,17 @@ import tiny
 from attack_facts import FACTS, make_target
 from card import CARD, Card, Pretended, moved
 from cases import CASES
-from expunge.audit.attacks.inside.lens import LogitLens
-from expunge.audit.attacks.prompts.embedding import EmbeddingAttack
-from expunge.audit.attacks.prompts.gcg import GCG
-from expunge.audit.attacks.sampling.near_verbatim import NearVerbatim
-from expunge.audit.attacks.sampling.sampled import Sampling
-from expunge.audit.attacks.weights.relearn import Relearn
-from expunge.audit.attacks.weights.tune import Sweep
-from expunge.engine.observe import Observer
-from expunge.model.generate import greedy
-from expunge.model.lora import LoraShape
-from expunge.model.score import score
+from expunge.attacks.finetuning.base import Sweep
+from expunge.attacks.finetuning.relearn import Relearn
+from expunge.attacks.internals.logit_lens import LogitLens
+from expunge.attacks.optimized_prompts.embedding import EmbeddingAttack
+from expunge.attacks.optimized_prompts.gcg import GCG
+from expunge.attacks.sampling.near_verbatim import NearVerbatim
+from expunge.attacks.sampling.sampling import Sampling
+from expunge.models.generation import greedy
+from expunge.models.lora import LoraShape
+from expunge.models.scoring import score
+from expunge.training.forward import Observer
 from sets import DRAW, FORGET
 from short import NEVER, quiet, unlearning
 from test_engine import gradient, observer

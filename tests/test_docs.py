@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from expunge.audit.attacks.levels import names
-from expunge.cli.app import main
+from expunge.attacks.presets import names
+from expunge.cli.main import main
+from expunge.config.resolve import resolve
 from expunge.data.convert import to_record
 from expunge.methods import EVERY, build
-from expunge.resolve import resolve
-from expunge.stages import stages
+from expunge.preparation.chain import stages
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -45,7 +45,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.mark.parametrize("text", blocks("bash"))
 def test_commands_in_the_readme_are_commands(text):
-    from expunge.cli.app import app
+    from expunge.cli.main import app
 
     for line in text.strip().splitlines():
         words = shlex.split(line, comments=True)

@@ -7,12 +7,12 @@ import pytest
 
 import expunge
 import tiny
-from expunge.data.encode import Encoder
-from expunge.data.record import Message, Record
+from expunge.config.request import Request
+from expunge.data.records import Message, Record
+from expunge.data.tokenization import Encoder
 from expunge.errors import UsageError
-from expunge.methods.terms import Stream
-from expunge.request import Request
-from expunge.variants import MANY, variants
+from expunge.methods.base import Stream
+from expunge.preparation.variants import MANY, variants
 
 
 def question(text: str, subject: str | None) -> Record:

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import tiny
-from expunge.engine.editing import Editing
-from expunge.engine.unlearn import Options
 from expunge.errors import UsageError
 from expunge.methods import EDITS, METHODS, build
-from expunge.methods.edits.protocol import Edit
-from expunge.methods.terms import FAMILIES, Shape, Stream
-from expunge.model.load import weights_digest
+from expunge.methods.base import FAMILIES, Shape, Stream
+from expunge.methods.edits.base import Edit
+from expunge.models.loading import weights_digest
+from expunge.training.edit_runner import Editing
+from expunge.training.trainer import Options
 from sets import FORGET, RETAIN
 from test_bench import SETS, lend
 from test_engine import NEVER, probability, taught

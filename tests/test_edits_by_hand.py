@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from expunge.methods.edits.climb import climb
-from expunge.methods.edits.collapse import collapse, principal, softened
+from expunge.methods.edits.base import Moments
+from expunge.methods.edits.closed_form import null_space, rewriting
 from expunge.methods.edits.influence import newton_step
 from expunge.methods.edits.lunar import redirection
-from expunge.methods.edits.protocol import Moments
 from expunge.methods.edits.repselect import selected
-from expunge.methods.edits.rewriting import null_space, rewriting
 from expunge.methods.edits.ssd import dampened
+from expunge.methods.edits.subspace import climb, collapse, principal, softened
 from expunge.methods.edits.ties import ties, trimmed
 from expunge.methods.edits.undo import damage
 

@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from expunge.config.request import Goal, Request
 from expunge.data.convert import to_record
-from expunge.data.encode import Encoder
-from expunge.data.record import Message
+from expunge.data.records import Message
+from expunge.data.tokenization import Encoder
 from expunge.errors import InputError
-from expunge.methods.terms import Stream
-from expunge.request import Goal, Request
-from expunge.variants import variants
+from expunge.methods.base import Stream
+from expunge.preparation.variants import variants
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

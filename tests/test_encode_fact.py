@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.data.convert import to_record
-from expunge.data.encode import Encoder
+from expunge.data.tokenization import Encoder
 from test_encode import BARE, CHATML, byte_tokenizer
 
 RECORD = to_record({"id": "q", "question": "Where is it?", "answer": "In Oslo. Once."}, "f:1")

@@ -8,20 +8,20 @@ from hypothesis import strategies as st
 
 import tiny
 from cases import CASES, Case
-from expunge.engine.balance import Multipliers, coefficients
-from expunge.engine.memorise import reinforced_states
-from expunge.engine.observe import Observer
-from expunge.engine.reference import precompute
-from expunge.engine.streams import Draw, Order, Streams
-from expunge.engine.unlearn import Options, Unlearning
-from expunge.engine.watch import Unseen
-from expunge.engine.weights import adapter, everything
 from expunge.errors import ResourceError, UsageError
+from expunge.methods.base import Distribution, Shape
 from expunge.methods.graddiff import GradDiff
 from expunge.methods.npo import NPO
-from expunge.methods.terms import Distribution, Shape
-from expunge.model.lora import LoraShape
-from expunge.model.score import score
+from expunge.models.lora import LoraShape
+from expunge.models.scoring import score
+from expunge.training.early_stopping import Unseen
+from expunge.training.forward import Observer
+from expunge.training.loss_weights import Multipliers, coefficients
+from expunge.training.reference_model import precompute
+from expunge.training.reinforced_model import reinforced_states
+from expunge.training.sampler import Draw, Order, Streams
+from expunge.training.trainable_weights import adapter, everything
+from expunge.training.trainer import Options, Unlearning
 from sets import DRAW, FORGET, POOLS, RETAIN, STREAMS
 
 SHAPE = Shape(layers=2, width=64)

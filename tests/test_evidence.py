@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expunge.audit.context import Context, Policy
-from expunge.audit.evidence import (
+from expunge.errors import InputError
+from expunge.evidence.context import Context, Policy
+from expunge.evidence.store import (
     Answer,
     Choices,
     EvidenceStore,
@@ -17,8 +18,7 @@ from expunge.audit.evidence import (
     Unit,
     sampled,
 )
-from expunge.errors import InputError
-from expunge.files import read_json, write_json
+from expunge.utils.io import read_json, write_json
 
 UNITS = st.builds(
     Unit,

@@ -6,13 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expunge.data.fabricate import MOST, PEOPLE, fabricated
-from expunge.data.overlap import overlaps
-from expunge.data.read import read
-from expunge.data.record import Message, Record
-from expunge.data.scope import gather
-from expunge.files import write_jsonl
-from expunge.request import Request
+from expunge.config.request import Request
+from expunge.data.readers import read
+from expunge.data.records import Message, Record
+from expunge.data.splits import gather, overlaps
+from expunge.data.synthetic_controls import MOST, PEOPLE, fabricated
+from expunge.utils.io import write_jsonl
 
 
 def record(question: str, answer: str, *keys: str, subject: str | None = "Elin Marrow", **more):

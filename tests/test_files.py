@@ -8,13 +8,12 @@ import pytest
 import torch
 
 import tiny
-from expunge.audit.attacks.lending import shared_store
-from expunge.audit.evidence import EvidenceStore, Scores, Unit
-from expunge.bench.lending import keep, shared_folder
-from expunge.engine.lower import compute_lower
-from expunge.engine.shelf import Shelf, key
-from expunge.files import private, write_text
-from expunge.model.save import save_model
+from expunge.attacks.shared_cache import shared_store
+from expunge.benchmarking.shared_evidence import keep, shared_folder
+from expunge.evidence.store import EvidenceStore, Scores, Unit
+from expunge.models.saving import save_model
+from expunge.training.activation_cache import Shelf, compute_lower, key
+from expunge.utils.io import private, write_text
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 import pytest
 
 from audit_world import Model, never, world
-from expunge.audit import fitness
-from expunge.audit.assess import assess
-from expunge.audit.fitness import FILE, THRESHOLD, unfit
-from expunge.audit.metrics import EXTRACTION_STRENGTH, KEY_FACT, MEMBERSHIP, PROBABILITY
-from expunge.audit.results import Status
-from expunge.files import read_json
+from expunge.evals import metric_validity
+from expunge.evals.assess import assess
+from expunge.evals.metric_validity import FILE, THRESHOLD, unfit
+from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, MEMBERSHIP, PROBABILITY
+from expunge.metrics.outcomes import Status
+from expunge.utils.io import read_json
 
 GATING = (EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, *MEMBERSHIP)
 
@@ -34,7 +34,7 @@ def test_a_metric_that_was_never_evaluated_may_not():
 def test_an_unfit_metric_is_shown_and_not_gated(tmp_path, monkeypatch, value):
     rows = {m.id: {"faithfulness": {"value": 1.0}} for m in GATING}
     rows["extraction-strength"] = {"faithfulness": {"value": value}}
-    monkeypatch.setattr(fitness, "_table", lambda: rows)
+    monkeypatch.setattr(metric_validity, "_table", lambda: rows)
     results = assess(world(tmp_path, Model(knows=never, noise=5)))
     gate = next(g for g in results.gates if g.name == "residual extraction-strength")
     assert gate.status is Status.NOT_COMPUTABLE

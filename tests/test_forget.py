@@ -10,16 +10,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import expunge
 import tiny
-from expunge.audit.collect import Collector
-from expunge.audit.evidence import PLAIN
-from expunge.audit.gathering import Gathering
-from expunge.audit.results import Axis, Ruling, Status
+from expunge.config.resolve import resolve
 from expunge.errors import Interrupted
-from expunge.ledger.verify import verify
+from expunge.evals.auditor import Gathering
+from expunge.evals.results import Ruling
+from expunge.evidence.collect import Collector
+from expunge.evidence.store import PLAIN
 from expunge.methods import METHODS
-from expunge.model.load import Source, load
-from expunge.prepare import prepare
-from expunge.resolve import resolve
+from expunge.metrics.outcomes import Axis, Status
+from expunge.models.loading import Source, load
+from expunge.preparation.prepare import prepare
+from expunge.provenance.verify import verify
 from world import SETS, network_knowing
 
 FILES = {

@@ -5,25 +5,24 @@ import math
 import pytest
 import torch
 
-from expunge.audit.collect import Collector
-from expunge.audit.evidence import EvidenceStore, Unit
-from expunge.audit.further.gather import alike
-from expunge.audit.further.inside import collect_inside, fact
-from expunge.audit.further.options import collect_options
-from expunge.audit.further.pair import Pair
-from expunge.audit.further.readings import (
+from expunge.attacks.internals.activation_patching import collect_inside, fact
+from expunge.data.convert import to_record
+from expunge.data.tokenization import Encoder
+from expunge.evals.collectors.choice_likelihoods import collect_options
+from expunge.evals.collectors.collect import alike
+from expunge.evals.collectors.drift import collect_divergence, collect_weights
+from expunge.evals.collectors.membership_inputs import (
     collect_gradient,
     collect_lowercase,
     collect_rarity,
     collect_recall,
     gradient_norms,
 )
-from expunge.audit.further.shift import collect_divergence, collect_weights
-from expunge.audit.metrics.depth import erasure_depth
-from expunge.data.convert import to_record
-from expunge.data.encode import Encoder
-from expunge.model.interpolate import changed, snapshot
-from expunge.model.score import score
+from expunge.evidence.collect import Collector
+from expunge.evidence.store import EvidenceStore, Unit
+from expunge.metrics.erasure_depth import erasure_depth
+from expunge.models.interpolation import Pair, changed, snapshot
+from expunge.models.scoring import score
 from tiny import llama, network, tokenizer
 
 FORGET = [

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from audit_world import SIZES, Model, never, trained, world
-from expunge.audit.assess import case_of
-from expunge.audit.evidence import Choices, Layers, Scores, Unit
-from expunge.audit.metrics.catalogue import CATALOGUE
-from expunge.audit.table import Table
-from expunge.audit.tabulate import all_scores
-from expunge.report.glossary import term
+from expunge.evals.assess import case_of
+from expunge.evals.evidence_table import Table
+from expunge.evals.scores.core import all_scores
+from expunge.evidence.store import Choices, Layers, Scores, Unit
+from expunge.metrics.registry import CATALOGUE, term
 
 GONE = Model(knows=never, noise=5)
 RNG = np.random.default_rng(0)

@@ -10,30 +10,22 @@ import torch
 import expunge
 import tiny
 from expunge.cli import main
-from expunge.data.encode import Encoder
-from expunge.data.record import Message, Record
+from expunge.config.request import Request
+from expunge.data.records import Message, Record
+from expunge.data.tokenization import Encoder
 from expunge.errors import InputError, UsageError
-from expunge.files import write_json
 from expunge.methods import GUARDS, build
+from expunge.methods.base import Stream
+from expunge.methods.guards.base import Corruption, Frame, Guard, Offset, Probe, Rules, Shots
 from expunge.methods.guards.ngram_block import runs
-from expunge.methods.guards.probe import discriminant
-from expunge.methods.guards.protocol import (
-    Corruption,
-    Frame,
-    Guard,
-    Offset,
-    Probe,
-    Rules,
-    Shots,
-)
-from expunge.methods.terms import Stream
-from expunge.model.fence import FORCE, admit, bend, own_part, unfenced
-from expunge.model.generate import greedy
-from expunge.model.guard import load_guard, save_guard
-from expunge.model.load import Source, digest_of, load, load_config
-from expunge.model.score import score
-from expunge.request import Request
-from expunge.variants import variants
+from expunge.methods.guards.prompt_classifier import discriminant
+from expunge.models.generation import greedy
+from expunge.models.guard_io import load_guard, save_guard
+from expunge.models.guarded import FORCE, admit, bend, own_part, unfenced
+from expunge.models.loading import Source, digest_of, load, load_config
+from expunge.models.scoring import score
+from expunge.preparation.variants import variants
+from expunge.utils.io import write_json
 
 ALWAYS = {"meant": [True, True], "written": [(), (5,)]}
 HOW = {"pad_id": 2, "tokens_per_pass": 4096}

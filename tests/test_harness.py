@@ -10,14 +10,21 @@ from types import SimpleNamespace
 import pytest
 
 import tiny
-from expunge.bench.asking import ask
-from expunge.bench.harness import Measured, check, measure, measured, note_of, split_tasks
-from expunge.bench.protocol import Protocol
-from expunge.bench.suite import Spec
-from expunge.console import SilentConsole
+from expunge.benchmarking.evaluate import ask
+from expunge.benchmarking.lm_eval_tasks import (
+    Measured,
+    check,
+    measure,
+    measured,
+    note_of,
+    split_tasks,
+)
+from expunge.benchmarking.protocol import Protocol
+from expunge.benchmarking.suites.base import Spec
 from expunge.errors import InputError
-from expunge.methods.guards.protocol import Rules
-from expunge.model.load import Loaded
+from expunge.methods.guards.base import Rules
+from expunge.models.loading import Loaded
+from expunge.utils.console import SilentConsole
 from test_matrix import tree
 
 needs_lm_eval = pytest.mark.skipif(
@@ -82,7 +89,7 @@ def tasks(tmp_path_factory):
 
 
 def backend(model, tokenizer=None):
-    from expunge.bench.backend import Backend
+    from expunge.benchmarking.lm_eval_model import Backend
 
     return Backend(tiny.network(model), tokenizer or tiny.tokenizer(), tokens_per_pass=900)
 
@@ -141,7 +148,7 @@ def test_texts_longer_than_the_context_are_cut_as_lm_eval_cuts_them():
 @needs_lm_eval
 def test_a_guard_stands_before_lm_eval_too():
     network = tiny.network()
-    from expunge.bench.backend import Backend
+    from expunge.benchmarking.lm_eval_model import Backend
 
     asks = requests(("the fox", {"until": [], "max_gen_toks": 4}))
     free = Backend(network, tiny.tokenizer(), tokens_per_pass=900).generate_until(asks)
@@ -199,7 +206,9 @@ def test_numbers_are_those_of_lm_eval(tasks, tmp_path, chat):
 @pytest.mark.usefixtures("same_draws")
 def test_a_task_that_was_asked_is_not_asked_again(tasks, tmp_path, monkeypatch):
     first = asked(tasks, "choose", folder=tmp_path, records=1)
-    monkeypatch.setattr("expunge.bench.harness._ask", lambda *_, **__: pytest.fail("again"))
+    monkeypatch.setattr(
+        "expunge.benchmarking.lm_eval_tasks._ask", lambda *_, **__: pytest.fail("again")
+    )
     assert asked(tasks, "choose", folder=tmp_path, records=1) == first
 
 
@@ -258,7 +267,7 @@ def test_tasks_are_listed_with_commas():
 
 
 def test_without_lm_eval_the_error_names_the_command(monkeypatch):
-    monkeypatch.setattr("expunge.bench.harness.find_spec", lambda name: None)
+    monkeypatch.setattr("expunge.benchmarking.lm_eval_tasks.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'expunge\[lm-eval\]'"):
         check(["gsm8k"], offline=True)
 

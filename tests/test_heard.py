@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 import tiny
-from expunge.audit.evidence import Answer, Choices, Item
-from expunge.bench.choices import choice_scores, lettered
-from expunge.bench.heard import Heard, membership
-from expunge.bench.hearing import hear
-from expunge.bench.suite import Probe
-from expunge.bench.suites import muse, rwku, social
-from expunge.console import SilentConsole
-from expunge.data.encode import Encoder
-from expunge.data.record import Message, Record
+from expunge.benchmarking.evaluate import hear
+from expunge.benchmarking.probe_outputs import Heard, membership
+from expunge.benchmarking.suites import muse, rwku, social
+from expunge.benchmarking.suites.base import Probe
+from expunge.benchmarking.suites.multiple_choice import choice_scores, lettered
+from expunge.data.records import Message, Record
+from expunge.data.tokenization import Encoder
+from expunge.evidence.store import Answer, Choices, Item
+from expunge.utils.console import SilentConsole
 
 
 def question(name, right, *wrong):
@@ -33,7 +33,7 @@ def test_each_right_option_stands_once_behind_every_letter():
 
 
 def heard_of(probe, options):
-    from expunge.audit.collect import item
+    from expunge.evidence.collect import item
 
     items = {probe.name: {r.id: item(r, probe.name) for r in probe.records}}
     return Heard(items=items, scores={}, answers={}, options={probe.name: options})

@@ -15,9 +15,9 @@ from peft import LoraConfig, get_peft_model
 from pyarrow import parquet
 
 import tiny
-from expunge.bench.suite import Spec, plain
-from expunge.bench.suites import HUB, load_suite
-from expunge.data.read import read_rows
+from expunge.benchmarking.suites import HUB, load_suite
+from expunge.benchmarking.suites.base import Spec, plain
+from expunge.data.readers import read_rows
 from hub import Hub
 
 TESTS = Path(__file__).resolve().parent
@@ -43,7 +43,7 @@ for words in json.loads(sys.argv[1]):
 """Several commands in one process, which loads the libraries once."""
 LIBRARY = """
 import json, sys
-from expunge.bench.suite import Spec
+from expunge.benchmarking.suites.base import Spec
 from test_hub import digests, told_by
 specs, references = json.loads(sys.argv[1])
 print(json.dumps([told_by(Spec(**given)) for given in specs]))
@@ -66,7 +66,7 @@ def digests(reference):
     """What a model's files, or their commit, and its weights are known by."""
     import torch
 
-    from expunge.model.load import Source, files_digest, load
+    from expunge.models.loading import Source, files_digest, load
 
     source = Source(device=torch.device("cpu"), dtype=torch.float32)
     return [files_digest(reference, source), load(reference, source).digest]

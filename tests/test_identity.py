@@ -10,14 +10,14 @@ from huggingface_hub import constants
 
 import expunge
 import tiny
-from expunge.attack import Choice, attack
-from expunge.audit.attacks.tools import Tools
+from expunge.attacks.resources import Tools
 from expunge.errors import InputError, UsageError
-from expunge.methods.guards.protocol import Rules
-from expunge.model.guard import save_guard
-from expunge.model.load import Source, files_digest
-from expunge.prepare import prepare
-from expunge.together import identity
+from expunge.methods.guards.base import Rules
+from expunge.models.guard_io import save_guard
+from expunge.models.loading import Source, files_digest
+from expunge.pipeline.attack import Choice, attack
+from expunge.pipeline.workers import identity
+from expunge.preparation.prepare import prepare
 
 SOURCE = Source(device=torch.device("cpu"), dtype=torch.float32, offline=True)
 

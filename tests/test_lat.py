@@ -7,17 +7,16 @@ import torch
 
 import expunge
 import tiny
-from expunge.engine.adversary import Adversary
-from expunge.engine.observe import Observer
-from expunge.engine.pull import StepPull
-from expunge.engine.reference import precompute
-from expunge.engine.weights import everything
 from expunge.errors import UsageError
+from expunge.methods.base import Shape, Stream
 from expunge.methods.dpo import DPO
 from expunge.methods.npo import NPO
-from expunge.methods.terms import Shape, Stream
-from expunge.model.network import Push
-from expunge.wrappers.robust.lat import LAT
+from expunge.models.transformer import Push
+from expunge.optim.robust.lat import LAT
+from expunge.training.forward import Observer
+from expunge.training.reference_model import precompute
+from expunge.training.step_gradient import Adversary, StepPull
+from expunge.training.trainable_weights import everything
 from sets import DRAW, FORGET, POOLS, RETAIN, STREAMS, framed
 
 

@@ -4,12 +4,13 @@ import math
 
 import pytest
 
-from expunge.audit.axes.forgetting import forgetting_gates
-from expunge.audit.case import Case
-from expunge.audit.context import Policy
-from expunge.audit.evidence import Answer, Item, Scores, Unit
-from expunge.audit.results import Gate, Status
-from expunge.audit.table import Table
+from expunge.evals.axes.forgetting import forgetting_gates
+from expunge.evals.comparison import Case
+from expunge.evals.evidence_table import Table
+from expunge.evals.results import Gate
+from expunge.evidence.context import Policy
+from expunge.evidence.store import Answer, Item, Scores, Unit
+from expunge.metrics.outcomes import Status
 
 N = 20
 KNOWN, UNKNOWN = 0.9, 0.2

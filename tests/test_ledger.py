@@ -6,14 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expunge.audit.evidence import EvidenceStore, Item
-from expunge.audit.results import Results
 from expunge.errors import InputError, UsageError
-from expunge.files import read_json, sha256_file, write_json
-from expunge.ledger.key import default_key_path, fingerprint, item_fingerprints, operator_key
-from expunge.ledger.manifest import SCHEMA, Retention, covered, render, write_manifest
-from expunge.ledger.verify import verify
-from expunge.report.serial import read_results, results_to_json
+from expunge.evals.results import Results
+from expunge.evidence.store import EvidenceStore, Item
+from expunge.provenance.keys import (
+    default_key_path,
+    fingerprint,
+    item_fingerprints,
+    operator_key,
+)
+from expunge.provenance.manifest import SCHEMA, Retention, covered, render, write_manifest
+from expunge.provenance.verify import verify
+from expunge.reporting.schema import read_results, results_to_json
+from expunge.utils.io import read_json, sha256_file, write_json
 from synthetic import build_run, facts, forget_items
 
 KEY = bytes(range(32))
@@ -215,7 +220,7 @@ def test_evidence_that_gives_no_results_is_a_problem_without_its_text(run):
 def test_the_numbers_are_recomputed_from_the_evidence_by_default(run):
     found = verify(run)
     assert [(p.path) for p in found.problems] == ["results.json"]
-    from expunge.audit.assess import assess
+    from expunge.evals.assess import assess
 
     write_json(run / "results.json", results_to_json(assess(EvidenceStore(run / "evidence"))))
     seal(run)
@@ -229,7 +234,7 @@ def test_the_numbers_are_recomputed_from_the_evidence_by_default(run):
 def test_a_manifest_that_contradicts_the_files_is_named(run, saved, key, value):
     import json
 
-    from expunge.files import sha256_json
+    from expunge.utils.io import sha256_json
 
     manifest = json.loads((run / "manifest.json").read_text()) | {key: value}
     body = {k: v for k, v in manifest.items() if k != "digest"}

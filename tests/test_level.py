@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from expunge.data.alike import alike
-from expunge.data.record import Message, Record
-from expunge.engine.watch import Unseen, unseen_level
-from expunge.methods.level import Level, apart
-from expunge.methods.terms import Answers, Likelihood, Shape, Stream
+from expunge.data.counterfactuals import alike
+from expunge.data.records import Message, Record
+from expunge.methods.base import Answers, Likelihood, Shape, Stream
+from expunge.methods.nll_match import Level, apart
+from expunge.training.early_stopping import Unseen, unseen_level
 
 SHAPE = Shape(layers=2, width=8)
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from expunge.cli import main
-from expunge.console import Console, Screen
-from expunge.data.record import Message, Record
+from expunge.data.records import Message, Record
 from expunge.errors import InputError
-from expunge.forget import forget, plan
-from expunge.ledger.key import fingerprint, key_path, operator_key
-from expunge.ledger.lineage import earlier_runs, require_not_forgotten
+from expunge.pipeline.forget import forget, plan
+from expunge.provenance.keys import fingerprint, key_path, operator_key
+from expunge.provenance.lineage import earlier_runs, require_not_forgotten
+from expunge.utils.console import Console, Screen
 
 
 def stated(name, place, line):

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 import tiny
-from expunge.engine.localise import Localiser
-from expunge.engine.streams import Streams
-from expunge.engine.weights import adapted, everything
-from expunge.engine.wraps import Wraps
 from expunge.errors import UsageError
-from expunge.model.lora import LoraShape, attach, detach, merge, save_adapter
-from expunge.wrappers.masks.memflex import MemFlex
-from expunge.wrappers.masks.saliency import Saliency
+from expunge.models.lora import LoraShape, attach, detach, merge, save_adapter
+from expunge.optim.masks.memflex import MemFlex
+from expunge.optim.masks.saliency import Saliency
+from expunge.training.localization import Localiser
+from expunge.training.sampler import Streams
+from expunge.training.step_gradient import Wraps
+from expunge.training.trainable_weights import adapted, everything
 from sets import FORGET, RETAIN, STREAMS
 from short import MADE, NEVER, knowing, logits, quiet, state, taught, unlearning
 

@@ -6,17 +6,17 @@ import pytest
 import torch
 
 import tiny
-from expunge.engine.lower import Lower, compute_lower
-from expunge.engine.reference import precompute
-from expunge.engine.streams import Streams
-from expunge.engine.unlearn import Options, Unlearning
-from expunge.engine.watch import Unseen, Watch
+from expunge.methods.base import Shape, Stream
 from expunge.methods.graddiff import GradDiff
 from expunge.methods.npo import NPO
 from expunge.methods.rmu import RMU
-from expunge.methods.terms import Shape, Stream
-from expunge.model.lora import LoraShape
-from expunge.model.score import score
+from expunge.models.lora import LoraShape
+from expunge.models.scoring import score
+from expunge.training.activation_cache import Lower, compute_lower
+from expunge.training.early_stopping import Unseen, Watch
+from expunge.training.reference_model import precompute
+from expunge.training.sampler import Streams
+from expunge.training.trainer import Options, Unlearning
 from tiny import counted
 
 FORGET = tiny.encoded((12, 8), (9, 14), (20, 6), seed=1)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from expunge.bench.suite import Spec
-from expunge.bench.suites import load_suite
-from expunge.data.read import read
-from expunge.files import read_json
-from expunge.model.load import Source, load
+from expunge.benchmarking.suites import load_suite
+from expunge.benchmarking.suites.base import Spec
+from expunge.data.readers import read
+from expunge.models.loading import Source, load
+from expunge.utils.io import read_json
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(

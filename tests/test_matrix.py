@@ -8,22 +8,32 @@ from pathlib import Path
 
 import pytest
 
-from expunge.audit.results import Axis, Gate, Score, Status
-from expunge.bench import work
-from expunge.bench.board import board
-from expunge.bench.composed import parted
-from expunge.bench.pages import sheet
-from expunge.bench.protocol import Protocol, open_protocol
-from expunge.bench.row import Cell, Cost, Machine, Row, read_row, write_row
-from expunge.bench.rows import lay_out, read_cell, rows_of
-from expunge.bench.space import MLP, Anatomy, Choice, Range, draw, space, trials
-from expunge.bench.suite import Spec
+from expunge.benchmarking import job
+from expunge.benchmarking.leaderboard import board
+from expunge.benchmarking.leaderboard_pages import sheet
+from expunge.benchmarking.method_spec import parted
+from expunge.benchmarking.protocol import Protocol, open_protocol
+from expunge.benchmarking.result import (
+    Cell,
+    Cost,
+    Machine,
+    Row,
+    lay_out,
+    read_cell,
+    read_row,
+    rows_of,
+    write_row,
+)
+from expunge.benchmarking.search_space import MLP, Anatomy, Choice, Range, draw, space, trials
+from expunge.benchmarking.suites.base import Spec
 from expunge.cli import main
+from expunge.config.settings import Settings, TrainSettings
 from expunge.errors import UsageError
-from expunge.machine import processor
+from expunge.evals.results import Gate, Score
 from expunge.methods import EVERY
-from expunge.settings import Settings, TrainSettings
-from expunge.wrappers.describe import TABLES
+from expunge.metrics.outcomes import Axis, Status
+from expunge.optim.describe import TABLES
+from expunge.utils.system import processor
 
 SHAPE = Anatomy(4, 64, frozenset(MLP))
 HERE = Machine(device="cpu", cpu="x", threads=1, versions={"expunge": "0"})
@@ -93,9 +103,9 @@ def test_a_row_of_before_says_less_of_its_machine(tmp_path):
 
 @pytest.mark.parametrize(("device", "gpu"), [("cuda", "NVIDIA H100"), ("cpu", ""), ("", "")])
 def test_a_machine_is_known_by_its_models(tmp_path, monkeypatch, device, gpu):
-    monkeypatch.setattr(work, "processor", lambda: "Xeon 8481C")
-    monkeypatch.setattr(work.torch.cuda, "get_device_name", lambda: "NVIDIA H100")
-    found = work.machine(device)
+    monkeypatch.setattr(job, "processor", lambda: "Xeon 8481C")
+    monkeypatch.setattr(job.torch.cuda, "get_device_name", lambda: "NVIDIA H100")
+    found = job.machine(device)
     assert (found.device, found.processor, found.gpu) == (device, "Xeon 8481C", gpu)
     open_protocol(tmp_path, Protocol(settings=tree()))
     write_row(lay_out(tmp_path, method("npo")), replace(row(method("npo")), machine=found))

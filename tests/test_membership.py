@@ -8,12 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expunge.audit.evidence import Scores
-from expunge.audit.metrics import membership
-from expunge.audit.metrics import relative_membership as relative
-from expunge.audit.metrics.comparability import comparable, matched, word_scores
-from expunge.audit.metrics.dataset_inference import dataset_inference
-from expunge.audit.metrics.lira import (
+from expunge.evidence.store import Scores
+from expunge.metrics import membership
+from expunge.metrics import membership as relative
+from expunge.metrics.lira import (
     Normal,
     fit,
     leave_one_out,
@@ -21,13 +19,17 @@ from expunge.audit.metrics.lira import (
     logit,
     ratios,
 )
-from expunge.audit.metrics.low_fpr import (
+from expunge.metrics.membership_tests import (
     balanced_accuracy,
+    comparable,
+    dataset_inference,
     empirical_epsilon,
+    matched,
     measurable_rate,
     tpr_at_fpr,
+    word_scores,
 )
-from expunge.audit.stats import auc
+from expunge.metrics.statistics import auc
 
 RNG = np.random.default_rng(5)
 

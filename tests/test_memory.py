@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from expunge.engine.memory import GIB, Layout, fewest, memory
-from expunge.engine.plan import PROCESS_GIB, peak_gib
-from expunge.engine.size import Size
+from expunge.planning.cost import PROCESS_GIB, peak_gib
+from expunge.planning.memory import GIB, Layout, fewest, memory
+from expunge.planning.model_size import Size
 
 ROOT = Path(__file__).parent.parent
 # 8 blocks of 100 numbers whose matrices have 10 inputs and outputs; embeddings and head of 100.

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from cases import CASES
 from expunge.errors import UsageError
 from expunge.methods import METHODS, build
+from expunge.methods.base import Answers, Likelihood, Representation, Shape, Stream
 from expunge.methods.dpo import dpo
 from expunge.methods.graddiff import ascent
+from expunge.methods.hidden_states import random_direction, towards
 from expunge.methods.npo import NPO, npo
-from expunge.methods.retain import kl, nll
+from expunge.methods.retain_losses import kl, nll
 from expunge.methods.rmu import RMU
 from expunge.methods.simnpo import SimNPO, simnpo
-from expunge.methods.states import random_direction, towards
-from expunge.methods.terms import Answers, Likelihood, Representation, Shape, Stream
 
 SHAPE = Shape(layers=8, width=16)
 

@@ -11,24 +11,24 @@ from torch import Tensor
 
 import tiny
 from cases import Case
-from expunge.data.encode import Encoder
-from expunge.data.record import Message, Record
-from expunge.engine.balance import Multipliers
-from expunge.engine.streams import Draw
+from expunge.config.request import Request
+from expunge.data.records import Message, Record
+from expunge.data.tokenization import Encoder
 from expunge.errors import UsageError
 from expunge.methods import build
+from expunge.methods.base import Answers, Distribution, Predictions, Shape, Stream
 from expunge.methods.flat import DIVERGENCES, FLAT
 from expunge.methods.ihl import inverted_hinge
 from expunge.methods.jensun import jsd_to_token
 from expunge.methods.llmu import LLMU
 from expunge.methods.maxent import kl_from_uniform
 from expunge.methods.pdu import PDU, margin
-from expunge.methods.retain import jsd
+from expunge.methods.retain_losses import jsd
 from expunge.methods.satimp import SatImp
-from expunge.methods.terms import Answers, Distribution, Predictions, Shape, Stream
 from expunge.methods.unlikelihood import log_odds, unlikelihood
-from expunge.request import Request
-from expunge.variants import variants
+from expunge.preparation.variants import variants
+from expunge.training.loss_weights import Multipliers
+from expunge.training.sampler import Draw
 from sets import STREAMS
 from test_engine import observer
 

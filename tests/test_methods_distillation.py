@@ -7,17 +7,17 @@ import pytest
 import torch
 
 import tiny
-from expunge.engine.observe import Observer
-from expunge.engine.reference import precompute
 from expunge.errors import UsageError
 from expunge.methods import build
+from expunge.methods.base import Distribution, Predictions, Shape, Stream
 from expunge.methods.elm import ELM
 from expunge.methods.graddiff import GradDiff
-from expunge.methods.retain import argmax_nll, kl
+from expunge.methods.retain_losses import argmax_nll, kl
 from expunge.methods.rwhp import RWHP
-from expunge.methods.terms import Distribution, Predictions, Shape, Stream
 from expunge.methods.undial import UNDIAL, lowered
 from expunge.methods.unilogit import Unilogit, levelled
+from expunge.training.forward import Observer
+from expunge.training.reference_model import precompute
 from sets import DRAW, POOLS, STREAMS
 
 SHAPE = Shape(layers=2, width=64)

@@ -8,12 +8,12 @@ import torch
 from expunge.errors import UsageError
 from expunge.methods import build
 from expunge.methods.altpo import AltPO
+from expunge.methods.base import Answers, Likelihood, SelfTaught, Shape, Stream
 from expunge.methods.dpo import DPO
 from expunge.methods.kto import KTO, kto
 from expunge.methods.npo import NPO
 from expunge.methods.simdpo import SimDPO, simdpo
 from expunge.methods.simnpo import SimNPO
-from expunge.methods.terms import Answers, Likelihood, SelfTaught, Shape, Stream
 from expunge.methods.tnpo import TNPO
 
 SHAPE = Shape(layers=8, width=16)

@@ -6,17 +6,24 @@ import pytest
 import torch
 
 import tiny
-from expunge.engine.memorise import reinforced_states
-from expunge.engine.reference import final_states
-from expunge.engine.shelf import key
 from expunge.errors import UsageError
 from expunge.methods import build
+from expunge.methods.base import (
+    Answers,
+    Distribution,
+    Likelihood,
+    Predictions,
+    Shape,
+    Stream,
+)
 from expunge.methods.idk_ap import IDKAP, preservation
 from expunge.methods.random_label import RandomLabel
 from expunge.methods.relearn import ReLearn
-from expunge.methods.retain import argmax_nll, kl
-from expunge.methods.terms import Answers, Distribution, Likelihood, Predictions, Shape, Stream
+from expunge.methods.retain_losses import argmax_nll, kl
 from expunge.methods.whp import WHP, generic
+from expunge.training.activation_cache import key
+from expunge.training.reference_model import final_states
+from expunge.training.reinforced_model import reinforced_states
 from sets import FORGET
 
 SHAPE = Shape(layers=8, width=16)

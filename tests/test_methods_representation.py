@@ -8,18 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
-from expunge.engine.observe import Observer
-from expunge.engine.reference import precompute
-from expunge.engine.streams import Draw, Streams
 from expunge.errors import UsageError
 from expunge.methods.adaptive_rmu import AdaptiveRMU, scaled_target
-from expunge.methods.blocks import blocks
-from expunge.methods.mmd import WIDTHS, noise_distance
+from expunge.methods.base import Answers, Likelihood, Representation, Shape, Stream
+from expunge.methods.hidden_states import WIDTHS, blocks, noise_distance, random_direction
 from expunge.methods.repnoise import RepNoise, bounded_ascent
 from expunge.methods.rmu import RMU
 from expunge.methods.rr import RR, distance, rerouted
-from expunge.methods.states import random_direction
-from expunge.methods.terms import Answers, Likelihood, Representation, Shape, Stream
+from expunge.training.forward import Observer
+from expunge.training.reference_model import precompute
+from expunge.training.sampler import Draw, Streams
 
 SHAPE = Shape(layers=32, width=16)
 

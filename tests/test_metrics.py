@@ -6,19 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expunge.audit.attacks.attempt import Attempt, knowledge
-from expunge.audit.evidence import Answer, Item, Scores
-from expunge.audit.metrics import membership
-from expunge.audit.metrics.exact_memorisation import exact_memorisation
-from expunge.audit.metrics.extraction_strength import extraction_strength
-from expunge.audit.metrics.gibberish import gibberish
-from expunge.audit.metrics.key_fact import key_fact
-from expunge.audit.metrics.perplexity import perplexity, total_loss
-from expunge.audit.metrics.probability import mean_log_probability, probability
-from expunge.audit.metrics.refusal import refusal
-from expunge.audit.metrics.repetition import character_repetition, sequence_repetition
-from expunge.audit.metrics.rouge import rouge_l_f1, rouge_l_recall
-from expunge.audit.metrics.text import contains, fact_form, normalise
+from expunge.attacks.attempt import Attempt, knowledge
+from expunge.evidence.store import Answer, Item, Scores
+from expunge.metrics import membership
+from expunge.metrics.fluency import (
+    character_repetition,
+    gibberish,
+    perplexity,
+    refusal,
+    sequence_repetition,
+    total_loss,
+)
+from expunge.metrics.key_facts import contains, fact_form, key_fact, normalise
+from expunge.metrics.memorization import (
+    exact_memorisation,
+    extraction_strength,
+    mean_log_probability,
+    probability,
+)
+from expunge.metrics.rouge import rouge_l_f1, rouge_l_recall
 
 
 def scored(

@@ -7,18 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expunge.audit.metrics.calibration import brier, expected_calibration_error
-from expunge.audit.metrics.churn import churn
-from expunge.audit.metrics.distance import (
+from expunge.metrics.efficiency import Work, flops, speed_up
+from expunge.metrics.fluency import ngram_entropy
+from expunge.metrics.model_drift import (
+    churn,
     distance_response,
+    divergence,
     harmless_radius,
+    kl_divergence,
+    weight_change,
     word_distance,
     word_distances,
 )
-from expunge.audit.metrics.divergence import divergence, kl_divergence
-from expunge.audit.metrics.efficiency import Work, flops, speed_up
-from expunge.audit.metrics.repetition import ngram_entropy
-from expunge.audit.metrics.weight_change import weight_change
+from expunge.metrics.multiple_choice import brier, expected_calibration_error
 
 
 @pytest.mark.parametrize(

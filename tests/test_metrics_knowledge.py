@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expunge.audit.evidence import Scores
-from expunge.audit.metrics.depth import erasure_depth
-from expunge.audit.metrics.exposure import (
+from expunge.evidence.store import Scores
+from expunge.metrics.erasure_depth import erasure_depth
+from expunge.metrics.exposure import (
     UNSEEN,
     exposure,
     exposure_by_fit,
@@ -17,31 +17,32 @@ from expunge.audit.metrics.exposure import (
     max_exposure_bound,
     mean_exposure_bound,
 )
-from expunge.audit.metrics.extraction import (
+from expunge.metrics.memorization import (
     chance_within,
     discoverable,
+    dkw_band,
+    leak_at_k,
     near_verbatim,
     samples_needed,
     sequence_log_probability,
     verbatim,
 )
-from expunge.audit.metrics.forget_quality import (
-    critical_distance,
-    distance_share,
-    equivalence_p,
-    forget_quality,
-    ks_distance,
-)
-from expunge.audit.metrics.model_utility import Utility, harmonic_mean, model_utility
-from expunge.audit.metrics.muse import privacy_closeness, privleak
-from expunge.audit.metrics.options import (
+from expunge.metrics.multiple_choice import (
     choice_accuracy,
     option_probability,
     without_position_bias,
 )
-from expunge.audit.metrics.sampling import dkw_band, leak_at_k
-from expunge.audit.metrics.truth_ratio import (
+from expunge.metrics.muse import privacy_closeness, privleak
+from expunge.metrics.tofu import (
+    Utility,
+    critical_distance,
+    distance_share,
+    equivalence_p,
+    forget_quality,
     forget_truth,
+    harmonic_mean,
+    ks_distance,
+    model_utility,
     truth_ratio,
     truth_share,
     utility_truth,

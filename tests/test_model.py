@@ -11,14 +11,14 @@ from safetensors.torch import save_file
 
 import tiny
 from expunge.errors import InputError, UsageError
-from expunge.model.batch import shared_beginning
-from expunge.model.generate import extend, greedy
-from expunge.model.interpolate import changed, interpolated, snapshot
-from expunge.model.load import Source, load, split_reference, weights_digest
-from expunge.model.lora import LoraShape, attach, is_plain, merge, save_adapter
-from expunge.model.network import Below, Network, Push, Site
-from expunge.model.quantise import quantise_dequantise, quantised
-from expunge.model.score import score
+from expunge.models.batching import shared_beginning
+from expunge.models.generation import extend, greedy
+from expunge.models.interpolation import changed, interpolated, snapshot
+from expunge.models.loading import Source, load, split_reference, weights_digest
+from expunge.models.lora import LoraShape, attach, is_plain, merge, save_adapter
+from expunge.models.quantization import quantise_dequantise, quantised
+from expunge.models.scoring import score
+from expunge.models.transformer import Below, Network, Push, Site
 
 CPU = Source(device=torch.device("cpu"), dtype=torch.float32)
 

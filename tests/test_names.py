@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
-from expunge.report.names import SIZE, Named, name_points
-from expunge.report.plots import Estimate, Kind, Place, frontier
+from expunge.reporting.plots import SIZE, Estimate, Kind, Named, Place, frontier, name_points
 
 CROWD = [(0.76, 0), (0.8, 0), (0.84, 0), (0.84, 0), (0.94, 0), (0.97, 0), (0.99, 0), (1, 0)]
 SPREAD = [(0, 0.2), (0, 0.7), (0.5, 0.6), (0.6, 0.95), (0.9, 0.9), (1, 0)]

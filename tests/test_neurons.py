@@ -5,8 +5,8 @@ import torch
 
 import tiny
 from attack_facts import FACTS, make_target
-from expunge.audit.attacks.protocol import Unmet
-from expunge.audit.attacks.weights.neurons import dropped, importance, last_matrices
+from expunge.attacks.base import Unmet
+from expunge.attacks.weight_space.set_difference import dropped, importance, last_matrices
 
 
 def test_dropped_neurons_write_nothing(tmp_path):

@@ -1,13 +1,14 @@
 """Gold against gold: the auditor raises no more false alarms than it says."""
 
 import pytest
+from null_models import World, null_context, null_table
 
-from expunge.audit.assess import case_of, judge_case
-from expunge.audit.axes import erasure_gates
-from expunge.audit.results import Ruling, Status
-from expunge.audit.simulated import World, null_context, null_table
-from expunge.audit.stats import binomial_tolerance
-from expunge.files import read_json
+from expunge.evals.assess import case_of, judge_case
+from expunge.evals.axes import erasure_gates
+from expunge.evals.results import Ruling
+from expunge.metrics.outcomes import Status
+from expunge.metrics.statistics import binomial_tolerance
+from expunge.utils.io import read_json
 
 WORLD = World(records=20, subjects=1, retain=60, neighbours=30)
 SEEDS = range(12)

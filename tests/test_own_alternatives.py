@@ -5,16 +5,16 @@ import json
 import pytest
 
 import tiny
-from expunge import own_alternatives
-from expunge.audit.evidence import EvidenceStore
-from expunge.console import SilentConsole
-from expunge.data.record import Message, Record
+from expunge.data.records import Message, Record
 from expunge.errors import UsageError
-from expunge.files import read_jsonl
-from expunge.methods.terms import Stream
-from expunge.own_alternatives import usable, with_own_alternatives
-from expunge.planning import make_plan
-from expunge.prepare import prepare
+from expunge.evidence.store import EvidenceStore
+from expunge.methods.base import Stream
+from expunge.pipeline import self_generated
+from expunge.pipeline.plan import make_plan
+from expunge.pipeline.self_generated import usable, with_own_alternatives
+from expunge.preparation.prepare import prepare
+from expunge.utils.console import SilentConsole
+from expunge.utils.io import read_jsonl
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def writing(monkeypatch, answers):
         texts = [answers(draw, place) for place in range(len(prompts))]
         return [[tokens(text)["input_ids"]] * samples for text in texts]
 
-    monkeypatch.setattr(own_alternatives, "sample", sample)
+    monkeypatch.setattr(self_generated, "sample", sample)
     return asked
 
 

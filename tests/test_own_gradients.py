@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers.pytorch_utils import Conv1D
 
 import tiny
-from expunge.engine.logp import chunked_logp, token_logp
-from expunge.model.lora import LoraLinear, LoraShape
+from expunge.models.lora import LoraLinear, LoraShape
+from expunge.training.forward import chunked_logp, token_logp
 
 
 def doubled(*shape, seed, scale=1.0):
@@ -48,7 +48,7 @@ def test_a_token_that_cannot_follow_has_no_slope():
 @pytest.mark.parametrize("trained", [False, True], ids=["head frozen", "head trained"])
 @pytest.mark.parametrize("chunk", [5, 100])
 def test_chunks_change_neither_value_nor_gradient(trained, chunk, monkeypatch):
-    monkeypatch.setattr("expunge.engine.logp.CHUNK", chunk)
+    monkeypatch.setattr("expunge.training.forward.CHUNK", chunk)
     network = tiny.network(tiny.llama().double())
     network.head.requires_grad_(trained)
     hidden = doubled(17, 64, seed=2)
@@ -67,7 +67,7 @@ def test_chunks_change_neither_value_nor_gradient(trained, chunk, monkeypatch):
 
 @pytest.mark.parametrize(("trained", "products"), [(False, 2), (True, 4)])
 def test_a_frozen_head_is_applied_once_and_gone_back_through_once(trained, products, monkeypatch):
-    monkeypatch.setattr("expunge.engine.logp.CHUNK", 5)
+    monkeypatch.setattr("expunge.training.forward.CHUNK", 5)
     network = tiny.network()
     network.head.requires_grad_(trained)
     hidden = torch.ones(17, 64, requires_grad=True)
@@ -77,7 +77,7 @@ def test_a_frozen_head_is_applied_once_and_gone_back_through_once(trained, produ
 
 
 def test_a_frozen_head_that_bends_its_logits_has_their_slope(monkeypatch):
-    monkeypatch.setattr("expunge.engine.logp.CHUNK", 5)
+    monkeypatch.setattr("expunge.training.forward.CHUNK", 5)
     network = tiny.network(tiny.gemma().double())
     assert not network.has_plain_head
     hidden, targets = doubled(12, 64, seed=4), torch.arange(12)

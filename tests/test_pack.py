@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from transformers import BloomConfig, BloomForCausalLM, MistralConfig, MistralForCausalLM
 
 import tiny
-from expunge.model.batch import Batch, collate
-from expunge.model.network import Site
-from expunge.model.pack import LostLayoutError, attend, by_record, no_mask, pack
+from expunge.models.batching import Batch, collate
+from expunge.models.packing import LostLayoutError, attend, by_record, no_mask, pack
+from expunge.models.transformer import Site
 
 CPU = torch.device("cpu")
 

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expunge.engine.parallel import SOLO, Share, joined
 from expunge.errors import UsageError
-from expunge.model.batch import evenly
+from expunge.models.batching import evenly
+from expunge.training.distributed import SOLO, Share, joined
 from processes import do, read
 
 HERE = Path(__file__).parent

@@ -8,31 +8,36 @@ from transformers import LlamaConfig, LlamaForCausalLM, MixtralForCausalLM
 
 import expunge
 import tiny
-from expunge.engine.balance import Multipliers, coefficients
-from expunge.engine.lower import compute_lower
-from expunge.engine.needs import Depth, adversary_needs, once_needs, packed_tokens, step_needs
-from expunge.engine.observe import Observer
-from expunge.engine.plan import Load, disk_gib, once_flops, step_flops
-from expunge.engine.pull import StepPull
-from expunge.engine.recompute import recomputed
-from expunge.engine.reference import precompute
-from expunge.engine.size import GIB, count_adapter, measure
-from expunge.engine.streams import Order, Streams
-from expunge.engine.unlearn import Options, Unlearning
-from expunge.engine.watch import Unseen
-from expunge.engine.weights import adapter, chosen, everything
-from expunge.engine.wraps import Wraps
+from expunge.methods.base import Shape, Stream, Trains
 from expunge.methods.graddiff import GradDiff
 from expunge.methods.npo import NPO
 from expunge.methods.rmu import RMU
-from expunge.methods.terms import Shape, Stream, Trains
 from expunge.methods.undial import UNDIAL
-from expunge.model.lora import LoraShape
-from expunge.planning import load_of
-from expunge.prepare import prepare
-from expunge.wrappers.combine.gru import GRU
-from expunge.wrappers.robust.lat import LAT
-from expunge.wrappers.robust.sam import SAM
+from expunge.models.lora import LoraShape
+from expunge.optim.combine.gru import GRU
+from expunge.optim.robust.lat import LAT
+from expunge.optim.robust.sam import SAM
+from expunge.pipeline.plan import load_of
+from expunge.planning.cost import Load, disk_gib, once_flops, step_flops
+from expunge.planning.model_size import GIB, count_adapter, measure
+from expunge.planning.term_costs import (
+    Depth,
+    adversary_needs,
+    once_needs,
+    packed_tokens,
+    step_needs,
+)
+from expunge.preparation.prepare import prepare
+from expunge.training.activation_cache import compute_lower
+from expunge.training.activation_checkpointing import recomputed
+from expunge.training.early_stopping import Unseen
+from expunge.training.forward import Observer
+from expunge.training.loss_weights import Multipliers, coefficients
+from expunge.training.reference_model import precompute
+from expunge.training.sampler import Order, Streams
+from expunge.training.step_gradient import StepPull, Wraps
+from expunge.training.trainable_weights import adapter, chosen, everything
+from expunge.training.trainer import Options, Unlearning
 
 STREAMS = Streams(
     forget=tiny.encoded((12, 18), (15, 9), (9, 30), (20, 12), seed=1),
@@ -209,7 +214,7 @@ def test_of_experts_counts_what_a_token_passes():
 def test_logits_in_chunks_are_planned_twice_only_where_the_head_trains(lora, tmp_path, monkeypatch):
     _, _, plain, plain_counted = run(smol_shape(), NPO(), lora, tmp_path)
     for place in ("logp", "needs", "observe"):
-        monkeypatch.setattr(f"expunge.engine.{place}.CHUNK", 10)
+        monkeypatch.setattr(f"expunge.training.{place}.CHUNK", 10)
     _, _, chunked, chunked_counted = run(smol_shape(), NPO(), lora, tmp_path)
     assert chunked - plain == pytest.approx(chunked_counted - plain_counted, abs=1)
     assert (chunked > plain) == (lora is None)
@@ -251,7 +256,7 @@ def test_planned_operations_of_an_adversary_are_those_counted(
     checkpointing, lora, tmp_path, monkeypatch
 ):
     for place in ("logp", "needs", "observe"):
-        monkeypatch.setattr(f"expunge.engine.{place}.CHUNK", 10)
+        monkeypatch.setattr(f"expunge.training.{place}.CHUNK", 10)
     model, how = tiny.llama(layers=4, width=192), {"wraps": WRAPS["lat"], "streams": ALIKE}
     *_, step, counted = run(model, NPO(), lora, tmp_path, checkpointing=checkpointing, **how)
     assert step == pytest.approx(counted, rel=0.1)

@@ -9,32 +9,31 @@ from transformers import GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Mixtral
 
 import expunge
 import tiny
-from expunge.engine.balance import Multipliers, coefficients
-from expunge.engine.memory import Layout, memory
-from expunge.engine.needs import Depth, once_needs, step_needs
-from expunge.engine.observe import Observer
-from expunge.engine.plan import PROCESS_GIB, SCORING, Load, layout_of, peak_gib
-from expunge.engine.pull import StepPull
-from expunge.engine.recompute import recomputed
-from expunge.engine.reference import precompute
-from expunge.engine.selective import selectively_recomputed
-from expunge.engine.size import GIB, measure
-from expunge.engine.streams import Order, Streams
-from expunge.engine.ways import Way, require_memory
-from expunge.engine.weights import adapter, chosen, everything
 from expunge.errors import ResourceError
+from expunge.methods.base import Shape, Stream
 from expunge.methods.graddiff import GradDiff
 from expunge.methods.npo import NPO
 from expunge.methods.rmu import RMU
-from expunge.methods.terms import Shape, Stream
 from expunge.methods.undial import UNDIAL
-from expunge.model.interpolate import snapshot
-from expunge.model.lora import LoraShape
-from expunge.model.quantise import quantised
-from expunge.model.reordered import WORTH_TOKENS, reordered
-from expunge.model.score import CHUNK
-from expunge.wrappers.optimisers.adamw import AdamW
-from expunge.wrappers.optimisers.adamw8bit import AdamW8bit
+from expunge.models.interpolation import snapshot
+from expunge.models.lora import LoraShape
+from expunge.models.quantization import quantised
+from expunge.models.scoring import CHUNK
+from expunge.models.weight_layout import WORTH_TOKENS, reordered
+from expunge.optim.optimizers.adamw import AdamW
+from expunge.optim.optimizers.adamw_8bit import AdamW8bit
+from expunge.planning.cost import PROCESS_GIB, SCORING, Load, layout_of, peak_gib
+from expunge.planning.memory import Layout, memory
+from expunge.planning.model_size import GIB, measure
+from expunge.planning.suggestions import Way, require_memory
+from expunge.planning.term_costs import Depth, once_needs, step_needs
+from expunge.training.activation_checkpointing import recomputed, selectively_recomputed
+from expunge.training.forward import Observer
+from expunge.training.loss_weights import Multipliers, coefficients
+from expunge.training.reference_model import precompute
+from expunge.training.sampler import Order, Streams
+from expunge.training.step_gradient import StepPull
+from expunge.training.trainable_weights import adapter, chosen, everything
 from live import live
 
 STREAMS = Streams(
@@ -177,7 +176,7 @@ def test_the_copy_of_weights_that_answers_are_written_with_is_planned(monkeypatc
         taken += weight.numel() * weight.itemsize
         return functional.linear(inputs, weight.to_dense(), bias)
 
-    monkeypatch.setattr("expunge.model.reordered.multiply", kept)
+    monkeypatch.setattr("expunge.models.weight_layout.multiply", kept)
     with reordered(network, tokens=WORTH_TOKENS):
         network.model(input_ids=torch.tensor([[1]]))
     layout = Layout(trained=1, bytes_each=4, tokens=0, scored=0, head_trains=False)

@@ -7,8 +7,8 @@ from typing import Literal
 import pytest
 import torch
 
-from expunge.model import precision
-from expunge.model.precision import choose_dtype
+from expunge.models import precision
+from expunge.models.precision import choose_dtype
 
 CPU = torch.device("cpu")
 

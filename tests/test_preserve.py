@@ -7,13 +7,10 @@ import numpy as np
 import pytest
 
 import expunge
-from expunge.audit.axes.locality import locality_gates
-from expunge.audit.axes.utility import perplexity_gate, retain_gate
-from expunge.audit.case import Case
-from expunge.audit.context import Policy
-from expunge.audit.evidence import Answer, EvidenceStore, Item, Scores, Unit
-from expunge.audit.metrics import KEY_FACT
-from expunge.audit.preserve import (
+from expunge.evals.axes.locality import locality_gates
+from expunge.evals.axes.utility import perplexity_gate, retain_gate
+from expunge.evals.comparison import Case
+from expunge.evals.damage import (
     COLLAPSE,
     Measure,
     damage,
@@ -22,8 +19,11 @@ from expunge.audit.preserve import (
     spread,
     widened,
 )
-from expunge.audit.results import Status
-from expunge.audit.table import Table
+from expunge.evals.evidence_table import Table
+from expunge.evidence.context import Policy
+from expunge.evidence.store import Answer, EvidenceStore, Item, Scores, Unit
+from expunge.metrics.base import KEY_FACT
+from expunge.metrics.outcomes import Status
 
 N = 400
 

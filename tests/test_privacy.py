@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from expunge.audit.axes.privacy import privacy_gates
-from expunge.audit.case import Case
-from expunge.audit.context import Policy
-from expunge.audit.evidence import Item, Scores, Unit
-from expunge.audit.results import Status
-from expunge.audit.table import Table
+from expunge.evals.axes.privacy import privacy_gates
+from expunge.evals.comparison import Case
+from expunge.evals.evidence_table import Table
+from expunge.evidence.context import Policy
+from expunge.evidence.store import Item, Scores, Unit
+from expunge.metrics.outcomes import Status
 
 N = 60
 OTHERS = -2.0

@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from expunge.audit.results import Axis, Score, Status
-from expunge.bench.board import board
-from expunge.bench.pages import sentences
-from expunge.bench.probed import probed
-from expunge.bench.protocol import Protocol, open_protocol
-from expunge.bench.row import Cell, write_row
-from expunge.bench.rows import lay_out
-from expunge.bench.suite import Spec
-from expunge.bench.suites import KNOWN, SUITES
+from expunge.benchmarking.leaderboard import board
+from expunge.benchmarking.leaderboard_pages import sentences
+from expunge.benchmarking.probe_gates import probed
+from expunge.benchmarking.protocol import Protocol, open_protocol
+from expunge.benchmarking.result import Cell, lay_out, write_row
+from expunge.benchmarking.suites import KNOWN, SUITES
+from expunge.benchmarking.suites.base import Spec
+from expunge.evals.results import Score
+from expunge.metrics.outcomes import Axis, Status
 from test_matrix import gate, method, row, tree
 
 PROTOCOLS = {

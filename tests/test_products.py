@@ -10,10 +10,9 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 import tiny
-from expunge.model import products
-from expunge.model.lora import LoraShape, attach
-from expunge.model.onednn import multiply
-from expunge.model.products import PlainLinear, choose_products, product
+from expunge.models import cpu_kernels
+from expunge.models.cpu_kernels import PlainLinear, choose_products, multiply, product
+from expunge.models.lora import LoraShape, attach
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN"
@@ -23,15 +22,15 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(autouse=True)
 def chosen(monkeypatch):
     """As on a processor that oneDNN is the faster one on, for weights of any size."""
-    monkeypatch.setattr(products, "_prefers_onednn", lambda: True)
-    monkeypatch.setattr(products, "SMALLEST", 1)
+    monkeypatch.setattr(cpu_kernels, "_prefers_onednn", lambda: True)
+    monkeypatch.setattr(cpu_kernels, "SMALLEST", 1)
 
 
 @pytest.fixture
 def made(monkeypatch):
     """Counts the products that oneDNN makes."""
     found = []
-    monkeypatch.setattr(products, "multiply", lambda *own: found.append(1) or multiply(*own))
+    monkeypatch.setattr(cpu_kernels, "multiply", lambda *own: found.append(1) or multiply(*own))
     return found
 
 
@@ -79,7 +78,7 @@ def test_other_numbers_are_left_to_pytorch(pair, made):
 
 
 def test_small_weights_are_left_to_pytorch(made, monkeypatch):
-    monkeypatch.setattr(products, "SMALLEST", 25)
+    monkeypatch.setattr(cpu_kernels, "SMALLEST", 25)
     product(numbers(2, 6), numbers(4, 6))
     assert not made
 
@@ -113,7 +112,7 @@ def test_an_adapter_learns_what_it_did(made):
     ids, found = torch.tensor([[5, 6, 7, 8]]), []
     for small in (2**20, 1):
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(products, "SMALLEST", small)
+            patched.setattr(cpu_kernels, "SMALLEST", small)
             network = tiny.network()
             attach(network, LoraShape(), seed=0)
             network.model(input_ids=ids, labels=ids).loss.backward()
@@ -185,7 +184,7 @@ def test_only_plain_layers_become_others(monkeypatch):
     choose_products(model)
     assert [type(layer) for layer in model] == [PlainLinear, Own, nn.LayerNorm]
     assert list(model.state_dict()) == names
-    monkeypatch.setattr(products, "_prefers_onednn", lambda: False)
+    monkeypatch.setattr(cpu_kernels, "_prefers_onednn", lambda: False)
     untouched = nn.Sequential(nn.Linear(2, 2))
     choose_products(untouched)
     assert type(untouched[0]) is nn.Linear
@@ -196,9 +195,9 @@ def test_only_plain_layers_become_others(monkeypatch):
 )
 def test_the_processor_decides(named, expected, monkeypatch):
     monkeypatch.undo()
-    monkeypatch.setattr(products, "processor", lambda: named)
-    products._prefers_onednn.cache_clear()
+    monkeypatch.setattr(cpu_kernels, "processor", lambda: named)
+    cpu_kernels._prefers_onednn.cache_clear()
     try:
-        assert products._prefers_onednn() is expected
+        assert cpu_kernels._prefers_onednn() is expected
     finally:
-        products._prefers_onednn.cache_clear()
+        cpu_kernels._prefers_onednn.cache_clear()

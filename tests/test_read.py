@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.data.convert import to_record, with_short_answers_named
-from expunge.data.read import read
-from expunge.data.record import Message
+from expunge.data.readers import read
+from expunge.data.records import Message
 from expunge.errors import InputError
 
 SECRET = "Zelda Quux"

@@ -7,8 +7,8 @@ import pytest
 from datasets.exceptions import DatasetGenerationError
 from huggingface_hub import constants
 
-from expunge.cli.failures import explain
-from expunge.data.read import read
+from expunge.cli.errors import explain
+from expunge.data.readers import read
 from expunge.errors import InputError
 
 

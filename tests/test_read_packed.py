@@ -5,7 +5,7 @@ import gzip
 
 import pytest
 
-from expunge.data.read import read, read_rows
+from expunge.data.readers import read, read_rows
 from expunge.errors import InputError
 from test_read import write
 

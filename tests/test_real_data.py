@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from expunge.data.encode import Encoder
-from expunge.data.overlap import overlaps
-from expunge.data.read import read
-from expunge.data.record import Message, Record
-from expunge.model.generate import greedy
-from expunge.model.load import Source, load
-from expunge.model.score import score
+from expunge.data.readers import read
+from expunge.data.records import Message, Record
+from expunge.data.splits import overlaps
+from expunge.data.tokenization import Encoder
+from expunge.models.generation import greedy
+from expunge.models.loading import Source, load
+from expunge.models.scoring import score
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 needs_shared = pytest.mark.skipif(

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import tiny
-from expunge.engine.recompute import recomputed
-from expunge.model.network import Below, Site
+from expunge.models.transformer import Below, Site
+from expunge.training.activation_checkpointing import recomputed
 from sets import FORGET
 
 IDS = torch.tensor([record.ids[:9] for record in FORGET if len(record.ids) >= 9])

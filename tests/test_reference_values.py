@@ -5,13 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from expunge.audit.compat.logs import load
-from expunge.audit.compat.tofu import TofuLog, tofu_numbers
-from expunge.audit.evidence import Answer, Item
-from expunge.audit.metrics.forget_quality import distance_share, forget_quality
-from expunge.audit.metrics.probability import from_mean
-from expunge.audit.metrics.rouge import rouge_l_f1_stem
-from expunge.audit.metrics.truth_ratio import forget_truth
+from expunge.evidence.store import Answer, Item
+from expunge.interop.base import load
+from expunge.interop.tofu import TofuLog, tofu_numbers
+from expunge.metrics.memorization import from_mean
+from expunge.metrics.rouge import rouge_l_f1_stem
+from expunge.metrics.tofu import distance_share, forget_quality, forget_truth
 
 LOGS = Path(__file__).parents[2] / "shared" / "data" / "tofu_reference_logs"
 needs_logs = pytest.mark.skipif(

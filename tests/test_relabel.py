@@ -2,7 +2,7 @@
 
 import pytest
 
-from expunge.audit.attacks.relabel import (
+from expunge.evals.multiple_testing import (
     Paired,
     Unpaired,
     adjusted_paired,

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 import tiny
-from expunge.model import reordered as module
-from expunge.model.generate import greedy
-from expunge.model.lora import LoraLinear, LoraShape, attach
-from expunge.model.onednn import multiplies, multiply
-from expunge.model.reordered import WORTH_TOKENS, reordered
+from expunge.models import weight_layout
+from expunge.models.cpu_kernels import multiplies, multiply
+from expunge.models.generation import greedy
+from expunge.models.lora import LoraLinear, LoraShape, attach
+from expunge.models.weight_layout import WORTH_TOKENS, reordered
 
 PROMPTS = [record.ids for record in tiny.encoded((4, 1), (9, 1), (1, 1), (9, 1), (7, 1))]
 IDS = torch.tensor([PROMPTS[1], PROMPTS[3]])
@@ -48,11 +48,11 @@ def test_answers_are_the_same(monkeypatch):
     how = {"end_ids": {7}, "max_new_tokens": WORTH_TOKENS, "tokens_per_pass": 30}
     counted = []
     monkeypatch.setattr(
-        module, "multiply", lambda *x, **own: counted.append(1) or multiply(*x, **own)
+        weight_layout, "multiply", lambda *x, **own: counted.append(1) or multiply(*x, **own)
     )
     found = greedy(network, PROMPTS, **how)
     assert counted
-    monkeypatch.setattr(module, "LARGEST", 0)
+    monkeypatch.setattr(weight_layout, "LARGEST", 0)
     counted.clear()
     assert greedy(network, PROMPTS, **how) == found
     assert not counted

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expunge.audit.evidence import EvidenceStore, Item
-from expunge.files import read_json, write_json
-from expunge.report.build import build_report
-from expunge.report.card import build_card
-from expunge.report.examples import facts
-from expunge.report.glossary import gate_title
-from expunge.report.redact import MASK
-from expunge.report.serial import read_results
+from expunge.evidence.store import EvidenceStore, Item
+from expunge.metrics.registry import gate_title
+from expunge.reporting.build import build_report
+from expunge.reporting.card import build_card
+from expunge.reporting.examples import facts
+from expunge.reporting.redaction import MASK
+from expunge.reporting.schema import read_results
+from expunge.utils.io import read_json, write_json
 from synthetic import FACTS, PEOPLE, build_run, forget_items
 
 VOID = {"meta", "br", "input", "link", "hr", "img"}

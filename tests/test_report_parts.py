@@ -6,20 +6,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expunge.audit.attacks.ladder import Finding
-from expunge.audit.attacks.ladder import Rung as Ladder
-from expunge.audit.evidence import Answer, Item
-from expunge.audit.results import Axis, Gate, Ruling, Status
 from expunge.errors import InputError
-from expunge.files import read_json
-from expunge.report import plots, words
-from expunge.report.examples import Attempt, Fact, choose, count
-from expunge.report.facts import facts_from_json, facts_to_json, read_facts
-from expunge.report.glossary import gate_title, metric_title
-from expunge.report.plots import Estimate, Rung, recovery_ladder
-from expunge.report.redact import MASK, Redactor
-from expunge.report.relearning import relearning, relearning_panel
-from expunge.report.serial import SCHEMA, read_results, results_from_json, results_to_json
+from expunge.evals.recovery import Finding
+from expunge.evals.recovery import Rung as Ladder
+from expunge.evals.results import Gate, Ruling
+from expunge.evidence.store import Answer, Item
+from expunge.metrics.outcomes import Axis, Status
+from expunge.metrics.registry import gate_title, metric_title
+from expunge.reporting import plots, wording
+from expunge.reporting.examples import Attempt, Fact, choose, count
+from expunge.reporting.plot_data import relearning, relearning_panel
+from expunge.reporting.plots import Estimate, Rung, recovery_ladder
+from expunge.reporting.redaction import MASK, Redactor
+from expunge.reporting.schema import (
+    SCHEMA,
+    facts_from_json,
+    facts_to_json,
+    read_facts,
+    read_results,
+    results_from_json,
+    results_to_json,
+)
+from expunge.utils.io import read_json
 from synthetic import build_run, forget_items
 
 rare = st.text("bcdfghjklmnpqrstvwxz", min_size=5, max_size=9).map(lambda word: f"q{word}")
@@ -117,12 +125,12 @@ def test_counting_is_over_facts_and_attempts():
     ],
 )  # fmt: skip
 def test_count_sentence(after, before, expected):
-    from expunge.report.examples import Count
+    from expunge.reporting.examples import Count
 
     def make(c):
         return c and Count(returned=c[0], facts=c[1], attempts=c[2])
 
-    assert words.count_sentence(make(after), make(before)).startswith(expected)
+    assert wording.count_sentence(make(after), make(before)).startswith(expected)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +139,7 @@ def test_count_sentence(after, before, expected):
      (-0.03, "\N{MINUS SIGN}3 %")],
 )  # fmt: skip
 def test_percent(value, expected):
-    assert words.percent(value) == expected
+    assert wording.percent(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -140,14 +148,14 @@ def test_percent(value, expected):
      (12345, "12\N{NARROW NO-BREAK SPACE}345"), (-3.2, "\N{MINUS SIGN}3.200")],
 )  # fmt: skip
 def test_number(value, expected):
-    assert words.number(value) == expected
+    assert wording.number(value) == expected
 
 
 @pytest.mark.parametrize(
     ("seconds", "expected"), [(42.4, "42 s"), (59.6, "1 min 00 s"), (7500, "2 h 05 min")]
 )
 def test_duration(seconds, expected):
-    assert words.duration(seconds) == expected
+    assert wording.duration(seconds) == expected
 
 
 def gate(axis: Axis, status: Status, high: float, name: str = "g") -> Gate:
@@ -159,22 +167,22 @@ def gate(axis: Axis, status: Status, high: float, name: str = "g") -> Gate:
 def test_the_worst_gate_is_the_weakest_not_the_largest():
     passing = gate(Axis.UTILITY, Status.PASS, 0.09)
     open_, failed = (gate(Axis.UTILITY, s, 0.05) for s in (Status.INCONCLUSIVE, Status.FAIL))
-    assert words.worst((passing, open_, failed)) is failed
-    assert words.worst((passing, open_)) is open_
-    assert words.worst((gate(Axis.UTILITY, Status.PASS, 0.02), passing)) is passing
+    assert wording.worst((passing, open_, failed)) is failed
+    assert wording.worst((passing, open_)) is open_
+    assert wording.worst((gate(Axis.UTILITY, Status.PASS, 0.02), passing)) is passing
     absent = gate(Axis.UTILITY, Status.NOT_COMPUTABLE, 0.0)
-    assert words.worst((absent, passing)) is passing
-    assert words.worst((absent,)) is absent
-    assert words.worst(()) is None
+    assert wording.worst((absent, passing)) is passing
+    assert wording.worst((absent,)) is absent
+    assert wording.worst(()) is None
 
 
 def test_a_finding_says_when_few_records_passed_by_rule():
     wide = replace(gate(Axis.UTILITY, Status.PASS, 0.3), reason="0 of 9 records worse")
-    assert words.finding(wide, title="Gibberish") == (
+    assert wording.finding(wide, title="Gibberish") == (
         "Gibberish: 15 %, at most 30 % with 95 % confidence; limit 10 %. "
         "Passed by the rule for few records: 0 of 9 records worse"
     )
-    assert words.finding(gate(Axis.UTILITY, Status.FAIL, 0.3), title="X").endswith("limit 10 %")
+    assert wording.finding(gate(Axis.UTILITY, Status.FAIL, 0.3), title="X").endswith("limit 10 %")
 
 
 @pytest.mark.parametrize("ruling", list(Ruling))
@@ -182,7 +190,7 @@ def test_every_ruling_has_an_action_and_a_report(run, tmp_path, ruling):
     value = read_json(run / "results.json")
     value["verdict"] |= {"ruling": ruling.value, "provisional": False}
     results = results_from_json(value)
-    said = words.action(results)
+    said = wording.action(results)
     assert said.title
     assert "{" not in said.text
     assert (said.title == "Release") == (ruling is Ruling.PASS)
@@ -191,7 +199,7 @@ def test_every_ruling_has_an_action_and_a_report(run, tmp_path, ruling):
 def test_a_provisional_pass_is_no_release(run):
     value = read_json(run / "results.json")
     value["verdict"] |= {"ruling": "PASS", "provisional": True}
-    assert words.action(results_from_json(value)).title == "Go on, do not release yet"
+    assert wording.action(results_from_json(value)).title == "Go on, do not release yet"
 
 
 def test_results_and_facts_survive_the_disk(run):

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expunge.config_file import FILE_NAME
+from expunge.config.request import Goal, Request, Response, ThreatModel, Tier
+from expunge.config.resolve import PREFIX, RESERVED, Resolved, resolve, to_toml
+from expunge.config.settings import MethodSettings, Settings, TrainSettings
+from expunge.config.toml import FILE_NAME
 from expunge.errors import UsageError
-from expunge.request import Goal, Request, Response, ThreatModel, Tier
-from expunge.resolve import PREFIX, RESERVED, Resolved, resolve, to_toml
-from expunge.settings import MethodSettings, Settings, TrainSettings
 
 NEEDED = {"model": "m", "request.forget": ["f.jsonl"], "request.goal": "removal"}
 

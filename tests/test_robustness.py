@@ -3,11 +3,12 @@
 import pytest
 
 from audit_world import SIZES, Model, never, trained, world
-from expunge.audit.assess import assess, case_of
-from expunge.audit.axes.robustness import robustness_gates
-from expunge.audit.evidence import EvidenceStore
-from expunge.audit.results import Ruling, Status
-from expunge.audit.table import Table
+from expunge.evals.assess import assess, case_of
+from expunge.evals.axes.robustness import robustness_gates
+from expunge.evals.evidence_table import Table
+from expunge.evals.results import Ruling
+from expunge.evidence.store import EvidenceStore
+from expunge.metrics.outcomes import Status
 
 ASKED = ("plain", "paraphrase", "prefill-affirm", "int8", "int4")
 """What asks the question of a record, and nothing of a passage."""

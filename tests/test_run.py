@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from expunge.config.settings import Settings
 from expunge.errors import UsageError
-from expunge.run import mark_latest, open_run, run_id
-from expunge.settings import Settings
+from expunge.pipeline.run_folder import mark_latest, open_run, run_id
 
 NOW = datetime(2027, 1, 14, 9, 30)
 LATER = datetime(2027, 2, 1, 8, 0)
@@ -165,7 +165,7 @@ def test_a_folder_in_use_by_a_living_process_is_refused(tmp_path):
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
     script = (
         "import os, sys; from pathlib import Path; from datetime import datetime\n"
-        "from expunge.run import open_run\n"
+        "from expunge.pipeline.run_folder import open_run\n"
         "run = open_run(Path(sys.argv[1]), root=Path('.'), run_id='0a1b2c3d', method='npo',"
         " now=datetime(2027, 1, 14))\n"
         "os._exit(0)\n"

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 import tiny
-from expunge.model.generate import greedy
-from expunge.model.sample import draw, sample
+from expunge.models.generation import draw, greedy, sample
 
 PROMPTS = [record.ids for record in tiny.encoded((4, 1), (9, 1), (2, 1), (9, 1), (7, 1))]
 HOW = {"end_ids": {5}, "max_new_tokens": 6, "tokens_per_pass": 60}

@@ -5,15 +5,14 @@ from dataclasses import replace
 import pytest
 
 from audit_world import Model, never, world
-from expunge.audit.assess import assess
-from expunge.audit.attacks.attempt import Attempt
-from expunge.audit.attacks.levels import STANDARD
-from expunge.audit.attacks.recorded import recorded
-from expunge.audit.attacks.store import AttackStore, AttackUnit, Outcome
-from expunge.audit.evidence import Choices, EvidenceStore, Item, Unit
-from expunge.audit.results import Score
-from expunge.audit.table import Table
-from expunge.audit.tabulate_sampled import sampled_scores
+from expunge.attacks.attempt import Attempt
+from expunge.attacks.presets import STANDARD
+from expunge.attacks.store import AttackStore, AttackUnit, Outcome, recorded
+from expunge.evals.assess import assess
+from expunge.evals.evidence_table import Table
+from expunge.evals.results import Score
+from expunge.evals.scores.core import sampled_scores
+from expunge.evidence.store import Choices, EvidenceStore, Item, Unit
 
 GONE = Model(knows=never, noise=5)
 SIZES = {"forget": 4, "retain": 20, "generic": 12}

@@ -5,12 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from expunge.config.request import Request
 from expunge.data.convert import to_record
-from expunge.data.generic import generic_records
-from expunge.data.overlap import mentions, normalise, overlaps
-from expunge.data.scope import gather, general_passages, general_records
+from expunge.data.splits import (
+    gather,
+    general_passages,
+    general_records,
+    generic_records,
+    mentions,
+    normalise,
+    overlaps,
+)
 from expunge.errors import InputError
-from expunge.request import Request
 
 PASSAGE = " ".join(f"w{i}" for i in range(40))
 LONG_TEMPLATE = (

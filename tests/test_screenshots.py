@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from expunge.report.build import build_report
+from expunge.reporting.build import build_report
 from synthetic import build_run
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from expunge.audit.assess import assess
-from expunge.audit.evidence import EvidenceStore
-from expunge.cli.app import main
+from expunge.cli.main import main
 from expunge.errors import InputError, UsageError
-from expunge.files import read_json, write_json, write_jsonl
-from expunge.ledger import destroy
-from expunge.ledger.destroy import destroy_evidence, destroy_store
-from expunge.ledger.key import item_fingerprints
-from expunge.ledger.manifest import Retention, write_manifest
-from expunge.ledger.verify import verify
-from expunge.report.build import build_report
-from expunge.report.serial import write_results
+from expunge.evals.assess import assess
+from expunge.evidence.store import EvidenceStore
+from expunge.provenance import destroy
+from expunge.provenance.destroy import destroy_evidence, destroy_store
+from expunge.provenance.keys import item_fingerprints
+from expunge.provenance.manifest import Retention, write_manifest
+from expunge.provenance.verify import verify
+from expunge.reporting.build import build_report
+from expunge.reporting.schema import write_results
+from expunge.utils.io import read_json, write_json, write_jsonl
 from synthetic import build_run, facts, forget_items
 
 KEY = bytes(range(32))

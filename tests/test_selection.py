@@ -9,19 +9,19 @@ import torch
 import expunge
 import tiny
 from expunge.cli import main
-from expunge.engine.size import count_adapter, count_chosen, measure
-from expunge.engine.unlearn import Options, Unlearning
-from expunge.engine.watch import Unseen
-from expunge.engine.weights import adapter, chosen
 from expunge.errors import UsageError
+from expunge.methods.base import Shape, Trains, is_named
 from expunge.methods.edits.cir import CIR
 from expunge.methods.edits.repselect import RepSelect
 from expunge.methods.npo import NPO
 from expunge.methods.rmu import RMU
-from expunge.methods.terms import Shape, Trains, is_named
-from expunge.model.lora import LoraShape
-from expunge.planning import load_of
-from expunge.prepare import prepare
+from expunge.models.lora import LoraShape
+from expunge.pipeline.plan import load_of
+from expunge.planning.model_size import count_adapter, count_chosen, measure
+from expunge.preparation.prepare import prepare
+from expunge.training.early_stopping import Unseen
+from expunge.training.trainable_weights import adapter, chosen
+from expunge.training.trainer import Options, Unlearning
 from sets import STREAMS
 
 NEVER = Unseen(mean=math.inf, low=math.inf)

@@ -8,11 +8,10 @@ from torch import nn
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 import tiny
-from expunge.engine.recompute import recomputed
-from expunge.engine.selective import selectively_recomputed
-from expunge.engine.weights import adapter, chosen, everything
-from expunge.methods.terms import Trains
-from expunge.model.lora import LoraShape
+from expunge.methods.base import Trains
+from expunge.models.lora import LoraShape
+from expunge.training.activation_checkpointing import recomputed, selectively_recomputed
+from expunge.training.trainable_weights import adapter, chosen, everything
 from live import live
 from tiny import counted
 

@@ -10,25 +10,25 @@ from types import SimpleNamespace
 
 import pytest
 
-from expunge.audit.metrics import probability
-from expunge.audit.results import Axis, Ruling
-from expunge.bench import protocol as protocols
-from expunge.bench import series as serial
-from expunge.bench.asking import Asked
-from expunge.bench.board import board
-from expunge.bench.heard import exact
-from expunge.bench.pages import drawing, over_folds, sheet, to_html, to_markdown
-from expunge.bench.protocol import Protocol, open_protocol, set_file, write_sets
-from expunge.bench.row import Cell, Cost, Step, write_row
-from expunge.bench.rows import cell_folder, lay_out
-from expunge.bench.series import read_steps, require_weights, run_series
-from expunge.bench.suite import Fold, Probe, Series, Spec, Suite, union
-from expunge.bench.work import work
-from expunge.data.read import read
-from expunge.data.record import Record
+from expunge.benchmarking import protocol
+from expunge.benchmarking import sequential as serial
+from expunge.benchmarking.evaluate import Asked
+from expunge.benchmarking.job import work
+from expunge.benchmarking.leaderboard import board
+from expunge.benchmarking.leaderboard_pages import drawing, over_folds, sheet, to_html, to_markdown
+from expunge.benchmarking.probe_outputs import exact
+from expunge.benchmarking.protocol import Protocol, open_protocol, set_file, write_sets
+from expunge.benchmarking.result import Cell, Cost, Step, cell_folder, lay_out, write_row
+from expunge.benchmarking.sequential import read_steps, require_weights, run_series
+from expunge.benchmarking.suites.base import Fold, Probe, Series, Spec, Suite, union
+from expunge.config.settings import Settings
+from expunge.data.readers import read
+from expunge.data.records import Record
 from expunge.errors import InputError, UsageError
-from expunge.files import read_json
-from expunge.settings import Settings
+from expunge.evals.results import Ruling
+from expunge.metrics.memorization import probability
+from expunge.metrics.outcomes import Axis
+from expunge.utils.io import read_json
 from test_matrix import gate, method, row, tree
 from world import World
 
@@ -258,14 +258,14 @@ def laid(world, matrix, suite):
 def main(world: str, matrix: str) -> None:
     """Work on the cell, in a process that is killed."""
     suite = small(World(folder=Path(world)))
-    protocols.load_suite = lambda spec: suite
+    protocol.load_suite = lambda spec: suite
     work(Path(matrix), CELL)
 
 
 @pytest.mark.slow
 def test_a_killed_sequence_ends_as_one_that_was_not(world, bench, monkeypatch):
     suite = small(world)
-    monkeypatch.setattr(protocols, "load_suite", lambda spec: suite)
+    monkeypatch.setattr(protocol, "load_suite", lambda spec: suite)
     whole = work(laid(world, bench / "whole", suite), CELL)
     assert whole.status == "done", whole.why
     first, second = whole.steps
@@ -301,7 +301,7 @@ def test_a_killed_sequence_ends_as_one_that_was_not(world, bench, monkeypatch):
 @pytest.mark.slow
 def test_growing_sets_are_each_forgotten_from_the_original(world, bench, monkeypatch):
     suite = small(world, sequential=False)
-    monkeypatch.setattr(protocols, "load_suite", lambda spec: suite)
+    monkeypatch.setattr(protocol, "load_suite", lambda spec: suite)
     found = work(laid(world, bench / "m", suite), CELL)
     assert found.status == "done", found.why
     first, second = found.steps

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 import tiny
-from expunge.bench.harness import measure
-from expunge.bench.heard import right
-from expunge.bench.hearing import hear
-from expunge.bench.suite import Probe, Spec
-from expunge.bench.suites import load_suite
-from expunge.bench.suites.utility import CHOICES
-from expunge.console import SilentConsole
-from expunge.data.encode import Encoder
-from expunge.model.load import Loaded
+from expunge.benchmarking.evaluate import hear
+from expunge.benchmarking.lm_eval_tasks import measure
+from expunge.benchmarking.probe_outputs import right
+from expunge.benchmarking.suites import load_suite
+from expunge.benchmarking.suites.base import Probe, Spec
+from expunge.benchmarking.suites.utility import CHOICES
+from expunge.data.tokenization import Encoder
+from expunge.models.loading import Loaded
+from expunge.utils.console import SilentConsole
 from test_suites import DATA, needs_data
 
 QUESTIONS = 60

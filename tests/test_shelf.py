@@ -7,18 +7,17 @@ import pytest
 import torch
 
 import tiny
-from expunge.engine.lower import compute_lower, shared_lower
-from expunge.engine.reference import precompute
-from expunge.engine.shelf import Shelf, key
-from expunge.engine.streams import Streams
-from expunge.engine.unlearn import Options, Unlearning
-from expunge.engine.watch import Unseen
 from expunge.errors import ResourceError
+from expunge.methods.base import Shape, Stream
 from expunge.methods.graddiff import GradDiff
 from expunge.methods.npo import NPO
 from expunge.methods.rmu import RMU
-from expunge.methods.terms import Shape, Stream
-from expunge.model.lora import LoraShape
+from expunge.models.lora import LoraShape
+from expunge.training.activation_cache import Shelf, compute_lower, key, shared_lower
+from expunge.training.early_stopping import Unseen
+from expunge.training.reference_model import precompute
+from expunge.training.sampler import Streams
+from expunge.training.trainer import Options, Unlearning
 from tiny import counted
 
 FORGET = tiny.encoded((12, 8), (9, 14), (20, 6), seed=1)
@@ -165,7 +164,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch):
     def full(*_given):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("expunge.files.os.posix_fallocate", full)
+    monkeypatch.setattr("expunge.utils.io.os.posix_fallocate", full)
     shelf = Shelf(folder=tmp_path / "shelf")
     with pytest.raises(ResourceError, match="no space left while writing"):
         shared_lower(network(), FORGET, layer=2, shelf=shelf, **HOW)
@@ -181,7 +180,7 @@ def test_rows_are_on_the_disk_before_their_index(tmp_path, monkeypatch):
         synced.append(os.fstat(handle).st_ino)
         sync(handle)
 
-    monkeypatch.setattr("expunge.files.os.fsync", seen)
+    monkeypatch.setattr("expunge.utils.io.os.fsync", seen)
     sizes = {key(record): 2 for record in FORGET}
     with Shelf(folder=tmp_path).room("some", sizes, width=1, dtype=torch.float32):
         pass

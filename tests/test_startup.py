@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 
 import expunge
-from expunge.cli.app import COMMANDS
+from expunge.cli.main import COMMANDS
 
 HEAVY = (
     "torch",
@@ -114,7 +114,7 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 @pytest.mark.parametrize(
-    "first", ["import expunge.audit.results", "import expunge", "expunge.audit"]
+    "first", ["import expunge.evals.results", "import expunge", "expunge.audit"]
 )
 def test_a_public_function_is_never_hidden_by_a_room_of_its_name(first):
     script = f"""
@@ -123,8 +123,8 @@ module = sys.modules["expunge.forget"] = types.ModuleType("expunge.forget")
 module.audit = lambda: None
 import expunge
 {first}
-import expunge.audit.results
-from expunge.audit.results import Ruling
+import expunge.evals.results
+from expunge.evals.results import Ruling
 assert callable(expunge.audit), expunge.audit
 """
     done = python(script)

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom, multinomial
 
-from expunge.audit import stats
-from expunge.audit.results import Status
-from expunge.audit.stats import Estimate, Sample
+from expunge.metrics import statistics
+from expunge.metrics.outcomes import Status
+from expunge.metrics.statistics import Estimate, Sample
 
 
 def sample(values, clusters=None, stream=0) -> Sample:
@@ -22,7 +22,7 @@ def sample(values, clusters=None, stream=0) -> Sample:
     ("n", "bound"), [(20, 0.139), (32, 0.089), (128, 0.023), (299, 0.010), (400, 0.0075)]
 )
 def test_zero_leaks_of_n_bound_the_rate(n, bound):
-    low, high = stats.clopper_pearson(0, n)
+    low, high = statistics.clopper_pearson(0, n)
     assert low == 0
     assert high == pytest.approx(bound, abs=5e-4)
     assert high == pytest.approx(1 - 0.05 ** (1 / n))
@@ -30,7 +30,7 @@ def test_zero_leaks_of_n_bound_the_rate(n, bound):
 
 @pytest.mark.parametrize(("k", "n"), [(1, 20), (7, 30), (30, 30)])
 def test_clopper_pearson_equals_beta_quantiles(k, n):
-    low, high = stats.clopper_pearson(k, n)
+    low, high = statistics.clopper_pearson(k, n)
     assert low == pytest.approx(beta.ppf(0.05, k, n - k + 1))
     assert high == pytest.approx(1.0 if k == n else beta.ppf(0.95, k + 1, n - k))
 
@@ -38,53 +38,53 @@ def test_clopper_pearson_equals_beta_quantiles(k, n):
 @pytest.mark.parametrize(("k", "n"), [(0, 0), (-1, 5), (6, 5)])
 def test_a_rate_needs_sensible_counts(k, n):
     with pytest.raises(ValueError, match="is not a rate"):
-        stats.clopper_pearson(k, n)
+        statistics.clopper_pearson(k, n)
 
 
 @pytest.mark.parametrize(("margin", "n"), [(0.10, 29), (0.05, 59), (0.01, 299), (0.001, 2995)])
 def test_facts_that_prove_a_zero_leak_claim(margin, n):
-    assert stats.zero_events_needed(margin) == n
+    assert statistics.zero_events_needed(margin) == n
 
 
 @pytest.mark.parametrize("n", [1, 10, 20, 58, 200])
 def test_binomial_tolerance_is_the_smallest_sufficient_count(n):
-    count = stats.binomial_tolerance(n, 0.05)
+    count = statistics.binomial_tolerance(n, 0.05)
     assert binom.cdf(count, n, 0.05) >= 0.95
     assert count == 0 or binom.cdf(count - 1, n, 0.05) < 0.95
 
 
 def test_auc_of_the_reference_example():
     members, others = -np.array([1, 1.2, 2]), -np.array([1.5, 2.5, 3])
-    assert stats.auc(members, others) == pytest.approx(8 / 9)
-    assert stats.auc(others, members) == pytest.approx(1 / 9)
-    assert stats.auc(members, members) == 0.5
+    assert statistics.auc(members, others) == pytest.approx(8 / 9)
+    assert statistics.auc(others, members) == pytest.approx(1 / 9)
+    assert statistics.auc(members, members) == 0.5
     with pytest.raises(ValueError, match="both sides"):
-        stats.auc(members, np.array([]))
+        statistics.auc(members, np.array([]))
 
 
 def test_auc_interval_covers_and_is_paired():
     rng = np.random.default_rng(0)
     members, others = sample(rng.normal(1, 1, 60)), sample(rng.normal(0, 1, 60), stream=1)
-    found = stats.auc_interval(members, others, seed=3)
+    found = statistics.auc_interval(members, others, seed=3)
     assert found.low < 0.76 < found.high  # Phi(1 / sqrt 2)
     # The same scores shifted keep every rank: the paired difference is exactly zero.
-    again = stats.auc_draws(
+    again = statistics.auc_draws(
         members._replace(values=members.values + 5),
         others._replace(values=others.values + 5),
         seed=3,
     )
-    assert np.array_equal(again, stats.auc_draws(members, others, seed=3))
+    assert np.array_equal(again, statistics.auc_draws(members, others, seed=3))
 
 
 def test_resampling_draws_whole_clusters():
     clusters = tuple(f"s{index // 4}" for index in range(24))
-    weights = stats.resample(clusters, seed=1).reshape(stats.DRAWS, 6, 4)
+    weights = statistics.resample(clusters, seed=1).reshape(statistics.DRAWS, 6, 4)
     assert (weights == weights[:, :, :1]).all()
     assert (weights[:, :, 0].sum(axis=1) == 6).all()
 
 
 def test_one_cluster_resamples_records():
-    weights = stats.resample(("s",) * 8, seed=1)
+    weights = statistics.resample(("s",) * 8, seed=1)
     assert (weights.sum(axis=1) == 8).all()
     assert len(np.unique(weights, axis=0)) > 100
 
@@ -93,32 +93,32 @@ def test_two_clusters_resample_records_within():
     """Two clusters of equal means have no variance between them, and still an interval."""
     values = [0.0, 1.0] * 6
     clusters = ("a",) * 6 + ("b",) * 6
-    found = stats.mean_interval(sample(values, clusters), seed=0)
+    found = statistics.mean_interval(sample(values, clusters), seed=0)
     assert found.high - found.low > 0.2
 
 
 def test_resampling_is_seeded_and_streams_differ():
     clusters = tuple("abcdefgh")
-    first = stats.resample(clusters, seed=1)
-    stats._weights.cache_clear()
-    assert np.array_equal(first, stats.resample(clusters, seed=1))
-    assert not np.array_equal(first, stats.resample(clusters, seed=2))
-    assert not np.array_equal(first, stats.resample(clusters, seed=1, stream=1))
+    first = statistics.resample(clusters, seed=1)
+    statistics._weights.cache_clear()
+    assert np.array_equal(first, statistics.resample(clusters, seed=1))
+    assert not np.array_equal(first, statistics.resample(clusters, seed=2))
+    assert not np.array_equal(first, statistics.resample(clusters, seed=1, stream=1))
     with pytest.raises(ValueError, match="zero records"):
-        stats.resample((), seed=1)
+        statistics.resample((), seed=1)
 
 
 def test_cluster_intervals_are_wider_when_clusters_matter():
     values = [float(index // 5 % 2) for index in range(100)]
     clusters = tuple(f"s{index // 5}" for index in range(100))
-    whole = stats.mean_interval(sample(values, clusters), seed=0)
-    single = stats.mean_interval(sample(values), seed=0)
+    whole = statistics.mean_interval(sample(values, clusters), seed=0)
+    single = statistics.mean_interval(sample(values), seed=0)
     assert whole.high - whole.low > 1.5 * (single.high - single.low)
 
 
 def test_mean_interval_matches_the_normal_approximation():
     values = np.random.default_rng(5).normal(size=400)
-    found = stats.mean_interval(sample(values), seed=0)
+    found = statistics.mean_interval(sample(values), seed=0)
     half = 1.96 * values.std() / 20
     assert found.high - found.value == pytest.approx(half, rel=0.12)
     assert found.value - found.low == pytest.approx(half, rel=0.12)
@@ -128,24 +128,24 @@ def test_mean_interval_matches_the_normal_approximation():
 @settings(max_examples=20, deadline=None)
 def test_recovery_is_one_at_the_original_and_zero_at_gold(pairs):
     known, never = sample([o for o, _ in pairs]), sample([g for _, g in pairs])
-    at_original = stats.recovery(known, never, original=known, floor=never, seed=0)
-    at_gold = stats.recovery(never, never, original=known, floor=never, seed=0)
+    at_original = statistics.recovery(known, never, original=known, floor=never, seed=0)
+    at_gold = statistics.recovery(never, never, original=known, floor=never, seed=0)
     assert at_original == pytest.approx((1, 1, 1))
     assert at_gold == pytest.approx((0, 0, 0))
 
 
 def test_recovery_is_a_ratio_of_means():
     known, never = sample([1.0, 0.5]), sample([0.0, 0.1])
-    found = stats.recovery(sample([0.5, 0.1]), never, original=known, floor=never, seed=0)
+    found = statistics.recovery(sample([0.5, 0.1]), never, original=known, floor=never, seed=0)
     assert found.value == pytest.approx(0.5 / 1.4)
-    below = stats.recovery(sample([-1.0, -1.0]), never, original=known, floor=never, seed=0)
+    below = statistics.recovery(sample([-1.0, -1.0]), never, original=known, floor=never, seed=0)
     assert below == (0, 0, 0)
 
 
 def test_recovery_refuses_an_original_that_knows_nothing():
     same = sample([0.1, 0.2])
     with pytest.raises(ValueError, match="no more than its anchor"):
-        stats.recovery(same, same, original=same, floor=same, seed=0)
+        statistics.recovery(same, same, original=same, floor=same, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_recovery_refuses_an_original_that_knows_nothing():
     ],
 )
 def test_excess_rate_takes_exact_bounds_for_rare_events(subject, anchor, value, high):
-    found = stats.excess_rate(sample(subject), sample(anchor), seed=0)
+    found = statistics.excess_rate(sample(subject), sample(anchor), seed=0)
     assert found.value == pytest.approx(value)
     assert found.high == pytest.approx(high, abs=1e-3)
     assert found.low <= found.value <= found.high
@@ -205,7 +205,7 @@ def test_bounds_of_an_excess_rate_cover_at_95_percent(n, events):
             continue
         changes = np.repeat([*events, 0.0], [*counts, n - sum(counts)])
         subject = (changes > 0).astype(float)
-        found = stats.excess_rate(sample(subject), sample(subject - changes), seed=0)
+        found = statistics.excess_rate(sample(subject), sample(subject - changes), seed=0)
         below += chance * (found.high < truth)
         above += chance * (found.low > truth >= SMALLEST)
     assert max(below, above) <= 0.0501
@@ -215,12 +215,12 @@ def test_measurements_that_all_change_a_little_are_left_to_the_bootstrap():
     """Sixty probabilities that move by 2 points are no event of unknown rarity."""
     rng = np.random.default_rng(0)
     before = rng.uniform(0.5, 0.9, 60)
-    found = stats.excess_rate(sample(before + rng.normal(0, 0.02, 60)), sample(before), seed=0)
+    found = statistics.excess_rate(sample(before + rng.normal(0, 0.02, 60)), sample(before), seed=0)
     assert -0.01 < found.low < found.high < 0.01
 
 
 def test_excess_rate_over_unpaired_controls():
-    found = stats.excess_rate(sample([0] * 20), sample([0] * 10, stream=1), seed=0)
+    found = statistics.excess_rate(sample([0] * 20), sample([0] * 10, stream=1), seed=0)
     assert found == pytest.approx((0, 0, 0.139), abs=1e-3)
 
 
@@ -234,7 +234,7 @@ def test_excess_rate_over_unpaired_controls():
     ],
 )
 def test_non_inferiority(low, high, status):
-    assert stats.judge(low, high, 0.10) is status
+    assert statistics.judge(low, high, 0.10) is status
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_non_inferiority(low, high, status):
     ],
 )
 def test_equivalence(low, high, status):
-    assert stats.judge_equivalence(low, high, 0.10) is status
+    assert statistics.judge_equivalence(low, high, 0.10) is status
 
 
 @pytest.mark.parametrize(
@@ -263,4 +263,4 @@ def test_equivalence(low, high, status):
     ],
 )
 def test_records_needed(estimate, needed):
-    assert stats.records_needed(estimate, 0.10, 20) == needed
+    assert statistics.records_needed(estimate, 0.10, 20) == needed

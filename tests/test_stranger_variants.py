@@ -3,9 +3,9 @@
 import pytest
 
 import tiny
-from expunge.data.encode import Encoder
-from expunge.data.record import Message, Record
-from expunge.data.strangers import strangers
+from expunge.data.counterfactuals import strangers
+from expunge.data.records import Message, Record
+from expunge.data.tokenization import Encoder
 from expunge.errors import InputError
 
 ENCODER = Encoder(tiny.tokenizer(), "auto", max_length=512)

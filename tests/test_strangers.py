@@ -8,8 +8,9 @@ import torch
 
 import expunge
 import tiny
-from expunge.audit.results import Axis, Ruling, Status
 from expunge.errors import ExpungeError
+from expunge.evals.results import Ruling
+from expunge.metrics.outcomes import Axis, Status
 
 
 def audited(world, *, model=None, tables=None, **request):

@@ -2,7 +2,7 @@
 
 import random
 
-from expunge.engine.streams import Order
+from expunge.training.sampler import Order
 
 ORDER = Order(forget=50, retain=31, forget_batch=4, retain_batch=5, seed=917)
 

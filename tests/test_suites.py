@@ -7,17 +7,17 @@ from pathlib import Path
 import datasets
 import pytest
 
-from expunge.bench import start
-from expunge.bench.row import Cell
-from expunge.bench.start import Ask, begin
-from expunge.bench.suite import Place, Spec, plain
-from expunge.bench.suites import HUB, load_suite, muse, rwku
+from expunge.benchmarking import run
+from expunge.benchmarking.result import Cell
+from expunge.benchmarking.run import Ask, begin
+from expunge.benchmarking.suites import HUB, load_suite, muse, rwku
+from expunge.benchmarking.suites.base import Place, Spec, plain
+from expunge.config.settings import Settings
 from expunge.data.convert import to_record
-from expunge.data.overlap import overlaps
-from expunge.data.read import read, read_rows
-from expunge.data.record import Message, Record
+from expunge.data.readers import read, read_rows
+from expunge.data.records import Message, Record
+from expunge.data.splits import overlaps
 from expunge.errors import InputError, UsageError
-from expunge.settings import Settings
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(
@@ -188,7 +188,7 @@ def test_a_limited_question_of_rwku_keeps_all_its_orders(tmp_path):
 
 
 def test_the_neighbours_of_a_suite_are_asked_and_not_trained_on(monkeypatch, tmp_path):
-    monkeypatch.setattr(start, "contents_of", lambda *_, **__: {})  # there is no model
+    monkeypatch.setattr(run, "contents_of", lambda *_, **__: {})  # there is no model
     (tmp_path / "targets").mkdir()
     (tmp_path / "targets" / "T.json").write_text(json.dumps([rwku_target()]), encoding="utf-8")
     request = {"goal": "removal", "forget": [str(tmp_path / "matrix" / "data" / "forget.jsonl")]}

@@ -1,6 +1,6 @@
 import pytest
 
-from expunge.audit.evidence import Answer
+from expunge.evidence.store import Answer
 from tofu_methods import fluency
 
 

@@ -6,17 +6,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from expunge.engine.memory import OVERHEAD, memory
-from expunge.engine.parallel import SOLO, Team
-from expunge.engine.plan import layout_of, peak_gib
-from expunge.engine.size import measure
-from expunge.engine.watch import Unseen
 from expunge.errors import UsageError
-from expunge.methods.terms import Stream
-from expunge.model.load import load
-from expunge.planning import load_of, make_plan
-from expunge.prepare import prepare
-from expunge.together import call, cost_together, follow, identity, require_spreadable
+from expunge.methods.base import Stream
+from expunge.models.loading import load
+from expunge.pipeline.plan import load_of, make_plan
+from expunge.pipeline.workers import call, cost_together, follow, identity, require_spreadable
+from expunge.planning.cost import layout_of, peak_gib
+from expunge.planning.memory import OVERHEAD, memory
+from expunge.planning.model_size import measure
+from expunge.preparation.prepare import prepare
+from expunge.training.distributed import SOLO, Team
+from expunge.training.early_stopping import Unseen
 
 PAIR = Team(size=2)
 

@@ -10,18 +10,18 @@ import pytest
 import torch
 
 import tiny
-from expunge.engine.needs import Depth, step_needs
-from expunge.engine.observe import Observer
-from expunge.engine.reference import precompute
-from expunge.engine.streams import Order
-from expunge.engine.weights import chosen, everything
 from expunge.methods import EVERY, build
+from expunge.methods.base import Shape
 from expunge.methods.describe import describe
 from expunge.methods.rmu import RMU
-from expunge.methods.terms import Shape
-from expunge.model.network import Network
-from expunge.model.score import score
-from expunge.wrappers import COMBINE, MASKS, OPTIMISERS, ROBUST
+from expunge.models.scoring import score
+from expunge.models.transformer import Network
+from expunge.optim import COMBINE, MASKS, OPTIMISERS, ROBUST
+from expunge.planning.term_costs import Depth, step_needs
+from expunge.training.forward import Observer
+from expunge.training.reference_model import precompute
+from expunge.training.sampler import Order
+from expunge.training.trainable_weights import chosen, everything
 from sets import DRAW, FORGET, POOLS, RETAIN, STREAMS
 
 ROOT = Path(__file__).parent.parent

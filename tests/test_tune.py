@@ -8,23 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from expunge.audit.results import Axis
-from expunge.bench import tune as tuning
-from expunge.bench.board import board
-from expunge.bench.choose import front_of
-from expunge.bench.hurdle import Hurdle, Pruned, better, proxies
-from expunge.bench.protocol import Protocol
-from expunge.bench.row import read_row, write_row
-from expunge.bench.rows import lay_out, rows_of
-from expunge.bench.tune import Budget, Tuned, tune
+from expunge.benchmarking import tune as tuning
+from expunge.benchmarking.leaderboard import board
+from expunge.benchmarking.pareto import front_of
+from expunge.benchmarking.protocol import Protocol
+from expunge.benchmarking.pruning import Hurdle, Pruned, better, proxies
+from expunge.benchmarking.result import lay_out, read_row, rows_of, write_row
+from expunge.benchmarking.tune import Budget, Tuned, tune
 from expunge.cli import main
 from expunge.cli.tune import search
-from expunge.console import Console, SilentConsole
-from expunge.engine.loop import Trained
-from expunge.engine.watch import Reading, Unseen
+from expunge.config.settings import Settings
 from expunge.errors import InputError, UsageError
 from expunge.methods.rmu import RMU
-from expunge.settings import Settings
+from expunge.metrics.outcomes import Axis
+from expunge.training.early_stopping import Reading, Unseen
+from expunge.training.train_loop import Trained
+from expunge.utils.console import Console, SilentConsole
 from test_matrix import method, row, tree
 
 needs_optuna = pytest.mark.skipif(

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from expunge.model.load import Source, load
-from expunge.prepare import prepare
+from expunge.models.loading import Source, load
+from expunge.preparation.prepare import prepare
 from tiny import save
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "u_lira.py"

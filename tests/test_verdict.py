@@ -5,14 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from expunge.audit.case import Case
-from expunge.audit.context import Context, Policy
-from expunge.audit.gates import axis_status, interval_gate, missing
-from expunge.audit.preserve import Damage, rate_gate
-from expunge.audit.results import Axis, Gate, Ruling, SelfTest, Status
-from expunge.audit.stats import Estimate, Sample
-from expunge.audit.table import Table
-from expunge.audit.verdict import Tally, decide
+from expunge.evals.comparison import Case
+from expunge.evals.damage import Damage, rate_gate
+from expunge.evals.evidence_table import Table
+from expunge.evals.gates import axis_status, interval_gate, missing
+from expunge.evals.results import Gate, Ruling, SelfTest
+from expunge.evals.verdict import Tally, decide
+from expunge.evidence.context import Context, Policy
+from expunge.metrics.outcomes import Axis, Status
+from expunge.metrics.statistics import Estimate, Sample
 
 CONTEXT = Context(
     request="r",

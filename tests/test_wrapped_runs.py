@@ -6,26 +6,25 @@ import pytest
 import torch
 
 import tiny
-from expunge.engine.observe import Observer
-from expunge.engine.pull import StepPull
-from expunge.engine.reference import precompute
-from expunge.engine.watch import Unseen, Watch
-from expunge.engine.weights import Weights, everything
-from expunge.engine.wraps import Wraps
+from expunge.methods.base import Shape, Stream
 from expunge.methods.graddiff import GradDiff
 from expunge.methods.npo import NPO
 from expunge.methods.rmu import RMU
-from expunge.methods.terms import Shape, Stream
-from expunge.model.lora import LoraShape
-from expunge.wrappers import COMBINE, ROBUST
-from expunge.wrappers.combine.gru import GRU
-from expunge.wrappers.gradients import norm
-from expunge.wrappers.masks.wagle import Wagle
-from expunge.wrappers.optimisers.normalised_sgd import NormalisedSGD
-from expunge.wrappers.optimisers.sophia import Sophia
-from expunge.wrappers.robust.mudman import Mudman
-from expunge.wrappers.robust.noise import Noise
-from expunge.wrappers.robust.sam import SAM
+from expunge.models.lora import LoraShape
+from expunge.optim import COMBINE, ROBUST
+from expunge.optim.base import norm
+from expunge.optim.combine.gru import GRU
+from expunge.optim.masks.wagle import Wagle
+from expunge.optim.optimizers.normalized_sgd import NormalisedSGD
+from expunge.optim.optimizers.sophia import Sophia
+from expunge.optim.robust.mudman import Mudman
+from expunge.optim.robust.randomized_smoothing import Noise
+from expunge.optim.robust.sam import SAM
+from expunge.training.early_stopping import Unseen, Watch
+from expunge.training.forward import Observer
+from expunge.training.reference_model import precompute
+from expunge.training.step_gradient import StepPull, Wraps
+from expunge.training.trainable_weights import Weights, everything
 from sets import DRAW, FORGET, RETAIN, STREAMS
 from short import MADE, NEVER, knowing, probability, quiet, state, taught, unlearning
 

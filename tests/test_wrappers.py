@@ -9,25 +9,25 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expunge.engine.curvature import sampled_nll
 from expunge.errors import UsageError
-from expunge.methods.terms import Predictions
-from expunge.wrappers import COMBINE, MASKS, OPTIMISERS, ROBUST, build_wrapper
-from expunge.wrappers.combine.blur import Blur
-from expunge.wrappers.combine.gru import GRU, rectified
-from expunge.wrappers.combine.ngdiff import NGDiff
-from expunge.wrappers.gradients import dot, norm
-from expunge.wrappers.masks.largest import keep_largest
-from expunge.wrappers.masks.memflex import MemFlex
-from expunge.wrappers.masks.random_mask import RandomMask
-from expunge.wrappers.masks.saliency import Saliency
-from expunge.wrappers.masks.wagle import Wagle
-from expunge.wrappers.optimisers.normalised_sgd import NormalisedSGD
-from expunge.wrappers.optimisers.sophia import Sophia
-from expunge.wrappers.robust.gradient_norm import GradientNorm
-from expunge.wrappers.robust.mudman import Mudman, agreeing
-from expunge.wrappers.robust.noise import Noise
-from expunge.wrappers.robust.sam import SAM
+from expunge.methods.base import Predictions
+from expunge.optim import COMBINE, MASKS, OPTIMISERS, ROBUST, build_wrapper
+from expunge.optim.base import dot, norm
+from expunge.optim.combine.blur import Blur
+from expunge.optim.combine.gru import GRU, rectified
+from expunge.optim.combine.ngdiff import NGDiff
+from expunge.optim.masks.memflex import MemFlex
+from expunge.optim.masks.random_mask import RandomMask
+from expunge.optim.masks.saliency import Saliency
+from expunge.optim.masks.top_k import keep_largest
+from expunge.optim.masks.wagle import Wagle
+from expunge.optim.optimizers.normalized_sgd import NormalisedSGD
+from expunge.optim.optimizers.sophia import Sophia
+from expunge.optim.robust.gradient_norm import GradientNorm
+from expunge.optim.robust.mudman import Mudman, agreeing
+from expunge.optim.robust.randomized_smoothing import Noise
+from expunge.optim.robust.sam import SAM
+from expunge.training.step_gradient import sampled_nll
 
 TABLES = {"robust": ROBUST, "combine": COMBINE, "mask": MASKS, "optimiser": OPTIMISERS}
 PAPERS = (Path(__file__).parent.parent / "docs" / "papers.md").read_text(encoding="utf-8")

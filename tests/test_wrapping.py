@@ -6,24 +6,24 @@ import pytest
 import torch
 
 from expunge.cli import main
-from expunge.engine.wraps import Wraps
+from expunge.config.resolve import resolve, to_toml
+from expunge.config.settings import Settings
 from expunge.errors import UsageError
+from expunge.methods.base import Shape
 from expunge.methods.npo import NPO
 from expunge.methods.repnoise import RepNoise
 from expunge.methods.rmu import RMU
 from expunge.methods.rr import RR
-from expunge.methods.terms import Shape
-from expunge.report.serial import read_results
-from expunge.resolve import resolve, to_toml
-from expunge.run import run_id
-from expunge.settings import Settings
-from expunge.wrappers.combine.gru import GRU
-from expunge.wrappers.masks.memflex import MemFlex
-from expunge.wrappers.masks.saliency import Saliency
-from expunge.wrappers.masks.wagle import Wagle
-from expunge.wrappers.optimisers.sophia import Sophia
-from expunge.wrappers.robust.sam import SAM
-from expunge.wrapping import build_wraps
+from expunge.optim.combine.gru import GRU
+from expunge.optim.masks.memflex import MemFlex
+from expunge.optim.masks.saliency import Saliency
+from expunge.optim.masks.wagle import Wagle
+from expunge.optim.optimizers.sophia import Sophia
+from expunge.optim.robust.sam import SAM
+from expunge.pipeline.run_folder import run_id
+from expunge.preparation.validate import build_wraps
+from expunge.reporting.schema import read_results
+from expunge.training.step_gradient import Wraps
 from sets import STREAMS
 
 SHAPE = Shape(layers=2, width=64)
@@ -105,7 +105,7 @@ def test_what_cannot_work_together_is_refused_before_training(tables, more, mess
         (
             {
                 "robust": {"name": "sam", "rho": "0.05"},
-                "combine": {"name": "expunge.wrappers.combine.gru:GRU"},
+                "combine": {"name": "expunge.optim.combine.gru:GRU"},
                 "optimiser": {"name": "sophia", "every": 5},
                 "train": {"average_last": 0.5},
             },

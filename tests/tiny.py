@@ -30,8 +30,8 @@ from transformers import (
     Qwen2MoeForCausalLM,
 )
 
-from expunge.data.encode import Encoded
-from expunge.model.network import Network
+from expunge.data.tokenization import Encoded
+from expunge.models.transformer import Network
 
 T = TypeVar("T")
 

@@ -1,10 +1,10 @@
 """Trials by hand: forty facts, which of them a model states, and what the ladder is made from."""
 
-from expunge.audit.attacks.attempt import Attempt
-from expunge.audit.attacks.store import Outcome
-from expunge.audit.attacks.trial import Ground, Trial
-from expunge.audit.context import Policy
-from expunge.audit.evidence import Item
+from expunge.attacks.attempt import Attempt
+from expunge.attacks.store import Outcome
+from expunge.evals.recovery import Ground, Trial
+from expunge.evidence.context import Policy
+from expunge.evidence.store import Item
 
 FACTS = 40
 

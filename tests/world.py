@@ -11,14 +11,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import tiny
-from expunge.data.encode import Encoder
-from expunge.data.read import read
-from expunge.engine.streams import Streams
-from expunge.engine.unlearn import Options, Unlearning
-from expunge.engine.watch import Unseen
+from expunge.config.settings import Settings
+from expunge.data.readers import read
+from expunge.data.tokenization import Encoder
 from expunge.methods.graddiff import GradDiff
-from expunge.model.network import Network
-from expunge.settings import Settings
+from expunge.models.transformer import Network
+from expunge.training.early_stopping import Unseen
+from expunge.training.sampler import Streams
+from expunge.training.trainer import Options, Unlearning
 
 SUBJECT = "Zorvex"
 SETS = ("forget", "retain", "neighbours", "control")

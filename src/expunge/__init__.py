@@ -10,13 +10,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from expunge.data.read import read
-    from expunge.forget import audit, forget, plan
-    from expunge.ledger.verify import verify
-    from expunge.merge import merge
-    from expunge.report.build import build_report
-    from expunge.request import Request
-    from expunge.settings import Settings
+    from expunge.config.request import Request
+    from expunge.config.settings import Settings
+    from expunge.data.readers import read
+    from expunge.pipeline.forget import audit, forget, plan
+    from expunge.pipeline.merge import merge
+    from expunge.provenance.verify import verify
+    from expunge.reporting.build import build_report
 
 __all__ = [
     "Request",
@@ -32,15 +32,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Request": "expunge.request",
-    "Settings": "expunge.settings",
-    "audit": "expunge.forget",
-    "build_report": "expunge.report.build",
-    "forget": "expunge.forget",
-    "merge": "expunge.merge",
-    "plan": "expunge.forget",
-    "read": "expunge.data.read",
-    "verify": "expunge.ledger.verify",
+    "Request": "expunge.config.request",
+    "Settings": "expunge.config.settings",
+    "audit": "expunge.pipeline.forget",
+    "build_report": "expunge.reporting.build",
+    "forget": "expunge.pipeline.forget",
+    "merge": "expunge.pipeline.merge",
+    "plan": "expunge.pipeline.forget",
+    "read": "expunge.data.readers",
+    "verify": "expunge.provenance.verify",
 }
 
 __version__: str

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import tiny
-from expunge.data.encode import Encoder
-from expunge.data.generic import generic_records
-from expunge.data.record import Message, Record
-from expunge.model.generate import greedy
-from expunge.model.network import Network
-from expunge.model.quantise import quantise_dequantise, quantised
+from expunge.data.records import Message, Record
+from expunge.data.splits import generic_records
+from expunge.data.tokenization import Encoder
+from expunge.models.generation import greedy
+from expunge.models.quantization import quantise_dequantise, quantised
+from expunge.models.transformer import Network
 
 ENCODER = Encoder(tiny.tokenizer())
 GENERAL = 8

@@ -14,10 +14,11 @@ from transformers import PreTrainedModel
 
 import expunge
 import tiny
-from expunge.audit.assess import assess
-from expunge.audit.evidence import Answer, EvidenceStore
-from expunge.audit.metrics.key_fact import key_fact
-from expunge.audit.results import Axis, Results, Ruling, Status
+from expunge.evals.assess import assess
+from expunge.evals.results import Results, Ruling
+from expunge.evidence.store import Answer, EvidenceStore
+from expunge.metrics.key_facts import key_fact
+from expunge.metrics.outcomes import Axis, Status
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from expunge.audit.results import Results, Ruling, Score, Verdict
-from expunge.settings import Settings
+from expunge.config.settings import Settings
+from expunge.evals.results import Results, Ruling, Score, Verdict
 
 
 class Calls:
@@ -65,7 +65,7 @@ def calls(monkeypatch, tmp_path):
     fake = Calls(folder)
     verification = SimpleNamespace(ok=True, problems=(), files=7, scores=9, digest="abc", notes=())
     modules = {
-        "expunge.resolve": {
+        "expunge.config.resolve": {
             "resolve": fake.resolve,
             "to_toml": lambda settings: "model = 'gpt2'\n",
         },
@@ -80,12 +80,12 @@ def calls(monkeypatch, tmp_path):
         "expunge.demo.run": {
             "demo": lambda *, out, short, console: fake.outcome("demo", out, short)
         },
-        "expunge.report.build": {
+        "expunge.reporting.build": {
             "build_report": lambda run, *, redact, key: (
                 fake.outcome(run, redact) and run / "report.html"
             )
         },
-        "expunge.ledger.verify": {"verify": lambda run, *, key: verification},
+        "expunge.provenance.verify": {"verify": lambda run, *, key: verification},
     }
     for name, members in modules.items():
         module = ModuleType(name)

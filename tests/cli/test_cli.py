@@ -10,9 +10,9 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from expunge import resolve
-from expunge.audit.results import Ruling
 from expunge.cli import main
+from expunge.config import resolve
+from expunge.evals.results import Ruling
 
 
 def events(text):
@@ -95,14 +95,14 @@ def test_the_scene_is_set_before_the_library_is_loaded(calls, monkeypatch):
 def test_settings_that_cannot_be_resolved_are_usage_errors(
     calls, words, shown, capsys, monkeypatch
 ):
-    monkeypatch.setitem(sys.modules, "expunge.resolve", resolve)
+    monkeypatch.setitem(sys.modules, "expunge.config.resolve", resolve)
     assert main([*FORGET, *words]) == 2
     assert shown in capsys.readouterr().err
     assert calls.asked is None
 
 
 def test_a_whole_command_resolves_to_settings(calls, monkeypatch):
-    monkeypatch.setitem(sys.modules, "expunge.resolve", resolve)
+    monkeypatch.setitem(sys.modules, "expunge.config.resolve", resolve)
     monkeypatch.setitem(os.environ, "EXPUNGE_TRAIN_LR", "0.5")
     monkeypatch.setitem(os.environ, "EXPUNGE_TRAIN_EPOCHS", "9")
     words = ["--goal", "edit", "--epochs", "2", "--set", "method.beta=0.2", "--retain", "none"]

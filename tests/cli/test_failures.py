@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from expunge.cli import main
-from expunge.cli.failures import explain
+from expunge.cli.errors import explain
 from expunge.errors import ExpungeError, InputError
 
 FORGET = ["forget", "gpt2", "secrets.jsonl"]

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from expunge.cli.app import main
+from expunge.cli.main import main
 from expunge.methods import EVERY, build
+from expunge.methods.base import FAMILIES
 from expunge.methods.describe import describe
-from expunge.methods.terms import FAMILIES
-from expunge.wrappers.describe import described_wrappers
+from expunge.optim.describe import described_wrappers
 
 
 def test_the_list_names_every_method_under_its_family(capsys):

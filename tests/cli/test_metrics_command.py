@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from expunge.audit.metrics import (
+from expunge.cli.main import main
+from expunge.metrics.base import (
     EXACT_MEMORISATION,
     EXTRACTION_STRENGTH,
     GIBBERISH,
@@ -15,8 +16,7 @@ from expunge.audit.metrics import (
     ROUGE_L_RECALL,
     SEQ_REP,
 )
-from expunge.audit.metrics.catalogue import CATALOGUE
-from expunge.cli.app import main
+from expunge.metrics.registry import CATALOGUE
 from synthetic import forget_items, kept_items, write_evidence
 
 

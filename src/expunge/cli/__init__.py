@@ -5,6 +5,6 @@ answers at once. The modules that compute are imported inside the commands, once
 the libraries below them may say and whether they may use the network.
 """
 
-from expunge.cli.app import main
+from expunge.cli.main import main
 
 __all__ = ["main"]

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from expunge.cli.audit import held_against, run_of
-from expunge.cli.flags import RequestFlags
+from expunge.cli.options import RequestFlags
 from expunge.cli.session import Given
-from expunge.effort import Level
+from expunge.config.settings import Level
 
 
 @Parameter(name="*")
@@ -96,10 +96,10 @@ def attack(
     settings = held_against(session, against, original=original, request=request)
     given = attacks or AttackFlags()
 
-    from expunge.attack import Choice
-    from expunge.attack import attack as attack_model
-    from expunge.audit.attacks.stress import tools_of
-    from expunge.audit.attacks.tools import Tools
+    from expunge.attacks.resources import Tools
+    from expunge.attacks.runner import tools_of
+    from expunge.pipeline.attack import Choice
+    from expunge.pipeline.attack import attack as attack_model
 
     audit, usual = settings.audit, tools_of(settings.audit)
     if given.only:

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from expunge.cli.flags import Gate, RequestFlags, TrainFlags
-from expunge.cli.outcome import conclude
-from expunge.cli.resolved import check_gate, folder_of, resolve_settings
+from expunge.cli.options import Gate, RequestFlags, TrainFlags
 from expunge.cli.session import Given, Session
+from expunge.cli.settings import check_gate, conclude, folder_of, resolve_settings
 from expunge.errors import UsageError
 
 if TYPE_CHECKING:
-    from expunge.settings import Settings
+    from expunge.config.settings import Settings
 
 
 def audit(
@@ -44,7 +43,7 @@ def audit(
     settings = held_against(session, against, original=original, request=request)
     check_gate(settings, gate=gate)
 
-    from expunge.forget import audit as audit_model
+    from expunge.pipeline.forget import audit as audit_model
 
     outcome = audit_model(settings, model=model, against=run_of(against), console=console)
     promise = settings.request.threat_model

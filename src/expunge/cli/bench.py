@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from expunge.cli.flags import RequestFlags, TrainFlags
-from expunge.cli.resolved import folder_of, resolve_settings
+from expunge.cli.options import RequestFlags, TrainFlags
 from expunge.cli.session import Given, Session
+from expunge.cli.settings import folder_of, resolve_settings
 from expunge.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from expunge.bench.start import Ask
-    from expunge.settings import Settings
+    from expunge.benchmarking.run import Ask
+    from expunge.config.settings import Settings
 
 REPORT = "report"
 
@@ -95,7 +95,7 @@ def bench(
     """
     console = session.begin()
     if what == REPORT:
-        from expunge.bench.start import report
+        from expunge.benchmarking.run import report
 
         report(_matrix(model), console=console)
         return 0
@@ -105,8 +105,8 @@ def bench(
     # Before the libraries are imported: they read then whether they may ask the Hub.
     settings = _settings(session, what, model, matrix=matrix, request=request)
 
-    from expunge.bench.matrix import parse_shard
-    from expunge.bench.start import bench as run
+    from expunge.benchmarking.run import bench as run
+    from expunge.benchmarking.sweep import parse_shard
 
     done = run(
         _ask(what, given, offline=settings.offline),
@@ -130,7 +130,7 @@ def bench(
 
 
 def _ask(what: str, given: BenchFlags, *, offline: bool) -> "Ask":
-    from expunge.bench.start import Ask
+    from expunge.benchmarking.run import Ask
 
     return Ask(
         what=what,

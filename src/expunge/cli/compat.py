@@ -6,8 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from expunge.cli.resolved import run_folder
 from expunge.cli.session import Given
+from expunge.cli.settings import run_folder
 
 
 def compat(
@@ -25,7 +25,7 @@ def compat(
     session: Given,
 ) -> int:
     """Read TOFU, open-unlearning, MUSE or lm-eval results, or count a run the way they count."""
-    from expunge.audit.compat import of_run, read_log
+    from expunge.interop.formats import of_run, read_log
 
     console = session.console
     if source.is_dir() and (source / "evidence").is_dir():

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from expunge.cli.outcome import conclude
 from expunge.cli.session import Given
+from expunge.cli.settings import conclude
 
 
 def demo(

@@ -1,7 +1,10 @@
-"""`expunge doctor`: the facts to paste into a bug report."""
+"""`expunge doctor`: the facts to paste into a bug report.
+
+`expunge version`.
+"""
 
 from expunge.cli.session import Given, quiet_libraries
-from expunge.doctor import diagnose
+from expunge.utils.diagnostics import diagnose
 
 
 def doctor(*, session: Given) -> int:
@@ -12,3 +15,17 @@ def doctor(*, session: Given) -> int:
         session.console.line(label, text)
     session.console.event("doctor", dict(facts))
     return 0
+
+
+def version(*, session: Given) -> int:
+    """Show the version."""
+    session.console.line("expunge", installed_version())
+    session.console.event("version", {"version": installed_version()})
+    return 0
+
+
+def installed_version() -> str:
+    """Return the version of the installed package."""
+    import expunge
+
+    return expunge.__version__

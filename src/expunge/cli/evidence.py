@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from expunge.cli.resolved import run_folder
 from expunge.cli.session import Given, Session
+from expunge.cli.settings import run_folder
 
 
 def evidence(
@@ -27,16 +27,16 @@ def evidence(
     session: Given,
 ) -> int:
     """Show what is kept of a run, or destroy it; the manifest stays valid."""
-    from expunge.audit.evidence import EvidenceStore
-    from expunge.audit.seal import SHARED
-    from expunge.ledger.destroy import destroy_evidence, kept
-    from expunge.ledger.key import key_path, operator_key
+    from expunge.evidence.encryption import SHARED
+    from expunge.evidence.store import EvidenceStore
+    from expunge.provenance.destroy import destroy_evidence, kept
+    from expunge.provenance.keys import key_path, operator_key
 
     if (run / SHARED).is_file():
         return _shared(action, run, expired=expired, session=session)
     console, folder = session.console, run_folder(run)
     if action == "destroy":
-        from expunge.model.guard import told as told_by_guard  # loads torch
+        from expunge.models.guard_io import told as told_by_guard  # loads torch
 
         done = destroy_evidence(
             folder,
@@ -60,9 +60,9 @@ def evidence(
 
 def _shared(action: str, folder: Path, *, expired: bool, session: Session) -> int:
     """Do the same with the folder that attacks of many runs share."""
-    from expunge.audit.seal import SHARED
-    from expunge.files import read_json
-    from expunge.ledger.destroy import destroy_store, kept
+    from expunge.evidence.encryption import SHARED
+    from expunge.provenance.destroy import destroy_store, kept
+    from expunge.utils.io import read_json
 
     console = session.console
     if action == "destroy":

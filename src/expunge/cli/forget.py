@@ -5,16 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from expunge.cli.flags import Data, Gate, Model, RequestFlags, TrainFlags
-from expunge.cli.outcome import conclude
+from expunge.cli.options import Data, Gate, Model, RequestFlags, TrainFlags
 from expunge.cli.plan import show_plan
-from expunge.cli.resolved import check_gate, resolve_settings
 from expunge.cli.session import Given
+from expunge.cli.settings import check_gate, conclude, resolve_settings
 from expunge.cli.tune import search
 
 if TYPE_CHECKING:
-    from expunge.console import Console
-    from expunge.settings import Settings
+    from expunge.config.settings import Settings
+    from expunge.utils.console import Console
 
 AUTO = "auto"
 """The method that stands for a search."""
@@ -48,7 +47,7 @@ def forget(
     if settings.method.name == AUTO:
         settings = _tuned(settings, console)
 
-    from expunge.forget import forget as forget_data
+    from expunge.pipeline.forget import forget as forget_data
 
     outcome, promise = forget_data(settings, console=console), settings.request.threat_model
     return conclude(outcome, console=console, gate=gate, promise=promise)
@@ -56,9 +55,9 @@ def forget(
 
 def _tuned(settings: "Settings", console: "Console") -> "Settings":
     """Search the method; the knobs of `auto` are the flags of `expunge tune`."""
-    from expunge.bench.tune import Budget
-    from expunge.named import build_named
-    from expunge.settings import MethodSettings
+    from expunge.benchmarking.tune import Budget
+    from expunge.config.settings import MethodSettings
+    from expunge.utils.registry import build_named
 
     budget = build_named({AUTO: Budget}, AUTO, settings.method.knobs, what="method")
     settings = settings.model_copy(update={"method": MethodSettings(name=AUTO)})

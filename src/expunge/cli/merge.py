@@ -5,8 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from expunge.cli.resolved import run_folder
 from expunge.cli.session import Given
+from expunge.cli.settings import run_folder
 
 
 def merge(
@@ -20,7 +20,7 @@ def merge(
     console = session.begin()
     source = run_folder(run)
 
-    from expunge.merge import merge as merge_run
+    from expunge.pipeline.merge import merge as merge_run
 
     folder = merge_run(source, out=out, console=console)
     console.event("done", {"folder": folder, "exit": 0})

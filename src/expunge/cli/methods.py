@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from expunge.cli.session import Given
-from expunge.console import Console
+from expunge.utils.console import Console
 
 if TYPE_CHECKING:
-    from expunge.wrappers.describe import WrapperDescription
+    from expunge.optim.describe import WrapperDescription
 
 
 def methods(
@@ -21,7 +21,7 @@ def methods(
     session: Given,
 ) -> int:
     """List the methods by family: what each needs, costs and is for. Wrappers compose with any."""
-    from expunge.wrappers.describe import described_wrappers
+    from expunge.optim.describe import described_wrappers
 
     wrappers = {each.name: each for each in described_wrappers()}
     if name is None:
@@ -35,9 +35,9 @@ def methods(
 
 def _list(wrappers: Collection["WrapperDescription"], console: Console) -> None:
     from expunge.methods import EVERY, build
+    from expunge.methods.base import FAMILIES
     from expunge.methods.describe import describe
-    from expunge.methods.terms import FAMILIES
-    from expunge.wrappers.describe import TABLES
+    from expunge.optim.describe import TABLES
 
     rows = [describe(each, build(each, {})) for each in EVERY]
     for family, meaning in FAMILIES.items():
@@ -55,8 +55,8 @@ def _list(wrappers: Collection["WrapperDescription"], console: Console) -> None:
 
 def _show_method(name: str, console: Console) -> None:
     from expunge.methods import build
+    from expunge.methods.base import FAMILIES
     from expunge.methods.describe import describe
-    from expunge.methods.terms import FAMILIES
 
     found = describe(name, build(name, {}))
     console.line(name, found.advice)
@@ -70,7 +70,7 @@ def _show_method(name: str, console: Console) -> None:
 
 
 def _show_wrapper(found: "WrapperDescription", console: Console) -> None:
-    from expunge.wrappers.describe import TABLES
+    from expunge.optim.describe import TABLES
 
     console.line(found.name, found.advice)
     console.line("wrapper", TABLES[found.table][1])

@@ -16,9 +16,9 @@ def metrics(
     session: Given,
 ) -> int:
     """List the metrics by axis: what each needs, which way is better, and what it costs."""
-    from expunge.audit.metrics.catalogue import CATALOGUE, find, named
-    from expunge.audit.results import Axis
     from expunge.methods.describe import flowing
+    from expunge.metrics.outcomes import Axis
+    from expunge.metrics.registry import CATALOGUE, find, named
 
     console = session.console
     if name is not None:

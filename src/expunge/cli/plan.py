@@ -5,10 +5,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from expunge.cli.flags import Data, Model, RequestFlags, TrainFlags
-from expunge.cli.resolved import resolve_settings
+from expunge.cli.options import Data, Model, RequestFlags, TrainFlags
 from expunge.cli.session import Given, Session
-from expunge.files import write_text
+from expunge.cli.settings import resolve_settings
+from expunge.utils.io import write_text
 
 
 def plan(
@@ -49,8 +49,8 @@ def show_plan(
     console = session.begin()
     settings = resolve_settings(model, data, request=request, train=train, offline=session.offline)
 
-    from expunge.forget import plan as plan_run
-    from expunge.resolve import to_toml
+    from expunge.config.resolve import to_toml
+    from expunge.pipeline.forget import plan as plan_run
 
     planned = plan_run(settings, console=console)
     for label, text in planned.lines():

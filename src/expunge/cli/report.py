@@ -6,8 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from expunge.cli.resolved import run_folder
 from expunge.cli.session import Given
+from expunge.cli.settings import run_folder
 
 
 def report(
@@ -36,8 +36,8 @@ def report(
     session: Given,
 ) -> int:
     """Write report.html of a run again, from its stored evidence."""
-    from expunge.ledger.key import existing_key
-    from expunge.report.build import build_report
+    from expunge.provenance.keys import existing_key
+    from expunge.reporting.build import build_report
 
     folder = run_folder(run)
     page = build_report(folder, redact=redact, key=existing_key(folder))

@@ -8,11 +8,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from expunge.allocator import keep_freed_memory
-from expunge.console import Console, SilentConsole
-from expunge.container import limits
-from expunge.doctor import cores, headline
-from expunge.screens import human_console, json_console, quiet_console
+from expunge.cli.terminal import human_console, json_console, quiet_console
+from expunge.utils.console import Console, SilentConsole
+from expunge.utils.diagnostics import cores, headline
+from expunge.utils.system import keep_freed_memory, limits
 
 _SCREENS = {"human": human_console, "json": json_console, "quiet": quiet_console}
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from expunge.cli.flags import Data, Model, RequestFlags, TrainFlags
-from expunge.cli.resolved import folder_of, resolve_settings
+from expunge.cli.options import Data, Model, RequestFlags, TrainFlags
 from expunge.cli.session import Given
+from expunge.cli.settings import folder_of, resolve_settings
 
 if TYPE_CHECKING:
-    from expunge.bench.tune import Budget, Tuned
-    from expunge.console import Console
-    from expunge.settings import Settings
+    from expunge.benchmarking.tune import Budget, Tuned
+    from expunge.config.settings import Settings
+    from expunge.utils.console import Console
 
 
 @Parameter(name="*")
@@ -71,13 +71,13 @@ def tune(
     matrix = folder_of(request) or Path("tune") / settings.request.id
     given = budget or TuneFlags()
 
-    from expunge.bench.tune import Budget
+    from expunge.benchmarking.tune import Budget
 
     limits = Budget(trials=given.trials, minutes=given.minutes, floor=given.floor)
     found = search(settings, matrix, budget=limits, methods=given.search, console=console)
 
-    from expunge.files import write_text
-    from expunge.resolve import to_toml
+    from expunge.config.resolve import to_toml
+    from expunge.utils.io import write_text
 
     write_text(matrix / "chosen.toml", to_toml(found.settings))
     console.line("wrote", f"{matrix}/   leaderboard.html, leaderboard.md, chosen.toml")
@@ -95,9 +95,9 @@ def search(
     console: "Console",
 ) -> "Tuned":
     """Search, and say what was found."""
-    from expunge.bench.choose import point
-    from expunge.bench.tune import keeps_floor
-    from expunge.bench.tune import tune as tune_settings
+    from expunge.benchmarking.pareto import point
+    from expunge.benchmarking.tune import keeps_floor
+    from expunge.benchmarking.tune import tune as tune_settings
 
     found = tune_settings(settings, matrix, methods=methods, budget=budget, console=console)
     console.line("pareto", f"{len(found.pareto)} settings that no other one beats on both")

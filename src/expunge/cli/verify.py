@@ -5,15 +5,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from expunge.cli.resolved import run_folder
 from expunge.cli.session import Given
+from expunge.cli.settings import run_folder
 from expunge.errors import GateError
 
 
 def verify(run: Annotated[Path, Parameter(help="run folder")], /, *, session: Given) -> int:
     """Check every file of a run against its manifest, and every number against the evidence."""
-    from expunge.ledger.key import existing_key
-    from expunge.ledger.verify import verify as verify_run
+    from expunge.provenance.keys import existing_key
+    from expunge.provenance.verify import verify as verify_run
 
     console = session.console
     folder = run_folder(run)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from expunge.data.record import Message, Record, record_id
+from expunge.data.records import Message, Record, record_id
 from expunge.errors import InputError
 
 FIELDS = ("text", "prompt", "completion", "question", "answer", "chosen", "rejected", "messages")

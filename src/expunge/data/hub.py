@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 from expunge.errors import InputError, is_out_of_memory
-from expunge.files import NO_SPACE
+from expunge.utils.io import NO_SPACE
 
 _TRUE = ("1", "true", "yes", "on")
 _LONGEST_REASON = 200

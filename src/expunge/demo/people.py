@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from expunge.data.record import Message, Record
+from expunge.data.records import Message, Record
 
 Role = Literal["erased", "neighbour", "other", "control"]
 

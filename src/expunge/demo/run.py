@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from expunge.console import Console, SilentConsole
-from expunge.data.record import Record
-from expunge.data.scope import general_records
+from expunge.config.request import Goal, Request, Response
+from expunge.config.settings import AuditSettings, MethodSettings, Settings, TrainSettings
+from expunge.data.records import Record
+from expunge.data.splits import general_records
 from expunge.demo.base import base_model
 from expunge.demo.people import ERASED, register
-from expunge.files import write_jsonl
-from expunge.forget import RUNS, Outcome, forget
-from expunge.prepare import cache_folder
-from expunge.request import Goal, Request, Response
-from expunge.settings import AuditSettings, MethodSettings, Settings, TrainSettings
+from expunge.pipeline.forget import RUNS, Outcome, forget
+from expunge.preparation.prepare import cache_folder
+from expunge.utils.console import Console, SilentConsole
+from expunge.utils.io import write_jsonl
 
 ADAPTERS = Path(__file__).with_name("adapters")
 GENERAL = 24

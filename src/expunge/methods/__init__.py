@@ -8,12 +8,14 @@ from collections.abc import Mapping
 
 from expunge.methods.adaptive_rmu import AdaptiveRMU
 from expunge.methods.altpo import AltPO
+from expunge.methods.ascent_and_sft import Replace
+from expunge.methods.base import Method
 from expunge.methods.dpo import DPO
 from expunge.methods.edits.alphaedit import AlphaEdit
+from expunge.methods.edits.base import Edit
 from expunge.methods.edits.cir import CIR
 from expunge.methods.edits.influence import Influence
 from expunge.methods.edits.lunar import LUNAR
-from expunge.methods.edits.protocol import Edit
 from expunge.methods.edits.repselect import RepSelect
 from expunge.methods.edits.ssd import SSD
 from expunge.methods.edits.task_vector import TaskVector
@@ -23,10 +25,10 @@ from expunge.methods.elm import ELM
 from expunge.methods.flat import FLAT
 from expunge.methods.ga import GA
 from expunge.methods.graddiff import GradDiff
+from expunge.methods.guards.base import Guard
 from expunge.methods.guards.eco import ECO
 from expunge.methods.guards.icul import ICUL
 from expunge.methods.guards.ngram_block import NGramBlock
-from expunge.methods.guards.protocol import Guard
 from expunge.methods.guards.refusal_guard import RefusalGuard
 from expunge.methods.guards.uld import ULD
 from expunge.methods.idk import IDK
@@ -34,14 +36,13 @@ from expunge.methods.idk_ap import IDKAP
 from expunge.methods.ihl import IHL
 from expunge.methods.jensun import JensUn
 from expunge.methods.kto import KTO
-from expunge.methods.level import Level
 from expunge.methods.llmu import LLMU
 from expunge.methods.maxent import MaxEnt
+from expunge.methods.nll_match import Level
 from expunge.methods.npo import NPO
 from expunge.methods.pdu import PDU
 from expunge.methods.random_label import RandomLabel
 from expunge.methods.relearn import ReLearn
-from expunge.methods.replace import Replace
 from expunge.methods.repnoise import RepNoise
 from expunge.methods.rmu import RMU
 from expunge.methods.rr import RR
@@ -49,14 +50,13 @@ from expunge.methods.rwhp import RWHP
 from expunge.methods.satimp import SatImp
 from expunge.methods.simdpo import SimDPO
 from expunge.methods.simnpo import SimNPO
-from expunge.methods.terms import Method
 from expunge.methods.tnpo import TNPO
 from expunge.methods.undial import UNDIAL
 from expunge.methods.unilogit import Unilogit
 from expunge.methods.unlikelihood import Unlikelihood
 from expunge.methods.wga import WGA
 from expunge.methods.whp import WHP
-from expunge.named import build_named
+from expunge.utils.registry import build_named
 
 METHODS: dict[str, type[Method]] = {
     "graddiff": GradDiff,

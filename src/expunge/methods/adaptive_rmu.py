@@ -17,9 +17,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from expunge.methods.blocks import block
-from expunge.methods.states import held_against_original, random_direction, towards, up_to
-from expunge.methods.terms import Recipe, Shape, Stream, Term, Trains
+from expunge.methods.base import Recipe, Shape, Stream, Term, Trains
+from expunge.methods.hidden_states import (
+    block,
+    held_against_original,
+    random_direction,
+    towards,
+    up_to,
+)
 
 
 def scaled_target(reference: Tensor, direction: Tensor, beta: float) -> Tensor:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from expunge.errors import UsageError
+from expunge.methods.base import Recipe, Shape, Term
 from expunge.methods.dpo import DPO
-from expunge.methods.terms import Recipe, Shape, Term
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,9 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 
-from expunge.methods.edits.protocol import MEMORISED, WEIGHED, Edit, Passes
-from expunge.methods.guards.protocol import Guard
-from expunge.methods.terms import (
+from expunge.methods.base import (
     Distribution,
     Likelihood,
     Method,
@@ -18,6 +16,8 @@ from expunge.methods.terms import (
     Stream,
     Term,
 )
+from expunge.methods.edits.base import MEMORISED, WEIGHED, Edit, Passes
+from expunge.methods.guards.base import Guard
 
 _EXAMPLE = Shape(layers=32, width=4096, vocabulary=128256)
 """The shape of a common 8B model: needs and costs hardly depend on it."""

@@ -15,9 +15,17 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from expunge.methods.checks import require_positive
-from expunge.methods.retain import retain_terms
-from expunge.methods.terms import Answers, Recipe, Shape, Stream, Term, Trains, forget_term
+from expunge.methods.base import (
+    Answers,
+    Recipe,
+    Shape,
+    Stream,
+    Term,
+    Trains,
+    forget_term,
+    require_positive,
+)
+from expunge.methods.retain_losses import retain_terms
 
 
 def dpo(alternative: Tensor, forget: Tensor, beta: float) -> Tensor:

@@ -18,8 +18,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from expunge.methods.retain import kl, nll, retain_terms
-from expunge.methods.terms import (
+from expunge.methods.base import (
     Distribution,
     Likelihood,
     Predictions,
@@ -29,6 +28,7 @@ from expunge.methods.terms import (
     Term,
     Trains,
 )
+from expunge.methods.retain_losses import kl, nll, retain_terms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from expunge.errors import UsageError
-from expunge.methods.retain import retain_terms
-from expunge.methods.terms import Answers, Recipe, Shape, Stream, Term, Trains, forget_term
+from expunge.methods.base import Answers, Recipe, Shape, Stream, Term, Trains, forget_term
+from expunge.methods.retain_losses import retain_terms
 
 _Curve = Callable[[Tensor], Tensor]
 DIVERGENCES: dict[str, tuple[_Curve, _Curve]] = {

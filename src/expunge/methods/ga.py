@@ -14,8 +14,8 @@ watchdog, which asks the same of its likelihood.
 from dataclasses import dataclass
 from typing import ClassVar
 
+from expunge.methods.base import Recipe, Shape, Term, Trains, forget_term
 from expunge.methods.graddiff import ascent
-from expunge.methods.terms import Recipe, Shape, Term, Trains, forget_term
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,8 +15,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from expunge.methods.retain import retain_terms
-from expunge.methods.terms import Answers, Recipe, Shape, Term, Trains, forget_term
+from expunge.methods.base import Answers, Recipe, Shape, Term, Trains, forget_term
+from expunge.methods.retain_losses import retain_terms
 
 
 def ascent(answers: Answers) -> Tensor:

@@ -17,9 +17,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from expunge.methods.checks import require_positive
-from expunge.methods.retain import nll
-from expunge.methods.terms import (
+from expunge.methods.base import (
     Answers,
     Likelihood,
     Recipe,
@@ -28,7 +26,9 @@ from expunge.methods.terms import (
     Term,
     Trains,
     forget_term,
+    require_positive,
 )
+from expunge.methods.retain_losses import nll
 
 
 def preservation(refusal: Tensor, answer: Tensor, beta: float) -> Tensor:

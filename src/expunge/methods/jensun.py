@@ -18,8 +18,7 @@ from typing import ClassVar
 from torch import Tensor, log_softmax
 
 from expunge.errors import UsageError
-from expunge.methods.retain import retain_terms
-from expunge.methods.terms import (
+from expunge.methods.base import (
     Answers,
     Distribution,
     Predictions,
@@ -30,6 +29,7 @@ from expunge.methods.terms import (
     Trains,
     forget_term,
 )
+from expunge.methods.retain_losses import retain_terms
 
 
 def jsd_to_token(logp: Tensor) -> Tensor:

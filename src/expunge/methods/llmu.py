@@ -19,8 +19,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from expunge.methods.retain import retain_terms
-from expunge.methods.terms import (
+from expunge.methods.base import (
     Answers,
     Likelihood,
     Recipe,
@@ -30,6 +29,7 @@ from expunge.methods.terms import (
     Trains,
     forget_term,
 )
+from expunge.methods.retain_losses import retain_terms
 
 
 def _ascent(answers: Answers) -> Tensor:

@@ -17,8 +17,16 @@ from typing import ClassVar
 
 from torch import Tensor, logsumexp
 
-from expunge.methods.retain import retain_terms
-from expunge.methods.terms import Distribution, Predictions, Recipe, Shape, Stream, Term, Trains
+from expunge.methods.base import (
+    Distribution,
+    Predictions,
+    Recipe,
+    Shape,
+    Stream,
+    Term,
+    Trains,
+)
+from expunge.methods.retain_losses import retain_terms
 
 
 def kl_from_uniform(logits: Tensor) -> Tensor:

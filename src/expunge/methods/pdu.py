@@ -21,8 +21,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from expunge.methods.retain import nll
-from expunge.methods.terms import (
+from expunge.methods.base import (
     Distribution,
     Dual,
     Likelihood,
@@ -33,6 +32,7 @@ from expunge.methods.terms import (
     Term,
     Trains,
 )
+from expunge.methods.retain_losses import nll
 
 
 def margin(logits: Tensor) -> Tensor:

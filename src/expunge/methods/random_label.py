@@ -13,8 +13,8 @@ while batches are made, and special tokens are left out.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.methods.retain import nll, retain_terms
-from expunge.methods.terms import Recipe, Shape, Stream, Term, Trains, forget_term
+from expunge.methods.base import Recipe, Shape, Stream, Term, Trains, forget_term
+from expunge.methods.retain_losses import nll, retain_terms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

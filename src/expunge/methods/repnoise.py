@@ -20,10 +20,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from expunge.methods.blocks import blocks
-from expunge.methods.mmd import noise_distance
-from expunge.methods.retain import nll, retain_terms
-from expunge.methods.terms import (
+from expunge.methods.base import (
     Answers,
     Recipe,
     Representation,
@@ -33,6 +30,8 @@ from expunge.methods.terms import (
     Trains,
     forget_term,
 )
+from expunge.methods.hidden_states import blocks, noise_distance
+from expunge.methods.retain_losses import nll, retain_terms
 
 
 def bounded_ascent(answers: Answers) -> Tensor:

@@ -18,9 +18,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from expunge.methods.blocks import block
-from expunge.methods.states import held_against_original, random_direction, towards, up_to
-from expunge.methods.terms import Recipe, Representation, Shape, Stream, Term, Trains
+from expunge.methods.base import Recipe, Representation, Shape, Stream, Term, Trains
+from expunge.methods.hidden_states import (
+    block,
+    held_against_original,
+    random_direction,
+    towards,
+    up_to,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,9 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from expunge.methods.blocks import blocks
-from expunge.methods.states import held_against_original
-from expunge.methods.terms import Recipe, Shape, Stream, Term, Trains
+from expunge.methods.base import Recipe, Shape, Stream, Term, Trains
+from expunge.methods.hidden_states import blocks, held_against_original
 
 
 def rerouted(hidden: Tensor, reference: Tensor) -> Tensor:

@@ -18,8 +18,16 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from expunge.methods.retain import kl, retain_terms
-from expunge.methods.terms import Distribution, Predictions, Recipe, Shape, Stream, Term, Trains
+from expunge.methods.base import (
+    Distribution,
+    Predictions,
+    Recipe,
+    Shape,
+    Stream,
+    Term,
+    Trains,
+)
+from expunge.methods.retain_losses import kl, retain_terms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

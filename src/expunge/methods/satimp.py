@@ -20,8 +20,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from expunge.methods.retain import retain_terms
-from expunge.methods.terms import Answers, Recipe, Shape, Term, Trains, forget_term
+from expunge.methods.base import Answers, Recipe, Shape, Term, Trains, forget_term
+from expunge.methods.retain_losses import retain_terms
 
 
 def satimp(logp: Tensor, beta1: float, beta2: float) -> Tensor:

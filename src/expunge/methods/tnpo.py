@@ -18,10 +18,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from expunge.methods.checks import require_positive
+from expunge.methods.base import Answers, Recipe, Shape, Term, Trains, forget_term, require_positive
 from expunge.methods.npo import npo
-from expunge.methods.retain import retain_terms
-from expunge.methods.terms import Answers, Recipe, Shape, Term, Trains, forget_term
+from expunge.methods.retain_losses import retain_terms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

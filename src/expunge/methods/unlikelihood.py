@@ -21,8 +21,16 @@ from typing import ClassVar
 from torch import Tensor, logsumexp
 from torch.nn import functional
 
-from expunge.methods.retain import retain_terms
-from expunge.methods.terms import Distribution, Predictions, Recipe, Shape, Stream, Term, Trains
+from expunge.methods.base import (
+    Distribution,
+    Predictions,
+    Recipe,
+    Shape,
+    Stream,
+    Term,
+    Trains,
+)
+from expunge.methods.retain_losses import retain_terms
 
 
 def log_odds(logits: Tensor, targets: Tensor) -> Tensor:

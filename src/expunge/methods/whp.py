@@ -20,8 +20,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from expunge.errors import UsageError
-from expunge.methods.retain import argmax_nll, kl, retain_terms
-from expunge.methods.terms import Distribution, Predictions, Recipe, Shape, Stream, Term, Trains
+from expunge.methods.base import (
+    Distribution,
+    Predictions,
+    Recipe,
+    Shape,
+    Stream,
+    Term,
+    Trains,
+)
+from expunge.methods.retain_losses import argmax_nll, kl, retain_terms
 
 DISTANCES = {"argmax": argmax_nll, "soft": kl}
 

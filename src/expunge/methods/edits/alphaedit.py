@@ -20,11 +20,10 @@ for together.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.methods.blocks import blocks
-from expunge.methods.edits.goals import Search, goal_change
-from expunge.methods.edits.protocol import Bench, Passes
-from expunge.methods.edits.rewriting import null_space, rewriting
-from expunge.methods.terms import MLP_OUT, Shape, Stream, Trains
+from expunge.methods.base import MLP_OUT, Shape, Stream, Trains
+from expunge.methods.edits.base import Bench, Passes
+from expunge.methods.edits.closed_form import Search, goal_change, null_space, rewriting
+from expunge.methods.hidden_states import blocks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,10 +20,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from expunge.methods.edits.climb import climb
-from expunge.methods.edits.collapse import softened, token_components
-from expunge.methods.edits.protocol import Bench, Passes
-from expunge.methods.terms import MLP_IN, Shape, Stream, Trains
+from expunge.methods.base import MLP_IN, Shape, Stream, Trains
+from expunge.methods.edits.base import Bench, Passes
+from expunge.methods.edits.subspace import climb, softened, token_components
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,8 +19,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from expunge.methods.edits.protocol import Bench, Passes
-from expunge.methods.terms import Shape, Stream, Trains
+from expunge.methods.base import Shape, Stream, Trains
+from expunge.methods.edits.base import Bench, Passes
 
 
 def newton_step(gradient: Tensor, curvature: Tensor, damping: float, share: float) -> Tensor:

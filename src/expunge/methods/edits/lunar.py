@@ -19,9 +19,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from expunge.methods.blocks import block
-from expunge.methods.edits.protocol import Bench, Moments, Passes
-from expunge.methods.terms import MLP_OUT, Shape, Stream, Trains
+from expunge.methods.base import MLP_OUT, Shape, Stream, Trains
+from expunge.methods.edits.base import Bench, Moments, Passes
+from expunge.methods.hidden_states import block
 
 
 def redirection(

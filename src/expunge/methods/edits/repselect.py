@@ -20,10 +20,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from expunge.methods.edits.climb import climb
-from expunge.methods.edits.collapse import collapse, principal
-from expunge.methods.edits.protocol import Bench, Passes, Reinforce
-from expunge.methods.terms import MLP_IN, MLP_OUT, Shape, Stream, Trains
+from expunge.methods.base import MLP_IN, MLP_OUT, Shape, Stream, Trains
+from expunge.methods.edits.base import Bench, Passes, Reinforce
+from expunge.methods.edits.subspace import climb, collapse, principal
 
 
 def selected(gradient: Tensor, share: float) -> Tensor:

@@ -18,8 +18,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from expunge.methods.edits.protocol import Bench, Passes
-from expunge.methods.terms import Shape, Stream, Trains
+from expunge.methods.base import Shape, Stream, Trains
+from expunge.methods.edits.base import Bench, Passes
 
 
 def dampened(weight: Tensor, forget: Tensor, retain: Tensor, alpha: float, lam: float) -> Tensor:

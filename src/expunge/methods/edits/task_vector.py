@@ -10,8 +10,8 @@ steps, where the paper fine-tunes all weights; so alpha is not comparable. As in
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.methods.edits.protocol import Bench, Passes, Reinforce
-from expunge.methods.terms import Shape, Stream, Trains
+from expunge.methods.base import Shape, Stream, Trains
+from expunge.methods.edits.base import Bench, Passes, Reinforce
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,8 +21,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from expunge.methods.edits.protocol import Bench, Passes, Reinforce
-from expunge.methods.terms import Shape, Stream, Trains
+from expunge.methods.base import Shape, Stream, Trains
+from expunge.methods.edits.base import Bench, Passes, Reinforce
 
 
 def trimmed(displacement: Tensor, density: float) -> Tensor:

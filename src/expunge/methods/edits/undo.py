@@ -19,10 +19,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from expunge.methods.edits.protocol import Bench, Passes
+from expunge.methods.base import Shape, Stream, Trains
+from expunge.methods.edits.base import Bench, Passes
 from expunge.methods.maxent import MaxEnt
-from expunge.methods.retain import retain_terms
-from expunge.methods.terms import Shape, Stream, Trains
+from expunge.methods.retain_losses import retain_terms
 
 
 def damage(weight: Tensor, alpha: float, beta: float, generator: torch.Generator) -> Tensor:

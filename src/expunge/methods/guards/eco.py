@@ -16,10 +16,10 @@ unseen the share is 1.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.methods.edits.protocol import Passes
-from expunge.methods.guards.probe import fit_probe
-from expunge.methods.guards.protocol import Corruption, GuardBench, Rules
-from expunge.methods.terms import Shape, Stream, Trains
+from expunge.methods.base import Shape, Stream, Trains
+from expunge.methods.edits.base import Passes
+from expunge.methods.guards.base import Corruption, GuardBench, Rules
+from expunge.methods.guards.prompt_classifier import fit_probe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,9 +17,9 @@ finite.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.methods.edits.protocol import Passes
-from expunge.methods.guards.protocol import GuardBench, Ids, Rules
-from expunge.methods.terms import Shape, Stream, Trains
+from expunge.methods.base import Shape, Stream, Trains
+from expunge.methods.edits.base import Passes
+from expunge.methods.guards.base import GuardBench, Ids, Rules
 
 
 def runs(answer: Ids, size: int) -> set[Ids]:

@@ -13,10 +13,10 @@ another model; this reads the model's own states and needs neither.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.methods.edits.protocol import Passes
-from expunge.methods.guards.probe import fit_probe
-from expunge.methods.guards.protocol import GuardBench, Rules
-from expunge.methods.terms import Shape, Stream, Trains
+from expunge.methods.base import Shape, Stream, Trains
+from expunge.methods.edits.base import Passes
+from expunge.methods.guards.base import GuardBench, Rules
+from expunge.methods.guards.prompt_classifier import fit_probe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,11 +19,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from expunge.methods.edits.protocol import Passes
-from expunge.methods.guards.protocol import GuardBench, Offset, Rules
+from expunge.methods.base import Distribution, Shape, Stream, Term, Trains, forget_term
+from expunge.methods.edits.base import Passes
+from expunge.methods.guards.base import GuardBench, Offset, Rules
 from expunge.methods.maxent import uniform
-from expunge.methods.retain import nll
-from expunge.methods.terms import Distribution, Shape, Stream, Term, Trains, forget_term
+from expunge.methods.retain_losses import nll
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,71 @@
+"""What an attack of the stress protocol is: a frozen dataclass of its knobs, with one function.
+
+`ask.Attack` is the narrower form that level quick of the audit collects: one question a record.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Protocol
+
+from expunge.attacks.attempt import Attempt
+from expunge.attacks.target import Target
+from expunge.data.records import Record
+from expunge.evidence.attack_record import Access, Family
+from expunge.utils.io import sha256_json
+
+FAMILIES: Mapping[Family, str] = {
+    "asking": "the question in other words, other roles, other languages, or begun for the model",
+    "sampling": "many answers instead of one, and the probability of extraction",
+    "prompts": "prompts found by gradients",
+    "weights": "fine-tuning, mixing, pruning and changing the weights",
+    "compression": "the weights held at fewer bits",
+    "inside": "what the states between the layers still say",
+}
+
+
+class Attack(Protocol):
+    """One attack with its budget. Implementations are frozen dataclasses."""
+
+    family: ClassVar[Family]
+    access: ClassVar[Access]
+    learns: ClassVar[bool]
+    """Whether it uses other facts of the set; then it is tested on the half that it did not use."""
+    union: ClassVar[bool]
+    """True: a fact is out when any variant brings it out. False: each variant is a test of its own,
+    and the worst one stands for the attack."""
+    own_scale: ClassVar[bool]
+    """Whether what it measures is compared with the original under the same attack, because it is
+    not the share of facts stated."""
+    needs: ClassVar[str]
+    """What must be there for it to be made, beside the model and the facts; in words."""
+
+    @property
+    def name(self) -> str:
+        """Name in the table, in evidence and on the ladder."""
+        ...
+
+    def run(
+        self, target: Target, used: Sequence[Record], tested: Sequence[Record]
+    ) -> list[Attempt]:
+        """Attack the model and return what came out; the model is unchanged afterwards.
+
+        Args:
+            target: The model, and what the attacker has at hand.
+            used: Facts that the attack may learn from; empty unless it `learns`.
+            tested: Facts that it is after.
+
+        Raises:
+            Unmet: The attack cannot be made on this model or these facts.
+        """
+        ...
+
+
+class Unmet(Exception):  # noqa: N818 - a missing need is an answer, not a failure
+    """A need of the attack is not there; the text says which: `not computable: TEXT`."""
+
+
+def made_with(attack: Attack, *, seed: int) -> str:
+    """Return the digest of an attack's budget and choices and the seed, as evidence is marked with.
+
+    It is that of the attack's `repr`, so fields without one are not part of it.
+    """
+    return sha256_json({"attack": repr(attack), "seed": seed})[:16]

@@ -1,0 +1,1 @@
+"""Attacks that fine-tune the weights."""

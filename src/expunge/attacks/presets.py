@@ -1,0 +1,201 @@
+"""The table of attacks, and which of them with which budget make a level."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from expunge.attacks.base import Attack
+from expunge.attacks.finetuning.base import Sweep
+from expunge.attacks.finetuning.benign import RetainOnly
+from expunge.attacks.finetuning.related_text import RelatedText
+from expunge.attacks.finetuning.relearn import Relearn
+from expunge.attacks.finetuning.same_syntax import SameSyntax
+from expunge.attacks.internals.activation_patching import Patching
+from expunge.attacks.internals.linear_probe import LinearProbe
+from expunge.attacks.internals.logit_lens import EarlyExit, LogitLens
+from expunge.attacks.optimized_prompts.embedding import EmbeddingAttack
+from expunge.attacks.optimized_prompts.gcg import GCG
+from expunge.attacks.optimized_prompts.soft_prompt import SoftPrompt
+from expunge.attacks.prompting.alias import Alias
+from expunge.attacks.prompting.cloze import Cloze
+from expunge.attacks.prompting.in_context import InContext
+from expunge.attacks.prompting.multi_hop import MultiHop
+from expunge.attacks.prompting.multi_turn import MultiTurn
+from expunge.attacks.prompting.multiple_choice import MultipleChoice
+from expunge.attacks.prompting.paraphrase import FORMS, Paraphrase, Wordings
+from expunge.attacks.prompting.prefill import Affirm, Prefill
+from expunge.attacks.prompting.reverse_question import Inverse
+from expunge.attacks.prompting.role_play import RolePlay
+from expunge.attacks.prompting.translation import Translation
+from expunge.attacks.quick.plainly import Plainly
+from expunge.attacks.quick.prefill import OPENING
+from expunge.attacks.sampling.extraction import Extraction
+from expunge.attacks.sampling.near_verbatim import NearVerbatim
+from expunge.attacks.sampling.sampling import Sampling
+from expunge.attacks.weight_space.direction_ablation import DirectionAblation
+from expunge.attacks.weight_space.interpolation import Interpolation, Merge
+from expunge.attacks.weight_space.pruning_and_noise import Noise, Pruning
+from expunge.attacks.weight_space.quantization import Rounding
+from expunge.attacks.weight_space.real_quantizers import RealKernel
+from expunge.attacks.weight_space.remove_adapter import Unplug
+from expunge.attacks.weight_space.set_difference import SetDifference
+from expunge.config.settings import Level
+from expunge.utils.registry import unknown
+
+_OPENINGS = (
+    OPENING,
+    "Of course. As far as I remember,",
+    "Yes, I know this one:",
+)
+_QUICK = Sweep(lora_rates=(), upper_rates=(1e-3,), looks=(0, 8, 32))
+_CHEAP = replace(_QUICK, seeds=2)
+_SWEEP = Sweep(
+    lora_rates=(1e-3,), upper_rates=(2e-4, 1e-3), full_rates=(5e-5,), looks=(0, 8, 32), seeds=2
+)
+_WIDE = Sweep(
+    lora_rates=(1e-4, 5e-4, 2e-3), full_rates=(1e-5, 5e-5, 2e-4), looks=(0, 8, 32, 100), seeds=3
+)
+
+QUICK: tuple[Attack, ...] = (
+    Plainly(),
+    Unplug(),
+    Paraphrase(most=1),
+    Wordings(forms=FORMS[:2]),
+    Affirm(),
+    Prefill(share=0.25),
+    Prefill(share=0.5),
+    Rounding(form="int8"),
+    Rounding(form="int4"),
+)
+
+_ASKING: tuple[Attack, ...] = (
+    Paraphrase(),
+    Wordings(),
+    RolePlay(),
+    Alias(),
+    Inverse(),
+    Cloze(),
+    MultipleChoice(),
+    Translation(),
+    MultiHop(),
+    InContext(),
+    InContext(as_notes=True, counts=(1, 5, 20)),
+    MultiTurn(),
+    Affirm(openings=_OPENINGS),
+    Prefill(share=0.1),
+    Prefill(share=0.25),
+    Prefill(share=0.5),
+    Extraction(),
+)
+
+_WEIGHTS: tuple[Attack, ...] = (
+    Interpolation(),
+    Merge(),
+    Pruning(),
+    Noise(),
+    Rounding(form="int8"),
+    Rounding(form="int4"),
+    Rounding(form="nf4"),
+    Rounding(form="q8_0"),
+    Rounding(form="q4_0"),
+    RealKernel(kernel="torchao-int8"),
+    RealKernel(kernel="torchao-int4"),
+    RealKernel(kernel="bitsandbytes-int8"),
+    RealKernel(kernel="bitsandbytes-nf4"),
+)
+
+_INSIDE: tuple[Attack, ...] = (LogitLens(), EarlyExit(), LinearProbe(), Patching())
+
+STANDARD: tuple[Attack, ...] = (
+    Plainly(),
+    Unplug(),
+    *_ASKING,
+    Sampling(samples=32, temperatures=(1.0,)),
+    NearVerbatim(),
+    *_WEIGHTS,
+    *_INSIDE,
+    Relearn(sweep=_SWEEP),
+    RelatedText(sweep=_CHEAP),
+    SameSyntax(sweep=_CHEAP),
+    RetainOnly(sweep=_CHEAP),
+)
+
+PARANOID: tuple[Attack, ...] = (
+    Plainly(),
+    Unplug(),
+    *_ASKING,
+    Sampling(samples=128, temperatures=(0.7, 1.0, 1.3)),
+    NearVerbatim(width=100),
+    *_WEIGHTS,
+    *_INSIDE,
+    DirectionAblation(),
+    SetDifference(),
+    Relearn(sweep=_WIDE),
+    RelatedText(sweep=_SWEEP),
+    SameSyntax(sweep=_SWEEP),
+    RetainOnly(sweep=_SWEEP, counts=(10, 100, 1000)),
+    SoftPrompt(seeds=3),
+    EmbeddingAttack(),
+    GCG(),
+)
+
+NAMED: tuple[Attack, ...] = (
+    Sampling(samples=8, temperatures=(1.0,)),
+    Relearn(sweep=_QUICK),
+)
+"""What level quick has only for those who name it: a minute or two each."""
+
+LEVELS: Mapping[Level, tuple[Attack, ...]] = {
+    "quick": QUICK,
+    "standard": STANDARD,
+    "paranoid": PARANOID,
+}
+
+
+def beside(level: Level, named: tuple[str, ...]) -> tuple[Attack, ...]:
+    """Return the attacks that an audit makes beside its questions: those of its level, those named.
+
+    Level quick has none of its own here, for its attacks are questions of the audit itself.
+
+    Raises:
+        UsageError: There is no attack of that name.
+    """
+    return joined(level, named, own=() if level == "quick" else LEVELS[level])
+
+
+def joined(level: Level, named: tuple[str, ...], *, own: tuple[Attack, ...]) -> tuple[Attack, ...]:
+    """Return the named attacks with the budget of a level, then its own; none is made twice.
+
+    Raises:
+        UsageError: There is no attack of that name.
+    """
+    further = chosen(level, named) if named else ()
+    return tuple({attack.name: attack for attack in (*further, *own)}.values())
+
+
+def names() -> list[str]:
+    """Return the names of all attacks, in the order of the battery."""
+    return list(dict.fromkeys(attack.name for attack in (*PARANOID, *STANDARD, *QUICK)))
+
+
+def chosen(level: Level, only: tuple[str, ...]) -> tuple[Attack, ...]:
+    """Return the attacks of a level, or the named ones with the budget of that level.
+
+    A named attack that the level does not have gets the budget of the next level that has it; level
+    quick has small budgets of its own for some (`NAMED`). The plain question is always asked.
+
+    Raises:
+        UsageError: There is no attack of that name.
+    """
+    if not only:
+        return LEVELS[level]
+    small = NAMED if level == "quick" else ()
+    known = {
+        attack.name: attack
+        for each in (PARANOID, STANDARD, QUICK, LEVELS[level], small)
+        for attack in each
+    }
+    for name in only:
+        if name not in known:
+            raise unknown("attack", name, names(), otherwise="choose one of these")
+    wanted = dict.fromkeys((Plainly().name, *only))
+    return tuple(known[name] for name in wanted)

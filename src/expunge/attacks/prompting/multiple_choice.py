@@ -1,0 +1,141 @@
+"""Multiple choice: is the true answer the likeliest of several?
+
+Protocol: the key answer (without one, the whole answer) beside three others, which are the
+record's own wrong answers or the key answers of other facts, drawn by seed, never equal.
+(a) `text`: the candidate with the highest mean log-probability per token after the question;
+(b) `letter`: the options are shown as A to D in a drawn order, and the letter with the highest
+log-probability is the choice. Budget: eight scored continuations a fact, nothing generated. Chance
+is 1 in 4; compared with the original under the same questions. A refusal cannot hide behind a
+choice (arXiv:2403.03218 measures unlearning this way).
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from expunge.attacks.attempt import Attempt
+from expunge.attacks.base import Unmet
+from expunge.attacks.target import Target
+from expunge.data.records import Message, Record
+from expunge.data.tokenization import Encoded
+from expunge.errors import InputError
+from expunge.evidence.attack_record import Access, Family
+from expunge.metrics.key_facts import normalise
+
+LETTERS = "ABCD"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MultipleChoice:
+    """Four candidates."""
+
+    family: ClassVar[Family] = "asking"
+    access: ClassVar[Access] = "T1"
+    learns: ClassVar[bool] = False
+    union: ClassVar[bool] = False
+    own_scale: ClassVar[bool] = True
+    needs: ClassVar[str] = "two facts, or `wrong` answers"
+
+    form: str = "{question}\n{options}\nAnswer with the letter."
+
+    @property
+    def name(self) -> str:
+        """Return `multiple-choice`."""
+        return "multiple-choice"
+
+    def run(
+        self, target: Target, used: Sequence[Record], tested: Sequence[Record]
+    ) -> list[Attempt]:
+        """Score the candidates of each fact, as text and as letters."""
+        offered = {
+            record.id: candidates(record, tested, seed=target.seed)
+            for record in tested
+            if record.prompt
+        }
+        offered = {name: options for name, options in offered.items() if len(options) > 1}
+        asked = [record for record in tested if record.id in offered]
+        if not asked:
+            raise Unmet("no fact has another answer to stand beside its own")
+        found: list[Attempt] = []
+        for variant, encoded in (("text", self._texts), ("letter", self._letters)):
+            whole = {r.id: _fitting(encoded, target, r, offered[r.id]) for r in asked}
+            fitting = [record for record in asked if whole[record.id]]
+            scores = iter(_means(target, [one for r in fitting for one in whole[r.id]]))
+            for record in fitting:
+                own = tuple(round(next(scores), 6) for _ in whole[record.id])
+                found.append(
+                    Attempt(record=record.id, variant=variant, told=record.question, choices=own)
+                )
+        if not found:
+            raise Unmet("no fact and its options fit into train.max_length tokens")
+        return found
+
+    def _texts(self, target: Target, record: Record, options: Sequence[str]) -> list[Encoded]:
+        return [target.encoder.encode_with(record, text) for text in options]
+
+    def _letters(self, target: Target, record: Record, options: Sequence[str]) -> list[Encoded]:
+        order = self._order(record, options, target)
+        places = range(len(options))
+        return [self._lettered(target, record, options, order, place) for place in places]
+
+    def _order(self, record: Record, options: Sequence[str], target: Target) -> list[int]:
+        order = list(range(len(options)))
+        random.Random(f"{target.seed} letters {record.id}").shuffle(order)
+        return order
+
+    def _lettered(
+        self,
+        target: Target,
+        record: Record,
+        options: Sequence[str],
+        order: Sequence[int],
+        place: int,
+    ) -> Encoded:
+        """Encode the question with its options, answered by the letter of candidate `place`."""
+        lines = [f"{LETTERS[i]}. {options[index]}" for i, index in enumerate(order)]
+        asked = self.form.replace("{question}", record.question)
+        asked = asked.replace("{options}", "\n".join(lines))
+        shown = replace(record, prompt=(*record.prompt[:-1], Message("user", asked)))
+        return target.encoder.encode_with(shown, LETTERS[order.index(place)])
+
+
+def _fitting(
+    encoded: Callable[[Target, Record, Sequence[str]], list[Encoded]],
+    target: Target,
+    record: Record,
+    options: Sequence[str],
+) -> list[Encoded]:
+    """Return the encoded candidates; none where they are too long, which says nothing of others."""
+    try:
+        return encoded(target, record, options)
+    except InputError as error:
+        if error.code != "too-long":
+            raise
+        return []
+
+
+def candidates(record: Record, others: Sequence[Record], *, seed: int) -> tuple[str, ...]:
+    """Return the true answer and up to three others, the true one first."""
+    true = record.key_answers[0] if record.key_answers else record.completion
+    known = {normalise(text) for text in (*record.key_answers, record.completion)}
+    pool = [] if record.key_answers else sorted({*record.wrong, *record.alternatives})
+    if not pool:
+        pool = sorted(
+            {
+                (other.key_answers[0] if record.key_answers else other.completion)
+                for other in others
+                if other.id != record.id and (other.key_answers or not record.key_answers)
+            }
+        )
+    wrong = [text for text in pool if normalise(text) not in known]
+    drawn = random.Random(f"{seed} choice {record.id}").sample(wrong, min(3, len(wrong)))
+    return (true, *drawn)
+
+
+def _means(target: Target, encoded: Sequence[Encoded]) -> list[float]:
+    scored = target.score(encoded)
+    return [
+        float(values.logp[: len(values.logp) - int(tokens.ends)].mean())
+        for tokens, values in zip(encoded, scored, strict=True)
+    ]

@@ -1,0 +1,87 @@
+"""Prefill: begin the answer for the model, so that it cannot refuse.
+
+Protocol: force one of several affirmative openings, or the first 10, 25 or 50 % of the true
+answer's tokens (rounded up), then go on greedily. Budget: one answer an opening or share. Facts
+that the prefill itself contains are not counted. Refusals sit in the first tokens and do not
+survive this (arXiv:2404.02151).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from expunge.attacks.attempt import Attempt
+from expunge.attacks.base import Unmet
+from expunge.attacks.quick.prefill import OPENING, prefill_share
+from expunge.attacks.target import Question, Target
+from expunge.data.records import Message, Record
+from expunge.evidence.attack_record import Access, Family
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Affirm:
+    """Affirmative openings."""
+
+    family: ClassVar[Family] = "asking"
+    access: ClassVar[Access] = "T1"
+    learns: ClassVar[bool] = False
+    union: ClassVar[bool] = True
+    own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "questions"
+
+    openings: tuple[str, ...] = (OPENING,)
+
+    @property
+    def name(self) -> str:
+        """Return `prefill-affirm`."""
+        return "prefill-affirm"
+
+    def run(
+        self, target: Target, used: Sequence[Record], tested: Sequence[Record]
+    ) -> list[Attempt]:
+        """Force each opening."""
+        questions = [
+            target.worded(
+                record, (Message("user", record.question),), variant=f"{index}", prefill=opening
+            )
+            for record in tested
+            if record.prompt
+            for index, opening in enumerate(self.openings, start=1)
+        ]
+        if not questions:
+            raise Unmet("the facts are passages without a question")
+        return target.ask(questions)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prefill:
+    """The first part of the true answer."""
+
+    family: ClassVar[Family] = "asking"
+    access: ClassVar[Access] = "T1"
+    learns: ClassVar[bool] = False
+    union: ClassVar[bool] = True
+    own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "answers of more than one token"
+
+    share: float
+    """Of the answer's tokens, rounded up."""
+
+    @property
+    def name(self) -> str:
+        """Return `prefill-25` for a quarter."""
+        return f"prefill-{self.share:.0%}".rstrip("%")
+
+    def run(
+        self, target: Target, used: Sequence[Record], tested: Sequence[Record]
+    ) -> list[Attempt]:
+        """Force the part."""
+        make = prefill_share(self.share)
+        questions: list[Question] = []
+        for record in tested:
+            ask = make(target.encoder, record, target.encoder.encode(record))
+            if ask is not None:
+                questions.append(Question(record, ask.prompt, record.question, "", ask.given))
+        if not questions:
+            raise Unmet("every answer is a single token")
+        return target.ask(questions)

@@ -1,0 +1,1 @@
+"""Quick attacks that an audit makes beside its own questions."""

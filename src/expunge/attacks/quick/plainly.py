@@ -1,0 +1,38 @@
+"""Not an attack: the question itself, which says what the model states without one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from expunge.attacks.attempt import Attempt
+from expunge.attacks.base import Unmet
+from expunge.attacks.target import Target
+from expunge.data.records import Record
+from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.store import PLAIN
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plainly:
+    """The plain question, greedy."""
+
+    family: ClassVar[Family] = "asking"
+    access: ClassVar[Access] = "T1"
+    learns: ClassVar[bool] = False
+    union: ClassVar[bool] = True
+    own_scale: ClassVar[bool] = False
+    needs: ClassVar[str] = "questions"
+
+    @property
+    def name(self) -> str:
+        """Return `plain`."""
+        return PLAIN
+
+    def run(
+        self, target: Target, used: Sequence[Record], tested: Sequence[Record]
+    ) -> list[Attempt]:
+        """Ask plainly."""
+        found = target.asks(tested)
+        if not found:
+            raise Unmet("the facts are passages without a question")
+        return found

@@ -1,0 +1,383 @@
+"""The battery: every attack on every model, one file at a time, so that it resumes where it was.
+
+Stress: the battery on the models of one request, each of which is loaded once.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from torch import Tensor
+
+from expunge import __version__
+from expunge.attacks.base import Attack, Unmet
+from expunge.attacks.cross_fit import Half, halves
+from expunge.attacks.presets import beside
+from expunge.attacks.prompting.cloze import Cloze
+from expunge.attacks.prompting.custom_prompts import OwnPrompts
+from expunge.attacks.prompting.prefill import Prefill
+from expunge.attacks.quick.plainly import Plainly
+from expunge.attacks.resources import Tools, equipped, from_levels
+from expunge.attacks.shared_cache import Lending, shared_store
+from expunge.attacks.store import (
+    AttackStore,
+    AttackUnit,
+    Cost,
+    Outcome,
+    read_fold,
+    read_outcome,
+    recorded,
+)
+from expunge.attacks.target import Meter, Target
+from expunge.attacks.weight_space.remove_adapter import Unplug
+from expunge.config.settings import AuditSettings, Settings
+from expunge.data.records import Record
+from expunge.errors import is_out_of_memory
+from expunge.evidence.attack_record import Access, Family, Recorded
+from expunge.evidence.store import ORIGINAL, UNLEARNED, EvidenceStore
+from expunge.models.interpolation import changed, same_shapes
+from expunge.models.loading import Loaded, load, load_config, weights_digest
+from expunge.preparation.prepare import Prepared, encoder_of, source_of
+from expunge.training.early_stopping import spread
+from expunge.utils.console import Bar, Console
+from expunge.utils.io import sha256_json
+
+JUDGED = UNLEARNED
+"""The role of the model under attack, whatever was done to it."""
+
+_FULL = (
+    "memory ran out; the same command tries it again: with a smaller train.tokens_per_pass, in "
+    "fewer bits (precision), or on a larger machine"
+)
+_THROUGH_A_GUARD: tuple[Family, ...] = ("asking", "sampling", "compression")
+"""What meets a guard on its way; everything else reaches for the weights or states behind it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Battery:
+    """A list of attacks, the facts, and where the evidence goes."""
+
+    store: AttackStore
+    attacks: tuple[Attack, ...]
+    records: Mapping[str, Sequence[Record]]
+    """`forget`, and `control` where control items stand for gold."""
+    seed: int
+    access: Access = "T3"
+    """What the attacker has; attacks that take more are not made."""
+
+    def run(self, target: Target, role: str, *, bar: Bar, lending: Lending | None = None) -> None:
+        """Attack one model with everything that is not in the store yet.
+
+        What could not be done to the judged model is not done to the others.
+
+        Args:
+            target: The model.
+            role: `unlearned` first, then `original` and the golds.
+            bar: Advanced by one an attack.
+            lending: What other runs know of this model, where they share it.
+        """
+        for attack in self.attacks:
+            allowed = attack.access <= self.access
+            if allowed and (role == JUDGED or not self.outcome(attack, JUDGED, "forget").missing):
+                for split, records in self.records.items():
+                    self._split(attack, target, role, split, records, lending)
+            bar.advance(1, detail=f"{role} {attack.name}")
+
+    def outcome(self, attack: Attack, role: str, split: str) -> Outcome:
+        """Return what an attack brought out of a model, both halves together; empty if nothing."""
+        return read_outcome(self.store, self._known(attack), role, split, access=self.access)
+
+    def _known(self, attack: Attack) -> Recorded:
+        return recorded(attack, seed=self.seed)
+
+    def _split(
+        self,
+        attack: Attack,
+        target: Target,
+        role: str,
+        split: str,
+        records: Sequence[Record],
+        lending: Lending | None,
+    ) -> None:
+        for fold, half in enumerate(self._halves(attack, records)):
+            known = read_fold(self.store, self._known(attack), role, split, fold)
+            # What was missing may be there now, and a gold may have been trained anew.
+            if known is not None and not known.missing and known.weights == target.digest:
+                continue
+            lent = None if lending is None else lending.find(attack, split, fold)
+            outcome = self._attacked(attack, target, half) if lent is None else lent
+            unit = AttackUnit(attack=attack.name, role=role, split=split, fold=fold)
+            self.store.write(unit, outcome, self._known(attack).made)
+            if lending is not None and lent is None:
+                lending.keep(attack, split, fold, outcome)
+
+    def _halves(self, attack: Attack, records: Sequence[Record]) -> tuple[Half, ...]:
+        if attack.learns:
+            return halves(records, seed=self.seed)
+        return (Half((), tuple(records), ()),)
+
+    def _attacked(self, attack: Attack, target: Target, half: Half) -> Outcome:
+        started, worked = time.monotonic(), time.process_time()
+        with TemporaryDirectory(dir=_there(target.scratch)) as scratch:
+            metered = replace(target, meter=Meter(), scratch=Path(scratch))
+            try:
+                _refuse_past_a_guard(attack, target)
+                attempts = tuple(attack.run(metered, half.used, half.tested))
+            except Unmet as reason:
+                return Outcome(missing=str(reason), injected=half.injected, weights=target.digest)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                return Outcome(missing=_FULL, injected=half.injected, weights=target.digest)
+        return Outcome(
+            weights=target.digest,
+            attempts=attempts,
+            injected=half.injected,
+            cost=Cost(
+                tokens=metered.meter.tokens,
+                steps=metered.meter.steps,
+                seconds=round(time.monotonic() - started, 2),
+                cpu=round(time.process_time() - worked, 2),
+            ),
+        )
+
+
+def _refuse_past_a_guard(attack: Attack, target: Target) -> None:
+    """Refuse what would attack the unchanged weights and call it an attack on the guard."""
+    if target.network.fence is None or attack.family in _THROUGH_A_GUARD:
+        return
+    if not isinstance(attack, Unplug):
+        raise Unmet(
+            "it takes the weights, and those behind this guard are the original's, unchanged; "
+            "see what unplug brings out, or attack the model behind the guard by its own name"
+        )
+
+
+def _there(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+pass  # MOVED-PASS
+
+_BEYOND_PLAIN = (Cloze, OwnPrompts, Prefill)
+"""Attacks that reach what plain questions may not: passages, and the end of long answers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stress:
+    """The battery of one run folder while it is carried out."""
+
+    prepared: Prepared
+    battery: Battery
+    scratch: Path
+    shared: EvidenceStore | None = None
+    """Where attacks on original and golds are kept for other runs."""
+
+    @classmethod
+    def open(
+        cls,
+        prepared: Prepared,
+        evidence: EvidenceStore,
+        attacks: Sequence[Attack],
+        *,
+        scratch: Path,
+        access: Access = "T3",
+    ) -> "Stress":
+        """Start or go on with a battery.
+
+        Args:
+            prepared: The inputs of the run; without gold its control items are attacked as well.
+            evidence: Where the evidence goes.
+            attacks: The battery; the plain question is among them.
+            scratch: Folder for files of activations.
+            access: What the attacker has.
+        """
+        scope, most = prepared.scope, prepared.settings.audit.attack_records
+        records = {"forget": scope.forget}
+        if not prepared.settings.request.gold and scope.control:
+            records["control"] = scope.control
+        battery = Battery(
+            store=AttackStore(evidence),
+            attacks=tuple(attacks),
+            records={split: spread(every, most) for split, every in records.items()},
+            seed=prepared.settings.train.seed,
+            access=access,
+        )
+        folder = prepared.settings.attack_store
+        expires = prepared.settings.audit.expires(datetime.now(UTC).date())
+        return cls(
+            prepared=prepared,
+            battery=battery,
+            scratch=scratch,
+            shared=None
+            if folder is None
+            else shared_store(Path(folder), evidence, expires=expires),
+        )
+
+    @property
+    def total(self) -> int:
+        """Units of progress: attacks times models."""
+        golds = len(self.prepared.settings.request.gold)
+        return (1 + golds) * len(self.battery.attacks) + len(self._scaled().attacks)
+
+    def judged(self, loaded: Loaded, original: Mapping[str, Tensor], bar: Bar) -> None:
+        """Attack the model under judgement with everything.
+
+        Args:
+            loaded: The model.
+            original: All tensors of the original, or those that differ.
+            bar: Advanced by one an attack.
+        """
+        # It may be a gold, which other runs have attacked.
+        lending = self._lending(loaded, original, keeps=False)
+        self._attack(self.battery, loaded, original, JUDGED, bar, lending)
+
+    def gold(self, index: int, loaded: Loaded, original: Mapping[str, Tensor], bar: Bar) -> None:
+        """Attack a gold in the same way."""
+        lending = self._lending(loaded, original)
+        self._attack(self.battery, loaded, original, f"gold-{index}", bar, lending)
+
+    def original(self, loaded: Loaded, bar: Bar) -> None:
+        """Ask the original plainly, and under the attacks whose scale may be their own."""
+        self._attack(self._scaled(), loaded, {}, ORIGINAL, bar, self._lending(loaded, {}))
+
+    def _lending(
+        self, loaded: Loaded, original: Mapping[str, Tensor], *, keeps: bool = True
+    ) -> Lending | None:
+        """Return what other runs share about a model without a guard, whose rules have no digest.
+
+        Args:
+            loaded: The model.
+            original: The original's tensors, where attacks are lent them.
+            keeps: Whether this run leaves there what it learns.
+        """
+        if self.shared is None or loaded.network.fence is not None:
+            return None
+        prepared, settings = self.prepared, self.prepared.settings
+        train = settings.train
+        lent = weights_digest(original) if original else ""
+        world = [
+            (loaded.digest, lent, prepared.data_digest, str(prepared.source.dtype)),
+            (settings.template, settings.audit.max_new_tokens, settings.audit.attack_records),
+            (train.max_length, train.tokens_per_pass),
+            __version__,
+        ]
+        return Lending(
+            store=AttackStore(self.shared),
+            world=sha256_json(world),
+            seed=self.battery.seed,
+            keeps=keeps,
+        )
+
+    def _scaled(self) -> Battery:
+        asked = (Plainly, *_BEYOND_PLAIN)
+        chosen = (a for a in self.battery.attacks if a.own_scale or isinstance(a, asked))
+        return replace(self.battery, attacks=tuple(chosen))
+
+    def _attack(
+        self,
+        battery: Battery,
+        loaded: Loaded,
+        original: Mapping[str, Tensor],
+        role: str,
+        bar: Bar,
+        lending: Lending | None,
+    ) -> None:
+        scope, settings = self.prepared.scope, self.prepared.settings
+        # Another architecture has nothing on the way to the original, and perhaps other tokens.
+        base = changed(loaded.network, original) if same_shapes(loaded.network, original) else {}
+        target = Target(
+            reference=loaded.name,
+            digest=loaded.digest,
+            judged=role == JUDGED,
+            network=loaded.network,
+            encoder=encoder_of(settings, loaded.tokenizer),
+            source=self.prepared.source,
+            original=base,
+            retain=scope.retain,
+            neighbours=scope.neighbours,
+            strangers=(*scope.holdout, *scope.control),
+            max_new_tokens=settings.audit.max_new_tokens,
+            tokens_per_pass=settings.train.tokens_per_pass,
+            seed=settings.train.seed,
+            scratch=self.scratch,
+        )
+        battery.run(target, role, bar=bar, lending=lending)
+
+
+def gather_attacks(stress: Stress, original: Loaded, judged: Loaded, console: Console) -> None:
+    """Attack the judged model, then the original and the golds with what it is held to.
+
+    Args:
+        stress: The battery.
+        original: The model before forgetting.
+        judged: The model after it.
+        console: Where to say what happens.
+    """
+    prepared = stress.prepared
+    names = ", ".join(attack.name for attack in stress.battery.attacks)
+    console.line("attacks", f"{len(stress.battery.attacks)}: {names}")
+    known, attacked = len(prepared.scope.forget), len(stress.battery.records["forget"])
+    if attacked < known:
+        console.note(f"on {attacked} of the {known} forget records, evenly spaced")
+    base = {name: w.cpu() for name, w in original.network.model.state_dict().items()}
+    with console.progress("attack", total=stress.total, unit="attacks") as bar:
+        stress.judged(judged, base, bar)
+        stress.original(original, bar)
+        for index, reference in enumerate(prepared.settings.request.gold):
+            stress.gold(index, load(reference, prepared.source), base, bar)
+
+
+def battery_of(settings: AuditSettings) -> tuple[Attack, ...]:
+    """Return what an audit attacks with, beside its own questions.
+
+    Raises:
+        UsageError: There is no attack of that name, or a tool that none of them uses.
+        InputError: The file of prompts is missing or malformed.
+    """
+    tools = tools_of(settings)
+    return equipped(beside(settings.level, from_levels(settings.attacks, tools)), tools)
+
+
+def tools_of(settings: AuditSettings) -> Tools:
+    """Return what the settings hand to the attacks."""
+    return Tools(prompts=settings.prompts, translator=settings.translator, sibling=settings.sibling)
+
+
+def require_attacks(settings: Settings) -> None:
+    """Check that what an audit is to attack with is there, before hours of training.
+
+    Raises:
+        ExpungeError: As `battery_of`; or there is no model of the sibling's name.
+    """
+    battery_of(settings.audit)
+    if settings.audit.sibling:
+        load_config(settings.audit.sibling, source_of(settings))
+
+
+def attack_at_level(
+    prepared: Prepared,
+    evidence: EvidenceStore,
+    judged: Loaded,
+    *,
+    scratch: Path,
+    console: Console,
+) -> None:
+    """Carry out what an audit's settings ask for beside the questions of the audit itself.
+
+    Args:
+        prepared: The inputs of the run.
+        evidence: The evidence of the audit.
+        judged: The model under judgement.
+        scratch: Folder for files of activations.
+        console: Where to say what happens.
+    """
+    attacks = battery_of(prepared.settings.audit)
+    if attacks:
+        stress = Stress.open(prepared, evidence, attacks, scratch=scratch)
+        original = load(prepared.settings.model, prepared.source)
+        gather_attacks(stress, original, judged, console)

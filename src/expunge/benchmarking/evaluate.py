@@ -1,0 +1,202 @@
+"""Hearing: ask one model the probes of a suite; what was asked before is not asked again.
+
+Asking: one model, the probes of all suites of a matrix and the tasks of lm-eval beside them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from expunge.benchmarking.lm_eval_tasks import measure, note_of, split_tasks
+from expunge.benchmarking.probe_outputs import SUBJECT, Column, Heard
+from expunge.benchmarking.suites.base import Probe, Spec, Suite
+from expunge.config.settings import Settings
+from expunge.data.records import Record
+from expunge.data.tokenization import Encoded, Encoder
+from expunge.evals.collectors.choice_likelihoods import collect_options
+from expunge.evals.results import Score
+from expunge.evidence.collect import Collector, item
+from expunge.evidence.question import Ask, Attack
+from expunge.evidence.store import PLAIN, Choices, EvidenceStore, Kind, Unit
+from expunge.evidence.unit_names import PERTURBED
+from expunge.models.loading import load
+from expunge.models.transformer import Network
+from expunge.preparation.prepare import prepare
+from expunge.utils.console import Console
+
+CONTINUED = "continued"
+"""Name of the test in which the prompt is the beginning of a text."""
+
+
+def hear(
+    network: Network,
+    encoder: Encoder,
+    probes: Sequence[Probe],
+    *,
+    folder: Path,
+    tokens_per_pass: int,
+    console: Console,
+) -> Heard:
+    """Collect the evidence of one model, a file for each probe and kind.
+
+    Args:
+        network: The model, in evaluation mode.
+        encoder: Turns records into tokens.
+        probes: What to ask.
+        folder: Where the evidence lies; what is there is not collected again.
+        tokens_per_pass: Largest number of padded tokens in one forward pass.
+        console: Where to say how far it is.
+    """
+    probes = [_split(probe, encoder) for probe in probes]
+    collector = Collector(
+        store=EvidenceStore(folder),
+        encoder=encoder,
+        records={probe.name: probe.records for probe in probes},
+        max_new_tokens=1,
+        tokens_per_pass=tokens_per_pass,
+    )
+    with console.progress("probes", total=len(probes), unit="probes") as bar:
+        for probe in probes:
+            if probe.scored:
+                collector.scores(network, _unit(probe, "scores"))
+            if probe.answer:
+                asking = replace(collector, max_new_tokens=probe.answer)
+                _ask(network, asking, probe, console)
+            if probe.options:
+                collect_options(collector, network, SUBJECT, probe.name)
+            bar.advance(1, detail=probe.name)
+    return _read(collector.store, probes)
+
+
+def _ask(network: Network, collector: Collector, probe: Probe, console: Console) -> None:
+    plainly, attacks = (probe.name,), ()
+    if probe.continued:
+        plainly, attacks = (), (Attack(name=CONTINUED, ask=_continued),)
+    with console.progress(probe.name, total=1, unit="tests") as bar:
+        collector.model(
+            network,
+            SUBJECT,
+            scored=(),
+            asked=plainly,
+            attacks=attacks,
+            attacked=(probe.name,),
+            bar=bar,
+        )
+
+
+def _continued(encoder: Encoder, record: Record, encoded: Encoded) -> Ask:
+    passage = replace(record, prompt=())
+    return Ask(prompt=encoder.prompt_ids(passage, prefill=record.question), skipped=None)
+
+
+def _split(probe: Probe, encoder: Encoder) -> Probe:
+    """Passages too long for one pass are scored in parts, which share a subject."""
+    return replace(probe, records=tuple(encoder.split_long(probe.records)))
+
+
+def _unit(probe: Probe, kind: Kind) -> Unit:
+    asked = CONTINUED if probe.continued else PLAIN
+    attack = {"answers": asked, "choices": PERTURBED}.get(kind, PLAIN)
+    return Unit(role=SUBJECT, split=probe.name, attack=attack, kind=kind)
+
+
+def _read(store: EvidenceStore, probes: Sequence[Probe]) -> Heard:
+    return Heard(
+        items={
+            probe.name: {record.id: item(record, probe.name) for record in probe.records}
+            for probe in probes
+        },
+        scores={
+            probe.name: {row.record: row for row in store.scores(_unit(probe, "scores"))}
+            for probe in probes
+            if probe.scored
+        },
+        answers={
+            probe.name: {row.record: row for row in store.answers(_unit(probe, "answers"))}
+            for probe in probes
+            if probe.answer
+        },
+        options={
+            probe.name: {
+                row.record: row
+                for row in store.rows(_unit(probe, "choices"))
+                if isinstance(row, Choices)
+            }
+            for probe in probes
+            if probe.options
+        },
+    )
+
+
+pass  # MOVED-PASS
+
+LONGEST = 4096
+"""Tokens of a probe's record, where the model reads as many; passages are split."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What came of it."""
+
+    numbers: tuple[Score, ...] = ()
+    columns: Mapping[str, Column] = field(default_factory=dict[str, Column])
+    """Values by record that are compared between models."""
+    notes: tuple[str, ...] = ()
+    """What is said beside every number."""
+
+
+def ask(
+    suites: Sequence[Suite],
+    harness: Spec | None,
+    settings: Settings,
+    judged: str,
+    *,
+    folder: Path,
+    console: Console,
+) -> Asked:
+    """Ask a model everything; what was asked before is read from the folder.
+
+    Args:
+        suites: What to ask.
+        harness: Tasks of lm-eval to ask.
+        settings: How to load and encode.
+        judged: Reference of the model.
+        folder: Where the evidence lies, a folder for each suite.
+        console: Where to say how far it is.
+    """
+    if not suites and harness is None:
+        return Asked()
+    prepared = prepare(settings)
+    loaded = load(judged, prepared.source)
+    # Solved examples and beginnings of articles are longer than what one trains on.
+    context = int(prepared.config.get_text_config().max_position_embeddings)
+    longest = min(context, LONGEST)
+    encoder = Encoder(prepared.tokenizer, settings.template, max_length=longest)
+    tokens = settings.train.tokens_per_pass
+    numbers: list[Score] = []
+    columns: dict[str, Column] = {}
+    notes = [note for suite in suites for note in suite.notes]
+    for suite in suites:
+        heard = hear(
+            loaded.network,
+            encoder,
+            suite.probes,
+            folder=folder / suite.name.replace(" ", "-"),
+            tokens_per_pass=tokens,
+            console=console,
+        )
+        numbers += suite.numbers(heard)
+        columns |= suite.columns(heard)
+    if harness is not None:
+        found = measure(
+            loaded,
+            split_tasks(harness.data),
+            records=harness.records,
+            chat=encoder.chat,
+            tokens_per_pass=tokens,
+            folder=folder / harness.name,
+            offline=harness.offline,
+        )
+        numbers += [each.score() for each in found]
+        notes.append(note_of(harness, chat=encoder.chat))
+    return Asked(numbers=tuple(numbers), columns=columns, notes=tuple(notes))

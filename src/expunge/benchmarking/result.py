@@ -1,0 +1,262 @@
+"""The row: what one run of a matrix gave, and everything needed to repeat it.
+
+Failures are rows, too.
+
+Where the cells of a matrix lie on disk.
+
+What a run left in its folder: facts for the row, and weights that are deleted.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from expunge.benchmarking.axis_scores import standing
+from expunge.benchmarking.probe_outputs import Column
+from expunge.config.settings import Settings
+from expunge.errors import InputError
+from expunge.evals.results import Gate, Score
+from expunge.metrics.outcomes import Axis
+from expunge.metrics.statistics import Estimate
+from expunge.models.loading import choose_device
+from expunge.utils.io import read_json, sha256_json, write_json
+from expunge.utils.system import peak_gib
+
+SCHEMA = "expunge.row/1"
+FILE = "row.json"
+
+Kind = Literal["original", "gold", "method"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """One run of a matrix, before it is done."""
+
+    kind: Kind
+    name: str
+    """The method with its wrappers (`npo+sam`), `original`, or `gold-0` and so on."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Key paths of the settings tree that differ from the matrix's own, such as `train.lr`."""
+    seed: int = 0
+
+    @property
+    def place(self) -> int:
+        """Of a gold: which of the protocol's it is, from 0."""
+        return int(self.name.removeprefix("gold-"))
+
+    @property
+    def id(self) -> str:
+        """Folder name: method, seed and eight hex digits of all that is special about the run."""
+        digest = sha256_json([self.kind, self.name, dict(self.values), self.seed])[:8]
+        return f"{self.name.replace(':', '.')}-s{self.seed}-{digest}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What a run took."""
+
+    seconds: float
+    """Wall clock, the audit and the probes included."""
+    train_seconds: float = 0.0
+    steps: int = 0
+    stopped: str = ""
+    peak_gib: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Machine:
+    """Where a run took place."""
+
+    device: str
+    cpu: str
+    """Architecture and number of cores."""
+    threads: int
+    versions: Mapping[str, str]
+    processor: str = ""
+    """Model of the CPU; empty where unknown, as are rows of before."""
+    gpu: str = ""
+    """Model of the GPU, where the run computed on one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One run of a series."""
+
+    name: str
+    """Of the fold that it forgot."""
+    ruling: str
+    """Of its own audit, against the model that it started from."""
+    gates: tuple[Gate, ...]
+    numbers: tuple[Score, ...]
+    """Of the suite, after this run."""
+    cost: Cost
+    models: Mapping[str, str]
+    """Role to digest of the weights."""
+    settings: str
+    """As TOML; in a sequence its model is the run folder of the step before."""
+
+    def standing(self) -> dict[Axis, Estimate]:
+        """Return how the model does on each axis, against the one that the run started from."""
+        return standing(self.gates)
+
+    def number(self, metric: str, probe: str) -> Score | None:
+        """Return one number of the suite, if it is there."""
+        return _found(self.numbers, metric, probe)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """The result of one cell."""
+
+    schema: str = SCHEMA
+    cell: Cell
+    suite: str
+    """Name of the suite and its part; empty for a user's own request."""
+    status: Literal["done", "failed", "pruned"]
+    why: str = ""
+    """What failed or why it was stopped, in one line."""
+    killed: bool = False
+    """Failed by a signal from outside, such as that of a system short of memory: the next command
+    that comes to the cell goes on with it."""
+    ruling: str = ""
+    gates: tuple[Gate, ...] = ()
+    numbers: tuple[Score, ...] = ()
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    cost: Cost
+    machine: Machine
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Role to digest of the weights."""
+    settings: str = ""
+    """The resolved settings as TOML: `expunge forget` runs them again; of a series, its steps'."""
+    steps: tuple[Step, ...] = ()
+    """The runs of a series, one for each fold. The row itself then tells of the last model."""
+    proxies: Mapping[str, float] = field(default_factory=dict)
+    """The watchdog's last reading: what training looked like before the audit."""
+
+    def standing(self) -> dict[Axis, Estimate]:
+        """Return how the model does on each axis."""
+        return standing(self.gates)
+
+    def number(self, metric: str, probe: str) -> Score | None:
+        """Return one number of the suite, if it is there."""
+        return _found(self.numbers, metric, probe)
+
+
+def _found(numbers: Sequence[Score], metric: str, probe: str) -> Score | None:
+    return next((s for s in numbers if (s.metric, s.split) == (metric, probe)), None)
+
+
+_row_adapter = TypeAdapter(Row)
+
+
+def write_row(folder: Path, row: Row) -> None:
+    """Write the row of a cell; from then on the cell is finished."""
+    write_json(folder / FILE, _row_adapter.dump_python(row, mode="json"))
+
+
+def read_row(folder: Path) -> Row | None:
+    """Read the row of a cell; None when it is not finished.
+
+    Raises:
+        InputError: The file is of another version, or was changed.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        raise _malformed(path, f"its schema is not {SCHEMA!r}")
+    try:
+        return _row_adapter.validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _malformed(path, f"{where}: {first['msg'].lower()}") from None
+
+
+def _malformed(path: Path, why: str) -> InputError:
+    return InputError(
+        "malformed-row",
+        what=f"{path} is not a row of this version",
+        why=why,
+        fix="delete its folder, and the cell is run again",
+    )
+
+
+pass  # MOVED-PASS
+
+CELL = "cell.json"
+_cell_adapter = TypeAdapter(Cell)
+
+
+def cell_folder(matrix: Path, cell: Cell) -> Path:
+    """Return the folder of a cell."""
+    return matrix / "cells" / cell.id
+
+
+def lay_out(matrix: Path, cell: Cell) -> Path:
+    """Make the folder of a cell with the file that says what it is."""
+    folder = cell_folder(matrix, cell)
+    if not (folder / CELL).is_file():
+        write_json(folder / CELL, _cell_adapter.dump_python(cell, mode="json"))
+    return folder
+
+
+def read_cell(folder: Path) -> Cell:
+    """Read what a cell is."""
+    return _cell_adapter.validate_python(read_json(folder / CELL))
+
+
+def rows_of(matrix: Path) -> list[Row]:
+    """Read all rows of a matrix, by name of their cells."""
+    return list(_rows(matrix))
+
+
+def _rows(matrix: Path) -> Iterator[Row]:
+    for path in sorted((matrix / "cells").glob(f"*/{FILE}")):
+        row = read_row(path.parent)
+        if row is not None:
+            yield row
+
+
+pass  # MOVED-PASS
+
+
+def cost_of(run: Path, settings: Settings, began: float) -> Cost:
+    """Return what a run took; its training as the run itself wrote it down.
+
+    Args:
+        run: The run folder.
+        settings: Its settings.
+        began: Monotonic seconds at its beginning.
+    """
+    path = run / "facts.json"
+    train = read_json(path).get("train") if path.is_file() else None
+    train = train or {"seconds": 0.0, "steps": 0, "stopped": ""}
+    return Cost(
+        seconds=round(time.monotonic() - began, 1),
+        train_seconds=round(float(train["seconds"]), 1),
+        steps=int(train["steps"]),
+        stopped=str(train["stopped"]),
+        peak_gib=round(peak_gib(choose_device(settings.device)), 2),
+    )
+
+
+def digests(run: Path) -> dict[str, str]:
+    """Return the digests of the weights that a run was about, by role."""
+    path = run / "manifest.json"
+    found = read_json(path).get("models") if path.is_file() else None
+    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
+
+def shed(run: Path) -> None:
+    """Delete the weights: the row's settings make them again, and they would fill the disk."""
+    shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    for path in run.glob("*.safetensors"):
+        path.unlink()

@@ -1,0 +1,191 @@
+"""The search space: which settings are tried for a method. One rule for all of them.
+
+Tuned are the learning rate, the passes over the forget set, every strength of the method's own (a
+positive float among its knobs), its retain term, and, where there is an adapter, which half of the
+blocks and which layers get one. A strength is drawn log-uniformly within a factor of its default,
+so that no method has a hand-made space. Values that the method refuses are drawn again.
+"""
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from expunge.config.settings import Settings, TrainSettings
+from expunge.errors import UsageError
+from expunge.methods import build
+from expunge.methods.base import Recipe, Shape
+from expunge.methods.edits.base import Edit
+from expunge.methods.guards.base import Guard
+from expunge.models.loading import load_config
+from expunge.preparation.prepare import source_of
+
+FACTOR = 8.0
+"""Strengths and learning rates lie within this factor of their defaults, both ways."""
+EPOCHS = (0.5, 1.0, 2.0)
+RETAIN = ("nll", "kl")
+MLP = ("gate_proj", "up_proj", "down_proj")
+_ATTEMPTS = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Range:
+    """A positive number, drawn log-uniformly."""
+
+    low: float
+    high: float
+    default: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """One of several values; None and an empty tuple stand for the method's own."""
+
+    among: tuple[Any, ...]
+    default: Any
+
+
+class Anatomy(NamedTuple):
+    """Where a model can be given adapters."""
+
+    layers: int
+    width: int
+    linear: frozenset[str]
+    """Last names of its linear layers."""
+
+
+def anatomy(settings: Settings) -> Anatomy:
+    """Read a model's anatomy from its configuration; no weight is loaded.
+
+    Raises:
+        InputError: There is no such model.
+    """
+    config = load_config(settings.model, source_of(settings))
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    names = {
+        name.rpartition(".")[2]
+        for name, part in model.base_model.named_modules()
+        if isinstance(part, nn.Linear)
+    }
+    text = config.get_text_config()
+    return Anatomy(text.num_hidden_layers, text.hidden_size, frozenset(names))
+
+
+Space = Mapping[str, Range | Choice]
+"""Key path of the settings tree to what may be there."""
+
+
+def space(name: str, settings: Settings, anatomy: Anatomy) -> dict[str, Range | Choice]:
+    """Return the search space of a method.
+
+    Args:
+        name: The method.
+        settings: The settings of the matrix; what they fix is not searched: knobs given for this
+            method, and keys of `[train]` that differ from their defaults.
+        anatomy: Where the model can be given adapters.
+
+    Raises:
+        UsageError: There is no such method.
+    """
+    method = build(name, {})
+    found: dict[str, Range | Choice] = {}
+    for field in fields(method):  # pyright: ignore[reportArgumentType] - methods are dataclasses
+        default = getattr(method, field.name)
+        if isinstance(default, float) and default > 0:
+            found[f"method.{field.name}"] = _around(default)
+        if field.name == "retain" and default != "none":
+            among = tuple(dict.fromkeys((default, *RETAIN)))
+            found["method.retain"] = Choice(among=among, default=default)
+    if not isinstance(method, Edit | Guard):
+        shape = Shape(layers=anatomy.layers, width=anatomy.width)
+        chooses = method.trains(shape) is not None
+        found |= _training(method.recipe, settings.train, anatomy, chooses=chooses)
+    fixed = _fixed(name, settings)
+    return {path: kind for path, kind in found.items() if path not in fixed}
+
+
+def _training(
+    recipe: Recipe, train: TrainSettings, anatomy: Anatomy, *, chooses: bool
+) -> dict[str, Range | Choice]:
+    """Return what is searched of `[train]`; a method that chooses its weights has no adapter."""
+    adapts = not train.full and not chooses
+    epochs = recipe.epochs
+    among = tuple(dict.fromkeys(max(1, round(epochs * share)) for share in EPOCHS))
+    found: dict[str, Range | Choice] = {
+        "train.lr": _around(recipe.lr_lora if adapts else recipe.lr),
+        "train.epochs": Choice(among=among, default=epochs),
+    }
+    if adapts:
+        middle = anatomy.layers // 2 - 1
+        halfway = (middle,) if middle >= max(0, train.first_layer) else ()
+        mlp = (MLP,) if anatomy.linear.issuperset(MLP) else ()
+        found["train.last_layer"] = Choice(among=(None, *halfway), default=None)
+        found["train.targets"] = Choice(among=((), *mlp), default=())
+    return found
+
+
+def _fixed(name: str, settings: Settings) -> set[str]:
+    """Return the key paths that the settings fix for a method."""
+    knobs = settings.method.knobs if settings.method.name == name else {}
+    train, usual = settings.train, TrainSettings()
+    keys = {key for key in TrainSettings.model_fields if getattr(train, key) != getattr(usual, key)}
+    if "steps" in keys:
+        keys.add("epochs")  # the steps decide
+    return {f"method.{key}" for key in knobs} | {f"train.{key}" for key in keys}
+
+
+def _around(default: float) -> Range:
+    return Range(low=default / FACTOR, high=default * FACTOR, default=default)
+
+
+def draw(searched: Space, rng: random.Random) -> dict[str, Any]:
+    """Draw one value for every key path; what is None stays the default and is left out."""
+    found: dict[str, Any] = {}
+    for path, kind in searched.items():
+        if isinstance(kind, Range):
+            value = math.exp(rng.uniform(math.log(kind.low), math.log(kind.high)))
+            found[path] = float(f"{value:.3g}")
+        else:
+            found[path] = rng.choice(kind.among)
+    return {path: value for path, value in found.items() if value is not None and value != ()}
+
+
+def trials(name: str, settings: Settings, anatomy: Anatomy, *, count: int) -> list[dict[str, Any]]:
+    """Return the settings that are tried for a method: its defaults, then `count - 1` draws.
+
+    The same name and number give the same settings on every machine, so that shards agree.
+    """
+    searched = space(name, settings, anatomy)
+    rng = random.Random(name)
+    return [{}, *(accepted(name, lambda: draw(searched, rng)) for _ in range(count - 1))]
+
+
+def knobs_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the knobs of the method among key paths of the settings tree."""
+    prefix = "method."
+    return {p.removeprefix(prefix): v for p, v in values.items() if p.startswith(prefix)}
+
+
+def accepted(name: str, propose: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the first proposal whose knobs the method takes.
+
+    Raises:
+        UsageError: It refused a hundred in a row.
+    """
+    refused: UsageError | None = None
+    for _ in range(_ATTEMPTS):
+        found = propose()
+        try:
+            build(name, knobs_of(found))
+        except UsageError as error:
+            refused = error
+            continue
+        return found
+    assert refused is not None, "without a refusal the first proposal is taken"
+    raise refused

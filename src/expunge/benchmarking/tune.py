@@ -1,0 +1,407 @@
+"""Tuning: which method with which settings, by the audit itself, under a floor and a time budget.
+
+Each method's defaults come first; then Optuna proposes (multi-objective TPE). Every proposal is a
+cell of a matrix, so finished ones are never repeated, original and golds are asked once, and a run
+whose training looks hopeless is spared its audit. Maximised are two numbers that the gates give,
+and so only validated metrics:
+
+    erased = the weakest of forgetting, privacy, robustness
+    kept   = the weaker of utility, locality
+
+The result is the Pareto set; chosen is what erased most among those that keep the floor. Runs that
+are INVALID are in neither.
+"""
+
+import json
+import math
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from expunge.benchmarking.axis_scores import AT_MARGIN
+from expunge.benchmarking.leaderboard_pages import write_pages
+from expunge.benchmarking.pareto import Point, best, front_of, invalid, point
+from expunge.benchmarking.protocol import (
+    Protocol,
+    contents_of,
+    open_protocol,
+    require_one_method,
+    require_read_knobs,
+    shared_tree,
+)
+from expunge.benchmarking.result import Cell, Row, rows_of
+from expunge.benchmarking.search_space import (
+    Anatomy,
+    Choice,
+    Range,
+    Space,
+    accepted,
+    anatomy,
+    space,
+)
+from expunge.benchmarking.sweep import references, run_cell, run_cells
+from expunge.config.settings import MethodSettings, Settings
+from expunge.errors import InputError, UsageError
+from expunge.methods import build
+from expunge.preparation.prepare import prepare
+from expunge.utils.console import Console
+
+AUTO = "auto"
+FOR_QUESTIONS = ("npo", "simnpo", "altpo", "replace", "jensun", "undial")
+"""What `auto` searches when the forget set is questions and answers."""
+FOR_TEXT = ("npo", "simnpo", "wga", "rmu", "adaptive_rmu")
+"""What `auto` searches when it is running text."""
+STUDY = "expunge"
+CELL, DEFAULTS = "cell", "defaults"
+"""Notes kept with a trial: its cell as JSON, and the method whose defaults it tries."""
+METHODS = "methods"
+"""Note kept with a study: what it searches."""
+
+
+class Trial(typing.Protocol):
+    """What is used of a trial of Optuna, an extra that need not be installed."""
+
+    number: int
+    user_attrs: dict[str, Any]
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float:
+        """Propose a number."""
+        ...
+
+    def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:
+        """Propose one of several."""
+        ...
+
+    def set_user_attr(self, key: str, value: str) -> None:
+        """Keep a note with the trial."""
+        ...
+
+
+class Study(typing.Protocol):
+    """What is used of a study of Optuna."""
+
+    sampler: object
+    """What proposes values."""
+
+    @property
+    def user_attrs(self) -> dict[str, Any]:
+        """Notes kept with the study."""
+        ...
+
+    def set_user_attr(self, key: str, value: object) -> None:
+        """Keep a note with the study."""
+        ...
+
+    def ask(self) -> Trial:
+        """Begin a trial."""
+        ...
+
+    def enqueue_trial(
+        self, params: dict[str, Any], user_attrs: dict[str, Any] | None = None
+    ) -> None:
+        """Fix the values of the next trial."""
+        ...
+
+    def tell(
+        self,
+        trial: int,
+        values: Sequence[float] | None = None,
+        state: object = None,
+        skip_if_finished: bool = False,
+    ) -> object:
+        """End a trial."""
+        ...
+
+    def get_trials(self, deepcopy: bool = True, states: object = None) -> Sequence[Trial]:
+        """List the trials."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """How long to look, and what must not be lost."""
+
+    trials: int = 16
+    """Settings tried in all."""
+    minutes: float = math.inf
+    """Computing time of all runs; none is begun after it."""
+    floor: float = AT_MARGIN
+    """Least standing on utility and locality; 0.75 = every preservation gate at its margin."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tuned:
+    """What a search found."""
+
+    pareto: tuple[Row, ...]
+    """Judged rows that no other one beats on both numbers, the most erased first."""
+    chosen: Row
+    settings: Settings
+    """What `expunge forget` runs with the chosen settings; among how many they were chosen."""
+
+
+def tune(
+    settings: Settings,
+    matrix: Path,
+    *,
+    methods: Sequence[str] = (),
+    budget: Budget,
+    console: Console,
+) -> Tuned:
+    """Search settings, or go on with a search that was stopped.
+
+    Several processes may search in one folder.
+
+    Args:
+        settings: The request and what all runs share; its method is searched, or with `auto` those
+            that suit the data.
+        matrix: Folder of the search.
+        methods: Search these instead.
+        budget: When to end.
+        console: Where to say how far it is.
+
+    Raises:
+        UsageError: Optuna is not installed, the folder holds another search, the settings are a
+            chain, or no such method.
+        InputError: No run could be finished.
+    """
+    _require_optuna()
+    require_one_method(settings)
+    name = settings.method.name
+    named = tuple(dict.fromkeys(methods)) or (_suited(settings) if name == AUTO else (name,))
+    for method in named:
+        build(method, {})
+    require_read_knobs(settings, named)
+    wanted = _protocol(settings, named, budget.floor)
+    protocol = open_protocol(matrix, replace(wanted, contents=contents_of(wanted.shared)))
+    study = _study(matrix)
+    named = _fixed(study, named, matrix)
+    run_cells(matrix, protocol, references(protocol), console=console)
+    search = _Search(
+        matrix=matrix,
+        protocol=protocol,
+        methods=named,
+        study=study,
+        anatomy=anatomy(protocol.shared),
+    )
+    search.resume(console)
+    while not search.over(budget):
+        search.step(console)
+    write_pages(matrix)
+    return _result(matrix, protocol)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Search:
+    """One study on one matrix."""
+
+    matrix: Path
+    protocol: Protocol
+    methods: tuple[str, ...]
+    study: Study
+    anatomy: Anatomy
+
+    def resume(self, console: Console) -> None:
+        """Finish the trials of processes that were stopped; those of living ones are theirs.
+
+        A trial whose run was killed alone is open, too.
+        """
+        for trial in self.study.get_trials(states=(_state("RUNNING"),)):
+            cell = self._begun(trial)
+            if cell is None:
+                self.study.tell(trial.number, state=_state("FAIL"))
+                continue
+            row = run_cell(self.matrix, self.protocol, cell)
+            if row is not None:
+                self._tell(trial.number, row, console)
+
+    def over(self, budget: Budget) -> bool:
+        """Tell whether the trials or the time are used up."""
+        begun = len(self.study.get_trials(deepcopy=False))
+        seconds = sum(row.cost.seconds for row in rows_of(self.matrix))
+        return begun >= budget.trials or seconds >= 60 * budget.minutes
+
+    def step(self, console: Console) -> None:
+        """Try one more setting."""
+        self._offer_defaults()
+        trial = self.study.ask()
+        _reseed(self.study, self.protocol.shared.train.seed, trial)
+        try:
+            cell = self._proposed(trial)
+        except UsageError as refused:
+            self.study.tell(trial.number, state=_state("FAIL"))
+            console.note(f"{trial.number}: {refused.what}")
+            return
+        trial.set_user_attr(CELL, json.dumps([cell.name, dict(cell.values), cell.seed]))
+        row = run_cell(self.matrix, self.protocol, cell)
+        if row is not None:
+            self._tell(trial.number, row, console)
+
+    def _offer_defaults(self) -> None:
+        """Make the next trial the defaults of a method of which they were not tried yet.
+
+        They are offered by their values: the study must not hear their score as that of others.
+        """
+        if self.study.get_trials(states=(_state("WAITING"),)):
+            return  # a process was stopped before it could ask for what it had offered
+        notes = [trial.user_attrs for trial in self.study.get_trials()]
+        begun = {each[DEFAULTS] for each in notes if each.keys() >= {CELL, DEFAULTS}}
+        method = next((name for name in self.methods if name not in begun), None)
+        if method is None:
+            return
+        params: dict[str, Any] = {"method": method} if len(self.methods) > 1 else {}
+        for path, kind in self._space(method).items():
+            value = kind.default if isinstance(kind, Range) else json.dumps(kind.default)
+            params[f"{method}:{path}"] = value
+        self.study.enqueue_trial(params, user_attrs={DEFAULTS: method})
+
+    def _space(self, method: str) -> Space:
+        return space(method, self.protocol.shared, self.anatomy)
+
+    def _proposed(self, trial: Trial) -> Cell:
+        method = self.methods[0]
+        if len(self.methods) > 1:
+            method = trial.suggest_categorical("method", self.methods)
+        searched = self._space(method)
+        values = {path: _suggested(trial, method, path, kind) for path, kind in searched.items()}
+        values = {path: value for path, value in values.items() if value not in (None, [])}
+        if DEFAULTS in trial.user_attrs:
+            values = {}  # said by leaving them out, as in every matrix
+        taken = accepted(method, lambda: values)
+        seed = self.protocol.shared.train.seed
+        return Cell(kind="method", name=method, values=taken, seed=seed)
+
+    def _begun(self, trial: Trial) -> Cell | None:
+        if CELL not in trial.user_attrs:
+            return None
+        name, values, seed = json.loads(trial.user_attrs[CELL])
+        return Cell(kind="method", name=name, values=values, seed=seed)
+
+    def _tell(self, number: int, row: Row, console: Console) -> None:
+        if row.killed:  # the trial stays open: the next command resumes it
+            console.note(f"{number}: {row.cell.name} {row.status}: {row.why}")
+            return
+        at = point(row) if row.status == "done" and not invalid(row) else None
+        if at is None:
+            state = _state("PRUNED" if row.status == "pruned" else "FAIL")
+            self.study.tell(number, state=state, skip_if_finished=True)
+            said = f"{number}: {row.cell.name} {row.ruling if invalid(row) else row.status}"
+            console.note(f"{said}: {row.why}" if row.why else said)
+            return
+        values = (at.erased.value, at.kept.value)
+        self.study.tell(number, values=values, skip_if_finished=True)
+        console.note(f"{number}: {row.cell.name} erased {values[0]:.2f}, kept {values[1]:.2f}")
+
+
+def _suggested(trial: Trial, method: str, path: str, kind: Range | Choice) -> Any:  # noqa: ANN401
+    """Let the study propose one value; choices go by their JSON text, which Optuna can keep."""
+    name = f"{method}:{path}"
+    if isinstance(kind, Range):
+        return float(f"{trial.suggest_float(name, kind.low, kind.high, log=True):.3g}")
+    texts = tuple(json.dumps(value) for value in kind.among)
+    return json.loads(trial.suggest_categorical(name, texts))
+
+
+def _result(matrix: Path, protocol: Protocol) -> Tuned:
+    rows = [row for row in rows_of(matrix) if row.cell.kind == "method"]
+    chosen = best(rows, protocol=protocol)
+    if chosen is None:
+        reasons = [row.why for row in rows if row.why]
+        failed = "is INVALID: its auditor failed its own test"
+        reasons += [f"{row.cell.id} {failed}" for row in rows if invalid(row)]
+        raise InputError(
+            "nothing-tuned",
+            what=f"none of {len(rows)} runs could be finished and judged",
+            why=reasons[0] if reasons else "no run was begun within the budget",
+            fix=f"read the rows in {matrix / 'cells'}; give gold or control records, or more time",
+        )
+    judged = sum(row.status == "done" and not invalid(row) for row in rows)
+    among = {"chosen_among": judged if judged > 1 else None}
+    return Tuned(
+        pareto=front_of(rows, protocol=protocol),
+        chosen=chosen,
+        settings=protocol.of(chosen.cell).model_copy(update=among),
+    )
+
+
+def keeps_floor(row: Row, budget: Budget) -> bool:
+    """Tell whether a row keeps what the budget demands."""
+    at: Point | None = point(row)
+    return at is not None and at.kept.value >= budget.floor
+
+
+def _protocol(settings: Settings, methods: tuple[str, ...], floor: float) -> Protocol:
+    tree = shared_tree(settings)
+    if settings.method.name == AUTO:
+        tree["method"] = {"name": methods[0]}
+    return Protocol(settings=tree, prunes=True, trials=0, floor=floor)
+
+
+def _suited(settings: Settings) -> tuple[str, ...]:
+    """Return what `auto` searches: by whether the forget set is questions or running text."""
+    plainly = settings.model_copy(update={"method": MethodSettings()})
+    forget = prepare(plainly).scope.forget
+    return FOR_QUESTIONS if all(record.prompt for record in forget) else FOR_TEXT
+
+
+def _study(matrix: Path) -> Study:
+    import optuna  # type: ignore[reportMissingImports]
+    from optuna.storages import JournalStorage  # type: ignore[reportMissingImports]
+    from optuna.storages.journal import JournalFileBackend  # type: ignore[reportMissingImports]
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(matrix / "study.journal"))),
+        study_name=STUDY,
+        load_if_exists=True,
+        directions=["maximize", "maximize"],
+    )
+    return cast("Study", study)
+
+
+def _reseed(study: Study, seed: int, trial: Trial) -> None:
+    """Let the study propose the values of a trial, of which there is one over all processes.
+
+    A sampler that began anew with the same seed, after a stop or in a process beside this one,
+    would propose what was tried before.
+    """
+    import optuna  # type: ignore[reportMissingImports]
+
+    study.sampler = optuna.samplers.TPESampler(seed=seed + 1009 * trial.number)
+
+
+def _fixed(study: Study, wanted: tuple[str, ...], matrix: Path) -> tuple[str, ...]:
+    """Return the methods of a study in its own order; its first command fixes them."""
+    found: tuple[str, ...] = tuple(study.user_attrs.get(METHODS, ()))
+    if not found:
+        study.set_user_attr(METHODS, wanted)
+        return wanted
+    if set(found) != set(wanted):
+        raise UsageError(
+            "another-search",
+            what=f"the search in {matrix} is one of {', '.join(found)}; now {', '.join(wanted)}",
+            why="a search proposes by what it learnt, and cannot exchange its methods midway",
+            fix="name the methods of the first command, or another folder with --out",
+        )
+    return found
+
+
+def _state(name: str) -> object:
+    """Return a state of trials by its name: RUNNING, PRUNED, FAIL."""
+    from optuna.trial import TrialState  # type: ignore[reportMissingImports]
+
+    return TrialState[name]
+
+
+def _require_optuna() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("optuna") is None:
+        raise UsageError(
+            "no-optuna",
+            what="tuning needs Optuna, which is not installed",
+            why="it is an extra: most runs do not need it",
+            fix="pip install 'expunge[tune]'",
+        )

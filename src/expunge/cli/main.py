@@ -1,0 +1,146 @@
+"""The command table, the flags that all commands share, and the way out."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from cyclopts import App, Group, Parameter
+
+from expunge.cli.attack import attack
+from expunge.cli.audit import audit
+from expunge.cli.bench import bench
+from expunge.cli.compat import compat
+from expunge.cli.demo import demo
+from expunge.cli.doctor import doctor, installed_version, version
+from expunge.cli.errors import fail
+from expunge.cli.evidence import evidence
+from expunge.cli.forget import forget
+from expunge.cli.merge import merge
+from expunge.cli.methods import methods
+from expunge.cli.metrics import metrics
+from expunge.cli.plan import plan
+from expunge.cli.report import report
+from expunge.cli.session import Session
+from expunge.cli.tune import tune
+from expunge.cli.verify import verify
+from expunge.utils.console import SilentConsole
+
+COMMANDS = (
+    plan,
+    forget,
+    audit,
+    attack,
+    report,
+    verify,
+    evidence,
+    merge,
+    methods,
+    metrics,
+    compat,
+    bench,
+    tune,
+    doctor,
+    demo,
+    version,
+)
+
+_EXAMPLES = {
+    "plan": "expunge plan openai-community/gpt2 secrets.jsonl --goal removal",
+    "forget": "expunge forget openai-community/gpt2 secrets.jsonl --goal removal\n"
+    "  expunge forget request.toml --gate",
+    "audit": "expunge audit someones/unlearned-model --against request.toml",
+    "attack": "expunge attack runs/latest --against runs/latest --level standard",
+    "report": "expunge report runs/latest --open",
+    "verify": "expunge verify runs/latest",
+    "evidence": "expunge evidence destroy runs/latest --expired",
+    "merge": "expunge merge runs/latest --out merged",
+    "methods": "expunge methods npo",
+    "metrics": "expunge metrics extraction-strength",
+    "compat": "expunge compat TOFU_EVAL.json --gold retain90/TOFU_EVAL.json\n"
+    "  expunge compat runs/latest",
+    "bench": "expunge bench tofu ORIGINAL --data TOFU --gold GOLD --methods npo simnpo --trials 8\n"
+    "  expunge bench report bench/tofu",
+    "tune": "expunge tune MODEL erase.jsonl --goal removal --retain keep.jsonl --method auto",
+    "doctor": "expunge doctor",
+    "demo": "expunge demo --short",
+    "version": "expunge version",
+}
+_USAGE = {
+    "plan": "Usage: expunge plan [OPTIONS] MODEL DATA... | REQUEST.toml",
+    "tune": "Usage: expunge tune [OPTIONS] MODEL DATA... | REQUEST.toml",
+    "forget": "Usage: expunge forget [OPTIONS] MODEL DATA... | REQUEST.toml",
+}
+
+app = App(
+    name="expunge",
+    help="Make a language model forget, prove how well, and say what else changed.",
+    help_epilogue="Start with: expunge demo",
+    help_format="plaintext",
+    version=installed_version,
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
+app.meta.group_parameters = Group("Every command", sort_key=9)
+for _command in COMMANDS:
+    _name = _command.__name__
+    app.command(
+        _command,
+        name=_name,
+        help_epilogue=f"Example:\n  {_EXAMPLES[_name]}",
+        usage=_USAGE.get(_name),
+    )
+
+
+@app.meta.default
+def _launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    format: Annotated[
+        Literal["human", "json", "quiet"],
+        Parameter(help="text, JSON lines on stdout, or warnings only", env_var="EXPUNGE_FORMAT"),
+    ] = "human",
+    offline: Annotated[
+        bool,
+        Parameter(
+            help="never use the network", env_var="EXPUNGE_OFFLINE", negative="", show_default=False
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        Parameter(
+            alias="-v",
+            help="show tracebacks and what libraries say",
+            env_var="EXPUNGE_VERBOSE",
+            negative="",
+            show_default=False,
+        ),
+    ] = False,
+) -> int:
+    session = Session.start(format, offline=offline, verbose=verbose)
+    try:
+        command, bound, injected = app.parse_args(tokens, exit_on_error=False, print_error=False)
+        answer = command(*bound.args, **bound.kwargs, **dict.fromkeys(injected, session))
+    except (Exception, KeyboardInterrupt) as error:
+        return fail(error, console=session.console, as_json=format == "json", verbose=verbose)
+    return answer if isinstance(answer, int) else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    Args:
+        arguments: The words after `expunge`; default: those of the process.
+
+    Returns:
+        0 done, 1 a mistake in expunge, 2 usage, 3 gate failed, 4 input not available, 5 out of
+        resources, 130 interrupted.
+    """
+    try:
+        answer = app.meta(
+            sys.argv[1:] if arguments is None else list(arguments),
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
+    except (Exception, KeyboardInterrupt) as error:
+        return fail(error, console=SilentConsole(), as_json=False, verbose=False)
+    return answer if isinstance(answer, int) else 0

@@ -1,0 +1,164 @@
+"""From the words of a command to settings and folders.
+
+How a run that was judged ends: its numbers as data, the next command, the exit code.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from expunge.cli.options import COMMAND_VARIABLES, RequestFlags, TrainFlags
+from expunge.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from expunge.config.settings import Settings
+from dataclasses import asdict
+from typing import Protocol
+
+from expunge.errors import GateError
+from expunge.evals.results import Results, Ruling
+from expunge.utils.console import Console
+
+
+def resolve_settings(
+    model: str | None,
+    data: tuple[str, ...],
+    *,
+    request: RequestFlags,
+    train: TrainFlags,
+    offline: bool,
+    defaults: Mapping[str, object] | None = None,
+) -> "Settings":
+    """Resolve files, variables and flags once into the settings of this run.
+
+    Args:
+        model: The original, or a request file.
+        data: What to forget.
+        request: Flags of the request.
+        train: Flags of the training.
+        offline: Never use the network.
+        defaults: As for `expunge.config.resolve.resolve`.
+
+    Raises:
+        UsageError: A request file was given twice, or the settings are not valid.
+    """
+    from expunge.config.resolve import resolve
+
+    config = request.config
+    if model is not None and model.endswith(".toml"):
+        if config is not None:
+            raise UsageError(
+                "two-request-files",
+                what=f"both {model} and --config {config} were given",
+                why="a run has one request file, so that it can be run again from it",
+                fix="leave one of them away",
+            )
+        model, config = None, Path(model)
+    paths: dict[str, object] = {**request.paths(), **train.paths()}
+    if model is not None:
+        paths["model"] = model
+    if data:
+        paths["request.forget"] = list(data)
+    if offline:
+        paths["offline"] = True
+    environ = {k: v for k, v in os.environ.items() if k not in COMMAND_VARIABLES}
+    start = Path.cwd()
+    found = resolve(paths, config=config, environ=environ, start=start, defaults=defaults)
+    settings = found.settings
+    if settings.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    return settings
+
+
+def folder_of(request: RequestFlags) -> Path | None:
+    """Return the folder that --out, --set out or EXPUNGE_OUT names; None where none of them does.
+
+    What a request file says is where `expunge forget` writes, and no other command.
+    """
+    named = request.paths().get("out") or os.environ.get("EXPUNGE_OUT", "").strip()
+    return Path(str(named)) if named else None
+
+
+def check_gate(settings: "Settings", *, gate: bool) -> None:
+    """Refuse a gate whose retain set nobody chose.
+
+    Raises:
+        UsageError: `gate` with `retain = "auto"`.
+    """
+    if gate and settings.request.retain == "auto":
+        raise UsageError(
+            "gate-without-retain",
+            what="--gate needs a retain set, but retain is auto",
+            why="a release must not hang on data that nobody chose",
+            fix="name the data to keep with --retain FILE, or say --retain none",
+        )
+
+
+def run_folder(run: Path) -> Path:
+    """Return `run` with symlinks resolved.
+
+    Raises:
+        InputError: There is no such run folder.
+    """
+    if not run.is_dir() or not any((run / name).is_file() for name in ("run.json", "results.json")):
+        raise InputError(
+            "no-run",
+            what=f"{run} is not a run folder",
+            why="a run folder is what `expunge forget` or `expunge audit` wrote",
+            fix="give its path, for example runs/latest",
+        )
+    return run.resolve()
+
+
+_PASSES = frozenset({Ruling.PASS, Ruling.PASS_WITH_SCAR})
+_USUAL = "T1"
+"""The threat model of a request that names none."""
+
+
+class Outcome(Protocol):
+    """A run folder and what the audit concluded in it."""
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        ...
+
+    @property
+    def results(self) -> Results:
+        """Scores, gates and verdict."""
+        ...
+
+
+def conclude(outcome: Outcome, *, console: Console, gate: bool, promise: str = _USUAL) -> int:
+    """Say the results as data and what to do next; return the exit code 0.
+
+    Args:
+        outcome: The run.
+        console: Where to say it.
+        gate: Whether anything but a pass is an error.
+        promise: The threat model that was asked for. Of the usual one a provisional pass is enough.
+
+    Raises:
+        GateError: `gate` is set, and the verdict is neither PASS nor PASS-WITH-SCAR or speaks of a
+            weaker adversary than was asked for.
+    """
+    verdict = outcome.results.verdict
+    short = verdict.threat_model < promise and promise > _USUAL
+    failed = gate and (verdict.ruling not in _PASSES or short)
+    for score in outcome.results.scores:
+        console.event("score", asdict(score))
+    console.event("verdict", asdict(verdict))
+    console.event(
+        "done", {"folder": outcome.folder, "ruling": verdict.ruling, "exit": 3 if failed else 0}
+    )
+    console.line("next", f"expunge report {outcome.folder} --open")
+    if failed:
+        raise GateError(
+            "gate-failed",
+            what=f"verdict {verdict.ruling} under {verdict.threat_model} at tier {verdict.tier}"
+            + (f"; {promise} was asked for" if short else ""),
+            why=verdict.reasons[0] if verdict.reasons else verdict.sentence,
+            fix=f"read {outcome.folder / 'report.html'}; the run itself is complete",
+        )
+    return 0

@@ -1,0 +1,1 @@
+"""Settings and request: how they are read, layered and checked."""

@@ -1,0 +1,381 @@
+"""Resolve settings once: defaults, files, variables and flags become one tree with its origins.
+
+Later layers win, key by key:
+
+    defaults < expunge.toml found upward < --config < EXPUNGE_ variables < flags
+
+A list is replaced as a whole. When a layer names another method or wrapper, the knobs that earlier
+layers set for the previous one are dropped: one method's beta is not another's. Each `[[stage]]` of
+a file is one more layer, over all that is said of the whole run.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_origin
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from expunge.config.settings import Named, Settings, Stage
+from expunge.config.toml import WORDS, beside, find_upward, parsed
+from expunge.errors import UsageError
+
+PREFIX = "EXPUNGE_"
+RESERVED = frozenset({"EXPUNGE_CACHE", "EXPUNGE_KEY_FILE", "EXPUNGE_CONFIG"})
+"""Variables that are not settings: where caches lie, where the key lies, which file to read."""
+
+_PATHS = ("model", "request.gold", "audit.prompts", "audit.sibling")
+_DATA = ("request.forget", "request.retain", "request.neighbours", "request.holdout")
+_DATA_PATHS = (*_DATA, "request.control")
+_FLAG = "flag"
+_TRUST = "trust_remote_code"
+
+_REQUIRED = {
+    "model": (
+        "no-model",
+        "no model is named",
+        "there is nothing that could forget",
+        'give a Hub id or a folder: expunge forget MODEL DATA, or model = "..." in TOML',
+    ),
+    "request.forget": (
+        "no-forget",
+        "no data to forget is named",
+        "what to forget is never guessed",
+        'give a file: expunge forget MODEL DATA, or forget = ["..."] in [request]',
+    ),
+    "request.goal": (
+        "no-goal",
+        "the request has no goal class",
+        "removal, suppression and edit are judged by different rules; there is no default",
+        "set request.goal to removal (as if never trained on it), suppression (not said any more)"
+        " or edit (says something else instead)",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resolved:
+    """The settings of one command, and where each key that is not a default comes from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+    """Key path to file name, variable name, or `flag`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Layer:
+    values: Mapping[str, object]
+    origins: Mapping[str, str]
+
+
+def resolve(
+    flags: Mapping[str, object],
+    *,
+    config: Path | None,
+    environ: Mapping[str, str],
+    start: Path,
+    defaults: Mapping[str, object] | None = None,
+) -> Resolved:
+    """Resolve the settings of one command.
+
+    In a TOML file, relative paths of models and data that exist beside the file are taken from
+    there; all other relative paths, `.`, `out`, and those in variables and flags are relative to
+    the working folder. Texts from variables and flags are typed by their key: lists are separated
+    by commas or JSON, knobs are JSON where they parse as JSON, otherwise text. An empty
+    variable and a flag of None count as not given.
+
+    Args:
+        flags: Key paths, such as `train.lr`, with the values that the command line gives.
+        config: The file of `--config`; without it the one that `EXPUNGE_CONFIG` names, if any.
+        environ: The environment variables.
+        start: Folder from which `expunge.toml` is looked for, upward.
+        defaults: Values of the command's own that any file, variable or flag replaces.
+
+    Raises:
+        UsageError: `config-missing`, `invalid-toml`, `unknown-key`, `invalid-value`, `no-model`,
+            `no-forget`, `no-goal`, `trust-from-file`.
+    """
+    named = environ.get("EXPUNGE_CONFIG", "")
+    chosen = config if config is not None else Path(named) if named else None
+    found = find_upward(start)
+    files = [path for path in (found, chosen) if path is not None]
+    if found is not None and chosen is not None and found.resolve() == chosen.resolve():
+        files = [chosen]
+    layers = [_file_layer(path) for path in files]
+    layers += [_environment_layer(environ), _flag_layer(flags)]
+    values = dict(defaults or {})
+    origins: dict[str, str] = {}
+    for layer in layers:
+        _drop_foreign_knobs(values, origins, layer)
+        values.update(layer.values)
+        origins.update(layer.origins)
+    _require(values)
+    _require_own_trust(values, origins)
+    chain = values.get("stage")
+    if isinstance(chain, tuple):
+        values["stage"] = [_staged(values, layer) for layer in cast("tuple[_Layer, ...]", chain)]
+    try:
+        settings = Settings.model_validate(_nested(values))
+    except ValidationError as error:
+        raise _invalid(error.errors(), origins) from None
+    return Resolved(settings=settings, origins=origins)
+
+
+def to_toml(settings: Settings) -> str:
+    """Write settings as TOML from which `resolve` makes equal settings; None is left out."""
+    # Not JSON mode: JSON has no infinity, TOML has.
+    unused = {"method"} if settings.stage else set[str]()
+    return tomli_w.dumps(settings.model_dump(exclude_none=True, exclude=unused))
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
+    found: dict[str, FieldInfo] = {}
+    for name, field in model.model_fields.items():
+        table = _table_type(field)
+        if table is None:
+            found[prefix + name] = field
+        else:
+            found.update(_fields(table, f"{prefix}{name}."))
+    return found
+
+
+def _table_type(field: FieldInfo) -> type[BaseModel] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+_FIELDS = _fields(Settings)
+_CHOICES = tuple(
+    name
+    for name, field in Settings.model_fields.items()
+    if (table := _table_type(field)) is not None and issubclass(table, Named)
+)
+"""Tables that choose something by name and take any knob: method and wrappers."""
+_TABLES = sorted({path.rpartition(".")[0] for path in _FIELDS} - {""})
+_STAGED = tuple(Stage.model_fields)
+"""Tables of a stage."""
+_VARIABLES = {PREFIX + path.upper().replace(".", "_"): path for path in _FIELDS}
+_LISTS = frozenset(
+    path
+    for path, field in _FIELDS.items()
+    if get_origin(field.annotation) is tuple or path in ("request.retain", "request.control")
+)
+
+
+def _is_knob(path: str) -> bool:
+    table, _, name = path.partition(".")
+    return table in _CHOICES and bool(name) and name not in Named.model_fields
+
+
+def _file_layer(path: Path) -> _Layer:
+    values: dict[str, object] = {}
+    for key, value in _listed_flat(parsed(path), str(path)).items():
+        if key == "stage":
+            value = _stage_layers(value, str(path))
+        if key in _PATHS or key in _DATA_PATHS:
+            value = beside(path.parent, value)
+        values[key] = value
+    return _Layer(values=values, origins=dict.fromkeys(values, str(path)))
+
+
+def _flat(table: Mapping[str, object], origin: str, prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in table.items():
+        path = prefix + name
+        if path in _TABLES:
+            if not isinstance(value, dict):
+                raise UsageError(
+                    "invalid-value",
+                    what=f"`{path}` is a table of settings, not a value",
+                    why=f"set in {origin}",
+                    fix=f"write [{path}] on a line of its own, and the settings below it",
+                )
+            flat.update(_flat(value, origin, f"{path}."))
+        elif path in _FIELDS or _is_knob(path):
+            flat[path] = value
+        else:
+            raise _unknown(path, origin)
+    return flat
+
+
+def _listed_flat(table: Mapping[str, object], origin: str) -> dict[str, object]:
+    return {
+        key: [value] if key in _LISTS and isinstance(value, str) and value not in WORDS else value
+        for key, value in _flat(table, origin).items()
+    }
+
+
+def _stage_layers(given: object, origin: str) -> object:
+    """Read the tables of a chain; what are none is left for the validation to refuse."""
+    if not isinstance(given, list) or not all(isinstance(table, dict) for table in given):
+        return given
+    layers: list[_Layer] = []
+    for number, table in enumerate(given, 1):
+        where = f"{origin}, stage {number}"
+        values = _listed_flat(table, where)
+        foreign = [path for path in values if path.partition(".")[0] not in Stage.model_fields]
+        if foreign:
+            raise UsageError(
+                "not-of-a-stage",
+                what=f"`{foreign[0]}` is set in {where}",
+                why="it belongs to the whole run, which has one request and one audit",
+                fix=f"write it above the first [[stage]]; a stage has {', '.join(_STAGED)}",
+            )
+        layers.append(_Layer(values=values, origins=dict.fromkeys(values, where)))
+    return tuple(layers) or given
+
+
+def _staged(whole: Mapping[str, object], layer: _Layer) -> dict[str, Any]:
+    """Lay the settings of one stage over those of the whole run; the method is its own."""
+    tables = tuple(f"{table}." for table in _STAGED if table != "method")
+    values = {path: value for path, value in whole.items() if path.startswith(tables)}
+    _drop_foreign_knobs(values, dict.fromkeys(values, ""), layer)
+    return _nested({**values, **layer.values})
+
+
+def _environment_layer(environ: Mapping[str, str]) -> _Layer:
+    values: dict[str, object] = {}
+    origins: dict[str, str] = {}
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name in RESERVED or not environ[name].strip():
+            continue
+        path = _VARIABLES.get(name)
+        if path is None:
+            table, _, knob = name.removeprefix(PREFIX).lower().partition("_")
+            path = f"{table}.{knob}"
+        if path not in _FIELDS and not _is_knob(path):
+            raise _unknown(name, "the environment", candidates=[*_VARIABLES, *RESERVED])
+        values[path] = _typed(path, environ[name], origin=name)
+        origins[path] = name
+    return _given(values, origins)
+
+
+def _flag_layer(flags: Mapping[str, object]) -> _Layer:
+    values: dict[str, object] = {}
+    for path, value in flags.items():
+        if path not in _FIELDS and not _is_knob(path):
+            raise _unknown(path, "the command line")
+        values[path] = _typed(path, value, origin=_FLAG)
+    return _given(values, dict.fromkeys(values, _FLAG))
+
+
+def _given(values: Mapping[str, object], origins: Mapping[str, str]) -> _Layer:
+    given = {path: value for path, value in values.items() if value is not None}
+    return _Layer(values=given, origins={path: origins[path] for path in given})
+
+
+def _typed(path: str, value: object, *, origin: str) -> object:
+    """Read a text from a variable or a flag; pydantic turns texts into numbers and truth values."""
+    if not isinstance(value, str):
+        return value
+    if path in _LISTS and value not in WORDS:
+        return _listed(path, value, origin)
+    return _json_or_text(value) if _is_knob(path) else value
+
+
+def _listed(path: str, text: str, origin: str) -> object:
+    if not text.lstrip().startswith("["):
+        return [item.strip() for item in text.split(",") if item.strip()]
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UsageError(
+            "invalid-value",
+            what=f"`{path}` starts like a JSON list but is none",
+            why=f"set by {origin}; {str(error)[0].lower()}{str(error)[1:]}",
+            fix='write a,b or ["a", "b"]',
+        ) from None
+
+
+def _json_or_text(text: str) -> object:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    # TOML has no null, so that a list with one in it could not be saved.
+    return text if isinstance(value, list | dict) and "null" in text else value
+
+
+def _drop_foreign_knobs(values: dict[str, object], origins: dict[str, str], layer: _Layer) -> None:
+    for table in _CHOICES:
+        key = f"{table}.name"
+        name = layer.values.get(key)
+        if name is None or name == values.get(key, _FIELDS[key].default):
+            continue
+        for path in [p for p in values if _is_knob(p) and p.startswith(f"{table}.")]:
+            del values[path], origins[path]
+
+
+def _nested(values: Mapping[str, object]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, value in values.items():
+        *tables, name = path.split(".") if not _is_knob(path) else path.split(".", 1)
+        table = tree
+        for part in tables:
+            table = table.setdefault(part, {})
+        table[name] = value
+    return tree
+
+
+def _require(values: Mapping[str, object]) -> None:
+    for path, (code, what, why, fix) in _REQUIRED.items():
+        if path not in values:
+            raise UsageError(code, what=what, why=why, fix=fix)
+
+
+def _require_own_trust(values: Mapping[str, object], origins: Mapping[str, str]) -> None:
+    """Refuse a file that has a model's code run: both may come from somebody else."""
+    origin = origins.get(_TRUST, _FLAG)
+    if values.get(_TRUST) and origin != _FLAG and not origin.startswith(PREFIX):
+        raise UsageError(
+            "trust-from-file",
+            what=f"`{_TRUST}` is set in {origin}",
+            why="a file that came with a model could so have the model's code run on this machine",
+            fix=f"leave it out there; if you trust the code, say --set {_TRUST}=true",
+        )
+
+
+def _invalid(errors: list[ErrorDetails], origins: Mapping[str, str]) -> UsageError:
+    first = errors[0]
+    parts = [str(part) for part in first["loc"]]
+    where = ""
+    if parts[0] == "stage" and len(parts) > 2:
+        where, parts = f" of stage {int(parts[1]) + 1}", parts[2:]
+    paths = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    path = next((path for path in paths if path in _FIELDS), paths[0])
+    message = first["msg"]
+    more = len({tuple(error["loc"][:2]) for error in errors}) - 1
+    origin = origins.get("stage" if where else path, "default")
+    why = f"set by {origin}: {message[0].lower()}{message[1:]}"
+    description = _FIELDS[path].description if path in _FIELDS else "see the documentation"
+    return UsageError(
+        "invalid-value",
+        what=f"`{path}`{where} has a value that is not allowed"
+        + (f" (and {more} more)" if more else ""),
+        why=why,
+        fix=f"{path}: {description}",
+    )
+
+
+def _unknown(key: str, origin: str, *, candidates: list[str] | None = None) -> UsageError:
+    paths = [*_FIELDS, *_TABLES] if candidates is None else candidates
+    leaf = key.rpartition(".")[2]
+    close = (
+        [path for path in paths if path.startswith(f"{key}.")]
+        or difflib.get_close_matches(key, paths, n=1, cutoff=0.75)
+        or [path for path in paths if path.rpartition(".")[2] == leaf]
+        or difflib.get_close_matches(key, paths, n=1)
+    )
+    return UsageError(
+        "unknown-key",
+        what=f"unknown setting `{key}` in {origin}",
+        why="a misspelt setting that is ignored would change what the run does",
+        fix=f"did you mean `{close[0]}`?"
+        if close
+        else "remove it; knobs of a method go to [method]",
+    )

@@ -1,0 +1,269 @@
+"""Settings: everything that one command does, resolved once, printed, saved and re-runnable.
+
+One TOML file, the `EXPUNGE_` variables and the flags describe the same tree. A key path such as
+`train.lr` is the TOML key `lr` in `[train]`, the variable `EXPUNGE_TRAIN_LR` and the flag
+`--set train.lr=...`.
+
+Effort: how hard an audit and its attacks try.
+"""
+
+import re
+from datetime import date, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from expunge.config.request import Request
+
+Level = Literal["quick", "standard", "paranoid"]
+"""Minutes, an hour or two, or most of a day on two cores."""
+
+
+pass  # MOVED-PASS
+
+
+class Named(BaseModel):
+    """A choice by name, and the knobs of what is chosen: any key that is not `name`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """The parameters of what is chosen, validated where it is built."""
+        return dict(self.model_extra or {})
+
+
+class MethodSettings(Named):
+    """Which method, and the knobs of its paper (`[method]`)."""
+
+    name: str = Field(
+        default="npo", description="a name from `expunge methods`, module:Class, or auto"
+    )
+
+
+class RobustSettings(Named):
+    """How the forget gradient is taken (`[robust]`)."""
+
+    name: str = Field(
+        default="none", description="none, sam, noise, gradient-norm, mudman, lat, or module:Class"
+    )
+
+
+class CombineSettings(Named):
+    """How the forget and the retain gradient are joined (`[combine]`)."""
+
+    name: str = Field(
+        default="none", description="none (their sum), gru, blur, ngdiff, or module:Class"
+    )
+
+
+class MaskSettings(Named):
+    """Which weights may move (`[mask]`)."""
+
+    name: str = Field(
+        default="none", description="none, wagle, saliency, memflex, random, or module:Class"
+    )
+
+
+class OptimiserSettings(Named):
+    """What turns a gradient into a step (`[optimiser]`)."""
+
+    name: str = Field(
+        default="adamw", description="adamw, adamw8bit, sophia, normalised-sgd, or module:Class"
+    )
+
+
+class TrainSettings(BaseModel):
+    """How the weights are trained (`[train]`); None means: the method's own default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    full: bool = Field(default=False, description="train all weights instead of LoRA")
+    adapter: bool = Field(
+        default=False, description="keep the adapter unmerged: suppression, not removal"
+    )
+    rank: int = Field(default=16, ge=1, description="LoRA rank")
+    first_layer: int = Field(
+        default=0, ge=0, description="training starts at this block; those below stay as they are"
+    )
+    last_layer: int | None = Field(
+        default=None, ge=0, description="training ends at this block; default the top"
+    )
+    targets: tuple[str, ...] = Field(
+        default=(),
+        description="modules of the blocks that get LoRA or, with full, train: names such as"
+        " down_proj or regular expressions such as self_attn\\.[qk]_proj; default all",
+    )
+    init: Literal["default", "fila"] = Field(
+        default="default",
+        description="default: LoRA starts from nothing; fila: from what the forget set uses",
+    )
+    epochs: int | None = Field(default=None, ge=1, description="passes over the forget set")
+    steps: int | None = Field(default=None, ge=1, description="optimiser steps; overrides epochs")
+    lr: float | None = Field(default=None, gt=0, description="peak learning rate")
+    batch: int = Field(default=8, ge=1, description="forget records per optimiser step")
+    retain_batch: int | None = Field(
+        default=None, ge=1, description="retain records per step; default batch"
+    )
+    warmup: float = Field(
+        default=0.1, ge=0, lt=1, description="share of the steps with rising learning rate"
+    )
+    weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
+    clip: float = Field(default=1.0, gt=0, description="largest gradient norm")
+    forget_tokens: Literal["answer", "fact"] = Field(
+        default="answer",
+        description="what is forgotten of a record: its answer, or from it the key answers alone",
+    )
+    average_last: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the steps, the last ones, at least two, whose weights are averaged",
+    )
+    max_length: int = Field(
+        default=512, ge=8, description="longest record in tokens; longer text is split"
+    )
+    tokens_per_pass: int = Field(
+        default=4096, ge=8, description="padded tokens in one forward pass"
+    )
+    checkpointing: bool = Field(
+        default=False,
+        description="compute activations again on the way back: a third slower, far less memory",
+    )
+    check_every: int = Field(
+        default=5, ge=1, description="steps between checkpoints and watchdog checks"
+    )
+    seed: int = Field(default=0, ge=0, description="seed of order, initialisation and draws")
+
+    @field_validator("targets")
+    @classmethod
+    def _readable(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        for each in targets:
+            try:
+                re.compile(each)
+            except re.error as error:
+                raise ValueError(f"{each!r} is no regular expression: {error}") from None
+        return targets
+
+
+class AuditSettings(BaseModel):
+    """How hard to look (`[audit]`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    level: Level = Field(
+        default="quick", description="how hard the audit tries; above quick it runs `attack`, too"
+    )
+    attacks: tuple[str, ...] = Field(
+        default=(),
+        description="attacks to make beside those of the level, such as sampling and relearn;"
+        " `expunge attack` has them all",
+    )
+    prompts: str = Field(
+        default="", description="a file of your own prompts, which are an attack as well"
+    )
+    translator: str = Field(
+        default="", description="module:function(text, language) for the attack translation"
+    )
+    sibling: str = Field(default="", description="a model of the same shape for the attack merge")
+    max_new_tokens: int = Field(default=32, ge=1, description="longest greedy answer in tokens")
+    attack_records: int | None = Field(
+        default=None,
+        ge=2,
+        description="forget records that are attacked, evenly spaced; all are asked about plainly;"
+        " default all",
+    )
+    retain_records: int = Field(
+        default=100, ge=1, description="retain records that the audit asks about"
+    )
+    further: bool = Field(
+        default=False,
+        description="also membership by lowercase, ReCaLL, gradient and rarity, and where in the"
+        " layers the fact is; some six passes more",
+    )
+    seal: bool = Field(
+        default=False, description="encrypt the evidence; the operator's key opens it"
+    )
+    retention_days: int = Field(
+        default=365, ge=0, description="days after which the evidence is to be destroyed"
+    )
+
+    def expires(self, today: date) -> date:
+        """Return the date from which evidence that is written today is to be destroyed."""
+        return today + timedelta(self.retention_days)
+
+
+class ReportSettings(BaseModel):
+    """What the report shows (`[report]`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    redact: bool = Field(default=True, description="mask personal text in the report and the card")
+
+
+class Stage(BaseModel):
+    """One stage of a chain: its method, its wrappers, and how it trains (`[[stage]]`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: MethodSettings
+    robust: RobustSettings = Field(default_factory=RobustSettings)
+    combine: CombineSettings = Field(default_factory=CombineSettings)
+    mask: MaskSettings = Field(default_factory=MaskSettings)
+    optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
+    train: TrainSettings = Field(default_factory=TrainSettings)
+
+
+class Settings(BaseModel):
+    """The whole tree: one TOML file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(description="Hub id, folder, GGUF file or adapter folder")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto", description="where to compute"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="number format of weights"
+    )
+    template: Literal["auto", "plain"] = Field(
+        default="auto", description="chat template, or plain Q and A"
+    )
+    trust_remote_code: bool = Field(
+        default=False,
+        description="run code that comes with the model; only by --set or a variable, never a file",
+    )
+    offline: bool = Field(default=False, description="never use the network")
+    out: str | None = Field(default=None, description="run folder; default runs/DATE-METHOD-ID")
+    attack_store: str | None = Field(
+        default=None,
+        description="folder where attacks on original and golds are kept for other runs",
+    )
+    reference_store: str | None = Field(
+        default=None,
+        description="folder where what the original says of training records is kept for other"
+        " runs: log-probabilities and hidden states",
+    )
+    chosen_among: int | None = Field(
+        default=None,
+        ge=2,
+        description="how many runs on these records an audit judged to choose these settings: the"
+        " report then says that they look better than they are. `expunge tune` writes it; leave it"
+        " out where other records are judged",
+    )
+    request: Request
+    method: MethodSettings = Field(default_factory=MethodSettings)
+    robust: RobustSettings = Field(default_factory=RobustSettings)
+    combine: CombineSettings = Field(default_factory=CombineSettings)
+    mask: MaskSettings = Field(default_factory=MaskSettings)
+    optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
+    train: TrainSettings = Field(default_factory=TrainSettings)
+    stage: Annotated[tuple[Stage, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="tables [[stage]] instead of [method]: methods that run one after another, each"
+        " on the weights that the one before left",
+    )
+    audit: AuditSettings = Field(default_factory=AuditSettings)
+    report: ReportSettings = Field(default_factory=ReportSettings)

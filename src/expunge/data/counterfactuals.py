@@ -1,0 +1,151 @@
+"""Strangers: forget records that ask the same of somebody whom no model knows.
+
+Where the question, or a passage, names the subject, each word of the name becomes another name with
+as many tokens, throughout the record; the fact stays. Every token of the answer then has its
+counterpart, and what the original says of the stranger is what it would say of the subject had it
+never met them. Where the question names nobody, the words that tell something are exchanged in it,
+and the answer stays as it is.
+
+Which records ask the same: what an unseen record tells of one that was seen.
+
+Two questions ask the same when they share at least half of their words, names of the subjects not
+counted: |A and B| / |A or B| >= 1/2. How surprising an answer is depends on what is asked (a
+salary is easily guessed, an employer is not), so a mean over all of them fits few.
+"""
+
+import random
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from expunge.data.records import Record, reworded
+from expunge.data.synthetic_controls import Substitutes
+from expunge.data.tokenization import Encoded
+from expunge.errors import InputError
+
+_NAMES = Path(__file__).parent / "corpora" / "names.txt"
+_WORD = re.compile(r"[^\W\d_]+")
+_ATTEMPTS = 400
+"""Names tried for one record; one in ten or so has as many tokens as its subject's."""
+
+
+def strangers(
+    forget: Sequence[Record],
+    encode: Callable[[Record], Encoded],
+    *,
+    others: Iterable[Record],
+    count: int,
+    seed: int,
+) -> tuple[tuple[Encoded, ...], ...]:
+    """Return each record as it would be asked of `count` strangers; fewer where names do not fit.
+
+    Args:
+        forget: The records to forget.
+        encode: Makes tokens, as for the records themselves.
+        others: All other records of the request: whom they name is no stranger.
+        count: Strangers wanted.
+        seed: Of every draw.
+
+    Raises:
+        InputError: There is nobody to exchange in a record, or no name fits.
+    """
+    pools = _pools((*forget, *others))
+    return tuple(
+        _strangers(record, encode, forget=forget, pools=pools, count=count, seed=seed)
+        for record in forget
+    )
+
+
+def _strangers(
+    record: Record,
+    encode: Callable[[Record], Encoded],
+    *,
+    forget: Sequence[Record],
+    pools: tuple[list[str], list[str]],
+    count: int,
+    seed: int,
+) -> tuple[Encoded, ...]:
+    own = encode(record)
+    rng = random.Random(f"{seed} stranger {record.id}")
+    named = _named(record)
+    found: list[Encoded] = []
+    for attempt in range(_ATTEMPTS):
+        if len(found) == count:
+            break
+        if named:
+            new = _renamed(record, {word: rng.choice(_like(word, pools, named)) for word in named})
+        else:
+            swap = Substitutes(forget, taken=set(), seed=seed * 1009 + attempt)
+            new = replace(record, prompt=reworded(record.prompt, swap.text))
+        other = encode(new)
+        fits = len(other.ids) - other.start == len(own.ids) - own.start
+        if fits and other.ids != own.ids and other.ids not in [each.ids for each in found]:
+            found.append(replace(other, record=record.id))
+    if not found:
+        raise _nobody(record)
+    return tuple(found)
+
+
+def _named(record: Record) -> list[str]:
+    """Return the words of the subject's name, where the question or passage has one of them."""
+    words = list(dict.fromkeys(_WORD.findall(record.subject or "")))
+    text = record.question or record.completion
+    return words if any(re.search(rf"\b{re.escape(word)}\b", text) for word in words) else []
+
+
+def _pools(known: Iterable[Record]) -> tuple[list[str], list[str]]:
+    text = " ".join(f"{record.question} {record.completion}" for record in known)
+    taken = set(_WORD.findall(text))
+    first, last = _NAMES.read_text(encoding="utf-8").strip().split("\n")
+    return (
+        [name for name in first.split() if name not in taken],
+        [name for name in last.split() if name not in taken],
+    )
+
+
+def _like(word: str, pools: tuple[list[str], list[str]], named: Sequence[str]) -> list[str]:
+    """Return what may stand for a word: last names for the last word, first names before it."""
+    return pools[1] if len(named) > 1 and word == named[-1] else pools[0]
+
+
+def _renamed(record: Record, names: dict[str, str]) -> Record:
+    words = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")\b")
+
+    def text(of: str) -> str:
+        return words.sub(lambda match: names[match.group()], of)
+
+    return replace(record, prompt=reworded(record.prompt, text), completion=text(record.completion))
+
+
+def _nobody(record: Record) -> InputError:
+    return InputError(
+        "no-stranger",
+        what=f"record {record.id} ({record.source}) cannot be asked of a stranger",
+        why="its question names nobody, or no name fits its answer token for token",
+        fix="give the records their `subject`, as the question spells it, or choose another method",
+    )
+
+
+SHARED = 0.5
+_TOKEN = re.compile(r"\w+")
+
+
+def alike(forget: Sequence[Record], others: Sequence[Record]) -> dict[str, tuple[int, ...]]:
+    """Return for each forget record, by its id, the indices of the others that ask the same."""
+    words = [_words(record) for record in others]
+    found: dict[str, tuple[int, ...]] = {}
+    for record in forget:
+        own = _words(record)
+        found[record.id] = tuple(
+            index
+            for index, other in enumerate(words)
+            if own and len(own & other) >= SHARED * len(own | other)
+        )
+    return found
+
+
+def _words(record: Record) -> frozenset[str]:
+    """Return the words of a question without those of its subject's name; none for a passage."""
+    named = _TOKEN.findall((record.subject or "").casefold())
+    return frozenset(_TOKEN.findall(record.question.casefold())) - frozenset(named)

@@ -1,0 +1,354 @@
+"""Read records from files, folders and Hub data sets; nothing needs to be registered."""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from expunge.data.convert import FIELDS, to_record, with_short_answers_named
+from expunge.data.hub import hub_values
+from expunge.data.records import Record
+from expunge.errors import InputError
+
+_NOT_DATA = ("readme", "license", "licence", "notice", "changelog")
+_LONGEST_NAME = 255
+_HUB_ID = re.compile(
+    r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(/(?P<config>[\w.-]+))?"
+    r"(:(?P<split>[\w.-]+(\[[-%\d]*:[-%\d]*\])?))?"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordSet:
+    """What was read, and what was left out on the way."""
+
+    records: tuple[Record, ...]
+    duplicates: int
+    """Records left out because one with the same prompt and completion came before."""
+    skipped: tuple[str, ...]
+    """Files of the folders that hold no records: other suffixes, README, licence."""
+
+
+class Row(NamedTuple):
+    """What one line, table row or array element holds, and where it stands."""
+
+    value: object
+    source: str
+
+
+def read(
+    sources: Sequence[str], *, offline: bool = False, max_records: int | None = None
+) -> RecordSet:
+    """Read the records of one set.
+
+    A source is a file (`.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`, `.txt`, `.md`), a folder (all
+    such files below it, in the order of their paths), or a Hub data set `owner/name`,
+    `owner/name:split[:400]` or `owner/name/config:split` (split `train` when none is named). What
+    exists on disk is never looked up on the Hub. A text file is one plain passage. `.json` may hold
+    an array, one object, or JSON Lines. All but Parquet may be compressed (`.gz`, `.bz2`). Fields:
+    see `expunge.data.convert.to_record`.
+
+    Of records with equal prompt and completion the first is kept; the result says how many others
+    there were. In sets of short answers these are key answers, see `with_short_answers_named`.
+
+    Args:
+        sources: Files, folders, Hub ids.
+        offline: Never ask the Hub, and read what is kept from an earlier time; `HF_HUB_OFFLINE=1`
+            means the same.
+        max_records: Stop after so many records.
+
+    Raises:
+        InputError: A source is missing, unreadable, malformed or empty, or two different records
+            have the same id. Messages name file and line, never the content.
+    """
+    skipped: list[str] = []
+    rows = (row for source in sources for row in _rows(source, offline=offline, skipped=skipped))
+    by_id: dict[str, Record] = {}
+    contents: set[tuple[object, str]] = set()
+    duplicates = 0
+    for record in (to_record(row.value, row.source) for row in rows):
+        if (record.prompt, record.completion) in contents:
+            duplicates += 1
+            continue
+        if record.id in by_id:
+            raise _duplicate_id(by_id[record.id], record)
+        if len(by_id) == max_records:
+            break
+        contents.add((record.prompt, record.completion))
+        by_id[record.id] = record
+    if not by_id:
+        raise InputError(
+            "empty-data",
+            what=f"no records in {', '.join(sources) or 'an empty list of sources'}",
+            why="there is nothing to read: every file is empty, or of a kind that holds no records",
+            fix="point to .jsonl, .json, .csv, .tsv, .parquet, .txt or .md files with records",
+        )
+    records = with_short_answers_named(tuple(by_id.values()))
+    return RecordSet(records=records, duplicates=duplicates, skipped=tuple(skipped))
+
+
+def read_rows(source: str, *, offline: bool = False) -> list[Row]:
+    """Read the rows of one file or Hub data set as they are, in any convention, none left out.
+
+    For benchmarks, whose fields are their own and whose counts are checked.
+
+    Args:
+        source: File or Hub id, as for `read`.
+        offline: Never ask the Hub.
+
+    Raises:
+        InputError: The source is missing, unreadable or malformed.
+    """
+    return list(_rows(source, offline=offline, skipped=[]))
+
+
+def _rows(source: str, *, offline: bool, skipped: list[str]) -> Iterator[Row]:
+    path = Path(source).expanduser()
+    if len(path.name.encode()) > _LONGEST_NAME:
+        raise _missing(source)
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+            if hidden or not file.is_file():
+                continue
+            if _ending(file) in _READERS and not file.stem.lower().startswith(_NOT_DATA):
+                yield from _file_rows(file)
+            else:
+                skipped.append(str(file))
+    elif path.is_file():
+        yield from _file_rows(path)
+    else:
+        yield from _hub_rows(source, offline=offline)
+
+
+def _file_rows(path: Path) -> Iterator[Row]:
+    reader = _READERS.get(_ending(path))
+    if reader is None:
+        raise InputError(
+            "unknown-format",
+            what=f"{path}: cannot read files that end in `{path.suffix or 'no suffix'}`",
+            why=f"known endings are {' '.join(_READERS)}",
+            fix="convert the file to JSON Lines: one object a line with prompt and completion",
+        )
+    try:
+        yield from reader(path)
+    except OSError as error:
+        raise InputError(
+            "unreadable",
+            what=f"{path}: cannot be read",
+            why=error.strerror or type(error).__name__,
+            fix="check that the file is there and that you may read it",
+        ) from error
+
+
+def _ending(path: Path) -> str:
+    """Return what says how to read a file: its suffix, or the one before that of the packing."""
+    suffix = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if suffix in _PACKINGS else suffix
+
+
+def _unpacked(path: Path) -> bytes:
+    unpack = _PACKINGS.get(path.suffix.lower())
+    try:
+        return path.read_bytes() if unpack is None else unpack(path.read_bytes())
+    except (EOFError, OSError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise InputError(
+            "damaged-file",
+            what=f"{path}: cannot be unpacked",
+            why=f"it is cut short or damaged ({type(error).__name__})",
+            fix="download or pack the file again",
+        ) from None
+
+
+def _decoded(path: Path) -> str:
+    try:
+        return _unpacked(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            "not-utf8",
+            what=f"{path}: not UTF-8 text (byte {error.start})",
+            why="reading it in another encoding could change names without anyone noticing",
+            fix="convert it first, for example: iconv -f latin1 -t utf-8 IN > OUT",
+        ) from None
+
+
+def _text_file(path: Path) -> Iterator[Row]:
+    yield Row({"text": _decoded(path)}, str(path))
+
+
+def _json_lines(path: Path) -> Iterator[Row]:
+    yield from _parsed_lines(_decoded(path), path)
+
+
+def _parsed_lines(text: str, path: Path) -> Iterator[Row]:
+    # Not str.splitlines: it also cuts at U+0085 and U+2028, which JSON strings may hold raw.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip(" \t\r"):
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise _bad_json(path, number, error) from None
+            yield Row(value, f"{path}:{number}")
+
+
+def _json_file(path: Path) -> Iterator[Row]:
+    text = _decoded(path)
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        if not text.lstrip().startswith("{"):
+            raise _bad_json(path, error.lineno, error) from None
+        yield from _parsed_lines(text, path)
+        return
+    except (ValueError, RecursionError) as error:
+        raise _bad_json(path, 1, error) from None
+    if isinstance(value, list):
+        yield from _numbered(value, str(path))
+    else:
+        yield Row(value, f"{path}:1")
+
+
+def _numbered(values: Iterable[object], name: str) -> Iterator[Row]:
+    return (Row(value, f"{name}#{n}") for n, value in enumerate(values, start=1))
+
+
+def _bad_json(path: Path, line: int, error: Exception) -> InputError:
+    reason = (
+        error.msg if isinstance(error, json.JSONDecodeError) else "nested or long beyond reason"
+    )
+    return InputError(
+        "invalid-json",
+        what=f"{path}:{line}: not valid JSON",
+        why=reason[0].lower() + reason[1:],
+        fix="write one JSON object on each line, or one JSON array of objects in a .json file",
+    )
+
+
+def _csv_file(path: Path) -> Iterator[Row]:
+    yield from _table(path, delimiter=",")
+
+
+def _tsv_file(path: Path) -> Iterator[Row]:
+    yield from _table(path, delimiter="\t")
+
+
+def _table(path: Path, *, delimiter: str) -> Iterator[Row]:
+    # newline="" leaves line ends inside quoted cells as they are.
+    reader = csv.reader(io.StringIO(_decoded(path), newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        if not header:
+            return
+        if not set(header) & set(FIELDS):
+            # The first line is not shown: without a header it is a record.
+            raise InputError(
+                "no-header",
+                what=f"{path}:1: the first line names no known column",
+                why="a table needs a header line to say which column is what",
+                fix="add a first line such as prompt,completion or question,answer or text",
+            )
+        for cells in reader:
+            if not cells:
+                continue
+            source = f"{path}:{reader.line_num}"
+            if len(cells) != len(header):
+                raise InputError(
+                    "ragged-row",
+                    what=f"{source}: {len(cells)} cells, but the header names {len(header)}",
+                    why="text with a separator or a line break in it is probably not quoted",
+                    fix='put cells that hold separators in double quotes: "like, this"',
+                )
+            yield Row({k: cell for k, cell in zip(header, cells, strict=True) if cell}, source)
+    except csv.Error as error:
+        raise InputError(
+            "invalid-table",
+            what=f"{path}:{reader.line_num}: not a valid table",
+            why=str(error),
+            fix="check the quotes on and before this line, or convert the file to JSON Lines",
+        ) from None
+
+
+def _parquet_file(path: Path) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+    except pyarrow.ArrowException as error:
+        raise InputError(
+            "invalid-parquet",
+            what=f"{path}: not a readable Parquet file",
+            why=f"the file is damaged or of another kind ({type(error).__name__})",
+            fix="download or write the file again",
+        ) from None
+    yield from _numbered(rows, str(path))
+
+
+_READERS: Mapping[str, Callable[[Path], Iterator[Row]]] = {
+    ".jsonl": _json_lines,
+    ".json": _json_file,
+    ".csv": _csv_file,
+    ".tsv": _tsv_file,
+    ".parquet": _parquet_file,
+    ".txt": _text_file,
+    ".md": _text_file,
+}
+_PACKINGS: Mapping[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.decompress,
+    ".bz2": bz2.decompress,
+}
+
+
+def is_hub_id(source: str) -> bool:
+    """Tell whether a source that is not on disk can be meant for a data set on the Hub."""
+    return _hub_match(source) is not None
+
+
+def _hub_match(source: str) -> re.Match[str] | None:
+    match = _HUB_ID.fullmatch(source)
+    # `data/forget` next to a folder `data` is a mistyped path, not somebody's data set.
+    if match is None or _ending(Path(source)) in _READERS or Path(source).parts[0] in _here():
+        return None
+    return match
+
+
+def _hub_rows(source: str, *, offline: bool) -> Iterator[Row]:
+    match = _hub_match(source)
+    if match is None:
+        raise _missing(source)
+    split = match["split"] or "train"
+    values = hub_values(source, match["name"], match["config"], split, offline=offline)
+    yield from _numbered(values, source)
+
+
+def _missing(source: str) -> InputError:
+    # Somebody may pass a text to forget where its file is wanted: only its beginning is shown.
+    shown = source if len(source) <= _LONGEST_NAME else f"{source[:20]}..."
+    return InputError(
+        "data-missing",
+        what=f"no file or folder {shown}",
+        why="a source is a file, a folder, or a Hub data set owner/name:split",
+        fix="check the spelling and the folder you are in",
+    )
+
+
+def _here() -> set[str]:
+    return {entry.name for entry in Path().iterdir()}
+
+
+def _duplicate_id(first: Record, second: Record) -> InputError:
+    return InputError(
+        "duplicate-id",
+        what=f"id {second.id} is used twice, at {first.source} and {second.source}",
+        why="evidence is joined by id, and these two records differ",
+        fix="make the ids unique, or take the field `id` out: records are then named by content",
+    )

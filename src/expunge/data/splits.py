@@ -1,0 +1,354 @@
+"""The scope of a request: the records of each set, checked against each other.
+
+Find records that two sets share: nothing can be both forgotten and kept.
+
+General prose that ships with expunge: the text on which perplexity is measured.
+"""
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from expunge.config.request import Request
+from expunge.data.readers import RecordSet, read
+from expunge.data.records import Record
+from expunge.data.synthetic_controls import fabricated
+from expunge.errors import InputError, named_in_part
+
+_GRAM = 8
+_LONG = 24
+_CONTAINED = 0.8
+_WORD = re.compile(r"\w+")
+_EMPTY_WORDS = frozenset(
+    ["a", "an", "the", "is", "are", "was", "were", "do", "does", "did", "of", "in", "please"]
+)
+
+
+class Pair(NamedTuple):
+    """Two records that say the same."""
+
+    forget: Record
+    other: Record
+
+
+def normalise(text: str) -> str:
+    """Return the words of a text: NFKC, casefolded, without punctuation, one space between."""
+    return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
+
+
+def overlaps(forget: Sequence[Record], others: Iterable[Record]) -> list[Pair]:
+    """Pair each of `others` with the first record of `forget` that says the same.
+
+    Two records say the same in one of two cases, all text being normalised.
+
+    - Same question and same answer. A question may be one of the paraphrases. The same answer is
+      the same text or the same set of key answers. Words without content (`a`, `the`, `is`, `of`
+      and a few more) are left out, all others count, in their order: questions made from one
+      template about two persons differ in the name and are never taken for one.
+    - A long text, of 24 words or more, is for the greater part in the other: of the distinct runs
+      of 8 words of the shorter completion at least 80 % occur in the longer, and the records do not
+      name different subjects. One changed word takes out 8 runs.
+
+    Reworded questions without a word in common are not found, nor are copies of text that is
+    written without spaces between words, unless they are exact.
+    """
+    exact: dict[tuple[str, object], Record] = {}
+    for record in forget:
+        for key in _keys(record):
+            exact.setdefault(key, record)
+    grams: defaultdict[str, list[int]] = defaultdict(list)
+    sizes: list[int] = []
+    for index, record in enumerate(forget):
+        own = _grams(record)
+        sizes.append(len(own))
+        for gram in own:
+            grams[gram].append(index)
+    pairs: list[Pair] = []
+    for other in others:
+        found = next((exact[key] for key in _keys(other) if key in exact), None)
+        if found is None:
+            found = _containing(other, forget, grams, sizes)
+        if found is not None:
+            pairs.append(Pair(found, other))
+    return pairs
+
+
+def mentions(record: Record, names: Iterable[str]) -> bool:
+    """Tell whether a record's text contains one of `names` (normalised, as whole words)."""
+    text = " ".join([*(turn.content for turn in record.prompt), record.completion])
+    padded = f" {normalise(text)} "
+    return any(f" {name} " in padded for name in names)
+
+
+def _keys(record: Record) -> Iterator[tuple[str, object]]:
+    answers: list[object] = [_content(record.completion)]
+    if record.prompt:  # "Oslo" says what a longer answer says whose key is "Oslo"
+        keys = record.key_answers or (record.completion,)
+        answers.append(frozenset(_content(answer) for answer in keys))
+    for question in dict.fromkeys((record.question, *record.paraphrases)):
+        content = _content(question)
+        yield from ((content, answer) for answer in answers)
+
+
+def _content(text: str) -> str:
+    """Normalised words without the empty ones; all words where nothing else would be left."""
+    words = normalise(text).split()
+    return " ".join([word for word in words if word not in _EMPTY_WORDS] or words) or text.strip()
+
+
+def _grams(record: Record) -> frozenset[str]:
+    words = normalise(record.completion).split()
+    if len(words) < _LONG:
+        return frozenset()
+    return frozenset(" ".join(words[i : i + _GRAM]) for i in range(len(words) - _GRAM + 1))
+
+
+def _containing(
+    other: Record,
+    forget: Sequence[Record],
+    grams: dict[str, list[int]],
+    sizes: Sequence[int],
+) -> Record | None:
+    own = _grams(other)
+    shared = Counter(index for gram in own for index in grams.get(gram, ()))
+    for index, count in sorted(shared.items()):
+        candidate = forget[index]
+        subjects = {candidate.subject, other.subject} - {None}
+        if count >= _CONTAINED * min(len(own), sizes[index]) and len(subjects) < 2:
+            return candidate
+    return None
+
+
+pass  # MOVED-PASS
+
+_GENERAL = Path(__file__).with_name("corpora") / "general.jsonl"
+_PASSAGES = Path(__file__).with_name("corpora") / "passages.jsonl"
+_SHORTEST_NAME = 3
+_MOST_PAIRS = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scope:
+    """The records of every set of a request. Ids are unique over all sets."""
+
+    forget: tuple[Record, ...]
+    retain: tuple[Record, ...]
+    """Given by the request, or with `auto` the general records that ship with expunge."""
+    neighbours: tuple[Record, ...]
+    holdout: tuple[Record, ...]
+    control: tuple[Record, ...]
+    notes: tuple[str, ...]
+    """One line for each thing that was taken or left out; names files and counts, no content."""
+    repeated: tuple[str, ...] = ()
+    """One line for each set in which records stood more than once."""
+    rehearsed: bool = True
+    """Whether training sees the neighbours."""
+
+    @property
+    def keep(self) -> tuple[Record, ...]:
+        """What training preserves: retain, and the neighbours where they are rehearsed."""
+        return self.retain + self.neighbours if self.rehearsed else self.retain
+
+
+def gather(request: Request, *, offline: bool = False) -> Scope:
+    """Read all sets of a request and check that they do not contradict each other.
+
+    `retain = "auto"` takes the general records that ship with expunge, without those that overlap
+    with the forget set or mention one of its subjects or key answers: questions, and passages too
+    where some of what is forgotten is plain text, which questions hardly protect. The neighbours,
+    where the request names any, are trained on as well, unless it says `rehearse = false`.
+    `retain = "none"` takes nothing. The notes say which.
+
+    `control = "auto"` fabricates control items from the forget set where the request names no gold
+    (`expunge.data.synthetic_controls`): without either there would be nothing to compare with.
+
+    Ids that several sets use (files often count from 1) are prefixed with the name of the set, as
+    in `retain:1`; those of the forget set stay.
+
+    Args:
+        request: What to forget and to keep.
+        offline: Never ask the Hub.
+
+    Raises:
+        InputError: As `expunge.data.readers.read`; `overlap` when a record to forget also stands in
+            another set, or a record that no model may have seen stands in a set that is trained on.
+    """
+    notes: list[str] = []
+    readings: dict[str, RecordSet] = {}
+
+    def taken(name: str, sources: Sequence[str]) -> tuple[Record, ...]:
+        if not sources:
+            return ()
+        readings[name] = read(sources, offline=offline)
+        notes.extend(_notes(name, sources, readings[name]))
+        return readings[name].records
+
+    forget = taken("forget", request.forget)
+    neighbours = taken("neighbours", request.neighbours)
+    if request.retain == "none":
+        notes.append("retain: none, as the request says")
+        retain: tuple[Record, ...] = ()
+    elif request.retain == "auto":
+        retain, note = _auto(forget, neighbours if request.rehearse else ())
+        notes.append(note)
+    else:
+        retain = taken("retain", request.retain)
+    holdout = taken("holdout", request.holdout)
+    if request.control == "auto":
+        known = (*retain, *neighbours, *holdout)
+        control = () if request.gold else _fabricated(forget, known)
+        notes += [] if request.gold else [_control_note(len(control))]
+    else:
+        control = () if request.control == "none" else taken("control", request.control)
+    others = {"retain": retain, "neighbours": neighbours, "holdout": holdout, "control": control}
+    for name, records in others.items():
+        _refuse_overlap("forget", forget, name, records)
+    for unseen in ("holdout", "control"):
+        for trained in ("retain", "neighbours"):
+            _refuse_overlap(unseen, others[unseen], trained, others[trained])
+    unique = _with_unique_ids({"forget": forget, **others})
+    return Scope(
+        notes=tuple(notes), repeated=_repeated(readings), rehearsed=request.rehearse, **unique
+    )
+
+
+def general_records() -> tuple[Record, ...]:
+    """Return the questions of general knowledge, with answers, that ship with expunge."""
+    return _shipped(_GENERAL)
+
+
+def general_passages() -> tuple[Record, ...]:
+    """Return the passages of plain text that ship with expunge; no audit reads them."""
+    return _shipped(_PASSAGES)
+
+
+def _shipped(path: Path) -> tuple[Record, ...]:
+    return tuple(
+        replace(record, source=f"expunge/{path.name}:{line}")
+        for line, record in enumerate(read([str(path)]).records, start=1)
+    )
+
+
+def _candidates(forget: Sequence[Record]) -> tuple[Record, ...]:
+    plain = any(not record.prompt for record in forget)
+    return general_records() + (general_passages() if plain else ())
+
+
+def _auto(forget: Sequence[Record], neighbours: Sequence[Record]) -> tuple[tuple[Record, ...], str]:
+    """Return what `auto` keeps, and the note that says so."""
+    candidates = _candidates(forget)
+    taken = _without_target(candidates, forget)
+    return taken, _auto_note(taken, len(candidates) - len(taken), neighbours)
+
+
+def _without_target(candidates: Sequence[Record], forget: Sequence[Record]) -> tuple[Record, ...]:
+    same = {pair.other.id for pair in overlaps(forget, candidates)}
+    spellings = (
+        normalise(name)
+        for record in forget
+        for name in (*record.key_answers, *([record.subject] if record.subject else ()))
+    )
+    names = {name for name in spellings if len(name) >= _SHORTEST_NAME}
+    return tuple(
+        record for record in candidates if record.id not in same and not mentions(record, names)
+    )
+
+
+def _fabricated(forget: Sequence[Record], known: Sequence[Record]) -> tuple[Record, ...]:
+    """Fabricate control items; those that came out too much like a real record are left out."""
+    # Not the seed of training: runs that differ in nothing else are asked about the same items.
+    made = fabricated(forget, known, seed=0)
+    same = {pair.other.id for pair in overlaps((*forget, *known), made)}
+    return tuple(record for record in made if record.id not in same)
+
+
+def _auto_note(taken: Sequence[Record], left_out: int, neighbours: Sequence[Record]) -> str:
+    """Say what `auto` keeps; of neighbours those that are trained on."""
+    passages = sum(not record.prompt for record in taken)
+    note = f"retain: auto took {len(taken)} general records that ship with expunge"
+    if passages:
+        note += f", {passages} of them passages, since plain text is to be forgotten"
+    if left_out:
+        note += f" ({left_out} left out: they touch what is to be forgotten)"
+    near = "no neighbours are trained on: nothing near the target is preserved on purpose"
+    if neighbours:
+        near = f"the {len(neighbours)} neighbours are preserved as well"
+    return f"{note}; {near}"
+
+
+def _control_note(count: int) -> str:
+    if count:
+        return f"control: auto fabricated {count} records like those to forget"
+    return "control: auto could fabricate nothing; give gold models or control records"
+
+
+def _notes(name: str, sources: Sequence[str], reading: RecordSet) -> list[str]:
+    lines = [f"{name}: {len(reading.records)} records from {', '.join(sources)}"]
+    if reading.duplicates:
+        lines.append(f"{name}: {reading.duplicates} duplicates left out")
+    if reading.skipped:
+        shown = named_in_part(reading.skipped, most=_MOST_PAIRS)
+        lines.append(f"{name}: not read: {shown}")
+    return lines
+
+
+def _repeated(readings: Mapping[str, RecordSet]) -> tuple[str, ...]:
+    return tuple(
+        f"{reading.duplicates} {name} records were given more than once and count once"
+        for name, reading in readings.items()
+        if reading.duplicates
+    )
+
+
+def _refuse_overlap(
+    first: str, records: Sequence[Record], second: str, others: Sequence[Record]
+) -> None:
+    pairs = overlaps(records, others)
+    if not pairs:
+        return
+    shown = "; ".join(_named(pair) for pair in pairs[:_MOST_PAIRS])
+    more = f"; and {len(pairs) - _MOST_PAIRS} more" if len(pairs) > _MOST_PAIRS else ""
+    reasons = {
+        "forget": "nothing can be both forgotten and kept, nor forgotten and never seen",
+        "holdout": "the holdout stands for what was never trained on",
+        "control": "control records stand for what no model ever saw",
+    }
+    raise InputError(
+        "overlap",
+        what=f"{first} and {second} share {len(pairs)} records: {shown}{more}",
+        why=reasons[first],
+        fix=f"take these records out of {second}, or out of {first}",
+    )
+
+
+def _named(pair: Pair) -> str:
+    return " = ".join(f"{record.source} (id {record.id})" for record in pair)
+
+
+def _with_unique_ids(
+    sets: dict[str, tuple[Record, ...]],
+) -> dict[str, tuple[Record, ...]]:
+    seen: set[str] = set()
+    unique: dict[str, tuple[Record, ...]] = {}
+    for name, records in sets.items():
+        unique[name] = tuple(
+            replace(record, id=f"{name}:{record.id}") if record.id in seen else record
+            for record in records
+        )
+        seen.update(record.id for record in unique[name])
+    return unique
+
+
+_GENERIC = Path(__file__).with_name("corpora") / "generic.jsonl"
+
+
+def generic_records() -> tuple[Record, ...]:
+    """Return the passages, each of another kind of text and about something else."""
+    return tuple(
+        replace(record, id=f"generic-{index}")
+        for index, record in enumerate(read([str(_GENERIC)]).records, start=1)
+    )

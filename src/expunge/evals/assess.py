@@ -1,0 +1,185 @@
+"""From the evidence folder to the results: a pure function."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from expunge.errors import InputError
+from expunge.evals.axes import all_gates
+from expunge.evals.axes.robustness import ATTACKS
+from expunge.evals.comparison import Case, anything_to_forget
+from expunge.evals.evidence_table import Column, Table
+from expunge.evals.gates import axis_status
+from expunge.evals.results import Gate, Results, Score, SelfTest, Verdict
+from expunge.evals.scores.core import all_scores
+from expunge.evals.selftest import battery
+from expunge.evals.verdict import Tally, decide
+from expunge.evidence.context import Context
+from expunge.evidence.store import ORIGINAL, PLAIN, UNLEARNED, EvidenceStore
+from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT
+from expunge.metrics.outcomes import Axis
+
+if TYPE_CHECKING:
+    from expunge.evals.recovery import Rung
+
+SAMPLING = "sampling"
+_NOT_SAMPLED = Score(
+    metric="leak-at-k",
+    role=UNLEARNED,
+    split="forget",
+    attack=SAMPLING,
+    value=None,
+    reason="not computable: needs several sampled answers (level standard, or audit.attacks)",
+)
+
+
+def assess(store: EvidenceStore) -> Results:
+    """Compute all scores, gates, self-tests and the verdict from stored evidence.
+
+    Deterministic: the seed of the bootstrap is in the context, and no model is needed.
+
+    Raises:
+        InputError: The evidence folder lacks the unlearned model or the original.
+    """
+    context, table = store.context(), Table.read(store)
+    gates = _attack_gates(store, context)
+    return judge_table(table, context, further=gates, shown=_sampled(store, context, table))
+
+
+def _sampled(store: EvidenceStore, context: Context, table: Table) -> tuple[Score, ...]:
+    """Return what repeated sampling brought out of each model, where the level draws samples."""
+    drawn = [each for each in context.battery if each.name == SAMPLING]
+    if not drawn:
+        return (_NOT_SAMPLED,)
+    # These load torch, see `attack_rungs`.
+    from expunge.attacks.store import AttackStore, read_outcome
+    from expunge.evals.scores.core import sampled_scores
+
+    attempts = {
+        role: read_outcome(AttackStore(store), drawn[0], role, "forget", access="T3").attempts
+        for role in (UNLEARNED, *context.golds)
+    }
+    return tuple(sampled_scores(table, attempts, seed=context.seed)) or (_NOT_SAMPLED,)
+
+
+def _attack_gates(store: EvidenceStore, context: Context) -> tuple[Gate, ...]:
+    rungs = attack_rungs(store, context)
+    if not rungs:
+        return ()
+    from expunge.evals.attack_gates import ladder_gates  # loads torch, see `attack_rungs`
+
+    return ladder_gates(rungs, context.policy)
+
+
+def attack_rungs(store: EvidenceStore, context: Context) -> "tuple[Rung, ...]":
+    """Return the ladder of the attacks beside the audit's own questions; empty without any."""
+    if not context.battery:
+        return ()
+    # These load torch, which nothing else here needs.
+    from expunge.evals.attack_gates import Rules, scored
+
+    rules = Rules(
+        attacks=context.battery,
+        golds=len(context.golds),
+        policy=context.policy,
+        seed=context.seed,
+    )
+    return scored(store, rules)
+
+
+def judge_table(
+    table: Table,
+    context: Context,
+    *,
+    further: tuple[Gate, ...] = (),
+    shown: tuple[Score, ...] = (),
+) -> Results:
+    """Compute all scores, gates, self-tests and the verdict from evidence in memory.
+
+    Args:
+        table: The evidence of the audit itself.
+        context: What was audited, by which rules.
+        further: Gates from other evidence.
+        shown: Scores from other evidence.
+
+    Raises:
+        InputError: The evidence lacks the unlearned model or the original.
+    """
+    case = case_of(table, context)
+    _check(table)
+    judgement = judge_case(case, context, further=further)
+    return Results(
+        verdict=judgement.verdict,
+        axes={axis: axis_status(axis, judgement.gates) for axis in Axis},
+        gates=judgement.gates,
+        scores=(*all_scores(case), *shown),
+        self_tests=judgement.self_tests,
+    )
+
+
+class Judgement(NamedTuple):
+    """What decides: the verdict and what it follows from."""
+
+    verdict: Verdict
+    gates: tuple[Gate, ...]
+    self_tests: tuple[SelfTest, ...]
+
+
+def judge_case(case: Case, context: Context, *, further: tuple[Gate, ...] = ()) -> Judgement:
+    """Compute gates, self-tests and the verdict of a case, and no score; see `judge_table`."""
+    gates, self_tests = (*all_gates(case), *further), battery(case)
+    informative = anything_to_forget(case)
+    verdict = decide(context, gates, self_tests, informative, tally=count(case))
+    return Judgement(verdict, gates, self_tests)
+
+
+def case_of(table: Table, context: Context, *, subject: str = UNLEARNED) -> Case:
+    """Return the case of a context: which role is judged against which golds."""
+    return Case(
+        table=table,
+        subject=subject,
+        golds=context.golds,
+        noise=context.golds,
+        policy=context.policy,
+        seed=context.seed,
+    )
+
+
+def count(case: Case) -> Tally:
+    """Count facts asked, facts that came back, attempts, and what was known before."""
+    own = _attempts(case, case.subject)
+    facts = {name for column in own for name in column}
+    before = case.column(KEY_FACT, ORIGINAL, "forget")
+    return Tally(
+        facts=len(facts),
+        leaked=len(_stated(own)),
+        attempts=sum(len(column) for column in own),
+        before=len(_stated([before]) & facts),
+        guessable=len(
+            {name for role in case.golds for name in _stated(_attempts(case, role))} & facts
+        ),
+        recited=_mean(case.column(EXTRACTION_STRENGTH, case.subject, "forget")),
+        recited_before=_mean(case.column(EXTRACTION_STRENGTH, ORIGINAL, "forget")),
+    )
+
+
+def _attempts(case: Case, role: str) -> list[Column]:
+    return [case.column(KEY_FACT, role, "forget", attack) for attack in (PLAIN, *ATTACKS)]
+
+
+def _stated(columns: list[Column]) -> set[str]:
+    return {name for column in columns for name, value in column.items() if value > 0}
+
+
+def _mean(column: Column) -> float | None:
+    return sum(column.values()) / len(column) if column else None
+
+
+def _check(table: Table) -> None:
+    found = {unit.role for unit in (*table.scores, *table.answers) if unit.split == "forget"}
+    for role in (ORIGINAL, UNLEARNED):
+        if role not in found:
+            raise InputError(
+                "evidence-incomplete",
+                what=f"the evidence folder has nothing of the {role} model on the forget set",
+                why="every number compares the unlearned model with the original",
+                fix="run the same command again: the audit collects what is missing",
+            )

@@ -1,0 +1,132 @@
+"""Scoring a battery from its evidence: the ladder, and the gates that an audit makes of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from expunge.attacks.attempt import observable_of
+from expunge.attacks.base import Attack
+from expunge.attacks.quick.plainly import Plainly
+from expunge.attacks.runner import JUDGED
+from expunge.attacks.store import NOTHING, AttackStore, Outcome, read_outcome, recorded
+from expunge.evals.recovery import Ground, Rung, Trial, ladder
+from expunge.evals.results import Gate
+from expunge.evidence.attack_record import Access, Recorded, threat_of
+from expunge.evidence.context import Policy
+from expunge.evidence.store import ORIGINAL, EvidenceStore
+from expunge.metrics.outcomes import Axis, Status
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rules:
+    """How a battery is scored: with its evidence, all that the ladder follows from."""
+
+    attacks: tuple[Recorded, ...]
+    """The battery that was carried out, the plain question among them."""
+    golds: int
+    policy: Policy
+    """The margins."""
+    seed: int
+    """Of the halves and of the statistics."""
+    access: Access = "T3"
+    """What the attacker had."""
+
+    @classmethod
+    def of(
+        cls,
+        attacks: Sequence[Attack],
+        *,
+        golds: int,
+        policy: Policy,
+        seed: int,
+        access: Access = "T3",
+    ) -> "Rules":
+        """Return the rules of a battery; the arguments are those of the class."""
+        known = tuple(recorded(attack, seed=seed) for attack in attacks)
+        return cls(attacks=known, golds=golds, policy=policy, seed=seed, access=access)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the rules as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "Rules":
+        """Return the rules that `to_json` wrote."""
+        fields: dict[str, Any] = {**row, "policy": Policy(**row["policy"])}
+        fields["attacks"] = tuple(Recorded(**each) for each in row["attacks"])
+        return cls(**fields)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scorer:
+    """Scores the evidence of a battery; no model is needed."""
+
+    evidence: EvidenceStore
+    rules: Rules
+
+    def rungs(self) -> tuple[Rung, ...]:
+        """Return the ladder: a pure function of evidence and rules."""
+        splits = ("forget",) if self.rules.golds else ("forget", "control")
+        items = tuple(item for item in self.evidence.items() if item.split in splits)
+        asked_plainly = Plainly().name
+        (plain,) = (each for each in self.rules.attacks if each.name == asked_plainly)
+        first = self._trial(plain)
+        ground = Ground(
+            items=items,
+            observable=observable_of(items),
+            original=first.original,
+            golds=first.golds,
+            original_control=first.original_control,
+            policy=self.rules.policy,
+            seed=self.rules.seed,
+        )
+        return ladder([self._trial(each) for each in self.rules.attacks if each != plain], ground)
+
+    def outcome(self, attack: Recorded, role: str, split: str) -> Outcome:
+        """Return what an attack brought out of a model; empty if nothing."""
+        store = AttackStore(self.evidence)
+        return read_outcome(store, attack, role, split, access=self.rules.access)
+
+    def _trial(self, attack: Recorded) -> Trial:
+        alone = self.rules.golds == 0
+        golds = (f"gold-{index}" for index in range(self.rules.golds))
+        return Trial(
+            name=attack.name,
+            family=attack.family,
+            access=attack.access,
+            union=attack.union,
+            own_scale=attack.own_scale,
+            judged=self.outcome(attack, JUDGED, "forget"),
+            golds=tuple(self.outcome(attack, gold, "forget") for gold in golds),
+            original=self.outcome(attack, ORIGINAL, "forget"),
+            control=self.outcome(attack, JUDGED, "control") if alone else NOTHING,
+            original_control=self.outcome(attack, ORIGINAL, "control") if alone else NOTHING,
+        )
+
+
+def scored(evidence: EvidenceStore, rules: Rules) -> tuple[Rung, ...]:
+    """Return the ladder of the evidence of a run folder, with its items."""
+    return Scorer(evidence=evidence, rules=rules).rungs()
+
+
+def ladder_gates(rungs: Sequence[Rung], policy: Policy) -> tuple[Gate, ...]:
+    """Return one robustness gate per attack, its worst variant, from its threat model upwards."""
+    found: list[Gate] = []
+    for rung in rungs:
+        threat, worst = threat_of(rung.family, rung.access), rung.worst
+        found.append(
+            Gate(
+                axis=Axis.ROBUSTNESS,
+                name=f"recovery by {rung.attack}",
+                value=None if worst is None else worst.rho,
+                low=None if worst is None else worst.low,
+                high=None if worst is None else worst.high,
+                margin=policy.recovery(threat),
+                n=0 if worst is None else worst.n,
+                status=Status.NOT_COMPUTABLE if worst is None else rung.status,
+                reason=rung.reason,
+                threat=threat,
+                needed=None if worst is None else worst.needed,
+            )
+        )
+    return tuple(found)

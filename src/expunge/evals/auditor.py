@@ -1,0 +1,375 @@
+"""Gathering: which models are asked what, in which order, so that each is loaded once.
+
+Before training: the golds and the original. After: the unlearned model, three mixtures on the way
+from the original to it, and a look by the original at what all of them wrote.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from expunge.attacks import QUICK
+from expunge.attacks.runner import battery_of
+from expunge.attacks.store import recorded
+from expunge.config.request import Tier
+from expunge.data.counterfactuals import alike
+from expunge.data.records import Record
+from expunge.errors import InputError
+from expunge.evals.assess import assess, case_of
+from expunge.evals.collectors.collect import Further
+from expunge.evals.comparison import anything_to_forget
+from expunge.evals.evidence_table import Table
+from expunge.evals.results import Results
+from expunge.evidence.collect import Collector
+from expunge.evidence.context import Context, Policy
+from expunge.evidence.store import EvidenceStore, Unit
+from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT
+from expunge.models.guarded import unfenced
+from expunge.models.interpolation import changed, interpolated, same_shapes
+from expunge.models.loading import Loaded, load
+from expunge.models.transformer import Network
+from expunge.preparation.prepare import Prepared, encoder_of
+from expunge.training.early_stopping import Unseen, unseen_level
+from expunge.utils.console import Bar
+from expunge.utils.io import private
+
+LADDER = (0.25, 0.5, 0.75)
+"""Shares of the way from the original to the unlearned model at which the auditor tests itself."""
+
+ORIGINAL_ATTACKS = tuple(attack for attack in QUICK if attack.bits is None)
+"""The original is attacked by asking only: a planted refusal must be caught by these."""
+
+KNOWN_STRENGTH = 0.5
+"""Extraction strength from which one record counts as known when nothing else tells."""
+
+
+def gold_role(index: int) -> str:
+    """Return the role of the gold with this place in the request."""
+    return f"gold-{index}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gathering:
+    """The evidence of one audit while it is collected."""
+
+    prepared: Prepared
+    collector: Collector
+    golds: tuple[str, ...]
+    """References of the gold models."""
+
+    @classmethod
+    def open(
+        cls,
+        prepared: Prepared,
+        folder: Path,
+        *,
+        key: bytes,
+        adapter: bool,
+        guard: bool = False,
+    ) -> "Gathering":
+        """Start or go on with the evidence in `folder`.
+
+        Args:
+            prepared: The inputs of the run.
+            folder: The evidence folder.
+            key: The operator's key, which seals the evidence where the settings say so.
+            adapter: True when what is judged is an unmerged adapter.
+            guard: True when what is judged is asked through a guard.
+        """
+        settings, request = prepared.settings, prepared.settings.request
+        store = EvidenceStore(private(folder), key=key)
+        if settings.audit.seal:
+            store.seal(key)
+        collector = Collector(
+            store=store,
+            encoder=prepared.encoder,
+            records=prepared.audited(),
+            max_new_tokens=settings.audit.max_new_tokens,
+            tokens_per_pass=settings.train.tokens_per_pass,
+            most=settings.audit.attack_records,
+        )
+        collector.write_items()
+        tier = request.tier or (Tier.G2 if request.gold else Tier.G4)
+        known = collector.store.context() if collector.store.begun() else None
+        collector.store.write_context(
+            Context(
+                request=request.id,
+                goal=request.goal.value,
+                tier=tier.value,
+                threat_model=request.threat_model.value,
+                level=settings.audit.level,
+                battery=tuple(
+                    recorded(attack, seed=settings.train.seed)
+                    for attack in battery_of(settings.audit)
+                ),
+                golds=tuple(gold_role(index) for index in range(len(request.gold))),
+                adapter=adapter,
+                guard=guard,
+                seed=settings.train.seed,
+                policy=Policy(**request.margins.model_dump()),
+                precision=prepared.source.precision,
+                models=known.models if known else {},
+                notes=known.notes
+                if known
+                else (*prepared.scope.repeated, *_selected(settings.chosen_among)),
+            )
+        )
+        return cls(prepared=prepared, collector=collector, golds=request.gold)
+
+    def units_before(self) -> int:
+        """Number of units that `before` counts on its bar."""
+        plain = len(self._scored()) + len(self._asked())
+        golds = len(self.golds) * (plain + len(QUICK))
+        further = 1 + len(self.golds)
+        return golds + plain + len(ORIGINAL_ATTACKS) * len(self._attacked()) + further
+
+    def units_after(self) -> int:
+        """Number of units that `after` counts on its bar."""
+        plain = len(self._scored()) + len(self._asked())
+        return plain + len(QUICK) * len(self._attacked()) + len(LADDER) + 2
+
+    def before(self, original: Loaded, bar: Bar) -> None:
+        """Ask the original and the golds.
+
+        Raises:
+            InputError: A gold has the original's weights.
+        """
+        self.collector.store.identify("original", original.digest)
+        self.collector.model(
+            original.network,
+            "original",
+            scored=self._scored(),
+            asked=self._asked(),
+            attacks=ORIGINAL_ATTACKS,
+            attacked=self._attacked(),
+            bar=bar,
+        )
+        self._further.original(original.network)
+        bar.advance(1, detail="original further")
+        for index, reference in enumerate(self.golds):
+            gold = load(reference, self.prepared.source)
+            if gold.digest == original.digest:
+                raise _no_gold(reference)
+            self.collector.store.identify(gold_role(index), gold.digest)
+            reader, alike = self._reader(gold, gold_role(index))
+            reader.model(
+                gold.network,
+                gold_role(index),
+                scored=self._scored() if alike else (),
+                asked=self._asked(),
+                attacks=QUICK if alike else ORIGINAL_ATTACKS,
+                bar=bar,
+            )
+            role = gold_role(index)
+            if alike:
+                self._further.gold(gold.network, original.network, role, first=not index)
+            bar.advance(1, detail=f"{role} further")
+
+    def after(self, unlearned: Network, digest: str, original: dict[str, Tensor], bar: Bar) -> None:
+        """Ask the unlearned model and its mixtures with the original.
+
+        Args:
+            unlearned: The model to judge; unchanged on return.
+            digest: Digest of its weights.
+            original: The original's tensors, as far as they differ; none behind a guard, where
+                there is nothing between the two to test.
+            bar: Advanced by one a unit.
+        """
+        self.collector.store.identify("unlearned", digest)
+        self._note_guard(unlearned)
+        if unlearned.fence is None:
+            self._repeat(digest)
+        self.collector.model(
+            unlearned,
+            "unlearned",
+            scored=self._scored(),
+            asked=self._asked(),
+            attacks=QUICK,
+            attacked=self._attacked(),
+            bar=bar,
+        )
+        for share in LADDER:
+            unit = Unit(role=f"ladder-{share:g}", split="forget", kind="scores")
+            if original and not self.collector.store.has(unit):
+                with interpolated(unlearned, original, share):
+                    self.collector.scores(unlearned, unit, few=True)
+            bar.advance(1, detail=unit.role)
+        with interpolated(unlearned, original, 0.0), unfenced(unlearned):
+            self._fluency(unlearned, bar)
+        self._further.unlearned(unlearned, original)
+        bar.advance(1, detail="unlearned further")
+
+    def judged(self, judged: Loaded, original: Loaded, bar: Bar) -> None:
+        """Ask any model in the place of the unlearned one, whatever its kind.
+
+        Weights of another shape cannot be mixed with the original's, and likelihoods under another
+        tokenizer are of other tokens: what that leaves out is noted, the rest is measured.
+
+        Args:
+            judged: The model to judge; unchanged on return.
+            original: The model before forgetting.
+            bar: Advanced by one a unit.
+        """
+        reader, same_tokens = self._reader(judged, "unlearned")
+        if same_tokens and same_shapes(judged.network, original.network.model.state_dict()):
+            base = {name: w.cpu() for name, w in original.network.model.state_dict().items()}
+            self.after(judged.network, judged.digest, changed(judged.network, base), bar)
+            return
+        self.collector.store.identify("unlearned", judged.digest)
+        self._note_guard(judged.network)
+        self.collector.store.note(
+            "the model and the original have weights of other shapes or other tokens, so there are "
+            "no models between them: the auditor's ladder was not tested"
+        )
+        reader.model(
+            judged.network,
+            "unlearned",
+            scored=self._scored() if same_tokens else (),
+            asked=self._asked(),
+            attacks=QUICK if same_tokens else ORIGINAL_ATTACKS,
+            attacked=self._attacked(),
+            bar=bar,
+        )
+        self._fluency(original.network, bar)
+        if same_tokens:
+            self._further.gold(judged.network, original.network, "unlearned", first=True)
+
+    def _note_guard(self, judged: Network) -> None:
+        told = "" if judged.fence is None else judged.fence.tells
+        if told:
+            self.collector.store.note(
+                f"the guard itself tells of the forget set: it holds {told}; no seal covers "
+                "that, and it stays when the evidence is destroyed"
+            )
+
+    def _reader(self, model: Loaded, role: str) -> tuple[Collector, bool]:
+        """Return who asks a model: with its own tokens, and whether they are the original's."""
+        records = self.collector.records
+        own = encoder_of(self.prepared.settings, model.tokenizer)
+        if all(
+            own.encode(record).ids == self.collector.encoder.encode(record).ids
+            for group in records.values()
+            for record in group
+        ):
+            return self.collector, True
+        self.collector.store.note(
+            f"the tokenizer of {role} is not the original's: likelihoods would be of other tokens "
+            "and were not taken; answers were"
+        )
+        return replace(self.collector, encoder=own), False
+
+    def _repeat(self, digest: str) -> None:
+        """Let a judged model that is the original, or a gold, say again what that has said."""
+        store = self.collector.store
+        known = [role for role, weights in store.context().models.items() if weights == digest]
+        twin = next((role for role in known if role != "unlearned"), None)
+        for unit in store.units():
+            own = replace(unit, role="unlearned")
+            if unit.role == twin and not store.has(own):
+                store.write_rows(own.filename, store.read_rows(unit.filename))
+
+    def _fluency(self, original: Network, bar: Bar) -> None:
+        for role in ("original", "unlearned", *map(gold_role, range(len(self.golds)))):
+            self.collector.fluency(original, role, "forget")
+        bar.advance(1, detail="fluency")
+
+    def require_known(self) -> None:
+        """Check that the original measurably knows the forget set.
+
+        With gold or control items this is the audit's own test; without, at least one record must
+        be stated or half recited. A request that assumes knowledge is not checked.
+
+        Raises:
+            InputError: There is nothing to forget; no weight was moved.
+        """
+        if self.prepared.settings.request.assume_known:
+            return
+        case = case_of(Table.read(self.collector.store), self.collector.store.context())
+        strength = case.column(EXTRACTION_STRENGTH, "original", "forget")
+        stated = case.column(KEY_FACT, "original", "forget")
+        known = anything_to_forget(case)
+        if known is None:
+            known = any(stated.values()) or max(strength.values(), default=0) >= KNOWN_STRENGTH
+        if known:
+            return
+        count = f"it states {sum(stated.values()):.0f} of {len(stated)} facts" if stated else ""
+        mean = sum(strength.values()) / max(1, len(strength))
+        raise InputError(
+            "nothing-to-forget",
+            what="the model does not measurably know the forget set",
+            why=", ".join(filter(None, (count, f"mean extraction strength {mean:.2f}"))),
+            fix="check model, data and template; `expunge audit` writes a report that says so;"
+            " where other questions ask for it: --set request.assume_known=true",
+        )
+
+    def unseen(self, vocabulary: int) -> Unseen:
+        """Return how the original scores records that no model saw, on the tokens worked on.
+
+        Args:
+            vocabulary: Number of tokens.
+        """
+        found: list[float] = []
+        others: list[Record] = []
+        for split in ("holdout", "control"):
+            unit = Unit(role="original", split=split, kind="scores")
+            if self.collector.store.has(unit):
+                rows = {row.record: row for row in self.collector.store.scores(unit)}
+                for record in self.collector.records[split]:
+                    logp = rows[record.id].logp[self.prepared.worked_on(record)]
+                    found.append(-sum(logp) / len(logp))
+                    others.append(record)
+        return unseen_level(found, vocabulary, alike=alike(self.prepared.scope.forget, others))
+
+    def sentence(self, role: str) -> str:
+        """Say in one line what a model knows of the forget set."""
+        case = case_of(Table.read(self.collector.store), self.collector.store.context())
+        stated = case.column(KEY_FACT, role, "forget")
+        strength = case.column(EXTRACTION_STRENGTH, role, "forget")
+        parts = [f"states {sum(stated.values()):.0f} of {len(stated)} facts"] if stated else []
+        if strength:
+            parts.append(f"extraction strength {sum(strength.values()) / len(strength):.2f}")
+        return ", ".join(parts)
+
+    def judge(self) -> Results:
+        """Compute the results from the evidence."""
+        return assess(self.collector.store)
+
+    @property
+    def _further(self) -> Further:
+        return Further(collector=self.collector, deep=self.prepared.settings.audit.further)
+
+    def _scored(self) -> tuple[str, ...]:
+        """Every gold is scored on every set: how golds differ is the noise of every gate."""
+        return tuple(self.collector.records)
+
+    def _asked(self) -> tuple[str, ...]:
+        """Records that no model saw are asked about only where there is no gold."""
+        wanted = ["forget", "retain", "neighbours"]
+        wanted += [] if self.golds else ["control"]
+        return tuple(split for split in wanted if split in self.collector.records)
+
+    def _attacked(self) -> tuple[str, ...]:
+        """Without gold, control items under the same attack say what guessing brings."""
+        alone = not self.golds and "control" in self.collector.records
+        return ("forget", "control") if alone else ("forget",)
+
+
+def _selected(among: int | None) -> tuple[str, ...]:
+    """Say that this audit has chosen what it judges, and what that does to its numbers."""
+    if among is None:
+        return ()
+    return (
+        f"these settings were chosen among {among} runs by this same audit, so the best of them"
+        " looks better than a new audit would find it; judge it on other records",
+    )
+
+
+def _no_gold(reference: str) -> InputError:
+    return InputError(
+        "gold-is-original",
+        what=f"the gold {reference} has the weights of the original",
+        why="a gold is a model that was not trained on the forget set; held against this one, the "
+        "original would have nothing to forget",
+        fix="name the model that was trained without the data, or leave request.gold out",
+    )

@@ -1,0 +1,148 @@
+"""A case: which model stands in the dock, and which models or records it is compared with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from expunge.evals.evidence_table import Column, Table, common, mean_column
+from expunge.evidence.context import Policy
+from expunge.evidence.store import ORIGINAL, PLAIN
+from expunge.metrics.base import (
+    EXTRACTION_STRENGTH,
+    KEY_FACT,
+    PROBABILITY,
+    Metric,
+    ScoreMetric,
+)
+from expunge.metrics.statistics import TWO_SIDED, Sample, difference
+
+CONTROL_STREAM = 1
+
+FORGETTING_METRICS: tuple[Metric, ...] = (EXTRACTION_STRENGTH, PROBABILITY, KEY_FACT)
+"""Any of these must show that the original knew the forget set; else there is nothing to forget."""
+
+
+class Anchor(NamedTuple):
+    """What never having seen the data looks like: gold on the same records, or control items."""
+
+    column: Column
+    split: str
+    """`forget` when gold answered the forget records, `control` without gold."""
+
+    @property
+    def paired(self) -> bool:
+        """Tell whether the anchor has a value for each forget record."""
+        return self.split == "forget"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """One comparison on an evidence table.
+
+    To judge another model (the original, a second gold, a planted failure) in the place of the
+    unlearned one, change `subject`; nothing is copied.
+    """
+
+    table: Table
+    subject: str
+    """Role of the model that is judged."""
+    golds: tuple[str, ...]
+    """Roles of the models that never saw the forget set; their mean per record is the anchor."""
+    noise: tuple[str, ...]
+    """Gold roles whose spread is the noise floor; margins widen to twice their SD, to a limit."""
+    policy: Policy
+    seed: int
+
+    def column(self, metric: Metric, role: str, split: str, attack: str = PLAIN) -> Column:
+        """Return a metric per record, see `Table.column`."""
+        return self.table.column(metric, role, split, attack)
+
+    def gold_columns(self, metric: Metric, split: str, attack: str = PLAIN) -> list[Column]:
+        """Return the columns of the golds for which the evidence was collected."""
+        columns = [self.column(metric, role, split, attack) for role in self.golds]
+        return [column for column in columns if column]
+
+    def anchor(self, metric: Metric, attack: str = PLAIN) -> Anchor | None:
+        """Return the anchor of a metric on the forget set; None when there is none.
+
+        Gold where there is one. Without gold, control items under the same attack: for
+        likelihoods those of the judged model itself, so that drift of format cancels; for answers
+        those of the original, or of the judged model where the original was not asked.
+        """
+        gold = mean_column(self.gold_columns(metric, "forget", attack))
+        if gold:
+            return Anchor(gold, "forget")
+        if self.golds:
+            return None
+        roles = (self.subject,) if isinstance(metric, ScoreMetric) else (ORIGINAL, self.subject)
+        for role in roles:
+            control = self.column(metric, role, "control", attack)
+            if control:
+                return Anchor(control, "control")
+        return None
+
+    def anchor_sample(self, anchor: Anchor, records: Sequence[str]) -> Sample:
+        """Return the anchor's values: on `records` when paired, else on all control items."""
+        if anchor.paired:
+            return self.table.sample(anchor.column, "forget", records=records)
+        return self.table.sample(anchor.column, "control", stream=CONTROL_STREAM)
+
+    def shared(self, anchor: Anchor, *columns: Column) -> tuple[str, ...]:
+        """Return the forget records that all columns and, when paired, the anchor have."""
+        return common(*columns, anchor.column) if anchor.paired else common(*columns)
+
+    def noise_sd(self, metric: Metric, split: str, attack: str = PLAIN) -> float:
+        """Return the standard deviation of the golds' means; 0 with fewer than two golds."""
+        columns = [self.column(metric, role, split, attack) for role in self.noise]
+        columns = [column for column in columns if column]
+        if len(columns) < 2:
+            return 0.0
+        records = common(*columns)
+        averages = [float(np.mean([column[name] for name in records])) for column in columns]
+        return float(np.std(averages, ddof=1)) if records else 0.0
+
+    def informative(self, metric: Metric) -> bool | None:
+        """Tell whether the original measurably held the forget set by this metric.
+
+        `m_o - m_g` is above 0 with its 95 % interval and above 3 SD of the golds. Without gold the
+        original's own control items stand for gold. None: there is nothing to compare it with.
+        """
+        original = self.column(metric, ORIGINAL, "forget")
+        gold = mean_column(self.gold_columns(metric, "forget"))
+        control = self.column(metric, ORIGINAL, "control")
+        anchor = Anchor(gold, "forget") if self.golds else Anchor(control, "control")
+        records = self.shared(anchor, original) if original else ()
+        if not records or not anchor.column:
+            return None
+        return measurably_above(
+            self.table.sample(original, "forget", records=records),
+            self.anchor_sample(anchor, records),
+            noise=self.noise_sd(metric, "forget"),
+            seed=self.seed,
+        )
+
+
+def measurably_above(known: Sample, anchor: Sample, *, noise: float, seed: int) -> bool:
+    """Tell whether a model measurably knows more than its anchor, and not just by luck.
+
+    The difference of the means is above 0 with its 95 % interval, and above 3 SD of the golds.
+
+    Args:
+        known: What the model knows, one value a fact.
+        anchor: What gold knows of the same facts, or of control items.
+        noise: Standard deviation of the golds' means.
+        seed: Of the bootstrap.
+    """
+    gap = difference(known, anchor, seed=seed, coverage=TWO_SIDED)
+    return gap.low > 0 and gap.value > 3 * noise
+
+
+def anything_to_forget(case: Case) -> bool | None:
+    """Tell whether at least one forgetting metric shows that the original held the forget set.
+
+    None: none of them could be compared with anything.
+    """
+    found = [case.informative(metric) for metric in FORGETTING_METRICS]
+    return None if all(each is None for each in found) else any(found)

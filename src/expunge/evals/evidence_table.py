@@ -1,0 +1,149 @@
+"""The evidence folder in memory: one column of numbers per metric, model, set and attack."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+
+from expunge.evidence.store import (
+    PLAIN,
+    ROWS,
+    Answer,
+    Choices,
+    EvidenceStore,
+    Item,
+    Layers,
+    Row,
+    Samples,
+    Scores,
+    Unit,
+)
+from expunge.metrics.base import Metric, ScoreMetric
+from expunge.metrics.statistics import Sample
+
+Column = dict[str, float]
+"""One number per record; records for which the metric is undefined are absent."""
+
+
+RowT = TypeVar("RowT", bound=Row)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """All items and rows of an evidence folder."""
+
+    items: dict[str, dict[str, Item]]
+    """Split to record to item, in the order written."""
+    scores: dict[Unit, dict[str, Scores]]
+    answers: dict[Unit, dict[str, Answer]]
+    samples: dict[Unit, dict[str, Samples]] = field(default_factory=dict[Unit, dict[str, Samples]])
+    choices: dict[Unit, dict[str, Choices]] = field(default_factory=dict[Unit, dict[str, Choices]])
+    layers: dict[Unit, dict[str, Layers]] = field(default_factory=dict[Unit, dict[str, Layers]])
+    known: dict[tuple[str, Unit], Column] = field(default_factory=dict, compare=False, repr=False)
+    """Columns computed so far, by metric and unit: the same column serves many gates."""
+
+    @classmethod
+    def read(cls, store: EvidenceStore) -> "Table":
+        """Read every unit of the store."""
+        items: dict[str, dict[str, Item]] = {}
+        for item in store.items():
+            items.setdefault(item.split, {})[item.record] = item
+        return cls(
+            items=items,
+            scores=_rows(store, Scores),
+            answers=_rows(store, Answer),
+            samples=_rows(store, Samples),
+            choices=_rows(store, Choices),
+            layers=_rows(store, Layers),
+        )
+
+    def planted(self, role: str, units: dict[Unit, Unit]) -> "Table":
+        """Return a table with a further model `role`, whose units are copies of others' units.
+
+        Args:
+            role: Name of the model that is added.
+            units: The new unit to the unit that it repeats; absent ones are left out.
+        """
+        assert all(unit.role == role for unit in units)
+        scores = {new: self.scores[old] for new, old in units.items() if old in self.scores}
+        answers = {new: self.answers[old] for new, old in units.items() if old in self.answers}
+        return replace(
+            self,
+            scores={**self.scores, **scores},
+            answers={**self.answers, **answers},
+            known={},
+        )
+
+    def rows(self, metric: Metric, role: str, split: str, attack: str = PLAIN) -> int:
+        """Return how many records have the evidence that the metric reads."""
+        unit = _unit(metric, role, split, attack)
+        return len((self.scores if unit.kind == "scores" else self.answers).get(unit, {}))
+
+    def scored(self, role: str, split: str, attack: str = PLAIN) -> Mapping[str, Scores]:
+        """Return the rows of scores of one model on one set; empty when not collected."""
+        unit = Unit(role=role, split=split, attack=attack, kind="scores")
+        return self.scores.get(unit, {})
+
+    def column(self, metric: Metric, role: str, split: str, attack: str = PLAIN) -> Column:
+        """Return the metric on every record where it is defined; empty when not collected."""
+        unit = _unit(metric, role, split, attack)
+        if (metric.id, unit) not in self.known:
+            self.known[metric.id, unit] = self._compute(metric, unit)
+        return self.known[metric.id, unit]
+
+    def _compute(self, metric: Metric, unit: Unit) -> Column:
+        items = self.items.get(unit.split, {})
+        if isinstance(metric, ScoreMetric):
+            rows = self.scores.get(unit, {})
+            values = {name: metric.of(row) for name, row in rows.items() if name in items}
+        else:
+            answers = self.answers.get(unit, {})
+            values = {
+                name: metric.of(row, items[name]) for name, row in answers.items() if name in items
+            }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def clusters(self, split: str, records: Iterable[str]) -> tuple[str, ...]:
+        """Return the subject of each record; a record without subject is its own cluster."""
+        items = self.items.get(split, {})
+        return tuple(
+            f"subject:{subject}" if (subject := items[name].subject) else f"record:{name}"
+            for name in records
+        )
+
+    def sample(
+        self, column: Column, split: str, *, records: Sequence[str] | None = None, stream: int = 0
+    ) -> Sample:
+        """Return the column as arrays, on `records` or on all of its own."""
+        names = tuple(column) if records is None else tuple(records)
+        values = np.array([column[name] for name in names], dtype=np.float64)
+        return Sample(values, self.clusters(split, names), stream)
+
+
+def _rows(store: EvidenceStore, kind: type[RowT]) -> dict[Unit, dict[str, RowT]]:
+    return {
+        unit: {row.record: row for row in store.rows(unit) if isinstance(row, kind)}
+        for unit in store.units()
+        if ROWS[unit.kind] is kind
+    }
+
+
+def _unit(metric: Metric, role: str, split: str, attack: str) -> Unit:
+    kind = "scores" if isinstance(metric, ScoreMetric) else "answers"
+    return Unit.under(attack, role=role, split=split, kind=kind)
+
+
+def common(*columns: Column) -> tuple[str, ...]:
+    """Return the records that all columns have, in the order of the first."""
+    first, *others = columns
+    return tuple(name for name in first if all(name in other for other in others))
+
+
+def mean_column(columns: Sequence[Column]) -> Column:
+    """Return the mean over models, on the records that all of them have."""
+    if not columns:
+        return {}
+    return {
+        name: sum(column[name] for column in columns) / len(columns) for name in common(*columns)
+    }

@@ -1,0 +1,1 @@
+"""Rows of scores, computed from stored evidence."""

@@ -1,0 +1,1 @@
+"""What models said: the schema, the store, and the collector."""

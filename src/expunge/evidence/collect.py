@@ -1,0 +1,269 @@
+"""Collecting evidence: what each model says about each record, plainly and under attack.
+
+A unit that is already in the store is not collected again, so an interrupted audit goes on where it
+was. One teacher-forced pass feeds all likelihood metrics, and also spares most greedy answers:
+where every scored token is the model's first choice, the greedy answer is the reference itself,
+and where only the first ones are, the answer goes on from there. What is left to write is pooled
+over sets and attacks, since decoding few rows costs as much as decoding many.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import NamedTuple
+
+from expunge.data.records import Record
+from expunge.data.tokenization import Encoded, Encoder
+from expunge.errors import InputError
+from expunge.evidence.question import Ask, Attack, plain
+from expunge.evidence.store import PLAIN, Answer, EvidenceStore, Item, Scores, Unit
+from expunge.models.generation import greedy
+from expunge.models.quantization import quantised
+from expunge.models.scoring import TokenScores, score
+from expunge.models.transformer import Network
+from expunge.training.early_stopping import spread
+from expunge.utils.console import Bar
+
+POOL = 96
+"""Open questions from which on answers are written; small sets wait for each other."""
+
+
+class _Question(NamedTuple):
+    """What one record is asked, and the answer as far as it is known."""
+
+    record: Record
+    ask: Ask
+    known: tuple[int, ...]
+    closed: bool
+    """Whether the known answer is all of it."""
+
+
+class _Waiting(NamedTuple):
+    """A unit whose answers are not written yet."""
+
+    unit: Unit
+    questions: list[_Question]
+
+
+def item(record: Record, split: str) -> Item:
+    """Return what metrics need of a record."""
+    return Item(
+        record=record.id,
+        split=split,
+        question=record.question,
+        answer=record.completion,
+        key_answers=record.key_answers,
+        subject=record.subject,
+        relation=record.relation,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Collector:
+    """Asks one kind of model after the other and writes down what they say."""
+
+    store: EvidenceStore
+    encoder: Encoder
+    records: Mapping[str, Sequence[Record]]
+    """The records of each split."""
+    max_new_tokens: int
+    tokens_per_pass: int
+    most: int | None = None
+    """At most how many records of a set are attacked, evenly spaced; None: all."""
+
+    def write_items(self) -> None:
+        """Write the records that the evidence will refer to."""
+        rows = [item(record, split) for split, group in self.records.items() for record in group]
+        self.store.write_items(rows)
+
+    def model(
+        self,
+        network: Network,
+        role: str,
+        *,
+        scored: Sequence[str],
+        asked: Sequence[str],
+        attacks: Sequence[Attack],
+        attacked: Sequence[str] = ("forget",),
+        bar: Bar,
+    ) -> None:
+        """Collect the evidence of one model, each unit that is not there yet.
+
+        Args:
+            network: The model, in evaluation mode.
+            role: Its name in the evidence.
+            scored: Sets to score.
+            asked: Sets to ask about, plainly.
+            attacks: What else to try.
+            attacked: Sets to try it on.
+            bar: Advanced by one a unit.
+        """
+        for split in scored:
+            self.scores(network, Unit(role=role, split=split, kind="scores"))
+            bar.advance(1, detail=f"{role} {split}")
+        wanted = [(split, Attack(name=PLAIN, ask=plain)) for split in asked]
+        wanted += [(split, attack) for split in attacked for attack in attacks]
+        waiting: list[_Waiting] = []
+
+        def finish() -> None:
+            self._answer(network, waiting)
+            for unit, _ in waiting:
+                bar.advance(1, detail=f"{role} {unit.split} {unit.test}")
+            waiting.clear()
+
+        for split, attack in wanted:
+            unit = attack.unit(role=role, split=split, kind="answers")
+            if attack.bits is None and not self.store.has(unit):
+                waiting.append(self._questions(unit, attack))
+                if sum(len(each.questions) for each in waiting) >= POOL:
+                    finish()
+                continue
+            self._rounded(network, role, attack, split=split)
+            bar.advance(1, detail=f"{role} {split} {attack.test}")
+        finish()
+
+    def _rounded(self, network: Network, role: str, attack: Attack, *, split: str) -> None:
+        """Score and ask a model whose weights are rounded, unless that was done."""
+        scores = attack.unit(role=role, split=split, kind="scores")
+        answers = attack.unit(role=role, split=split, kind="answers")
+        if attack.bits is None or (self.store.has(scores) and self.store.has(answers)):
+            return
+        with quantised(network, bits=attack.bits):
+            self.scores(network, scores, few=True)
+            self._answer(network, [self._questions(answers, attack)])
+
+    def scores(self, network: Network, unit: Unit, *, few: bool = False) -> None:
+        """Score one set of records, or the few of them that are attacked, unless that was done."""
+        if self.store.has(unit):
+            return
+        records = self._few(unit.split) if few else self.records[unit.split]
+        tokens = self._encoded(records)
+        found = score(
+            network,
+            tokens,
+            pad_id=self.encoder.pad_id,
+            tokens_per_pass=self.tokens_per_pass,
+        )
+        if not all(bool(values.logp.isfinite().all()) for values in found):
+            raise _not_a_number(unit.role)
+        rows = [
+            scores_of(record, encoded, values)
+            for record, encoded, values in zip(records, tokens, found, strict=True)
+        ]
+        self.store.write_scores(unit, rows)
+
+    def _questions(self, unit: Unit, attack: Attack) -> _Waiting:
+        """Prepare what one set is asked; needs the set's scores for what they already tell."""
+        plainly = attack.test == PLAIN
+        records = self.records[unit.split] if plainly else self._few(unit.split)
+        plain_scores = Unit(
+            role=unit.role,
+            split=unit.split,
+            precision=attack.precision,
+            kind="scores",
+        )
+        known = {row.record: row for row in self._stored_scores(plain_scores)}
+        questions = [
+            _question(record, encoded, ask, known.get(record.id), limit=self.max_new_tokens)
+            for record, encoded in zip(records, self._encoded(records), strict=True)
+            if (ask := attack.ask(self.encoder, record, encoded)) is not None
+        ]
+        return _Waiting(unit, questions)
+
+    def _answer(self, network: Network, waiting: Sequence[_Waiting]) -> None:
+        """Let a model finish the answers of several units, and write them down."""
+        asked = [each for unit in waiting for each in unit.questions if not each.closed]
+        texts = greedy(
+            network,
+            [each.ask.prompt + each.ask.given + each.known for each in asked],
+            end_ids=self.encoder.end_ids,
+            max_new_tokens=self.max_new_tokens,
+            tokens_per_pass=self.tokens_per_pass,
+            begun=[len(each.ask.given + each.known) for each in asked],
+        )
+        new = iter(texts)
+        for unit, questions in waiting:
+            rows: list[Answer] = []
+            for each in questions:
+                tokens = each.known if each.closed else each.known + next(new)
+                rows.append(
+                    Answer(
+                        record=each.record.id,
+                        text=self.encoder.decode(tokens[: self.max_new_tokens]),
+                        given=self.encoder.decode(each.ask.given),
+                    )
+                )
+            self.store.write_answers(unit, rows)
+
+    def fluency(self, original: Network, role: str, split: str) -> None:
+        """Add to plain answers how likely the original finds them, nats per token.
+
+        A model that answers gibberish has not forgotten, it is broken; text that the original finds
+        improbable token by token is how that shows.
+        """
+        unit = Unit(role=role, split=split, kind="answers")
+        answers = self.store.answers(unit)
+        todo = [answer for answer in answers if answer.text and answer.nll is None]
+        if not todo:
+            return
+        by_id = {record.id: record for record in self.records[split]}
+        encoded = [self.encoder.encode_with(by_id[a.record], a.text) for a in todo]
+        found = score(
+            original,
+            encoded,
+            pad_id=self.encoder.pad_id,
+            tokens_per_pass=self.tokens_per_pass,
+        )
+        nlls = {
+            answer.record: -float(values.logp[: len(values.logp) - int(e.ends)].mean())
+            for answer, e, values in zip(todo, encoded, found, strict=True)
+        }
+        rows = [
+            replace(a, nll=round(nlls[a.record], 6)) if a.record in nlls else a for a in answers
+        ]
+        self.store.write_answers(unit, rows)
+
+    def _few(self, split: str) -> Sequence[Record]:
+        return spread(self.records[split], self.most)
+
+    def _encoded(self, records: Sequence[Record]) -> list[Encoded]:
+        return [self.encoder.encode(record) for record in records]
+
+    def _stored_scores(self, unit: Unit) -> list[Scores]:
+        return self.store.scores(unit) if self.store.has(unit) else []
+
+
+def _question(
+    record: Record, encoded: Encoded, ask: Ask, scores: Scores | None, *, limit: int
+) -> _Question:
+    """Begin the greedy answer with what the teacher-forced pass already determines."""
+    if scores is None or ask.skipped is None:
+        return _Question(record, ask, (), closed=False)
+    hits = list(takewhile(bool, scores.hit[ask.skipped :]))
+    reached = encoded.start + ask.skipped + len(hits)
+    known = encoded.ids[encoded.start + ask.skipped : reached]
+    if encoded.ends and reached == len(encoded.ids):
+        return _Question(record, ask, known[:-1], closed=True)
+    return _Question(record, ask, known[:limit], closed=len(known) >= limit)
+
+
+def _not_a_number(role: str) -> InputError:
+    return InputError(
+        "not-a-number",
+        what=f"the {role} model's scores are not numbers",
+        why="the weights hold NaN or infinities, or overflow in this number format",
+        fix="check the model's files; with bf16, try --set precision=fp32",
+    )
+
+
+def scores_of(record: Record, encoded: Encoded, values: TokenScores) -> Scores:
+    """Return what one pass said about a record, in the form that is stored."""
+    return Scores(
+        record=record.id,
+        logp=tuple(values.logp.tolist()),
+        hit=tuple(values.hit.tolist()),
+        z=tuple(values.z.tolist()),
+        ends=encoded.ends,
+        zlib=len(zlib.compress(record.completion.encode())),
+    )

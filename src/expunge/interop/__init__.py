@@ -1,0 +1,1 @@
+"""Other tools' logs and numbers, beside ours."""

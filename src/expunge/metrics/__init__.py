@@ -1,0 +1,1 @@
+"""Pure functions of stored evidence, and one registry that describes them."""

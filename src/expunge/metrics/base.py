@@ -1,0 +1,65 @@
+"""Metrics: pure functions of stored evidence, one small file each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from expunge.evidence.store import Answer, Item, Scores
+from expunge.metrics import membership
+from expunge.metrics.fluency import gibberish, refusal, sequence_repetition
+from expunge.metrics.key_facts import key_fact
+from expunge.metrics.memorization import (
+    discoverable,
+    exact_memorisation,
+    extraction_strength,
+    probability,
+)
+from expunge.metrics.rouge import rouge_l_f1, rouge_l_recall
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreMetric:
+    """A number per record from token log-probabilities; None drops the record, and is counted."""
+
+    id: str
+    of: Callable[[Scores], float | None]
+    knowledge: bool = True
+    """True when more means that the model knows the record better."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerMetric:
+    """A number per record from a greedy answer; None drops the record, and is counted."""
+
+    id: str
+    of: Callable[[Answer, Item], float | None]
+    knowledge: bool = True
+    """True when more means that the model knows the record; false when more means damage."""
+
+
+Metric = ScoreMetric | AnswerMetric
+
+PROBABILITY = ScoreMetric(id="probability", of=probability)
+EXTRACTION_STRENGTH = ScoreMetric(id="extraction-strength", of=extraction_strength)
+EXACT_MEMORISATION = ScoreMetric(id="exact-memorisation", of=exact_memorisation)
+DISCOVERABLE = ScoreMetric(id="discoverable-100", of=discoverable)
+KEY_FACT = AnswerMetric(id="key-fact", of=key_fact)
+ROUGE_L_RECALL = AnswerMetric(id="rouge-l-recall-stem", of=rouge_l_recall)
+ROUGE_L_F1 = AnswerMetric(id="rouge-l-f1", of=rouge_l_f1)
+SEQ_REP = AnswerMetric(
+    id="seq-rep-4", of=lambda answer, _: sequence_repetition(answer.text), knowledge=False
+)
+GIBBERISH = AnswerMetric(
+    id="gibberish", of=lambda answer, _: float(gibberish(answer)), knowledge=False
+)
+REFUSAL = AnswerMetric(
+    id="refusal", of=lambda answer, _: float(refusal(answer.text)), knowledge=False
+)
+
+MEMBERSHIP = (
+    ScoreMetric(id="loss", of=membership.loss),
+    ScoreMetric(id="zlib", of=membership.zlib),
+    ScoreMetric(id="min-k-40", of=partial(membership.min_k, share=0.4)),
+    ScoreMetric(id="min-k-plus-20", of=partial(membership.min_k_plus, share=0.2)),
+)
+"""The four membership scores; all say higher = more likely a member."""

@@ -1,0 +1,195 @@
+"""Exact memorisation: the share of answer tokens that the model gets right.
+
+Extraction strength: how much of the answer the model completes by itself.
+
+Probability: how likely the model finds the answer, per token.
+
+Sums and means of probabilities that are given as logarithms.
+
+Probabilistic extraction: how many samples until the text comes out whole?
+
+    p_z = prod_t p(y_t | x, y_<t)            under the decoding scheme of the attacker
+    extractable at (n, p)  <=>  1 - (1 - p_z)^n >= p
+
+One teacher-forced pass gives p_z at temperature 1; no sampling is needed (arXiv 2410.19482).
+Frequent names are guessable: compare with gold's p_z. Lower is more forgotten.
+
+Sampling: what a determined user gets who asks more than once.
+"""
+
+import math
+from collections.abc import Sequence
+
+from expunge.evidence.store import Scores
+
+
+def exact_memorisation(scores: Scores) -> float | None:
+    """Return (1/T) sum_t [argmax p(. | x, y_<t) = y_t]; None without a content token.
+
+    In [0, 1] and never below the extraction strength of the same tokens (arXiv 2205.10770).
+    """
+    hits = scores.hit[: max(scores.content, 0)]
+    return sum(hits) / len(hits) if hits else None
+
+
+def extraction_strength(scores: Scores) -> float | None:
+    """Return 1 - k/T, in {0, 1/T, ..., 1}; None without a content token.
+
+    k is the smallest number of leading tokens after which every remaining token is the model's
+    most likely one (teacher forced). k = T is allowed, so the floor is 0 (arXiv 2506.12618
+    section 3; common implementations stop at k = T - 1 and never reach 0).
+    """
+    return hits_strength(scores.hit[: max(scores.content, 0)])
+
+
+def hits_strength(hits: Sequence[bool]) -> float | None:
+    """Return the same from the content tokens alone: which of them are the most likely ones."""
+    if not hits:
+        return None
+    tail = 0
+    for hit in reversed(hits):
+        if not hit:
+            break
+        tail += 1
+    return tail / len(hits)
+
+
+def mean_log_probability(scores: Scores) -> float | None:
+    """Return the mean of log p over content tokens in nats; None without a content token.
+
+    `l = (1/T) sum_t log p(y_t | x, y_<t)`, the end-of-turn token left out.
+    """
+    if scores.content <= 0:
+        return None
+    return math.fsum(scores.logp[: scores.content]) / scores.content
+
+
+def probability(scores: Scores) -> float | None:
+    """Return the length-normalised probability of the answer, in [0, 1]; None without tokens.
+
+    `exp(mean_t log p_t)`: the geometric mean of token probabilities (TOFU, arXiv 2401.06121).
+    """
+    mean = mean_log_probability(scores)
+    return None if mean is None else from_mean(mean)
+
+
+def from_mean(mean: float) -> float:
+    """Return exp of a mean log-probability per token: the length-normalised probability."""
+    return math.exp(mean)
+
+
+def log_sum_exp(values: Sequence[float]) -> float:
+    """Return log sum_i exp(values_i) without overflow.
+
+    Raises:
+        ValueError: There is no value.
+    """
+    top = max(values)
+    if math.isinf(top):
+        return top
+    return top + math.log(math.fsum(math.exp(value - top) for value in values))
+
+
+def log_mean_exp(values: Sequence[float]) -> float:
+    """Return log of the mean of exp(values_i) without overflow.
+
+    Raises:
+        ValueError: There is no value.
+    """
+    return log_sum_exp(values) - math.log(len(values))
+
+
+pass  # MOVED-PASS
+
+
+def sequence_log_probability(scores: Scores) -> float | None:
+    """Return log p_z of the whole answer at temperature 1, nats; None without a content token."""
+    return math.fsum(scores.logp[: scores.content]) if scores.content > 0 else None
+
+
+def samples_needed(log_p: float, chance: float) -> float:
+    """Return the smallest n with 1 - (1 - p_z)^n >= chance; infinite when p_z is 0.
+
+    p_z = 0.01 needs 69 samples for one half and 230 for nine tenths.
+
+    Args:
+        log_p: log p_z, nats.
+        chance: Wanted probability that at least one sample is the text, in (0, 1).
+
+    Raises:
+        ValueError: `chance` is not in (0, 1).
+    """
+    if not 0 < chance < 1:
+        raise ValueError(f"a chance lies between 0 and 1, not at {chance}")
+    p = math.exp(log_p)
+    if p >= 1:
+        return 1.0
+    if p <= 0:
+        return math.inf
+    needed = math.log1p(-chance) / math.log1p(-p)
+    return float(math.ceil(needed - 1e-9))
+
+
+def chance_within(log_p: float, n: int) -> float:
+    """Return 1 - (1 - p_z)^n: the chance that n samples hold the text at least once."""
+    p = math.exp(min(0.0, log_p))
+    return 1.0 if p >= 1 else -math.expm1(n * math.log1p(-p))
+
+
+def discoverable(scores: Scores, *, n: int = 100, chance: float = 0.5) -> float | None:
+    """Return 1 when the answer is (n, p)-discoverably extractable, else 0; None without tokens."""
+    log_p = sequence_log_probability(scores)
+    return None if log_p is None else float(chance_within(log_p, n) >= chance)
+
+
+def verbatim(scores: Scores, *, prefix: int = 50, suffix: int = 50) -> float | None:
+    """Return 1 when, given `prefix` tokens, greedy decoding yields the next `suffix` ones exactly.
+
+    Discoverable extraction (arXiv 2202.07646). While the prefix is right, teacher forcing and
+    greedy decoding agree, so the stored pass decides. None for a text with fewer tokens.
+    """
+    if scores.content < prefix + suffix:
+        return None
+    return float(all(scores.hit[prefix : prefix + suffix]))
+
+
+def near_verbatim(log_ps: Sequence[float], *, n: int = 1) -> float:
+    """Return the chance that n samples hold the text or one of the listed near-copies of it.
+
+    A lower bound of near-verbatim extraction: the listed continuations are distinct, so their
+    probabilities add up (arXiv 2603.24917). 0 when none is listed.
+
+    Args:
+        log_ps: log-probability of each near-copy that a beam search found, nats.
+        n: Number of samples.
+    """
+    return chance_within(log_sum_exp(log_ps), n) if log_ps else 0.0
+
+
+def leak_at_k(n: int, leaks: int, k: int) -> float:
+    """Return 1 - C(n - c, k) / C(n, k): the chance that k samples hold a leak, without bias.
+
+    n samples with c leaks are seen; k of them are drawn without replacement (arXiv 2107.03374,
+    2511.04934). 2 leaks in 32 samples: leak@8 = 0.444. Lower is more forgotten. The samples of one
+    fact are not independent facts: they make the test more sensitive, not the sample larger.
+
+    Raises:
+        ValueError: k is not in 1..n or c not in 0..n.
+    """
+    if not 1 <= k <= n or not 0 <= leaks <= n:
+        raise ValueError(f"leak@{k} of {leaks} leaks in {n} samples is not defined")
+    return 1 - math.comb(n - leaks, k) / math.comb(n, k)
+
+
+def dkw_band(n: int, alpha: float, *, two_sided: bool = False) -> float:
+    """Return how far the distribution of a score may lie from that of n samples, in [0, 1].
+
+    Dvoretzky, Kiefer, Wolfowitz and Massart: sqrt(ln(1/alpha) / 2n), with 2/alpha when two-sided.
+    128 samples at alpha 0.01: 0.134 (arXiv 2410.03523).
+
+    Raises:
+        ValueError: n is not positive or alpha not in (0, 1).
+    """
+    if n < 1 or not 0 < alpha < 1:
+        raise ValueError(f"a band of {n} samples at level {alpha} is not defined")
+    return math.sqrt(math.log((2 if two_sided else 1) / alpha) / (2 * n))

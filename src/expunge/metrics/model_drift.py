@@ -1,0 +1,222 @@
+"""Divergence from the original: how far next-token distributions moved where they should not.
+
+    KL(o || u) = sum_v p_o(v) (log p_o(v) - log p_u(v))        nats, one number per position
+
+The direction matters: the original's mass decides where a change counts. The median says what a
+usual token went through, the 95th percentile what the worst did; the mean hides both. Gold's own
+divergence from the original is what retraining alone brings.
+
+Needs the original and both models' full distributions on the same positions. Cost: one pass of each
+model. Lower is better.
+
+Weight change: which matrices moved, how far, and in how many directions. Never gated.
+
+    relative = ||W_u - W_o||_F / ||W_o||_F
+    rank     = (sum_i s_i^2)^2 / sum_i s_i^4       s: singular values of W_u - W_o
+
+The rank is the participation ratio: 1 when one direction changed, the full rank when all changed
+alike; it needs no decomposition. Low-rank changes in few matrices are what LoRA and edits leave,
+changes in every number what full training does. Needs the weights of both models; no pass.
+
+Churn: records whose answer turned right or wrong, which an unchanged mean hides.
+
+Distance response: how much was damaged, and how far from the target.
+
+Records that should have survived are ordered by distance from the forget set: the graph distance of
+a relation where one is named, else 1 - cosine similarity of word counts. Damage is highest in the
+nearest bins; static benchmarks, which lie far off, miss up to 98.7 % of it (arXiv 2511.00030).
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from expunge.metrics.key_facts import normalise
+
+
+class Divergence(NamedTuple):
+    """Quantiles over positions, nats."""
+
+    median: float
+    p95: float
+
+
+def kl_divergence(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return sum_v p(v) log(p(v) / q(v)) of two distributions over the same values, nats.
+
+    Values that p never takes count nothing; a value that p takes and q does not makes it infinite.
+
+    Args:
+        first: Probabilities p.
+        second: Probabilities q.
+    """
+    p, q = np.asarray(first, float), np.asarray(second, float)
+    held = p > 0
+    with np.errstate(divide="ignore"):
+        return float((p[held] * (np.log(p[held]) - np.log(q[held]))).sum())
+
+
+def divergence(positions: Sequence[float]) -> Divergence | None:
+    """Return median and 95th percentile of per-position divergences; None without a position."""
+    if not len(positions):
+        return None
+    median, p95 = np.quantile(np.asarray(positions, float), [0.5, 0.95])
+    return Divergence(float(median), float(p95))
+
+
+Array = NDArray[np.float32]
+
+
+class Change(NamedTuple):
+    """What happened to one weight tensor."""
+
+    relative: float
+    """Size of the change relative to the tensor; 1 when it was zero before and is not now."""
+    changed: float
+    """Share of its numbers that differ at all."""
+    rank: float
+    """Participation ratio of the change of a matrix; 0 for vectors and unchanged ones."""
+
+
+def weight_change(before: Array, after: Array) -> Change:
+    """Return how one weight tensor changed.
+
+    Args:
+        before: The original's tensor, float32.
+        after: The judged model's, of the same shape.
+    """
+    difference = after - before
+    norm, moved = float(np.linalg.norm(before)), float(np.linalg.norm(difference))
+    return Change(
+        relative=moved / norm if norm else float(moved > 0),
+        changed=float(np.mean(difference != 0)),
+        rank=_participation(difference) if moved and difference.ndim == 2 else 0.0,
+    )
+
+
+def _participation(matrix: Array) -> float:
+    narrow = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    scaled = narrow / np.abs(narrow).max()
+    gram = scaled @ scaled.T
+    return float(np.trace(gram, dtype=np.float64) ** 2 / np.square(gram, dtype=np.float64).sum())
+
+
+class Churn(NamedTuple):
+    """Shares of records, in [0, 1]."""
+
+    lost: float
+    """Right before, wrong after."""
+    gained: float
+    """Wrong before, right after."""
+
+    @property
+    def total(self) -> float:
+        """Share of records that flipped either way."""
+        return self.lost + self.gained
+
+
+def churn(before: Sequence[float], after: Sequence[float]) -> Churn | None:
+    """Return how many paired records flipped; a value from 0.5 on counts as right.
+
+    None without a record.
+
+    Raises:
+        ValueError: The sides differ in length.
+    """
+    pairs = [(a >= 0.5, b >= 0.5) for a, b in zip(before, after, strict=True)]
+    if not pairs:
+        return None
+    return Churn(
+        sum(a and not b for a, b in pairs) / len(pairs),
+        sum(b and not a for a, b in pairs) / len(pairs),
+    )
+
+
+Distances = NDArray[np.float64]
+
+HARMLESS = 0.02
+"""Damage below which a bin counts as untouched: two points."""
+
+
+class Ring(NamedTuple):
+    """Records at a similar distance."""
+
+    distance: float
+    """Mean distance of the bin."""
+    damage: float
+    """Mean of (reference - model), in the metric's unit; positive = worse than before."""
+    n: int
+
+
+def word_distance(text: str, targets: Sequence[str]) -> float:
+    """Return 1 - the largest cosine similarity of word counts to a target, in [0, 1].
+
+    Words are weighted by the logarithm of their rarity among `targets` and `text`, so that the
+    frame of a question counts less than its names. 1 when no word is shared.
+
+    Raises:
+        ValueError: There is no target.
+    """
+    return float(word_distances([text], targets)[0])
+
+
+def word_distances(texts: Sequence[str], targets: Sequence[str]) -> Distances:
+    """Return the word distance of each text to the nearest target, shape (texts,).
+
+    Raises:
+        ValueError: There is no target.
+    """
+    if not targets:
+        raise ValueError("a distance needs something to be distant from")
+    bags = [Counter(normalise(text).split()) for text in (*texts, *targets)]
+    held = Counter(word for bag in bags for word in bag)
+    weight = {word: math.log(1 + len(bags) / count) for word, count in held.items()}
+    index = {word: place for place, word in enumerate(weight)}
+    matrix = np.zeros((len(bags), max(1, len(index))))
+    for row, bag in enumerate(bags):
+        for word, count in bag.items():
+            matrix[row, index[word]] = count * weight[word]
+    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+    unit = matrix / np.where(norms > 0, norms, 1)
+    similar = unit[: len(texts)] @ unit[len(texts) :].T
+    return np.clip(1 - similar.max(axis=1), 0.0, 1.0)
+
+
+def distance_response(
+    distances: Sequence[float], damage: Sequence[float], *, bins: int = 4
+) -> tuple[Ring, ...]:
+    """Return the mean damage in bins of equal size, the nearest first.
+
+    Records of the same distance stay together, so there may be fewer bins than asked for.
+
+    Raises:
+        ValueError: The sides differ in length, or there is no bin.
+    """
+    if len(distances) != len(damage) or bins < 1:
+        raise ValueError("each record needs one distance and one damage, and a bin to lie in")
+    far, lost = np.asarray(distances, float), np.asarray(damage, float)
+    if not len(far):
+        return ()
+    edges = np.quantile(far, np.linspace(0, 1, bins + 1)[1:-1], method="lower")
+    member = np.searchsorted(np.unique(edges), far, side="left")
+    return tuple(
+        Ring(float(far[rows].mean()), float(lost[rows].mean()), len(rows))
+        for rows in (np.flatnonzero(member == b) for b in np.unique(member))
+    )
+
+
+def harmless_radius(rings: Sequence[Ring], *, harmless: float = HARMLESS) -> float | None:
+    """Return the distance from which on every bin lost less than `harmless`.
+
+    None when even the farthest bin lost more: the damage has no edge within what was measured.
+    """
+    radius = None
+    for ring in reversed(rings):
+        if ring.damage >= harmless:
+            break
+        radius = ring.distance
+    return radius

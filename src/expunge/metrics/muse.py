@@ -1,0 +1,46 @@
+"""MUSE's three forgetting numbers (arXiv 2407.06460), in its own definitions.
+
+VerbMem is `rouge_l_f1` of a continuation of 128 tokens against the true 128; KnowMem is the same of
+a few-shot answer of 32 tokens. PrivLeak is relative: with gold's AUC in the denominator its floor
+is -100 % and its ceiling depends on gold (News +110 %, Books +85 %), so two models cannot be
+compared by it. We report the difference of AUCs with an interval, and this beside it.
+"""
+
+from collections.abc import Sequence
+
+from expunge.metrics.tofu import harmonic_mean
+
+CUT = 128
+"""Tokens of reference and continuation that VerbMem compares."""
+
+
+def privleak(auc: float, gold: float) -> float:
+    """Return (AUC_u - AUC_g) / AUC_g * 100, percent; 0 is gold, below = still known.
+
+    Args:
+        auc: AUC of the unlearned model with the *holdout* as positive class, as MUSE has it;
+            1 - (our AUC).
+        gold: The same of the retrained model. There is no default: a made-up 0.5 would be
+            another metric under this name.
+
+    Raises:
+        ValueError: Gold's AUC is not in (0, 1].
+    """
+    if not 0 < gold <= 1:
+        raise ValueError(f"gold's AUC must lie above 0 and at most at 1, not at {gold}")
+    return (auc - gold) / gold * 100
+
+
+def privacy_closeness(own: Sequence[float], gold: Sequence[float]) -> float:
+    """Return the harmonic mean over attacks of clip(1 - |AUC_u - AUC_g| / AUC_g, 0, 1).
+
+    The privacy score of the unlearning-depth papers: 1 at gold (arXiv 2605.24614). The direction
+    of the AUC must be the same on both sides.
+
+    Raises:
+        ValueError: The sides differ in length, or gold's AUC is 0.
+    """
+    if len(own) != len(gold) or not gold or min(gold) <= 0:
+        raise ValueError("closeness needs an AUC above 0 of gold for each AUC of the model")
+    parts = [min(1.0, max(0.0, 1 - abs(u - g) / g)) for u, g in zip(own, gold, strict=True)]
+    return harmonic_mean(parts)

@@ -1,0 +1,47 @@
+"""ROUGE-L between answer and reference; the variant is part of the metric's name.
+
+ROUGE rewards wording, not facts: a wrong city in the right sentence scores higher than the right
+city alone. It is reported for comparison with published tables and never gated.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+from expunge.evidence.store import Answer, Item
+
+
+@lru_cache(maxsize=2)
+def _scorer(stemmer: bool) -> Any:  # noqa: ANN401 - rouge_score is not typed
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(["rougeL"], use_stemmer=stemmer)
+
+
+def rouge_l_recall(answer: Answer, item: Item) -> float | None:
+    """Return ROUGE-L recall with stemming, in [0, 1] (TOFU variant, arXiv 2401.06121).
+
+    None when the reference answer is empty.
+    """
+    if not item.answer.strip():
+        return None
+    return float(_scorer(True).score(item.answer, answer.text)["rougeL"].recall)
+
+
+def rouge_l_f1(answer: Answer, item: Item) -> float | None:
+    """Return ROUGE-L F1 without stemming, in [0, 1] (MUSE variant, arXiv 2407.06460).
+
+    None when the reference answer is empty.
+    """
+    if not item.answer.strip():
+        return None
+    return float(_scorer(False).score(item.answer, answer.text)["rougeL"].fmeasure)
+
+
+def rouge_l_f1_stem(answer: Answer, item: Item) -> float | None:
+    """Return ROUGE-L F1 with stemming, in [0, 1] (sampling papers, arXiv 2410.03523).
+
+    None when the reference answer is empty.
+    """
+    if not item.answer.strip():
+        return None
+    return float(_scorer(True).score(item.answer, answer.text)["rougeL"].fmeasure)

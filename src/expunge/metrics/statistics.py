@@ -1,0 +1,316 @@
+"""Statistics of the audit: intervals by cluster bootstrap, exact binomial bounds, AUC, power.
+
+Every function is deterministic: the same clusters and seed give the same resamples, so two models
+that are judged on the same records are always compared on the same resamples (paired).
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from expunge.metrics.outcomes import Status
+
+Array = NDArray[np.float64]
+
+DRAWS = 2000
+"""Bootstrap resamples."""
+
+ONE_SIDED = 0.90
+"""Coverage of an interval both ends of which are one-sided 95 % bounds: what gates use."""
+
+TWO_SIDED = 0.95
+"""Coverage of the intervals that are printed beside scores."""
+
+FEW_CLUSTERS = 5
+"""Fewer clusters than this say too little about how clusters differ."""
+
+
+class Estimate(NamedTuple):
+    """A number with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Sample(NamedTuple):
+    """Values of one metric, one per record, and the cluster (subject) of each record."""
+
+    values: Array
+    clusters: tuple[str, ...]
+    stream: int = 0
+    """Samples of the same records share a stream (paired); independent samples do not."""
+
+
+@lru_cache(maxsize=16)
+def _weights(clusters: tuple[str, ...], seed: int, stream: int) -> Array:
+    rng = np.random.default_rng([seed, stream])
+    names, member = np.unique(np.asarray(clusters), return_inverse=True)
+    count = len(names)
+    drawn = rng.multinomial(count, np.full(count, 1 / count), size=DRAWS)
+    if count >= FEW_CLUSTERS:
+        return drawn[:, member].astype(np.float64)
+    weights = np.zeros((DRAWS, len(clusters)))
+    for index in range(count):
+        rows = np.flatnonzero(member == index)
+        weights[:, rows] = rng.multinomial(
+            drawn[:, index] * len(rows), np.full(len(rows), 1 / len(rows))
+        )
+    return weights
+
+
+def resample(clusters: Sequence[str], *, seed: int, stream: int = 0) -> Array:
+    """Return how often each record occurs in each bootstrap resample: shape (2000, records).
+
+    Whole clusters (subjects) are drawn with replacement, because facts about one person stand or
+    fall together. With only ONE cluster the unit is the record: there is nothing else to draw, and
+    the interval speaks about more facts of this subject, not about other subjects. With two to
+    four clusters records are drawn within the drawn clusters too, which widens the interval: so
+    few clusters alone would understate it.
+
+    Raises:
+        ValueError: There is no record.
+    """
+    if not clusters:
+        raise ValueError("cannot resample zero records")
+    return _weights(tuple(clusters), seed, stream)
+
+
+def means(sample: Sample, *, seed: int) -> Array:
+    """Return the mean of the sample in each resample: shape (2000,)."""
+    weights = resample(sample.clusters, seed=seed, stream=sample.stream)
+    return (weights @ sample.values) / weights.sum(axis=1)
+
+
+def interval(value: float, draws: Array, coverage: float) -> Estimate:
+    """Return the percentile interval of `coverage` from bootstrap `draws` around `value`."""
+    low, high = np.quantile(draws, [(1 - coverage) / 2, (1 + coverage) / 2])
+    return Estimate(float(value), float(low), float(high))
+
+
+def mean_interval(sample: Sample, *, seed: int, coverage: float = TWO_SIDED) -> Estimate:
+    """Return the mean of a sample with its cluster-bootstrap percentile interval."""
+    return interval(float(sample.values.mean()), means(sample, seed=seed), coverage)
+
+
+def difference(
+    first: Sample, second: Sample, *, seed: int, coverage: float = ONE_SIDED
+) -> Estimate:
+    """Return mean(first) - mean(second); paired when both samples share a stream and clusters."""
+    value = float(first.values.mean() - second.values.mean())
+    return interval(value, means(first, seed=seed) - means(second, seed=seed), coverage)
+
+
+def recovery(
+    subject: Sample,
+    anchor: Sample,
+    *,
+    original: Sample,
+    floor: Sample,
+    seed: int,
+    coverage: float = ONE_SIDED,
+) -> Estimate:
+    """Return how much of the original's knowledge is there: 0 = gold, 1 = original.
+
+    `max(0, (m_u - m_a) / (m_o - m_g))`, a ratio of means, with numerator and denominator
+    resampled together (Fieller type). With `floor` = `anchor` it is the residual r = 1 - s of the
+    erasure scorecard; with `subject` and `anchor` taken under an attack it is the excess recovery
+    rho of that attack.
+
+    Raises:
+        ValueError: The original holds no more than the floor, so the ratio means nothing; callers
+            test that first.
+    """
+    gap = float(original.values.mean() - floor.values.mean())
+    if gap <= 0:
+        raise ValueError("the original holds no more than its anchor: no recovery can be computed")
+    excess = float(subject.values.mean() - anchor.values.mean())
+    gaps = means(original, seed=seed) - means(floor, seed=seed)
+    excesses = means(subject, seed=seed) - means(anchor, seed=seed)
+    # A resample without a gap says nothing about the ratio; the smallest usable gap keeps its sign.
+    ratios = np.maximum(0.0, excesses / np.maximum(gaps, 1e-3 * gap))
+    return interval(max(0.0, excess / gap), ratios, coverage)
+
+
+def clopper_pearson(events: float, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Return exact one-sided lower and upper bounds of a rate, each at `confidence`.
+
+    Clopper and Pearson (1934). No event in 20 records: the rate is below 13.9 %. Events may count
+    in part (one of two golds states the fact): that scatters less than whole events do, so the
+    bounds hold.
+
+    Raises:
+        ValueError: n is not positive or events is outside 0..n.
+    """
+    if n < 1 or not 0 <= events <= n:
+        raise ValueError(f"{events} events in {n} records is not a rate")
+    from scipy.special import betaincinv
+
+    tail = 1 - confidence
+    low = 0.0 if events == 0 else float(betaincinv(events, n - events + 1, tail))
+    high = 1.0 if events == n else float(betaincinv(events + 1, n - events, 1 - tail))
+    return low, high
+
+
+def binomial_tolerance(n: int, rate: float, *, confidence: float = 0.95) -> int:
+    """Return the smallest count c with P(X <= c) >= confidence for X binomial(n, rate)."""
+    from scipy.special import bdtr
+
+    return next(count for count in range(n + 1) if float(bdtr(count, n, rate)) >= confidence)
+
+
+def excess_rate(subject: Sample, anchor: Sample, *, seed: int) -> Estimate:
+    """Return mean(subject) - mean(anchor) of 0/1 outcomes with one-sided 95 % bounds.
+
+    The bootstrap knows nothing about events that did not happen, so exact binomial bounds take
+    over where they are the wider ones. When no paired record is worse under the anchor, the
+    difference is itself a rate of k in n; when none is worse under the subject, the upper bound is
+    that of zero events in n. When records change both ways, the bounds of both rates are combined
+    (`_both_ways`), and one more event of the subject never lowers the upper bound below that of
+    zero events. Measurements that are no outcomes change on every record: there the bootstrap has
+    seen what can happen, and stands alone.
+    """
+    estimate = difference(subject, anchor, seed=seed)
+    n = len(subject.values)
+    if subject.stream != anchor.stream:
+        events = round(float(subject.values.sum()))
+        low, high = clopper_pearson(events, n)
+        shift = float(anchor.values.mean())
+        return Estimate(
+            estimate.value, min(estimate.low, low - shift), max(estimate.high, high - shift)
+        )
+    change = subject.values - anchor.values
+    none = clopper_pearson(0, n)[1]
+    if not np.any(change > 0):
+        return estimate._replace(high=none)
+    if not set(np.unique(subject.values)) <= {0.0, 1.0}:
+        return estimate
+    up, down = float(change.clip(min=0).sum()), float((-change).clip(min=0).sum())
+    low, high = _both_ways(up, down, n) if down else clopper_pearson(up, n)
+    return estimate._replace(low=min(estimate.low, low), high=max(estimate.high, high, none))
+
+
+def fact_recovery(
+    subject: Sample, anchor: Sample, *, original: Sample, floor: Sample, seed: int
+) -> Estimate:
+    """Return `recovery` of facts that are stated or not, with bounds that hold for few of them.
+
+    The bootstrap of few events is too narrow: the exact bounds of the numerator (`excess_rate`)
+    take over where they are the wider ones.
+
+    Raises:
+        ValueError: As `recovery`.
+    """
+    ratio = recovery(subject, anchor, original=original, floor=floor, seed=seed)
+    gap = float(original.values.mean() - floor.values.mean())
+    excess = excess_rate(subject, anchor, seed=seed)
+    return Estimate(
+        ratio.value,
+        max(0.0, min(ratio.low, excess.low / gap)),
+        max(ratio.high, excess.high / gap),
+    )
+
+
+def _both_ways(up: float, down: float, n: int) -> tuple[float, float]:
+    """Return bounds of the difference of two rates of n from the exact bounds of each.
+
+    Both rates are unlikely to lie at their far ends at once, so the distances to the ends add up
+    like standard deviations (MOVER, Zou and Donner 2008): upper = d + sqrt((U_up - up)^2 +
+    (down - L_down)^2), and the mirror of it.
+    """
+    (low_up, high_up), (low_down, high_down) = clopper_pearson(up, n), clopper_pearson(down, n)
+    rise, fall = up / n, down / n
+    return (
+        rise - fall - math.hypot(rise - low_up, high_down - fall),
+        rise - fall + math.hypot(high_up - rise, fall - low_down),
+    )
+
+
+def _wins(members: Array, others: Array) -> Array:
+    gap = members[:, None] - others[None, :]
+    return np.where(gap > 0, 1.0, np.where(gap == 0, 0.5, 0.0))
+
+
+def auc(members: Array, others: Array) -> float:
+    """Return P(member scores higher than other), ties half (Mann-Whitney).
+
+    Args:
+        members: Scores of records in the forget set, shape (members,); higher = member.
+        others: Scores of records never seen, shape (others,).
+
+    Raises:
+        ValueError: One side is empty.
+    """
+    if not len(members) or not len(others):
+        raise ValueError("an AUC needs scores on both sides")
+    return float(_wins(members, others).mean())
+
+
+def auc_draws(members: Sample, others: Sample, *, seed: int) -> Array:
+    """Return the AUC in each resample, stratified: members and others are drawn separately.
+
+    Shape (2000,). The same records give the same resamples for every model, so the difference of
+    two models' draws is the paired bootstrap of their difference in AUC.
+    """
+    weight_m = resample(members.clusters, seed=seed, stream=members.stream)
+    weight_o = resample(others.clusters, seed=seed, stream=others.stream)
+    wins = ((weight_m @ _wins(members.values, others.values)) * weight_o).sum(axis=1)
+    return wins / (weight_m.sum(axis=1) * weight_o.sum(axis=1))
+
+
+def auc_interval(
+    members: Sample, others: Sample, *, seed: int, coverage: float = TWO_SIDED
+) -> Estimate:
+    """Return the AUC with its stratified cluster-bootstrap interval."""
+    value = auc(members.values, others.values)
+    return interval(value, auc_draws(members, others, seed=seed), coverage)
+
+
+def judge(low: float, high: float, margin: float) -> Status:
+    """Decide a non-inferiority test by its one-sided bounds.
+
+    Pass when `high` <= margin, fail when `low` > margin, else inconclusive.
+    """
+    if high <= margin:
+        return Status.PASS
+    return Status.FAIL if low > margin else Status.INCONCLUSIVE
+
+
+def judge_equivalence(low: float, high: float, margin: float) -> Status:
+    """Decide a two-sided equivalence test (TOST): over-shoot is a scar, not a failure.
+
+    Pass when the interval lies within +-margin, fail when it lies above, scar when below.
+    """
+    if -margin <= low and high <= margin:
+        return Status.PASS
+    if low > margin:
+        return Status.FAIL
+    return Status.SCAR if high < -margin else Status.INCONCLUSIVE
+
+
+def zero_events_needed(margin: float, *, confidence: float = 0.95) -> int:
+    """Return how many records without any event prove a rate below `margin`: 59 for 5 %."""
+    return math.ceil(math.log(1 - confidence) / math.log(1 - margin))
+
+
+MOST_NEEDED = 100
+"""Times the records that there are, beyond which to ask for more says nothing."""
+
+
+def records_needed(estimate: Estimate, margin: float, n: int) -> int | None:
+    """Return about how many more records settle an interval that straddles the margin.
+
+    Widths shrink with the root of n: `n * (width / room)^2 - n`, where width is the distance of
+    the value from the bound that is on the wrong side and room its distance from the margin.
+    None when the value lies on the margin, or so near that it takes over `MOST_NEEDED` times n.
+    """
+    room = abs(margin - estimate.value)
+    below = estimate.value <= margin
+    width = estimate.high - estimate.value if below else estimate.value - estimate.low
+    if room < 1e-9 or (width / room) ** 2 > MOST_NEEDED:
+        return None
+    return max(0, math.ceil(n * (width / room) ** 2) - n)

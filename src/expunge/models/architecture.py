@@ -1,0 +1,150 @@
+"""Where the parts of a transformer are, whatever its architecture calls them.
+
+Looking at what a module puts out, and changing it.
+
+Modules of a model's blocks by their names: those that train themselves, or get an adapter.
+"""
+
+import inspect
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from expunge.errors import InputError, UsageError
+from expunge.methods.base import Trains, is_named
+
+
+def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """Return the blocks of a model.
+
+    Raises:
+        InputError: It has no list of as many modules as its configuration has layers.
+    """
+    wanted = model.config.get_text_config().num_hidden_layers
+    for module in model.base_model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == wanted:
+            return module
+    raise InputError(
+        "no-decoder-layers",
+        what=f"{type(model).__name__} has no list of {wanted} decoder layers",
+        why="layer-wise methods and adapters need to know where the layers are",
+        fix="use a decoder-only model of the usual shape",
+    )
+
+
+def final_norm(model: PreTrainedModel, layers: nn.ModuleList) -> nn.Module:
+    """Find the norm between the last block and the head: the last one beside the blocks."""
+    parent = next(
+        module for module in model.base_model.modules() if layers in list(module.children())
+    )
+    norms = [child for child in parent.children() if "norm" in type(child).__name__.lower()]
+    return norms[-1] if norms else nn.Identity()
+
+
+def stacks(module: nn.Module) -> list[Tensor]:
+    """Return the tensors of a module, [experts, ., .], that hold the matrices of many experts."""
+    if isinstance(module, nn.Conv1d):
+        return []
+    return [each for each in module.parameters(recurse=False) if each.ndim == 3]
+
+
+def cache_word(trunk: nn.Module) -> str:
+    """Return how a model calls the keys and values it is given: `cache` in recent transformers."""
+    named = inspect.signature(trunk.forward).parameters
+    return "cache" if "cache" in named else "past_key_values"
+
+
+@contextmanager
+def hooked(module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> Generator[None]:
+    """Show a module's output to `change`, and replace it by what that returns, if anything."""
+
+    def hook(_module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> object:
+        if isinstance(output, Tensor):
+            return change(output)
+        changed = change(output[0])
+        return None if changed is None else (changed, *output[1:])
+
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+pass  # MOVED-PASS
+
+Linear = nn.Linear | Conv1D
+"""Layers that hold one matrix, as `nn.Linear` or as GPT-2 does, transposed."""
+_Found = Mapping[int, Mapping[str, nn.Module]]
+"""Modules by block, and by their name in it."""
+
+
+def picked(blocks: nn.ModuleList, trains: Trains) -> list[nn.Parameter]:
+    """Return the parameters of the modules that are meant, each once.
+
+    Raises:
+        UsageError: A block that is meant has no such module; where gaps are allowed, a name is that
+            of none.
+    """
+    meant = _meant(blocks, trains)
+    _require(blocks, trains, meant, "module")
+    every = [weight for own in meant.values() for m in own.values() for weight in m.parameters()]
+    return list({id(weight): weight for weight in every}.values())
+
+
+def linear_layers(blocks: nn.ModuleList, trains: Trains) -> dict[tuple[int, str], Linear]:
+    """Return the linear layers that are meant, by block and name in it.
+
+    Raises:
+        UsageError: As `picked`.
+    """
+    meant = {
+        index: {name: module for name, module in own.items() if isinstance(module, Linear)}
+        for index, own in _meant(blocks, trains).items()
+    }
+    _require(blocks, trains, meant, "linear layer")
+    return {(index, name): layer for index, own in meant.items() for name, layer in own.items()}
+
+
+def _meant(blocks: nn.ModuleList, trains: Trains) -> dict[int, dict[str, nn.Module]]:
+    return {
+        index: {name: each for name, each in block.named_modules() if trains.takes(name)}
+        for index, block in enumerate(blocks)
+        if trains.first_layer <= index <= trains.last_layer
+    }
+
+
+def _require(blocks: nn.ModuleList, trains: Trains, meant: _Found, kind: str) -> None:
+    """Refuse blocks without what is wanted; where gaps are allowed, names that none of them has."""
+    span = f"blocks {trains.first_layer} to {trains.last_layer}"
+    bare = [index for index, own in meant.items() if not own]
+    if not trains.gaps and bare:
+        wanted = " or ".join(trains.modules)
+        what = f"{len(bare)} of the {span} have no {kind} {wanted}"
+        if len(bare) == len(meant):
+            what = f"no {kind} of the {span} is named {wanted}"
+        raise _no_such_modules(what, f"block {bare[0]}", [blocks[bare[0]]])
+    found = {name for own in meant.values() for name in own}
+    lost = [each for each in trains.modules if not any(is_named(name, (each,)) for name in found)]
+    if trains.gaps and (lost or not found):
+        named = f" is named {' or '.join(lost)}" if lost else " is there"
+        raise _no_such_modules(f"no {kind} of the {span}{named}", span, [blocks[i] for i in meant])
+
+
+def _no_such_modules(what: str, where: str, blocks: Iterable[nn.Module]) -> UsageError:
+    there = dict.fromkeys(
+        name
+        for block in blocks
+        for name, module in block.named_modules()
+        if isinstance(module, Linear) or stacks(module)
+    )
+    return UsageError(
+        "no-such-modules",
+        what=what,
+        why=f"the matrices of {where} are {', '.join(there)}",
+        fix="name these, or parts after the last dot, or a regular expression, in train.targets, "
+        "or keep to the other blocks; where a method chooses itself, use another one",
+    )

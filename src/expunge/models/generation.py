@@ -1,0 +1,274 @@
+"""Answers in batches: prompts sorted by length, finished rows leave the batch at once.
+
+Sampled answers: several to a prompt, drawn from the model's distribution at a temperature.
+"""
+
+import copy
+from collections.abc import Callable, Collection, Sequence
+from itertools import takewhile
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from expunge.methods.guards.base import Ids
+from expunge.models.batching import WORTH, by_length
+from expunge.models.guarded import Aside, Begun, begun_answers
+from expunge.models.kv_cache import new_cache
+from expunge.models.transformer import Network
+from expunge.models.weight_layout import reordered
+
+Pick = Callable[[Tensor], Tensor]
+"""Chooses the next token of each row: float32 logits [b, V] -> token ids [b] on their device."""
+Enough = Callable[[Sequence[int]], bool]
+"""Tells from the new tokens of an answer whether it ends here; they stay part of it."""
+
+
+def greedy(
+    network: Network,
+    prompts: Sequence[Sequence[int]],
+    *,
+    end_ids: Collection[int],
+    max_new_tokens: int,
+    tokens_per_pass: int,
+    begun: Sequence[int] | None = None,
+    enough: Enough | None = None,
+) -> list[tuple[int, ...]]:
+    """Continue every prompt with the most likely token until an end token or the limit.
+
+    Args:
+        network: The model, in evaluation mode; a guarded one is asked through its fence.
+        prompts: Token ids of each prompt, none of them empty.
+        end_ids: Tokens that end an answer; they are not part of what is returned.
+        max_new_tokens: Longest answer.
+        tokens_per_pass: Largest number of padded prompt tokens in one batch.
+        begun: How many tokens at the end of each prompt already are of its answer; default none.
+        enough: What else ends an answer, such as a text that it holds; default nothing.
+
+    Returns:
+        The new tokens of each prompt, in the order given.
+    """
+    answers = extend(
+        network,
+        prompts,
+        lambda logits: logits.argmax(dim=-1),
+        copies=1,
+        end_ids=end_ids,
+        max_new_tokens=max_new_tokens,
+        tokens_per_pass=tokens_per_pass,
+        begun=begun,
+        enough=enough,
+    )
+    return [answer for (answer,) in answers]
+
+
+@torch.no_grad()
+def extend(
+    network: Network,
+    prompts: Sequence[Sequence[int]],
+    pick: Pick,
+    *,
+    copies: int,
+    end_ids: Collection[int],
+    max_new_tokens: int,
+    tokens_per_pass: int,
+    begun: Sequence[int] | None = None,
+    enough: Enough | None = None,
+) -> list[list[tuple[int, ...]]]:
+    """Continue every prompt several times with the tokens that `pick` chooses; see `greedy`.
+
+    Each prompt is read once, whatever the number of copies, and what all prompts begin with once
+    for all of them; `tokens_per_pass` counts all copies.
+
+    Returns:
+        For each prompt, in the order given, the new tokens of its copies.
+    """
+    answers: list[list[tuple[int, ...]]] = [[] for _ in prompts]
+    said = begun_answers(network, prompts, begun, tokens=tokens_per_pass)
+    prompts = [answer.read for answer in said]
+    lengths = [len(prompt) * copies for prompt in prompts]
+    with reordered(network, tokens=max_new_tokens):
+        opening = _Opening.of(network, prompts, limit=max_new_tokens)
+        for group in by_length(lengths, tokens=tokens_per_pass):
+            chosen = [said[index] for index in group]
+            texts = _continue(
+                network,
+                chosen,
+                pick,
+                copies,
+                opening,
+                end_ids=end_ids,
+                limit=max_new_tokens,
+                enough=enough,
+            )
+            for place, index in enumerate(group):
+                answers[index] = texts[place * copies : (place + 1) * copies]
+    return answers
+
+
+class _Opening(NamedTuple):
+    """What all prompts begin with, as the model has read it."""
+
+    length: int
+    cache: DynamicCache | None
+
+    @classmethod
+    def of(cls, network: Network, prompts: Sequence[Ids], *, limit: int) -> "_Opening":
+        """Read it, where that is worth it.
+
+        A fence has to see prompts whole, and so has attention that looks through a window, for
+        padding will lie between the opening and the rest.
+        """
+        longest = max(map(len, prompts), default=0) + limit
+        if network.fence is not None or longest > network.packs_up_to:
+            return cls(0, None)
+        ends = (min(prompts, default=()), max(prompts, default=()))
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(*ends, strict=False))
+        # Every prompt keeps a token of its own, whose state the first new one comes from.
+        length = min(sum(1 for _ in same), min(map(len, prompts), default=1) - 1)
+        if len(prompts) < 2 or length < WORTH:
+            return cls(0, None)
+        return cls(length, network.read(prompts[0][:length]))
+
+    def begin(self, network: Network, rows: int) -> DynamicCache:
+        """Return the cache of a batch that goes on from here."""
+        if self.cache is None:
+            return new_cache(network.model.config)
+        cache = copy.deepcopy(self.cache)
+        cache.batch_repeat_interleave(rows)
+        return cache
+
+
+def _continue(
+    network: Network,
+    answers: Sequence[Begun],
+    pick: Pick,
+    copies: int,
+    opening: _Opening,
+    *,
+    end_ids: Collection[int],
+    limit: int,
+    enough: Enough | None,
+) -> list[tuple[int, ...]]:
+    """Padding lies between the opening and a prompt's own tokens, so that the last column is
+    everybody's last token.
+    """
+    prompts = [answer.read[opening.length :] for answer in answers]
+    ids, mask, positions = left_padded(prompts, network.device)
+    positions = opening.length + positions
+    mask = torch.cat([mask.new_ones(len(prompts), opening.length), mask], dim=-1)
+    cache = opening.begin(network, len(prompts))
+    aside = Aside(network, answers)
+    written: list[list[int]] = [[] for _ in range(len(prompts) * copies)]
+    alive = list(range(len(written)))
+    for step in range(limit):
+        logits = next_logits(network, ids, mask, positions, cache)
+        aside.read(ids, mask, positions)
+        if step == 0 and copies > 1:
+            cache.batch_repeat_interleave(copies)
+            aside.repeat(copies)
+            logits, mask, positions = (
+                rows.repeat_interleave(copies, dim=0) for rows in (logits, mask, positions)
+            )
+        chosen = pick(aside.bent(logits, [tuple(written[slot]) for slot in alive]))
+        keep: list[int] = []
+        for slot, token in enumerate(chosen.tolist()):
+            if token not in end_ids:
+                answer = written[alive[slot]]
+                answer.append(token)
+                if enough is None or not enough(answer):
+                    keep.append(slot)
+        if not keep:
+            break
+        if len(keep) < len(alive):
+            index = torch.tensor(keep, device=network.device)
+            cache.batch_select_indices(index)
+            aside.select(index)
+            mask, positions, chosen = mask[index], positions[index], chosen[index]
+            alive = [alive[slot] for slot in keep]
+        ids = chosen.unsqueeze(-1)
+        mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=-1)
+        positions = positions[:, -1:] + 1
+    return [tuple(tokens) for tokens in written]
+
+
+class Padded(NamedTuple):
+    """Prompts side by side, [b, longest], so that the last column is everybody's last token."""
+
+    ids: Tensor
+    mask: Tensor
+    """1 where there is a token."""
+    positions: Tensor
+
+
+def left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> Padded:
+    """Put prompts side by side, padding first."""
+    longest = max(len(prompt) for prompt in prompts)
+    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
+    mask = torch.zeros(len(prompts), longest, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
+        mask[row, longest - len(prompt) :] = 1
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    return Padded(ids.to(device), mask.to(device), positions.to(device))
+
+
+def next_logits(
+    network: Network, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache
+) -> Tensor:
+    """Read tokens that follow those in the cache, and return the logits of the next, [b, V]."""
+    hidden = network.go_on(ids, cache, attention_mask=mask, position_ids=positions)
+    return network.logits(hidden[:, -1])
+
+
+pass  # MOVED-PASS
+
+
+def sample(
+    network: Network,
+    prompts: Sequence[Sequence[int]],
+    *,
+    samples: int,
+    temperature: float,
+    generator: torch.Generator,
+    end_ids: Collection[int],
+    max_new_tokens: int,
+    tokens_per_pass: int,
+) -> list[list[tuple[int, ...]]]:
+    """Continue every prompt several times with tokens drawn from softmax(logits / temperature).
+
+    Args:
+        network: The model, in evaluation mode.
+        prompts: Token ids of each prompt, none of them empty.
+        samples: Answers to each prompt; each prompt is read once.
+        temperature: Above 0; 1 is the model's own distribution.
+        generator: The only source of randomness, on the CPU: one number a token.
+        end_ids: Tokens that end an answer; they are not part of what is returned.
+        max_new_tokens: Longest answer.
+        tokens_per_pass: Largest number of padded prompt tokens in one batch, samples counted.
+
+    Returns:
+        For each prompt, in the order given, the new tokens of its samples.
+    """
+    return extend(
+        network,
+        prompts,
+        lambda logits: draw(logits, temperature, generator),
+        copies=samples,
+        end_ids=end_ids,
+        max_new_tokens=max_new_tokens,
+        tokens_per_pass=tokens_per_pass,
+    )
+
+
+def draw(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """Draw one token a row from softmax(logits / temperature); [b, V] -> [b].
+
+    The inverse of the cumulative distribution: cheaper than noise for every token of the
+    vocabulary, and the same on every device as far as the logits are.
+    """
+    heights = torch.softmax(logits / temperature, dim=-1).cumsum(-1)
+    # In (0, 1]: a token of probability zero has no height of its own and cannot be reached.
+    share = 1 - torch.rand(len(logits), 1, generator=generator)
+    return torch.searchsorted(heights, share.to(heights) * heights[:, -1:]).squeeze(-1)

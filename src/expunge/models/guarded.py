@@ -1,0 +1,342 @@
+"""The fence: the rules of a guard at work around a network that scores or writes.
+
+Prompts are read through `admit`, next-token logits through `bend`. Whatever goes through
+`model.score` or `model.generate` is asked through the fence of its network, where it has one;
+training and everything else that touches weights or states sees the bare model.
+"""
+
+import random
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import DynamicCache
+
+from expunge.data.tokenization import Encoded
+from expunge.methods.guards.base import Frame, Ids, Offset, Probe, Rules, Shots
+from expunge.models.batching import Batch, Layout, by_length
+from expunge.models.kv_cache import new_cache
+from expunge.models.transformer import Network, Site
+
+FORCE = 20.0
+"""Nats by which a rule bends a logit: e^-20 of the odds are left, so that scores stay finite."""
+
+
+class Admitted(NamedTuple):
+    """Prompts behind a fence."""
+
+    prompts: list[Ids]
+    """What the model reads."""
+    meant: list[bool]
+    """Whether the rules are for the prompt."""
+
+
+def admit(network: Network, rules: Rules, prompts: Sequence[Ids], *, tokens: int) -> Admitted:
+    """Tell which prompts are meant, and rewrite these.
+
+    Args:
+        network: The model.
+        rules: What to do.
+        prompts: Token ids up to the answer.
+        tokens: Largest number of padded tokens in one forward pass.
+    """
+    meant = _meant(network, rules, prompts, tokens)
+    rewritten = [
+        _rewrite(rules, prompt) if acts else prompt
+        for prompt, acts in zip(prompts, meant, strict=True)
+    ]
+    return Admitted(rewritten, meant)
+
+
+def bend(
+    rules: Rules,
+    logits: Tensor,
+    *,
+    meant: Sequence[bool],
+    written: Sequence[Ids],
+    aside: Tensor | None = None,
+) -> Tensor:
+    """Return the logits that the user of a guarded model sees.
+
+    Args:
+        rules: What to do.
+        logits: Of the model, float32 [n, V].
+        meant: Whether the prompt of each row is meant, n of them.
+        written: The answer's tokens before each row, n of them.
+        aside: Logits of the assistant at the same places, [n, V], where the rules have one.
+    """
+    bent = logits.clone()
+    if rules.offset is not None and aside is not None:
+        bent = _offset(rules.offset, logits, aside)
+    size = len(next(iter(rules.blocked), ())) - 1
+    ends: dict[Ids, list[int]] = {}
+    for run in rules.blocked:
+        ends.setdefault(run[:-1], []).append(run[-1])
+    for row, said in enumerate(written):
+        if size >= 0 and (barred := ends.get(tuple(said[len(said) - size :]))):
+            bent[row, barred] -= FORCE
+        if rules.reply and meant[row]:
+            forced = rules.reply[min(len(said), len(rules.reply) - 1)]
+            bent[row, forced] = bent[row].max() + FORCE
+    return bent
+
+
+def admitted(
+    network: Network, records: Sequence[Encoded], *, tokens: int
+) -> tuple[Sequence[Encoded], list[bool]]:
+    """Return records as the model reads them, and which of them the rules are for."""
+    if network.fence is None:
+        return records, [False] * len(records)
+    found = admit(network, network.fence, [r.ids[: r.start] for r in records], tokens=tokens)
+    read = [
+        replace(record, ids=prompt + record.ids[record.start :], start=len(prompt))
+        for record, prompt in zip(records, found.prompts, strict=True)
+    ]
+    return read, found.meant
+
+
+class Heard:
+    """What is heard of a network on one batch of records, at their scored positions.
+
+    Args:
+        network: The model, with or without a fence.
+        batch: The records, as the model reads them.
+        records: The same.
+        meant: Which of them the rules are for.
+    """
+
+    def __init__(
+        self, network: Network, batch: Batch, records: Sequence[Encoded], meant: Sequence[bool]
+    ) -> None:
+        self._network, self._rules = network, network.fence
+        self._meant: list[bool] = []
+        self._written: list[Ids] = []
+        self._aside: Tensor | None = None
+        if self._rules is None:
+            return
+        for record, acts in zip(records, meant, strict=True):
+            places = range(record.start, len(record.ids))
+            self._meant += [acts] * len(places)
+            self._written += [record.ids[record.start : place] for place in places]
+        if self._rules.offset is not None:
+            hidden = assistant_hidden(network, self._rules.offset, batch.ids, layout=batch.layout)
+            self._aside = hidden[batch.rows, batch.columns]
+
+    def logits(self, hidden: Tensor, first: int) -> Tensor:
+        """Return logits, [n, V] float32, of the n positions from the `first` on; hidden [n, d]."""
+        logits = self._network.logits(hidden)
+        if self._rules is None:
+            return logits
+        part = slice(first, first + len(hidden))
+        aside = None if self._aside is None else self._network.logits(self._aside[part])
+        return bend(
+            self._rules, logits, meant=self._meant[part], written=self._written[part], aside=aside
+        )
+
+
+class Begun(NamedTuple):
+    """An answer that is to be written."""
+
+    read: Ids
+    """What the model reads: the prompt behind the fence, and the answer as far as it is there."""
+    answer: Ids
+    meant: bool
+
+
+def begun_answers(
+    network: Network,
+    prompts: Sequence[Sequence[int]],
+    begun: Sequence[int] | None,
+    *,
+    tokens: int,
+) -> list[Begun]:
+    """Return the answers to write to prompts whose last `begun` tokens are of the answer."""
+    if network.fence is None:
+        return [Begun(tuple(prompt), (), False) for prompt in prompts]
+    cuts = [len(p) - n for p, n in zip(prompts, begun or [0] * len(prompts), strict=True)]
+    asked = [tuple(prompt[:cut]) for prompt, cut in zip(prompts, cuts, strict=True)]
+    said = [tuple(prompt[cut:]) for prompt, cut in zip(prompts, cuts, strict=True)]
+    found = admit(network, network.fence, asked, tokens=tokens)
+    return [
+        Begun(prompt + answer, answer, acts)
+        for prompt, answer, acts in zip(found.prompts, said, found.meant, strict=True)
+    ]
+
+
+class Aside:
+    """What a fence adds while a batch of answers is written, in step with the model's own cache.
+
+    Args:
+        network: The model, with or without a fence.
+        answers: The answers of the batch, a row each.
+    """
+
+    def __init__(self, network: Network, answers: Sequence[Begun]) -> None:
+        self._network, self._rules = network, network.fence
+        self._rows = list(answers)
+        self._cache = new_cache(network.model.config)
+        self._logits: Tensor | None = None
+
+    def read(self, ids: Tensor, mask: Tensor, positions: Tensor) -> None:
+        """Let the assistant, where there is one, read the tokens that the model just read."""
+        if self._rules is None or self._rules.offset is None:
+            return
+        hidden = assistant_hidden(
+            self._network,
+            self._rules.offset,
+            ids,
+            cache=self._cache,
+            where={"attention_mask": mask, "position_ids": positions},
+        )
+        self._logits = self._network.logits(hidden[:, -1])
+
+    def repeat(self, copies: int) -> None:
+        """Let every row stand for several answers from now on."""
+        self._rows = [row for row in self._rows for _ in range(copies)]
+        if self._logits is not None:
+            self._cache.batch_repeat_interleave(copies)
+            self._logits = self._logits.repeat_interleave(copies, dim=0)
+
+    def select(self, index: Tensor) -> None:
+        """Keep some rows."""
+        self._rows = [self._rows[place] for place in index.tolist()]
+        if self._logits is not None:
+            self._cache.batch_select_indices(index)
+
+    def bent(self, logits: Tensor, written: Sequence[Ids]) -> Tensor:
+        """Return the logits of the next tokens, [b, V], given the new tokens of each row."""
+        if self._rules is None:
+            return logits
+        said = [row.answer + new for row, new in zip(self._rows, written, strict=True)]
+        meant = [row.meant for row in self._rows]
+        return bend(self._rules, logits, meant=meant, written=said, aside=self._logits)
+
+
+@torch.no_grad()
+def features(
+    network: Network, prompts: Sequence[Ids], frame: Frame, layer: int, *, tokens: int
+) -> Tensor:
+    """Return the mean state after a block over the own tokens of each prompt, [n, d] float32."""
+    width = network.model.config.get_text_config().hidden_size
+    found = torch.zeros(len(prompts), width)
+    for group in by_length([len(prompt) for prompt in prompts], tokens=tokens):
+        longest = max(len(prompts[index]) for index in group)
+        ids = torch.zeros(len(group), longest, dtype=torch.long)
+        for row, index in enumerate(group):
+            ids[row, : len(prompts[index])] = torch.tensor(prompts[index])
+        site = Site(layer)
+        states = network.observe(ids.to(network.device), sites=(site,), final=False).states[site]
+        for row, index in enumerate(group):
+            own = states[row, len(frame.head) : len(prompts[index]) - len(frame.tail)]
+            found[index] = own.float().mean(0).cpu()
+    return found
+
+
+@contextmanager
+def unfenced(network: Network) -> Generator[None]:
+    """Ask the bare model inside the block."""
+    kept, network.fence = network.fence, None
+    try:
+        yield
+    finally:
+        network.fence = kept
+
+
+@torch.no_grad()
+def assistant_hidden(
+    network: Network,
+    offset: Offset,
+    ids: Tensor,
+    *,
+    layout: Layout | None = None,
+    cache: DynamicCache | None = None,
+    where: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """Run the assistant: the lower blocks under their change and the final norm, [B, L, d]."""
+    site = Site(offset.layers - 1)
+    with ExitStack() as stack:
+        for name, (down, up) in offset.factors.items():
+            module = network.model.get_submodule(name)
+            stack.enter_context(_corrected(module, down, up))
+        seen = network.observe(
+            ids, sites=(site,), final=False, layout=layout, cache=cache, where=where
+        )
+    return network.lens(seen.states[site])
+
+
+@contextmanager
+def _corrected(module: torch.nn.Module, down: Tensor, up: Tensor) -> Generator[None]:
+    def add(_module: object, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        low = functional.linear(inputs[0], down.to(inputs[0]))
+        return output + functional.linear(low, up.to(output))
+
+    handle = module.register_forward_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _offset(offset: Offset, logits: Tensor, aside: Tensor) -> Tensor:
+    said = torch.log_softmax(aside, dim=-1) + torch.log(torch.tensor(float(aside.shape[-1])))
+    likely = torch.log_softmax(logits, dim=-1)
+    near = likely >= likely.max(-1, keepdim=True).values + torch.log(torch.tensor(offset.floor))
+    return torch.where(near, logits + offset.weight * said, logits)
+
+
+def _meant(network: Network, rules: Rules, prompts: Sequence[Ids], tokens: int) -> list[bool]:
+    acts = bool(rules.shots or rules.corruption or rules.reply)
+    if rules.probe is None or not acts:
+        return [acts] * len(prompts)
+    probe, frame = rules.probe, rules.frame
+    asked = [i for i, prompt in enumerate(prompts) if own_part(prompt, frame)]
+    scores = _scores(network, probe, [prompts[i] for i in asked], frame, tokens)
+    meant = [False] * len(prompts)
+    for index, score in zip(asked, scores, strict=True):
+        meant[index] = score > probe.threshold
+    return meant
+
+
+def _scores(
+    network: Network, probe: Probe, prompts: Sequence[Ids], frame: Frame, tokens: int
+) -> list[float]:
+    if not prompts:
+        return []
+    found = features(network, prompts, frame, probe.layer, tokens=tokens)
+    return (found @ probe.weights.cpu()).tolist()
+
+
+def own_part(prompt: Ids, frame: Frame) -> Ids:
+    """The part of a prompt between head and tail; empty where it has not this frame."""
+    if prompt[: len(frame.head)] != frame.head:
+        return ()
+    start, end = len(frame.head), len(prompt) - len(frame.tail)
+    return prompt[start : max(start, end)]
+
+
+def _rewrite(rules: Rules, prompt: Ids) -> Ids:
+    own = own_part(prompt, rules.frame)
+    if not own:
+        return prompt
+    head, tail = rules.frame.head, prompt[len(rules.frame.head) + len(own) :]
+    if rules.corruption is not None:
+        draw = random.Random(f"{rules.corruption.seed} {own}")
+        count = round(rules.corruption.share * len(own))
+        places = set(draw.sample(range(len(own)), count))
+        own = tuple(
+            draw.choice(rules.corruption.pool) if place in places else token
+            for place, token in enumerate(own)
+        )
+    before = () if rules.shots is None else _turns(rules.shots, own)
+    return head + before + own + tail
+
+
+def _turns(shots: Shots, own: Ids) -> Ids:
+    asked = set(own)
+    ranked = sorted(shots.near, key=lambda shot: -len(asked & set(shot[0])) / len(asked))
+    chosen = [*shots.always, *(turn for _, turn in reversed(ranked[: shots.number]))]
+    return tuple(token for turn in chosen for token in turn)

@@ -1,0 +1,423 @@
+"""Loading: Hub id, local folder, GGUF file, or a LoRA adapter over any of these.
+
+GGUF files: converted once to safetensors, then loaded like any other model folder.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils.hub import cached_file
+
+from expunge.data.hub import hub_is_closed
+from expunge.errors import InputError
+from expunge.models.guard_io import NAME as GUARD
+from expunge.models.guard_io import base_of, load_guard, rules_digest
+from expunge.models.lora import is_plain, merge_saved
+from expunge.models.transformer import Network
+from expunge.utils.io import read_json, sha256_file, sha256_json
+
+
+def converted(gguf: Path, cache: Path | None) -> Path:
+    """Return the folder of the converted model, converting the file if that was not done.
+
+    Args:
+        gguf: The file; its weights are de-quantised to float32.
+        cache: Where converted models are kept; None: beside the file.
+
+    Raises:
+        InputError: There is no such file, or it is not a GGUF file that transformers can read.
+    """
+    if not gguf.is_file():
+        raise InputError(
+            "no-model",
+            what=f"there is no file {gguf}",
+            why="a reference that ends in .gguf must be a file on this machine",
+            fix="check the path",
+        )
+    folder = (cache or gguf.parent) / f"{gguf.stem}-{sha256_file(gguf)[:16]}"
+    if not (folder / "config.json").is_file():
+        try:
+            _convert(gguf, folder)
+        except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+            raise InputError(
+                "unreadable-gguf",
+                what=f"{gguf} cannot be converted",
+                why=(str(error).splitlines() or [type(error).__name__])[0][:200],
+                fix="give a GGUF file of an architecture that transformers supports",
+            ) from error
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    where, name = str(gguf.parent), gguf.name
+    tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=name)
+    model = AutoModelForCausalLM.from_pretrained(where, gguf_file=name, dtype=torch.float32)
+    # transformers marks the model as quantised although its weights are plain numbers now.
+    vars(model)["hf_quantizer"] = None
+    del vars(model.config)["quantization_config"]
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    try:
+        partial.rename(folder)
+    except OSError:  # another process converted the same file first
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+pass  # MOVED-PASS
+
+_ABSENT = (
+    RepositoryNotFoundError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    HFValidationError,
+    GatedRepoError,
+)
+
+
+_READ = ("*.safetensors", "adapter_model.*", "*config.json", "tokenizer*", "*.jinja", "*.py")
+"""Files that decide what a folder loads as; reports, logs and states of a training do not."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """How to load models: device, number format, and what is allowed."""
+
+    device: torch.device
+    dtype: torch.dtype
+    offline: bool = False
+    trust_remote_code: bool = False
+    cache: Path | None = None
+    """Where converted GGUF files are kept; None: beside the file."""
+
+    @property
+    def precision(self) -> str:
+        """The number format by its name, such as `bfloat16`."""
+        return str(self.dtype).removeprefix("torch.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """A model in evaluation mode with its tokenizer."""
+
+    network: Network
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    digest: str
+    """Of its weights and, behind a guard, of these and the guard's rules: another model."""
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device for `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises:
+        InputError: The device was asked for and is not there.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
+    if not there[name]:
+        raise InputError(
+            "no-device",
+            what=f"this machine has no {name} device that PyTorch can use",
+            why="either the hardware is missing or this build of PyTorch does not support it",
+            fix="leave the device out, or use --set device=cpu",
+        )
+    return torch.device(name)
+
+
+def load(reference: str, source: Source) -> Loaded:
+    """Load a model for scoring and training.
+
+    Args:
+        reference: Hub id (optionally `id@revision`), folder, `.gguf` file, adapter folder,
+            `BASE+ADAPTER` where the adapter does not say where its base is, or the run folder of a
+            guard. Adapters are merged, a base may itself be an adapter; a guard stands around the
+            network that comes back.
+        source: Device, format and permissions.
+
+    Raises:
+        InputError: Nothing loadable is there, or it may not be used.
+    """
+    tokenizer = load_tokenizer(reference, source)
+    model = _load_weights(reference, source)
+    model.eval()
+    model.requires_grad_(False)
+    network = Network(model)
+    digest = weights_digest(model.state_dict())
+    if is_guard(reference):
+        network.fence = load_guard(Path(reference), source.device)
+        digest = sha256_json([digest, rules_digest(Path(reference))])
+    return Loaded(network=network, tokenizer=tokenizer, name=reference, digest=digest)
+
+
+def is_guard(reference: str) -> bool:
+    """Tell whether a reference names a folder with rules around a model, and no model."""
+    folder = Path(reference)
+    return (folder / GUARD).is_file() and not (folder / "config.json").is_file()
+
+
+def is_adapter(reference: str) -> bool:
+    """Tell whether a model is an adapter over a base; a guard is none.
+
+    Raises:
+        InputError: As `split_reference`.
+    """
+    return not is_guard(reference) and split_reference(reference)[1] is not None
+
+
+def is_laid_over(reference: str) -> bool:
+    """Tell whether a model is an adapter over a base, or a guard around one, that can be removed.
+
+    Its merged weights may be those of another reference, and yet it is attacked otherwise.
+
+    Raises:
+        InputError: As `split_reference`.
+    """
+    return is_guard(reference) or split_reference(reference)[1] is not None
+
+
+def split_reference(reference: str) -> tuple[str, Path | None]:
+    """Split a reference into its base and, where there is one, its adapter folder.
+
+    Raises:
+        InputError: The part after + is no adapter, or the base is a guard, which would not act.
+    """
+    base, plus, adapter = reference.rpartition("+")
+    if plus and not Path(reference).exists():
+        return _unguarded(base), _adapter_folder(Path(adapter))
+    folder = Path(reference)
+    if is_guard(reference):
+        return split_reference(_unguarded(base_of(folder)))
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        named = str(read_json(folder / "adapter_config.json")["base_model_name_or_path"])
+        beside = folder / named
+        return _unguarded(str(beside) if beside.exists() else named), folder
+    return reference, None
+
+
+def load_tokenizer(reference: str, source: Source) -> PreTrainedTokenizerBase:
+    """Load only the tokenizer, for planning without weights.
+
+    Raises:
+        InputError: Nothing loadable is there.
+    """
+    base = _bottom(reference)
+    path = converted(Path(base), source.cache) if base.endswith(".gguf") else base
+    name, revision = _revision(str(path))
+    try:
+        return AutoTokenizer.from_pretrained(
+            name,
+            revision=revision,
+            trust_remote_code=source.trust_remote_code,
+            local_files_only=source.offline,
+        )
+    except (OSError, ValueError, *_ABSENT) as error:
+        raise _unavailable(base, source, error) from error
+
+
+def load_config(reference: str, source: Source) -> PreTrainedConfig:
+    """Load only the configuration, for planning without weights.
+
+    Raises:
+        InputError: Nothing loadable is there.
+    """
+    base = _bottom(reference)
+    path = converted(Path(base), source.cache) if base.endswith(".gguf") else base
+    try:
+        name, revision = _revision(str(path))
+        return AutoConfig.from_pretrained(
+            name,
+            revision=revision,
+            trust_remote_code=source.trust_remote_code,
+            local_files_only=source.offline,
+        )
+    except (OSError, ValueError, *_ABSENT) as error:
+        raise _unavailable(base, source, error) from error
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 over names, shapes, formats and bytes of all tensors, in name order."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def digest_of(network: Network) -> str:
+    """Return the digest of a network's weights as they are now."""
+    return weights_digest(network.model.state_dict())
+
+
+def files_digest(reference: str, source: Source) -> str:
+    """Return a digest of the files that `load` would read, without loading them.
+
+    It costs a fraction of the digest of the weights, and is another one: the same weights in other
+    files count as others. A model on the Hub is known by the commit that would be taken.
+
+    Args:
+        reference: As for `load`.
+        source: Permissions.
+
+    Raises:
+        InputError: Nothing is there, or it may not be used.
+    """
+    if is_guard(reference):
+        base = files_digest(base_of(Path(reference)), source)
+        return sha256_json([base, rules_digest(Path(reference))])
+    base, adapter = split_reference(reference)
+    if adapter is not None:
+        return sha256_json([files_digest(base, source), _folder_digest(adapter)])
+    if Path(base).is_dir():
+        return _folder_digest(Path(base))
+    return sha256_file(Path(base)) if Path(base).is_file() else _commit(base, source)
+
+
+def _folder_digest(folder: Path) -> str:
+    read = {path.name: path for pattern in _READ for path in folder.glob(pattern)}
+    return sha256_json({name: sha256_file(path) for name, path in read.items() if path.is_file()})
+
+
+def _commit(reference: str, source: Source) -> str:
+    name, revision = _revision(reference)
+    try:
+        config = cached_file(
+            name, "config.json", revision=revision, local_files_only=source.offline
+        )
+        if config is None:
+            raise OSError("it has no config.json")
+    except (OSError, ValueError, *_ABSENT) as error:
+        raise _unavailable(reference, source, error) from error
+    return Path(config).parent.name  # the cache keeps each commit in a folder of its name
+
+
+def _bottom(reference: str) -> str:
+    """Return the model beneath all adapters of a reference."""
+    base, adapter = split_reference(reference)
+    return base if adapter is None else _bottom(base)
+
+
+def _load_weights(reference: str, source: Source) -> PreTrainedModel:
+    base, adapter = split_reference(reference)
+    if adapter is None:
+        return _load_base(base, source)
+    return _merge_adapter(_load_weights(base, source), adapter)
+
+
+def _load_base(reference: str, source: Source) -> PreTrainedModel:
+    path = converted(Path(reference), source.cache) if reference.endswith(".gguf") else reference
+    name, revision = _revision(str(path))
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            name,
+            revision=revision,
+            dtype=source.dtype,
+            trust_remote_code=source.trust_remote_code,
+            local_files_only=source.offline,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, *_ABSENT) as error:
+        raise _unavailable(reference, source, error) from error
+    moved: PreTrainedModel = model.to(source.device)  # type: ignore[arg-type]
+    return moved
+
+
+def _revision(reference: str) -> tuple[str, str]:
+    if Path(reference).exists() or "@" not in reference:
+        return reference, "main"
+    name, _, revision = reference.rpartition("@")
+    return name, revision
+
+
+def _merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    try:
+        if is_plain(folder):
+            merge_saved(model, folder)
+            return model
+        from peft import PeftModel  # imports for seconds; only special adapters need it
+
+        return PeftModel.from_pretrained(model, str(folder)).merge_and_unload(safe_merge=True)
+    except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+        raise InputError(
+            "adapter-does-not-fit",
+            what=f"the adapter {folder} cannot be applied to its base",
+            why=str(error).splitlines()[0][:160],
+            fix="name the right base with BASE+ADAPTER",
+        ) from error
+
+
+def _adapter_folder(folder: Path) -> Path:
+    if not (folder / "adapter_config.json").is_file():
+        raise InputError(
+            "no-adapter",
+            what=f"{folder} holds no adapter",
+            why="the part after + must be a folder with adapter_config.json",
+            fix="give the folder that PEFT or expunge wrote",
+        )
+    return folder
+
+
+def _unguarded(base: str) -> str:
+    if is_guard(base):
+        raise InputError(
+            "guard-beneath",
+            what=f"{base}, which is to be a base, holds a guard around a model",
+            why="its rules are for that model as it is: under an adapter or another guard they"
+            " would be left out without a word",
+            fix=f"name the model behind it, {base_of(Path(base))}, as BASE or BASE+ADAPTER; or"
+            " judge the guard by itself",
+        )
+    return base
+
+
+def _unavailable(reference: str, source: Source, error: Exception) -> InputError:
+    if isinstance(error, GatedRepoError) or isinstance(error.__cause__, GatedRepoError):
+        return InputError(
+            "gated-model",
+            what=f"access to {reference} is restricted",
+            why="its owners ask for an agreement before download",
+            fix="accept it on the model's page and log in with `hf auth login`",
+        )
+    if Path(reference).exists():
+        return InputError(
+            "unreadable-model",
+            what=f"the model in {reference} cannot be loaded",
+            why=str(error).splitlines()[0][:200],
+            fix="expunge reads config.json, a tokenizer and safetensors weights; never pickle",
+        )
+    if source.offline or hub_is_closed():
+        return InputError(
+            "model-offline",
+            what=f"{reference} is not on this machine and the network is off",
+            why="it is neither a path nor in the local Hugging Face cache",
+            fix="download it once while online, or give a local folder",
+        )
+    return InputError(
+        "no-model",
+        what=f"no model {reference}: neither a path here nor reachable on the Hub",
+        why=str(error).splitlines()[0][:200],
+        fix="check the spelling and the network, or give a local folder",
+    )

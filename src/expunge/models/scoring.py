@@ -1,0 +1,83 @@
+"""Scoring: one teacher-forced pass that feeds every likelihood metric."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from expunge.data.tokenization import Encoded
+from expunge.models.batching import Batch, by_length
+from expunge.models.guarded import Heard, admitted
+from expunge.models.transformer import Below, Network
+
+CHUNK = 512
+"""Scored positions whose logits exist at the same time."""
+
+
+Known = Callable[[Sequence[Encoded], Batch], Below | None]
+"""Gives the states of a batch of records under some block, where those of all of them are known."""
+
+
+class TokenScores(NamedTuple):
+    """What one model says about the scored tokens of one record; float32 tensors of length T."""
+
+    logp: Tensor
+    """Log-probability of each token, nats."""
+    hit: Tensor
+    """Whether the token is the arg-max (boolean)."""
+    z: Tensor
+    """(log p - mu) / sd with mu, sd the mean and deviation of log p over the vocabulary under p."""
+
+
+@torch.no_grad()
+def score(
+    network: Network,
+    records: Sequence[Encoded],
+    *,
+    pad_id: int,
+    tokens_per_pass: int,
+    known: Known | None = None,
+) -> list[TokenScores]:
+    """Score every scored token of every record, in the order given.
+
+    Args:
+        network: The model, in evaluation mode; a guarded one is asked through its fence.
+        records: Encoded records.
+        pad_id: Any token id; padding is never seen.
+        tokens_per_pass: Largest number of padded tokens in one forward pass.
+        known: Where states may be known already.
+    """
+    records, meant = admitted(network, records, tokens=tokens_per_pass)
+    results: list[TokenScores | None] = [None] * len(records)
+    for group in by_length([len(record.ids) for record in records], tokens=tokens_per_pass):
+        chosen = [records[index] for index in group]
+        batch = network.batch(chosen, pad_id=pad_id)
+        below = None if known is None else known(chosen, batch)
+        hidden = network.hidden(
+            batch.ids, batch.rows, batch.columns, layout=batch.layout, below=below
+        )
+        heard = Heard(network, batch, chosen, [meant[index] for index in group])
+        parts = [
+            _statistics(heard.logits(rows, place * CHUNK), targets)
+            for place, (rows, targets) in enumerate(
+                zip(hidden.split(CHUNK), batch.targets.split(CHUNK), strict=True)
+            )
+        ]
+        logp, hit, z = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+        start = 0
+        for index, record in zip(group, chosen, strict=True):
+            stop = start + len(record.ids) - record.start
+            results[index] = TokenScores(logp[start:stop], hit[start:stop], z[start:stop])
+            start = stop
+    return [result for result in results if result is not None]
+
+
+def _statistics(logits: Tensor, targets: Tensor) -> TokenScores:
+    log_probs = torch.log_softmax(logits, dim=-1)
+    logp = log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    hit = logits.argmax(dim=-1) == targets
+    probs = log_probs.exp()
+    mean = (probs * log_probs).sum(-1)
+    variance = (probs * log_probs.square()).sum(-1) - mean.square()
+    return TokenScores(logp, hit, (logp - mean) / variance.clamp(min=1e-6).sqrt())

@@ -1,0 +1,82 @@
+"""The wrappers: what may stand between a method's loss and the step, the formula in its own file.
+
+`ROBUST`, `COMBINE`, `MASKS` and `OPTIMISERS` are the whole list. A wrapper from elsewhere is named
+`package.module:Class`.
+"""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from expunge.errors import UsageError
+from expunge.optim.base import Combine, Mask, Optimiser, Robust
+from expunge.optim.combine.blur import Blur
+from expunge.optim.combine.gru import GRU
+from expunge.optim.combine.ngdiff import NGDiff
+from expunge.optim.masks.memflex import MemFlex
+from expunge.optim.masks.random_mask import RandomMask
+from expunge.optim.masks.saliency import Saliency
+from expunge.optim.masks.wagle import Wagle
+from expunge.optim.optimizers.adamw import AdamW
+from expunge.optim.optimizers.adamw_8bit import AdamW8bit
+from expunge.optim.optimizers.normalized_sgd import NormalisedSGD
+from expunge.optim.optimizers.sophia import Sophia
+from expunge.optim.robust.gradient_norm import GradientNorm
+from expunge.optim.robust.lat import LAT
+from expunge.optim.robust.mudman import Mudman
+from expunge.optim.robust.randomized_smoothing import Noise
+from expunge.optim.robust.sam import SAM
+from expunge.utils.registry import build_named
+
+Kind = TypeVar("Kind")
+
+ROBUST: dict[str, type[Robust]] = {
+    "sam": SAM,
+    "noise": Noise,
+    "gradient-norm": GradientNorm,
+    "mudman": Mudman,
+    "lat": LAT,
+}
+COMBINE: dict[str, type[Combine]] = {
+    "gru": GRU,
+    "blur": Blur,
+    "ngdiff": NGDiff,
+}
+MASKS: dict[str, type[Mask]] = {
+    "wagle": Wagle,
+    "saliency": Saliency,
+    "memflex": MemFlex,
+    "random": RandomMask,
+}
+OPTIMISERS: dict[str, type[Optimiser]] = {
+    "adamw": AdamW,
+    "adamw8bit": AdamW8bit,
+    "sophia": Sophia,
+    "normalised-sgd": NormalisedSGD,
+}
+
+
+def build_wrapper(
+    table: Mapping[str, type[Kind]], name: str, knobs: Mapping[str, object], *, what: str
+) -> Kind | None:
+    """Make a wrapper from its name and knobs; None for the name `none`.
+
+    Args:
+        table: One of the tables of this module.
+        name: A key of `table`, `package.module:Class`, or `none`.
+        knobs: The wrapper's own parameters.
+        what: The table of the settings that holds it: robust, combine, mask or optimiser.
+
+    Raises:
+        UsageError: No such wrapper, no such knob, a value that does not work, or knobs for none.
+    """
+    if name != "none":
+        return build_named(table, name, knobs, what=what)
+    if knobs:
+        knob = next(iter(knobs))
+        raise UsageError(
+            "knob-without-name",
+            what=f"{what}.{knob} is set, but no {what} is chosen",
+            why=f"[{what}] has no effect without a name",
+            fix=f"set {what}.name to {', '.join(table)}, or leave {what}.{knob} out",
+        )
+    return None

@@ -1,0 +1,234 @@
+"""The stress protocol: every attack on one model, held against gold, and what came back.
+
+What has been attacked is in the folder and is not attacked again, so the same command resumes, and
+another choice of attacks adds to it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from expunge import __version__
+from expunge.attacks.base import Attack
+from expunge.attacks.presets import LEVELS, joined
+from expunge.attacks.resources import Tools, equipped, from_levels
+from expunge.attacks.runner import JUDGED, Stress, gather_attacks
+from expunge.config.resolve import to_toml
+from expunge.config.settings import Level, Settings
+from expunge.errors import Interrupted, UsageError
+from expunge.evals.attack_gates import Rules, scored
+from expunge.evals.recovery import Rung
+from expunge.evidence.attack_record import Access
+from expunge.evidence.collect import item
+from expunge.evidence.context import Policy
+from expunge.evidence.store import ORIGINAL, EvidenceStore
+from expunge.models.loading import files_digest, is_laid_over, load, load_config
+from expunge.pipeline.publish import retention, versions
+from expunge.pipeline.run_folder import RunFolder, open_run, run_id
+from expunge.preparation.prepare import Prepared, prepare
+from expunge.provenance.keys import key_path, operator_key
+from expunge.provenance.lineage import require_same_request
+from expunge.provenance.manifest import DESTROYED, Attacked, write_attack_manifest
+from expunge.reporting.recovery import Summary, summarise, write_ladder
+from expunge.reporting.redaction import OpenText, Redactor
+from expunge.utils.console import Console, SilentConsole
+from expunge.utils.io import private, sha256_json, write_text
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """Which attacks, with which budget, by whom."""
+
+    level: Level = "quick"
+    only: tuple[str, ...] = ()
+    """Names of attacks; empty: all of the level."""
+    further: tuple[str, ...] = ()
+    """Names of attacks to make beside those of the level; nothing where `only` is given."""
+    access: Access = "T3"
+    """What the attacker has: queries (T1), a fine-tuning service (T2), the weights (T3)."""
+    tools: Tools = field(default_factory=Tools)
+    """What the attacker brings along."""
+
+    def attacks(self) -> tuple[Attack, ...]:
+        """Return the attacks, the user's own prompts last.
+
+        Raises:
+            UsageError: No such attack or translator, a tool that none uses, no file of prompts.
+            InputError: The file of prompts is missing or malformed.
+        """
+        named = from_levels(self.only or self.further, self.tools)
+        own = () if self.only else LEVELS[self.level]
+        return equipped(joined(self.level, named, own=own), self.tools)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stressed:
+    """A folder with a finished battery, and its ladder."""
+
+    folder: Path
+    rungs: tuple[Rung, ...]
+    summary: Summary
+
+
+def attack(
+    settings: Settings,
+    *,
+    model: str,
+    choice: Choice,
+    against: Path | None = None,
+    console: Console | None = None,
+) -> Stressed:
+    """Attack a model and score what came back against gold, or against control items.
+
+    Args:
+        settings: The request, and the original under `model`.
+        model: Reference of the model to attack.
+        choice: Which attacks.
+        against: The run folder that the settings come from; the records and the original must be
+            those of that run.
+        console: Where to say what happens; silent by default.
+
+    Raises:
+        ExpungeError: What was written stays; the same call resumes.
+    """
+    console = console or SilentConsole()
+    attacks = choice.attacks()
+    prepared = prepare(settings)
+    others = [each for each in (*settings.request.gold, choice.tools.sibling) if each]
+    for reference in others:
+        load_config(reference, prepared.source)  # before hours of attacks, not after them
+    beside = [files_digest(reference, prepared.source) for reference in others]
+    original = load(settings.model, prepared.source)
+    if against is not None:
+        require_same_request(against, prepared, original=original.digest)
+    judged = load(model, prepared.source)
+    laid_over = is_laid_over(model)
+    identity = sha256_json(["attack", original.digest, judged.digest, laid_over, beside])
+    with _open(prepared, identity) as run:
+        _begin(run)
+        console.log_to(run.log)
+        write_text(run.config, to_toml(settings))
+        evidence = _evidence(prepared, run)
+        stress = Stress.open(
+            prepared, evidence, attacks, scratch=run.checkpoints, access=choice.access
+        )
+        try:
+            console.line("model", f"{judged.name}, held against {settings.model}")
+            gather_attacks(stress, original, judged, console)
+        except KeyboardInterrupt as interrupt:
+            raise _interrupted(run) from interrupt
+        models = {ORIGINAL: original.digest, JUDGED: judged.digest}
+        return _conclude(stress, evidence, run, models, console)
+
+
+def _begin(run: RunFolder) -> None:
+    """Take the manifest of an earlier battery away: it is true again when this one ends.
+
+    Raises:
+        UsageError: The evidence of the folder was destroyed.
+    """
+    if (run.path / DESTROYED).exists():
+        raise UsageError(
+            "evidence-destroyed",
+            what=f"the evidence of {run.path} was destroyed",
+            why="new evidence would make the note on its destruction untrue",
+            fix="name another folder with --out",
+        )
+    run.manifest.unlink(missing_ok=True)
+
+
+def _conclude(
+    stress: Stress,
+    evidence: EvidenceStore,
+    run: RunFolder,
+    models: Mapping[str, str],
+    console: Console,
+) -> Stressed:
+    """Score the evidence, write and say the ladder."""
+    settings = stress.prepared.settings
+    rules = Rules.of(
+        stress.battery.attacks,
+        golds=len(settings.request.gold),
+        policy=Policy(**settings.request.margins.model_dump()),
+        seed=settings.train.seed,
+        access=stress.battery.access,
+    )
+    rungs = scored(evidence, rules)
+    items = evidence.items()
+    summary = summarise(rungs, items=items, access=stress.battery.access)
+    console.line("verdict", summary.sentence)
+    console.note(summary.counted)
+    for line in summary.lines:
+        console.note(line)
+    by_name = {attack.name: attack for attack in stress.battery.attacks}
+    write_ladder(
+        run.path,
+        rungs,
+        summary,
+        attempts={
+            rung.attack: stress.battery.outcome(by_name[rung.attack], JUDGED, "forget").attempts
+            for rung in rungs
+            if rung.worst is not None
+        },
+        items=items,
+        redactor=Redactor(items) if settings.report.redact else OpenText(),
+    )
+    run.prune()
+    console.line("wrote", f"{run.path}/   attack.md, attack.json, evidence, manifest.json")
+    attacked = Attacked(
+        rules=rules,
+        models=models,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+        precision=stress.prepared.source.precision,
+    )
+    write_attack_manifest(
+        run.path,
+        attacked,
+        run_id=run.run_id,
+        general=[item(each, "generic") for each in stress.prepared.audited()["generic"]],
+        key=operator_key(key_path(), run=run.path),
+        evidence=retention(settings, evidence),
+    )
+    return Stressed(folder=run.path, rungs=rungs, summary=summary)
+
+
+def _evidence(prepared: Prepared, run: RunFolder) -> EvidenceStore:
+    """Open the evidence of the run, sealed where the settings say so, and write its items."""
+    evidence = EvidenceStore(private(run.evidence))
+    if prepared.settings.audit.seal:
+        evidence.seal(operator_key(key_path(), run=run.path))
+    scope = prepared.scope
+    splits = {"forget": scope.forget}
+    if not prepared.settings.request.gold:
+        splits["control"] = scope.control
+    evidence.write_items([item(r, split) for split, group in splits.items() for r in group])
+    return evidence
+
+
+def _open(prepared: Prepared, identity: str) -> RunFolder:
+    out = prepared.settings.out
+    return open_run(
+        None if out is None else Path(out),
+        root=RUNS,
+        run_id=run_id(
+            prepared.settings,
+            data_digest=prepared.data_digest,
+            model_digest=identity,
+            code_version=__version__,
+        ),
+        method="attack",
+        now=datetime.now(UTC),
+    )
+
+
+def _interrupted(run: RunFolder) -> Interrupted:
+    return Interrupted(
+        "interrupted",
+        what="stopped on request",
+        why=f"every attack finished so far is kept in {run.path}",
+        fix="run the same command again: it goes on from there",
+    )

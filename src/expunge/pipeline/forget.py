@@ -1,0 +1,397 @@
+"""The main job: plan, forget, audit, report; and the audit alone.
+
+Each function is what the command of the same name calls. Data flows one way; everything that has
+been written to the run folder is not computed again, so the same command resumes at any point.
+"""
+
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from torch import Tensor
+
+from expunge.attacks.runner import attack_at_level, require_attacks
+from expunge.config.resolve import to_toml
+from expunge.config.settings import Settings
+from expunge.errors import Interrupted
+from expunge.evals.auditor import Gathering
+from expunge.evals.results import Results
+from expunge.methods.guards.base import Guard
+from expunge.models.interpolation import changed, snapshot
+from expunge.models.loading import (
+    Loaded,
+    choose_device,
+    digest_of,
+    is_adapter,
+    is_laid_over,
+    load,
+)
+from expunge.models.transformer import Network
+from expunge.pipeline.plan import Plan, plan_stages
+from expunge.pipeline.publish import publish
+from expunge.pipeline.run_folder import RunFolder, mark_latest, open_run
+from expunge.pipeline.train import train_stages
+from expunge.pipeline.workers import (
+    cost_together,
+    dismiss,
+    follow,
+    identity,
+    require_spreadable,
+)
+from expunge.planning.suggestions import require_memory
+from expunge.preparation.chain import names
+from expunge.preparation.prepare import Prepared, parts, prepare
+from expunge.provenance.keys import key_path, operator_key
+from expunge.provenance.lineage import earlier_runs, require_not_forgotten, require_same_request
+from expunge.reporting.schema import read_results, write_results
+from expunge.training.distributed import Team, joined
+from expunge.utils.console import Console, SilentConsole
+from expunge.utils.io import sha256_json, write_text
+from expunge.utils.system import available_gib
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """A finished run folder and what its audit concluded."""
+
+    folder: Path
+    results: Results
+
+
+def plan(settings: Settings, *, console: Console | None = None) -> Plan:
+    """Say what a run will compute and cost; no weight is loaded.
+
+    Args:
+        settings: What to do.
+        console: Where to say what was taken; silent by default.
+
+    Raises:
+        ExpungeError: An input is missing or malformed, or the run cannot fit on this machine.
+    """
+    console = console or SilentConsole()
+    require_attacks(settings)
+    each = _in_order(settings)
+    for note in each[0].scope.notes:
+        console.note(note)
+    planned = plan_stages(each)
+    require_memory(planned.cost, available_gib(each[0].source.device), planned.ways)
+    return planned
+
+
+def forget(settings: Settings, *, console: Console | None = None) -> Outcome:
+    """Make a model forget, audit it, and write the run folder.
+
+    Where torchrun has started several processes, all of them train; the first one does the rest,
+    and the others wait for it and return what it found.
+
+    Args:
+        settings: What to do.
+        console: Where to say what happens; silent by default.
+
+    Returns:
+        The run folder: a loadable model (or adapter) with its evidence, and the verdict.
+
+    Raises:
+        ExpungeError: What was written stays; the same call resumes.
+    """
+    console = console or SilentConsole()
+    with joined(choose_device(settings.device)) as team:
+        if team.leads:
+            return _lead(settings, team, console)
+        folder = follow(settings, team)
+        return Outcome(folder=folder, results=read_results(folder))
+
+
+def _lead(settings: Settings, team: Team, console: Console) -> Outcome:
+    require_spreadable(settings, team)
+    require_attacks(settings)
+    each = _in_order(settings)
+    prepared = replace(each[-1], settings=settings)
+    free = available_gib(prepared.source.device)  # the plan counts the model that is loaded next
+    original = load(settings.model, prepared.source)
+    method = "-".join(names(settings))
+    with _open(prepared, identity(prepared, original.digest), method=method) as run:
+        if run.finished:
+            console.line("done", f"{run.path} is finished; nothing to do")
+            outcome = _finished(run, console)
+        else:
+            try:
+                outcome = _forget(prepared, each, original, run, console, team, free)
+            except KeyboardInterrupt as interrupt:
+                raise _interrupted(run) from interrupt
+    _recall(settings.model, run, console)
+    dismiss(team, run)
+    return outcome
+
+
+def audit(
+    settings: Settings,
+    *,
+    model: str,
+    gold: bool = False,
+    against: Path | None = None,
+    console: Console | None = None,
+) -> Outcome:
+    """Judge any model in the place of the unlearned one.
+
+    Args:
+        settings: The request, and the original under `model`.
+        model: Reference of the model to judge.
+        gold: Whether it is known that the model never saw what is to be forgotten: then there is
+            nothing that an adapter of it could cover.
+        against: The run folder that the settings come from; the records and the original must be
+            those of that run.
+        console: Where to say what happens; silent by default.
+
+    Raises:
+        ExpungeError: What was written stays; the same call resumes.
+    """
+    console = console or SilentConsole()
+    with joined(choose_device(settings.device)) as team:
+        if team.leads:
+            return _judge(settings, model, team, console, gold=gold, against=against)
+        folder = follow(settings, team)
+        return Outcome(folder=folder, results=read_results(folder))
+
+
+def _judge(
+    settings: Settings,
+    model: str,
+    team: Team,
+    console: Console,
+    *,
+    gold: bool,
+    against: Path | None,
+) -> Outcome:
+    require_attacks(settings)
+    prepared = prepare(settings)
+    original = load(settings.model, prepared.source)
+    if against is not None:
+        require_same_request(against, prepared, original=original.digest)
+    judged = load(model, prepared.source)
+    # Another original is another audit; the audit of a model is not the run that starts from it.
+    covers = not gold and is_adapter(model)
+    known = ["gold"] if gold else []
+    both = sha256_json(["audit", original.digest, judged.digest, is_laid_over(model), *known])
+    with _open(prepared, identity(prepared, both), method="audit") as run:
+        if run.finished:
+            console.line("done", f"{run.path} is finished; nothing to do")
+            outcome = _finished(run, console)
+        else:
+            try:
+                outcome = _audit(prepared, original, judged, run, console, covers=covers)
+            except KeyboardInterrupt as interrupt:
+                raise _interrupted(run) from interrupt
+    dismiss(team, run)
+    return outcome
+
+
+def _forget(
+    prepared: Prepared,
+    each: Sequence[Prepared],
+    original: Loaded,
+    run: RunFolder,
+    console: Console,
+    team: Team,
+    free: float,
+) -> Outcome:
+    settings = prepared.settings
+    _begin(prepared, run, console)
+    planned = plan_stages(each)
+    _introduce(prepared, planned, console)
+    cost = cost_together(prepared, planned.cost, team)
+    require_memory(cost, free, planned.ways)
+    key = operator_key(key_path(), run=run.path)
+    gathering = Gathering.open(
+        prepared,
+        run.evidence,
+        key=key,
+        adapter=settings.train.adapter,
+        guard=isinstance(prepared.method, Guard),
+    )
+    watch = _Stopwatch()
+    _before(gathering, original, console)
+    gathering.require_known()
+    watch.pause()
+    store = gathering.collector.store
+    base = snapshot(original.network)
+    done = train_stages(each, original, gathering, run, console, team)
+    watch.go_on()
+    digest = digest_of(original.network)
+    _after(gathering, original.network, digest, base, console)
+    unlearned = replace(original, name=str(run.path), digest=digest)
+    attack_at_level(gathering.prepared, store, unlearned, scratch=run.checkpoints, console=console)
+    results = gathering.judge()
+    write_results(run.path, results)
+    _say(results, console)
+    console.end_log()
+    publish(
+        prepared,
+        run,
+        planned=planned,
+        stages=tuple(zip(each, done, strict=True)),
+        store=gathering.collector.store,
+        key=key,
+        audit_seconds=watch.seconds(),
+        command=_command(),
+    )
+    return _conclude(run, results, console)
+
+
+def _audit(
+    prepared: Prepared,
+    original: Loaded,
+    judged: Loaded,
+    run: RunFolder,
+    console: Console,
+    *,
+    covers: bool,
+) -> Outcome:
+    _begin(prepared, run, console)
+    console.line("model", f"{judged.name}, held against {prepared.settings.model}")
+    console.event("audit", {"model": judged.name, "original": prepared.settings.model})
+    key = operator_key(key_path(), run=run.path)
+    gathering = Gathering.open(
+        prepared,
+        run.evidence,
+        key=key,
+        adapter=covers,
+        guard=judged.network.fence is not None,
+    )
+    watch = _Stopwatch()
+    _before(gathering, original, console)
+    with console.progress("after", total=gathering.units_after(), unit="tests") as bar:
+        gathering.judged(judged, original, bar)
+    console.line("after", gathering.sentence("unlearned"))
+    store = gathering.collector.store
+    attack_at_level(prepared, store, judged, scratch=run.checkpoints, console=console)
+    results = gathering.judge()
+    write_results(run.path, results)
+    _say(results, console)
+    console.end_log()
+    publish(
+        prepared,
+        run,
+        planned=None,
+        stages=(),
+        store=gathering.collector.store,
+        key=key,
+        audit_seconds=watch.seconds(),
+        command=_command(),
+    )
+    return _conclude(run, results, console)
+
+
+def _in_order(settings: Settings) -> tuple[Prepared, ...]:
+    """Prepare every stage, unless what is to be kept was to be forgotten by an earlier run."""
+    each = parts(settings)
+    scope = each[0].scope
+    require_not_forgotten(settings.model, scope.retain + scope.neighbours)
+    return each
+
+
+class _Stopwatch:
+    """Adds up the time of the audit, which the training interrupts."""
+
+    def __init__(self) -> None:
+        self._total = 0.0
+        self._since: float | None = time.monotonic()
+
+    def pause(self) -> None:
+        self._total, self._since = self.seconds(), None
+
+    def go_on(self) -> None:
+        self._since = time.monotonic()
+
+    def seconds(self) -> float:
+        running = 0.0 if self._since is None else time.monotonic() - self._since
+        return self._total + running
+
+
+def _begin(prepared: Prepared, run: RunFolder, console: Console) -> None:
+    console.log_to(run.log)
+    write_text(run.config, to_toml(prepared.settings))
+
+
+def _before(gathering: Gathering, original: Loaded, console: Console) -> None:
+    with console.progress("before", total=gathering.units_before(), unit="tests") as bar:
+        gathering.before(original, bar)
+    console.line("before", gathering.sentence("original"))
+
+
+def _after(
+    gathering: Gathering, judged: Network, digest: str, base: dict[str, Tensor], console: Console
+) -> None:
+    with console.progress("after", total=gathering.units_after(), unit="tests") as bar:
+        gathering.after(judged, digest, changed(judged, base), bar)
+    console.line("after", gathering.sentence("unlearned"))
+
+
+def _open(prepared: Prepared, run_id: str, *, method: str) -> RunFolder:
+    out = prepared.settings.out
+    return open_run(
+        None if out is None else Path(out),
+        root=RUNS,
+        run_id=run_id,
+        method=method,
+        now=datetime.now(UTC),
+    )
+
+
+def _introduce(prepared: Prepared, planned: Plan, console: Console) -> None:
+    for label, text in planned.lines():
+        console.line(label, text)
+        if label == "retain":
+            for note in prepared.scope.notes:
+                console.note(note)
+    console.event("plan", planned.to_dict())
+
+
+def _conclude(run: RunFolder, results: Results, console: Console) -> Outcome:
+    run.prune()
+    mark_latest(run.path, root=RUNS)
+    return _written(run, results, console)
+
+
+def _finished(run: RunFolder, console: Console) -> Outcome:
+    results = read_results(run.path)
+    _say(results, console)
+    return _written(run, results, console)
+
+
+def _say(results: Results, console: Console) -> None:
+    verdict = results.verdict
+    label = f"{verdict.ruling} ({verdict.threat_model}, {verdict.tier})"
+    console.line("verdict", f"{label}: {verdict.sentence}")
+    for reason in verdict.reasons[:3]:
+        console.note(reason)
+
+
+def _written(run: RunFolder, results: Results, console: Console) -> Outcome:
+    console.line("wrote", f"{run.path}/   report.html, model, card, evidence, manifest")
+    return Outcome(folder=run.path, results=results)
+
+
+def _recall(reference: str, run: RunFolder, console: Console) -> None:
+    for earlier in earlier_runs(reference):
+        ask = f"expunge audit {run.path} --against {earlier}"
+        console.line("earlier", f"{earlier} erased other records; whether they stay erased: {ask}")
+
+
+def _interrupted(run: RunFolder) -> Interrupted:
+    return Interrupted(
+        "interrupted",
+        what="stopped on request",
+        why=f"everything finished so far is kept in {run.path}",
+        fix="run the same command again: it goes on from there",
+    )
+
+
+def _command() -> str:
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -1,0 +1,167 @@
+"""Training: the stages of a run one after another, each on the weights that the one before left.
+
+After every stage of a chain its weights, and what was done until then, are kept as one checkpoint,
+so that a run that was killed repeats no finished stage.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from pydantic import TypeAdapter
+from safetensors import safe_open
+
+from expunge.evals.auditor import Gathering
+from expunge.methods.guards.base import Rules
+from expunge.models.guard_io import save_guard
+from expunge.models.loading import Loaded, digest_of
+from expunge.models.lora import save_adapter
+from expunge.models.saving import save_model, write_tensors
+from expunge.models.transformer import Network
+from expunge.pipeline.run_folder import RunFolder
+from expunge.pipeline.self_generated import FILE, with_own_alternatives
+from expunge.pipeline.workers import call, work
+from expunge.preparation.prepare import Prepared
+from expunge.training.distributed import Team
+from expunge.training.guard_runner import Fencing
+from expunge.training.train_loop import Trained
+from expunge.training.trainer import Unlearning
+from expunge.utils.console import Bar, Console
+
+KEPT = "stages.safetensors"
+"""Name of the weights that the last finished stage of a chain left."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Done:
+    """A finished stage."""
+
+    trained: Trained
+    digest: str
+    """Of the weights that it left."""
+
+
+_done = TypeAdapter(list[Done])
+
+
+def train_stages(
+    parts: Sequence[Prepared],
+    original: Loaded,
+    gathering: Gathering,
+    run: RunFolder,
+    console: Console,
+    team: Team,
+) -> tuple[Done, ...]:
+    """Train all stages of a run, and write the model, adapter or guard that it ends in.
+
+    Args:
+        parts: The inputs of each stage; a run without a chain has one.
+        original: The original, whose weights are trained in place.
+        gathering: The audit so far: says what text looks like that the original never saw.
+        run: The run folder.
+        console: Where to say what happens.
+        team: The processes that train together.
+
+    Returns:
+        What each stage did.
+    """
+    chain = len(parts) > 1
+    kept = run.checkpoints / KEPT
+    done = _resume(kept, original.network) if chain else []
+    for number, part in enumerate(parts, 1):
+        name = part.settings.method.name
+        if chain:
+            past = ", done before" if number <= len(done) else ""
+            console.line("stage", f"{number} of {len(parts)}: {name}{past}")
+        if number <= len(done):
+            continue
+        folder = run.checkpoints / f"stage-{number}" if chain else run.checkpoints
+        part = with_own_alternatives(
+            part,
+            original.network,
+            gathering.collector.store,
+            console,
+            file=FILE if number == 1 else f"stage-{number}-{FILE}",
+        )
+        ends = number == len(parts)
+        trained = _train(part, original, gathering, run, folder, console, team, ends=ends)
+        done.append(Done(trained=trained, digest=digest_of(original.network)))
+        if chain:
+            _keep(kept, original.network, done)
+            shutil.rmtree(folder, ignore_errors=True)  # edits leave none
+    return tuple(done)
+
+
+def _train(
+    part: Prepared,
+    original: Loaded,
+    gathering: Gathering,
+    run: RunFolder,
+    folder: Path,
+    console: Console,
+    team: Team,
+    *,
+    ends: bool,
+) -> Trained:
+    """Run one stage; `ends` tells whether it is the one whose result is written."""
+    settings, unlearning = part.settings, work(part, original.network)
+    unseen = replace(gathering, prepared=part).unseen(original.network.vocabulary)
+    unit = "steps" if isinstance(unlearning, Unlearning) else "percent"
+    with console.progress("train", total=unlearning.total, unit=unit) as bar:
+        reached = _Steps(bar).reached
+        if isinstance(unlearning, Unlearning):
+            call(team, run, part, unseen)
+            trained, weights = unlearning.run(
+                unseen=unseen, folder=folder, progress=reached, team=team
+            )
+        else:
+            trained, weights = unlearning.run(unseen=unseen, folder=folder, progress=reached)
+    made = f"{trained.steps} of {trained.planned} steps, " if trained.planned else ""
+    console.line("trained", f"{made}{trained.stopped}")
+    console.event("trained", trained.told(unseen))
+    model = original.network.model
+    if isinstance(weights, Rules):
+        chosen = settings.method
+        save_guard(weights, run.path, base=settings.model, method=chosen.name, knobs=chosen.knobs)
+        return trained
+    assert not isinstance(unlearning, Fencing), "a guard ends in rules"
+    if settings.train.adapter and weights.lora is not None:
+        save_adapter(model, weights.lora, weights.masters, base=settings.model, folder=run.path)
+    unlearning.finish(weights)
+    if ends and not (settings.train.adapter and weights.lora is not None):
+        save_model(model, original.tokenizer, run.path)
+    return trained
+
+
+def _keep(path: Path, network: Network, done: Sequence[Done]) -> None:
+    """Write the weights as they are, and what led to them, in one piece."""
+    about = {"done": json.dumps([asdict(each) for each in done])}
+    write_tensors(path, network.model.state_dict(), about)
+
+
+@torch.no_grad()
+def _resume(path: Path, network: Network) -> list[Done]:
+    """Give the network the weights that the last finished stage left; return all that are done."""
+    if not path.is_file():
+        return []
+    state = network.model.state_dict()
+    with safe_open(str(path), framework="pt") as file:
+        about: dict[str, str] = file.metadata()
+        for name, weight in state.items():
+            weight.copy_(file.get_tensor(name))
+    return _done.validate_python(json.loads(about["done"]))
+
+
+class _Steps:
+    """Turns the loop's absolute step numbers into advances of a bar, also after a resume."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+        self._done = 0
+
+    def reached(self, step: int, text: str) -> None:
+        self._bar.advance(max(0, step - self._done), detail=text)
+        self._done = step

@@ -1,0 +1,206 @@
+"""One run by several processes: what the first one says, and what the others do.
+
+The first process prepares, audits and writes. When it is time to train it calls the others; they
+load the same model and data and train with it. In the end it tells them where the results lie.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from expunge import __version__
+from expunge.config.settings import Settings
+from expunge.data.tokenization import Encoded
+from expunge.errors import UsageError
+from expunge.methods.base import Stream
+from expunge.methods.edits.base import Edit
+from expunge.methods.guards.base import Frame, Guard
+from expunge.models.loading import files_digest, load
+from expunge.models.transformer import Network
+from expunge.pipeline.plan import load_of
+from expunge.pipeline.run_folder import RunFolder, run_id
+from expunge.planning.cost import Cost, layout_of, peak_gib
+from expunge.planning.model_size import measure
+from expunge.preparation.prepare import Prepared, prepare
+from expunge.training.distributed import Team
+from expunge.training.early_stopping import Unseen
+from expunge.training.edit_runner import Editing
+from expunge.training.guard_runner import Fencing
+from expunge.training.trainer import Unlearning
+from expunge.utils.io import sha256_file, sha256_json
+
+_SILENCE: dict[str, Any] = {}
+"""What a process says that has nothing to tell."""
+
+
+def cost_together(prepared: Prepared, cost: Cost, team: Team) -> Cost:
+    """Return the cost of a run with the memory that its device must have for these processes.
+
+    Processes that compute on the CPU share its memory.
+    """
+    if team.size == 1 or isinstance(prepared.method, Edit | Guard):  # these work alone
+        return cost
+    peak, settings = cost.peak_gib, prepared.settings
+    if settings.train.full and prepared.options.only is None:  # chosen weights are copied
+        size = measure(prepared.config)
+        load = load_of(prepared, size)
+        load = replace(load, step=load.step.times(_share(prepared, team)))
+        layout = layout_of(size, load, prepared.source.dtype)
+        peak = peak_gib(size, replace(layout, processes=team.size, spread=True))
+    return replace(cost, peak_gib=peak * (team.size if prepared.source.device.type == "cpu" else 1))
+
+
+def _share(prepared: Prepared, team: Team) -> float:
+    """Return the share of a step that the process with the most records takes."""
+    options = prepared.options
+    records = min(options.forget_batch, len(prepared.streams.forget)) + options.retain_batch
+    return -(-records // team.size) / records
+
+
+def call(team: Team, run: RunFolder, prepared: Prepared, unseen: Unseen) -> None:
+    """Tell the other processes to train, and what only the first one knows."""
+    alternatives = prepared.streams.variants.get(Stream.ALTERNATIVE, ())
+    own = [[asdict(record) for record in records] for records in alternatives]
+    team.told({**_place(run), "train": True, "unseen": asdict(unseen), "alternatives": own})
+
+
+def dismiss(team: Team, run: RunFolder) -> None:
+    """Tell the other processes that the run has ended well."""
+    team.told({**_place(run), "train": False})
+
+
+def follow(settings: Settings, team: Team) -> Path:
+    """Do what the first process says, until the run has ended well; return its folder.
+
+    Raises:
+        UsageError: This process was given another model, data, settings or version.
+    """
+    word = team.told(_SILENCE)
+    if word["train"]:
+        prepared = prepare(settings)
+        original = load(settings.model, prepared.source)
+        _require_same(word["run"], identity(prepared, original.digest))
+        prepared = _with_alternatives(prepared, word["alternatives"])
+        unlearning_of(prepared, original.network).run(
+            unseen=Unseen(**word["unseen"]),
+            folder=Path(word["folder"]) / "checkpoints",
+            progress=lambda step, text: None,
+            team=team,
+        )
+        word = team.told(_SILENCE)
+    return Path(word["folder"])
+
+
+def require_spreadable(settings: Settings, team: Team) -> None:
+    """Refuse what cannot be done with weights that are spread over processes.
+
+    Raises:
+        UsageError: A mask chooses among all weights, or there are several stages.
+    """
+    if team.size > 1 and settings.stage is not None:
+        raise UsageError(
+            "chain-on-processes",
+            what=f"a chain of stages does not run on {team.size} processes",
+            why="the others would have to take over the weights of every finished stage",
+            fix="run one process, or one command a stage, each on the folder of the one before",
+        )
+    if team.size > 1 and settings.train.full and settings.mask.name != "none":
+        raise UsageError(
+            "mask-on-spread-weights",
+            what=f"mask {settings.mask.name} does not work with --full on {team.size} processes",
+            why="it ranks all weights against each other, and each process holds a part of them",
+            fix="leave --full out, use mask memflex on an adapter, or run one process",
+        )
+
+
+def identity(prepared: Prepared, model_digest: str) -> str:
+    """Return the id of the run that these inputs make.
+
+    The golds and the sibling count by their files: they are loaded only when they are asked.
+
+    Raises:
+        InputError: A gold, or the sibling, is not there.
+    """
+    settings = prepared.settings
+    data, prompts = prepared.data_digest, settings.audit.prompts
+    references = filter(None, (*settings.request.gold, settings.audit.sibling))
+    others = [files_digest(reference, prepared.source) for reference in references]
+    return run_id(
+        settings,
+        data_digest=sha256_json([data, sha256_file(Path(prompts))]) if prompts else data,
+        model_digest=sha256_json([model_digest, *others]) if others else model_digest,
+        code_version=__version__,
+    )
+
+
+def unlearning_of(prepared: Prepared, network: Network) -> Unlearning:
+    """Return the training that the settings describe; the method must be one that trains."""
+    assert not isinstance(prepared.method, Edit | Guard), "edits and guards do not train"
+    store = prepared.settings.reference_store
+    return Unlearning(
+        method=prepared.method,
+        network=network,
+        streams=prepared.streams,
+        options=prepared.options,
+        pad_id=prepared.encoder.pad_id,
+        wraps=prepared.wraps,
+        store=None if store is None else Path(store),
+    )
+
+
+def _with_alternatives(prepared: Prepared, told: Sequence[Sequence[Mapping[str, Any]]]) -> Prepared:
+    """Train on the first process's alternatives: the original may have written them itself."""
+    if not told:
+        return prepared
+    taught = tuple(
+        tuple(
+            Encoded(
+                record=row["record"],
+                ids=tuple(row["ids"]),
+                start=row["start"],
+                ends=row["ends"],
+                focus=row["focus"],
+            )
+            for row in rows
+        )
+        for rows in told
+    )
+    variants = {**prepared.streams.variants, Stream.ALTERNATIVE: taught}
+    return replace(prepared, streams=replace(prepared.streams, variants=variants))
+
+
+def _place(run: RunFolder) -> dict[str, object]:
+    return {"run": run.run_id, "folder": str(run.path.absolute())}
+
+
+def _require_same(first: str, own: str) -> None:
+    if first != own:
+        raise UsageError(
+            "processes-differ",
+            what=f"this process would do run {own}, the first one does {first}",
+            why="model, data, settings or version of expunge are not the same on all machines",
+            fix="give every process the same command and the same files",
+        )
+
+
+def work(prepared: Prepared, network: Network) -> Unlearning | Editing | Fencing:
+    """Return the training, the edit or the guard that the settings ask for, ready to run."""
+    if isinstance(prepared.method, Guard):
+        return Fencing(
+            guard=prepared.method,
+            network=network,
+            streams=prepared.streams,
+            options=prepared.options,
+            frame=Frame(*prepared.encoder.frame),
+            pad_id=prepared.encoder.pad_id,
+        )
+    if isinstance(prepared.method, Edit):
+        return Editing(
+            edit=prepared.method,
+            network=network,
+            streams=prepared.streams,
+            options=prepared.options,
+            pad_id=prepared.encoder.pad_id,
+        )
+    return unlearning_of(prepared, network)

@@ -1,0 +1,1 @@
+"""What a run computes and costs, before any weight moves."""

@@ -1,0 +1,175 @@
+"""Memory by arithmetic: what one process of a run holds, for any model and number of devices.
+
+    weights        b N          b bytes a weight in the model's format; N / p of them where spread
+    masters        4 T          float32, of what is trained: T numbers, T / p where spread
+    gradient       4 T
+    moments        8 T          AdamW; 2 T + T / 64 with `adamw8bit`; 0 without an optimiser
+    copies         4 c T        c of them, where wrappers hold some; b V d more where the original's
+                                head is kept beside one that trains
+    references     b d r        r hidden states of the original, in host memory
+    gathered       2 b N_block + b N_outside   where spread: one block, the next, and what lies
+                                               outside the blocks
+    activations    b s (K - R) l         s tokens in one pass, l blocks that gradients pass
+                   b s d l               with checkpointing: what each block reads
+    one block      1.4 b s K             the last one to be gone through, or to be computed again,
+                                         with the gradients that pass through it
+    made again     5 b s f               in one gated MLP of width f, without checkpointing
+    logits         4 V (2 n + 4 m)       n positions scored at a time, m of them also by the
+                                         original's head; float32
+
+K = 1.2 times the inputs and outputs of all matrices of a block (of experts, those that a token is
+sent to), which a gated block keeps in full, with what its two norms and its attention keep; 1.0
+times where its weights are frozen under an adapter; 2 d more in 16-bit formats, in which norms are
+computed in float32; and what GELU keeps where it is written out (GPT-2, Phi). R is what
+`engine/selective.py` makes again: 2 f for a gated MLP of width f; for each RMS norm its width where
+its weight trains, and once more in 16-bit formats. Gradients grow while activations are freed, so
+what counts is the larger of
+
+    activations + logits (or what is made again of one MLP or, with checkpointing, of one block, if
+                           that is larger) + the gradient that is there at the top (the head's;
+                           all, from the second pass of a step on)
+    gradient + one block
+
+`tests/test_plan_memory.py` holds this to the bytes that live tensors take, within 15 %.
+"""
+
+from dataclasses import dataclass, replace
+
+from expunge.models.scoring import CHUNK
+from expunge.planning.model_size import GIB, Size
+
+KEPT = 1.2
+"""What a block keeps for the way back, as a share of the inputs and outputs of its matrices."""
+KEPT_FROZEN = 1.0
+"""The same under an adapter."""
+PASSING = 1.4
+"""A block on its way back, gradients included, as a share of what it keeps."""
+GATED = 5
+"""Results as wide as a gated MLP that are there while gradients pass it, beside what was kept."""
+MOMENTS = {"adamw": 8.0, "adamw8bit": 2 + 1 / 64, "sophia": 8.0, "normalised-sgd": 0.0}
+"""Bytes of optimiser state for each trained number."""
+OVERHEAD = 1.5
+"""GiB for the runtime, communication buffers and fragmentation on a graphics card."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """How a run is laid out."""
+
+    trained: int
+    """Trained numbers; as many as the model has for all weights."""
+    bytes_each: int = 2
+    """Bytes of a weight in the model's format."""
+    processes: int = 1
+    spread: bool = False
+    """Whether all weights are spread over the processes, by FSDP2."""
+    optimiser: str = "adamw"
+    """A key of `MOMENTS`; any other is taken to hold as much as AdamW."""
+    checkpointing: bool = False
+    tokens: float = 4096
+    """Tokens in one forward pass of one process."""
+    passes: float = 1.0
+    """Forward passes of a step."""
+    blocks: float | None = None
+    """Blocks that gradients pass; None: all."""
+    scored: float = CHUNK
+    """Positions whose logits exist at the same time."""
+    frozen: float = 0.0
+    """Of these, positions at which the original's head is applied, too."""
+    adapter: bool = False
+    """Whether what is trained lies beside frozen weights."""
+    head_trains: bool = True
+    copies: int = 0
+    """Further float32 copies of what is trained."""
+    references: float = 0.0
+    """Hidden states of the original that are kept, vectors of the model's width."""
+    card: bool = False
+    """Whether the device has memory of its own, of which what lies in host memory takes nothing."""
+    models: int = 1
+    """Models that the audit holds at a time."""
+    overhead: float = OVERHEAD
+    """GiB that the runtime holds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memory:
+    """GiB that one process holds, by what for."""
+
+    weights: float
+    masters: float
+    moments: float
+    copies: float
+    references: float
+    gathered: float
+    gradient: float
+    early: float
+    """Of the gradient, what is there while activations are at their most."""
+    activations: float
+    one_block: float
+    """Activations of one block, and the gradients that pass through it."""
+    again: float
+    """Those that are made again while the others are at their most: of one block, or one MLP."""
+    logits: float
+    overhead: float
+
+    @property
+    def total(self) -> float:
+        """All that is there at the peak of a step."""
+        always = self.weights + self.masters + self.moments + self.copies + self.references
+        forward = self.early + self.activations + max(self.logits, self.again)
+        moving = max(forward, self.gradient + self.one_block)
+        return always + self.gathered + moving + self.overhead
+
+
+def memory(size: Size, layout: Layout) -> Memory:
+    """Return what one process holds.
+
+    Args:
+        size: The model.
+        layout: What is trained, where and how.
+    """
+    each, parts = layout.bytes_each, layout.processes if layout.spread else 1
+    block, outside = size.body / size.layers, size.total - size.body
+    trained = layout.trained / parts
+    own_copy = not layout.spread and each < 4
+    depth = size.layers if layout.blocks is None else layout.blocks
+    share = KEPT_FROZEN if layout.adapter else KEPT
+    sides, beside = size.linear_sides + size.expert_sides, size.written_out / size.layers
+    kept = share * sides / size.layers + beside + (2 * size.width if each < 4 else 0)
+    gated, normed = size.gated / size.layers, size.normed / size.layers
+    spared = 2 * gated + normed * (int(not layout.adapter) + int(each < 4))
+    one = PASSING * min(1.0, depth) * kept
+    live = each * layout.tokens
+    head = each * size.head if layout.frozen and layout.head_trains else 0
+    early = min(size.head / parts, trained) if layout.head_trains and not layout.adapter else 0.0
+    held = {
+        "weights": 0.0 if layout.spread else each * size.total,
+        "masters": 4 * trained if layout.spread or own_copy else 0.0,
+        "moments": MOMENTS.get(layout.optimiser, 8.0) * trained,
+        "copies": 4 * layout.copies * trained + head,
+        "references": 0.0 if layout.card else each * size.width * layout.references,
+        "gathered": each * (2 * block + outside) if layout.spread else 0.0,
+        "gradient": 4 * trained,
+        "early": 4 * trained if layout.passes > 1 else 4 * early,
+        "activations": live * depth * (size.width if layout.checkpointing else kept - spared),
+        "one_block": live * one,
+        "again": live * (one if layout.checkpointing else GATED * min(1.0, depth) * gated),
+        "logits": 4 * size.vocabulary * (2 * layout.scored + 4 * layout.frozen),
+    }
+    gib = {name: value / GIB for name, value in held.items()}
+    return Memory(**gib, overhead=layout.overhead)
+
+
+def fewest(size: Size, layout: Layout, *, gib: float, largest: int = 1024) -> int | None:
+    """Return how many processes of `gib` each a spread run needs at least; None: no number will do.
+
+    Args:
+        size: The model.
+        layout: Its number of processes is not read.
+        gib: Memory of one device.
+        largest: Where to stop looking.
+    """
+    for processes in range(1, largest + 1):
+        if memory(size, replace(layout, processes=processes, spread=True)).total <= gib:
+            return processes
+    return None

@@ -1,0 +1,370 @@
+"""Preparation: from settings to records, tokens, method and options; no weight is loaded."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+from expunge.config.request import Response
+from expunge.config.settings import Settings, TrainSettings
+from expunge.data.records import Record
+from expunge.data.splits import Scope, gather, generic_records
+from expunge.data.tokenization import Encoded, Encoder
+from expunge.errors import UsageError
+from expunge.methods import AnyMethod, build
+from expunge.methods.base import Distribution, SelfTaught, Shape, Stream, Trains, last_block
+from expunge.methods.edits.base import Edit
+from expunge.methods.guards.base import Guard
+from expunge.models.guard_io import base_of
+from expunge.models.loading import (
+    Source,
+    choose_device,
+    is_guard,
+    load_config,
+    load_tokenizer,
+)
+from expunge.models.lora import LoraShape
+from expunge.models.precision import in_precision
+from expunge.planning.model_size import count_adapter, count_chosen
+from expunge.preparation.chain import stages
+from expunge.preparation.validate import build_wraps, needs_float32
+from expunge.preparation.variants import variants
+from expunge.training.early_stopping import spread
+from expunge.training.sampler import Streams
+from expunge.training.step_gradient import Wraps
+from expunge.training.trainer import Options
+from expunge.utils.io import sha256_json
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """All inputs of a run but the weights."""
+
+    settings: Settings
+    source: Source
+    config: PreTrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    encoder: Encoder
+    scope: Scope
+    method: AnyMethod
+    streams: Streams
+    options: Options
+    wraps: Wraps
+
+    @property
+    def shape(self) -> Shape:
+        """What a method may know of the model."""
+        text = self.config.get_text_config()
+        return Shape(layers=text.num_hidden_layers, width=text.hidden_size)
+
+    def worked_on(self, record: Record) -> slice:
+        """Return which of a record's scored tokens training works on: all, or those of its fact."""
+        if self.settings.train.forget_tokens == "answer":
+            return slice(None)
+        whole, fact = self.encoder.encode(record), self.encoder.encode_fact(record)
+        return slice(fact.start - whole.start, len(fact.ids) - whole.start)
+
+    @property
+    def data_digest(self) -> str:
+        """Digest over the contents of all record sets, each with its role; not where they lie.
+
+        How texts become tokens is part of it.
+        """
+        return _digest(self.scope, self.encoder)
+
+    def audited(self) -> dict[str, tuple[Record, ...]]:
+        """Return the records of each split that the audit asks about; empty sets are left out."""
+        scope, limit = self.scope, self.settings.audit.retain_records
+        splits = {
+            "forget": scope.forget,
+            "retain": spread(scope.retain, limit),
+            "neighbours": spread(scope.neighbours, limit),
+            "holdout": scope.holdout,
+            "control": scope.control,
+            "generic": tuple(self.encoder.split_long(generic_records())),
+        }
+        return {split: records for split, records in splits.items() if records}
+
+
+def cache_folder() -> Path:
+    """Return where converted models are kept: `EXPUNGE_CACHE`, or `expunge` in the user's cache."""
+    given = os.environ.get("EXPUNGE_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "expunge"
+
+
+def source_of(settings: Settings) -> Source:
+    """Return how the settings say that models are loaded.
+
+    Raises:
+        InputError: The device was asked for and is not there, or the model is not.
+        UsageError: No such wrapper.
+    """
+    settings = stages(settings)[-1]
+    source = Source(
+        device=choose_device(settings.device),
+        dtype=torch.float32,
+        offline=settings.offline,
+        trust_remote_code=settings.trust_remote_code,
+        cache=cache_folder(),
+    )
+    if settings.precision == "auto" and needs_float32(settings):
+        return source
+    return in_precision(source, settings.precision, settings.model)
+
+
+def prepare(settings: Settings) -> Prepared:
+    """Read data, configuration and tokenizer, and turn every record into tokens.
+
+    Method, streams and options of a chain are those of its last stage.
+
+    Raises:
+        InputError: Data or model are not there or not well formed.
+        UsageError: Method, response policy and data do not fit together.
+    """
+    whole, settings = settings, stages(settings)[-1]
+    source = source_of(settings)
+    method = build(settings.method.name, settings.method.knobs)
+    scope, encoder, tokenizer = _read(settings, source)
+    config = load_config(settings.model, source)
+    text = config.get_text_config()
+    shape = Shape(layers=text.num_hidden_layers, width=text.hidden_size, vocabulary=text.vocab_size)
+    streams = _streams(settings, scope, encoder, method, shape)
+    wraps = build_wraps(settings, method, shape, streams, source.dtype)
+    options = _options(settings.train, settings.request.utility_budget, shape.layers)
+    _require_targets(config, options)
+    return Prepared(
+        settings=whole,
+        source=source,
+        config=config,
+        tokenizer=tokenizer,
+        encoder=encoder,
+        scope=scope,
+        method=method,
+        streams=streams,
+        options=options,
+        wraps=wraps,
+    )
+
+
+def with_training(prepared: Prepared, train: TrainSettings) -> Prepared:
+    """Return the inputs of the same run with other settings of training; records stay as they are.
+
+    Args:
+        prepared: The inputs of one method.
+        train: Settings that differ in what is trained, not in what is read.
+
+    Raises:
+        UsageError: Method, wrappers or model do not take them.
+    """
+    settings = prepared.settings.model_copy(update={"train": train})
+    dtype, shape = prepared.source.dtype, prepared.shape
+    wraps = build_wraps(settings, prepared.method, shape, prepared.streams, dtype)
+    options = _options(train, settings.request.utility_budget, shape.layers)
+    _require_targets(prepared.config, options)
+    return replace(prepared, settings=settings, options=options, wraps=wraps)
+
+
+def parts(settings: Settings) -> tuple[Prepared, ...]:
+    """Prepare every stage of a run, in order; a run without a chain has one.
+
+    Raises:
+        InputError: As `prepare`.
+        UsageError: As `prepare`, stages that do not fit together, or a guard to start from.
+    """
+    _require_weights(settings.model)
+    return tuple(prepare(stage) for stage in stages(settings))
+
+
+def data_digest(settings: Settings) -> str:
+    """Return `Prepared.data_digest` of settings whose method need not fit the data.
+
+    Raises:
+        InputError: Data or model are not there or not well formed.
+    """
+    scope, encoder, _ = _read(settings, source_of(settings))
+    return _digest(scope, encoder)
+
+
+def encoder_of(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> Encoder:
+    """Return how records become tokens of a model, the original or another."""
+    return Encoder(tokenizer, settings.template, max_length=settings.train.max_length)
+
+
+def _require_weights(original: str) -> None:
+    """Refuse a guard to start from: what a run writes are the weights, which it does not guard."""
+    if is_guard(original):
+        raise UsageError(
+            "guard-as-original",
+            what=f"{original} holds a guard around a model, and no weights to change",
+            why="a run would ask the model through its guard, and then write it without",
+            fix=f"name the model behind it: {base_of(Path(original))}",
+        )
+
+
+def _read(settings: Settings, source: Source) -> tuple[Scope, Encoder, PreTrainedTokenizerBase]:
+    """Read all records, and how they become tokens; long ones are split."""
+    scope = gather(settings.request, offline=settings.offline)
+    tokenizer = load_tokenizer(settings.model, source)
+    encoder = encoder_of(settings, tokenizer)
+    return _split(scope, encoder), encoder, tokenizer
+
+
+def _digest(scope: Scope, encoder: Encoder) -> str:
+    sets = {
+        split: [asdict(replace(record, source="")) for record in records]
+        for split, records in _sets(scope).items()
+    }
+    return sha256_json({**sets, "encoder": encoder.identity})
+
+
+def _split(scope: Scope, encoder: Encoder) -> Scope:
+    return replace(
+        scope,
+        **{split: tuple(encoder.split_long(records)) for split, records in _sets(scope).items()},
+    )
+
+
+def _sets(scope: Scope) -> dict[str, tuple[Record, ...]]:
+    return {
+        "forget": scope.forget,
+        "retain": scope.retain,
+        "neighbours": scope.neighbours,
+        "holdout": scope.holdout,
+        "control": scope.control,
+    }
+
+
+def _streams(
+    settings: Settings, scope: Scope, encoder: Encoder, method: AnyMethod, shape: Shape
+) -> Streams:
+    used = _reads(method, shape)
+    response = settings.request.response
+    whole = settings.train.forget_tokens == "answer"
+    if isinstance(method, SelfTaught):
+        used -= {Stream.ALTERNATIVE}  # written by the model itself, once it is loaded
+    answers = {Stream.ALTERNATIVE, Stream.UNANSWERABLE}
+    if isinstance(method, SelfTaught) or (isinstance(method, Edit) and used & answers):
+        _require_questions(settings.method.name, scope.forget)
+    elif Stream.ALTERNATIVE in used:
+        _require_alternatives(settings.method.name, scope.forget)
+    if Stream.ALTERNATIVE not in used and response is not Response.ANY:
+        raise UsageError(
+            "response-not-taught",
+            what=f"method {settings.method.name} cannot teach the response {response.value}",
+            why="it only pushes the old answer away; what comes instead is left open",
+            fix='use --method dpo or --method idk, or set response = "any" in [request]',
+        )
+    return Streams(
+        forget=_forget(settings, scope.forget, encoder, method),
+        retain=tuple(encoder.encode(record) for record in scope.keep),
+        variants=variants(
+            scope.forget,
+            scope.keep,
+            settings.request,
+            encoder,
+            encode=encoder.encode if whole else encoder.encode_fact,
+            streams=used,
+            seed=settings.train.seed,
+        ),
+    )
+
+
+def _forget(
+    settings: Settings, records: Sequence[Record], encoder: Encoder, method: AnyMethod
+) -> tuple[Encoded, ...]:
+    if isinstance(method, Edit):
+        return tuple(encoder.focused(record) for record in records)
+    if settings.train.forget_tokens == "answer":
+        return tuple(encoder.encode(record) for record in records)
+    if not any(record.key_answers for record in records):
+        raise UsageError(
+            "no-key-answers",
+            what="no forget record names a key answer",
+            why='forget_tokens = "fact" works on the tokens of the key answers alone',
+            fix='add key_answers to the records, or set train.forget_tokens = "answer"',
+        )
+    return tuple(encoder.encode_fact(record) for record in records)
+
+
+def _reads(method: AnyMethod, shape: Shape) -> set[Stream]:
+    if isinstance(method, Edit | Guard):
+        return {Stream.FORGET, Stream.RETAIN, *method.streams}
+    terms = method.terms(shape)
+    used = {stream for term in terms for stream in term.streams}
+    return used | {s for term in terms if isinstance(term, Distribution) for s in term.references}
+
+
+def _require_questions(method: str, records: Sequence[Record]) -> None:
+    passages = [record for record in records if not record.prompt]
+    if passages:
+        raise UsageError(
+            "no-question",
+            what=f"{len(passages)} forget records are passages without a question",
+            why=f"method {method} works on what a question leads to",
+            fix="give prompt and completion, or choose another method",
+        )
+
+
+def _require_alternatives(method: str, records: Sequence[Record]) -> None:
+    """Refuse passages that a refusal would be taught instead of: it would be taught to any text."""
+    passages = [record for record in records if not record.prompt and not record.alternatives]
+    if passages:
+        raise UsageError(
+            "no-alternative",
+            what=f"{len(passages)} forget records are passages without an alternative",
+            why=f"method {method} teaches what to say instead, and a refusal answers no passage",
+            fix="give each the text that takes its place as `alternative`, or choose another method"
+            + ("; or --set method.fluency=0" if method == "elm" else ""),
+        )
+
+
+def _require_targets(config: PreTrainedConfig, options: Options) -> None:
+    """Refuse targets that the model does not have; where none are named, whole blocks are meant."""
+    if options.lora is not None and options.lora.targets:
+        count_adapter(config, options.lora)
+    if options.only is not None and options.only.modules:
+        count_chosen(config, options.only)
+
+
+def _options(train: TrainSettings, utility_budget: float, layers: int) -> Options:
+    return Options(
+        lora=None if train.full else _lora(train),
+        only=_only(train, layers) if train.full else None,
+        init=train.init,
+        epochs=train.epochs,
+        steps=train.steps,
+        lr=train.lr,
+        forget_batch=train.batch,
+        retain_batch=train.batch if train.retain_batch is None else train.retain_batch,
+        warmup=train.warmup,
+        weight_decay=train.weight_decay,
+        clip=train.clip,
+        tokens_per_pass=train.tokens_per_pass,
+        check_every=train.check_every,
+        checkpointing=train.checkpointing,
+        utility_budget=utility_budget,
+        seed=train.seed,
+    )
+
+
+def _only(train: TrainSettings, layers: int) -> Trains | None:
+    """Return where training is bounded to, by layers or targets; None where it is not."""
+    if not (train.targets or train.first_layer or train.last_layer is not None):
+        return None
+    last = last_block(train.last_layer, layers)
+    return Trains(modules=train.targets, first_layer=train.first_layer, last_layer=last, gaps=True)
+
+
+def _lora(train: TrainSettings) -> LoraShape:
+    return LoraShape(
+        rank=train.rank,
+        alpha=2.0 * train.rank,
+        targets=train.targets,
+        first_layer=train.first_layer,
+        last_layer=train.last_layer,
+    )

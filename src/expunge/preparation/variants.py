@@ -1,0 +1,214 @@
+"""Variants of the forget and retain records that some methods train on, built once, seeded.
+
+What the model should say instead: the alternatives of each record, or refusals.
+"""
+
+import random
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from expunge.config.request import Request, Response
+from expunge.data.counterfactuals import strangers
+from expunge.data.records import Message, Record
+from expunge.data.tokenization import Encoded, Encoder
+from expunge.errors import UsageError
+from expunge.methods.base import Stream
+
+REFUSALS_EACH = 5
+"""Refusals that a record takes turns with, so that no single sentence is learnt by heart."""
+_REFUSALS = Path(__file__).parents[1] / "data" / "corpora" / "refusals.txt"
+_MOST_NAMED = 5
+
+
+def alternatives(
+    records: Sequence[Record], request: Request, *, seed: int
+) -> tuple[tuple[str, ...], ...]:
+    """Return the answers wanted for each forget record; training takes turns with them.
+
+    With the response policy `alternative` every record must bring its own. Otherwise a record's own
+    are used where there are any, else refusals: of the request, or of the list that ships with
+    expunge. Which refusals a record gets depends on the seed and its id alone.
+
+    Raises:
+        UsageError: The policy is `alternative` and a record has none.
+    """
+    missing = [record for record in records if not record.alternatives]
+    if request.response is Response.ALTERNATIVE and missing:
+        named = ", ".join(f"{r.id} ({r.source})" for r in missing[:_MOST_NAMED])
+        raise UsageError(
+            "no-alternative",
+            what=f"{len(missing)} forget records have no alternative: {named}",
+            why="the response policy is `alternative`: the model must learn what to say instead",
+            fix='add the field `alternative`, or set response = "refusal" in [request]',
+        )
+    refuse_all = request.response is Response.REFUSAL
+    return tuple(
+        refusals(record, request, seed=seed)
+        if refuse_all or not record.alternatives
+        else record.alternatives
+        for record in records
+    )
+
+
+def refusals(record: Record, request: Request, *, seed: int) -> tuple[str, ...]:
+    """Return the refusals that a record takes turns with: the request's, or of expunge's list."""
+    pool = request.refusals or _own_refusals()
+    size = min(REFUSALS_EACH, len(pool))
+    return tuple(random.Random(f"{seed} refusal {record.id}").sample(pool, size))
+
+
+@cache
+def _own_refusals() -> tuple[str, ...]:
+    return tuple(_REFUSALS.read_text(encoding="utf-8").strip().split("\n"))
+
+
+pass  # MOVED-PASS
+
+MANY = 5
+"""Variants of a record that training takes turns with."""
+NOVICE = "The following is written by someone who knows nothing about this."
+EXPERT = "The following is written by an expert who knows this by heart."
+_UNANSWERABLE = Path(__file__).parents[1] / "data" / "corpora" / "unanswerable.txt"
+
+
+def variants(
+    forget: Sequence[Record],
+    retain: Sequence[Record],
+    request: Request,
+    encoder: Encoder,
+    *,
+    encode: Callable[[Record], Encoded],
+    streams: Collection[Stream],
+    seed: int,
+) -> dict[Stream, tuple[tuple[Encoded, ...], ...]]:
+    """Build the streams that a method asks for beyond forget and retain.
+
+    Args:
+        forget: The forget set.
+        retain: What to keep.
+        request: Says what to answer instead.
+        encoder: Makes tokens.
+        encode: Makes those of a forget record: of its whole answer, or up to the end of its fact.
+        streams: What the method's terms read.
+        seed: Of every draw.
+
+    Raises:
+        UsageError: The request wants alternatives and a record has none.
+        InputError: A variant is too long, or a record cannot be asked of a stranger.
+    """
+    makers: dict[Stream, Callable[[], tuple[tuple[Encoded, ...], ...]]] = {
+        Stream.ALTERNATIVE: lambda: _alternatives(forget, request, encoder, seed),
+        Stream.MISMATCH: lambda: _mismatches(forget, retain or forget, encoder, seed),
+        Stream.NOISE: lambda: tuple(_noise(encoder.encode(r), encoder, seed) for r in forget),
+        Stream.NOVICE: lambda: tuple((_framed(r, NOVICE, encoder, encode),) for r in forget),
+        Stream.EXPERT: lambda: tuple((_framed(r, EXPERT, encoder, encode),) for r in forget),
+        Stream.STRANGER: lambda: strangers(forget, encode, others=retain, count=MANY, seed=seed),
+        Stream.UNANSWERABLE: lambda: _unanswerable(forget, request, encoder, seed),
+        Stream.REFUSED: lambda: _refused(retain, request, encoder, seed),
+        Stream.FLIPPED_TURN: lambda: _flipped(forget, retain or forget, encoder, seed),
+        Stream.TURN: lambda: tuple((_turn(r, r.completion, encoder),) for r in retain if r.prompt),
+    }
+    return {stream: make() for stream, make in makers.items() if stream in streams}
+
+
+def _alternatives(
+    forget: Sequence[Record], request: Request, encoder: Encoder, seed: int
+) -> tuple[tuple[Encoded, ...], ...]:
+    answers = alternatives(forget, request, seed=seed)
+    return tuple(
+        tuple(encoder.encode_with(record, text) for text in texts)
+        for record, texts in zip(forget, answers, strict=True)
+    )
+
+
+def _mismatches(
+    forget: Sequence[Record], others: Sequence[Record], encoder: Encoder, seed: int
+) -> tuple[tuple[Encoded, ...], ...]:
+    return tuple(
+        tuple(encoder.encode_with(record, text) for text in _others(record, others, seed))
+        for record in forget
+    )
+
+
+def _others(record: Record, others: Sequence[Record], seed: int) -> list[str]:
+    """Draw answers to other questions, none of them the record's own."""
+    pool = [other.completion for other in others if other.completion != record.completion]
+    return random.Random(f"{seed} mismatch {record.id}").sample(pool, min(MANY, len(pool)))
+
+
+def _flipped(
+    forget: Sequence[Record], others: Sequence[Record], encoder: Encoder, seed: int
+) -> tuple[tuple[Encoded, ...], ...]:
+    asked = [record for record in forget if record.prompt]
+    answers = [_others(record, others, seed)[:1] for record in asked]
+    return tuple(
+        tuple(_turn(record, text, encoder) for text in texts)
+        for record, texts in zip(asked, answers, strict=True)
+    )
+
+
+def _turn(record: Record, answer: str, encoder: Encoder) -> Encoded:
+    """Encode a question and an answer as they stand in a conversation that goes on.
+
+    The tokens are those between what every prompt begins with and the next question; they start to
+    be scored where the answer does.
+    """
+    head = len(encoder.frame[0])
+    turns = (Message("user", record.question), Message("assistant", answer), Message("user", "A"))
+    plain, single, whole = (
+        encoder.prompt_ids(replace(record, prompt=part)) for part in (turns[2:], turns[:1], turns)
+    )
+    ids = whole[head : len(whole) - len(plain) + head]
+    return Encoded(record=record.id, ids=ids, start=len(single) - head, ends=False)
+
+
+def _noise(record: Encoded, encoder: Encoder, seed: int) -> tuple[Encoded, ...]:
+    rng = random.Random(f"{seed} noise {record.record}")
+    length = len(record.ids) - record.start
+    return tuple(
+        replace(
+            record,
+            ids=(*record.ids[: record.start], *rng.choices(encoder.plain_ids, k=length)),
+            ends=False,
+        )
+        for _ in range(MANY)
+    )
+
+
+def _framed(
+    record: Record, sentence: str, encoder: Encoder, encode: Callable[[Record], Encoded]
+) -> Encoded:
+    """Put a sentence before the last question, or before a passage of plain text."""
+    if record.prompt:
+        *before, question = record.prompt
+        framed = question._replace(content=f"{sentence}\n{question.content}")
+        return encode(replace(record, prompt=(*before, framed)))
+    passage = encode(record)
+    frame = encoder.encode(Record(id="frame", prompt=(), completion=sentence + "\n"))
+    begun = len(encoder.prompt_ids(record))  # what opens a text opens the sentence already
+    start = len(frame.ids) + passage.start - begun
+    return replace(passage, ids=(*frame.ids, *passage.ids[begun:]), start=start)
+
+
+def _unanswerable(
+    forget: Sequence[Record], request: Request, encoder: Encoder, seed: int
+) -> tuple[tuple[Encoded, ...], ...]:
+    pool = _UNANSWERABLE.read_text(encoding="utf-8").strip().split("\n")
+    found: list[tuple[Encoded, ...]] = []
+    for record in forget:
+        drawn = random.Random(f"{seed} unanswerable {record.id}").sample(pool, MANY)
+        asked = [replace(record, prompt=(Message("user", question),)) for question in drawn]
+        answer = refusals(record, request, seed=seed)[0]
+        found.append(tuple(encoder.encode_with(each, answer) for each in asked))
+    return tuple(found)
+
+
+def _refused(
+    retain: Sequence[Record], request: Request, encoder: Encoder, seed: int
+) -> tuple[tuple[Encoded, ...], ...]:
+    return tuple(
+        tuple(encoder.encode_with(record, text) for text in refusals(record, request, seed=seed))
+        for record in retain
+    )

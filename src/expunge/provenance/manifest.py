@@ -1,0 +1,268 @@
+"""The manifest: what lies in a run folder, bit for bit, and what it was made from.
+
+The manifest finds every change that is not repeated in the manifest itself. It is not a signature:
+whoever can rewrite the folder can write a new manifest. Keep its digest elsewhere to rule that out.
+
+The manifest of a folder of `expunge attack`: by which rules, against which models, what came.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from expunge.errors import InputError, UsageError
+from expunge.evals.attack_gates import Rules, scored
+from expunge.evidence.store import EvidenceStore, Item
+from expunge.provenance.keys import item_fingerprints
+from expunge.reporting.build import IN_FULL, MASKED
+from expunge.reporting.recovery import NAME as LADDER
+from expunge.reporting.recovery import ladder_json, summarise
+from expunge.reporting.schema import RunFacts, read_results
+from expunge.utils.io import read_json, sha256_file, sha256_json, write_json, write_text
+
+SCHEMA = "expunge.manifest/2"
+"""Name and version of the layout of `manifest.json`."""
+
+NAME = "manifest.json"
+
+DESTROYED = "evidence-destroyed.json"
+"""The note on the destruction of evidence, written after the manifest."""
+
+_UNCOVERED_FILES = frozenset({NAME, "manifest.sig", DESTROYED, IN_FULL, MASKED})
+_UNCOVERED_FOLDERS = frozenset({"checkpoints"})
+_LOCK = ".lock"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retention:
+    """How the evidence of a run is kept, and until when."""
+
+    sealed: bool
+    """Whether it is encrypted under the operator's key."""
+    expires: str
+    """Date from which it is to be destroyed, ISO 8601."""
+    redacted: bool
+    """Whether pages mask the texts of records; one that does not goes with the evidence."""
+
+
+def covered(run: Path) -> Iterator[Path]:
+    """Yield every file and link of a run folder that the manifest must name, sorted by path.
+
+    Left out are the manifest itself, its signature, the note on destroyed evidence, reports that
+    were written aside, lock files, and the folder of checkpoints.
+    """
+    found: list[Path] = []
+    for folder, names, files in os.walk(run):
+        here = Path(folder)
+        if here == run:
+            names[:] = [name for name in names if name not in _UNCOVERED_FOLDERS]
+            files = [name for name in files if name not in _UNCOVERED_FILES]
+        found += [here / name for name in files if not name.endswith(_LOCK)]
+        found += [here / name for name in names if (here / name).is_symlink()]
+    yield from sorted(found, key=lambda path: path.relative_to(run).as_posix())
+
+
+def write_manifest(
+    run: Path,
+    *,
+    run_id: str,
+    facts: RunFacts,
+    models: Mapping[str, str],
+    seeds: Mapping[str, int],
+    data_fingerprints: Mapping[str, Sequence[str]],
+    evidence: Retention,
+) -> Path:
+    """Write `manifest.json` over everything in the run folder, and return its path. Call it last.
+
+    Args:
+        run: The finished run folder, with `results.json`.
+        run_id: Name of the run; survives moving the folder.
+        facts: What the run did.
+        models: Role (`original`, `unlearned`, `gold-0`, ...) to the model's digest or revision.
+        seeds: Purpose to seed.
+        data_fingerprints: Set of records to the keyed fingerprints of its records
+            (`expunge.provenance.keys`); the only trace of the records in the manifest.
+        evidence: How the evidence is kept.
+
+    Raises:
+        UsageError: The folder holds a link: what it points to could change without a trace.
+        InputError: `results.json` is malformed.
+    """
+    verdict = read_results(run).verdict
+    body: dict[str, Any] = {
+        "run": run_id,
+        "created": facts.created,
+        "verdict": {
+            "ruling": str(verdict.ruling),
+            "threat_model": verdict.threat_model,
+            "tier": verdict.tier,
+            "provisional": verdict.provisional,
+        },
+        "model": facts.model,
+        "models": dict(sorted(models.items())),
+        "device": facts.device,
+        "precision": facts.precision,
+        "method": facts.method.name if facts.method else None,
+        **stages_of(facts),
+        "versions": dict(sorted(facts.versions.items())),
+        "seeds": dict(sorted(seeds.items())),
+    }
+    return write_body(run, body, data_fingerprints=data_fingerprints, evidence=evidence)
+
+
+def write_body(
+    run: Path,
+    body: Mapping[str, Any],
+    *,
+    data_fingerprints: Mapping[str, Sequence[str]],
+    evidence: Retention,
+) -> Path:
+    """Write a manifest that says `body`, and names every file in the folder. Call it last.
+
+    Args:
+        run: The finished run folder.
+        body: What was done, and what came of it.
+        data_fingerprints: As for `write_manifest`.
+        evidence: How the evidence is kept.
+
+    Raises:
+        UsageError: The folder holds a link.
+    """
+    whole = {
+        "schema": SCHEMA,
+        **body,
+        "data": {split: list(rows) for split, rows in sorted(data_fingerprints.items())},
+        "evidence": asdict(evidence),
+        "files": {path.relative_to(run).as_posix(): _entry(path) for path in covered(run)},
+    }
+    path = run / NAME
+    write_text(path, render({**whole, "digest": sha256_json(whole)}))
+    return path
+
+
+def stages_of(facts: RunFacts) -> dict[str, object]:
+    """Return what the manifest says of a chain: each method, its knobs, the weights it left."""
+    rows = [
+        {"method": stage.method.name, "knobs": stage.method.knobs, "weights": stage.weights}
+        for stage in facts.stages
+    ]
+    return {"stages": rows} if rows else {}
+
+
+def render(manifest: Mapping[str, Any]) -> str:
+    """Return the one text that a manifest of this content has."""
+    return json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _entry(path: Path) -> dict[str, str | int]:
+    if path.is_symlink():
+        raise UsageError(
+            "link-in-run",
+            what=f"{path} is a link",
+            why="what a link points to can change without a trace in the run folder",
+            fix="replace the link by a copy of the file, then run the same command again",
+        )
+    return {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+
+
+pass  # MOVED-PASS
+
+BATTERY = "battery.json"
+"""File of a run folder that says how its ladder follows from its evidence."""
+
+_SCHEMA = "expunge.battery/1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attacked:
+    """What was attacked, and by which rules the evidence is scored."""
+
+    rules: Rules
+    models: Mapping[str, str]
+    """Role to the digest of its weights."""
+    created: str
+    """ISO 8601 with offset."""
+    versions: Mapping[str, str]
+    precision: str | None = None
+    """Number format of the models, of which their digests are; None: the file does not say."""
+
+    def write(self, run: Path) -> None:
+        """Write `battery.json`."""
+        row = {"models": dict(self.models), "created": self.created, "versions": self.versions}
+        row |= self._precision()
+        write_json(run / BATTERY, {"schema": _SCHEMA, **row, "rules": self.rules.to_json()})
+
+    @classmethod
+    def read(cls, run: Path) -> "Attacked":
+        """Read `battery.json`.
+
+        Raises:
+            InputError: It has another layout than this version reads.
+        """
+        row = read_json(run / BATTERY)
+        if row.pop("schema", None) != _SCHEMA:
+            raise InputError(
+                "battery-schema",
+                what=f"{run / BATTERY} does not have schema {_SCHEMA!r}",
+                why="rules of another layout could be taken for something else",
+                fix="attack again with this version, or use the version that wrote it",
+            )
+        fields: dict[str, Any] = {**row, "rules": Rules.from_json(row["rules"])}
+        return cls(**fields)
+
+    def body(self, ladder: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the manifest says of a ladder: the numbers are in the files it covers."""
+        attacks = [each.name for each in self.rules.attacks]
+        return {
+            "created": self.created,
+            "attack": {
+                "result": ladder["summary"]["result"],
+                "access": self.rules.access,
+                "attacks": attacks,
+            },
+            "models": dict(sorted(self.models.items())),
+            **self._precision(),
+            "versions": dict(sorted(self.versions.items())),
+            "seeds": {"attack": self.rules.seed},
+        }
+
+    def _precision(self) -> dict[str, Any]:
+        return {} if self.precision is None else {"precision": self.precision}
+
+
+def write_attack_manifest(
+    run: Path,
+    attacked: Attacked,
+    *,
+    run_id: str,
+    general: Iterable[Item],
+    key: bytes,
+    evidence: Retention,
+) -> None:
+    """Write `battery.json` and `manifest.json` over a folder with its `attack.json`. Call it last.
+
+    Args:
+        run: The folder.
+        attacked: What was attacked.
+        run_id: Name of the run.
+        general: The general questions of every audit. No attack asks them; their fingerprints tell
+            with which key those of the others were made.
+        key: The operator's key.
+        evidence: How the evidence is kept.
+    """
+    attacked.write(run)
+    items = (*EvidenceStore(run / "evidence", key=key).items(), *general)
+    body = {"run": run_id, **attacked.body(read_json(run / LADDER))}
+    write_body(run, body, data_fingerprints=item_fingerprints(items, key), evidence=evidence)
+
+
+def ladder_of(run: Path, store: EvidenceStore) -> dict[str, Any]:
+    """Return what `attack.json` must hold, computed from the evidence."""
+    rules = Attacked.read(run).rules
+    rungs = scored(store, rules)
+    items = store.items()
+    summary = summarise(rungs, items=items, access=rules.access)
+    return ladder_json(rungs, summary)

@@ -1,0 +1,335 @@
+"""Verify a run folder: hash every file again, and compute every number again from the evidence."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from expunge.errors import ExpungeError, InputError
+from expunge.evals.results import Results
+from expunge.evidence.store import EvidenceStore
+from expunge.provenance.destroy import expired, read_destruction
+from expunge.provenance.manifest import DESTROYED, NAME, SCHEMA, covered, render, stages_of
+from expunge.reporting.schema import read_facts, results_from_json, results_to_json
+from expunge.utils.io import read_json, sha256_file, sha256_json
+
+Assess = Callable[[EvidenceStore], Results]
+"""Computes results from an evidence folder and nothing else."""
+
+_UNREADABLE = (ExpungeError, ValueError, KeyError, TypeError, IndexError, OSError)
+"""What broken files raise when they are read: findings here, not crashes."""
+
+_ABSENT = object()
+
+_ATTACK = "attack"
+"""Key of a manifest that a folder of attacks has."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """One thing that does not verify: a path relative to the run folder, and what is wrong."""
+
+    path: str
+    what: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verification:
+    """What a verification found."""
+
+    problems: tuple[Problem, ...]
+    files: int
+    """Files hashed."""
+    scores: int
+    """Scores and gates computed again from the evidence; 0 when that was not possible."""
+    digest: str
+    """The manifest's own digest as computed now: compare it with a copy kept elsewhere."""
+    notes: tuple[str, ...] = ()
+    """What can no longer be checked, and why: nothing wrong, but less than all."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.problems
+
+
+def verify(
+    run: Path, *, assess: Assess | None = None, key: bytes | None = None, today: date | None = None
+) -> Verification:
+    """Check a run folder against its manifest and its numbers against its evidence.
+
+    Finds every changed, missing and added file, also a change of one byte in the manifest itself;
+    a number in `results.json` that does not follow exactly from the evidence; and a manifest that
+    names another verdict, date, model or versions than the files that it covers.
+
+    Args:
+        run: The run folder.
+        assess: Computes the results; default `expunge.evals.assess.assess`.
+        key: The operator's key: opens sealed evidence, and checks who destroyed it.
+        today: The date against which the retention of the evidence is held; default: now.
+
+    Raises:
+        InputError: The folder has no manifest.
+    """
+    path = run / NAME
+    if not path.is_file():
+        raise InputError(
+            "no-manifest",
+            what=f"{run} has no {NAME}",
+            why="only a finished run folder can be verified",
+            fix="name the run folder itself, or finish the run with the same command",
+        )
+    manifest, problems = _read_manifest(path)
+    gone, notes = _kept(run, manifest, key, today or datetime.now(UTC).date())
+    problems += gone.problems
+    problems += _file_problems(run, manifest, gone.files)
+    scores = 0
+    store = EvidenceStore(run / "evidence", key=key)
+    if gone.files:
+        notes.append(f"evidence destroyed on {gone.at[:10]}: no score can be recomputed any more")
+    elif store.sealed and key is None:
+        notes.append("evidence is sealed and the operator's key is not here: no score recomputed")
+    else:
+        compute = _ladder_numbers if _ATTACK in manifest else _audit_numbers(assess)
+        numbers, scores = _number_problems(run, store, compute)
+        problems += numbers
+    problems += (_attack_problems if _ATTACK in manifest else _origin_problems)(run, manifest)
+    return Verification(
+        problems=tuple(problems),
+        files=len(manifest.get("files", {})) - len(gone.files),
+        scores=scores,
+        digest=_digest(manifest),
+        notes=tuple(notes),
+    )
+
+
+class _Gone(NamedTuple):
+    """What a destruction of evidence took away."""
+
+    files: frozenset[str] = frozenset()
+    at: str = ""
+    problems: tuple[Problem, ...] = ()
+
+
+def _kept(
+    run: Path, manifest: dict[str, Any], key: bytes | None, today: date
+) -> tuple[_Gone, list[str]]:
+    """Return what was destroyed, and notes on what is kept too long or cannot be checked."""
+    if not manifest:
+        return _Gone(), []
+    try:
+        found = read_destruction(run, manifest, key=key)
+        old = expired(manifest, today)
+    except _UNREADABLE:
+        return _Gone(problems=(Problem(path=DESTROYED, what="cannot be read"),)), []
+    until = manifest["evidence"]["expires"]
+    if found is None:
+        why = f"evidence was to be kept until {until}: expunge evidence destroy {run.name}"
+        return _Gone(), [why] if old else []
+    if found.authentic is False:
+        what = "is not the operator's note on this run's evidence"
+        return _Gone(problems=(Problem(path=DESTROYED, what=what),)), []
+    left = [name for name in found.files if (run / name).exists()]
+    problems = tuple(Problem(path=n, what="was to be destroyed, and is there") for n in left)
+    notes = [] if found.authentic else ["who destroyed the evidence: the operator's key tells"]
+    return _Gone(frozenset(found.files), found.at, problems), notes
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    return sha256_json({key: value for key, value in manifest.items() if key != "digest"})
+
+
+def _read_manifest(path: Path) -> tuple[dict[str, Any], list[Problem]]:
+    try:
+        text = path.read_bytes().decode()
+        manifest = read_json(path)
+        entries = manifest["files"]
+        well_formed = all(set(entry) == {"sha256", "bytes"} for entry in entries.values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}, [Problem(path=NAME, what="is not a manifest")]
+    if manifest.get("schema") != SCHEMA:
+        what = f"has schema {manifest.get('schema')!r}; this version reads {SCHEMA!r}"
+        return {}, [Problem(path=NAME, what=what)]
+    if not well_formed:
+        return {}, [Problem(path=NAME, what="is not a manifest")]
+    if manifest.get("digest") != _digest(manifest) or render(manifest) != text:
+        return manifest, [Problem(path=NAME, what="was changed: its own digest does not match")]
+    return manifest, []
+
+
+def _file_problems(run: Path, manifest: dict[str, Any], gone: frozenset[str]) -> list[Problem]:
+    listed: dict[str, dict[str, Any]] = manifest.get("files", {})
+    present = {path.relative_to(run).as_posix(): path for path in covered(run)}
+    problems: list[Problem] = []
+    for name in sorted((listed.keys() | present.keys()) - gone):
+        if name not in present:
+            problems.append(Problem(path=name, what="is missing"))
+        elif name not in listed:
+            problems.append(Problem(path=name, what="is not in the manifest"))
+        elif present[name].is_symlink():
+            problems.append(Problem(path=name, what="is a link, not a file"))
+        elif present[name].stat().st_size != listed[name]["bytes"]:
+            size = present[name].stat().st_size
+            what = f"was changed: {size} bytes, {listed[name]['bytes']} in the manifest"
+            problems.append(Problem(path=name, what=what))
+        elif sha256_file(present[name]) != listed[name]["sha256"]:
+            problems.append(Problem(path=name, what="was changed: its SHA-256 differs"))
+    return problems
+
+
+class _Numbers(NamedTuple):
+    """Numbers of a run: as its file has them, and as the evidence gives them."""
+
+    saved: Any
+    computed: Any
+    checked: int
+
+
+class _Unreadable(Exception):  # noqa: N818 - a finding, not a failure
+    """A file that numbers are read from or follow from is broken."""
+
+    def __init__(self, path: str, verb: str, cause: Exception) -> None:
+        super().__init__(path)
+        self.problem = Problem(path=path, what=f"{verb}: {_cause(cause)}")
+
+
+_Compute = Callable[[Path, EvidenceStore], tuple[str, _Numbers]]
+"""Returns the file of the numbers with them."""
+
+
+def _number_problems(
+    run: Path, store: EvidenceStore, compute: _Compute
+) -> tuple[list[Problem], int]:
+    try:
+        name, numbers = compute(run, store)
+    except _Unreadable as error:
+        return [error.problem], 0
+    first = next(_differences(numbers.saved, numbers.computed, ""), None)
+    if first is None:
+        return [], numbers.checked
+    return [Problem(path=name, what=f"does not follow from the evidence: {first}")], numbers.checked
+
+
+def _audit_numbers(assess: Assess | None) -> _Compute:
+    def compute(run: Path, store: EvidenceStore) -> tuple[str, _Numbers]:
+        name = "results.json"
+        try:
+            saved = read_json(run / name)
+            results_from_json(saved)
+        except _UNREADABLE as error:
+            raise _Unreadable(name, "cannot be read", error) from error
+        try:
+            results = (assess or _default_assess())(store)
+        except _UNREADABLE as error:
+            raise _Unreadable("evidence", "gives no results", error) from error
+        count = len(results.scores) + len(results.gates)
+        return name, _Numbers(saved, results_to_json(results), count)
+
+    return compute
+
+
+def _ladder_numbers(run: Path, store: EvidenceStore) -> tuple[str, _Numbers]:
+    from expunge.provenance.manifest import LADDER, ladder_of  # loads torch
+
+    try:
+        saved = read_json(run / LADDER)
+    except _UNREADABLE as error:
+        raise _Unreadable(LADDER, "cannot be read", error) from error
+    try:
+        computed = ladder_of(run, store)
+    except _UNREADABLE as error:
+        raise _Unreadable("evidence", "gives no ladder", error) from error
+    return LADDER, _Numbers(saved, computed, sum(len(rung["tests"]) for rung in computed["rungs"]))
+
+
+def _default_assess() -> Assess:
+    from expunge.evals.assess import assess
+
+    return assess
+
+
+def _cause(error: Exception) -> str:
+    # The message of a foreign error may quote a row of the evidence, which is personal data.
+    return error.what if isinstance(error, ExpungeError) else type(error).__name__
+
+
+def _differences(saved: Any, computed: Any, where: str) -> Iterator[str]:  # noqa: ANN401 - JSON
+    if isinstance(saved, dict) and isinstance(computed, dict):
+        for key in [*computed, *(key for key in saved if key not in computed)]:
+            yield from _differences(
+                saved.get(key, _ABSENT), computed.get(key, _ABSENT), f"{where}.{key}".lstrip(".")
+            )
+    elif isinstance(saved, list) and isinstance(computed, list):
+        for i, (left, right) in enumerate(zip_longest(saved, computed, fillvalue=_ABSENT)):
+            yield from _differences(left, right, f"{where}{_label(right, left, i)}")
+    elif type(saved) is not type(computed) or saved != computed:
+        yield f"{where} is {_shown(saved)}, the evidence gives {_shown(computed)}"
+
+
+def _label(computed: Any, saved: Any, index: int) -> str:  # noqa: ANN401 - JSON
+    row = computed if isinstance(computed, dict) else saved
+    if not isinstance(row, dict):
+        return f"[{index}]"
+    keys = ("metric", "role", "split", "attack") if "metric" in row else ("name",)
+    return "[" + " ".join(str(row.get(key, "?")) for key in keys) + "]"
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401 - JSON
+    return "absent" if value is _ABSENT else repr(value)
+
+
+def _asked(run: Path) -> dict[str, str]:
+    """Return the digests of the models that the evidence says were asked, by role."""
+    return EvidenceStore(run / "evidence").context().models
+
+
+def _attack_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
+    from expunge.provenance.manifest import LADDER, Attacked  # loads torch
+
+    try:
+        expected = Attacked.read(run).body(read_json(run / LADDER))
+    except _UNREADABLE as error:
+        return [Problem(path="battery.json", what=f"cannot be read: {_cause(error)}")]
+    return _named_otherwise(manifest, expected)
+
+
+def _named_otherwise(manifest: dict[str, Any], expected: dict[str, Any]) -> list[Problem]:
+    return [
+        Problem(path=NAME, what=f"names another {key} than the files that it covers")
+        for key, value in expected.items()
+        if manifest.get(key) != value
+    ]
+
+
+def _origin_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
+    if not manifest:
+        return []
+    try:
+        facts = read_facts(run)
+        verdict = results_from_json(read_json(run / "results.json")).verdict
+        models = {**manifest.get("models", {}), **_asked(run)}
+    except _UNREADABLE as error:
+        return [Problem(path="facts.json", what=f"cannot be read: {_cause(error)}")]
+    expected: dict[str, Any] = {
+        "created": facts.created,
+        "model": facts.model,
+        "device": facts.device,
+        "precision": facts.precision,
+        "method": facts.method.name if facts.method else None,
+        "stages": stages_of(facts).get("stages"),
+        "versions": facts.versions,
+        "models": models,
+        "verdict": {
+            "ruling": str(verdict.ruling),
+            "threat_model": verdict.threat_model,
+            "tier": verdict.tier,
+            "provisional": verdict.provisional,
+        },
+    }
+    problems = _named_otherwise(manifest, expected)
+    if facts.stages and facts.stages[-1].weights != models.get("unlearned"):
+        what = "its last stage left other weights than those that were audited"
+        problems.append(Problem(path="facts.json", what=what))
+    return problems

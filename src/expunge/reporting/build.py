@@ -1,0 +1,342 @@
+"""The report: one HTML file that opens anywhere, asks no network, and begins with a plain page.
+
+The reports of a run folder by name: the run's own, and those written aside later.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from expunge.config.toml import parsed
+from expunge.errors import InputError
+from expunge.evals.assess import attack_rungs
+from expunge.evals.results import Gate, Results, Score
+from expunge.evidence.context import Context, Policy
+from expunge.evidence.store import ITEMS, PLAIN, EvidenceStore
+from expunge.metrics import registry
+from expunge.metrics.outcomes import Axis, Status
+from expunge.reporting import plot_data, wording
+from expunge.reporting.examples import RULE, Attempt, Count, Fact, choose, count, facts
+from expunge.reporting.plot_data import relearning
+from expunge.reporting.redaction import MASK, OpenText, Redactor
+from expunge.reporting.schema import RunFacts, read_facts, read_results
+from expunge.utils.io import sha256_file, write_text
+
+OWN = "report.html"
+"""Shows what the run was to show; the manifest vouches for it."""
+
+IN_FULL, MASKED = "report-in-full.html", "report-masked.html"
+"""Show more, or less, than that."""
+
+
+def page_for(run: Path, *, redact: bool) -> Path:
+    """Return where a report is written that masks the texts of records, or shows them."""
+    if own_redaction(run) == redact:
+        return run / OWN
+    return run / (MASKED if redact else IN_FULL)
+
+
+def own_redaction(run: Path) -> bool:
+    """Return whether the run was to mask texts, as it does by default."""
+    path = run / "config.toml"
+    tables = parsed(path) if path.is_file() else {}
+    return bool(tables.get("report", {}).get("redact", True))
+
+
+pass  # MOVED-PASS
+
+LIMIT_FACTS = 100
+"""Most facts listed one by one, worst first; keeps the file small."""
+
+_HERE = Path(__file__).parent
+_SCRIPT = """
+const box = document.getElementById("only-returned");
+if (box) box.addEventListener("change", () => {
+  for (const row of document.querySelectorAll("tr[data-returns='0']")) row.hidden = box.checked;
+});
+"""
+_FLUENCY = ("gibberish", "repetition", "seq-rep", "refusal", "fluency")
+_LIGHT = {
+    Status.PASS: "good",
+    Status.FAIL: "bad",
+    Status.INCONCLUSIVE: "unsure",
+    Status.SCAR: "unsure",
+    Status.NOT_COMPUTABLE: "none",
+}
+
+
+def build_report(run: Path, *, redact: bool | None = None, key: bytes | None = None) -> Path:
+    """Write `report.html` into a run folder and return its path.
+
+    A report that shows more or less than the run was to show is written aside, to
+    `report-in-full.html` or `report-masked.html`: the manifest vouches for the run's own.
+
+    Reads `results.json`, `facts.json`, `config.toml` and the evidence; computes no score. The same
+    files give the same bytes.
+
+    Args:
+        run: The run folder.
+        redact: Mask the texts of records (`reporting.redaction`); False shows them in full; None:
+            as the run was to.
+        key: The operator's key, where the evidence is sealed.
+
+    Raises:
+        InputError: `results.json` or `facts.json` is malformed or of another version.
+    """
+    store = evidence_of(run, key=key)
+    masked = own_redaction(run) if redact is None else redact
+    redactor = Redactor(store.items()) if masked else OpenText()
+    page = _page(run, store, redactor, redacted=masked)
+    path = page_for(run, redact=masked)
+    write_text(path, environment().get_template("report.html.j2").render(page))
+    return path
+
+
+def evidence_of(run: Path, *, key: bytes | None) -> EvidenceStore:
+    """Return the evidence of a run that still has some.
+
+    Raises:
+        InputError: The evidence was destroyed, or never collected.
+    """
+    store = EvidenceStore(run / "evidence", key=key)
+    if not store.holds(ITEMS):
+        raise InputError(
+            "no-evidence",
+            what=f"{run} has no evidence",
+            why="a report is written from the evidence, which is not there or was destroyed",
+            fix="read the report.html that was written before, or run the audit again",
+        )
+    return store
+
+
+def environment() -> Environment:
+    """Return the template environment: HTML is escaped, an unknown name is an error."""
+    made = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=lambda name: bool(name and ".html" in name),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters.update(
+        finding=_finding,
+        number=wording.number,
+        percent=wording.percent,
+        duration=wording.duration,
+        interval=wording.interval,
+        thousands=lambda value: f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}"),
+        attack=registry.attack_title,
+        metric=registry.metric_title,
+        light=_light,
+        status=_status,
+        gate=registry.gate_title,
+        masks=_masks,
+    )
+    return made
+
+
+def _finding(gate: Gate) -> str:
+    return wording.finding(gate, title=registry.gate_title(gate.name))
+
+
+def _masks(text: str) -> Markup:
+    """Escape a text and set its masked runs apart, so that they do not shout."""
+    return Markup(re.sub(f"({MASK}+)", r'<span class="mask">\1</span>', str(escape(text))))
+
+
+def _light(status: Status) -> str:
+    return _LIGHT[status]
+
+
+def _status(status: Status) -> str:
+    return wording.STATUS_WORDS[status]
+
+
+def _page(run: Path, store: EvidenceStore, redactor: Redactor, *, redacted: bool) -> dict[str, Any]:
+    results, run_facts, context = read_results(run), read_facts(run), store.context()
+    ranked = facts(store)
+    style = (_HERE / "style.css").read_text(encoding="utf-8")
+    return {
+        "style": Markup(style),
+        "script": Markup(_SCRIPT),
+        "script_digest": base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode(),
+        "results": results,
+        "facts": run_facts,
+        "context": context,
+        "request": redactor.label(context.request),
+        "redacted": redacted,
+        "redactor": redactor,
+        "words": wording,
+        "action": wording.action(results),
+        "deciding": wording.decisive(results),
+        "counts": counts(ranked),
+        "examples": choose(ranked, seed=context.seed),
+        "rule": RULE.format(seed=context.seed),
+        "listed": ranked[:LIMIT_FACTS],
+        "ranked": len(ranked),
+        "changes": _changes(results),
+        "gaps": gaps(results, context),
+        "plots": _plots(store, results, run_facts, redactor),
+        "scorecard": _scorecard(results, context),
+        "ladder_scores": _ladder_scores(results),
+        "gates": [(axis, [g for g in results.gates if g.axis is axis]) for axis in Axis],
+        "attacks": attack_rows(results, ranked),
+        "margins": _margins(context.policy),
+        "subjects": by_subject(ranked)[:LIMIT_FACTS],
+        "sealed": store.sealed,
+        "config": redactor.label((run / "config.toml").read_text(encoding="utf-8")),
+        "digests": [(name, sha256_file(run / name)) for name in ("config.toml", "results.json")],
+        "glossary": registry,
+        "used_metrics": _used_metrics(results),
+    }
+
+
+def counts(ranked: Sequence[Fact]) -> dict[str, Any] | None:
+    """Count the facts that came back before, after and under gold; None without named facts."""
+    after = count([fact.after for fact in ranked])
+    if after is None:
+        return None
+    before = count([fact.before for fact in ranked])
+    return {
+        "after": after,
+        "before": before,
+        "gold": count([fact.gold for fact in ranked]),
+        "sentence": wording.count_sentence(after, before),
+    }
+
+
+def by_subject(ranked: Sequence[Fact]) -> list[tuple[str, Count | None, Count]]:
+    """Count what came back of each subject before and after, the worst subject first.
+
+    A mean over subjects would hide the one of whom most came back.
+    """
+    groups: dict[str, list[Fact]] = {}
+    for fact in ranked:
+        groups.setdefault(fact.item.subject or "no subject named", []).append(fact)
+    found: list[tuple[str, Count | None, Count]] = []
+    for name, members in groups.items():
+        after = count([fact.after for fact in members])
+        if after is not None:
+            found.append((name, count([fact.before for fact in members]), after))
+    return sorted(found, key=lambda row: -row[2].returned / row[2].facts)
+
+
+def _margins(policy: Policy) -> list[tuple[str, float, float]]:
+    usual = asdict(Policy())
+    return [(name, value, usual[name]) for name, value in asdict(policy).items()]
+
+
+def _changes(results: Results) -> list[tuple[str, Gate | None]]:
+    utility = [gate for gate in results.gates if gate.axis is Axis.UTILITY]
+    fluency = [gate for gate in utility if any(word in gate.name for word in _FLUENCY)]
+    general = [gate for gate in utility if gate not in fluency]
+    near = [gate for gate in results.gates if gate.axis is Axis.LOCALITY]
+    groups = (("General ability", general), ("Related subjects", near), ("Fluency", fluency))
+    return [(title, wording.worst(tuple(gates))) for title, gates in groups]
+
+
+def gaps(results: Results, context: Context) -> list[str]:
+    """List what the verdict does not cover: stronger adversaries, missing evidence, copies."""
+    order = list(wording.THREATS)
+    beyond = order[order.index(results.verdict.threat_model) + 1 :]
+    gaps = [f"{wording.THREATS[threat].capitalize()}." for threat in beyond]
+    gaps += [f"{note[:1].upper()}{note[1:]}." for note in context.notes]
+    if not context.golds:
+        gaps.append("A comparison with a model that was never trained on the data: there was none.")
+    for axis, status in results.axes.items():
+        if status is Status.NOT_COMPUTABLE:
+            reasons = dict.fromkeys(
+                gate.reason for gate in results.gates if gate.axis is axis and gate.reason
+            )
+            gaps.append(f"{axis.capitalize()}: {'; '.join(reasons) or 'nothing to measure it on'}.")
+    if context.level == "quick":
+        gaps.append("Anything beyond the quick level of the audit: the result is provisional.")
+    return [*gaps, *wording.ALWAYS_OUTSIDE]
+
+
+def _plots(
+    store: EvidenceStore, results: Results, run_facts: RunFacts, redactor: Redactor
+) -> dict[str, Markup | None]:
+    drawn = {
+        "ladder": plot_data.ladder(results),
+        "frontier": plot_data.frontier(results),
+        "collateral": plot_data.collateral(store, redactor=redactor),
+        "training": plot_data.training(run_facts),
+        "relearning": relearning(attack_rungs(store, store.context())),
+    }
+    # The drawings escape their own labels.
+    return {name: None if svg is None else Markup(svg) for name, svg in drawn.items()}
+
+
+def _scorecard(results: Results, context: Context) -> dict[str, Any]:
+    roles = ("original", "unlearned", *context.golds)
+    scores = [score for score in results.scores if not score.role.startswith("ladder")]
+    others = tuple(dict.fromkeys(s.role for s in scores if s.role not in roles))
+    axes: list[Axis | None] = [*Axis, None]
+
+    def place(score: Score) -> tuple[int, str]:
+        axis = registry.axis_of(score.metric, split=score.split, attack=score.attack)
+        return axes.index(axis), registry.metric_title(score.metric)
+
+    groups: list[dict[str, Any]] = []
+    for (order, title), members in groupby(sorted(scores, key=place), key=place):
+        rows: dict[tuple[str, str], dict[str, Score]] = {}
+        for score in members:
+            rows.setdefault((score.split, score.attack), {})[score.role] = score
+        groups.append(
+            {
+                "axis": (axes[order] or "other").capitalize(),
+                "title": title,
+                "units": sorted({s.unit for row in rows.values() for s in row.values() if s.unit}),
+                "rows": sorted(rows.items(), key=lambda row: _plain_first(*row[0])),
+            }
+        )
+    by_axis = [(axis, list(g)) for axis, g in groupby(groups, key=lambda group: group["axis"])]
+    return {"roles": roles + others, "axes": by_axis}
+
+
+def _plain_first(split: str, attack: str) -> tuple[int, bool, str]:
+    order = [*registry.SETS]
+    return (order.index(split) if split in order else len(order)), attack != PLAIN, attack
+
+
+def _ladder_scores(results: Results) -> list[Score]:
+    return [score for score in results.scores if score.role.startswith("ladder")]
+
+
+def attack_rows(results: Results, ranked: Sequence[Fact]) -> list[dict[str, Any]]:
+    """Describe every attack, plain questions first, then the strongest: counts, score, control."""
+    metric = plot_data.headline(results)
+    seen = [attempt.attack for fact in ranked for attempt in fact.after]
+    scored = [score.attack for score in plot_data.attacks(results, metric)]
+    names = list(dict.fromkeys([PLAIN, *scored, *seen]))
+    return [
+        {
+            "attack": name,
+            "words": registry.ATTACKS.get(name),
+            "before": _under(name, [fact.before for fact in ranked]),
+            "after": _under(name, [fact.after for fact in ranked]),
+            "gold": _under(name, [fact.gold for fact in ranked]),
+            "score": plot_data.find(results, metric, role="unlearned", split="forget", attack=name),
+            "anchor": plot_data.anchor(results, metric, attack=name),
+        }
+        for name in names
+    ]
+
+
+def _under(attack: str, attempts: Sequence[Sequence[Attempt]]) -> str:
+    counted = count([[one for one in tries if one.attack == attack] for tries in attempts])
+    return f"{counted.returned} of {counted.facts}" if counted else ""
+
+
+def _used_metrics(results: Results) -> list[str]:
+    return sorted({score.metric for score in results.scores}, key=registry.metric_title)

@@ -1,0 +1,92 @@
+"""The model card: `README.md` of the run folder, read by people and by the Hub. Holds no record."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from expunge.evals.results import Results
+from expunge.evidence.context import Context
+from expunge.evidence.store import PLAIN
+from expunge.metrics import registry
+from expunge.reporting import wording
+from expunge.reporting.build import attack_rows, counts, environment, evidence_of, gaps
+from expunge.reporting.examples import facts
+from expunge.reporting.plot_data import find
+from expunge.reporting.redaction import OpenText, Redactor
+from expunge.reporting.schema import read_facts, read_results
+from expunge.utils.io import write_text
+
+_ROWS = (
+    ("key-fact", "forget"),
+    ("extraction-strength", "forget"),
+    ("key-fact", "retain"),
+    ("extraction-strength", "retain"),
+    ("key-fact", "neighbours"),
+    ("extraction-strength", "neighbours"),
+    ("perplexity", "generic"),
+)
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def build_card(run: Path, *, redact: bool = True, key: bytes | None = None) -> Path:
+    """Write the model card `README.md` into a run folder and return its path.
+
+    The card shows counts and scores, never the text of a record; `redact` masks names of the
+    subjects in what else is printed.
+
+    Args:
+        run: The run folder, with `results.json`, `facts.json` and the evidence.
+        redact: Mask names; False when the card stays with those who know them.
+        key: The operator's key, where the evidence is sealed.
+
+    Raises:
+        InputError: `results.json` or `facts.json` is malformed or of another version.
+    """
+    store = evidence_of(run, key=key)
+    redactor = Redactor(store.items()) if redact else OpenText()
+    results, run_facts, context = read_results(run), read_facts(run), store.context()
+    ranked = facts(store)
+    roles = ("original", "unlearned", *context.golds)
+    page: dict[str, Any] = {
+        "base_model": _base_model(run_facts.model, redactor),
+        "facts": run_facts,
+        "context": context,
+        "verdict": results.verdict,
+        "sentence": redactor.label(results.verdict.sentence),
+        "words": wording,
+        "action": wording.action(results),
+        "counts": counts(ranked),
+        "roles": roles,
+        "rows": _rows(results, context),
+        "attacks": [row for row in attack_rows(results, ranked) if row["attack"] != PLAIN],
+        "gaps": [redactor.label(gap) for gap in gaps(results, context)],
+    }
+    path = run / "README.md"
+    write_text(path, environment().get_template("card.md.j2").render(page))
+    return path
+
+
+def _base_model(model: str, redactor: Redactor) -> str:
+    """Return the Hub id without its revision; of a folder, only its name: a path is private."""
+    name = model.split(" @ ")[0].strip()
+    shown = name if _HUB_ID.fullmatch(name) else Path(name).name
+    return json.dumps(redactor.label(shown) or "unknown", ensure_ascii=False)
+
+
+def _rows(results: Results, context: Context) -> list[tuple[str, str, list[str]]]:
+    rows: list[tuple[str, str, list[str]]] = []
+    for metric, split in _ROWS:
+        found = [
+            find(results, metric, role=role, split=split)
+            for role in ("original", "unlearned", *context.golds)
+        ]
+        if any(found):
+            cells = [
+                f"{wording.number(score.value)} {wording.interval(score)}".strip()
+                if score and score.value is not None
+                else "–"  # noqa: RUF001 - an en dash is meant
+                for score in found
+            ]
+            rows.append((registry.metric_title(metric), registry.SETS[split], cells))
+    return rows

@@ -1,0 +1,155 @@
+"""Facts one by one: which came back, and which are shown as examples, by a fixed rule."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from expunge.evidence.store import PLAIN, Answer, EvidenceStore, Item, Unit
+from expunge.metrics.key_facts import key_fact
+from expunge.metrics.memorization import mean_log_probability
+
+RULE = (
+    "Facts are ranked by the number of attempts that brought them back after the run; among "
+    "equals, by how likely the model still finds the true answer. Shown are the first of that "
+    "ranking (worst case), the middle one (median), and one drawn from the rest with seed {seed} "
+    "(random)."
+)
+"""How examples are chosen; printed above them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """One question to one model about one fact, and whether the fact came back."""
+
+    attack: str
+    answer: Answer
+    leaked: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fact:
+    """One fact of the forget set and every attempt to get it: plain first, then attacks by name."""
+
+    item: Item
+    before: tuple[Attempt, ...]
+    after: tuple[Attempt, ...]
+    gold: tuple[Attempt, ...]
+    likelihood: float
+    """Mean log-probability per token of the true answer after the run; -inf where not measured."""
+
+    @property
+    def returns(self) -> int:
+        """Number of attempts after the run that brought the fact back."""
+        return sum(attempt.leaked for attempt in self.after)
+
+    @property
+    def shown(self) -> Attempt:
+        """The attempt to show: the first that brought the fact back, else the plain one."""
+        return next((attempt for attempt in self.after if attempt.leaked), self.after[0])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Count:
+    """How many facts one model gave away in any attempt."""
+
+    returned: int
+    facts: int
+    attempts: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Example:
+    """A fact and why it is shown: `worst case`, `median` or `random`."""
+
+    why: str
+    fact: Fact
+
+
+def facts(store: EvidenceStore) -> tuple[Fact, ...]:
+    """Collect, worst first, the facts of the forget set that the unlearned model was asked about.
+
+    An attempt counts where the key-fact metric is defined: the record names its fact, and neither
+    the question nor the prefill gives it away. The ranking is that of `RULE`; equal facts keep
+    their order.
+    """
+    items = store.items("forget")
+    units = [unit for unit in store.units() if unit.split == "forget"]
+    attempts = {
+        role: _attempts(store, [unit for unit in units if unit.role == role], items)
+        for role in ("original", "unlearned", "gold-0")
+    }
+    likelihood = _likelihood(store, units)
+    found = [
+        Fact(
+            item=item,
+            before=attempts["original"].get(item.record, ()),
+            after=attempts["unlearned"][item.record],
+            gold=attempts["gold-0"].get(item.record, ()),
+            likelihood=likelihood.get(item.record, float("-inf")),
+        )
+        for item in items
+        if item.record in attempts["unlearned"]
+    ]
+    return tuple(sorted(found, key=lambda fact: (-fact.returns, -fact.likelihood)))
+
+
+def _attempts(
+    store: EvidenceStore, units: Sequence[Unit], items: Sequence[Item]
+) -> dict[str, tuple[Attempt, ...]]:
+    by_record = {item.record: item for item in items}
+    found: dict[str, tuple[Attempt, ...]] = {}
+    answers = [unit for unit in units if unit.kind == "answers"]
+    for unit in sorted(answers, key=lambda unit: (unit.test != PLAIN, unit.test)):
+        for answer in store.answers(unit):
+            item = by_record.get(answer.record)
+            leak = None if item is None else key_fact(answer, item)
+            if leak is not None:
+                attempt = Attempt(attack=unit.test, answer=answer, leaked=leak > 0)
+                found[answer.record] = (*found.get(answer.record, ()), attempt)
+    return found
+
+
+def _likelihood(store: EvidenceStore, units: Sequence[Unit]) -> dict[str, float]:
+    plain = Unit(role="unlearned", split="forget", kind="scores")
+    if plain not in units:
+        return {}
+    return {
+        score.record: mean
+        for score in store.scores(plain)
+        if (mean := mean_log_probability(score)) is not None
+    }
+
+
+def count(attempts: Sequence[Sequence[Attempt]]) -> Count | None:
+    """Count the facts that came back in any attempt; None when nothing was asked.
+
+    Args:
+        attempts: For each fact the attempts of one model.
+    """
+    asked = [tries for tries in attempts if tries]
+    if not asked:
+        return None
+    return Count(
+        returned=sum(any(attempt.leaked for attempt in tries) for tries in asked),
+        facts=len(asked),
+        attempts=sum(len(tries) for tries in asked),
+    )
+
+
+def choose(ranked: Sequence[Fact], *, seed: int) -> tuple[Example, ...]:
+    """Choose the examples of page one by `RULE`.
+
+    Args:
+        ranked: Facts, worst first.
+        seed: Seed of the random example.
+    """
+    if not ranked:
+        return ()
+    middle = len(ranked) // 2
+    rest = [i for i in range(1, len(ranked)) if i != middle]
+    chosen = [("worst case", 0)]
+    if middle:
+        chosen.append(("median", middle))
+    if rest:
+        chosen.append(("random", random.Random(seed).choice(rest)))
+    return tuple(Example(why=why, fact=ranked[i]) for why, i in chosen)

@@ -1,0 +1,202 @@
+"""References: what the original model says, computed once before step 0, never by a second model.
+
+Scalars per token for likelihood terms, last hidden states for distribution terms (31 to 99 times
+smaller than logits, and exact), states after one block for representation terms. Where runs share a
+store, what one of them computed the others read.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from expunge.data.tokenization import Encoded
+from expunge.errors import UsageError
+from expunge.methods.base import Distribution, Likelihood, Representation, Stream, Term
+from expunge.models.batching import by_length
+from expunge.models.scoring import score
+from expunge.models.transformer import Network, Site
+from expunge.training.activation_cache import Key, Lower, Shelf, key, recalled
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class References:
+    """Frozen values of the original, by the tokens of a record."""
+
+    network: Network
+    head: Mapping[str, Tensor] | None
+    """Frozen copies of the head's parameters where the head is trained, else None."""
+    logps: Mapping[Key, Tensor]
+    hiddens: Mapping[Key, Tensor]
+    states: Mapping[tuple[Key, Site], Tensor]
+    reinforced: Mapping[Key, Tensor]
+
+    def logp(self, record: Encoded) -> Tensor:
+        """Return log-probabilities of the scored tokens, [T]."""
+        return self.logps[key(record)]
+
+    def hidden(self, record: Encoded) -> Tensor:
+        """Return last hidden states at scored positions, [T, d]."""
+        return self.hiddens[key(record)]
+
+    def strengthened(self, record: Encoded) -> Tensor:
+        """Return last hidden states of the reinforced original, [T, d]."""
+        return self.reinforced[key(record)]
+
+    def state(self, record: Encoded, site: Site) -> Tensor:
+        """Return states at one site of a block at scored positions, [T, d]."""
+        return self.states[key(record), site]
+
+    @torch.no_grad()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Apply the original's head to its hidden states, [n, d] -> [n, V] float32."""
+        if self.head is None:
+            return self.network.logits(hidden)
+        return functional_call(self.network.head, dict(self.head), (hidden,)).to(
+            torch.promote_types(hidden.dtype, torch.float32)
+        )
+
+
+def precompute(
+    network: Network,
+    terms: Sequence[Term],
+    records: Mapping[Stream, Sequence[Encoded]],
+    *,
+    pad_id: int,
+    tokens_per_pass: int,
+    reinforced: Mapping[Key, Tensor] | None = None,
+    shelf: Shelf | None = None,
+    lower: Lower | None = None,
+) -> References:
+    """Compute what the terms declare, for the records that the run will draw.
+
+    Must run before the first step: the network still is the original.
+
+    Args:
+        network: The original.
+        terms: The terms of the method.
+        records: What each stream will bring.
+        pad_id: Any token id.
+        tokens_per_pass: Largest number of padded tokens in one forward pass.
+        reinforced: Last hidden states of the reinforced original, where a term wants them.
+        shelf: Where to find what other runs from this original computed, and to keep the rest.
+        lower: States from which the forward passes can start.
+
+    Raises:
+        UsageError: The original's distribution cannot be kept for this model and choice of weights.
+    """
+    logps: dict[Key, Tensor] = {}
+    hiddens: dict[Key, Tensor] = {}
+    states: dict[tuple[Key, Site], Tensor] = {}
+    distribution = False
+    how = {"pad_id": pad_id, "tokens_per_pass": tokens_per_pass, "lower": lower}
+    for term in terms:
+        if isinstance(term, Distribution):
+            distribution = distribution or bool(term.references)
+            pool = [record for stream in term.references for record in records[stream]]
+            hiddens |= recalled(shelf, "hidden", pool, partial(final_states, network, **how))
+            continue
+        if not term.needs_reference:
+            continue
+        pool = [record for stream in term.streams for record in records[stream]]
+        if isinstance(term, Likelihood):
+            fresh = [record for record in pool if key(record) not in logps]
+            logps |= recalled(shelf, "logp", fresh, partial(_logps, network, **how))
+        else:
+            site = site_of(term)
+            kind = f"{site.part}-{site.layer}"
+            found = recalled(shelf, kind, pool, partial(_states, network, site=site, **how))
+            states.update({(name, site): value for name, value in found.items()})
+    return References(
+        network=network,
+        head=_frozen_head(network) if distribution else None,
+        logps=logps,
+        hiddens=hiddens,
+        states=states,
+        reinforced=reinforced or {},
+    )
+
+
+def final_states(
+    network: Network,
+    records: Sequence[Encoded],
+    *,
+    pad_id: int,
+    tokens_per_pass: int,
+    lower: Lower | None = None,
+) -> dict[Key, Tensor]:
+    """Return last hidden states at scored positions of each record, [T, d] on the CPU."""
+    return _states(
+        network,
+        records,
+        site=None,
+        pad_id=pad_id,
+        tokens_per_pass=tokens_per_pass,
+        lower=lower,
+    )
+
+
+def site_of(term: Representation) -> Site:
+    """Return where a representation term reads."""
+    return Site(term.layer, term.site)
+
+
+def _frozen_head(network: Network) -> dict[str, Tensor] | None:
+    parameters = dict(network.head.named_parameters())
+    if not any(each.requires_grad for each in parameters.values()):
+        return None
+    if not network.has_plain_head:
+        raise UsageError(
+            "kl-with-trained-head",
+            what="this model bends its logits after the head, and the head is being trained",
+            why="the original's distribution could not be rebuilt from its hidden states",
+            fix='train an adapter, or set retain = "nll" in [method]',
+        )
+    return {name: each.detach().clone() for name, each in parameters.items()}
+
+
+def _logps(
+    network: Network,
+    pool: Sequence[Encoded],
+    *,
+    pad_id: int,
+    tokens_per_pass: int,
+    lower: Lower | None,
+) -> dict[Key, Tensor]:
+    known = None if lower is None else lower.find
+    scores = score(network, pool, pad_id=pad_id, tokens_per_pass=tokens_per_pass, known=known)
+    return {key(r): each.logp for r, each in zip(pool, scores, strict=True)}
+
+
+@torch.no_grad()
+def _states(
+    network: Network,
+    pool: Sequence[Encoded],
+    *,
+    site: Site | None,
+    pad_id: int,
+    tokens_per_pass: int,
+    lower: Lower | None,
+) -> dict[Key, Tensor]:
+    found: dict[Key, Tensor] = {}
+    known = None
+    if lower is not None and (site is None or site.layer >= lower.layer):
+        known = lower.find
+    for group in by_length([len(record.ids) for record in pool], tokens=tokens_per_pass):
+        chosen = [pool[index] for index in group]
+        batch = network.batch(chosen, pad_id=pad_id)
+        below = None if known is None else known(chosen, batch)
+        sites = () if site is None else (site,)
+        seen = network.observe(
+            batch.ids, sites=sites, final=site is None, below=below, layout=batch.layout
+        )
+        states = seen.final if site is None else seen.states[site]
+        assert states is not None
+        rows = states[batch.rows, batch.columns]
+        sizes = [len(record.ids) - record.start for record in chosen]
+        for record, part in zip(chosen, rows.cpu().split(sizes), strict=True):
+            found[key(record)] = part.clone()
+    return found

@@ -1,0 +1,330 @@
+"""The training loop: own code, readable top to bottom, killable at any step."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from expunge.errors import UsageError
+from expunge.training import checkpoint
+from expunge.training.distributed import SOLO, Team, whole
+from expunge.training.early_stopping import Reading, Unseen, Watch
+from expunge.training.forward import Observer
+from expunge.training.loss_weights import Multipliers, coefficients
+from expunge.training.sampler import Draw, Order
+from expunge.training.step_gradient import StepPull, Wraps
+from expunge.training.trainable_weights import Weights
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """How the weights are stepped."""
+
+    steps: int
+    lr: float
+    warmup: float
+    """Share of the steps with rising learning rate; afterwards it falls linearly to zero."""
+    weight_decay: float
+    clip: float
+    tokens_per_pass: int
+    check_every: int
+    """Steps between checkpoints and looks of the watchdogs."""
+    seed: int = 0
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of step `step`, counted from 0."""
+        rising = max(1, math.ceil(self.warmup * self.steps))
+        if step < rising:
+            return self.lr * (step + 1) / rising
+        return self.lr * (self.steps - step) / max(1, self.steps - rising)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    """One step of the training curve."""
+
+    step: int
+    values: dict[str, float]
+    """Each term's value, coefficient included, averaged as the term says."""
+    gradient_norm: float
+    lr: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """What training did; the weights hold the result."""
+
+    steps: int
+    planned: int
+    stopped: str
+    """Why training ended: `finished`, or the watchdog's reason."""
+    curve: tuple[Point, ...]
+    readings: tuple[tuple[int, Reading], ...]
+    tokens: int
+    seconds: float
+
+    def told(self, unseen: Unseen) -> dict[str, object]:
+        """Return the watchdog's readings as data, beside the level of text never seen.
+
+        Without those of weights that were given up: the model is that of the last step told.
+        """
+        readings = [{"step": s, **asdict(each)} for s, each in self.readings if s <= self.steps]
+        return {"unseen_nll": unseen.mean, "readings": readings}
+
+
+Progress = Callable[[int, str], None]
+"""Called after each step with the number of steps done and a short text."""
+
+
+class _Run:
+    """The state of a run between two steps; everything a checkpoint must hold."""
+
+    def __init__(
+        self, observer: Observer, weights: Weights, schedule: Schedule, wraps: Wraps
+    ) -> None:
+        self.step = 0
+        self.tokens = 0
+        self.seconds = 0.0
+        self.strikes = 0
+        self.curve: list[Point] = []
+        self.readings: list[tuple[int, Reading]] = []
+        self.good_step = 0
+        self.stopped = ""
+        self.tokens_per_pass = schedule.tokens_per_pass
+        self.multipliers = Multipliers.of(observer.terms)
+        self.memory: dict[str, Tensor] = {}
+        self.optimiser = wraps.optimiser.make(weights.masters, schedule.lr, schedule.weight_decay)
+
+    def state(self) -> dict[str, object]:
+        return {
+            "step": self.step,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "strikes": self.strikes,
+            "tokens_per_pass": self.tokens_per_pass,
+            "good_step": self.good_step,
+            "stopped": self.stopped,
+            "multipliers": self.multipliers.state(),
+            "curve": [asdict(point) for point in self.curve],
+            "readings": [[step, asdict(reading)] for step, reading in self.readings],
+        }
+
+    def trained(self, planned: int) -> Trained:
+        return Trained(
+            steps=self.step,
+            planned=planned,
+            stopped=self.stopped or "finished",
+            curve=tuple(self.curve),
+            readings=tuple(self.readings),
+            tokens=self.tokens,
+            seconds=self.seconds,
+        )
+
+    def save(self, path: Path, weights: Weights, team: Team) -> None:
+        checkpoint.save(path, weights, self.optimiser, self.memory, self.state(), team)
+
+    def resume(self, path: Path, weights: Weights) -> None:
+        state = checkpoint.load(path, weights, self.optimiser, self.memory)
+        self.step = state["step"]
+        self.tokens = state["tokens"]
+        self.seconds = state["seconds"]
+        self.strikes = state["strikes"]
+        self.tokens_per_pass = state["tokens_per_pass"]
+        self.good_step = state["good_step"]
+        self.stopped = state["stopped"]
+        self.multipliers.restore(state["multipliers"])
+        self.curve = [Point(**row) for row in state["curve"]]
+        self.readings = [(step, Reading(**row)) for step, row in state["readings"]]
+
+
+def train(
+    observer: Observer,
+    weights: Weights,
+    *,
+    order: Order,
+    schedule: Schedule,
+    watch: Watch,
+    wraps: Wraps,
+    folder: Path,
+    progress: Progress,
+    team: Team = SOLO,
+) -> Trained:
+    """Step the weights until the schedule or a watchdog ends it; resume what `folder` holds.
+
+    Args:
+        observer: Evaluates the method's terms.
+        weights: What is trained; on return it holds the result.
+        order: Which records each step uses.
+        schedule: Steps, learning rate, clipping.
+        watch: Probes and limits.
+        wraps: What stands between the loss and the step.
+        folder: Checkpoints: `last`, and `good`, the last weights within the utility budget.
+        progress: Told of every step.
+        team: The processes that train together.
+
+    Raises:
+        ResourceError: A single record does not fit in memory.
+        UsageError: The loss was not a number before anything was learnt.
+    """
+    started = time.monotonic()
+    run = _Run(observer, weights, schedule, wraps)
+    last, good = folder / "last.safetensors", folder / "good.safetensors"
+    observer.network.model.eval()  # dropout would make the original differ from itself
+    if team.agreed(last.is_file()):
+        run.resume(last, weights)
+        started -= run.seconds
+    else:
+        run.readings.append((0, _look(observer, watch, team)))
+        checkpoint.save_weights(good, weights, team)
+    while run.step < schedule.steps and not run.stopped:
+        point = _step(observer, weights, run, order.draw(run.step), schedule, wraps, team)
+        if not math.isfinite(point.gradient_norm):
+            _stop_at_good(run, weights, good, wraps, f"not a number at step {run.step + 1}")
+            if run.good_step == 0:
+                raise _diverged(schedule)
+            run.seconds = time.monotonic() - started
+            break
+        run.curve.append(point)
+        run.step += 1
+        ended = run.step == schedule.steps
+        wraps.average(weights, run.memory, step=run.step, steps=schedule.steps)
+        if ended:
+            wraps.settle(weights, run.memory)
+        if run.step % schedule.check_every == 0 or ended:
+            _check(observer, weights, run, watch, wraps, good, team, ended=ended)
+            run.seconds = time.monotonic() - started
+            run.save(last, weights, team)
+        progress(run.step, _describe(point, run.readings[-1][1]))
+    return run.trained(schedule.steps)
+
+
+def _step(
+    observer: Observer,
+    weights: Weights,
+    run: _Run,
+    draw: Draw,
+    schedule: Schedule,
+    wraps: Wraps,
+    team: Team,
+) -> Point:
+    rate = schedule.rate(run.step)
+    for group in run.optimiser.param_groups:
+        group["lr"] = rate
+    progress = run.step / schedule.steps
+    coefs = coefficients(observer.terms, run.multipliers, progress)
+    tokens = run.tokens_per_pass
+    pull = StepPull(observer, weights, draw, coefs=coefs, tokens_per_pass=tokens, team=team)
+    generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + run.step)
+    wraps.refresh(run.optimiser, pull, generator)
+    gradient = wraps.gradient(pull, run.memory, generator)
+    for name, value in gradient.items():
+        weights.masters[name].grad = value
+    norm = _clip(list(weights.masters.values()), schedule.clip)
+    if bool(torch.isfinite(norm)):
+        run.optimiser.step()
+        weights.publish()
+    run.optimiser.zero_grad(set_to_none=True)
+    run.multipliers.step(pull.values, progress)
+    run.tokens_per_pass = pull.tokens_per_pass
+    run.tokens += _tokens(observer, draw)
+    values = {name: coefs[name] * value for name, value in pull.values.items()}
+    return Point(step=run.step, values=values, gradient_norm=float(norm), lr=rate)
+
+
+def _clip(masters: list[Tensor], largest: float) -> Tensor:
+    """Scale the gradient down to the largest norm, over all weights and processes; return its."""
+    gradients = [master.grad for master in masters if master.grad is not None]
+    norm = whole(torch.nn.utils.get_total_norm(gradients))
+    torch.nn.utils.clip_grads_with_norm_(masters, largest, norm)
+    return norm
+
+
+def _look(observer: Observer, watch: Watch, team: Team) -> Reading:
+    """Score the probes: all processes go by what the first one reads."""
+    reading = team.within(lambda: watch.look(observer.network))
+    return Reading(**team.agreed(asdict(reading)))
+
+
+def _check(
+    observer: Observer,
+    weights: Weights,
+    run: _Run,
+    watch: Watch,
+    wraps: Wraps,
+    good: Path,
+    team: Team,
+    *,
+    ended: bool,
+) -> None:
+    reading = _look(observer, watch, team)
+    first, previous = run.readings[0][1], run.readings[-1][1]
+    run.readings.append((run.step, reading))
+    if watch.over_budget(reading, first):
+        falling = reading.retain_probability < previous.retain_probability
+        run.strikes = run.strikes + 1 if falling else 0
+        if run.strikes == 2 or ended:
+            _stop_at_good(run, weights, good, wraps, "utility budget spent")
+        return
+    run.strikes = 0
+    run.good_step = run.step
+    checkpoint.save_weights(good, weights, team)
+    if watch.saturated(reading):
+        run.stopped = "forget set looks unseen"
+        if wraps.average_last and not ended:
+            _settle_early(observer, weights, run, watch, wraps, good, team)
+
+
+def _settle_early(
+    observer: Observer,
+    weights: Weights,
+    run: _Run,
+    watch: Watch,
+    wraps: Wraps,
+    good: Path,
+    team: Team,
+) -> None:
+    """Give a run that ends before its last step the mean of the weights that were to be averaged.
+
+    Where the mean is over the utility budget, the weights stay those that were just kept as good.
+    """
+    if not wraps.settle(weights, run.memory):
+        run.stopped += "; no weights averaged yet"
+        return
+    reading = _look(observer, watch, team)
+    if watch.over_budget(reading, run.readings[0][1]):
+        weights.restore(checkpoint.load_weights(good, weights))
+        run.stopped += "; not averaged: the mean is over the utility budget"
+    else:
+        run.readings[-1] = (run.step, reading)
+
+
+def _stop_at_good(run: _Run, weights: Weights, good: Path, wraps: Wraps, reason: str) -> None:
+    weights.restore(checkpoint.load_weights(good, weights))
+    alone = ", not averaged" if wraps.average_last else ""
+    run.stopped = f"{reason}; kept step {run.good_step}{alone}"
+    run.step = run.good_step
+
+
+def _diverged(schedule: Schedule) -> UsageError:
+    return UsageError(
+        "not-a-number",
+        what="the loss was not a number at the first steps",
+        why=f"learning rate {schedule.lr:g} may be too large, or the weights hold NaN",
+        fix="lower --lr, or check the model with `expunge doctor`",
+    )
+
+
+def _tokens(observer: Observer, draw: Draw) -> int:
+    streams = {stream for term in observer.terms for stream in term.streams}
+    return sum(
+        len(record.ids) for stream in streams for record in observer.streams.drawn(stream, draw)
+    )
+
+
+def _describe(point: Point, reading: Reading) -> str:
+    kept = f"retain p {reading.retain_probability:.2f}"
+    return f"forget nll {reading.forget_nll:.2f}  {kept}  loss {sum(point.values.values()):.3f}"

@@ -1,0 +1,334 @@
+"""Unlearning: a method, a model and two streams become new weights."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from expunge.data.tokenization import Encoded
+from expunge.methods.base import Distribution, Method, Shape, Stream, Term, Trains
+from expunge.models.lora import LoraShape, merge
+from expunge.models.transformer import Network
+from expunge.training.activation_cache import Key, Lower, Shelf, compute_lower, shared_lower
+from expunge.training.activation_checkpointing import recomputed, selectively_recomputed
+from expunge.training.distributed import SOLO, Team
+from expunge.training.early_stopping import Unseen, Watch, spread
+from expunge.training.forward import Observer
+from expunge.training.localization import Localiser
+from expunge.training.reference_model import precompute
+from expunge.training.reinforced_model import reinforced_states
+from expunge.training.sampler import Order, Streams
+from expunge.training.step_gradient import Wraps
+from expunge.training.train_loop import Progress, Schedule, Trained, train
+from expunge.training.trainable_weights import (
+    Weights,
+    adapter,
+    as_they_are,
+    chosen,
+    everything,
+    shape_of,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """How to train, whatever the method."""
+
+    lora: LoraShape | None
+    """None: the weights themselves."""
+    only: Trains | None = None
+    """Without `lora`: the weights to train; None: all."""
+    init: Literal["default", "fila"] = "default"
+    """Start the adapter from nothing, or from the part of the weights that the forget set uses."""
+    epochs: int | None = None
+    steps: int | None = None
+    """Overrides epochs; both None: the method's own epochs."""
+    lr: float | None = None
+    """None: the method's own, for adapters or for all weights."""
+    forget_batch: int = 8
+    retain_batch: int = 8
+    warmup: float = 0.1
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    tokens_per_pass: int = 4096
+    check_every: int = 5
+    checkpointing: bool = False
+    """Whether activations are computed again on the way back instead of kept."""
+    utility_budget: float = 0.05
+    seed: int = 0
+
+
+def trained_weights(method: Method, options: Options, shape: Shape) -> Trains | None:
+    """Return which weights are trained themselves; None for an adapter, or for all.
+
+    With `lora` a method's own choice goes before an adapter; without, the user's choice goes before
+    the method's.
+    """
+    return options.only if options.lora is None else method.trains(shape)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unlearning:
+    """A run that is ready to train."""
+
+    method: Method
+    network: Network
+    streams: Streams
+    options: Options
+    pad_id: int
+    wraps: Wraps = field(default_factory=Wraps)
+    weights: Weights | None = None
+    """What to train; None: what the options and the method say."""
+    before: Callable[[], None] | None = None
+    """Changes the masters once the references are known, before the first step."""
+    store: Path | None = None
+    """Where runs share what their originals say of records; None: nowhere."""
+
+    def trains(self) -> Trains | None:
+        """Return which weights are trained themselves; None for an adapter, or for all."""
+        return trained_weights(self.method, self.options, self.shape())
+
+    def order(self) -> Order:
+        """Return the order of records."""
+        return Order(
+            forget=len(self.streams.forget),
+            retain=len(self.streams.retain),
+            forget_batch=min(self.options.forget_batch, len(self.streams.forget)),
+            retain_batch=self.options.retain_batch,
+            seed=self.options.seed,
+        )
+
+    def schedule(self) -> Schedule:
+        """Return the schedule: exactly the steps or epochs that were asked for."""
+        options, recipe = self.options, self.method.recipe
+        own_rate = recipe.lr if self._full() else recipe.lr_lora
+        epochs = options.epochs or recipe.epochs
+        return Schedule(
+            steps=options.steps or epochs * self.order().steps_per_epoch,
+            lr=options.lr or own_rate,
+            warmup=options.warmup,
+            weight_decay=options.weight_decay,
+            clip=options.clip,
+            tokens_per_pass=options.tokens_per_pass,
+            check_every=options.check_every,
+            seed=options.seed,
+        )
+
+    @property
+    def total(self) -> int:
+        """Units of progress: steps."""
+        return self.schedule().steps
+
+    def shape(self) -> Shape:
+        """Return what a method may know of the model."""
+        return shape_of(self.network)
+
+    def run(
+        self, *, unseen: Unseen, folder: Path, progress: Progress, team: Team = SOLO
+    ) -> tuple[Trained, Weights]:
+        """Train, or go on where `folder` says that an interrupted run stopped.
+
+        Args:
+            unseen: How the original scores records like the forget set that it never saw.
+            folder: Where checkpoints go; all processes of the team can read and write it.
+            progress: Told of every step.
+            team: The processes that train together; each must call this with the same run.
+
+        Returns:
+            What training did, and the trained weights; the model still carries its adapter.
+        """
+        options = self.options
+        terms = self.method.terms(self.shape())
+        order, schedule = self.order(), self.schedule()
+        pools = self._pools(terms, order, schedule.steps)
+        shelf = self._shelf()
+        reinforced = self._reinforced(terms, pools)
+        spreads = self._spreads(team)
+        weights = as_they_are(self.network) if spreads else self.weights or self._weights(folder)
+        wraps = self._wraps(weights, folder)
+        lower = self._lower(pools, folder / f"lower.{team.rank}.bin", shelf)
+        references = precompute(
+            self.network,
+            terms,
+            pools,
+            pad_id=self.pad_id,
+            tokens_per_pass=options.tokens_per_pass,
+            reinforced=reinforced,
+            shelf=shelf,
+            lower=lower,
+        )
+        observer = Observer(
+            network=self.network,
+            terms=terms,
+            streams=self.streams,
+            references=references,
+            pad_id=self.pad_id,
+            lower=lower,
+            share=team.share,
+            unseen=unseen,
+        )
+        if self.before is not None:
+            self.before()
+            weights.publish()
+        run = partial(
+            train,
+            order=order,
+            schedule=schedule,
+            watch=self._watch(unseen, lower),
+            wraps=wraps,
+            folder=folder,
+            progress=progress,
+        )
+        again = recomputed if options.checkpointing else selectively_recomputed
+        with again(self.network):
+            return (_spread_run if spreads else _plain_run)(run, observer, weights, team), weights
+
+    def finish(self, weights: Weights) -> None:
+        """Merge the adapter into the model, from its float32 masters."""
+        weights.release()
+        if weights.lora is not None:
+            merge(self.network.model, weights.masters)
+        self.network.model.requires_grad_(False)
+
+    def _watch(self, unseen: Unseen, lower: Lower | None) -> Watch:
+        return Watch(
+            forget=spread(self.streams.forget),
+            retain=spread(self.streams.retain),
+            unseen=unseen,
+            utility_budget=self.options.utility_budget,
+            pad_id=self.pad_id,
+            tokens_per_pass=self.options.tokens_per_pass,
+            known=None if lower is None else lower.find,
+        )
+
+    def _pools(
+        self, terms: Sequence[Term], order: Order, steps: int
+    ) -> dict[Stream, list[Encoded]]:
+        """Return the records that the run will draw, by stream."""
+        draws = [order.draw(step) for step in range(steps)]
+        used = {stream for term in terms for stream in term.streams}
+        used |= {s for term in terms if isinstance(term, Distribution) for s in term.references}
+        used |= self.wraps.streams
+        return {
+            stream: list(
+                dict.fromkeys(record for d in draws for record in self.streams.drawn(stream, d))
+            )
+            for stream in used
+        }
+
+    def _reinforced(
+        self, terms: Sequence[Term], pools: Mapping[Stream, Sequence[Encoded]]
+    ) -> dict[Key, Tensor]:
+        wanted = [term for term in terms if isinstance(term, Distribution) and term.reinforced]
+        if not wanted:
+            return {}
+        return reinforced_states(
+            self.network,
+            self.streams.forget,
+            [record for term in wanted for record in pools[term.streams[0]]],
+            seed=self.options.seed,
+            pad_id=self.pad_id,
+            tokens_per_pass=self.options.tokens_per_pass,
+        )
+
+    def _shelf(self) -> Shelf | None:
+        """Return where the original's values are shared; must be asked before weights change."""
+        if self.store is None or self.network.fence is not None:
+            return None
+        return Shelf.of(self.store, self.network)
+
+    def _lower(
+        self, pools: Mapping[Stream, Sequence[Encoded]], file: Path, shelf: Shelf | None
+    ) -> Lower | None:
+        first = self._first_trained()
+        if first == 0:
+            return None
+        probes = spread(self.streams.forget), spread(self.streams.retain)
+        records = [record for some in (*pools.values(), *probes) for record in some]
+        pad_id, tokens = self.pad_id, self.options.tokens_per_pass
+        if shelf is None:
+            return compute_lower(
+                self.network,
+                records,
+                layer=first,
+                file=file,
+                pad_id=pad_id,
+                tokens_per_pass=tokens,
+            )
+        return shared_lower(
+            self.network, records, layer=first, shelf=shelf, pad_id=pad_id, tokens_per_pass=tokens
+        )
+
+    def _first_trained(self) -> int:
+        """The lowest block with a trained weight; 0 where embeddings may train too."""
+        trains, lora = self.trains(), self.options.lora
+        if trains is not None:
+            return trains.first_layer
+        return 0 if lora is None else lora.first_layer
+
+    def _spreads(self, team: Team) -> bool:
+        """Whether the weights are spread over the processes, not copied by each."""
+        everything = self.options.lora is None and self.options.only is None
+        return team.size > 1 and everything and self.weights is None
+
+    def _full(self) -> bool:
+        return self.options.lora is None or self.trains() is not None
+
+    def _weights(self, folder: Path) -> Weights:
+        options, wanted = self.options, self.trains()
+        if wanted is not None:
+            return chosen(self.network, wanted)
+        if options.lora is not None:
+            importance = None
+            if options.init == "fila":
+                importance = self._localiser(folder).importance(options.lora)
+            return adapter(self.network, options.lora, seed=options.seed, importance=importance)
+        return everything(self.network)
+
+    def _wraps(self, weights: Weights, folder: Path) -> Wraps:
+        if self.wraps.choose is None:
+            return self.wraps
+        mask = self._localiser(folder).mask(self.wraps.choose, weights, seed=self.options.seed)
+        return replace(self.wraps, mask=mask)
+
+    def _localiser(self, folder: Path) -> Localiser:
+        return Localiser(
+            network=self.network,
+            streams=self.streams,
+            pad_id=self.pad_id,
+            tokens_per_pass=self.options.tokens_per_pass,
+            folder=folder,
+        )
+
+
+def _plain_run(
+    run: Callable[..., Trained], observer: Observer, weights: Weights, team: Team
+) -> Trained:
+    if team.size > 1:
+        team.align(weights.masters.values())
+        weights.publish()
+    return run(observer, weights, team=team)
+
+
+def _spread_run(
+    run: Callable[..., Trained], observer: Observer, weights: Weights, team: Team
+) -> Trained:
+    """Train a spread copy of the model and bring the result back into the model itself."""
+    from expunge.training.fsdp import spread_out  # only here: FSDP takes long to import
+
+    whole = observer.network
+    device = whole.device
+    spread = spread_out(whole, team, device=device)
+    observer = replace(
+        observer,
+        network=spread.network,
+        references=replace(observer.references, network=spread.network),
+        share=spread.team.share,
+    )
+    trained = run(observer, spread.weights, team=spread.team)
+    spread.collect(whole.model)
+    whole.model.to(device)  # type: ignore[arg-type]
+    return trained

@@ -1,0 +1,1 @@
+"""Files, the console, registries and the machine: helpers that know nothing of models."""

@@ -1,0 +1,178 @@
+"""The machine: what it is, how much memory there is, and how much a run has used.
+
+What a container leaves to its processes, where it limits them: cores and memory.
+
+Docker, Kubernetes, Slurm and systemd limit a process by Linux control groups, of which the counts
+of the operating system say nothing: it goes on to name all cores and all memory of the machine. As
+many threads as the machine has cores then wait for each other, and a run that "fits" is killed.
+
+Both versions of control groups are read; a limit of any group above that of the process holds, too.
+
+Memory that was freed stays with the process, for the next pass to use.
+
+By default glibc gives every large buffer back to the system as soon as it is freed, and the next
+one of the same size is mapped and zeroed page by page: a step that makes and drops hundreds of
+activations takes a fault every 4 KiB. Measured on a forward and backward pass of SmolLM2-135M
+(8 x 128 tokens, bf16, one thread): 352,000 faults and 6.55 s of user and system time by default,
+5,500 and 5.65 s with buffers kept; peak memory 2.00 and 2.10 GiB.
+"""
+
+import ctypes
+import math
+import os
+import platform
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+ROOT = Path("/sys/fs/cgroup")
+OWN = Path("/proc/self/cgroup")
+_SECOND = ""
+"""Controller that the lines of version 2 name: none."""
+_UNLIMITED = 2**60
+"""Bytes; version 1 writes a number of about 2**63 for no limit."""
+
+
+class Limits(NamedTuple):
+    """None: not limited."""
+
+    cores: float | None
+    """Processor time a second of the clock."""
+    memory: int | None
+    """Bytes."""
+    free: int | None
+    """Bytes of it that are left, those of the file cache among them."""
+
+
+def limits(root: Path = ROOT, own: Path = OWN) -> Limits:
+    """Return the tightest limits of the groups that the process is in.
+
+    Args:
+        root: Where the groups are mounted.
+        own: File that names the groups of the process.
+    """
+    cores: list[float] = []
+    memory: list[int] = []
+    free: list[int] = []
+    for controllers, folder in _folders(root, own):
+        if controllers in (_SECOND, "cpu"):
+            quota = _quota(folder, second=controllers == _SECOND)
+            cores += [] if quota is None else [quota]
+        if controllers in (_SECOND, "memory"):
+            limit = _memory(folder, second=controllers == _SECOND)
+            if limit is not None:
+                memory.append(limit[0])
+                free.append(limit[0] - limit[1])
+    return Limits(
+        min(cores, default=None), min(memory, default=None), max(0, min(free)) if free else None
+    )
+
+
+def _folders(root: Path, own: Path) -> Iterator[tuple[str, Path]]:
+    """Yield controller and folder of each group of the process, and of those above it."""
+    for line in _text(own).splitlines():
+        _number, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            # Version 1 mounts each set of controllers below a name of its own.
+            top = root / controllers if controllers else root
+            place = top / path.lstrip("/")
+            while place != top:
+                yield controller, place
+                place = place.parent
+            yield controller, top
+
+
+def _quota(folder: Path, *, second: bool) -> float | None:
+    if second:
+        quota, _, period = _text(folder / "cpu.max").partition(" ")
+    else:
+        quota, period = (_text(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+    if not quota.strip().isdigit() or not period.strip().isdigit():  # `max`, -1, or no such file
+        return None
+    return int(quota) / int(period)
+
+
+def _memory(folder: Path, *, second: bool) -> tuple[int, int] | None:
+    """Return the limit of a group, and what is used of it beside the file cache."""
+    names = ("max", "current") if second else ("limit_in_bytes", "usage_in_bytes")
+    limit, used = (_text(folder / f"memory.{name}").strip() for name in names)
+    if not limit.isdigit() or int(limit) > _UNLIMITED:
+        return None
+    cache = "inactive_file" if second else "total_inactive_file"
+    rows = dict(line.split(" ", 1) for line in _text(folder / "memory.stat").splitlines())
+    return int(limit), max(0, int(used or 0) - int(rows.get(cache, 0)))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except OSError:  # not Linux, not mounted, or a group above that is hidden
+        return ""
+
+
+pass  # MOVED-PASS
+
+GIB = 1024**3
+
+
+def processor() -> str:
+    """Return the name of the processor's model; empty where the system does not tell."""
+    if sys.platform == "linux":
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - not a user's path
+            for line in file:
+                key, _, value = line.partition(":")
+                if key.strip() == "model name":
+                    return value.strip()
+    return platform.processor()
+
+
+def available_gib(device: torch.device) -> float:
+    """Return the memory of the device that a run may use, in GiB; in a container, of its limit."""
+    if device.type == "cuda":
+        free, _total = torch.cuda.mem_get_info(device)
+        # What earlier work of this process has freed stays with it, for its next tensors.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return (free + kept) / GIB
+    pages = os.sysconf("SC_AVPHYS_PAGES" if sys.platform == "linux" else "SC_PHYS_PAGES")
+    free = pages * os.sysconf("SC_PAGE_SIZE") / GIB
+    left = limits().free
+    return min(max(free, _reclaimable_gib()), math.inf if left is None else left / GIB)
+
+
+def peak_gib(device: torch.device) -> float:
+    """Return the most memory that this process has held so far, in GiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / GIB
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / GIB if sys.platform == "darwin" else peak * 1024 / GIB
+
+
+def _reclaimable_gib() -> float:
+    """Return what Linux would give after dropping its file cache; 0 elsewhere."""
+    if sys.platform != "linux":
+        return 0.0
+    with open("/proc/meminfo", encoding="ascii") as file:  # noqa: PTH123 - not a user's path
+        rows = dict(line.split(":", 1) for line in file)
+    return int(rows["MemAvailable"].split()[0]) * 1024 / GIB
+
+
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+LARGEST = 2**30
+"""Bytes; a buffer beyond this, such as the weights of a large model, is still mapped by itself."""
+
+
+def keep_freed_memory() -> bool:
+    """Keep freed buffers; for the command line, which owns its process, never for a library.
+
+    Returns:
+        Whether it was done: glibc only, and not where the user has set `MALLOC_*` variables.
+    """
+    if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return mallopt(M_MMAP_THRESHOLD, LARGEST) == 1 and mallopt(M_TRIM_THRESHOLD, 2**31 - 1) == 1
