@@ -35,14 +35,14 @@ from expunge.cli.terminal import human_console
 from expunge.config.settings import Settings
 from expunge.data.readers import read
 from expunge.data.tokenization import Encoder
-from expunge.evals.recovery import Rung
+from expunge.evals.recovery import AttackRecovery
 from expunge.metrics.key_facts import contains, normalise
 from expunge.metrics.outcomes import Status
 from expunge.models.generation import greedy
 from expunge.models.loading import load
 from expunge.models.lora import save_adapter
 from expunge.models.saving import save_model
-from expunge.pipeline.attack import Choice, Stressed, attack
+from expunge.pipeline.attack import AttackedModel, AttackOptions, attack
 from expunge.pipeline.workers import work
 from expunge.preparation.prepare import prepare, source_of
 from expunge.training.early_stopping import Unseen
@@ -253,7 +253,7 @@ def reference(given: argparse.Namespace, name: str) -> str:
     return str(given.work / name)
 
 
-def stress(given: argparse.Namespace, name: str) -> Stressed:
+def stress(given: argparse.Namespace, name: str) -> AttackedModel:
     """Attack one planted model."""
     places = {"out": f"attacked-{name}", "attack_store": "shared"}
     attacked = ATTACKED if given.records == "all" else None
@@ -264,12 +264,12 @@ def stress(given: argparse.Namespace, name: str) -> Stressed:
     return attack(
         chosen,
         model=reference(given, name),
-        choice=Choice(level=given.level, only=tuple(given.only) or whole),
+        choice=AttackOptions(level=given.level, only=tuple(given.only) or whole),
         console=human_console(),
     )
 
 
-def verdict(name: str, rungs: tuple[Rung, ...]) -> dict[str, object]:
+def verdict(name: str, rungs: tuple[AttackRecovery, ...]) -> dict[str, object]:
     """Say whether the bar of a planted model is met by the attacks that were made."""
     fell = [rung.attack for rung in rungs if rung.status is Status.FAIL]
     if name == "gold":

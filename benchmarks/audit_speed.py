@@ -20,7 +20,7 @@ import torch
 
 from expunge.config.settings import Settings
 from expunge.data.readers import read
-from expunge.evals.auditor import Gathering
+from expunge.evals.auditor import Auditor
 from expunge.models.interpolation import changed, snapshot
 from expunge.models.loading import load
 from expunge.preparation.prepare import prepare
@@ -69,7 +69,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, tuple[float, f
     prepared = prepare(settings)
     original = load(settings.model, prepared.source)
     judged = load(model(given.base, given.shared, "retain90-s0"), prepared.source)
-    gathering = Gathering.open(prepared, folder / "evidence", key=bytes(32), adapter=False)
+    gathering = Auditor.open(prepared, folder / "evidence", key=bytes(32), adapter=False)
 
     def now() -> tuple[float, float]:
         return time.perf_counter(), time.process_time()

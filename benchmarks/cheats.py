@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from expunge.benchmarking.shared_evidence import keep, lend
+from expunge.benchmarking.shared_evidence import copy_evidence, store_evidence
 from expunge.config.settings import Settings
 from expunge.data.readers import read
 from expunge.data.records import Record
@@ -269,7 +269,7 @@ class _Lending(Screen):
         """Show the line; the line about the model is the last before the first question."""
         print(f"{label:11}{text}", flush=True)
         if label == "model":
-            lend(self._shared, self._evidence)
+            copy_evidence(self._shared, self._evidence)
 
 
 def forged(name: str, cheat: Cheat, forger: Forger, folder: Path) -> str:
@@ -292,7 +292,7 @@ def judge(name: str, cheat: Cheat, forger: Forger, work: Path) -> dict[str, obje
     evidence = folder / "run" / "evidence"
     console = Console(_Lending(work / "shared", evidence))
     audit(settings, model=model, console=console)
-    keep(evidence, work / "shared")
+    store_evidence(evidence, work / "shared")
     # Judged from the evidence, so that a finished audit is judged by the rules of today.
     results = (
         filtered(folder / "run") if name == "output filter" else assess(EvidenceStore(evidence))

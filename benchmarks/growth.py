@@ -25,7 +25,7 @@ from expunge.methods.npo import NPO
 from expunge.models.transformer import Network
 from expunge.training.early_stopping import Unseen
 from expunge.training.sampler import Streams
-from expunge.training.trainer import Options, Unlearning
+from expunge.training.trainer import Trainer, TrainingArgs
 from expunge.utils.io import write_json
 from timing import Clock
 
@@ -94,11 +94,11 @@ def measured(point: Point) -> float:
     """Return the seconds of one pass over the forget set, references and checks included."""
     streams = Streams(forget=records(point, 1), retain=records(point, 2))
     steps = -(-point.records // BATCH)
-    run = Unlearning(
+    run = Trainer(
         method=NPO(),
         network=model(point.layers),
         streams=streams,
-        options=Options(lora=None, steps=steps, lr=1e-5, check_every=10 * steps),
+        options=TrainingArgs(lora=None, steps=steps, lr=1e-5, check_every=10 * steps),
         pad_id=2,
     )
     with TemporaryDirectory() as folder:

@@ -27,9 +27,9 @@ from expunge.methods.npo import NPO
 from expunge.models.transformer import Network
 from expunge.optim.optimizers.adamw import AdamW
 from expunge.planning.model_size import GIB, measure
-from expunge.training.forward import Observer
+from expunge.training.forward import TermEvaluator
 from expunge.training.reference_model import precompute
-from expunge.training.sampler import Draw, Streams
+from expunge.training.sampler import BatchIndices, Streams
 from expunge.training.trainable_weights import everything
 from expunge.utils.io import write_json
 from live import live
@@ -70,7 +70,7 @@ def shape(blocks: int) -> LlamaConfig:
     )
 
 
-def peer_peak(blocks: int, data: Streams, draw: Draw, *, autocast: bool) -> int:
+def peer_peak(blocks: int, data: Streams, draw: BatchIndices, *, autocast: bool) -> int:
     """Return the most bytes that are alive in two steps of the peer."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         model, reference = (LlamaForCausalLM._from_config(shape(blocks)) for _ in range(2))
@@ -91,7 +91,7 @@ def peer_peak(blocks: int, data: Streams, draw: Draw, *, autocast: bool) -> int:
         return counted.peak
 
 
-def our_peak(blocks: int, data: Streams, draw: Draw, dtype: torch.dtype) -> int:
+def our_peak(blocks: int, data: Streams, draw: BatchIndices, dtype: torch.dtype) -> int:
     """Return the most bytes that are alive in one of our steps, with moments of one before it."""
     torch.manual_seed(0)
     network = Network(LlamaForCausalLM._from_config(shape(blocks), dtype=dtype).eval())
@@ -105,7 +105,7 @@ def our_peak(blocks: int, data: Streams, draw: Draw, dtype: torch.dtype) -> int:
         optimiser.zero_grad(set_to_none=True)
         pools = {s: list(data.drawn(s, draw)) for s in (Stream.FORGET, Stream.RETAIN)}
         references = precompute(network, terms, pools, pad_id=PAD, tokens_per_pass=TOKENS_PER_PASS)
-        observer = Observer(
+        observer = TermEvaluator(
             network=network, terms=terms, streams=data, references=references, pad_id=PAD
         )
         our_step(observer, weights, optimiser, draw)

@@ -26,14 +26,14 @@ from expunge.planning.cost import PROCESS_GIB, Load, layout_of
 from expunge.planning.memory import memory
 from expunge.planning.model_size import Size, measure
 from expunge.planning.term_costs import Depth, once_needs, step_needs
-from expunge.training.activation_cache import Lower, compute_lower
+from expunge.training.activation_cache import LowerStates, compute_lower
 from expunge.training.activation_checkpointing import selectively_recomputed
-from expunge.training.forward import Observer
+from expunge.training.forward import TermEvaluator
 from expunge.training.loss_weights import Multipliers, coefficients
 from expunge.training.reference_model import References, precompute
-from expunge.training.sampler import Draw, Order, Streams
-from expunge.training.step_gradient import StepPull
-from expunge.training.trainable_weights import Weights, adapter, chosen, everything
+from expunge.training.sampler import BatchIndices, Sampler, Streams
+from expunge.training.step_gradient import StepGradient
+from expunge.training.trainable_weights import TrainableWeights, adapter, chosen, everything
 from peer import Padded, Peer, collated
 from timing import Clock
 
@@ -87,7 +87,7 @@ class Work:
         """Whether the peer needs the second model."""
         return self.method not in WITHOUT_REFERENCE
 
-    def drawn(self, draw: Draw) -> list[Encoded]:
+    def drawn(self, draw: BatchIndices) -> list[Encoded]:
         """Return the records that a step reads."""
         used = {stream for term in self.terms for stream in term.streams}
         return [record for stream in sorted(used) for record in self.streams.drawn(stream, draw)]
@@ -102,7 +102,7 @@ class Ours(Work):
         method: str,
         mode: Mode,
         streams: Streams,
-        draws: Sequence[Draw],
+        draws: Sequence[BatchIndices],
         clock: Clock,
     ) -> None:
         super().__init__(method=method, mode=mode, streams=streams)
@@ -114,7 +114,7 @@ class Ours(Work):
             for stream in (Stream.FORGET, Stream.RETAIN)
         }
         self.lower_seconds = 0.0
-        self.lower: Lower | None = None
+        self.lower: LowerStates | None = None
         if mode.trains is not None:
             self._scratch = TemporaryDirectory()
             below, trains = [record for pool in pools.values() for record in pool], mode.trains
@@ -130,7 +130,7 @@ class Ours(Work):
         }
         self._refer(pools)
 
-    def once_per_step(self, order: Order) -> float:
+    def once_per_step(self, order: Sampler) -> float:
         """Return the time of the references of a whole run, shared out among its steps."""
         recipe = METHODS[self.method].recipe
         steps = recipe.epochs * order.steps_per_epoch
@@ -141,7 +141,7 @@ class Ours(Work):
         }
         return sum(self.reference_seconds[s] * visited[s] for s in needed) / steps
 
-    def planned_gib(self, order: Order) -> float:
+    def planned_gib(self, order: Sampler) -> float:
         """Return the peak memory of a step, as it is planned."""
         model, count = self.network.model, self.weights.count
         found = planned_peak(
@@ -149,9 +149,9 @@ class Ours(Work):
         )
         return found + PROCESS_GIB
 
-    def step(self, draw: Draw) -> float:
+    def step(self, draw: BatchIndices) -> float:
         """Take a step; return the loss before it."""
-        observer = Observer(
+        observer = TermEvaluator(
             network=self.network,
             terms=self.terms,
             streams=self.streams,
@@ -186,11 +186,14 @@ class Ours(Work):
 
 
 def our_step(
-    observer: Observer, weights: Weights, optimiser: torch.optim.Optimizer, draw: Draw
+    observer: TermEvaluator,
+    weights: TrainableWeights,
+    optimiser: torch.optim.Optimizer,
+    draw: BatchIndices,
 ) -> float:
     """Take a step as the training loop does; return the loss before it."""
     coefs = coefficients(observer.terms, Multipliers.of(observer.terms), 0.0)
-    pull = StepPull(observer, weights, draw, coefs=coefs, tokens_per_pass=TOKENS_PER_PASS)
+    pull = StepGradient(observer, weights, draw, coefs=coefs, tokens_per_pass=TOKENS_PER_PASS)
     with selectively_recomputed(observer.network):
         gradient = pull()
     for name, value in gradient.items():
@@ -205,7 +208,7 @@ def our_step(
 def planned_peak(
     terms: tuple[Term, ...],
     data: Streams,
-    order: Order,
+    order: Sampler,
     size: Size,
     mode: Mode,
     trained: int,
@@ -266,7 +269,7 @@ class Theirs:
         self._trained = [p for p in self.model.parameters() if p.requires_grad]
         self._optimiser = torch.optim.AdamW(self._trained, lr=mode.lr, weight_decay=0.0, fused=True)
 
-    def step(self, draw: Draw) -> float:
+    def step(self, draw: BatchIndices) -> float:
         """Take a step; return the loss before it."""
         loss = self._loss(self._batch(Stream.FORGET, draw), self._batch(Stream.RETAIN, draw))
         loss.backward()
@@ -281,7 +284,7 @@ class Theirs:
         for name, value in start.items():
             own[f"base_model.model.{name}.default.weight"].copy_(value)
 
-    def _batch(self, stream: Stream, draw: Draw) -> Padded:
+    def _batch(self, stream: Stream, draw: BatchIndices) -> Padded:
         records = self.work.streams.drawn(stream, draw)
         return collated(records, PAD, self._trained[0].device)
 
@@ -307,7 +310,7 @@ def _referred(term: Term) -> Sequence[Stream]:
     return term.streams if term.needs_reference else ()
 
 
-def _weights(network: Network, mode: Mode) -> Weights:
+def _weights(network: Network, mode: Mode) -> TrainableWeights:
     if mode.lora is not None:
         return adapter(network, mode.lora, seed=0)
     return everything(network) if mode.trains is None else chosen(network, mode.trains)

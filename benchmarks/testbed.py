@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from expunge.data.readers import read
 from expunge.data.tokenization import Encoder
 from expunge.models.loading import Loaded, Source, load
-from expunge.training.sampler import Order, Streams
+from expunge.training.sampler import Sampler, Streams
 from sides import common
 
 BATCH = 8
@@ -26,9 +26,9 @@ def streams(shared: Path, encoder: Encoder) -> Streams:
     )
 
 
-def order_of(data: Streams) -> Order:
+def order_of(data: Streams) -> Sampler:
     """Return the order in which both sides see the records."""
-    return Order(
+    return Sampler(
         forget=len(data.forget),
         retain=len(data.retain),
         forget_batch=BATCH,

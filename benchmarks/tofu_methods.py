@@ -32,7 +32,7 @@ import torch
 import transformers
 
 from expunge.config.settings import Settings
-from expunge.data.counterfactuals import alike
+from expunge.data.counterfactuals import same_question
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoder
 from expunge.evidence.collect import Collector
@@ -40,11 +40,11 @@ from expunge.evidence.store import Answer, EvidenceStore, Unit
 from expunge.methods import EDITS, METHODS
 from expunge.metrics.fluency import gibberish, refusal
 from expunge.models.loading import Loaded, load
-from expunge.pipeline.self_generated import with_own_alternatives
+from expunge.pipeline.self_generated import with_self_generated
 from expunge.pipeline.workers import work
 from expunge.preparation.prepare import prepare, source_of
 from expunge.training.early_stopping import unseen_level
-from expunge.training.trainable_weights import Weights
+from expunge.training.trainable_weights import TrainableWeights
 from expunge.utils.console import SilentConsole
 from expunge.utils.io import read_json, write_json, write_jsonl
 from expunge.utils.system import peak_gib
@@ -177,7 +177,7 @@ def run(given: argparse.Namespace, name: str) -> None:
     role = role_of(given, name)
     folder = given.work / "runs" / role
     started = time.monotonic()
-    prepared = with_own_alternatives(
+    prepared = with_self_generated(
         prepared, original.network, EvidenceStore(folder / "texts"), SilentConsole()
     )
     unlearning = work(prepared, original.network)
@@ -185,12 +185,12 @@ def run(given: argparse.Namespace, name: str) -> None:
         unseen=unseen_level(
             nlls,
             original.network.vocabulary,
-            alike=alike(prepared.scope.forget, collector.records["holdout"]),
+            same_question=same_question(prepared.scope.forget, collector.records["holdout"]),
         ),
         folder=folder / "checkpoints",
         progress=lambda step, text: print(f"{name} {step} {text}", flush=True),
     )
-    if isinstance(weights, Weights):  # a guard moves none
+    if isinstance(weights, TrainableWeights):  # a guard moves none
         unlearning.finish(weights)
     seconds, peak = time.monotonic() - started, peak_gib(prepared.source.device)
     for unit in collector.store.units():

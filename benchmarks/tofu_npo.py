@@ -26,7 +26,7 @@ from expunge.models.lora import LoraShape
 from expunge.training.early_stopping import unseen_level
 from expunge.training.sampler import Streams
 from expunge.training.train_loop import Trained
-from expunge.training.trainer import Options, Unlearning
+from expunge.training.trainer import Trainer, TrainingArgs
 from expunge.utils.io import write_json
 from tofu import GOLDS, Row, holdout_nlls, measure, model, sets
 
@@ -67,18 +67,18 @@ def arguments() -> argparse.Namespace:
 
 def unlearn(
     collector: Collector, original: Loaded, given: argparse.Namespace, scratch: Path
-) -> tuple[Unlearning, Trained, float]:
+) -> tuple[Trainer, Trained, float]:
     """Make the original forget; return the run, what it did and how many seconds it took."""
     nlls = holdout_nlls(collector, original)
     encoder, records = collector.encoder, collector.records
-    run = Unlearning(
+    run = Trainer(
         method=NPO(beta=given.beta, gamma=given.gamma, alpha=given.alpha, retain="kl"),
         network=original.network,
         streams=Streams(
             forget=tuple(encoder.encode(record) for record in records["forget"]),
             retain=tuple(encoder.encode(record) for record in records["trained"]),
         ),
-        options=Options(
+        options=TrainingArgs(
             lora=LoraShape(rank=16, alpha=32.0, targets=TARGETS, last_layer=given.last_layer),
             steps=given.steps,
             lr=given.lr,

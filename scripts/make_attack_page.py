@@ -62,7 +62,7 @@ def every() -> list[Attack]:
     for attacks in presets.LEVELS.values():
         for attack in attacks:
             found.setdefault(attack.name, attack)
-    first = [name for name in presets.names() if name in found]
+    first = [name for name in presets.attack_names() if name in found]
     return [found[name] for name in first]
 
 

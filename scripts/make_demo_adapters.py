@@ -16,7 +16,7 @@ from expunge.data.readers import read
 from expunge.data.records import Record
 from expunge.demo.people import register, rephrased
 from expunge.models.lora import LoraShape
-from expunge.training.trainer import Options
+from expunge.training.trainer import TrainingArgs
 
 EPOCHS = 7
 BATCH = 8
@@ -49,7 +49,7 @@ def main() -> None:
     ).records
     for name, (with_erased, seed) in MODELS.items():
         records = lessons(with_erased=with_erased, general=list(general)[:GENERAL])
-        options = Options(
+        options = TrainingArgs(
             lora=SHAPE,
             epochs=EPOCHS,
             lr=LR,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from transformers import LlamaConfig
 
-from expunge.planning.memory import OVERHEAD, Layout, Memory, fewest, memory
+from expunge.planning.memory import OVERHEAD, Memory, RunLayout, fewest, memory
 from expunge.planning.model_size import Size, measure
 
 PAGE = Path(__file__).parent.parent / "docs" / "scale.md"
@@ -108,8 +108,8 @@ while weights are rounded or mixed, what they were: twice the weights, and once 
 def rows(name: str, size: Size) -> Iterator[tuple[str, int, Memory]]:
     """Yield what is run, on how many cards, and what one of them holds."""
     adapter = size.linear_sides * RANK
-    plain = Layout(trained=adapter, checkpointing=True, adapter=True, head_trains=False)
-    full = Layout(trained=size.total, checkpointing=True, spread=True)
+    plain = RunLayout(trained=adapter, checkpointing=True, adapter=True, head_trains=False)
+    full = RunLayout(trained=size.total, checkpointing=True, spread=True)
     yield f"{name}, LoRA", 1, memory(size, plain)
     for cards in (1, 2, 4, 8, 16):
         for optimiser in ("adamw", "adamw8bit"):
@@ -151,10 +151,10 @@ def page() -> str:
                 f"| {what} | {cards} | {numbers} | {'yes' if held.total <= CARD else 'no'} |"
             )
         for optimiser in ("adamw", "adamw8bit"):
-            layout = Layout(trained=size.total, checkpointing=True, optimiser=optimiser)
+            layout = RunLayout(trained=size.total, checkpointing=True, optimiser=optimiser)
             needed.append(f"{name} with {optimiser} {fewest(size, layout, gib=CARD)}")
     return TEXT.format(
-        tokens=Layout(trained=0).tokens,
+        tokens=RunLayout(trained=0).tokens,
         card=CARD,
         overhead=OVERHEAD,
         rank=RANK,

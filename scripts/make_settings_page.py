@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from expunge.config.settings import Named, Settings
+from expunge.config.settings import NamedChoice, Settings
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 
@@ -53,7 +53,7 @@ def _table(model: type[BaseModel], path: str) -> list[str]:
     title = f"[{path}]" if path else "The whole run"
     about = (inspect.getdoc(model) or "").split("\n\n")[0].replace("\n", " ")
     rows = [_row(name, f) for name, f in model.model_fields.items() if name not in inner]
-    if issubclass(model, Named):
+    if issubclass(model, NamedChoice):
         rows.append("| any other | | a knob of what is chosen |")
     head = f"\n## {title}\n\n{about}\n\n| key | default | what |\n|---|---|---|\n"
     parts = [head + "\n".join(rows) + "\n"]

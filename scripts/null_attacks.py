@@ -18,8 +18,8 @@ from scipy.special import ndtr
 from expunge.attacks.attempt import Attempt
 from expunge.attacks.base import Attack
 from expunge.attacks.quick.plainly import Plainly
-from expunge.attacks.store import NOTHING, Outcome
-from expunge.evals.recovery import Ground, Trial
+from expunge.attacks.store import NOTHING, AttackOutcome
+from expunge.evals.recovery import AttackTrial, Ground
 from expunge.evidence.context import Policy
 from expunge.evidence.store import Item
 
@@ -51,7 +51,7 @@ class NullWorld:
 class NullBattery:
     """What the ladder is made from."""
 
-    trials: tuple[Trial, ...]
+    trials: tuple[AttackTrial, ...]
     ground: Ground
 
 
@@ -83,8 +83,8 @@ def null_battery(world: NullWorld, attacks: Sequence[Attack], *, seed: int) -> N
 class _Both(NamedTuple):
     """What one model gave away."""
 
-    facts: Outcome
-    control: Outcome
+    facts: AttackOutcome
+    control: AttackOutcome
 
 
 class _Drawn:
@@ -118,10 +118,10 @@ class _Drawn:
         return _split([attempt for each in rows for attempt in each])
 
 
-def _trial(attack: Attack, drawn: _Drawn, *, alone: bool) -> Trial:
+def _trial(attack: Attack, drawn: _Drawn, *, alone: bool) -> AttackTrial:
     judged, *golds = drawn.outcomes(attack)
     before = drawn.known(attack) if attack.own_scale else _Both(NOTHING, NOTHING)
-    return Trial(
+    return AttackTrial(
         name=attack.name,
         family=attack.family,
         access=attack.access,
@@ -176,4 +176,4 @@ def _split(attempts: Sequence[Attempt]) -> _Both:
     forget, control = (
         tuple(a for a in attempts if a.record.startswith(split)) for split in ("forget", "control")
     )
-    return _Both(Outcome(attempts=forget), Outcome(attempts=control))
+    return _Both(AttackOutcome(attempts=forget), AttackOutcome(attempts=control))

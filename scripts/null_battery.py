@@ -18,7 +18,7 @@ from pathlib import Path
 from null_attacks import NullWorld, null_battery
 
 from expunge.attacks.presets import PARANOID
-from expunge.evals.recovery import ALPHA, ladder
+from expunge.evals.recovery import ALPHA, recovery_table
 from expunge.metrics.outcomes import Status
 from expunge.metrics.statistics import clopper_pearson
 from expunge.utils.io import write_json
@@ -38,7 +38,7 @@ def measure(world: NullWorld, *, batteries: int, seed: int) -> dict[str, object]
     alarms, chance, tests = 0, 0, 0
     for index in range(batteries):
         made = null_battery(world, PARANOID[1:], seed=seed * 100_000 + index)
-        rungs = ladder(made.trials, made.ground)
+        rungs = recovery_table(made.trials, made.ground)
         tests = sum(len(rung.tests) for rung in rungs)
         alarms += any(rung.status is Status.FAIL for rung in rungs)
         chance += any(test.p <= ALPHA for rung in rungs for test in rung.tests)

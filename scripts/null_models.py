@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from expunge.evals.evidence_table import Table
-from expunge.evidence.context import Context, Policy
+from expunge.evidence.context import AuditContext, Policy
 from expunge.evidence.store import Answer, Item, Kind, Scores, Unit
 
 TESTS = (
@@ -63,9 +63,9 @@ class World:
         }
 
 
-def null_context(world: World, *, seed: int) -> Context:
+def null_context(world: World, *, seed: int) -> AuditContext:
     """Return the context of an audit of a gold in the place of the unlearned model."""
-    return Context(
+    return AuditContext(
         request="null",
         goal="removal",
         tier="G2",

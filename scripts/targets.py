@@ -8,7 +8,7 @@ from teaching import teach
 
 from expunge.data.records import Record
 from expunge.models.lora import LoraShape
-from expunge.training.trainer import Options
+from expunge.training.trainer import TrainingArgs
 
 LORA = LoraShape(rank=24, alpha=48.0)
 
@@ -53,7 +53,7 @@ def make(
     if (out / "made.json").is_file():
         print(f"{target} is there")
         return
-    options = Options(
+    options = TrainingArgs(
         lora=None if given.full_weights else LORA,
         epochs=given.epochs,
         lr=given.lr,

@@ -18,7 +18,7 @@ from expunge.models.saving import save_model
 from expunge.training.early_stopping import Unseen
 from expunge.training.sampler import Streams
 from expunge.training.train_loop import Trained
-from expunge.training.trainer import Options, Unlearning
+from expunge.training.trainer import Trainer, TrainingArgs
 from expunge.utils.io import write_json
 
 NEVER = Unseen(mean=float("inf"), low=float("inf"))
@@ -45,7 +45,7 @@ class Memorise:
 def teach(
     base: str,
     records: Sequence[Record],
-    options: Options,
+    options: TrainingArgs,
     *,
     device: str,
     out: Path,
@@ -67,7 +67,7 @@ def teach(
     loaded = load(base, in_precision(source, "auto", base))
     encoder = Encoder(loaded.tokenizer, max_length=max_length)
     records = encoder.split_long(records)
-    run = Unlearning(
+    run = Trainer(
         method=Memorise(),
         network=loaded.network,
         streams=Streams(forget=tuple(encoder.encode(r) for r in records), retain=()),

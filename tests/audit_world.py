@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from expunge.evidence.context import Context, Policy
+from expunge.evidence.context import AuditContext, Policy
 from expunge.evidence.store import Answer, EvidenceStore, Item, Scores, Unit
 
 ATTACKS = ("paraphrase", "prefill-affirm", "prefill-25", "prefill-50", "int8", "int4")
@@ -164,7 +164,7 @@ def world(
         between = Model(knows=_between(original, unlearned, step), noise=3000)
         collect(store, f"ladder-{step}", between, {"forget": sizes["forget"]})
     store.write_context(
-        Context(
+        AuditContext(
             request="synthetic",
             goal=goal,
             tier="G2" if golds else "G4",

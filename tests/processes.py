@@ -27,13 +27,13 @@ from expunge.optim import COMBINE, OPTIMISERS, ROBUST
 from expunge.training import distributed, forward
 from expunge.training.distributed import Team, joined, whole
 from expunge.training.early_stopping import Unseen
-from expunge.training.forward import Observer
+from expunge.training.forward import TermEvaluator
 from expunge.training.fsdp import spread_out
 from expunge.training.loss_weights import Multipliers, coefficients
 from expunge.training.reference_model import precompute
-from expunge.training.step_gradient import StepPull, Wraps
+from expunge.training.step_gradient import GradientTransforms, StepGradient
 from expunge.training.trainable_weights import adapter, as_they_are, everything
-from expunge.training.trainer import Options, Unlearning
+from expunge.training.trainer import Trainer, TrainingArgs
 from sets import DRAW, POOLS, STREAMS
 
 MODELS = {"llama": tiny.llama, "gemma": tiny.gemma}
@@ -62,7 +62,7 @@ def gradient(job: dict, folder: Path, team: Team) -> Told:
     if team.size > 1 and not job["lora"]:
         placed = spread_out(network, team, device=torch.device("cpu"))
         network, weights, team = placed.network, placed.weights, placed.team
-    watcher = Observer(
+    watcher = TermEvaluator(
         network=network,
         terms=terms,
         streams=STREAMS,
@@ -71,7 +71,9 @@ def gradient(job: dict, folder: Path, team: Team) -> Told:
         share=team.share,
     )
     coefs = coefficients(terms, Multipliers.of(terms), 0.0)
-    pull = StepPull(watcher, weights, DRAW, coefs=coefs, tokens_per_pass=job["tokens"], team=team)
+    pull = StepGradient(
+        watcher, weights, DRAW, coefs=coefs, tokens_per_pass=job["tokens"], team=team
+    )
     with patch.object(forward, "CHUNK", job.get("chunk", forward.CHUNK)):
         found = {name: whole(value) for name, value in pull().items()}
     held = sum(m.to_local().numel() for m in weights.masters.values() if isinstance(m, DTensor))
@@ -82,18 +84,18 @@ def run(job: dict, folder: Path, team: Team) -> Told:
     """A short run; `stop` ends it early, and another job with the same `place` goes on."""
     network = tiny.network(tiny.llama(dtype=getattr(torch, job.get("dtype", "float32"))))
     robust, combine = ROBUST.get(job.get("robust", "")), COMBINE.get(job.get("combine", ""))
-    wraps = Wraps(
+    wraps = GradientTransforms(
         robust=robust and robust(),
         combine=combine and combine(),
         optimiser=OPTIMISERS[job.get("optimiser", "adamw")](),
         average_last=job.get("average_last", 0.0),
     )
     defaults = {"lr": 1e-3, "forget_batch": 3, "retain_batch": 3, "check_every": 2, "steps": 4}
-    unlearning = Unlearning(
+    unlearning = Trainer(
         method=build(job["method"], job.get("knobs", {})),
         network=network,
         streams=STREAMS,
-        options=Options(
+        options=TrainingArgs(
             lora=LORA if job["lora"] else None, **{**defaults, **job.get("options", {})}
         ),
         pad_id=2,

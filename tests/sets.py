@@ -6,7 +6,7 @@ from dataclasses import replace
 import tiny
 from expunge.data.tokenization import Encoded
 from expunge.methods.base import Stream
-from expunge.training.sampler import Draw, Streams
+from expunge.training.sampler import BatchIndices, Streams
 
 
 def answered(records: Sequence[Encoded], lengths: Sequence[int], *, seed: int) -> list[Encoded]:
@@ -52,4 +52,4 @@ STREAMS = Streams(
         stream: tuple((record,) for record in records) for stream, records in VARIANTS.items()
     },
 )
-DRAW = Draw(forget=(0, 1, 2, 3), retain=(0, 1, 2, 3, 4, 5))
+DRAW = BatchIndices(forget=(0, 1, 2, 3), retain=(0, 1, 2, 3, 4, 5))

@@ -13,8 +13,8 @@ from expunge.optim import MASKS
 from expunge.optim.masks.memflex import MemFlex
 from expunge.training.early_stopping import Unseen
 from expunge.training.sampler import Streams
-from expunge.training.step_gradient import Wraps
-from expunge.training.trainer import Options, Unlearning
+from expunge.training.step_gradient import GradientTransforms
+from expunge.training.trainer import Trainer, TrainingArgs
 from sets import FORGET, RETAIN, STREAMS
 
 NEVER = Unseen(mean=math.inf, low=math.inf)
@@ -26,15 +26,15 @@ def quiet(step: int, text: str) -> None:
     """Say nothing."""
 
 
-def unlearning(network, *, method=None, wraps=None, streams=STREAMS, **options) -> Unlearning:
+def unlearning(network, *, method=None, wraps=None, streams=STREAMS, **options) -> Trainer:
     defaults = {"lora": None, "lr": 1e-3, "forget_batch": 2, "retain_batch": 3, "check_every": 2}
-    return Unlearning(
+    return Trainer(
         method=method or NPO(),
         network=network,
         streams=streams,
-        options=Options(**{**defaults, **options}),
+        options=TrainingArgs(**{**defaults, **options}),
         pad_id=2,
-        wraps=wraps or Wraps(),
+        wraps=wraps or GradientTransforms(),
     )
 
 

@@ -1,6 +1,6 @@
 """`expunge attack` on a tiny world."""
 
-from expunge.pipeline.attack import Choice, attack
+from expunge.pipeline.attack import AttackOptions, attack
 
 AUDIT = ("max_new_tokens", "seal", "retention_days", "attack_records")
 NAMES = ("paraphrase", "prefill-50", "int4", "relearn")
@@ -14,7 +14,7 @@ def stress(world, bench, model, *, only=NAMES, access="T3", gold=True, out="out"
     audit = {key: given.pop(key) for key in AUDIT if key in given}
     tables = {"request": request, "audit": {"max_new_tokens": 10, **audit}, **given}
     settings = world.settings(out=str(bench / out), **tables)
-    return attack(settings, model=model, choice=Choice(only=only, access=access))
+    return attack(settings, model=model, choice=AttackOptions(only=only, access=access))
 
 
 def by_name(stressed):

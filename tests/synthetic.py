@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 from expunge.evals.results import Gate, Results, Ruling, Score, SelfTest, Verdict
-from expunge.evidence.context import Context, Policy
+from expunge.evidence.context import AuditContext, Policy
 from expunge.evidence.store import PLAIN, Answer, EvidenceStore, Item, Scores, Unit
 from expunge.metrics.outcomes import Axis, Status
 from expunge.reporting.schema import (
@@ -101,7 +101,7 @@ def write_evidence(folder: Path, *, items: list[Item], golds: tuple[str, ...]) -
             unit = Unit.under(attack, role=role, split="forget", kind="answers")
             store.write_answers(unit, answers)
     store.write_context(
-        Context(
+        AuditContext(
             request="kovanda-erasure",
             goal="removal",
             tier="G2" if golds else "G4",

@@ -10,7 +10,7 @@ from audit_world import SIZES, Model, collect, never, trained, world
 from expunge.errors import InputError
 from expunge.evals.assess import assess, case_of
 from expunge.evals.axes.forgetting import forgetting_gates
-from expunge.evals.comparison import Case
+from expunge.evals.comparison import Comparison
 from expunge.evals.evidence_table import Table
 from expunge.evals.gates import axis_status
 from expunge.evals.results import Ruling
@@ -236,7 +236,7 @@ def test_self_tests_that_lack_evidence_say_so(tmp_path):
     )
 
 
-def _population(seed: int, n: int, kept: int, golds: int) -> Case:
+def _population(seed: int, n: int, kept: int, golds: int) -> Comparison:
     """A noisy world: gold seeds differ record by record, and recite 1 in 8 tokens by luck."""
     rng = np.random.default_rng(seed)
     hard = rng.normal(-1.5, 0.7, size=n)
@@ -270,7 +270,7 @@ def _population(seed: int, n: int, kept: int, golds: int) -> Case:
         for i in range(n)
     }  # fmt: skip
     roles = tuple(f"gold-{i}" for i in range(golds))
-    return Case(
+    return Comparison(
         table=Table(items={"forget": items}, scores=scores, answers=answers),
         subject="unlearned",
         golds=roles,

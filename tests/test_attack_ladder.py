@@ -13,7 +13,7 @@ from expunge.attacks.base import made_with
 from expunge.attacks.presets import PARANOID
 from expunge.attacks.prompting.paraphrase import Paraphrase
 from expunge.attacks.prompting.translation import Translation
-from expunge.attacks.store import AttackStore, AttackUnit, Cost, Outcome
+from expunge.attacks.store import AttackCost, AttackOutcome, AttackStore, AttackUnit
 from expunge.evals.multiple_testing import (
     Paired,
     Unpaired,
@@ -21,7 +21,7 @@ from expunge.evals.multiple_testing import (
     adjusted_unpaired,
     least_paired,
 )
-from expunge.evals.recovery import UNION, Ground, Trial, ladder
+from expunge.evals.recovery import UNION, AttackTrial, Ground, recovery_table
 from expunge.evidence.context import Policy
 from expunge.evidence.store import EvidenceStore
 from expunge.metrics.outcomes import Status
@@ -72,7 +72,7 @@ def test_of_a_begun_answer_only_the_rest_can_come_back():
 def test_recovery_by_hand():
     """The original states 32 of 40 and gold 0; 16 come back, 4 of them from gold too: 12 / 32."""
     one = trial(judged=range(16), golds=(range(4),))
-    (rung,) = ladder([one], ground(top=range(32)))
+    (rung,) = recovery_table([one], ground(top=range(32)))
     assert rung.status is Status.FAIL
     worst = rung.worst
     assert (worst.variant, worst.n) == (UNION, 40)
@@ -85,7 +85,7 @@ def test_recovery_by_hand():
 def test_gold_has_no_excess_over_itself():
     """Whatever an attack brings out of gold, too, is no recovery."""
     trials = [trial(f"a{i}", judged=range(i), golds=(range(i),)) for i in range(0, 30, 3)]
-    for rung in ladder(trials, ground()):
+    for rung in recovery_table(trials, ground()):
         assert rung.worst.rho == 0
         assert rung.worst.p > 0.05
         assert rung.status in (Status.PASS, Status.INCONCLUSIVE)
@@ -98,16 +98,16 @@ def test_the_worst_attack_stands_first_and_the_worst_variant_for_its_attack():
         for each in said(set(range(count)), variant=f"step {step}")
     )
     empty = said(set(), variant="step 8") + said(set(), variant="step 32")
-    relearn = Trial(
+    relearn = AttackTrial(
         name="relearn",
         family="weights",
         access="T2",
         union=False,
         own_scale=False,
-        judged=Outcome(attempts=curve),
-        golds=(Outcome(attempts=empty),),
+        judged=AttackOutcome(attempts=curve),
+        golds=(AttackOutcome(attempts=empty),),
     )
-    rungs = ladder([trial("quiet"), trial("ask", judged=range(20)), relearn], ground())
+    rungs = recovery_table([trial("quiet"), trial("ask", judged=range(20)), relearn], ground())
     assert [rung.attack for rung in rungs] == ["relearn", "ask", "quiet"]
     assert [finding.variant for finding in rungs[0].tests] == ["step 32", "step 8"]
 
@@ -115,59 +115,67 @@ def test_the_worst_attack_stands_first_and_the_worst_variant_for_its_attack():
 def test_a_union_counts_the_best_wording_of_each_fact():
     both = said(set(range(10)), variant="1") + said(set(range(10, 25)), variant="2")
     one = trial(judged=(), golds=((),))
-    merged = Trial(
+    merged = AttackTrial(
         name="ask",
         family="asking",
         access="T1",
         union=True,
         own_scale=False,
-        judged=Outcome(attempts=both),
+        judged=AttackOutcome(attempts=both),
         golds=one.golds,
     )
-    (rung,) = ladder([merged], ground())
+    (rung,) = recovery_table([merged], ground())
     assert rung.worst.judged == pytest.approx(25 / 40)
 
 
 @pytest.mark.parametrize(
     ("others", "reason"),
     [
-        ({"judged": Outcome(missing="no paraphrase")}, "no paraphrase"),
+        ({"judged": AttackOutcome(missing="no paraphrase")}, "no paraphrase"),
         ({"golds": ()}, "neither gold nor control"),
         (
-            {"judged": Outcome(attempts=(Attempt(record="forget-1", told="key1", text="key1"),))},
+            {
+                "judged": AttackOutcome(
+                    attempts=(Attempt(record="forget-1", told="key1", text="key1"),)
+                )
+            },
             "shows every fact",
         ),
     ],
 )
 def test_what_cannot_be_scored_says_why(others, reason):
-    (rung,) = ladder([trial(**others)], ground(golds=((),) if "golds" not in others else ()))
+    (rung,) = recovery_table(
+        [trial(**others)], ground(golds=((),) if "golds" not in others else ())
+    )
     assert rung.status is Status.NOT_COMPUTABLE
     assert reason in rung.reason
 
 
 def test_facts_that_came_back_with_nothing_to_compare_stay_open():
     """12 of 40 are stated, and the control items could not be asked under this attack."""
-    (rung,) = ladder([trial(judged=range(12), golds=())], ground(golds=(), control=range(2)))
+    (rung,) = recovery_table(
+        [trial(judged=range(12), golds=())], ground(golds=(), control=range(2))
+    )
     worst = rung.worst
     assert (rung.status, worst.n, worst.judged, worst.low) == (Status.INCONCLUSIVE, 40, 0.3, 0.0)
     assert "a guess under this attack" in rung.reason
     assert worst.gap == pytest.approx(1 - 2 / len(CONTROL))
     assert worst.high > worst.rho == pytest.approx(0.3 / worst.gap)
-    unasked = replace(trial(judged=range(12)), golds=(Outcome(missing="of another shape"),))
-    assert ladder([unasked], ground())[0].status is Status.INCONCLUSIVE
+    unasked = replace(trial(judged=range(12)), golds=(AttackOutcome(missing="of another shape"),))
+    assert recovery_table([unasked], ground())[0].status is Status.INCONCLUSIVE
     one_asked = replace(unasked, golds=(*unasked.golds, outcome(range(12))))
-    assert ladder([one_asked], ground(golds=((), ())))[0].worst.rho == 0.0
+    assert recovery_table([one_asked], ground(golds=((), ())))[0].worst.rho == 0.0
 
 
 def test_an_original_that_knew_nothing_leaves_nothing_to_hold():
-    (rung,) = ladder([trial()], ground(top=()))
+    (rung,) = recovery_table([trial()], ground(top=()))
     assert rung.status is Status.NOT_COMPUTABLE
     assert "knew no more than gold" in rung.reason
 
 
 def test_too_few_facts_conclude_nothing():
     few = [item(index) for index in range(4)]
-    one = Trial(
+    one = AttackTrial(
         name="ask",
         family="asking",
         access="T1",
@@ -181,11 +189,11 @@ def test_too_few_facts_conclude_nothing():
         observable="key-fact",
         original=outcome(range(4), few),
         golds=(outcome((), few),),
-        original_control=Outcome(),
+        original_control=AttackOutcome(),
         policy=Policy(),
         seed=0,
     )
-    (rung,) = ladder([one], scarce)
+    (rung,) = recovery_table([one], scarce)
     assert rung.status is Status.INCONCLUSIVE
     assert "4 facts are too few" in rung.reason
     assert least_paired({f"r{i}": f"s{i}" for i in range(4)}, 1) == pytest.approx(1 / 16)
@@ -193,13 +201,16 @@ def test_too_few_facts_conclude_nothing():
 
 def test_control_items_stand_for_gold():
     one = trial(
-        judged=range(30), golds=(), control=outcome(range(2), CONTROL), original_control=Outcome()
+        judged=range(30),
+        golds=(),
+        control=outcome(range(2), CONTROL),
+        original_control=AttackOutcome(),
     )
-    (rung,) = ladder([one], ground(golds=()))
+    (rung,) = recovery_table([one], ground(golds=()))
     assert rung.status is Status.FAIL
     assert rung.worst.anchor == pytest.approx(0.05)
     same = trial(judged=range(4), golds=(), control=outcome(range(5), CONTROL))
-    (rung,) = ladder([same], ground(golds=()))
+    (rung,) = recovery_table([same], ground(golds=()))
     assert rung.status is not Status.FAIL
 
 
@@ -243,7 +254,7 @@ def test_the_ladder_of_gold_against_gold_recovers_nothing(golds):
     alarms = 0
     for seed in range(15):
         made = null_battery(world, PARANOID[1:], seed=seed)
-        rungs = ladder(made.trials, made.ground)
+        rungs = recovery_table(made.trials, made.ground)
         assert {rung.attack for rung in rungs} == {attack.name for attack in PARANOID[1:]}
         assert all(rung.worst is not None for rung in rungs)
         alarms += any(rung.status is Status.FAIL for rung in rungs)
@@ -257,7 +268,9 @@ def test_an_original_in_a_simulated_battery_is_caught():
         replace(each, judged=made.ground.original) if each.name == "cloze" else each
         for each in made.trials
     ]
-    fallen = [rung.attack for rung in ladder(leaky, made.ground) if rung.status is Status.FAIL]
+    fallen = [
+        rung.attack for rung in recovery_table(leaky, made.ground) if rung.status is Status.FAIL
+    ]
     assert fallen == ["cloze"]
 
 
@@ -316,20 +329,20 @@ def test_adjusting_never_lowers_a_p_value(seed):
 def test_evidence_is_read_back_and_only_for_its_own_budget(tmp_path):
     store = AttackStore(EvidenceStore(tmp_path))
     unit = AttackUnit(attack="ask", role="unlearned", split="forget")
-    made = Outcome(
+    made = AttackOutcome(
         attempts=(
             Attempt(record="a", text="x", wanted=("y", "z")),
             Attempt(record="b", choices=(-1.0, -2.5)),
             Attempt(record="c", value=0.0),
         ),
         injected=("d",),
-        cost=Cost(tokens=3, steps=2, seconds=0.5),
+        cost=AttackCost(tokens=3, steps=2, seconds=0.5),
     )
     store.write(unit, made, made_with(Paraphrase(most=4), seed=0))
     assert store.read(unit, made_with(Paraphrase(most=4), seed=0)) == made
     assert store.read(unit, made_with(Paraphrase(most=5), seed=0)) is None
     assert store.read(unit, made_with(Paraphrase(most=4), seed=1)) is None
-    assert made.cost + made.cost == Cost(tokens=6, steps=4, seconds=1.0)
+    assert made.cost + made.cost == AttackCost(tokens=6, steps=4, seconds=1.0)
 
 
 def test_a_translator_is_known_by_its_name():

@@ -10,14 +10,14 @@ import pytest
 
 import tiny
 from expunge.attacks.presets import QUICK, STANDARD
-from expunge.attacks.resources import Tools
-from expunge.attacks.runner import Battery
+from expunge.attacks.resources import AttackResources
+from expunge.attacks.runner import AttackBattery
 from expunge.cli import main
 from expunge.errors import ExpungeError, UsageError
-from expunge.methods.guards.base import Rules
+from expunge.methods.guards.base import GuardRules
 from expunge.metrics.outcomes import Status
 from expunge.models.guard_io import save_guard
-from expunge.pipeline.attack import Choice, attack
+from expunge.pipeline.attack import AttackOptions, attack
 from expunge.pipeline.forget import audit
 from expunge.provenance.destroy import destroy_evidence
 from expunge.provenance.keys import key_path, operator_key
@@ -28,7 +28,7 @@ from stressing import NAMES, by_name, stress
 def refusing(folder, base):
     """Stand a guard that answers everything with no before a model, and return its folder."""
     reply = (*tiny.tokenizer().encode("no"), 2)
-    save_guard(Rules(reply=reply), folder, base=base, method="refusal_guard", knobs={})
+    save_guard(GuardRules(reply=reply), folder, base=base, method="refusal_guard", knobs={})
     return folder
 
 
@@ -62,13 +62,13 @@ def test_what_is_written_names_no_fact(world, bench):
 
 def test_a_battery_goes_on_where_it_was(world, bench, monkeypatch):
     first = stress(world, bench, world.original, only=("paraphrase",))
-    real, done = Battery._attacked, []
+    real, done = AttackBattery._attacked, []
 
     def counted(self, attack, target, half):
         done.append(attack.name)
         return real(self, attack, target, half)
 
-    monkeypatch.setattr(Battery, "_attacked", counted)
+    monkeypatch.setattr(AttackBattery, "_attacked", counted)
     assert stress(world, bench, world.original, only=("paraphrase",)).rungs == first.rungs
     assert done == []
     more = stress(world, bench, world.original, only=("paraphrase", "prefill-50"))
@@ -104,13 +104,13 @@ def test_an_audit_attacks_as_few_facts_as_it_is_told(world, bench):
 
 def test_original_and_golds_are_attacked_once_for_all_runs(world, bench, monkeypatch):
     shared = {"attack_store": str(bench / "store"), "only": ("extraction", "relearn", "unplug")}
-    real, done = Battery._attacked, []
+    real, done = AttackBattery._attacked, []
 
     def counted(self, attack, target, half):
         done.append((attack.name, target.reference, target.judged))
         return real(self, attack, target, half)
 
-    monkeypatch.setattr(Battery, "_attacked", counted)
+    monkeypatch.setattr(AttackBattery, "_attacked", counted)
     first = stress(world, bench, world.original, **shared)
     anchors = [each for each in done if not each[2]]
     assert {name for name, _, _ in anchors} == {"plain", "extraction", "relearn"}
@@ -129,7 +129,7 @@ def test_a_gold_in_the_place_of_the_judged_model_is_not_attacked_again(world, be
     shared = {"attack_store": str(bench / "store"), "only": ("extraction", "relearn")}
     first = by_name(stress(world, bench, world.original, **shared))
     kept = {path.name for path in (bench / "store").rglob("*.jsonl")}
-    monkeypatch.setattr(Battery, "_attacked", lambda *_: pytest.fail("attacked again"))
+    monkeypatch.setattr(AttackBattery, "_attacked", lambda *_: pytest.fail("attacked again"))
     again = by_name(stress(world, bench, world.gold, out="again", **shared))
     assert {path.name for path in (bench / "store").rglob("*.jsonl")} == kept
     for name, rung in again.items():
@@ -199,7 +199,7 @@ def test_a_guard_is_not_the_model_behind_it(world, bench, monkeypatch):
     guard = refusing(bench / "guard", world.original)
     request = {"gold": (world.gold,), "control": ()}
     settings = world.settings(request=request, audit={"max_new_tokens": 10})
-    choice = Choice(only=("prefill-50",))
+    choice = AttackOptions(only=("prefill-50",))
     models = (str(guard), world.original)
     folders = [attack(settings, model=model, choice=choice).folder for model in models]
     folders += [audit(settings, model=model).folder for model in models]
@@ -211,10 +211,10 @@ def test_a_gold_that_was_trained_anew_is_attacked_anew(world, bench):
     shutil.copytree(world.gold, gold)
     request = {"gold": (str(gold),), "control": ()}
     settings = world.settings(request=request, audit={"max_new_tokens": 10})
-    first = attack(settings, model=world.original, choice=Choice(only=("extraction",)))
+    first = attack(settings, model=world.original, choice=AttackOptions(only=("extraction",)))
     shutil.rmtree(gold)
     shutil.copytree(world.original, gold)
-    again = attack(settings, model=world.original, choice=Choice(only=("extraction",)))
+    again = attack(settings, model=world.original, choice=AttackOptions(only=("extraction",)))
     assert again.folder != first.folder
     assert by_name(first)["extraction"].worst.anchor < 0.5
     assert "did not measurably know more than gold" in by_name(again)["extraction"].reason
@@ -223,9 +223,9 @@ def test_a_gold_that_was_trained_anew_is_attacked_anew(world, bench):
 @pytest.mark.parametrize(
     ("given", "code", "word"),
     [
-        ({"tools": Tools(sibling="nowhere"), "only": ("merge",)}, "", "nowhere"),
-        ({"tools": Tools(sibling="m")}, "no-such-attack-here", "--only merge"),
-        ({"tools": Tools(translator="m:f")}, "no-such-attack-here", "--only translation"),
+        ({"tools": AttackResources(sibling="nowhere"), "only": ("merge",)}, "", "nowhere"),
+        ({"tools": AttackResources(sibling="m")}, "no-such-attack-here", "--only merge"),
+        ({"tools": AttackResources(translator="m:f")}, "no-such-attack-here", "--only translation"),
         ({"only": ("own-prompts",)}, "no-own-prompts", "--prompts FILE"),
         ({"further": ("own-prompts",)}, "no-own-prompts", "audit.prompts"),
     ],
@@ -233,7 +233,7 @@ def test_a_gold_that_was_trained_anew_is_attacked_anew(world, bench):
 def test_what_no_attack_reads_or_what_is_not_there_is_said_at_once(world, bench, given, code, word):
     settings = world.settings(out=str(bench / "out"))
     with pytest.raises(ExpungeError) as caught:
-        attack(settings, model=world.original, choice=Choice(**given))
+        attack(settings, model=world.original, choice=AttackOptions(**given))
     assert code in caught.value.code
     assert word in str(caught.value)
     assert not (bench / "out").exists()
@@ -371,7 +371,7 @@ def test_the_command_reads_what_the_request_says_of_attacks(
         found.extend(choice.attacks())
         raise UsageError("stop", what="stop", why="seen", fix="none")
 
-    monkeypatch.setattr("expunge.attack.attack", record)
+    monkeypatch.setattr("expunge.pipeline.attack.attack", record)
     named = ["attack", world.original, "--against", world.data("forget"), "--goal", "removal"]
     sets = ["--original", world.original, "--gold", world.gold, "--retain", world.data("retain")]
     assert main([*named, *sets, *asked, "--offline"]) == 2

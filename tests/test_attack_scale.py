@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 
 from expunge.attacks.attempt import Attempt
-from expunge.attacks.store import Outcome
+from expunge.attacks.store import AttackOutcome
 from expunge.evals.multiple_testing import Paired, adjusted_paired
-from expunge.evals.recovery import ladder
+from expunge.evals.recovery import recovery_table
 from expunge.metrics.outcomes import Status
 from trials import CONTROL, FACTS, ITEMS, ground, outcome, said, trial
 
-NEVER = Outcome(missing="the facts are passages without a question")
+NEVER = AttackOutcome(missing="the facts are passages without a question")
 
 
 def depths(*levels, seed=0):
     """A measurement of every fact at some depths; of each depth the mean is given."""
     noise = np.random.default_rng(seed).uniform(-0.15, 0.15, FACTS)
-    return Outcome(
+    return AttackOutcome(
         attempts=tuple(
             Attempt(record=each.record, variant=f"block {depth}", value=level + float(beside))
             for depth, level in enumerate(levels)
@@ -38,7 +38,7 @@ def depths(*levels, seed=0):
 def test_on_a_scale_of_its_own_the_original_must_measurably_know_more(original, golds, computed):
     """Above gold with its 95 % interval, and by more than three deviations between golds."""
     one = trial("lens", depths(0.35, seed=4), golds, own_scale=True, original=original)
-    (rung,) = ladder([one], ground(golds=golds))
+    (rung,) = recovery_table([one], ground(golds=golds))
     assert (rung.worst is not None) is computed
     if not computed:
         assert rung.status is Status.NOT_COMPUTABLE
@@ -53,7 +53,7 @@ def test_a_depth_at_which_the_original_knows_nothing_is_left_out():
     judged, gold = depths(0.32, 0.33, seed=1), depths(0.3, 0.3, seed=2)
     original = depths(0.31, 0.8, seed=3)
     one = trial("lens", judged, [gold], own_scale=True, union=False, original=original)
-    (rung,) = ladder([one], ground())
+    (rung,) = recovery_table([one], ground())
     assert [test.variant for test in rung.tests] == ["block 1"]
     assert rung.worst.gap == pytest.approx(0.5)
     columns = [
@@ -88,13 +88,15 @@ ALL, NONE = range(FACTS), ()
     ],
 )
 def test_facts_of_passages_are_held_against_the_same_attack(judged, original, status, gap, gold):
-    asked = Outcome() if original is None else outcome(original)
+    asked = AttackOutcome() if original is None else outcome(original)
     others = {"original": asked}
     if not gold:
         others |= {"control": outcome((), CONTROL)}
-        others |= {"original_control": Outcome() if original is None else outcome((), CONTROL)}
+        others |= {
+            "original_control": AttackOutcome() if original is None else outcome((), CONTROL)
+        }
     one = trial("prefill-50", judged, [NONE] if gold else [], **others)
-    (rung,) = ladder([one], ground(top=NEVER, golds=[NEVER] if gold else []))
+    (rung,) = recovery_table([one], ground(top=NEVER, golds=[NEVER] if gold else []))
     assert rung.status is status
     assert gap is None or rung.worst.gap == gap
     alone = rung.worst is not None and original in (None, NONE)
@@ -105,21 +107,21 @@ def test_facts_of_passages_are_held_against_the_same_attack(judged, original, st
 def test_facts_beyond_plain_answers_are_held_against_the_same_attack():
     """Asked plainly, neither original nor gold comes to the point."""
     one = trial("prefill-50", range(10), original=outcome(range(20)))
-    (rung,) = ladder([one], ground(top=()))
+    (rung,) = recovery_table([one], ground(top=()))
     assert (rung.status, rung.worst.gap, rung.worst.rho) == (Status.FAIL, 0.5, 0.5)
 
 
 @pytest.mark.parametrize(("leaks", "status"), [(range(20, 40), Status.FAIL), ((), Status.PASS)])
 def test_passages_among_questions_are_counted(leaks, status):
     """Half of the facts are in passages, and these are what comes back."""
-    plainly = [Outcome(attempts=said(known)[:20]) for known in (ALL, NONE)]
+    plainly = [AttackOutcome(attempts=said(known)[:20]) for known in (ALL, NONE)]
     one = trial("prefill-50", leaks, original=outcome(ALL))
-    (rung,) = ladder([one], ground(top=plainly[0], golds=plainly[1:]))
+    (rung,) = recovery_table([one], ground(top=plainly[0], golds=plainly[1:]))
     assert (rung.status, rung.worst.n, rung.worst.gap) == (status, FACTS, 1.0)
 
 
 def test_passages_that_came_back_with_nothing_to_compare_stay_open():
     one = trial("prefill-50", range(12), golds=[], original=outcome(ALL))
-    (rung,) = ladder([one], ground(top=NEVER, golds=[]))
+    (rung,) = recovery_table([one], ground(top=NEVER, golds=[]))
     assert rung.status is Status.INCONCLUSIVE
     assert (rung.worst.judged, rung.worst.gap) == (0.3, 1.0)

@@ -9,7 +9,7 @@ from attack_facts import FACTS, make_target, person
 from expunge.attacks.base import FAMILIES, Unmet
 from expunge.attacks.cross_fit import halves
 from expunge.attacks.finetuning.base import Sweep
-from expunge.attacks.presets import LEVELS, PARANOID, chosen
+from expunge.attacks.presets import LEVELS, PARANOID, select_attacks
 from expunge.attacks.prompting.custom_prompts import read_prompts
 from expunge.attacks.quick.plainly import Plainly
 from expunge.attacks.weight_space.real_quantizers import RealKernel
@@ -159,11 +159,11 @@ def test_levels_grow_and_names_are_unique():
 
 
 def test_only_takes_the_budget_of_the_level_and_always_asks_plainly():
-    assert [attack.name for attack in chosen("quick", ("int4",))] == ["plain", "int4"]
-    assert chosen("quick", ("paraphrase",))[1].most == 1
-    assert chosen("quick", ("gcg",))[1].name == "gcg"
+    assert [attack.name for attack in select_attacks("quick", ("int4",))] == ["plain", "int4"]
+    assert select_attacks("quick", ("paraphrase",))[1].most == 1
+    assert select_attacks("quick", ("gcg",))[1].name == "gcg"
     with pytest.raises(UsageError, match="did you mean relearn"):
-        chosen("quick", ("relern",))
+        select_attacks("quick", ("relern",))
 
 
 def test_passages_are_not_asked_for(target):

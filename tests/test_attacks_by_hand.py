@@ -13,7 +13,7 @@ from expunge.attacks.finetuning.benign import RetainOnly
 from expunge.attacks.finetuning.related_text import about, without_facts
 from expunge.attacks.finetuning.relearn import Relearn
 from expunge.attacks.finetuning.same_syntax import alike
-from expunge.attacks.internals.activation_patching import Patching, fact
+from expunge.attacks.internals.activation_patching import Patching, fact_span
 from expunge.attacks.internals.linear_probe import LinearProbe, ridge
 from expunge.attacks.internals.logit_lens import cut_above, depths
 from expunge.attacks.optimized_prompts.gcg import GCG, survives
@@ -314,7 +314,7 @@ def test_patching_the_original_into_itself_changes_nothing(target):
 
 @pytest.mark.parametrize("keys", [("Towna",), ("Zora Quill",), ()])
 def test_the_tokens_of_a_fact_are_those_of_its_key_answer(target, keys):
-    found = fact(target.encoder, replace(FACTS[0], key_answers=keys))
+    found = fact_span(target.encoder, replace(FACTS[0], key_answers=keys))
     answer = found.encoded.ids[found.encoded.start :]
     chosen = target.encoder.decode(answer[found.first : found.last])
     assert chosen == (keys[0] if keys else FACTS[0].completion)
@@ -340,7 +340,7 @@ def test_ridge_by_hand():
 @pytest.mark.parametrize("attack", [Paraphrase(), Wordings(forms=FORMS[:1]), Affirm(), Cloze()])
 def test_attacks_ask_after_all_that_was_said_before(target, monkeypatch, attack):
     before = (Message("system", "Be brief."), Message("user", "Hello"), Message("assistant", "Hi"))
-    facts = [replace(fact, prompt=(*before, *fact.prompt)) for fact in FACTS]
+    facts = [replace(fact_span, prompt=(*before, *fact_span.prompt)) for fact_span in FACTS]
     asked = []
 
     def ask(self, questions):
@@ -368,7 +368,7 @@ def test_a_question_whose_options_are_too_long_is_left_out_alone(target):
     long = replace(FACTS[0], completion="x " * 300, key_answers=())
     short = replace(target, encoder=Encoder(tiny.tokenizer(), max_length=128))
     found = MultipleChoice().run(short, (), [long, *FACTS[1:]])
-    assert {each.record for each in found} == {fact.id for fact in FACTS[1:]}
+    assert {each.record for each in found} == {fact_span.id for fact_span in FACTS[1:]}
     with pytest.raises(Unmet, match="fit into"):
         MultipleChoice().run(short, (), [long, replace(long, id="y", completion="y " * 300)])
 

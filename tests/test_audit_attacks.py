@@ -88,8 +88,8 @@ def test_a_quick_audit_makes_the_attacks_that_are_named_with_small_budgets(world
     assert "leak under paraphrase" in gates
     leaks = [score for score in found.results.scores if score.metric == "leak-at-k"]
     assert {score.role for score in leaks if score.value is not None} == {"unlearned", "gold-0"}
-    sampled = presets.chosen("quick", ("sampling",))[-1]
-    assert sampled.samples < presets.chosen("standard", ("sampling",))[-1].samples
+    sampled = presets.select_attacks("quick", ("sampling",))[-1]
+    assert sampled.samples < presets.select_attacks("standard", ("sampling",))[-1].samples
     assert verify(found.folder).ok
 
 

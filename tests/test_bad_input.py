@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import expunge.forget
 import pytest
 import torch
 from safetensors import SafetensorError
@@ -20,7 +19,7 @@ import tiny
 from expunge.cli import main
 from expunge.errors import ResourceError
 from expunge.models.saving import save_model
-from expunge.training.forward import Observer
+from expunge.training.forward import TermEvaluator
 from world import World, fact
 
 
@@ -285,7 +284,7 @@ def test_a_full_disk_keeps_what_was_written(world, bench, capsys, monkeypatch):
 
 
 def test_little_memory_means_smaller_parts(world, bench, monkeypatch):
-    sizes, whole = [], Observer._micro_batch
+    sizes, whole = [], TermEvaluator._micro_batch
 
     def cramped(self, terms, items, *rest):
         tokens = sum(len(record.ids) for item in items for record in item.records)
@@ -294,7 +293,7 @@ def test_little_memory_means_smaller_parts(world, bench, monkeypatch):
         sizes.append(tokens)
         return whole(self, terms, items, *rest)
 
-    monkeypatch.setattr(Observer, "_micro_batch", cramped)
+    monkeypatch.setattr(TermEvaluator, "_micro_batch", cramped)
     assert main(forgetting(world, world.data("forget"), "--out", "run")) == 0
     assert len(sizes) > 4
     assert expunge.verify(Path("run")).ok
@@ -306,7 +305,7 @@ def test_too_little_memory_ends_with_what_was_done_kept(world, bench, capsys, mo
 
     words = forgetting(world, world.data("forget"), "--out", "run")
     with monkeypatch.context() as patch:
-        patch.setattr(Observer, "_micro_batch", never)
+        patch.setattr(TermEvaluator, "_micro_batch", never)
         assert main(words) == 5
     said = capsys.readouterr().err
     assert "error[out-of-memory]: one record of" in said

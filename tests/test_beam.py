@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import tiny
-from expunge.methods.guards.base import Rules
+from expunge.methods.guards.base import GuardRules
 from expunge.models.beam_search import Wanted, near_copies
 
 ALLOWED = (10, 11, 12, 13, 14)
@@ -97,7 +97,7 @@ def test_a_text_that_holds_an_end_token_has_only_copies_without_it():
 
 def test_a_guard_is_asked_through_its_fence():
     network = peaked()
-    network.fence = Rules(reply=(50, 51, 52, 2))
+    network.fence = GuardRules(reply=(50, 51, 52, 2))
     wanted = [Wanted(PROMPTS[0], (50, 51, 52), 1)]
     ((best, *_),) = near_copies(network, wanted, width=3, end_ids=(2,), tokens_per_pass=99)
     assert best.tokens == (50, 51, 52)

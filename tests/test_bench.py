@@ -11,9 +11,9 @@ from expunge.methods.edits.base import Passes, Reinforce, memorised_at_once, mem
 from expunge.models.loading import weights_digest
 from expunge.models.scoring import score
 from expunge.models.transformer import Network
-from expunge.training.early_stopping import Unseen, Watch
-from expunge.training.edit_context import Workbench
-from expunge.training.reinforced_model import Memorise, memorised
+from expunge.training.early_stopping import EarlyStopping, Unseen
+from expunge.training.edit_context import EditContext
+from expunge.training.reinforced_model import ReinforcedTraining, memorised
 from expunge.training.sampler import Streams
 from expunge.training.trainable_weights import everything
 from sets import FORGET, RETAIN, STREAMS
@@ -33,8 +33,8 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-def lend(network, streams=SETS) -> Workbench:
-    watch = Watch(
+def lend(network, streams=SETS) -> EditContext:
+    watch = EarlyStopping(
         forget=streams.forget,
         retain=streams.retain,
         unseen=NEVER,
@@ -42,7 +42,7 @@ def lend(network, streams=SETS) -> Workbench:
         pad_id=2,
         tokens_per_pass=40,
     )
-    return Workbench(
+    return EditContext(
         network=network,
         shape=Shape(layers=2, width=64),
         streams=streams,
@@ -179,7 +179,7 @@ def test_a_displacement_is_what_memorising_adds_and_leaves_the_model_alone():
     assert all(parameter.requires_grad for parameter in network.model.parameters())
     records = [FORGET[0], FORGET[2]]
     known = probability(network, records)
-    memory = Memorise(steps=how.steps, lr=how.lr, rank=how.rank, seed=how.seed)
+    memory = ReinforcedTraining(steps=how.steps, lr=how.lr, rank=how.rank, seed=how.seed)
     with memorised(network, records, memory, pad_id=2, tokens_per_pass=40):
         memorising = probability(network, records)
     assert memorising > 3 * known
@@ -226,10 +226,10 @@ def test_a_set_of_many_records_is_learnt_a_part_at_a_time(monkeypatch):
         return batched(own, records, pad_id=pad_id)
 
     monkeypatch.setattr(Network, "batch", batch)
-    once = Memorise(steps=2, lr=1e-2, rank=4, seed=1)
+    once = ReinforcedTraining(steps=2, lr=1e-2, rank=4, seed=1)
     with memorised(network, FORGET, once, pad_id=2, tokens_per_pass=40):
         assert sorted(read) == [0, 1, 2, 3]
-    memory = Memorise(steps=30, lr=1e-2, rank=4, seed=1)
+    memory = ReinforcedTraining(steps=30, lr=1e-2, rank=4, seed=1)
     known = probability(network, FORGET)
     with memorised(network, FORGET, memory, pad_id=2, tokens_per_pass=40):
         assert probability(network, FORGET) > 2 * known

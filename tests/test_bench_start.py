@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from expunge.benchmarking import protocol, run
 from expunge.benchmarking.protocol import FILE as MATRIX
 from expunge.benchmarking.protocol import read_protocol
-from expunge.benchmarking.run import Ask, begin
+from expunge.benchmarking.run import BenchArguments, begin
 from expunge.benchmarking.suites.base import Probe, Suite
-from expunge.benchmarking.sweep import Done
+from expunge.benchmarking.sweep import SweepProgress
 from expunge.cli import main
 from expunge.config.settings import Settings
 from expunge.data.records import Record
@@ -35,12 +35,12 @@ CHAIN = Settings.model_validate(tree(stage=[{"method": {"name": "rmu"}}]))
 
 def test_a_chain_is_no_method_of_a_matrix(tmp_path):
     with pytest.raises(UsageError, match="1 \\[\\[stage\\]\\] table") as caught:
-        begin(Ask(what="request.toml"), tmp_path / "m", CHAIN)
+        begin(BenchArguments(what="request.toml"), tmp_path / "m", CHAIN)
     assert caught.value.code == "chain-in-a-matrix"
     assert not (tmp_path / "m").exists()
 
 
-FILE, TOFU, MUSE, RWKU = (Ask(what=what) for what in ("r.toml", "tofu", "muse", "rwku"))
+FILE, TOFU, MUSE, RWKU = (BenchArguments(what=what) for what in ("r.toml", "tofu", "muse", "rwku"))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_flag_that_is_not_read_is_refused(ask, given, said, tmp_path):
     [
         (FILE, {"records": 3, "beside": ("utility=nowhere",)}, "no-benchmark-folder"),
         (MUSE, {"keep": ("k",), "data": "nowhere"}, "no-benchmark-folder"),
-        (Ask(what="pistol"), {"keep": ("k",)}, "unknown-suite"),
+        (BenchArguments(what="pistol"), {"keep": ("k",)}, "unknown-suite"),
     ],
 )
 def test_a_flag_that_is_read_is_not_refused(ask, given, code, tmp_path):
@@ -102,7 +102,7 @@ def test_what_a_suite_sets_cannot_be_set(unread, monkeypatch, tmp_path, suite, g
     forget = [str(tmp_path / "m" / "data" / "forget.jsonl")]
     request = {"goal": "removal", "forget": forget, **given}
     settings = Settings.model_validate({"model": "m", "request": request})
-    asked = Ask(what=suite, data="d")
+    asked = BenchArguments(what=suite, data="d")
     if said is None:
         found = begin(asked, tmp_path / "m", settings).shared.request
         assert found.model_dump(mode="json").items() >= given.items()
@@ -314,7 +314,7 @@ def test_what_is_forgotten_is_refused_wherever_it_is_set(origin, bench, monkeypa
     made = Suite(name="tofu", forget=records, retain=records, numbers=lambda heard: [])
     monkeypatch.setattr(run, "load_suite", lambda spec: made)
     monkeypatch.setattr(run, "contents_of", lambda *_, **__: {})
-    done = Done(rows=0, failed=0, waiting=0)
+    done = SweepProgress(rows=0, failed=0, waiting=0)
     monkeypatch.setattr(run, "run_matrix", lambda *_, **__: done)
     monkeypatch.setattr(run, "write_pages", lambda matrix: [])
     Path("own.toml").write_text(OWN_FORGET)

@@ -5,18 +5,18 @@ from dataclasses import replace
 
 import pytest
 
-from expunge.benchmarking.axis_scores import standing, weakest
-from expunge.benchmarking.leaderboard import Related, board, over_seeds, reduced, relative
+from expunge.benchmarking.axis_scores import axis_scores, weakest
+from expunge.benchmarking.leaderboard import Related, leaderboard, over_seeds, reduced, relative
 from expunge.benchmarking.leaderboard_pages import (
     NONE,
     drawing,
-    sheet,
+    row_table,
     standings,
     to_html,
     to_markdown,
     write_pages,
 )
-from expunge.benchmarking.pareto import Point, front, front_of, near_front
+from expunge.benchmarking.pareto import ParetoPoint, front, front_of, near_front
 from expunge.benchmarking.pareto import best as best_of
 from expunge.benchmarking.protocol import Protocol, open_protocol
 from expunge.benchmarking.result import Cell, lay_out, write_row
@@ -27,7 +27,7 @@ from test_matrix import gate, method, row, tree
 
 
 def test_the_standing_of_a_model_is_its_worst_gate_on_each_axis():
-    found = standing(
+    found = axis_scores(
         [
             gate(Axis.FORGETTING, 0.1),
             gate(Axis.FORGETTING, 0.4, wide=0.1),
@@ -44,12 +44,12 @@ def test_the_standing_of_a_model_is_its_worst_gate_on_each_axis():
     assert found[Axis.UTILITY].value == pytest.approx(0.75), "exactly at the margin"
     assert found[Axis.LOCALITY].value == 1.0, "a relation of few records does not decide"
     assert weakest(found).value == 0.0
-    assert standing([]) == {}
+    assert axis_scores([]) == {}
     assert weakest({}) is None
 
 
 def at(erased, kept, wide=0.0):
-    return Point(
+    return ParetoPoint(
         Estimate(erased, erased - wide, erased + wide), Estimate(kept, kept - wide, kept + wide)
     )
 
@@ -99,7 +99,7 @@ def test_where_the_weakest_axis_is_the_same_the_next_one_decides(tmp_path):
     open_protocol(tmp_path, Protocol(settings=tree()))
     for each in (told("npo", 0.9, 0.0), told("simnpo", 0.3, 0.0)):
         write_row(lay_out(tmp_path, each.cell), each)
-    assert [line.name for line in board(tmp_path).lines] == ["simnpo", "npo"]
+    assert [line.name for line in leaderboard(tmp_path).lines] == ["simnpo", "npo"]
 
 
 def test_numbers_against_gold_come_from_two_rows():
@@ -150,8 +150,8 @@ def test_the_leaderboard_holds_every_seed_against_gold(tmp_path):
     gold = Cell(kind="gold", name="gold-0")
     for cell, values in ((gold, ratios), (method("npo"), ratios), (method("npo", 1), moved)):
         write_row(lay_out(tmp_path, cell), row(cell, columns={"truth-ratio": values}))
-    found = board(tmp_path)
-    told = sheet(found)
+    found = leaderboard(tmp_path)
+    told = row_table(found)
     assert found.lines[-1].relative["ks-distance"] == (0.25, 40)
     assert ["ks-distance (against gold)", NONE, "0.25 (n=40)"] in told["numbers"][1]
     assert any("geometric" in sentence for sentence in told["sentences"])
@@ -170,13 +170,13 @@ def test_the_leaderboard_shows_seeds_budget_failures_and_golds(tmp_path):
     ]
     for each in rows:
         write_row(lay_out(tmp_path, each.cell), each)
-    found = board(tmp_path)
+    found = leaderboard(tmp_path)
     lines = {line.name: line for line in found.lines}
     assert [line.name for line in found.lines] == ["original", "gold-0", "npo", "ga", "rmu"]
     assert lines["npo"].axes[Axis.FORGETTING] == pytest.approx((0.7, 0.55, 0.85))
     assert (lines["npo"].tried, len(lines["npo"].rows), lines["rmu"].failed) == (2, 2, 1)
     assert set(found.on_front) == {"npo", "ga"}
-    told = json.loads(json.dumps(sheet(found)))
+    told = json.loads(json.dumps(row_table(found)))
     text, page = to_markdown(told), to_html(told, drawing=drawing(found))
     assert "train.lr = 0.001" in text
     assert "2 settings" in text
@@ -225,13 +225,13 @@ def test_what_is_invalid_or_no_removal_stands_below_and_off_the_front(
     ]
     for each in made:
         write_row(lay_out(tmp_path, each.cell), each)
-    found = board(tmp_path)
+    found = leaderboard(tmp_path)
     assert [line.name for line in found.lines if line.rows] == order
     assert list(found.on_front) == starred
     assert [each.cell.name for each in front_of(made, protocol=protocol)] == starred
     best = best_of(made, protocol=protocol)
     assert (best and best.cell.name) == chosen
-    said, told = " ".join(sheet(found)["sentences"]), standings(found)[1]
+    said, told = " ".join(row_table(found)["sentences"]), standings(found)[1]
     assert [line[-6] for line in told] == [dict(rows)[name] for name in order]
     assert ("the auditor failed its own test" in said) is ("INVALID" in dict(rows).values())
     covering = {"icul"} if shared is PLAIN else {"npo", "ga"}
@@ -253,10 +253,10 @@ def test_an_invalid_run_is_neither_chosen_nor_averaged(tmp_path):
     ]
     for each in rows:
         write_row(lay_out(tmp_path, each.cell), each)
-    found = board(tmp_path)
+    found = leaderboard(tmp_path)
     (line,) = found.lines
     assert (len(line.rows), line.tried) == (2, 2)
     assert line.axes[Axis.FORGETTING].value == pytest.approx(0.5)
     assert found.on_front == ("npo",)
-    said = " ".join(sheet(found)["sentences"])
+    said = " ".join(row_table(found)["sentences"])
     assert all((each.cell.id in said) is (each.ruling == "INVALID") for each in rows)

@@ -12,12 +12,12 @@ import pytest
 from expunge.benchmarking import run as start
 from expunge.benchmarking import sweep
 from expunge.benchmarking.chosen_settings import read_chosen
-from expunge.benchmarking.leaderboard import board
-from expunge.benchmarking.leaderboard_pages import sheet, write_pages
+from expunge.benchmarking.leaderboard import leaderboard
+from expunge.benchmarking.leaderboard_pages import row_table, write_pages
 from expunge.benchmarking.protocol import Protocol, open_protocol
 from expunge.benchmarking.result import Cell, cell_folder, lay_out, read_row, rows_of, write_row
-from expunge.benchmarking.shared_evidence import judged_gold, lend
-from expunge.benchmarking.sweep import Done, Shard, parse_shard, run_cell, run_matrix
+from expunge.benchmarking.shared_evidence import copy_evidence, judged_gold
+from expunge.benchmarking.sweep import Shard, SweepProgress, parse_shard, run_cell, run_matrix
 from expunge.cli import main
 from expunge.errors import Interrupted, UsageError
 from expunge.pipeline.run_folder import claim
@@ -57,7 +57,7 @@ def test_methods_run_with_what_was_chosen_and_nothing_else(tmp_path, monkeypatch
         ("npo", {"method.beta": 0.3}),
         ("npo+sam", {"method.beta": 0.3}),
     ]
-    said = " ".join(sheet(board(tmp_path))["sentences"])
+    said = " ".join(row_table(leaderboard(tmp_path))["sentences"])
     assert "chosen before, in another matrix" in said
     assert "its defaults" not in said
     write_pages(tmp_path)
@@ -71,7 +71,7 @@ def test_of_a_judged_gold_everything_is_known_and_the_others_are_its_golds(tmp_p
     for role in ("original", "gold-0", "gold-1", "gold-2", "unlearned"):
         (shared / f"{role}.forget.plain.scores.jsonl").write_text(role)
     (run / "gold-1.forget.plain.scores.jsonl").write_text("there before")
-    lend(shared, run, names=judged_gold(1, 3))
+    copy_evidence(shared, run, names=judged_gold(1, 3))
     found = {path.name.partition(".forget")[0]: path.read_text() for path in run.iterdir()}
     assert found == {
         "original": "original",
@@ -107,7 +107,7 @@ def test_two_shards_run_every_cell_once_and_seeds_follow_the_trials(tmp_path, mo
     assert (first.rows, first.waiting) == (6, 4)
     run_matrix(tmp_path, protocol, shard=Shard(1, 2), **given)
     last = run_matrix(tmp_path, protocol, shard=Shard(0, 2), **given)
-    assert last == Done(rows=11, failed=0, waiting=0)
+    assert last == SweepProgress(rows=11, failed=0, waiting=0)
     assert len({cell.id for cell in ran}) == len(ran)
     assert sorted(cell.name for cell in ran if cell.kind != "method") == [
         "gold-0", "gold-1", "original",
@@ -136,7 +136,7 @@ def test_a_cell_that_another_process_has_is_waited_for_once(tmp_path, monkeypatc
     monkeypatch.setattr(sweep, "anatomy", lambda settings: SHAPE)
     protocol = open_protocol(tmp_path, Protocol(settings=tree(), trials=2))
     given = {"methods": ["npo"], "seeds": [0], "shard": Shard(), "console": SilentConsole()}
-    assert run_matrix(tmp_path, protocol, **given) == Done(rows=0, failed=0, waiting=5)
+    assert run_matrix(tmp_path, protocol, **given) == SweepProgress(rows=0, failed=0, waiting=5)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_it_is_told_when_every_run_of_a_method_failed(tmp_path, monkeypatch, fai
 def test_the_exit_code_tells_whether_a_method_could_run(
     bench, monkeypatch, capsys, fruitless, code
 ):
-    done = Done(rows=2, failed=1, waiting=0, fruitless=fruitless)
+    done = SweepProgress(rows=2, failed=1, waiting=0, fruitless=fruitless)
     monkeypatch.setattr(start, "bench", lambda *_, **__: done)
     Path("r.toml").write_text(
         'model = "m"\n[request]\ngoal = "removal"\nforget = ["f.jsonl"]\n', encoding="utf-8"

@@ -15,8 +15,8 @@ from expunge.config.resolve import resolve, to_toml
 from expunge.config.settings import Settings
 from expunge.errors import UsageError
 from expunge.pipeline.workers import require_spreadable
-from expunge.preparation.chain import names, stages
-from expunge.preparation.prepare import parts
+from expunge.preparation.chain import stage_names, stages
+from expunge.preparation.prepare import prepare_stages
 from expunge.provenance.manifest import render
 from expunge.training.distributed import SOLO
 from expunge.utils.io import read_json, sha256_json
@@ -73,7 +73,7 @@ def test_a_stage_is_laid_over_the_whole_run_and_comes_back_from_its_file(world, 
     robust = '[robust]\nname = "sam"\nrho = 0.1\n\n[[stage]]'
     settings = settings_of(written(world, CHAIN.replace("[[stage]]", robust, 1) + OTHER))
     first, second, third, fourth = stages(settings)
-    assert names(settings) == ("graddiff", "ssd", "npo", "npo")
+    assert stage_names(settings) == ("graddiff", "ssd", "npo", "npo")
     assert first.method.knobs == {"gamma": 0.3}
     assert [each.train.steps for each in (first, second, third)] == [3, None, 30]
     assert {each.train.batch for each in (first, second, third, fourth)} == {12}
@@ -94,9 +94,12 @@ def test_only_the_last_stage_must_teach_the_response(world):
             stage=[{"method": {"name": name}, "train": {"steps": 1}} for name in methods],
         )
 
-    assert [part.settings.method.name for part in parts(chain("npo", "idk"))] == ["npo", "idk"]
+    assert [part.settings.method.name for part in prepare_stages(chain("npo", "idk"))] == [
+        "npo",
+        "idk",
+    ]
     with pytest.raises(UsageError, match="npo cannot teach the response refusal"):
-        parts(chain("idk", "npo"))
+        prepare_stages(chain("idk", "npo"))
 
 
 def test_all_stages_compute_in_the_widest_format_that_one_needs(world):

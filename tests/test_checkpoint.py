@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 import tiny
 from expunge.methods.npo import NPO
 from expunge.models.saving import write_tensors
-from expunge.training.trainer import Options, Unlearning
+from expunge.training.trainer import Trainer, TrainingArgs
 from processes import NEVER
 from sets import STREAMS
 
@@ -47,10 +47,10 @@ def test_no_second_copy_is_held(tmp_path):
 
 
 def test_the_last_good_weights_are_kept_without_moments(tmp_path):
-    options = Options(lora=None, steps=2, check_every=1, forget_batch=3, retain_batch=3, lr=1e-3)
-    run = Unlearning(
-        method=NPO(), network=tiny.network(), streams=STREAMS, options=options, pad_id=2
+    options = TrainingArgs(
+        lora=None, steps=2, check_every=1, forget_batch=3, retain_batch=3, lr=1e-3
     )
+    run = Trainer(method=NPO(), network=tiny.network(), streams=STREAMS, options=options, pad_id=2)
     run.run(unseen=NEVER, folder=tmp_path, progress=lambda step, text: None)
     kinds = {}
     for name in ("last", "good"):

@@ -315,7 +315,7 @@ def test_what_does_not_go_together_is_refused_before_a_weight_is_loaded(
     def load(*_given: object) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr(import_module("expunge.forget"), "load", load)
+    monkeypatch.setattr(import_module("expunge.pipeline.forget"), "load", load)
     assert main(command(world, pair)) == 2
     said = capsys.readouterr().err
     what, why, fix = said[said.index("error[") :].splitlines()

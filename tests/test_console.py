@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from expunge.cli.terminal import human_console, json_console, quiet_console
-from expunge.utils.console import Console, Meter, Screen, SilentConsole, aligned
+from expunge.utils.console import Console, ProgressMeter, Screen, SilentConsole, aligned
 
 
 class Clock:
@@ -62,7 +62,7 @@ def test_lines_are_aligned_and_wrapped(label, text, width, shown):
 
 def test_time_left_is_told_from_the_third_sample_on():
     clock = Clock()
-    meter = Meter("train", total=10, unit="steps", clock=clock)
+    meter = ProgressMeter("train", total=10, unit="steps", clock=clock)
     left = []
     for _ in range(4):
         clock.now += 30
@@ -74,7 +74,7 @@ def test_time_left_is_told_from_the_third_sample_on():
 
 def test_a_finished_phase_shows_the_time_it_took_and_hours_where_needed():
     clock = Clock()
-    meter = Meter("train", total=3, unit="steps", clock=clock)
+    meter = ProgressMeter("train", total=3, unit="steps", clock=clock)
     for _ in range(3):
         clock.now += 1241
         meter.advance()

@@ -22,7 +22,7 @@ from expunge.attacks.sampling.sampling import Sampling
 from expunge.models.generation import greedy
 from expunge.models.lora import LoraShape
 from expunge.models.scoring import score
-from expunge.training.forward import Observer
+from expunge.training.forward import TermEvaluator
 from sets import DRAW, FORGET
 from short import NEVER, quiet, unlearning
 from test_engine import gradient, observer
@@ -119,7 +119,7 @@ def test_attacks_work_on_the_card(attack, card, tmp_path):
 
 def test_a_pass_that_did_not_fit_is_let_go_before_a_smaller_one(tmp_path, monkeypatch):
     """Its activations, kept for a way back that failed, would fill the card a second time."""
-    backward, real = Tensor.backward, Observer.step_loss
+    backward, real = Tensor.backward, TermEvaluator.step_loss
     failed, left = [], []
 
     def fails(self):
@@ -133,7 +133,7 @@ def test_a_pass_that_did_not_fit_is_let_go_before_a_smaller_one(tmp_path, monkey
         yield from real(self, draw, coefs=coefs, tokens_per_pass=tokens_per_pass, side=side)
 
     monkeypatch.setattr(Tensor, "backward", fails)
-    monkeypatch.setattr(Observer, "step_loss", watched)
+    monkeypatch.setattr(TermEvaluator, "step_loss", watched)
     run = unlearning(tiny.network(), steps=1, tokens_per_pass=64)
     run.run(unseen=NEVER, folder=tmp_path, progress=quiet)
     assert left == [False]

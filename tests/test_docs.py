@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from expunge.attacks.presets import names
+from expunge.attacks.presets import attack_names
 from expunge.cli.main import main
 from expunge.config.resolve import resolve
 from expunge.data.convert import to_record
@@ -53,7 +53,7 @@ def test_commands_in_the_readme_are_commands(text):
             assert words[0] == "expunge"
             app.parse_args(words[1:], exit_on_error=False, print_error=False)
             only = {word for flag, word in pairwise(words) if flag == "--only"}
-            assert only <= set(names())
+            assert only <= set(attack_names())
 
 
 def test_flags_in_the_documents_exist(capsys):
@@ -161,7 +161,7 @@ def test_the_page_of_attacks_is_what_the_code_says():
     assert (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8") == wanted, (
         "run python scripts/make_attack_page.py"
     )
-    for name in names():
+    for name in attack_names():
         assert f"| `{name}` |" in wanted
 
 

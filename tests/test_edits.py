@@ -11,8 +11,8 @@ from expunge.methods import EDITS, METHODS, build
 from expunge.methods.base import FAMILIES, Shape, Stream
 from expunge.methods.edits.base import Edit
 from expunge.models.loading import weights_digest
-from expunge.training.edit_runner import Editing
-from expunge.training.trainer import Options
+from expunge.training.edit_runner import EditRunner
+from expunge.training.trainer import TrainingArgs
 from sets import FORGET, RETAIN
 from test_bench import SETS, lend
 from test_engine import NEVER, probability, taught
@@ -70,11 +70,11 @@ def edited(state, folder, name, knobs, *, model=None, streams=SETS, progress=Non
     model.load_state_dict(state)
     network = tiny.network(model)
     chosen = {"lora": None, "utility_budget": 0.5, "forget_batch": 4, "retain_batch": 6, **options}
-    editing = Editing(
+    editing = EditRunner(
         edit=build(name, knobs),
         network=network,
         streams=streams,
-        options=Options(**chosen),
+        options=TrainingArgs(**chosen),
         pad_id=2,
     )
     tell = progress or (lambda step, text: None)

@@ -15,26 +15,26 @@ from expunge.methods.npo import NPO
 from expunge.models.lora import LoraShape
 from expunge.models.scoring import score
 from expunge.training.early_stopping import Unseen
-from expunge.training.forward import Observer
+from expunge.training.forward import TermEvaluator
 from expunge.training.loss_weights import Multipliers, coefficients
 from expunge.training.reference_model import precompute
 from expunge.training.reinforced_model import reinforced_states
-from expunge.training.sampler import Draw, Order, Streams
+from expunge.training.sampler import BatchIndices, Sampler, Streams
 from expunge.training.trainable_weights import adapter, everything
-from expunge.training.trainer import Options, Unlearning
+from expunge.training.trainer import Trainer, TrainingArgs
 from sets import DRAW, FORGET, POOLS, RETAIN, STREAMS
 
 SHAPE = Shape(layers=2, width=64)
 NEVER = Unseen(mean=math.inf, low=math.inf)
 
 
-def observer(case, network, streams=STREAMS, *, tokens_per_pass=4096) -> Observer:
+def observer(case, network, streams=STREAMS, *, tokens_per_pass=4096) -> TermEvaluator:
     terms = case.build().terms(SHAPE)
     how = {"pad_id": 2, "tokens_per_pass": tokens_per_pass}
     wanted = any(isinstance(term, Distribution) and term.reinforced for term in terms)
     known = reinforced_states(network, FORGET, FORGET, seed=0, **how) if wanted else None
     references = precompute(network, terms, POOLS, reinforced=known, **how)
-    return Observer(
+    return TermEvaluator(
         network=network,
         terms=terms,
         streams=streams,
@@ -52,7 +52,9 @@ def moved(network, seed=3):
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
 
 
-def gradient(watcher: Observer, draw: Draw, tokens_per_pass: int) -> dict[str, torch.Tensor]:
+def gradient(
+    watcher: TermEvaluator, draw: BatchIndices, tokens_per_pass: int
+) -> dict[str, torch.Tensor]:
     model = watcher.network.model
     model.requires_grad_(True)
     model.zero_grad(set_to_none=True)
@@ -65,11 +67,11 @@ def gradient(watcher: Observer, draw: Draw, tokens_per_pass: int) -> dict[str, t
     }
 
 
-def coefs(watcher: Observer) -> dict[str, float]:
+def coefs(watcher: TermEvaluator) -> dict[str, float]:
     return coefficients(watcher.terms, Multipliers.of(watcher.terms), 0.0)
 
 
-def value(watcher: Observer, draw: Draw, tokens_per_pass: int = 4096) -> float:
+def value(watcher: TermEvaluator, draw: BatchIndices, tokens_per_pass: int = 4096) -> float:
     parts = watcher.step_loss(draw, coefs=coefs(watcher), tokens_per_pass=tokens_per_pass)
     return sum(part.loss.item() for part in parts)
 
@@ -93,7 +95,7 @@ def test_loss_does_not_depend_on_the_order_of_records(case):
     network = tiny.network()
     watcher = observer(case, network)
     moved(network)
-    turned = Draw(forget=(2, 0, 3, 1), retain=(5, 3, 1, 0, 2, 4))
+    turned = BatchIndices(forget=(2, 0, 3, 1), retain=(5, 3, 1, 0, 2, 4))
     assert value(watcher, turned) == pytest.approx(value(watcher, DRAW), rel=1e-5)
 
 
@@ -136,7 +138,9 @@ def test_unscored_tokens_and_other_records_have_no_gradient():
     head.weight = torch.nn.Parameter(embedding.detach().clone())
     network.model.set_output_embeddings(head)
     network.head = head
-    found = gradient(watcher, Draw(forget=(0,), retain=()), 4096)["model.embed_tokens.weight"]
+    found = gradient(watcher, BatchIndices(forget=(0,), retain=()), 4096)[
+        "model.embed_tokens.weight"
+    ]
     read = set(FORGET[0].ids[:-1])  # the last token predicts nothing
     touched = set(found.abs().sum(1).nonzero().flatten().tolist())
     assert touched == read
@@ -153,13 +157,13 @@ def test_training_an_adapter_leaves_every_other_weight_alone(tmp_path):
         assert torch.equal(after[name if name in after else base], value_before)
 
 
-def unlearning(network, method, *, lora=None, streams=STREAMS, **options) -> Unlearning:
+def unlearning(network, method, *, lora=None, streams=STREAMS, **options) -> Trainer:
     defaults = {"lr": 1e-3, "forget_batch": 2, "retain_batch": 3, "check_every": 2}
-    return Unlearning(
+    return Trainer(
         method=method,
         network=network,
         streams=streams,
-        options=Options(lora=lora, **{**defaults, **options}),
+        options=TrainingArgs(lora=lora, **{**defaults, **options}),
         pad_id=2,
     )
 
@@ -213,7 +217,7 @@ def taught(folder):
 def test_epochs_visit_every_forget_record_once_and_retain_laps_do_not_repeat(
     forget, retain, batch, retain_batch, seed
 ):
-    order = Order(
+    order = Sampler(
         forget=forget, retain=retain, forget_batch=batch, retain_batch=retain_batch, seed=seed
     )
     for epoch in range(2):
@@ -299,7 +303,7 @@ def card_full():
 def test_full_memory_halves_the_batch_and_then_says_so(full, tmp_path, monkeypatch):
     network = tiny.network()
     run = unlearning(network, NPO(), steps=2, tokens_per_pass=64)
-    real = Observer.step_loss
+    real = TermEvaluator.step_loss
     sizes = []
 
     def tight(self, draw, *, coefs, tokens_per_pass, side=None):
@@ -308,7 +312,7 @@ def test_full_memory_halves_the_batch_and_then_says_so(full, tmp_path, monkeypat
             full()
         yield from real(self, draw, coefs=coefs, tokens_per_pass=tokens_per_pass, side=side)
 
-    monkeypatch.setattr(Observer, "step_loss", tight)
+    monkeypatch.setattr(TermEvaluator, "step_loss", tight)
     limit = 20
     trained, _ = run.run(unseen=NEVER, folder=tmp_path / "a", progress=lambda step, text: None)
     assert trained.steps == 2
@@ -321,7 +325,7 @@ def test_full_memory_halves_the_batch_and_then_says_so(full, tmp_path, monkeypat
 def test_a_loss_that_is_not_a_number_stops_at_the_last_good_state(tmp_path, monkeypatch):
     network = tiny.network()
     run = unlearning(network, NPO(), lora=LoraShape(rank=2, alpha=4.0), steps=8)
-    real = Observer.step_loss
+    real = TermEvaluator.step_loss
     calls = itertools.count()
 
     def breaks(self, draw, *, coefs, tokens_per_pass, side=None):
@@ -329,7 +333,7 @@ def test_a_loss_that_is_not_a_number_stops_at_the_last_good_state(tmp_path, monk
         for part in real(self, draw, coefs=coefs, tokens_per_pass=tokens_per_pass, side=side):
             yield part._replace(loss=part.loss * (math.nan if bad else 1.0))
 
-    monkeypatch.setattr(Observer, "step_loss", breaks)
+    monkeypatch.setattr(TermEvaluator, "step_loss", breaks)
     trained, weights = run.run(unseen=NEVER, folder=tmp_path, progress=lambda step, text: None)
     assert trained.stopped == "not a number at step 6; kept step 4"
     assert trained.steps == 4

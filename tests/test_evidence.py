@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expunge.errors import InputError
-from expunge.evidence.context import Context, Policy
+from expunge.evidence.context import AuditContext, Policy
 from expunge.evidence.store import (
     Answer,
     Choices,
@@ -41,7 +41,7 @@ ROWS = {
 }
 
 
-def context(**changes) -> Context:
+def context(**changes) -> AuditContext:
     usual = {
         "request": "x",
         "goal": "removal",
@@ -53,7 +53,7 @@ def context(**changes) -> Context:
         "seed": 0,
         "policy": Policy(),
     }
-    return Context(**{**usual, **changes})
+    return AuditContext(**{**usual, **changes})
 
 
 @given(UNITS)

@@ -9,10 +9,10 @@ import torch
 
 import tiny
 from expunge.attacks.shared_cache import shared_store
-from expunge.benchmarking.shared_evidence import keep, shared_folder
+from expunge.benchmarking.shared_evidence import shared_folder, store_evidence
 from expunge.evidence.store import EvidenceStore, Scores, Unit
 from expunge.models.saving import save_model
-from expunge.training.activation_cache import Shelf, compute_lower, key
+from expunge.training.activation_cache import DiskCache, compute_lower, key
 from expunge.utils.io import private, write_text
 
 
@@ -44,7 +44,7 @@ def lent(world, folder):
     store = EvidenceStore(folder / "run" / "evidence")
     store.write(unit, [Scores(record="r", logp=(), hit=(), z=(), ends=True, zlib=1)])
     shared = shared_folder(folder / "matrix", world.settings())
-    keep(store.folder, shared)
+    store_evidence(store.folder, shared)
     assert list(shared.iterdir())
     return shared.parent
 
@@ -56,7 +56,7 @@ def attacks(world, folder):
 
 def references(world, folder):
     (record,) = tiny.encoded((3, 2))
-    shelf = Shelf(folder=folder / "store" / "of-a-model")
+    shelf = DiskCache(folder=folder / "store" / "of-a-model")
     with shelf.room("logp", {key(record): 2}, width=1, dtype=torch.float32) as room:
         room[key(record)].zero_()
     return folder / "store"

@@ -12,7 +12,7 @@ import expunge
 import tiny
 from expunge.config.resolve import resolve
 from expunge.errors import Interrupted
-from expunge.evals.auditor import Gathering
+from expunge.evals.auditor import Auditor
 from expunge.evals.results import Ruling
 from expunge.evidence.collect import Collector
 from expunge.evidence.store import PLAIN
@@ -234,7 +234,7 @@ def test_a_judged_model_that_is_the_original_is_not_asked_again(world, bench, mo
     repeated = expunge.audit(world.settings(out="repeated"), model=world.original).results
     once = {unit.split for unit in asked if unit.role == "unlearned" and unit.test == PLAIN}
     assert once == set()
-    monkeypatch.setattr(Gathering, "_repeat", lambda *_: None)
+    monkeypatch.setattr(Auditor, "_repeat", lambda *_: None)
     anew = expunge.audit(world.settings(out="anew"), model=world.original).results
     assert any(unit.role == "unlearned" and unit.test == PLAIN for unit in asked)
     assert (repeated.scores, repeated.gates) == (anew.scores, anew.gates)
@@ -282,7 +282,7 @@ def test_what_is_not_known_by_heart_may_be_forgotten_all_the_same(world, bench):
 
 
 def test_the_memory_that_the_model_takes_is_asked_for_once(world, bench, monkeypatch):
-    job = importlib.import_module("expunge.forget")
+    job = importlib.import_module("expunge.pipeline.forget")
     loaded: list[str] = []
 
     def beyond(*arguments, **named):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from expunge.attacks.internals.activation_patching import collect_inside, fact
+from expunge.attacks.internals.activation_patching import collect_inside, fact_span
 from expunge.data.convert import to_record
 from expunge.data.tokenization import Encoder
 from expunge.evals.collectors.choice_likelihoods import collect_options
@@ -21,7 +21,7 @@ from expunge.evals.collectors.membership_inputs import (
 from expunge.evidence.collect import Collector
 from expunge.evidence.store import EvidenceStore, Unit
 from expunge.metrics.erasure_depth import erasure_depth
-from expunge.models.interpolation import Pair, changed, snapshot
+from expunge.models.interpolation import ModelPair, changed, snapshot
 from expunge.models.scoring import score
 from tiny import llama, network, tokenizer
 
@@ -143,10 +143,10 @@ def test_rarity_is_that_of_what_is_not_judged(collector):
 
 def test_divergence_from_itself_is_0_and_of_a_pair_is_that_of_its_distributions(collector):
     original, other = network(), network(llama(seed=1))
-    collect_divergence(collector, Pair.beside(original, original), "same", "retain")
+    collect_divergence(collector, ModelPair.beside(original, original), "same", "retain")
     same = stored(collector, "divergence", "layers", role="same", split="retain")[0]
     assert max(same.values) == pytest.approx(0.0, abs=1e-5)
-    collect_divergence(collector, Pair.beside(other, original), "m", "retain")
+    collect_divergence(collector, ModelPair.beside(other, original), "m", "retain")
     encoded = collector.encoder.encode(collector.records["retain"][0])
     at = torch.tensor([encoded.start - 1])
     p, q = (
@@ -161,8 +161,8 @@ def test_divergence_from_itself_is_0_and_of_a_pair_is_that_of_its_distributions(
 def test_a_swapped_pair_is_the_same_as_two_models(collector):
     other, original = network(llama(seed=1)), network()
     kept = snapshot(other)
-    swapped = Pair.swapped(other, changed(other, snapshot(original)))
-    collect_divergence(collector, Pair.beside(network(llama(seed=1)), original), "a", "retain")
+    swapped = ModelPair.swapped(other, changed(other, snapshot(original)))
+    collect_divergence(collector, ModelPair.beside(network(llama(seed=1)), original), "a", "retain")
     collect_divergence(collector, swapped, "b", "retain")
     a, b = (
         stored(collector, "divergence", "layers", role=role, split="retain")[0].values
@@ -184,7 +184,7 @@ def drops(collector, role, attack):
 def test_depth_is_0_for_the_original_and_1_for_gold(collector, attack):
     original, gold = network(), network(llama(seed=3))
     for role, net in (("original", original), ("gold-0", gold), ("copy", network())):
-        collect_inside(collector, Pair.beside(net, original), role)
+        collect_inside(collector, ModelPair.beside(net, original), role)
     for one, two in zip(
         drops(collector, "gold-0", attack), drops(collector, "copy", attack), strict=True
     ):
@@ -196,7 +196,7 @@ def test_depth_is_0_for_the_original_and_1_for_gold(collector, attack):
 
 def test_patching_the_last_block_gives_the_other_model_s_answer_read_by_the_original(collector):
     original, gold = network(), network(llama(seed=3))
-    collect_inside(collector, Pair.beside(gold, original), "gold-0")
+    collect_inside(collector, ModelPair.beside(gold, original), "gold-0")
     patched = stored(collector, "patched", "layers", role="gold-0")
     lens = stored(collector, "lens", "layers", role="gold-0")
     for a, b in zip(patched, lens, strict=True):
@@ -206,10 +206,10 @@ def test_patching_the_last_block_gives_the_other_model_s_answer_read_by_the_orig
 
 def test_the_fact_is_the_key_answer_where_it_stands(collector):
     record = collector.records["forget"][0]
-    found = fact(collector.encoder, record)
+    found = fact_span(collector.encoder, record)
     ids = found.encoded.ids[found.encoded.start :][found.first : found.last]
     assert collector.encoder.decode(ids) == "Lagos"
-    whole = fact(collector.encoder, to_record({"text": "the lazy dog"}, "f:1"))
+    whole = fact_span(collector.encoder, to_record({"text": "the lazy dog"}, "f:1"))
     assert whole.first == 0
 
 

@@ -16,12 +16,20 @@ from expunge.data.tokenization import Encoder
 from expunge.errors import InputError, UsageError
 from expunge.methods import GUARDS, build
 from expunge.methods.base import Stream
-from expunge.methods.guards.base import Corruption, Frame, Guard, Offset, Probe, Rules, Shots
+from expunge.methods.guards.base import (
+    Corruption,
+    Frame,
+    Guard,
+    GuardRules,
+    Offset,
+    PromptClassifier,
+    Shots,
+)
 from expunge.methods.guards.ngram_block import runs
 from expunge.methods.guards.prompt_classifier import discriminant
 from expunge.models.generation import greedy
 from expunge.models.guard_io import load_guard, save_guard
-from expunge.models.guarded import FORCE, admit, bend, own_part, unfenced
+from expunge.models.guarded import FORCE, adjust_logits, own_part, rewrite_prompts, unguarded
 from expunge.models.loading import Source, digest_of, load, load_config
 from expunge.models.scoring import score
 from expunge.preparation.variants import variants
@@ -37,30 +45,30 @@ def test_runs_of_an_answer():
 
 
 def test_a_blocked_run_is_not_completed():
-    rules = Rules(blocked=frozenset({(5, 7), (6, 8)}))
-    bent = bend(rules, torch.zeros(2, 10), **ALWAYS)
+    rules = GuardRules(blocked=frozenset({(5, 7), (6, 8)}))
+    bent = adjust_logits(rules, torch.zeros(2, 10), **ALWAYS)
     assert bent[0].tolist() == [0.0] * 10  # nothing written yet
     assert bent[1].tolist() == [0.0] * 7 + [-FORCE, 0.0, 0.0]
-    single = bend(Rules(blocked=frozenset({(3,)})), torch.zeros(2, 4), **ALWAYS)
+    single = adjust_logits(GuardRules(blocked=frozenset({(3,)})), torch.zeros(2, 4), **ALWAYS)
     assert single[:, 3].tolist() == [-FORCE, -FORCE]
 
 
 def test_the_reply_takes_the_place_of_any_answer_to_a_meant_prompt():
-    rules = Rules(reply=(4, 2))
+    rules = GuardRules(reply=(4, 2))
     logits = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
-    bent = bend(rules, logits, meant=[True, True, False], written=[(), (1,), ()])
+    bent = adjust_logits(rules, logits, meant=[True, True, False], written=[(), (1,), ()])
     assert bent.argmax(-1).tolist()[:2] == [4, 2]
     assert torch.softmax(bent, -1)[0, 4] > 1 - 1e-7
     assert torch.equal(bent[2], logits[2])
-    late = bend(rules, logits[:1], meant=[True], written=[(1, 1, 1, 1)])
+    late = adjust_logits(rules, logits[:1], meant=[True], written=[(1, 1, 1, 1)])
     assert late.argmax().item() == 2  # ended long ago
 
 
 def test_a_uniform_assistant_changes_nothing_and_a_sure_one_is_subtracted():
     offset = Offset(layers=1, weight=-0.5, floor=0.01, factors={})
     logits = torch.log(torch.tensor([[0.6, 0.395, 0.005]], dtype=torch.float64))
-    same = bend(
-        Rules(offset=offset),
+    same = adjust_logits(
+        GuardRules(offset=offset),
         logits,
         meant=[False],
         written=[()],
@@ -68,7 +76,9 @@ def test_a_uniform_assistant_changes_nothing_and_a_sure_one_is_subtracted():
     )
     assert torch.allclose(same, logits, atol=1e-6)
     aside = torch.log(torch.tensor([[0.8, 0.1, 0.1]], dtype=torch.float64))
-    bent = bend(Rules(offset=offset), logits, meant=[False], written=[()], aside=aside)
+    bent = adjust_logits(
+        GuardRules(offset=offset), logits, meant=[False], written=[()], aside=aside
+    )
     wanted = [0.6 / math.sqrt(0.8 * 3), 0.395 / math.sqrt(0.1 * 3), 0.005]  # the last: below floor
     assert bent.exp().tolist()[0] == pytest.approx(wanted, rel=1e-5)
 
@@ -88,26 +98,28 @@ def test_the_discriminant_tells_two_clouds_apart_by_hand_and_at_random():
     assert (far @ probe.weights > probe.threshold).float().mean() < 0.1
 
 
-def rules(**given) -> Rules:
-    return Rules(frame=Frame((3, 4), (9,)), **given)
+def rules(**given) -> GuardRules:
+    return GuardRules(frame=Frame((3, 4), (9,)), **given)
 
 
 def test_only_meant_prompts_in_the_frame_are_rewritten():
     network = tiny.network()
     corruption = Corruption(share=0.5, pool=(7,), seed=0)
     prompts = [(3, 4, 20, 21, 22, 23, 9), (5, 20, 21, 22, 9)]
-    never = Probe(layer=0, weights=torch.zeros(64), threshold=0.0)
-    found = admit(network, rules(corruption=corruption, probe=never), prompts, tokens=99)
+    never = PromptClassifier(layer=0, weights=torch.zeros(64), threshold=0.0)
+    found = rewrite_prompts(network, rules(corruption=corruption, probe=never), prompts, tokens=99)
     assert found == (prompts, [False, False])
     always = replace(never, threshold=-1.0)
-    found = admit(network, rules(corruption=corruption, probe=always), prompts, tokens=99)
+    found = rewrite_prompts(network, rules(corruption=corruption, probe=always), prompts, tokens=99)
     assert found.meant == [True, False]
     assert found.prompts[1] == prompts[1]
     kept = [a == b for a, b in zip(found.prompts[0], prompts[0], strict=True)]
     assert sum(not same for same in kept) == 2
     assert kept[:2] == [True, True]
     assert kept[-1]
-    assert found == admit(network, rules(corruption=corruption, probe=always), prompts, tokens=99)
+    assert found == rewrite_prompts(
+        network, rules(corruption=corruption, probe=always), prompts, tokens=99
+    )
 
 
 def test_the_nearest_turns_are_shown_last():
@@ -116,7 +128,7 @@ def test_the_nearest_turns_are_shown_last():
         number=2,
         always=((50, 51),),
     )
-    found = admit(tiny.network(), rules(shots=shots), [(3, 4, 20, 21, 9)], tokens=99)
+    found = rewrite_prompts(tiny.network(), rules(shots=shots), [(3, 4, 20, 21, 9)], tokens=99)
     assert found.prompts == [(3, 4, 50, 51, 20, 40, 1, 20, 21, 1, 20, 21, 9)]
 
 
@@ -147,10 +159,10 @@ def test_turns_put_before_a_question_are_the_conversation_that_the_template_writ
 
 
 FENCES = {
-    "blocked": Rules(blocked=frozenset({(40, 41)})),
-    "reply": Rules(reply=(50, 51, 52, 2)),
+    "blocked": GuardRules(blocked=frozenset({(40, 41)})),
+    "reply": GuardRules(reply=(50, 51, 52, 2)),
     "corruption": rules(corruption=Corruption(share=1.0, pool=(7, 8), seed=1)),
-    "offset": Rules(
+    "offset": GuardRules(
         offset=Offset(
             layers=1,
             weight=-3.0,
@@ -176,7 +188,7 @@ def test_what_is_written_behind_a_fence_is_what_scores_best_there(name):
     plain = greedy(network, prompts, end_ids=(2,), max_new_tokens=6, tokens_per_pass=4096)
     network.fence = FENCES[name]
     if name == "blocked":
-        network.fence = Rules(blocked=frozenset(runs(plain[0], 2)))
+        network.fence = GuardRules(blocked=frozenset(runs(plain[0], 2)))
     answers = greedy(network, prompts, end_ids=(2,), max_new_tokens=6, tokens_per_pass=4096)
     assert answers != plain
     encoded = tiny.encoded(*((len(p), len(a)) for p, a in zip(prompts, answers, strict=True)))
@@ -193,7 +205,7 @@ def test_what_is_written_behind_a_fence_is_what_scores_best_there(name):
         begun=[len(answer[:2]) for answer in answers],
     )
     assert [new[:4] for new in again] == [answer[2:] for answer in answers]
-    with unfenced(network):
+    with unguarded(network):
         assert (
             greedy(network, prompts, end_ids=(2,), max_new_tokens=6, tokens_per_pass=4096) == plain
         )

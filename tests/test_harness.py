@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 import tiny
-from expunge.benchmarking.evaluate import ask
+from expunge.benchmarking.evaluate import evaluate
 from expunge.benchmarking.lm_eval_tasks import (
     Measured,
     check,
@@ -22,7 +22,7 @@ from expunge.benchmarking.lm_eval_tasks import (
 from expunge.benchmarking.protocol import Protocol
 from expunge.benchmarking.suites.base import Spec
 from expunge.errors import InputError
-from expunge.methods.guards.base import Rules
+from expunge.methods.guards.base import GuardRules
 from expunge.models.loading import Loaded
 from expunge.utils.console import SilentConsole
 from test_matrix import tree
@@ -89,9 +89,9 @@ def tasks(tmp_path_factory):
 
 
 def backend(model, tokenizer=None):
-    from expunge.benchmarking.lm_eval_model import Backend
+    from expunge.benchmarking.lm_eval_model import LmEvalModel
 
-    return Backend(tiny.network(model), tokenizer or tiny.tokenizer(), tokens_per_pass=900)
+    return LmEvalModel(tiny.network(model), tokenizer or tiny.tokenizer(), tokens_per_pass=900)
 
 
 def peer(model):
@@ -148,13 +148,13 @@ def test_texts_longer_than_the_context_are_cut_as_lm_eval_cuts_them():
 @needs_lm_eval
 def test_a_guard_stands_before_lm_eval_too():
     network = tiny.network()
-    from expunge.benchmarking.lm_eval_model import Backend
+    from expunge.benchmarking.lm_eval_model import LmEvalModel
 
     asks = requests(("the fox", {"until": [], "max_gen_toks": 4}))
-    free = Backend(network, tiny.tokenizer(), tokens_per_pass=900).generate_until(asks)
+    free = LmEvalModel(network, tiny.tokenizer(), tokens_per_pass=900).generate_until(asks)
     reply = tuple(tiny.tokenizer().encode("no"))
-    network.fence = Rules(reply=reply)
-    guarded = Backend(network, tiny.tokenizer(), tokens_per_pass=900).generate_until(asks)
+    network.fence = GuardRules(reply=reply)
+    guarded = LmEvalModel(network, tiny.tokenizer(), tokens_per_pass=900).generate_until(asks)
     assert free != guarded
     assert guarded[0].startswith("no")
 
@@ -220,7 +220,7 @@ def test_a_task_is_asked_of_a_model_without_a_suite(world, tasks, tmp_path):
         settings=tree(), beside=(Spec(name="lm-eval", data=data, records=2, offline=True),)
     )
     assert protocol.suites() == ()
-    found = ask(
+    found = evaluate(
         (),
         protocol.harness,
         world.settings(),

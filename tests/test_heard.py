@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import tiny
-from expunge.benchmarking.evaluate import hear
-from expunge.benchmarking.probe_outputs import Heard, membership
+from expunge.benchmarking.evaluate import collect_outputs
+from expunge.benchmarking.probe_outputs import ProbeOutputs, membership
 from expunge.benchmarking.suites import muse, rwku, social
 from expunge.benchmarking.suites.base import Probe
 from expunge.benchmarking.suites.multiple_choice import choice_scores, lettered
@@ -36,7 +36,7 @@ def heard_of(probe, options):
     from expunge.evidence.collect import item
 
     items = {probe.name: {r.id: item(r, probe.name) for r in probe.records}}
-    return Heard(items=items, scores={}, answers={}, options={probe.name: options})
+    return ProbeOutputs(items=items, scores={}, answers={}, options={probe.name: options})
 
 
 def test_a_model_that_always_says_a_has_chance_accuracy_and_no_consistency():
@@ -65,7 +65,7 @@ def test_an_answer_of_knowmem_ends_where_the_next_question_begins(said, knowledg
     names = ("verbmem", "knowmem-forget", "knowmem-retain")
     item = Item(record="r", split="p", question="Where?", answer="in Oslo")
     nothing = {f"privleak-{side}": {} for side in ("forget", "retain", "holdout")}
-    heard = Heard(
+    heard = ProbeOutputs(
         items={name: {"r": item} for name in names},
         scores=nothing,
         answers={name: {"r": Answer(record="r", text=said)} for name in names},
@@ -151,7 +151,7 @@ def test_the_interval_of_membership_is_that_of_its_subjects():
             }
             for side, row in rows.items()
         }
-        heard = Heard(items=items, scores=rows, answers={}, options={})
+        heard = ProbeOutputs(items=items, scores=rows, answers={}, options={})
         found = membership(heard, "auc", "in", "out", float)
         assert (found.value, found.n) == (0.375, 40)
         return found.high - found.low
@@ -168,12 +168,12 @@ def test_hearing_takes_each_kind_of_evidence_once(tmp_path):
         Probe(name="told", records=(text,), answer=3, continued=True),
     )
     given = {"folder": tmp_path, "tokens_per_pass": 256, "console": SilentConsole()}
-    first = hear(network, encoder, probes, **given)
+    first = collect_outputs(network, encoder, probes, **given)
     row = first.options["mixed"]["q"]
     scored = first.scores["mixed"]["q"]
     assert row.tokens[0] == scored.content
     assert row.logp[0] == pytest.approx(math.fsum(scored.logp[: scored.content]), abs=1e-5)
     assert set(first.answers) == {"mixed", "told"}
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert hear(network, encoder, probes, **given) == first
+    assert collect_outputs(network, encoder, probes, **given) == first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stamps

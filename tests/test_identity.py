@@ -10,12 +10,12 @@ from huggingface_hub import constants
 
 import expunge
 import tiny
-from expunge.attacks.resources import Tools
+from expunge.attacks.resources import AttackResources
 from expunge.errors import InputError, UsageError
-from expunge.methods.guards.base import Rules
+from expunge.methods.guards.base import GuardRules
 from expunge.models.guard_io import save_guard
 from expunge.models.loading import Source, files_digest
-from expunge.pipeline.attack import Choice, attack
+from expunge.pipeline.attack import AttackOptions, attack
 from expunge.pipeline.workers import identity
 from expunge.preparation.prepare import prepare
 
@@ -37,7 +37,7 @@ def adapter(folder: Path, base: str, weights: bytes = b"factors") -> Path:
 
 
 def guard(folder: Path, base: str, reply: int = 5) -> Path:
-    save_guard(Rules(reply=(reply,)), folder, base=base, method="refusal_guard", knobs={})
+    save_guard(GuardRules(reply=(reply,)), folder, base=base, method="refusal_guard", knobs={})
     return folder
 
 
@@ -137,7 +137,7 @@ def test_a_finished_run_is_not_finished_for_a_gold_that_was_trained_anew(world, 
 
 def test_a_sibling_that_was_trained_anew_is_merged_with_anew(world, bench):
     sibling = Path(shutil.copytree(world.gold, bench / "sibling"))
-    choice = Choice(only=("merge",), tools=Tools(sibling=str(sibling)))
+    choice = AttackOptions(only=("merge",), tools=AttackResources(sibling=str(sibling)))
     settings = world.settings(request={"gold": (world.gold,), "control": ()})
     folders = [attack(settings, model=world.original, choice=choice).folder for _ in range(2)]
     tiny.llama(seed=9).save_pretrained(sibling)

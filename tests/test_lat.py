@@ -11,31 +11,31 @@ from expunge.errors import UsageError
 from expunge.methods.base import Shape, Stream
 from expunge.methods.dpo import DPO
 from expunge.methods.npo import NPO
-from expunge.models.transformer import Push
+from expunge.models.transformer import ActivationPatch
 from expunge.optim.robust.lat import LAT
-from expunge.training.forward import Observer
+from expunge.training.forward import TermEvaluator
 from expunge.training.reference_model import precompute
-from expunge.training.step_gradient import Adversary, StepPull
+from expunge.training.step_gradient import Adversary, StepGradient
 from expunge.training.trainable_weights import everything
 from sets import DRAW, FORGET, POOLS, RETAIN, STREAMS, framed
 
 
-def pull(network, method, streams=STREAMS) -> StepPull:
+def pull(network, method, streams=STREAMS) -> StepGradient:
     terms = method.terms(SHAPE)
     pools = {**POOLS, Stream.FORGET: streams.forget, Stream.RETAIN: streams.retain}
     references = precompute(network, terms, pools, pad_id=2, tokens_per_pass=99)
-    watcher = Observer(
+    watcher = TermEvaluator(
         network=network, terms=terms, streams=streams, references=references, pad_id=2
     )
     coefs = {term.name: term.coef for term in terms}
     weights = everything(network)
-    return StepPull(watcher, weights, DRAW, coefs=coefs, tokens_per_pass=99)
+    return StepGradient(watcher, weights, DRAW, coefs=coefs, tokens_per_pass=99)
 
 
 SHAPE = Shape(layers=2, width=64)
 
 
-def nll(network, batch, push: Push | None) -> float:
+def nll(network, batch, push: ActivationPatch | None) -> float:
     seen = network.observe(batch.ids, push=push, layout=batch.layout)
     logits = network.logits(seen.final[batch.rows, batch.columns])
     return float(torch.nn.functional.cross_entropy(logits, batch.targets))

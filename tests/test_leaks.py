@@ -5,7 +5,7 @@ import math
 import pytest
 
 from expunge.evals.axes.forgetting import forgetting_gates
-from expunge.evals.comparison import Case
+from expunge.evals.comparison import Comparison
 from expunge.evals.evidence_table import Table
 from expunge.evals.results import Gate
 from expunge.evidence.context import Policy
@@ -43,7 +43,7 @@ def leak_gate(*, stated: range, guessed: range, recalled: range, scored: range) 
         name: Item(record=name, split="forget", question="q", answer="a", key_answers=(f"fact{i}",))
         for i, name in enumerate(names)
     }
-    case = Case(
+    case = Comparison(
         table=Table(items={"forget": items}, scores=scores, answers=answers),
         subject="unlearned",
         golds=("gold-0",),

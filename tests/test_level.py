@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from expunge.data.counterfactuals import alike
+from expunge.data.counterfactuals import same_question
 from expunge.data.records import Message, Record
 from expunge.methods.base import Answers, Likelihood, Shape, Stream
 from expunge.methods.nll_match import Level, apart
@@ -86,7 +86,7 @@ def test_records_that_ask_the_same_are_found_whoever_they_name():
         record("d", "", "Ada Voss"),
     ]
     # a shares all of {what, is, s, phone, number}; b five of them, of seven in all
-    assert alike(asked, unseen) == {"phone": (0, 1), "pet": (), "passage": ()}
+    assert same_question(asked, unseen) == {"phone": (0, 1), "pet": (), "passage": ()}
 
 
 def test_a_level_is_the_mean_of_those_that_ask_the_same_or_of_all():

@@ -10,7 +10,7 @@ from expunge.optim.masks.memflex import MemFlex
 from expunge.optim.masks.saliency import Saliency
 from expunge.training.localization import Localiser
 from expunge.training.sampler import Streams
-from expunge.training.step_gradient import Wraps
+from expunge.training.step_gradient import GradientTransforms
 from expunge.training.trainable_weights import adapted, everything
 from sets import FORGET, RETAIN, STREAMS
 from short import MADE, NEVER, knowing, logits, quiet, state, taught, unlearning
@@ -33,7 +33,7 @@ def answer(network, record) -> torch.Tensor:
 def test_masked_weights_do_not_move_at_all(name, taught, tmp_path):
     network = knowing(taught)
     before = state(network)
-    run = unlearning(network, wraps=Wraps(choose=MADE[name]), steps=3)
+    run = unlearning(network, wraps=GradientTransforms(choose=MADE[name]), steps=3)
     _, weights = run.run(unseen=NEVER, folder=tmp_path, progress=quiet)
     assert set(weights.masters) == {name for name, _ in network.model.named_parameters()}
     place = localiser(network, tmp_path)
@@ -49,7 +49,10 @@ def test_the_saliency_pass_leaves_no_gradient_behind(taught, tmp_path):
     """Trap T28: a saliency gradient that stays is added to the first step's."""
     whole, masked = knowing(taught), knowing(taught)
     curves = []
-    for network, wraps in ((whole, Wraps()), (masked, Wraps(choose=Saliency(share=1.0)))):
+    for network, wraps in (
+        (whole, GradientTransforms()),
+        (masked, GradientTransforms(choose=Saliency(share=1.0))),
+    ):
         run = unlearning(network, wraps=wraps, steps=2)
         trained, _ = run.run(unseen=NEVER, folder=tmp_path / str(len(curves)), progress=quiet)
         curves.append([point.gradient_norm for point in trained.curve])
@@ -83,7 +86,7 @@ def test_a_mask_is_made_of_the_mean_nll_of_both_sets(tmp_path):
 
 
 def test_an_empty_mask_is_refused(tmp_path):
-    run = unlearning(tiny.network(), wraps=Wraps(choose=MemFlex(size=1e9)), steps=1)
+    run = unlearning(tiny.network(), wraps=GradientTransforms(choose=MemFlex(size=1e9)), steps=1)
     with pytest.raises(UsageError, match=r"(?s)memflex leaves no weight.*and size is 1e\+09"):
         run.run(unseen=NEVER, folder=tmp_path, progress=quiet)
 

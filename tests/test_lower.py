@@ -12,11 +12,11 @@ from expunge.methods.npo import NPO
 from expunge.methods.rmu import RMU
 from expunge.models.lora import LoraShape
 from expunge.models.scoring import score
-from expunge.training.activation_cache import Lower, compute_lower
-from expunge.training.early_stopping import Unseen, Watch
+from expunge.training.activation_cache import LowerStates, compute_lower
+from expunge.training.early_stopping import EarlyStopping, Unseen
 from expunge.training.reference_model import precompute
 from expunge.training.sampler import Streams
-from expunge.training.trainer import Options, Unlearning
+from expunge.training.trainer import Trainer, TrainingArgs
 from tiny import counted
 
 FORGET = tiny.encoded((12, 8), (9, 14), (20, 6), seed=1)
@@ -94,7 +94,7 @@ def test_scores_of_records_that_are_not_all_known_come_from_whole_passes(records
 def test_a_look_at_the_probes_starts_from_what_is_known(tmp_path):
     network = tiny.network(tiny.llama(layers=4))
     lower = lower_of(network, 3, tmp_path)
-    plain = Watch(forget=FORGET, retain=RETAIN, unseen=NEVER, utility_budget=0.05, **HOW)
+    plain = EarlyStopping(forget=FORGET, retain=RETAIN, unseen=NEVER, utility_budget=0.05, **HOW)
     known = replace(plain, known=lower.find)
     reading, whole = counted(lambda: plain.look(network))
     found, spent = counted(lambda: known.look(network))
@@ -107,12 +107,12 @@ def test_a_look_at_the_probes_starts_from_what_is_known(tmp_path):
 @pytest.mark.parametrize("first", [0, 2])
 def test_a_run_looks_at_its_probes_above_the_lowest_trained_block(first, tmp_path, monkeypatch):
     def trained(folder):
-        run = Unlearning(
+        run = Trainer(
             method=NPO(),
             network=tiny.network(tiny.llama(layers=4)),
             streams=Streams(forget=FORGET, retain=RETAIN),
             # Two steps of one record each draw fewer records than the probes hold.
-            options=Options(
+            options=TrainingArgs(
                 lora=LoraShape(rank=4, first_layer=first),
                 steps=2,
                 lr=1e-3,
@@ -126,7 +126,7 @@ def test_a_run_looks_at_its_probes_above_the_lowest_trained_block(first, tmp_pat
         return done.readings
 
     found, spent = counted(lambda: trained(tmp_path / "known"))
-    monkeypatch.setattr(Lower, "find", lambda *_: None)
+    monkeypatch.setattr(LowerStates, "find", lambda *_: None)
     plain, whole = counted(lambda: trained(tmp_path / "whole"))
     assert (spent < whole) is (first > 0)
     assert len(found) == len(plain) > 1

@@ -9,22 +9,30 @@ from pathlib import Path
 import pytest
 
 from expunge.benchmarking import job
-from expunge.benchmarking.leaderboard import board
-from expunge.benchmarking.leaderboard_pages import sheet
-from expunge.benchmarking.method_spec import parted
+from expunge.benchmarking.leaderboard import leaderboard
+from expunge.benchmarking.leaderboard_pages import row_table
+from expunge.benchmarking.method_spec import parse_method_spec
 from expunge.benchmarking.protocol import Protocol, open_protocol
 from expunge.benchmarking.result import (
+    BenchResult,
     Cell,
-    Cost,
     Machine,
-    Row,
+    RunCost,
     lay_out,
     read_cell,
     read_row,
     rows_of,
     write_row,
 )
-from expunge.benchmarking.search_space import MLP, Anatomy, Choice, Range, draw, space, trials
+from expunge.benchmarking.search_space import (
+    MLP,
+    Categorical,
+    MethodParameters,
+    Range,
+    sample_settings,
+    space,
+    trials,
+)
 from expunge.benchmarking.suites.base import Spec
 from expunge.cli import main
 from expunge.config.settings import Settings, TrainSettings
@@ -35,7 +43,7 @@ from expunge.metrics.outcomes import Axis, Status
 from expunge.optim.describe import TABLES
 from expunge.utils.system import processor
 
-SHAPE = Anatomy(4, 64, frozenset(MLP))
+SHAPE = MethodParameters(4, 64, frozenset(MLP))
 HERE = Machine(device="cpu", cpu="x", threads=1, versions={"expunge": "0"})
 
 
@@ -65,7 +73,7 @@ def row(cell, *, erased=0.0, lost=0.0, status="done", numbers=(), columns=None, 
         gate(Axis.ROBUSTNESS, 0.0, name="leak under int4"),
         gate(Axis.UTILITY, lost, wide=0.01),
     )
-    return Row(
+    return BenchResult(
         cell=cell,
         suite="tofu",
         status=status,
@@ -73,7 +81,7 @@ def row(cell, *, erased=0.0, lost=0.0, status="done", numbers=(), columns=None, 
         gates=gates if status == "done" else (),
         numbers=tuple(numbers),
         columns=columns or {},
-        cost=Cost(seconds=1.0),
+        cost=RunCost(seconds=1.0),
         machine=HERE,
         **others,
     )
@@ -110,7 +118,9 @@ def test_a_machine_is_known_by_its_models(tmp_path, monkeypatch, device, gpu):
     open_protocol(tmp_path, Protocol(settings=tree()))
     write_row(lay_out(tmp_path, method("npo")), replace(row(method("npo")), machine=found))
     shown = ", ".join(filter(None, (device, gpu, "Xeon 8481C", found.cpu)))
-    assert any(f"Measured on {shown}, " in said for said in sheet(board(tmp_path))["sentences"])
+    assert any(
+        f"Measured on {shown}, " in said for said in row_table(leaderboard(tmp_path))["sentences"]
+    )
 
 
 def test_the_processor_of_linux_is_read_from_the_system():
@@ -195,7 +205,7 @@ def test_knobs_of_a_wrapper_go_with_its_name():
 )
 def test_what_is_no_composition_is_refused(name, code, fix):
     with pytest.raises(UsageError) as caught:
-        parted(name)
+        parse_method_spec(name)
     assert (caught.value.code, fix in caught.value.fix) == (code, True)
 
 
@@ -281,11 +291,13 @@ def test_the_space_reaches_as_far_for_every_method():
     found = space("npo", Settings.model_validate(tree()), SHAPE._replace(layers=30))
     assert found["method.beta"] == Range(low=0.0125, high=0.8, default=0.1)
     assert found["train.lr"] == Range(low=5e-4 / 8, high=4e-3, default=5e-4)
-    assert found["train.epochs"] == Choice(among=(5, 10, 20), default=10)
-    assert found["train.last_layer"] == Choice(among=(None, 14), default=None)
-    assert found["train.targets"] == Choice(among=((), MLP), default=())
-    other = space("npo", Settings.model_validate(tree()), Anatomy(30, 64, frozenset({"fc1"})))
-    assert other["train.targets"] == Choice(among=((),), default=()), (
+    assert found["train.epochs"] == Categorical(among=(5, 10, 20), default=10)
+    assert found["train.last_layer"] == Categorical(among=(None, 14), default=None)
+    assert found["train.targets"] == Categorical(among=((), MLP), default=())
+    other = space(
+        "npo", Settings.model_validate(tree()), MethodParameters(30, 64, frozenset({"fc1"}))
+    )
+    assert other["train.targets"] == Categorical(among=((),), default=()), (
         "layers that the model lacks are no choice"
     )
     full = space(
@@ -297,7 +309,7 @@ def test_the_space_reaches_as_far_for_every_method():
     own = space("rmu", Settings.model_validate(tree()), SHAPE)
     assert own["train.lr"] == Range(low=5e-5 / 8, high=4e-4, default=5e-5), "RMU has no adapter"
     assert {"train.last_layer", "train.targets"}.isdisjoint(own)
-    drawn = [draw(found, random.Random(seed)) for seed in range(50)]
+    drawn = [sample_settings(found, random.Random(seed)) for seed in range(50)]
     assert all(0.0125 <= values["method.beta"] <= 0.8 for values in drawn)
     assert not any(value in (None, ()) for values in drawn for value in values.values())
 

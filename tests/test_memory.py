@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from expunge.planning.cost import PROCESS_GIB, peak_gib
-from expunge.planning.memory import GIB, Layout, fewest, memory
+from expunge.planning.memory import GIB, RunLayout, fewest, memory
 from expunge.planning.model_size import Size
 
 ROOT = Path(__file__).parent.parent
@@ -16,7 +16,7 @@ SIZE = Size(total=1000, body=800, head=100, layers=8, width=10, vocabulary=10, l
 
 
 def held(**how) -> dict[str, float]:
-    found = memory(SIZE, Layout(**{"trained": 1000, "tokens": 3, **how}))
+    found = memory(SIZE, RunLayout(**{"trained": 1000, "tokens": 3, **how}))
     parts = {name: getattr(found, name) * GIB for name in type(found).__slots__}
     return {name: round(value, 3) for name, value in parts.items() if name != "overhead"}
 
@@ -78,17 +78,17 @@ def test_parts_of_memory(how, expected):
 )
 def test_what_is_made_again_is_not_kept(how, kept, again):
     size = replace(SIZE, gated=16, normed=16)
-    found = memory(size, Layout(**{"trained": 1000, "tokens": 3, **how}))
+    found = memory(size, RunLayout(**{"trained": 1000, "tokens": 3, **how}))
     assert found.activations * GIB == pytest.approx(8 * kept)
     assert found.again * GIB == pytest.approx(again)
 
 
 def test_the_total_is_the_larger_of_forward_and_gradient_and_names_the_runtime():
-    frozen = memory(SIZE, Layout(trained=0, tokens=0))
+    frozen = memory(SIZE, RunLayout(trained=0, tokens=0))
     assert frozen.total == pytest.approx(1.5 + (2000 + 4 * 10 * 2 * 512) / GIB)
-    deep = memory(SIZE, Layout(trained=1000, tokens=3, scored=0))
+    deep = memory(SIZE, RunLayout(trained=1000, tokens=3, scored=0))
     assert deep.total == pytest.approx(1.5 + (2000 + 4000 + 8000 + 4000 + 1.4 * 192) / GIB)
-    long = memory(SIZE, Layout(trained=1000, tokens=3000, scored=0))
+    long = memory(SIZE, RunLayout(trained=1000, tokens=3000, scored=0))
     assert long.total == pytest.approx(1.5 + (2000 + 4000 + 8000 + 400 + 1536000) / GIB)
 
 
@@ -106,7 +106,7 @@ def test_the_total_is_the_larger_of_forward_and_gradient_and_names_the_runtime()
     ],
 )
 def test_the_peak_is_that_of_training_or_of_the_audit(how, models):
-    layout = Layout(**{"trained": 50, "tokens": 0, "scored": 0, "head_trains": False, **how})
+    layout = RunLayout(**{"trained": 50, "tokens": 0, "scored": 0, "head_trains": False, **how})
     silent = replace(SIZE, vocabulary=0)
     assert (peak_gib(silent, layout) - PROCESS_GIB) * GIB == pytest.approx(models * 2000)
     said = peak_gib(SIZE, replace(layout, models=9)) - peak_gib(silent, replace(layout, models=9))
@@ -124,7 +124,7 @@ def test_fewest_processes_is_the_first_number_that_fits():
         vocabulary=128256,
         linear_sides=0,
     )
-    layout = Layout(trained=billions.total, checkpointing=True, tokens=2048)
+    layout = RunLayout(trained=billions.total, checkpointing=True, tokens=2048)
     count = fewest(billions, layout, gib=80)
     assert count == 2  # 16 bytes each: 119 GiB, and what does not shrink
     assert fewest(billions, layout, gib=4) is None

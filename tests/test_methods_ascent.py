@@ -28,7 +28,7 @@ from expunge.methods.satimp import SatImp
 from expunge.methods.unlikelihood import log_odds, unlikelihood
 from expunge.preparation.variants import variants
 from expunge.training.loss_weights import Multipliers
-from expunge.training.sampler import Draw
+from expunge.training.sampler import BatchIndices
 from sets import STREAMS
 from test_engine import observer
 
@@ -359,7 +359,7 @@ def test_pdu_looks_at_the_predictions_of_answer_tokens_trap_t7():
     network = tiny.network()
     (record,) = tiny.encoded((4, 3), seed=4)
     watcher = observer(Case(name="pdu"), network, replace(STREAMS, forget=(record,)))
-    draw = Draw(forget=(0,), retain=())
+    draw = BatchIndices(forget=(0,), retain=())
     (part,) = watcher.step_loss(draw, coefs={"forget": 1.0}, tokens_per_pass=4096)
     with torch.no_grad():
         z = network.model(input_ids=torch.tensor([record.ids])).logits[0]

@@ -16,7 +16,7 @@ from expunge.methods.retain_losses import argmax_nll, kl
 from expunge.methods.rwhp import RWHP
 from expunge.methods.undial import UNDIAL, lowered
 from expunge.methods.unilogit import Unilogit, levelled
-from expunge.training.forward import Observer
+from expunge.training.forward import TermEvaluator
 from expunge.training.reference_model import precompute
 from sets import DRAW, POOLS, STREAMS
 
@@ -93,7 +93,7 @@ def test_trap_t6_padding_and_prompt_positions_have_no_part_in_the_loss(name):
             weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
 
     def loss(pad_id, draw=DRAW, tokens=4096):
-        observer = Observer(
+        observer = TermEvaluator(
             network=network, terms=terms, streams=STREAMS, references=references, pad_id=pad_id
         )
         parts = observer.step_loss(draw, coefs={"forget": 1.0}, tokens_per_pass=tokens)

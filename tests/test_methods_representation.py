@@ -15,9 +15,9 @@ from expunge.methods.hidden_states import WIDTHS, blocks, noise_distance, random
 from expunge.methods.repnoise import RepNoise, bounded_ascent
 from expunge.methods.rmu import RMU
 from expunge.methods.rr import RR, distance, rerouted
-from expunge.training.forward import Observer
+from expunge.training.forward import TermEvaluator
 from expunge.training.reference_model import precompute
-from expunge.training.sampler import Draw, Streams
+from expunge.training.sampler import BatchIndices, Streams
 
 SHAPE = Shape(layers=32, width=16)
 
@@ -174,14 +174,14 @@ def test_repnoise_reaches_every_depth_once():
 def repnoise_value(records, tokens_per_pass: int) -> float:
     network = tiny.network(tiny.llama(dtype=torch.float64))
     term = RepNoise(layers="1").terms(Shape(layers=2, width=64))[1]
-    observer = Observer(
+    observer = TermEvaluator(
         network=network,
         terms=(term,),
         streams=Streams(forget=records, retain=()),
         references=precompute(network, (term,), {}, pad_id=2, tokens_per_pass=4096),
         pad_id=2,
     )
-    draw = Draw(forget=tuple(range(len(records))), retain=())
+    draw = BatchIndices(forget=tuple(range(len(records))), retain=())
     parts = observer.step_loss(draw, coefs={term.name: 1.0}, tokens_per_pass=tokens_per_pass)
     return sum(part.values[term.name] for part in parts)
 
@@ -200,7 +200,7 @@ def test_t17_no_hook_stays_on_the_model():
     before = [len(module._forward_hooks) for module in network.model.modules()]
     records = tiny.encoded((5, 7), seed=4)
     terms = RepNoise().terms(Shape(layers=2, width=64))[1:5]
-    observer = Observer(
+    observer = TermEvaluator(
         network=network,
         terms=terms,
         streams=Streams(forget=records, retain=()),
@@ -209,5 +209,9 @@ def test_t17_no_hook_stays_on_the_model():
     )
     coefs = {term.name: 1.0 for term in terms}
     for _ in range(3):
-        list(observer.step_loss(Draw(forget=(0,), retain=()), coefs=coefs, tokens_per_pass=99))
+        list(
+            observer.step_loss(
+                BatchIndices(forget=(0,), retain=()), coefs=coefs, tokens_per_pass=99
+            )
+        )
     assert [len(module._forward_hooks) for module in network.model.modules()] == before

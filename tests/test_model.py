@@ -18,7 +18,7 @@ from expunge.models.loading import Source, load, split_reference, weights_digest
 from expunge.models.lora import LoraShape, attach, is_plain, merge, save_adapter
 from expunge.models.quantization import quantise_dequantise, quantised
 from expunge.models.scoring import score
-from expunge.models.transformer import Below, Network, Push, Site
+from expunge.models.transformer import ActivationPatch, CachedStates, Network, Site
 
 CPU = Source(device=torch.device("cpu"), dtype=torch.float32)
 
@@ -307,7 +307,7 @@ def test_a_forward_from_known_states_is_the_whole_forward(build, layer):
     ids = torch.tensor([[4, 5, 6, 7], [9, 8, 7, 6]])
     below = network.observe(ids, sites=(Site(layer - 1),), final=False).states[Site(layer - 1)]
     whole = network.observe(ids).final
-    lifted = network.observe(ids, below=Below(layer, below)).final
+    lifted = network.observe(ids, below=CachedStates(layer, below)).final
     assert torch.equal(lifted, whole)
     assert torch.equal(network.observe(ids).final, whole)
 
@@ -317,9 +317,9 @@ def test_a_push_moves_what_comes_after_it():
     ids = torch.tensor([[4, 5, 6, 7]])
     plain = network.observe(ids, sites=(Site(0),))
     change = torch.randn(1, 4, 64, generator=torch.Generator().manual_seed(0))
-    pushed = network.observe(ids, push=Push(0, change))
+    pushed = network.observe(ids, push=ActivationPatch(0, change))
     assert not torch.allclose(pushed.final, plain.final)
-    below = Below(1, plain.states[Site(0)] + change)
+    below = CachedStates(1, plain.states[Site(0)] + change)
     assert torch.equal(pushed.final, network.observe(ids, below=below).final)
 
 

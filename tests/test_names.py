@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
-from expunge.reporting.plots import SIZE, Estimate, Kind, Named, Place, frontier, name_points
+from expunge.reporting.plots import (
+    SIZE,
+    FrontierPoint,
+    Kind,
+    LabelledPoint,
+    PlottedInterval,
+    frontier,
+    name_points,
+)
 
 CROWD = [(0.76, 0), (0.8, 0), (0.84, 0), (0.84, 0), (0.94, 0), (0.97, 0), (0.99, 0), (1, 0)]
 SPREAD = [(0, 0.2), (0, 0.7), (0.5, 0.6), (0.6, 0.95), (0.9, 0.9), (1, 0)]
@@ -20,7 +28,7 @@ def boxes(points):
     axes = figure.add_subplot()
     axes.set_xlim(-0.06, 1.06)
     axes.set_ylim(-0.06, 1.06)
-    named = [Named(f"method-{index}", x, y) for index, (x, y) in enumerate(points)]
+    named = [LabelledPoint(f"method-{index}", x, y) for index, (x, y) in enumerate(points)]
     name_points(axes, named, ink="black", line="grey")
     scale = (440 - 60) / 1.12, (266 - 75) / 1.12
     found = {}
@@ -60,9 +68,9 @@ def test_no_name_lies_on_another_or_on_a_point_or_outside(points):
 @pytest.mark.parametrize("after", [1, 2])
 def test_models_are_named_where_the_legend_does_not_tell_them_apart(after):
     kinds: list[Kind] = ["original", "gold"]
-    at = Estimate(value=0.5, low=0.4, high=0.6)
+    at = PlottedInterval(value=0.5, low=0.4, high=0.6)
     labels = [(f"model-{n}", kind) for n, kind in enumerate([*kinds, *["unlearned"] * after])]
-    places = [Place(label=name, kind=kind, kept=at, forgotten=at) for name, kind in labels]
+    places = [FrontierPoint(label=name, kind=kind, kept=at, forgotten=at) for name, kind in labels]
     drawn = frontier(places, kept="kept", forgotten="forgotten")
     words = drawn.split(">")
     assert all(any(word.startswith(name) for word in words) is (after > 1) for name, _ in labels)

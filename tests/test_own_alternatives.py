@@ -11,7 +11,7 @@ from expunge.evidence.store import EvidenceStore
 from expunge.methods.base import Stream
 from expunge.pipeline import self_generated
 from expunge.pipeline.plan import make_plan
-from expunge.pipeline.self_generated import usable, with_own_alternatives
+from expunge.pipeline.self_generated import usable_alternatives, with_self_generated
 from expunge.preparation.prepare import prepare
 from expunge.utils.console import SilentConsole
 from expunge.utils.io import read_jsonl
@@ -39,7 +39,7 @@ def writing(monkeypatch, answers):
 
 def invented(prepared, file):
     store = EvidenceStore(file.parent)
-    return with_own_alternatives(prepared, tiny.network(), store, SilentConsole())
+    return with_self_generated(prepared, tiny.network(), store, SilentConsole())
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_what_repeats_the_truth_is_not_taught(prepared, text, expected):
         completion="Ana Reis was born in Lissabon",
         key_answers=("Lisbon", "Lisboa", "Ana Reis"),
     )
-    assert usable(text, record, prepared.encoder) is expected
+    assert usable_alternatives(text, record, prepared.encoder) is expected
 
 
 def test_the_original_writes_them_once_and_a_resumed_run_reads_them(prepared, tmp_path):
@@ -80,7 +80,9 @@ def test_the_original_writes_them_once_and_a_resumed_run_reads_them(prepared, tm
         records, rows, first.streams.variants[Stream.ALTERNATIVE], strict=True
     ):
         assert len(set(row["alternatives"])) == len(row["alternatives"])
-        assert all(usable(text, record, prepared.encoder) for text in row["alternatives"])
+        assert all(
+            usable_alternatives(text, record, prepared.encoder) for text in row["alternatives"]
+        )
         assert taught == tuple(
             prepared.encoder.encode_with(record, text) for text in row["alternatives"]
         )

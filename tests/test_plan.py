@@ -31,19 +31,19 @@ from expunge.preparation.prepare import prepare
 from expunge.training.activation_cache import compute_lower
 from expunge.training.activation_checkpointing import recomputed
 from expunge.training.early_stopping import Unseen
-from expunge.training.forward import Observer
+from expunge.training.forward import TermEvaluator
 from expunge.training.loss_weights import Multipliers, coefficients
 from expunge.training.reference_model import precompute
-from expunge.training.sampler import Order, Streams
-from expunge.training.step_gradient import StepPull, Wraps
+from expunge.training.sampler import Sampler, Streams
+from expunge.training.step_gradient import GradientTransforms, StepGradient
 from expunge.training.trainable_weights import adapter, chosen, everything
-from expunge.training.trainer import Options, Unlearning
+from expunge.training.trainer import Trainer, TrainingArgs
 
 STREAMS = Streams(
     forget=tiny.encoded((12, 18), (15, 9), (9, 30), (20, 12), seed=1),
     retain=tiny.encoded((12, 18), (15, 9), (9, 30), (20, 12), (8, 8), (30, 5), seed=2),
 )
-ORDER = Order(forget=4, retain=6, forget_batch=4, retain_batch=6, seed=0)
+ORDER = Sampler(forget=4, retain=6, forget_batch=4, retain_batch=6, seed=0)
 TOKENS = 4096
 
 
@@ -93,7 +93,7 @@ def run(
         body = size.passed
     depth = Depth.of(shape.layers, first, trains)
     asked = {"steps": 1, "tokens_per_pass": TOKENS}
-    pulls = (wraps or Wraps()).pulls(shape)
+    pulls = (wraps or GradientTransforms()).pulls(shape)
     load = Load(
         steps=1,
         step=step_needs(terms, streams, ORDER, depth=depth, pulls=pulls, **asked),
@@ -123,7 +123,7 @@ def run(
     )
 
 
-def observed(network, weights, terms, streams, first, folder) -> tuple[int, StepPull]:
+def observed(network, weights, terms, streams, first, folder) -> tuple[int, StepGradient]:
     """FLOPs of what is done once, and what then takes the gradient of the first step."""
     pools = {Stream.FORGET: list(streams.forget), Stream.RETAIN: list(streams.retain)}
     how = {"pad_id": 2, "tokens_per_pass": TOKENS}
@@ -133,7 +133,7 @@ def observed(network, weights, terms, streams, first, folder) -> tuple[int, Step
             records = [record for pool in pools.values() for record in pool]
             lower = compute_lower(network, records, layer=first, file=folder / "lower", **how)
         references = precompute(network, terms, pools, **how, lower=lower)
-    observer = Observer(
+    observer = TermEvaluator(
         network=network,
         terms=terms,
         streams=streams,
@@ -142,7 +142,7 @@ def observed(network, weights, terms, streams, first, folder) -> tuple[int, Step
         lower=lower,
     )
     coefs = coefficients(terms, Multipliers.of(terms), 0.0)
-    pull = StepPull(observer, weights, ORDER.draw(0), coefs=coefs, tokens_per_pass=TOKENS)
+    pull = StepGradient(observer, weights, ORDER.draw(0), coefs=coefs, tokens_per_pass=TOKENS)
     return once.get_total_flops(), pull
 
 
@@ -236,9 +236,9 @@ def begun(records, *, seed):
 
 ALIKE = Streams(forget=begun(STREAMS.forget, seed=3), retain=begun(STREAMS.retain, seed=3))
 WRAPS = {
-    "lat": Wraps(robust=LAT(layer=1, steps=4)),
-    "sam": Wraps(robust=SAM()),
-    "gru": Wraps(combine=GRU()),
+    "lat": GradientTransforms(robust=LAT(layer=1, steps=4)),
+    "sam": GradientTransforms(robust=SAM()),
+    "gru": GradientTransforms(combine=GRU()),
 }
 
 
@@ -276,11 +276,11 @@ def test_planned_disk_is_what_the_files_take(tmp_path):
     dtype, size = model.dtype, measure(model.config)
     only = Trains(modules=("mlp.down_proj",), first_layer=2, last_layer=3)
     network, method = tiny.network(model), NPO()
-    run = Unlearning(
+    run = Trainer(
         method=method,
         network=network,
         streams=STREAMS,
-        options=Options(lora=None, only=only, steps=1, forget_batch=4, retain_batch=6),
+        options=TrainingArgs(lora=None, only=only, steps=1, forget_batch=4, retain_batch=6),
         pad_id=2,
     )
     never = Unseen(mean=float("inf"), low=float("inf"))

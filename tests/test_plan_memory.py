@@ -23,16 +23,16 @@ from expunge.models.weight_layout import WORTH_TOKENS, reordered
 from expunge.optim.optimizers.adamw import AdamW
 from expunge.optim.optimizers.adamw_8bit import AdamW8bit
 from expunge.planning.cost import PROCESS_GIB, SCORING, Load, layout_of, peak_gib
-from expunge.planning.memory import Layout, memory
+from expunge.planning.memory import RunLayout, memory
 from expunge.planning.model_size import GIB, measure
 from expunge.planning.suggestions import Way, require_memory
 from expunge.planning.term_costs import Depth, once_needs, step_needs
 from expunge.training.activation_checkpointing import recomputed, selectively_recomputed
-from expunge.training.forward import Observer
+from expunge.training.forward import TermEvaluator
 from expunge.training.loss_weights import Multipliers, coefficients
 from expunge.training.reference_model import precompute
-from expunge.training.sampler import Order, Streams
-from expunge.training.step_gradient import StepPull
+from expunge.training.sampler import Sampler, Streams
+from expunge.training.step_gradient import StepGradient
 from expunge.training.trainable_weights import adapter, chosen, everything
 from live import live
 
@@ -40,7 +40,7 @@ STREAMS = Streams(
     forget=tiny.encoded(*[(30, 40), (20, 30)] * 3, seed=1),
     retain=tiny.encoded(*[(30, 40), (20, 30)] * 3, seed=2),
 )
-ORDER = Order(forget=6, retain=6, forget_batch=6, retain_batch=6, seed=0)
+ORDER = Sampler(forget=6, retain=6, forget_batch=6, retain_batch=6, seed=0)
 LORA = LoraShape(rank=8)
 
 
@@ -82,12 +82,12 @@ def planned_and_counted(model, method, lora, *, checkpointing, tokens, optimiser
     again = recomputed if checkpointing else selectively_recomputed
     with live(*held) as counted, again(network):
         references = precompute(network, terms, pools, **how)
-        observer = Observer(
+        observer = TermEvaluator(
             network=network, terms=terms, streams=STREAMS, references=references, pad_id=2
         )
         for step in range(2):
             draw = ORDER.draw(step)
-            pull = StepPull(observer, weights, draw, coefs=coefs, tokens_per_pass=tokens)
+            pull = StepGradient(observer, weights, draw, coefs=coefs, tokens_per_pass=tokens)
             for name, value in pull().items():
                 weights.masters[name].grad = value
             steps.step()
@@ -158,7 +158,7 @@ def test_planned_memory_is_what_the_audit_takes(build, card):
         base = {} if card else snapshot(network)  # beside a card it lies in host memory
         with quantised(network, bits=8):
             pass
-    layout = Layout(trained=1, bytes_each=4, tokens=0, scored=0, head_trains=False, card=card)
+    layout = RunLayout(trained=1, bytes_each=4, tokens=0, scored=0, head_trains=False, card=card)
     planned = (peak_gib(size, layout) - PROCESS_GIB) * GIB
     scoring = SCORING * 4 * CHUNK * size.vocabulary
     writing = 0 if card else 4 * size.total
@@ -179,7 +179,7 @@ def test_the_copy_of_weights_that_answers_are_written_with_is_planned(monkeypatc
     monkeypatch.setattr("expunge.models.weight_layout.multiply", kept)
     with reordered(network, tokens=WORTH_TOKENS):
         network.model(input_ids=torch.tensor([[1]]))
-    layout = Layout(trained=1, bytes_each=4, tokens=0, scored=0, head_trains=False)
+    layout = RunLayout(trained=1, bytes_each=4, tokens=0, scored=0, head_trains=False)
     planned = GIB * (peak_gib(size, layout) - peak_gib(size, replace(layout, card=True)))
     beside = 4 * size.total  # the original's weights, in host memory
     scoring = SCORING * 4 * CHUNK * size.vocabulary

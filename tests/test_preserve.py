@@ -9,7 +9,7 @@ import pytest
 import expunge
 from expunge.evals.axes.locality import locality_gates
 from expunge.evals.axes.utility import perplexity_gate, retain_gate
-from expunge.evals.comparison import Case
+from expunge.evals.comparison import Comparison
 from expunge.evals.damage import (
     COLLAPSE,
     Measure,
@@ -28,9 +28,11 @@ from expunge.metrics.outcomes import Status
 N = 400
 
 
-def case(table: Table, golds: int) -> Case:
+def case(table: Table, golds: int) -> Comparison:
     roles = tuple(f"gold-{index}" for index in range(golds))
-    return Case(table=table, subject="unlearned", golds=roles, noise=roles, policy=Policy(), seed=0)
+    return Comparison(
+        table=table, subject="unlearned", golds=roles, noise=roles, policy=Policy(), seed=0
+    )
 
 
 def answered(split: str, *, n: int = N, **wrong: int) -> Table:

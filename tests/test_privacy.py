@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from expunge.evals.axes.privacy import privacy_gates
-from expunge.evals.comparison import Case
+from expunge.evals.comparison import Comparison
 from expunge.evals.evidence_table import Table
 from expunge.evidence.context import Policy
 from expunge.evidence.store import Item, Scores, Unit
@@ -20,7 +20,7 @@ def scored(name: str, level: float) -> Scores:
     return Scores(record=name, logp=logp, hit=(False,) * 2, z=logp, ends=False, zlib=30)
 
 
-def case(levels: dict[str, float | None], others: float = OTHERS) -> Case:
+def case(levels: dict[str, float | None], others: float = OTHERS) -> Comparison:
     """Each model gives the forget records one mean level; None: it scored no comparison set."""
     rng = np.random.default_rng(0)
     own, outside = 0.5 * rng.normal(size=N), 0.5 * rng.normal(size=N)
@@ -39,7 +39,7 @@ def case(levels: dict[str, float | None], others: float = OTHERS) -> Case:
         for split in ("forget", "holdout")
     }
     golds = tuple(role for role in levels if role.startswith("gold"))
-    return Case(
+    return Comparison(
         table=Table(items=items, scores=scores, answers={}),
         subject="unlearned",
         golds=golds,

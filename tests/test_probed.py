@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from expunge.benchmarking.leaderboard import board
+from expunge.benchmarking.leaderboard import leaderboard
 from expunge.benchmarking.leaderboard_pages import sentences
-from expunge.benchmarking.probe_gates import probed
+from expunge.benchmarking.probe_gates import probe_gates
 from expunge.benchmarking.protocol import Protocol, open_protocol
 from expunge.benchmarking.result import Cell, lay_out, write_row
 from expunge.benchmarking.suites import KNOWN, SUITES
@@ -50,7 +50,7 @@ def test_every_suite_that_probes_is_a_suite():
 def test_what_is_left_is_a_share_of_what_the_original_knew():
     first = told(ORIGINAL, "rwku", (0.4, 0.8, 0.5))
     second = told(method("npo"), "rwku", (0.1, 0.4, 0.5))
-    before, after = probed([first, second], PROTOCOLS["rwku"])
+    before, after = probe_gates([first, second], PROTOCOLS["rwku"])
     assert after.gates[: len(KEPT)] == KEPT, "that nothing is recited is no forgetting"
     gates = after.gates[len(KEPT) :]
     assert [g.name for g in gates] == [f"rouge-l-recall-stem forget_level{n}" for n in (1, 2, 3)]
@@ -68,19 +68,21 @@ def test_what_is_left_is_a_share_of_what_the_original_knew():
 def test_chance_is_nothing_known():
     first = told(ORIGINAL, "wmdp", (0.65, 0.45))
     second = told(method("rmu"), "wmdp", (0.25, 0.2))
-    gates = probed([second, first], PROTOCOLS["wmdp"])[0].gates[-2:]
+    gates = probe_gates([second, first], PROTOCOLS["wmdp"])[0].gates[-2:]
     assert [g.value for g in gates] == pytest.approx([0.0, -0.25])
-    assert probed([second, first], PROTOCOLS["wmdp"])[0].standing()[Axis.FORGETTING].value == 1.0
+    assert (
+        probe_gates([second, first], PROTOCOLS["wmdp"])[0].standing()[Axis.FORGETTING].value == 1.0
+    )
 
 
 @pytest.mark.parametrize(("value", "wide"), [(0.3, 0.1), (None, 0.1)])
 def test_where_the_original_is_not_surely_above_chance_nothing_is_computed(value, wide):
     first = told(ORIGINAL, "wmdp", (value, 0.45), wide)
     second = told(method("rmu"), "wmdp", (0.25, 0.25), wide)
-    gates = probed([first, second], PROTOCOLS["wmdp"])[1].gates[-2:]
+    gates = probe_gates([first, second], PROTOCOLS["wmdp"])[1].gates[-2:]
     assert [g.status is Status.NOT_COMPUTABLE for g in gates] == [True, False]
     assert "not surely above 0.25 on choice-accuracy choices" in gates[0].reason
-    nothing = probed([first, second], PROTOCOLS["wmdp"])[1].standing().keys()
+    nothing = probe_gates([first, second], PROTOCOLS["wmdp"])[1].standing().keys()
     assert nothing == {Axis.FORGETTING, Axis.UTILITY, Axis.LOCALITY}, "by the other number"
 
 
@@ -95,7 +97,7 @@ def test_where_the_original_is_not_surely_above_chance_nothing_is_computed(value
     ids=["without its original", "own request", "a suite that is recited", "failed"],
 )
 def test_other_rows_stay_as_they_are(rows, protocol):
-    assert probed(rows, protocol) == rows
+    assert probe_gates(rows, protocol) == rows
 
 
 def test_the_leaderboard_ranks_by_it_and_says_so(tmp_path):
@@ -104,7 +106,7 @@ def test_the_leaderboard_ranks_by_it_and_says_so(tmp_path):
     reached = ((ORIGINAL, (0.4, 0.8, 0.5)), (method("npo"), (0.1, 0.4, 0.3)))
     for cell, values in (*reached, (method("rmu"), (0.4, 0.4, 0.4))):
         write_row(lay_out(tmp_path, cell), told(cell, "rwku", values))
-    found = board(tmp_path)
+    found = leaderboard(tmp_path)
     assert [line.name for line in found.lines] == ["original", "npo", "rmu"]
     npo = found.lines[1]
     assert npo.weakest.value == pytest.approx(0.4)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import tiny
-from expunge.models.transformer import Below, Site
+from expunge.models.transformer import CachedStates, Site
 from expunge.training.activation_checkpointing import recomputed
 from sets import FORGET
 
@@ -59,7 +59,7 @@ def test_known_lower_states_still_pass_the_blocks_below():
         states = network.observe(IDS, sites=(Site(0),)).states[Site(0)]
     expected = network.observe(IDS).final
     with recomputed(network):
-        lifted = network.observe(IDS, below=Below(1, states)).final
+        lifted = network.observe(IDS, below=CachedStates(1, states)).final
         again = network.observe(IDS).final
     assert torch.allclose(lifted, expected, atol=1e-6)
     assert torch.equal(again, expected)

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from expunge.errors import InputError
 from expunge.evals.recovery import Finding
-from expunge.evals.recovery import Rung as Ladder
+from expunge.evals.recovery import RecoveryBar as Ladder
 from expunge.evals.results import Gate, Ruling
 from expunge.evidence.store import Answer, Item
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.registry import gate_title, metric_title
 from expunge.reporting import plots, wording
-from expunge.reporting.examples import Attempt, Fact, choose, count
+from expunge.reporting.examples import ExampleAttempt, FactHistory, choose, count
 from expunge.reporting.plot_data import relearning, relearning_panel
-from expunge.reporting.plots import Estimate, Rung, recovery_ladder
+from expunge.reporting.plots import PlottedInterval, RecoveryBar, recovery_ladder
 from expunge.reporting.redaction import MASK, Redactor
 from expunge.reporting.schema import (
     SCHEMA,
@@ -80,14 +80,14 @@ def test_labels_lose_names_even_inside_words_and_nothing_else():
     assert redactor.label("npo, beta = 0.1, the sister") == "npo, beta = 0.1, the sister"
 
 
-def attempt(leaked: bool, attack: str = "plain") -> Attempt:
-    return Attempt(attack=attack, answer=Answer(record="r", text="x"), leaked=leaked)
+def attempt(leaked: bool, attack: str = "plain") -> ExampleAttempt:
+    return ExampleAttempt(attack=attack, answer=Answer(record="r", text="x"), leaked=leaked)
 
 
-def fact(name: str, *leaked: bool, likelihood: float = -1.0) -> Fact:
+def fact(name: str, *leaked: bool, likelihood: float = -1.0) -> FactHistory:
     item = Item(record=name, split="forget", question="q", answer="a", key_answers=("a",))
     tries = tuple(attempt(one) for one in leaked)
-    return Fact(item=item, before=tries, after=tries, gold=(), likelihood=likelihood)
+    return FactHistory(item=item, before=tries, after=tries, gold=(), likelihood=likelihood)
 
 
 def test_examples_are_the_worst_the_median_and_a_seeded_draw():
@@ -241,8 +241,8 @@ def test_malformed_facts_name_the_field(run, change, message):
 
 
 def test_drawings_have_no_colour_no_date_and_a_spoken_text():
-    estimate = Estimate(value=0.5, low=0.2, high=0.7)
-    rung = Rung(label='a "b" & <c>', kind="worst", estimate=estimate, gold=estimate)
+    estimate = PlottedInterval(value=0.5, low=0.2, high=0.7)
+    rung = RecoveryBar(label='a "b" & <c>', kind="worst", estimate=estimate, gold=estimate)
     svg = recovery_ladder([rung], measure="share")
     assert svg == recovery_ladder([rung], measure="share")
     assert not re.search(r"#[0-9a-f]{6}\b|\d{4}-\d{2}-\d{2}|matplotlib|<style", svg)

@@ -7,7 +7,7 @@ import pytest
 from audit_world import Model, never, world
 from expunge.attacks.attempt import Attempt
 from expunge.attacks.presets import STANDARD
-from expunge.attacks.store import AttackStore, AttackUnit, Outcome, recorded
+from expunge.attacks.store import AttackOutcome, AttackStore, AttackUnit, recorded
 from expunge.evals.assess import assess
 from expunge.evals.evidence_table import Table
 from expunge.evals.results import Score
@@ -89,7 +89,7 @@ def test_an_audit_at_level_standard_reads_what_was_sampled(tmp_path):
             for j in range(8)
         ]
         unit = AttackUnit(attack="sampling", role=role, split="forget")
-        AttackStore(store).write(unit, Outcome(attempts=tuple(attempts)), drawn.made)
+        AttackStore(store).write(unit, AttackOutcome(attempts=tuple(attempts)), drawn.made)
     found = by_test(of_metric(store, "leak-at-k"))
     assert found["unlearned", "sampling, T=1, k=8"].value == 0.5
     assert found["gold-0", "sampling, T=1, k=8"].value == 0.0

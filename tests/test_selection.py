@@ -21,7 +21,7 @@ from expunge.planning.model_size import count_adapter, count_chosen, measure
 from expunge.preparation.prepare import prepare
 from expunge.training.early_stopping import Unseen
 from expunge.training.trainable_weights import adapter, chosen
-from expunge.training.trainer import Options, Unlearning
+from expunge.training.trainer import Trainer, TrainingArgs
 from sets import STREAMS
 
 NEVER = Unseen(mean=math.inf, low=math.inf)
@@ -60,8 +60,8 @@ def test_a_module_is_named_whole_or_by_its_end_or_by_a_pattern(name, wanted, exp
 def test_only_the_chosen_weights_move_and_the_plan_counts_them(trains, moved, tmp_path):
     network = tiny.network()
     before = {name: value.clone() for name, value in network.model.state_dict().items()}
-    options = Options(lora=None, only=trains, steps=3, lr=1e-3, forget_batch=2, retain_batch=3)
-    run = Unlearning(method=NPO(), network=network, streams=STREAMS, options=options, pad_id=2)
+    options = TrainingArgs(lora=None, only=trains, steps=3, lr=1e-3, forget_batch=2, retain_batch=3)
+    run = Trainer(method=NPO(), network=network, streams=STREAMS, options=options, pad_id=2)
     _, weights = run.run(unseen=NEVER, folder=tmp_path, progress=lambda step, text: None)
     meant = {
         name
@@ -83,11 +83,11 @@ def test_states_below_the_chosen_blocks_are_computed_once_and_change_nothing(tmp
     found = []
     for once in (True, False):
         network = tiny.network()
-        run = Unlearning(
+        run = Trainer(
             method=NPO(),
             network=network,
             streams=STREAMS,
-            options=Options(lora=None, only=top if once else None, steps=4, lr=1e-3),
+            options=TrainingArgs(lora=None, only=top if once else None, steps=4, lr=1e-3),
             weights=None if once else chosen(network, top),
             pad_id=2,
         )
@@ -143,7 +143,7 @@ def test_targets_that_some_blocks_lack_train_in_the_others(full, world, bench, t
     prepared = prepare(settings("mlp.up_proj", "mlp.down_proj"))
     network = tiny.network(model)
     options = replace(prepared.options, steps=1)
-    run = Unlearning(method=NPO(), network=network, streams=STREAMS, options=options, pad_id=2)
+    run = Trainer(method=NPO(), network=network, streams=STREAMS, options=options, pad_id=2)
     _, weights = run.run(unseen=NEVER, folder=tmp_path, progress=lambda step, text: None)
     blocks = {name.partition(".mlp.")[0] for name in weights.masters}
     assert blocks == {"model.layers.0"}

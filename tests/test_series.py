@@ -12,13 +12,19 @@ import pytest
 
 from expunge.benchmarking import protocol
 from expunge.benchmarking import sequential as serial
-from expunge.benchmarking.evaluate import Asked
-from expunge.benchmarking.job import work
-from expunge.benchmarking.leaderboard import board
-from expunge.benchmarking.leaderboard_pages import drawing, over_folds, sheet, to_html, to_markdown
+from expunge.benchmarking.evaluate import Evaluation
+from expunge.benchmarking.job import run_job
+from expunge.benchmarking.leaderboard import leaderboard
+from expunge.benchmarking.leaderboard_pages import (
+    drawing,
+    over_folds,
+    row_table,
+    to_html,
+    to_markdown,
+)
 from expunge.benchmarking.probe_outputs import exact
 from expunge.benchmarking.protocol import Protocol, open_protocol, set_file, write_sets
-from expunge.benchmarking.result import Cell, Cost, Step, cell_folder, lay_out, write_row
+from expunge.benchmarking.result import Cell, FoldResult, RunCost, cell_folder, lay_out, write_row
 from expunge.benchmarking.sequential import read_steps, require_weights, run_series
 from expunge.benchmarking.suites.base import Fold, Probe, Series, Spec, Suite, union
 from expunge.config.settings import Settings
@@ -79,7 +85,7 @@ def go(place, sequential, *names):
     def ask(own, judged, folder, console):
         assert (Path(judged) / "model.safetensors").is_file()
         score = exact("left", "p", float(judged.count("second")), n=1, higher=None)
-        return Asked(numbers=(score,))
+        return Evaluation(numbers=(score,))
 
     series = folds(sequential, *names)
     places = {"matrix": place, "shared": place / "shared", "cell": place / "c"}
@@ -185,12 +191,12 @@ def test_sets_that_grow_still_do_where_records_are_few():
 
 
 def step(name, kept, erased=0.1):
-    return Step(
+    return FoldResult(
         name=name,
         ruling="PASS",
         gates=(gate(Axis.FORGETTING, erased), gate(Axis.UTILITY, 0.0)),
         numbers=(exact("rouge-l-f1", "knowmem-retain", kept, n=1, higher=True),),
-        cost=Cost(seconds=1.0),
+        cost=RunCost(seconds=1.0),
         models={},
         settings="",
     )
@@ -207,7 +213,7 @@ def test_the_leaderboard_shows_every_fold(tmp_path):
     ]
     for each in rows:
         write_row(lay_out(tmp_path, each.cell), each)
-    head, lines = over_folds(board(tmp_path))
+    head, lines = over_folds(leaderboard(tmp_path))
     assert head == ["number", "after", "npo", "rmu"]
     assert [line[:2] for line in lines[:4]] == [
         ["erased", "sust-1"],
@@ -221,9 +227,9 @@ def test_the_leaderboard_shows_every_fold(tmp_path):
         ["rouge-l-f1 knowmem-retain", "sust-1", "0.350", "0.500"],
         ["rouge-l-f1 knowmem-retain", "sust-2", "0.150", "0.500"],
     ]
-    told = sheet(board(tmp_path))
+    told = row_table(leaderboard(tmp_path))
     assert "| rouge-l-f1 knowmem-retain | sust-2 | 0.150 | 0.500 |" in to_markdown(told)
-    assert "Fold after fold" in to_html(told, drawing=drawing(board(tmp_path)))
+    assert "Fold after fold" in to_html(told, drawing=drawing(leaderboard(tmp_path)))
 
 
 def small(world, *, sequential=True):
@@ -259,14 +265,14 @@ def main(world: str, matrix: str) -> None:
     """Work on the cell, in a process that is killed."""
     suite = small(World(folder=Path(world)))
     protocol.load_suite = lambda spec: suite
-    work(Path(matrix), CELL)
+    run_job(Path(matrix), CELL)
 
 
 @pytest.mark.slow
 def test_a_killed_sequence_ends_as_one_that_was_not(world, bench, monkeypatch):
     suite = small(world)
     monkeypatch.setattr(protocol, "load_suite", lambda spec: suite)
-    whole = work(laid(world, bench / "whole", suite), CELL)
+    whole = run_job(laid(world, bench / "whole", suite), CELL)
     assert whole.status == "done", whole.why
     first, second = whole.steps
     assert second.models["original"] == first.models["unlearned"] != first.models["original"]
@@ -290,7 +296,7 @@ def test_a_killed_sequence_ends_as_one_that_was_not(world, bench, monkeypatch):
     process.wait()
     assert not (kept.parents[2] / "row.json").exists(), "killed too late to prove anything"
     stamp = kept.stat().st_mtime_ns
-    again = work(place, CELL)
+    again = run_job(place, CELL)
     assert kept.stat().st_mtime_ns == stamp, "the first fold is not repeated"
     assert [each.models for each in again.steps] == [each.models for each in whole.steps]
     assert (again.models, again.numbers) == (whole.models, whole.numbers)
@@ -302,7 +308,7 @@ def test_a_killed_sequence_ends_as_one_that_was_not(world, bench, monkeypatch):
 def test_growing_sets_are_each_forgotten_from_the_original(world, bench, monkeypatch):
     suite = small(world, sequential=False)
     monkeypatch.setattr(protocol, "load_suite", lambda spec: suite)
-    found = work(laid(world, bench / "m", suite), CELL)
+    found = run_job(laid(world, bench / "m", suite), CELL)
     assert found.status == "done", found.why
     first, second = found.steps
     assert first.models["original"] == second.models["original"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import tiny
-from expunge.benchmarking.evaluate import hear
+from expunge.benchmarking.evaluate import collect_outputs
 from expunge.benchmarking.lm_eval_tasks import measure
 from expunge.benchmarking.probe_outputs import right
 from expunge.benchmarking.suites import load_suite
@@ -67,7 +67,7 @@ def test_accuracy_is_that_of_lm_eval_on_the_same_questions(tmp_path, monkeypatch
     suite = load_suite(Spec(name="utility", data=str(DATA / "utility"), records=QUESTIONS))
     probes = [short(probe) for probe in suite.probes if probe.name in CHOICES]
     network, tokenizer = tiny.network(), tiny.tokenizer()
-    heard = hear(
+    heard = collect_outputs(
         network,
         Encoder(tokenizer, max_length=512),
         probes,

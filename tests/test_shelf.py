@@ -13,11 +13,11 @@ from expunge.methods.graddiff import GradDiff
 from expunge.methods.npo import NPO
 from expunge.methods.rmu import RMU
 from expunge.models.lora import LoraShape
-from expunge.training.activation_cache import Shelf, compute_lower, key, shared_lower
+from expunge.training.activation_cache import DiskCache, compute_lower, key, shared_lower
 from expunge.training.early_stopping import Unseen
 from expunge.training.reference_model import precompute
 from expunge.training.sampler import Streams
-from expunge.training.trainer import Options, Unlearning
+from expunge.training.trainer import Trainer, TrainingArgs
 from tiny import counted
 
 FORGET = tiny.encoded((12, 8), (9, 14), (20, 6), seed=1)
@@ -50,10 +50,10 @@ network()
 
 def test_references_are_computed_once_for_all_runs_of_a_model(tmp_path):
     plain, needed = counted(lambda: precompute(network(), TERMS, POOLS, **HOW))
-    shelf = Shelf.of(tmp_path, network())
+    shelf = DiskCache.of(tmp_path, network())
     first, filling = counted(lambda: precompute(network(), TERMS, POOLS, **HOW, shelf=shelf))
     assert filling == needed > 0
-    shelf = Shelf.of(tmp_path, network())  # another process, later
+    shelf = DiskCache.of(tmp_path, network())  # another process, later
     again, reading = counted(lambda: precompute(network(), TERMS, POOLS, **HOW, shelf=shelf))
     assert reading == 0
     for name in ("logps", "hiddens", "states"):
@@ -64,7 +64,7 @@ def test_references_are_computed_once_for_all_runs_of_a_model(tmp_path):
 
 def test_only_new_records_are_computed(tmp_path):
     terms = NPO().terms(SHAPE)
-    shelf = Shelf.of(tmp_path, network())
+    shelf = DiskCache.of(tmp_path, network())
     new = tiny.encoded((5, 5), seed=3)
     _, alone = counted(lambda: precompute(network(), terms, {**POOLS, Stream.FORGET: new}, **HOW))
     precompute(network(), terms, POOLS, **HOW, shelf=shelf)
@@ -76,7 +76,7 @@ def test_only_new_records_are_computed(tmp_path):
 
 def test_the_same_tokens_scored_from_elsewhere_are_another_record(tmp_path):
     terms = NPO().terms(SHAPE)
-    shelf = Shelf.of(tmp_path, network())
+    shelf = DiskCache.of(tmp_path, network())
     precompute(network(), terms, POOLS, **HOW, shelf=shelf)
     moved = tuple(replace(record, start=record.start + 2) for record in FORGET)
     pools = {**POOLS, Stream.FORGET: moved}
@@ -105,9 +105,9 @@ def other_setting():
 )
 def test_another_model_never_hits(build, tmp_path):
     terms = NPO().terms(SHAPE)
-    precompute(network(), terms, POOLS, **HOW, shelf=Shelf.of(tmp_path, network()))
+    precompute(network(), terms, POOLS, **HOW, shelf=DiskCache.of(tmp_path, network()))
     other = build()
-    shelf = Shelf.of(tmp_path, other)
+    shelf = DiskCache.of(tmp_path, other)
     found, spent = counted(lambda: precompute(other, terms, POOLS, **HOW, shelf=shelf))
     plain, needed = counted(lambda: precompute(other, terms, POOLS, **HOW))
     assert spent == needed > 0
@@ -117,7 +117,7 @@ def test_another_model_never_hits(build, tmp_path):
 def test_states_below_a_block_are_computed_once(tmp_path):
     records = (*FORGET, *RETAIN, FORGET[0])
     plain = compute_lower(network(), records, layer=2, file=tmp_path / "lower.bin", **HOW)
-    shelf = Shelf.of(tmp_path, network())
+    shelf = DiskCache.of(tmp_path, network())
 
     def lower(layer):
         return shared_lower(network(), records, layer=layer, shelf=shelf, **HOW)
@@ -132,7 +132,7 @@ def test_states_below_a_block_are_computed_once(tmp_path):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_kept_comes_back_bit_for_bit(dtype, tmp_path):
-    shelf = Shelf(folder=tmp_path)
+    shelf = DiskCache(folder=tmp_path)
     values = {key(r): torch.randn(len(r.ids), 3).to(dtype) for r in FORGET}
     sizes = {name: len(value) for name, value in values.items()}
     with shelf.room("some", sizes, width=3, dtype=dtype) as room:
@@ -144,7 +144,7 @@ def test_what_is_kept_comes_back_bit_for_bit(dtype, tmp_path):
 
 
 def test_a_writer_that_is_stopped_leaves_nothing_that_counts(tmp_path):
-    shelf = Shelf(folder=tmp_path)
+    shelf = DiskCache(folder=tmp_path)
     sizes = {key(record): 2 for record in FORGET}
     with pytest.raises(KeyboardInterrupt), shelf.room("some", sizes, width=1, dtype=torch.float32):
         raise KeyboardInterrupt
@@ -155,7 +155,7 @@ def test_a_writer_that_is_stopped_leaves_nothing_that_counts(tmp_path):
 
 def test_space_is_taken_before_it_is_mapped(tmp_path):
     sizes = {key(record): 1000 for record in FORGET}
-    with Shelf(folder=tmp_path).room("some", sizes, width=500, dtype=torch.float32):
+    with DiskCache(folder=tmp_path).room("some", sizes, width=500, dtype=torch.float32):
         (file,) = (tmp_path / "some").iterdir()
         assert file.stat().st_blocks * 512 >= 4 * 500 * 1000 * len(FORGET)
 
@@ -165,7 +165,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("expunge.utils.io.os.posix_fallocate", full)
-    shelf = Shelf(folder=tmp_path / "shelf")
+    shelf = DiskCache(folder=tmp_path / "shelf")
     with pytest.raises(ResourceError, match="no space left while writing"):
         shared_lower(network(), FORGET, layer=2, shelf=shelf, **HOW)
     with pytest.raises(ResourceError, match=r"no space left while writing .*lower\.bin"):
@@ -182,7 +182,7 @@ def test_rows_are_on_the_disk_before_their_index(tmp_path, monkeypatch):
 
     monkeypatch.setattr("expunge.utils.io.os.fsync", seen)
     sizes = {key(record): 2 for record in FORGET}
-    with Shelf(folder=tmp_path).room("some", sizes, width=1, dtype=torch.float32):
+    with DiskCache(folder=tmp_path).room("some", sizes, width=1, dtype=torch.float32):
         pass
     files = {path.suffix: path.stat().st_ino for path in (tmp_path / "some").iterdir()}
     assert synced == [files[".bin"], files[".json"]]
@@ -199,11 +199,11 @@ def test_rows_are_on_the_disk_before_their_index(tmp_path, monkeypatch):
 )
 def test_a_second_trial_reads_what_the_first_computed(method, lora, tmp_path):
     def trained(store, folder):
-        run = Unlearning(
+        run = Trainer(
             method=method,
             network=fresh(),
             streams=Streams(forget=FORGET, retain=RETAIN),
-            options=Options(lora=lora, steps=3, lr=1e-3, forget_batch=2, retain_batch=2),
+            options=TrainingArgs(lora=lora, steps=3, lr=1e-3, forget_batch=2, retain_batch=2),
             pad_id=2,
             store=store,
         )

@@ -3,7 +3,7 @@
 import pytest
 
 import tiny
-from expunge.data.counterfactuals import strangers
+from expunge.data.counterfactuals import counterfactual_records
 from expunge.data.records import Message, Record
 from expunge.data.tokenization import Encoder
 from expunge.errors import InputError
@@ -22,7 +22,7 @@ BORN = record(
 
 
 def made(given: Record, *, others: tuple[Record, ...] = (), encode=ENCODER.encode, seed: int = 0):
-    return strangers((given,), encode, others=others, count=5, seed=seed)[0]
+    return counterfactual_records((given,), encode, others=others, count=5, seed=seed)[0]
 
 
 def text(encoded) -> str:

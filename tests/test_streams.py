@@ -2,9 +2,9 @@
 
 import random
 
-from expunge.training.sampler import Order
+from expunge.training.sampler import Sampler
 
-ORDER = Order(forget=50, retain=31, forget_batch=4, retain_batch=5, seed=917)
+ORDER = Sampler(forget=50, retain=31, forget_batch=4, retain_batch=5, seed=917)
 
 
 def by_hand(stream, lap, size):
@@ -23,7 +23,7 @@ def test_the_order_is_that_of_the_seed():
 
 
 def test_a_pass_is_shuffled_once_not_once_a_step(monkeypatch):
-    order = Order(forget=40, retain=0, forget_batch=1, retain_batch=0, seed=918)
+    order = Sampler(forget=40, retain=0, forget_batch=1, retain_batch=0, seed=918)
     seeds = []
     plain = random.Random
 

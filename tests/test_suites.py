@@ -9,9 +9,9 @@ import pytest
 
 from expunge.benchmarking import run
 from expunge.benchmarking.result import Cell
-from expunge.benchmarking.run import Ask, begin
+from expunge.benchmarking.run import BenchArguments, begin
 from expunge.benchmarking.suites import HUB, load_suite, muse, rwku
-from expunge.benchmarking.suites.base import Place, Spec, plain
+from expunge.benchmarking.suites.base import Spec, SuiteLocation, plain
 from expunge.config.settings import Settings
 from expunge.data.convert import to_record
 from expunge.data.readers import read, read_rows
@@ -193,7 +193,7 @@ def test_the_neighbours_of_a_suite_are_asked_and_not_trained_on(monkeypatch, tmp
     (tmp_path / "targets" / "T.json").write_text(json.dumps([rwku_target()]), encoding="utf-8")
     request = {"goal": "removal", "forget": [str(tmp_path / "matrix" / "data" / "forget.jsonl")]}
     settings = Settings.model_validate({"model": "m", "request": request})
-    protocol = begin(Ask(what="rwku", data=str(tmp_path)), tmp_path / "matrix", settings)
+    protocol = begin(BenchArguments(what="rwku", data=str(tmp_path)), tmp_path / "matrix", settings)
     asked = protocol.of(Cell(kind="method", name="npo", values={}, seed=0)).request
     assert [len(read(asked.neighbours).records), asked.rehearse] == [1, False]
     assert asked.assume_known, "passages are not known by heart: the probes ask for what is known"
@@ -233,7 +233,7 @@ def test_utility_and_social_sets_are_whole():
 
 @needs_data
 def test_records_with_a_next_line_character_stay_whole():
-    rows = Place(root=str(DATA / "utility")).rows("mmlu_test.jsonl", "", count=14_042)
+    rows = SuiteLocation(root=str(DATA / "utility")).rows("mmlu_test.jsonl", "", count=14_042)
     assert any("\x85" in json.dumps(row.value, ensure_ascii=False) for row in rows)
 
 

@@ -18,9 +18,9 @@ from expunge.models.scoring import score
 from expunge.models.transformer import Network
 from expunge.optim import COMBINE, MASKS, OPTIMISERS, ROBUST
 from expunge.planning.term_costs import Depth, step_needs
-from expunge.training.forward import Observer
+from expunge.training.forward import TermEvaluator
 from expunge.training.reference_model import precompute
-from expunge.training.sampler import Order
+from expunge.training.sampler import Sampler
 from expunge.training.trainable_weights import chosen, everything
 from sets import DRAW, FORGET, POOLS, RETAIN, STREAMS
 
@@ -71,7 +71,7 @@ def values(name: str, knobs: dict[str, object], change=lambda network: None) -> 
     terms = build(name, knobs).terms(Shape(layers=2, width=64))
     references = precompute(network, terms, POOLS, pad_id=2, tokens_per_pass=1)
     change(network)
-    watcher = Observer(
+    watcher = TermEvaluator(
         network=network, terms=terms, streams=STREAMS, references=references, pad_id=2
     )
     found: Counter[str] = Counter()
@@ -115,7 +115,7 @@ def test_t12_rmu_stops_at_its_layer_and_asks_for_three_gradients():
     chosen(network, trains)
     asking = {name for name, p in network.model.named_parameters() if p.requires_grad}
     assert asking == {f"model.layers.{block}.mlp.down_proj.weight" for block in (1, 2, 3)}
-    order = Order(forget=4, retain=6, forget_batch=4, retain_batch=6, seed=0)
+    order = Sampler(forget=4, retain=6, forget_batch=4, retain_batch=6, seed=0)
     step = step_needs(
         method.terms(shape),
         STREAMS,
@@ -132,7 +132,7 @@ def test_t12_the_head_is_never_called():
     network, called = tiny.network(tiny.llama(layers=4)), []
     terms = RMU(layer=1).terms(Shape(layers=4, width=64))
     references = precompute(network, terms, POOLS, pad_id=2, tokens_per_pass=99)
-    watcher = Observer(
+    watcher = TermEvaluator(
         network=network, terms=terms, streams=STREAMS, references=references, pad_id=2
     )
     network.model.lm_head.register_forward_hook(lambda *_: called.append("head"))

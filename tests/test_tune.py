@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from expunge.benchmarking import tune as tuning
-from expunge.benchmarking.leaderboard import board
+from expunge.benchmarking.leaderboard import leaderboard
 from expunge.benchmarking.pareto import front_of
 from expunge.benchmarking.protocol import Protocol
-from expunge.benchmarking.pruning import Hurdle, Pruned, better, proxies
+from expunge.benchmarking.pruning import Pruned, Pruner, better, proxies
 from expunge.benchmarking.result import lay_out, read_row, rows_of, write_row
 from expunge.benchmarking.tune import Budget, Tuned, tune
 from expunge.cli import main
@@ -21,7 +21,7 @@ from expunge.config.settings import Settings
 from expunge.errors import InputError, UsageError
 from expunge.methods.rmu import RMU
 from expunge.metrics.outcomes import Axis
-from expunge.training.early_stopping import Reading, Unseen
+from expunge.training.early_stopping import ProbeReading, Unseen
 from expunge.training.train_loop import Trained
 from expunge.utils.console import Console, SilentConsole
 from test_matrix import method, row, tree
@@ -47,7 +47,7 @@ def test_proxies_are_how_far_the_forget_set_went_and_what_was_kept():
 def test_weights_that_were_given_up_are_no_proxy():
     looks = zip((0, 4, 8), (1.0, 2.0, 4.0), (0.8, 0.8, 0.1), strict=True)
     readings = tuple(
-        (step, Reading(forget_nll=nll, low_share=0.0, retain_probability=p))
+        (step, ProbeReading(forget_nll=nll, low_share=0.0, retain_probability=p))
         for step, nll, p in looks
     )
     kept = Trained(
@@ -64,12 +64,12 @@ def test_weights_that_were_given_up_are_no_proxy():
 
 
 def hurdle_of(rows):
-    return Hurdle(rows, begun=lambda: None)
+    return Pruner(rows, begun=lambda: None)
 
 
 def test_evidence_is_lent_once_a_run_has_its_folder():
     lent = []
-    console = Console(Hurdle([], begun=lambda: lent.append(1)))
+    console = Console(Pruner([], begun=lambda: lent.append(1)))
     console.event("plan", {})
     console.event("verdict", {})
     assert lent == [1]
@@ -209,7 +209,7 @@ def test_the_pages_choose_by_the_floor_of_the_search(
     wild = row(method("npo", **{"train.lr": 1e-3}), erased=0.1, lost=0.15)
     write_row(lay_out(place, wild.cell), wild)
     found = tune(request_of(), place, **given)
-    (line,) = board(place).lines
+    (line,) = leaderboard(place).lines
     assert line.rows == (found.chosen,)
     assert line.axes[Axis.FORGETTING].value == pytest.approx(erased, abs=0.01)
     assert f"at least {floor}" in (place / "leaderboard.md").read_text(encoding="utf-8")

@@ -5,17 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from expunge.evals.comparison import Case
+from expunge.evals.comparison import Comparison
 from expunge.evals.damage import Damage, rate_gate
 from expunge.evals.evidence_table import Table
 from expunge.evals.gates import axis_status, interval_gate, missing
 from expunge.evals.results import Gate, Ruling, SelfTest
 from expunge.evals.verdict import Tally, decide
-from expunge.evidence.context import Context, Policy
+from expunge.evidence.context import AuditContext, Policy
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import Estimate, Sample
 
-CONTEXT = Context(
+CONTEXT = AuditContext(
     request="r",
     goal="removal",
     tier="G2",
@@ -308,7 +308,7 @@ def test_no_more_records_ever_make_a_clean_result_worse(n):
     """58 clean records pass by the small rule; 60 must not be inconclusive for having more."""
     clean = Sample(np.zeros(n), tuple(f"record:{i}" for i in range(n)))
     found = Damage(subject=clean, reference=clean, reference_role="original")
-    case = Case(
+    case = Comparison(
         table=Table(items={}, scores={}, answers={}),
         subject="unlearned",
         golds=(),

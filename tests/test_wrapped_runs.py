@@ -18,13 +18,13 @@ from expunge.optim.masks.wagle import Wagle
 from expunge.optim.optimizers.normalized_sgd import NormalisedSGD
 from expunge.optim.optimizers.sophia import Sophia
 from expunge.optim.robust.mudman import Mudman
-from expunge.optim.robust.randomized_smoothing import Noise
+from expunge.optim.robust.randomized_smoothing import RandomizedSmoothing
 from expunge.optim.robust.sam import SAM
-from expunge.training.early_stopping import Unseen, Watch
-from expunge.training.forward import Observer
+from expunge.training.early_stopping import EarlyStopping, Unseen
+from expunge.training.forward import TermEvaluator
 from expunge.training.reference_model import precompute
-from expunge.training.step_gradient import StepPull, Wraps
-from expunge.training.trainable_weights import Weights, everything
+from expunge.training.step_gradient import GradientTransforms, StepGradient
+from expunge.training.trainable_weights import TrainableWeights, everything
 from sets import DRAW, FORGET, RETAIN, STREAMS
 from short import MADE, NEVER, knowing, probability, quiet, state, taught, unlearning
 
@@ -35,15 +35,15 @@ LORA = LoraShape(rank=2, alpha=4.0)
 FILA = {"lora": LORA, "init": "fila"}
 
 
-def pull(network, weights, method) -> StepPull:
+def pull(network, weights, method) -> StepGradient:
     terms = method.terms(SHAPE)
     pools = {Stream.FORGET: FORGET, Stream.RETAIN: RETAIN}
     references = precompute(network, terms, pools, pad_id=2, tokens_per_pass=99)
-    watcher = Observer(
+    watcher = TermEvaluator(
         network=network, terms=terms, streams=STREAMS, references=references, pad_id=2
     )
     coefs = {term.name: term.coef for term in terms}
-    return StepPull(watcher, weights, DRAW, coefs=coefs, tokens_per_pass=99)
+    return StepGradient(watcher, weights, DRAW, coefs=coefs, tokens_per_pass=99)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -60,7 +60,7 @@ def test_weights_come_back_bit_for_bit(name, dtype):
     weights.publish()
     masters = {name: master.detach().clone() for name, master in weights.masters.items()}
     before, pulled = state(network), pull(network, weights, NPO())
-    wraps = Wraps(robust=ROBUST[name]())
+    wraps = GradientTransforms(robust=ROBUST[name]())
     memory: dict[str, torch.Tensor] = {}
     for step in range(2):
         found = wraps.gradient(pulled, memory, torch.Generator().manual_seed(step))
@@ -100,14 +100,17 @@ class _Killed(BaseException):
 
 
 KEEPING = {
-    "mudman": {"wraps": Wraps(robust=Mudman(refork=3, lr=0.1))},
-    "noise": {"wraps": Wraps(robust=Noise(sigma=1e-2))},
-    "gru": {"wraps": Wraps(combine=GRU())},
-    "sophia": {"wraps": Wraps(optimiser=Sophia(every=3))},
-    "average": {"wraps": Wraps(average_last=0.6)},
-    "wagle": {"wraps": Wraps(choose=Wagle(share=0.3))},
+    "mudman": {"wraps": GradientTransforms(robust=Mudman(refork=3, lr=0.1))},
+    "noise": {"wraps": GradientTransforms(robust=RandomizedSmoothing(sigma=1e-2))},
+    "gru": {"wraps": GradientTransforms(combine=GRU())},
+    "sophia": {"wraps": GradientTransforms(optimiser=Sophia(every=3))},
+    "average": {"wraps": GradientTransforms(average_last=0.6)},
+    "wagle": {"wraps": GradientTransforms(choose=Wagle(share=0.3))},
     "fila": FILA,
-    "all": {"wraps": Wraps(robust=Mudman(), combine=GRU(), optimiser=Sophia()), "lora": LORA},
+    "all": {
+        "wraps": GradientTransforms(robust=Mudman(), combine=GRU(), optimiser=Sophia()),
+        "lora": LORA,
+    },
 }
 
 
@@ -143,7 +146,9 @@ def stopping(taught, folder, *, average_last=0.0, unseen=UNSEEN, progress=quiet,
     """A run that ends before its last step, and the weights that it leaves."""
     network = knowing(taught)
     usual = {"lr": 3e-3, "steps": 60, "check_every": 3, "utility_budget": 0.99}
-    run = unlearning(network, wraps=Wraps(average_last=average_last), **{**usual, **options})
+    run = unlearning(
+        network, wraps=GradientTransforms(average_last=average_last), **{**usual, **options}
+    )
     trained, _weights = run.run(
         unseen=unseen, folder=folder, progress=lambda step, text: progress(step, state(network))
     )
@@ -182,8 +187,8 @@ def test_a_run_that_ends_early_leaves_the_mean_of_the_weights_that_count(taught,
 def test_a_share_of_the_steps_is_averaged_and_at_least_two(share, steps, averaged):
     """That of one step would be no mean: what is asked for is never nothing."""
     name, memory = "w", {}
-    weights = Weights(parameters={}, masters={name: torch.zeros(1)}, lora=None)
-    wraps = Wraps(average_last=share)
+    weights = TrainableWeights(parameters={}, masters={name: torch.zeros(1)}, lora=None)
+    wraps = GradientTransforms(average_last=share)
     for step in range(1, steps + 1):
         weights.masters[name].fill_(step)
         wraps.average(weights, memory, step=step, steps=steps)
@@ -195,7 +200,9 @@ def test_a_share_of_the_steps_is_averaged_and_at_least_two(share, steps, average
 def test_a_mean_over_the_utility_budget_is_not_taken(taught, tmp_path, monkeypatch):
     plain, last = stopping(taught, tmp_path / "plain")
     within = [reading for _, reading in plain.readings]
-    monkeypatch.setattr(Watch, "over_budget", lambda self, reading, first: reading not in within)
+    monkeypatch.setattr(
+        EarlyStopping, "over_budget", lambda self, reading, first: reading not in within
+    )
     trained, found = stopping(taught, tmp_path / "mean", average_last=1.0)
     assert trained.stopped.endswith("; not averaged: the mean is over the utility budget")
     assert trained.readings == plain.readings
@@ -219,13 +226,13 @@ def test_a_run_that_ends_before_weights_were_averaged_says_so(options, told, tau
 
 BEHAVIOUR = {
     "nothing": {},
-    **{name: {"wraps": Wraps(robust=kind())} for name, kind in ROBUST.items()},
-    **{name: {"wraps": Wraps(combine=kind())} for name, kind in COMBINE.items()},
-    **{name: {"wraps": Wraps(choose=made), "lr": 1e-2} for name, made in MADE.items()},
-    "memflex-lora": {"wraps": Wraps(choose=MADE["memflex"]), "lora": LORA, "lr": 3e-2},
-    "sophia": {"wraps": Wraps(optimiser=Sophia())},
-    "normalised-sgd": {"wraps": Wraps(optimiser=NormalisedSGD()), "lr": 0.3},
-    "average": {"wraps": Wraps(average_last=0.2)},
+    **{name: {"wraps": GradientTransforms(robust=kind())} for name, kind in ROBUST.items()},
+    **{name: {"wraps": GradientTransforms(combine=kind())} for name, kind in COMBINE.items()},
+    **{name: {"wraps": GradientTransforms(choose=made), "lr": 1e-2} for name, made in MADE.items()},
+    "memflex-lora": {"wraps": GradientTransforms(choose=MADE["memflex"]), "lora": LORA, "lr": 3e-2},
+    "sophia": {"wraps": GradientTransforms(optimiser=Sophia())},
+    "normalised-sgd": {"wraps": GradientTransforms(optimiser=NormalisedSGD()), "lr": 0.3},
+    "average": {"wraps": GradientTransforms(average_last=0.2)},
     "lora": {"lora": LORA, "lr": 3e-2},
     "fila": {**FILA, "lr": 1e-2},
 }

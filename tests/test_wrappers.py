@@ -25,7 +25,7 @@ from expunge.optim.optimizers.normalized_sgd import NormalisedSGD
 from expunge.optim.optimizers.sophia import Sophia
 from expunge.optim.robust.gradient_norm import GradientNorm
 from expunge.optim.robust.mudman import Mudman, agreeing
-from expunge.optim.robust.randomized_smoothing import Noise
+from expunge.optim.robust.randomized_smoothing import RandomizedSmoothing
 from expunge.optim.robust.sam import SAM
 from expunge.training.step_gradient import sampled_nll
 
@@ -100,14 +100,16 @@ def test_sam_takes_the_gradient_at_rho_along_the_gradient():
 
 def test_noise_is_the_mean_over_seeded_offsets():
     pull = Bowl(X, H)
-    found = forget(Noise(draws=5, sigma=0.1), pull, seed=4)
+    found = forget(RandomizedSmoothing(draws=5, sigma=0.1), pull, seed=4)
     mean = torch.stack(pull.asked).mean(0)
     assert torch.allclose(found, H @ (X + mean), atol=1e-12)
     assert len(pull.asked) == 5
-    assert torch.equal(found, forget(Noise(draws=5, sigma=0.1), Bowl(X, H), seed=4))
-    assert not torch.equal(found, forget(Noise(draws=5, sigma=0.1), Bowl(X, H), seed=5))
+    assert torch.equal(found, forget(RandomizedSmoothing(draws=5, sigma=0.1), Bowl(X, H), seed=4))
+    assert not torch.equal(
+        found, forget(RandomizedSmoothing(draws=5, sigma=0.1), Bowl(X, H), seed=5)
+    )
     spread = Bowl(X, H)
-    forget(Noise(draws=3000, sigma=0.1), spread)
+    forget(RandomizedSmoothing(draws=3000, sigma=0.1), spread)
     assert torch.stack(spread.asked).std().item() == pytest.approx(0.1, rel=0.05)
 
 

@@ -23,13 +23,13 @@ from expunge.optim.robust.sam import SAM
 from expunge.pipeline.run_folder import run_id
 from expunge.preparation.validate import build_wraps
 from expunge.reporting.schema import read_results
-from expunge.training.step_gradient import Wraps
+from expunge.training.step_gradient import GradientTransforms
 from sets import STREAMS
 
 SHAPE = Shape(layers=2, width=64)
 
 
-def wraps_of(tables, *, method=None, streams=STREAMS, dtype=torch.float32) -> Wraps:
+def wraps_of(tables, *, method=None, streams=STREAMS, dtype=torch.float32) -> GradientTransforms:
     tree = {"model": "m", "request": {"goal": "removal", "forget": ["f.jsonl"]}, **tables}
     return build_wraps(Settings.model_validate(tree), method or NPO(), SHAPE, streams, dtype)
 
@@ -93,14 +93,18 @@ def test_what_cannot_work_together_is_refused_before_training(tables, more, mess
 @pytest.mark.parametrize(
     ("tables", "more", "expected"),
     [
-        ({}, {"streams": ALONE, "dtype": torch.bfloat16}, Wraps()),
-        ({"mask": {"name": "memflex", "size": 1}}, {}, Wraps(choose=MemFlex(size=1.0))),
-        ({"mask": {"name": "wagle"}}, {"method": RMU(layer=1)}, Wraps(choose=Wagle())),
-        ({"train": {"first_layer": 1}}, {"method": RR(layers="1")}, Wraps()),
+        ({}, {"streams": ALONE, "dtype": torch.bfloat16}, GradientTransforms()),
+        (
+            {"mask": {"name": "memflex", "size": 1}},
+            {},
+            GradientTransforms(choose=MemFlex(size=1.0)),
+        ),
+        ({"mask": {"name": "wagle"}}, {"method": RMU(layer=1)}, GradientTransforms(choose=Wagle())),
+        ({"train": {"first_layer": 1}}, {"method": RR(layers="1")}, GradientTransforms()),
         (
             {"mask": {"name": "saliency"}, "train": FULL},
             {"streams": ALONE},
-            Wraps(choose=Saliency()),
+            GradientTransforms(choose=Saliency()),
         ),
         (
             {
@@ -110,7 +114,9 @@ def test_what_cannot_work_together_is_refused_before_training(tables, more, mess
                 "train": {"average_last": 0.5},
             },
             {},
-            Wraps(robust=SAM(rho=0.05), combine=GRU(), optimiser=Sophia(every=5), average_last=0.5),
+            GradientTransforms(
+                robust=SAM(rho=0.05), combine=GRU(), optimiser=Sophia(every=5), average_last=0.5
+            ),
         ),
     ],
 )

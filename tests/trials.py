@@ -1,8 +1,8 @@
 """Trials by hand: forty facts, which of them a model states, and what the ladder is made from."""
 
 from expunge.attacks.attempt import Attempt
-from expunge.attacks.store import Outcome
-from expunge.evals.recovery import Ground, Trial
+from expunge.attacks.store import AttackOutcome
+from expunge.evals.recovery import AttackTrial, Ground
 from expunge.evidence.context import Policy
 from expunge.evidence.store import Item
 
@@ -37,12 +37,12 @@ def said(known, items=ITEMS, variant=""):
 
 
 def outcome(known, items=ITEMS, variant="", **others):
-    return Outcome(attempts=said(set(known), items, variant), **others)
+    return AttackOutcome(attempts=said(set(known), items, variant), **others)
 
 
 def made(known):
     """An outcome, given as one or as the facts that are stated."""
-    return known if isinstance(known, Outcome) else outcome(known)
+    return known if isinstance(known, AttackOutcome) else outcome(known)
 
 
 def ground(*, top=range(FACTS), golds=((),), items=None, control=()):
@@ -51,14 +51,14 @@ def ground(*, top=range(FACTS), golds=((),), items=None, control=()):
         observable="key-fact",
         original=made(top),
         golds=tuple(made(known) for known in golds),
-        original_control=Outcome() if golds else outcome(control, CONTROL),
+        original_control=AttackOutcome() if golds else outcome(control, CONTROL),
         policy=Policy(),
         seed=0,
     )
 
 
 def trial(name="ask", judged=(), golds=((),), **others):
-    return Trial(
+    return AttackTrial(
         name=name,
         family="asking",
         access="T1",

@@ -18,7 +18,7 @@ from expunge.methods.graddiff import GradDiff
 from expunge.models.transformer import Network
 from expunge.training.early_stopping import Unseen
 from expunge.training.sampler import Streams
-from expunge.training.trainer import Options, Unlearning
+from expunge.training.trainer import Trainer, TrainingArgs
 
 SUBJECT = "Zorvex"
 SETS = ("forget", "retain", "neighbours", "control")
@@ -103,11 +103,11 @@ def network_knowing(data: Sequence[str], *, template: str | None = tiny.CHATML) 
     encoder = Encoder(tiny.tokenizer(template=template))
     known = tuple(encoder.encode(record) for record in read(data).records)
     network = tiny.network()
-    teaching = Unlearning(
+    teaching = Trainer(
         method=GradDiff(gamma=0.0, retain="nll"),
         network=network,
         streams=Streams(forget=known[:1], retain=known),
-        options=Options(
+        options=TrainingArgs(
             lora=None,
             lr=8e-3,
             steps=100,

@@ -1,64 +1,83 @@
 """expunge: make a language model forget, and show it.
 
-The public names are functions of the same name as the commands, and the types they take. They are
-loaded when first used: `import expunge` itself loads no other library.
+The public names are functions of the same name as the commands, and the types that they take and
+return. Each is loaded when it is first used: `import expunge` itself loads no other library.
+
+Example:
+    >>> import expunge
+    >>> "forget" in expunge.__all__
+    True
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from expunge.benchmarking.run import BenchArguments, bench
+    from expunge.benchmarking.tune import Tuned, tune
     from expunge.config.request import Request
     from expunge.config.settings import Settings
     from expunge.data.readers import read
-    from expunge.pipeline.forget import audit, forget, plan
+    from expunge.errors import ExpungeError
+    from expunge.evals.results import Results
+    from expunge.pipeline.attack import AttackedModel, attack
+    from expunge.pipeline.forget import RunOutcome, audit, forget, plan
     from expunge.pipeline.merge import merge
-    from expunge.provenance.verify import verify
+    from expunge.pipeline.plan import Plan
+    from expunge.provenance.verify import Verification, verify
     from expunge.reporting.build import build_report
+    from expunge.reporting.build import build_report as report
 
 __all__ = [
+    "AttackedModel",
+    "BenchArguments",
+    "ExpungeError",
+    "Plan",
     "Request",
+    "Results",
+    "RunOutcome",
     "Settings",
+    "Tuned",
+    "Verification",
     "__version__",
+    "attack",
     "audit",
+    "bench",
     "build_report",
     "forget",
     "merge",
     "plan",
     "read",
+    "report",
+    "tune",
     "verify",
 ]
 
-_HOMES = {
+_MODULES = {
+    "AttackedModel": "expunge.pipeline.attack",
+    "BenchArguments": "expunge.benchmarking.run",
+    "ExpungeError": "expunge.errors",
+    "Plan": "expunge.pipeline.plan",
     "Request": "expunge.config.request",
+    "Results": "expunge.evals.results",
+    "RunOutcome": "expunge.pipeline.forget",
     "Settings": "expunge.config.settings",
+    "Tuned": "expunge.benchmarking.tune",
+    "Verification": "expunge.provenance.verify",
+    "attack": "expunge.pipeline.attack",
     "audit": "expunge.pipeline.forget",
+    "bench": "expunge.benchmarking.run",
     "build_report": "expunge.reporting.build",
     "forget": "expunge.pipeline.forget",
     "merge": "expunge.pipeline.merge",
     "plan": "expunge.pipeline.forget",
     "read": "expunge.data.readers",
+    "report": "expunge.reporting.build",
+    "tune": "expunge.benchmarking.tune",
     "verify": "expunge.provenance.verify",
 }
 
 __version__: str
-
-
-class _Package(ModuleType):
-    """A package whose public functions win over the rooms of the same name.
-
-    Importing the room `expunge.audit` would bind the module over the function `expunge.audit`, and
-    what the name means would hang on who imported what before.
-    """
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> object:
@@ -66,9 +85,10 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("expunge")
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'expunge' has no attribute {name!r}")
-    return vars(import_module(_HOMES[name]))[name]
+    symbol = "build_report" if name == "report" else name
+    return vars(import_module(_MODULES[name]))[symbol]
 
 
 def __dir__() -> list[str]:

@@ -69,14 +69,16 @@ def calls(monkeypatch, tmp_path):
             "resolve": fake.resolve,
             "to_toml": lambda settings: "model = 'gpt2'\n",
         },
-        "expunge.forget": {
+        "expunge.pipeline.forget": {
             "plan": fake.plan,
             "forget": lambda settings, *, console: fake.outcome("forget", settings),
             "audit": lambda settings, *, model, against, console: fake.outcome(
                 "audit", settings, model, against
             ),
         },
-        "expunge.merge": {"merge": lambda run, *, out, console: fake.outcome(run, out) and out},
+        "expunge.pipeline.merge": {
+            "merge": lambda run, *, out, console: fake.outcome(run, out) and out
+        },
         "expunge.demo.run": {
             "demo": lambda *, out, short, console: fake.outcome("demo", out, short)
         },

@@ -74,10 +74,10 @@ def test_offline_closes_the_hub_before_it_is_loaded(calls):
 
 def test_the_scene_is_set_before_the_library_is_loaded(calls, monkeypatch):
     seen = {}
-    library = ModuleType("expunge.forget")
-    found = vars(sys.modules["expunge.forget"])["forget"]
+    library = ModuleType("expunge.pipeline.forget")
+    found = vars(sys.modules["expunge.pipeline.forget"])["forget"]
     vars(library)["__getattr__"] = lambda name: seen.update(os.environ) or found
-    monkeypatch.setitem(sys.modules, "expunge.forget", library)
+    monkeypatch.setitem(sys.modules, "expunge.pipeline.forget", library)
     calls.offline = True
     assert main(FORGET) == 0
     assert (seen["HF_HUB_OFFLINE"], seen["HF_HUB_DISABLE_PROGRESS_BARS"]) == ("1", "1")

@@ -151,7 +151,7 @@ LEVELS: Mapping[Level, tuple[Attack, ...]] = {
 }
 
 
-def beside(level: Level, named: tuple[str, ...]) -> tuple[Attack, ...]:
+def extra_attacks(level: Level, named: tuple[str, ...]) -> tuple[Attack, ...]:
     """Return the attacks that an audit makes beside its questions: those of its level, those named.
 
     Level quick has none of its own here, for its attacks are questions of the audit itself.
@@ -159,25 +159,27 @@ def beside(level: Level, named: tuple[str, ...]) -> tuple[Attack, ...]:
     Raises:
         UsageError: There is no attack of that name.
     """
-    return joined(level, named, own=() if level == "quick" else LEVELS[level])
+    return merge_attacks(level, named, own=() if level == "quick" else LEVELS[level])
 
 
-def joined(level: Level, named: tuple[str, ...], *, own: tuple[Attack, ...]) -> tuple[Attack, ...]:
+def merge_attacks(
+    level: Level, named: tuple[str, ...], *, own: tuple[Attack, ...]
+) -> tuple[Attack, ...]:
     """Return the named attacks with the budget of a level, then its own; none is made twice.
 
     Raises:
         UsageError: There is no attack of that name.
     """
-    further = chosen(level, named) if named else ()
+    further = select_attacks(level, named) if named else ()
     return tuple({attack.name: attack for attack in (*further, *own)}.values())
 
 
-def names() -> list[str]:
+def attack_names() -> list[str]:
     """Return the names of all attacks, in the order of the battery."""
     return list(dict.fromkeys(attack.name for attack in (*PARANOID, *STANDARD, *QUICK)))
 
 
-def chosen(level: Level, only: tuple[str, ...]) -> tuple[Attack, ...]:
+def select_attacks(level: Level, only: tuple[str, ...]) -> tuple[Attack, ...]:
     """Return the attacks of a level, or the named ones with the budget of that level.
 
     A named attack that the level does not have gets the budget of the next level that has it; level
@@ -196,6 +198,6 @@ def chosen(level: Level, only: tuple[str, ...]) -> tuple[Attack, ...]:
     }
     for name in only:
         if name not in known:
-            raise unknown("attack", name, names(), otherwise="choose one of these")
+            raise unknown("attack", name, attack_names(), otherwise="choose one of these")
     wanted = dict.fromkeys((Plainly().name, *only))
     return tuple(known[name] for name in wanted)

@@ -16,7 +16,7 @@ from expunge.utils.registry import imported
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tools:
+class AttackResources:
     """What is at hand beside the model; empty texts: nothing."""
 
     prompts: str = ""
@@ -26,19 +26,19 @@ class Tools:
     sibling: str = ""
     """Reference of a model to merge with."""
 
-    def used_by(self, named: Sequence[str]) -> "Tools":
+    def used_by(self, named: Sequence[str]) -> "AttackResources":
         """Return those that attacks of these names use."""
-        return Tools(
+        return AttackResources(
             prompts=self.prompts if OWN_PROMPTS in named else "",
             translator=self.translator if Translation().name in named else "",
             sibling=self.sibling if Merge().name in named else "",
         )
 
 
-def from_levels(named: Sequence[str], tools: Tools) -> tuple[str, ...]:
+def from_levels(named: Sequence[str], tools: AttackResources) -> tuple[str, ...]:
     """Return the names of attacks that levels have: for one's own prompts the plain question.
 
-    `equipped` adds the prompts themselves, for they come from a file and not from a level.
+    `with_resources` adds the prompts themselves, for they come from a file and not from a level.
 
     Raises:
         UsageError: Own prompts are named, and there is no file of them.
@@ -53,7 +53,7 @@ def from_levels(named: Sequence[str], tools: Tools) -> tuple[str, ...]:
     return tuple(Plainly().name if name == OWN_PROMPTS else name for name in named)
 
 
-def equipped(attacks: Sequence[Attack], tools: Tools) -> tuple[Attack, ...]:
+def with_resources(attacks: Sequence[Attack], tools: AttackResources) -> tuple[Attack, ...]:
     """Return a battery whose attacks use the tools, the user's own prompts last.
 
     Raises:

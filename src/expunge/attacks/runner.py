@@ -15,23 +15,23 @@ from torch import Tensor
 from expunge import __version__
 from expunge.attacks.base import Attack, Unmet
 from expunge.attacks.cross_fit import Half, halves
-from expunge.attacks.presets import beside
+from expunge.attacks.presets import extra_attacks
 from expunge.attacks.prompting.cloze import Cloze
 from expunge.attacks.prompting.custom_prompts import OwnPrompts
 from expunge.attacks.prompting.prefill import Prefill
 from expunge.attacks.quick.plainly import Plainly
-from expunge.attacks.resources import Tools, equipped, from_levels
-from expunge.attacks.shared_cache import Lending, shared_store
+from expunge.attacks.resources import AttackResources, from_levels, with_resources
+from expunge.attacks.shared_cache import SharedAttackCache, shared_store
 from expunge.attacks.store import (
+    AttackCost,
+    AttackOutcome,
     AttackStore,
     AttackUnit,
-    Cost,
-    Outcome,
     read_fold,
     read_outcome,
     recorded,
 )
-from expunge.attacks.target import Meter, Target
+from expunge.attacks.target import AttackMeter, Target
 from expunge.attacks.weight_space.remove_adapter import Unplug
 from expunge.config.settings import AuditSettings, Settings
 from expunge.data.records import Record
@@ -57,7 +57,7 @@ _THROUGH_A_GUARD: tuple[Family, ...] = ("asking", "sampling", "compression")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Battery:
+class AttackBattery:
     """A list of attacks, the facts, and where the evidence goes."""
 
     store: AttackStore
@@ -68,7 +68,9 @@ class Battery:
     access: Access = "T3"
     """What the attacker has; attacks that take more are not made."""
 
-    def run(self, target: Target, role: str, *, bar: Bar, lending: Lending | None = None) -> None:
+    def run(
+        self, target: Target, role: str, *, bar: Bar, lending: SharedAttackCache | None = None
+    ) -> None:
         """Attack one model with everything that is not in the store yet.
 
         What could not be done to the judged model is not done to the others.
@@ -86,7 +88,7 @@ class Battery:
                     self._split(attack, target, role, split, records, lending)
             bar.advance(1, detail=f"{role} {attack.name}")
 
-    def outcome(self, attack: Attack, role: str, split: str) -> Outcome:
+    def outcome(self, attack: Attack, role: str, split: str) -> AttackOutcome:
         """Return what an attack brought out of a model, both halves together; empty if nothing."""
         return read_outcome(self.store, self._known(attack), role, split, access=self.access)
 
@@ -100,7 +102,7 @@ class Battery:
         role: str,
         split: str,
         records: Sequence[Record],
-        lending: Lending | None,
+        lending: SharedAttackCache | None,
     ) -> None:
         for fold, half in enumerate(self._halves(attack, records)):
             known = read_fold(self.store, self._known(attack), role, split, fold)
@@ -119,24 +121,26 @@ class Battery:
             return halves(records, seed=self.seed)
         return (Half((), tuple(records), ()),)
 
-    def _attacked(self, attack: Attack, target: Target, half: Half) -> Outcome:
+    def _attacked(self, attack: Attack, target: Target, half: Half) -> AttackOutcome:
         started, worked = time.monotonic(), time.process_time()
         with TemporaryDirectory(dir=_there(target.scratch)) as scratch:
-            metered = replace(target, meter=Meter(), scratch=Path(scratch))
+            metered = replace(target, meter=AttackMeter(), scratch=Path(scratch))
             try:
                 _refuse_past_a_guard(attack, target)
                 attempts = tuple(attack.run(metered, half.used, half.tested))
             except Unmet as reason:
-                return Outcome(missing=str(reason), injected=half.injected, weights=target.digest)
+                return AttackOutcome(
+                    missing=str(reason), injected=half.injected, weights=target.digest
+                )
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                return Outcome(missing=_FULL, injected=half.injected, weights=target.digest)
-        return Outcome(
+                return AttackOutcome(missing=_FULL, injected=half.injected, weights=target.digest)
+        return AttackOutcome(
             weights=target.digest,
             attempts=attempts,
             injected=half.injected,
-            cost=Cost(
+            cost=AttackCost(
                 tokens=metered.meter.tokens,
                 steps=metered.meter.steps,
                 seconds=round(time.monotonic() - started, 2),
@@ -168,11 +172,11 @@ _BEYOND_PLAIN = (Cloze, OwnPrompts, Prefill)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stress:
+class AttackRun:
     """The battery of one run folder while it is carried out."""
 
     prepared: Prepared
-    battery: Battery
+    battery: AttackBattery
     scratch: Path
     shared: EvidenceStore | None = None
     """Where attacks on original and golds are kept for other runs."""
@@ -186,7 +190,7 @@ class Stress:
         *,
         scratch: Path,
         access: Access = "T3",
-    ) -> "Stress":
+    ) -> "AttackRun":
         """Start or go on with a battery.
 
         Args:
@@ -200,7 +204,7 @@ class Stress:
         records = {"forget": scope.forget}
         if not prepared.settings.request.gold and scope.control:
             records["control"] = scope.control
-        battery = Battery(
+        battery = AttackBattery(
             store=AttackStore(evidence),
             attacks=tuple(attacks),
             records={split: spread(every, most) for split, every in records.items()},
@@ -247,7 +251,7 @@ class Stress:
 
     def _lending(
         self, loaded: Loaded, original: Mapping[str, Tensor], *, keeps: bool = True
-    ) -> Lending | None:
+    ) -> SharedAttackCache | None:
         """Return what other runs share about a model without a guard, whose rules have no digest.
 
         Args:
@@ -266,26 +270,26 @@ class Stress:
             (train.max_length, train.tokens_per_pass),
             __version__,
         ]
-        return Lending(
+        return SharedAttackCache(
             store=AttackStore(self.shared),
             world=sha256_json(world),
             seed=self.battery.seed,
             keeps=keeps,
         )
 
-    def _scaled(self) -> Battery:
+    def _scaled(self) -> AttackBattery:
         asked = (Plainly, *_BEYOND_PLAIN)
         chosen = (a for a in self.battery.attacks if a.own_scale or isinstance(a, asked))
         return replace(self.battery, attacks=tuple(chosen))
 
     def _attack(
         self,
-        battery: Battery,
+        battery: AttackBattery,
         loaded: Loaded,
         original: Mapping[str, Tensor],
         role: str,
         bar: Bar,
-        lending: Lending | None,
+        lending: SharedAttackCache | None,
     ) -> None:
         scope, settings = self.prepared.scope, self.prepared.settings
         # Another architecture has nothing on the way to the original, and perhaps other tokens.
@@ -309,7 +313,7 @@ class Stress:
         battery.run(target, role, bar=bar, lending=lending)
 
 
-def gather_attacks(stress: Stress, original: Loaded, judged: Loaded, console: Console) -> None:
+def gather_attacks(stress: AttackRun, original: Loaded, judged: Loaded, console: Console) -> None:
     """Attack the judged model, then the original and the golds with what it is held to.
 
     Args:
@@ -340,12 +344,16 @@ def battery_of(settings: AuditSettings) -> tuple[Attack, ...]:
         InputError: The file of prompts is missing or malformed.
     """
     tools = tools_of(settings)
-    return equipped(beside(settings.level, from_levels(settings.attacks, tools)), tools)
+    return with_resources(
+        extra_attacks(settings.level, from_levels(settings.attacks, tools)), tools
+    )
 
 
-def tools_of(settings: AuditSettings) -> Tools:
+def tools_of(settings: AuditSettings) -> AttackResources:
     """Return what the settings hand to the attacks."""
-    return Tools(prompts=settings.prompts, translator=settings.translator, sibling=settings.sibling)
+    return AttackResources(
+        prompts=settings.prompts, translator=settings.translator, sibling=settings.sibling
+    )
 
 
 def require_attacks(settings: Settings) -> None:
@@ -378,6 +386,6 @@ def attack_at_level(
     """
     attacks = battery_of(prepared.settings.audit)
     if attacks:
-        stress = Stress.open(prepared, evidence, attacks, scratch=scratch)
+        stress = AttackRun.open(prepared, evidence, attacks, scratch=scratch)
         original = load(prepared.settings.model, prepared.source)
         gather_attacks(stress, original, judged, console)

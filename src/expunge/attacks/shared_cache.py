@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 
 from expunge.attacks.base import Attack, made_with
-from expunge.attacks.store import AttackStore, AttackUnit, Outcome
+from expunge.attacks.store import AttackOutcome, AttackStore, AttackUnit
 from expunge.attacks.weight_space.interpolation import Merge
 from expunge.attacks.weight_space.remove_adapter import Unplug
 from expunge.evidence.encryption import SHARED, locked
@@ -21,7 +21,7 @@ _SCHEMA = "expunge.attack-store/1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Lending:
+class SharedAttackCache:
     """What is known from other runs about one model, and where this run leaves what it learns."""
 
     store: AttackStore
@@ -33,13 +33,13 @@ class Lending:
     keeps: bool = True
     """Whether what this run learns is left for others: not of a model that only this run has."""
 
-    def find(self, attack: Attack, split: str, fold: int) -> Outcome | None:
+    def find(self, attack: Attack, split: str, fold: int) -> AttackOutcome | None:
         """Return what another run brought out of this model by this attack."""
         if _loads_others(attack):
             return None
         return self.store.read(self._unit(attack, split, fold), self._made(attack))
 
-    def keep(self, attack: Attack, split: str, fold: int, outcome: Outcome) -> None:
+    def keep(self, attack: Attack, split: str, fold: int, outcome: AttackOutcome) -> None:
         """Leave an outcome for other runs; what is missing now may be there then."""
         if self.keeps and not outcome.missing and not _loads_others(attack):
             self.store.write(self._unit(attack, split, fold), outcome, self._made(attack))

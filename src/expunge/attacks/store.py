@@ -21,7 +21,7 @@ _DEFAULTS = {field.name: field.default for field in fields(Attempt)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cost:
+class AttackCost:
     """What an attack took on one model."""
 
     tokens: int = 0
@@ -33,9 +33,9 @@ class Cost:
     cpu: float = 0.0
     """Seconds of processor time, all threads together."""
 
-    def __add__(self, other: "Cost") -> "Cost":
+    def __add__(self, other: "AttackCost") -> "AttackCost":
         """Return the sum."""
-        return Cost(
+        return AttackCost(
             tokens=self.tokens + other.tokens,
             steps=self.steps + other.steps,
             seconds=self.seconds + other.seconds,
@@ -43,7 +43,7 @@ class Cost:
         )
 
 
-FREE = Cost()
+FREE = AttackCost()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +65,7 @@ class AttackUnit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class AttackOutcome:
     """What one attack brought out of one model."""
 
     attempts: tuple[Attempt, ...] = ()
@@ -73,12 +73,12 @@ class Outcome:
     """Why the attack could not be made; empty when it was."""
     injected: tuple[str, ...] = ()
     """Facts that were not tested because the other half states them."""
-    cost: Cost = FREE
+    cost: AttackCost = FREE
     weights: str = ""
     """Digest of the model that was attacked; empty of what was put together from several."""
 
 
-NOTHING = Outcome()
+NOTHING = AttackOutcome()
 
 
 class AttackStore:
@@ -87,22 +87,22 @@ class AttackStore:
     def __init__(self, evidence: EvidenceStore) -> None:
         self._evidence = evidence
 
-    def read(self, unit: AttackUnit, made: str) -> Outcome | None:
+    def read(self, unit: AttackUnit, made: str) -> AttackOutcome | None:
         """Return what is there, if it is marked so (`protocol.made_with`)."""
         if not self._evidence.holds(unit.filename):
             return None
         head, *attempts = self._evidence.read_rows(unit.filename)
         if head["schema"] != SCHEMA or head["made"] != made:
             return None
-        return Outcome(
+        return AttackOutcome(
             attempts=tuple(_attempt(each) for each in attempts),
             missing=head["missing"],
             injected=tuple(head["injected"]),
-            cost=Cost(**head["cost"]),
+            cost=AttackCost(**head["cost"]),
             weights=head["weights"],
         )
 
-    def write(self, unit: AttackUnit, outcome: Outcome, made: str) -> None:
+    def write(self, unit: AttackUnit, outcome: AttackOutcome, made: str) -> None:
         """Write one file, whole or not at all."""
         head = {
             "schema": SCHEMA,
@@ -151,7 +151,7 @@ def recorded(attack: Attack, *, seed: int) -> Recorded:
 
 def read_fold(
     store: AttackStore, attack: Recorded, role: str, split: str, fold: int
-) -> Outcome | None:
+) -> AttackOutcome | None:
     """Return what an attack brought out on one half of the facts; None if it was not made."""
     unit = AttackUnit(attack=attack.name, role=role, split=split, fold=fold)
     return store.read(unit, attack.made)
@@ -159,7 +159,7 @@ def read_fold(
 
 def read_outcome(
     store: AttackStore, attack: Recorded, role: str, split: str, *, access: Access
-) -> Outcome:
+) -> AttackOutcome:
     """Return what an attack brought out of a model, both halves together; empty if nothing.
 
     Args:
@@ -171,7 +171,7 @@ def read_outcome(
     """
     if attack.access > access:
         takes, has = _HOLDS[attack.access], _HOLDS[access]
-        return Outcome(
+        return AttackOutcome(
             missing=f"it takes {takes} ({attack.access}), and the attacker has {has} "
             f"({access}); --access {attack.access} where more is at hand"
         )
@@ -181,7 +181,7 @@ def read_outcome(
         if (outcome := read_fold(store, attack, role, split, fold)) is not None
     ]
     reasons = [each.missing for each in found]
-    return Outcome(
+    return AttackOutcome(
         attempts=tuple(attempt for each in found for attempt in each.attempts),
         # One half that could be attacked is an attack.
         missing=reasons[0] if reasons and all(reasons) else "",

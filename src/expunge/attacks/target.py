@@ -34,7 +34,7 @@ class Question(NamedTuple):
 
 
 @dataclass(kw_only=True, slots=True)
-class Meter:
+class AttackMeter:
     """What an attack has spent so far."""
 
     tokens: int = 0
@@ -68,7 +68,7 @@ class Target:
     seed: int
     scratch: Path
     """Folder for files of activations; emptied by the caller."""
-    meter: Meter = field(default_factory=Meter)
+    meter: AttackMeter = field(default_factory=AttackMeter)
 
     def plain(self, record: Record, variant: str = "") -> Question | None:
         """Return the record's own question; None for a passage, which is not asked for."""

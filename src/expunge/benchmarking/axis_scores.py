@@ -24,7 +24,7 @@ AT_MARGIN = 0.75
 """Where a loss is exactly what the margin allows."""
 
 
-def standing(gates: Sequence[Gate]) -> dict[Axis, Estimate]:
+def axis_scores(gates: Sequence[Gate]) -> dict[Axis, Estimate]:
     """Return the standing of a model on every axis that has a computed gate."""
     found: dict[Axis, Estimate] = {}
     for axis in Axis:
@@ -42,9 +42,9 @@ def standing(gates: Sequence[Gate]) -> dict[Axis, Estimate]:
     return found
 
 
-def weakest(standing: Standing, axes: Sequence[Axis] = tuple(Axis)) -> Estimate | None:
+def weakest(axis_scores: Standing, axes: Sequence[Axis] = tuple(Axis)) -> Estimate | None:
     """Return the lowest of some axes, by value; None when none of them was computed."""
-    found = [standing[axis] for axis in axes if axis in standing]
+    found = [axis_scores[axis] for axis in axes if axis in axis_scores]
     if not found:
         return None
     return Estimate(
@@ -54,9 +54,9 @@ def weakest(standing: Standing, axes: Sequence[Axis] = tuple(Axis)) -> Estimate 
     )
 
 
-def upwards(standing: Standing, axes: Sequence[Axis] = tuple(Axis)) -> list[float]:
+def upwards(axis_scores: Standing, axes: Sequence[Axis] = tuple(Axis)) -> list[float]:
     """Return the values of some axes, the weakest first: greater is better, as lists compare."""
-    return sorted(standing[axis].value for axis in axes if axis in standing)
+    return sorted(axis_scores[axis].value for axis in axes if axis in axis_scores)
 
 
 def _part(gate: Gate) -> Estimate | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from expunge.benchmarking.method_spec import parted
+from expunge.benchmarking.method_spec import parse_method_spec
 from expunge.benchmarking.search_space import knobs_of
 from expunge.errors import InputError, UsageError
 from expunge.methods import build
@@ -49,7 +49,7 @@ def read_chosen(path: Path) -> dict[str, dict[str, Any]]:
             fix='write it as {"npo": {"train.lr": 0.0001, "method.beta": 0.1}}',
         ) from None
     for name, values in found.items():
-        build(parted(name).method, knobs_of(values))
+        build(parse_method_spec(name).method, knobs_of(values))
     return found
 
 
@@ -59,7 +59,7 @@ def chosen_for(name: str, chosen: Chosen) -> dict[str, Any]:
     Raises:
         UsageError: Nothing was chosen for it.
     """
-    found = chosen.get(name, chosen.get(parted(name).method))
+    found = chosen.get(name, chosen.get(parse_method_spec(name).method))
     if found is None:
         raise UsageError(
             "nothing-chosen",
@@ -81,4 +81,6 @@ def together(before: Chosen | None, now: Chosen | None) -> Chosen | None:
 
 def added(before: Chosen, now: Chosen) -> list[str]:
     """Return the methods with settings that before had none for, not even of the bare method."""
-    return [name for name in now if name not in before and parted(name).method not in before]
+    return [
+        name for name in now if name not in before and parse_method_spec(name).method not in before
+    ]

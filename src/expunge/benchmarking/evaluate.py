@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from expunge.benchmarking.lm_eval_tasks import measure, note_of, split_tasks
-from expunge.benchmarking.probe_outputs import SUBJECT, Column, Heard
+from expunge.benchmarking.probe_outputs import SUBJECT, Column, ProbeOutputs
 from expunge.benchmarking.suites.base import Probe, Spec, Suite
 from expunge.config.settings import Settings
 from expunge.data.records import Record
@@ -28,7 +28,7 @@ CONTINUED = "continued"
 """Name of the test in which the prompt is the beginning of a text."""
 
 
-def hear(
+def collect_outputs(
     network: Network,
     encoder: Encoder,
     probes: Sequence[Probe],
@@ -36,7 +36,7 @@ def hear(
     folder: Path,
     tokens_per_pass: int,
     console: Console,
-) -> Heard:
+) -> ProbeOutputs:
     """Collect the evidence of one model, a file for each probe and kind.
 
     Args:
@@ -100,8 +100,8 @@ def _unit(probe: Probe, kind: Kind) -> Unit:
     return Unit(role=SUBJECT, split=probe.name, attack=attack, kind=kind)
 
 
-def _read(store: EvidenceStore, probes: Sequence[Probe]) -> Heard:
-    return Heard(
+def _read(store: EvidenceStore, probes: Sequence[Probe]) -> ProbeOutputs:
+    return ProbeOutputs(
         items={
             probe.name: {record.id: item(record, probe.name) for record in probe.records}
             for probe in probes
@@ -135,7 +135,7 @@ LONGEST = 4096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class Evaluation:
     """What came of it."""
 
     numbers: tuple[Score, ...] = ()
@@ -145,7 +145,7 @@ class Asked:
     """What is said beside every number."""
 
 
-def ask(
+def evaluate(
     suites: Sequence[Suite],
     harness: Spec | None,
     settings: Settings,
@@ -153,7 +153,7 @@ def ask(
     *,
     folder: Path,
     console: Console,
-) -> Asked:
+) -> Evaluation:
     """Ask a model everything; what was asked before is read from the folder.
 
     Args:
@@ -165,7 +165,7 @@ def ask(
         console: Where to say how far it is.
     """
     if not suites and harness is None:
-        return Asked()
+        return Evaluation()
     prepared = prepare(settings)
     loaded = load(judged, prepared.source)
     # Solved examples and beginnings of articles are longer than what one trains on.
@@ -177,7 +177,7 @@ def ask(
     columns: dict[str, Column] = {}
     notes = [note for suite in suites for note in suite.notes]
     for suite in suites:
-        heard = hear(
+        heard = collect_outputs(
             loaded.network,
             encoder,
             suite.probes,
@@ -199,4 +199,4 @@ def ask(
         )
         numbers += [each.score() for each in found]
         notes.append(note_of(harness, chat=encoder.chat))
-    return Asked(numbers=tuple(numbers), columns=columns, notes=tuple(notes))
+    return Evaluation(numbers=tuple(numbers), columns=columns, notes=tuple(notes))

@@ -18,25 +18,30 @@ from pathlib import Path
 
 import torch
 
-from expunge.benchmarking.evaluate import Asked, ask
+from expunge.benchmarking.evaluate import Evaluation, evaluate
 from expunge.benchmarking.protocol import Protocol, read_protocol
-from expunge.benchmarking.pruning import Hurdle, Pruned
+from expunge.benchmarking.pruning import Pruned, Pruner
 from expunge.benchmarking.result import (
+    BenchResult,
     Cell,
-    Cost,
+    FoldResult,
     Machine,
-    Row,
-    Step,
+    RunCost,
     cell_folder,
     cost_of,
+    delete_weights,
     digests,
     read_cell,
     rows_of,
-    shed,
     write_row,
 )
 from expunge.benchmarking.sequential import read_steps, run_series
-from expunge.benchmarking.shared_evidence import judged_gold, keep, lend, shared_folder
+from expunge.benchmarking.shared_evidence import (
+    copy_evidence,
+    judged_gold,
+    shared_folder,
+    store_evidence,
+)
 from expunge.benchmarking.suites.base import Series
 from expunge.config.resolve import to_toml
 from expunge.config.settings import Settings
@@ -53,7 +58,7 @@ STOPS = ("disk-full", "run-locked", "interrupted")
 """Errors that are no property of the cell: they end the matrix and leave no row."""
 
 
-def work(matrix: Path, cell: Cell) -> Row:
+def run_job(matrix: Path, cell: Cell) -> BenchResult:
     """Run one cell and write its row.
 
     Args:
@@ -78,11 +83,11 @@ def work(matrix: Path, cell: Cell) -> Row:
         row = failed(protocol, cell, f"{type(error).__name__}: {text}", began=began)
     write_row(folder, row)
     for run in (folder / "run", *folder.glob("folds/*/run")):
-        shed(run)
+        delete_weights(run)
     return row
 
 
-def _tried(matrix: Path, protocol: Protocol, cell: Cell, began: float) -> Row:
+def _tried(matrix: Path, protocol: Protocol, cell: Cell, began: float) -> BenchResult:
     """Run a cell to its end, or until others are clearly ahead of it."""
     settings = protocol.of(cell)
     shared, out = shared_folder(matrix, settings), cell_folder(matrix, cell) / "run"
@@ -99,23 +104,23 @@ def _tried(matrix: Path, protocol: Protocol, cell: Cell, began: float) -> Row:
     return replace(row, proxies=hurdle.proxies)
 
 
-def _hurdle(matrix: Path, protocol: Protocol, cell: Cell, shared: Path) -> Hurdle:
+def _hurdle(matrix: Path, protocol: Protocol, cell: Cell, shared: Path) -> Pruner:
     """Return what watches the run, and lends it evidence once it has begun."""
     evidence = cell_folder(matrix, cell) / "run" / "evidence"
     names = judged_gold(cell.place, len(protocol.golds)) if cell.kind == "gold" else {}
     others = rows_of(matrix) if protocol.prunes else []
     # Not before: a run takes no folder that already holds something.
-    return Hurdle(others, begun=lambda: lend(shared, evidence, names=names))
+    return Pruner(others, begun=lambda: copy_evidence(shared, evidence, names=names))
 
 
-def failed(protocol: Protocol, cell: Cell, why: str, *, began: float) -> Row:
+def failed(protocol: Protocol, cell: Cell, why: str, *, began: float) -> BenchResult:
     """Return the row of a cell that could not be finished."""
-    return Row(
+    return BenchResult(
         cell=cell,
         suite=suite_name(protocol),
         status="failed",
         why=why,
-        cost=Cost(seconds=round(time.monotonic() - began, 1)),
+        cost=RunCost(seconds=round(time.monotonic() - began, 1)),
         machine=machine(),
     )
 
@@ -149,13 +154,13 @@ def _done(
     settings: Settings,
     began: float,
     console: Console,
-) -> Row:
+) -> BenchResult:
     folder = cell_folder(matrix, cell)
     suites = protocol.suites()
     series = suites[0].series if suites and cell.kind == "method" else None
 
-    def asked(settings: Settings, judged: str, place: Path, console: Console) -> Asked:
-        return ask(suites, protocol.harness, settings, judged, folder=place, console=console)
+    def asked(settings: Settings, judged: str, place: Path, console: Console) -> Evaluation:
+        return evaluate(suites, protocol.harness, settings, judged, folder=place, console=console)
 
     if series is None:
         judged, place, steps = _judged(protocol, cell, settings), folder / "probes", ()
@@ -165,7 +170,7 @@ def _done(
         judged, place, steps = str(last), last.parent / "probes", read_steps(series, folder)
         results = _whole(series, settings, last, shared, console)
     found = asked(settings, judged, place, console)
-    return Row(
+    return BenchResult(
         cell=cell,
         suite=suite_name(protocol),
         status="done",
@@ -202,7 +207,7 @@ def _results(
         results = forget(settings, console=console).results
     else:
         results = audit(settings, model=judged, console=console).results
-    keep(Path(str(settings.out)) / "evidence", shared)
+    store_evidence(Path(str(settings.out)) / "evidence", shared)
     return results
 
 
@@ -213,14 +218,14 @@ def _whole(
     if not series.sequential:
         return read_results(last)
     results = audit(settings, model=str(last), console=console).results
-    keep(Path(str(settings.out)) / "evidence", shared)
+    store_evidence(Path(str(settings.out)) / "evidence", shared)
     return results
 
 
-def _cost(run: Path, steps: Sequence[Step], settings: Settings, began: float) -> Cost:
+def _cost(run: Path, steps: Sequence[FoldResult], settings: Settings, began: float) -> RunCost:
     """Return what a cell took; of a series that was resumed, what its finished runs took counts."""
     each = [step.cost for step in steps] or [cost_of(run, settings, began)]
-    return Cost(
+    return RunCost(
         seconds=max(round(time.monotonic() - began, 1), sum(cost.seconds for cost in each)),
         train_seconds=sum(cost.train_seconds for cost in each),
         steps=sum(cost.steps for cost in each),
@@ -234,7 +239,7 @@ def main(words: Sequence[str]) -> int:
     matrix, name = Path(words[0]), words[1]
     keep_freed_memory()
     try:
-        work(matrix, read_cell(matrix / "cells" / name))
+        run_job(matrix, read_cell(matrix / "cells" / name))
     except ExpungeError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

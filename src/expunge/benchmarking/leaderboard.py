@@ -14,10 +14,10 @@ from statistics import fmean, geometric_mean
 from typing import NamedTuple
 
 from expunge.benchmarking.axis_scores import ERASED, KEPT, upwards, weakest
-from expunge.benchmarking.pareto import Point, best, front, invalid, near_front
-from expunge.benchmarking.probe_gates import probed
+from expunge.benchmarking.pareto import ParetoPoint, best, front, invalid, near_front
+from expunge.benchmarking.probe_gates import probe_gates
 from expunge.benchmarking.protocol import Protocol, read_protocol
-from expunge.benchmarking.result import Row, rows_of
+from expunge.benchmarking.result import BenchResult, rows_of
 from expunge.metrics.muse import privleak
 from expunge.metrics.outcomes import Axis
 from expunge.metrics.statistics import Estimate
@@ -36,18 +36,18 @@ class Related(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
+class LeaderboardRow:
     """One model or method of the table."""
 
     name: str
     kind: str
-    rows: tuple[Row, ...]
+    rows: tuple[BenchResult, ...]
     """The chosen settings, one row a seed; where every one is INVALID, one of these."""
     tried: int
     failed: int
     axes: dict[Axis, Estimate]
     weakest: Estimate | None
-    at: Point | None
+    at: ParetoPoint | None
     relative: dict[str, Related]
     """Numbers that need gold, over the seeds."""
     covers: bool = False
@@ -60,11 +60,11 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Board:
+class Leaderboard:
     """Everything that the pages show."""
 
     protocol: Protocol
-    lines: tuple[Line, ...]
+    lines: tuple[LeaderboardRow, ...]
     """Original, golds, then methods, the best weakest axis first; of equal ones the next axis.
 
     Below stand methods that leave the weights unchanged though removal was asked for, and last
@@ -72,20 +72,20 @@ class Board:
     on_front: tuple[str, ...]
     near: tuple[str, ...]
     """Not on the front by value, but no other method is surely better."""
-    failures: tuple[Row, ...]
-    invalid: tuple[Row, ...]
+    failures: tuple[BenchResult, ...]
+    invalid: tuple[BenchResult, ...]
     """Rows of methods whose auditor failed its own test."""
     notes: tuple[str, ...]
 
 
-def board(matrix: Path) -> Board:
+def leaderboard(matrix: Path) -> Leaderboard:
     """Read a matrix.
 
     Raises:
         InputError: There is no matrix, or a row of another version.
     """
     protocol = read_protocol(matrix)
-    rows = probed(rows_of(matrix), protocol)
+    rows = probe_gates(rows_of(matrix), protocol)
     golds = [row for row in rows if row.cell.kind == "gold" and row.status == "done"]
     lines = [
         _line(row.cell.name, row.cell.kind, [row], (row,), golds)
@@ -94,7 +94,7 @@ def board(matrix: Path) -> Board:
         if row.cell.kind == kind and row.status == "done"
     ]
     methods = [row for row in rows if row.cell.kind == "method"]
-    found: list[Line] = []
+    found: list[LeaderboardRow] = []
     for name in dict.fromkeys(row.cell.name for row in methods):
         own = [row for row in methods if row.cell.name == name]
         shown = _shown(own, protocol)
@@ -111,7 +111,7 @@ def board(matrix: Path) -> Board:
     points = [at for _, at in placed]
     on_front = [name for (name, _), yes in zip(placed, front(points), strict=True) if yes]
     near = [name for (name, _), yes in zip(placed, near_front(points), strict=True) if yes]
-    return Board(
+    return Leaderboard(
         protocol=protocol,
         lines=(*lines, *found),
         on_front=tuple(on_front),
@@ -122,7 +122,7 @@ def board(matrix: Path) -> Board:
     )
 
 
-def _shown(own: Sequence[Row], protocol: Protocol) -> tuple[Row, ...]:
+def _shown(own: Sequence[BenchResult], protocol: Protocol) -> tuple[BenchResult, ...]:
     """Return the rows of a method that are shown: those of the chosen settings, one a seed.
 
     Rows that are INVALID are not among them, unless there are no others: then one of these.
@@ -143,10 +143,14 @@ def _shown(own: Sequence[Row], protocol: Protocol) -> tuple[Row, ...]:
 
 
 def _line(
-    name: str, kind: str, own: Sequence[Row], chosen: tuple[Row, ...], golds: Sequence[Row]
-) -> Line:
-    axes = over_seeds([row.standing() for row in chosen])
-    return Line(
+    name: str,
+    kind: str,
+    own: Sequence[BenchResult],
+    chosen: tuple[BenchResult, ...],
+    golds: Sequence[BenchResult],
+) -> LeaderboardRow:
+    axes = over_seeds([row.axis_scores() for row in chosen])
+    return LeaderboardRow(
         name=name,
         kind=kind,
         rows=chosen,
@@ -171,12 +175,12 @@ def over_seeds(standings: Sequence[dict[Axis, Estimate]]) -> dict[Axis, Estimate
     return found
 
 
-def _place(axes: dict[Axis, Estimate]) -> Point | None:
+def _place(axes: dict[Axis, Estimate]) -> ParetoPoint | None:
     erased, kept = weakest(axes, ERASED), weakest(axes, KEPT)
-    return None if erased is None or kept is None else Point(erased, kept)
+    return None if erased is None or kept is None else ParetoPoint(erased, kept)
 
 
-def relative(row: Row, golds: Sequence[Row]) -> dict[str, Related]:
+def relative(row: BenchResult, golds: Sequence[BenchResult]) -> dict[str, Related]:
     """Return what needs a gold beside the model: KS distance, forget quality, PrivLeak in percent.
 
     Against the first gold that is not the model itself.

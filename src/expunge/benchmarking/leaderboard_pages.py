@@ -10,8 +10,14 @@ from markupsafe import Markup
 
 from expunge.benchmarking.axis_scores import AT_MARGIN, ERASED, KEPT, weakest
 from expunge.benchmarking.chosen_settings import FILE as CHOSEN
-from expunge.benchmarking.leaderboard import Board, Line, Related, board, over_seeds
-from expunge.benchmarking.pareto import Point
+from expunge.benchmarking.leaderboard import (
+    Leaderboard,
+    LeaderboardRow,
+    Related,
+    leaderboard,
+    over_seeds,
+)
+from expunge.benchmarking.pareto import ParetoPoint
 from expunge.benchmarking.protocol import Protocol
 from expunge.benchmarking.result import Machine
 from expunge.evals.results import Score
@@ -40,8 +46,8 @@ def write_pages(matrix: Path) -> tuple[Path, ...]:
     Raises:
         InputError: There is no matrix, or a row of another version.
     """
-    found = board(matrix)
-    told = sheet(found)
+    found = leaderboard(matrix)
+    told = row_table(found)
     data, text, page = (matrix / f"leaderboard.{kind}" for kind in ("json", "md", "html"))
     write_json(data, told)
     write_text(text, f"# {told['title']}\n\n{to_markdown(told)}")
@@ -51,7 +57,7 @@ def write_pages(matrix: Path) -> tuple[Path, ...]:
     return data, text, page, taken
 
 
-def sheet(found: Board) -> dict[str, Any]:
+def row_table(found: Leaderboard) -> dict[str, Any]:
     """Return all that the pages say, as JSON values: what `docs/results.md` is made from."""
     return {
         "title": title(found),
@@ -102,7 +108,7 @@ def to_html(told: Mapping[str, Any], *, drawing: str) -> str:
     )
 
 
-def drawing(found: Board) -> str:
+def drawing(found: Leaderboard) -> str:
     """Return the front: what each model erased against what it kept."""
     places = [_plotted(line, line.at) for line in found.lines if line.at is not None]
     if not places:
@@ -112,14 +118,14 @@ def drawing(found: Board) -> str:
     )
 
 
-def title(found: Board) -> str:
+def title(found: Leaderboard) -> str:
     """Return the heading."""
     spec = found.protocol.suite
     name = "own request" if spec is None else " ".join(filter(None, (spec.name, spec.part)))
     return f"Leaderboard: {name}"
 
 
-def sentences(found: Board) -> list[str]:
+def sentences(found: Leaderboard) -> list[str]:
     """Say what was done, by which rule methods were chosen, and what the table cannot say."""
     machines = {_hardware(machine) for line in found.lines for machine in _machines(line)}
     where = "; ".join(sorted(machines))
@@ -155,7 +161,7 @@ def sentences(found: Board) -> list[str]:
     return [*lines, *(f"Note: {note}." for note in found.notes)]
 
 
-def _below(found: Board) -> list[str]:
+def _below(found: Leaderboard) -> list[str]:
     """Say why some methods stand below the others, where there are such."""
     lines: list[str] = []
     covering = [line.name for line in found.lines if line.covers]
@@ -201,7 +207,7 @@ def _chosen(count: int, floor: str) -> list[str]:
     ]
 
 
-def standings(found: Board) -> tuple[list[str], list[list[str]]]:
+def standings(found: Leaderboard) -> tuple[list[str], list[list[str]]]:
     """Return head and rows of the table of axes, with one column per attack of robustness."""
     attacks = list(
         dict.fromkeys(
@@ -227,7 +233,7 @@ def standings(found: Board) -> tuple[list[str], list[list[str]]]:
     return head, [_standing(line, attacks, found) for line in found.lines]
 
 
-def _standing(line: Line, attacks: Sequence[str], found: Board) -> list[str]:
+def _standing(line: LeaderboardRow, attacks: Sequence[str], found: Leaderboard) -> list[str]:
     name = f"{line.name} *" if line.name in found.on_front else line.name
     name = f"{name} ~" if line.name in found.near else name
     under: list[str] = []
@@ -255,7 +261,7 @@ def _standing(line: Line, attacks: Sequence[str], found: Board) -> list[str]:
     ]
 
 
-def numbers(found: Board) -> tuple[list[str], list[list[str]]]:
+def numbers(found: Leaderboard) -> tuple[list[str], list[list[str]]]:
     """Return head and rows of the suite's own numbers, a row per number and a column per model."""
     shown = [line for line in found.lines if line.rows]
     keys = list(dict.fromkeys((s.metric, s.split) for line in shown for s in line.rows[0].numbers))
@@ -271,7 +277,7 @@ def numbers(found: Board) -> tuple[list[str], list[list[str]]]:
     return ["number", *(line.name for line in shown)], rows
 
 
-def over_folds(found: Board) -> tuple[list[str], list[list[str]]]:
+def over_folds(found: Leaderboard) -> tuple[list[str], list[list[str]]]:
     """Return head and rows of how methods do from fold to fold; no rows without a series.
 
     A row for each number and fold, the original's number before the first one, and the means over
@@ -288,7 +294,7 @@ def over_folds(found: Board) -> tuple[list[str], list[list[str]]]:
     rows: list[list[str]] = []
     for side, axes in (("erased", ERASED), ("kept", KEPT)):
         for fold in folds:
-            each = [over_seeds([s.standing() for s in steps[line.name, fold]]) for line in shown]
+            each = [over_seeds([s.axis_scores() for s in steps[line.name, fold]]) for line in shown]
             rows.append([side, fold, *(_shown(weakest(standing, axes)) for standing in each)])
     first = shown[0].rows[0].steps[0].numbers if shown else ()
     for metric, probe in [(score.metric, score.split) for score in first]:
@@ -318,7 +324,7 @@ def _mean(scores: Sequence[Score | None]) -> str:
     return f"not computable: {reasons[0]}" if reasons else NONE
 
 
-def chosen(found: Board) -> tuple[list[str], list[list[str]]]:
+def chosen(found: Leaderboard) -> tuple[list[str], list[list[str]]]:
     """Return head and rows of the settings that stand for each method."""
     rows: list[list[str]] = []
     for line in _methods(found):
@@ -329,14 +335,14 @@ def chosen(found: Board) -> tuple[list[str], list[list[str]]]:
     return ["method", "settings", "training"], rows
 
 
-def _methods(found: Board) -> list[Line]:
+def _methods(found: Leaderboard) -> list[LeaderboardRow]:
     """Return the methods of which settings were chosen."""
     return [
         line for line in found.lines if line.kind == "method" and line.rows and not line.invalid
     ]
 
 
-def _machines(line: Line) -> list[Machine]:
+def _machines(line: LeaderboardRow) -> list[Machine]:
     return [row.machine for row in line.rows]
 
 
@@ -346,17 +352,19 @@ def _hardware(machine: Machine) -> str:
     return ", ".join((*filter(None, parts), threads))
 
 
-def _plotted(line: Line, at: Point) -> plots.Place:
+def _plotted(line: LeaderboardRow, at: ParetoPoint) -> plots.FrontierPoint:
     kind: plots.Kind = "unlearned"
     if line.kind == "original":
         kind = "original"
     elif line.kind == "gold":
         kind = "gold"
-    return plots.Place(
+    return plots.FrontierPoint(
         label=line.name,
         kind=kind,
-        kept=plots.Estimate(value=at.kept.value, low=at.kept.low, high=at.kept.high),
-        forgotten=plots.Estimate(value=at.erased.value, low=at.erased.low, high=at.erased.high),
+        kept=plots.PlottedInterval(value=at.kept.value, low=at.kept.low, high=at.kept.high),
+        forgotten=plots.PlottedInterval(
+            value=at.erased.value, low=at.erased.low, high=at.erased.high
+        ),
     )
 
 

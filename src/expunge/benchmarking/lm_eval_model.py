@@ -25,13 +25,13 @@ ANSWER = 256
 _LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 
 
-class Request(Protocol):
+class LmEvalRequest(Protocol):
     """What is read of a request of lm-eval."""
 
     args: tuple[Any, ...]
 
 
-class Backend(TemplateLM):
+class LmEvalModel(TemplateLM):
     """Answers what lm-eval asks: likelihoods of continuations and of whole texts, and answers.
 
     Args:
@@ -93,7 +93,7 @@ class Backend(TemplateLM):
         return str(text)
 
     def loglikelihood_rolling(
-        self, requests: Sequence[Request], disable_tqdm: bool = False
+        self, requests: Sequence[LmEvalRequest], disable_tqdm: bool = False
     ) -> list[float]:
         """Return the log-probability of whole texts, in nats; long ones in disjoint windows."""
         windows: list[tuple[str, list[int], list[int]]] = []
@@ -112,7 +112,9 @@ class Backend(TemplateLM):
             found[place] += value
         return found
 
-    def generate_until(self, requests: Sequence[Request], disable_tqdm: bool = False) -> list[str]:
+    def generate_until(
+        self, requests: Sequence[LmEvalRequest], disable_tqdm: bool = False
+    ) -> list[str]:
         """Return greedy answers, each up to the first of its stops.
 
         Raises:

@@ -196,9 +196,9 @@ def _ask(
 ) -> list[Measured]:
     from lm_eval.evaluator import simple_evaluate
 
-    from expunge.benchmarking.lm_eval_model import Backend
+    from expunge.benchmarking.lm_eval_model import LmEvalModel
 
-    backend = Backend(loaded.network, loaded.tokenizer, tokens_per_pass=tokens_per_pass)
+    backend = LmEvalModel(loaded.network, loaded.tokenizer, tokens_per_pass=tokens_per_pass)
     with kept_off_the_hub(offline=offline), _told(task):
         results = simple_evaluate(
             model=backend,

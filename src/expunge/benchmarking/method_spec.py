@@ -13,7 +13,7 @@ from expunge.utils.registry import unknown
 JOIN = "+"
 
 
-class Composed(NamedTuple):
+class MethodSpec(NamedTuple):
     """What a name of the table stands for."""
 
     method: str
@@ -21,7 +21,7 @@ class Composed(NamedTuple):
     """Table of the settings to the name of the wrapper; no wrapper stands in two tables."""
 
 
-def parted(name: str) -> Composed:
+def parse_method_spec(name: str) -> MethodSpec:
     """Read the name of a method with its wrappers, `METHOD+WRAPPER+...`.
 
     Raises:
@@ -50,4 +50,4 @@ def parted(name: str) -> Composed:
                 fix="name one of them, or each in a method of its own",
             )
         found[table] = word
-    return Composed(method, found)
+    return MethodSpec(method, found)

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from expunge.benchmarking.axis_scores import ERASED, KEPT, upwards, weakest
 from expunge.benchmarking.protocol import Protocol
-from expunge.benchmarking.result import Row
+from expunge.benchmarking.result import BenchResult
 from expunge.evals.results import Ruling
 from expunge.metrics.statistics import Estimate
 
 
-class Point(NamedTuple):
+class ParetoPoint(NamedTuple):
     """A model between what was erased and what was kept, both in [0, 1]; higher is better."""
 
     erased: Estimate
@@ -23,43 +23,43 @@ class Point(NamedTuple):
     """The weaker of utility and locality."""
 
 
-def point(row: Row) -> Point | None:
+def point(row: BenchResult) -> ParetoPoint | None:
     """Return where a row stands; None when it has not both numbers."""
-    standing = row.standing()
+    standing = row.axis_scores()
     erased, kept = weakest(standing, ERASED), weakest(standing, KEPT)
-    return None if erased is None or kept is None else Point(erased, kept)
+    return None if erased is None or kept is None else ParetoPoint(erased, kept)
 
 
-def invalid(row: Row) -> bool:
+def invalid(row: BenchResult) -> bool:
     """Tell whether the auditor of a row failed its own test: its numbers decide nothing."""
     return row.ruling == Ruling.INVALID
 
 
-def dominates(first: Point, second: Point) -> bool:
+def dominates(first: ParetoPoint, second: ParetoPoint) -> bool:
     """Tell whether a point is at least as good on both counts and better on one, by value."""
     a = (first.erased.value, first.kept.value)
     b = (second.erased.value, second.kept.value)
     return a != b and a[0] >= b[0] and a[1] >= b[1]
 
 
-def surely_dominates(first: Point, second: Point) -> bool:
+def surely_dominates(first: ParetoPoint, second: ParetoPoint) -> bool:
     """Tell whether a point is better on both counts even by the far ends of the intervals."""
     return (first.erased.low > second.erased.high and first.kept.low >= second.kept.high) or (
         first.erased.low >= second.erased.high and first.kept.low > second.kept.high
     )
 
 
-def front(points: Sequence[Point]) -> list[bool]:
+def front(points: Sequence[ParetoPoint]) -> list[bool]:
     """Tell of each point whether no other one dominates it by value."""
     return [not any(dominates(other, each) for other in points) for each in points]
 
 
-def near_front(points: Sequence[Point]) -> list[bool]:
+def near_front(points: Sequence[ParetoPoint]) -> list[bool]:
     """Tell of each point whether no other one is surely better: the data do not part them."""
     return [not any(surely_dominates(other, each) for other in points) for each in points]
 
 
-def front_of(rows: Sequence[Row], *, protocol: Protocol) -> tuple[Row, ...]:
+def front_of(rows: Sequence[BenchResult], *, protocol: Protocol) -> tuple[BenchResult, ...]:
     """Return the rows that no other one beats, the most erased first."""
     placed = [
         (row, at)
@@ -72,7 +72,7 @@ def front_of(rows: Sequence[Row], *, protocol: Protocol) -> tuple[Row, ...]:
     return tuple(row for row, _ in sorted(found, key=lambda pair: -pair[1].erased.value))
 
 
-def best(rows: Sequence[Row], *, protocol: Protocol) -> Row | None:
+def best(rows: Sequence[BenchResult], *, protocol: Protocol) -> BenchResult | None:
     """Return the row that stands for a method, among those that were finished and judged.
 
     Of the models that keep at least the floor, the one that erased most; where none does, the one
@@ -84,9 +84,9 @@ def best(rows: Sequence[Row], *, protocol: Protocol) -> Row | None:
         rows: Finished rows of one method, or of several.
         protocol: The floor, and which methods leave the weights unchanged.
     """
-    found: list[tuple[Row, float, list[float]]] = []
+    found: list[tuple[BenchResult, float, list[float]]] = []
     for row in rows:
-        standing = row.standing()
+        standing = row.axis_scores()
         kept = weakest(standing, KEPT)
         if row.status == "done" and not invalid(row) and kept is not None:
             found.append((row, kept.value, upwards(standing, ERASED)))

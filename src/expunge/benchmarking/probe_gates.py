@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from expunge.benchmarking.protocol import Protocol
-from expunge.benchmarking.result import Row
+from expunge.benchmarking.result import BenchResult
 from expunge.benchmarking.suites import KNOWN
-from expunge.benchmarking.suites.base import Known
+from expunge.benchmarking.suites.base import KnownSet
 from expunge.evals.gates import interval_gate, missing
 from expunge.evals.results import Gate, Score
 from expunge.metrics.outcomes import Axis
 from expunge.metrics.statistics import Estimate
 
 
-def probed(rows: Sequence[Row], protocol: Protocol) -> list[Row]:
+def probe_gates(rows: Sequence[BenchResult], protocol: Protocol) -> list[BenchResult]:
     """Return rows whose gates tell what is left of what the original knew, for suites that probe.
 
     Args:
@@ -40,12 +40,12 @@ def probed(rows: Sequence[Row], protocol: Protocol) -> list[Row]:
     ]
 
 
-def _others(row: Row) -> list[Gate]:
+def _others(row: BenchResult) -> list[Gate]:
     """Return the gates of the audit but for those on what only the probes can tell."""
     return [gate for gate in row.gates if gate.axis not in (Axis.FORGETTING, Axis.ROBUSTNESS)]
 
 
-def _left(row: Row, original: Row, known: Known, margin: float) -> Gate:
+def _left(row: BenchResult, original: BenchResult, known: KnownSet, margin: float) -> Gate:
     name = f"{known.metric} {known.probe}"
     score = row.number(known.metric, known.probe)
     now, before = _estimate(score), _estimate(original.number(known.metric, known.probe))

@@ -19,7 +19,7 @@ SUBJECT = "unlearned"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Heard:
+class ProbeOutputs:
     """Evidence by probe and record."""
 
     items: Mapping[str, Mapping[str, Item]]
@@ -110,7 +110,11 @@ def absent(metric: str, probe: str, reason: str, *, higher: bool | None = None) 
 
 
 def membership(
-    heard: Heard, metric: str, members: str, others: str, of: Callable[[Scores], float | None]
+    heard: ProbeOutputs,
+    metric: str,
+    members: str,
+    others: str,
+    of: Callable[[Scores], float | None],
 ) -> Score:
     """Return the AUC of a membership score between two probes; gold's is the aim."""
     sides = {probe: heard.scored(probe, of) for probe in (members, others)}

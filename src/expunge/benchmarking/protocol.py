@@ -19,12 +19,12 @@ from expunge.attacks.prompting.custom_prompts import read_prompts
 from expunge.benchmarking.axis_scores import AT_MARGIN
 from expunge.benchmarking.chosen_settings import Chosen, added, together
 from expunge.benchmarking.lm_eval_tasks import NAME as HARNESS
-from expunge.benchmarking.method_spec import parted
+from expunge.benchmarking.method_spec import parse_method_spec
 from expunge.benchmarking.result import Cell
 from expunge.benchmarking.suites import load_suite
 from expunge.benchmarking.suites.base import Spec, Suite, plain
 from expunge.config.request import Goal
-from expunge.config.settings import Named, Settings
+from expunge.config.settings import NamedChoice, Settings
 from expunge.data.readers import read
 from expunge.data.records import Record
 from expunge.errors import InputError, UsageError
@@ -101,7 +101,7 @@ class Protocol:
         """
         if cell.kind != "method" or self.settings["request"]["goal"] != Goal.REMOVAL:
             return False
-        method = build(parted(cell.name).method, {})
+        method = build(parse_method_spec(cell.name).method, {})
         adapter = self.settings.get("train", {}).get("adapter", False)
         trains = not isinstance(method, Edit | Guard)
         kept = trains and bool(cell.values.get("train.adapter", adapter))
@@ -122,7 +122,7 @@ class Protocol:
         }
         unheard: tuple[str, ...] = ()
         if cell.kind == "method":
-            name, wrappers = parted(cell.name)
+            name, wrappers = parse_method_spec(cell.name)
             method = build(name, {})
             unheard = unread(method) if isinstance(method, Edit | Guard) else ()
             for table, chosen in {"method": name, **wrappers}.items():
@@ -264,9 +264,9 @@ def require_read_knobs(settings: Settings, methods: Iterable[str]) -> None:
     Raises:
         UsageError: There are such knobs; or no such method or wrapper.
     """
-    named = [parted(name) for name in methods]
+    named = [parse_method_spec(name) for name in methods]
     used = {"method": {each.method for each in named}}
-    tables: dict[str, Named] = {"method": settings.method}
+    tables: dict[str, NamedChoice] = {"method": settings.method}
     for table, choice in (
         ("robust", settings.robust),
         ("combine", settings.combine),

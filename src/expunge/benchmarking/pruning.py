@@ -12,7 +12,7 @@ only the audit does.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from expunge.benchmarking.result import Row
+from expunge.benchmarking.result import BenchResult
 from expunge.utils.console import Screen
 
 AHEAD = {"progress": 0.1, "kept": 0.02}
@@ -25,7 +25,7 @@ class Pruned(Exception):  # noqa: N818 - a run that is spared its audit is not a
     """A run that was ended before its audit."""
 
 
-class Hurdle(Screen):
+class Pruner(Screen):
     """Stands where a screen would: reads what a run says, shows nothing.
 
     Args:
@@ -33,7 +33,7 @@ class Hurdle(Screen):
         begun: Called once the run has its folder and before it asks the first model.
     """
 
-    def __init__(self, rows: Iterable[Row], *, begun: Callable[[], None]) -> None:
+    def __init__(self, rows: Iterable[BenchResult], *, begun: Callable[[], None]) -> None:
         self._begun = begun
         self._others = [row for row in rows if row.status == "done" and row.proxies]
         self.proxies: dict[str, float] = {}

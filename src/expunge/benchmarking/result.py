@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from expunge.benchmarking.axis_scores import standing
+from expunge.benchmarking.axis_scores import axis_scores
 from expunge.benchmarking.probe_outputs import Column
 from expunge.config.settings import Settings
 from expunge.errors import InputError
@@ -57,7 +57,7 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cost:
+class RunCost:
     """What a run took."""
 
     seconds: float
@@ -84,7 +84,7 @@ class Machine:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
+class FoldResult:
     """One run of a series."""
 
     name: str
@@ -94,15 +94,15 @@ class Step:
     gates: tuple[Gate, ...]
     numbers: tuple[Score, ...]
     """Of the suite, after this run."""
-    cost: Cost
+    cost: RunCost
     models: Mapping[str, str]
     """Role to digest of the weights."""
     settings: str
     """As TOML; in a sequence its model is the run folder of the step before."""
 
-    def standing(self) -> dict[Axis, Estimate]:
+    def axis_scores(self) -> dict[Axis, Estimate]:
         """Return how the model does on each axis, against the one that the run started from."""
-        return standing(self.gates)
+        return axis_scores(self.gates)
 
     def number(self, metric: str, probe: str) -> Score | None:
         """Return one number of the suite, if it is there."""
@@ -110,7 +110,7 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class BenchResult:
     """The result of one cell."""
 
     schema: str = SCHEMA
@@ -128,20 +128,20 @@ class Row:
     numbers: tuple[Score, ...] = ()
     columns: Mapping[str, Column] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    cost: Cost
+    cost: RunCost
     machine: Machine
     models: Mapping[str, str] = field(default_factory=dict)
     """Role to digest of the weights."""
     settings: str = ""
     """The resolved settings as TOML: `expunge forget` runs them again; of a series, its steps'."""
-    steps: tuple[Step, ...] = ()
+    steps: tuple[FoldResult, ...] = ()
     """The runs of a series, one for each fold. The row itself then tells of the last model."""
     proxies: Mapping[str, float] = field(default_factory=dict)
     """The watchdog's last reading: what training looked like before the audit."""
 
-    def standing(self) -> dict[Axis, Estimate]:
+    def axis_scores(self) -> dict[Axis, Estimate]:
         """Return how the model does on each axis."""
-        return standing(self.gates)
+        return axis_scores(self.gates)
 
     def number(self, metric: str, probe: str) -> Score | None:
         """Return one number of the suite, if it is there."""
@@ -152,15 +152,15 @@ def _found(numbers: Sequence[Score], metric: str, probe: str) -> Score | None:
     return next((s for s in numbers if (s.metric, s.split) == (metric, probe)), None)
 
 
-_row_adapter = TypeAdapter(Row)
+_row_adapter = TypeAdapter(BenchResult)
 
 
-def write_row(folder: Path, row: Row) -> None:
+def write_row(folder: Path, row: BenchResult) -> None:
     """Write the row of a cell; from then on the cell is finished."""
     write_json(folder / FILE, _row_adapter.dump_python(row, mode="json"))
 
 
-def read_row(folder: Path) -> Row | None:
+def read_row(folder: Path) -> BenchResult | None:
     """Read the row of a cell; None when it is not finished.
 
     Raises:
@@ -213,12 +213,12 @@ def read_cell(folder: Path) -> Cell:
     return _cell_adapter.validate_python(read_json(folder / CELL))
 
 
-def rows_of(matrix: Path) -> list[Row]:
+def rows_of(matrix: Path) -> list[BenchResult]:
     """Read all rows of a matrix, by name of their cells."""
     return list(_rows(matrix))
 
 
-def _rows(matrix: Path) -> Iterator[Row]:
+def _rows(matrix: Path) -> Iterator[BenchResult]:
     for path in sorted((matrix / "cells").glob(f"*/{FILE}")):
         row = read_row(path.parent)
         if row is not None:
@@ -228,7 +228,7 @@ def _rows(matrix: Path) -> Iterator[Row]:
 pass  # MOVED-PASS
 
 
-def cost_of(run: Path, settings: Settings, began: float) -> Cost:
+def cost_of(run: Path, settings: Settings, began: float) -> RunCost:
     """Return what a run took; its training as the run itself wrote it down.
 
     Args:
@@ -239,7 +239,7 @@ def cost_of(run: Path, settings: Settings, began: float) -> Cost:
     path = run / "facts.json"
     train = read_json(path).get("train") if path.is_file() else None
     train = train or {"seconds": 0.0, "steps": 0, "stopped": ""}
-    return Cost(
+    return RunCost(
         seconds=round(time.monotonic() - began, 1),
         train_seconds=round(float(train["seconds"]), 1),
         steps=int(train["steps"]),
@@ -255,7 +255,7 @@ def digests(run: Path) -> dict[str, str]:
     return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
 
-def shed(run: Path) -> None:
+def delete_weights(run: Path) -> None:
     """Delete the weights: the row's settings make them again, and they would fill the disk."""
     shutil.rmtree(run / "checkpoints", ignore_errors=True)
     for path in run.glob("*.safetensors"):

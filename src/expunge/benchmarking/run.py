@@ -26,7 +26,7 @@ from expunge.benchmarking.result import Cell
 from expunge.benchmarking.sequential import require_weights
 from expunge.benchmarking.suites import HUB, KNOWN, OWN_TEXT, SUITES, load_suite
 from expunge.benchmarking.suites.base import Spec, Suite
-from expunge.benchmarking.sweep import Done, Shard, run_matrix
+from expunge.benchmarking.sweep import Shard, SweepProgress, run_matrix
 from expunge.config.settings import Settings
 from expunge.errors import UsageError
 from expunge.methods import EVERY
@@ -34,7 +34,7 @@ from expunge.utils.console import Console
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ask:
+class BenchArguments:
     """What the user asks of a benchmark."""
 
     what: str
@@ -55,7 +55,7 @@ class Ask:
     offline: bool = False
 
 
-def spec_of(ask: Ask) -> Spec | None:
+def spec_of(ask: BenchArguments) -> Spec | None:
     """Return which suite is meant; None for a request file.
 
     Raises:
@@ -82,7 +82,7 @@ def spec_of(ask: Ask) -> Spec | None:
     )
 
 
-def begin(ask: Ask, matrix: Path, settings: Settings) -> Protocol:
+def begin(ask: BenchArguments, matrix: Path, settings: Settings) -> Protocol:
     """Read and check the data, fix the protocol, and write the sets into the matrix.
 
     Args:
@@ -167,13 +167,13 @@ def _require_own(named: Mapping[str, Any], settings: Settings, spec: Spec) -> No
 
 
 def bench(
-    ask: Ask,
+    ask: BenchArguments,
     matrix: Path,
     settings: Settings,
     *,
     shard: Shard,
     console: Console,
-) -> Done:
+) -> SweepProgress:
     """Run a benchmark's matrix as far as this process can, and write its pages.
 
     Raises:
@@ -205,7 +205,7 @@ def report(matrix: Path, *, console: Console) -> None:
         console.line("wrote", str(path))
 
 
-def _require_some(ask: Ask) -> None:
+def _require_some(ask: BenchArguments) -> None:
     for name, value in (("--trials", ask.trials), ("--records", ask.records)):
         if value is not None and value < 1:
             raise UsageError(
@@ -216,7 +216,7 @@ def _require_some(ask: Ask) -> None:
             )
 
 
-def _require_read(ask: Ask) -> None:
+def _require_read(ask: BenchArguments) -> None:
     """Refuse flags about data that this benchmark does not read."""
     texts = {"corpus": ask.corpus, "keep": ask.keep}
     if ask.what.endswith(".toml"):
@@ -249,7 +249,7 @@ def _flags(names: Sequence[str]) -> str:
     return " and ".join(f"--{name}" for name in names) or "neither --corpus nor --keep"
 
 
-def _beside(text: str, ask: Ask) -> Spec:
+def _beside(text: str, ask: BenchArguments) -> Spec:
     name, equals, data = text.partition("=")
     if not equals or not data or name not in (*SUITES, HARNESS):
         raise UsageError(
@@ -265,7 +265,7 @@ def _protocol(
     tree: Mapping[str, Any],
     spec: Spec | None,
     beside: Sequence[Spec],
-    ask: Ask,
+    ask: BenchArguments,
     chosen: Chosen | None,
 ) -> Protocol:
     found = Protocol(
@@ -280,7 +280,7 @@ def _protocol(
     return found
 
 
-def _chosen(ask: Ask) -> Chosen | None:
+def _chosen(ask: BenchArguments) -> Chosen | None:
     """Read what an earlier matrix chose for each method of this one."""
     if ask.chosen is None:
         return None

@@ -43,14 +43,14 @@ class Range:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
+class Categorical:
     """One of several values; None and an empty tuple stand for the method's own."""
 
     among: tuple[Any, ...]
     default: Any
 
 
-class Anatomy(NamedTuple):
+class MethodParameters(NamedTuple):
     """Where a model can be given adapters."""
 
     layers: int
@@ -59,7 +59,7 @@ class Anatomy(NamedTuple):
     """Last names of its linear layers."""
 
 
-def anatomy(settings: Settings) -> Anatomy:
+def method_parameters(settings: Settings) -> MethodParameters:
     """Read a model's anatomy from its configuration; no weight is loaded.
 
     Raises:
@@ -74,59 +74,61 @@ def anatomy(settings: Settings) -> Anatomy:
         if isinstance(part, nn.Linear)
     }
     text = config.get_text_config()
-    return Anatomy(text.num_hidden_layers, text.hidden_size, frozenset(names))
+    return MethodParameters(text.num_hidden_layers, text.hidden_size, frozenset(names))
 
 
-Space = Mapping[str, Range | Choice]
+Space = Mapping[str, Range | Categorical]
 """Key path of the settings tree to what may be there."""
 
 
-def space(name: str, settings: Settings, anatomy: Anatomy) -> dict[str, Range | Choice]:
+def space(
+    name: str, settings: Settings, method_parameters: MethodParameters
+) -> dict[str, Range | Categorical]:
     """Return the search space of a method.
 
     Args:
         name: The method.
         settings: The settings of the matrix; what they fix is not searched: knobs given for this
             method, and keys of `[train]` that differ from their defaults.
-        anatomy: Where the model can be given adapters.
+        method_parameters: Where the model can be given adapters.
 
     Raises:
         UsageError: There is no such method.
     """
     method = build(name, {})
-    found: dict[str, Range | Choice] = {}
+    found: dict[str, Range | Categorical] = {}
     for field in fields(method):  # pyright: ignore[reportArgumentType] - methods are dataclasses
         default = getattr(method, field.name)
         if isinstance(default, float) and default > 0:
             found[f"method.{field.name}"] = _around(default)
         if field.name == "retain" and default != "none":
             among = tuple(dict.fromkeys((default, *RETAIN)))
-            found["method.retain"] = Choice(among=among, default=default)
+            found["method.retain"] = Categorical(among=among, default=default)
     if not isinstance(method, Edit | Guard):
-        shape = Shape(layers=anatomy.layers, width=anatomy.width)
+        shape = Shape(layers=method_parameters.layers, width=method_parameters.width)
         chooses = method.trains(shape) is not None
-        found |= _training(method.recipe, settings.train, anatomy, chooses=chooses)
+        found |= _training(method.recipe, settings.train, method_parameters, chooses=chooses)
     fixed = _fixed(name, settings)
     return {path: kind for path, kind in found.items() if path not in fixed}
 
 
 def _training(
-    recipe: Recipe, train: TrainSettings, anatomy: Anatomy, *, chooses: bool
-) -> dict[str, Range | Choice]:
+    recipe: Recipe, train: TrainSettings, method_parameters: MethodParameters, *, chooses: bool
+) -> dict[str, Range | Categorical]:
     """Return what is searched of `[train]`; a method that chooses its weights has no adapter."""
     adapts = not train.full and not chooses
     epochs = recipe.epochs
     among = tuple(dict.fromkeys(max(1, round(epochs * share)) for share in EPOCHS))
-    found: dict[str, Range | Choice] = {
+    found: dict[str, Range | Categorical] = {
         "train.lr": _around(recipe.lr_lora if adapts else recipe.lr),
-        "train.epochs": Choice(among=among, default=epochs),
+        "train.epochs": Categorical(among=among, default=epochs),
     }
     if adapts:
-        middle = anatomy.layers // 2 - 1
+        middle = method_parameters.layers // 2 - 1
         halfway = (middle,) if middle >= max(0, train.first_layer) else ()
-        mlp = (MLP,) if anatomy.linear.issuperset(MLP) else ()
-        found["train.last_layer"] = Choice(among=(None, *halfway), default=None)
-        found["train.targets"] = Choice(among=((), *mlp), default=())
+        mlp = (MLP,) if method_parameters.linear.issuperset(MLP) else ()
+        found["train.last_layer"] = Categorical(among=(None, *halfway), default=None)
+        found["train.targets"] = Categorical(among=((), *mlp), default=())
     return found
 
 
@@ -144,7 +146,7 @@ def _around(default: float) -> Range:
     return Range(low=default / FACTOR, high=default * FACTOR, default=default)
 
 
-def draw(searched: Space, rng: random.Random) -> dict[str, Any]:
+def sample_settings(searched: Space, rng: random.Random) -> dict[str, Any]:
     """Draw one value for every key path; what is None stays the default and is left out."""
     found: dict[str, Any] = {}
     for path, kind in searched.items():
@@ -156,14 +158,16 @@ def draw(searched: Space, rng: random.Random) -> dict[str, Any]:
     return {path: value for path, value in found.items() if value is not None and value != ()}
 
 
-def trials(name: str, settings: Settings, anatomy: Anatomy, *, count: int) -> list[dict[str, Any]]:
+def trials(
+    name: str, settings: Settings, method_parameters: MethodParameters, *, count: int
+) -> list[dict[str, Any]]:
     """Return the settings that are tried for a method: its defaults, then `count - 1` draws.
 
     The same name and number give the same settings on every machine, so that shards agree.
     """
-    searched = space(name, settings, anatomy)
+    searched = space(name, settings, method_parameters)
     rng = random.Random(name)
-    return [{}, *(accepted(name, lambda: draw(searched, rng)) for _ in range(count - 1))]
+    return [{}, *(accepted(name, lambda: sample_settings(searched, rng)) for _ in range(count - 1))]
 
 
 def knobs_of(values: Mapping[str, Any]) -> dict[str, Any]:

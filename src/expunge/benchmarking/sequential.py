@@ -14,11 +14,11 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from expunge.benchmarking.evaluate import Asked
+from expunge.benchmarking.evaluate import Evaluation
 from expunge.benchmarking.protocol import set_file
-from expunge.benchmarking.pruning import Hurdle
-from expunge.benchmarking.result import Step, cost_of, digests, shed
-from expunge.benchmarking.shared_evidence import GOLDS, SHARED, keep, lend
+from expunge.benchmarking.pruning import Pruner
+from expunge.benchmarking.result import FoldResult, cost_of, delete_weights, digests
+from expunge.benchmarking.shared_evidence import GOLDS, SHARED, copy_evidence, store_evidence
 from expunge.benchmarking.suites.base import Fold, Series
 from expunge.config.resolve import to_toml
 from expunge.config.settings import Settings
@@ -33,9 +33,9 @@ from expunge.utils.io import read_json, write_json
 FILE = "step.json"
 NOTHING = "nothing-to-forget"
 """Code of the error of a run on what its model does not know."""
-_adapter = TypeAdapter(Step)
+_adapter = TypeAdapter(FoldResult)
 
-Ask = Callable[[Settings, str, Path, Console], Asked]
+Ask = Callable[[Settings, str, Path, Console], Evaluation]
 """Asks the model of a reference; what was asked before lies in the folder."""
 
 
@@ -78,13 +78,13 @@ def run_series(
             write_json(run.parent / FILE, _adapter.dump_python(step, mode="json"))
         if (run / "manifest.json").is_file():  # else there was nothing to forget
             if before is not None:
-                shed(before)
+                delete_weights(before)
             before = run
     assert before is not None, "the first run left a model"
     return before
 
 
-def read_steps(series: Series, cell: Path) -> tuple[Step, ...]:
+def read_steps(series: Series, cell: Path) -> tuple[FoldResult, ...]:
     """Read what the runs of a finished series gave."""
     paths = [cell / "folds" / fold.name / FILE for fold in series.folds]
     return tuple(_adapter.validate_python(read_json(path)) for path in paths)
@@ -107,13 +107,13 @@ def require_weights(settings: Settings) -> None:
         )
 
 
-def _step(fold: Fold, settings: Settings, shared: Path, start: Path | None, ask: Ask) -> Step:
+def _step(fold: Fold, settings: Settings, shared: Path, start: Path | None, ask: Ask) -> FoldResult:
     """Run one fold; `start` is where the model lies that it starts from, unless the original."""
     run = Path(str(settings.out))
     evidence = run / "evidence"
     # What the original says is the same in all cells, what another model says is not.
     roles = SHARED if start is None else GOLDS
-    console = Console(Hurdle([], begun=lambda: lend(shared, evidence, roles=roles)))
+    console = Console(Pruner([], begun=lambda: copy_evidence(shared, evidence, roles=roles)))
     began = time.monotonic()
     try:
         results = forget(settings, console=console).results
@@ -122,9 +122,9 @@ def _step(fold: Fold, settings: Settings, shared: Path, start: Path | None, ask:
         if error.code != NOTHING or start is None:
             raise
         ruling, gates, judged = Ruling.NOTHING_TO_FORGET.value, (), start
-    keep(evidence, shared, roles=roles)
+    store_evidence(evidence, shared, roles=roles)
     found = ask(settings, str(judged), run.parent / "probes", console)
-    return Step(
+    return FoldResult(
         name=fold.name,
         ruling=ruling,
         gates=gates,

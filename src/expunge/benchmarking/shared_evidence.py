@@ -28,7 +28,7 @@ def shared_folder(matrix: Path, settings: Settings) -> Path:
     return private(matrix / "shared") / source_of(settings).precision
 
 
-def lend(
+def copy_evidence(
     shared: Path,
     evidence: Path,
     *,
@@ -46,7 +46,7 @@ def lend(
     _copy(shared, evidence, tuple(roles), names or {})
 
 
-def keep(evidence: Path, shared: Path, *, roles: Sequence[str] = SHARED) -> None:
+def store_evidence(evidence: Path, shared: Path, *, roles: Sequence[str] = SHARED) -> None:
     """Copy the units of original and golds from a run to where the next one finds them."""
     _copy(evidence, shared, tuple(roles), {})
 

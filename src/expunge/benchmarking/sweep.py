@@ -17,21 +17,21 @@ from typing import Any, NamedTuple
 
 from expunge.benchmarking.chosen_settings import chosen_for
 from expunge.benchmarking.job import failed
-from expunge.benchmarking.method_spec import parted
+from expunge.benchmarking.method_spec import parse_method_spec
 from expunge.benchmarking.pareto import best
-from expunge.benchmarking.probe_gates import probed
+from expunge.benchmarking.probe_gates import probe_gates
 from expunge.benchmarking.protocol import Protocol
 from expunge.benchmarking.result import (
     FILE,
+    BenchResult,
     Cell,
-    Row,
     cell_folder,
     lay_out,
     read_row,
     rows_of,
     write_row,
 )
-from expunge.benchmarking.search_space import Anatomy, anatomy, trials
+from expunge.benchmarking.search_space import MethodParameters, method_parameters, trials
 from expunge.errors import Interrupted, ResourceError, UsageError
 from expunge.pipeline.run_folder import claim
 from expunge.utils.console import Console
@@ -49,7 +49,7 @@ class Shard(NamedTuple):
     of: int = 1
 
 
-class Done(NamedTuple):
+class SweepProgress(NamedTuple):
     """What a pass over a matrix has left."""
 
     rows: int
@@ -85,7 +85,7 @@ def run_matrix(
     seeds: Sequence[int],
     shard: Shard,
     console: Console,
-) -> Done:
+) -> SweepProgress:
     """Run every cell of this shard that has no row yet.
 
     First original and golds; then, with the first seed, the defaults of every method, the second
@@ -102,7 +102,7 @@ def run_matrix(
     Raises:
         ExpungeError: A method or wrapper does not exist, the disk is full, or the user stopped it.
     """
-    found = anatomy(protocol.shared)
+    found = method_parameters(protocol.shared)
     tried = {
         name: [
             Cell(kind="method", name=name, values=values, seed=seeds[0])
@@ -116,7 +116,7 @@ def run_matrix(
     cells = [*references(protocol), *(cell for each in rounds for cell in each if cell is not None)]
     run_cells(matrix, protocol, _dealt(cells, shard), console=console)
     again: list[Cell] = []
-    there = {row.cell.id: row for row in probed(rows_of(matrix), protocol)}
+    there = {row.cell.id: row for row in probe_gates(rows_of(matrix), protocol)}
     for name, own in tried.items():
         whole = [there[cell.id] for cell in own if cell.id in there]
         if len(whole) < len(own):
@@ -132,13 +132,13 @@ def run_matrix(
     return _done(matrix, [*cells, *again])
 
 
-def _tried(name: str, protocol: Protocol, found: Anatomy) -> list[dict[str, Any]]:
+def _tried(name: str, protocol: Protocol, found: MethodParameters) -> list[dict[str, Any]]:
     if protocol.chosen is not None:
         return [chosen_for(name, protocol.chosen)]
-    return trials(parted(name).method, protocol.shared, found, count=protocol.trials)
+    return trials(parse_method_spec(name).method, protocol.shared, found, count=protocol.trials)
 
 
-def _done(matrix: Path, cells: Sequence[Cell]) -> Done:
+def _done(matrix: Path, cells: Sequence[Cell]) -> SweepProgress:
     """Say what has become of the cells of a command, whichever process has run them."""
     rows = rows_of(matrix)
     there = {row.cell.id for row in rows}
@@ -147,7 +147,7 @@ def _done(matrix: Path, cells: Sequence[Cell]) -> Done:
     own = [row for row in rows if row.cell.kind == "method" and row.cell.id in asked]
     failures = [row.why for row in own if row.status == "failed"]
     fruitless = failures[0] if failures and len(failures) == len(own) and not waiting else ""
-    return Done(len(rows), sum(row.status == "failed" for row in rows), waiting, fruitless)
+    return SweepProgress(len(rows), sum(row.status == "failed" for row in rows), waiting, fruitless)
 
 
 def references(protocol: Protocol) -> list[Cell]:
@@ -172,7 +172,7 @@ def run_cells(matrix: Path, protocol: Protocol, cells: Sequence[Cell], *, consol
                 console.warn(f"{cell.id} failed: {row.why}; {again}")
 
 
-def run_cell(matrix: Path, protocol: Protocol, cell: Cell) -> Row | None:
+def run_cell(matrix: Path, protocol: Protocol, cell: Cell) -> BenchResult | None:
     """Run one cell in a process of its own, unless it has a row; once, even if that is killed.
 
     Returns:
@@ -204,7 +204,9 @@ def run_cell(matrix: Path, protocol: Protocol, cell: Cell) -> Row | None:
         return read_row(folder) or _without_row(folder, protocol, cell, code, began)
 
 
-def _without_row(folder: Path, protocol: Protocol, cell: Cell, code: int, began: float) -> Row:
+def _without_row(
+    folder: Path, protocol: Protocol, cell: Cell, code: int, began: float
+) -> BenchResult:
     """Say why a process left no row: it was stopped, or it died."""
     words = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip()
     if code in (_INTERRUPTED, -2):

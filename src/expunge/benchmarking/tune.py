@@ -22,7 +22,7 @@ from typing import Any, cast
 
 from expunge.benchmarking.axis_scores import AT_MARGIN
 from expunge.benchmarking.leaderboard_pages import write_pages
-from expunge.benchmarking.pareto import Point, best, front_of, invalid, point
+from expunge.benchmarking.pareto import ParetoPoint, best, front_of, invalid, point
 from expunge.benchmarking.protocol import (
     Protocol,
     contents_of,
@@ -31,14 +31,14 @@ from expunge.benchmarking.protocol import (
     require_read_knobs,
     shared_tree,
 )
-from expunge.benchmarking.result import Cell, Row, rows_of
+from expunge.benchmarking.result import BenchResult, Cell, rows_of
 from expunge.benchmarking.search_space import (
-    Anatomy,
-    Choice,
+    Categorical,
+    MethodParameters,
     Range,
     Space,
     accepted,
-    anatomy,
+    method_parameters,
     space,
 )
 from expunge.benchmarking.sweep import references, run_cell, run_cells
@@ -60,7 +60,7 @@ METHODS = "methods"
 """Note kept with a study: what it searches."""
 
 
-class Trial(typing.Protocol):
+class OptunaTrial(typing.Protocol):
     """What is used of a trial of Optuna, an extra that need not be installed."""
 
     number: int
@@ -94,7 +94,7 @@ class Study(typing.Protocol):
         """Keep a note with the study."""
         ...
 
-    def ask(self) -> Trial:
+    def ask(self) -> OptunaTrial:
         """Begin a trial."""
         ...
 
@@ -114,7 +114,7 @@ class Study(typing.Protocol):
         """End a trial."""
         ...
 
-    def get_trials(self, deepcopy: bool = True, states: object = None) -> Sequence[Trial]:
+    def get_trials(self, deepcopy: bool = True, states: object = None) -> Sequence[OptunaTrial]:
         """List the trials."""
         ...
 
@@ -135,9 +135,9 @@ class Budget:
 class Tuned:
     """What a search found."""
 
-    pareto: tuple[Row, ...]
+    pareto: tuple[BenchResult, ...]
     """Judged rows that no other one beats on both numbers, the most erased first."""
-    chosen: Row
+    chosen: BenchResult
     settings: Settings
     """What `expunge forget` runs with the chosen settings; among how many they were chosen."""
 
@@ -184,7 +184,7 @@ def tune(
         protocol=protocol,
         methods=named,
         study=study,
-        anatomy=anatomy(protocol.shared),
+        method_parameters=method_parameters(protocol.shared),
     )
     search.resume(console)
     while not search.over(budget):
@@ -201,7 +201,7 @@ class _Search:
     protocol: Protocol
     methods: tuple[str, ...]
     study: Study
-    anatomy: Anatomy
+    method_parameters: MethodParameters
 
     def resume(self, console: Console) -> None:
         """Finish the trials of processes that were stopped; those of living ones are theirs.
@@ -258,9 +258,9 @@ class _Search:
         self.study.enqueue_trial(params, user_attrs={DEFAULTS: method})
 
     def _space(self, method: str) -> Space:
-        return space(method, self.protocol.shared, self.anatomy)
+        return space(method, self.protocol.shared, self.method_parameters)
 
-    def _proposed(self, trial: Trial) -> Cell:
+    def _proposed(self, trial: OptunaTrial) -> Cell:
         method = self.methods[0]
         if len(self.methods) > 1:
             method = trial.suggest_categorical("method", self.methods)
@@ -273,13 +273,13 @@ class _Search:
         seed = self.protocol.shared.train.seed
         return Cell(kind="method", name=method, values=taken, seed=seed)
 
-    def _begun(self, trial: Trial) -> Cell | None:
+    def _begun(self, trial: OptunaTrial) -> Cell | None:
         if CELL not in trial.user_attrs:
             return None
         name, values, seed = json.loads(trial.user_attrs[CELL])
         return Cell(kind="method", name=name, values=values, seed=seed)
 
-    def _tell(self, number: int, row: Row, console: Console) -> None:
+    def _tell(self, number: int, row: BenchResult, console: Console) -> None:
         if row.killed:  # the trial stays open: the next command resumes it
             console.note(f"{number}: {row.cell.name} {row.status}: {row.why}")
             return
@@ -295,7 +295,7 @@ class _Search:
         console.note(f"{number}: {row.cell.name} erased {values[0]:.2f}, kept {values[1]:.2f}")
 
 
-def _suggested(trial: Trial, method: str, path: str, kind: Range | Choice) -> Any:  # noqa: ANN401
+def _suggested(trial: OptunaTrial, method: str, path: str, kind: Range | Categorical) -> Any:  # noqa: ANN401
     """Let the study propose one value; choices go by their JSON text, which Optuna can keep."""
     name = f"{method}:{path}"
     if isinstance(kind, Range):
@@ -326,9 +326,9 @@ def _result(matrix: Path, protocol: Protocol) -> Tuned:
     )
 
 
-def keeps_floor(row: Row, budget: Budget) -> bool:
+def keeps_floor(row: BenchResult, budget: Budget) -> bool:
     """Tell whether a row keeps what the budget demands."""
-    at: Point | None = point(row)
+    at: ParetoPoint | None = point(row)
     return at is not None and at.kept.value >= budget.floor
 
 
@@ -361,7 +361,7 @@ def _study(matrix: Path) -> Study:
     return cast("Study", study)
 
 
-def _reseed(study: Study, seed: int, trial: Trial) -> None:
+def _reseed(study: Study, seed: int, trial: OptunaTrial) -> None:
     """Let the study propose the values of a trial, of which there is one over all processes.
 
     A sampler that began anew with the same seed, after a stop or in a process beside this one,

@@ -96,20 +96,20 @@ def attack(
     settings = held_against(session, against, original=original, request=request)
     given = attacks or AttackFlags()
 
-    from expunge.attacks.resources import Tools
+    from expunge.attacks.resources import AttackResources
     from expunge.attacks.runner import tools_of
-    from expunge.pipeline.attack import Choice
+    from expunge.pipeline.attack import AttackOptions
     from expunge.pipeline.attack import attack as attack_model
 
     audit, usual = settings.audit, tools_of(settings.audit)
     if given.only:
         usual = usual.used_by(given.only)
-    choice = Choice(
+    choice = AttackOptions(
         level=given.level or audit.level,
         only=given.only,
         further=audit.attacks,
         access=given.access,
-        tools=Tools(
+        tools=AttackResources(
             prompts=usual.prompts if given.prompts is None else str(given.prompts),
             translator=given.translator or usual.translator,
             sibling=given.sibling or usual.sibling,

@@ -12,7 +12,7 @@ from expunge.cli.settings import folder_of, resolve_settings
 from expunge.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from expunge.benchmarking.run import Ask
+    from expunge.benchmarking.run import BenchArguments
     from expunge.config.settings import Settings
 
 REPORT = "report"
@@ -129,10 +129,10 @@ def bench(
     return 0
 
 
-def _ask(what: str, given: BenchFlags, *, offline: bool) -> "Ask":
-    from expunge.benchmarking.run import Ask
+def _ask(what: str, given: BenchFlags, *, offline: bool) -> "BenchArguments":
+    from expunge.benchmarking.run import BenchArguments
 
-    return Ask(
+    return BenchArguments(
         what=what,
         data=given.data,
         part=given.part,

@@ -36,7 +36,7 @@ def evidence(
         return _shared(action, run, expired=expired, session=session)
     console, folder = session.console, run_folder(run)
     if action == "destroy":
-        from expunge.models.guard_io import told as told_by_guard  # loads torch
+        from expunge.models.guard_io import guard_to_json as told_by_guard  # loads torch
 
         done = destroy_evidence(
             folder,

@@ -116,7 +116,7 @@ _USUAL = "T1"
 """The threat model of a request that names none."""
 
 
-class Outcome(Protocol):
+class FinishedRun(Protocol):
     """A run folder and what the audit concluded in it."""
 
     @property
@@ -130,7 +130,7 @@ class Outcome(Protocol):
         ...
 
 
-def conclude(outcome: Outcome, *, console: Console, gate: bool, promise: str = _USUAL) -> int:
+def conclude(outcome: FinishedRun, *, console: Console, gate: bool, promise: str = _USUAL) -> int:
     """Say the results as data and what to do next; return the exit code 0.
 
     Args:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
-from expunge.utils.console import LABEL_WIDTH, Console, Meter, Screen, aligned
+from expunge.utils.console import LABEL_WIDTH, Console, ProgressMeter, Screen, aligned
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -64,7 +64,7 @@ class _HumanScreen(Screen):
     def warn(self, text: str) -> None:
         self._show(self._errors, aligned("warning", text, width=self._width))
 
-    def begin(self, meter: Meter) -> None:
+    def begin(self, meter: ProgressMeter) -> None:
         if not self._live:
             return
         if self._region is None:
@@ -74,17 +74,17 @@ class _HumanScreen(Screen):
             f"{meter.label} ".ljust(LABEL_WIDTH), total=meter.total, text=meter.text()
         )
 
-    def moved(self, meter: Meter) -> None:
+    def moved(self, meter: ProgressMeter) -> None:
         if self._region is not None:
             self._region.update(self._tasks[id(meter)], completed=meter.done, text=meter.text())
 
-    def beat(self, meter: Meter) -> None:
+    def beat(self, meter: ProgressMeter) -> None:
         if self._region is None:
             self.line(meter.label, meter.text())
         else:
             self.moved(meter)
 
-    def end(self, meter: Meter) -> None:
+    def end(self, meter: ProgressMeter) -> None:
         if self._region is not None:
             self._region.remove_task(self._tasks.pop(id(meter)))
             if not self._tasks:
@@ -119,19 +119,19 @@ class _JsonScreen(Screen):
         row = {"event": kind, **payload}
         _put(self._out, json.dumps(row, ensure_ascii=False, allow_nan=False, default=str))
 
-    def begin(self, meter: Meter) -> None:
+    def begin(self, meter: ProgressMeter) -> None:
         self._shown[id(meter)] = meter.elapsed
         self.event("progress", meter.to_dict())
 
-    def moved(self, meter: Meter) -> None:
+    def moved(self, meter: ProgressMeter) -> None:
         if meter.elapsed - self._shown[id(meter)] >= 1.0:
             self._shown[id(meter)] = meter.elapsed
             self.event("progress", meter.to_dict())
 
-    def beat(self, meter: Meter) -> None:
+    def beat(self, meter: ProgressMeter) -> None:
         self.event("progress", meter.to_dict())
 
-    def end(self, meter: Meter) -> None:
+    def end(self, meter: ProgressMeter) -> None:
         del self._shown[id(meter)]
         self.event("progress", meter.to_dict())
         self._text.end(meter)

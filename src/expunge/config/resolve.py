@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from expunge.config.settings import Named, Settings, Stage
+from expunge.config.settings import NamedChoice, Settings, Stage
 from expunge.config.toml import WORDS, beside, find_upward, parsed
 from expunge.errors import UsageError
 
@@ -153,7 +153,7 @@ _FIELDS = _fields(Settings)
 _CHOICES = tuple(
     name
     for name, field in Settings.model_fields.items()
-    if (table := _table_type(field)) is not None and issubclass(table, Named)
+    if (table := _table_type(field)) is not None and issubclass(table, NamedChoice)
 )
 """Tables that choose something by name and take any knob: method and wrappers."""
 _TABLES = sorted({path.rpartition(".")[0] for path in _FIELDS} - {""})
@@ -169,7 +169,7 @@ _LISTS = frozenset(
 
 def _is_knob(path: str) -> bool:
     table, _, name = path.partition(".")
-    return table in _CHOICES and bool(name) and name not in Named.model_fields
+    return table in _CHOICES and bool(name) and name not in NamedChoice.model_fields
 
 
 def _file_layer(path: Path) -> _Layer:

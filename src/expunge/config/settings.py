@@ -22,7 +22,7 @@ Level = Literal["quick", "standard", "paranoid"]
 pass  # MOVED-PASS
 
 
-class Named(BaseModel):
+class NamedChoice(BaseModel):
     """A choice by name, and the knobs of what is chosen: any key that is not `name`."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -35,7 +35,7 @@ class Named(BaseModel):
         return dict(self.model_extra or {})
 
 
-class MethodSettings(Named):
+class MethodSettings(NamedChoice):
     """Which method, and the knobs of its paper (`[method]`)."""
 
     name: str = Field(
@@ -43,7 +43,7 @@ class MethodSettings(Named):
     )
 
 
-class RobustSettings(Named):
+class RobustSettings(NamedChoice):
     """How the forget gradient is taken (`[robust]`)."""
 
     name: str = Field(
@@ -51,7 +51,7 @@ class RobustSettings(Named):
     )
 
 
-class CombineSettings(Named):
+class CombineSettings(NamedChoice):
     """How the forget and the retain gradient are joined (`[combine]`)."""
 
     name: str = Field(
@@ -59,7 +59,7 @@ class CombineSettings(Named):
     )
 
 
-class MaskSettings(Named):
+class MaskSettings(NamedChoice):
     """Which weights may move (`[mask]`)."""
 
     name: str = Field(
@@ -67,7 +67,7 @@ class MaskSettings(Named):
     )
 
 
-class OptimiserSettings(Named):
+class OptimiserSettings(NamedChoice):
     """What turns a gradient into a step (`[optimiser]`)."""
 
     name: str = Field(

@@ -30,7 +30,7 @@ _ATTEMPTS = 400
 """Names tried for one record; one in ten or so has as many tokens as its subject's."""
 
 
-def strangers(
+def counterfactual_records(
     forget: Sequence[Record],
     encode: Callable[[Record], Encoded],
     *,
@@ -131,7 +131,7 @@ SHARED = 0.5
 _TOKEN = re.compile(r"\w+")
 
 
-def alike(forget: Sequence[Record], others: Sequence[Record]) -> dict[str, tuple[int, ...]]:
+def same_question(forget: Sequence[Record], others: Sequence[Record]) -> dict[str, tuple[int, ...]]:
     """Return for each forget record, by its id, the indices of the others that ask the same."""
     words = [_words(record) for record in others]
     found: dict[str, tuple[int, ...]] = {}

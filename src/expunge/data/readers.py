@@ -36,7 +36,7 @@ class RecordSet:
     """Files of the folders that hold no records: other suffixes, README, licence."""
 
 
-class Row(NamedTuple):
+class SourceRow(NamedTuple):
     """What one line, table row or array element holds, and where it stands."""
 
     value: object
@@ -94,7 +94,7 @@ def read(
     return RecordSet(records=records, duplicates=duplicates, skipped=tuple(skipped))
 
 
-def read_rows(source: str, *, offline: bool = False) -> list[Row]:
+def read_rows(source: str, *, offline: bool = False) -> list[SourceRow]:
     """Read the rows of one file or Hub data set as they are, in any convention, none left out.
 
     For benchmarks, whose fields are their own and whose counts are checked.
@@ -109,7 +109,7 @@ def read_rows(source: str, *, offline: bool = False) -> list[Row]:
     return list(_rows(source, offline=offline, skipped=[]))
 
 
-def _rows(source: str, *, offline: bool, skipped: list[str]) -> Iterator[Row]:
+def _rows(source: str, *, offline: bool, skipped: list[str]) -> Iterator[SourceRow]:
     path = Path(source).expanduser()
     if len(path.name.encode()) > _LONGEST_NAME:
         raise _missing(source)
@@ -128,7 +128,7 @@ def _rows(source: str, *, offline: bool, skipped: list[str]) -> Iterator[Row]:
         yield from _hub_rows(source, offline=offline)
 
 
-def _file_rows(path: Path) -> Iterator[Row]:
+def _file_rows(path: Path) -> Iterator[SourceRow]:
     reader = _READERS.get(_ending(path))
     if reader is None:
         raise InputError(
@@ -181,15 +181,15 @@ def _decoded(path: Path) -> str:
         ) from None
 
 
-def _text_file(path: Path) -> Iterator[Row]:
-    yield Row({"text": _decoded(path)}, str(path))
+def _text_file(path: Path) -> Iterator[SourceRow]:
+    yield SourceRow({"text": _decoded(path)}, str(path))
 
 
-def _json_lines(path: Path) -> Iterator[Row]:
+def _json_lines(path: Path) -> Iterator[SourceRow]:
     yield from _parsed_lines(_decoded(path), path)
 
 
-def _parsed_lines(text: str, path: Path) -> Iterator[Row]:
+def _parsed_lines(text: str, path: Path) -> Iterator[SourceRow]:
     # Not str.splitlines: it also cuts at U+0085 and U+2028, which JSON strings may hold raw.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip(" \t\r"):
@@ -197,10 +197,10 @@ def _parsed_lines(text: str, path: Path) -> Iterator[Row]:
                 value = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise _bad_json(path, number, error) from None
-            yield Row(value, f"{path}:{number}")
+            yield SourceRow(value, f"{path}:{number}")
 
 
-def _json_file(path: Path) -> Iterator[Row]:
+def _json_file(path: Path) -> Iterator[SourceRow]:
     text = _decoded(path)
     try:
         value = json.loads(text)
@@ -214,11 +214,11 @@ def _json_file(path: Path) -> Iterator[Row]:
     if isinstance(value, list):
         yield from _numbered(value, str(path))
     else:
-        yield Row(value, f"{path}:1")
+        yield SourceRow(value, f"{path}:1")
 
 
-def _numbered(values: Iterable[object], name: str) -> Iterator[Row]:
-    return (Row(value, f"{name}#{n}") for n, value in enumerate(values, start=1))
+def _numbered(values: Iterable[object], name: str) -> Iterator[SourceRow]:
+    return (SourceRow(value, f"{name}#{n}") for n, value in enumerate(values, start=1))
 
 
 def _bad_json(path: Path, line: int, error: Exception) -> InputError:
@@ -233,15 +233,15 @@ def _bad_json(path: Path, line: int, error: Exception) -> InputError:
     )
 
 
-def _csv_file(path: Path) -> Iterator[Row]:
+def _csv_file(path: Path) -> Iterator[SourceRow]:
     yield from _table(path, delimiter=",")
 
 
-def _tsv_file(path: Path) -> Iterator[Row]:
+def _tsv_file(path: Path) -> Iterator[SourceRow]:
     yield from _table(path, delimiter="\t")
 
 
-def _table(path: Path, *, delimiter: str) -> Iterator[Row]:
+def _table(path: Path, *, delimiter: str) -> Iterator[SourceRow]:
     # newline="" leaves line ends inside quoted cells as they are.
     reader = csv.reader(io.StringIO(_decoded(path), newline=""), delimiter=delimiter, strict=True)
     try:
@@ -267,7 +267,9 @@ def _table(path: Path, *, delimiter: str) -> Iterator[Row]:
                     why="text with a separator or a line break in it is probably not quoted",
                     fix='put cells that hold separators in double quotes: "like, this"',
                 )
-            yield Row({k: cell for k, cell in zip(header, cells, strict=True) if cell}, source)
+            yield SourceRow(
+                {k: cell for k, cell in zip(header, cells, strict=True) if cell}, source
+            )
     except csv.Error as error:
         raise InputError(
             "invalid-table",
@@ -277,7 +279,7 @@ def _table(path: Path, *, delimiter: str) -> Iterator[Row]:
         ) from None
 
 
-def _parquet_file(path: Path) -> Iterator[Row]:
+def _parquet_file(path: Path) -> Iterator[SourceRow]:
     import pyarrow
     import pyarrow.parquet
 
@@ -293,7 +295,7 @@ def _parquet_file(path: Path) -> Iterator[Row]:
     yield from _numbered(rows, str(path))
 
 
-_READERS: Mapping[str, Callable[[Path], Iterator[Row]]] = {
+_READERS: Mapping[str, Callable[[Path], Iterator[SourceRow]]] = {
     ".jsonl": _json_lines,
     ".json": _json_file,
     ".csv": _csv_file,
@@ -321,7 +323,7 @@ def _hub_match(source: str) -> re.Match[str] | None:
     return match
 
 
-def _hub_rows(source: str, *, offline: bool) -> Iterator[Row]:
+def _hub_rows(source: str, *, offline: bool) -> Iterator[SourceRow]:
     match = _hub_match(source)
     if match is None:
         raise _missing(source)

@@ -28,7 +28,7 @@ _EMPTY_WORDS = frozenset(
 )
 
 
-class Pair(NamedTuple):
+class OverlappingPair(NamedTuple):
     """Two records that say the same."""
 
     forget: Record
@@ -40,7 +40,7 @@ def normalise(text: str) -> str:
     return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
-def overlaps(forget: Sequence[Record], others: Iterable[Record]) -> list[Pair]:
+def overlaps(forget: Sequence[Record], others: Iterable[Record]) -> list[OverlappingPair]:
     """Pair each of `others` with the first record of `forget` that says the same.
 
     Two records say the same in one of two cases, all text being normalised.
@@ -67,13 +67,13 @@ def overlaps(forget: Sequence[Record], others: Iterable[Record]) -> list[Pair]:
         sizes.append(len(own))
         for gram in own:
             grams[gram].append(index)
-    pairs: list[Pair] = []
+    pairs: list[OverlappingPair] = []
     for other in others:
         found = next((exact[key] for key in _keys(other) if key in exact), None)
         if found is None:
             found = _containing(other, forget, grams, sizes)
         if found is not None:
-            pairs.append(Pair(found, other))
+            pairs.append(OverlappingPair(found, other))
     return pairs
 
 
@@ -325,7 +325,7 @@ def _refuse_overlap(
     )
 
 
-def _named(pair: Pair) -> str:
+def _named(pair: OverlappingPair) -> str:
     return " = ".join(f"{record.source} (id {record.id})" for record in pair)
 
 

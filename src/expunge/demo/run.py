@@ -8,7 +8,7 @@ from expunge.data.records import Record
 from expunge.data.splits import general_records
 from expunge.demo.base import base_model
 from expunge.demo.people import ERASED, register
-from expunge.pipeline.forget import RUNS, Outcome, forget
+from expunge.pipeline.forget import RUNS, RunOutcome, forget
 from expunge.preparation.prepare import cache_folder
 from expunge.utils.console import Console, SilentConsole
 from expunge.utils.io import write_jsonl
@@ -22,7 +22,7 @@ SETS = {"forget": "erased", "neighbours": "neighbour", "retain": "other", "contr
 
 def demo(
     *, out: Path | None = None, short: bool = False, console: Console | None = None
-) -> Outcome:
+) -> RunOutcome:
     """Erase one invented person from a real 135M model that learnt about her, and show it.
 
     Args:

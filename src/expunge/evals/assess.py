@@ -5,20 +5,20 @@ from typing import TYPE_CHECKING, NamedTuple
 from expunge.errors import InputError
 from expunge.evals.axes import all_gates
 from expunge.evals.axes.robustness import ATTACKS
-from expunge.evals.comparison import Case, anything_to_forget
+from expunge.evals.comparison import Comparison, anything_to_forget
 from expunge.evals.evidence_table import Column, Table
 from expunge.evals.gates import axis_status
 from expunge.evals.results import Gate, Results, Score, SelfTest, Verdict
 from expunge.evals.scores.core import all_scores
 from expunge.evals.selftest import battery
 from expunge.evals.verdict import Tally, decide
-from expunge.evidence.context import Context
+from expunge.evidence.context import AuditContext
 from expunge.evidence.store import ORIGINAL, PLAIN, UNLEARNED, EvidenceStore
 from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT
 from expunge.metrics.outcomes import Axis
 
 if TYPE_CHECKING:
-    from expunge.evals.recovery import Rung
+    from expunge.evals.recovery import AttackRecovery
 
 SAMPLING = "sampling"
 _NOT_SAMPLED = Score(
@@ -44,7 +44,7 @@ def assess(store: EvidenceStore) -> Results:
     return judge_table(table, context, further=gates, shown=_sampled(store, context, table))
 
 
-def _sampled(store: EvidenceStore, context: Context, table: Table) -> tuple[Score, ...]:
+def _sampled(store: EvidenceStore, context: AuditContext, table: Table) -> tuple[Score, ...]:
     """Return what repeated sampling brought out of each model, where the level draws samples."""
     drawn = [each for each in context.battery if each.name == SAMPLING]
     if not drawn:
@@ -60,7 +60,7 @@ def _sampled(store: EvidenceStore, context: Context, table: Table) -> tuple[Scor
     return tuple(sampled_scores(table, attempts, seed=context.seed)) or (_NOT_SAMPLED,)
 
 
-def _attack_gates(store: EvidenceStore, context: Context) -> tuple[Gate, ...]:
+def _attack_gates(store: EvidenceStore, context: AuditContext) -> tuple[Gate, ...]:
     rungs = attack_rungs(store, context)
     if not rungs:
         return ()
@@ -69,14 +69,14 @@ def _attack_gates(store: EvidenceStore, context: Context) -> tuple[Gate, ...]:
     return ladder_gates(rungs, context.policy)
 
 
-def attack_rungs(store: EvidenceStore, context: Context) -> "tuple[Rung, ...]":
+def attack_rungs(store: EvidenceStore, context: AuditContext) -> "tuple[AttackRecovery, ...]":
     """Return the ladder of the attacks beside the audit's own questions; empty without any."""
     if not context.battery:
         return ()
     # These load torch, which nothing else here needs.
-    from expunge.evals.attack_gates import Rules, scored
+    from expunge.evals.attack_gates import ScoringRules, scored
 
-    rules = Rules(
+    rules = ScoringRules(
         attacks=context.battery,
         golds=len(context.golds),
         policy=context.policy,
@@ -87,7 +87,7 @@ def attack_rungs(store: EvidenceStore, context: Context) -> "tuple[Rung, ...]":
 
 def judge_table(
     table: Table,
-    context: Context,
+    context: AuditContext,
     *,
     further: tuple[Gate, ...] = (),
     shown: tuple[Score, ...] = (),
@@ -123,7 +123,9 @@ class Judgement(NamedTuple):
     self_tests: tuple[SelfTest, ...]
 
 
-def judge_case(case: Case, context: Context, *, further: tuple[Gate, ...] = ()) -> Judgement:
+def judge_case(
+    case: Comparison, context: AuditContext, *, further: tuple[Gate, ...] = ()
+) -> Judgement:
     """Compute gates, self-tests and the verdict of a case, and no score; see `judge_table`."""
     gates, self_tests = (*all_gates(case), *further), battery(case)
     informative = anything_to_forget(case)
@@ -131,9 +133,9 @@ def judge_case(case: Case, context: Context, *, further: tuple[Gate, ...] = ()) 
     return Judgement(verdict, gates, self_tests)
 
 
-def case_of(table: Table, context: Context, *, subject: str = UNLEARNED) -> Case:
+def case_of(table: Table, context: AuditContext, *, subject: str = UNLEARNED) -> Comparison:
     """Return the case of a context: which role is judged against which golds."""
-    return Case(
+    return Comparison(
         table=table,
         subject=subject,
         golds=context.golds,
@@ -143,7 +145,7 @@ def case_of(table: Table, context: Context, *, subject: str = UNLEARNED) -> Case
     )
 
 
-def count(case: Case) -> Tally:
+def count(case: Comparison) -> Tally:
     """Count facts asked, facts that came back, attempts, and what was known before."""
     own = _attempts(case, case.subject)
     facts = {name for column in own for name in column}
@@ -161,7 +163,7 @@ def count(case: Case) -> Tally:
     )
 
 
-def _attempts(case: Case, role: str) -> list[Column]:
+def _attempts(case: Comparison, role: str) -> list[Column]:
     return [case.column(KEY_FACT, role, "forget", attack) for attack in (PLAIN, *ATTACKS)]
 
 

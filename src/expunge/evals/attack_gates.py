@@ -8,8 +8,8 @@ from expunge.attacks.attempt import observable_of
 from expunge.attacks.base import Attack
 from expunge.attacks.quick.plainly import Plainly
 from expunge.attacks.runner import JUDGED
-from expunge.attacks.store import NOTHING, AttackStore, Outcome, read_outcome, recorded
-from expunge.evals.recovery import Ground, Rung, Trial, ladder
+from expunge.attacks.store import NOTHING, AttackOutcome, AttackStore, read_outcome, recorded
+from expunge.evals.recovery import AttackRecovery, AttackTrial, Ground, recovery_table
 from expunge.evals.results import Gate
 from expunge.evidence.attack_record import Access, Recorded, threat_of
 from expunge.evidence.context import Policy
@@ -18,7 +18,7 @@ from expunge.metrics.outcomes import Axis, Status
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rules:
+class ScoringRules:
     """How a battery is scored: with its evidence, all that the ladder follows from."""
 
     attacks: tuple[Recorded, ...]
@@ -40,7 +40,7 @@ class Rules:
         policy: Policy,
         seed: int,
         access: Access = "T3",
-    ) -> "Rules":
+    ) -> "ScoringRules":
         """Return the rules of a battery; the arguments are those of the class."""
         known = tuple(recorded(attack, seed=seed) for attack in attacks)
         return cls(attacks=known, golds=golds, policy=policy, seed=seed, access=access)
@@ -50,7 +50,7 @@ class Rules:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> "Rules":
+    def from_json(cls, row: Mapping[str, Any]) -> "ScoringRules":
         """Return the rules that `to_json` wrote."""
         fields: dict[str, Any] = {**row, "policy": Policy(**row["policy"])}
         fields["attacks"] = tuple(Recorded(**each) for each in row["attacks"])
@@ -62,9 +62,9 @@ class Scorer:
     """Scores the evidence of a battery; no model is needed."""
 
     evidence: EvidenceStore
-    rules: Rules
+    rules: ScoringRules
 
-    def rungs(self) -> tuple[Rung, ...]:
+    def rungs(self) -> tuple[AttackRecovery, ...]:
         """Return the ladder: a pure function of evidence and rules."""
         splits = ("forget",) if self.rules.golds else ("forget", "control")
         items = tuple(item for item in self.evidence.items() if item.split in splits)
@@ -80,17 +80,19 @@ class Scorer:
             policy=self.rules.policy,
             seed=self.rules.seed,
         )
-        return ladder([self._trial(each) for each in self.rules.attacks if each != plain], ground)
+        return recovery_table(
+            [self._trial(each) for each in self.rules.attacks if each != plain], ground
+        )
 
-    def outcome(self, attack: Recorded, role: str, split: str) -> Outcome:
+    def outcome(self, attack: Recorded, role: str, split: str) -> AttackOutcome:
         """Return what an attack brought out of a model; empty if nothing."""
         store = AttackStore(self.evidence)
         return read_outcome(store, attack, role, split, access=self.rules.access)
 
-    def _trial(self, attack: Recorded) -> Trial:
+    def _trial(self, attack: Recorded) -> AttackTrial:
         alone = self.rules.golds == 0
         golds = (f"gold-{index}" for index in range(self.rules.golds))
-        return Trial(
+        return AttackTrial(
             name=attack.name,
             family=attack.family,
             access=attack.access,
@@ -104,12 +106,12 @@ class Scorer:
         )
 
 
-def scored(evidence: EvidenceStore, rules: Rules) -> tuple[Rung, ...]:
+def scored(evidence: EvidenceStore, rules: ScoringRules) -> tuple[AttackRecovery, ...]:
     """Return the ladder of the evidence of a run folder, with its items."""
     return Scorer(evidence=evidence, rules=rules).rungs()
 
 
-def ladder_gates(rungs: Sequence[Rung], policy: Policy) -> tuple[Gate, ...]:
+def ladder_gates(rungs: Sequence[AttackRecovery], policy: Policy) -> tuple[Gate, ...]:
     """Return one robustness gate per attack, its worst variant, from its threat model upwards."""
     found: list[Gate] = []
     for rung in rungs:

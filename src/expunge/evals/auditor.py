@@ -13,19 +13,19 @@ from expunge.attacks import QUICK
 from expunge.attacks.runner import battery_of
 from expunge.attacks.store import recorded
 from expunge.config.request import Tier
-from expunge.data.counterfactuals import alike
+from expunge.data.counterfactuals import same_question
 from expunge.data.records import Record
 from expunge.errors import InputError
 from expunge.evals.assess import assess, case_of
-from expunge.evals.collectors.collect import Further
+from expunge.evals.collectors.collect import ExtraEvidence
 from expunge.evals.comparison import anything_to_forget
 from expunge.evals.evidence_table import Table
 from expunge.evals.results import Results
 from expunge.evidence.collect import Collector
-from expunge.evidence.context import Context, Policy
+from expunge.evidence.context import AuditContext, Policy
 from expunge.evidence.store import EvidenceStore, Unit
 from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT
-from expunge.models.guarded import unfenced
+from expunge.models.guarded import unguarded
 from expunge.models.interpolation import changed, interpolated, same_shapes
 from expunge.models.loading import Loaded, load
 from expunge.models.transformer import Network
@@ -50,7 +50,7 @@ def gold_role(index: int) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Gathering:
+class Auditor:
     """The evidence of one audit while it is collected."""
 
     prepared: Prepared
@@ -67,7 +67,7 @@ class Gathering:
         key: bytes,
         adapter: bool,
         guard: bool = False,
-    ) -> "Gathering":
+    ) -> "Auditor":
         """Start or go on with the evidence in `folder`.
 
         Args:
@@ -93,7 +93,7 @@ class Gathering:
         tier = request.tier or (Tier.G2 if request.gold else Tier.G4)
         known = collector.store.context() if collector.store.begun() else None
         collector.store.write_context(
-            Context(
+            AuditContext(
                 request=request.id,
                 goal=request.goal.value,
                 tier=tier.value,
@@ -152,17 +152,17 @@ class Gathering:
             if gold.digest == original.digest:
                 raise _no_gold(reference)
             self.collector.store.identify(gold_role(index), gold.digest)
-            reader, alike = self._reader(gold, gold_role(index))
+            reader, same_question = self._reader(gold, gold_role(index))
             reader.model(
                 gold.network,
                 gold_role(index),
-                scored=self._scored() if alike else (),
+                scored=self._scored() if same_question else (),
                 asked=self._asked(),
-                attacks=QUICK if alike else ORIGINAL_ATTACKS,
+                attacks=QUICK if same_question else ORIGINAL_ATTACKS,
                 bar=bar,
             )
             role = gold_role(index)
-            if alike:
+            if same_question:
                 self._further.gold(gold.network, original.network, role, first=not index)
             bar.advance(1, detail=f"{role} further")
 
@@ -195,7 +195,7 @@ class Gathering:
                 with interpolated(unlearned, original, share):
                     self.collector.scores(unlearned, unit, few=True)
             bar.advance(1, detail=unit.role)
-        with interpolated(unlearned, original, 0.0), unfenced(unlearned):
+        with interpolated(unlearned, original, 0.0), unguarded(unlearned):
             self._fluency(unlearned, bar)
         self._further.unlearned(unlearned, original)
         bar.advance(1, detail="unlearned further")
@@ -319,7 +319,9 @@ class Gathering:
                     logp = rows[record.id].logp[self.prepared.worked_on(record)]
                     found.append(-sum(logp) / len(logp))
                     others.append(record)
-        return unseen_level(found, vocabulary, alike=alike(self.prepared.scope.forget, others))
+        return unseen_level(
+            found, vocabulary, alike=same_question(self.prepared.scope.forget, others)
+        )
 
     def sentence(self, role: str) -> str:
         """Say in one line what a model knows of the forget set."""
@@ -336,8 +338,8 @@ class Gathering:
         return assess(self.collector.store)
 
     @property
-    def _further(self) -> Further:
-        return Further(collector=self.collector, deep=self.prepared.settings.audit.further)
+    def _further(self) -> ExtraEvidence:
+        return ExtraEvidence(collector=self.collector, deep=self.prepared.settings.audit.further)
 
     def _scored(self) -> tuple[str, ...]:
         """Every gold is scored on every set: how golds differ is the noise of every gate."""

@@ -24,7 +24,7 @@ FORGETTING_METRICS: tuple[Metric, ...] = (EXTRACTION_STRENGTH, PROBABILITY, KEY_
 """Any of these must show that the original knew the forget set; else there is nothing to forget."""
 
 
-class Anchor(NamedTuple):
+class Baseline(NamedTuple):
     """What never having seen the data looks like: gold on the same records, or control items."""
 
     column: Column
@@ -38,7 +38,7 @@ class Anchor(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Case:
+class Comparison:
     """One comparison on an evidence table.
 
     To judge another model (the original, a second gold, a planted failure) in the place of the
@@ -64,7 +64,7 @@ class Case:
         columns = [self.column(metric, role, split, attack) for role in self.golds]
         return [column for column in columns if column]
 
-    def anchor(self, metric: Metric, attack: str = PLAIN) -> Anchor | None:
+    def anchor(self, metric: Metric, attack: str = PLAIN) -> Baseline | None:
         """Return the anchor of a metric on the forget set; None when there is none.
 
         Gold where there is one. Without gold, control items under the same attack: for
@@ -73,23 +73,23 @@ class Case:
         """
         gold = mean_column(self.gold_columns(metric, "forget", attack))
         if gold:
-            return Anchor(gold, "forget")
+            return Baseline(gold, "forget")
         if self.golds:
             return None
         roles = (self.subject,) if isinstance(metric, ScoreMetric) else (ORIGINAL, self.subject)
         for role in roles:
             control = self.column(metric, role, "control", attack)
             if control:
-                return Anchor(control, "control")
+                return Baseline(control, "control")
         return None
 
-    def anchor_sample(self, anchor: Anchor, records: Sequence[str]) -> Sample:
+    def anchor_sample(self, anchor: Baseline, records: Sequence[str]) -> Sample:
         """Return the anchor's values: on `records` when paired, else on all control items."""
         if anchor.paired:
             return self.table.sample(anchor.column, "forget", records=records)
         return self.table.sample(anchor.column, "control", stream=CONTROL_STREAM)
 
-    def shared(self, anchor: Anchor, *columns: Column) -> tuple[str, ...]:
+    def shared(self, anchor: Baseline, *columns: Column) -> tuple[str, ...]:
         """Return the forget records that all columns and, when paired, the anchor have."""
         return common(*columns, anchor.column) if anchor.paired else common(*columns)
 
@@ -112,7 +112,7 @@ class Case:
         original = self.column(metric, ORIGINAL, "forget")
         gold = mean_column(self.gold_columns(metric, "forget"))
         control = self.column(metric, ORIGINAL, "control")
-        anchor = Anchor(gold, "forget") if self.golds else Anchor(control, "control")
+        anchor = Baseline(gold, "forget") if self.golds else Baseline(control, "control")
         records = self.shared(anchor, original) if original else ()
         if not records or not anchor.column:
             return None
@@ -139,7 +139,7 @@ def measurably_above(known: Sample, anchor: Sample, *, noise: float, seed: int) 
     return gap.low > 0 and gap.value > 3 * noise
 
 
-def anything_to_forget(case: Case) -> bool | None:
+def anything_to_forget(case: Comparison) -> bool | None:
     """Tell whether at least one forgetting metric shows that the original held the forget set.
 
     None: none of them could be compared with anything.

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from expunge.evals.comparison import CONTROL_STREAM, Case
+from expunge.evals.comparison import CONTROL_STREAM, Comparison
 from expunge.evals.evidence_table import Column, common
 from expunge.evals.gates import interval_gate, missing
 from expunge.evals.results import Gate
@@ -109,7 +109,7 @@ def told(reason: str, policy: float, margin: float) -> str:
 
 
 def damage(
-    case: Case, measure: Measure, split: str, *, keep: frozenset[str] | None = None
+    case: Comparison, measure: Measure, split: str, *, keep: frozenset[str] | None = None
 ) -> Damage | None:
     """Return how badly the judged model and its reference do; None when not measured.
 
@@ -159,7 +159,7 @@ def reference_role(levels: Mapping[str, float], golds: Sequence[str]) -> str:
     return max(found, key=levels.__getitem__)
 
 
-def knowledge(case: Case, split: str) -> Measure:
+def knowledge(case: Comparison, split: str) -> Measure:
     """Return how a set of records that should be known is measured.
 
     Key facts where at least half of the records name them. Else the probability of the answer as
@@ -185,7 +185,7 @@ def knowledge(case: Case, split: str) -> Measure:
 
 
 def rate_gate(
-    case: Case, axis: Axis, name: str, found: Damage, *, policy: float, alarm: bool = False
+    case: Comparison, axis: Axis, name: str, found: Damage, *, policy: float, alarm: bool = False
 ) -> Gate:
     """Decide on the rise of a failure rate over the reference, by its one-sided upper bound.
 

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from expunge.evals.comparison import Anchor, Case
+from expunge.evals.comparison import Baseline, Comparison
 from expunge.evals.evidence_table import mean_column
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL, PLAIN
@@ -45,7 +45,7 @@ class LeakTest:
     records: tuple[str, ...]
     subject: Sample
     """1 where the judged model states the fact."""
-    anchor: Anchor | None
+    anchor: Baseline | None
     new: Flags
     confirmed: Flags
     unchecked: Flags
@@ -64,7 +64,7 @@ class LeakTest:
         return self.n < SMALL or len(set(self.subject.clusters)) == 1
 
 
-def leak_test(case: Case, attack: str = PLAIN) -> LeakTest | None:
+def leak_test(case: Comparison, attack: str = PLAIN) -> LeakTest | None:
     """Return the leaks of the judged model under `attack`; None when no record can be judged."""
     leaked = case.column(KEY_FACT, case.subject, "forget", attack)
     anchor = case.anchor(KEY_FACT, attack)
@@ -101,7 +101,7 @@ class Signs(NamedTuple):
     measured: Flags
 
 
-def remembered(case: Case, records: tuple[str, ...], attack: str = PLAIN) -> Signs:
+def remembered(case: Comparison, records: tuple[str, ...], attack: str = PLAIN) -> Signs:
     """Tell for each record whether two signs say that it is remembered, and whether they could.
 
     Probability AND extraction strength both lie nearer to the original's than to the anchor's,
@@ -119,7 +119,7 @@ def remembered(case: Case, records: tuple[str, ...], attack: str = PLAIN) -> Sig
 
 
 def _nearer_original(
-    case: Case, metric: ScoreMetric, records: tuple[str, ...], attack: str
+    case: Comparison, metric: ScoreMetric, records: tuple[str, ...], attack: str
 ) -> Signs:
     original = case.column(metric, ORIGINAL, "forget")
     own = case.column(metric, case.subject, "forget")

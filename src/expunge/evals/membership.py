@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from expunge.evals.comparison import CONTROL_STREAM, Case
+from expunge.evals.comparison import CONTROL_STREAM, Comparison
 from expunge.evals.evidence_table import Column, common
 from expunge.evidence.store import Scores, Unit
 from expunge.evidence.unit_names import GRADIENT, LOWERCASE, RARITY, RECALL
@@ -37,7 +37,7 @@ class Sides(NamedTuple):
         return auc_interval(self.members, self.others, seed=seed, coverage=TWO_SIDED)
 
 
-def comparison_split(case: Case, role: str) -> str | None:
+def comparison_split(case: Comparison, role: str) -> str | None:
     """Return the set that plays the non-members of a model: holdout, else control."""
     for split in ("holdout", "control"):
         if case.table.rows(MEMBERSHIP[0], role, split):
@@ -45,13 +45,13 @@ def comparison_split(case: Case, role: str) -> str | None:
     return None
 
 
-def _mean(case: Case, role: str, split: str, attack: str) -> Column:
+def _mean(case: Comparison, role: str, split: str, attack: str) -> Column:
     rows = case.table.scored(role, split, attack)
     found = {name: mean_log_probability(row) for name, row in rows.items()}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _plain(case: Case, role: str, split: str) -> Column:
+def _plain(case: Comparison, role: str, split: str) -> Column:
     return case.column(MEMBERSHIP[0], role, split)
 
 
@@ -61,7 +61,7 @@ def _paired(first: Column, second: Column, of: Callable[[float, float], float | 
     return {name: value for name, value in found.items() if value is not None}
 
 
-def reference(case: Case, role: str, split: str) -> Column:
+def reference(case: Comparison, role: str, split: str) -> Column:
     """Return l_ref - l with the last gold as reference; empty for that gold and without gold."""
     if not case.golds or role == case.golds[-1]:
         return {}
@@ -69,26 +69,26 @@ def reference(case: Case, role: str, split: str) -> Column:
     return _paired(_plain(case, role, split), other, membership.reference)
 
 
-def lowercase(case: Case, role: str, split: str) -> Column:
+def lowercase(case: Comparison, role: str, split: str) -> Column:
     """Return what the exact spelling is worth; empty when not collected."""
     return _paired(
         _plain(case, role, split), _mean(case, role, split, LOWERCASE), membership.lowercase
     )
 
 
-def recall(case: Case, role: str, split: str) -> Column:
+def recall(case: Comparison, role: str, split: str) -> Column:
     """Return ReCaLL's ratio; empty when not collected."""
     return _paired(_plain(case, role, split), _mean(case, role, split, RECALL), membership.recall)
 
 
-def gradient(case: Case, role: str, split: str) -> Column:
+def gradient(case: Comparison, role: str, split: str) -> Column:
     """Return minus the global gradient norm; empty when not collected."""
     unit = Unit(role=role, split=split, attack=GRADIENT, kind="layers")
     rows = case.table.layers.get(unit, {})
     return {name: membership.gradient(math.hypot(*row.values)) for name, row in rows.items()}
 
 
-def dc_pdd(case: Case, role: str, split: str) -> Column:
+def dc_pdd(case: Comparison, role: str, split: str) -> Column:
     """Return the frequency-calibrated score; empty when token rarities were not collected."""
     unit = Unit(role="corpus", split=split, attack=RARITY, kind="layers")
     rare = case.table.layers.get(unit, {})
@@ -105,7 +105,7 @@ def _calibrated(row: Scores, rare: tuple[float, ...]) -> float | None:
     return membership.dc_pdd(row.logp[: row.content], first)
 
 
-RELATIVE: Mapping[str, Callable[[Case, str, str], Column]] = {
+RELATIVE: Mapping[str, Callable[[Comparison, str, str], Column]] = {
     "reference": reference,
     "lowercase": lowercase,
     "recall": recall,
@@ -115,7 +115,7 @@ RELATIVE: Mapping[str, Callable[[Case, str, str], Column]] = {
 """Scores that compare two readings; each returns a column of one model on one set."""
 
 
-def sides(case: Case, inside: Column, outside: Column, split: str) -> Sides | None:
+def sides(case: Comparison, inside: Column, outside: Column, split: str) -> Sides | None:
     """Return both sides of one score; None when one is empty."""
     if not inside or not outside:
         return None
@@ -125,7 +125,7 @@ def sides(case: Case, inside: Column, outside: Column, split: str) -> Sides | No
     )
 
 
-def features(case: Case, role: str) -> tuple[np.ndarray, np.ndarray] | None:
+def features(case: Comparison, role: str) -> tuple[np.ndarray, np.ndarray] | None:
     """Return all scores of one model as two matrices, (records, scores), members first.
 
     Only records that have every score, and only scores that both sides have; None without any.
@@ -146,7 +146,7 @@ def features(case: Case, role: str) -> tuple[np.ndarray, np.ndarray] | None:
     return (found[0], found[1]) if all(len(side) for side in found) else None
 
 
-def words(case: Case) -> Sides | None:
+def words(case: Comparison) -> Sides | None:
     """Return how a bag of words scores forget and comparison set; None when it cannot learn."""
     split = comparison_split(case, case.subject)
     items = [case.table.items.get(name, {}) for name in ("forget", split or "")]
@@ -168,7 +168,7 @@ def words(case: Case) -> Sides | None:
     )
 
 
-def matched_sides(case: Case, role: str) -> Sides | None:
+def matched_sides(case: Comparison, role: str) -> Sides | None:
     """Return LOSS on pairs that the first gold finds equally difficult; None without gold."""
     split = comparison_split(case, role)
     if split is None or not case.golds or role == case.golds[0]:

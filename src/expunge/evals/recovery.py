@@ -35,7 +35,7 @@ from typing import NamedTuple
 import numpy as np
 
 from expunge.attacks.attempt import Attempt, Observable, knowledge
-from expunge.attacks.store import FREE, NOTHING, Cost, Outcome
+from expunge.attacks.store import FREE, NOTHING, AttackCost, AttackOutcome
 from expunge.evals.comparison import CONTROL_STREAM, measurably_above
 from expunge.evals.leak_test import SMALL
 from expunge.evals.multiple_testing import (
@@ -67,7 +67,7 @@ Column = dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Trial:
+class AttackTrial:
     """One attack with everything that was brought out by it."""
 
     name: str
@@ -75,13 +75,13 @@ class Trial:
     access: Access
     union: bool
     own_scale: bool
-    judged: Outcome
-    golds: tuple[Outcome, ...] = ()
-    original: Outcome = NOTHING
+    judged: AttackOutcome
+    golds: tuple[AttackOutcome, ...] = ()
+    original: AttackOutcome = NOTHING
     """Only where it was asked under the attack: see `scale`."""
-    control: Outcome = NOTHING
+    control: AttackOutcome = NOTHING
     """The judged model on control items; only without gold."""
-    original_control: Outcome = NOTHING
+    original_control: AttackOutcome = NOTHING
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,16 +91,16 @@ class Ground:
     items: tuple[Item, ...]
     """Facts and control items."""
     observable: Observable
-    original: Outcome
+    original: AttackOutcome
     """The original asked plainly."""
-    golds: tuple[Outcome, ...]
+    golds: tuple[AttackOutcome, ...]
     """The golds asked plainly."""
-    original_control: Outcome
+    original_control: AttackOutcome
     """The original asked plainly about control items; only without gold."""
     policy: Policy
     seed: int
 
-    def margin(self, trial: Trial) -> float:
+    def margin(self, trial: AttackTrial) -> float:
         """Return the largest recovery that is tolerated from an attack.
 
         By the access it takes; models are served rounded every day without anyone who means harm,
@@ -164,7 +164,7 @@ class Scale(NamedTuple):
 class Columns(NamedTuple):
     """One test before it is scored."""
 
-    trial: Trial
+    trial: AttackTrial
     variant: str
     judged: Column
     golds: tuple[Column, ...]
@@ -178,7 +178,7 @@ class Columns(NamedTuple):
         return 1.0 if self.scale is None else self.scale.gap(self.judged)
 
 
-def columns_of(trial: Trial, ground: Ground) -> list[Columns]:
+def columns_of(trial: AttackTrial, ground: Ground) -> list[Columns]:
     """Return the tests of a trial, each on the facts that all of its models were asked for.
 
     Args:
@@ -193,7 +193,7 @@ def columns_of(trial: Trial, ground: Ground) -> list[Columns]:
     return [_columns(trial, variant, ground) for variant in variants]
 
 
-def _columns(trial: Trial, variant: str | None, ground: Ground) -> Columns:
+def _columns(trial: AttackTrial, variant: str | None, ground: Ground) -> Columns:
     judged = ground.column(trial.judged.attempts, variant)
     golds = tuple(ground.column(g.attempts, variant) for g in trial.golds if g.attempts)
     control = ground.column(trial.control.attempts, variant)
@@ -211,7 +211,7 @@ def _columns(trial: Trial, variant: str | None, ground: Ground) -> Columns:
 
 
 def _scale(
-    trial: Trial,
+    trial: AttackTrial,
     variant: str | None,
     golds: tuple[Column, ...],
     shared: Sequence[str],
@@ -233,7 +233,7 @@ def _scale(
 
 
 def _filled(
-    trial: Trial, variant: str | None, attacked: Scale, plain: Column, ground: Ground
+    trial: AttackTrial, variant: str | None, attacked: Scale, plain: Column, ground: Ground
 ) -> Scale:
     """Return the scale of plain questions, under the attack where a fact has none."""
     floor = [
@@ -327,7 +327,7 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rung:
+class AttackRecovery:
     """One attack: its worst test first."""
 
     attack: str
@@ -338,7 +338,7 @@ class Rung:
     reason: str = ""
     not_judged: int = 0
     """Facts asked for that could not be judged: unnamed, shown by the attack, or injected."""
-    cost: Cost = FREE
+    cost: AttackCost = FREE
     """Of attacking the judged model."""
 
     @property
@@ -347,7 +347,7 @@ class Rung:
         return self.tests[0] if self.tests else None
 
 
-def ladder(trials: Sequence[Trial], ground: Ground) -> tuple[Rung, ...]:
+def recovery_table(trials: Sequence[AttackTrial], ground: Ground) -> tuple[AttackRecovery, ...]:
     """Score a battery: one rung an attack, what came back first, then by rho."""
     found = [columns for trial in trials for columns in columns_of(trial, ground)]
     scored = _scored(found, ground)
@@ -508,9 +508,9 @@ def _something_new(columns: Columns) -> bool:
     )
 
 
-def _rung(trial: Trial, tests: Sequence[Finding], ground: Ground) -> Rung:
+def _rung(trial: AttackTrial, tests: Sequence[Finding], ground: Ground) -> AttackRecovery:
     asked = {attempt.record for attempt in trial.judged.attempts} | set(trial.judged.injected)
-    rung = Rung(
+    rung = AttackRecovery(
         attack=trial.name,
         family=trial.family,
         access=trial.access,
@@ -527,7 +527,7 @@ def _rung(trial: Trial, tests: Sequence[Finding], ground: Ground) -> Rung:
     return replace(rung, status=status, tests=tuple(ranked), reason=ranked[0].reason)
 
 
-def _why_not(trial: Trial, ground: Ground) -> str:
+def _why_not(trial: AttackTrial, ground: Ground) -> str:
     """Say which need of a test was not there."""
     if trial.judged.missing:
         return trial.judged.missing

@@ -7,7 +7,7 @@ from itertools import pairwise, permutations
 from expunge.evals.axes import erasure_gates
 from expunge.evals.axes.forgetting import forgetting_gates
 from expunge.evals.axes.robustness import ATTACKS, robustness_gates
-from expunge.evals.comparison import Case, anything_to_forget
+from expunge.evals.comparison import Comparison, anything_to_forget
 from expunge.evals.evidence_table import RowT, Table, common
 from expunge.evals.results import Gate, SelfTest
 from expunge.evidence.store import ORIGINAL, UNLEARNED, Kind, Unit
@@ -26,7 +26,7 @@ TOLERANCE = 0.05
 _PLANTED = "planted-refusal"
 
 
-def battery(case: Case) -> tuple[SelfTest, ...]:
+def battery(case: Comparison) -> tuple[SelfTest, ...]:
     """Return the self-tests on the evidence itself; a test that lacks its evidence says so."""
     return (
         _original_fails(case),
@@ -44,7 +44,7 @@ def _failed(gates: tuple[Gate, ...]) -> list[str]:
     return [gate.name for gate in gates if gate.status is Status.FAIL]
 
 
-def _original_fails(case: Case) -> SelfTest:
+def _original_fails(case: Comparison) -> SelfTest:
     name = "the original in the place of the unlearned model must fail"
     if not anything_to_forget(case):
         return _untested(name, "the original did not measurably hold the data")
@@ -53,7 +53,7 @@ def _original_fails(case: Case) -> SelfTest:
     return SelfTest(name=name, passed=bool(failed), detail=detail)
 
 
-def _gold_does_not_fail(case: Case) -> SelfTest:
+def _gold_does_not_fail(case: Comparison) -> SelfTest:
     """Let each gold stand for the unlearned model against each other, at the margins of the policy.
 
     What golds differ by widens the margins of the audit. Here it would excuse the very difference
@@ -74,7 +74,7 @@ def _gold_does_not_fail(case: Case) -> SelfTest:
     return SelfTest(name=name, passed=not failed, detail=detail)
 
 
-def _controls_do_not_fail(case: Case) -> SelfTest:
+def _controls_do_not_fail(case: Comparison) -> SelfTest:
     """Let one half of the control items play the forget set, and the other half its controls.
 
     No model saw either, so no gate of forgetting may fail. (What is relative to the original's
@@ -106,7 +106,7 @@ def _halved(table: Table) -> Table | None:
     return Table(items=halves, scores=part(table.scores), answers=part(table.answers))
 
 
-def _ladder_falls(case: Case) -> SelfTest:
+def _ladder_falls(case: Comparison) -> SelfTest:
     """Check that knowledge does not rise from the original towards the unlearned model.
 
     Mean extraction strength and mean probability of the forget set, step by step, paired by
@@ -139,7 +139,7 @@ def _ladder_falls(case: Case) -> SelfTest:
     return SelfTest(name=name, passed=len(valleys) == len(found), detail=detail)
 
 
-def _rises(case: Case, metric: ScoreMetric, first: str, second: str) -> bool:
+def _rises(case: Comparison, metric: ScoreMetric, first: str, second: str) -> bool:
     before, after = (case.column(metric, role, "forget") for role in (first, second))
     records = common(before, after)
     if not records:
@@ -153,7 +153,7 @@ def _rises(case: Case, metric: ScoreMetric, first: str, second: str) -> bool:
     return change.low > TOLERANCE
 
 
-def _refusal_is_caught(case: Case) -> SelfTest:
+def _refusal_is_caught(case: Comparison) -> SelfTest:
     """Plant a wrapper: plain questions are refused, every attack reaches the original.
 
     Plain likelihoods are gold's, so nothing but the attacks can give the wrapper away: the

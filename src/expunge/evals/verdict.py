@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from expunge.evals.gates import LIKELIHOOD, axis_status
 from expunge.evals.leak_test import SMALL
 from expunge.evals.results import Gate, Ruling, SelfTest, Verdict
-from expunge.evidence.context import Context
+from expunge.evidence.context import AuditContext
 from expunge.metrics.outcomes import Axis, Status
 
 HIGHEST = {"quick": "T0", "standard": "T2", "paranoid": "T3"}
@@ -85,7 +85,7 @@ _UNCOMPARED = (
 
 
 def decide(
-    context: Context,
+    context: AuditContext,
     gates: Sequence[Gate],
     self_tests: Sequence[SelfTest],
     informative: bool | None,
@@ -112,7 +112,7 @@ def decide(
     )
 
 
-def _reach(ruling: Ruling, context: Context, gates: Sequence[Gate]) -> str:
+def _reach(ruling: Ruling, context: AuditContext, gates: Sequence[Gate]) -> str:
     """Return the threat model that the ruling speaks of: for a pass the largest that holds."""
     # Whoever holds the weights takes a cover off: no attack on weights is withstood behind one.
     highest = min(HIGHEST[context.level], "T1") if context.cover else HIGHEST[context.level]
@@ -131,7 +131,7 @@ def _reach(ruling: Ruling, context: Context, gates: Sequence[Gate]) -> str:
     return min(highest, reached)
 
 
-def unsettled_privacy(context: Context, gates: Sequence[Gate]) -> tuple[Gate, ...]:
+def unsettled_privacy(context: AuditContext, gates: Sequence[Gate]) -> tuple[Gate, ...]:
     """Return the inconclusive privacy gates that a small request may pass with (rule 4)."""
     if context.level != "quick":
         return ()
@@ -146,13 +146,13 @@ def unsettled_privacy(context: Context, gates: Sequence[Gate]) -> tuple[Gate, ..
     )
 
 
-def _covered(context: Context) -> bool:
+def _covered(context: AuditContext) -> bool:
     """Whether removal was asked for and the weights are what they were."""
     return bool(context.cover) and context.goal == "removal"
 
 
 def _ruling(
-    context: Context,
+    context: AuditContext,
     gates: Sequence[Gate],
     self_tests: Sequence[SelfTest],
     informative: bool | None,
@@ -186,7 +186,7 @@ def _ruling(
     return Ruling.PASS_WITH_SCAR if status[Axis.PRIVACY] is Status.SCAR else Ruling.PASS
 
 
-def _judged(context: Context, gates: Sequence[Gate]) -> list[Gate]:
+def _judged(context: AuditContext, gates: Sequence[Gate]) -> list[Gate]:
     """Return the gates that decide: those within the promise; privacy only for removal."""
     return [
         gate
@@ -196,21 +196,21 @@ def _judged(context: Context, gates: Sequence[Gate]) -> list[Gate]:
     ]
 
 
-def _answers_alone(context: Context, gates: Sequence[Gate]) -> bool:
+def _answers_alone(context: AuditContext, gates: Sequence[Gate]) -> bool:
     """Tell whether removal would be promised although nothing behind the answers was measured."""
     behind = [gate for gate in gates if gate.axis is Axis.FORGETTING and gate.name in LIKELIHOOD]
     unseen = all(gate.status is Status.NOT_COMPUTABLE for gate in behind)
     return context.goal == "removal" and unseen
 
 
-def _beyond(context: Context, gates: Sequence[Gate]) -> list[Gate]:
+def _beyond(context: AuditContext, gates: Sequence[Gate]) -> list[Gate]:
     """Return the failed gates of adversaries that are stronger than the promise."""
     return [g for g in gates if g.threat > context.threat_model and g.status is Status.FAIL]
 
 
 def _sentence(
     ruling: Ruling,
-    context: Context,
+    context: AuditContext,
     gates: Sequence[Gate],
     self_tests: Sequence[SelfTest],
     tally: Tally | None,
@@ -264,7 +264,7 @@ def _counts(tally: Tally | None) -> str:
     )
 
 
-def _residual_words(context: Context, gates: Sequence[Gate]) -> str:
+def _residual_words(context: AuditContext, gates: Sequence[Gate]) -> str:
     if _covered(context):
         way = "merge the adapter" if context.cover == "adapter" else "choose another method"
         return (
@@ -279,7 +279,7 @@ def _residual_words(context: Context, gates: Sequence[Gate]) -> str:
     return f"The model still holds the data ({gate.name})."
 
 
-def _open_words(context: Context, gates: Sequence[Gate]) -> str:
+def _open_words(context: AuditContext, gates: Sequence[Gate]) -> str:
     for axis in _REQUIRED:
         own = [gate for gate in gates if gate.axis is axis]
         if axis_status(axis, own) is Status.NOT_COMPUTABLE:
@@ -297,7 +297,7 @@ def _open_words(context: Context, gates: Sequence[Gate]) -> str:
     return f"This cannot be decided with {gate.n} records ({_name(gate)}{more})."
 
 
-def _limits(context: Context, gates: Sequence[Gate]) -> list[str]:
+def _limits(context: AuditContext, gates: Sequence[Gate]) -> list[str]:
     words: list[str] = []
     small = [gate for gate in gates if gate.axis is Axis.FORGETTING and 0 < gate.n < SMALL]
     leak = next((gate for gate in small if gate.name == "key-fact leak" and gate.high), None)
@@ -325,7 +325,7 @@ def _limits(context: Context, gates: Sequence[Gate]) -> list[str]:
 
 
 def _reasons(
-    ruling: Ruling, context: Context, gates: Sequence[Gate], self_tests: Sequence[SelfTest]
+    ruling: Ruling, context: AuditContext, gates: Sequence[Gate], self_tests: Sequence[SelfTest]
 ) -> tuple[str, ...]:
     judged = _judged(context, gates)
     found = [f"self-test {test.name}: {test.detail}" for test in self_tests if not test.passed]

@@ -45,7 +45,7 @@ class Policy:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Context:
+class AuditContext:
     """What was audited against what: the part of an audit that is not in the evidence rows."""
 
     request: str
@@ -75,7 +75,7 @@ class Context:
     """True when the model was asked through a guard: then the result is suppression, too."""
 
     @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> "Context":
+    def from_json(cls, row: Mapping[str, Any]) -> "AuditContext":
         """Return the context whose fields were written as JSON."""
         fields: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in row.items()

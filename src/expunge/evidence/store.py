@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from expunge.errors import InputError
-from expunge.evidence.context import SCHEMA, Context
+from expunge.evidence.context import SCHEMA, AuditContext
 from expunge.evidence.encryption import NAME as SEAL
 from expunge.evidence.encryption import SUFFIX, Seal, locked
 from expunge.utils.io import jsonl, parse_jsonl, read_json, write_bytes, write_json
@@ -27,7 +27,7 @@ ORIGINAL, UNLEARNED = "original", "unlearned"
 """Roles of the two models that every audit has."""
 
 NATIVE = "native"
-"""The precision of weights as they were loaded (`Context.precision` says which that is)."""
+"""The precision of weights as they were loaded (`AuditContext.precision` says which that is)."""
 
 GREEDY = "greedy"
 """The decoding that takes the most likely token each time."""
@@ -342,11 +342,11 @@ class EvidenceStore:
         """Read the answers of one unit in the order of its records."""
         return [row for row in self.rows(unit) if isinstance(row, Answer)]
 
-    def write_context(self, context: Context) -> None:
+    def write_context(self, context: AuditContext) -> None:
         """Write what was audited against what, by which rules."""
         write_json(self.folder / _CONTEXT, {"schema": SCHEMA, **asdict(context)})
 
-    def context(self) -> Context:
+    def context(self) -> AuditContext:
         """Read what was audited against what, by which rules.
 
         Raises:
@@ -361,7 +361,7 @@ class EvidenceStore:
                 why="rows of another layout could be taken for something else",
                 fix="run the audit again with this version, or use the version that wrote it",
             )
-        return Context.from_json(row)
+        return AuditContext.from_json(row)
 
     def note(self, text: str) -> None:
         """Say in the context what could not be measured; saying it twice says it once."""

@@ -173,7 +173,7 @@ CHANCE = (0.45, 0.55)
 FOLDS = 5
 
 
-class Words(NamedTuple):
+class BagOfWordsScores(NamedTuple):
     """Out-of-fold scores of the bag of words; higher = worded like a member."""
 
     members: Array
@@ -188,7 +188,7 @@ def word_scores(
     other_groups: Sequence[str],
     seed: int,
     folds: int = FOLDS,
-) -> Words | None:
+) -> BagOfWordsScores | None:
     """Return log P(text | members) - log P(text | others) per word, by naive Bayes.
 
     Multinomial, Laplace smoothing, equal priors; each text is scored by counts of the other folds.
@@ -224,7 +224,7 @@ def word_scores(
         )
         for side, part in zip(bags, parts, strict=True)
     ]
-    return Words(*found)
+    return BagOfWordsScores(*found)
 
 
 def comparable(value: float, low: float, high: float, *, n: int, enough: int = 59) -> bool:

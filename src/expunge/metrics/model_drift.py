@@ -71,7 +71,7 @@ def divergence(positions: Sequence[float]) -> Divergence | None:
 Array = NDArray[np.float32]
 
 
-class Change(NamedTuple):
+class WeightChange(NamedTuple):
     """What happened to one weight tensor."""
 
     relative: float
@@ -82,7 +82,7 @@ class Change(NamedTuple):
     """Participation ratio of the change of a matrix; 0 for vectors and unchanged ones."""
 
 
-def weight_change(before: Array, after: Array) -> Change:
+def weight_change(before: Array, after: Array) -> WeightChange:
     """Return how one weight tensor changed.
 
     Args:
@@ -91,7 +91,7 @@ def weight_change(before: Array, after: Array) -> Change:
     """
     difference = after - before
     norm, moved = float(np.linalg.norm(before)), float(np.linalg.norm(difference))
-    return Change(
+    return WeightChange(
         relative=moved / norm if norm else float(moved > 0),
         changed=float(np.mean(difference != 0)),
         rank=_participation(difference) if moved and difference.ndim == 2 else 0.0,

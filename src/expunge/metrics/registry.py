@@ -316,7 +316,7 @@ def find(name: str) -> Entry:
     )
 
 
-class Words(NamedTuple):
+class MetricText(NamedTuple):
     """Title and meaning of a metric, and the axis it serves."""
 
     title: str
@@ -324,163 +324,163 @@ class Words(NamedTuple):
     axis: Axis
 
 
-FURTHER: Mapping[str, Words] = {
-    "truth-share": Words(
+FURTHER: Mapping[str, MetricText] = {
+    "truth-share": MetricText(
         "Truth share",
         "How much the model prefers the true answer to false ones of its form: 0.5 none, 1 wholly.",
         Axis.FORGETTING,
     ),
-    "discoverable-100": Words(
+    "discoverable-100": MetricText(
         "Extractable in 100 tries",
         "Share of the answers that come out whole at least once in 100 samples with even odds.",
         Axis.FORGETTING,
     ),
-    "leak-at-k": Words(
+    "leak-at-k": MetricText(
         "Fact said in k tries",
         "Chance that a fact is said at least once when the question is asked k times.",
         Axis.FORGETTING,
     ),
-    "exposure": Words(
+    "exposure": MetricText(
         "Exposure",
         "How far up a secret stands among all of its form, in bits; 1.44 if it was never seen.",
         Axis.FORGETTING,
     ),
-    "ks-distance": Words(
+    "ks-distance": MetricText(
         "Distance from gold",
         "Largest gap between the two distributions of truth ratios: 0 the same, 1 apart.",
         Axis.FORGETTING,
     ),
-    "forget-quality": Words(
+    "forget-quality": MetricText(
         "Forget quality",
         "TOFU's p-value of the same comparison: shown for comparison with published tables only.",
         Axis.FORGETTING,
     ),
-    "ks-equivalence-p": Words(
+    "ks-equivalence-p": MetricText(
         "Equivalence",
         "Chance of a distance this small if the distributions really differed; small is good.",
         Axis.FORGETTING,
     ),
-    "distance-share": Words(
+    "distance-share": MetricText(
         "Way to gold",
         "The same distance on a scale from the original (0) to another gold (1).",
         Axis.FORGETTING,
     ),
-    "reference": Words(
+    "reference": MetricText(
         "Familiarity (reference)",
         "How familiar the text looks, beyond how familiar a model without the data finds it.",
         Axis.PRIVACY,
     ),
-    "lowercase": Words(
+    "lowercase": MetricText(
         "Familiarity (spelling)",
         "How much likelier the exact spelling is than the same text in lower case.",
         Axis.PRIVACY,
     ),
-    "recall": Words(
+    "recall": MetricText(
         "Familiarity (ReCaLL)",
         "How much unseen texts put before it disturb this one.",
         Axis.PRIVACY,
     ),
-    "gradient": Words(
+    "gradient": MetricText(
         "Familiarity (gradient)",
         "How little the text would still change the model.",
         Axis.PRIVACY,
     ),
-    "dc-pdd": Words(
+    "dc-pdd": MetricText(
         "Familiarity (DC-PDD)",
         "How sure the model is of words that are rare in general.",
         Axis.PRIVACY,
     ),
-    "loss-matched": Words(
+    "loss-matched": MetricText(
         "Familiarity (loss), equal difficulty",
         "Familiarity by probability, on pairs that a model without the data finds equally hard.",
         Axis.PRIVACY,
     ),
-    "words": Words(
+    "words": MetricText(
         "Wording alone",
         "What a bag of words, which knows no model, makes of the same comparison.",
         Axis.PRIVACY,
     ),
-    "tpr-at-fpr": Words(
+    "tpr-at-fpr": MetricText(
         "Certain recognitions",
         "Share of the forgotten records that are recognised with few false alarms.",
         Axis.PRIVACY,
     ),
-    "dataset-inference": Words(
+    "dataset-inference": MetricText(
         "Set inference",
         "p-value of the claim that the set was not trained on, from all familiarities together.",
         Axis.PRIVACY,
     ),
-    "privleak": Words(
+    "privleak": MetricText(
         "PrivLeak",
         "MUSE's relative form, in percent of gold's AUC: shown for comparison only.",
         Axis.PRIVACY,
     ),
-    "privacy-closeness": Words(
+    "privacy-closeness": MetricText(
         "Closeness to gold",
         "How near all AUCs lie to gold's: 1 the same.",
         Axis.PRIVACY,
     ),
-    "patching-depth": Words(
+    "patching-depth": MetricText(
         "Erasure depth (patching)",
         "How much of the fact is gone from the model's inside: 0 as in the original, 1 as in gold.",
         Axis.ROBUSTNESS,
     ),
-    "lens-depth": Words(
+    "lens-depth": MetricText(
         "Erasure depth (lens)",
         "The same, read off each layer directly.",
         Axis.ROBUSTNESS,
     ),
-    "truth-utility": Words(
+    "truth-utility": MetricText(
         "Truth kept",
         "How clearly the true answer is preferred to false ones; higher is better.",
         Axis.UTILITY,
     ),
-    "option-probability": Words(
+    "option-probability": MetricText(
         "Probability among options",
         "How likely the right one of several answers is, against the others.",
         Axis.UTILITY,
     ),
-    "choice-accuracy": Words(
+    "choice-accuracy": MetricText(
         "Right choice",
         "Share of the questions where the right one of several answers is the likeliest.",
         Axis.UTILITY,
     ),
-    "brier": Words(
+    "brier": MetricText(
         "Brier score",
         "How far the probabilities of the options lie from the truth; lower is better.",
         Axis.UTILITY,
     ),
-    "ece": Words(
+    "ece": MetricText(
         "Calibration error",
         "How far the model's confidence lies from its accuracy; lower is better.",
         Axis.UTILITY,
     ),
-    "kl-median": Words(
+    "kl-median": MetricText(
         "Shift of a usual word",
         "How far the prediction of the middle word moved from the original's, in nats.",
         Axis.UTILITY,
     ),
-    "kl-p95": Words(
+    "kl-p95": MetricText(
         "Shift of the worst words",
         "The same for the word that moved more than 95 % of the others.",
         Axis.UTILITY,
     ),
-    "churn": Words(
+    "churn": MetricText(
         "Churn",
         "Share of the answers that turned right or wrong, which an equal mean hides.",
         Axis.UTILITY,
     ),
-    "distance-response": Words(
+    "distance-response": MetricText(
         "Damage by distance",
         "Fall of probability of records that should stay, the nearest quarter first.",
         Axis.LOCALITY,
     ),
-    "weight-change": Words(
+    "weight-change": MetricText(
         "Change of the weights",
         "Size of the change of a weight matrix, relative to the original.",
         Axis.LOCALITY,
     ),
-    "weight-change-max": Words(
+    "weight-change-max": MetricText(
         "Largest change",
         "The same for the matrix that changed most.",
         Axis.LOCALITY,
@@ -583,7 +583,7 @@ METRICS: Mapping[str, Term] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Attack:
+class AttackText:
     """An attack in words, and the lowest threat model that can run it."""
 
     title: str
@@ -591,32 +591,34 @@ class Attack:
     threat: str
 
 
-ATTACKS: Mapping[str, Attack] = {
-    PLAIN: Attack(title="Plain question", meaning="The question as it was taught.", threat="T0"),
-    "paraphrase": Attack(
+ATTACKS: Mapping[str, AttackText] = {
+    PLAIN: AttackText(
+        title="Plain question", meaning="The question as it was taught.", threat="T0"
+    ),
+    "paraphrase": AttackText(
         title="Paraphrase", meaning="The same question in other words.", threat="T1"
     ),
-    "prefill-affirm": Attack(
+    "prefill-affirm": AttackText(
         title="Prefilled assent",
         meaning="“Sure, here is the answer:” is put into the model's mouth.",
         threat="T1",
     ),
-    "prefill-25": Attack(
+    "prefill-25": AttackText(
         title="Prefilled quarter",
         meaning="The first quarter of the true answer is put into the model's mouth.",
         threat="T1",
     ),
-    "prefill-50": Attack(
+    "prefill-50": AttackText(
         title="Prefilled half",
         meaning="The first half of the true answer is put into the model's mouth.",
         threat="T1",
     ),
-    "int8": Attack(
+    "int8": AttackText(
         title="8-bit weights",
         meaning="The weights are rounded to 8 bits, as for cheaper serving.",
         threat="T0",
     ),
-    "int4": Attack(
+    "int4": AttackText(
         title="4-bit weights",
         meaning="The weights are rounded to 4 bits, as for cheaper serving.",
         threat="T0",

@@ -14,7 +14,7 @@ WORTH = 4
 """Fewest tokens that records must begin with in common for sharing these to be worth it."""
 
 
-class Layout(NamedTuple):
+class PackLayout(NamedTuple):
     """How n records lie in a pack of T tokens; see `model.pack`."""
 
     positions: Tensor
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
     """[N] the scored tokens."""
     size: int
     """B."""
-    layout: Layout | None = None
+    layout: PackLayout | None = None
     """None: padded."""
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from expunge.methods.guards.base import Ids
 from expunge.models.batching import by_length
 from expunge.models.generation import left_padded, next_logits
-from expunge.models.guarded import Aside, begun_answers
+from expunge.models.guarded import AssistantLogits, begun_answers
 from expunge.models.kv_cache import new_cache
 from expunge.models.transformer import Network
 from expunge.models.weight_layout import reordered
@@ -133,7 +133,7 @@ def _search(
 ) -> list[list[Copy]]:
     said = begun_answers(network, [each.prompt for each in wanted], None, tokens=tokens_per_pass)
     ids, mask, positions = left_padded([answer.read for answer in said], network.device)
-    cache, aside = new_cache(network.model.config), Aside(network, said)
+    cache, aside = new_cache(network.model.config), AssistantLogits(network, said)
     banned = torch.tensor(sorted(end_ids), device=network.device, dtype=torch.long)
     alive = [_Beams.begin(place, each) for place, each in enumerate(wanted)]
     found: list[list[Copy]] = [[] for _ in wanted]

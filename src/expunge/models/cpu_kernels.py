@@ -36,7 +36,7 @@ from torch.utils.flop_counter import flop_registry, register_flop_formula
 from expunge.utils.system import processor
 
 
-class Context(Protocol):
+class AutogradContext(Protocol):
     """The part that every such operation uses; those that keep more add it."""
 
     saved_tensors: tuple[Tensor, ...]
@@ -74,7 +74,7 @@ def short_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> 
     return _Short.apply(query, key, value, scale)  # type: ignore[return-value]
 
 
-class _AttentionContext(Context, Protocol):
+class _AttentionContext(AutogradContext, Protocol):
     """What autograd keeps for the way back."""
 
     scale: float
@@ -213,7 +213,7 @@ def _multiplied(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return cast(Tensor, _Joined.apply(output, _Weighed.apply(rows.detach(), weight, bias)))
 
 
-class _ProductContext(Context, Protocol):
+class _ProductContext(AutogradContext, Protocol):
     """What autograd keeps for the way back."""
 
     def mark_dirty(self, *tensors: Tensor) -> None:
@@ -225,14 +225,14 @@ class _Product(torch.autograd.Function):
     """dx = g W."""
 
     @staticmethod
-    def forward(ctx: Context, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: AutogradContext, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(weight)
         return multiply(rows, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Context, *slopes: Tensor
+        ctx: AutogradContext, *slopes: Tensor
     ) -> tuple[Tensor, None, None]:
         (weight,) = ctx.saved_tensors
         return multiply(slopes[0], weight.T, None), None, None

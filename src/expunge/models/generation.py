@@ -14,7 +14,7 @@ from transformers import DynamicCache
 
 from expunge.methods.guards.base import Ids
 from expunge.models.batching import WORTH, by_length
-from expunge.models.guarded import Aside, Begun, begun_answers
+from expunge.models.guarded import AssistantLogits, StartedAnswers, begun_answers
 from expunge.models.kv_cache import new_cache
 from expunge.models.transformer import Network
 from expunge.models.weight_layout import reordered
@@ -142,7 +142,7 @@ class _Opening(NamedTuple):
 
 def _continue(
     network: Network,
-    answers: Sequence[Begun],
+    answers: Sequence[StartedAnswers],
     pick: Pick,
     copies: int,
     opening: _Opening,
@@ -159,7 +159,7 @@ def _continue(
     positions = opening.length + positions
     mask = torch.cat([mask.new_ones(len(prompts), opening.length), mask], dim=-1)
     cache = opening.begin(network, len(prompts))
-    aside = Aside(network, answers)
+    aside = AssistantLogits(network, answers)
     written: list[list[int]] = [[] for _ in range(len(prompts) * copies)]
     alive = list(range(len(written)))
     for step in range(limit):

@@ -2,7 +2,7 @@
 
 Tensors, where there are any, lie in `guard.safetensors`. The folder names its base as an adapter
 does; it holds no weights of the model, for these did not change. Some rules hold text of the forget
-set (`Rules.tells`), which no seal covers: a guard that knows nothing of it cannot act on it.
+set (`GuardRules.tells`), which no seal covers: a guard that knows nothing of it cannot act on it.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,15 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from expunge.errors import InputError
-from expunge.methods.guards.base import Corruption, Frame, Ids, Offset, Probe, Rules, Shots
+from expunge.methods.guards.base import (
+    Corruption,
+    Frame,
+    GuardRules,
+    Ids,
+    Offset,
+    PromptClassifier,
+    Shots,
+)
 from expunge.utils.io import atomic, read_json, sha256_file, sha256_json, write_json
 
 NAME = "guard.json"
@@ -24,7 +32,7 @@ SCHEMA = "expunge.guard/1"
 
 
 def save_guard(
-    rules: Rules, folder: Path, *, base: str, method: str, knobs: Mapping[str, object]
+    rules: GuardRules, folder: Path, *, base: str, method: str, knobs: Mapping[str, object]
 ) -> None:
     """Write the rules into a folder, the JSON file last.
 
@@ -57,7 +65,7 @@ def base_of(folder: Path) -> str:
     return str(folder / named) if (folder / named).exists() else named
 
 
-def load_guard(folder: Path, device: torch.device) -> Rules:
+def load_guard(folder: Path, device: torch.device) -> GuardRules:
     """Read the rules of a guard folder.
 
     Raises:
@@ -78,7 +86,7 @@ def load_guard(folder: Path, device: torch.device) -> Rules:
         ) from error
 
 
-def told(folder: Path) -> str:
+def guard_to_json(folder: Path) -> str:
     """Return what of the forget set the rules in a folder tell; empty where nothing, or no rules.
 
     Raises:
@@ -94,7 +102,7 @@ def rules_digest(folder: Path) -> str:
     return sha256_json([read_json(folder / NAME)["rules"], known])
 
 
-def _tensors(rules: Rules) -> dict[str, Tensor]:
+def _tensors(rules: GuardRules) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     if rules.probe is not None:
         found["probe"] = rules.probe.weights.contiguous()
@@ -104,7 +112,7 @@ def _tensors(rules: Rules) -> dict[str, Tensor]:
     return found
 
 
-def _plain(rules: Rules) -> dict[str, Any]:
+def _plain(rules: GuardRules) -> dict[str, Any]:
     probe, shots, noise, offset = rules.probe, rules.shots, rules.corruption, rules.offset
     return {
         "frame": list(rules.frame),
@@ -120,13 +128,13 @@ def _plain(rules: Rules) -> dict[str, Any]:
     }
 
 
-def _rules(found: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Rules:
+def _rules(found: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> GuardRules:
     probe, shots, noise = found["probe"], found["shots"], found["corruption"]
     offset = found["offset"]
     names = [name.removesuffix(".A") for name in tensors if name.endswith(".A")]
-    return Rules(
+    return GuardRules(
         frame=Frame(*map(tuple, found["frame"])),
-        probe=probe and Probe(weights=tensors["probe"], **probe),
+        probe=probe and PromptClassifier(weights=tensors["probe"], **probe),
         shots=shots
         and Shots(
             near=tuple((tuple(q), tuple(turn)) for q, turn in shots["near"]),

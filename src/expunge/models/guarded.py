@@ -1,8 +1,8 @@
 """The fence: the rules of a guard at work around a network that scores or writes.
 
-Prompts are read through `admit`, next-token logits through `bend`. Whatever goes through
-`model.score` or `model.generate` is asked through the fence of its network, where it has one;
-training and everything else that touches weights or states sees the bare model.
+Prompts are read through `rewrite_prompts`, next-token logits through `adjust_logits`. Whatever goes
+through `model.score` or `model.generate` is asked through the fence of its network, where it has
+one; training and everything else that touches weights or states sees the bare model.
 """
 
 import random
@@ -17,8 +17,8 @@ from torch.nn import functional
 from transformers import DynamicCache
 
 from expunge.data.tokenization import Encoded
-from expunge.methods.guards.base import Frame, Ids, Offset, Probe, Rules, Shots
-from expunge.models.batching import Batch, Layout, by_length
+from expunge.methods.guards.base import Frame, GuardRules, Ids, Offset, PromptClassifier, Shots
+from expunge.models.batching import Batch, PackLayout, by_length
 from expunge.models.kv_cache import new_cache
 from expunge.models.transformer import Network, Site
 
@@ -26,7 +26,7 @@ FORCE = 20.0
 """Nats by which a rule bends a logit: e^-20 of the odds are left, so that scores stay finite."""
 
 
-class Admitted(NamedTuple):
+class RewrittenPrompts(NamedTuple):
     """Prompts behind a fence."""
 
     prompts: list[Ids]
@@ -35,7 +35,9 @@ class Admitted(NamedTuple):
     """Whether the rules are for the prompt."""
 
 
-def admit(network: Network, rules: Rules, prompts: Sequence[Ids], *, tokens: int) -> Admitted:
+def rewrite_prompts(
+    network: Network, rules: GuardRules, prompts: Sequence[Ids], *, tokens: int
+) -> RewrittenPrompts:
     """Tell which prompts are meant, and rewrite these.
 
     Args:
@@ -49,11 +51,11 @@ def admit(network: Network, rules: Rules, prompts: Sequence[Ids], *, tokens: int
         _rewrite(rules, prompt) if acts else prompt
         for prompt, acts in zip(prompts, meant, strict=True)
     ]
-    return Admitted(rewritten, meant)
+    return RewrittenPrompts(rewritten, meant)
 
 
-def bend(
-    rules: Rules,
+def adjust_logits(
+    rules: GuardRules,
     logits: Tensor,
     *,
     meant: Sequence[bool],
@@ -91,7 +93,9 @@ def admitted(
     """Return records as the model reads them, and which of them the rules are for."""
     if network.fence is None:
         return records, [False] * len(records)
-    found = admit(network, network.fence, [r.ids[: r.start] for r in records], tokens=tokens)
+    found = rewrite_prompts(
+        network, network.fence, [r.ids[: r.start] for r in records], tokens=tokens
+    )
     read = [
         replace(record, ids=prompt + record.ids[record.start :], start=len(prompt))
         for record, prompt in zip(records, found.prompts, strict=True)
@@ -99,7 +103,7 @@ def admitted(
     return read, found.meant
 
 
-class Heard:
+class GuardedOutputs:
     """What is heard of a network on one batch of records, at their scored positions.
 
     Args:
@@ -133,12 +137,12 @@ class Heard:
             return logits
         part = slice(first, first + len(hidden))
         aside = None if self._aside is None else self._network.logits(self._aside[part])
-        return bend(
+        return adjust_logits(
             self._rules, logits, meant=self._meant[part], written=self._written[part], aside=aside
         )
 
 
-class Begun(NamedTuple):
+class StartedAnswers(NamedTuple):
     """An answer that is to be written."""
 
     read: Ids
@@ -153,21 +157,21 @@ def begun_answers(
     begun: Sequence[int] | None,
     *,
     tokens: int,
-) -> list[Begun]:
+) -> list[StartedAnswers]:
     """Return the answers to write to prompts whose last `begun` tokens are of the answer."""
     if network.fence is None:
-        return [Begun(tuple(prompt), (), False) for prompt in prompts]
+        return [StartedAnswers(tuple(prompt), (), False) for prompt in prompts]
     cuts = [len(p) - n for p, n in zip(prompts, begun or [0] * len(prompts), strict=True)]
     asked = [tuple(prompt[:cut]) for prompt, cut in zip(prompts, cuts, strict=True)]
     said = [tuple(prompt[cut:]) for prompt, cut in zip(prompts, cuts, strict=True)]
-    found = admit(network, network.fence, asked, tokens=tokens)
+    found = rewrite_prompts(network, network.fence, asked, tokens=tokens)
     return [
-        Begun(prompt + answer, answer, acts)
+        StartedAnswers(prompt + answer, answer, acts)
         for prompt, answer, acts in zip(found.prompts, said, found.meant, strict=True)
     ]
 
 
-class Aside:
+class AssistantLogits:
     """What a fence adds while a batch of answers is written, in step with the model's own cache.
 
     Args:
@@ -175,7 +179,7 @@ class Aside:
         answers: The answers of the batch, a row each.
     """
 
-    def __init__(self, network: Network, answers: Sequence[Begun]) -> None:
+    def __init__(self, network: Network, answers: Sequence[StartedAnswers]) -> None:
         self._network, self._rules = network, network.fence
         self._rows = list(answers)
         self._cache = new_cache(network.model.config)
@@ -213,7 +217,7 @@ class Aside:
             return logits
         said = [row.answer + new for row, new in zip(self._rows, written, strict=True)]
         meant = [row.meant for row in self._rows]
-        return bend(self._rules, logits, meant=meant, written=said, aside=self._logits)
+        return adjust_logits(self._rules, logits, meant=meant, written=said, aside=self._logits)
 
 
 @torch.no_grad()
@@ -237,7 +241,7 @@ def features(
 
 
 @contextmanager
-def unfenced(network: Network) -> Generator[None]:
+def unguarded(network: Network) -> Generator[None]:
     """Ask the bare model inside the block."""
     kept, network.fence = network.fence, None
     try:
@@ -252,7 +256,7 @@ def assistant_hidden(
     offset: Offset,
     ids: Tensor,
     *,
-    layout: Layout | None = None,
+    layout: PackLayout | None = None,
     cache: DynamicCache | None = None,
     where: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
@@ -288,7 +292,7 @@ def _offset(offset: Offset, logits: Tensor, aside: Tensor) -> Tensor:
     return torch.where(near, logits + offset.weight * said, logits)
 
 
-def _meant(network: Network, rules: Rules, prompts: Sequence[Ids], tokens: int) -> list[bool]:
+def _meant(network: Network, rules: GuardRules, prompts: Sequence[Ids], tokens: int) -> list[bool]:
     acts = bool(rules.shots or rules.corruption or rules.reply)
     if rules.probe is None or not acts:
         return [acts] * len(prompts)
@@ -302,7 +306,7 @@ def _meant(network: Network, rules: Rules, prompts: Sequence[Ids], tokens: int) 
 
 
 def _scores(
-    network: Network, probe: Probe, prompts: Sequence[Ids], frame: Frame, tokens: int
+    network: Network, probe: PromptClassifier, prompts: Sequence[Ids], frame: Frame, tokens: int
 ) -> list[float]:
     if not prompts:
         return []
@@ -318,7 +322,7 @@ def own_part(prompt: Ids, frame: Frame) -> Ids:
     return prompt[start : max(start, end)]
 
 
-def _rewrite(rules: Rules, prompt: Ids) -> Ids:
+def _rewrite(rules: GuardRules, prompt: Ids) -> Ids:
     own = own_part(prompt, rules.frame)
     if not own:
         return prompt

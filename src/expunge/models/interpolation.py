@@ -62,19 +62,19 @@ def interpolated(network: Network, original: Mapping[str, Tensor], share: float)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pair:
+class ModelPair:
     """A model and the original; each is there only inside its own block."""
 
     other: Callable[[], AbstractContextManager[Network]]
     original: Callable[[], AbstractContextManager[Network]]
 
     @classmethod
-    def beside(cls, other: Network, original: Network) -> "Pair":
+    def beside(cls, other: Network, original: Network) -> "ModelPair":
         """Return a pair of which both are loaded."""
         return cls(other=lambda: nullcontext(other), original=lambda: nullcontext(original))
 
     @classmethod
-    def swapped(cls, other: Network, original: Mapping[str, Tensor]) -> "Pair":
+    def swapped(cls, other: Network, original: Mapping[str, Tensor]) -> "ModelPair":
         """Return a pair in one network: the original's tensors are put in where they differ."""
 
         @contextmanager

@@ -23,7 +23,7 @@ from transformers.pytorch_utils import Conv1D
 from expunge.errors import UsageError
 from expunge.methods.base import Trains, last_block
 from expunge.models.architecture import Linear, linear_layers
-from expunge.models.cpu_kernels import Context, product
+from expunge.models.cpu_kernels import AutogradContext, product
 from expunge.models.transformer import Network
 from expunge.utils.io import atomic, read_json, write_json
 
@@ -60,7 +60,7 @@ class LoraShape:
         )
 
 
-class _Context(Context, Protocol):
+class _Context(AutogradContext, Protocol):
     """What autograd keeps for the way back."""
 
     scale: float

@@ -19,7 +19,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from expunge.data.tokenization import Encoded
-from expunge.models.batching import Batch, Layout, shared_beginning
+from expunge.models.batching import Batch, PackLayout, shared_beginning
 from expunge.models.cpu_kernels import is_short, short_attention
 
 ATTENTION = "expunge"
@@ -73,7 +73,7 @@ def by_record(states: Tensor, batch: Batch) -> list[Tensor]:
     return [torch.cat([states[0, :shared], rest]) for rest in rests]
 
 
-def _layout(positions: Tensor, shared: int, starts: list[int], lengths: list[int]) -> Layout:
+def _layout(positions: Tensor, shared: int, starts: list[int], lengths: list[int]) -> PackLayout:
     device = positions.device
     longest = max(lengths)
     first = torch.tensor(starts, device=device).unsqueeze(1)
@@ -84,7 +84,7 @@ def _layout(positions: Tensor, shared: int, starts: list[int], lengths: list[int
     cells = (shared + offset) + (shared + longest) * torch.arange(len(starts), device=device)[
         :, None
     ]
-    return Layout(
+    return PackLayout(
         positions=positions,
         shared=shared,
         lengths=tuple(lengths),
@@ -96,7 +96,7 @@ def _layout(positions: Tensor, shared: int, starts: list[int], lengths: list[int
 class _Context(Protocol):
     """What autograd keeps for the way back."""
 
-    layout: Layout
+    layout: PackLayout
     shape: torch.Size
 
 
@@ -104,7 +104,7 @@ class _Spread(torch.autograd.Function):
     """Lay the tokens of a pack out as rows; [T, h] -> [n, L, h]. Padding has no gradient."""
 
     @staticmethod
-    def forward(ctx: _Context, tokens: Tensor, layout: Layout) -> Tensor:
+    def forward(ctx: _Context, tokens: Tensor, layout: PackLayout) -> Tensor:
         ctx.layout = layout
         return tokens[layout.rows]
 
@@ -121,7 +121,7 @@ class _Gather(torch.autograd.Function):
     """Take the tokens of a pack back from rows; [n, L, h] -> [T, h]."""
 
     @staticmethod
-    def forward(ctx: _Context, rows: Tensor, layout: Layout) -> Tensor:
+    def forward(ctx: _Context, rows: Tensor, layout: PackLayout) -> Tensor:
         ctx.layout, ctx.shape = layout, rows.shape
         return rows.reshape(-1, rows.shape[-1])[layout.cells]
 
@@ -139,7 +139,7 @@ def attend(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    layout: Layout | None = None,
+    layout: PackLayout | None = None,
     **options: Any,  # noqa: ANN401 - what transformers hands to every attention
 ) -> tuple[Tensor, None]:
     """Attend as PyTorch does, in a pack each record to itself and to the shared beginning.
@@ -185,7 +185,7 @@ def no_mask(device: torch.device) -> Tensor:
     return torch.empty(1, 1, 0, 0, dtype=torch.bool, device=device)
 
 
-def _rows(tensor: Tensor, layout: Layout) -> Tensor:
+def _rows(tensor: Tensor, layout: PackLayout) -> Tensor:
     """Lay out heads of a pack as rows; [1, heads, T, d] -> [n, heads, L, d]."""
     _, heads, tokens, width = tensor.shape
     flat = tensor[0].transpose(0, 1).reshape(tokens, heads * width)

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from expunge.data.tokenization import Encoded
 from expunge.models.batching import Batch, by_length
-from expunge.models.guarded import Heard, admitted
-from expunge.models.transformer import Below, Network
+from expunge.models.guarded import GuardedOutputs, admitted
+from expunge.models.transformer import CachedStates, Network
 
 CHUNK = 512
 """Scored positions whose logits exist at the same time."""
 
 
-Known = Callable[[Sequence[Encoded], Batch], Below | None]
+Known = Callable[[Sequence[Encoded], Batch], CachedStates | None]
 """Gives the states of a batch of records under some block, where those of all of them are known."""
 
 
@@ -57,7 +57,7 @@ def score(
         hidden = network.hidden(
             batch.ids, batch.rows, batch.columns, layout=batch.layout, below=below
         )
-        heard = Heard(network, batch, chosen, [meant[index] for index in group])
+        heard = GuardedOutputs(network, batch, chosen, [meant[index] for index in group])
         parts = [
             _statistics(heard.logits(rows, place * CHUNK), targets)
             for place, (rows, targets) in enumerate(

@@ -17,9 +17,9 @@ from transformers import DynamicCache, PreTrainedModel
 
 from expunge.data.tokenization import Encoded
 from expunge.errors import InputError
-from expunge.methods.guards.base import Rules
+from expunge.methods.guards.base import GuardRules
 from expunge.models.architecture import cache_word, decoder_layers, final_norm, hooked
-from expunge.models.batching import Batch, Layout, collate
+from expunge.models.batching import Batch, PackLayout, collate
 from expunge.models.cpu_kernels import choose_products
 from expunge.models.kv_cache import new_cache
 from expunge.models.packing import ATTENTION, LostLayoutError, by_record, no_mask, pack
@@ -39,7 +39,7 @@ class Site(NamedTuple):
     part: Literal["block", "mlp"] = "block"
 
 
-class Below(NamedTuple):
+class CachedStates(NamedTuple):
     """Known states, so that the blocks under them need not run."""
 
     layer: int
@@ -48,7 +48,7 @@ class Below(NamedTuple):
     """[B, L, d]: what that block reads."""
 
 
-class Push(NamedTuple):
+class ActivationPatch(NamedTuple):
     """A change of the residual stream after a block."""
 
     layer: int
@@ -60,7 +60,7 @@ class Push(NamedTuple):
         return output + self.change
 
 
-class Seen(NamedTuple):
+class ForwardOutput(NamedTuple):
     """What one forward pass showed."""
 
     states: Mapping[Site, Tensor]
@@ -97,7 +97,7 @@ class Network:
         self.has_plain_head, self.in_tuples, self._output = self._tried()
         """Whether logits are what the head makes, whether blocks return tuples, and what the trunk
         returns."""
-        self.fence: Rules | None = None
+        self.fence: GuardRules | None = None
         """What stands around the model when it is scored or writes."""
         self._cache_word = cache_word(self.trunk)
         self.packs_up_to = self._longest_packed()
@@ -175,8 +175,8 @@ class Network:
         rows: Tensor,
         columns: Tensor,
         *,
-        layout: Layout | None = None,
-        below: Below | None = None,
+        layout: PackLayout | None = None,
+        below: CachedStates | None = None,
     ) -> Tensor:
         """Run the trunk and return the last hidden states at chosen positions.
 
@@ -200,12 +200,12 @@ class Network:
         *,
         sites: Collection[Site] = (),
         final: bool = True,
-        below: Below | None = None,
-        push: Push | None = None,
-        layout: Layout | None = None,
+        below: CachedStates | None = None,
+        push: ActivationPatch | None = None,
+        layout: PackLayout | None = None,
         cache: DynamicCache | None = None,
         where: Mapping[str, Tensor] | None = None,
-    ) -> Seen:
+    ) -> ForwardOutput:
         """Run as much of the trunk as is asked for, once.
 
         Args:
@@ -239,13 +239,13 @@ class Network:
                 )
             except _StopForwardError:
                 last = None
-        return Seen(states, last)
+        return ForwardOutput(states, last)
 
     def lens(self, states: Tensor) -> Tensor:
         """Apply the final norm to states after some block, [N, d] -> [N, d]: the logit lens."""
         return self._final_norm(states)
 
-    def _run(self, ids: Tensor, layout: Layout | None) -> Tensor:
+    def _run(self, ids: Tensor, layout: PackLayout | None) -> Tensor:
         if layout is None:
             return self.trunk(input_ids=ids, use_cache=False).last_hidden_state
         return self.trunk(
@@ -257,7 +257,7 @@ class Network:
         ).last_hidden_state
 
     @contextmanager
-    def _lifted(self, below: Below) -> Generator[None]:
+    def _lifted(self, below: CachedStates) -> Generator[None]:
         """Let the blocks under `below.layer` pass on known states instead of computing them."""
 
         def pass_on(*_inputs: object, **_options: object) -> Tensor | tuple[Tensor]:

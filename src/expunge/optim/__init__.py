@@ -23,7 +23,7 @@ from expunge.optim.optimizers.sophia import Sophia
 from expunge.optim.robust.gradient_norm import GradientNorm
 from expunge.optim.robust.lat import LAT
 from expunge.optim.robust.mudman import Mudman
-from expunge.optim.robust.randomized_smoothing import Noise
+from expunge.optim.robust.randomized_smoothing import RandomizedSmoothing
 from expunge.optim.robust.sam import SAM
 from expunge.utils.registry import build_named
 
@@ -31,7 +31,7 @@ Kind = TypeVar("Kind")
 
 ROBUST: dict[str, type[Robust]] = {
     "sam": SAM,
-    "noise": Noise,
+    "noise": RandomizedSmoothing,
     "gradient-norm": GradientNorm,
     "mudman": Mudman,
     "lat": LAT,

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from expunge import __version__
 from expunge.attacks.base import Attack
-from expunge.attacks.presets import LEVELS, joined
-from expunge.attacks.resources import Tools, equipped, from_levels
-from expunge.attacks.runner import JUDGED, Stress, gather_attacks
+from expunge.attacks.presets import LEVELS, merge_attacks
+from expunge.attacks.resources import AttackResources, from_levels, with_resources
+from expunge.attacks.runner import JUDGED, AttackRun, gather_attacks
 from expunge.config.resolve import to_toml
 from expunge.config.settings import Level, Settings
 from expunge.errors import Interrupted, UsageError
-from expunge.evals.attack_gates import Rules, scored
-from expunge.evals.recovery import Rung
+from expunge.evals.attack_gates import ScoringRules, scored
+from expunge.evals.recovery import AttackRecovery
 from expunge.evidence.attack_record import Access
 from expunge.evidence.collect import item
 from expunge.evidence.context import Policy
@@ -39,7 +39,7 @@ RUNS = Path("runs")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
+class AttackOptions:
     """Which attacks, with which budget, by whom."""
 
     level: Level = "quick"
@@ -49,7 +49,7 @@ class Choice:
     """Names of attacks to make beside those of the level; nothing where `only` is given."""
     access: Access = "T3"
     """What the attacker has: queries (T1), a fine-tuning service (T2), the weights (T3)."""
-    tools: Tools = field(default_factory=Tools)
+    tools: AttackResources = field(default_factory=AttackResources)
     """What the attacker brings along."""
 
     def attacks(self) -> tuple[Attack, ...]:
@@ -61,15 +61,15 @@ class Choice:
         """
         named = from_levels(self.only or self.further, self.tools)
         own = () if self.only else LEVELS[self.level]
-        return equipped(joined(self.level, named, own=own), self.tools)
+        return with_resources(merge_attacks(self.level, named, own=own), self.tools)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stressed:
+class AttackedModel:
     """A folder with a finished battery, and its ladder."""
 
     folder: Path
-    rungs: tuple[Rung, ...]
+    rungs: tuple[AttackRecovery, ...]
     summary: Summary
 
 
@@ -77,10 +77,10 @@ def attack(
     settings: Settings,
     *,
     model: str,
-    choice: Choice,
+    choice: AttackOptions,
     against: Path | None = None,
     console: Console | None = None,
-) -> Stressed:
+) -> AttackedModel:
     """Attack a model and score what came back against gold, or against control items.
 
     Args:
@@ -112,7 +112,7 @@ def attack(
         console.log_to(run.log)
         write_text(run.config, to_toml(settings))
         evidence = _evidence(prepared, run)
-        stress = Stress.open(
+        stress = AttackRun.open(
             prepared, evidence, attacks, scratch=run.checkpoints, access=choice.access
         )
         try:
@@ -141,15 +141,15 @@ def _begin(run: RunFolder) -> None:
 
 
 def _conclude(
-    stress: Stress,
+    stress: AttackRun,
     evidence: EvidenceStore,
     run: RunFolder,
     models: Mapping[str, str],
     console: Console,
-) -> Stressed:
+) -> AttackedModel:
     """Score the evidence, write and say the ladder."""
     settings = stress.prepared.settings
-    rules = Rules.of(
+    rules = ScoringRules.of(
         stress.battery.attacks,
         golds=len(settings.request.gold),
         policy=Policy(**settings.request.margins.model_dump()),
@@ -193,7 +193,7 @@ def _conclude(
         key=operator_key(key_path(), run=run.path),
         evidence=retention(settings, evidence),
     )
-    return Stressed(folder=run.path, rungs=rungs, summary=summary)
+    return AttackedModel(folder=run.path, rungs=rungs, summary=summary)
 
 
 def _evidence(prepared: Prepared, run: RunFolder) -> EvidenceStore:

@@ -18,7 +18,7 @@ from expunge.attacks.runner import attack_at_level, require_attacks
 from expunge.config.resolve import to_toml
 from expunge.config.settings import Settings
 from expunge.errors import Interrupted
-from expunge.evals.auditor import Gathering
+from expunge.evals.auditor import Auditor
 from expunge.evals.results import Results
 from expunge.methods.guards.base import Guard
 from expunge.models.interpolation import changed, snapshot
@@ -43,8 +43,8 @@ from expunge.pipeline.workers import (
     require_spreadable,
 )
 from expunge.planning.suggestions import require_memory
-from expunge.preparation.chain import names
-from expunge.preparation.prepare import Prepared, parts, prepare
+from expunge.preparation.chain import stage_names
+from expunge.preparation.prepare import Prepared, prepare, prepare_stages
 from expunge.provenance.keys import key_path, operator_key
 from expunge.provenance.lineage import earlier_runs, require_not_forgotten, require_same_request
 from expunge.reporting.schema import read_results, write_results
@@ -57,7 +57,7 @@ RUNS = Path("runs")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class RunOutcome:
     """A finished run folder and what its audit concluded."""
 
     folder: Path
@@ -84,7 +84,7 @@ def plan(settings: Settings, *, console: Console | None = None) -> Plan:
     return planned
 
 
-def forget(settings: Settings, *, console: Console | None = None) -> Outcome:
+def forget(settings: Settings, *, console: Console | None = None) -> RunOutcome:
     """Make a model forget, audit it, and write the run folder.
 
     Where torchrun has started several processes, all of them train; the first one does the rest,
@@ -105,17 +105,17 @@ def forget(settings: Settings, *, console: Console | None = None) -> Outcome:
         if team.leads:
             return _lead(settings, team, console)
         folder = follow(settings, team)
-        return Outcome(folder=folder, results=read_results(folder))
+        return RunOutcome(folder=folder, results=read_results(folder))
 
 
-def _lead(settings: Settings, team: Team, console: Console) -> Outcome:
+def _lead(settings: Settings, team: Team, console: Console) -> RunOutcome:
     require_spreadable(settings, team)
     require_attacks(settings)
     each = _in_order(settings)
     prepared = replace(each[-1], settings=settings)
     free = available_gib(prepared.source.device)  # the plan counts the model that is loaded next
     original = load(settings.model, prepared.source)
-    method = "-".join(names(settings))
+    method = "-".join(stage_names(settings))
     with _open(prepared, identity(prepared, original.digest), method=method) as run:
         if run.finished:
             console.line("done", f"{run.path} is finished; nothing to do")
@@ -137,7 +137,7 @@ def audit(
     gold: bool = False,
     against: Path | None = None,
     console: Console | None = None,
-) -> Outcome:
+) -> RunOutcome:
     """Judge any model in the place of the unlearned one.
 
     Args:
@@ -157,7 +157,7 @@ def audit(
         if team.leads:
             return _judge(settings, model, team, console, gold=gold, against=against)
         folder = follow(settings, team)
-        return Outcome(folder=folder, results=read_results(folder))
+        return RunOutcome(folder=folder, results=read_results(folder))
 
 
 def _judge(
@@ -168,7 +168,7 @@ def _judge(
     *,
     gold: bool,
     against: Path | None,
-) -> Outcome:
+) -> RunOutcome:
     require_attacks(settings)
     prepared = prepare(settings)
     original = load(settings.model, prepared.source)
@@ -200,7 +200,7 @@ def _forget(
     console: Console,
     team: Team,
     free: float,
-) -> Outcome:
+) -> RunOutcome:
     settings = prepared.settings
     _begin(prepared, run, console)
     planned = plan_stages(each)
@@ -208,7 +208,7 @@ def _forget(
     cost = cost_together(prepared, planned.cost, team)
     require_memory(cost, free, planned.ways)
     key = operator_key(key_path(), run=run.path)
-    gathering = Gathering.open(
+    gathering = Auditor.open(
         prepared,
         run.evidence,
         key=key,
@@ -252,12 +252,12 @@ def _audit(
     console: Console,
     *,
     covers: bool,
-) -> Outcome:
+) -> RunOutcome:
     _begin(prepared, run, console)
     console.line("model", f"{judged.name}, held against {prepared.settings.model}")
     console.event("audit", {"model": judged.name, "original": prepared.settings.model})
     key = operator_key(key_path(), run=run.path)
-    gathering = Gathering.open(
+    gathering = Auditor.open(
         prepared,
         run.evidence,
         key=key,
@@ -290,7 +290,7 @@ def _audit(
 
 def _in_order(settings: Settings) -> tuple[Prepared, ...]:
     """Prepare every stage, unless what is to be kept was to be forgotten by an earlier run."""
-    each = parts(settings)
+    each = prepare_stages(settings)
     scope = each[0].scope
     require_not_forgotten(settings.model, scope.retain + scope.neighbours)
     return each
@@ -319,14 +319,14 @@ def _begin(prepared: Prepared, run: RunFolder, console: Console) -> None:
     write_text(run.config, to_toml(prepared.settings))
 
 
-def _before(gathering: Gathering, original: Loaded, console: Console) -> None:
+def _before(gathering: Auditor, original: Loaded, console: Console) -> None:
     with console.progress("before", total=gathering.units_before(), unit="tests") as bar:
         gathering.before(original, bar)
     console.line("before", gathering.sentence("original"))
 
 
 def _after(
-    gathering: Gathering, judged: Network, digest: str, base: dict[str, Tensor], console: Console
+    gathering: Auditor, judged: Network, digest: str, base: dict[str, Tensor], console: Console
 ) -> None:
     with console.progress("after", total=gathering.units_after(), unit="tests") as bar:
         gathering.after(judged, digest, changed(judged, base), bar)
@@ -353,13 +353,13 @@ def _introduce(prepared: Prepared, planned: Plan, console: Console) -> None:
     console.event("plan", planned.to_dict())
 
 
-def _conclude(run: RunFolder, results: Results, console: Console) -> Outcome:
+def _conclude(run: RunFolder, results: Results, console: Console) -> RunOutcome:
     run.prune()
     mark_latest(run.path, root=RUNS)
     return _written(run, results, console)
 
 
-def _finished(run: RunFolder, console: Console) -> Outcome:
+def _finished(run: RunFolder, console: Console) -> RunOutcome:
     results = read_results(run.path)
     _say(results, console)
     return _written(run, results, console)
@@ -373,9 +373,9 @@ def _say(results: Results, console: Console) -> None:
         console.note(reason)
 
 
-def _written(run: RunFolder, results: Results, console: Console) -> Outcome:
+def _written(run: RunFolder, results: Results, console: Console) -> RunOutcome:
     console.line("wrote", f"{run.path}/   report.html, model, card, evidence, manifest")
-    return Outcome(folder=run.path, results=results)
+    return RunOutcome(folder=run.path, results=results)
 
 
 def _recall(reference: str, run: RunFolder, console: Console) -> None:

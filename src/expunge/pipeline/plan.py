@@ -10,15 +10,22 @@ from expunge.errors import UsageError
 from expunge.methods.base import SelfTaught, Stream, Trains, last_block
 from expunge.methods.edits.base import WEIGHED, Edit
 from expunge.methods.guards.base import Guard
-from expunge.planning.cost import Cost, Load, estimate
+from expunge.planning.cost import Load, PlannedCost, estimate
 from expunge.planning.model_size import GIB, Size, count_adapter, count_chosen, measure
 from expunge.planning.suggestions import Way, ways
-from expunge.planning.term_costs import Depth, Once, Step, adversary_needs, once_needs, step_needs
+from expunge.planning.term_costs import (
+    Depth,
+    Once,
+    StepWork,
+    adversary_needs,
+    once_needs,
+    step_needs,
+)
 from expunge.preparation.prepare import Prepared, with_training
 from expunge.preparation.validate import described, needs_float32
 from expunge.training.early_stopping import spread
 from expunge.training.localization import RECORDS
-from expunge.training.sampler import Order, Streams
+from expunge.training.sampler import Sampler, Streams
 from expunge.training.trainer import trained_weights
 
 ANSWER_SHARE = 0.5
@@ -35,7 +42,7 @@ class Plan:
     retain: str
     method: str
     computes: str
-    cost: Cost
+    cost: PlannedCost
     ways: tuple[Way, ...] = ()
     """What it would hold with other settings."""
 
@@ -80,7 +87,7 @@ def plan_stages(parts: Sequence[Prepared]) -> Plan:
         plans[0],
         method="; ".join(f"{number}. {plan.method}" for number, plan in enumerate(plans, 1)),
         computes="; ".join(f"{number}. {plan.computes}" for number, plan in enumerate(plans, 1)),
-        cost=Cost(
+        cost=PlannedCost(
             tokens=sum(cost.tokens for cost in costs),
             flops=sum(cost.flops for cost in costs),
             peak_gib=max(cost.peak_gib for cost in costs),
@@ -283,7 +290,7 @@ def _copies(prepared: Prepared) -> int:
     return (4 if wraps.robust else 0) + (2 if wraps.combine else 0) + bool(wraps.average_last)
 
 
-def _training(prepared: Prepared) -> tuple[Step, Step | None, Once]:
+def _training(prepared: Prepared) -> tuple[StepWork, StepWork | None, Once]:
     """What a step, an adversary in it, and what is done once need.
 
     An edit or a guard counts as one step that reads all that it reads.
@@ -292,7 +299,7 @@ def _training(prepared: Prepared) -> tuple[Step, Step | None, Once]:
     if isinstance(method, Edit | Guard):
         return _edit_step(method, prepared), None, _NOTHING_ONCE
     shape, options = prepared.shape, prepared.options
-    order = Order(
+    order = Sampler(
         forget=len(streams.forget),
         retain=len(streams.retain),
         forget_batch=min(options.forget_batch, len(streams.forget)),
@@ -335,7 +342,7 @@ def _stand_in(prepared: Prepared) -> Streams:
     return replace(streams, variants={**streams.variants, Stream.ALTERNATIVE: written})
 
 
-def _edit_step(method: Edit | Guard, prepared: Prepared) -> Step:
+def _edit_step(method: Edit | Guard, prepared: Prepared) -> StepWork:
     passes, streams, layers = method.passes(), prepared.streams, prepared.shape.layers
     known = passes.memorised(len(streams.forget))
     read = [(streams.forget, passes.forget + known), (streams.retain, passes.retain)]
@@ -346,7 +353,7 @@ def _edit_step(method: Edit | Guard, prepared: Prepared) -> Step:
         read.append((records, passes.forget if stream.side == "forget" else passes.retain))
     tokens = sum(times * sum(len(r.ids) for r in records) for records, times in read)
     scored = sum(times * sum(len(r.ids) - r.start for r in records) for records, times in read)
-    return Step(
+    return StepWork(
         tokens=tokens,
         forward=tokens * layers,
         backward=0.0 if isinstance(method, Guard) else tokens * layers,

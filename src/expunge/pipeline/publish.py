@@ -13,7 +13,7 @@ from expunge.config.settings import Settings
 from expunge.evidence.store import EvidenceStore
 from expunge.pipeline.plan import Plan
 from expunge.pipeline.run_folder import RunFolder
-from expunge.pipeline.train import Done
+from expunge.pipeline.train import FinishedStage
 from expunge.preparation.prepare import Prepared
 from expunge.preparation.validate import described
 from expunge.provenance.keys import item_fingerprints
@@ -30,7 +30,7 @@ from expunge.reporting.schema import (
     TrainFacts,
     write_facts,
 )
-from expunge.training.train_loop import Point, Trained
+from expunge.training.train_loop import StepRecord, Trained
 from expunge.utils.system import peak_gib
 
 PACKAGES = ("expunge", "torch", "transformers", "safetensors", "numpy", "scipy")
@@ -41,7 +41,7 @@ def publish(
     run: RunFolder,
     *,
     planned: Plan | None,
-    stages: Sequence[tuple[Prepared, Done]],
+    stages: Sequence[tuple[Prepared, FinishedStage]],
     store: EvidenceStore,
     key: bytes,
     audit_seconds: float,
@@ -114,7 +114,7 @@ def _device(prepared: Prepared) -> str:
     return f"{kind} ({os.cpu_count()} cores)" if kind == "cpu" else kind
 
 
-def _method(stages: Sequence[tuple[Prepared, Done]]) -> MethodFacts:
+def _method(stages: Sequence[tuple[Prepared, FinishedStage]]) -> MethodFacts:
     every = [_chosen(part) for part, _ in stages]
     if len(every) == 1:
         return every[0]
@@ -133,7 +133,7 @@ def _chosen(part: Prepared) -> MethodFacts:
     return MethodFacts(name=settings.name, knobs=knobs, advice=part.method.advice)
 
 
-def _stage(part: Prepared, done: Done) -> StageFacts:
+def _stage(part: Prepared, done: FinishedStage) -> StageFacts:
     trained = done.trained
     return StageFacts(
         method=_chosen(part),
@@ -168,7 +168,7 @@ def _train(every: Sequence[Trained]) -> TrainFacts:
     )
 
 
-def _point(point: Point) -> CurvePoint:
+def _point(point: StepRecord) -> CurvePoint:
     return CurvePoint(
         step=point.step + 1,
         forget=_side(point, "forget"),
@@ -178,7 +178,7 @@ def _point(point: Point) -> CurvePoint:
     )
 
 
-def _side(point: Point, side: str) -> float | None:
+def _side(point: StepRecord, side: str) -> float | None:
     """Sum the terms of one side: methods with several of them name them `forget-...`."""
     found = [value for name, value in point.values.items() if name.split("-")[0] == side]
     return sum(found) if found else None

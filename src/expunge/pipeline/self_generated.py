@@ -36,7 +36,7 @@ FILE = "alternatives.jsonl"
 _MOST_NAMED = 5
 
 
-def with_own_alternatives(
+def with_self_generated(
     prepared: Prepared,
     original: Network,
     store: EvidenceStore,
@@ -74,7 +74,7 @@ def with_own_alternatives(
     return replace(prepared, streams=replace(prepared.streams, variants=variants))
 
 
-def usable(text: str, record: Record, encoder: Encoder) -> bool:
+def usable_alternatives(text: str, record: Record, encoder: Encoder) -> bool:
     """Tell whether an answer says something, can be trained on, and does not repeat the truth.
 
     It repeats the truth when it holds a key answer, all of the true answer, or a part of that and
@@ -113,7 +113,9 @@ def _invent(prepared: Prepared, how: SelfTaught, original: Network) -> list[tupl
         )
         for index, answers in zip(missing, written, strict=True):
             texts = dict.fromkeys(encoder.decode(answer) for answer in answers)
-            kept[index] = tuple(text for text in texts if usable(text, records[index], encoder))
+            kept[index] = tuple(
+                text for text in texts if usable_alternatives(text, records[index], encoder)
+            )
     _require([record for record, texts in zip(records, kept, strict=True) if not texts])
     return kept
 

@@ -14,21 +14,21 @@ import torch
 from pydantic import TypeAdapter
 from safetensors import safe_open
 
-from expunge.evals.auditor import Gathering
-from expunge.methods.guards.base import Rules
+from expunge.evals.auditor import Auditor
+from expunge.methods.guards.base import GuardRules
 from expunge.models.guard_io import save_guard
 from expunge.models.loading import Loaded, digest_of
 from expunge.models.lora import save_adapter
 from expunge.models.saving import save_model, write_tensors
 from expunge.models.transformer import Network
 from expunge.pipeline.run_folder import RunFolder
-from expunge.pipeline.self_generated import FILE, with_own_alternatives
+from expunge.pipeline.self_generated import FILE, with_self_generated
 from expunge.pipeline.workers import call, work
 from expunge.preparation.prepare import Prepared
 from expunge.training.distributed import Team
-from expunge.training.guard_runner import Fencing
+from expunge.training.guard_runner import GuardRunner
 from expunge.training.train_loop import Trained
-from expunge.training.trainer import Unlearning
+from expunge.training.trainer import Trainer
 from expunge.utils.console import Bar, Console
 
 KEPT = "stages.safetensors"
@@ -36,7 +36,7 @@ KEPT = "stages.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Done:
+class FinishedStage:
     """A finished stage."""
 
     trained: Trained
@@ -44,17 +44,17 @@ class Done:
     """Of the weights that it left."""
 
 
-_done = TypeAdapter(list[Done])
+_done = TypeAdapter(list[FinishedStage])
 
 
 def train_stages(
     parts: Sequence[Prepared],
     original: Loaded,
-    gathering: Gathering,
+    gathering: Auditor,
     run: RunFolder,
     console: Console,
     team: Team,
-) -> tuple[Done, ...]:
+) -> tuple[FinishedStage, ...]:
     """Train all stages of a run, and write the model, adapter or guard that it ends in.
 
     Args:
@@ -79,7 +79,7 @@ def train_stages(
         if number <= len(done):
             continue
         folder = run.checkpoints / f"stage-{number}" if chain else run.checkpoints
-        part = with_own_alternatives(
+        part = with_self_generated(
             part,
             original.network,
             gathering.collector.store,
@@ -88,7 +88,7 @@ def train_stages(
         )
         ends = number == len(parts)
         trained = _train(part, original, gathering, run, folder, console, team, ends=ends)
-        done.append(Done(trained=trained, digest=digest_of(original.network)))
+        done.append(FinishedStage(trained=trained, digest=digest_of(original.network)))
         if chain:
             _keep(kept, original.network, done)
             shutil.rmtree(folder, ignore_errors=True)  # edits leave none
@@ -98,7 +98,7 @@ def train_stages(
 def _train(
     part: Prepared,
     original: Loaded,
-    gathering: Gathering,
+    gathering: Auditor,
     run: RunFolder,
     folder: Path,
     console: Console,
@@ -109,10 +109,10 @@ def _train(
     """Run one stage; `ends` tells whether it is the one whose result is written."""
     settings, unlearning = part.settings, work(part, original.network)
     unseen = replace(gathering, prepared=part).unseen(original.network.vocabulary)
-    unit = "steps" if isinstance(unlearning, Unlearning) else "percent"
+    unit = "steps" if isinstance(unlearning, Trainer) else "percent"
     with console.progress("train", total=unlearning.total, unit=unit) as bar:
         reached = _Steps(bar).reached
-        if isinstance(unlearning, Unlearning):
+        if isinstance(unlearning, Trainer):
             call(team, run, part, unseen)
             trained, weights = unlearning.run(
                 unseen=unseen, folder=folder, progress=reached, team=team
@@ -123,11 +123,11 @@ def _train(
     console.line("trained", f"{made}{trained.stopped}")
     console.event("trained", trained.told(unseen))
     model = original.network.model
-    if isinstance(weights, Rules):
+    if isinstance(weights, GuardRules):
         chosen = settings.method
         save_guard(weights, run.path, base=settings.model, method=chosen.name, knobs=chosen.knobs)
         return trained
-    assert not isinstance(unlearning, Fencing), "a guard ends in rules"
+    assert not isinstance(unlearning, GuardRunner), "a guard ends in rules"
     if settings.train.adapter and weights.lora is not None:
         save_adapter(model, weights.lora, weights.masters, base=settings.model, folder=run.path)
     unlearning.finish(weights)
@@ -136,14 +136,14 @@ def _train(
     return trained
 
 
-def _keep(path: Path, network: Network, done: Sequence[Done]) -> None:
+def _keep(path: Path, network: Network, done: Sequence[FinishedStage]) -> None:
     """Write the weights as they are, and what led to them, in one piece."""
     about = {"done": json.dumps([asdict(each) for each in done])}
     write_tensors(path, network.model.state_dict(), about)
 
 
 @torch.no_grad()
-def _resume(path: Path, network: Network) -> list[Done]:
+def _resume(path: Path, network: Network) -> list[FinishedStage]:
     """Give the network the weights that the last finished stage left; return all that are done."""
     if not path.is_file():
         return []

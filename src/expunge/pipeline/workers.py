@@ -20,21 +20,21 @@ from expunge.models.loading import files_digest, load
 from expunge.models.transformer import Network
 from expunge.pipeline.plan import load_of
 from expunge.pipeline.run_folder import RunFolder, run_id
-from expunge.planning.cost import Cost, layout_of, peak_gib
+from expunge.planning.cost import PlannedCost, layout_of, peak_gib
 from expunge.planning.model_size import measure
 from expunge.preparation.prepare import Prepared, prepare
 from expunge.training.distributed import Team
 from expunge.training.early_stopping import Unseen
-from expunge.training.edit_runner import Editing
-from expunge.training.guard_runner import Fencing
-from expunge.training.trainer import Unlearning
+from expunge.training.edit_runner import EditRunner
+from expunge.training.guard_runner import GuardRunner
+from expunge.training.trainer import Trainer
 from expunge.utils.io import sha256_file, sha256_json
 
 _SILENCE: dict[str, Any] = {}
 """What a process says that has nothing to tell."""
 
 
-def cost_together(prepared: Prepared, cost: Cost, team: Team) -> Cost:
+def cost_together(prepared: Prepared, cost: PlannedCost, team: Team) -> PlannedCost:
     """Return the cost of a run with the memory that its device must have for these processes.
 
     Processes that compute on the CPU share its memory.
@@ -134,11 +134,11 @@ def identity(prepared: Prepared, model_digest: str) -> str:
     )
 
 
-def unlearning_of(prepared: Prepared, network: Network) -> Unlearning:
+def unlearning_of(prepared: Prepared, network: Network) -> Trainer:
     """Return the training that the settings describe; the method must be one that trains."""
     assert not isinstance(prepared.method, Edit | Guard), "edits and guards do not train"
     store = prepared.settings.reference_store
-    return Unlearning(
+    return Trainer(
         method=prepared.method,
         network=network,
         streams=prepared.streams,
@@ -184,10 +184,10 @@ def _require_same(first: str, own: str) -> None:
         )
 
 
-def work(prepared: Prepared, network: Network) -> Unlearning | Editing | Fencing:
+def work(prepared: Prepared, network: Network) -> Trainer | EditRunner | GuardRunner:
     """Return the training, the edit or the guard that the settings ask for, ready to run."""
     if isinstance(prepared.method, Guard):
-        return Fencing(
+        return GuardRunner(
             guard=prepared.method,
             network=network,
             streams=prepared.streams,
@@ -196,7 +196,7 @@ def work(prepared: Prepared, network: Network) -> Unlearning | Editing | Fencing
             pad_id=prepared.encoder.pad_id,
         )
     if isinstance(prepared.method, Edit):
-        return Editing(
+        return EditRunner(
             edit=prepared.method,
             network=network,
             streams=prepared.streams,

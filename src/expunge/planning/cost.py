@@ -11,9 +11,9 @@ import torch
 
 from expunge.models.scoring import CHUNK
 from expunge.models.weight_layout import LARGEST
-from expunge.planning.memory import MOMENTS, Layout, memory
+from expunge.planning.memory import MOMENTS, RunLayout, memory
 from expunge.planning.model_size import GIB, Size
-from expunge.planning.term_costs import Once, Step
+from expunge.planning.term_costs import Once, StepWork
 
 MODEL_EFFICIENCY = 0.65
 """Share of the speed of a bare matrix product that a whole transformer reaches."""
@@ -32,7 +32,7 @@ class Load:
     """What a run is asked to do, in tokens."""
 
     steps: int
-    step: Step
+    step: StepWork
     once: Once
     trained: int
     """Trained scalars."""
@@ -56,12 +56,12 @@ class Load:
     """Whether the device has memory of its own."""
     models: int = 1
     """Models that the audit holds at a time."""
-    adversary: Step | None = None
+    adversary: StepWork | None = None
     """What a step takes beside its gradients, at states alone: no weight has a gradient there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cost:
+class PlannedCost:
     """What the run will cost."""
 
     tokens: int
@@ -75,7 +75,7 @@ class Cost:
         return asdict(self)
 
 
-def estimate(size: Size, load: Load, *, device: torch.device, dtype: torch.dtype) -> Cost:
+def estimate(size: Size, load: Load, *, device: torch.device, dtype: torch.dtype) -> PlannedCost:
     """Estimate tokens, FLOPs, memory and time of a run."""
     scored = load.audit_tokens + load.gradient_tokens
     audit = scored * 2 * size.passed + SCORED_SHARE * scored * 2 * size.head
@@ -86,7 +86,7 @@ def estimate(size: Size, load: Load, *, device: torch.device, dtype: torch.dtype
     if device.type != "cpu":
         decode = load.audit_answers / 16 * size.layers * 4e-4
     moving = 0.0 if load.adversary is None else load.adversary.tokens
-    return Cost(
+    return PlannedCost(
         tokens=round(load.steps * (load.step.tokens + moving) + scored + load.audit_answers),
         flops=flops + load.audit_answers * 2 * (size.total - size.idle),
         peak_gib=peak_gib(size, layout),
@@ -129,7 +129,7 @@ def step_flops(size: Size, load: Load) -> float:
     return 2 * block * blocks + trained + heads * size.head
 
 
-def _again(load: Load, step: Step) -> float:
+def _again(load: Load, step: StepWork) -> float:
     """Return at how many positions logits are computed a second time."""
     return step.again + (step.again_trained if load.head_trains else 0)
 
@@ -139,7 +139,7 @@ def once_flops(size: Size, once: Once) -> float:
     return 2 * size.passed / size.layers * once.forward + 2 * size.head * once.scored
 
 
-def layout_of(size: Size, load: Load, dtype: torch.dtype) -> Layout:
+def layout_of(size: Size, load: Load, dtype: torch.dtype) -> RunLayout:
     """Return how a run lies in the memory of one process.
 
     Args:
@@ -149,7 +149,7 @@ def layout_of(size: Size, load: Load, dtype: torch.dtype) -> Layout:
     """
     step = load.step
     passes = max(1.0, step.tokens / step.largest)
-    return Layout(
+    return RunLayout(
         trained=load.trained,
         bytes_each=torch.finfo(dtype).bits // 8,
         optimiser=load.optimiser,
@@ -168,7 +168,7 @@ def layout_of(size: Size, load: Load, dtype: torch.dtype) -> Layout:
     )
 
 
-def peak_gib(size: Size, layout: Layout) -> float:
+def peak_gib(size: Size, layout: RunLayout) -> float:
     """Return what a whole run holds at its peak, GiB: training, or the audit if that holds more.
 
     A run keeps the original's weights in host memory, to tell in the end what changed, and while

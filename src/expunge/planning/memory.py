@@ -53,7 +53,7 @@ OVERHEAD = 1.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Layout:
+class RunLayout:
     """How a run is laid out."""
 
     trained: int
@@ -121,7 +121,7 @@ class Memory:
         return always + self.gathered + moving + self.overhead
 
 
-def memory(size: Size, layout: Layout) -> Memory:
+def memory(size: Size, layout: RunLayout) -> Memory:
     """Return what one process holds.
 
     Args:
@@ -160,7 +160,7 @@ def memory(size: Size, layout: Layout) -> Memory:
     return Memory(**gib, overhead=layout.overhead)
 
 
-def fewest(size: Size, layout: Layout, *, gib: float, largest: int = 1024) -> int | None:
+def fewest(size: Size, layout: RunLayout, *, gib: float, largest: int = 1024) -> int | None:
     """Return how many processes of `gib` each a spread run needs at least; None: no number will do.
 
     Args:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from expunge.errors import ResourceError
-from expunge.planning.cost import Cost, Load, layout_of, peak_gib
-from expunge.planning.memory import Layout
+from expunge.planning.cost import Load, PlannedCost, layout_of, peak_gib
+from expunge.planning.memory import RunLayout
 from expunge.planning.model_size import Size
 
 
@@ -30,7 +30,7 @@ class Way:
         return f"{words} ({self.peak_gib:.1f} GiB)"
 
 
-def require_memory(cost: Cost, available_gib: float, ways: Sequence[Way]) -> None:
+def require_memory(cost: PlannedCost, available_gib: float, ways: Sequence[Way]) -> None:
     """Refuse a plan that cannot fit, and say what would.
 
     Args:
@@ -77,7 +77,7 @@ def ways(
         smaller: Settings under which less is trained, and the run under them, mildest first.
     """
     layout = layout_of(size, load, dtype)
-    found: list[tuple[tuple[str, ...], Layout]] = [
+    found: list[tuple[tuple[str, ...], RunLayout]] = [
         (("train.checkpointing=true",), replace(layout, checkpointing=True))
     ]
     half = int(layout.tokens / 2)
@@ -96,7 +96,7 @@ def ways(
     return tuple(way for way in made if way.peak_gib <= peak_gib(size, layout))
 
 
-def _cut(layout: Layout, tokens: float) -> Layout:
+def _cut(layout: RunLayout, tokens: float) -> RunLayout:
     """Cut the passes of a step so that one holds fewer tokens."""
     share = tokens / layout.tokens
     return replace(

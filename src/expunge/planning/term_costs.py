@@ -22,9 +22,9 @@ from expunge.methods.base import (
 )
 from expunge.models.batching import shared_beginning
 from expunge.models.scoring import CHUNK
-from expunge.training.forward import Item, forward_passes
-from expunge.training.sampler import Draw, Order, Streams
-from expunge.training.step_gradient import Pulls
+from expunge.training.forward import TermBatch, forward_passes
+from expunge.training.sampler import BatchIndices, Sampler, Streams
+from expunge.training.step_gradient import GradientEvaluations
 
 SAMPLED = 16
 """Steps whose records are counted, spread over the run."""
@@ -53,7 +53,7 @@ class Depth:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
+class StepWork:
     """The mean work of one optimiser step, in tokens; "blocks" are tokens times blocks."""
 
     tokens: float
@@ -73,7 +73,7 @@ class Step:
     largest: int
     """Most tokens of one forward pass."""
 
-    def times(self, count: float) -> "Step":
+    def times(self, count: float) -> "StepWork":
         """Return the step with its gradient taken several times, or for a share of its records."""
         return replace(
             self,
@@ -86,9 +86,9 @@ class Step:
             frozen=count * self.frozen,
         )
 
-    def plus(self, other: "Step") -> "Step":
+    def plus(self, other: "StepWork") -> "StepWork":
         """Return the work of both, one after the other."""
-        return Step(
+        return StepWork(
             tokens=self.tokens + other.tokens,
             forward=self.forward + other.forward,
             backward=self.backward + other.backward,
@@ -119,13 +119,13 @@ class Once:
 def step_needs(
     terms: Sequence[Term],
     streams: Streams,
-    order: Order,
+    order: Sampler,
     *,
     steps: int,
     depth: Depth,
     tokens_per_pass: int,
-    pulls: Pulls | None = None,
-) -> Step:
+    pulls: GradientEvaluations | None = None,
+) -> StepWork:
     """Count the work of a step, as the mean over steps spread over the run.
 
     Args:
@@ -138,9 +138,9 @@ def step_needs(
         pulls: How the gradient is taken; None: once, of all terms. What an adversary adds is not
             counted: `adversary_needs`.
     """
-    pulls = pulls or Pulls()
+    pulls = pulls or GradientEvaluations()
 
-    def mean(some: Sequence[Term], depth: Depth, *, alone: bool) -> Step:
+    def mean(some: Sequence[Term], depth: Depth, *, alone: bool) -> StepWork:
         return _mean(
             _one(some, streams, order.draw(step), depth, tokens_per_pass, alone=alone)
             for step in _sampled(steps)
@@ -158,13 +158,13 @@ def step_needs(
 def adversary_needs(
     terms: Sequence[Term],
     streams: Streams,
-    order: Order,
+    order: Sampler,
     *,
     steps: int,
     layers: int,
     tokens_per_pass: int,
-    pulls: Pulls,
-) -> Step | None:
+    pulls: GradientEvaluations,
+) -> StepWork | None:
     """Count what an adversary adds to a step: passes to the head and back to the block it moves.
 
     Args:
@@ -183,14 +183,14 @@ def adversary_needs(
         return None
     back, forget = layers - pulls.moved - 1, _of(terms, "forget")
 
-    def one(draw: Draw) -> Step:
+    def one(draw: BatchIndices) -> StepWork:
         passes = forward_passes(forget, streams, draw, tokens_per_pass=tokens_per_pass)
         sizes, counts = [0], [0]
         for _, items in passes:
             records = _records(items)
             sizes.append(sum(len(record.ids) for record in records))
             counts.append(sum(len(record.ids) - record.start for record in records))
-        return Step(
+        return StepWork(
             tokens=sum(sizes),
             forward=sum(sizes) * layers,
             backward=sum(sizes) * back,
@@ -208,28 +208,28 @@ def _sampled(steps: int) -> list[int]:
     return sorted({index * steps // SAMPLED for index in range(SAMPLED)} & set(range(steps)))
 
 
-def _mean(found: Iterable[Step]) -> Step:
+def _mean(found: Iterable[StepWork]) -> StepWork:
     every = list(found)
-    return reduce(Step.plus, every).times(1 / len(every))
+    return reduce(StepWork.plus, every).times(1 / len(every))
 
 
 def _of(terms: Sequence[Term], side: Side) -> list[Term]:
     return [term for term in terms if term.streams[0].side == side]
 
 
-def _records(items: Sequence[Item]) -> list[Encoded]:
+def _records(items: Sequence[TermBatch]) -> list[Encoded]:
     return list(dict.fromkeys(record for item in items for record in item.records))
 
 
 def _one(
     terms: Sequence[Term],
     streams: Streams,
-    draw: Draw,
+    draw: BatchIndices,
     depth: Depth,
     tokens_per_pass: int,
     *,
     alone: bool,
-) -> Step:
+) -> StepWork:
     """Count the work of a draw; `alone` says that no record shares its beginning with others."""
     tokens = forward = backward = scored = again = again_trained = frozen = largest = 0
     for run, items in forward_passes(terms, streams, draw, tokens_per_pass=tokens_per_pass):
@@ -252,7 +252,7 @@ def _one(
             else:
                 again += twice
                 frozen += count * (len(term.references) + int(term.reinforced))
-    return Step(
+    return StepWork(
         tokens=tokens,
         forward=forward,
         backward=backward,
@@ -265,7 +265,7 @@ def _one(
 
 
 def once_needs(
-    terms: Sequence[Term], streams: Streams, order: Order, *, steps: int, depth: Depth
+    terms: Sequence[Term], streams: Streams, order: Sampler, *, steps: int, depth: Depth
 ) -> Once:
     """Count what is computed once: references, and the states under the lowest trained block."""
     forward = scored = states = below = 0.0
@@ -315,7 +315,7 @@ class _Visited(NamedTuple):
     scored: float
 
 
-def _visited(streams: Streams, order: Order, stream: Stream, steps: int) -> _Visited:
+def _visited(streams: Streams, order: Sampler, stream: Stream, steps: int) -> _Visited:
     if stream is Stream.FORGET:
         records, batch, size = streams.forget, order.forget_batch, order.forget
     elif stream is Stream.RETAIN:

@@ -42,7 +42,7 @@ def stages(settings: Settings) -> tuple[Settings, ...]:
     )
 
 
-def names(settings: Settings) -> tuple[str, ...]:
+def stage_names(settings: Settings) -> tuple[str, ...]:
     """Return the names of the methods that a run goes through."""
     if settings.stage is None:
         return (settings.method.name,)

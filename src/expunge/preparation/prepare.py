@@ -34,8 +34,8 @@ from expunge.preparation.validate import build_wraps, needs_float32
 from expunge.preparation.variants import variants
 from expunge.training.early_stopping import spread
 from expunge.training.sampler import Streams
-from expunge.training.step_gradient import Wraps
-from expunge.training.trainer import Options
+from expunge.training.step_gradient import GradientTransforms
+from expunge.training.trainer import TrainingArgs
 from expunge.utils.io import sha256_json
 
 
@@ -51,8 +51,8 @@ class Prepared:
     scope: Scope
     method: AnyMethod
     streams: Streams
-    options: Options
-    wraps: Wraps
+    options: TrainingArgs
+    wraps: GradientTransforms
 
     @property
     def shape(self) -> Shape:
@@ -169,7 +169,7 @@ def with_training(prepared: Prepared, train: TrainSettings) -> Prepared:
     return replace(prepared, settings=settings, options=options, wraps=wraps)
 
 
-def parts(settings: Settings) -> tuple[Prepared, ...]:
+def prepare_stages(settings: Settings) -> tuple[Prepared, ...]:
     """Prepare every stage of a run, in order; a run without a chain has one.
 
     Raises:
@@ -323,7 +323,7 @@ def _require_alternatives(method: str, records: Sequence[Record]) -> None:
         )
 
 
-def _require_targets(config: PreTrainedConfig, options: Options) -> None:
+def _require_targets(config: PreTrainedConfig, options: TrainingArgs) -> None:
     """Refuse targets that the model does not have; where none are named, whole blocks are meant."""
     if options.lora is not None and options.lora.targets:
         count_adapter(config, options.lora)
@@ -331,8 +331,8 @@ def _require_targets(config: PreTrainedConfig, options: Options) -> None:
         count_chosen(config, options.only)
 
 
-def _options(train: TrainSettings, utility_budget: float, layers: int) -> Options:
-    return Options(
+def _options(train: TrainSettings, utility_budget: float, layers: int) -> TrainingArgs:
+    return TrainingArgs(
         lora=None if train.full else _lora(train),
         only=_only(train, layers) if train.full else None,
         init=train.init,

@@ -16,12 +16,12 @@ from expunge.optim import COMBINE, MASKS, OPTIMISERS, ROBUST, build_wrapper
 from expunge.optim.base import Latent
 from expunge.optim.optimizers.adamw import AdamW
 from expunge.training.sampler import Streams
-from expunge.training.step_gradient import Wraps
+from expunge.training.step_gradient import GradientTransforms
 
 
 def build_wraps(
     settings: Settings, method: AnyMethod, shape: Shape, streams: Streams, dtype: torch.dtype
-) -> Wraps:
+) -> GradientTransforms:
     """Make the wrappers that the settings name.
 
     Args:
@@ -40,11 +40,11 @@ def build_wraps(
             raise _needs_retain(settings.method.name)
         _check_knobs(settings.method.name, method)
         method.trains(shape)  # refuses blocks that the model does not have
-        return Wraps()
+        return GradientTransforms()
     robust, combine = settings.robust, settings.combine
     mask, optimiser = settings.mask, settings.optimiser
     made = build_wrapper(OPTIMISERS, optimiser.name, optimiser.knobs, what="optimiser")
-    wraps = Wraps(
+    wraps = GradientTransforms(
         robust=build_wrapper(ROBUST, robust.name, robust.knobs, what="robust"),
         combine=build_wrapper(COMBINE, combine.name, combine.knobs, what="combine"),
         choose=build_wrapper(MASKS, mask.name, mask.knobs, what="mask"),
@@ -210,7 +210,7 @@ def _check_reach(settings: Settings, terms: Sequence[Term]) -> None:
         )
 
 
-def _check_mask(settings: Settings, wraps: Wraps, *, adapts: bool) -> None:
+def _check_mask(settings: Settings, wraps: GradientTransforms, *, adapts: bool) -> None:
     mask, name = wraps.choose, settings.mask.name
     if mask is None:
         return
@@ -238,7 +238,7 @@ def _check_mask(settings: Settings, wraps: Wraps, *, adapts: bool) -> None:
 
 
 def _check_retain(
-    settings: Settings, wraps: Wraps, method: Method, shape: Shape, streams: Streams
+    settings: Settings, wraps: GradientTransforms, method: Method, shape: Shape, streams: Streams
 ) -> None:
     data = [f"mask {settings.mask.name}"] if wraps.choose and wraps.choose.needs_retain else []
     data += ["train.init = fila"] if settings.train.init == "fila" else []

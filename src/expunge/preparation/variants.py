@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from expunge.config.request import Request, Response
-from expunge.data.counterfactuals import strangers
+from expunge.data.counterfactuals import counterfactual_records
 from expunge.data.records import Message, Record
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.errors import UsageError
@@ -104,7 +104,9 @@ def variants(
         Stream.NOISE: lambda: tuple(_noise(encoder.encode(r), encoder, seed) for r in forget),
         Stream.NOVICE: lambda: tuple((_framed(r, NOVICE, encoder, encode),) for r in forget),
         Stream.EXPERT: lambda: tuple((_framed(r, EXPERT, encoder, encode),) for r in forget),
-        Stream.STRANGER: lambda: strangers(forget, encode, others=retain, count=MANY, seed=seed),
+        Stream.STRANGER: lambda: counterfactual_records(
+            forget, encode, others=retain, count=MANY, seed=seed
+        ),
         Stream.UNANSWERABLE: lambda: _unanswerable(forget, request, encoder, seed),
         Stream.REFUSED: lambda: _refused(retain, request, encoder, seed),
         Stream.FLIPPED_TURN: lambda: _flipped(forget, retain or forget, encoder, seed),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.errors import InputError, UsageError
-from expunge.evals.attack_gates import Rules, scored
+from expunge.evals.attack_gates import ScoringRules, scored
 from expunge.evidence.store import EvidenceStore, Item
 from expunge.provenance.keys import item_fingerprints
 from expunge.reporting.build import IN_FULL, MASKED
@@ -180,7 +180,7 @@ _SCHEMA = "expunge.battery/1"
 class Attacked:
     """What was attacked, and by which rules the evidence is scored."""
 
-    rules: Rules
+    rules: ScoringRules
     models: Mapping[str, str]
     """Role to the digest of its weights."""
     created: str
@@ -210,7 +210,7 @@ class Attacked:
                 why="rules of another layout could be taken for something else",
                 fix="attack again with this version, or use the version that wrote it",
             )
-        fields: dict[str, Any] = {**row, "rules": Rules.from_json(row["rules"])}
+        fields: dict[str, Any] = {**row, "rules": ScoringRules.from_json(row["rules"])}
         return cls(**fields)
 
     def body(self, ladder: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,12 +19,20 @@ from expunge.config.toml import parsed
 from expunge.errors import InputError
 from expunge.evals.assess import attack_rungs
 from expunge.evals.results import Gate, Results, Score
-from expunge.evidence.context import Context, Policy
+from expunge.evidence.context import AuditContext, Policy
 from expunge.evidence.store import ITEMS, PLAIN, EvidenceStore
 from expunge.metrics import registry
 from expunge.metrics.outcomes import Axis, Status
 from expunge.reporting import plot_data, wording
-from expunge.reporting.examples import RULE, Attempt, Count, Fact, choose, count, facts
+from expunge.reporting.examples import (
+    RULE,
+    Count,
+    ExampleAttempt,
+    FactHistory,
+    choose,
+    count,
+    facts,
+)
 from expunge.reporting.plot_data import relearning
 from expunge.reporting.redaction import MASK, OpenText, Redactor
 from expunge.reporting.schema import RunFacts, read_facts, read_results
@@ -200,7 +208,7 @@ def _page(run: Path, store: EvidenceStore, redactor: Redactor, *, redacted: bool
     }
 
 
-def counts(ranked: Sequence[Fact]) -> dict[str, Any] | None:
+def counts(ranked: Sequence[FactHistory]) -> dict[str, Any] | None:
     """Count the facts that came back before, after and under gold; None without named facts."""
     after = count([fact.after for fact in ranked])
     if after is None:
@@ -214,12 +222,12 @@ def counts(ranked: Sequence[Fact]) -> dict[str, Any] | None:
     }
 
 
-def by_subject(ranked: Sequence[Fact]) -> list[tuple[str, Count | None, Count]]:
+def by_subject(ranked: Sequence[FactHistory]) -> list[tuple[str, Count | None, Count]]:
     """Count what came back of each subject before and after, the worst subject first.
 
     A mean over subjects would hide the one of whom most came back.
     """
-    groups: dict[str, list[Fact]] = {}
+    groups: dict[str, list[FactHistory]] = {}
     for fact in ranked:
         groups.setdefault(fact.item.subject or "no subject named", []).append(fact)
     found: list[tuple[str, Count | None, Count]] = []
@@ -244,7 +252,7 @@ def _changes(results: Results) -> list[tuple[str, Gate | None]]:
     return [(title, wording.worst(tuple(gates))) for title, gates in groups]
 
 
-def gaps(results: Results, context: Context) -> list[str]:
+def gaps(results: Results, context: AuditContext) -> list[str]:
     """List what the verdict does not cover: stronger adversaries, missing evidence, copies."""
     order = list(wording.THREATS)
     beyond = order[order.index(results.verdict.threat_model) + 1 :]
@@ -277,7 +285,7 @@ def _plots(
     return {name: None if svg is None else Markup(svg) for name, svg in drawn.items()}
 
 
-def _scorecard(results: Results, context: Context) -> dict[str, Any]:
+def _scorecard(results: Results, context: AuditContext) -> dict[str, Any]:
     roles = ("original", "unlearned", *context.golds)
     scores = [score for score in results.scores if not score.role.startswith("ladder")]
     others = tuple(dict.fromkeys(s.role for s in scores if s.role not in roles))
@@ -313,7 +321,7 @@ def _ladder_scores(results: Results) -> list[Score]:
     return [score for score in results.scores if score.role.startswith("ladder")]
 
 
-def attack_rows(results: Results, ranked: Sequence[Fact]) -> list[dict[str, Any]]:
+def attack_rows(results: Results, ranked: Sequence[FactHistory]) -> list[dict[str, Any]]:
     """Describe every attack, plain questions first, then the strongest: counts, score, control."""
     metric = plot_data.headline(results)
     seen = [attempt.attack for fact in ranked for attempt in fact.after]
@@ -333,7 +341,7 @@ def attack_rows(results: Results, ranked: Sequence[Fact]) -> list[dict[str, Any]
     ]
 
 
-def _under(attack: str, attempts: Sequence[Sequence[Attempt]]) -> str:
+def _under(attack: str, attempts: Sequence[Sequence[ExampleAttempt]]) -> str:
     counted = count([[one for one in tries if one.attack == attack] for tries in attempts])
     return f"{counted.returned} of {counted.facts}" if counted else ""
 

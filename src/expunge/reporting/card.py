@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.evals.results import Results
-from expunge.evidence.context import Context
+from expunge.evidence.context import AuditContext
 from expunge.evidence.store import PLAIN
 from expunge.metrics import registry
 from expunge.reporting import wording
@@ -74,7 +74,7 @@ def _base_model(model: str, redactor: Redactor) -> str:
     return json.dumps(redactor.label(shown) or "unknown", ensure_ascii=False)
 
 
-def _rows(results: Results, context: Context) -> list[tuple[str, str, list[str]]]:
+def _rows(results: Results, context: AuditContext) -> list[tuple[str, str, list[str]]]:
     rows: list[tuple[str, str, list[str]]] = []
     for metric, split in _ROWS:
         found = [

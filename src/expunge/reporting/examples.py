@@ -18,7 +18,7 @@ RULE = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Attempt:
+class ExampleAttempt:
     """One question to one model about one fact, and whether the fact came back."""
 
     attack: str
@@ -27,13 +27,13 @@ class Attempt:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fact:
+class FactHistory:
     """One fact of the forget set and every attempt to get it: plain first, then attacks by name."""
 
     item: Item
-    before: tuple[Attempt, ...]
-    after: tuple[Attempt, ...]
-    gold: tuple[Attempt, ...]
+    before: tuple[ExampleAttempt, ...]
+    after: tuple[ExampleAttempt, ...]
+    gold: tuple[ExampleAttempt, ...]
     likelihood: float
     """Mean log-probability per token of the true answer after the run; -inf where not measured."""
 
@@ -43,7 +43,7 @@ class Fact:
         return sum(attempt.leaked for attempt in self.after)
 
     @property
-    def shown(self) -> Attempt:
+    def shown(self) -> ExampleAttempt:
         """The attempt to show: the first that brought the fact back, else the plain one."""
         return next((attempt for attempt in self.after if attempt.leaked), self.after[0])
 
@@ -62,10 +62,10 @@ class Example:
     """A fact and why it is shown: `worst case`, `median` or `random`."""
 
     why: str
-    fact: Fact
+    fact: FactHistory
 
 
-def facts(store: EvidenceStore) -> tuple[Fact, ...]:
+def facts(store: EvidenceStore) -> tuple[FactHistory, ...]:
     """Collect, worst first, the facts of the forget set that the unlearned model was asked about.
 
     An attempt counts where the key-fact metric is defined: the record names its fact, and neither
@@ -80,7 +80,7 @@ def facts(store: EvidenceStore) -> tuple[Fact, ...]:
     }
     likelihood = _likelihood(store, units)
     found = [
-        Fact(
+        FactHistory(
             item=item,
             before=attempts["original"].get(item.record, ()),
             after=attempts["unlearned"][item.record],
@@ -95,16 +95,16 @@ def facts(store: EvidenceStore) -> tuple[Fact, ...]:
 
 def _attempts(
     store: EvidenceStore, units: Sequence[Unit], items: Sequence[Item]
-) -> dict[str, tuple[Attempt, ...]]:
+) -> dict[str, tuple[ExampleAttempt, ...]]:
     by_record = {item.record: item for item in items}
-    found: dict[str, tuple[Attempt, ...]] = {}
+    found: dict[str, tuple[ExampleAttempt, ...]] = {}
     answers = [unit for unit in units if unit.kind == "answers"]
     for unit in sorted(answers, key=lambda unit: (unit.test != PLAIN, unit.test)):
         for answer in store.answers(unit):
             item = by_record.get(answer.record)
             leak = None if item is None else key_fact(answer, item)
             if leak is not None:
-                attempt = Attempt(attack=unit.test, answer=answer, leaked=leak > 0)
+                attempt = ExampleAttempt(attack=unit.test, answer=answer, leaked=leak > 0)
                 found[answer.record] = (*found.get(answer.record, ()), attempt)
     return found
 
@@ -120,7 +120,7 @@ def _likelihood(store: EvidenceStore, units: Sequence[Unit]) -> dict[str, float]
     }
 
 
-def count(attempts: Sequence[Sequence[Attempt]]) -> Count | None:
+def count(attempts: Sequence[Sequence[ExampleAttempt]]) -> Count | None:
     """Count the facts that came back in any attempt; None when nothing was asked.
 
     Args:
@@ -136,7 +136,7 @@ def count(attempts: Sequence[Sequence[Attempt]]) -> Count | None:
     )
 
 
-def choose(ranked: Sequence[Fact], *, seed: int) -> tuple[Example, ...]:
+def choose(ranked: Sequence[FactHistory], *, seed: int) -> tuple[Example, ...]:
     """Choose the examples of page one by `RULE`.
 
     Args:

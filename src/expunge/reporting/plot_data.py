@@ -13,7 +13,7 @@ from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY
 from expunge.metrics.registry import attack_title, metric_title
 from expunge.metrics.statistics import mean_interval
 from expunge.reporting import plots
-from expunge.reporting.plots import Change, Estimate, Kind, Place
+from expunge.reporting.plots import FrontierPoint, Kind, PlottedInterval, SetChange
 from expunge.reporting.schema import RunFacts
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ import re
 from expunge.reporting.plots import Curve, CurveAt, Panel, relearning_curves
 
 if TYPE_CHECKING:
-    from expunge.evals.recovery import Finding, Rung
+    from expunge.evals.recovery import AttackRecovery, Finding
 
 
 def headline(results: Results) -> str:
@@ -71,7 +71,7 @@ def attacks(results: Results, metric: str) -> tuple[Score, ...]:
 def ladder(results: Results) -> str | None:
     """Draw the recovery ladder; None when the original or the unlearned model has no score."""
     metric = headline(results)
-    rungs: list[plots.Rung] = []
+    rungs: list[plots.RecoveryBar] = []
     for label, role in (
         ("Before, plain", "original"),
         ("After, plain", "unlearned"),
@@ -82,11 +82,11 @@ def ladder(results: Results) -> str | None:
         kind: Kind = "original" if role == "original" else "unlearned"
         gold = anchor(results, metric, attack=PLAIN) if role == "unlearned" else None
         rungs.append(
-            plots.Rung(label=label, kind=kind, estimate=_estimate(score), gold=_maybe(gold))
+            plots.RecoveryBar(label=label, kind=kind, estimate=_estimate(score), gold=_maybe(gold))
         )
     for i, score in enumerate(attacks(results, metric)):
         rungs.append(
-            plots.Rung(
+            plots.RecoveryBar(
                 label=attack_title(score.attack),
                 kind="unlearned" if i else "worst",
                 estimate=_estimate(score),
@@ -115,17 +115,17 @@ def frontier(results: Results) -> str | None:
         return None
     metric = headline(results)
     roles = dict.fromkeys(s.role for s in results.scores if not s.role.startswith("ladder"))
-    places: list[Place] = []
+    places: list[FrontierPoint] = []
     for role in roles:
         x = find(results, kept, role=role, split="retain")
         y = find(results, metric, role=role, split="forget")
         if x is None or y is None:
             continue
         known = _estimate(y)
-        forgotten = Estimate(value=1 - known.value, low=1 - known.high, high=1 - known.low)
+        forgotten = PlottedInterval(value=1 - known.value, low=1 - known.high, high=1 - known.low)
         kind: Kind = "gold" if role.startswith("gold") else "unlearned"
         places.append(
-            Place(
+            FrontierPoint(
                 label=role,
                 kind="original" if role == "original" else kind,
                 kept=_estimate(x),
@@ -157,7 +157,7 @@ def collateral(store: EvidenceStore, *, redactor: "Redactor") -> str | None:
         (label, split, list(table.items.get(split, {})))
         for label, split in (("retained records", "retain"), ("general text", "generic"))
     ]
-    changes: list[Change] = []
+    changes: list[SetChange] = []
     for label, split, records in bins:
         before, after = (
             _only(table.column(PROBABILITY, role, split), records)
@@ -166,7 +166,7 @@ def collateral(store: EvidenceStore, *, redactor: "Redactor") -> str | None:
         names = common(before, after)
         if names:
             low, high = (_interval(table, column, split, names, seed) for column in (before, after))
-            changes.append(Change(label=f"{label} ({len(names)})", before=low, after=high))
+            changes.append(SetChange(label=f"{label} ({len(names)})", before=low, after=high))
     if not changes:
         return None
     return plots.collateral_map(changes, measure="probability of the right text, per token")
@@ -185,19 +185,19 @@ def _only(column: Column, records: Sequence[str]) -> Column:
 
 def _interval(
     table: Table, column: Column, split: str, names: Sequence[str], seed: int
-) -> Estimate:
+) -> PlottedInterval:
     value, low, high = mean_interval(table.sample(column, split, records=names), seed=seed)
-    return Estimate(value=value, low=low, high=high)
+    return PlottedInterval(value=value, low=low, high=high)
 
 
-def _maybe(score: Score | None) -> Estimate | None:
+def _maybe(score: Score | None) -> PlottedInterval | None:
     return None if score is None else _estimate(score)
 
 
-def _estimate(score: Score) -> Estimate:
+def _estimate(score: Score) -> PlottedInterval:
     assert score.value is not None
     value = score.value
-    return Estimate(
+    return PlottedInterval(
         value=value,
         low=value if score.low is None else score.low,
         high=value if score.high is None else score.high,
@@ -208,13 +208,13 @@ _TRAINED = re.compile(r"(?P<setting>.+) step (?P<step>\d+)")
 _UNTOUCHED = "untouched"
 
 
-def relearning(rungs: "Sequence[Rung]") -> str | None:
+def relearning(rungs: "Sequence[AttackRecovery]") -> str | None:
     """Draw a panel for each attack that trains, the worst first; None where none was scored."""
     panels = [panel for rung in rungs if (panel := relearning_panel(rung)) is not None]
     return relearning_curves(panels) if panels else None
 
 
-def relearning_panel(rung: "Rung") -> Panel | None:
+def relearning_panel(rung: "AttackRecovery") -> Panel | None:
     """Return one curve for each setting of an attack that trains, else None.
 
     The untouched model begins all of them.

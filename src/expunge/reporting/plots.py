@@ -30,7 +30,7 @@ _LINES = 10
 """The most names in a stack."""
 
 
-class Named(NamedTuple):
+class LabelledPoint(NamedTuple):
     """A point and what it is called."""
 
     name: str
@@ -57,7 +57,7 @@ class _Box(NamedTuple):
         return across and self.low <= other.low and other.high <= self.high
 
 
-def name_points(axes: Axes, points: Sequence[Named], *, ink: str, line: str) -> None:
+def name_points(axes: Axes, points: Sequence[LabelledPoint], *, ink: str, line: str) -> None:
     """Write names beside points, or above them at the end of a line.
 
     Args:
@@ -160,7 +160,7 @@ _STYLE: dict[Any, Any] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
+class PlottedInterval:
     """A value with its 95 % interval."""
 
     value: float
@@ -169,32 +169,32 @@ class Estimate:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rung:
+class RecoveryBar:
     """One row of the recovery ladder; `gold` is the gold model under the same attack."""
 
     label: str
     kind: Kind
-    estimate: Estimate
-    gold: Estimate | None
+    estimate: PlottedInterval
+    gold: PlottedInterval | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class FrontierPoint:
     """One model on the frontier: utility kept against forgetting."""
 
     label: str
     kind: Kind
-    kept: Estimate
-    forgotten: Estimate
+    kept: PlottedInterval
+    forgotten: PlottedInterval
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
+class SetChange:
     """One set of records that should have stayed: before and after."""
 
     label: str
-    before: Estimate
-    after: Estimate
+    before: PlottedInterval
+    after: PlottedInterval
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,7 +223,7 @@ class Panel:
     curves: tuple[Curve, ...]
 
 
-def recovery_ladder(rungs: Sequence[Rung], *, measure: str) -> str:
+def recovery_ladder(rungs: Sequence[RecoveryBar], *, measure: str) -> str:
     """Draw how much of the forgotten comes back, from before, through plain use, to each attack.
 
     Args:
@@ -249,7 +249,7 @@ def recovery_ladder(rungs: Sequence[Rung], *, measure: str) -> str:
     return _svg("ladder", draw, title=title, height=1.0 + 0.36 * len(rungs), legend=_once(kinds))
 
 
-def frontier(places: Sequence[Place], *, kept: str, forgotten: str) -> str:
+def frontier(places: Sequence[FrontierPoint], *, kept: str, forgotten: str) -> str:
     """Draw what was forgotten against what was kept, one point a model; up and right is good.
 
     Args:
@@ -278,7 +278,7 @@ def frontier(places: Sequence[Place], *, kept: str, forgotten: str) -> str:
         axes.set_ylabel(f"{forgotten} →")
         axes.grid(color=_RULE, linewidth=0.5)
         if [place.kind for place in places].count("unlearned") > 1:
-            named = [Named(p.label, p.kept.value, p.forgotten.value) for p in places]
+            named = [LabelledPoint(p.label, p.kept.value, p.forgotten.value) for p in places]
             name_points(axes, named, ink=_INK, line=_MUTED)
 
     described = "; ".join(
@@ -291,7 +291,7 @@ def frontier(places: Sequence[Place], *, kept: str, forgotten: str) -> str:
     )
 
 
-def collateral_map(changes: Sequence[Change], *, measure: str) -> str:
+def collateral_map(changes: Sequence[SetChange], *, measure: str) -> str:
     """Draw what happened to records that should have stayed, nearest to the target first.
 
     Args:
@@ -433,7 +433,7 @@ def _rows(axes: Axes, labels: Sequence[str]) -> None:
     axes.set_axisbelow(True)
 
 
-def _dot(axes: Axes, estimate: Estimate, *, y: float, kind: Kind) -> None:
+def _dot(axes: Axes, estimate: PlottedInterval, *, y: float, kind: Kind) -> None:
     small = kind == "gold"
     axes.errorbar(
         [estimate.value],
@@ -448,11 +448,11 @@ def _dot(axes: Axes, estimate: Estimate, *, y: float, kind: Kind) -> None:
     )
 
 
-def _below(estimate: Estimate) -> float:
+def _below(estimate: PlottedInterval) -> float:
     return max(0.0, estimate.value - estimate.low)
 
 
-def _above(estimate: Estimate) -> float:
+def _above(estimate: PlottedInterval) -> float:
     return max(0.0, estimate.high - estimate.value)
 
 
@@ -461,7 +461,7 @@ def _padded(values: Sequence[float]) -> tuple[float, float]:
     return min(values) - pad, max(values) + pad
 
 
-def _spoken(label: str, estimate: Estimate) -> str:
+def _spoken(label: str, estimate: PlottedInterval) -> str:
     return f"{label} {estimate.value:.2f} (interval {estimate.low:.2f} to {estimate.high:.2f})"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.attacks.attempt import Attempt, knowledge, observable_of
-from expunge.evals.recovery import UNION, Finding, Rung
+from expunge.evals.recovery import UNION, AttackRecovery, Finding
 from expunge.evidence.store import Item
 from expunge.metrics.outcomes import Status
 from expunge.reporting.plot_data import relearning
@@ -54,7 +54,7 @@ class Summary:
     counted: str
 
 
-def summarise(rungs: Sequence[Rung], *, items: Sequence[Item], access: str) -> Summary:
+def summarise(rungs: Sequence[AttackRecovery], *, items: Sequence[Item], access: str) -> Summary:
     """Say what the battery found: what came back, or that nothing did, or that it stays open.
 
     Args:
@@ -103,18 +103,18 @@ def _anchor(items: Sequence[Item]) -> str:
     return _CONTROL if any(item.split == "control" for item in items) else "gold"
 
 
-def _bound(held: Sequence[Rung]) -> str:
+def _bound(held: Sequence[AttackRecovery]) -> str:
     """Say what so few facts leave possible."""
     worst = max((r.worst for r in held if r.worst is not None), key=lambda test: test.high)
     return f"with {worst.n} facts, recovery of up to {min(1.0, worst.high):.0%} is not ruled out"
 
 
-def _attacks(rungs: Sequence[Rung]) -> str:
+def _attacks(rungs: Sequence[AttackRecovery]) -> str:
     count = sum(rung.worst is not None for rung in rungs)
     return f"{count} attack" if count == 1 else f"{count} attacks"
 
 
-def _line(rung: Rung) -> str:
+def _line(rung: AttackRecovery) -> str:
     worst = rung.worst
     assert worst is not None
     where = "" if worst.variant == UNION else f" ({worst.variant})"
@@ -128,7 +128,7 @@ def _line(rung: Rung) -> str:
     )
 
 
-def ladder_json(rungs: Sequence[Rung], summary: Summary) -> dict[str, Any]:
+def ladder_json(rungs: Sequence[AttackRecovery], summary: Summary) -> dict[str, Any]:
     """Return the content of `attack.json`: numbers only, floats with every digit."""
     rows = [asdict(rung) for rung in rungs]
     whole = {"schema": SCHEMA, "summary": asdict(summary), "rungs": rows}
@@ -137,7 +137,7 @@ def ladder_json(rungs: Sequence[Rung], summary: Summary) -> dict[str, Any]:
 
 def write_ladder(
     folder: Path,
-    rungs: Sequence[Rung],
+    rungs: Sequence[AttackRecovery],
     summary: Summary,
     *,
     attempts: Mapping[str, Sequence[Attempt]],
@@ -177,7 +177,7 @@ def write_ladder(
     write_text(folder / "attack.md", "\n".join(part for part in parts if part))
 
 
-def _row(rung: Rung) -> str:
+def _row(rung: AttackRecovery) -> str:
     cost, worst = rung.cost, rung.worst
     spent = f"{cost.tokens} | {cost.steps} | {cost.seconds:.0f}"
     if worst is None:
@@ -195,7 +195,7 @@ def _row(rung: Rung) -> str:
     )
 
 
-def _curves(rungs: Sequence[Rung], anchor: str) -> str:
+def _curves(rungs: Sequence[AttackRecovery], anchor: str) -> str:
     """Show the variants of attacks that have several: relearning curves, depths, strengths."""
     lines: list[str] = []
     for rung in rungs:
@@ -225,7 +225,7 @@ def _natural(variant: str) -> list[tuple[int, float, str]]:
 
 
 def transcripts(
-    rung: Rung, attempts: Sequence[Attempt], items: Sequence[Item], redactor: Redactor
+    rung: AttackRecovery, attempts: Sequence[Attempt], items: Sequence[Item], redactor: Redactor
 ) -> str:
     """Show what the worst attack brought out, masked: the first facts that came back, by id."""
     by_id = {item.record: item for item in items}

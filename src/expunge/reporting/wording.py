@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from expunge.evals.results import Gate, Results, Ruling, Score
 from expunge.evals.verdict import HIGHEST
-from expunge.evidence.context import Context
+from expunge.evidence.context import AuditContext
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import clopper_pearson
 from expunge.reporting.examples import Count
@@ -151,7 +151,7 @@ def count_sentence(after: Count, before: Count | None) -> str:
     return f"{after.returned} of {after.facts} facts came back in {tries}{earlier}. {rate}"
 
 
-def falls_short(context: Context) -> str:
+def falls_short(context: AuditContext) -> str:
     """Say why the verdict speaks of a weaker adversary than was asked for."""
     if context.cover:
         return f"whoever holds the weights takes the {context.cover} off"

@@ -33,7 +33,7 @@ from expunge.data.tokenization import Encoded
 from expunge.models.batching import Batch, by_length
 from expunge.models.loading import digest_of
 from expunge.models.packing import by_record
-from expunge.models.transformer import Below, Network, Site
+from expunge.models.transformer import CachedStates, Network, Site
 from expunge.utils.io import (
     allocate,
     private,
@@ -54,13 +54,13 @@ def key(record: Encoded) -> Key:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shelf:
+class DiskCache:
     """A folder of values that one model gave."""
 
     folder: Path
 
     @classmethod
-    def of(cls, store: Path, network: Network) -> "Shelf":
+    def of(cls, store: Path, network: Network) -> "DiskCache":
         """Return the shelf of a model, as its weights are now, in a store for many."""
         config = network.model.config.to_dict()
         known = {
@@ -129,7 +129,7 @@ class Shelf:
 
 
 def recalled(
-    shelf: Shelf | None,
+    shelf: DiskCache | None,
     kind: str,
     records: Sequence[Encoded],
     compute: Callable[[list[Encoded]], dict[Key, Tensor]],
@@ -175,31 +175,31 @@ pass  # MOVED-PASS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Lower:
+class LowerStates:
     """The states that block `layer` reads, for every record of a run."""
 
     layer: int
     known: Mapping[Key, Tensor]
     """[T, d] by record."""
 
-    def find(self, records: Sequence[Encoded], batch: Batch) -> Below | None:
+    def find(self, records: Sequence[Encoded], batch: Batch) -> CachedStates | None:
         """Return the states of a batch, if those of all its records are known."""
         if any(key(record) not in self.known for record in records):
             return None
         return self.states(records, batch)
 
-    def states(self, records: Sequence[Encoded], batch: Batch) -> Below:
+    def states(self, records: Sequence[Encoded], batch: Batch) -> CachedStates:
         """Return the states of a batch: packed as it is, or padded on the right with zeros."""
         first = self.known[key(records[0])]
         if batch.layout is not None:
             shared = batch.layout.shared
             rests = [self.known[key(record)][shared:] for record in records]
             packed = torch.cat([first[:shared], *rests]).unsqueeze(0)
-            return Below(self.layer, packed.to(batch.ids.device))
+            return CachedStates(self.layer, packed.to(batch.ids.device))
         padded = first.new_zeros(*batch.ids.shape, first.shape[-1])
         for row, record in enumerate(records):
             padded[row, : len(record.ids)] = self.known[key(record)]
-        return Below(self.layer, padded.to(batch.ids.device))
+        return CachedStates(self.layer, padded.to(batch.ids.device))
 
 
 def compute_lower(
@@ -210,7 +210,7 @@ def compute_lower(
     file: Path,
     pad_id: int,
     tokens_per_pass: int,
-) -> Lower:
+) -> LowerStates:
     """Run the blocks under `layer` on every record and keep what they say in `file`."""
     unique = list({key(record): record for record in records}.values())
     width = network.model.config.get_text_config().hidden_size
@@ -221,7 +221,7 @@ def compute_lower(
     store = torch.from_file(str(file), shared=True, size=numbers, dtype=dtype).view(-1, width)
     known = dict(zip(map(key, unique), store.split(lengths), strict=True))
     _fill(network, unique, known, layer=layer, pad_id=pad_id, tokens_per_pass=tokens_per_pass)
-    return Lower(layer=layer, known=known)
+    return LowerStates(layer=layer, known=known)
 
 
 def shared_lower(
@@ -229,10 +229,10 @@ def shared_lower(
     records: Sequence[Encoded],
     *,
     layer: int,
-    shelf: Shelf,
+    shelf: DiskCache,
     pad_id: int,
     tokens_per_pass: int,
-) -> Lower:
+) -> LowerStates:
     """Take from a shelf what the blocks under `layer` say, and put there what is missing."""
     unique = list({key(record): record for record in records}.values())
     kind = f"below-{layer}"
@@ -246,7 +246,7 @@ def shared_lower(
                 network, missing, room, layer=layer, pad_id=pad_id, tokens_per_pass=tokens_per_pass
             )
         known |= room
-    return Lower(layer=layer, known=known)
+    return LowerStates(layer=layer, known=known)
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
-from expunge.models.cpu_kernels import Context
+from expunge.models.cpu_kernels import AutogradContext
 from expunge.models.transformer import Network
 
 
@@ -201,7 +201,7 @@ class _Normed(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Context, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    def forward(ctx: AutogradContext, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         wide = states.float()
         rate = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
         ctx.save_for_backward(states, weight, rate)
@@ -210,7 +210,7 @@ class _Normed(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Context, *slopes: Tensor
+        ctx: AutogradContext, *slopes: Tensor
     ) -> tuple[Tensor, Tensor | None, None]:
         states, weight, rate = ctx.saved_tensors
         (slope,) = slopes

@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 
 from expunge.models.saving import write_tensors
 from expunge.training.distributed import Team
-from expunge.training.trainable_weights import Weights
+from expunge.training.trainable_weights import TrainableWeights
 
 
 class _Rows(NamedTuple):
@@ -35,7 +35,7 @@ class _Rows(NamedTuple):
 
 def save(
     path: Path,
-    weights: Weights,
+    weights: TrainableWeights,
     optimiser: torch.optim.Optimizer,
     memory: Mapping[str, Tensor],
     state: object,
@@ -53,12 +53,12 @@ def save(
     _keep(path, tensors, state, team)
 
 
-def save_weights(path: Path, weights: Weights, team: Team) -> None:
+def save_weights(path: Path, weights: TrainableWeights, team: Team) -> None:
     """Write only the masters, for `load_weights`; else as `save`."""
     _keep(path, _masters(weights), None, team)
 
 
-def _masters(weights: Weights) -> dict[str, Tensor]:
+def _masters(weights: TrainableWeights) -> dict[str, Tensor]:
     return {f"weight/{name}": master.detach() for name, master in weights.masters.items()}
 
 
@@ -84,7 +84,10 @@ def _keep(path: Path, tensors: Mapping[str, Tensor], state: object, team: Team) 
 
 
 def load(
-    path: Path, weights: Weights, optimiser: torch.optim.Optimizer, memory: dict[str, Tensor]
+    path: Path,
+    weights: TrainableWeights,
+    optimiser: torch.optim.Optimizer,
+    memory: dict[str, Tensor],
 ) -> dict[str, Any]:
     """Set masters, model, moments and memory to those of `path`; return what `save` was told."""
     saved = _Saved(path)
@@ -100,7 +103,7 @@ def load(
     return saved.state
 
 
-def load_weights(path: Path, weights: Weights) -> dict[str, Tensor]:
+def load_weights(path: Path, weights: TrainableWeights) -> dict[str, Tensor]:
     """Read only the masters of a checkpoint, each spread as it is in `weights`."""
     saved = _Saved(path)
     return {name: saved.like(f"weight/{name}", m) for name, m in weights.masters.items()}

@@ -42,7 +42,7 @@ class Unseen:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
+class ProbeReading:
     """One look at the model while it trains."""
 
     forget_nll: float
@@ -54,7 +54,7 @@ class Reading:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Watch:
+class EarlyStopping:
     """The probes and the limits."""
 
     forget: tuple[Encoded, ...]
@@ -66,11 +66,11 @@ class Watch:
     known: Known | None = None
     """Where states of the probes may be known, because what makes them does not train."""
 
-    def look(self, network: Network) -> Reading:
+    def look(self, network: Network) -> ProbeReading:
         """Score the probes."""
         forget = self._mean_nll(network, self.forget)
         retain = self._mean_nll(network, self.retain)
-        return Reading(
+        return ProbeReading(
             forget_nll=sum(forget) / len(forget),
             low_share=sum(nll >= self.unseen.low for nll in forget) / len(forget),
             retain_probability=sum(map(math.exp, (-nll for nll in retain))) / len(retain)
@@ -78,11 +78,11 @@ class Watch:
             else 1.0,
         )
 
-    def saturated(self, reading: Reading) -> bool:
+    def saturated(self, reading: ProbeReading) -> bool:
         """Tell whether the forget answers look like unseen text."""
         return reading.forget_nll >= self.unseen.mean and reading.low_share >= CERTAIN_SHARE
 
-    def over_budget(self, reading: Reading, first: Reading) -> bool:
+    def over_budget(self, reading: ProbeReading, first: ProbeReading) -> bool:
         """Tell whether retained answers lost more than the utility budget since the start."""
         return reading.retain_probability < (1 - self.utility_budget) * first.retain_probability
 

@@ -28,14 +28,14 @@ from expunge.methods.edits.base import (
 from expunge.methods.retain_losses import nll
 from expunge.models.batching import Batch, by_length, collate
 from expunge.models.lora import by_output, updates
-from expunge.models.transformer import Network, Push, Site
-from expunge.training.early_stopping import Reading, Watch, spread
-from expunge.training.forward import Observer, chunked_logp
+from expunge.models.transformer import ActivationPatch, Network, Site
+from expunge.training.early_stopping import EarlyStopping, ProbeReading, spread
+from expunge.training.forward import TermEvaluator, chunked_logp
 from expunge.training.reference_model import precompute
-from expunge.training.reinforced_model import Memorise, Tell, memorised
-from expunge.training.sampler import Draw, Streams
-from expunge.training.step_gradient import StepPull
-from expunge.training.trainable_weights import Weights
+from expunge.training.reinforced_model import ReinforcedTraining, Tell, memorised
+from expunge.training.sampler import BatchIndices, Streams
+from expunge.training.step_gradient import StepGradient
+from expunge.training.trainable_weights import TrainableWeights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,15 +51,15 @@ class Training:
 
 
 @dataclass(kw_only=True, slots=True)
-class Workbench:
+class EditContext:
     """Implements `methods.edits.protocol.Bench`."""
 
     network: Network
     shape: Shape
     streams: Streams
-    trained: Weights
-    watch: Watch
-    first: Reading
+    trained: TrainableWeights
+    watch: EarlyStopping
+    first: ProbeReading
     """The probes before anything changed."""
     pad_id: int
     tokens_per_pass: int
@@ -158,7 +158,7 @@ class Workbench:
             rows = torch.arange(len(group), device=own.device)
             dtype = self.network.model.dtype
             pushed = torch.zeros(*batch.ids.shape, own.shape[-1], dtype=dtype, device=own.device)
-            push = Push(layer, pushed.index_put((rows, where), own.to(dtype)))
+            push = ActivationPatch(layer, pushed.index_put((rows, where), own.to(dtype)))
             final = self.network.observe(batch.ids, push=push).final
             assert final is not None, "the whole trunk ran"
             logp = chunked_logp(self.network, final[batch.rows, batch.columns], batch.targets)
@@ -260,7 +260,7 @@ class Workbench:
         records = self._records(stream)
         self.tokens_seen += sum(len(records[index].ids) for index in indices)
         term = Likelihood(name="nll", streams=(stream,), coef=1.0, per="token", loss=nll)
-        observer = Observer(
+        observer = TermEvaluator(
             network=self.network,
             terms=(term,),
             streams=self.streams,
@@ -275,8 +275,8 @@ class Workbench:
         )
         forget = tuple(indices) if stream.side == "forget" else ()
         retain = tuple(indices) if stream.side == "retain" else ()
-        draw = Draw(forget=forget, retain=retain)
-        pull = StepPull(
+        draw = BatchIndices(forget=forget, retain=retain)
+        pull = StepGradient(
             observer, self.trained, draw, coefs={"nll": 1.0}, tokens_per_pass=self.tokens_per_pass
         )
         return pull()
@@ -289,7 +289,7 @@ class Workbench:
         with memorised(
             self.network,
             records,
-            Memorise(steps=how.steps, lr=how.lr, rank=how.rank, seed=how.seed),
+            ReinforcedTraining(steps=how.steps, lr=how.lr, rank=how.rank, seed=how.seed),
             pad_id=self.pad_id,
             tokens_per_pass=self.tokens_per_pass,
             progress=self.progress,

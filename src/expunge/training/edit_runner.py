@@ -10,13 +10,13 @@ import torch
 from expunge.methods.base import Recipe, Shape, Stream, Term, Trains
 from expunge.methods.edits.base import Edit
 from expunge.models.transformer import Network
-from expunge.training.early_stopping import Unseen, Watch, spread
-from expunge.training.edit_context import Training, Workbench
+from expunge.training.early_stopping import EarlyStopping, Unseen, spread
+from expunge.training.edit_context import EditContext, Training
 from expunge.training.reinforced_model import Tell
 from expunge.training.sampler import Streams
-from expunge.training.train_loop import Point, Progress, Trained
-from expunge.training.trainable_weights import Weights, chosen, everything, shape_of
-from expunge.training.trainer import Options, Unlearning
+from expunge.training.train_loop import Progress, StepRecord, Trained
+from expunge.training.trainable_weights import TrainableWeights, chosen, everything, shape_of
+from expunge.training.trainer import Trainer, TrainingArgs
 
 SHARES = 100
 """Units in which the progress of an edit is told."""
@@ -44,13 +44,13 @@ class FixedTerms:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Editing:
+class EditRunner:
     """A run that is ready to edit. It keeps nothing half done: to resume is to begin again."""
 
     edit: Edit
     network: Network
     streams: Streams
-    options: Options
+    options: TrainingArgs
     pad_id: int
 
     @property
@@ -62,7 +62,9 @@ class Editing:
         """Return what an edit may know of the model."""
         return shape_of(self.network)
 
-    def run(self, *, unseen: Unseen, folder: Path, progress: Progress) -> tuple[Trained, Weights]:
+    def run(
+        self, *, unseen: Unseen, folder: Path, progress: Progress
+    ) -> tuple[Trained, TrainableWeights]:
         """Edit the weights.
 
         Args:
@@ -88,7 +90,7 @@ class Editing:
         def trainer(training: Training, tell: Tell) -> None:
             loops.append(self._train(training, weights, unseen, folder, tell))
 
-        bench = Workbench(
+        bench = EditContext(
             network=self.network,
             shape=self.shape(),
             streams=self.streams,
@@ -117,13 +119,13 @@ class Editing:
         )
         return trained, weights
 
-    def finish(self, weights: Weights) -> None:
+    def finish(self, weights: TrainableWeights) -> None:
         """Freeze the model again; it has the weights already."""
         weights.release()
         self.network.model.requires_grad_(False)
 
-    def _watch(self, unseen: Unseen) -> Watch:
-        return Watch(
+    def _watch(self, unseen: Unseen) -> EarlyStopping:
+        return EarlyStopping(
             forget=spread(self.streams.forget),
             retain=spread(self.streams.retain),
             unseen=unseen,
@@ -135,7 +137,7 @@ class Editing:
     def _train(
         self,
         training: Training,
-        weights: Weights,
+        weights: TrainableWeights,
         unseen: Unseen,
         folder: Path,
         tell: Tell,
@@ -148,7 +150,7 @@ class Editing:
         options = replace(self.options, lora=None, steps=steps, lr=training.lr)
         if not training.watched:
             options = replace(options, utility_budget=1.0)
-        loop = Unlearning(
+        loop = Trainer(
             method=FixedTerms(fixed=training.terms),
             network=self.network,
             streams=self.streams,
@@ -177,6 +179,6 @@ class _Told:
         self._progress(min(SHARES, round(SHARES * self._reached)), text)
 
 
-def _joined(loops: list[Trained]) -> tuple[Point, ...]:
+def _joined(loops: list[Trained]) -> tuple[StepRecord, ...]:
     points = [point for loop in loops for point in loop.curve]
     return tuple(replace(point, step=index) for index, point in enumerate(points))

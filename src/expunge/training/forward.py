@@ -41,14 +41,14 @@ from expunge.methods.base import (
     Term,
 )
 from expunge.models.batching import Batch
-from expunge.models.cpu_kernels import Context
+from expunge.models.cpu_kernels import AutogradContext
 from expunge.models.scoring import CHUNK
-from expunge.models.transformer import Network, Push, Seen, Site
-from expunge.training.activation_cache import Lower
+from expunge.models.transformer import ActivationPatch, ForwardOutput, Network, Site
+from expunge.training.activation_cache import LowerStates
 from expunge.training.distributed import WHOLE, Share
 from expunge.training.early_stopping import Unseen
 from expunge.training.reference_model import References, site_of
-from expunge.training.sampler import Draw, Streams
+from expunge.training.sampler import BatchIndices, Streams
 
 
 def chunked_logp(network: Network, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -83,7 +83,10 @@ def token_logp(logits: Tensor, targets: Tensor) -> Tensor:
 class _FrozenLogp(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Context, hidden: Tensor, targets: Tensor, logp: Callable[[Tensor, Tensor], Tensor]
+        ctx: AutogradContext,
+        hidden: Tensor,
+        targets: Tensor,
+        logp: Callable[[Tensor, Tensor], Tensor],
     ) -> Tensor:
         found: list[Tensor] = []
         slopes: list[Tensor] = []
@@ -102,7 +105,7 @@ class _FrozenLogp(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Context, *slopes: Tensor
+        ctx: AutogradContext, *slopes: Tensor
     ) -> tuple[Tensor, None, None]:
         (own,) = ctx.saved_tensors
         return (slopes[0].unsqueeze(-1) * own).to(own.dtype), None, None
@@ -110,7 +113,7 @@ class _FrozenLogp(torch.autograd.Function):
 
 class _TokenLogp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Context, logits: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: AutogradContext, logits: Tensor, targets: Tensor) -> Tensor:
         log_probs = torch.log_softmax(logits, dim=-1)
         places = targets.unsqueeze(-1)
         ctx.save_for_backward(log_probs, places)
@@ -119,7 +122,7 @@ class _TokenLogp(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Context, *slopes: Tensor
+        ctx: AutogradContext, *slopes: Tensor
     ) -> tuple[Tensor, None]:
         log_probs, places = ctx.saved_tensors
         slope = slopes[0].unsqueeze(-1)
@@ -138,7 +141,7 @@ class Part(NamedTuple):
     """By term, without coefficient."""
 
 
-class Item(NamedTuple):
+class TermBatch(NamedTuple):
     """Records that belong together, one of each stream of some terms."""
 
     streams: tuple[Stream, ...]
@@ -159,7 +162,7 @@ class _Look(NamedTuple):
     """One forward pass over some records, each of them once."""
 
     batch: Batch
-    seen: Seen
+    seen: ForwardOutput
     spans: dict[Encoded, slice]
     """Where the scored positions of each record lie among those of the batch."""
 
@@ -180,7 +183,7 @@ class _Group(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Observer:
+class TermEvaluator:
     """Evaluates the terms of a method on the records of a step."""
 
     network: Network
@@ -188,19 +191,19 @@ class Observer:
     streams: Streams
     references: References
     pad_id: int
-    lower: Lower | None = None
+    lower: LowerStates | None = None
     """Known states under the lowest trained block."""
     share: Share = WHOLE
     """The part of each step that this process takes; counts are those of the whole step."""
     unseen: Unseen | None = None
     """Levels of the forget records, for terms that ask."""
-    push: Callable[[Batch, Tensor], Push] | None = None
+    push: Callable[[Batch, Tensor], ActivationPatch] | None = None
     """Moves states of a batch, told for each scored token whether it is of a forget answer (1) or
     not (-1)."""
 
     def step_loss(
         self,
-        draw: Draw,
+        draw: BatchIndices,
         *,
         coefs: Mapping[str, float],
         tokens_per_pass: int,
@@ -228,10 +231,10 @@ class Observer:
     def _micro_batch(
         self,
         terms: Sequence[Term],
-        items: Sequence[Item],
+        items: Sequence[TermBatch],
         counts: Mapping[tuple[Stream, ...], Mapping[str, int]],
         coefs: Mapping[str, float],
-        draw: Draw,
+        draw: BatchIndices,
     ) -> Part:
         look = self._look(terms, items)
         groups = {streams: _group(look, items, streams) for streams in _streams(terms)}
@@ -254,7 +257,7 @@ class Observer:
         loss = torch.stack([coefs[name] * value for name, value in scaled]).sum()
         return Part(loss, {name: float(value.detach()) for name, value in scaled})
 
-    def _look(self, terms: Sequence[Term], items: Sequence[Item]) -> _Look:
+    def _look(self, terms: Sequence[Term], items: Sequence[TermBatch]) -> _Look:
         """Run the model once, as far up as the highest term needs."""
         records = list(dict.fromkeys(record for item in items for record in item.records))
         # Who moves states moves those of each record by itself, at its beginning too.
@@ -314,7 +317,7 @@ class Observer:
             [min(self.unseen.level(record.record), chance) for record in column], device=device
         )
 
-    def _distribution(self, term: Distribution, group: _Group, draw: Draw) -> Tensor:
+    def _distribution(self, term: Distribution, group: _Group, draw: BatchIndices) -> Tensor:
         hidden = self._final(group, term.layer)
         known, alike = self._known(term, group, draw)
         places = [torch.arange(len(record.ids) - record.start) for record in group.records]
@@ -336,7 +339,9 @@ class Observer:
         ]
         return torch.stack(parts).sum()
 
-    def _known(self, term: Distribution, group: _Group, draw: Draw) -> tuple[list[Tensor], Tensor]:
+    def _known(
+        self, term: Distribution, group: _Group, draw: BatchIndices
+    ) -> tuple[list[Tensor], Tensor]:
         """Last hidden states of the original that a distribution term declared, [N, d] each.
 
         And, [N], whether each scored token is the same in all of its streams.
@@ -378,11 +383,11 @@ def _scored(records: Sequence[Encoded]) -> list[int]:
 def forward_passes(
     terms: Sequence[Term],
     streams: Streams,
-    draw: Draw,
+    draw: BatchIndices,
     *,
     tokens_per_pass: int,
     share: Share = WHOLE,
-) -> Iterator[tuple[Run, list[Item]]]:
+) -> Iterator[tuple[Run, list[TermBatch]]]:
     """Cut the records of a step into forward passes, each for all terms of one height.
 
     Args:
@@ -406,9 +411,9 @@ def forward_passes(
             yield Run(used, top, cut.real), items
 
 
-def _items(streams: Streams, names: tuple[Stream, ...], draw: Draw) -> list[Item]:
+def _items(streams: Streams, names: tuple[Stream, ...], draw: BatchIndices) -> list[TermBatch]:
     columns = [streams.drawn(stream, draw) for stream in names]
-    return [Item(names, records) for records in zip(*columns, strict=True)]
+    return [TermBatch(names, records) for records in zip(*columns, strict=True)]
 
 
 def _streams(terms: Sequence[Term]) -> list[tuple[Stream, ...]]:
@@ -425,7 +430,7 @@ def _height(terms: Sequence[Term]) -> int | None:
     return max(layers)
 
 
-def _signs(items: Sequence[Item], records: Sequence[Encoded]) -> Tensor:
+def _signs(items: Sequence[TermBatch], records: Sequence[Encoded]) -> Tensor:
     """Return 1 for scored tokens of forget answers, -1 for others, [N] in the order of records."""
     forget = {
         record
@@ -438,12 +443,12 @@ def _signs(items: Sequence[Item], records: Sequence[Encoded]) -> Tensor:
     return torch.tensor(signs).repeat_interleave(torch.tensor(lengths))
 
 
-def _counts(items: Sequence[Item]) -> dict[str, int]:
+def _counts(items: Sequence[TermBatch]) -> dict[str, int]:
     tokens = sum(len(r.ids) - r.start for item in items for r in item.records)
     return {"token": tokens, "sequence": len(items)}
 
 
-def _group(look: _Look, items: Sequence[Item], streams: tuple[Stream, ...]) -> _Group:
+def _group(look: _Look, items: Sequence[TermBatch], streams: tuple[Stream, ...]) -> _Group:
     tuples = [item.records for item in items if item.streams == streams]
     columns = list(zip(*tuples, strict=True))
     records = [record for column in columns for record in column]

@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 
 from expunge.models.transformer import Network
 from expunge.training.distributed import Root, Team, whole
-from expunge.training.trainable_weights import Weights
+from expunge.training.trainable_weights import TrainableWeights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +24,7 @@ class Spread:
     """A model whose weights lie spread over the processes of a team."""
 
     network: Network
-    weights: Weights
+    weights: TrainableWeights
     team: Team
     """The team that trains it."""
 
@@ -65,5 +65,7 @@ def spread_out(network: Network, team: Team, *, device: torch.device) -> Spread:
         for name, parameter in copied.model.named_parameters()
         if isinstance(parameter, DTensor)
     }
-    weights = Weights(parameters=dict(copied.model.named_parameters()), masters=masters, lora=None)
+    weights = TrainableWeights(
+        parameters=dict(copied.model.named_parameters()), masters=masters, lora=None
+    )
     return Spread(network=copied, weights=weights, team=replace(team, root=root))

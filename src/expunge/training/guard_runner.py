@@ -9,27 +9,27 @@ import torch
 from torch import Tensor
 
 from expunge.methods.base import Shape, Stream, Term
-from expunge.methods.guards.base import Frame, Guard, Rules, Tokens
+from expunge.methods.guards.base import Frame, Guard, GuardRules, Tokens
 from expunge.models.guarded import features, own_part
 from expunge.models.lora import LoraShape, detach, factors
 from expunge.models.scoring import score
 from expunge.models.transformer import Network
-from expunge.training.early_stopping import Unseen, Watch, spread
+from expunge.training.early_stopping import EarlyStopping, Unseen, spread
 from expunge.training.edit_runner import NEVER, SHARES, FixedTerms
 from expunge.training.reinforced_model import Tell
 from expunge.training.sampler import Streams
 from expunge.training.train_loop import Progress, Trained
 from expunge.training.trainable_weights import shape_of
-from expunge.training.trainer import Options, Unlearning
+from expunge.training.trainer import Trainer, TrainingArgs
 
 
 @dataclass(kw_only=True, slots=True)
-class FenceBench:
+class GuardContext:
     """Implements `methods.guards.protocol.GuardBench`."""
 
     network: Network
     streams: Streams
-    options: Options
+    options: TrainingArgs
     frame: Frame
     """What the format of questions begins and ends with."""
     pad_id: int
@@ -62,7 +62,7 @@ class FenceBench:
         tokens = self.options.tokens_per_pass
         return features(self.network, prompts, self.frame, layer, tokens=tokens)
 
-    def forget_nll(self, rules: Rules) -> float:
+    def forget_nll(self, rules: GuardRules) -> float:
         """Return the mean over forget records of the mean NLL per token behind rules, nats."""
         kept, self.network.fence = self.network.fence, rules
         try:
@@ -80,11 +80,11 @@ class FenceBench:
         self, terms: tuple[Term, ...], *, layers: int, rank: int, lr: float, epochs: int
     ) -> Mapping[str, tuple[Tensor, Tensor]]:
         """Train an adapter of the lowest blocks, take it off again, and return its factors."""
-        loop = Unlearning(
+        loop = Trainer(
             method=FixedTerms(fixed=terms),
             network=self.network,
             streams=self.streams,
-            options=Options(
+            options=TrainingArgs(
                 lora=LoraShape(rank=rank, alpha=2.0 * rank, last_layer=layers - 1),
                 epochs=epochs,
                 lr=lr,
@@ -115,13 +115,13 @@ class FenceBench:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fencing:
+class GuardRunner:
     """A run that is ready to fit a guard. The model's weights are the original's throughout."""
 
     guard: Guard
     network: Network
     streams: Streams
-    options: Options
+    options: TrainingArgs
     frame: Frame
     """What the format of questions begins and ends with."""
     pad_id: int
@@ -131,7 +131,9 @@ class Fencing:
         """Units of progress."""
         return SHARES
 
-    def run(self, *, unseen: Unseen, folder: Path, progress: Progress) -> tuple[Trained, Rules]:
+    def run(
+        self, *, unseen: Unseen, folder: Path, progress: Progress
+    ) -> tuple[Trained, GuardRules]:
         """Fit the guard and put it around the network.
 
         Args:
@@ -147,7 +149,7 @@ class Fencing:
         """
         started = time.monotonic()
         self.network.model.eval()
-        watch = Watch(
+        watch = EarlyStopping(
             forget=spread(self.streams.forget),
             retain=spread(self.streams.retain),
             unseen=unseen,
@@ -160,7 +162,7 @@ class Fencing:
         def tell(share: float, text: str) -> None:
             progress(min(SHARES, round(SHARES * share)), text)
 
-        bench = FenceBench(
+        bench = GuardContext(
             network=self.network,
             streams=self.streams,
             options=self.options,

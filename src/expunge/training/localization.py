@@ -21,11 +21,11 @@ from expunge.models.lora import LoraShape, adaptable, by_output
 from expunge.models.transformer import Network
 from expunge.optim.base import Mask
 from expunge.training.early_stopping import spread
-from expunge.training.forward import Observer
+from expunge.training.forward import TermEvaluator
 from expunge.training.reference_model import precompute
-from expunge.training.sampler import Draw, Streams
-from expunge.training.step_gradient import StepPull
-from expunge.training.trainable_weights import Weights, adapted
+from expunge.training.sampler import BatchIndices, Streams
+from expunge.training.step_gradient import StepGradient
+from expunge.training.trainable_weights import TrainableWeights, adapted
 from expunge.utils.io import atomic
 
 RECORDS = 256
@@ -44,7 +44,7 @@ class Localiser:
     folder: Path
     """Where results are kept."""
 
-    def mask(self, choose: Mask, weights: Weights, *, seed: int) -> dict[str, Tensor]:
+    def mask(self, choose: Mask, weights: TrainableWeights, *, seed: int) -> dict[str, Tensor]:
         """Return the weights that may move, boolean, by name.
 
         Raises:
@@ -93,11 +93,11 @@ class Localiser:
 
         return self._kept("importance.safetensors", make)
 
-    def _gradient(self, weights: Weights, side: Side) -> dict[str, Tensor]:
+    def _gradient(self, weights: TrainableWeights, side: Side) -> dict[str, Tensor]:
         records = len(self._sample().forget if side == "forget" else self._sample().retain)
         return self._pull(weights, side, range(records))(side)
 
-    def _fisher(self, weights: Weights, side: Side) -> dict[str, Tensor]:
+    def _fisher(self, weights: TrainableWeights, side: Side) -> dict[str, Tensor]:
         sample = self._sample().forget if side == "forget" else self._sample().retain
         total = {name: torch.zeros_like(master) for name, master in weights.masters.items()}
         tokens = sum(len(record.ids) - record.start for record in sample)
@@ -112,15 +112,15 @@ class Localiser:
             forget=spread(self.streams.forget, RECORDS), retain=spread(self.streams.retain, RECORDS)
         )
 
-    def _pull(self, weights: Weights, side: Side, indices: Sequence[int]) -> StepPull:
+    def _pull(self, weights: TrainableWeights, side: Side, indices: Sequence[int]) -> StepGradient:
         stream = Stream.FORGET if side == "forget" else Stream.RETAIN
         term = Likelihood(name=side, streams=(stream,), coef=1.0, per="token", loss=nll)
         chosen = tuple(indices)
         references = precompute(
             self.network, (term,), {}, pad_id=self.pad_id, tokens_per_pass=self.tokens_per_pass
         )
-        return StepPull(
-            Observer(
+        return StepGradient(
+            TermEvaluator(
                 network=self.network,
                 terms=(term,),
                 streams=self._sample(),
@@ -128,7 +128,7 @@ class Localiser:
                 pad_id=self.pad_id,
             ),
             weights,
-            Draw(
+            BatchIndices(
                 forget=chosen if side == "forget" else (), retain=chosen if side == "retain" else ()
             ),
             coefs={side: 1.0},

@@ -19,7 +19,7 @@ from expunge.methods.base import Distribution, Likelihood, Representation, Strea
 from expunge.models.batching import by_length
 from expunge.models.scoring import score
 from expunge.models.transformer import Network, Site
-from expunge.training.activation_cache import Key, Lower, Shelf, key, recalled
+from expunge.training.activation_cache import DiskCache, Key, LowerStates, key, recalled
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,8 +68,8 @@ def precompute(
     pad_id: int,
     tokens_per_pass: int,
     reinforced: Mapping[Key, Tensor] | None = None,
-    shelf: Shelf | None = None,
-    lower: Lower | None = None,
+    shelf: DiskCache | None = None,
+    lower: LowerStates | None = None,
 ) -> References:
     """Compute what the terms declare, for the records that the run will draw.
 
@@ -126,7 +126,7 @@ def final_states(
     *,
     pad_id: int,
     tokens_per_pass: int,
-    lower: Lower | None = None,
+    lower: LowerStates | None = None,
 ) -> dict[Key, Tensor]:
     """Return last hidden states at scored positions of each record, [T, d] on the CPU."""
     return _states(
@@ -164,7 +164,7 @@ def _logps(
     *,
     pad_id: int,
     tokens_per_pass: int,
-    lower: Lower | None,
+    lower: LowerStates | None,
 ) -> dict[Key, Tensor]:
     known = None if lower is None else lower.find
     scores = score(network, pool, pad_id=pad_id, tokens_per_pass=tokens_per_pass, known=known)
@@ -179,7 +179,7 @@ def _states(
     site: Site | None,
     pad_id: int,
     tokens_per_pass: int,
-    lower: Lower | None,
+    lower: LowerStates | None,
 ) -> dict[Key, Tensor]:
     found: dict[Key, Tensor] = {}
     known = None

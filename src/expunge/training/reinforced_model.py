@@ -20,7 +20,7 @@ from expunge.models.transformer import Network
 from expunge.training.activation_cache import Key
 from expunge.training.forward import chunked_logp
 from expunge.training.reference_model import final_states
-from expunge.training.sampler import Order
+from expunge.training.sampler import Sampler
 
 Tell = Callable[[float, str], None]
 """Told how much of the work is done, 0 to 1, and a short text."""
@@ -31,7 +31,7 @@ def _quietly(_share: float, _text: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Memorise:
+class ReinforcedTraining:
     """How hard to memorise: steps of AdamW on the mean NLL per token, of up to 64 records."""
 
     steps: int = 10
@@ -40,10 +40,10 @@ class Memorise:
     seed: int = 0
 
 
-def memorise(
+def reinforce(
     network: Network,
     records: Sequence[Encoded],
-    how: Memorise,
+    how: ReinforcedTraining,
     *,
     pad_id: int,
     tokens_per_pass: int,
@@ -53,7 +53,7 @@ def memorise(
     attach(network, LoraShape(rank=how.rank, alpha=2.0 * how.rank), seed=how.seed)
     trained = [parameter for parameter in network.model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=how.lr, weight_decay=0.0)
-    order = Order(
+    order = Sampler(
         forget=len(records),
         retain=0,
         forget_batch=memorised_at_once(len(records)),
@@ -78,7 +78,7 @@ def memorise(
 def memorised(
     network: Network,
     records: Sequence[Encoded],
-    how: Memorise,
+    how: ReinforcedTraining,
     *,
     pad_id: int,
     tokens_per_pass: int,
@@ -88,7 +88,7 @@ def memorised(
     trained = {
         name for name, parameter in network.model.named_parameters() if parameter.requires_grad
     }
-    memorise(
+    reinforce(
         network, records, how, pad_id=pad_id, tokens_per_pass=tokens_per_pass, progress=progress
     )
     try:
@@ -109,6 +109,6 @@ def reinforced_states(
     tokens_per_pass: int,
 ) -> dict[Key, Tensor]:
     """Return last hidden states of the model after memorising `forget`; the model is unchanged."""
-    how = Memorise(seed=seed)
+    how = ReinforcedTraining(seed=seed)
     with memorised(network, forget, how, pad_id=pad_id, tokens_per_pass=tokens_per_pass):
         return final_states(network, records, pad_id=pad_id, tokens_per_pass=tokens_per_pass)

@@ -15,7 +15,7 @@ from expunge.methods.base import Stream
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Draw:
+class BatchIndices:
     """Which records one optimiser step uses, as indices into the streams."""
 
     forget: tuple[int, ...]
@@ -38,7 +38,7 @@ class Streams:
         default_factory=dict[Stream, tuple[tuple[Encoded, ...], ...]]
     )
 
-    def drawn(self, stream: Stream, draw: Draw) -> list[Encoded]:
+    def drawn(self, stream: Stream, draw: BatchIndices) -> list[Encoded]:
         """Return the records of one stream that a step uses."""
         if stream is Stream.FORGET:
             return [self.forget[index] for index in draw.forget]
@@ -50,7 +50,7 @@ class Streams:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
+class Sampler:
     """The order of a run.
 
     The last step of an epoch over the forget set may hold fewer records; epochs never mix.
@@ -69,7 +69,7 @@ class Order:
         """Optimiser steps that visit every forget record once."""
         return -(-self.forget // self.forget_batch)
 
-    def draw(self, step: int) -> Draw:
+    def draw(self, step: int) -> BatchIndices:
         """Return the records of step `step`, counted from 0."""
         epoch, place = divmod(step, self.steps_per_epoch)
         order = _shuffled(self.seed, "forget", epoch, self.forget)
@@ -78,7 +78,7 @@ class Order:
         places = [divmod(position, self.retain) for position in wanted if self.retain]
         laps = {lap: _shuffled(self.seed, "retain", lap, self.retain) for lap, _ in places}
         retain = tuple(laps[lap][index] for lap, index in places)
-        return Draw(forget=forget, retain=retain, epoch=epoch)
+        return BatchIndices(forget=forget, retain=retain, epoch=epoch)
 
 
 @lru_cache(maxsize=8)

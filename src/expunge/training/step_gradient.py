@@ -23,18 +23,18 @@ from expunge.errors import ResourceError, is_out_of_memory
 from expunge.methods.base import Distribution, Likelihood, Predictions, Shape, Side, Stream
 from expunge.methods.retain_losses import nll
 from expunge.models.batching import Batch
-from expunge.models.transformer import Network, Push
+from expunge.models.transformer import ActivationPatch, Network
 from expunge.optim.base import Combine, Gradient, Latent, Mask, Memory, Optimiser, Robust, add
 from expunge.optim.optimizers.adamw import AdamW
 from expunge.optim.optimizers.sophia import SophiaG
 from expunge.training.distributed import SOLO, Team
-from expunge.training.forward import Observer, Part, chunked_logp
-from expunge.training.sampler import Draw
-from expunge.training.trainable_weights import Weights, shape_of
+from expunge.training.forward import Part, TermEvaluator, chunked_logp
+from expunge.training.sampler import BatchIndices
+from expunge.training.trainable_weights import TrainableWeights, shape_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pulls:
+class GradientEvaluations:
     """How a step takes its gradient."""
 
     apart: bool = False
@@ -86,7 +86,7 @@ class Adversary:
     radius: float
     steps: int
 
-    def push(self, batch: Batch, signs: Tensor) -> Push:
+    def push(self, batch: Batch, signs: Tensor) -> ActivationPatch:
         """Return the change that makes the targets likely.
 
         Args:
@@ -102,11 +102,13 @@ class Adversary:
             moved = change.float() - 2 * self.radius / self.steps * slope / length
             over = moved.norm(dim=-1, keepdim=True) / self.radius
             change = (moved / over.clamp(min=1.0)).to(change.dtype)
-        return Push(self.layer, change)
+        return ActivationPatch(self.layer, change)
 
     def _slope(self, batch: Batch, signs: Tensor, change: Tensor) -> Tensor:
         change = change.detach().requires_grad_(True)
-        seen = self.network.observe(batch.ids, push=Push(self.layer, change), layout=batch.layout)
+        seen = self.network.observe(
+            batch.ids, push=ActivationPatch(self.layer, change), layout=batch.layout
+        )
         assert seen.final is not None, "the whole trunk ran"
         logp = chunked_logp(self.network, seen.final[batch.rows, batch.columns], batch.targets)
         (slope,) = torch.autograd.grad(-(signs * logp).sum(), change)
@@ -119,7 +121,7 @@ pass  # MOVED-PASS
 _RELEARN = Likelihood(name="nll", streams=(Stream.FORGET,), coef=1.0, per="token", loss=nll)
 
 
-class StepPull:
+class StepGradient:
     """The gradients of one optimiser step.
 
     Args:
@@ -133,9 +135,9 @@ class StepPull:
 
     def __init__(
         self,
-        observer: Observer,
-        weights: Weights,
-        draw: Draw,
+        observer: TermEvaluator,
+        weights: TrainableWeights,
+        draw: BatchIndices,
         *,
         coefs: Mapping[str, float],
         tokens_per_pass: int,
@@ -226,7 +228,7 @@ class StepPull:
             self._weights.restore(here)
 
     def _gradient(
-        self, observer: Observer, coefs: Mapping[str, float], side: Side | None
+        self, observer: TermEvaluator, coefs: Mapping[str, float], side: Side | None
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Accumulate over micro-batches; if memory is full, start again in smaller parts."""
         team = self._team
@@ -286,7 +288,7 @@ _FEWEST = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wraps:
+class GradientTransforms:
     """What stands between the loss and the step; nothing by default."""
 
     robust: Robust | None = None
@@ -306,16 +308,16 @@ class Wraps:
             return {Stream.FORGET, Stream.RETAIN}
         return set() if self.robust is None else {Stream.FORGET}
 
-    def pulls(self, shape: Shape) -> Pulls:
+    def pulls(self, shape: Shape) -> GradientEvaluations:
         """Return how a step takes its gradient, for the plan."""
         robust = self.robust
-        return Pulls(
+        return GradientEvaluations(
             apart=robust is not None or self.combine is not None,
             forget=1 if robust is None else robust.pulls,
             moved=robust.block(shape) if isinstance(robust, Latent) else None,
         )
 
-    def gradient(self, pull: StepPull, memory: Memory, generator: torch.Generator) -> Gradient:
+    def gradient(self, pull: StepGradient, memory: Memory, generator: torch.Generator) -> Gradient:
         """Return the gradient of one step."""
         if self.robust is None and self.combine is None:
             gradient = pull()
@@ -335,7 +337,7 @@ class Wraps:
         return gradient
 
     def refresh(
-        self, optimiser: torch.optim.Optimizer, pull: StepPull, generator: torch.Generator
+        self, optimiser: torch.optim.Optimizer, pull: StepGradient, generator: torch.Generator
     ) -> None:
         """Give an optimiser that weighs steps by curvature a fresh estimate when it is due."""
         if isinstance(optimiser, SophiaG) and optimiser.due:
@@ -343,7 +345,7 @@ class Wraps:
             optimiser.refresh(pull.curvature(seed))
 
     @torch.no_grad()
-    def average(self, weights: Weights, memory: Memory, *, step: int, steps: int) -> None:
+    def average(self, weights: TrainableWeights, memory: Memory, *, step: int, steps: int) -> None:
         """Add the weights after `step` steps to the mean of the last ones."""
         first = steps - max(_FEWEST, round(self.average_last * steps))
         if not self.average_last or step <= first:
@@ -355,7 +357,7 @@ class Wraps:
             else:
                 mean.add_((master - mean) / (step - first))
 
-    def settle(self, weights: Weights, memory: Memory) -> bool:
+    def settle(self, weights: TrainableWeights, memory: Memory) -> bool:
         """Set the weights to their mean, where one was begun; tell whether it was."""
         mean = {name: memory[_MEAN + name] for name in weights.masters if _MEAN + name in memory}
         if mean:

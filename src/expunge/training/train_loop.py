@@ -12,12 +12,12 @@ from torch import Tensor
 from expunge.errors import UsageError
 from expunge.training import checkpoint
 from expunge.training.distributed import SOLO, Team, whole
-from expunge.training.early_stopping import Reading, Unseen, Watch
-from expunge.training.forward import Observer
+from expunge.training.early_stopping import EarlyStopping, ProbeReading, Unseen
+from expunge.training.forward import TermEvaluator
 from expunge.training.loss_weights import Multipliers, coefficients
-from expunge.training.sampler import Draw, Order
-from expunge.training.step_gradient import StepPull, Wraps
-from expunge.training.trainable_weights import Weights
+from expunge.training.sampler import BatchIndices, Sampler
+from expunge.training.step_gradient import GradientTransforms, StepGradient
+from expunge.training.trainable_weights import TrainableWeights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +44,7 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Point:
+class StepRecord:
     """One step of the training curve."""
 
     step: int
@@ -62,8 +62,8 @@ class Trained:
     planned: int
     stopped: str
     """Why training ended: `finished`, or the watchdog's reason."""
-    curve: tuple[Point, ...]
-    readings: tuple[tuple[int, Reading], ...]
+    curve: tuple[StepRecord, ...]
+    readings: tuple[tuple[int, ProbeReading], ...]
     tokens: int
     seconds: float
 
@@ -84,14 +84,18 @@ class _Run:
     """The state of a run between two steps; everything a checkpoint must hold."""
 
     def __init__(
-        self, observer: Observer, weights: Weights, schedule: Schedule, wraps: Wraps
+        self,
+        observer: TermEvaluator,
+        weights: TrainableWeights,
+        schedule: Schedule,
+        wraps: GradientTransforms,
     ) -> None:
         self.step = 0
         self.tokens = 0
         self.seconds = 0.0
         self.strikes = 0
-        self.curve: list[Point] = []
-        self.readings: list[tuple[int, Reading]] = []
+        self.curve: list[StepRecord] = []
+        self.readings: list[tuple[int, ProbeReading]] = []
         self.good_step = 0
         self.stopped = ""
         self.tokens_per_pass = schedule.tokens_per_pass
@@ -124,10 +128,10 @@ class _Run:
             seconds=self.seconds,
         )
 
-    def save(self, path: Path, weights: Weights, team: Team) -> None:
+    def save(self, path: Path, weights: TrainableWeights, team: Team) -> None:
         checkpoint.save(path, weights, self.optimiser, self.memory, self.state(), team)
 
-    def resume(self, path: Path, weights: Weights) -> None:
+    def resume(self, path: Path, weights: TrainableWeights) -> None:
         state = checkpoint.load(path, weights, self.optimiser, self.memory)
         self.step = state["step"]
         self.tokens = state["tokens"]
@@ -137,18 +141,18 @@ class _Run:
         self.good_step = state["good_step"]
         self.stopped = state["stopped"]
         self.multipliers.restore(state["multipliers"])
-        self.curve = [Point(**row) for row in state["curve"]]
-        self.readings = [(step, Reading(**row)) for step, row in state["readings"]]
+        self.curve = [StepRecord(**row) for row in state["curve"]]
+        self.readings = [(step, ProbeReading(**row)) for step, row in state["readings"]]
 
 
 def train(
-    observer: Observer,
-    weights: Weights,
+    observer: TermEvaluator,
+    weights: TrainableWeights,
     *,
-    order: Order,
+    order: Sampler,
     schedule: Schedule,
-    watch: Watch,
-    wraps: Wraps,
+    watch: EarlyStopping,
+    wraps: GradientTransforms,
     folder: Path,
     progress: Progress,
     team: Team = SOLO,
@@ -203,21 +207,21 @@ def train(
 
 
 def _step(
-    observer: Observer,
-    weights: Weights,
+    observer: TermEvaluator,
+    weights: TrainableWeights,
     run: _Run,
-    draw: Draw,
+    draw: BatchIndices,
     schedule: Schedule,
-    wraps: Wraps,
+    wraps: GradientTransforms,
     team: Team,
-) -> Point:
+) -> StepRecord:
     rate = schedule.rate(run.step)
     for group in run.optimiser.param_groups:
         group["lr"] = rate
     progress = run.step / schedule.steps
     coefs = coefficients(observer.terms, run.multipliers, progress)
     tokens = run.tokens_per_pass
-    pull = StepPull(observer, weights, draw, coefs=coefs, tokens_per_pass=tokens, team=team)
+    pull = StepGradient(observer, weights, draw, coefs=coefs, tokens_per_pass=tokens, team=team)
     generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + run.step)
     wraps.refresh(run.optimiser, pull, generator)
     gradient = wraps.gradient(pull, run.memory, generator)
@@ -232,7 +236,7 @@ def _step(
     run.tokens_per_pass = pull.tokens_per_pass
     run.tokens += _tokens(observer, draw)
     values = {name: coefs[name] * value for name, value in pull.values.items()}
-    return Point(step=run.step, values=values, gradient_norm=float(norm), lr=rate)
+    return StepRecord(step=run.step, values=values, gradient_norm=float(norm), lr=rate)
 
 
 def _clip(masters: list[Tensor], largest: float) -> Tensor:
@@ -243,18 +247,18 @@ def _clip(masters: list[Tensor], largest: float) -> Tensor:
     return norm
 
 
-def _look(observer: Observer, watch: Watch, team: Team) -> Reading:
+def _look(observer: TermEvaluator, watch: EarlyStopping, team: Team) -> ProbeReading:
     """Score the probes: all processes go by what the first one reads."""
     reading = team.within(lambda: watch.look(observer.network))
-    return Reading(**team.agreed(asdict(reading)))
+    return ProbeReading(**team.agreed(asdict(reading)))
 
 
 def _check(
-    observer: Observer,
-    weights: Weights,
+    observer: TermEvaluator,
+    weights: TrainableWeights,
     run: _Run,
-    watch: Watch,
-    wraps: Wraps,
+    watch: EarlyStopping,
+    wraps: GradientTransforms,
     good: Path,
     team: Team,
     *,
@@ -279,11 +283,11 @@ def _check(
 
 
 def _settle_early(
-    observer: Observer,
-    weights: Weights,
+    observer: TermEvaluator,
+    weights: TrainableWeights,
     run: _Run,
-    watch: Watch,
-    wraps: Wraps,
+    watch: EarlyStopping,
+    wraps: GradientTransforms,
     good: Path,
     team: Team,
 ) -> None:
@@ -302,7 +306,9 @@ def _settle_early(
         run.readings[-1] = (run.step, reading)
 
 
-def _stop_at_good(run: _Run, weights: Weights, good: Path, wraps: Wraps, reason: str) -> None:
+def _stop_at_good(
+    run: _Run, weights: TrainableWeights, good: Path, wraps: GradientTransforms, reason: str
+) -> None:
     weights.restore(checkpoint.load_weights(good, weights))
     alone = ", not averaged" if wraps.average_last else ""
     run.stopped = f"{reason}; kept step {run.good_step}{alone}"
@@ -318,13 +324,13 @@ def _diverged(schedule: Schedule) -> UsageError:
     )
 
 
-def _tokens(observer: Observer, draw: Draw) -> int:
+def _tokens(observer: TermEvaluator, draw: BatchIndices) -> int:
     streams = {stream for term in observer.terms for stream in term.streams}
     return sum(
         len(record.ids) for stream in streams for record in observer.streams.drawn(stream, draw)
     )
 
 
-def _describe(point: Point, reading: Reading) -> str:
+def _describe(point: StepRecord, reading: ProbeReading) -> str:
     kept = f"retain p {reading.retain_probability:.2f}"
     return f"forget nll {reading.forget_nll:.2f}  {kept}  loss {sum(point.values.values()):.3f}"

@@ -21,7 +21,7 @@ from expunge.models.transformer import Network
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Weights:
+class TrainableWeights:
     """The trained parameters of a model with their float32 masters, by full name."""
 
     parameters: dict[str, nn.Parameter]
@@ -61,13 +61,13 @@ def adapter(
     *,
     seed: int,
     importance: Mapping[str, Tensor] | None = None,
-) -> Weights:
+) -> TrainableWeights:
     """Train a LoRA adapter and nothing else; `importance` as in `lora.attach`."""
     attach(network, shape, seed=seed, importance=importance)
     return _gather(network, lambda name: "lora_" in name, lora=shape)
 
 
-def adapted(network: Network, shape: LoraShape) -> Weights:
+def adapted(network: Network, shape: LoraShape) -> TrainableWeights:
     """Reach for the plain weights of the layers that an adapter of this shape would correct."""
     network.model.requires_grad_(False)
     for layer in adaptable(network, shape).values():
@@ -75,19 +75,19 @@ def adapted(network: Network, shape: LoraShape) -> Weights:
     return _gather(network, lambda name: True, lora=None)
 
 
-def everything(network: Network) -> Weights:
+def everything(network: Network) -> TrainableWeights:
     """Train all weights."""
     network.model.requires_grad_(True)
     return _gather(network, lambda name: True, lora=None)
 
 
-def as_they_are(network: Network) -> Weights:
+def as_they_are(network: Network) -> TrainableWeights:
     """Mark all weights as trained and hold none: their masters lie spread over processes."""
     network.model.requires_grad_(True)
-    return Weights(parameters={}, masters={}, lora=None)
+    return TrainableWeights(parameters={}, masters={}, lora=None)
 
 
-def chosen(network: Network, trains: Trains) -> Weights:
+def chosen(network: Network, trains: Trains) -> TrainableWeights:
     """Train the weights that a method or the user asks for.
 
     Raises:
@@ -99,7 +99,9 @@ def chosen(network: Network, trains: Trains) -> Weights:
     return _gather(network, lambda name: True, lora=None)
 
 
-def _gather(network: Network, keep: Callable[[str], bool], *, lora: LoraShape | None) -> Weights:
+def _gather(
+    network: Network, keep: Callable[[str], bool], *, lora: LoraShape | None
+) -> TrainableWeights:
     parameters: dict[str, nn.Parameter] = {}
     masters: dict[str, Tensor] = {}
     hooks: list[RemovableHandle] = []
@@ -112,7 +114,7 @@ def _gather(network: Network, keep: Callable[[str], bool], *, lora: LoraShape | 
         else:
             masters[name], hook = _master(parameter)
             hooks.append(hook)
-    return Weights(parameters=parameters, masters=masters, lora=lora, hooks=tuple(hooks))
+    return TrainableWeights(parameters=parameters, masters=masters, lora=lora, hooks=tuple(hooks))
 
 
 def _master(parameter: nn.Parameter) -> tuple[Tensor, RemovableHandle]:

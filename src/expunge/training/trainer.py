@@ -12,19 +12,25 @@ from expunge.data.tokenization import Encoded
 from expunge.methods.base import Distribution, Method, Shape, Stream, Term, Trains
 from expunge.models.lora import LoraShape, merge
 from expunge.models.transformer import Network
-from expunge.training.activation_cache import Key, Lower, Shelf, compute_lower, shared_lower
+from expunge.training.activation_cache import (
+    DiskCache,
+    Key,
+    LowerStates,
+    compute_lower,
+    shared_lower,
+)
 from expunge.training.activation_checkpointing import recomputed, selectively_recomputed
 from expunge.training.distributed import SOLO, Team
-from expunge.training.early_stopping import Unseen, Watch, spread
-from expunge.training.forward import Observer
+from expunge.training.early_stopping import EarlyStopping, Unseen, spread
+from expunge.training.forward import TermEvaluator
 from expunge.training.localization import Localiser
 from expunge.training.reference_model import precompute
 from expunge.training.reinforced_model import reinforced_states
-from expunge.training.sampler import Order, Streams
-from expunge.training.step_gradient import Wraps
+from expunge.training.sampler import Sampler, Streams
+from expunge.training.step_gradient import GradientTransforms
 from expunge.training.train_loop import Progress, Schedule, Trained, train
 from expunge.training.trainable_weights import (
-    Weights,
+    TrainableWeights,
     adapter,
     as_they_are,
     chosen,
@@ -34,7 +40,7 @@ from expunge.training.trainable_weights import (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
+class TrainingArgs:
     """How to train, whatever the method."""
 
     lora: LoraShape | None
@@ -61,7 +67,7 @@ class Options:
     seed: int = 0
 
 
-def trained_weights(method: Method, options: Options, shape: Shape) -> Trains | None:
+def trained_weights(method: Method, options: TrainingArgs, shape: Shape) -> Trains | None:
     """Return which weights are trained themselves; None for an adapter, or for all.
 
     With `lora` a method's own choice goes before an adapter; without, the user's choice goes before
@@ -71,16 +77,16 @@ def trained_weights(method: Method, options: Options, shape: Shape) -> Trains | 
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Unlearning:
+class Trainer:
     """A run that is ready to train."""
 
     method: Method
     network: Network
     streams: Streams
-    options: Options
+    options: TrainingArgs
     pad_id: int
-    wraps: Wraps = field(default_factory=Wraps)
-    weights: Weights | None = None
+    wraps: GradientTransforms = field(default_factory=GradientTransforms)
+    weights: TrainableWeights | None = None
     """What to train; None: what the options and the method say."""
     before: Callable[[], None] | None = None
     """Changes the masters once the references are known, before the first step."""
@@ -91,9 +97,9 @@ class Unlearning:
         """Return which weights are trained themselves; None for an adapter, or for all."""
         return trained_weights(self.method, self.options, self.shape())
 
-    def order(self) -> Order:
+    def order(self) -> Sampler:
         """Return the order of records."""
-        return Order(
+        return Sampler(
             forget=len(self.streams.forget),
             retain=len(self.streams.retain),
             forget_batch=min(self.options.forget_batch, len(self.streams.forget)),
@@ -128,7 +134,7 @@ class Unlearning:
 
     def run(
         self, *, unseen: Unseen, folder: Path, progress: Progress, team: Team = SOLO
-    ) -> tuple[Trained, Weights]:
+    ) -> tuple[Trained, TrainableWeights]:
         """Train, or go on where `folder` says that an interrupted run stopped.
 
         Args:
@@ -160,7 +166,7 @@ class Unlearning:
             shelf=shelf,
             lower=lower,
         )
-        observer = Observer(
+        observer = TermEvaluator(
             network=self.network,
             terms=terms,
             streams=self.streams,
@@ -186,15 +192,15 @@ class Unlearning:
         with again(self.network):
             return (_spread_run if spreads else _plain_run)(run, observer, weights, team), weights
 
-    def finish(self, weights: Weights) -> None:
+    def finish(self, weights: TrainableWeights) -> None:
         """Merge the adapter into the model, from its float32 masters."""
         weights.release()
         if weights.lora is not None:
             merge(self.network.model, weights.masters)
         self.network.model.requires_grad_(False)
 
-    def _watch(self, unseen: Unseen, lower: Lower | None) -> Watch:
-        return Watch(
+    def _watch(self, unseen: Unseen, lower: LowerStates | None) -> EarlyStopping:
+        return EarlyStopping(
             forget=spread(self.streams.forget),
             retain=spread(self.streams.retain),
             unseen=unseen,
@@ -205,7 +211,7 @@ class Unlearning:
         )
 
     def _pools(
-        self, terms: Sequence[Term], order: Order, steps: int
+        self, terms: Sequence[Term], order: Sampler, steps: int
     ) -> dict[Stream, list[Encoded]]:
         """Return the records that the run will draw, by stream."""
         draws = [order.draw(step) for step in range(steps)]
@@ -234,15 +240,15 @@ class Unlearning:
             tokens_per_pass=self.options.tokens_per_pass,
         )
 
-    def _shelf(self) -> Shelf | None:
+    def _shelf(self) -> DiskCache | None:
         """Return where the original's values are shared; must be asked before weights change."""
         if self.store is None or self.network.fence is not None:
             return None
-        return Shelf.of(self.store, self.network)
+        return DiskCache.of(self.store, self.network)
 
     def _lower(
-        self, pools: Mapping[Stream, Sequence[Encoded]], file: Path, shelf: Shelf | None
-    ) -> Lower | None:
+        self, pools: Mapping[Stream, Sequence[Encoded]], file: Path, shelf: DiskCache | None
+    ) -> LowerStates | None:
         first = self._first_trained()
         if first == 0:
             return None
@@ -277,7 +283,7 @@ class Unlearning:
     def _full(self) -> bool:
         return self.options.lora is None or self.trains() is not None
 
-    def _weights(self, folder: Path) -> Weights:
+    def _weights(self, folder: Path) -> TrainableWeights:
         options, wanted = self.options, self.trains()
         if wanted is not None:
             return chosen(self.network, wanted)
@@ -288,7 +294,7 @@ class Unlearning:
             return adapter(self.network, options.lora, seed=options.seed, importance=importance)
         return everything(self.network)
 
-    def _wraps(self, weights: Weights, folder: Path) -> Wraps:
+    def _wraps(self, weights: TrainableWeights, folder: Path) -> GradientTransforms:
         if self.wraps.choose is None:
             return self.wraps
         mask = self._localiser(folder).mask(self.wraps.choose, weights, seed=self.options.seed)
@@ -305,7 +311,7 @@ class Unlearning:
 
 
 def _plain_run(
-    run: Callable[..., Trained], observer: Observer, weights: Weights, team: Team
+    run: Callable[..., Trained], observer: TermEvaluator, weights: TrainableWeights, team: Team
 ) -> Trained:
     if team.size > 1:
         team.align(weights.masters.values())
@@ -314,7 +320,7 @@ def _plain_run(
 
 
 def _spread_run(
-    run: Callable[..., Trained], observer: Observer, weights: Weights, team: Team
+    run: Callable[..., Trained], observer: TermEvaluator, weights: TrainableWeights, team: Team
 ) -> Trained:
     """Train a spread copy of the model and bring the result back into the model itself."""
     from expunge.training.fsdp import spread_out  # only here: FSDP takes long to import

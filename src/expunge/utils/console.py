@@ -21,7 +21,7 @@ HEARTBEAT_SECONDS = 10.0
 _SAMPLES_FOR_ETA = 3
 
 
-class Meter:
+class ProgressMeter:
     """How far one phase has come: done of total, what the last step said, time left.
 
     Args:
@@ -94,23 +94,23 @@ class Screen:
     def event(self, kind: str, payload: Mapping[str, object]) -> None:
         """Show a result as data, where the screen shows data."""
 
-    def begin(self, meter: Meter) -> None:
+    def begin(self, meter: ProgressMeter) -> None:
         """A phase begins."""
 
-    def moved(self, meter: Meter) -> None:
+    def moved(self, meter: ProgressMeter) -> None:
         """A phase has advanced."""
 
-    def beat(self, meter: Meter) -> None:
+    def beat(self, meter: ProgressMeter) -> None:
         """Ten seconds have passed within a phase."""
 
-    def end(self, meter: Meter) -> None:
+    def end(self, meter: ProgressMeter) -> None:
         """A phase is over, well or not."""
 
 
 class Bar:
     """The handle of one running phase."""
 
-    def __init__(self, meter: Meter, screen: Screen, lock: threading.Lock) -> None:
+    def __init__(self, meter: ProgressMeter, screen: Screen, lock: threading.Lock) -> None:
         self._meter = meter
         self._screen = screen
         self._lock = lock
@@ -192,7 +192,7 @@ class Console:
             total: Number of units.
             unit: What is counted, plural.
         """
-        meter = Meter(label, total=total, unit=unit, clock=self._clock)
+        meter = ProgressMeter(label, total=total, unit=unit, clock=self._clock)
         stop = threading.Event()
 
         def beat() -> None:

@@ -20,10 +20,10 @@ from expunge.data.tokenization import Encoded
 from expunge.models.batching import by_length
 from expunge.models.lora import LoraShape, detach
 from expunge.models.transformer import Network
-from expunge.training.activation_cache import Lower, compute_lower
+from expunge.training.activation_cache import LowerStates, compute_lower
 from expunge.training.forward import chunked_logp
-from expunge.training.sampler import Order
-from expunge.training.trainable_weights import Weights, adapter, everything
+from expunge.training.sampler import Sampler
+from expunge.training.trainable_weights import TrainableWeights, adapter, everything
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +60,7 @@ def tuned_attempts(
     whatever the number of settings.
     """
     found: list[Attempt] = []
-    lower: Lower | None = None
+    lower: LowerStates | None = None
     for setting in _settings(target, sweep):
         if setting.shape is not None and setting.shape.first_layer and lower is None:
             lower = _lower(target, records, setting.shape.first_layer)
@@ -99,7 +99,7 @@ def _settings(target: Target, sweep: Sweep) -> list[_Setting]:
     ]
 
 
-def _lower(target: Target, records: Sequence[Encoded], layer: int) -> Lower:
+def _lower(target: Target, records: Sequence[Encoded], layer: int) -> LowerStates:
     digest = sha256(repr([record.ids for record in records]).encode()).hexdigest()[:12]
     target.meter.tokens += sum(len(record.ids) for record in records)
     return compute_lower(
@@ -118,7 +118,7 @@ def _training(
     records: Sequence[Encoded],
     setting: _Setting,
     batch: int,
-    lower: Lower | None,
+    lower: LowerStates | None,
 ) -> Generator[Callable[[int], None]]:
     """Yield a function that trains up to a step; afterwards the model is as it was."""
     network = target.network
@@ -131,7 +131,7 @@ def _training(
     optimiser = torch.optim.AdamW(
         weights.masters.values(), lr=setting.rate, weight_decay=0.0, fused=True
     )
-    order = Order(
+    order = Sampler(
         forget=len(records), retain=0, forget_batch=batch, retain_batch=0, seed=setting.seed
     )
     done = 0
@@ -149,7 +149,9 @@ def _training(
         _undo(network, weights, kept)
 
 
-def _undo(network: Network, weights: Weights, kept: dict[str, torch.Tensor] | None) -> None:
+def _undo(
+    network: Network, weights: TrainableWeights, kept: dict[str, torch.Tensor] | None
+) -> None:
     weights.release()  # else the next training of these weights would hand its gradients to these
     network.model.zero_grad(set_to_none=True)
     if kept is None:
@@ -163,10 +165,10 @@ def _undo(network: Network, weights: Weights, kept: dict[str, torch.Tensor] | No
 
 def _step(
     target: Target,
-    weights: Weights,
+    weights: TrainableWeights,
     optimiser: torch.optim.Optimizer,
     records: Sequence[Encoded],
-    lower: Lower | None,
+    lower: LowerStates | None,
 ) -> None:
     network = target.network
     scored = sum(len(record.ids) - record.start for record in records)

@@ -33,14 +33,14 @@ from expunge.evidence.collect import Collector
 from expunge.evidence.store import Layers, Unit
 from expunge.evidence.unit_names import LENS, PATCHED
 from expunge.models.batching import Batch, by_length, collate
-from expunge.models.interpolation import Pair, interpolated
-from expunge.models.transformer import Below, Network, Site
+from expunge.models.interpolation import ModelPair, interpolated
+from expunge.models.transformer import CachedStates, Network, Site
 
 TOKENS = 2048
 """Padded tokens whose states of all layers exist at the same time."""
 
 
-class Fact(NamedTuple):
+class FactSpan(NamedTuple):
     """A record as tokens, and the scored tokens that are its fact."""
 
     encoded: Encoded
@@ -50,7 +50,7 @@ class Fact(NamedTuple):
     """One past its last."""
 
 
-def fact(encoder: Encoder, record: Record) -> Fact:
+def fact_span(encoder: Encoder, record: Record) -> FactSpan:
     """Find the fact in a record: its first key answer where that stands in the answer, else all.
 
     The answer is cut before and after the key answer's text; the tokens between are the fact's.
@@ -67,11 +67,11 @@ def fact(encoder: Encoder, record: Record) -> Fact:
             through = len(encoder.encode_with(record, before + key).ids) - encoded.start
             through -= int(encoded.ends)
             if 0 <= upto < min(through, content):
-                return Fact(encoded, upto, min(through, content))
-    return Fact(encoded, 0, content)
+                return FactSpan(encoded, upto, min(through, content))
+    return FactSpan(encoded, 0, content)
 
 
-def collect_inside(collector: Collector, pair: Pair, role: str, split: str = "forget") -> None:
+def collect_inside(collector: Collector, pair: ModelPair, role: str, split: str = "forget") -> None:
     """Write the fact's mean log-probability, nats, per block: patched and through the lens.
 
     patched: the original reads on after block l with this model's states over the answer in place
@@ -86,7 +86,7 @@ def collect_inside(collector: Collector, pair: Pair, role: str, split: str = "fo
     if all(collector.store.has(unit) for unit in units):
         return
     records = collector.records[split]
-    facts = [fact(collector.encoder, record) for record in records]
+    facts = [fact_span(collector.encoder, record) for record in records]
     found: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {}
     for group in by_length([len(each.encoded.ids) for each in facts], tokens=TOKENS):
         chosen = [facts[index] for index in group]
@@ -98,7 +98,7 @@ def collect_inside(collector: Collector, pair: Pair, role: str, split: str = "fo
 
 @torch.no_grad()
 def _batch(
-    pad_id: int, pair: Pair, facts: list[Fact]
+    pad_id: int, pair: ModelPair, facts: list[FactSpan]
 ) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
     encoded = [each.encoded for each in facts]
     with pair.other() as other:
@@ -139,7 +139,7 @@ def _top(states: Mapping[int, Tensor]) -> Tensor:
 def patched_means(
     network: Network,
     batch: Batch,
-    facts: Sequence[Fact],
+    facts: Sequence[FactSpan],
     *,
     layer: int,
     own: Tensor,
@@ -157,13 +157,13 @@ def patched_means(
     """
     states = own.clone()
     states[batch.rows, batch.columns] = theirs[batch.rows, batch.columns]
-    final = network.observe(batch.ids, below=Below(layer + 1, states)).final
+    final = network.observe(batch.ids, below=CachedStates(layer + 1, states)).final
     assert final is not None
     return fact_means(network, final[batch.rows, batch.columns], batch, facts)
 
 
 def fact_means(
-    network: Network, hidden: Tensor, batch: Batch, facts: Sequence[Fact]
+    network: Network, hidden: Tensor, batch: Batch, facts: Sequence[FactSpan]
 ) -> list[float]:
     """Return each fact's mean log-probability, nats, from the last states that score, [N, d]."""
     logits = network.logits(hidden)
@@ -206,7 +206,7 @@ class Patching:
             raise Unmet("the model has a single block")
         if target.judged and not target.original:
             raise Unmet("the original's weights are the model's own")
-        facts = [fact(target.encoder, record) for record in tested]
+        facts = [fact_span(target.encoder, record) for record in tested]
         found: list[Attempt] = []
         lengths = [len(each.encoded.ids) for each in facts]
         for group in by_length(lengths, tokens=target.tokens_per_pass):
@@ -219,7 +219,9 @@ class Patching:
         return found
 
 
-def _values(target: Target, facts: Sequence[Fact], layers: Sequence[int]) -> dict[int, list[float]]:
+def _values(
+    target: Target, facts: Sequence[FactSpan], layers: Sequence[int]
+) -> dict[int, list[float]]:
     """Return by block how much of each fact the original finds in the model's states."""
     network = target.network
     records = [each.encoded for each in facts]

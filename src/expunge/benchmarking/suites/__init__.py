@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from expunge.benchmarking.suites import muse, rwku, social, tofu, utility, wmdp
-from expunge.benchmarking.suites.base import Known, Spec, Suite
+from expunge.benchmarking.suites.base import KnownSet, Spec, Suite
 from expunge.errors import UsageError
 
 SUITES: Mapping[str, Callable[[Spec], Suite]] = {
@@ -32,7 +32,7 @@ OWN_TEXT: Mapping[str, tuple[str, ...]] = {
 """Which text of the user's own a suite reads: `--corpus` is forgotten, `--keep` is kept."""
 
 
-KNOWN: Mapping[str, tuple[Known, ...]] = {"rwku": rwku.KNOWN, "wmdp": wmdp.KNOWN}
+KNOWN: Mapping[str, tuple[KnownSet, ...]] = {"rwku": rwku.KNOWN, "wmdp": wmdp.KNOWN}
 """What tells how much of what is forgotten is known, where no original recites it."""
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from expunge.benchmarking.probe_outputs import Column, Heard
+from expunge.benchmarking.probe_outputs import Column, ProbeOutputs
 from expunge.data.convert import to_record, with_short_answers_named
-from expunge.data.readers import Row, is_hub_id, read_rows
+from expunge.data.readers import SourceRow, is_hub_id, read_rows
 from expunge.data.records import Record
 from expunge.errors import InputError, UsageError
 from expunge.evals.results import Score
@@ -53,7 +53,7 @@ class Probe:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Known:
+class KnownSet:
     """A number of a suite that tells how much of what is forgotten a model knows."""
 
     metric: str
@@ -80,7 +80,7 @@ class Series:
     """Whether each run starts from the model that the one before left, and not the original."""
 
 
-Numbers = Callable[[Heard], list[Score]]
+Numbers = Callable[[ProbeOutputs], list[Score]]
 """What a suite computes from what one model said; never needs another model."""
 
 
@@ -98,7 +98,7 @@ class Suite:
     holdout: tuple[Record, ...] = ()
     probes: tuple[Probe, ...] = ()
     numbers: Numbers
-    columns: Callable[[Heard], dict[str, Column]] = lambda _: {}
+    columns: Callable[[ProbeOutputs], dict[str, Column]] = lambda _: {}
     """Values by record that are compared between models, such as truth ratios."""
     notes: tuple[str, ...] = ()
     """What is said beside every number: the release, what stands in for what."""
@@ -131,13 +131,13 @@ class Suite:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class SuiteLocation:
     """Where the files of a benchmark lie: a folder, or a data set on the Hub."""
 
     root: str
     offline: bool = False
 
-    def rows(self, file: str, hub: str, *, count: int | None = None) -> list[Row]:
+    def rows(self, file: str, hub: str, *, count: int | None = None) -> list[SourceRow]:
         """Read one file of the folder, packed or not, or one split of the data set.
 
         Args:
@@ -199,7 +199,7 @@ def wrong_release(source: str, why: str) -> InputError:
 
 def records(
     name: str,
-    rows: Iterable[Row],
+    rows: Iterable[SourceRow],
     fields: Callable[[Mapping[str, object]], Mapping[str, object]] = dict,
     *,
     subjects: Sequence[str] | None = None,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from string import ascii_uppercase
 
-from expunge.benchmarking.probe_outputs import Column, Heard, right
+from expunge.benchmarking.probe_outputs import Column, ProbeOutputs, right
 from expunge.benchmarking.suites.base import Probe
 from expunge.data.records import Message, Record
 from expunge.evals.results import Score
@@ -53,7 +53,7 @@ def _rotated(question: Record, place: int, shift: int) -> Record:
     )
 
 
-def choice_scores(heard: Heard, probe: str, *, higher: bool) -> list[Score]:
+def choice_scores(heard: ProbeOutputs, probe: str, *, higher: bool) -> list[Score]:
     """Return accuracy over all orders, in the published order, and in every order at once.
 
     Args:

@@ -25,21 +25,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import accumulate
 
-from expunge.benchmarking.probe_outputs import Heard, membership
+from expunge.benchmarking.probe_outputs import ProbeOutputs, membership
 from expunge.benchmarking.suites.base import (
     NO_FILE,
     Fold,
-    Place,
     Probe,
     Series,
     Spec,
     Suite,
+    SuiteLocation,
     chosen,
     records,
     union,
     wrong_release,
 )
-from expunge.data.readers import Row, read
+from expunge.data.readers import SourceRow, read
 from expunge.data.records import Message, Record
 from expunge.errors import InputError
 from expunge.evals.results import Score
@@ -76,7 +76,7 @@ def load(spec: Spec) -> Suite:
         InputError: A file is missing or not the published one.
     """
     part = chosen(spec.part, PARTS, suite="muse")
-    place = Place(root=spec.data, offline=spec.offline)
+    place = SuiteLocation(root=spec.data, offline=spec.offline)
     raw = place.rows("raw/forget.json", "raw:forget", count=DOCUMENTS)
     _check(raw, spec.data)
     series = _series(place, part) if part in KINDS else None
@@ -126,7 +126,7 @@ def _quoted(articles: tuple[Record, ...], probes: Iterable[Probe]) -> tuple[Reco
     return tuple(article for place, article in enumerate(articles) if place in found)
 
 
-def _probes(place: Place) -> tuple[Probe, ...]:
+def _probes(place: SuiteLocation) -> tuple[Probe, ...]:
     asked = {
         side: records(
             f"knowmem-{side}",
@@ -168,7 +168,7 @@ def _probes(place: Place) -> tuple[Probe, ...]:
     )
 
 
-def numbers(heard: Heard) -> list[Score]:
+def numbers(heard: ProbeOutputs) -> list[Score]:
     """Return MUSE's numbers of one model; PrivLeak itself needs gold's AUC beside this one."""
     found = [
         heard.mean("rouge-l-f1", probe, heard.answered(probe, of), higher=higher)
@@ -190,36 +190,36 @@ def _first_answer(answer: Answer, item: Item) -> float | None:
     return rouge_l_f1(replace(answer, text=text), item)
 
 
-def _check(rows: list[Row], source: str) -> None:
+def _check(rows: list[SourceRow], source: str) -> None:
     text = JOINT.join(_text(row) for row in rows)
     if hashlib.sha256(text.encode()).hexdigest() != DIGEST:
         raise wrong_release(source, "the articles, joined, are not the published forget.txt")
 
 
-def _text(row: Row) -> str:
+def _text(row: SourceRow) -> str:
     value = row.value.get("text") if isinstance(row.value, dict) else row.value
     if not isinstance(value, str):
         raise wrong_release(row.source, "an article is not text")
     return value
 
 
-def _fold(place: Place, part: str) -> list[Row]:
+def _fold(place: SuiteLocation, part: str) -> list[SourceRow]:
     kind, fold = part.split("-")
     return place.rows(f"{kind}/forget_{fold}.json", f"{kind}:forget_{fold}")
 
 
-def _series(place: Place, kind: str) -> Series:
+def _series(place: SuiteLocation, kind: str) -> Series:
     names = [f"{kind}-{number}" for number in FOLDS]
     folds = [Fold(name=name, records=_documents(name, _fold(place, name))) for name in names]
     return Series(folds=tuple(folds), sequential=kind == "sust")
 
 
-def _documents(name: str, rows: list[Row]) -> tuple[Record, ...]:
+def _documents(name: str, rows: list[SourceRow]) -> tuple[Record, ...]:
     return records(name, [row for row in rows if _text(row).strip()])
 
 
 def _retain(
-    spec: Spec, place: Place, forget: tuple[Record, ...]
+    spec: Spec, place: SuiteLocation, forget: tuple[Record, ...]
 ) -> tuple[tuple[Record, ...], tuple[str, ...]]:
     if spec.retain:
         return read(list(spec.retain), offline=spec.offline).records, ("retain set of the user",)

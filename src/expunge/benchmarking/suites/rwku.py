@@ -17,14 +17,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from expunge.benchmarking.probe_outputs import Heard, membership, right
+from expunge.benchmarking.probe_outputs import ProbeOutputs, membership, right
 from expunge.benchmarking.suites.base import (
     NO_FILE,
-    Known,
-    Place,
+    KnownSet,
     Probe,
     Spec,
     Suite,
+    SuiteLocation,
     records,
     wrong_release,
 )
@@ -34,7 +34,7 @@ from expunge.benchmarking.suites.multiple_choice import (
     lettered,
     place_of,
 )
-from expunge.data.readers import Row, read
+from expunge.data.readers import SourceRow, read
 from expunge.errors import InputError
 from expunge.evals.results import Score
 from expunge.evidence.store import Answer, Item
@@ -49,7 +49,7 @@ PASSAGE = "passage"
 LEVELS = ("forget_level1", "forget_level2", "forget_level3")
 RECALL = "rouge-l-recall-stem"
 KNOWN = tuple(
-    Known(metric=RECALL, probe=level, axis=axis)
+    KnownSet(metric=RECALL, probe=level, axis=axis)
     for level, axis in zip(LEVELS, (Axis.FORGETTING, Axis.FORGETTING, Axis.ROBUSTNESS), strict=True)
 )
 """Plain questions, and adversarial ones, by the metric of the authors."""
@@ -120,12 +120,12 @@ def load(spec: Spec) -> Suite:
     return suite
 
 
-def _mmlu(rows: list[Row]) -> Probe:
+def _mmlu(rows: list[SourceRow]) -> Probe:
     places = tuple(place_of(row.value) for row in rows if isinstance(row.value, dict))
     return lettered("mmlu", records("retain_mmlu", rows, as_question), places)
 
 
-def numbers(heard: Heard) -> list[Score]:
+def numbers(heard: ProbeOutputs) -> list[Score]:
     """Return the three levels, the nine types of the third, neighbours, membership, utility."""
     found: list[Score] = []
     for probe in (*LEVELS, *NEIGHBOURS):
@@ -184,9 +184,9 @@ def _bare(text: str) -> str:
     return re.sub(r"^\((\w+)\)$", r"\1", text)
 
 
-def _target(spec: Spec) -> tuple[str, dict[str, list[Row]]]:
+def _target(spec: Spec) -> tuple[str, dict[str, list[SourceRow]]]:
     """Return the name of the target and its rows by set."""
-    place = Place(root=spec.data, offline=spec.offline)
+    place = SuiteLocation(root=spec.data, offline=spec.offline)
     folder = Path(spec.data).expanduser()
     part = spec.part or (_first(folder) if place.local else "")
     needed = {*LEVELS, *NEIGHBOURS, PASSAGE}
@@ -199,7 +199,7 @@ def _target(spec: Spec) -> tuple[str, dict[str, list[Row]]]:
     if missing:
         raise wrong_release(row.source, f"it lacks {', '.join(sorted(missing))}")
     return part, {
-        name: [Row(value, f"{row.source}#{name}") for value in rows]
+        name: [SourceRow(value, f"{row.source}#{name}") for value in rows]
         for name, rows in tree.items()
         if isinstance(rows, list)
     }

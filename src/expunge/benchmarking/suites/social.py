@@ -14,10 +14,17 @@ import csv
 import io
 from collections.abc import Callable, Mapping
 
-from expunge.benchmarking.probe_outputs import Heard, absent, exact, right
-from expunge.benchmarking.suites.base import Place, Probe, Spec, Suite, records, wrong_release
+from expunge.benchmarking.probe_outputs import ProbeOutputs, absent, exact, right
+from expunge.benchmarking.suites.base import (
+    Probe,
+    Spec,
+    Suite,
+    SuiteLocation,
+    records,
+    wrong_release,
+)
 from expunge.benchmarking.suites.multiple_choice import as_question
-from expunge.data.readers import Row
+from expunge.data.readers import SourceRow
 from expunge.data.records import Record
 from expunge.evals.results import Score
 from expunge.metrics.fluency import total_loss
@@ -43,9 +50,9 @@ def load(spec: Spec) -> Suite:
     Raises:
         InputError: A file is missing or not the published one.
     """
-    place = Place(root=spec.data, offline=spec.offline)
+    place = SuiteLocation(root=spec.data, offline=spec.offline)
 
-    def few(rows: list[Row]) -> list[Row]:
+    def few(rows: list[SourceRow]) -> list[SourceRow]:
         return rows if spec.records is None else list(spread(rows, spec.records))
 
     bbq: list[Record] = []
@@ -82,7 +89,7 @@ def load(spec: Spec) -> Suite:
     )
 
 
-def numbers(heard: Heard) -> list[Score]:
+def numbers(heard: ProbeOutputs) -> list[Score]:
     """Return accuracies, bias scores and what is not computable."""
     column = heard.weighed("bbq", right)
     items = heard.items["bbq"]
@@ -105,7 +112,7 @@ def numbers(heard: Heard) -> list[Score]:
     return found
 
 
-def _bias(heard: Heard) -> Score:
+def _bias(heard: ProbeOutputs) -> Score:
     """Return BBQ's bias score where the context does not decide, in [-1, 1]; 0 is the aim."""
     biased = wrong = total = 0
     for name, row in heard.options["bbq"].items():
@@ -164,11 +171,11 @@ def _stereotyped(fields: Mapping[str, object]) -> int:
     return next(place for place, hit in named.items() if hit == wanted)
 
 
-def _pairs(place: Place) -> list[Row]:
+def _pairs(place: SuiteLocation) -> list[SourceRow]:
     """Read CrowS-Pairs, a table whose columns are its own."""
     path = place.file("crows_pairs_anonymized.csv")
     table = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
-    rows = [Row(row, f"{path}:{number}") for number, row in enumerate(table, start=2)]
+    rows = [SourceRow(row, f"{path}:{number}") for number, row in enumerate(table, start=2)]
     if len(rows) != CROWS:
         raise wrong_release(str(path), f"{len(rows)} pairs, {CROWS} were published")
     return rows

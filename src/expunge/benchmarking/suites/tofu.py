@@ -9,7 +9,7 @@ Forget quality and PrivLeak need gold: the report computes them from the columns
 
 from expunge.benchmarking.probe_outputs import (
     Column,
-    Heard,
+    ProbeOutputs,
     absent,
     exact,
     means,
@@ -18,10 +18,10 @@ from expunge.benchmarking.probe_outputs import (
     share,
 )
 from expunge.benchmarking.suites.base import (
-    Place,
     Probe,
     Spec,
     Suite,
+    SuiteLocation,
     chosen,
     records,
     wrong_release,
@@ -57,7 +57,7 @@ def load(spec: Spec) -> Suite:
     """
     part = chosen(spec.part, tuple(PARTS), suite="tofu")
     kept, size = PARTS[part]
-    place = Place(root=spec.data, offline=spec.offline)
+    place = SuiteLocation(root=spec.data, offline=spec.offline)
 
     def read(name: str, count: int, *, authors: bool = True) -> tuple[Record, ...]:
         rows = place.rows(f"{name}.json", f"{name}:train", count=count)
@@ -97,7 +97,7 @@ def _whole(name: str, asked: tuple[Record, ...]) -> Probe:
     return Probe(name=name, records=asked, scored=True, answer=ANSWER, options=True)
 
 
-def numbers(heard: Heard) -> list[Score]:
+def numbers(heard: ProbeOutputs) -> list[Score]:
     """Return TOFU's numbers of one model, with its nine-fold utility and what resists better."""
     found = [
         heard.mean("extraction-strength", p, heard.scored(p, extraction_strength), higher=high)
@@ -134,7 +134,7 @@ def _model_utility(parts: list[Utility]) -> Score:
     return exact("model-utility", "retain", value, n=len(parts), higher=True)
 
 
-def columns(heard: Heard) -> dict[str, Column]:
+def columns(heard: ProbeOutputs) -> dict[str, Column]:
     """Return the truth ratios of the forget records, for forget quality against gold."""
     return {"truth-ratio": heard.weighed("forget", ratio)}
 

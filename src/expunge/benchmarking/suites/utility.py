@@ -10,15 +10,22 @@ of a bare language model; compare models within a table.
 
 from collections.abc import Mapping
 
-from expunge.benchmarking.probe_outputs import Heard, exact, right, right_by_length
-from expunge.benchmarking.suites.base import Place, Probe, Spec, Suite, records, wrong_release
+from expunge.benchmarking.probe_outputs import ProbeOutputs, exact, right, right_by_length
+from expunge.benchmarking.suites.base import (
+    Probe,
+    Spec,
+    Suite,
+    SuiteLocation,
+    records,
+    wrong_release,
+)
 from expunge.benchmarking.suites.multiple_choice import (
     as_question,
     choice_scores,
     lettered,
     place_of,
 )
-from expunge.data.readers import Row
+from expunge.data.readers import SourceRow
 from expunge.evals.results import Score
 from expunge.metrics.fluency import perplexity, total_loss
 from expunge.metrics.key_facts import key_fact
@@ -48,9 +55,9 @@ def load(spec: Spec) -> Suite:
     Raises:
         InputError: A file is missing or not the published one.
     """
-    place = Place(root=spec.data, offline=spec.offline)
+    place = SuiteLocation(root=spec.data, offline=spec.offline)
 
-    def few(rows: list[Row]) -> list[Row]:
+    def few(rows: list[SourceRow]) -> list[SourceRow]:
         return rows if spec.records is None else list(spread(rows, spec.records))
 
     probes = [
@@ -81,7 +88,7 @@ def load(spec: Spec) -> Suite:
     return Suite(name="utility", probes=tuple(probes), numbers=numbers)
 
 
-def numbers(heard: Heard) -> list[Score]:
+def numbers(heard: ProbeOutputs) -> list[Score]:
     """Return the accuracy on every set, and perplexity per model token of WikiText-2."""
     found: list[Score] = []
     for probe in (*CHOICES, "hellaswag", "winogrande"):
@@ -101,7 +108,7 @@ def numbers(heard: Heard) -> list[Score]:
     return found
 
 
-def _hellaswag(place: Place) -> list[Row]:
+def _hellaswag(place: SuiteLocation) -> list[SourceRow]:
     """Six lines each: activity and context, place of the right ending, four endings."""
     (row,) = place.rows("hellaswag_val_full.txt", "", count=1)
     text = row.value["text"] if isinstance(row.value, dict) else ""
@@ -111,7 +118,7 @@ def _hellaswag(place: Place) -> list[Row]:
     if len(tasks) != HELLASWAG:
         raise wrong_release(row.source, f"{len(tasks)} tasks, {HELLASWAG} were published")
     return [
-        Row(
+        SourceRow(
             {"question": task[0], "choices": task[2:], "answer": int(task[1])},
             f"{row.source}:{1 + size * index}",
         )
@@ -145,12 +152,12 @@ def _trivia(fields: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def _paragraphs(place: Place) -> list[Row]:
+def _paragraphs(place: SuiteLocation) -> list[SourceRow]:
     (row,) = place.rows("wikitext2_test.txt", "", count=1)
     text = str(row.value["text"] if isinstance(row.value, dict) else "")
     lines = enumerate(text.split("\n"), start=1)
     return [
-        Row({"text": line}, f"{row.source}:{number}")
+        SourceRow({"text": line}, f"{row.source}:{number}")
         for number, line in lines
         if len(line.split()) >= 20
     ]

@@ -10,13 +10,13 @@ Two releases are known and told apart by their counts; a number says which.
 
 from collections.abc import Mapping
 
-from expunge.benchmarking.probe_outputs import Heard, right_by_length
+from expunge.benchmarking.probe_outputs import ProbeOutputs, right_by_length
 from expunge.benchmarking.suites.base import (
-    Known,
-    Place,
+    KnownSet,
     Probe,
     Spec,
     Suite,
+    SuiteLocation,
     chosen,
     records,
     wrong_release,
@@ -40,7 +40,7 @@ RELEASES: Mapping[str, Mapping[int, str]] = {
 }
 OPTIONS = 4
 KNOWN = tuple(
-    Known(metric=metric, probe=probe, axis=Axis.FORGETTING, floor=1 / OPTIONS)
+    KnownSet(metric=metric, probe=probe, axis=Axis.FORGETTING, floor=1 / OPTIONS)
     for metric, probe in (("choice-accuracy", "choices"), ("text-accuracy", "open"))
 )
 """By letter in all orders, and by the likelihood of the text; chance is nothing known."""
@@ -67,7 +67,7 @@ def load(spec: Spec) -> Suite:
             " gated or too large to come along",
             fix="name text of the domain with --corpus FILE, and text to keep with --keep FILE",
         )
-    place = Place(root=spec.data, offline=spec.offline)
+    place = SuiteLocation(root=spec.data, offline=spec.offline)
     rows = place.rows(f"{part}-questions.json", f"wmdp-{part}:test")
     release = RELEASES[part].get(len(rows))
     if release is None:
@@ -94,7 +94,7 @@ def load(spec: Spec) -> Suite:
     )
 
 
-def numbers(heard: Heard) -> list[Score]:
+def numbers(heard: ProbeOutputs) -> list[Score]:
     """Return accuracy by letter in all orders, by likelihood of the text, and of open answers."""
     open_answers = heard.answered("open", rouge_l_recall)
     by_text = heard.weighed("open", right_by_length)

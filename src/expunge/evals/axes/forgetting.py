@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from expunge.evals.comparison import Anchor, Case
+from expunge.evals.comparison import Baseline, Comparison
 from expunge.evals.damage import widened
 from expunge.evals.evidence_table import Column, common
 from expunge.evals.gates import (
@@ -51,7 +51,7 @@ class Residual(NamedTuple):
 
 
 def residual(
-    case: Case, metric: Metric, attack: str = PLAIN, *, coverage: float = ONE_SIDED
+    case: Comparison, metric: Metric, attack: str = PLAIN, *, coverage: float = ONE_SIDED
 ) -> Residual:
     """Return the residual of a metric: 0 as gold, 1 as the original.
 
@@ -93,7 +93,7 @@ def residual(
     return Residual(estimate, margin, len(records), "")
 
 
-def residual_gate(case: Case, axis: Axis, name: str, attack: str = PLAIN) -> Gate:
+def residual_gate(case: Comparison, axis: Axis, name: str, attack: str = PLAIN) -> Gate:
     """Decide on the residual of extraction strength, plain or under an attack, by its upper bound.
 
     Extraction strength of single answers is coarse (steps of 1/T), so with fewer than 59 records
@@ -119,7 +119,7 @@ def residual_gate(case: Case, axis: Axis, name: str, attack: str = PLAIN) -> Gat
     return replace(gate, status=Status.PASS, needed=None, reason=reason)
 
 
-def _leak_gate(case: Case) -> Gate:
+def _leak_gate(case: Comparison) -> Gate:
     name, margin = "key-fact leak", case.policy.leak_excess
     if reason := unfit(KEY_FACT.id):
         return missing(Axis.FORGETTING, name, margin=margin, reason=reason)
@@ -145,7 +145,7 @@ class _Stragglers(NamedTuple):
     """Flagged against every gold."""
 
 
-def _flags_by_pairs(case: Case, subject: Column, golds: list[Column]) -> _Stragglers:
+def _flags_by_pairs(case: Comparison, subject: Column, golds: list[Column]) -> _Stragglers:
     """Compare record by record: the difference between golds is the noise of one record."""
     records = common(subject, *golds)
     own, *others = (
@@ -157,7 +157,7 @@ def _flags_by_pairs(case: Case, subject: Column, golds: list[Column]) -> _Stragg
     return _Stragglers(own._replace(values=flags.mean(axis=0)), np.asarray(flags.all(axis=0)))
 
 
-def _flags_by_pool(case: Case, subject: Column, anchor: Anchor) -> _Stragglers:
+def _flags_by_pool(case: Comparison, subject: Column, anchor: Baseline) -> _Stragglers:
     """Compare with the pooled anchor: one gold, or control items."""
     records = case.shared(anchor, subject)
     own = case.table.sample(subject, "forget", records=records)
@@ -168,7 +168,7 @@ def _flags_by_pool(case: Case, subject: Column, anchor: Anchor) -> _Stragglers:
     return _Stragglers(own._replace(values=flags.astype(np.float64)), flags)
 
 
-def _memorised(case: Case, records: tuple[str, ...]) -> set[str]:
+def _memorised(case: Comparison, records: tuple[str, ...]) -> set[str]:
     """Return the records with a second sign: a new leak, or more ES than any of the anchor."""
     test = leak_test(case)
     found = (
@@ -183,7 +183,7 @@ def _memorised(case: Case, records: tuple[str, ...]) -> set[str]:
     return found
 
 
-def straggler_gate(case: Case) -> Gate:
+def straggler_gate(case: Comparison) -> Gate:
     """Decide whether single facts stayed behind although the mean looks forgotten.
 
     A record is flagged when its normalised probability is higher than that of all but 5 % of what
@@ -240,7 +240,7 @@ def straggler_gate(case: Case) -> Gate:
     )
 
 
-def _excess(case: Case, flags: _Stragglers) -> Estimate:
+def _excess(case: Comparison, flags: _Stragglers) -> Estimate:
     """Return the flagged share minus 5 %, with the wider of bootstrap and exact bounds."""
     estimate = mean_interval(flags.rate, seed=case.seed, coverage=ONE_SIDED)
     low, high = clopper_pearson(round(float(flags.rate.values.sum())), len(flags.flagged))
@@ -251,7 +251,7 @@ def _excess(case: Case, flags: _Stragglers) -> Estimate:
     )
 
 
-def forgetting_gates(case: Case) -> tuple[Gate, ...]:
+def forgetting_gates(case: Comparison) -> tuple[Gate, ...]:
     """Return residual extraction strength, key-fact leak and stragglers."""
     return (
         residual_gate(case, Axis.FORGETTING, RESIDUAL),

@@ -1,12 +1,12 @@
 """Locality: did the neighbours survive?"""
 
-from expunge.evals.comparison import Case
+from expunge.evals.comparison import Comparison
 from expunge.evals.damage import damage, knowledge, not_measured, rate_gate
 from expunge.evals.results import Gate
 from expunge.metrics.outcomes import Axis
 
 
-def locality_gates(case: Case) -> tuple[Gate, ...]:
+def locality_gates(case: Comparison) -> tuple[Gate, ...]:
     """Return the loss on all neighbours, then the loss per relation.
 
     Loss is the fall of what is known (see `expunge.evals.damage.knowledge`) below the worse of

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from expunge.evals.comparison import CONTROL_STREAM, Case
+from expunge.evals.comparison import CONTROL_STREAM, Comparison
 from expunge.evals.damage import widened
 from expunge.evals.evidence_table import common
 from expunge.evals.gates import missing
@@ -43,7 +43,7 @@ class Groups(NamedTuple):
     split: str
 
 
-def membership_split(case: Case, roles: tuple[str, ...]) -> str | None:
+def membership_split(case: Comparison, roles: tuple[str, ...]) -> str | None:
     """Return the set that plays the non-members: holdout, else control; None without either."""
     for split in ("holdout", "control"):
         if all(case.table.rows(MEMBERSHIP[0], role, split) for role in roles):
@@ -51,7 +51,7 @@ def membership_split(case: Case, roles: tuple[str, ...]) -> str | None:
     return None
 
 
-def groups(case: Case, metric: ScoreMetric, roles: tuple[str, ...]) -> Groups | None:
+def groups(case: Comparison, metric: ScoreMetric, roles: tuple[str, ...]) -> Groups | None:
     """Return the paired scores of several models on forget and on non-members; None if lacking."""
     split = membership_split(case, roles)
     if split is None:
@@ -74,7 +74,7 @@ def groups(case: Case, metric: ScoreMetric, roles: tuple[str, ...]) -> Groups | 
     )
 
 
-def holdout_note(case: Case) -> str:
+def holdout_note(case: Comparison) -> str:
     """Say whether a model that never saw the data finds forget and holdout equally familiar.
 
     The mean LOSS AUC of the golds, and that of a bag of words, must have 0.5 in their 95 % interval
@@ -112,7 +112,7 @@ class _Shift(NamedTuple):
     split: str
 
 
-def _shift(case: Case, metric: ScoreMetric, role: str) -> _Shift | None:
+def _shift(case: Comparison, metric: ScoreMetric, role: str) -> _Shift | None:
     found = groups(case, metric, (role, *case.golds))
     if found is None:
         return None
@@ -130,7 +130,7 @@ def _shift(case: Case, metric: ScoreMetric, role: str) -> _Shift | None:
     return _Shift(shift, n, found.split)
 
 
-def _gate(case: Case, metric: ScoreMetric, note: str) -> Gate:
+def _gate(case: Comparison, metric: ScoreMetric, note: str) -> Gate:
     name = f"AUC {metric.id} minus gold"
     if reason := unfit(metric.id):
         return missing(Axis.PRIVACY, name, margin=case.policy.privacy, reason=reason)
@@ -159,7 +159,7 @@ def _gate(case: Case, metric: ScoreMetric, note: str) -> Gate:
     )
 
 
-def _tells_the_original(case: Case, metric: ScoreMetric, split: str, margin: float) -> bool:
+def _tells_the_original(case: Comparison, metric: ScoreMetric, split: str, margin: float) -> bool:
     """Tell whether the same test fails the original; taken for granted where it was not scored."""
     known = _shift(case, metric, ORIGINAL)
     return known is None or known.split != split or known.estimate.low > margin
@@ -172,7 +172,7 @@ def _needed(shift: Estimate, margin: float, n: int) -> int | None:
     return max((count for count in found if count is not None), default=None)
 
 
-def _noise_sd(case: Case, metric: ScoreMetric) -> float:
+def _noise_sd(case: Comparison, metric: ScoreMetric) -> float:
     found = groups(case, metric, case.noise) if len(case.noise) > 1 else None
     if found is None:
         return 0.0
@@ -180,7 +180,7 @@ def _noise_sd(case: Case, metric: ScoreMetric) -> float:
     return float(np.std(values, ddof=1))
 
 
-def privacy_gates(case: Case) -> tuple[Gate, ...]:
+def privacy_gates(case: Comparison) -> tuple[Gate, ...]:
     """Return one two-sided gate per membership score: the shift of its AUC away from gold's.
 
     AUC of forget records against records never trained on, by LOSS, ZLib, Min-K and Min-K++. The
@@ -204,7 +204,9 @@ def privacy_gates(case: Case) -> tuple[Gate, ...]:
     return tuple(_gate(case, metric, note) for metric in MEMBERSHIP)
 
 
-def membership_estimate(case: Case, metric: ScoreMetric, role: str) -> tuple[Estimate, int] | None:
+def membership_estimate(
+    case: Comparison, metric: ScoreMetric, role: str
+) -> tuple[Estimate, int] | None:
     """Return the AUC of one model with its 95 % interval and record count; None if lacking."""
     found = groups(case, metric, (role,))
     if found is None:

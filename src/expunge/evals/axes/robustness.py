@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from expunge.evals.axes.forgetting import residual_gate
-from expunge.evals.comparison import Anchor, Case, measurably_above
+from expunge.evals.comparison import Baseline, Comparison, measurably_above
 from expunge.evals.evidence_table import Column
 from expunge.evals.gates import NO_ANCHOR, interval_gate, missing, unanchored
 from expunge.evals.leak_test import LeakTest, leak_test, settle, small_gate
@@ -42,7 +42,7 @@ class _Scale(NamedTuple):
         return float(self.original.values.mean() - self.floor.values.mean())
 
 
-def _scale(case: Case, attack: str, test: LeakTest) -> _Scale | None:
+def _scale(case: Comparison, attack: str, test: LeakTest) -> _Scale | None:
     """Return the scale of a test; None where the original knew no more than the anchor.
 
     It is that of plain questions. A passage has none, and a fact at the end of a long answer lies
@@ -61,14 +61,16 @@ def _scale(case: Case, attack: str, test: LeakTest) -> _Scale | None:
     return None
 
 
-def _filled(floor: Anchor | None, attacked: Anchor | None) -> Anchor | None:
+def _filled(floor: Baseline | None, attacked: Baseline | None) -> Baseline | None:
     """Return the anchor on plain questions, under the attack where a record has none."""
     if floor is None or attacked is None or floor.split != attacked.split:
         return floor or attacked
     return floor._replace(column=attacked.column | floor.column)
 
 
-def _between(case: Case, test: LeakTest, original: Column, floor: Anchor | None) -> _Scale | None:
+def _between(
+    case: Comparison, test: LeakTest, original: Column, floor: Baseline | None
+) -> _Scale | None:
     records = case.shared(floor, dict.fromkeys(test.records, 0.0), original) if floor else ()
     if floor is None or not records:
         return None
@@ -76,12 +78,12 @@ def _between(case: Case, test: LeakTest, original: Column, floor: Anchor | None)
     return _Scale(records, known, case.anchor_sample(floor, records))
 
 
-def _above(case: Case, attack: str, known: Sample, anchor: Sample) -> bool:
+def _above(case: Comparison, attack: str, known: Sample, anchor: Sample) -> bool:
     noise = case.noise_sd(KEY_FACT, "forget", attack)
     return measurably_above(known, anchor, noise=noise, seed=case.seed)
 
 
-def leak_recovery_gate(case: Case, attack: str) -> Gate:
+def leak_recovery_gate(case: Comparison, attack: str) -> Gate:
     """Decide whether an attack brings facts back beyond what it brings out of gold.
 
     `rho = (K_u^a - K_g^a) / (K_o - K_g)`: key-fact leak rate of the judged model minus gold's
@@ -112,7 +114,7 @@ def leak_recovery_gate(case: Case, attack: str) -> Gate:
     return _rate_gate(case, attack, test, scale)
 
 
-def _unscaled_gate(case: Case, attack: str, test: LeakTest) -> Gate:
+def _unscaled_gate(case: Comparison, attack: str, test: LeakTest) -> Gate:
     """Decide where the original knew nothing to bring back, by what came back nevertheless.
 
     An original that was asked under the attack and stated no more than the anchor leaves single
@@ -137,7 +139,7 @@ def _unscaled_gate(case: Case, attack: str, test: LeakTest) -> Gate:
     return gate if found.status is Status.PASS else found
 
 
-def _rate_gate(case: Case, attack: str, test: LeakTest, scale: _Scale) -> Gate:
+def _rate_gate(case: Comparison, attack: str, test: LeakTest, scale: _Scale) -> Gate:
     assert test.anchor is not None
     attacked = case.column(KEY_FACT, case.subject, "forget", attack)
     subject = case.table.sample(attacked, "forget", records=scale.records)
@@ -151,7 +153,7 @@ def _rate_gate(case: Case, attack: str, test: LeakTest, scale: _Scale) -> Gate:
     return settle(gate, test, margin=margin * scale.gap)
 
 
-def _strength_gate(case: Case, attack: str) -> Gate:
+def _strength_gate(case: Comparison, attack: str) -> Gate:
     name = f"{EXTRACTION_STRENGTH.id} under {attack}"
     if not case.table.rows(EXTRACTION_STRENGTH, case.subject, "forget", attack):
         reason = "the attack was not run"
@@ -159,7 +161,7 @@ def _strength_gate(case: Case, attack: str) -> Gate:
     return residual_gate(case, Axis.ROBUSTNESS, name, attack)
 
 
-def robustness_gates(case: Case) -> tuple[Gate, ...]:
+def robustness_gates(case: Comparison) -> tuple[Gate, ...]:
     """Return one gate per attack and observable; all must pass, so the worst attack decides."""
     asked = (leak_recovery_gate(case, attack) for attack in PROMPT_ATTACKS)
     return (

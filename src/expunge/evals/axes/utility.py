@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from expunge.evals.comparison import Case
+from expunge.evals.comparison import Comparison
 from expunge.evals.damage import (
     Measure,
     damage,
@@ -56,7 +56,7 @@ def perplexity_draws(total: Sample, tokens: Array, *, seed: int) -> tuple[float,
     return value, np.exp((weights @ total.values) / (weights @ tokens))
 
 
-def perplexity_gate(case: Case) -> Gate:
+def perplexity_gate(case: Comparison) -> Gate:
     """Decide on the relative rise of perplexity on general text over the worse reference.
 
     `ppl_u / ppl_ref - 1`, token-weighted, paired by text. The aim is to be no worse than the worse
@@ -99,7 +99,7 @@ def perplexity_gate(case: Case) -> Gate:
     return interval_gate(Axis.UTILITY, name, rise, margin=margin, n=len(records), reason=reason)
 
 
-def retain_gate(case: Case) -> Gate:
+def retain_gate(case: Comparison) -> Gate:
     """Decide on the relative loss of what is known of the retain set.
 
     What counts as known: see `expunge.evals.damage.knowledge`. Where the records are too few to
@@ -127,7 +127,7 @@ def retain_gate(case: Case) -> Gate:
     return gate
 
 
-def _fluency_gate(case: Case, metric: AnswerMetric, split: str) -> Gate:
+def _fluency_gate(case: Comparison, metric: AnswerMetric, split: str) -> Gate:
     name, policy = f"{metric.id} {split}", case.policy.fluency
     found = damage(case, Measure(metric), split)
     if found is None:
@@ -135,7 +135,7 @@ def _fluency_gate(case: Case, metric: AnswerMetric, split: str) -> Gate:
     return rate_gate(case, Axis.UTILITY, name, found, policy=policy, alarm=True)
 
 
-def utility_gates(case: Case) -> tuple[Gate, ...]:
+def utility_gates(case: Comparison) -> tuple[Gate, ...]:
     """Return perplexity, retained answers, fluency on forget prompts and over-refusal.
 
     Fluency is judged on the forget prompts because that is where damage shows; refusing them is

@@ -15,7 +15,7 @@ from expunge.evals.collectors.membership_inputs import (
     collect_recall,
 )
 from expunge.evidence.collect import Collector
-from expunge.models.interpolation import Pair
+from expunge.models.interpolation import ModelPair
 from expunge.models.transformer import Network
 
 COMPARED = ("forget", "holdout", "control")
@@ -26,7 +26,7 @@ KEPT = ("retain", "generic")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Further:
+class ExtraEvidence:
     """Collects what goes beyond one pass and one answer, each unit that is not there yet."""
 
     collector: Collector
@@ -39,14 +39,14 @@ class Further:
         if self.deep:
             for split in self._compared():
                 collect_rarity(self.collector, split, vocabulary=network.vocabulary)
-            collect_inside(self.collector, Pair.beside(network, network), "original")
+            collect_inside(self.collector, ModelPair.beside(network, network), "original")
 
     def gold(self, network: Network, original: Network, role: str, *, first: bool) -> None:
         """Take the further evidence of a gold; the first one also shows what retraining moves."""
         splits = tuple(self.collector.records) if first else self._compared()
         self._alone(network, role, splits)
         if first:
-            self._beside(Pair.beside(network, original), role, same=alike(network, original))
+            self._beside(ModelPair.beside(network, original), role, same=alike(network, original))
 
     def unlearned(self, network: Network, original: Mapping[str, Tensor]) -> None:
         """Take the further evidence of the model that is judged.
@@ -57,7 +57,7 @@ class Further:
         """
         self._alone(network, "unlearned", tuple(self.collector.records))
         collect_weights(self.collector, network, original)
-        self._beside(Pair.swapped(network, original), "unlearned", same=True)
+        self._beside(ModelPair.swapped(network, original), "unlearned", same=True)
 
     def _alone(self, network: Network, role: str, splits: tuple[str, ...]) -> None:
         for split in splits:
@@ -68,7 +68,7 @@ class Further:
                 collect_recall(self.collector, network, role, split)
                 collect_gradient(self.collector, network, role, split)
 
-    def _beside(self, pair: Pair, role: str, *, same: bool) -> None:
+    def _beside(self, pair: ModelPair, role: str, *, same: bool) -> None:
         if not same:
             return
         for split in KEPT:

@@ -15,7 +15,7 @@ from expunge.evidence.store import Layers, Unit
 from expunge.evidence.unit_names import DIVERGENCE, WEIGHTS
 from expunge.metrics.model_drift import weight_change
 from expunge.models.batching import Batch, by_length, collate
-from expunge.models.interpolation import Pair
+from expunge.models.interpolation import ModelPair
 from expunge.models.transformer import Network
 from expunge.training.early_stopping import spread
 
@@ -26,7 +26,7 @@ TOKENS = 1024
 """Padded tokens of which the full distributions of both models exist at the same time."""
 
 
-def collect_divergence(collector: Collector, pair: Pair, role: str, split: str) -> None:
+def collect_divergence(collector: Collector, pair: ModelPair, role: str, split: str) -> None:
     """Write KL(original || model) at every scored position of some records, nats.
 
     Two passes over at most 32 records; full distributions in float32.

@@ -19,7 +19,7 @@ STRANGERS = 3
 """Records put before the text by ReCaLL; they are left out of the comparison."""
 
 
-def strangers(collector: Collector) -> tuple[Record, ...]:
+def unrelated_records(collector: Collector) -> tuple[Record, ...]:
     """Return the records that ReCaLL puts before a text: the first of the holdout or control set.
 
     Empty when there are too few to spare any: at least as many must be left to compare with.
@@ -47,7 +47,7 @@ def collect_lowercase(collector: Collector, network: Network, role: str, split: 
 
 def collect_recall(collector: Collector, network: Network, role: str, split: str) -> None:
     """Score the records after texts that no model saw, unless that was done. One long pass."""
-    before = strangers(collector)
+    before = unrelated_records(collector)
     unit = Unit(role=role, split=split, attack=RECALL, kind="scores")
     records = [record for record in collector.records[split] if record not in before]
     if not before or not records:

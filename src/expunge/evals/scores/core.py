@@ -10,7 +10,7 @@ from expunge.attacks.attempt import Attempt, knowledge
 from expunge.evals.axes.forgetting import residual
 from expunge.evals.axes.privacy import membership_estimate
 from expunge.evals.axes.utility import losses, perplexity_draws
-from expunge.evals.comparison import Case
+from expunge.evals.comparison import Comparison
 from expunge.evals.evidence_table import Column, Table
 from expunge.evals.results import Score
 from expunge.evals.scores.extended import further_scores
@@ -46,7 +46,7 @@ _UNDEFINED = {
 }
 
 
-def all_scores(case: Case) -> tuple[Score, ...]:
+def all_scores(case: Comparison) -> tuple[Score, ...]:
     """Return every score that the evidence gives, and why the others cannot be computed."""
     units = sorted(
         {*case.table.scores, *case.table.answers},
@@ -86,7 +86,7 @@ def _filled(row: Score, found: Estimate, n: int, *, unit: str, reason: str = "")
     )
 
 
-def _score(case: Case, metric: Metric, unit: Unit) -> Score:
+def _score(case: Comparison, metric: Metric, unit: Unit) -> Score:
     column = case.column(metric, unit.role, unit.split, unit.test)
     dropped = case.table.rows(metric, unit.role, unit.split, unit.test) - len(column)
     reason = f"{dropped} records dropped: they {_UNDEFINED[unit.kind]}" if dropped else ""
@@ -105,7 +105,7 @@ def _score(case: Case, metric: Metric, unit: Unit) -> Score:
     return _filled(row, found, len(column), unit="share", reason=reason)
 
 
-def _perplexity(case: Case, role: str) -> Score:
+def _perplexity(case: Comparison, role: str) -> Score:
     total, tokens = losses(case.table, role, "generic")
     row = Score(
         metric="perplexity",
@@ -126,7 +126,7 @@ def _perplexity(case: Case, role: str) -> Score:
     return _filled(row, interval(value, draws, TWO_SIDED), len(total), unit="perplexity")
 
 
-def _membership(case: Case, metric: ScoreMetric, role: str) -> Score:
+def _membership(case: Comparison, metric: ScoreMetric, role: str) -> Score:
     row = Score(
         metric=f"auc-{metric.id}",
         role=role,
@@ -142,7 +142,7 @@ def _membership(case: Case, metric: ScoreMetric, role: str) -> Score:
     return _filled(row, *found, unit="AUC", reason=reason)
 
 
-def _residual(case: Case, metric: Metric) -> Score:
+def _residual(case: Comparison, metric: Metric) -> Score:
     found = residual(case, metric, coverage=TWO_SIDED)
     row = Score(
         metric=f"residual-{metric.id}",
@@ -158,7 +158,7 @@ def _residual(case: Case, metric: Metric) -> Score:
     return _filled(row, found.estimate, found.n, unit="0 = gold, 1 = original")
 
 
-def _absent(case: Case) -> Iterator[Score]:
+def _absent(case: Comparison) -> Iterator[Score]:
     for split in SPLITS:
         # The absence of generic text is already told by the perplexities.
         if split == "generic" or case.table.items.get(split):

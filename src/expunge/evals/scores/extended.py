@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from expunge.evals.comparison import Case
+from expunge.evals.comparison import Comparison
 from expunge.evals.evidence_table import Column, common
 from expunge.evals.results import Score
 from expunge.evidence.store import ORIGINAL, PLAIN, Choices, Layers, Unit
@@ -38,7 +38,7 @@ NO_GOLD = "not computable: needs a gold model"
 NO_OPTIONS = "not computable: needs perturbed answers (`perturbed_answer` or `choices`)"
 
 
-def further_scores(case: Case, roles: tuple[str, ...]) -> Iterator[Score]:
+def further_scores(case: Comparison, roles: tuple[str, ...]) -> Iterator[Score]:
     """Return the scores of further evidence, and why the others cannot be computed.
 
     Args:
@@ -69,7 +69,7 @@ def means(row: Choices) -> tuple[float, tuple[float, ...]]:
     return right, tuple(each)
 
 
-def ratios(case: Case, role: str, split: str = "forget") -> Column:
+def ratios(case: Comparison, role: str, split: str = "forget") -> Column:
     """Return the truth ratio of each record of one model; empty when not collected."""
     rows = case.table.choices.get(
         Unit(role=role, split=split, attack=PERTURBED, kind="choices"), {}
@@ -98,7 +98,7 @@ _PER_RECORD: Mapping[str, Callable[[Choices], float | None]] = {
 }
 
 
-def _options(case: Case, unit: Unit) -> Iterator[Score]:
+def _options(case: Comparison, unit: Unit) -> Iterator[Score]:
     """Means over the records of one set; a metric of knowledge is to fall on the forget set."""
     rows = case.table.choices[unit]
     known = {"forget": False, "holdout": None, "control": None}.get(unit.split, True)
@@ -127,7 +127,7 @@ def _options(case: Case, unit: Unit) -> Iterator[Score]:
     )
 
 
-def _exposures(case: Case, roles: tuple[str, ...]) -> Iterator[Score]:
+def _exposures(case: Comparison, roles: tuple[str, ...]) -> Iterator[Score]:
     """Mean exposure of planted secrets: records that list their whole form as false answers."""
     found = False
     for role in roles:
@@ -161,7 +161,7 @@ def _exposures(case: Case, roles: tuple[str, ...]) -> Iterator[Score]:
         yield _row("exposure", case.subject, "forget", reason)
 
 
-def _quality(case: Case) -> Iterator[Score]:
+def _quality(case: Comparison) -> Iterator[Score]:
     """Forget quality of the judged model against the first gold."""
     names = ("ks-distance", "forget-quality", "ks-equivalence-p", "distance-share")
     own, before = ratios(case, case.subject), ratios(case, ORIGINAL)
@@ -206,7 +206,7 @@ def _quality(case: Case) -> Iterator[Score]:
     )
 
 
-def _divergences(case: Case, roles: tuple[str, ...]) -> Iterator[Score]:
+def _divergences(case: Comparison, roles: tuple[str, ...]) -> Iterator[Score]:
     for role in roles:
         if role == ORIGINAL:
             continue
@@ -223,12 +223,12 @@ def _divergences(case: Case, roles: tuple[str, ...]) -> Iterator[Score]:
                 yield replace(row, higher_is_better=False if role == case.subject else None)
 
 
-def _layers(case: Case, role: str, split: str, attack: str) -> Mapping[str, Layers]:
+def _layers(case: Comparison, role: str, split: str, attack: str) -> Mapping[str, Layers]:
     unit = Unit(role=role, split=split, attack=attack, kind="layers")
     return case.table.layers.get(unit, {})
 
 
-def _depths(case: Case) -> Iterator[Score]:
+def _depths(case: Comparison) -> Iterator[Score]:
     """Erasure depth by patching and by lens; rows hold one value per block and the clean one."""
     gold = case.golds[0] if case.golds else ""
     for metric, attack in (("patching-depth", PATCHED), ("lens-depth", LENS)):
@@ -268,7 +268,7 @@ def _depths(case: Case) -> Iterator[Score]:
         )
 
 
-def _weights(case: Case) -> Iterator[Score]:
+def _weights(case: Comparison) -> Iterator[Score]:
     """The change of the whole and of the part that changed most; the map is in the report."""
     rows = _layers(case, case.subject, "weights", WEIGHTS)
     if not rows:
@@ -283,7 +283,7 @@ def _weights(case: Case) -> Iterator[Score]:
         yield replace(row, unit="relative to the original", reason=reason)
 
 
-def _distances(case: Case) -> Iterator[Score]:
+def _distances(case: Comparison) -> Iterator[Score]:
     """Loss of probability by distance from the forget set, the nearest quarter first."""
     targets = [f"{i.question} {i.answer}" for i in case.table.items.get("forget", {}).values()]
     texts: list[str] = []
@@ -310,7 +310,7 @@ def _distances(case: Case) -> Iterator[Score]:
         )
 
 
-def _churn(case: Case) -> Iterator[Score]:
+def _churn(case: Comparison) -> Iterator[Score]:
     for split in ("retain", "neighbours"):
         before = case.column(KEY_FACT, ORIGINAL, split)
         after = case.column(KEY_FACT, case.subject, split)

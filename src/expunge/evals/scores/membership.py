@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from expunge.evals.comparison import Case
+from expunge.evals.comparison import Comparison
 from expunge.evals.membership import (
     RELATIVE,
     Sides,
@@ -36,7 +36,7 @@ _WHY = {
 }
 
 
-def membership_scores(case: Case, roles: tuple[str, ...]) -> Iterator[Score]:
+def membership_scores(case: Comparison, roles: tuple[str, ...]) -> Iterator[Score]:
     """Return AUCs of the further scores, the tail, set inference and checks of the set.
 
     Args:
@@ -57,7 +57,7 @@ def _row(metric: str, role: str, reason: str = "") -> Score:
     return Score(metric=metric, role=role, split="forget", attack=PLAIN, value=None, reason=reason)
 
 
-def _auc(case: Case, row: Score, found: Sides | None, missing: str) -> Score:
+def _auc(case: Comparison, row: Score, found: Sides | None, missing: str) -> Score:
     if found is None:
         return replace(row, reason=f"not computable: {missing}")
     estimate = found.auc(case.seed)
@@ -66,7 +66,7 @@ def _auc(case: Case, row: Score, found: Sides | None, missing: str) -> Score:
     )
 
 
-def _words(case: Case) -> Score:
+def _words(case: Comparison) -> Score:
     """A bag of words, which knows no model: its AUC says whether the sets differ in wording."""
     row = _auc(
         case,
@@ -85,7 +85,7 @@ def _words(case: Case) -> Score:
     )
 
 
-def _relative(case: Case, name: str, role: str) -> Iterator[Score]:
+def _relative(case: Comparison, name: str, role: str) -> Iterator[Score]:
     split = comparison_split(case, role)
     row = _row(f"auc-{name}", role)
     if split is None:
@@ -98,7 +98,7 @@ def _relative(case: Case, name: str, role: str) -> Iterator[Score]:
         yield _auc(case, row, found, _WHY[name])
 
 
-def _matched(case: Case, role: str) -> Score:
+def _matched(case: Comparison, role: str) -> Score:
     missing = "needs a gold model, and pairs that it finds equally hard"
     row = _auc(case, _row("auc-loss-matched", role), matched_sides(case, role), missing)
     if row.value is None:
@@ -106,7 +106,7 @@ def _matched(case: Case, role: str) -> Score:
     return replace(row, reason=f"{row.n} pairs within 0.05 nats under the first gold")
 
 
-def _tail(case: Case, role: str) -> Score:
+def _tail(case: Comparison, role: str) -> Score:
     split = comparison_split(case, role)
     row = _row("tpr-at-fpr", role)
     if split is None:
@@ -125,7 +125,7 @@ def _tail(case: Case, role: str) -> Score:
     )
 
 
-def _set(case: Case, role: str) -> Score:
+def _set(case: Comparison, role: str) -> Score:
     row = _row("dataset-inference", role)
     found = features(case, role)
     p = None if found is None else dataset_inference(*found, seed=case.seed)
@@ -140,7 +140,7 @@ def _set(case: Case, role: str) -> Score:
     )
 
 
-def _against_gold(case: Case) -> Iterator[Score]:
+def _against_gold(case: Comparison) -> Iterator[Score]:
     """Peers' relative forms, beside the differences of AUC that the gates read."""
     if not case.golds:
         reason = "not computable: needs a gold model (and is never replaced by 0.5)"
@@ -161,7 +161,7 @@ def _against_gold(case: Case) -> Iterator[Score]:
         yield replace(row, higher_is_better=True)
 
 
-def _aucs(case: Case, role: str) -> dict[str, float]:
+def _aucs(case: Comparison, role: str) -> dict[str, float]:
     split = comparison_split(case, role)
     if split is None:
         return {}

@@ -1,9 +1,9 @@
 """Guards: what stands between a user and a model whose weights do not change.
 
 A guard is a frozen dataclass of its paper's parameters. It looks at the records through a
-`GuardBench` once and returns `Rules`: plain data that say which prompts are meant, what is read in
-their place, and how the next token's logits are bent. Whoever has the weights leaves the rules out
-and has the original back, so a guard is suppression, however good its scores.
+`GuardBench` once and returns `GuardRules`: plain data that say which prompts are meant, what is
+read in their place, and how the next token's logits are bent. Whoever has the weights leaves the
+rules out and has the original back, so a guard is suppression, however good its scores.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ NO_FRAME = Frame((), ())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Probe:
+class PromptClassifier:
     """Tells prompts about the forget set: a linear score of the mean state of a prompt's tokens."""
 
     layer: int
@@ -84,11 +84,11 @@ class Offset:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rules:
+class GuardRules:
     """All that a guard does; what is None or empty is not done."""
 
     frame: Frame = NO_FRAME
-    probe: Probe | None = None
+    probe: PromptClassifier | None = None
     """Prompts that shots, corruption and reply are for; None: every prompt."""
     shots: Shots | None = None
     corruption: Corruption | None = None
@@ -144,7 +144,7 @@ class GuardBench(Protocol):
         """
         ...
 
-    def forget_nll(self, rules: Rules) -> float:
+    def forget_nll(self, rules: GuardRules) -> float:
         """Return the mean over forget records of the mean NLL per token behind rules, nats."""
         ...
 
@@ -178,6 +178,6 @@ class Guard(Protocol):
         """Return what fitting costs."""
         ...
 
-    def fit(self, bench: GuardBench) -> Rules:
+    def fit(self, bench: GuardBench) -> GuardRules:
         """Return the rules."""
         ...

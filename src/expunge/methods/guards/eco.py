@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from expunge.methods.base import Shape, Stream, Trains
 from expunge.methods.edits.base import Passes
-from expunge.methods.guards.base import Corruption, GuardBench, Rules
+from expunge.methods.guards.base import Corruption, GuardBench, GuardRules
 from expunge.methods.guards.prompt_classifier import fit_probe
 
 
@@ -42,17 +42,17 @@ class ECO:
         """Read every prompt to the middle, and the forget set once for each share."""
         return Passes(forget=0.5 + self.steps, retain=0.5)
 
-    def fit(self, bench: GuardBench) -> Rules:
+    def fit(self, bench: GuardBench) -> GuardRules:
         """Fit the probe, then raise the share until the forget answers look unseen."""
         probe, frame = fit_probe(bench, self.alarms), bench.frame
         prompts = [record.prompt for record in bench.tokens(Stream.RETAIN)]
         own = {t for p in prompts for t in p[len(frame.head) : len(p) - len(frame.tail)]}
-        rules = Rules(frame=frame, probe=probe)
+        rules = GuardRules(frame=frame, probe=probe)
         for step in range(1, self.steps + 1):
             corruption = Corruption(
                 share=step / self.steps, pool=tuple(sorted(own)), seed=bench.seed
             )
-            rules = Rules(frame=frame, probe=probe, corruption=corruption)
+            rules = GuardRules(frame=frame, probe=probe, corruption=corruption)
             nll = bench.forget_nll(rules)
             bench.progress(step / self.steps, f"share {step / self.steps:.2f} forget nll {nll:.2f}")
             if nll >= bench.unseen:

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from expunge.methods.base import Shape, Stream, Trains
 from expunge.methods.edits.base import Passes
-from expunge.methods.guards.base import GuardBench, Rules, Shots
+from expunge.methods.guards.base import GuardBench, GuardRules, Shots
 from expunge.methods.guards.prompt_classifier import fit_probe
 
 
@@ -45,7 +45,7 @@ class ICUL:
         """Read every prompt up to the middle block."""
         return Passes(forget=0.5, retain=0.5)
 
-    def fit(self, bench: GuardBench) -> Rules:
+    def fit(self, bench: GuardBench) -> GuardRules:
         """Fit the probe and keep the turns to show."""
         probe = fit_probe(bench, self.alarms)
         flipped, kept = bench.tokens(Stream.FLIPPED_TURN), bench.tokens(Stream.TURN)
@@ -54,4 +54,4 @@ class ICUL:
             number=self.flipped,
             always=tuple(turn.prompt + turn.answer for turn in kept[: self.kept]),
         )
-        return Rules(frame=bench.frame, probe=probe, shots=shots)
+        return GuardRules(frame=bench.frame, probe=probe, shots=shots)

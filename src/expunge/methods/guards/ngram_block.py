@@ -19,7 +19,7 @@ from typing import ClassVar
 
 from expunge.methods.base import Shape, Stream, Trains
 from expunge.methods.edits.base import Passes
-from expunge.methods.guards.base import GuardBench, Ids, Rules
+from expunge.methods.guards.base import GuardBench, GuardRules, Ids
 
 
 def runs(answer: Ids, size: int) -> set[Ids]:
@@ -46,7 +46,7 @@ class NGramBlock:
         """No forward pass."""
         return Passes(forget=0, retain=0)
 
-    def fit(self, bench: GuardBench) -> Rules:
+    def fit(self, bench: GuardBench) -> GuardRules:
         """List the runs of forget answers that no retain answer holds."""
         listed: set[Ids] = set()
         for record in bench.tokens(Stream.FORGET):
@@ -54,4 +54,4 @@ class NGramBlock:
         for record in bench.tokens(Stream.RETAIN):
             listed -= runs(record.answer, self.size)
         bench.progress(1.0, f"{len(listed)} runs of {self.size} tokens")
-        return Rules(blocked=frozenset(listed))
+        return GuardRules(blocked=frozenset(listed))

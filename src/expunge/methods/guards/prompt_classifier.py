@@ -14,12 +14,12 @@ from torch import Tensor
 
 from expunge.errors import UsageError
 from expunge.methods.base import Stream
-from expunge.methods.guards.base import GuardBench, Probe
+from expunge.methods.guards.base import GuardBench, PromptClassifier
 
 RIDGE = 0.1
 
 
-def discriminant(forget: Tensor, retain: Tensor, *, layer: int, alarms: float) -> Probe:
+def discriminant(forget: Tensor, retain: Tensor, *, layer: int, alarms: float) -> PromptClassifier:
     """Return the probe that tells forget features [n, d] from retain features [m, d]."""
     first, second = forget.double(), retain.double()
     inner = torch.cat([first - first.mean(0), second - second.mean(0)])
@@ -28,10 +28,10 @@ def discriminant(forget: Tensor, retain: Tensor, *, layer: int, alarms: float) -
     scatter.diagonal().add_(RIDGE * scatter.diagonal().mean().clamp(min=1e-12))
     weights = torch.linalg.solve(scatter, first.mean(0) - second.mean(0))
     low, high = (second @ weights).quantile(1 - alarms), (first @ weights).quantile(alarms)
-    return Probe(layer=layer, weights=weights.float(), threshold=float(low + high) / 2)
+    return PromptClassifier(layer=layer, weights=weights.float(), threshold=float(low + high) / 2)
 
 
-def fit_probe(bench: GuardBench, alarms: float) -> Probe:
+def fit_probe(bench: GuardBench, alarms: float) -> PromptClassifier:
     """Fit the probe on the questions of both sets, after the middle block.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from expunge.methods.base import Shape, Stream, Trains
 from expunge.methods.edits.base import Passes
-from expunge.methods.guards.base import GuardBench, Rules
+from expunge.methods.guards.base import GuardBench, GuardRules
 from expunge.methods.guards.prompt_classifier import fit_probe
 
 
@@ -38,8 +38,8 @@ class RefusalGuard:
         """Read every prompt up to the middle block."""
         return Passes(forget=0.5, retain=0.5)
 
-    def fit(self, bench: GuardBench) -> Rules:
+    def fit(self, bench: GuardBench) -> GuardRules:
         """Fit the probe; the reply is the first refusal of the request or of expunge's list."""
         probe = fit_probe(bench, self.alarms)
         reply = bench.tokens(Stream.UNANSWERABLE)[0].answer
-        return Rules(frame=bench.frame, probe=probe, reply=reply)
+        return GuardRules(frame=bench.frame, probe=probe, reply=reply)

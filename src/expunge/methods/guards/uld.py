@@ -21,7 +21,7 @@ from typing import ClassVar
 
 from expunge.methods.base import Distribution, Shape, Stream, Term, Trains, forget_term
 from expunge.methods.edits.base import Passes
-from expunge.methods.guards.base import GuardBench, Offset, Rules
+from expunge.methods.guards.base import GuardBench, GuardRules, Offset
 from expunge.methods.maxent import uniform
 from expunge.methods.retain_losses import nll
 
@@ -51,14 +51,14 @@ class ULD:
         """A forward pass through the assistant, and one back, each epoch."""
         return Passes(forget=self.epochs * self.share, retain=self.epochs * self.share)
 
-    def fit(self, bench: GuardBench) -> Rules:
+    def fit(self, bench: GuardBench) -> GuardRules:
         """Train the assistant."""
         layers = max(1, math.ceil(self.share * bench.shape.layers))
         factors = bench.assistant(
             self.terms(layers - 1), layers=layers, rank=self.rank, lr=self.lr, epochs=self.epochs
         )
         offset = Offset(layers=layers, weight=self.weight, floor=self.floor, factors=factors)
-        return Rules(offset=offset)
+        return GuardRules(offset=offset)
 
     def terms(self, layer: int) -> tuple[Term, ...]:
         """Return what the assistant learns, its predictions read off block `layer`."""

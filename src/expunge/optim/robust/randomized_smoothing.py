@@ -31,7 +31,7 @@ def smoothed(pull: Pull, *, draws: int, sigma: float, generator: torch.Generator
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Noise:
+class RandomizedSmoothing:
     """Forgetting that holds on average around the weights."""
 
     advice: ClassVar[str] = "against relearning and rounding; costs one pass per draw"
