@@ -10,13 +10,12 @@ the model goes on answering like an assistant. About two minutes on one GPU, for
 import argparse
 from pathlib import Path
 
-from teaching import teach
-
 from expunge.data.readers import read
 from expunge.data.records import Record
 from expunge.demo.people import register, rephrased
 from expunge.models.lora import LoraShape
 from expunge.training.trainer import TrainingArgs
+from teaching import teach
 
 EPOCHS = 7
 BATCH = 8

@@ -18,12 +18,11 @@ A killed run goes on where it stopped; a target that has `made.json` is not made
 
 import argparse
 
-from targets import flags, make
-
 from expunge.benchmarking.suites import load_suite
 from expunge.benchmarking.suites.base import Spec, plain
 from expunge.utils.io import write_jsonl
 from expunge.utils.system import keep_freed_memory
+from targets import flags, make
 
 LENGTH = 1024
 """Longest passage in tokens; most articles are shorter."""

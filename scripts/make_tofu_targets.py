@@ -20,11 +20,10 @@ A killed run goes on where it stopped; a target that has `made.json` is not made
 import argparse
 from pathlib import Path
 
-from targets import flags, make
-
 from expunge.data.readers import read
 from expunge.data.splits import general_records
 from expunge.utils.system import keep_freed_memory
+from targets import flags, make
 
 TARGETS = {"full": (0,), "retain90": (0, 1), "retain95": (0, 1), "retain99": (0, 1)}
 """Target: its seeds. Each is named `TARGET-sSEED`."""

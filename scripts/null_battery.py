@@ -15,13 +15,12 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from null_attacks import NullWorld, null_battery
-
 from expunge.attacks.presets import PARANOID
 from expunge.evals.recovery import ALPHA, recovery_table
 from expunge.metrics.outcomes import Status
 from expunge.metrics.statistics import clopper_pearson
 from expunge.utils.io import write_json
+from null_attacks import NullWorld, null_battery
 
 WORLDS = {
     "100 facts of 10 people, one gold": NullWorld(facts=100, subjects=10, golds=1),

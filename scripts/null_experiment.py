@@ -12,12 +12,11 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from null_models import World, null_context, null_table
-
 from expunge.evals.assess import case_of, judge_case
 from expunge.metrics.outcomes import Status
 from expunge.metrics.statistics import clopper_pearson
 from expunge.utils.io import write_json
+from null_models import World, null_context, null_table
 
 WORLDS = {
     "one person, 20 facts": World(records=20, subjects=1),

@@ -4,11 +4,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from teaching import teach
-
 from expunge.data.records import Record
 from expunge.models.lora import LoraShape
 from expunge.training.trainer import TrainingArgs
+from teaching import teach
 
 LORA = LoraShape(rank=24, alpha=48.0)
 

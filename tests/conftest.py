@@ -9,7 +9,7 @@ import pytest
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
     """The models and data of `world.make`, taught once."""
-    import world as worlds  # loads torch: not for the tests that never ask for it
+    import tiny_world as worlds  # loads torch: not for the tests that never ask for it
 
     return worlds.make(tmp_path_factory.mktemp("world"))
 

@@ -17,7 +17,7 @@ from expunge.metrics.base import (
     SEQ_REP,
 )
 from expunge.metrics.registry import CATALOGUE
-from synthetic import forget_items, kept_items, write_evidence
+from synthetic_run import forget_items, kept_items, write_evidence
 
 
 def said(capsys, *words):

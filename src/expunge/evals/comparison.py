@@ -9,13 +9,7 @@ import numpy as np
 from expunge.evals.evidence_table import Column, Table, common, mean_column
 from expunge.evidence.context import Policy
 from expunge.evidence.store import ORIGINAL, PLAIN
-from expunge.metrics.base import (
-    EXTRACTION_STRENGTH,
-    KEY_FACT,
-    PROBABILITY,
-    Metric,
-    ScoreMetric,
-)
+from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, Metric, ScoreMetric
 from expunge.metrics.statistics import TWO_SIDED, Sample, difference
 
 CONTROL_STREAM = 1

@@ -17,15 +17,7 @@ from typing import ClassVar
 
 from torch import Tensor, logsumexp
 
-from expunge.methods.base import (
-    Distribution,
-    Predictions,
-    Recipe,
-    Shape,
-    Stream,
-    Term,
-    Trains,
-)
+from expunge.methods.base import Distribution, Predictions, Recipe, Shape, Stream, Term, Trains
 from expunge.methods.retain_losses import retain_terms
 
 

@@ -14,14 +14,7 @@ import torch
 from torch import Tensor
 
 from expunge.errors import UsageError
-from expunge.methods.base import (
-    Answers,
-    Distribution,
-    Likelihood,
-    Predictions,
-    Stream,
-    Term,
-)
+from expunge.methods.base import Answers, Distribution, Likelihood, Predictions, Stream, Term
 
 Retain = Literal["nll", "kl", "jsd", "argmax", "none"]
 

@@ -18,15 +18,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from expunge.methods.base import (
-    Distribution,
-    Predictions,
-    Recipe,
-    Shape,
-    Stream,
-    Term,
-    Trains,
-)
+from expunge.methods.base import Distribution, Predictions, Recipe, Shape, Stream, Term, Trains
 from expunge.methods.retain_losses import kl, retain_terms
 
 

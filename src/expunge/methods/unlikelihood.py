@@ -21,15 +21,7 @@ from typing import ClassVar
 from torch import Tensor, logsumexp
 from torch.nn import functional
 
-from expunge.methods.base import (
-    Distribution,
-    Predictions,
-    Recipe,
-    Shape,
-    Stream,
-    Term,
-    Trains,
-)
+from expunge.methods.base import Distribution, Predictions, Recipe, Shape, Stream, Term, Trains
 from expunge.methods.retain_losses import retain_terms
 
 

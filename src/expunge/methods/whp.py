@@ -20,15 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from expunge.errors import UsageError
-from expunge.methods.base import (
-    Distribution,
-    Predictions,
-    Recipe,
-    Shape,
-    Stream,
-    Term,
-    Trains,
-)
+from expunge.methods.base import Distribution, Predictions, Recipe, Shape, Stream, Term, Trains
 from expunge.methods.retain_losses import argmax_nll, kl, retain_terms
 
 DISTANCES = {"argmax": argmax_nll, "soft": kl}

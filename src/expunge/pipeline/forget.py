@@ -22,26 +22,13 @@ from expunge.evals.auditor import Auditor
 from expunge.evals.results import Results
 from expunge.methods.guards.base import Guard
 from expunge.models.interpolation import changed, snapshot
-from expunge.models.loading import (
-    Loaded,
-    choose_device,
-    digest_of,
-    is_adapter,
-    is_laid_over,
-    load,
-)
+from expunge.models.loading import Loaded, choose_device, digest_of, is_adapter, is_laid_over, load
 from expunge.models.transformer import Network
 from expunge.pipeline.plan import Plan, plan_stages
 from expunge.pipeline.publish import publish
 from expunge.pipeline.run_folder import RunFolder, mark_latest, open_run
 from expunge.pipeline.train import train_stages
-from expunge.pipeline.workers import (
-    cost_together,
-    dismiss,
-    follow,
-    identity,
-    require_spreadable,
-)
+from expunge.pipeline.workers import cost_together, dismiss, follow, identity, require_spreadable
 from expunge.planning.suggestions import require_memory
 from expunge.preparation.chain import stage_names
 from expunge.preparation.prepare import Prepared, prepare, prepare_stages

@@ -19,13 +19,7 @@ from expunge.methods.base import Distribution, SelfTaught, Shape, Stream, Trains
 from expunge.methods.edits.base import Edit
 from expunge.methods.guards.base import Guard
 from expunge.models.guard_io import base_of
-from expunge.models.loading import (
-    Source,
-    choose_device,
-    is_guard,
-    load_config,
-    load_tokenizer,
-)
+from expunge.models.loading import Source, choose_device, is_guard, load_config, load_tokenizer
 from expunge.models.lora import LoraShape
 from expunge.models.precision import in_precision
 from expunge.planning.model_size import count_adapter, count_chosen

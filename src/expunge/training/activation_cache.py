@@ -34,14 +34,7 @@ from expunge.models.batching import Batch, by_length
 from expunge.models.loading import digest_of
 from expunge.models.packing import by_record
 from expunge.models.transformer import CachedStates, Network, Site
-from expunge.utils.io import (
-    allocate,
-    private,
-    read_json,
-    sha256_json,
-    synced,
-    write_json,
-)
+from expunge.utils.io import allocate, private, read_json, sha256_json, synced, write_json
 
 Key = tuple[tuple[int, ...], int]
 _DTYPES = {str(dtype): dtype for dtype in (torch.float32, torch.bfloat16, torch.float16)}

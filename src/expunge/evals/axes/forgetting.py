@@ -9,14 +9,7 @@ import numpy as np
 from expunge.evals.comparison import Baseline, Comparison
 from expunge.evals.damage import widened
 from expunge.evals.evidence_table import Column, common
-from expunge.evals.gates import (
-    NO_ANCHOR,
-    RESIDUAL,
-    STRAGGLERS,
-    interval_gate,
-    missing,
-    unanchored,
-)
+from expunge.evals.gates import NO_ANCHOR, RESIDUAL, STRAGGLERS, interval_gate, missing, unanchored
 from expunge.evals.leak_test import SMALL, Flags, leak_test, remembered, settle, small_gate
 from expunge.evals.metric_validity import unfit
 from expunge.evals.results import Gate

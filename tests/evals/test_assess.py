@@ -1,0 +1,293 @@
+"""The whole audit on synthetic evidence: models with a known truth get the ruling they deserve."""
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from expunge.errors import InputError
+from expunge.evals.assess import assess, case_of
+from expunge.evals.axes.forgetting import forgetting_gates
+from expunge.evals.comparison import Comparison
+from expunge.evals.evidence_table import Table
+from expunge.evals.gates import axis_status
+from expunge.evals.results import Ruling
+from expunge.evals.selftest import battery
+from expunge.evidence.context import Policy
+from expunge.evidence.store import Answer, EvidenceStore, Item, Scores, Unit
+from expunge.metrics.outcomes import Axis, Status
+from synthetic_audit import SIZES, Model, collect, never, trained, world
+
+PERFECT = Model(knows=never, noise=5)
+STRAGGLERS = Model(knows=lambda s, i, a: never(s, i, a) or (s == "forget" and i % 5 == 0), noise=5)
+WRAPPER = Model(
+    knows=lambda s, i, a: trained(s, i, a) and not (s == "forget" and a == "plain"),
+    says="I do not know.",
+    noise=5,
+)
+QUANTISED = Model(knows=lambda s, i, a: never(s, i, a) or (s == "forget" and a == "int4"), noise=5)
+COLLAPSED = Model(knows=never, says="!!!!!!!!!!!!!!!!!!", shift=-4, noise=5)
+SCORCHED = Model(knows=lambda s, _, __: s == "retain", noise=5)
+AMNESIAC = Model(knows=lambda s, i, _: s == "neighbours" or (s == "retain" and i % 2 == 0), noise=5)
+DULLED = Model(knows=never, worse=0.1, noise=5)
+SHUNNING = Model(knows=never, shift=-3, noise=5)
+UNCHANGED = Model(knows=trained, noise=1000)
+
+
+@pytest.mark.parametrize("golds", [2, 0])
+@pytest.mark.parametrize(
+    ("unlearned", "ruling", "axis", "name"),
+    [
+        (PERFECT, Ruling.PASS, None, ""),
+        (STRAGGLERS, Ruling.FAIL_RESIDUAL, Axis.FORGETTING, "key-fact leak"),
+        (WRAPPER, Ruling.FAIL_RESIDUAL, Axis.ROBUSTNESS, "leak under prefill-25"),
+        (QUANTISED, Ruling.FAIL_RESIDUAL, Axis.ROBUSTNESS, "leak under int4"),
+        (COLLAPSED, Ruling.FAIL_DAMAGE, Axis.UTILITY, "gibberish forget"),
+        (SCORCHED, Ruling.FAIL_DAMAGE, Axis.LOCALITY, "key-fact neighbours"),
+        (AMNESIAC, Ruling.FAIL_DAMAGE, Axis.UTILITY, "key-fact retain"),
+        (DULLED, Ruling.FAIL_DAMAGE, Axis.UTILITY, "perplexity generic"),
+        (UNCHANGED, Ruling.FAIL_RESIDUAL, Axis.FORGETTING, "residual extraction-strength"),
+    ],
+)
+def test_rulings(tmp_path, unlearned, ruling, axis, name, golds):
+    results = assess(world(tmp_path, unlearned, golds=golds))
+    assert results.verdict.ruling is ruling, results.verdict.reasons
+    assert all(test.passed for test in results.self_tests)
+    failed = {(gate.axis, gate.name) for gate in results.gates if gate.status is Status.FAIL}
+    assert ((axis, name) in failed) if axis else not failed
+    if axis in (Axis.ROBUSTNESS, Axis.UTILITY, Axis.LOCALITY):
+        assert results.axes[Axis.FORGETTING] is Status.PASS
+
+
+def test_over_unlearning_is_a_scar(tmp_path):
+    results = assess(world(tmp_path, SHUNNING))
+    assert results.verdict.ruling is Ruling.PASS_WITH_SCAR
+    assert results.axes[Axis.PRIVACY] is Status.SCAR
+
+
+def test_without_gold_privacy_is_not_computable_and_said_so(tmp_path):
+    results = assess(world(tmp_path, PERFECT, golds=0))
+    assert results.axes[Axis.PRIVACY] is Status.NOT_COMPUTABLE
+    assert "Not tested: privacy." in results.verdict.sentence
+
+
+def test_the_original_that_never_knew(tmp_path):
+    results = assess(world(tmp_path, PERFECT, original=Model(knows=never, noise=9)))
+    assert results.verdict.ruling is Ruling.NOTHING_TO_FORGET
+    assert all(test.passed for test in results.self_tests)
+
+
+def test_without_gold_and_controls_nothing_is_decided(tmp_path):
+    sizes = {split: size for split, size in SIZES.items() if split != "control"}
+    results = assess(world(tmp_path, PERFECT, golds=0, sizes=sizes))
+    gates = {gate.name: gate for gate in results.gates}
+    assert gates["residual extraction-strength"].status is Status.NOT_COMPUTABLE
+    assert "give gold models or control records" in gates["stragglers"].reason
+    # Zero leaks need no anchor: the excess cannot be above zero.
+    assert gates["key-fact leak"].status is Status.PASS
+    assert results.verdict.ruling is Ruling.INCONCLUSIVE
+    assert "give gold models or control records" in results.verdict.sentence
+
+
+@pytest.mark.parametrize("attack", ["plain", "paraphrase"])
+def test_facts_that_came_back_where_controls_were_not_asked_are_no_pass(tmp_path, attack):
+    """Control records without paraphrases, or without key answers, tell nothing of guessing."""
+
+    def knows(split, index, asked):
+        return never(split, index, asked) or (split == "forget" and index < 12 and asked == attack)
+
+    store = world(tmp_path, Model(knows=knows, noise=5), golds=0)
+    for unit in tmp_path.glob(f"*.control.{attack}.answers.jsonl"):
+        unit.unlink()
+    results = assess(store)
+    name = "key-fact leak" if attack == "plain" else f"leak under {attack}"
+    (gate,) = (gate for gate in results.gates if gate.name == name)
+    assert (gate.status, gate.low) == (Status.INCONCLUSIVE, 0.0)
+    assert gate.value >= 12 / 20
+    assert "12 of 20 facts came back" in gate.reason
+    assert results.verdict.ruling not in (Ruling.PASS, Ruling.PASS_WITH_SCAR)
+
+
+def test_sets_that_were_not_given_have_reasons(tmp_path):
+    sizes = {"forget": 20, "retain": 20}
+    results = assess(world(tmp_path, PERFECT, sizes=sizes))
+    assert results.axes[Axis.LOCALITY] is Status.NOT_COMPUTABLE
+    assert results.axes[Axis.PRIVACY] is Status.NOT_COMPUTABLE
+    absent = {score.split for score in results.scores if score.value is None and score.reason}
+    assert {"neighbours", "holdout", "control", "generic"} <= absent
+    for gate in results.gates:
+        assert (gate.value is None) == (gate.status is Status.NOT_COMPUTABLE)
+        assert gate.value is not None or gate.reason
+
+
+def test_a_large_request_is_judged_by_intervals(tmp_path):
+    sizes = {**SIZES, "forget": 100}
+    results = assess(world(tmp_path, STRAGGLERS, sizes=sizes, subjects=7))
+    gates = {gate.name: gate for gate in results.gates}
+    assert gates["key-fact leak"].value == pytest.approx(0.2)
+    assert gates["leak under int8"].value == pytest.approx(0.2)
+    assert gates["stragglers"].status is Status.FAIL
+    assert results.verdict.ruling is Ruling.FAIL_RESIDUAL
+
+
+def test_assess_is_pure_and_its_results_are_json(tmp_path):
+    store = world(tmp_path, STRAGGLERS)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    first, second = assess(store), assess(EvidenceStore(tmp_path))
+    assert first == second
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    json.dumps(asdict(first), allow_nan=False)
+
+
+def test_results_hold_no_personal_text(tmp_path):
+    results = assess(world(tmp_path, STRAGGLERS))
+    assert "zqforget" not in json.dumps(asdict(results))
+
+
+def test_counts_of_the_sentence(tmp_path):
+    sentence = assess(world(tmp_path, STRAGGLERS)).verdict.sentence
+    assert sentence.startswith("4 of 20 facts came back in 140 attempts (before: 20 of 20).")
+
+
+def test_records_without_tokens_are_dropped_and_counted(tmp_path):
+    store = world(tmp_path, PERFECT)
+    unit = Unit(role="unlearned", split="forget", kind="scores")
+    first, *rest = store.scores(unit)
+    store.write_scores(unit, [replace(first, logp=(), hit=(), z=()), *rest])
+    scores = assess(store).scores
+    plain = [s for s in scores if (s.role, s.split, s.attack) == ("unlearned", "forget", "plain")]
+    found = next(score for score in plain if score.metric == "probability")
+    assert (found.n, found.reason) == (19, "1 records dropped: they had no scored token")
+
+
+@pytest.mark.parametrize("role", ["original", "unlearned"])
+def test_missing_evidence_is_a_users_error(tmp_path, role):
+    store = world(tmp_path, PERFECT, ladder=False)
+    for path in tmp_path.glob(f"{role}.*"):
+        path.unlink()
+    with pytest.raises(InputError, match=f"nothing of the {role} model"):
+        assess(store)
+
+
+def spoil(store: EvidenceStore, role: str, source: str, attack: str, kind: str) -> None:
+    """Make the evidence of `role` under an attack a copy of `source`'s."""
+    for path in store.folder.glob(f"{source}.forget.{attack}.{kind}.jsonl"):
+        (store.folder / path.name.replace(source, role, 1)).write_bytes(path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("role", "source", "attack", "name"),
+    [
+        ("gold-0", "original", "plain", "a second gold"),
+        ("gold-1", "original", "plain", "a second gold"),
+        ("ladder-0.75", "original", "plain", "knowledge must fall"),
+        ("original", "gold-0", "*", "a refusal wrapper"),
+    ],
+)
+def test_a_broken_auditor_notices(tmp_path, role, source, attack, name):
+    store = world(tmp_path, PERFECT)
+    plain = store.answers(Unit(role="original", split="forget", kind="answers"))
+    scores = store.scores(Unit(role="original", split="forget", kind="scores"))
+    spoil(store, role, source, attack, "*")
+    if role == "original":  # attacks that do not reach what the original knows
+        store.write_answers(Unit(role=role, split="forget", kind="answers"), plain)
+        store.write_scores(Unit(role=role, split="forget", kind="scores"), scores)
+    results = assess(store)
+    failed = [test.name for test in results.self_tests if not test.passed]
+    assert any(found.startswith(name) for found in failed)
+    assert results.verdict.ruling is Ruling.INVALID
+
+
+RECITES = Model(
+    knows=lambda s, i, a: never(s, i, a) or (s == "forget" and i % 3 == 0 and a == "plain"),
+    says="I do not know.",
+    noise=2001,
+)
+
+
+@pytest.mark.parametrize(
+    ("second", "name"),
+    [
+        (RECITES, "residual extraction-strength"),
+        (Model(knows=never, shift=3.0, noise=2001), "AUC loss minus gold"),
+    ],
+)
+def test_golds_that_differ_fail_the_self_test_and_excuse_little(tmp_path, second, name):
+    """The difference of two golds must not widen the margin that it is itself held to."""
+    store = world(tmp_path, PERFECT)
+    collect(store, "gold-1", second, SIZES)
+    results = assess(store)
+    (test,) = (test for test in results.self_tests if test.name.startswith("a second gold"))
+    assert f"{name} of gold-1 against gold-0" in test.detail
+    (gate,) = (gate for gate in results.gates if gate.name == name)
+    assert gate.margin == pytest.approx(0.15)
+
+
+def test_self_tests_that_lack_evidence_say_so(tmp_path):
+    store = world(tmp_path, PERFECT, golds=1, ladder=False)
+    for path in tmp_path.glob("original.forget.*-*.jsonl"):
+        path.unlink()
+    case = case_of(Table.read(store), store.context())
+    found = {test.name: test.detail for test in battery(case)}
+    assert sum(detail.startswith("not tested") for detail in found.values()) == 2
+    assert found["a second gold in the place of the unlearned model must not fail"] == (
+        "not tested: it takes two gold models"
+    )
+
+
+def _population(seed: int, n: int, kept: int, golds: int) -> Comparison:
+    """A noisy world: gold seeds differ record by record, and recite 1 in 8 tokens by luck."""
+    rng = np.random.default_rng(seed)
+    hard = rng.normal(-1.5, 0.7, size=n)
+    scores: dict[Unit, dict[str, Scores]] = {}
+    answers: dict[Unit, dict[str, Answer]] = {}
+    known = {"original": n, "unlearned": kept, **{f"gold-{i}": 0 for i in range(golds)}}
+    for role, count in known.items():
+        rows, said = {}, {}
+        for i in range(n):
+            logp = hard[i] + 0.2 * rng.normal() + 0.3 * rng.normal(size=8)
+            hit = rng.random(8) < 0.5
+            if i < count:
+                logp, hit = -0.05 * np.abs(rng.normal(size=8)), np.ones(8, bool)
+            name = f"r{i}"
+            rows[name] = Scores(
+                record=name,
+                logp=tuple(np.minimum(logp, -1e-4).tolist()),
+                hit=tuple(hit.tolist()),
+                z=tuple(logp.tolist()),
+                ends=False,
+                zlib=9,
+            )
+            said[name] = Answer(record=name, text=f"fact{i}" if i < count else "other")
+        scores[Unit(role=role, split="forget", kind="scores")] = rows
+        answers[Unit(role=role, split="forget", kind="answers")] = said
+    items = {
+        f"r{i}": Item(
+            record=f"r{i}", split="forget", question="q", answer="a", key_answers=(f"fact{i}",),
+            subject=f"s{i // 10}",
+        )
+        for i in range(n)
+    }  # fmt: skip
+    roles = tuple(f"gold-{i}" for i in range(golds))
+    return Comparison(
+        table=Table(items={"forget": items}, scores=scores, answers=answers),
+        subject="unlearned",
+        golds=roles,
+        noise=roles,
+        policy=Policy(),
+        seed=0,
+    )
+
+
+@pytest.mark.parametrize(("n", "golds"), [(10, 1), (20, 1), (20, 2), (100, 2)])
+def test_a_true_gold_passes_nearly_always_and_stragglers_never(n, golds):
+    def statuses(kept: int) -> list[Status]:
+        cases = (_population(seed, n, kept, golds) for seed in range(20))
+        return [axis_status(Axis.FORGETTING, forgetting_gates(case)) for case in cases]
+
+    gold = statuses(0)
+    assert gold.count(Status.PASS) >= 17
+    assert gold.count(Status.FAIL) <= 1
+    assert set(statuses(n // 5)) == {Status.FAIL}
+    assert Status.PASS not in statuses(max(1, n // 20))

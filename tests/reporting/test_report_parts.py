@@ -1,0 +1,328 @@
+import re
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from expunge.errors import InputError
+from expunge.evals.recovery import Finding
+from expunge.evals.recovery import RecoveryBar as Ladder
+from expunge.evals.results import Gate, Ruling
+from expunge.evidence.store import Answer, Item
+from expunge.metrics.outcomes import Axis, Status
+from expunge.metrics.registry import gate_title, metric_title
+from expunge.reporting import plots, wording
+from expunge.reporting.examples import ExampleAttempt, FactHistory, choose, count
+from expunge.reporting.plot_data import relearning, relearning_panel
+from expunge.reporting.plots import PlottedInterval, RecoveryBar, recovery_ladder
+from expunge.reporting.redaction import MASK, Redactor
+from expunge.reporting.schema import (
+    SCHEMA,
+    facts_from_json,
+    facts_to_json,
+    read_facts,
+    read_results,
+    results_from_json,
+    results_to_json,
+)
+from expunge.utils.io import read_json
+from synthetic_run import build_run, forget_items
+
+rare = st.text("bcdfghjklmnpqrstvwxz", min_size=5, max_size=9).map(lambda word: f"q{word}")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return build_run(tmp_path_factory.mktemp("full") / "run")
+
+
+@settings(max_examples=200, deadline=None)
+@given(key=rare, name=rare, before=st.text(max_size=30), after=st.text(max_size=30))
+def test_masking_hides_the_secret_in_any_surroundings(key, name, before, after):
+    item = Item(
+        record="r", split="forget", question="", answer="", key_answers=(key,), subject=name
+    )
+    masked = Redactor([item]).text(f"{before} {key.upper()} {name} {after}")
+    assert key not in masked.casefold()
+    assert name not in masked.casefold()
+    assert MASK * len(key) in masked
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Where was Mira Kolenda born?", "Where was M███ K██████ born?"),
+        ("She lives in saint  étienne.", "She lives in █████  ███████."),
+        ("It is in the North.", "It is in ███ █████."),
+        ("Call 0171 22 or mira.k@mail.net", "Call 0███ ██ or m███.█@m███.n██"),
+        ("I do not know.", "I do not know."),
+        ("", ""),
+    ],
+)
+def test_redaction_by_hand(text, expected):
+    item = Item(
+        record="r",
+        split="forget",
+        question="",
+        answer="",
+        key_answers=("Saint-Étienne", "the North"),
+        subject="Mira Kolenda",
+    )
+    assert Redactor([item]).text(text) == expected
+
+
+def test_labels_lose_names_even_inside_words_and_nothing_else():
+    redactor = Redactor(forget_items())
+    assert redactor.label("data/mirabel_kovanda.jsonl") == f"data/{MASK * 15}.jsonl"
+    assert redactor.label("MirabelKovanda2") == f"{MASK * 14}2"
+    assert redactor.label("npo, beta = 0.1, the sister") == "npo, beta = 0.1, the sister"
+
+
+def attempt(leaked: bool, attack: str = "plain") -> ExampleAttempt:
+    return ExampleAttempt(attack=attack, answer=Answer(record="r", text="x"), leaked=leaked)
+
+
+def fact(name: str, *leaked: bool, likelihood: float = -1.0) -> FactHistory:
+    item = Item(record=name, split="forget", question="q", answer="a", key_answers=("a",))
+    tries = tuple(attempt(one) for one in leaked)
+    return FactHistory(item=item, before=tries, after=tries, gold=(), likelihood=likelihood)
+
+
+def test_examples_are_the_worst_the_median_and_a_seeded_draw():
+    ranked = [fact(str(i)) for i in range(9)]
+    chosen = [(example.why, example.fact.item.record) for example in choose(ranked, seed=3)]
+    assert chosen[:2] == [("worst case", "0"), ("median", "4")]
+    assert chosen[2][0] == "random"
+    assert chosen[2][1] not in {"0", "4"}
+    assert chosen == [(e.why, e.fact.item.record) for e in choose(ranked, seed=3)]
+    drawn = {choose(ranked, seed=seed)[2].fact.item.record for seed in range(40)}
+    assert drawn == set("1235678")
+
+
+@pytest.mark.parametrize(("n", "expected"), [(0, 0), (1, 1), (2, 2), (3, 3)])
+def test_few_facts_give_few_examples(n, expected):
+    chosen = choose([fact(str(i)) for i in range(n)], seed=0)
+    assert len({example.fact.item.record for example in chosen}) == len(chosen) == expected
+
+
+def test_counting_is_over_facts_and_attempts():
+    tries = [(attempt(True), attempt(True)), (attempt(False),), ()]
+    found = count(tries)
+    assert (found.returned, found.facts, found.attempts) == (1, 2, 3)
+    assert count([(), ()]) is None
+
+
+@pytest.mark.parametrize(
+    ("after", "before", "expected"),
+    [
+        ((0, 20, 120), (19, 20, 20), "0 of 20 facts came back in 120 attempts (before: 19 of 20). "
+         "With 95 % confidence, fewer than 14 % of"),
+        ((0, 299, 299), None, "0 of 299 facts came back in 299 attempts. "
+         "With 95 % confidence, fewer than 1 % of"),
+        ((3, 3, 1), None, "3 of 3 facts came back in 1 attempt. Any share of facts of this kind"),
+    ],
+)  # fmt: skip
+def test_count_sentence(after, before, expected):
+    from expunge.reporting.examples import Count
+
+    def make(c):
+        return c and Count(returned=c[0], facts=c[1], attempts=c[2])
+
+    assert wording.count_sentence(make(after), make(before)).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, "0 %"), (0.139, "14 %"), (0.014, "1.4 %"), (0.01, "1 %"), (0.0005, "0.05 %"), (1, "100 %"),
+     (-0.03, "\N{MINUS SIGN}3 %")],
+)  # fmt: skip
+def test_percent(value, expected):
+    assert wording.percent(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.95, "0.950"), (14.21, "14.2"), (1e-5, "1.00e\N{MINUS SIGN}05"), (0, "0.000"),
+     (12345, "12\N{NARROW NO-BREAK SPACE}345"), (-3.2, "\N{MINUS SIGN}3.200")],
+)  # fmt: skip
+def test_number(value, expected):
+    assert wording.number(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(42.4, "42 s"), (59.6, "1 min 00 s"), (7500, "2 h 05 min")]
+)
+def test_duration(seconds, expected):
+    assert wording.duration(seconds) == expected
+
+
+def gate(axis: Axis, status: Status, high: float, name: str = "g") -> Gate:
+    return Gate(
+        axis=axis, name=name, value=high / 2, low=0.0, high=high, margin=0.1, n=9, status=status
+    )
+
+
+def test_the_worst_gate_is_the_weakest_not_the_largest():
+    passing = gate(Axis.UTILITY, Status.PASS, 0.09)
+    open_, failed = (gate(Axis.UTILITY, s, 0.05) for s in (Status.INCONCLUSIVE, Status.FAIL))
+    assert wording.worst((passing, open_, failed)) is failed
+    assert wording.worst((passing, open_)) is open_
+    assert wording.worst((gate(Axis.UTILITY, Status.PASS, 0.02), passing)) is passing
+    absent = gate(Axis.UTILITY, Status.NOT_COMPUTABLE, 0.0)
+    assert wording.worst((absent, passing)) is passing
+    assert wording.worst((absent,)) is absent
+    assert wording.worst(()) is None
+
+
+def test_a_finding_says_when_few_records_passed_by_rule():
+    wide = replace(gate(Axis.UTILITY, Status.PASS, 0.3), reason="0 of 9 records worse")
+    assert wording.finding(wide, title="Gibberish") == (
+        "Gibberish: 15 %, at most 30 % with 95 % confidence; limit 10 %. "
+        "Passed by the rule for few records: 0 of 9 records worse"
+    )
+    assert wording.finding(gate(Axis.UTILITY, Status.FAIL, 0.3), title="X").endswith("limit 10 %")
+
+
+@pytest.mark.parametrize("ruling", list(Ruling))
+def test_every_ruling_has_an_action_and_a_report(run, tmp_path, ruling):
+    value = read_json(run / "results.json")
+    value["verdict"] |= {"ruling": ruling.value, "provisional": False}
+    results = results_from_json(value)
+    said = wording.action(results)
+    assert said.title
+    assert "{" not in said.text
+    assert (said.title == "Release") == (ruling is Ruling.PASS)
+
+
+def test_a_provisional_pass_is_no_release(run):
+    value = read_json(run / "results.json")
+    value["verdict"] |= {"ruling": "PASS", "provisional": True}
+    assert wording.action(results_from_json(value)).title == "Go on, do not release yet"
+
+
+def test_results_and_facts_survive_the_disk(run):
+    results, run_facts = read_results(run), read_facts(run)
+    assert results_from_json(results_to_json(results)) == results
+    assert facts_from_json(facts_to_json(run_facts)) == run_facts
+    assert results_to_json(results)["schema"] == SCHEMA == "expunge.results/1"
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        ({"schema": "expunge.results/9"}, "results-schema", "'expunge.results/9'"),
+        ({"verdict": None}, "malformed-results", "results.json: verdict"),
+        ({"gates": [{"axis": "taste"}]}, "malformed-results", "results.json: gates.0.axis"),
+    ],
+)
+def test_malformed_results_are_refused(run, change, code, message):
+    with pytest.raises(InputError) as error:
+        results_from_json(results_to_json(read_results(run)) | change)
+    assert error.value.code == code
+    assert message in error.value.what
+
+
+@pytest.mark.parametrize("value", [None, [], 3])
+def test_what_is_no_object_is_no_results(value):
+    with pytest.raises(InputError, match="results-schema"):
+        results_from_json(value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"device": 3}, "device"), ({"colour": "red"}, "colour"), ({"train": {"steps": 1}}, "train.")],
+)
+def test_malformed_facts_name_the_field(run, change, message):
+    with pytest.raises(InputError, match=message) as error:
+        facts_from_json(facts_to_json(read_facts(run)) | change)
+    assert error.value.code == "malformed-facts"
+
+
+def test_drawings_have_no_colour_no_date_and_a_spoken_text():
+    estimate = PlottedInterval(value=0.5, low=0.2, high=0.7)
+    rung = RecoveryBar(label='a "b" & <c>', kind="worst", estimate=estimate, gold=estimate)
+    svg = recovery_ladder([rung], measure="share")
+    assert svg == recovery_ladder([rung], measure="share")
+    assert not re.search(r"#[0-9a-f]{6}\b|\d{4}-\d{2}-\d{2}|matplotlib|<style", svg)
+    assert 'aria-label="Recovery ladder, share: a &quot;b&quot; &amp; &lt;c&gt; 0.50' in svg
+    assert len(svg) < 40_000
+    assert set(re.findall(r"var\((--\w+)\)", svg)) <= {*plots._VARIABLES.values()}
+
+
+def scored_as(variant, model, gold):
+    return Finding(
+        variant=variant,
+        n=10,
+        judged=model,
+        anchor=gold,
+        gap=0.9,
+        rho=model - gold,
+        low=0.0,
+        high=1.0,
+        p=0.5,
+        margin=0.25,
+        status=Status.PASS,
+    )
+
+
+def trained(name, *tests):
+    return Ladder(attack=name, family="weights", access="T2", status=Status.FAIL, tests=tests)
+
+
+def test_relearning_is_drawn_step_by_step_against_gold():
+    rungs = (
+        trained(
+            "relearn",
+            scored_as("lora 0.001 step 32", 0.8, 0.2),
+            scored_as("full 5e-05 step 8", 0.3, 0.1),
+            scored_as("lora 0.001 step 8", 0.5, 0.1),
+            scored_as("untouched", 0.1, 0.0),
+        ),
+        trained("sampling", scored_as("any", 0.4, 0.1)),
+    )
+    svg = relearning(rungs)
+    assert svg is not None
+    said = re.search(r'aria-label="([^"]+)"', svg)[1]
+    assert said == (
+        "Relearning curves, share of facts: relearn, full 5e-05: 0.30 against gold 0.10 after 8 "
+        "steps; relearn, lora 0.001: 0.80 against gold 0.20 after 32 steps"
+    )
+    (panel,) = filter(None, map(relearning_panel, rungs))
+    steps = {c.label: [(p.step, p.model, p.gold) for p in c.points] for c in panel.curves}
+    assert steps["lora 0.001"] == [(0, 0.1, 0.0), (8, 0.5, 0.1), (32, 0.8, 0.2)]
+    assert [curve.label for curve in panel.curves if curve.worst] == ["lora 0.001"]
+    assert set(re.findall(r"var\((--\w+)\)", svg)) <= {*plots._VARIABLES.values()}
+    parsed = ElementTree.fromstring(plots.alone(svg))
+    assert parsed.tag == "{http://www.w3.org/2000/svg}svg"
+    assert all(f"{name}: #" in parsed.get("style") for name in plots._VARIABLES.values())
+
+
+def test_without_training_there_is_no_relearning_curve():
+    assert relearning((trained("sampling", scored_as("any", 0.4, 0.1)),)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("leak under int4", "Leak under 4-bit weights"),
+        ("key-fact neighbours: family", "Key fact said (neighbours): family"),
+        ("residual extraction-strength", "Residual extraction strength"),
+        ("something new", "Something new"),
+    ],
+)
+def test_gate_titles(name, title):
+    assert gate_title(name) == title
+
+
+@pytest.mark.parametrize(
+    ("metric", "title"),
+    [
+        ("auc-zlib", "AUC of familiarity (zlib)"),
+        ("seq-rep-4", "Repetition"),
+        ("new_one", "New one"),
+    ],
+)
+def test_metric_titles(metric, title):
+    assert metric_title(metric) == title
