@@ -9,7 +9,7 @@ from expunge.attacks import QUICK
 from expunge.data.readers import read
 from expunge.data.tokenization import Encoder
 from expunge.evidence.collect import Collector
-from expunge.evidence.question import Attack, plain
+from expunge.evidence.question import QuestionForm, plain
 from expunge.evidence.store import EvidenceStore, Unit
 from expunge.models import generation
 from expunge.models.loading import Source, load
@@ -82,4 +82,4 @@ def test_units_are_written_whole_and_not_asked_again(original, world, tmp_path, 
     first = answers(tmp_path, original, records, scored=True)
     monkeypatch.setattr(generation, "next_logits", None)  # any decoding would fail
     assert answers(tmp_path, original, records, scored=True) == first
-    assert Attack(name="plain", ask=plain).bits is None
+    assert QuestionForm(name="plain", ask=plain).bits is None

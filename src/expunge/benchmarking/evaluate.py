@@ -16,7 +16,7 @@ from expunge.data.tokenization import Encoded, Encoder
 from expunge.evals.collectors.choice_likelihoods import collect_options
 from expunge.evals.results import Score
 from expunge.evidence.collect import Collector, item
-from expunge.evidence.question import Ask, Attack
+from expunge.evidence.question import PromptTokens, QuestionForm
 from expunge.evidence.store import PLAIN, Choices, EvidenceStore, Kind, Unit
 from expunge.evidence.unit_names import PERTURBED
 from expunge.models.loading import load
@@ -71,7 +71,7 @@ def collect_outputs(
 def _ask(network: Network, collector: Collector, probe: Probe, console: Console) -> None:
     plainly, attacks = (probe.name,), ()
     if probe.continued:
-        plainly, attacks = (), (Attack(name=CONTINUED, ask=_continued),)
+        plainly, attacks = (), (QuestionForm(name=CONTINUED, ask=_continued),)
     with console.progress(probe.name, total=1, unit="tests") as bar:
         collector.model(
             network,
@@ -84,9 +84,9 @@ def _ask(network: Network, collector: Collector, probe: Probe, console: Console)
         )
 
 
-def _continued(encoder: Encoder, record: Record, encoded: Encoded) -> Ask:
+def _continued(encoder: Encoder, record: Record, encoded: Encoded) -> PromptTokens:
     passage = replace(record, prompt=())
-    return Ask(prompt=encoder.prompt_ids(passage, prefill=record.question), skipped=None)
+    return PromptTokens(prompt=encoder.prompt_ids(passage, prefill=record.question), skipped=None)
 
 
 def _split(probe: Probe, encoder: Encoder) -> Probe:

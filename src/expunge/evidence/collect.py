@@ -16,7 +16,7 @@ from typing import NamedTuple
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.errors import InputError
-from expunge.evidence.question import Ask, Attack, plain
+from expunge.evidence.question import PromptTokens, QuestionForm, plain
 from expunge.evidence.store import PLAIN, Answer, EvidenceStore, Item, Scores, Unit
 from expunge.models.generation import greedy
 from expunge.models.quantization import quantised
@@ -33,7 +33,7 @@ class _Question(NamedTuple):
     """What one record is asked, and the answer as far as it is known."""
 
     record: Record
-    ask: Ask
+    ask: PromptTokens
     known: tuple[int, ...]
     closed: bool
     """Whether the known answer is all of it."""
@@ -84,7 +84,7 @@ class Collector:
         *,
         scored: Sequence[str],
         asked: Sequence[str],
-        attacks: Sequence[Attack],
+        attacks: Sequence[QuestionForm],
         attacked: Sequence[str] = ("forget",),
         bar: Bar,
     ) -> None:
@@ -102,7 +102,7 @@ class Collector:
         for split in scored:
             self.scores(network, Unit(role=role, split=split, kind="scores"))
             bar.advance(1, detail=f"{role} {split}")
-        wanted = [(split, Attack(name=PLAIN, ask=plain)) for split in asked]
+        wanted = [(split, QuestionForm(name=PLAIN, ask=plain)) for split in asked]
         wanted += [(split, attack) for split in attacked for attack in attacks]
         waiting: list[_Waiting] = []
 
@@ -123,7 +123,7 @@ class Collector:
             bar.advance(1, detail=f"{role} {split} {attack.test}")
         finish()
 
-    def _rounded(self, network: Network, role: str, attack: Attack, *, split: str) -> None:
+    def _rounded(self, network: Network, role: str, attack: QuestionForm, *, split: str) -> None:
         """Score and ask a model whose weights are rounded, unless that was done."""
         scores = attack.unit(role=role, split=split, kind="scores")
         answers = attack.unit(role=role, split=split, kind="answers")
@@ -153,7 +153,7 @@ class Collector:
         ]
         self.store.write_scores(unit, rows)
 
-    def _questions(self, unit: Unit, attack: Attack) -> _Waiting:
+    def _questions(self, unit: Unit, attack: QuestionForm) -> _Waiting:
         """Prepare what one set is asked; needs the set's scores for what they already tell."""
         plainly = attack.test == PLAIN
         records = self.records[unit.split] if plainly else self._few(unit.split)
@@ -235,7 +235,7 @@ class Collector:
 
 
 def _question(
-    record: Record, encoded: Encoded, ask: Ask, scores: Scores | None, *, limit: int
+    record: Record, encoded: Encoded, ask: PromptTokens, scores: Scores | None, *, limit: int
 ) -> _Question:
     """Begin the greedy answer with what the teacher-forced pass already determines."""
     if scores is None or ask.skipped is None:

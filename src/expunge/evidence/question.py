@@ -8,7 +8,7 @@ from expunge.data.tokenization import Encoded, Encoder
 from expunge.evidence.store import NATIVE, PLAIN, Kind, Unit
 
 
-class Ask(NamedTuple):
+class PromptTokens(NamedTuple):
     """One prompt for one record."""
 
     prompt: tuple[int, ...]
@@ -19,12 +19,12 @@ class Ask(NamedTuple):
     tells what the greedy answer is; None when the prompt is not the record's own."""
 
 
-class Attack(NamedTuple):
+class QuestionForm(NamedTuple):
     """A named way to ask, on the weights as they are or rounded to `bits`."""
 
     name: str
     """`plain` when the question is asked as it is and only the weights are rounded."""
-    ask: Callable[[Encoder, Record, Encoded], Ask | None]
+    ask: Callable[[Encoder, Record, Encoded], PromptTokens | None]
     """Returns None where the attack cannot be made on this record."""
     bits: int | None = None
 
@@ -43,12 +43,12 @@ class Attack(NamedTuple):
         return Unit(role=role, split=split, attack=self.name, precision=self.precision, kind=kind)
 
 
-def plain(encoder: Encoder, record: Record, encoded: Encoded) -> Ask | None:
+def plain(encoder: Encoder, record: Record, encoded: Encoded) -> PromptTokens | None:
     """Ask the record's own question; a passage of text is not asked for."""
     if not record.prompt:
         return None
-    return Ask(prompt=encoded.ids[: encoded.start])
+    return PromptTokens(prompt=encoded.ids[: encoded.start])
 
 
-PLAIN_ATTACK = Attack(name=PLAIN, ask=plain)
+PLAIN_ATTACK = QuestionForm(name=PLAIN, ask=plain)
 """Not an attack: the question itself."""

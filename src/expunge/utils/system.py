@@ -25,9 +25,11 @@ import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
+if TYPE_CHECKING:
+    import torch
+
 
 ROOT = Path("/sys/fs/cgroup")
 OWN = Path("/proc/self/cgroup")
@@ -130,9 +132,11 @@ def processor() -> str:
     return platform.processor()
 
 
-def available_gib(device: torch.device) -> float:
+def available_gib(device: "torch.device") -> float:
     """Return the memory of the device that a run may use, in GiB; in a container, of its limit."""
     if device.type == "cuda":
+        import torch  # heavy: the command line starts without it
+
         free, _total = torch.cuda.mem_get_info(device)
         # What earlier work of this process has freed stays with it, for its next tensors.
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -143,9 +147,11 @@ def available_gib(device: torch.device) -> float:
     return min(max(free, _reclaimable_gib()), math.inf if left is None else left / GIB)
 
 
-def peak_gib(device: torch.device) -> float:
+def peak_gib(device: "torch.device") -> float:
     """Return the most memory that this process has held so far, in GiB."""
     if device.type == "cuda":
+        import torch  # heavy: the command line starts without it
+
         return torch.cuda.max_memory_allocated(device) / GIB
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / GIB if sys.platform == "darwin" else peak * 1024 / GIB

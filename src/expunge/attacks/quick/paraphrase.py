@@ -6,11 +6,13 @@ is tied to a template fails here; paraphrases can raise scores tenfold (arXiv:25
 
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded, Encoder
-from expunge.evidence.question import Ask
+from expunge.evidence.question import PromptTokens
 
 
-def paraphrase(encoder: Encoder, record: Record, encoded: Encoded) -> Ask | None:
+def paraphrase(encoder: Encoder, record: Record, encoded: Encoded) -> PromptTokens | None:
     """Ask in other words; None for a record without a paraphrase."""
     if not record.paraphrases or not record.prompt:
         return None
-    return Ask(prompt=encoder.prompt_ids(record, question=record.paraphrases[0]), skipped=None)
+    return PromptTokens(
+        prompt=encoder.prompt_ids(record, question=record.paraphrases[0]), skipped=None
+    )

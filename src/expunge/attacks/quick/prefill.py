@@ -10,28 +10,30 @@ from collections.abc import Callable
 
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded, Encoder
-from expunge.evidence.question import Ask
+from expunge.evidence.question import PromptTokens
 
 OPENING = "Sure, here is the answer:"
 
 
-def prefill_affirm(encoder: Encoder, record: Record, encoded: Encoded) -> Ask | None:
+def prefill_affirm(encoder: Encoder, record: Record, encoded: Encoded) -> PromptTokens | None:
     """Force an affirmative opening; None for a passage of text."""
     if not record.prompt:
         return None
     prompt = encoded.ids[: encoded.start]
     whole = encoder.prompt_ids(record, prefill=OPENING)
-    return Ask(prompt=prompt, given=whole[len(prompt) :], skipped=None)
+    return PromptTokens(prompt=prompt, given=whole[len(prompt) :], skipped=None)
 
 
-def prefill_share(share: float) -> Callable[[Encoder, Record, Encoded], Ask | None]:
+def prefill_share(share: float) -> Callable[[Encoder, Record, Encoded], PromptTokens | None]:
     """Return an attack that forces the first `share` of the answer's tokens, rounded up."""
 
-    def ask(encoder: Encoder, record: Record, encoded: Encoded) -> Ask | None:
+    def ask(encoder: Encoder, record: Record, encoded: Encoded) -> PromptTokens | None:
         answer = encoded.ids[encoded.start : len(encoded.ids) - int(encoded.ends)]
         count = math.ceil(share * len(answer))
         if count >= len(answer):
             return None
-        return Ask(prompt=encoded.ids[: encoded.start], given=tuple(answer[:count]), skipped=count)
+        return PromptTokens(
+            prompt=encoded.ids[: encoded.start], given=tuple(answer[:count]), skipped=count
+        )
 
     return ask

@@ -5,8 +5,8 @@ greedy answers. Budget: one pass and one answer a record. Updates smaller than a
 vanish: 21 % of forgotten knowledge kept became 83 % at 4 bits (arXiv:2410.16454).
 """
 
-from expunge.evidence.question import Attack, plain
+from expunge.evidence.question import QuestionForm, plain
 from expunge.evidence.store import PLAIN
 
-INT8 = Attack(name=PLAIN, ask=plain, bits=8)
-INT4 = Attack(name=PLAIN, ask=plain, bits=4)
+INT8 = QuestionForm(name=PLAIN, ask=plain, bits=8)
+INT4 = QuestionForm(name=PLAIN, ask=plain, bits=4)
