@@ -9,6 +9,7 @@ package and from `benchmarks/results`. Nothing else in the documentation is gene
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -59,10 +60,17 @@ def _read(path: str) -> str:
     return (ROOT / path).read_text(encoding="utf-8")
 
 
-def stale() -> list[str]:
-    """Return the paths of files that are missing, or not what the code says."""
+def stale(root: Path, wanted: Mapping[str, str]) -> list[str]:
+    """Return the paths of files that are missing, or not what is wanted.
+
+    Args:
+        root: The repository.
+        wanted: Text by path, as `pages` returns it.
+    """
     return [
-        path for path, text in pages().items() if not (ROOT / path).is_file() or _read(path) != text
+        path
+        for path, text in wanted.items()
+        if not (root / path).is_file() or (root / path).read_text(encoding="utf-8") != text
     ]
 
 
@@ -71,7 +79,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--check", action="store_true", help="write nothing; 1 when one is stale")
     if parser.parse_args().check:
-        old = stale()
+        old = stale(ROOT, pages())
         for path in old:
             print(f"stale: {path}")
         if old:

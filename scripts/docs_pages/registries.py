@@ -1,28 +1,28 @@
 """Where the package keeps its tables: the only module that changes when one moves."""
 
-from expunge.audit.attacks import levels as presets
-from expunge.audit.attacks.asking.own_prompts import OwnPrompts
-from expunge.audit.attacks.protocol import FAMILIES as ATTACK_FAMILIES
-from expunge.audit.attacks.protocol import Attack
-from expunge.audit.attacks.weights.tune import Sweep
-from expunge.audit.fitness import FILE as VALIDITY
-from expunge.audit.fitness import THRESHOLD
-from expunge.audit.metrics.catalogue import CATALOGUE as METRICS
-from expunge.audit.metrics.catalogue import Entry as Metric
-from expunge.audit.metrics.catalogue import named as direction
-from expunge.audit.results import Axis
-from expunge.bench.pages import MARKS, _markdown_table
-from expunge.bench.suites import HUB, KNOWN, OWN_TEXT, SUITES
-from expunge.cli.app import _EXAMPLES, COMMANDS, app
-from expunge.engine.memory import OVERHEAD, Layout, Memory, fewest, memory
-from expunge.engine.size import Size, measure
-from expunge.files import read_json
+from expunge.attacks import presets
+from expunge.attacks.base import FAMILIES as ATTACK_FAMILIES
+from expunge.attacks.base import Attack
+from expunge.attacks.finetuning.base import Sweep
+from expunge.attacks.prompting.custom_prompts import OwnPrompts
+from expunge.benchmarking.leaderboard_pages import MARKS
+from expunge.benchmarking.suites import HUB, KNOWN, OWN_TEXT, SUITES
+from expunge.cli.main import _EXAMPLES, COMMANDS, app
+from expunge.config.settings import Named, Settings
+from expunge.evals.metric_validity import FILE as VALIDITY
+from expunge.evals.metric_validity import THRESHOLD
 from expunge.methods import EDITS, EVERY, METHODS, build
+from expunge.methods.base import FAMILIES as METHOD_FAMILIES
 from expunge.methods.describe import Description, describe, flowing
-from expunge.methods.terms import FAMILIES as METHOD_FAMILIES
-from expunge.settings import Named, Settings
-from expunge.wrappers.describe import TABLES as WRAPPERS
-from expunge.wrappers.describe import describe_wrapper
+from expunge.metrics.outcomes import Axis
+from expunge.metrics.registry import CATALOGUE as METRICS
+from expunge.metrics.registry import Entry as Metric
+from expunge.metrics.registry import named as direction
+from expunge.optim.describe import TABLES as WRAPPERS
+from expunge.optim.describe import describe_wrapper
+from expunge.planning.memory import OVERHEAD, Layout, Memory, fewest, memory
+from expunge.planning.model_size import Size, measure
+from expunge.utils.io import read_json
 
 __all__ = [
     "ATTACK_FAMILIES",
