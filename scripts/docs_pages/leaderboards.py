@@ -47,7 +47,7 @@ def _board(told: Mapping[str, Any], note: Mapping[str, str], path: Path) -> str:
     parts = [f"## {title}: {path.stem}", note.get("text", "").strip()]
     if command := note.get("command"):
         parts.append(f"```bash\n{command}\n```")
-    parts += [table(*told["standings"]), MARKS]
+    parts += [table(*told["standings"]), MARKS.replace("*", "\\*", 1)]
     if told["numbers"][1]:
         parts.append(folded("The suite's own numbers", table(*told["numbers"])))
     if told["series"][1]:

@@ -53,7 +53,6 @@ __all__ = [
     "Settings",
     "Size",
     "Sweep",
-    "_markdown_table",
     "app",
     "build",
     "describe",
