@@ -51,7 +51,7 @@ def every() -> list[Attack]:
     for attacks in presets.LEVELS.values():
         for attack in attacks:
             found.setdefault(attack.name, attack)
-    return [found[name] for name in presets.names() if name in found]
+    return [found[name] for name in presets.attack_names() if name in found]
 
 
 def _at(attack: Attack) -> dict[str, Attack]:

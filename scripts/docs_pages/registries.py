@@ -8,7 +8,7 @@ from expunge.attacks.prompting.custom_prompts import OwnPrompts
 from expunge.benchmarking.leaderboard_pages import MARKS
 from expunge.benchmarking.suites import HUB, KNOWN, OWN_TEXT, SUITES
 from expunge.cli.main import _EXAMPLES, COMMANDS, app
-from expunge.config.settings import Named, Settings
+from expunge.config.settings import NamedChoice, Settings
 from expunge.evals.metric_validity import FILE as VALIDITY
 from expunge.evals.metric_validity import THRESHOLD
 from expunge.methods import EDITS, EVERY, METHODS, build
@@ -20,7 +20,7 @@ from expunge.metrics.registry import Entry as Metric
 from expunge.metrics.registry import named as direction
 from expunge.optim.describe import TABLES as WRAPPERS
 from expunge.optim.describe import describe_wrapper
-from expunge.planning.memory import OVERHEAD, Layout, Memory, fewest, memory
+from expunge.planning.memory import OVERHEAD, Memory, RunLayout, fewest, memory
 from expunge.planning.model_size import Size, measure
 from expunge.utils.io import read_json
 
@@ -45,11 +45,11 @@ __all__ = [
     "Attack",
     "Axis",
     "Description",
-    "Layout",
     "Memory",
     "Metric",
-    "Named",
+    "NamedChoice",
     "OwnPrompts",
+    "RunLayout",
     "Settings",
     "Size",
     "Sweep",

@@ -6,7 +6,7 @@ from dataclasses import replace
 from transformers import LlamaConfig
 
 from docs_pages.markdown import GENERATED, table
-from docs_pages.registries import OVERHEAD, Layout, Memory, Size, fewest, measure, memory
+from docs_pages.registries import OVERHEAD, Memory, RunLayout, Size, fewest, measure, memory
 
 CARD = 80
 """GiB of one card."""
@@ -64,8 +64,8 @@ A run is checked before it starts, with its own tokens, wrappers, references and
 def rows(name: str, size: Size) -> Iterator[tuple[str, int, Memory]]:
     """Yield what is run, on how many cards, and what one of them holds."""
     adapter = size.linear_sides * RANK
-    plain = Layout(trained=adapter, checkpointing=True, adapter=True, head_trains=False)
-    full = Layout(trained=size.total, checkpointing=True, spread=True)
+    plain = RunLayout(trained=adapter, checkpointing=True, adapter=True, head_trains=False)
+    full = RunLayout(trained=size.total, checkpointing=True, spread=True)
     yield f"{name}, LoRA", 1, memory(size, plain)
     for cards in (1, 2, 4, 8, 16):
         for optimiser in ("adamw", "adamw8bit"):
@@ -101,11 +101,11 @@ def page() -> str:
             fits = "yes" if held.total <= CARD else "no"
             lines.append((what, cards, *(f"{part:.1f}" for part in parts), fits))
         for optimiser in ("adamw", "adamw8bit"):
-            layout = Layout(trained=size.total, checkpointing=True, optimiser=optimiser)
+            layout = RunLayout(trained=size.total, checkpointing=True, optimiser=optimiser)
             needed.append(f"{name} with {optimiser} {fewest(size, layout, gib=CARD)}")
     head = ("run", "cards", "weights and masters", "gradient", "moments", "gathered")
     return GENERATED + _TEXT.format(
-        tokens=Layout(trained=0).tokens,
+        tokens=RunLayout(trained=0).tokens,
         card=CARD,
         overhead=OVERHEAD,
         rank=RANK,

@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from docs_pages.markdown import GENERATED, table
-from docs_pages.registries import Named, Settings
+from docs_pages.registries import NamedChoice, Settings
 
 _HEAD = """# Settings
 
@@ -51,7 +51,7 @@ def _section(model: type[BaseModel], path: str) -> list[str]:
     title = f"[{path}]" if path else "The whole run"
     about = (inspect.getdoc(model) or "").split("\n\n")[0].replace("\n", " ")
     rows = [_row(name, f) for name, f in model.model_fields.items() if name not in inner]
-    if issubclass(model, Named):
+    if issubclass(model, NamedChoice):
         rows.append(("any other", "", "a hyperparameter of what is chosen"))
     parts = [f"\n## {title}\n\n{about}\n\n{table(('key', 'default', 'what'), rows)}\n"]
     for name, kind in inner.items():

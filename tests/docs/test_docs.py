@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from expunge.attacks.presets import names
+from expunge.attacks.presets import attack_names
 from expunge.cli.main import COMMANDS, app, main
 from expunge.config.resolve import resolve
 from expunge.data.convert import to_record
@@ -73,7 +73,7 @@ def test_commands_in_a_page_are_commands(page):
         if "--help" not in words:
             app.parse_args(words[1:], exit_on_error=False, print_error=False)
         only = {word for flag, word in pairwise(words) if flag == "--only"}
-        assert only <= set(names())
+        assert only <= set(attack_names())
 
 
 def test_flags_in_the_documents_exist(capsys):

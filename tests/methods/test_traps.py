@@ -1,4 +1,4 @@
-"""The traps of published code: the table of docs/traps.md is whole, and those without a home."""
+"""The traps of published code: the table of tests/traps.md is whole, and those without a home."""
 
 import ast
 import re
@@ -27,7 +27,7 @@ from random_records import DRAW, FORGET, POOLS, RETAIN, STREAMS
 ROOT = Path(__file__).parents[2]
 TRAPS = range(1, 29)
 _ROW = re.compile(r"\| T(\d+) \| (.+) \| (.+) \| (.+) \|")
-ROWS = [_ROW.fullmatch(line) for line in (ROOT / "docs/traps.md").read_text().splitlines()]
+ROWS = [_ROW.fullmatch(line) for line in (ROOT / "tests/traps.md").read_text().splitlines()]
 TABLE = {int(row[1]): row[4] for row in ROWS if row}
 
 
