@@ -29,7 +29,7 @@ def page() -> str:
     """Return the text of the page."""
     known = [*every(), OwnPrompts(prompts=())]
     head = ("attack", "level", "access", "learns", "needs", "source")
-    parts = [GENERATED + _HEAD, table(head, [_row(attack) for attack in known])]
+    parts = [GENERATED + _HEAD.rstrip(), table(head, [_row(attack) for attack in known])]
     for family, about in ATTACK_FAMILIES.items():
         parts.append(f"## {family.capitalize()}\n\n{sentence(about)}")
         modules: dict[str, list[Attack]] = {}

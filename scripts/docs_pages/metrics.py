@@ -1,10 +1,19 @@
 """The catalogue of metrics, from the registry."""
 
 import inspect
-import sys
+import re
+import textwrap
 
 from docs_pages.markdown import GENERATED, table
-from docs_pages.registries import METRICS, Axis, Metric, direction, flowing
+from docs_pages.registries import (
+    METRICS,
+    Axis,
+    Metric,
+    direction,
+    flowing,
+    metric_meaning,
+    metric_title,
+)
 
 _HEAD = """# Metrics
 
@@ -20,25 +29,19 @@ A missing need makes a metric `not computable`, with the need as the reason.
 
 def page() -> str:
     """Return the text of the page."""
-    parts = [GENERATED + _HEAD]
+    parts = [GENERATED + _HEAD.rstrip()]
     for axis in (*Axis, None):
         entries = [entry for entry in METRICS if entry.axis is axis]
         parts.append(f"## {axis.value.capitalize() if axis else 'Efficiency'}")
         head = ("metric", "better", "gate", "cost", "needs", "computed by")
         parts.append(table(head, [_row(entry) for entry in entries]))
-        modules: dict[str, list[Metric]] = {}
-        for entry in entries:
-            modules.setdefault(entry.of.__module__, []).append(entry)
-        for module, own in modules.items():
-            parts.append(f"### {', '.join(f'`{entry.id}`' for entry in own)}")
-            parts.append(flowing(inspect.getdoc(sys.modules[module]) or ""))
-            parts += [_definition(entry) for entry in own]
+        parts += [_section(entry) for entry in entries]
     return "\n\n".join(parts) + "\n"
 
 
 def _row(entry: Metric) -> tuple[object, ...]:
     return (
-        f"`{entry.id}`",
+        f"[`{entry.id}`](#{entry.id})",
         direction(entry).removesuffix(" is better").removesuffix(" is best"),
         "yes" if entry.gated else "",
         entry.cost,
@@ -47,6 +50,21 @@ def _row(entry: Metric) -> tuple[object, ...]:
     )
 
 
-def _definition(entry: Metric) -> str:
-    text = flowing(inspect.getdoc(entry.of) or "").replace("\n\n", "\n\n    ")
-    return f"- **`{entry.id}`**: {text}"
+def _section(entry: Metric) -> str:
+    title = f"### `{entry.id}` {{ #{entry.id} }}"
+    meaning = metric_meaning(entry.id)
+    said = [f"**{metric_title(entry.id)}.** {meaning}"] if meaning else []
+    return "\n\n".join((title, *said, definition(entry.of)))
+
+
+def definition(of: object) -> str:
+    """Return the docstring of a function without its arguments and errors."""
+    first, *others = re.split(
+        r"\n\n(?=(?:Args|Returns|Raises|Yields):\n)", inspect.getdoc(of) or ""
+    )
+    parts = [flowing(first)]
+    for each in others:
+        name, _, text = each.partition(":\n")
+        if name == "Returns":
+            parts.append(f"Returns: {' '.join(textwrap.dedent(text).split())}")
+    return "\n\n".join(parts)

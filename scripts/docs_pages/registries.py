@@ -17,6 +17,7 @@ from expunge.methods.describe import Description, describe, flowing
 from expunge.metrics.outcomes import Axis
 from expunge.metrics.registry import CATALOGUE as METRICS
 from expunge.metrics.registry import Entry as Metric
+from expunge.metrics.registry import metric_meaning, metric_title
 from expunge.metrics.registry import named as direction
 from expunge.optim.describe import TABLES as WRAPPERS
 from expunge.optim.describe import describe_wrapper
@@ -62,6 +63,8 @@ __all__ = [
     "flowing",
     "measure",
     "memory",
+    "metric_meaning",
+    "metric_title",
     "presets",
     "read_json",
 ]  # fmt: skip

@@ -29,7 +29,7 @@ def page() -> str:
         for name in SUITES
     ]
     head = ("suite", "data by default", "role", "your own text", "knowledge is read from")
-    parts = [GENERATED + _HEAD, table(head, rows)]
+    parts = [GENERATED + _HEAD.rstrip(), table(head, rows)]
     for name, load in SUITES.items():
         text = flowing(inspect.getdoc(sys.modules[load.__module__]) or "")
         parts.append(f"## `{name}` {{ #{name} }}\n\n{text}")

@@ -21,7 +21,7 @@ def page() -> str:
         for name, members in found.items()
         for each in members
     ]
-    parts = [GENERATED + _HEAD, table(("wrapper", "table", "choose it"), rows)]
+    parts = [GENERATED + _HEAD.rstrip(), table(("wrapper", "table", "choose it"), rows)]
     for name, members in found.items():
         meaning = sentence(WRAPPERS[name][1])
         parts.append(f"## [{name}]\n\n{meaning} Choose it with `--set {name}.name=NAME`.")
