@@ -31,10 +31,14 @@ def page(root: Path) -> str:
     """Return the text of the page."""
     with Path(__file__).with_suffix(".toml").open("rb") as file:
         notes = tomllib.load(file)
-    found = sorted((root / "benchmarks" / "results").glob("bench-*.json"))
-    parts = [GENERATED + _HEAD]
+    known = list(notes)
+    found = sorted(
+        (root / "benchmarks" / "results").glob("bench-*.json"),
+        key=lambda path: (known.index(path.stem) if path.stem in known else len(known), path.stem),
+    )
+    parts = [GENERATED + _HEAD.rstrip()]
     for path in found:
-        note = notes.get(path.stem, {})
+        note = notes.get(path.stem, {"title": path.stem})
         parts.append(_board(read_json(path), note, path.relative_to(root)))
     missing = [name for name in OWN_TEXT if not any(f"bench-{name}" in path.name for path in found)]
     lines = [f"`{name}`: read and tested, no leaderboard is committed" for name in missing]
@@ -43,8 +47,7 @@ def page(root: Path) -> str:
 
 
 def _board(told: Mapping[str, Any], note: Mapping[str, str], path: Path) -> str:
-    title = told["title"].removeprefix("Leaderboard: ")
-    parts = [f"## {title}: {path.stem}", note.get("text", "").strip()]
+    parts = [f"## {note['title']}", note.get("text", "").strip()]
     if command := note.get("command"):
         parts.append(f"```bash\n{command}\n```")
     parts += [table(*told["standings"]), MARKS.replace("*", "\\*", 1)]
