@@ -1,4 +1,5 @@
 # make test: install, lint, check types, run the tests.   make demo: install, forget, report.
+# make docs: build the documentation into site/, offline, and stop at the first broken link.
 # Needs Python 3.11 or newer with pip, and nothing else. Another Python: make PYTHON=python3.12 test
 
 PYTHON ?= python3
@@ -6,8 +7,9 @@ VENV ?= .venv
 DEMO_ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: test lint check demo install clean
+.PHONY: test lint check demo docs install clean
 .DEFAULT_GOAL := test
 
 test: lint check
@@ -24,6 +26,10 @@ check: $(READY)
 demo: $(READY)
 	$(BIN)/expunge demo $(DEMO_ARGS)
 
+docs: $(DOCS_READY)
+	$(BIN)/python scripts/make_docs.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 install: $(READY)
 
 # The stamp is newer than pyproject.toml exactly when what it asks for is installed.
@@ -38,6 +44,10 @@ $(READY): pyproject.toml
 	$(BIN)/pip install --quiet -e '.[dev]'
 	@touch $@
 
+$(DOCS_READY): $(READY)
+	$(BIN)/pip install --quiet -e '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis dist site
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

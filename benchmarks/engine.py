@@ -5,7 +5,7 @@
 Each row trains (or evaluates) SmolLM2-135M on TOFU with the peer of `peer.py` and with `expunge`,
 each in a process of its own, taking turns step by step, and prints the ratio of their times. Rows
 that `benchmarks/results/engine.json` already holds are skipped; `--again` measures them anew. The
-table goes into docs/engine.md, too.
+table goes into docs/results/engine.md, too.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""The table of docs/engine.md, from what `engine.py` measured."""
+"""The table of docs/results/engine.md, from what `engine.py` measured."""
 
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).parent.parent / "docs" / "engine.md"
+PAGE = Path(__file__).parent.parent / "docs" / "results" / "engine.md"
 START, END = "<!-- measured: benchmarks/engine.py -->\n", "<!-- end -->\n"
 BARS = {
     "npo/all": 1.7,

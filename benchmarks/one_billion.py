@@ -7,7 +7,7 @@ weights. Counted are the bytes of live tensors (`live.py`), which are the same o
 runtime and what an allocator cannot use come on top. The peer's step is run whole, on tensors that
 have a shape and no values. Ours reads values on its way, so that it is run for real with one, two
 and three blocks; every further block adds the same, which the third one confirms, and sixteen are
-what follows. The result goes into docs/engine.md.
+what follows. The result goes into docs/results/engine.md.
 """
 
 import argparse
@@ -142,7 +142,7 @@ def measured(data: Streams, form: Format) -> dict[str, float]:
 
 
 def section(found: dict[str, dict[str, float]]) -> str:
-    """Return the table of docs/engine.md."""
+    """Return the table of docs/results/engine.md."""
     lines = [
         f"| live tensors at the peak, GB | peer | expunge | planned | ratio | bar: {BAR} |",
         "|---|---|---|---|---|---|",

@@ -6,7 +6,7 @@ Each method runs in a process of its own, so that its memory is its own, and lea
 `--work`: the same command goes on after the last one that is whole. `--methods npo rmu` runs some
 and keeps the rows that the table has of the others, `--steps 20` bounds the training of each.
 Writes `benchmarks/results/tofu_methods.json`, from which `python scripts/make_method_pages.py`
-makes the table in `docs/methods/measured.md`.
+makes the table in `docs/results/methods.md`.
 
 Gold distance: the mean over forget records of |m - m_gold| in nats per token, m the mean
 log-probability of the answer's tokens and m_gold its mean over two golds.

@@ -1,9 +1,10 @@
-"""The documents are run: commands exist, TOML resolves, data parse, Python works."""
+"""The documents are run: commands exist, files resolve, data parse, Python works, none is stale."""
 
 import json
 import re
 import runpy
 import shlex
+import string
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from expunge.attacks.presets import attack_names
-from expunge.cli.main import main
+from expunge.cli.main import COMMANDS, app, main
 from expunge.config.resolve import resolve
 from expunge.data.convert import to_record
 from expunge.methods import EVERY, build
@@ -19,64 +20,118 @@ from expunge.preparation.chain import stages
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAPERS = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8")
-COMMANDS = (
-    "plan",
-    "forget",
-    "audit",
-    "attack",
-    "report",
-    "verify",
-    "merge",
-    "methods",
-    "metrics",
-    "compat",
-    "bench",
-    "tune",
-    "doctor",
-    "demo",
-    "version",
+PAPERS = (ROOT / "docs" / "catalogue" / "papers.md").read_text(encoding="utf-8")
+CHAIN = "docs/how-to/chain-methods.md"
+HAND = sorted(
+    path
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md"))
+    if not path.read_text(encoding="utf-8").startswith("<!-- Written by")
 )
+"""Pages that a person wrote; the others are generated."""
+DOCS = runpy.run_path(str(ROOT / "scripts" / "make_docs.py"))
+PAGES = DOCS["pages"]()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, page: str = "README.md") -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}(?: [^\n]*)?\n(.*?)```", text, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("text", blocks("bash"))
-def test_commands_in_the_readme_are_commands(text):
-    from expunge.cli.main import app
+def commands(page: Path) -> list[list[str]]:
+    """The commands of expunge in the blocks of a page, without comments."""
+    text = page.read_text(encoding="utf-8")
+    found = "\n".join(re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL))
+    lines = found.replace("\\\n", " ").splitlines()
+    split = (shlex.split(line, comments=True) for line in lines)
+    return [
+        words[words.index("expunge") :]
+        for words in split
+        if words[:1] == ["expunge"] or ["-m", "expunge"] in map(list, pairwise(words))
+    ]
 
-    for line in text.strip().splitlines():
-        words = shlex.split(line, comments=True)
-        if words:
-            assert words[0] == "expunge"
+
+@pytest.mark.parametrize("path", sorted(PAGES))
+def test_generated_pages_are_what_the_code_says(path):
+    text = (ROOT / path).read_text(encoding="utf-8")
+    assert text == PAGES[path], "run python scripts/make_docs.py"
+
+
+def test_a_stale_or_missing_page_is_named(tmp_path):
+    for path, text in PAGES.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text, encoding="utf-8")
+    (tmp_path / "README.md").write_text(PAGES["README.md"] + "more\n", encoding="utf-8")
+    (tmp_path / "docs/reference/cli.md").unlink()
+    assert DOCS["stale"](tmp_path, PAGES) == ["README.md", "docs/reference/cli.md"]
+
+
+@pytest.mark.parametrize("page", HAND, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_in_a_page_are_commands(page):
+    for words in commands(page):
+        if words[1] not in {command.__name__ for command in COMMANDS}:
+            pytest.fail(f"no command: {' '.join(words)}")
+        if "--help" not in words:
             app.parse_args(words[1:], exit_on_error=False, print_error=False)
-            only = {word for flag, word in pairwise(words) if flag == "--only"}
-            assert only <= set(attack_names())
+        only = {word for flag, word in pairwise(words) if flag == "--only"}
+        assert only <= set(attack_names())
 
 
 def test_flags_in_the_documents_exist(capsys):
-    from expunge.cli import main
-
-    known = set()
+    known = {"--nproc-per-node", "--part", "--again", "--precision", "--base", "--shared"}
+    known |= {"--help", "--records", "--authors", "--steps", "--attacked", "--out", "--no-redact"}
     for command in COMMANDS:
-        main([command, "--help"])
+        main([command.__name__, "--help"])
         known |= set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
-    # `negative` spellings are accepted by the parser and not listed by the help.
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README + PAPERS)) - {"--no-redact"}
-    assert named <= known | {"--base", "--shared", "--out", "--device"}
+    for page in HAND:
+        named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
+        assert named <= known, page.name
 
 
-def test_request_file_in_the_readme_resolves(tmp_path):
-    (tmp_path / "request.toml").write_text(blocks("toml")[0], encoding="utf-8")
-    found = resolve({}, config=tmp_path / "request.toml", environ={}, start=tmp_path).settings
-    assert found.method.knobs == {"beta": 0.1}
-    assert found.request.threat_model == "T1"
+def test_the_readme_is_short_and_plain():
+    """150 lines, 900 words, under 15 words a sentence (blocks, tables and pictures left out)."""
+    assert len(README.splitlines()) <= 150
+    assert len(README.split()) <= 900
+    prose = re.sub(r"```.*?```|<!--.*?-->|<img[^>]*>", "", README, flags=re.DOTALL)
+    prose = "\n".join(line for line in prose.splitlines() if not line.startswith(("|", "#")))
+    found = re.split(r"(?<=[.!?:])\s+|\n\s*\n|\n- ", re.sub(r"\]\([^)]*\)", "]", prose))
+    counts = [
+        len([word for word in each.split() if word.strip(string.punctuation)]) for each in found
+    ]
+    counts = [count for count in counts if count]
+    assert sum(counts) / len(counts) < 15
+    assert max(counts) <= 25
 
 
-def test_chain_in_the_readme_resolves(tmp_path):
-    (tmp_path / "request.toml").write_text(blocks("toml")[1], encoding="utf-8")
+def test_links_of_the_readme_exist():
+    named = re.findall(r"\]\(([^)#]+)[^)]*\)|src=\"([^\"]+)\"", README)
+    paths = [first or second for first, second in named]
+    assert len(paths) > 15
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_picture_of_the_report_is_small():
+    assert 20_000 < (ROOT / "docs/images/report.png").stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/start/first-erasure.md"])
+def test_records_in_the_documents_are_records(page):
+    lines = [
+        line
+        for block in blocks("jsonl", page) + blocks("json", page)
+        for line in block.splitlines()
+    ]
+    records = [to_record(json.loads(line), page) for line in lines]
+    assert len(records) == 2
+    assert all(record.key_answers[0] in record.completion for record in records)
+
+
+def test_records_of_every_convention_are_records():
+    (block,) = blocks("json", "docs/reference/data.md")
+    assert len([to_record(json.loads(line), "data.md") for line in block.splitlines()]) == 3
+
+
+def test_the_chain_in_the_documents_resolves(tmp_path):
+    (tmp_path / "request.toml").write_text(blocks("toml", CHAIN)[0], encoding="utf-8")
     found = resolve({}, config=tmp_path / "request.toml", environ={}, start=tmp_path).settings
     each = stages(found)
     assert [stage.method.name for stage in each] == ["rmu", "npo", "undo"]
@@ -85,9 +140,11 @@ def test_chain_in_the_readme_resolves(tmp_path):
     assert each[1].train.epochs == 5
 
 
-def test_record_in_the_readme_is_a_record():
-    record = to_record(json.loads(blocks("jsonl")[0]), "README.md:1")
-    assert record.key_answers[0] in record.completion
+def test_the_request_of_an_audit_in_the_documents_resolves(tmp_path):
+    text = blocks("toml", "docs/how-to/audit-a-model.md")[0]
+    (tmp_path / "request.toml").write_text(text, encoding="utf-8")
+    found = resolve({}, config=tmp_path / "request.toml", environ={}, start=tmp_path).settings
+    assert [Path(each).name for each in found.request.holdout] == ["unseen.jsonl"]
 
 
 def test_python_in_the_readme_runs(world, bench):
@@ -106,8 +163,7 @@ def test_python_in_the_readme_runs(world, bench):
 
 
 def test_the_method_of_the_contributing_page_works_from_the_command_line(world, bench, capsys):
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    (code,) = blocks("python", "CONTRIBUTING.md")
     (bench / "capped.py").write_text(code, encoding="utf-8")
     words = world.command(**{"method.name": "capped:Capped", "method.cap": "2.5"})
     assert main([*words, "--out", "run"]) == 0
@@ -117,70 +173,23 @@ def test_the_method_of_the_contributing_page_works_from_the_command_line(world, 
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_every_method_is_in_the_documents(name):
+def test_every_method_is_in_the_papers(name):
     kind = EVERY[name]
-    assert f"`{name}`" in README
     assert f"--method {name}" in PAPERS
     assert f"{kind.__module__.removeprefix('expunge.').replace('.', '/')}.py" in PAPERS
 
 
-def test_pages_of_methods_are_what_the_code_says():
-    wanted = runpy.run_path(str(ROOT / "scripts" / "make_method_pages.py"))["pages"]()
-    folder = ROOT / "docs" / "methods"
-    assert {path.name for path in folder.iterdir()} == set(wanted)
-    for name, text in wanted.items():
-        assert (folder / name).read_text(encoding="utf-8") == text, (
-            "run python scripts/make_method_pages.py"
-        )
+def test_paths_in_the_papers_and_the_architecture_exist():
+    architecture = (ROOT / "docs/contribute/architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([a-z_0-9/]+\.py)`", PAPERS + architecture)
+    assert len(named) > 70
+    assert [path for path in named if not (ROOT / "src/expunge" / path).is_file()] == []
 
 
-@pytest.fixture(scope="module")
-def published():
-    return runpy.run_path(str(ROOT / "scripts" / "make_method_pages.py"))["published"]()
-
-
-def test_every_method_says_how_it_fails_and_what_was_reported(published):
-    assert set(published) == set(EVERY)
-    for name, entry in published.items():
-        assert entry.fails.endswith("."), name
-        assert entry.commands, name
+def test_what_was_published_of_a_method_names_its_fields_and_its_source():
+    module = DOCS["methods"]
+    for name, entry in module.published(ROOT).items():
+        assert not entry.fails or entry.fails.endswith("."), name
         assert set(entry.published) <= {field.name for field in fields(EVERY[name])}, name
         for result in entry.results:
             assert re.search(r"\(.*(OU|arXiv:\d{4}\.\d{5}).*\)$", result), result
-
-
-def test_the_page_of_metrics_is_what_the_code_says():
-    wanted = runpy.run_path(str(ROOT / "scripts" / "make_metric_page.py"))["page"]()
-    assert (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8") == wanted, (
-        "run python scripts/make_metric_page.py"
-    )
-
-
-def test_the_page_of_attacks_is_what_the_code_says():
-    wanted = runpy.run_path(str(ROOT / "scripts" / "make_attack_page.py"))["page"]()
-    assert (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8") == wanted, (
-        "run python scripts/make_attack_page.py"
-    )
-    for name in attack_names():
-        assert f"| `{name}` |" in wanted
-
-
-def test_the_page_of_settings_is_what_the_code_says():
-    wanted = runpy.run_path(str(ROOT / "scripts" / "make_settings_page.py"))["page"]()
-    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == wanted, (
-        "run python scripts/make_settings_page.py"
-    )
-
-
-def test_the_page_of_the_auditor_is_what_was_measured():
-    wanted = runpy.run_path(str(ROOT / "scripts" / "make_auditor_page.py"))["page"]()
-    assert (ROOT / "docs" / "auditor.md").read_text(encoding="utf-8") == wanted, (
-        "run python scripts/make_auditor_page.py"
-    )
-
-
-def test_the_page_of_results_is_what_the_committed_leaderboards_say():
-    wanted = runpy.run_path(str(ROOT / "scripts" / "make_results_page.py"))["page"]()
-    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == wanted, (
-        "run python scripts/make_results_page.py"
-    )

@@ -1,4 +1,4 @@
-"""What docs/engine.md says was measured is what was measured."""
+"""What docs/results/engine.md says was measured is what was measured."""
 
 import json
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_only_what_lies_between_the_marks_is_replaced(tmp_path):
 
 def test_the_page_holds_what_was_measured():
     found = json.loads((ROOT / "benchmarks" / "results" / "engine.json").read_text())
-    page = (ROOT / "docs" / "engine.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "results" / "engine.md").read_text(encoding="utf-8")
     assert f"{START}{section(found)}{END}" in page, "run benchmarks/engine.py"
 
 
@@ -90,7 +90,7 @@ def test_growth_is_told_by_two_slopes():
 def test_the_page_holds_what_a_step_of_a_billion_weights_was_measured_to_hold():
     found = json.loads(BILLION.read_text())
     assert set(found) == {"bf16", "fp32"}
-    assert billion(found) in (ROOT / "docs" / "engine.md").read_text()
+    assert billion(found) in (ROOT / "docs" / "results" / "engine.md").read_text()
     assert [row["ratio"] for row in found.values()] == [
         row["expunge"] / row["peer"] for row in found.values()
     ]

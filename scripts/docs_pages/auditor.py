@@ -1,0 +1,102 @@
+"""How far the audit can be trusted, from what was measured."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from docs_pages.markdown import GENERATED, table
+from docs_pages.registries import THRESHOLD, VALIDITY, read_json
+
+_HEAD = """# Auditor validation
+
+An audit is software and can be wrong. This page shows how often, good and bad.
+Each part names the script that measured it.
+"""
+
+_CHEATS = """## Models that are not what they seem
+
+`benchmarks/cheats.py`: SmolLM2-135M, {facts} facts about one person, level quick, two golds.
+A short script builds each model; a whole audit judges it. `tests` repeat this on tiny models.
+"""
+
+_NULL = """## False alarms of an audit
+
+`scripts/null_experiment.py`: a model that never saw the data stands in for the unlearned one.
+FAIL and INVALID are false alarms; the nominal rate is 5 %. INCONCLUSIVE is no alarm, but a cost.
+These models are simulated.
+"""
+
+_VALIDITY = """## Metrics on models whose knowledge is known
+
+`scripts/meta_evaluation.py`: {know} tiny models that hold {facts} facts, and {never} that do not.
+Faithfulness is the AUC between the two groups. Robustness is judged on {unlearned} unlearned models
+that were rounded to int4 and taught again (arXiv:2506.12618).
+A metric with a faithfulness below {threshold} decides nothing.
+"""
+
+
+def page(root: Path) -> str:
+    """Return the text of the page of the auditor."""
+    results = root / "benchmarks" / "results"
+    parts = [
+        GENERATED + _HEAD,
+        _cheats(read_json(results / "cheats.json")),
+        _null(read_json(results / "null_experiment.json")),
+        _validity(read_json(VALIDITY)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cheats(found: Mapping[str, Any]) -> str:
+    rows: list[tuple[object, ...]] = []
+    for name, row in found["cheats"].items():
+        failed = list(row["failed"])
+        shown = ", ".join(failed[:3]) + (f" and {len(failed) - 3} more" if len(failed) > 3 else "")
+        sign = "" if row["right"] else " (wrong)"
+        passed = row["ruling"].startswith("PASS")
+        why = shown or ("no gate fails" if passed else row["reasons"][0].partition(":")[0])
+        rows.append((name, row["expected"], row["ruling"] + sign, why))
+    head = ("model", "must be", "was ruled", "what decided")
+    return f"{_CHEATS.format(facts=found['facts'])}\n{table(head, rows)}"
+
+
+def _null(found: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            name,
+            f"{world['false_alarms']} of {world['resamples']}",
+            f"{world['rate']:.1%} ({world['interval'][0]:.1%} to {world['interval'][1]:.1%})",
+            ", ".join(f"{ruling} {count}" for ruling, count in world["rulings"].items()),
+        )
+        for name, world in found["worlds"].items()
+    ]
+    head = ("case", "false alarms", "rate (95 %)", "rulings")
+    return f"{_NULL}\n{table(head, rows)}"
+
+
+def _validity(found: Mapping[str, Any]) -> str:
+    def cell(part: Mapping[str, float]) -> str:
+        return f"{part['value']:.2f} ({part['low']:.2f} to {part['high']:.2f})"
+
+    rows = [
+        (
+            f"`{name}`",
+            cell(row["faithfulness"]),
+            cell(row["robustness"]),
+            "yes" if row["faithfulness"]["value"] >= THRESHOLD else "no",
+        )
+        for name, row in found["metrics"].items()
+    ]
+    sizes = {key: found[key] for key in ("know", "never", "unlearned", "facts")}
+    head = ("metric", "faithfulness (95 %)", "robustness (95 %)", "may decide")
+    return f"{_VALIDITY.format(**sizes, threshold=THRESHOLD)}\n{table(head, rows)}"
+
+
+def false_alarms(root: Path) -> str:
+    """Return the table of `scripts/null_battery.py`."""
+    found = read_json(root / "benchmarks" / "results" / "null_battery.json")
+    rows = [
+        (name, f"{world['false_alarms']} of {world['batteries']}", f"{world['rate']:.1%}")
+        for name, world in found["worlds"].items()
+    ]
+    return f"\n{table(('case', 'batteries with an alarm', 'rate'), rows)}\n\n"

@@ -1,0 +1,70 @@
+"""Where the package keeps its tables: the only module that changes when one moves."""
+
+from expunge.attacks import presets
+from expunge.attacks.base import FAMILIES as ATTACK_FAMILIES
+from expunge.attacks.base import Attack
+from expunge.attacks.finetuning.base import Sweep
+from expunge.attacks.prompting.custom_prompts import OwnPrompts
+from expunge.benchmarking.leaderboard_pages import MARKS
+from expunge.benchmarking.suites import HUB, KNOWN, OWN_TEXT, SUITES
+from expunge.cli.main import _EXAMPLES, COMMANDS, app
+from expunge.config.settings import NamedChoice, Settings
+from expunge.evals.metric_validity import FILE as VALIDITY
+from expunge.evals.metric_validity import THRESHOLD
+from expunge.methods import EDITS, EVERY, METHODS, build
+from expunge.methods.base import FAMILIES as METHOD_FAMILIES
+from expunge.methods.describe import Description, describe, flowing
+from expunge.metrics.outcomes import Axis
+from expunge.metrics.registry import CATALOGUE as METRICS
+from expunge.metrics.registry import Entry as Metric
+from expunge.metrics.registry import metric_meaning, metric_title
+from expunge.metrics.registry import named as direction
+from expunge.optim.describe import TABLES as WRAPPERS
+from expunge.optim.describe import describe_wrapper
+from expunge.planning.memory import OVERHEAD, Memory, RunLayout, fewest, memory
+from expunge.planning.model_size import Size, measure
+from expunge.utils.io import read_json
+
+__all__ = [
+    "ATTACK_FAMILIES",
+    "COMMANDS",
+    "EDITS",
+    "EVERY",
+    "HUB",
+    "KNOWN",
+    "MARKS",
+    "METHODS",
+    "METHOD_FAMILIES",
+    "METRICS",
+    "OVERHEAD",
+    "OWN_TEXT",
+    "SUITES",
+    "THRESHOLD",
+    "VALIDITY",
+    "WRAPPERS",
+    "_EXAMPLES",
+    "Attack",
+    "Axis",
+    "Description",
+    "Memory",
+    "Metric",
+    "NamedChoice",
+    "OwnPrompts",
+    "RunLayout",
+    "Settings",
+    "Size",
+    "Sweep",
+    "app",
+    "build",
+    "describe",
+    "describe_wrapper",
+    "direction",
+    "fewest",
+    "flowing",
+    "measure",
+    "memory",
+    "metric_meaning",
+    "metric_title",
+    "presets",
+    "read_json",
+]  # fmt: skip
