@@ -67,13 +67,22 @@ class RealKernel:
 
 
 def _torchao(layers: nn.Module, form: str) -> None:
-    from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
+    from torchao.quantization import (  # type: ignore[reportMissingImports]
+        Int4WeightOnlyConfig,
+        Int8WeightOnlyConfig,
+        quantize_,
+    )
 
     quantize_(layers, Int8WeightOnlyConfig() if form == "int8" else Int4WeightOnlyConfig())
 
 
 def _bitsandbytes(layers: nn.Module, form: str, device: torch.device) -> None:
-    from bitsandbytes.nn.modules import Int8Params, Linear4bit, Linear8bitLt, Params4bit
+    from bitsandbytes.nn.modules import (  # type: ignore[reportMissingImports]
+        Int8Params,
+        Linear4bit,
+        Linear8bitLt,
+        Params4bit,
+    )
 
     for parent in list(layers.modules()):
         for name, child in list(parent.named_children()):
