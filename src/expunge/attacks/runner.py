@@ -165,8 +165,6 @@ def _there(folder: Path) -> Path:
     return folder
 
 
-pass  # MOVED-PASS
-
 _BEYOND_PLAIN = (Cloze, OwnPrompts, Prefill)
 """Attacks that reach what plain questions may not: passages, and the end of long answers."""
 

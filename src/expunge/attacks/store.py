@@ -127,8 +127,6 @@ def _attempt(row: dict[str, Any]) -> Attempt:
     return Attempt(**{**row, **lists})
 
 
-pass  # MOVED-PASS
-
 _HOLDS: Mapping[Access, str] = {
     "T1": "queries",
     "T2": "a fine-tuning service",

@@ -16,11 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from expunge.config.level import Level
 from expunge.config.request import Request
 
-"""Minutes, an hour or two, or most of a day on two cores."""
-
-
-pass  # MOVED-PASS
-
 
 class NamedChoice(BaseModel):
     """A choice by name, and the knobs of what is chosen: any key that is not `name`."""

@@ -175,9 +175,6 @@ def fact_means(
     ]
 
 
-pass  # MOVED-PASS
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patching:
     """States of the model in the original."""

@@ -50,9 +50,6 @@ def depths(network: Network, shares: tuple[float, ...]) -> list[int]:
     return sorted(chosen) if count > 1 else []
 
 
-pass  # MOVED-PASS
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogitLens:
     """Extraction strength by depth."""

@@ -112,9 +112,6 @@ def _inputs(matrix: nn.Linear | Conv1D) -> Tensor:
     return weight if isinstance(matrix, Conv1D) else weight.T
 
 
-pass  # MOVED-PASS
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SetDifference:
     """Neurons of the facts only."""
