@@ -12,9 +12,9 @@ from expunge.evals.recovery import RecoveryBar as Ladder
 from expunge.evals.results import Gate, Ruling
 from expunge.evidence.store import Answer, Item
 from expunge.metrics.outcomes import Axis, Status
-from expunge.metrics.registry import gate_title, metric_title
 from expunge.reporting import plots, wording
 from expunge.reporting.examples import ExampleAttempt, FactHistory, choose, count
+from expunge.reporting.glossary import gate_title, metric_title
 from expunge.reporting.plot_data import relearning, relearning_panel
 from expunge.reporting.plots import PlottedInterval, RecoveryBar, recovery_ladder
 from expunge.reporting.redaction import MASK, Redactor
@@ -309,6 +309,7 @@ def test_without_training_there_is_no_relearning_curve():
         ("leak under int4", "Leak under 4-bit weights"),
         ("key-fact neighbours: family", "Key fact said (neighbours): family"),
         ("residual extraction-strength", "Residual extraction strength"),
+        ("AUC zlib minus gold", "AUC of familiarity (zlib) minus gold"),
         ("something new", "Something new"),
     ],
 )
@@ -321,6 +322,7 @@ def test_gate_titles(name, title):
     [
         ("auc-zlib", "AUC of familiarity (zlib)"),
         ("seq-rep-4", "Repetition"),
+        ("residual-key-fact", "Residual key fact said"),
         ("new_one", "New one"),
     ],
 )
