@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.errors import InputError
-from expunge.evals.recovery import Finding
-from expunge.evals.recovery import RecoveryBar as Ladder
+from expunge.evals.recovery import AttackRecovery, Finding
 from expunge.evals.results import Gate, Ruling
 from expunge.evidence.store import Answer, Item
 from expunge.metrics.outcomes import Axis, Status
@@ -268,7 +267,9 @@ def scored_as(variant, model, gold):
 
 
 def trained(name, *tests):
-    return Ladder(attack=name, family="weights", access="T2", status=Status.FAIL, tests=tests)
+    return AttackRecovery(
+        attack=name, family="weights", access="T2", status=Status.FAIL, tests=tests
+    )
 
 
 def test_relearning_is_drawn_step_by_step_against_gold():
