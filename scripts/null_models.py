@@ -139,7 +139,9 @@ def _fill(
         own = noise * world.record_noise * rng.normal(size=(len(names), 1))
         logp = hard + own + noise * world.token_noise * rng.normal(size=hard.shape)
         if known:
-            logp = np.where(stated[:, None], -0.02 - 0.05 * rng.random(hard.shape), logp)
+            # A known answer that comes out wrong goes wrong at one token; the others stay known.
+            logp = -0.02 - 0.05 * rng.random(hard.shape)
+            logp[:, 0] -= np.where(stated, 0.0, 0.8)
         logp = np.minimum(logp, -1e-4)
         rows = zip(names, logp, strict=True)
         table.scores[unit("scores")] = {name: _scores(name, row) for name, row in rows}

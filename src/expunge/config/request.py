@@ -72,11 +72,11 @@ class Margins(BaseModel):
     leak_excess: float = Field(
         default=0.05, gt=0, lt=1, description="key-fact leak rate above the anchor"
     )
-    straggler_excess: float = Field(
-        default=0.05, gt=0, lt=1, description="straggler rate above 5 %"
-    )
     privacy: float = Field(
-        default=0.10, gt=0, lt=0.5, description="membership AUC away from gold's"
+        default=0.10, gt=0, lt=0.5, description="residual of the least likely tokens, either way"
+    )
+    residual_cap: float = Field(
+        default=0.25, gt=0, lt=1, description="widest margin that the noise of few records makes"
     )
     utility: float = Field(default=0.03, gt=0, lt=1, description="relative loss on general text")
     retain: float = Field(

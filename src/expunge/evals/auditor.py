@@ -106,6 +106,7 @@ class Auditor:
                 golds=tuple(gold_role(index) for index in range(len(request.gold))),
                 adapter=adapter,
                 guard=guard,
+                response=request.response.value,
                 seed=settings.train.seed,
                 policy=Policy(**request.margins.model_dump()),
                 precision=prepared.source.precision,

@@ -56,6 +56,7 @@ def item(record: Record, split: str) -> Item:
         key_answers=record.key_answers,
         subject=record.subject,
         relation=record.relation,
+        wanted=record.alternatives,
     )
 
 

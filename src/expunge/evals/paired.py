@@ -1,0 +1,93 @@
+"""Paired likelihoods: the forget records under the judged model, the original and every gold."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from expunge.evals.comparison import Comparison
+from expunge.evals.evidence_table import Column, common
+from expunge.evidence.store import ORIGINAL, PLAIN
+from expunge.metrics.base import MEMBERSHIP, ScoreMetric
+from expunge.metrics.residual_memory import Array, ModelNoise, change_noise, model_noise
+
+LIKELIHOOD_OF = MEMBERSHIP[0]
+"""Mean log-probability per token of the true answer."""
+
+UNSEEN = ("holdout", "control")
+"""Sets that no model was trained on."""
+
+NO_NOISE = (
+    "nothing tells how models differ that never saw the data; give holdout or control records, or "
+    "a second gold model"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Paired:
+    """One likelihood per record and model; all arrays are in the order of `records`."""
+
+    records: tuple[str, ...]
+    judged: Array
+    """Shape (records,)."""
+    original: Array
+    """Shape (records,)."""
+    golds: Array
+    """Shape (golds, records)."""
+    noise: ModelNoise
+
+
+def paired(case: Comparison, metric: ScoreMetric = LIKELIHOOD_OF, attack: str = PLAIN) -> Paired | str:
+    """Return the likelihoods of the forget records, or the reason why there are none.
+
+    Under an attack, the judged model and the golds are taken under it and the original is not: it
+    is the scale.
+
+    Args:
+        case: Who is judged against whom.
+        metric: Likelihood of a record; higher means better known.
+        attack: Name of the test.
+    """
+    judged = case.column(metric, case.subject, "forget", attack)
+    original = case.column(metric, ORIGINAL, "forget")
+    golds = [case.column(metric, role, "forget", attack) for role in case.golds]
+    if not judged or not original:
+        return "the original or the model was not measured on this"
+    if not golds or not all(golds):
+        return "no gold model was measured on this"
+    records = common(judged, original, *golds)
+    if not records:
+        return "no record was measured on all models"
+    matrix = _matrix(golds, records)
+    plain = [case.column(metric, role, "forget") for role in case.golds]
+    unmoved = [] if attack == PLAIN or not all(plain) else [_matrix(plain, common(*golds, *plain))]
+    noise = model_noise(*(unmoved or [matrix]), *unseen_groups(case, metric))
+    if noise is None:
+        return NO_NOISE
+    if unmoved:
+        moved = _matrix(golds, common(*golds, *plain))
+        noise = noise.plus(change_noise(unmoved[0], moved))
+    return Paired(
+        records=records,
+        judged=_matrix([judged], records)[0],
+        original=_matrix([original], records)[0],
+        golds=matrix,
+        noise=noise,
+    )
+
+
+def unseen_groups(case: Comparison, metric: ScoreMetric) -> list[Array]:
+    """Return the likelihoods of records that neither the original nor a gold saw, set by set.
+
+    Each of shape (models, records): the original first, then the golds.
+    """
+    found: list[Array] = []
+    for split in UNSEEN:
+        columns = [case.column(metric, role, split) for role in (ORIGINAL, *case.golds)]
+        columns = [column for column in columns if column]
+        if len(columns) > 1 and (records := common(*columns)):
+            found.append(_matrix(columns, records))
+    return found
+
+
+def _matrix(columns: list[Column], records: tuple[str, ...]) -> Array:
+    return np.array([[column[name] for name in records] for column in columns], dtype=np.float64)
