@@ -44,8 +44,8 @@ class World:
     golds: int = 2
     guess: float = 0.03
     """Mean chance that a model states a fact that it never saw."""
-    wrong: float = 0.03
-    """Chance that a model gets a retained answer wrong."""
+    wrong: float = 0.05
+    """Mean chance that a model gets a retained answer wrong; most models fail at the same ones."""
     record_noise: float = 0.25
     """Nats per token by which models differ on one record, SD."""
     token_noise: float = 0.3
@@ -92,13 +92,14 @@ def null_table(world: World, *, seed: int) -> Table:
     for split, size in world.sizes.items():
         hard = rng.normal(-2.2, 0.6, (size, 1)) + 0.8 * rng.normal(size=(size, _TOKENS))
         easy = rng.beta(0.3, 0.3 * (1 / world.guess - 1), size)
+        right = 1 - rng.beta(0.3, 0.3 * (1 / world.wrong - 1), size)
         for role in roles:
             known = split in _TRAINED or (split == "forget" and role == "original")
             # Models trained apart differ little on general text.
             noise = 0.1 if split == "generic" else 1.0
             tests = TESTS if split == "forget" else ("plain",)
             for test in tests:
-                stated = rng.random(size) < (1 - world.wrong if known else easy)
+                stated = rng.random(size) < (right if known else easy)
                 _fill(table, world, rng, role, split, test, hard, noise, known=known, stated=stated)
     return table
 

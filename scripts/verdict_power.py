@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from null_models import World, null_context, null_table
 
 from expunge.evals.assess import case_of, judge_case
 from expunge.evals.evidence_table import Table
@@ -33,6 +32,7 @@ from expunge.evidence.context import AuditContext
 from expunge.evidence.store import EvidenceStore, Scores, Unit
 from expunge.metrics.statistics import clopper_pearson
 from expunge.utils.io import write_json
+from null_models import World, null_context, null_table
 
 MEMORY = 0.2
 SHUNNED = 1.0
@@ -115,6 +115,7 @@ def simulated(records: int, golds: int, *, resamples: int, seed: int) -> Iterato
         retain=36,
         neighbours=24,
         golds=golds,
+        guess=0.01,
         record_noise=0.15,
         token_noise=0.5,
     )

@@ -274,7 +274,6 @@ def _population(seed: int, n: int, kept: int, golds: int) -> Comparison:
         table=Table(items={"forget": items}, scores=scores, answers=answers),
         subject="unlearned",
         golds=roles,
-        noise=roles,
         policy=Policy(),
         seed=0,
     )

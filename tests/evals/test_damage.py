@@ -23,7 +23,7 @@ N = 400
 def case(table: Table, golds: int) -> Comparison:
     roles = tuple(f"gold-{index}" for index in range(golds))
     return Comparison(
-        table=table, subject="unlearned", golds=roles, noise=roles, policy=Policy(), seed=0
+        table=table, subject="unlearned", golds=roles, policy=Policy(), seed=0
     )
 
 

@@ -47,7 +47,6 @@ def leak_gate(*, stated: range, guessed: range, recalled: range, scored: range) 
         table=Table(items={"forget": items}, scores=scores, answers=answers),
         subject="unlearned",
         golds=("gold-0",),
-        noise=("gold-0",),
         policy=Policy(),
         seed=0,
     )

@@ -43,7 +43,6 @@ def case(levels: dict[str, float | None], others: float = OTHERS) -> Comparison:
         table=Table(items=items, scores=scores, answers={}),
         subject="unlearned",
         golds=golds,
-        noise=golds,
         policy=Policy(),
         seed=0,
     )

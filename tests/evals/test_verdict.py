@@ -312,7 +312,6 @@ def test_no_more_records_ever_make_a_clean_result_worse(n):
         table=Table(items={}, scores={}, answers={}),
         subject="unlearned",
         golds=(),
-        noise=(),
         policy=Policy(),
         seed=0,
     )

@@ -128,7 +128,9 @@ class Judgement(NamedTuple):
     self_tests: tuple[SelfTest, ...]
 
 
-def judge_case(case: Comparison, context: AuditContext, *, further: tuple[Gate, ...] = ()) -> Judgement:
+def judge_case(
+    case: Comparison, context: AuditContext, *, further: tuple[Gate, ...] = ()
+) -> Judgement:
     """Compute gates, self-tests and the verdict of a case, and no score; see `judge_table`."""
     anchors = check_anchors(case, context.models)
     erasure = replace(case, golds=anchors.of(Axis.FORGETTING))

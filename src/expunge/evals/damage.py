@@ -76,6 +76,11 @@ class Damage:
         return len(self.subject.values)
 
     @property
+    def answers(self) -> bool:
+        """Whether records are right or wrong, and nothing between."""
+        return set(np.unique([self.subject.values, self.reference.values])) <= {0.0, 1.0}
+
+    @property
     def new(self) -> int:
         """Records that are worse than under the reference."""
         return int((self.subject.values > self.reference.values).sum())
@@ -198,6 +203,9 @@ def reference_role(levels: Mapping[str, float], golds: Sequence[str]) -> str:
 def knowledge(case: Comparison, split: str) -> tuple[Measure, ...]:
     """Return how a set of records that should be known is measured, the steadiest measure first.
 
+    The first decides. Another fails by itself and never blocks: 24 answers cannot bound a loss that
+    their probabilities bound.
+
     The probability of the answer, as far as it lies above what the original gives to records that
     it never saw, (p - p_unseen) / (1 - p_unseen): it is far steadier than answers are. Beside it
     key facts, where at least half of the records name them. Where neither can be had, because no
@@ -253,11 +261,7 @@ def damage_gate(
     if right <= 0:
         reason = "neither the original nor the gold gets any of these records right"
         return missing(axis, name, margin=policy, reason=reason, n=found.n)
-    loss = (
-        relative_loss(found, seed=seed)
-        if relative
-        else excess_rate(found.subject, found.reference, seed=seed)
-    )
+    loss = _loss(found, right, seed=seed)
     margin = margin_of(policy, found.noise / right, cap=COLLAPSE)
     p = mcnemar(found.new, found.mended)
     status = _status(found, loss, margin, p)
@@ -287,7 +291,7 @@ def _status(found: Damage, loss: Estimate, margin: Margin, p: float) -> Status:
         return Status.PASS
     if loss.low > margin.fails:
         return Status.FAIL
-    if set(np.unique(found.subject.values)) <= {0.0, 1.0}:
+    if found.answers:
         if loss.value <= margin.passes and p > RISE:
             return Status.PASS
         if loss.value > margin.fails and p <= RISE:
@@ -306,19 +310,26 @@ def words(found: Damage) -> str:
     return f"{found.new} of {found.n} records worse than under the {found.reference_role}"
 
 
-def relative_loss(found: Damage, *, seed: int) -> Estimate:
-    """Return (m_ref - m_u) / m_ref of right answers with one-sided 95 % bounds.
+def _loss(found: Damage, right: float, *, seed: int) -> Estimate:
+    """Return the mean loss over the reference as a share of `right`, with one-sided 95 % bounds.
 
-    Numerator and denominator are resampled together; exact bounds of the numerator take over where
-    the bootstrap is too narrow. The reference must get something right.
+    Answers that are right or wrong: exact bounds take over where the bootstrap is too narrow. As a
+    share of what the reference gets right, numerator and denominator are resampled together.
     """
-    right = float(1 - found.reference.values.mean())
-    excess = excess_rate(found.subject, found.reference, seed=seed)
+    estimate = (
+        excess_rate(found.subject, found.reference, seed=seed)
+        if found.answers
+        else difference(found.subject, found.reference, seed=seed)
+    )
+    if right >= 1.0:
+        return estimate
     lost = means(found.subject, seed=seed) - means(found.reference, seed=seed)
     held = np.maximum(1 - means(found.reference, seed=seed), 1e-3 * right)
     low, high = (float(x) for x in np.quantile(lost / held, [0.05, 0.95]))
+    if not found.answers:
+        return Estimate(estimate.value / right, low, high)
     return Estimate(
-        excess.value / right, min(low, excess.low / right), max(high, excess.high / right)
+        estimate.value / right, min(low, estimate.low / right), max(high, estimate.high / right)
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from expunge.evals.results import Gate
 from expunge.metrics.outcomes import Axis, Status
-from expunge.metrics.residual_memory import RESOLVED, Residual, Z
+from expunge.metrics.residual_memory import RESOLVED, Residual
 from expunge.metrics.statistics import Estimate, clopper_pearson, judge, records_needed
 
 MEMORY = "residual memory"
@@ -46,13 +46,13 @@ def interval_gate(
 def residual_margin(found: Residual, policy: float, cap: float) -> float:
     """Return the margin of residual memory: policy, or what so few records can resolve, to a cap.
 
-    What can be resolved is the smallest residual that is found in 90 % of cases at one-sided 95 %.
+    What can be resolved is the smallest residual that is found in 95 % of cases at one-sided 95 %.
     Beyond the cap the margin grows no further, so noise leaves the gate unsettled instead.
     """
     return max(policy, min(cap, RESOLVED * found.error))
 
 
-def judge_residual(found: Residual, *, policy: float, cap: float, z: float = Z) -> Status:
+def judge_residual(found: Residual, *, policy: float, cap: float, level: float) -> Status:
     """Decide on residual memory.
 
     Fail: measurably more than a model that never saw the data shows, and more than the policy
@@ -63,9 +63,9 @@ def judge_residual(found: Residual, *, policy: float, cap: float, z: float = Z) 
         found: The residual.
         policy: Largest residual that the request allows.
         cap: Widest margin that noise can make.
-        z: Standard errors beyond which more than chance is at work.
+        level: Chance below which the value is more than a model that never saw the data shows.
     """
-    if found.value > policy and found.value > z * found.error:
+    if found.value > policy and found.p <= level:
         return Status.FAIL
     margin = residual_margin(found, policy, cap)
     return Status.PASS if found.high <= margin else Status.INCONCLUSIVE

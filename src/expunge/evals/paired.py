@@ -1,5 +1,6 @@
 """Paired likelihoods: the forget records under the judged model, the original and every gold."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from expunge.evals.evidence_table import Column, common
 from expunge.evidence.store import ORIGINAL, PLAIN
 from expunge.metrics.base import MEMBERSHIP, ScoreMetric
 from expunge.metrics.residual_memory import Array, ModelNoise, change_noise, model_noise
+from expunge.metrics.statistics import FEW_CLUSTERS
 
 LIKELIHOOD_OF = MEMBERSHIP[0]
 """Mean log-probability per token of the true answer."""
@@ -36,7 +38,9 @@ class Paired:
     noise: ModelNoise
 
 
-def paired(case: Comparison, metric: ScoreMetric = LIKELIHOOD_OF, attack: str = PLAIN) -> Paired | str:
+def paired(
+    case: Comparison, metric: ScoreMetric = LIKELIHOOD_OF, attack: str = PLAIN
+) -> Paired | str:
     """Return the likelihoods of the forget records, or the reason why there are none.
 
     Under an attack, the judged model and the golds are taken under it and the original is not: it
@@ -62,6 +66,8 @@ def paired(case: Comparison, metric: ScoreMetric = LIKELIHOOD_OF, attack: str = 
     unmoved = [] if attack == PLAIN or not all(plain) else [_matrix(plain, common(*golds, *plain))]
     noise = model_noise(*(unmoved or [matrix]), *unseen_groups(case, metric))
     if noise is None:
+        noise = _own_scatter(_matrix([judged], records)[0] - matrix.mean(axis=0))
+    if noise is None:
         return NO_NOISE
     if unmoved:
         moved = _matrix(golds, common(*golds, *plain))
@@ -73,6 +79,18 @@ def paired(case: Comparison, metric: ScoreMetric = LIKELIHOOD_OF, attack: str = 
         golds=matrix,
         noise=noise,
     )
+
+
+def _own_scatter(excess: Array) -> ModelNoise | None:
+    """Return the noise of one gold and no unseen record: how the excess itself scatters.
+
+    Its median absolute deviation, so that a few kept records do not hide themselves. A model-wide
+    shift cannot be told from memory then. None with fewer than five records.
+    """
+    if len(excess) < FEW_CLUSTERS:
+        return None
+    spread = 1.4826 * float(np.median(np.abs(excess - np.median(excess))))
+    return ModelNoise(spread / math.sqrt(2), 0.0, len(excess) - 1)
 
 
 def unseen_groups(case: Comparison, metric: ScoreMetric) -> list[Array]:

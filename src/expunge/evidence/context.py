@@ -1,4 +1,4 @@
-"""AuditContext: what was audited against what, and by which margins it was judged."""
+"""Context: what was audited against what, and by which margins it was judged."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

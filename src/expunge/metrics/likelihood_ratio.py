@@ -17,10 +17,10 @@ from expunge.metrics.residual_memory import Array, ModelNoise
 
 Flags = NDArray[np.bool_]
 
-LEVEL = 0.05
+LEVEL = 0.025
 """Chance that any record of a true gold is called kept."""
 
-LEVEL_ATTACK = 0.01
+LEVEL_ATTACK = 0.005
 """The same under one attack, of which there are many."""
 
 

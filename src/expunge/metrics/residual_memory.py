@@ -17,11 +17,8 @@ Array = NDArray[np.float64]
 Z = 1.6448536269514722
 """Normal quantile of one-sided 95 % confidence."""
 
-Z_ATTACK = 2.5758293035489004
-"""The same at 99.5 %: under attacks, of which there are many, that share the false alarms."""
-
-RESOLVED = 2.9265
-"""Standard errors of the smallest effect that is found in 90 % of cases at one-sided 95 %."""
+RESOLVED = 2 * Z
+"""Standard errors of the smallest effect that is found in 95 % of cases at one-sided 95 %."""
 
 
 class ModelNoise(NamedTuple):
@@ -57,6 +54,15 @@ class Residual(NamedTuple):
     """Standard error of the value for a model that never saw the records."""
     gap: float
     """Mean of lp_o - lp_g, nats per token: what 1 stands for."""
+    degrees: int
+    """Degrees of freedom of the error."""
+
+    @property
+    def p(self) -> float:
+        """Chance of this value or a higher one in a model that never saw the records."""
+        from scipy.special import stdtr
+
+        return float(stdtr(self.degrees, -self.value / max(self.error, 1e-12)))
 
 
 def model_noise(*groups: Array) -> ModelNoise | None:
@@ -112,9 +118,9 @@ def residual_memory(
 ) -> Residual | None:
     """Return the residual memory of some records; None when the original holds no more than gold.
 
-    The standard error is the larger of two: that of a model which never saw the records (from
-    `noise`), and that of the records' own scatter around the ratio, which is larger when a few
-    records were kept whole.
+    The standard error is that of a model which never saw the records, from `noise`. The records'
+    own scatter around the ratio, which is larger when a few records were kept whole, widens the
+    bounds: the two are pooled by degrees of freedom, because few records tell little of scatter.
 
     Args:
         judged: Mean log-probability per token of each record, shape (records,).
@@ -135,36 +141,9 @@ def residual_memory(
     value = float(excess.mean()) / gap
     count = len(judged)
     error = noise.of_mean(count, len(golds)) / gap
-    scatter = 0.0
-    if count > 2:
-        scatter = float(np.std(excess - value * gaps, ddof=1)) / np.sqrt(count) / gap
-    width = Z * max(error, scatter)
-    return Residual(value, value - width, value + width, error, gap)
-
-
-def residual_against_controls(judged: Array, original: Array, controls: Array) -> Residual | None:
-    """Return the residual memory where no gold is: against control records that nobody trained on.
-
-    Nothing is paired, so the difficulty of single records does not cancel, and the interval is
-    wide. None when the original holds no more than the controls.
-
-    Args:
-        judged: Mean log-probability per token of each forget record, shape (records,).
-        original: The same of the original, shape (records,).
-        controls: That of control records under the judged model, shape (controls,).
-
-    Raises:
-        ValueError: Fewer than two records on a side.
-    """
-    if min(len(judged), len(original), len(controls)) < 2:
-        raise ValueError("a comparison with control records takes two of each")
-    gap = float(original.mean() - controls.mean())
-    if gap <= 0:
-        return None
-    value = float(judged.mean() - controls.mean()) / gap
-    spread = np.hypot(
-        np.std(judged, ddof=1) / np.sqrt(len(judged)),
-        np.std(controls, ddof=1) / np.sqrt(len(controls)),
-    )
-    error = float(spread) / gap
-    return Residual(value, value - Z * error, value + Z * error, error, gap)
+    own = float(((excess - value * gaps) ** 2).sum())
+    unit = noise.record**2 * (1 + 1 / len(golds))
+    pooled = (own + noise.degrees * unit) / (count - 1 + noise.degrees)
+    shift = noise.model**2 * (1 + 1 / len(golds))
+    width = Z * max(error, float(np.sqrt(pooled / count + shift)) / gap)
+    return Residual(value, value - width, value + width, error, gap, noise.degrees)

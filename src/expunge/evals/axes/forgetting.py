@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
-
 from expunge.evals.comparison import Comparison
 from expunge.evals.evidence_table import common
 from expunge.evals.gates import (
@@ -20,15 +18,13 @@ from expunge.evals.metric_validity import unfit
 from expunge.evals.paired import LIKELIHOOD_OF, paired
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL, PLAIN
-from expunge.metrics.base import KEY_FACT, Metric, ScoreMetric
+from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, Metric, ScoreMetric
 from expunge.metrics.likelihood_ratio import LEVEL, LEVEL_ATTACK, kept_test
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.residual_memory import (
     RESOLVED,
-    Z_ATTACK,
     Residual,
     Z,
-    residual_against_controls,
     residual_memory,
 )
 from expunge.metrics.statistics import (
@@ -57,7 +53,9 @@ class Recovered(NamedTuple):
 def residual(
     case: Comparison, metric: Metric, attack: str = PLAIN, *, coverage: float = ONE_SIDED
 ) -> Recovered:
-    """Return the residual of a metric: 0 as gold, 1 as the original. A score; no gate uses it.
+    """Return the residual of a metric: 0 as gold, 1 as the original.
+
+    A score; a gate goes by it only where no gold is.
 
     `r = max(0, (m_u - m_g) / (m_o - m_g))`, ratio of means on the records that all models have.
     Under an attack, m_u and m_g of the numerator are taken under that attack.
@@ -112,8 +110,8 @@ def memory_gate(
 ) -> Gate:
     """Decide on residual memory, plain or under an attack.
 
-    The statistic is paired with the golds, or compared with control records where no gold is; see
-    `expunge.metrics.residual_memory` and, for the decision, `expunge.evals.gates.judge_residual`.
+    The statistic is paired with the golds; where no gold is, it is what is recited beyond control
+    records. See `expunge.metrics.residual_memory` and, for the decision, `judge_residual`.
     Rounding moves every model by chance. Where that noise lies beyond the cap, nobody can tell:
     then the gate counts only where it fails, and what the rounded model says decides.
 
@@ -132,8 +130,10 @@ def memory_gate(
     found, n, reason = _memory(case, metric, attack)
     if found is None:
         return missing(axis, name, margin=policy, reason=reason, n=n)
-    z = Z if attack == PLAIN else Z_ATTACK
-    status = judge_residual(found, policy=policy, cap=cap, z=z)
+    # Privacy looks at the same records again, and attacks at the same memory many times: the first
+    # look has the larger part of the false alarms.
+    level = LEVEL if attack == PLAIN and not two_sided else LEVEL_ATTACK
+    status = judge_residual(found, policy=policy, cap=cap, level=level)
     margin = residual_margin(found, policy, cap)
     if two_sided and status is not Status.FAIL and found.value < -margin and found.high < 0:
         status = Status.SCAR
@@ -164,7 +164,7 @@ def _more_golds(golds: int) -> str:
 
 def _memory(case: Comparison, metric: ScoreMetric, attack: str) -> _Memory:
     if not case.golds:
-        return _memory_against_controls(case, metric, attack)
+        return _memory_against_controls(case, attack)
     pairs = paired(case, metric, attack)
     if isinstance(pairs, str):
         return _Memory(None, 0, pairs)
@@ -179,26 +179,22 @@ def _memory(case: Comparison, metric: ScoreMetric, attack: str) -> _Memory:
     return _Memory(found, n, f"smallest share that {n} records tell by number of golds: {widths}")
 
 
-def _memory_against_controls(case: Comparison, metric: ScoreMetric, attack: str) -> _Memory:
-    judged = case.column(metric, case.subject, "forget", attack)
-    original = case.column(metric, ORIGINAL, "forget")
-    controls = case.column(metric, case.subject, "control", attack)
-    controls = controls or case.column(metric, case.subject, "control")
-    if not judged or not original:
-        return _Memory(None, 0, "the original or the model was not measured on this")
-    if not controls:
-        return _Memory(None, 0, NO_ANCHOR)
-    records = common(judged, original)
-    if min(len(records), len(controls)) < 2:
-        return _Memory(None, len(records), "one record alone cannot be compared with controls")
-    found = residual_against_controls(
-        np.array([judged[name] for name in records]),
-        np.array([original[name] for name in records]),
-        np.array(list(controls.values())),
+def _memory_against_controls(case: Comparison, attack: str) -> _Memory:
+    """Return what is left by extraction strength, against control records that nobody trained on.
+
+    Nothing is paired, so likelihoods would tell how difficult a record is, too. How much of an
+    answer a model goes on to recite is near zero for any record that it never saw.
+    """
+    found = residual(case, EXTRACTION_STRENGTH, attack)
+    if found.estimate is None:
+        return _Memory(None, found.n, found.reason)
+    value, low, high = found.estimate
+    error = (high - low) / (2 * Z)
+    return _Memory(
+        Residual(value, low, high, error, 1.0, max(1, found.n - 1)),
+        found.n,
+        "by extraction strength, compared with control records and not record by record",
     )
-    if found is None or 3 * found.error >= 1:
-        return _Memory(None, len(records), "the original did not measurably hold this")
-    return _Memory(found, len(records), "compared with control records, not record by record")
 
 
 def kept_gate(case: Comparison, axis: Axis, name: str, attack: str = PLAIN) -> Gate:

@@ -15,17 +15,19 @@ def locality_gates(case: Comparison) -> tuple[Gate, ...]:
     judged by the same rule and printed, and fails the axis when its own lower bound exceeds the
     margin; a relation too small to be settled does not block.
     """
-    return tuple(
-        gate for measure in knowledge(case, "neighbours") for gate in _measured(case, measure)
+    first, *others = knowledge(case, "neighbours")
+    return (
+        *_measured(case, first, part=False),
+        *(gate for measure in others for gate in _measured(case, measure, part=True)),
     )
 
 
-def _measured(case: Comparison, measure: Measure) -> tuple[Gate, ...]:
+def _measured(case: Comparison, measure: Measure, *, part: bool) -> tuple[Gate, ...]:
     policy, name = case.policy.neighbours, f"{measure.metric.id} neighbours"
     found = damage(case, measure, "neighbours")
     if found is None:
         return (not_measured(Axis.LOCALITY, name, "neighbours", policy),)
-    gates = [damage_gate(Axis.LOCALITY, name, found, policy=policy, seed=case.seed)]
+    gates = [damage_gate(Axis.LOCALITY, name, found, policy=policy, seed=case.seed, part=part)]
     bins: dict[str, set[str]] = {}
     for record, item in case.table.items["neighbours"].items():
         if item.relation:

@@ -171,7 +171,9 @@ def sign_flip_p(case: Comparison) -> float | None:
     )
 
 
-def membership_estimate(case: Comparison, metric: ScoreMetric, role: str) -> tuple[Estimate, int] | None:
+def membership_estimate(
+    case: Comparison, metric: ScoreMetric, role: str
+) -> tuple[Estimate, int] | None:
     """Return the AUC of one model with its 95 % interval and record count; None if lacking."""
     found = groups(case, metric, (role,))
     if found is None:

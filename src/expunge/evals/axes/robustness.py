@@ -69,7 +69,9 @@ def _filled(floor: Baseline | None, attacked: Baseline | None) -> Baseline | Non
     return floor._replace(column=attacked.column | floor.column)
 
 
-def _between(case: Comparison, test: LeakTest, original: Column, floor: Baseline | None) -> _Scale | None:
+def _between(
+    case: Comparison, test: LeakTest, original: Column, floor: Baseline | None
+) -> _Scale | None:
     records = case.shared(floor, dict.fromkeys(test.records, 0.0), original) if floor else ()
     if floor is None or not records:
         return None

@@ -175,15 +175,21 @@ def retain_gates(case: Comparison) -> tuple[Gate, ...]:
 
     What counts as known: see `expunge.evals.damage.knowledge`.
     """
-    return tuple(_retain_gate(case, measure) for measure in knowledge(case, "retain"))
+    first, *others = knowledge(case, "retain")
+    return (
+        _retain_gate(case, first, part=False),
+        *(_retain_gate(case, measure, part=True) for measure in others),
+    )
 
 
-def _retain_gate(case: Comparison, measure: Measure) -> Gate:
+def _retain_gate(case: Comparison, measure: Measure, *, part: bool) -> Gate:
     name, policy = f"{measure.metric.id} retain", case.policy.retain
     found = damage(case, measure, "retain")
     if found is None:
         return not_measured(Axis.UTILITY, name, "retain", policy)
-    return damage_gate(Axis.UTILITY, name, found, policy=policy, seed=case.seed, relative=True)
+    return damage_gate(
+        Axis.UTILITY, name, found, policy=policy, seed=case.seed, relative=True, part=part
+    )
 
 
 def _fluency_gate(case: Comparison, metric: AnswerMetric, split: str) -> Gate:
