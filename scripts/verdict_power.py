@@ -66,9 +66,12 @@ class Outcome(NamedTuple):
     failed: tuple[str, ...]
 
 
-def with_truth(table: Table, truth: Truth) -> Table:
+def with_truth(table: Table, truth: Truth, *, draw: int = 0) -> Table:
     """Return evidence in which the judged model is a gold changed as the truth says."""
-    kept = set(list(table.items["forget"])[: truth.kept])
+    # Spread over the set, not its first ones: the first questions about a person are the easiest.
+    names = list(table.items["forget"])
+    places = np.random.default_rng(len(names) + draw).permutation(len(names))[: truth.kept]
+    kept = {names[place] for place in places}
     scores, answers = dict(table.scores), dict(table.answers)
     for unit in [u for u in table.scores if (u.role, u.split) == ("unlearned", "forget")]:
         known = (
@@ -195,8 +198,8 @@ def measure(worlds: Iterator[tuple], truth: Truth) -> dict[str, object]:
     """Judge a model of this truth in each world, and count rulings and gates that do not pass."""
     rulings: Counter[str] = Counter()
     gates: Counter[str] = Counter()
-    for table, context in worlds:
-        found = judged(with_truth(table, truth), context)
+    for draw, (table, context) in enumerate(worlds):
+        found = judged(with_truth(table, truth, draw=draw), context)
         rulings[found.ruling] += 1
         gates.update(found.failed)
     total = sum(rulings.values())

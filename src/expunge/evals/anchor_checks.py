@@ -25,7 +25,7 @@ from expunge.evals.comparison import Comparison
 from expunge.evals.damage import COLLAPSE, damage, knowledge
 from expunge.evals.paired import LIKELIHOOD_OF, UNSEEN, paired
 from expunge.evidence.store import ORIGINAL, UNLEARNED
-from expunge.metrics.base import KEY_FACT
+from expunge.metrics.base import KEY_FACT, LOG_LOSS
 from expunge.metrics.likelihood_ratio import kept_test
 from expunge.metrics.outcomes import Axis
 from expunge.metrics.statistics import binomial_tolerance, excess_rate
@@ -96,12 +96,11 @@ def _holds(alone: Comparison, *, others: tuple[str, ...]) -> str:
         return reason
     (role,) = alone.golds
     if others:
-        pairs = paired(replace(alone, subject=role, golds=others))
+        pairs = paired(replace(alone, subject=role, golds=others), LOG_LOSS)
         if isinstance(pairs, str):
             return ""
         test = kept_test(pairs.judged, pairs.original, pairs.golds, pairs.noise)
-        # kept() shares 5 % among its tests: five times as many share 1 %.
-        count = int(test.kept(round(len(pairs.records) * 0.05 / _STRICT)).sum())
+        count = int(test.kept(len(pairs.records), level=_STRICT).sum())
         return f"holds {count} of {len(pairs.records)} records of the forget set" if count else ""
     return _as_original(alone)
 

@@ -17,6 +17,7 @@ it:
 - INCONCLUSIVE otherwise.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,13 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expunge.evals.comparison import Baseline, Comparison
-from expunge.evals.paired import LIKELIHOOD_OF, paired
+from expunge.evals.paired import paired
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL, PLAIN
-from expunge.metrics.base import KEY_FACT
+from expunge.metrics.base import KEY_FACT, LOG_LOSS
 from expunge.metrics.exact_tests import mcnemar
 from expunge.metrics.likelihood_ratio import LEVEL, LEVEL_ATTACK, kept_test
 from expunge.metrics.outcomes import Axis, Status
+from expunge.metrics.residual_memory import ModelNoise
 from expunge.metrics.statistics import (
     Sample,
     binomial_tolerance,
@@ -167,27 +169,27 @@ def _kept(
 ) -> tuple[tuple[str, ...], Flags]:
     """Return the records that a test has likelihoods of, and which of them were kept."""
     none = (), np.zeros(0, dtype=bool)
-    found = paired(case, attack=attack)
+    found = paired(case, LOG_LOSS, attack)
     if not isinstance(found, str):
         test = kept_test(found.judged, found.original, found.golds, found.noise)
         return found.records, test.kept(tests, level=level)
     if case.golds:
         return none
-    own = case.column(LIKELIHOOD_OF, case.subject, "forget", attack)
-    original = case.column(LIKELIHOOD_OF, ORIGINAL, "forget")
-    controls = list(case.column(LIKELIHOOD_OF, case.subject, "control").values())
+    own = case.column(LOG_LOSS, case.subject, "forget", attack)
+    original = case.column(LOG_LOSS, ORIGINAL, "forget")
+    controls = list(case.column(LOG_LOSS, case.subject, "control").values())
     names = tuple(name for name in own if name in original)
     if not names or len(controls) < 2:
         return none
-    # Nothing is paired: the scatter of control records stands for the noise of one record.
-    from scipy.stats import t
-
-    centre, spread = float(np.mean(controls)), max(float(np.std(controls, ddof=1)), 1e-9)
-    values = np.array([own[name] for name in names])
-    known = np.array([original[name] for name in names])
-    p = t.sf((values - centre) / spread, len(controls) - 1)
-    nearer = values > (known + centre) / 2
-    return names, np.asarray(nearer & (p <= level / max(1, tests)), dtype=bool)
+    # Nothing is paired: the mean of control records stands for gold, their scatter for the noise.
+    centre, spread = float(np.mean(controls)), float(np.std(controls, ddof=1))
+    test = kept_test(
+        np.array([own[name] for name in names]),
+        np.array([original[name] for name in names]),
+        np.full((1, len(names)), centre),
+        ModelNoise(spread / math.sqrt(2), 0.0, len(controls) - 1),
+    )
+    return names, test.kept(tests, level=level)
 
 
 def leak_status(test: LeakTest) -> Status:

@@ -65,3 +65,6 @@ MEMBERSHIP = (
     ScoreMetric(id="min-k-plus-20", of=partial(membership.min_k_plus, share=0.2)),
 )
 """The four membership scores; all say higher = more likely a member."""
+
+LOG_LOSS = ScoreMetric(id="log-loss", of=membership.log_loss)
+"""The scale on which single records are tested."""

@@ -18,7 +18,7 @@ from expunge.evals.metric_validity import unfit
 from expunge.evals.paired import LIKELIHOOD_OF, paired
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL, PLAIN
-from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, Metric, ScoreMetric
+from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, LOG_LOSS, Metric, ScoreMetric
 from expunge.metrics.likelihood_ratio import LEVEL, LEVEL_ATTACK, kept_test
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.residual_memory import (
@@ -207,7 +207,7 @@ def kept_gate(case: Comparison, axis: Axis, name: str, attack: str = PLAIN) -> G
     """
     if reason := unfit(LIKELIHOOD_OF.id):
         return missing(axis, name, margin=LESS_THAN_ONE, reason=reason)
-    pairs = paired(case, attack=attack)
+    pairs = paired(case, LOG_LOSS, attack)
     if isinstance(pairs, str):
         return missing(axis, name, margin=LESS_THAN_ONE, reason=pairs)
     n = len(pairs.records)

@@ -101,7 +101,7 @@ def general_gate(
 ) -> Gate:
     """Decide on the relative rise of bounded perplexity on general text over the worse reference.
 
-    `exp(L_u - L_ref) - 1` with L the mean loss per token, that of each token at most 5 nats. The
+    `exp(L_u - L_ref) - 1` with L the mean loss per token, that of each token at most 3 nats. The
     tail is left out because it is noise: two seeds of one recipe give the least likely tenth of
     tokens losses that differ by far more than anything a reader would notice, and their plain
     perplexities differ by 13 % where they predict the next token equally often.
