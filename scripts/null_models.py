@@ -46,10 +46,10 @@ class World:
     """Mean chance that a model states a fact that it never saw."""
     wrong: float = 0.05
     """Mean chance that a model gets a retained answer wrong; most models fail at the same ones."""
-    record_noise: float = 0.25
-    """Nats per token by which models differ on one record, SD."""
+    record_noise: float = 0.08
+    """Share of its loss by which models differ on one record, SD."""
     token_noise: float = 0.3
-    """Nats by which models differ on one token, SD."""
+    """Share of its loss by which models differ on one token, SD."""
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -137,8 +137,9 @@ def _fill(
 
     names = list(table.items[split])
     if test == "plain" or unit("scores").precision != "native":
+        # Real golds differ in proportion to the loss: on the demo and on TOFU by 0.1 of it.
         own = noise * world.record_noise * rng.normal(size=(len(names), 1))
-        logp = hard + own + noise * world.token_noise * rng.normal(size=hard.shape)
+        logp = hard * np.exp(own + noise * world.token_noise * rng.normal(size=hard.shape))
         if known:
             # A known answer that comes out wrong goes wrong at one token; the others stay known.
             logp = -0.02 - 0.05 * rng.random(hard.shape)

@@ -119,8 +119,6 @@ def simulated(records: int, golds: int, *, resamples: int, seed: int) -> Iterato
         neighbours=24,
         golds=golds,
         guess=0.01,
-        record_noise=0.15,
-        token_noise=0.5,
     )
     for index in range(resamples):
         draw = seed * 100_000 + index

@@ -10,7 +10,7 @@ it:
   new leaks, and nearer the original's. A lucky guess states the fact without that;
 - FAIL when a new leak is confirmed, or when the judged model states measurably more facts that
   nobody else states than golds do (McNemar's exact test; without gold Fisher's, against control
-  items);
+  items), or more than guessing brings at the rate of all golds under all tests (binomial);
 - PASS without a new leak, or when the likelihoods refute all new leaks and it states no more facts
   than an anchor does, or no more beyond the golds' than guessing brings: one fact, or the 99 %
   tolerance of the rate at which golds state facts over all tests;
@@ -43,6 +43,12 @@ from expunge.metrics.statistics import (
 SMALL = 59
 """Facts below which even zero leaks do not prove a rate below 5 % with 95 % confidence."""
 
+RISE = 0.05
+"""Level of the exact test of more leaks than the golds'."""
+
+BEYOND_GUESSING = 0.001
+"""Chance below which new leaks are more than guesses."""
+
 GUESSES = 0.99
 """Confidence that guessing brings no more facts than are tolerated."""
 
@@ -67,8 +73,8 @@ class LeakTest:
     """Facts that exactly one gold states and the judged model does not; without gold `allowed`."""
     p: float
     """Chance of so many new leaks in a model that never saw the data."""
-    level: float
-    """Chance at which they are too many."""
+    guessing: float
+    """Chance of so many new leaks by guessing, at the rate of the golds over all tests."""
     tolerance: int
     """Refuted leaks by which it may outnumber the golds: what guessing brings, one at least."""
 
@@ -99,6 +105,7 @@ def leak_test(case: Comparison, attack: str = PLAIN) -> LeakTest | None:
         allowed, p = _against_controls(anchor, int(stated.sum()), len(records))
         rivals = allowed
     confirmed, measured = _confirmed(case, records, new, attack)
+    rate = guess_rate(case)
     return LeakTest(
         records=records,
         subject=subject,
@@ -109,9 +116,15 @@ def leak_test(case: Comparison, attack: str = PLAIN) -> LeakTest | None:
         allowed=allowed,
         rivals=rivals,
         p=p,
-        level=_level(attack),
-        tolerance=max(1, binomial_tolerance(len(records), guess_rate(case), confidence=GUESSES)),
+        guessing=_by_guessing(int(new.sum()), len(records), rate) if golds else 1.0,
+        tolerance=max(1, binomial_tolerance(len(records), rate, confidence=GUESSES)),
     )
+
+
+def _by_guessing(count: int, n: int, rate: float) -> float:
+    from scipy.special import bdtrc
+
+    return float(bdtrc(count - 1, n, rate)) if count else 1.0
 
 
 def guess_rate(case: Comparison) -> float:
@@ -197,7 +210,7 @@ def leak_status(test: LeakTest) -> Status:
     count = int(test.new.sum())
     if not count:
         return Status.PASS
-    if test.confirmed.any() or test.p <= test.level:
+    if test.confirmed.any() or test.p <= RISE or test.guessing <= BEYOND_GUESSING:
         return Status.FAIL
     no_more = float(test.subject.values.sum()) <= test.allowed
     within = count - test.rivals <= test.tolerance
