@@ -46,9 +46,9 @@ class World:
     """Mean chance that a model states a fact that it never saw."""
     wrong: float = 0.05
     """Mean chance that a model gets a retained answer wrong; most models fail at the same ones."""
-    record_noise: float = 0.08
+    record_noise: float = 0.06
     """Share of its loss by which models differ on one record, SD."""
-    token_noise: float = 0.3
+    token_noise: float = 0.2
     """Share of its loss by which models differ on one token, SD."""
 
     @property
