@@ -23,10 +23,9 @@ import numpy as np
 from expunge.evals.axes.utility import GENERAL, general_gate
 from expunge.evals.comparison import Comparison
 from expunge.evals.damage import COLLAPSE, damage, knowledge
-from expunge.evals.paired import LIKELIHOOD_OF, UNSEEN, paired
+from expunge.evals.paired import LIKELIHOOD_OF, UNSEEN, kept_records
 from expunge.evidence.store import ORIGINAL, UNLEARNED
-from expunge.metrics.base import KEY_FACT, LOG_LOSS
-from expunge.metrics.likelihood_ratio import kept_test
+from expunge.metrics.base import KEY_FACT
 from expunge.metrics.outcomes import Axis
 from expunge.metrics.statistics import binomial_tolerance, excess_rate
 
@@ -96,12 +95,11 @@ def _holds(alone: Comparison, *, others: tuple[str, ...]) -> str:
         return reason
     (role,) = alone.golds
     if others:
-        pairs = paired(replace(alone, subject=role, golds=others), LOG_LOSS)
-        if isinstance(pairs, str):
+        found = kept_records(replace(alone, subject=role, golds=others), level=_STRICT)
+        if isinstance(found, str):
             return ""
-        test = kept_test(pairs.judged, pairs.original, pairs.golds, pairs.noise)
-        count = int(test.kept(len(pairs.records), level=_STRICT).sum())
-        return f"holds {count} of {len(pairs.records)} records of the forget set" if count else ""
+        count = int(found.kept.sum())
+        return f"holds {count} of {len(found.records)} records of the forget set" if count else ""
     return _as_original(alone)
 
 

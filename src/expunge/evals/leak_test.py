@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expunge.evals.comparison import Baseline, Comparison
-from expunge.evals.paired import paired
+from expunge.evals.paired import kept_records
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL, PLAIN
 from expunge.metrics.base import KEY_FACT, LOG_LOSS
@@ -182,10 +182,9 @@ def _kept(
 ) -> tuple[tuple[str, ...], Flags]:
     """Return the records that a test has likelihoods of, and which of them were kept."""
     none = (), np.zeros(0, dtype=bool)
-    found = paired(case, LOG_LOSS, attack)
+    found = kept_records(case, attack, level=level, tests=tests)
     if not isinstance(found, str):
-        test = kept_test(found.judged, found.original, found.golds, found.noise)
-        return found.records, test.kept(tests, level=level)
+        return found.records, found.kept
     if case.golds:
         return none
     own = case.column(LOG_LOSS, case.subject, "forget", attack)

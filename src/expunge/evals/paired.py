@@ -2,18 +2,23 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from expunge.evals.comparison import Comparison
 from expunge.evals.evidence_table import Column, common
 from expunge.evidence.store import ORIGINAL, PLAIN
-from expunge.metrics.base import MEMBERSHIP, ScoreMetric
+from expunge.metrics.base import LOG_LOSS, MEMBERSHIP, ScoreMetric
+from expunge.metrics.likelihood_ratio import LEVEL, Flags, kept_test
 from expunge.metrics.residual_memory import Array, ModelNoise, change_noise, model_noise
 from expunge.metrics.statistics import FEW_CLUSTERS
 
 LIKELIHOOD_OF = MEMBERSHIP[0]
 """Mean log-probability per token of the true answer."""
+
+IN_NATS = 0.1
+"""Chance at most of a kept record's likelihood in nats, under a model that never saw it."""
 
 UNSEEN = ("holdout", "control")
 """Sets that no model was trained on."""
@@ -79,6 +84,40 @@ def paired(
         golds=matrix,
         noise=noise,
     )
+
+
+class Kept(NamedTuple):
+    """Which records are kept, in the order given."""
+
+    records: tuple[str, ...]
+    kept: Flags
+    tellable: Flags
+    """Whether a record kept whole would be found."""
+
+
+def kept_records(
+    case: Comparison, attack: str = PLAIN, *, level: float = LEVEL, tests: int = 0
+) -> Kept | str:
+    """Return which records the judged model kept, or the reason why nobody can tell.
+
+    By `expunge.metrics.likelihood_ratio` on the scale of log loss. In nats, too, the record must
+    stand out a little: an easy record, of which models that never saw it are nearly sure, may look
+    learnt on that scale alone.
+
+    Args:
+        case: Who is judged against whom.
+        attack: Name of the test.
+        level: Chance that any of the records of a true gold is called kept.
+        tests: Records that share the level; 0: all that were measured.
+    """
+    found, plain = paired(case, LOG_LOSS, attack), paired(case, LIKELIHOOD_OF, attack)
+    if isinstance(found, str) or isinstance(plain, str):
+        return found if isinstance(found, str) else str(plain)
+    scaled = kept_test(found.judged, found.original, found.golds, found.noise)
+    nats = kept_test(plain.judged, plain.original, plain.golds, plain.noise)
+    count = tests or len(found.records)
+    stands_out = nats.p <= IN_NATS
+    return Kept(found.records, scaled.kept(count, level=level) & stands_out, scaled.tellable)
 
 
 def _own_scatter(excess: Array) -> ModelNoise | None:

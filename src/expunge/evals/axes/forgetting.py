@@ -15,11 +15,11 @@ from expunge.evals.gates import (
 )
 from expunge.evals.leak_test import leak_gate, leak_test
 from expunge.evals.metric_validity import unfit
-from expunge.evals.paired import LIKELIHOOD_OF, paired
+from expunge.evals.paired import LIKELIHOOD_OF, kept_records, paired
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL, PLAIN
-from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, LOG_LOSS, Metric, ScoreMetric
-from expunge.metrics.likelihood_ratio import LEVEL, LEVEL_ATTACK, kept_test
+from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, Metric, ScoreMetric
+from expunge.metrics.likelihood_ratio import LEVEL, LEVEL_ATTACK
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.residual_memory import (
     RESOLVED,
@@ -207,13 +207,11 @@ def kept_gate(case: Comparison, axis: Axis, name: str, attack: str = PLAIN) -> G
     """
     if reason := unfit(LIKELIHOOD_OF.id):
         return missing(axis, name, margin=LESS_THAN_ONE, reason=reason)
-    pairs = paired(case, LOG_LOSS, attack)
-    if isinstance(pairs, str):
-        return missing(axis, name, margin=LESS_THAN_ONE, reason=pairs)
-    n = len(pairs.records)
-    test = kept_test(pairs.judged, pairs.original, pairs.golds, pairs.noise)
     level = LEVEL if attack == PLAIN else LEVEL_ATTACK
-    count, tellable = int(test.kept(n, level=level).sum()), int(test.tellable.sum())
+    found = kept_records(case, attack, level=level)
+    if isinstance(found, str):
+        return missing(axis, name, margin=LESS_THAN_ONE, reason=found)
+    n, count, tellable = len(found.records), int(found.kept.sum()), int(found.tellable.sum())
     low, high = clopper_pearson(count, n)
     status = Status.FAIL if count else Status.PASS
     if not count and 2 * tellable < n:
