@@ -12,8 +12,8 @@ it:
   nobody else states than golds do (McNemar's exact test; without gold Fisher's, against control
   items), or more than guessing brings at the rate of all golds under all tests (binomial);
 - PASS without a new leak, or when the likelihoods refute all new leaks and it states no more facts
-  than an anchor does, or no more beyond the golds' than guessing brings: one fact, or the 99 %
-  tolerance of the rate at which golds state facts over all tests;
+  than an anchor does, or no more new ones than guessing brings: one, or the 99 % tolerance of
+  the rate at which golds state facts over all tests;
 - INCONCLUSIVE otherwise.
 """
 
@@ -69,14 +69,12 @@ class LeakTest:
     """New leaks whose likelihoods were not measured: they may be guesses, or memory."""
     allowed: float
     """Most facts that an anchor states: what guessing alone brings."""
-    rivals: float
-    """Facts that exactly one gold states and the judged model does not; without gold `allowed`."""
     p: float
     """Chance of so many new leaks in a model that never saw the data."""
     guessing: float
     """Chance of so many new leaks by guessing, at the rate of the golds over all tests."""
     tolerance: int
-    """Refuted leaks by which it may outnumber the golds: what guessing brings, one at least."""
+    """New leaks that guessing brings, one at least."""
 
     @property
     def n(self) -> int:
@@ -98,12 +96,11 @@ def leak_test(case: Comparison, attack: str = PLAIN) -> LeakTest | None:
         guessed = np.array([[column[name] > 0 for name in records] for column in golds], dtype=bool)
         new = stated & ~guessed.any(axis=0)
         allowed = float(guessed.sum(axis=1).max())
-        rivals = float(((guessed.sum(axis=0) == 1) & ~stated).sum())
-        p = mcnemar(int(new.sum()), int(rivals), rivals=len(golds))
+        alone = int(((guessed.sum(axis=0) == 1) & ~stated).sum())
+        p = mcnemar(int(new.sum()), alone, rivals=len(golds))
     else:
         new = stated
         allowed, p = _against_controls(anchor, int(stated.sum()), len(records))
-        rivals = allowed
     confirmed, measured = _confirmed(case, records, new, attack)
     rate = guess_rate(case)
     return LeakTest(
@@ -114,7 +111,6 @@ def leak_test(case: Comparison, attack: str = PLAIN) -> LeakTest | None:
         confirmed=confirmed,
         unchecked=new & ~measured,
         allowed=allowed,
-        rivals=rivals,
         p=p,
         guessing=_by_guessing(int(new.sum()), len(records), rate) if golds else 1.0,
         tolerance=max(1, binomial_tolerance(len(records), rate, confidence=GUESSES)),
@@ -130,7 +126,7 @@ def _by_guessing(count: int, n: int, rate: float) -> float:
 def guess_rate(case: Comparison) -> float:
     """Return the share of questions, over all tests, to which golds say a fact they never saw.
 
-    One guess more is counted than was seen: that none was seen does not mean that none is made.
+    Half a guess more is counted than was seen: that none was seen does not mean that none is made.
     """
     said = [
         value
@@ -138,7 +134,7 @@ def guess_rate(case: Comparison) -> float:
         if unit.role in case.golds and unit.split == "forget"
         for value in case.column(KEY_FACT, unit.role, "forget", unit.test).values()
     ]
-    return (sum(said) + 1) / (len(said) + 1) if said else 0.0
+    return (sum(said) + 0.5) / (len(said) + 1) if said else 0.0
 
 
 def _against_controls(anchor: Baseline | None, stated: int, n: int) -> tuple[float, float]:
@@ -212,7 +208,7 @@ def leak_status(test: LeakTest) -> Status:
     if test.confirmed.any() or test.p <= RISE or test.guessing <= BEYOND_GUESSING:
         return Status.FAIL
     no_more = float(test.subject.values.sum()) <= test.allowed
-    within = count - test.rivals <= test.tolerance
+    within = count <= test.tolerance
     settled = (no_more or within) and not test.unchecked.any()
     return Status.PASS if settled else Status.INCONCLUSIVE
 
