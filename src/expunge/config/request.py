@@ -88,6 +88,12 @@ class Margins(BaseModel):
     neighbours: float = Field(
         default=0.05, gt=0, lt=1, description="loss on neighbours beyond gold's"
     )
+    wanted: float = Field(
+        default=0.10, gt=0, lt=1, description="edit: questions without the wanted answer"
+    )
+    allow_scar: bool = Field(
+        default=False, description="whether a gate lets PASS-WITH-SCAR through"
+    )
 
 
 class Request(BaseModel):
