@@ -303,3 +303,26 @@ def test_every_gold_is_asked_whatever_is_gated(world, bench):
 
     assert of("gold-0") == of("gold-1")
     assert {("generic", "plain", "scores"), ("retain", "plain", "answers")} <= of("gold-1")
+
+
+@pytest.mark.parametrize(
+    ("held", "status", "names"),
+    [
+        # 20 of 60 were never rehearsed, and those are what is lost.
+        (20, Status.FAIL, ["key-fact retain", "key-fact retain: rehearsed"]),
+        # So few that they cannot decide: all of them do, and 9 of 60 are 15 %.
+        (9, Status.FAIL, ["key-fact retain"]),
+        (0, Status.PASS, ["key-fact retain"]),
+    ],
+)
+def test_what_was_never_rehearsed_decides(held, status, names):
+    table = answered("retain", n=60, original=0, unlearned=held, gold_0=0)
+    items = {
+        name: replace(item, rehearsed=place >= held)
+        for place, (name, item) in enumerate(table.items["retain"].items())
+    }
+    gates = retain_gates(case(replace(table, items={"retain": items}), 1))
+    assert [gate.name for gate in gates] == names
+    assert gates[0].status is status
+    if len(gates) > 1:
+        assert (gates[0].n, gates[1].status, gates[1].part) == (held, Status.PASS, True)

@@ -119,6 +119,13 @@ class Request(BaseModel):
         description="train on the neighbours; false: only ask about them, which shows what becomes"
         " of what was not rehearsed",
     )
+    hold_out: float = Field(
+        default=0.25,
+        ge=0,
+        lt=1,
+        description="share of the retain set and of the neighbours that training never sees: what"
+        " is kept is judged on it",
+    )
     assume_known: bool = Field(
         default=False,
         description="begin though the model does not know the forget set by heart, where other"

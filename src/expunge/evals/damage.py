@@ -115,6 +115,31 @@ def margin_of(policy: float, noise: float, *, cap: float) -> Margin:
     return Margin(max(policy, wide), max(policy, wide))
 
 
+class Parts(NamedTuple):
+    """Which records of a set are judged, and which stand beside; None: all, and none."""
+
+    judged: frozenset[str] | None
+    beside: frozenset[str] | None
+
+
+ENOUGH = 10
+"""Records that training never rehearsed from which on they alone are judged."""
+
+
+def parts_of(case: Comparison, split: str) -> Parts:
+    """Return what of a set decides: the records that training never rehearsed, where it is known.
+
+    A model that rehearsed its exam passes it. The rehearsed part is judged beside, and counts where
+    it fails.
+    """
+    items = case.table.items.get(split, {})
+    held = frozenset(name for name, item in items.items() if item.rehearsed is False)
+    seen = frozenset(name for name, item in items.items() if item.rehearsed)
+    if len(held) < ENOUGH:
+        return Parts(None, None)
+    return Parts(held, seen or None)
+
+
 def model_spread(samples: Sequence[Array]) -> float:
     """Return the standard deviation of one model's mean, from models trained the same way.
 

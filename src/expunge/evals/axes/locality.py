@@ -1,7 +1,7 @@
 """Locality: did the neighbours survive?"""
 
 from expunge.evals.comparison import Comparison
-from expunge.evals.damage import Measure, damage, damage_gate, knowledge, not_measured
+from expunge.evals.damage import Measure, damage, damage_gate, knowledge, not_measured, parts_of
 from expunge.evals.results import Gate
 from expunge.metrics.outcomes import Axis
 
@@ -24,22 +24,26 @@ def locality_gates(case: Comparison) -> tuple[Gate, ...]:
 
 def _measured(case: Comparison, measure: Measure, *, part: bool) -> tuple[Gate, ...]:
     policy, name = case.policy.neighbours, f"{measure.metric.id} neighbours"
-    found = damage(case, measure, "neighbours")
+    judged, beside = parts_of(case, "neighbours")
+    found = damage(case, measure, "neighbours", keep=judged)
     if found is None:
         return (not_measured(Axis.LOCALITY, name, "neighbours", policy),)
     gates = [damage_gate(Axis.LOCALITY, name, found, policy=policy, seed=case.seed, part=part)]
     bins: dict[str, set[str]] = {}
     for record, item in case.table.items["neighbours"].items():
-        if item.relation:
+        if item.relation and (judged is None or record in judged):
             bins.setdefault(item.relation, set()).add(record)
-    for relation, records in bins.items():
-        part = damage(case, measure, "neighbours", keep=frozenset(records))
-        if part is not None:
+    further = {relation: frozenset(records) for relation, records in bins.items()}
+    if beside is not None:
+        further["rehearsed"] = beside
+    for which, records in further.items():
+        some = damage(case, measure, "neighbours", keep=records)
+        if some is not None:
             gates.append(
                 damage_gate(
                     Axis.LOCALITY,
-                    f"{name}: {relation}",
-                    part,
+                    f"{name}: {which}",
+                    some,
                     policy=policy,
                     seed=case.seed,
                     part=True,

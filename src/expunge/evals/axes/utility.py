@@ -16,6 +16,7 @@ from expunge.evals.damage import (
     middle,
     model_spread,
     not_measured,
+    parts_of,
     told,
 )
 from expunge.evals.evidence_table import Column, Table, common
@@ -173,18 +174,23 @@ def general_gates(case: Comparison) -> tuple[Gate, ...]:
 def retain_gates(case: Comparison) -> tuple[Gate, ...]:
     """Decide on the relative loss of what is known of the retain set, by each of its measures.
 
-    What counts as known: see `expunge.evals.damage.knowledge`.
+    What counts as known: see `expunge.evals.damage.knowledge`. What decides are the records that
+    training never rehearsed, see `expunge.evals.damage.parts_of`.
     """
     first, *others = knowledge(case, "retain")
-    return (
-        _retain_gate(case, first, part=False),
-        *(_retain_gate(case, measure, part=True) for measure in others),
-    )
+    judged, beside = parts_of(case, "retain")
+    found = [_retain_gate(case, first, judged, part=False)]
+    found += [_retain_gate(case, measure, judged, part=True) for measure in others]
+    if beside is not None:
+        found.append(_retain_gate(case, first, beside, part=True, which=": rehearsed"))
+    return tuple(found)
 
 
-def _retain_gate(case: Comparison, measure: Measure, *, part: bool) -> Gate:
-    name, policy = f"{measure.metric.id} retain", case.policy.retain
-    found = damage(case, measure, "retain")
+def _retain_gate(
+    case: Comparison, measure: Measure, keep: frozenset[str] | None, *, part: bool, which: str = ""
+) -> Gate:
+    name, policy = f"{measure.metric.id} retain{which}", case.policy.retain
+    found = damage(case, measure, "retain", keep=keep)
     if found is None:
         return not_measured(Axis.UTILITY, name, "retain", policy)
     return damage_gate(
