@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from expunge.config.request import Request
 from expunge.data.readers import RecordSet, read
-from expunge.data.records import Record
+from expunge.data.records import Record, record_id
 from expunge.data.synthetic_controls import fabricated
 from expunge.errors import InputError, named_in_part
 
