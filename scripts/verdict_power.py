@@ -22,14 +22,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from expunge.evals.assess import case_of, judge_case
 from expunge.evals.evidence_table import Table
 from expunge.evidence.context import AuditContext
-from expunge.evidence.store import EvidenceStore, Scores, Unit
+from expunge.evidence.store import EvidenceStore, Row, Scores, Unit
 from expunge.metrics.statistics import clopper_pearson
 from expunge.utils.io import write_json
 from null_models import World, null_context, null_table
@@ -57,6 +57,13 @@ TRUTHS: Mapping[str, Truth] = {
     "a fifth of the memory": Truth(memory=MEMORY),
     "shunned": Truth(shunned=SHUNNED),
 }
+
+
+Audit = tuple[Table, AuditContext]
+"""Evidence, and what was audited by which rules."""
+
+RowT = TypeVar("RowT", bound=Row)
+Units = Mapping[Unit, Mapping[str, RowT]]
 
 
 class Outcome(NamedTuple):
@@ -110,7 +117,7 @@ def judged(table: Table, context: AuditContext) -> Outcome:
     return Outcome(str(found.verdict.ruling), tuple(failed))
 
 
-def simulated(records: int, golds: int, *, resamples: int, seed: int) -> Iterator[tuple]:
+def simulated(records: int, golds: int, *, resamples: int, seed: int) -> Iterator[Audit]:
     """Yield tables and contexts of simulated worlds about one person, or one per 20 facts."""
     world = World(
         records=records,
@@ -127,7 +134,7 @@ def simulated(records: int, golds: int, *, resamples: int, seed: int) -> Iterato
 
 def resampled(
     store: EvidenceStore, records: int, golds: int, *, resamples: int, seed: int
-) -> Iterator[tuple]:
+) -> Iterator[Audit]:
     """Yield tables of real evidence whose records are drawn with replacement.
 
     Each gold of the run is judged in turn, against others of its golds.
@@ -167,7 +174,7 @@ def _drawn(table: Table, rng: np.random.Generator, records: int) -> Table:
         for split, names in chosen.items()
     }
 
-    def rows(units):
+    def rows(units: Units[RowT]) -> dict[Unit, dict[str, RowT]]:
         return {
             unit: {
                 f"{name}#{place}": replace(own[name], record=f"{name}#{place}")
@@ -182,9 +189,9 @@ def _drawn(table: Table, rng: np.random.Generator, records: int) -> Table:
 
 
 def _renamed(table: Table, names: Mapping[str, str]) -> Table:
-    def rows(units):
+    def rows(units: Units[RowT]) -> dict[Unit, dict[str, RowT]]:
         return {
-            replace(unit, role=names[unit.role]): own
+            replace(unit, role=names[unit.role]): dict(own)
             for unit, own in units.items()
             if unit.role in names
         }
@@ -192,7 +199,7 @@ def _renamed(table: Table, names: Mapping[str, str]) -> Table:
     return replace(table, scores=rows(table.scores), answers=rows(table.answers), known={})
 
 
-def measure(worlds: Iterator[tuple], truth: Truth) -> dict[str, object]:
+def measure(worlds: Iterator[Audit], truth: Truth) -> dict[str, object]:
     """Judge a model of this truth in each world, and count rulings and gates that do not pass."""
     rulings: Counter[str] = Counter()
     gates: Counter[str] = Counter()

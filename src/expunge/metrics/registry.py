@@ -19,6 +19,7 @@ from expunge.evidence.store import PLAIN
 from expunge.metrics import (
     efficiency,
     erasure_depth,
+    exact_tests,
     exposure,
     fluency,
     lira,
@@ -191,8 +192,10 @@ _FORGETTING = (
 )
 
 _PRIVACY = (
+    _entry("sign-flip", _P, exact_tests.sign_flip, "higher", _SAME, Need.SCORES, Need.GOLD),
+    _entry("person-rank", _P, exact_tests.rank_test, "higher", _SAME, Need.SCORES, Need.GOLD),
     *(
-        _entry(f"auc-{name}", _P, of, "gold", cost, Need.SCORES, Need.HOLDOUT, gated=True)
+        _entry(f"auc-{name}", _P, of, "gold", cost, Need.SCORES, Need.HOLDOUT)
         for name, of, cost in (
             ("loss", membership.loss, "1 TF"),
             ("zlib", membership.zlib, _SAME),
@@ -398,6 +401,17 @@ FURTHER: Mapping[str, MetricText] = {
     "words": MetricText(
         "Wording alone",
         "What a bag of words, which knows no model, makes of the same comparison.",
+        Axis.PRIVACY,
+    ),
+    "sign-flip": MetricText(
+        "Memory in every person",
+        "p-value of the claim that the model knows the records no better than gold, person by "
+        "person; one person proves nothing.",
+        Axis.PRIVACY,
+    ),
+    "person-rank": MetricText(
+        "Rank among invented people",
+        "p-value: how the erased person ranks among invented people whom no model ever saw.",
         Axis.PRIVACY,
     ),
     "tpr-at-fpr": MetricText(
@@ -713,8 +727,13 @@ def attack_title(attack: str) -> str:
 def gate_title(name: str) -> str:
     """Return the name of a gate with its metric, set and attack in words."""
     head, colon, relation = name.partition(": ")
-    if head in _GATES:
-        return _GATES[head]
+    gate, under, attack = head.partition(" under ")
+    if gate in _GATES:
+        return (
+            _GATES[gate]
+            + (f", under {attack_title(attack).lower()}" if under else "")
+            + (colon + relation)
+        )
     said = head.split(" ")
     for i, word in enumerate(said):
         if word in METRICS:
@@ -728,7 +747,12 @@ def gate_title(name: str) -> str:
 
 _GATES: Mapping[str, str] = {
     "key-fact leak": "Key facts said, beyond guessing",
-    "stragglers": "Single facts that stayed behind",
+    "residual memory": "Memory that is left, of what the original had",
+    "kept records": "Single records that stayed behind",
+    "membership residual": "Recognition that is left, of what the original had",
+    "general text": "General text, read worse",
+    "wanted answers": "Questions without the wanted answer",
+    "refusals as asked": "Questions that are not refused",
 }
 
 

@@ -8,22 +8,15 @@ from expunge.evals.axes.forgetting import memory_gate
 from expunge.evals.comparison import CONTROL_STREAM, Comparison
 from expunge.evals.evidence_table import common, mean_column
 from expunge.evals.gates import missing
-from expunge.evals.leak_test import SMALL
-from expunge.evals.membership import words
 from expunge.evals.paired import paired
 from expunge.evals.results import Gate
 from expunge.metrics.base import MEMBERSHIP, ScoreMetric
 from expunge.metrics.exact_tests import rank_test, sign_flip
-from expunge.metrics.membership_tests import comparable
 from expunge.metrics.outcomes import Axis
 from expunge.metrics.statistics import (
-    TWO_SIDED,
     Estimate,
     Sample,
-    auc,
-    auc_draws,
     auc_interval,
-    interval,
 )
 
 MEMBERSHIP_GATE = "membership residual"
@@ -71,37 +64,6 @@ def groups(case: Comparison, metric: ScoreMetric, roles: tuple[str, ...]) -> Gro
         },
         split,
     )
-
-
-def holdout_note(case: Comparison) -> str:
-    """Say whether a model that never saw the data finds forget and holdout equally familiar.
-
-    The mean LOSS AUC of the golds, and that of a bag of words, must have 0.5 in their 95 % interval
-    and, from 59 records on, lie in 0.45-0.55 (below that, sampling noise alone leaves that range).
-    When one fails, the sets differ in difficulty or in wording: AUCs then mean something only
-    relative to gold.
-    """
-    found = groups(case, MEMBERSHIP[0], case.golds) if case.golds else None
-    if found is None:
-        return "no gold model to check the comparison set with"
-    members = [found.members[role] for role in case.golds]
-    others = [found.others[role] for role in case.golds]
-    pairs = list(zip(members, others, strict=True))
-    value = float(np.mean([auc(inside.values, outside.values) for inside, outside in pairs]))
-    draws = np.mean([auc_draws(*pair, seed=case.seed) for pair in pairs], axis=0)
-    estimate = interval(value, draws, TWO_SIDED)
-    n = min(len(members[0].values), len(others[0].values))
-    what = f"gold's AUC on {found.split} records is {value:.2f}"
-    hard = comparable(value, estimate.low, estimate.high, n=n, enough=SMALL)
-    worded = words(case)
-    told = worded.auc(case.seed) if worded else None
-    if told is not None:
-        what += f", that of a bag of words {told.value:.2f}"
-    alike = told is None or comparable(*told, n=n, enough=SMALL)
-    if hard and alike:
-        return f"{what}: the comparison set is as hard as the forget set"
-    other = "easier or harder" if alike else "worded otherwise"
-    return f"{what}: the comparison set is {other}, so only the distance to gold counts"
 
 
 def privacy_gates(case: Comparison) -> tuple[Gate, ...]:
