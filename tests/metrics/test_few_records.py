@@ -120,10 +120,10 @@ def test_noise_is_measured_and_shifts_are_told_from_records():
 
 
 def test_golds_are_seldom_called_kept_and_learnt_records_nearly_always():
-    """1,000 sets of 20 records: one gold against another, then with one record learnt."""
+    """300 sets of 20 records: one gold against another, then with one record learnt."""
     rng = np.random.default_rng(0)
     alarms = found = 0
-    for _ in range(1000):
+    for _ in range(300):
         hard = rng.uniform(0.4, 3.0, 20)
         losses = hard * np.exp(rng.normal(0, 0.1, (2, 20)))
         judged, gold = -np.log(losses + 0.2)
@@ -132,8 +132,8 @@ def test_golds_are_seldom_called_kept_and_learnt_records_nearly_always():
         alarms += kept_test(judged, original, gold[None, :], noise).kept(20).any()
         judged[0] = original[0]
         found += kept_test(judged, original, gold[None, :], noise).kept(20)[0]
-    assert alarms <= 20, "1 % of sets"
-    assert found >= 950
+    assert alarms <= 9, "1 % of sets, and not by luck"
+    assert found >= 285
 
 
 def test_a_record_below_the_middle_is_not_kept_however_sure_the_test():
