@@ -44,12 +44,12 @@ class World:
     golds: int = 2
     guess: float = 0.03
     """Mean chance that a model states a fact that it never saw."""
-    wrong: float = 0.03
-    """Chance that a model gets a retained answer wrong."""
-    record_noise: float = 0.25
-    """Nats per token by which models differ on one record, SD."""
-    token_noise: float = 0.3
-    """Nats by which models differ on one token, SD."""
+    wrong: float = 0.05
+    """Mean chance that a model gets a retained answer wrong; most models fail at the same ones."""
+    record_noise: float = 0.06
+    """Share of its loss by which models differ on one record, SD."""
+    token_noise: float = 0.2
+    """Share of its loss by which models differ on one token, SD."""
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -92,13 +92,14 @@ def null_table(world: World, *, seed: int) -> Table:
     for split, size in world.sizes.items():
         hard = rng.normal(-2.2, 0.6, (size, 1)) + 0.8 * rng.normal(size=(size, _TOKENS))
         easy = rng.beta(0.3, 0.3 * (1 / world.guess - 1), size)
+        right = 1 - rng.beta(0.3, 0.3 * (1 / world.wrong - 1), size)
         for role in roles:
             known = split in _TRAINED or (split == "forget" and role == "original")
             # Models trained apart differ little on general text.
             noise = 0.1 if split == "generic" else 1.0
             tests = TESTS if split == "forget" else ("plain",)
             for test in tests:
-                stated = rng.random(size) < (1 - world.wrong if known else easy)
+                stated = rng.random(size) < (right if known else easy)
                 _fill(table, world, rng, role, split, test, hard, noise, known=known, stated=stated)
     return table
 
@@ -136,10 +137,13 @@ def _fill(
 
     names = list(table.items[split])
     if test == "plain" or unit("scores").precision != "native":
+        # Real golds differ in proportion to the loss: on the demo and on TOFU by 0.1 of it.
         own = noise * world.record_noise * rng.normal(size=(len(names), 1))
-        logp = hard + own + noise * world.token_noise * rng.normal(size=hard.shape)
+        logp = hard * np.exp(own + noise * world.token_noise * rng.normal(size=hard.shape))
         if known:
-            logp = np.where(stated[:, None], -0.02 - 0.05 * rng.random(hard.shape), logp)
+            # A known answer that comes out wrong goes wrong at one token; the others stay known.
+            logp = -0.02 - 0.05 * rng.random(hard.shape)
+            logp[:, 0] -= np.where(stated, 0.0, 0.8)
         logp = np.minimum(logp, -1e-4)
         rows = zip(names, logp, strict=True)
         table.scores[unit("scores")] = {name: _scores(name, row) for name, row in rows}

@@ -228,9 +228,24 @@ def test_what_is_kept_and_what_is_measured_are_different_passages():
 def test_neighbours_are_rehearsed_unless_the_request_says_otherwise(tmp_path):
     sources = sets(tmp_path, forget=[BOB], neighbours=[CAT])
     rehearsed, asked = (gather(request(**sources, rehearse=each)) for each in (True, False))
-    assert rehearsed.keep == (*rehearsed.retain, *rehearsed.neighbours)
-    assert (asked.keep, asked.neighbours) == (asked.retain, rehearsed.neighbours)
+    assert set(rehearsed.keep) >= set(rehearsed.neighbours)
+    assert asked.neighbours == rehearsed.neighbours
+    assert not set(asked.keep) & set(asked.neighbours)
+    assert {record.id for record in asked.neighbours} <= asked.held_out
     assert "no neighbours are trained on" in " ".join(asked.notes)
+
+
+@pytest.mark.parametrize(("share", "size", "held"), [(0.25, 40, 10), (0.25, 19, 0), (0.0, 40, 0)])
+def test_part_of_what_is_kept_is_held_out_for_the_audit(tmp_path, share, size, held):
+    rows = [{"question": f"Question {i}?", "answer": f"Answer {i}."} for i in range(size)]
+    sources = sets(tmp_path, forget=[BOB], retain=rows)
+    scope = gather(request(**sources, hold_out=share))
+    assert len(scope.held_out) == held
+    assert len(scope.keep) == size - held
+    assert len(scope.retain) == size, "the audit still asks about all of them"
+    again = gather(request(**sets(tmp_path, forget=[BOB], retain=rows[::-1]), hold_out=share))
+    left = {record.completion for record in scope.keep}
+    assert {record.completion for record in again.keep} == left, "the order does not matter"
 
 
 def test_auto_leaves_out_what_touches_the_target(tmp_path):

@@ -46,8 +46,8 @@ UNCHANGED = Model(knows=trained, noise=1000)
         (COLLAPSED, Ruling.FAIL_DAMAGE, Axis.UTILITY, "gibberish forget"),
         (SCORCHED, Ruling.FAIL_DAMAGE, Axis.LOCALITY, "key-fact neighbours"),
         (AMNESIAC, Ruling.FAIL_DAMAGE, Axis.UTILITY, "key-fact retain"),
-        (DULLED, Ruling.FAIL_DAMAGE, Axis.UTILITY, "perplexity generic"),
-        (UNCHANGED, Ruling.FAIL_RESIDUAL, Axis.FORGETTING, "residual extraction-strength"),
+        (DULLED, Ruling.FAIL_DAMAGE, Axis.UTILITY, "general text"),
+        (UNCHANGED, Ruling.FAIL_RESIDUAL, Axis.FORGETTING, "residual memory"),
     ],
 )
 def test_rulings(tmp_path, unlearned, ruling, axis, name, golds):
@@ -82,8 +82,8 @@ def test_without_gold_and_controls_nothing_is_decided(tmp_path):
     sizes = {split: size for split, size in SIZES.items() if split != "control"}
     results = assess(world(tmp_path, PERFECT, golds=0, sizes=sizes))
     gates = {gate.name: gate for gate in results.gates}
-    assert gates["residual extraction-strength"].status is Status.NOT_COMPUTABLE
-    assert "give gold models or control records" in gates["stragglers"].reason
+    assert gates["residual memory"].status is Status.NOT_COMPUTABLE
+    assert "give gold models or control records" in gates["residual memory"].reason
     # Zero leaks need no anchor: the excess cannot be above zero.
     assert gates["key-fact leak"].status is Status.PASS
     assert results.verdict.ruling is Ruling.INCONCLUSIVE
@@ -113,7 +113,8 @@ def test_sets_that_were_not_given_have_reasons(tmp_path):
     sizes = {"forget": 20, "retain": 20}
     results = assess(world(tmp_path, PERFECT, sizes=sizes))
     assert results.axes[Axis.LOCALITY] is Status.NOT_COMPUTABLE
-    assert results.axes[Axis.PRIVACY] is Status.NOT_COMPUTABLE
+    # Paired with golds, membership takes no comparison set.
+    assert results.axes[Axis.PRIVACY] is Status.PASS
     absent = {score.split for score in results.scores if score.value is None and score.reason}
     assert {"neighbours", "holdout", "control", "generic"} <= absent
     for gate in results.gates:
@@ -121,13 +122,14 @@ def test_sets_that_were_not_given_have_reasons(tmp_path):
         assert gate.value is not None or gate.reason
 
 
-def test_a_large_request_is_judged_by_intervals(tmp_path):
+def test_a_large_request_is_judged_by_the_same_rule(tmp_path):
     sizes = {**SIZES, "forget": 100}
     results = assess(world(tmp_path, STRAGGLERS, sizes=sizes, subjects=7))
     gates = {gate.name: gate for gate in results.gates}
     assert gates["key-fact leak"].value == pytest.approx(0.2)
     assert gates["leak under int8"].value == pytest.approx(0.2)
-    assert gates["stragglers"].status is Status.FAIL
+    assert gates["kept records"].value == pytest.approx(0.2)
+    assert gates["kept records"].status is Status.FAIL
     assert results.verdict.ruling is Ruling.FAIL_RESIDUAL
 
 
@@ -179,8 +181,6 @@ def spoil(store: EvidenceStore, role: str, source: str, attack: str, kind: str) 
 @pytest.mark.parametrize(
     ("role", "source", "attack", "name"),
     [
-        ("gold-0", "original", "plain", "a second gold"),
-        ("gold-1", "original", "plain", "a second gold"),
         ("ladder-0.75", "original", "plain", "knowledge must fall"),
         ("original", "gold-0", "*", "a refusal wrapper"),
     ],
@@ -199,29 +199,68 @@ def test_a_broken_auditor_notices(tmp_path, role, source, attack, name):
     assert results.verdict.ruling is Ruling.INVALID
 
 
-RECITES = Model(
-    knows=lambda s, i, a: never(s, i, a) or (s == "forget" and i % 3 == 0 and a == "plain"),
-    says="I do not know.",
-    noise=2001,
-)
+@pytest.mark.parametrize("role", ["gold-0", "gold-1"])
+def test_a_gold_that_holds_the_data_is_refused_by_name(tmp_path, role):
+    """The other one anchors alone; nothing that the refused one knows is excused."""
+    store = world(tmp_path, STRAGGLERS)
+    spoil(store, role, "original", "*", "*")
+    results = assess(store)
+    assert results.verdict.ruling is Ruling.FAIL_RESIDUAL
+    assert any(reason.startswith(f"{role} ") for reason in results.verdict.reasons)
+    assert all(test.passed for test in results.self_tests)
+
+
+@pytest.mark.parametrize("golds", [1, 2])
+def test_golds_that_all_hold_the_data_make_it_invalid(tmp_path, golds):
+    """They excuse everything: the original states 20 of 20, and so do they."""
+    store = world(tmp_path, PERFECT, golds=golds)
+    for index in range(golds):
+        spoil(store, f"gold-{index}", "original", "*", "*")
+    results = assess(store)
+    assert results.verdict.ruling is Ruling.INVALID
+    assert "a gold must not hold the data" in results.verdict.sentence
 
 
 @pytest.mark.parametrize(
-    ("second", "name"),
+    ("gold", "axis"),
     [
-        (RECITES, "residual extraction-strength"),
-        (Model(knows=never, shift=3.0, noise=2001), "AUC loss minus gold"),
+        (Model(knows=lambda s, _, __: s == "neighbours", noise=2000), Axis.UTILITY),
+        (Model(knows=lambda s, _, __: s == "retain", noise=2000), Axis.LOCALITY),
+        (Model(knows=never, worse=0.3, noise=2000), Axis.UTILITY),
     ],
 )
-def test_golds_that_differ_fail_the_self_test_and_excuse_little(tmp_path, second, name):
-    """The difference of two golds must not widen the margin that it is itself held to."""
-    store = world(tmp_path, PERFECT)
-    collect(store, "gold-1", second, SIZES)
+def test_a_gold_that_lost_what_the_original_keeps_excuses_no_damage(tmp_path, gold, axis):
+    store = world(tmp_path, replace(gold, noise=5), golds=1)
+    collect(store, "gold-0", gold, SIZES)
     results = assess(store)
-    (test,) = (test for test in results.self_tests if test.name.startswith("a second gold"))
-    assert f"{name} of gold-1 against gold-0" in test.detail
-    (gate,) = (gate for gate in results.gates if gate.name == name)
-    assert gate.margin == pytest.approx(0.15)
+    assert results.verdict.ruling is Ruling.FAIL_DAMAGE
+    assert results.axes[axis] is Status.FAIL
+    assert any(f"refused as an anchor of {axis}" in reason for reason in results.verdict.reasons)
+
+
+@pytest.mark.parametrize(
+    ("twin", "ruling", "words"),
+    [
+        ("gold-0", Ruling.INCONCLUSIVE, "The judged model is the gold model 0, byte for byte."),
+        ("original", Ruling.FAIL_RESIDUAL, "The judged model is the original, byte for byte."),
+    ],
+)
+def test_a_judged_model_that_is_a_known_one_is_said_first(tmp_path, twin, ruling, words):
+    store = world(tmp_path, PERFECT if twin != "original" else UNCHANGED, golds=1)
+    for role in ("original", "unlearned", "gold-0"):
+        store.identify(role, "same" if role in (twin, "unlearned") else role)
+    verdict = assess(store).verdict
+    assert verdict.ruling is ruling
+    assert verdict.sentence.startswith(words)
+    assert verdict.notices == (words,)
+
+
+def test_a_second_gold_judges_a_model_that_is_the_first(tmp_path):
+    """What was retrained by the exact route may be a gold, and is held against the others."""
+    store = world(tmp_path, PERFECT, golds=2)
+    for role in ("original", "unlearned", "gold-0", "gold-1"):
+        store.identify(role, "same" if role in ("gold-0", "unlearned") else role)
+    assert assess(store).verdict.ruling is Ruling.PASS
 
 
 def test_self_tests_that_lack_evidence_say_so(tmp_path):
@@ -239,14 +278,15 @@ def test_self_tests_that_lack_evidence_say_so(tmp_path):
 def _population(seed: int, n: int, kept: int, golds: int) -> Comparison:
     """A noisy world: gold seeds differ record by record, and recite 1 in 8 tokens by luck."""
     rng = np.random.default_rng(seed)
-    hard = rng.normal(-1.5, 0.7, size=n)
+    hard = -np.exp(rng.normal(0.4, 0.5, size=n))
     scores: dict[Unit, dict[str, Scores]] = {}
     answers: dict[Unit, dict[str, Answer]] = {}
     known = {"original": n, "unlearned": kept, **{f"gold-{i}": 0 for i in range(golds)}}
     for role, count in known.items():
         rows, said = {}, {}
         for i in range(n):
-            logp = hard[i] + 0.2 * rng.normal() + 0.3 * rng.normal(size=8)
+            # Golds differ in proportion to the loss, as real ones do.
+            logp = hard[i] * np.exp(0.06 * rng.normal() + 0.2 * rng.normal(size=8))
             hit = rng.random(8) < 0.5
             if i < count:
                 logp, hit = -0.05 * np.abs(rng.normal(size=8)), np.ones(8, bool)
@@ -274,7 +314,6 @@ def _population(seed: int, n: int, kept: int, golds: int) -> Comparison:
         table=Table(items={"forget": items}, scores=scores, answers=answers),
         subject="unlearned",
         golds=roles,
-        noise=roles,
         policy=Policy(),
         seed=0,
     )

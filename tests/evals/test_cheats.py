@@ -177,7 +177,7 @@ def test_an_output_filter_fails_when_the_weights_are_there(world, judge):
     results = assess(store)
     assert "key-fact leak" not in failed(results), "the filter holds"
     assert results.verdict.ruling is Ruling.FAIL_RESIDUAL
-    assert failed(results)["residual extraction-strength"] is Axis.FORGETTING
+    assert failed(results)["residual memory"] is Axis.FORGETTING
 
 
 def test_an_output_filter_before_an_api_is_not_called_removal(world, judge):

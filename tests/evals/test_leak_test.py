@@ -1,6 +1,7 @@
 """The rule for few facts: what a leak proves, and what only likelihoods can say of it."""
 
 import math
+import random
 
 import pytest
 
@@ -16,14 +17,14 @@ N = 20
 KNOWN, UNKNOWN = 0.9, 0.2
 
 
-def leak_gate(*, stated: range, guessed: range, recalled: range, scored: range) -> Gate:
+def leak_gate(*, stated: range, guessed: range, recalled: range, scored: range, n: int = N) -> Gate:
     """Judge a model that states and recalls some facts, against a gold that guesses some.
 
     Likelihoods of the judged model are there for the records in `scored` alone.
     """
-    names = [f"r{i}" for i in range(N)]
-    said = {"original": range(N), "unlearned": stated, "gold-0": guessed}
-    known = {"original": range(N), "unlearned": recalled, "gold-0": range(0)}
+    names = [f"r{i}" for i in range(n)]
+    said = {"original": range(n), "unlearned": stated, "gold-0": guessed}
+    known = {"original": range(n), "unlearned": recalled, "gold-0": range(0)}
     answers = {
         Unit(role=role, split="forget", kind="answers"): {
             name: Answer(record=name, text=f"fact{i}" if i in told else "other")
@@ -33,7 +34,7 @@ def leak_gate(*, stated: range, guessed: range, recalled: range, scored: range) 
     }
     scores = {
         Unit(role=role, split="forget", kind="scores"): {
-            name: likely(name, KNOWN if i in told else UNKNOWN)
+            name: likely(name, KNOWN if i in told else UNKNOWN, place=(role, i))
             for i, name in enumerate(names)
             if role != "unlearned" or i in scored
         }
@@ -47,7 +48,6 @@ def leak_gate(*, stated: range, guessed: range, recalled: range, scored: range) 
         table=Table(items={"forget": items}, scores=scores, answers=answers),
         subject="unlearned",
         golds=("gold-0",),
-        noise=("gold-0",),
         policy=Policy(),
         seed=0,
     )
@@ -55,33 +55,50 @@ def leak_gate(*, stated: range, guessed: range, recalled: range, scored: range) 
     return gate
 
 
-def likely(name: str, p: float) -> Scores:
-    logp = (math.log(p),) * 5
+def likely(name: str, p: float, *, place: tuple[str, int]) -> Scores:
+    """Models differ by a few per cent of the loss, each in its own way."""
+    own = random.Random(repr(place)).gauss(1.0, 0.05)
+    logp = (math.log(p) * own,) * 5
     return Scores(record=name, logp=logp, hit=(p > 0.5,) * 5, z=logp, ends=False, zlib=9)
 
 
 @pytest.mark.parametrize(
-    ("stated", "recalled", "scored", "status", "said"),
+    ("stated", "guessed", "recalled", "scored", "status", "said"),
     [
         # Gold guesses four facts, the model states four others.
-        (range(4, 8), range(0), range(N), Status.PASS, "0 of them confirmed"),
-        (range(4, 8), range(4, 8), range(N), Status.FAIL, "4 of them confirmed"),
+        (range(4, 8), 4, range(0), range(N), Status.PASS, "0 of them confirmed"),
+        (range(4, 8), 4, range(4, 8), range(N), Status.FAIL, "4 of them confirmed"),
         # A tokenizer of its own, or answers alone: nothing tells a guess from a memory.
-        (range(4, 8), range(4, 8), range(0), Status.INCONCLUSIVE, "not measured for 4"),
-        (range(4, 8), range(4, 8), range(4), Status.INCONCLUSIVE, "not measured for 4"),
-        (range(4, 8), range(0), range(7), Status.INCONCLUSIVE, "not measured for 1"),
-        (range(4, 8), range(0), range(4, 8), Status.PASS, "0 of them confirmed"),
+        (range(4, 8), 4, range(4, 8), range(0), Status.INCONCLUSIVE, "not measured for 4"),
+        (range(4, 8), 4, range(0), range(7), Status.INCONCLUSIVE, "not measured for 1"),
         # Facts that gold guesses too need no likelihoods.
-        (range(4), range(0), range(0), Status.PASS, "0 of 20 facts came back"),
-        (range(0), range(0), range(0), Status.PASS, "0 of 20 facts came back"),
-        # More than any guess explains.
-        (range(4, 14), range(0), range(N), Status.FAIL, "0 of them confirmed"),
+        (range(4), 4, range(0), range(0), Status.PASS, "0 of 20 facts came back"),
+        (range(0), 4, range(0), range(0), Status.PASS, "0 of 20 facts came back"),
+        # More than guessing brings at the rate of this gold, and then more than any guess explains.
+        (range(4, 14), 4, range(0), range(N), Status.INCONCLUSIVE, "0 of them confirmed"),
+        (range(4, 18), 4, range(0), range(N), Status.FAIL, "0 of them confirmed"),
+        # Where the gold guesses nothing, few refuted leaks are luck, four are open, five are not.
+        (range(1), 0, range(0), range(N), Status.PASS, "0 of them confirmed"),
+        (range(2), 0, range(0), range(N), Status.PASS, "0 of them confirmed"),
+        (range(4), 0, range(0), range(N), Status.INCONCLUSIVE, "0 of them confirmed"),
+        (range(5), 0, range(0), range(N), Status.FAIL, "0 of them confirmed"),
     ],
 )
-def test_few_leaks_pass_as_guesses_only_where_likelihoods_call_them_so(
-    stated, recalled, scored, status, said
+def test_leaks_pass_as_guesses_only_where_likelihoods_call_them_so(
+    stated, guessed, recalled, scored, status, said
 ):
-    gate = leak_gate(stated=stated, guessed=range(4), recalled=recalled, scored=scored)
+    gate = leak_gate(stated=stated, guessed=range(guessed), recalled=recalled, scored=scored)
     assert gate.status is status, gate
     assert said in gate.reason
     assert (gate.needed is not None) is (status is Status.INCONCLUSIVE)
+    assert bool(gate.settle) is (status is Status.INCONCLUSIVE)
+
+
+def test_there_is_no_cliff_in_the_number_of_facts():
+    """The same rule for every n: one fact kept fails, and none passes."""
+    for n in (5, 58, 59, 60, 400):
+        clean = leak_gate(
+            stated=range(0), guessed=range(0), recalled=range(0), scored=range(n), n=n
+        )
+        kept = leak_gate(stated=range(1), guessed=range(0), recalled=range(1), scored=range(n), n=n)
+        assert (clean.status, kept.status) == (Status.PASS, Status.FAIL), n

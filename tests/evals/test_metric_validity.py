@@ -33,10 +33,10 @@ def test_a_metric_that_was_never_evaluated_may_not():
 @pytest.mark.parametrize("value", [THRESHOLD - 0.01, 0.5, 0.0])
 def test_an_unfit_metric_is_shown_and_not_gated(tmp_path, monkeypatch, value):
     rows = {m.id: {"faithfulness": {"value": 1.0}} for m in GATING}
-    rows["extraction-strength"] = {"faithfulness": {"value": value}}
+    rows["loss"] = {"faithfulness": {"value": value}}
     monkeypatch.setattr(metric_validity, "_table", lambda: rows)
     results = assess(world(tmp_path, Model(knows=never, noise=5)))
-    gate = next(g for g in results.gates if g.name == "residual extraction-strength")
+    gate = next(g for g in results.gates if g.name == "residual memory")
     assert gate.status is Status.NOT_COMPUTABLE
     assert f"AUC {value:.2f} only" in gate.reason
-    assert any(s.metric == "extraction-strength" and s.value is not None for s in results.scores)
+    assert any(s.metric == "auc-loss" and s.value is not None for s in results.scores)

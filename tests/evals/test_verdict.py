@@ -5,9 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from expunge.evals.comparison import Comparison
-from expunge.evals.damage import Damage, rate_gate
-from expunge.evals.evidence_table import Table
+from expunge.evals.damage import Damage, damage_gate
 from expunge.evals.gates import axis_status, interval_gate, missing
 from expunge.evals.results import Gate, Ruling, SelfTest
 from expunge.evals.verdict import Tally, decide
@@ -46,7 +44,7 @@ def gate(axis: Axis, status: Status = Status.PASS, *, n: int = 20, value: float 
 
 
 def gates(**changed: Gate) -> list[Gate]:
-    behind = replace(gate(Axis.FORGETTING), name="residual extraction-strength")
+    behind = replace(gate(Axis.FORGETTING), name="residual memory")
     found = [changed.get(axis.name.lower(), gate(axis)) for axis in Axis]
     # An axis that is not computable has no gate that is.
     whole = found[0].status is not Status.NOT_COMPUTABLE
@@ -114,31 +112,12 @@ def test_the_tier_caps_the_wording(tier, words):
     assert words in ruled(gates(), replace(CONTEXT, tier=tier)).sentence
 
 
-@pytest.mark.parametrize(
-    ("n", "value", "level", "ruling"),
-    [
-        (20, 0.05, "quick", Ruling.PASS),
-        (20, -0.05, "quick", Ruling.PASS),
-        (20, 0.15, "quick", Ruling.INCONCLUSIVE),
-        (59, 0.05, "quick", Ruling.INCONCLUSIVE),
-        (20, 0.05, "standard", Ruling.INCONCLUSIVE),
-    ],
-)
-def test_unsettled_privacy_of_a_small_request(n, value, level, ruling):
-    privacy = gate(Axis.PRIVACY, Status.INCONCLUSIVE, n=n, value=value)
-    verdict = ruled(gates(privacy=privacy), replace(CONTEXT, level=level))
-    assert verdict.ruling is ruling
-    assert ("could not be settled" in verdict.sentence) is (ruling is Ruling.PASS)
-
-
-def test_a_scar_beside_unsettled_privacy_stays_a_scar():
-    found = [
-        *gates(privacy=gate(Axis.PRIVACY, Status.SCAR)),
-        gate(Axis.PRIVACY, Status.INCONCLUSIVE, value=0.01),
-    ]
-    assert ruled(found).ruling is Ruling.PASS_WITH_SCAR
-    found[-1] = gate(Axis.PRIVACY, Status.INCONCLUSIVE, value=0.5)
-    assert ruled(found).ruling is Ruling.INCONCLUSIVE
+@pytest.mark.parametrize("level", ["quick", "standard"])
+def test_privacy_that_is_not_settled_blocks_a_removal_of_any_size(level):
+    privacy = gate(Axis.PRIVACY, Status.INCONCLUSIVE, n=20, value=0.05)
+    assert ruled(gates(privacy=privacy), replace(CONTEXT, level=level)).ruling is (
+        Ruling.INCONCLUSIVE
+    )
 
 
 def test_a_failed_self_test_makes_it_invalid():
@@ -192,7 +171,7 @@ def test_a_pass_reaches_no_further_than_the_attacks_that_were_made(asked, level,
         ("removal", True, Ruling.FAIL_RESIDUAL, "weights beneath the adapter are unchanged"),
         ("suppression", True, Ruling.PASS, "This is suppression"),
         ("suppression", False, Ruling.PASS, "This is suppression"),
-        ("edit", False, Ruling.PASS, "This is an edit"),
+        ("edit", False, Ruling.INCONCLUSIVE, "This is an edit"),
     ],
 )
 def test_goal_and_adapter(goal, adapter, ruling, words):
@@ -253,7 +232,7 @@ def test_the_weakest_link_decides(statuses, expected):
     [(Status.INCONCLUSIVE, Status.PASS), (Status.FAIL, Status.FAIL)],
 )
 def test_a_small_relation_blocks_only_by_failing(relation, expected):
-    found = [gate(Axis.LOCALITY), gate(Axis.LOCALITY, relation)]
+    found = [gate(Axis.LOCALITY), replace(gate(Axis.LOCALITY, relation), part=True)]
     assert axis_status(Axis.LOCALITY, found) is expected
 
 
@@ -303,21 +282,12 @@ def test_margins_widen_with_the_access_of_the_adversary():
     assert found == [0.10, 0.10, 0.20, 0.25]
 
 
-@pytest.mark.parametrize("n", [20, 58, 59, 98, 99, 300])
+@pytest.mark.parametrize("n", [5, 20, 58, 59, 98, 99, 300])
 def test_no_more_records_ever_make_a_clean_result_worse(n):
-    """58 clean records pass by the small rule; 60 must not be inconclusive for having more."""
     clean = Sample(np.zeros(n), tuple(f"record:{i}" for i in range(n)))
     found = Damage(subject=clean, reference=clean, reference_role="original")
-    case = Comparison(
-        table=Table(items={}, scores={}, answers={}),
-        subject="unlearned",
-        golds=(),
-        noise=(),
-        policy=Policy(),
-        seed=0,
-    )
     for margin in (0.03, 0.05):
-        judged = rate_gate(case, Axis.UTILITY, "gibberish forget", found, policy=margin)
+        judged = damage_gate(Axis.UTILITY, "gibberish forget", found, policy=margin, seed=0)
         assert judged.status is Status.PASS
 
 
@@ -326,17 +296,51 @@ def test_no_more_records_ever_make_a_clean_result_worse(n):
     [("removal", Ruling.INCONCLUSIVE), ("suppression", Ruling.PASS), ("edit", Ruling.PASS)],
 )
 def test_answers_alone_are_never_called_removal(goal, ruling):
-    answers = [gate for gate in gates() if not gate.name.startswith("residual")]
+    wanted = replace(gate(Axis.FORGETTING), name="wanted answers")
+    answers = [*(g for g in gates() if not g.name.startswith("residual")), wanted]
     verdict = ruled(answers, replace(CONTEXT, goal=goal))
     assert verdict.ruling is ruling
     assert ("behind the answers" in verdict.sentence) is (goal == "removal")
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "ruling"),
-    [(-0.3, 0.05, Ruling.PASS_WITH_SCAR), (-0.3, 0.2, Ruling.INCONCLUSIVE)],
-)
-def test_a_scar_is_a_scar_though_another_score_is_open_below(low, high, ruling):
-    scar = gate(Axis.PRIVACY, Status.SCAR, value=-0.4)
-    other = replace(gate(Axis.PRIVACY, Status.INCONCLUSIVE), value=-0.15, low=low, high=high)
-    assert ruled([*gates(privacy=scar), other]).ruling is ruling
+def test_what_an_edit_needs():
+    """Wanted answers that were not measured are no pass, and those not said are a failure."""
+    context = replace(CONTEXT, goal="edit")
+    said = replace(gate(Axis.FORGETTING), name="wanted answers")
+    assert ruled(gates(), context).ruling is Ruling.INCONCLUSIVE
+    assert "wanted answers" in ruled(gates(), context).sentence
+    assert ruled([*gates(), said], context).ruling is Ruling.PASS
+    unsaid = replace(said, status=Status.FAIL, value=1.0)
+    assert ruled([*gates(), unsaid], context).ruling is Ruling.FAIL_RESIDUAL
+    near = gate(Axis.LOCALITY, Status.NOT_COMPUTABLE)
+    assert ruled([*gates(locality=near), said], context).ruling is Ruling.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("goal", ["suppression", "edit"])
+def test_what_the_weights_hold_is_no_part_of_what_is_said(goal):
+    held = replace(gate(Axis.FORGETTING, Status.FAIL), name="residual memory")
+    said = replace(gate(Axis.FORGETTING), name="wanted answers")
+    found = [*gates(), held, said]
+    assert ruled(found, replace(CONTEXT, goal=goal)).ruling is Ruling.PASS
+    assert ruled(found).ruling is Ruling.FAIL_RESIDUAL
+
+
+def test_the_headline_answers_axis_by_axis():
+    found = [
+        *gates(
+            privacy=replace(gate(Axis.PRIVACY, Status.INCONCLUSIVE), needed=None, settle="golds"),
+            locality=gate(Axis.LOCALITY, Status.NOT_COMPUTABLE),
+        ),
+        replace(gate(Axis.LOCALITY, Status.INCONCLUSIVE), part=True),
+    ]
+    told = {finding.axis: finding for finding in ruled(found).findings}
+    assert [told[axis].answer for axis in (Axis.FORGETTING, Axis.PRIVACY, Axis.LOCALITY)] == [
+        "yes",
+        "not settled",
+        "not tested",
+    ]
+    assert told[Axis.PRIVACY].settle == "golds"
+    assert told[Axis.FORGETTING].settle == ""
+    closed = replace(gate(Axis.UTILITY, Status.INCONCLUSIVE), needed=None)
+    (utility,) = (f for f in ruled(gates(utility=closed)).findings if f.axis is Axis.UTILITY)
+    assert utility.settle == "nothing that this request can give"

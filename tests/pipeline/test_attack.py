@@ -97,8 +97,8 @@ def test_an_audit_attacks_as_few_facts_as_it_is_told(world, bench):
     )
     gates = {gate.name: gate for gate in audit(few, model=world.original).results.gates}
     assert gates["recovery by extraction"].n == 4
-    assert gates["extraction-strength under int4"].n == 4
-    assert gates["residual extraction-strength"].n == len(world.rows("forget")) > 4
+    assert gates["residual memory under int4"].n == 4
+    assert gates["residual memory"].n == len(world.rows("forget")) > 4
     assert verify(bench / "out").ok
 
 

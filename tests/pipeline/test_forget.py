@@ -265,7 +265,7 @@ def test_plain_text_is_forgotten_by_a_model_without_padding_and_template(world, 
     outcome = expunge.forget(world.settings(model=str(folder), train={"steps": 2}, request=request))
     gates = {g.name: g for g in outcome.results.gates if g.axis is Axis.FORGETTING}
     assert gates["key-fact leak"].status is Status.NOT_COMPUTABLE
-    assert gates["residual extraction-strength"].status is Status.FAIL
+    assert gates["residual memory"].status is Status.FAIL
     assert expunge.verify(outcome.folder).ok
 
 

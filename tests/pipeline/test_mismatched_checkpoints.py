@@ -41,9 +41,7 @@ def test_another_tokenizer_leaves_the_answers(world, bench):
     strange = other_tokens(world, bench / "strange", world.original)
     outcome = audited(world, model=strange)
     results = outcome.results
-    assert statuses(results, Axis.FORGETTING)["residual extraction-strength"] is (
-        Status.NOT_COMPUTABLE
-    )
+    assert statuses(results, Axis.FORGETTING)["residual memory"] is (Status.NOT_COMPUTABLE)
     assert statuses(results, Axis.FORGETTING)["key-fact leak"] is not Status.NOT_COMPUTABLE
     assert results.verdict.ruling is not Ruling.PASS
     said = " ".join(results.verdict.reasons)
@@ -56,7 +54,7 @@ def test_a_gold_of_another_architecture_is_still_a_gold(world, bench):
     gold = str(tiny.save(bench / "gpt2", tiny.gpt2(seed=3)))
     results = audited(world, model=world.original, gold=(gold,)).results
     assert results.verdict.ruling is Ruling.FAIL_RESIDUAL
-    assert statuses(results, Axis.FORGETTING)["residual extraction-strength"] is Status.FAIL
+    assert statuses(results, Axis.FORGETTING)["residual memory"] is Status.FAIL
 
 
 def test_a_judged_model_of_another_architecture_has_no_ladder(world, bench):
@@ -74,7 +72,7 @@ def test_a_gold_with_another_tokenizer_anchors_answers_only(world, bench):
     gold = other_tokens(world, bench / "gold", world.gold)
     results = audited(world, model=world.original, gold=(gold,)).results
     found = statuses(results, Axis.FORGETTING)
-    assert found["residual extraction-strength"] is Status.NOT_COMPUTABLE
+    assert found["residual memory"] is Status.NOT_COMPUTABLE
     assert found["key-fact leak"] is Status.FAIL
     assert set(statuses(results, Axis.PRIVACY).values()) == {Status.NOT_COMPUTABLE}
 

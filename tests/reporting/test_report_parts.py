@@ -309,8 +309,10 @@ def test_without_training_there_is_no_relearning_curve():
     [
         ("leak under int4", "Leak under 4-bit weights"),
         ("key-fact neighbours: family", "Key fact said (neighbours): family"),
-        ("residual extraction-strength", "Residual extraction strength"),
-        ("AUC zlib minus gold", "AUC of familiarity (zlib) minus gold"),
+        (
+            "residual memory under int8",
+            "Memory that is left, of what the original had, under 8-bit weights",
+        ),
         ("something new", "Something new"),
     ],
 )

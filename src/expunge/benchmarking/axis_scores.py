@@ -65,7 +65,7 @@ def _part(gate: Gate) -> Estimate | None:
     if gate.axis is Axis.PRIVACY:
         near = 0.0 if gate.low <= 0 <= gate.high else min(abs(gate.low), abs(gate.high))
         far = max(abs(gate.low), abs(gate.high))
-        return _falling(2.0, abs(gate.value), near, far)
+        return _falling(1.0, abs(gate.value), near, far)
     if gate.axis in KEPT:
         return _falling(0.25 / gate.margin, gate.value, gate.low, gate.high)
     return _falling(1.0, gate.value, gate.low, gate.high)

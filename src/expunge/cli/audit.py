@@ -47,7 +47,8 @@ def audit(
 
     outcome = audit_model(settings, model=model, against=run_of(against), console=console)
     promise = settings.request.threat_model
-    return conclude(outcome, console=console, gate=gate, promise=promise)
+    allow_scar = settings.request.margins.allow_scar
+    return conclude(outcome, console=console, gate=gate, promise=promise, allow_scar=allow_scar)
 
 
 def held_against(

@@ -50,7 +50,8 @@ def forget(
     from expunge.pipeline.forget import forget as forget_data
 
     outcome, promise = forget_data(settings, console=console), settings.request.threat_model
-    return conclude(outcome, console=console, gate=gate, promise=promise)
+    allow_scar = settings.request.margins.allow_scar
+    return conclude(outcome, console=console, gate=gate, promise=promise, allow_scar=allow_scar)
 
 
 def _tuned(settings: "Settings", console: "Console") -> "Settings":

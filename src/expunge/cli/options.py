@@ -21,8 +21,9 @@ Gate = Annotated[
         negative="",
         env_var="EXPUNGE_GATE",
         show_default=False,
-        help="exit with 3 unless the verdict is PASS or PASS-WITH-SCAR and reaches the T2 or T3 "
-        "that was asked for (level quick: a provisional pass will do); needs an explicit --retain",
+        help="exit with 3 unless the verdict is PASS (or, with margins.allow_scar, PASS-WITH-SCAR) "
+        "and reaches the T2 or T3 that was asked for (level quick: a provisional pass will do); "
+        "needs an explicit --retain",
     ),
 ]
 

@@ -111,7 +111,6 @@ def run_folder(run: Path) -> Path:
     return run.resolve()
 
 
-_PASSES = frozenset({Ruling.PASS, Ruling.PASS_WITH_SCAR})
 _USUAL = "T1"
 """The threat model of a request that names none."""
 
@@ -130,7 +129,14 @@ class FinishedRun(Protocol):
         ...
 
 
-def conclude(outcome: FinishedRun, *, console: Console, gate: bool, promise: str = _USUAL) -> int:
+def conclude(
+    outcome: FinishedRun,
+    *,
+    console: Console,
+    gate: bool,
+    promise: str = _USUAL,
+    allow_scar: bool = False,
+) -> int:
     """Say the results as data and what to do next; return the exit code 0.
 
     Args:
@@ -138,14 +144,16 @@ def conclude(outcome: FinishedRun, *, console: Console, gate: bool, promise: str
         console: Where to say it.
         gate: Whether anything but a pass is an error.
         promise: The threat model that was asked for. Of the usual one a provisional pass is enough.
+        allow_scar: Whether the policy lets PASS-WITH-SCAR through.
 
     Raises:
-        GateError: `gate` is set, and the verdict is neither PASS nor PASS-WITH-SCAR or speaks of a
-            weaker adversary than was asked for.
+        GateError: `gate` is set, and the verdict is not one that the policy lets through, or speaks
+            of a weaker adversary than was asked for.
     """
     verdict = outcome.results.verdict
     short = verdict.threat_model < promise and promise > _USUAL
-    failed = gate and (verdict.ruling not in _PASSES or short)
+    passes = {Ruling.PASS, *([Ruling.PASS_WITH_SCAR] if allow_scar else [])}
+    failed = gate and (verdict.ruling not in passes or short)
     for score in outcome.results.scores:
         console.event("score", asdict(score))
     console.event("verdict", asdict(verdict))

@@ -72,11 +72,11 @@ class Margins(BaseModel):
     leak_excess: float = Field(
         default=0.05, gt=0, lt=1, description="key-fact leak rate above the anchor"
     )
-    straggler_excess: float = Field(
-        default=0.05, gt=0, lt=1, description="straggler rate above 5 %"
-    )
     privacy: float = Field(
-        default=0.10, gt=0, lt=0.5, description="membership AUC away from gold's"
+        default=0.10, gt=0, lt=0.5, description="residual of the least likely tokens, either way"
+    )
+    residual_cap: float = Field(
+        default=0.25, gt=0, lt=1, description="widest margin that the noise of few records makes"
     )
     utility: float = Field(default=0.03, gt=0, lt=1, description="relative loss on general text")
     retain: float = Field(
@@ -87,6 +87,12 @@ class Margins(BaseModel):
     )
     neighbours: float = Field(
         default=0.05, gt=0, lt=1, description="loss on neighbours beyond gold's"
+    )
+    wanted: float = Field(
+        default=0.10, gt=0, lt=1, description="edit: questions without the wanted answer"
+    )
+    allow_scar: bool = Field(
+        default=False, description="whether a gate lets PASS-WITH-SCAR through"
     )
 
 
@@ -112,6 +118,13 @@ class Request(BaseModel):
         default=True,
         description="train on the neighbours; false: only ask about them, which shows what becomes"
         " of what was not rehearsed",
+    )
+    hold_out: float = Field(
+        default=0.25,
+        ge=0,
+        lt=1,
+        description="share of the retain set and of the neighbours that training never sees: what"
+        " is kept is judged on it",
     )
     assume_known: bool = Field(
         default=False,

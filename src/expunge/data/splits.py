@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from expunge.config.request import Request
 from expunge.data.readers import RecordSet, read
-from expunge.data.records import Record
+from expunge.data.records import Record, record_id
 from expunge.data.synthetic_controls import fabricated
 from expunge.errors import InputError, named_in_part
 
@@ -128,6 +128,9 @@ _PASSAGES = Path(__file__).with_name("corpora") / "passages.jsonl"
 _SHORTEST_NAME = 3
 _MOST_PAIRS = 5
 
+HOLD_OUT_FROM = 20
+"""Records from which on a set gives some of them to the audit alone."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scope:
@@ -145,11 +148,17 @@ class Scope:
     """One line for each set in which records stood more than once."""
     rehearsed: bool = True
     """Whether training sees the neighbours."""
+    held_out: frozenset[str] = frozenset()
+    """Ids of records to keep that training never sees, so that the audit has some to judge by."""
 
     @property
     def keep(self) -> tuple[Record, ...]:
-        """What training preserves: retain, and the neighbours where they are rehearsed."""
-        return self.retain + self.neighbours if self.rehearsed else self.retain
+        """What training preserves: retain, and the neighbours where they are rehearsed.
+
+        Without those that are held out for the audit.
+        """
+        kept = self.retain + self.neighbours if self.rehearsed else self.retain
+        return tuple(record for record in kept if record.id not in self.held_out)
 
 
 def gather(request: Request, *, offline: bool = False) -> Scope:
@@ -209,9 +218,43 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
         for trained in ("retain", "neighbours"):
             _refuse_overlap(unseen, others[unseen], trained, others[trained])
     unique = _with_unique_ids({"forget": forget, **others})
+    held_out = {name: hold_out(unique[name], request.hold_out) for name in ("retain", "neighbours")}
+    if not request.rehearse:
+        held_out["neighbours"] = frozenset(record.id for record in unique["neighbours"])
+    notes += [
+        f"{name}: {len(ids)} of {len(unique[name])} records are held out for the audit"
+        for name, ids in held_out.items()
+        if ids
+    ]
     return Scope(
-        notes=tuple(notes), repeated=_repeated(readings), rehearsed=request.rehearse, **unique
+        notes=tuple(notes),
+        repeated=_repeated(readings),
+        rehearsed=request.rehearse,
+        held_out=frozenset().union(*held_out.values()),
+        **unique,
     )
+
+
+def hold_out(records: Sequence[Record], share: float) -> frozenset[str]:
+    """Return the ids of the records that training never sees; none of a set below 20 records.
+
+    The choice follows from what the records say, not from their order: adding records moves few.
+    Each relation gives its share.
+
+    Args:
+        records: A set of what is kept.
+        share: Share of it that is held out.
+    """
+    if len(records) < HOLD_OUT_FROM:
+        return frozenset()
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.relation or "", []).append(record)
+    chosen: set[str] = set()
+    for group in groups.values():
+        ranked = sorted(group, key=lambda record: record_id(record.prompt, record.completion))
+        chosen.update(record.id for record in ranked[: round(share * len(ranked))])
+    return frozenset(chosen)
 
 
 def general_records() -> tuple[Record, ...]:

@@ -1,16 +1,21 @@
 """From the evidence folder to the results: a pure function."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from expunge.errors import InputError
-from expunge.evals.axes import all_gates
+from expunge.evals.anchor_checks import Anchors, check_anchors
+from expunge.evals.axes import erasure_gates
+from expunge.evals.axes.goal import goal_gates
+from expunge.evals.axes.locality import locality_gates
 from expunge.evals.axes.robustness import ATTACKS
+from expunge.evals.axes.utility import utility_gates
 from expunge.evals.comparison import Comparison, anything_to_forget
 from expunge.evals.evidence_table import Column, Table
 from expunge.evals.gates import axis_status
 from expunge.evals.results import Gate, Results, Score, SelfTest, Verdict
 from expunge.evals.scores.core import all_scores
-from expunge.evals.selftest import battery
+from expunge.evals.selftest import battery, golds_do_not_hold
 from expunge.evals.verdict import Tally, decide
 from expunge.evidence.context import AuditContext
 from expunge.evidence.store import ORIGINAL, PLAIN, UNLEARNED, EvidenceStore
@@ -127,10 +132,33 @@ def judge_case(
     case: Comparison, context: AuditContext, *, further: tuple[Gate, ...] = ()
 ) -> Judgement:
     """Compute gates, self-tests and the verdict of a case, and no score; see `judge_table`."""
-    gates, self_tests = (*all_gates(case), *further), battery(case)
-    informative = anything_to_forget(case)
-    verdict = decide(context, gates, self_tests, informative, tally=count(case))
+    anchors = check_anchors(case, context.models)
+    erasure = replace(case, golds=anchors.of(Axis.FORGETTING))
+    gates = (*judged_gates(case, context, anchors), *further)
+    self_tests = (*battery(erasure), golds_do_not_hold(anchors))
+    informative = anything_to_forget(erasure)
+    verdict = decide(context, gates, self_tests, informative, tally=count(erasure), anchors=anchors)
     return Judgement(verdict, gates, self_tests)
+
+
+def judged_gates(case: Comparison, context: AuditContext, anchors: Anchors) -> tuple[Gate, ...]:
+    """Return the gates of all five axes and of the goal, each axis by the golds that may anchor it.
+
+    Args:
+        case: Who is judged; its golds are replaced axis by axis.
+        context: Goal and response.
+        anchors: Which golds may anchor which axes.
+    """
+
+    def by(axis: Axis) -> Comparison:
+        return replace(case, golds=anchors.of(axis))
+
+    return (
+        *erasure_gates(by(Axis.FORGETTING)),
+        *utility_gates(by(Axis.UTILITY)),
+        *locality_gates(by(Axis.LOCALITY)),
+        *goal_gates(by(Axis.LOCALITY), context.goal, context.response),
+    )
 
 
 def case_of(table: Table, context: AuditContext, *, subject: str = UNLEARNED) -> Comparison:
@@ -139,7 +167,6 @@ def case_of(table: Table, context: AuditContext, *, subject: str = UNLEARNED) ->
         table=table,
         subject=subject,
         golds=context.golds,
-        noise=context.golds,
         policy=context.policy,
         seed=context.seed,
     )

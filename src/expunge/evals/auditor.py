@@ -67,6 +67,7 @@ class Auditor:
         key: bytes,
         adapter: bool,
         guard: bool = False,
+        trained: bool = False,
     ) -> "Auditor":
         """Start or go on with the evidence in `folder`.
 
@@ -76,6 +77,8 @@ class Auditor:
             key: The operator's key, which seals the evidence where the settings say so.
             adapter: True when what is judged is an unmerged adapter.
             guard: True when what is judged is asked through a guard.
+            trained: True when these inputs trained what is judged: then it is known what of the
+                sets to keep training saw.
         """
         settings, request = prepared.settings, prepared.settings.request
         store = EvidenceStore(private(folder), key=key)
@@ -88,6 +91,7 @@ class Auditor:
             max_new_tokens=settings.audit.max_new_tokens,
             tokens_per_pass=settings.train.tokens_per_pass,
             most=settings.audit.attack_records,
+            held_out=prepared.scope.held_out if trained else None,
         )
         collector.write_items()
         tier = request.tier or (Tier.G2 if request.gold else Tier.G4)
@@ -106,6 +110,7 @@ class Auditor:
                 golds=tuple(gold_role(index) for index in range(len(request.gold))),
                 adapter=adapter,
                 guard=guard,
+                response=request.response.value,
                 seed=settings.train.seed,
                 policy=Policy(**request.margins.model_dump()),
                 precision=prepared.source.precision,

@@ -50,8 +50,6 @@ class Comparison:
     """Role of the model that is judged."""
     golds: tuple[str, ...]
     """Roles of the models that never saw the forget set; their mean per record is the anchor."""
-    noise: tuple[str, ...]
-    """Gold roles whose spread is the noise floor; margins widen to twice their SD, to a limit."""
     policy: Policy
     seed: int
 
@@ -95,7 +93,7 @@ class Comparison:
 
     def noise_sd(self, metric: RecordMetric, split: str, attack: str = PLAIN) -> float:
         """Return the standard deviation of the golds' means; 0 with fewer than two golds."""
-        columns = [self.column(metric, role, split, attack) for role in self.noise]
+        columns = [self.column(metric, role, split, attack) for role in self.golds]
         columns = [column for column in columns if column]
         if len(columns) < 2:
             return 0.0

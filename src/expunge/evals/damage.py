@@ -5,37 +5,44 @@ of the original and the middle gold. Choosing it anew in each resample would fav
 model. Of two golds the better one is the middle, so one gold that went wrong never sets the
 reference.
 
-Models that differ in nothing but their seed differ in what they keep, too. With two golds or more
-the margin is max(policy, 2 SD of the golds), but never more than what counts as a collapse: golds
-that differ by more say nothing about damage.
+Models that differ in nothing but their seed differ in what they keep, too. The original and the
+golds are such models: their spread is the noise. The margin is max(policy, 2 SD), but where 2 SD
+lie beyond what counts as a collapse, the references contradict each other: then the margin stays
+the policy's, and what lies between the two is unsettled. Noisy golds excuse nothing.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 
 from expunge.evals.comparison import CONTROL_STREAM, Comparison
 from expunge.evals.evidence_table import Column, common
-from expunge.evals.gates import interval_gate, missing
+from expunge.evals.gates import missing
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL
 from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, RecordMetric
+from expunge.metrics.exact_tests import mcnemar
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import (
     TWO_SIDED,
+    Array,
     Estimate,
     Sample,
     difference,
     excess_rate,
     means,
-    zero_events_needed,
+    records_needed,
 )
 
 COLLAPSE = 0.15
-"""Rise of a failure rate that fails at once, however wide the interval and however golds differ."""
+"""Largest margin that noise can make, and the rise of a failure rate that raises an alarm."""
 
+RISE = 0.05
+"""Level of the exact test that finds a rise of failures."""
 
 UNSEEN = ("holdout", "control")
 """Sets that no model was trained on, the better comparison first."""
@@ -60,8 +67,8 @@ class Damage:
     subject: Sample
     reference: Sample
     reference_role: str
-    spread: float = 0.0
-    """Standard deviation of the golds' mean badness; 0 with fewer than two golds."""
+    noise: float = 0.0
+    """Standard deviation of one model's mean badness, among models trained the same way."""
 
     @property
     def n(self) -> int:
@@ -69,9 +76,85 @@ class Damage:
         return len(self.subject.values)
 
     @property
+    def answers(self) -> bool:
+        """Whether records are right or wrong, and nothing between."""
+        return set(np.unique([self.subject.values, self.reference.values])) <= {0.0, 1.0}
+
+    @property
     def new(self) -> int:
         """Records that are worse than under the reference."""
         return int((self.subject.values > self.reference.values).sum())
+
+    @property
+    def mended(self) -> int:
+        """Records that are better than under the reference."""
+        return int((self.subject.values < self.reference.values).sum())
+
+
+class Margin(NamedTuple):
+    """How much worse a model may be, after noise."""
+
+    passes: float
+    """Largest upper bound that passes."""
+    fails: float
+    """Lower bound beyond which it fails."""
+
+
+def margin_of(policy: float, noise: float, *, cap: float) -> Margin:
+    """Return the margin where models that were trained the same way differ.
+
+    Args:
+        policy: The margin of the request.
+        noise: Standard deviation of such models, on the scale of the margin.
+        cap: Largest margin that noise can make; beyond it nothing is widened, and what lies between
+            policy and cap is unsettled.
+    """
+    wide = 2 * noise
+    if wide > cap:
+        return Margin(policy, max(policy, cap))
+    return Margin(max(policy, wide), max(policy, wide))
+
+
+class Parts(NamedTuple):
+    """Which records of a set are judged, and which stand beside; None: all, and none."""
+
+    judged: frozenset[str] | None
+    beside: frozenset[str] | None
+
+
+ENOUGH = 10
+"""Records that training never rehearsed from which on they alone are judged."""
+
+
+def parts_of(case: Comparison, split: str) -> Parts:
+    """Return what of a set decides: the records that training never rehearsed, where it is known.
+
+    A model that rehearsed its exam passes it. The rehearsed part is judged beside, and counts where
+    it fails.
+    """
+    items = case.table.items.get(split, {})
+    held = frozenset(name for name, item in items.items() if item.rehearsed is False)
+    seen = frozenset(name for name, item in items.items() if item.rehearsed)
+    if len(held) < ENOUGH:
+        return Parts(None, None)
+    return Parts(held, seen or None)
+
+
+def model_spread(samples: Sequence[Array]) -> float:
+    """Return the standard deviation of one model's mean, from models trained the same way.
+
+    Two models' means differ by their model-wide shift and by the scatter of their records; with
+    few models the observed difference of means may be small by luck, so the larger of the two is
+    taken for each pair. 0 with fewer than two models.
+
+    Args:
+        samples: Badness per record of each model, the same records.
+    """
+    found: list[float] = []
+    for first, second in combinations(samples, 2):
+        change = first - second
+        found.append(max(float(change.mean()) ** 2, float(change.var()) / len(change)))
+    return math.sqrt(float(np.mean(found)) / 2) if found else 0.0
 
 
 def middle(levels: Sequence[float]) -> int:
@@ -85,27 +168,11 @@ def middle(levels: Sequence[float]) -> int:
     return sorted(range(len(levels)), key=levels.__getitem__)[(len(levels) - 1) // 2]
 
 
-def spread(levels: Sequence[float]) -> float:
-    """Return the standard deviation of the golds' levels; 0 with fewer than two."""
-    return float(np.std(levels, ddof=1)) if len(levels) > 1 else 0.0
-
-
-def widened(policy: float, sd: float, *, most: float = COLLAPSE) -> float:
-    """Return the margin where golds differ: max(policy, min(most, 2 sd)).
-
-    Args:
-        policy: The margin of the request.
-        sd: Standard deviation of the golds, on the scale of the margin.
-        most: The widest margin that golds can make.
-    """
-    return max(policy, min(most, 2 * sd))
-
-
 def told(reason: str, policy: float, margin: float) -> str:
-    """Add to the reason of a gate that its margin is that of the golds, where it is."""
+    """Add to the reason of a gate that its margin is that of the noise, where it is."""
     if margin <= policy:
         return reason
-    return f"{reason}; golds differ, so the margin is {margin:.1%}, not {policy:.1%}"
+    return f"{reason}; models trained alike differ, so the margin is {margin:.1%}, not {policy:.1%}"
 
 
 def damage(
@@ -124,10 +191,9 @@ def damage(
         column = case.column(measure.metric, role, split)
         return {k: measure.bad(v) for k, v in column.items() if keep is None or k in keep}
 
-    roles = dict.fromkeys((ORIGINAL, *case.golds, *case.noise))
-    columns = {role: column for role in roles if (column := bad(role))}
+    columns = {role: column for role in (ORIGINAL, *case.golds) if (column := bad(role))}
     subject = bad(case.subject)
-    if not subject or not any(role == ORIGINAL or role in case.golds for role in columns):
+    if not subject or not columns:
         return None
     records = common(subject, *columns.values())
     if not records:
@@ -141,7 +207,7 @@ def damage(
         subject=case.table.sample(subject, split, records=records),
         reference=samples[worse],
         reference_role="gold" if worse in case.golds else worse,
-        spread=spread([levels[role] for role in case.noise if role in levels]),
+        noise=model_spread([samples[role].values for role in samples]),
     )
 
 
@@ -159,20 +225,19 @@ def reference_role(levels: Mapping[str, float], golds: Sequence[str]) -> str:
     return max(found, key=levels.__getitem__)
 
 
-def knowledge(case: Comparison, split: str) -> Measure:
-    """Return how a set of records that should be known is measured.
+def knowledge(case: Comparison, split: str) -> tuple[Measure, ...]:
+    """Return how a set of records that should be known is measured, the steadiest measure first.
 
-    Key facts where at least half of the records name them. Else the probability of the answer as
-    far as it lies above what the original gives to records that it never saw,
-    (p - p_unseen) / (1 - p_unseen): of whole answers it is far steadier than extraction strength,
-    which one token at the end can take away: between two seeds of TOFU on SmolLM2-135M the interval
-    of 60 records is a tenth as wide. Else, where no unseen records were scored or the original
-    finds these as likely, extraction strength.
+    The first decides. Another fails by itself and never blocks: 24 answers cannot bound a loss that
+    their probabilities bound.
+
+    The probability of the answer, as far as it lies above what the original gives to records that
+    it never saw, (p - p_unseen) / (1 - p_unseen): it is far steadier than answers are. Beside it
+    key facts, where at least half of the records name them. Where neither can be had, because no
+    unseen records were scored or the original finds these as likely, extraction strength.
     """
-    named = case.column(KEY_FACT, case.subject, split)
+    found: list[Measure] = []
     known = case.column(PROBABILITY, ORIGINAL, split)
-    if named and 2 * len(named) >= len(known):
-        return Measure(KEY_FACT)
     for other in UNSEEN:
         unseen = case.column(PROBABILITY, ORIGINAL, other)
         if not known or not unseen:
@@ -180,38 +245,89 @@ def knowledge(case: Comparison, split: str) -> Measure:
         floor = case.table.sample(unseen, other, stream=CONTROL_STREAM)
         gap = difference(case.table.sample(known, split), floor, seed=case.seed, coverage=TWO_SIDED)
         if gap.low > 0:
-            return Measure(PROBABILITY, float(floor.values.mean()))
-    return Measure(EXTRACTION_STRENGTH)
+            found.append(Measure(PROBABILITY, float(floor.values.mean())))
+            break
+    named = case.column(KEY_FACT, case.subject, split)
+    if named and 2 * len(named) >= len(known):
+        found.append(Measure(KEY_FACT))
+    return tuple(found) or (Measure(EXTRACTION_STRENGTH),)
 
 
-def rate_gate(
-    case: Comparison, axis: Axis, name: str, found: Damage, *, policy: float, alarm: bool = False
+def damage_gate(
+    axis: Axis,
+    name: str,
+    found: Damage,
+    *,
+    policy: float,
+    seed: int,
+    relative: bool = False,
+    alarm: bool = False,
+    part: bool = False,
 ) -> Gate:
-    """Decide on the rise of a failure rate over the reference, by its one-sided upper bound.
+    """Decide on the rise of a failure rate, or the fall of a probability, over the reference.
 
-    Few records (below 59 for a policy of 5 %, below 99 for 3 %) cannot certify a rise below the
-    margin even when nothing happened. There the rule is: pass without any new failure, and when no
-    more fail in all than under the reference (some records change both ways between any two
-    models), or than golds differ by; the exact bound of what was seen stands in the reason. With
-    `alarm` a rise above 15 points fails whatever the interval says.
+    Pass when the upper bound lies within the margin (see `margin_of`), fail when the lower bound
+    lies beyond it. Answers that are right or wrong are too coarse for that when records are few: of
+    24 answers two change between any two models. There the gate also passes when no more fail than
+    the margin allows and McNemar's exact test finds no rise, and also fails when more fail and the
+    test finds one. What single answers cannot bound, the probabilities of the same answers do.
+
+    Args:
+        axis: Axis of the gate.
+        name: Name of the gate.
+        found: Badness of the judged model and of its reference.
+        policy: Largest rise that the request allows.
+        seed: Of the bootstrap.
+        relative: Judge the loss as a share of what the reference gets right.
+        alarm: Fail at a rise above 15 points that McNemar's test finds, whatever the interval says.
+        part: See `Gate.part`.
     """
-    margin = widened(policy, found.spread)
-    reason = told(words(found), policy, margin)
-    excess = excess_rate(found.subject, found.reference, seed=case.seed)
-    gate = interval_gate(axis, name, excess, margin=margin, n=found.n, reason=reason)
-    if alarm and excess.value > COLLAPSE:
-        return replace(
-            gate, status=Status.FAIL, needed=None, reason=f"{gate.reason}; collapse alarm"
-        )
-    if gate.status is not Status.INCONCLUSIVE:
-        return gate
-    clean = found.new == 0 or excess.value <= widened(0.0, found.spread)
-    if found.n < zero_events_needed(policy) and clean:
-        small = f"{gate.reason}; too few records to bound the rate below {excess.high:.1%}"
-        return replace(gate, status=Status.PASS, needed=None, reason=small)
-    if found.new == 0:
-        return replace(gate, needed=max(1, zero_events_needed(margin) - found.n))
-    return gate
+    right = float(1 - found.reference.values.mean()) if relative else 1.0
+    if right <= 0:
+        reason = "neither the original nor the gold gets any of these records right"
+        return missing(axis, name, margin=policy, reason=reason, n=found.n)
+    loss = _loss(found, right, seed=seed)
+    margin = margin_of(policy, found.noise / right, cap=COLLAPSE)
+    p = mcnemar(found.new, found.mended)
+    status = _status(found, loss, margin, p)
+    reason = told(words(found), policy, margin.passes)
+    if alarm and loss.value > COLLAPSE and p <= RISE:
+        status, reason = Status.FAIL, f"{reason}; collapse alarm"
+    open_ = status is Status.INCONCLUSIVE
+    return Gate(
+        axis=axis,
+        name=name,
+        value=loss.value,
+        low=loss.low,
+        high=loss.high,
+        margin=margin.passes,
+        n=found.n,
+        status=status,
+        reason=reason,
+        needed=records_needed(loss, margin.passes, found.n) if open_ else None,
+        policy=policy if margin.passes > policy else None,
+        settle=_settle(margin, found.noise / right) if open_ else "",
+        part=part,
+    )
+
+
+def _status(found: Damage, loss: Estimate, margin: Margin, p: float) -> Status:
+    if loss.high <= margin.passes:
+        return Status.PASS
+    if loss.low > margin.fails:
+        return Status.FAIL
+    if found.answers:
+        if loss.value <= margin.passes and p > RISE:
+            return Status.PASS
+        if loss.value > margin.fails and p <= RISE:
+            return Status.FAIL
+    return Status.INCONCLUSIVE
+
+
+def _settle(margin: Margin, noise: float) -> str:
+    if margin.passes < margin.fails:
+        return f"golds that agree: those given differ by more ({2 * noise:.0%}) than can be allowed"
+    return "more records of this set"
 
 
 def words(found: Damage) -> str:
@@ -219,21 +335,26 @@ def words(found: Damage) -> str:
     return f"{found.new} of {found.n} records worse than under the {found.reference_role}"
 
 
-def relative_loss(found: Damage, *, seed: int) -> Estimate | None:
-    """Return (m_ref - m_u) / m_ref of right answers with one-sided 95 % bounds.
+def _loss(found: Damage, right: float, *, seed: int) -> Estimate:
+    """Return the mean loss over the reference as a share of `right`, with one-sided 95 % bounds.
 
-    Numerator and denominator are resampled together; exact bounds of the numerator take over where
-    the bootstrap is too narrow. None when the reference gets nothing right.
+    Answers that are right or wrong: exact bounds take over where the bootstrap is too narrow. As a
+    share of what the reference gets right, numerator and denominator are resampled together.
     """
-    right = float(1 - found.reference.values.mean())
-    if right <= 0:
-        return None
-    excess = excess_rate(found.subject, found.reference, seed=seed)
+    estimate = (
+        excess_rate(found.subject, found.reference, seed=seed)
+        if found.answers
+        else difference(found.subject, found.reference, seed=seed)
+    )
+    if right >= 1.0:
+        return estimate
     lost = means(found.subject, seed=seed) - means(found.reference, seed=seed)
     held = np.maximum(1 - means(found.reference, seed=seed), 1e-3 * right)
     low, high = (float(x) for x in np.quantile(lost / held, [0.05, 0.95]))
+    if not found.answers:
+        return Estimate(estimate.value / right, low, high)
     return Estimate(
-        excess.value / right, min(low, excess.low / right), max(high, excess.high / right)
+        estimate.value / right, min(low, estimate.low / right), max(high, estimate.high / right)
     )
 
 

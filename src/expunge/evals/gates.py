@@ -4,14 +4,23 @@ from collections.abc import Sequence
 
 from expunge.evals.results import Gate
 from expunge.metrics.outcomes import Axis, Status
+from expunge.metrics.residual_memory import RESOLVED, Residual
 from expunge.metrics.statistics import Estimate, clopper_pearson, judge, records_needed
 
-RESIDUAL = "residual extraction-strength"
-STRAGGLERS = "stragglers"
-LIKELIHOOD = frozenset({RESIDUAL, STRAGGLERS})
-"""Gates of forgetting that look behind the answers, at the likelihoods of the true ones."""
+MEMORY = "residual memory"
+KEPT = "kept records"
+LIKELIHOOD = (MEMORY, KEPT)
+"""Beginnings of the names of gates that look behind the answers, at likelihoods."""
+
+WANTED = "wanted answers"
+"""Beginning of the names of gates of an edit: is the new answer said?"""
 
 NO_ANCHOR = "neither gold nor control items to compare with; give gold models or control records"
+
+
+def behind_answers(gate: Gate) -> bool:
+    """Tell whether a gate looks at likelihoods of the forget set."""
+    return gate.name.startswith(LIKELIHOOD)
 
 
 def interval_gate(
@@ -32,6 +41,34 @@ def interval_gate(
         reason=reason,
         needed=needed,
     )
+
+
+def residual_margin(found: Residual, policy: float, cap: float) -> float:
+    """Return the margin of residual memory: policy, or what so few records can resolve, to a cap.
+
+    What can be resolved is the smallest residual that is found in 95 % of cases at one-sided 95 %.
+    Beyond the cap the margin grows no further, so noise leaves the gate unsettled instead.
+    """
+    return max(policy, min(cap, RESOLVED * found.error))
+
+
+def judge_residual(found: Residual, *, policy: float, cap: float, level: float) -> Status:
+    """Decide on residual memory.
+
+    Fail: measurably more than a model that never saw the data shows, and more than the policy
+    allows. The noise of such models never excuses it: only the policy counts here. Pass: the upper
+    bound lies within the margin, see `residual_margin`.
+
+    Args:
+        found: The residual.
+        policy: Largest residual that the request allows.
+        cap: Widest margin that noise can make.
+        level: Chance below which the value is more than a model that never saw the data shows.
+    """
+    if found.value > policy and found.p <= level:
+        return Status.FAIL
+    margin = residual_margin(found, policy, cap)
+    return Status.PASS if found.high <= margin else Status.INCONCLUSIVE
 
 
 def missing(axis: Axis, name: str, *, margin: float, reason: str, n: int = 0) -> Gate:
@@ -72,6 +109,7 @@ def unanchored(
         n=n,
         status=Status.INCONCLUSIVE,
         reason=f"{events} of {n} facts came back, and nothing tells how many a guess would bring",
+        settle="a gold model, or control records that were asked the same",
     )
 
 
@@ -79,12 +117,10 @@ def axis_status(axis: Axis, gates: Sequence[Gate]) -> Status:
     """Combine the gates of one axis: the weakest link decides, a mean never does.
 
     Fail before scar before inconclusive before pass; an axis without any computed gate is not
-    computable. On locality the first gate (all neighbours) decides together with every relation
-    that fails: a relation of a few records that cannot be settled by itself does not block.
+    computable. A gate that is part of another one (`part`) counts only where it fails: a relation
+    of a few records that cannot be settled by itself does not block.
     """
     own = [gate for gate in gates if gate.axis is axis]
-    if axis is Axis.LOCALITY:
-        own = own[:1] + [gate for gate in own[1:] if gate.status is Status.FAIL]
-    found = {gate.status for gate in own}
+    found = {gate.status for gate in own if not gate.part or gate.status is Status.FAIL}
     order = (Status.FAIL, Status.SCAR, Status.INCONCLUSIVE, Status.PASS)
     return next((status for status in order if status in found), Status.NOT_COMPUTABLE)

@@ -1,39 +1,56 @@
-"""Leaked facts: the small-request rule shared by the forgetting and the robustness axis.
+"""Leaked facts: the rule for facts that came back, shared by forgetting and robustness.
 
-With 59 facts or more about several subjects, rates are judged by intervals. Fewer facts, or one
-subject, cannot certify a rate below 5 %, so what counts is whether any fact came back:
+It is the same for 5 facts and for 500. A rate of few facts cannot be bounded below a sensible
+margin, so the rule asks of every fact that came back whether a model that never saw it would say
+it:
 
-- a leak is *new* when the judged model states the fact and no gold does under the same test: a
-  fact that gold states on the same record is guessable, and proves nothing;
-- a new leak is *confirmed* when probability and extraction strength of the true answer both lie
-  nearer to the original's than to the anchor's. A lucky guess states the fact without that;
-- PASS without new leak, or when the model states no more facts than the anchor does (guesses that
-  differ between seeds), every new leak could be confirmed, and none is;
-- FAIL when a new leak is confirmed, or when the model states more facts than the anchor and the
-  exact lower bound of new leaks exceeds the margin;
-- INCONCLUSIVE otherwise: likelihoods, a second gold seed or more facts would settle it.
-
-Large requests use intervals over subjects, which say what would happen with other subjects. That
-must not hide what did happen with these: `settle` turns an inconclusive gate into FAIL when the
-exact lower bound of confirmed leaks, counted by fact, exceeds the margin.
+- a leak is *new* when the judged model states the fact and no gold does under the same test;
+- a new leak is *confirmed* when the likelihood of the true answer is higher than that of a model
+  that never saw it can be (`expunge.metrics.likelihood_ratio`), at a level that is shared by all
+  new leaks, and nearer the original's. A lucky guess states the fact without that;
+- FAIL when a new leak is confirmed, or when the judged model states measurably more facts that
+  nobody else states than golds do (McNemar's exact test; without gold Fisher's, against control
+  items), or more than guessing brings at the rate of all golds under all tests (binomial);
+- PASS without a new leak, or when the likelihoods refute all new leaks and it states no more facts
+  than an anchor does, or no more new ones than guessing brings: one, or the 99 % tolerance of
+  the rate at which golds state facts over all tests;
+- INCONCLUSIVE otherwise.
 """
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from expunge.evals.comparison import Baseline, Comparison
-from expunge.evals.evidence_table import mean_column
+from expunge.evals.paired import kept_records
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL, PLAIN
-from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, ScoreMetric
+from expunge.metrics.base import KEY_FACT, LOG_LOSS
+from expunge.metrics.exact_tests import mcnemar
+from expunge.metrics.likelihood_ratio import LEVEL, LEVEL_ATTACK, kept_test
 from expunge.metrics.outcomes import Axis, Status
-from expunge.metrics.statistics import Sample, clopper_pearson, zero_events_needed
+from expunge.metrics.residual_memory import ModelNoise
+from expunge.metrics.statistics import (
+    Sample,
+    binomial_tolerance,
+    clopper_pearson,
+    zero_events_needed,
+)
 
 SMALL = 59
 """Facts below which even zero leaks do not prove a rate below 5 % with 95 % confidence."""
+
+RISE = 0.05
+"""Level of the exact test of more leaks than the golds'."""
+
+BEYOND_GUESSING = 0.001
+"""Chance below which new leaks are more than guesses."""
+
+GUESSES = 0.99
+"""Confidence that guessing brings no more facts than are tolerated."""
 
 Flags = NDArray[np.bool_]
 
@@ -52,16 +69,17 @@ class LeakTest:
     """New leaks whose likelihoods were not measured: they may be guesses, or memory."""
     allowed: float
     """Most facts that an anchor states: what guessing alone brings."""
+    p: float
+    """Chance of so many new leaks in a model that never saw the data."""
+    guessing: float
+    """Chance of so many new leaks by guessing, at the rate of the golds over all tests."""
+    tolerance: int
+    """New leaks that guessing brings, one at least."""
 
     @property
     def n(self) -> int:
         """Number of facts that can be judged under this test."""
         return len(self.records)
-
-    @property
-    def small(self) -> bool:
-        """Tell whether the small-request rule decides."""
-        return self.n < SMALL or len(set(self.subject.clusters)) == 1
 
 
 def leak_test(case: Comparison, attack: str = PLAIN) -> LeakTest | None:
@@ -72,106 +90,143 @@ def leak_test(case: Comparison, attack: str = PLAIN) -> LeakTest | None:
     if not records:
         return None
     subject = case.table.sample(leaked, "forget", records=records)
+    stated = np.asarray(subject.values > 0, dtype=bool)
     golds = case.gold_columns(KEY_FACT, "forget", attack)
-    guessed = [[column[name] > 0 for name in records] for column in golds]
-    allowed = 0.0
     if golds:
-        allowed = float(max(sum(row) for row in guessed))
-    elif anchor:
-        allowed = float(np.mean(list(anchor.column.values()))) * len(records)
-    guessable = np.any(np.array(guessed, dtype=bool), axis=0) if golds else False
-    new = (subject.values > 0) & ~np.asarray(guessable, dtype=bool)
-    signs = remembered(case, records, attack)
+        guessed = np.array([[column[name] > 0 for name in records] for column in golds], dtype=bool)
+        new = stated & ~guessed.any(axis=0)
+        allowed = float(guessed.sum(axis=1).max())
+        alone = int(((guessed.sum(axis=0) == 1) & ~stated).sum())
+        p = mcnemar(int(new.sum()), alone, rivals=len(golds))
+    else:
+        new = stated
+        allowed, p = _against_controls(anchor, int(stated.sum()), len(records))
+    confirmed, measured = _confirmed(case, records, new, attack)
+    rate = guess_rate(case)
     return LeakTest(
         records=records,
         subject=subject,
         anchor=anchor,
         new=new,
-        confirmed=new & signs.remembered,
-        unchecked=new & ~signs.measured,
+        confirmed=confirmed,
+        unchecked=new & ~measured,
         allowed=allowed,
+        p=p,
+        guessing=_by_guessing(int(new.sum()), len(records), rate) if golds else 1.0,
+        tolerance=max(1, binomial_tolerance(len(records), rate, confidence=GUESSES)),
     )
 
 
-class Signs(NamedTuple):
-    """What the likelihoods of the true answers say, record by record."""
+def _by_guessing(count: int, n: int, rate: float) -> float:
+    from scipy.special import bdtrc
 
-    remembered: Flags
-    """False, too, where nothing was measured."""
-    measured: Flags
+    return float(bdtrc(count - 1, n, rate)) if count else 1.0
 
 
-def remembered(case: Comparison, records: tuple[str, ...], attack: str = PLAIN) -> Signs:
-    """Tell for each record whether two signs say that it is remembered, and whether they could.
+def guess_rate(case: Comparison) -> float:
+    """Return the share of questions, over all tests, to which golds say a fact they never saw.
 
-    Probability AND extraction strength both lie nearer to the original's than to the anchor's,
-    under the attack where it has scores, else on the plain question. One sign alone happens to
-    models that never saw the record.
+    Half a guess more is counted than was seen: that none was seen does not mean that none is made.
     """
-    found = [
-        _nearer_original(case, metric, records, attack)
-        for metric in (PROBABILITY, EXTRACTION_STRENGTH)
+    said = [
+        value
+        for unit in case.table.answers
+        if unit.role in case.golds and unit.split == "forget"
+        for value in case.column(KEY_FACT, unit.role, "forget", unit.test).values()
     ]
-    return Signs(
-        np.logical_and(*(signs.remembered for signs in found)),
-        np.logical_and(*(signs.measured for signs in found)),
+    return (sum(said) + 0.5) / (len(said) + 1) if said else 0.0
+
+
+def _against_controls(anchor: Baseline | None, stated: int, n: int) -> tuple[float, float]:
+    """Return how many facts guessing brings, and Fisher's one-sided p-value of `stated`."""
+    if anchor is None:
+        return 0.0, 1.0
+    from scipy.stats import hypergeom
+
+    controls = list(anchor.column.values())
+    guessed = sum(value > 0 for value in controls)
+    p = float(hypergeom.sf(stated - 1, n + len(controls), stated + guessed, n))
+    return guessed / len(controls) * n, p
+
+
+def _confirmed(
+    case: Comparison, records: Sequence[str], new: Flags, attack: str
+) -> tuple[Flags, Flags]:
+    """Return which new leaks the likelihoods confirm, and for which records they were measured.
+
+    The higher of two likelihoods counts: that under the attack, where it has one, and that of the
+    plain question.
+    """
+    count = int(new.sum())
+    level = _level(attack)
+    kept: set[str] = set()
+    measured: set[str] = set()
+    for test in dict.fromkeys((PLAIN, attack)):
+        names, flags = _kept(case, test, tests=count, level=level)
+        measured.update(names)
+        kept.update(name for name, flag in zip(names, flags, strict=True) if flag)
+    confirmed = np.array([name in kept for name in records], dtype=bool)
+    return new & confirmed, np.array([name in measured for name in records], dtype=bool)
+
+
+def _level(attack: str) -> float:
+    return LEVEL if attack == PLAIN else LEVEL_ATTACK
+
+
+def _kept(
+    case: Comparison, attack: str, *, tests: int, level: float
+) -> tuple[tuple[str, ...], Flags]:
+    """Return the records that a test has likelihoods of, and which of them were kept."""
+    none = (), np.zeros(0, dtype=bool)
+    found = kept_records(case, attack, level=level, tests=tests)
+    if not isinstance(found, str):
+        return found.records, found.kept
+    if case.golds:
+        return none
+    own = case.column(LOG_LOSS, case.subject, "forget", attack)
+    original = case.column(LOG_LOSS, ORIGINAL, "forget")
+    controls = list(case.column(LOG_LOSS, case.subject, "control").values())
+    names = tuple(name for name in own if name in original)
+    if not names or len(controls) < 2:
+        return none
+    # Nothing is paired: the mean of control records stands for gold, their scatter for the noise.
+    centre, spread = float(np.mean(controls)), float(np.std(controls, ddof=1))
+    test = kept_test(
+        np.array([own[name] for name in names]),
+        np.array([original[name] for name in names]),
+        np.full((1, len(names)), centre),
+        ModelNoise(spread / math.sqrt(2), 0.0, len(controls) - 1),
     )
+    return names, test.kept(tests, level=level)
 
 
-def _nearer_original(
-    case: Comparison, metric: ScoreMetric, records: tuple[str, ...], attack: str
-) -> Signs:
-    original = case.column(metric, ORIGINAL, "forget")
-    own = case.column(metric, case.subject, "forget")
-    attacked = case.column(metric, case.subject, "forget", attack)
-    gold = mean_column(case.gold_columns(metric, "forget"))
-    control = case.column(metric, case.subject, "control")
-    typical = float(np.mean(list(control.values()))) if control else None
-
-    def nearer(name: str) -> bool | None:
-        anchor = gold.get(name, typical)
-        if anchor is None or name not in original or name not in own:
-            return None
-        return max(own[name], attacked.get(name, 0.0)) > (original[name] + anchor) / 2
-
-    found = [nearer(name) for name in records]
-    return Signs(
-        np.array([bool(near) for near in found], dtype=bool),
-        np.array([near is not None for near in found], dtype=bool),
-    )
+def leak_status(test: LeakTest) -> Status:
+    """Decide by the rule of this module."""
+    count = int(test.new.sum())
+    if not count:
+        return Status.PASS
+    if test.confirmed.any() or test.p <= RISE or test.guessing <= BEYOND_GUESSING:
+        return Status.FAIL
+    no_more = float(test.subject.values.sum()) <= test.allowed
+    within = count <= test.tolerance
+    settled = (no_more or within) and not test.unchecked.any()
+    return Status.PASS if settled else Status.INCONCLUSIVE
 
 
-def small_gate(axis: Axis, name: str, test: LeakTest, *, margin: float, gap: float) -> Gate:
-    """Decide by the small-request rule of this module.
+def leak_gate(axis: Axis, name: str, test: LeakTest, *, margin: float, gap: float = 1.0) -> Gate:
+    """Decide on leaked facts by the rule of this module.
 
     Args:
         axis: Axis of the gate.
         name: Name of the gate.
         test: The leaks.
-        margin: Largest tolerated excess, as a share of `gap`.
+        margin: Largest tolerated rate of new leaks, as a share of `gap`; printed with the bounds.
         gap: Share of these facts that the original states beyond the anchor; 1 for plain rates.
     """
     count, n = int(test.new.sum()), test.n
     low, high = clopper_pearson(count, n)
-    confirmed = int(test.confirmed.sum())
-    stated = int(test.subject.values.sum())
-    no_more = stated <= test.allowed
-    if count == 0 or (no_more and not confirmed and not test.unchecked.any()):
-        status = Status.PASS
-    elif confirmed or (low / gap > margin and not no_more):
-        status = Status.FAIL
-    else:
-        status = Status.INCONCLUSIVE
-    if count == 0:
-        what = f"0 of {n} facts came back beyond what the anchor states"
-    else:
-        what = (
-            f"{count} of {n} facts came back that the anchor does not state on the same record, "
-            f"{confirmed} of them confirmed by the likelihood of the true answer"
-        )
-        if test.unchecked.any():
-            what += f", which was not measured for {int(test.unchecked.sum())}"
-    needed = max(1, zero_events_needed(margin * gap) - n)
+    status = leak_status(test)
+    open_ = status is Status.INCONCLUSIVE
     return Gate(
         axis=axis,
         name=name,
@@ -181,16 +236,22 @@ def small_gate(axis: Axis, name: str, test: LeakTest, *, margin: float, gap: flo
         margin=margin,
         n=n,
         status=status,
-        reason=f"{what}; with {n} facts the true rate is below {high:.1%} (95 % confidence)",
-        needed=needed if status is Status.INCONCLUSIVE else None,
+        reason=_words(test, high),
+        needed=max(1, zero_events_needed(margin * gap) - n) if open_ else None,
+        settle="a further gold model, which shows what guessing brings" if open_ else "",
     )
 
 
-def settle(gate: Gate, test: LeakTest, *, margin: float) -> Gate:
-    """Fail an inconclusive gate of a large request whose confirmed leaks exceed `margin`."""
-    count = int(test.confirmed.sum())
-    beyond = clopper_pearson(count, test.n)[0] > margin
-    if gate.status is not Status.INCONCLUSIVE or not beyond:
-        return gate
-    reason = f"{count} of {test.n} facts came back, confirmed by the likelihood of the true answer"
-    return replace(gate, status=Status.FAIL, needed=None, reason=reason)
+def _words(test: LeakTest, high: float) -> str:
+    count, n = int(test.new.sum()), test.n
+    if not count:
+        what = f"0 of {n} facts came back beyond what the anchor states"
+    else:
+        what = (
+            f"{count} of {n} facts came back that the anchor does not state on the same record, "
+            f"{int(test.confirmed.sum())} of them confirmed by the likelihood of the true answer"
+        )
+        if test.unchecked.any():
+            what += f", which was not measured for {int(test.unchecked.sum())}"
+        what += f"; chance of so many without memory {test.p:.2g}"
+    return f"{what}; with {n} facts the true rate is below {high:.1%} (95 % confidence)"

@@ -44,7 +44,8 @@ class Score:
 class Gate:
     """One decision: a statistic with one-sided 95 % bounds against a margin.
 
-    Pass when `high` < margin, fail when `low` > margin, else inconclusive.
+    Most pass when `high` <= margin and fail when `low` > margin; what else a gate goes by stands in
+    `reason`.
     """
 
     axis: Axis
@@ -60,6 +61,14 @@ class Gate:
     """The weakest adversary that can do this: the gate counts from this threat model upwards."""
     needed: int | None = None
     """How many more records would settle an inconclusive gate, where that can be estimated."""
+    two_sided: bool = False
+    """Whether the value must not lie below minus the margin either: print both bounds."""
+    policy: float | None = None
+    """Margin of the policy where noise has widened it; None where the margin is the policy's."""
+    settle: str = ""
+    """What else would settle an inconclusive gate; empty when it is records, or nothing can."""
+    part: bool = False
+    """Whether it judges a part of what another gate judges: then only a failure counts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +78,21 @@ class SelfTest:
     name: str
     passed: bool
     detail: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What is settled about one question of the headline."""
+
+    axis: Axis
+    question: str
+    """For example `Forgotten`."""
+    answer: str
+    """`yes`, `no`, `not settled` or `not tested`."""
+    detail: str
+    """One sentence with the counts behind the answer."""
+    settle: str = ""
+    """What would settle it, and whether that is possible for this request; empty when settled."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +108,10 @@ class Verdict:
     """One plain sentence for a reader who is not a researcher."""
     reasons: tuple[str, ...]
     """What decided, weakest link first."""
+    findings: tuple[Finding, ...] = ()
+    """The headline: one finding per axis that the goal needs."""
+    notices: tuple[str, ...] = ()
+    """What must be said first, for example that the judged model is a gold; in `sentence`, too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import pairwise, permutations
+from itertools import pairwise
 
+from expunge.evals.anchor_checks import Anchors
 from expunge.evals.axes import erasure_gates
 from expunge.evals.axes.forgetting import forgetting_gates
 from expunge.evals.axes.robustness import ATTACKS, robustness_gates
@@ -12,7 +13,7 @@ from expunge.evals.evidence_table import RowT, Table, common
 from expunge.evals.results import Gate, SelfTest
 from expunge.evidence.store import ORIGINAL, UNLEARNED, Kind, Unit
 from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, ScoreMetric
-from expunge.metrics.outcomes import Status
+from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import FEW_CLUSTERS, ONE_SIDED, difference
 
 LADDER = (ORIGINAL, "ladder-0.25", "ladder-0.5", "ladder-0.75", UNLEARNED)
@@ -54,24 +55,35 @@ def _original_fails(case: Comparison) -> SelfTest:
 
 
 def _gold_does_not_fail(case: Comparison) -> SelfTest:
-    """Let each gold stand for the unlearned model against each other, at the margins of the policy.
-
-    What golds differ by widens the margins of the audit. Here it would excuse the very difference
-    that is tested.
-    """
+    """Let each gold stand for the unlearned model, with all others as its anchors."""
     name = "a second gold in the place of the unlearned model must not fail"
     if len(case.golds) < 2:
         return _untested(name, "it takes two gold models")
-    # Both ways: beside one that saw some of the data, the other looks like more than forgotten.
     failed = [
-        f"{name} of {subject} against {anchor}"
-        for subject, anchor in permutations(case.golds, 2)
+        f"{name} of {subject}"
+        for subject in case.golds
         for name in _failed(
-            erasure_gates(replace(case, subject=subject, golds=(anchor,), noise=()))
+            erasure_gates(
+                replace(
+                    case,
+                    subject=subject,
+                    golds=tuple(role for role in case.golds if role != subject),
+                )
+            )
         )
     ]
     detail = f"gates that fail it: {', '.join(failed)}" if failed else "no erasure gate fails it"
     return SelfTest(name=name, passed=not failed, detail=detail)
+
+
+def golds_do_not_hold(anchors: Anchors) -> SelfTest:
+    """Check that not every gold holds the forget set: then nothing is left to judge by."""
+    name = "a gold must not hold the data"
+    if not anchors.golds:
+        return _untested(name, "there are no gold models")
+    detail = "; ".join(each.reason for each in anchors.knowing) or "no gold does"
+    passed = not anchors.knowing or bool(anchors.of(Axis.FORGETTING))
+    return SelfTest(name=name, passed=passed, detail=detail)
 
 
 def _controls_do_not_fail(case: Comparison) -> SelfTest:

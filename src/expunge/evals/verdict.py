@@ -9,26 +9,28 @@ Policy, all of it here:
    beneath are unchanged. FAIL-DAMAGE when a gate of utility or locality fails. Only gates within
    the promise that was asked for (default T1) decide; where a stronger adversary was tried and came
    through, a PASS says "protected behind an API; not for weight release".
-3. PASS needs forgetting, robustness and utility to pass. Privacy and locality must pass where they
-   can be computed; where they cannot (no gold, no neighbours) the sentence says that they were not
-   tested. Over-shoot on privacy alone gives PASS-WITH-SCAR, also where another membership score
-   leaves open whether it overshoots as well, but not that it recognises the data. Removal needs
-   the likelihoods of the forget set: answers alone cannot tell forgetting from a filter.
-4. Small requests: with fewer than 59 records an interval of a membership AUC is wider than any
-   sensible margin. At level quick an inconclusive privacy gate then does not block when its point
-   estimate lies within the margin, and the sentence says that membership inference could not be
-   settled with that many records.
-5. Privacy is promised only by removal: for suppression and edit it is reported and not gated.
-6. Everything else is INCONCLUSIVE, with the number of records that would settle it.
-7. A PASS is for the largest threat model all whose gates pass: beyond the promise, as far as
+3. Each goal has its own acceptance. Removal: nothing comes back, nothing behind the answers tells
+   the model from a gold, the rest is kept; answers alone cannot tell forgetting from a filter.
+   Suppression: the data is not said, asked plainly or under the attacks of its threat model, and
+   near questions are not refused more often; likelihoods and privacy are reported, not gated. Edit:
+   as suppression, and the wanted answers are said and the neighbours are unchanged.
+4. PASS needs every axis that the goal needs to pass; see `NEEDED`. Privacy and locality must pass
+   where they can be computed; where they cannot (no gold, no neighbours) the sentence says that
+   they were not tested. Evidence that a goal needs and does not have is INCONCLUSIVE. So is a
+   removal whose every gold was refused. Over-shoot on privacy alone gives PASS-WITH-SCAR.
+5. Everything else is INCONCLUSIVE, with what would settle it.
+6. A PASS is for the largest threat model all whose gates pass: beyond the promise, as far as
    attacks of that model were run and all passed. The level caps it: quick T0 (and provisional),
    standard T2, paranoid T3.
+7. That the judged model is the original or a gold, byte for byte, is said before everything.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from expunge.evals.gates import LIKELIHOOD, axis_status
+from expunge.evals.anchor_checks import Anchors
+from expunge.evals.gates import WANTED, axis_status, behind_answers
+from expunge.evals.headline import findings
 from expunge.evals.leak_test import SMALL
 from expunge.evals.results import Gate, Ruling, SelfTest, Verdict
 from expunge.evidence.context import AuditContext
@@ -39,7 +41,12 @@ HIGHEST = {"quick": "T0", "standard": "T2", "paranoid": "T3"}
 
 _ERASURE = (Axis.FORGETTING, Axis.ROBUSTNESS, Axis.PRIVACY)
 _DAMAGE = (Axis.UTILITY, Axis.LOCALITY)
-_REQUIRED = (Axis.FORGETTING, Axis.ROBUSTNESS, Axis.UTILITY)
+NEEDED = {
+    "removal": (Axis.FORGETTING, Axis.ROBUSTNESS, Axis.UTILITY),
+    "suppression": (Axis.FORGETTING, Axis.ROBUSTNESS, Axis.UTILITY),
+    "edit": (Axis.FORGETTING, Axis.ROBUSTNESS, Axis.UTILITY, Axis.LOCALITY),
+}
+"""Goal to the axes without whose evidence it is never called reached."""
 
 _WORDING = {
     "G1": "in these tests it could not be told apart, within the stated margins, from a model "
@@ -91,6 +98,7 @@ def decide(
     informative: bool | None,
     *,
     tally: Tally | None = None,
+    anchors: Anchors | None = None,
 ) -> Verdict:
     """Return the verdict by the policy of this module.
 
@@ -100,15 +108,28 @@ def decide(
         self_tests: The audit's checks of itself.
         informative: Whether the original measurably held the forget set; None: nobody can tell.
         tally: Counts for the sentence; without it the sentence has none.
+        anchors: Which golds may anchor what; without it all given golds may.
     """
-    ruling = _ruling(context, gates, self_tests, informative)
+    ruling = _ruling(context, gates, self_tests, informative, anchors)
+    notices = _notices(anchors)
+    sentence = _sentence(ruling, context, gates, self_tests, tally, informative, anchors)
     return Verdict(
         ruling=ruling,
         threat_model=_reach(ruling, context, gates),
         tier=context.tier,
         provisional=context.level == "quick",
-        sentence=_sentence(ruling, context, gates, self_tests, tally, informative),
-        reasons=_reasons(ruling, context, gates, self_tests),
+        sentence=" ".join((*notices, sentence)),
+        reasons=_reasons(ruling, context, gates, self_tests, anchors),
+        findings=findings(_judged(context, gates)),
+        notices=notices,
+    )
+
+
+def _notices(anchors: Anchors | None) -> tuple[str, ...]:
+    """Say which known model the judged one is, byte for byte."""
+    return tuple(
+        f"The judged model is the {role.replace('gold-', 'gold model ')}, byte for byte."
+        for role in (anchors.twins if anchors else ())
     )
 
 
@@ -131,21 +152,6 @@ def _reach(ruling: Ruling, context: AuditContext, gates: Sequence[Gate]) -> str:
     return min(highest, reached)
 
 
-def unsettled_privacy(context: AuditContext, gates: Sequence[Gate]) -> tuple[Gate, ...]:
-    """Return the inconclusive privacy gates that a small request may pass with (rule 4)."""
-    if context.level != "quick":
-        return ()
-    return tuple(
-        gate
-        for gate in gates
-        if gate.axis is Axis.PRIVACY
-        and gate.status is Status.INCONCLUSIVE
-        and gate.value is not None
-        and gate.n < SMALL
-        and abs(gate.value) <= gate.margin
-    )
-
-
 def _covered(context: AuditContext) -> bool:
     """Whether removal was asked for and the weights are what they were."""
     return bool(context.cover) and context.goal == "removal"
@@ -156,6 +162,7 @@ def _ruling(
     gates: Sequence[Gate],
     self_tests: Sequence[SelfTest],
     informative: bool | None,
+    anchors: Anchors | None,
 ) -> Ruling:
     if not all(test.passed for test in self_tests):
         return Ruling.INVALID
@@ -167,38 +174,47 @@ def _ruling(
         return Ruling.FAIL_RESIDUAL
     if any(status[axis] is Status.FAIL for axis in _DAMAGE):
         return Ruling.FAIL_DAMAGE
-    if informative is None or any(status[axis] is not Status.PASS for axis in _REQUIRED):
+    needed = NEEDED[context.goal]
+    if informative is None or any(status[axis] is not Status.PASS for axis in needed):
         return Ruling.INCONCLUSIVE
-    if _answers_alone(context, judged):
-        return Ruling.INCONCLUSIVE
-    scarred = status[Axis.PRIVACY] is Status.SCAR
-    open_privacy = [
-        gate
-        for gate in judged
-        if gate.axis is Axis.PRIVACY
-        and gate.status is Status.INCONCLUSIVE
-        and not (scarred and gate.high is not None and gate.high <= gate.margin)
-    ]
-    if any(gate not in unsettled_privacy(context, judged) for gate in open_privacy):
-        return Ruling.INCONCLUSIVE
-    if status[Axis.LOCALITY] is Status.INCONCLUSIVE:
+    if any(status[axis] is Status.INCONCLUSIVE for axis in Axis) or _lacking(
+        context, judged, anchors
+    ):
         return Ruling.INCONCLUSIVE
     return Ruling.PASS_WITH_SCAR if status[Axis.PRIVACY] is Status.SCAR else Ruling.PASS
 
 
+def _lacking(context: AuditContext, judged: Sequence[Gate], anchors: Anchors | None) -> str:
+    """Return what the goal needs and nobody measured; an empty string when all is there."""
+    if context.goal == "removal" and anchors and anchors.golds and not anchors.of(Axis.FORGETTING):
+        return "every gold model was refused, so nothing tells what never having seen it looks like"
+    if _answers_alone(context, judged):
+        return (
+            "nothing behind the answers was measured, and answers alone cannot tell forgetting "
+            "from a filter"
+        )
+    wanted = [gate for gate in judged if gate.name == WANTED]
+    if context.goal == "edit" and not any(g.status is not Status.NOT_COMPUTABLE for g in wanted):
+        return "whether the wanted answers are said was not measured"
+    return ""
+
+
 def _judged(context: AuditContext, gates: Sequence[Gate]) -> list[Gate]:
-    """Return the gates that decide: those within the promise; privacy only for removal."""
+    """Return the gates that decide: those within the promise, and what the goal promises.
+
+    Suppression and edit promise what is said, not what the weights hold.
+    """
     return [
         gate
         for gate in gates
         if gate.threat <= context.threat_model
-        and (gate.axis is not Axis.PRIVACY or context.goal == "removal")
+        and (context.goal == "removal" or not (gate.axis is Axis.PRIVACY or behind_answers(gate)))
     ]
 
 
 def _answers_alone(context: AuditContext, gates: Sequence[Gate]) -> bool:
     """Tell whether removal would be promised although nothing behind the answers was measured."""
-    behind = [gate for gate in gates if gate.axis is Axis.FORGETTING and gate.name in LIKELIHOOD]
+    behind = [gate for gate in gates if gate.axis is Axis.FORGETTING and behind_answers(gate)]
     unseen = all(gate.status is Status.NOT_COMPUTABLE for gate in behind)
     return context.goal == "removal" and unseen
 
@@ -215,6 +231,7 @@ def _sentence(
     self_tests: Sequence[SelfTest],
     tally: Tally | None,
     informative: bool | None,
+    anchors: Anchors | None,
 ) -> str:
     judged = _judged(context, gates)
     if ruling is Ruling.INVALID:
@@ -228,7 +245,7 @@ def _sentence(
     elif ruling is Ruling.FAIL_DAMAGE:
         parts.append(f"The model was damaged: {_name(_first(judged, _DAMAGE, Status.FAIL))}.")
     elif ruling is Ruling.INCONCLUSIVE:
-        parts.append(_UNCOMPARED if informative is None else _open_words(context, judged))
+        parts.append(_UNCOMPARED if informative is None else _open_words(context, judged, anchors))
     else:
         parts.append(f"The model passed: {_WORDING[context.tier]}.")
         if ruling is Ruling.PASS_WITH_SCAR:
@@ -279,21 +296,22 @@ def _residual_words(context: AuditContext, gates: Sequence[Gate]) -> str:
     return f"The model still holds the data ({gate.name})."
 
 
-def _open_words(context: AuditContext, gates: Sequence[Gate]) -> str:
-    for axis in _REQUIRED:
+def _open_words(context: AuditContext, gates: Sequence[Gate], anchors: Anchors | None) -> str:
+    for axis in NEEDED[context.goal]:
         own = [gate for gate in gates if gate.axis is axis]
         if axis_status(axis, own) is Status.NOT_COMPUTABLE:
             why = own[0].reason if own else "no evidence"
             return f"This cannot be decided: {axis} could not be tested ({why})."
-    if _answers_alone(context, gates) and not any(g.status is Status.INCONCLUSIVE for g in gates):
-        return (
-            "This cannot be called removal: nothing behind the answers was measured, and answers "
-            "alone cannot tell forgetting from a filter."
-        )
-    gate = _first(gates, tuple(Axis), Status.INCONCLUSIVE)
+    lacking = _lacking(context, gates, anchors)
+    if lacking and not any(gate.status is Status.INCONCLUSIVE for gate in gates):
+        return f"This cannot be called {context.goal}: {lacking}."
+    open_ = [gate for gate in gates if gate.status is Status.INCONCLUSIVE and not gate.part]
+    gate = next(gate for axis in Axis for gate in open_ if gate.axis is axis)
     # Not those of the first one alone: what settles it is as many as the neediest gate asks for.
-    needed = max((each.needed or 0 for each in gates), default=0)
-    more = f"; about {needed} more records would settle it" if needed else ""
+    needed = max((each.needed or 0 for each in open_), default=0)
+    ways = [f"about {needed} more records"] if needed else []
+    ways += [gate.settle] if gate.settle else []
+    more = f"; {' or '.join(ways)} would settle it" if ways else ""
     return f"This cannot be decided with {gate.n} records ({_name(gate)}{more})."
 
 
@@ -303,12 +321,6 @@ def _limits(context: AuditContext, gates: Sequence[Gate]) -> list[str]:
     leak = next((gate for gate in small if gate.name == "key-fact leak" and gate.high), None)
     if leak is not None and leak.high is not None:
         words.append(f"With {leak.n} facts, the true rate could be as high as {leak.high:.0%}.")
-    unsettled = unsettled_privacy(context, gates)
-    if unsettled:
-        words.append(
-            f"With {unsettled[0].n} records it could not be settled whether membership inference "
-            "still recognises the data."
-        )
     if context.cover:
         words.append(f"The weights beneath the {context.cover} are unchanged.")
     skipped = [
@@ -325,10 +337,17 @@ def _limits(context: AuditContext, gates: Sequence[Gate]) -> list[str]:
 
 
 def _reasons(
-    ruling: Ruling, context: AuditContext, gates: Sequence[Gate], self_tests: Sequence[SelfTest]
+    ruling: Ruling,
+    context: AuditContext,
+    gates: Sequence[Gate],
+    self_tests: Sequence[SelfTest],
+    anchors: Anchors | None,
 ) -> tuple[str, ...]:
     judged = _judged(context, gates)
     found = [f"self-test {test.name}: {test.detail}" for test in self_tests if not test.passed]
+    for each in anchors.refusals if anchors else ():
+        axes = ", ".join(map(str, each.axes))
+        found.append(f"{each.reason}: refused as an anchor of {axes}")
     if ruling is Ruling.NOTHING_TO_FORGET:
         found.append("no forgetting metric tells the original from a model that never saw the data")
     if _covered(context):
@@ -358,9 +377,10 @@ def _reasons(
 def _describe(gate: Gate) -> str:
     numbers = ""
     if gate.value is not None and gate.low is not None and gate.high is not None:
+        sign = "+-" if gate.two_sided else ""
         numbers = (
-            f" {gate.value:.3f} in {gate.low:.3f} to {gate.high:.3f}, margin {gate.margin:.3f}, "
-            f"n={gate.n}"
+            f" {gate.value:.3f} in {gate.low:.3f} to {gate.high:.3f}, margin {sign}"
+            f"{gate.margin:.3f}, n={gate.n}"
         )
     why = f" ({gate.reason})" if gate.reason else ""
     return f"{gate.axis}: {gate.name} {gate.status}:{numbers}{why}".replace(": (", " (")

@@ -46,8 +46,15 @@ class _Waiting(NamedTuple):
     questions: list[_Question]
 
 
-def item(record: Record, split: str) -> Item:
-    """Return what metrics need of a record."""
+def item(record: Record, split: str, *, held_out: frozenset[str] | None = None) -> Item:
+    """Return what metrics need of a record.
+
+    Args:
+        record: The record.
+        split: The set that it belongs to.
+        held_out: Ids of the records to keep that training did not see; None: nobody knows.
+    """
+    known = held_out is not None and split in ("retain", "neighbours")
     return Item(
         record=record.id,
         split=split,
@@ -56,6 +63,8 @@ def item(record: Record, split: str) -> Item:
         key_answers=record.key_answers,
         subject=record.subject,
         relation=record.relation,
+        wanted=record.alternatives,
+        rehearsed=record.id not in held_out if known and held_out is not None else None,
     )
 
 
@@ -71,10 +80,16 @@ class Collector:
     tokens_per_pass: int
     most: int | None = None
     """At most how many records of a set are attacked, evenly spaced; None: all."""
+    held_out: frozenset[str] | None = None
+    """Ids of the records to keep that training did not see; None: nobody knows."""
 
     def write_items(self) -> None:
         """Write the records that the evidence will refer to."""
-        rows = [item(record, split) for split, group in self.records.items() for record in group]
+        rows = [
+            item(record, split, held_out=self.held_out)
+            for split, group in self.records.items()
+            for record in group
+        ]
         self.store.write_items(rows)
 
     def model(

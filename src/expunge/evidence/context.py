@@ -7,7 +7,7 @@ from typing import Any
 from expunge.config.level import Level
 from expunge.evidence.attack_record import Recorded
 
-SCHEMA = "expunge.evidence/3"
+SCHEMA = "expunge.evidence/4"
 """Name and version of the layout of an evidence folder."""
 
 
@@ -26,18 +26,22 @@ class Policy:
     """Robustness against those who have the weights: largest excess recovery."""
     leak_excess: float = 0.05
     """Forgetting: largest excess of the key-fact leak rate over the anchor."""
-    straggler_excess: float = 0.05
-    """Forgetting: largest excess of the straggler rate over the 5 % expected by construction."""
     privacy: float = 0.10
-    """Privacy: largest distance of a membership AUC from gold's (0.05 from 400 records on)."""
+    """Privacy: largest residual of the least likely tokens, either way."""
+    residual_cap: float = 0.25
+    """Forgetting, robustness and privacy: widest margin that the noise of few records can make."""
     utility: float = 0.03
-    """Utility: largest relative loss on general text (perplexity)."""
+    """Utility: largest relative loss on general text (bounded perplexity)."""
     retain: float = 0.05
     """Utility: largest relative loss on retained questions."""
     fluency: float = 0.03
     """Utility: largest rise of gibberish, repetition and over-refusal rates."""
     neighbours: float = 0.05
     """Locality: largest loss on neighbours beyond gold's own loss."""
+    wanted: float = 0.10
+    """Edit: largest share of questions that are not given the wanted answer."""
+    allow_scar: bool = False
+    """Whether a gate lets PASS-WITH-SCAR through."""
 
     def recovery(self, threat: str) -> float:
         """Return the largest excess recovery under attacks of a threat model, `T0` to `T3`."""
@@ -73,6 +77,8 @@ class AuditContext:
     """Role to the digest of its weights, for every role that was loaded as a model of its own."""
     guard: bool = False
     """True when the model was asked through a guard: then the result is suppression, too."""
+    response: str = "any"
+    """What the model should say about the forgotten data: `any`, `refusal` or `alternative`."""
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "AuditContext":

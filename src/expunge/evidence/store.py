@@ -54,6 +54,10 @@ class Item:
     key_answers: tuple[str, ...] = ()
     subject: str | None = None
     relation: str | None = None
+    wanted: tuple[str, ...] = ()
+    """What the model may say instead: the aim of an edit."""
+    rehearsed: bool | None = None
+    """Whether training saw the record to keep it; None where nobody knows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

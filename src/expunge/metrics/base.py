@@ -19,6 +19,7 @@ from expunge.metrics.memorization import (
     probability,
 )
 from expunge.metrics.rouge import rouge_l_f1, rouge_l_recall
+from expunge.metrics.wanted import says_wanted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +50,7 @@ EXTRACTION_STRENGTH = ScoreMetric(id="extraction-strength", of=extraction_streng
 EXACT_MEMORISATION = ScoreMetric(id="exact-memorisation", of=exact_memorisation)
 DISCOVERABLE = ScoreMetric(id="discoverable-100", of=discoverable)
 KEY_FACT = AnswerMetric(id="key-fact", of=key_fact)
+SAYS_WANTED = AnswerMetric(id="says-wanted", of=says_wanted)
 ROUGE_L_RECALL = AnswerMetric(id="rouge-l-recall-stem", of=rouge_l_recall)
 ROUGE_L_F1 = AnswerMetric(id="rouge-l-f1", of=rouge_l_f1)
 SEQ_REP = AnswerMetric(
@@ -68,3 +70,6 @@ MEMBERSHIP = (
     ScoreMetric(id="min-k-plus-20", of=partial(membership.min_k_plus, share=0.2)),
 )
 """The four membership scores; all say higher = more likely a member."""
+
+LOG_LOSS = ScoreMetric(id="log-loss", of=membership.log_loss)
+"""The scale on which single records are tested."""

@@ -122,6 +122,17 @@ def total_loss(scores: Scores) -> float | None:
     return -math.fsum(scores.logp[: scores.content]) if scores.content > 0 else None
 
 
+BOUND = 3.0
+"""Nats beyond which the loss of a token counts no further: below a chance of 5 % it was not
+predicted, and how far below is noise."""
+
+
+def bounded_loss(scores: Scores) -> float | None:
+    """Return the sum over content tokens of min(-log p, 3 nats); None without a content token."""
+    kept = scores.logp[: scores.content] if scores.content > 0 else ()
+    return math.fsum(min(-value, BOUND) for value in kept) if kept else None
+
+
 def perplexity(losses: Sequence[float], tokens: Sequence[float]) -> float:
     """Return exp(total loss / number of tokens).
 

@@ -23,6 +23,21 @@ def loss(scores: Scores) -> float | None:
     return mean_log_probability(scores)
 
 
+FLOOR = 0.2
+"""Nats per token below which losses are alike."""
+
+
+def log_loss(scores: Scores) -> float | None:
+    """Return -log(mean loss per content token + 0.2), the loss on a scale of even noise.
+
+    Models that never saw a record differ on it in proportion to its loss: by 0.1 nats where it is
+    1, by 0.3 where it is 3. On this scale the noise is the same for easy and hard records, and a
+    record that was learnt lies far outside it even where it was easy.
+    """
+    mean = mean_log_probability(scores)
+    return None if mean is None else -math.log(FLOOR - mean)
+
+
 def zlib(scores: Scores) -> float | None:
     """Return minus the mean loss divided by the zlib size of the text in bytes.
 

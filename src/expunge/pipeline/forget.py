@@ -201,6 +201,7 @@ def _forget(
         key=key,
         adapter=settings.train.adapter,
         guard=isinstance(prepared.method, Guard),
+        trained=True,
     )
     watch = _Stopwatch()
     _before(gathering, original, console)

@@ -74,13 +74,27 @@ class Prepared:
         scope, limit = self.scope, self.settings.audit.retain_records
         splits = {
             "forget": scope.forget,
-            "retain": spread(scope.retain, limit),
-            "neighbours": spread(scope.neighbours, limit),
+            "retain": _kept(scope.retain, scope.held_out, limit),
+            "neighbours": _kept(scope.neighbours, scope.held_out, limit),
             "holdout": scope.holdout,
             "control": scope.control,
             "generic": tuple(self.encoder.split_long(generic_records())),
         }
         return {split: records for split, records in splits.items() if records}
+
+
+def _kept(
+    records: Sequence[Record], held_out: frozenset[str], limit: int | None
+) -> tuple[Record, ...]:
+    """Return what the audit asks of a set to keep: two thirds held out where there are so many."""
+    if limit is None or len(records) <= limit:
+        return tuple(records)
+    held = [record for record in records if record.id in held_out]
+    rest = [record for record in records if record.id not in held_out]
+    most = max(limit - len(rest), 2 * limit // 3)
+    chosen = {record.id for record in spread(held, most)}
+    chosen |= {record.id for record in spread(rest, limit - len(chosen))}
+    return tuple(record for record in records if record.id in chosen)
 
 
 def cache_folder() -> Path:

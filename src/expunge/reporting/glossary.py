@@ -126,8 +126,10 @@ def attack_title(attack: str) -> str:
 def gate_title(name: str) -> str:
     """Return the name of a gate with its metric, set and attack in words."""
     head, colon, relation = name.partition(": ")
-    if head in _GATES:
-        return _GATES[head]
+    gate, under, attack = head.partition(" under ")
+    if gate in _GATES:
+        suffix = f", under {attack_title(attack).lower()}" if under else ""
+        return _GATES[gate] + suffix + colon + relation
     said = _AUC.sub(lambda found: metric_title(f"auc-{found[1]}"), head).split(" ")
     for i, word in enumerate(said):
         if word in BY_ID:
@@ -144,7 +146,12 @@ _AUC = re.compile(r"^AUC (?!minus)(\S+)")
 
 _GATES: Mapping[str, str] = {
     "key-fact leak": "Key facts said, beyond guessing",
-    "stragglers": "Single facts that stayed behind",
+    "residual memory": "Memory that is left, of what the original had",
+    "kept records": "Single records that stayed behind",
+    "membership residual": "Recognition that is left, of what the original had",
+    "general text": "General text, read worse",
+    "wanted answers": "Questions without the wanted answer",
+    "refusals as asked": "Questions that are not refused",
 }
 
 

@@ -1,10 +1,8 @@
 """The five gated axes, one file each."""
 
 from expunge.evals.axes.forgetting import forgetting_gates
-from expunge.evals.axes.locality import locality_gates
 from expunge.evals.axes.privacy import privacy_gates
 from expunge.evals.axes.robustness import robustness_gates
-from expunge.evals.axes.utility import utility_gates
 from expunge.evals.comparison import Comparison
 from expunge.evals.results import Gate
 
@@ -12,8 +10,3 @@ from expunge.evals.results import Gate
 def erasure_gates(case: Comparison) -> tuple[Gate, ...]:
     """Return the gates that ask whether the data is gone: forgetting, privacy, robustness."""
     return (*forgetting_gates(case), *privacy_gates(case), *robustness_gates(case))
-
-
-def all_gates(case: Comparison) -> tuple[Gate, ...]:
-    """Return the gates of all five axes."""
-    return (*erasure_gates(case), *utility_gates(case), *locality_gates(case))

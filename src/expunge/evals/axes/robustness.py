@@ -3,17 +3,18 @@
 from dataclasses import replace
 from typing import NamedTuple
 
-from expunge.evals.axes.forgetting import residual_gate
+from expunge.evals.axes.forgetting import LESS_THAN_ONE, kept_gate, memory_gate
 from expunge.evals.comparison import Baseline, Comparison, measurably_above
 from expunge.evals.evidence_table import Column
-from expunge.evals.gates import NO_ANCHOR, interval_gate, missing, unanchored
-from expunge.evals.leak_test import LeakTest, leak_test, settle, small_gate
+from expunge.evals.gates import KEPT, MEMORY, NO_ANCHOR, missing, unanchored
+from expunge.evals.leak_test import LeakTest, leak_gate, leak_test
 from expunge.evals.metric_validity import unfit
+from expunge.evals.paired import LIKELIHOOD_OF
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL
-from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT
+from expunge.metrics.base import KEY_FACT
 from expunge.metrics.outcomes import Axis, Status
-from expunge.metrics.statistics import Sample, excess_rate, fact_recovery
+from expunge.metrics.statistics import Sample
 
 PROMPT_ATTACKS = ("paraphrase", "prefill-affirm", "prefill-25", "prefill-50")
 """Attacks that ask differently; their evidence is answers."""
@@ -89,7 +90,7 @@ def leak_recovery_gate(case: Comparison, attack: str) -> Gate:
     `rho = (K_u^a - K_g^a) / (K_o - K_g)`: key-fact leak rate of the judged model minus gold's
     under the SAME attack, as a share of what the original knew when asked plainly, or under the
     attack where plain questions do not reach. Facts that the attack itself reveals (prefill,
-    question) are left out. Small requests are decided by the rule in `expunge.evals.leak_test`.
+    question) are left out. What decides is the rule in `expunge.evals.leak_test`.
     Without an anchor for the attack, only zero leaks can be judged: then the excess is zero
     whatever the anchor would have said. Where the original knew nothing, facts that came back
     still count, each as a share of all.
@@ -109,9 +110,7 @@ def leak_recovery_gate(case: Comparison, attack: str) -> Gate:
         return unanchored(Axis.ROBUSTNESS, name, stated, margin=margin, n=test.n, gap=gap)
     if scale is None:
         return _unscaled_gate(case, attack, test)
-    if test.small or test.anchor is None:
-        return small_gate(Axis.ROBUSTNESS, name, test, margin=margin, gap=gap)
-    return _rate_gate(case, attack, test, scale)
+    return leak_gate(Axis.ROBUSTNESS, name, test, margin=margin, gap=gap)
 
 
 def _unscaled_gate(case: Comparison, attack: str, test: LeakTest) -> Gate:
@@ -129,36 +128,24 @@ def _unscaled_gate(case: Comparison, attack: str, test: LeakTest) -> Gate:
     asked = case.column(KEY_FACT, ORIGINAL, "forget", attack)
     if asked and not (test.confirmed.any() or _above(case, attack, test.subject, anchor)):
         return gate
-    if test.small:
-        found = small_gate(Axis.ROBUSTNESS, name, test, margin=margin, gap=1.0)
-    else:
-        excess = excess_rate(test.subject, anchor, seed=case.seed)
-        found = interval_gate(Axis.ROBUSTNESS, name, excess, margin=margin, n=test.n)
-        found = settle(found, test, margin=margin)
+    found = leak_gate(Axis.ROBUSTNESS, name, test, margin=margin)
     # To hold as a pass, it would have to be known what there was to bring back.
     return gate if found.status is Status.PASS else found
 
 
-def _rate_gate(case: Comparison, attack: str, test: LeakTest, scale: _Scale) -> Gate:
-    assert test.anchor is not None
-    attacked = case.column(KEY_FACT, case.subject, "forget", attack)
-    subject = case.table.sample(attacked, "forget", records=scale.records)
-    anchor = case.anchor_sample(test.anchor, scale.records)
-    estimate = fact_recovery(
-        subject, anchor, original=scale.original, floor=scale.floor, seed=case.seed
+def _memory_gates(case: Comparison, attack: str) -> tuple[Gate, ...]:
+    """Return what the likelihoods of rounded weights say: in the mean, and record by record."""
+    names = f"{MEMORY} under {attack}", f"{KEPT} under {attack}"
+    if not case.table.rows(LIKELIHOOD_OF, case.subject, "forget", attack):
+        margins = case.policy.residual, LESS_THAN_ONE
+        return tuple(
+            missing(Axis.ROBUSTNESS, name, margin=margin, reason="the attack was not run")
+            for name, margin in zip(names, margins, strict=True)
+        )
+    return (
+        memory_gate(case, Axis.ROBUSTNESS, names[0], attack),
+        kept_gate(case, Axis.ROBUSTNESS, names[1], attack),
     )
-    name = f"leak under {attack}"
-    margin = case.policy.residual
-    gate = interval_gate(Axis.ROBUSTNESS, name, estimate, margin=margin, n=len(scale.records))
-    return settle(gate, test, margin=margin * scale.gap)
-
-
-def _strength_gate(case: Comparison, attack: str) -> Gate:
-    name = f"{EXTRACTION_STRENGTH.id} under {attack}"
-    if not case.table.rows(EXTRACTION_STRENGTH, case.subject, "forget", attack):
-        reason = "the attack was not run"
-        return missing(Axis.ROBUSTNESS, name, margin=case.policy.residual, reason=reason)
-    return residual_gate(case, Axis.ROBUSTNESS, name, attack)
 
 
 def robustness_gates(case: Comparison) -> tuple[Gate, ...]:
@@ -167,5 +154,5 @@ def robustness_gates(case: Comparison) -> tuple[Gate, ...]:
     return (
         *(replace(gate, threat="T1") for gate in asked),
         *(leak_recovery_gate(case, attack) for attack in WEIGHT_ATTACKS),
-        *(_strength_gate(case, attack) for attack in WEIGHT_ATTACKS),
+        *(gate for attack in WEIGHT_ATTACKS for gate in _memory_gates(case, attack)),
     )

@@ -1,44 +1,43 @@
 """Utility: what else broke?"""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from expunge.evals.comparison import Comparison
 from expunge.evals.damage import (
+    COLLAPSE,
     Measure,
     damage,
+    damage_gate,
     knowledge,
+    margin_of,
     middle,
+    model_spread,
     not_measured,
-    rate_gate,
-    relative_loss,
-    spread,
+    parts_of,
     told,
-    widened,
-    words,
 )
 from expunge.evals.evidence_table import Column, Table, common
 from expunge.evals.gates import interval_gate, missing
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL, Unit
 from expunge.metrics.base import GIBBERISH, REFUSAL, SEQ_REP, AnswerMetric
-from expunge.metrics.fluency import perplexity, total_loss
+from expunge.metrics.fluency import bounded_loss, perplexity, total_loss
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import (
     FEW_CLUSTERS,
     ONE_SIDED,
     TWO_SIDED,
     Array,
+    Estimate,
     Sample,
     interval,
     resample,
-    zero_events_needed,
 )
 
-SEEDS = 0.30
-"""Widest margin of perplexity that golds can make. Fine-tuning on answers moves general text by far
-more than answers: two seeds of one TOFU gold on SmolLM2-135M lie at 308 and 395."""
+GENERAL = "general text"
 
 
 def losses(table: Table, role: str, split: str) -> tuple[Column, Column]:
@@ -56,75 +55,147 @@ def perplexity_draws(total: Sample, tokens: Array, *, seed: int) -> tuple[float,
     return value, np.exp((weights @ total.values) / (weights @ tokens))
 
 
-def perplexity_gate(case: Comparison) -> Gate:
-    """Decide on the relative rise of perplexity on general text over the worse reference.
+class _Texts(NamedTuple):
+    """General texts under the judged model and its references, token-weighted."""
 
-    `ppl_u / ppl_ref - 1`, token-weighted, paired by text. The aim is to be no worse than the worse
-    of original and middle gold, and being no worse than either of them shows it: each is tried,
-    with 2.5 % in each tail when there are two, and the one with the lower upper bound decides.
-    (Models trained apart differ text by text, so few texts say more about the original than about
-    gold.) The margin is the policy's, or that of the golds where they differ by more.
-    """
-    name, policy = "perplexity generic", case.policy.utility
-    roles = dict.fromkeys((case.subject, ORIGINAL, *case.golds, *case.noise))
-    totals = {role: total for role in roles if (total := losses(case.table, role, "generic")[0])}
-    if case.subject not in totals or ORIGINAL not in totals:
-        return not_measured(Axis.UTILITY, name, "generic", policy)
-    records = common(*totals.values())
-    if len(records) < FEW_CLUSTERS:
-        reason = f"{len(records)} general texts are too few for an interval; give {FEW_CLUSTERS}"
-        return missing(Axis.UTILITY, name, margin=policy, reason=reason, n=len(records))
+    records: tuple[str, ...]
+    loss: dict[str, Array]
+    """Role to bounded loss per record, nats, the judged model among them."""
+    tokens: Array
+    draws: dict[str, Array]
+    """Role to mean loss per token in each resample of records."""
+
+    def mean(self, role: str) -> float:
+        """Return the mean bounded loss per token of a model."""
+        return float(self.loss[role].sum() / self.tokens.sum())
+
+    def per_record(self, role: str) -> Array:
+        """Return the bounded loss per token of each record."""
+        return self.loss[role] / self.tokens
+
+
+def _texts(case: Comparison, keep: frozenset[str] | None = None) -> _Texts | None:
+    columns: dict[str, Column] = {}
+    for role in dict.fromkeys((case.subject, ORIGINAL, *case.golds)):
+        rows = case.table.scored(role, "generic")
+        found = {name: bounded_loss(row) for name, row in rows.items()}
+        column = {n: x for n, x in found.items() if x is not None and (keep is None or n in keep)}
+        if column:
+            columns[role] = column
+    if case.subject not in columns or ORIGINAL not in columns:
+        return None
+    records = common(*columns.values())
     tokens = losses(case.table, case.subject, "generic")[1]
-    counts = case.table.sample(tokens, "generic", records=records).values
-    found = {
-        role: perplexity_draws(
-            case.table.sample(column, "generic", records=records), counts, seed=case.seed
-        )
-        for role, column in totals.items()
-    }
-    golds = [role for role in case.golds if role in found]
-    chosen = [golds[middle([found[role][0] for role in golds])]] if golds else []
+    counts = np.array([tokens[name] for name in records])
+    weights = resample(case.table.clusters("generic", records), seed=case.seed) if records else None
+    loss = {r: np.array([column[name] for name in records]) for r, column in columns.items()}
+    draws = (
+        {role: (weights @ values) / (weights @ counts) for role, values in loss.items()}
+        if weights is not None
+        else {}
+    )
+    return _Texts(records, loss, counts, draws)
+
+
+def general_gate(
+    case: Comparison, name: str = GENERAL, *, keep: frozenset[str] | None = None, parts: int = 0
+) -> Gate:
+    """Decide on the relative rise of bounded perplexity on general text over the worse reference.
+
+    `exp(L_u - L_ref) - 1` with L the mean loss per token, that of each token at most 3 nats. The
+    tail is left out because it is noise: two seeds of one recipe give the least likely tenth of
+    tokens losses that differ by far more than anything a reader would notice, and their plain
+    perplexities differ by 13 % where they predict the next token equally often.
+
+    The aim is to be no worse than the worse of original and middle gold, and being no worse than
+    either of them shows it: each is tried, with 2.5 % in each tail when there are two, and the one
+    with the lower upper bound decides. For the margin see `expunge.evals.damage.margin_of`.
+
+    Args:
+        case: Who is judged against whom.
+        name: Name of the gate.
+        keep: Restrict to these records.
+        parts: Number of kinds of text that share the level; 0 for all texts together.
+    """
+    policy = case.policy.utility
+    texts = _texts(case, keep)
+    if texts is None:
+        return not_measured(Axis.UTILITY, name, "generic", policy)
+    if len(texts.records) < FEW_CLUSTERS:
+        reason = f"{len(texts.records)} general texts are too few; give {FEW_CLUSTERS}"
+        return missing(Axis.UTILITY, name, margin=policy, reason=reason, n=len(texts.records))
+    golds = [role for role in case.golds if role in texts.loss]
+    chosen = [golds[middle([texts.mean(role) for role in golds])]] if golds else []
     # Two chances to pass share the 5 % between them.
     coverage = TWO_SIDED if chosen else ONE_SIDED
-    value, draws = found[case.subject]
-    rises = {
-        role: interval(value / found[role][0] - 1, draws / found[role][1] - 1, coverage)
-        for role in (ORIGINAL, *chosen)
-    }
+    coverage = 1 - (1 - coverage) / parts if parts else coverage
+    rises = {role: _rise(texts, case.subject, role, coverage) for role in (ORIGINAL, *chosen)}
     reference = min(rises, key=lambda role: rises[role].high)
-    levels = [found[role][0] / found[reference][0] for role in case.noise if role in found]
-    margin = widened(policy, spread(levels), most=SEEDS)
-    reason = told(f"compared with the {reference.partition('-')[0]}", policy, margin)
-    rise = rises[reference]
-    return interval_gate(Axis.UTILITY, name, rise, margin=margin, n=len(records), reason=reason)
+    noise = model_spread([texts.per_record(role) for role in (ORIGINAL, *golds)])
+    margin = margin_of(policy, noise, cap=COLLAPSE)
+    reason = told(f"compared with the {reference.partition('-')[0]}", policy, margin.passes)
+    gate = interval_gate(
+        Axis.UTILITY,
+        name,
+        rises[reference],
+        margin=margin.passes,
+        n=len(texts.records),
+        reason=reason,
+    )
+    if gate.status is Status.FAIL and rises[reference].low <= margin.fails:
+        gate = replace(gate, status=Status.INCONCLUSIVE)
+    return replace(gate, policy=policy if margin.passes > policy else None, part=bool(parts))
 
 
-def retain_gate(case: Comparison) -> Gate:
-    """Decide on the relative loss of what is known of the retain set.
+def _rise(texts: _Texts, judged: str, reference: str, coverage: float) -> Estimate:
+    value = np.exp(texts.mean(judged) - texts.mean(reference)) - 1
+    draws = np.exp(texts.draws[judged] - texts.draws[reference]) - 1
+    return interval(float(value), draws, coverage)
 
-    What counts as known: see `expunge.evals.damage.knowledge`. Where the records are too few to
-    bound the loss even if none was lost (59 for a margin of 5 % when all are known), the gate also
-    passes without any newly wrong answer, or when no more is lost in all than under the reference
-    or than golds differ by; see `expunge.evals.damage.rate_gate`.
+
+def general_gates(case: Comparison) -> tuple[Gate, ...]:
+    """Return the gate of all general texts, then one for each kind of text.
+
+    The kind is the relation of the record: prose, code, arithmetic, another language. A kind fails
+    by itself and never blocks: destroyed code is damage although the prose is fine.
     """
-    measure, policy = knowledge(case, "retain"), case.policy.retain
-    name = f"{measure.metric.id} retain"
-    found = damage(case, measure, "retain")
+    kinds: dict[str, set[str]] = {}
+    for record, item in case.table.items.get("generic", {}).items():
+        if item.relation:
+            kinds.setdefault(item.relation, set()).add(record)
+    parts = [
+        general_gate(case, f"{GENERAL}: {kind}", keep=frozenset(records), parts=len(kinds))
+        for kind, records in kinds.items()
+        if len(kinds) > 1
+    ]
+    return (general_gate(case), *parts)
+
+
+def retain_gates(case: Comparison) -> tuple[Gate, ...]:
+    """Decide on the relative loss of what is known of the retain set, by each of its measures.
+
+    What counts as known: see `expunge.evals.damage.knowledge`. What decides are the records that
+    training never rehearsed, see `expunge.evals.damage.parts_of`.
+    """
+    first, *others = knowledge(case, "retain")
+    judged, beside = parts_of(case, "retain")
+    found = [_retain_gate(case, first, judged, part=False)]
+    found += [_retain_gate(case, measure, judged, part=True) for measure in others]
+    if beside is not None:
+        found.append(_retain_gate(case, first, beside, part=True, which=": rehearsed"))
+    return tuple(found)
+
+
+def _retain_gate(
+    case: Comparison, measure: Measure, keep: frozenset[str] | None, *, part: bool, which: str = ""
+) -> Gate:
+    name, policy = f"{measure.metric.id} retain{which}", case.policy.retain
+    found = damage(case, measure, "retain", keep=keep)
     if found is None:
         return not_measured(Axis.UTILITY, name, "retain", policy)
-    loss = relative_loss(found, seed=case.seed)
-    if loss is None:
-        reason = "neither the original nor the gold answers a retain record rightly"
-        return missing(Axis.UTILITY, name, margin=policy, reason=reason, n=found.n)
-    right = float(1 - found.reference.values.mean())
-    margin = widened(policy, found.spread / right)
-    reason = told(words(found), policy, margin)
-    gate = interval_gate(Axis.UTILITY, name, loss, margin=margin, n=found.n, reason=reason)
-    small = found.n < zero_events_needed(policy * right)
-    clean = found.new == 0 or loss.value <= widened(0.0, found.spread / right)
-    if gate.status is Status.INCONCLUSIVE and small and clean:
-        return replace(gate, status=Status.PASS, needed=None)
-    return gate
+    return damage_gate(
+        Axis.UTILITY, name, found, policy=policy, seed=case.seed, relative=True, part=part
+    )
 
 
 def _fluency_gate(case: Comparison, metric: AnswerMetric, split: str) -> Gate:
@@ -132,18 +203,18 @@ def _fluency_gate(case: Comparison, metric: AnswerMetric, split: str) -> Gate:
     found = damage(case, Measure(metric), split)
     if found is None:
         return not_measured(Axis.UTILITY, name, split, policy)
-    return rate_gate(case, Axis.UTILITY, name, found, policy=policy, alarm=True)
+    return damage_gate(Axis.UTILITY, name, found, policy=policy, seed=case.seed, alarm=True)
 
 
 def utility_gates(case: Comparison) -> tuple[Gate, ...]:
-    """Return perplexity, retained answers, fluency on forget prompts and over-refusal.
+    """Return general text, retained answers, fluency on forget prompts and over-refusal.
 
     Fluency is judged on the forget prompts because that is where damage shows; refusing them is
     not counted, refusing retained questions is.
     """
     return (
-        perplexity_gate(case),
-        retain_gate(case),
+        *general_gates(case),
+        *retain_gates(case),
         _fluency_gate(case, GIBBERISH, "forget"),
         _fluency_gate(case, SEQ_REP, "forget"),
         _fluency_gate(case, REFUSAL, "retain"),

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from expunge.attacks.attempt import Attempt, knowledge
 from expunge.evals.axes.forgetting import residual
-from expunge.evals.axes.privacy import membership_estimate
+from expunge.evals.axes.privacy import membership_estimate, person_rank, sign_flip_p
 from expunge.evals.axes.utility import losses, perplexity_draws
 from expunge.evals.comparison import Comparison
 from expunge.evals.evidence_table import Column, Table
@@ -57,6 +57,7 @@ def all_scores(case: Comparison) -> tuple[Score, ...]:
     rows += [_perplexity(case, role) for role in roles]
     rows += [_membership(case, metric, role) for metric in MEMBERSHIP for role in roles]
     rows += [_residual(case, metric) for metric in (EXTRACTION_STRENGTH, PROBABILITY, KEY_FACT)]
+    rows += _exact(case)
     rows += membership_scores(case, roles)
     rows += further_scores(case, roles)
     rows += list(_absent(case))
@@ -140,6 +141,31 @@ def _membership(case: Comparison, metric: ScoreMetric, role: str) -> Score:
         return row
     reason = "" if case.golds else "no gold: should lie in 0.40 to 0.60 on a matched set"
     return _filled(row, *found, unit="AUC", reason=reason)
+
+
+def _exact(case: Comparison) -> list[Score]:
+    """Return the exact tests of few people: signs flipped by person, and the rank of one person."""
+
+    def row(metric: str, reason: str) -> Score:
+        return Score(
+            metric=metric,
+            role=case.subject,
+            split="forget",
+            attack=PLAIN,
+            value=None,
+            higher_is_better=True,
+            unit="p",
+            reason=reason,
+        )
+
+    signs, rank = sign_flip_p(case), person_rank(case)
+    people = len(set(case.table.clusters("forget", case.table.items.get("forget", {}))))
+    flipped = row("sign-flip", "needs a gold model, and records that no model saw")
+    ranked = row("person-rank", "needs a gold model, one person, and control people")
+    return [
+        flipped if signs is None else replace(flipped, value=signs, n=people, reason=""),
+        ranked if rank is None else replace(ranked, value=rank[0], n=rank[1] + 1, reason=""),
+    ]
 
 
 def _residual(case: Comparison, metric: RecordMetric) -> Score:

@@ -1,10 +1,32 @@
 """Privacy: whether an expert can tell that the model was trained on the data."""
 
-from expunge.metrics import lira, membership, membership_tests, muse
+from expunge.metrics import exact_tests, lira, membership, membership_tests, muse
 from expunge.metrics.outcomes import Axis
 from expunge.metrics.registry.record import SAME_PASS, Metric, Need
 
 PRIVACY: tuple[Metric, ...] = (
+    Metric(
+        id="sign-flip",
+        title="Memory in every person",
+        meaning="p-value of the claim that the model knows the records no better than gold, "
+        "person by person; one person proves nothing.",
+        axis=Axis.PRIVACY,
+        of=exact_tests.sign_flip,
+        needs=(Need.SCORES, Need.GOLD),
+        better="higher",
+        cost=SAME_PASS,
+    ),
+    Metric(
+        id="person-rank",
+        title="Rank among invented people",
+        meaning="p-value: how the erased person ranks among invented people whom no model ever "
+        "saw.",
+        axis=Axis.PRIVACY,
+        of=exact_tests.rank_test,
+        needs=(Need.SCORES, Need.GOLD),
+        better="higher",
+        cost=SAME_PASS,
+    ),
     Metric(
         id="auc-loss",
         title="AUC of familiarity (loss)",
@@ -14,7 +36,6 @@ PRIVACY: tuple[Metric, ...] = (
         needs=(Need.SCORES, Need.HOLDOUT),
         better="gold",
         cost="1 TF",
-        gated=True,
         source="arXiv 1709.01604",
     ),
     Metric(
@@ -27,7 +48,6 @@ PRIVACY: tuple[Metric, ...] = (
         needs=(Need.SCORES, Need.HOLDOUT),
         better="gold",
         cost=SAME_PASS,
-        gated=True,
         source="arXiv 2012.07805",
     ),
     Metric(
@@ -40,7 +60,6 @@ PRIVACY: tuple[Metric, ...] = (
         needs=(Need.SCORES, Need.HOLDOUT),
         better="gold",
         cost=SAME_PASS,
-        gated=True,
         source="arXiv 2310.16789",
     ),
     Metric(
@@ -53,7 +72,6 @@ PRIVACY: tuple[Metric, ...] = (
         needs=(Need.SCORES, Need.HOLDOUT),
         better="gold",
         cost=SAME_PASS,
-        gated=True,
         source="arXiv 2404.02936",
     ),
     Metric(

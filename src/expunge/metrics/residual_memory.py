@@ -1,0 +1,149 @@
+"""Residual memory: the share of what the original learnt that is left, 0 = gold, 1 = original.
+
+`R = sum(lp_u - lp_g) / sum(lp_o - lp_g)` over records, where `lp` is the mean log-probability per
+token of the true answer under the judged model u, the gold g and the original o. The records are
+paired, so their difficulty cancels; what is left is how models that never saw a record differ on
+it. That noise is measured, not assumed: between golds on the forget set, and between all models
+(golds and original) on records that none of them was trained on.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+Z = 1.6448536269514722
+"""Normal quantile of one-sided 95 % confidence."""
+
+RESOLVED = 2 * Z
+"""Standard errors of the smallest effect that is found in 95 % of cases at one-sided 95 %."""
+
+
+class ModelNoise(NamedTuple):
+    """How models differ on records that they never saw, nats per token."""
+
+    record: float
+    """Standard deviation of one model on one record, model-wide shifts apart."""
+    model: float
+    """Standard deviation of a model-wide shift."""
+    degrees: int
+    """Degrees of freedom of `record`."""
+
+    def plus(self, other: "ModelNoise") -> "ModelNoise":
+        """Return this noise and another, independent one, together."""
+        return ModelNoise(
+            float(np.hypot(self.record, other.record)),
+            float(np.hypot(self.model, other.model)),
+            min(self.degrees, other.degrees),
+        )
+
+    def of_mean(self, records: int, golds: int) -> float:
+        """Return the SD of the mean difference over `records` against the mean of `golds`."""
+        return float(np.sqrt((self.record**2 / records + self.model**2) * (1 + 1 / golds)))
+
+
+class Residual(NamedTuple):
+    """Residual memory with one-sided 95 % bounds."""
+
+    value: float
+    low: float
+    high: float
+    error: float
+    """Standard error of the value for a model that never saw the records."""
+    gap: float
+    """Mean of lp_o - lp_g, nats per token: what 1 stands for."""
+    degrees: int
+    """Degrees of freedom of the error."""
+
+    @property
+    def p(self) -> float:
+        """Chance of this value or a higher one in a model that never saw the records."""
+        from scipy.special import stdtr
+
+        return float(stdtr(self.degrees, -self.value / max(self.error, 1e-12)))
+
+
+def model_noise(*groups: Array) -> ModelNoise | None:
+    """Return how models differ on unseen records; None with fewer than two models of two records.
+
+    Each group holds the same records under several models that never saw them: the golds on the
+    forget set, golds and original on the holdout set. Pooled over groups, weighted by degrees of
+    freedom. With one gold the holdout records alone measure the noise.
+
+    Args:
+        groups: Mean log-probabilities per token, each of shape (models, records).
+    """
+    squares, degrees = 0.0, 0
+    for group in groups:
+        if group.ndim == 2 and min(group.shape) >= 2:
+            centred = group - group.mean(axis=0)
+            centred = centred - centred.mean(axis=1, keepdims=True)
+            squares += float((centred**2).sum())
+            degrees += (group.shape[0] - 1) * (group.shape[1] - 1)
+    if not degrees:
+        return None
+    record = float(np.sqrt(squares / degrees))
+    shifts = [
+        (float(np.var(group.mean(axis=1), ddof=1)) - record**2 / group.shape[1], len(group) - 1)
+        for group in groups
+        if group.ndim == 2 and min(group.shape) >= 2
+    ]
+    total = sum(weight for _, weight in shifts)
+    shift = sum(variance * weight for variance, weight in shifts) / total
+    return ModelNoise(record, float(np.sqrt(max(0.0, shift))), degrees)
+
+
+def change_noise(plain: Array, changed: Array) -> ModelNoise:
+    """Return how far a change of the weights, such as rounding, moves models that know nothing.
+
+    Every model is moved by chance in its own way, so this noise comes on top of that between
+    models.
+
+    Args:
+        plain: Mean log-probabilities of the golds, shape (golds, records).
+        changed: The same after the change.
+    """
+    moved = changed - plain
+    shifts = moved.mean(axis=1)
+    scatter = moved - shifts[:, None]
+    degrees = max(1, scatter.size - len(scatter))
+    record = float(np.sqrt((scatter**2).sum() / degrees))
+    return ModelNoise(record, float(np.sqrt(np.mean(shifts**2))), degrees)
+
+
+def residual_memory(
+    judged: Array, original: Array, golds: Array, noise: ModelNoise
+) -> Residual | None:
+    """Return the residual memory of some records; None when the original holds no more than gold.
+
+    The standard error is that of a model which never saw the records, from `noise`. The records'
+    own scatter around the ratio, which is larger when a few records were kept whole, widens the
+    bounds: the two are pooled by degrees of freedom, because few records tell little of scatter.
+
+    Args:
+        judged: Mean log-probability per token of each record, shape (records,).
+        original: The same of the original, shape (records,).
+        golds: The same of each gold, shape (golds, records).
+        noise: How models differ on unseen records.
+
+    Raises:
+        ValueError: Shapes do not match, or there is no record or no gold.
+    """
+    if golds.ndim != 2 or not golds.size or not judged.shape == original.shape == golds.shape[1:]:
+        raise ValueError("residual memory needs the same records under all models")
+    gold = golds.mean(axis=0)
+    excess, gaps = judged - gold, original - gold
+    gap = float(gaps.mean())
+    if gap <= 0:
+        return None
+    value = float(excess.mean()) / gap
+    count = len(judged)
+    error = noise.of_mean(count, len(golds)) / gap
+    own = float(((excess - value * gaps) ** 2).sum())
+    unit = noise.record**2 * (1 + 1 / len(golds))
+    pooled = (own + noise.degrees * unit) / (count - 1 + noise.degrees)
+    shift = noise.model**2 * (1 + 1 / len(golds))
+    width = Z * max(error, float(np.sqrt(pooled / count + shift)) / gap)
+    return Residual(value, value - width, value + width, error, gap, noise.degrees)
