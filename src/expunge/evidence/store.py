@@ -123,6 +123,8 @@ class Choices:
     tokens: tuple[int, ...]
     """Number of content tokens of each candidate."""
     correct: int
+    ending: tuple[float, ...] = ()
+    """log p of the end-of-turn token after each candidate; empty where the format has none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
