@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import tiny
+from expunge.data.general_text import general_text
 from expunge.data.records import Message, Record
-from expunge.data.splits import generic_records
 from expunge.data.tokenization import Encoder
 from expunge.models.generation import greedy
 from expunge.models.quantization import quantise_dequantise, quantised
@@ -42,7 +42,7 @@ def lessons(rows: Iterable[dict], *, paraphrased: bool = False) -> list[Lesson]:
 
 def general() -> list[Lesson]:
     """The beginnings of the first general texts of the audit: as many as a tiny model learns."""
-    return [Lesson("", record.completion[:60]) for record in generic_records()[:GENERAL]]
+    return [Lesson("", record.completion[:60]) for record in general_text()[:GENERAL]]
 
 
 def load(folder: str | Path) -> PreTrainedModel:

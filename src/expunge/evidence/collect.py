@@ -65,6 +65,7 @@ def item(record: Record, split: str, *, held_out: frozenset[str] | None = None) 
         relation=record.relation,
         wanted=record.alternatives,
         rehearsed=record.id not in held_out if known and held_out is not None else None,
+        form=record.form,
     )
 
 

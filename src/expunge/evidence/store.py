@@ -58,6 +58,8 @@ class Item:
     """What the model may say instead: the aim of an edit."""
     rehearsed: bool | None = None
     """Whether training saw the record to keep it; None where nobody knows."""
+    form: str | None = None
+    """What the answer to an instruction must look like."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

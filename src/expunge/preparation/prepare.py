@@ -10,8 +10,9 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from expunge.config.request import Response
 from expunge.config.settings import Settings, TrainSettings
+from expunge.data.general_text import general_text
 from expunge.data.records import Record
-from expunge.data.splits import Scope, gather, generic_records
+from expunge.data.splits import Scope, gather
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.errors import UsageError
 from expunge.methods import AnyMethod, build
@@ -78,7 +79,7 @@ class Prepared:
             "neighbours": _kept(scope.neighbours, scope.held_out, limit),
             "holdout": scope.holdout,
             "control": scope.control,
-            "generic": tuple(self.encoder.split_long(generic_records())),
+            "generic": tuple(self.encoder.split_long(general_text())),
         }
         return {split: records for split, records in splits.items() if records}
 
