@@ -42,14 +42,15 @@ def stored_dtype(reference: str, source: Source) -> torch.dtype:
     """Return the narrowest format that holds every weight of a model's files exactly.
 
     It is read off the headers of the safetensors files, not off the configuration, which may say
-    something else. Beside an adapter its base counts, too: what is merged needs both.
+    something else. Beside an adapter its base counts, too: what is merged needs both. Where there
+    are no such files it is float32, and loading says what is missing.
 
     Args:
         reference: As for `expunge.models.loading.load`.
         source: Permissions.
 
     Raises:
-        InputError: There is no model of that name.
+        InputError: As `split_reference`.
     """
     base, adapter = split_reference(reference)
     if adapter is not None:
@@ -117,13 +118,16 @@ def _weight_files(base: str, source: Source) -> list[Path]:
         return sorted(Path(name).glob("*.safetensors"))
 
     def there(file: str) -> Path | None:
-        path = cached_file(
-            name,
-            file,
-            revision=revision,
-            local_files_only=source.offline,
-            _raise_exceptions_for_missing_entries=False,
-        )
+        try:
+            path = cached_file(
+                name,
+                file,
+                revision=revision,
+                local_files_only=source.offline,
+                _raise_exceptions_for_missing_entries=False,
+            )
+        except OSError:
+            return None
         return None if path is None else Path(path)
 
     index = there("model.safetensors.index.json")
