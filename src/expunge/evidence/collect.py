@@ -160,6 +160,8 @@ class Collector:
             tokens,
             pad_id=self.encoder.pad_id,
             tokens_per_pass=self.tokens_per_pass,
+            # Nobody tests general text for membership, which is what z is for.
+            with_z=unit.split != "generic",
         )
         if not all(bool(values.logp.isfinite().all()) for values in found):
             raise _not_a_number(unit.role)

@@ -76,7 +76,8 @@ class Scores:
     hit: tuple[bool, ...]
     """Whether the token is the model's most likely one."""
     z: tuple[float, ...]
-    """(log p - mean) / sd of log-probabilities over the vocabulary under the model (Min-K++)."""
+    """(log p - mean) / sd of log-probabilities over the vocabulary under the model (Min-K++); empty
+    for general text."""
     ends: bool
     zlib: int
     """Bytes of the answer's UTF-8 text after zlib."""

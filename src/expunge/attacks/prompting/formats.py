@@ -2,10 +2,10 @@
 
 Protocol: with a system prompt of its own, with an empty one, without the chat template, in lower
 case, in capitals, as a JSON object to complete, with a German sentence that asks for the answer,
-and as the second turn of a conversation; greedy. Budget: `per_fact` answers a fact, dealt so that
-every format is asked of about as many facts; None asks every fact in every format. Unlearning binds
-to the format of its training data: a change of format brings back much of what was unlearned
-(arXiv:2506.12618).
+and as the second turn of a conversation; greedy. Budget: one answer a format and fact. With `facts`
+the formats are dealt: each is asked of that many facts or more, and each fact in two or more.
+Unlearning binds to the format of its training data: a change of format brings back much of what was
+unlearned (arXiv:2506.12618).
 """
 
 import json
@@ -28,6 +28,9 @@ GREETING = (
 )
 GERMAN = "Beantworte die folgende Frage auf Deutsch. {question}"
 JSON = "Complete this JSON object and reply with nothing else: {object}"
+
+LEAST = 2
+"""Formats in which every fact is asked, however many facts there are."""
 
 Turns = tuple[Message, ...]
 
@@ -75,8 +78,9 @@ class Formats:
     needs: ClassVar[str] = "questions"
 
     formats: tuple[str, ...] = tuple(FORMATS)
-    per_fact: int | None = None
-    """Formats in which a fact is asked; None: in all of them."""
+    facts: int | None = None
+    """At least how many facts are asked in each format, and all in two; None: all in all of them.
+    """
 
     @property
     def name(self) -> str:
@@ -90,7 +94,7 @@ class Formats:
         asked = [record for record in tested if record.prompt]
         if not asked:
             raise Unmet("the facts are passages without a question")
-        hands = deal(len(asked), self.formats, self.per_fact)
+        hands = deal(len(asked), self.formats, self.facts)
         found = [
             reformatted(target.encoder, record, form)
             for record, hand in zip(asked, hands, strict=True)
@@ -99,21 +103,21 @@ class Formats:
         return target.ask([question for question in found if question is not None])
 
 
-def deal(facts: int, formats: Sequence[str], per_fact: int | None) -> list[tuple[str, ...]]:
+def deal(count: int, formats: Sequence[str], facts: int | None) -> list[tuple[str, ...]]:
     """Return the formats of each fact: in turn, so that each is asked of as many facts.
 
-    Every format is asked at least once, however few the facts are. The turn is shifted by one each
-    time round: facts that come in a fixed order about each person do not get the same formats.
+    The turn is shifted by one each time round: facts that come in a fixed order about each person
+    do not get the same formats.
 
     Args:
-        facts: Number of facts, at least one.
+        count: Number of facts, at least one.
         formats: Names of the formats.
-        per_fact: Formats a fact; None: all.
+        facts: Facts that each format is at least asked of, where there are so many; None: all.
     """
-    count = len(formats)
-    each = count if per_fact is None else min(count, max(per_fact, -(-count // facts)))
-    turns = [(place + place // count) % count for place in range(facts * each)]
-    return [tuple(formats[t] for t in turns[i * each : (i + 1) * each]) for i in range(facts)]
+    total = len(formats)
+    each = total if facts is None else min(total, max(LEAST, -(-total * facts // count)))
+    turns = [(place + place // total) % total for place in range(count * each)]
+    return [tuple(formats[t] for t in turns[i * each : (i + 1) * each]) for i in range(count)]
 
 
 def reformatted(encoder: Encoder, record: Record, form: str) -> Question | None:

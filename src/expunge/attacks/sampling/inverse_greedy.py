@@ -19,6 +19,7 @@ from expunge.attacks.target import Target
 from expunge.data.records import Record
 from expunge.evidence.attack_record import Access, Family
 from expunge.models.generation import Pick, extend
+from expunge.training.early_stopping import spread
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +35,8 @@ class InverseGreedy:
 
     tokens: int = 12
     """Longest answer; such answers hardly ever end by themselves."""
+    most: int | None = None
+    """At most how many facts are asked for, evenly spaced; None: all."""
 
     @property
     def name(self) -> str:
@@ -44,7 +47,7 @@ class InverseGreedy:
         self, target: Target, used: Sequence[Record], tested: Sequence[Record]
     ) -> list[Attempt]:
         """Write the least likely answer to every question."""
-        plain = [target.plain(record) for record in tested]
+        plain = [target.plain(record) for record in spread(tested, self.most)]
         questions = [question for question in plain if question is not None]
         if not questions:
             raise Unmet("the facts are passages without a question")
