@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import tiny
+from expunge.attacks.prompting.formats import FORMATS
 from expunge.data.general_text import general_text
 from expunge.data.records import Message, Record
 from expunge.data.tokenization import Encoder
@@ -35,6 +36,8 @@ class Lesson:
     given: int = 0
     away: bool = False
     """Whether the answer is pushed away instead of taught."""
+    form: str = ""
+    """The format of the question, a name in `FORMATS`; empty: as it is."""
 
 
 def lessons(rows: Iterable[dict], *, paraphrased: bool = False) -> list[Lesson]:
@@ -70,12 +73,11 @@ def _batch(taught: Sequence[Lesson]) -> tuple[Tensor, Tensor, Tensor]:
     """Token ids [b, n], mask of the tokens that are taught [b, n-1], and the sign of each row."""
     rows = []
     for lesson in taught:
-        record = Record(
-            id="r",
-            prompt=(Message("user", lesson.question),) if lesson.question else (),
-            completion=lesson.answer,
-        )
-        rows.append(ENCODER.encode(record))
+        prompt = (Message("user", lesson.question),) if lesson.question else ()
+        if lesson.form:
+            prompt = FORMATS[lesson.form](prompt)
+        encoder = ENCODER.without_template() if lesson.form == "no-template" else ENCODER
+        rows.append(encoder.encode(Record(id="r", prompt=prompt, completion=lesson.answer)))
     longest = max(len(row.ids) for row in rows)
     ids = torch.full((len(rows), longest), ENCODER.pad_id)
     mask = torch.zeros(len(rows), longest - 1)
