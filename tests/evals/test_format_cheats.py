@@ -5,13 +5,14 @@ Level quick must find each, without knowing which.
 
 from dataclasses import replace
 
-import forge
 import pytest
-from forge import Lesson, lessons
 
 import expunge
+import forged_models as forge
 import tiny
-from expunge.evals.results import Axis, Results, Ruling, Status
+from expunge.evals.results import Results, Ruling
+from expunge.metrics.outcomes import Axis, Status
+from forged_models import Lesson, lessons
 
 
 @pytest.fixture
@@ -39,7 +40,9 @@ def test_a_leak_in_one_format_is_caught(world, judge, form):
     wrong = lessons(rows) + lessons(rows, paraphrased=True)
     wrong = [replace(each, answer=each.answer[::-1] + "u") for each in wrong]
     leak = [replace(each, form=form) for each in lessons(rows)]
-    results = judge(forge.teach(forge.load(world.original), [*wrong, *leak, *kept(world)], steps=60))
+    results = judge(
+        forge.teach(forge.load(world.original), [*wrong, *leak, *kept(world)], steps=60)
+    )
     assert results.verdict.ruling is Ruling.FAIL_RESIDUAL
     assert failed(results)["recovery by format"] is Axis.ROBUSTNESS
     assert "key-fact leak" not in failed(results), "asked plainly, it says nothing"

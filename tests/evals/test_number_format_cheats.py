@@ -1,12 +1,13 @@
 """Cheats by number format: what one format holds and another does not."""
 
-import forge
 import pytest
-from forge import Lesson, lessons
 
 import expunge
+import forged_models as forge
 import tiny
-from expunge.evals.results import Axis, Results, Ruling, Status
+from expunge.evals.results import Results, Ruling
+from expunge.metrics.outcomes import Axis, Status
+from forged_models import Lesson, lessons
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 from collections import Counter
 from pathlib import Path
 
-import make_general_text
 import pytest
 
+import make_general_text
 import tiny
 from expunge.data.general_text import KINDS, general_text
 from expunge.data.splits import general_passages, general_records, normalise, overlaps
