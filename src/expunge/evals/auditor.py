@@ -23,6 +23,7 @@ from expunge.evals.evidence_table import Table
 from expunge.evals.results import Results
 from expunge.evidence.collect import Collector
 from expunge.evidence.context import AuditContext, Policy
+from expunge.evidence.preregistration import preregister
 from expunge.evidence.store import EvidenceStore, Unit
 from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT
 from expunge.models.guarded import unguarded
@@ -97,30 +98,29 @@ class Auditor:
         collector.write_items()
         tier = request.tier or (Tier.G2 if request.gold else Tier.G4)
         known = collector.store.context() if collector.store.begun() else None
-        collector.store.write_context(
-            AuditContext(
-                request=request.id,
-                goal=request.goal.value,
-                tier=tier.value,
-                threat_model=request.threat_model.value,
-                level=settings.audit.level,
-                battery=tuple(
-                    recorded(attack, seed=settings.train.seed)
-                    for attack in battery_of(settings.audit)
-                ),
-                golds=tuple(gold_role(index) for index in range(len(request.gold))),
-                adapter=adapter,
-                guard=guard,
-                response=request.response.value,
-                seed=settings.train.seed,
-                policy=Policy(**request.margins.model_dump()),
-                precision=prepared.source.precision,
-                models=known.models if known else {},
-                notes=known.notes
-                if known
-                else (*prepared.scope.repeated, *_selected(settings.chosen_among)),
-            )
+        context = AuditContext(
+            request=request.id,
+            goal=request.goal.value,
+            tier=tier.value,
+            threat_model=request.threat_model.value,
+            level=settings.audit.level,
+            battery=tuple(
+                recorded(attack, seed=settings.train.seed) for attack in battery_of(settings.audit)
+            ),
+            golds=tuple(gold_role(index) for index in range(len(request.gold))),
+            adapter=adapter,
+            guard=guard,
+            response=request.response.value,
+            seed=settings.train.seed,
+            policy=Policy(**request.margins.model_dump()),
+            precision=prepared.source.precision,
+            models=known.models if known else {},
+            notes=known.notes
+            if known
+            else (*prepared.scope.repeated, *_selected(settings.chosen_among)),
         )
+        preregister(store, context, key=key)
+        store.write_context(context)
         return cls(prepared=prepared, collector=collector, golds=request.gold)
 
     def units_before(self) -> int:
