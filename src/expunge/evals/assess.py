@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from expunge.errors import InputError
 from expunge.evals.anchor_checks import Anchors, check_anchors
+from expunge.evals.attack_status import attack_statuses
 from expunge.evals.axes import erasure_gates
 from expunge.evals.axes.goal import goal_gates
 from expunge.evals.axes.locality import locality_gates
@@ -46,7 +47,8 @@ def assess(store: EvidenceStore) -> Results:
     """
     context, table = store.context(), Table.read(store)
     gates = _attack_gates(store, context)
-    return judge_table(table, context, further=gates, shown=_sampled(store, context, table))
+    results = judge_table(table, context, further=gates, shown=_sampled(store, context, table))
+    return replace(results, attacks=attack_statuses(store, table, context))
 
 
 def _sampled(store: EvidenceStore, context: AuditContext, table: Table) -> tuple[Score, ...]:
@@ -117,6 +119,8 @@ def judge_table(
         gates=judgement.gates,
         scores=(*all_scores(case), *shown),
         self_tests=judgement.self_tests,
+        models=dict(context.models),
+        precision=context.precision,
     )
 
 
