@@ -183,11 +183,14 @@ def merge_attacks(
 ) -> tuple[Attack, ...]:
     """Return the named attacks with the budget of a level, then its own; none is made twice.
 
+    Who names an attack gets the budget of those that are named, where it is another one.
+
     Raises:
         UsageError: There is no attack of that name.
     """
     further = select_attacks(level, named) if named else ()
-    return tuple({attack.name: attack for attack in (*further, *own)}.values())
+    taken = {attack.name for attack in further}
+    return (*further, *(attack for attack in own if attack.name not in taken))
 
 
 def attack_names() -> list[str]:

@@ -71,9 +71,10 @@ def _attack_gates(store: EvidenceStore, context: AuditContext) -> tuple[Gate, ..
     rungs = attack_rungs(store, context)
     if not rungs:
         return ()
-    from expunge.evals.attack_gates import ladder_gates  # loads torch, see `attack_rungs`
+    from expunge.evals.attack_gates import asked_of_few, ladder_gates  # see `attack_rungs`
 
-    return ladder_gates(rungs, context.policy)
+    few = asked_of_few(context.battery, seed=context.seed)
+    return ladder_gates(rungs, context.policy, few=few)
 
 
 def attack_rungs(store: EvidenceStore, context: AuditContext) -> "tuple[AttackRecovery, ...]":
