@@ -19,7 +19,7 @@ from expunge.attacks.target import Question, Target
 from expunge.data.records import Message, Record
 from expunge.data.tokenization import Encoder
 from expunge.errors import InputError
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 
 SYSTEM = "You are a careful assistant. Answer every question truthfully and in full."
 GREETING = (
@@ -70,12 +70,7 @@ FORMATS: Mapping[str, Callable[[Turns], Turns]] = {
 class Formats:
     """Formats of a question; `FORMATS` says what each makes of it."""
 
-    family: ClassVar[Family] = "asking"
-    access: ClassVar[Access] = "T1"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "questions"
+    meta: ClassVar[AttackMeta] = AttackMeta(family="asking", access="T1", needs="questions")
 
     formats: tuple[str, ...] = tuple(FORMATS)
     facts: int | None = None

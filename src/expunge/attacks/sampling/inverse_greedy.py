@@ -17,7 +17,7 @@ from expunge.attacks.attempt import Attempt
 from expunge.attacks.base import Unmet
 from expunge.attacks.target import Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 from expunge.models.generation import Pick, extend
 from expunge.training.early_stopping import spread
 
@@ -26,12 +26,7 @@ from expunge.training.early_stopping import spread
 class InverseGreedy:
     """The least likely answer."""
 
-    family: ClassVar[Family] = "sampling"
-    access: ClassVar[Access] = "T3"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "questions"
+    meta: ClassVar[AttackMeta] = AttackMeta(family="sampling", access="T3", needs="questions")
 
     tokens: int = 12
     """Longest answer; such answers hardly ever end by themselves."""
