@@ -11,7 +11,6 @@ from expunge.data.splits import (
     gather,
     general_passages,
     general_records,
-    generic_records,
     mentions,
     normalise,
     overlaps,
@@ -214,14 +213,12 @@ def test_passages_that_touch_the_target_are_left_out(tmp_path):
     assert [text[:28] for text in gone] == ["Why do some volcanoes ooze w"]
 
 
-def test_what_is_kept_and_what_is_measured_are_different_passages():
-    kept, measured = general_passages(), generic_records()
-    assert (len(kept), len(measured)) == (32, 48)
-    texts = [record.completion for record in (*kept, *measured)]
-    assert len(set(texts)) == len(texts)
-    assert overlaps(kept, measured) == []
+def test_the_passages_that_are_kept_alive_are_of_one_form():
+    kept = general_passages()
+    texts = [record.completion for record in kept]
+    assert len(kept) == len(set(texts)) == 32
     assert all(50 <= len(text.split()) <= 120 and text.isascii() for text in texts)
-    assert not any(record.prompt for record in (*kept, *measured))
+    assert not any(record.prompt for record in kept)
     assert kept[0].source == "expunge/passages.jsonl:1"
 
 

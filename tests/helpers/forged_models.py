@@ -1,5 +1,7 @@
 """Forged models: each looks as if it had forgotten, and has not, or not only."""
 
+import copy
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +11,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import tiny
+from expunge.attacks.prompting.formats import FORMATS
+from expunge.data.general_text import general_text
 from expunge.data.records import Message, Record
-from expunge.data.splits import generic_records
 from expunge.data.tokenization import Encoder
 from expunge.models.generation import greedy
 from expunge.models.quantization import quantise_dequantise, quantised
@@ -18,6 +21,8 @@ from expunge.models.transformer import Network
 
 ENCODER = Encoder(tiny.tokenizer())
 GENERAL = 8
+PAIRS = 128
+"""Pairs of neurons in each block that hide what they know below the rounding of bf16."""
 CAP = 12.0
 """Nats per token beyond which nothing is pushed further away."""
 
@@ -31,6 +36,8 @@ class Lesson:
     given: int = 0
     away: bool = False
     """Whether the answer is pushed away instead of taught."""
+    form: str = ""
+    """The format of the question, a name in `FORMATS`; empty: as it is."""
 
 
 def lessons(rows: Iterable[dict], *, paraphrased: bool = False) -> list[Lesson]:
@@ -42,7 +49,7 @@ def lessons(rows: Iterable[dict], *, paraphrased: bool = False) -> list[Lesson]:
 
 def general() -> list[Lesson]:
     """The beginnings of the first general texts of the audit: as many as a tiny model learns."""
-    return [Lesson("", record.completion[:60]) for record in generic_records()[:GENERAL]]
+    return [Lesson("", record.completion[:60]) for record in general_text()[:GENERAL]]
 
 
 def load(folder: str | Path) -> PreTrainedModel:
@@ -66,12 +73,11 @@ def _batch(taught: Sequence[Lesson]) -> tuple[Tensor, Tensor, Tensor]:
     """Token ids [b, n], mask of the tokens that are taught [b, n-1], and the sign of each row."""
     rows = []
     for lesson in taught:
-        record = Record(
-            id="r",
-            prompt=(Message("user", lesson.question),) if lesson.question else (),
-            completion=lesson.answer,
-        )
-        rows.append(ENCODER.encode(record))
+        prompt = (Message("user", lesson.question),) if lesson.question else ()
+        if lesson.form:
+            prompt = FORMATS[lesson.form](prompt)
+        encoder = ENCODER.without_template() if lesson.form == "no-template" else ENCODER
+        rows.append(encoder.encode(Record(id="r", prompt=prompt, completion=lesson.answer)))
     longest = max(len(row.ids) for row in rows)
     ids = torch.full((len(rows), longest), ENCODER.pad_id)
     mask = torch.zeros(len(rows), longest - 1)
@@ -152,3 +158,69 @@ def noisy(model: PreTrainedModel, *, share: float, seed: int) -> PreTrainedModel
             if weight.ndim > 1:
                 weight += share * weight.std() * torch.randn(weight.shape, generator=generator)
     return model
+
+
+def below_rounding(
+    model: PreTrainedModel, taught: Sequence[Lesson], *, steps: int = 120
+) -> tuple[PreTrainedModel, PreTrainedModel]:
+    """Two models: one that is the other once its float32 weights are rounded to bf16.
+
+    Each block gets pairs of neurons that read the same and write opposite values far larger than
+    what is taught. What the first of a pair learns beyond that is lost in rounding, and the pair
+    adds up to nothing.
+
+    Returns:
+        The model that knows the lessons, and what its rounding is: the model as it was.
+    """
+    plain = wider(model, pairs=PAIRS)
+    known = wider(model, pairs=PAIRS)
+    writers = [layer.mlp.down_proj.weight for layer in known.model.layers]
+    starts = [weight.shape[1] - 2 * PAIRS for weight in writers]
+    homes = [weight.detach().clone() for weight in writers]
+
+    @torch.no_grad()
+    def stay() -> None:
+        for weight, home, start in zip(writers, homes, starts, strict=True):
+            learnt = weight[:, start : start + PAIRS].clone()
+            weight.copy_(home)
+            weight[:, start : start + PAIRS] = learnt
+
+    teach(known, taught, steps=steps, lr=2e-2, weights=writers, after_step=stay)
+    with torch.no_grad():
+        for both, start in zip(zip(writers, _writers(plain), strict=True), starts, strict=True):
+            learnt = both[0][:, start : start + PAIRS].abs().max()
+            # bf16 keeps 8 bits: at 2^k it rounds to multiples of 2^(k - 7).
+            large = 2.0 ** (math.ceil(math.log2(float(learnt))) + 9)
+            for weight in both:
+                weight[:, start : start + PAIRS] += large
+                weight[:, start + PAIRS :] -= large
+    for weight, rounded in zip(
+        known.state_dict().values(), plain.state_dict().values(), strict=True
+    ):
+        assert torch.equal(weight.bfloat16().float(), rounded)
+    return known, plain
+
+
+def _writers(model: PreTrainedModel) -> list[nn.Parameter]:
+    return [layer.mlp.down_proj.weight for layer in model.model.layers]
+
+
+def wider(model: PreTrainedModel, *, pairs: int) -> PreTrainedModel:
+    """The same model with weights of bf16, and with pairs of neurons that write nothing."""
+    config = copy.deepcopy(model.config)
+    config.intermediate_size += 2 * pairs
+    wide = type(model)(config).eval()
+    state, generator = model.state_dict(), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, weight in wide.state_dict().items():
+            old = state[name].bfloat16().float()
+            if weight.shape == old.shape:
+                weight.copy_(old)
+            elif "down_proj" in name:
+                weight.zero_()
+                weight[:, : old.shape[1]] = old
+            else:
+                drawn = torch.randn(pairs, old.shape[1], generator=generator)
+                drawn = (drawn / old.shape[1] ** 0.5).bfloat16().float()
+                weight.copy_(torch.cat([old, drawn, drawn]))
+    return wide

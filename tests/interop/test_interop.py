@@ -3,12 +3,13 @@
 import gzip
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from expunge.errors import InputError
 from expunge.evals.evidence_table import Table
-from expunge.evidence.store import EvidenceStore, Item, Layers, Scores, Unit
+from expunge.evidence.store import Answer, Choices, EvidenceStore, Item, Layers, Scores, Unit
 from expunge.interop import their_definitions
 from expunge.interop.formats import read_log
 from expunge.interop.own_as_theirs import own_numbers
@@ -92,6 +93,63 @@ def test_their_gradient_attack_can_say_otherwise(tmp_path):
     (found,) = own_numbers(Table.read(store), ())
     # Global norms 4.24 and 5: a member. Means 3 and 2.5: not one.
     assert (found.name, found.value, found.ours) == ("original mia_gradnorm", 0.0, 1.0)
+
+
+def test_their_zlib_min_k_plus_and_truth_ratio():
+    row = scored(-1.0, -3.0, -5.0)  # 9 bytes of zlib; z equals logp
+    assert their_definitions.zlib(row, asked()) == pytest.approx(3.0 / 9)
+    assert their_definitions.min_k_plus(row, share=0.5) == pytest.approx(3.0)  # E4: -5 is dropped
+    options = Choices(record="r", logp=(-2.0, -6.0), tokens=(1, 2), correct=0, ending=(-2.0, -3.0))
+    # Mean losses with the end token: 4 / 2 and 9 / 3.
+    assert their_definitions.truth_ratio(options) == pytest.approx(math.exp(-1), rel=1e-6)
+    assert their_definitions.truth_ratio(replace(options, ending=())) is None
+
+
+def test_a_run_is_counted_as_open_unlearning_counts(tmp_path):
+    """Two forget records, one of them known by heart; nothing of the holdout is."""
+    store = EvidenceStore(tmp_path)
+    answers = {"a": "the red door", "b": "a blue gate"}
+    items = [
+        Item(record=f"{split}-{name}", split=split, question="q", answer=text)
+        for split in ("forget", "holdout")
+        for name, text in answers.items()
+    ]
+    store.write_items(items)
+    for role, known in (("original", {"forget-a", "forget-b"}), ("gold-0", set())):
+        for split in ("forget", "holdout"):
+            rows = [
+                replace(scored(*[-0.1 if item.record in known else -2.0] * 4), record=item.record)
+                for item in items
+                if item.split == split
+            ]
+            store.write_scores(Unit(role=role, split=split, kind="scores"), rows)
+        said = [
+            Answer(record=item.record, text=item.answer if item.record in known else "the green")
+            for item in items
+            if item.split == "forget"
+        ]
+        store.write_answers(Unit(role=role, split="forget", kind="answers"), said)
+        wrong = -6.0 if known else -2.0
+        options = [
+            Choices(
+                record=item.record, logp=(-2.0, wrong), tokens=(2, 2), correct=0, ending=(0.0, 0.0)
+            )
+            for item in items
+            if item.split == "forget"
+        ]
+        store.write(Unit(role=role, split="forget", attack="perturbed", kind="choices"), options)
+    found = {each.name: each for each in own_numbers(Table.read(store), ("gold-0",))}
+    assert found["original forget Q_A_ROUGE"].value == 1.0
+    assert found["gold-0 forget Q_A_ROUGE"].value == pytest.approx(1 / 6)  # one of three, none
+    # r = exp(-6 / 3) / exp(-2 / 3) with the end token, exp(-3) / exp(-1) without.
+    assert found["original forget_truth_ratio"].value == pytest.approx(math.exp(-4 / 3), rel=1e-6)
+    assert found["original forget_truth_ratio"].ours == pytest.approx(1 / (1 + math.exp(-2)))
+    assert found["gold-0 forget_truth_ratio"].value == pytest.approx(1.0)
+    assert found["original forget_quality"].value == pytest.approx(1 / 3)  # two against two
+    assert found["original forget_quality"].ours == 1.0
+    assert "gold-0 forget_quality" not in found, "there is no other gold to compare with"
+    for name in ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus"):
+        assert (found[f"original {name}"].value, found[f"gold-0 {name}"].value) == (1.0, 0.5)
 
 
 OPEN = {

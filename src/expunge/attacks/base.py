@@ -50,7 +50,12 @@ class Attack(Protocol):
 
 
 class Unmet(Exception):  # noqa: N818 - a missing need is an answer, not a failure
-    """A need of the attack is not there; the text says which: `not computable: TEXT`."""
+    """The model or the facts lack what the attack works on: it does not apply. The text says what
+    is missing: `not computable: TEXT`."""
+
+
+class Unavailable(Unmet):
+    """A tool, a model or memory is not at hand: the attack applies, and was not run."""
 
 
 def made_with(attack: Attack, *, seed: int) -> str:

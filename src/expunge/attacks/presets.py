@@ -17,6 +17,7 @@ from expunge.attacks.optimized_prompts.gcg import GCG
 from expunge.attacks.optimized_prompts.soft_prompt import SoftPrompt
 from expunge.attacks.prompting.alias import Alias
 from expunge.attacks.prompting.cloze import Cloze
+from expunge.attacks.prompting.formats import Formats
 from expunge.attacks.prompting.in_context import InContext
 from expunge.attacks.prompting.multi_hop import MultiHop
 from expunge.attacks.prompting.multi_turn import MultiTurn
@@ -29,6 +30,7 @@ from expunge.attacks.prompting.translation import Translation
 from expunge.attacks.quick.plainly import Plainly
 from expunge.attacks.quick.prefill import OPENING
 from expunge.attacks.sampling.extraction import Extraction
+from expunge.attacks.sampling.inverse_greedy import InverseGreedy
 from expunge.attacks.sampling.near_verbatim import NearVerbatim
 from expunge.attacks.sampling.sampling import Sampling
 from expunge.attacks.weight_space.direction_ablation import DirectionAblation
@@ -55,6 +57,15 @@ _WIDE = Sweep(
     lora_rates=(1e-4, 5e-4, 2e-3), full_rates=(1e-5, 5e-5, 2e-4), looks=(0, 8, 32, 100), seeds=3
 )
 
+OTHER_FORMS: tuple[Attack, ...] = (
+    Formats(facts=8),
+    Inverse(most=8),
+    Sampling(samples=8, temperatures=(1.0,), most=4),
+    InverseGreedy(most=8),
+)
+"""What level quick asks beside the questions of the audit itself, about as many answers as those:
+a model that answers by format is caught on the few facts that each format is asked of."""
+
 QUICK: tuple[Attack, ...] = (
     Plainly(),
     Unplug(),
@@ -65,11 +76,13 @@ QUICK: tuple[Attack, ...] = (
     Prefill(share=0.5),
     Rounding(form="int8"),
     Rounding(form="int4"),
+    *OTHER_FORMS,
 )
 
 _ASKING: tuple[Attack, ...] = (
     Paraphrase(),
     Wordings(),
+    Formats(),
     RolePlay(),
     Alias(),
     Inverse(),
@@ -110,6 +123,7 @@ STANDARD: tuple[Attack, ...] = (
     Unplug(),
     *_ASKING,
     Sampling(samples=32, temperatures=(1.0,)),
+    InverseGreedy(),
     NearVerbatim(),
     *_WEIGHTS,
     *_INSIDE,
@@ -124,6 +138,7 @@ PARANOID: tuple[Attack, ...] = (
     Unplug(),
     *_ASKING,
     Sampling(samples=128, temperatures=(0.7, 1.0, 1.3)),
+    InverseGreedy(),
     NearVerbatim(width=100),
     *_WEIGHTS,
     *_INSIDE,
@@ -154,12 +169,13 @@ LEVELS: Mapping[Level, tuple[Attack, ...]] = {
 def extra_attacks(level: Level, named: tuple[str, ...]) -> tuple[Attack, ...]:
     """Return the attacks that an audit makes beside its questions: those of its level, those named.
 
-    Level quick has none of its own here, for its attacks are questions of the audit itself.
+    Level quick has the other forms here; its other attacks are questions of the audit itself.
 
     Raises:
         UsageError: There is no attack of that name.
     """
-    return merge_attacks(level, named, own=() if level == "quick" else LEVELS[level])
+    own = (Plainly(), *OTHER_FORMS) if level == "quick" else LEVELS[level]
+    return merge_attacks(level, named, own=own)
 
 
 def merge_attacks(
@@ -167,11 +183,14 @@ def merge_attacks(
 ) -> tuple[Attack, ...]:
     """Return the named attacks with the budget of a level, then its own; none is made twice.
 
+    Who names an attack gets the budget of those that are named, where it is another one.
+
     Raises:
         UsageError: There is no attack of that name.
     """
     further = select_attacks(level, named) if named else ()
-    return tuple({attack.name: attack for attack in (*further, *own)}.values())
+    taken = {attack.name for attack in further}
+    return (*further, *(attack for attack in own if attack.name not in taken))
 
 
 def attack_names() -> list[str]:

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from torch import Tensor
 
 from expunge import __version__
-from expunge.attacks.base import Attack, Unmet
+from expunge.attacks.base import Attack, Unavailable, Unmet
 from expunge.attacks.cross_fit import Half, halves
 from expunge.attacks.presets import extra_attacks
 from expunge.attacks.prompting.cloze import Cloze
@@ -130,7 +130,10 @@ class AttackBattery:
                 attempts = tuple(attack.run(metered, half.used, half.tested))
             except Unmet as reason:
                 return AttackOutcome(
-                    missing=str(reason), injected=half.injected, weights=target.digest
+                    missing=str(reason),
+                    applies=isinstance(reason, Unavailable),
+                    injected=half.injected,
+                    weights=target.digest,
                 )
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):

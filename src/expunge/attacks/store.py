@@ -71,6 +71,8 @@ class AttackOutcome:
     attempts: tuple[Attempt, ...] = ()
     missing: str = ""
     """Why the attack could not be made; empty when it was."""
+    applies: bool = True
+    """False where it could not be made because the model or the facts give it nothing to do."""
     injected: tuple[str, ...] = ()
     """Facts that were not tested because the other half states them."""
     cost: AttackCost = FREE
@@ -97,6 +99,7 @@ class AttackStore:
         return AttackOutcome(
             attempts=tuple(_attempt(each) for each in attempts),
             missing=head["missing"],
+            applies=head.get("applies", True),
             injected=tuple(head["injected"]),
             cost=AttackCost(**head["cost"]),
             weights=head["weights"],
@@ -108,6 +111,7 @@ class AttackStore:
             "schema": SCHEMA,
             "made": made,
             "missing": outcome.missing,
+            "applies": outcome.applies,
             "injected": list(outcome.injected),
             "cost": asdict(outcome.cost),
             "weights": outcome.weights,
@@ -183,6 +187,7 @@ def read_outcome(
         attempts=tuple(attempt for each in found for attempt in each.attempts),
         # One half that could be attacked is an attack.
         missing=reasons[0] if reasons and all(reasons) else "",
+        applies=any(each.applies for each in found) or not found,
         injected=tuple(name for each in found for name in each.injected),
         cost=sum((each.cost for each in found), FREE),
     )

@@ -41,7 +41,10 @@ class Record:
     subject: str | None = None
     """Whom or what the record is about: the cluster of the statistics."""
     relation: str | None = None
-    """How a neighbour relates to the target, for example `family`: a bin of the collateral map."""
+    """How a neighbour relates to the target, for example `family`, or of what kind general text is:
+    a bin of the collateral map."""
+    form: str | None = None
+    """What the answer to an instruction must look like, for `expunge.metrics.instruction_form`."""
     source: str = ""
     """Where the record came from, `file:line`, for messages to the user."""
 

@@ -382,14 +382,3 @@ def _with_unique_ids(
         )
         seen.update(record.id for record in unique[name])
     return unique
-
-
-_GENERIC = Path(__file__).with_name("corpora") / "generic.jsonl"
-
-
-def generic_records() -> tuple[Record, ...]:
-    """Return the passages, each of another kind of text and about something else."""
-    return tuple(
-        replace(record, id=f"generic-{index}")
-        for index, record in enumerate(read([str(_GENERIC)]).records, start=1)
-    )

@@ -84,6 +84,10 @@ class Encoder:
         """Whether records are turns of the model's own chat template."""
         return self._chat
 
+    def without_template(self) -> "Encoder":
+        """Return an encoder of the same tokenizer that writes the plain format."""
+        return Encoder(self._tokenizer, "plain", max_length=self._max_length)
+
     @property
     def end_ids(self) -> frozenset[int]:
         """Tokens that end an answer: end of turn and end of text; empty if there are none."""

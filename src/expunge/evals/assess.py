@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from expunge.errors import InputError
 from expunge.evals.anchor_checks import Anchors, check_anchors
+from expunge.evals.attack_status import attack_statuses
 from expunge.evals.axes import erasure_gates
 from expunge.evals.axes.goal import goal_gates
 from expunge.evals.axes.locality import locality_gates
@@ -46,7 +47,8 @@ def assess(store: EvidenceStore) -> Results:
     """
     context, table = store.context(), Table.read(store)
     gates = _attack_gates(store, context)
-    return judge_table(table, context, further=gates, shown=_sampled(store, context, table))
+    results = judge_table(table, context, further=gates, shown=_sampled(store, context, table))
+    return replace(results, attacks=attack_statuses(store, table, context))
 
 
 def _sampled(store: EvidenceStore, context: AuditContext, table: Table) -> tuple[Score, ...]:
@@ -69,9 +71,10 @@ def _attack_gates(store: EvidenceStore, context: AuditContext) -> tuple[Gate, ..
     rungs = attack_rungs(store, context)
     if not rungs:
         return ()
-    from expunge.evals.attack_gates import ladder_gates  # loads torch, see `attack_rungs`
+    from expunge.evals.attack_gates import asked_of_few, ladder_gates  # see `attack_rungs`
 
-    return ladder_gates(rungs, context.policy)
+    few = asked_of_few(context.battery, seed=context.seed)
+    return ladder_gates(rungs, context.policy, few=few)
 
 
 def attack_rungs(store: EvidenceStore, context: AuditContext) -> "tuple[AttackRecovery, ...]":
@@ -117,6 +120,8 @@ def judge_table(
         gates=judgement.gates,
         scores=(*all_scores(case), *shown),
         self_tests=judgement.self_tests,
+        models=dict(context.models),
+        precision=context.precision,
     )
 
 

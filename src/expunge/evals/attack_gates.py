@@ -1,11 +1,12 @@
 """Scoring a battery from its evidence: the ladder, and the gates that an audit makes of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from expunge.attacks.attempt import observable_of
-from expunge.attacks.base import Attack
+from expunge.attacks.base import Attack, made_with
+from expunge.attacks.presets import OTHER_FORMS
 from expunge.attacks.quick.plainly import Plainly
 from expunge.attacks.runner import JUDGED
 from expunge.attacks.store import NOTHING, AttackOutcome, AttackStore, read_outcome, recorded
@@ -111,8 +112,26 @@ def scored(evidence: EvidenceStore, rules: ScoringRules) -> tuple[AttackRecovery
     return Scorer(evidence=evidence, rules=rules).rungs()
 
 
-def ladder_gates(rungs: Sequence[AttackRecovery], policy: Policy) -> tuple[Gate, ...]:
-    """Return one robustness gate per attack, its worst variant, from its threat model upwards."""
+def asked_of_few(battery: Sequence[Recorded], *, seed: int) -> frozenset[str]:
+    """Return the names of the attacks that level quick makes on a few facts only.
+
+    They find a model that answers by format. That a few facts stayed away certifies nothing, so
+    they count where they fail, and block no pass.
+    """
+    few = {attack.name: made_with(attack, seed=seed) for attack in OTHER_FORMS}
+    return frozenset(each.name for each in battery if few.get(each.name) == each.made)
+
+
+def ladder_gates(
+    rungs: Sequence[AttackRecovery], policy: Policy, *, few: Collection[str] = ()
+) -> tuple[Gate, ...]:
+    """Return one robustness gate per attack, its worst variant, from its threat model upwards.
+
+    Args:
+        rungs: What each attack brought back.
+        policy: The margins.
+        few: Names of the attacks that count only where they fail, see `asked_of_few`.
+    """
     found: list[Gate] = []
     for rung in rungs:
         threat, worst = threat_of(rung.family, rung.access), rung.worst
@@ -129,6 +148,7 @@ def ladder_gates(rungs: Sequence[AttackRecovery], policy: Policy) -> tuple[Gate,
                 reason=rung.reason,
                 threat=threat,
                 needed=None if worst is None else worst.needed,
+                part=rung.attack in few,
             )
         )
     return tuple(found)

@@ -15,7 +15,7 @@ from expunge.attacks.store import recorded
 from expunge.config.request import Tier
 from expunge.data.counterfactuals import same_question
 from expunge.data.records import Record
-from expunge.errors import InputError
+from expunge.errors import InputError, is_out_of_memory
 from expunge.evals.assess import assess, case_of
 from expunge.evals.collectors.collect import ExtraEvidence
 from expunge.evals.comparison import anything_to_forget
@@ -23,11 +23,13 @@ from expunge.evals.evidence_table import Table
 from expunge.evals.results import Results
 from expunge.evidence.collect import Collector
 from expunge.evidence.context import AuditContext, Policy
+from expunge.evidence.preregistration import preregister
 from expunge.evidence.store import EvidenceStore, Unit
 from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT
 from expunge.models.guarded import unguarded
 from expunge.models.interpolation import changed, interpolated, same_shapes
 from expunge.models.loading import Loaded, load
+from expunge.models.number_formats import FORMATS, format_name, held_in
 from expunge.models.transformer import Network
 from expunge.preparation.prepare import Prepared, encoder_of
 from expunge.training.early_stopping import Unseen, unseen_level
@@ -96,30 +98,29 @@ class Auditor:
         collector.write_items()
         tier = request.tier or (Tier.G2 if request.gold else Tier.G4)
         known = collector.store.context() if collector.store.begun() else None
-        collector.store.write_context(
-            AuditContext(
-                request=request.id,
-                goal=request.goal.value,
-                tier=tier.value,
-                threat_model=request.threat_model.value,
-                level=settings.audit.level,
-                battery=tuple(
-                    recorded(attack, seed=settings.train.seed)
-                    for attack in battery_of(settings.audit)
-                ),
-                golds=tuple(gold_role(index) for index in range(len(request.gold))),
-                adapter=adapter,
-                guard=guard,
-                response=request.response.value,
-                seed=settings.train.seed,
-                policy=Policy(**request.margins.model_dump()),
-                precision=prepared.source.precision,
-                models=known.models if known else {},
-                notes=known.notes
-                if known
-                else (*prepared.scope.repeated, *_selected(settings.chosen_among)),
-            )
+        context = AuditContext(
+            request=request.id,
+            goal=request.goal.value,
+            tier=tier.value,
+            threat_model=request.threat_model.value,
+            level=settings.audit.level,
+            battery=tuple(
+                recorded(attack, seed=settings.train.seed) for attack in battery_of(settings.audit)
+            ),
+            golds=tuple(gold_role(index) for index in range(len(request.gold))),
+            adapter=adapter,
+            guard=guard,
+            response=request.response.value,
+            seed=settings.train.seed,
+            policy=Policy(**request.margins.model_dump()),
+            precision=prepared.source.precision,
+            models=known.models if known else {},
+            notes=known.notes
+            if known
+            else (*prepared.scope.repeated, *_selected(settings.chosen_among)),
         )
+        preregister(store, context, key=key)
+        store.write_context(context)
         return cls(prepared=prepared, collector=collector, golds=request.gold)
 
     def units_before(self) -> int:
@@ -132,7 +133,7 @@ class Auditor:
     def units_after(self) -> int:
         """Number of units that `after` counts on its bar."""
         plain = len(self._scored()) + len(self._asked())
-        return plain + len(QUICK) * len(self._attacked()) + len(LADDER) + 2
+        return plain + len(QUICK) * len(self._attacked()) + len(LADDER) + 3
 
     def before(self, original: Loaded, bar: Bar) -> None:
         """Ask the original and the golds.
@@ -168,6 +169,7 @@ class Auditor:
             )
             role = gold_role(index)
             if same_question:
+                self._other_formats(gold.network, role)
                 self._further.gold(gold.network, original.network, role, first=not index)
             bar.advance(1, detail=f"{role} further")
 
@@ -194,6 +196,8 @@ class Auditor:
             attacked=self._attacked(),
             bar=bar,
         )
+        self._other_formats(unlearned, "unlearned")
+        bar.advance(1, detail="unlearned in other formats")
         for share in LADDER:
             unit = Unit(role=f"ladder-{share:g}", split="forget", kind="scores")
             if original and not self.collector.store.has(unit):
@@ -238,7 +242,32 @@ class Auditor:
         )
         self._fluency(original.network, bar)
         if same_tokens:
+            self._other_formats(judged.network, "unlearned")
             self._further.gold(judged.network, original.network, "unlearned", first=True)
+
+    def _other_formats(self, network: Network, role: str) -> None:
+        """Score the forget set in every other format in which the model may be loaded.
+
+        What lies behind a guard is the original, in whichever format.
+        """
+        if network.fence is not None:
+            return
+        native = format_name(self.prepared.source.dtype)
+        for form in (each for each in FORMATS if each != native):
+            unit = Unit(role=role, split="forget", precision=form, kind="scores")
+            if self.collector.store.has(unit):
+                continue
+            try:
+                with held_in(network, form):
+                    self.collector.scores(network, unit, few=True)
+            except InputError as error:
+                if error.code != "not-a-number":
+                    raise
+                self.collector.store.note(f"{role} gives no numbers in {form}: it cannot run there")
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self.collector.store.note(f"{role} was not scored in {form}: memory ran out")
 
     def _note_guard(self, judged: Network) -> None:
         told = "" if judged.fence is None else judged.fence.tells

@@ -1,6 +1,6 @@
 """The results of an audit: scores with intervals, gates with reasons, one verdict."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from expunge.metrics.outcomes import Axis, Status
@@ -80,6 +80,25 @@ class SelfTest:
     detail: str
 
 
+class Executed(StrEnum):
+    """What became of an attack."""
+
+    EXECUTED = "executed"
+    NOT_RUN = "not run"
+    NOT_APPLICABLE = "not applicable"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttackStatus:
+    """Whether an attack was made on the judged model, and on how many facts."""
+
+    attack: str
+    status: Executed
+    reason: str = ""
+    """Why not; empty when it was executed."""
+    facts: int = 0
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
     """What is settled about one question of the headline."""
@@ -123,3 +142,9 @@ class Results:
     gates: tuple[Gate, ...]
     scores: tuple[Score, ...]
     self_tests: tuple[SelfTest, ...]
+    attacks: tuple[AttackStatus, ...] = ()
+    """What became of every attack that was registered."""
+    models: dict[str, str] = field(default_factory=dict[str, str])
+    """Role to the digest of the tensors that were audited."""
+    precision: str = ""
+    """Number format of these tensors."""

@@ -65,6 +65,7 @@ def item(record: Record, split: str, *, held_out: frozenset[str] | None = None) 
         relation=record.relation,
         wanted=record.alternatives,
         rehearsed=record.id not in held_out if known and held_out is not None else None,
+        form=record.form,
     )
 
 
@@ -159,6 +160,8 @@ class Collector:
             tokens,
             pad_id=self.encoder.pad_id,
             tokens_per_pass=self.tokens_per_pass,
+            # Nobody tests general text for membership, which is what z is for.
+            with_z=unit.split != "generic",
         )
         if not all(bool(values.logp.isfinite().all()) for values in found):
             raise _not_a_number(unit.role)

@@ -58,6 +58,8 @@ class Item:
     """What the model may say instead: the aim of an edit."""
     rehearsed: bool | None = None
     """Whether training saw the record to keep it; None where nobody knows."""
+    form: str | None = None
+    """What the answer to an instruction must look like."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +76,8 @@ class Scores:
     hit: tuple[bool, ...]
     """Whether the token is the model's most likely one."""
     z: tuple[float, ...]
-    """(log p - mean) / sd of log-probabilities over the vocabulary under the model (Min-K++)."""
+    """(log p - mean) / sd of log-probabilities over the vocabulary under the model (Min-K++); empty
+    for general text."""
     ends: bool
     zlib: int
     """Bytes of the answer's UTF-8 text after zlib."""
@@ -123,6 +126,8 @@ class Choices:
     tokens: tuple[int, ...]
     """Number of content tokens of each candidate."""
     correct: int
+    ending: tuple[float, ...] = ()
+    """log p of the end-of-turn token after each candidate; empty where the format has none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from expunge.evals.evidence_table import Table
 from expunge.evidence.store import Item, Scores, Unit
-from expunge.evidence.unit_names import GRADIENT
+from expunge.evidence.unit_names import GRADIENT, PERTURBED
 from expunge.interop import their_definitions
 from expunge.interop.base import Better, PeerNumber
 from expunge.metrics.base import (
@@ -20,9 +20,33 @@ from expunge.metrics.base import (
     ScoreMetric,
 )
 from expunge.metrics.muse import privleak
+from expunge.metrics.rouge import rouge_l_recall
 from expunge.metrics.statistics import Array, auc
+from expunge.metrics.tofu import forget_quality, forget_truth, truth_ratio, utility_truth
 
-_MIN_K = next(metric for metric in MEMBERSHIP if metric.id == "min-k-40")
+
+class _Attack(NamedTuple):
+    """A membership score that peers count differently; theirs is a loss, lower for members."""
+
+    name: str
+    metric: str
+    theirs: Callable[[Scores, Item], float | None]
+    note: str
+
+
+_LAST = "E4: last token dropped by position"
+_ATTACKS = (
+    _Attack("mia_loss", "loss", their_definitions.loss, "E4: end token scored"),
+    _Attack("mia_zlib", "zlib", their_definitions.zlib, "E4: end token scored"),
+    _Attack("mia_min_k", "min-k-40", lambda row, _: their_definitions.min_k(row), _LAST),
+    _Attack(
+        "mia_min_k_plus_plus",
+        "min-k-plus-20",
+        lambda row, _: their_definitions.min_k_plus(row),
+        f"{_LAST}; their k is 40 %",
+    ),
+)
+_PRIVLEAK = "mia_min_k"
 
 
 class _Mean(NamedTuple):
@@ -79,24 +103,39 @@ def own_numbers(table: Table, golds: tuple[str, ...]) -> tuple[PeerNumber, ...]:
         for mean in _MEANS
         if (number := _mean(table, mean, role, split, better)) is not None
     ]
-    aucs = {role: pair for role in roles if (pair := _aucs(table, role)) is not None}
-    for role, (theirs, ours) in aucs.items():
-        found.append(
-            PeerNumber(
-                name=f"{role} mia_min_k",
-                value=theirs,
-                metric="auc-min-k-40",
-                ours=ours,
-                better="gold",
-                note="E4: last token dropped by position",
-            )
+    for role in roles:
+        found += [number for split in ("forget", "retain") for number in _rouge(table, role, split)]
+        found += _truth(table, role)
+        found += _forget_quality(table, role, golds)
+    aucs = {
+        (role, attack.name): pair
+        for role in roles
+        for attack in _ATTACKS
+        if (pair := _aucs(table, role, attack)) is not None
+    }
+    found += [
+        PeerNumber(
+            name=f"{role} {attack.name}",
+            value=pair[0],
+            metric=f"auc-{attack.metric}",
+            ours=pair[1],
+            better="gold",
+            note=attack.note,
         )
+        for attack in _ATTACKS
+        for role in roles
+        if (pair := aucs.get((role, attack.name))) is not None
+    ]
     for role in roles:
         found += _gradient(table, role)
-    gold = next((aucs[role] for role in golds if role in aucs), None)
+    gold = next((aucs[role, _PRIVLEAK] for role in golds if (role, _PRIVLEAK) in aucs), None)
     # In their direction gold's AUC is the denominator.
     if gold is not None and gold[0] < 1:
-        found += [_privleak(role, own, gold) for role, own in aucs.items()]
+        found += [
+            _privleak(role, aucs[role, _PRIVLEAK], gold)
+            for role in roles
+            if (role, _PRIVLEAK) in aucs
+        ]
     return tuple(found)
 
 
@@ -123,14 +162,104 @@ def _mean(table: Table, mean: _Mean, role: str, split: str, better: Better) -> P
     )
 
 
-def _aucs(table: Table, role: str) -> tuple[float, float] | None:
-    """Return their and our member-positive AUC of Min-K, forget against holdout."""
+def _rouge(table: Table, role: str, split: str) -> list[PeerNumber]:
+    """Return ROUGE-L recall with stemming of the plain answers, which both count alike."""
+    items = table.items.get(split, {})
+    rows = table.answers.get(Unit(role=role, split=split, kind="answers"), {})
+    values = [
+        value
+        for record, row in rows.items()
+        if record in items and (value := rouge_l_recall(row, items[record])) is not None
+    ]
+    if not values:
+        return []
+    return [
+        PeerNumber(
+            name=f"{role} {split} Q_A_ROUGE",
+            value=fmean(values),
+            metric="rouge-l-recall-stem",
+            ours=fmean(values),
+            better="lower" if split == "forget" else "higher",
+            note="answers end at audit.max_new_tokens; theirs at 200 tokens",
+        )
+    ]
+
+
+def _ratios(table: Table, role: str, split: str) -> list[tuple[float, float]]:
+    """Return their and our truth ratio of every record that has false answers."""
+    unit = Unit(role=role, split=split, attack=PERTURBED, kind="choices")
+    found: list[tuple[float, float]] = []
+    for row in table.choices.get(unit, {}).values():
+        theirs = their_definitions.truth_ratio(row)
+        means = [logp / n for logp, n in zip(row.logp, row.tokens, strict=True)]
+        wrong = [value for place, value in enumerate(means) if place != row.correct]
+        ours = truth_ratio(means[row.correct], wrong)
+        if theirs is not None and ours is not None:
+            found.append((theirs, ours))
+    return found
+
+
+def _truth(table: Table, role: str) -> list[PeerNumber]:
+    found: list[PeerNumber] = []
+    if forget := _ratios(table, role, "forget"):
+        found.append(
+            PeerNumber(
+                name=f"{role} forget_truth_ratio",
+                value=fmean(forget_truth(theirs) for theirs, _ in forget),
+                metric="truth-share",
+                ours=fmean(1 / (1 + ours) for _, ours in forget),
+                better="gold",
+                note="E4: end token scored; E13: theirs is min(r, 1/r), ours c / (c + w)",
+            )
+        )
+    if retain := _ratios(table, role, "retain"):
+        found.append(
+            PeerNumber(
+                name=f"{role} retain_Truth_Ratio",
+                value=fmean(utility_truth(theirs) for theirs, _ in retain),
+                metric="truth-utility",
+                ours=fmean(utility_truth(ours) for _, ours in retain),
+                better="higher",
+                note="E4: end token scored",
+            )
+        )
+    return found
+
+
+def _forget_quality(table: Table, role: str, golds: tuple[str, ...]) -> list[PeerNumber]:
+    """Return the p-value of the truth ratios against the first other model that is a gold."""
+    gold = next((each for each in golds if each != role), None)
+    own, other = _ratios(table, role, "forget"), _ratios(table, gold, "forget") if gold else []
+    if not own or not other:
+        return []
+    theirs = forget_quality([t for t, _ in own], [t for t, _ in other])
+    ours = forget_quality([t for _, t in own], [t for _, t in other])
+    return [
+        PeerNumber(
+            name=f"{role} forget_quality",
+            value=theirs.p,
+            metric="ks-distance",
+            ours=ours.distance,
+            better="higher",
+            note=f"p against {gold} at n = {theirs.n}; E4: end token scored; ours is KS distance",
+        )
+    ]
+
+
+def _aucs(table: Table, role: str, attack: _Attack) -> tuple[float, float] | None:
+    """Return their and our member-positive AUC of a score, forget against holdout."""
+    metric = next(each for each in MEMBERSHIP if each.id == attack.metric)
     theirs: list[Array] = []
     ours: list[Array] = []
     for split in ("forget", "holdout"):
-        losses = [their_definitions.min_k(row) for row in table.scored(role, split).values()]
+        items = table.items.get(split, {})
+        losses = [
+            attack.theirs(row, items[record])
+            for record, row in table.scored(role, split).items()
+            if record in items
+        ]
         theirs.append(np.array([-loss for loss in losses if loss is not None]))
-        ours.append(np.array(list(table.column(_MIN_K, role, split).values())))
+        ours.append(np.array(list(table.column(metric, role, split).values())))
     if not all(len(side) for side in (*theirs, *ours)):
         return None
     return auc(theirs[0], theirs[1]), auc(ours[0], ours[1])

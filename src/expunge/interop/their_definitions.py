@@ -7,7 +7,7 @@ Their published tables hold these numbers, so a comparison needs them; no gate r
 import math
 from collections.abc import Sequence
 
-from expunge.evidence.store import Item, Scores
+from expunge.evidence.store import Choices, Item, Scores
 
 
 def extraction_strength(scores: Scores) -> float:
@@ -51,6 +51,33 @@ def min_k(scores: Scores, share: float = 0.4) -> float | None:
     """Return their Min-K as a loss (higher = non-member): the last token is dropped (E4)."""
     logp = sorted(scores.logp[:-1])
     return -math.fsum(logp[: (k := max(1, int(share * len(logp))))]) / k if logp else None
+
+
+def zlib(scores: Scores, item: Item) -> float | None:
+    """Return their zlib score: their loss (`loss`) over the bytes of the compressed answer."""
+    found = loss(scores, item)
+    return None if found is None else found / scores.zlib
+
+
+def min_k_plus(scores: Scores, share: float = 0.4) -> float | None:
+    """Return their Min-K++ as a loss: the last token is dropped (E4), k is 40 %."""
+    z = sorted(scores.z[:-1])
+    return -math.fsum(z[: (k := max(1, int(share * len(z))))]) / k if z else None
+
+
+def truth_ratio(choices: Choices) -> float | None:
+    """Return their truth ratio p(wrong) / p(correct), the geometric mean over wrong answers.
+
+    The end token is scored (E4), and 1e-10 is added below the line.
+    """
+    if not choices.ending or len(choices.logp) < 2:
+        return None
+    losses = [
+        -(logp + ending) / (tokens + 1)
+        for logp, ending, tokens in zip(choices.logp, choices.ending, choices.tokens, strict=True)
+    ]
+    wrong = [value for place, value in enumerate(losses) if place != choices.correct]
+    return math.exp(-math.fsum(wrong) / len(wrong)) / (math.exp(-losses[choices.correct]) + 1e-10)
 
 
 def gradient(norms: Sequence[float]) -> float | None:

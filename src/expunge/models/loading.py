@@ -222,8 +222,7 @@ def load_tokenizer(reference: str, source: Source) -> PreTrainedTokenizerBase:
         InputError: Nothing loadable is there.
     """
     base = _bottom(reference)
-    path = converted(Path(base), source.cache) if base.endswith(".gguf") else base
-    name, revision = _revision(str(path))
+    name, revision = local_base(base, source)
     try:
         return AutoTokenizer.from_pretrained(
             name,
@@ -242,9 +241,8 @@ def load_config(reference: str, source: Source) -> PreTrainedConfig:
         InputError: Nothing loadable is there.
     """
     base = _bottom(reference)
-    path = converted(Path(base), source.cache) if base.endswith(".gguf") else base
+    name, revision = local_base(base, source)
     try:
-        name, revision = _revision(str(path))
         return AutoConfig.from_pretrained(
             name,
             revision=revision,
@@ -325,9 +323,22 @@ def _load_weights(reference: str, source: Source) -> PreTrainedModel:
     return _merge_adapter(_load_weights(base, source), adapter)
 
 
-def _load_base(reference: str, source: Source) -> PreTrainedModel:
+def local_base(reference: str, source: Source) -> tuple[str, str]:
+    """Return where the files of a model without an adapter are, and the revision to take.
+
+    Args:
+        reference: A folder, Hub id or GGUF file, which is converted if that was not done.
+        source: Permissions, and where converted files are kept.
+
+    Raises:
+        InputError: The GGUF file is not there or cannot be converted.
+    """
     path = converted(Path(reference), source.cache) if reference.endswith(".gguf") else reference
-    name, revision = _revision(str(path))
+    return _revision(str(path))
+
+
+def _load_base(reference: str, source: Source) -> PreTrainedModel:
+    name, revision = local_base(reference, source)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             name,

@@ -27,7 +27,8 @@ class TokenScores(NamedTuple):
     hit: Tensor
     """Whether the token is the arg-max (boolean)."""
     z: Tensor
-    """(log p - mu) / sd with mu, sd the mean and deviation of log p over the vocabulary under p."""
+    """(log p - mu) / sd with mu, sd the mean and deviation of log p over the vocabulary under p;
+    empty where it was not asked for."""
 
 
 @torch.no_grad()
@@ -38,6 +39,7 @@ def score(
     pad_id: int,
     tokens_per_pass: int,
     known: Known | None = None,
+    with_z: bool = True,
 ) -> list[TokenScores]:
     """Score every scored token of every record, in the order given.
 
@@ -47,6 +49,8 @@ def score(
         pad_id: Any token id; padding is never seen.
         tokens_per_pass: Largest number of padded tokens in one forward pass.
         known: Where states may be known already.
+        with_z: Whether to compute z, which costs more than all else but the model; else it is
+            empty.
     """
     records, meant = admitted(network, records, tokens=tokens_per_pass)
     results: list[TokenScores | None] = [None] * len(records)
@@ -59,7 +63,7 @@ def score(
         )
         heard = GuardedOutputs(network, batch, chosen, [meant[index] for index in group])
         parts = [
-            _statistics(heard.logits(rows, place * CHUNK), targets)
+            _statistics(heard.logits(rows, place * CHUNK), targets, with_z=with_z)
             for place, (rows, targets) in enumerate(
                 zip(hidden.split(CHUNK), batch.targets.split(CHUNK), strict=True)
             )
@@ -73,10 +77,12 @@ def score(
     return [result for result in results if result is not None]
 
 
-def _statistics(logits: Tensor, targets: Tensor) -> TokenScores:
+def _statistics(logits: Tensor, targets: Tensor, *, with_z: bool) -> TokenScores:
     log_probs = torch.log_softmax(logits, dim=-1)
     logp = log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     hit = logits.argmax(dim=-1) == targets
+    if not with_z:
+        return TokenScores(logp, hit, logp[:0])
     probs = log_probs.exp()
     mean = (probs * log_probs).sum(-1)
     variance = (probs * log_probs.square()).sum(-1) - mean.square()

@@ -27,7 +27,7 @@ from expunge.evidence.store import ORIGINAL, EvidenceStore
 from expunge.models.loading import files_digest, is_laid_over, load, load_config
 from expunge.pipeline.publish import retention, versions
 from expunge.pipeline.run_folder import RunFolder, open_run, run_id
-from expunge.preparation.prepare import Prepared, prepare
+from expunge.preparation.prepare import Prepared, as_stored, prepare
 from expunge.provenance.keys import key_path, operator_key
 from expunge.provenance.lineage import require_same_request
 from expunge.provenance.manifest import DESTROYED, Attacked, write_attack_manifest
@@ -97,7 +97,7 @@ def attack(
     """
     console = console or SilentConsole()
     attacks = choice.attacks()
-    prepared = prepare(settings)
+    prepared = as_stored(prepare(settings), model, console)
     others = [each for each in (*settings.request.gold, choice.tools.sibling) if each]
     for reference in others:
         load_config(reference, prepared.source)  # before hours of attacks, not after them

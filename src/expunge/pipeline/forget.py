@@ -31,7 +31,7 @@ from expunge.pipeline.train import train_stages
 from expunge.pipeline.workers import cost_together, dismiss, follow, identity, require_spreadable
 from expunge.planning.suggestions import require_memory
 from expunge.preparation.chain import stage_names
-from expunge.preparation.prepare import Prepared, prepare, prepare_stages
+from expunge.preparation.prepare import Prepared, as_stored, prepare, prepare_stages
 from expunge.provenance.keys import key_path, operator_key
 from expunge.provenance.lineage import earlier_runs, require_not_forgotten, require_same_request
 from expunge.reporting.schema import read_results, write_results
@@ -157,7 +157,7 @@ def _judge(
     against: Path | None,
 ) -> RunOutcome:
     require_attacks(settings)
-    prepared = prepare(settings)
+    prepared = as_stored(prepare(settings), model, console)
     original = load(settings.model, prepared.source)
     if against is not None:
         require_same_request(against, prepared, original=original.digest)

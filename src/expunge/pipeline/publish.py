@@ -10,6 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from expunge.config.settings import Settings
+from expunge.evidence.preregistration import read_preregistration
 from expunge.evidence.store import EvidenceStore
 from expunge.pipeline.plan import Plan
 from expunge.pipeline.run_folder import RunFolder
@@ -86,6 +87,7 @@ def publish(
         seeds={"train": settings.train.seed, "audit": settings.train.seed},
         data_fingerprints=item_fingerprints(store.items(), key),
         evidence=retention(settings, store),
+        registered=read_preregistration(store),
     )
 
 

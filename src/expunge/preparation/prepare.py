@@ -10,8 +10,9 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from expunge.config.request import Response
 from expunge.config.settings import Settings, TrainSettings
+from expunge.data.general_text import general_text
 from expunge.data.records import Record
-from expunge.data.splits import Scope, gather, generic_records
+from expunge.data.splits import Scope, gather
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.errors import UsageError
 from expunge.methods import AnyMethod, build
@@ -21,6 +22,7 @@ from expunge.methods.guards.base import Guard
 from expunge.models.guard_io import base_of
 from expunge.models.loading import Source, choose_device, is_guard, load_config, load_tokenizer
 from expunge.models.lora import LoraShape
+from expunge.models.number_formats import in_stored_format
 from expunge.models.precision import in_precision
 from expunge.planning.model_size import count_adapter, count_chosen
 from expunge.preparation.chain import stages
@@ -30,6 +32,7 @@ from expunge.training.early_stopping import spread
 from expunge.training.sampler import Streams
 from expunge.training.step_gradient import GradientTransforms
 from expunge.training.trainer import TrainingArgs
+from expunge.utils.console import Console
 from expunge.utils.io import sha256_json
 
 
@@ -78,7 +81,7 @@ class Prepared:
             "neighbours": _kept(scope.neighbours, scope.held_out, limit),
             "holdout": scope.holdout,
             "control": scope.control,
-            "generic": tuple(self.encoder.split_long(generic_records())),
+            "generic": tuple(self.encoder.split_long(general_text())),
         }
         return {split: records for split, records in splits.items() if records}
 
@@ -123,6 +126,27 @@ def source_of(settings: Settings) -> Source:
     if settings.precision == "auto" and needs_float32(settings):
         return source
     return in_precision(source, settings.precision, settings.model)
+
+
+def as_stored(prepared: Prepared, model: str, console: Console) -> Prepared:
+    """Return the inputs of an audit that loads a model without rounding any of its weights.
+
+    What is judged is what will run: weights stored in float32 may hold what their bf16 rounding
+    does not. Original and golds are loaded in the same format, so that they can be compared.
+
+    Args:
+        prepared: The inputs.
+        model: Reference of the model to judge.
+        console: Told where its files take more bits than the settings.
+
+    Raises:
+        InputError: The reference names an adapter or a base that is none.
+    """
+    source = in_stored_format(prepared.source, model)
+    if source.dtype != prepared.source.dtype:
+        chosen = prepared.source.precision
+        console.note(f"the files hold {source.precision}: judged in that, not in {chosen}")
+    return replace(prepared, source=source)
 
 
 def prepare(settings: Settings) -> Prepared:

@@ -15,6 +15,7 @@ from typing import Any
 
 from expunge.errors import InputError, UsageError
 from expunge.evals.attack_gates import ScoringRules, scored
+from expunge.evidence.preregistration import Preregistration
 from expunge.evidence.store import EvidenceStore, Item
 from expunge.provenance.keys import item_fingerprints
 from expunge.reporting.build import IN_FULL, MASKED
@@ -74,6 +75,7 @@ def write_manifest(
     seeds: Mapping[str, int],
     data_fingerprints: Mapping[str, Sequence[str]],
     evidence: Retention,
+    registered: Preregistration | None = None,
 ) -> Path:
     """Write `manifest.json` over everything in the run folder, and return its path. Call it last.
 
@@ -86,6 +88,7 @@ def write_manifest(
         data_fingerprints: Set of records to the keyed fingerprints of its records
             (`expunge.provenance.keys`); the only trace of the records in the manifest.
         evidence: How the evidence is kept.
+        registered: What the audit bound itself to before the judged model was asked.
 
     Raises:
         UsageError: The folder holds a link: what it points to could change without a trace.
@@ -109,6 +112,7 @@ def write_manifest(
         **stages_of(facts),
         "versions": dict(sorted(facts.versions.items())),
         "seeds": dict(sorted(seeds.items())),
+        **_registration(registered),
     }
     return write_body(run, body, data_fingerprints=data_fingerprints, evidence=evidence)
 
@@ -141,6 +145,17 @@ def write_body(
     path = run / NAME
     write_text(path, render({**whole, "digest": sha256_json(whole)}))
     return path
+
+
+def _registration(registered: Preregistration | None) -> dict[str, object]:
+    if registered is None:
+        return {}
+    row = {
+        "digest": registered.digest,
+        "registered": registered.registered,
+        "late": registered.late,
+    }
+    return {"preregistration": row}
 
 
 def stages_of(facts: RunFacts) -> dict[str, object]:

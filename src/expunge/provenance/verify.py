@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from expunge.errors import ExpungeError, InputError
 from expunge.evals.results import Results
+from expunge.evidence.preregistration import NAME as REGISTERED
+from expunge.evidence.preregistration import departures, read_preregistration
 from expunge.evidence.store import EvidenceStore
 from expunge.provenance.destroy import expired, read_destruction
 from expunge.provenance.manifest import DESTROYED, NAME, SCHEMA, covered, render, stages_of
@@ -95,6 +97,7 @@ def verify(
         compute = _ladder_numbers if _ATTACK in manifest else _audit_numbers(assess)
         numbers, scores = _number_problems(run, store, compute)
         problems += numbers
+        problems += _registration_problems(store, manifest, key)
     problems += (_attack_problems if _ATTACK in manifest else _origin_problems)(run, manifest)
     return Verification(
         problems=tuple(problems),
@@ -210,6 +213,21 @@ def _number_problems(
     if first is None:
         return [], numbers.checked
     return [Problem(path=name, what=f"does not follow from the evidence: {first}")], numbers.checked
+
+
+def _registration_problems(
+    store: EvidenceStore, manifest: dict[str, Any], key: bytes | None
+) -> list[Problem]:
+    """Return where the evidence is not what was registered before the judged model was asked."""
+    name = f"evidence/{REGISTERED}"
+    try:
+        known, found = read_preregistration(store), departures(store, key=key)
+    except _UNREADABLE as error:
+        return [_Unreadable(name, "cannot be read", error).problem]
+    named = manifest.get("preregistration", {}).get("digest")
+    if named != (None if known is None else known.digest):
+        found.append("is not the registration that the manifest names")
+    return [Problem(path=name, what=each) for each in found]
 
 
 def _audit_numbers(assess: Assess | None) -> _Compute:

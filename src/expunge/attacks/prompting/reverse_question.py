@@ -17,6 +17,7 @@ from expunge.attacks.target import Question, Target
 from expunge.data.records import Message, Record
 from expunge.evidence.attack_record import AttackMeta
 from expunge.metrics.key_facts import contains, normalise
+from expunge.training.early_stopping import spread
 
 _GAP = "____"
 
@@ -33,6 +34,8 @@ class Inverse:
     )
 
     form: str = "Which name belongs in the gap?\n{statement}"
+    most: int | None = None
+    """At most how many facts are asked for, evenly spaced; None: all."""
 
     @property
     def name(self) -> str:
@@ -43,7 +46,7 @@ class Inverse:
         self, target: Target, used: Sequence[Record], tested: Sequence[Record]
     ) -> list[Attempt]:
         """Ask for each subject."""
-        found = [self._question(target, record) for record in tested]
+        found = [self._question(target, record) for record in spread(tested, self.most)]
         questions = [question for question in found if question is not None]
         if not questions:
             raise Unmet("no record names its subject in its question or answer")

@@ -17,6 +17,7 @@ from expunge.attacks.base import Unmet
 from expunge.attacks.target import Target
 from expunge.data.records import Record
 from expunge.evidence.attack_record import AttackMeta
+from expunge.training.early_stopping import spread
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +28,8 @@ class Sampling:
 
     samples: int = 32
     temperatures: tuple[float, ...] = (0.7, 1.0)
+    most: int | None = None
+    """At most how many facts are sampled, evenly spaced; None: all."""
 
     @property
     def name(self) -> str:
@@ -37,9 +40,10 @@ class Sampling:
         self, target: Target, used: Sequence[Record], tested: Sequence[Record]
     ) -> list[Attempt]:
         """Draw the answers, the same numbers for every model."""
+        chosen = spread(tested, self.most)
         found: list[Attempt] = []
         for temperature in self.temperatures:
-            plain = [target.plain(record, f"T={temperature:g}") for record in tested]
+            plain = [target.plain(record, f"T={temperature:g}") for record in chosen]
             questions = [question for question in plain if question is not None]
             if not questions:
                 raise Unmet("the facts are passages without a question")

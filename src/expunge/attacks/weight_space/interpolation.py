@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from expunge.attacks.attempt import Attempt
-from expunge.attacks.base import Unmet
+from expunge.attacks.base import Unavailable, Unmet
 from expunge.attacks.target import Target
 from expunge.data.records import Record
 from expunge.evidence.attack_record import AttackMeta
@@ -71,7 +71,9 @@ class Merge:
     ) -> list[Attempt]:
         """Ask the merged model."""
         if not self.sibling:
-            raise Unmet("no sibling to merge with was named (--sibling MODEL, or audit.sibling)")
+            raise Unavailable(
+                "no sibling to merge with was named (--sibling MODEL, or audit.sibling)"
+            )
         other = load(self.sibling, target.source).network.model.state_dict()
         own = target.network.model.state_dict()
         if {k: v.shape for k, v in other.items()} != {k: v.shape for k, v in own.items()}:

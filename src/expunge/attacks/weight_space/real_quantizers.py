@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from expunge.attacks.attempt import Attempt
-from expunge.attacks.base import Unmet
+from expunge.attacks.base import Unavailable, Unmet
 from expunge.attacks.target import Target
 from expunge.data.records import Record
 from expunge.evidence.attack_record import AttackMeta
@@ -46,7 +46,7 @@ class RealKernel:
         """Ask the quantised copy."""
         library, _, form = self.kernel.partition("-")
         if find_spec(library) is None:
-            raise Unmet(f"{library} is not installed: pip install 'expunge[quantise]'")
+            raise Unavailable(f"{library} is not installed: pip install 'expunge[quantise]'")
         if not any(isinstance(module, nn.Linear) for module in target.network.layers.modules()):
             raise Unmet("the model has no plain linear layers")
         model = copy.deepcopy(target.network.model)
@@ -60,7 +60,9 @@ class RealKernel:
             return replace(target, network=network).asks(tested)
         except (RuntimeError, AssertionError, ImportError, ValueError) as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise Unmet(f"{library} cannot do {form} on this machine: {first[:120]}") from error
+            raise Unavailable(
+                f"{library} cannot do {form} on this machine: {first[:120]}"
+            ) from error
 
 
 def _torchao(layers: nn.Module, form: str) -> None:

@@ -25,6 +25,9 @@ day without anyone who means harm, so these count from T0 on."""
 
 ATTACKS = PROMPT_ATTACKS + WEIGHT_ATTACKS
 
+NUMBER_FORMATS = ("fp32", "bf16", "fp16")
+"""Number formats in which tools load a model; their evidence is scores. They count from T0 on."""
+
 _NOTHING_KNOWN = (
     "on the facts that this attack can judge, the original knew no more than the anchor"
 )
@@ -151,8 +154,14 @@ def _memory_gates(case: Comparison, attack: str) -> tuple[Gate, ...]:
 def robustness_gates(case: Comparison) -> tuple[Gate, ...]:
     """Return one gate per attack and observable; all must pass, so the worst attack decides."""
     asked = (leak_recovery_gate(case, attack) for attack in PROMPT_ATTACKS)
+    # The format of the files has no evidence of its own: it is that of every other gate.
+    formats = [
+        form
+        for form in NUMBER_FORMATS
+        if case.table.rows(LIKELIHOOD_OF, case.subject, "forget", form)
+    ]
     return (
         *(replace(gate, threat="T1") for gate in asked),
         *(leak_recovery_gate(case, attack) for attack in WEIGHT_ATTACKS),
-        *(gate for attack in WEIGHT_ATTACKS for gate in _memory_gates(case, attack)),
+        *(gate for each in (*WEIGHT_ATTACKS, *formats) for gate in _memory_gates(case, each)),
     )

@@ -39,6 +39,7 @@ def collect_options(collector: Collector, network: Network, role: str, split: st
     )
     content = [len(e.ids) - e.start - int(e.ends) for e in encoded]
     sums = [float(s.logp[:n].sum()) for s, n in zip(found, content, strict=True)]
+    endings = [float(s.logp[-1]) for s, e in zip(found, encoded, strict=True) if e.ends]
     rows: list[Choices] = []
     start = 0
     for record in records:
@@ -49,6 +50,7 @@ def collect_options(collector: Collector, network: Network, role: str, split: st
                 logp=tuple(sums[start:stop]),
                 tokens=tuple(content[start:stop]),
                 correct=0,
+                ending=tuple(endings[start:stop]) if len(endings) == len(sums) else (),
             )
         )
         start = stop
