@@ -32,8 +32,6 @@ from expunge.training.step_gradient import sampled_nll
 TABLES = {"robust": ROBUST, "combine": COMBINE, "mask": MASKS, "optimiser": OPTIMISERS}
 PAGE = Path(__file__).parents[2] / "docs" / "catalogue" / "papers.md"
 PAPERS = PAGE.read_text(encoding="utf-8")
-    encoding="utf-8"
-)
 VECTORS = st.lists(st.floats(-9, 9).map(lambda x: round(x, 3)), min_size=3, max_size=3)
 
 
@@ -350,7 +348,7 @@ def test_every_wrapper_is_documented_and_built_by_name(what, name):
     assert "arXiv:" in text
     assert "Differs from" in text
     assert f"--set {what}.name={name}`" in PAPERS
-    assert f"wrappers/{'/'.join(kind.__module__.split('.')[2:])}.py" in PAPERS
+    assert f"optim/{'/'.join(kind.__module__.split('.')[2:])}.py" in PAPERS
 
 
 @pytest.mark.parametrize(
