@@ -25,6 +25,7 @@ from expunge.pipeline.run_folder import RunFolder
 from expunge.pipeline.self_generated import FILE, with_self_generated
 from expunge.pipeline.workers import call, work
 from expunge.preparation.prepare import Prepared
+from expunge.training.controller import ControlledTrainer
 from expunge.training.distributed import Team
 from expunge.training.guard_runner import GuardRunner
 from expunge.training.train_loop import Trained
@@ -109,10 +110,10 @@ def _train(
     """Run one stage; `ends` tells whether it is the one whose result is written."""
     settings, unlearning = part.settings, work(part, original.network)
     unseen = replace(gathering, prepared=part).unseen(original.network.vocabulary)
-    unit = "steps" if isinstance(unlearning, Trainer) else "percent"
+    unit = "steps" if isinstance(unlearning, Trainer | ControlledTrainer) else "percent"
     with console.progress("train", total=unlearning.total, unit=unit) as bar:
         reached = _Steps(bar).reached
-        if isinstance(unlearning, Trainer):
+        if isinstance(unlearning, Trainer | ControlledTrainer):
             call(team, run, part, unseen)
             trained, weights = unlearning.run(
                 unseen=unseen, folder=folder, progress=reached, team=team
