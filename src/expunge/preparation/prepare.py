@@ -41,6 +41,12 @@ from expunge.training.step_gradient import GradientTransforms
 from expunge.training.trainer import TrainingArgs
 from expunge.utils.io import sha256_json
 
+ERASE = "counterfactual"
+"""The method that erases where nothing but the original is there."""
+AUTO, RETRAIN = "auto", "retrain"
+ROUTES = frozenset({AUTO, RETRAIN})
+"""Names of routes that may stand for a method; `pipeline.routes` resolves them."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
@@ -131,16 +137,16 @@ def prepare(settings: Settings) -> Prepared:
     """
     whole, settings = settings, stages(settings)[-1]
     source = source_of(settings)
-    method = build(settings.method.name, settings.method.knobs)
+    method = _method(settings)
     scope, encoder, tokenizer = _read(settings, source)
     config = load_config(settings.model, source)
     text = config.get_text_config()
     shape = Shape(layers=text.num_hidden_layers, width=text.hidden_size, vocabulary=text.vocab_size)
     streams = _streams(settings, scope, encoder, method, shape)
     wraps = build_wraps(settings, method, shape, streams, source.dtype)
-    options = _options(settings.train, settings.request.utility_budget, shape.layers)
+    options = training_options(settings.train, settings.request.utility_budget, shape.layers)
     options = _above_frozen(options, method, shape)
-    _require_targets(config, options)
+    require_targets(config, options)
     return Prepared(
         settings=whole,
         source=source,
@@ -153,6 +159,12 @@ def prepare(settings: Settings) -> Prepared:
         options=options,
         wraps=wraps,
     )
+
+
+def _method(settings: Settings) -> AnyMethod:
+    """Return the method; where a route is named instead, that of erasing."""
+    chosen = settings.method
+    return build(ERASE if chosen.name in ROUTES else chosen.name, chosen.knobs)
 
 
 def with_training(prepared: Prepared, train: TrainSettings) -> Prepared:
@@ -168,9 +180,9 @@ def with_training(prepared: Prepared, train: TrainSettings) -> Prepared:
     settings = prepared.settings.model_copy(update={"train": train})
     dtype, shape = prepared.source.dtype, prepared.shape
     wraps = build_wraps(settings, prepared.method, shape, prepared.streams, dtype)
-    options = _options(train, settings.request.utility_budget, shape.layers)
+    options = training_options(train, settings.request.utility_budget, shape.layers)
     options = _above_frozen(options, prepared.method, shape)
-    _require_targets(prepared.config, options)
+    require_targets(prepared.config, options)
     return replace(prepared, settings=settings, options=options, wraps=wraps)
 
 
@@ -341,15 +353,20 @@ def _require_alternatives(method: str, records: Sequence[Record]) -> None:
         )
 
 
-def _require_targets(config: PreTrainedConfig, options: TrainingArgs) -> None:
-    """Refuse targets that the model does not have; where none are named, whole blocks are meant."""
+def require_targets(config: PreTrainedConfig, options: TrainingArgs) -> None:
+    """Refuse targets that the model does not have; where none are named, whole blocks are meant.
+
+    Raises:
+        UsageError: A wanted name is that of no layer.
+    """
     if options.lora is not None and options.lora.targets:
         count_adapter(config, options.lora)
     if options.only is not None and options.only.modules:
         count_chosen(config, options.only)
 
 
-def _options(train: TrainSettings, utility_budget: float, layers: int) -> TrainingArgs:
+def training_options(train: TrainSettings, utility_budget: float, layers: int) -> TrainingArgs:
+    """Return how to train, as the engine takes it; `layers` are the blocks of the model."""
     return TrainingArgs(
         lora=None if train.full else _lora(train),
         only=_only(train, layers) if train.full else None,
