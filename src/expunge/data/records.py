@@ -42,6 +42,8 @@ class Record:
     """Whom or what the record is about: the cluster of the statistics."""
     relation: str | None = None
     """How a neighbour relates to the target, for example `family`: a bin of the collateral map."""
+    parents: tuple[str, ...] = ()
+    """Ids of the records that this one was made from: it goes when one of them has to go."""
     source: str = ""
     """Where the record came from, `file:line`, for messages to the user."""
 

@@ -32,6 +32,12 @@ from expunge.training.step_gradient import GradientTransforms
 from expunge.training.trainer import TrainingArgs
 from expunge.utils.io import sha256_json
 
+ERASE = "npo"
+"""The method that erases where nothing but the original is there."""
+AUTO, RETRAIN = "auto", "retrain"
+ROUTES = frozenset({AUTO, RETRAIN})
+"""Names of routes that may stand for a method; `pipeline.routes` resolves them."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
@@ -122,15 +128,15 @@ def prepare(settings: Settings) -> Prepared:
     """
     whole, settings = settings, stages(settings)[-1]
     source = source_of(settings)
-    method = build(settings.method.name, settings.method.knobs)
+    method = _method(settings)
     scope, encoder, tokenizer = _read(settings, source)
     config = load_config(settings.model, source)
     text = config.get_text_config()
     shape = Shape(layers=text.num_hidden_layers, width=text.hidden_size, vocabulary=text.vocab_size)
     streams = _streams(settings, scope, encoder, method, shape)
     wraps = build_wraps(settings, method, shape, streams, source.dtype)
-    options = _options(settings.train, settings.request.utility_budget, shape.layers)
-    _require_targets(config, options)
+    options = training_options(settings.train, settings.request.utility_budget, shape.layers)
+    require_targets(config, options)
     return Prepared(
         settings=whole,
         source=source,
@@ -143,6 +149,14 @@ def prepare(settings: Settings) -> Prepared:
         options=options,
         wraps=wraps,
     )
+
+
+def _method(settings: Settings) -> AnyMethod:
+    """Return the method; where a route is named instead, that of erasing, which reads the most."""
+    chosen = settings.method
+    if chosen.name in ROUTES:
+        return build(ERASE, {})
+    return build(chosen.name, chosen.knobs)
 
 
 def with_training(prepared: Prepared, train: TrainSettings) -> Prepared:
@@ -158,8 +172,8 @@ def with_training(prepared: Prepared, train: TrainSettings) -> Prepared:
     settings = prepared.settings.model_copy(update={"train": train})
     dtype, shape = prepared.source.dtype, prepared.shape
     wraps = build_wraps(settings, prepared.method, shape, prepared.streams, dtype)
-    options = _options(train, settings.request.utility_budget, shape.layers)
-    _require_targets(prepared.config, options)
+    options = training_options(train, settings.request.utility_budget, shape.layers)
+    require_targets(prepared.config, options)
     return replace(prepared, settings=settings, options=options, wraps=wraps)
 
 
@@ -317,15 +331,20 @@ def _require_alternatives(method: str, records: Sequence[Record]) -> None:
         )
 
 
-def _require_targets(config: PreTrainedConfig, options: TrainingArgs) -> None:
-    """Refuse targets that the model does not have; where none are named, whole blocks are meant."""
+def require_targets(config: PreTrainedConfig, options: TrainingArgs) -> None:
+    """Refuse targets that the model does not have; where none are named, whole blocks are meant.
+
+    Raises:
+        UsageError: A wanted name is that of no layer.
+    """
     if options.lora is not None and options.lora.targets:
         count_adapter(config, options.lora)
     if options.only is not None and options.only.modules:
         count_chosen(config, options.only)
 
 
-def _options(train: TrainSettings, utility_budget: float, layers: int) -> TrainingArgs:
+def training_options(train: TrainSettings, utility_budget: float, layers: int) -> TrainingArgs:
+    """Return how to train, as the engine takes it; `layers` are the blocks of the model."""
     return TrainingArgs(
         lora=None if train.full else _lora(train),
         only=_only(train, layers) if train.full else None,
