@@ -27,7 +27,7 @@ from expunge.models.lora import save_adapter
 from expunge.models.saving import save_model
 from expunge.pipeline.publish import versions
 from expunge.pipeline.run_folder import RunFolder, open_run
-from expunge.preparation.finetune import FinetuneJob, prepare_finetune
+from expunge.preparation.finetune import FinetuneJob, complete, prepare_finetune
 from expunge.provenance.keys import fingerprint, key_path, operator_key
 from expunge.provenance.training_facts import (
     LOG,
@@ -97,7 +97,7 @@ def train(
         >>> FinetuneSettings(model="base", data=("facts.jsonl",)).train.seed
         0
     """
-    settings = settings.anywhere()
+    settings = complete(settings)
     records = read(settings.data, offline=offline).records
     job = prepare_finetune(settings, records, offline=offline)
     return run_finetune(job, out=out, begin=Begin(), console=console or SilentConsole())

@@ -114,5 +114,17 @@ def prepare_finetune(
     )
 
 
+def complete(settings: FinetuneSettings) -> FinetuneSettings:
+    """Return a recipe that names everything: full paths, and defaults as they are in this version.
+
+    Args:
+        settings: A recipe as a user gives it.
+    """
+    train, default = settings.train, Finetune.recipe
+    rate = default.lr if train.full else default.lr_lora
+    named = {"epochs": train.epochs or default.epochs, "lr": train.lr or rate}
+    return settings.anywhere().model_copy(update={"train": train.model_copy(update=named)})
+
+
 def _kind(settings: FinetuneSettings) -> str:
     return "full" if settings.train.full else "adapter"
