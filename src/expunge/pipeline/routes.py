@@ -51,7 +51,8 @@ class Chosen:
 def choose_route(settings: Settings) -> Chosen:
     """Find the ways that are open, and take one; no weight is loaded.
 
-    A method that the user named stands, and so does a chain.
+    A method that the user named stands, and so does a chain. Wrappers, and hyperparameters of no
+    named method, are about erasing, and leave no other route.
 
     Args:
         settings: What to do.
@@ -63,6 +64,9 @@ def choose_route(settings: Settings) -> Chosen:
     settings = with_golds(settings)
     name = settings.method.name
     if settings.stage is not None or name not in (AUTO, RETRAIN):
+        return Chosen(settings=settings, parts=prepare_stages(settings))
+    if name == AUTO and _is_about_erasing(settings):
+        settings = without_routes(settings)
         return Chosen(settings=settings, parts=prepare_stages(settings))
     removal, needs = _removal(settings)
     if name == RETRAIN:
@@ -94,8 +98,15 @@ def without_routes(settings: Settings) -> Settings:
     return _named(settings, ERASE) if settings.method.name in ROUTES else settings
 
 
+def _is_about_erasing(settings: Settings) -> bool:
+    wrappers = (settings.robust, settings.combine, settings.mask)
+    named = any(wrapper.name != "none" for wrapper in wrappers)
+    return named or bool(settings.method.knobs) or settings.optimiser.name != "adamw"
+
+
 def _named(settings: Settings, method: str) -> Settings:
-    knobs = settings.method.knobs if settings.method.name == method else {}
+    """Return settings with a method in the place of the route; hyperparameters stay."""
+    knobs = settings.method.knobs
     return settings.model_copy(update={"method": MethodSettings(name=method, **knobs)})
 
 

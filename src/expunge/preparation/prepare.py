@@ -152,11 +152,9 @@ def prepare(settings: Settings) -> Prepared:
 
 
 def _method(settings: Settings) -> AnyMethod:
-    """Return the method; where a route is named instead, that of erasing, which reads the most."""
+    """Return the method; where a route is named instead, that of erasing."""
     chosen = settings.method
-    if chosen.name in ROUTES:
-        return build(ERASE, {})
-    return build(chosen.name, chosen.knobs)
+    return build(ERASE if chosen.name in ROUTES else chosen.name, chosen.knobs)
 
 
 def with_training(prepared: Prepared, train: TrainSettings) -> Prepared:

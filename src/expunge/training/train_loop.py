@@ -39,6 +39,10 @@ class Schedule:
     save_at: frozenset[int] = frozenset()
     """Further steps after which a checkpoint is written."""
 
+    def saves(self, step: int) -> bool:
+        """Tell whether a checkpoint is written after so many steps."""
+        return step % self.check_every == 0 or step in self.save_at
+
     def rate(self, step: int) -> float:
         """Return the learning rate of step `step`, counted from 0."""
         if self.rates:
@@ -193,11 +197,9 @@ def train(
     while run.step < schedule.steps and not run.stopped:
         point = _step(observer, weights, run, order.draw(run.step), schedule, wraps, team)
         if not math.isfinite(point.gradient_norm):
-            if watch is None:
-                raise _diverged(schedule)
-            _stop_at_good(run, weights, good, wraps, f"not a number at step {run.step + 1}")
             if run.good_step == 0:
                 raise _diverged(schedule)
+            _stop_at_good(run, weights, good, wraps, f"not a number at step {run.step + 1}")
             run.seconds = time.monotonic() - started
             break
         run.curve.append(point)
@@ -206,7 +208,7 @@ def train(
         wraps.average(weights, run.memory, step=run.step, steps=schedule.steps)
         if ended:
             wraps.settle(weights, run.memory)
-        if run.step % schedule.check_every == 0 or run.step in schedule.save_at or ended:
+        if ended or schedule.saves(run.step):
             if watch is not None:
                 _check(observer, weights, run, watch, wraps, good, team, ended=ended)
             run.seconds = time.monotonic() - started

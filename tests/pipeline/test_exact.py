@@ -13,7 +13,7 @@ from expunge.pipeline.exact import forget_exactly
 from expunge.pipeline.finetune import kept_points, train
 from expunge.provenance.training_facts import LOG, MODEL
 from expunge.training.replay_log import read_log
-from killing import launch, stop
+from kill_process import launch, stop
 
 ROWS = [
     {
