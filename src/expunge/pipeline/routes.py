@@ -31,6 +31,7 @@ from expunge.provenance.training_facts import read_trained_run
 from expunge.training.sampler import Streams
 from expunge.training.step_gradient import GradientTransforms
 
+_NEEDS = "the training data and the recipe (--recipe, or a run of `expunge train`)"
 _SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
 
 
@@ -58,7 +59,8 @@ def choose_route(settings: Settings) -> Chosen:
         settings: What to do.
 
     Raises:
-        InputError: As `expunge.pipeline.exact.plan_removal`, where `retrain` was asked for.
+        InputError: As `expunge.pipeline.exact.plan_removal`, where `retrain` was asked for; of
+            `auto`, the table says so instead.
         UsageError: `retrain` was asked for and is not open; or as `prepare_stages`.
     """
     settings = with_golds(settings)
@@ -68,11 +70,15 @@ def choose_route(settings: Settings) -> Chosen:
     if name == AUTO and _is_about_erasing(settings):
         settings = without_routes(settings)
         return Chosen(settings=settings, parts=prepare_stages(settings))
-    removal, needs = _removal(settings)
     if name == RETRAIN:
+        removal = _removal(settings)
         if removal is None:
-            raise _not_open(settings, needs)
+            raise _not_open(settings)
         return _retraining(settings, removal)
+    try:
+        removal, needs = _removal(settings), _NEEDS
+    except (InputError, UsageError) as error:
+        removal, needs = None, f"another input: {error.what}"
     erase = _named(settings, ERASE)
     prepared = prepare_stages(erase)
     cost = make_plan(prepared[-1], audited=False).cost
@@ -110,17 +116,17 @@ def _named(settings: Settings, method: str) -> Settings:
     return settings.model_copy(update={"method": MethodSettings(name=method, **knobs)})
 
 
-def _removal(settings: Settings) -> tuple[Removal | None, str]:
-    """Return what is trained again, or what is missing for it."""
+def _removal(settings: Settings) -> Removal | None:
+    """Return what is trained again; None where nobody knows how the original was trained."""
     run = training_of(settings.model)
     forget = settings.request.forget
     if run is not None:
-        return plan_removal(read_trained_run(run), forget, offline=settings.offline), ""
+        return plan_removal(read_trained_run(run), forget, offline=settings.offline)
     if settings.recipe is not None:
         recipe = read_recipe(Path(settings.recipe))
         _require_same_shape(settings, recipe)
-        return removal_by_recipe(recipe, forget, offline=settings.offline), ""
-    return None, "the training data and the recipe (--recipe, or a run of `expunge train`)"
+        return removal_by_recipe(recipe, forget, offline=settings.offline)
+    return None
 
 
 def read_recipe(path: Path) -> FinetuneSettings:
@@ -215,10 +221,10 @@ def _erase_route(cost: PlannedCost) -> Route:
     )
 
 
-def _not_open(settings: Settings, needs: str) -> UsageError:
+def _not_open(settings: Settings) -> UsageError:
     return UsageError(
         "route-not-open",
         what=f"{settings.model} cannot be trained again",
-        why=f"it needs {needs}",
+        why=f"it needs {_NEEDS}",
         fix="leave --method out: the plan then takes a route that is open",
     )
