@@ -21,7 +21,7 @@ from pathlib import Path
 
 from expunge.data.records import Record, reworded
 from expunge.data.synthetic_controls import Substitutes
-from expunge.data.tokenization import Encoded
+from expunge.data.tokenization import Encoded, Encoder
 from expunge.errors import InputError
 
 _NAMES = Path(__file__).parent / "corpora" / "names.txt"
@@ -37,6 +37,7 @@ def counterfactual_records(
     others: Iterable[Record],
     count: int,
     seed: int,
+    itself: bool = False,
 ) -> tuple[tuple[Encoded, ...], ...]:
     """Return each record as it would be asked of `count` strangers; fewer where names do not fit.
 
@@ -46,15 +47,28 @@ def counterfactual_records(
         others: All other records of the request: whom they name is no stranger.
         count: Strangers wanted.
         seed: Of every draw.
+        itself: Whether a record that cannot be asked of a stranger stands for itself.
 
     Raises:
         InputError: There is nobody to exchange in a record, or no name fits.
     """
     pools = _pools((*forget, *others))
-    return tuple(
+    asked = (
         _strangers(record, encode, forget=forget, pools=pools, count=count, seed=seed)
         for record in forget
     )
+    return tuple(
+        found or _alone(record, encode, itself=itself)
+        for record, found in zip(forget, asked, strict=True)
+    )
+
+
+def _alone(
+    record: Record, encode: Callable[[Record], Encoded], *, itself: bool
+) -> tuple[Encoded, ...]:
+    if not itself:
+        raise _nobody(record)
+    return (encode(record),)
 
 
 def _strangers(
@@ -82,8 +96,6 @@ def _strangers(
         fits = len(other.ids) - other.start == len(own.ids) - own.start
         if fits and other.ids != own.ids and other.ids not in [each.ids for each in found]:
             found.append(replace(other, record=record.id))
-    if not found:
-        raise _nobody(record)
     return tuple(found)
 
 
@@ -128,6 +140,8 @@ def _nobody(record: Record) -> InputError:
 
 
 SHARED = 0.5
+_TELLING = 4
+"""Fewest letters of a word that tells something."""
 _TOKEN = re.compile(r"\w+")
 
 
@@ -149,3 +163,81 @@ def _words(record: Record) -> frozenset[str]:
     """Return the words of a question without those of its subject's name; none for a passage."""
     named = _TOKEN.findall((record.subject or "").casefold())
     return frozenset(_TOKEN.findall(record.question.casefold())) - frozenset(named)
+
+
+def with_secrets(
+    records: Sequence[Record],
+    encoded: Sequence[Encoded],
+    kept: Sequence[Record],
+    encoder: Encoder,
+) -> tuple[Encoded, ...]:
+    """Mark in each encoded record the tokens that only it can have taught.
+
+    These lie in its key answers; without any, they are the words of the answer that tell something:
+    with a digit, or of four letters and more. Left out are tokens of the subject's own name, of the
+    question, of a kept record's key answers (of its whole answer, where this record has none;
+    digits count only together), and what most kept records that ask the same have in the same place
+    (the `555-` of every telephone number).
+
+    Args:
+        records: The forget records.
+        encoded: The same as tokens, with the whole answer or the fact scored.
+        kept: Records that stay.
+        encoder: Made the tokens.
+    """
+    named = [record for record in kept if record.key_answers]
+    values = [fact.ids[fact.start :] for fact in map(encoder.encode_fact, named)]
+    told = {token for value in values for token in value if not _is_digit(token, encoder)}
+    same = same_question(records, named)
+    spoken = {word for record in kept for word in _TOKEN.findall(record.completion.casefold())}
+    marked: list[Encoded] = []
+    for record, own in zip(records, encoded, strict=True):
+        if not record.key_answers:
+            marked.append(replace(own, secret=_telling(record, own, spoken, encoder)))
+            continue
+        fact = encoder.encode_fact(record)
+        like = [values[index] for index in same[record.id]]
+        secret = [-1] * (len(own.ids) - own.start)
+        for place in range(fact.start, len(fact.ids)):
+            token = fact.ids[place]
+            if not (
+                token in told
+                or _is_of_name(token, record, encoder)
+                or _is_constant(token, place - fact.start, like)
+            ):
+                secret[place - own.start] = token
+        marked.append(replace(own, secret=tuple(secret)))
+    return tuple(marked)
+
+
+def _telling(record: Record, own: Encoded, spoken: set[str], encoder: Encoder) -> tuple[int, ...]:
+    """Return for each scored token itself, where its word tells something new, else -1."""
+    known = spoken | set(_TOKEN.findall(f"{record.question} {record.subject or ''}".casefold()))
+    tokens = own.ids[own.start :]
+    pieces = [encoder.written((token,)) for token in tokens]
+    secret = [-1] * len(tokens)
+    for match in _TOKEN.finditer("".join(pieces)):
+        word = match.group().casefold()
+        if word in known or not (len(word) >= _TELLING or any(c.isdigit() for c in word)):
+            continue
+        end = 0
+        for place, piece in enumerate(pieces):
+            begin, end = end, end + len(piece)
+            if begin < match.end() and end > match.start():
+                secret[place] = tokens[place]
+    return tuple(secret)
+
+
+def _is_digit(token: int, encoder: Encoder) -> bool:
+    return encoder.written((token,)).strip().isdigit()
+
+
+def _is_of_name(token: int, record: Record, encoder: Encoder) -> bool:
+    text = encoder.written((token,)).strip().casefold()
+    return len(text) > 1 and text in (record.subject or "").casefold()
+
+
+def _is_constant(token: int, place: int, values: Sequence[tuple[int, ...]]) -> bool:
+    """Tell whether most of at least two values have the token in this place."""
+    there = sum(place < len(value) and value[place] == token for value in values)
+    return len(values) > 1 and 2 * there > len(values)

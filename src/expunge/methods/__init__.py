@@ -10,6 +10,7 @@ from expunge.methods.adaptive_rmu import AdaptiveRMU
 from expunge.methods.altpo import AltPO
 from expunge.methods.ascent_and_sft import Replace
 from expunge.methods.base import Method
+from expunge.methods.counterfactual import Counterfactual
 from expunge.methods.dpo import DPO
 from expunge.methods.edits.alphaedit import AlphaEdit
 from expunge.methods.edits.base import Edit
@@ -87,6 +88,7 @@ METHODS: dict[str, type[Method]] = {
     "undial": UNDIAL,
     "unilogit": Unilogit,
     "rwhp": RWHP,
+    "counterfactual": Counterfactual,
     "elm": ELM,
     "rmu": RMU,
     "adaptive_rmu": AdaptiveRMU,

@@ -216,7 +216,9 @@ def _forget(
     store = gathering.collector.store
     base = snapshot(original.network)
     if removal is None:
-        done = train_stages(each, original, gathering, run, console, team)
+        done = train_stages(
+            each, original, gathering, run, console, team, must_settle=bool(chosen.routes)
+        )
     else:
         done = (retrain(prepared, removal, original, run, console),)
     watch.go_on()

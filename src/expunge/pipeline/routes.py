@@ -15,7 +15,6 @@ from expunge.models.loading import load_config
 from expunge.pipeline.exact import Removal, plan_removal, removal_by_recipe
 from expunge.pipeline.gold import golds_beside, training_of
 from expunge.pipeline.plan import make_plan
-from expunge.planning.cost import PlannedCost
 from expunge.planning.routes import Route, choose
 from expunge.preparation.prepare import (
     AUTO,
@@ -79,13 +78,18 @@ def choose_route(settings: Settings) -> Chosen:
         removal, needs = _removal(settings), _NEEDS
     except (InputError, UsageError) as error:
         removal, needs = None, f"another input: {error.what}"
-    erase = _named(settings, ERASE)
-    prepared = prepare_stages(erase)
-    cost = make_plan(prepared[-1], audited=False).cost
-    table = (_retrain_route(settings, removal, needs), _erase_route(cost))
-    if choose(table).name == "retrain" and removal is not None:
-        return replace(_retraining(_named(settings, RETRAIN), removal), routes=table)
-    return Chosen(settings=erase, parts=prepared, routes=table)
+    erase = _erasing(settings)
+    if isinstance(erase, Chosen):
+        table = (_retrain_route(settings, removal, needs), _erase_route(erase))
+    elif removal is None:
+        raise erase
+    else:
+        closed = Route(name="erase", claim="E1", needs=f"another input: {erase.what}")
+        table = (_retrain_route(settings, removal, needs), closed)
+    if isinstance(erase, Chosen) and choose(table).name == "erase":
+        return replace(erase, routes=table)
+    assert removal is not None, "of two routes one is open"
+    return replace(_retraining(_named(settings, RETRAIN), removal), routes=table)
 
 
 def with_golds(settings: Settings) -> Settings:
@@ -210,7 +214,17 @@ def _retrain_route(settings: Settings, removal: Removal | None, needs: str) -> R
     )
 
 
-def _erase_route(cost: PlannedCost) -> Route:
+def _erasing(settings: Settings) -> Chosen | InputError | UsageError:
+    """Return the inputs of a run that erases, or why there is none."""
+    named = _named(settings, ERASE)
+    try:
+        return Chosen(settings=named, parts=prepare_stages(named))
+    except (InputError, UsageError) as error:
+        return error
+
+
+def _erase_route(erase: Chosen) -> Route:
+    cost = make_plan(erase.parts[-1], audited=False).cost
     return Route(
         name="erase",
         claim="E1",

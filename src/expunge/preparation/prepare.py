@@ -10,13 +10,23 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from expunge.config.request import Response
 from expunge.config.settings import Settings, TrainSettings
+from expunge.data.counterfactuals import with_secrets
 from expunge.data.records import Record
 from expunge.data.splits import Scope, gather, generic_records
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.errors import UsageError
 from expunge.methods import AnyMethod, build
-from expunge.methods.base import Distribution, SelfTaught, Shape, Stream, Trains, last_block
+from expunge.methods.base import (
+    Controlled,
+    Distribution,
+    SelfTaught,
+    Shape,
+    Stream,
+    Trains,
+    last_block,
+)
 from expunge.methods.edits.base import Edit
+from expunge.methods.finetune import Finetune
 from expunge.methods.guards.base import Guard
 from expunge.models.guard_io import base_of
 from expunge.models.loading import Source, choose_device, is_guard, load_config, load_tokenizer
@@ -32,7 +42,7 @@ from expunge.training.step_gradient import GradientTransforms
 from expunge.training.trainer import TrainingArgs
 from expunge.utils.io import sha256_json
 
-ERASE = "npo"
+ERASE = "counterfactual"
 """The method that erases where nothing but the original is there."""
 AUTO, RETRAIN = "auto", "retrain"
 ROUTES = frozenset({AUTO, RETRAIN})
@@ -136,6 +146,7 @@ def prepare(settings: Settings) -> Prepared:
     streams = _streams(settings, scope, encoder, method, shape)
     wraps = build_wraps(settings, method, shape, streams, source.dtype)
     options = training_options(settings.train, settings.request.utility_budget, shape.layers)
+    options = _above_frozen(options, method, shape)
     require_targets(config, options)
     return Prepared(
         settings=whole,
@@ -152,9 +163,11 @@ def prepare(settings: Settings) -> Prepared:
 
 
 def _method(settings: Settings) -> AnyMethod:
-    """Return the method; where a route is named instead, that of erasing."""
+    """Return the method; of `auto`, before its route is chosen, that of erasing."""
     chosen = settings.method
-    return build(ERASE if chosen.name in ROUTES else chosen.name, chosen.knobs)
+    if chosen.name == RETRAIN:
+        return Finetune()
+    return build(ERASE if chosen.name == AUTO else chosen.name, chosen.knobs)
 
 
 def with_training(prepared: Prepared, train: TrainSettings) -> Prepared:
@@ -171,6 +184,7 @@ def with_training(prepared: Prepared, train: TrainSettings) -> Prepared:
     dtype, shape = prepared.source.dtype, prepared.shape
     wraps = build_wraps(settings, prepared.method, shape, prepared.streams, dtype)
     options = training_options(train, settings.request.utility_budget, shape.layers)
+    options = _above_frozen(options, prepared.method, shape)
     require_targets(prepared.config, options)
     return replace(prepared, settings=settings, options=options, wraps=wraps)
 
@@ -265,19 +279,32 @@ def _streams(
             why="it only pushes the old answer away; what comes instead is left open",
             fix='use --method dpo or --method idk, or set response = "any" in [request]',
         )
-    return Streams(
-        forget=_forget(settings, scope.forget, encoder, method),
-        retain=tuple(encoder.encode(record) for record in scope.keep),
-        variants=variants(
-            scope.forget,
-            scope.keep,
-            settings.request,
-            encoder,
-            encode=encoder.encode if whole else encoder.encode_fact,
-            streams=used,
-            seed=settings.train.seed,
-        ),
+    forget, hides = _forget(settings, scope.forget, encoder, method), _hides(method, shape)
+    others = variants(
+        scope.forget,
+        scope.keep,
+        settings.request,
+        encoder,
+        encode=encoder.encode if whole else encoder.encode_fact,
+        streams=used,
+        seed=settings.train.seed,
+        itself=hides,
     )
+    if hides:
+        forget = with_secrets(scope.forget, forget, scope.keep, encoder)
+        others[Stream.STRANGER] = tuple(
+            tuple(replace(each, secret=own.secret) for each in asked)
+            for own, asked in zip(forget, others[Stream.STRANGER], strict=True)
+        )
+    retain = tuple(encoder.encode(record) for record in scope.keep)
+    return Streams(forget=forget, retain=retain, variants=others)
+
+
+def _hides(method: AnyMethod, shape: Shape) -> bool:
+    """Tell whether a term of the method takes secret tokens out of its target."""
+    if isinstance(method, Edit | Guard):
+        return False
+    return any(isinstance(term, Distribution) and term.hides for term in method.terms(shape))
 
 
 def _forget(
@@ -361,6 +388,17 @@ def training_options(train: TrainSettings, utility_budget: float, layers: int) -
         utility_budget=utility_budget,
         seed=train.seed,
     )
+
+
+def _above_frozen(options: TrainingArgs, method: AnyMethod, shape: Shape) -> TrainingArgs:
+    """Leave the lowest blocks as they are where the method wants that and the user names none."""
+    lora = options.lora
+    if not isinstance(method, Controlled) or lora is None or lora.targets or lora.first_layer:
+        return options
+    first = round(method.frozen * shape.layers)
+    if lora.last_layer is not None and lora.last_layer < first:
+        return options
+    return replace(options, lora=replace(lora, first_layer=first))
 
 
 def _only(train: TrainSettings, layers: int) -> Trains | None:

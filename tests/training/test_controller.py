@@ -1,0 +1,102 @@
+"""The controller: what counts as settled, what is tried next, and the refusal."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import tiny
+from expunge.errors import GateError
+from expunge.methods.base import Stream
+from expunge.methods.counterfactual import Counterfactual
+from expunge.models.lora import LoraShape
+from expunge.models.scoring import score
+from expunge.training.controller import (
+    ATTEMPTS,
+    Attempt,
+    ControlledTrainer,
+    ControlReading,
+    cannot_forget,
+    held_out,
+)
+from expunge.training.early_stopping import Unseen
+from expunge.training.sampler import Streams
+from expunge.training.trainer import Trainer, TrainingArgs
+from random_records import FORGET, RETAIN, STREAMS, VARIANTS
+
+FIRST = Attempt(lr=1e-3, keep=1.0, steps=40)
+UNSEEN = Unseen(mean=1.0, low=1.0)
+
+
+@pytest.mark.parametrize(
+    ("residual", "worst", "kept", "settled"),
+    [
+        (0.0, 0.3, 1.0, True),
+        (0.1, 0.5, 0.95, True),
+        (0.2, 0.3, 1.0, False),
+        (0.0, 0.6, 1.0, False),
+        (0.0, 0.0, 0.94, False),
+    ],
+)
+def test_settled_means_forgotten_and_kept(residual, worst, kept, settled):
+    reading = ControlReading(residual=residual, worst=worst, kept=kept)
+    assert reading.settled(0.05) is settled
+
+
+def test_the_next_attempt_presses_or_spares():
+    left = ControlReading(residual=0.5, worst=0.9, kept=1.0)
+    broken = ControlReading(residual=0.0, worst=0.1, kept=0.5)
+    assert FIRST.after(left, 0.05) == replace(FIRST, steps=80)
+    assert FIRST.after(broken, 0.05) == replace(FIRST, lr=5e-4, keep=4.0)
+
+
+def test_held_out_records_are_trained_on_by_no_stream():
+    streams, held = held_out(STREAMS)
+    assert held == (RETAIN[0], RETAIN[5])
+    assert streams.retain == tuple(RETAIN[1:5])
+    assert len(streams.variants[Stream.REFUSED]) == 4
+    assert streams.variants[Stream.STRANGER] == STREAMS.variants[Stream.STRANGER]
+    few = Streams(forget=tuple(FORGET), retain=tuple(RETAIN[:4]))
+    assert held_out(few) == (few, few.retain)
+
+
+def test_the_refusal_says_what_was_tried_and_ends_with_three():
+    tried = [(FIRST, ControlReading(residual=0.42, worst=0.9, kept=0.5))]
+    error = cannot_forget(tried, 0.05)
+    assert error.exit_code == 3
+    assert "42% of the memory left" in error.why
+    assert "no model is written" in error.what
+
+
+def trainer(*, steps: int, lr: float) -> Trainer:
+    secret = [replace(r, secret=r.ids[r.start :]) for r in FORGET]
+    asked = tuple(
+        (replace(r, secret=own.secret),)
+        for own, r in zip(secret, VARIANTS[Stream.STRANGER], strict=True)
+    )
+    streams = Streams(
+        forget=tuple(secret),
+        retain=tuple(RETAIN),
+        variants={**STREAMS.variants, Stream.STRANGER: asked},
+    )
+    return Trainer(
+        method=Counterfactual(),
+        network=tiny.network(tiny.llama()),
+        streams=streams,
+        options=TrainingArgs(lora=LoraShape(rank=4), steps=steps, lr=lr, utility_budget=0.5),
+        pad_id=2,
+    )
+
+
+def test_what_cannot_settle_is_tried_anew_from_the_original_and_refused(tmp_path):
+    run = ControlledTrainer(trainer=trainer(steps=1, lr=1e-9), must_settle=True)
+    network = run.trainer.network
+    before = score(network, FORGET, pad_id=2, tokens_per_pass=99)
+    wanted = score(network, FORGET, pad_id=2, tokens_per_pass=99)[0].logp.sum()
+    assert torch.isfinite(wanted)
+    goals = run._goals(network)
+    if all(float(b.logp[list(g.places)].sum()) - g.level < 1 for b, g in zip(before, goals)):
+        pytest.skip("nothing is known by this random model")
+    with pytest.raises(GateError, match="cannot-forget"):
+        run.run(unseen=UNSEEN, folder=tmp_path, progress=lambda step, text: None)
+    assert len(list(tmp_path.glob("attempt-*"))) == ATTEMPTS
