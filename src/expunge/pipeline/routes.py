@@ -13,7 +13,7 @@ from expunge.errors import InputError, UsageError
 from expunge.methods.finetune import Finetune
 from expunge.models.loading import load_config
 from expunge.pipeline.exact import Removal, plan_removal, removal_by_recipe
-from expunge.pipeline.gold import golds_beside, training_of
+from expunge.pipeline.gold import golds_beside
 from expunge.pipeline.plan import make_plan
 from expunge.planning.routes import Route, choose
 from expunge.preparation.prepare import (
@@ -26,7 +26,7 @@ from expunge.preparation.prepare import (
     prepare_stages,
     source_of,
 )
-from expunge.provenance.training_facts import read_trained_run
+from expunge.provenance.training_facts import read_trained_run, training_of
 from expunge.training.sampler import Streams
 from expunge.training.step_gradient import GradientTransforms
 
