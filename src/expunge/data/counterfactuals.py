@@ -140,6 +140,8 @@ def _nobody(record: Record) -> InputError:
 
 
 SHARED = 0.5
+_CLOSE = 0.9
+"""Share of the best match that counts as a match."""
 _TELLING = 4
 """Fewest letters of a word that tells something."""
 _TOKEN = re.compile(r"\w+")
@@ -176,8 +178,8 @@ def with_secrets(
     These lie in its key answers; without any, they are the words of the answer that tell something:
     with a digit, or of four letters and more. Left out are tokens of the subject's own name, of the
     question, of a kept record's key answers (of its whole answer, where this record has none;
-    digits count only together), and what most kept records that ask the same have in the same place
-    (the `555-` of every telephone number).
+    digits count only together), and what most kept records with the same words around their facts
+    have in the same place (the `555-` of every telephone number).
 
     Args:
         records: The forget records.
@@ -188,7 +190,7 @@ def with_secrets(
     named = [record for record in kept if record.key_answers]
     values = [fact.ids[fact.start :] for fact in map(encoder.encode_fact, named)]
     told = {token for value in values for token in value if not _is_digit(token, encoder)}
-    same = same_question(records, named)
+    frames = [_frame(record) for record in named]
     spoken = {word for record in kept for word in _TOKEN.findall(record.completion.casefold())}
     marked: list[Encoded] = []
     for record, own in zip(records, encoded, strict=True):
@@ -196,7 +198,7 @@ def with_secrets(
             marked.append(replace(own, secret=_telling(record, own, spoken, encoder)))
             continue
         fact = encoder.encode_fact(record)
-        like = [values[index] for index in same[record.id]]
+        like = [values[index] for index in _nearest(_frame(record), frames)]
         secret = [-1] * (len(own.ids) - own.start)
         for place in range(fact.start, len(fact.ids)):
             token = fact.ids[place]
@@ -208,6 +210,23 @@ def with_secrets(
                 secret[place - own.start] = token
         marked.append(replace(own, secret=tuple(secret)))
     return tuple(marked)
+
+
+def _frame(record: Record) -> frozenset[str]:
+    """Return the words of a question and of its answer around the fact, names not counted."""
+    text = record.completion.casefold()
+    for key_answer in record.key_answers:
+        text = text.replace(key_answer.casefold(), " ")
+    named = _TOKEN.findall((record.subject or "").casefold())
+    words = _TOKEN.findall(f"{record.question.casefold()} {text}")
+    return frozenset(words) - frozenset(named)
+
+
+def _nearest(frame: frozenset[str], others: Sequence[frozenset[str]]) -> list[int]:
+    """Return the indices of the frames that share most words, at least half, with one."""
+    shared = [len(frame & other) / max(1, len(frame | other)) for other in others]
+    least = max([SHARED, *(_CLOSE * each for each in shared)])
+    return [index for index, each in enumerate(shared) if each >= least]
 
 
 def _telling(record: Record, own: Encoded, spoken: set[str], encoder: Encoder) -> tuple[int, ...]:

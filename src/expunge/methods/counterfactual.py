@@ -6,8 +6,8 @@
     q_t = p_ref(. | x', y'_{<t}),  and where y_t is secret
     q_t(y_t) <- min(q_t(y_t), a_t),  the other tokens scaled to sum to 1
     a_t = mean of q_t(v) / (1 - q_t(y_t)) over the 64 tokens v whose embeddings are nearest to y_t
-    KL(q_t || p_t) stands for KL(q_t || p_t) + 2 level log cosh((log p_t(y_t) - log a_t) / 2), the
-    second part where y_t is secret
+    in the first line KL(q_t || p_t) stands for KL(q_t || p_t)
+        + 2 level log cosh((log p_t(y_t) - log a_t) / 2), the second part where y_t is secret
 
 x' is x with the subject's name exchanged for a stranger's, token for token. What the original says
 of strangers has the form of an answer and the uncertainty of one that was never told. But it also
@@ -20,8 +20,8 @@ which keeps people whom no record names.
 The loss is zero exactly at its target, so nothing is overdone and memorised tokens (p near 1) have
 the largest gradient, not the smallest. KL alone would stop early: below one in a hundred a token
 hardly counts in it, and a retrained model is ten thousand times less certain. So the secret token's
-own log-probability is drawn to its level, from both sides (as in `nll_match`). The target is fixed
-before the first step.
+own log-probability is drawn to its level, from both sides (as in `nll_match`); strangers are left
+at KL. The target is fixed before the first step.
 
 Differs from published code: RWHP (arXiv:2407.16997) distils from strangers without taking the
 secret out of them; unlikelihood (arXiv:1908.04319) takes a token out without saying how far.
@@ -139,9 +139,12 @@ class Counterfactual:
         return None
 
     def _forget(self, seen: Predictions) -> Tensor:
-        return self._pin(seen) * seen.alike
+        return self._match(seen, self.level) * seen.alike
 
     def _pin(self, seen: Predictions) -> Tensor:
+        return self._match(seen, 0.0)
+
+    def _match(self, seen: Predictions, level: float) -> Tensor:
         (reference,) = seen.references
         target = counterfactual_target(reference, seen.secret, seen.similar)
-        return match(target, seen.logits, seen.secret, self.level)
+        return match(target, seen.logits, seen.secret, level)

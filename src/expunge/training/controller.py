@@ -131,7 +131,6 @@ class ControlledTrainer:
         goals = self._goals(network)
         before = self._look(network, goals, held)
         attempt, tried = self._first(), list[tuple[Attempt, ControlReading]]()
-        attempts = ATTEMPTS if self.trainer.options.lora is not None else 1
         while True:
             number = len(tried) + 1
             current = self._set(attempt, streams)
@@ -141,7 +140,7 @@ class ControlledTrainer:
             after = team.within(lambda: self._look(network, goals, held))
             reading = ControlReading(**team.agreed(asdict(_reading(goals, before, after))))
             tried.append((attempt, reading))
-            if reading.settled(budget) or number == attempts:
+            if reading.settled(budget) or number == self._attempts():
                 break
             weights.release()
             detach(network.model)
@@ -153,6 +152,11 @@ class ControlledTrainer:
     def finish(self, weights: TrainableWeights) -> None:
         """Merge the adapter into the model."""
         self.trainer.finish(weights)
+
+    def _attempts(self) -> int:
+        """Return how many attempts there are: one where steps are given, or nothing comes off."""
+        options = self.trainer.options
+        return ATTEMPTS if options.lora is not None and options.steps is None else 1
 
     def _first(self) -> Attempt:
         options, recipe = self.trainer.options, self.trainer.method.recipe
