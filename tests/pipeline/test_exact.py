@@ -69,6 +69,20 @@ def test_a_replay_equals_a_training_that_never_had_the_records(base, bench, full
     assert set(begun) != {0} or seed, "at least one replay begins at a checkpoint"
 
 
+def test_what_an_earlier_request_took_along_is_not_asked_for_twice(base, bench):
+    child = {"id": "child", "prompt": "made?", "completion": "of another", "parent": "r0"}
+    data = write(bench / "all.jsonl", [*ROWS, child])
+    run = train(recipe(base, data, epochs=1), out=bench / "run").folder
+    first = forget_exactly(run, [write(bench / "erase.jsonl", ROWS[:1])], out=bench / "first")
+    assert (first.facts.claim.erased, first.facts.claim.derived) == (1, 1)
+    write(bench / "erase.jsonl", [child, ROWS[1]])
+    second = forget_exactly(first.folder, [str(bench / "erase.jsonl")], out=bench / "second")
+    assert second.facts.records == len(ROWS) - 2
+    with pytest.raises(ExpungeError) as caught:
+        forget_exactly(second.folder, [str(bench / "erase.jsonl")], out=bench / "third")
+    assert caught.value.code == "erased-before"
+
+
 def first_use(run: Path, without: Path) -> int:
     """The first step at which two logs part."""
     pairs = zip(read_log(run / LOG), read_log(without / LOG), strict=False)

@@ -18,6 +18,7 @@ from expunge.methods.edits.cir import CIR
 from expunge.methods.edits.influence import Influence
 from expunge.methods.edits.lunar import LUNAR
 from expunge.methods.edits.repselect import RepSelect
+from expunge.methods.edits.rewind import Rewind
 from expunge.methods.edits.ssd import SSD
 from expunge.methods.edits.task_vector import TaskVector
 from expunge.methods.edits.ties import Ties
@@ -107,6 +108,7 @@ EDITS: dict[str, type[Edit]] = {
     "alphaedit": AlphaEdit,
     "cir": CIR,
     "repselect": RepSelect,
+    "rewind": Rewind,
 }
 
 GUARDS: dict[str, type[Guard]] = {

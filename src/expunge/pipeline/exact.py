@@ -112,7 +112,16 @@ def plan_removal(run: TrainedRun, erase: Sequence[str], *, offline: bool = False
     key = _key_of(run)
     log = read_log(run.folder / LOG)
     trained = trained_records(run, log, key, offline=offline)
-    closure, kept = _parted(erase, trained, run.settings, offline=offline)
+    wanted = read(erase, offline=offline).records
+    there = [r for r in wanted if record_mark(r, key) not in run.facts.removed]
+    if not there:
+        raise UsageError(
+            "erased-before",
+            what=f"all {len(wanted)} records to erase were taken out of {run.folder} before",
+            why="they, or what they were made from, stood in an earlier request",
+            fix="nothing is left to do for them",
+        )
+    closure, kept = _parted(there, trained, run.settings)
     old = prepare_finetune(run.settings, trained, offline=offline)
     job = prepare_finetune(run.settings, kept, offline=offline)
     first = old.order.first_use(old.parts_of(closure.all))
@@ -154,7 +163,8 @@ def removal_by_recipe(
         UsageError: Nothing would be left to train on.
     """
     trained = read(recipe.data, offline=offline).records
-    closure, kept = _parted(erase, trained, recipe, offline=offline)
+    wanted = read(erase, offline=offline).records
+    closure, kept = _parted(wanted, trained, recipe)
     train = recipe.train.model_copy(update={"seed": recipe.train.seed + _OTHER_SEED})
     job = prepare_finetune(recipe.model_copy(update={"train": train}), kept, offline=offline)
     claim = ReplayClaim(
@@ -169,10 +179,9 @@ def removal_by_recipe(
 
 
 def _parted(
-    erase: Sequence[str], trained: Sequence[Record], recipe: FinetuneSettings, *, offline: bool
+    wanted: Sequence[Record], trained: Sequence[Record], recipe: FinetuneSettings
 ) -> tuple[Closure, list[Record]]:
     """Part the records of a training into those that go and those that are kept."""
-    wanted = read(erase, offline=offline).records
     closure = closure_of(wanted, trained)
     kept = [record for index, record in enumerate(trained) if index not in closure.all]
     if not kept:

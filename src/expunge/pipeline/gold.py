@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from expunge.data.records import Record
-from expunge.models.loading import TRAINED
 from expunge.pipeline.exact import Removal, plan_removal
 from expunge.pipeline.finetune import run_finetune
 from expunge.preparation.finetune import prepare_finetune
@@ -22,10 +21,10 @@ from expunge.provenance.training_facts import (
     FACTS,
     ReplayClaim,
     TrainedRun,
-    is_trained_run,
     key_mark,
     read_trained_run,
     record_mark,
+    training_of,
 )
 from expunge.utils.console import Console, SilentConsole
 from expunge.utils.io import sha256_json
@@ -103,15 +102,6 @@ def replaced(model: str, forget: Sequence[Record]) -> bool:
     facts = read_trained_run(run).facts
     wanted = {record_mark(record, key) for record in forget}
     return facts.claim is not None and wanted <= set(facts.removed)
-
-
-def training_of(model: str) -> Path | None:
-    """Return the training folder that a reference names, or whose `model/` it is."""
-    folder = Path(model)
-    if is_trained_run(folder):
-        return folder
-    inner = folder.name == TRAINED[0] and is_trained_run(folder.parent)
-    return folder.parent if inner else None
 
 
 def _one(

@@ -13,9 +13,8 @@ from expunge.errors import InputError, UsageError
 from expunge.methods.finetune import Finetune
 from expunge.models.loading import load_config
 from expunge.pipeline.exact import Removal, plan_removal, removal_by_recipe
-from expunge.pipeline.gold import golds_beside, training_of
+from expunge.pipeline.gold import golds_beside
 from expunge.pipeline.plan import make_plan
-from expunge.planning.cost import PlannedCost
 from expunge.planning.routes import Route, choose
 from expunge.preparation.prepare import (
     AUTO,
@@ -27,10 +26,11 @@ from expunge.preparation.prepare import (
     prepare_stages,
     source_of,
 )
-from expunge.provenance.training_facts import read_trained_run
+from expunge.provenance.training_facts import read_trained_run, training_of
 from expunge.training.sampler import Streams
 from expunge.training.step_gradient import GradientTransforms
 
+_NEEDS = "the training data and the recipe (--recipe, or a run of `expunge train`)"
 _SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
 
 
@@ -58,7 +58,8 @@ def choose_route(settings: Settings) -> Chosen:
         settings: What to do.
 
     Raises:
-        InputError: As `expunge.pipeline.exact.plan_removal`, where `retrain` was asked for.
+        InputError: As `expunge.pipeline.exact.plan_removal`, where `retrain` was asked for; of
+            `auto`, the table says so instead.
         UsageError: `retrain` was asked for and is not open; or as `prepare_stages`.
     """
     settings = with_golds(settings)
@@ -68,18 +69,27 @@ def choose_route(settings: Settings) -> Chosen:
     if name == AUTO and _is_about_erasing(settings):
         settings = without_routes(settings)
         return Chosen(settings=settings, parts=prepare_stages(settings))
-    removal, needs = _removal(settings)
     if name == RETRAIN:
+        removal = _removal(settings)
         if removal is None:
-            raise _not_open(settings, needs)
+            raise _not_open(settings)
         return _retraining(settings, removal)
-    erase = _named(settings, ERASE)
-    prepared = prepare_stages(erase)
-    cost = make_plan(prepared[-1], audited=False).cost
-    table = (_retrain_route(settings, removal, needs), _erase_route(cost))
-    if choose(table).name == "retrain" and removal is not None:
-        return replace(_retraining(_named(settings, RETRAIN), removal), routes=table)
-    return Chosen(settings=erase, parts=prepared, routes=table)
+    try:
+        removal, needs = _removal(settings), _NEEDS
+    except (InputError, UsageError) as error:
+        removal, needs = None, f"another input: {error.what}"
+    erase = _erasing(settings)
+    if isinstance(erase, Chosen):
+        table = (_retrain_route(settings, removal, needs), _erase_route(erase))
+    elif removal is None:
+        raise erase
+    else:
+        closed = Route(name="erase", claim="E1", needs=f"another input: {erase.what}")
+        table = (_retrain_route(settings, removal, needs), closed)
+    if isinstance(erase, Chosen) and choose(table).name == "erase":
+        return replace(erase, routes=table)
+    assert removal is not None, "of two routes one is open"
+    return replace(_retraining(_named(settings, RETRAIN), removal), routes=table)
 
 
 def with_golds(settings: Settings) -> Settings:
@@ -110,17 +120,17 @@ def _named(settings: Settings, method: str) -> Settings:
     return settings.model_copy(update={"method": MethodSettings(name=method, **knobs)})
 
 
-def _removal(settings: Settings) -> tuple[Removal | None, str]:
-    """Return what is trained again, or what is missing for it."""
+def _removal(settings: Settings) -> Removal | None:
+    """Return what is trained again; None where nobody knows how the original was trained."""
     run = training_of(settings.model)
     forget = settings.request.forget
     if run is not None:
-        return plan_removal(read_trained_run(run), forget, offline=settings.offline), ""
+        return plan_removal(read_trained_run(run), forget, offline=settings.offline)
     if settings.recipe is not None:
         recipe = read_recipe(Path(settings.recipe))
         _require_same_shape(settings, recipe)
-        return removal_by_recipe(recipe, forget, offline=settings.offline), ""
-    return None, "the training data and the recipe (--recipe, or a run of `expunge train`)"
+        return removal_by_recipe(recipe, forget, offline=settings.offline)
+    return None
 
 
 def read_recipe(path: Path) -> FinetuneSettings:
@@ -204,7 +214,17 @@ def _retrain_route(settings: Settings, removal: Removal | None, needs: str) -> R
     )
 
 
-def _erase_route(cost: PlannedCost) -> Route:
+def _erasing(settings: Settings) -> Chosen | InputError | UsageError:
+    """Return the inputs of a run that erases, or why there is none."""
+    named = _named(settings, ERASE)
+    try:
+        return Chosen(settings=named, parts=prepare_stages(named))
+    except (InputError, UsageError) as error:
+        return error
+
+
+def _erase_route(erase: Chosen) -> Route:
+    cost = make_plan(erase.parts[-1], audited=False).cost
     return Route(
         name="erase",
         claim="E1",
@@ -215,10 +235,10 @@ def _erase_route(cost: PlannedCost) -> Route:
     )
 
 
-def _not_open(settings: Settings, needs: str) -> UsageError:
+def _not_open(settings: Settings) -> UsageError:
     return UsageError(
         "route-not-open",
         what=f"{settings.model} cannot be trained again",
-        why=f"it needs {needs}",
+        why=f"it needs {_NEEDS}",
         fix="leave --method out: the plan then takes a route that is open",
     )

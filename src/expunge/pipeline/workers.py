@@ -18,6 +18,7 @@ from expunge.methods.edits.base import Edit
 from expunge.methods.guards.base import Frame, Guard
 from expunge.models.loading import files_digest, load
 from expunge.models.transformer import Network
+from expunge.pipeline.base_model import base_weights
 from expunge.pipeline.plan import load_of
 from expunge.pipeline.run_folder import RunFolder, run_id
 from expunge.planning.cost import PlannedCost, layout_of, peak_gib
@@ -216,5 +217,6 @@ def work(
             streams=prepared.streams,
             options=prepared.options,
             pad_id=prepared.encoder.pad_id,
+            base_weights=base_weights(prepared, network),
         )
     return unlearning_of(prepared, network, must_settle=must_settle)

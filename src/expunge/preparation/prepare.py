@@ -26,6 +26,7 @@ from expunge.methods.base import (
     last_block,
 )
 from expunge.methods.edits.base import Edit
+from expunge.methods.finetune import Finetune
 from expunge.methods.guards.base import Guard
 from expunge.models.guard_io import base_of
 from expunge.models.loading import Source, choose_device, is_guard, load_config, load_tokenizer
@@ -162,9 +163,11 @@ def prepare(settings: Settings) -> Prepared:
 
 
 def _method(settings: Settings) -> AnyMethod:
-    """Return the method; where a route is named instead, that of erasing."""
+    """Return the method; of `auto`, before its route is chosen, that of erasing."""
     chosen = settings.method
-    return build(ERASE if chosen.name in ROUTES else chosen.name, chosen.knobs)
+    if chosen.name == RETRAIN:
+        return Finetune()
+    return build(ERASE if chosen.name == AUTO else chosen.name, chosen.knobs)
 
 
 def with_training(prepared: Prepared, train: TrainSettings) -> Prepared:

@@ -226,7 +226,7 @@ def _general(count: int, encoder: Encoder) -> tuple[tuple[Encoded, ...], ...]:
     """Deal pieces of the shipped passages out to so many records, `MANY` each."""
     pieces = [
         replace(whole, ids=(*whole.ids[: whole.start], *whole.ids[begin : begin + PIECE]))
-        for whole in map(encoder.encode, general_passages())
+        for whole in map(encoder.encode, encoder.split_long(general_passages()))
         for begin in range(whole.start, len(whole.ids) - PIECE, PIECE)
     ]
     return tuple(

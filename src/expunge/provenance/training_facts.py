@@ -93,6 +93,15 @@ def is_trained_run(folder: Path) -> bool:
     return (folder / FACTS).is_file()
 
 
+def training_of(model: str) -> Path | None:
+    """Return the training folder that a reference names, or whose `model/` it is; else None."""
+    folder = Path(model)
+    if is_trained_run(folder):
+        return folder
+    inner = folder.name == MODEL and is_trained_run(folder.parent)
+    return folder.parent if inner else None
+
+
 def read_trained_run(folder: Path) -> TrainedRun:
     """Read what a training wrote.
 
