@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 import tiny
 from expunge.errors import GateError
 from expunge.methods.base import Stream
 from expunge.methods.counterfactual import Counterfactual
 from expunge.models.lora import LoraShape
-from expunge.models.scoring import score
+from expunge.models.transformer import Network
 from expunge.training.controller import (
     ATTEMPTS,
     Attempt,
@@ -68,7 +69,7 @@ def test_the_refusal_says_what_was_tried_and_ends_with_three():
     assert "no model is written" in error.what
 
 
-def trainer(*, steps: int, lr: float) -> Trainer:
+def trainer(*, lr: float, steps: int | None = None) -> Trainer:
     secret = [replace(r, secret=r.ids[r.start :]) for r in FORGET]
     asked = tuple(
         (replace(r, secret=own.secret),)
@@ -81,22 +82,41 @@ def trainer(*, steps: int, lr: float) -> Trainer:
     )
     return Trainer(
         method=Counterfactual(),
-        network=tiny.network(tiny.llama()),
+        network=taught(),
         streams=streams,
-        options=TrainingArgs(lora=LoraShape(rank=4), steps=steps, lr=lr, utility_budget=0.5),
+        options=TrainingArgs(
+            lora=LoraShape(rank=4), epochs=1, steps=steps, lr=lr, utility_budget=0.5
+        ),
         pad_id=2,
     )
 
 
-def test_what_cannot_settle_is_tried_anew_from_the_original_and_refused(tmp_path):
-    run = ControlledTrainer(trainer=trainer(steps=1, lr=1e-9), must_settle=True)
-    network = run.trainer.network
-    before = score(network, FORGET, pad_id=2, tokens_per_pass=99)
-    wanted = score(network, FORGET, pad_id=2, tokens_per_pass=99)[0].logp.sum()
-    assert torch.isfinite(wanted)
-    goals = run._goals(network)
-    if all(float(b.logp[list(g.places)].sum()) - g.level < 1 for b, g in zip(before, goals)):
-        pytest.skip("nothing is known by this random model")
+def taught() -> Network:
+    """A tiny model that knows the forget records by heart."""
+    network = tiny.network(tiny.llama())
+    network.model.requires_grad_(True)
+    optimiser = torch.optim.Adam(network.model.parameters(), lr=3e-3)
+    for _ in range(60):
+        optimiser.zero_grad()
+        for record in FORGET:
+            ids = torch.tensor([record.ids])
+            logits = network.model(ids).logits[0, record.start - 1 : -1]
+            cross_entropy(logits, ids[0, record.start :]).backward()
+        optimiser.step()
+    network.model.requires_grad_(False)
+    return network
+
+
+@pytest.mark.parametrize(("steps", "attempts"), [(None, ATTEMPTS), (1, 1)])
+def test_what_cannot_settle_is_tried_anew_from_the_original_and_refused(tmp_path, steps, attempts):
+    run = ControlledTrainer(trainer=trainer(lr=1e-9, steps=steps), must_settle=True)
     with pytest.raises(GateError, match="cannot-forget"):
         run.run(unseen=UNSEEN, folder=tmp_path, progress=lambda step, text: None)
-    assert len(list(tmp_path.glob("attempt-*"))) == ATTEMPTS
+    assert len(list(tmp_path.glob("attempt-*"))) == attempts
+
+
+def test_a_run_that_presses_reaches_the_levels_of_strangers(tmp_path):
+    run = ControlledTrainer(trainer=trainer(lr=1e-2, steps=60))
+    trained, weights = run.run(unseen=UNSEEN, folder=tmp_path, progress=lambda step, text: None)
+    assert trained.stopped.startswith("settled at attempt 1")
+    run.finish(weights)

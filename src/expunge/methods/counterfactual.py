@@ -5,7 +5,8 @@
       + alpha  L_retain  +  general (1/N_g) sum_t KL(p_ref || p)   shipped text of other kinds
     q_t = p_ref(. | x', y'_{<t}),  and where y_t is secret
     q_t(y_t) <- min(q_t(y_t), a_t),  the other tokens scaled to sum to 1
-    a_t = mean of q_t(v) / (1 - q_t(y_t)) over the 64 tokens v whose embeddings are nearest to y_t
+    a_t = e^-margin times the mean of q_t(v) / (1 - q_t(y_t)) over the 64 tokens v whose embeddings
+        are nearest to y_t
     in the first line KL(q_t || p_t) stands for KL(q_t || p_t)
         + 2 level log cosh((log p_t(y_t) - log a_t) / 2), the second part where y_t is secret
 
@@ -40,7 +41,7 @@ from expunge.methods.retain_losses import retain_terms
 
 
 def counterfactual_target(
-    reference: Tensor, secret: Tensor | None, similar: Tensor | None
+    reference: Tensor, secret: Tensor | None, similar: Tensor | None, margin: float = 0.0
 ) -> Tensor:
     """Return log q: a reference's log-probabilities with secret tokens as likely as similar ones.
 
@@ -48,6 +49,7 @@ def counterfactual_target(
         reference: Logits, [n, V], float32 or wider.
         secret: The secret token of each position, -1 where there is none, [n]; None for none.
         similar: Tokens like it, [n, K].
+        margin: How far below them it ends, nats.
 
     Returns:
         Log-probabilities, [n, V], each row normalised.
@@ -58,7 +60,7 @@ def counterfactual_target(
     place = secret.clamp(min=0).unsqueeze(-1)  # [n, 1]
     own = log_q.gather(-1, place)
     rest = torch.log1p(-own.exp().clamp(max=1 - 1e-6))  # what all other tokens share
-    level = log_q.gather(-1, similar).exp().mean(-1, keepdim=True).log() - rest
+    level = log_q.gather(-1, similar).exp().mean(-1, keepdim=True).log() - rest - margin
     capped = torch.minimum(own, level)
     moved = log_q - rest + torch.log1p(-capped.exp().clamp(max=1 - 1e-6))
     moved = moved.scatter(-1, place, capped)
@@ -91,13 +93,15 @@ class Counterfactual:
 
     family: ClassVar[str] = "distillation"
     advice: ClassVar[str] = "default where only the model is known; named subjects, key answers"
-    recipe: ClassVar[Recipe] = Recipe(epochs=16, lr=2e-5, lr_lora=1e-3)
+    recipe: ClassVar[Recipe] = Recipe(epochs=12, lr=2e-5, lr_lora=1.5e-3)
     frozen: ClassVar[float] = 1 / 3
 
     gamma: float = 1.0
-    level: float = 0.5
+    level: float = 2.0
+    margin: float = 0.5
+    """Nats below the level of similar tokens, each: what is left beside the secret makes up for."""
     pin: float = 1.0
-    alpha: float = 1.0
+    alpha: float = 3.0
     general: float = 1.0
     retain: str = "kl"
 
@@ -146,5 +150,5 @@ class Counterfactual:
 
     def _match(self, seen: Predictions, level: float) -> Tensor:
         (reference,) = seen.references
-        target = counterfactual_target(reference, seen.secret, seen.similar)
+        target = counterfactual_target(reference, seen.secret, seen.similar, self.margin)
         return match(target, seen.logits, seen.secret, level)

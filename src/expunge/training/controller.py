@@ -44,7 +44,7 @@ WORST = 0.5
 """Largest share that may be left of one record."""
 HELD_OUT = 5
 """Every fifth retained record is held out, where there are at least as many."""
-PASSES = 16
+PASSES = 12
 """Passes over a forget set of up to `FEW` records."""
 FEW = 40
 FEWEST_PASSES = 3
