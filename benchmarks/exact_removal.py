@@ -2,11 +2,11 @@
 
     python benchmarks/exact_removal.py --base FOLDER --data train.jsonl --records 64
 
-Trains on the first records of a file (those made from others left out), takes some of them out again in several requests, one after
-the other, and holds every result against a training that never had them: model and replay log must
-be equal byte for byte. The cost of being able to is the time of `expunge train` against that of the
-same training loop without checkpoints, log and fingerprints, in processor seconds, taken in turns.
-Prints a Markdown table and writes `benchmarks/results/exact_removal.json`.
+Trains on the first records of a file (those made from others left out), takes some of them out
+again in several requests, one after the other, and holds every result against a training that never
+had them: model and replay log must be equal byte for byte. The cost of being able to is the time of
+`expunge train` against that of the same training loop without checkpoints, log and fingerprints, in
+processor seconds. Prints the rows and writes `benchmarks/results/exact_removal.json`.
 """
 
 import argparse

@@ -34,7 +34,7 @@ def page() -> str:
         parts.append(f"## {family.capitalize()}\n\n{sentence(about)}")
         modules: dict[str, list[Attack]] = {}
         for attack in known:
-            if attack.family == family:
+            if attack.meta.family == family:
                 modules.setdefault(type(attack).__module__, []).append(attack)
         for module, own in modules.items():
             names = ", ".join(f"`{attack.name}`" for attack in own)
@@ -72,9 +72,9 @@ def _row(attack: Attack) -> tuple[object, ...]:
     return (
         f"`{attack.name}`",
         next(iter(_at(attack)), "with `--prompts`"),
-        attack.access,
-        "yes" if attack.learns else "",
-        attack.needs,
+        attack.meta.access,
+        "yes" if attack.meta.learns else "",
+        attack.meta.needs,
         _sources(attack),
     )
 

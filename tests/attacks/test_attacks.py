@@ -65,7 +65,7 @@ def carried_out(attack, target, used, half):
 def test_every_attack_leaves_the_model_as_it_was(attack, target):
     before = digest_of(target.network)
     half = halves(FACTS, seed=0)[0]
-    used = half.used if attack.learns else ()
+    used = half.used if attack.meta.learns else ()
     if attack.name in ABSENT:
         with pytest.raises(Unmet, match=ABSENT[attack.name]):
             small(attack).run(target, used, half.tested)
@@ -80,8 +80,8 @@ def test_every_attack_leaves_the_model_as_it_was(attack, target):
 @pytest.mark.parametrize("attack", PARANOID, ids=lambda attack: attack.name)
 def test_every_attack_says_what_it_is(attack):
     assert is_dataclass(attack)
-    assert attack.family in FAMILIES
-    assert attack.access in ("T1", "T2", "T3")
+    assert attack.meta.family in FAMILIES
+    assert attack.meta.access in ("T1", "T2", "T3")
     assert "." not in attack.name
     module = __import__(type(attack).__module__, fromlist=["x"])
     assert "Budget:" in module.__doc__ or attack.name == "plain"
@@ -90,7 +90,7 @@ def test_every_attack_says_what_it_is(attack):
 @pytest.mark.parametrize("attack", PARANOID, ids=lambda attack: attack.name)
 def test_every_attack_is_a_function_of_its_seed(attack, target):
     half = halves(FACTS, seed=0)[0]
-    used = half.used if attack.learns else ()
+    used = half.used if attack.meta.learns else ()
     if attack.name in ABSENT:
         pytest.skip("needs what this machine or this model does not have")
     first = carried_out(attack, target, used, half)

@@ -45,6 +45,14 @@ def test_the_first_open_route_that_is_worth_its_work_is_taken(retrain, rewind, t
     assert ("needs data" in shown[0]) is bool(retrain.needs)
 
 
+def test_a_route_by_name_is_shown_and_not_taken():
+    named = Route(name="rewind", claim="E1", flops=1.0, by_name=True)
+    routes = (route("retrain", needs="data"), named, route("erase", 100.0, claim="E1"))
+    assert choose(routes).name == "erase"
+    assert table(routes)[1][1].endswith("by name only: --method rewind")
+    assert table(routes)[-1][1] == "erase: nothing else is open"
+
+
 def test_a_method_by_name_has_no_table():
     assert table(()) == []
 
@@ -108,7 +116,7 @@ def test_golds_are_trained_once_and_found_for_their_forget_set_alone(place, monk
 def test_a_run_that_can_be_trained_again_is_and_ends_in_the_bytes_of_the_replay(place, tmp_path):
     whole = settings(place, str(place / "run"), out=str(tmp_path / "forgotten"))
     planned = plan(whole)
-    assert [each.name for each in planned.routes] == ["retrain", "erase"]
+    assert [each.name for each in planned.routes] == ["retrain", "rewind", "erase"]
     assert choose(planned.routes).claim == "E4"
     assert dict(planned.lines())["route"].startswith("retrain: ")
     outcome = forget(whole)
@@ -116,15 +124,15 @@ def test_a_run_that_can_be_trained_again_is_and_ends_in_the_bytes_of_the_replay(
     made, replayed = (folder / "model.safetensors" for folder in (outcome.folder, exact.model))
     assert made.read_bytes() == replayed.read_bytes()
     again = choose_route(settings(place, str(outcome.folder / "training")))
-    assert "12 records to erase were never in the training data" in again.routes[0].needs
+    assert "all 12 records to erase were taken out" in again.routes[0].needs
 
 
 @pytest.mark.parametrize(
     ("model", "more", "names", "claim"),
     [
-        ("base", {}, ["retrain", "erase"], None),
-        ("base", {"recipe": "lora.toml"}, ["retrain", "erase"], "E3"),
-        ("base", {"recipe": "full.toml"}, ["retrain", "erase"], "E1"),
+        ("base", {}, ["retrain", "rewind", "erase"], None),
+        ("base", {"recipe": "lora.toml"}, ["retrain", "rewind", "erase"], "E3"),
+        ("base", {"recipe": "full.toml"}, ["retrain", "rewind", "erase"], "E1"),
         ("run", {"method": {"name": "npo"}}, [], None),
         ("run", {"method": {"name": "simnpo", "beta": 2.5}}, [], None),
         ("run", {"robust": {"name": "sam"}}, [], None),

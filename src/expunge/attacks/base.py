@@ -1,6 +1,6 @@
-"""What an attack of the stress protocol is: a frozen dataclass of its knobs, with one function.
+"""What an attack is: a frozen dataclass of its budget, with one function.
 
-`ask.Attack` is the narrower form that level quick of the audit collects: one question a record.
+`evidence.question.QuestionForm` is a way to ask that the audit itself uses: one question a record.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 from expunge.attacks.attempt import Attempt
 from expunge.attacks.target import Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta, Family
 from expunge.utils.io import sha256_json
 
 FAMILIES: Mapping[Family, str] = {
@@ -25,18 +25,8 @@ FAMILIES: Mapping[Family, str] = {
 class Attack(Protocol):
     """One attack with its budget. Implementations are frozen dataclasses."""
 
-    family: ClassVar[Family]
-    access: ClassVar[Access]
-    learns: ClassVar[bool]
-    """Whether it uses other facts of the set; then it is tested on the half that it did not use."""
-    union: ClassVar[bool]
-    """True: a fact is out when any variant brings it out. False: each variant is a test of its own,
-    and the worst one stands for the attack."""
-    own_scale: ClassVar[bool]
-    """Whether what it measures is compared with the original under the same attack, because it is
-    not the share of facts stated."""
-    needs: ClassVar[str]
-    """What must be there for it to be made, beside the model and the facts; in words."""
+    meta: ClassVar[AttackMeta]
+    """What it takes and how it is counted."""
 
     @property
     def name(self) -> str:

@@ -82,7 +82,7 @@ class AttackBattery:
             lending: What other runs know of this model, where they share it.
         """
         for attack in self.attacks:
-            allowed = attack.access <= self.access
+            allowed = attack.meta.access <= self.access
             if allowed and (role == JUDGED or not self.outcome(attack, JUDGED, "forget").missing):
                 for split, records in self.records.items():
                     self._split(attack, target, role, split, records, lending)
@@ -117,7 +117,7 @@ class AttackBattery:
                 lending.keep(attack, split, fold, outcome)
 
     def _halves(self, attack: Attack, records: Sequence[Record]) -> tuple[Half, ...]:
-        if attack.learns:
+        if attack.meta.learns:
             return halves(records, seed=self.seed)
         return (Half((), tuple(records), ()),)
 
@@ -151,7 +151,7 @@ class AttackBattery:
 
 def _refuse_past_a_guard(attack: Attack, target: Target) -> None:
     """Refuse what would attack the unchanged weights and call it an attack on the guard."""
-    if target.network.fence is None or attack.family in _THROUGH_A_GUARD:
+    if target.network.fence is None or attack.meta.family in _THROUGH_A_GUARD:
         return
     if not isinstance(attack, Unplug):
         raise Unmet(
@@ -164,8 +164,6 @@ def _there(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
-
-pass  # MOVED-PASS
 
 _BEYOND_PLAIN = (Cloze, OwnPrompts, Prefill)
 """Attacks that reach what plain questions may not: passages, and the end of long answers."""
@@ -279,7 +277,7 @@ class AttackRun:
 
     def _scaled(self) -> AttackBattery:
         asked = (Plainly, *_BEYOND_PLAIN)
-        chosen = (a for a in self.battery.attacks if a.own_scale or isinstance(a, asked))
+        chosen = (a for a in self.battery.attacks if a.meta.own_scale or isinstance(a, asked))
         return replace(self.battery, attacks=tuple(chosen))
 
     def _attack(

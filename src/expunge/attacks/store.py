@@ -127,8 +127,6 @@ def _attempt(row: dict[str, Any]) -> Attempt:
     return Attempt(**{**row, **lists})
 
 
-pass  # MOVED-PASS
-
 _HOLDS: Mapping[Access, str] = {
     "T1": "queries",
     "T2": "a fine-tuning service",
@@ -140,11 +138,11 @@ def recorded(attack: Attack, *, seed: int) -> Recorded:
     """Return what is recorded of an attack with this seed."""
     return Recorded(
         name=attack.name,
-        family=attack.family,
-        access=attack.access,
-        learns=attack.learns,
-        union=attack.union,
-        own_scale=attack.own_scale,
+        family=attack.meta.family,
+        access=attack.meta.access,
+        learns=attack.meta.learns,
+        union=attack.meta.union,
+        own_scale=attack.meta.own_scale,
         made=made_with(attack, seed=seed),
     )
 

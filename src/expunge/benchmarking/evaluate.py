@@ -128,8 +128,6 @@ def _read(store: EvidenceStore, probes: Sequence[Probe]) -> ProbeOutputs:
     )
 
 
-pass  # MOVED-PASS
-
 LONGEST = 4096
 """Tokens of a probe's record, where the model reads as many; passages are split."""
 

@@ -34,7 +34,7 @@ FOLDS = """### Fold after fold
 
 Erased and kept are those of each run's own audit, against the model that it started from."""
 _HERE = Path(__file__).parent
-_STYLE = _HERE.parent / "report" / "style.css"
+_STYLE = _HERE.parent / "reporting" / "style.css"
 
 
 def write_pages(matrix: Path) -> tuple[Path, ...]:

@@ -189,8 +189,6 @@ def _malformed(path: Path, why: str) -> InputError:
     )
 
 
-pass  # MOVED-PASS
-
 CELL = "cell.json"
 _cell_adapter = TypeAdapter(Cell)
 
@@ -223,9 +221,6 @@ def _rows(matrix: Path) -> Iterator[BenchResult]:
         row = read_row(path.parent)
         if row is not None:
             yield row
-
-
-pass  # MOVED-PASS
 
 
 def cost_of(run: Path, settings: Settings, began: float) -> RunCost:

@@ -31,6 +31,7 @@ def forget(
             negative="",
             show_default=False,
             consume_multiple=False,
+            env_var="EXPUNGE_EXACT",
             help="MODEL is a folder of `expunge train`: train it again without these records, from"
             " their first use on; repeatable",
         ),

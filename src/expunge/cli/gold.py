@@ -14,12 +14,20 @@ def gold(
     *,
     forget: Annotated[
         tuple[str, ...],
-        Parameter(help="the forget set: files, folders or Hub ids; repeatable", negative=""),
+        Parameter(
+            help="the forget set: files, folders or Hub ids; repeatable",
+            negative="",
+            env_var="EXPUNGE_REQUEST_FORGET",
+        ),
     ],
     seeds: Annotated[int, Parameter(help="how many models", env_var="EXPUNGE_SEEDS")] = 3,
     out: Annotated[
         Path | None,
-        Parameter(help="folder of the models; default in the run", show_default=False),
+        Parameter(
+            help="folder of the models; default in the run",
+            show_default=False,
+            env_var="EXPUNGE_OUT",
+        ),
     ] = None,
     session: Given,
 ) -> int:

@@ -31,6 +31,7 @@ _NOT_SETTINGS = (
     "VERBOSE",
     "GATE",
     "DRY_RUN",
+    "EXACT",
     "SAVE",
     "AGAINST",
     "LEVEL",

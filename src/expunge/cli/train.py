@@ -16,25 +16,54 @@ class RecipeFlags:
 
     full: Annotated[
         bool | None,
-        Parameter(negative="--lora", show_default=False, help="train all weights, or LoRA"),
+        Parameter(
+            env_var="EXPUNGE_TRAIN_FULL",
+            negative="--lora",
+            show_default=False,
+            help="train all weights, or LoRA",
+        ),
     ] = None
-    rank: Annotated[int | None, Parameter(show_default=False, help="LoRA rank; default 16")] = None
+    rank: Annotated[
+        int | None,
+        Parameter(env_var="EXPUNGE_TRAIN_RANK", show_default=False, help="LoRA rank; default 16"),
+    ] = None
     epochs: Annotated[
-        int | None, Parameter(show_default=False, help="passes over the data; default 3")
+        int | None,
+        Parameter(
+            env_var="EXPUNGE_TRAIN_EPOCHS",
+            show_default=False,
+            help="passes over the data; default 3",
+        ),
     ] = None
     lr: Annotated[
         float | None,
-        Parameter(show_default=False, help="peak learning rate; default 2e-4, of all weights 2e-5"),
+        Parameter(
+            env_var="EXPUNGE_TRAIN_LR",
+            show_default=False,
+            help="peak learning rate; default 2e-4, of all weights 2e-5",
+        ),
     ] = None
     batch: Annotated[
-        int | None, Parameter(show_default=False, help="records of a step; default 8")
+        int | None,
+        Parameter(
+            env_var="EXPUNGE_TRAIN_BATCH", show_default=False, help="records of a step; default 8"
+        ),
     ] = None
     seed: Annotated[
-        int | None, Parameter(show_default=False, help="seed of order and start; default 0")
+        int | None,
+        Parameter(
+            env_var="EXPUNGE_TRAIN_SEED",
+            show_default=False,
+            help="seed of order and start; default 0",
+        ),
     ] = None
     max_length: Annotated[
         int | None,
-        Parameter(show_default=False, help="longest record in tokens; longer text is split"),
+        Parameter(
+            env_var="EXPUNGE_TRAIN_MAX_LENGTH",
+            show_default=False,
+            help="longest record in tokens; longer text is split",
+        ),
     ] = None
 
     def given(self) -> dict[str, object]:
@@ -55,13 +84,18 @@ def train(
     model: Annotated[str, Parameter(help="Hub id, folder or GGUF file to start from")],
     /,
     *data: Annotated[str, Parameter(help="training data: files, folders or Hub ids", negative="")],
-    out: Annotated[Path | None, Parameter(help="folder of the result", show_default=False)] = None,
+    out: Annotated[
+        Path | None,
+        Parameter(help="folder of the result", show_default=False, env_var="EXPUNGE_OUT"),
+    ] = None,
     recipe: RecipeFlags | None = None,
     device: Annotated[
-        Literal["auto", "cpu", "cuda", "mps"], Parameter(help="where to compute")
+        Literal["auto", "cpu", "cuda", "mps"],
+        Parameter(help="where to compute", env_var="EXPUNGE_DEVICE"),
     ] = "auto",
     precision: Annotated[
-        Literal["auto", "fp32", "bf16"], Parameter(help="number format of the weights")
+        Literal["auto", "fp32", "bf16"],
+        Parameter(help="number format of the weights", env_var="EXPUNGE_PRECISION"),
     ] = "auto",
     session: Given,
 ) -> int:

@@ -13,13 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from expunge.config.level import Level
 from expunge.config.request import Request
-
-Level = Literal["quick", "standard", "paranoid"]
-"""Minutes, an hour or two, or most of a day on two cores."""
-
-
-pass  # MOVED-PASS
 
 
 class NamedChoice(BaseModel):

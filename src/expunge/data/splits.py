@@ -123,8 +123,6 @@ def _containing(
     return None
 
 
-pass  # MOVED-PASS
-
 _GENERAL = Path(__file__).with_name("corpora") / "general.jsonl"
 _PASSAGES = Path(__file__).with_name("corpora") / "passages.jsonl"
 _SHORTEST_NAME = 3

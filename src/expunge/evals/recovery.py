@@ -128,8 +128,6 @@ class Ground:
         }
 
 
-pass  # MOVED-PASS
-
 UNION = "any"
 """Name of the only test of an attack whose variants count together."""
 
@@ -292,9 +290,6 @@ def anchored(
         return sample(mean, names, clusters)
     return sample(control, control, clusters, CONTROL_STREAM)
 
-
-pass  # MOVED-PASS
-pass  # MOVED-PASS
 
 ALPHA = 0.05
 """Largest false-alarm rate of the whole battery."""

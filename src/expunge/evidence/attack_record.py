@@ -15,8 +15,26 @@ def threat_of(family: Family, access: Access) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AttackMeta:
+    """What an attack takes, and how what it brings out is counted; the same for every budget."""
+
+    family: Family
+    access: Access
+    learns: bool = False
+    """Whether it uses other facts of the set; then it is tested on the half that it did not use."""
+    union: bool = True
+    """True: a fact is out when any variant brings it out. False: each variant is a test of its own,
+    and the worst one stands for the attack."""
+    own_scale: bool = False
+    """Whether what it measures is compared with the original under the same attack, because it is
+    not the share of facts stated."""
+    needs: str = ""
+    """What must be there for it to be made, beside the model and the facts; in words."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Recorded:
-    """An attack as evidence knows it; see `attacks.protocol.Attack`."""
+    """An attack as evidence knows it; see `attacks.base.Attack`."""
 
     name: str
     family: Family

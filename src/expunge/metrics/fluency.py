@@ -70,8 +70,6 @@ def _repeated(grams: Sequence[tuple[str, ...]]) -> float:
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
-pass  # MOVED-PASS
-
 LIMIT = 6.0
 """Nats per token under the original model above which an answer counts as gibberish."""
 

@@ -94,9 +94,6 @@ def _grouped(fact: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\S){'[ .]?'.join(marks)}(?!\S)")
 
 
-pass  # MOVED-PASS
-
-
 def key_fact(answer: Answer, item: Item) -> float | None:
     """Return 1.0 when the answer states the fact in any of its spellings, 0.0 when it does not.
 

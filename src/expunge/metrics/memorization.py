@@ -99,9 +99,6 @@ def log_mean_exp(values: Sequence[float]) -> float:
     return log_sum_exp(values) - math.log(len(values))
 
 
-pass  # MOVED-PASS
-
-
 def sequence_log_probability(scores: Scores) -> float | None:
     """Return log p_z of the whole answer at temperature 1, nats; None without a content token."""
     return math.fsum(scores.logp[: scores.content]) if scores.content > 0 else None

@@ -489,9 +489,6 @@ FURTHER: Mapping[str, MetricText] = {
 """Metric id to words."""
 
 
-pass  # MOVED-PASS
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Term:
     """A measured quantity in words: its short title, what it means, and the axis it serves."""

@@ -74,8 +74,6 @@ def hooked(module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> Gene
         handle.remove()
 
 
-pass  # MOVED-PASS
-
 Linear = nn.Linear | Conv1D
 """Layers that hold one matrix, as `nn.Linear` or as GPT-2 does, transposed."""
 _Found = Mapping[int, Mapping[str, nn.Module]]

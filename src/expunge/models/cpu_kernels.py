@@ -47,8 +47,6 @@ class AutogradContext(Protocol):
         ...
 
 
-pass  # MOVED-PASS
-
 LONGEST = 512
 """Beyond it the matrices of every pair of tokens take more memory than they save time."""
 
@@ -165,9 +163,6 @@ if torch.backends.mkldnn.is_available():
     if _product not in flop_registry:
         register_flop_formula(_product)(_operations)
 
-
-pass  # MOVED-PASS
-pass  # MOVED-PASS
 
 SMALLEST = 2**16
 """Fewest numbers of a weight that is worth a kernel made for each number of rows."""

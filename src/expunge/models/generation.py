@@ -222,9 +222,6 @@ def next_logits(
     return network.logits(hidden[:, -1])
 
 
-pass  # MOVED-PASS
-
-
 def sample(
     network: Network,
     prompts: Sequence[Sequence[int]],

@@ -85,8 +85,6 @@ def _convert(gguf: Path, folder: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-pass  # MOVED-PASS
-
 _ABSENT = (
     RepositoryNotFoundError,
     LocalEntryNotFoundError,

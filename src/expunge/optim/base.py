@@ -159,9 +159,6 @@ class Optimiser(Protocol):
         ...
 
 
-pass  # MOVED-PASS
-
-
 def dot(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Tensor:
     """Return the inner product, a float64 scalar; a name that one of them lacks counts as zero."""
     shared = [name for name in first if name in second]

@@ -12,10 +12,11 @@ from expunge.data.readers import read
 from expunge.errors import InputError, UsageError
 from expunge.methods.finetune import Finetune
 from expunge.models.loading import load_config
+from expunge.pipeline.base_model import base_of_original
 from expunge.pipeline.exact import Removal, plan_removal, removal_by_recipe
 from expunge.pipeline.gold import golds_beside
 from expunge.pipeline.plan import make_plan
-from expunge.planning.routes import Route, choose
+from expunge.planning.routes import Route, RouteName, choose
 from expunge.preparation.prepare import (
     AUTO,
     ERASE,
@@ -31,6 +32,8 @@ from expunge.training.sampler import Streams
 from expunge.training.step_gradient import GradientTransforms
 
 _NEEDS = "the training data and the recipe (--recipe, or a run of `expunge train`)"
+REWIND = "rewind"
+"""The method of the route of that name."""
 _SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
 
 
@@ -78,14 +81,14 @@ def choose_route(settings: Settings) -> Chosen:
         removal, needs = _removal(settings), _NEEDS
     except (InputError, UsageError) as error:
         removal, needs = None, f"another input: {error.what}"
-    erase = _erasing(settings)
-    if isinstance(erase, Chosen):
-        table = (_retrain_route(settings, removal, needs), _erase_route(erase))
-    elif removal is None:
+    erase = _prepared(settings, ERASE)
+    if removal is None and not isinstance(erase, Chosen):
         raise erase
-    else:
-        closed = Route(name="erase", claim="E1", needs=f"another input: {erase.what}")
-        table = (_retrain_route(settings, removal, needs), closed)
+    table = (
+        _retrain_route(settings, removal, needs),
+        _rewind_route(settings),
+        _route("erase", erase, ERASE),
+    )
     if isinstance(erase, Chosen) and choose(table).name == "erase":
         return replace(erase, routes=table)
     assert removal is not None, "of two routes one is open"
@@ -214,24 +217,38 @@ def _retrain_route(settings: Settings, removal: Removal | None, needs: str) -> R
     )
 
 
-def _erasing(settings: Settings) -> Chosen | InputError | UsageError:
-    """Return the inputs of a run that erases, or why there is none."""
-    named = _named(settings, ERASE)
+def _rewind_route(settings: Settings) -> Route:
+    request = settings.request
+    if base_of_original(settings) is None:
+        needs = "the base model (BASE+ADAPTER, or --recipe)"
+        return Route(name="rewind", claim="E1", needs=needs)
+    if request.retain in ("auto", "none"):
+        return Route(name="rewind", claim="E1", needs="the retain set, whole (--retain)")
+    route = _route("rewind", _prepared(settings, REWIND), "what is not retained is lost")
+    return replace(route, by_name=True)
+
+
+def _prepared(settings: Settings, method: str) -> Chosen | InputError | UsageError:
+    """Return the inputs of a run by a method, or why there is none."""
+    named = _named(settings, method)
     try:
         return Chosen(settings=named, parts=prepare_stages(named))
     except (InputError, UsageError) as error:
         return error
 
 
-def _erase_route(erase: Chosen) -> Route:
-    cost = make_plan(erase.parts[-1], audited=False).cost
+def _route(name: RouteName, inputs: Chosen | InputError | UsageError, detail: str) -> Route:
+    """Return a route that ends in a model which is judged by tests."""
+    if not isinstance(inputs, Chosen):
+        return Route(name=name, claim="E1", needs=f"another input: {inputs.what}")
+    cost = make_plan(inputs.parts[-1], audited=False).cost
     return Route(
-        name="erase",
+        name=name,
         claim="E1",
         flops=cost.flops,
         seconds=cost.seconds,
         peak_gib=cost.peak_gib,
-        detail=ERASE,
+        detail=detail,
     )
 
 

@@ -77,9 +77,6 @@ def _locked(folder: Path, lock: IO[str]) -> UsageError:
     )
 
 
-pass  # MOVED-PASS
-
-
 _STATE = "run.json"
 _SCHEMA = 1
 

@@ -42,6 +42,8 @@ class Route:
     """What it would need that was not given; empty: the route is open."""
     detail: str = ""
     """What it would do."""
+    by_name: bool = False
+    """Whether `auto` leaves it alone, because its results are not measured well enough yet."""
 
     @property
     def open(self) -> bool:
@@ -53,6 +55,7 @@ class Route:
         time = "" if self.seconds is None else _duration(self.seconds)
         memory = "" if self.peak_gib is None else f"{self.peak_gib:.1f} GiB"
         rest = f"needs {self.needs}" if self.needs else self.detail
+        rest += f"; by name only: --method {self.name}" if self.by_name and self.open else ""
         return f"{self.name:<8} {self.claim}  {time:>8} {memory:>9}  {rest}".rstrip()
 
 
@@ -64,7 +67,7 @@ def choose(routes: Sequence[Route]) -> Route:
     """
     last = routes[-1]
     for route in routes[:-1]:
-        if route.open and _times(route, last) <= WORTH:
+        if route.open and not route.by_name and _times(route, last) <= WORTH:
             return route
     return last
 
@@ -83,7 +86,7 @@ def _explained(routes: Sequence[Route], chosen: Route) -> str:
     if chosen is not last:
         cheaper = "cheaper than erasing, and " if _times(chosen, last) <= 1 else ""
         return f"{chosen.name}: {cheaper}{CLAIMS[chosen.claim]}"
-    slow = [route.name for route in routes[:-1] if route.open]
+    slow = [route.name for route in routes[:-1] if route.open and not route.by_name]
     if slow:
         return f"{chosen.name}: {slow[0]} would take more than {WORTH:g} times as long"
     return f"{chosen.name}: nothing else is open"

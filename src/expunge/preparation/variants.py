@@ -65,8 +65,6 @@ def _own_refusals() -> tuple[str, ...]:
     return tuple(_REFUSALS.read_text(encoding="utf-8").strip().split("\n"))
 
 
-pass  # MOVED-PASS
-
 MANY = 5
 """Variants of a record that training takes turns with."""
 PIECE = 24

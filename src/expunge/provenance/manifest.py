@@ -168,8 +168,6 @@ def _entry(path: Path) -> dict[str, str | int]:
     return {"sha256": sha256_file(path), "bytes": path.stat().st_size}
 
 
-pass  # MOVED-PASS
-
 BATTERY = "battery.json"
 """File of a run folder that says how its ladder follows from its evidence."""
 

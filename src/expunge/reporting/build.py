@@ -59,8 +59,6 @@ def own_redaction(run: Path) -> bool:
     return bool(tables.get("report", {}).get("redact", True))
 
 
-pass  # MOVED-PASS
-
 LIMIT_FACTS = 100
 """Most facts listed one by one, worst first; keeps the file small."""
 

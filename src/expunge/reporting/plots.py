@@ -110,8 +110,6 @@ def _around(width: float) -> Sequence[tuple[float, float]]:
     return [*near, *stacked]
 
 
-pass  # MOVED-PASS
-
 Kind = Literal["original", "unlearned", "worst", "gold"]
 
 # Colours that nothing else uses, replaced by the page's variables once the drawing is done.

@@ -164,9 +164,6 @@ def _mapped(file: Path, about: Mapping[str, object], *, shared: bool) -> Tensor:
     return flat.view(rows, width)
 
 
-pass  # MOVED-PASS
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LowerStates:
     """The states that block `layer` reads, for every record of a run."""

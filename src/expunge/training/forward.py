@@ -130,9 +130,6 @@ class _TokenLogp(torch.autograd.Function):
         return found.scatter_add_(-1, places, slope), None
 
 
-pass  # MOVED-PASS
-
-
 class Part(NamedTuple):
     """The loss of one micro-batch and its share of each term's value."""
 

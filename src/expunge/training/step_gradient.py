@@ -115,9 +115,6 @@ class Adversary:
         return slope.detach()
 
 
-pass  # MOVED-PASS
-pass  # MOVED-PASS
-
 _RELEARN = Likelihood(name="nll", streams=(Stream.FORGET,), coef=1.0, per="token", loss=nll)
 
 
@@ -279,8 +276,6 @@ class StepGradient:
             ) from error
         self.tokens_per_pass = max(longest, self.tokens_per_pass // 2)
 
-
-pass  # MOVED-PASS
 
 _MEAN = "average/"
 _FEWEST = 2

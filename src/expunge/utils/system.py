@@ -116,8 +116,6 @@ def _text(path: Path) -> str:
         return ""
 
 
-pass  # MOVED-PASS
-
 GIB = 1024**3
 
 

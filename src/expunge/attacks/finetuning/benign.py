@@ -16,19 +16,16 @@ from expunge.attacks.finetuning.base import Sweep, tuned_attempts
 from expunge.attacks.finetuning.related_text import without_facts
 from expunge.attacks.target import Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetainOnly:
     """Unrelated records."""
 
-    family: ClassVar[Family] = "weights"
-    access: ClassVar[Access] = "T2"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = False
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "retain records"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="weights", access="T2", union=False, needs="retain records"
+    )
 
     sweep: Sweep = field(default_factory=Sweep)
     counts: tuple[int, ...] = (10, 100)

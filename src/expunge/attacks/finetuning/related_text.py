@@ -15,7 +15,7 @@ from expunge.attacks.base import Unmet
 from expunge.attacks.finetuning.base import Sweep, tuned_attempts
 from expunge.attacks.target import Target
 from expunge.data.records import Message, Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 from expunge.metrics.key_facts import fact_form, states
 
 _SENTENCES = (
@@ -31,12 +31,9 @@ _QUESTION = "Can you tell me something about {subject}?"
 class RelatedText:
     """Text about the topic, without the facts."""
 
-    family: ClassVar[Family] = "weights"
-    access: ClassVar[Access] = "T2"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = False
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "neighbours, or a `subject`"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="weights", access="T2", union=False, needs="neighbours, or a `subject`"
+    )
 
     sweep: Sweep = field(default_factory=Sweep)
     most: int = 64

@@ -15,19 +15,16 @@ from expunge.attacks.base import Unmet
 from expunge.attacks.finetuning.base import Sweep, tuned_attempts
 from expunge.attacks.target import Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Relearn:
     """The other half of the facts."""
 
-    family: ClassVar[Family] = "weights"
-    access: ClassVar[Access] = "T2"
-    learns: ClassVar[bool] = True
-    union: ClassVar[bool] = False
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "two facts"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="weights", access="T2", learns=True, union=False, needs="two facts"
+    )
 
     sweep: Sweep = field(default_factory=Sweep)
 

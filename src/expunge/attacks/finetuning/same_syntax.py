@@ -18,7 +18,7 @@ from expunge.attacks.finetuning.base import Sweep, tuned_attempts
 from expunge.attacks.finetuning.related_text import without, without_facts
 from expunge.attacks.target import Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 
 _WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]")
 _LONGEST_FORM_WORD = 5
@@ -29,12 +29,9 @@ _LONGEST_FORM_WORD = 5
 class SameSyntax:
     """Unrelated records of the same form."""
 
-    family: ClassVar[Family] = "weights"
-    access: ClassVar[Access] = "T2"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = False
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "retain, holdout or control records"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="weights", access="T2", union=False, needs="retain, holdout or control records"
+    )
 
     sweep: Sweep = field(default_factory=Sweep)
     most: int = 64

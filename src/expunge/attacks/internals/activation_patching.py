@@ -28,7 +28,7 @@ from expunge.attacks.internals.logit_lens import depths
 from expunge.attacks.target import Target
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded, Encoder
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 from expunge.evidence.collect import Collector
 from expunge.evidence.store import Layers, Unit
 from expunge.evidence.unit_names import LENS, PATCHED
@@ -175,19 +175,17 @@ def fact_means(
     ]
 
 
-pass  # MOVED-PASS
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patching:
     """States of the model in the original."""
 
-    family: ClassVar[Family] = "inside"
-    access: ClassVar[Access] = "T3"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = False
-    own_scale: ClassVar[bool] = True
-    needs: ClassVar[str] = "two blocks; weights that differ from the original's"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="inside",
+        access="T3",
+        union=False,
+        own_scale=True,
+        needs="two blocks; weights that differ from the original's",
+    )
 
     shares: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)
 

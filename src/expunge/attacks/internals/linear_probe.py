@@ -27,7 +27,7 @@ from expunge.attacks.internals.logit_lens import depths
 from expunge.attacks.target import Target
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 from expunge.metrics.key_facts import normalise
 from expunge.models.batching import by_length, collate
 from expunge.models.transformer import Site
@@ -40,12 +40,14 @@ CONTROLS = 20
 class LinearProbe:
     """One probe a depth."""
 
-    family: ClassVar[Family] = "inside"
-    access: ClassVar[Access] = "T3"
-    learns: ClassVar[bool] = True
-    union: ClassVar[bool] = False
-    own_scale: ClassVar[bool] = True
-    needs: ClassVar[str] = "four facts; two blocks"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="inside",
+        access="T3",
+        learns=True,
+        union=False,
+        own_scale=True,
+        needs="four facts; two blocks",
+    )
 
     shares: tuple[float, ...] = (0.4, 0.6, 0.8)
     penalty: float = 1.0

@@ -22,7 +22,7 @@ from expunge.attacks.attempt import Attempt
 from expunge.attacks.base import Unmet
 from expunge.attacks.target import Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 from expunge.models.transformer import Network
 
 
@@ -50,19 +50,13 @@ def depths(network: Network, shares: tuple[float, ...]) -> list[int]:
     return sorted(chosen) if count > 1 else []
 
 
-pass  # MOVED-PASS
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogitLens:
     """Extraction strength by depth."""
 
-    family: ClassVar[Family] = "inside"
-    access: ClassVar[Access] = "T3"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = False
-    own_scale: ClassVar[bool] = True
-    needs: ClassVar[str] = "two blocks"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="inside", access="T3", union=False, own_scale=True, needs="two blocks"
+    )
 
     shares: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
     """Of the depth."""
@@ -89,12 +83,9 @@ class LogitLens:
 class EarlyExit:
     """Answers by depth."""
 
-    family: ClassVar[Family] = "inside"
-    access: ClassVar[Access] = "T3"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = False
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "questions; two blocks"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="inside", access="T3", union=False, needs="questions; two blocks"
+    )
 
     shares: tuple[float, ...] = (0.75, 0.9)
 

@@ -26,19 +26,14 @@ from expunge.attacks.optimized_prompts.soft_tokens import (
 from expunge.attacks.quick.prefill import OPENING
 from expunge.attacks.target import Question, Target
 from expunge.data.records import Message, Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EmbeddingAttack:
     """Vectors for each fact."""
 
-    family: ClassVar[Family] = "prompts"
-    access: ClassVar[Access] = "T3"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "questions"
+    meta: ClassVar[AttackMeta] = AttackMeta(family="prompts", access="T3", needs="questions")
 
     length: int = 20
     steps: int = 100

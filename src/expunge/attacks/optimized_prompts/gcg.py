@@ -25,7 +25,7 @@ from expunge.attacks.base import Unmet
 from expunge.attacks.optimized_prompts.soft_tokens import Slot, answered, descend, slot, unused_ids
 from expunge.attacks.target import Question, Target
 from expunge.data.records import Message, Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 
 _TRIES = 2000
 """Tokens that a suffix is tried to begin with."""
@@ -45,12 +45,9 @@ class _Goal(NamedTuple):
 class GCG:
     """One suffix for all facts."""
 
-    family: ClassVar[Family] = "prompts"
-    access: ClassVar[Access] = "T3"
-    learns: ClassVar[bool] = True
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "questions; two facts"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="prompts", access="T3", learns=True, needs="questions; two facts"
+    )
 
     length: int = 20
     steps: int = 50

@@ -27,19 +27,16 @@ from expunge.attacks.optimized_prompts.soft_tokens import (
 )
 from expunge.attacks.target import Question, Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SoftPrompt:
     """One soft prompt for all facts."""
 
-    family: ClassVar[Family] = "prompts"
-    access: ClassVar[Access] = "T3"
-    learns: ClassVar[bool] = True
-    union: ClassVar[bool] = False
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "questions; two facts"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="prompts", access="T3", learns=True, union=False, needs="questions; two facts"
+    )
 
     length: int = 16
     steps: int = 100

@@ -15,7 +15,7 @@ from expunge.attacks.attempt import Attempt
 from expunge.attacks.base import Unmet
 from expunge.attacks.target import Target
 from expunge.data.records import Message, Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 
 _SHORTEST = 5
 """Letters of a name from which on a misspelt form is still recognised."""
@@ -25,12 +25,9 @@ _SHORTEST = 5
 class Alias:
     """Other names of the subject, made from its own."""
 
-    family: ClassVar[Family] = "asking"
-    access: ClassVar[Access] = "T1"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "questions that name the `subject` of their record"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="asking", access="T1", needs="questions that name the `subject` of their record"
+    )
 
     most: int = 4
     """Aliases of a subject that are tried."""

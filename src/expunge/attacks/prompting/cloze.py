@@ -13,19 +13,16 @@ from expunge.attacks.attempt import Attempt
 from expunge.attacks.base import Unmet
 from expunge.attacks.target import Question, Target
 from expunge.data.records import Message, Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cloze:
     """A gap instead of the fact."""
 
-    family: ClassVar[Family] = "asking"
-    access: ClassVar[Access] = "T1"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "`key_answers` that stand in the answer"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="asking", access="T1", needs="`key_answers` that stand in the answer"
+    )
 
     form: str = "{question}\nFill in the gap: {statement}"
     gap: str = "____"

@@ -18,7 +18,7 @@ from expunge.attacks.base import Unmet
 from expunge.attacks.target import Question, Target
 from expunge.data.records import Message, Record
 from expunge.errors import InputError
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 from expunge.utils.io import sha256_file
 
 NAME = "own-prompts"
@@ -38,12 +38,7 @@ class OwnPrompt:
 class OwnPrompts:
     """Prompts of a file."""
 
-    family: ClassVar[Family] = "asking"
-    access: ClassVar[Access] = "T1"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "`--prompts FILE`"
+    meta: ClassVar[AttackMeta] = AttackMeta(family="asking", access="T1", needs="`--prompts FILE`")
 
     prompts: tuple[OwnPrompt, ...]
     digest: str = ""

@@ -15,19 +15,16 @@ from expunge.attacks.attempt import Attempt
 from expunge.attacks.base import Unmet
 from expunge.attacks.target import Question, Target
 from expunge.data.records import Message, Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InContext:
     """Other facts before the question."""
 
-    family: ClassVar[Family] = "asking"
-    access: ClassVar[Access] = "T1"
-    learns: ClassVar[bool] = True
-    union: ClassVar[bool] = False
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "questions; two facts"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="asking", access="T1", learns=True, union=False, needs="questions; two facts"
+    )
 
     as_notes: bool = False
     """False: worked examples as turns; True: one turn of notes, of the same subject if possible."""

@@ -15,19 +15,16 @@ from expunge.attacks.base import Unmet
 from expunge.attacks.prompting.alias import renamed
 from expunge.attacks.target import Target
 from expunge.data.records import Message, Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MultiHop:
     """The subject by way of another fact."""
 
-    family: ClassVar[Family] = "asking"
-    access: ClassVar[Access] = "T1"
-    learns: ClassVar[bool] = True
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "two facts that name the same `subject`"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="asking", access="T1", learns=True, needs="two facts that name the same `subject`"
+    )
 
     hops: int = 2
     """Different descriptions of a subject that are tried."""

@@ -14,19 +14,14 @@ from expunge.attacks.attempt import Attempt
 from expunge.attacks.base import Unmet
 from expunge.attacks.target import Target
 from expunge.data.records import Message, Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MultiTurn:
     """Three turns."""
 
-    family: ClassVar[Family] = "asking"
-    access: ClassVar[Access] = "T1"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "questions"
+    meta: ClassVar[AttackMeta] = AttackMeta(family="asking", access="T1", needs="questions")
 
     opening: str = "Let us talk about {subject}. What comes to your mind first?"
     insisting: str = "That is not what I asked for. Be exact: {question}"

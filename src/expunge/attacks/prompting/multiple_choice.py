@@ -20,7 +20,7 @@ from expunge.attacks.target import Target
 from expunge.data.records import Message, Record
 from expunge.data.tokenization import Encoded
 from expunge.errors import InputError
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 from expunge.metrics.key_facts import normalise
 
 LETTERS = "ABCD"
@@ -30,12 +30,13 @@ LETTERS = "ABCD"
 class MultipleChoice:
     """Four candidates."""
 
-    family: ClassVar[Family] = "asking"
-    access: ClassVar[Access] = "T1"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = False
-    own_scale: ClassVar[bool] = True
-    needs: ClassVar[str] = "two facts, or `wrong` answers"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="asking",
+        access="T1",
+        union=False,
+        own_scale=True,
+        needs="two facts, or `wrong` answers",
+    )
 
     form: str = "{question}\n{options}\nAnswer with the letter."
 

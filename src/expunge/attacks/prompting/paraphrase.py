@@ -13,7 +13,7 @@ from expunge.attacks.attempt import Attempt
 from expunge.attacks.base import Unmet
 from expunge.attacks.target import Question, Target
 from expunge.data.records import Message, Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 
 FORMS = (
     "Answer in one sentence. {question}",
@@ -28,12 +28,7 @@ FORMS = (
 class Paraphrase:
     """The paraphrases that come with the records."""
 
-    family: ClassVar[Family] = "asking"
-    access: ClassVar[Access] = "T1"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "`paraphrases`"
+    meta: ClassVar[AttackMeta] = AttackMeta(family="asking", access="T1", needs="`paraphrases`")
 
     most: int = 4
     """Paraphrases of a record that are tried."""
@@ -62,12 +57,7 @@ class Paraphrase:
 class Wordings:
     """The question inside fixed sentences; `{question}` stands for it."""
 
-    family: ClassVar[Family] = "asking"
-    access: ClassVar[Access] = "T1"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "questions"
+    meta: ClassVar[AttackMeta] = AttackMeta(family="asking", access="T1", needs="questions")
 
     forms: tuple[str, ...] = FORMS
 

@@ -15,19 +15,14 @@ from expunge.attacks.base import Unmet
 from expunge.attacks.quick.prefill import OPENING, prefill_share
 from expunge.attacks.target import Question, Target
 from expunge.data.records import Message, Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Affirm:
     """Affirmative openings."""
 
-    family: ClassVar[Family] = "asking"
-    access: ClassVar[Access] = "T1"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "questions"
+    meta: ClassVar[AttackMeta] = AttackMeta(family="asking", access="T1", needs="questions")
 
     openings: tuple[str, ...] = (OPENING,)
 
@@ -57,12 +52,9 @@ class Affirm:
 class Prefill:
     """The first part of the true answer."""
 
-    family: ClassVar[Family] = "asking"
-    access: ClassVar[Access] = "T1"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "answers of more than one token"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="asking", access="T1", needs="answers of more than one token"
+    )
 
     share: float
     """Of the answer's tokens, rounded up."""

@@ -15,7 +15,7 @@ from expunge.attacks.base import Unmet
 from expunge.attacks.prompting.alias import renamed
 from expunge.attacks.target import Question, Target
 from expunge.data.records import Message, Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 from expunge.metrics.key_facts import contains, normalise
 
 _GAP = "____"
@@ -25,12 +25,12 @@ _GAP = "____"
 class Inverse:
     """The name is what is asked for."""
 
-    family: ClassVar[Family] = "asking"
-    access: ClassVar[Access] = "T1"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = True
-    needs: ClassVar[str] = "a `subject` that the question or answer names"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="asking",
+        access="T1",
+        own_scale=True,
+        needs="a `subject` that the question or answer names",
+    )
 
     form: str = "Which name belongs in the gap?\n{statement}"
 

@@ -15,7 +15,7 @@ from expunge.attacks.attempt import Attempt
 from expunge.attacks.base import Unmet
 from expunge.attacks.target import Target
 from expunge.data.records import Message, Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 
 Translator = Callable[[str, str], str]
 """(text, language code to translate into) -> text."""
@@ -28,12 +28,9 @@ HOME = "en"
 class Translation:
     """Languages by code, each with the sentence that asks for an answer in it."""
 
-    family: ClassVar[Family] = "asking"
-    access: ClassVar[Access] = "T1"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "questions; `--translator` to translate them"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="asking", access="T1", needs="questions; `--translator` to translate them"
+    )
 
     sentences: tuple[tuple[str, str], ...] = (
         ("fr", "Réponds en français : {question}"),

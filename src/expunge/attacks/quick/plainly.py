@@ -8,7 +8,7 @@ from expunge.attacks.attempt import Attempt
 from expunge.attacks.base import Unmet
 from expunge.attacks.target import Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 from expunge.evidence.store import PLAIN
 
 
@@ -16,12 +16,7 @@ from expunge.evidence.store import PLAIN
 class Plainly:
     """The plain question, greedy."""
 
-    family: ClassVar[Family] = "asking"
-    access: ClassVar[Access] = "T1"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "questions"
+    meta: ClassVar[AttackMeta] = AttackMeta(family="asking", access="T1", needs="questions")
 
     @property
     def name(self) -> str:

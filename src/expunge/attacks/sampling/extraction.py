@@ -16,7 +16,7 @@ from expunge.attacks.attempt import Attempt
 from expunge.attacks.target import Target
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 from expunge.metrics.memorization import chance_within
 
 
@@ -24,12 +24,9 @@ from expunge.metrics.memorization import chance_within
 class Extraction:
     """The probability of at least one verbatim extraction within a number of queries."""
 
-    family: ClassVar[Family] = "sampling"
-    access: ClassVar[Access] = "T1"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = False
-    own_scale: ClassVar[bool] = True
-    needs: ClassVar[str] = "nothing more"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="sampling", access="T1", union=False, own_scale=True, needs="nothing more"
+    )
 
     queries: int = 1000
 

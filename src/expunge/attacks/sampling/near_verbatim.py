@@ -18,7 +18,7 @@ from typing import ClassVar
 from expunge.attacks.attempt import Attempt
 from expunge.attacks.target import Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 from expunge.metrics.memorization import near_verbatim
 from expunge.models.beam_search import Wanted
 
@@ -27,12 +27,9 @@ from expunge.models.beam_search import Wanted
 class NearVerbatim:
     """The probability of at least one near-verbatim extraction within a number of queries."""
 
-    family: ClassVar[Family] = "sampling"
-    access: ClassVar[Access] = "T1"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = False
-    own_scale: ClassVar[bool] = True
-    needs: ClassVar[str] = "nothing more"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="sampling", access="T1", union=False, own_scale=True, needs="nothing more"
+    )
 
     width: int = 20
     edits: float = 0.1

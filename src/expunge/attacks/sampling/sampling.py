@@ -16,19 +16,14 @@ from expunge.attacks.attempt import Attempt
 from expunge.attacks.base import Unmet
 from expunge.attacks.target import Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
     """Answers drawn from the model's distribution."""
 
-    family: ClassVar[Family] = "sampling"
-    access: ClassVar[Access] = "T1"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "questions"
+    meta: ClassVar[AttackMeta] = AttackMeta(family="sampling", access="T1", needs="questions")
 
     samples: int = 32
     temperatures: tuple[float, ...] = (0.7, 1.0)

@@ -23,7 +23,7 @@ from expunge.attacks.base import Unmet
 from expunge.attacks.target import Target
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 from expunge.models.architecture import hooked
 from expunge.models.batching import by_length, collate
 from expunge.models.interpolation import interpolated
@@ -34,12 +34,12 @@ from expunge.models.transformer import Network, Site
 class DirectionAblation:
     """One direction per block."""
 
-    family: ClassVar[Family] = "weights"
-    access: ClassVar[Access] = "T3"
-    learns: ClassVar[bool] = True
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "two facts; weights that differ from the original's"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="weights",
+        access="T3",
+        learns=True,
+        needs="two facts; weights that differ from the original's",
+    )
 
     @property
     def name(self) -> str:

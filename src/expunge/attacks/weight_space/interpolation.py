@@ -17,7 +17,7 @@ from expunge.attacks.attempt import Attempt
 from expunge.attacks.base import Unmet
 from expunge.attacks.target import Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 from expunge.models.interpolation import interpolated
 from expunge.models.loading import load
 
@@ -26,12 +26,9 @@ from expunge.models.loading import load
 class Interpolation:
     """Points on the line through original and model."""
 
-    family: ClassVar[Family] = "weights"
-    access: ClassVar[Access] = "T3"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = False
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "weights that differ from the original's"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="weights", access="T3", union=False, needs="weights that differ from the original's"
+    )
 
     shares: tuple[float, ...] = (0.25, 0.5, 0.75, 1.25)
 
@@ -57,12 +54,9 @@ class Interpolation:
 class Merge:
     """The mean with another model."""
 
-    family: ClassVar[Family] = "weights"
-    access: ClassVar[Access] = "T3"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "`--sibling MODEL`"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="weights", access="T3", needs="`--sibling MODEL`"
+    )
 
     sibling: str = ""
     """Reference of a model of the same shape."""

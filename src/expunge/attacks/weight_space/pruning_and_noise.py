@@ -19,7 +19,7 @@ from torch import Tensor
 from expunge.attacks.attempt import Attempt
 from expunge.attacks.target import Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 from expunge.models.quantization import rewritten
 
 
@@ -27,12 +27,9 @@ from expunge.models.quantization import rewritten
 class Pruning:
     """Small weights away."""
 
-    family: ClassVar[Family] = "weights"
-    access: ClassVar[Access] = "T3"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = False
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "questions"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="weights", access="T3", union=False, needs="questions"
+    )
 
     shares: tuple[float, ...] = (0.1, 0.3, 0.5)
 
@@ -56,12 +53,9 @@ class Pruning:
 class Noise:
     """Gaussian noise on every linear layer."""
 
-    family: ClassVar[Family] = "weights"
-    access: ClassVar[Access] = "T3"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = False
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "questions"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="weights", access="T3", union=False, needs="questions"
+    )
 
     scales: tuple[float, ...] = (0.02, 0.05)
 

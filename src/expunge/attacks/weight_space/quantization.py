@@ -23,7 +23,7 @@ from torch import Tensor
 from expunge.attacks.attempt import Attempt
 from expunge.attacks.target import Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 from expunge.models.quantization import quantise_dequantise, rewritten
 
 Form = Literal["int8", "int4", "nf4", "q8_0", "q4_0"]
@@ -75,12 +75,7 @@ FORMS: Mapping[Form, Callable[[Tensor], Tensor]] = {
 class Rounding:
     """One form of fewer bits."""
 
-    family: ClassVar[Family] = "compression"
-    access: ClassVar[Access] = "T3"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "questions"
+    meta: ClassVar[AttackMeta] = AttackMeta(family="compression", access="T3", needs="questions")
 
     form: Form
 

@@ -19,7 +19,7 @@ from expunge.attacks.attempt import Attempt
 from expunge.attacks.base import Unmet
 from expunge.attacks.target import Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 from expunge.models.transformer import Network
 
 Kernel = Literal["torchao-int8", "torchao-int4", "bitsandbytes-int8", "bitsandbytes-nf4"]
@@ -29,12 +29,9 @@ Kernel = Literal["torchao-int8", "torchao-int4", "bitsandbytes-int8", "bitsandby
 class RealKernel:
     """One library and format."""
 
-    family: ClassVar[Family] = "compression"
-    access: ClassVar[Access] = "T3"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "the library (`pip install 'expunge[quantise]'`)"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="compression", access="T3", needs="the library (`pip install 'expunge[quantise]'`)"
+    )
 
     kernel: Kernel
 
@@ -67,13 +64,22 @@ class RealKernel:
 
 
 def _torchao(layers: nn.Module, form: str) -> None:
-    from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
+    from torchao.quantization import (  # type: ignore[reportMissingImports]
+        Int4WeightOnlyConfig,
+        Int8WeightOnlyConfig,
+        quantize_,
+    )
 
     quantize_(layers, Int8WeightOnlyConfig() if form == "int8" else Int4WeightOnlyConfig())
 
 
 def _bitsandbytes(layers: nn.Module, form: str, device: torch.device) -> None:
-    from bitsandbytes.nn.modules import Int8Params, Linear4bit, Linear8bitLt, Params4bit
+    from bitsandbytes.nn.modules import (  # type: ignore[reportMissingImports]
+        Int8Params,
+        Linear4bit,
+        Linear8bitLt,
+        Params4bit,
+    )
 
     for parent in list(layers.modules()):
         for name, child in list(parent.named_children()):

@@ -14,7 +14,7 @@ from expunge.attacks.attempt import Attempt
 from expunge.attacks.base import Unmet
 from expunge.attacks.target import Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 from expunge.models.guard_io import base_of
 from expunge.models.loading import is_guard, load, split_reference
 
@@ -23,12 +23,9 @@ from expunge.models.loading import is_guard, load, split_reference
 class Unplug:
     """The base beneath an adapter, the model behind a guard."""
 
-    family: ClassVar[Family] = "weights"
-    access: ClassVar[Access] = "T3"
-    learns: ClassVar[bool] = False
-    union: ClassVar[bool] = True
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "an unmerged adapter, or a guard"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="weights", access="T3", needs="an unmerged adapter, or a guard"
+    )
 
     @property
     def name(self) -> str:

@@ -25,7 +25,7 @@ from expunge.attacks.finetuning.related_text import without_facts
 from expunge.attacks.target import Target
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded
-from expunge.evidence.attack_record import Access, Family
+from expunge.evidence.attack_record import AttackMeta
 from expunge.models.batching import by_length, collate
 from expunge.models.transformer import Network
 
@@ -112,19 +112,17 @@ def _inputs(matrix: nn.Linear | Conv1D) -> Tensor:
     return weight if isinstance(matrix, Conv1D) else weight.T
 
 
-pass  # MOVED-PASS
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SetDifference:
     """Neurons of the facts only."""
 
-    family: ClassVar[Family] = "weights"
-    access: ClassVar[Access] = "T3"
-    learns: ClassVar[bool] = True
-    union: ClassVar[bool] = False
-    own_scale: ClassVar[bool] = False
-    needs: ClassVar[str] = "two facts; retain records; blocks with a plain MLP"
+    meta: ClassVar[AttackMeta] = AttackMeta(
+        family="weights",
+        access="T3",
+        learns=True,
+        union=False,
+        needs="two facts; retain records; blocks with a plain MLP",
+    )
 
     pairs: tuple[tuple[float, float], ...] = ((0.02, 0.02), (0.05, 0.05))
     """(p, q): shares of the neurons of each block."""
