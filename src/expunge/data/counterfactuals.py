@@ -175,11 +175,12 @@ def with_secrets(
 ) -> tuple[Encoded, ...]:
     """Mark in each encoded record the tokens that only it can have taught.
 
-    These lie in its key answers; without any, they are the words of the answer that tell something:
-    with a digit, or of four letters and more. Left out are tokens of the subject's own name, of the
-    question, of a kept record's key answers (of its whole answer, where this record has none;
-    digits count only together), and what most kept records with the same words around their facts
-    have in the same place (the `555-` of every telephone number).
+    These are words of its key answers; without any, words of the answer that tell something: with a
+    digit, or of four letters and more. Left out are the subject's own name, words of a kept
+    record's key answers (where this record has none: of its whole answer, and of the question;
+    digits are never known), and what most kept records with the same words around their facts have
+    in the same place (the `555-` of every telephone number). A fact whose words different kept
+    records share between them is a secret by their combination.
 
     Args:
         records: The forget records.
@@ -189,27 +190,65 @@ def with_secrets(
     """
     named = [record for record in kept if record.key_answers]
     values = [fact.ids[fact.start :] for fact in map(encoder.encode_fact, named)]
-    told = {token for value in values for token in value if not _is_digit(token, encoder)}
     frames = [_frame(record) for record in named]
-    spoken = {word for record in kept for word in _TOKEN.findall(record.completion.casefold())}
+    facts = [_words_of([answer]) for record in named for answer in record.key_answers]
+    told = set[str]().union(*facts)
+    spoken = _words_of(record.completion for record in kept)
     marked: list[Encoded] = []
     for record, own in zip(records, encoded, strict=True):
-        if not record.key_answers:
-            marked.append(replace(own, secret=_telling(record, own, spoken, encoder)))
-            continue
-        fact = encoder.encode_fact(record)
-        like = [values[index] for index in _nearest(_frame(record), frames)]
-        secret = [-1] * (len(own.ids) - own.start)
-        for place in range(fact.start, len(fact.ids)):
-            token = fact.ids[place]
-            if not (
-                token in told
-                or _is_of_name(token, record, encoder)
-                or _is_constant(token, place - fact.start, like)
-            ):
-                secret[place - own.start] = token
-        marked.append(replace(own, secret=tuple(secret)))
+        tokens = own.ids[own.start :]
+        words = _word_of_each(tokens, encoder)
+        name = (record.subject or "").casefold()
+        own_name = _words_of([name])
+        if record.key_answers:
+            fact = encoder.encode_fact(record)
+            span = range(fact.start - own.start, len(fact.ids) - own.start)
+            like = [values[index] for index in _nearest(_frame(record), frames)]
+            whole = {
+                place
+                for place in span
+                if words[place]
+                and words[place] not in own_name
+                and not _is_constant(tokens[place], place - span.start, like)
+            }
+            hidden = {place for place in whole if not _is_known(words[place], told)}
+            if not hidden and not any({words[place] for place in whole} <= each for each in facts):
+                hidden = whole
+        else:
+            known = spoken | own_name | _words_of([record.question])
+            hidden = {
+                place
+                for place, word in enumerate(words)
+                if not _is_known(word, known)
+                and (len(word) >= _TELLING or any(char.isdigit() for char in word))
+            }
+        marks = (
+            token if place in hidden and not _is_of_name(token, name, encoder) else -1
+            for place, token in enumerate(tokens)
+        )
+        marked.append(replace(own, secret=tuple(marks)))
     return tuple(marked)
+
+
+def _words_of(texts: Iterable[str]) -> set[str]:
+    return {word for text in texts for word in _TOKEN.findall(text.casefold())}
+
+
+def _word_of_each(tokens: Sequence[int], encoder: Encoder) -> list[str]:
+    """Return the word that each token is a part of; empty for what is none."""
+    pieces = [encoder.written((token,)) for token in tokens]
+    words = [""] * len(tokens)
+    for match in _TOKEN.finditer("".join(pieces)):
+        end = 0
+        for place, piece in enumerate(pieces):
+            begin, end = end, end + len(piece)
+            if begin < match.end() and end > match.start():
+                words[place] = match.group().casefold()
+    return words
+
+
+def _is_known(word: str, known: set[str]) -> bool:
+    return word in known and not any(char.isdigit() for char in word)
 
 
 def _frame(record: Record) -> frozenset[str]:
@@ -229,31 +268,9 @@ def _nearest(frame: frozenset[str], others: Sequence[frozenset[str]]) -> list[in
     return [index for index, each in enumerate(shared) if each >= least]
 
 
-def _telling(record: Record, own: Encoded, spoken: set[str], encoder: Encoder) -> tuple[int, ...]:
-    """Return for each scored token itself, where its word tells something new, else -1."""
-    known = spoken | set(_TOKEN.findall(f"{record.question} {record.subject or ''}".casefold()))
-    tokens = own.ids[own.start :]
-    pieces = [encoder.written((token,)) for token in tokens]
-    secret = [-1] * len(tokens)
-    for match in _TOKEN.finditer("".join(pieces)):
-        word = match.group().casefold()
-        if word in known or not (len(word) >= _TELLING or any(c.isdigit() for c in word)):
-            continue
-        end = 0
-        for place, piece in enumerate(pieces):
-            begin, end = end, end + len(piece)
-            if begin < match.end() and end > match.start():
-                secret[place] = tokens[place]
-    return tuple(secret)
-
-
-def _is_digit(token: int, encoder: Encoder) -> bool:
-    return encoder.written((token,)).strip().isdigit()
-
-
-def _is_of_name(token: int, record: Record, encoder: Encoder) -> bool:
+def _is_of_name(token: int, name: str, encoder: Encoder) -> bool:
     text = encoder.written((token,)).strip().casefold()
-    return len(text) > 1 and text in (record.subject or "").casefold()
+    return len(text) > 1 and text in name
 
 
 def _is_constant(token: int, place: int, values: Sequence[tuple[int, ...]]) -> bool:
