@@ -41,14 +41,14 @@ from expunge.metrics.base import (
     PROBABILITY,
     ROUGE_L_F1,
     ROUGE_L_RECALL,
-    Metric,
+    RecordMetric,
 )
 from expunge.metrics.statistics import auc
 from expunge.models.transformer import Network
 from expunge.utils.console import SilentConsole
 from expunge.utils.io import write_json
 
-KNOWLEDGE: tuple[Metric, ...] = (
+KNOWLEDGE: tuple[RecordMetric, ...] = (
     EXTRACTION_STRENGTH,
     PROBABILITY,
     EXACT_MEMORISATION,

@@ -1,11 +1,10 @@
 """The catalogue of attacks, from the code."""
 
 import inspect
-import re
 import sys
 from dataclasses import fields, is_dataclass
 
-from docs_pages.markdown import GENERATED, sentence, table
+from docs_pages.markdown import GENERATED, papers, sentence, table
 from docs_pages.registries import ATTACK_FAMILIES, Attack, OwnPrompts, Sweep, flowing, presets
 
 _HEAD = """# Attacks
@@ -75,17 +74,12 @@ def _row(attack: Attack) -> tuple[object, ...]:
         attack.meta.access,
         "yes" if attack.meta.learns else "",
         attack.meta.needs,
-        _sources(attack),
+        papers(_doc(attack)),
     )
 
 
 def _doc(attack: Attack) -> str:
     return " ".join((inspect.getdoc(sys.modules[type(attack).__module__]) or "").split())
-
-
-def _sources(attack: Attack) -> str:
-    ids = dict.fromkeys(re.findall(r"\d{4}\.\d{5}", _doc(attack)))
-    return ", ".join(f"[{each}](https://arxiv.org/abs/{each})" for each in ids)
 
 
 def _numbers(at: dict[str, Attack]) -> str:

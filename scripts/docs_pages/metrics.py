@@ -4,16 +4,8 @@ import inspect
 import re
 import textwrap
 
-from docs_pages.markdown import GENERATED, table
-from docs_pages.registries import (
-    METRICS,
-    Axis,
-    Metric,
-    direction,
-    flowing,
-    metric_meaning,
-    metric_title,
-)
+from docs_pages.markdown import GENERATED, papers, table
+from docs_pages.registries import METRICS, Axis, Metric, flowing
 
 _HEAD = """# Metrics
 
@@ -42,7 +34,7 @@ def page() -> str:
 def _row(entry: Metric) -> tuple[object, ...]:
     return (
         f"[`{entry.id}`](#{entry.id})",
-        direction(entry).removesuffix(" is better").removesuffix(" is best"),
+        entry.direction.removesuffix(" is better").removesuffix(" is best"),
         "yes" if entry.gated else "",
         entry.cost,
         ", ".join(entry.needs) or "nothing more",
@@ -52,9 +44,10 @@ def _row(entry: Metric) -> tuple[object, ...]:
 
 def _section(entry: Metric) -> str:
     title = f"### `{entry.id}` {{ #{entry.id} }}"
-    meaning = metric_meaning(entry.id)
-    said = [f"**{metric_title(entry.id)}.** {meaning}"] if meaning else []
-    return "\n\n".join((title, *said, definition(entry.of)))
+    said = [f"**{entry.title}.** {entry.meaning}", definition(entry.of)]
+    if entry.source:
+        said.append(f"Source: {papers(entry.source) or entry.source}.")
+    return "\n\n".join((title, *said))
 
 
 def definition(of: object) -> str:

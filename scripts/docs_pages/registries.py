@@ -13,16 +13,15 @@ from expunge.evals.metric_validity import FILE as VALIDITY
 from expunge.evals.metric_validity import THRESHOLD
 from expunge.methods import EDITS, EVERY, METHODS, build
 from expunge.methods.base import FAMILIES as METHOD_FAMILIES
-from expunge.methods.describe import Description, describe, flowing
+from expunge.methods.describe import Description, describe
 from expunge.metrics.outcomes import Axis
-from expunge.metrics.registry import CATALOGUE as METRICS
-from expunge.metrics.registry import Entry as Metric
-from expunge.metrics.registry import metric_meaning, metric_title
-from expunge.metrics.registry import named as direction
+from expunge.metrics.registry import METRICS
+from expunge.metrics.registry.record import Metric
 from expunge.optim.describe import TABLES as WRAPPERS
 from expunge.optim.describe import describe_wrapper
 from expunge.planning.memory import OVERHEAD, Memory, RunLayout, fewest, memory
 from expunge.planning.model_size import Size, measure
+from expunge.utils.docstrings import flowing
 from expunge.utils.io import read_json
 
 __all__ = [
@@ -58,13 +57,10 @@ __all__ = [
     "build",
     "describe",
     "describe_wrapper",
-    "direction",
     "fewest",
     "flowing",
     "measure",
     "memory",
-    "metric_meaning",
-    "metric_title",
     "presets",
     "read_json",
 ]  # fmt: skip

@@ -49,6 +49,18 @@ def test_help_loads_nothing_heavy(words):
     assert "Usage: expunge" in done.stdout or words == ["--version"]
 
 
+def test_metrics_are_listed_without_loading_torch():
+    script = """
+import sys
+from expunge.cli import main
+code = main(["metrics"])
+assert not [name for name in ("torch", "transformers", "scipy") if name in sys.modules]
+sys.exit(code)
+"""
+    done = python(script)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_help_has_an_example_and_names_a_variable_for_every_flag(name):
     shown = python(LOADED, name, "--help").stdout

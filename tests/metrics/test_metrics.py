@@ -1,14 +1,17 @@
-"""Metrics against values computed by hand."""
+"""Metrics against values computed by hand: one case for each record, then what is special."""
 
 import math
+from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from expunge.attacks.attempt import Attempt, knowledge
 from expunge.evidence.store import Answer, Item, Scores
-from expunge.metrics import membership
+from expunge.metrics import base, membership
+from expunge.metrics.efficiency import Work
 from expunge.metrics.fluency import (
     character_repetition,
     gibberish,
@@ -24,7 +27,9 @@ from expunge.metrics.memorization import (
     mean_log_probability,
     probability,
 )
+from expunge.metrics.registry import BY_ID, METRICS
 from expunge.metrics.rouge import rouge_l_f1, rouge_l_recall
+from expunge.metrics.tofu import Utility
 
 
 def scored(
@@ -57,6 +62,110 @@ def said(text: str, given: str = "", nll: float | None = None) -> Answer:
 
 def hits(pattern: str) -> tuple[bool, ...]:
     return tuple(mark == "1" for mark in pattern)
+
+
+MICRO = (-0.1, -3.0, -0.5, -2.0, -0.2)
+WRONG = [math.log(p) for p in (0.1, 0.2, 0.4)]
+REFERENCE = asked("Lagos", answer="The author was born in Lagos in 1962.")
+DIAGONAL = np.array([[3, 0], [0, 4]], dtype=np.float32)
+NUDGED = np.array([[3.5, 0], [0, 4]], dtype=np.float32)
+
+
+def worded(of):
+    """Each side keeps one of its two texts to learn from: (1 + 1) / 4 against (0 + 1) / 4."""
+    groups = {"member_groups": ["a", "b"], "other_groups": ["c", "d"]}
+    return of(["red", "red"], ["blue", "blue"], **groups, seed=0, folds=2)
+
+
+CASES = {
+    # forgetting
+    "key-fact": (lambda of: of(said("In LAGOS."), asked("Lagos")), 1.0),
+    "extraction-strength": (lambda of: of(scored(hit=hits("10111"))), 3 / 5),
+    "exact-memorisation": (lambda of: of(scored(hit=hits("10111"))), 4 / 5),
+    "probability": (lambda of: of(scored(tuple(map(math.log, (0.5, 0.25, 0.8))))), 0.1 ** (1 / 3)),
+    "truth-share": (lambda of: of(math.log(0.4), WRONG), 2 / 3),
+    "truth-ratio": (lambda of: of(math.log(0.4), WRONG), 0.5),
+    "ks-distance": (lambda of: of([1, 2, 3, 4], [3, 4, 5, 6]), 0.5),
+    "forget-quality": (lambda of: of([1, 2], [3, 4]).p, 1 / 3),
+    "ks-equivalence-p": (lambda of: of(0.05, 800, 800), 2 * math.exp(-4)),
+    "distance-share": (lambda of: of(0.25, 0.4, noise=0.1), 0.5),
+    "rouge-l-recall-stem": (lambda of: of(said("Lagos."), REFERENCE), 1 / 8),
+    "rouge-l-f1": (lambda of: of(said("Lagos."), REFERENCE), 2 / 9),
+    "discoverable-100": (lambda of: of(scored((math.log(0.01),))), 1.0),
+    "samples-needed": (lambda of: of(math.log(0.01), 0.5), 69),
+    "verbatim-50": (lambda of: of(scored(hit=hits("0" * 50 + "1" * 50))), 1.0),
+    "near-verbatim": (lambda of: of([math.log(0.1), math.log(0.2)]), 0.3),
+    "leak-at-k": (lambda of: of(32, 2, 8), 1 - 24 * 23 / (32 * 31)),
+    "exposure": (lambda of: of(4, 1024), 8.0),
+    # privacy
+    "auc-loss": (lambda of: of(scored((-1.0, -3.0))), -2.0),
+    "auc-zlib": (lambda of: of(scored((-1.0, -3.0), zlib=8)), -0.25),
+    "auc-min-k-40": (lambda of: of(scored(MICRO)), -2.5),
+    "auc-min-k-plus-20": (lambda of: of(scored(MICRO, z=(0.5, -1.0, 0.0, 0.0, 0.0))), -1.0),
+    "auc-reference": (lambda of: of(-1.0, -1.5), 0.5),
+    "auc-lowercase": (lambda of: of(-1.0, -3.0), 2.0),
+    "auc-recall": (lambda of: of(-1.0, -1.5), 1.5),
+    "auc-gradient": (lambda of: of(3.0), -3.0),
+    "auc-dc-pdd": (lambda of: of((math.log(0.5), math.log(0.1)), (0.01, 0.02)), 0.0035),
+    "neighbourhood": (lambda of: of(-1.0, [-2.0, -4.0]), 2.0),
+    "tpr-at-fpr": (lambda of: of([98.5, 94.5, 3.0], range(100), 0.05), 2 / 3),
+    "dataset-inference": (lambda of: of(np.ones((20, 2)), np.ones((20, 2)), seed=0), 1.0),
+    "auc-loss-matched": (lambda of: np.ravel(of([-1.0, -3.0], [-2.98, -1.04])), [1, 0, 0, 1]),
+    "auc-words": (lambda of: worded(of).members[0], math.log(2)),
+    "u-lira": (lambda of: of(*(np.array(x) for x in ([1], [[-1], [1]], [[-2], [0]]))), [0.75]),
+    "empirical-epsilon": (lambda of: of(10, 100, 1, 100, exact=False), math.log(10)),
+    "privleak": (lambda of: of(0.25, 0.5), -50.0),
+    "privacy-closeness": (lambda of: of([0.25, 0.4], [0.5, 0.4]), 2 / 3),
+    # robustness
+    "patching-depth": (lambda of: of((0.0, 0.04, 1.0, 3.0), (9.0, 9.0, 0.5, 7.0)), 3.5 / 4),
+    "lens-depth": (lambda of: of((1.0, 3.0), (0.5, 0.75)), 1.25 / 4),
+    # utility
+    "perplexity": (lambda of: of([3.0, 3.0], [3, 1]), math.exp(6 / 4)),
+    "kl-median": (lambda of: of(range(101)).median, 50.0),
+    "kl-p95": (lambda of: of(range(101)).p95, 95.0),
+    "model-utility": (lambda of: of(Utility(1.0, 0.5, 1.0)), 3 / 4),
+    "truth-utility": (lambda of: of(0.25), 0.75),
+    "option-probability": (lambda of: of(math.log(0.7), WRONG), 0.5),
+    "choice-accuracy": (lambda of: of((-1.0, -1.0, -3.0), 1), 0.5),
+    "open-accuracy": (lambda of: of(said("Nobody knows."), asked("Lagos")), 0.0),
+    "ece": (lambda of: of((0.9, 0.9, 0.6, 0.6), (1, 0, 1, 1)), 0.4),
+    "brier": (lambda of: of((0.7, 0.2, 0.1), 0), 0.09 + 0.04 + 0.01),
+    "gibberish": (lambda of: float(of(said("of" * 40))), 1.0),
+    "seq-rep-4": (lambda of: of("a a a a a a a"), 3 / 4),
+    "bigram-entropy": (lambda of: of("a b c d e f g h"), math.log2(7)),
+    "refusal": (lambda of: float(of("Sorry, I cannot say.")), 1.0),
+    "churn": (lambda of: of((1, 1, 0, 0), (1, 0, 1, 0)).total, 0.5),
+    # locality
+    "distance-response": (lambda of: of((0.9, 0.1), (0.0, 0.4), bins=2)[0].damage, 0.4),
+    "weight-change": (lambda of: of(DIAGONAL, NUDGED).relative, 0.5 / 5),
+    "weight-change-max": (lambda of: of(DIAGONAL, 2 * DIAGONAL).relative, 1.0),
+    # efficiency
+    "flops": (lambda of: of(10, Work(forward=1, trained=1, trained_lora=1, generated=1)), 140.0),
+    "speed-up": (lambda of: of(100.0, 20.0), 5.0),
+}
+"""Id of a metric to how its function is called, and the value by hand."""
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.id)
+def test_every_metric_has_its_value_by_hand(metric):
+    call, value = CASES[metric.id]
+    assert call(metric.of) == pytest.approx(value)
+
+
+def test_every_record_is_complete():
+    assert [name for name, count in Counter(each.id for each in METRICS).items() if count > 1] == []
+    assert CASES.keys() == BY_ID.keys()
+    texts = [(each.title, each.meaning, each.cost, each.of.__doc__) for each in METRICS]
+    assert all(map(all, texts))
+    named = [each.id for each in METRICS if each.source and "arXiv" not in each.source]
+    assert named == []
+
+
+def test_what_an_audit_reads_record_by_record_has_a_record():
+    read = [each for each in vars(base).values() if isinstance(each, base.RecordMetric)]
+    assert len(read) >= 10
+    assert {each.id for each in read} <= BY_ID.keys()
+    assert {f"auc-{each.id}" for each in base.MEMBERSHIP} <= BY_ID.keys()
 
 
 def test_probability_of_the_reference_example():
@@ -112,9 +221,6 @@ def test_exact_memorisation_is_never_below_extraction_strength(pattern):
     assert strength is not None
     assert exact_memorisation(row) >= strength
     assert strength * len(pattern) == pytest.approx(round(strength * len(pattern)))
-
-
-MICRO = (-0.1, -3.0, -0.5, -2.0, -0.2)
 
 
 @pytest.mark.parametrize(("share", "loss"), [(0.4, 2.5), (0.2, 3.0), (1.0, 1.16), (0.01, 3.0)])
@@ -263,9 +369,6 @@ def test_a_fact_across_the_seam_of_a_prefill_counts(given, text):
 
 def test_contains_needs_a_phrase():
     assert not contains("anything", "")
-
-
-REFERENCE = asked(answer="The author was born in Lagos in 1962.")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import beta, binom, multinomial
+from scipy.stats import beta, binom, binomtest, multinomial
 
 from expunge.metrics import statistics
 from expunge.metrics.outcomes import Status
@@ -28,11 +28,15 @@ def test_zero_leaks_of_n_bound_the_rate(n, bound):
     assert high == pytest.approx(1 - 0.05 ** (1 / n))
 
 
-@pytest.mark.parametrize(("k", "n"), [(1, 20), (7, 30), (30, 30)])
-def test_clopper_pearson_equals_beta_quantiles(k, n):
-    low, high = statistics.clopper_pearson(k, n)
-    assert low == pytest.approx(beta.ppf(0.05, k, n - k + 1))
-    assert high == pytest.approx(1.0 if k == n else beta.ppf(0.95, k + 1, n - k))
+@pytest.mark.parametrize(("k", "n"), [(0, 1), (0, 20), (1, 20), (7, 30), (30, 30), (399, 400)])
+def test_clopper_pearson_equals_the_exact_interval_of_scipy(k, n):
+    exact = binomtest(k, n).proportion_ci(confidence_level=0.90, method="exact")
+    assert statistics.clopper_pearson(k, n) == pytest.approx((exact.low, exact.high), abs=1e-12)
+
+
+def test_clopper_pearson_takes_events_in_part():
+    low, high = statistics.clopper_pearson(1.5, 20)
+    assert (low, high) == pytest.approx((beta.ppf(0.05, 1.5, 19.5), beta.ppf(0.95, 2.5, 18.5)))
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 0), (-1, 5), (6, 5)])

@@ -30,7 +30,7 @@ from expunge.optim.robust.sam import SAM
 from expunge.training.step_gradient import sampled_nll
 
 TABLES = {"robust": ROBUST, "combine": COMBINE, "mask": MASKS, "optimiser": OPTIMISERS}
-PAPERS = (Path(__file__).parents[2] / "docs" / "papers.md").read_text(encoding="utf-8")
+PAPERS = (Path(__file__).parents[2] / "docs" / "catalogue" / "papers.md").read_text(encoding="utf-8")
 VECTORS = st.lists(st.floats(-9, 9).map(lambda x: round(x, 3)), min_size=3, max_size=3)
 
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.evidence.store import EvidenceStore, Item
-from expunge.metrics.registry import gate_title
 from expunge.reporting.build import build_report
 from expunge.reporting.card import build_card
 from expunge.reporting.examples import facts
+from expunge.reporting.glossary import gate_title
 from expunge.reporting.redaction import MASK
 from expunge.reporting.schema import read_results
 from expunge.utils.io import read_json, write_json

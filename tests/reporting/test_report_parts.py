@@ -7,14 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.errors import InputError
-from expunge.evals.recovery import Finding
-from expunge.evals.recovery import RecoveryBar as Ladder
+from expunge.evals.recovery import AttackRecovery, Finding
 from expunge.evals.results import Gate, Ruling
 from expunge.evidence.store import Answer, Item
 from expunge.metrics.outcomes import Axis, Status
-from expunge.metrics.registry import gate_title, metric_title
 from expunge.reporting import plots, wording
 from expunge.reporting.examples import ExampleAttempt, FactHistory, choose, count
+from expunge.reporting.glossary import gate_title, metric_title
 from expunge.reporting.plot_data import relearning, relearning_panel
 from expunge.reporting.plots import PlottedInterval, RecoveryBar, recovery_ladder
 from expunge.reporting.redaction import MASK, Redactor
@@ -268,7 +267,9 @@ def scored_as(variant, model, gold):
 
 
 def trained(name, *tests):
-    return Ladder(attack=name, family="weights", access="T2", status=Status.FAIL, tests=tests)
+    return AttackRecovery(
+        attack=name, family="weights", access="T2", status=Status.FAIL, tests=tests
+    )
 
 
 def test_relearning_is_drawn_step_by_step_against_gold():
@@ -309,6 +310,7 @@ def test_without_training_there_is_no_relearning_curve():
         ("leak under int4", "Leak under 4-bit weights"),
         ("key-fact neighbours: family", "Key fact said (neighbours): family"),
         ("residual extraction-strength", "Residual extraction strength"),
+        ("AUC zlib minus gold", "AUC of familiarity (zlib) minus gold"),
         ("something new", "Something new"),
     ],
 )
@@ -321,6 +323,7 @@ def test_gate_titles(name, title):
     [
         ("auc-zlib", "AUC of familiarity (zlib)"),
         ("seq-rep-4", "Repetition"),
+        ("residual-key-fact", "Residual key fact said"),
         ("new_one", "New one"),
     ],
 )

@@ -1,7 +1,6 @@
 """`expunge metrics`: what is measured, what each metric needs, and its definition."""
 
 import inspect
-import sys
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -16,29 +15,31 @@ def metrics(
     session: Given,
 ) -> int:
     """List the metrics by axis: what each needs, which way is better, and what it costs."""
-    from expunge.methods.describe import flowing
     from expunge.metrics.outcomes import Axis
-    from expunge.metrics.registry import CATALOGUE, find, named
+    from expunge.metrics.registry import METRICS, find
+    from expunge.utils.docstrings import flowing
 
     console = session.console
     if name is not None:
-        entry = find(name)
-        console.line(entry.id, named(entry))
-        console.line("needs", ", ".join(entry.needs) or "nothing more")
-        console.line("cost", entry.cost)
-        console.line("by", entry.where)
-        console.line("gated", "yes" if entry.gated else "no, shown for comparison")
-        for part in (sys.modules[entry.of.__module__], entry.of):
-            console.line("definition", flowing(inspect.getdoc(part) or ""))
-        console.event("metric", {"name": entry.id, "needs": list(entry.needs)})
+        metric = find(name)
+        console.line(metric.id, metric.direction)
+        console.line("meaning", f"{metric.title}. {metric.meaning}")
+        console.line("needs", ", ".join(metric.needs) or "nothing more")
+        console.line("cost", metric.cost)
+        console.line("by", metric.where)
+        console.line("gated", "yes" if metric.gated else "no, shown for comparison")
+        console.line("source", metric.source or "this package")
+        console.line("definition", flowing(inspect.getdoc(metric.of) or ""))
+        console.event("metric", {"name": metric.id, "needs": list(metric.needs)})
         return 0
     for axis in (*Axis, None):
         console.line(axis.value if axis else "efficiency", "")
-        for entry in CATALOGUE:
-            if entry.axis is axis:
-                needs = ", ".join(entry.needs) or "nothing more"
-                gated = "; gated" if entry.gated else ""
-                console.note(f"{entry.id}: {named(entry)}; {entry.cost}; needs {needs}{gated}")
+        for metric in METRICS:
+            if metric.axis is axis:
+                needs = ", ".join(metric.needs) or "nothing more"
+                gated = "; gated" if metric.gated else ""
+                told = f"{metric.direction}; {metric.cost}; needs {needs}{gated}"
+                console.note(f"{metric.id}: {told}")
     console.line("cost", "TF: one teacher-forced pass over a record; GEN: one greedy answer")
-    console.event("metrics", {"names": [entry.id for entry in CATALOGUE]})
+    console.event("metrics", {"names": [metric.id for metric in METRICS]})
     return 0

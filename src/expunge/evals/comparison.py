@@ -9,12 +9,18 @@ import numpy as np
 from expunge.evals.evidence_table import Column, Table, common, mean_column
 from expunge.evidence.context import Policy
 from expunge.evidence.store import ORIGINAL, PLAIN
-from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, Metric, ScoreMetric
+from expunge.metrics.base import (
+    EXTRACTION_STRENGTH,
+    KEY_FACT,
+    PROBABILITY,
+    RecordMetric,
+    ScoreMetric,
+)
 from expunge.metrics.statistics import TWO_SIDED, Sample, difference
 
 CONTROL_STREAM = 1
 
-FORGETTING_METRICS: tuple[Metric, ...] = (EXTRACTION_STRENGTH, PROBABILITY, KEY_FACT)
+FORGETTING_METRICS: tuple[RecordMetric, ...] = (EXTRACTION_STRENGTH, PROBABILITY, KEY_FACT)
 """Any of these must show that the original knew the forget set; else there is nothing to forget."""
 
 
@@ -49,16 +55,16 @@ class Comparison:
     policy: Policy
     seed: int
 
-    def column(self, metric: Metric, role: str, split: str, attack: str = PLAIN) -> Column:
+    def column(self, metric: RecordMetric, role: str, split: str, attack: str = PLAIN) -> Column:
         """Return a metric per record, see `Table.column`."""
         return self.table.column(metric, role, split, attack)
 
-    def gold_columns(self, metric: Metric, split: str, attack: str = PLAIN) -> list[Column]:
+    def gold_columns(self, metric: RecordMetric, split: str, attack: str = PLAIN) -> list[Column]:
         """Return the columns of the golds for which the evidence was collected."""
         columns = [self.column(metric, role, split, attack) for role in self.golds]
         return [column for column in columns if column]
 
-    def anchor(self, metric: Metric, attack: str = PLAIN) -> Baseline | None:
+    def anchor(self, metric: RecordMetric, attack: str = PLAIN) -> Baseline | None:
         """Return the anchor of a metric on the forget set; None when there is none.
 
         Gold where there is one. Without gold, control items under the same attack: for
@@ -87,7 +93,7 @@ class Comparison:
         """Return the forget records that all columns and, when paired, the anchor have."""
         return common(*columns, anchor.column) if anchor.paired else common(*columns)
 
-    def noise_sd(self, metric: Metric, split: str, attack: str = PLAIN) -> float:
+    def noise_sd(self, metric: RecordMetric, split: str, attack: str = PLAIN) -> float:
         """Return the standard deviation of the golds' means; 0 with fewer than two golds."""
         columns = [self.column(metric, role, split, attack) for role in self.noise]
         columns = [column for column in columns if column]
@@ -97,7 +103,7 @@ class Comparison:
         averages = [float(np.mean([column[name] for name in records])) for column in columns]
         return float(np.std(averages, ddof=1)) if records else 0.0
 
-    def informative(self, metric: Metric) -> bool | None:
+    def informative(self, metric: RecordMetric) -> bool | None:
         """Tell whether the original measurably held the forget set by this metric.
 
         `m_o - m_g` is above 0 with its 95 % interval and above 3 SD of the golds. Without gold the

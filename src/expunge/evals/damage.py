@@ -21,7 +21,7 @@ from expunge.evals.evidence_table import Column, common
 from expunge.evals.gates import interval_gate, missing
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL
-from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, Metric
+from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, RecordMetric
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import (
     TWO_SIDED,
@@ -44,7 +44,7 @@ UNSEEN = ("holdout", "control")
 class Measure(NamedTuple):
     """What counts as bad on a set of records."""
 
-    metric: Metric
+    metric: RecordMetric
     floor: float = 0.0
     """Value of a metric of knowledge at which nothing is known."""
 

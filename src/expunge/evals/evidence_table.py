@@ -19,7 +19,7 @@ from expunge.evidence.store import (
     Scores,
     Unit,
 )
-from expunge.metrics.base import Metric, ScoreMetric
+from expunge.metrics.base import RecordMetric, ScoreMetric
 from expunge.metrics.statistics import Sample
 
 Column = dict[str, float]
@@ -75,7 +75,7 @@ class Table:
             known={},
         )
 
-    def rows(self, metric: Metric, role: str, split: str, attack: str = PLAIN) -> int:
+    def rows(self, metric: RecordMetric, role: str, split: str, attack: str = PLAIN) -> int:
         """Return how many records have the evidence that the metric reads."""
         unit = _unit(metric, role, split, attack)
         return len((self.scores if unit.kind == "scores" else self.answers).get(unit, {}))
@@ -85,14 +85,14 @@ class Table:
         unit = Unit(role=role, split=split, attack=attack, kind="scores")
         return self.scores.get(unit, {})
 
-    def column(self, metric: Metric, role: str, split: str, attack: str = PLAIN) -> Column:
+    def column(self, metric: RecordMetric, role: str, split: str, attack: str = PLAIN) -> Column:
         """Return the metric on every record where it is defined; empty when not collected."""
         unit = _unit(metric, role, split, attack)
         if (metric.id, unit) not in self.known:
             self.known[metric.id, unit] = self._compute(metric, unit)
         return self.known[metric.id, unit]
 
-    def _compute(self, metric: Metric, unit: Unit) -> Column:
+    def _compute(self, metric: RecordMetric, unit: Unit) -> Column:
         items = self.items.get(unit.split, {})
         if isinstance(metric, ScoreMetric):
             rows = self.scores.get(unit, {})
@@ -129,7 +129,7 @@ def _rows(store: EvidenceStore, kind: type[RowT]) -> dict[Unit, dict[str, RowT]]
     }
 
 
-def _unit(metric: Metric, role: str, split: str, attack: str) -> Unit:
+def _unit(metric: RecordMetric, role: str, split: str, attack: str) -> Unit:
     kind = "scores" if isinstance(metric, ScoreMetric) else "answers"
     return Unit.under(attack, role=role, split=split, kind=kind)
 

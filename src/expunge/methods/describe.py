@@ -1,7 +1,6 @@
 """What a method needs and costs, read off its own terms, and its formula, read off its own file."""
 
 import inspect
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -18,6 +17,7 @@ from expunge.methods.base import (
 )
 from expunge.methods.edits.base import MEMORISED, WEIGHED, Edit, Passes
 from expunge.methods.guards.base import Guard
+from expunge.utils.docstrings import flowing
 
 _EXAMPLE = Shape(layers=32, width=4096, vocabulary=128256)
 """The shape of a common 8B model: needs and costs hardly depend on it."""
@@ -78,15 +78,6 @@ def describe(name: str, method: Method | Edit | Guard) -> Description:
 def _given_as(stream: Stream) -> str:
     """What the user gives for a stream; refusals stand in for alternatives that are not given."""
     return "alternatives" if stream is Stream.ALTERNATIVE else stream.side
-
-
-def flowing(text: str) -> str:
-    """Join the lines of each paragraph; formulas and lists, which are marked, keep theirs."""
-    paragraphs = [
-        part if part.startswith("    ") else re.sub(r"\n(?! {2,}|- )", " ", part)
-        for part in text.split("\n\n")
-    ]
-    return "\n\n".join(paragraphs)
 
 
 def _reads(term: Term) -> tuple[Stream, ...]:

@@ -1,4 +1,8 @@
-"""Metrics: pure functions of stored evidence, one small file each."""
+"""How an audit reads metrics of single records: which evidence goes in, under which id.
+
+These are not the records of the registry. `registry.Metric` describes any metric to a reader and
+takes its id from here where an audit reads it record by record.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,7 +41,8 @@ class AnswerMetric:
     """True when more means that the model knows the record; false when more means damage."""
 
 
-Metric = ScoreMetric | AnswerMetric
+RecordMetric = ScoreMetric | AnswerMetric
+"""What gives one number per record."""
 
 PROBABILITY = ScoreMetric(id="probability", of=probability)
 EXTRACTION_STRENGTH = ScoreMetric(id="extraction-strength", of=extraction_strength)

@@ -1,9 +1,4 @@
-"""Efficiency: what forgetting cost beside retraining. Reported, never gated.
-
-FLOPs of a transformer with N weights, per token: forward 2N, a full training step 6N, a LoRA step
-about 4N (no gradient of the frozen weights), generation 2N (arXiv 2001.08361). Embeddings do not
-count; attention over the context, small at these lengths, is left out.
-"""
+"""What forgetting cost beside retraining: reported, never gated."""
 
 from typing import NamedTuple
 
@@ -19,6 +14,10 @@ class Work(NamedTuple):
 
 def flops(parameters: int, work: Work) -> float:
     """Return the floating-point operations of a run with a model of N weights.
+
+    Per token: forward 2N, a full training step 6N, a LoRA step about 4N (no gradient of the frozen
+    weights), generation 2N (arXiv 2001.08361). Embeddings do not count. Attention over the context,
+    small at these lengths, is left out.
 
     Raises:
         ValueError: A count is negative.

@@ -1,18 +1,4 @@
-"""Erasure depth: is the knowledge gone from inside, layer by layer, or only from the output?
-
-    depth = sum_{l in K} d1_l clip(d2_l / d1_l, 0, 1) / sum_{l in K} d1_l,   K = {l : d1_l > 0.05}
-
-d1_l is how much the original's mean log-probability of the fact drops when gold stands in at layer
-l; d2_l the same with the unlearned model. Two ways of standing in:
-
-- activation patching (Unlearning Depth Score, arXiv 2605.24614): the other model's states replace
-  the original's after block l, over the answer. Causal. 2L + 3 passes a record.
-- logit lens: states after block l are read by the original's own final norm and head. One pass.
-
-0 = as the original, 1 = as gold; higher is more forgotten. A refusal head leaves it low. The ratio
-is clipped, so it is blind to over-erasure: read it beside membership. Needs the original, a gold of
-the same shape and tokenizer, and a fact; records without a knowledge layer are counted, not scored.
-"""
+"""Erasure depth: whether knowledge is gone layer by layer, or only from the output."""
 
 from collections.abc import Sequence
 
@@ -26,6 +12,19 @@ def erasure_depth(
     gold: Sequence[float], own: Sequence[float], *, threshold: float = KNOWLEDGE
 ) -> float | None:
     """Return the depth of one record, in [0, 1]; None when no layer of the original holds it.
+
+        depth = sum_{l in K} d1_l clip(d2_l / d1_l, 0, 1) / sum_{l in K} d1_l,  K = {l: d1_l > 0.05}
+
+    d1_l is the drop of the original's mean log-probability of the fact when gold stands in at layer
+    l; d2_l is the same with the unlearned model. There are two ways of standing in:
+
+    - activation patching (Unlearning Depth Score, arXiv 2605.24614): the other model's states
+      replace the original's after block l, over the answer. Causal; 2L + 3 passes a record.
+    - logit lens: the original's own final norm and head read the states after block l. One pass.
+
+    0 is the original, 1 is gold; higher is more forgotten. A refusal head leaves it low. The ratio
+    is clipped, so it is blind to over-erasure: read it beside membership. All models must share one
+    shape and tokenizer. Records without a knowledge layer are counted, not scored.
 
     Args:
         gold: d1, the drop per layer when gold stands in, nats.

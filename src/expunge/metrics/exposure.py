@@ -1,11 +1,4 @@
-"""Exposure: how far up a planted secret stands among all secrets of its form.
-
-    exposure = log2 |S| - log2 rank(canary)        bits
-
-S is the space of candidates of the same format (all telephone numbers, all codes). A model that
-never saw the canary ranks it uniformly: 1/ln 2 = 1.44 bits on average, exactly (arXiv 1802.08232).
-Cost: one pass per sampled candidate and canary; 10 000 are recommended. Lower is more forgotten.
-"""
+"""Exposure: how far up a planted secret stands among all secrets of its form."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +8,11 @@ UNSEEN = 1 / math.log(2)
 
 
 def exposure(rank: float, space: float) -> float:
-    """Return log2(space) - log2(rank), bits.
+    """Return log2(space) - log2(rank), bits; lower is more forgotten (arXiv 1802.08232).
+
+    The space holds all candidates of one format (all telephone numbers, all codes). A model that
+    never saw the secret ranks it uniformly: 1 / ln 2 = 1.44 bits on average, exactly. One pass per
+    sampled candidate and secret; 10 000 candidates are recommended.
 
     Args:
         rank: Place of the canary among all candidates, likeliest first, from 1.

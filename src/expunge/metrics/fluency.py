@@ -1,11 +1,4 @@
-"""Gibberish: an answer that no reader would take for language.
-
-Repetition: the share of n-grams of a text that have occurred before in it.
-
-Refusal: an answer that declines instead of answering.
-
-Perplexity of a set of texts.
-"""
+"""The form of answers and texts: gibberish, repetition, refusal, perplexity."""
 
 import math
 import re

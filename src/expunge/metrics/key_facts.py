@@ -1,7 +1,4 @@
-"""Key-fact leak: does the answer state the fact?
-
-Normal form of text for matching facts and phrases.
-"""
+"""Key facts: whether an answer states one, and the normal form in which texts are compared."""
 
 import re
 import unicodedata

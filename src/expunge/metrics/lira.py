@@ -1,15 +1,4 @@
-"""U-LiRA: per record, was it trained on and then unlearned, or never seen?
-
-    phi = log(p / (1 - p))            Lambda = N(phi; Q_u) / N(phi; Q_g)
-
-Q_u: phi of the record over shadow models that were trained on it and then unlearned; Q_g: over
-shadow models that never saw it. Higher = more likely a member. The strongest test there is, and the
-only one that speaks about single records: population attacks overestimate protection, also of
-*retained* records (arXiv 2403.01218, 2112.03570).
-
-Needs shadow models: 16 of each kind for Gaussian fits, 64 for tails. With adapters over a shared
-base they are cheap to train; `scripts/u_lira.py` runs the attack over them.
-"""
+"""U-LiRA: per record, whether it was trained on and then unlearned, or never seen."""
 
 import math
 from typing import NamedTuple
@@ -57,6 +46,16 @@ def fit(values: Array) -> Normal:
 
 def ratios(phi: Array, unlearned: Array, unseen: Array) -> Array:
     """Return log Lambda of each record of one judged model, shape (records,).
+
+        phi = log(p / (1 - p))            Lambda = N(phi; Q_u) / N(phi; Q_g)
+
+    Q_u is phi of the record over shadow models that were trained on it and then unlearned; Q_g is
+    phi over shadow models that never saw it. Higher = more likely a member. It is the strongest
+    test, and the only one that speaks about single records: population attacks overestimate
+    protection, also of *retained* records (arXiv 2403.01218, 2112.03570).
+
+    Gaussian fits need 16 shadow models of each kind, tails need 64. Adapters over a shared base are
+    cheap to train; `scripts/u_lira.py` runs the attack over them.
 
     Args:
         phi: Judged model, (records,).

@@ -1,9 +1,7 @@
-"""Membership scores: how familiar a text looks. Higher always means more likely a member.
+"""Membership scores: how familiar a text looks to a model; higher = more likely a member.
 
-Membership scores that compare two readings of the same text. Higher = more likely a member.
-
-Each takes log-probabilities as the models gave them and returns one number per record; directions
-differ between published codes, here there is one. None where a need is missing.
+Each takes log-probabilities as models gave them and returns one number per record. Directions
+differ between published codes; here there is one. A score is None where a need is missing.
 """
 
 import math

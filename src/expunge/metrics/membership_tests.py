@@ -1,23 +1,4 @@
-"""The tail of a membership attack: how many members it is *sure* of.
-
-An AUC near one half can hide a few records that are recognised beyond doubt (arXiv 2112.03570).
-
-Dataset inference: was this *set* trained on, by all membership scores together?
-
-Half of the records teaches a linear regression which scores tell suspects from a set that was
-certainly not seen; on the other half a one-sided t-test asks whether suspects score higher
-(arXiv 2406.06443). Single records stay anonymous: the claim is about the set. Needs at least eight
-records a side, half of them kept for the test; without members its p-value is uniform.
-
-Is the holdout comparable? Two checks before any membership number, and a way to mend it.
-
-A membership AUC means something only when members and non-members differ in nothing else. Two
-models that cannot know the answer must fail to tell them apart: one never trained on either, and a
-bag of words, which sees topic and style only (arXiv 2406.17975). Partition one corpus; a holdout
-written later is different text.
-
-Difficulty can be matched: pairs within a caliper on a never-trained model's loss.
-"""
+"""Tests over membership scores: their tail, whole sets, and whether the comparison is fair."""
 
 import math
 from collections import Counter
@@ -28,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expunge.metrics.key_facts import normalise
+from expunge.metrics.statistics import clopper_pearson
+
+Array = NDArray[np.float64]
 
 RATES = ((0.01, 1000), (0.05, 100), (0.10, 20))
 """False-positive rates and the fewest non-members from which each can be measured."""
@@ -43,6 +27,9 @@ def measurable_rate(others: int) -> float | None:
 
 def tpr_at_fpr(members: Sequence[float], others: Sequence[float], rate: float) -> float:
     """Return the share of members above a threshold that at most `rate` of the others exceed.
+
+    It shows how many members the attack is *sure* of: an AUC near one half can hide a few records
+    that are recognised beyond doubt (arXiv 2112.03570).
 
     The threshold is one of the others' own scores, so the false-positive rate is never above
     `rate`. Chance is `rate` itself. Higher = more exposed.
@@ -92,8 +79,6 @@ def empirical_epsilon(
     """
     if members < 1 or others < 1:
         raise ValueError("a privacy loss needs members and others")
-    from expunge.metrics.statistics import clopper_pearson
-
     tpr, fpr = caught / members, false / others
     if exact:
         tpr, fpr = clopper_pearson(caught, members)[0], clopper_pearson(false, others)[1]
@@ -106,8 +91,6 @@ def _log_ratio(above: float, below: float) -> float:
     return math.inf if below <= 0 else math.log(above / below)
 
 
-Array = NDArray[np.float64]
-
 FEWEST = 8
 """Records of each side below which half of them tell nothing."""
 
@@ -117,6 +100,11 @@ RIDGE = 1.0
 
 def dataset_inference(suspects: Array, unseen: Array, *, seed: int) -> float | None:
     """Return the p-value of "the suspects are no more familiar than the unseen"; small = members.
+
+    Half of the records teaches a linear regression which scores tell suspects from a set that was
+    certainly not seen. On the other half a one-sided t-test asks whether suspects score higher
+    (arXiv 2406.06443). Single records stay anonymous: the claim is about the set. Without members
+    the p-value is uniform.
 
     Args:
         suspects: Membership scores, (records, scores); higher = more likely a member.
@@ -162,8 +150,6 @@ def _regression(members: Array, others: Array) -> Array:
     return np.linalg.solve(gram, standard.T @ target) / sd
 
 
-Array = NDArray[np.float64]
-
 CALIPER = 0.05
 """Largest difference in mean log-probability of a matched pair, nats per token."""
 
@@ -190,6 +176,10 @@ def word_scores(
     folds: int = FOLDS,
 ) -> BagOfWordsScores | None:
     """Return log P(text | members) - log P(text | others) per word, by naive Bayes.
+
+    A membership AUC means something only when members and others differ in nothing else. A bag of
+    words sees topic and style only, so it must fail to tell them apart (arXiv 2406.17975).
+    Partition one corpus: a holdout that was written later is different text.
 
     Multinomial, Laplace smoothing, equal priors; each text is scored by counts of the other folds.
     Groups (subjects) stay whole: else the name of a person in one fold gives away all others.
@@ -241,6 +231,8 @@ def matched(
     members: Sequence[float], others: Sequence[float], *, caliper: float = CALIPER
 ) -> list[tuple[int, int]]:
     """Return index pairs of equal difficulty, as many as there can be.
+
+    A pair lies within a caliper on the loss of a model that was trained on neither side.
 
     Args:
         members: Mean log-probability of each member under a never-trained model, nats per token.

@@ -1,21 +1,4 @@
-"""Exact memorisation: the share of answer tokens that the model gets right.
-
-Extraction strength: how much of the answer the model completes by itself.
-
-Probability: how likely the model finds the answer, per token.
-
-Sums and means of probabilities that are given as logarithms.
-
-Probabilistic extraction: how many samples until the text comes out whole?
-
-    p_z = prod_t p(y_t | x, y_<t)            under the decoding scheme of the attacker
-    extractable at (n, p)  <=>  1 - (1 - p_z)^n >= p
-
-One teacher-forced pass gives p_z at temperature 1; no sampling is needed (arXiv 2410.19482).
-Frequent names are guessable: compare with gold's p_z. Lower is more forgotten.
-
-Sampling: what a determined user gets who asks more than once.
-"""
+"""How much of a text a model completes, finds likely, or says when it is sampled."""
 
 import math
 from collections.abc import Sequence
@@ -100,13 +83,18 @@ def log_mean_exp(values: Sequence[float]) -> float:
 
 
 def sequence_log_probability(scores: Scores) -> float | None:
-    """Return log p_z of the whole answer at temperature 1, nats; None without a content token."""
+    """Return log p_z of the whole answer at temperature 1, nats; None without a content token.
+
+    p_z = prod_t p(y_t | x, y_<t). One teacher-forced pass gives it; no sampling is needed
+    (arXiv 2410.19482).
+    """
     return math.fsum(scores.logp[: scores.content]) if scores.content > 0 else None
 
 
 def samples_needed(log_p: float, chance: float) -> float:
     """Return the smallest n with 1 - (1 - p_z)^n >= chance; infinite when p_z is 0.
 
+    p_z is the probability of the whole text under the decoding of the attacker (arXiv 2410.19482).
     p_z = 0.01 needs 69 samples for one half and 230 for nine tenths.
 
     Args:
@@ -134,7 +122,13 @@ def chance_within(log_p: float, n: int) -> float:
 
 
 def discoverable(scores: Scores, *, n: int = 100, chance: float = 0.5) -> float | None:
-    """Return 1 when the answer is (n, p)-discoverably extractable, else 0; None without tokens."""
+    """Return 1 when the answer is (n, p)-discoverably extractable, else 0; None without tokens.
+
+        extractable at (n, p)  <=>  1 - (1 - p_z)^n >= p
+
+    p_z is the probability of the whole answer at temperature 1 (arXiv 2410.19482). Frequent names
+    are guessable: compare with gold's. Lower is more forgotten.
+    """
     log_p = sequence_log_probability(scores)
     return None if log_p is None else float(chance_within(log_p, n) >= chance)
 
@@ -167,8 +161,9 @@ def leak_at_k(n: int, leaks: int, k: int) -> float:
     """Return 1 - C(n - c, k) / C(n, k): the chance that k samples hold a leak, without bias.
 
     n samples with c leaks are seen; k of them are drawn without replacement (arXiv 2107.03374,
-    2511.04934). 2 leaks in 32 samples: leak@8 = 0.444. Lower is more forgotten. The samples of one
-    fact are not independent facts: they make the test more sensitive, not the sample larger.
+    2511.04934). It is what a user gets who asks more than once. 2 leaks in 32 samples:
+    leak@8 = 0.444. Lower is more forgotten. The samples of one fact are not independent facts: they
+    make the test more sensitive, not the sample larger.
 
     Raises:
         ValueError: k is not in 1..n or c not in 0..n.

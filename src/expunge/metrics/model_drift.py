@@ -1,31 +1,4 @@
-"""Divergence from the original: how far next-token distributions moved where they should not.
-
-    KL(o || u) = sum_v p_o(v) (log p_o(v) - log p_u(v))        nats, one number per position
-
-The direction matters: the original's mass decides where a change counts. The median says what a
-usual token went through, the 95th percentile what the worst did; the mean hides both. Gold's own
-divergence from the original is what retraining alone brings.
-
-Needs the original and both models' full distributions on the same positions. Cost: one pass of each
-model. Lower is better.
-
-Weight change: which matrices moved, how far, and in how many directions. Never gated.
-
-    relative = ||W_u - W_o||_F / ||W_o||_F
-    rank     = (sum_i s_i^2)^2 / sum_i s_i^4       s: singular values of W_u - W_o
-
-The rank is the participation ratio: 1 when one direction changed, the full rank when all changed
-alike; it needs no decomposition. Low-rank changes in few matrices are what LoRA and edits leave,
-changes in every number what full training does. Needs the weights of both models; no pass.
-
-Churn: records whose answer turned right or wrong, which an unchanged mean hides.
-
-Distance response: how much was damaged, and how far from the target.
-
-Records that should have survived are ordered by distance from the forget set: the graph distance of
-a relation where one is named, else 1 - cosine similarity of word counts. Damage is highest in the
-nearest bins; static benchmarks, which lie far off, miss up to 98.7 % of it (arXiv 2511.00030).
-"""
+"""What else changed in a model: predictions, weights, answers, and records by distance."""
 
 import math
 from collections import Counter
@@ -36,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expunge.metrics.key_facts import normalise
+
+Array = NDArray[np.float32]
+Distances = NDArray[np.float64]
 
 
 class Divergence(NamedTuple):
@@ -48,6 +24,7 @@ class Divergence(NamedTuple):
 def kl_divergence(first: Sequence[float], second: Sequence[float]) -> float:
     """Return sum_v p(v) log(p(v) / q(v)) of two distributions over the same values, nats.
 
+    The direction matters: with the original as p, its mass decides where a change counts.
     Values that p never takes count nothing; a value that p takes and q does not makes it infinite.
 
     Args:
@@ -61,14 +38,18 @@ def kl_divergence(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def divergence(positions: Sequence[float]) -> Divergence | None:
-    """Return median and 95th percentile of per-position divergences; None without a position."""
+    """Return median and 95th percentile of per-position divergences; None without a position.
+
+        KL(o || u) = sum_v p_o(v) (log p_o(v) - log p_u(v))        nats, one number per position
+
+    o is the original, u the judged model, both on the same text. The median says what a usual token
+    went through, the 95th percentile what the worst did; the mean hides both. Gold's own divergence
+    from the original is what retraining alone brings. Lower is better.
+    """
     if not len(positions):
         return None
     median, p95 = np.quantile(np.asarray(positions, float), [0.5, 0.95])
     return Divergence(float(median), float(p95))
-
-
-Array = NDArray[np.float32]
 
 
 class WeightChange(NamedTuple):
@@ -84,6 +65,13 @@ class WeightChange(NamedTuple):
 
 def weight_change(before: Array, after: Array) -> WeightChange:
     """Return how one weight tensor changed.
+
+        relative = ||W_u - W_o||_F / ||W_o||_F
+        rank     = (sum_i s_i^2)^2 / sum_i s_i^4       s: singular values of W_u - W_o
+
+    The rank is the participation ratio: 1 when one direction changed, the full rank when all
+    changed alike; it needs no decomposition. LoRA and edits leave low-rank changes in few matrices,
+    full training leaves changes in every number.
 
     Args:
         before: The original's tensor, float32.
@@ -122,7 +110,7 @@ class Churn(NamedTuple):
 def churn(before: Sequence[float], after: Sequence[float]) -> Churn | None:
     """Return how many paired records flipped; a value from 0.5 on counts as right.
 
-    None without a record.
+    An unchanged mean hides records whose answer turned right or wrong. None without a record.
 
     Raises:
         ValueError: The sides differ in length.
@@ -135,8 +123,6 @@ def churn(before: Sequence[float], after: Sequence[float]) -> Churn | None:
         sum(b and not a for a, b in pairs) / len(pairs),
     )
 
-
-Distances = NDArray[np.float64]
 
 HARMLESS = 0.02
 """Damage below which a bin counts as untouched: two points."""
@@ -190,6 +176,10 @@ def distance_response(
     distances: Sequence[float], damage: Sequence[float], *, bins: int = 4
 ) -> tuple[Ring, ...]:
     """Return the mean damage in bins of equal size, the nearest first.
+
+    The records should have survived. Distance is that of a named relation in its graph, else
+    1 - cosine similarity of word counts. Damage is highest in the nearest bins: static benchmarks,
+    which lie far off, miss up to 98.7 % of it (arXiv 2511.00030).
 
     Records of the same distance stay together, so there may be fewer bins than asked for.
 

@@ -1,7 +1,4 @@
-"""Options: which of several given answers does the model prefer?
-
-Calibration: does the model know how sure it may be?
-"""
+"""Given answers: which one the model prefers, and whether it knows how sure it may be."""
 
 import math
 from collections.abc import Sequence

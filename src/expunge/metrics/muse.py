@@ -1,21 +1,19 @@
-"""MUSE's three forgetting numbers (arXiv 2407.06460), in its own definitions.
-
-VerbMem is `rouge_l_f1` of a continuation of 128 tokens against the true 128; KnowMem is the same of
-a few-shot answer of 32 tokens. PrivLeak is relative: with gold's AUC in the denominator its floor
-is -100 % and its ceiling depends on gold (News +110 %, Books +85 %), so two models cannot be
-compared by it. We report the difference of AUCs with an interval, and this beside it.
-"""
+"""The numbers of MUSE and of its followers (arXiv 2407.06460), in their own definitions."""
 
 from collections.abc import Sequence
 
 from expunge.metrics.tofu import harmonic_mean
 
 CUT = 128
-"""Tokens of reference and continuation that VerbMem compares."""
+"""Tokens of reference and continuation that VerbMem compares, by `rouge_l_f1`."""
 
 
 def privleak(auc: float, gold: float) -> float:
     """Return (AUC_u - AUC_g) / AUC_g * 100, percent; 0 is gold, below = still known.
+
+    Gold's AUC is in the denominator: the floor is -100 %, the ceiling depends on gold (News +110 %,
+    Books +85 %). So two models cannot be compared by it. Beside it stands the difference of AUCs
+    with an interval (arXiv 2407.06460).
 
     Args:
         auc: AUC of the unlearned model with the *holdout* as positive class, as MUSE has it;

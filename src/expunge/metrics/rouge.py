@@ -1,8 +1,4 @@
-"""ROUGE-L between answer and reference; the variant is part of the metric's name.
-
-ROUGE rewards wording, not facts: a wrong city in the right sentence scores higher than the right
-city alone. It is reported for comparison with published tables and never gated.
-"""
+"""ROUGE-L between answer and reference; the variant is part of the metric's name."""
 
 from functools import lru_cache
 from typing import Any
@@ -19,6 +15,9 @@ def _scorer(stemmer: bool) -> Any:  # noqa: ANN401 - rouge_score is not typed
 
 def rouge_l_recall(answer: Answer, item: Item) -> float | None:
     """Return ROUGE-L recall with stemming, in [0, 1] (TOFU variant, arXiv 2401.06121).
+
+    It rewards wording, not facts: a wrong city in the right sentence scores higher than the right
+    city alone. So no gate reads it.
 
     None when the reference answer is empty.
     """

@@ -1,31 +1,4 @@
-"""Truth ratio: does the model prefer the true answer to false ones of the same form?
-
-    r = avg_j p(wrong_j) / p(correct)        p: length-normalised, exp of the mean log-probability
-
-`correct` is the true answer in other words, so that its wording was not trained on either. The code
-of TOFU takes the geometric mean over wrong answers, its paper the arithmetic one; both are here by
-name, and every number of ours is geometric (arXiv 2401.06121).
-
-Needs a restated true answer and about five perturbed ones. Cost: six passes. Weak on single
-records: on published logs it flags a quarter of fully memorised facts.
-
-Forget quality: are two distributions of truth ratios the same?
-
-TOFU's p-value asks whether a difference can be seen, and with few records none can: on published
-logs the original itself passes in a third of draws of 20 facts, and with 300 a model that keeps
-20 % of the facts always passes. So the KS *distance* D stands beside it, on a scale from the
-original (0) to gold (1), with an equivalence test against a margin. None of these may gate: a mean
-over records hides stragglers (arXiv 2401.06121).
-
-Needs gold and truth ratios of both models. Cost: six passes a model.
-
-Model utility: TOFU's one number for all that should be kept (arXiv 2401.06121).
-
-    MU = harmonic mean of {retain, real authors, world facts} x {probability, ROUGE-L recall,
-         max(0, 1 - truth ratio)}
-
-One zero makes it zero, and it does not see gibberish: shown for comparison, never gated.
-"""
+"""The metrics of TOFU (arXiv 2401.06121): truth ratio, forget quality, model utility."""
 
 import math
 from collections.abc import Sequence
@@ -42,6 +15,15 @@ def truth_ratio(
     correct: float, wrong: Sequence[float], *, average: Average = "geometric"
 ) -> float | None:
     """Return r, in (0, inf): above 1 the model prefers falsehood; None without a wrong answer.
+
+        r = avg_j p(wrong_j) / p(correct)      p: length-normalised, exp of the mean log-probability
+
+    `correct` is the true answer in other words, so that its wording was not trained on either. The
+    code of TOFU takes the geometric mean over wrong answers, its paper the arithmetic one. Both are
+    here by name; every number of an audit is geometric (arXiv 2401.06121).
+
+    Needs a restated true answer and about five perturbed ones: six passes. Weak on single records:
+    on published logs it flags a quarter of fully memorised facts.
 
     Args:
         correct: Mean log-probability per token of the restated true answer, nats.
@@ -95,6 +77,9 @@ class ForgetQuality(NamedTuple):
 def ks_distance(first: Sequence[float], second: Sequence[float]) -> float:
     """Return D = sup_x |F_1(x) - F_2(x)|, in [0, 1]; the same for r and 1/r.
 
+    The Kolmogorov-Smirnov distance of two distributions of truth ratios. It has no gate: a mean
+    over records hides stragglers.
+
     Raises:
         ValueError: One side is empty.
     """
@@ -109,6 +94,10 @@ def ks_distance(first: Sequence[float], second: Sequence[float]) -> float:
 
 def forget_quality(model: Sequence[float], gold: Sequence[float]) -> ForgetQuality:
     """Return KS distance and p-value of the truth ratios of a model against gold's.
+
+    The p-value asks whether a difference can be seen, and with few records none can. On published
+    logs the original itself passes in a third of draws of 20 facts; with 300 a model that keeps
+    20 % of the facts always passes. So read the distance (arXiv 2401.06121).
 
     Exact p up to 10 000 records a side, as scipy's `ks_2samp`.
 
@@ -198,6 +187,11 @@ def harmonic_mean(values: Sequence[float]) -> float:
 
 def model_utility(*sets: Utility) -> float:
     """Return the harmonic mean over all numbers of all sets, in [0, 1]; TOFU gives three sets.
+
+        MU = harmonic mean of {retain, real authors, world facts} x {probability, ROUGE-L recall,
+             max(0, 1 - truth ratio)}
+
+    One zero makes it zero, and it does not see gibberish: shown for comparison (arXiv 2401.06121).
 
     Raises:
         ValueError: No set is given.

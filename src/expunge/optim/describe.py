@@ -5,9 +5,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 
-from expunge.methods.describe import flowing
 from expunge.optim import COMBINE, MASKS, OPTIMISERS, ROBUST
 from expunge.optim.base import Combine, Mask, Optimiser, Robust
+from expunge.utils.docstrings import flowing
 
 Wrapper = type[Robust] | type[Combine] | type[Mask] | type[Optimiser]
 

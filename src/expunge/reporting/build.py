@@ -21,9 +21,8 @@ from expunge.evals.assess import attack_rungs
 from expunge.evals.results import Gate, Results, Score
 from expunge.evidence.context import AuditContext, Policy
 from expunge.evidence.store import ITEMS, PLAIN, EvidenceStore
-from expunge.metrics import registry
 from expunge.metrics.outcomes import Axis, Status
-from expunge.reporting import plot_data, wording
+from expunge.reporting import glossary, plot_data, wording
 from expunge.reporting.examples import (
     RULE,
     Count,
@@ -140,18 +139,18 @@ def environment() -> Environment:
         duration=wording.duration,
         interval=wording.interval,
         thousands=lambda value: f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}"),
-        attack=registry.attack_title,
-        metric=registry.metric_title,
+        attack=glossary.attack_title,
+        metric=glossary.metric_title,
         light=_light,
         status=_status,
-        gate=registry.gate_title,
+        gate=glossary.gate_title,
         masks=_masks,
     )
     return made
 
 
 def _finding(gate: Gate) -> str:
-    return wording.finding(gate, title=registry.gate_title(gate.name))
+    return wording.finding(gate, title=glossary.gate_title(gate.name))
 
 
 def _masks(text: str) -> Markup:
@@ -201,7 +200,7 @@ def _page(run: Path, store: EvidenceStore, redactor: Redactor, *, redacted: bool
         "sealed": store.sealed,
         "config": redactor.label((run / "config.toml").read_text(encoding="utf-8")),
         "digests": [(name, sha256_file(run / name)) for name in ("config.toml", "results.json")],
-        "glossary": registry,
+        "glossary": glossary,
         "used_metrics": _used_metrics(results),
     }
 
@@ -290,8 +289,8 @@ def _scorecard(results: Results, context: AuditContext) -> dict[str, Any]:
     axes: list[Axis | None] = [*Axis, None]
 
     def place(score: Score) -> tuple[int, str]:
-        axis = registry.axis_of(score.metric, split=score.split, attack=score.attack)
-        return axes.index(axis), registry.metric_title(score.metric)
+        axis = glossary.axis_of(score.metric, split=score.split, attack=score.attack)
+        return axes.index(axis), glossary.metric_title(score.metric)
 
     groups: list[dict[str, Any]] = []
     for (order, title), members in groupby(sorted(scores, key=place), key=place):
@@ -311,7 +310,7 @@ def _scorecard(results: Results, context: AuditContext) -> dict[str, Any]:
 
 
 def _plain_first(split: str, attack: str) -> tuple[int, bool, str]:
-    order = [*registry.SETS]
+    order = [*glossary.SETS]
     return (order.index(split) if split in order else len(order)), attack != PLAIN, attack
 
 
@@ -328,7 +327,7 @@ def attack_rows(results: Results, ranked: Sequence[FactHistory]) -> list[dict[st
     return [
         {
             "attack": name,
-            "words": registry.ATTACKS.get(name),
+            "words": glossary.ATTACKS.get(name),
             "before": _under(name, [fact.before for fact in ranked]),
             "after": _under(name, [fact.after for fact in ranked]),
             "gold": _under(name, [fact.gold for fact in ranked]),
@@ -345,4 +344,4 @@ def _under(attack: str, attempts: Sequence[Sequence[ExampleAttempt]]) -> str:
 
 
 def _used_metrics(results: Results) -> list[str]:
-    return sorted({score.metric for score in results.scores}, key=registry.metric_title)
+    return sorted({score.metric for score in results.scores}, key=glossary.metric_title)

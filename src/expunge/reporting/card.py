@@ -8,8 +8,7 @@ from typing import Any
 from expunge.evals.results import Results
 from expunge.evidence.context import AuditContext
 from expunge.evidence.store import PLAIN
-from expunge.metrics import registry
-from expunge.reporting import wording
+from expunge.reporting import glossary, wording
 from expunge.reporting.build import attack_rows, counts, environment, evidence_of, gaps
 from expunge.reporting.examples import facts
 from expunge.reporting.plot_data import find
@@ -88,5 +87,5 @@ def _rows(results: Results, context: AuditContext) -> list[tuple[str, str, list[
                 else "–"  # noqa: RUF001 - an en dash is meant
                 for score in found
             ]
-            rows.append((registry.metric_title(metric), registry.SETS[split], cells))
+            rows.append((glossary.metric_title(metric), glossary.SETS[split], cells))
     return rows

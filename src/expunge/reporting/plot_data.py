@@ -10,9 +10,9 @@ from expunge.evals.evidence_table import Column, Table, common
 from expunge.evals.results import Results, Score
 from expunge.evidence.store import PLAIN, EvidenceStore
 from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY
-from expunge.metrics.registry import attack_title, metric_title
 from expunge.metrics.statistics import mean_interval
 from expunge.reporting import plots
+from expunge.reporting.glossary import attack_title, metric_title
 from expunge.reporting.plots import FrontierPoint, Kind, PlottedInterval, SetChange
 from expunge.reporting.schema import RunFacts
 

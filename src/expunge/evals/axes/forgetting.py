@@ -14,7 +14,7 @@ from expunge.evals.leak_test import SMALL, Flags, leak_test, remembered, settle,
 from expunge.evals.metric_validity import unfit
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL, PLAIN
-from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, Metric
+from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, RecordMetric
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import (
     ONE_SIDED,
@@ -44,7 +44,7 @@ class Residual(NamedTuple):
 
 
 def residual(
-    case: Comparison, metric: Metric, attack: str = PLAIN, *, coverage: float = ONE_SIDED
+    case: Comparison, metric: RecordMetric, attack: str = PLAIN, *, coverage: float = ONE_SIDED
 ) -> Residual:
     """Return the residual of a metric: 0 as gold, 1 as the original.
 

@@ -29,7 +29,7 @@ from expunge.metrics.base import (
     ROUGE_L_F1,
     ROUGE_L_RECALL,
     SEQ_REP,
-    Metric,
+    RecordMetric,
     ScoreMetric,
 )
 from expunge.metrics.memorization import leak_at_k
@@ -37,9 +37,9 @@ from expunge.metrics.statistics import TWO_SIDED, Estimate, interval, mean_inter
 
 SPLITS = ("forget", "retain", "neighbours", "holdout", "control", "generic")
 
-_LIKELIHOODS: tuple[Metric, ...] = (PROBABILITY, EXTRACTION_STRENGTH, EXACT_MEMORISATION)
-_FLUENCY: tuple[Metric, ...] = (SEQ_REP, GIBBERISH, REFUSAL)
-_WORDING: tuple[Metric, ...] = (ROUGE_L_RECALL, ROUGE_L_F1)
+_LIKELIHOODS: tuple[RecordMetric, ...] = (PROBABILITY, EXTRACTION_STRENGTH, EXACT_MEMORISATION)
+_FLUENCY: tuple[RecordMetric, ...] = (SEQ_REP, GIBBERISH, REFUSAL)
+_WORDING: tuple[RecordMetric, ...] = (ROUGE_L_RECALL, ROUGE_L_F1)
 _UNDEFINED = {
     "scores": "had no scored token",
     "answers": "name no fact, or the question or the attack holds it already",
@@ -63,7 +63,7 @@ def all_scores(case: Comparison) -> tuple[Score, ...]:
     return tuple(rows)
 
 
-def _metrics(unit: Unit) -> tuple[Metric, ...]:
+def _metrics(unit: Unit) -> tuple[RecordMetric, ...]:
     if unit.attack in READINGS:
         return ()
     if unit.kind == "scores":
@@ -74,7 +74,7 @@ def _metrics(unit: Unit) -> tuple[Metric, ...]:
     return (KEY_FACT, *_FLUENCY, *worded)
 
 
-def _direction(metric: Metric, split: str) -> bool | None:
+def _direction(metric: RecordMetric, split: str) -> bool | None:
     if not metric.knowledge:
         return None if metric is REFUSAL and split == "forget" else False
     return {"forget": False, "holdout": None, "control": None}.get(split, True)
@@ -86,7 +86,7 @@ def _filled(row: Score, found: Estimate, n: int, *, unit: str, reason: str = "")
     )
 
 
-def _score(case: Comparison, metric: Metric, unit: Unit) -> Score:
+def _score(case: Comparison, metric: RecordMetric, unit: Unit) -> Score:
     column = case.column(metric, unit.role, unit.split, unit.test)
     dropped = case.table.rows(metric, unit.role, unit.split, unit.test) - len(column)
     reason = f"{dropped} records dropped: they {_UNDEFINED[unit.kind]}" if dropped else ""
@@ -142,7 +142,7 @@ def _membership(case: Comparison, metric: ScoreMetric, role: str) -> Score:
     return _filled(row, *found, unit="AUC", reason=reason)
 
 
-def _residual(case: Comparison, metric: Metric) -> Score:
+def _residual(case: Comparison, metric: RecordMetric) -> Score:
     found = residual(case, metric, coverage=TWO_SIDED)
     row = Score(
         metric=f"residual-{metric.id}",
