@@ -96,7 +96,7 @@ def taught() -> Network:
     network = tiny.network(tiny.llama())
     network.model.requires_grad_(True)
     optimiser = torch.optim.Adam(network.model.parameters(), lr=3e-3)
-    for _ in range(60):
+    for _ in range(25):
         optimiser.zero_grad()
         for record in FORGET:
             ids = torch.tensor([record.ids])
