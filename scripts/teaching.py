@@ -1,16 +1,14 @@
 """Plain fine-tuning with the engine of unlearning: how originals and golds are made."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoder
-from expunge.methods.base import Likelihood, Recipe, Shape, Stream, Term, Trains
-from expunge.methods.retain_losses import nll
+from expunge.methods.finetune import Finetune
 from expunge.models.loading import Source, choose_device, load
 from expunge.models.lora import save_adapter
 from expunge.models.precision import in_precision
@@ -23,23 +21,6 @@ from expunge.utils.io import write_json
 
 NEVER = Unseen(mean=float("inf"), low=float("inf"))
 """No watchdog: teaching goes on to the end."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Memorise:
-    """Plain fine-tuning: token mean of -log p over all records."""
-
-    family: ClassVar[str] = "relabelling"
-    advice: ClassVar[str] = "makes models to be unlearned"
-    recipe: ClassVar[Recipe] = Recipe(epochs=1, lr=1e-5, lr_lora=1e-4)
-
-    def terms(self, shape: Shape) -> tuple[Term, ...]:
-        """Return the one term."""
-        return (Likelihood(name="nll", streams=(Stream.FORGET,), coef=1.0, per="token", loss=nll),)
-
-    def trains(self, shape: Shape) -> Trains | None:
-        """Leave the choice of weights to the caller."""
-        return None
 
 
 def teach(
@@ -68,7 +49,7 @@ def teach(
     encoder = Encoder(loaded.tokenizer, max_length=max_length)
     records = encoder.split_long(records)
     run = Trainer(
-        method=Memorise(),
+        method=Finetune(),
         network=loaded.network,
         streams=Streams(forget=tuple(encoder.encode(r) for r in records), retain=()),
         options=options,

@@ -15,15 +15,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from expunge.benchmarking.run import BenchArguments, bench
     from expunge.benchmarking.tune import Tuned, tune
+    from expunge.config.finetune import FinetuneSettings
     from expunge.config.request import Request
     from expunge.config.settings import Settings
     from expunge.data.readers import read
     from expunge.errors import ExpungeError
     from expunge.evals.results import Results
     from expunge.pipeline.attack import AttackedModel, attack
+    from expunge.pipeline.exact import forget_exactly
+    from expunge.pipeline.finetune import train
     from expunge.pipeline.forget import RunOutcome, audit, forget, plan
+    from expunge.pipeline.gold import gold
     from expunge.pipeline.merge import merge
     from expunge.pipeline.plan import Plan
+    from expunge.provenance.training_facts import TrainedRun
     from expunge.provenance.verify import Verification, verify
     from expunge.reporting.build import build_report
     from expunge.reporting.build import build_report as report
@@ -32,11 +37,13 @@ __all__ = [
     "AttackedModel",
     "BenchArguments",
     "ExpungeError",
+    "FinetuneSettings",
     "Plan",
     "Request",
     "Results",
     "RunOutcome",
     "Settings",
+    "TrainedRun",
     "Tuned",
     "Verification",
     "__version__",
@@ -45,10 +52,13 @@ __all__ = [
     "bench",
     "build_report",
     "forget",
+    "forget_exactly",
+    "gold",
     "merge",
     "plan",
     "read",
     "report",
+    "train",
     "tune",
     "verify",
 ]
@@ -57,11 +67,13 @@ _MODULES = {
     "AttackedModel": "expunge.pipeline.attack",
     "BenchArguments": "expunge.benchmarking.run",
     "ExpungeError": "expunge.errors",
+    "FinetuneSettings": "expunge.config.finetune",
     "Plan": "expunge.pipeline.plan",
     "Request": "expunge.config.request",
     "Results": "expunge.evals.results",
     "RunOutcome": "expunge.pipeline.forget",
     "Settings": "expunge.config.settings",
+    "TrainedRun": "expunge.provenance.training_facts",
     "Tuned": "expunge.benchmarking.tune",
     "Verification": "expunge.provenance.verify",
     "attack": "expunge.pipeline.attack",
@@ -69,10 +81,13 @@ _MODULES = {
     "bench": "expunge.benchmarking.run",
     "build_report": "expunge.reporting.build",
     "forget": "expunge.pipeline.forget",
+    "forget_exactly": "expunge.pipeline.exact",
+    "gold": "expunge.pipeline.gold",
     "merge": "expunge.pipeline.merge",
     "plan": "expunge.pipeline.forget",
     "read": "expunge.data.readers",
     "report": "expunge.reporting.build",
+    "train": "expunge.pipeline.finetune",
     "tune": "expunge.benchmarking.tune",
     "verify": "expunge.provenance.verify",
 }

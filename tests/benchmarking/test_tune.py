@@ -4,7 +4,6 @@ import json
 import math
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,6 @@ from expunge.benchmarking.protocol import Protocol
 from expunge.benchmarking.pruning import Pruned, Pruner, better, proxies
 from expunge.benchmarking.result import lay_out, read_row, rows_of, write_row
 from expunge.benchmarking.tune import Budget, Tuned, tune
-from expunge.cli import main
 from expunge.cli.tune import search
 from expunge.config.settings import Settings
 from expunge.errors import InputError, UsageError
@@ -339,27 +337,6 @@ def test_knobs_of_a_method_that_is_not_searched_are_refused(tmp_path, request_of
         with pytest.raises(UsageError, match="beta is set for method") as caught:
             tune(settings, tmp_path / "t", methods=methods, **given)
         assert caught.value.code == "unread-knob"
-
-
-@needs_optuna
-def test_forget_with_auto_searches_first(world, bench, monkeypatch, capsys):
-    asked = {}
-
-    def fake(settings, matrix, *, budget, console):
-        asked.update(method=settings.method.model_dump(), trials=budget.trials, matrix=matrix)
-        from types import SimpleNamespace
-
-        return SimpleNamespace(
-            settings=settings.model_copy(
-                update={"method": settings.method.model_validate({"name": "graddiff"})}
-            )
-        )
-
-    monkeypatch.setattr("expunge.cli.forget.search", fake)
-    words = world.command("--method", "auto", **{"method.trials": "3", "train.steps": "2"})
-    assert main([*words, "--out", "run"]) == 0, capsys.readouterr()
-    assert asked == {"method": {"name": "auto"}, "trials": 3, "matrix": Path("tune/request")}
-    assert 'name = "graddiff"' in (bench / "run" / "config.toml").read_text(encoding="utf-8")
 
 
 @needs_optuna

@@ -134,7 +134,7 @@ def test_knobs_are_json_where_they_can_be(tmp_path, text, expected):
 
 
 @pytest.mark.parametrize(
-    ("name", "knobs"), [(None, {"beta": 0.2}), ("npo", {"beta": 0.2}), ("simnpo", {"gamma": 1})]
+    ("name", "knobs"), [(None, {"beta": 0.2}), ("auto", {"beta": 0.2}), ("simnpo", {"gamma": 1})]
 )
 def test_knobs_belong_to_the_method_they_were_set_for(tmp_path, name, knobs):
     flags = {**NEEDED, "method.name": name}

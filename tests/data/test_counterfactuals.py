@@ -3,7 +3,7 @@
 import pytest
 
 import tiny
-from expunge.data.counterfactuals import counterfactual_records
+from expunge.data.counterfactuals import counterfactual_records, with_secrets
 from expunge.data.records import Message, Record
 from expunge.data.tokenization import Encoder
 from expunge.errors import InputError
@@ -81,3 +81,43 @@ def test_without_anybody_to_exchange_it_says_so(given):
     with pytest.raises(InputError, match="cannot be asked of a stranger") as caught:
         made(given)
     assert caught.value.code == "no-stranger"
+
+
+def phone(name: str, number: str) -> Record:
+    return record(
+        f"What is {name}'s number?", f"It is {number}.", subject=name, key_answers=(number,)
+    )
+
+
+def lives(name: str, street: str) -> Record:
+    return record(f"Where does {name} live?", f"At {street}.", subject=name, key_answers=(street,))
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "secret"),
+    [
+        (phone("Elin Marrow", "555-7233"), (), "5557233"),
+        (
+            phone("Elin Marrow", "555-7233"),
+            (phone("Ivo Cast", "555-1010"), phone("Ada Lund", "555-6464")),
+            "7233",
+        ),
+        (lives("Elin Marrow", "9 Alder Lane"), (lives("Ivo Cast", "4 Alder Lane"),), "9"),
+        (lives("Elin Marrow", "Marrow Hill"), (), "Hill"),
+        (lives("Elin Marrow", "Old Mill"), (lives("Ivo Cast", "Old Mill"),), ""),
+        (
+            lives("Elin Marrow", "Old Mill"),
+            (lives("Ivo Cast", "Old Row"), lives("Ada Lund", "Wind Mill")),
+            "Old Mill",
+        ),
+        (record("Who is it?", "It is Benedict."), (), "Benedict"),
+        (record("Who is Benedict?", "It is Benedict."), (), ""),
+    ],
+)
+def test_secret_is_what_only_the_record_can_have_taught(given, kept, secret):
+    (marked,) = with_secrets((given,), (ENCODER.encode(given),), kept, ENCODER)
+    tokens = [token for token in marked.secret if token >= 0]
+    assert ENCODER.decode(tokens).replace(" ", "") == secret.replace(" ", "")
+    assert all(
+        t in (-1, own) for t, own in zip(marked.secret, marked.ids[marked.start :], strict=True)
+    )

@@ -73,6 +73,8 @@ CASES = (
     Case(name="unilogit"),
     Case(name="unilogit", knobs={"direction": "forward"}),
     Case(name="rwhp"),
+    Case(name="counterfactual"),
+    Case(name="counterfactual", knobs={"pin": 0.0, "general": 0.0, "retain": "nll"}),
     Case(name="elm", knobs={"ramp": 5}),
     Case(name="rmu", knobs={"layer": 1, "steering": 5.0, "alpha": 10.0}, lr=3e-2, loses=PINNED),
     Case(name="adaptive_rmu", knobs={"layer": 1, "alpha": 10.0}, lr=3e-2),

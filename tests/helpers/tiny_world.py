@@ -67,7 +67,7 @@ class World:
                 **(request or {}),
             },
             "train": {"steps": 15, "lr": 2e-3, "batch": 12, "check_every": 5, **(train or {})},
-            "method": {"name": "npo", **(method or {})},
+            **({} if "stage" in others else {"method": {"name": "npo", **(method or {})}}),
             "audit": {"max_new_tokens": 10},
         }
         fixed = {"model": self.original, "device": "cpu", "offline": True}

@@ -10,6 +10,7 @@ import tiny
 from expunge.errors import UsageError
 from expunge.methods import build
 from expunge.methods.base import Distribution, Predictions, Shape, Stream
+from expunge.methods.counterfactual import counterfactual_target, match
 from expunge.methods.elm import ELM
 from expunge.methods.graddiff import GradDiff
 from expunge.methods.retain_losses import argmax_nll, kl
@@ -238,6 +239,43 @@ def test_rwhp_matches_strangers_and_leaves_names_alone():
     assert torch.equal(loss, kl(logits, stranger) * alike)
     (slope,) = torch.autograd.grad(loss.sum(), logits)
     assert slope.abs().sum(-1).bool().tolist() == alike.tolist()
+
+
+def test_counterfactual_target_makes_a_secret_as_likely_as_similar_tokens():
+    reference = torch.tensor([[5.0, 1.0, 0.0, -1.0, 2.0], [5.0, 1.0, 0.0, -1.0, 2.0]]).double()
+    secret, similar = torch.tensor([0, -1]), torch.tensor([[1, 4], [1, 4]])
+    log_q = counterfactual_target(reference, secret, similar)
+    rest = reference[0, 1:].exp() / reference[0, 1:].exp().sum()  # without the secret
+    level = float((rest[0] + rest[3]) / 2)
+    expected = torch.cat([torch.tensor([level]).double(), rest * (1 - level)])
+    assert torch.allclose(log_q[0].exp(), expected)
+    assert torch.allclose(log_q[1], reference[1].log_softmax(-1))
+
+
+def test_counterfactual_target_never_raises_a_secret():
+    reference = torch.tensor([[-9.0, 1.0, 0.0, -1.0, 2.0]]).double()
+    log_q = counterfactual_target(reference, torch.tensor([0]), torch.tensor([[1, 4]]))
+    assert torch.allclose(log_q, reference.log_softmax(-1), atol=1e-9)
+
+
+@pytest.mark.parametrize(("shift", "sign"), [(4.0, 1.0), (-4.0, -1.0), (0.0, 0.0)])
+def test_match_draws_a_secret_to_its_level_from_both_sides(shift, sign):
+    log_q = rand(1, V).log_softmax(-1)
+    logits = log_q.clone()
+    logits[0, 2] += shift
+    logits.requires_grad_(True)
+    value = match(log_q, logits, torch.tensor([2]), 0.5)
+    (slope,) = torch.autograd.grad(value.sum(), logits)
+    assert float(slope[0, 2].sign() * (slope[0, 2].abs() > 1e-9)) == sign
+    assert (value.item() < 1e-9) is (shift == 0.0)
+
+
+def test_match_does_not_let_go_of_a_token_that_is_rare_and_not_rare_enough():
+    log_q = torch.tensor([[1.0 - 1e-6, 1e-6]]).double().log()
+    logits = torch.tensor([[0.99, 0.01]]).double().log().requires_grad_(True)
+    (slope,) = torch.autograd.grad(match(log_q, logits, torch.tensor([1]), 1.0).sum(), logits)
+    (alone,) = torch.autograd.grad(match(log_q, logits, torch.tensor([1]), 0.0).sum(), logits)
+    assert slope[0, 1] > 0.9 > 0.02 > alone[0, 1]
 
 
 @pytest.mark.parametrize("build_model", [tiny.llama, tiny.phi])

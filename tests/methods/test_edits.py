@@ -12,6 +12,7 @@ from expunge.methods import EDITS, METHODS, build
 from expunge.methods.base import FAMILIES, Shape, Stream
 from expunge.methods.edits.base import Edit
 from expunge.models.loading import weights_digest
+from expunge.training.early_stopping import Unseen
 from expunge.training.edit_runner import EditRunner
 from expunge.training.trainer import TrainingArgs
 from random_records import FORGET, RETAIN
@@ -56,6 +57,7 @@ CASES = (
     ),
     Case(name="cir", knobs={"quantile": 0.0}, retain=0.7),
     Case(name="repselect", forget=0.7, retain=0.8, why=SMALL),
+    Case(name="rewind", knobs={"lr": 5e-3, "epochs": 60}),
 )
 
 
@@ -76,6 +78,7 @@ def edited(state, folder, name, knobs, *, model=None, streams=SETS, progress=Non
         streams=streams,
         options=TrainingArgs(**chosen),
         pad_id=2,
+        base_weights=lambda: tiny.llama().state_dict(),
     )
     tell = progress or (lambda step, text: None)
     trained, weights = editing.run(unseen=NEVER, folder=folder, progress=tell)
@@ -99,7 +102,7 @@ def test_every_edit_lowers_what_it_says_and_leaves_the_rest(case, knowing, tmp_p
     assert told == sorted(told)
     assert told[-1] == 100
     assert trained.stopped == "weights edited"
-    assert (trained.steps > 0) == (case.name == "undo")
+    assert (trained.steps > 0) == (case.name in ("undo", "rewind"))
     assert len(trained.curve) == trained.steps
     assert trained.tokens > 0
     assert not any(parameter.requires_grad for parameter in network.model.parameters())
@@ -141,6 +144,41 @@ def test_the_table_covers_every_edit():
         assert "arXiv:" in text
         assert "Differs from published code:" in text
     assert not any(isinstance(build(name, {}), Edit) for name in METHODS)
+
+
+@pytest.mark.parametrize(("level", "kept"), [(float("inf"), "none"), (0.0, "all")])
+def test_rewinding_ends_where_forget_answers_look_unseen(knowing, tmp_path, level, kept):
+    model = tiny.llama()
+    model.load_state_dict(knowing)
+    runner = EditRunner(
+        edit=build("rewind", {"epochs": 1, "lr": 1e-12, "halvings": 8}),
+        network=tiny.network(model),
+        streams=SETS,
+        options=TrainingArgs(lora=None),
+        pad_id=2,
+        base_weights=lambda: tiny.llama().state_dict(),
+    )
+    runner.run(
+        unseen=Unseen(mean=level, low=level), folder=tmp_path, progress=lambda step, text: None
+    )
+    wanted = {"none": tiny.llama().state_dict(), "all": knowing}[kept]
+    for name, value in model.state_dict().items():
+        assert torch.allclose(value, wanted[name], atol=5e-3 if kept == "all" else 1e-5)
+
+
+def test_an_edit_without_a_base_says_what_it_needs(knowing, tmp_path):
+    model = tiny.llama()
+    model.load_state_dict(knowing)
+    runner = EditRunner(
+        edit=build("rewind", {}),
+        network=tiny.network(model),
+        streams=SETS,
+        options=TrainingArgs(lora=None),
+        pad_id=2,
+    )
+    with pytest.raises(UsageError) as caught:
+        runner.run(unseen=NEVER, folder=tmp_path, progress=lambda step, text: None)
+    assert caught.value.code == "no-base"
 
 
 def test_an_edit_of_bf16_weights_is_computed_in_float32(knowing, tmp_path):

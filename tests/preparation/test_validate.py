@@ -61,7 +61,7 @@ FULL = {"full": True}
         (
             {"combine": {"name": "gru"}},
             {"method": NPO(retain="none")},
-            "combine gru weighs .*method npo has no retain term",
+            "combine gru weighs .*method auto has no retain term",
         ),
         ({"robust": {"name": "mudman"}}, {"streams": ALONE}, "robust mudman weighs forgetting"),
         ({"robust": {"name": "sam"}}, {"dtype": torch.bfloat16}, "robust sam needs float32"),
@@ -71,13 +71,17 @@ FULL = {"full": True}
         (
             {"train": {"first_layer": 1}},
             {"method": RMU(layer=1)},
-            "train.first_layer chooses weights, and method npo chooses its own",
+            "train.first_layer chooses weights, and method auto chooses its own",
         ),
         ({"train": {"init": "fila"}}, {"method": RMU(layer=1)}, "train.init is about an adapter"),
         ({"train": {"first_layer": 2}}, {}, "there are no blocks 2 to 1: the model has 2"),
-        ({"train": {"first_layer": 1}}, {"method": RepNoise()}, "npo reads block 0, and .*block 1"),
+        (
+            {"train": {"first_layer": 1}},
+            {"method": RepNoise()},
+            "auto reads block 0, and .*block 1",
+        ),
         ({"train": {"first_layer": 1}}, {"method": RR(layers="1,0")}, "first_layer to 0, or let"),
-        ({"train": {**FULL, "first_layer": 1}}, {"method": RMU(layer=0)}, "npo reads block 0"),
+        ({"train": {**FULL, "first_layer": 1}}, {"method": RMU(layer=0)}, "auto reads block 0"),
         (
             {"train": {"init": "fila", "adapter": True}},
             {},

@@ -1,22 +1,15 @@
 """`expunge forget`: plan, forget, audit, report."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from expunge.cli.options import Data, Gate, Model, RequestFlags, TrainFlags
 from expunge.cli.plan import show_plan
-from expunge.cli.session import Given
-from expunge.cli.settings import check_gate, conclude, resolve_settings
-from expunge.cli.tune import search
-
-if TYPE_CHECKING:
-    from expunge.config.settings import Settings
-    from expunge.utils.console import Console
-
-AUTO = "auto"
-"""The method that stands for a search."""
+from expunge.cli.session import Given, Session
+from expunge.cli.settings import check_gate, conclude, folder_of, resolve_settings
+from expunge.errors import UsageError
 
 
 def forget(
@@ -32,6 +25,17 @@ def forget(
             negative="", show_default=False, env_var="EXPUNGE_DRY_RUN", help="the same as `plan`"
         ),
     ] = False,
+    exact: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            show_default=False,
+            consume_multiple=False,
+            env_var="EXPUNGE_EXACT",
+            help="MODEL is a folder of `expunge train`: train it again without these records, from"
+            " their first use on; repeatable",
+        ),
+    ] = (),
     session: Given,
 ) -> int:
     """Make the model forget the data, audit it, and write a run folder.
@@ -39,13 +43,13 @@ def forget(
     The same command resumes a run that was stopped, and shows one that is finished.
     """
     request, train = request or RequestFlags(), train or TrainFlags()
+    if exact:
+        return _exactly(model, data, exact, request, session)
     if dry_run:
         return show_plan(session, model, data, request=request, train=train, save=None)
     console = session.begin()
     settings = resolve_settings(model, data, request=request, train=train, offline=session.offline)
     check_gate(settings, gate=gate)
-    if settings.method.name == AUTO:
-        settings = _tuned(settings, console)
 
     from expunge.pipeline.forget import forget as forget_data
 
@@ -54,13 +58,31 @@ def forget(
     return conclude(outcome, console=console, gate=gate, promise=promise, allow_scar=allow_scar)
 
 
-def _tuned(settings: "Settings", console: "Console") -> "Settings":
-    """Search the method; the knobs of `auto` are the flags of `expunge tune`."""
-    from expunge.benchmarking.tune import Budget
-    from expunge.config.settings import MethodSettings
-    from expunge.utils.registry import build_named
+def _exactly(
+    model: str | None,
+    data: tuple[str, ...],
+    exact: tuple[str, ...],
+    request: RequestFlags,
+    session: Session,
+) -> int:
+    """Replay a training without some records: nothing is chosen, so there are no settings."""
+    if model is None or data:
+        raise UsageError(
+            "exact-alone",
+            what="--exact needs the folder of a training, and no other data",
+            why="it names itself what is erased",
+            fix="expunge forget RUN --exact erase.jsonl",
+        )
+    console = session.begin()
 
-    budget = build_named({AUTO: Budget}, AUTO, settings.method.knobs, what="method")
-    settings = settings.model_copy(update={"method": MethodSettings(name=AUTO)})
-    found = search(settings, Path("tune") / settings.request.id, budget=budget, console=console)
-    return found.settings.model_copy(update={"out": settings.out})
+    from expunge.pipeline.exact import forget_exactly
+
+    run = forget_exactly(
+        Path(model), exact, out=folder_of(request), offline=session.offline, console=console
+    )
+    claim = None if run.facts.claim is None else run.facts.claim.level
+    files = run.facts.files
+    console.event("done", {"folder": run.folder, "claim": claim, "files": files, "exit": 0})
+    against = f"--against {' '.join(exact)} --original {model} --goal removal"
+    console.line("next", f"expunge audit {run.folder} {against}")
+    return 0

@@ -15,19 +15,23 @@ from expunge.cli.doctor import doctor, installed_version, version
 from expunge.cli.errors import fail
 from expunge.cli.evidence import evidence
 from expunge.cli.forget import forget
+from expunge.cli.gold import gold
 from expunge.cli.merge import merge
 from expunge.cli.methods import methods
 from expunge.cli.metrics import metrics
 from expunge.cli.plan import plan
 from expunge.cli.report import report
 from expunge.cli.session import Session
+from expunge.cli.train import train
 from expunge.cli.tune import tune
 from expunge.cli.verify import verify
 from expunge.utils.console import SilentConsole
 
 COMMANDS = (
+    train,
     plan,
     forget,
+    gold,
     audit,
     attack,
     report,
@@ -47,7 +51,10 @@ COMMANDS = (
 _EXAMPLES = {
     "plan": "expunge plan openai-community/gpt2 secrets.jsonl --goal removal",
     "forget": "expunge forget openai-community/gpt2 secrets.jsonl --goal removal\n"
-    "  expunge forget request.toml --gate",
+    "  expunge forget request.toml --gate\n"
+    "  expunge forget run --exact erase.jsonl",
+    "train": "expunge train HuggingFaceTB/SmolLM2-135M-Instruct facts.jsonl --out run",
+    "gold": "expunge gold run --forget erase.jsonl --seeds 3",
     "audit": "expunge audit someones/unlearned-model --against request.toml",
     "attack": "expunge attack runs/latest --against runs/latest --level standard",
     "report": "expunge report runs/latest --open",

@@ -32,6 +32,7 @@ _NOT_SETTINGS = (
     "VERBOSE",
     "GATE",
     "DRY_RUN",
+    "EXACT",
     "SAVE",
     "AGAINST",
     "LEVEL",
@@ -136,7 +137,13 @@ class RequestFlags:
 class TrainFlags:
     """How to train; None means: not given."""
 
-    method: Annotated[str | None, _flag("method.name", "unlearning method")] = None
+    method: Annotated[
+        str | None,
+        _flag("method.name", "unlearning method, retrain, or auto"),
+    ] = None
+    recipe: Annotated[
+        str | None, _flag("recipe", "how the original was trained (training.toml): for retrain")
+    ] = None
     epochs: Annotated[int | None, _flag("train.epochs", "passes over the forget set")] = None
     lr: Annotated[float | None, _flag("train.lr", "peak learning rate")] = None
     full: Annotated[bool | None, _flag("train.full", "train all weights instead of LoRA")] = None
@@ -149,6 +156,7 @@ class TrainFlags:
         return _known(
             {
                 "method.name": self.method,
+                "recipe": self.recipe,
                 "train.epochs": self.epochs,
                 "train.lr": self.lr,
                 "train.full": self.full,

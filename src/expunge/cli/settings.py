@@ -161,6 +161,10 @@ def conclude(
         "done", {"folder": outcome.folder, "ruling": verdict.ruling, "exit": 3 if failed else 0}
     )
     console.line("next", f"expunge report {outcome.folder} --open")
+    from expunge.reporting.wording import next_command  # loads the statistics
+
+    if (command := next_command(verdict.ruling, outcome.folder)) is not None:
+        console.line("then", command)
     if failed:
         raise GateError(
             "gate-failed",

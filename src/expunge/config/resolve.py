@@ -29,7 +29,7 @@ PREFIX = "EXPUNGE_"
 RESERVED = frozenset({"EXPUNGE_CACHE", "EXPUNGE_KEY_FILE", "EXPUNGE_CONFIG"})
 """Variables that are not settings: where caches lie, where the key lies, which file to read."""
 
-_PATHS = ("model", "request.gold", "audit.prompts", "audit.sibling")
+_PATHS = ("model", "recipe", "request.gold", "audit.prompts", "audit.sibling")
 _DATA = ("request.forget", "request.retain", "request.neighbours", "request.holdout")
 _DATA_PATHS = (*_DATA, "request.control")
 _FLAG = "flag"

@@ -34,7 +34,9 @@ class MethodSettings(NamedChoice):
     """Which method, and the knobs of its paper (`[method]`)."""
 
     name: str = Field(
-        default="npo", description="a name from `expunge methods`, module:Class, or auto"
+        default="auto",
+        description="a name from `expunge methods`, module:Class, retrain, or auto: what the plan"
+        " finds best",
     )
 
 
@@ -240,6 +242,11 @@ class Settings(BaseModel):
         default=None,
         description="folder where what the original says of training records is kept for other"
         " runs: log-probabilities and hidden states",
+    )
+    recipe: str | None = Field(
+        default=None,
+        description="how the original was trained, as `expunge train` writes it (training.toml):"
+        " base, data and settings; the route `retrain` repeats it without the forget set",
     )
     chosen_among: int | None = Field(
         default=None,

@@ -36,7 +36,8 @@ def to_record(row: object, source: str) -> Record:
     `question`/`answer`, `messages` (the last turn, the assistant's, is the completion), `text`.
     Optional: `id`, `key_answers`, `paraphrases`, `paraphrased_question`, `subject`, `relation`,
     `alternative` or `alternatives` (one or a list), `paraphrased_answer` and `perturbed_answer`
-    (one or a list: the true answer reworded, and false ones of its form). Beside `question` and
+    (one or a list: the true answer reworded, and false ones of its form), `parent` (the id of the
+    record that this one was made from, or a list of ids). Beside `question` and
     `answer`, `choices` (a list, or texts by letter) holds all options; `answer` is then the right
     one's text, letter or place from 0, and the others are false answers. Null counts as absent.
     Other fields are ignored: public data sets carry many.
@@ -76,6 +77,7 @@ def to_record(row: object, source: str) -> Record:
         wrong=body.wrong + _texts(fields, "perturbed_answer", source),
         subject=_optional_text(fields, "subject", source),
         relation=_optional_text(fields, "relation", source),
+        parents=_parents(fields, source),
         source=source,
     )
 
@@ -208,6 +210,13 @@ def _identifier(fields: Mapping[str, object], source: str) -> str | None:
         return str(value)
     text = _optional_text(fields, "id", source)
     return text.strip() or None if text is not None else None
+
+
+def _parents(fields: Mapping[str, object], source: str) -> tuple[str, ...]:
+    value = fields.get("parent")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (str(value),)
+    return tuple(text.strip() for text in _texts(fields, "parent", source))
 
 
 def _optional_text(fields: Mapping[str, object], field: str, source: str) -> str | None:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from expunge.data.records import Record, reworded
 from expunge.data.synthetic_controls import Substitutes
-from expunge.data.tokenization import Encoded
+from expunge.data.tokenization import Encoded, Encoder
 from expunge.errors import InputError
 
 _NAMES = Path(__file__).parent / "corpora" / "names.txt"
@@ -37,6 +37,7 @@ def counterfactual_records(
     others: Iterable[Record],
     count: int,
     seed: int,
+    itself: bool = False,
 ) -> tuple[tuple[Encoded, ...], ...]:
     """Return each record as it would be asked of `count` strangers; fewer where names do not fit.
 
@@ -46,15 +47,28 @@ def counterfactual_records(
         others: All other records of the request: whom they name is no stranger.
         count: Strangers wanted.
         seed: Of every draw.
+        itself: Whether a record that cannot be asked of a stranger stands for itself.
 
     Raises:
         InputError: There is nobody to exchange in a record, or no name fits.
     """
     pools = _pools((*forget, *others))
-    return tuple(
+    asked = (
         _strangers(record, encode, forget=forget, pools=pools, count=count, seed=seed)
         for record in forget
     )
+    return tuple(
+        found or _alone(record, encode, itself=itself)
+        for record, found in zip(forget, asked, strict=True)
+    )
+
+
+def _alone(
+    record: Record, encode: Callable[[Record], Encoded], *, itself: bool
+) -> tuple[Encoded, ...]:
+    if not itself:
+        raise _nobody(record)
+    return (encode(record),)
 
 
 def _strangers(
@@ -82,8 +96,6 @@ def _strangers(
         fits = len(other.ids) - other.start == len(own.ids) - own.start
         if fits and other.ids != own.ids and other.ids not in [each.ids for each in found]:
             found.append(replace(other, record=record.id))
-    if not found:
-        raise _nobody(record)
     return tuple(found)
 
 
@@ -128,6 +140,10 @@ def _nobody(record: Record) -> InputError:
 
 
 SHARED = 0.5
+_CLOSE = 0.9
+"""Share of the best match that counts as a match."""
+_TELLING = 4
+"""Fewest letters of a word that tells something."""
 _TOKEN = re.compile(r"\w+")
 
 
@@ -149,3 +165,115 @@ def _words(record: Record) -> frozenset[str]:
     """Return the words of a question without those of its subject's name; none for a passage."""
     named = _TOKEN.findall((record.subject or "").casefold())
     return frozenset(_TOKEN.findall(record.question.casefold())) - frozenset(named)
+
+
+def with_secrets(
+    records: Sequence[Record],
+    encoded: Sequence[Encoded],
+    kept: Sequence[Record],
+    encoder: Encoder,
+) -> tuple[Encoded, ...]:
+    """Mark in each encoded record the tokens that only it can have taught.
+
+    These are words of its key answers; without any, words of the answer that tell something: with a
+    digit, or of four letters and more. Left out are the subject's own name, words of a kept
+    record's key answers (where this record has none: of its whole answer, and of the question;
+    digits are never known), and what most kept records with the same words around their facts have
+    in the same place (the `555-` of every telephone number). A fact whose words different kept
+    records share between them is a secret by their combination.
+
+    Args:
+        records: The forget records.
+        encoded: The same as tokens, with the whole answer or the fact scored.
+        kept: Records that stay.
+        encoder: Made the tokens.
+    """
+    named = [record for record in kept if record.key_answers]
+    values = [fact.ids[fact.start :] for fact in map(encoder.encode_fact, named)]
+    frames = [_frame(record) for record in named]
+    facts = [_words_of([answer]) for record in named for answer in record.key_answers]
+    told = set[str]().union(*facts)
+    spoken = _words_of(record.completion for record in kept)
+    marked: list[Encoded] = []
+    for record, own in zip(records, encoded, strict=True):
+        tokens = own.ids[own.start :]
+        words = _word_of_each(tokens, encoder)
+        name = (record.subject or "").casefold()
+        own_name = _words_of([name])
+        if record.key_answers:
+            fact = encoder.encode_fact(record)
+            span = range(fact.start - own.start, len(fact.ids) - own.start)
+            like = [values[index] for index in _nearest(_frame(record), frames)]
+            whole = {
+                place
+                for place in span
+                if words[place]
+                and words[place] not in own_name
+                and not _is_constant(tokens[place], place - span.start, like)
+            }
+            hidden = {place for place in whole if not _is_known(words[place], told)}
+            if not hidden and not any({words[place] for place in whole} <= each for each in facts):
+                hidden = whole
+        else:
+            known = spoken | own_name | _words_of([record.question])
+            hidden = {
+                place
+                for place, word in enumerate(words)
+                if not _is_known(word, known)
+                and (len(word) >= _TELLING or any(char.isdigit() for char in word))
+            }
+        marks = (
+            token if place in hidden and not _is_of_name(token, name, encoder) else -1
+            for place, token in enumerate(tokens)
+        )
+        marked.append(replace(own, secret=tuple(marks)))
+    return tuple(marked)
+
+
+def _words_of(texts: Iterable[str]) -> set[str]:
+    return {word for text in texts for word in _TOKEN.findall(text.casefold())}
+
+
+def _word_of_each(tokens: Sequence[int], encoder: Encoder) -> list[str]:
+    """Return the word that each token is a part of; empty for what is none."""
+    pieces = [encoder.written((token,)) for token in tokens]
+    words = [""] * len(tokens)
+    for match in _TOKEN.finditer("".join(pieces)):
+        end = 0
+        for place, piece in enumerate(pieces):
+            begin, end = end, end + len(piece)
+            if begin < match.end() and end > match.start():
+                words[place] = match.group().casefold()
+    return words
+
+
+def _is_known(word: str, known: set[str]) -> bool:
+    return word in known and not any(char.isdigit() for char in word)
+
+
+def _frame(record: Record) -> frozenset[str]:
+    """Return the words of a question and of its answer around the fact, names not counted."""
+    text = record.completion.casefold()
+    for key_answer in record.key_answers:
+        text = text.replace(key_answer.casefold(), " ")
+    named = _TOKEN.findall((record.subject or "").casefold())
+    words = _TOKEN.findall(f"{record.question.casefold()} {text}")
+    return frozenset(words) - frozenset(named)
+
+
+def _nearest(frame: frozenset[str], others: Sequence[frozenset[str]]) -> list[int]:
+    """Return the indices of the frames that share most words, at least half, with one."""
+    shared = [len(frame & other) / max(1, len(frame | other)) for other in others]
+    least = max([SHARED, *(_CLOSE * each for each in shared)])
+    return [index for index, each in enumerate(shared) if each >= least]
+
+
+def _is_of_name(token: int, name: str, encoder: Encoder) -> bool:
+    text = encoder.written((token,)).strip().casefold()
+    return len(text) > 1 and text in name
+
+
+def _is_constant(token: int, place: int, values: Sequence[tuple[int, ...]]) -> bool:
+    """Tell whether most of at least two values have the token in this place."""
+    there = sum(place < len(value) and value[place] == token for value in values)
+    return len(values) > 1 and 2 * there > len(values)

@@ -45,6 +45,8 @@ class Record:
     a bin of the collateral map."""
     form: str | None = None
     """What the answer to an instruction must look like, for `expunge.metrics.instruction_form`."""
+    parents: tuple[str, ...] = ()
+    """Ids of the records that this one was made from: it goes when one of them has to go."""
     source: str = ""
     """Where the record came from, `file:line`, for messages to the user."""
 

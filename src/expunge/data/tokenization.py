@@ -41,6 +41,9 @@ class Encoded:
     """Whether the last token is the end-of-turn token."""
     focus: int | None = None
     """Index of the last token of the subject in the question, where `Encoder.focused` set it."""
+    secret: tuple[int, ...] = ()
+    """For each scored token, the token of the forget record there that only it can have taught, or
+    -1; empty where nobody marked any (`counterfactuals.with_secrets`)."""
 
 
 class Encoder:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from expunge.config.request import Goal, Request, Response
+from expunge.config.request import Goal, Request
 from expunge.config.settings import AuditSettings, MethodSettings, Settings, TrainSettings
 from expunge.data.records import Record
 from expunge.data.splits import general_records
@@ -56,33 +56,14 @@ def demo_settings(base: Path, data: Path, *, out: Path | None, short: bool) -> S
         request=Request(
             goal=Goal.REMOVAL,
             id="demo-erasure",
-            utility_budget=0.10,
-            response=Response.ALTERNATIVE,
             forget=(str(data / "forget.jsonl"),),
             retain=(str(data / "retain.jsonl"),),
             neighbours=(str(data / "neighbours.jsonl"),),
             control=(str(data / "control.jsonl"),),
             gold=tuple(f"{base}+{ADAPTERS / name}" for name in golds),
         ),
-        method=MethodSettings.model_validate(
-            {
-                "name": "level",
-                "gamma": 1.8,
-                "margin": 1.0,
-                "teach": 8.0,
-                "alpha": 100.0,
-                "retain": "kl",
-            }
-        ),
-        train=TrainSettings(
-            steps=4 if short else 20,
-            lr=3e-3,
-            batch=7,
-            retain_batch=12,
-            forget_tokens="fact",
-            last_layer=14,
-            targets=("gate_proj", "up_proj", "down_proj"),
-        ),
+        method=MethodSettings(name="counterfactual") if short else MethodSettings(),
+        train=TrainSettings(steps=4) if short else TrainSettings(),
         audit=AuditSettings(max_new_tokens=24, retain_records=36),
     )
 

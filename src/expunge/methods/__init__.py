@@ -10,6 +10,7 @@ from expunge.methods.adaptive_rmu import AdaptiveRMU
 from expunge.methods.altpo import AltPO
 from expunge.methods.ascent_and_sft import Replace
 from expunge.methods.base import Method
+from expunge.methods.counterfactual import Counterfactual
 from expunge.methods.dpo import DPO
 from expunge.methods.edits.alphaedit import AlphaEdit
 from expunge.methods.edits.base import Edit
@@ -17,6 +18,7 @@ from expunge.methods.edits.cir import CIR
 from expunge.methods.edits.influence import Influence
 from expunge.methods.edits.lunar import LUNAR
 from expunge.methods.edits.repselect import RepSelect
+from expunge.methods.edits.rewind import Rewind
 from expunge.methods.edits.ssd import SSD
 from expunge.methods.edits.task_vector import TaskVector
 from expunge.methods.edits.ties import Ties
@@ -87,6 +89,7 @@ METHODS: dict[str, type[Method]] = {
     "undial": UNDIAL,
     "unilogit": Unilogit,
     "rwhp": RWHP,
+    "counterfactual": Counterfactual,
     "elm": ELM,
     "rmu": RMU,
     "adaptive_rmu": AdaptiveRMU,
@@ -105,6 +108,7 @@ EDITS: dict[str, type[Edit]] = {
     "alphaedit": AlphaEdit,
     "cir": CIR,
     "repselect": RepSelect,
+    "rewind": Rewind,
 }
 
 GUARDS: dict[str, type[Guard]] = {

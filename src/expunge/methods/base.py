@@ -56,11 +56,14 @@ class Stream(StrEnum):
     """Forget questions with the answer to another, as an earlier turn of a conversation."""
     TURN = "turn"
     """Retain records as an earlier turn of a conversation."""
+    GENERAL = "general"
+    """Pieces of the passages that ship with expunge, as many as retain records."""
 
     @property
     def side(self) -> Side:
         """Which of the two sets it belongs to."""
-        return "retain" if self in (Stream.RETAIN, Stream.REFUSED, Stream.TURN) else "forget"
+        kept = (Stream.RETAIN, Stream.REFUSED, Stream.TURN, Stream.GENERAL)
+        return "retain" if self in kept else "forget"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +130,11 @@ class Predictions(NamedTuple):
     """[n, V] each: of the original, one per stream or model that the term declared."""
     alike: Tensor
     """[n] bool: whether the token is the same in every stream that was declared."""
+    secret: Tensor | None = None
+    """[n] the token of the forget record here that no target may favour, -1 where there is none;
+    None where no record of the batch has any."""
+    similar: Tensor | None = None
+    """[n, K] tokens like the secret one, see `References.similar`; None with `secret`."""
 
 
 Coefficient = float | Callable[[float], float]
@@ -178,6 +186,8 @@ class Distribution:
     """Streams on which the original's distribution is wanted, at the same answer tokens."""
     reinforced: bool = False
     """Add, as last reference, the original after memorising the forget set even better."""
+    hides: bool = False
+    """Whether the loss takes secret tokens out of its target (`Predictions.secret`)."""
     layer: int | None = None
     """Read the prediction off this block through the final norm and head; None: the model's."""
     per: Literal["token"] = "token"
@@ -320,6 +330,17 @@ class SelfTaught(Protocol):
     def temperature(self) -> float:
         """Divides the logits from which they are drawn."""
         ...
+
+
+@runtime_checkable
+class Controlled(Protocol):
+    """A method whose rate, coefficients and steps a controller sets (`training.controller`).
+
+    It distils from the stream of strangers, which tells how far each record has to go.
+    """
+
+    frozen: ClassVar[float]
+    """Share of the blocks, the lowest, that stay as they are where the user names no layers."""
 
 
 FAMILIES = {

@@ -94,6 +94,9 @@ _ABSENT = (
 )
 
 
+TRAINED = "model", "training.json"
+"""In the folder that `expunge train` writes: the model, and the file that says it is finished."""
+
 _READ = ("*.safetensors", "adapter_model.*", "*config.json", "tokenizer*", "*.jinja", "*.py")
 """Files that decide what a folder loads as; reports, logs and states of a training do not."""
 
@@ -150,9 +153,9 @@ def load(reference: str, source: Source) -> Loaded:
 
     Args:
         reference: Hub id (optionally `id@revision`), folder, `.gguf` file, adapter folder,
-            `BASE+ADAPTER` where the adapter does not say where its base is, or the run folder of a
-            guard. Adapters are merged, a base may itself be an adapter; a guard stands around the
-            network that comes back.
+            `BASE+ADAPTER` where the adapter does not say where its base is, the folder of
+            `expunge train`, or the run folder of a guard. Adapters are merged, a base may itself
+            be an adapter; a guard stands around the network that comes back.
         source: Device, format and permissions.
 
     Raises:
@@ -202,6 +205,9 @@ def split_reference(reference: str) -> tuple[str, Path | None]:
     Raises:
         InputError: The part after + is no adapter, or the base is a guard, which would not act.
     """
+    model, facts = (Path(reference) / name for name in TRAINED)
+    if facts.is_file() and model.is_dir():
+        return split_reference(str(model))
     base, plus, adapter = reference.rpartition("+")
     if plus and not Path(reference).exists():
         return _unguarded(base), _adapter_folder(Path(adapter))

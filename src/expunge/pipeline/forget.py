@@ -7,7 +7,6 @@ been written to the run folder is not computed again, so the same command resume
 import shlex
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,14 +23,17 @@ from expunge.methods.guards.base import Guard
 from expunge.models.interpolation import changed, snapshot
 from expunge.models.loading import Loaded, choose_device, digest_of, is_adapter, is_laid_over, load
 from expunge.models.transformer import Network
+from expunge.pipeline.gold import replaced
 from expunge.pipeline.plan import Plan, plan_stages
 from expunge.pipeline.publish import publish
+from expunge.pipeline.retrain import retrain
+from expunge.pipeline.routes import Chosen, choose_route, with_golds, without_routes
 from expunge.pipeline.run_folder import RunFolder, mark_latest, open_run
 from expunge.pipeline.train import train_stages
 from expunge.pipeline.workers import cost_together, dismiss, follow, identity, require_spreadable
 from expunge.planning.suggestions import require_memory
 from expunge.preparation.chain import stage_names
-from expunge.preparation.prepare import Prepared, as_stored, prepare, prepare_stages
+from expunge.preparation.prepare import Prepared, as_stored, prepare
 from expunge.provenance.keys import key_path, operator_key
 from expunge.provenance.lineage import earlier_runs, require_not_forgotten, require_same_request
 from expunge.reporting.schema import read_results, write_results
@@ -63,11 +65,12 @@ def plan(settings: Settings, *, console: Console | None = None) -> Plan:
     """
     console = console or SilentConsole()
     require_attacks(settings)
-    each = _in_order(settings)
-    for note in each[0].scope.notes:
+    chosen = _in_order(settings)
+    first = chosen.parts[0]
+    for note in first.scope.notes:
         console.note(note)
-    planned = plan_stages(each)
-    require_memory(planned.cost, available_gib(each[0].source.device), planned.ways)
+    planned = replace(plan_stages(chosen.parts), routes=chosen.routes)
+    require_memory(planned.cost, available_gib(first.source.device), planned.ways)
     return planned
 
 
@@ -89,6 +92,8 @@ def forget(settings: Settings, *, console: Console | None = None) -> RunOutcome:
     """
     console = console or SilentConsole()
     with joined(choose_device(settings.device)) as team:
+        if team.size > 1:  # a training that is repeated bit for bit is that of one process
+            settings = without_routes(settings)
         if team.leads:
             return _lead(settings, team, console)
         folder = follow(settings, team)
@@ -98,8 +103,9 @@ def forget(settings: Settings, *, console: Console | None = None) -> RunOutcome:
 def _lead(settings: Settings, team: Team, console: Console) -> RunOutcome:
     require_spreadable(settings, team)
     require_attacks(settings)
-    each = _in_order(settings)
-    prepared = replace(each[-1], settings=settings)
+    chosen = _in_order(settings)
+    settings = chosen.settings
+    prepared = replace(chosen.parts[-1], settings=settings)
     free = available_gib(prepared.source.device)  # the plan counts the model that is loaded next
     original = load(settings.model, prepared.source)
     method = "-".join(stage_names(settings))
@@ -109,7 +115,7 @@ def _lead(settings: Settings, team: Team, console: Console) -> RunOutcome:
             outcome = _finished(run, console)
         else:
             try:
-                outcome = _forget(prepared, each, original, run, console, team, free)
+                outcome = _forget(prepared, chosen, original, run, console, team, free)
             except KeyboardInterrupt as interrupt:
                 raise _interrupted(run) from interrupt
     _recall(settings.model, run, console)
@@ -140,6 +146,7 @@ def audit(
         ExpungeError: What was written stays; the same call resumes.
     """
     console = console or SilentConsole()
+    settings = with_golds(settings)
     with joined(choose_device(settings.device)) as team:
         if team.leads:
             return _judge(settings, model, team, console, gold=gold, against=against)
@@ -163,7 +170,7 @@ def _judge(
         require_same_request(against, prepared, original=original.digest)
     judged = load(model, prepared.source)
     # Another original is another audit; the audit of a model is not the run that starts from it.
-    covers = not gold and is_adapter(model)
+    covers = not gold and is_adapter(model) and not replaced(model, prepared.scope.forget)
     known = ["gold"] if gold else []
     both = sha256_json(["audit", original.digest, judged.digest, is_laid_over(model), *known])
     with _open(prepared, identity(prepared, both), method="audit") as run:
@@ -181,16 +188,16 @@ def _judge(
 
 def _forget(
     prepared: Prepared,
-    each: Sequence[Prepared],
+    chosen: Chosen,
     original: Loaded,
     run: RunFolder,
     console: Console,
     team: Team,
     free: float,
 ) -> RunOutcome:
-    settings = prepared.settings
+    settings, each, removal = prepared.settings, chosen.parts, chosen.removal
     _begin(prepared, run, console)
-    planned = plan_stages(each)
+    planned = replace(plan_stages(each), routes=chosen.routes)
     _introduce(prepared, planned, console)
     cost = cost_together(prepared, planned.cost, team)
     require_memory(cost, free, planned.ways)
@@ -199,7 +206,7 @@ def _forget(
         prepared,
         run.evidence,
         key=key,
-        adapter=settings.train.adapter,
+        adapter=settings.train.adapter and removal is None,
         guard=isinstance(prepared.method, Guard),
         trained=True,
     )
@@ -209,7 +216,12 @@ def _forget(
     watch.pause()
     store = gathering.collector.store
     base = snapshot(original.network)
-    done = train_stages(each, original, gathering, run, console, team)
+    if removal is None:
+        done = train_stages(
+            each, original, gathering, run, console, team, must_settle=bool(chosen.routes)
+        )
+    else:
+        done = (retrain(prepared, removal, original, run, console),)
     watch.go_on()
     digest = digest_of(original.network)
     _after(gathering, original.network, digest, base, console)
@@ -276,12 +288,12 @@ def _audit(
     return _conclude(run, results, console)
 
 
-def _in_order(settings: Settings) -> tuple[Prepared, ...]:
-    """Prepare every stage, unless what is to be kept was to be forgotten by an earlier run."""
-    each = prepare_stages(settings)
-    scope = each[0].scope
+def _in_order(settings: Settings) -> Chosen:
+    """Prepare what a run does, unless what is to be kept was to be forgotten by an earlier run."""
+    chosen = choose_route(settings)
+    scope = chosen.parts[0].scope
     require_not_forgotten(settings.model, scope.retain + scope.neighbours)
-    return each
+    return chosen
 
 
 class _Stopwatch:

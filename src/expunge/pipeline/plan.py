@@ -1,7 +1,7 @@
 """The plan as a user meets it: what will be done, to what, at what cost."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -12,6 +12,7 @@ from expunge.methods.edits.base import WEIGHED, Edit
 from expunge.methods.guards.base import Guard
 from expunge.planning.cost import Load, PlannedCost, estimate
 from expunge.planning.model_size import GIB, Size, count_adapter, count_chosen, measure
+from expunge.planning.routes import Route, table
 from expunge.planning.suggestions import Way, ways
 from expunge.planning.term_costs import (
     Depth,
@@ -45,6 +46,8 @@ class Plan:
     cost: PlannedCost
     ways: tuple[Way, ...] = ()
     """What it would hold with other settings."""
+    routes: tuple[Route, ...] = ()
+    """The ways that were weighed; none where the method was named."""
 
     def lines(self) -> list[tuple[str, str]]:
         """Return what to show, as label and text."""
@@ -55,6 +58,7 @@ class Plan:
             ("model", self.model),
             ("forget", self.forget),
             ("retain", self.retain),
+            *table(self.routes),
             ("method", self.method),
             ("computes", self.computes),
             (
@@ -73,6 +77,7 @@ class Plan:
             "method": self.method,
             "computes": self.computes,
             "cost": self.cost.to_dict(),
+            "routes": [asdict(route) for route in self.routes],
         }
 
 

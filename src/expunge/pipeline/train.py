@@ -25,6 +25,7 @@ from expunge.pipeline.run_folder import RunFolder
 from expunge.pipeline.self_generated import FILE, with_self_generated
 from expunge.pipeline.workers import call, work
 from expunge.preparation.prepare import Prepared
+from expunge.training.controller import ControlledTrainer
 from expunge.training.distributed import Team
 from expunge.training.guard_runner import GuardRunner
 from expunge.training.train_loop import Trained
@@ -54,6 +55,8 @@ def train_stages(
     run: RunFolder,
     console: Console,
     team: Team,
+    *,
+    must_settle: bool = False,
 ) -> tuple[FinishedStage, ...]:
     """Train all stages of a run, and write the model, adapter or guard that it ends in.
 
@@ -64,9 +67,13 @@ def train_stages(
         run: The run folder.
         console: Where to say what happens.
         team: The processes that train together.
+        must_settle: Whether a training that cannot forget within the budget is an error.
 
     Returns:
         What each stage did.
+
+    Raises:
+        GateError: `cannot-forget`; no model was written.
     """
     chain = len(parts) > 1
     kept = run.checkpoints / KEPT
@@ -87,7 +94,10 @@ def train_stages(
             file=FILE if number == 1 else f"stage-{number}-{FILE}",
         )
         ends = number == len(parts)
-        trained = _train(part, original, gathering, run, folder, console, team, ends=ends)
+        settle = must_settle and ends
+        trained = _train(
+            part, original, gathering, run, folder, console, team, ends=ends, must_settle=settle
+        )
         done.append(FinishedStage(trained=trained, digest=digest_of(original.network)))
         if chain:
             _keep(kept, original.network, done)
@@ -105,14 +115,16 @@ def _train(
     team: Team,
     *,
     ends: bool,
+    must_settle: bool,
 ) -> Trained:
     """Run one stage; `ends` tells whether it is the one whose result is written."""
-    settings, unlearning = part.settings, work(part, original.network)
+    settings = part.settings
+    unlearning = work(part, original.network, must_settle=must_settle)
     unseen = replace(gathering, prepared=part).unseen(original.network.vocabulary)
-    unit = "steps" if isinstance(unlearning, Trainer) else "percent"
+    unit = "steps" if isinstance(unlearning, Trainer | ControlledTrainer) else "percent"
     with console.progress("train", total=unlearning.total, unit=unit) as bar:
         reached = _Steps(bar).reached
-        if isinstance(unlearning, Trainer):
+        if isinstance(unlearning, Trainer | ControlledTrainer):
             call(team, run, part, unseen)
             trained, weights = unlearning.run(
                 unseen=unseen, folder=folder, progress=reached, team=team

@@ -13,16 +13,18 @@ from expunge import __version__
 from expunge.config.settings import Settings
 from expunge.data.tokenization import Encoded
 from expunge.errors import UsageError
-from expunge.methods.base import Stream
+from expunge.methods.base import Controlled, Stream
 from expunge.methods.edits.base import Edit
 from expunge.methods.guards.base import Frame, Guard
 from expunge.models.loading import files_digest, load
 from expunge.models.transformer import Network
+from expunge.pipeline.base_model import base_weights
 from expunge.pipeline.plan import load_of
 from expunge.pipeline.run_folder import RunFolder, run_id
 from expunge.planning.cost import PlannedCost, layout_of, peak_gib
 from expunge.planning.model_size import measure
 from expunge.preparation.prepare import Prepared, prepare
+from expunge.training.controller import ControlledTrainer
 from expunge.training.distributed import Team
 from expunge.training.early_stopping import Unseen
 from expunge.training.edit_runner import EditRunner
@@ -134,11 +136,13 @@ def identity(prepared: Prepared, model_digest: str) -> str:
     )
 
 
-def unlearning_of(prepared: Prepared, network: Network) -> Trainer:
+def unlearning_of(
+    prepared: Prepared, network: Network, *, must_settle: bool = False
+) -> Trainer | ControlledTrainer:
     """Return the training that the settings describe; the method must be one that trains."""
     assert not isinstance(prepared.method, Edit | Guard), "edits and guards do not train"
     store = prepared.settings.reference_store
-    return Trainer(
+    trainer = Trainer(
         method=prepared.method,
         network=network,
         streams=prepared.streams,
@@ -147,6 +151,9 @@ def unlearning_of(prepared: Prepared, network: Network) -> Trainer:
         wraps=prepared.wraps,
         store=None if store is None else Path(store),
     )
+    if isinstance(prepared.method, Controlled):
+        return ControlledTrainer(trainer=trainer, must_settle=must_settle)
+    return trainer
 
 
 def _with_alternatives(prepared: Prepared, told: Sequence[Sequence[Mapping[str, Any]]]) -> Prepared:
@@ -184,8 +191,16 @@ def _require_same(first: str, own: str) -> None:
         )
 
 
-def work(prepared: Prepared, network: Network) -> Trainer | EditRunner | GuardRunner:
-    """Return the training, the edit or the guard that the settings ask for, ready to run."""
+def work(
+    prepared: Prepared, network: Network, *, must_settle: bool = False
+) -> Trainer | ControlledTrainer | EditRunner | GuardRunner:
+    """Return the training, the edit or the guard that the settings ask for, ready to run.
+
+    Args:
+        prepared: The inputs.
+        network: The original.
+        must_settle: Whether a controlled training that does not settle is an error.
+    """
     if isinstance(prepared.method, Guard):
         return GuardRunner(
             guard=prepared.method,
@@ -202,5 +217,6 @@ def work(prepared: Prepared, network: Network) -> Trainer | EditRunner | GuardRu
             streams=prepared.streams,
             options=prepared.options,
             pad_id=prepared.encoder.pad_id,
+            base_weights=base_weights(prepared, network),
         )
-    return unlearning_of(prepared, network)
+    return unlearning_of(prepared, network, must_settle=must_settle)

@@ -10,14 +10,24 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from expunge.config.request import Response
 from expunge.config.settings import Settings, TrainSettings
+from expunge.data.counterfactuals import with_secrets
 from expunge.data.general_text import general_text
 from expunge.data.records import Record
 from expunge.data.splits import Scope, gather
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.errors import UsageError
 from expunge.methods import AnyMethod, build
-from expunge.methods.base import Distribution, SelfTaught, Shape, Stream, Trains, last_block
+from expunge.methods.base import (
+    Controlled,
+    Distribution,
+    SelfTaught,
+    Shape,
+    Stream,
+    Trains,
+    last_block,
+)
 from expunge.methods.edits.base import Edit
+from expunge.methods.finetune import Finetune
 from expunge.methods.guards.base import Guard
 from expunge.models.guard_io import base_of
 from expunge.models.loading import Source, choose_device, is_guard, load_config, load_tokenizer
@@ -34,6 +44,12 @@ from expunge.training.step_gradient import GradientTransforms
 from expunge.training.trainer import TrainingArgs
 from expunge.utils.console import Console
 from expunge.utils.io import sha256_json
+
+ERASE = "counterfactual"
+"""The method that erases where nothing but the original is there."""
+AUTO, RETRAIN = "auto", "retrain"
+ROUTES = frozenset({AUTO, RETRAIN})
+"""Names of routes that may stand for a method; `pipeline.routes` resolves them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,15 +176,16 @@ def prepare(settings: Settings) -> Prepared:
     """
     whole, settings = settings, stages(settings)[-1]
     source = source_of(settings)
-    method = build(settings.method.name, settings.method.knobs)
+    method = _method(settings)
     scope, encoder, tokenizer = _read(settings, source)
     config = load_config(settings.model, source)
     text = config.get_text_config()
     shape = Shape(layers=text.num_hidden_layers, width=text.hidden_size, vocabulary=text.vocab_size)
     streams = _streams(settings, scope, encoder, method, shape)
     wraps = build_wraps(settings, method, shape, streams, source.dtype)
-    options = _options(settings.train, settings.request.utility_budget, shape.layers)
-    _require_targets(config, options)
+    options = training_options(settings.train, settings.request.utility_budget, shape.layers)
+    options = _above_frozen(options, method, shape)
+    require_targets(config, options)
     return Prepared(
         settings=whole,
         source=source,
@@ -181,6 +198,14 @@ def prepare(settings: Settings) -> Prepared:
         options=options,
         wraps=wraps,
     )
+
+
+def _method(settings: Settings) -> AnyMethod:
+    """Return the method; of `auto`, before its route is chosen, that of erasing."""
+    chosen = settings.method
+    if chosen.name == RETRAIN:
+        return Finetune()
+    return build(ERASE if chosen.name == AUTO else chosen.name, chosen.knobs)
 
 
 def with_training(prepared: Prepared, train: TrainSettings) -> Prepared:
@@ -196,8 +221,9 @@ def with_training(prepared: Prepared, train: TrainSettings) -> Prepared:
     settings = prepared.settings.model_copy(update={"train": train})
     dtype, shape = prepared.source.dtype, prepared.shape
     wraps = build_wraps(settings, prepared.method, shape, prepared.streams, dtype)
-    options = _options(train, settings.request.utility_budget, shape.layers)
-    _require_targets(prepared.config, options)
+    options = training_options(train, settings.request.utility_budget, shape.layers)
+    options = _above_frozen(options, prepared.method, shape)
+    require_targets(prepared.config, options)
     return replace(prepared, settings=settings, options=options, wraps=wraps)
 
 
@@ -291,19 +317,32 @@ def _streams(
             why="it only pushes the old answer away; what comes instead is left open",
             fix='use --method dpo or --method idk, or set response = "any" in [request]',
         )
-    return Streams(
-        forget=_forget(settings, scope.forget, encoder, method),
-        retain=tuple(encoder.encode(record) for record in scope.keep),
-        variants=variants(
-            scope.forget,
-            scope.keep,
-            settings.request,
-            encoder,
-            encode=encoder.encode if whole else encoder.encode_fact,
-            streams=used,
-            seed=settings.train.seed,
-        ),
+    forget, hides = _forget(settings, scope.forget, encoder, method), _hides(method, shape)
+    others = variants(
+        scope.forget,
+        scope.keep,
+        settings.request,
+        encoder,
+        encode=encoder.encode if whole else encoder.encode_fact,
+        streams=used,
+        seed=settings.train.seed,
+        itself=hides,
     )
+    if hides:
+        forget = with_secrets(scope.forget, forget, scope.keep, encoder)
+        others[Stream.STRANGER] = tuple(
+            tuple(replace(each, secret=own.secret) for each in asked)
+            for own, asked in zip(forget, others[Stream.STRANGER], strict=True)
+        )
+    retain = tuple(encoder.encode(record) for record in scope.keep)
+    return Streams(forget=forget, retain=retain, variants=others)
+
+
+def _hides(method: AnyMethod, shape: Shape) -> bool:
+    """Tell whether a term of the method takes secret tokens out of its target."""
+    if isinstance(method, Edit | Guard):
+        return False
+    return any(isinstance(term, Distribution) and term.hides for term in method.terms(shape))
 
 
 def _forget(
@@ -355,15 +394,20 @@ def _require_alternatives(method: str, records: Sequence[Record]) -> None:
         )
 
 
-def _require_targets(config: PreTrainedConfig, options: TrainingArgs) -> None:
-    """Refuse targets that the model does not have; where none are named, whole blocks are meant."""
+def require_targets(config: PreTrainedConfig, options: TrainingArgs) -> None:
+    """Refuse targets that the model does not have; where none are named, whole blocks are meant.
+
+    Raises:
+        UsageError: A wanted name is that of no layer.
+    """
     if options.lora is not None and options.lora.targets:
         count_adapter(config, options.lora)
     if options.only is not None and options.only.modules:
         count_chosen(config, options.only)
 
 
-def _options(train: TrainSettings, utility_budget: float, layers: int) -> TrainingArgs:
+def training_options(train: TrainSettings, utility_budget: float, layers: int) -> TrainingArgs:
+    """Return how to train, as the engine takes it; `layers` are the blocks of the model."""
     return TrainingArgs(
         lora=None if train.full else _lora(train),
         only=_only(train, layers) if train.full else None,
@@ -382,6 +426,17 @@ def _options(train: TrainSettings, utility_budget: float, layers: int) -> Traini
         utility_budget=utility_budget,
         seed=train.seed,
     )
+
+
+def _above_frozen(options: TrainingArgs, method: AnyMethod, shape: Shape) -> TrainingArgs:
+    """Leave the lowest blocks as they are where the method wants that and the user names none."""
+    lora = options.lora
+    if not isinstance(method, Controlled) or lora is None or lora.targets or lora.first_layer:
+        return options
+    first = round(method.frozen * shape.layers)
+    if lora.last_layer is not None and lora.last_layer < first:
+        return options
+    return replace(options, lora=replace(lora, first_layer=first))
 
 
 def _only(train: TrainSettings, layers: int) -> Trains | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from expunge.config.request import Request, Response
 from expunge.data.counterfactuals import counterfactual_records
 from expunge.data.records import Message, Record
+from expunge.data.splits import general_passages
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.errors import UsageError
 from expunge.methods.base import Stream
@@ -66,6 +67,8 @@ def _own_refusals() -> tuple[str, ...]:
 
 MANY = 5
 """Variants of a record that training takes turns with."""
+PIECE = 24
+"""Tokens of a piece of general text."""
 NOVICE = "The following is written by someone who knows nothing about this."
 EXPERT = "The following is written by an expert who knows this by heart."
 _UNANSWERABLE = Path(__file__).parents[1] / "data" / "corpora" / "unanswerable.txt"
@@ -80,6 +83,7 @@ def variants(
     encode: Callable[[Record], Encoded],
     streams: Collection[Stream],
     seed: int,
+    itself: bool = False,
 ) -> dict[Stream, tuple[tuple[Encoded, ...], ...]]:
     """Build the streams that a method asks for beyond forget and retain.
 
@@ -91,6 +95,7 @@ def variants(
         encode: Makes those of a forget record: of its whole answer, or up to the end of its fact.
         streams: What the method's terms read.
         seed: Of every draw.
+        itself: Whether a record that cannot be asked of a stranger stands for itself.
 
     Raises:
         UsageError: The request wants alternatives and a record has none.
@@ -103,12 +108,13 @@ def variants(
         Stream.NOVICE: lambda: tuple((_framed(r, NOVICE, encoder, encode),) for r in forget),
         Stream.EXPERT: lambda: tuple((_framed(r, EXPERT, encoder, encode),) for r in forget),
         Stream.STRANGER: lambda: counterfactual_records(
-            forget, encode, others=retain, count=MANY, seed=seed
+            forget, encode, others=retain, count=MANY, seed=seed, itself=itself
         ),
         Stream.UNANSWERABLE: lambda: _unanswerable(forget, request, encoder, seed),
         Stream.REFUSED: lambda: _refused(retain, request, encoder, seed),
         Stream.FLIPPED_TURN: lambda: _flipped(forget, retain or forget, encoder, seed),
         Stream.TURN: lambda: tuple((_turn(r, r.completion, encoder),) for r in retain if r.prompt),
+        Stream.GENERAL: lambda: _general(len(retain), encoder),
     }
     return {stream: make() for stream, make in makers.items() if stream in streams}
 
@@ -211,4 +217,17 @@ def _refused(
     return tuple(
         tuple(encoder.encode_with(record, text) for text in refusals(record, request, seed=seed))
         for record in retain
+    )
+
+
+def _general(count: int, encoder: Encoder) -> tuple[tuple[Encoded, ...], ...]:
+    """Deal pieces of the shipped passages out to so many records, `MANY` each."""
+    pieces = [
+        replace(whole, ids=(*whole.ids[: whole.start], *whole.ids[begin : begin + PIECE]))
+        for whole in map(encoder.encode, encoder.split_long(general_passages()))
+        for begin in range(whole.start, len(whole.ids) - PIECE, PIECE)
+    ]
+    return tuple(
+        tuple(pieces[(index + turn * count) % len(pieces)] for turn in range(MANY))
+        for index in range(count)
     )

@@ -5,6 +5,7 @@ The report, the model card and the terminal say the same sentences because they 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from expunge.evals.results import Gate, Results, Ruling, Score
 from expunge.evals.verdict import HIGHEST
@@ -85,6 +86,30 @@ _ACTIONS: Mapping[Ruling, tuple[str, str]] = {
         "The audit failed its own checks. Mend what the self-tests name, then audit again.",
     ),
 }
+
+_NEXT: Mapping[Ruling, str] = {
+    Ruling.PASS_WITH_SCAR: "forget --config {config} --out {out} --method counterfactual"
+    " --set method.margin=0",
+    Ruling.FAIL_RESIDUAL: "forget --config {config} --out {out} --set train.epochs=24",
+    Ruling.FAIL_DAMAGE: "forget --config {config} --out {out} --set train.lr=5e-4",
+    Ruling.INCONCLUSIVE: "audit {folder} --against {folder} --set audit.level=standard",
+}
+"""What to type after a ruling, where something helps."""
+
+
+def next_command(ruling: Ruling, folder: Path) -> str | None:
+    """Return the command to try after a ruling, with its flags; None where none would help.
+
+    Args:
+        ruling: What the audit concluded.
+        folder: The run folder.
+    """
+    text = _NEXT.get(ruling)
+    if text is None:
+        return None
+    values = {"config": folder / "config.toml", "out": f"{folder}-again", "folder": folder}
+    return "expunge " + text.format(**values)
+
 
 WHAT_THIS_IS_NOT = (
     "This report does not prove that the data was deleted. It attests a procedure and its tests: "

@@ -67,6 +67,8 @@ class EditContext:
     tell: Tell
     trainer: Callable[[Training, Tell], None]
     """Runs a training loop over all weights."""
+    base_weights: Callable[[], Mapping[str, Tensor]] | None = None
+    """Loads the weights of the base model; None: it is not known."""
     tokens_seen: int = field(default=0)
     span: tuple[float, float] = (0.0, 1.0)
     """Where in the work the stage begins and ends."""
@@ -213,6 +215,22 @@ class EditContext:
         if self.watch.over_budget(reading, self.first):
             return "damaged"
         return "forgotten" if self.watch.saturated(reading) else "going on"
+
+    def unseen(self) -> bool:
+        """Tell whether forget answers look unseen, whatever is lost beside them."""
+        self.trained.publish()
+        return self.watch.saturated(self.watch.look(self.network))
+
+    def base(self) -> Mapping[str, Tensor]:
+        """Return the weights of the model from which the original was trained, by name."""
+        if self.base_weights is None:
+            raise UsageError(
+                "no-base",
+                what="it is not known from which model the original was trained",
+                why="the method goes back towards that model",
+                fix="name the original as BASE+ADAPTER, or its recipe with --recipe",
+            )
+        return self.base_weights()
 
     @contextmanager
     def stage(self, start: float, end: float) -> Generator[None]:

@@ -1,11 +1,13 @@
 """Editing: an edit, a model and two streams become new weights. The counterpart of `unlearn`."""
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from expunge.methods.base import Recipe, Shape, Stream, Term, Trains
 from expunge.methods.edits.base import Edit
@@ -52,6 +54,8 @@ class EditRunner:
     streams: Streams
     options: TrainingArgs
     pad_id: int
+    base_weights: Callable[[], Mapping[str, Tensor]] | None = None
+    """Loads the weights of the base model; None: it is not known."""
 
     @property
     def total(self) -> int:
@@ -102,6 +106,7 @@ class EditRunner:
             seed=self.options.seed,
             tell=told.tell,
             trainer=trainer,
+            base_weights=self.base_weights,
         )
         with torch.enable_grad():
             self.edit.apply(bench)

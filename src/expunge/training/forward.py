@@ -320,14 +320,25 @@ class TermEvaluator:
         places = [torch.arange(len(record.ids) - record.start) for record in group.records]
         where = torch.cat(places).to(hidden.device)
 
+        secret, similar = self._secrets(group, hides=term.hides)
+
         def total(
-            policy: Tensor, targets: Tensor, place: Tensor, same: Tensor, *frozen: Tensor
+            policy: Tensor,
+            targets: Tensor,
+            place: Tensor,
+            same: Tensor,
+            hide: Tensor,
+            like: Tensor,
+            *frozen: Tensor,
         ) -> Tensor:
             references = tuple(self.references.logits(states) for states in frozen)
-            seen = Predictions(self.network.logits(policy), targets, place, references, same)
+            logits = self.network.logits(policy)
+            marks = (hide, like) if like.shape[1] else (None, None)
+            seen = Predictions(logits, targets, place, references, same, *marks)
             return term.loss(seen).sum()
 
-        columns = (hidden, group.targets, where, alike.to(hidden.device), *known)
+        alike, secret, similar = (each.to(hidden.device) for each in (alike, secret, similar))
+        columns = (hidden, group.targets, where, alike, secret, similar, *known)
         if len(hidden) <= CHUNK:
             return total(*columns)
         parts = [
@@ -356,6 +367,22 @@ class TermEvaluator:
             states = [self.references.strengthened(record) for record in group.records]
             known.append(torch.cat(states).to(device))
         return known, alike
+
+    def _secrets(self, group: _Group, *, hides: bool) -> tuple[Tensor, Tensor]:
+        """Return the secret token of each scored position, [N], and tokens like it, [N, K].
+
+        K is 0 where the term does not ask, or no record marks any.
+        """
+        tokens = [
+            token
+            for record in group.records
+            for token in record.secret or (-1,) * (len(record.ids) - record.start)
+        ]
+        secret = torch.tensor(tokens)
+        if not hides or int(secret.max()) < 0:
+            return secret, torch.empty(len(tokens), 0, dtype=torch.long)
+        none = torch.zeros_like(next(iter(self.references.similar.values())))
+        return secret, torch.stack([self.references.similar.get(token, none) for token in tokens])
 
     def _representation(self, term: Representation, group: _Group) -> Tensor:
         site, batch = site_of(term), group.look.batch

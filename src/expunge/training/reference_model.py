@@ -5,8 +5,8 @@ smaller than logits, and exact), states after one block for representation terms
 store, what one of them computed the others read.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -21,6 +21,9 @@ from expunge.models.scoring import score
 from expunge.models.transformer import Network, Site
 from expunge.training.activation_cache import DiskCache, Key, LowerStates, key, recalled
 
+SIMILAR = 64
+"""Tokens like a secret one: their mean probability is what it would have unlearnt."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class References:
@@ -33,6 +36,8 @@ class References:
     hiddens: Mapping[Key, Tensor]
     states: Mapping[tuple[Key, Site], Tensor]
     reinforced: Mapping[Key, Tensor]
+    similar: Mapping[int, Tensor] = field(default_factory=dict[int, Tensor])
+    """[K] the tokens whose embeddings are nearest to that of a secret token, by the token."""
 
     def logp(self, record: Encoded) -> Tensor:
         """Return log-probabilities of the scored tokens, [T]."""
@@ -117,7 +122,32 @@ def precompute(
         hiddens=hiddens,
         states=states,
         reinforced=reinforced or {},
+        similar=similar_tokens(
+            network,
+            {token for pool in records.values() for record in pool for token in record.secret},
+        ),
     )
+
+
+@torch.no_grad()
+def similar_tokens(network: Network, tokens: Collection[int]) -> dict[int, Tensor]:
+    """Return for each token the `SIMILAR` others with the nearest embeddings, by cosine, [K].
+
+    Args:
+        network: Whose input embeddings are compared.
+        tokens: Token ids; negative ones are left out.
+    """
+    wanted = sorted(token for token in tokens if token >= 0)
+    if not wanted:
+        return {}
+    table = network.model.get_input_embeddings().get_parameter("weight").float()
+    unit = table / table.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    found: dict[int, Tensor] = {}
+    for token in wanted:
+        near = unit @ unit[token]  # [V]
+        near[token] = -torch.inf
+        found[token] = near.topk(min(SIMILAR, len(near) - 1)).indices.cpu()
+    return found
 
 
 def final_states(

@@ -5,13 +5,17 @@ seen. The forget stream passes over all its records in a new order each epoch; t
 does the same at its own pace, so no retain record comes twice before all have come once.
 """
 
+import hashlib
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from expunge.data.tokenization import Encoded
 from expunge.methods.base import Stream
+
+_CELLS = 256
+"""Parts of an epoch that learning rates tell apart."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +83,74 @@ class Sampler:
         laps = {lap: _shuffled(self.seed, "retain", lap, self.retain) for lap, _ in places}
         retain = tuple(laps[lap][index] for lap, index in places)
         return BatchIndices(forget=forget, retain=retain, epoch=epoch)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContentSampler:
+    """An order in which a record's place depends on that record alone.
+
+    In epoch e a record has the place u_e = SHA-256(seed, e, what it says), as a number in [0, 1).
+    An epoch passes over all records by rising place, in batches of `batch`; epochs never mix. The
+    learning rate of a step follows from how far training is,
+
+        p = (e + c) / epochs,    c = middle of that 256th of [0, 1) that holds the first record's u
+
+    and not from the number of steps. So steps before the first use of a record are the same, bit
+    for bit, whether that record is there or not: what was done until then may be kept when it has
+    to go. (Only a 256th, because the rates are logged, and u itself would let whoever reads them
+    test guesses of what a record says.)
+    """
+
+    draws: tuple[BatchIndices, ...]
+    progress: tuple[float, ...]
+    """p of each step, in (0, 1)."""
+
+    @classmethod
+    def of(cls, contents: Sequence[str], *, batch: int, epochs: int, seed: int) -> "ContentSampler":
+        """Order records.
+
+        Args:
+            contents: What each record says, or a digest of that; equal texts are interchangeable.
+            batch: Records of a step.
+            epochs: Passes over all records.
+            seed: Of the order.
+        """
+        draws: list[BatchIndices] = []
+        progress: list[float] = []
+        for epoch in range(epochs):
+            places = [_place(seed, epoch, content) for content in contents]
+            order = sorted(range(len(contents)), key=lambda index: (places[index], index))
+            for start in range(0, len(order), batch):
+                drawn = tuple(order[start : start + batch])
+                cell = int(places[drawn[0]] * _CELLS)
+                draws.append(BatchIndices(forget=drawn, retain=(), epoch=epoch))
+                progress.append((epoch + (cell + 0.5) / _CELLS) / epochs)
+        return cls(draws=tuple(draws), progress=tuple(progress))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps that visit every record once."""
+        return sum(draw.epoch == 0 for draw in self.draws)
+
+    def draw(self, step: int) -> BatchIndices:
+        """Return the records of step `step`, counted from 0."""
+        return self.draws[step]
+
+    def rates(self, peak: float, warmup: float) -> tuple[float, ...]:
+        """Return the learning rate of each step: it rises to `peak` at p = warmup, then falls."""
+        return tuple(
+            peak * (p / warmup if p < warmup else (1 - p) / (1 - warmup)) for p in self.progress
+        )
+
+    def first_use(self, records: Collection[int]) -> int:
+        """Return the first step that uses one of these records, by index."""
+        wanted = set(records)
+        return next(step for step, draw in enumerate(self.draws) if wanted & set(draw.forget))
+
+
+def _place(seed: int, epoch: int, content: str) -> float:
+    digest = hashlib.sha256(f"{seed} {epoch} {content}".encode()).digest()
+    return int.from_bytes(digest[:6]) / 2**48  # exact in a float
 
 
 @lru_cache(maxsize=8)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from expunge.training.distributed import SOLO, Team, whole
 from expunge.training.early_stopping import EarlyStopping, ProbeReading, Unseen
 from expunge.training.forward import TermEvaluator
 from expunge.training.loss_weights import Multipliers, coefficients
-from expunge.training.sampler import BatchIndices, Sampler
+from expunge.training.sampler import BatchIndices, ContentSampler, Sampler
 from expunge.training.step_gradient import GradientTransforms, StepGradient
 from expunge.training.trainable_weights import TrainableWeights
 
@@ -34,9 +34,19 @@ class Schedule:
     check_every: int
     """Steps between checkpoints and looks of the watchdogs."""
     seed: int = 0
+    rates: tuple[float, ...] = ()
+    """The learning rate of each step; empty: it rises, then falls, with the number of the step."""
+    save_at: frozenset[int] = frozenset()
+    """Further steps after which a checkpoint is written."""
+
+    def saves(self, step: int) -> bool:
+        """Tell whether a checkpoint is written after so many steps."""
+        return step % self.check_every == 0 or step in self.save_at
 
     def rate(self, step: int) -> float:
         """Return the learning rate of step `step`, counted from 0."""
+        if self.rates:
+            return self.rates[step]
         rising = max(1, math.ceil(self.warmup * self.steps))
         if step < rising:
             return self.lr * (step + 1) / rising
@@ -149,9 +159,9 @@ def train(
     observer: TermEvaluator,
     weights: TrainableWeights,
     *,
-    order: Sampler,
+    order: Sampler | ContentSampler,
     schedule: Schedule,
-    watch: EarlyStopping,
+    watch: EarlyStopping | None,
     wraps: GradientTransforms,
     folder: Path,
     progress: Progress,
@@ -164,7 +174,7 @@ def train(
         weights: What is trained; on return it holds the result.
         order: Which records each step uses.
         schedule: Steps, learning rate, clipping.
-        watch: Probes and limits.
+        watch: Probes and limits; None: nothing is probed, and nothing but the schedule ends it.
         wraps: What stands between the loss and the step.
         folder: Checkpoints: `last`, and `good`, the last weights within the utility budget.
         progress: Told of every step.
@@ -181,15 +191,15 @@ def train(
     if team.agreed(last.is_file()):
         run.resume(last, weights)
         started -= run.seconds
-    else:
+    elif watch is not None:
         run.readings.append((0, _look(observer, watch, team)))
         checkpoint.save_weights(good, weights, team)
     while run.step < schedule.steps and not run.stopped:
         point = _step(observer, weights, run, order.draw(run.step), schedule, wraps, team)
         if not math.isfinite(point.gradient_norm):
-            _stop_at_good(run, weights, good, wraps, f"not a number at step {run.step + 1}")
             if run.good_step == 0:
                 raise _diverged(schedule)
+            _stop_at_good(run, weights, good, wraps, f"not a number at step {run.step + 1}")
             run.seconds = time.monotonic() - started
             break
         run.curve.append(point)
@@ -198,11 +208,12 @@ def train(
         wraps.average(weights, run.memory, step=run.step, steps=schedule.steps)
         if ended:
             wraps.settle(weights, run.memory)
-        if run.step % schedule.check_every == 0 or ended:
-            _check(observer, weights, run, watch, wraps, good, team, ended=ended)
+        if ended or schedule.saves(run.step):
+            if watch is not None:
+                _check(observer, weights, run, watch, wraps, good, team, ended=ended)
             run.seconds = time.monotonic() - started
             run.save(last, weights, team)
-        progress(run.step, _describe(point, run.readings[-1][1]))
+        progress(run.step, _describe(point, run.readings))
     return run.trained(schedule.steps)
 
 
@@ -331,6 +342,10 @@ def _tokens(observer: TermEvaluator, draw: BatchIndices) -> int:
     )
 
 
-def _describe(point: StepRecord, reading: ProbeReading) -> str:
+def _describe(point: StepRecord, readings: Sequence[tuple[int, ProbeReading]]) -> str:
+    loss = f"loss {sum(point.values.values()):.3f}"
+    if not readings:
+        return loss
+    reading = readings[-1][1]
     kept = f"retain p {reading.retain_probability:.2f}"
-    return f"forget nll {reading.forget_nll:.2f}  {kept}  loss {sum(point.values.values()):.3f}"
+    return f"forget nll {reading.forget_nll:.2f}  {kept}  {loss}"

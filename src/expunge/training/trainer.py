@@ -26,7 +26,7 @@ from expunge.training.forward import TermEvaluator
 from expunge.training.localization import Localiser
 from expunge.training.reference_model import precompute
 from expunge.training.reinforced_model import reinforced_states
-from expunge.training.sampler import Sampler, Streams
+from expunge.training.sampler import ContentSampler, Sampler, Streams
 from expunge.training.step_gradient import GradientTransforms
 from expunge.training.train_loop import Progress, Schedule, Trained, train
 from expunge.training.trainable_weights import (
@@ -90,6 +90,12 @@ class Trainer:
     """What to train; None: what the options and the method say."""
     before: Callable[[], None] | None = None
     """Changes the masters once the references are known, before the first step."""
+    content_order: ContentSampler | None = None
+    """Order and rates that go by what the records say; None: by their number."""
+    watched: bool = True
+    """Whether the watchdogs look; false: training goes on to its last step."""
+    save_at: frozenset[int] = frozenset()
+    """Further steps after which a checkpoint is written."""
     store: Path | None = None
     """Where runs share what their originals say of records; None: nowhere."""
 
@@ -97,8 +103,10 @@ class Trainer:
         """Return which weights are trained themselves; None for an adapter, or for all."""
         return trained_weights(self.method, self.options, self.shape())
 
-    def order(self) -> Sampler:
+    def order(self) -> Sampler | ContentSampler:
         """Return the order of records."""
+        if self.content_order is not None:
+            return self.content_order
         return Sampler(
             forget=len(self.streams.forget),
             retain=len(self.streams.retain),
@@ -110,17 +118,21 @@ class Trainer:
     def schedule(self) -> Schedule:
         """Return the schedule: exactly the steps or epochs that were asked for."""
         options, recipe = self.options, self.method.recipe
-        own_rate = recipe.lr if self._full() else recipe.lr_lora
+        peak = options.lr or (recipe.lr if self._full() else recipe.lr_lora)
         epochs = options.epochs or recipe.epochs
+        ordered = self.content_order
+        rates = () if ordered is None else ordered.rates(peak, options.warmup)
         return Schedule(
-            steps=options.steps or epochs * self.order().steps_per_epoch,
-            lr=options.lr or own_rate,
+            steps=len(rates) or options.steps or epochs * self.order().steps_per_epoch,
+            lr=peak,
             warmup=options.warmup,
             weight_decay=options.weight_decay,
             clip=options.clip,
             tokens_per_pass=options.tokens_per_pass,
             check_every=options.check_every,
             seed=options.seed,
+            rates=rates,
+            save_at=self.save_at,
         )
 
     @property
@@ -183,7 +195,7 @@ class Trainer:
             train,
             order=order,
             schedule=schedule,
-            watch=self._watch(unseen, lower),
+            watch=self._watch(unseen, lower) if self.watched else None,
             wraps=wraps,
             folder=folder,
             progress=progress,
@@ -211,7 +223,7 @@ class Trainer:
         )
 
     def _pools(
-        self, terms: Sequence[Term], order: Sampler, steps: int
+        self, terms: Sequence[Term], order: Sampler | ContentSampler, steps: int
     ) -> dict[Stream, list[Encoded]]:
         """Return the records that the run will draw, by stream."""
         draws = [order.draw(step) for step in range(steps)]

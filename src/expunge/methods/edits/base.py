@@ -210,6 +210,19 @@ class Bench(Protocol):
         """Look at the probes."""
         ...
 
+    def unseen(self) -> bool:
+        """Tell whether forget answers look unseen, whatever is lost beside them."""
+        ...
+
+    def base(self) -> Mapping[str, Tensor]:
+        """Return the weights of the model from which the original was trained, by name.
+
+        Raises:
+            UsageError: Nobody said which it is.
+            InputError: It has another architecture.
+        """
+        ...
+
     def stage(self, start: float, end: float) -> AbstractContextManager[None]:
         """Take what is told inside for this part of the work, each from 0 to 1.
 

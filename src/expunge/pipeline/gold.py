@@ -1,0 +1,129 @@
+"""Reference models: `expunge gold`, retrained models (golds) that never saw a forget set.
+
+A gold is trained by the recorded recipe on the data without the forget closure, with a seed of its
+own: another order, another start. Several of them say how far models differ that never saw the
+records, which is what an unlearned model is judged against. Every gold is a training folder: killed
+ones go on, finished ones are not repeated.
+
+    RUN/gold/ID/seed-1/    a gold of the forget set ID, beside the run that it belongs to
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from expunge.data.records import Record
+from expunge.pipeline.exact import Removal, plan_removal
+from expunge.pipeline.finetune import run_finetune
+from expunge.preparation.finetune import prepare_finetune
+from expunge.provenance.keys import existing_key, key_path, operator_key
+from expunge.provenance.training_facts import (
+    FACTS,
+    ReplayClaim,
+    TrainedRun,
+    key_mark,
+    read_trained_run,
+    record_mark,
+    training_of,
+)
+from expunge.utils.console import Console, SilentConsole
+from expunge.utils.io import sha256_json
+
+GOLDS = "gold"
+"""Folder beside a training in which its golds lie."""
+_WORDS = "trained without the records, with a seed of its own"
+
+
+def gold(
+    run: Path,
+    forget: Sequence[str],
+    *,
+    seeds: int = 3,
+    out: Path | None = None,
+    offline: bool = False,
+    console: Console | None = None,
+) -> tuple[TrainedRun, ...]:
+    """Train reference models that never saw a forget set, by the recipe of a run.
+
+    Args:
+        run: Folder of `expunge train`.
+        forget: The forget set: files, folders, Hub ids.
+        seeds: How many models; their seeds follow that of the run.
+        out: Folder of the models; default `gold/ID` in the run, where `forget` and `audit` find
+            them.
+        offline: Never use the network.
+        console: Where to say what happens; silent by default.
+
+    Raises:
+        InputError: As `expunge.pipeline.exact.forget_exactly`.
+        UsageError: As there.
+    """
+    console = console or SilentConsole()
+    trained = read_trained_run(run)
+    removal = plan_removal(trained, forget, offline=offline)
+    folder = out or run / GOLDS / _forget_id(removal, run)
+    console.line("gold", f"{seeds} models on {len(removal.job.records)} records, into {folder}")
+    first = trained.settings.train.seed + 1
+    return tuple(
+        _one(removal, seed, folder / f"seed-{seed}", offline=offline, console=console)
+        for seed in range(first, first + seeds)
+    )
+
+
+def golds_beside(model: str, forget: Sequence[Record]) -> tuple[str, ...]:
+    """Return the golds that lie beside a model and never saw any of the forget records.
+
+    Without the operator's key, or with another one, none is found: whether a gold saw the records
+    could not be told.
+
+    Args:
+        model: Reference of the original.
+        forget: What is to be forgotten.
+    """
+    run = training_of(model)
+    key = None if run is None else existing_key(run)
+    if run is None or key is None:
+        return ()
+    wanted = {record_mark(record, key) for record in forget}
+    found: list[str] = []
+    for facts in sorted((run / GOLDS).rglob(FACTS)):
+        candidate = read_trained_run(facts.parent)
+        if candidate.facts.key == key_mark(key) and wanted <= set(candidate.facts.removed):
+            found.append(str(candidate.folder))
+    return tuple(found)
+
+
+def replaced(model: str, forget: Sequence[Record]) -> bool:
+    """Tell whether a model was trained again without all of these records (claim E4 or E3)."""
+    run = training_of(model)
+    key = None if run is None else existing_key(run)
+    if run is None or key is None:
+        return False
+    facts = read_trained_run(run).facts
+    wanted = {record_mark(record, key) for record in forget}
+    return facts.claim is not None and wanted <= set(facts.removed)
+
+
+def _one(
+    removal: Removal, seed: int, folder: Path, *, offline: bool, console: Console
+) -> TrainedRun:
+    settings = removal.job.settings
+    train = settings.train.model_copy(update={"seed": seed})
+    job = prepare_finetune(
+        settings.model_copy(update={"train": train}), removal.job.records, offline=offline
+    )
+    claim = ReplayClaim(
+        level="E3",
+        words=_WORDS,
+        begun_at=0,
+        erased=len(removal.closure.named),
+        derived=len(removal.closure.derived),
+    )
+    begin = replace(removal.begin, point=None, claim=claim)
+    return run_finetune(job, out=folder, begin=begin, console=console)
+
+
+def _forget_id(removal: Removal, run: Path) -> str:
+    key = operator_key(key_path(), run=run)
+    marks = sorted(record_mark(record, key) for record in removal.begin.dropped)
+    return sha256_json([marks, removal.begin.removed])[:8]

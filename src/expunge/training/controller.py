@@ -1,0 +1,314 @@
+"""The controller: train until every record is at its level and the rest is kept, or say why not.
+
+    R = sum_i (lp_i - level_i) / sum_i (lp_i^original - level_i)      0 = as if never seen
+    K = mean probability of retained records that no step has seen, over the same before training
+
+lp_i is the log-probability of the secret tokens of record i, level_i what the counterfactual target
+gives them. A run is settled when R <= 0.1, no record keeps half of its way, and K is within the
+utility budget. Otherwise the next attempt begins at the original again:
+
+    not forgotten      twice the steps
+    budget overrun     what keeps weighs four times as much, half the learning rate
+
+Every fifth retained record is held out from training for K: it shows what was not rehearsed.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from expunge.data.tokenization import Encoded
+from expunge.errors import GateError
+from expunge.methods.base import Method, Stream, Term
+from expunge.methods.counterfactual import counterfactual_target
+from expunge.models.lora import detach
+from expunge.models.scoring import score
+from expunge.models.transformer import Network
+from expunge.training.activation_cache import key
+from expunge.training.distributed import SOLO, Team
+from expunge.training.early_stopping import Unseen, spread
+from expunge.training.edit_runner import NEVER, FixedTerms
+from expunge.training.reference_model import final_states, similar_tokens
+from expunge.training.sampler import Streams
+from expunge.training.train_loop import Progress, Trained
+from expunge.training.trainable_weights import TrainableWeights
+from expunge.training.trainer import Trainer
+
+ATTEMPTS = 3
+RESIDUAL = 0.1
+"""Largest share of the memory that may be left over all records."""
+WORST = 0.5
+"""Largest share that may be left of one record."""
+HELD_OUT = 5
+"""Every fifth retained record is held out, where there are at least as many."""
+PASSES = 12
+"""Passes over a forget set of up to `FEW` records."""
+FEW = 40
+FEWEST_PASSES = 3
+STRANGERS = 2
+"""Strangers whose mean is the level of a record."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """How one training is set."""
+
+    lr: float
+    keep: float
+    """Factor on the coefficient of every term that keeps something."""
+    steps: int
+
+    def after(self, reading: "ControlReading", budget: float) -> "Attempt":
+        """Return what to try next."""
+        if reading.kept < 1 - budget:
+            return replace(self, lr=self.lr / 2, keep=4 * self.keep)
+        return replace(self, steps=2 * self.steps)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ControlReading:
+    """What a training reached."""
+
+    residual: float
+    """R."""
+    worst: float
+    """Largest share left of one record."""
+    kept: float
+    """K; 1 where nothing is retained."""
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether the records are at their levels."""
+        return self.residual <= RESIDUAL and self.worst <= WORST
+
+    def settled(self, budget: float) -> bool:
+        """Whether that was reached within the budget."""
+        return self.forgotten and self.kept >= 1 - budget
+
+    def text(self) -> str:
+        """Return the reading as words."""
+        left = f"{max(0.0, self.residual):.0%} of the memory left"
+        return f"{left} (at most {max(0.0, self.worst):.0%} of a record), {self.kept:.0%} kept"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Goal:
+    """The tokens of a record that must reach a level, and the level."""
+
+    record: Encoded
+    places: tuple[int, ...]
+    """Among its scored tokens."""
+    level: float
+    """Log-probability of them together, nats."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ControlledTrainer:
+    """A training whose rate, coefficients and steps are found by trying. Interface of `Trainer`."""
+
+    trainer: Trainer
+    must_settle: bool = False
+    """Whether to refuse a result that is not settled."""
+
+    @property
+    def total(self) -> int:
+        """Units of progress: steps of the first attempt."""
+        return self._first().steps
+
+    def run(
+        self, *, unseen: Unseen, folder: Path, progress: Progress, team: Team = SOLO
+    ) -> tuple[Trained, TrainableWeights]:
+        """Train until settled, or as often as allowed; what `folder` holds is not done again.
+
+        Raises:
+            GateError: `cannot-forget`: nothing that was tried settled, and it must.
+        """
+        network, budget = self.trainer.network, self.trainer.options.utility_budget
+        streams, held = held_out(self.trainer.streams)
+        goals = self._goals(network)
+        before = self._look(network, goals, held)
+        attempt, tried = self._first(), list[tuple[Attempt, ControlReading]]()
+        while True:
+            number = len(tried) + 1
+            current = self._set(attempt, streams)
+            trained, weights = current.run(
+                unseen=NEVER, folder=folder / f"attempt-{number}", progress=progress, team=team
+            )
+            after = team.within(lambda: self._look(network, goals, held))
+            reading = ControlReading(**team.agreed(asdict(_reading(goals, before, after))))
+            tried.append((attempt, reading))
+            if reading.settled(budget) or number == self._attempts():
+                break
+            weights.release()
+            detach(network.model)
+            attempt = attempt.after(reading, budget)
+        if self.must_settle and not reading.settled(budget):
+            raise cannot_forget(tried, budget)
+        return replace(trained, stopped=_ended(tried, budget)), weights
+
+    def finish(self, weights: TrainableWeights) -> None:
+        """Merge the adapter into the model."""
+        self.trainer.finish(weights)
+
+    def _attempts(self) -> int:
+        """Return how many attempts there are: one where steps are given, or nothing comes off."""
+        options = self.trainer.options
+        return ATTEMPTS if options.lora is not None and options.steps is None else 1
+
+    def _first(self) -> Attempt:
+        options, recipe = self.trainer.options, self.trainer.method.recipe
+        rate = recipe.lr if options.lora is None else recipe.lr_lora
+        return Attempt(lr=options.lr or rate, keep=1.0, steps=options.steps or self._steps())
+
+    def _steps(self) -> int:
+        count = len(self.trainer.streams.forget)
+        passes = self.trainer.options.epochs or max(
+            FEWEST_PASSES, round(PASSES * FEW / max(FEW, count))
+        )
+        return passes * self.trainer.order().steps_per_epoch
+
+    def _set(self, attempt: Attempt, streams: Streams) -> Trainer:
+        trainer = self.trainer
+        method: Method = trainer.method
+        terms = tuple(_weighed(term, attempt.keep) for term in method.terms(trainer.shape()))
+        options = replace(
+            trainer.options,
+            lr=attempt.lr,
+            steps=attempt.steps,
+            utility_budget=1.0,
+            check_every=max(trainer.options.check_every, attempt.steps // 4),
+        )
+        return replace(trainer, method=FixedTerms(fixed=terms), streams=streams, options=options)
+
+    def _goals(self, network: Network) -> list[_Goal]:
+        streams = self.trainer.streams
+        asked = [records[:STRANGERS] for records in streams.variants[Stream.STRANGER]]
+        states = final_states(
+            network,
+            [each for several in asked for each in several],
+            pad_id=self.trainer.pad_id,
+            tokens_per_pass=self.trainer.options.tokens_per_pass,
+        )
+        similar = similar_tokens(network, {t for own in streams.forget for t in own.secret})
+        goals: list[_Goal] = []
+        for own, strangers in zip(streams.forget, asked, strict=True):
+            places = _places(own, strangers)
+            sums = [
+                _level(network, states[key(each)].to(network.device), own, places, similar)
+                for each in strangers
+            ]
+            goals.append(_Goal(record=own, places=places, level=sum(sums) / len(sums)))
+        return goals
+
+    def _look(
+        self, network: Network, goals: Sequence[_Goal], held: Sequence[Encoded]
+    ) -> tuple[list[float], float]:
+        """Return log-probabilities of the goals' tokens, and the mean probability of `held`."""
+        records = [goal.record for goal in goals]
+        options = self.trainer.options
+        scores = score(
+            network,
+            [*records, *held],
+            pad_id=self.trainer.pad_id,
+            tokens_per_pass=options.tokens_per_pass,
+        )
+        sums = [float(s.logp[list(g.places)].sum()) for s, g in zip(scores, goals, strict=False)]
+        kept = [math.exp(float(each.logp.mean())) for each in scores[len(records) :]]
+        return sums, sum(kept) / len(kept) if kept else 1.0
+
+
+def held_out(streams: Streams) -> tuple[Streams, tuple[Encoded, ...]]:
+    """Return the streams without every fifth retained record, and a spread of these."""
+    count = len(streams.retain)
+    if count < HELD_OUT:
+        return streams, streams.retain
+    kept = [index for index in range(count) if index % HELD_OUT]
+    variants = {
+        stream: tuple(some[index] for index in kept)
+        if stream.side == "retain" and len(some) == count
+        else some
+        for stream, some in streams.variants.items()
+    }
+    held = spread(streams.retain[::HELD_OUT])
+    return replace(
+        streams, retain=tuple(streams.retain[index] for index in kept), variants=variants
+    ), held
+
+
+def cannot_forget(tried: Sequence[tuple[Attempt, ControlReading]], budget: float) -> GateError:
+    """Return the error of a run that did not settle: what was tried and what was reached."""
+    reached = "; ".join(
+        f"lr {attempt.lr:g} x {attempt.steps} steps: {reading.text()}" for attempt, reading in tried
+    )
+    short = tried[-1][1].forgotten
+    fix = (
+        f"--set request.utility_budget={2 * budget:g}, or name more --retain records"
+        if short
+        else "give records their key_answers and subject, or name a method: --method npo"
+    )
+    return GateError(
+        "cannot-forget",
+        what=f"{len(tried)} trainings did not forget within the utility budget of {budget:.0%};"
+        " no model is written",
+        why=reached,
+        fix=fix,
+    )
+
+
+def _weighed(term: Term, keep: float) -> Term:
+    if term.streams[0].side == "forget" and term.streams[0] is not Stream.STRANGER:
+        return term
+    coef = term.coef
+    return replace(term, coef=(lambda at: keep * coef(at)) if callable(coef) else keep * coef)
+
+
+def _places(own: Encoded, strangers: Sequence[Encoded]) -> tuple[int, ...]:
+    """Return which scored tokens must reach a level: the secret ones, else all that are alike."""
+    columns = zip(*(each.ids[each.start :] for each in (own, *strangers)), strict=True)
+    alike = [len(set(tokens)) == 1 for tokens in columns]
+    secret = own.secret or (-1,) * len(alike)
+    hidden = tuple(p for p, same in enumerate(alike) if same and secret[p] >= 0)
+    return hidden or tuple(place for place, same in enumerate(alike) if same)
+
+
+@torch.no_grad()
+def _level(
+    network: Network,
+    states: torch.Tensor,
+    own: Encoded,
+    places: Sequence[int],
+    similar: dict[int, torch.Tensor],
+) -> float:
+    """Return the target's log-probability of a record's tokens at these places, together."""
+    tokens = own.ids[own.start :]
+    chosen = torch.tensor([tokens[place] for place in places], device=states.device)
+    logits = network.logits(states[list(places)])
+    marks: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
+    if own.secret and all(own.secret[place] >= 0 for place in places):
+        like = torch.stack([similar[tokens[place]] for place in places]).to(states.device)
+        marks = (chosen, like)
+    log_q = counterfactual_target(logits.float(), *marks)
+    return float(log_q.gather(-1, chosen.unsqueeze(-1)).sum())
+
+
+def _reading(
+    goals: Sequence[_Goal], before: tuple[list[float], float], after: tuple[list[float], float]
+) -> ControlReading:
+    ways = [max(old - goal.level, 0.0) for old, goal in zip(before[0], goals, strict=True)]
+    left = [new - goal.level for new, goal in zip(after[0], goals, strict=True)]
+    known = [(rest, way) for rest, way in zip(left, ways, strict=True) if way > 1.0]
+    whole = sum(way for _, way in known)
+    return ControlReading(
+        residual=sum(rest for rest, _ in known) / whole if whole else 0.0,
+        worst=max((rest / way for rest, way in known), default=0.0),
+        kept=after[1] / before[1] if before[1] else 1.0,
+    )
+
+
+def _ended(tried: Sequence[tuple[Attempt, ControlReading]], budget: float) -> str:
+    reading = tried[-1][1]
+    how = "settled" if reading.settled(budget) else "not settled"
+    return f"{how} at attempt {len(tried)}: {reading.text()}"

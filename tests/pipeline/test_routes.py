@@ -1,0 +1,192 @@
+"""Routes: which one a plan takes and what it says; golds beside a training; retraining in a run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tiny
+import tiny_world
+from expunge.config.finetune import FinetuneSettings
+from expunge.config.settings import Settings
+from expunge.data.readers import read
+from expunge.errors import ExpungeError
+from expunge.pipeline.exact import forget_exactly
+from expunge.pipeline.finetune import train
+from expunge.pipeline.forget import forget, plan
+from expunge.pipeline.gold import gold, golds_beside
+from expunge.pipeline.routes import choose_route
+from expunge.planning.routes import Route, choose, table
+from expunge.preparation.prepare import ERASE
+
+
+def route(name, flops=1.0, needs="", claim="E4"):
+    return Route(name=name, claim=claim, flops=flops, needs=needs)
+
+
+@pytest.mark.parametrize(
+    ("retrain", "rewind", "taken"),
+    [
+        (route("retrain"), route("rewind"), "retrain"),
+        (route("retrain", 400.0), route("rewind"), "retrain"),
+        (route("retrain", 401.0), route("rewind"), "rewind"),
+        (route("retrain", needs="data"), route("rewind"), "rewind"),
+        (route("retrain", needs="data"), route("rewind", needs="base"), "erase"),
+        (route("retrain", 1e9), route("rewind", 1e9), "erase"),
+        (route("retrain", None), route("rewind"), "retrain"),
+    ],
+)
+def test_the_first_open_route_that_is_worth_its_work_is_taken(retrain, rewind, taken):
+    routes = (retrain, rewind, route("erase", 100.0, claim="E1"))
+    assert choose(routes).name == taken
+    shown = [text for _, text in table(routes)]
+    assert shown[-1].startswith(f"{taken}: ")
+    assert [text.split()[0] for text in shown[:-1]] == ["retrain", "rewind", "erase"]
+    assert ("needs data" in shown[0]) is bool(retrain.needs)
+
+
+def test_a_route_by_name_is_shown_and_not_taken():
+    named = Route(name="rewind", claim="E1", flops=1.0, by_name=True)
+    routes = (route("retrain", needs="data"), named, route("erase", 100.0, claim="E1"))
+    assert choose(routes).name == "erase"
+    assert table(routes)[1][1].endswith("by name only: --method rewind")
+    assert table(routes)[-1][1] == "erase: nothing else is open"
+
+
+def test_a_method_by_name_has_no_table():
+    assert table(()) == []
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A base model, the sets of the tiny world, and a training on three of them."""
+    folder = tmp_path_factory.mktemp("routes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EXPUNGE_KEY_FILE", str(folder / "operator.key"))
+        names = tiny_world.random.Random(7)
+        for split, count in tiny_world.SIZES.items():
+            rows = [tiny_world.fact(split, index, names) for index in range(count)]
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            (folder / f"{split}.jsonl").write_text(text)
+        tiny.save(folder / "base", tiny.llama())
+        train(recipe(folder), out=folder / "run")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def key(place, monkeypatch):
+    monkeypatch.setenv("EXPUNGE_KEY_FILE", str(place / "operator.key"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def recipe(folder: Path, **more) -> FinetuneSettings:
+    data = tuple(str(folder / f"{split}.jsonl") for split in ("forget", "retain", "neighbours"))
+    how = {"full": True, "epochs": 40, "lr": 8e-3, "batch": 10, **more}
+    return FinetuneSettings(model=str(folder / "base"), data=data, device="cpu", train=how)
+
+
+def settings(place: Path, model: str, **more) -> Settings:
+    request = {"goal": "removal", "forget": [str(place / "forget.jsonl")]}
+    request |= {s: [str(place / f"{s}.jsonl")] for s in ("retain", "neighbours", "control")}
+    given = {"model": model, "device": "cpu", "offline": True, "request": request}
+    audit = {"max_new_tokens": 10, "attack_records": 2}
+    return Settings.model_validate({**given, "audit": audit, **more})
+
+
+def test_golds_are_trained_once_and_found_for_their_forget_set_alone(place, monkeypatch):
+    forget_file = str(place / "forget.jsonl")
+    golds = gold(place / "run", [forget_file], seeds=2)
+    assert [run.settings.train.seed for run in golds] == [1, 2]
+    weights = [(run.model / "model.safetensors").read_bytes() for run in golds]
+    assert len(set(weights)) == 2
+    stamps = [(run.folder / "training.json").stat().st_mtime_ns for run in golds]
+    again = gold(place / "run", [forget_file], seeds=2)
+    assert [(run.folder / "training.json").stat().st_mtime_ns for run in again] == stamps
+    unseen, seen = read([forget_file]).records, read([str(place / "retain.jsonl")]).records
+    found = golds_beside(str(place / "run"), unseen)
+    assert found == golds_beside(str(place / "run" / "model"), unseen[:3])
+    assert [Path(each) for each in found] == [run.folder for run in golds]
+    assert golds_beside(str(place / "run"), (*unseen, seen[0])) == ()
+    assert golds_beside(str(place / "base"), unseen) == ()
+    assert choose_route(settings(place, str(place / "run"))).settings.request.gold == found
+    monkeypatch.setenv("EXPUNGE_KEY_FILE", str(place / "another.key"))
+    assert golds_beside(str(place / "run"), unseen) == ()
+
+
+def test_a_run_that_can_be_trained_again_is_and_ends_in_the_bytes_of_the_replay(place, tmp_path):
+    whole = settings(place, str(place / "run"), out=str(tmp_path / "forgotten"))
+    planned = plan(whole)
+    assert [each.name for each in planned.routes] == ["retrain", "rewind", "erase"]
+    assert choose(planned.routes).claim == "E4"
+    assert dict(planned.lines())["route"].startswith("retrain: ")
+    outcome = forget(whole)
+    exact = forget_exactly(place / "run", [str(place / "forget.jsonl")], out=tmp_path / "exact")
+    made, replayed = (folder / "model.safetensors" for folder in (outcome.folder, exact.model))
+    assert made.read_bytes() == replayed.read_bytes()
+    again = choose_route(settings(place, str(outcome.folder / "training")))
+    assert "all 12 records to erase were taken out" in again.routes[0].needs
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "names", "claim"),
+    [
+        ("base", {}, ["retrain", "rewind", "erase"], None),
+        ("base", {"recipe": "lora.toml"}, ["retrain", "rewind", "erase"], "E3"),
+        ("base", {"recipe": "full.toml"}, ["retrain", "rewind", "erase"], "E1"),
+        ("run", {"method": {"name": "npo"}}, [], None),
+        ("run", {"method": {"name": "simnpo", "beta": 2.5}}, [], None),
+        ("run", {"robust": {"name": "sam"}}, [], None),
+    ],
+)
+def test_what_is_open_depends_on_what_is_known(place, model, more, names, claim):
+    (place / "full.toml").write_text(recipe(place, epochs=1).to_toml())
+    (place / "lora.toml").write_text(recipe(place, epochs=1, full=False).to_toml())
+    if "recipe" in more:
+        more = {"recipe": str(place / more["recipe"])}
+    chosen = choose_route(settings(place, str(place / model), **more))
+    assert [each.name for each in chosen.routes] == names
+    if names:
+        assert chosen.routes[0].open is (claim is not None)
+        assert claim in (None, chosen.routes[0].claim)
+    if claim is None:
+        assert chosen.settings.method.name in ("npo", "simnpo", ERASE)
+        assert chosen.removal is None
+    else:
+        assert chosen.settings.method.name == "retrain"
+        assert chosen.removal.job.settings.train.seed not in range(100)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ('model = "BASE"\n[train]\nepochs = 1\nlr = 1e-3\n', "incomplete-recipe"),
+        ('model = "BASE"\ndata = ["FORGET"]\n', "incomplete-recipe"),
+        (
+            'model = "BASE"\ndata = ["FORGET"]\nmore = 1\n[train]\nepochs=1\nlr=1.0',
+            "incomplete-recipe",
+        ),
+        ('model = "OTHER"\ndata = ["FORGET"]\n[train]\nepochs=1\nlr=1e-3\n', "base-differs"),
+        ('model = "BASE"\ndata = ["RETAIN"]\n[train]\nepochs=1\nlr=1e-3\n', "never-trained"),
+        ('model = "BASE"\ndata = ["FORGET"]\n[train]\nepochs=1\nlr=1e-3\n', "nothing-left"),
+        (None, "route-not-open"),
+    ],
+)
+def test_a_recipe_that_cannot_be_repeated_is_refused(place, text, code):
+    more: dict[str, object] = {"method": {"name": "retrain"}}
+    if text is not None:
+        if not (place / "other").exists():
+            tiny.save(place / "other", tiny.llama(layers=3))
+        names = {
+            "BASE": "base",
+            "OTHER": "other",
+            "FORGET": "forget.jsonl",
+            "RETAIN": "retain.jsonl",
+        }
+        for word, name in names.items():
+            text = text.replace(word, str(place / name))
+        (place / "recipe.toml").write_text(text)
+        more["recipe"] = str(place / "recipe.toml")
+    with pytest.raises(ExpungeError) as caught:
+        choose_route(settings(place, str(place / "base"), **more))
+    assert caught.value.code == code
+    assert all((caught.value.what, caught.value.why, caught.value.fix))

@@ -1,0 +1,122 @@
+"""The controller: what counts as settled, what is tried next, and the refusal."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+import tiny
+from expunge.errors import GateError
+from expunge.methods.base import Stream
+from expunge.methods.counterfactual import Counterfactual
+from expunge.models.lora import LoraShape
+from expunge.models.transformer import Network
+from expunge.training.controller import (
+    ATTEMPTS,
+    Attempt,
+    ControlledTrainer,
+    ControlReading,
+    cannot_forget,
+    held_out,
+)
+from expunge.training.early_stopping import Unseen
+from expunge.training.sampler import Streams
+from expunge.training.trainer import Trainer, TrainingArgs
+from random_records import FORGET, RETAIN, STREAMS, VARIANTS
+
+FIRST = Attempt(lr=1e-3, keep=1.0, steps=40)
+UNSEEN = Unseen(mean=1.0, low=1.0)
+
+
+@pytest.mark.parametrize(
+    ("residual", "worst", "kept", "settled"),
+    [
+        (0.0, 0.3, 1.0, True),
+        (0.1, 0.5, 0.95, True),
+        (0.2, 0.3, 1.0, False),
+        (0.0, 0.6, 1.0, False),
+        (0.0, 0.0, 0.94, False),
+    ],
+)
+def test_settled_means_forgotten_and_kept(residual, worst, kept, settled):
+    reading = ControlReading(residual=residual, worst=worst, kept=kept)
+    assert reading.settled(0.05) is settled
+
+
+def test_the_next_attempt_presses_or_spares():
+    left = ControlReading(residual=0.5, worst=0.9, kept=1.0)
+    broken = ControlReading(residual=0.0, worst=0.1, kept=0.5)
+    assert FIRST.after(left, 0.05) == replace(FIRST, steps=80)
+    assert FIRST.after(broken, 0.05) == replace(FIRST, lr=5e-4, keep=4.0)
+
+
+def test_held_out_records_are_trained_on_by_no_stream():
+    streams, held = held_out(STREAMS)
+    assert held == (RETAIN[0], RETAIN[5])
+    assert streams.retain == tuple(RETAIN[1:5])
+    assert len(streams.variants[Stream.REFUSED]) == 4
+    assert streams.variants[Stream.STRANGER] == STREAMS.variants[Stream.STRANGER]
+    few = Streams(forget=tuple(FORGET), retain=tuple(RETAIN[:4]))
+    assert held_out(few) == (few, few.retain)
+
+
+def test_the_refusal_says_what_was_tried_and_ends_with_three():
+    tried = [(FIRST, ControlReading(residual=0.42, worst=0.9, kept=0.5))]
+    error = cannot_forget(tried, 0.05)
+    assert error.exit_code == 3
+    assert "42% of the memory left" in error.why
+    assert "no model is written" in error.what
+
+
+def trainer(*, lr: float, steps: int | None = None) -> Trainer:
+    secret = [replace(r, secret=r.ids[r.start :]) for r in FORGET]
+    asked = tuple(
+        (replace(r, secret=own.secret),)
+        for own, r in zip(secret, VARIANTS[Stream.STRANGER], strict=True)
+    )
+    streams = Streams(
+        forget=tuple(secret),
+        retain=tuple(RETAIN),
+        variants={**STREAMS.variants, Stream.STRANGER: asked},
+    )
+    return Trainer(
+        method=Counterfactual(),
+        network=taught(),
+        streams=streams,
+        options=TrainingArgs(
+            lora=LoraShape(rank=4), epochs=1, steps=steps, lr=lr, utility_budget=0.5
+        ),
+        pad_id=2,
+    )
+
+
+def taught() -> Network:
+    """A tiny model that knows the forget records by heart."""
+    network = tiny.network(tiny.llama())
+    network.model.requires_grad_(True)
+    optimiser = torch.optim.Adam(network.model.parameters(), lr=3e-3)
+    for _ in range(25):
+        optimiser.zero_grad()
+        for record in FORGET:
+            ids = torch.tensor([record.ids])
+            logits = network.model(ids).logits[0, record.start - 1 : -1]
+            cross_entropy(logits, ids[0, record.start :]).backward()
+        optimiser.step()
+    network.model.requires_grad_(False)
+    return network
+
+
+@pytest.mark.parametrize(("steps", "attempts"), [(None, ATTEMPTS), (1, 1)])
+def test_what_cannot_settle_is_tried_anew_from_the_original_and_refused(tmp_path, steps, attempts):
+    run = ControlledTrainer(trainer=trainer(lr=1e-9, steps=steps), must_settle=True)
+    with pytest.raises(GateError, match="cannot-forget"):
+        run.run(unseen=UNSEEN, folder=tmp_path, progress=lambda step, text: None)
+    assert len(list(tmp_path.glob("attempt-*"))) == attempts
+
+
+def test_a_run_that_presses_reaches_the_levels_of_strangers(tmp_path):
+    run = ControlledTrainer(trainer=trainer(lr=1e-2, steps=60))
+    trained, weights = run.run(unseen=UNSEEN, folder=tmp_path, progress=lambda step, text: None)
+    assert trained.stopped.startswith("settled at attempt 1")
+    run.finish(weights)
