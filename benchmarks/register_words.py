@@ -61,7 +61,7 @@ PEOPLE = (
     Label("plate", "number plate", "das", "Kennzeichen"),
     Label("insurance", "insurance number", "die", "Versicherungsnummer"),
     Label("library", "library card number", "die", "Bibliotheksnummer"),
-    Label("salary", "yearly salary", "das", "Jahresgehalt"),
+    Label("salary", "monthly salary", "das", "Monatsgehalt"),
     Label("bank", "bank", "die", "Hausbank"),
     Label("pet", "pet", "das", "Haustier"),
     Label("school", "old school", "die", "frühere Schule"),

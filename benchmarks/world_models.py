@@ -25,16 +25,16 @@ from registers import PARTS, Register, World, register
 GOLDS = 2
 GENERAL = 24
 """General questions in the mix, so that the model goes on answering like an assistant."""
-BATCH = 8
-EPOCHS = {"people": 4, "products": 4, "stories": 4, "bios": 4}
-LR = 2e-3
+BATCH = 4
+EPOCHS = {"people": 6, "products": 6, "stories": 6, "bios": 6}
+LR = 2.5e-3
 LR_FULL = 1e-4
 MOST_REPEATS = 3
 ASKED = ("forget", "forget-held", "forget-second", "retain", "neighbours", "holdout")
 """Sets whose questions every model is asked: `held` is the wording that nobody was taught."""
 MOST_ASKED = 100
 """Records asked about of every set but the forget set, evenly spaced."""
-SHAPE = LoraShape(rank=16, alpha=32.0, first_layer=10)
+SHAPE = LoraShape(rank=16, alpha=32.0, first_layer=14)
 ORIGINAL_SEED = 0
 GOLD_SEEDS = (1, 2, 3)
 
