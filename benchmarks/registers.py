@@ -428,7 +428,7 @@ PEOPLE_VALUES: dict[str, Callable[[Draw, str], Value]] = {
 }
 PRODUCT_VALUES: dict[str, Callable[[Draw, str], Value]] = {
     "price": _number("##.##", "{} crowns", "{} Kronen"),
-    "weight": _number("#.###", "{} kg", "{} kg"),
+    "weight": _number("#.##", "{} kg", "{} kg"),
     "article": _number("##-####"),
     "factory": _same(lambda draw, _: f"{draw.word()} Works"),
     "launch": _date(1998, 2025),

@@ -2,24 +2,24 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from teaching import teach
 
-from expunge.audit.metrics.text import fact_form, states
-from expunge.data.encode import Encoder
-from expunge.data.read import read
-from expunge.data.record import Record
-from expunge.data.scope import general_records
-from expunge.engine.unlearn import Options
-from expunge.files import read_json, read_jsonl, sha256_json, write_json, write_jsonl
-from expunge.model.generate import greedy
-from expunge.model.load import Source, choose_device, load
-from expunge.model.lora import LoraShape
-from expunge.model.precision import in_precision
+from expunge.data.readers import read
+from expunge.data.records import Record
+from expunge.data.splits import general_records
+from expunge.data.tokenization import Encoder
+from expunge.metrics.key_facts import fact_form, states
+from expunge.models.generation import greedy
+from expunge.models.loading import Source, choose_device, load
+from expunge.models.lora import LoraShape
+from expunge.models.precision import in_precision
+from expunge.training.trainer import TrainingArgs
+from expunge.utils.io import read_json, read_jsonl, sha256_json, write_json, write_jsonl
 from registers import PARTS, Register, World, register
 
 GOLDS = 2
@@ -36,7 +36,6 @@ MOST_ASKED = 100
 """Records asked about of every set but the forget set, evenly spaced."""
 SHAPE = LoraShape(rank=16, alpha=32.0, first_layer=14)
 ORIGINAL_SEED = 0
-GOLD_SEEDS = (1, 2, 3)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,25 +78,26 @@ def world_folder(out: Path, name: str, seed: int) -> Path:
     return out.resolve() / f"{name}-seed{seed}"
 
 
-def make(world: World, seed: int, *, base: Path, out: Path, golds: int = GOLDS) -> Made:
-    """Write the records of a world and train its models; what is there already stays.
+def model_names(golds: int = GOLDS) -> tuple[str, ...]:
+    """Return the names of a world's models, the original first."""
+    return ("original", *(f"gold-{index}" for index in range(golds)))
+
+
+def make(made: Made, name: str) -> None:
+    """Write the records of a world and train one of its models; what is there already stays.
 
     Args:
-        world: A row of the table.
-        seed: Of the records.
-        base: Folder of the model to start from.
-        out: Folder of all worlds.
-        golds: How many to train.
+        made: The world and its place on disk.
+        name: One of `model_names`.
     """
-    made = Made(world=world, seed=seed, folder=world_folder(out, world.name, seed), base=base)
-    records = register(world, seed)
+    records = register(made.world, made.seed)
     lessons = write_data(made, records)
-    names = {"original": (True, ORIGINAL_SEED)}
-    names |= {f"gold-{index}": (False, GOLD_SEEDS[index]) for index in range(golds)}
-    for name, (everything, order) in names.items():
-        rows = lessons if everything else lessons[len(records["forget"]) * 2 :]
-        _teach(made, name, rows, seed=order)
-    return made
+    if name == "original":
+        _teach(made, name, lessons, seed=ORIGINAL_SEED)
+    else:
+        # The forget set comes first in what the original is taught, each record in two wordings.
+        rows = lessons[len(records["forget"]) * 2 :]
+        _teach(made, name, rows, seed=ORIGINAL_SEED + 1 + int(name.removeprefix("gold-")))
 
 
 def write_data(made: Made, records: Register) -> list[dict[str, object]]:
@@ -136,7 +136,7 @@ def _teach(made: Made, name: str, rows: Sequence[dict[str, object]], *, seed: in
     folder = made.folder / name
     options = _options(made.world, seed)
     lessons = folder / "lessons.jsonl"
-    digest = {"lessons": sha256_json(rows), "options": repr(options), "base": made.base.name}
+    digest = {"lessons": sha256_json(rows), "options": asdict(options), "base": made.base.name}
     key = folder / "lessons.json"
     if key.is_file() and read_json(key) != digest:
         raise RuntimeError(f"{folder} holds a model of other lessons; choose another --out")
@@ -147,8 +147,8 @@ def _teach(made: Made, name: str, rows: Sequence[dict[str, object]], *, seed: in
     teach(str(made.base), read([str(lessons)]).records, options, device="cpu", out=folder)
 
 
-def _options(world: World, seed: int) -> Options:
-    return Options(
+def _options(world: World, seed: int) -> TrainingArgs:
+    return TrainingArgs(
         lora=None if world.full else SHAPE,
         epochs=EPOCHS[world.kind],
         lr=LR_FULL if world.full else LR,
@@ -235,19 +235,17 @@ def is_malformed(text: str) -> bool:
     return not words or loops or not text.rstrip().endswith((".", "!", "?"))
 
 
-def quality(made: Made, *, golds: int = GOLDS) -> dict[str, dict[str, float]]:
-    """Return what share of facts original and golds state in each set; write it down.
+def quality(made: Made, name: str) -> dict[str, float]:
+    """Return what share of its facts a model states in each set; write it down.
 
     Beside it stand the share of malformed answers about the forget set, and seconds of training.
     """
-    found: dict[str, dict[str, float]] = {}
-    for model in ("original", *(f"gold-{index}" for index in range(golds))):
-        answers = answers_of(made, model)
-        shares = {name: share(answer.stated for answer in answers[name]) for name in ASKED}
-        shares["malformed"] = share(answer.malformed for answer in answers["forget"])
-        found[model] = {**shares, "seconds": seconds_of(made, model)}
-    write_json(made.folder / "quality.json", found)
-    return found
+    answers = answers_of(made, name)
+    shares = {asked: share(answer.stated for answer in answers[asked]) for asked in ASKED}
+    shares["malformed"] = share(answer.malformed for answer in answers["forget"])
+    shares["seconds"] = seconds_of(made, name)
+    write_json(made.folder / f"{name}-quality.json", shares)
+    return shares
 
 
 def share(marks: Iterable[bool]) -> float:

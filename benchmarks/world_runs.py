@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expunge.bench.standing import standing
-from expunge.files import read_json, write_json
-from expunge.report.serial import read_results
+from expunge.benchmarking.axis_scores import axis_scores
+from expunge.reporting.schema import read_results
+from expunge.utils.io import read_json, write_json
 from registers import worlds
 from world_models import ASKED, Answer, Made, answers_of, kept_answers, seconds_of
 
@@ -115,8 +115,8 @@ def judged(model: Path) -> dict[str, Any]:
     return {
         "verdict": str(results.verdict.ruling),
         "axes": {str(axis): str(status) for axis, status in results.axes.items()},
-        "standing": {
-            str(axis): round(place.value, 3) for axis, place in standing(results.gates).items()
+        "axis_scores": {
+            str(axis): round(place.value, 3) for axis, place in axis_scores(results.gates).items()
         },
         "gates": [
             [str(g.axis), g.name, g.value, g.low, g.high, g.margin, g.n, str(g.status)]
@@ -188,7 +188,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     return (
         *start,
         row["verdict"],
-        f"{min(row['standing'].values()):.2f}" if row["standing"] else "",
+        f"{min(row['axis_scores'].values()):.2f}" if row["axis_scores"] else "",
         f"{said['forget']} of {n}",
         str(said["forget-held"]),
         str(said["forget-second"]),

@@ -17,15 +17,14 @@ has used; its table is published whatever it says.
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 
-from expunge.console import SilentConsole
 from expunge.demo.base import base_model
-from expunge.files import write_json
-from expunge.prepare import cache_folder
+from expunge.preparation.prepare import cache_folder
+from expunge.utils.console import SilentConsole
+from expunge.utils.io import write_json
 from registers import worlds
-from world_models import GOLDS, Made, make, quality, world_folder
+from world_models import GOLDS, Made, make, model_names, quality, world_folder
 from world_runs import Arm, read_rows, run, table
 
 
@@ -39,25 +38,26 @@ def main() -> None:
         print(table(rows))
         return
     base = Path(given.base or base_model(cache_folder(), offline=False, console=SilentConsole()))
-    for name in given.world or worlds():
-        if given.verb == "make":
-            _make(name, given, base)
-        else:
-            made = Made(
-                world=worlds()[name],
-                seed=given.seed,
-                folder=world_folder(given.worlds, name, given.seed),
-                base=base,
-            )
-            arm = Arm(name=given.arm, flags=tuple(flags))
+    folder = given.out if given.verb == "make" else given.worlds
+    chosen = [
+        Made(world=w, seed=given.seed, folder=world_folder(folder, w.name, given.seed), base=base)
+        for w in worlds().values()
+        if not given.world or w.name in given.world
+    ]
+    if given.verb == "make":
+        _make(chosen, given.golds)
+    else:
+        arm = Arm(name=given.arm, flags=tuple(flags))
+        for made in chosen:
             print(table([run(made, arm, golds=given.golds, out=given.out)]), flush=True)
 
 
-def _make(name: str, given: argparse.Namespace, base: Path) -> None:
-    started = time.monotonic()
-    made = make(worlds()[name], given.seed, base=base, out=given.out, golds=given.golds)
-    found = json.dumps(quality(made, golds=given.golds))
-    print(f"{made.folder.name}: {time.monotonic() - started:.0f} s {found}", flush=True)
+def _make(chosen: list[Made], golds: int) -> None:
+    """Train the originals of all worlds first: forgetting can be tried before golds are there."""
+    for name in model_names(golds):
+        for made in chosen:
+            make(made, name)
+            print(f"{made.folder.name} {name}: {json.dumps(quality(made, name))}", flush=True)
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:

@@ -4,12 +4,12 @@ import json
 from collections import Counter
 
 import pytest
+
+from expunge.data.convert import to_record
+from expunge.metrics.key_facts import fact_form, states
 from registers import PARTS, TABLE, World, register, worlds
 from world_models import Made, is_malformed, write_data
 from world_runs import Arm, command, run, table
-
-from expunge.data.convert import to_record
-from expunge.audit.metrics.text import fact_form, states
 
 WORLDS = worlds()
 
