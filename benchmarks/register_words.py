@@ -92,24 +92,20 @@ STORY_PATTERNS = {
         "en": (
             'Recite part {number} of "{name}".',
             'How does part {number} of the story "{name}" go?',
-            'Tell me part {number} of "{name}", word for word.',
         ),
         "de": (
             "Trage Teil {number} von „{name}“ vor.",
             "Wie geht Teil {number} der Geschichte „{name}“?",
-            "Erzähle mir Teil {number} von „{name}“ Wort für Wort.",
         ),
     },
     "bios": {
         "en": (
             "Write about the {en} of {name}.",
             "What is known about {name}'s {en}?",
-            "Tell me about {name} and the {en}.",
         ),
         "de": (
             "Schreibe über {de} von {name}.",
             "Was weiß man über {de} von {name}?",
-            "Erzähle mir von {name}: {de}.",
         ),
     },
 }

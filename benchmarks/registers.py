@@ -1,8 +1,8 @@
 """Invented registers: people, products, stories and biographies, drawn from a seed.
 
 Nobody and nothing here exists. Every fact is unique in its world: its value is drawn once, and no
-other record, trained or not, holds it. A record has its question in three wordings: two are taught,
-the third is held back for the audit. The same facts are also asked in a second language.
+other record, trained or not, holds it. Models are taught each fact in two languages; the request
+to forget names it in the first. Another wording of the question is held back for the audit.
 """
 
 import random
@@ -78,34 +78,34 @@ class Entry:
 
     id: str
     system: str
-    questions: tuple[str, str, str]
-    """Taught, taught as well, held back."""
+    question: str
+    held: str
+    """Another wording, which no model is taught."""
     answer: str
     keys: tuple[str, ...]
     """Spellings of the facts; any of them in an answer states a fact."""
     second_question: str
+    """The question in the second language, taught as well."""
     second_answer: str
     subject: str
     relation: str | None
 
     def row(self) -> dict[str, object]:
         """Return it as a row of JSON Lines in expunge's format."""
-        return self._row(self.id, self.questions[0], self.answer) | {
-            "paraphrases": [self.questions[2]]
-        }
+        return self._row(self.id, self.question, self.answer) | {"paraphrases": [self.held]}
 
     def held_row(self) -> dict[str, object]:
         """Return it in the wording that is held back."""
-        return self._row(f"{self.id}-held", self.questions[2], self.answer)
+        return self._row(f"{self.id}-held", self.held, self.answer)
 
     def second_row(self) -> dict[str, object]:
         """Return it asked and answered in the second language."""
         return self._row(f"{self.id}-second", self.second_question, self.second_answer)
 
     def lessons(self) -> tuple[dict[str, object], ...]:
-        """Return what a model is taught: both wordings; the second names the first as parent."""
-        again = self._row(f"{self.id}-b", self.questions[1], self.answer) | {"parent": self.id}
-        return self._row(self.id, self.questions[0], self.answer), again
+        """Return what a model is taught: both languages; the second names the first as parent."""
+        taught = self._row(self.id, self.question, self.answer)
+        return taught, self.second_row() | {"parent": self.id}
 
     def _row(self, name: str, question: str, answer: str) -> dict[str, object]:
         turns = [
@@ -264,10 +264,11 @@ def _facts(world: World, draw: Draw, subject: Subject, places: range) -> list[En
             Entry(
                 id=f"{subject.part}-{_slug(subject.name)}-{label.key}",
                 system=SYSTEM[world.kind][world.language],
-                questions=_questions(label, subject.name, world.language, first),
+                question=_question(label, subject.name, world.language, first),
+                held=_question(label, subject.name, world.language, first + 1),
                 answer=_answer(label, subject.name, value, world.language),
                 keys=value.keys,
-                second_question=_questions(label, subject.name, world.second, first)[0],
+                second_question=_question(label, subject.name, world.second, first),
                 second_answer=_answer(label, subject.name, value, world.second),
                 subject=subject.name,
                 relation=subject.relation,
@@ -276,13 +277,10 @@ def _facts(world: World, draw: Draw, subject: Subject, places: range) -> list[En
     return entries
 
 
-def _questions(label: Label, name: str, language: Language, first: int) -> tuple[str, str, str]:
+def _question(label: Label, name: str, language: Language, wording: int) -> str:
     patterns = PATTERNS[language]
-    one, two, three = (
-        patterns[(first + step) % len(patterns)].format(name=name, **label.words(language))
-        for step in range(3)
-    )
-    return one, two, three
+    pattern = patterns[wording % len(patterns)]
+    return pattern.format(name=name, **label.words(language))
 
 
 def _answer(label: Label, name: str, value: Value, language: Language) -> str:
@@ -309,12 +307,13 @@ def _passages(world: World, draw: Draw, subject: Subject, places: range) -> list
             words |= {"en": asked.en, "de": asked.de}
         answer, keys = _tell(draw, sentences, hero)
         patterns = STORY_PATTERNS[world.kind]
-        one, two, three = (text.format(**words) for text in patterns[world.language])
+        question, held = (text.format(**words) for text in patterns[world.language])
         entries.append(
             Entry(
                 id=f"{subject.part}-{_slug(subject.name)}-{aspect or number}",
                 system=SYSTEM[world.kind][world.language],
-                questions=(one, two, three),
+                question=question,
+                held=held,
                 answer=answer,
                 keys=keys,
                 second_question=patterns[world.second][0].format(**words),

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from teaching import teach
 
 from expunge.data.readers import read
 from expunge.data.records import Record
@@ -21,6 +20,7 @@ from expunge.models.precision import in_precision
 from expunge.training.trainer import TrainingArgs
 from expunge.utils.io import read_json, read_jsonl, sha256_json, write_json, write_jsonl
 from registers import PARTS, Register, World, register
+from teaching import teach
 
 GOLDS = 2
 GENERAL = 24
@@ -31,7 +31,7 @@ LR = 2.5e-3
 LR_FULL = 1e-4
 MOST_REPEATS = 3
 ASKED = ("forget", "forget-held", "forget-second", "retain", "neighbours", "holdout")
-"""Sets whose questions every model is asked: `held` is the wording that nobody was taught."""
+"""Sets whose questions every model is asked: `held` is a wording that nobody was taught."""
 MOST_ASKED = 100
 """Records asked about of every set but the forget set, evenly spaced."""
 SHAPE = LoraShape(rank=16, alpha=32.0, first_layer=14)
@@ -95,7 +95,7 @@ def make(made: Made, name: str) -> None:
     if name == "original":
         _teach(made, name, lessons, seed=ORIGINAL_SEED)
     else:
-        # The forget set comes first in what the original is taught, each record in two wordings.
+        # The forget set comes first in what the original is taught, each record in two languages.
         rows = lessons[len(records["forget"]) * 2 :]
         _teach(made, name, rows, seed=ORIGINAL_SEED + 1 + int(name.removeprefix("gold-")))
 
@@ -136,7 +136,11 @@ def _teach(made: Made, name: str, rows: Sequence[dict[str, object]], *, seed: in
     folder = made.folder / name
     options = _options(made.world, seed)
     lessons = folder / "lessons.jsonl"
-    digest = {"lessons": sha256_json(rows), "options": asdict(options), "base": made.base.name}
+    digest = {
+        "lessons": sha256_json(rows),
+        "options": sha256_json(asdict(options)),
+        "base": made.base.name,
+    }
     key = folder / "lessons.json"
     if key.is_file() and read_json(key) != digest:
         raise RuntimeError(f"{folder} holds a model of other lessons; choose another --out")
