@@ -247,14 +247,9 @@ def _name(world: World, draw: Draw, family: str) -> str:
 
 def _facts(world: World, draw: Draw, subject: Subject, places: range) -> list[Entry]:
     """Questions about one field each."""
-    labels, values = (
-        (PEOPLE, PEOPLE_VALUES)
-        if world.kind == "people"
-        else (
-            PRODUCTS,
-            PRODUCT_VALUES,
-        )
-    )
+    people = world.kind == "people"
+    labels = PEOPLE if people else PRODUCTS
+    values = PEOPLE_VALUES if people else PRODUCT_VALUES
     entries: list[Entry] = []
     for place in places:
         label = labels[place % len(labels)]
@@ -295,7 +290,7 @@ def _passages(world: World, draw: Draw, subject: Subject, places: range) -> list
     for number, place in enumerate(places, start=1):
         words = {"name": subject.name, "number": str(number)}
         if world.kind == "stories":
-            hero = f"{_hero(subject)}"
+            hero = _hero(subject)
             sentences = [
                 STORY_SENTENCES[(3 * place + step) % len(STORY_SENTENCES)] for step in range(3)
             ]

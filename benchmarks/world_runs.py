@@ -34,8 +34,11 @@ class Arm:
     """`{base}` and `{train}` stand for the base model and the file of all that was taught."""
 
 
-def run(made: Made, arm: Arm, *, golds: int, out: Path) -> dict[str, Any]:
+def run(made: Made, arm: Arm, *, golds: int, out: Path) -> dict[str, Any] | None:
     """Forget on a world, and return its row; what was done before is not done again.
+
+    A run that a gate failed has its row; one that ended with an error has none, and is tried again
+    the next time.
 
     Args:
         made: The world on disk, with its models.
@@ -48,6 +51,9 @@ def run(made: Made, arm: Arm, *, golds: int, out: Path) -> dict[str, Any]:
     if path.is_file():
         return read_json(path)
     done = _forget(made, arm, golds=golds, folder=folder)
+    if done["exit"] not in (0, GATE_FAILED):
+        print(f"{folder.name}: ended with {done['exit']}, see {folder / 'log.txt'}")
+        return None
     row = {
         "world": made.world.name,
         "seed": made.seed,
@@ -89,10 +95,6 @@ def _forget(made: Made, arm: Arm, *, golds: int, folder: Path) -> dict[str, Any]
         log.write(shlex.join(words) + "\n")
         log.flush()
         code = subprocess.run(words, stdout=log, stderr=log, check=False).returncode
-    if code not in (0, GATE_FAILED):
-        last = (folder / "log.txt").read_text(encoding="utf-8").strip().splitlines()[-5:]
-        print("\n".join(last))
-        raise SystemExit(f"{folder.name}: the command ended with {code}; see {folder}/log.txt")
     after = os.times()
     spent = after.children_user + after.children_system
     return {

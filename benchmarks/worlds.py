@@ -49,7 +49,8 @@ def main() -> None:
     else:
         arm = Arm(name=given.arm, flags=tuple(flags))
         for made in chosen:
-            print(table([run(made, arm, golds=given.golds, out=given.out)]), flush=True)
+            row = run(made, arm, golds=given.golds, out=given.out)
+            print(table([] if row is None else [row]), flush=True)
 
 
 def _make(chosen: list[Made], golds: int) -> None:
