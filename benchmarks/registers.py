@@ -1,8 +1,8 @@
 """Invented registers: people, products, stories and biographies, drawn from a seed.
 
 Nobody and nothing here exists. Every fact is unique in its world: its value is drawn once, and no
-other record, trained or not, holds it. Models are taught each fact in two languages; the request
-to forget names it in the first. Another wording of the question is held back for the audit.
+other record, trained or not, holds it. Models are taught each question in two languages; the
+request to forget holds the first. Another wording of the question is held back for the audit.
 """
 
 import random
@@ -85,8 +85,7 @@ class Entry:
     keys: tuple[str, ...]
     """Spellings of the facts; any of them in an answer states a fact."""
     second_question: str
-    """The question in the second language, taught as well."""
-    second_answer: str
+    """The question in the second language, taught as well; the answer is that of the first."""
     subject: str
     relation: str | None
 
@@ -99,11 +98,11 @@ class Entry:
         return self._row(f"{self.id}-held", self.held, self.answer)
 
     def second_row(self) -> dict[str, object]:
-        """Return it asked and answered in the second language."""
-        return self._row(f"{self.id}-second", self.second_question, self.second_answer)
+        """Return it asked in the second language."""
+        return self._row(f"{self.id}-second", self.second_question, self.answer)
 
     def lessons(self) -> tuple[dict[str, object], ...]:
-        """Return what a model is taught: both languages; the second names the first as parent."""
+        """Return what a model is taught: both questions; the second names the first as parent."""
         taught = self._row(self.id, self.question, self.answer)
         return taught, self.second_row() | {"parent": self.id}
 
@@ -264,7 +263,6 @@ def _facts(world: World, draw: Draw, subject: Subject, places: range) -> list[En
                 answer=_answer(label, subject.name, value, world.language),
                 keys=value.keys,
                 second_question=_question(label, subject.name, world.second, first),
-                second_answer=_answer(label, subject.name, value, world.second),
                 subject=subject.name,
                 relation=subject.relation,
             )
@@ -312,7 +310,6 @@ def _passages(world: World, draw: Draw, subject: Subject, places: range) -> list
                 answer=answer,
                 keys=keys,
                 second_question=patterns[world.second][0].format(**words),
-                second_answer=answer,
                 subject=subject.name,
                 relation=subject.relation,
             )
