@@ -1,5 +1,6 @@
 """Ten fixed worlds of invented records: make them, measure forgetting on them, print the table.
 
+    export PYTHONPATH=scripts
     python benchmarks/worlds.py make --world people-20 --seed 0 --out worlds
     python benchmarks/worlds.py run --world people-20 --seed 0 --worlds worlds --out runs \\
         --arm npo -- --method npo
