@@ -33,10 +33,14 @@ WHOLE = 0.8
 """Share of a fact's bits from which on it counts as said: nobody reads another fact into it."""
 
 LONG = 6
-"""Parts from which on a text is long: there a common word counts only beside another one."""
+"""Parts above which a text is long: guesses at it share its topic, so common words count only
+where much of it is said."""
+
+GIST = 0.35
+"""Share of a long text's bits from which on its common words count."""
 
 ISOLATED = 7.0
-"""Bits from which on a single word of a long text counts by itself."""
+"""Bits from which on a word of a long text always counts."""
 
 DIGIT, LETTER = math.log2(10), math.log2(26)
 DAY, MONTH, YEAR = math.log2(31), math.log2(12), math.log2(60)
@@ -364,10 +368,11 @@ def _read_words(
     heard = _heard(said)
     usual = known | set(frequency)
     shares = [_share(parts, place, heard, vocabulary, usual) for place in range(len(parts))]
-    if len(parts) > LONG:
-        shares = _supported(shares, worth)
     total = sum(worth)
     bits = sum(value * share for value, share in zip(worth, shares, strict=True))
+    if len(parts) > LONG and bits < GIST * total:
+        told = zip(worth, shares, strict=True)
+        bits = sum(value * share for value, share in told if value >= ISOLATED)
     content = len({w for w in said if vocabulary.bits(w) > 0 and stem(w) not in known})
     tries = math.log2(max(1.0, content / max(1, len(fact))))
     matched = tuple(word for word, share in zip(parts, shares, strict=True) if share)
@@ -384,7 +389,7 @@ def _bits(
         year = len(word) == 4 and word.isdecimal() and 1000 <= int(word) <= 2099
         bits = YEAR if year else DIGIT * len(word) - (0.0 if email else 2.0)
     else:
-        bits = vocabulary.bits(word) if len(word) > 1 else 0.0
+        bits = min(vocabulary.bits(word), 2.0 * (len(word) - 1))
     count = frequency[stem(word)]
     return max(0.0, min(bits, math.log2((others + 1) / count)) if count else bits)
 
@@ -428,15 +433,6 @@ def _alike(part: str, word: str) -> float:
         return 0.0
     distance = edit_distance(part, word)
     return 1 - distance / len(part) if distance <= allowed else 0.0
-
-
-def _supported(shares: Sequence[float], worth: Sequence[float]) -> list[float]:
-    """Drop single common words of a long text that stand alone: topics share them."""
-    found: list[float] = []
-    for place, (share, bits) in enumerate(zip(shares, worth, strict=True)):
-        beside = [*shares[max(0, place - 1) : place], *shares[place + 1 : place + 2]]
-        found.append(share if bits >= ISOLATED or any(beside) else 0.0)
-    return found
 
 
 @lru_cache(maxsize=65536)
