@@ -152,8 +152,7 @@ def key_spans(
         elif chosen:
             found.append((place, place + 1))
     spans = (
-        KeySpan(start=start, stop=stop, gain=float(sum(gains[start:stop])))
-        for start, stop in found
+        KeySpan(start=start, stop=stop, gain=float(sum(gains[start:stop]))) for start, stop in found
     )
     return tuple(span for span in spans if span.gain >= LEAST_SPAN)
 

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
+
+from expunge.data.word_lists import common_names, common_words
 
 RARE = 10.0
 """Bits of a word that is on no list of common words: a name, a term."""
@@ -64,3 +66,9 @@ class Vocabulary:
     def common(self, word: str) -> bool:
         """Tell whether the word is on the list in this spelling."""
         return word in self.words
+
+
+@cache
+def english() -> Vocabulary:
+    """Return the vocabulary of the word lists that ship with expunge."""
+    return Vocabulary.of(common_words(), common_names())
