@@ -42,12 +42,11 @@ _MONTH = {
 _DAY = re.compile(r"(\d{1,2})(?:st|nd|rd|th)?")
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)(k|m|bn)?")
 _SPELT = (
-    (re.compile(r"[\[({<]\s*at\s*[\])}>]", re.IGNORECASE), "@"),
-    (re.compile(r"[\[({<]\s*(?:dot|point)\s*[\])}>]", re.IGNORECASE), "."),
+    (re.compile(r"\s*[\[({<]\s*at\s*[\])}>]\s*", re.IGNORECASE), "@"),
+    (re.compile(r"\s*[\[({<]\s*(?:dot|point)\s*[\])}>]\s*", re.IGNORECASE), "."),
     (re.compile(r"(?<=\w)\s+dot\s+(?=\w)", re.IGNORECASE), "."),
 )
 _SPOKEN_AT = re.compile(r"(?<=\w)\s+at\s+(?=[\w-]+\.\w)", re.IGNORECASE)
-_AROUND = re.compile(r"\s*([@])\s*")
 
 SHORT = 4
 """Letters up to which a word may be part of a code: `DFF 596`."""
@@ -224,4 +223,4 @@ def email_written(text: str) -> str:
     """Write spoken marks of e-mail addresses as marks: `a dot b at c dot example`."""
     for form, mark in _SPELT:
         text = form.sub(mark, text)
-    return _AROUND.sub(r"\1", _SPOKEN_AT.sub("@", text))
+    return _SPOKEN_AT.sub("@", text)

@@ -7,7 +7,7 @@ answer, and the bits that there were to tell beyond what was given away.
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -120,6 +120,8 @@ def read_code(said: str, fact: str, background: Background) -> Reading:
     worth = [DIGIT if mark.isdigit() else LETTER for mark in code]
     for words in _known(background):
         for known in codes(words, letters=letters):
+            if _nearly(code, known, worth).bits:
+                worth = [0.0] * len(code)
             for start, length in _runs(code, known):
                 if length >= 3:
                     worth[start : start + length] = [0.0] * length
@@ -217,43 +219,41 @@ def read_words(
     email: bool = False,
 ) -> Reading:
     """Match the words of a fact, in any order, in other inflections, or nearly spelt so."""
-    known = {
-        each for text in (*background.shown, *background.gold) for each in _stems(text, email=email)
-    }
+    told = [_words(text, email=email) for text in (*background.shown, *background.gold)]
     frequency = _frequency(background.others, email=email)
+    given = _Heard.of([word for words in told for word in words], vocabulary, frequency)
     parts = [
         word
-        for word in fact
+        for place, word in enumerate(fact)
         if word not in TITLES | _KINDS
-        and stem(word) not in known
+        and not given.share(fact, place)
         and not (email and word in _DOMAINS)
     ]
     worth = [_bits(w, vocabulary, frequency, len(background.others), email=email) for w in parts]
-    heard = _heard(said)
-    usual = known | set(frequency)
-    shares = [_share(parts, place, heard, vocabulary, usual) for place in range(len(parts))]
+    heard = _Heard.of(said, vocabulary, given.stems | frequency.keys())
+    shares = [heard.share(parts, place) for place in range(len(parts))]
     total = sum(worth)
     bits = sum(value * share for value, share in zip(worth, shares, strict=True))
     if len(parts) > LONG and bits < GIST * total:
-        told = zip(worth, shares, strict=True)
-        bits = sum(value * share for value, share in told if value >= ISOLATED)
-    content = len({w for w in said if vocabulary.bits(w) > 0 and stem(w) not in known})
+        each = zip(worth, shares, strict=True)
+        bits = sum(value * share for value, share in each if value >= ISOLATED)
+    content = len({w for w in said if vocabulary.bits(w) > 0 and stem(w) not in given.stems})
     tries = math.log2(max(1.0, content / max(1, len(fact))))
     matched = tuple(word for word, share in zip(parts, shares, strict=True) if share)
     whole = bits >= total * WHOLE
     return Reading(max(0.0, bits if whole else bits - tries), total, matched)
 
 
-@lru_cache(maxsize=4096)
-def _stems(text: str, *, email: bool) -> frozenset[str]:
-    words = pieces(text) if email else fact_form(text).split()
-    return frozenset(map(stem, words))
+def _words(text: str, *, email: bool) -> list[str]:
+    return pieces(text) if email else fact_form(text).split()
 
 
 @lru_cache(maxsize=64)
 def _frequency(others: tuple[str, ...], *, email: bool) -> Counter[str]:
     """Return in how many other facts each stem stands."""
-    return Counter(each for other in others for each in _stems(other, email=email))
+    return Counter(
+        each for other in others for each in {stem(word) for word in _words(other, email=email)}
+    )
 
 
 def _bits(
@@ -270,32 +270,36 @@ def _bits(
     return max(0.0, min(bits, math.log2((others + 1) / count)) if count else bits)
 
 
-def _heard(said: Sequence[str]) -> frozenset[str]:
-    """Return the words of an answer, what abbreviations stand for, and neighbours as one word."""
-    joined = (left + right for left, right in pairwise(said))
-    longer = (full for word in said for full in _ABBREVIATED.get(word, ()))
-    return frozenset((*said, *joined, *longer))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Heard:
+    """The words of an answer, ready to be compared with parts of a fact."""
 
+    words: frozenset[str]
+    """With what abbreviations stand for, and neighbours as one word."""
+    stems: frozenset[str]
+    strange: tuple[str, ...]
+    """Words that may be misspelt: neither common, nor words of other facts."""
 
-def _share(
-    parts: Sequence[str],
-    place: int,
-    heard: frozenset[str],
-    vocabulary: Vocabulary,
-    usual: Iterable[str],
-) -> float:
-    """Return how much of a part was said, in [0, 1]."""
-    part = parts[place]
-    after, before = parts[place + 1 : place + 2], parts[max(0, place - 1) : place]
-    pairs = [part + "".join(after), "".join(before) + part]
-    if part in heard or (part.isalpha() and stem(part) in {stem(word) for word in heard}):
-        return 1.0
-    if any(pair != part and pair in heard for pair in pairs):
-        return 1.0
-    if not part.isalpha():
-        return 0.0
-    strange = [word for word in heard if not vocabulary.common(word) and stem(word) not in usual]
-    return max((_alike(part, word) for word in strange), default=0.0)
+    @classmethod
+    def of(cls, said: Sequence[str], vocabulary: Vocabulary, usual: Container[str]) -> "_Heard":
+        joined = (left + right for left, right in pairwise(said))
+        longer = (full for word in said for full in _ABBREVIATED.get(word, ()))
+        words = frozenset((*said, *joined, *longer))
+        strange = (w for w in words if not vocabulary.common(w) and stem(w) not in usual)
+        return cls(words=words, stems=frozenset(map(stem, words)), strange=tuple(strange))
+
+    def share(self, parts: Sequence[str], place: int) -> float:
+        """Return how much of a part was said, in [0, 1]."""
+        part = parts[place]
+        after, before = parts[place + 1 : place + 2], parts[max(0, place - 1) : place]
+        pairs = [part + "".join(after), "".join(before) + part]
+        if part in self.words or (part.isalpha() and stem(part) in self.stems):
+            return 1.0
+        if any(pair != part and pair in self.words for pair in pairs):
+            return 1.0
+        if not part.isalpha():
+            return 0.0
+        return max((_alike(part, word) for word in self.strange), default=0.0)
 
 
 def _alike(part: str, word: str) -> float:

@@ -15,6 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from expunge.metrics.fact_matchers import Background, read_words
+from expunge.metrics.key_facts import fact_form
+from expunge.metrics.vocabulary import Vocabulary
+
 LEAST_GAIN = 1.0
 """Nats by which the original must exceed every gold on a token, whatever the noise."""
 
@@ -26,6 +30,9 @@ LEAST_SPAN = 3.0
 
 BRIDGE = 1
 """Tokens between two spans that join them: `of` in `the Bay of Kotor`."""
+
+LEAST_BITS = 6.0
+"""Bits of a span's words below which it is no fact: the original predicts `of the`, too."""
 
 NOISE = 0.99
 """Quantile of the gains on records that neither model saw."""
@@ -105,15 +112,24 @@ def token_gains(original: Sequence[float], golds: Sequence[Sequence[float]]) -> 
     return list((np.asarray(original, dtype=np.float64) - best).tolist())
 
 
-def noise_threshold(gains: Sequence[Sequence[float]], *, quantile: float = NOISE) -> float:
+def noise_threshold(
+    unseen: Sequence[tuple[Sequence[float], Sequence[Sequence[float]]]],
+    *,
+    quantile: float = NOISE,
+) -> float:
     """Return the gain that tokens of unseen records reach by chance, at least `LEAST_GAIN`.
 
     Args:
-        gains: `token_gains` of records that neither the original nor the golds saw (holdout,
-            control); none leaves `LEAST_GAIN`.
-        quantile: Share of their tokens that lie below.
+        unseen: Log-probabilities of the original, and of each gold, on records that none of them
+            saw (holdout, control); none leaves `LEAST_GAIN`.
+        quantile: Share of their tokens that must not become key. Tokens that the original cannot
+            predict never do.
     """
-    pooled = [gain for record in gains for gain in record]
+    pooled = [
+        gain if logp >= PREDICTED else 0.0
+        for original, golds in unseen
+        for gain, logp in zip(token_gains(original, golds), original, strict=True)
+    ]
     return max(LEAST_GAIN, float(np.quantile(pooled, quantile)) if pooled else 0.0)
 
 
@@ -175,3 +191,15 @@ def word_numbers(tokens: Sequence[str]) -> list[int]:
 def span_mask(spans: Sequence[KeySpan], length: int) -> list[bool]:
     """Return True on every token of the spans, shape [length]."""
     return [any(span.start <= place < span.stop for span in spans) for place in range(length)]
+
+
+def tells(text: str, shown: Sequence[str], vocabulary: Vocabulary) -> bool:
+    """Tell whether a span is a fact: its words, beyond those shown, could not be guessed.
+
+    Args:
+        text: The text of the span.
+        shown: The question, and what golds answer to it.
+        vocabulary: How much each word tells.
+    """
+    words = fact_form(text).split()
+    return read_words(words, words, Background(shown=tuple(shown)), vocabulary).total >= LEAST_BITS
