@@ -203,7 +203,8 @@ def test_normal_form(raw, normal):
 def test_key_fact(facts, text, leak):
     item = asked(*facts)
     assert key_fact(said(text), item) == leak
-    assert knowledge(Attempt(record=item.record, text=text), item, "key-fact") == leak
+    # An attack that brings back a part, or a near spelling, has brought something back.
+    assert knowledge(Attempt(record=item.record, text=text), item, "key-fact") >= leak
 
 
 PLAIN = {

@@ -11,11 +11,13 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
-from expunge.metrics.vocabulary import Vocabulary
+from expunge.evidence.store import Answer, Item
+from expunge.metrics.fluency import gibberish
+from expunge.metrics.vocabulary import Vocabulary, english
 
 REPEATS = 3
 """How often a word must stand in a row to be a stammer."""
@@ -178,6 +180,25 @@ def _stops_inside(text: str, spelling: Spelling) -> bool:
     if last is None or not last[1].islower() or last[1] in spelling.known:
         return False
     return any(word.startswith(last[1]) for word in spelling.known)
+
+
+@cache
+def english_spelling() -> Spelling:
+    """Return the spelling of the common words and names that ship with expunge."""
+    return spelling_of(english(), ())
+
+
+def malformed(answer: Answer, item: Item) -> float:
+    """Return 1.0 for an answer that no careful writer would write, else 0.0.
+
+    Odd in form (`AnswerForm.malformed`; words of the question and of the true answer are known), or
+    gibberish: a loop, or very unlikely under the original. Golds stammer, too, so only a share
+    beyond theirs is damage.
+    """
+    form = answer_form(
+        answer.text, english_spelling(), question=item.question, golds=(item.answer,)
+    )
+    return float(form.malformed or gibberish(answer))
 
 
 @lru_cache(maxsize=4096)

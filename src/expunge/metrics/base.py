@@ -6,6 +6,9 @@ from functools import partial
 
 from expunge.evidence.store import Answer, Item, Scores
 from expunge.metrics import membership
+from expunge.metrics.answer_quality import malformed
+from expunge.metrics.fact_leak import leaks_fact
+from expunge.metrics.fact_matchers import Background
 from expunge.metrics.fluency import gibberish, refusal, sequence_repetition
 from expunge.metrics.key_facts import key_fact
 from expunge.metrics.memorization import (
@@ -37,13 +40,24 @@ class AnswerMetric:
     """True when more means that the model knows the record; false when more means damage."""
 
 
-Metric = ScoreMetric | AnswerMetric
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeakMetric:
+    """A number per record from a greedy answer and what others say; None drops the record."""
+
+    id: str
+    of: Callable[[Answer, Item, Background], float | None]
+    knowledge: bool = True
+    """True: more means that the model knows the record."""
+
+
+Metric = ScoreMetric | AnswerMetric | LeakMetric
 
 PROBABILITY = ScoreMetric(id="probability", of=probability)
 EXTRACTION_STRENGTH = ScoreMetric(id="extraction-strength", of=extraction_strength)
 EXACT_MEMORISATION = ScoreMetric(id="exact-memorisation", of=exact_memorisation)
 DISCOVERABLE = ScoreMetric(id="discoverable-100", of=discoverable)
 KEY_FACT = AnswerMetric(id="key-fact", of=key_fact)
+FACT_LEAK = LeakMetric(id="fact-leak", of=leaks_fact)
 ROUGE_L_RECALL = AnswerMetric(id="rouge-l-recall-stem", of=rouge_l_recall)
 ROUGE_L_F1 = AnswerMetric(id="rouge-l-f1", of=rouge_l_f1)
 SEQ_REP = AnswerMetric(
@@ -52,6 +66,8 @@ SEQ_REP = AnswerMetric(
 GIBBERISH = AnswerMetric(
     id="gibberish", of=lambda answer, _: float(gibberish(answer)), knowledge=False
 )
+MALFORMED = AnswerMetric(id="malformed", of=malformed, knowledge=False)
+OWN_NLL = AnswerMetric(id="own-nll", of=lambda answer, _: answer.own_nll, knowledge=False)
 REFUSAL = AnswerMetric(
     id="refusal", of=lambda answer, _: float(refusal(answer.text)), knowledge=False
 )

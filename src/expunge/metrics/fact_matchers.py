@@ -118,6 +118,8 @@ def read_code(said: str, fact: str, background: Background) -> Reading:
     code = "".join(fact_form(fact).split())
     letters = any(map(str.isalpha, code))
     worth = [DIGIT if mark.isdigit() else LETTER for mark in code]
+    usual = _usual_start(code, background.others)
+    worth[:usual] = [0.0] * usual
     for words in _known(background):
         for known in codes(words, letters=letters):
             if _nearly(code, known, worth).bits:
@@ -135,6 +137,18 @@ def read_code(said: str, fact: str, background: Background) -> Reading:
             if bits > best.bits:
                 best = Reading(bits, total, found.matched)
     return best
+
+
+def _usual_start(code: str, others: Sequence[str]) -> int:
+    """Return how many marks other codes begin with as well: an area code tells nobody apart."""
+    starts = ["".join(fact_form(other).split()) for other in others]
+    enough = max(2.0, 0.1 * len(starts))
+    length = 0
+    while length < len(code) and (
+        sum(each.startswith(code[: length + 1]) for each in starts) >= enough
+    ):
+        length += 1
+    return length
 
 
 def _runs(code: str, other: str) -> list[tuple[int, int]]:
