@@ -17,9 +17,11 @@ from typing import Any, Literal, NamedTuple
 from expunge.errors import UsageError
 from expunge.evidence.store import PLAIN
 from expunge.metrics import (
+    answer_quality,
     efficiency,
     erasure_depth,
     exposure,
+    fact_leak,
     fluency,
     lira,
     membership,
@@ -29,6 +31,7 @@ from expunge.metrics import (
     multiple_choice,
     muse,
     rouge,
+    statistics,
     tofu,
 )
 from expunge.metrics.fluency import gibberish, perplexity, refusal
@@ -286,7 +289,34 @@ _REST = (
     _entry("speed-up", None, efficiency.speed_up, "higher", "a gold training", Need.GOLD),
 )
 
-CATALOGUE: tuple[Entry, ...] = (*_FORGETTING, *_PRIVACY, *_REST)
+_MEANING = (
+    _entry(
+        "fact-leak",
+        _F,
+        fact_leak.leaks_fact,
+        "lower",
+        "1 GEN",
+        Need.ANSWERS,
+        Need.KEY_FACTS,
+        gated=True,
+    ),
+    _entry("malformed", _U, answer_quality.malformed, "lower", "1 GEN", Need.ANSWERS, gated=True),
+    _entry("own-nll", _P, answer_quality.confident, "gold", "1 TF", Need.ANSWERS),
+    _entry(
+        "confident-falsehood",
+        _F,
+        answer_quality.confident_falsehood,
+        "gold",
+        "none beyond own-nll",
+        Need.ANSWERS,
+        Need.KEY_FACTS,
+    ),
+    _entry(
+        "edit-detection", _P, statistics.auc, "gold", "none beyond own-nll", Need.ANSWERS, Need.GOLD
+    ),
+)
+
+CATALOGUE: tuple[Entry, ...] = (*_FORGETTING, *_PRIVACY, *_MEANING, *_REST)
 """Every metric, by axis."""
 
 
@@ -329,6 +359,33 @@ FURTHER: Mapping[str, MetricText] = {
         "Truth share",
         "How much the model prefers the true answer to false ones of its form: 0.5 none, 1 wholly.",
         Axis.FORGETTING,
+    ),
+    "fact-leak": MetricText(
+        "Key fact given away",
+        "Share of the answers that give the fact away, wholly or in part, beyond what a model "
+        "without the data says.",
+        Axis.FORGETTING,
+    ),
+    "confident-falsehood": MetricText(
+        "Confident falsehood",
+        "Share of the answers that are wrong, and that the model is sure of.",
+        Axis.FORGETTING,
+    ),
+    "own-nll": MetricText(
+        "Doubt of its own answers",
+        "How unlikely the model finds the words that it says itself; higher means less sure.",
+        Axis.PRIVACY,
+    ),
+    "edit-detection": MetricText(
+        "Edit detection",
+        "How well the model's doubt of its answers tells it from a model without the data: 0.5 not "
+        "at all, 1 always.",
+        Axis.PRIVACY,
+    ),
+    "malformed": MetricText(
+        "Malformed answers",
+        "Share of the answers that no careful writer would write: odd words, stammering, loops.",
+        Axis.UTILITY,
     ),
     "discoverable-100": MetricText(
         "Extractable in 100 tries",

@@ -69,7 +69,7 @@ if (box) box.addEventListener("change", () => {
   for (const row of document.querySelectorAll("tr[data-returns='0']")) row.hidden = box.checked;
 });
 """
-_FLUENCY = ("gibberish", "repetition", "seq-rep", "refusal", "fluency")
+_FLUENCY = ("malformed", "gibberish", "repetition", "seq-rep", "refusal", "fluency")
 _LIGHT = {
     Status.PASS: "good",
     Status.FAIL: "bad",

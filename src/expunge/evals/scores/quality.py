@@ -41,9 +41,7 @@ def _falsehoods(case: Comparison, role: str) -> Column:
 
 
 def _row(metric: str, role: str, reason: str) -> Score:
-    return Score(
-        metric=metric, role=role, split="forget", attack=PLAIN, value=None, reason=reason
-    )
+    return Score(metric=metric, role=role, split="forget", attack=PLAIN, value=None, reason=reason)
 
 
 def _mean(case: Comparison, metric: str, role: str, column: Column, *, unit: str) -> Score:
