@@ -8,7 +8,6 @@ import pytest
 
 from expunge.data.records import Message, Record
 from expunge.data.tokenization import Encoded
-from expunge.evals.axes.utility import utility_gates
 from expunge.evals.collectors.key_spans import collect_key_spans
 from expunge.evals.comparison import Comparison
 from expunge.evals.edit_detection import edit_detection_gate
@@ -76,17 +75,14 @@ def test_whatever_states_the_fact_gives_it_away():
     assert leaks(said) == leaks(said, role="gold-0") == [1.0] * N
 
 
-def malformed_gate(texts, gold):
-    judged = case({"unlearned": texts, "gold-0": gold, "original": DOCTORS})
-    return next(gate for gate in utility_gates(judged) if gate.name == "malformed forget")
-
-
-def test_garbled_answers_fail_where_gold_writes_well():
+def test_garbled_answers_are_told_from_well_written_ones():
     garbled = [f"The doctor is tasheritHOUSEMOne{i}." for i in "abcde"]
-    assert malformed_gate(garbled, WRONG).status is Status.FAIL
-    assert malformed_gate(WRONG, WRONG).status is Status.PASS
-    # A gold that stammers as much excuses it.
-    assert malformed_gate(garbled, garbled).status is Status.PASS
+    judged = case({"unlearned": garbled, "gold-0": WRONG, "original": DOCTORS})
+    shares = {
+        role: sum(judged.column(MALFORMED, role, "forget").values()) / N
+        for role in ("unlearned", "gold-0", "original")
+    }
+    assert shares == {"unlearned": 1.0, "gold-0": 0.0, "original": 0.0}
 
 
 def test_sure_golds_and_a_doubting_model_are_told_apart():

@@ -57,7 +57,6 @@ EXTRACTION_STRENGTH = ScoreMetric(id="extraction-strength", of=extraction_streng
 EXACT_MEMORISATION = ScoreMetric(id="exact-memorisation", of=exact_memorisation)
 DISCOVERABLE = ScoreMetric(id="discoverable-100", of=discoverable)
 KEY_FACT = AnswerMetric(id="key-fact", of=key_fact)
-FACT_LEAK = LeakMetric(id="fact-leak", of=leaks_fact)
 ROUGE_L_RECALL = AnswerMetric(id="rouge-l-recall-stem", of=rouge_l_recall)
 ROUGE_L_F1 = AnswerMetric(id="rouge-l-f1", of=rouge_l_f1)
 SEQ_REP = AnswerMetric(
@@ -66,6 +65,7 @@ SEQ_REP = AnswerMetric(
 GIBBERISH = AnswerMetric(
     id="gibberish", of=lambda answer, _: float(gibberish(answer)), knowledge=False
 )
+FACT_LEAK = LeakMetric(id="fact-leak", of=leaks_fact)
 MALFORMED = AnswerMetric(id="malformed", of=malformed, knowledge=False)
 OWN_NLL = AnswerMetric(id="own-nll", of=lambda answer, _: answer.own_nll, knowledge=False)
 REFUSAL = AnswerMetric(
