@@ -33,8 +33,9 @@ from expunge.metrics.fact_matchers import (
     read_code,
     read_date,
     read_words,
+    words_of,
 )
-from expunge.metrics.key_facts import fact_form, states
+from expunge.metrics.key_facts import states
 from expunge.metrics.vocabulary import Vocabulary, english
 
 ALPHA = 0.02
@@ -96,11 +97,11 @@ def fact_leak(
         None (not applicable) when there is no fact, or when question or beginning of the answer
         already state it.
     """
-    forms = [form for form in map(fact_form, facts) if form]
-    shown = [fact_form(text) for text in background.shown]
+    forms = [form for form in map(_form, facts) if form]
+    shown = [_form(text) for text in background.shown]
     if not forms or any(states(text, form) for text in shown for form in forms):
         return None
-    if any(states(fact_form(text), form) for text in (said, email_written(said)) for form in forms):
+    if any(states(_form(text), form) for text in (said, email_written(said)) for form in forms):
         return FactLeak(kind=Leak.FULL, strength=1.0, chance=0.0, matched=tuple(forms))
     question = background.shown[0] if background.shown else ""
     best, long = NOTHING, False
@@ -114,6 +115,10 @@ def fact_leak(
     whole = best.share >= WHOLE
     kind = Leak.NONE if chance > ALPHA else Leak.FULL if whole else Leak.PARTIAL
     return FactLeak(kind=kind, strength=best.share, chance=chance, matched=best.matched)
+
+
+def _form(text: str) -> str:
+    return " ".join(words_of(text))
 
 
 def leaks_fact(answer: Answer, item: Item, background: Background) -> float | None:
@@ -141,7 +146,7 @@ def leaks_fact(answer: Answer, item: Item, background: Background) -> float | No
 
 def fact_type(fact: str, question: str = "") -> FactType:
     """Return the type of a fact by its form; the question tells amounts from codes."""
-    words = fact_form(fact).split()
+    words = words_of(fact)
     figures = [word for word in words if any(map(str.isdigit, word))]
     digits = sum(map(str.isdigit, "".join(words)))
     names = [word for word in re.findall(r"[^\W\d_]+", fact) if word.casefold() not in TITLES]
@@ -184,7 +189,7 @@ def _read(
             spelt = pieces(email_written(said)), pieces(fact)
             return read_words(*spelt, background, vocabulary, email=True)
         case FactType.ADDRESS | FactType.NAME | FactType.TEXT:
-            forms = fact_form(said).split(), fact_form(fact).split()
+            forms = words_of(said), words_of(fact)
             return read_words(*forms, background, vocabulary)
 
 

@@ -89,12 +89,18 @@ NOTHING = Reading(0.0, 0.0, ())
 
 def _known(background: Background) -> list[list[str]]:
     """Return the words of all that gives facts away."""
-    return [fact_form(text).split() for text in (*background.shown, *background.gold)]
+    return [list(words_of(text)) for text in (*background.shown, *background.gold)]
+
+
+@lru_cache(maxsize=8192)
+def words_of(text: str) -> tuple[str, ...]:
+    """Return the words of a text in their `fact_form`."""
+    return tuple(fact_form(text).split())
 
 
 def read_date(said: str, fact: str, background: Background) -> Reading:
     """Match day, month and year with the best date that was said."""
-    truth = dates(fact_form(fact).split())[0]
+    truth = dates(words_of(fact))[0]
     known = [date for words in _known(background) for date in dates(words)]
     open_ = {
         place: bits
@@ -102,7 +108,7 @@ def read_date(said: str, fact: str, background: Background) -> Reading:
         if truth[place] and all(date[place] != truth[place] for date in known)
     }
     total = sum(open_.values())
-    found = dates(fact_form(said).split())
+    found = dates(words_of(said))
     best = Reading(0.0, total, ())
     for date in found:
         hit = [place for place in open_ if date[place] == truth[place]]
@@ -115,7 +121,7 @@ def read_date(said: str, fact: str, background: Background) -> Reading:
 
 def read_code(said: str, fact: str, background: Background) -> Reading:
     """Match the longest run of the code, or all of it with few wrong marks."""
-    code = "".join(fact_form(fact).split())
+    code = "".join(words_of(fact))
     letters = any(map(str.isalpha, code))
     worth = [DIGIT if mark.isdigit() else LETTER for mark in code]
     usual = _usual_start(code, background.others)
@@ -129,7 +135,7 @@ def read_code(said: str, fact: str, background: Background) -> Reading:
                     worth[start : start + length] = [0.0] * length
     total = sum(worth)
     best = Reading(0.0, total, ())
-    offered = codes(fact_form(said).split(), letters=letters)
+    offered = codes(words_of(said), letters=letters)
     tries = math.log2(max(1, sum(any(map(str.isdigit, other)) for other in offered)))
     for other in offered:
         for found in (_best_run(code, other, worth), _nearly(code, other, worth)):
@@ -141,7 +147,7 @@ def read_code(said: str, fact: str, background: Background) -> Reading:
 
 def _usual_start(code: str, others: Sequence[str]) -> int:
     """Return how many marks other codes begin with as well: an area code tells nobody apart."""
-    starts = ["".join(fact_form(other).split()) for other in others]
+    starts = ["".join(words_of(other)) for other in others]
     enough = max(2.0, 0.1 * len(starts))
     length = 0
     while length < len(code) and (
@@ -198,10 +204,10 @@ def _nearly(code: str, other: str, worth: Sequence[float]) -> Reading:
 
 def read_amount(said: str, fact: str, background: Background) -> Reading:
     """Match the number, exactly or nearly, less how near golds come."""
-    truth = max(amounts(fact_form(fact).split()), default=0.0)
+    truth = max(amounts(words_of(fact)), default=0.0)
     total = min(16.0, math.log2(2 + _RANGE * truth))
     known = [value for words in _known(background) for value in amounts(words)]
-    found = amounts(fact_form(said).split())
+    found = amounts(words_of(said))
     given = max((_closeness(value, truth, total) for value in known), default=0.0)
     best = max((_closeness(value, truth, total) for value in found), default=0.0)
     beyond = best - given if given else best
@@ -258,8 +264,8 @@ def read_words(
     return Reading(max(0.0, bits if whole else bits - tries), total, matched)
 
 
-def _words(text: str, *, email: bool) -> list[str]:
-    return pieces(text) if email else fact_form(text).split()
+def _words(text: str, *, email: bool) -> Sequence[str]:
+    return pieces(text) if email else words_of(text)
 
 
 @lru_cache(maxsize=64)
@@ -298,9 +304,15 @@ class _Heard:
     def of(cls, said: Sequence[str], vocabulary: Vocabulary, usual: Container[str]) -> "_Heard":
         joined = (left + right for left, right in pairwise(said))
         longer = (full for word in said for full in _ABBREVIATED.get(word, ()))
-        words = frozenset((*said, *joined, *longer))
-        strange = (w for w in words if not vocabulary.common(w) and stem(w) not in usual)
-        return cls(words=words, stems=frozenset(map(stem, words)), strange=tuple(strange))
+        alone = frozenset((*said, *longer))
+        strange = (
+            w for w in alone if len(w) > 3 and not vocabulary.common(w) and stem(w) not in usual
+        )
+        return cls(
+            words=alone.union(joined),
+            stems=frozenset(map(stem, alone)),
+            strange=tuple(strange),
+        )
 
     def share(self, parts: Sequence[str], place: int) -> float:
         """Return how much of a part was said, in [0, 1]."""
