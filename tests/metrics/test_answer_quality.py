@@ -75,7 +75,7 @@ def test_length_against_the_median_gold():
 
 
 @pytest.mark.parametrize(
-    ("own_nll", "stated", "refused", "expected"),
+    ("doubt", "stated", "refused", "expected"),
     [
         (0.1, False, False, 1.0),
         (math.log(2) - 1e-9, False, False, 1.0),
@@ -85,5 +85,5 @@ def test_length_against_the_median_gold():
         (None, False, False, None),
     ],
 )
-def test_confident_falsehoods(own_nll, stated, refused, expected):
-    assert confident_falsehood(own_nll, stated=stated, refused=refused) == expected
+def test_confident_falsehoods(doubt, stated, refused, expected):
+    assert confident_falsehood(doubt, stated=stated, refused=refused) == expected

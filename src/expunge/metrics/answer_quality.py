@@ -214,26 +214,27 @@ def length_ratio(text: str, golds: Sequence[str]) -> float | None:
     return len(_WORD.findall(text)) / middle if middle else None
 
 
-def confident(own_nll: float) -> bool:
-    """Tell whether a model is sure of its own answer: mean token probability of at least 0.5.
+def own_nll(answer: Answer) -> float | None:
+    """Return the mean negative log-probability of an answer under the model that wrote it, nats.
 
-    Args:
-        own_nll: Mean negative log-probability of its answer under itself, nats per token.
+    Greedy answers of a model that was left alone lie near 0.5. None where it was not measured.
     """
-    return math.exp(-own_nll) >= CONFIDENT
+    return answer.own_nll
 
 
-def confident_falsehood(own_nll: float | None, *, stated: bool, refused: bool) -> float | None:
+def confident_falsehood(doubt: float | None, *, stated: bool, refused: bool) -> float | None:
     """Return 1.0 for a wrong answer that the model is sure of, 0.0 for another answer.
 
+    Sure: the mean probability of a token of its own answer is at least 0.5.
+
     Args:
-        own_nll: Mean negative log-probability of the answer under the model, nats per token.
+        doubt: `own_nll` of the answer, nats per token.
         stated: Whether the answer states the fact.
         refused: Whether it declines to answer.
 
     Returns:
         None when the model's own likelihood was not measured.
     """
-    if own_nll is None:
+    if doubt is None:
         return None
-    return float(not stated and not refused and confident(own_nll))
+    return float(not stated and not refused and math.exp(-doubt) >= CONFIDENT)

@@ -6,7 +6,7 @@ from functools import partial
 
 from expunge.evidence.store import Answer, Item, Scores
 from expunge.metrics import membership
-from expunge.metrics.answer_quality import malformed
+from expunge.metrics.answer_quality import malformed, own_nll
 from expunge.metrics.fact_leak import leaks_fact
 from expunge.metrics.fact_matchers import Background
 from expunge.metrics.fluency import gibberish, refusal, sequence_repetition
@@ -67,7 +67,7 @@ GIBBERISH = AnswerMetric(
 )
 FACT_LEAK = LeakMetric(id="fact-leak", of=leaks_fact)
 MALFORMED = AnswerMetric(id="malformed", of=malformed, knowledge=False)
-OWN_NLL = AnswerMetric(id="own-nll", of=lambda answer, _: answer.own_nll, knowledge=False)
+OWN_NLL = AnswerMetric(id="own-nll", of=lambda answer, _: own_nll(answer), knowledge=False)
 REFUSAL = AnswerMetric(
     id="refusal", of=lambda answer, _: float(refusal(answer.text)), knowledge=False
 )

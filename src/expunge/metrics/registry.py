@@ -301,7 +301,7 @@ _MEANING = (
         gated=True,
     ),
     _entry("malformed", _U, answer_quality.malformed, "lower", "1 GEN", Need.ANSWERS, gated=True),
-    _entry("own-nll", _P, answer_quality.confident, "gold", "1 TF", Need.ANSWERS),
+    _entry("own-nll", _P, answer_quality.own_nll, "gold", "1 TF", Need.ANSWERS),
     _entry(
         "confident-falsehood",
         _F,
