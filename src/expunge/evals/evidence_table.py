@@ -30,9 +30,6 @@ GOLD = "gold-"
 MOST_FACTS = 200
 """Facts of other sets that are read, evenly spaced."""
 
-ENOUGH = 4
-"""Facts of one form from which on they stand for what a guess could say."""
-
 Column = dict[str, float]
 """One number per record; records for which the metric is undefined are absent."""
 
@@ -145,7 +142,7 @@ class Table:
         )
 
     def _kept_facts(self, item: Item) -> tuple[str, ...]:
-        """Return facts of other sets, of the same form where there are enough of them."""
+        """Return facts of other sets, those of the same form where there are any."""
         if item.split not in self.facts:
             pool = [
                 other.key_answers[0]
@@ -159,7 +156,7 @@ class Table:
         facts = self.facts[item.split]
         wanted = {fact_type(fact, item.question) for fact in item.key_answers}
         same = tuple(fact for fact, form in facts if form in wanted)
-        return same if len(same) >= ENOUGH else tuple(fact for fact, _ in facts)
+        return same or tuple(fact for fact, _ in facts)
 
     def clusters(self, split: str, records: Iterable[str]) -> tuple[str, ...]:
         """Return the subject of each record; a record without subject is its own cluster."""

@@ -67,7 +67,7 @@ class Background:
     gold: tuple[str, ...] = ()
     """What golds answered to the same test."""
     others: tuple[str, ...] = ()
-    """Facts of other records, of the same kind where there are enough of them."""
+    """Facts of other records, of the same form where there are any."""
 
 
 class Reading(NamedTuple):
