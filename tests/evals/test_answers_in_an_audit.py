@@ -108,7 +108,7 @@ def test_sure_golds_and_a_doubting_model_are_told_apart():
 def test_what_was_not_measured_has_no_number():
     judged = case({"unlearned": WRONG})
     assert judged.column(OWN_NLL, "unlearned", "forget") == {}
-    assert [row.value for row in quality_scores(judged, ("unlearned",))] == [None] * 3
+    assert [row.value for row in quality_scores(judged, ("unlearned",))] == [None] * 6
     assert len(judged.column(MALFORMED, "unlearned", "forget")) == N
 
 
@@ -123,6 +123,18 @@ class Tokens:
 
     def encode(self, record):
         return Encoded(record=record.id, ids=(99, *range(len(WORDS)), 100), start=1, ends=True)
+
+    def encode_fact(self, record):
+        place = next(
+            (i for i, word in enumerate(WORDS) if word.strip() in record.key_answers), None
+        )
+        whole = self.encode(record)
+        if place is None:
+            return whole
+        return replace(whole, ids=whole.ids[: 2 + place], start=1 + place, ends=False)
+
+    def decode(self, ids):
+        return self.written(ids).strip()
 
     def written(self, ids):
         return "".join(WORDS[i] for i in ids)
@@ -162,10 +174,27 @@ def test_a_fact_that_nobody_named_is_found_once_and_read_like_a_key_answer(store
     assert found(store)[0][1] == "spring"  # what is there is not looked for again
 
 
-def test_nothing_is_found_without_a_gold_or_where_the_fact_is_named(store):
+def test_nothing_is_found_without_a_gold_or_where_the_answer_lacks_the_fact(store):
     assert found(store, golds=()) == found(store, golds=("gold-7",)) == []
-    assert found(store, record=replace(PLAIN_TEXT, key_answers=("spring",))) == []
+    assert found(store, record=replace(PLAIN_TEXT, key_answers=("autumn",))) == []
     assert with_key_spans([PLAIN_TEXT], store) == (PLAIN_TEXT,)
+
+
+def test_a_named_fact_has_its_place_and_keeps_its_name(store):
+    named = replace(PLAIN_TEXT, key_answers=("spring",))
+    store.write_items([item(named, "forget")])
+    assert found(store, record=named) == [("f", "spring", 5, 6)]
+    assert store.items_with_facts("forget")[0].key_answers == ("spring",)
+    assert with_key_spans([named], store) == (named,)
+
+
+def test_a_dam_of_one_token_shows_in_the_probabilities_of_the_fact(store):
+    store.write_key_spans([FoundSpan(record="f", text="moved to", start=1, stop=3, gain=9.0)])
+    scored(store, "unlearned", "forget", "f", (0.9, 0.001, 0.8, 0.9, 0.9, 0.9, 0.9))
+    judged = replace(case({"unlearned": WRONG}), table=Table.read(store))
+    rows = {r.metric: r.value for r in quality_scores(judged, ("unlearned",))}
+    assert rows["span-first"] == rows["span-least"] == pytest.approx(0.001, rel=1e-3)
+    assert rows["span-onward"] == pytest.approx(0.8, rel=1e-3)
 
 
 def test_differences_on_unseen_records_raise_the_bar(store):

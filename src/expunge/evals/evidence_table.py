@@ -12,6 +12,7 @@ from expunge.evidence.store import (
     Answer,
     Choices,
     EvidenceStore,
+    FoundSpan,
     Item,
     Layers,
     Row,
@@ -22,6 +23,7 @@ from expunge.evidence.store import (
 from expunge.metrics.base import LeakMetric, Metric, ScoreMetric
 from expunge.metrics.fact_leak import FactType, fact_type
 from expunge.metrics.fact_matchers import Background
+from expunge.metrics.key_spans import SpanProbability, span_probability
 from expunge.metrics.statistics import Sample
 
 GOLD = "gold-"
@@ -48,6 +50,8 @@ class Table:
     samples: dict[Unit, dict[str, Samples]] = field(default_factory=dict[Unit, dict[str, Samples]])
     choices: dict[Unit, dict[str, Choices]] = field(default_factory=dict[Unit, dict[str, Choices]])
     layers: dict[Unit, dict[str, Layers]] = field(default_factory=dict[Unit, dict[str, Layers]])
+    spans: dict[str, list[FoundSpan]] = field(default_factory=dict[str, list[FoundSpan]])
+    """Forget record to where its facts stand among the scored tokens."""
     known: dict[tuple[str, Unit], Column] = field(default_factory=dict, compare=False, repr=False)
     """Columns computed so far, by metric and unit: the same column serves many gates."""
     facts: dict[str, tuple[tuple[str, FactType], ...]] = field(
@@ -61,6 +65,9 @@ class Table:
         items: dict[str, dict[str, Item]] = {}
         for item in store.items_with_facts():
             items.setdefault(item.split, {})[item.record] = item
+        spans: dict[str, list[FoundSpan]] = {}
+        for span in store.key_spans():
+            spans.setdefault(span.record, []).append(span)
         return cls(
             items=items,
             scores=_rows(store, Scores),
@@ -68,6 +75,7 @@ class Table:
             samples=_rows(store, Samples),
             choices=_rows(store, Choices),
             layers=_rows(store, Layers),
+            spans=spans,
         )
 
     def planted(self, role: str, units: dict[Unit, Unit]) -> "Table":
@@ -157,6 +165,19 @@ class Table:
         wanted = {fact_type(fact, item.question) for fact in item.key_answers}
         same = tuple(fact for fact, form in facts if form in wanted)
         return same or tuple(fact for fact, _ in facts)
+
+    def span_probabilities(self, role: str, attack: str = PLAIN) -> dict[str, SpanProbability]:
+        """Return how likely a model is to say the facts of forget records, after each prefix.
+
+        Records without a span, and models that were not scored, are absent.
+        """
+        found: dict[str, SpanProbability] = {}
+        for name, row in self.scored(role, "forget", attack).items():
+            spans = self.spans.get(name, [])
+            mask = [any(s.start <= t < s.stop for s in spans) for t in range(len(row.logp))]
+            if (probability := span_probability(row.logp, mask)) is not None:
+                found[name] = probability
+        return found
 
     def clusters(self, split: str, records: Iterable[str]) -> tuple[str, ...]:
         """Return the subject of each record; a record without subject is its own cluster."""

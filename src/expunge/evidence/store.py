@@ -132,9 +132,10 @@ class Layers:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoundSpan:
-    """A part of a free-text answer that the original can predict and no gold can: its fact.
+    """Where the fact of a forget record stands in its answer.
 
-    Personal data, like the item that it belongs to.
+    Where the record names no fact, one that the original can predict and no gold can. Personal
+    data, like the item that it belongs to.
     """
 
     record: str
@@ -144,7 +145,7 @@ class FoundSpan:
     stop: int
     """One past the place of its last token."""
     gain: float
-    """Nats by which the original exceeds every gold, summed over the span."""
+    """Nats by which the original exceeds every gold, summed over the span; 0 of a named fact."""
 
 
 Row = Scores | Answer | Samples | Choices | Layers
@@ -247,7 +248,7 @@ ITEMS = "items.jsonl"
 """The file of the records that the evidence refers to."""
 
 SPANS = "key-spans.jsonl"
-"""The file of the facts that were found in forget records which name none."""
+"""The file of where the facts of forget records stand, named or found."""
 
 _CONTEXT = "context.json"
 
@@ -332,11 +333,11 @@ class EvidenceStore:
         return [item for item in items if split is None or item.split == split]
 
     def write_key_spans(self, spans: Iterable[FoundSpan]) -> None:
-        """Write the facts found in forget records that name none; they are found once."""
+        """Write where the facts of forget records stand, once."""
         self.write_rows(SPANS, (_rounded(asdict(span)) for span in spans))
 
     def key_spans(self) -> list[FoundSpan]:
-        """Read the facts found in forget records; none where nobody looked for them."""
+        """Read where the facts of forget records stand; nothing where nobody looked."""
         return [FoundSpan(**row) for row in self.read_rows(SPANS)] if self.holds(SPANS) else []
 
     def items_with_facts(self, split: str | None = None) -> list[Item]:

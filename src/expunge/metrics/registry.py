@@ -23,6 +23,7 @@ from expunge.metrics import (
     exposure,
     fact_leak,
     fluency,
+    key_spans,
     lira,
     membership,
     membership_tests,
@@ -300,6 +301,10 @@ _MEANING = (
         Need.KEY_FACTS,
         gated=True,
     ),
+    *(
+        _entry(name, _F, key_spans.span_probability, "gold", _SAME, Need.SCORES)
+        for name in ("span-first", "span-least", "span-onward")
+    ),
     _entry("malformed", _U, answer_quality.malformed, "lower", "1 GEN", Need.ANSWERS, gated=True),
     _entry("own-nll", _P, answer_quality.own_nll, "gold", "1 TF", Need.ANSWERS),
     _entry(
@@ -364,6 +369,22 @@ FURTHER: Mapping[str, MetricText] = {
         "Key fact given away",
         "Share of the answers that give the fact away, wholly or in part, beyond what a model "
         "without the data says.",
+        Axis.FORGETTING,
+    ),
+    "span-first": MetricText(
+        "Probability of the fact's first token",
+        "How likely the model begins the fact, after the true words before it.",
+        Axis.FORGETTING,
+    ),
+    "span-least": MetricText(
+        "Probability of the fact's least likely token",
+        "How likely the model says the token of the fact that it is least ready to say.",
+        Axis.FORGETTING,
+    ),
+    "span-onward": MetricText(
+        "Probability of the fact behind its dam",
+        "How likely the model completes the fact once its least likely token has been said; high "
+        "means that one token hides the fact.",
         Axis.FORGETTING,
     ),
     "confident-falsehood": MetricText(

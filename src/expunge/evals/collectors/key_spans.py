@@ -1,8 +1,8 @@
-"""Key spans of free text: the facts of forget records that name none, found once and stored.
+"""Key spans: where the facts of forget records stand among the tokens of the answer.
 
-They need the original and a gold on the same tokens, and are then read like key answers, so that
-attacks that ask, and the test whether a fact came back, are computable without anybody naming the
-facts.
+Records that name no fact have those that the original can predict and no gold can. These are read
+like key answers, so that attacks that ask, and the test whether a fact came back, are computable
+without anybody naming the facts.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded
 from expunge.evidence.collect import Collector
-from expunge.evidence.store import ORIGINAL, EvidenceStore, FoundSpan, Scores, Unit
+from expunge.evidence.store import ORIGINAL, SPANS, EvidenceStore, FoundSpan, Scores, Unit
 from expunge.metrics.key_spans import key_spans, noise_threshold, tells, word_numbers
 from expunge.metrics.vocabulary import english
 
@@ -21,27 +21,38 @@ _UNSEEN = ("holdout", "control")
 
 
 def collect_key_spans(collector: Collector, golds: Sequence[str]) -> None:
-    """Find the facts of forget records without key answers, and store them; once.
+    """Store where the facts of forget records stand, and find those that nobody named; once.
 
     Args:
         collector: The evidence, with scores of the original and the golds on its tokens.
         golds: Roles of the golds; those without scores are left out.
     """
     store = collector.store
-    unnamed = [r for r in collector.records.get("forget", ()) if not r.key_answers]
+    if store.holds(SPANS):
+        return
     original = _scores(store, ORIGINAL, "forget")
     references = [rows for gold in golds if (rows := _scores(store, gold, "forget"))]
-    if not unnamed or not original or not references or store.key_spans():
-        return
     threshold = noise_threshold(_unseen(store, golds))
     found: list[FoundSpan] = []
-    for record in unnamed:
+    for record in collector.records.get("forget", ()):
         rows = [gold[record.id] for gold in references if record.id in gold]
-        if record.id in original and rows:
-            encoded = collector.encoder.encode(record)
-            texts = _token_texts(collector, encoded)
+        if record.key_answers:
+            found += _named(collector, record)
+        elif record.id in original and rows:
+            texts = _token_texts(collector, collector.encoder.encode(record))
             found += _spans(record, texts, original[record.id], rows, threshold)
-    store.write_key_spans(found)
+    if found:
+        store.write_key_spans(found)
+
+
+def _named(collector: Collector, record: Record) -> list[FoundSpan]:
+    """Return the place of the key answers in the answer; nothing where it does not hold them."""
+    whole, fact = collector.encoder.encode(record), collector.encoder.encode_fact(record)
+    if fact == whole:
+        return []
+    start, stop = fact.start - whole.start, len(fact.ids) - int(fact.ends) - whole.start
+    text = collector.encoder.decode(whole.ids[fact.start : whole.start + stop])
+    return [FoundSpan(record=record.id, text=text, start=start, stop=stop, gain=0.0)]
 
 
 def _spans(

@@ -14,17 +14,29 @@ from expunge.metrics.statistics import TWO_SIDED, mean_interval
 
 
 def quality_scores(case: Comparison, roles: Sequence[str]) -> Iterator[Score]:
-    """Return own likelihoods, confident falsehoods and the edit detector, of each model.
+    """Return probabilities of the facts, own likelihoods, confident falsehoods, edit detection.
 
     Args:
         case: The comparison.
         roles: The models.
     """
     for role in roles:
+        yield from _spans(case, role)
         own = case.column(OWN_NLL, role, "forget")
         yield _mean(case, "own-nll", role, own, unit="nats per token")
         yield _mean(case, "confident-falsehood", role, _falsehoods(case, role), unit="share")
         yield _detected(case, role)
+
+
+def _spans(case: Comparison, role: str) -> Iterator[Score]:
+    facts = case.table.span_probabilities(role)
+    columns: dict[str, Column] = {
+        "span-first": {name: fact.first_prob for name, fact in facts.items()},
+        "span-least": {name: fact.min_prob for name, fact in facts.items()},
+        "span-onward": {name: fact.past_the_dam for name, fact in facts.items()},
+    }
+    for metric, column in columns.items():
+        yield _mean(case, metric, role, column, unit="probability")
 
 
 def _falsehoods(case: Comparison, role: str) -> Column:
@@ -45,7 +57,8 @@ def _row(metric: str, role: str, reason: str) -> Score:
 
 
 def _mean(case: Comparison, metric: str, role: str, column: Column, *, unit: str) -> Score:
-    row = _row(metric, role, "not computable: the own likelihood of answers was not measured")
+    lacking = "place of the facts" if metric.startswith("span-") else "own likelihood of answers"
+    row = _row(metric, role, f"not computable: the {lacking} was not measured")
     if not column:
         return row
     found = mean_interval(case.table.sample(column, "forget"), seed=case.seed)
