@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from expunge.attacks.attempt import Attempt, knowledge
 from expunge.evidence.store import Answer, Item, Scores
 from expunge.metrics import base, membership
 from expunge.metrics.efficiency import Work
+from expunge.metrics.fact_matchers import Background
 from expunge.metrics.fluency import (
     character_repetition,
     gibberish,
@@ -64,6 +66,7 @@ def hits(pattern: str) -> tuple[bool, ...]:
     return tuple(mark == "1" for mark in pattern)
 
 
+SPAN = (-1.0, math.log(0.25), math.log(0.5))
 MICRO = (-0.1, -3.0, -0.5, -2.0, -0.2)
 WRONG = [math.log(p) for p in (0.1, 0.2, 0.4)]
 REFERENCE = asked("Lagos", answer="The author was born in Lagos in 1962.")
@@ -97,6 +100,12 @@ CASES = {
     "near-verbatim": (lambda of: of([math.log(0.1), math.log(0.2)]), 0.3),
     "leak-at-k": (lambda of: of(32, 2, 8), 1 - 24 * 23 / (32 * 31)),
     "exposure": (lambda of: of(4, 1024), 8.0),
+    "fact-leak": (lambda of: of(said("In Lagos."), asked("Lagos"), Background()), 1.0),
+    "span-first": (lambda of: of(SPAN, (False, True, True)).first_prob, 0.25),
+    "span-least": (lambda of: of(SPAN, (False, True, True)).min_prob, 0.25),
+    "span-onward": (lambda of: of(SPAN, (False, True, True)).onward[1], math.log(0.5)),
+    "confident-falsehood": (lambda of: of(0.5, stated=False, refused=False), 1.0),
+    "says-wanted": (lambda of: of(said("In Accra."), replace(asked(), wanted=("Accra",))), 1.0),
     # privacy
     "auc-loss": (lambda of: of(scored((-1.0, -3.0))), -2.0),
     "auc-zlib": (lambda of: of(scored((-1.0, -3.0), zlib=8)), -0.25),
@@ -116,6 +125,11 @@ CASES = {
     "empirical-epsilon": (lambda of: of(10, 100, 1, 100, exact=False), math.log(10)),
     "privleak": (lambda of: of(0.25, 0.5), -50.0),
     "privacy-closeness": (lambda of: of([0.25, 0.4], [0.5, 0.4]), 2 / 3),
+    "sign-flip": (lambda of: of(np.ones(5), tuple("abcde")), 2.0**-5),
+    "person-rank": (lambda of: of(3.0, range(3)), 0.25),
+    "own-nll": (lambda of: of(replace(said("Lagos."), own_nll=0.5)), 0.5),
+    "edit-detection": (lambda of: of(np.array([2.0, 3.0]), np.array([1.0, 2.5])), 0.75),
+    "log-loss": (lambda of: of(scored((-1.0, -3.0))), -math.log(2.2)),
     # robustness
     "patching-depth": (lambda of: of((0.0, 0.04, 1.0, 3.0), (9.0, 9.0, 0.5, 7.0)), 3.5 / 4),
     "lens-depth": (lambda of: of((1.0, 3.0), (0.5, 0.75)), 1.25 / 4),
@@ -130,6 +144,7 @@ CASES = {
     "open-accuracy": (lambda of: of(said("Nobody knows."), asked("Lagos")), 0.0),
     "ece": (lambda of: of((0.9, 0.9, 0.6, 0.6), (1, 0, 1, 1)), 0.4),
     "brier": (lambda of: of((0.7, 0.2, 0.1), 0), 0.09 + 0.04 + 0.01),
+    "malformed": (lambda of: of(said("of" * 40), asked()), 1.0),
     "gibberish": (lambda of: float(of(said("of" * 40))), 1.0),
     "seq-rep-4": (lambda of: of("a a a a a a a"), 3 / 4),
     "bigram-entropy": (lambda of: of("a b c d e f g h"), math.log2(7)),
@@ -309,7 +324,8 @@ def test_normal_form(raw, normal):
 def test_key_fact(facts, text, leak):
     item = asked(*facts)
     assert key_fact(said(text), item) == leak
-    assert knowledge(Attempt(record=item.record, text=text), item, "key-fact") == leak
+    # An attack that brings back a part, or a near spelling, has brought something back.
+    assert knowledge(Attempt(record=item.record, text=text), item, "key-fact") >= leak
 
 
 PLAIN = {

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from expunge.evidence.store import Answer, Item
-from expunge.metrics.key_facts import fact_form, states
+from expunge.metrics.fact_leak import leaks_fact
+from expunge.metrics.fact_matchers import Background
 from expunge.metrics.rouge import rouge_l_recall
 
 Observable = Literal["key-fact", "rouge-l-recall"]
@@ -38,7 +39,7 @@ def knowledge(attempt: Attempt, item: Item, observable: Observable) -> float | N
     """Return how much of the fact the attempt brought out, in [0, 1].
 
     A measurement counts as it is, a choice is 1 when the true answer is the likeliest. An answer is
-    1 when it states the fact (in any spelling, on word boundaries), or, by `rouge-l-recall`, the
+    1 when it gives the fact away, wholly or in part (`leaks_fact`), or, by `rouge-l-recall`, the
     share that it holds of the reference answer, or of what is left of it where the attack began it.
 
     Returns:
@@ -54,14 +55,9 @@ def knowledge(attempt: Attempt, item: Item, observable: Observable) -> float | N
         rest = item.answer.removeprefix(attempt.given)
         answer = Answer(record=attempt.record, text=attempt.text)
         return rouge_l_recall(answer, replace(item, answer=rest))
-    facts = [fact for fact in map(fact_form, attempt.wanted or item.key_answers) if fact]
-    shown = (fact_form(attempt.told), fact_form(attempt.given))
-    if not facts or any(states(text, fact) for text in shown for fact in facts):
-        return None
-    # Decoding may have stripped the seam between what was given and what was added.
-    seams = (attempt.given + attempt.text, f"{attempt.given} {attempt.text}")
-    said = [fact_form(text) for text in seams]
-    return float(any(states(text, fact) for text in said for fact in facts))
+    named = replace(item, question=attempt.told, key_answers=attempt.wanted or item.key_answers)
+    answer = Answer(record=attempt.record, text=attempt.text, given=attempt.given)
+    return leaks_fact(answer, named, Background())
 
 
 def observable_of(items: Sequence[Item]) -> Observable:

@@ -37,6 +37,7 @@ from expunge.config.settings import AuditSettings, Settings
 from expunge.data.records import Record
 from expunge.errors import is_out_of_memory
 from expunge.evidence.attack_record import Access, Family, Recorded
+from expunge.evidence.collect import with_key_spans
 from expunge.evidence.store import ORIGINAL, UNLEARNED, EvidenceStore
 from expunge.models.interpolation import changed, same_shapes
 from expunge.models.loading import Loaded, load, load_config, weights_digest
@@ -202,7 +203,7 @@ class AttackRun:
             access: What the attacker has.
         """
         scope, most = prepared.scope, prepared.settings.audit.attack_records
-        records = {"forget": scope.forget}
+        records = {"forget": with_key_spans(scope.forget, evidence)}
         if not prepared.settings.request.gold and scope.control:
             records["control"] = scope.control
         battery = AttackBattery(

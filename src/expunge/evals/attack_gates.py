@@ -68,7 +68,7 @@ class Scorer:
     def rungs(self) -> tuple[AttackRecovery, ...]:
         """Return the ladder: a pure function of evidence and rules."""
         splits = ("forget",) if self.rules.golds else ("forget", "control")
-        items = tuple(item for item in self.evidence.items() if item.split in splits)
+        items = tuple(item for item in self.evidence.items_with_facts() if item.split in splits)
         asked_plainly = Plainly().name
         (plain,) = (each for each in self.rules.attacks if each.name == asked_plainly)
         first = self._trial(plain)

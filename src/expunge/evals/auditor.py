@@ -18,6 +18,7 @@ from expunge.data.records import Record
 from expunge.errors import InputError, is_out_of_memory
 from expunge.evals.assess import assess, case_of
 from expunge.evals.collectors.collect import ExtraEvidence
+from expunge.evals.collectors.key_spans import collect_key_spans
 from expunge.evals.comparison import anything_to_forget
 from expunge.evals.evidence_table import Table
 from expunge.evals.results import Results
@@ -172,6 +173,7 @@ class Auditor:
                 self._other_formats(gold.network, role)
                 self._further.gold(gold.network, original.network, role, first=not index)
             bar.advance(1, detail=f"{role} further")
+        collect_key_spans(self.collector, tuple(map(gold_role, range(len(self.golds)))))
 
     def after(self, unlearned: Network, digest: str, original: dict[str, Tensor], bar: Bar) -> None:
         """Ask the unlearned model and its mixtures with the original.

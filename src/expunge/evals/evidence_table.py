@@ -12,6 +12,7 @@ from expunge.evidence.store import (
     Answer,
     Choices,
     EvidenceStore,
+    FoundSpan,
     Item,
     Layers,
     Row,
@@ -19,8 +20,17 @@ from expunge.evidence.store import (
     Scores,
     Unit,
 )
-from expunge.metrics.base import RecordMetric, ScoreMetric
+from expunge.metrics.base import LeakMetric, RecordMetric, ScoreMetric
+from expunge.metrics.fact_leak import FactType, fact_type
+from expunge.metrics.fact_matchers import Background
+from expunge.metrics.key_spans import SpanProbability, span_probability
 from expunge.metrics.statistics import Sample
+
+GOLD = "gold-"
+"""How the roles of golds begin."""
+
+MOST_FACTS = 200
+"""Facts of other sets that are read, evenly spaced."""
 
 Column = dict[str, float]
 """One number per record; records for which the metric is undefined are absent."""
@@ -40,15 +50,24 @@ class Table:
     samples: dict[Unit, dict[str, Samples]] = field(default_factory=dict[Unit, dict[str, Samples]])
     choices: dict[Unit, dict[str, Choices]] = field(default_factory=dict[Unit, dict[str, Choices]])
     layers: dict[Unit, dict[str, Layers]] = field(default_factory=dict[Unit, dict[str, Layers]])
+    spans: dict[str, list[FoundSpan]] = field(default_factory=dict[str, list[FoundSpan]])
+    """Forget record to where its facts stand among the scored tokens."""
     known: dict[tuple[str, Unit], Column] = field(default_factory=dict, compare=False, repr=False)
     """Columns computed so far, by metric and unit: the same column serves many gates."""
+    facts: dict[str, tuple[tuple[str, FactType], ...]] = field(
+        default_factory=dict[str, tuple[tuple[str, FactType], ...]], compare=False, repr=False
+    )
+    """Facts of all other sets with their forms, by set; filled when they are first read."""
 
     @classmethod
     def read(cls, store: EvidenceStore) -> "Table":
         """Read every unit of the store."""
         items: dict[str, dict[str, Item]] = {}
-        for item in store.items():
+        for item in store.items_with_facts():
             items.setdefault(item.split, {})[item.record] = item
+        spans: dict[str, list[FoundSpan]] = {}
+        for span in store.key_spans():
+            spans.setdefault(span.record, []).append(span)
         return cls(
             items=items,
             scores=_rows(store, Scores),
@@ -56,6 +75,7 @@ class Table:
             samples=_rows(store, Samples),
             choices=_rows(store, Choices),
             layers=_rows(store, Layers),
+            spans=spans,
         )
 
     def planted(self, role: str, units: dict[Unit, Unit]) -> "Table":
@@ -73,6 +93,7 @@ class Table:
             scores={**self.scores, **scores},
             answers={**self.answers, **answers},
             known={},
+            facts={},
         )
 
     def rows(self, metric: RecordMetric, role: str, split: str, attack: str = PLAIN) -> int:
@@ -97,12 +118,66 @@ class Table:
         if isinstance(metric, ScoreMetric):
             rows = self.scores.get(unit, {})
             values = {name: metric.of(row) for name, row in rows.items() if name in items}
+        elif isinstance(metric, LeakMetric):
+            answers = self.answers.get(unit, {})
+            values = {
+                name: metric.of(row, items[name], self._background(unit, items[name]))
+                for name, row in answers.items()
+                if name in items
+            }
         else:
             answers = self.answers.get(unit, {})
             values = {
                 name: metric.of(row, items[name]) for name, row in answers.items() if name in items
             }
         return {name: value for name, value in values.items() if value is not None}
+
+    def _background(self, unit: Unit, item: Item) -> Background:
+        """Return what golds answered to the same test, and facts of records that are kept.
+
+        A gold is held against the other golds. Facts of the forget set are no background: a model
+        that mixes them up has not forgotten them.
+        """
+        golds = (
+            other
+            for other in self.answers
+            if other.role.startswith(GOLD) and other == replace(unit, role=other.role)
+        )
+        said = (self.answers[gold].get(item.record) for gold in golds if gold.role != unit.role)
+        return Background(
+            gold=tuple(answer.given + answer.text for answer in said if answer is not None),
+            others=self._kept_facts(item),
+        )
+
+    def _kept_facts(self, item: Item) -> tuple[str, ...]:
+        """Return facts of other sets, those of the same form where there are any."""
+        if item.split not in self.facts:
+            pool = [
+                other.key_answers[0]
+                for split, group in self.items.items()
+                if split != item.split
+                for other in group.values()
+                if other.key_answers
+            ]
+            step = max(1, -(-len(pool) // MOST_FACTS))
+            self.facts[item.split] = tuple((fact, fact_type(fact)) for fact in pool[::step])
+        facts = self.facts[item.split]
+        wanted = {fact_type(fact, item.question) for fact in item.key_answers}
+        same = tuple(fact for fact, form in facts if form in wanted)
+        return same or tuple(fact for fact, _ in facts)
+
+    def span_probabilities(self, role: str, attack: str = PLAIN) -> dict[str, SpanProbability]:
+        """Return how likely a model is to say the facts of forget records, after each prefix.
+
+        Records without a span, and models that were not scored, are absent.
+        """
+        found: dict[str, SpanProbability] = {}
+        for name, row in self.scored(role, "forget", attack).items():
+            spans = self.spans.get(name, [])
+            mask = [any(s.start <= t < s.stop for s in spans) for t in range(len(row.logp))]
+            if (probability := span_probability(row.logp, mask)) is not None:
+                found[name] = probability
+        return found
 
     def clusters(self, split: str, records: Iterable[str]) -> tuple[str, ...]:
         """Return the subject of each record; a record without subject is its own cluster."""

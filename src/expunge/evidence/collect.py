@@ -138,6 +138,8 @@ class Collector:
             self._rounded(network, role, attack, split=split)
             bar.advance(1, detail=f"{role} {split} {attack.test}")
         finish()
+        if "forget" in asked:
+            self.own_likelihood(network, role, "forget")
 
     def _rounded(self, network: Network, role: str, attack: QuestionForm, *, split: str) -> None:
         """Score and ask a model whose weights are rounded, unless that was done."""
@@ -223,24 +225,43 @@ class Collector:
         unit = Unit(role=role, split=split, kind="answers")
         answers = self.store.answers(unit)
         todo = [answer for answer in answers if answer.text and answer.nll is None]
-        if not todo:
-            return
+        nlls = self._answer_nlls(original, split, todo)
+        if nlls:
+            rows = [replace(a, nll=nlls[a.record]) if a.record in nlls else a for a in answers]
+            self.store.write_answers(unit, rows)
+
+    def own_likelihood(self, network: Network, role: str, split: str) -> None:
+        """Add to plain answers how likely the model itself finds them, nats per token.
+
+        A model that was left alone is sure of most of what it says; where knowledge was cut out,
+        greedy answers stumble from one unlikely token to the next.
+        """
+        unit = Unit(role=role, split=split, kind="answers")
+        answers = self.store.answers(unit) if self.store.has(unit) else []
+        todo = [answer for answer in answers if answer.text and answer.own_nll is None]
+        nlls = self._answer_nlls(network, split, todo)
+        if nlls:
+            rows = [replace(a, own_nll=nlls[a.record]) if a.record in nlls else a for a in answers]
+            self.store.write_answers(unit, rows)
+
+    def _answer_nlls(
+        self, network: Network, split: str, answers: Sequence[Answer]
+    ) -> dict[str, float]:
+        """Return record to mean negative log-probability of its answer's tokens, nats."""
+        if not answers:
+            return {}
         by_id = {record.id: record for record in self.records[split]}
-        encoded = [self.encoder.encode_with(by_id[a.record], a.text) for a in todo]
+        encoded = [self.encoder.encode_with(by_id[a.record], a.text) for a in answers]
         found = score(
-            original,
+            network,
             encoded,
             pad_id=self.encoder.pad_id,
             tokens_per_pass=self.tokens_per_pass,
         )
-        nlls = {
-            answer.record: -float(values.logp[: len(values.logp) - int(e.ends)].mean())
-            for answer, e, values in zip(todo, encoded, found, strict=True)
+        return {
+            a.record: round(-float(values.logp[: len(values.logp) - int(e.ends)].mean()), 6)
+            for a, e, values in zip(answers, encoded, found, strict=True)
         }
-        rows = [
-            replace(a, nll=round(nlls[a.record], 6)) if a.record in nlls else a for a in answers
-        ]
-        self.store.write_answers(unit, rows)
 
     def _few(self, split: str) -> Sequence[Record]:
         return spread(self.records[split], self.most)
@@ -250,6 +271,14 @@ class Collector:
 
     def _stored_scores(self, unit: Unit) -> list[Scores]:
         return self.store.scores(unit) if self.store.has(unit) else []
+
+
+def with_key_spans(records: Sequence[Record], store: EvidenceStore) -> tuple[Record, ...]:
+    """Return forget records; those that name no key answer have the facts found in them."""
+    facts = {item.record: item.key_answers for item in store.items_with_facts("forget")}
+    return tuple(
+        r if r.key_answers else replace(r, key_answers=facts.get(r.id, ())) for r in records
+    )
 
 
 def _question(

@@ -94,13 +94,14 @@ class Answer:
 
     `given` is the part of the answer that the attack put into the model's mouth (a prefill); `text`
     is what the model added. `nll` is the mean negative log-probability per token of the model's own
-    text under the original model, for fluency, where measured.
+    text under the original model, `own_nll` the same under the model itself, where measured.
     """
 
     record: str
     text: str
     given: str = ""
     nll: float | None = None
+    own_nll: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,6 +137,24 @@ class Layers:
 
     record: str
     values: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundSpan:
+    """Where the fact of a forget record stands in its answer.
+
+    Where the record names no fact, one that the original can predict and no gold can. Personal
+    data, like the item that it belongs to.
+    """
+
+    record: str
+    text: str
+    start: int
+    """Place of its first token among the scored tokens."""
+    stop: int
+    """One past the place of its last token."""
+    gain: float
+    """Nats by which the original exceeds every gold, summed over the span; 0 of a named fact."""
 
 
 Row = Scores | Answer | Samples | Choices | Layers
@@ -237,6 +256,9 @@ class Unit:
 ITEMS = "items.jsonl"
 """The file of the records that the evidence refers to."""
 
+SPANS = "key-spans.jsonl"
+"""The file of where the facts of forget records stand, named or found."""
+
 _CONTEXT = "context.json"
 
 
@@ -318,6 +340,26 @@ class EvidenceStore:
         """Read the items, all or those of one set, in the order written."""
         items = [Item(**_tuples(row)) for row in self.read_rows(ITEMS)]
         return [item for item in items if split is None or item.split == split]
+
+    def write_key_spans(self, spans: Iterable[FoundSpan]) -> None:
+        """Write where the facts of forget records stand, once."""
+        self.write_rows(SPANS, (_rounded(asdict(span)) for span in spans))
+
+    def key_spans(self) -> list[FoundSpan]:
+        """Read where the facts of forget records stand; nothing where nobody looked."""
+        return [FoundSpan(**row) for row in self.read_rows(SPANS)] if self.holds(SPANS) else []
+
+    def items_with_facts(self, split: str | None = None) -> list[Item]:
+        """Read the items; forget records without key answers have those that were found."""
+        found: dict[str, tuple[str, ...]] = {}
+        for span in self.key_spans():
+            found[span.record] = (*found.get(span.record, ()), span.text)
+        return [
+            replace(item, key_answers=found[item.record])
+            if item.split == "forget" and not item.key_answers and item.record in found
+            else item
+            for item in self.items(split)
+        ]
 
     def write(self, unit: Unit, rows: Sequence[Row]) -> None:
         """Write the rows of one unit, numbers rounded to six decimals, whole or not at all.

@@ -1,6 +1,6 @@
 """How an audit reads metrics of single records: which evidence goes in, under which id.
 
-These are not the records of the registry. `registry.Metric` describes any metric to a reader and
+These are not the records of the registry. `registry.Metric` describes any metric to a reader, and
 takes its id from here where an audit reads it record by record.
 """
 
@@ -10,6 +10,9 @@ from functools import partial
 
 from expunge.evidence.store import Answer, Item, Scores
 from expunge.metrics import membership
+from expunge.metrics.answer_quality import malformed, own_nll
+from expunge.metrics.fact_leak import leaks_fact
+from expunge.metrics.fact_matchers import Background
 from expunge.metrics.fluency import gibberish, refusal, sequence_repetition
 from expunge.metrics.key_facts import key_fact
 from expunge.metrics.memorization import (
@@ -42,7 +45,17 @@ class AnswerMetric:
     """True when more means that the model knows the record; false when more means damage."""
 
 
-RecordMetric = ScoreMetric | AnswerMetric
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeakMetric:
+    """A number per record from a greedy answer and what others say; None drops the record."""
+
+    id: str
+    of: Callable[[Answer, Item, Background], float | None]
+    knowledge: bool = True
+    """True: more means that the model knows the record."""
+
+
+RecordMetric = ScoreMetric | AnswerMetric | LeakMetric
 """What gives one number per record."""
 
 PROBABILITY = ScoreMetric(id="probability", of=probability)
@@ -59,6 +72,9 @@ SEQ_REP = AnswerMetric(
 GIBBERISH = AnswerMetric(
     id="gibberish", of=lambda answer, _: float(gibberish(answer)), knowledge=False
 )
+FACT_LEAK = LeakMetric(id="fact-leak", of=leaks_fact)
+MALFORMED = AnswerMetric(id="malformed", of=malformed, knowledge=False)
+OWN_NLL = AnswerMetric(id="own-nll", of=lambda answer, _: own_nll(answer), knowledge=False)
 REFUSAL = AnswerMetric(
     id="refusal", of=lambda answer, _: float(refusal(answer.text)), knowledge=False
 )

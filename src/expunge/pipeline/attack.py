@@ -158,7 +158,7 @@ def _conclude(
         access=stress.battery.access,
     )
     rungs = scored(evidence, rules)
-    items = evidence.items()
+    items = evidence.items_with_facts()
     summary = summarise(rungs, items=items, access=stress.battery.access)
     console.line("verdict", summary.sentence)
     console.note(summary.counted)

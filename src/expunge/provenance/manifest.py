@@ -276,6 +276,6 @@ def ladder_of(run: Path, store: EvidenceStore) -> dict[str, Any]:
     """Return what `attack.json` must hold, computed from the evidence."""
     rules = Attacked.read(run).rules
     rungs = scored(store, rules)
-    items = store.items()
+    items = store.items_with_facts()
     summary = summarise(rungs, items=items, access=rules.access)
     return ladder_json(rungs, summary)

@@ -68,7 +68,7 @@ if (box) box.addEventListener("change", () => {
   for (const row of document.querySelectorAll("tr[data-returns='0']")) row.hidden = box.checked;
 });
 """
-_FLUENCY = ("gibberish", "repetition", "seq-rep", "refusal", "fluency")
+_FLUENCY = ("malformed", "gibberish", "repetition", "seq-rep", "refusal", "fluency")
 _LIGHT = {
     Status.PASS: "good",
     Status.FAIL: "bad",
@@ -98,7 +98,7 @@ def build_report(run: Path, *, redact: bool | None = None, key: bytes | None = N
     """
     store = evidence_of(run, key=key)
     masked = own_redaction(run) if redact is None else redact
-    redactor = Redactor(store.items()) if masked else OpenText()
+    redactor = Redactor(store.items_with_facts()) if masked else OpenText()
     page = _page(run, store, redactor, redacted=masked)
     path = page_for(run, redact=masked)
     write_text(path, environment().get_template("report.html.j2").render(page))

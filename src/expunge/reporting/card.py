@@ -43,7 +43,7 @@ def build_card(run: Path, *, redact: bool = True, key: bytes | None = None) -> P
         InputError: `results.json` or `facts.json` is malformed or of another version.
     """
     store = evidence_of(run, key=key)
-    redactor = Redactor(store.items()) if redact else OpenText()
+    redactor = Redactor(store.items_with_facts()) if redact else OpenText()
     results, run_facts, context = read_results(run), read_facts(run), store.context()
     ranked = facts(store)
     roles = ("original", "unlearned", *context.golds)

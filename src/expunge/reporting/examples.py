@@ -72,7 +72,7 @@ def facts(store: EvidenceStore) -> tuple[FactHistory, ...]:
     the question nor the prefill gives it away. The ranking is that of `RULE`; equal facts keep
     their order.
     """
-    items = store.items("forget")
+    items = store.items_with_facts("forget")
     units = [unit for unit in store.units() if unit.split == "forget"]
     attempts = {
         role: _attempts(store, [unit for unit in units if unit.role == role], items)

@@ -15,14 +15,17 @@ from expunge.evals.evidence_table import Column, Table
 from expunge.evals.results import Score
 from expunge.evals.scores.extended import further_scores
 from expunge.evals.scores.membership import membership_scores
+from expunge.evals.scores.quality import quality_scores
 from expunge.evidence.store import ORIGINAL, PLAIN, UNLEARNED, Item, Unit
 from expunge.evidence.unit_names import READINGS
 from expunge.metrics.base import (
     DISCOVERABLE,
     EXACT_MEMORISATION,
     EXTRACTION_STRENGTH,
+    FACT_LEAK,
     GIBBERISH,
     KEY_FACT,
+    MALFORMED,
     MEMBERSHIP,
     PROBABILITY,
     REFUSAL,
@@ -38,7 +41,7 @@ from expunge.metrics.statistics import TWO_SIDED, Estimate, interval, mean_inter
 SPLITS = ("forget", "retain", "neighbours", "holdout", "control", "generic")
 
 _LIKELIHOODS: tuple[RecordMetric, ...] = (PROBABILITY, EXTRACTION_STRENGTH, EXACT_MEMORISATION)
-_FLUENCY: tuple[RecordMetric, ...] = (SEQ_REP, GIBBERISH, REFUSAL)
+_FLUENCY: tuple[RecordMetric, ...] = (SEQ_REP, GIBBERISH, MALFORMED, REFUSAL)
 _WORDING: tuple[RecordMetric, ...] = (ROUGE_L_RECALL, ROUGE_L_F1)
 _UNDEFINED = {
     "scores": "had no scored token",
@@ -60,6 +63,7 @@ def all_scores(case: Comparison) -> tuple[Score, ...]:
     rows += _exact(case)
     rows += membership_scores(case, roles)
     rows += further_scores(case, roles)
+    rows += quality_scores(case, roles)
     rows += list(_absent(case))
     return tuple(rows)
 
@@ -69,10 +73,11 @@ def _metrics(unit: Unit) -> tuple[RecordMetric, ...]:
         return ()
     if unit.kind == "scores":
         return (*_LIKELIHOODS, DISCOVERABLE) if unit.split == "forget" else _LIKELIHOODS
+    facts = (KEY_FACT, FACT_LEAK) if unit.split == "forget" else (KEY_FACT,)
     if unit.test != PLAIN:
-        return (KEY_FACT,)
+        return facts
     worded = _WORDING if unit.split in ("forget", "retain", "neighbours") else ()
-    return (KEY_FACT, *_FLUENCY, *worded)
+    return (*facts, *_FLUENCY, *worded)
 
 
 def _direction(metric: RecordMetric, split: str) -> bool | None:

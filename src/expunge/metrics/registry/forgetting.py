@@ -1,6 +1,16 @@
 """Forgetting: whether the model still gives the data away when asked."""
 
-from expunge.metrics import exposure, key_facts, memorization, rouge, tofu
+from expunge.metrics import (
+    answer_quality,
+    exposure,
+    fact_leak,
+    key_facts,
+    key_spans,
+    memorization,
+    rouge,
+    tofu,
+    wanted,
+)
 from expunge.metrics.base import (
     DISCOVERABLE,
     EXACT_MEMORISATION,
@@ -225,6 +235,76 @@ FORGETTING: tuple[Metric, ...] = (
         better="lower",
         cost="1 TF a candidate",
         source="arXiv 1802.08232",
+    ),
+    Metric(
+        id="fact-leak",
+        title="Key fact given away",
+        meaning="Share of the answers that give the fact away, wholly or in part, beyond what a "
+        "model without the data says.",
+        axis=Axis.FORGETTING,
+        of=fact_leak.leaks_fact,
+        needs=(
+            Need.ANSWERS,
+            Need.KEY_FACTS,
+        ),
+        better="lower",
+        cost="1 GEN",
+        gated=True,
+    ),
+    Metric(
+        id="span-first",
+        title="Probability of the fact's first token",
+        meaning="How likely the model begins the fact, after the true words before it.",
+        axis=Axis.FORGETTING,
+        of=key_spans.span_probability,
+        needs=(Need.SCORES,),
+        better="gold",
+        cost=SAME_PASS,
+    ),
+    Metric(
+        id="span-least",
+        title="Probability of the fact's least likely token",
+        meaning="How likely the model says the token of the fact that it is least ready to say.",
+        axis=Axis.FORGETTING,
+        of=key_spans.span_probability,
+        needs=(Need.SCORES,),
+        better="gold",
+        cost=SAME_PASS,
+    ),
+    Metric(
+        id="span-onward",
+        title="Probability of the fact behind its dam",
+        meaning="How likely the model completes the fact once its least likely token has been "
+        "said; high means that one token hides the fact.",
+        axis=Axis.FORGETTING,
+        of=key_spans.span_probability,
+        needs=(Need.SCORES,),
+        better="gold",
+        cost=SAME_PASS,
+    ),
+    Metric(
+        id="confident-falsehood",
+        title="Confident falsehood",
+        meaning="Share of the answers that are wrong, and that the model is sure of.",
+        axis=Axis.FORGETTING,
+        of=answer_quality.confident_falsehood,
+        needs=(
+            Need.ANSWERS,
+            Need.KEY_FACTS,
+        ),
+        better="gold",
+        cost="none beyond own-nll",
+    ),
+    Metric(
+        id="says-wanted",
+        title="Wanted answer said",
+        meaning="Share of the edited questions whose answer says all that the edit asks for.",
+        axis=Axis.FORGETTING,
+        of=wanted.says_wanted,
+        needs=(Need.ANSWERS,),
+        better="higher",
+        cost="1 GEN",
+        gated=True,
     ),
 )
 """Every metric of this axis, in the order in which they are listed."""

@@ -1,6 +1,14 @@
 """Privacy: whether an expert can tell that the model was trained on the data."""
 
-from expunge.metrics import exact_tests, lira, membership, membership_tests, muse
+from expunge.metrics import (
+    answer_quality,
+    exact_tests,
+    lira,
+    membership,
+    membership_tests,
+    muse,
+    statistics,
+)
 from expunge.metrics.outcomes import Axis
 from expunge.metrics.registry.record import SAME_PASS, Metric, Need
 
@@ -237,6 +245,43 @@ PRIVACY: tuple[Metric, ...] = (
         better="higher",
         cost=SAME_PASS,
         source="arXiv 2605.24614",
+    ),
+    Metric(
+        id="own-nll",
+        title="Doubt of its own answers",
+        meaning="How unlikely the model finds the words that it says itself; higher means less "
+        "sure.",
+        axis=Axis.PRIVACY,
+        of=answer_quality.own_nll,
+        needs=(Need.ANSWERS,),
+        better="gold",
+        cost="1 TF",
+    ),
+    Metric(
+        id="edit-detection",
+        title="Edit detection",
+        meaning="How well the model's doubt of its answers tells it from a model without the "
+        "data: 0.5 not at all, 1 always.",
+        axis=Axis.PRIVACY,
+        of=statistics.auc,
+        needs=(
+            Need.ANSWERS,
+            Need.GOLD,
+        ),
+        better="gold",
+        cost="none beyond own-nll",
+    ),
+    Metric(
+        id="log-loss",
+        title="Loss on an even scale",
+        meaning="How familiar the text looks, on a scale on which easy and hard records scatter "
+        "alike.",
+        axis=Axis.PRIVACY,
+        of=membership.log_loss,
+        needs=(Need.SCORES,),
+        better="gold",
+        cost=SAME_PASS,
+        gated=True,
     ),
 )
 """Every metric of this axis, in the order in which they are listed."""

@@ -1,6 +1,6 @@
 """Utility: whether the model is as able as before."""
 
-from expunge.metrics import fluency, key_facts, model_drift, multiple_choice, tofu
+from expunge.metrics import answer_quality, fluency, key_facts, model_drift, multiple_choice, tofu
 from expunge.metrics.base import GIBBERISH, REFUSAL, SEQ_REP
 from expunge.metrics.outcomes import Axis
 from expunge.metrics.registry.record import SAME_PASS, Metric, Need
@@ -168,6 +168,18 @@ UTILITY: tuple[Metric, ...] = (
         needs=(Need.RETAIN, Need.ORIGINAL),
         better="lower",
         cost=SAME_PASS,
+    ),
+    Metric(
+        id="malformed",
+        title="Malformed answers",
+        meaning="Share of the answers that no careful writer would write: odd words, "
+        "stammering, loops.",
+        axis=Axis.UTILITY,
+        of=answer_quality.malformed,
+        needs=(Need.ANSWERS,),
+        better="lower",
+        cost="1 GEN",
+        gated=True,
     ),
 )
 """Every metric of this axis, in the order in which they are listed."""

@@ -1,0 +1,240 @@
+"""Answer quality: does an answer look like language, and like an answer of a model left alone?
+
+An erased model must not stammer where it used to know: garbled answers are damage, and they tell
+that something was taken out. Form is judged word by word, against what golds and general text
+write; every rate is compared with gold's on the same questions, because a small model stammers by
+itself.
+"""
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+import numpy as np
+
+from expunge.evidence.store import Answer, Item
+from expunge.metrics.fluency import gibberish
+from expunge.metrics.vocabulary import Vocabulary, english
+
+REPEATS = 3
+"""How often a word must stand in a row to be a stammer."""
+
+FOREIGN = 2
+"""Letters of another script from which on an answer is in the wrong script."""
+
+IMPLAUSIBLE = 0.0005
+"""Share of real words that the spelling model takes for non-words."""
+
+CONFIDENT = 0.5
+"""Mean probability of a token of its own answer from which on a model is confident."""
+
+_WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
+_LETTERS = re.compile(r"[^\W\d_]+")
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+_INNER_CAPITALS = re.compile(r"[a-z][A-Z]{2,}[a-z]|[a-z][A-Z]{4,}|(?:[a-z]+[A-Z]+){3}")
+_UNSPEAKABLE = re.compile(r"([a-z])\1\1|[bcdfghjklmnpqrstvwxz]{6}|^[^aeiouy]{5,}$")
+"""Three equal letters, six consonants in a row, or five letters without a vowel."""
+_PAD = "^"
+_FINISHED = re.compile(r"[.!?\u2026\u3002\u0964\"')\]\u201d\u2019*`}]\s*$")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerForm:
+    """What is odd about the form of one answer."""
+
+    empty: bool
+    mixed_case: int
+    """Words with capitals inside: `tasheritHOUSEMOne`."""
+    stammers: int
+    """Words or pairs of words that stand at least three times in a row."""
+    non_words: int
+    """Unknown words that are not spelt like words."""
+    foreign: int
+    """Letters of a script that neither the question nor gold's answers use."""
+    broken: int
+    """Characters that decode to nothing."""
+    mid_word: bool
+    """The answer stops inside a word."""
+    words: int
+
+    @property
+    def malformed(self) -> bool:
+        """Tell whether no careful writer would write this."""
+        return (
+            self.empty
+            or self.mixed_case > 0
+            or self.stammers > 0
+            or self.non_words > 0
+            or self.foreign >= FOREIGN
+            or self.broken > 0
+            or self.mid_word
+        )
+
+
+class Spelling:
+    """How words are spelt: trigrams of letters, learnt from a list of words."""
+
+    def __init__(self, words: Iterable[str], *, share: float = IMPLAUSIBLE) -> None:
+        """Learn from words; the least likely `share` of them set the limit.
+
+        Args:
+            words: Real words, in any case.
+            share: Share of the words that may count as non-words.
+        """
+        known = sorted({word.casefold() for word in words if word.isalpha()})
+        self.known = frozenset(known)
+        self._counts: dict[str, int] = {}
+        for word in known:
+            for gram in _grams(word):
+                self._counts[gram] = self._counts.get(gram, 0) + 1
+                self._counts[gram[:2]] = self._counts.get(gram[:2], 0) + 1
+        values = [self.likelihood(word) for word in known if len(word) > 3]
+        self.limit = float(np.quantile(values, share)) if values else -math.inf
+
+    def likelihood(self, word: str) -> float:
+        """Return the mean log-probability of the letters of a word, nats."""
+        grams = _grams(word.casefold())
+        told = (
+            math.log((self._counts.get(gram, 0) + 0.1) / (self._counts.get(gram[:2], 0) + 2.7))
+            for gram in grams
+        )
+        return sum(told) / len(grams)
+
+    def strange(self, word: str) -> bool:
+        """Tell whether an unknown Latin word of at least four letters is not spelt like a word.
+
+        A capitalised word may be a name of any language: only what nobody could say is strange.
+        """
+        plain = word.casefold()
+        if len(plain) < 4 or not plain.isascii() or not plain.isalpha() or plain in self.known:
+            return False
+        if _UNSPEAKABLE.search(plain):
+            return not word.isupper()
+        return word.islower() and self.likelihood(plain) < self.limit
+
+
+def _grams(word: str) -> list[str]:
+    padded = f"{_PAD}{_PAD}{word}{_PAD}"
+    return [padded[start : start + 3] for start in range(len(padded) - 2)]
+
+
+def spelling_of(vocabulary: Vocabulary, texts: Iterable[str]) -> Spelling:
+    """Return the spelling of common words, common names, and of texts that are well written.
+
+    Args:
+        vocabulary: Common words and names.
+        texts: Questions, reference answers and golds' answers: their words are known.
+    """
+    found = (word for text in texts for word in _WORD.findall(text))
+    return Spelling((*vocabulary.words, *vocabulary.names, *found))
+
+
+def answer_form(
+    text: str, spelling: Spelling, *, question: str = "", golds: Sequence[str] = ()
+) -> AnswerForm:
+    """Return what is odd about the form of an answer.
+
+    Args:
+        text: The answer.
+        spelling: Known words and how words are spelt.
+        question: What was asked: its script is no oddity.
+        golds: What golds answered: their scripts and words are none either.
+    """
+    words = _WORD.findall(text)
+    usual = {part for other in (question, *golds) for part in _LETTERS.findall(other)}
+    scripts = {script(char) for other in (question, *golds) for char in other} | {"LATIN", ""}
+    new = [part for part in _LETTERS.findall(text) if part not in usual]
+    return AnswerForm(
+        empty=not text.strip(),
+        mixed_case=sum(bool(_INNER_CAPITALS.search(word)) for word in new),
+        stammers=_stammers(text),
+        non_words=sum(map(spelling.strange, new)),
+        foreign=sum(script(char) not in scripts for char in text),
+        broken=text.count("\ufffd"),
+        mid_word=_stops_inside(text, spelling),
+        words=len(words),
+    )
+
+
+def _stammers(text: str) -> int:
+    """Count words, and pairs of words, that stand three times in a row; figures may."""
+    tokens = [token.casefold() for token in _TOKEN.findall(text)]
+    found = 0
+    for size in (1, 2):
+        for start in range(len(tokens) - REPEATS * size + 1):
+            unit = tokens[start : start + size]
+            row = tokens[start : start + REPEATS * size]
+            worded = any(token.isalpha() and len(token) > 1 for token in unit)
+            found += int(worded and len(set(unit)) == size and row == unit * REPEATS)
+    return found
+
+
+def _stops_inside(text: str, spelling: Spelling) -> bool:
+    """Tell whether the last word is the beginning of a known one, and no word itself."""
+    if _FINISHED.search(text):
+        return False
+    last = re.search(r"([^\W\d_]{2,})\s*$", text)
+    if last is None or not last[1].islower() or last[1] in spelling.known:
+        return False
+    return any(word.startswith(last[1]) for word in spelling.known)
+
+
+@cache
+def english_spelling() -> Spelling:
+    """Return the spelling of the common words and names that ship with expunge."""
+    return spelling_of(english(), ())
+
+
+def malformed(answer: Answer, item: Item) -> float:
+    """Return 1.0 for an answer that no careful writer would write, else 0.0.
+
+    Odd in form (`AnswerForm.malformed`; words of the question and of the true answer are known), or
+    gibberish: a loop, or very unlikely under the original. Golds stammer, too, so only a share
+    beyond theirs is damage.
+    """
+    form = answer_form(
+        answer.text, english_spelling(), question=item.question, golds=(item.answer,)
+    )
+    return float(form.malformed or gibberish(answer))
+
+
+@lru_cache(maxsize=4096)
+def script(char: str) -> str:
+    """Return the script of a letter, as Unicode names it (`LATIN`, `CYRILLIC`); else nothing."""
+    return unicodedata.name(char, "").split(" ")[0] if char.isalpha() else ""
+
+
+def length_ratio(text: str, golds: Sequence[str]) -> float | None:
+    """Return the number of words over the median of golds' answers; None where golds say none."""
+    lengths = [len(_WORD.findall(gold)) for gold in golds]
+    middle = float(np.median(lengths)) if lengths else 0.0
+    return len(_WORD.findall(text)) / middle if middle else None
+
+
+def own_nll(answer: Answer) -> float | None:
+    """Return the mean negative log-probability of an answer under the model that wrote it, nats.
+
+    Greedy answers of a model that was left alone lie near 0.5. None where it was not measured.
+    """
+    return answer.own_nll
+
+
+def confident_falsehood(doubt: float | None, *, stated: bool, refused: bool) -> float | None:
+    """Return 1.0 for a wrong answer that the model is sure of, 0.0 for another answer.
+
+    Sure: the mean probability of a token of its own answer is at least 0.5.
+
+    Args:
+        doubt: `own_nll` of the answer, nats per token.
+        stated: Whether the answer states the fact.
+        refused: Whether it declines to answer.
+
+    Returns:
+        None when the model's own likelihood was not measured.
+    """
+    if doubt is None:
+        return None
+    return float(not stated and not refused and math.exp(-doubt) >= CONFIDENT)
