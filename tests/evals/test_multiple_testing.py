@@ -3,8 +3,8 @@
 import pytest
 
 from expunge.evals.multiple_testing import (
-    Paired,
-    Unpaired,
+    PairedUnits,
+    UnpairedUnits,
     adjusted_paired,
     adjusted_unpaired,
     least_paired,
@@ -41,7 +41,7 @@ def test_so_do_those_of_facts_and_control_items(facts, control, whole):
 
 def test_two_people_whose_every_fact_leaks_are_told_from_control_items():
     facts, control = people(2, 9), people(4, 9, "c")
-    test = Unpaired(dict.fromkeys(facts, 1.0), dict.fromkeys(control, 0.0))
+    test = UnpairedUnits(dict.fromkeys(facts, 1.0), dict.fromkeys(control, 0.0))
     (p,) = adjusted_unpaired([test], facts | control, seed=0)
     assert p < 0.01
 
@@ -52,9 +52,9 @@ def test_labels_are_dealt_among_what_was_asked(gold):
     facts, control = people(40, 1), people(40, 1, "c")
     judged = {name: float(index < 8) for index, name in enumerate(facts)}
     if gold:
-        tests, adjusted = [Paired(judged, (dict.fromkeys(facts, 0.0),))], adjusted_paired
+        tests, adjusted = [PairedUnits(judged, (dict.fromkeys(facts, 0.0),))], adjusted_paired
     else:
-        tests, adjusted = [Unpaired(judged, dict.fromkeys(control, 0.0))], adjusted_unpaired
+        tests, adjusted = [UnpairedUnits(judged, dict.fromkeys(control, 0.0))], adjusted_unpaired
     asked = facts | control
     unasked = people(360, 1, "further ") | people(360, 1, "c further ")
     (p,) = adjusted(tests, asked | unasked, seed=0)

@@ -15,8 +15,8 @@ from expunge.attacks.prompting.paraphrase import Paraphrase
 from expunge.attacks.prompting.translation import Translation
 from expunge.attacks.store import AttackCost, AttackOutcome, AttackStore, AttackUnit
 from expunge.evals.multiple_testing import (
-    Paired,
-    Unpaired,
+    PairedUnits,
+    UnpairedUnits,
     adjusted_paired,
     adjusted_unpaired,
     least_paired,
@@ -225,7 +225,7 @@ def battery(rng, *, models, guess=0.15, noise=0.5):
 
 def paired(values):
     return [
-        Paired(
+        PairedUnits(
             {ITEMS[i].record: row[0, i] for i in range(FACTS)},
             tuple({ITEMS[i].record: gold[i] for i in range(FACTS)} for gold in row[1:]),
         )
@@ -305,7 +305,7 @@ def test_without_gold_false_alarms_are_as_rare():
         ease = rng.normal(size=(1, 2 * FACTS))
         values = (ease + rng.normal(size=(ATTACKS, 2 * FACTS)) > 1.5).astype(float)
         tests = [
-            Unpaired(
+            UnpairedUnits(
                 {each.record: row[i] for i, each in enumerate(ITEMS)},
                 {each.record: row[FACTS + i] for i, each in enumerate(CONTROL)},
             )

@@ -6,7 +6,7 @@ import pytest
 from attack_trials import CONTROL, FACTS, ITEMS, ground, outcome, said, trial
 from expunge.attacks.attempt import Attempt
 from expunge.attacks.store import AttackOutcome
-from expunge.evals.multiple_testing import Paired, adjusted_paired
+from expunge.evals.multiple_testing import PairedUnits, adjusted_paired
 from expunge.evals.recovery import recovery_table
 from expunge.metrics.outcomes import Status
 
@@ -60,7 +60,7 @@ def test_a_depth_at_which_the_original_knows_nothing_is_left_out():
         [ground().column(each.attempts, f"block {depth}") for each in (judged, gold)]
         for depth in (0, 1)
     ]
-    tests = [Paired(own, (other,)) for own, other in columns]
+    tests = [PairedUnits(own, (other,)) for own, other in columns]
     alone, both = (
         adjusted_paired(some, ground().clusters(), seed=0) for some in (tests[1:], tests)
     )

@@ -10,7 +10,7 @@ import tiny
 from expunge.errors import UsageError
 from expunge.methods import build
 from expunge.methods.base import Distribution, Predictions, Shape, Stream
-from expunge.methods.counterfactual import counterfactual_target, match
+from expunge.methods.counterfactual_target import counterfactual_target, match
 from expunge.methods.elm import ELM
 from expunge.methods.graddiff import GradDiff
 from expunge.methods.retain_losses import argmax_nll, kl

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.errors import InputError
-from expunge.evals.recovery import AttackRecovery, Finding
+from expunge.evals.recovery import AttackFinding, AttackRecovery
 from expunge.evals.results import Gate, Ruling
 from expunge.evidence.store import Answer, Item
 from expunge.metrics.outcomes import Axis, Status
@@ -251,7 +251,7 @@ def test_drawings_have_no_colour_no_date_and_a_spoken_text():
 
 
 def scored_as(variant, model, gold):
-    return Finding(
+    return AttackFinding(
         variant=variant,
         n=10,
         judged=model,

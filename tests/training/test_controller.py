@@ -14,9 +14,9 @@ from expunge.models.lora import LoraShape
 from expunge.models.transformer import Network
 from expunge.training.controller import (
     ATTEMPTS,
-    Attempt,
     ControlledTrainer,
     ControlReading,
+    ErasureAttempt,
     cannot_forget,
     held_out,
 )
@@ -25,7 +25,7 @@ from expunge.training.sampler import Streams
 from expunge.training.trainer import Trainer, TrainingArgs
 from random_records import FORGET, RETAIN, STREAMS, VARIANTS
 
-FIRST = Attempt(lr=1e-3, keep=1.0, steps=40)
+FIRST = ErasureAttempt(lr=1e-3, keep=1.0, steps=40)
 UNSEEN = Unseen(mean=1.0, low=1.0)
 
 

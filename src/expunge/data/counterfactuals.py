@@ -167,6 +167,16 @@ def _words(record: Record) -> frozenset[str]:
     return frozenset(_TOKEN.findall(record.question.casefold())) - frozenset(named)
 
 
+def _telling(words: Sequence[str], known: set[str]) -> set[int]:
+    """Return the places of words that tell something and that nothing kept holds."""
+    return {
+        place
+        for place, word in enumerate(words)
+        if not _is_known(word, known)
+        and (len(word) >= _TELLING or any(char.isdigit() for char in word))
+    }
+
+
 def with_secrets(
     records: Sequence[Record],
     encoded: Sequence[Encoded],
@@ -215,13 +225,7 @@ def with_secrets(
             if not hidden and not any({words[place] for place in whole} <= each for each in facts):
                 hidden = whole
         else:
-            known = spoken | own_name | _words_of([record.question])
-            hidden = {
-                place
-                for place, word in enumerate(words)
-                if not _is_known(word, known)
-                and (len(word) >= _TELLING or any(char.isdigit() for char in word))
-            }
+            hidden = _telling(words, spoken | own_name | _words_of([record.question]))
         marks = (
             token if place in hidden and not _is_of_name(token, name, encoder) else -1
             for place, token in enumerate(tokens)

@@ -161,6 +161,24 @@ class Scope:
         return tuple(record for record in kept if record.id not in self.held_out)
 
 
+def _refuse_overlaps(forget: tuple[Record, ...], others: Mapping[str, tuple[Record, ...]]) -> None:
+    for name, records in others.items():
+        _refuse_overlap("forget", forget, name, records)
+    for unseen in ("holdout", "control"):
+        for trained in ("retain", "neighbours"):
+            _refuse_overlap(unseen, others[unseen], trained, others[trained])
+
+
+def _held_out(
+    request: Request, unique: Mapping[str, tuple[Record, ...]]
+) -> dict[str, frozenset[str]]:
+    """Return the ids of each set to keep that training does not see."""
+    found = {name: hold_out(unique[name], request.hold_out) for name in ("retain", "neighbours")}
+    if not request.rehearse:
+        found["neighbours"] = frozenset(record.id for record in unique["neighbours"])
+    return found
+
+
 def gather(request: Request, *, offline: bool = False) -> Scope:
     """Read all sets of a request and check that they do not contradict each other.
 
@@ -212,15 +230,9 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
     else:
         control = () if request.control == "none" else taken("control", request.control)
     others = {"retain": retain, "neighbours": neighbours, "holdout": holdout, "control": control}
-    for name, records in others.items():
-        _refuse_overlap("forget", forget, name, records)
-    for unseen in ("holdout", "control"):
-        for trained in ("retain", "neighbours"):
-            _refuse_overlap(unseen, others[unseen], trained, others[trained])
+    _refuse_overlaps(forget, others)
     unique = _with_unique_ids({"forget": forget, **others})
-    held_out = {name: hold_out(unique[name], request.hold_out) for name in ("retain", "neighbours")}
-    if not request.rehearse:
-        held_out["neighbours"] = frozenset(record.id for record in unique["neighbours"])
+    held_out = _held_out(request, unique)
     notes += [
         f"{name}: {len(ids)} of {len(unique[name])} records are held out for the audit"
         for name, ids in held_out.items()

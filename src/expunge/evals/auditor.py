@@ -108,7 +108,7 @@ class Auditor:
             battery=tuple(
                 recorded(attack, seed=settings.train.seed) for attack in battery_of(settings.audit)
             ),
-            golds=tuple(gold_role(index) for index in range(len(request.gold))),
+            golds=tuple(map(gold_role, range(len(request.gold)))),
             adapter=adapter,
             guard=guard,
             response=request.response.value,
@@ -116,9 +116,7 @@ class Auditor:
             policy=Policy(**request.margins.model_dump()),
             precision=prepared.source.precision,
             models=known.models if known else {},
-            notes=known.notes
-            if known
-            else (*prepared.scope.repeated, *_selected(settings.chosen_among)),
+            notes=known.notes if known else _notes_of(prepared),
         )
         preregister(store, context, key=key)
         store.write_context(context)
@@ -391,6 +389,10 @@ class Auditor:
         """Without gold, control items under the same attack say what guessing brings."""
         alone = not self.golds and "control" in self.collector.records
         return ("forget", "control") if alone else ("forget",)
+
+
+def _notes_of(prepared: Prepared) -> tuple[str, ...]:
+    return (*prepared.scope.repeated, *_selected(prepared.settings.chosen_among))
 
 
 def _selected(among: int | None) -> tuple[str, ...]:

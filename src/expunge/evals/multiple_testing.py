@@ -29,7 +29,7 @@ ENOUGH = 0.01
 Column = Mapping[str, float]
 
 
-class Paired(NamedTuple):
+class PairedUnits(NamedTuple):
     """One test: the judged model's value per fact, and that of every gold."""
 
     judged: Column
@@ -41,7 +41,7 @@ class Paired(NamedTuple):
         return tuple(n for n in self.judged if all(n in gold for gold in self.golds))
 
 
-class Unpaired(NamedTuple):
+class UnpairedUnits(NamedTuple):
     """One test without gold: the judged model's value per fact, and per control item."""
 
     judged: Column
@@ -72,7 +72,7 @@ def _units(clusters: Mapping[str, str], least: float) -> dict[str, str]:
 
 
 def adjusted_paired(
-    tests: Sequence[Paired], clusters: Mapping[str, str], *, seed: int
+    tests: Sequence[PairedUnits], clusters: Mapping[str, str], *, seed: int
 ) -> list[float]:
     """Return the adjusted p-value of each test, for "the judged model gives away more than gold".
 
@@ -89,7 +89,7 @@ def adjusted_paired(
     excess = np.zeros((len(tests), models, len(places)))
     for row, test in enumerate(tests):
         same = test.golds[:golds]
-        for name in Paired(test.judged, same).records:
+        for name in PairedUnits(test.judged, same).records:
             values = np.array([test.judged[name], *(gold[name] for gold in same)])
             others = (values.sum() - values) / (models - 1)
             excess[row, :, places[units[name]]] += values - others
@@ -104,7 +104,7 @@ def adjusted_paired(
 
 
 def adjusted_unpaired(
-    tests: Sequence[Unpaired], clusters: Mapping[str, str], *, seed: int
+    tests: Sequence[UnpairedUnits], clusters: Mapping[str, str], *, seed: int
 ) -> list[float]:
     """Return the same without gold; `clusters` names the subject of facts and control items."""
     asked = (name for test in tests for name in (*test.judged, *test.control))

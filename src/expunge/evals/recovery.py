@@ -39,8 +39,8 @@ from expunge.attacks.store import FREE, NOTHING, AttackCost, AttackOutcome
 from expunge.evals.comparison import CONTROL_STREAM, measurably_above
 from expunge.evals.leak_test import SMALL
 from expunge.evals.multiple_testing import (
-    Paired,
-    Unpaired,
+    PairedUnits,
+    UnpairedUnits,
     adjusted_paired,
     adjusted_unpaired,
     least_paired,
@@ -298,7 +298,7 @@ _OF_ALL = "a share of all facts: the original states no more of them than gold"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class AttackFinding:
     """One variant of an attack, scored."""
 
     variant: str
@@ -329,7 +329,7 @@ class AttackRecovery:
     family: Family
     access: Access
     status: Status
-    tests: tuple[Finding, ...]
+    tests: tuple[AttackFinding, ...]
     reason: str = ""
     not_judged: int = 0
     """Facts asked for that could not be judged: unnamed, shown by the attack, or injected."""
@@ -337,7 +337,7 @@ class AttackRecovery:
     """Of attacking the judged model."""
 
     @property
-    def worst(self) -> Finding | None:
+    def worst(self) -> AttackFinding | None:
         """The test that stands for the attack."""
         return self.tests[0] if self.tests else None
 
@@ -363,16 +363,16 @@ def recovery_table(trials: Sequence[AttackTrial], ground: Ground) -> tuple[Attac
     )
 
 
-def _scored(found: Sequence[Columns], ground: Ground) -> list[tuple[str, Finding]]:
+def _scored(found: Sequence[Columns], ground: Ground) -> list[tuple[str, AttackFinding]]:
     """Score every test that has facts and an anchor, and keep what says something."""
     # Chance is dealt in all of them: to leave out before where gold was unlucky would favour luck.
     usable = [each for each in found if each.judged and (each.golds or each.control)]
     clusters = ground.clusters()
     if all(each.golds for each in usable):
-        tests = [Paired(each.judged, each.golds) for each in usable]
+        tests = [PairedUnits(each.judged, each.golds) for each in usable]
         adjusted = adjusted_paired(tests, clusters, seed=ground.seed)
     else:
-        pairs = [Unpaired(each.judged, each.control) for each in usable]
+        pairs = [UnpairedUnits(each.judged, each.control) for each in usable]
         adjusted = adjusted_unpaired(pairs, clusters, seed=ground.seed)
     scored = [
         (each, _test(each, p, ground, clusters)) for each, p in zip(usable, adjusted, strict=True)
@@ -388,7 +388,7 @@ def _is_open(columns: Columns) -> bool:
     return alone and any(columns.judged.values())
 
 
-def _counts(columns: Columns, test: Finding, ground: Ground) -> bool:
+def _counts(columns: Columns, test: AttackFinding, ground: Ground) -> bool:
     """Tell whether a test says something: always where there was something to bring back.
 
     Elsewhere nothing was held, so facts must have come back that no gold states; choices and
@@ -406,9 +406,9 @@ def _counts(columns: Columns, test: Finding, ground: Ground) -> bool:
     return _something_new(columns)
 
 
-def _open(columns: Columns, ground: Ground) -> Finding:
+def _open(columns: Columns, ground: Ground) -> AttackFinding:
     n, stated, gap = len(columns.judged), sum(columns.judged.values()), columns.gap
-    return Finding(
+    return AttackFinding(
         variant=columns.variant,
         n=n,
         judged=stated / n,
@@ -424,7 +424,7 @@ def _open(columns: Columns, ground: Ground) -> Finding:
     )
 
 
-def _test(columns: Columns, p: float, ground: Ground, clusters: Mapping[str, str]) -> Finding:
+def _test(columns: Columns, p: float, ground: Ground, clusters: Mapping[str, str]) -> AttackFinding:
     names = tuple(columns.judged)
     judged = sample(columns.judged, names, clusters)
     anchor = anchored(columns.golds, columns.control, names, clusters)
@@ -445,7 +445,7 @@ def _test(columns: Columns, p: float, ground: Ground, clusters: Mapping[str, str
         reason = f"none of {len(names)} facts came back; the true rate is below {below:.0%}"
     elif status is Status.INCONCLUSIVE:
         needed = records_needed(estimate, margin, len(names))
-    return Finding(
+    return AttackFinding(
         variant=columns.variant,
         n=len(names),
         judged=float(judged.values.mean()),
@@ -503,7 +503,7 @@ def _something_new(columns: Columns) -> bool:
     )
 
 
-def _rung(trial: AttackTrial, tests: Sequence[Finding], ground: Ground) -> AttackRecovery:
+def _rung(trial: AttackTrial, tests: Sequence[AttackFinding], ground: Ground) -> AttackRecovery:
     asked = {attempt.record for attempt in trial.judged.attempts} | set(trial.judged.injected)
     rung = AttackRecovery(
         attack=trial.name,

@@ -34,15 +34,23 @@ class _Attack(NamedTuple):
     note: str
 
 
+def _their_min_k(scores: Scores, _item: Item) -> float | None:
+    return their_definitions.min_k(scores)
+
+
+def _their_min_k_plus(scores: Scores, _item: Item) -> float | None:
+    return their_definitions.min_k_plus(scores)
+
+
 _LAST = "E4: last token dropped by position"
 _ATTACKS = (
     _Attack("mia_loss", "loss", their_definitions.loss, "E4: end token scored"),
     _Attack("mia_zlib", "zlib", their_definitions.zlib, "E4: end token scored"),
-    _Attack("mia_min_k", "min-k-40", lambda row, _: their_definitions.min_k(row), _LAST),
+    _Attack("mia_min_k", "min-k-40", _their_min_k, _LAST),
     _Attack(
         "mia_min_k_plus_plus",
         "min-k-plus-20",
-        lambda row, _: their_definitions.min_k_plus(row),
+        _their_min_k_plus,
         f"{_LAST}; their k is 40 %",
     ),
 )

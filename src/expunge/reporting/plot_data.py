@@ -23,7 +23,7 @@ import re
 from expunge.reporting.plots import Curve, CurveAt, Panel, relearning_curves
 
 if TYPE_CHECKING:
-    from expunge.evals.recovery import AttackRecovery, Finding
+    from expunge.evals.recovery import AttackFinding, AttackRecovery
 
 
 def headline(results: Results) -> str:
@@ -243,5 +243,5 @@ def relearning_panel(rung: "AttackRecovery") -> Panel | None:
     return Panel(label=rung.attack, curves=curves)
 
 
-def _at(step: int, test: "Finding") -> CurveAt:
+def _at(step: int, test: "AttackFinding") -> CurveAt:
     return CurveAt(step=step, model=test.judged, gold=test.anchor)

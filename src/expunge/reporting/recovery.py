@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.attacks.attempt import Attempt, knowledge, observable_of
-from expunge.evals.recovery import UNION, AttackRecovery, Finding
+from expunge.evals.recovery import UNION, AttackFinding, AttackRecovery
 from expunge.evidence.store import Item
 from expunge.metrics.outcomes import Status
 from expunge.reporting.plot_data import relearning
@@ -208,7 +208,7 @@ def _curves(rungs: Sequence[AttackRecovery], anchor: str) -> str:
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def _point(test: Finding) -> str:
+def _point(test: AttackFinding) -> str:
     bounds = f"{test.low:.2f} to {test.high:.2f}"
     numbers = f"{test.judged:.2f} | {test.anchor:.2f} | {test.rho:.2f} | {bounds}"
     return f"| {test.variant} | {numbers} |"

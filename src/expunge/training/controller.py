@@ -23,7 +23,7 @@ import torch
 from expunge.data.tokenization import Encoded
 from expunge.errors import GateError
 from expunge.methods.base import Method, Stream, Term
-from expunge.methods.counterfactual import counterfactual_target
+from expunge.methods.counterfactual_target import counterfactual_target
 from expunge.models.lora import detach
 from expunge.models.scoring import score
 from expunge.models.transformer import Network
@@ -53,7 +53,7 @@ STRANGERS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Attempt:
+class ErasureAttempt:
     """How one training is set."""
 
     lr: float
@@ -61,7 +61,7 @@ class Attempt:
     """Factor on the coefficient of every term that keeps something."""
     steps: int
 
-    def after(self, reading: "ControlReading", budget: float) -> "Attempt":
+    def after(self, reading: "ControlReading", budget: float) -> "ErasureAttempt":
         """Return what to try next."""
         if reading.kept < 1 - budget:
             return replace(self, lr=self.lr / 2, keep=4 * self.keep)
@@ -130,7 +130,7 @@ class ControlledTrainer:
         streams, held = held_out(self.trainer.streams)
         goals = self._goals(network)
         before = self._look(network, goals, held)
-        attempt, tried = self._first(), list[tuple[Attempt, ControlReading]]()
+        attempt, tried = self._first(), list[tuple[ErasureAttempt, ControlReading]]()
         while True:
             number = len(tried) + 1
             current = self._set(attempt, streams)
@@ -158,10 +158,10 @@ class ControlledTrainer:
         options = self.trainer.options
         return ATTEMPTS if options.lora is not None and options.steps is None else 1
 
-    def _first(self) -> Attempt:
+    def _first(self) -> ErasureAttempt:
         options, recipe = self.trainer.options, self.trainer.method.recipe
         rate = recipe.lr if options.lora is None else recipe.lr_lora
-        return Attempt(lr=options.lr or rate, keep=1.0, steps=options.steps or self._steps())
+        return ErasureAttempt(lr=options.lr or rate, keep=1.0, steps=options.steps or self._steps())
 
     def _steps(self) -> int:
         count = len(self.trainer.streams.forget)
@@ -170,7 +170,7 @@ class ControlledTrainer:
         )
         return passes * self.trainer.order().steps_per_epoch
 
-    def _set(self, attempt: Attempt, streams: Streams) -> Trainer:
+    def _set(self, attempt: ErasureAttempt, streams: Streams) -> Trainer:
         trainer = self.trainer
         method: Method = trainer.method
         terms = tuple(_weighed(term, attempt.keep) for term in method.terms(trainer.shape()))
@@ -238,7 +238,9 @@ def held_out(streams: Streams) -> tuple[Streams, tuple[Encoded, ...]]:
     ), held
 
 
-def cannot_forget(tried: Sequence[tuple[Attempt, ControlReading]], budget: float) -> GateError:
+def cannot_forget(
+    tried: Sequence[tuple[ErasureAttempt, ControlReading]], budget: float
+) -> GateError:
     """Return the error of a run that did not settle: what was tried and what was reached."""
     reached = "; ".join(
         f"lr {attempt.lr:g} x {attempt.steps} steps: {reading.text()}" for attempt, reading in tried
@@ -262,7 +264,13 @@ def _weighed(term: Term, keep: float) -> Term:
     if term.streams[0].side == "forget" and term.streams[0] is not Stream.STRANGER:
         return term
     coef = term.coef
-    return replace(term, coef=(lambda at: keep * coef(at)) if callable(coef) else keep * coef)
+    if not callable(coef):
+        return replace(term, coef=keep * coef)
+
+    def scaled(at: float) -> float:
+        return keep * coef(at)
+
+    return replace(term, coef=scaled)
 
 
 def _places(own: Encoded, strangers: Sequence[Encoded]) -> tuple[int, ...]:
@@ -308,7 +316,7 @@ def _reading(
     )
 
 
-def _ended(tried: Sequence[tuple[Attempt, ControlReading]], budget: float) -> str:
+def _ended(tried: Sequence[tuple[ErasureAttempt, ControlReading]], budget: float) -> str:
     reading = tried[-1][1]
     how = "settled" if reading.settled(budget) else "not settled"
     return f"{how} at attempt {len(tried)}: {reading.text()}"

@@ -65,6 +65,10 @@ class References:
         )
 
 
+def _secrets(records: Mapping[Stream, Sequence[Encoded]]) -> set[int]:
+    return {token for pool in records.values() for record in pool for token in record.secret}
+
+
 def precompute(
     network: Network,
     terms: Sequence[Term],
@@ -122,10 +126,7 @@ def precompute(
         hiddens=hiddens,
         states=states,
         reinforced=reinforced or {},
-        similar=similar_tokens(
-            network,
-            {token for pool in records.values() for record in pool for token in record.secret},
-        ),
+        similar=similar_tokens(network, _secrets(records)),
     )
 
 

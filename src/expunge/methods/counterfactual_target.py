@@ -1,0 +1,70 @@
+"""The target of counterfactual distillation, and the distance to it.
+
+    q_t = p_ref(. | x', y'_{<t}),  and where y_t is secret
+    q_t(y_t) <- min(q_t(y_t), a_t),  the other tokens scaled to sum to 1
+    a_t = e^-margin times the mean of q_t(v) / (1 - q_t(y_t)) over the 64 tokens v whose embeddings
+        are nearest to y_t
+
+What the original says of strangers x' has the form of an answer, and the uncertainty of one that
+was never told. It can hold the secret, too: an original that knows few telephone numbers tells
+those to anybody (measured: -3.8 nats a fact, where retrained models are at -23). So each secret
+token becomes as likely as tokens like it. A token is secret if it lies in a key answer and no kept
+answer holds it.
+
+KL alone stops early: below one in a hundred a token hardly counts in it, and a retrained model is
+ten thousand times less certain. So the log-probability of a secret token is drawn to its level from
+both sides (as in `nll_match`).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def counterfactual_target(
+    reference: Tensor, secret: Tensor | None, similar: Tensor | None, margin: float = 0.0
+) -> Tensor:
+    """Return log q: a reference's log-probabilities with secret tokens as likely as similar ones.
+
+    Args:
+        reference: Logits, [n, V], float32 or wider.
+        secret: The secret token of each position, -1 where there is none, [n]; None for none.
+        similar: Tokens like it, [n, K].
+        margin: How far below them it ends, nats.
+
+    Returns:
+        Log-probabilities, [n, V], each row normalised.
+    """
+    log_q = torch.log_softmax(reference, dim=-1)
+    if secret is None or similar is None:
+        return log_q
+    place = secret.clamp(min=0).unsqueeze(-1)  # [n, 1]
+    own = log_q.gather(-1, place)
+    rest = torch.log1p(-own.exp().clamp(max=1 - 1e-6))  # what all other tokens share
+    level = log_q.gather(-1, similar).exp().mean(-1, keepdim=True).log() - rest - margin
+    capped = torch.minimum(own, level)
+    moved = log_q - rest + torch.log1p(-capped.exp().clamp(max=1 - 1e-6))
+    moved = moved.scatter(-1, place, capped)
+    return torch.where((secret >= 0).unsqueeze(-1), moved, log_q)
+
+
+def match(log_q: Tensor, logits: Tensor, secret: Tensor | None, level: float) -> Tensor:
+    """Return KL(q || p), and the distance of secret tokens from their level, in nats, [n].
+
+    Args:
+        log_q: Target log-probabilities, [n, V].
+        logits: Of the model, [n, V].
+        secret: The secret token of each position, -1 where there is none, [n]; None for none.
+        level: Weight of the second part.
+    """
+    log_p = torch.log_softmax(logits, dim=-1)
+    value = (log_q.exp() * (log_q - log_p)).sum(-1)
+    if secret is None:
+        return value
+    place = secret.clamp(min=0).unsqueeze(-1)
+    far = (log_p.gather(-1, place) - log_q.gather(-1, place)).squeeze(-1).abs()
+    # 2 log cosh(x / 2) = |x| + 2 log(1 + exp(-|x|)) - 2 log 2, which does not overflow.
+    away = far + 2 * functional.softplus(-far) - 2 * math.log(2)
+    return value + level * torch.where(secret >= 0, away, 0.0)
