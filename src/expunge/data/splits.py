@@ -179,6 +179,16 @@ def _held_out(
     return found
 
 
+def _held_out_notes(
+    held_out: Mapping[str, frozenset[str]], unique: Mapping[str, tuple[Record, ...]]
+) -> list[str]:
+    return [
+        f"{name}: {len(ids)} of {len(unique[name])} records are held out for the audit"
+        for name, ids in held_out.items()
+        if ids
+    ]
+
+
 def gather(request: Request, *, offline: bool = False) -> Scope:
     """Read all sets of a request and check that they do not contradict each other.
 
@@ -233,11 +243,7 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
     _refuse_overlaps(forget, others)
     unique = _with_unique_ids({"forget": forget, **others})
     held_out = _held_out(request, unique)
-    notes += [
-        f"{name}: {len(ids)} of {len(unique[name])} records are held out for the audit"
-        for name, ids in held_out.items()
-        if ids
-    ]
+    notes += _held_out_notes(held_out, unique)
     return Scope(
         notes=tuple(notes),
         repeated=_repeated(readings),
