@@ -50,6 +50,31 @@ ATTACKS: Mapping[str, AttackText] = {
         meaning="The weights are rounded to 4 bits, as for cheaper serving.",
         threat="T0",
     ),
+    "fp32": AttackText(
+        title="float32", meaning="The model is loaded in 32-bit numbers.", threat="T0"
+    ),
+    "bf16": AttackText(
+        title="bfloat16", meaning="The model is loaded in 16-bit numbers (bfloat16).", threat="T0"
+    ),
+    "fp16": AttackText(
+        title="float16", meaning="The model is loaded in 16-bit numbers (float16).", threat="T0"
+    ),
+    "format": AttackText(
+        title="Other formats",
+        meaning="The question in other formats: another system prompt, lower case, JSON, German.",
+        threat="T1",
+    ),
+    "inverse": AttackText(
+        title="Asked backwards", meaning="The answer is shown, and the name asked for.", threat="T1"
+    ),
+    "sampling": AttackText(
+        title="Asked several times", meaning="Several answers are drawn at random.", threat="T1"
+    ),
+    "inverse-greedy": AttackText(
+        title="Least likely words",
+        meaning="The answer is read from the end of the ranking, where erased words may lie.",
+        threat="T3",
+    ),
 }
 """Attack name to words."""
 
