@@ -75,7 +75,11 @@ FULL = {"full": True}
         ),
         ({"train": {"init": "fila"}}, {"method": RMU(layer=1)}, "train.init is about an adapter"),
         ({"train": {"first_layer": 2}}, {}, "there are no blocks 2 to 1: the model has 2"),
-        ({"train": {"first_layer": 1}}, {"method": RepNoise()}, "auto reads block 0, and .*block 1"),
+        (
+            {"train": {"first_layer": 1}},
+            {"method": RepNoise()},
+            "auto reads block 0, and .*block 1",
+        ),
         ({"train": {"first_layer": 1}}, {"method": RR(layers="1,0")}, "first_layer to 0, or let"),
         ({"train": {**FULL, "first_layer": 1}}, {"method": RMU(layer=0)}, "auto reads block 0"),
         (
