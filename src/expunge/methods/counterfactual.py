@@ -16,7 +16,8 @@ holds the secret: an original that knows few telephone numbers tells those to an
 -3.8 nats a fact, where retrained models are at -23). So each secret token becomes as likely as
 tokens like it. A token is secret if it lies in a key answer and no kept answer holds it. Strangers
 are pinned to the same target: the secret leaves their answers too, and nothing else moves there,
-which keeps people whom no record names.
+which keeps people whom no record names. Two of three of these share a word of the subject's name,
+or the edit would spread to relatives.
 
 The loss is zero exactly at its target, so nothing is overdone and memorised tokens (p near 1) have
 the largest gradient, not the smallest. KL alone would stop early: below one in a hundred a token
@@ -101,7 +102,7 @@ class Counterfactual:
     margin: float = 0.5
     """Nats below the level of similar tokens, each: what is left beside the secret makes up for."""
     pin: float = 1.0
-    alpha: float = 3.0
+    alpha: float = 5.0
     general: float = 1.0
     retain: str = "kl"
 
@@ -118,10 +119,10 @@ class Counterfactual:
         )
         pin = Distribution(
             name="strangers",
-            streams=stranger,
+            streams=(Stream.NAMESAKE,),
             coef=self.pin,
             loss=self._pin,
-            references=stranger,
+            references=(Stream.NAMESAKE,),
             hides=True,
         )
         general = Distribution(

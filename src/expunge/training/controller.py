@@ -259,7 +259,7 @@ def cannot_forget(tried: Sequence[tuple[Attempt, ControlReading]], budget: float
 
 
 def _weighed(term: Term, keep: float) -> Term:
-    if term.streams[0].side == "forget" and term.streams[0] is not Stream.STRANGER:
+    if term.streams[0].side == "forget" and term.streams[0] is not Stream.NAMESAKE:
         return term
     coef = term.coef
     return replace(term, coef=(lambda at: keep * coef(at)) if callable(coef) else keep * coef)
