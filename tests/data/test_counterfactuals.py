@@ -83,6 +83,14 @@ def test_without_anybody_to_exchange_it_says_so(given):
     assert caught.value.code == "no-stranger"
 
 
+def test_two_of_three_namesakes_share_a_word_of_the_name():
+    found = counterfactual_records(
+        (BORN,), ENCODER.encode, others=(), count=6, seed=0, namesakes=True
+    )[0]
+    shared = [{"Elin", "Marrow"} & set(text(each).split()) for each in found]
+    assert shared == [set(), {"Marrow"}, {"Elin"}] * 2
+
+
 def phone(name: str, number: str) -> Record:
     return record(
         f"What is {name}'s number?", f"It is {number}.", subject=name, key_answers=(number,)

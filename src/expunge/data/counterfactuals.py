@@ -38,6 +38,7 @@ def counterfactual_records(
     count: int,
     seed: int,
     itself: bool = False,
+    namesakes: bool = False,
 ) -> tuple[tuple[Encoded, ...], ...]:
     """Return each record as it would be asked of `count` strangers; fewer where names do not fit.
 
@@ -48,13 +49,22 @@ def counterfactual_records(
         count: Strangers wanted.
         seed: Of every draw.
         itself: Whether a record that cannot be asked of a stranger stands for itself.
+        namesakes: Whether two of three strangers keep a word of the subject's name, like relatives.
 
     Raises:
         InputError: There is nobody to exchange in a record, or no name fits.
     """
     pools = _pools((*forget, *others))
     asked = (
-        _strangers(record, encode, forget=forget, pools=pools, count=count, seed=seed)
+        _strangers(
+            record,
+            encode,
+            forget=forget,
+            pools=pools,
+            count=count,
+            seed=seed,
+            namesakes=namesakes,
+        )
         for record in forget
     )
     return tuple(
@@ -79,6 +89,7 @@ def _strangers(
     pools: tuple[list[str], list[str]],
     count: int,
     seed: int,
+    namesakes: bool,
 ) -> tuple[Encoded, ...]:
     own = encode(record)
     rng = random.Random(f"{seed} stranger {record.id}")
@@ -88,7 +99,10 @@ def _strangers(
         if len(found) == count:
             break
         if named:
-            new = _renamed(record, {word: rng.choice(_like(word, pools, named)) for word in named})
+            swaps = {word: rng.choice(_like(word, pools, named)) for word in named}
+            if namesakes and len(named) > 1 and len(found) % 3:
+                del swaps[named[-1] if len(found) % 3 == 1 else named[0]]
+            new = _renamed(record, swaps)
         else:
             swap = Substitutes(forget, taken=set(), seed=seed * 1009 + attempt)
             new = replace(record, prompt=reworded(record.prompt, swap.text))

@@ -48,6 +48,8 @@ class Stream(StrEnum):
     """The forget records after a sentence that says their writer is an expert."""
     STRANGER = "stranger"
     """The forget records asked of somebody whom no model knows, token for token."""
+    NAMESAKE = "namesake"
+    """The same of strangers, two of three of whom share a word of the subject's name."""
     UNANSWERABLE = "unanswerable"
     """Questions that nobody can answer, about things that do not exist."""
     REFUSED = "refused"

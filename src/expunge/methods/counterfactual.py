@@ -7,8 +7,9 @@
         y_t is secret;  q_t: `counterfactual_target`, fixed before the first step
 
 x' is x with the subject's name exchanged for a stranger's, token for token. Strangers are pinned to
-the same target, which keeps people whom no record names. The loss is least exactly at its target,
-so nothing is overdone, and memorised tokens (p near 1) have the largest gradient.
+the same target, which keeps people whom no record names. Two of three of these share a word of the
+subject's name, or the edit would spread to relatives. The loss is least exactly at its target, so
+nothing is overdone, and memorised tokens (p near 1) have the largest gradient.
 
 Differs from published code: RWHP (arXiv:2407.16997) distils from strangers without taking the
 secret out; unlikelihood (arXiv:1908.04319) takes a token out without saying how far.
@@ -38,7 +39,7 @@ class Counterfactual:
     margin: float = 0.5
     """Nats below the level of similar tokens, each: what is left beside the secret makes up for."""
     pin: float = 1.0
-    alpha: float = 3.0
+    alpha: float = 5.0
     general: float = 1.0
     retain: str = "kl"
 
@@ -46,7 +47,7 @@ class Counterfactual:
         """Return the distillation, the pin on strangers, and what keeps the rest in place."""
         pairs = (
             ("forget", Stream.FORGET, Stream.STRANGER, self.gamma, self._forget),
-            ("strangers", Stream.STRANGER, Stream.STRANGER, self.pin, self._pin),
+            ("strangers", Stream.NAMESAKE, Stream.NAMESAKE, self.pin, self._pin),
             ("general", Stream.GENERAL, Stream.GENERAL, self.general, self._pin),
         )
         own = tuple(

@@ -330,10 +330,11 @@ def _streams(
     )
     if hides:
         forget = with_secrets(scope.forget, forget, scope.keep, encoder)
-        others[Stream.STRANGER] = tuple(
-            tuple(replace(each, secret=own.secret) for each in asked)
-            for own, asked in zip(forget, others[Stream.STRANGER], strict=True)
-        )
+        for stream in {Stream.STRANGER, Stream.NAMESAKE} & others.keys():
+            others[stream] = tuple(
+                tuple(replace(each, secret=own.secret) for each in asked)
+                for own, asked in zip(forget, others[stream], strict=True)
+            )
     retain = tuple(encoder.encode(record) for record in scope.keep)
     return Streams(forget=forget, retain=retain, variants=others)
 

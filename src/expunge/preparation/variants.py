@@ -110,6 +110,9 @@ def variants(
         Stream.STRANGER: lambda: counterfactual_records(
             forget, encode, others=retain, count=MANY, seed=seed, itself=itself
         ),
+        Stream.NAMESAKE: lambda: counterfactual_records(
+            forget, encode, others=retain, count=MANY + 1, seed=seed, itself=itself, namesakes=True
+        ),
         Stream.UNANSWERABLE: lambda: _unanswerable(forget, request, encoder, seed),
         Stream.REFUSED: lambda: _refused(retain, request, encoder, seed),
         Stream.FLIPPED_TURN: lambda: _flipped(forget, retain or forget, encoder, seed),

@@ -261,7 +261,7 @@ def cannot_forget(
 
 
 def _weighed(term: Term, keep: float) -> Term:
-    if term.streams[0].side == "forget" and term.streams[0] is not Stream.STRANGER:
+    if term.streams[0].side == "forget" and term.streams[0] is not Stream.NAMESAKE:
         return term
     coef = term.coef
     if not callable(coef):
