@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import torch
 
+from expunge.config.finetune import FinetuneSettings
+from expunge.config.settings import TrainSettings
 from expunge.data.readers import read
 from expunge.data.records import Record
 from expunge.data.splits import general_records
@@ -18,7 +20,7 @@ from expunge.models.loading import Source, choose_device, load
 from expunge.models.lora import LoraShape
 from expunge.models.precision import in_precision
 from expunge.training.trainer import TrainingArgs
-from expunge.utils.io import read_json, read_jsonl, sha256_json, write_json, write_jsonl
+from expunge.utils.io import read_json, read_jsonl, sha256_json, write_json, write_jsonl, write_text
 from registers import PARTS, Register, World, register
 from teaching import teach
 
@@ -36,6 +38,8 @@ MOST_ASKED = 100
 """Records asked about of every set but the forget set, evenly spaced."""
 SHAPE = LoraShape(rank=16, alpha=32.0, first_layer=14)
 ORIGINAL_SEED = 0
+RETRAIN_SEED = 100
+"""Of the recipe given to a route: no gold has it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +55,11 @@ class Made:
         """Return the reference of `original` or `gold-0` as expunge takes it."""
         folder = self.folder / name
         return str(folder) if self.world.full else f"{self.base}+{folder}"
+
+    @property
+    def recipe(self) -> Path:
+        """Return the file that says how the original was trained."""
+        return self.folder / "data" / "training.toml"
 
     @property
     def longest_answer(self) -> int:
@@ -115,7 +124,26 @@ def write_data(made: Made, records: Register) -> list[dict[str, object]]:
     ]
     for name, content in rows.items():
         write_jsonl(made.data(name), content)
+    write_text(made.recipe, _recipe(made).to_toml())
     return rows["train"]
+
+
+def _recipe(made: Made) -> FinetuneSettings:
+    """Return how the original was trained, as the route `retrain` takes it."""
+    options = _options(made.world, ORIGINAL_SEED)
+    train = TrainSettings(
+        full=made.world.full,
+        rank=SHAPE.rank,
+        first_layer=0 if made.world.full else SHAPE.first_layer,
+        epochs=options.epochs,
+        lr=options.lr,
+        batch=options.forget_batch,
+        warmup=options.warmup,
+        seed=RETRAIN_SEED,
+    )
+    return FinetuneSettings(
+        model=str(made.base), data=(str(made.data("train")),), device="cpu", train=train
+    )
 
 
 def _plain(record: Record) -> dict[str, object]:

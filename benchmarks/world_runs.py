@@ -31,7 +31,8 @@ class Arm:
 
     name: str
     flags: tuple[str, ...] = ()
-    """`{base}` and `{train}` stand for the base model and the file of all that was taught."""
+    """`{base}`, `{train}` and `{recipe}` in them stand for the base model, the file of all that was
+    taught, and the file that says how."""
 
 
 def run(made: Made, arm: Arm, *, golds: int, out: Path) -> dict[str, Any] | None:
@@ -82,7 +83,11 @@ def command(made: Made, arm: Arm, *, golds: int, run_folder: Path) -> list[str]:
     attacks = ", ".join(f'"{name}"' for name in ATTACKS)
     words += ["--set", "request.rehearse=false", "--set", f"audit.attacks=[{attacks}]"]
     words += ["--set", f"audit.max_new_tokens={made.longest_answer}"]
-    known = {"base": str(made.base), "train": str(made.data("train"))}
+    known = {
+        "base": str(made.base),
+        "train": str(made.data("train")),
+        "recipe": str(made.recipe),
+    }
     return [*words, "--out", str(run_folder), *(flag.format(**known) for flag in arm.flags)]
 
 

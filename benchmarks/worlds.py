@@ -7,9 +7,11 @@
     python benchmarks/worlds.py table --out runs
 
 `make` writes the records and trains the original and its golds on SmolLM2-135M-Instruct. `run`
-types `expunge forget` as a user would; what stands behind `--` are flags of it, in which `{base}`
-and `{train}` name the base model and the file of all that the original was taught. Without
+types `expunge forget` as a user would; what stands behind `--` are flags of it, in which `{base}`,
+`{train}` and `{recipe}` name the base model, all that the original was taught, and how. Without
 `--world` both take all worlds of `worlds.toml`. Every command can be killed and typed again.
+
+    ... run --arm retrain -- --method retrain --recipe {recipe}
 
 Seeds 0 to 4 are for development. A confirmation is one run of all worlds with a seed that nobody
 has used; its table is published whatever it says.

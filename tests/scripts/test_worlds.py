@@ -9,6 +9,7 @@ import pytest
 import tiny
 from expunge.data.convert import to_record
 from expunge.metrics.key_facts import fact_form, states
+from expunge.pipeline.routes import read_recipe
 from expunge.utils.io import read_json
 from registers import PARTS, TABLE, World, register, worlds
 from world_models import Made, is_malformed, make, model_names, world_folder, write_data
@@ -68,6 +69,7 @@ def test_the_files_read_as_records_and_gold_is_taught_no_forget_fact(tmp_path):
     world = WORLDS["products-20"]
     made = Made(world=world, seed=0, folder=tmp_path, base=tmp_path / "base")
     lessons = write_data(made, register(world, 0))
+    assert read_recipe(made.recipe).data == (str(made.data("train")),)
     sets = {
         path.stem: [to_record(json.loads(line), path.name) for line in path.open(encoding="utf-8")]
         for path in (tmp_path / "data").glob("*.jsonl")
