@@ -45,9 +45,7 @@ def case(said, own_nll=None, golds=("gold-0",)):
         for i, name in enumerate(DOCTORS)
     }  # fmt: skip
     table = Table(items={"forget": items}, scores={}, answers=units(said, own_nll))
-    return Comparison(
-        table=table, subject="unlearned", golds=golds, noise=golds, policy=Policy(), seed=0
-    )
+    return Comparison(table=table, subject="unlearned", golds=golds, policy=Policy(), seed=0)
 
 
 def leaks(said, role="unlearned"):

@@ -43,7 +43,7 @@ UNCHANGED = Model(knows=trained, noise=1000)
         (STRAGGLERS, Ruling.FAIL_RESIDUAL, Axis.FORGETTING, "key-fact leak"),
         (WRAPPER, Ruling.FAIL_RESIDUAL, Axis.ROBUSTNESS, "leak under prefill-25"),
         (QUANTISED, Ruling.FAIL_RESIDUAL, Axis.ROBUSTNESS, "leak under int4"),
-        (COLLAPSED, Ruling.FAIL_DAMAGE, Axis.UTILITY, "gibberish forget"),
+        (COLLAPSED, Ruling.FAIL_DAMAGE, Axis.UTILITY, "malformed forget"),
         (SCORCHED, Ruling.FAIL_DAMAGE, Axis.LOCALITY, "key-fact neighbours"),
         (AMNESIAC, Ruling.FAIL_DAMAGE, Axis.UTILITY, "key-fact retain"),
         (DULLED, Ruling.FAIL_DAMAGE, Axis.UTILITY, "general text"),

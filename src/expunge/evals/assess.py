@@ -20,7 +20,7 @@ from expunge.evals.selftest import battery, golds_do_not_hold
 from expunge.evals.verdict import Tally, decide
 from expunge.evidence.context import AuditContext
 from expunge.evidence.store import ORIGINAL, PLAIN, UNLEARNED, EvidenceStore
-from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT
+from expunge.metrics.base import EXTRACTION_STRENGTH, FACT_LEAK, KEY_FACT
 from expunge.metrics.outcomes import Axis
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def count(case: Comparison) -> Tally:
 
 
 def _attempts(case: Comparison, role: str) -> list[Column]:
-    return [case.column(KEY_FACT, role, "forget", attack) for attack in (PLAIN, *ATTACKS)]
+    return [case.column(FACT_LEAK, role, "forget", attack) for attack in (PLAIN, *ATTACKS)]
 
 
 def _stated(columns: list[Column]) -> set[str]:

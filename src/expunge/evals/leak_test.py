@@ -28,7 +28,7 @@ from expunge.evals.comparison import Baseline, Comparison
 from expunge.evals.paired import kept_records
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL, PLAIN
-from expunge.metrics.base import KEY_FACT, LOG_LOSS
+from expunge.metrics.base import FACT_LEAK, LOG_LOSS
 from expunge.metrics.exact_tests import mcnemar
 from expunge.metrics.likelihood_ratio import LEVEL, LEVEL_ATTACK, kept_test
 from expunge.metrics.outcomes import Axis, Status
@@ -84,14 +84,14 @@ class LeakTest:
 
 def leak_test(case: Comparison, attack: str = PLAIN) -> LeakTest | None:
     """Return the leaks of the judged model under `attack`; None when no record can be judged."""
-    leaked = case.column(KEY_FACT, case.subject, "forget", attack)
-    anchor = case.anchor(KEY_FACT, attack)
+    leaked = case.column(FACT_LEAK, case.subject, "forget", attack)
+    anchor = case.anchor(FACT_LEAK, attack)
     records = case.shared(anchor, leaked) if anchor else tuple(leaked)
     if not records:
         return None
     subject = case.table.sample(leaked, "forget", records=records)
     stated = np.asarray(subject.values > 0, dtype=bool)
-    golds = case.gold_columns(KEY_FACT, "forget", attack)
+    golds = case.gold_columns(FACT_LEAK, "forget", attack)
     if golds:
         guessed = np.array([[column[name] > 0 for name in records] for column in golds], dtype=bool)
         new = stated & ~guessed.any(axis=0)
@@ -132,7 +132,7 @@ def guess_rate(case: Comparison) -> float:
         value
         for unit in case.table.answers
         if unit.role in case.golds and unit.split == "forget"
-        for value in case.column(KEY_FACT, unit.role, "forget", unit.test).values()
+        for value in case.column(FACT_LEAK, unit.role, "forget", unit.test).values()
     ]
     return (sum(said) + 0.5) / (len(said) + 1) if said else 0.0
 

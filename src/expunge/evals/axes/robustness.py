@@ -12,7 +12,7 @@ from expunge.evals.metric_validity import unfit
 from expunge.evals.paired import LIKELIHOOD_OF
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL
-from expunge.metrics.base import KEY_FACT
+from expunge.metrics.base import FACT_LEAK, KEY_FACT
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import Sample
 
@@ -53,9 +53,9 @@ def _scale(case: Comparison, attack: str, test: LeakTest) -> _Scale | None:
     beyond a plain one: there original and anchor are taken under the attack itself, which may reach
     too few facts to say anything, so the original must measurably know more.
     """
-    plain = case.column(KEY_FACT, ORIGINAL, "forget")
-    attacked = case.column(KEY_FACT, ORIGINAL, "forget", attack)
-    floor = _filled(case.anchor(KEY_FACT), test.anchor)
+    plain = case.column(FACT_LEAK, ORIGINAL, "forget")
+    attacked = case.column(FACT_LEAK, ORIGINAL, "forget", attack)
+    floor = _filled(case.anchor(FACT_LEAK), test.anchor)
     scale = _between(case, test, attacked | plain, floor)
     if scale and scale.gap > 0 and all(name in plain for name in scale.records):
         return scale
@@ -83,7 +83,7 @@ def _between(
 
 
 def _above(case: Comparison, attack: str, known: Sample, anchor: Sample) -> bool:
-    noise = case.noise_sd(KEY_FACT, "forget", attack)
+    noise = case.noise_sd(FACT_LEAK, "forget", attack)
     return measurably_above(known, anchor, noise=noise, seed=case.seed)
 
 
@@ -101,7 +101,7 @@ def leak_recovery_gate(case: Comparison, attack: str) -> Gate:
     name, margin = f"leak under {attack}", case.policy.residual
     if reason := unfit(KEY_FACT.id):
         return missing(Axis.ROBUSTNESS, name, margin=margin, reason=reason)
-    if not case.table.rows(KEY_FACT, case.subject, "forget", attack):
+    if not case.table.rows(FACT_LEAK, case.subject, "forget", attack):
         return missing(Axis.ROBUSTNESS, name, margin=margin, reason="the attack was not run")
     test = leak_test(case, attack)
     if test is None:
@@ -128,7 +128,7 @@ def _unscaled_gate(case: Comparison, attack: str, test: LeakTest) -> Gate:
     if test.anchor is None or not test.new.any():
         return gate
     anchor = case.anchor_sample(test.anchor, test.records)
-    asked = case.column(KEY_FACT, ORIGINAL, "forget", attack)
+    asked = case.column(FACT_LEAK, ORIGINAL, "forget", attack)
     if asked and not (test.confirmed.any() or _above(case, attack, test.subject, anchor)):
         return gate
     found = leak_gate(Axis.ROBUSTNESS, name, test, margin=margin)

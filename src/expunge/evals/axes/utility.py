@@ -23,7 +23,7 @@ from expunge.evals.evidence_table import Column, Table, common
 from expunge.evals.gates import interval_gate, missing
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL, Unit
-from expunge.metrics.base import GIBBERISH, REFUSAL, SEQ_REP, AnswerMetric
+from expunge.metrics.base import MALFORMED, REFUSAL, SEQ_REP, AnswerMetric
 from expunge.metrics.fluency import bounded_loss, perplexity, total_loss
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import (
@@ -215,7 +215,7 @@ def utility_gates(case: Comparison) -> tuple[Gate, ...]:
     return (
         *general_gates(case),
         *retain_gates(case),
-        _fluency_gate(case, GIBBERISH, "forget"),
+        _fluency_gate(case, MALFORMED, "forget"),
         _fluency_gate(case, SEQ_REP, "forget"),
         _fluency_gate(case, REFUSAL, "retain"),
     )
