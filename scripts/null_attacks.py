@@ -107,7 +107,7 @@ class _Drawn:
         for variant in _names(attack):
             noise = self._rng.normal(size=self._own.shape) * np.sqrt(self._world.of_attacks)
             for model, row in enumerate(self._easy + self._own + noise):
-                found[model] += _attempts(self.items, row, variant, graded=attack.own_scale)
+                found[model] += _attempts(self.items, row, variant, graded=attack.meta.own_scale)
         return [_split(each) for each in found]
 
     def known(self, attack: Attack) -> _Both:
@@ -120,13 +120,13 @@ class _Drawn:
 
 def _trial(attack: Attack, drawn: _Drawn, *, alone: bool) -> AttackTrial:
     judged, *golds = drawn.outcomes(attack)
-    before = drawn.known(attack) if attack.own_scale else _Both(NOTHING, NOTHING)
+    before = drawn.known(attack) if attack.meta.own_scale else _Both(NOTHING, NOTHING)
     return AttackTrial(
         name=attack.name,
-        family=attack.family,
-        access=attack.access,
-        union=attack.union,
-        own_scale=attack.own_scale,
+        family=attack.meta.family,
+        access=attack.meta.access,
+        union=attack.meta.union,
+        own_scale=attack.meta.own_scale,
         judged=judged.facts,
         golds=tuple(each.facts for each in golds),
         original=before.facts,
@@ -136,7 +136,7 @@ def _trial(attack: Attack, drawn: _Drawn, *, alone: bool) -> AttackTrial:
 
 
 def _names(attack: Attack) -> list[str]:
-    return [""] if attack.union else [f"{i}" for i in range(VARIANTS)]
+    return [""] if attack.meta.union else [f"{i}" for i in range(VARIANTS)]
 
 
 def _items(split: str, world: NullWorld) -> tuple[Item, ...]:
