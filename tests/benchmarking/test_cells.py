@@ -41,7 +41,7 @@ def test_methods_run_with_what_was_chosen_and_nothing_else(tmp_path, monkeypatch
         write_row(lay_out(matrix, cell), row(cell))
 
     monkeypatch.setattr(sweep, "run_cell", fake)
-    monkeypatch.setattr(sweep, "anatomy", lambda settings: SHAPE)
+    monkeypatch.setattr(sweep, "method_parameters", lambda settings: SHAPE)
     protocol = open_protocol(tmp_path, Protocol(settings=tree(), chosen=chosen))
     run_matrix(
         tmp_path,
@@ -99,7 +99,7 @@ def test_two_shards_run_every_cell_once_and_seeds_follow_the_trials(tmp_path, mo
         return read_row(folder)
 
     monkeypatch.setattr(sweep, "run_cell", fake)
-    monkeypatch.setattr(sweep, "anatomy", lambda settings: SHAPE)
+    monkeypatch.setattr(sweep, "method_parameters", lambda settings: SHAPE)
     protocol = open_protocol(tmp_path, Protocol(settings=tree(), trials=3))
     given = {"methods": ["npo", "ga"], "seeds": [0, 1], "console": SilentConsole()}
     first = run_matrix(tmp_path, protocol, shard=Shard(0, 2), **given)
@@ -119,7 +119,7 @@ def test_two_shards_run_every_cell_once_and_seeds_follow_the_trials(tmp_path, mo
 def test_a_wrapped_method_is_tried_at_the_settings_of_the_bare_one(tmp_path, monkeypatch):
     asked: list[Cell] = []
     monkeypatch.setattr(sweep, "run_cell", lambda matrix, protocol, cell: asked.append(cell))
-    monkeypatch.setattr(sweep, "anatomy", lambda settings: SHAPE)
+    monkeypatch.setattr(sweep, "method_parameters", lambda settings: SHAPE)
     protocol = open_protocol(tmp_path, Protocol(settings=tree(), trials=3))
     given = {"methods": ["npo", "npo+sam"], "seeds": [0], "shard": Shard()}
     run_matrix(tmp_path, protocol, **given, console=SilentConsole())
@@ -133,7 +133,7 @@ def test_a_wrapped_method_is_tried_at_the_settings_of_the_bare_one(tmp_path, mon
 
 def test_a_cell_that_another_process_has_is_waited_for_once(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "run_cell", lambda *_: None)
-    monkeypatch.setattr(sweep, "anatomy", lambda settings: SHAPE)
+    monkeypatch.setattr(sweep, "method_parameters", lambda settings: SHAPE)
     protocol = open_protocol(tmp_path, Protocol(settings=tree(), trials=2))
     given = {"methods": ["npo"], "seeds": [0], "shard": Shard(), "console": SilentConsole()}
     assert run_matrix(tmp_path, protocol, **given) == SweepProgress(rows=0, failed=0, waiting=5)
@@ -151,7 +151,7 @@ def test_it_is_told_when_every_run_of_a_method_failed(tmp_path, monkeypatch, fai
         return read_row(cell_folder(matrix, cell))
 
     monkeypatch.setattr(sweep, "run_cell", fake)
-    monkeypatch.setattr(sweep, "anatomy", lambda settings: SHAPE)
+    monkeypatch.setattr(sweep, "method_parameters", lambda settings: SHAPE)
     protocol = open_protocol(tmp_path, Protocol(settings=tree()))
     write_row(lay_out(tmp_path, method("rmu")), row(method("rmu")))
     console = SilentConsole()
@@ -216,7 +216,7 @@ def test_a_cell_that_is_killed_again_and_again_is_tried_once_a_command(tmp_path,
     protocol = open_protocol(tmp_path / "m", Protocol(settings=tree()))
     count = f"import os\nopen({str(tmp_path / 'count')!r}, 'a').write('x')\n{KILLED}\n"
     _stand_in(monkeypatch, tmp_path, count)
-    monkeypatch.setattr(sweep, "anatomy", lambda settings: SHAPE)
+    monkeypatch.setattr(sweep, "method_parameters", lambda settings: SHAPE)
     console = SilentConsole()
     said: list[str] = []
     monkeypatch.setattr(console, "warn", said.append)
