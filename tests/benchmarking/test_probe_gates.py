@@ -59,8 +59,8 @@ def test_what_is_left_is_a_share_of_what_the_original_knew():
     assert gates[1].low == pytest.approx(0.3 / 0.9)
     assert gates[1].high == pytest.approx(0.5 / 0.7)
     assert {g.n for g in gates} == {20}
-    assert before.standing()[Axis.FORGETTING].value == 0.0
-    found = after.standing()
+    assert before.axis_scores()[Axis.FORGETTING].value == 0.0
+    found = after.axis_scores()
     assert found[Axis.FORGETTING].value == pytest.approx(0.5), "the level of which most is left"
     assert found[Axis.ROBUSTNESS].value == 0.0
 
@@ -71,7 +71,8 @@ def test_chance_is_nothing_known():
     gates = probe_gates([second, first], PROTOCOLS["wmdp"])[0].gates[-2:]
     assert [g.value for g in gates] == pytest.approx([0.0, -0.25])
     assert (
-        probe_gates([second, first], PROTOCOLS["wmdp"])[0].standing()[Axis.FORGETTING].value == 1.0
+        probe_gates([second, first], PROTOCOLS["wmdp"])[0].axis_scores()[Axis.FORGETTING].value
+        == 1.0
     )
 
 
@@ -82,7 +83,7 @@ def test_where_the_original_is_not_surely_above_chance_nothing_is_computed(value
     gates = probe_gates([first, second], PROTOCOLS["wmdp"])[1].gates[-2:]
     assert [g.status is Status.NOT_COMPUTABLE for g in gates] == [True, False]
     assert "not surely above 0.25 on choice-accuracy choices" in gates[0].reason
-    nothing = probe_gates([first, second], PROTOCOLS["wmdp"])[1].standing().keys()
+    nothing = probe_gates([first, second], PROTOCOLS["wmdp"])[1].axis_scores().keys()
     assert nothing == {Axis.FORGETTING, Axis.UTILITY, Axis.LOCALITY}, "by the other number"
 
 

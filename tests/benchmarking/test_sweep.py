@@ -301,8 +301,8 @@ def test_a_matrix_runs_from_the_command_line_and_is_not_repeated(world, bench, c
         "gold-0": "done",
         "npo": "done",
     }, [each.why for each in found.values()]
-    assert found["npo"].standing()[Axis.FORGETTING].value > 0
-    assert found["original"].standing()[Axis.FORGETTING].value < 0.1
+    assert found["npo"].axis_scores()[Axis.FORGETTING].value > 0
+    assert found["original"].axis_scores()[Axis.FORGETTING].value < 0.1
     assert list(Path("m").rglob("*.safetensors")) == []
     lent = {path.name for path in (Path("m") / "shared" / "float32").iterdir()}
     assert any(name.startswith("gold-0") for name in lent), "golds are asked once for all runs"

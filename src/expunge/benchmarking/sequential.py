@@ -27,6 +27,7 @@ from expunge.evals.results import Ruling
 from expunge.methods import build
 from expunge.methods.guards.base import Guard
 from expunge.pipeline.forget import forget
+from expunge.preparation.prepare import ROUTES
 from expunge.utils.console import Console
 from expunge.utils.io import read_json, write_json
 
@@ -97,7 +98,8 @@ def require_weights(settings: Settings) -> None:
         UsageError: It keeps an adapter, or is a guard.
     """
     method = settings.method
-    guard = isinstance(build(method.name, method.knobs), Guard)
+    named = method.name not in ROUTES  # a route is no guard, whichever the plan chooses
+    guard = named and isinstance(build(method.name, method.knobs), Guard)
     if guard or settings.train.adapter:
         raise UsageError(
             "no-weights-in-a-sequence",
