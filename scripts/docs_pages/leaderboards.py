@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from docs_pages.markdown import GENERATED, folded, table
-from docs_pages.registries import MARKS, OWN_TEXT, read_json
+from docs_pages.registries import MARKS, SUITES, read_json
 
 _HEAD = """# Leaderboards
 
@@ -40,7 +40,11 @@ def page(root: Path) -> str:
     for path in found:
         note = notes.get(path.stem, {"title": path.stem})
         parts.append(_board(read_json(path), note, path.relative_to(root)))
-    missing = [name for name in OWN_TEXT if not any(f"bench-{name}" in path.name for path in found)]
+    missing = [
+        name
+        for name, entry in SUITES.items()
+        if entry.forgets and not any(f"bench-{name}" in path.name for path in found)
+    ]
     lines = [f"`{name}`: read and tested, no leaderboard is committed" for name in missing]
     parts.append("## Not run\n\n" + "\n".join(f"- {line}" for line in (*lines, *_NOT_RUN)))
     return "\n\n".join(parts) + "\n"

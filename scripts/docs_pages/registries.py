@@ -6,7 +6,7 @@ from expunge.attacks.base import Attack
 from expunge.attacks.finetuning.base import Sweep
 from expunge.attacks.prompting.custom_prompts import OwnPrompts
 from expunge.benchmarking.leaderboard_pages import MARKS
-from expunge.benchmarking.suites import HUB, KNOWN, OWN_TEXT, SUITES
+from expunge.benchmarking.suites import SUITES
 from expunge.cli.main import _EXAMPLES, COMMANDS, app
 from expunge.config.settings import NamedChoice, Settings
 from expunge.evals.metric_validity import FILE as VALIDITY
@@ -29,14 +29,11 @@ __all__ = [
     "COMMANDS",
     "EDITS",
     "EVERY",
-    "HUB",
-    "KNOWN",
     "MARKS",
     "METHODS",
     "METHOD_FAMILIES",
     "METRICS",
     "OVERHEAD",
-    "OWN_TEXT",
     "SUITES",
     "THRESHOLD",
     "VALIDITY",

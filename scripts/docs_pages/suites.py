@@ -4,7 +4,7 @@ import inspect
 import sys
 
 from docs_pages.markdown import GENERATED, table
-from docs_pages.registries import HUB, KNOWN, OWN_TEXT, SUITES, flowing
+from docs_pages.registries import SUITES, flowing
 
 _HEAD = """# Benchmarks
 
@@ -21,16 +21,16 @@ def page() -> str:
     rows = [
         (
             f"[`{name}`](#{name})",
-            f"`{HUB[name]}`" if name in HUB else "a folder",
-            "forgets" if name in OWN_TEXT else "asks beside",
-            ", ".join(f"`--{flag}`" for flag in OWN_TEXT.get(name, ())),
-            ", ".join(f"`{known.metric} {known.probe}`" for known in KNOWN.get(name, ())),
+            f"`{entry.hub}`" if entry.hub else "a folder",
+            "forgets" if entry.forgets else "asks beside",
+            ", ".join(f"`--{flag}`" for flag in entry.own_text),
+            ", ".join(f"`{known.metric} {known.probe}`" for known in entry.known),
         )
-        for name in SUITES
+        for name, entry in SUITES.items()
     ]
     head = ("suite", "data by default", "role", "your own text", "knowledge is read from")
     parts = [GENERATED + _HEAD.rstrip(), table(head, rows)]
-    for name, load in SUITES.items():
-        text = flowing(inspect.getdoc(sys.modules[load.__module__]) or "")
+    for name, entry in SUITES.items():
+        text = flowing(inspect.getdoc(sys.modules[entry.load.__module__]) or "")
         parts.append(f"## `{name}` {{ #{name} }}\n\n{text}")
     return "\n\n".join(parts) + "\n"

@@ -9,7 +9,7 @@ from attack_facts import FACTS, make_target, person
 from expunge.attacks.base import FAMILIES, Unmet
 from expunge.attacks.cross_fit import halves
 from expunge.attacks.finetuning.base import Sweep
-from expunge.attacks.presets import LEVELS, PARANOID, select_attacks
+from expunge.attacks.presets import LEVELS, PARANOID, attack_names, select_attacks
 from expunge.attacks.prompting.custom_prompts import read_prompts
 from expunge.attacks.quick.plainly import Plainly
 from expunge.attacks.weight_space.real_quantizers import RealKernel
@@ -20,7 +20,49 @@ from expunge.models.loading import digest_of
 SWEEP = Sweep(
     lora_rates=(1e-3,), upper_rates=(1e-3,), full_rates=(1e-4,), batch=4, looks=(0, 1, 2), rank=2
 )
-SMALL = {
+CASES = {
+    "plain": {},
+    "unplug": {},
+    "paraphrase": {},
+    "wording": {},
+    "format": {},
+    "role-play": {},
+    "alias": {},
+    "inverse": {},
+    "cloze": {},
+    "multiple-choice": {},
+    "translation": {},
+    "multi-hop": {},
+    "few-shot": {},
+    "reminder": {},
+    "multi-turn": {},
+    "prefill-affirm": {},
+    "prefill-10": {},
+    "prefill-25": {},
+    "prefill-50": {},
+    "extraction": {},
+    "sampling": {"samples": 3},
+    "inverse-greedy": {},
+    "near-verbatim": {},
+    "interpolation": {},
+    "merge": {},
+    "pruning": {},
+    "noise": {},
+    "int8": {},
+    "int4": {},
+    "nf4": {},
+    "q8_0": {},
+    "q4_0": {},
+    "torchao-int8": {},
+    "torchao-int4": {},
+    "bitsandbytes-int8": {},
+    "bitsandbytes-nf4": {},
+    "lens": {},
+    "early-exit": {},
+    "probe": {},
+    "patching": {},
+    "ablation": {},
+    "set-difference": {},
     "relearn": {"sweep": SWEEP},
     "relearn-related": {"sweep": SWEEP},
     "relearn-syntax": {"sweep": SWEEP},
@@ -28,8 +70,8 @@ SMALL = {
     "soft-prompt": {"length": 2, "steps": 2, "seeds": 2},
     "embedding": {"length": 2, "steps": 2, "together": 2},
     "gcg": {"length": 3, "steps": 2, "width": 4, "top": 4, "facts": 2},
-    "sampling": {"samples": 3},
 }
+"""Name of an attack to the budget that suits a tiny model, where its own does not."""
 
 ABSENT = {
     "unplug": "neither an unmerged adapter nor guarded",
@@ -48,7 +90,7 @@ def target(tmp_path):
 
 
 def small(attack):
-    return replace(attack, **SMALL.get(attack.name, {}))
+    return replace(attack, **CASES[attack.name])
 
 
 def carried_out(attack, target, used, half):
@@ -59,6 +101,10 @@ def carried_out(attack, target, used, half):
         if isinstance(attack, RealKernel):
             pytest.skip(str(unmet))
         raise
+
+
+def test_the_table_of_cases_covers_every_attack():
+    assert CASES.keys() == set(attack_names())
 
 
 @pytest.mark.parametrize("attack", PARANOID, ids=lambda attack: attack.name)

@@ -10,7 +10,7 @@ from expunge.benchmarking.leaderboard_pages import sentences
 from expunge.benchmarking.probe_gates import probe_gates
 from expunge.benchmarking.protocol import Protocol, open_protocol
 from expunge.benchmarking.result import Cell, lay_out, write_row
-from expunge.benchmarking.suites import KNOWN, SUITES
+from expunge.benchmarking.suites import SUITES
 from expunge.benchmarking.suites.base import Spec
 from expunge.evals.results import Score
 from expunge.metrics.outcomes import Axis, Status
@@ -38,13 +38,8 @@ def number(known, value, wide=0.1):
 
 
 def told(cell, suite, values, wide=0.1):
-    numbers = [number(*pair, wide) for pair in zip(KNOWN[suite], values, strict=True)]
+    numbers = [number(*pair, wide) for pair in zip(SUITES[suite].known, values, strict=True)]
     return replace(row(cell, numbers=numbers), gates=(*RECITED, *KEPT))
-
-
-def test_every_suite_that_probes_is_a_suite():
-    assert KNOWN.keys() < SUITES.keys()
-    assert all(known for known in KNOWN.values())
 
 
 def test_what_is_left_is_a_share_of_what_the_original_knew():

@@ -1,7 +1,10 @@
 """The suites: the published data read and checked, and their numbers on tiny models."""
 
 import json
+import re
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import datasets
 import pytest
@@ -10,7 +13,7 @@ from benchmark_data import DATA, needs_data
 from expunge.benchmarking import run
 from expunge.benchmarking.result import Cell
 from expunge.benchmarking.run import BenchArguments, begin
-from expunge.benchmarking.suites import HUB, load_suite, muse, rwku
+from expunge.benchmarking.suites import SUITES, load_suite, muse, rwku
 from expunge.benchmarking.suites.base import Spec, SuiteLocation, plain
 from expunge.config.settings import Settings
 from expunge.data.convert import to_record
@@ -22,9 +25,41 @@ from expunge.errors import InputError, UsageError
 RWKU_TYPES = 9
 
 
+CASES = {
+    "tofu": "tofu",
+    "muse": "muse/news",
+    "wmdp": "wmdp",
+    "rwku": "rwku",
+    "utility": "utility",
+    "social": "social_harm",
+}
+"""Name of a suite to the folder of its published files below the benchmark data."""
+HUB = {name: entry.hub for name, entry in SUITES.items() if entry.hub}
+PAPERS = Path(__file__).parents[2] / "docs" / "catalogue" / "papers.md"
+
+
 def spec(name, *, data=None, **given):
-    folders = {"muse": "muse/news", "social": "social_harm"}
-    return Spec(name=name, data=str(data or DATA / folders.get(name, name)), **given)
+    return Spec(name=name, data=str(data or DATA / CASES[name]), **given)
+
+
+def test_the_table_of_cases_covers_every_suite():
+    assert CASES.keys() == SUITES.keys()
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_suite_is_explained_and_refuses_a_folder_that_is_not_there(name, tmp_path):
+    module = sys.modules[SUITES[name].load.__module__]
+    # The sets of `utility` are many, and general knowledge: no one paper is theirs.
+    assert re.search(r"arXiv:? ?\d{4}\.\d{5}", module.__doc__) or name == "utility"
+    with pytest.raises(InputError) as caught:
+        load_suite(spec(name, data=tmp_path / CASES[name] / "absent", corpus=("text.txt",)))
+    assert caught.value.code == "no-benchmark-folder"
+
+
+@pytest.mark.parametrize("name", [name for name, entry in SUITES.items() if entry.forgets])
+def test_every_suite_that_forgets_is_in_the_papers(name):
+    path = SUITES[name].load.__module__.removeprefix("expunge.").replace(".", "/")
+    assert f"`{path}.py`" in PAPERS.read_text(encoding="utf-8")
 
 
 def sizes(suite):
@@ -263,11 +298,11 @@ def hub(monkeypatch):
 
 @needs_data
 @pytest.mark.usefixtures("hub")
-@pytest.mark.parametrize("name", ["tofu", "muse", "wmdp"])
+@pytest.mark.parametrize("name", HUB)
 def test_the_hub_gives_the_same_suite_as_the_folder(name, tmp_path):
     (tmp_path / "text.txt").write_text("Something else.", encoding="utf-8")
     text = (str(tmp_path / "text.txt"),)
-    ways = (str(DATA / {"muse": "muse/news"}.get(name, name)), HUB[name])
+    ways = (str(DATA / CASES[name]), HUB[name])
     local, remote = (load_suite(spec(name, data=way, corpus=text, retain=text)) for way in ways)
     for mine, theirs in (
         (local.forget, remote.forget),
@@ -286,7 +321,7 @@ def test_nothing_stands_in_for_what_the_hub_has(tmp_path):
         load_suite(spec("muse", data=HUB["muse"]))
 
 
-@pytest.mark.parametrize("name", list(HUB))
+@pytest.mark.parametrize("name", HUB)
 def test_the_hub_is_not_asked_offline(name, monkeypatch):
     def load(*_, split):
         assert datasets.config.HF_HUB_OFFLINE

@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 from pyarrow import parquet
 
 import tiny
-from expunge.benchmarking.suites import HUB, load_suite
+from expunge.benchmarking.suites import SUITES, load_suite
 from expunge.benchmarking.suites.base import Spec, plain
 from expunge.data.readers import read_rows
 from hub_server import Hub
@@ -113,9 +113,11 @@ def _published(folder):
         for path in (DATA / "wmdp").glob("*-questions.json*")
     }
     return {
-        HUB["tofu"]: _card(tofu, {p.stem: {"train": p.name} for p in sorted(tofu.glob("*.json"))}),
-        HUB["muse"]: _tables(folder / "muse", news),
-        HUB["wmdp"]: _tables(folder / "wmdp", questions),
+        SUITES["tofu"].hub: _card(
+            tofu, {p.stem: {"train": p.name} for p in sorted(tofu.glob("*.json"))}
+        ),
+        SUITES["muse"].hub: _tables(folder / "muse", news),
+        SUITES["wmdp"].hub: _tables(folder / "wmdp", questions),
     }
 
 
@@ -234,7 +236,7 @@ def test_suites_and_models_of_the_hub_are_those_of_the_folders(hub, run, tmp_pat
     text = (str(tmp_path / "text.txt"),)
     asked = [
         {"name": name, "part": part, "corpus": text, "retain": text}
-        for name in HUB if DATA.is_dir()
+        for name, entry in SUITES.items() if entry.hub and DATA.is_dir()
         for part in PARTS[name]
     ]  # fmt: skip
     laid = tmp_path / "adapter"
@@ -248,7 +250,7 @@ def test_suites_and_models_of_the_hub_are_those_of_the_folders(hub, run, tmp_pat
     (laid / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     of_hub = hub.repositories["models/tiny/llama"]
     references = ["tiny/llama", f"tiny/llama@{of_hub.commit}", f"tiny/llama+{laid}", str(laid)]
-    specs = [{**each, "data": HUB[each["name"]]} for each in asked]
+    specs = [{**each, "data": SUITES[each["name"]].hub} for each in asked]
     suites, models = lines(run(["-c", LIBRARY, json.dumps([specs, references])]))
     assert suites == [
         told_by(Spec(**each, data=str(DATA / FOLDERS[each["name"]]))) for each in asked
@@ -268,7 +270,7 @@ def test_a_benchmark_runs_on_names_of_the_hub_and_goes_on_offline(hub, run, tmp_
     done = run([*words, "--shard", "1/2"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "1 rows, 0 failed, 1 still to come" in done.stdout
-    assert any(f"{HUB['wmdp']}/resolve" in each for each in hub.requests)
+    assert any(f"{SUITES['wmdp'].hub}/resolve" in each for each in hub.requests)
     assert elsewhere(hub) == []
     hub.requests.clear()
     (tmp_path / "expunge.toml").write_text("offline = true\n", encoding="utf-8")

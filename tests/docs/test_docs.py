@@ -172,13 +172,6 @@ def test_the_method_of_the_contributing_page_works_from_the_command_line(world, 
     assert run["verdict"]
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_every_method_is_in_the_papers(name):
-    kind = EVERY[name]
-    assert f"--method {name}" in PAPERS
-    assert f"{kind.__module__.removeprefix('expunge.').replace('.', '/')}.py" in PAPERS
-
-
 def test_paths_in_the_papers_and_the_architecture_exist():
     architecture = (ROOT / "docs/contribute/architecture.md").read_text(encoding="utf-8")
     named = re.findall(r"`([a-z_0-9/]+\.py)`", PAPERS + architecture)

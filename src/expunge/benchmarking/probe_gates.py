@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from expunge.benchmarking.protocol import Protocol
 from expunge.benchmarking.result import BenchResult
-from expunge.benchmarking.suites import KNOWN
+from expunge.benchmarking.suites import SUITES
 from expunge.benchmarking.suites.base import KnownSet
 from expunge.evals.gates import interval_gate, missing
 from expunge.evals.results import Gate, Score
@@ -27,7 +27,8 @@ def probe_gates(rows: Sequence[BenchResult], protocol: Protocol) -> list[BenchRe
         rows: Rows of a matrix; without that of the original they come back as they are.
         protocol: Which suite it is.
     """
-    known = () if protocol.suite is None else KNOWN.get(protocol.suite.name, ())
+    entry = None if protocol.suite is None else SUITES.get(protocol.suite.name)
+    known = () if entry is None else entry.known
     original = next((row for row in rows if row.cell.kind == "original"), None)
     if not known or original is None:
         return list(rows)

@@ -24,7 +24,7 @@ from expunge.benchmarking.protocol import (
 )
 from expunge.benchmarking.result import Cell
 from expunge.benchmarking.sequential import require_weights
-from expunge.benchmarking.suites import HUB, KNOWN, OWN_TEXT, SUITES, load_suite
+from expunge.benchmarking.suites import SUITES, load_suite
 from expunge.benchmarking.suites.base import Spec, Suite
 from expunge.benchmarking.sweep import Shard, SweepProgress, run_matrix
 from expunge.config.settings import Settings
@@ -63,8 +63,9 @@ def spec_of(ask: BenchArguments) -> Spec | None:
     """
     if ask.what.endswith(".toml"):
         return None
-    data = ask.data or HUB.get(ask.what)
-    if ask.what in SUITES and data is None:
+    entry = SUITES.get(ask.what)
+    data = ask.data or (entry and entry.hub)
+    if entry is not None and data is None:
         raise UsageError(
             "no-data",
             what=f"where the data of {ask.what} lie is not said",
@@ -145,7 +146,7 @@ def _request(suite: Suite, spec: Spec, matrix: Path) -> dict[str, Any]:
     there |= {"neighbours": suite.neighbours, "holdout": suite.holdout}
     request = {name: sets[name] for name in SETS if there[name]}
     asked_only = {"rehearse": False} if suite.neighbours else {}
-    by_probes = {"assume_known": True} if spec.name in KNOWN else {}
+    by_probes = {"assume_known": True} if SUITES[spec.name].known else {}
     return {**request, **asked_only, **by_probes, "id": suite.name}
 
 
@@ -242,7 +243,8 @@ def _require_read(ask: BenchArguments) -> None:
 
 def _own_text(suite: str) -> tuple[str, ...]:
     """Return the flags by which a suite takes text of the user's own."""
-    return OWN_TEXT.get(suite, ("corpus", "keep"))
+    entry = SUITES.get(suite)
+    return entry.own_text if entry and entry.forgets else ("corpus", "keep")
 
 
 def _flags(names: Sequence[str]) -> str:

@@ -54,7 +54,9 @@ class BenchFlags:
     ] = ()
     beside: Annotated[
         tuple[str, ...],
-        _words("BESIDE", "utility=FOLDER, social=FOLDER, lm-eval=TASK,TASK: asked, not forgotten"),
+        _words(
+            "BESIDE", "SUITE=FOLDER as in utility=FOLDER, lm-eval=TASK,TASK: asked, not forgotten"
+        ),
     ] = ()
     methods: Annotated[
         tuple[str, ...],
@@ -77,7 +79,7 @@ class BenchFlags:
 
 
 def bench(
-    what: Annotated[str, Parameter(help="tofu, muse, wmdp, rwku, a request file, or report")],
+    what: Annotated[str, Parameter(help="a suite such as tofu, a request file, or report")],
     model: Annotated[
         str | None, Parameter(help="the original: Hub id or folder; for report: the matrix")
     ] = None,

@@ -1,39 +1,22 @@
 """The suites: which sets of a public benchmark are forgotten and kept, and what is asked after."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from expunge.benchmarking.suites import muse, rwku, social, tofu, utility, wmdp
-from expunge.benchmarking.suites.base import KnownSet, Spec, Suite
+from expunge.benchmarking.suites.base import Spec, Suite, SuiteEntry
 from expunge.errors import UsageError
 
-SUITES: Mapping[str, Callable[[Spec], Suite]] = {
-    "tofu": tofu.load,
-    "muse": muse.load,
-    "wmdp": wmdp.load,
-    "rwku": rwku.load,
-    "utility": utility.load,
-    "social": social.load,
+SUITES: Mapping[str, SuiteEntry] = {
+    "tofu": SuiteEntry(load=tofu.load, hub="locuslab/TOFU"),
+    "muse": SuiteEntry(load=muse.load, hub="muse-bench/MUSE-News", own_text=("keep",)),
+    "wmdp": SuiteEntry(
+        load=wmdp.load, hub="cais/wmdp", own_text=("corpus", "keep"), known=wmdp.KNOWN
+    ),
+    "rwku": SuiteEntry(load=rwku.load, own_text=("keep",), known=rwku.KNOWN),
+    "utility": SuiteEntry(load=utility.load, forgets=False),
+    "social": SuiteEntry(load=social.load, forgets=False),
 }
-"""The last two only ask: they stand beside any of the others and have nothing to forget."""
-
-HUB: Mapping[str, str] = {
-    "tofu": "locuslab/TOFU",
-    "muse": "muse-bench/MUSE-News",
-    "wmdp": "cais/wmdp",
-}
-"""Where the data of a suite lie when no folder is given; the others are read from a folder."""
-
-OWN_TEXT: Mapping[str, tuple[str, ...]] = {
-    "tofu": (),
-    "muse": ("keep",),
-    "wmdp": ("corpus", "keep"),
-    "rwku": ("keep",),
-}
-"""Which text of the user's own a suite reads: `--corpus` is forgotten, `--keep` is kept."""
-
-
-KNOWN: Mapping[str, tuple[KnownSet, ...]] = {"rwku": rwku.KNOWN, "wmdp": wmdp.KNOWN}
-"""What tells how much of what is forgotten is known, where no original recites it."""
+"""Every suite by name, those that forget first."""
 
 
 def load_suite(spec: Spec) -> Suite:
@@ -50,4 +33,4 @@ def load_suite(spec: Spec) -> Suite:
             why=f"expunge knows {', '.join(SUITES)}",
             fix="name one of these, or a request file ending in .toml",
         )
-    return SUITES[spec.name](spec)
+    return SUITES[spec.name].load(spec)

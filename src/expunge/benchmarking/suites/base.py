@@ -22,7 +22,7 @@ class Spec:
     """Which data of which benchmark; enough to read them again."""
 
     name: str
-    """`tofu`, `muse`, `wmdp`, `rwku`, `utility` or `social`."""
+    """A key of `expunge.benchmarking.suites.SUITES`."""
     data: str
     """Folder of the published files, or the Hub id of the data set."""
     part: str = ""
@@ -128,6 +128,22 @@ class Suite:
             probes=tuple(replace(p, records=p.records[:records]) for p in self.probes),
             notes=(*self.notes, f"only the first {records} records of each set and probe"),
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SuiteEntry:
+    """The row of a suite in the table of suites."""
+
+    load: Callable[[Spec], Suite]
+    """Reads and checks the published files."""
+    hub: str | None = None
+    """Hub id of its data, read when no folder is given; None: they are read from a folder."""
+    own_text: tuple[str, ...] = ()
+    """Which text of the user's own it reads: `corpus` is forgotten, `keep` is kept."""
+    known: tuple[KnownSet, ...] = ()
+    """What tells how much of what is forgotten is known, where no original recites it."""
+    forgets: bool = True
+    """False for a suite that only asks: it stands beside another one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
