@@ -92,7 +92,7 @@ def test_few_facts_can_be_attacked_and_then_all(world, bench):
 def test_an_audit_attacks_as_few_facts_as_it_is_told(world, bench):
     few = world.settings(
         out=str(bench / "out"),
-        request={"gold": (world.gold,), "control": ()},
+        request={"gold": (world.gold,)},
         audit={"max_new_tokens": 10, "attacks": ("extraction",), "attack_records": 4},
     )
     gates = {gate.name: gate for gate in audit(few, model=world.original).results.gates}
