@@ -146,7 +146,8 @@ def _request(suite: Suite, spec: Spec, matrix: Path) -> dict[str, Any]:
     there |= {"neighbours": suite.neighbours, "holdout": suite.holdout}
     request = {name: sets[name] for name in SETS if there[name]}
     asked_only = {"rehearse": False} if suite.neighbours else {}
-    by_probes = {"assume_known": True} if SUITES[spec.name].known else {}
+    entry = SUITES.get(spec.name)
+    by_probes = {"assume_known": True} if entry and entry.known else {}
     return {**request, **asked_only, **by_probes, "id": suite.name}
 
 
