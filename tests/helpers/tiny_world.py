@@ -81,7 +81,9 @@ class World:
         data = ["--retain", self.data("retain"), "--neighbours", self.data("neighbours")]
         control = ["--set", f"request.control={self.data('control')}"]
         named = ["forget", self.original, self.data("forget"), "--goal", "removal", "--offline"]
-        return [*named, *data, *control, *chosen, *words]
+        given = any(word == "--method" or word.startswith("method.name") for word in words)
+        method = () if given else ("--method", "npo")
+        return [*named, *data, *control, *chosen, *method, *words]
 
 
 def make(folder: Path) -> World:

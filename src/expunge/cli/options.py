@@ -23,7 +23,7 @@ Gate = Annotated[
         show_default=False,
         help="exit with 3 unless the verdict is PASS (or, with margins.allow_scar, PASS-WITH-SCAR) "
         "and reaches the T2 or T3 that was asked for (level quick: a provisional pass will do); "
-        "needs an explicit --retain",
+        "needs a retain set that is named",
     ),
 ]
 

@@ -198,8 +198,7 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
     where the request names any, are trained on as well, unless it says `rehearse = false`.
     `retain = "none"` takes nothing. The notes say which.
 
-    `control = "auto"` fabricates control items from the forget set where the request names no gold
-    (`expunge.data.synthetic_controls`): without either there would be nothing to compare with.
+    `control = "auto"` fabricates control items from the forget set where the request names no gold.
 
     Ids that several sets use (files often count from 1) are prefixed with the name of the set, as
     in `retain:1`; those of the forget set stay.
