@@ -157,7 +157,7 @@ def test_python_in_the_readme_runs(world, bench):
     for old, new in changes.items():
         assert old in text
         text = text.replace(old, new)
-    short = 'train={"steps": 2}, offline=True,\n    request='
+    short = 'train={"steps": 2}, method={"name": "npo"}, offline=True,\n    request='
     exec(compile(text.replace("request=", short, 1), "README.md", "exec"), {})
     assert (bench / "runs" / "latest" / "report.html").is_file()
 

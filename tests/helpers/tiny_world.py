@@ -81,7 +81,7 @@ class World:
         data = ["--retain", self.data("retain"), "--neighbours", self.data("neighbours")]
         control = ["--set", f"request.control={self.data('control')}"]
         named = ["forget", self.original, self.data("forget"), "--goal", "removal", "--offline"]
-        given = any(word == "--method" or word.startswith("method.name") for word in words)
+        given = "--method" in words or "method.name" in flags
         method = () if given else ("--method", "npo")
         return [*named, *data, *control, *chosen, *method, *words]
 

@@ -228,13 +228,12 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
         retain: tuple[Record, ...] = ()
     elif request.retain == "auto":
         retain, note = _auto(forget, neighbours if request.rehearse else ())
-        notes.append(note)
+        notes += [note]
     else:
         retain = taken("retain", request.retain)
     holdout = taken("holdout", request.holdout)
     if request.control == "auto":
-        known = (*retain, *neighbours, *holdout)
-        control = () if request.gold else _fabricated(forget, known)
+        control = () if request.gold else _fabricated(forget, (*retain, *neighbours, *holdout))
         notes += [] if request.gold else [_control_note(len(control))]
     else:
         control = () if request.control == "none" else taken("control", request.control)
