@@ -291,7 +291,7 @@ def test_the_memory_that_the_model_takes_is_asked_for_once(world, bench, monkeyp
 
     monkeypatch.setattr(job, "load", lambda *which: loaded.append(which[0]) or load(*which))
     monkeypatch.setattr(job, "available_gib", lambda device: 0.0 if loaded else 9.0)
-    monkeypatch.setattr(job.Gathering, "open", beyond)
+    monkeypatch.setattr(job.Auditor, "open", beyond)
     with pytest.raises(Interrupted):
         expunge.forget(world.settings(out=str(bench / "run")))
     assert loaded == [world.original]

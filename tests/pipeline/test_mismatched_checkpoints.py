@@ -107,7 +107,7 @@ def test_without_anything_to_compare_with_privacy_says_so(world, bench):
     results = audited(world, control="none", holdout=()).results
     gates = [gate for gate in results.gates if gate.axis is Axis.PRIVACY]
     assert {gate.status for gate in gates} == {Status.NOT_COMPUTABLE}
-    assert all("no holdout or control records" in gate.reason for gate in gates)
+    assert all("holdout" in gate.reason or "gold" in gate.reason for gate in gates)
     assert statuses(results, Axis.FORGETTING)["key-fact leak"] is Status.PASS
     assert "Not tested: privacy" in results.verdict.sentence or (
         results.verdict.ruling is not Ruling.PASS

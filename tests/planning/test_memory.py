@@ -1,6 +1,5 @@
 """Memory by arithmetic, against numbers worked out by hand."""
 
-import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,10 +127,3 @@ def test_fewest_processes_is_the_first_number_that_fits():
     count = fewest(billions, layout, gib=80)
     assert count == 2  # 16 bytes each: 119 GiB, and what does not shrink
     assert fewest(billions, layout, gib=4) is None
-
-
-def test_the_page_on_scale_is_what_the_arithmetic_says():
-    page = runpy.run_path(str(ROOT / "scripts" / "make_scale_page.py"))["page"]()
-    assert (ROOT / "docs" / "scale.md").read_text(encoding="utf-8") == page, (
-        "run scripts/make_scale_page.py"
-    )

@@ -213,8 +213,8 @@ def test_of_experts_counts_what_a_token_passes():
 @pytest.mark.parametrize("lora", [None, LoraShape(rank=8, alpha=16.0)], ids=["all", "lora"])
 def test_logits_in_chunks_are_planned_twice_only_where_the_head_trains(lora, tmp_path, monkeypatch):
     _, _, plain, plain_counted = run(smol_shape(), NPO(), lora, tmp_path)
-    for place in ("logp", "needs", "observe"):
-        monkeypatch.setattr(f"expunge.training.{place}.CHUNK", 10)
+    for place in ("planning.term_costs", "training.forward"):
+        monkeypatch.setattr(f"expunge.{place}.CHUNK", 10)
     _, _, chunked, chunked_counted = run(smol_shape(), NPO(), lora, tmp_path)
     assert chunked - plain == pytest.approx(chunked_counted - plain_counted, abs=1)
     assert (chunked > plain) == (lora is None)
@@ -255,8 +255,8 @@ def test_planned_operations_of_wrapped_steps_are_those_counted(wraps, run_of, tm
 def test_planned_operations_of_an_adversary_are_those_counted(
     checkpointing, lora, tmp_path, monkeypatch
 ):
-    for place in ("logp", "needs", "observe"):
-        monkeypatch.setattr(f"expunge.training.{place}.CHUNK", 10)
+    for place in ("planning.term_costs", "training.forward"):
+        monkeypatch.setattr(f"expunge.{place}.CHUNK", 10)
     model, how = tiny.llama(layers=4, width=192), {"wraps": WRAPS["lat"], "streams": ALIKE}
     *_, step, counted = run(model, NPO(), lora, tmp_path, checkpointing=checkpointing, **how)
     assert step == pytest.approx(counted, rel=0.1)

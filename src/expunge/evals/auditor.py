@@ -1,4 +1,4 @@
-"""Gathering: which models are asked what, in which order, so that each is loaded once.
+"""The auditor: which models are asked what, in which order, so that each is loaded once.
 
 Before training: the golds and the original. After: the unlearned model, three mixtures on the way
 from the original to it, and a look by the original at what all of them wrote.

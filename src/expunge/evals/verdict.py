@@ -302,10 +302,10 @@ def _open_words(context: AuditContext, gates: Sequence[Gate], anchors: Anchors |
         if axis_status(axis, own) is Status.NOT_COMPUTABLE:
             why = own[0].reason if own else "no evidence"
             return f"This cannot be decided: {axis} could not be tested ({why})."
-    lacking = _lacking(context, gates, anchors)
-    if lacking and not any(gate.status is Status.INCONCLUSIVE for gate in gates):
-        return f"This cannot be called {context.goal}: {lacking}."
     open_ = [gate for gate in gates if gate.status is Status.INCONCLUSIVE and not gate.part]
+    if not open_:
+        lacking = _lacking(context, gates, anchors) or "evidence is missing"
+        return f"This cannot be called {context.goal}: {lacking}."
     gate = next(gate for axis in Axis for gate in open_ if gate.axis is axis)
     # Not those of the first one alone: what settles it is as many as the neediest gate asks for.
     needed = max((each.needed or 0 for each in open_), default=0)

@@ -305,6 +305,7 @@ FORGETTING: tuple[Metric, ...] = (
         better="higher",
         cost="1 GEN",
         gated=True,
+        where="audits of an edit",
     ),
 )
 """Every metric of this axis, in the order in which they are listed."""

@@ -282,6 +282,7 @@ PRIVACY: tuple[Metric, ...] = (
         better="gold",
         cost=SAME_PASS,
         gated=True,
+        where="the gates of single records",
     ),
 )
 """Every metric of this axis, in the order in which they are listed."""
