@@ -305,7 +305,8 @@ def command(world: World, pair: Pair) -> list[str]:
     kept = [] if retain == "none" else ["--neighbours", world.data("neighbours")]
     sets = {"request.control": world.data("control"), **sets}
     chosen = [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
-    return [*words, "--retain", retain, *kept, *chosen]
+    method = () if "method.name" in sets else ("--method", "npo")
+    return [*words, "--retain", retain, *kept, *chosen, *method]
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.what)
