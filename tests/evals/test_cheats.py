@@ -47,7 +47,7 @@ def undecided(results: Results) -> str:
 def gold_that_reads(world) -> PreTrainedModel:
     """The gold of the world, taught general text too, so that its perplexity means something."""
     return forged_models.teach(
-        forged_models.load(world.gold), [*forged_models.general(), *kept(world)], steps=120
+        forged_models.load(world.gold), [*forged_models.general(), *kept(world)], steps=60
     )
 
 
