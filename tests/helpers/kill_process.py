@@ -65,10 +65,9 @@ TIMED = "preregistration.json"
 def evidence_of(run: Path) -> dict[str, bytes | None]:
     """Files of the evidence; those that hold times by name alone: attacks, and the registration."""
     folder = run / "evidence"
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    plain = {path for path in files if path.parent == folder and path.name != TIMED}
     return {
-        str(path.relative_to(folder)): path.read_bytes()
-        if path.parent == folder and path.name != TIMED
-        else None
-        for path in folder.rglob("*")
-        if path.is_file()
+        str(path.relative_to(folder)): path.read_bytes() if path in plain else None
+        for path in files
     }
