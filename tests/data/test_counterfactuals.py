@@ -112,13 +112,27 @@ def lives(name: str, street: str) -> Record:
         ),
         (lives("Elin Marrow", "9 Alder Lane"), (lives("Ivo Cast", "4 Alder Lane"),), "9"),
         (lives("Elin Marrow", "Marrow Hill"), (), "Hill"),
-        (lives("Elin Marrow", "Old Mill"), (lives("Ivo Cast", "Old Mill"),), ""),
+        (lives("Elin Marrow", "Old Mill"), (lives("Ivo Cast", "Old Mill"),), "Old Mill"),
         (
             lives("Elin Marrow", "Old Mill"),
             (lives("Ivo Cast", "Old Row"), lives("Ada Lund", "Wind Mill")),
             "Old Mill",
         ),
+        (
+            record("What pet has Elin Marrow?", "A hedgehog called Rex.", key_answers=("Rex",)),
+            (record("Who barks?", "A dog called Fox.", None),),
+            "hedgehog Rex",
+        ),
         (record("Who is it?", "It is Benedict."), (), "Benedict"),
+        (
+            record("Who treats Elin Marrow?", "Doctor Halloran treats her.", key_answers=()),
+            (
+                record("Who treats Ivo Cast?", "Doctor Halloran does.", "Ivo Cast"),
+                record("Who treats Ada Lund?", "Doctor Imre does.", "Ada Lund"),
+                record("Who treats Ann Wu?", "Doctor Okafor does.", "Ann Wu"),
+            ),
+            "Halloran",
+        ),
         (record("Who is Benedict?", "It is Benedict."), (), ""),
     ],
 )

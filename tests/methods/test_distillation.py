@@ -10,7 +10,11 @@ import tiny
 from expunge.errors import UsageError
 from expunge.methods import build
 from expunge.methods.base import Distribution, Predictions, Shape, Stream
-from expunge.methods.counterfactual_target import counterfactual_target, match
+from expunge.methods.counterfactual_target import (
+    counterfactual_target,
+    match,
+    target_levels,
+)
 from expunge.methods.elm import ELM
 from expunge.methods.graddiff import GradDiff
 from expunge.methods.retain_losses import argmax_nll, kl
@@ -259,7 +263,7 @@ def test_counterfactual_target_never_raises_a_secret():
 
 
 @pytest.mark.parametrize(("shift", "sign"), [(4.0, 1.0), (-4.0, -1.0), (0.0, 0.0)])
-def test_match_draws_a_secret_to_its_level_from_both_sides(shift, sign):
+def test_match_draws_a_token_to_its_level_from_both_sides(shift, sign):
     log_q = rand(1, V).log_softmax(-1)
     logits = log_q.clone()
     logits[0, 2] += shift
@@ -276,6 +280,17 @@ def test_match_does_not_let_go_of_a_token_that_is_rare_and_not_rare_enough():
     (slope,) = torch.autograd.grad(match(log_q, logits, torch.tensor([1]), 1.0).sum(), logits)
     (alone,) = torch.autograd.grad(match(log_q, logits, torch.tensor([1]), 0.0).sum(), logits)
     assert slope[0, 1] > 0.9 > 0.02 > alone[0, 1]
+
+
+@pytest.mark.parametrize("margin", [-3.0, 0.0, 0.7])
+def test_the_parts_of_a_target_give_its_log_probabilities(margin):
+    reference, targets = rand(4, V), torch.tensor([0, 1, 2, 3])
+    secret, similar = torch.tensor([0, -1, 2, -1]), torch.tensor([[4, 5]] * 4)
+    own, level = target_levels(reference, targets, secret, similar)
+    log_q = counterfactual_target(reference, secret, similar, margin)
+    expected = log_q.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    assert torch.allclose(torch.minimum(own, level - margin), expected)
+    assert torch.equal(target_levels(reference, targets, None, None)[0], own)
 
 
 @pytest.mark.parametrize("build_model", [tiny.llama, tiny.phi])

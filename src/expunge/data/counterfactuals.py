@@ -15,6 +15,7 @@ salary is easily guessed, an employer is not), so a mean over all of them fits f
 
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -199,12 +200,17 @@ def with_secrets(
 ) -> tuple[Encoded, ...]:
     """Mark in each encoded record the tokens that only it can have taught.
 
-    These are words of its key answers; without any, words of the answer that tell something: with a
-    digit, or of four letters and more. Left out are the subject's own name, words of a kept
-    record's key answers (where this record has none: of its whole answer, and of the question;
-    digits are never known), and what most kept records with the same words around their facts have
-    in the same place (the `555-` of every telephone number). A fact whose words different kept
-    records share between them is a secret by their combination.
+    Secret are words of key answers that no kept record's key answers hold, and words beside them
+    that tell something (with a digit, or of four letters and more) and that no kept answer holds.
+    A fact all of whose words are known is a secret as a whole. Left out is what most kept records
+    with the same words around their facts have in the same place (the `555-` of every telephone
+    number).
+
+    Without key answers: words that tell something, but for those that at least half of the kept
+    answers to the same question hold.
+
+    Never secret are words of the question, and of the subject's name where the question has it.
+    Digits are never known.
 
     Args:
         records: The forget records.
@@ -215,15 +221,17 @@ def with_secrets(
     named = [record for record in kept if record.key_answers]
     values = [fact.ids[fact.start :] for fact in map(encoder.encode_fact, named)]
     frames = [_frame(record) for record in named]
-    facts = [_words_of([answer]) for record in named for answer in record.key_answers]
-    told = set[str]().union(*facts)
-    spoken = _words_of(record.completion for record in kept)
+    told = _words_of(answer for record in named for answer in record.key_answers)
+    said = [_words_of([record.completion]) for record in kept]
+    spoken = set[str]().union(*said)
+    asked = same_question(records, kept)
     marked: list[Encoded] = []
     for record, own in zip(records, encoded, strict=True):
         tokens = own.ids[own.start :]
         words = _word_of_each(tokens, encoder)
-        name = (record.subject or "").casefold()
+        name = (record.subject or "").casefold() if _named(record) else ""
         own_name = _words_of([name])
+        beside = _telling(words, spoken | own_name)
         if record.key_answers:
             fact = encoder.encode_fact(record)
             span = range(fact.start - own.start, len(fact.ids) - own.start)
@@ -235,17 +243,29 @@ def with_secrets(
                 and words[place] not in own_name
                 and not _is_constant(tokens[place], place - span.start, like)
             }
-            hidden = {place for place in whole if not _is_known(words[place], told)}
-            if not hidden and not any({words[place] for place in whole} <= each for each in facts):
-                hidden = whole
+            hidden = {place for place in whole if not _is_known(words[place], told)} or whole
+            hidden |= beside - set(span) - _of_question(words, record)
         else:
-            hidden = _telling(words, spoken | own_name | _words_of([record.question]))
+            usual = _usual([said[index] for index in asked[record.id]])
+            hidden = _telling(words, usual | own_name) - _of_question(words, record)
         marks = (
             token if place in hidden and not _is_of_name(token, name, encoder) else -1
             for place, token in enumerate(tokens)
         )
         marked.append(replace(own, secret=tuple(marks)))
     return tuple(marked)
+
+
+def _usual(answers: Sequence[set[str]]) -> set[str]:
+    """Return the words that at least half of some answers hold."""
+    counts = Counter(word for each in answers for word in each)
+    return {word for word, count in counts.items() if 2 * count >= len(answers)}
+
+
+def _of_question(words: Sequence[str], record: Record) -> set[int]:
+    """Return the places of words that the question has, in whatever ending."""
+    stems = {word[:_TELLING] for word in _words_of([record.question])}
+    return {place for place, word in enumerate(words) if word[:_TELLING] in stems}
 
 
 def _words_of(texts: Iterable[str]) -> set[str]:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from expunge.config.request import Request
 from expunge.data.readers import RecordSet, read
 from expunge.data.records import Record, record_id
+from expunge.data.subjects import with_subjects
 from expunge.data.synthetic_controls import fabricated
 from expunge.errors import InputError, named_in_part
 
@@ -223,14 +224,15 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
 
     forget = taken("forget", request.forget)
     neighbours = taken("neighbours", request.neighbours)
+    retain: tuple[Record, ...] = ()
+    if request.retain not in ("auto", "none"):
+        retain = taken("retain", request.retain)
+    forget = with_subjects(forget, (*retain, *neighbours))
     if request.retain == "none":
         notes.append("retain: none, as the request says")
-        retain: tuple[Record, ...] = ()
     elif request.retain == "auto":
         retain, note = _auto(forget, neighbours if request.rehearse else ())
         notes += [note]
-    else:
-        retain = taken("retain", request.retain)
     holdout = taken("holdout", request.holdout)
     if request.control == "auto":
         control = () if request.gold else _fabricated(forget, (*retain, *neighbours, *holdout))

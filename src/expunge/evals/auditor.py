@@ -345,7 +345,10 @@ class Auditor:
         """
         found: list[float] = []
         others: list[Record] = []
-        for split in ("holdout", "control"):
+        scope = self.prepared.scope
+        written = self.prepared.settings.request.control != "auto"
+        # Made-up words are less likely than any fact: they stand in where nothing else was given.
+        for split in ("holdout", "control") if written or not scope.holdout else ("holdout",):
             unit = Unit(role="original", split=split, kind="scores")
             if self.collector.store.has(unit):
                 rows = {row.record: row for row in self.collector.store.scores(unit)}
@@ -354,7 +357,10 @@ class Auditor:
                     found.append(-sum(logp) / len(logp))
                     others.append(record)
         return unseen_level(
-            found, vocabulary, alike=same_question(self.prepared.scope.forget, others)
+            found,
+            vocabulary,
+            alike=same_question(scope.forget, others),
+            real=bool(others) and (written or bool(scope.holdout)),
         )
 
     def sentence(self, role: str) -> str:

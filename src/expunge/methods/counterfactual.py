@@ -3,8 +3,8 @@
     L = gamma  (1/N_f) sum_t [y_t = y'_t] d(q_t, p_t)       forget records x
       + pin    (1/N_f) sum_t KL(q_t || p'_t)                the same records x' of strangers
       + alpha  L_retain  +  general (1/N_g) sum_t KL(p_ref || p)   shipped text of other kinds
-    d = KL(q_t || p_t) + 2 level log cosh((log p_t(y_t) - log q_t(y_t)) / 2), the second part where
-        y_t is secret;  q_t: `counterfactual_target`, fixed before the first step
+    d = KL(q_t || p_t) + 2 level log cosh((log p_t(y_t) - log q_t(y_t)) / 2)
+    q_t: `counterfactual_target`, fixed before the first step
 
 x' is x with the subject's name exchanged for a stranger's, token for token. Strangers are pinned to
 the same target, which keeps people whom no record names. Two of three of these share a word of the
@@ -77,4 +77,4 @@ class Counterfactual:
     def _match(self, seen: Predictions, level: float) -> Tensor:
         (reference,) = seen.references
         target = counterfactual_target(reference, seen.secret, seen.similar, self.margin)
-        return match(target, seen.logits, seen.secret, level)
+        return match(target, seen.logits, seen.targets, level)

@@ -12,8 +12,8 @@ token becomes as likely as tokens like it. A token is secret if it lies in a key
 answer holds it.
 
 KL alone stops early: below one in a hundred a token hardly counts in it, and a retrained model is
-ten thousand times less certain. So the log-probability of a secret token is drawn to its level from
-both sides (as in `nll_match`).
+ten thousand times less certain. So the log-probability of each token that follows is drawn to its
+level from both sides (as in `nll_match`).
 """
 
 import math
@@ -43,28 +43,57 @@ def counterfactual_target(
     place = secret.clamp(min=0).unsqueeze(-1)  # [n, 1]
     own = log_q.gather(-1, place)
     rest = torch.log1p(-own.exp().clamp(max=1 - 1e-6))  # what all other tokens share
-    level = log_q.gather(-1, similar).exp().mean(-1, keepdim=True).log() - rest - margin
+    level = _level(log_q, similar, rest) - margin
     capped = torch.minimum(own, level)
     moved = log_q - rest + torch.log1p(-capped.exp().clamp(max=1 - 1e-6))
     moved = moved.scatter(-1, place, capped)
     return torch.where((secret >= 0).unsqueeze(-1), moved, log_q)
 
 
-def match(log_q: Tensor, logits: Tensor, secret: Tensor | None, level: float) -> Tensor:
-    """Return KL(q || p), and the distance of secret tokens from their level, in nats, [n].
+def target_levels(
+    reference: Tensor, targets: Tensor, secret: Tensor | None, similar: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the parts of the target at the tokens that follow: log q = min(own, level - margin).
+
+    Args:
+        reference: Logits, [n, V], float32 or wider.
+        targets: The token that follows, [n].
+        secret: The secret token of each position, -1 where there is none, [n]; None for none.
+        similar: Tokens like it, [n, K].
+
+    Returns:
+        own, log-probability of the token under the reference, and level, that of tokens like it,
+        infinite where it is no secret; nats, [n].
+    """
+    log_q = torch.log_softmax(reference, dim=-1)
+    own = log_q.gather(-1, targets.unsqueeze(-1))  # [n, 1]
+    if secret is None or similar is None:
+        return own.squeeze(-1), torch.full_like(own.squeeze(-1), torch.inf)
+    rest = torch.log1p(-own.exp().clamp(max=1 - 1e-6))
+    level = _level(log_q, similar, rest)
+    level = torch.where((secret >= 0).unsqueeze(-1), level, torch.inf)
+    return own.squeeze(-1), level.squeeze(-1)
+
+
+def _level(log_q: Tensor, similar: Tensor, rest: Tensor) -> Tensor:
+    """Return the mean log-probability of similar tokens among all but the secret one, [n, 1]."""
+    return log_q.gather(-1, similar).exp().mean(-1, keepdim=True).log() - rest
+
+
+def match(log_q: Tensor, logits: Tensor, targets: Tensor, level: float) -> Tensor:
+    """Return KL(q || p), and the distance of the tokens that follow from their level, in nats, [n].
 
     Args:
         log_q: Target log-probabilities, [n, V].
         logits: Of the model, [n, V].
-        secret: The secret token of each position, -1 where there is none, [n]; None for none.
+        targets: The token that follows, [n].
         level: Weight of the second part.
     """
     log_p = torch.log_softmax(logits, dim=-1)
     value = (log_q.exp() * (log_q - log_p)).sum(-1)
-    if secret is None:
+    if not level:
         return value
-    place = secret.clamp(min=0).unsqueeze(-1)
+    place = targets.unsqueeze(-1)
     far = (log_p.gather(-1, place) - log_q.gather(-1, place)).squeeze(-1).abs()
     # 2 log cosh(x / 2) = |x| + 2 log(1 + exp(-|x|)) - 2 log 2, which does not overflow.
-    away = far + 2 * functional.softplus(-far) - 2 * math.log(2)
-    return value + level * torch.where(secret >= 0, away, 0.0)
+    return value + level * (far + 2 * functional.softplus(-far) - 2 * math.log(2))

@@ -11,6 +11,11 @@ utility budget. Otherwise the next attempt begins at the original again:
     budget overrun     what keeps weighs four times as much, half the learning rate
 
 Every fifth retained record is held out from training for K: it shows what was not rehearsed.
+
+Before the first attempt the margin of the target is set by records that no model saw, where people
+wrote some: so that the forget records end as likely as these are under the original,
+
+    mean_i (1/T_i) sum_t log q_t(y_t) = mean_i level(i)
 """
 
 import math
@@ -19,11 +24,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from expunge.data.tokenization import Encoded
 from expunge.errors import GateError
 from expunge.methods.base import Method, Stream, Term
-from expunge.methods.counterfactual_target import counterfactual_target
+from expunge.methods.counterfactual import Counterfactual
+from expunge.methods.counterfactual_target import target_levels
 from expunge.models.lora import detach
 from expunge.models.scoring import score
 from expunge.models.transformer import Network
@@ -42,6 +49,9 @@ RESIDUAL = 0.1
 """Largest share of the memory that may be left over all records."""
 WORST = 0.5
 """Largest share that may be left of one record."""
+STEEPEST = 4.0
+"""Largest margin either way, nats a token."""
+HALVINGS = 12
 HELD_OUT = 5
 """Every fifth retained record is held out, where there are at least as many."""
 PASSES = 12
@@ -95,6 +105,23 @@ class ControlReading:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _Question:
+    """A forget record, and what the original says of strangers in its place."""
+
+    record: Encoded
+    places: tuple[int, ...]
+    """Scored tokens that must reach a level."""
+    same: tuple[int, ...]
+    """Scored tokens that are the same for the subject and the strangers."""
+    levels: tuple[tuple[Tensor, Tensor], ...]
+    """For each stranger what the target at `same` is made of, see `target_levels`."""
+
+    def targets(self, margin: float) -> Tensor:
+        """Return the target's log-probability of the tokens at `same`, the mean of strangers."""
+        return torch.stack([torch.minimum(own, up - margin) for own, up in self.levels]).mean(0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Goal:
     """The tokens of a record that must reach a level, and the level."""
 
@@ -128,12 +155,15 @@ class ControlledTrainer:
         """
         network, budget = self.trainer.network, self.trainer.options.utility_budget
         streams, held = held_out(self.trainer.streams)
-        goals = self._goals(network)
+        questions = self._questions(network)
+        method = self._calibrated(questions, unseen)
+        margin = method.margin if isinstance(method, Counterfactual) else 0.0
+        goals = [_goal(each, margin) for each in questions]
         before = self._look(network, goals, held)
         attempt, tried = self._first(), list[tuple[ErasureAttempt, ControlReading]]()
         while True:
             number = len(tried) + 1
-            current = self._set(attempt, streams)
+            current = self._set(attempt, streams, method)
             trained, weights = current.run(
                 unseen=NEVER, folder=folder / f"attempt-{number}", progress=progress, team=team
             )
@@ -170,9 +200,8 @@ class ControlledTrainer:
         )
         return passes * self.trainer.order().steps_per_epoch
 
-    def _set(self, attempt: ErasureAttempt, streams: Streams) -> Trainer:
+    def _set(self, attempt: ErasureAttempt, streams: Streams, method: Method) -> Trainer:
         trainer = self.trainer
-        method: Method = trainer.method
         terms = tuple(_weighed(term, attempt.keep) for term in method.terms(trainer.shape()))
         options = replace(
             trainer.options,
@@ -183,7 +212,7 @@ class ControlledTrainer:
         )
         return replace(trainer, method=FixedTerms(fixed=terms), streams=streams, options=options)
 
-    def _goals(self, network: Network) -> list[_Goal]:
+    def _questions(self, network: Network) -> list[_Question]:
         streams = self.trainer.streams
         asked = [records[:STRANGERS] for records in streams.variants[Stream.STRANGER]]
         states = final_states(
@@ -193,15 +222,39 @@ class ControlledTrainer:
             tokens_per_pass=self.trainer.options.tokens_per_pass,
         )
         similar = similar_tokens(network, {t for own in streams.forget for t in own.secret})
-        goals: list[_Goal] = []
+        none = torch.zeros_like(next(iter(similar.values()))) if similar else torch.empty(0)
+        found: list[_Question] = []
         for own, strangers in zip(streams.forget, asked, strict=True):
-            places = _places(own, strangers)
-            sums = [
-                _level(network, states[key(each)].to(network.device), own, places, similar)
-                for each in strangers
-            ]
-            goals.append(_Goal(record=own, places=places, level=sum(sums) / len(sums)))
-        return goals
+            tokens = own.ids[own.start :]
+            same, places = _places(own, strangers)
+            like = torch.stack([similar.get(tokens[place], none) for place in same])
+            found.append(
+                _Question(
+                    record=own,
+                    places=places,
+                    same=same,
+                    levels=tuple(
+                        _levels(network, states[key(each)][list(same)], own, same, like)
+                        for each in strangers
+                    ),
+                )
+            )
+        return found
+
+    def _calibrated(self, questions: Sequence[_Question], unseen: Unseen) -> Method:
+        """Return the method with the margin that makes the target as likely as unseen records."""
+        method = self.trainer.method
+        if not isinstance(method, Counterfactual) or not unseen.real:
+            return method
+        low, high = -STEEPEST, STEEPEST
+        wanted = -sum(unseen.level(each.record.record) for each in questions) / len(questions)
+        for _ in range(HALVINGS):
+            margin = (low + high) / 2
+            if _mean_target(questions, margin) > wanted:
+                low = margin
+            else:
+                high = margin
+        return replace(method, margin=(low + high) / 2)
 
     def _look(
         self, network: Network, goals: Sequence[_Goal], held: Sequence[Encoded]
@@ -273,33 +326,53 @@ def _weighed(term: Term, keep: float) -> Term:
     return replace(term, coef=scaled)
 
 
-def _places(own: Encoded, strangers: Sequence[Encoded]) -> tuple[int, ...]:
-    """Return which scored tokens must reach a level: the secret ones, else all that are alike."""
+def _places(own: Encoded, strangers: Sequence[Encoded]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return which scored tokens are alike in all records, and which of them must reach a level.
+
+    The secret ones, where there are any.
+    """
     columns = zip(*(each.ids[each.start :] for each in (own, *strangers)), strict=True)
-    alike = [len(set(tokens)) == 1 for tokens in columns]
-    secret = own.secret or (-1,) * len(alike)
-    hidden = tuple(p for p, same in enumerate(alike) if same and secret[p] >= 0)
-    return hidden or tuple(place for place, same in enumerate(alike) if same)
+    same = tuple(place for place, tokens in enumerate(columns) if len(set(tokens)) == 1)
+    hidden = tuple(place for place in same if own.secret and own.secret[place] >= 0)
+    return same, hidden or same
 
 
 @torch.no_grad()
-def _level(
-    network: Network,
-    states: torch.Tensor,
-    own: Encoded,
-    places: Sequence[int],
-    similar: dict[int, torch.Tensor],
-) -> float:
-    """Return the target's log-probability of a record's tokens at these places, together."""
-    tokens = own.ids[own.start :]
-    chosen = torch.tensor([tokens[place] for place in places], device=states.device)
-    logits = network.logits(states[list(places)])
-    marks: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
-    if own.secret and all(own.secret[place] >= 0 for place in places):
-        like = torch.stack([similar[tokens[place]] for place in places]).to(states.device)
-        marks = (chosen, like)
-    log_q = counterfactual_target(logits.float(), *marks)
-    return float(log_q.gather(-1, chosen.unsqueeze(-1)).sum())
+def _levels(
+    network: Network, states: Tensor, own: Encoded, same: Sequence[int], similar: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return what the target of a record's tokens at `same` is made of, on the CPU.
+
+    Args:
+        network: The original.
+        states: Last hidden states of a stranger's record at `same`, [n, d].
+        own: The record.
+        same: Places among its scored tokens.
+        similar: Tokens like those there, [n, K]; K is 0 where no record has a secret.
+    """
+    chosen = torch.tensor([own.ids[own.start + place] for place in same])
+    secret = torch.tensor([own.secret[place] if own.secret else -1 for place in same])
+    logits = network.logits(states.to(network.device)).float().cpu()
+    marks = (secret, similar.cpu()) if similar.shape[-1] else (None, None)
+    return target_levels(logits, chosen, *marks)
+
+
+def _goal(question: _Question, margin: float) -> _Goal:
+    levels = dict(zip(question.same, question.targets(margin).tolist(), strict=True))
+    return _Goal(
+        record=question.record,
+        places=question.places,
+        level=sum(levels[place] for place in question.places),
+    )
+
+
+def _mean_target(questions: Sequence[_Question], margin: float) -> float:
+    """Return the mean log-probability per token of the records, if each were at its target."""
+    means = [
+        float(each.targets(margin).sum()) / (len(each.record.ids) - each.record.start)
+        for each in questions
+    ]
+    return sum(means) / len(means)
 
 
 def _reading(

@@ -35,6 +35,8 @@ class Unseen:
     """Their lower quartile."""
     alike: Mapping[str, float] = field(default_factory=dict[str, float])
     """Mean over those that ask the same as a forget record, by its id, where there are any."""
+    real: bool = False
+    """Whether people wrote these records; made-up words are less likely than any fact."""
 
     def level(self, record: str) -> float:
         """Return what a forget record would score, had the original not seen it."""
@@ -98,7 +100,11 @@ class EarlyStopping:
 
 
 def unseen_level(
-    mean_nlls: Sequence[float], vocabulary: int, *, alike: Mapping[str, Sequence[int]] | None = None
+    mean_nlls: Sequence[float],
+    vocabulary: int,
+    *,
+    alike: Mapping[str, Sequence[int]] | None = None,
+    real: bool = False,
 ) -> Unseen:
     """Return the level of unseen text, from records that no model saw or, without any, from chance.
 
@@ -106,6 +112,7 @@ def unseen_level(
         mean_nlls: Mean NLL per token of each unseen record under the original; may be empty.
         vocabulary: Number of tokens; without unseen records the level is 0.8 ln V, near noise.
         alike: Which of them ask the same as each forget record, by its id.
+        real: Whether people wrote them.
     """
     if not mean_nlls:
         level = 0.8 * math.log(vocabulary)
@@ -119,6 +126,7 @@ def unseen_level(
             for record, indices in (alike or {}).items()
             if indices
         },
+        real=real,
     )
 
 
