@@ -20,6 +20,7 @@ from expunge.training.controller import (
     cannot_forget,
     held_out,
 )
+from expunge.training.counterfactual_levels import STEEPEST, TargetLevels, margin_for
 from expunge.training.early_stopping import Unseen
 from expunge.training.sampler import Streams
 from expunge.training.trainer import Trainer, TrainingArgs
@@ -120,3 +121,43 @@ def test_a_run_that_presses_reaches_the_levels_of_strangers(tmp_path):
     trained, weights = run.run(unseen=UNSEEN, folder=tmp_path, progress=lambda step, text: None)
     assert trained.stopped.startswith("settled at attempt 1")
     run.finish(weights)
+
+
+def levels(own: list[float], up: list[float]) -> TargetLevels:
+    record = replace(FORGET[0], ids=FORGET[0].ids[: FORGET[0].start] + (1,) * len(own))
+    same = tuple(range(len(own)))
+    parts = (torch.tensor(own), torch.tensor(up))
+    return TargetLevels(record=record, places=same[1:], same=same, levels=(parts, parts))
+
+
+INF = float("inf")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "margin"),
+    [
+        (-2.0, 1.0),
+        (-1.0, -1.0),
+        (-1000.0, STEEPEST),
+        (0.0, -STEEPEST),
+    ],
+)
+def test_the_margin_makes_targets_as_likely_as_unseen_records(wanted, margin):
+    # A token of the form at -1, which no margin moves, and a secret with similar ones at -2.
+    records = [levels([-1.0, 0.0], [INF, -2.0]), levels([-1.0, 0.0], [INF, -2.0])]
+    found = margin_for(records, wanted)
+    assert found == pytest.approx(margin, abs=2 * STEEPEST / 2**11)
+    if abs(margin) < STEEPEST:
+        assert sum(each.mean(found) for each in records) / 2 == pytest.approx(wanted, abs=2e-3)
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_only_records_that_people_wrote_set_the_margin(tmp_path, monkeypatch, real):
+    seen: list[float] = []
+    monkeypatch.setattr(
+        "expunge.training.controller.margin_for", lambda records, wanted: seen.append(wanted) or 0.5
+    )
+    run = ControlledTrainer(trainer=trainer(lr=1e-9, steps=1))
+    unseen = Unseen(mean=3.0, low=1.0, real=real)
+    run.run(unseen=unseen, folder=tmp_path, progress=lambda step, text: None)
+    assert seen == ([-3.0] if real else [])

@@ -11,11 +11,7 @@ utility budget. Otherwise the next attempt begins at the original again:
     budget overrun     what keeps weighs four times as much, half the learning rate
 
 Every fifth retained record is held out from training for K: it shows what was not rehearsed.
-
-Before the first attempt the margin of the target is set by records that no model saw, where people
-wrote some: so that the forget records end as likely as these are under the original,
-
-    mean_i (1/T_i) sum_t log q_t(y_t) = mean_i level(i)
+The margin of the target is set before the first attempt, see `counterfactual_levels`.
 """
 
 import math
@@ -23,22 +19,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from expunge.data.tokenization import Encoded
 from expunge.errors import GateError
 from expunge.methods.base import Method, Stream, Term
 from expunge.methods.counterfactual import Counterfactual
-from expunge.methods.counterfactual_target import target_levels
 from expunge.models.lora import detach
 from expunge.models.scoring import score
 from expunge.models.transformer import Network
-from expunge.training.activation_cache import key
+from expunge.training.counterfactual_levels import margin_for, read_levels
 from expunge.training.distributed import SOLO, Team
 from expunge.training.early_stopping import Unseen, spread
 from expunge.training.edit_runner import NEVER, FixedTerms
-from expunge.training.reference_model import final_states, similar_tokens
 from expunge.training.sampler import Streams
 from expunge.training.train_loop import Progress, Trained
 from expunge.training.trainable_weights import TrainableWeights
@@ -49,17 +40,12 @@ RESIDUAL = 0.1
 """Largest share of the memory that may be left over all records."""
 WORST = 0.5
 """Largest share that may be left of one record."""
-STEEPEST = 4.0
-"""Largest margin either way, nats a token."""
-HALVINGS = 12
 HELD_OUT = 5
 """Every fifth retained record is held out, where there are at least as many."""
 PASSES = 12
 """Passes over a forget set of up to `FEW` records."""
 FEW = 40
 FEWEST_PASSES = 3
-STRANGERS = 2
-"""Strangers whose mean is the level of a record."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,23 +91,6 @@ class ControlReading:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Question:
-    """A forget record, and what the original says of strangers in its place."""
-
-    record: Encoded
-    places: tuple[int, ...]
-    """Scored tokens that must reach a level."""
-    same: tuple[int, ...]
-    """Scored tokens that are the same for the subject and the strangers."""
-    levels: tuple[tuple[Tensor, Tensor], ...]
-    """For each stranger what the target at `same` is made of, see `target_levels`."""
-
-    def targets(self, margin: float) -> Tensor:
-        """Return the target's log-probability of the tokens at `same`, the mean of strangers."""
-        return torch.stack([torch.minimum(own, up - margin) for own, up in self.levels]).mean(0)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class _Goal:
     """The tokens of a record that must reach a level, and the level."""
 
@@ -155,10 +124,7 @@ class ControlledTrainer:
         """
         network, budget = self.trainer.network, self.trainer.options.utility_budget
         streams, held = held_out(self.trainer.streams)
-        questions = self._questions(network)
-        method = self._calibrated(questions, unseen)
-        margin = method.margin if isinstance(method, Counterfactual) else 0.0
-        goals = [_goal(each, margin) for each in questions]
+        method, goals = self._goals(network, unseen)
         before = self._look(network, goals, held)
         attempt, tried = self._first(), list[tuple[ErasureAttempt, ControlReading]]()
         while True:
@@ -212,49 +178,26 @@ class ControlledTrainer:
         )
         return replace(trainer, method=FixedTerms(fixed=terms), streams=streams, options=options)
 
-    def _questions(self, network: Network) -> list[_Question]:
-        streams = self.trainer.streams
-        asked = [records[:STRANGERS] for records in streams.variants[Stream.STRANGER]]
-        states = final_states(
+    def _goals(self, network: Network, unseen: Unseen) -> tuple[Method, list[_Goal]]:
+        """Return the method with its margin set, and what its records must reach."""
+        trainer, method = self.trainer, self.trainer.method
+        levels = read_levels(
             network,
-            [each for several in asked for each in several],
-            pad_id=self.trainer.pad_id,
-            tokens_per_pass=self.trainer.options.tokens_per_pass,
+            trainer.streams,
+            pad_id=trainer.pad_id,
+            tokens_per_pass=trainer.options.tokens_per_pass,
         )
-        similar = similar_tokens(network, {t for own in streams.forget for t in own.secret})
-        none = torch.zeros_like(next(iter(similar.values()))) if similar else torch.empty(0)
-        found: list[_Question] = []
-        for own, strangers in zip(streams.forget, asked, strict=True):
-            tokens = own.ids[own.start :]
-            same, places = _places(own, strangers)
-            like = torch.stack([similar.get(tokens[place], none) for place in same])
-            found.append(
-                _Question(
-                    record=own,
-                    places=places,
-                    same=same,
-                    levels=tuple(
-                        _levels(network, states[key(each)][list(same)], own, same, like)
-                        for each in strangers
-                    ),
-                )
-            )
-        return found
-
-    def _calibrated(self, questions: Sequence[_Question], unseen: Unseen) -> Method:
-        """Return the method with the margin that makes the target as likely as unseen records."""
-        method = self.trainer.method
-        if not isinstance(method, Counterfactual) or not unseen.real:
-            return method
-        low, high = -STEEPEST, STEEPEST
-        wanted = -sum(unseen.level(each.record.record) for each in questions) / len(questions)
-        for _ in range(HALVINGS):
-            margin = (low + high) / 2
-            if _mean_target(questions, margin) > wanted:
-                low = margin
-            else:
-                high = margin
-        return replace(method, margin=(low + high) / 2)
+        margin = 0.0
+        if isinstance(method, Counterfactual):
+            margin = method.margin
+            if unseen.real:
+                wanted = [-unseen.level(each.record.record) for each in levels]
+                margin = margin_for(levels, sum(wanted) / len(wanted))
+                method = replace(method, margin=margin)
+        return method, [
+            _Goal(record=each.record, places=each.places, level=each.level(margin))
+            for each in levels
+        ]
 
     def _look(
         self, network: Network, goals: Sequence[_Goal], held: Sequence[Encoded]
@@ -324,55 +267,6 @@ def _weighed(term: Term, keep: float) -> Term:
         return keep * coef(at)
 
     return replace(term, coef=scaled)
-
-
-def _places(own: Encoded, strangers: Sequence[Encoded]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return which scored tokens are alike in all records, and which of them must reach a level.
-
-    The secret ones, where there are any.
-    """
-    columns = zip(*(each.ids[each.start :] for each in (own, *strangers)), strict=True)
-    same = tuple(place for place, tokens in enumerate(columns) if len(set(tokens)) == 1)
-    hidden = tuple(place for place in same if own.secret and own.secret[place] >= 0)
-    return same, hidden or same
-
-
-@torch.no_grad()
-def _levels(
-    network: Network, states: Tensor, own: Encoded, same: Sequence[int], similar: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return what the target of a record's tokens at `same` is made of, on the CPU.
-
-    Args:
-        network: The original.
-        states: Last hidden states of a stranger's record at `same`, [n, d].
-        own: The record.
-        same: Places among its scored tokens.
-        similar: Tokens like those there, [n, K]; K is 0 where no record has a secret.
-    """
-    chosen = torch.tensor([own.ids[own.start + place] for place in same])
-    secret = torch.tensor([own.secret[place] if own.secret else -1 for place in same])
-    logits = network.logits(states.to(network.device)).float().cpu()
-    marks = (secret, similar.cpu()) if similar.shape[-1] else (None, None)
-    return target_levels(logits, chosen, *marks)
-
-
-def _goal(question: _Question, margin: float) -> _Goal:
-    levels = dict(zip(question.same, question.targets(margin).tolist(), strict=True))
-    return _Goal(
-        record=question.record,
-        places=question.places,
-        level=sum(levels[place] for place in question.places),
-    )
-
-
-def _mean_target(questions: Sequence[_Question], margin: float) -> float:
-    """Return the mean log-probability per token of the records, if each were at its target."""
-    means = [
-        float(each.targets(margin).sum()) / (len(each.record.ids) - each.record.start)
-        for each in questions
-    ]
-    return sum(means) / len(means)
 
 
 def _reading(
