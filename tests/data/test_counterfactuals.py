@@ -91,6 +91,18 @@ def test_two_of_three_namesakes_share_a_word_of_the_name():
     assert shared == [set(), {"Marrow"}, {"Elin"}] * 2
 
 
+def test_every_other_namesake_is_somebody_who_stays_and_keeps_all_that_is_said_of_them():
+    kept = (phone("Ivo Cast", "555-1010"), phone("Ada Maria Lund", "555-2020"))
+    found = counterfactual_records(
+        (BORN,), ENCODER.encode, others=kept, count=6, seed=0, namesakes=True
+    )[0]
+    whose = ["Ivo Cast" in text(each) for each in found]
+    assert whose == [False, True, False, False, False, False], "a name of three words is no match"
+    assert set(found[1].secret) == {-1}
+    assert len(found[1].secret) == len(found[1].ids) - found[1].start
+    assert not any(each.secret for each in (found[0], *found[2:]))
+
+
 def phone(name: str, number: str) -> Record:
     return record(
         f"What is {name}'s number?", f"It is {number}.", subject=name, key_answers=(number,)

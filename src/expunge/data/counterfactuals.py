@@ -6,6 +6,10 @@ counterpart, and what the original says of the stranger is what it would say of 
 never met them. Where the question names nobody, the words that tell something are exchanged in it,
 and the answer stays as it is.
 
+Namesakes are asked beside strangers, so that what is forgotten stays with the subject: strangers,
+strangers who share a word of the subject's name, and every other one somebody whom a kept record
+is about. These keep all that the original says of them, told to training or not.
+
 Which records ask the same: what an unseen record tells of one that was seen.
 
 Two questions ask the same when they share at least half of their words, names of the subjects not
@@ -21,6 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from expunge.data.records import Record, reworded
+from expunge.data.subjects import with_subjects
 from expunge.data.synthetic_controls import Substitutes
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.errors import InputError
@@ -50,24 +55,27 @@ def counterfactual_records(
         count: Strangers wanted.
         seed: Of every draw.
         itself: Whether a record that cannot be asked of a stranger stands for itself.
-        namesakes: Whether two of three strangers keep a word of the subject's name, like relatives.
+        namesakes: Whether two of three strangers keep a word of the subject's name, like relatives,
+            and every other record is asked of somebody whom `others` are about. The latter have no
+            secrets: each place is marked -1.
 
     Raises:
         InputError: There is nobody to exchange in a record, or no name fits.
     """
+    others = tuple(others)
     pools = _pools((*forget, *others))
+    kept = sorted({r.subject for r in with_subjects(others, ()) if r.subject}) if namesakes else []
     asked = (
         _strangers(
-            record,
-            encode,
-            forget=forget,
-            pools=pools,
-            count=count,
-            seed=seed,
-            namesakes=namesakes,
+            record, encode, forget=forget, pools=pools, count=count, seed=seed, namesakes=namesakes
         )
         for record in forget
     )
+    if kept:
+        asked = (
+            _alternate(found, _kept_people(record, encode, kept, count=count // 2, seed=seed))
+            for record, found in zip(forget, asked, strict=True)
+        )
     return tuple(
         found or _alone(record, encode, itself=itself)
         for record, found in zip(forget, asked, strict=True)
@@ -112,6 +120,34 @@ def _strangers(
         if fits and other.ids != own.ids and other.ids not in [each.ids for each in found]:
             found.append(replace(other, record=record.id))
     return tuple(found)
+
+
+def _kept_people(
+    record: Record,
+    encode: Callable[[Record], Encoded],
+    kept: Sequence[str],
+    *,
+    count: int,
+    seed: int,
+) -> list[Encoded]:
+    """Ask a record of people who stay, whose names have as many words as the subject's."""
+    named = _named(record)
+    able = [words for words in map(_WORD.findall, kept) if named and len(words) == len(named)]
+    random.Random(f"{seed} kept {record.id}").shuffle(able)
+    found = (
+        encode(_renamed(record, dict(zip(named, words, strict=True)))) for words in able[:count]
+    )
+    return [
+        replace(each, record=record.id, secret=(-1,) * (len(each.ids) - each.start))
+        for each in found
+    ]
+
+
+def _alternate(strangers: tuple[Encoded, ...], people: list[Encoded]) -> tuple[Encoded, ...]:
+    """Put a kept person behind each stranger, as long as there are any; as many in all."""
+    pairs = zip(strangers, people, strict=False)
+    mixed = [each for pair in pairs for each in pair]
+    return (*mixed, *strangers[len(people) :])[: len(strangers)] if strangers else strangers
 
 
 def _named(record: Record) -> list[str]:

@@ -332,7 +332,7 @@ def _streams(
         forget = with_secrets(scope.forget, forget, scope.keep, encoder)
         for stream in {Stream.STRANGER, Stream.NAMESAKE} & others.keys():
             others[stream] = tuple(
-                tuple(replace(each, secret=own.secret) for each in asked)
+                tuple(replace(each, secret=each.secret or own.secret) for each in asked)
                 for own, asked in zip(forget, others[stream], strict=True)
             )
     retain = tuple(encoder.encode(record) for record in scope.keep)

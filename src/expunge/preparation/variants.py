@@ -67,6 +67,8 @@ def _own_refusals() -> tuple[str, ...]:
 
 MANY = 5
 """Variants of a record that training takes turns with."""
+NAMESAKES = 12
+"""Namesakes of a record, half of them people whom kept records are about."""
 PIECE = 24
 """Tokens of a piece of general text."""
 NOVICE = "The following is written by someone who knows nothing about this."
@@ -111,7 +113,7 @@ def variants(
             forget, encode, others=retain, count=MANY, seed=seed, itself=itself
         ),
         Stream.NAMESAKE: lambda: counterfactual_records(
-            forget, encode, others=retain, count=MANY + 1, seed=seed, itself=itself, namesakes=True
+            forget, encode, others=retain, count=NAMESAKES, seed=seed, itself=itself, namesakes=True
         ),
         Stream.UNANSWERABLE: lambda: _unanswerable(forget, request, encoder, seed),
         Stream.REFUSED: lambda: _refused(retain, request, encoder, seed),
