@@ -150,26 +150,6 @@ def _alternate(strangers: tuple[Encoded, ...], people: list[Encoded]) -> tuple[E
     return (*mixed, *strangers[len(people) :])[: len(strangers)] if strangers else strangers
 
 
-def with_secrets_of(own: Encoded, namesake: Encoded) -> Encoded:
-    """Return a stranger's record with the subject's secrets, or a kept person's without its end.
-
-    A kept person's record has its places marked -1. What follows the first secret token there is
-    not theirs: after the subject's words the model goes on with the subject's.
-
-    Args:
-        own: The forget record, with its secrets marked.
-        namesake: The same asked of somebody else.
-    """
-    if not namesake.secret:
-        return replace(namesake, secret=own.secret)
-    first = next((place for place, token in enumerate(own.secret) if token >= 0), None)
-    if first is None:
-        return namesake
-    count = max(1, len(namesake.ids) - namesake.start - (len(own.secret) - first) + 1)
-    end = namesake.start + count
-    return replace(namesake, ids=namesake.ids[:end], secret=namesake.secret[:count], ends=False)
-
-
 def _named(record: Record) -> list[str]:
     """Return the words of the subject's name, where the question or passage has one of them."""
     words = list(dict.fromkeys(_WORD.findall(record.subject or "")))

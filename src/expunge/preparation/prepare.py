@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from expunge.config.request import Response
 from expunge.config.settings import Settings, TrainSettings
-from expunge.data.counterfactuals import with_secrets, with_secrets_of
+from expunge.data.counterfactuals import with_secrets
 from expunge.data.general_text import general_text
 from expunge.data.records import Record
 from expunge.data.splits import Scope, gather
@@ -332,7 +332,7 @@ def _streams(
         forget = with_secrets(scope.forget, forget, scope.keep, encoder)
         for stream in {Stream.STRANGER, Stream.NAMESAKE} & others.keys():
             others[stream] = tuple(
-                tuple(with_secrets_of(own, each) for each in asked)
+                tuple(replace(each, secret=each.secret or own.secret) for each in asked)
                 for own, asked in zip(forget, others[stream], strict=True)
             )
     retain = tuple(encoder.encode(record) for record in scope.keep)
