@@ -13,6 +13,7 @@ from expunge.methods.counterfactual import Counterfactual
 from expunge.models.lora import LoraShape
 from expunge.models.transformer import Network
 from expunge.training.controller import (
+    AIM,
     ATTEMPTS,
     ControlledTrainer,
     ControlReading,
@@ -160,4 +161,4 @@ def test_only_records_that_people_wrote_set_the_margin(tmp_path, monkeypatch, re
     run = ControlledTrainer(trainer=trainer(lr=1e-9, steps=1))
     unseen = Unseen(mean=3.0, low=1.0, real=real)
     run.run(unseen=unseen, folder=tmp_path, progress=lambda step, text: None)
-    assert seen == ([-3.0] if real else [])
+    assert seen == ([-3.0 * AIM] if real else [])

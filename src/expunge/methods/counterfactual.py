@@ -31,7 +31,7 @@ class Counterfactual:
 
     family: ClassVar[str] = "distillation"
     advice: ClassVar[str] = "default where only the model is known; named subjects, key answers"
-    recipe: ClassVar[Recipe] = Recipe(epochs=12, lr=2e-5, lr_lora=1.5e-3)
+    recipe: ClassVar[Recipe] = Recipe(epochs=16, lr=2e-5, lr_lora=1.5e-3)
     frozen: ClassVar[float] = 1 / 3
 
     gamma: float = 1.0

@@ -40,9 +40,11 @@ RESIDUAL = 0.1
 """Largest share of the memory that may be left over all records."""
 WORST = 0.5
 """Largest share that may be left of one record."""
+AIM = 1.05
+"""The target in units of what unseen records have: a training ends a little short of its target."""
 HELD_OUT = 5
 """Every fifth retained record is held out, where there are at least as many."""
-PASSES = 12
+PASSES = 16
 """Passes over a forget set of up to `FEW` records."""
 FEW = 40
 FEWEST_PASSES = 3
@@ -192,7 +194,7 @@ class ControlledTrainer:
             margin = method.margin
             if unseen.real:
                 wanted = [-unseen.level(each.record.record) for each in levels]
-                margin = margin_for(levels, sum(wanted) / len(wanted))
+                margin = margin_for(levels, AIM * sum(wanted) / len(wanted))
                 method = replace(method, margin=margin)
         return method, [
             _Goal(record=each.record, places=each.places, level=each.level(margin))

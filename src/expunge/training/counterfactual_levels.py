@@ -4,9 +4,9 @@
 
 The mean of two strangers stands for what the original would say of the subject. Where people wrote
 records that no model saw, the margin is the one by which the forget records end as likely as these
-are under the original:
+are under the original, and by a little more, as a training ends short of its target:
 
-    mean_i (1/T_i) sum_t log q_t(y_t) = mean_i level(i)
+    mean_i (1/T_i) sum_t log q_t(y_t) = aim mean_i level(i)
 """
 
 from collections.abc import Mapping, Sequence
