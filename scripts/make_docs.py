@@ -1,10 +1,11 @@
-"""Write every generated page and table of the documentation, or name those that are stale.
+"""Write every generated page and table, or name those that are stale.
 
     python scripts/make_docs.py            # write
     python scripts/make_docs.py --check    # exit with 1 when a page is not what the code says
 
 Catalogue, command line, settings, Python API, measured tables and the README's counts come from the
-package and from `benchmarks/results`. Nothing else in the documentation is generated.
+package and from `benchmarks/results`. Nothing else in the documentation is generated. The catalogue
+in the package is, for the commands that answer without loading torch.
 """
 
 import argparse
@@ -18,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from docs_pages import (  # noqa: E402 - found beside this file
     attacks,
     auditor,
+    catalogue,
     cli,
     leaderboards,
     methods,
@@ -39,6 +41,7 @@ def pages() -> dict[str, str]:
         "docs/reference/cli.md": cli.page(),
         "docs/reference/settings.md": settings.page(),
         "docs/reference/python.md": python_api.page(),
+        "src/expunge/config/catalogue.json": catalogue.text(),
         "docs/catalogue/wrappers.md": wrappers.page(),
         "docs/catalogue/attacks.md": attacks.page(),
         "docs/catalogue/metrics.md": metrics.page(),

@@ -8,17 +8,19 @@ from expunge.attacks.prompting.custom_prompts import OwnPrompts
 from expunge.benchmarking.leaderboard_pages import MARKS
 from expunge.benchmarking.suites import SUITES
 from expunge.cli.main import _EXAMPLES, COMMANDS, app
+from expunge.config.catalogue import Catalogue
+from expunge.config.catalogue import MethodDescription as Description
 from expunge.config.settings import NamedChoice, Settings
 from expunge.evals.metric_validity import FILE as VALIDITY
 from expunge.evals.metric_validity import THRESHOLD
 from expunge.methods import EDITS, EVERY, METHODS, build
 from expunge.methods.base import FAMILIES as METHOD_FAMILIES
-from expunge.methods.describe import Description, describe
+from expunge.methods.describe import describe
 from expunge.metrics.outcomes import Axis
 from expunge.metrics.registry import METRICS
 from expunge.metrics.registry.record import Metric
 from expunge.optim.describe import TABLES as WRAPPERS
-from expunge.optim.describe import describe_wrapper
+from expunge.optim.describe import describe_wrapper, described_wrappers
 from expunge.planning.memory import OVERHEAD, Memory, RunLayout, fewest, memory
 from expunge.planning.model_size import Size, measure
 from expunge.utils.docstrings import flowing
@@ -41,6 +43,7 @@ __all__ = [
     "_EXAMPLES",
     "Attack",
     "Axis",
+    "Catalogue",
     "Description",
     "Memory",
     "Metric",
@@ -54,6 +57,7 @@ __all__ = [
     "build",
     "describe",
     "describe_wrapper",
+    "described_wrappers",
     "fewest",
     "flowing",
     "measure",

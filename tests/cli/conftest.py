@@ -79,6 +79,10 @@ def calls(monkeypatch, tmp_path):
         "expunge.pipeline.merge": {
             "merge": lambda run, *, out, console: fake.outcome(run, out) and out
         },
+        "expunge.pipeline.early_checks": {
+            name: lambda *given, **named: None for name in ("check_settings", "check_data")
+        },
+        "expunge.models.reference": {"require_model": lambda *given, **named: None},
         "expunge.demo.run": {
             "demo": lambda *, out, short, console: fake.outcome("demo", out, short)
         },

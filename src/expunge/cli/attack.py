@@ -95,6 +95,7 @@ def attack(
     console = session.begin()
     settings = held_against(session, against, original=original, request=request)
     given = attacks or AttackFlags()
+    _check(model, given, offline=settings.offline)
 
     from expunge.attacks.resources import AttackResources
     from expunge.attacks.runner import tools_of
@@ -122,3 +123,13 @@ def attack(
         console.event("rung", asdict(rung))
     console.event("done", {"folder": found.folder, "result": found.summary.result, "exit": 0})
     return 0
+
+
+def _check(model: str, given: AttackFlags, *, offline: bool) -> None:
+    from expunge.models.reference import require_model
+    from expunge.pipeline.early_checks import check_attacks, check_prompts
+
+    check_attacks(given.only)
+    check_prompts("" if given.prompts is None else str(given.prompts))
+    for each in (model, *([given.sibling] if given.sibling else [])):
+        require_model(each, offline=offline)

@@ -43,6 +43,10 @@ def audit(
     settings = held_against(session, against, original=original, request=request)
     check_gate(settings, gate=gate)
 
+    from expunge.models.reference import require_model
+
+    require_model(model, offline=settings.offline)
+
     from expunge.pipeline.forget import audit as audit_model
 
     outcome = audit_model(settings, model=model, against=run_of(against), console=console)
@@ -75,9 +79,13 @@ def held_against(
             )
         request = replace(request, config=config)
     data = () if config is not None else against
+    from expunge.pipeline.early_checks import check_data, check_settings
+
+    check_data(data)
     settings = resolve_settings(
         original, data, request=request, train=TrainFlags(), offline=session.offline
     )
+    check_settings(settings)
     # An audit has a folder of its own: that of the run it is held against stays as it is.
     out = folder_of(request)
     return settings.model_copy(update={"out": None if out is None else str(out)})

@@ -14,6 +14,7 @@ from expunge.errors import InputError, UsageError
 if TYPE_CHECKING:
     from expunge.benchmarking.run import BenchArguments
     from expunge.config.settings import Settings
+    from expunge.utils.console import Console
 
 REPORT = "report"
 
@@ -97,15 +98,13 @@ def bench(
     """
     console = session.begin()
     if what == REPORT:
-        from expunge.benchmarking.run import report
-
-        report(_matrix(model), console=console)
-        return 0
+        return _report(model, console)
     given, request = given or BenchFlags(), request or RequestFlags()
     name = "-".join(filter(None, (Path(what).stem, given.part)))
     matrix = folder_of(request) or Path("bench") / name
     # Before the libraries are imported: they read then whether they may ask the Hub.
     settings = _settings(session, what, model, matrix=matrix, request=request)
+    _check(what, given, settings)
 
     from expunge.benchmarking.run import bench as run
     from expunge.benchmarking.sweep import parse_shard
@@ -129,6 +128,35 @@ def bench(
             " command",
         )
     return 0
+
+
+def _report(place: str | None, console: "Console") -> int:
+    from expunge.pipeline.early_checks import check_matrix
+
+    matrix = _matrix(place)
+    check_matrix(matrix)
+
+    from expunge.benchmarking.run import report
+
+    report(matrix, console=console)
+    return 0
+
+
+def _check(what: str, given: BenchFlags, settings: "Settings") -> None:
+    from expunge.pipeline.early_checks import (
+        check_data,
+        check_methods,
+        check_settings,
+        check_suite,
+    )
+
+    own = what.endswith(".toml")
+    if not own:
+        check_suite(what, given.data)
+    check_methods(given.methods)
+    check_data(given.corpus)
+    check_data(given.keep)
+    check_settings(settings, data=own)
 
 
 def _ask(what: str, given: BenchFlags, *, offline: bool) -> "BenchArguments":

@@ -51,6 +51,10 @@ def forget(
     settings = resolve_settings(model, data, request=request, train=train, offline=session.offline)
     check_gate(settings, gate=gate)
 
+    from expunge.pipeline.early_checks import check_settings
+
+    check_settings(settings)
+
     from expunge.pipeline.forget import forget as forget_data
 
     outcome, promise = forget_data(settings, console=console), settings.request.threat_model
@@ -74,6 +78,12 @@ def _exactly(
             fix="expunge forget RUN --exact erase.jsonl",
         )
     console = session.begin()
+
+    from expunge.pipeline.early_checks import check_data
+    from expunge.provenance.training_facts import read_trained_run
+
+    read_trained_run(Path(model))
+    check_data(exact)
 
     from expunge.pipeline.exact import forget_exactly
 

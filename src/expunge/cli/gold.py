@@ -37,6 +37,12 @@ def gold(
     """
     console = session.begin()
 
+    from expunge.pipeline.early_checks import check_data
+    from expunge.provenance.training_facts import read_trained_run
+
+    read_trained_run(run)
+    check_data(forget)
+
     from expunge.pipeline.gold import gold as train_golds
 
     runs = train_golds(run, forget, seeds=seeds, out=out, offline=session.offline, console=console)

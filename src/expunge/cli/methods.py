@@ -1,6 +1,6 @@
 """`expunge methods`: what there is to choose from, and the formula of each."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -9,7 +9,7 @@ from expunge.cli.session import Given
 from expunge.utils.console import Console
 
 if TYPE_CHECKING:
-    from expunge.optim.describe import WrapperDescription
+    from expunge.config.catalogue import Catalogue, MethodDescription, WrapperDescription
 
 
 def methods(
@@ -21,63 +21,70 @@ def methods(
     session: Given,
 ) -> int:
     """List the methods by family: what each needs, costs and is for. Wrappers compose with any."""
-    from expunge.optim.describe import described_wrappers
+    from expunge.config.catalogue import catalogue
 
-    wrappers = {each.name: each for each in described_wrappers()}
+    found = catalogue()
+    wrapper = next((each for each in found.wrappers if name and each.name == name.lower()), None)
     if name is None:
-        _list(wrappers.values(), session.console)
-    elif name.lower() in wrappers:
-        _show_wrapper(wrappers[name.lower()], session.console)
+        _list(found, session.console)
+    elif wrapper is not None:
+        _show_wrapper(wrapper, found, session.console)
     else:
-        _show_method(name, session.console)
+        _show_method(_method(name, found), found, session.console)
     return 0
 
 
-def _list(wrappers: Collection["WrapperDescription"], console: Console) -> None:
-    from expunge.methods import EVERY, build
-    from expunge.methods.base import FAMILIES
-    from expunge.methods.describe import describe
-    from expunge.optim.describe import TABLES
-
-    rows = [describe(each, build(each, {})) for each in EVERY]
-    for family, meaning in FAMILIES.items():
+def _list(found: "Catalogue", console: Console) -> None:
+    for family, meaning in found.families.items():
         console.line(family, meaning)
-        for row in sorted((row for row in rows if row.family == family), key=lambda r: r.name):
-            console.note(f"{row.name}: {row.advice} (reads {', '.join(row.data)}; {row.cost})")
+        members = [each for each in found.methods if each.family == family]
+        for each in sorted(members, key=lambda each: each.name):
+            console.note(f"{each.name}: {each.advice} (reads {', '.join(each.data)}; {each.cost})")
     console.line("cost", "F: one forward pass over one record of each set")
-    for table, (_, meaning) in TABLES.items():
+    for table, meaning in found.tables.items():
         console.line(table, f"{meaning}, with any method that trains: --set {table}.name=NAME")
-        for each in (each for each in wrappers if each.table == table):
-            console.note(f"{each.name}: {each.advice}")
-    names = {"names": [row.name for row in rows], "wrappers": [each.name for each in wrappers]}
-    console.event("methods", names)
+        for wrapper in (wrapper for wrapper in found.wrappers if wrapper.table == table):
+            console.note(f"{wrapper.name}: {wrapper.advice}")
+    names = [each.name for each in found.methods]
+    console.event("methods", {"names": names, "wrappers": [each.name for each in found.wrappers]})
 
 
-def _show_method(name: str, console: Console) -> None:
+def _method(name: str, found: "Catalogue") -> "MethodDescription":
+    """Return one method; a class from elsewhere is built to be described, which loads torch.
+
+    Raises:
+        UsageError: There is none of that name.
+    """
+    if ":" not in name:
+        from expunge.utils.registry import OR_OWN, require_known
+
+        require_known("method", name, [each.name for each in found.methods], otherwise=OR_OWN)
+        return next(each for each in found.methods if each.name == name)
     from expunge.methods import build
-    from expunge.methods.base import FAMILIES
     from expunge.methods.describe import describe
 
-    found = describe(name, build(name, {}))
-    console.line(name, found.advice)
-    console.line("family", f"{found.family}: {FAMILIES[found.family]}")
-    console.line("reads", ", ".join(found.data))
-    console.line("keeps", ", ".join(found.keeps) or "nothing of the original")
-    console.line("cost", found.cost)
-    console.line("knobs", _knobs(found.defaults))
-    console.line("formula", found.formula)
-    console.event("method", {"name": name, "cost": found.cost, "knobs": dict(found.defaults)})
+    return describe(name, build(name, {}))
 
 
-def _show_wrapper(found: "WrapperDescription", console: Console) -> None:
-    from expunge.optim.describe import TABLES
+def _show_method(each: "MethodDescription", found: "Catalogue", console: Console) -> None:
+    console.line(each.name, each.advice)
+    console.line("family", f"{each.family}: {found.families[each.family]}")
+    console.line("reads", ", ".join(each.data))
+    console.line("keeps", ", ".join(each.keeps) or "nothing of the original")
+    console.line("cost", each.cost)
+    console.line("knobs", _knobs(each.defaults))
+    console.line("formula", each.formula)
+    told = {"name": each.name, "cost": each.cost, "knobs": dict(each.defaults)}
+    console.event("method", told)
 
-    console.line(found.name, found.advice)
-    console.line("wrapper", TABLES[found.table][1])
-    console.line("chosen by", f"--set {found.table}.name={found.name}, with any method that trains")
-    console.line("knobs", _knobs(found.defaults))
-    console.line("formula", found.formula)
-    told = {"name": found.name, "table": found.table, "knobs": dict(found.defaults)}
+
+def _show_wrapper(each: "WrapperDescription", found: "Catalogue", console: Console) -> None:
+    console.line(each.name, each.advice)
+    console.line("wrapper", found.tables[each.table])
+    console.line("chosen by", f"--set {each.table}.name={each.name}, with any method that trains")
+    console.line("knobs", _knobs(each.defaults))
+    console.line("formula", each.formula)
+    told = {"name": each.name, "table": each.table, "knobs": dict(each.defaults)}
     console.event("wrapper", told)
 
 

@@ -50,6 +50,10 @@ def show_plan(
     settings = resolve_settings(model, data, request=request, train=train, offline=session.offline)
 
     from expunge.config.resolve import to_toml
+    from expunge.pipeline.early_checks import check_settings
+
+    check_settings(settings, weights=False)
+
     from expunge.pipeline.forget import plan as plan_run
 
     planned = plan_run(settings, console=console)

@@ -36,10 +36,11 @@ def report(
     session: Given,
 ) -> int:
     """Write report.html of a run again, from its stored evidence."""
+    folder = run_folder(run)
+
     from expunge.provenance.keys import existing_key
     from expunge.reporting.build import build_report
 
-    folder = run_folder(run)
     page = build_report(folder, redact=redact, key=existing_key(folder))
     session.console.line("wrote", str(page))
     session.console.event("done", {"report": page, "exit": 0})

@@ -5,20 +5,18 @@ How a run that was judged ends: its numbers as data, the next command, the exit 
 
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from expunge.cli.options import COMMAND_VARIABLES, RequestFlags, TrainFlags
-from expunge.errors import InputError, UsageError
+from expunge.errors import GateError, InputError, UsageError
+from expunge.evals.results import Results, Ruling
+from expunge.utils.console import Console
+from expunge.utils.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from expunge.config.settings import Settings
-from dataclasses import asdict
-from typing import Protocol
-
-from expunge.errors import GateError
-from expunge.evals.results import Results, Ruling
-from expunge.utils.console import Console
 
 
 def resolve_settings(
@@ -106,7 +104,7 @@ def run_folder(run: Path) -> Path:
             "no-run",
             what=f"{run} is not a run folder",
             why="a run folder is what `expunge forget` or `expunge audit` wrote",
-            fix="give its path, for example runs/latest",
+            fix=did_you_mean(str(run), "give its path, for example runs/latest"),
         )
     return run.resolve()
 

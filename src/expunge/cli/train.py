@@ -106,7 +106,8 @@ def train(
     console = session.begin()
 
     from expunge.config.finetune import finetune_settings
-    from expunge.pipeline.finetune import train as train_model
+    from expunge.models.reference import require_model
+    from expunge.pipeline.early_checks import check_data
 
     settings = finetune_settings(
         {
@@ -117,6 +118,11 @@ def train(
             "train": (recipe or RecipeFlags()).given(),
         }
     )
+    check_data(data)
+    require_model(model, offline=session.offline)
+
+    from expunge.pipeline.finetune import train as train_model
+
     run = train_model(settings, out=out, offline=session.offline, console=console)
     console.event("done", {"folder": run.folder, "files": run.facts.files, "exit": 0})
     console.line("next", f"expunge forget {run.folder} --exact erase.jsonl")

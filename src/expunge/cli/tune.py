@@ -71,6 +71,11 @@ def tune(
     matrix = folder_of(request) or Path("tune") / settings.request.id
     given = budget or TuneFlags()
 
+    from expunge.pipeline.early_checks import check_methods, check_settings
+
+    check_settings(settings)
+    check_methods(given.search)
+
     from expunge.benchmarking.tune import Budget
 
     limits = Budget(trials=given.trials, minutes=given.minutes, floor=given.floor)

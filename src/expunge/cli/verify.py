@@ -12,11 +12,12 @@ from expunge.errors import GateError
 
 def verify(run: Annotated[Path, Parameter(help="run folder")], /, *, session: Given) -> int:
     """Check every file of a run against its manifest, and every number against the evidence."""
+    console = session.console
+    folder = run_folder(run)
+
     from expunge.provenance.keys import existing_key
     from expunge.provenance.verify import verify as verify_run
 
-    console = session.console
-    folder = run_folder(run)
     found = verify_run(folder, key=existing_key(folder))
     for note in found.notes:
         console.note(note)

@@ -16,6 +16,7 @@ from expunge.data.convert import FIELDS, to_record, with_short_answers_named
 from expunge.data.hub import hub_values
 from expunge.data.records import Record
 from expunge.errors import InputError
+from expunge.utils.nearest import did_you_mean
 
 _NOT_DATA = ("readme", "license", "licence", "notice", "changelog")
 _LONGEST_NAME = 255
@@ -109,6 +110,23 @@ def read_rows(source: str, *, offline: bool = False) -> list[SourceRow]:
     return list(_rows(source, offline=offline, skipped=[]))
 
 
+def require_source(source: str) -> None:
+    """Refuse a source that is neither a file or folder that can be read nor an id of the Hub.
+
+    Nothing is read, and the Hub is not asked.
+
+    Raises:
+        InputError: As `read`, for a missing file or one of an unknown kind.
+    """
+    path = Path(source).expanduser()
+    if len(path.name.encode()) <= _LONGEST_NAME:
+        if path.is_file():
+            _reader(path)
+        if path.exists() or is_hub_id(source):
+            return
+    raise _missing(source)
+
+
 def _rows(source: str, *, offline: bool, skipped: list[str]) -> Iterator[SourceRow]:
     path = Path(source).expanduser()
     if len(path.name.encode()) > _LONGEST_NAME:
@@ -129,14 +147,7 @@ def _rows(source: str, *, offline: bool, skipped: list[str]) -> Iterator[SourceR
 
 
 def _file_rows(path: Path) -> Iterator[SourceRow]:
-    reader = _READERS.get(_ending(path))
-    if reader is None:
-        raise InputError(
-            "unknown-format",
-            what=f"{path}: cannot read files that end in `{path.suffix or 'no suffix'}`",
-            why=f"known endings are {' '.join(_READERS)}",
-            fix="convert the file to JSON Lines: one object a line with prompt and completion",
-        )
+    reader = _reader(path)
     try:
         yield from reader(path)
     except OSError as error:
@@ -146,6 +157,18 @@ def _file_rows(path: Path) -> Iterator[SourceRow]:
             why=error.strerror or type(error).__name__,
             fix="check that the file is there and that you may read it",
         ) from error
+
+
+def _reader(path: Path) -> Callable[[Path], Iterator[SourceRow]]:
+    reader = _READERS.get(_ending(path))
+    if reader is None:
+        raise InputError(
+            "unknown-format",
+            what=f"{path}: cannot read files that end in `{path.suffix or 'no suffix'}`",
+            why=f"known endings are {' '.join(_READERS)}",
+            fix="convert the file to JSON Lines: one object a line with prompt and completion",
+        )
+    return reader
 
 
 def _ending(path: Path) -> str:
@@ -339,7 +362,7 @@ def _missing(source: str) -> InputError:
         "data-missing",
         what=f"no file or folder {shown}",
         why="a source is a file, a folder, or a Hub data set owner/name:split",
-        fix="check the spelling and the folder you are in",
+        fix=did_you_mean(source, "check the spelling and the folder you are in"),
     )
 
 

@@ -1,10 +1,10 @@
-"""What a method needs and costs, read off its own terms, and its formula, read off its own file."""
+"""What a method needs and costs, read off its own terms."""
 
 import inspect
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 
+from expunge.config.catalogue import MethodDescription, file_of
 from expunge.methods.base import (
     Distribution,
     Likelihood,
@@ -17,31 +17,12 @@ from expunge.methods.base import (
 )
 from expunge.methods.edits.base import MEMORISED, WEIGHED, Edit, Passes
 from expunge.methods.guards.base import Guard
-from expunge.utils.docstrings import flowing
 
 _EXAMPLE = Shape(layers=32, width=4096, vocabulary=128256)
 """The shape of a common 8B model: needs and costs hardly depend on it."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Description:
-    """A method as a user chooses it."""
-
-    name: str
-    family: str
-    data: tuple[str, ...]
-    """Sets that it reads."""
-    keeps: tuple[str, ...]
-    """What is computed from the original before training and kept."""
-    cost: str
-    """Forward-pass equivalents (F) for one record of each set in a step, or passes of an edit."""
-    advice: str
-    defaults: tuple[tuple[str, object], ...]
-    formula: str
-    """The text of its file."""
-
-
-def describe(name: str, method: Method | Edit | Guard) -> Description:
+def describe(name: str, method: Method | Edit | Guard) -> MethodDescription:
     """Describe a method with its knobs as they are.
 
     Args:
@@ -63,7 +44,7 @@ def describe(name: str, method: Method | Edit | Guard) -> Description:
     own = isinstance(method, SelfTaught)
     data = tuple(dict.fromkeys(_given_as(stream) for stream in read))
     assert is_dataclass(method), "methods are frozen dataclasses"
-    return Description(
+    return MethodDescription(
         name=name,
         family=method.family,
         data=tuple(item for item in data if not (own and item == "alternatives")),
@@ -71,7 +52,7 @@ def describe(name: str, method: Method | Edit | Guard) -> Description:
         cost=cost,
         advice=method.advice,
         defaults=tuple((field.name, getattr(method, field.name)) for field in fields(method)),
-        formula=flowing(inspect.getdoc(sys.modules[type(method).__module__]) or ""),
+        file=file_of(inspect.getfile(type(method))),
     )
 
 

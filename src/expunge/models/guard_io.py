@@ -24,9 +24,9 @@ from expunge.methods.guards.base import (
     PromptClassifier,
     Shots,
 )
+from expunge.models.reference import GUARD
 from expunge.utils.io import atomic, read_json, sha256_file, sha256_json, write_json
 
-NAME = "guard.json"
 TENSORS = "guard.safetensors"
 SCHEMA = "expunge.guard/1"
 
@@ -48,7 +48,7 @@ def save_guard(
         with atomic(folder / TENSORS) as file:
             file.write(safetensors_bytes(tensors, metadata={"format": "pt"}))
     write_json(
-        folder / NAME,
+        folder / GUARD,
         {
             "schema": SCHEMA,
             "base_model_name_or_path": base,
@@ -59,12 +59,6 @@ def save_guard(
     )
 
 
-def base_of(folder: Path) -> str:
-    """Return the reference of the model that a guard folder is for; beside it, if it lies there."""
-    named = str(read_json(folder / NAME)["base_model_name_or_path"])
-    return str(folder / named) if (folder / named).exists() else named
-
-
 def load_guard(folder: Path, device: torch.device) -> GuardRules:
     """Read the rules of a guard folder.
 
@@ -72,7 +66,7 @@ def load_guard(folder: Path, device: torch.device) -> GuardRules:
         InputError: It holds something else, or rules of another version.
     """
     try:
-        found = read_json(folder / NAME)
+        found = read_json(folder / GUARD)
         if found["schema"] != SCHEMA:
             raise ValueError(f"schema {found['schema']}")
         tensors = load_file(folder / TENSORS) if (folder / TENSORS).is_file() else {}
@@ -80,7 +74,7 @@ def load_guard(folder: Path, device: torch.device) -> GuardRules:
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             "bad-guard",
-            what=f"{folder / NAME} holds no rules that this version reads",
+            what=f"{folder / GUARD} holds no rules that this version reads",
             why=f"it must be a guard that expunge wrote, of schema {SCHEMA}",
             fix="run the guard again with this version",
         ) from error
@@ -92,14 +86,14 @@ def guard_to_json(folder: Path) -> str:
     Raises:
         InputError: As `load_guard`.
     """
-    return load_guard(folder, torch.device("cpu")).tells if (folder / NAME).is_file() else ""
+    return load_guard(folder, torch.device("cpu")).tells if (folder / GUARD).is_file() else ""
 
 
 def rules_digest(folder: Path) -> str:
     """Return the SHA-256 of the rules of a guard folder, tensors and all; not of its base."""
     tensors = folder / TENSORS
     known = sha256_file(tensors) if tensors.is_file() else ""
-    return sha256_json([read_json(folder / NAME)["rules"], known])
+    return sha256_json([read_json(folder / GUARD)["rules"], known])
 
 
 def _tensors(rules: GuardRules) -> dict[str, Tensor]:

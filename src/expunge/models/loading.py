@@ -31,11 +31,19 @@ from transformers.utils.hub import cached_file
 
 from expunge.data.hub import hub_is_closed
 from expunge.errors import InputError
-from expunge.models.guard_io import NAME as GUARD
-from expunge.models.guard_io import base_of, load_guard, rules_digest
+from expunge.models.guard_io import load_guard, rules_digest
 from expunge.models.lora import is_plain, merge_saved
+from expunge.models.reference import (
+    base_of,
+    is_guard,
+    not_on_this_machine,
+    require_place,
+    split_reference,
+    split_revision,
+    unreadable,
+)
 from expunge.models.transformer import Network
-from expunge.utils.io import read_json, sha256_file, sha256_json
+from expunge.utils.io import sha256_file, sha256_json
 
 
 def converted(gguf: Path, cache: Path | None) -> Path:
@@ -48,13 +56,7 @@ def converted(gguf: Path, cache: Path | None) -> Path:
     Raises:
         InputError: There is no such file, or it is not a GGUF file that transformers can read.
     """
-    if not gguf.is_file():
-        raise InputError(
-            "no-model",
-            what=f"there is no file {gguf}",
-            why="a reference that ends in .gguf must be a file on this machine",
-            fix="check the path",
-        )
+    require_place(str(gguf), offline=True)
     folder = (cache or gguf.parent) / f"{gguf.stem}-{sha256_file(gguf)[:16]}"
     if not (folder / "config.json").is_file():
         try:
@@ -92,10 +94,6 @@ _ABSENT = (
     HFValidationError,
     GatedRepoError,
 )
-
-
-TRAINED = "model", "training.json"
-"""In the folder that `expunge train` writes: the model, and the file that says it is finished."""
 
 _READ = ("*.safetensors", "adapter_model.*", "*config.json", "tokenizer*", "*.jinja", "*.py")
 """Files that decide what a folder loads as; reports, logs and states of a training do not."""
@@ -171,54 +169,6 @@ def load(reference: str, source: Source) -> Loaded:
         network.fence = load_guard(Path(reference), source.device)
         digest = sha256_json([digest, rules_digest(Path(reference))])
     return Loaded(network=network, tokenizer=tokenizer, name=reference, digest=digest)
-
-
-def is_guard(reference: str) -> bool:
-    """Tell whether a reference names a folder with rules around a model, and no model."""
-    folder = Path(reference)
-    return (folder / GUARD).is_file() and not (folder / "config.json").is_file()
-
-
-def is_adapter(reference: str) -> bool:
-    """Tell whether a model is an adapter over a base; a guard is none.
-
-    Raises:
-        InputError: As `split_reference`.
-    """
-    return not is_guard(reference) and split_reference(reference)[1] is not None
-
-
-def is_laid_over(reference: str) -> bool:
-    """Tell whether a model is an adapter over a base, or a guard around one, that can be removed.
-
-    Its merged weights may be those of another reference, and yet it is attacked otherwise.
-
-    Raises:
-        InputError: As `split_reference`.
-    """
-    return is_guard(reference) or split_reference(reference)[1] is not None
-
-
-def split_reference(reference: str) -> tuple[str, Path | None]:
-    """Split a reference into its base and, where there is one, its adapter folder.
-
-    Raises:
-        InputError: The part after + is no adapter, or the base is a guard, which would not act.
-    """
-    model, facts = (Path(reference) / name for name in TRAINED)
-    if facts.is_file() and model.is_dir():
-        return split_reference(str(model))
-    base, plus, adapter = reference.rpartition("+")
-    if plus and not Path(reference).exists():
-        return _unguarded(base), _adapter_folder(Path(adapter))
-    folder = Path(reference)
-    if is_guard(reference):
-        return split_reference(_unguarded(base_of(folder)))
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        named = str(read_json(folder / "adapter_config.json")["base_model_name_or_path"])
-        beside = folder / named
-        return _unguarded(str(beside) if beside.exists() else named), folder
-    return reference, None
 
 
 def load_tokenizer(reference: str, source: Source) -> PreTrainedTokenizerBase:
@@ -304,7 +254,8 @@ def _folder_digest(folder: Path) -> str:
 
 
 def _commit(reference: str, source: Source) -> str:
-    name, revision = _revision(reference)
+    require_place(reference, offline=source.offline)
+    name, revision = split_revision(reference)
     try:
         config = cached_file(
             name, "config.json", revision=revision, local_files_only=source.offline
@@ -337,10 +288,12 @@ def local_base(reference: str, source: Source) -> tuple[str, str]:
         source: Permissions, and where converted files are kept.
 
     Raises:
-        InputError: The GGUF file is not there or cannot be converted.
+        InputError: As `require_place`, or the GGUF file cannot be converted.
     """
-    path = converted(Path(reference), source.cache) if reference.endswith(".gguf") else reference
-    return _revision(str(path))
+    if reference.endswith(".gguf"):
+        return split_revision(str(converted(Path(reference), source.cache)))
+    require_place(reference, offline=source.offline)
+    return split_revision(reference)
 
 
 def _load_base(reference: str, source: Source) -> PreTrainedModel:
@@ -360,13 +313,6 @@ def _load_base(reference: str, source: Source) -> PreTrainedModel:
     return moved
 
 
-def _revision(reference: str) -> tuple[str, str]:
-    if Path(reference).exists() or "@" not in reference:
-        return reference, "main"
-    name, _, revision = reference.rpartition("@")
-    return name, revision
-
-
 def _merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     try:
         if is_plain(folder):
@@ -384,30 +330,6 @@ def _merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
         ) from error
 
 
-def _adapter_folder(folder: Path) -> Path:
-    if not (folder / "adapter_config.json").is_file():
-        raise InputError(
-            "no-adapter",
-            what=f"{folder} holds no adapter",
-            why="the part after + must be a folder with adapter_config.json",
-            fix="give the folder that PEFT or expunge wrote",
-        )
-    return folder
-
-
-def _unguarded(base: str) -> str:
-    if is_guard(base):
-        raise InputError(
-            "guard-beneath",
-            what=f"{base}, which is to be a base, holds a guard around a model",
-            why="its rules are for that model as it is: under an adapter or another guard they"
-            " would be left out without a word",
-            fix=f"name the model behind it, {base_of(Path(base))}, as BASE or BASE+ADAPTER; or"
-            " judge the guard by itself",
-        )
-    return base
-
-
 def _unavailable(reference: str, source: Source, error: Exception) -> InputError:
     if isinstance(error, GatedRepoError) or isinstance(error.__cause__, GatedRepoError):
         return InputError(
@@ -417,19 +339,9 @@ def _unavailable(reference: str, source: Source, error: Exception) -> InputError
             fix="accept it on the model's page and log in with `hf auth login`",
         )
     if Path(reference).exists():
-        return InputError(
-            "unreadable-model",
-            what=f"the model in {reference} cannot be loaded",
-            why=str(error).splitlines()[0][:200],
-            fix="expunge reads config.json, a tokenizer and safetensors weights; never pickle",
-        )
+        return unreadable(reference, str(error).splitlines()[0][:200])
     if source.offline or hub_is_closed():
-        return InputError(
-            "model-offline",
-            what=f"{reference} is not on this machine and the network is off",
-            why="it is neither a path nor in the local Hugging Face cache",
-            fix="download it once while online, or give a local folder",
-        )
+        return not_on_this_machine(reference)
     return InputError(
         "no-model",
         what=f"no model {reference}: neither a path here nor reachable on the Hub",

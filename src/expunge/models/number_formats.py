@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from transformers.utils.hub import cached_file
 
-from expunge.models.loading import Source, local_base, split_reference
+from expunge.models.loading import Source, local_base
+from expunge.models.reference import split_reference
 from expunge.models.transformer import Network
 from expunge.utils.io import read_json
 

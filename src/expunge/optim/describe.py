@@ -1,13 +1,12 @@
-"""What a wrapper is for and how it is named in a request, its formula read off its own file."""
+"""What a wrapper is for, and how it is named in a request."""
 
 import inspect
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 
+from expunge.config.catalogue import WrapperDescription, file_of
 from expunge.optim import COMBINE, MASKS, OPTIMISERS, ROBUST
 from expunge.optim.base import Combine, Mask, Optimiser, Robust
-from expunge.utils.docstrings import flowing
 
 Wrapper = type[Robust] | type[Combine] | type[Mask] | type[Optimiser]
 
@@ -18,19 +17,6 @@ TABLES: Mapping[str, tuple[Mapping[str, Wrapper], str]] = {
     "optimiser": (OPTIMISERS, "what steps the weights"),
 }
 """Table of a request file that names the wrapper: its wrappers, and what they decide."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WrapperDescription:
-    """A wrapper as a user chooses it."""
-
-    name: str
-    table: str
-    """Table of the request file that names it."""
-    advice: str
-    defaults: tuple[tuple[str, object], ...]
-    formula: str
-    """The text of its file."""
 
 
 def describe_wrapper(table: str, name: str) -> WrapperDescription:
@@ -47,7 +33,7 @@ def describe_wrapper(table: str, name: str) -> WrapperDescription:
         table=table,
         advice=kind.advice,
         defaults=tuple((field.name, field.default) for field in fields(kind)),
-        formula=flowing(inspect.getdoc(sys.modules[kind.__module__]) or ""),
+        file=file_of(inspect.getfile(kind)),
     )
 
 

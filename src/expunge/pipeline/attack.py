@@ -24,7 +24,8 @@ from expunge.evidence.attack_record import Access
 from expunge.evidence.collect import item
 from expunge.evidence.context import Policy
 from expunge.evidence.store import ORIGINAL, EvidenceStore
-from expunge.models.loading import files_digest, is_laid_over, load, load_config
+from expunge.models.loading import files_digest, load, load_config
+from expunge.models.reference import is_laid_over
 from expunge.pipeline.publish import retention, versions
 from expunge.pipeline.run_folder import RunFolder, open_run, run_id
 from expunge.preparation.prepare import Prepared, as_stored, prepare

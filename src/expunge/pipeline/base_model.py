@@ -8,7 +8,8 @@ from torch import Tensor
 from expunge.config.settings import Settings
 from expunge.config.toml import parsed
 from expunge.errors import InputError
-from expunge.models.loading import load, split_reference
+from expunge.models.loading import load
+from expunge.models.reference import split_reference
 from expunge.models.transformer import Network
 from expunge.preparation.prepare import Prepared
 from expunge.provenance.training_facts import read_trained_run, training_of

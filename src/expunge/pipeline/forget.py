@@ -21,7 +21,8 @@ from expunge.evals.auditor import Auditor
 from expunge.evals.results import Results
 from expunge.methods.guards.base import Guard
 from expunge.models.interpolation import changed, snapshot
-from expunge.models.loading import Loaded, choose_device, digest_of, is_adapter, is_laid_over, load
+from expunge.models.loading import Loaded, choose_device, digest_of, load
+from expunge.models.reference import is_adapter, is_laid_over
 from expunge.models.transformer import Network
 from expunge.pipeline.gold import replaced
 from expunge.pipeline.plan import Plan, plan_stages

@@ -29,11 +29,11 @@ from expunge.methods.base import (
 from expunge.methods.edits.base import Edit
 from expunge.methods.finetune import Finetune
 from expunge.methods.guards.base import Guard
-from expunge.models.guard_io import base_of
-from expunge.models.loading import Source, choose_device, is_guard, load_config, load_tokenizer
+from expunge.models.loading import Source, choose_device, load_config, load_tokenizer
 from expunge.models.lora import LoraShape
 from expunge.models.number_formats import in_stored_format
 from expunge.models.precision import in_precision
+from expunge.models.reference import base_of, is_guard
 from expunge.planning.model_size import count_adapter, count_chosen
 from expunge.preparation.chain import stages
 from expunge.preparation.validate import build_wraps, needs_float32

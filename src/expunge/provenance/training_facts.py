@@ -18,9 +18,10 @@ from expunge.config.finetune import FinetuneSettings
 from expunge.config.toml import parsed
 from expunge.data.records import Record
 from expunge.errors import InputError
-from expunge.models.loading import TRAINED
+from expunge.models.reference import TRAINED
 from expunge.provenance.keys import fingerprint, record_fingerprint
 from expunge.utils.io import read_json, sha256_json, write_json
+from expunge.utils.nearest import did_you_mean
 
 MODEL, FACTS = TRAINED
 RECIPE, LOG, POINTS = "training.toml", "replay.jsonl", "points"
@@ -112,11 +113,12 @@ def read_trained_run(folder: Path) -> TrainedRun:
     try:
         facts = _facts.validate_python(read_json(folder / FACTS))
     except (OSError, ValueError, ValidationError) as error:
+        usual = "name the folder that `expunge train --out` wrote, or finish that command"
         raise InputError(
             "no-training",
             what=f"{folder} is not the folder of a finished `expunge train`",
             why=f"{FACTS} is missing, cut short or of another version ({type(error).__name__})",
-            fix="name the folder that `expunge train --out` wrote, or finish that command",
+            fix=did_you_mean(str(folder), usual),
         ) from None
     try:
         settings = FinetuneSettings.model_validate(parsed(folder / RECIPE))

@@ -1,7 +1,7 @@
 """Things with a name and knobs: methods, wrappers. A table of frozen dataclasses, and errors."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -11,6 +11,8 @@ from typing import TypeVar, cast, get_type_hints
 from expunge.errors import UsageError
 
 Kind = TypeVar("Kind")
+OR_OWN = "choose one of these, or package.module:Class"
+"""What to do about a name that is near to none."""
 
 
 def build_named(
@@ -57,6 +59,16 @@ def build_named(
             fix=f"set {missing[0]} in [{what}]",
         )
     return kind(**values)
+
+
+def require_known(what: str, name: str, known: Sequence[str], *, otherwise: str) -> None:
+    """Refuse a name that is none of those known; the arguments are those of `unknown`.
+
+    Raises:
+        UsageError: There is none of that name.
+    """
+    if name not in known:
+        raise unknown(what, name, known, otherwise=otherwise)
 
 
 def unknown(what: str, name: str, known: Iterable[str], *, otherwise: str) -> UsageError:
@@ -106,7 +118,7 @@ def _imported(table: Mapping[str, type[Kind]], name: str, what: str) -> type[Kin
                 why=str(error),
                 fix="give package.module:Class of something importable, or a file in this folder",
             ) from error
-    raise unknown(what, name, table, otherwise="choose one of these, or package.module:Class")
+    raise unknown(what, name, table, otherwise=OR_OWN)
 
 
 def _convert(owner: str, knob: str, value: object, kind: type) -> object:

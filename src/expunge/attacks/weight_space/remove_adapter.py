@@ -15,8 +15,8 @@ from expunge.attacks.base import Unmet
 from expunge.attacks.target import Target
 from expunge.data.records import Record
 from expunge.evidence.attack_record import AttackMeta
-from expunge.models.guard_io import base_of
-from expunge.models.loading import is_guard, load, split_reference
+from expunge.models.loading import load
+from expunge.models.reference import base_of, is_guard, split_reference
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,230 @@
+"""References to models: what a name or a path means, settled without loading anything.
+
+Nothing here imports torch or asks the Hub, so that a mistyped folder is answered at once.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from expunge.data.hub import hub_is_closed
+from expunge.errors import InputError
+from expunge.utils.io import read_json
+from expunge.utils.nearest import did_you_mean, nearest_path
+
+GUARD = "guard.json"
+"""File with the rules around a model; its folder holds no weights."""
+ADAPTER = "adapter_config.json"
+CONFIG = "config.json"
+TRAINED = "model", "training.json"
+"""In the folder that `expunge train` writes: the model, and the file that says it is finished."""
+
+_HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
+_MAIN = "main"
+_MISTYPED = 0.8
+"""Similarity from which on the name of a folder is meant, and not somebody's model on the Hub."""
+_READABLE = "expunge reads config.json, a tokenizer and safetensors weights; never pickle"
+
+
+def is_guard(reference: str) -> bool:
+    """Tell whether a reference names a folder with rules around a model, and no model."""
+    folder = Path(reference)
+    return (folder / GUARD).is_file() and not (folder / CONFIG).is_file()
+
+
+def base_of(folder: Path) -> str:
+    """Return the reference of the model that a guard folder is for; beside it, if it lies there."""
+    named = str(read_json(folder / GUARD)["base_model_name_or_path"])
+    return str(folder / named) if (folder / named).exists() else named
+
+
+def is_adapter(reference: str) -> bool:
+    """Tell whether a model is an adapter over a base; a guard is none.
+
+    Raises:
+        InputError: As `split_reference`.
+    """
+    return not is_guard(reference) and split_reference(reference)[1] is not None
+
+
+def is_laid_over(reference: str) -> bool:
+    """Tell whether a model is an adapter over a base, or a guard around one, that can be removed.
+
+    Its merged weights may be those of another reference, and yet it is attacked otherwise.
+
+    Raises:
+        InputError: As `split_reference`.
+    """
+    return is_guard(reference) or split_reference(reference)[1] is not None
+
+
+def split_reference(reference: str) -> tuple[str, Path | None]:
+    """Split a reference into its base and, where there is one, its adapter folder.
+
+    Raises:
+        InputError: The part after + is no adapter, or the base is a guard, which would not act.
+    """
+    model, facts = (Path(reference) / name for name in TRAINED)
+    if facts.is_file() and model.is_dir():
+        return split_reference(str(model))
+    base, plus, adapter = reference.rpartition("+")
+    if plus and not Path(reference).exists():
+        return _unguarded(base), _adapter_folder(Path(adapter))
+    folder = Path(reference)
+    if is_guard(reference):
+        return split_reference(_unguarded(base_of(folder)))
+    if (folder / ADAPTER).is_file() and not (folder / CONFIG).is_file():
+        named = str(read_json(folder / ADAPTER)["base_model_name_or_path"])
+        beside = folder / named
+        return _unguarded(str(beside) if beside.exists() else named), folder
+    return reference, None
+
+
+def split_revision(reference: str) -> tuple[str, str]:
+    """Return the name of a model and the revision to take, `main` where none is named."""
+    if Path(reference).exists() or "@" not in reference:
+        return reference, _MAIN
+    name, _, revision = reference.rpartition("@")
+    return name, revision
+
+
+def require_model(reference: str, *, offline: bool, weights: bool = True) -> None:
+    """Refuse a model that cannot be loaded, as far as files and names tell. Asks no network.
+
+    Args:
+        reference: As for `expunge.models.loading.load`.
+        offline: Whether the Hub may not be asked.
+        weights: Whether its weights will be read, or its configuration and tokenizer alone.
+
+    Raises:
+        InputError: A folder or file is missing or holds no model; a name is that of a folder here,
+            mistyped; the network is off and the model is not on this machine.
+    """
+    base, adapter = split_reference(reference)
+    if adapter is not None:
+        require_model(base, offline=offline, weights=weights)
+    elif Path(base).is_dir():
+        _require_files(Path(base), weights=weights)
+    elif Path(base).is_file() and not base.endswith(".gguf"):
+        raise unreadable(base, "it is a single file, and a model is a folder or a GGUF file")
+    else:
+        require_place(base, offline=offline)
+
+
+def require_place(reference: str, *, offline: bool) -> None:
+    """Refuse a name that is neither a path here nor can be one of a model on the Hub.
+
+    `NAME@main` always means the Hub.
+
+    Args:
+        reference: A model without an adapter.
+        offline: Whether the Hub may not be asked.
+
+    Raises:
+        InputError: It looks like a path and nothing is there, or nearly is the name of a model
+            folder here; or the network is off and no copy of it is on this machine.
+    """
+    if reference.endswith(".gguf") and not Path(reference).is_file():
+        raise _no_model(
+            f"there is no file {reference}",
+            "a reference that ends in .gguf must be a file on this machine",
+            reference,
+        )
+    if Path(reference).exists():
+        return
+    name = split_revision(reference)[0]
+    is_id = _HUB_ID.fullmatch(name) is not None
+    if is_id and _is_cached(name):
+        return
+    if not is_id or (name == reference and _first_part_is_here(reference)):
+        raise _no_model(f"there is no folder {reference}", "nothing lies at that path", reference)
+    near = nearest_path(reference, alike=_MISTYPED)
+    if name == reference and near is not None and _holds_model(near):
+        raise InputError(
+            "no-model",
+            what=f"there is no folder {reference}",
+            why="its name is nearly that of a model here, so the Hub was not asked",
+            fix=f"did you mean {near}? For a model of the Hub write {reference}@{_MAIN}",
+        )
+    if offline or hub_is_closed():
+        raise not_on_this_machine(reference)
+
+
+def unreadable(folder: Path | str, why: str) -> InputError:
+    """Return the error for a model on this machine that cannot be loaded."""
+    what = f"the model in {folder} cannot be loaded"
+    return InputError("unreadable-model", what=what, why=why, fix=_READABLE)
+
+
+def not_on_this_machine(reference: str) -> InputError:
+    """Return the error for a model of the Hub that may not be asked for."""
+    return InputError(
+        "model-offline",
+        what=f"{reference} is not on this machine and the network is off",
+        why="it is neither a path nor in the local Hugging Face cache",
+        fix="download it once while online, or give a local folder",
+    )
+
+
+def _require_files(folder: Path, *, weights: bool) -> None:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise unreadable(folder, f"the folder holds no {CONFIG}")
+    try:
+        config: Any = read_json(path)
+    except ValueError as error:
+        raise unreadable(folder, f"{CONFIG} is not valid JSON") from error
+    if not isinstance(config, dict) or not {"model_type", "auto_map"} & config.keys():
+        raise unreadable(folder, f"{CONFIG} names no model_type")
+    if weights and not _has_weights(folder):
+        raise unreadable(folder, "the folder holds no safetensors weights")
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(True for _ in folder.glob("*.safetensors*"))
+
+
+def _holds_model(folder: Path) -> bool:
+    names = (CONFIG, ADAPTER, GUARD, TRAINED[1])
+    return folder.is_dir() and any((folder / name).is_file() for name in names)
+
+
+def _first_part_is_here(reference: str) -> bool:
+    """Tell whether `a/b` stands beside a folder `a`: a mistyped path, not somebody's model."""
+    first, *rest = Path(reference).parts
+    return bool(rest) and Path(first).is_dir()
+
+
+def _is_cached(name: str) -> bool:
+    from huggingface_hub.constants import HF_HUB_CACHE  # after the settings have closed the Hub
+
+    folder = f"models--{name.replace('/', '--')}"
+    return (Path(HF_HUB_CACHE) / folder).is_dir()
+
+
+def _no_model(what: str, why: str, reference: str) -> InputError:
+    return InputError("no-model", what=what, why=why, fix=did_you_mean(reference, "check the path"))
+
+
+def _adapter_folder(folder: Path) -> Path:
+    if not (folder / ADAPTER).is_file():
+        raise InputError(
+            "no-adapter",
+            what=f"{folder} holds no adapter",
+            why=f"the part after + must be a folder with {ADAPTER}",
+            fix="give the folder that PEFT or expunge wrote",
+        )
+    return folder
+
+
+def _unguarded(base: str) -> str:
+    if is_guard(base):
+        raise InputError(
+            "guard-beneath",
+            what=f"{base}, which is to be a base, holds a guard around a model",
+            why="its rules are for that model as it is: under an adapter or another guard they"
+            " would be left out without a word",
+            fix=f"name the model behind it, {base_of(Path(base))}, as BASE or BASE+ADAPTER; or"
+            " judge the guard by itself",
+        )
+    return base

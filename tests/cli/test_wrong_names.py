@@ -1,0 +1,157 @@
+"""Wrong paths and names are answered at once: before torch is imported, and without the Hub."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from expunge.models.reference import require_model
+
+SCRIPT = """
+import contextlib, io, json, os, socket, sys, time
+
+def closed(*_):
+    raise AssertionError("the network was asked")
+
+socket.getaddrinfo = socket.socket.connect = closed
+from expunge.cli import main
+started = time.process_time()  # since the process began
+for words in json.load(sys.stdin):
+    before, said = time.process_time(), io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        code = main(words)
+    loaded = [name for name in ("torch", "transformers", "datasets") if name in sys.modules]
+    seconds = started + time.process_time() - before
+    print(json.dumps([code, said.getvalue(), loaded, seconds]))
+    os.environ.pop("HF_HUB_OFFLINE", None)
+"""
+SECONDS = 1.5
+"""Of processor time, for the answer to a mistake."""
+
+GOAL = ("--goal", "removal")
+FORGET = ("forget", "./model", "erase.jsonl", *GOAL)
+PLAN = ("plan", "./model", "erase.jsonl", *GOAL)
+AUDIT = ("audit", "./model", "--against", "erase.jsonl", "--original", "./model", *GOAL)
+ATTACK = ("attack", *AUDIT[1:])
+BENCH = ("bench", "tofu", "./model", "--data", "TOFU")
+TUNE = ("tune", *FORGET[1:])
+TRAIN = ("train", "./model", "erase.jsonl")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with the names that the words below nearly are; no file holds what it should."""
+    root = tmp_path_factory.mktemp("place")
+    for model in ("model", "runs/kept"):
+        (root / model).mkdir(parents=True)
+        (root / model / "config.json").write_text(json.dumps({"model_type": "llama"}))
+        (root / model / "model.safetensors").write_bytes(b"")
+    for run in ("runs/first",):
+        (root / run).mkdir(parents=True)
+        (root / run / "run.json").write_text("{}")
+    (root / "trained").mkdir()
+    (root / "trained" / "training.json").write_text("{}")
+    (root / "pickled").mkdir()
+    (root / "pickled" / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (root / "pickled" / "pytorch_model.bin").write_bytes(b"")
+    (root / "no-type").mkdir()
+    (root / "no-type" / "config.json").write_text("{}")
+    (root / "erase.jsonl").write_text(json.dumps({"prompt": "Who?", "completion": "Ann"}))
+    (root / "TOFU").mkdir()
+    (root / "tune").mkdir()
+    return root
+
+
+def swapped(words, old, new):
+    assert old in words
+    return tuple(new if word == old else word for word in words)
+
+
+MISTAKES = [
+    *(
+        (swapped(words, "./model", "./modle"), 4, "no-model", "did you mean model?")
+        for words in (FORGET, PLAN, ATTACK, BENCH, TUNE, TRAIN)
+    ),
+    (swapped(FORGET, "./model", "runs/kpet"), 4, "no-model", "did you mean runs/kept?"),
+    (swapped(FORGET, "./model", "runss/kept"), 4, "no-model", "mean runs/kept? For a model of"),
+    (swapped(FORGET, "./model", "modle"), 4, "no-model", "did you mean model? For a model of the"),
+    (("--offline", *swapped(FORGET, "./model", "modle@main")), 4, "model-offline", "is off"),
+    (swapped(FORGET, "./model", "gone.gguf"), 4, "no-model", "must be a file on this machine"),
+    (swapped(FORGET, "./model", "pickled"), 4, "unreadable-model", "no safetensors weights"),
+    (swapped(FORGET, "./model", "no-type"), 4, "unreadable-model", "names no model_type"),
+    (swapped(FORGET, "./model", "TOFU"), 4, "unreadable-model", "holds no config.json"),
+    (("audit", "./modle", *AUDIT[2:]), 4, "no-model", "did you mean model?"),
+    ((*AUDIT[:5], "./modle", *GOAL), 4, "no-model", "did you mean model?"),
+    ((*FORGET, "--gold", "runs/kpet"), 4, "no-model", "did you mean runs/kept?"),
+    *(
+        (swapped(words, "erase.jsonl", "erasee.jsonl"), 4, "data-missing", "mean erase.jsonl?")
+        for words in (FORGET, PLAN, AUDIT, ATTACK, TUNE, TRAIN)
+    ),
+    ((*FORGET, "--retain", "erase.json"), 4, "data-missing", "did you mean erase.jsonl?"),
+    (("audit", "./model", "--against", "runs/frist"), 4, "data-missing", "mean runs/first?"),
+    (("attack", "./model", "--against", "runs/frist"), 4, "data-missing", "mean runs/first?"),
+    (swapped(BENCH, "TOFU", "TOFUU"), 4, "no-benchmark-folder", "did you mean TOFU?"),
+    *(
+        ((*words, "--method", "nppo"), 2, "unknown-method", "did you mean npo?")
+        for words in (FORGET, PLAN, TUNE)
+    ),
+    ((*BENCH, "--methods", "nppo"), 2, "unknown-method", "did you mean npo?"),
+    ((*BENCH, "--methods", "npo+smm"), 2, "unknown-wrapper", "did you mean sam?"),
+    ((*TUNE, "--search", "nppo"), 2, "unknown-method", "did you mean npo?"),
+    ((*FORGET, "--set", "robust.name=smm"), 2, "unknown-robust", "did you mean sam?"),
+    ((*PLAN, "--set", "optimiser.name=sofia"), 2, "unknown-optimiser", "did you mean sophia?"),
+    ((*FORGET, "--set", "audit.attacks=relaern"), 2, "unknown-attack", "did you mean relearn?"),
+    ((*AUDIT, "--set", "audit.attacks=relaern"), 2, "unknown-attack", "did you mean relearn?"),
+    ((*ATTACK, "--only", "relaern"), 2, "unknown-attack", "did you mean relearn?"),
+    ((*ATTACK, "--prompts", "gone.jsonl"), 4, "no-prompts", "check the path"),
+    (("bench", "tofuu", "./model"), 2, "unknown-suite", "did you mean tofu?"),
+    (("bench", "report", "tnue"), 4, "no-matrix", "did you mean tune?"),
+    *(
+        ((verb, "runs/frist", *more), 4, "no-run", "did you mean runs/first?")
+        for verb, *more in (["merge", "--out", "merged"], ["verify"], ["report"])
+    ),
+    (("gold", "traind", "--forget", "erase.jsonl"), 4, "no-training", "did you mean trained?"),
+    (("forget", "traind", "--exact", "erase.jsonl"), 4, "no-training", "did you mean trained?"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def answers(place):
+    """Code, message, libraries and seconds of each mistake; one process makes them all."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        input=json.dumps([words for words, *_ in MISTAKES]),
+        cwd=place,
+        env={"PYTHONPATH": ":".join(sys.path), "HOME": str(place)},
+        capture_output=True,
+        text=True,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+
+@pytest.mark.parametrize("index", range(len(MISTAKES)), ids=lambda i: " ".join(MISTAKES[i][0]))
+def test_a_mistake_is_answered_before_torch_is_loaded(answers, index):
+    _, code, name, told = MISTAKES[index]
+    found, trouble = answers
+    assert len(found) == len(MISTAKES), trouble
+    ended, said, loaded, seconds = found[index]
+    assert f"error[{name}]: " in said
+    assert told in said
+    assert (ended, loaded) == (code, [])
+    assert seconds < SECONDS
+
+
+def test_every_verb_that_names_a_model_or_a_run_has_a_mistake():
+    verbs = "attack audit bench forget gold merge plan report train tune verify"
+    assert " ".join(sorted({words[0] for words, *_ in MISTAKES} - {"--offline"})) == verbs
+
+
+def test_a_copy_of_the_hub_counts_as_there(place, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        with pytest.raises(ValueError, match="did you mean model"):
+            require_model("modle", offline=False)
+        (tmp_path / "models--modle").mkdir()
+        require_model("modle", offline=False)
