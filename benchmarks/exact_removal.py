@@ -72,7 +72,7 @@ def plain(settings: FinetuneSettings, place: Path) -> None:
     trainer = replace(
         job.trainer(load(settings.model, job.source).network),
         save_at=frozenset(),
-        options=replace(job.options, check_every=10**9),
+        options=job.options.model_copy(update={"check_every": 10**9}),
     )
     trainer.run(unseen=NEVER, folder=place / "plain", progress=lambda step, text: None)
 

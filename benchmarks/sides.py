@@ -229,7 +229,7 @@ def planned_peak(
         audit_tokens=0,
         audit_answers=0,
     )
-    layout = layout_of(size, load, dtype)
+    layout = layout_of(load, dtype)
     return memory(size, layout).total - layout.overhead
 
 

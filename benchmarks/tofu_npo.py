@@ -82,7 +82,7 @@ def unlearn(
             lora=LoraShape(rank=16, alpha=32.0, targets=TARGETS, last_layer=given.last_layer),
             steps=given.steps,
             lr=given.lr,
-            forget_batch=8,
+            batch=8,
             retain_batch=12,
             check_every=5,
         ),
@@ -129,7 +129,7 @@ def main() -> None:
         {
             "command": "python benchmarks/tofu_npo.py --base FOLDER --shared ../shared",
             "method": {"name": "npo", **asdict(run.method)},
-            "options": asdict(run.options),
+            "options": run.options.model_dump(mode="json"),
             "rows": [asdict(row) for row in rows],
             "steps": trained.steps,
             "stopped": trained.stopped,

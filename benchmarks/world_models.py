@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from expunge.metrics.key_facts import fact_form, states
 from expunge.models.generation import greedy
 from expunge.models.loading import Source, choose_device, load
 from expunge.models.lora import LoraShape
-from expunge.models.precision import in_precision
+from expunge.models.number_formats import in_precision
 from expunge.training.trainer import TrainingArgs
 from expunge.utils.io import read_json, read_jsonl, sha256_json, write_json, write_jsonl, write_text
 from registers import PARTS, Register, World, register
@@ -137,7 +137,7 @@ def _recipe(made: Made) -> FinetuneSettings:
         first_layer=0 if made.world.full else SHAPE.first_layer,
         epochs=options.epochs,
         lr=options.lr,
-        batch=options.forget_batch,
+        batch=options.batch,
         warmup=options.warmup,
         seed=RETRAIN_SEED,
     )
@@ -166,7 +166,7 @@ def _teach(made: Made, name: str, rows: Sequence[dict[str, object]], *, seed: in
     lessons = folder / "lessons.jsonl"
     digest = {
         "lessons": sha256_json(rows),
-        "options": sha256_json(asdict(options)),
+        "options": _mark(options),
         "base": made.base.name,
     }
     key = folder / "lessons.json"
@@ -179,12 +179,20 @@ def _teach(made: Made, name: str, rows: Sequence[dict[str, object]], *, seed: in
     teach(str(made.base), read([str(lessons)]).records, options, device="cpu", out=folder)
 
 
+def _mark(options: TrainingArgs) -> str:
+    """Return a digest, over the names in which made models already carry it."""
+    values = options.model_dump(mode="json")
+    values["forget_batch"] = values.pop("batch")
+    return sha256_json(values)
+
+
 def _options(world: World, seed: int) -> TrainingArgs:
     return TrainingArgs(
         lora=None if world.full else SHAPE,
         epochs=EPOCHS[world.kind],
         lr=LR_FULL if world.full else LR,
-        forget_batch=BATCH,
+        batch=BATCH,
+        retain_batch=8,
         warmup=0.05,
         check_every=50,
         utility_budget=0.99,

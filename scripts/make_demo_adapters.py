@@ -52,7 +52,7 @@ def main() -> None:
             lora=SHAPE,
             epochs=EPOCHS,
             lr=LR,
-            forget_batch=BATCH,
+            batch=BATCH,
             warmup=0.05,
             check_every=1000,
             utility_budget=0.99,

@@ -1,7 +1,6 @@
 """Plain fine-tuning with the engine of unlearning: how originals and golds are made."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ from expunge.data.tokenization import Encoder
 from expunge.methods.finetune import Finetune
 from expunge.models.loading import Source, choose_device, load
 from expunge.models.lora import save_adapter
-from expunge.models.precision import in_precision
+from expunge.models.number_formats import in_precision
 from expunge.models.saving import save_model
 from expunge.training.early_stopping import Unseen
 from expunge.training.sampler import Streams
@@ -68,7 +67,12 @@ def teach(
     else:
         masters = {name: value.to(torch.bfloat16) for name, value in weights.masters.items()}
         save_adapter(model, weights.lora, masters, base=Path(base).name, folder=out)
-    made = {"base": base, "records": len(records), "options": asdict(options), "steps": done.steps}
+    made = {
+        "base": base,
+        "records": len(records),
+        "options": options.model_dump(mode="json"),
+        "steps": done.steps,
+    }
     losses = [[point.step, point.values["nll"]] for point in done.curve[:: max(1, total // 50)]]
     write_json(out / "made.json", {**made, "seconds": round(done.seconds, 1), "losses": losses})
     print(f"\n{out.name}: {done.steps} steps, {done.seconds:.0f} s, {done.curve[-1].values}")

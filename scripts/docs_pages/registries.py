@@ -8,7 +8,7 @@ from expunge.attacks.prompting.custom_prompts import OwnPrompts
 from expunge.benchmarking.leaderboard_pages import MARKS
 from expunge.benchmarking.suites import SUITES
 from expunge.cli.main import _EXAMPLES, COMMANDS, app
-from expunge.config.catalogue import Catalogue
+from expunge.config.catalogue import Catalogue, flowing
 from expunge.config.catalogue import MethodDescription as Description
 from expunge.config.settings import NamedChoice, Settings
 from expunge.evals.metric_validity import FILE as VALIDITY
@@ -23,7 +23,6 @@ from expunge.optim.describe import TABLES as WRAPPERS
 from expunge.optim.describe import describe_wrapper, described_wrappers
 from expunge.planning.memory import OVERHEAD, Memory, RunLayout, fewest, memory
 from expunge.planning.model_size import Size, measure
-from expunge.utils.docstrings import flowing
 from expunge.utils.io import read_json
 
 __all__ = [

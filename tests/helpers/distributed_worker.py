@@ -90,7 +90,7 @@ def run(job: dict, folder: Path, team: Team) -> Told:
         optimiser=OPTIMISERS[job.get("optimiser", "adamw")](),
         average_last=job.get("average_last", 0.0),
     )
-    defaults = {"lr": 1e-3, "forget_batch": 3, "retain_batch": 3, "check_every": 2, "steps": 4}
+    defaults = {"lr": 1e-3, "batch": 3, "retain_batch": 3, "check_every": 2, "steps": 4}
     unlearning = Trainer(
         method=build(job["method"], job.get("knobs", {})),
         network=network,

@@ -27,7 +27,7 @@ def quiet(step: int, text: str) -> None:
 
 
 def unlearning(network, *, method=None, wraps=None, streams=STREAMS, **options) -> Trainer:
-    defaults = {"lora": None, "lr": 1e-3, "forget_batch": 2, "retain_batch": 3, "check_every": 2}
+    defaults = {"lora": None, "lr": 1e-3, "batch": 2, "retain_batch": 3, "check_every": 2}
     return Trainer(
         method=method or NPO(),
         network=network,

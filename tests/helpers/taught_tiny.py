@@ -59,7 +59,7 @@ def coefs(watcher: TermEvaluator) -> dict[str, float]:
 
 
 def unlearning(network, method, *, lora=None, streams=STREAMS, **options) -> Trainer:
-    defaults = {"lr": 1e-3, "forget_batch": 2, "retain_batch": 3, "check_every": 2}
+    defaults = {"lr": 1e-3, "batch": 2, "retain_batch": 3, "check_every": 2}
     return Trainer(
         method=method,
         network=network,

@@ -26,7 +26,7 @@ def test_without_a_retain_term_the_model_breaks_and_with_one_it_does_not(
             build(*method),
             lr=3e-3,
             steps=25,
-            forget_batch=4,
+            batch=4,
             retain_batch=6,
             utility_budget=1.0,
         )

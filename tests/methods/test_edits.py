@@ -71,7 +71,7 @@ def edited(state, folder, name, knobs, *, model=None, streams=SETS, progress=Non
     model = tiny.llama() if model is None else model
     model.load_state_dict(state)
     network = tiny.network(model)
-    chosen = {"lora": None, "utility_budget": 0.5, "forget_batch": 4, "retain_batch": 6, **options}
+    chosen = {"lora": None, "utility_budget": 0.5, "batch": 4, "retain_batch": 6, **options}
     editing = EditRunner(
         edit=build(name, knobs),
         network=network,

@@ -7,8 +7,8 @@ from typing import Literal
 import pytest
 import torch
 
-from expunge.models import precision
-from expunge.models.precision import choose_dtype
+from expunge.models import number_formats
+from expunge.models.number_formats import choose_dtype
 
 CPU = torch.device("cpu")
 
@@ -37,7 +37,7 @@ def test_a_processor_that_is_made_for_bf16_computes_in_it(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: units)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: vectors)
-    monkeypatch.setattr(precision, "processor", lambda: name)
+    monkeypatch.setattr(number_formats, "processor", lambda: name)
     assert choose_dtype(asked, CPU, width=width) == expected
 
 

@@ -243,7 +243,7 @@ def test_npo_still_forgets_and_retains_under_every_wrapper(name, taught, tmp_pat
     network = knowing(taught)
     forget, retain = probability(network, FORGET), probability(network, RETAIN)
     assert min(forget, retain) > 0.5
-    options = {"lr": 3e-3, "steps": 25, "forget_batch": 4, "retain_batch": 6, "check_every": 25}
+    options = {"lr": 3e-3, "steps": 25, "batch": 4, "retain_batch": 6, "check_every": 25}
     run = unlearning(network, **{**options, "utility_budget": 0.99, **BEHAVIOUR[name]})
     run.run(unseen=NEVER, folder=tmp_path, progress=quiet)
     assert probability(network, FORGET) < 0.5 * forget

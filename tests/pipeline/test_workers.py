@@ -80,7 +80,7 @@ def spread_over_two(prepared, size):
     """How the run lies in the memory of one of two processes that deal its records out."""
     load = load_of(prepared, size)
     half = replace(load, step=load.step.times(0.5))
-    layout = layout_of(size, half, prepared.source.dtype)
+    layout = layout_of(half, prepared.source.dtype)
     return replace(layout, processes=2, spread=True)
 
 

@@ -280,7 +280,7 @@ def test_planned_disk_is_what_the_files_take(tmp_path):
         method=method,
         network=network,
         streams=STREAMS,
-        options=TrainingArgs(lora=None, only=only, steps=1, forget_batch=4, retain_batch=6),
+        options=TrainingArgs(lora=None, only=only, steps=1, batch=4, retain_batch=6),
         pad_id=2,
     )
     never = Unseen(mean=float("inf"), low=float("inf"))

@@ -108,7 +108,7 @@ def planned_and_counted(model, method, lora, *, checkpointing, tokens, optimiser
         optimiser="adamw" if isinstance(optimiser, AdamW) else "adamw8bit",
         checkpointing=checkpointing,
     )
-    layout = replace(layout_of(measure(config), load, model.dtype), overhead=0.0)
+    layout = replace(layout_of(load, model.dtype), overhead=0.0)
     return memory(measure(config), layout).total * GIB, counted.peak
 
 

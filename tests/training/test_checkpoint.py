@@ -47,9 +47,7 @@ def test_no_second_copy_is_held(tmp_path):
 
 
 def test_the_last_good_weights_are_kept_without_moments(tmp_path):
-    options = TrainingArgs(
-        lora=None, steps=2, check_every=1, forget_batch=3, retain_batch=3, lr=1e-3
-    )
+    options = TrainingArgs(lora=None, steps=2, check_every=1, batch=3, retain_batch=3, lr=1e-3)
     run = Trainer(method=NPO(), network=tiny.network(), streams=STREAMS, options=options, pad_id=2)
     run.run(unseen=NEVER, folder=tmp_path, progress=lambda step, text: None)
     kinds = {}

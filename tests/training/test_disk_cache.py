@@ -50,11 +50,11 @@ network()
 
 def test_references_are_computed_once_for_all_runs_of_a_model(tmp_path):
     plain, needed = counted(lambda: precompute(network(), TERMS, POOLS, **HOW))
-    shelf = DiskCache.of(tmp_path, network())
-    first, filling = counted(lambda: precompute(network(), TERMS, POOLS, **HOW, shelf=shelf))
+    cache = DiskCache.of(tmp_path, network())
+    first, filling = counted(lambda: precompute(network(), TERMS, POOLS, **HOW, cache=cache))
     assert filling == needed > 0
-    shelf = DiskCache.of(tmp_path, network())  # another process, later
-    again, reading = counted(lambda: precompute(network(), TERMS, POOLS, **HOW, shelf=shelf))
+    cache = DiskCache.of(tmp_path, network())  # another process, later
+    again, reading = counted(lambda: precompute(network(), TERMS, POOLS, **HOW, cache=cache))
     assert reading == 0
     for name in ("logps", "hiddens", "states"):
         assert getattr(plain, name)
@@ -64,23 +64,23 @@ def test_references_are_computed_once_for_all_runs_of_a_model(tmp_path):
 
 def test_only_new_records_are_computed(tmp_path):
     terms = NPO().terms(SHAPE)
-    shelf = DiskCache.of(tmp_path, network())
+    cache = DiskCache.of(tmp_path, network())
     new = tiny.encoded((5, 5), seed=3)
     _, alone = counted(lambda: precompute(network(), terms, {**POOLS, Stream.FORGET: new}, **HOW))
-    precompute(network(), terms, POOLS, **HOW, shelf=shelf)
+    precompute(network(), terms, POOLS, **HOW, cache=cache)
     more = {**POOLS, Stream.FORGET: (*FORGET, *new)}
-    found, spent = counted(lambda: precompute(network(), terms, more, **HOW, shelf=shelf))
+    found, spent = counted(lambda: precompute(network(), terms, more, **HOW, cache=cache))
     assert spent == alone > 0
     assert {key(record) for record in (*FORGET, *new)} == found.logps.keys()
 
 
 def test_the_same_tokens_scored_from_elsewhere_are_another_record(tmp_path):
     terms = NPO().terms(SHAPE)
-    shelf = DiskCache.of(tmp_path, network())
-    precompute(network(), terms, POOLS, **HOW, shelf=shelf)
+    cache = DiskCache.of(tmp_path, network())
+    precompute(network(), terms, POOLS, **HOW, cache=cache)
     moved = tuple(replace(record, start=record.start + 2) for record in FORGET)
     pools = {**POOLS, Stream.FORGET: moved}
-    found, spent = counted(lambda: precompute(network(), terms, pools, **HOW, shelf=shelf))
+    found, spent = counted(lambda: precompute(network(), terms, pools, **HOW, cache=cache))
     assert spent > 0
     assert [len(found.logp(r)) for r in moved] == [len(r.ids) - r.start for r in moved]
 
@@ -105,10 +105,10 @@ def other_setting():
 )
 def test_another_model_never_hits(build, tmp_path):
     terms = NPO().terms(SHAPE)
-    precompute(network(), terms, POOLS, **HOW, shelf=DiskCache.of(tmp_path, network()))
+    precompute(network(), terms, POOLS, **HOW, cache=DiskCache.of(tmp_path, network()))
     other = build()
-    shelf = DiskCache.of(tmp_path, other)
-    found, spent = counted(lambda: precompute(other, terms, POOLS, **HOW, shelf=shelf))
+    cache = DiskCache.of(tmp_path, other)
+    found, spent = counted(lambda: precompute(other, terms, POOLS, **HOW, cache=cache))
     plain, needed = counted(lambda: precompute(other, terms, POOLS, **HOW))
     assert spent == needed > 0
     assert same(found.logps, plain.logps)
@@ -117,10 +117,10 @@ def test_another_model_never_hits(build, tmp_path):
 def test_states_below_a_block_are_computed_once(tmp_path):
     records = (*FORGET, *RETAIN, FORGET[0])
     plain = compute_lower(network(), records, layer=2, file=tmp_path / "lower.bin", **HOW)
-    shelf = DiskCache.of(tmp_path, network())
+    cache = DiskCache.of(tmp_path, network())
 
     def lower(layer):
-        return shared_lower(network(), records, layer=layer, shelf=shelf, **HOW)
+        return shared_lower(network(), records, layer=layer, cache=cache, **HOW)
 
     first, filling = counted(lambda: lower(2))
     again, reading = counted(lambda: lower(2))
@@ -132,25 +132,25 @@ def test_states_below_a_block_are_computed_once(tmp_path):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_kept_comes_back_bit_for_bit(dtype, tmp_path):
-    shelf = DiskCache(folder=tmp_path)
+    cache = DiskCache(folder=tmp_path)
     values = {key(r): torch.randn(len(r.ids), 3).to(dtype) for r in FORGET}
     sizes = {name: len(value) for name, value in values.items()}
-    with shelf.room("some", sizes, width=3, dtype=dtype) as room:
+    with cache.room("some", sizes, width=3, dtype=dtype) as room:
         for name, value in values.items():
             room[name].copy_(value)
-    assert same(shelf.find("some", FORGET), values)
-    assert shelf.find("others", FORGET) == {}
-    assert shelf.find("some", RETAIN) == {}
+    assert same(cache.find("some", FORGET), values)
+    assert cache.find("others", FORGET) == {}
+    assert cache.find("some", RETAIN) == {}
 
 
 def test_a_writer_that_is_stopped_leaves_nothing_that_counts(tmp_path):
-    shelf = DiskCache(folder=tmp_path)
+    cache = DiskCache(folder=tmp_path)
     sizes = {key(record): 2 for record in FORGET}
-    with pytest.raises(KeyboardInterrupt), shelf.room("some", sizes, width=1, dtype=torch.float32):
+    with pytest.raises(KeyboardInterrupt), cache.room("some", sizes, width=1, dtype=torch.float32):
         raise KeyboardInterrupt
     assert list(tmp_path.rglob("*.*")) == []
     (tmp_path / "some" / "killed.bin").write_bytes(b"0" * 8)  # nothing ran after the kill
-    assert shelf.find("some", FORGET) == {}
+    assert cache.find("some", FORGET) == {}
 
 
 def test_space_is_taken_before_it_is_mapped(tmp_path):
@@ -165,9 +165,9 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("expunge.utils.io.os.posix_fallocate", full)
-    shelf = DiskCache(folder=tmp_path / "shelf")
+    cache = DiskCache(folder=tmp_path / "cache")
     with pytest.raises(ResourceError, match="no space left while writing"):
-        shared_lower(network(), FORGET, layer=2, shelf=shelf, **HOW)
+        shared_lower(network(), FORGET, layer=2, cache=cache, **HOW)
     with pytest.raises(ResourceError, match=r"no space left while writing .*lower\.bin"):
         compute_lower(network(), FORGET, layer=2, file=tmp_path / "lower.bin", **HOW)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
@@ -203,7 +203,7 @@ def test_a_second_trial_reads_what_the_first_computed(method, lora, tmp_path):
             method=method,
             network=fresh(),
             streams=Streams(forget=FORGET, retain=RETAIN),
-            options=TrainingArgs(lora=lora, steps=3, lr=1e-3, forget_batch=2, retain_batch=2),
+            options=TrainingArgs(lora=lora, steps=3, lr=1e-3, batch=2, retain_batch=2),
             pad_id=2,
             store=store,
         )

@@ -62,7 +62,7 @@ RUNS = [
         {"name": "noise", "method": "npo", "robust": "noise"},
         {"name": "checkpointed", "method": "npo", "options": {"checkpointing": True}},
         {"name": "8bit", "method": "npo", "optimiser": "adamw8bit"},
-        {"name": "unwatched", "method": "npo", "options": {"retain_batch": 1, "forget_batch": 1}},
+        {"name": "unwatched", "method": "npo", "options": {"retain_batch": 1, "batch": 1}},
     )
     for rest in ({k: v for k, v in job.items() if k != "name"},)
 ]

@@ -116,7 +116,7 @@ def test_a_run_looks_at_its_probes_above_the_lowest_trained_block(first, tmp_pat
                 lora=LoraShape(rank=4, first_layer=first),
                 steps=2,
                 lr=1e-3,
-                forget_batch=1,
+                batch=1,
                 retain_batch=1,
                 check_every=1,
             ),

@@ -125,7 +125,7 @@ def test_every_method_lowers_what_it_says_it_lowers(case, tmp_path):
         case.build(),
         lr=case.lr,
         steps=25,
-        forget_batch=4,
+        batch=4,
         retain_batch=6,
         utility_budget=0.99,
     )

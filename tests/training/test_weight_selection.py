@@ -60,7 +60,7 @@ def test_a_module_is_named_whole_or_by_its_end_or_by_a_pattern(name, wanted, exp
 def test_only_the_chosen_weights_move_and_the_plan_counts_them(trains, moved, tmp_path):
     network = tiny.network()
     before = {name: value.clone() for name, value in network.model.state_dict().items()}
-    options = TrainingArgs(lora=None, only=trains, steps=3, lr=1e-3, forget_batch=2, retain_batch=3)
+    options = TrainingArgs(lora=None, only=trains, steps=3, lr=1e-3, batch=2, retain_batch=3)
     run = Trainer(method=NPO(), network=network, streams=STREAMS, options=options, pad_id=2)
     _, weights = run.run(unseen=NEVER, folder=tmp_path, progress=lambda step, text: None)
     meant = {

@@ -56,8 +56,8 @@ def attacks(world, folder):
 
 def references(world, folder):
     (record,) = tiny.encoded((3, 2))
-    shelf = DiskCache(folder=folder / "store" / "of-a-model")
-    with shelf.room("logp", {key(record): 2}, width=1, dtype=torch.float32) as room:
+    cache = DiskCache(folder=folder / "store" / "of-a-model")
+    with cache.room("logp", {key(record): 2}, width=1, dtype=torch.float32) as room:
         room[key(record)].zero_()
     return folder / "store"
 

@@ -15,9 +15,9 @@ def metrics(
     session: Given,
 ) -> int:
     """List the metrics by axis: what each needs, which way is better, and what it costs."""
+    from expunge.config.catalogue import flowing
     from expunge.metrics.outcomes import Axis
     from expunge.metrics.registry import METRICS, find
-    from expunge.utils.docstrings import flowing
 
     console = session.console
     if name is not None:

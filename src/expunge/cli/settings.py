@@ -13,7 +13,7 @@ from expunge.cli.options import COMMAND_VARIABLES, RequestFlags, TrainFlags
 from expunge.errors import GateError, InputError, UsageError
 from expunge.evals.results import Results, Ruling
 from expunge.utils.console import Console
-from expunge.utils.nearest import did_you_mean
+from expunge.utils.io import did_you_mean
 
 if TYPE_CHECKING:
     from expunge.config.settings import Settings

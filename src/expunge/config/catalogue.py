@@ -5,13 +5,13 @@ when it is stale. Formulas are not in it: each is read off the file of its metho
 """
 
 import ast
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from expunge.utils.docstrings import flowing
 from expunge.utils.io import read_json
 
 _FILE = Path(__file__).with_suffix(".json")
@@ -106,6 +106,15 @@ def text_of(file: str) -> str:
     """
     tree = ast.parse((_PACKAGE / file).read_text(encoding="utf-8"))
     return flowing(ast.get_docstring(tree) or "")
+
+
+def flowing(text: str) -> str:
+    """Join the lines of each paragraph; formulas and lists, which are marked, keep theirs."""
+    paragraphs = [
+        part if part.startswith("    ") else re.sub(r"\n(?! {2,}|- )", " ", part)
+        for part in text.split("\n\n")
+    ]
+    return "\n\n".join(paragraphs)
 
 
 def _with_tuples(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+UTILITY_BUDGET = 0.05
+"""Share of the retained answers' probability whose loss ends a training."""
+
 
 class Goal(StrEnum):
     """What "forgotten" means. Each class is judged by its own rule; there is no default."""
@@ -152,7 +155,7 @@ class Request(BaseModel):
         default=ThreatModel.T1, description="the promise that is asked for"
     )
     utility_budget: float = Field(
-        default=0.05,
+        default=UTILITY_BUDGET,
         gt=0,
         lt=1,
         description="training stops when retained answers lose more than this",

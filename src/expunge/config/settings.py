@@ -72,10 +72,50 @@ class OptimiserSettings(NamedChoice):
     )
 
 
-class TrainSettings(BaseModel):
-    """How the weights are trained (`[train]`); None means: the method's own default."""
+class Hyperparameters(BaseModel):
+    """How the weights are stepped, whichever move; None means: the method's own default.
+
+    Settings, trainer and loop all use these: each is declared here, and nowhere else.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    init: Literal["default", "fila"] = Field(
+        default="default",
+        description="default: LoRA starts from nothing; fila: from what the forget set uses",
+    )
+    epochs: int | None = Field(default=None, ge=1, description="passes over the forget set")
+    steps: int | None = Field(default=None, ge=1, description="optimiser steps; overrides epochs")
+    lr: float | None = Field(default=None, gt=0, description="peak learning rate")
+    batch: int = Field(default=8, ge=1, description="forget records per optimiser step")
+    retain_batch: int | None = Field(
+        default=None, ge=1, description="retain records per step; default batch"
+    )
+    warmup: float = Field(
+        default=0.1, ge=0, lt=1, description="share of the steps with rising learning rate"
+    )
+    weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
+    clip: float = Field(default=1.0, gt=0, description="largest gradient norm")
+    tokens_per_pass: int = Field(
+        default=4096, ge=8, description="padded tokens in one forward pass"
+    )
+    checkpointing: bool = Field(
+        default=False,
+        description="compute activations again on the way back: a third slower, far less memory",
+    )
+    check_every: int = Field(
+        default=5, ge=1, description="steps between checkpoints and watchdog checks"
+    )
+    seed: int = Field(default=0, ge=0, description="seed of order, initialisation and draws")
+
+    @property
+    def retained(self) -> int:
+        """Retain records per optimiser step."""
+        return self.batch if self.retain_batch is None else self.retain_batch
+
+
+class TrainSettings(Hyperparameters):
+    """How the weights are trained (`[train]`); None means: the method's own default."""
 
     full: bool = Field(default=False, description="train all weights instead of LoRA")
     adapter: bool = Field(
@@ -93,22 +133,6 @@ class TrainSettings(BaseModel):
         description="modules of the blocks that get LoRA or, with full, train: names such as"
         " down_proj or regular expressions such as self_attn\\.[qk]_proj; default all",
     )
-    init: Literal["default", "fila"] = Field(
-        default="default",
-        description="default: LoRA starts from nothing; fila: from what the forget set uses",
-    )
-    epochs: int | None = Field(default=None, ge=1, description="passes over the forget set")
-    steps: int | None = Field(default=None, ge=1, description="optimiser steps; overrides epochs")
-    lr: float | None = Field(default=None, gt=0, description="peak learning rate")
-    batch: int = Field(default=8, ge=1, description="forget records per optimiser step")
-    retain_batch: int | None = Field(
-        default=None, ge=1, description="retain records per step; default batch"
-    )
-    warmup: float = Field(
-        default=0.1, ge=0, lt=1, description="share of the steps with rising learning rate"
-    )
-    weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
-    clip: float = Field(default=1.0, gt=0, description="largest gradient norm")
     forget_tokens: Literal["answer", "fact"] = Field(
         default="answer",
         description="what is forgotten of a record: its answer, or from it the key answers alone",
@@ -122,17 +146,6 @@ class TrainSettings(BaseModel):
     max_length: int = Field(
         default=512, ge=8, description="longest record in tokens; longer text is split"
     )
-    tokens_per_pass: int = Field(
-        default=4096, ge=8, description="padded tokens in one forward pass"
-    )
-    checkpointing: bool = Field(
-        default=False,
-        description="compute activations again on the way back: a third slower, far less memory",
-    )
-    check_every: int = Field(
-        default=5, ge=1, description="steps between checkpoints and watchdog checks"
-    )
-    seed: int = Field(default=0, ge=0, description="seed of order, initialisation and draws")
 
     @field_validator("targets")
     @classmethod

@@ -16,7 +16,7 @@ from expunge.data.convert import FIELDS, to_record, with_short_answers_named
 from expunge.data.hub import hub_values
 from expunge.data.records import Record
 from expunge.errors import InputError
-from expunge.utils.nearest import did_you_mean
+from expunge.utils.io import did_you_mean
 
 _NOT_DATA = ("readme", "license", "licence", "notice", "changelog")
 _LONGEST_NAME = 255

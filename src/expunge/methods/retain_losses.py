@@ -8,15 +8,12 @@
 """
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from expunge.errors import UsageError
 from expunge.methods.base import Answers, Distribution, Likelihood, Predictions, Stream, Term
-
-Retain = Literal["nll", "kl", "jsd", "argmax", "none"]
 
 
 def nll(answers: Answers) -> Tensor:

@@ -9,8 +9,7 @@ from typing import Any
 
 from expunge.data.hub import hub_is_closed
 from expunge.errors import InputError
-from expunge.utils.io import read_json
-from expunge.utils.nearest import did_you_mean, nearest_path
+from expunge.utils.io import did_you_mean, nearest_path, read_json
 
 GUARD = "guard.json"
 """File with the rules around a model; its folder holds no weights."""

@@ -13,7 +13,7 @@ from expunge.config.toml import WORDS, parsed
 from expunge.data.readers import is_hub_id, require_source
 from expunge.errors import InputError
 from expunge.models.reference import require_model
-from expunge.utils.nearest import did_you_mean
+from expunge.utils.io import did_you_mean
 from expunge.utils.registry import OR_OWN, require_known
 
 _ROUTES = ("auto", "retrain")

@@ -307,8 +307,8 @@ def _training(prepared: Prepared) -> tuple[StepWork, StepWork | None, Once]:
     order = Sampler(
         forget=len(streams.forget),
         retain=len(streams.retain),
-        forget_batch=min(options.forget_batch, len(streams.forget)),
-        retain_batch=options.retain_batch,
+        forget_batch=min(options.batch, len(streams.forget)),
+        retain_batch=options.retained,
         seed=options.seed,
     )
     terms, streams = method.terms(shape), _stand_in(prepared)
@@ -381,7 +381,7 @@ def _steps(prepared: Prepared) -> int:
     method, options = prepared.method, prepared.options
     if isinstance(method, Edit | Guard):
         return 0
-    batch = min(options.forget_batch, len(prepared.streams.forget))
+    batch = min(options.batch, len(prepared.streams.forget))
     epochs = options.epochs or method.recipe.epochs
     return options.steps or epochs * -(-len(prepared.streams.forget) // batch)
 

@@ -48,7 +48,7 @@ def cost_together(prepared: Prepared, cost: PlannedCost, team: Team) -> PlannedC
         size = measure(prepared.config)
         load = load_of(prepared, size)
         load = replace(load, step=load.step.times(_share(prepared, team)))
-        layout = layout_of(size, load, prepared.source.dtype)
+        layout = layout_of(load, prepared.source.dtype)
         peak = peak_gib(size, replace(layout, processes=team.size, spread=True))
     return replace(cost, peak_gib=peak * (team.size if prepared.source.device.type == "cpu" else 1))
 
@@ -56,7 +56,7 @@ def cost_together(prepared: Prepared, cost: PlannedCost, team: Team) -> PlannedC
 def _share(prepared: Prepared, team: Team) -> float:
     """Return the share of a step that the process with the most records takes."""
     options = prepared.options
-    records = min(options.forget_batch, len(prepared.streams.forget)) + options.retain_batch
+    records = min(options.batch, len(prepared.streams.forget)) + options.retained
     return -(-records // team.size) / records
 
 

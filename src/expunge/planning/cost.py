@@ -80,7 +80,7 @@ def estimate(size: Size, load: Load, *, device: torch.device, dtype: torch.dtype
     scored = load.audit_tokens + load.gradient_tokens
     audit = scored * 2 * size.passed + SCORED_SHARE * scored * 2 * size.head
     flops = load.steps * step_flops(size, load) + once_flops(size, load.once) + audit
-    layout = layout_of(size, load, dtype)
+    layout = layout_of(load, dtype)
     weights = size.total * layout.bytes_each
     decode = load.audit_answers / 16 * weights / DECODE_BYTES_PER_SECOND
     if device.type != "cpu":
@@ -139,11 +139,10 @@ def once_flops(size: Size, once: Once) -> float:
     return 2 * size.passed / size.layers * once.forward + 2 * size.head * once.scored
 
 
-def layout_of(size: Size, load: Load, dtype: torch.dtype) -> RunLayout:
+def layout_of(load: Load, dtype: torch.dtype) -> RunLayout:
     """Return how a run lies in the memory of one process.
 
     Args:
-        size: The model.
         load: What the run does.
         dtype: The format of the model's weights.
     """

@@ -76,7 +76,7 @@ def ways(
         narrows: Whether a format of 16 bits will do.
         smaller: Settings under which less is trained, and the run under them, mildest first.
     """
-    layout = layout_of(size, load, dtype)
+    layout = layout_of(load, dtype)
     found: list[tuple[tuple[str, ...], RunLayout]] = [
         (("train.checkpointing=true",), replace(layout, checkpointing=True))
     ]
@@ -87,7 +87,7 @@ def ways(
         found.append((("optimiser.name=adamw8bit",), replace(layout, optimiser="adamw8bit")))
     if dtype == torch.float32 and narrows:
         found.append((("precision=bf16",), replace(layout, bytes_each=2)))
-    found += [(words, layout_of(size, each, dtype)) for words, each in smaller]
+    found += [(words, layout_of(each, dtype)) for words, each in smaller]
     words, small = found[-1] if smaller else ((), layout)
     smallest = replace(_cut(small, min(longest, small.tokens)), checkpointing=True)
     words = (*words, "train.checkpointing=true", f"train.tokens_per_pass={longest}")

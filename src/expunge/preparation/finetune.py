@@ -1,7 +1,7 @@
 """Preparation of a fine-tuning: from recipe and records to what the engine trains on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedConfig
@@ -11,7 +11,7 @@ from expunge.data.records import Record
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.methods.finetune import Finetune
 from expunge.models.loading import Source, choose_device, load_config, load_tokenizer
-from expunge.models.precision import in_precision
+from expunge.models.number_formats import in_precision
 from expunge.models.transformer import Network
 from expunge.preparation.prepare import cache_folder, require_targets, training_options
 from expunge.training.sampler import ContentSampler, Streams
@@ -110,7 +110,7 @@ def prepare_finetune(
         parts=tuple(encoder.encode(piece) for _, piece in pieces),
         owners=tuple(owner for owner, _ in pieces),
         order=order,
-        options=replace(options, check_every=writes),
+        options=options.model_copy(update={"check_every": writes}),
     )
 
 

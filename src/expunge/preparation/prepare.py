@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from expunge.config.request import Response
-from expunge.config.settings import Settings, TrainSettings
+from expunge.config.settings import Hyperparameters, Settings, TrainSettings
 from expunge.data.counterfactuals import with_secrets
 from expunge.data.general_text import general_text
 from expunge.data.records import Record
@@ -31,8 +31,7 @@ from expunge.methods.finetune import Finetune
 from expunge.methods.guards.base import Guard
 from expunge.models.loading import Source, choose_device, load_config, load_tokenizer
 from expunge.models.lora import LoraShape
-from expunge.models.number_formats import in_stored_format
-from expunge.models.precision import in_precision
+from expunge.models.number_formats import in_precision, in_stored_format
 from expunge.models.reference import base_of, is_guard
 from expunge.planning.model_size import count_adapter, count_chosen
 from expunge.preparation.chain import stages
@@ -412,20 +411,8 @@ def training_options(train: TrainSettings, utility_budget: float, layers: int) -
     return TrainingArgs(
         lora=None if train.full else _lora(train),
         only=_only(train, layers) if train.full else None,
-        init=train.init,
-        epochs=train.epochs,
-        steps=train.steps,
-        lr=train.lr,
-        forget_batch=train.batch,
-        retain_batch=train.batch if train.retain_batch is None else train.retain_batch,
-        warmup=train.warmup,
-        weight_decay=train.weight_decay,
-        clip=train.clip,
-        tokens_per_pass=train.tokens_per_pass,
-        check_every=train.check_every,
-        checkpointing=train.checkpointing,
         utility_budget=utility_budget,
-        seed=train.seed,
+        **train.model_dump(include=set(Hyperparameters.model_fields)),
     )
 
 
@@ -437,7 +424,7 @@ def _above_frozen(options: TrainingArgs, method: AnyMethod, shape: Shape) -> Tra
     first = round(method.frozen * shape.layers)
     if lora.last_layer is not None and lora.last_layer < first:
         return options
-    return replace(options, lora=replace(lora, first_layer=first))
+    return options.model_copy(update={"lora": replace(lora, first_layer=first)})
 
 
 def _only(train: TrainSettings, layers: int) -> Trains | None:

@@ -20,8 +20,7 @@ from expunge.data.records import Record
 from expunge.errors import InputError
 from expunge.models.reference import TRAINED
 from expunge.provenance.keys import fingerprint, record_fingerprint
-from expunge.utils.io import read_json, sha256_json, write_json
-from expunge.utils.nearest import did_you_mean
+from expunge.utils.io import did_you_mean, read_json, sha256_json, write_json
 
 MODEL, FACTS = TRAINED
 RECIPE, LOG, POINTS = "training.toml", "replay.jsonl", "points"

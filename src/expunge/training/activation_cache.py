@@ -1,6 +1,6 @@
-"""The shelf: what an original says of records, kept on disk and found again by content.
+"""The cache: what an original says of records, kept on disk and found again by content.
 
-A shelf belongs to one model: its weights, its configuration, the number format and the kind of
+A cache belongs to one model: its weights, its configuration, the number format and the kind of
 device. What lies on it is found by the tokens of a record and where scoring starts, so that runs
 and trials of a search that start from the same model compute a reference once, whatever else
 differs between them. Another model, or another record, never hits.
@@ -8,7 +8,7 @@ differs between them. Another model, or another record, never hits.
 A part is two files: rows of numbers end to end, memory-mapped, and an index that says whose they
 are. The index is written last and whole, once the rows are on the disk, so a process that is killed
 or a loss of power leaves nothing that counts, and several processes may keep at the same time.
-Hidden states can be turned back into text: a shelf holds personal data, as evidence does.
+Hidden states can be turned back into text: a cache holds personal data, as evidence does.
 
 States under the lowest trained block: computed once, read ever after.
 
@@ -54,7 +54,7 @@ class DiskCache:
 
     @classmethod
     def of(cls, store: Path, network: Network) -> "DiskCache":
-        """Return the shelf of a model, as its weights are now, in a store for many."""
+        """Return the cache of a model, as its weights are now, in a store for many."""
         config = network.model.config.to_dict()
         known = {
             "weights": digest_of(network),
@@ -122,7 +122,7 @@ class DiskCache:
 
 
 def recalled(
-    shelf: DiskCache | None,
+    cache: DiskCache | None,
     kind: str,
     records: Sequence[Encoded],
     compute: Callable[[list[Encoded]], dict[Key, Tensor]],
@@ -130,15 +130,15 @@ def recalled(
     """Return values of records, [T] or [T, d] each: those kept, and the others computed and kept.
 
     Args:
-        shelf: Where to look and to keep; None: nowhere.
+        cache: Where to look and to keep; None: nowhere.
         kind: What the values are.
         records: Whose values are wanted.
         compute: Returns the values of some records, on the CPU.
     """
     unique = list({key(record): record for record in records}.values())
-    if shelf is None:
+    if cache is None:
         return compute(unique)
-    found = shelf.find(kind, unique)
+    found = cache.find(kind, unique)
     missing = [record for record in unique if key(record) not in found]
     if not missing:
         return {name: value.squeeze(-1) for name, value in found.items()}
@@ -146,7 +146,7 @@ def recalled(
     first = next(iter(fresh.values()))
     width = 1 if first.ndim == 1 else first.shape[-1]
     sizes = {name: len(value) for name, value in fresh.items()}
-    with shelf.room(kind, sizes, width=width, dtype=first.dtype) as room:
+    with cache.room(kind, sizes, width=width, dtype=first.dtype) as room:
         for name, value in fresh.items():
             room[name].copy_(value.view(-1, width))
     return {name: value.squeeze(-1) for name, value in (found | room).items()}
@@ -219,19 +219,19 @@ def shared_lower(
     records: Sequence[Encoded],
     *,
     layer: int,
-    shelf: DiskCache,
+    cache: DiskCache,
     pad_id: int,
     tokens_per_pass: int,
 ) -> LowerStates:
-    """Take from a shelf what the blocks under `layer` say, and put there what is missing."""
+    """Take from the cache what the blocks under `layer` say, and put there what is missing."""
     unique = list({key(record): record for record in records}.values())
     kind = f"below-{layer}"
-    known = shelf.find(kind, unique)
+    known = cache.find(kind, unique)
     missing = [record for record in unique if key(record) not in known]
     if missing:
         sizes = {key(record): len(record.ids) for record in missing}
         width = network.model.config.get_text_config().hidden_size
-        with shelf.room(kind, sizes, width=width, dtype=network.model.dtype) as room:
+        with cache.room(kind, sizes, width=width, dtype=network.model.dtype) as room:
             _fill(
                 network, missing, room, layer=layer, pad_id=pad_id, tokens_per_pass=tokens_per_pass
             )

@@ -171,12 +171,13 @@ class ControlledTrainer:
     def _set(self, attempt: ErasureAttempt, streams: Streams, method: Method) -> Trainer:
         trainer = self.trainer
         terms = tuple(_weighed(term, attempt.keep) for term in method.terms(trainer.shape()))
-        options = replace(
-            trainer.options,
-            lr=attempt.lr,
-            steps=attempt.steps,
-            utility_budget=1.0,
-            check_every=max(trainer.options.check_every, attempt.steps // 4),
+        options = trainer.options.model_copy(
+            update={
+                "lr": attempt.lr,
+                "steps": attempt.steps,
+                "utility_budget": 1.0,
+                "check_every": max(trainer.options.check_every, attempt.steps // 4),
+            }
         )
         return replace(trainer, method=FixedTerms(fixed=terms), streams=streams, options=options)
 

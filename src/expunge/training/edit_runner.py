@@ -148,13 +148,14 @@ class EditRunner:
         tell: Tell,
     ) -> Trained:
         streams = {stream for term in training.terms for stream in term.streams}
-        pool, batch = len(self.streams.forget), self.options.forget_batch
+        pool, batch = len(self.streams.forget), self.options.batch
         if streams == {Stream.RETAIN}:
-            pool, batch = len(self.streams.retain), self.options.retain_batch
+            pool, batch = len(self.streams.retain), self.options.retained
         steps = training.epochs * -(-pool // batch)
-        options = replace(self.options, lora=None, steps=steps, lr=training.lr)
+        changes: dict[str, object] = {"lora": None, "steps": steps, "lr": training.lr}
         if not training.watched:
-            options = replace(options, utility_budget=1.0)
+            changes["utility_budget"] = 1.0
+        options = self.options.model_copy(update=changes)
         loop = Trainer(
             method=FixedTerms(fixed=training.terms),
             network=self.network,

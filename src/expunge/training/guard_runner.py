@@ -88,7 +88,7 @@ class GuardContext:
                 lora=LoraShape(rank=rank, alpha=2.0 * rank, last_layer=layers - 1),
                 epochs=epochs,
                 lr=lr,
-                forget_batch=self.options.forget_batch,
+                batch=self.options.batch,
                 retain_batch=self.options.retain_batch,
                 tokens_per_pass=self.options.tokens_per_pass,
                 check_every=self.options.check_every,

@@ -77,7 +77,7 @@ def precompute(
     pad_id: int,
     tokens_per_pass: int,
     reinforced: Mapping[Key, Tensor] | None = None,
-    shelf: DiskCache | None = None,
+    cache: DiskCache | None = None,
     lower: LowerStates | None = None,
 ) -> References:
     """Compute what the terms declare, for the records that the run will draw.
@@ -91,7 +91,7 @@ def precompute(
         pad_id: Any token id.
         tokens_per_pass: Largest number of padded tokens in one forward pass.
         reinforced: Last hidden states of the reinforced original, where a term wants them.
-        shelf: Where to find what other runs from this original computed, and to keep the rest.
+        cache: Where to find what other runs from this original computed, and to keep the rest.
         lower: States from which the forward passes can start.
 
     Raises:
@@ -106,18 +106,18 @@ def precompute(
         if isinstance(term, Distribution):
             distribution = distribution or bool(term.references)
             pool = [record for stream in term.references for record in records[stream]]
-            hiddens |= recalled(shelf, "hidden", pool, partial(final_states, network, **how))
+            hiddens |= recalled(cache, "hidden", pool, partial(final_states, network, **how))
             continue
         if not term.needs_reference:
             continue
         pool = [record for stream in term.streams for record in records[stream]]
         if isinstance(term, Likelihood):
             fresh = [record for record in pool if key(record) not in logps]
-            logps |= recalled(shelf, "logp", fresh, partial(_logps, network, **how))
+            logps |= recalled(cache, "logp", fresh, partial(_logps, network, **how))
         else:
             site = site_of(term)
             kind = f"{site.part}-{site.layer}"
-            found = recalled(shelf, kind, pool, partial(_states, network, site=site, **how))
+            found = recalled(cache, kind, pool, partial(_states, network, site=site, **how))
             states.update({(name, site): value for name, value in found.items()})
     return References(
         network=network,

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from expunge.config.settings import Hyperparameters
 from expunge.errors import UsageError
 from expunge.training import checkpoint
 from expunge.training.distributed import SOLO, Team, whole
@@ -26,14 +27,9 @@ class Schedule:
 
     steps: int
     lr: float
-    warmup: float
-    """Share of the steps with rising learning rate; afterwards it falls linearly to zero."""
-    weight_decay: float
-    clip: float
-    tokens_per_pass: int
-    check_every: int
-    """Steps between checkpoints and looks of the watchdogs."""
-    seed: int = 0
+    """Peak learning rate."""
+    args: Hyperparameters
+    """The other hyperparameters; those of steps, epochs and rate are settled above."""
     rates: tuple[float, ...] = ()
     """The learning rate of each step; empty: it rises, then falls, with the number of the step."""
     save_at: frozenset[int] = frozenset()
@@ -41,13 +37,13 @@ class Schedule:
 
     def saves(self, step: int) -> bool:
         """Tell whether a checkpoint is written after so many steps."""
-        return step % self.check_every == 0 or step in self.save_at
+        return step % self.args.check_every == 0 or step in self.save_at
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of step `step`, counted from 0."""
+        """Return the learning rate of a step, from 0: it rises, then falls linearly to zero."""
         if self.rates:
             return self.rates[step]
-        rising = max(1, math.ceil(self.warmup * self.steps))
+        rising = max(1, math.ceil(self.args.warmup * self.steps))
         if step < rising:
             return self.lr * (step + 1) / rising
         return self.lr * (self.steps - step) / max(1, self.steps - rising)
@@ -108,10 +104,11 @@ class _Run:
         self.readings: list[tuple[int, ProbeReading]] = []
         self.good_step = 0
         self.stopped = ""
-        self.tokens_per_pass = schedule.tokens_per_pass
+        self.tokens_per_pass = schedule.args.tokens_per_pass
         self.multipliers = Multipliers.of(observer.terms)
         self.memory: dict[str, Tensor] = {}
-        self.optimiser = wraps.optimiser.make(weights.masters, schedule.lr, schedule.weight_decay)
+        decay = schedule.args.weight_decay
+        self.optimiser = wraps.optimiser.make(weights.masters, schedule.lr, decay)
 
     def state(self) -> dict[str, object]:
         return {
@@ -233,12 +230,12 @@ def _step(
     coefs = coefficients(observer.terms, run.multipliers, progress)
     tokens = run.tokens_per_pass
     pull = StepGradient(observer, weights, draw, coefs=coefs, tokens_per_pass=tokens, team=team)
-    generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + run.step)
+    generator = torch.Generator().manual_seed(schedule.args.seed * 1_000_003 + run.step)
     wraps.refresh(run.optimiser, pull, generator)
     gradient = wraps.gradient(pull, run.memory, generator)
     for name, value in gradient.items():
         weights.masters[name].grad = value
-    norm = _clip(list(weights.masters.values()), schedule.clip)
+    norm = _clip(list(weights.masters.values()), schedule.args.clip)
     if bool(torch.isfinite(norm)):
         run.optimiser.step()
         weights.publish()

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from torch import Tensor
 
+from expunge.config.request import UTILITY_BUDGET
+from expunge.config.settings import Hyperparameters
 from expunge.data.tokenization import Encoded
 from expunge.methods.base import Distribution, Method, Shape, Stream, Term, Trains
 from expunge.models.lora import LoraShape, merge
@@ -39,32 +40,14 @@ from expunge.training.trainable_weights import (
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingArgs:
-    """How to train, whatever the method."""
+class TrainingArgs(Hyperparameters):
+    """How to train, whatever the method: the hyperparameters, and which weights."""
 
     lora: LoraShape | None
     """None: the weights themselves."""
     only: Trains | None = None
     """Without `lora`: the weights to train; None: all."""
-    init: Literal["default", "fila"] = "default"
-    """Start the adapter from nothing, or from the part of the weights that the forget set uses."""
-    epochs: int | None = None
-    steps: int | None = None
-    """Overrides epochs; both None: the method's own epochs."""
-    lr: float | None = None
-    """None: the method's own, for adapters or for all weights."""
-    forget_batch: int = 8
-    retain_batch: int = 8
-    warmup: float = 0.1
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    tokens_per_pass: int = 4096
-    check_every: int = 5
-    checkpointing: bool = False
-    """Whether activations are computed again on the way back instead of kept."""
-    utility_budget: float = 0.05
-    seed: int = 0
+    utility_budget: float = UTILITY_BUDGET
 
 
 def trained_weights(method: Method, options: TrainingArgs, shape: Shape) -> Trains | None:
@@ -110,8 +93,8 @@ class Trainer:
         return Sampler(
             forget=len(self.streams.forget),
             retain=len(self.streams.retain),
-            forget_batch=min(self.options.forget_batch, len(self.streams.forget)),
-            retain_batch=self.options.retain_batch,
+            forget_batch=min(self.options.batch, len(self.streams.forget)),
+            retain_batch=self.options.retained,
             seed=self.options.seed,
         )
 
@@ -125,12 +108,7 @@ class Trainer:
         return Schedule(
             steps=len(rates) or options.steps or epochs * self.order().steps_per_epoch,
             lr=peak,
-            warmup=options.warmup,
-            weight_decay=options.weight_decay,
-            clip=options.clip,
-            tokens_per_pass=options.tokens_per_pass,
-            check_every=options.check_every,
-            seed=options.seed,
+            args=options,
             rates=rates,
             save_at=self.save_at,
         )
@@ -162,12 +140,12 @@ class Trainer:
         terms = self.method.terms(self.shape())
         order, schedule = self.order(), self.schedule()
         pools = self._pools(terms, order, schedule.steps)
-        shelf = self._shelf()
+        cache = self._cache()
         reinforced = self._reinforced(terms, pools)
         spreads = self._spreads(team)
         weights = as_they_are(self.network) if spreads else self.weights or self._weights(folder)
         wraps = self._wraps(weights, folder)
-        lower = self._lower(pools, folder / f"lower.{team.rank}.bin", shelf)
+        lower = self._lower(pools, folder / f"lower.{team.rank}.bin", cache)
         references = precompute(
             self.network,
             terms,
@@ -175,7 +153,7 @@ class Trainer:
             pad_id=self.pad_id,
             tokens_per_pass=options.tokens_per_pass,
             reinforced=reinforced,
-            shelf=shelf,
+            cache=cache,
             lower=lower,
         )
         observer = TermEvaluator(
@@ -252,14 +230,14 @@ class Trainer:
             tokens_per_pass=self.options.tokens_per_pass,
         )
 
-    def _shelf(self) -> DiskCache | None:
+    def _cache(self) -> DiskCache | None:
         """Return where the original's values are shared; must be asked before weights change."""
         if self.store is None or self.network.fence is not None:
             return None
         return DiskCache.of(self.store, self.network)
 
     def _lower(
-        self, pools: Mapping[Stream, Sequence[Encoded]], file: Path, shelf: DiskCache | None
+        self, pools: Mapping[Stream, Sequence[Encoded]], file: Path, cache: DiskCache | None
     ) -> LowerStates | None:
         first = self._first_trained()
         if first == 0:
@@ -267,7 +245,7 @@ class Trainer:
         probes = spread(self.streams.forget), spread(self.streams.retain)
         records = [record for some in (*pools.values(), *probes) for record in some]
         pad_id, tokens = self.pad_id, self.options.tokens_per_pass
-        if shelf is None:
+        if cache is None:
             return compute_lower(
                 self.network,
                 records,
@@ -277,7 +255,7 @@ class Trainer:
                 tokens_per_pass=tokens,
             )
         return shared_lower(
-            self.network, records, layer=first, shelf=shelf, pad_id=pad_id, tokens_per_pass=tokens
+            self.network, records, layer=first, cache=cache, pad_id=pad_id, tokens_per_pass=tokens
         )
 
     def _first_trained(self) -> int:

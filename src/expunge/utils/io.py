@@ -1,4 +1,7 @@
-"""Files that are either whole or absent: atomic writes, JSON Lines, digests."""
+"""Files that are either whole or absent: atomic writes, JSON Lines, digests.
+
+A path that does not exist: which one was probably meant.
+"""
 
 import errno
 import hashlib
@@ -8,6 +11,7 @@ import secrets
 import sys
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +20,8 @@ from expunge.errors import ResourceError
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors of a full disk, or of a user's share of it."""
 _PART = ".part"
+ALIKE = 0.7
+"""Least similarity of two names, 0 to 1, at which one is suggested for the other."""
 
 
 @contextmanager
@@ -158,3 +164,42 @@ def sha256_json(value: object) -> str:
     """Return the hex SHA-256 of a value's canonical JSON (sorted keys, no spaces)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def did_you_mean(reference: str, otherwise: str) -> str:
+    """Return the remedy for a path that does not exist: the nearest that does, or `otherwise`."""
+    near = nearest_path(reference)
+    return otherwise if near is None else f"did you mean {near}?"
+
+
+def nearest_path(reference: str, *, alike: float = ALIKE) -> Path | None:
+    """Return the existing path whose name is nearest to one that does not exist.
+
+    It is None where no name is near, and where the path does exist. Each folder on the way may be
+    mistyped. Hidden files are never suggested.
+
+    Args:
+        reference: The path that does not exist.
+        alike: Least similarity of each name to the one that is meant, 0 to 1.
+
+    Example:
+        >>> nearest_path("/no/such/folder") is None
+        True
+    """
+    try:
+        return _nearest(Path(reference).expanduser(), alike)
+    except OSError:  # a name too long for a path, or a folder that is not ours to read
+        return None
+
+
+def _nearest(path: Path, alike: float) -> Path | None:
+    if path.exists() or not path.name:
+        return None
+    parent = path.parent if path.parent.is_dir() else _nearest(path.parent, alike)
+    if parent is None or not parent.is_dir():
+        return None
+    if (parent / path.name).exists():
+        return parent / path.name
+    names = sorted(each.name for each in parent.iterdir() if not each.name.startswith("."))
+    near = get_close_matches(path.name, names, n=1, cutoff=alike)
+    return parent / near[0] if near else None
