@@ -74,8 +74,8 @@ MISTAKES = [
         for words in (FORGET, PLAN, ATTACK, BENCH, TUNE, TRAIN)
     ),
     (swapped(FORGET, "./model", "runs/kpet"), 4, "no-model", "did you mean runs/kept?"),
-    (swapped(FORGET, "./model", "runss/kept"), 4, "no-model", "mean runs/kept? For a model of"),
-    (swapped(FORGET, "./model", "modle"), 4, "no-model", "did you mean model? For a model of the"),
+    (swapped(FORGET, "./model", "runss/kept"), 4, "no-model", "did you mean runs/kept? (a model"),
+    (swapped(FORGET, "./model", "modle"), 4, "no-model", "(a model of the Hub: modle@main)"),
     (("--offline", *swapped(FORGET, "./model", "modle@main")), 4, "model-offline", "is off"),
     (swapped(FORGET, "./model", "gone.gguf"), 4, "no-model", "must be a file on this machine"),
     (swapped(FORGET, "./model", "pickled"), 4, "unreadable-model", "no safetensors weights"),

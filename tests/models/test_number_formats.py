@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 import tiny
+from expunge.errors import InputError
 from expunge.models.loading import Source, digest_of
 from expunge.models.number_formats import FORMATS, held_in, in_stored_format, stored_dtype
 
@@ -53,8 +54,9 @@ def test_an_adapter_counts_with_its_base(tmp_path):
     assert stored_dtype(base, SOURCE) == BF16
 
 
-def test_loading_says_that_a_model_is_not_there():
-    assert stored_dtype("nobody/has-this", SOURCE) == F32
+def test_a_model_that_is_not_there_has_no_format():
+    with pytest.raises(InputError, match="nobody/has-this is not on this machine"):
+        stored_dtype("nobody/has-this", SOURCE)
 
 
 @pytest.mark.parametrize("form", FORMATS)

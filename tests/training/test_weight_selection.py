@@ -142,7 +142,7 @@ def test_targets_that_some_blocks_lack_train_in_the_others(full, world, bench, t
 
     prepared = prepare(settings("mlp.up_proj", "mlp.down_proj"))
     network = tiny.network(model)
-    options = replace(prepared.options, steps=1)
+    options = prepared.options.model_copy(update={"steps": 1})
     run = Trainer(method=NPO(), network=network, streams=STREAMS, options=options, pad_id=2)
     _, weights = run.run(unseen=NEVER, folder=tmp_path, progress=lambda step, text: None)
     blocks = {name.partition(".mlp.")[0] for name in weights.masters}

@@ -101,7 +101,7 @@ def stored_dtype(reference: str, source: Source) -> torch.dtype:
         source: Permissions.
 
     Raises:
-        InputError: As `split_reference`.
+        InputError: As `split_reference` and `local_base`.
     """
     base, adapter = split_reference(reference)
     if adapter is not None:

@@ -124,26 +124,25 @@ def require_place(reference: str, *, offline: bool) -> None:
             folder here; or the network is off and no copy of it is on this machine.
     """
     if reference.endswith(".gguf") and not Path(reference).is_file():
-        raise _no_model(
-            f"there is no file {reference}",
-            "a reference that ends in .gguf must be a file on this machine",
-            reference,
+        raise InputError(
+            "no-model",
+            what=f"there is no file {reference}",
+            why="a reference that ends in .gguf must be a file on this machine",
+            fix=did_you_mean(reference, "check the path"),
         )
     if Path(reference).exists():
         return
     name = split_revision(reference)[0]
-    is_id = _HUB_ID.fullmatch(name) is not None
-    if is_id and _is_cached(name):
+    if _HUB_ID.fullmatch(name) is None:
+        raise _no_folder(reference, "nothing lies at that path")
+    if _is_cached(name):
         return
-    if not is_id or (name == reference and _first_part_is_here(reference)):
-        raise _no_model(f"there is no folder {reference}", "nothing lies at that path", reference)
+    if name == reference and _first_part_is_here(reference):
+        raise _no_folder(reference, "its first part is a folder here, so the Hub was not asked")
     near = nearest_path(reference, alike=_MISTYPED)
     if name == reference and near is not None and _holds_model(near):
-        raise InputError(
-            "no-model",
-            what=f"there is no folder {reference}",
-            why="its name is nearly that of a model here, so the Hub was not asked",
-            fix=f"did you mean {near}? For a model of the Hub write {reference}@{_MAIN}",
+        raise _no_folder(
+            reference, "its name is nearly that of a model here; the Hub was not asked"
         )
     if offline or hub_is_closed():
         raise not_on_this_machine(reference)
@@ -201,8 +200,14 @@ def _is_cached(name: str) -> bool:
     return (Path(HF_HUB_CACHE) / folder).is_dir()
 
 
-def _no_model(what: str, why: str, reference: str) -> InputError:
-    return InputError("no-model", what=what, why=why, fix=did_you_mean(reference, "check the path"))
+def _no_folder(reference: str, why: str) -> InputError:
+    hub = f" (a model of the Hub: {reference}@{_MAIN})" if _HUB_ID.fullmatch(reference) else ""
+    return InputError(
+        "no-model",
+        what=f"there is no folder {reference}",
+        why=why,
+        fix=did_you_mean(reference, "check the path") + hub,
+    )
 
 
 def _adapter_folder(folder: Path) -> Path:
