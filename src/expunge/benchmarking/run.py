@@ -35,7 +35,13 @@ from expunge.utils.console import Console
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchArguments:
-    """What the user asks of a benchmark."""
+    """What the user asks of a benchmark.
+
+    Example:
+        >>> ask = BenchArguments(what="tofu", methods=("npo", "rmu"), seeds=(0, 1))
+        >>> ask.trials
+        1
+    """
 
     what: str
     """Name of a suite, or a request file."""
@@ -180,6 +186,15 @@ def bench(
 
     Raises:
         ExpungeError: What was finished stays; the same call goes on.
+
+    Example:
+        >>> from expunge import Request, Settings
+        >>> request = Request(goal="removal", forget=("forget.jsonl",))
+        >>> settings = Settings(model="org/original", request=request)
+        >>> from expunge.utils.console import SilentConsole
+        >>> ask = BenchArguments(what="request.toml", methods=("npo", "rmu"))
+        >>> console = SilentConsole()
+        >>> bench(ask, Path("bench"), settings, shard=Shard(), console=console)  # doctest: +SKIP
     """
     protocol = begin(ask, matrix, settings)
     methods = ask.methods or tuple(protocol.chosen or EVERY)

@@ -121,7 +121,12 @@ class Study(typing.Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """How long to look, and what must not be lost."""
+    """How long to look, and what must not be lost.
+
+    Example:
+        >>> Budget(trials=8, minutes=30).floor
+        0.75
+    """
 
     trials: int = 16
     """Settings tried in all."""
@@ -133,7 +138,23 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tuned:
-    """What a search found."""
+    """What a search found.
+
+    Example:
+        >>> from expunge import Request
+        >>> from expunge.benchmarking.result import Machine, RunCost
+        >>> row = BenchResult(
+        ...     cell=Cell(kind="method", name="npo"),
+        ...     suite="",
+        ...     status="done",
+        ...     cost=RunCost(seconds=60.0),
+        ...     machine=Machine(device="cpu", cpu="x86_64", threads=2, versions={}),
+        ... )
+        >>> request = Request(goal="removal", forget=("forget.jsonl",))
+        >>> settings = Settings(model="org/model", request=request)
+        >>> Tuned(pareto=(row,), chosen=row, settings=settings).chosen.cell.name
+        'npo'
+    """
 
     pareto: tuple[BenchResult, ...]
     """Judged rows that no other one beats on both numbers, the most erased first."""
@@ -166,6 +187,14 @@ def tune(
         UsageError: Optuna is not installed, the folder holds another search, the settings are a
             chain, or no such method.
         InputError: No run could be finished.
+
+    Example:
+        >>> from expunge import Request, Settings
+        >>> from expunge.utils.console import SilentConsole
+        >>> request = Request(goal="removal", forget=("forget.jsonl",))
+        >>> settings = Settings(model="org/model", request=request)
+        >>> budget, console = Budget(trials=8, minutes=30), SilentConsole()
+        >>> tuned = tune(settings, Path("search"), budget=budget, console=console)  # doctest: +SKIP
     """
     _require_optuna()
     require_one_method(settings)

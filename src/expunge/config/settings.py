@@ -214,7 +214,15 @@ class Stage(BaseModel):
 
 
 class Settings(BaseModel):
-    """The whole tree: one TOML file."""
+    """The whole tree: one TOML file.
+
+    Example:
+        >>> request = Request(goal="removal", forget=("forget.jsonl",))
+        >>> method = MethodSettings(name="npo", beta=0.2)
+        >>> settings = Settings(model="org/model", request=request, method=method)
+        >>> settings.method.knobs, settings.train.batch
+        ({'beta': 0.2}, 8)
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

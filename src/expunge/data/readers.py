@@ -67,6 +67,15 @@ def read(
     Raises:
         InputError: A source is missing, unreadable, malformed or empty, or two different records
             have the same id. Messages name file and line, never the content.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder, "forget.jsonl")
+        ...     _ = path.write_text('{"prompt": "Where does Lin live?", "completion": "In Oslo."}')
+        ...     found = read([str(path)])
+        >>> found.records[0].completion, found.duplicates
+        ('In Oslo.', 0)
     """
     skipped: list[str] = []
     rows = (row for source in sources for row in _rows(source, offline=offline, skipped=skipped))

@@ -133,5 +133,9 @@ def build(name: str, knobs: Mapping[str, object]) -> AnyMethod:
 
     Raises:
         UsageError: No such method, no such knob, or a value of the wrong type.
+
+    Example:
+        >>> build("npo", {"beta": 0.2}).beta
+        0.2
     """
     return build_named(EVERY, name, knobs, what="method")

@@ -70,7 +70,14 @@ class Stream(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answers:
-    """What a likelihood loss sees of one stream in one batch: N scored tokens of B sequences."""
+    """What a likelihood loss sees of one stream in one batch: N scored tokens of B sequences.
+
+    Example:
+        >>> import torch
+        >>> one = torch.zeros(2, dtype=torch.long)
+        >>> Answers(logp=torch.tensor([-1.0, -3.0]), reference=None, sequence=one, size=1).mean_nll
+        tensor([2.])
+    """
 
     logp: Tensor
     """[N] log-probability of each scored token, float32, with gradient."""
@@ -243,7 +250,12 @@ def forget_term(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shape:
-    """What a method may know of the model before it is loaded."""
+    """What a method may know of the model before it is loaded.
+
+    Example:
+        >>> Shape(layers=12, width=768).layers
+        12
+    """
 
     layers: int
     width: int
@@ -265,7 +277,12 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trains:
-    """Which weights move: modules inside a block, and blocks."""
+    """Which weights move: modules inside a block, and blocks.
+
+    Example:
+        >>> Trains(modules=("down_proj",), first_layer=3, last_layer=5).takes("mlp.down_proj")
+        True
+    """
 
     modules: tuple[str, ...]
     """As `is_named` reads them; empty: whole blocks."""
@@ -280,7 +297,12 @@ class Trains:
 
 
 def last_block(last_layer: int | None, layers: int) -> int:
-    """Return the highest block that is meant: the top one of `layers` where none is named."""
+    """Return the highest block that is meant: the top one of `layers` where none is named.
+
+    Example:
+        >>> last_block(None, 12), last_block(3, 12)
+        (11, 3)
+    """
     return layers - 1 if last_layer is None else last_layer
 
 
@@ -290,6 +312,10 @@ def is_named(name: str, wanted: Sequence[str]) -> bool:
     Args:
         name: Its name inside its block, for example `self_attn.q_proj`.
         wanted: Such names, last parts of them (`q_proj`), or regular expressions of whole ones.
+
+    Example:
+        >>> is_named("self_attn.q_proj", ["q_proj"]), is_named("mlp.up_proj", ["q_proj"])
+        (True, False)
     """
     last = name.rpartition(".")[2]
     return any(each in (name, last) or re.fullmatch(each, name) for each in wanted)
@@ -364,6 +390,9 @@ def require_positive(knob: str, value: float, table: str) -> None:
 
     Raises:
         UsageError: It is not.
+
+    Example:
+        >>> require_positive("beta", 0.1, "method")
     """
     if not value > 0:
         raise _refused(knob, value, table, "must be larger than 0")
@@ -374,6 +403,9 @@ def require_share(knob: str, value: float, table: str) -> None:
 
     Raises:
         UsageError: It is not.
+
+    Example:
+        >>> require_share("density", 0.5, "method")
     """
     if not 0 < value <= 1:
         raise _refused(knob, value, table, "is a share: above 0 and at most 1")
@@ -384,6 +416,9 @@ def require_word(knob: str, value: str, table: str, words: tuple[str, ...]) -> N
 
     Raises:
         UsageError: It is not.
+
+    Example:
+        >>> require_word("site", "mlp", "method", ("block", "mlp"))
     """
     if value not in words:
         raise _refused(knob, value, table, f"is {' or '.join(words)}")

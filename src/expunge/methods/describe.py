@@ -47,6 +47,11 @@ def describe(name: str, method: Method | Edit | Guard) -> Description:
     Args:
         name: What the user calls it.
         method: The method.
+
+    Example:
+        >>> from expunge.methods import build
+        >>> describe("npo", build("npo", {})).family
+        'preference'
     """
     if isinstance(method, Edit | Guard):
         streams = (Stream.FORGET, Stream.RETAIN, *method.streams)

@@ -28,6 +28,10 @@ def kto(mismatch: Tensor, forget: Tensor, beta: float) -> Tensor:
     """Return 1 - sigma(beta (max(0, Delta_m) - Delta_f)); both [B] nats -> [B] between 0 and 1.
 
     The mismatched answers get no gradient.
+
+    Example:
+        >>> kto(torch.tensor([-2.0]), torch.tensor([0.0]), beta=0.1)
+        tensor([0.5000])
     """
     anchor = mismatch.detach().clamp(min=0)
     return torch.sigmoid(beta * (forget - anchor))

@@ -21,7 +21,13 @@ from expunge.methods.retain_losses import retain_terms
 
 
 def simnpo(mean_nll: Tensor, beta: float, delta: float) -> Tensor:
-    """Return (2/beta) log(1 + exp(-beta (mu - delta))); mu [B] nats per token -> [B]."""
+    """Return (2/beta) log(1 + exp(-beta (mu - delta))); mu [B] nats per token -> [B].
+
+    Example:
+        >>> from torch import tensor
+        >>> simnpo(tensor([0.0, 1.0]), beta=2.0, delta=0.0)
+        tensor([0.6931, 0.1269])
+    """
     return 2 / beta * functional.softplus(-beta * (mean_nll - delta))
 
 

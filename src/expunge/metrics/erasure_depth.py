@@ -33,6 +33,12 @@ def erasure_depth(
 
     Raises:
         ValueError: The models have different numbers of layers.
+
+    Example:
+        >>> erasure_depth([1.0, 3.0], [0.5, 3.0])
+        0.875
+        >>> erasure_depth([0.0, 0.0], [0.0, 0.0]) is None
+        True
     """
     if len(gold) != len(own):
         raise ValueError("both models must have the same number of layers")

@@ -20,13 +20,14 @@ def mcnemar(more: int, fewer: int, *, rivals: int = 1) -> float:
     the rivals together `fewer`. Where all are alike each model is as likely to be the one, so
     `more` is binomial with chance 1 / (rivals + 1). With one rival this is McNemar's exact test.
 
-    >>> mcnemar(5, 0)
-    0.03125
-    >>> round(mcnemar(8, 2), 4)
-    0.0547
-
     Raises:
         ValueError: A count is negative, or there is no rival.
+
+    Example:
+        >>> mcnemar(5, 0)
+        0.03125
+        >>> round(mcnemar(8, 2), 4)
+        0.0547
     """
     if min(more, fewer) < 0 or rivals < 1:
         raise ValueError("McNemar's test needs counts and a rival")
@@ -50,6 +51,10 @@ def sign_flip(differences: Array, clusters: Sequence[str]) -> float:
 
     Raises:
         ValueError: There is no record, or not one cluster for each.
+
+    Example:
+        >>> sign_flip(np.array([0.3, 0.1, 0.2, 0.4, 0.1]), ["a", "b", "c", "d", "e"])
+        0.03125
     """
     if not len(differences) or len(differences) != len(clusters):
         raise ValueError("a sign-flip test needs one cluster for each difference")
@@ -68,11 +73,12 @@ def rank_test(value: float, controls: Sequence[float]) -> float:
 
     With 19 control people the highest value has p = .05.
 
-    >>> rank_test(3.0, [1.0, 2.0, 4.0])
-    0.5
-
     Raises:
         ValueError: There is no control person.
+
+    Example:
+        >>> rank_test(3.0, [1.0, 2.0, 4.0])
+        0.5
     """
     if not controls:
         raise ValueError("a rank needs control people")

@@ -60,7 +60,12 @@ _PIECES = re.compile(r"[^\W\d_]+|\d+")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Background:
-    """What an answer may hold without knowledge of the fact."""
+    """What an answer may hold without knowledge of the fact.
+
+    Example:
+        >>> Background(shown=("When was she born?",)).gold
+        ()
+    """
 
     shown: tuple[str, ...] = ()
     """Question and beginning of the answer: all that the test itself told the model."""
@@ -71,7 +76,12 @@ class Background:
 
 
 class Reading(NamedTuple):
-    """How an answer matches one fact."""
+    """How an answer matches one fact.
+
+    Example:
+        >>> Reading(5.0, 10.0, ("1962",)).share
+        0.5
+    """
 
     bits: float
     total: float
@@ -94,12 +104,22 @@ def _known(background: Background) -> list[list[str]]:
 
 @lru_cache(maxsize=8192)
 def words_of(text: str) -> tuple[str, ...]:
-    """Return the words of a text in their `fact_form`."""
+    """Return the words of a text in their `fact_form`.
+
+    Example:
+        >>> words_of("José Núñez, 12 Elm Street")
+        ('jose', 'nunez', '12', 'elm', 'street')
+    """
     return tuple(fact_form(text).split())
 
 
 def read_date(said: str, fact: str, background: Background) -> Reading:
-    """Match day, month and year with the best date that was said."""
+    """Match day, month and year with the best date that was said.
+
+    Example:
+        >>> read_date("on 8 March 1962", "8 March 1962", Background()).share
+        1.0
+    """
     truth = dates(words_of(fact))[0]
     known = [date for words in _known(background) for date in dates(words)]
     open_ = {
@@ -120,7 +140,12 @@ def read_date(said: str, fact: str, background: Background) -> Reading:
 
 
 def read_code(said: str, fact: str, background: Background) -> Reading:
-    """Match the longest run of the code, or all of it with few wrong marks."""
+    """Match the longest run of the code, or all of it with few wrong marks.
+
+    Example:
+        >>> read_code("call 555 72 33", "555-7233", Background()).matched
+        ('5557233',)
+    """
     code = "".join(words_of(fact))
     letters = any(map(str.isalpha, code))
     worth = [DIGIT if mark.isdigit() else LETTER for mark in code]
@@ -203,7 +228,12 @@ def _nearly(code: str, other: str, worth: Sequence[float]) -> Reading:
 
 
 def read_amount(said: str, fact: str, background: Background) -> Reading:
-    """Match the number, exactly or nearly, less how near golds come."""
+    """Match the number, exactly or nearly, less how near golds come.
+
+    Example:
+        >>> read_amount("she earns 35,900", "35900", Background()).share
+        1.0
+    """
     truth = max(amounts(words_of(fact)), default=0.0)
     total = min(16.0, math.log2(2 + _RANGE * truth))
     known = [value for words in _known(background) for value in amounts(words)]
@@ -226,7 +256,12 @@ def _closeness(value: float, truth: float, total: float) -> float:
 
 
 def pieces(text: str) -> list[str]:
-    """Cut e-mail addresses into words and figures."""
+    """Cut e-mail addresses into words and figures.
+
+    Example:
+        >>> pieces("lin7@mail.example")
+        ['lin', '7', 'mail', 'example']
+    """
     return _PIECES.findall(fact_form(text))
 
 
@@ -238,7 +273,13 @@ def read_words(
     *,
     email: bool = False,
 ) -> Reading:
-    """Match the words of a fact, in any order, in other inflections, or nearly spelt so."""
+    """Match the words of a fact, in any order, in other inflections, or nearly spelt so.
+
+    Example:
+        >>> from expunge.metrics.vocabulary import english
+        >>> read_words(["arthen"], ["lin", "arthen"], Background(), english()).matched
+        ('arthen',)
+    """
     told = [_words(text, email=email) for text in (*background.shown, *background.gold)]
     frequency = _frequency(background.others, email=email)
     given = _Heard.of([word for words in told for word in words], vocabulary, frequency)
@@ -344,6 +385,10 @@ def edit_distance(first: str, second: str) -> int:
     """Return the least number of inserted, deleted, changed or swapped neighbouring marks.
 
     Optimal string alignment: no mark is edited twice.
+
+    Example:
+        >>> edit_distance("kotor", "ktoor")
+        1
     """
     before: list[int] = []
     row = list(range(len(second) + 1))

@@ -30,7 +30,14 @@ a normal distribution (excess kurtosis 1 to 3), which Student's with 30 covers."
 
 
 class KeptTest(NamedTuple):
-    """The test of each record, in the order given."""
+    """The test of each record, in the order given.
+
+    Example:
+        >>> both = np.array([True, True])
+        >>> found = KeptTest(p=np.array([0.001, 0.4]), nearer=both, tellable=both)
+        >>> found.kept(2).tolist()
+        [True, False]
+    """
 
     p: Array
     """Chance of this value or a higher one under a model that never saw the record."""
@@ -52,6 +59,12 @@ def kept_test(judged: Array, original: Array, golds: Array, noise: ModelNoise) -
         original: The same of the original, shape (records,).
         golds: The same of each gold, shape (golds, records).
         noise: How models differ on unseen records.
+
+    Example:
+        >>> noise = ModelNoise(record=0.1, model=0.1, degrees=30)
+        >>> found = kept_test(np.array([3.0, 0.0]), np.array([3.0, 3.0]), np.zeros((2, 2)), noise)
+        >>> found.kept(2).tolist()
+        [True, False]
     """
     from scipy.stats import t
 

@@ -68,6 +68,10 @@ def build_wrapper(
 
     Raises:
         UsageError: No such wrapper, no such knob, a value that does not work, or knobs for none.
+
+    Example:
+        >>> build_wrapper({"gru": GRU}, "gru", {}, what="combine") == GRU()
+        True
     """
     if name != "none":
         return build_named(table, name, knobs, what=what)

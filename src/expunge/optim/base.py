@@ -160,7 +160,12 @@ class Optimiser(Protocol):
 
 
 def dot(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Tensor:
-    """Return the inner product, a float64 scalar; a name that one of them lacks counts as zero."""
+    """Return the inner product, a float64 scalar; a name that one of them lacks counts as zero.
+
+    Example:
+        >>> dot({"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([3.0, 4.0])})
+        tensor(11., dtype=torch.float64)
+    """
     shared = [name for name in first if name in second]
     products = [_whole((_wide(first[n]) * _wide(second[n])).sum()) for n in shared]
     if not products:
@@ -169,12 +174,22 @@ def dot(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Tensor:
 
 
 def norm(gradient: Mapping[str, Tensor]) -> Tensor:
-    """Return the Euclidean length over all tensors, a float64 scalar."""
+    """Return the Euclidean length over all tensors, a float64 scalar.
+
+    Example:
+        >>> norm({"w": torch.tensor([3.0, 4.0])})
+        tensor(5., dtype=torch.float64)
+    """
     return dot(gradient, gradient).sqrt()
 
 
 def add(first: Mapping[str, Tensor], second: Mapping[str, Tensor], scale: float = 1.0) -> Gradient:
-    """Return first + scale * second as new tensors; a missing name counts as zero."""
+    """Return first + scale * second as new tensors; a missing name counts as zero.
+
+    Example:
+        >>> add({"w": torch.ones(2)}, {"w": torch.ones(2)}, scale=-0.5)
+        {'w': tensor([0.5000, 0.5000])}
+    """
     total = {name: value.clone() for name, value in first.items()}
     for name, value in second.items():
         total[name] = total[name].add_(value, alpha=scale) if name in total else scale * value
@@ -182,7 +197,12 @@ def add(first: Mapping[str, Tensor], second: Mapping[str, Tensor], scale: float 
 
 
 def scaled(gradient: Mapping[str, Tensor], scale: float) -> Gradient:
-    """Return scale * gradient as new tensors."""
+    """Return scale * gradient as new tensors.
+
+    Example:
+        >>> scaled({"w": torch.ones(2)}, 3.0)
+        {'w': tensor([3., 3.])}
+    """
     return {name: scale * value for name, value in gradient.items()}
 
 

@@ -39,6 +39,10 @@ def describe_wrapper(table: str, name: str) -> WrapperDescription:
     Args:
         table: A key of `TABLES`.
         name: One of its wrappers.
+
+    Example:
+        >>> describe_wrapper("combine", "gru").name
+        'gru'
     """
     kind = TABLES[table][0][name]
     assert is_dataclass(kind), "wrappers are frozen dataclasses"

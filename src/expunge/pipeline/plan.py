@@ -36,7 +36,14 @@ _NOTHING_ONCE = Once(forward=0.0, scored=0.0, states=0.0, below=0.0, kinds=())
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What a run will do and cost."""
+    """What a run will do and cost.
+
+    Example:
+        >>> cost = PlannedCost(tokens=9000, flops=2e12, peak_gib=1.5, disk_gib=0.5, seconds=60.0)
+        >>> texts = dict.fromkeys(("model", "forget", "retain", "method", "computes"), "")
+        >>> Plan(**texts, cost=cost).lines()[-1]
+        ('cost', '9k tokens, 2 TFLOP, about 60 s, peak 1.5 GiB, 0.50 GiB on disk')
+    """
 
     model: str
     forget: str

@@ -29,7 +29,13 @@ SCHEMA = "expunge.training/1"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplayClaim:
-    """What may be said of a model that was trained again without some records."""
+    """What may be said of a model that was trained again without some records.
+
+    Example:
+        >>> claim = ReplayClaim(level="E4", words="", begun_at=40, erased=1, derived=2)
+        >>> claim.erased + claim.derived
+        3
+    """
 
     level: str
     """E4: its bytes are those of a training that never had them. E3: it was trained from a state
@@ -68,7 +74,14 @@ class TrainingFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedRun:
-    """A finished training."""
+    """A finished training.
+
+    Example:
+        >>> from expunge import FinetuneSettings
+        >>> settings = FinetuneSettings(model="org/base", data=("facts.jsonl",))
+        >>> TrainedRun(folder=Path("runs/trained"), settings=settings, facts=None).model.name
+        'model'
+    """
 
     folder: Path
     settings: FinetuneSettings

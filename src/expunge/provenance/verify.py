@@ -39,7 +39,13 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verification:
-    """What a verification found."""
+    """What a verification found.
+
+    Example:
+        >>> problem = Problem(path="results.json", what="changed")
+        >>> Verification(problems=(problem,), files=9, scores=0, digest="").ok
+        False
+    """
 
     problems: tuple[Problem, ...]
     files: int
@@ -74,6 +80,12 @@ def verify(
 
     Raises:
         InputError: The folder has no manifest.
+
+    Example:
+        >>> verify(Path("no-such-run"))
+        Traceback (most recent call last):
+            ...
+        expunge.errors.InputError: error[no-manifest]: no-such-run has no manifest.json...
     """
     path = run / NAME
     if not path.is_file():

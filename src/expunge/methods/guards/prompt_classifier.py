@@ -20,7 +20,13 @@ RIDGE = 0.1
 
 
 def discriminant(forget: Tensor, retain: Tensor, *, layer: int, alarms: float) -> PromptClassifier:
-    """Return the probe that tells forget features [n, d] from retain features [m, d]."""
+    """Return the probe that tells forget features [n, d] from retain features [m, d].
+
+    Example:
+        >>> forget, retain = torch.ones(3, 2), -torch.ones(3, 2)
+        >>> discriminant(forget, retain, layer=1, alarms=0.05).threshold
+        0.0
+    """
     first, second = forget.double(), retain.double()
     inner = torch.cat([first - first.mean(0), second - second.mean(0)])
     scatter = inner.T @ inner / len(inner)

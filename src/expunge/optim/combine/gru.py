@@ -25,7 +25,14 @@ _RETAIN = "gru/retain/"
 
 
 def rectified(forget: Gradient, guide: Gradient, floor: float = -1.0) -> Gradient:
-    """Return the forget gradient without its component against `guide`."""
+    """Return the forget gradient without its component against `guide`.
+
+    Example:
+        >>> import torch
+        >>> forget, guide = {"w": torch.tensor([1.0, -1.0])}, {"w": torch.tensor([0.0, 1.0])}
+        >>> rectified(forget, guide)
+        {'w': tensor([1., 0.])}
+    """
     inner = float(dot(forget, guide))
     if not inner < 0:
         return forget

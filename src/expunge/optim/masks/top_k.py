@@ -13,6 +13,10 @@ def keep_largest(scores: Mapping[str, Tensor], share: float) -> dict[str, Tensor
 
     The scores of all tensors compete. Of equal scores the first ones are taken, so that the choice
     is the same every time and the count is exact even where most scores are zero.
+
+    Example:
+        >>> keep_largest({"w": torch.tensor([0.1, 0.9, 0.5])}, share=0.34)
+        {'w': tensor([False,  True, False])}
     """
     flat = torch.cat([score.flatten().cpu() for score in scores.values()])
     wanted = max(1, round(share * len(flat)))

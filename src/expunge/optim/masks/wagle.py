@@ -24,7 +24,13 @@ from expunge.optim.masks.top_k import filled, keep_largest
 
 
 def attribution(weight: Tensor, forget: Tensor, retain: Tensor, mu: float) -> Tensor:
-    """Return |(theta - g_r / mu) g_f| for each weight, in the weight's shape."""
+    """Return |(theta - g_r / mu) g_f| for each weight, in the weight's shape.
+
+    Example:
+        >>> import torch
+        >>> attribution(torch.ones(1), torch.ones(1), torch.ones(1), mu=1.0)
+        tensor([0.])
+    """
     return ((weight - retain / mu) * forget).abs()
 
 

@@ -26,7 +26,12 @@ _TINY = 1e-12
 
 
 def clipped(momentum: Tensor, curvature: Tensor, rho: float) -> Tensor:
-    """Return clip(m / max(rho h, 1e-12), -1, 1) for each weight."""
+    """Return clip(m / max(rho h, 1e-12), -1, 1) for each weight.
+
+    Example:
+        >>> clipped(torch.tensor([9.0]), torch.tensor([1.0]), rho=1.0)
+        tensor([1.])
+    """
     return (momentum / (rho * curvature).clamp(min=_TINY)).clamp(-1, 1)
 
 

@@ -32,6 +32,11 @@ def agreeing(gradient: Gradient, guide: Gradient) -> Gradient:
     """Return the gradient, zero where its sign is not that of `guide` or `guide` knows no weight.
 
     Both point uphill, so equal signs move a weight the same way.
+
+    Example:
+        >>> gradient, guide = {"w": torch.tensor([2.0, 1.0])}, {"w": torch.tensor([1.0, -1.0])}
+        >>> agreeing(gradient, guide)
+        {'w': tensor([2., 0.])}
     """
     kept: Gradient = {}
     for name, value in gradient.items():
