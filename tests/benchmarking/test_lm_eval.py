@@ -153,7 +153,7 @@ def test_a_guard_stands_before_lm_eval_too():
     asks = requests(("the fox", {"until": [], "max_gen_toks": 4}))
     free = LmEvalModel(network, tiny.tokenizer(), tokens_per_pass=900).generate_until(asks)
     reply = tuple(tiny.tokenizer().encode("no"))
-    network.fence = GuardRules(reply=reply)
+    network.guard = GuardRules(reply=reply)
     guarded = LmEvalModel(network, tiny.tokenizer(), tokens_per_pass=900).generate_until(asks)
     assert free != guarded
     assert guarded[0].startswith("no")

@@ -133,7 +133,7 @@ def choose_device(name: str) -> torch.device:
     """Return the device for `auto`, `cpu`, `cuda` or `mps`.
 
     Raises:
-        InputError: The device was asked for and is not there.
+        InputError: The device was requested and is not available.
     """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
     if name == "auto":
@@ -168,7 +168,7 @@ def load(reference: str, source: Source) -> Loaded:
     network = Network(model)
     digest = weights_digest(model.state_dict())
     if is_guard(reference):
-        network.fence = load_guard(Path(reference), source.device)
+        network.guard = load_guard(Path(reference), source.device)
         digest = sha256_json([digest, rules_digest(Path(reference))])
     return Loaded(network=network, tokenizer=tokenizer, name=reference, digest=digest)
 
@@ -189,7 +189,7 @@ def is_adapter(reference: str) -> bool:
 
 
 def is_laid_over(reference: str) -> bool:
-    """Tell whether a model is an adapter over a base, or a guard around one, that can be removed.
+    """Return whether a model is an adapter over a base, or a guard around one: both can be removed.
 
     Its merged weights may be those of another reference, and yet it is attacked otherwise.
 

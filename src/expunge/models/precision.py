@@ -1,4 +1,4 @@
-"""The number format that a model computes in: as asked, or what suits the device.
+"""The number format that a model computes in: as requested, or what suits the device.
 
 Nothing is timed for it: the weights' digest, and so the id of a run, follow from the format, and
 must not change with what else a machine is doing.
@@ -23,7 +23,7 @@ def in_precision(
 
     Args:
         source: How models are loaded.
-        precision: What was asked for, see `choose_dtype`.
+        precision: The requested format, see `choose_dtype`.
         reference: Which model.
 
     Raises:
@@ -39,7 +39,7 @@ def choose_dtype(
     """Return the number format of the weights.
 
     Args:
-        precision: What was asked for. `auto` is bf16 on CUDA cards that multiply it (Ampere and
+        precision: The requested format. `auto` is bf16 on CUDA cards that multiply it (Ampere and
             later; earlier ones only emulate it), and on processors that multiply it faster than
             float32: those with matrix units for it (AMX), and AMD's with vector instructions for it
             (avx512_bf16; an EPYC took half of the time). Intel's vector instructions are slower

@@ -290,7 +290,7 @@ def _audit(
         run.evidence,
         key=key,
         adapter=covers,
-        guard=judged.network.fence is not None,
+        guard=judged.network.guard is not None,
     )
     watch = _Stopwatch()
     _before(gathering, original, console)
