@@ -131,7 +131,7 @@ def test_what_a_suite_sets_cannot_be_set(unread, monkeypatch, tmp_path, suite, g
         ({"optimiser": {"name": "adamw", "b": 1}}, ("npo+sophia",), "optimiser.b is set for"),
     ],
 )
-def test_knobs_that_no_run_would_read_are_refused(unread, tmp_path, given, methods, said):
+def test_hyperparameters_that_no_run_would_read_are_refused(unread, tmp_path, given, methods, said):
     settings = Settings.model_validate(tree(**given))
     asked = replace(FILE, methods=methods)
     if said is None:
@@ -139,7 +139,7 @@ def test_knobs_that_no_run_would_read_are_refused(unread, tmp_path, given, metho
         return
     with pytest.raises(UsageError, match=said) as caught:
         begin(asked, tmp_path / "m", settings)
-    assert caught.value.code == "unread-knob"
+    assert caught.value.code == "unread-parameter"
     assert not (tmp_path / "m").exists()
 
 

@@ -131,7 +131,7 @@ def test_a_composed_name_chooses_wrappers(name, shared, found):
     assert own.method.knobs == {"alpha": 2.0}
 
 
-def test_knobs_of_a_wrapper_go_with_its_name():
+def test_method_values_a_wrapper_go_with_its_name():
     protocol = Protocol(settings=tree(robust={"name": "sam", "rho": 0.1}))
     assert protocol.of(method("npo+sam")).robust.knobs == {"rho": 0.1}
     assert protocol.of(method("npo+noise")).robust.knobs == {}

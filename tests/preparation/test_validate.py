@@ -149,7 +149,7 @@ def test_wrappers_from_the_command_line_reach_the_run(world, bench, capsys):
     assert "folder-in-use" in capsys.readouterr().err
 
 
-def test_knobs_of_wrappers_come_from_files_variables_and_flags(tmp_path):
+def test_method_values_wrappers_come_from_files_variables_and_flags(tmp_path):
     (tmp_path / "expunge.toml").write_text(
         'model = "m"\n[request]\ngoal = "removal"\nforget = "f.jsonl"\n'
         '[robust]\nname = "sam"\nrho = 0.1\n[mask]\nname = "wagle"\nshare = 0.5\n'

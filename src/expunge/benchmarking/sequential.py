@@ -37,7 +37,7 @@ NOTHING = "nothing-to-forget"
 _adapter = TypeAdapter(FoldResult)
 
 Ask = Callable[[Settings, str, Path, Console], Evaluation]
-"""Asks the model of a reference; what was asked before lies in the folder."""
+"""Evaluates the model of a reference; earlier results are read from the folder."""
 
 
 def run_series(
@@ -54,7 +54,7 @@ def run_series(
         matrix: Folder of the matrix, which holds the folds.
         shared: Folder of what runs share.
         cell: Folder of the cell.
-        ask: Asks a model the suite.
+        ask: Evaluates a model on the suite.
 
     Raises:
         UsageError: The method leaves nothing that a next run could start from.
