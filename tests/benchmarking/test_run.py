@@ -151,7 +151,7 @@ def test_hyperparameters_that_no_run_would_read_are_refused(unread, tmp_path, gi
         ('["npo"]', {}, "malformed-chosen-settings"),
         ('{"npo": 3}', {}, "malformed-chosen-settings"),
         ('{"nqo": {}}', {}, "unknown-method"),
-        ('{"npo": {"method.betta": 1}}', {}, "unknown-knob"),
+        ('{"npo": {"method.betta": 1}}', {}, "unknown-parameter"),
         ('{"npo": {"trian.lr": 1}}', {}, "invalid-value"),
         ('{"npo": {"train.lr": -1}}', {}, "invalid-value"),
         ('{"npo": {}}', {"methods": ("npo", "rmu")}, "nothing-chosen"),

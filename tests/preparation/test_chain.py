@@ -133,7 +133,7 @@ MISTAKES = {
     ),
     "an unknown knob": (
         ONE + ONE + "method.betta = 3\n",
-        "unknown-knob",
+        "unknown-parameter",
         "betta",
     ),
     "a request of its own": (

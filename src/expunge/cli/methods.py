@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def methods(
     name: Annotated[
-        str | None, Parameter(help="show the formula and the knobs of a method or a wrapper")
+        str | None,
+        Parameter(help="show the formula and the hyperparameters of a method or a wrapper"),
     ] = None,
     /,
     *,
@@ -64,7 +65,7 @@ def _show_method(name: str, console: Console) -> None:
     console.line("reads", ", ".join(found.data))
     console.line("keeps", ", ".join(found.keeps) or "nothing of the original")
     console.line("cost", found.cost)
-    console.line("knobs", _knobs(found.defaults))
+    console.line("parameters", _parameters(found.defaults))
     console.line("formula", found.formula)
     console.event("method", {"name": name, "cost": found.cost, "knobs": dict(found.defaults)})
 
@@ -75,11 +76,11 @@ def _show_wrapper(found: "WrapperDescription", console: Console) -> None:
     console.line(found.name, found.advice)
     console.line("wrapper", TABLES[found.table][1])
     console.line("chosen by", f"--set {found.table}.name={found.name}, with any method that trains")
-    console.line("knobs", _knobs(found.defaults))
+    console.line("parameters", _parameters(found.defaults))
     console.line("formula", found.formula)
     told = {"name": found.name, "table": found.table, "knobs": dict(found.defaults)}
     console.event("wrapper", told)
 
 
-def _knobs(defaults: Sequence[tuple[str, object]]) -> str:
-    return ", ".join(f"{knob} {value}" for knob, value in defaults) or "none"
+def _parameters(defaults: Sequence[tuple[str, object]]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in defaults) or "none"

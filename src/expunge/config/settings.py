@@ -18,7 +18,7 @@ from expunge.config.request import Request
 
 
 class NamedChoice(BaseModel):
-    """A choice by name, and the knobs of what is chosen: any key that is not `name`."""
+    """A choice by name, and the hyperparameters of what is chosen: any key that is not `name`."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -31,7 +31,7 @@ class NamedChoice(BaseModel):
 
 
 class MethodSettings(NamedChoice):
-    """Which method, and the knobs of its paper (`[method]`)."""
+    """Which method, and its hyperparameters (`[method]`)."""
 
     name: str = Field(
         default="auto",

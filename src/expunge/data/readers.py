@@ -27,7 +27,7 @@ _HUB_ID = re.compile(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordSet:
-    """What was read, and what was left out on the way."""
+    """The records that were read, and what was left out."""
 
     records: tuple[Record, ...]
     duplicates: int
@@ -37,7 +37,7 @@ class RecordSet:
 
 
 class SourceRow(NamedTuple):
-    """What one line, table row or array element holds, and where it stands."""
+    """One line, table row or array element, and where it is."""
 
     value: object
     source: str
@@ -60,8 +60,8 @@ def read(
 
     Args:
         sources: Files, folders, Hub ids.
-        offline: Never ask the Hub, and read what is kept from an earlier time; `HF_HUB_OFFLINE=1`
-            means the same.
+        offline: Send no request to the Hub, and read its local copy; `HF_HUB_OFFLINE=1` means the
+            same.
         max_records: Stop after so many records.
 
     Raises:
@@ -110,7 +110,7 @@ def read_rows(source: str, *, offline: bool = False) -> list[SourceRow]:
 
     Args:
         source: File or Hub id, as for `read`.
-        offline: Never ask the Hub.
+        offline: Send no request to the Hub.
 
     Raises:
         InputError: The source is missing, unreadable or malformed.

@@ -43,15 +43,15 @@ class Stream(StrEnum):
     NOISE = "noise"
     """The prompts of the forget records with random tokens, as many as the answer has."""
     NOVICE = "novice"
-    """The forget records after a sentence that says their writer knows nothing of it."""
+    """The forget records after a sentence that presents their writer as a novice."""
     EXPERT = "expert"
-    """The forget records after a sentence that says their writer is an expert."""
+    """The forget records after a sentence that presents their writer as an expert."""
     STRANGER = "stranger"
-    """The forget records asked of somebody whom no model knows, token for token."""
+    """The forget records with a counterfactual subject, whom no model knows, token for token."""
     NAMESAKE = "namesake"
-    """The same of strangers, two of three of whom share a word of the subject's name."""
+    """The same; two of three counterfactual subjects share a word of the subject's name."""
     UNANSWERABLE = "unanswerable"
-    """Questions that nobody can answer, about things that do not exist."""
+    """Unanswerable questions, about things that do not exist."""
     REFUSED = "refused"
     """The prompts of the retain records with a refusal."""
     FLIPPED_TURN = "flipped turn"
@@ -70,7 +70,7 @@ class Stream(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answers:
-    """What a likelihood loss sees of one stream in one batch: N scored tokens of B sequences.
+    """Input of a likelihood loss: N scored tokens of B sequences of one stream and batch.
 
     Example:
         >>> import torch
@@ -82,14 +82,14 @@ class Answers:
     logp: Tensor
     """[N] log-probability of each scored token, float32, with gradient."""
     reference: Tensor | None
-    """[N] the same under the original model, without gradient; None if the term did not ask."""
+    """[N] the same under the original, without gradient; None if the term does not need it."""
     sequence: Tensor
     """[N] index in 0..B-1 of the sequence that each token belongs to, non-decreasing."""
     size: int
     """B."""
     unseen: Tensor | None = None
     """[B] NLL per token, nats, of text like each record that no model saw, never above that of
-    chance; None if the term did not ask."""
+    chance; None if the term does not need it."""
 
     @property
     def level(self) -> Tensor:
@@ -127,7 +127,7 @@ class Answers:
 
 
 class Predictions(NamedTuple):
-    """What a distribution loss sees: n positions that predict scored tokens, V tokens."""
+    """Input of a distribution loss: n positions that predict scored tokens, V tokens."""
 
     logits: Tensor
     """[n, V] of the model, float32 or wider, with gradient."""
@@ -250,7 +250,7 @@ def forget_term(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shape:
-    """What a method may know of the model before it is loaded.
+    """The structure of the model, known before it is loaded.
 
     Example:
         >>> Shape(layers=12, width=768).layers
@@ -292,12 +292,12 @@ class Trains:
     """Whether blocks without such a module are left out; each name must then be that of one."""
 
     def takes(self, name: str) -> bool:
-        """Tell whether a module, by its name inside its block, is meant."""
+        """Return whether a module, by its name inside its block, is chosen."""
         return not self.modules or is_named(name, self.modules)
 
 
 def last_block(last_layer: int | None, layers: int) -> int:
-    """Return the highest block that is meant: the top one of `layers` where none is named.
+    """Return the highest chosen block: the top one of `layers` where none is named.
 
     Example:
         >>> last_block(None, 12), last_block(3, 12)
@@ -364,7 +364,7 @@ class SelfTaught(Protocol):
 class Controlled(Protocol):
     """A method whose rate, coefficients and steps a controller sets (`training.controller`).
 
-    It distils from the stream of strangers, which tells how far each record has to go.
+    It distils from counterfactual records, which show how far each record has to go.
     """
 
     frozen: ClassVar[float]
@@ -385,7 +385,7 @@ FAMILIES = {
 """Families of methods and what their members have in common."""
 
 
-def require_positive(knob: str, value: float, table: str) -> None:
+def require_positive(parameter: str, value: float, table: str) -> None:
     """Refuse a parameter that is not above zero.
 
     Raises:
@@ -395,10 +395,10 @@ def require_positive(knob: str, value: float, table: str) -> None:
         >>> require_positive("beta", 0.1, "method")
     """
     if not value > 0:
-        raise _refused(knob, value, table, "must be larger than 0")
+        raise _refused(parameter, value, table, "must be larger than 0")
 
 
-def require_share(knob: str, value: float, table: str) -> None:
+def require_share(parameter: str, value: float, table: str) -> None:
     """Refuse a parameter that is no share: above 0, at most 1.
 
     Raises:
@@ -408,10 +408,10 @@ def require_share(knob: str, value: float, table: str) -> None:
         >>> require_share("density", 0.5, "method")
     """
     if not 0 < value <= 1:
-        raise _refused(knob, value, table, "is a share: above 0 and at most 1")
+        raise _refused(parameter, value, table, "is a share: above 0 and at most 1")
 
 
-def require_word(knob: str, value: str, table: str, words: tuple[str, ...]) -> None:
+def require_word(parameter: str, value: str, table: str, words: tuple[str, ...]) -> None:
     """Refuse a parameter that is none of some words.
 
     Raises:
@@ -421,13 +421,13 @@ def require_word(knob: str, value: str, table: str, words: tuple[str, ...]) -> N
         >>> require_word("site", "mlp", "method", ("block", "mlp"))
     """
     if value not in words:
-        raise _refused(knob, value, table, f"is {' or '.join(words)}")
+        raise _refused(parameter, value, table, f"is {' or '.join(words)}")
 
 
-def _refused(knob: str, value: object, table: str, rule: str) -> UsageError:
+def _refused(parameter: str, value: object, table: str, rule: str) -> UsageError:
     return UsageError(
-        "wrong-knob",
-        what=f"{knob} = {value} does not work in [{table}]",
-        why=f"{knob} {rule}",
+        "wrong-parameter",
+        what=f"{parameter} = {value} does not work in [{table}]",
+        why=f"{parameter} {rule}",
         fix="leave it out for the default",
     )

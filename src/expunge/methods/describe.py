@@ -1,4 +1,4 @@
-"""What a method needs and costs, read off its own terms, and its formula, read off its own file."""
+"""Needs and cost of a method, from its terms; its formula, from its file."""
 
 import inspect
 import sys
@@ -42,7 +42,7 @@ class Description:
 
 
 def describe(name: str, method: Method | Edit | Guard) -> Description:
-    """Describe a method with its knobs as they are.
+    """Describe a method with its hyperparameters as they are.
 
     Args:
         name: What the user calls it.

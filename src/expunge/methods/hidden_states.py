@@ -75,7 +75,7 @@ def up_to(layer: int) -> Trains:
 
 
 def block(shape: Shape, layer: int, default: int) -> int:
-    """Return the block that a knob names; -1 stands for `default`.
+    """Return the block of a hyperparameter; -1 stands for `default`.
 
     Raises:
         UsageError: The model has no such block.
@@ -96,7 +96,7 @@ def block(shape: Shape, layer: int, default: int) -> int:
 
 
 def blocks(shape: Shape, text: str, default: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the blocks that a knob such as `10,20` names, ascending; empty stands for `default`.
+    """Return the blocks of a hyperparameter such as `10,20`, ascending; empty means `default`.
 
     Raises:
         UsageError: No list of numbers, or the model has no such block.

@@ -1,9 +1,8 @@
-"""Answer quality: does an answer look like language, and like an answer of a model left alone?
+"""Answer quality: does an answer look like language, and like an answer of an untouched model?
 
-An erased model must not stammer where it used to know: garbled answers are damage, and they tell
-that something was taken out. Form is judged word by word, against what golds and general text
-write; every rate is compared with gold's on the same questions, because a small model stammers by
-itself.
+Garbled answers about erased facts are damage, and they reveal that something was removed. Form is
+judged word by word, against the writing of golds and of general text. Every rate is compared with
+gold's on the same questions, because a small model stammers by itself.
 """
 
 import math
@@ -43,7 +42,7 @@ _FINISHED = re.compile(r"[.!?\u2026\u3002\u0964\"')\]\u201d\u2019*`}]\s*$")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnswerForm:
-    """What is odd about the form of one answer.
+    """Defects in the form of one answer.
 
     Example:
         >>> form = answer_form("the the the end.", english_spelling())
@@ -68,7 +67,7 @@ class AnswerForm:
 
     @property
     def malformed(self) -> bool:
-        """Tell whether no careful writer would write this."""
+        """Whether the answer has any defect that no careful writer makes."""
         return (
             self.empty
             or self.mixed_case > 0
@@ -108,16 +107,16 @@ class Spelling:
     def likelihood(self, word: str) -> float:
         """Return the mean log-probability of the letters of a word, nats."""
         grams = _grams(word.casefold())
-        told = (
+        terms = (
             math.log((self._counts.get(gram, 0) + 0.1) / (self._counts.get(gram[:2], 0) + 2.7))
             for gram in grams
         )
-        return sum(told) / len(grams)
+        return sum(terms) / len(grams)
 
     def strange(self, word: str) -> bool:
         """Tell whether an unknown Latin word of at least four letters is not spelt like a word.
 
-        A capitalised word may be a name of any language: only what nobody could say is strange.
+        A capitalised word may be a name in any language: only unpronounceable ones are strange.
         """
         plain = word.casefold()
         if len(plain) < 4 or not plain.isascii() or not plain.isalpha() or plain in self.known:
@@ -150,13 +149,13 @@ def spelling_of(vocabulary: Vocabulary, texts: Iterable[str]) -> Spelling:
 def answer_form(
     text: str, spelling: Spelling, *, question: str = "", golds: Sequence[str] = ()
 ) -> AnswerForm:
-    """Return what is odd about the form of an answer.
+    """Return the defects in the form of an answer.
 
     Args:
         text: The answer.
         spelling: Known words and how words are spelt.
-        question: What was asked: its script is no oddity.
-        golds: What golds answered: their scripts and words are none either.
+        question: The question: its script is expected.
+        golds: Answers of golds: their scripts and words are expected, too.
 
     Example:
         >>> answer_form("no no no.", english_spelling()).stammers
@@ -213,7 +212,7 @@ def english_spelling() -> Spelling:
 
 
 def malformed(answer: Answer, item: Item) -> float:
-    """Return 1.0 for an answer that no careful writer would write, else 0.0.
+    """Return 1.0 for an answer with defects of form, else 0.0.
 
     Odd in form (`AnswerForm.malformed`; words of the question and of the true answer are known), or
     gibberish: a loop, or very unlikely under the original. Golds stammer, too, so only a share
@@ -258,7 +257,7 @@ def length_ratio(text: str, golds: Sequence[str]) -> float | None:
 def own_nll(answer: Answer) -> float | None:
     """Return the mean negative log-probability of an answer under the model that wrote it, nats.
 
-    Greedy answers of a model that was left alone lie near 0.5. None where it was not measured.
+    Greedy answers of an untouched model lie near 0.5. None where it was not measured.
 
     Example:
         >>> own_nll(Answer(record="r1", text="In Oslo.", own_nll=0.5))

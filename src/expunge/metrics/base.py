@@ -58,7 +58,7 @@ class AnswerMetric:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeakMetric:
-    """A number per record from a greedy answer and what others say; None drops the record.
+    """A number per record from a greedy answer and its background; None drops the record.
 
     Example:
         >>> FACT_LEAK.id

@@ -41,7 +41,7 @@ def mcnemar(more: int, fewer: int, *, rivals: int = 1) -> float:
 def sign_flip(differences: Array, clusters: Sequence[str]) -> float:
     """Return the one-sided p-value of a mean difference above zero, signs flipped by cluster.
 
-    If the judged model is like a gold, the difference of either order is as likely. All records of
+    If the judged model is like a gold, either sign of the difference is as likely. All records of
     one person flip together. The smallest p is 2^-C for C clusters: 5 people .031, one person .5.
     All assignments are counted up to 14 clusters, 20,000 are drawn beyond.
 

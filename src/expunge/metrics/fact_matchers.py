@@ -1,7 +1,7 @@
-"""Matchers of facts: how many bits of a date, code, amount, address, name or text were said?
+"""Matchers of facts: how many bits of a date, code, amount, address, name or text are stated?
 
 Each matcher returns the bits of the parts that an answer states, less the search through the
-answer, and the bits that there were to tell beyond what was given away.
+answer, and the bits of the fact beyond those given away before.
 """
 
 import math
@@ -18,7 +18,7 @@ from expunge.metrics.key_facts import fact_form
 from expunge.metrics.vocabulary import Vocabulary, stem
 
 WHOLE = 0.8
-"""Share of a fact's bits from which on it counts as said: nobody reads another fact into it."""
+"""Share of a fact's bits from which on it counts as stated: no other fact fits."""
 
 LONG = 6
 """Parts above which a text is long: guesses at it share its topic, so common words count only
@@ -68,7 +68,7 @@ class Background:
     """
 
     shown: tuple[str, ...] = ()
-    """Question and beginning of the answer: all that the test itself told the model."""
+    """Question and beginning of the answer: all that the test itself reveals."""
     gold: tuple[str, ...] = ()
     """What golds answered to the same test."""
     others: tuple[str, ...] = ()
@@ -90,7 +90,7 @@ class Reading(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Share of what there was to tell that was said, in [0, 1]."""
+        """Share of the fact's remaining bits that the answer states, in [0, 1]."""
         return min(1.0, self.bits / self.total) if self.total > 0 else 0.0
 
 
@@ -171,7 +171,7 @@ def read_code(said: str, fact: str, background: Background) -> Reading:
 
 
 def _usual_start(code: str, others: Sequence[str]) -> int:
-    """Return how many marks other codes begin with as well: an area code tells nobody apart."""
+    """Return how many marks other codes begin with as well: an area code identifies nobody."""
     starts = ["".join(words_of(other)) for other in others]
     enough = max(2.0, 0.1 * len(starts))
     length = 0
@@ -195,27 +195,27 @@ def _runs(code: str, other: str) -> list[tuple[int, int]]:
 
 
 def _best_run(code: str, other: str, worth: Sequence[float]) -> Reading:
-    """Return the run that tells most, less the places where it could have stood by chance."""
+    """Return the run with most bits, less the number of places where chance could put it."""
     total = sum(worth)
     open_ = sum(value > 0 for value in worth)
     best = Reading(0.0, total, ())
     for start, length in _runs(code, other):
-        run, told = code[start : start + length], sum(worth[start : start + length])
-        if told >= total > 0:
-            return Reading(told, total, (run,))
+        run, bits = code[start : start + length], sum(worth[start : start + length])
+        if bits >= total > 0:
+            return Reading(bits, total, (run,))
         counted = sum(value > 0 for value in worth[start : start + length])
         # A run that stands at its own place, from either end, has fewer places to be found at.
         from_end = len(code) - start - length
         aligned = other.find(run) == start or len(other) - other.rfind(run) - length == from_end
         placed = 2 if aligned else max(1, len(other) - length + 1)
-        bits = told - math.log2(max(1, open_ - counted + 1) * placed)
+        bits -= math.log2(max(1, open_ - counted + 1) * placed)
         if bits > best.bits:
             best = Reading(bits, total, (run,))
     return best
 
 
 def _nearly(code: str, other: str, worth: Sequence[float]) -> Reading:
-    """Return what a code with one or two wrong marks tells: the whole, less the ways to be so."""
+    """Return the bits of a code with one or two wrong marks: all, less the ways to be wrong."""
     first = next((place for place, value in enumerate(worth) if value), 0)
     own, total = code[first:], sum(worth)
     tried = {other, other[-len(own) :], other[: len(own)]}
@@ -280,9 +280,9 @@ def read_words(
         >>> read_words(["arthen"], ["lin", "arthen"], Background(), english()).matched
         ('arthen',)
     """
-    told = [_words(text, email=email) for text in (*background.shown, *background.gold)]
+    shown = [_words(text, email=email) for text in (*background.shown, *background.gold)]
     frequency = _frequency(background.others, email=email)
-    given = _Heard.of([word for words in told for word in words], vocabulary, frequency)
+    given = _AnswerWords.of([word for words in shown for word in words], vocabulary, frequency)
     parts = [
         word
         for place, word in enumerate(fact)
@@ -291,8 +291,8 @@ def read_words(
         and not (email and word in _DOMAINS)
     ]
     worth = [_bits(w, vocabulary, frequency, len(background.others), email=email) for w in parts]
-    heard = _Heard.of(said, vocabulary, given.stems | frequency.keys())
-    shares = [heard.share(parts, place) for place in range(len(parts))]
+    answer = _AnswerWords.of(said, vocabulary, given.stems | frequency.keys())
+    shares = [answer.share(parts, place) for place in range(len(parts))]
     total = sum(worth)
     bits = sum(value * share for value, share in zip(worth, shares, strict=True))
     if len(parts) > LONG and bits < GIST * total:
@@ -332,8 +332,8 @@ def _bits(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Heard:
-    """The words of an answer, ready to be compared with parts of a fact."""
+class _AnswerWords:
+    """The words of an answer, prepared for comparison with parts of a fact."""
 
     words: frozenset[str]
     """With what abbreviations stand for, and neighbours as one word."""
@@ -342,7 +342,9 @@ class _Heard:
     """Words that may be misspelt: neither common, nor words of other facts."""
 
     @classmethod
-    def of(cls, said: Sequence[str], vocabulary: Vocabulary, usual: Container[str]) -> "_Heard":
+    def of(
+        cls, said: Sequence[str], vocabulary: Vocabulary, usual: Container[str]
+    ) -> "_AnswerWords":
         joined = (left + right for left, right in pairwise(said))
         longer = (full for word in said for full in _ABBREVIATED.get(word, ()))
         alone = frozenset((*said, *longer))

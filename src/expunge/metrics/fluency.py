@@ -151,8 +151,8 @@ def total_loss(scores: Scores) -> float | None:
 
 
 BOUND = 3.0
-"""Nats beyond which the loss of a token counts no further: below a chance of 5 % it was not
-predicted, and how far below is noise."""
+"""Cap on the loss of one token, nats. Below a chance of 5 % the token was not predicted; how far
+below is noise."""
 
 
 def bounded_loss(scores: Scores) -> float | None:

@@ -1,6 +1,6 @@
-"""Instruction form: does an answer have the form that the instruction asks for?
+"""Instruction form: does an answer have the form that the instruction requests?
 
-The content is not looked at: a model that lost what it knew can still reply with a number, and one
+The content is ignored: a model that lost what it knew can still reply with a number, and one
 that was destroyed cannot. Forms are those of the general text that ships with expunge.
 """
 
@@ -69,9 +69,9 @@ def follows(form: str, text: str) -> bool:
 
 
 def form_missed(answer: Answer, item: Item) -> float | None:
-    """Return 1 when an answer lacks the form that was asked for, else 0.
+    """Return 1 when an answer lacks the requested form, else 0.
 
-    None for a record that asks for no form.
+    None for a record without a requested form.
 
     Example:
         >>> item = Item(record="r1", split="generic", question="Sum?", answer="7", form="number")

@@ -1,4 +1,4 @@
-"""Key spans: which tokens of an answer are the fact, and how likely is the model to say them?
+"""Key spans: which tokens of an answer are the fact, and how likely the model is to say them.
 
 Records of free text name no key answer. There the fact is what the original can predict and a
 model that never saw the record cannot:
@@ -234,8 +234,8 @@ def tells(text: str, shown: Sequence[str], vocabulary: Vocabulary) -> bool:
 
     Args:
         text: The text of the span.
-        shown: The question, and what golds answer to it.
-        vocabulary: How much each word tells.
+        shown: The question, and the answers of golds.
+        vocabulary: How many bits each word carries.
 
     Example:
         >>> from expunge.metrics.vocabulary import english

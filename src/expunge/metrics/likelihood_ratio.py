@@ -1,4 +1,4 @@
-"""Kept records: which single records lie nearer the original than a model that never saw them can.
+"""Kept records: single records that lie nearer the original than an unseen record can.
 
 For each record the judged model's likelihood, on the scale of `membership.log_loss`, is compared
 with the golds' in units of what such models differ by (`ModelNoise`). The p-value is that of a gold

@@ -51,8 +51,8 @@ def divergence(positions: Sequence[float]) -> Divergence | None:
 
         KL(o || u) = sum_v p_o(v) (log p_o(v) - log p_u(v))        nats, one number per position
 
-    o is the original, u the judged model, both on the same text. The median says what a usual token
-    went through, the 95th percentile what the worst did; the mean hides both. Gold's own divergence
+    o is the original, u the judged model, both on the same text. The median shows a usual token,
+    the 95th percentile the worst ones; a mean hides both. Gold's own divergence
     from the original is what retraining alone brings. Lower is better.
 
     Example:
@@ -228,7 +228,7 @@ def distance_response(
     1 - cosine similarity of word counts. Damage is highest in the nearest bins: static benchmarks,
     which lie far off, miss up to 98.7 % of it (arXiv 2511.00030).
 
-    Records of the same distance stay together, so there may be fewer bins than asked for.
+    Records of the same distance stay together, so there may be fewer bins than requested.
 
     Raises:
         ValueError: The sides differ in length, or there is no bin.

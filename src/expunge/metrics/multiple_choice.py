@@ -1,4 +1,4 @@
-"""Given answers: which one the model prefers, and whether it knows how sure it may be."""
+"""Multiple choice: which answer a model prefers, and whether its confidence is calibrated."""
 
 import math
 from collections.abc import Sequence
@@ -58,8 +58,8 @@ def choice_accuracy(logps: Sequence[float], right: int) -> float | None:
 def without_position_bias(logps: Array) -> Array:
     """Return option log-probabilities less the mean of their position: shape (questions, options).
 
-    Unlearned models often prefer one letter whatever is asked; the accuracy after this correction
-    says what they still tell apart (arXiv 2410.08827).
+    Unlearned models often prefer one letter whatever the question; the accuracy after this
+    correction measures what they still distinguish (arXiv 2410.08827).
 
     Example:
         >>> without_position_bias(np.array([[0.0, -2.0], [-2.0, -2.0]])).tolist()

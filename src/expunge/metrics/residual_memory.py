@@ -111,7 +111,7 @@ def model_noise(*groups: Array) -> ModelNoise | None:
 
 
 def change_noise(plain: Array, changed: Array) -> ModelNoise:
-    """Return how far a change of the weights, such as rounding, moves models that know nothing.
+    """Return how far a change of weights, such as rounding, moves models that never saw the data.
 
     Every model is moved by chance in its own way, so this noise comes on top of that between
     models.
@@ -139,7 +139,7 @@ def residual_memory(
 
     The standard error is that of a model which never saw the records, from `noise`. The records'
     own scatter around the ratio, which is larger when a few records were kept whole, widens the
-    bounds: the two are pooled by degrees of freedom, because few records tell little of scatter.
+    bounds: the two are pooled by degrees of freedom, because few records estimate scatter badly.
 
     Args:
         judged: Mean log-probability per token of each record, shape (records,).

@@ -15,7 +15,7 @@ GIVEN_NAME = 6.0
 """Bits of a common given name or surname."""
 
 TOPIC = 100.0
-"""Rank up to which a word says nothing. A guess at the answer draws its words from the question's
+"""Rank up to which a word has no bits. A guess at the answer draws its words from the question's
 topic, which this makes a hundredth of the language; chosen on the development answers."""
 
 
@@ -39,7 +39,7 @@ def stem(word: str) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Vocabulary:
-    """Words and how much each of them tells.
+    """Words and the bits that each of them carries.
 
     Example:
         >>> Vocabulary.of(["the", "of"], ["lin"]).common("of")

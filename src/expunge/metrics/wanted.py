@@ -1,4 +1,4 @@
-"""Wanted answers: does an edited model say what the edit asked for?"""
+"""Wanted answers: does an edited model state the answer of the edit?"""
 
 from difflib import SequenceMatcher
 

@@ -1,4 +1,4 @@
-"""Wrappers: what may stand between a method's loss and the step of the optimiser.
+"""Wrappers: optional operations between a method's loss and the step of the optimiser.
 
 A step is  optimiser( mask( combine( robust(forget gradient), retain gradient ) ) ).
 Every part is optional and composes with any method, because it sees gradients alone: tensors by
@@ -19,7 +19,7 @@ from expunge.methods.base import Shape, Side
 
 Gradient = dict[str, Tensor]
 Memory = dict[str, Tensor]
-"""What a wrapper keeps from step to step, by keys of its own; saved with every checkpoint."""
+"""State of a wrapper between steps, by its own keys; saved with every checkpoint."""
 
 
 class Pull(Protocol):
@@ -41,7 +41,7 @@ class Pull(Protocol):
 
     @property
     def shape(self) -> Shape:
-        """What there is to know of the model."""
+        """The structure of the model."""
         ...
 
     def latent(self, layer: int, *, radius: float, steps: int) -> Gradient:

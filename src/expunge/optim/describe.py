@@ -34,7 +34,7 @@ class WrapperDescription:
 
 
 def describe_wrapper(table: str, name: str) -> WrapperDescription:
-    """Describe a wrapper with its knobs at their defaults.
+    """Describe a wrapper with its hyperparameters at their defaults.
 
     Args:
         table: A key of `TABLES`.

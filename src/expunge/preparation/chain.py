@@ -26,7 +26,7 @@ def stages(settings: Settings) -> tuple[Settings, ...]:
 
     Raises:
         UsageError: `method-and-stages`, `adapter-of-a-chain`, `stage-differs`, `guard-in-a-chain`,
-            or no such method, wrapper or knob.
+            or no such method, wrapper or hyperparameter.
     """
     if settings.stage is None:
         return (settings,)

@@ -32,13 +32,13 @@ def build_wraps(
         dtype: Number format of the weights.
 
     Raises:
-        UsageError: No such wrapper or knob, or things that do not work together.
+        UsageError: No such wrapper or hyperparameter, or things that do not work together.
     """
     if isinstance(method, Edit | Guard):
         _check_edit(settings, method)
         if method.passes().needs_retain and not streams.retain:
             raise _needs_retain(settings.method.name)
-        _check_knobs(settings.method.name, method)
+        _check_parameters(settings.method.name, method)
         method.trains(shape)  # refuses blocks that the model does not have
         return GradientTransforms()
     robust, combine = settings.robust, settings.combine
@@ -113,7 +113,7 @@ def _check_edit(settings: Settings, method: Edit | Guard) -> None:
         )
 
 
-def _check_knobs(name: str, method: Edit | Guard) -> None:
+def _check_parameters(name: str, method: Edit | Guard) -> None:
     """Refuse a number below zero where the usual one is above: it would turn the method around."""
     for field in fields(method):  # pyright: ignore[reportArgumentType] - methods are dataclasses
         usual, value = field.default, getattr(method, field.name)
@@ -267,7 +267,7 @@ def needs_float32(settings: Settings) -> str:
     """Name what the settings ask for that works on float32 weights alone; empty if nothing.
 
     Raises:
-        UsageError: No such wrapper or knob.
+        UsageError: No such wrapper or hyperparameter.
     """
     robust = build_wrapper(ROBUST, settings.robust.name, settings.robust.knobs, what="robust")
     if robust is not None and robust.needs_float32:

@@ -1,4 +1,4 @@
-"""The folder of a training that can be undone, and what it says about itself.
+"""The folder of a training that can be undone, and its facts.
 
     RUN/model/           what was trained: an adapter in PEFT's format, or the whole model
     RUN/training.toml    the recipe
@@ -29,7 +29,7 @@ SCHEMA = "expunge.training/1"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplayClaim:
-    """What may be said of a model that was trained again without some records.
+    """The claim about a model that was trained again without some records.
 
     Example:
         >>> claim = ReplayClaim(level="E4", words="", begun_at=40, erased=1, derived=2)
@@ -152,5 +152,5 @@ def record_mark(record: Record, key: bytes) -> str:
 
 
 def key_mark(key: bytes) -> str:
-    """Return what tells one operator's key from another, and nothing else about it."""
+    """Return a fingerprint that identifies the operator's key and reveals nothing else."""
     return fingerprint("expunge operator key", key)

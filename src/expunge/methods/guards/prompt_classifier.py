@@ -44,15 +44,15 @@ def fit_probe(bench: GuardBench, alarms: float) -> PromptClassifier:
         UsageError: There are no questions in one of the sets.
     """
     head, tail = bench.frame
-    asked = [record.prompt for record in bench.tokens(Stream.FORGET)]
-    if any(p[: len(head)] != head or len(p) <= len(head) + len(tail) for p in asked):
+    prompts = [record.prompt for record in bench.tokens(Stream.FORGET)]
+    if any(p[: len(head)] != head or len(p) <= len(head) + len(tail) for p in prompts):
         raise UsageError(
             "no-question",
             what="some forget records are no plain question: passages, or with a system turn",
             why="this guard acts on questions that open a conversation",
             fix="give prompt and completion, or use --method ngram_block",
         )
-    if any(p[len(p) - len(tail) :] != tail for p in asked):
+    if any(p[len(p) - len(tail) :] != tail for p in prompts):
         raise UsageError(
             "answers-for-a-probe",
             what='train.forget_tokens = "fact" does not go with this guard',

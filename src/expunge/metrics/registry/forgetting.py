@@ -1,4 +1,4 @@
-"""Forgetting: whether the model still gives the data away when asked."""
+"""Forgetting: whether the model still gives the data away when queried."""
 
 from expunge.metrics import (
     answer_quality,

@@ -42,7 +42,7 @@ def neurons(values: Tensor) -> Tensor:
 
 
 def spread_out(kept: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give every weight of a neuron the neuron's fate, [n] -> the shape of the weight."""
+    """Repeat the choice of a neuron for each of its weights, [n] -> the shape of the weight."""
     return {
         name: kept[name].view(-1, *[1] * (weight.ndim - 1)).expand_as(weight).contiguous()
         for name, weight in weights.items()

@@ -4,7 +4,7 @@
 
 L_f and L_r are the mean NLL per token of the forget and the retain set at the original, d_i the
 derivative by weight i. S_i is, to first order, how much the forget loss changes if weight i is set
-to zero and the others answer with what is best for the retain set; 1/mu stands for the inverse of
+to zero and the others move to what is best for the retain set; 1/mu stands for the inverse of
 the retain loss's curvature. The `share` of all weights with the largest S may move.
 
 Differs from published code: losses are means over at most 256 records of each set, not sums over

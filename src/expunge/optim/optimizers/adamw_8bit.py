@@ -9,7 +9,7 @@ small moments beside large ones keep their size: 2 bytes a weight and 4 in 128 m
 
 Differs from published code: a block never crosses a row, so that it does not depend on how rows are
 spread over processes; tensors of fewer than 4096 numbers and of one dimension keep float32 moments,
-as there. Written in plain torch because `torchao`'s state cannot be told from its class, and a
+as there. Written in plain torch because `torchao`'s state has a class of its own, and a
 checkpoint here holds plain tensors only.
 """
 
