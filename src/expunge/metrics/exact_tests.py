@@ -35,6 +35,7 @@ def mcnemar(more: int, fewer: int, *, rivals: int = 1) -> float:
         return 1.0
     from scipy.special import bdtrc
 
+    # P(X >= more): `bdtrc` excludes its first argument.
     return float(bdtrc(more - 1, more + fewer, 1 / (rivals + 1)))
 
 
@@ -59,12 +60,15 @@ def sign_flip(differences: Array, clusters: Sequence[str]) -> float:
     if not len(differences) or len(differences) != len(clusters):
         raise ValueError("a sign-flip test needs one cluster for each difference")
     names, member = np.unique(np.asarray(clusters), return_inverse=True)
+    # The mean over records is a sum over clusters, so that only their sums need flipping.
     sums = np.bincount(member, weights=differences, minlength=len(names))
     if len(names) <= _ENUMERATED:
+        # Row i holds the binary digits of i: every assignment once, [2^C, C].
         bits = np.arange(2 ** len(names))[:, None] >> np.arange(len(names)) & 1
         signs = 1.0 - 2.0 * bits
         return float(np.mean(signs @ sums >= sums.sum() - 1e-12))
     signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(_DRAWN, len(names)))
+    # The observed assignment counts as one draw, so that p is never zero.
     return float((1 + np.sum(signs @ sums >= sums.sum() - 1e-12)) / (1 + _DRAWN))
 
 

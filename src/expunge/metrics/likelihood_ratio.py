@@ -68,9 +68,11 @@ def kept_test(judged: Array, original: Array, golds: Array, noise: ModelNoise) -
     """
     from scipy.stats import t
 
-    gold = golds.mean(axis=0)
+    gold = golds.mean(axis=0)  # [records]
     # A model-wide shift moves every record alike: it belongs to the noise of one record, too.
-    unit = np.hypot(noise.record, noise.model) * np.sqrt(1 + 1 / len(golds))
+    unit = np.hypot(noise.record, noise.model) * np.sqrt(
+        1 + 1 / len(golds)
+    )  # of one model against the mean of G
     unit = max(float(unit), 1e-9)
     degrees = min(TAILS, noise.degrees)
     p = t.sf((judged - gold) / unit, degrees)

@@ -116,6 +116,7 @@ def leave_one_out(unlearned: Array, unseen: Array) -> tuple[Array, Array]:
     """
     if min(len(unlearned), len(unseen)) <= FEWEST:
         raise ValueError("leaving one out needs at least three shadow models of each kind")
+    # The judged shadow model must not be among those that fit its own distribution.
     members = [
         ratios(unlearned[i], np.delete(unlearned, i, axis=0), unseen) for i in range(len(unlearned))
     ]

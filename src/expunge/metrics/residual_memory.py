@@ -93,13 +93,14 @@ def model_noise(*groups: Array) -> ModelNoise | None:
     squares, degrees = 0.0, 0
     for group in groups:
         if group.ndim == 2 and min(group.shape) >= 2:
-            centred = group - group.mean(axis=0)
-            centred = centred - centred.mean(axis=1, keepdims=True)
+            centred = group - group.mean(axis=0)  # [models, records], without record difficulty
+            centred = centred - centred.mean(axis=1, keepdims=True)  # and without model-wide shifts
             squares += float((centred**2).sum())
             degrees += (group.shape[0] - 1) * (group.shape[1] - 1)
     if not degrees:
         return None
     record = float(np.sqrt(squares / degrees))
+    # The variance of model means holds that of the records' noise, which is taken off.
     shifts = [
         (float(np.var(group.mean(axis=1), ddof=1)) - record**2 / group.shape[1], len(group) - 1)
         for group in groups
@@ -124,8 +125,8 @@ def change_noise(plain: Array, changed: Array) -> ModelNoise:
         >>> change_noise(np.zeros((2, 3)), np.zeros((2, 3))).record
         0.0
     """
-    moved = changed - plain
-    shifts = moved.mean(axis=1)
+    moved = changed - plain  # [golds, records]
+    shifts = moved.mean(axis=1)  # [golds]
     scatter = moved - shifts[:, None]
     degrees = max(1, scatter.size - len(scatter))
     record = float(np.sqrt((scatter**2).sum() / degrees))

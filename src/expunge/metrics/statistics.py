@@ -61,12 +61,13 @@ def _weights(clusters: tuple[str, ...], seed: int, stream: int) -> Array:
     rng = np.random.default_rng([seed, stream])
     names, member = np.unique(np.asarray(clusters), return_inverse=True)
     count = len(names)
-    drawn = rng.multinomial(count, np.full(count, 1 / count), size=DRAWS)
+    drawn = rng.multinomial(count, np.full(count, 1 / count), size=DRAWS)  # [2000, clusters]
     if count >= FEW_CLUSTERS:
-        return drawn[:, member].astype(np.float64)
+        return drawn[:, member].astype(np.float64)  # [2000, records]
     weights = np.zeros((DRAWS, len(clusters)))
     for index in range(count):
         rows = np.flatnonzero(member == index)
+        # A cluster that was drawn k times gives k times its number of records, drawn anew.
         weights[:, rows] = rng.multinomial(
             drawn[:, index] * len(rows), np.full(len(rows), 1 / len(rows))
         )
@@ -238,7 +239,7 @@ def excess_rate(subject: Sample, anchor: Sample, *, seed: int) -> Estimate:
     """
     estimate = difference(subject, anchor, seed=seed)
     n = len(subject.values)
-    if subject.stream != anchor.stream:
+    if subject.stream != anchor.stream:  # unpaired: the anchor's rate only shifts the bounds
         events = round(float(subject.values.sum()))
         low, high = clopper_pearson(events, n)
         shift = float(anchor.values.mean())
@@ -246,7 +247,7 @@ def excess_rate(subject: Sample, anchor: Sample, *, seed: int) -> Estimate:
             estimate.value, min(estimate.low, low - shift), max(estimate.high, high - shift)
         )
     change = subject.values - anchor.values
-    none = clopper_pearson(0, n)[1]
+    none = clopper_pearson(0, n)[1]  # upper bound of a rate without any event
     if not np.any(change > 0):
         return estimate._replace(high=none)
     if not set(np.unique(subject.values)) <= {0.0, 1.0}:
@@ -335,6 +336,7 @@ def auc_draws(members: Sample, others: Sample, *, seed: int) -> Array:
     """
     weight_m = resample(members.clusters, seed=seed, stream=members.stream)
     weight_o = resample(others.clusters, seed=seed, stream=others.stream)
+    # [2000, members] @ [members, others]: the weighted wins of every resample.
     wins = ((weight_m @ _wins(members.values, others.values)) * weight_o).sum(axis=1)
     return wins / (weight_m.sum(axis=1) * weight_o.sum(axis=1))
 

@@ -20,7 +20,7 @@ def keep_largest(scores: Mapping[str, Tensor], share: float) -> dict[str, Tensor
     """
     flat = torch.cat([score.flatten().cpu() for score in scores.values()])
     wanted = max(1, round(share * len(flat)))
-    bar = flat.kthvalue(len(flat) - wanted + 1).values
+    bar = flat.kthvalue(len(flat) - wanted + 1).values  # the smallest score that is kept
     kept = flat > bar
     ties = (flat == bar).nonzero().flatten()
     kept[ties[: wanted - int(kept.sum())]] = True

@@ -81,10 +81,11 @@ class Mudman:
         if step % self.refork == 0:
             memory.update({_ADVERSARY + n: w.clone() for n, w in pull.weights.items()})
         adversary = _part(memory, _ADVERSARY)
+        # The adversary relearns from its own weights, kept as float32 copies in the memory.
         for name, slope in pull.relearn(at=_offset(adversary, pull)).items():
             adversary[name].sub_(slope, alpha=self.lr)
         gradient = pull("forget", at=_offset(adversary, pull))
-        length = float(norm(gradient))
+        length = float(norm(gradient))  # before the mask, as `strength` says
         masked = agreeing(gradient, _part(memory, _RETAIN))
         return scaled(masked, self.strength / length if length else 0.0)
 
