@@ -284,7 +284,7 @@ def test_what_cannot_be_asked_is_said_before_a_model_is_loaded(tasks, tmp_path, 
     check([tasks["choose"]], offline=True)
     away = tmp_path / "away.yaml"
     away.write_text("task: away\ndataset_path: nobody/nothing\n" + TASKS["choose"], "utf-8")
-    with pytest.raises(InputError, match=r"cannot ask its task .*away\.yaml") as raised:
+    with pytest.raises(InputError, match=r"cannot run its task .*away\.yaml") as raised:
         check([str(away)], offline=True)
     assert "network" in raised.value.fix
     with pytest.raises(InputError, match="draws its answers at random"):

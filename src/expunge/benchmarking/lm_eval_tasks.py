@@ -253,7 +253,7 @@ def _naming(task: str) -> Generator[None]:
         first = next(iter(str(error).strip().split("\n")))[:200]
         raise InputError(
             "lm-eval-task",
-            what=f"lm-eval cannot ask its task {task}",
+            what=f"lm-eval cannot run its task {task}",
             why=f"{type(error).__name__}: {first}",
             fix="its data come from the Hub unless it is a file that says otherwise: check the"
             " network, or what the task needs (`pip install 'lm-eval[TASK]'`)",

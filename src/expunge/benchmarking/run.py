@@ -74,7 +74,7 @@ def spec_of(ask: BenchArguments) -> Spec | None:
     if entry is not None and data is None:
         raise UsageError(
             "no-data",
-            what=f"where the data of {ask.what} lie is not said",
+            what=f"no data are given for {ask.what}",
             why="this suite is read from a folder of the files that its authors published",
             fix=f"expunge bench {ask.what} MODEL --data FOLDER",
         )

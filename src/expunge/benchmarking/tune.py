@@ -411,7 +411,7 @@ def _fixed(study: Study, wanted: tuple[str, ...], matrix: Path) -> tuple[str, ..
         raise UsageError(
             "another-search",
             what=f"the search in {matrix} is one of {', '.join(found)}; now {', '.join(wanted)}",
-            why="a search proposes by what it learnt, and cannot exchange its methods midway",
+            why="a search learns from its trials, so its methods cannot change midway",
             fix="name the methods of the first command, or another folder with --out",
         )
     return found

@@ -70,9 +70,8 @@ def kept_test(judged: Array, original: Array, golds: Array, noise: ModelNoise) -
 
     gold = golds.mean(axis=0)  # [records]
     # A model-wide shift moves every record alike: it belongs to the noise of one record, too.
-    unit = np.hypot(noise.record, noise.model) * np.sqrt(
-        1 + 1 / len(golds)
-    )  # of one model against the mean of G
+    # The difference of one model and the mean of G golds has 1 + 1/G times the variance of one.
+    unit = np.hypot(noise.record, noise.model) * np.sqrt(1 + 1 / len(golds))
     unit = max(float(unit), 1e-9)
     degrees = min(TAILS, noise.degrees)
     p = t.sf((judged - gold) / unit, degrees)

@@ -68,7 +68,7 @@ def destroy_evidence(run: Path, *, key: bytes, only_expired: bool, now: datetime
         raise InputError(
             "no-manifest",
             what=f"{run} has no {NAME} of schema {SCHEMA!r}",
-            why="without it nobody could tell later what the evidence was",
+            why="without it the evidence could not be identified later",
             fix="finish the run with the same command first; or remove the folder evidence by hand",
         )
     if only_expired and not expired(manifest, now.date()):

@@ -117,7 +117,7 @@ def require_same_request(run: Path, prepared: Prepared, *, original: str) -> Non
     if changed:
         raise UsageError(
             "another-request",
-            what=f"what the settings of {run} lead to is not what it was about:"
+            what=f"the settings of {run} no longer lead to its data and models:"
             f" {'; '.join(changed)}",
             why="they name data and models by the paths that were typed: from another folder, after"
             " a change, or under other flags these are others",

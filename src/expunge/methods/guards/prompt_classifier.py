@@ -1,4 +1,4 @@
-"""The probe: which prompts a guard is for. Fisher's linear discriminant with a ridge.
+"""The probe: a classifier of the prompts that a guard is for, Fisher's discriminant with a ridge.
 
     w = (S + ridge (tr S / d) I)^-1 (m_f - m_r)
     threshold = (q_r + q_f) / 2
@@ -64,8 +64,8 @@ def fit_probe(bench: GuardBench, alarms: float) -> PromptClassifier:
     if not len(retain):
         raise UsageError(
             "nothing-to-retain",
-            what="the guard must tell prompts about the forget set from others",
-            why="there are no questions among the retain records to show it the others",
+            what="the guard must distinguish prompts about the forget set from others",
+            why="the retain records hold no questions from which it could learn the others",
             fix="name some with --retain FILE",
         )
     return discriminant(forget, retain, layer=layer, alarms=alarms)
