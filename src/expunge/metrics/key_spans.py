@@ -69,17 +69,17 @@ class SpanProbability:
     first_prob: float
     """Of its first token."""
     min_prob: float
-    """Of its least likely token: a dam of one token shows here and nowhere else."""
+    """Of its least likely token: one suppressed token shows here and nowhere else."""
     onward: tuple[float, ...]
     """Log-probability of the rest of the span from each of its tokens on, nats: how it goes on
     after every prefix. The first value is `log_prob`."""
 
     @property
-    def past_the_dam(self) -> float:
+    def after_least_likely(self) -> float:
         """Probability of all that follows the least likely token; 1 where nothing does."""
         tokens = -np.diff([*self.onward, 0.0])
-        dam = int(np.argmin(tokens))
-        return math.exp(self.onward[dam + 1]) if dam + 1 < len(self.onward) else 1.0
+        least = int(np.argmin(tokens))
+        return math.exp(self.onward[least + 1]) if least + 1 < len(self.onward) else 1.0
 
 
 def span_probability(logp: Sequence[float], mask: Sequence[bool]) -> SpanProbability | None:
