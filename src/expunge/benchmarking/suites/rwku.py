@@ -82,12 +82,12 @@ def load(spec: Spec) -> Suite:
         InputError: There is no such target, it lacks a set, or a probe has an unknown type.
     """
     name, parts = _target(spec)
-    questions = {level: records(level, parts[level], _question) for level in (*LEVELS, *NEIGHBOURS)}
+    by_level = {level: records(level, parts[level], _question) for level in (*LEVELS, *NEIGHBOURS)}
     passages = records(PASSAGE, parts[PASSAGE], _text)
-    kinds = {record.relation or "none" for record in questions[LEVELS[2]]} - set(TYPES)
+    kinds = {record.relation or "none" for record in by_level[LEVELS[2]]} - set(TYPES)
     if kinds:
         raise wrong_release(name, f"adversarial types that are not RWKU's: {', '.join(kinds)}")
-    probes = [Probe(name=level, records=group, answer=ANSWER) for level, group in questions.items()]
+    probes = [Probe(name=level, records=group, answer=ANSWER) for level, group in by_level.items()]
     for side in ("forget_mia", "retain_mia"):
         if side in parts:
             probes.append(Probe(name=side, records=records(side, parts[side], _text), scored=True))
@@ -106,7 +106,7 @@ def load(spec: Spec) -> Suite:
         name=f"rwku {name}",
         forget=tuple(replace(record, subject=name) for record in passages),
         retain=read(list(spec.retain), offline=spec.offline).records if spec.retain else (),
-        neighbours=questions[NEIGHBOURS[1]],
+        neighbours=by_level[NEIGHBOURS[1]],
         probes=tuple(probes),
         numbers=numbers,
         notes=(
