@@ -158,9 +158,9 @@ def test_method_values_wrappers_come_from_files_variables_and_flags(tmp_path):
     flags = {"robust.rho": "0.05", "mask.name": "saliency", "mask.unit": "weight"}
     resolved = resolve(flags, config=None, environ=environ, start=tmp_path)
     found = resolved.settings
-    assert (found.robust.name, found.robust.knobs) == ("sam", {"rho": 0.05})
-    assert (found.combine.name, found.combine.knobs) == ("gru", {"fresh": 0.7})
-    assert (found.mask.name, found.mask.knobs) == ("saliency", {"unit": "weight"})  # no share
+    assert (found.robust.name, found.robust.parameters) == ("sam", {"rho": 0.05})
+    assert (found.combine.name, found.combine.parameters) == ("gru", {"fresh": 0.7})
+    assert (found.mask.name, found.mask.parameters) == ("saliency", {"unit": "weight"})  # no share
     assert resolved.origins["combine.fresh"] == "EXPUNGE_COMBINE_FRESH"
     again = tmp_path / "saved.toml"
     again.write_text(to_toml(found))

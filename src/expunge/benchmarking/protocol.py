@@ -276,11 +276,12 @@ def require_read_parameters(settings: Settings, methods: Iterable[str]) -> None:
         tables[table] = choice
         used[table] = {each.wrappers.get(table, choice.name) for each in named}
     for table, choice in tables.items():
-        if choice.knobs and choice.name not in used[table]:
+        if choice.parameters and choice.name not in used[table]:
+            first = next(iter(choice.parameters))
             raise UsageError(
                 "unread-parameter",
-                what=f"{table}.{next(iter(choice.knobs))} is set for {table} {choice.name}, which"
-                " no run of this command has",
+                what=f"{table}.{first} is set for {table} {choice.name}, which no run of this"
+                " command has",
                 why=f"each of {', '.join(sorted(used[table]))} has its own hyperparameters",
                 fix=f"set {table}.name to the one that it is for, or leave it out; where a matrix"
                 f" was begun with it, name {choice.name} among the methods: nothing runs twice",

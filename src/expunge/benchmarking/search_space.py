@@ -135,7 +135,7 @@ def _training(
 
 def _fixed(name: str, settings: Settings) -> set[str]:
     """Return the key paths that the settings fix for a method."""
-    given = settings.method.knobs if settings.method.name == name else {}
+    given = settings.method.parameters if settings.method.name == name else {}
     train, usual = settings.train, TrainSettings()
     keys = {key for key in TrainSettings.model_fields if getattr(train, key) != getattr(usual, key)}
     if "steps" in keys:

@@ -99,7 +99,7 @@ def require_weights(settings: Settings) -> None:
     """
     method = settings.method
     named = method.name not in ROUTES  # a route is no guard, whichever the plan chooses
-    guard = named and isinstance(build(method.name, method.knobs), Guard)
+    guard = named and isinstance(build(method.name, method.parameters), Guard)
     if guard or settings.train.adapter:
         raise UsageError(
             "no-weights-in-a-sequence",

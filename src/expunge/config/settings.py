@@ -25,8 +25,8 @@ class NamedChoice(BaseModel):
     name: str
 
     @property
-    def knobs(self) -> dict[str, Any]:
-        """The parameters of what is chosen, validated where it is built."""
+    def parameters(self) -> dict[str, Any]:
+        """The hyperparameters of what is chosen, validated where it is built."""
         return dict(self.model_extra or {})
 
 
@@ -220,7 +220,7 @@ class Settings(BaseModel):
         >>> request = Request(goal="removal", forget=("forget.jsonl",))
         >>> method = MethodSettings(name="npo", beta=0.2)
         >>> settings = Settings(model="org/model", request=request, method=method)
-        >>> settings.method.knobs, settings.train.batch
+        >>> settings.method.parameters, settings.train.batch
         ({'beta': 0.2}, 8)
     """
 

@@ -138,7 +138,7 @@ def _train(
     if isinstance(weights, GuardRules):
         chosen = settings.method
         save_guard(
-            weights, run.path, base=settings.model, method=chosen.name, parameters=chosen.knobs
+            weights, run.path, base=settings.model, method=chosen.name, parameters=chosen.parameters
         )
         return trained
     assert not isinstance(unlearning, GuardRunner), "a guard ends in rules"

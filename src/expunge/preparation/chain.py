@@ -84,7 +84,7 @@ def _check_stage(settings: Settings, stage: Stage, where: str) -> None:
                 why="all stages work on the same records, and the result is audited once",
                 fix=f"set train.{key} in [train] alone",
             )
-    if isinstance(build(stage.method.name, stage.method.knobs), Guard):
+    if isinstance(build(stage.method.name, stage.method.parameters), Guard):
         raise UsageError(
             "guard-in-a-chain",
             what=f"{where} is {stage.method.name}, a guard",

@@ -43,11 +43,11 @@ def build_wraps(
         return GradientTransforms()
     robust, combine = settings.robust, settings.combine
     mask, optimiser = settings.mask, settings.optimiser
-    made = build_wrapper(OPTIMISERS, optimiser.name, optimiser.knobs, what="optimiser")
+    made = build_wrapper(OPTIMISERS, optimiser.name, optimiser.parameters, what="optimiser")
     wraps = GradientTransforms(
-        robust=build_wrapper(ROBUST, robust.name, robust.knobs, what="robust"),
-        combine=build_wrapper(COMBINE, combine.name, combine.knobs, what="combine"),
-        choose=build_wrapper(MASKS, mask.name, mask.knobs, what="mask"),
+        robust=build_wrapper(ROBUST, robust.name, robust.parameters, what="robust"),
+        combine=build_wrapper(COMBINE, combine.name, combine.parameters, what="combine"),
+        choose=build_wrapper(MASKS, mask.name, mask.parameters, what="mask"),
         optimiser=made or AdamW(),
         average_last=settings.train.average_last,
     )
@@ -74,9 +74,9 @@ def described(settings: Settings) -> dict[str, str]:
     }
     found: dict[str, str] = {}
     for table, choice in tables.items():
-        knobs = ", ".join(f"{key} {value}" for key, value in choice.knobs.items())
-        if knobs or choice.name not in ("none", "adamw"):
-            found[table] = f"{choice.name} ({knobs})" if knobs else choice.name
+        given = ", ".join(f"{key} {value}" for key, value in choice.parameters.items())
+        if given or choice.name not in ("none", "adamw"):
+            found[table] = f"{choice.name} ({given})" if given else choice.name
     if settings.train.init != "default":
         found["init"] = settings.train.init
     if settings.train.average_last:
@@ -269,7 +269,7 @@ def needs_float32(settings: Settings) -> str:
     Raises:
         UsageError: No such wrapper or hyperparameter.
     """
-    robust = build_wrapper(ROBUST, settings.robust.name, settings.robust.knobs, what="robust")
+    robust = build_wrapper(ROBUST, settings.robust.name, settings.robust.parameters, what="robust")
     if robust is not None and robust.needs_float32:
         return f"robust {settings.robust.name}"
     return "train.init = fila" if settings.train.init == "fila" else ""

@@ -161,7 +161,7 @@ def _registration(registered: Preregistration | None) -> dict[str, object]:
 def stages_of(facts: RunFacts) -> dict[str, object]:
     """Return the manifest entry of a chain: each method, its hyperparameters, its weights."""
     rows = [
-        {"method": stage.method.name, "knobs": stage.method.knobs, "weights": stage.weights}
+        {"method": stage.method.name, "knobs": stage.method.parameters, "weights": stage.weights}
         for stage in facts.stages
     ]
     return {"stages": rows} if rows else {}
