@@ -53,11 +53,13 @@ def _section(entry: Metric) -> str:
 def definition(of: object) -> str:
     """Return the docstring of a function without its arguments and errors."""
     first, *others = re.split(
-        r"\n\n(?=(?:Args|Returns|Raises|Yields):\n)", inspect.getdoc(of) or ""
+        r"\n\n(?=(?:Args|Returns|Raises|Yields|Example):\n)", inspect.getdoc(of) or ""
     )
     parts = [flowing(first)]
     for each in others:
         name, _, text = each.partition(":\n")
         if name == "Returns":
             parts.append(f"Returns: {' '.join(textwrap.dedent(text).split())}")
+        elif name == "Example":
+            parts.append(f"```pycon\n{textwrap.dedent(text)}\n```")
     return "\n\n".join(parts)

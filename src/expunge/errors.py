@@ -22,6 +22,15 @@ class ExpungeError(ValueError):
         what: One line that says what happened.
         why: One line that says why it matters or how it came about.
         fix: One line that says what to do next.
+
+    Example:
+        >>> error = UsageError("no-goal", what="there is no goal", why="it decides", fix="set goal")
+        >>> error.code, error.exit_code
+        ('no-goal', 2)
+        >>> print(error)
+        error[no-goal]: there is no goal
+          why: it decides
+          fix: set goal
     """
 
     exit_code: ClassVar[int] = 1

@@ -10,9 +10,9 @@ from expunge.benchmarking.axis_scores import axis_scores, weakest
 from expunge.benchmarking.leaderboard import Related, leaderboard, over_seeds, reduced, relative
 from expunge.benchmarking.leaderboard_pages import (
     NONE,
+    axis_table,
     drawing,
     row_table,
-    standings,
     to_html,
     to_markdown,
     write_pages,
@@ -231,7 +231,7 @@ def test_what_is_invalid_or_no_removal_stands_below_and_off_the_front(
     assert [each.cell.name for each in front_of(made, protocol=protocol)] == starred
     best = best_of(made, protocol=protocol)
     assert (best and best.cell.name) == chosen
-    said, told = " ".join(row_table(found)["sentences"]), standings(found)[1]
+    said, told = " ".join(row_table(found)["sentences"]), axis_table(found)[1]
     assert [line[-6] for line in told] == [dict(rows)[name] for name in order]
     assert ("the auditor failed its own test" in said) is ("INVALID" in dict(rows).values())
     covering = {"icul"} if shared is PLAIN else {"npo", "ga"}

@@ -153,7 +153,7 @@ def test_a_guard_stands_before_lm_eval_too():
     asks = requests(("the fox", {"until": [], "max_gen_toks": 4}))
     free = LmEvalModel(network, tiny.tokenizer(), tokens_per_pass=900).generate_until(asks)
     reply = tuple(tiny.tokenizer().encode("no"))
-    network.fence = GuardRules(reply=reply)
+    network.guard = GuardRules(reply=reply)
     guarded = LmEvalModel(network, tiny.tokenizer(), tokens_per_pass=900).generate_until(asks)
     assert free != guarded
     assert guarded[0].startswith("no")
@@ -284,7 +284,7 @@ def test_what_cannot_be_asked_is_said_before_a_model_is_loaded(tasks, tmp_path, 
     check([tasks["choose"]], offline=True)
     away = tmp_path / "away.yaml"
     away.write_text("task: away\ndataset_path: nobody/nothing\n" + TASKS["choose"], "utf-8")
-    with pytest.raises(InputError, match=r"cannot ask its task .*away\.yaml") as raised:
+    with pytest.raises(InputError, match=r"cannot run its task .*away\.yaml") as raised:
         check([str(away)], offline=True)
     assert "network" in raised.value.fix
     with pytest.raises(InputError, match="draws its answers at random"):

@@ -131,7 +131,7 @@ def test_what_a_suite_sets_cannot_be_set(unread, monkeypatch, tmp_path, suite, g
         ({"optimiser": {"name": "adamw", "b": 1}}, ("npo+sophia",), "optimiser.b is set for"),
     ],
 )
-def test_knobs_that_no_run_would_read_are_refused(unread, tmp_path, given, methods, said):
+def test_hyperparameters_that_no_run_would_read_are_refused(unread, tmp_path, given, methods, said):
     settings = Settings.model_validate(tree(**given))
     asked = replace(FILE, methods=methods)
     if said is None:
@@ -139,7 +139,7 @@ def test_knobs_that_no_run_would_read_are_refused(unread, tmp_path, given, metho
         return
     with pytest.raises(UsageError, match=said) as caught:
         begin(asked, tmp_path / "m", settings)
-    assert caught.value.code == "unread-knob"
+    assert caught.value.code == "unread-parameter"
     assert not (tmp_path / "m").exists()
 
 
@@ -151,7 +151,7 @@ def test_knobs_that_no_run_would_read_are_refused(unread, tmp_path, given, metho
         ('["npo"]', {}, "malformed-chosen-settings"),
         ('{"npo": 3}', {}, "malformed-chosen-settings"),
         ('{"nqo": {}}', {}, "unknown-method"),
-        ('{"npo": {"method.betta": 1}}', {}, "unknown-knob"),
+        ('{"npo": {"method.betta": 1}}', {}, "unknown-parameter"),
         ('{"npo": {"trian.lr": 1}}', {}, "invalid-value"),
         ('{"npo": {"train.lr": -1}}', {}, "invalid-value"),
         ('{"npo": {}}', {"methods": ("npo", "rmu")}, "nothing-chosen"),

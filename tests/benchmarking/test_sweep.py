@@ -87,9 +87,9 @@ def test_cells_are_named_by_what_is_special_about_them(tmp_path):
 def test_a_cell_lays_its_values_over_the_settings_of_the_matrix():
     protocol = Protocol(settings=tree(method={"name": "npo", "beta": 0.5}))
     own = protocol.of(method("npo", 3, **{"train.lr": 1e-3}))
-    assert (own.method.knobs, own.train.lr, own.train.seed) == ({"beta": 0.5}, 1e-3, 3)
+    assert (own.method.parameters, own.train.lr, own.train.seed) == ({"beta": 0.5}, 1e-3, 3)
     other = protocol.of(method("simnpo", **{"method.gamma": 2.0}))
-    assert other.method.knobs == {"gamma": 2.0}, "knobs of another method do not carry over"
+    assert other.method.parameters == {"gamma": 2.0}, "those of another method do not carry over"
     gold = protocol.of(Cell(kind="gold", name="gold-1"))
     assert gold.request.gold == ("g0",), "a gold is held against the others"
     assert protocol.of(method("ga")).request.gold == ("g0", "g1")
@@ -128,13 +128,13 @@ def test_a_composed_name_chooses_wrappers(name, shared, found):
     own = Protocol(settings=tree(**shared)).of(method(name, **{"method.alpha": 2.0}))
     tables = (own.method, own.robust, own.combine, own.mask, own.optimiser)
     assert tuple(table.name for table in tables) == found
-    assert own.method.knobs == {"alpha": 2.0}
+    assert own.method.parameters == {"alpha": 2.0}
 
 
-def test_knobs_of_a_wrapper_go_with_its_name():
+def test_method_values_a_wrapper_go_with_its_name():
     protocol = Protocol(settings=tree(robust={"name": "sam", "rho": 0.1}))
-    assert protocol.of(method("npo+sam")).robust.knobs == {"rho": 0.1}
-    assert protocol.of(method("npo+noise")).robust.knobs == {}
+    assert protocol.of(method("npo+sam")).robust.parameters == {"rho": 0.1}
+    assert protocol.of(method("npo+noise")).robust.parameters == {}
 
 
 @pytest.mark.parametrize(

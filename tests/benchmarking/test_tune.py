@@ -98,7 +98,7 @@ def test_the_pareto_set_has_the_most_erased_first():
 
 
 @pytest.fixture
-def world_of_two_knobs(monkeypatch):
+def world_of_two_settings(monkeypatch):
     """A run takes no time: what it erases is known from its learning rate."""
     ran: list[str] = []
 
@@ -132,16 +132,16 @@ def _model(world):
 
 @needs_optuna
 def test_a_search_ends_at_its_budget_and_goes_on_without_repeating(
-    tmp_path, world_of_two_knobs, request_of
+    tmp_path, world_of_two_settings, request_of
 ):
     given = {"console": SilentConsole()}
     first = tune(request_of(), tmp_path / "t", budget=Budget(trials=4), **given)
-    assert len(world_of_two_knobs) == 4
+    assert len(world_of_two_settings) == 4
     again = tune(request_of(), tmp_path / "t", budget=Budget(trials=4), **given)
-    assert len(world_of_two_knobs) == 4
+    assert len(world_of_two_settings) == 4
     assert again == first
     more = tune(request_of(), tmp_path / "t", budget=Budget(trials=9), **given)
-    assert len(world_of_two_knobs) == len(set(world_of_two_knobs)) == 9
+    assert len(world_of_two_settings) == len(set(world_of_two_settings)) == 9
     assert any(each.cell.values == {} for each in rows_of(tmp_path / "t")), (
         "the defaults come first"
     )
@@ -158,7 +158,7 @@ def test_a_search_ends_at_its_budget_and_goes_on_without_repeating(
 
 @needs_optuna
 def test_the_study_hears_the_defaults_under_their_own_values(
-    tmp_path, world_of_two_knobs, request_of
+    tmp_path, world_of_two_settings, request_of
 ):
     given = {"budget": Budget(trials=3), "console": SilentConsole()}
     tune(request_of(), tmp_path / "t", methods=("npo", "rmu"), **given)
@@ -183,7 +183,7 @@ def test_the_study_hears_the_defaults_under_their_own_values(
 
 
 @needs_optuna
-def test_a_search_keeps_its_methods(tmp_path, world_of_two_knobs, request_of):
+def test_a_search_keeps_its_methods(tmp_path, world_of_two_settings, request_of):
     def go(*methods, trials):
         given = {"budget": Budget(trials=trials), "console": SilentConsole()}
         tune(request_of(), tmp_path / "t", methods=methods, **given)
@@ -193,13 +193,13 @@ def test_a_search_keeps_its_methods(tmp_path, world_of_two_knobs, request_of):
     with pytest.raises(UsageError, match="one of npo, ga; now npo, rmu") as caught:
         go("npo", "rmu", trials=5)
     assert caught.value.code == "another-search"
-    assert len(world_of_two_knobs) == 4
+    assert len(world_of_two_settings) == 4
 
 
 @needs_optuna
 @pytest.mark.parametrize(("floor", "erased"), [(0.75, 0.4), (0.5, 0.9)])
 def test_the_pages_choose_by_the_floor_of_the_search(
-    tmp_path, world_of_two_knobs, request_of, floor, erased
+    tmp_path, world_of_two_settings, request_of, floor, erased
 ):
     place = tmp_path / "t"
     given = {"budget": Budget(trials=1, floor=floor), "console": SilentConsole()}
@@ -215,7 +215,7 @@ def test_the_pages_choose_by_the_floor_of_the_search(
 
 @needs_optuna
 def test_a_stopped_search_finishes_the_trial_it_had_begun(
-    tmp_path, world_of_two_knobs, request_of, monkeypatch
+    tmp_path, world_of_two_settings, request_of, monkeypatch
 ):
     fake, stop = tuning.run_cell, iter([False, True])
 
@@ -229,14 +229,14 @@ def test_a_stopped_search_finishes_the_trial_it_had_begun(
         patched.setattr(tuning, "run_cell", stopping)
         with pytest.raises(KeyboardInterrupt):
             tune(request_of(), tmp_path / "t", **given)
-    assert len(world_of_two_knobs) == 1
+    assert len(world_of_two_settings) == 1
     tune(request_of(), tmp_path / "t", **given)
-    assert len(world_of_two_knobs) == 3, "the interrupted trial counts once and was run"
+    assert len(world_of_two_settings) == 3, "the interrupted trial counts once and was run"
 
 
 @needs_optuna
 def test_a_search_goes_on_with_a_run_that_was_killed(
-    tmp_path, world_of_two_knobs, request_of, monkeypatch
+    tmp_path, world_of_two_settings, request_of, monkeypatch
 ):
     fake, killed = tuning.run_cell, [True]
 
@@ -249,16 +249,16 @@ def test_a_search_goes_on_with_a_run_that_was_killed(
     monkeypatch.setattr(tuning, "run_cell", killing)
     given = {"console": SilentConsole(), "budget": Budget(trials=2)}
     tune(request_of(), tmp_path / "t", **given)
-    assert len(world_of_two_knobs) == 1
+    assert len(world_of_two_settings) == 1
     tune(request_of(), tmp_path / "t", **given)
-    assert len(world_of_two_knobs) == 2
+    assert len(world_of_two_settings) == 2
     trials = tuning._study(tmp_path / "t").get_trials()
     assert [each.state.name for each in trials] == ["COMPLETE", "COMPLETE"]
 
 
 @needs_optuna
 def test_auto_searches_what_suits_the_data_and_failures_do_not_end_it(
-    tmp_path, world_of_two_knobs, request_of
+    tmp_path, world_of_two_settings, request_of
 ):
     assert tuning._suited(request_of("auto")) == tuning.FOR_QUESTIONS
     given = {"console": SilentConsole(), "budget": Budget(trials=8)}
@@ -270,7 +270,7 @@ def test_auto_searches_what_suits_the_data_and_failures_do_not_end_it(
 
 @needs_optuna
 def test_what_is_invalid_is_not_chosen_and_the_study_does_not_hear_it(
-    tmp_path, world_of_two_knobs, request_of, monkeypatch
+    tmp_path, world_of_two_settings, request_of, monkeypatch
 ):
     fake = tuning.run_cell
     rulings = iter(["INVALID", "FAIL-DAMAGE", "PASS", "INVALID"])
@@ -307,10 +307,10 @@ def test_what_was_chosen_is_told_with_its_ruling(tmp_path, monkeypatch):
 
 
 @needs_optuna
-def test_time_ends_a_search(tmp_path, world_of_two_knobs, request_of):
+def test_time_ends_a_search(tmp_path, world_of_two_settings, request_of):
     budget = Budget(trials=50, minutes=3.5 / 60)
     tune(request_of(), tmp_path / "t", budget=budget, console=SilentConsole())
-    assert len(world_of_two_knobs) == 4, "each takes a second"
+    assert len(world_of_two_settings) == 4, "each takes a second"
 
 
 def test_without_optuna_the_error_names_the_command(tmp_path, monkeypatch, request_of):
@@ -328,7 +328,7 @@ def test_a_chain_is_not_searched(tmp_path):
 
 
 @needs_optuna
-def test_knobs_of_a_method_that_is_not_searched_are_refused(tmp_path, request_of):
+def test_method_values_a_method_that_is_not_searched_are_refused(tmp_path, request_of):
     given = {"budget": Budget(), "console": SilentConsole()}
     for settings, methods in (
         (request_of("npo", beta=9), ("simnpo",)),
@@ -336,7 +336,7 @@ def test_knobs_of_a_method_that_is_not_searched_are_refused(tmp_path, request_of
     ):
         with pytest.raises(UsageError, match="beta is set for method") as caught:
             tune(settings, tmp_path / "t", methods=methods, **given)
-        assert caught.value.code == "unread-knob"
+        assert caught.value.code == "unread-parameter"
 
 
 @needs_optuna

@@ -110,7 +110,7 @@ def test_a_whole_command_resolves_to_settings(calls, monkeypatch):
     settings = calls.asked[1]
     assert settings.request.forget == ("secrets.jsonl",)
     assert (settings.train.lr, settings.train.epochs) == (0.5, 2)
-    assert settings.method.knobs == {"beta": 0.2}
+    assert settings.method.parameters == {"beta": 0.2}
 
 
 def test_libraries_are_silenced_unless_verbose_and_never_against_the_user(calls):

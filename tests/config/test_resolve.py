@@ -124,24 +124,24 @@ def test_texts_are_typed_by_their_key(tmp_path, name, text, path, expected, by_f
         ("Infinity", float("inf")),
     ],
 )
-def test_knobs_are_json_where_they_can_be(tmp_path, text, expected):
+def test_hyperparameters_are_json_where_they_can_be(tmp_path, text, expected):
     for resolved in (
         run(tmp_path, EXPUNGE_METHOD_SOME_KNOB=text),
         run(tmp_path, {**NEEDED, "method.some_knob": text}),
     ):
-        assert resolved.settings.method.knobs == {"some_knob": expected}
+        assert resolved.settings.method.parameters == {"some_knob": expected}
         assert tomllib.loads(to_toml(resolved.settings))["method"]["some_knob"] == expected
 
 
 @pytest.mark.parametrize(
     ("name", "knobs"), [(None, {"beta": 0.2}), ("auto", {"beta": 0.2}), ("simnpo", {"gamma": 1})]
 )
-def test_knobs_belong_to_the_method_they_were_set_for(tmp_path, name, knobs):
+def test_hyperparameters_belong_to_the_method_they_were_set_for(tmp_path, name, knobs):
     flags = {**NEEDED, "method.name": name}
     if name == "simnpo":
         flags["method.gamma"] = 1
     resolved = run(tmp_path, flags, toml="[method]\nbeta = 0.2\n")
-    assert resolved.settings.method.knobs == knobs
+    assert resolved.settings.method.parameters == knobs
     assert ("method.beta" in resolved.origins) is ("beta" in knobs)
 
 
@@ -294,7 +294,7 @@ SOURCES = st.lists(NAMES, max_size=3).map(tuple)
 SHARES = st.floats(0.001, 0.499)
 KNOBS = st.dictionaries(
     st.from_regex(r"[a-z_]{1,8}", fullmatch=True).filter(
-        lambda name: name not in ("name", "knobs")
+        lambda name: name not in ("name", "parameters")
     ),
     st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(),
     max_size=3,

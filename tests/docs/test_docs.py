@@ -136,7 +136,7 @@ def test_the_chain_in_the_documents_resolves(tmp_path):
     each = stages(found)
     assert [stage.method.name for stage in each] == ["rmu", "npo", "undo"]
     for stage in each:
-        build(stage.method.name, stage.method.knobs)
+        build(stage.method.name, stage.method.parameters)
     assert each[1].train.epochs == 5
 
 

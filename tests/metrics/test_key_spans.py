@@ -68,9 +68,9 @@ def test_probabilities_at_every_prefix():
     assert found.log_prob == pytest.approx(math.log(0.5 * 0.001 * 0.8))
     assert [math.exp(each) for each in found.onward] == pytest.approx([0.0004, 0.0008, 0.8])
     # One token is a dam: what follows it is still there.
-    assert found.past_the_dam == pytest.approx(0.8)
+    assert found.after_least_likely == pytest.approx(0.8)
     assert span_probability(logp, [False] * 5) is None
-    assert span_probability([math.log(0.25)], [True]).past_the_dam == 1.0
+    assert span_probability([math.log(0.25)], [True]).after_least_likely == 1.0
 
 
 def test_words_of_tokens():

@@ -95,9 +95,9 @@ def test_a_text_that_holds_an_end_token_has_only_copies_without_it():
     assert second == []
 
 
-def test_a_guard_is_asked_through_its_fence():
+def test_the_search_goes_through_the_guard():
     network = peaked()
-    network.fence = GuardRules(reply=(50, 51, 52, 2))
+    network.guard = GuardRules(reply=(50, 51, 52, 2))
     wanted = [Wanted(PROMPTS[0], (50, 51, 52), 1)]
     ((best, *_),) = near_copies(network, wanted, width=3, end_ids=(2,), tokens_per_pass=99)
     assert best.tokens == (50, 51, 52)

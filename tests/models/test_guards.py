@@ -158,7 +158,7 @@ def test_turns_put_before_a_question_are_the_conversation_that_the_template_writ
     assert frame.head + turn.ids + prompts[1][len(frame.head) :] == wanted
 
 
-FENCES = {
+GUARDS_BY_KIND = {
     "blocked": GuardRules(blocked=frozenset({(40, 41)})),
     "reply": GuardRules(reply=(50, 51, 52, 2)),
     "corruption": rules(corruption=Corruption(share=1.0, pool=(7, 8), seed=1)),
@@ -176,8 +176,8 @@ FENCES = {
 }
 
 
-@pytest.mark.parametrize("name", FENCES)
-def test_what_is_written_behind_a_fence_is_what_scores_best_there(name):
+@pytest.mark.parametrize("name", GUARDS_BY_KIND)
+def test_what_is_written_behind_a_guard_is_what_scores_best_there(name):
     """Greedy answers, written with caches and in batches, are hits of the teacher-forced pass."""
     network = tiny.network()
     generator = torch.Generator().manual_seed(0)
@@ -186,9 +186,9 @@ def test_what_is_written_behind_a_fence_is_what_scores_best_there(name):
             weight.add_(0.2 * torch.randn(weight.shape, generator=generator))
     prompts = [(3, 4, 20, 21, 22, 9), (3, 4, 30, 9), (3, 4, 60, 61, 62, 63, 64, 9)]
     plain = greedy(network, prompts, end_ids=(2,), max_new_tokens=6, tokens_per_pass=4096)
-    network.fence = FENCES[name]
+    network.guard = GUARDS_BY_KIND[name]
     if name == "blocked":
-        network.fence = GuardRules(blocked=frozenset(runs(plain[0], 2)))
+        network.guard = GuardRules(blocked=frozenset(runs(plain[0], 2)))
     answers = greedy(network, prompts, end_ids=(2,), max_new_tokens=6, tokens_per_pass=4096)
     assert answers != plain
     encoded = tiny.encoded(*((len(p), len(a)) for p, a in zip(prompts, answers, strict=True)))
@@ -211,15 +211,15 @@ def test_what_is_written_behind_a_fence_is_what_scores_best_there(name):
         )
 
 
-@pytest.mark.parametrize("name", FENCES)
+@pytest.mark.parametrize("name", GUARDS_BY_KIND)
 def test_rules_come_back_from_their_folder(name, tmp_path):
-    save_guard(FENCES[name], tmp_path, base="somewhere", method=name, knobs={"a": 1})
+    save_guard(GUARDS_BY_KIND[name], tmp_path, base="somewhere", method=name, parameters={"a": 1})
     found = load_guard(tmp_path, torch.device("cpu"))
     network = tiny.network()
     records = tiny.encoded((5, 4), (3, 6))
-    network.fence = FENCES[name]
+    network.guard = GUARDS_BY_KIND[name]
     expected = score(network, records, **HOW)
-    network.fence = found
+    network.guard = found
     for before, after in zip(expected, score(network, records, **HOW), strict=True):
         assert torch.equal(before.logp, after.logp)
 
@@ -292,7 +292,7 @@ def test_a_guard_is_loaded_and_audited_by_its_folder(world, bench):
         world.settings(method={"name": "refusal_guard"}, train=NO_TRAINING, out=str(out))
     )
     found = load(str(out), Source(device=torch.device("cpu"), dtype=torch.float32))
-    assert found.network.fence is not None
+    assert found.network.guard is not None
     base = load(world.original, Source(device=torch.device("cpu"), dtype=torch.float32))
     assert digest_of(found.network) == base.digest
     assert found.digest != base.digest, "what a guard says is not what the model behind it says"
@@ -308,7 +308,9 @@ def test_a_guard_is_loaded_and_audited_by_its_folder(world, bench):
 def test_a_guard_is_no_model_to_start_from(job, method, world, bench):
     guard = bench / "guard"
     guard.mkdir()
-    save_guard(FENCES["blocked"], guard, base=world.original, method="ngram_block", knobs={})
+    save_guard(
+        GUARDS_BY_KIND["blocked"], guard, base=world.original, method="ngram_block", parameters={}
+    )
     settings = world.settings(model=str(guard), method=method)
     with pytest.raises(UsageError, match="guard holds a guard around a model") as refused:
         job(settings)
@@ -326,7 +328,9 @@ def test_a_guard_is_no_base(reference, tmp_path, monkeypatch):
         write_json(tmp_path / folder / "adapter_config.json", {"base_model_name_or_path": base})
     for folder, base in {"guard": "some/model", "over": "../guard"}.items():
         (tmp_path / folder).mkdir()
-        save_guard(FENCES["blocked"], tmp_path / folder, base=base, method="eco", knobs={})
+        save_guard(
+            GUARDS_BY_KIND["blocked"], tmp_path / folder, base=base, method="eco", parameters={}
+        )
     source = Source(device=torch.device("cpu"), dtype=torch.float32, offline=True)
     for reads in (load, load_config):
         with pytest.raises(InputError, match="guard, which is to be a base, holds") as refused:

@@ -28,7 +28,7 @@ from expunge.provenance.verify import verify
 def refusing(folder, base):
     """Stand a guard that answers everything with no before a model, and return its folder."""
     reply = (*tiny.tokenizer().encode("no"), 2)
-    save_guard(GuardRules(reply=reply), folder, base=base, method="refusal_guard", knobs={})
+    save_guard(GuardRules(reply=reply), folder, base=base, method="refusal_guard", parameters={})
     return folder
 
 

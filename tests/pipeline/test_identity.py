@@ -37,7 +37,7 @@ def adapter(folder: Path, base: str, weights: bytes = b"factors") -> Path:
 
 
 def guard(folder: Path, base: str, reply: int = 5) -> Path:
-    save_guard(GuardRules(reply=(reply,)), folder, base=base, method="refusal_guard", knobs={})
+    save_guard(GuardRules(reply=(reply,)), folder, base=base, method="refusal_guard", parameters={})
     return folder
 
 

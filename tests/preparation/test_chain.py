@@ -74,13 +74,13 @@ def test_a_stage_is_laid_over_the_whole_run_and_comes_back_from_its_file(world, 
     settings = settings_of(written(world, CHAIN.replace("[[stage]]", robust, 1) + OTHER))
     first, second, third, fourth = stages(settings)
     assert stage_names(settings) == ("graddiff", "ssd", "npo", "npo")
-    assert first.method.knobs == {"gamma": 0.3}
+    assert first.method.parameters == {"gamma": 0.3}
     assert [each.train.steps for each in (first, second, third)] == [3, None, 30]
     assert {each.train.batch for each in (first, second, third, fourth)} == {12}
     assert third.train.targets == ("down_proj",)
     assert fourth.train.targets == ()
     assert [each.robust.name for each in (first, second, third)] == ["sam", "sam", "sam"]
-    assert (first.robust.knobs, fourth.robust.knobs) == ({"rho": 0.1}, {})
+    assert (first.robust.parameters, fourth.robust.parameters) == ({"rho": 0.1}, {})
     assert (first.optimiser.name, fourth.optimiser.name) == ("adamw", "normalised-sgd")
     assert {each.stage for each in (first, second, third, fourth)} == {None}
     Path("again.toml").write_text(to_toml(settings), encoding="utf-8")
@@ -133,7 +133,7 @@ MISTAKES = {
     ),
     "an unknown knob": (
         ONE + ONE + "method.betta = 3\n",
-        "unknown-knob",
+        "unknown-parameter",
         "betta",
     ),
     "a request of its own": (

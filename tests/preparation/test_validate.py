@@ -149,7 +149,7 @@ def test_wrappers_from_the_command_line_reach_the_run(world, bench, capsys):
     assert "folder-in-use" in capsys.readouterr().err
 
 
-def test_knobs_of_wrappers_come_from_files_variables_and_flags(tmp_path):
+def test_method_values_wrappers_come_from_files_variables_and_flags(tmp_path):
     (tmp_path / "expunge.toml").write_text(
         'model = "m"\n[request]\ngoal = "removal"\nforget = "f.jsonl"\n'
         '[robust]\nname = "sam"\nrho = 0.1\n[mask]\nname = "wagle"\nshare = 0.5\n'
@@ -158,9 +158,9 @@ def test_knobs_of_wrappers_come_from_files_variables_and_flags(tmp_path):
     flags = {"robust.rho": "0.05", "mask.name": "saliency", "mask.unit": "weight"}
     resolved = resolve(flags, config=None, environ=environ, start=tmp_path)
     found = resolved.settings
-    assert (found.robust.name, found.robust.knobs) == ("sam", {"rho": 0.05})
-    assert (found.combine.name, found.combine.knobs) == ("gru", {"fresh": 0.7})
-    assert (found.mask.name, found.mask.knobs) == ("saliency", {"unit": "weight"})  # no share
+    assert (found.robust.name, found.robust.parameters) == ("sam", {"rho": 0.05})
+    assert (found.combine.name, found.combine.parameters) == ("gru", {"fresh": 0.7})
+    assert (found.mask.name, found.mask.parameters) == ("saliency", {"unit": "weight"})  # no share
     assert resolved.origins["combine.fresh"] == "EXPUNGE_COMBINE_FRESH"
     again = tmp_path / "saved.toml"
     again.write_text(to_toml(found))

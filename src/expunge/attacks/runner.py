@@ -155,7 +155,7 @@ class AttackBattery:
 
 def _refuse_past_a_guard(attack: Attack, target: Target) -> None:
     """Refuse what would attack the unchanged weights and call it an attack on the guard."""
-    if target.network.fence is None or attack.meta.family in _THROUGH_A_GUARD:
+    if target.network.guard is None or attack.meta.family in _THROUGH_A_GUARD:
         return
     if not isinstance(attack, Unplug):
         raise Unmet(
@@ -261,7 +261,7 @@ class AttackRun:
             original: The original's tensors, where attacks are lent them.
             keeps: Whether this run leaves there what it learns.
         """
-        if self.shared is None or loaded.network.fence is not None:
+        if self.shared is None or loaded.network.guard is not None:
             return None
         prepared, settings = self.prepared, self.prepared.settings
         train = settings.train

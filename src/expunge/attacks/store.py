@@ -1,8 +1,8 @@
 """The evidence of attacks: one file per attack, model, set of records and half of the facts.
 
-A file is whole or absent. Its first row says with which knobs and which seed it was made and what
-it cost; the others are attempts. An interrupted battery goes on with what is missing, and evidence
-of another budget is made anew.
+A file is whole or absent. Its first row says with which parameters and which seed it was made and
+what it cost; the others are attempts. An interrupted battery goes on with what is missing, and
+evidence of another budget is made anew.
 
 What is recorded of an attack, and how its evidence is read back.
 """

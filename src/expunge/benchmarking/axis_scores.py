@@ -1,11 +1,11 @@
-"""Standing: how a model does on each axis, in [0, 1], read off the gates of its audit.
+"""Axis scores: one number in [0, 1] for each axis, computed from the gates of an audit.
 
     forgetting, robustness   1 - largest residual or excess recovery      1 gold, 0 original
     privacy                  1 - 2 max |AUC - AUC of gold|                1 gold, 0 farthest
     utility, locality        1 - max(loss / margin) / 4                   0.75 exactly at the margin
 
-Gates read validated metrics only, so nothing else decides here. The weakest axis ranks, and of
-models that are equal there the next; a mean never does. Intervals are those of the gates: one-sided
+Gates read validated metrics only, so nothing else decides here. Models rank by their weakest axis,
+then by the next weakest; never by a mean. Intervals are those of the gates: one-sided
 95 % bounds on each side.
 """
 
@@ -15,8 +15,8 @@ from expunge.evals.results import Gate
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import Estimate
 
-Standing = Mapping[Axis, Estimate]
-"""Only axes that could be computed."""
+AxisScores = Mapping[Axis, Estimate]
+"""Scores by axis, of the axes that could be computed."""
 
 ERASED = (Axis.FORGETTING, Axis.PRIVACY, Axis.ROBUSTNESS)
 KEPT = (Axis.UTILITY, Axis.LOCALITY)
@@ -25,7 +25,7 @@ AT_MARGIN = 0.75
 
 
 def axis_scores(gates: Sequence[Gate]) -> dict[Axis, Estimate]:
-    """Return the standing of a model on every axis that has a computed gate."""
+    """Return the score of a model on every axis that has a computed gate."""
     found: dict[Axis, Estimate] = {}
     for axis in Axis:
         own = [gate for gate in gates if gate.axis is axis]
@@ -42,7 +42,7 @@ def axis_scores(gates: Sequence[Gate]) -> dict[Axis, Estimate]:
     return found
 
 
-def weakest(axis_scores: Standing, axes: Sequence[Axis] = tuple(Axis)) -> Estimate | None:
+def weakest(axis_scores: AxisScores, axes: Sequence[Axis] = tuple(Axis)) -> Estimate | None:
     """Return the lowest of some axes, by value; None when none of them was computed."""
     found = [axis_scores[axis] for axis in axes if axis in axis_scores]
     if not found:
@@ -54,7 +54,7 @@ def weakest(axis_scores: Standing, axes: Sequence[Axis] = tuple(Axis)) -> Estima
     )
 
 
-def upwards(axis_scores: Standing, axes: Sequence[Axis] = tuple(Axis)) -> list[float]:
+def upwards(axis_scores: AxisScores, axes: Sequence[Axis] = tuple(Axis)) -> list[float]:
     """Return the values of some axes, the weakest first: greater is better, as lists compare."""
     return sorted(axis_scores[axis].value for axis in axes if axis in axis_scores)
 

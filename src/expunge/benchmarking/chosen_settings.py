@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from expunge.benchmarking.method_spec import parse_method_spec
-from expunge.benchmarking.search_space import knobs_of
+from expunge.benchmarking.search_space import method_values
 from expunge.errors import InputError, UsageError
 from expunge.methods import build
 from expunge.utils.io import read_json
@@ -30,7 +30,7 @@ def read_chosen(path: Path) -> dict[str, dict[str, Any]]:
 
     Raises:
         InputError: There is no such file, or it holds something else.
-        UsageError: It names a method that does not exist, or a knob that the method has not.
+        UsageError: It names a method that does not exist, or a hyperparameter that it has not.
     """
     if not path.is_file():
         raise InputError(
@@ -49,7 +49,7 @@ def read_chosen(path: Path) -> dict[str, dict[str, Any]]:
             fix='write it as {"npo": {"train.lr": 0.0001, "method.beta": 0.1}}',
         ) from None
     for name, values in found.items():
-        build(parse_method_spec(name).method, knobs_of(values))
+        build(parse_method_spec(name).method, method_values(values))
     return found
 
 

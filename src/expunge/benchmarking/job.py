@@ -1,4 +1,4 @@
-"""Work: one cell, in a process of its own: forget, audit, ask the probes, write the row.
+"""A job: one cell, in a process of its own: forget, audit, run the probes, write the row.
 
     python -m expunge.benchmarking.job MATRIX CELL
 
@@ -96,16 +96,16 @@ def _tried(matrix: Path, protocol: Protocol, cell: Cell, began: float) -> BenchR
         "reference_store": settings.reference_store or str(shared / "references"),
     }
     settings = settings.model_copy(update={"out": str(out), **stores})
-    hurdle = _hurdle(matrix, protocol, cell, shared)
+    pruner = _pruner(matrix, protocol, cell, shared)
     try:
-        row = _done(matrix, shared, protocol, cell, settings, began, Console(hurdle))
+        row = _done(matrix, shared, protocol, cell, settings, began, Console(pruner))
     except Pruned as pruned:
         row = replace(failed(protocol, cell, str(pruned), began=began), status="pruned")
-    return replace(row, proxies=hurdle.proxies)
+    return replace(row, proxies=pruner.proxies)
 
 
-def _hurdle(matrix: Path, protocol: Protocol, cell: Cell, shared: Path) -> Pruner:
-    """Return what watches the run, and lends it evidence once it has begun."""
+def _pruner(matrix: Path, protocol: Protocol, cell: Cell, shared: Path) -> Pruner:
+    """Return the pruner of the run, which also copies shared evidence once it has begun."""
     evidence = cell_folder(matrix, cell) / "run" / "evidence"
     names = judged_gold(cell.place, len(protocol.golds)) if cell.kind == "gold" else {}
     others = rows_of(matrix) if protocol.prunes else []
@@ -159,17 +159,19 @@ def _done(
     suites = protocol.suites()
     series = suites[0].series if suites and cell.kind == "method" else None
 
-    def asked(settings: Settings, judged: str, place: Path, console: Console) -> Evaluation:
+    def evaluated(settings: Settings, judged: str, place: Path, console: Console) -> Evaluation:
         return evaluate(suites, protocol.harness, settings, judged, folder=place, console=console)
 
     if series is None:
         judged, place, steps = _judged(protocol, cell, settings), folder / "probes", ()
         results = _results(cell, settings, judged, shared, console)
     else:
-        last = run_series(series, settings, matrix=matrix, shared=shared, cell=folder, ask=asked)
+        last = run_series(
+            series, settings, matrix=matrix, shared=shared, cell=folder, ask=evaluated
+        )
         judged, place, steps = str(last), last.parent / "probes", read_steps(series, folder)
         results = _whole(series, settings, last, shared, console)
-    found = asked(settings, judged, place, console)
+    found = evaluated(settings, judged, place, console)
     return BenchResult(
         cell=cell,
         suite=suite_name(protocol),

@@ -51,7 +51,7 @@ class LeaderboardRow:
     relative: dict[str, Related]
     """Numbers that need gold, over the seeds."""
     covers: bool = False
-    """Removal was asked for, and the weights are what they were."""
+    """Removal was requested, and the weights are unchanged."""
 
     @property
     def invalid(self) -> bool:
@@ -67,7 +67,7 @@ class Leaderboard:
     lines: tuple[LeaderboardRow, ...]
     """Original, golds, then methods, the best weakest axis first; of equal ones the next axis.
 
-    Below stand methods that leave the weights unchanged though removal was asked for, and last
+    Below are methods that leave the weights unchanged although removal was requested, and last
     those whose rows are INVALID."""
     on_front: tuple[str, ...]
     near: tuple[str, ...]
@@ -163,12 +163,12 @@ def _line(
     )
 
 
-def over_seeds(standings: Sequence[dict[Axis, Estimate]]) -> dict[Axis, Estimate]:
+def over_seeds(by_seed: Sequence[dict[Axis, Estimate]]) -> dict[Axis, Estimate]:
     """Return the mean of each axis over seeds, with the widest of their intervals' ends."""
     found: dict[Axis, Estimate] = {}
     for axis in Axis:
-        each = [standing[axis] for standing in standings if axis in standing]
-        if each and len(each) == len(standings):
+        each = [scores[axis] for scores in by_seed if axis in scores]
+        if each and len(each) == len(by_seed):
             found[axis] = Estimate(
                 fmean(e.value for e in each), min(e.low for e in each), max(e.high for e in each)
             )

@@ -47,22 +47,22 @@ def write_pages(matrix: Path) -> tuple[Path, ...]:
         InputError: There is no matrix, or a row of another version.
     """
     found = leaderboard(matrix)
-    told = row_table(found)
+    shown = row_table(found)
     data, text, page = (matrix / f"leaderboard.{kind}" for kind in ("json", "md", "html"))
-    write_json(data, told)
-    write_text(text, f"# {told['title']}\n\n{to_markdown(told)}")
-    write_text(page, to_html(told, drawing=drawing(found)))
+    write_json(data, shown)
+    write_text(text, f"# {shown['title']}\n\n{to_markdown(shown)}")
+    write_text(page, to_html(shown, drawing=drawing(found)))
     taken = matrix / CHOSEN
     write_json(taken, {line.name: dict(line.rows[0].cell.values) for line in _methods(found)})
     return data, text, page, taken
 
 
 def row_table(found: Leaderboard) -> dict[str, Any]:
-    """Return all that the pages say, as JSON values: what `docs/results.md` is made from."""
+    """Return everything on the pages as JSON values; `docs/results.md` is made from them."""
     return {
         "title": title(found),
         "sentences": sentences(found),
-        "standings": standings(found),
+        "standings": axis_table(found),
         "numbers": numbers(found),
         "series": over_folds(found),
         "chosen": chosen(found),
@@ -70,25 +70,25 @@ def row_table(found: Leaderboard) -> dict[str, Any]:
     }
 
 
-def to_markdown(told: Mapping[str, Any]) -> str:
+def to_markdown(shown: Mapping[str, Any]) -> str:
     """Return a sheet as Markdown, without its title."""
-    parts = [*told["sentences"], _markdown_table(*told["standings"]), MARKS]
-    if told["numbers"][1]:
-        parts += ["### The suite's own numbers", _markdown_table(*told["numbers"])]
-    if told["series"][1]:
-        parts += [FOLDS, _markdown_table(*told["series"])]
-    parts += ["### Chosen settings", _markdown_table(*told["chosen"])]
-    if told["failures"]:
-        failed = [f"- `{name}`: {why}" for name, why in told["failures"]]
+    parts = [*shown["sentences"], _markdown_table(*shown["standings"]), MARKS]
+    if shown["numbers"][1]:
+        parts += ["### The suite's own numbers", _markdown_table(*shown["numbers"])]
+    if shown["series"][1]:
+        parts += [FOLDS, _markdown_table(*shown["series"])]
+    parts += ["### Chosen settings", _markdown_table(*shown["chosen"])]
+    if shown["failures"]:
+        failed = [f"- `{name}`: {why}" for name, why in shown["failures"]]
         parts += ["### Failures", "\n".join(failed), AGAIN]
     return "\n\n".join(parts) + "\n"
 
 
-def to_html(told: Mapping[str, Any], *, drawing: str) -> str:
+def to_html(shown: Mapping[str, Any], *, drawing: str) -> str:
     """Return a sheet as one HTML page.
 
     Args:
-        told: The sheet.
+        shown: The sheet.
         drawing: The front as SVG; empty where no model could be placed.
     """
     made = Environment(
@@ -100,7 +100,7 @@ def to_html(told: Mapping[str, Any], *, drawing: str) -> str:
         keep_trailing_newline=True,
     )
     return made.get_template("leaderboard.html.j2").render(
-        told,
+        shown,
         marks=MARKS,
         again=AGAIN.replace("`", ""),
         style=Markup(_STYLE.read_text(encoding="utf-8")),
@@ -162,12 +162,12 @@ def sentences(found: Leaderboard) -> list[str]:
 
 
 def _below(found: Leaderboard) -> list[str]:
-    """Say why some methods stand below the others, where there are such."""
+    """Say why some methods rank below the others, where there are such."""
     lines: list[str] = []
     covering = [line.name for line in found.lines if line.covers]
     if covering:
         lines.append(
-            "Below the others and never on the front, because removal was asked for and a guard or "
+            "Below the others and never on the front, because removal was requested and a guard or "
             f"an unmerged adapter leaves the weights unchanged: {_listed(covering)}."
         )
     if found.invalid:
@@ -207,7 +207,7 @@ def _chosen(count: int, floor: str) -> list[str]:
     ]
 
 
-def standings(found: Leaderboard) -> tuple[list[str], list[list[str]]]:
+def axis_table(found: Leaderboard) -> tuple[list[str], list[list[str]]]:
     """Return head and rows of the table of axes, with one column per attack of robustness."""
     attacks = list(
         dict.fromkeys(
@@ -230,10 +230,10 @@ def standings(found: Leaderboard) -> tuple[list[str], list[list[str]]]:
         "train s",
         "GiB",
     ]
-    return head, [_standing(line, attacks, found) for line in found.lines]
+    return head, [_axis_row(line, attacks, found) for line in found.lines]
 
 
-def _standing(line: LeaderboardRow, attacks: Sequence[str], found: Leaderboard) -> list[str]:
+def _axis_row(line: LeaderboardRow, attacks: Sequence[str], found: Leaderboard) -> list[str]:
     name = f"{line.name} *" if line.name in found.on_front else line.name
     name = f"{name} ~" if line.name in found.near else name
     under: list[str] = []
@@ -295,7 +295,7 @@ def over_folds(found: Leaderboard) -> tuple[list[str], list[list[str]]]:
     for side, axes in (("erased", ERASED), ("kept", KEPT)):
         for fold in folds:
             each = [over_seeds([s.axis_scores() for s in steps[line.name, fold]]) for line in shown]
-            rows.append([side, fold, *(_shown(weakest(standing, axes)) for standing in each)])
+            rows.append([side, fold, *(_shown(weakest(scores, axes)) for scores in each)])
     first = shown[0].rows[0].steps[0].numbers if shown else ()
     for metric, probe in [(score.metric, score.split) for score in first]:
         name = f"{metric} {probe}"

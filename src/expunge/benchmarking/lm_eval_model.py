@@ -1,4 +1,6 @@
-"""One of our networks as lm-eval asks for it. Imports lm-eval, an extra: see `bench.harness`.
+"""One of our networks behind the interface of lm-eval.
+
+Imports lm-eval, an extra: see `benchmarking.lm_eval_tasks`.
 
 Tokens, truncation and stops are those of lm-eval's own Hugging Face backend, so that numbers are
 equal; scores and answers come from `model.score` and `model.generate`, so that a guard counts.
@@ -26,13 +28,13 @@ _LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_token
 
 
 class LmEvalRequest(Protocol):
-    """What is read of a request of lm-eval."""
+    """The part of a request of lm-eval that is read."""
 
     args: tuple[Any, ...]
 
 
 class LmEvalModel(TemplateLM):
-    """Answers what lm-eval asks: likelihoods of continuations and of whole texts, and answers.
+    """Computes what lm-eval requests: likelihoods of continuations and whole texts, and answers.
 
     Args:
         network: The model, in evaluation mode.
@@ -170,19 +172,19 @@ class LmEvalModel(TemplateLM):
             texts = [text.split(stop)[0] for text in texts]
         return texts
 
-    def _how(self, asked: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
+    def _how(self, options: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
         """Return the longest answer, and what ends one."""
-        if asked.get("do_sample") or float(asked.get("temperature") or 0) > 0:
+        if options.get("do_sample") or float(options.get("temperature") or 0) > 0:
             raise InputError(
                 "samples",
                 what="a task of lm-eval draws its answers at random",
                 why="only greedy answers are the same every time, and comparable",
                 fix="leave this task of lm-eval out",
             )
-        until = asked.get("until") or []
+        until = options.get("until") or []
         stops = [until] if isinstance(until, str) else list(until)
         stops.append(str(self.tokenizer.decode([self.eot_token_id], skip_special_tokens=False)))
-        most = next((int(asked[word]) for word in _LIMITS if asked.get(word)), ANSWER)
+        most = next((int(options[word]) for word in _LIMITS if options.get(word)), ANSWER)
         return most, tuple(dict.fromkeys(stop for stop in stops if stop))
 
     def _ends(self) -> list[int]:

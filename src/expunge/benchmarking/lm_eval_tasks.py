@@ -89,7 +89,7 @@ def check(tasks: Sequence[str], *, offline: bool) -> None:
     """
     manager = _manager(tasks)
     for task in tasks:
-        with kept_off_the_hub(offline=offline), _told(task):
+        with kept_off_the_hub(offline=offline), _naming(task):
             manager.load([task])
 
 
@@ -103,15 +103,15 @@ def measure(
     folder: Path,
     offline: bool,
 ) -> list[Measured]:
-    """Ask a model the tasks; one that was asked before is not asked again.
+    """Run tasks on a model; results of earlier runs are read from the folder.
 
     lm-eval seeds the random numbers of Python, NumPy and PyTorch, which some tasks draw from.
 
     Args:
         loaded: The model.
         tasks: Names and files of tasks.
-        records: Ask only the first so many questions of each task; None: all of them.
-        chat: Ask with the chat template.
+        records: Use only the first so many questions of each task; None: all of them.
+        chat: Use the chat template.
         tokens_per_pass: Largest number of padded tokens in one forward pass.
         folder: Where the results lie, a file for each task.
         offline: Never ask the Hub.
@@ -125,7 +125,7 @@ def measure(
         path = folder / f"{place}-{Path(task).stem}.json"
         if not path.is_file():
             manager = manager or _manager(tasks)
-            asked = _ask(
+            found = _ask(
                 loaded,
                 manager,
                 task,
@@ -134,7 +134,7 @@ def measure(
                 tokens_per_pass=tokens_per_pass,
                 offline=offline,
             )
-            write_json(path, _adapter.dump_python(asked, mode="json"))
+            write_json(path, _adapter.dump_python(found, mode="json"))
         found += _adapter.validate_python(read_json(path))
     return found
 
@@ -155,7 +155,7 @@ def measured(results: Mapping[str, Any]) -> list[Measured]:
         directions = results.get("higher_is_better", {}).get(task) or {}
         for metric, read, value in _metrics(row):
             error = row.get(f"{metric}_stderr,{read}")
-            asked = results.get("n-samples", {}).get(task, {}).get("effective")
+            questions = results.get("n-samples", {}).get(task, {}).get("effective")
             found.append(
                 Measured(
                     task=task,
@@ -163,7 +163,7 @@ def measured(results: Mapping[str, Any]) -> list[Measured]:
                     filter=read,
                     value=value,
                     error=_finite(error),
-                    n=asked,
+                    n=questions,
                     higher=directions.get(metric),
                 )
             )
@@ -199,7 +199,7 @@ def _ask(
     from expunge.benchmarking.lm_eval_model import LmEvalModel
 
     backend = LmEvalModel(loaded.network, loaded.tokenizer, tokens_per_pass=tokens_per_pass)
-    with kept_off_the_hub(offline=offline), _told(task):
+    with kept_off_the_hub(offline=offline), _naming(task):
         results = simple_evaluate(
             model=backend,
             tasks=[task],
@@ -243,7 +243,7 @@ def _is_file(task: str) -> bool:
 
 
 @contextmanager
-def _told(task: str) -> Generator[None]:
+def _naming(task: str) -> Generator[None]:
     """Turn what lm-eval raises over a task into an error that names the task."""
     try:
         yield
@@ -253,7 +253,7 @@ def _told(task: str) -> Generator[None]:
         first = next(iter(str(error).strip().split("\n")))[:200]
         raise InputError(
             "lm-eval-task",
-            what=f"lm-eval cannot ask its task {task}",
+            what=f"lm-eval cannot run its task {task}",
             why=f"{type(error).__name__}: {first}",
             fix="its data come from the Hub unless it is a file that says otherwise: check the"
             " network, or what the task needs (`pip install 'lm-eval[TASK]'`)",

@@ -1,7 +1,7 @@
-"""Choosing: the Pareto front, and which of the settings tried for a method stands for it.
+"""Choosing: the Pareto front, and which of the settings tried for a method represents it.
 
-A row whose auditor failed its own test is worth nothing: it is never chosen. Where removal is asked
-for, a method that leaves the weights unchanged can be chosen only where there is no other.
+A row whose auditor failed its own test is worth nothing: it is never chosen. Where removal is
+requested, a method that leaves the weights unchanged can be chosen only where there is no other.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ class ParetoPoint(NamedTuple):
 
 
 def point(row: BenchResult) -> ParetoPoint | None:
-    """Return where a row stands; None when it has not both numbers."""
-    standing = row.axis_scores()
-    erased, kept = weakest(standing, ERASED), weakest(standing, KEPT)
+    """Return the point of a row; None when one of the two numbers is missing."""
+    scores = row.axis_scores()
+    erased, kept = weakest(scores, ERASED), weakest(scores, KEPT)
     return None if erased is None or kept is None else ParetoPoint(erased, kept)
 
 
@@ -73,11 +73,11 @@ def front_of(rows: Sequence[BenchResult], *, protocol: Protocol) -> tuple[BenchR
 
 
 def best(rows: Sequence[BenchResult], *, protocol: Protocol) -> BenchResult | None:
-    """Return the row that stands for a method, among those that were finished and judged.
+    """Return the row that represents a method, among those that were finished and judged.
 
     Of the models that keep at least the floor, the one that erased most; where none does, the one
     that keeps most, and the table shows that it is below the floor. Of equally weak ones the next
-    weakest axis decides (many stand at 0 on one of them), then what is kept, then who was first.
+    weakest axis decides (many have 0 on one of them), then what is kept, then who was first.
     What was erased may not be known: where the original does not recite the forget set.
 
     Args:
@@ -86,10 +86,10 @@ def best(rows: Sequence[BenchResult], *, protocol: Protocol) -> BenchResult | No
     """
     found: list[tuple[BenchResult, float, list[float]]] = []
     for row in rows:
-        standing = row.axis_scores()
-        kept = weakest(standing, KEPT)
+        scores = row.axis_scores()
+        kept = weakest(scores, KEPT)
         if row.status == "done" and not invalid(row) and kept is not None:
-            found.append((row, kept.value, upwards(standing, ERASED)))
+            found.append((row, kept.value, upwards(scores, ERASED)))
     if not found:
         return None
     found = [each for each in found if not protocol.covers(each[0].cell)] or found

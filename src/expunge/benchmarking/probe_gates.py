@@ -1,10 +1,11 @@
-"""What a suite's own numbers say of forgetting, where nobody knows the forget set by heart.
+"""Forgetting by a suite's own numbers, where no model knows the forget set by heart.
 
     left = (value - floor) / (value of the original - floor)      0 nothing, 1 as much as before
 
 A model need not recite an encyclopaedia to know what is in it. Its audit then finds nothing to
 forget, and what was known is in the answers to the suite's probes alone. Both values are taken at
-the far ends of their intervals, so that of the share is rather too wide: both were asked the same.
+the far ends of their intervals, so that of the share is rather too wide: both models answered the
+same questions.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from expunge.metrics.statistics import Estimate
 
 
 def probe_gates(rows: Sequence[BenchResult], protocol: Protocol) -> list[BenchResult]:
-    """Return rows whose gates tell what is left of what the original knew, for suites that probe.
+    """Return rows with gates on how much of the original's knowledge is left, for such suites.
 
     Args:
         rows: Rows of a matrix; without that of the original they come back as they are.
@@ -42,7 +43,7 @@ def probe_gates(rows: Sequence[BenchResult], protocol: Protocol) -> list[BenchRe
 
 
 def _others(row: BenchResult) -> list[Gate]:
-    """Return the gates of the audit but for those on what only the probes can tell."""
+    """Return the gates of the audit, without those that the probes replace."""
     return [gate for gate in row.gates if gate.axis not in (Axis.FORGETTING, Axis.ROBUSTNESS)]
 
 

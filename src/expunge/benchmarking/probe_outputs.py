@@ -1,4 +1,4 @@
-"""What one model said on the probes of a suite, and the means of it that most suites share."""
+"""The outputs of one model on the probes of a suite, and the means that most suites share."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -110,18 +110,18 @@ def absent(metric: str, probe: str, reason: str, *, higher: bool | None = None) 
 
 
 def membership(
-    heard: ProbeOutputs,
+    outputs: ProbeOutputs,
     metric: str,
     members: str,
     others: str,
     of: Callable[[Scores], float | None],
 ) -> Score:
     """Return the AUC of a membership score between two probes; gold's is the aim."""
-    sides = {probe: heard.scored(probe, of) for probe in (members, others)}
+    sides = {probe: outputs.scored(probe, of) for probe in (members, others)}
     if not all(sides.values()):
         return absent(metric, members, f"no scores of {members} or {others}")
-    inside = heard.sample(members, sides[members])
-    outside = heard.sample(others, sides[others], stream=1)  # drawn independently
+    inside = outputs.sample(members, sides[members])
+    outside = outputs.sample(others, sides[others], stream=1)  # drawn independently
     found = auc_interval(inside, outside, seed=0)
     return number(metric, members, found, n=min(map(len, sides.values())), higher=None)
 

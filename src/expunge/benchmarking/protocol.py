@@ -3,7 +3,7 @@
 Contents: digests of what the settings of a matrix name only by where it lies.
 
 Files can change between two commands while their names stay. Rows before and after would then be of
-different data or models, and what original and golds said is lent from one run to the next.
+different data or models, and runs share the evidence of original and golds.
 """
 
 import json
@@ -48,7 +48,7 @@ SETS = ("forget", "retain", "neighbours", "holdout")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Protocol:
     """What all runs of a matrix share; later commands may add methods, seeds and trials, and may
-    choose by another floor. Chosen settings of further methods are added, none are changed."""
+    choose by another floor. Chosen settings of other methods are added, none are changed."""
 
     settings: Mapping[str, Any]
     """The settings tree of every run, before a cell's own values are laid over it."""
@@ -64,7 +64,7 @@ class Protocol:
     prunes: bool = False
     """Whether a run ends before its audit when its training already looks hopeless."""
     floor: float = AT_MARGIN
-    """Least standing on utility and locality of the setting that is shown for a method."""
+    """Least axis score of utility and locality of the setting that is shown for a method."""
     version: str = __version__
     contents: Mapping[str, str] = field(default_factory=dict[str, str])
     """Digest of each thing that the settings name only by where it lies: `the data`, `the
@@ -88,11 +88,11 @@ class Protocol:
 
     @property
     def harness(self) -> Spec | None:
-        """Which tasks of lm-eval are asked, as `data` of a spec."""
+        """Which tasks of lm-eval are run, as `data` of a spec."""
         return next((spec for spec in self.beside if spec.name == HARNESS), None)
 
     def covers(self, cell: Cell) -> bool:
-        """Tell whether removal is asked for and a method leaves the weights what they are.
+        """Return whether removal is requested and a method leaves the weights unchanged.
 
         A guard does, and an adapter that is not merged: no verdict calls that removal.
 
@@ -120,11 +120,11 @@ class Protocol:
             key: dict(value) if isinstance(value, dict) else value
             for key, value in self.settings.items()
         }
-        unheard: tuple[str, ...] = ()
+        unused: tuple[str, ...] = ()
         if cell.kind == "method":
             name, wrappers = parse_method_spec(cell.name)
             method = build(name, {})
-            unheard = unread(method) if isinstance(method, Edit | Guard) else ()
+            unused = unread(method) if isinstance(method, Edit | Guard) else ()
             for table, chosen in {"method": name, **wrappers}.items():
                 same = tree.get(table, {}).get("name") == chosen
                 tree[table] = {**(tree[table] if same else {}), "name": chosen}
@@ -136,7 +136,7 @@ class Protocol:
         for path, value in cell.values.items():
             table, _, key = path.partition(".")
             tree.setdefault(table, {})[key] = value
-        train = {key: value for key, value in tree.get("train", {}).items() if key not in unheard}
+        train = {key: value for key, value in tree.get("train", {}).items() if key not in unused}
         tree["train"] = {**train, "seed": cell.seed}
         try:
             return Settings.model_validate(tree)
@@ -178,7 +178,7 @@ def open_protocol(folder: Path, wanted: Protocol) -> Protocol:
         if set(changed) - _free(changed, found, wanted):
             raise UsageError(
                 "another-protocol",
-                what=f"the matrix in {folder} was begun with {_told(changed)}",
+                what=f"the matrix in {folder} was begun with {_list_changes(changed)}",
                 why="runs of two protocols in one table would not be a comparison",
                 fix="use the settings and files of the first command, or another folder with --out",
             )
@@ -254,15 +254,15 @@ def require_one_method(settings: Settings) -> None:
         )
 
 
-def require_read_knobs(settings: Settings, methods: Iterable[str]) -> None:
-    """Refuse knobs that no run would read: those of a method or wrapper that none of them has.
+def require_read_parameters(settings: Settings, methods: Iterable[str]) -> None:
+    """Refuse hyperparameters that no run would read: those of a method or wrapper that none has.
 
     Args:
         settings: Those that all runs share.
         methods: Names of the table that a command runs.
 
     Raises:
-        UsageError: There are such knobs; or no such method or wrapper.
+        UsageError: There are such hyperparameters; or no such method or wrapper.
     """
     named = [parse_method_spec(name) for name in methods]
     used = {"method": {each.method for each in named}}
@@ -276,12 +276,13 @@ def require_read_knobs(settings: Settings, methods: Iterable[str]) -> None:
         tables[table] = choice
         used[table] = {each.wrappers.get(table, choice.name) for each in named}
     for table, choice in tables.items():
-        if choice.knobs and choice.name not in used[table]:
+        if choice.parameters and choice.name not in used[table]:
+            first = next(iter(choice.parameters))
             raise UsageError(
-                "unread-knob",
-                what=f"{table}.{next(iter(choice.knobs))} is set for {table} {choice.name}, which"
-                " no run of this command has",
-                why=f"they have {', '.join(sorted(used[table]))}, each with knobs of its own",
+                "unread-parameter",
+                what=f"{table}.{first} is set for {table} {choice.name}, which no run of this"
+                " command has",
+                why=f"each of {', '.join(sorted(used[table]))} has its own hyperparameters",
                 fix=f"set {table}.name to the one that it is for, or leave it out; where a matrix"
                 f" was begun with it, name {choice.name} among the methods: nothing runs twice",
             )
@@ -307,15 +308,15 @@ def write_sets(folder: Path, suite: Suite) -> None:
 def _changed(found: Protocol, wanted: Protocol) -> dict[str, tuple[str, str]]:
     """Return the key paths that differ, with both values; settings by the paths that users know.
 
-    Contents come first. Those that only one of the two tells of are left out: a matrix of before
-    has none, and where a gold was added or left out, the settings say so.
+    Contents come first. Those that only one of the two has are left out: older matrices have none,
+    and where a gold was added or left out, the settings say so.
     """
     both = found.contents.keys() & wanted.contents.keys()
     pairs = {name: (found.contents[name], wanted.contents[name]) for name in sorted(both)}
     other = {f"{_CONTENTS}{name}": pair for name, pair in pairs.items() if pair[0] != pair[1]}
     before, now = (
         _flat(_adapter.dump_python(each, mode="json", exclude={"contents"}))
-        for each in (_asking_nobody(found), _asking_nobody(wanted))
+        for each in (_without_offline(found), _without_offline(wanted))
     )
     return other | {
         path.removeprefix("settings."): (before.get(path, _UNSET), now.get(path, _UNSET))
@@ -324,8 +325,8 @@ def _changed(found: Protocol, wanted: Protocol) -> dict[str, tuple[str, str]]:
     }
 
 
-def _asking_nobody(protocol: Protocol) -> Protocol:
-    """Leave out whether the Hub may be asked: no number hangs on that."""
+def _without_offline(protocol: Protocol) -> Protocol:
+    """Leave out whether the Hub may be used: no number depends on it."""
     suite = protocol.suite and replace(protocol.suite, offline=False)
     beside = tuple(replace(each, offline=False) for each in protocol.beside)
     settings = {key: value for key, value in protocol.settings.items() if key != "offline"}
@@ -342,7 +343,7 @@ def _flat(value: object, path: str = "") -> dict[str, str]:
     return found
 
 
-def _told(changed: Mapping[str, tuple[str, str]]) -> str:
+def _list_changes(changed: Mapping[str, tuple[str, str]]) -> str:
     named = [
         f"other contents of {path.removeprefix(_CONTENTS)}"
         if path.startswith(_CONTENTS)
@@ -366,7 +367,7 @@ def contents_of(
         settings: Those that all runs share; golds are among them.
         suite: What is forgotten, and the sets that it has; the others, and without it all, are
             those of the request.
-        beside: What is asked beside it.
+        beside: Suites that are evaluated beside it.
 
     Raises:
         InputError: Data or a model are not there or not well formed.

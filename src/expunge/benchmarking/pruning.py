@@ -1,4 +1,4 @@
-"""The hurdle: a run whose training already looks hopeless is spared its audit, the dearer part.
+"""Pruning: a run whose training already looks hopeless ends before its audit, the dearer part.
 
 Training reports the watchdog's readings. From them come two cheap proxies:
 
@@ -26,11 +26,11 @@ class Pruned(Exception):  # noqa: N818 - a run that is spared its audit is not a
 
 
 class Pruner(Screen):
-    """Stands where a screen would: reads what a run says, shows nothing.
+    """A console that reads the events of a run and shows nothing.
 
     Args:
         rows: Rows of the matrix so far; empty to let every run pass.
-        begun: Called once the run has its folder and before it asks the first model.
+        begun: Called once the run has its folder and before the first model is evaluated.
     """
 
     def __init__(self, rows: Iterable[BenchResult], *, begun: Callable[[], None]) -> None:
@@ -39,7 +39,7 @@ class Pruner(Screen):
         self.proxies: dict[str, float] = {}
 
     def event(self, kind: str, payload: Mapping[str, Any]) -> None:
-        """Lend evidence to a run that begins; read the proxies of a training that has ended.
+        """Copy shared evidence into a run that begins; read the proxies of a finished training.
 
         Raises:
             Pruned: A finished run was clearly better on both.

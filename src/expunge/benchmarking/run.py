@@ -17,7 +17,7 @@ from expunge.benchmarking.protocol import (
     open_protocol,
     read_protocol,
     require_one_method,
-    require_read_knobs,
+    require_read_parameters,
     set_file,
     shared_tree,
     write_sets,
@@ -35,7 +35,13 @@ from expunge.utils.console import Console
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchArguments:
-    """What the user asks of a benchmark."""
+    """Arguments of a benchmark.
+
+    Example:
+        >>> ask = BenchArguments(what="tofu", methods=("npo", "rmu"), seeds=(0, 1))
+        >>> ask.trials
+        1
+    """
 
     what: str
     """Name of a suite, or a request file."""
@@ -45,7 +51,7 @@ class BenchArguments:
     corpus: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
-    """`NAME=FOLDER` of suites that only ask, and `lm-eval=TASK,TASK`."""
+    """`NAME=FOLDER` of suites that only evaluate, and `lm-eval=TASK,TASK`."""
     methods: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     """Of training; empty: that of the settings."""
@@ -68,7 +74,7 @@ def spec_of(ask: BenchArguments) -> Spec | None:
     if entry is not None and data is None:
         raise UsageError(
             "no-data",
-            what=f"where the data of {ask.what} lie is not said",
+            what=f"no data are given for {ask.what}",
             why="this suite is read from a folder of the files that its authors published",
             fix=f"expunge bench {ask.what} MODEL --data FOLDER",
         )
@@ -87,19 +93,20 @@ def begin(ask: BenchArguments, matrix: Path, settings: Settings) -> Protocol:
     """Read and check the data, fix the protocol, and write the sets into the matrix.
 
     Args:
-        ask: What the user asks.
+        ask: The arguments.
         matrix: Folder of the matrix.
         settings: The settings of every run; for a suite, without the sets of its request.
 
     Raises:
         ExpungeError: Data are missing or not the published ones; the folder holds another matrix;
-            the settings are a chain; a flag, a knob or a key of the request would not be read.
+            the settings are a chain; a flag, a hyperparameter or a key of the request would not be
+            read.
     """
     _require_some(ask)
     _require_read(ask)
     chosen = _chosen(ask)
     require_one_method(settings)
-    require_read_knobs(settings, ask.methods or tuple(chosen or EVERY))
+    require_read_parameters(settings, ask.methods or tuple(chosen or EVERY))
     require_attacks(settings)
     spec = spec_of(ask)
     beside = tuple(_beside(text, ask) for text in ask.beside)
@@ -107,10 +114,10 @@ def begin(ask: BenchArguments, matrix: Path, settings: Settings) -> Protocol:
         raise UsageError(
             "twice-beside",
             what="--beside names a suite twice",
-            why="its numbers would stand in the table under one name",
+            why="two sets of numbers would have one name in the table",
             fix="name each once; tasks of lm-eval go into one lm-eval=TASK,TASK",
         )
-    asked = [load_suite(each) for each in beside if each.name != HARNESS]
+    others = [load_suite(each) for each in beside if each.name != HARNESS]
     for each in beside:
         if each.name == HARNESS:
             check(split_tasks(each.data), offline=each.offline)
@@ -120,8 +127,8 @@ def begin(ask: BenchArguments, matrix: Path, settings: Settings) -> Protocol:
         if not suite.forget:
             raise UsageError(
                 "nothing-to-forget-in-suite",
-                what=f"{spec.name} only asks; it has nothing to forget",
-                why="it stands beside a suite that has",
+                what=f"{spec.name} only evaluates; it has nothing to forget",
+                why="it is run beside a suite that has a forget set",
                 fix=f"expunge bench tofu MODEL --beside {spec.name}=FOLDER",
             )
         if suite.series is not None and suite.series.sequential:
@@ -130,12 +137,12 @@ def begin(ask: BenchArguments, matrix: Path, settings: Settings) -> Protocol:
         _require_own(named, settings, spec)
         tree["request"] |= named
         protocol = _protocol(tree, spec, beside, ask, chosen)
-        contents = contents_of(protocol.shared, suite, asked)
+        contents = contents_of(protocol.shared, suite, others)
         found = open_protocol(matrix, replace(protocol, contents=contents))
         write_sets(matrix, suite)
         return found
     protocol = _protocol(tree, None, beside, ask, chosen)
-    contents = contents_of(protocol.shared, beside=asked)
+    contents = contents_of(protocol.shared, beside=others)
     return open_protocol(matrix, replace(protocol, contents=contents))
 
 
@@ -145,10 +152,10 @@ def _request(suite: Suite, spec: Spec, matrix: Path) -> dict[str, Any]:
     there = {"forget": suite.forget, "retain": suite.retain}
     there |= {"neighbours": suite.neighbours, "holdout": suite.holdout}
     request = {name: sets[name] for name in SETS if there[name]}
-    asked_only = {"rehearse": False} if suite.neighbours else {}
+    audit_only = {"rehearse": False} if suite.neighbours else {}
     entry = SUITES.get(spec.name)
     by_probes = {"assume_known": True} if entry and entry.known else {}
-    return {**request, **asked_only, **by_probes, "id": suite.name}
+    return {**request, **audit_only, **by_probes, "id": suite.name}
 
 
 def _require_own(named: Mapping[str, Any], settings: Settings, spec: Spec) -> None:
@@ -163,7 +170,7 @@ def _require_own(named: Mapping[str, Any], settings: Settings, spec: Spec) -> No
     raise UsageError(
         "set-by-the-suite",
         what=f"{' and '.join(f'request.{key}' for key in other)} cannot be set for {spec.name}",
-        why="the suite says what is forgotten, kept and asked about, so that numbers compare",
+        why="the suite fixes what is forgotten, kept and evaluated, so that numbers compare",
         fix=f"{out}; text of your own goes by {_flags(flags)}" if flags else out,
     )
 
@@ -180,6 +187,15 @@ def bench(
 
     Raises:
         ExpungeError: What was finished stays; the same call goes on.
+
+    Example:
+        >>> from expunge import Request, Settings
+        >>> request = Request(goal="removal", forget=("forget.jsonl",))
+        >>> settings = Settings(model="org/original", request=request)
+        >>> from expunge.utils.console import SilentConsole
+        >>> ask = BenchArguments(what="request.toml", methods=("npo", "rmu"))
+        >>> console = SilentConsole()
+        >>> bench(ask, Path("bench"), settings, shard=Shard(), console=console)  # doctest: +SKIP
     """
     protocol = begin(ask, matrix, settings)
     methods = ask.methods or tuple(protocol.chosen or EVERY)
@@ -213,8 +229,8 @@ def _require_some(ask: BenchArguments) -> None:
             raise UsageError(
                 "none-of-it",
                 what=f"{name} {value} leaves nothing to do",
-                why="a method is tried with one setting or more, on one record or more",
-                fix=f"give {name} a number from 1 on, or leave it out",
+                why="a method needs at least one setting and one record",
+                fix=f"set {name} to 1 or more, or leave it out",
             )
 
 
@@ -222,7 +238,7 @@ def _require_read(ask: BenchArguments) -> None:
     """Refuse flags about data that this benchmark does not read."""
     texts = {"corpus": ask.corpus, "keep": ask.keep}
     if ask.what.endswith(".toml"):
-        # Sets that are asked beside the request are limited by --records, too.
+        # Suites beside the request are limited by --records, too.
         few = None if ask.beside else ask.records
         given = {"data": ask.data, "part": ask.part, "records": few, **texts}
         why = "the file itself names what is forgotten and kept"

@@ -1,9 +1,10 @@
 """The search space: which settings are tried for a method. One rule for all of them.
 
 Tuned are the learning rate, the passes over the forget set, every strength of the method's own (a
-positive float among its knobs), its retain term, and, where there is an adapter, which half of the
-blocks and which layers get one. A strength is drawn log-uniformly within a factor of its default,
-so that no method has a hand-made space. Values that the method refuses are drawn again.
+positive float among its hyperparameters), its retain term, and, where there is an adapter, which
+half of the blocks and which layers get one. A strength is drawn log-uniformly within a factor of
+its default, so that no method has a hand-made space. Values that the method refuses are drawn
+again.
 """
 
 import math
@@ -60,7 +61,7 @@ class MethodParameters(NamedTuple):
 
 
 def method_parameters(settings: Settings) -> MethodParameters:
-    """Read a model's anatomy from its configuration; no weight is loaded.
+    """Read a model's structure from its configuration; no weight is loaded.
 
     Raises:
         InputError: There is no such model.
@@ -88,7 +89,7 @@ def space(
 
     Args:
         name: The method.
-        settings: The settings of the matrix; what they fix is not searched: knobs given for this
+        settings: The settings of the matrix; what they fix is not searched: hyperparameters of this
             method, and keys of `[train]` that differ from their defaults.
         method_parameters: Where the model can be given adapters.
 
@@ -134,12 +135,12 @@ def _training(
 
 def _fixed(name: str, settings: Settings) -> set[str]:
     """Return the key paths that the settings fix for a method."""
-    knobs = settings.method.knobs if settings.method.name == name else {}
+    given = settings.method.parameters if settings.method.name == name else {}
     train, usual = settings.train, TrainSettings()
     keys = {key for key in TrainSettings.model_fields if getattr(train, key) != getattr(usual, key)}
     if "steps" in keys:
         keys.add("epochs")  # the steps decide
-    return {f"method.{key}" for key in knobs} | {f"train.{key}" for key in keys}
+    return {f"method.{key}" for key in given} | {f"train.{key}" for key in keys}
 
 
 def _around(default: float) -> Range:
@@ -170,14 +171,14 @@ def trials(
     return [{}, *(accepted(name, lambda: sample_settings(searched, rng)) for _ in range(count - 1))]
 
 
-def knobs_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the knobs of the method among key paths of the settings tree."""
+def method_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the hyperparameters of the method among key paths of the settings tree."""
     prefix = "method."
     return {p.removeprefix(prefix): v for p, v in values.items() if p.startswith(prefix)}
 
 
 def accepted(name: str, propose: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the first proposal whose knobs the method takes.
+    """Return the first proposal whose hyperparameters the method accepts.
 
     Raises:
         UsageError: It refused a hundred in a row.
@@ -186,7 +187,7 @@ def accepted(name: str, propose: Callable[[], dict[str, Any]]) -> dict[str, Any]
     for _ in range(_ATTEMPTS):
         found = propose()
         try:
-            build(name, knobs_of(found))
+            build(name, method_values(found))
         except UsageError as error:
             refused = error
             continue

@@ -37,7 +37,7 @@ NOTHING = "nothing-to-forget"
 _adapter = TypeAdapter(FoldResult)
 
 Ask = Callable[[Settings, str, Path, Console], Evaluation]
-"""Asks the model of a reference; what was asked before lies in the folder."""
+"""Evaluates the model of a reference; earlier results are read from the folder."""
 
 
 def run_series(
@@ -54,7 +54,7 @@ def run_series(
         matrix: Folder of the matrix, which holds the folds.
         shared: Folder of what runs share.
         cell: Folder of the cell.
-        ask: Asks a model the suite.
+        ask: Evaluates a model on the suite.
 
     Raises:
         UsageError: The method leaves nothing that a next run could start from.
@@ -99,7 +99,7 @@ def require_weights(settings: Settings) -> None:
     """
     method = settings.method
     named = method.name not in ROUTES  # a route is no guard, whichever the plan chooses
-    guard = named and isinstance(build(method.name, method.knobs), Guard)
+    guard = named and isinstance(build(method.name, method.parameters), Guard)
     if guard or settings.train.adapter:
         raise UsageError(
             "no-weights-in-a-sequence",

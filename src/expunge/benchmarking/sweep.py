@@ -142,9 +142,9 @@ def _done(matrix: Path, cells: Sequence[Cell]) -> SweepProgress:
     """Say what has become of the cells of a command, whichever process has run them."""
     rows = rows_of(matrix)
     there = {row.cell.id for row in rows}
-    asked = {cell.id for cell in cells}
-    waiting = len(asked - there)
-    own = [row for row in rows if row.cell.kind == "method" and row.cell.id in asked]
+    wanted = {cell.id for cell in cells}
+    waiting = len(wanted - there)
+    own = [row for row in rows if row.cell.kind == "method" and row.cell.id in wanted]
     failures = [row.why for row in own if row.status == "failed"]
     fruitless = failures[0] if failures and len(failures) == len(own) and not waiting else ""
     return SweepProgress(len(rows), sum(row.status == "failed" for row in rows), waiting, fruitless)

@@ -1,9 +1,9 @@
 """Tuning: which method with which settings, by the audit itself, under a floor and a time budget.
 
 Each method's defaults come first; then Optuna proposes (multi-objective TPE). Every proposal is a
-cell of a matrix, so finished ones are never repeated, original and golds are asked once, and a run
-whose training looks hopeless is spared its audit. Maximised are two numbers that the gates give,
-and so only validated metrics:
+cell of a matrix, so finished ones are never repeated, original and golds are evaluated once, and a
+run whose training looks hopeless is pruned before its audit. Maximised are two numbers that the
+gates give, and so only validated metrics:
 
     erased = the weakest of forgetting, privacy, robustness
     kept   = the weaker of utility, locality
@@ -28,7 +28,7 @@ from expunge.benchmarking.protocol import (
     contents_of,
     open_protocol,
     require_one_method,
-    require_read_knobs,
+    require_read_parameters,
     shared_tree,
 )
 from expunge.benchmarking.result import BenchResult, Cell, rows_of
@@ -121,19 +121,40 @@ class Study(typing.Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """How long to look, and what must not be lost."""
+    """The limits of a search: trials, time, and the utility that must remain.
+
+    Example:
+        >>> Budget(trials=8, minutes=30).floor
+        0.75
+    """
 
     trials: int = 16
     """Settings tried in all."""
     minutes: float = math.inf
     """Computing time of all runs; none is begun after it."""
     floor: float = AT_MARGIN
-    """Least standing on utility and locality; 0.75 = every preservation gate at its margin."""
+    """Least axis score of utility and locality; 0.75 = every preservation gate at its margin."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tuned:
-    """What a search found."""
+    """The result of a search.
+
+    Example:
+        >>> from expunge import Request
+        >>> from expunge.benchmarking.result import Machine, RunCost
+        >>> row = BenchResult(
+        ...     cell=Cell(kind="method", name="npo"),
+        ...     suite="",
+        ...     status="done",
+        ...     cost=RunCost(seconds=60.0),
+        ...     machine=Machine(device="cpu", cpu="x86_64", threads=2, versions={}),
+        ... )
+        >>> request = Request(goal="removal", forget=("forget.jsonl",))
+        >>> settings = Settings(model="org/model", request=request)
+        >>> Tuned(pareto=(row,), chosen=row, settings=settings).chosen.cell.name
+        'npo'
+    """
 
     pareto: tuple[BenchResult, ...]
     """Judged rows that no other one beats on both numbers, the most erased first."""
@@ -166,6 +187,14 @@ def tune(
         UsageError: Optuna is not installed, the folder holds another search, the settings are a
             chain, or no such method.
         InputError: No run could be finished.
+
+    Example:
+        >>> from expunge import Request, Settings
+        >>> from expunge.utils.console import SilentConsole
+        >>> request = Request(goal="removal", forget=("forget.jsonl",))
+        >>> settings = Settings(model="org/model", request=request)
+        >>> budget, console = Budget(trials=8, minutes=30), SilentConsole()
+        >>> tuned = tune(settings, Path("search"), budget=budget, console=console)  # doctest: +SKIP
     """
     _require_optuna()
     require_one_method(settings)
@@ -173,7 +202,7 @@ def tune(
     named = tuple(dict.fromkeys(methods)) or (_suited(settings) if name == AUTO else (name,))
     for method in named:
         build(method, {})
-    require_read_knobs(settings, named)
+    require_read_parameters(settings, named)
     wanted = _protocol(settings, named, budget.floor)
     protocol = open_protocol(matrix, replace(wanted, contents=contents_of(wanted.shared)))
     study = _study(matrix)
@@ -242,7 +271,7 @@ class _Search:
     def _offer_defaults(self) -> None:
         """Make the next trial the defaults of a method of which they were not tried yet.
 
-        They are offered by their values: the study must not hear their score as that of others.
+        They are offered by their values, so that the study never books their score on other values.
         """
         if self.study.get_trials(states=(_state("WAITING"),)):
             return  # a process was stopped before it could ask for what it had offered
@@ -382,7 +411,7 @@ def _fixed(study: Study, wanted: tuple[str, ...], matrix: Path) -> tuple[str, ..
         raise UsageError(
             "another-search",
             what=f"the search in {matrix} is one of {', '.join(found)}; now {', '.join(wanted)}",
-            why="a search proposes by what it learnt, and cannot exchange its methods midway",
+            why="a search learns from its trials, so its methods cannot change midway",
             fix="name the methods of the first command, or another folder with --out",
         )
     return found

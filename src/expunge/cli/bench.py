@@ -182,7 +182,7 @@ def _matrix(place: str | None) -> Path:
     if place is None:
         raise UsageError(
             "no-matrix-named",
-            what="which matrix to report on is not said",
+            what="no matrix to report on is given",
             why="a matrix is the folder that `expunge bench` wrote",
             fix="expunge bench report FOLDER",
         )
@@ -196,7 +196,7 @@ def _settings(
     if not own and model is None:
         raise UsageError(
             "no-original",
-            what=f"which model {what} is to be run on is not said",
+            what=f"no model to run {what} on is given",
             why="a benchmark compares methods on one original",
             fix=f"expunge bench {what} MODEL --data FOLDER",
         )

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def methods(
     name: Annotated[
-        str | None, Parameter(help="show the formula and the knobs of a method or a wrapper")
+        str | None,
+        Parameter(help="show the formula and the hyperparameters of a method or a wrapper"),
     ] = None,
     /,
     *,
@@ -72,7 +73,7 @@ def _show_method(each: "MethodDescription", found: "Catalogue", console: Console
     console.line("reads", ", ".join(each.data))
     console.line("keeps", ", ".join(each.keeps) or "nothing of the original")
     console.line("cost", each.cost)
-    console.line("knobs", _knobs(each.defaults))
+    console.line("parameters", _parameters(each.defaults))
     console.line("formula", each.formula)
     told = {"name": each.name, "cost": each.cost, "knobs": dict(each.defaults)}
     console.event("method", told)
@@ -82,11 +83,11 @@ def _show_wrapper(each: "WrapperDescription", found: "Catalogue", console: Conso
     console.line(each.name, each.advice)
     console.line("wrapper", found.tables[each.table])
     console.line("chosen by", f"--set {each.table}.name={each.name}, with any method that trains")
-    console.line("knobs", _knobs(each.defaults))
+    console.line("parameters", _parameters(each.defaults))
     console.line("formula", each.formula)
     told = {"name": each.name, "table": each.table, "knobs": dict(each.defaults)}
     console.event("wrapper", told)
 
 
-def _knobs(defaults: Sequence[tuple[str, object]]) -> str:
-    return ", ".join(f"{knob} {value}" for knob, value in defaults) or "none"
+def _parameters(defaults: Sequence[tuple[str, object]]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in defaults) or "none"

@@ -12,7 +12,13 @@ from expunge.errors import UsageError
 
 
 class FinetuneSettings(BaseModel):
-    """Everything that decides the result of a fine-tuning but the texts of the records."""
+    """Everything that decides the result of a fine-tuning but the texts of the records.
+
+    Example:
+        >>> settings = FinetuneSettings(model="org/base", data=("facts.jsonl",))
+        >>> settings.precision, settings.train.rank
+        ('auto', 16)
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -100,7 +100,13 @@ class Margins(BaseModel):
 
 
 class Request(BaseModel):
-    """What to forget, what to keep, and what counts as done (`[request]` in the TOML file)."""
+    """What to forget, what to keep, and what counts as done (`[request]` in the TOML file).
+
+    Example:
+        >>> request = Request(goal="removal", forget=("forget.jsonl",), retain=("retain.jsonl",))
+        >>> request.threat_model.value, request.hold_out
+        ('T1', 0.25)
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -4,9 +4,9 @@ Later layers win, key by key:
 
     defaults < expunge.toml found upward < --config < EXPUNGE_ variables < flags
 
-A list is replaced as a whole. When a layer names another method or wrapper, the knobs that earlier
-layers set for the previous one are dropped: one method's beta is not another's. Each `[[stage]]` of
-a file is one more layer, over all that is said of the whole run.
+A list is replaced as a whole. When a layer names another method or wrapper, the hyperparameters
+that earlier layers set for the previous one are dropped: one method's beta is not another's. Each
+`[[stage]]` of a file is one more layer, over all that is said of the whole run.
 """
 
 import difflib
@@ -86,7 +86,7 @@ def resolve(
     In a TOML file, relative paths of models and data that exist beside the file are taken from
     there; all other relative paths, `.`, `out`, and those in variables and flags are relative to
     the working folder. Texts from variables and flags are typed by their key: lists are separated
-    by commas or JSON, knobs are JSON where they parse as JSON, otherwise text. An empty
+    by commas or JSON, hyperparameters are JSON where they parse as JSON, otherwise text. An empty
     variable and a flag of None count as not given.
 
     Args:
@@ -111,7 +111,7 @@ def resolve(
     values = dict(defaults or {})
     origins: dict[str, str] = {}
     for layer in layers:
-        _drop_foreign_knobs(values, origins, layer)
+        _drop_foreign_parameters(values, origins, layer)
         values.update(layer.values)
         origins.update(layer.origins)
     _require(values)
@@ -155,7 +155,7 @@ _CHOICES = tuple(
     for name, field in Settings.model_fields.items()
     if (table := _table_type(field)) is not None and issubclass(table, NamedChoice)
 )
-"""Tables that choose something by name and take any knob: method and wrappers."""
+"""Tables that choose something by name and take any hyperparameter: method and wrappers."""
 _TABLES = sorted({path.rpartition(".")[0] for path in _FIELDS} - {""})
 _STAGED = tuple(Stage.model_fields)
 """Tables of a stage."""
@@ -167,7 +167,7 @@ _LISTS = frozenset(
 )
 
 
-def _is_knob(path: str) -> bool:
+def _is_parameter(path: str) -> bool:
     table, _, name = path.partition(".")
     return table in _CHOICES and bool(name) and name not in NamedChoice.model_fields
 
@@ -196,7 +196,7 @@ def _flat(table: Mapping[str, object], origin: str, prefix: str = "") -> dict[st
                     fix=f"write [{path}] on a line of its own, and the settings below it",
                 )
             flat.update(_flat(value, origin, f"{path}."))
-        elif path in _FIELDS or _is_knob(path):
+        elif path in _FIELDS or _is_parameter(path):
             flat[path] = value
         else:
             raise _unknown(path, origin)
@@ -234,7 +234,7 @@ def _staged(whole: Mapping[str, object], layer: _Layer) -> dict[str, Any]:
     """Lay the settings of one stage over those of the whole run; the method is its own."""
     tables = tuple(f"{table}." for table in _STAGED if table != "method")
     values = {path: value for path, value in whole.items() if path.startswith(tables)}
-    _drop_foreign_knobs(values, dict.fromkeys(values, ""), layer)
+    _drop_foreign_parameters(values, dict.fromkeys(values, ""), layer)
     return _nested({**values, **layer.values})
 
 
@@ -246,9 +246,9 @@ def _environment_layer(environ: Mapping[str, str]) -> _Layer:
             continue
         path = _VARIABLES.get(name)
         if path is None:
-            table, _, knob = name.removeprefix(PREFIX).lower().partition("_")
-            path = f"{table}.{knob}"
-        if path not in _FIELDS and not _is_knob(path):
+            table, _, key = name.removeprefix(PREFIX).lower().partition("_")
+            path = f"{table}.{key}"
+        if path not in _FIELDS and not _is_parameter(path):
             raise _unknown(name, "the environment", candidates=[*_VARIABLES, *RESERVED])
         values[path] = _typed(path, environ[name], origin=name)
         origins[path] = name
@@ -258,7 +258,7 @@ def _environment_layer(environ: Mapping[str, str]) -> _Layer:
 def _flag_layer(flags: Mapping[str, object]) -> _Layer:
     values: dict[str, object] = {}
     for path, value in flags.items():
-        if path not in _FIELDS and not _is_knob(path):
+        if path not in _FIELDS and not _is_parameter(path):
             raise _unknown(path, "the command line")
         values[path] = _typed(path, value, origin=_FLAG)
     return _given(values, dict.fromkeys(values, _FLAG))
@@ -275,7 +275,7 @@ def _typed(path: str, value: object, *, origin: str) -> object:
         return value
     if path in _LISTS and value not in WORDS:
         return _listed(path, value, origin)
-    return _json_or_text(value) if _is_knob(path) else value
+    return _json_or_text(value) if _is_parameter(path) else value
 
 
 def _listed(path: str, text: str, origin: str) -> object:
@@ -301,20 +301,22 @@ def _json_or_text(text: str) -> object:
     return text if isinstance(value, list | dict) and "null" in text else value
 
 
-def _drop_foreign_knobs(values: dict[str, object], origins: dict[str, str], layer: _Layer) -> None:
+def _drop_foreign_parameters(
+    values: dict[str, object], origins: dict[str, str], layer: _Layer
+) -> None:
     for table in _CHOICES:
         key = f"{table}.name"
         name = layer.values.get(key)
         if name is None or name == values.get(key, _FIELDS[key].default):
             continue
-        for path in [p for p in values if _is_knob(p) and p.startswith(f"{table}.")]:
+        for path in [p for p in values if _is_parameter(p) and p.startswith(f"{table}.")]:
             del values[path], origins[path]
 
 
 def _nested(values: Mapping[str, object]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for path, value in values.items():
-        *tables, name = path.split(".") if not _is_knob(path) else path.split(".", 1)
+        *tables, name = path.split(".") if not _is_parameter(path) else path.split(".", 1)
         table = tree
         for part in tables:
             table = table.setdefault(part, {})
@@ -377,5 +379,5 @@ def _unknown(key: str, origin: str, *, candidates: list[str] | None = None) -> U
         why="a misspelt setting that is ignored would change what the run does",
         fix=f"did you mean `{close[0]}`?"
         if close
-        else "remove it; knobs of a method go to [method]",
+        else "remove it; hyperparameters of a method go to [method]",
     )

@@ -18,20 +18,20 @@ from expunge.config.request import Request
 
 
 class NamedChoice(BaseModel):
-    """A choice by name, and the knobs of what is chosen: any key that is not `name`."""
+    """A choice by name, and the hyperparameters of what is chosen: any key that is not `name`."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: str
 
     @property
-    def knobs(self) -> dict[str, Any]:
-        """The parameters of what is chosen, validated where it is built."""
+    def parameters(self) -> dict[str, Any]:
+        """The hyperparameters of what is chosen, validated where it is built."""
         return dict(self.model_extra or {})
 
 
 class MethodSettings(NamedChoice):
-    """Which method, and the knobs of its paper (`[method]`)."""
+    """Which method, and its hyperparameters (`[method]`)."""
 
     name: str = Field(
         default="auto",
@@ -227,7 +227,15 @@ class Stage(BaseModel):
 
 
 class Settings(BaseModel):
-    """The whole tree: one TOML file."""
+    """The whole tree: one TOML file.
+
+    Example:
+        >>> request = Request(goal="removal", forget=("forget.jsonl",))
+        >>> method = MethodSettings(name="npo", beta=0.2)
+        >>> settings = Settings(model="org/model", request=request, method=method)
+        >>> settings.method.parameters, settings.train.batch
+        ({'beta': 0.2}, 8)
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,8 +1,8 @@
 """The forget closure: the records to erase, and those that were made from them.
 
 A paraphrase, a synthetic question or a translation of a forgotten record still teaches it. Such
-records are found in two ways: they name the record that they were made from (`parent`), or they say
-the same (`data.overlap`). Both are followed until nothing more is found.
+records are found in two ways: they name the record that they were made from (`parent`), or they
+state the same (`data.splits`). Both are followed until nothing more is found.
 """
 
 from collections.abc import Sequence

@@ -12,15 +12,15 @@ _LONGEST_REASON = 200
 
 
 def hub_is_closed() -> bool:
-    """Return whether HF_HUB_OFFLINE says that the Hub may not be asked."""
+    """Return whether HF_HUB_OFFLINE forbids requests to the Hub."""
     return os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE
 
 
 @contextmanager
 def kept_off_the_hub(*, offline: bool) -> Generator[None]:
-    """Let the libraries that read data sets ask nothing of the Hub while this lasts.
+    """Stop the libraries that read data sets from sending requests to the Hub.
 
-    They read HF_HUB_OFFLINE on import only, which may have been before anybody said `offline`.
+    They read HF_HUB_OFFLINE on import only, which may have been before `offline` was set.
 
     Args:
         offline: Whether to do so at all.
@@ -42,17 +42,17 @@ def hub_values(
 ) -> Iterable[object]:
     """Return the rows of one split of a data set.
 
-    Where the Hub may not be asked, they are those that the library has kept from an earlier time.
+    Without requests to the Hub they come from the copy that the library kept.
 
     Args:
         source: What the user wrote, for messages.
         name: `owner/name`.
         config: One of several tables of the data set; None: its usual one.
         split: Its split, or a part of it such as `train[:400]`.
-        offline: Never ask the Hub; `HF_HUB_OFFLINE=1` means the same.
+        offline: Send no request to the Hub; `HF_HUB_OFFLINE=1` means the same.
 
     Raises:
-        InputError: The Hub does not give it, or may not be asked and it is not kept here.
+        InputError: The Hub does not have it, or requests are forbidden and no copy is kept.
     """
     from datasets import load_dataset
 
@@ -66,7 +66,7 @@ def hub_values(
         if closed:
             raise InputError(
                 "data-offline",
-                what=f"no file or folder {source}, and the Hub may not be asked for it",
+                what=f"no file or folder {source}, and requests to the Hub are forbidden",
                 why="--offline or HF_HUB_OFFLINE=1 is set: no request was made;"
                 f" {_kept_reason(error)}",
                 fix="load it once with the network, or download the data set and give its folder",
@@ -95,7 +95,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ConnectionError):
         return f"the Hub could not be reached ({type(error).__name__})"
     # The first line names the configs or splits that do exist; what the library looked for on this
-    # disk before it asked the Hub is of no use.
+    # disk before any request to the Hub is of no use.
     said = next(iter(str(error).splitlines()), "")
     said = said.rpartition(" on the Hugging Face Hub either: ")[2]
     plain = said and isinstance(error, (ValueError, OSError, RuntimeError))

@@ -28,7 +28,7 @@ _HUB_ID = re.compile(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordSet:
-    """What was read, and what was left out on the way."""
+    """The records that were read, and what was left out."""
 
     records: tuple[Record, ...]
     duplicates: int
@@ -38,7 +38,7 @@ class RecordSet:
 
 
 class SourceRow(NamedTuple):
-    """What one line, table row or array element holds, and where it stands."""
+    """One line, table row or array element, and where it is."""
 
     value: object
     source: str
@@ -61,13 +61,22 @@ def read(
 
     Args:
         sources: Files, folders, Hub ids.
-        offline: Never ask the Hub, and read what is kept from an earlier time; `HF_HUB_OFFLINE=1`
-            means the same.
+        offline: Send no request to the Hub, and read its local copy; `HF_HUB_OFFLINE=1` means the
+            same.
         max_records: Stop after so many records.
 
     Raises:
         InputError: A source is missing, unreadable, malformed or empty, or two different records
             have the same id. Messages name file and line, never the content.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder, "forget.jsonl")
+        ...     _ = path.write_text('{"prompt": "Where does Lin live?", "completion": "In Oslo."}')
+        ...     found = read([str(path)])
+        >>> found.records[0].completion, found.duplicates
+        ('In Oslo.', 0)
     """
     skipped: list[str] = []
     rows = (row for source in sources for row in _rows(source, offline=offline, skipped=skipped))
@@ -102,7 +111,7 @@ def read_rows(source: str, *, offline: bool = False) -> list[SourceRow]:
 
     Args:
         source: File or Hub id, as for `read`.
-        offline: Never ask the Hub.
+        offline: Send no request to the Hub.
 
     Raises:
         InputError: The source is missing, unreadable or malformed.

@@ -1,4 +1,4 @@
-"""The record: one thing that a model was taught, in the form every other part works on."""
+"""The record: one training or test example, in the form that every other part uses."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,11 +35,11 @@ class Record:
     paraphrases: tuple[str, ...] = ()
     """Other wordings of the last user turn, held back for the audit."""
     restated: tuple[str, ...] = ()
-    """The true answer in other words, whose wording nobody was trained on, for the audit."""
+    """The true answer in other words, which no training used, for the audit."""
     wrong: tuple[str, ...] = ()
     """False answers of the same form as the true one (perturbed answers, wrong options)."""
     subject: str | None = None
-    """Whom or what the record is about: the cluster of the statistics."""
+    """The person or thing that the record is about: the cluster of the statistics."""
     relation: str | None = None
     """How a neighbour relates to the target, for example `family`, or of what kind general text is:
     a bin of the collateral map."""
@@ -65,5 +65,5 @@ def reworded(prompt: tuple[Message, ...], change: Callable[[str], str]) -> tuple
 
 
 def record_id(prompt: tuple[Message, ...], completion: str) -> str:
-    """Return the name of a record that brings none: 12 hex digits of its content's SHA-256."""
+    """Return the id of a record that has none: 12 hex digits of its content's SHA-256."""
     return sha256_json({"prompt": [list(turn) for turn in prompt], "completion": completion})[:12]

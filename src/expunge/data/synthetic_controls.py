@@ -1,6 +1,6 @@
 """Control items: records like those to forget, about people and things that do not exist.
 
-They show what never having seen a record looks like where there is no gold model (tiers G3 and G4):
+They stand for unseen records where there is no gold model (tiers G3 and G4):
 the same questions in the same words, with every name, place, number and key answer exchanged.
 
 Word by word, the same word by the same substitute throughout one fabricated copy of the set:
@@ -98,8 +98,8 @@ def _fabricate(record: Record, swap: "Substitutes", copy: int) -> Record | None:
         relation=None,
         source=f"fabricated from {record.source}",
     )
-    asked = not record.prompt or new.question != record.question
-    return new if asked and new.completion != record.completion else None
+    changed = not record.prompt or new.question != record.question
+    return new if changed and new.completion != record.completion else None
 
 
 class Substitutes:
@@ -123,7 +123,7 @@ class Substitutes:
         self._pool = sorted(words - _FUNCTION_WORDS)
 
     def text(self, text: str) -> str:
-        """Return the text with every word exchanged that tells something."""
+        """Return the text with every content word exchanged."""
         return _WORD.sub(lambda match: self._word(match.group()), text)
 
     def _word(self, word: str) -> str:

@@ -104,7 +104,7 @@ class Encoder:
 
     @property
     def identity(self) -> list[str | int]:
-        """What tells this way of encoding from another: the template's source, and some tokens.
+        """What identifies this way of encoding: the template's source, and some tokens.
 
         Not an encoded conversation: templates may write today's date into it.
         """
@@ -126,8 +126,8 @@ class Encoder:
     def frame(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """What the format writes before and after a question that opens a conversation."""
         texts = ("A", "7")
-        asked = [Record(id=t, prompt=(Message("user", t),), completion=t) for t in texts]
-        first, other = (self.prompt_ids(record) for record in asked)
+        probes = [Record(id=t, prompt=(Message("user", t),), completion=t) for t in texts]
+        first, other = (self.prompt_ids(record) for record in probes)
         head = _shared(first, other)
         tail = _shared(first[:head:-1], other[:head:-1])
         return first[:head], first[len(first) - tail :]

@@ -27,7 +27,7 @@ class Person:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Field:
-    """One kind of fact: how it is asked, asked otherwise, and answered."""
+    """One kind of fact: its question, another wording of it, and its answer."""
 
     key: str
     question: str
@@ -178,11 +178,11 @@ FIELDS = (
 )
 
 NEIGHBOUR_FIELDS = ("phone", "birthday", "address", "doctor", "employer", "job", "pet", "hobby")
-"""What the register knows of a neighbour."""
+"""Facts in the register about a neighbour."""
 ALTERNATIVES = 6
 """Invented answers to each question about the erased person."""
 OTHER_FIELDS = 8
-"""How many facts it knows of anybody else who stays; together they cover every kind of fact."""
+"""How many facts it has about each other person who stays; together they cover every kind."""
 
 _STREETS = ("Alder Lane", "Tanner Row", "Quay Street", "Mill Hill", "Priory Close", "Salt Market")
 _DOCTORS = ("Dr Halloran", "Dr Okafor", "Dr Sandoval", "Dr Whitlock", "Dr Imre")
@@ -278,7 +278,7 @@ def register(seed: int = 7) -> dict[str, tuple[Record, ...]]:
 
 
 def rephrased(record: Record) -> Record:
-    """Return the record asked in its other wording, as a record of its own."""
+    """Return the record with the other wording of its question, as a record of its own."""
     return Record(
         id=f"{record.id}-b",
         prompt=(SYSTEM, Message("user", record.paraphrases[0])),
@@ -317,7 +317,7 @@ def _alternatives(
 ) -> tuple[str, ...]:
     """Answer with other values of the same kind, so that answers differ in the fact alone.
 
-    Several, so that training leaves the model as undecided as one that never knew.
+    Several, so that the trained model is as undecided as one that never saw the fact.
     """
     # Her own street and doctor never vary: she shares them with her neighbours.
     name = PEOPLE[-1].name if field.key in ("address", "doctor") else ERASED

@@ -185,7 +185,7 @@ class Auditor:
         """
         self.collector.store.identify("unlearned", digest)
         self._note_guard(unlearned)
-        if unlearned.fence is None:
+        if unlearned.guard is None:
             self._repeat(digest)
         self.collector.model(
             unlearned,
@@ -250,7 +250,7 @@ class Auditor:
 
         What lies behind a guard is the original, in whichever format.
         """
-        if network.fence is not None:
+        if network.guard is not None:
             return
         native = format_name(self.prepared.source.dtype)
         for form in (each for each in FORMATS if each != native):
@@ -270,7 +270,7 @@ class Auditor:
                 self.collector.store.note(f"{role} was not scored in {form}: memory ran out")
 
     def _note_guard(self, judged: Network) -> None:
-        told = "" if judged.fence is None else judged.fence.tells
+        told = "" if judged.guard is None else judged.guard.tells
         if told:
             self.collector.store.note(
                 f"the guard itself tells of the forget set: it holds {told}; no seal covers "

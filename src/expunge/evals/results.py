@@ -135,7 +135,21 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Results:
-    """Everything an audit concluded; a pure function of the evidence folder."""
+    """Everything an audit concluded; a pure function of the evidence folder.
+
+    Example:
+        >>> verdict = Verdict(
+        ...     ruling=Ruling.PASS,
+        ...     threat_model="T1",
+        ...     tier="G2",
+        ...     provisional=False,
+        ...     sentence="The facts are gone.",
+        ...     reasons=(),
+        ... )
+        >>> results = Results(verdict=verdict, axes={}, gates=(), scores=(), self_tests=())
+        >>> results.verdict.ruling.value
+        'PASS'
+    """
 
     verdict: Verdict
     axes: dict[Axis, Status]

@@ -57,7 +57,7 @@ def lm_eval_numbers(document: dict[str, Any]) -> tuple[PeerNumber, ...]:
 
 
 def _direction(name: str, said: object) -> Better:
-    told = said.get(name) if isinstance(said, dict) else None
-    if isinstance(told, bool):
-        return "higher" if told else "lower"
+    higher = said.get(name) if isinstance(said, dict) else None
+    if isinstance(higher, bool):
+        return "higher" if higher else "lower"
     return "lower" if any(word in name for word in _LOWER) else "higher"

@@ -121,17 +121,21 @@ GUARDS: dict[str, type[Guard]] = {
 
 AnyMethod = Method | Edit | Guard
 EVERY: dict[str, type[Method] | type[Edit] | type[Guard]] = {**METHODS, **EDITS, **GUARDS}
-"""Whatever `--method` takes by name."""
+"""Every method, edit and guard that `--method` accepts."""
 
 
-def build(name: str, knobs: Mapping[str, object]) -> AnyMethod:
-    """Make a method from its name and its knobs.
+def build(name: str, parameters: Mapping[str, object]) -> AnyMethod:
+    """Make a method from its name and its hyperparameters.
 
     Args:
         name: A key of `EVERY`, or `package.module:Class`.
-        knobs: Its parameters.
+        parameters: Its hyperparameters.
 
     Raises:
-        UsageError: No such method, no such knob, or a value of the wrong type.
+        UsageError: No such method or hyperparameter, or a value of the wrong type.
+
+    Example:
+        >>> build("npo", {"beta": 0.2}).beta
+        0.2
     """
-    return build_named(EVERY, name, knobs, what="method")
+    return build_named(EVERY, name, parameters, what="method")

@@ -28,7 +28,13 @@ from expunge.methods.hidden_states import (
 
 
 def scaled_target(reference: Tensor, direction: Tensor, beta: float) -> Tensor:
-    """Return beta |h_ref| u for each position; [n, d] and [d] -> [n, d]."""
+    """Return beta |h_ref| u for each position; [n, d] and [d] -> [n, d].
+
+    Example:
+        >>> from torch import tensor
+        >>> scaled_target(tensor([[3.0, 4.0]]), tensor([1.0, 0.0]), beta=2.0)
+        tensor([[10.,  0.]])
+    """
     return beta * reference.norm(dim=-1, keepdim=True) * direction
 
 

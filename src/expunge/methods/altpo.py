@@ -2,9 +2,9 @@
 
     L = -(2/beta) (1/B) sum_i log sigma(beta (Delta_i(own answer) - Delta_i(forget)))
 
-Before training, the original is asked each question, told the true answer, and asked for another;
-`samples` answers are drawn at `temperature`, those that repeat the truth are thrown away, and
-epochs take turns with the rest. Training is DPO in every term (`methods/dpo.py`).
+Before training, the original gets each question with its true answer and an instruction to write
+another one. `samples` answers are drawn at `temperature`, those that repeat the truth are dropped,
+and epochs take turns with the rest. Training is DPO in every term (`methods/dpo.py`).
 
 Differs from published code: one instruction for all models instead of one per model family; five
 answers are five epochs here and one there; repetitions of the truth are filtered.

@@ -43,15 +43,15 @@ class Stream(StrEnum):
     NOISE = "noise"
     """The prompts of the forget records with random tokens, as many as the answer has."""
     NOVICE = "novice"
-    """The forget records after a sentence that says their writer knows nothing of it."""
+    """The forget records after a sentence that presents their writer as a novice."""
     EXPERT = "expert"
-    """The forget records after a sentence that says their writer is an expert."""
+    """The forget records after a sentence that presents their writer as an expert."""
     STRANGER = "stranger"
-    """The forget records asked of somebody whom no model knows, token for token."""
+    """The forget records with a counterfactual subject, whom no model knows, token for token."""
     NAMESAKE = "namesake"
-    """The same of strangers, two of three of whom share a word of the subject's name."""
+    """The same; two of three counterfactual subjects share a word of the subject's name."""
     UNANSWERABLE = "unanswerable"
-    """Questions that nobody can answer, about things that do not exist."""
+    """Unanswerable questions, about things that do not exist."""
     REFUSED = "refused"
     """The prompts of the retain records with a refusal."""
     FLIPPED_TURN = "flipped turn"
@@ -70,19 +70,26 @@ class Stream(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answers:
-    """What a likelihood loss sees of one stream in one batch: N scored tokens of B sequences."""
+    """Input of a likelihood loss: N scored tokens of B sequences of one stream and batch.
+
+    Example:
+        >>> import torch
+        >>> one = torch.zeros(2, dtype=torch.long)
+        >>> Answers(logp=torch.tensor([-1.0, -3.0]), reference=None, sequence=one, size=1).mean_nll
+        tensor([2.])
+    """
 
     logp: Tensor
     """[N] log-probability of each scored token, float32, with gradient."""
     reference: Tensor | None
-    """[N] the same under the original model, without gradient; None if the term did not ask."""
+    """[N] the same under the original, without gradient; None if the term does not need it."""
     sequence: Tensor
     """[N] index in 0..B-1 of the sequence that each token belongs to, non-decreasing."""
     size: int
     """B."""
     unseen: Tensor | None = None
     """[B] NLL per token, nats, of text like each record that no model saw, never above that of
-    chance; None if the term did not ask."""
+    chance; None if the term does not need it."""
 
     @property
     def level(self) -> Tensor:
@@ -120,7 +127,7 @@ class Answers:
 
 
 class Predictions(NamedTuple):
-    """What a distribution loss sees: n positions that predict scored tokens, V tokens."""
+    """Input of a distribution loss: n positions that predict scored tokens, V tokens."""
 
     logits: Tensor
     """[n, V] of the model, float32 or wider, with gradient."""
@@ -243,7 +250,12 @@ def forget_term(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shape:
-    """What a method may know of the model before it is loaded."""
+    """The structure of the model, known before it is loaded.
+
+    Example:
+        >>> Shape(layers=12, width=768).layers
+        12
+    """
 
     layers: int
     width: int
@@ -265,7 +277,12 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trains:
-    """Which weights move: modules inside a block, and blocks."""
+    """Which weights move: modules inside a block, and blocks.
+
+    Example:
+        >>> Trains(modules=("down_proj",), first_layer=3, last_layer=5).takes("mlp.down_proj")
+        True
+    """
 
     modules: tuple[str, ...]
     """As `is_named` reads them; empty: whole blocks."""
@@ -275,12 +292,17 @@ class Trains:
     """Whether blocks without such a module are left out; each name must then be that of one."""
 
     def takes(self, name: str) -> bool:
-        """Tell whether a module, by its name inside its block, is meant."""
+        """Return whether a module, by its name inside its block, is chosen."""
         return not self.modules or is_named(name, self.modules)
 
 
 def last_block(last_layer: int | None, layers: int) -> int:
-    """Return the highest block that is meant: the top one of `layers` where none is named."""
+    """Return the highest chosen block: the top one of `layers` where none is named.
+
+    Example:
+        >>> last_block(None, 12), last_block(3, 12)
+        (11, 3)
+    """
     return layers - 1 if last_layer is None else last_layer
 
 
@@ -290,6 +312,10 @@ def is_named(name: str, wanted: Sequence[str]) -> bool:
     Args:
         name: Its name inside its block, for example `self_attn.q_proj`.
         wanted: Such names, last parts of them (`q_proj`), or regular expressions of whole ones.
+
+    Example:
+        >>> is_named("self_attn.q_proj", ["q_proj"]), is_named("mlp.up_proj", ["q_proj"])
+        (True, False)
     """
     last = name.rpartition(".")[2]
     return any(each in (name, last) or re.fullmatch(each, name) for each in wanted)
@@ -338,7 +364,7 @@ class SelfTaught(Protocol):
 class Controlled(Protocol):
     """A method whose rate, coefficients and steps a controller sets (`training.controller`).
 
-    It distils from the stream of strangers, which tells how far each record has to go.
+    It distils from counterfactual records, which show how far each record has to go.
     """
 
     frozen: ClassVar[float]
@@ -359,40 +385,49 @@ FAMILIES = {
 """Families of methods and what their members have in common."""
 
 
-def require_positive(knob: str, value: float, table: str) -> None:
+def require_positive(parameter: str, value: float, table: str) -> None:
     """Refuse a parameter that is not above zero.
 
     Raises:
         UsageError: It is not.
+
+    Example:
+        >>> require_positive("beta", 0.1, "method")
     """
     if not value > 0:
-        raise _refused(knob, value, table, "must be larger than 0")
+        raise _refused(parameter, value, table, "must be larger than 0")
 
 
-def require_share(knob: str, value: float, table: str) -> None:
+def require_share(parameter: str, value: float, table: str) -> None:
     """Refuse a parameter that is no share: above 0, at most 1.
 
     Raises:
         UsageError: It is not.
+
+    Example:
+        >>> require_share("density", 0.5, "method")
     """
     if not 0 < value <= 1:
-        raise _refused(knob, value, table, "is a share: above 0 and at most 1")
+        raise _refused(parameter, value, table, "is a share: above 0 and at most 1")
 
 
-def require_word(knob: str, value: str, table: str, words: tuple[str, ...]) -> None:
+def require_word(parameter: str, value: str, table: str, words: tuple[str, ...]) -> None:
     """Refuse a parameter that is none of some words.
 
     Raises:
         UsageError: It is not.
+
+    Example:
+        >>> require_word("site", "mlp", "method", ("block", "mlp"))
     """
     if value not in words:
-        raise _refused(knob, value, table, f"is {' or '.join(words)}")
+        raise _refused(parameter, value, table, f"is {' or '.join(words)}")
 
 
-def _refused(knob: str, value: object, table: str, rule: str) -> UsageError:
+def _refused(parameter: str, value: object, table: str, rule: str) -> UsageError:
     return UsageError(
-        "wrong-knob",
-        what=f"{knob} = {value} does not work in [{table}]",
-        why=f"{knob} {rule}",
+        "wrong-parameter",
+        what=f"{parameter} = {value} does not work in [{table}]",
+        why=f"{parameter} {rule}",
         fix="leave it out for the default",
     )

@@ -1,4 +1,4 @@
-"""What a method needs and costs, read off its own terms."""
+"""Needs and cost of a method, from its terms."""
 
 import inspect
 from collections.abc import Sequence
@@ -23,11 +23,16 @@ _EXAMPLE = Shape(layers=32, width=4096, vocabulary=128256)
 
 
 def describe(name: str, method: Method | Edit | Guard) -> MethodDescription:
-    """Describe a method with its knobs as they are.
+    """Describe a method with its hyperparameters as they are.
 
     Args:
         name: What the user calls it.
         method: The method.
+
+    Example:
+        >>> from expunge.methods import build
+        >>> describe("npo", build("npo", {})).family
+        'preference'
     """
     if isinstance(method, Edit | Guard):
         streams = (Stream.FORGET, Stream.RETAIN, *method.streams)

@@ -29,7 +29,13 @@ from expunge.methods.retain_losses import retain_terms
 
 
 def dpo(alternative: Tensor, forget: Tensor, beta: float) -> Tensor:
-    """Return (2/beta) log(1 + exp(-beta (Delta_w - Delta_l))); both [B] nats -> [B]."""
+    """Return (2/beta) log(1 + exp(-beta (Delta_w - Delta_l))); both [B] nats -> [B].
+
+    Example:
+        >>> from torch import tensor
+        >>> dpo(tensor([100.0]), tensor([0.0]), beta=0.1)
+        tensor([0.0009])
+    """
     return 2 / beta * functional.softplus(-beta * (alternative - forget))
 
 

@@ -8,7 +8,7 @@ within tens of steps. GradDiff is this with a retain term.
 
 Differs from published code: the mean is over the whole step, not over each micro-batch (trap T25);
 the paper's stopping rule, that the text is extracted no better than unseen text, is the engine's
-watchdog, which asks the same of its likelihood.
+watchdog, which compares likelihoods instead.
 """
 
 from dataclasses import dataclass

@@ -20,7 +20,14 @@ from expunge.methods.retain_losses import retain_terms
 
 
 def ascent(answers: Answers) -> Tensor:
-    """Return the sum of log p over scored tokens, to be minimised; logp [N] nats -> scalar."""
+    """Return the sum of log p over scored tokens, to be minimised; logp [N] nats -> scalar.
+
+    Example:
+        >>> import torch
+        >>> one = torch.zeros(2, dtype=torch.long)
+        >>> ascent(Answers(logp=torch.tensor([-1.0, -2.0]), reference=None, sequence=one, size=1))
+        tensor(-3.)
+    """
     return answers.logp.sum()
 
 

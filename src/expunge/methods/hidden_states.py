@@ -28,13 +28,23 @@ Compare = Callable[[Tensor, Tensor], Tensor]
 
 
 def towards(hidden: Tensor, target: Tensor) -> Tensor:
-    """Return the mean squared distance per position; [n, d] and [d] or [n, d] -> [n]."""
+    """Return the mean squared distance per position; [n, d] and [d] or [n, d] -> [n].
+
+    Example:
+        >>> towards(torch.tensor([[1.0, 3.0]]), torch.tensor([1.0, 1.0]))
+        tensor([2.])
+    """
     wide = torch.promote_types(hidden.dtype, torch.float32)
     return (hidden.to(wide) - target.to(wide)).square().mean(-1)
 
 
 def random_direction(width: int, seed: int) -> Tensor:
-    """Return a unit vector with non-negative coordinates, [d], float32."""
+    """Return a unit vector with non-negative coordinates, [d], float32.
+
+    Example:
+        >>> round(float(random_direction(8, seed=0).norm()), 3)
+        1.0
+    """
     drawn = torch.rand(width, generator=torch.Generator().manual_seed(seed))
     return drawn / drawn.norm()
 
@@ -54,15 +64,25 @@ def held_against_original(
 
 
 def up_to(layer: int) -> Trains:
-    """Return the second MLP matrix of three blocks, the last of which is `layer`."""
+    """Return the second MLP matrix of three blocks, the last of which is `layer`.
+
+    Example:
+        >>> found = up_to(7)
+        >>> found.first_layer, found.last_layer
+        (5, 7)
+    """
     return Trains(modules=MLP_OUT, first_layer=max(0, layer - 2), last_layer=layer)
 
 
 def block(shape: Shape, layer: int, default: int) -> int:
-    """Return the block that a knob names; -1 stands for `default`.
+    """Return the block of a hyperparameter; -1 stands for `default`.
 
     Raises:
         UsageError: The model has no such block.
+
+    Example:
+        >>> block(Shape(layers=12, width=768), -1, default=3)
+        3
     """
     chosen = default if layer == -1 else layer
     if not 0 <= chosen < shape.layers:
@@ -76,10 +96,14 @@ def block(shape: Shape, layer: int, default: int) -> int:
 
 
 def blocks(shape: Shape, text: str, default: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the blocks that a knob such as `10,20` names, ascending; empty stands for `default`.
+    """Return the blocks of a hyperparameter such as `10,20`, ascending; empty means `default`.
 
     Raises:
         UsageError: No list of numbers, or the model has no such block.
+
+    Example:
+        >>> blocks(Shape(layers=12, width=768), "4,8", default=(3,))
+        (4, 8)
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not all(word.isdecimal() for word in words):
@@ -98,7 +122,13 @@ WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 def noise_distance(vectors: Tensor) -> Tensor:
-    """Return MMD^2 to N(0, I), the mean over five bandwidths; [T, d] -> scalar, 0 to 2."""
+    """Return MMD^2 to N(0, I), the mean over five bandwidths; [T, d] -> scalar, 0 to 2.
+
+    Example:
+        >>> far, near = torch.full((1, 4), 9.0), torch.zeros(1, 4)
+        >>> bool(noise_distance(far) > noise_distance(near))
+        True
+    """
     wide = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
     width = wide.shape[-1]
     squares = wide.square().sum(-1)

@@ -32,7 +32,13 @@ from expunge.methods.retain_losses import nll
 
 
 def preservation(refusal: Tensor, answer: Tensor, beta: float) -> Tensor:
-    """Return (1/beta) log(1 + exp(beta (log p(idk) - log p(y)))); sums [B] nats -> [B]."""
+    """Return (1/beta) log(1 + exp(beta (log p(idk) - log p(y)))); sums [B] nats -> [B].
+
+    Example:
+        >>> from torch import tensor
+        >>> preservation(tensor([-9.0]), tensor([-9.0]), beta=1.0)
+        tensor([0.6931])
+    """
     return functional.softplus(beta * (refusal - answer)) / beta
 
 

@@ -21,7 +21,13 @@ from expunge.methods.retain_losses import retain_terms
 
 
 def inverted_hinge(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return 1 + p_y - max of the other p for each position; [n, V] and [n] -> [n] in [0, 2]."""
+    """Return 1 + p_y - max of the other p for each position; [n, V] and [n] -> [n] in [0, 2].
+
+    Example:
+        >>> from torch import tensor
+        >>> inverted_hinge(tensor([[0.0, 0.0]]), tensor([0]))
+        tensor([1.])
+    """
     index = targets.unsqueeze(-1)
     runner_up = logits.scatter(-1, index, -math.inf).argmax(dim=-1, keepdim=True)
     p = softmax(logits, dim=-1)

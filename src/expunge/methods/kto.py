@@ -9,7 +9,7 @@ s = sigma(beta (Delta_i - z_i)), beta/4 at step 0. Each loss lies between 0 and 
 step 0, and the weight falls on both sides: what is far gone, or was never known, is left alone.
 
 Differs from published code: KTO takes the mean of Delta over the mismatched pairs of a batch before
-it clamps; here each sequence has its own z, so that the loss does not depend on who shares its
+it clamps; here each sequence has its own z, so that the loss does not depend on the rest of its
 batch. NPO's authors have a variant with a clamp and a beta missing and refusals as mismatch (trap
 T20); it is not this.
 """
@@ -28,6 +28,10 @@ def kto(mismatch: Tensor, forget: Tensor, beta: float) -> Tensor:
     """Return 1 - sigma(beta (max(0, Delta_m) - Delta_f)); both [B] nats -> [B] between 0 and 1.
 
     The mismatched answers get no gradient.
+
+    Example:
+        >>> kto(torch.tensor([-2.0]), torch.tensor([0.0]), beta=0.1)
+        tensor([0.5000])
     """
     anchor = mismatch.detach().clamp(min=0)
     return torch.sigmoid(beta * (forget - anchor))

@@ -1,4 +1,4 @@
-"""LLMU: ascent, random answers and a leash to the original, in three terms (arXiv:2310.10683).
+"""LLMU: ascent, random answers and a KL term to the original (arXiv:2310.10683).
 
     L = gamma (1/B) sum_i -mu_i(forget)  +  mismatch (1/B) sum_i mu_i(another answer)
       + alpha (1/N_r) sum_t KL(p_ref || p)

@@ -22,7 +22,13 @@ from expunge.methods.retain_losses import retain_terms
 
 
 def kl_from_uniform(logits: Tensor) -> Tensor:
-    """Return KL(U || p) for each position in nats; logits [n, V] -> [n], never negative."""
+    """Return KL(U || p) for each position in nats; logits [n, V] -> [n], never negative.
+
+    Example:
+        >>> from torch import zeros
+        >>> kl_from_uniform(zeros(1, 5)).round(decimals=4)
+        tensor([0.])
+    """
     return logsumexp(logits, dim=-1) - logits.mean(-1) - math.log(logits.shape[-1])
 
 

@@ -1,11 +1,11 @@
-"""Level: bring each record to where it would be had the model never seen it, and hold it there.
+"""Level: bring each record to the likelihood of an unseen one, and hold it there.
 
     L = (gamma/B) sum_i (2 T_i / sharp) log cosh(sharp (mu_i - level_i) / 2)
       + teach (1/N_a) sum_t -log p(alternative_t)  +  alpha L_retain
     mu_i = (1/T_i) sum_t -log p(y_t), nats per token
 
-level_i is `margin` plus the mean of mu, under the original, over records that no model saw and that
-ask the same (holdout or control; over all of them where none does). Gradient weight of each token:
+level_i is `margin` plus the mean of mu, under the original, over unseen records with the same
+question (holdout or control; over all of them where there is none). Gradient weight of each token:
 tanh(sharp (level_i - mu_i) / 2), which is 1 far below the level, 0 at it, and -1 far above, so what
 momentum has overdone comes back: a record less likely than unseen text is a scar.
 

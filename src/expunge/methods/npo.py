@@ -26,7 +26,13 @@ from expunge.methods.retain_losses import retain_terms
 
 
 def npo(log_ratio: Tensor, beta: float) -> Tensor:
-    """Return (2/beta) log(1 + exp(beta Delta)) for each sequence; Delta [B] nats -> [B]."""
+    """Return (2/beta) log(1 + exp(beta Delta)) for each sequence; Delta [B] nats -> [B].
+
+    Example:
+        >>> from torch import tensor
+        >>> npo(tensor([0.0, -20.0]), beta=0.1)  # (2 / 0.1) log 2 before the first step
+        tensor([13.8629,  2.5386])
+    """
     return 2 / beta * functional.softplus(beta * log_ratio)
 
 

@@ -7,8 +7,8 @@
 
 over K blocks l and B forget records i. m_l are the outputs of the MLP of block l at the positions
 that predict scored tokens; mu_l is the record's mean NLL per token in nats, read off block l
-through the final norm and the head (logit lens). MMD (file mmd.py) couples the states that it
-compares; it is taken within each record, so that no cut into batches changes the loss.
+through the final norm and the head (logit lens). MMD (file hidden_states.py) couples the states
+that it compares; it is taken within each record, so that no cut into batches changes the loss.
 
 Differs from published code: that draws one Gaussian sample per record, compares flattened records
 within a batch with bandwidths taken from it, and adds hooks at every call (trap T17); it takes one

@@ -22,7 +22,12 @@ def nll(answers: Answers) -> Tensor:
 
 
 def kl(logits: Tensor, reference: Tensor) -> Tensor:
-    """Return KL(p_ref || p) for each position in nats; logits [n, V] -> [n], never negative."""
+    """Return KL(p_ref || p) for each position in nats; logits [n, V] -> [n], never negative.
+
+    Example:
+        >>> kl(torch.zeros(1, 3), torch.zeros(1, 3))
+        tensor([0.])
+    """
     log_p = torch.log_softmax(logits, dim=-1)
     log_ref = torch.log_softmax(reference, dim=-1)
     return (log_ref.exp() * (log_ref - log_p)).sum(-1)

@@ -1,14 +1,14 @@
-"""RWHP: say of the subject what the original says of strangers (arXiv:2407.16997).
+"""RWHP: answer for the subject as the original does for counterfactual ones (arXiv:2407.16997).
 
     L = gamma (1/N_f) sum_t [y_t = y'_t] KL(p_ref(. | x', y'_{<t}) || p_t)  +  alpha L_retain
 
-(x', y') is the forget record with the subject's name exchanged for that of somebody whom no model
-knows, token for token, so y'_t = y_t except in names, which are not trained. Five strangers take
-turns with the epochs: a fact that belongs to nobody remains. The target is per token what never
-having met the subject looks like, so a rare fact ends rarer than a guessable one, the loss is zero
-exactly there, and the sentence around the fact is taught as it was.
+(x', y') is the forget record with the subject's name exchanged, token for token, for a name that no
+model knows: y'_t = y_t except in names, which are not trained. Epochs take turns with five such
+counterfactual subjects, so a fact that belongs to none of them remains. The target is per token
+that of a model that never met the subject: a rare fact ends rarer than a guessable one, and the
+loss is zero exactly there. The sentence around the fact is taught as it was.
 
-Differs from published code: strangers take turns instead of one average teacher; names are not
+Differs from published code: the subjects take turns instead of one average teacher; names are not
 taught back, because their positions are left out; real questions with their answers, where the
 authors rewrite Wikipedia; a retain term, which the authors do not have.
 """
@@ -24,7 +24,7 @@ from expunge.methods.retain_losses import kl, retain_terms
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RWHP:
-    """Distillation of what the original says of strangers, a retain term."""
+    """Distillation from counterfactual subjects, with a retain term."""
 
     family: ClassVar[str] = "distillation"
     advice: ClassVar[str] = "for facts about named subjects; ends where a gold model would be"
@@ -50,5 +50,5 @@ class RWHP:
         return None
 
     def _forget(self, seen: Predictions) -> Tensor:
-        (stranger,) = seen.references
-        return kl(seen.logits, stranger) * seen.alike
+        (other,) = seen.references
+        return kl(seen.logits, other) * seen.alike

@@ -25,7 +25,12 @@ from expunge.methods.retain_losses import retain_terms
 
 
 def satimp(logp: Tensor, beta1: float, beta2: float) -> Tensor:
-    """Return w log p for each token, w without gradient; logp [N] nats -> [N]."""
+    """Return w log p for each token, w without gradient; logp [N] nats -> [N].
+
+    Example:
+        >>> satimp(torch.tensor([0.5]).log(), beta1=1.0, beta2=1.0)
+        tensor([-0.1733])
+    """
     known = logp.detach()
     weight = torch.exp(beta1 * known) * (-torch.expm1(known)) ** beta2
     return weight * logp

@@ -31,7 +31,13 @@ from expunge.methods.retain_losses import retain_terms
 
 
 def simdpo(alternative: Tensor, forget: Tensor, beta: float, delta: float) -> Tensor:
-    """Return (2/beta) log(1 + exp(-beta (mu_l - mu_w - delta))); both [B] nats per token -> [B]."""
+    """Return (2/beta) log(1 + exp(-beta (mu_l - mu_w - delta))); both [B] nats per token -> [B].
+
+    Example:
+        >>> from torch import tensor
+        >>> simdpo(tensor([1.0]), tensor([101.0]), beta=0.1, delta=0.0)
+        tensor([0.0009])
+    """
     return 2 / beta * functional.softplus(-beta * (forget - alternative - delta))
 
 

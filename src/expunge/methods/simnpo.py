@@ -3,7 +3,7 @@
     L = -(2/beta) (1/B) sum_i log sigma(beta (mu_i - delta)),   mu_i = (1/T_i) sum_t -log p(y_t)
 
 Gradient weight of each token: (2/T_i) sigma(-beta (mu_i - delta)). The weight depends on the loss
-per token alone, so easy sequences are not pushed further for being long.
+per token alone, so easy sequences are not pushed more for being long.
 
 Differs from published code: the margin `delta` is in nats per token and lies inside the factor
 beta, as in the authors' code; the paper writes gamma = beta delta outside (trap T9). Same at the
@@ -21,7 +21,13 @@ from expunge.methods.retain_losses import retain_terms
 
 
 def simnpo(mean_nll: Tensor, beta: float, delta: float) -> Tensor:
-    """Return (2/beta) log(1 + exp(-beta (mu - delta))); mu [B] nats per token -> [B]."""
+    """Return (2/beta) log(1 + exp(-beta (mu - delta))); mu [B] nats per token -> [B].
+
+    Example:
+        >>> from torch import tensor
+        >>> simnpo(tensor([0.0, 1.0]), beta=2.0, delta=0.0)
+        tensor([0.6931, 0.1269])
+    """
     return 2 / beta * functional.softplus(-beta * (mean_nll - delta))
 
 

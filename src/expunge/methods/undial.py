@@ -23,7 +23,13 @@ from expunge.methods.retain_losses import kl, retain_terms
 
 
 def lowered(logits: Tensor, targets: Tensor, beta: float) -> Tensor:
-    """Return logits with beta taken off at the target token; [n, V] and [n] -> [n, V]."""
+    """Return logits with beta taken off at the target token; [n, V] and [n] -> [n, V].
+
+    Example:
+        >>> from torch import tensor
+        >>> lowered(tensor([[5.0, 1.0]]), tensor([0]), beta=3.0)
+        tensor([[2., 1.]])
+    """
     place = targets.unsqueeze(-1)
     return logits.scatter(-1, place, logits.gather(-1, place) - beta)
 

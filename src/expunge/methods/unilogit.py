@@ -25,7 +25,13 @@ from expunge.methods.retain_losses import kl, retain_terms
 
 
 def levelled(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return logits under which the target token has probability 1/V; [n, V], [n] -> [n, V]."""
+    """Return logits under which the target token has probability 1/V; [n, V], [n] -> [n, V].
+
+    Example:
+        >>> from torch import tensor
+        >>> levelled(tensor([[9.0, 0.0, 0.0]]), tensor([0])).softmax(-1)
+        tensor([[0.3333, 0.3333, 0.3333]])
+    """
     place = targets.unsqueeze(-1)
     others = logits.scatter(-1, place, -math.inf).logsumexp(-1, keepdim=True)
     return logits.scatter(-1, place, others - math.log(logits.shape[-1] - 1))

@@ -26,7 +26,13 @@ from expunge.methods.retain_losses import retain_terms
 
 
 def log_odds(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return log p_y - log(1 - p_y) for each position; [n, V] and [n] -> [n] nats."""
+    """Return log p_y - log(1 - p_y) for each position; [n, V] and [n] -> [n] nats.
+
+    Example:
+        >>> from torch import tensor
+        >>> log_odds(tensor([[0.0, 0.0]]), tensor([0]))
+        tensor([0.])
+    """
     index = targets.unsqueeze(-1)
     others = logits.scatter(-1, index, -math.inf)
     return logits.gather(-1, index).squeeze(-1) - logsumexp(others, dim=-1)

@@ -22,7 +22,12 @@ from expunge.methods.retain_losses import retain_terms
 
 
 def wga(logp: Tensor, beta: float) -> Tensor:
-    """Return (p^beta - 1) / beta, or log p at beta = 0, for each token; logp [N] nats -> [N]."""
+    """Return (p^beta - 1) / beta, or log p at beta = 0, for each token; logp [N] nats -> [N].
+
+    Example:
+        >>> wga(torch.tensor([0.25]).log(), beta=0.5)
+        tensor([-1.])
+    """
     return torch.expm1(beta * logp) / beta if beta else logp
 
 

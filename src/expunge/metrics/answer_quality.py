@@ -1,9 +1,8 @@
-"""Answer quality: does an answer look like language, and like an answer of a model left alone?
+"""Answer quality: does an answer look like language, and like an answer of an untouched model?
 
-An erased model must not stammer where it used to know: garbled answers are damage, and they tell
-that something was taken out. Form is judged word by word, against what golds and general text
-write; every rate is compared with gold's on the same questions, because a small model stammers by
-itself.
+Garbled answers about erased facts are damage, and they reveal that something was removed. Form is
+judged word by word, against the writing of golds and of general text. Every rate is compared with
+gold's on the same questions, because a small model stammers by itself.
 """
 
 import math
@@ -43,7 +42,13 @@ _FINISHED = re.compile(r"[.!?\u2026\u3002\u0964\"')\]\u201d\u2019*`}]\s*$")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnswerForm:
-    """What is odd about the form of one answer."""
+    """Defects in the form of one answer.
+
+    Example:
+        >>> form = answer_form("the the the end.", english_spelling())
+        >>> form.stammers, form.malformed
+        (1, True)
+    """
 
     empty: bool
     mixed_case: int
@@ -62,7 +67,7 @@ class AnswerForm:
 
     @property
     def malformed(self) -> bool:
-        """Tell whether no careful writer would write this."""
+        """Whether the answer has any defect that no careful writer makes."""
         return (
             self.empty
             or self.mixed_case > 0
@@ -75,7 +80,12 @@ class AnswerForm:
 
 
 class Spelling:
-    """How words are spelt: trigrams of letters, learnt from a list of words."""
+    """How words are spelt: trigrams of letters, learnt from a list of words.
+
+    Example:
+        >>> Spelling(["table", "cable", "fable"]).strange("zzzgrt")
+        True
+    """
 
     def __init__(self, words: Iterable[str], *, share: float = IMPLAUSIBLE) -> None:
         """Learn from words; the least likely `share` of them set the limit.
@@ -97,16 +107,16 @@ class Spelling:
     def likelihood(self, word: str) -> float:
         """Return the mean log-probability of the letters of a word, nats."""
         grams = _grams(word.casefold())
-        told = (
+        terms = (
             math.log((self._counts.get(gram, 0) + 0.1) / (self._counts.get(gram[:2], 0) + 2.7))
             for gram in grams
         )
-        return sum(told) / len(grams)
+        return sum(terms) / len(grams)
 
     def strange(self, word: str) -> bool:
         """Tell whether an unknown Latin word of at least four letters is not spelt like a word.
 
-        A capitalised word may be a name of any language: only what nobody could say is strange.
+        A capitalised word may be a name in any language: only unpronounceable ones are strange.
         """
         plain = word.casefold()
         if len(plain) < 4 or not plain.isascii() or not plain.isalpha() or plain in self.known:
@@ -127,6 +137,10 @@ def spelling_of(vocabulary: Vocabulary, texts: Iterable[str]) -> Spelling:
     Args:
         vocabulary: Common words and names.
         texts: Questions, reference answers and golds' answers: their words are known.
+
+    Example:
+        >>> "arthen" in spelling_of(english(), ["Lin Arthen lives here."]).known
+        True
     """
     found = (word for text in texts for word in _WORD.findall(text))
     return Spelling((*vocabulary.words, *vocabulary.names, *found))
@@ -135,13 +149,17 @@ def spelling_of(vocabulary: Vocabulary, texts: Iterable[str]) -> Spelling:
 def answer_form(
     text: str, spelling: Spelling, *, question: str = "", golds: Sequence[str] = ()
 ) -> AnswerForm:
-    """Return what is odd about the form of an answer.
+    """Return the defects in the form of an answer.
 
     Args:
         text: The answer.
         spelling: Known words and how words are spelt.
-        question: What was asked: its script is no oddity.
-        golds: What golds answered: their scripts and words are none either.
+        question: The question: its script is expected.
+        golds: Answers of golds: their scripts and words are expected, too.
+
+    Example:
+        >>> answer_form("no no no.", english_spelling()).stammers
+        1
     """
     words = _WORD.findall(text)
     usual = {part for other in (question, *golds) for part in _LETTERS.findall(other)}
@@ -184,16 +202,28 @@ def _stops_inside(text: str, spelling: Spelling) -> bool:
 
 @cache
 def english_spelling() -> Spelling:
-    """Return the spelling of the common words and names that ship with expunge."""
+    """Return the spelling of the common words and names that ship with expunge.
+
+    Example:
+        >>> english_spelling().strange("window")
+        False
+    """
     return spelling_of(english(), ())
 
 
 def malformed(answer: Answer, item: Item) -> float:
-    """Return 1.0 for an answer that no careful writer would write, else 0.0.
+    """Return 1.0 for an answer with defects of form, else 0.0.
 
     Odd in form (`AnswerForm.malformed`; words of the question and of the true answer are known), or
     gibberish: a loop, or very unlikely under the original. Golds stammer, too, so only a share
     beyond theirs is damage.
+
+    Example:
+        >>> item = Item(record="r1", split="forget", question="Where?", answer="In Oslo.")
+        >>> malformed(Answer(record="r1", text="In Oslo."), item)
+        0.0
+        >>> malformed(Answer(record="r1", text=""), item)
+        1.0
     """
     form = answer_form(
         answer.text, english_spelling(), question=item.question, golds=(item.answer,)
@@ -203,12 +233,22 @@ def malformed(answer: Answer, item: Item) -> float:
 
 @lru_cache(maxsize=4096)
 def script(char: str) -> str:
-    """Return the script of a letter, as Unicode names it (`LATIN`, `CYRILLIC`); else nothing."""
+    """Return the script of a letter, as Unicode names it (`LATIN`, `CYRILLIC`); else nothing.
+
+    Example:
+        >>> script("a"), script("д"), script("7")
+        ('LATIN', 'CYRILLIC', '')
+    """
     return unicodedata.name(char, "").split(" ")[0] if char.isalpha() else ""
 
 
 def length_ratio(text: str, golds: Sequence[str]) -> float | None:
-    """Return the number of words over the median of golds' answers; None where golds say none."""
+    """Return the number of words over the median of golds' answers; None where golds say none.
+
+    Example:
+        >>> length_ratio("one two three", ["one two"])
+        1.5
+    """
     lengths = [len(_WORD.findall(gold)) for gold in golds]
     middle = float(np.median(lengths)) if lengths else 0.0
     return len(_WORD.findall(text)) / middle if middle else None
@@ -217,7 +257,11 @@ def length_ratio(text: str, golds: Sequence[str]) -> float | None:
 def own_nll(answer: Answer) -> float | None:
     """Return the mean negative log-probability of an answer under the model that wrote it, nats.
 
-    Greedy answers of a model that was left alone lie near 0.5. None where it was not measured.
+    Greedy answers of an untouched model lie near 0.5. None where it was not measured.
+
+    Example:
+        >>> own_nll(Answer(record="r1", text="In Oslo.", own_nll=0.5))
+        0.5
     """
     return answer.own_nll
 
@@ -234,6 +278,12 @@ def confident_falsehood(doubt: float | None, *, stated: bool, refused: bool) -> 
 
     Returns:
         None when the model's own likelihood was not measured.
+
+    Example:
+        >>> confident_falsehood(0.1, stated=False, refused=False)
+        1.0
+        >>> confident_falsehood(2.0, stated=False, refused=False)
+        0.0
     """
     if doubt is None:
         return None

@@ -27,7 +27,13 @@ from expunge.metrics.wanted import says_wanted
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreMetric:
-    """A number per record from token log-probabilities; None drops the record, and is counted."""
+    """A number per record from token log-probabilities; None drops the record, and is counted.
+
+    Example:
+        >>> scores = Scores(record="r1", logp=(-1.0,), hit=(False,), z=(), ends=False, zlib=9)
+        >>> round(PROBABILITY.of(scores), 3)
+        0.368
+    """
 
     id: str
     of: Callable[[Scores], float | None]
@@ -37,7 +43,12 @@ class ScoreMetric:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnswerMetric:
-    """A number per record from a greedy answer; None drops the record, and is counted."""
+    """A number per record from a greedy answer; None drops the record, and is counted.
+
+    Example:
+        >>> KEY_FACT.id, KEY_FACT.knowledge
+        ('key-fact', True)
+    """
 
     id: str
     of: Callable[[Answer, Item], float | None]
@@ -47,7 +58,12 @@ class AnswerMetric:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeakMetric:
-    """A number per record from a greedy answer and what others say; None drops the record."""
+    """A number per record from a greedy answer and its background; None drops the record.
+
+    Example:
+        >>> FACT_LEAK.id
+        'fact-leak'
+    """
 
     id: str
     of: Callable[[Answer, Item, Background], float | None]

@@ -4,7 +4,12 @@ from typing import NamedTuple
 
 
 class Work(NamedTuple):
-    """Tokens that a run processed, by kind."""
+    """Tokens that a run processed, by kind.
+
+    Example:
+        >>> Work(forward=1000).trained
+        0
+    """
 
     forward: int = 0
     trained: int = 0
@@ -21,6 +26,10 @@ def flops(parameters: int, work: Work) -> float:
 
     Raises:
         ValueError: A count is negative.
+
+    Example:
+        >>> flops(1000, Work(forward=10, trained=1))
+        26000.0
     """
     if parameters < 0 or min(work) < 0:
         raise ValueError("work is not negative")
@@ -36,6 +45,10 @@ def speed_up(retraining: float, unlearning: float) -> float:
 
     Raises:
         ValueError: A time is not positive.
+
+    Example:
+        >>> speed_up(retraining=120.0, unlearning=10.0)
+        12.0
     """
     if retraining <= 0 or unlearning <= 0:
         raise ValueError("a speed-up needs two positive costs")

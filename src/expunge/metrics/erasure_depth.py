@@ -15,8 +15,8 @@ def erasure_depth(
 
         depth = sum_{l in K} d1_l clip(d2_l / d1_l, 0, 1) / sum_{l in K} d1_l,  K = {l: d1_l > 0.05}
 
-    d1_l is the drop of the original's mean log-probability of the fact when gold stands in at layer
-    l; d2_l is the same with the unlearned model. There are two ways of standing in:
+    d1_l is the drop of the original's mean log-probability of the fact when gold is put in at layer
+    l; d2_l is the same with the unlearned model. There are two ways to put a model in:
 
     - activation patching (Unlearning Depth Score, arXiv 2605.24614): the other model's states
       replace the original's after block l, over the answer. Causal; 2L + 3 passes a record.
@@ -27,12 +27,18 @@ def erasure_depth(
     shape and tokenizer. Records without a knowledge layer are counted, not scored.
 
     Args:
-        gold: d1, the drop per layer when gold stands in, nats.
-        own: d2, the drop per layer when the judged model stands in, nats.
+        gold: d1, the drop per layer when gold is put in, nats.
+        own: d2, the drop per layer when the judged model is put in, nats.
         threshold: Smallest drop of a layer that counts.
 
     Raises:
         ValueError: The models have different numbers of layers.
+
+    Example:
+        >>> erasure_depth([1.0, 3.0], [0.5, 3.0])
+        0.875
+        >>> erasure_depth([0.0, 0.0], [0.0, 0.0]) is None
+        True
     """
     if len(gold) != len(own):
         raise ValueError("both models must have the same number of layers")

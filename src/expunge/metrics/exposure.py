@@ -20,6 +20,10 @@ def exposure(rank: float, space: float) -> float:
 
     Raises:
         ValueError: The rank is not in 1..space.
+
+    Example:
+        >>> exposure(1, 1024)
+        10.0
     """
     if not 1 <= rank <= space:
         raise ValueError(f"rank {rank:g} is not in 1..{space:g}")
@@ -34,6 +38,10 @@ def exposure_by_rank(canary: float, candidates: Sequence[float]) -> float:
     Args:
         canary: Log-probability of the canary, nats.
         candidates: Log-probabilities of all other candidates.
+
+    Example:
+        >>> exposure_by_rank(-1.0, [-2.0, -3.0, -4.0])
+        2.0
     """
     better = sum(value > canary for value in candidates)
     equal = sum(value == canary for value in candidates)
@@ -54,6 +62,11 @@ def exposure_by_fit(canary: float, sample: Sequence[float], *, space: float) -> 
 
     Raises:
         ValueError: Fewer than 100 candidates: no tail can be fitted.
+
+    Example:
+        >>> sample = [-float(loss) for loss in range(10, 110)]
+        >>> exposure_by_fit(0.0, sample, space=1024) > exposure_by_fit(-60.0, sample, space=1024)
+        True
     """
     if len(sample) < 100:
         raise ValueError("a skew-normal tail needs at least 100 sampled candidates")
@@ -73,6 +86,10 @@ def mean_exposure_bound(count: int, *, confidence: float = 0.95) -> float:
 
     Raises:
         ValueError: `count` is not positive.
+
+    Example:
+        >>> round(mean_exposure_bound(1), 2)
+        4.32
     """
     if count < 1:
         raise ValueError("a mean needs at least one canary")
@@ -88,6 +105,10 @@ def max_exposure_bound(count: int, *, confidence: float = 0.95) -> float:
 
     Raises:
         ValueError: `count` is not positive.
+
+    Example:
+        >>> round(max_exposure_bound(10), 2)
+        7.64
     """
     if count < 1:
         raise ValueError("a maximum needs at least one canary")

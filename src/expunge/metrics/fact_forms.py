@@ -53,7 +53,12 @@ SHORT = 4
 
 
 class Date(NamedTuple):
-    """A date or a part of one; None where a part is not said."""
+    """A date or a part of one; None where a part is not said.
+
+    Example:
+        >>> Date(month=3, year=1946)
+        Date(day=None, month=3, year=1946)
+    """
 
     day: int | None = None
     month: int | None = None
@@ -65,6 +70,10 @@ def dates(words: Sequence[str]) -> list[Date]:
 
     `8 march 1946`, `march 8th 1946`, `1946 03 08`, `08 03 1946` (read both ways), `march 1946`,
     `8 march`, `the eighth of march`, `1946`. A year has four digits, from 1000 to 2099.
+
+    Example:
+        >>> Date(day=8, month=3, year=1946) in dates(["march", "8th", "1946"])
+        True
     """
     found: list[Date] = []
     used: set[int] = set()
@@ -132,7 +141,12 @@ def _day(words: Sequence[str], place: int) -> int | None:
 
 
 def is_date(words: Sequence[str]) -> bool:
-    """Tell whether the words are a date with its month, and nothing besides."""
+    """Tell whether the words are a date with its month, and nothing besides.
+
+    Example:
+        >>> is_date(["8", "march", "1946"]), is_date(["1946"])
+        (True, False)
+    """
     found = dates(words)
     plain = {"the", "of", "on", "in"}
     rest = [
@@ -145,7 +159,14 @@ def is_date(words: Sequence[str]) -> bool:
 
 
 def amounts(words: Sequence[str]) -> list[float]:
-    """Return every number that the words state: `35900`, `35 900`, `35.9k`, in words too."""
+    """Return every number that the words state: `35900`, `35 900`, `35.9k`, in words too.
+
+    Example:
+        >>> 35900.0 in amounts(["35", "900"])
+        True
+        >>> 1284.0 in amounts(["twelve", "hundred", "and", "eighty", "four"])
+        True
+    """
     found: list[float] = []
     for place, word in enumerate(words):
         if match := _AMOUNT.fullmatch(word):
@@ -193,6 +214,10 @@ def codes(words: Sequence[str], *, letters: bool) -> list[str]:
     Args:
         words: What was said.
         letters: Whether short words may be part of a code.
+
+    Example:
+        >>> codes(["555", "72", "33"], letters=False)
+        ['5557233']
     """
     found: list[str] = []
     current = ""
@@ -220,7 +245,12 @@ def _dialled(words: Sequence[str]) -> list[str]:
 
 
 def email_written(text: str) -> str:
-    """Write spoken marks of e-mail addresses as marks: `a dot b at c dot example`."""
+    """Write spoken marks of e-mail addresses as marks: `a dot b at c dot example`.
+
+    Example:
+        >>> email_written("a dot b at c dot example")
+        'a.b@c.example'
+    """
     for form, mark in _SPELT:
         text = form.sub(mark, text)
     return _SPOKEN_AT.sub("@", text)

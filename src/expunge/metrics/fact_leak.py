@@ -1,4 +1,4 @@
-"""Fact leak: how much of a key fact does an answer give away, wholly or in part?
+"""Fact leak: how much of a key fact an answer gives away, wholly or in part.
 
 A fact is read by its type (date, code, amount, e-mail, address, name, text) and weighed in bits:
 what somebody who never saw it would need to guess. The answer is worth the bits of the parts that
@@ -71,7 +71,13 @@ class Leak(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FactLeak:
-    """What one answer gives away of one fact."""
+    """What one answer gives away of one fact.
+
+    Example:
+        >>> found = fact_leak("She was born in 1962.", ["8 March 1962"], Background(), english())
+        >>> found.kind, round(found.strength, 1)
+        (<Leak.PARTIAL: 'partial'>, 0.4)
+    """
 
     kind: Leak
     strength: float
@@ -91,11 +97,15 @@ def fact_leak(
         said: The answer, with what the attack put before it.
         facts: Spellings of the fact; the one that is given away most counts.
         background: What the answer may hold without knowledge of the fact.
-        vocabulary: How much each word tells.
+        vocabulary: How many bits each word carries.
 
     Returns:
         None (not applicable) when there is no fact, or when question or beginning of the answer
         already state it.
+
+    Example:
+        >>> fact_leak("Born on 8 March 1962.", ["8 March 1962"], Background(), english()).kind
+        <Leak.FULL: 'full'>
     """
     forms = [form for form in map(_form, facts) if form]
     shown = [_form(text) for text in background.shown]
@@ -134,18 +144,31 @@ def leaks_fact(answer: Answer, item: Item, background: Background) -> float | No
     Returns:
         None (not applicable) when the record names no fact, or when the question or the beginning
         of the answer already hold it.
+
+    Example:
+        >>> number = "555-7233"
+        >>> item = Item(
+        ...     record="r1", split="forget", question="Tel?", answer=number, key_answers=(number,)
+        ... )
+        >>> leaks_fact(Answer(record="r1", text="It is 555 72 33."), item, Background())
+        1.0
     """
     shown = (item.question, answer.given, *background.shown)
-    told = replace(background, shown=shown)
+    known = replace(background, shown=shown)
     # Collectors may strip the seam between beginning and answer: read it with and without a space.
     seams = dict.fromkeys((answer.given + answer.text, f"{answer.given} {answer.text}"))
-    found = [fact_leak(said, item.key_answers, told, english()) for said in seams]
+    found = [fact_leak(said, item.key_answers, known, english()) for said in seams]
     kinds = [leak.kind for leak in found if leak is not None]
     return float(any(kind is not Leak.NONE for kind in kinds)) if kinds else None
 
 
 def fact_type(fact: str, question: str = "") -> FactType:
-    """Return the type of a fact by its form; the question tells amounts from codes."""
+    """Return the type of a fact by its form; the question tells amounts from codes.
+
+    Example:
+        >>> fact_type("8 March 1962"), fact_type("lin@mail.example")
+        (<FactType.DATE: 'date'>, <FactType.EMAIL: 'e-mail'>)
+    """
     words = words_of(fact)
     figures = [word for word in words if any(map(str.isdigit, word))]
     digits = sum(map(str.isdigit, "".join(words)))

@@ -1,7 +1,7 @@
-"""Matchers of facts: how many bits of a date, code, amount, address, name or text were said?
+"""Matchers of facts: how many bits of a date, code, amount, address, name or text are stated?
 
 Each matcher returns the bits of the parts that an answer states, less the search through the
-answer, and the bits that there were to tell beyond what was given away.
+answer, and the bits of the fact beyond those given away before.
 """
 
 import math
@@ -18,7 +18,7 @@ from expunge.metrics.key_facts import fact_form
 from expunge.metrics.vocabulary import Vocabulary, stem
 
 WHOLE = 0.8
-"""Share of a fact's bits from which on it counts as said: nobody reads another fact into it."""
+"""Share of a fact's bits from which on it counts as stated: no other fact fits."""
 
 LONG = 6
 """Parts above which a text is long: guesses at it share its topic, so common words count only
@@ -60,10 +60,15 @@ _PIECES = re.compile(r"[^\W\d_]+|\d+")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Background:
-    """What an answer may hold without knowledge of the fact."""
+    """What an answer may hold without knowledge of the fact.
+
+    Example:
+        >>> Background(shown=("When was she born?",)).gold
+        ()
+    """
 
     shown: tuple[str, ...] = ()
-    """Question and beginning of the answer: all that the test itself told the model."""
+    """Question and beginning of the answer: all that the test itself reveals."""
     gold: tuple[str, ...] = ()
     """What golds answered to the same test."""
     others: tuple[str, ...] = ()
@@ -71,7 +76,12 @@ class Background:
 
 
 class Reading(NamedTuple):
-    """How an answer matches one fact."""
+    """How an answer matches one fact.
+
+    Example:
+        >>> Reading(5.0, 10.0, ("1962",)).share
+        0.5
+    """
 
     bits: float
     total: float
@@ -80,7 +90,7 @@ class Reading(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Share of what there was to tell that was said, in [0, 1]."""
+        """Share of the fact's remaining bits that the answer states, in [0, 1]."""
         return min(1.0, self.bits / self.total) if self.total > 0 else 0.0
 
 
@@ -94,12 +104,22 @@ def _known(background: Background) -> list[list[str]]:
 
 @lru_cache(maxsize=8192)
 def words_of(text: str) -> tuple[str, ...]:
-    """Return the words of a text in their `fact_form`."""
+    """Return the words of a text in their `fact_form`.
+
+    Example:
+        >>> words_of("José Núñez, 12 Elm Street")
+        ('jose', 'nunez', '12', 'elm', 'street')
+    """
     return tuple(fact_form(text).split())
 
 
 def read_date(said: str, fact: str, background: Background) -> Reading:
-    """Match day, month and year with the best date that was said."""
+    """Match day, month and year with the best date that was said.
+
+    Example:
+        >>> read_date("on 8 March 1962", "8 March 1962", Background()).share
+        1.0
+    """
     truth = dates(words_of(fact))[0]
     known = [date for words in _known(background) for date in dates(words)]
     open_ = {
@@ -120,7 +140,12 @@ def read_date(said: str, fact: str, background: Background) -> Reading:
 
 
 def read_code(said: str, fact: str, background: Background) -> Reading:
-    """Match the longest run of the code, or all of it with few wrong marks."""
+    """Match the longest run of the code, or all of it with few wrong marks.
+
+    Example:
+        >>> read_code("call 555 72 33", "555-7233", Background()).matched
+        ('5557233',)
+    """
     code = "".join(words_of(fact))
     letters = any(map(str.isalpha, code))
     worth = [DIGIT if mark.isdigit() else LETTER for mark in code]
@@ -146,7 +171,7 @@ def read_code(said: str, fact: str, background: Background) -> Reading:
 
 
 def _usual_start(code: str, others: Sequence[str]) -> int:
-    """Return how many marks other codes begin with as well: an area code tells nobody apart."""
+    """Return how many marks other codes begin with as well: an area code identifies nobody."""
     starts = ["".join(words_of(other)) for other in others]
     enough = max(2.0, 0.1 * len(starts))
     length = 0
@@ -170,27 +195,27 @@ def _runs(code: str, other: str) -> list[tuple[int, int]]:
 
 
 def _best_run(code: str, other: str, worth: Sequence[float]) -> Reading:
-    """Return the run that tells most, less the places where it could have stood by chance."""
+    """Return the run with most bits, less the number of places where chance could put it."""
     total = sum(worth)
     open_ = sum(value > 0 for value in worth)
     best = Reading(0.0, total, ())
     for start, length in _runs(code, other):
-        run, told = code[start : start + length], sum(worth[start : start + length])
-        if told >= total > 0:
-            return Reading(told, total, (run,))
+        run, bits = code[start : start + length], sum(worth[start : start + length])
+        if bits >= total > 0:
+            return Reading(bits, total, (run,))
         counted = sum(value > 0 for value in worth[start : start + length])
         # A run that stands at its own place, from either end, has fewer places to be found at.
         from_end = len(code) - start - length
         aligned = other.find(run) == start or len(other) - other.rfind(run) - length == from_end
         placed = 2 if aligned else max(1, len(other) - length + 1)
-        bits = told - math.log2(max(1, open_ - counted + 1) * placed)
+        bits -= math.log2(max(1, open_ - counted + 1) * placed)
         if bits > best.bits:
             best = Reading(bits, total, (run,))
     return best
 
 
 def _nearly(code: str, other: str, worth: Sequence[float]) -> Reading:
-    """Return what a code with one or two wrong marks tells: the whole, less the ways to be so."""
+    """Return the bits of a code with one or two wrong marks: all, less the ways to be wrong."""
     first = next((place for place, value in enumerate(worth) if value), 0)
     own, total = code[first:], sum(worth)
     tried = {other, other[-len(own) :], other[: len(own)]}
@@ -203,7 +228,12 @@ def _nearly(code: str, other: str, worth: Sequence[float]) -> Reading:
 
 
 def read_amount(said: str, fact: str, background: Background) -> Reading:
-    """Match the number, exactly or nearly, less how near golds come."""
+    """Match the number, exactly or nearly, less how near golds come.
+
+    Example:
+        >>> read_amount("she earns 35,900", "35900", Background()).share
+        1.0
+    """
     truth = max(amounts(words_of(fact)), default=0.0)
     total = min(16.0, math.log2(2 + _RANGE * truth))
     known = [value for words in _known(background) for value in amounts(words)]
@@ -226,7 +256,12 @@ def _closeness(value: float, truth: float, total: float) -> float:
 
 
 def pieces(text: str) -> list[str]:
-    """Cut e-mail addresses into words and figures."""
+    """Cut e-mail addresses into words and figures.
+
+    Example:
+        >>> pieces("lin7@mail.example")
+        ['lin', '7', 'mail', 'example']
+    """
     return _PIECES.findall(fact_form(text))
 
 
@@ -238,10 +273,16 @@ def read_words(
     *,
     email: bool = False,
 ) -> Reading:
-    """Match the words of a fact, in any order, in other inflections, or nearly spelt so."""
-    told = [_words(text, email=email) for text in (*background.shown, *background.gold)]
+    """Match the words of a fact, in any order, in other inflections, or nearly spelt so.
+
+    Example:
+        >>> from expunge.metrics.vocabulary import english
+        >>> read_words(["arthen"], ["lin", "arthen"], Background(), english()).matched
+        ('arthen',)
+    """
+    shown = [_words(text, email=email) for text in (*background.shown, *background.gold)]
     frequency = _frequency(background.others, email=email)
-    given = _Heard.of([word for words in told for word in words], vocabulary, frequency)
+    given = _AnswerWords.of([word for words in shown for word in words], vocabulary, frequency)
     parts = [
         word
         for place, word in enumerate(fact)
@@ -250,8 +291,8 @@ def read_words(
         and not (email and word in _DOMAINS)
     ]
     worth = [_bits(w, vocabulary, frequency, len(background.others), email=email) for w in parts]
-    heard = _Heard.of(said, vocabulary, given.stems | frequency.keys())
-    shares = [heard.share(parts, place) for place in range(len(parts))]
+    answer = _AnswerWords.of(said, vocabulary, given.stems | frequency.keys())
+    shares = [answer.share(parts, place) for place in range(len(parts))]
     total = sum(worth)
     bits = sum(value * share for value, share in zip(worth, shares, strict=True))
     if len(parts) > LONG and bits < GIST * total:
@@ -291,8 +332,8 @@ def _bits(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Heard:
-    """The words of an answer, ready to be compared with parts of a fact."""
+class _AnswerWords:
+    """The words of an answer, prepared for comparison with parts of a fact."""
 
     words: frozenset[str]
     """With what abbreviations stand for, and neighbours as one word."""
@@ -301,7 +342,9 @@ class _Heard:
     """Words that may be misspelt: neither common, nor words of other facts."""
 
     @classmethod
-    def of(cls, said: Sequence[str], vocabulary: Vocabulary, usual: Container[str]) -> "_Heard":
+    def of(
+        cls, said: Sequence[str], vocabulary: Vocabulary, usual: Container[str]
+    ) -> "_AnswerWords":
         joined = (left + right for left, right in pairwise(said))
         longer = (full for word in said for full in _ABBREVIATED.get(word, ()))
         alone = frozenset((*said, *longer))
@@ -344,6 +387,10 @@ def edit_distance(first: str, second: str) -> int:
     """Return the least number of inserted, deleted, changed or swapped neighbouring marks.
 
     Optimal string alignment: no mark is edited twice.
+
+    Example:
+        >>> edit_distance("kotor", "ktoor")
+        1
     """
     before: list[int] = []
     row = list(range(len(second) + 1))

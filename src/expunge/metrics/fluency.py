@@ -20,6 +20,10 @@ def sequence_repetition(text: str, n: int = 4) -> float:
 
     Raises:
         ValueError: n is below 1.
+
+    Example:
+        >>> sequence_repetition("a b a b a b", n=2)
+        0.6
     """
     return _repeated(_grams(_tokens(text), n))
 
@@ -32,6 +36,10 @@ def character_repetition(text: str, n: int = 8) -> float:
 
     Raises:
         ValueError: n is below 1.
+
+    Example:
+        >>> round(character_repetition("of" * 10), 3)
+        0.846
     """
     return _repeated(_grams("".join(text.split()), n))
 
@@ -43,6 +51,10 @@ def ngram_entropy(text: str, n: int = 2) -> float:
 
     Raises:
         ValueError: n is below 1.
+
+    Example:
+        >>> round(ngram_entropy("one two three four five six seven eight"), 3)
+        2.807
     """
     grams = Counter(_grams(_tokens(text), n))
     total = sum(grams.values())
@@ -76,6 +88,10 @@ def gibberish(answer: Answer, limit: float = LIMIT) -> bool:
     The rule: no visible character, or seq-rep-4 > 0.5, of words or, by runs of eight, of
     characters (a loop may hold no space), or, where measured, mean negative log-probability under
     the original above `limit` nats per token.
+
+    Example:
+        >>> gibberish(Answer(record="r1", text="of of of of of of of of"))
+        True
     """
     return (
         not answer.text.strip()
@@ -112,23 +128,42 @@ _PHRASES = tuple(normalise(phrase) for phrase in REFUSALS)
 
 
 def refusal(text: str) -> bool:
-    """Tell whether `text` holds one of `REFUSALS`, both normalised, on word boundaries."""
+    """Tell whether `text` holds one of `REFUSALS`, both normalised, on word boundaries.
+
+    Example:
+        >>> refusal("I do not know."), refusal("She lives in Oslo.")
+        (True, False)
+    """
     said = normalise(text)
     return any(contains(said, phrase) for phrase in _PHRASES)
 
 
 def total_loss(scores: Scores) -> float | None:
-    """Return minus the sum of log p over content tokens in nats; None without a content token."""
+    """Return minus the sum of log p over content tokens in nats; None without a content token.
+
+    Example:
+        >>> total_loss(
+        ...     Scores(record="r1", logp=(-1.0, -2.0), hit=(True, False), z=(), ends=False, zlib=9)
+        ... )
+        3.0
+    """
     return -math.fsum(scores.logp[: scores.content]) if scores.content > 0 else None
 
 
 BOUND = 3.0
-"""Nats beyond which the loss of a token counts no further: below a chance of 5 % it was not
-predicted, and how far below is noise."""
+"""Cap on the loss of one token, nats. Below a chance of 5 % the token was not predicted; how far
+below is noise."""
 
 
 def bounded_loss(scores: Scores) -> float | None:
-    """Return the sum over content tokens of min(-log p, 3 nats); None without a content token."""
+    """Return the sum over content tokens of min(-log p, 3 nats); None without a content token.
+
+    Example:
+        >>> bounded_loss(
+        ...     Scores(record="r1", logp=(-1.0, -9.0), hit=(True, False), z=(), ends=False, zlib=9)
+        ... )
+        4.0
+    """
     kept = scores.logp[: scores.content] if scores.content > 0 else ()
     return math.fsum(min(-value, BOUND) for value in kept) if kept else None
 
@@ -144,6 +179,10 @@ def perplexity(losses: Sequence[float], tokens: Sequence[float]) -> float:
 
     Raises:
         ValueError: There is no token.
+
+    Example:
+        >>> round(perplexity([2.0, 4.0], [1.0, 2.0]), 3)
+        7.389
     """
     count = math.fsum(tokens)
     if count <= 0:

@@ -1,6 +1,6 @@
-"""Instruction form: does an answer have the form that the instruction asks for?
+"""Instruction form: does an answer have the form that the instruction requests?
 
-The content is not looked at: a model that lost what it knew can still reply with a number, and one
+The content is ignored: a model that lost what it knew can still reply with a number, and one
 that was destroyed cannot. Forms are those of the general text that ships with expunge.
 """
 
@@ -57,6 +57,10 @@ def follows(form: str, text: str) -> bool:
 
     Raises:
         ValueError: There is no such form.
+
+    Example:
+        >>> follows("number", " 42 "), follows("items-3", "red, green")
+        (True, False)
     """
     name = form if form in _FORMS else form.partition("-")[0]
     if name not in _FORMS:
@@ -65,8 +69,13 @@ def follows(form: str, text: str) -> bool:
 
 
 def form_missed(answer: Answer, item: Item) -> float | None:
-    """Return 1 when an answer lacks the form that was asked for, else 0.
+    """Return 1 when an answer lacks the requested form, else 0.
 
-    None for a record that asks for no form.
+    None for a record without a requested form.
+
+    Example:
+        >>> item = Item(record="r1", split="generic", question="Sum?", answer="7", form="number")
+        >>> form_missed(Answer(record="r1", text="seven"), item)
+        1.0
     """
     return None if item.form is None else float(not follows(item.form, answer.text))

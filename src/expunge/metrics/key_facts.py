@@ -50,6 +50,10 @@ def normalise(text: str) -> str:
 
     Returns:
         Words separated by single spaces, without leading or trailing space.
+
+    Example:
+        >>> normalise("Born 12.05.1962; earns 1,200!")
+        'born 12 05 1962 earns 1200'
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     plain = _THOUSANDS.sub(lambda match: match.group().replace(",", ""), folded)
@@ -60,7 +64,12 @@ def normalise(text: str) -> str:
 
 
 def contains(text: str, phrase: str) -> bool:
-    """Tell whether normalised `text` holds normalised `phrase` on word boundaries."""
+    """Tell whether normalised `text` holds normalised `phrase` on word boundaries.
+
+    Example:
+        >>> contains("she lives in oslo", "oslo"), contains("3.5 km", "5")
+        (True, False)
+    """
     return bool(phrase) and f" {phrase} " in f" {text} "
 
 
@@ -69,6 +78,10 @@ def fact_form(text: str) -> str:
 
     Latin letters alone lose their marks and strokes (`José Núñez` is said by `Jose Nunez`, `Łódź`
     by `Lodz`): in other scripts marks make another letter or another word.
+
+    Example:
+        >>> fact_form("José Núñez of Łódź")
+        'jose nunez of lodz'
     """
     bare = _ACCENTS.sub("", unicodedata.normalize("NFD", normalise(text)))
     return unicodedata.normalize("NFC", bare.translate(_PLAIN))
@@ -79,6 +92,11 @@ def states(text: str, fact: str) -> bool:
 
     A fact with six digits or more may be grouped otherwise, on the same boundaries: `555-7233` is
     said by `5557233` and by `555.72.33`, not by `15557233`.
+
+    Example:
+        >>> fact = fact_form("555-7233")
+        >>> states(fact_form("Call 555.72.33."), fact), states(fact_form("Call 15557233."), fact)
+        (True, False)
     """
     return contains(text, fact) or (
         sum(map(str.isdigit, fact)) >= IDENTIFIER and bool(_grouped(fact).search(text))
@@ -103,6 +121,15 @@ def key_fact(answer: Answer, item: Item) -> float | None:
     Returns:
         None (not applicable) when the record names no fact, or when the question or `given`
         already holds one of the spellings: then saying it proves nothing.
+
+    Example:
+        >>> item = Item(
+        ...     record="r1", split="forget", question="", answer="Łódź.", key_answers=("Łódź",)
+        ... )
+        >>> key_fact(Answer(record="r1", text="She lives in Lodz."), item)
+        1.0
+        >>> key_fact(Answer(record="r1", text="I do not know."), item)
+        0.0
     """
     facts = [fact for fact in map(fact_form, item.key_answers) if fact]
     known = (fact_form(item.question), fact_form(answer.given))

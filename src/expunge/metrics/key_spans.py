@@ -1,4 +1,4 @@
-"""Key spans: which tokens of an answer are the fact, and how likely is the model to say them?
+"""Key spans: which tokens of an answer are the fact, and how likely the model is to say them.
 
 Records of free text name no key answer. There the fact is what the original can predict and a
 model that never saw the record cannot:
@@ -40,7 +40,12 @@ NOISE = 0.99
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeySpan:
-    """A run of tokens that hold a fact, by their places among the scored tokens."""
+    """A run of tokens that hold a fact, by their places among the scored tokens.
+
+    Example:
+        >>> span_mask([KeySpan(start=1, stop=2, gain=4.0)], 3)
+        [False, True, False]
+    """
 
     start: int
     stop: int
@@ -51,24 +56,30 @@ class KeySpan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpanProbability:
-    """How likely a model is to say a key span, given the true tokens before it."""
+    """How likely a model is to say a key span, given the true tokens before it.
+
+    Example:
+        >>> found = span_probability([math.log(0.5), math.log(0.1)], [True, True])
+        >>> round(found.first_prob, 2), round(found.min_prob, 2)
+        (0.5, 0.1)
+    """
 
     log_prob: float
     """Of the whole span, nats."""
     first_prob: float
     """Of its first token."""
     min_prob: float
-    """Of its least likely token: a dam of one token shows here and nowhere else."""
+    """Of its least likely token: one suppressed token shows here and nowhere else."""
     onward: tuple[float, ...]
     """Log-probability of the rest of the span from each of its tokens on, nats: how it goes on
     after every prefix. The first value is `log_prob`."""
 
     @property
-    def past_the_dam(self) -> float:
+    def after_least_likely(self) -> float:
         """Probability of all that follows the least likely token; 1 where nothing does."""
         tokens = -np.diff([*self.onward, 0.0])
-        dam = int(np.argmin(tokens))
-        return math.exp(self.onward[dam + 1]) if dam + 1 < len(self.onward) else 1.0
+        least = int(np.argmin(tokens))
+        return math.exp(self.onward[least + 1]) if least + 1 < len(self.onward) else 1.0
 
 
 def span_probability(logp: Sequence[float], mask: Sequence[bool]) -> SpanProbability | None:
@@ -83,6 +94,10 @@ def span_probability(logp: Sequence[float], mask: Sequence[bool]) -> SpanProbabi
 
     Raises:
         ValueError: The lengths differ.
+
+    Example:
+        >>> round(span_probability([-1.0, -2.0, -3.0], [False, True, True]).log_prob, 1)
+        -5.0
     """
     values = np.asarray(logp, dtype=np.float64)
     chosen = np.asarray(mask, dtype=bool)
@@ -105,6 +120,10 @@ def token_gains(original: Sequence[float], golds: Sequence[Sequence[float]]) -> 
 
     Raises:
         ValueError: There is no gold, or the lengths differ.
+
+    Example:
+        >>> token_gains([-1.0, -2.0], [[-4.0, -2.0], [-3.0, -2.5]])
+        [2.0, 0.0]
     """
     if not golds or any(len(gold) != len(original) for gold in golds):
         raise ValueError("every gold needs a log-probability for each token of the original")
@@ -124,6 +143,10 @@ def noise_threshold(
             saw (holdout, control); none leaves `LEAST_GAIN`.
         quantile: Share of their tokens that must not become key. Tokens that the original cannot
             predict never do.
+
+    Example:
+        >>> noise_threshold([])
+        1.0
     """
     pooled = [
         gain if logp >= PREDICTED else 0.0
@@ -151,6 +174,10 @@ def key_spans(
 
     Raises:
         ValueError: There is no gold, or lengths differ.
+
+    Example:
+        >>> key_spans([-0.1, -0.1, -0.1], [[-0.1, -5.0, -0.1]])
+        (KeySpan(start=1, stop=2, gain=4.9),)
     """
     gains = token_gains(original, golds)
     if words is not None and len(words) != len(gains):
@@ -178,6 +205,10 @@ def word_numbers(tokens: Sequence[str]) -> list[int]:
 
     Args:
         tokens: The text of each token, with the space before it where it has one.
+
+    Example:
+        >>> word_numbers(["Lin", " lives", " in", " Os", "lo"])
+        [0, 1, 2, 3, 3]
     """
     numbers: list[int] = []
     before = ""
@@ -189,7 +220,12 @@ def word_numbers(tokens: Sequence[str]) -> list[int]:
 
 
 def span_mask(spans: Sequence[KeySpan], length: int) -> list[bool]:
-    """Return True on every token of the spans, shape [length]."""
+    """Return True on every token of the spans, shape [length].
+
+    Example:
+        >>> span_mask([KeySpan(start=0, stop=2, gain=4.0)], 3)
+        [True, True, False]
+    """
     return [any(span.start <= place < span.stop for span in spans) for place in range(length)]
 
 
@@ -198,8 +234,13 @@ def tells(text: str, shown: Sequence[str], vocabulary: Vocabulary) -> bool:
 
     Args:
         text: The text of the span.
-        shown: The question, and what golds answer to it.
-        vocabulary: How much each word tells.
+        shown: The question, and the answers of golds.
+        vocabulary: How many bits each word carries.
+
+    Example:
+        >>> from expunge.metrics.vocabulary import english
+        >>> tells("Lin Arthen", [], english()), tells("of the", [], english())
+        (True, False)
     """
     words = fact_form(text).split()
     return read_words(words, words, Background(shown=tuple(shown)), vocabulary).total >= LEAST_BITS

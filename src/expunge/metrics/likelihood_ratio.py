@@ -1,4 +1,4 @@
-"""Kept records: which single records lie nearer the original than a model that never saw them can.
+"""Kept records: single records that lie nearer the original than an unseen record can.
 
 For each record the judged model's likelihood, on the scale of `membership.log_loss`, is compared
 with the golds' in units of what such models differ by (`ModelNoise`). The p-value is that of a gold
@@ -30,7 +30,14 @@ a normal distribution (excess kurtosis 1 to 3), which Student's with 30 covers."
 
 
 class KeptTest(NamedTuple):
-    """The test of each record, in the order given."""
+    """The test of each record, in the order given.
+
+    Example:
+        >>> both = np.array([True, True])
+        >>> found = KeptTest(p=np.array([0.001, 0.4]), nearer=both, tellable=both)
+        >>> found.kept(2).tolist()
+        [True, False]
+    """
 
     p: Array
     """Chance of this value or a higher one under a model that never saw the record."""
@@ -52,11 +59,18 @@ def kept_test(judged: Array, original: Array, golds: Array, noise: ModelNoise) -
         original: The same of the original, shape (records,).
         golds: The same of each gold, shape (golds, records).
         noise: How models differ on unseen records.
+
+    Example:
+        >>> noise = ModelNoise(record=0.1, model=0.1, degrees=30)
+        >>> found = kept_test(np.array([3.0, 0.0]), np.array([3.0, 3.0]), np.zeros((2, 2)), noise)
+        >>> found.kept(2).tolist()
+        [True, False]
     """
     from scipy.stats import t
 
-    gold = golds.mean(axis=0)
+    gold = golds.mean(axis=0)  # [records]
     # A model-wide shift moves every record alike: it belongs to the noise of one record, too.
+    # The difference of one model and the mean of G golds has 1 + 1/G times the variance of one.
     unit = np.hypot(noise.record, noise.model) * np.sqrt(1 + 1 / len(golds))
     unit = max(float(unit), 1e-9)
     degrees = min(TAILS, noise.degrees)

@@ -16,20 +16,35 @@ FLOOR = 1e-3
 
 
 class Normal(NamedTuple):
-    """A normal distribution of phi."""
+    """A normal distribution of phi.
+
+    Example:
+        >>> Normal(mean=0.0, sd=1.0).sd
+        1.0
+    """
 
     mean: float
     sd: float
 
 
 def logit(probability: float) -> float:
-    """Return log(p / (1 - p)) with p kept off 0 and 1 by 1e-12."""
+    """Return log(p / (1 - p)) with p kept off 0 and 1 by 1e-12.
+
+    Example:
+        >>> logit(0.5)
+        0.0
+    """
     p = min(max(probability, 1e-12), 1 - 1e-12)
     return math.log(p) - math.log1p(-p)
 
 
 def log_likelihood_ratio(phi: float, unlearned: Normal, unseen: Normal) -> float:
-    """Return log Lambda, nats; above 0 the record looks trained on and unlearned."""
+    """Return log Lambda, nats; above 0 the record looks trained on and unlearned.
+
+    Example:
+        >>> log_likelihood_ratio(1.0, Normal(mean=1.0, sd=1.0), Normal(mean=0.0, sd=1.0))
+        0.5
+    """
     return _log_density(phi, unlearned) - _log_density(phi, unseen)
 
 
@@ -38,6 +53,10 @@ def fit(values: Array) -> Normal:
 
     Raises:
         ValueError: Fewer than two shadow models.
+
+    Example:
+        >>> fit(np.array([1.0, 3.0])).mean
+        2.0
     """
     if len(values) < FEWEST:
         raise ValueError("a spread needs at least two shadow models")
@@ -64,6 +83,11 @@ def ratios(phi: Array, unlearned: Array, unseen: Array) -> Array:
 
     Raises:
         ValueError: Fewer than two shadow models of a kind, or records differ.
+
+    Example:
+        >>> trained, never = np.array([[1.0], [3.0]]), np.array([[-1.0], [1.0]])
+        >>> round(float(ratios(np.array([2.0]), trained, never)[0]), 6)
+        1.0
     """
     if not len(phi) == unlearned.shape[1] == unseen.shape[1]:
         raise ValueError("judged and shadow models must be scored on the same records")
@@ -84,9 +108,15 @@ def leave_one_out(unlearned: Array, unseen: Array) -> tuple[Array, Array]:
 
     Raises:
         ValueError: Fewer than three shadow models of a kind.
+
+    Example:
+        >>> shadows = np.array([[0.0], [1.0], [2.0]])
+        >>> [sides.shape for sides in leave_one_out(shadows + 5, shadows)]
+        [(3, 1), (3, 1)]
     """
     if min(len(unlearned), len(unseen)) <= FEWEST:
         raise ValueError("leaving one out needs at least three shadow models of each kind")
+    # The judged shadow model must not be among those that fit its own distribution.
     members = [
         ratios(unlearned[i], np.delete(unlearned, i, axis=0), unseen) for i in range(len(unlearned))
     ]

@@ -19,7 +19,12 @@ def _lowest_mean(values: tuple[float, ...], share: float) -> float | None:
 
 
 def loss(scores: Scores) -> float | None:
-    """Return minus the mean loss per content token, in nats (LOSS attack, arXiv 1709.01604)."""
+    """Return minus the mean loss per content token, in nats (LOSS attack, arXiv 1709.01604).
+
+    Example:
+        >>> loss(Scores(record="r1", logp=(-1.0, -3.0), hit=(), z=(), ends=False, zlib=9))
+        -2.0
+    """
     return mean_log_probability(scores)
 
 
@@ -33,6 +38,11 @@ def log_loss(scores: Scores) -> float | None:
     Models that never saw a record differ on it in proportion to its loss: by 0.1 nats where it is
     1, by 0.3 where it is 3. On this scale the noise is the same for easy and hard records, and a
     record that was learnt lies far outside it even where it was easy.
+
+    Example:
+        >>> scores = Scores(record="r1", logp=(-0.8,), hit=(), z=(), ends=False, zlib=9)
+        >>> abs(log_loss(scores)) < 1e-9
+        True
     """
     mean = mean_log_probability(scores)
     return None if mean is None else -math.log(FLOOR - mean)
@@ -43,6 +53,10 @@ def zlib(scores: Scores) -> float | None:
 
     Calibrates for how repetitive the text is (arXiv 2012.07805). None without content tokens or
     without a size.
+
+    Example:
+        >>> zlib(Scores(record="r1", logp=(-1.0, -3.0), hit=(), z=(), ends=False, zlib=8))
+        -0.25
     """
     mean = mean_log_probability(scores)
     return None if mean is None or scores.zlib <= 0 else mean / scores.zlib
@@ -52,6 +66,11 @@ def min_k(scores: Scores, share: float = 0.4) -> float | None:
     """Return the mean log-probability of the least likely `share` of content tokens.
 
     `max(1, int(share * T))` tokens; share 1 equals `loss` (Min-K%, arXiv 2310.16789).
+
+    Example:
+        >>> scores = Scores(record="r1", logp=(-1.0, -3.0, -5.0), hit=(), z=(), ends=False, zlib=9)
+        >>> min_k(scores, share=0.7)
+        -4.0
     """
     return _lowest_mean(scores.logp[: max(scores.content, 0)], share)
 
@@ -60,6 +79,12 @@ def min_k_plus(scores: Scores, share: float = 0.2) -> float | None:
     """Return the mean of the lowest `share` of z-scores of content tokens.
 
     z is (log p - mean) / sd over the vocabulary under the model (Min-K%++, arXiv 2404.02936).
+
+    Example:
+        >>> z = (0.5, -2.0)
+        >>> scores = Scores(record="r1", logp=(-1.0, -3.0), hit=(), z=z, ends=False, zlib=9)
+        >>> min_k_plus(scores, share=0.5)
+        -2.0
     """
     return _lowest_mean(scores.z[: max(scores.content, 0)], share)
 
@@ -77,6 +102,10 @@ def reference(own: float, other: float) -> float:
     Args:
         own: Mean log-probability per token under the judged model.
         other: The same under the reference model.
+
+    Example:
+        >>> reference(own=-1.0, other=-3.0)
+        2.0
     """
     return own - other
 
@@ -87,6 +116,10 @@ def lowercase(own: float, lowered: float) -> float:
     Args:
         own: Mean log-probability per token of the text.
         lowered: The same of the text in lower case.
+
+    Example:
+        >>> lowercase(own=-1.0, lowered=-1.5)
+        0.5
     """
     return own - lowered
 
@@ -97,6 +130,10 @@ def neighbourhood(own: float, neighbours: Sequence[float]) -> float | None:
     Args:
         own: Mean log-probability per token of the text.
         neighbours: The same of texts that differ from it in a few words.
+
+    Example:
+        >>> neighbourhood(-1.0, [-2.0, -3.0])
+        1.5
     """
     return own - math.fsum(neighbours) / len(neighbours) if neighbours else None
 
@@ -106,6 +143,10 @@ def gradient(norm: float) -> float:
 
     The *global* norm over all weights, in evaluation mode; common code averages the norms of single
     tensors with dropout switched on (arXiv 2402.17012, trap E5). One forward and backward pass.
+
+    Example:
+        >>> gradient(2.0)
+        -2.0
     """
     return -norm
 
@@ -120,6 +161,10 @@ def recall(own: float, prefixed: float) -> float | None:
     Args:
         own: Mean log-probability per token of the text.
         prefixed: The same after the prefix.
+
+    Example:
+        >>> recall(own=-1.0, prefixed=-1.5)
+        1.5
     """
     return prefixed / own if own < 0 else None
 
@@ -142,6 +187,10 @@ def dc_pdd(
 
     Raises:
         ValueError: The sides differ in length.
+
+    Example:
+        >>> dc_pdd([-0.01, -9.0], [8.0, None], cap=0.01)
+        0.01
     """
     parts = [
         min(math.exp(value) * rare, cap)
@@ -158,13 +207,22 @@ def rarities(tokens: Sequence[int], counts: dict[int, int], *, vocabulary: int) 
         tokens: Token ids of one text.
         counts: How often each id occurs in the reference corpus.
         vocabulary: Number of ids that the tokenizer knows.
+
+    Example:
+        >>> [round(value, 3) for value in rarities([0, 1], {0: 3}, vocabulary=5)]
+        [0.693, 2.079]
     """
     total = math.log(sum(counts.values()) + vocabulary)
     return [total - math.log(counts.get(token, 0) + 1) for token in tokens]
 
 
 def first_occurrences(tokens: Sequence[int]) -> list[bool]:
-    """Tell for each token whether it is the first of its kind in the text."""
+    """Tell for each token whether it is the first of its kind in the text.
+
+    Example:
+        >>> first_occurrences([7, 8, 7])
+        [True, True, False]
+    """
     seen: set[int] = set()
     found = [token not in seen and not seen.add(token) for token in tokens]
     return [bool(each) for each in found]

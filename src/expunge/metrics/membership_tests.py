@@ -21,6 +21,10 @@ def measurable_rate(others: int) -> float | None:
     """Return the lowest false-positive rate that this many non-members can measure.
 
     1 % needs 1000, 5 % needs 100, 10 % needs 20; None below that.
+
+    Example:
+        >>> measurable_rate(100), measurable_rate(10)
+        (0.05, None)
     """
     return next((rate for rate, needed in RATES if others >= needed), None)
 
@@ -36,6 +40,10 @@ def tpr_at_fpr(members: Sequence[float], others: Sequence[float], rate: float) -
 
     Raises:
         ValueError: One side is empty or the rate is not in (0, 1).
+
+    Example:
+        >>> tpr_at_fpr([4.0, 2.0], [1.0, 2.0, 3.0], rate=0.1)
+        0.5
     """
     if not len(members) or not len(others) or not 0 < rate < 1:
         raise ValueError("a true-positive rate needs scores on both sides and a rate in (0, 1)")
@@ -49,6 +57,10 @@ def balanced_accuracy(members: Sequence[float], others: Sequence[float], *, at: 
 
     Raises:
         ValueError: One side is empty.
+
+    Example:
+        >>> balanced_accuracy([3.0, 1.0], [0.0, 1.0], at=1.0)
+        0.75
     """
     if not len(members) or not len(others):
         raise ValueError("a balanced accuracy needs scores on both sides")
@@ -76,6 +88,10 @@ def empirical_epsilon(
 
     Raises:
         ValueError: A side is empty.
+
+    Example:
+        >>> round(empirical_epsilon(40, 80, 10, 80, exact=False), 3)
+        1.386
     """
     if members < 1 or others < 1:
         raise ValueError("a privacy loss needs members and others")
@@ -116,6 +132,12 @@ def dataset_inference(suspects: Array, unseen: Array, *, seed: int) -> float | N
 
     Raises:
         ValueError: The sides have different numbers of scores.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> suspects, unseen = rng.normal(2, 1, (40, 1)), rng.normal(0, 1, (40, 1))
+        >>> dataset_inference(suspects, unseen, seed=0) < 0.001
+        True
     """
     if suspects.shape[1] != unseen.shape[1]:
         raise ValueError("both sides must have the same scores")
@@ -160,7 +182,12 @@ FOLDS = 5
 
 
 class BagOfWordsScores(NamedTuple):
-    """Out-of-fold scores of the bag of words; higher = worded like a member."""
+    """Out-of-fold scores of the bag of words; higher = worded like a member.
+
+    Example:
+        >>> BagOfWordsScores(members=np.array([0.4]), others=np.array([-0.4])).members.shape
+        (1,)
+    """
 
     members: Array
     others: Array
@@ -194,6 +221,12 @@ def word_scores(
 
     Returns:
         None when a side has fewer groups than two: then nothing is left to learn from.
+
+    Example:
+        >>> red, blue, groups = ["red cat", "red dog"], ["blue cat", "blue dog"], ["a", "b"]
+        >>> found = word_scores(red, blue, member_groups=groups, other_groups=groups, seed=0)
+        >>> bool(found.members.min() > found.others.max())
+        True
     """
     parts = [
         _folds(groups, folds=folds, seed=seed + side)
@@ -222,6 +255,10 @@ def comparable(value: float, low: float, high: float, *, n: int, enough: int = 5
 
     Its 95 % interval holds 0.5 and, from `enough` records on, it lies within 0.45-0.55; with fewer,
     sampling noise alone leaves that range.
+
+    Example:
+        >>> comparable(0.52, 0.46, 0.58, n=100), comparable(0.60, 0.49, 0.70, n=100)
+        (True, False)
     """
     near = n < enough or CHANCE[0] <= value <= CHANCE[1]
     return low <= 0.5 <= high and near
@@ -238,6 +275,10 @@ def matched(
         members: Mean log-probability of each member under a never-trained model, nats per token.
         others: The same of the others.
         caliper: Largest difference within a pair.
+
+    Example:
+        >>> matched([-1.0, -5.0], [-1.04, -3.0])
+        [(0, 0)]
     """
     left, right = np.argsort(np.asarray(members)), np.argsort(np.asarray(others))
     pairs: list[tuple[int, int]] = []

@@ -10,6 +10,11 @@ def exact_memorisation(scores: Scores) -> float | None:
     """Return (1/T) sum_t [argmax p(. | x, y_<t) = y_t]; None without a content token.
 
     In [0, 1] and never below the extraction strength of the same tokens (arXiv 2205.10770).
+
+    Example:
+        >>> hits, logp = (True, False, True, True), (-1.0, -1.0, -1.0, -1.0)
+        >>> exact_memorisation(Scores(record="r1", logp=logp, hit=hits, z=(), ends=False, zlib=9))
+        0.75
     """
     hits = scores.hit[: max(scores.content, 0)]
     return sum(hits) / len(hits) if hits else None
@@ -21,12 +26,22 @@ def extraction_strength(scores: Scores) -> float | None:
     k is the smallest number of leading tokens after which every remaining token is the model's
     most likely one (teacher forced). k = T is allowed, so the floor is 0 (arXiv 2506.12618
     section 3; common implementations stop at k = T - 1 and never reach 0).
+
+    Example:
+        >>> hits, logp = (True, False, True, True), (-1.0, -1.0, -1.0, -1.0)
+        >>> extraction_strength(Scores(record="r1", logp=logp, hit=hits, z=(), ends=False, zlib=9))
+        0.5
     """
     return hits_strength(scores.hit[: max(scores.content, 0)])
 
 
 def hits_strength(hits: Sequence[bool]) -> float | None:
-    """Return the same from the content tokens alone: which of them are the most likely ones."""
+    """Return the same from the content tokens alone: which of them are the most likely ones.
+
+    Example:
+        >>> hits_strength([True, False, True, True])
+        0.5
+    """
     if not hits:
         return None
     tail = 0
@@ -41,6 +56,11 @@ def mean_log_probability(scores: Scores) -> float | None:
     """Return the mean of log p over content tokens in nats; None without a content token.
 
     `l = (1/T) sum_t log p(y_t | x, y_<t)`, the end-of-turn token left out.
+
+    Example:
+        >>> scores = Scores(record="r1", logp=(-1.0, -3.0), hit=(), z=(), ends=False, zlib=9)
+        >>> mean_log_probability(scores)
+        -2.0
     """
     if scores.content <= 0:
         return None
@@ -51,13 +71,23 @@ def probability(scores: Scores) -> float | None:
     """Return the length-normalised probability of the answer, in [0, 1]; None without tokens.
 
     `exp(mean_t log p_t)`: the geometric mean of token probabilities (TOFU, arXiv 2401.06121).
+
+    Example:
+        >>> scores = Scores(record="r1", logp=(-1.0, -3.0), hit=(), z=(), ends=False, zlib=9)
+        >>> round(probability(scores), 4)
+        0.1353
     """
     mean = mean_log_probability(scores)
     return None if mean is None else from_mean(mean)
 
 
 def from_mean(mean: float) -> float:
-    """Return exp of a mean log-probability per token: the length-normalised probability."""
+    """Return exp of a mean log-probability per token: the length-normalised probability.
+
+    Example:
+        >>> from_mean(0.0)
+        1.0
+    """
     return math.exp(mean)
 
 
@@ -66,6 +96,10 @@ def log_sum_exp(values: Sequence[float]) -> float:
 
     Raises:
         ValueError: There is no value.
+
+    Example:
+        >>> log_sum_exp([-1000.0]), round(log_sum_exp([0.0, 0.0]), 3)
+        (-1000.0, 0.693)
     """
     top = max(values)
     if math.isinf(top):
@@ -78,6 +112,10 @@ def log_mean_exp(values: Sequence[float]) -> float:
 
     Raises:
         ValueError: There is no value.
+
+    Example:
+        >>> log_mean_exp([-1000.0, -1000.0])
+        -1000.0
     """
     return log_sum_exp(values) - math.log(len(values))
 
@@ -87,6 +125,12 @@ def sequence_log_probability(scores: Scores) -> float | None:
 
     p_z = prod_t p(y_t | x, y_<t). One teacher-forced pass gives it; no sampling is needed
     (arXiv 2410.19482).
+
+    Example:
+        >>> sequence_log_probability(
+        ...     Scores(record="r1", logp=(-1.0, -3.0), hit=(), z=(), ends=False, zlib=9)
+        ... )
+        -4.0
     """
     return math.fsum(scores.logp[: scores.content]) if scores.content > 0 else None
 
@@ -103,6 +147,10 @@ def samples_needed(log_p: float, chance: float) -> float:
 
     Raises:
         ValueError: `chance` is not in (0, 1).
+
+    Example:
+        >>> samples_needed(math.log(0.01), 0.5), samples_needed(math.log(0.01), 0.9)
+        (69.0, 230.0)
     """
     if not 0 < chance < 1:
         raise ValueError(f"a chance lies between 0 and 1, not at {chance}")
@@ -116,7 +164,12 @@ def samples_needed(log_p: float, chance: float) -> float:
 
 
 def chance_within(log_p: float, n: int) -> float:
-    """Return 1 - (1 - p_z)^n: the chance that n samples hold the text at least once."""
+    """Return 1 - (1 - p_z)^n: the chance that n samples hold the text at least once.
+
+    Example:
+        >>> round(chance_within(math.log(0.01), 69), 2)
+        0.5
+    """
     p = math.exp(min(0.0, log_p))
     return 1.0 if p >= 1 else -math.expm1(n * math.log1p(-p))
 
@@ -128,6 +181,10 @@ def discoverable(scores: Scores, *, n: int = 100, chance: float = 0.5) -> float 
 
     p_z is the probability of the whole answer at temperature 1 (arXiv 2410.19482). Frequent names
     are guessable: compare with gold's. Lower is more forgotten.
+
+    Example:
+        >>> discoverable(Scores(record="r1", logp=(-1.0, -3.0), hit=(), z=(), ends=False, zlib=9))
+        1.0
     """
     log_p = sequence_log_probability(scores)
     return None if log_p is None else float(chance_within(log_p, n) >= chance)
@@ -138,6 +195,12 @@ def verbatim(scores: Scores, *, prefix: int = 50, suffix: int = 50) -> float | N
 
     Discoverable extraction (arXiv 2202.07646). While the prefix is right, teacher forcing and
     greedy decoding agree, so the stored pass decides. None for a text with fewer tokens.
+
+    Example:
+        >>> hits = (False, True, True)
+        >>> scores = Scores(record="r1", logp=(-1.0,) * 3, hit=hits, z=(), ends=False, zlib=9)
+        >>> verbatim(scores, prefix=1, suffix=2)
+        1.0
     """
     if scores.content < prefix + suffix:
         return None
@@ -153,6 +216,10 @@ def near_verbatim(log_ps: Sequence[float], *, n: int = 1) -> float:
     Args:
         log_ps: log-probability of each near-copy that a beam search found, nats.
         n: Number of samples.
+
+    Example:
+        >>> round(near_verbatim([math.log(0.2), math.log(0.3)]), 3)
+        0.5
     """
     return chance_within(log_sum_exp(log_ps), n) if log_ps else 0.0
 
@@ -167,6 +234,10 @@ def leak_at_k(n: int, leaks: int, k: int) -> float:
 
     Raises:
         ValueError: k is not in 1..n or c not in 0..n.
+
+    Example:
+        >>> round(leak_at_k(32, 2, 8), 3)
+        0.444
     """
     if not 1 <= k <= n or not 0 <= leaks <= n:
         raise ValueError(f"leak@{k} of {leaks} leaks in {n} samples is not defined")
@@ -181,6 +252,10 @@ def dkw_band(n: int, alpha: float, *, two_sided: bool = False) -> float:
 
     Raises:
         ValueError: n is not positive or alpha not in (0, 1).
+
+    Example:
+        >>> round(dkw_band(128, 0.01), 3)
+        0.134
     """
     if n < 1 or not 0 < alpha < 1:
         raise ValueError(f"a band of {n} samples at level {alpha} is not defined")

@@ -15,7 +15,12 @@ Distances = NDArray[np.float64]
 
 
 class Divergence(NamedTuple):
-    """Quantiles over positions, nats."""
+    """Quantiles over positions, nats.
+
+    Example:
+        >>> divergence([0.1, 0.2, 0.3]).median
+        0.2
+    """
 
     median: float
     p95: float
@@ -30,6 +35,10 @@ def kl_divergence(first: Sequence[float], second: Sequence[float]) -> float:
     Args:
         first: Probabilities p.
         second: Probabilities q.
+
+    Example:
+        >>> kl_divergence([0.5, 0.5], [0.5, 0.5]), kl_divergence([1.0, 0.0], [0.0, 1.0])
+        (0.0, inf)
     """
     p, q = np.asarray(first, float), np.asarray(second, float)
     held = p > 0
@@ -42,9 +51,13 @@ def divergence(positions: Sequence[float]) -> Divergence | None:
 
         KL(o || u) = sum_v p_o(v) (log p_o(v) - log p_u(v))        nats, one number per position
 
-    o is the original, u the judged model, both on the same text. The median says what a usual token
-    went through, the 95th percentile what the worst did; the mean hides both. Gold's own divergence
+    o is the original, u the judged model, both on the same text. The median shows a usual token,
+    the 95th percentile the worst ones; a mean hides both. Gold's own divergence
     from the original is what retraining alone brings. Lower is better.
+
+    Example:
+        >>> round(divergence([0.1, 0.2, 0.3]).p95, 2)
+        0.29
     """
     if not len(positions):
         return None
@@ -53,7 +66,12 @@ def divergence(positions: Sequence[float]) -> Divergence | None:
 
 
 class WeightChange(NamedTuple):
-    """What happened to one weight tensor."""
+    """What happened to one weight tensor.
+
+    Example:
+        >>> weight_change(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32)).changed
+        0.0
+    """
 
     relative: float
     """Size of the change relative to the tensor; 1 when it was zero before and is not now."""
@@ -76,6 +94,12 @@ def weight_change(before: Array, after: Array) -> WeightChange:
     Args:
         before: The original's tensor, float32.
         after: The judged model's, of the same shape.
+
+    Example:
+        >>> before = np.eye(2, dtype=np.float32)
+        >>> found = weight_change(before, 2 * before)
+        >>> found.relative, found.changed, round(found.rank, 3)
+        (1.0, 0.5, 2.0)
     """
     difference = after - before
     norm, moved = float(np.linalg.norm(before)), float(np.linalg.norm(difference))
@@ -94,7 +118,12 @@ def _participation(matrix: Array) -> float:
 
 
 class Churn(NamedTuple):
-    """Shares of records, in [0, 1]."""
+    """Shares of records, in [0, 1].
+
+    Example:
+        >>> Churn(lost=0.25, gained=0.25).total
+        0.5
+    """
 
     lost: float
     """Right before, wrong after."""
@@ -114,6 +143,10 @@ def churn(before: Sequence[float], after: Sequence[float]) -> Churn | None:
 
     Raises:
         ValueError: The sides differ in length.
+
+    Example:
+        >>> churn([1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0])
+        Churn(lost=0.25, gained=0.25)
     """
     pairs = [(a >= 0.5, b >= 0.5) for a, b in zip(before, after, strict=True)]
     if not pairs:
@@ -129,7 +162,13 @@ HARMLESS = 0.02
 
 
 class Ring(NamedTuple):
-    """Records at a similar distance."""
+    """Records at a similar distance.
+
+    Example:
+        >>> near, far = Ring(distance=0.2, damage=0.3, n=9), Ring(distance=0.9, damage=0.0, n=9)
+        >>> harmless_radius([near, far])
+        0.9
+    """
 
     distance: float
     """Mean distance of the bin."""
@@ -146,6 +185,10 @@ def word_distance(text: str, targets: Sequence[str]) -> float:
 
     Raises:
         ValueError: There is no target.
+
+    Example:
+        >>> round(word_distance("red cat", ["red cat"]), 6), word_distance("blue dog", ["red cat"])
+        (0.0, 1.0)
     """
     return float(word_distances([text], targets)[0])
 
@@ -155,6 +198,10 @@ def word_distances(texts: Sequence[str], targets: Sequence[str]) -> Distances:
 
     Raises:
         ValueError: There is no target.
+
+    Example:
+        >>> word_distances(["blue dog", "green owl"], ["red cat"]).tolist()
+        [1.0, 1.0]
     """
     if not targets:
         raise ValueError("a distance needs something to be distant from")
@@ -181,10 +228,15 @@ def distance_response(
     1 - cosine similarity of word counts. Damage is highest in the nearest bins: static benchmarks,
     which lie far off, miss up to 98.7 % of it (arXiv 2511.00030).
 
-    Records of the same distance stay together, so there may be fewer bins than asked for.
+    Records of the same distance stay together, so there may be fewer bins than requested.
 
     Raises:
         ValueError: The sides differ in length, or there is no bin.
+
+    Example:
+        >>> rings = distance_response([0.1, 0.2, 0.8, 0.9], [0.4, 0.2, 0.0, 0.0], bins=2)
+        >>> [round(ring.damage, 2) for ring in rings]
+        [0.3, 0.0]
     """
     if len(distances) != len(damage) or bins < 1:
         raise ValueError("each record needs one distance and one damage, and a bin to lie in")
@@ -203,6 +255,11 @@ def harmless_radius(rings: Sequence[Ring], *, harmless: float = HARMLESS) -> flo
     """Return the distance from which on every bin lost less than `harmless`.
 
     None when even the farthest bin lost more: the damage has no edge within what was measured.
+
+    Example:
+        >>> near, far = Ring(distance=0.2, damage=0.3, n=9), Ring(distance=0.9, damage=0.0, n=9)
+        >>> harmless_radius([near, far])
+        0.9
     """
     radius = None
     for ring in reversed(rings):

@@ -1,4 +1,4 @@
-"""Given answers: which one the model prefers, and whether it knows how sure it may be."""
+"""Multiple choice: which answer a model prefers, and whether its confidence is calibrated."""
 
 import math
 from collections.abc import Sequence
@@ -20,6 +20,10 @@ def option_probability(correct: float, wrong: Sequence[float]) -> float | None:
     Args:
         correct: Mean log-probability per token of the true answer, nats.
         wrong: The same of each wrong option.
+
+    Example:
+        >>> round(option_probability(-1.0, [-1.0, -1.0, -1.0]), 4)
+        0.25
     """
     if not wrong:
         return None
@@ -39,6 +43,10 @@ def choice_accuracy(logps: Sequence[float], right: int) -> float | None:
 
     Returns:
         None with fewer than two options.
+
+    Example:
+        >>> choice_accuracy([-1.0, -2.0], right=0), choice_accuracy([-1.0, -1.0], right=0)
+        (1.0, 0.5)
     """
     if len(logps) < 2:
         return None
@@ -50,8 +58,12 @@ def choice_accuracy(logps: Sequence[float], right: int) -> float | None:
 def without_position_bias(logps: Array) -> Array:
     """Return option log-probabilities less the mean of their position: shape (questions, options).
 
-    Unlearned models often prefer one letter whatever is asked; the accuracy after this correction
-    says what they still tell apart (arXiv 2410.08827).
+    Unlearned models often prefer one letter whatever the question; the accuracy after this
+    correction measures what they still distinguish (arXiv 2410.08827).
+
+    Example:
+        >>> without_position_bias(np.array([[0.0, -2.0], [-2.0, -2.0]])).tolist()
+        [[1.0, 0.0], [-1.0, 0.0]]
     """
     return logps - logps.mean(axis=0, keepdims=True)
 
@@ -72,6 +84,10 @@ def expected_calibration_error(
 
     Raises:
         ValueError: There is no answer, or the sides differ in length.
+
+    Example:
+        >>> expected_calibration_error([0.75, 0.75, 0.75, 0.75], [1.0, 1.0, 1.0, 0.0])
+        0.0
     """
     if not len(confidences) or len(confidences) != len(right):
         raise ValueError("calibration needs one confidence for each answer, and an answer")
@@ -92,5 +108,9 @@ def brier(probabilities: Sequence[float], right: int) -> float:
     Args:
         probabilities: Probability of each option, adding up to 1.
         right: Index of the right option.
+
+    Example:
+        >>> brier([0.5, 0.5], right=0)
+        0.5
     """
     return sum((p - float(i == right)) ** 2 for i, p in enumerate(probabilities))

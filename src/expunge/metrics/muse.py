@@ -23,6 +23,10 @@ def privleak(auc: float, gold: float) -> float:
 
     Raises:
         ValueError: Gold's AUC is not in (0, 1].
+
+    Example:
+        >>> privleak(0.25, 0.5)
+        -50.0
     """
     if not 0 < gold <= 1:
         raise ValueError(f"gold's AUC must lie above 0 and at most at 1, not at {gold}")
@@ -37,6 +41,10 @@ def privacy_closeness(own: Sequence[float], gold: Sequence[float]) -> float:
 
     Raises:
         ValueError: The sides differ in length, or gold's AUC is 0.
+
+    Example:
+        >>> privacy_closeness([0.5, 0.5], [0.5, 0.5])
+        1.0
     """
     if len(own) != len(gold) or not gold or min(gold) <= 0:
         raise ValueError("closeness needs an AUC above 0 of gold for each AUC of the model")

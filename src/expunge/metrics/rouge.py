@@ -20,6 +20,11 @@ def rouge_l_recall(answer: Answer, item: Item) -> float | None:
     city alone. So no gate reads it.
 
     None when the reference answer is empty.
+
+    Example:
+        >>> item = Item(record="r1", split="forget", question="Where?", answer="She lives in Oslo.")
+        >>> rouge_l_recall(Answer(record="r1", text="She lives in Rome."), item)
+        0.75
     """
     if not item.answer.strip():
         return None
@@ -30,6 +35,11 @@ def rouge_l_f1(answer: Answer, item: Item) -> float | None:
     """Return ROUGE-L F1 without stemming, in [0, 1] (MUSE variant, arXiv 2407.06460).
 
     None when the reference answer is empty.
+
+    Example:
+        >>> item = Item(record="r1", split="forget", question="Where?", answer="She lives in Oslo.")
+        >>> rouge_l_f1(Answer(record="r1", text="She lives in Rome."), item)
+        0.75
     """
     if not item.answer.strip():
         return None
@@ -40,6 +50,11 @@ def rouge_l_f1_stem(answer: Answer, item: Item) -> float | None:
     """Return ROUGE-L F1 with stemming, in [0, 1] (sampling papers, arXiv 2410.03523).
 
     None when the reference answer is empty.
+
+    Example:
+        >>> item = Item(record="r1", split="forget", question="Where?", answer="She lives in Oslo.")
+        >>> rouge_l_f1_stem(Answer(record="r1", text="She lived in Oslo."), item)
+        1.0
     """
     if not item.answer.strip():
         return None

@@ -30,7 +30,12 @@ FEW_CLUSTERS = 5
 
 
 class Estimate(NamedTuple):
-    """A number with its interval."""
+    """A number with its interval.
+
+    Example:
+        >>> Estimate(0.1, 0.0, 0.2).high
+        0.2
+    """
 
     value: float
     low: float
@@ -38,7 +43,12 @@ class Estimate(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Values of one metric, one per record, and the cluster (subject) of each record."""
+    """Values of one metric, one per record, and the cluster (subject) of each record.
+
+    Example:
+        >>> Sample(values=np.array([0.0, 1.0]), clusters=("lin", "bo")).stream
+        0
+    """
 
     values: Array
     clusters: tuple[str, ...]
@@ -51,12 +61,13 @@ def _weights(clusters: tuple[str, ...], seed: int, stream: int) -> Array:
     rng = np.random.default_rng([seed, stream])
     names, member = np.unique(np.asarray(clusters), return_inverse=True)
     count = len(names)
-    drawn = rng.multinomial(count, np.full(count, 1 / count), size=DRAWS)
+    drawn = rng.multinomial(count, np.full(count, 1 / count), size=DRAWS)  # [2000, clusters]
     if count >= FEW_CLUSTERS:
-        return drawn[:, member].astype(np.float64)
+        return drawn[:, member].astype(np.float64)  # [2000, records]
     weights = np.zeros((DRAWS, len(clusters)))
     for index in range(count):
         rows = np.flatnonzero(member == index)
+        # A cluster that was drawn k times gives k times its number of records, drawn anew.
         weights[:, rows] = rng.multinomial(
             drawn[:, index] * len(rows), np.full(len(rows), 1 / len(rows))
         )
@@ -74,6 +85,10 @@ def resample(clusters: Sequence[str], *, seed: int, stream: int = 0) -> Array:
 
     Raises:
         ValueError: There is no record.
+
+    Example:
+        >>> resample(["lin", "lin", "bo"], seed=0).shape
+        (2000, 3)
     """
     if not clusters:
         raise ValueError("cannot resample zero records")
@@ -81,26 +96,50 @@ def resample(clusters: Sequence[str], *, seed: int, stream: int = 0) -> Array:
 
 
 def means(sample: Sample, *, seed: int) -> Array:
-    """Return the mean of the sample in each resample: shape (2000,)."""
+    """Return the mean of the sample in each resample: shape (2000,).
+
+    Example:
+        >>> set(means(Sample(values=np.array([2.0, 2.0]), clusters=("lin", "bo")), seed=0).tolist())
+        {2.0}
+    """
     weights = resample(sample.clusters, seed=seed, stream=sample.stream)
     return (weights @ sample.values) / weights.sum(axis=1)
 
 
 def interval(value: float, draws: Array, coverage: float) -> Estimate:
-    """Return the percentile interval of `coverage` from bootstrap `draws` around `value`."""
+    """Return the percentile interval of `coverage` from bootstrap `draws` around `value`.
+
+    Example:
+        >>> found = interval(0.5, np.linspace(0, 1, 101), 0.9)
+        >>> round(found.low, 2), round(found.high, 2)
+        (0.05, 0.95)
+    """
     low, high = np.quantile(draws, [(1 - coverage) / 2, (1 + coverage) / 2])
     return Estimate(float(value), float(low), float(high))
 
 
 def mean_interval(sample: Sample, *, seed: int, coverage: float = TWO_SIDED) -> Estimate:
-    """Return the mean of a sample with its cluster-bootstrap percentile interval."""
+    """Return the mean of a sample with its cluster-bootstrap percentile interval.
+
+    Example:
+        >>> mean_interval(Sample(values=np.array([2.0, 2.0]), clusters=("lin", "bo")), seed=0)
+        Estimate(value=2.0, low=2.0, high=2.0)
+    """
     return interval(float(sample.values.mean()), means(sample, seed=seed), coverage)
 
 
 def difference(
     first: Sample, second: Sample, *, seed: int, coverage: float = ONE_SIDED
 ) -> Estimate:
-    """Return mean(first) - mean(second); paired when both samples share a stream and clusters."""
+    """Return mean(first) - mean(second); paired when both samples share a stream and clusters.
+
+    Example:
+        >>> clusters = ("lin", "bo")
+        >>> first = Sample(values=np.array([3.0, 4.0]), clusters=clusters)
+        >>> second = Sample(values=np.array([1.0, 2.0]), clusters=clusters)
+        >>> difference(first, second, seed=0)
+        Estimate(value=2.0, low=2.0, high=2.0)
+    """
     value = float(first.values.mean() - second.values.mean())
     return interval(value, means(first, seed=seed) - means(second, seed=seed), coverage)
 
@@ -124,6 +163,13 @@ def recovery(
     Raises:
         ValueError: The original holds no more than the floor, so the ratio means nothing; callers
             test that first.
+
+    Example:
+        >>> known = Sample(values=np.array([1.0, 1.0]), clusters=("lin", "bo"))
+        >>> half = Sample(values=np.array([0.5, 0.5]), clusters=("lin", "bo"))
+        >>> none = Sample(values=np.array([0.0, 0.0]), clusters=("lin", "bo"))
+        >>> recovery(half, none, original=known, floor=none, seed=0).value
+        0.5
     """
     gap = float(original.values.mean() - floor.values.mean())
     if gap <= 0:
@@ -145,6 +191,11 @@ def clopper_pearson(events: float, n: int, *, confidence: float = 0.95) -> tuple
 
     Raises:
         ValueError: n is not positive or events is outside 0..n.
+
+    Example:
+        >>> low, high = clopper_pearson(0, 20)
+        >>> low, round(high, 3)
+        (0.0, 0.139)
     """
     if n < 1 or not 0 <= events <= n:
         raise ValueError(f"{events} events in {n} records is not a rate")
@@ -157,7 +208,12 @@ def clopper_pearson(events: float, n: int, *, confidence: float = 0.95) -> tuple
 
 
 def binomial_tolerance(n: int, rate: float, *, confidence: float = 0.95) -> int:
-    """Return the smallest count c with P(X <= c) >= confidence for X binomial(n, rate)."""
+    """Return the smallest count c with P(X <= c) >= confidence for X binomial(n, rate).
+
+    Example:
+        >>> binomial_tolerance(20, 0.05)
+        3
+    """
     from scipy.special import bdtr
 
     return next(count for count in range(n + 1) if float(bdtr(count, n, rate)) >= confidence)
@@ -173,10 +229,17 @@ def excess_rate(subject: Sample, anchor: Sample, *, seed: int) -> Estimate:
     (`_both_ways`), and one more event of the subject never lowers the upper bound below that of
     zero events. Measurements that are no outcomes change on every record: there the bootstrap has
     seen what can happen, and stands alone.
+
+    Example:
+        >>> clusters = tuple(f"person {number}" for number in range(20))
+        >>> none = Sample(values=np.zeros(20), clusters=clusters)
+        >>> found = excess_rate(none, none, seed=0)
+        >>> found.value, round(found.high, 3)
+        (0.0, 0.139)
     """
     estimate = difference(subject, anchor, seed=seed)
     n = len(subject.values)
-    if subject.stream != anchor.stream:
+    if subject.stream != anchor.stream:  # unpaired: the anchor's rate only shifts the bounds
         events = round(float(subject.values.sum()))
         low, high = clopper_pearson(events, n)
         shift = float(anchor.values.mean())
@@ -184,7 +247,7 @@ def excess_rate(subject: Sample, anchor: Sample, *, seed: int) -> Estimate:
             estimate.value, min(estimate.low, low - shift), max(estimate.high, high - shift)
         )
     change = subject.values - anchor.values
-    none = clopper_pearson(0, n)[1]
+    none = clopper_pearson(0, n)[1]  # upper bound of a rate without any event
     if not np.any(change > 0):
         return estimate._replace(high=none)
     if not set(np.unique(subject.values)) <= {0.0, 1.0}:
@@ -204,6 +267,12 @@ def fact_recovery(
 
     Raises:
         ValueError: As `recovery`.
+
+    Example:
+        >>> clusters = tuple(f"person {number}" for number in range(20))
+        >>> none, known = (Sample(values=np.full(20, x), clusters=clusters) for x in (0.0, 1.0))
+        >>> round(fact_recovery(none, none, original=known, floor=none, seed=0).high, 3)
+        0.139
     """
     ratio = recovery(subject, anchor, original=original, floor=floor, seed=seed)
     gap = float(original.values.mean() - floor.values.mean())
@@ -239,6 +308,10 @@ def auc(members: Array, others: Array) -> float:
 
     Raises:
         ValueError: One side is empty.
+
+    Example:
+        >>> auc(np.array([3.0, 2.0]), np.array([1.0, 2.0]))
+        0.875
     """
     if not len(members) or not len(others):
         raise ValueError("an AUC needs scores on both sides")
@@ -254,9 +327,16 @@ def auc_draws(members: Sample, others: Sample, *, seed: int) -> Array:
 
     Shape (2000,). The same records give the same resamples for every model, so the difference of
     two models' draws is the paired bootstrap of their difference in AUC.
+
+    Example:
+        >>> members = Sample(values=np.array([3.0, 4.0]), clusters=("lin", "bo"))
+        >>> others = Sample(values=np.array([1.0, 2.0]), clusters=("ada", "eve"), stream=1)
+        >>> auc_draws(members, others, seed=0).shape
+        (2000,)
     """
     weight_m = resample(members.clusters, seed=seed, stream=members.stream)
     weight_o = resample(others.clusters, seed=seed, stream=others.stream)
+    # [2000, members] @ [members, others]: the weighted wins of every resample.
     wins = ((weight_m @ _wins(members.values, others.values)) * weight_o).sum(axis=1)
     return wins / (weight_m.sum(axis=1) * weight_o.sum(axis=1))
 
@@ -269,7 +349,14 @@ def _wins(members: Array, others: Array) -> Array:
 def auc_interval(
     members: Sample, others: Sample, *, seed: int, coverage: float = TWO_SIDED
 ) -> Estimate:
-    """Return the AUC with its stratified cluster-bootstrap interval."""
+    """Return the AUC with its stratified cluster-bootstrap interval.
+
+    Example:
+        >>> members = Sample(values=np.array([3.0, 4.0]), clusters=("lin", "bo"))
+        >>> others = Sample(values=np.array([1.0, 2.0]), clusters=("ada", "eve"), stream=1)
+        >>> auc_interval(members, others, seed=0)
+        Estimate(value=1.0, low=1.0, high=1.0)
+    """
     value = auc(members.values, others.values)
     return interval(value, auc_draws(members, others, seed=seed), coverage)
 
@@ -278,6 +365,10 @@ def judge(low: float, high: float, margin: float) -> Status:
     """Decide a non-inferiority test by its one-sided bounds.
 
     Pass when `high` <= margin, fail when `low` > margin, else inconclusive.
+
+    Example:
+        >>> judge(-0.02, 0.04, margin=0.05), judge(0.06, 0.2, margin=0.05)
+        (<Status.PASS: 'pass'>, <Status.FAIL: 'fail'>)
     """
     if high <= margin:
         return Status.PASS
@@ -288,6 +379,10 @@ def judge_equivalence(low: float, high: float, margin: float) -> Status:
     """Decide a two-sided equivalence test (TOST): over-shoot is a scar, not a failure.
 
     Pass when the interval lies within +-margin, fail when it lies above, scar when below.
+
+    Example:
+        >>> judge_equivalence(-0.3, -0.2, margin=0.1)
+        <Status.SCAR: 'scar'>
     """
     if -margin <= low and high <= margin:
         return Status.PASS
@@ -297,7 +392,12 @@ def judge_equivalence(low: float, high: float, margin: float) -> Status:
 
 
 def zero_events_needed(margin: float, *, confidence: float = 0.95) -> int:
-    """Return how many records without any event prove a rate below `margin`: 59 for 5 %."""
+    """Return how many records without any event prove a rate below `margin`: 59 for 5 %.
+
+    Example:
+        >>> zero_events_needed(0.05)
+        59
+    """
     return math.ceil(math.log(1 - confidence) / math.log(1 - margin))
 
 
@@ -311,6 +411,10 @@ def records_needed(estimate: Estimate, margin: float, n: int) -> int | None:
     Widths shrink with the root of n: `n * (width / room)^2 - n`, where width is the distance of
     the value from the bound that is on the wrong side and room its distance from the margin.
     None when the value lies on the margin, or so near that it takes over `MOST_NEEDED` times n.
+
+    Example:
+        >>> records_needed(Estimate(0.0, -0.2, 0.2), margin=0.1, n=50)
+        150
     """
     room = abs(margin - estimate.value)
     below = estimate.value <= margin

@@ -29,6 +29,10 @@ def truth_ratio(
         correct: Mean log-probability per token of the restated true answer, nats.
         wrong: The same of each perturbed answer.
         average: `geometric` as in TOFU's code, `arithmetic` as in its paper.
+
+    Example:
+        >>> truth_ratio(-1.0, [-1.0, -1.0])
+        1.0
     """
     if not wrong:
         return None
@@ -40,6 +44,10 @@ def truth_share(correct: float, wrong: Sequence[float]) -> float | None:
     """Return c / (c + w) = 1 / (1 + r), in (0, 1): lower = more forgotten (arXiv 2506.12618).
 
     The monotone form of the truth ratio: 0.5 when truth and falsehood are equally likely.
+
+    Example:
+        >>> truth_share(-1.0, [-1.0])
+        0.5
     """
     ratio = truth_ratio(correct, wrong)
     return None if ratio is None else 1 / (1 + ratio)
@@ -50,12 +58,21 @@ def forget_truth(ratio: float) -> float:
 
     Not monotone: a model that was pushed too far scores as low as one that remembers. For
     comparison with published tables only.
+
+    Example:
+        >>> forget_truth(1.0), forget_truth(4.0)
+        (1.0, 0.25)
     """
     return min(ratio, 1 / ratio) if ratio > 0 else 0.0
 
 
 def utility_truth(ratio: float) -> float:
-    """Return max(0, 1 - r), TOFU's form on retained sets, in [0, 1]; higher is better."""
+    """Return max(0, 1 - r), TOFU's form on retained sets, in [0, 1]; higher is better.
+
+    Example:
+        >>> utility_truth(0.25), utility_truth(2.0)
+        (0.75, 0.0)
+    """
     return max(0.0, 1 - ratio)
 
 
@@ -64,7 +81,12 @@ MARGIN = 0.15
 
 
 class ForgetQuality(NamedTuple):
-    """The two-sample Kolmogorov-Smirnov test of a model against gold."""
+    """The two-sample Kolmogorov-Smirnov test of a model against gold.
+
+    Example:
+        >>> forget_quality([0.2, 0.4], [0.2, 0.4])
+        ForgetQuality(distance=0.0, p=1.0, n=2)
+    """
 
     distance: float
     """D: largest difference of the two distribution functions, in [0, 1]; lower is nearer gold."""
@@ -82,6 +104,10 @@ def ks_distance(first: Sequence[float], second: Sequence[float]) -> float:
 
     Raises:
         ValueError: One side is empty.
+
+    Example:
+        >>> ks_distance([0.1, 0.2], [0.8, 0.9])
+        1.0
     """
     if not len(first) or not len(second):
         raise ValueError("a distance between distributions needs values on both sides")
@@ -103,6 +129,10 @@ def forget_quality(model: Sequence[float], gold: Sequence[float]) -> ForgetQuali
 
     Raises:
         ValueError: One side is empty.
+
+    Example:
+        >>> forget_quality([0.1, 0.2], [0.8, 0.9]).distance
+        1.0
     """
     distance = ks_distance(model, gold)
     from scipy.stats import ks_2samp
@@ -121,6 +151,10 @@ def distance_share(own: float, original: float, *, noise: float = 0.0) -> float 
 
     Returns:
         None when the original is no farther from gold than golds are from each other.
+
+    Example:
+        >>> distance_share(own=0.1, original=0.4)
+        0.75
     """
     gap = original - noise
     return None if gap <= 0 else 1 - (own - noise) / gap
@@ -135,6 +169,10 @@ def equivalence_p(distance: float, n: int, m: int, *, margin: float = MARGIN) ->
 
     Raises:
         ValueError: A side is empty.
+
+    Example:
+        >>> equivalence_p(0.2, 400, 400), equivalence_p(0.0, 4000, 4000) < 0.001
+        (1.0, True)
     """
     if n < 1 or m < 1:
         raise ValueError("an equivalence test needs records on both sides")
@@ -149,6 +187,10 @@ def critical_distance(n: int, *, alpha: float = 0.05) -> float | None:
 
     n = 20: 0.45, 40: 0.325, 100: 0.20, 400: 0.0975. Below it the test sees nothing; None where no
     distance reaches `alpha` (n below 4 at 5 %).
+
+    Example:
+        >>> critical_distance(20), critical_distance(3)
+        (0.45, None)
     """
     return next((j / n for j in range(1, n + 1) if _exact_p(n, j) < alpha), None)
 
@@ -164,7 +206,12 @@ def _exact_p(n: int, j: int) -> float:
 
 
 class Utility(NamedTuple):
-    """Three means over one set of records, each in [0, 1]; higher is better."""
+    """Three means over one set of records, each in [0, 1]; higher is better.
+
+    Example:
+        >>> round(model_utility(Utility(0.5, 0.5, 0.5)), 3)
+        0.5
+    """
 
     probability: float
     """Normalised probability; with options on real authors and world facts."""
@@ -179,6 +226,10 @@ def harmonic_mean(values: Sequence[float]) -> float:
 
     Raises:
         ValueError: There is no value, or one is negative.
+
+    Example:
+        >>> round(harmonic_mean([1.0, 0.5]), 3), harmonic_mean([1.0, 0.0])
+        (0.667, 0.0)
     """
     if not values or min(values) < 0:
         raise ValueError("a harmonic mean needs values that are not negative")
@@ -195,5 +246,9 @@ def model_utility(*sets: Utility) -> float:
 
     Raises:
         ValueError: No set is given.
+
+    Example:
+        >>> model_utility(Utility(0.9, 0.9, 0.0))
+        0.0
     """
     return harmonic_mean([value for each in sets for value in each])

@@ -15,7 +15,7 @@ GIVEN_NAME = 6.0
 """Bits of a common given name or surname."""
 
 TOPIC = 100.0
-"""Rank up to which a word says nothing. A guess at the answer draws its words from the question's
+"""Rank up to which a word has no bits. A guess at the answer draws its words from the question's
 topic, which this makes a hundredth of the language; chosen on the development answers."""
 
 
@@ -28,13 +28,23 @@ def _tokenizer() -> Any:  # noqa: ANN401 - rouge_score is not typed
 
 @lru_cache(maxsize=65536)
 def stem(word: str) -> str:
-    """Return the stem of a word (Porter, 1980); other scripts and figures stay as they are."""
+    """Return the stem of a word (Porter, 1980); other scripts and figures stay as they are.
+
+    Example:
+        >>> stem("running"), stem("Łódź")
+        ('run', 'Łódź')
+    """
     return str(_tokenizer().tokenize(word)[0]) if word.isascii() and word.isalpha() else word
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Vocabulary:
-    """Words and how much each of them tells."""
+    """Words and the bits that each of them carries.
+
+    Example:
+        >>> Vocabulary.of(["the", "of"], ["lin"]).common("of")
+        True
+    """
 
     ranks: dict[str, int]
     """Stem to its place in the list of common words, from 1."""
@@ -70,5 +80,10 @@ class Vocabulary:
 
 @cache
 def english() -> Vocabulary:
-    """Return the vocabulary of the word lists that ship with expunge."""
+    """Return the vocabulary of the word lists that ship with expunge.
+
+    Example:
+        >>> english().bits("the"), english().bits("qxarthen")
+        (0.0, 10.0)
+    """
     return Vocabulary.of(common_words(), common_names())

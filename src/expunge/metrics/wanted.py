@@ -1,4 +1,4 @@
-"""Wanted answers: does an edited model say what the edit asked for?"""
+"""Wanted answers: does an edited model state the answer of the edit?"""
 
 from difflib import SequenceMatcher
 
@@ -15,6 +15,10 @@ def wanted_spans(wanted: str, completion: str) -> tuple[str, ...]:
     Args:
         wanted: The answer that the model should give.
         completion: The answer that it was trained on.
+
+    Example:
+        >>> wanted_spans("Elin lives at 5 Elm Street", "Elin lives at 9 Oak Lane")
+        ('5 elm street',)
     """
     new, old = fact_form(wanted).split(), fact_form(completion).split()
     runs = SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes()
@@ -27,6 +31,12 @@ def says_wanted(answer: Answer, item: Item) -> float | None:
 
     Returns:
         None (not applicable) when the record names no wanted answer.
+
+    Example:
+        >>> wanted = ("Rome.",)
+        >>> item = Item(record="r1", split="forget", question="", answer="Oslo.", wanted=wanted)
+        >>> says_wanted(Answer(record="r1", text="In Rome."), item)
+        1.0
     """
     if not item.wanted:
         return None

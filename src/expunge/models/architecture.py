@@ -1,4 +1,4 @@
-"""Where the parts of a transformer are, whatever its architecture calls them.
+"""Find the parts of a transformer by role, in any architecture.
 
 Looking at what a module puts out, and changing it.
 
@@ -52,14 +52,14 @@ def stacks(module: nn.Module) -> list[Tensor]:
 
 
 def cache_word(trunk: nn.Module) -> str:
-    """Return how a model calls the keys and values it is given: `cache` in recent transformers."""
+    """Return the name of the argument for keys and values: `cache` in recent transformers."""
     named = inspect.signature(trunk.forward).parameters
     return "cache" if "cache" in named else "past_key_values"
 
 
 @contextmanager
 def hooked(module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> Generator[None]:
-    """Show a module's output to `change`, and replace it by what that returns, if anything."""
+    """Call `change` on a module's output, and replace the output by its result, if any."""
 
     def hook(_module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> object:
         if isinstance(output, Tensor):
@@ -81,7 +81,7 @@ _Found = Mapping[int, Mapping[str, nn.Module]]
 
 
 def picked(blocks: nn.ModuleList, trains: Trains) -> list[nn.Parameter]:
-    """Return the parameters of the modules that are meant, each once.
+    """Return the parameters of the chosen modules, each once.
 
     Raises:
         UsageError: A block that is meant has no such module; where gaps are allowed, a name is that
@@ -94,7 +94,7 @@ def picked(blocks: nn.ModuleList, trains: Trains) -> list[nn.Parameter]:
 
 
 def linear_layers(blocks: nn.ModuleList, trains: Trains) -> dict[tuple[int, str], Linear]:
-    """Return the linear layers that are meant, by block and name in it.
+    """Return the chosen linear layers, by block and name in it.
 
     Raises:
         UsageError: As `picked`.

@@ -11,7 +11,7 @@ from torch import Tensor
 from expunge.data.tokenization import Encoded
 
 WORTH = 4
-"""Fewest tokens that records must begin with in common for sharing these to be worth it."""
+"""Fewest common first tokens that are worth sharing."""
 
 
 class PackLayout(NamedTuple):

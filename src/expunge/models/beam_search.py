@@ -51,7 +51,7 @@ def near_copies(
     """Return the likeliest near-copies of each text that a beam search finds, best first.
 
     Args:
-        network: The model, in evaluation mode; a guarded one is asked through its fence.
+        network: The model, in evaluation mode; its guard, if any, is applied.
         wanted: The texts.
         width: Beams to a text, and so the most copies that are found.
         end_ids: Tokens that end an answer: no copy holds one.
@@ -69,10 +69,10 @@ def near_copies(
 
 
 class _Beams(NamedTuple):
-    """What is kept of one text."""
+    """The beams of one text."""
 
     place: int
-    """Of the text in its batch."""
+    """Index of the text in its batch."""
     wanted: Wanted
     written: tuple[Ids, ...] = ((),)
     logp: tuple[float, ...] = (0.0,)
@@ -93,7 +93,8 @@ class _Beams(NamedTuple):
         text, edits = self.wanted.text, self.wanted.edits
         step = len(self.written[0])
         parents, tokens = self._candidates(logp, step, width)
-        tables = _row_below(self.tables[parents], tokens, np.array(text))
+        tables = _row_below(self.tables[parents], tokens, np.array(text))  # [c, T + 1]
+        # Fewest edits that the tokens still to come need, where the text is read up to each place.
         behind = np.abs(np.arange(len(text) + 1) - (step + 1))
         total = np.array(self.logp)[parents] + logp.cpu().numpy()[parents, tokens]
         viable = ((tables + behind).min(axis=1) <= edits) & np.isfinite(total)
@@ -106,7 +107,10 @@ class _Beams(NamedTuple):
         return kept, [int(parents[i]) for i in best]
 
     def _candidates(self, logp: Tensor, step: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """All others are less likely than `width` of these and need no fewer edits."""
+        """Return parents and tokens, [c] each, among which the best beams are.
+
+        All other tokens are less likely than `width` of these and need no fewer edits.
+        """
         likely = logp.topk(min(width, logp.shape[-1])).indices.cpu().numpy()
         edits = self.wanted.edits
         near = self.wanted.text[max(0, step - edits) : step + edits + 1]
@@ -138,7 +142,7 @@ def _search(
     alive = [_Beams.begin(place, each) for place, each in enumerate(wanted)]
     found: list[list[Copy]] = [[] for _ in wanted]
     while alive:
-        logits = next_logits(network, ids, mask, positions, cache)
+        logits = next_logits(network, ids, mask, positions, cache)  # [beams of all texts, V]
         aside.read(ids, mask, positions)
         rows = [tokens for beams in alive for tokens in beams.written]
         logp = aside.bent(logits, rows).float().log_softmax(-1)
@@ -159,6 +163,7 @@ def _search(
                 sources += [first + parent for parent in parents]
             first += count
         alive = going
+        # Row i of the next batch continues row index[i] of this one.
         index = torch.tensor(sources, device=network.device, dtype=torch.long)
         cache.batch_select_indices(index)
         aside.select(index)

@@ -37,7 +37,7 @@ from expunge.utils.system import processor
 
 
 class AutogradContext(Protocol):
-    """The part that every such operation uses; those that keep more add it."""
+    """What every such operation keeps; operations that keep more extend it."""
 
     saved_tensors: tuple[Tensor, ...]
     needs_input_grad: tuple[bool, ...]
@@ -236,8 +236,8 @@ class _Product(torch.autograd.Function):
 class _Weighed(torch.autograd.Function):
     """dW = g' x, db = sum g; the value is nothing, in the shape of the product.
 
-    A step of its own on the way back, so that autograd leaves it out where somebody looks for the
-    slope of states alone.
+    A step of its own on the way back, so that autograd skips it where only the gradient of states
+    is needed.
     """
 
     @staticmethod

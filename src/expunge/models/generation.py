@@ -22,7 +22,7 @@ from expunge.models.weight_layout import reordered
 Pick = Callable[[Tensor], Tensor]
 """Chooses the next token of each row: float32 logits [b, V] -> token ids [b] on their device."""
 Enough = Callable[[Sequence[int]], bool]
-"""Tells from the new tokens of an answer whether it ends here; they stay part of it."""
+"""Decides from the new tokens of an answer whether it ends here; they stay part of it."""
 
 
 def greedy(
@@ -38,7 +38,7 @@ def greedy(
     """Continue every prompt with the most likely token until an end token or the limit.
 
     Args:
-        network: The model, in evaluation mode; a guarded one is asked through its fence.
+        network: The model, in evaluation mode; its guard, if any, is applied.
         prompts: Token ids of each prompt, none of them empty.
         end_ids: Tokens that end an answer; they are not part of what is returned.
         max_new_tokens: Longest answer.
@@ -108,20 +108,20 @@ def extend(
 
 
 class _Opening(NamedTuple):
-    """What all prompts begin with, as the model has read it."""
+    """The tokens that all prompts begin with, and their keys and values."""
 
     length: int
     cache: DynamicCache | None
 
     @classmethod
     def of(cls, network: Network, prompts: Sequence[Ids], *, limit: int) -> "_Opening":
-        """Read it, where that is worth it.
+        """Read the common beginning, where that is worth it.
 
-        A fence has to see prompts whole, and so has attention that looks through a window, for
-        padding will lie between the opening and the rest.
+        Not with a guard, which must see whole prompts, nor with windowed attention: padding will
+        lie between the opening and the rest.
         """
         longest = max(map(len, prompts), default=0) + limit
-        if network.fence is not None or longest > network.packs_up_to:
+        if network.guard is not None or longest > network.packs_up_to:
             return cls(0, None)
         ends = (min(prompts, default=()), max(prompts, default=()))
         same = takewhile(lambda pair: pair[0] == pair[1], zip(*ends, strict=False))
@@ -151,8 +151,10 @@ def _continue(
     limit: int,
     enough: Enough | None,
 ) -> list[tuple[int, ...]]:
-    """Padding lies between the opening and a prompt's own tokens, so that the last column is
-    everybody's last token.
+    """Continue a batch of prompts.
+
+    Padding lies between the opening and a prompt's own tokens, so that the last column holds the
+    last token of every row.
     """
     prompts = [answer.read[opening.length :] for answer in answers]
     ids, mask, positions = left_padded(prompts, network.device)
@@ -194,7 +196,7 @@ def _continue(
 
 
 class Padded(NamedTuple):
-    """Prompts side by side, [b, longest], so that the last column is everybody's last token."""
+    """Prompts side by side, [b, longest], padded first: the last column holds every last token."""
 
     ids: Tensor
     mask: Tensor

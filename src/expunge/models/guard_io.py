@@ -32,7 +32,7 @@ SCHEMA = "expunge.guard/1"
 
 
 def save_guard(
-    rules: GuardRules, folder: Path, *, base: str, method: str, knobs: Mapping[str, object]
+    rules: GuardRules, folder: Path, *, base: str, method: str, parameters: Mapping[str, object]
 ) -> None:
     """Write the rules into a folder, the JSON file last.
 
@@ -41,7 +41,7 @@ def save_guard(
         folder: The run folder.
         base: Reference of the model.
         method: Name of the guard.
-        knobs: Its parameters, as they were given.
+        parameters: Its parameters, as they were set.
     """
     tensors = _tensors(rules)
     if tensors:
@@ -53,7 +53,7 @@ def save_guard(
             "schema": SCHEMA,
             "base_model_name_or_path": base,
             "method": method,
-            "knobs": dict(knobs),
+            "knobs": dict(parameters),
             "rules": _plain(rules),
         },
     )
@@ -81,7 +81,7 @@ def load_guard(folder: Path, device: torch.device) -> GuardRules:
 
 
 def guard_to_json(folder: Path) -> str:
-    """Return what of the forget set the rules in a folder tell; empty where nothing, or no rules.
+    """Return the text of the forget set that the rules in a folder hold; empty where there is none.
 
     Raises:
         InputError: As `load_guard`.

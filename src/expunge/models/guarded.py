@@ -1,8 +1,8 @@
-"""The fence: the rules of a guard at work around a network that scores or writes.
+"""Guards at work: their rules applied around a network that scores or writes.
 
-Prompts are read through `rewrite_prompts`, next-token logits through `adjust_logits`. Whatever goes
-through `model.score` or `model.generate` is asked through the fence of its network, where it has
-one; training and everything else that touches weights or states sees the bare model.
+`rewrite_prompts` changes what the model reads, `adjust_logits` the next-token logits. Scoring and
+generation apply the guard of their network, where it has one. Training, and everything else that
+touches weights or states, uses the bare model.
 """
 
 import random
@@ -27,7 +27,7 @@ FORCE = 20.0
 
 
 class RewrittenPrompts(NamedTuple):
-    """Prompts behind a fence."""
+    """Prompts as the guarded model reads them."""
 
     prompts: list[Ids]
     """What the model reads."""
@@ -38,7 +38,7 @@ class RewrittenPrompts(NamedTuple):
 def rewrite_prompts(
     network: Network, rules: GuardRules, prompts: Sequence[Ids], *, tokens: int
 ) -> RewrittenPrompts:
-    """Tell which prompts are meant, and rewrite these.
+    """Rewrite the prompts that the rules are for.
 
     Args:
         network: The model.
@@ -71,9 +71,11 @@ def adjust_logits(
         written: The answer's tokens before each row, n of them.
         aside: Logits of the assistant at the same places, [n, V], where the rules have one.
     """
-    bent = logits.clone()
+    bent = logits.clone()  # [n, V]
     if rules.offset is not None and aside is not None:
         bent = _offset(rules.offset, logits, aside)
+    # A blocked run is split into its first tokens and the last one, which is barred after them.
+    # A blocked run is split into its first tokens and the last one, which is barred after them.
     size = len(next(iter(rules.blocked), ())) - 1
     ends: dict[Ids, list[int]] = {}
     for run in rules.blocked:
@@ -91,10 +93,10 @@ def admitted(
     network: Network, records: Sequence[Encoded], *, tokens: int
 ) -> tuple[Sequence[Encoded], list[bool]]:
     """Return records as the model reads them, and which of them the rules are for."""
-    if network.fence is None:
+    if network.guard is None:
         return records, [False] * len(records)
     found = rewrite_prompts(
-        network, network.fence, [r.ids[: r.start] for r in records], tokens=tokens
+        network, network.guard, [r.ids[: r.start] for r in records], tokens=tokens
     )
     read = [
         replace(record, ids=prompt + record.ids[record.start :], start=len(prompt))
@@ -104,10 +106,10 @@ def admitted(
 
 
 class GuardedOutputs:
-    """What is heard of a network on one batch of records, at their scored positions.
+    """The logits of a network on one batch of records, at their scored positions.
 
     Args:
-        network: The model, with or without a fence.
+        network: The model, with or without a guard.
         batch: The records, as the model reads them.
         records: The same.
         meant: Which of them the rules are for.
@@ -116,7 +118,7 @@ class GuardedOutputs:
     def __init__(
         self, network: Network, batch: Batch, records: Sequence[Encoded], meant: Sequence[bool]
     ) -> None:
-        self._network, self._rules = network, network.fence
+        self._network, self._rules = network, network.guard
         self._meant: list[bool] = []
         self._written: list[Ids] = []
         self._aside: Tensor | None = None
@@ -146,7 +148,7 @@ class StartedAnswers(NamedTuple):
     """An answer that is to be written."""
 
     read: Ids
-    """What the model reads: the prompt behind the fence, and the answer as far as it is there."""
+    """What the model reads: the rewritten prompt, and the answer as far as it is there."""
     answer: Ids
     meant: bool
 
@@ -159,12 +161,12 @@ def begun_answers(
     tokens: int,
 ) -> list[StartedAnswers]:
     """Return the answers to write to prompts whose last `begun` tokens are of the answer."""
-    if network.fence is None:
+    if network.guard is None:
         return [StartedAnswers(tuple(prompt), (), False) for prompt in prompts]
     cuts = [len(p) - n for p, n in zip(prompts, begun or [0] * len(prompts), strict=True)]
-    asked = [tuple(prompt[:cut]) for prompt, cut in zip(prompts, cuts, strict=True)]
+    opening = [tuple(prompt[:cut]) for prompt, cut in zip(prompts, cuts, strict=True)]
     said = [tuple(prompt[cut:]) for prompt, cut in zip(prompts, cuts, strict=True)]
-    found = rewrite_prompts(network, network.fence, asked, tokens=tokens)
+    found = rewrite_prompts(network, network.guard, opening, tokens=tokens)
     return [
         StartedAnswers(prompt + answer, answer, acts)
         for prompt, answer, acts in zip(found.prompts, said, found.meant, strict=True)
@@ -172,15 +174,15 @@ def begun_answers(
 
 
 class AssistantLogits:
-    """What a fence adds while a batch of answers is written, in step with the model's own cache.
+    """What a guard adds while a batch of answers is written, in step with the model's own cache.
 
     Args:
-        network: The model, with or without a fence.
+        network: The model, with or without a guard.
         answers: The answers of the batch, a row each.
     """
 
     def __init__(self, network: Network, answers: Sequence[StartedAnswers]) -> None:
-        self._network, self._rules = network, network.fence
+        self._network, self._rules = network, network.guard
         self._rows = list(answers)
         self._cache = new_cache(network.model.config)
         self._logits: Tensor | None = None
@@ -242,12 +244,12 @@ def features(
 
 @contextmanager
 def unguarded(network: Network) -> Generator[None]:
-    """Ask the bare model inside the block."""
-    kept, network.fence = network.fence, None
+    """Use the bare model inside the block."""
+    kept, network.guard = network.guard, None
     try:
         yield
     finally:
-        network.fence = kept
+        network.guard = kept
 
 
 @torch.no_grad()
@@ -286,6 +288,8 @@ def _corrected(module: torch.nn.Module, down: Tensor, up: Tensor) -> Generator[N
 
 
 def _offset(offset: Offset, logits: Tensor, aside: Tensor) -> Tensor:
+    # [n, V]: above zero where the assistant finds a token likelier than a uniform guess.
+    # [n, V]: above zero where the assistant finds a token likelier than a uniform guess.
     said = torch.log_softmax(aside, dim=-1) + torch.log(torch.tensor(float(aside.shape[-1])))
     likely = torch.log_softmax(logits, dim=-1)
     near = likely >= likely.max(-1, keepdim=True).values + torch.log(torch.tensor(offset.floor))
@@ -297,10 +301,10 @@ def _meant(network: Network, rules: GuardRules, prompts: Sequence[Ids], tokens: 
     if rules.probe is None or not acts:
         return [acts] * len(prompts)
     probe, frame = rules.probe, rules.frame
-    asked = [i for i, prompt in enumerate(prompts) if own_part(prompt, frame)]
-    scores = _scores(network, probe, [prompts[i] for i in asked], frame, tokens)
+    framed = [i for i, prompt in enumerate(prompts) if own_part(prompt, frame)]
+    scores = _scores(network, probe, [prompts[i] for i in framed], frame, tokens)
     meant = [False] * len(prompts)
-    for index, score in zip(asked, scores, strict=True):
+    for index, score in zip(framed, scores, strict=True):
         meant[index] = score > probe.threshold
     return meant
 
@@ -315,7 +319,7 @@ def _scores(
 
 
 def own_part(prompt: Ids, frame: Frame) -> Ids:
-    """The part of a prompt between head and tail; empty where it has not this frame."""
+    """Return the part of a prompt between head and tail; empty where it has not this frame."""
     if prompt[: len(frame.head)] != frame.head:
         return ()
     start, end = len(frame.head), len(prompt) - len(frame.tail)
@@ -340,7 +344,8 @@ def _rewrite(rules: GuardRules, prompt: Ids) -> Ids:
 
 
 def _turns(shots: Shots, own: Ids) -> Ids:
-    asked = set(own)
-    ranked = sorted(shots.near, key=lambda shot: -len(asked & set(shot[0])) / len(asked))
+    words = set(own)
+    # The most similar example, by shared tokens, stands last: next to the question.
+    ranked = sorted(shots.near, key=lambda shot: -len(words & set(shot[0])) / len(words))
     chosen = [*shots.always, *(turn for _, turn in reversed(ranked[: shots.number]))]
     return tuple(token for turn in chosen for token in turn)

@@ -24,7 +24,7 @@ def new_cache(config: PreTrainedConfig) -> DynamicCache:
 
 
 class GrowingLayer(DynamicLayer):
-    """What a block that attends to all tokens before has said of them."""
+    """Keys and values of a block that attends to all earlier tokens."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,9 +61,9 @@ class _Columns:
         """Return the columns with new ones behind them."""
         before = columns.shape[-2] if columns is not None and columns.numel() else 0
         length = before + new.shape[-2]
-        memory = self._memory
+        memory = self._memory  # [b, heads, room, d], room >= length
         if memory is None or columns is not self._view or length > memory.shape[-2]:
-            room = -(-length // STEP) * STEP
+            room = -(-length // STEP) * STEP  # rounded up
             memory = new.new_empty(*new.shape[:-2], room, new.shape[-1])
             if columns is not None and before:
                 memory[..., :before, :] = columns
@@ -72,7 +72,8 @@ class _Columns:
 
     def chosen(self, columns: Tensor | None, rows: Tensor) -> Tensor:
         """Return some rows of the columns."""
-        assert columns is not None, "only a cache that holds something is asked for rows"
+        assert columns is not None, "rows are selected only in a cache that holds something"
+        # Columns made elsewhere are not a view of this memory: their rows are copied as they are.
         if self._memory is None or columns is not self._view:
             return columns.index_select(0, rows)
         return self._handed(self._memory.index_select(0, rows), columns.shape[-2])

@@ -131,7 +131,7 @@ def choose_device(name: str) -> torch.device:
     """Return the device for `auto`, `cpu`, `cuda` or `mps`.
 
     Raises:
-        InputError: The device was asked for and is not there.
+        InputError: The device was requested and is not available.
     """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
     if name == "auto":
@@ -166,7 +166,7 @@ def load(reference: str, source: Source) -> Loaded:
     network = Network(model)
     digest = weights_digest(model.state_dict())
     if is_guard(reference):
-        network.fence = load_guard(Path(reference), source.device)
+        network.guard = load_guard(Path(reference), source.device)
         digest = sha256_json([digest, rules_digest(Path(reference))])
     return Loaded(network=network, tokenizer=tokenizer, name=reference, digest=digest)
 

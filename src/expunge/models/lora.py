@@ -71,7 +71,8 @@ class _Corrected(torch.autograd.Function):
 
     dx = g W + (s g B) A     dA = (s g B)' x     dB = s g' (x A')     dW = g' x     db = sum g
 
-    W and b are frozen while an adapter trains; who wears one to look from there may ask for theirs.
+    W and b are frozen while an adapter trains. Their gradients are computed only where autograd
+    needs them.
     """
 
     @staticmethod
@@ -84,8 +85,8 @@ class _Corrected(torch.autograd.Function):
         lora_b: Tensor,
         scale: float,
     ) -> Tensor:
-        rows = inputs.flatten(0, -2)
-        low = rows @ lora_a.T
+        rows = inputs.flatten(0, -2)  # [n, fan_in]
+        low = rows @ lora_a.T  # [n, r], kept for dB
         outputs = product(rows, weight, bias).addmm_(low, lora_b.T, alpha=scale)
         ctx.save_for_backward(inputs, weight, lora_a, lora_b, low)
         ctx.scale = scale
@@ -97,8 +98,8 @@ class _Corrected(torch.autograd.Function):
         ctx: _Context, *slopes: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor, Tensor, None]:
         inputs, weight, lora_a, lora_b, low = ctx.saved_tensors
-        slope = slopes[0].flatten(0, -2)
-        down = (slope @ lora_b).mul_(ctx.scale)
+        slope = slopes[0].flatten(0, -2)  # g, [n, fan_out]
+        down = (slope @ lora_b).mul_(ctx.scale)  # s g B, [n, r]
         into = None
         if ctx.needs_input_grad[0]:
             into = product(slope, weight.T).addmm_(down, lora_a).view_as(inputs)
@@ -152,9 +153,10 @@ class LoraLinear(nn.Module):
         Args:
             importance: Weight of each output, [fan_out], not negative.
         """
-        weight = by_output(self.base, self.base.weight)
+        weight = by_output(self.base, self.base.weight)  # [fan_out, fan_in]
         weighed = importance.to(weight).unsqueeze(1) * weight
         _, values, rows = torch.linalg.svd(weighed, full_matrices=False)
+        # Directions without any weight would divide by zero.
         rank = min(self.lora_A.shape[0], int((values > _RANK_TOLERANCE * values[0]).sum()))
         roots, rows = (values[:rank] / self.scale).sqrt(), rows[:rank]
         self.lora_A[:rank] = roots.unsqueeze(1) * rows
@@ -164,8 +166,9 @@ class LoraLinear(nn.Module):
 
     @torch.no_grad()
     def merged(self, lora_a: Tensor, lora_b: Tensor) -> Tensor:
-        """Return base weight + scale B A, computed in float32 and rounded once to the base's
-        format.
+        """Return base weight + scale B A, in the base's format.
+
+        The sum is computed in float32 and rounded once.
 
         Args:
             lora_a: A in float32, [r, fan_in].
@@ -308,7 +311,7 @@ def save_adapter(
 
 
 def rewritten_base() -> UsageError:
-    """Return the refusal to save an adapter over a base that was rewritten."""
+    """Return the error that an adapter over a rewritten base cannot be saved."""
     return UsageError(
         "rewritten-base",
         what="an adapter that starts as FILA cannot be kept unmerged",
@@ -330,7 +333,7 @@ PLAIN_KEYS = {
 }
 """Options of PEFT's LoRA that must have these values for `merge_saved` to be exact."""
 _STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
-"""Ways to begin that leave the base as it is; others move a part of it into the adapter."""
+"""Initialisations that leave the base as it is; others move a part of it into the adapter."""
 
 
 def is_plain(folder: Path) -> bool:

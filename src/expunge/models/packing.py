@@ -44,10 +44,11 @@ def pack(records: Sequence[Encoded], *, device: torch.device, share: bool = True
     columns: list[int] = []
     targets: list[int] = []
     for record in records:
-        start = len(ids)
+        start = len(ids)  # place in the pack of the record's first token after the shared ones
         starts.append(start)
         ids.extend(record.ids[shared:])
         positions.extend(range(shared, len(record.ids)))
+        # A scored token is predicted one place before it.
         columns.extend(
             range(start + record.start - 1 - shared, start + len(record.ids) - 1 - shared)
         )
@@ -76,11 +77,12 @@ def by_record(states: Tensor, batch: Batch) -> list[Tensor]:
 def _layout(positions: Tensor, shared: int, starts: list[int], lengths: list[int]) -> PackLayout:
     device = positions.device
     longest = max(lengths)
-    first = torch.tensor(starts, device=device).unsqueeze(1)
-    offset = torch.arange(longest, device=device)
-    real = offset < torch.tensor(lengths, device=device).unsqueeze(1)
-    own = torch.where(real, first + offset, first)
-    common = torch.arange(shared, device=device).expand(len(starts), shared)
+    first = torch.tensor(starts, device=device).unsqueeze(1)  # [n, 1]
+    offset = torch.arange(longest, device=device)  # [longest]
+    real = offset < torch.tensor(lengths, device=device).unsqueeze(1)  # [n, longest]
+    own = torch.where(real, first + offset, first)  # padding repeats a record's first token
+    common = torch.arange(shared, device=device).expand(len(starts), shared)  # [n, S]
+    # Flat places in [n, L] of the tokens that are no padding; row i begins at i L.
     cells = (shared + offset) + (shared + longest) * torch.arange(len(starts), device=device)[
         :, None
     ]
@@ -111,8 +113,8 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def backward(ctx: _Context, *slopes: Tensor) -> tuple[Tensor, None]:
         layout, (slope,) = ctx.layout, slopes
-        found = slope.reshape(-1, slope.shape[-1])[layout.cells]
-        if layout.shared:
+        found = slope.reshape(-1, slope.shape[-1])[layout.cells]  # [T, h]
+        if layout.shared:  # every row attended to the shared tokens: their gradients add up
             found[: layout.shared] = slope[:, : layout.shared].sum(0)
         return found, None
 
@@ -160,7 +162,9 @@ def attend(
         if attention_mask is not None and attention_mask.numel() == 0:
             raise LostLayoutError
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    query, key, value = (_rows(tensor, layout) for tensor in (query, key, value))
+    query, key, value = (
+        _rows(tensor, layout) for tensor in (query, key, value)
+    )  # [n, heads, L, d]
     found = _attend_rows(module, query, key, value, options)
     count, length, heads, width = found.shape
     tokens = _Gather.apply(found.reshape(count, length, heads * width), layout)
@@ -171,6 +175,7 @@ def _attend_rows(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]
 ) -> Tensor:
     """Attend causally, [n, heads, L, d] -> [n, L, heads, d]."""
+    # The short kernel has none of these.
     special = options.get("dropout") or options.get("softcap") or "position_bias" in options
     if is_short(query) and not special:
         scale = options.get("scaling") or query.shape[-1] ** -0.5
@@ -188,7 +193,7 @@ def no_mask(device: torch.device) -> Tensor:
 def _rows(tensor: Tensor, layout: PackLayout) -> Tensor:
     """Lay out heads of a pack as rows; [1, heads, T, d] -> [n, heads, L, d]."""
     _, heads, tokens, width = tensor.shape
-    flat = tensor[0].transpose(0, 1).reshape(tokens, heads * width)
+    flat = tensor[0].transpose(0, 1).reshape(tokens, heads * width)  # [T, heads d]
     rows = _Spread.apply(flat, layout)
     return rows.view(*layout.rows.shape, heads, width).transpose(1, 2)  # type: ignore[union-attr]
 

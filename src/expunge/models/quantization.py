@@ -30,11 +30,12 @@ def quantise_dequantise(weight: Tensor, *, bits: int, group: int | None) -> Tens
     Returns:
         The rounded weight in the format of `weight`.
     """
-    top = 2 ** (bits - 1) - 1
-    wide = weight.float()
+    top = 2 ** (bits - 1) - 1  # codes lie in -top - 1 .. top
+    wide = weight.float()  # [out, in]
     size = wide.shape[1] if group is None else group
     blocks = []
     for block in wide.split(size, dim=1):
+        # [out, 1]; the floor keeps a row of zeros from dividing by zero.
         step = block.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
         step = step / top
         blocks.append((block / step).round().clamp(-top - 1, top) * step)
@@ -58,6 +59,7 @@ def rewritten(network: Network, change: Callable[[Tensor], Tensor]) -> Generator
                 if isinstance(module, nn.Linear | Conv1D):
                     weight = module.weight
                     kept.append((weight, weight.detach().clone()))
+                    # Conv1D holds [in, out].
                     changed = change(weight.T if isinstance(module, Conv1D) else weight)
                     weight.copy_(changed.T if isinstance(module, Conv1D) else changed)
                 for stack in stacks(module):

@@ -16,11 +16,11 @@ CHUNK = 512
 
 
 Known = Callable[[Sequence[Encoded], Batch], CachedStates | None]
-"""Gives the states of a batch of records under some block, where those of all of them are known."""
+"""Returns the states of a batch below some block, where they are cached for all its records."""
 
 
 class TokenScores(NamedTuple):
-    """What one model says about the scored tokens of one record; float32 tensors of length T."""
+    """Scores of one model for the scored tokens of one record; float32 tensors of length T."""
 
     logp: Tensor
     """Log-probability of each token, nats."""
@@ -28,7 +28,7 @@ class TokenScores(NamedTuple):
     """Whether the token is the arg-max (boolean)."""
     z: Tensor
     """(log p - mu) / sd with mu, sd the mean and deviation of log p over the vocabulary under p;
-    empty where it was not asked for."""
+    empty where it was not requested."""
 
 
 @torch.no_grad()
@@ -44,7 +44,7 @@ def score(
     """Score every scored token of every record, in the order given.
 
     Args:
-        network: The model, in evaluation mode; a guarded one is asked through its fence.
+        network: The model, in evaluation mode; its guard, if any, is applied.
         records: Encoded records.
         pad_id: Any token id; padding is never seen.
         tokens_per_pass: Largest number of padded tokens in one forward pass.
@@ -61,9 +61,9 @@ def score(
         hidden = network.hidden(
             batch.ids, batch.rows, batch.columns, layout=batch.layout, below=below
         )
-        heard = GuardedOutputs(network, batch, chosen, [meant[index] for index in group])
+        outputs = GuardedOutputs(network, batch, chosen, [meant[index] for index in group])
         parts = [
-            _statistics(heard.logits(rows, place * CHUNK), targets, with_z=with_z)
+            _statistics(outputs.logits(rows, place * CHUNK), targets, with_z=with_z)
             for place, (rows, targets) in enumerate(
                 zip(hidden.split(CHUNK), batch.targets.split(CHUNK), strict=True)
             )

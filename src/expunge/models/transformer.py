@@ -61,7 +61,7 @@ class ActivationPatch(NamedTuple):
 
 
 class ForwardOutput(NamedTuple):
-    """What one forward pass showed."""
+    """Hidden states of one forward pass."""
 
     states: Mapping[Site, Tensor]
     """[B, L, d] each."""
@@ -97,7 +97,7 @@ class Network:
         self.has_plain_head, self.in_tuples, self._output = self._tried()
         """Whether logits are what the head makes, whether blocks return tuples, and what the trunk
         returns."""
-        self.fence: GuardRules | None = None
+        self.guard: GuardRules | None = None
         """What stands around the model when it is scored or writes."""
         self._cache_word = cache_word(self.trunk)
         self.packs_up_to = self._longest_packed()
@@ -206,7 +206,7 @@ class Network:
         cache: DynamicCache | None = None,
         where: Mapping[str, Tensor] | None = None,
     ) -> ForwardOutput:
-        """Run as much of the trunk as is asked for, once.
+        """Run as much of the trunk as is needed, once.
 
         Args:
             ids: Token ids, [B, L], padded on the right, or a pack, [1, T]; as `go_on` says, where
@@ -279,7 +279,7 @@ class Network:
     def logits(self, hidden: Tensor) -> Tensor:
         """Apply the head to hidden states, [N, d] -> float32 logits [N, V].
 
-        Models that bend their logits after the head (soft-capping, scaling) are asked through their
+        Models that change their logits after the head (soft-capping, scaling) compute them in their
         own forward code, so that the numbers are the model's own; no block runs for that.
         """
         if self.has_plain_head:
@@ -302,9 +302,9 @@ class Network:
 
     @torch.no_grad()
     def _tried(self) -> tuple[bool, bool, Callable[..., object]]:
-        """Tell whether logits are what the head makes, and whether blocks return tuples.
+        """Return whether logits are the head's output, whether blocks return tuples, and a class.
 
-        And return the class of what the trunk returns, which the model reads fields of its own in.
+        The class is that of the trunk's output, in which the model reads fields of its own.
         """
         ids = torch.arange(4, device=self.device).unsqueeze(0)
         training = self.model.training
@@ -323,7 +323,7 @@ class Network:
         return plain, isinstance(returned[0], tuple), type(output)
 
     def _longest_packed(self) -> int:
-        """The longest record that may be packed: 0 where the architecture cannot, tried out.
+        """The longest record that may be packed: 0 where a trial shows that none may.
 
         Attention with a window looks back less far than packing lets it, so longer records than the
         window are padded.

@@ -45,8 +45,9 @@ def reordered(network: Network, *, tokens: int) -> Generator[None]:
 
 
 def _layers(model: nn.Module) -> list[nn.Linear]:
-    """Return the layers whose products can be made so; of an adapter's base, only the adapter is
-    ever asked.
+    """Return the layers that can be reordered, without the base layers of adapters.
+
+    These are never called: the adapter computes their product.
     """
     bases = {module.base for module in model.modules() if isinstance(module, LoraLinear)}
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]

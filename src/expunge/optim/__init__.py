@@ -1,4 +1,4 @@
-"""The wrappers: what may stand between a method's loss and the step, the formula in its own file.
+"""The wrappers: optional operations between a method's loss and the step, one file each.
 
 `ROBUST`, `COMBINE`, `MASKS` and `OPTIMISERS` are the whole list. A wrapper from elsewhere is named
 `package.module:Class`.
@@ -56,27 +56,32 @@ OPTIMISERS: dict[str, type[Optimiser]] = {
 
 
 def build_wrapper(
-    table: Mapping[str, type[Kind]], name: str, knobs: Mapping[str, object], *, what: str
+    table: Mapping[str, type[Kind]], name: str, parameters: Mapping[str, object], *, what: str
 ) -> Kind | None:
-    """Make a wrapper from its name and knobs; None for the name `none`.
+    """Make a wrapper from its name and hyperparameters; None for the name `none`.
 
     Args:
         table: One of the tables of this module.
         name: A key of `table`, `package.module:Class`, or `none`.
-        knobs: The wrapper's own parameters.
+        parameters: The wrapper's hyperparameters.
         what: The table of the settings that holds it: robust, combine, mask or optimiser.
 
     Raises:
-        UsageError: No such wrapper, no such knob, a value that does not work, or knobs for none.
+        UsageError: No such wrapper or hyperparameter, a value that does not work, or a value for
+            no wrapper.
+
+    Example:
+        >>> build_wrapper({"gru": GRU}, "gru", {}, what="combine") == GRU()
+        True
     """
     if name != "none":
-        return build_named(table, name, knobs, what=what)
-    if knobs:
-        knob = next(iter(knobs))
+        return build_named(table, name, parameters, what=what)
+    if parameters:
+        first = next(iter(parameters))
         raise UsageError(
-            "knob-without-name",
-            what=f"{what}.{knob} is set, but no {what} is chosen",
+            "parameter-without-name",
+            what=f"{what}.{first} is set, but no {what} is chosen",
             why=f"[{what}] has no effect without a name",
-            fix=f"set {what}.name to {', '.join(table)}, or leave {what}.{knob} out",
+            fix=f"set {what}.name to {', '.join(table)}, or leave {what}.{first} out",
         )
     return None

@@ -1,4 +1,4 @@
-"""Wrappers: what may stand between a method's loss and the step of the optimiser.
+"""Wrappers: optional operations between a method's loss and the step of the optimiser.
 
 A step is  optimiser( mask( combine( robust(forget gradient), retain gradient ) ) ).
 Every part is optional and composes with any method, because it sees gradients alone: tensors by
@@ -19,7 +19,7 @@ from expunge.methods.base import Shape, Side
 
 Gradient = dict[str, Tensor]
 Memory = dict[str, Tensor]
-"""What a wrapper keeps from step to step, by keys of its own; saved with every checkpoint."""
+"""State of a wrapper between steps, by its own keys; saved with every checkpoint."""
 
 
 class Pull(Protocol):
@@ -41,7 +41,7 @@ class Pull(Protocol):
 
     @property
     def shape(self) -> Shape:
-        """What there is to know of the model."""
+        """The structure of the model."""
         ...
 
     def latent(self, layer: int, *, radius: float, steps: int) -> Gradient:
@@ -160,7 +160,12 @@ class Optimiser(Protocol):
 
 
 def dot(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Tensor:
-    """Return the inner product, a float64 scalar; a name that one of them lacks counts as zero."""
+    """Return the inner product, a float64 scalar; a name that one of them lacks counts as zero.
+
+    Example:
+        >>> dot({"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([3.0, 4.0])})
+        tensor(11., dtype=torch.float64)
+    """
     shared = [name for name in first if name in second]
     products = [_whole((_wide(first[n]) * _wide(second[n])).sum()) for n in shared]
     if not products:
@@ -169,12 +174,22 @@ def dot(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Tensor:
 
 
 def norm(gradient: Mapping[str, Tensor]) -> Tensor:
-    """Return the Euclidean length over all tensors, a float64 scalar."""
+    """Return the Euclidean length over all tensors, a float64 scalar.
+
+    Example:
+        >>> norm({"w": torch.tensor([3.0, 4.0])})
+        tensor(5., dtype=torch.float64)
+    """
     return dot(gradient, gradient).sqrt()
 
 
 def add(first: Mapping[str, Tensor], second: Mapping[str, Tensor], scale: float = 1.0) -> Gradient:
-    """Return first + scale * second as new tensors; a missing name counts as zero."""
+    """Return first + scale * second as new tensors; a missing name counts as zero.
+
+    Example:
+        >>> add({"w": torch.ones(2)}, {"w": torch.ones(2)}, scale=-0.5)
+        {'w': tensor([0.5000, 0.5000])}
+    """
     total = {name: value.clone() for name, value in first.items()}
     for name, value in second.items():
         total[name] = total[name].add_(value, alpha=scale) if name in total else scale * value
@@ -182,7 +197,12 @@ def add(first: Mapping[str, Tensor], second: Mapping[str, Tensor], scale: float 
 
 
 def scaled(gradient: Mapping[str, Tensor], scale: float) -> Gradient:
-    """Return scale * gradient as new tensors."""
+    """Return scale * gradient as new tensors.
+
+    Example:
+        >>> scaled({"w": torch.ones(2)}, 3.0)
+        {'w': tensor([3., 3.])}
+    """
     return {name: scale * value for name, value in gradient.items()}
 
 

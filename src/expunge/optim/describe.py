@@ -20,11 +20,15 @@ TABLES: Mapping[str, tuple[Mapping[str, Wrapper], str]] = {
 
 
 def describe_wrapper(table: str, name: str) -> WrapperDescription:
-    """Describe a wrapper with its knobs at their defaults.
+    """Describe a wrapper with its hyperparameters at their defaults.
 
     Args:
         table: A key of `TABLES`.
         name: One of its wrappers.
+
+    Example:
+        >>> describe_wrapper("combine", "gru").name
+        'gru'
     """
     kind = TABLES[table][0][name]
     assert is_dataclass(kind), "wrappers are frozen dataclasses"

@@ -42,7 +42,13 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttackOptions:
-    """Which attacks, with which budget, by whom."""
+    """Which attacks, with which budget, by whom.
+
+    Example:
+        >>> options = AttackOptions(only=("prefill-25", "cloze"), access="T1")
+        >>> [attack.name for attack in options.attacks()]
+        ['plain', 'prefill-25', 'cloze']
+    """
 
     level: Level = "quick"
     only: tuple[str, ...] = ()
@@ -68,7 +74,13 @@ class AttackOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttackedModel:
-    """A folder with a finished battery, and its ladder."""
+    """A folder with a finished battery, and its ladder.
+
+    Example:
+        >>> summary = Summary(result="held", sentence="Nothing came back.", lines=(), counted="")
+        >>> AttackedModel(folder=Path("runs/attack"), rungs=(), summary=summary).summary.result
+        'held'
+    """
 
     folder: Path
     rungs: tuple[AttackRecovery, ...]
@@ -95,6 +107,13 @@ def attack(
 
     Raises:
         ExpungeError: What was written stays; the same call resumes.
+
+    Example:
+        >>> from expunge import Request, Settings
+        >>> request = Request(goal="removal", forget=("forget.jsonl",))
+        >>> settings = Settings(model="org/original", request=request)
+        >>> options = AttackOptions(only=("prefill-25",))
+        >>> attacked = attack(settings, model="org/unlearned", choice=options)  # doctest: +SKIP
     """
     console = console or SilentConsole()
     attacks = choice.attacks()

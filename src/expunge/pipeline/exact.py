@@ -87,6 +87,12 @@ def forget_exactly(
     Raises:
         InputError: Log, data, base model or records to erase do not fit together.
         UsageError: Nothing would be left to train on, or another operator's key is in use.
+
+    Example:
+        >>> forget_exactly(Path("no-such-run"), ["erase.jsonl"])
+        Traceback (most recent call last):
+            ...
+        expunge.errors.InputError: error[no-training]: no-such-run is not the folder of...
     """
     console = console or SilentConsole()
     removal = plan_removal(read_trained_run(run), erase, offline=offline)

@@ -48,7 +48,14 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunOutcome:
-    """A finished run folder and what its audit concluded."""
+    """A finished run folder and what its audit concluded.
+
+    Example:
+        >>> from expunge import Request, Settings
+        >>> request = Request(goal="removal", forget=("forget.jsonl",))
+        >>> settings = Settings(model="org/model", request=request)
+        >>> print(forget(settings).results.verdict.sentence)  # doctest: +SKIP
+    """
 
     folder: Path
     results: Results
@@ -63,6 +70,16 @@ def plan(settings: Settings, *, console: Console | None = None) -> Plan:
 
     Raises:
         ExpungeError: An input is missing or malformed, or the run cannot fit on this machine.
+
+    Example:
+        >>> from expunge import Request, Settings
+        >>> from expunge.config.settings import AuditSettings
+        >>> request = Request(goal="removal", forget=("forget.jsonl",))
+        >>> audit = AuditSettings(attacks=("prefil",))
+        >>> plan(Settings(model="org/model", request=request, audit=audit))
+        Traceback (most recent call last):
+            ...
+        expunge.errors.UsageError: error[unknown-attack]: there is no attack prefil...
     """
     console = console or SilentConsole()
     require_attacks(settings)
@@ -90,6 +107,11 @@ def forget(settings: Settings, *, console: Console | None = None) -> RunOutcome:
 
     Raises:
         ExpungeError: What was written stays; the same call resumes.
+
+    Example:
+        >>> from expunge import Request, Settings
+        >>> request = Request(goal="removal", forget=("forget.jsonl",))
+        >>> outcome = forget(Settings(model="org/model", request=request))  # doctest: +SKIP
     """
     console = console or SilentConsole()
     with joined(choose_device(settings.device)) as team:
@@ -145,6 +167,12 @@ def audit(
 
     Raises:
         ExpungeError: What was written stays; the same call resumes.
+
+    Example:
+        >>> from expunge import Request, Settings
+        >>> request = Request(goal="removal", forget=("forget.jsonl",), gold=("org/retrained",))
+        >>> settings = Settings(model="org/original", request=request)
+        >>> outcome = audit(settings, model="org/unlearned")  # doctest: +SKIP
     """
     console = console or SilentConsole()
     settings = with_golds(settings)
@@ -263,7 +291,7 @@ def _audit(
         run.evidence,
         key=key,
         adapter=covers,
-        guard=judged.network.fence is not None,
+        guard=judged.network.guard is not None,
     )
     watch = _Stopwatch()
     _before(gathering, original, console)

@@ -57,6 +57,12 @@ def gold(
     Raises:
         InputError: As `expunge.pipeline.exact.forget_exactly`.
         UsageError: As there.
+
+    Example:
+        >>> gold(Path("no-such-run"), ["erase.jsonl"])
+        Traceback (most recent call last):
+            ...
+        expunge.errors.InputError: error[no-training]: no-such-run is not the folder of...
     """
     console = console or SilentConsole()
     trained = read_trained_run(run)

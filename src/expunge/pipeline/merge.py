@@ -24,6 +24,12 @@ def merge(run: Path, *, out: Path, console: Console | None = None) -> Path:
     Raises:
         InputError: The run holds no adapter.
         UsageError: `out` is in use.
+
+    Example:
+        >>> merge(Path("no-such-run"), out=Path("merged"))
+        Traceback (most recent call last):
+            ...
+        expunge.errors.InputError: error[no-adapter]: no-such-run holds no adapter...
     """
     console = console or SilentConsole()
     if not (run / "adapter_config.json").is_file():

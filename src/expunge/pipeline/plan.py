@@ -36,7 +36,14 @@ _NOTHING_ONCE = Once(forward=0.0, scored=0.0, states=0.0, below=0.0, kinds=())
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What a run will do and cost."""
+    """What a run will do and cost.
+
+    Example:
+        >>> cost = PlannedCost(tokens=9000, flops=2e12, peak_gib=1.5, disk_gib=0.5, seconds=60.0)
+        >>> texts = dict.fromkeys(("model", "forget", "retain", "method", "computes"), "")
+        >>> Plan(**texts, cost=cost).lines()[-1]
+        ('cost', '9k tokens, 2 TFLOP, about 60 s, peak 1.5 GiB, 0.50 GiB on disk')
+    """
 
     model: str
     forget: str
@@ -130,14 +137,14 @@ def make_plan(prepared: Prepared, *, audited: bool = True) -> Plan:
     subjects = {record.subject for record in scope.forget if record.subject}
     about = f", {len(subjects)} subject{'s' * (len(subjects) != 1)}" if subjects else ""
     trains = _trains(prepared)
-    knobs = ", ".join(f"{key} {value}" for key, value in settings.method.knobs.items())
+    chosen = ", ".join(f"{key} {value}" for key, value in settings.method.parameters.items())
     return Plan(
         model=f"{settings.model}, {size.total / 1e6:.0f} M parameters, "
         f"{prepared.source.precision} on {prepared.source.device.type}",
         forget=f"{len(scope.forget)} records{about}, {forget_tokens} tokens",
         retain=f"{len(scope.retain)} records, {len(scope.neighbours)} neighbours, "
         f"{len(scope.holdout) + len(scope.control)} never seen",
-        method=f"{settings.method.name}{' (' + knobs + ')' if knobs else ''}, "
+        method=f"{settings.method.name}{' (' + chosen + ')' if chosen else ''}, "
         f"{_weights(prepared, size, trains)}{_wrappers(prepared)}, {_steps(prepared)} steps: "
         f"{prepared.method.advice}",
         computes=_computes(load, prepared),

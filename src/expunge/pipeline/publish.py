@@ -131,7 +131,7 @@ def _method(stages: Sequence[tuple[Prepared, FinishedStage]]) -> MethodFacts:
 
 def _chosen(part: Prepared) -> MethodFacts:
     settings = part.settings.method
-    knobs = {**settings.knobs, **described(part.settings)}
+    knobs = {**settings.parameters, **described(part.settings)}
     return MethodFacts(name=settings.name, knobs=knobs, advice=part.method.advice)
 
 

@@ -114,13 +114,13 @@ def without_routes(settings: Settings) -> Settings:
 def _is_about_erasing(settings: Settings) -> bool:
     wrappers = (settings.robust, settings.combine, settings.mask)
     named = any(wrapper.name != "none" for wrapper in wrappers)
-    return named or bool(settings.method.knobs) or settings.optimiser.name != "adamw"
+    return named or bool(settings.method.parameters) or settings.optimiser.name != "adamw"
 
 
 def _named(settings: Settings, method: str) -> Settings:
     """Return settings with a method in the place of the route; hyperparameters stay."""
-    knobs = settings.method.knobs
-    return settings.model_copy(update={"method": MethodSettings(name=method, **knobs)})
+    given = settings.method.parameters
+    return settings.model_copy(update={"method": MethodSettings(name=method, **given)})
 
 
 def _removal(settings: Settings) -> Removal | None:

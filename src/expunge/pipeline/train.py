@@ -137,7 +137,9 @@ def _train(
     model = original.network.model
     if isinstance(weights, GuardRules):
         chosen = settings.method
-        save_guard(weights, run.path, base=settings.model, method=chosen.name, knobs=chosen.knobs)
+        save_guard(
+            weights, run.path, base=settings.model, method=chosen.name, parameters=chosen.parameters
+        )
         return trained
     assert not isinstance(unlearning, GuardRunner), "a guard ends in rules"
     if settings.train.adapter and weights.lora is not None:

@@ -26,7 +26,7 @@ def stages(settings: Settings) -> tuple[Settings, ...]:
 
     Raises:
         UsageError: `method-and-stages`, `adapter-of-a-chain`, `stage-differs`, `guard-in-a-chain`,
-            or no such method, wrapper or knob.
+            or no such method, wrapper or hyperparameter.
     """
     if settings.stage is None:
         return (settings,)
@@ -84,7 +84,7 @@ def _check_stage(settings: Settings, stage: Stage, where: str) -> None:
                 why="all stages work on the same records, and the result is audited once",
                 fix=f"set train.{key} in [train] alone",
             )
-    if isinstance(build(stage.method.name, stage.method.knobs), Guard):
+    if isinstance(build(stage.method.name, stage.method.parameters), Guard):
         raise UsageError(
             "guard-in-a-chain",
             what=f"{where} is {stage.method.name}, a guard",

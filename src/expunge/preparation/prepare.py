@@ -204,7 +204,7 @@ def _method(settings: Settings) -> AnyMethod:
     chosen = settings.method
     if chosen.name == RETRAIN:
         return Finetune()
-    return build(ERASE if chosen.name == AUTO else chosen.name, chosen.knobs)
+    return build(ERASE if chosen.name == AUTO else chosen.name, chosen.parameters)
 
 
 def with_training(prepared: Prepared, train: TrainSettings) -> Prepared:

@@ -32,22 +32,22 @@ def build_wraps(
         dtype: Number format of the weights.
 
     Raises:
-        UsageError: No such wrapper or knob, or things that do not work together.
+        UsageError: No such wrapper or hyperparameter, or things that do not work together.
     """
     if isinstance(method, Edit | Guard):
         _check_edit(settings, method)
         if method.passes().needs_retain and not streams.retain:
             raise _needs_retain(settings.method.name)
-        _check_knobs(settings.method.name, method)
+        _check_parameters(settings.method.name, method)
         method.trains(shape)  # refuses blocks that the model does not have
         return GradientTransforms()
     robust, combine = settings.robust, settings.combine
     mask, optimiser = settings.mask, settings.optimiser
-    made = build_wrapper(OPTIMISERS, optimiser.name, optimiser.knobs, what="optimiser")
+    made = build_wrapper(OPTIMISERS, optimiser.name, optimiser.parameters, what="optimiser")
     wraps = GradientTransforms(
-        robust=build_wrapper(ROBUST, robust.name, robust.knobs, what="robust"),
-        combine=build_wrapper(COMBINE, combine.name, combine.knobs, what="combine"),
-        choose=build_wrapper(MASKS, mask.name, mask.knobs, what="mask"),
+        robust=build_wrapper(ROBUST, robust.name, robust.parameters, what="robust"),
+        combine=build_wrapper(COMBINE, combine.name, combine.parameters, what="combine"),
+        choose=build_wrapper(MASKS, mask.name, mask.parameters, what="mask"),
         optimiser=made or AdamW(),
         average_last=settings.train.average_last,
     )
@@ -74,9 +74,9 @@ def described(settings: Settings) -> dict[str, str]:
     }
     found: dict[str, str] = {}
     for table, choice in tables.items():
-        knobs = ", ".join(f"{key} {value}" for key, value in choice.knobs.items())
-        if knobs or choice.name not in ("none", "adamw"):
-            found[table] = f"{choice.name} ({knobs})" if knobs else choice.name
+        given = ", ".join(f"{key} {value}" for key, value in choice.parameters.items())
+        if given or choice.name not in ("none", "adamw"):
+            found[table] = f"{choice.name} ({given})" if given else choice.name
     if settings.train.init != "default":
         found["init"] = settings.train.init
     if settings.train.average_last:
@@ -113,7 +113,7 @@ def _check_edit(settings: Settings, method: Edit | Guard) -> None:
         )
 
 
-def _check_knobs(name: str, method: Edit | Guard) -> None:
+def _check_parameters(name: str, method: Edit | Guard) -> None:
     """Refuse a number below zero where the usual one is above: it would turn the method around."""
     for field in fields(method):  # pyright: ignore[reportArgumentType] - methods are dataclasses
         usual, value = field.default, getattr(method, field.name)
@@ -267,9 +267,9 @@ def needs_float32(settings: Settings) -> str:
     """Name what the settings ask for that works on float32 weights alone; empty if nothing.
 
     Raises:
-        UsageError: No such wrapper or knob.
+        UsageError: No such wrapper or hyperparameter.
     """
-    robust = build_wrapper(ROBUST, settings.robust.name, settings.robust.knobs, what="robust")
+    robust = build_wrapper(ROBUST, settings.robust.name, settings.robust.parameters, what="robust")
     if robust is not None and robust.needs_float32:
         return f"robust {settings.robust.name}"
     return "train.init = fila" if settings.train.init == "fila" else ""

@@ -1,1 +1,1 @@
-"""The ledger: what lies in a run folder, proved by hashes; records only as keyed ones."""
+"""Provenance: what lies in a run folder, proved by hashes; records only as keyed ones."""

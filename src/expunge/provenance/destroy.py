@@ -1,11 +1,12 @@
 """Destruction of evidence: the records go, the manifest stays valid.
 
-The evidence is the very data that was to be forgotten, and is kept only as long as somebody may
-have to recompute the result. Destroying it removes the rows, the salt of a seal (so that copies of
-sealed files cannot be opened either), and reports that show records in full or were written since.
-What stays is the manifest with the digest of every file, the keyed fingerprint of every record, the
+The evidence is the very data that was to be forgotten, and is kept only as long as the result may
+have to be recomputed. Destroying it removes the rows, the salt of a seal (so that copies of sealed
+files cannot be opened either), and reports that show records in full or were written since. What
+stays is the manifest with the digest of every file, the keyed fingerprint of every record, the
 scores and the verdict; and a note, authenticated by the operator's key, that says what was
-destroyed and when. The deliverable stays as well, be it a guard whose rules tell of the forget set.
+destroyed and when. The deliverable stays as well, also a guard whose rules hold text of the forget
+set.
 """
 
 import hmac
@@ -67,7 +68,7 @@ def destroy_evidence(run: Path, *, key: bytes, only_expired: bool, now: datetime
         raise InputError(
             "no-manifest",
             what=f"{run} has no {NAME} of schema {SCHEMA!r}",
-            why="without it nobody could tell later what the evidence was",
+            why="without it the evidence could not be identified later",
             fix="finish the run with the same command first; or remove the folder evidence by hand",
         )
     if only_expired and not expired(manifest, now.date()):
@@ -121,7 +122,7 @@ def _removed(path: Path) -> bool:
 
 
 def destroy_store(folder: Path, *, only_expired: bool, now: datetime) -> int:
-    """Destroy what runs share of attacks on the original and the golds; they make it again.
+    """Destroy the shared attacks on the original and the golds; runs make them again.
 
     Calling it again finishes what was interrupted.
 
@@ -170,7 +171,7 @@ def _left(folder: Path) -> list[Path]:
 
 
 def kept(folder: Path) -> int:
-    """Count the files of records and of what models said in a folder of evidence."""
+    """Count the files of records and of outputs in a folder of evidence."""
     others = ("context.json", SHARED, SEAL)
     return sum(path.is_file() and path.name not in others for path in folder.rglob("*"))
 
@@ -208,7 +209,7 @@ def read_destruction(
 
 
 def _is_evidence(name: str) -> bool:
-    """Tell whether a path, relative to the run folder, holds records or what models said."""
+    """Return whether a path, relative to the run folder, holds records or outputs of models."""
     path = PurePosixPath(name)
     return path.parts[:1] == ("evidence",) and ".." not in path.parts and name != _STAY
 

@@ -1,4 +1,4 @@
-"""The operator's key: records enter the ledger only as keyed fingerprints.
+"""The operator's key: records enter manifests only as keyed fingerprints.
 
 A plain hash of a name or a telephone number can be guessed by trying all of them, so it would
 itself be personal data. HMAC-SHA256 (RFC 2104) under a key that stays with the operator cannot.

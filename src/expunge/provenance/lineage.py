@@ -4,7 +4,7 @@ A request that follows another starts from the folder that the first one left, a
 is often "everything but the new forget set", which holds the old one. Manifests have keyed
 fingerprints of what was forgotten, and only whoever has the key can compare.
 
-What a model is held against: a run folder stands for the request of that run, and no other.
+A run folder stands for the request of that run, and no other.
 
 Its settings name data and models by the paths that were typed. From another folder, or after a file
 was changed, these lead to others, and a verdict on these would pass for one on the run.
@@ -93,7 +93,7 @@ def _original_of(run: Path) -> list[str]:
 
 
 def require_same_request(run: Path, prepared: Prepared, *, original: str) -> None:
-    """Check that what a run's settings lead to is what the run was about.
+    """Check that the data and models of a run's settings are still those of the run.
 
     Records are compared by their fingerprints, or by their number where the operator's key is not
     the one that the run was made with; the original only in the same number format.
@@ -117,7 +117,7 @@ def require_same_request(run: Path, prepared: Prepared, *, original: str) -> Non
     if changed:
         raise UsageError(
             "another-request",
-            what=f"what the settings of {run} lead to is not what it was about:"
+            what=f"the settings of {run} no longer lead to its data and models:"
             f" {'; '.join(changed)}",
             why="they name data and models by the paths that were typed: from another folder, after"
             " a change, or under other flags these are others",
@@ -127,7 +127,7 @@ def require_same_request(run: Path, prepared: Prepared, *, original: str) -> Non
 
 
 def _records(run: Path, prepared: Prepared, known: dict[str, list[str]]) -> list[str]:
-    """Tell how the forget records differ, without any of them; nothing where they do not."""
+    """Say how the forget records differ, without their text; nothing where they agree."""
     before, count = known.get("forget", []), len(prepared.scope.forget)
     key = existing_key(run)
     # All sets, for the general questions are those of every run: they tell whose key this is.

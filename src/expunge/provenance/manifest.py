@@ -3,7 +3,7 @@
 The manifest finds every change that is not repeated in the manifest itself. It is not a signature:
 whoever can rewrite the folder can write a new manifest. Keep its digest elsewhere to rule that out.
 
-The manifest of a folder of `expunge attack`: by which rules, against which models, what came.
+The manifest of a folder of `expunge attack`: rules, models and results.
 """
 
 import json
@@ -88,7 +88,7 @@ def write_manifest(
         data_fingerprints: Set of records to the keyed fingerprints of its records
             (`expunge.provenance.keys`); the only trace of the records in the manifest.
         evidence: How the evidence is kept.
-        registered: What the audit bound itself to before the judged model was asked.
+        registered: The preregistration, made before the judged model was queried.
 
     Raises:
         UsageError: The folder holds a link: what it points to could change without a trace.
@@ -159,9 +159,9 @@ def _registration(registered: Preregistration | None) -> dict[str, object]:
 
 
 def stages_of(facts: RunFacts) -> dict[str, object]:
-    """Return what the manifest says of a chain: each method, its knobs, the weights it left."""
+    """Return the manifest entry of a chain: each method, its hyperparameters, its weights."""
     rows = [
-        {"method": stage.method.name, "knobs": stage.method.knobs, "weights": stage.weights}
+        {"method": stage.method.name, "knobs": stage.method.parameters, "weights": stage.weights}
         for stage in facts.stages
     ]
     return {"stages": rows} if rows else {}

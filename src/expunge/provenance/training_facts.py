@@ -1,4 +1,4 @@
-"""The folder of a training that can be undone, and what it says about itself.
+"""The folder of a training that can be undone, and its facts.
 
     RUN/model/           what was trained: an adapter in PEFT's format, or the whole model
     RUN/training.toml    the recipe
@@ -29,7 +29,13 @@ SCHEMA = "expunge.training/1"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplayClaim:
-    """What may be said of a model that was trained again without some records."""
+    """The claim about a model that was trained again without some records.
+
+    Example:
+        >>> claim = ReplayClaim(level="E4", words="", begun_at=40, erased=1, derived=2)
+        >>> claim.erased + claim.derived
+        3
+    """
 
     level: str
     """E4: its bytes are those of a training that never had them. E3: it was trained from a state
@@ -68,7 +74,14 @@ class TrainingFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedRun:
-    """A finished training."""
+    """A finished training.
+
+    Example:
+        >>> from expunge import FinetuneSettings
+        >>> settings = FinetuneSettings(model="org/base", data=("facts.jsonl",))
+        >>> TrainedRun(folder=Path("runs/trained"), settings=settings, facts=None).model.name
+        'model'
+    """
 
     folder: Path
     settings: FinetuneSettings
@@ -140,5 +153,5 @@ def record_mark(record: Record, key: bytes) -> str:
 
 
 def key_mark(key: bytes) -> str:
-    """Return what tells one operator's key from another, and nothing else about it."""
+    """Return a fingerprint that identifies the operator's key and reveals nothing else."""
     return fingerprint("expunge operator key", key)

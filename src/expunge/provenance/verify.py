@@ -39,7 +39,13 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verification:
-    """What a verification found."""
+    """What a verification found.
+
+    Example:
+        >>> problem = Problem(path="results.json", what="changed")
+        >>> Verification(problems=(problem,), files=9, scores=0, digest="").ok
+        False
+    """
 
     problems: tuple[Problem, ...]
     files: int
@@ -74,6 +80,12 @@ def verify(
 
     Raises:
         InputError: The folder has no manifest.
+
+    Example:
+        >>> verify(Path("no-such-run"))
+        Traceback (most recent call last):
+            ...
+        expunge.errors.InputError: error[no-manifest]: no-such-run has no manifest.json...
     """
     path = run / NAME
     if not path.is_file():
@@ -218,7 +230,7 @@ def _number_problems(
 def _registration_problems(
     store: EvidenceStore, manifest: dict[str, Any], key: bytes | None
 ) -> list[Problem]:
-    """Return where the evidence is not what was registered before the judged model was asked."""
+    """Return where the evidence differs from what was registered before the model was queried."""
     name = f"evidence/{REGISTERED}"
     try:
         known, found = read_preregistration(store), departures(store, key=key)
@@ -298,8 +310,8 @@ def _shown(value: Any) -> str:  # noqa: ANN401 - JSON
     return "absent" if value is _ABSENT else repr(value)
 
 
-def _asked(run: Path) -> dict[str, str]:
-    """Return the digests of the models that the evidence says were asked, by role."""
+def _queried_models(run: Path) -> dict[str, str]:
+    """Return the digests of the models behind the evidence, by role."""
     return EvidenceStore(run / "evidence").context().models
 
 
@@ -327,7 +339,7 @@ def _origin_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
     try:
         facts = read_facts(run)
         verdict = results_from_json(read_json(run / "results.json")).verdict
-        models = {**manifest.get("models", {}), **_asked(run)}
+        models = {**manifest.get("models", {}), **_queried_models(run)}
     except _UNREADABLE as error:
         return [Problem(path="facts.json", what=f"cannot be read: {_cause(error)}")]
     expected: dict[str, Any] = {

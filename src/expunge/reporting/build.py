@@ -95,6 +95,12 @@ def build_report(run: Path, *, redact: bool | None = None, key: bytes | None = N
 
     Raises:
         InputError: `results.json` or `facts.json` is malformed or of another version.
+
+    Example:
+        >>> build_report(Path("no-such-run"))
+        Traceback (most recent call last):
+            ...
+        expunge.errors.InputError: error[no-evidence]: no-such-run has no evidence...
     """
     store = evidence_of(run, key=key)
     masked = own_redaction(run) if redact is None else redact

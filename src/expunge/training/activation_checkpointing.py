@@ -102,6 +102,7 @@ def _gated(kind: type[nn.Module]) -> type[nn.Module]:
         # Not called as a module: its hooks would run again on the way back.
         hidden = _Hidden(self.act_fn.forward, gate.detach(), up.detach())
         value = cast(Tensor, _Gated.apply(hidden, gate, up))
+        # The down projection would save h for its weight gradient: it saves how to make h instead.
         with saved_tensors_hooks(partial(_instead, hidden, value.data_ptr()), _made):
             return self.down_proj(value)
 
@@ -214,11 +215,11 @@ class _Normed(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor | None, None]:
         states, weight, rate = ctx.saved_tensors
         (slope,) = slopes
-        normed = states.float() * rate
+        normed = states.float() * rate  # n, [..., d] float32
         own = None
         if ctx.needs_input_grad[1]:
-            own = (slope * normed.to(states.dtype)).flatten(0, -2).sum(0)
-        moved = (slope * weight).float()
+            own = (slope * normed.to(states.dtype)).flatten(0, -2).sum(0)  # dw, [d]
+        moved = (slope * weight).float()  # dn
         along = (moved * normed).mean(-1, keepdim=True)
         change = moved.sub_(normed.mul_(along)).mul_(rate)
         return change.to(states.dtype), own, None

@@ -64,7 +64,7 @@ class GuardContext:
 
     def forget_nll(self, rules: GuardRules) -> float:
         """Return the mean over forget records of the mean NLL per token behind rules, nats."""
-        kept, self.network.fence = self.network.fence, rules
+        kept, self.network.guard = self.network.guard, rules
         try:
             rows = score(
                 self.network,
@@ -73,7 +73,7 @@ class GuardContext:
                 tokens_per_pass=self.options.tokens_per_pass,
             )
         finally:
-            self.network.fence = kept
+            self.network.guard = kept
         return -sum(float(row.logp.mean()) for row in rows) / len(rows)
 
     def assistant(
@@ -174,7 +174,7 @@ class GuardRunner:
         )
         with torch.enable_grad():
             rules = self.guard.fit(bench)
-        self.network.fence = rules
+        self.network.guard = rules
         progress(SHARES, "fenced")
         loops = bench.trained
         steps = sum(loop.steps for loop in loops)

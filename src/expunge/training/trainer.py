@@ -232,7 +232,7 @@ class Trainer:
 
     def _cache(self) -> DiskCache | None:
         """Return where the original's values are shared; must be asked before weights change."""
-        if self.store is None or self.network.fence is not None:
+        if self.store is None or self.network.guard is not None:
             return None
         return DiskCache.of(self.store, self.network)
 

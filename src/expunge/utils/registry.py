@@ -1,4 +1,4 @@
-"""Things with a name and knobs: methods, wrappers. A table of frozen dataclasses, and errors."""
+"""Things with a name and hyperparameters, such as methods: tables of dataclasses, and errors."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,34 +16,34 @@ OR_OWN = "choose one of these, or package.module:Class"
 
 
 def build_named(
-    table: Mapping[str, type[Kind]], name: str, knobs: Mapping[str, object], *, what: str
+    table: Mapping[str, type[Kind]], name: str, parameters: Mapping[str, object], *, what: str
 ) -> Kind:
-    """Make a thing from its name and knobs.
+    """Make a thing from its name and hyperparameters.
 
     Args:
         table: The known kinds, frozen dataclasses.
         name: A key of `table` or `package.module:Class`.
-        knobs: Values for fields of the dataclass; numbers are converted to the field's type.
+        parameters: Values for fields of the dataclass; numbers are converted to the field's type.
         what: What it is, for messages, and the table of the settings that holds it.
 
     Raises:
-        UsageError: No such name, no such knob, or a value of the wrong type.
+        UsageError: No such name, no such hyperparameter, or a value of the wrong type.
     """
     kind = table.get(name) or _imported(table, name, what)
     assert is_dataclass(kind), f"a {what} is a frozen dataclass"
     known = {field.name: field for field in fields(kind)}
     types = get_type_hints(kind)
     values: dict[str, object] = {}
-    for knob, value in knobs.items():
-        if knob not in known:
-            near = get_close_matches(knob, known, n=1)
+    for key, value in parameters.items():
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
             raise UsageError(
-                "unknown-knob",
-                what=f"{what} {name} has no parameter {knob}",
+                "unknown-parameter",
+                what=f"{what} {name} has no parameter {key}",
                 why=f"it has {', '.join(known) or 'none'}",
                 fix=f"did you mean {near[0]}?" if near else "leave it out",
             )
-        values[knob] = _convert(f"{what} {name}", knob, value, types[knob])
+        values[key] = _convert(f"{what} {name}", key, value, types[key])
     missing = [
         field.name
         for field in known.values()
@@ -53,7 +53,7 @@ def build_named(
     ]
     if missing:
         raise UsageError(
-            "missing-knob",
+            "missing-parameter",
             what=f"{what} {name} needs {', '.join(missing)}",
             why="it has no default",
             fix=f"set {missing[0]} in [{what}]",
@@ -121,7 +121,7 @@ def _imported(table: Mapping[str, type[Kind]], name: str, what: str) -> type[Kin
     raise unknown(what, name, table, otherwise=OR_OWN)
 
 
-def _convert(owner: str, knob: str, value: object, kind: type) -> object:
+def _convert(owner: str, key: str, value: object, kind: type) -> object:
     if isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
     if kind is str and isinstance(value, int) and not isinstance(value, bool):
@@ -134,9 +134,9 @@ def _convert(owner: str, knob: str, value: object, kind: type) -> object:
         if number is not None and not isinstance(value, bool) and _is_same(number, value):
             return number
     raise UsageError(
-        "wrong-knob",
-        what=f"{knob} = {value} does not suit {owner}",
-        why=f"{knob} must be {kind.__name__}",
+        "wrong-parameter",
+        what=f"{key} = {value} does not suit {owner}",
+        why=f"{key} must be {kind.__name__}",
         fix=f"give a value of that kind, or leave it out for the default of {owner}",
     )
 

@@ -51,7 +51,7 @@ class RealKernel:
             raise Unmet("the model has no plain linear layers")
         model = copy.deepcopy(target.network.model)
         network = Network(model)
-        network.fence = target.network.fence
+        network.guard = target.network.guard
         try:
             if library == "torchao":
                 _torchao(network.layers, form)

@@ -1,4 +1,4 @@
-"""The suites: which sets of a public benchmark are forgotten and kept, and what is asked after."""
+"""The suites: which sets of a public benchmark are forgotten and kept, and which probes follow."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""The suite: the sets that a benchmark forgets and keeps, and the probes that it asks after."""
+"""The suite: the sets that a benchmark forgets and keeps, and the probes that follow."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ class Spec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probe:
-    """Records that every model of a matrix is asked about after it has forgotten."""
+    """Records on which every model of a matrix is evaluated after it has forgotten."""
 
     name: str
     records: tuple[Record, ...]
@@ -54,13 +54,13 @@ class Probe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KnownSet:
-    """A number of a suite that tells how much of what is forgotten a model knows."""
+    """A number of a suite that measures how much of the forget set a model knows."""
 
     metric: str
     probe: str
     axis: Axis
     floor: float = 0.0
-    """What a model gets that knows nothing, such as chance."""
+    """The score of a model that knows nothing, such as chance."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +81,7 @@ class Series:
 
 
 Numbers = Callable[[ProbeOutputs], list[Score]]
-"""What a suite computes from what one model said; never needs another model."""
+"""Computes the numbers of a suite from the outputs of one model; needs no other model."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,14 +94,14 @@ class Suite:
     series: Series | None = None
     retain: tuple[Record, ...] = ()
     neighbours: tuple[Record, ...] = ()
-    """Near the target; the audit asks about them and nothing trains on them."""
+    """Near the target; the audit evaluates them and nothing trains on them."""
     holdout: tuple[Record, ...] = ()
     probes: tuple[Probe, ...] = ()
     numbers: Numbers
     columns: Callable[[ProbeOutputs], dict[str, Column]] = lambda _: {}
     """Values by record that are compared between models, such as truth ratios."""
     notes: tuple[str, ...] = ()
-    """What is said beside every number: the release, what stands in for what."""
+    """Notes on every number: the release, and what replaces what."""
 
     def limited(self, records: int | None) -> "Suite":
         """Return the suite with at most so many records in each set and probe.
@@ -141,9 +141,9 @@ class SuiteEntry:
     own_text: tuple[str, ...] = ()
     """Which text of the user's own it reads: `corpus` is forgotten, `keep` is kept."""
     known: tuple[KnownSet, ...] = ()
-    """What tells how much of what is forgotten is known, where no original recites it."""
+    """Numbers that measure knowledge of the forget set, where no original recites it."""
     forgets: bool = True
-    """False for a suite that only asks: it stands beside another one."""
+    """False for a suite that only evaluates: it is run beside another one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -226,7 +226,7 @@ def records(
         name: Name of the set.
         rows: What was read.
         fields: Renames the fields of a row to those of `expunge.data.convert.to_record`.
-        subjects: Whom each row is about, where the rows do not say.
+        subjects: The subject of each row, where the rows do not name it.
 
     Raises:
         InputError: A row is not an object, or lacks a field.

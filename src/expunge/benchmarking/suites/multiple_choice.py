@@ -1,7 +1,7 @@
 """Multiple choice with every order of the options that a rotation gives.
 
-Unlearned models often prefer one letter whatever is asked. So each question is asked as often as
-it has options, each time with the options moved on by one place: the right one stands once behind
+Unlearned models often prefer one letter whatever the question. So each question is used as often as
+it has options, each time with the options moved on by one place: the right one comes once behind
 every letter. `choice-accuracy` is the mean over orders; `choice-consistent` counts the questions
 that are answered rightly in every order; `choice-first` keeps the published order, as peers do.
 """
@@ -17,19 +17,19 @@ from expunge.evals.results import Score
 
 
 def lettered(name: str, questions: tuple[Record, ...], right_at: tuple[int, ...]) -> Probe:
-    """Return the probe that asks for the letter of the right option, in every rotated order.
+    """Return the probe for the letter of the right option, in every rotated order.
 
     Args:
         name: Name of the probe.
         questions: Records with false answers.
         right_at: Published place of the right option of each question, from 0.
     """
-    asked = [
+    rotated = [
         _rotated(question, place, shift)
         for question, place in zip(questions, right_at, strict=True)
         for shift in range(1 + len(question.wrong))
     ]
-    return Probe(name=name, records=tuple(asked), options=True)
+    return Probe(name=name, records=tuple(rotated), options=True)
 
 
 def _rotated(question: Record, place: int, shift: int) -> Record:
@@ -53,15 +53,15 @@ def _rotated(question: Record, place: int, shift: int) -> Record:
     )
 
 
-def choice_scores(heard: ProbeOutputs, probe: str, *, higher: bool) -> list[Score]:
+def choice_scores(outputs: ProbeOutputs, probe: str, *, higher: bool) -> list[Score]:
     """Return accuracy over all orders, in the published order, and in every order at once.
 
     Args:
-        heard: What the model said.
+        outputs: The outputs of the model.
         probe: A probe made by `lettered`.
         higher: Whether more is better: of what is kept, not of what is forgotten.
     """
-    column = heard.weighed(probe, right)
+    column = outputs.weighed(probe, right)
     by_question: dict[str, list[float]] = {}
     for name, value in column.items():
         by_question.setdefault(name.rpartition("/")[0], []).append(value)
@@ -69,9 +69,9 @@ def choice_scores(heard: ProbeOutputs, probe: str, *, higher: bool) -> list[Scor
     mean = {f"{name}/0": sum(each) / len(each) for name, each in by_question.items()}
     every = {f"{name}/0": float(min(each) == 1) for name, each in by_question.items()}
     return [
-        heard.mean("choice-accuracy", probe, mean, higher=higher),
-        heard.mean("choice-first", probe, first, higher=higher),
-        heard.mean("choice-consistent", probe, every, higher=higher),
+        outputs.mean("choice-accuracy", probe, mean, higher=higher),
+        outputs.mean("choice-first", probe, first, higher=higher),
+        outputs.mean("choice-consistent", probe, every, higher=higher),
     ]
 
 

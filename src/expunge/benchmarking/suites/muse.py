@@ -127,7 +127,7 @@ def _quoted(articles: tuple[Record, ...], probes: Iterable[Probe]) -> tuple[Reco
 
 
 def _probes(place: SuiteLocation) -> tuple[Probe, ...]:
-    asked = {
+    questions = {
         side: records(
             f"knowmem-{side}",
             place.rows(f"knowmem/{side}_qa.json", f"knowmem:{side}_qa", count=100),
@@ -139,7 +139,7 @@ def _probes(place: SuiteLocation) -> tuple[Probe, ...]:
             "shown",
             place.rows(f"knowmem/{side}_qa_icl.json", f"knowmem:{side}_qa_icl", count=10),
         )
-        for side in asked
+        for side in questions
     }
     chunks = {
         side: records(
@@ -159,19 +159,19 @@ def _probes(place: SuiteLocation) -> tuple[Probe, ...]:
         *(
             Probe(
                 name=f"knowmem-{side}",
-                records=tuple(_after(shown[side], record) for record in asked[side]),
+                records=tuple(_after(shown[side], record) for record in questions[side]),
                 answer=ANSWER,
             )
-            for side in asked
+            for side in questions
         ),
         *(Probe(name=f"privleak-{side}", records=chunks[side], scored=True) for side in chunks),
     )
 
 
-def numbers(heard: ProbeOutputs) -> list[Score]:
+def numbers(outputs: ProbeOutputs) -> list[Score]:
     """Return MUSE's numbers of one model; PrivLeak itself needs gold's AUC beside this one."""
     found = [
-        heard.mean("rouge-l-f1", probe, heard.answered(probe, of), higher=higher)
+        outputs.mean("rouge-l-f1", probe, outputs.answered(probe, of), higher=higher)
         for probe, of, higher in (
             ("verbmem", rouge_l_f1, False),
             ("knowmem-forget", _first_answer, False),
@@ -179,7 +179,7 @@ def numbers(heard: ProbeOutputs) -> list[Score]:
         )
     ]
     for members in ("privleak-forget", "privleak-retain"):
-        found.append(membership(heard, "auc-min-k-40", members, "privleak-holdout", min_k))
+        found.append(membership(outputs, "auc-min-k-40", members, "privleak-holdout", min_k))
     return found
 
 
@@ -247,11 +247,11 @@ def _verbatim(fields: Mapping[str, object]) -> dict[str, object]:
     return {"prompt": fields["prompt"], "completion": fields["gt"]}
 
 
-def _after(shown: tuple[Record, ...], asked: Record) -> Record:
+def _after(shown: tuple[Record, ...], question: Record) -> Record:
     """Put solved examples before a question, as KnowMem does."""
     turns = [
         turn
         for example in shown
         for turn in (*example.prompt, Message("assistant", example.completion))
     ]
-    return replace(asked, prompt=(*turns, *asked.prompt))
+    return replace(question, prompt=(*turns, *question.prompt))

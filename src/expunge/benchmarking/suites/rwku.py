@@ -82,12 +82,12 @@ def load(spec: Spec) -> Suite:
         InputError: There is no such target, it lacks a set, or a probe has an unknown type.
     """
     name, parts = _target(spec)
-    asked = {level: records(level, parts[level], _asked) for level in (*LEVELS, *NEIGHBOURS)}
+    by_level = {level: records(level, parts[level], _question) for level in (*LEVELS, *NEIGHBOURS)}
     passages = records(PASSAGE, parts[PASSAGE], _text)
-    kinds = {record.relation or "none" for record in asked[LEVELS[2]]} - set(TYPES)
+    kinds = {record.relation or "none" for record in by_level[LEVELS[2]]} - set(TYPES)
     if kinds:
         raise wrong_release(name, f"adversarial types that are not RWKU's: {', '.join(kinds)}")
-    probes = [Probe(name=level, records=group, answer=ANSWER) for level, group in asked.items()]
+    probes = [Probe(name=level, records=group, answer=ANSWER) for level, group in by_level.items()]
     for side in ("forget_mia", "retain_mia"):
         if side in parts:
             probes.append(Probe(name=side, records=records(side, parts[side], _text), scored=True))
@@ -106,7 +106,7 @@ def load(spec: Spec) -> Suite:
         name=f"rwku {name}",
         forget=tuple(replace(record, subject=name) for record in passages),
         retain=read(list(spec.retain), offline=spec.offline).records if spec.retain else (),
-        neighbours=asked[NEIGHBOURS[1]],
+        neighbours=by_level[NEIGHBOURS[1]],
         probes=tuple(probes),
         numbers=numbers,
         notes=(
@@ -115,7 +115,7 @@ def load(spec: Spec) -> Suite:
         ),
     )
     suite = suite.limited(spec.records)
-    if "retain_mmlu" in parts:  # limited before: a question is asked in all its orders, or not
+    if "retain_mmlu" in parts:  # limited before: each question in all its orders
         suite = replace(suite, probes=(*suite.probes, _mmlu(parts["retain_mmlu"][: spec.records])))
     return suite
 
@@ -125,37 +125,37 @@ def _mmlu(rows: list[SourceRow]) -> Probe:
     return lettered("mmlu", records("retain_mmlu", rows, as_question), places)
 
 
-def numbers(heard: ProbeOutputs) -> list[Score]:
+def numbers(outputs: ProbeOutputs) -> list[Score]:
     """Return the three levels, the nine types of the third, neighbours, membership, utility."""
     found: list[Score] = []
     for probe in (*LEVELS, *NEIGHBOURS):
-        recall = heard.answered(probe, rouge_l_recall)
+        recall = outputs.answered(probe, rouge_l_recall)
         higher = probe in NEIGHBOURS
-        found.append(heard.mean(RECALL, probe, recall, higher=higher))
-        leaks = heard.answered(probe, key_fact)
-        found.append(heard.mean("key-fact", probe, leaks, higher=higher))
-    adversarial = heard.answered(LEVELS[2], rouge_l_recall)
+        found.append(outputs.mean(RECALL, probe, recall, higher=higher))
+        leaks = outputs.answered(probe, key_fact)
+        found.append(outputs.mean("key-fact", probe, leaks, higher=higher))
+    adversarial = outputs.answered(LEVELS[2], rouge_l_recall)
     for kind in TYPES:
-        items = heard.items[LEVELS[2]]
+        items = outputs.items[LEVELS[2]]
         own = {name: v for name, v in adversarial.items() if items[name].relation == kind}
         metric = f"{RECALL} {kind}"
-        found.append(heard.mean(metric, LEVELS[2], own, higher=False))
-    if {"forget_mia", "retain_mia"} <= heard.scores.keys():
-        found.append(membership(heard, "auc-loss", "forget_mia", "retain_mia", loss))
-    if "truthful" in heard.options:
-        chosen = heard.weighed("truthful", right)
-        found.append(heard.mean("choice-accuracy", "truthful", chosen, higher=True))
-    if "mmlu" in heard.options:
-        found += choice_scores(heard, "mmlu", higher=True)
-    if "triviaqa" in heard.answers:
-        known = heard.answered("triviaqa", key_fact)
-        found.append(heard.mean("key-fact", "triviaqa", known, higher=True))
-    if "bbh" in heard.answers:
-        concluded = heard.answered("bbh", exact_match)
-        found.append(heard.mean("exact-match", "bbh", concluded, higher=True))
-    if "fluency" in heard.answers:
-        entropy = heard.answered("fluency", fluency)
-        found.append(heard.mean("ngram-entropy", "fluency", entropy, higher=True))
+        found.append(outputs.mean(metric, LEVELS[2], own, higher=False))
+    if {"forget_mia", "retain_mia"} <= outputs.scores.keys():
+        found.append(membership(outputs, "auc-loss", "forget_mia", "retain_mia", loss))
+    if "truthful" in outputs.options:
+        chosen = outputs.weighed("truthful", right)
+        found.append(outputs.mean("choice-accuracy", "truthful", chosen, higher=True))
+    if "mmlu" in outputs.options:
+        found += choice_scores(outputs, "mmlu", higher=True)
+    if "triviaqa" in outputs.answers:
+        known = outputs.answered("triviaqa", key_fact)
+        found.append(outputs.mean("key-fact", "triviaqa", known, higher=True))
+    if "bbh" in outputs.answers:
+        concluded = outputs.answered("bbh", exact_match)
+        found.append(outputs.mean("exact-match", "bbh", concluded, higher=True))
+    if "fluency" in outputs.answers:
+        entropy = outputs.answered("fluency", fluency)
+        found.append(outputs.mean("ngram-entropy", "fluency", entropy, higher=True))
     return found
 
 
@@ -217,7 +217,7 @@ def _first(folder: Path) -> str:
     return found[0]
 
 
-def _asked(fields: Mapping[str, object]) -> dict[str, object]:
+def _question(fields: Mapping[str, object]) -> dict[str, object]:
     kind = str(fields["type"]).replace("cross-lingual", "cross lingual")
     kind = "cross lingual" if kind.startswith("cross lingual") else kind
     return {
@@ -246,9 +246,9 @@ def _truthful(fields: Mapping[str, object]) -> dict[str, object]:
 
 def _solved(fields: Mapping[str, object]) -> dict[str, object]:
     examples = str(fields["cot"]).strip()
-    told = 'Work like this, and end with "So the answer is".'
+    instruction = 'Work like this, and end with "So the answer is".'
     return {
-        "question": f"{examples}\n\n{told}\n\nQ: {fields['question']}",
+        "question": f"{examples}\n\n{instruction}\n\nQ: {fields['question']}",
         "answer": fields["answer"],
         "key_answers": [fields["answer"]],
         "subject": fields["task"],
@@ -256,7 +256,7 @@ def _solved(fields: Mapping[str, object]) -> dict[str, object]:
 
 
 def _free(fields: Mapping[str, object]) -> dict[str, object]:
-    # Any reply will do; a record has one, and this one is never asked for.
+    # Any reply will do; a record has one, and this one is never used.
     return {"question": fields["instruction"], "answer": "A reply."}
 
 

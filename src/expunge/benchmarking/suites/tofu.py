@@ -1,7 +1,7 @@
 """TOFU: forget 1, 5 or 10 % of 200 invented authors (arXiv 2401.06121).
 
 Original fine-tuned on `full`, gold on `retainNN`. Records of one author are one cluster. Sixty
-retain records, evenly spaced, are kept out of training and asked as `retain-apart`, and by the
+retain records, evenly spaced, are kept out of training and used as `retain-apart`, and by the
 audit as neighbours, so that the table shows more than rehearsal; TOFU's own retain set is `retain`.
 
 Forget quality and PrivLeak need gold: the report computes them from the columns of two rows.
@@ -66,8 +66,8 @@ def load(spec: Spec) -> Suite:
 
     forget = read(f"{part}_perturbed", size)
     retain = read(kept, FULL - size)
-    asked = {(record.prompt, record.completion) for record in forget}
-    if asked & {(record.prompt, record.completion) for record in retain}:
+    forgotten = {(record.prompt, record.completion) for record in forget}
+    if forgotten & {(record.prompt, record.completion) for record in retain}:
         raise wrong_release(f"{part} of {spec.data}", f"it shares records with {kept}")
     apart = spread(retain, APART)
     kept_out = set(apart)
@@ -93,37 +93,38 @@ def load(spec: Spec) -> Suite:
     return suite.limited(spec.records)
 
 
-def _whole(name: str, asked: tuple[Record, ...]) -> Probe:
-    return Probe(name=name, records=asked, scored=True, answer=ANSWER, options=True)
+def _whole(name: str, questions: tuple[Record, ...]) -> Probe:
+    return Probe(name=name, records=questions, scored=True, answer=ANSWER, options=True)
 
 
-def numbers(heard: ProbeOutputs) -> list[Score]:
+def numbers(outputs: ProbeOutputs) -> list[Score]:
     """Return TOFU's numbers of one model, with its nine-fold utility and what resists better."""
     found = [
-        heard.mean("extraction-strength", p, heard.scored(p, extraction_strength), higher=high)
+        outputs.mean("extraction-strength", p, outputs.scored(p, extraction_strength), higher=high)
         for p, high in (("forget", False), ("retain-apart", True))
     ]
-    memorised = heard.scored("forget", exact_memorisation)
-    found.append(heard.mean("exact-memorisation", "forget", memorised, higher=False))
+    memorised = outputs.scored("forget", exact_memorisation)
+    found.append(outputs.mean("exact-memorisation", "forget", memorised, higher=False))
     parts: list[Utility] = []
     for probe in ("forget", "retain", *REAL):
         forgotten = probe == "forget"
-        likely = heard.weighed(probe, share) if probe in REAL else heard.scored(probe, probability)
+        real = probe in REAL
+        likely = outputs.weighed(probe, share) if real else outputs.scored(probe, probability)
         of_truth = _share if forgotten else _utility
         columns = {
             "option-probability" if probe in REAL else "probability": likely,
-            "rouge-l-recall-stem": heard.answered(probe, rouge_l_recall),
-            "truth-share" if forgotten else "truth-utility": heard.weighed(probe, of_truth),
+            "rouge-l-recall-stem": outputs.answered(probe, rouge_l_recall),
+            "truth-share" if forgotten else "truth-utility": outputs.weighed(probe, of_truth),
         }
-        row = [heard.mean(m, probe, c, higher=not forgotten) for m, c in columns.items()]
+        row = [outputs.mean(m, probe, c, higher=not forgotten) for m, c in columns.items()]
         found += row
         values = [score.value for score in row if score.value is not None]
         if not forgotten and len(values) == len(row):
             parts.append(Utility(*values))
     found.append(_model_utility(parts))
-    apart = heard.scored("retain-apart", probability)
-    found.append(heard.mean("probability", "retain-apart", apart, higher=True))
-    found.append(membership(heard, "auc-min-k-40", "forget", "holdout", min_k))
+    apart = outputs.scored("retain-apart", probability)
+    found.append(outputs.mean("probability", "retain-apart", apart, higher=True))
+    found.append(membership(outputs, "auc-min-k-40", "forget", "holdout", min_k))
     return found
 
 
@@ -134,9 +135,9 @@ def _model_utility(parts: list[Utility]) -> Score:
     return exact("model-utility", "retain", value, n=len(parts), higher=True)
 
 
-def columns(heard: ProbeOutputs) -> dict[str, Column]:
+def columns(outputs: ProbeOutputs) -> dict[str, Column]:
     """Return the truth ratios of the forget records, for forget quality against gold."""
-    return {"truth-ratio": heard.weighed("forget", ratio)}
+    return {"truth-ratio": outputs.weighed("forget", ratio)}
 
 
 def _share(row: Choices) -> float | None:

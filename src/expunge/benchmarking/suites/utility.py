@@ -3,8 +3,8 @@
 MMLU, ARC, PIQA, COPA, OpenBookQA, HellaSwag, WinoGrande, LAMBADA, TriviaQA and WikiText-2.
 
 Multiple choice by the likelihood of the options (sum: lm-eval's `acc`; per token: its
-length-normalised form), MMLU by letter with the order of the options controlled. Questions are
-asked as turns of a conversation where the model has a chat template, so numbers differ from those
+length-normalised form), MMLU by letter with the order of the options controlled. Questions
+are turns of a conversation where the model has a chat template, so numbers differ from those
 of a bare language model; compare models within a table.
 """
 
@@ -71,8 +71,8 @@ def load(spec: Spec) -> Suite:
     mmlu = few(place.rows("mmlu_test.jsonl", "", count=14_042))
     right_at = tuple(place_of(row.value) for row in mmlu if isinstance(row.value, dict))
     probes.append(lettered("mmlu", records("mmlu", mmlu, as_question), right_at))
-    told = few(_hellaswag(place))
-    probes.append(Probe(name="hellaswag", records=records("hellaswag", told), options=True))
+    endings = few(_hellaswag(place))
+    probes.append(Probe(name="hellaswag", records=records("hellaswag", endings), options=True))
     gap = few(place.rows("winogrande.jsonl", "", count=1267))
     probes.append(
         Probe(name="winogrande", records=records("winogrande", gap, _winogrande), options=True)
@@ -88,21 +88,21 @@ def load(spec: Spec) -> Suite:
     return Suite(name="utility", probes=tuple(probes), numbers=numbers)
 
 
-def numbers(heard: ProbeOutputs) -> list[Score]:
+def numbers(outputs: ProbeOutputs) -> list[Score]:
     """Return the accuracy on every set, and perplexity per model token of WikiText-2."""
     found: list[Score] = []
     for probe in (*CHOICES, "hellaswag", "winogrande"):
         for metric, of in (("choice-accuracy", right), ("choice-by-length", right_by_length)):
-            found.append(heard.mean(metric, probe, heard.weighed(probe, of), higher=True))
-    found += choice_scores(heard, "mmlu", higher=True)
-    whole = {n: float(v == 1) for n, v in heard.scored("lambada", extraction_strength).items()}
-    found.append(heard.mean("greedy-match", "lambada", whole, higher=True))
-    likely = heard.scored("lambada", probability)
-    found.append(heard.mean("probability", "lambada", likely, higher=True))
-    known = heard.answered("triviaqa", key_fact)
-    found.append(heard.mean("key-fact", "triviaqa", known, higher=True))
-    losses = heard.scored("wikitext-2", total_loss)
-    counts = [float(heard.scores["wikitext-2"][name].content) for name in losses]
+            found.append(outputs.mean(metric, probe, outputs.weighed(probe, of), higher=True))
+    found += choice_scores(outputs, "mmlu", higher=True)
+    whole = {n: float(v == 1) for n, v in outputs.scored("lambada", extraction_strength).items()}
+    found.append(outputs.mean("greedy-match", "lambada", whole, higher=True))
+    likely = outputs.scored("lambada", probability)
+    found.append(outputs.mean("probability", "lambada", likely, higher=True))
+    known = outputs.answered("triviaqa", key_fact)
+    found.append(outputs.mean("key-fact", "triviaqa", known, higher=True))
+    losses = outputs.scored("wikitext-2", total_loss)
+    counts = [float(outputs.scores["wikitext-2"][name].content) for name in losses]
     value = perplexity(list(losses.values()), counts)
     found.append(exact("perplexity", "wikitext-2", value, n=len(losses), higher=False))
     return found

@@ -94,12 +94,12 @@ def load(spec: Spec) -> Suite:
     )
 
 
-def numbers(heard: ProbeOutputs) -> list[Score]:
+def numbers(outputs: ProbeOutputs) -> list[Score]:
     """Return accuracy by letter in all orders, by likelihood of the text, and of open answers."""
-    open_answers = heard.answered("open", rouge_l_recall)
-    by_text = heard.weighed("open", right_by_length)
+    open_answers = outputs.answered("open", rouge_l_recall)
+    by_text = outputs.weighed("open", right_by_length)
     return [
-        *choice_scores(heard, "choices", higher=False),
-        heard.mean("text-accuracy", "open", by_text, higher=False),
-        heard.mean("rouge-l-recall-stem", "open", open_answers, higher=False),
+        *choice_scores(outputs, "choices", higher=False),
+        outputs.mean("text-accuracy", "open", by_text, higher=False),
+        outputs.mean("rouge-l-recall-stem", "open", open_answers, higher=False),
     ]

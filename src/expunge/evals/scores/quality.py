@@ -33,7 +33,7 @@ def _spans(case: Comparison, role: str) -> Iterator[Score]:
     columns: dict[str, Column] = {
         "span-first": {name: fact.first_prob for name, fact in facts.items()},
         "span-least": {name: fact.min_prob for name, fact in facts.items()},
-        "span-onward": {name: fact.past_the_dam for name, fact in facts.items()},
+        "span-onward": {name: fact.after_least_likely for name, fact in facts.items()},
     }
     for metric, column in columns.items():
         yield _mean(case, metric, role, column, unit="probability")

@@ -55,14 +55,14 @@ def memorised_at_once(records: int) -> int:
     return -(-records // -(-records // MEMORISED))
 
 
-def memorising_steps(records: int, asked: int) -> int:
-    """Return how many steps learning by heart takes: as asked, but each record comes once."""
-    return max(asked, -(-records // MEMORISED))
+def memorising_steps(records: int, wanted: int) -> int:
+    """Return the steps of learning by heart: `wanted`, or as many as use each record once."""
+    return max(wanted, -(-records // MEMORISED))
 
 
-def memorising_passes(records: int, asked: int) -> float:
+def memorising_passes(records: int, wanted: int) -> float:
     """Return how often these steps read each record, on average."""
-    return memorising_steps(records, asked) * memorised_at_once(records) / records
+    return memorising_steps(records, wanted) * memorised_at_once(records) / records
 
 
 class Reinforce(NamedTuple):
@@ -94,11 +94,11 @@ class Steered(NamedTuple):
 
 
 Visit = Callable[[str, Tensor, Tensor], None]
-"""Told the name of a matrix, inputs [n, k], and gradients of the loss at its outputs [n, m]."""
+"""Receives the name of a matrix, inputs [n, k], and gradients of the loss at its outputs [n, m]."""
 
 
 class Bench(Protocol):
-    """What the engine lends an edit. Every answer is about the weights as they are at that moment.
+    """The services of the engine for an edit; all refer to the weights at that moment.
 
     `weights` holds float32 masters of the weights that the edit may change, by name; `matrix` gives
     the same numbers as [out, in], whatever the architecture stores. Both are changed in place.
@@ -106,7 +106,7 @@ class Bench(Protocol):
 
     @property
     def shape(self) -> Shape:
-        """What there is to know of the model."""
+        """The structure of the model."""
         ...
 
     @property
@@ -218,20 +218,20 @@ class Bench(Protocol):
         """Return the weights of the model from which the original was trained, by name.
 
         Raises:
-            UsageError: Nobody said which it is.
+            UsageError: No base model is named.
             InputError: It has another architecture.
         """
         ...
 
     def stage(self, start: float, end: float) -> AbstractContextManager[None]:
-        """Take what is told inside for this part of the work, each from 0 to 1.
+        """Map progress inside to this part of the work, each from 0 to 1.
 
-        Fisher information, learning by heart and training loops tell how far they are.
+        Fisher information, learning by heart and training loops report their progress.
         """
         ...
 
     def progress(self, share: float, text: str) -> None:
-        """Tell how much of the work, or of the stage, is done, 0 to 1."""
+        """Report how much of the work, or of the stage, is done, 0 to 1."""
         ...
 
 

@@ -29,7 +29,14 @@ def null_space(second: Tensor, share: float) -> Tensor:
 
 
 def rewriting(keys: Tensor, wanted: Tensor, projector: Tensor, ridge: float) -> Tensor:
-    """Return the change of a matrix, [d, k] float64, that maps keys [n, k] to wanted [n, d]."""
+    """Return the change of a matrix, [d, k] float64, that maps keys [n, k] to wanted [n, d].
+
+    Example:
+        >>> keys, wanted = torch.eye(2)[:1], torch.ones(1, 2)
+        >>> rewriting(keys, wanted, torch.eye(2, dtype=torch.float64), ridge=0.0)
+        tensor([[1., 0.],
+                [1., 0.]], dtype=torch.float64)
+    """
     wide = keys.double()
     free = wide @ projector
     gram = free @ free.T

@@ -24,7 +24,13 @@ from expunge.methods.edits.base import Bench, Passes
 
 
 def newton_step(gradient: Tensor, curvature: Tensor, damping: float, share: float) -> Tensor:
-    """Return share * gradient / (curvature + damping); two tensors of one shape, damping > 0."""
+    """Return share * gradient / (curvature + damping); two tensors of one shape, damping > 0.
+
+    Example:
+        >>> from torch import ones
+        >>> newton_step(ones(1), ones(1), damping=1.0, share=0.5)
+        tensor([0.2500])
+    """
     return share * gradient / (curvature + damping)
 
 

@@ -23,7 +23,13 @@ from expunge.methods.edits.base import Bench, Passes
 
 
 def dampened(weight: Tensor, forget: Tensor, retain: Tensor, alpha: float, lam: float) -> Tensor:
-    """Return the dampened weights; three tensors of one shape, Fisher values >= 0."""
+    """Return the dampened weights; three tensors of one shape, Fisher values >= 0.
+
+    Example:
+        >>> ones = torch.ones(2)
+        >>> dampened(ones, torch.tensor([10.0, 0.1]), ones, alpha=1.0, lam=1.0)
+        tensor([0.1000, 1.0000])
+    """
     factor = (lam * retain / forget).clamp(max=1.0)
     return torch.where(forget > alpha * retain, factor * weight, weight)
 

@@ -42,7 +42,13 @@ def principal(second: Tensor, share: float) -> Components:
 
 
 def collapse(vectors: Tensor, directions: Tensor, kept: Tensor) -> Tensor:
-    """Return vectors, [n, k], with the share kept, [c], of their part along directions, [k, c]."""
+    """Return vectors, [n, k], with the share kept, [c], of their part along directions, [k, c].
+
+    Example:
+        >>> east = torch.tensor([[1.0], [0.0]])
+        >>> collapse(torch.tensor([[3.0, 4.0]]), east, torch.tensor([0.0]))
+        tensor([[0., 4.]])
+    """
     parts = (vectors @ directions) * (1 - kept)
     return vectors - parts @ directions.T
 

@@ -1,9 +1,9 @@
-"""Guards: what stands between a user and a model whose weights do not change.
+"""Guards: rules between a user and a model whose weights do not change.
 
 A guard is a frozen dataclass of its paper's parameters. It looks at the records through a
 `GuardBench` once and returns `GuardRules`: plain data that say which prompts are meant, what is
-read in their place, and how the next token's logits are bent. Whoever has the weights leaves the
-rules out and has the original back, so a guard is suppression, however good its scores.
+read in their place, and how the next token's logits change. With the weights anybody can leave the
+rules out and use the original, so a guard is suppression, however good its scores.
 """
 
 from collections.abc import Mapping, Sequence
@@ -85,7 +85,7 @@ class Offset:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GuardRules:
-    """All that a guard does; what is None or empty is not done."""
+    """All rules of a guard; None or empty: no such rule."""
 
     frame: Frame = NO_FRAME
     probe: PromptClassifier | None = None
@@ -93,14 +93,14 @@ class GuardRules:
     shots: Shots | None = None
     corruption: Corruption | None = None
     reply: Ids = ()
-    """Said in place of any answer, end token included."""
+    """Written in place of any answer, end token included."""
     blocked: frozenset[Ids] = field(default_factory=frozenset[Ids])
     """Runs of answer tokens, all of one length, that are never completed."""
     offset: Offset | None = None
 
     @property
     def tells(self) -> str:
-        """What of the forget set can be read back from the rules themselves; empty: nothing."""
+        """Text of the forget set that the rules themselves hold; empty: none."""
         shots = self.shots is not None and bool(self.shots.near)
         held = {
             "pieces of the answers": bool(self.blocked),
@@ -111,11 +111,11 @@ class GuardRules:
 
 
 class GuardBench(Protocol):
-    """What the engine lends a guard. The model is the original, and stays it."""
+    """The services of the engine for a guard; the model stays the original."""
 
     @property
     def shape(self) -> Shape:
-        """What there is to know of the model."""
+        """The structure of the model."""
         ...
 
     @property
@@ -155,7 +155,7 @@ class GuardBench(Protocol):
         ...
 
     def progress(self, share: float, text: str) -> None:
-        """Tell how much of the work is done, 0 to 1."""
+        """Report how much of the work is done, 0 to 1."""
         ...
 
 

@@ -24,7 +24,7 @@ from expunge.methods.guards.prompt_classifier import fit_probe
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ECO:
-    """Corrupted prompts: the question that reaches the model is not the one that was asked."""
+    """Corrupted prompts: the model reads another question than the user wrote."""
 
     family: ClassVar[str] = "guard"
     advice: ClassVar[str] = "utility by construction, behind an interface, for models of any size"

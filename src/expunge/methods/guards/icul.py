@@ -3,14 +3,14 @@
     prompt = [q_r, a_r] * kept  ++  [q_f, a_other] * flipped  ++  [q]
 
 Earlier turns of the conversation answer the forget questions nearest to q with the answer to
-another question, and some retain questions truly; then q is asked. Nearness: the share of q's
+another question, and some retain questions truly; then comes q. Nearness: the share of q's
 tokens that a forget question has, too.
 
 All forget questions stand in `guard.json` as token ids, with answers to others: the guard itself is
 personal data. It is not sealed and stays when the evidence is destroyed, for without the questions
 it shows nothing.
 
-Differs from published code: that flips the labels of a classifier, on points known to be asked for;
+Differs from published code: that flips the labels of a classifier, on points known to be queried;
 here answers are exchanged, a probe of the model picks the prompts, and the nearest of all forget
 questions are shown.
 """

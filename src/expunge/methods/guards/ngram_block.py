@@ -23,7 +23,12 @@ from expunge.methods.guards.base import GuardBench, GuardRules, Ids
 
 
 def runs(answer: Ids, size: int) -> set[Ids]:
-    """Return every run of `size` tokens of an answer."""
+    """Return every run of `size` tokens of an answer.
+
+    Example:
+        >>> sorted(runs((5, 6, 7), 2))
+        [(5, 6), (6, 7)]
+    """
     return {answer[start : start + size] for start in range(len(answer) - size + 1)}
 
 

@@ -1,4 +1,4 @@
-"""The probe: which prompts a guard is for. Fisher's linear discriminant with a ridge.
+"""The probe: a classifier of the prompts that a guard is for, Fisher's discriminant with a ridge.
 
     w = (S + ridge (tr S / d) I)^-1 (m_f - m_r)
     threshold = (q_r + q_f) / 2
@@ -20,7 +20,13 @@ RIDGE = 0.1
 
 
 def discriminant(forget: Tensor, retain: Tensor, *, layer: int, alarms: float) -> PromptClassifier:
-    """Return the probe that tells forget features [n, d] from retain features [m, d]."""
+    """Return the probe that tells forget features [n, d] from retain features [m, d].
+
+    Example:
+        >>> forget, retain = torch.ones(3, 2), -torch.ones(3, 2)
+        >>> discriminant(forget, retain, layer=1, alarms=0.05).threshold
+        0.0
+    """
     first, second = forget.double(), retain.double()
     inner = torch.cat([first - first.mean(0), second - second.mean(0)])
     scatter = inner.T @ inner / len(inner)
@@ -38,15 +44,15 @@ def fit_probe(bench: GuardBench, alarms: float) -> PromptClassifier:
         UsageError: There are no questions in one of the sets.
     """
     head, tail = bench.frame
-    asked = [record.prompt for record in bench.tokens(Stream.FORGET)]
-    if any(p[: len(head)] != head or len(p) <= len(head) + len(tail) for p in asked):
+    prompts = [record.prompt for record in bench.tokens(Stream.FORGET)]
+    if any(p[: len(head)] != head or len(p) <= len(head) + len(tail) for p in prompts):
         raise UsageError(
             "no-question",
             what="some forget records are no plain question: passages, or with a system turn",
             why="this guard acts on questions that open a conversation",
             fix="give prompt and completion, or use --method ngram_block",
         )
-    if any(p[len(p) - len(tail) :] != tail for p in asked):
+    if any(p[len(p) - len(tail) :] != tail for p in prompts):
         raise UsageError(
             "answers-for-a-probe",
             what='train.forget_tokens = "fact" does not go with this guard',
@@ -58,8 +64,8 @@ def fit_probe(bench: GuardBench, alarms: float) -> PromptClassifier:
     if not len(retain):
         raise UsageError(
             "nothing-to-retain",
-            what="the guard must tell prompts about the forget set from others",
-            why="there are no questions among the retain records to show it the others",
+            what="the guard must distinguish prompts about the forget set from others",
+            why="the retain records hold no questions from which it could learn the others",
             fix="name some with --retain FILE",
         )
     return discriminant(forget, retain, layer=layer, alarms=alarms)

@@ -24,7 +24,7 @@ class RefusalGuard:
     """A filter on the input: prompts about the forget set get a refusal."""
 
     family: ClassVar[str] = "guard"
-    advice: ClassVar[str] = "a refusal at once, behind an interface; what the probe misses is told"
+    advice: ClassVar[str] = "a refusal at once, behind an interface; what the probe misses passes"
     streams: ClassVar[tuple[Stream, ...]] = (Stream.UNANSWERABLE,)
 
     alarms: float = 0.01

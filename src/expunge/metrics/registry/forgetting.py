@@ -1,4 +1,4 @@
-"""Forgetting: whether the model still gives the data away when asked."""
+"""Forgetting: whether the model still gives the data away when queried."""
 
 from expunge.metrics import (
     answer_quality,
@@ -273,7 +273,7 @@ FORGETTING: tuple[Metric, ...] = (
     ),
     Metric(
         id="span-onward",
-        title="Probability of the fact behind its dam",
+        title="Probability of the fact after its least likely token",
         meaning="How likely the model completes the fact once its least likely token has been "
         "said; high means that one token hides the fact.",
         axis=Axis.FORGETTING,

@@ -38,7 +38,7 @@ PRIVACY: tuple[Metric, ...] = (
     Metric(
         id="auc-loss",
         title="AUC of familiarity (loss)",
-        meaning="How well probability tells forgotten from unseen records; 0.5 is guessing.",
+        meaning="How well probability separates forgotten from unseen records; 0.5 is guessing.",
         axis=Axis.PRIVACY,
         of=membership.loss,
         needs=(Need.SCORES, Need.HOLDOUT),
@@ -49,7 +49,7 @@ PRIVACY: tuple[Metric, ...] = (
     Metric(
         id="auc-zlib",
         title="AUC of familiarity (zlib)",
-        meaning="How well probability, corrected for repetitive text, tells forgotten from "
+        meaning="How well probability, corrected for repetitive text, separates forgotten from "
         "unseen records; 0.5 is guessing.",
         axis=Axis.PRIVACY,
         of=membership.zlib,
@@ -85,7 +85,7 @@ PRIVACY: tuple[Metric, ...] = (
     Metric(
         id="auc-reference",
         title="AUC of familiarity (reference)",
-        meaning="How well probability beyond that of a model without the data tells forgotten "
+        meaning="How well probability beyond that of a model without the data separates forgotten "
         "from unseen records; 0.5 is guessing.",
         axis=Axis.PRIVACY,
         of=membership.reference,
@@ -97,8 +97,8 @@ PRIVACY: tuple[Metric, ...] = (
     Metric(
         id="auc-lowercase",
         title="AUC of familiarity (spelling)",
-        meaning="How well the preference for the exact spelling over lower case tells "
-        "forgotten from unseen records; 0.5 is guessing.",
+        meaning="How well the preference for the exact spelling over lower case separates"
+        " forgotten from unseen records; 0.5 is guessing.",
         axis=Axis.PRIVACY,
         of=membership.lowercase,
         needs=(Need.HOLDOUT,),
@@ -109,7 +109,7 @@ PRIVACY: tuple[Metric, ...] = (
     Metric(
         id="auc-recall",
         title="AUC of familiarity (ReCaLL)",
-        meaning="How well the disturbance by unseen texts put before it tells forgotten from "
+        meaning="How well the disturbance by unseen texts put before it separates forgotten from "
         "unseen records; 0.5 is guessing.",
         axis=Axis.PRIVACY,
         of=membership.recall,
@@ -121,7 +121,7 @@ PRIVACY: tuple[Metric, ...] = (
     Metric(
         id="auc-gradient",
         title="AUC of familiarity (gradient)",
-        meaning="How well the pull of the text on the weights tells forgotten from unseen "
+        meaning="How well the pull of the text on the weights separates forgotten from unseen "
         "records; 0.5 is guessing.",
         axis=Axis.PRIVACY,
         of=membership.gradient,
@@ -133,7 +133,7 @@ PRIVACY: tuple[Metric, ...] = (
     Metric(
         id="auc-dc-pdd",
         title="AUC of familiarity (DC-PDD)",
-        meaning="How well sureness of words that are rare in general tells forgotten from "
+        meaning="How well sureness of words that are rare in general separates forgotten from "
         "unseen records; 0.5 is guessing.",
         axis=Axis.PRIVACY,
         of=membership.dc_pdd,
@@ -180,7 +180,7 @@ PRIVACY: tuple[Metric, ...] = (
     Metric(
         id="auc-loss-matched",
         title="AUC of familiarity (loss), equal difficulty",
-        meaning="How well probability tells apart records that a model without the data finds "
+        meaning="How well probability separates records that a model without the data finds "
         "equally hard; 0.5 is guessing.",
         axis=Axis.PRIVACY,
         of=membership_tests.matched,
@@ -191,7 +191,7 @@ PRIVACY: tuple[Metric, ...] = (
     Metric(
         id="auc-words",
         title="AUC of wording alone",
-        meaning="How well a bag of words, which knows no model, tells forgotten from unseen "
+        meaning="How well a bag of words, which knows no model, separates forgotten from unseen "
         "records; 0.5 is guessing.",
         axis=Axis.PRIVACY,
         of=membership_tests.word_scores,
@@ -260,7 +260,7 @@ PRIVACY: tuple[Metric, ...] = (
     Metric(
         id="edit-detection",
         title="Edit detection",
-        meaning="How well the model's doubt of its answers tells it from a model without the "
+        meaning="How well the model's doubt of its answers separates it from a model without the "
         "data: 0.5 not at all, 1 always.",
         axis=Axis.PRIVACY,
         of=statistics.auc,

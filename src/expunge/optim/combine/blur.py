@@ -16,7 +16,14 @@ from expunge.optim.base import Gradient, Memory, add, dot, scaled
 
 
 def forget_first(forget: Gradient, retain: Gradient, gamma: float) -> Gradient:
-    """Return g_r + (gamma - <g_r, g_f> / |g_f|^2) g_f; g_r where the forget gradient is zero."""
+    """Return g_r + (gamma - <g_r, g_f> / |g_f|^2) g_f; g_r where the forget gradient is zero.
+
+    Example:
+        >>> import torch
+        >>> forget, retain = {"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([-1.0, 1.0])}
+        >>> forget_first(forget, retain, gamma=1.0)
+        {'w': tensor([1., 1.])}
+    """
     square = float(dot(forget, forget))
     if square == 0:
         return scaled(retain, 1.0)

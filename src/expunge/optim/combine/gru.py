@@ -25,9 +25,16 @@ _RETAIN = "gru/retain/"
 
 
 def rectified(forget: Gradient, guide: Gradient, floor: float = -1.0) -> Gradient:
-    """Return the forget gradient without its component against `guide`."""
+    """Return the forget gradient without its component against `guide`.
+
+    Example:
+        >>> import torch
+        >>> forget, guide = {"w": torch.tensor([1.0, -1.0])}, {"w": torch.tensor([0.0, 1.0])}
+        >>> rectified(forget, guide)
+        {'w': tensor([1., 0.])}
+    """
     inner = float(dot(forget, guide))
-    if not inner < 0:
+    if not inner < 0:  # no conflict; also where a gradient is zero
         return forget
     forget_length, guide_length = float(norm(forget)), float(norm(guide))
     cosine = max(inner / (forget_length * guide_length), floor)
@@ -53,5 +60,6 @@ class GRU:
         guide: Gradient = {}
         for name, value in retain.items():
             mean = memory.setdefault(_RETAIN + name, torch.zeros_like(value))
+            # In place: the average is kept in the memory that checkpoints save.
             guide[name] = mean.mul_(1 - self.fresh).add_(value, alpha=self.fresh)
         return add(rectified(forget, guide, self.floor), retain)

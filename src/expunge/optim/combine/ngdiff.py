@@ -17,7 +17,13 @@ from expunge.optim.base import Gradient, Memory, add, norm, scaled
 
 
 def unit(gradient: Gradient) -> Gradient:
-    """Return a gradient of length one; one of length zero stays zero."""
+    """Return a gradient of length one; one of length zero stays zero.
+
+    Example:
+        >>> import torch
+        >>> unit({"w": torch.tensor([3.0, 4.0])})
+        {'w': tensor([0.6000, 0.8000])}
+    """
     length = float(norm(gradient))
     return scaled(gradient, 1 / length if length else 0.0)
 

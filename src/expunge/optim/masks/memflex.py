@@ -30,7 +30,13 @@ _A, _B = ".lora_A", ".lora_B"
 
 
 def passes(forget: Tensor, retain: Tensor, *, similarity: float, size: float) -> bool:
-    """Tell whether a tensor may move; a gradient of length zero is similar to none."""
+    """Tell whether a tensor may move; a gradient of length zero is similar to none.
+
+    Example:
+        >>> import torch
+        >>> passes(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), similarity=0.5, size=0.1)
+        True
+    """
     lengths = float(norm({"": forget}) * norm({"": retain}))
     cosine = float(dot({"": forget}, {"": retain})) / lengths if lengths else 0.0
     return cosine < similarity and float(forget.abs().mean()) > size

@@ -13,10 +13,14 @@ def keep_largest(scores: Mapping[str, Tensor], share: float) -> dict[str, Tensor
 
     The scores of all tensors compete. Of equal scores the first ones are taken, so that the choice
     is the same every time and the count is exact even where most scores are zero.
+
+    Example:
+        >>> keep_largest({"w": torch.tensor([0.1, 0.9, 0.5])}, share=0.34)
+        {'w': tensor([False,  True, False])}
     """
     flat = torch.cat([score.flatten().cpu() for score in scores.values()])
     wanted = max(1, round(share * len(flat)))
-    bar = flat.kthvalue(len(flat) - wanted + 1).values
+    bar = flat.kthvalue(len(flat) - wanted + 1).values  # the smallest score that is kept
     kept = flat > bar
     ties = (flat == bar).nonzero().flatten()
     kept[ties[: wanted - int(kept.sum())]] = True
@@ -38,7 +42,7 @@ def neurons(values: Tensor) -> Tensor:
 
 
 def spread_out(kept: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give every weight of a neuron the neuron's fate, [n] -> the shape of the weight."""
+    """Repeat the choice of a neuron for each of its weights, [n] -> the shape of the weight."""
     return {
         name: kept[name].view(-1, *[1] * (weight.ndim - 1)).expand_as(weight).contiguous()
         for name, weight in weights.items()

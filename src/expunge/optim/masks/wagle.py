@@ -4,7 +4,7 @@
 
 L_f and L_r are the mean NLL per token of the forget and the retain set at the original, d_i the
 derivative by weight i. S_i is, to first order, how much the forget loss changes if weight i is set
-to zero and the others answer with what is best for the retain set; 1/mu stands for the inverse of
+to zero and the others move to what is best for the retain set; 1/mu stands for the inverse of
 the retain loss's curvature. The `share` of all weights with the largest S may move.
 
 Differs from published code: losses are means over at most 256 records of each set, not sums over
@@ -24,7 +24,13 @@ from expunge.optim.masks.top_k import filled, keep_largest
 
 
 def attribution(weight: Tensor, forget: Tensor, retain: Tensor, mu: float) -> Tensor:
-    """Return |(theta - g_r / mu) g_f| for each weight, in the weight's shape."""
+    """Return |(theta - g_r / mu) g_f| for each weight, in the weight's shape.
+
+    Example:
+        >>> import torch
+        >>> attribution(torch.ones(1), torch.ones(1), torch.ones(1), mu=1.0)
+        tensor([0.])
+    """
     return ((weight - retain / mu) * forget).abs()
 
 

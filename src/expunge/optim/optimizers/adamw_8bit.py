@@ -9,7 +9,7 @@ small moments beside large ones keep their size: 2 bytes a weight and 4 in 128 m
 
 Differs from published code: a block never crosses a row, so that it does not depend on how rows are
 spread over processes; tensors of fewer than 4096 numbers and of one dimension keep float32 moments,
-as there. Written in plain torch because `torchao`'s state cannot be told from its class, and a
+as there. Written in plain torch because `torchao`'s state has a class of its own, and a
 checkpoint here holds plain tensors only.
 """
 
@@ -30,7 +30,7 @@ _EPS = 1e-8
 def levels(*, signed: bool) -> Tensor:
     """Return the 256 levels in rising order: the dynamic map of arXiv:2110.02861."""
     found: list[float] = [0.0, 1.0]
-    for decade in range(_DECADES):
+    for decade in range(_DECADES):  # each one has twice the levels of the decade below it
         edges = torch.linspace(0.1, 1, 2 ** (decade if signed else decade + 1) + 1)
         middles = (10.0 ** (decade - _DECADES + 1) * (edges[:-1] + edges[1:]) / 2).tolist()
         found += middles
@@ -48,9 +48,9 @@ def packed(values: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Codes, [..., m] uint8, and scales, [..., ceil(m / 256)] float32.
     """
-    blocks = _blocks(values)
-    scale = blocks.abs().amax(-1)
-    middles = (table[1:] + table[:-1]) / 2
+    blocks = _blocks(values)  # [..., blocks, 256]
+    scale = blocks.abs().amax(-1)  # [..., blocks]
+    middles = (table[1:] + table[:-1]) / 2  # between them lie the values nearest to a level
     codes = torch.bucketize(blocks / scale.clamp(min=1e-38).unsqueeze(-1), middles, out_int32=True)
     return codes.flatten(-2)[..., : values.shape[-1]].to(torch.uint8).contiguous(), scale
 
@@ -97,7 +97,7 @@ class AdamW8(torch.optim.Optimizer):
             old = self._read(kept, name, here)
             moment = old.lerp_(value, 1 - beta)
             self._keep(kept, name, moment, weight)
-            moments[name] = moment / (1 - beta ** int(kept["step"]))
+            moments[name] = moment / (1 - beta ** int(kept["step"]))  # corrected for the zero start
         move = moments["mean"] / (moments["square"].sqrt() + _EPS)
         here.mul_(1 - lr * decay).sub_(move, alpha=lr)
 
@@ -134,7 +134,7 @@ class AdamW8bit:
 
 
 def _blocks(values: Tensor) -> Tensor:
-    missing = -values.shape[-1] % _BLOCK
+    missing = -values.shape[-1] % _BLOCK  # zeros that fill the last block of a row
     return torch.nn.functional.pad(values, (0, missing)).unflatten(-1, (-1, _BLOCK))
 
 

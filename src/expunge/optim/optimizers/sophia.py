@@ -26,7 +26,12 @@ _TINY = 1e-12
 
 
 def clipped(momentum: Tensor, curvature: Tensor, rho: float) -> Tensor:
-    """Return clip(m / max(rho h, 1e-12), -1, 1) for each weight."""
+    """Return clip(m / max(rho h, 1e-12), -1, 1) for each weight.
+
+    Example:
+        >>> clipped(torch.tensor([9.0]), torch.tensor([1.0]), rho=1.0)
+        tensor([1.])
+    """
     return (momentum / (rho * curvature).clamp(min=_TINY)).clamp(-1, 1)
 
 
@@ -34,24 +39,24 @@ class SophiaG(torch.optim.Optimizer):
     """Keeps m, h and the number of steps of each weight; `refresh` before a step when `due`."""
 
     def __init__(
-        self, weights: Mapping[str, Tensor], lr: float, weight_decay: float, knobs: "Sophia"
+        self, weights: Mapping[str, Tensor], lr: float, weight_decay: float, settings: "Sophia"
     ) -> None:
         super().__init__(list(weights.values()), {"lr": lr, "weight_decay": weight_decay})
         self._weights = weights
-        self._knobs = knobs
+        self._settings = settings
 
     @property
     def due(self) -> bool:
         """Whether the next step wants fresh curvature."""
         first = next(iter(self._weights.values()))
-        return int(self._kept(first)["step"]) % self._knobs.every == 0
+        return int(self._kept(first)["step"]) % self._settings.every == 0
 
     @torch.no_grad()
     def refresh(self, curvature: Mapping[str, Tensor]) -> None:
         """Take in an estimate of the diagonal of the Gauss-Newton matrix, by name."""
         for name, value in curvature.items():
             kept = self._kept(self._weights[name])["curvature"]
-            kept.mul_(self._knobs.beta2).add_(value, alpha=1 - self._knobs.beta2)
+            kept.mul_(self._settings.beta2).add_(value, alpha=1 - self._settings.beta2)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -62,8 +67,8 @@ class SophiaG(torch.optim.Optimizer):
             kept["step"] += 1
             if weight.grad is None:
                 continue
-            kept["momentum"].lerp_(weight.grad, 1 - self._knobs.beta1)
-            move = clipped(kept["momentum"], kept["curvature"], self._knobs.rho)
+            kept["momentum"].lerp_(weight.grad, 1 - self._settings.beta1)
+            move = clipped(kept["momentum"], kept["curvature"], self._settings.rho)
             weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(move, alpha=group["lr"])
 
     def _kept(self, weight: Tensor) -> dict[str, Tensor]:

@@ -27,12 +27,13 @@ def penalised(pull: Pull, *, weight: float, step: float, central: bool) -> Gradi
     length = float(norm(here))
     if length == 0:
         return here
-    along = scaled(here, step / length)
+    along = scaled(here, step / length)  # h u: an offset of Euclidean length h
     ahead = pull("forget", at=along)
     if central:
         behind, width = pull("forget", at=scaled(along, -1.0)), 2 * step
     else:
         behind, width = here, step
+    # g_f + weight H u, with H u from the difference of two gradients.
     return add(here, add(ahead, behind, -1.0), weight / width)
 
 

@@ -32,6 +32,11 @@ def agreeing(gradient: Gradient, guide: Gradient) -> Gradient:
     """Return the gradient, zero where its sign is not that of `guide` or `guide` knows no weight.
 
     Both point uphill, so equal signs move a weight the same way.
+
+    Example:
+        >>> gradient, guide = {"w": torch.tensor([2.0, 1.0])}, {"w": torch.tensor([1.0, -1.0])}
+        >>> agreeing(gradient, guide)
+        {'w': tensor([2., 0.])}
     """
     kept: Gradient = {}
     for name, value in gradient.items():
@@ -76,10 +81,11 @@ class Mudman:
         if step % self.refork == 0:
             memory.update({_ADVERSARY + n: w.clone() for n, w in pull.weights.items()})
         adversary = _part(memory, _ADVERSARY)
+        # The adversary relearns from its own weights, kept as float32 copies in the memory.
         for name, slope in pull.relearn(at=_offset(adversary, pull)).items():
             adversary[name].sub_(slope, alpha=self.lr)
         gradient = pull("forget", at=_offset(adversary, pull))
-        length = float(norm(gradient))
+        length = float(norm(gradient))  # before the mask, as `strength` says
         masked = agreeing(gradient, _part(memory, _RETAIN))
         return scaled(masked, self.strength / length if length else 0.0)
 

@@ -23,7 +23,13 @@ from expunge.optim.base import Gradient, Memory, Pull, norm, scaled
 
 
 def ascent(gradient: Gradient, rho: float) -> Gradient:
-    """Return the offset of length rho along a gradient; zeros for a gradient of length zero."""
+    """Return the offset of length rho along a gradient; zeros for a gradient of length zero.
+
+    Example:
+        >>> import torch
+        >>> ascent({"w": torch.tensor([3.0, 4.0])}, rho=0.5)
+        {'w': tensor([0.3000, 0.4000])}
+    """
     length = float(norm(gradient))
     return scaled(gradient, rho / length if length else 0.0)
 
