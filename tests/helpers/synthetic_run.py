@@ -245,7 +245,7 @@ def facts() -> RunFacts:
         precision="fp32",
         method=MethodFacts(
             name="npo",
-            knobs={"beta": 0.1, "retain": "nll", "lr": 1e-4, "rank": 16},
+            parameters={"beta": 0.1, "retain": "nll", "lr": 1e-4, "rank": 16},
             advice="gradient ascent that brakes itself; gentle on what should stay",
         ),
         plan=PlanFacts(tokens=61_440, flops=3.1e13, peak_gib=2.4, seconds=95.0),

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from expunge.evidence.store import PLAIN
 from expunge.reporting import glossary, wording
 from expunge.reporting.build import attack_rows, counts, environment, evidence_of, gaps
 from expunge.reporting.examples import facts
+from expunge.reporting.next_step import action
 from expunge.reporting.plot_data import find
 from expunge.reporting.redaction import OpenText, Redactor
 from expunge.reporting.schema import read_facts, read_results
@@ -52,9 +54,18 @@ def build_card(run: Path, *, redact: bool = True, key: bytes | None = None) -> P
         "facts": run_facts,
         "context": context,
         "verdict": results.verdict,
-        "sentence": redactor.label(results.verdict.sentence),
+        "sentence": " ".join(
+            (
+                *wording.notices(results.verdict),
+                wording.headline(results.verdict, goal=context.goal),
+            )
+        ),
+        "findings": [
+            replace(one, detail=redactor.label(one.detail)) for one in results.verdict.findings
+        ],
         "words": wording,
-        "action": wording.action(results),
+        "action": action(results.verdict),
+        "claim": wording.claim(results.verdict, exact=run_facts.exact),
         "counts": counts(ranked),
         "roles": roles,
         "rows": _rows(results, context),
