@@ -110,8 +110,8 @@ def _finding(axis: Axis, own: Sequence[Gate], case: Conclusion) -> Finding:
             made,
             answer=ANSWERS[Status.INCONCLUSIVE],
             detail="The audit failed its own checks, so its figures decide nothing.",
-            settle="Another audit, once the failed check is mended, for example with another retrained "
-            "reference model (gold). Possible: yes.",
+            settle="Another audit, once the failed check is mended, for example with another "
+            "retrained reference model (gold). Possible: yes.",
         )
     if case.ruling is Ruling.NOTHING_TO_FORGET and axis in _ERASURE:
         detail = "The original did not measurably hold the data."

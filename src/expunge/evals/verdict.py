@@ -178,7 +178,7 @@ def _ruling(
 def _lacking(context: AuditContext, judged: Sequence[Gate], anchors: Anchors | None) -> str:
     """Return what the goal needs and nobody measured; an empty string when all is there."""
     if context.goal == "removal" and anchors and anchors.golds and not anchors.of(Axis.FORGETTING):
-        return "every gold model was refused, so no model shows what never having seen the data looks like"
+        return "every gold model was refused, and no other model shows what forgetting looks like"
     if _answers_alone(context, judged):
         return (
             "nothing behind the answers was measured, and answers alone cannot tell forgetting "
