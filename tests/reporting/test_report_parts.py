@@ -19,7 +19,7 @@ from expunge.reporting.glossary import metric_title
 from expunge.reporting.next_step import action, next_command
 from expunge.reporting.plot_data import relearning, relearning_panel
 from expunge.reporting.plots import PlottedInterval, RecoveryBar, recovery_ladder
-from expunge.reporting.redaction import MASK, Redactor
+from expunge.reporting.redaction import MASK, Masks, Redactor
 from expunge.reporting.schema import (
     SCHEMA,
     facts_from_json,
@@ -79,6 +79,16 @@ def test_labels_lose_names_even_inside_words_and_nothing_else():
     assert redactor.label("data/mirabel_kovanda.jsonl") == f"data/{MASK * 15}.jsonl"
     assert redactor.label("MirabelKovanda2") == f"{MASK * 14}2"
     assert redactor.label("npo, beta = 0.1, the sister") == "npo, beta = 0.1, the sister"
+
+
+def test_only_the_words_of_users_are_masked_in_a_sentence_of_the_report():
+    """A fact must not show by its mask: `Paris` lies in `comparison`."""
+    item = Item(
+        record="r", split="forget", question="", answer="", key_answers=("Paris",), subject="Mira"
+    )
+    masks = Masks(Redactor([item]), ["family", "friends of Mira"])
+    said = masks.sentence("A comparison of family and friends of Mira")
+    assert said == f"A comparison of family and friends of {MASK * 4}"
 
 
 def attempt(leaked: bool, attack: str = "plain") -> ExampleAttempt:
@@ -241,6 +251,9 @@ def test_an_open_verdict_names_the_command_that_settles_it(findings, flags):
 def test_a_provisional_pass_is_no_release():
     passed = verdict(Ruling.PASS, provisional=True)
     assert action(passed).title == "Go on, do not release yet"
+    scar = action(verdict(Ruling.PASS_WITH_SCAR, provisional=True))
+    assert scar.title == action(passed).title
+    assert "could tell" in scar.text
     assert "audit.level=standard" in next_command(passed, Path("run"))
 
 

@@ -13,14 +13,13 @@ from expunge.config.settings import Settings
 from expunge.evidence.preregistration import read_preregistration
 from expunge.evidence.store import EvidenceStore
 from expunge.pipeline.plan import Plan
-from expunge.pipeline.retrain import AGAIN
 from expunge.pipeline.run_folder import RunFolder
 from expunge.pipeline.train import FinishedStage
 from expunge.preparation.prepare import Prepared
 from expunge.preparation.validate import described
 from expunge.provenance.keys import item_fingerprints
 from expunge.provenance.manifest import Retention, write_manifest
-from expunge.provenance.training_facts import is_trained_run, read_trained_run
+from expunge.provenance.training_facts import AGAIN, is_trained_run, read_trained_run
 from expunge.reporting.build import build_report
 from expunge.reporting.card import build_card
 from expunge.reporting.schema import (

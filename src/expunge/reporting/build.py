@@ -35,7 +35,7 @@ from expunge.reporting.examples import (
 )
 from expunge.reporting.next_step import action, next_command
 from expunge.reporting.plot_data import relearning
-from expunge.reporting.redaction import MASK, OpenText, Redactor
+from expunge.reporting.redaction import MASK, Masks, OpenText, Redactor
 from expunge.reporting.schema import RunFacts, read_facts, read_results
 from expunge.utils.io import sha256_file, write_text
 
@@ -168,10 +168,15 @@ def environment() -> Environment:
         tone=wording.tone,
         plain=plain_words.plain,
         short=_short,
-        unbroken=lambda text: text.replace(" %", "\N{NARROW NO-BREAK SPACE}%"),
+        unbroken=_unbroken,
         masks=_masks,
     )
     return made
+
+
+def _unbroken(text: str) -> str:
+    """Keep numbers and their percent signs on one line."""
+    return text.replace(" %", "\N{NARROW NO-BREAK SPACE}%")
 
 
 def _short(text: str) -> str:
@@ -206,6 +211,7 @@ def _page(run: Path, store: EvidenceStore, redactor: Redactor, *, redacted: bool
         "request": redactor.label(context.request),
         "redacted": redacted,
         "redactor": redactor,
+        "masks": masks_of(store, redactor),
         "words": wording,
         "action": action(results.verdict),
         "command": next_command(results.verdict, Path("RUN_FOLDER")),
@@ -234,6 +240,11 @@ def _page(run: Path, store: EvidenceStore, redactor: Redactor, *, redacted: bool
         "glossary": glossary,
         "used_metrics": _used_metrics(results),
     }
+
+
+def masks_of(store: EvidenceStore, redactor: Redactor) -> Masks:
+    """Return what masks the words of users in the sentences of a report."""
+    return Masks(redactor, {item.relation for item in store.items() if item.relation})
 
 
 def counts(ranked: Sequence[FactHistory]) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from expunge.evals.results import Results
 from expunge.evidence.context import AuditContext
 from expunge.evidence.store import PLAIN
 from expunge.reporting import glossary, wording
-from expunge.reporting.build import attack_rows, counts, environment, evidence_of, gaps
+from expunge.reporting.build import attack_rows, counts, environment, evidence_of, gaps, masks_of
 from expunge.reporting.examples import facts
 from expunge.reporting.next_step import action
 from expunge.reporting.plot_data import find
@@ -47,7 +47,7 @@ def build_card(run: Path, *, redact: bool = True, key: bytes | None = None) -> P
     store = evidence_of(run, key=key)
     redactor = Redactor(store.items_with_facts()) if redact else OpenText()
     results, run_facts, context = read_results(run), read_facts(run), store.context()
-    ranked = facts(store)
+    ranked, masks = facts(store), masks_of(store, redactor)
     roles = ("original", "unlearned", *context.golds)
     page: dict[str, Any] = {
         "base_model": _base_model(run_facts.model, redactor),
@@ -61,7 +61,7 @@ def build_card(run: Path, *, redact: bool = True, key: bytes | None = None) -> P
             )
         ),
         "findings": [
-            replace(one, detail=redactor.label(one.detail)) for one in results.verdict.findings
+            replace(one, detail=masks.sentence(one.detail)) for one in results.verdict.findings
         ],
         "words": wording,
         "action": action(results.verdict),
@@ -70,7 +70,7 @@ def build_card(run: Path, *, redact: bool = True, key: bytes | None = None) -> P
         "roles": roles,
         "rows": _rows(results, context),
         "attacks": [row for row in attack_rows(results, ranked) if row["attack"] != PLAIN],
-        "gaps": [redactor.label(gap) for gap in gaps(results, context)],
+        "gaps": [masks.sentence(gap) for gap in gaps(results, context)],
     }
     path = run / "README.md"
     write_text(path, environment().get_template("card.md.j2").render(page))

@@ -107,9 +107,10 @@ def action(verdict: Verdict) -> Action:
     """Say what follows from a verdict."""
     title, text = _ACTIONS[verdict.ruling]
     if verdict.ruling in (Ruling.PASS, Ruling.PASS_WITH_SCAR) and verdict.provisional:
+        trace = f"{text} " if verdict.ruling is Ruling.PASS_WITH_SCAR else ""
         return Action(
             title="Go on, do not release yet",
-            text="The result is provisional: the quick level is enough to go on working with the "
-            "model, not for the decision to release it.",
+            text=f"{trace}The result is provisional: the quick level is enough to go on working "
+            "with the model, not for the decision to release it.",
         )
     return Action(title=title, text=text.format(who=THREATS[verdict.threat_model]))
