@@ -107,6 +107,11 @@ def test_what_was_rehearsed_stands_beside_what_was_not():
             {"settle": "more gold models (now 2)"},
             ("retrained reference models (gold)", "where the training can be repeated"),
         ),
+        (
+            Axis.FORGETTING,
+            {"settle": "more records of the forget set"},
+            ("more records of the forget set", "only if there are more such records"),
+        ),
         (Axis.LOCALITY, {}, ("Nothing that this request can give", "Possible: no")),
     ],
 )
@@ -130,6 +135,14 @@ def test_what_no_gate_can_say(changed, axis, answer, words):
     one = answered(axis, replace(PASSED, **changed))
     assert one.answer == answer
     assert words in one.detail
+
+
+def test_what_a_stronger_adversary_brings_back_is_said():
+    relearnt = replace(gate(Axis.ROBUSTNESS, "recovery by relearn", Status.FAIL), threat="T2")
+    one = answered(Axis.ROBUSTNESS, replace(PASSED, beyond=(relearnt,)))
+    assert one.answer == "yes"
+    assert "under training on other facts of the set" in one.detail
+    assert "not for release" in one.detail
 
 
 def test_facts_that_anyone_guesses_are_no_secret_returned():

@@ -223,6 +223,12 @@ def test_every_ruling_has_a_headline_an_action_and_but_for_a_pass_a_command(ruli
     assert command is None or re.match(r"expunge (forget|audit|verify) .*\brun\b", command)
 
 
+def test_a_pass_says_what_was_not_tested():
+    found = (open_("yes", ""), replace(open_("not tested", "x"), question="Neighbours"))
+    said = wording.headline(verdict(Ruling.PASS, findings=found), goal="removal")
+    assert said.endswith("Not tested: Neighbours.")
+
+
 def open_(answer, settle):
     return Finding(axis=Axis.UTILITY, question="Kept", answer=answer, detail="", settle=settle)
 

@@ -91,6 +91,8 @@ class Conclusion:
     lacking: str
     """What the goal needs and nobody measured; empty when all is there."""
     tally: Tally | None
+    beyond: Sequence[Gate] = ()
+    """Failed gates of adversaries that are stronger than the promise."""
 
 
 def findings(gates: Sequence[Gate], case: Conclusion) -> tuple[Finding, ...]:
@@ -125,13 +127,15 @@ def _finding(axis: Axis, own: Sequence[Gate], case: Conclusion) -> Finding:
     status = axis_status(axis, own)
     if axis is Axis.FORGETTING and case.lacking and status is Status.PASS:
         said = _sentences(_counts(case.tally), f"{plain(case.lacking)}")
-        settle = f"{_MISSING[axis]}. Possible: where the training can be repeated."
+        settle = "Records that name the wanted answers. Possible: yes"
+        if "wanted answers" not in case.lacking:
+            settle = f"{_MISSING[axis]}. Possible: where the training can be repeated"
         answer = ANSWERS[Status.INCONCLUSIVE]
         return replace(made, answer=answer, detail=said, settle=_sentences(settle))
     return replace(
         made,
         answer=ANSWERS[status],
-        detail=_detail(axis, own, status, case.tally),
+        detail=_sentences(_detail(axis, own, status, case.tally), _stronger(axis, case.beyond)),
         settle=_settle(axis, own, status),
     )
 
@@ -157,6 +161,17 @@ def _detail(axis: Axis, own: Sequence[Gate], status: Status, tally: Tally | None
         gate = known[0] if known else gate
         figures = _sentences(figures, f"{subject(gate)}: {measured(gate)}" if known else "")
     return _sentences(figures, _rehearsed(gate, own))
+
+
+def _stronger(axis: Axis, beyond: Sequence[Gate]) -> str:
+    """Say what a stronger adversary than the promise names brings back."""
+    if axis is not Axis.ROBUSTNESS or not beyond:
+        return ""
+    names = ", ".join(dict.fromkeys(attempt(tried(gate)) or subject(gate) for gate in beyond))
+    return (
+        f"Beyond the promise it comes back, under {names}: the model is safe behind an interface, "
+        "and its weights are not for release"
+    )
 
 
 def _speaker(axis: Axis, own: Sequence[Gate], status: Status) -> Gate:
@@ -202,7 +217,10 @@ def _counts(tally: Tally | None) -> str:
 
 def _attempts(own: Sequence[Gate], status: Status, tally: Tally | None) -> str:
     """Name the attempts under which the data came back, or all that brought nothing back."""
-    names = dict.fromkeys(attempt(tried(g)) for g in own if g.status is status and tried(g))
+    counted = [
+        g for g in own if g.status is status and not (g.part and status is Status.INCONCLUSIVE)
+    ]
+    names = dict.fromkeys(attempt(tried(gate)) for gate in counted if tried(gate))
     listed = ", ".join([*names][:_LISTED])
     listed += f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     guessed = tally is not None and tally.leaked > 0
@@ -247,9 +265,11 @@ def _settle(axis: Axis, own: Sequence[Gate], status: Status) -> str:
         ways.append(f"about {needed} more {more}")
         chances.append(f"only if the request has {needed} more records" if forgets else "yes")
         words = [word for word in words if "more records" not in word]
-    if words:
-        ways += words
+    ways += words
+    if any("reference model" in word for word in words):
         chances.append("reference models where the training can be repeated")
+    elif words:
+        chances.append("only if there are more such records")
     if not ways:
         return "Nothing that this request can give. Possible: no."
     return _sentences(" or ".join(ways), f"Possible: {'; '.join(chances)}")

@@ -109,6 +109,7 @@ def decide(
                 if informative is None
                 else _lacking(context, _judged(context, gates), anchors),
                 tally=tally,
+                beyond=_beyond(context, gates),
             ),
         ),
         claim="E0" if context.cover or context.goal != "removal" else "E1",

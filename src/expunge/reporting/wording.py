@@ -91,9 +91,14 @@ def headline(verdict: Verdict, *, goal: str) -> str:
         verdict: What the audit concluded.
         goal: `removal`, `suppression` or `edit`.
     """
+    if verdict.ruling not in (Ruling.PASS, Ruling.PASS_WITH_SCAR):
+        return _HEADLINES[verdict.ruling]
+    passed = _HEADLINES[verdict.ruling]
     if verdict.ruling is Ruling.PASS:
-        return _PASSED.get(goal, _HEADLINES[verdict.ruling])
-    return _HEADLINES[verdict.ruling]
+        passed = _PASSED.get(goal, passed)
+    untested = ANSWERS[Status.NOT_COMPUTABLE]
+    names = ", ".join(one.question for one in verdict.findings if one.answer == untested)
+    return f"{passed} Not tested: {names}." if names else passed
 
 
 def notices(verdict: Verdict) -> tuple[str, ...]:
