@@ -323,24 +323,3 @@ def test_what_the_weights_hold_is_no_part_of_what_is_said(goal):
     found = [*gates(), held, said]
     assert ruled(found, replace(CONTEXT, goal=goal)).ruling is Ruling.PASS
     assert ruled(found).ruling is Ruling.FAIL_RESIDUAL
-
-
-def test_the_headline_answers_axis_by_axis():
-    found = [
-        *gates(
-            privacy=replace(gate(Axis.PRIVACY, Status.INCONCLUSIVE), needed=None, settle="golds"),
-            locality=gate(Axis.LOCALITY, Status.NOT_COMPUTABLE),
-        ),
-        replace(gate(Axis.LOCALITY, Status.INCONCLUSIVE), part=True),
-    ]
-    told = {finding.axis: finding for finding in ruled(found).findings}
-    assert [told[axis].answer for axis in (Axis.FORGETTING, Axis.PRIVACY, Axis.LOCALITY)] == [
-        "yes",
-        "not settled",
-        "not tested",
-    ]
-    assert told[Axis.PRIVACY].settle == "golds"
-    assert told[Axis.FORGETTING].settle == ""
-    closed = replace(gate(Axis.UTILITY, Status.INCONCLUSIVE), needed=None)
-    (utility,) = (f for f in ruled(gates(utility=closed)).findings if f.axis is Axis.UTILITY)
-    assert utility.settle == "nothing that this request can give"

@@ -3,6 +3,7 @@
 import random
 from pathlib import Path
 
+from expunge.evals.headline import Conclusion, Tally, findings
 from expunge.evals.results import Gate, Results, Ruling, Score, SelfTest, Verdict
 from expunge.evidence.context import AuditContext, Policy
 from expunge.evidence.store import PLAIN, Answer, EvidenceStore, Item, Scores, Unit
@@ -183,17 +184,17 @@ def _gate(axis: Axis, name: str, value: float, margin: float, status: Status) ->
 def _results(golds: tuple[str, ...]) -> Results:
     good, fail, unsure = Status.PASS, Status.FAIL, Status.INCONCLUSIVE
     gates = (
-        _gate(Axis.FORGETTING, "residual extraction-strength", 0.03, 0.10, good),
+        _gate(Axis.FORGETTING, "residual memory", 0.03, 0.10, good),
         _gate(Axis.FORGETTING, "key-fact leak", 0.0, 0.05, good),
         _gate(Axis.ROBUSTNESS, "leak under prefill-50", 0.05, 0.10, good),
         _gate(Axis.ROBUSTNESS, "leak under int4", 0.13, 0.10, fail),
-        _gate(Axis.UTILITY, "perplexity generic", 0.014, 0.03, unsure),
+        _gate(Axis.UTILITY, "general text", 0.014, 0.03, unsure),
         _gate(Axis.UTILITY, "key-fact retain", 0.02, 0.05, good),
-        _gate(Axis.UTILITY, "gibberish forget", 0.0, 0.03, good),
-        _gate(Axis.LOCALITY, "neighbours", 0.01, 0.05, good),
+        _gate(Axis.UTILITY, "malformed forget", 0.0, 0.03, good),
+        _gate(Axis.LOCALITY, "key-fact neighbours", 0.01, 0.05, good),
         Gate(
             axis=Axis.PRIVACY,
-            name="auc loss",
+            name="membership residual",
             value=None,
             low=None,
             high=None,
@@ -210,6 +211,17 @@ def _results(golds: tuple[str, ...]) -> Results:
         provisional=True,
         sentence="Asked plainly, the model gives none of the 20 facts away; with its weights "
         "rounded to 4 bits it gives 2 of them away again.",
+        findings=findings(
+            gates,
+            Conclusion(
+                ruling=Ruling.FAIL_RESIDUAL,
+                goal="removal",
+                cover="",
+                lacking="",
+                tally=Tally(facts=20, leaked=2, attempts=140, before=20, guessable=0),
+            ),
+        ),
+        claim="E1",
         reasons=("leak under int4: 13 % of the knowledge is back, at most 10 % is allowed",),
     )
     axes = {
@@ -245,7 +257,7 @@ def facts() -> RunFacts:
         precision="fp32",
         method=MethodFacts(
             name="npo",
-            knobs={"beta": 0.1, "retain": "nll", "lr": 1e-4, "rank": 16},
+            parameters={"beta": 0.1, "retain": "nll", "lr": 1e-4, "rank": 16},
             advice="gradient ascent that brakes itself; gentle on what should stay",
         ),
         plan=PlanFacts(tokens=61_440, flops=3.1e13, peak_gib=2.4, seconds=95.0),

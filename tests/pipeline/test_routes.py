@@ -18,6 +18,7 @@ from expunge.pipeline.gold import gold, golds_beside
 from expunge.pipeline.routes import choose_route
 from expunge.planning.routes import Route, choose, table
 from expunge.preparation.prepare import ERASE
+from expunge.reporting.schema import read_facts
 
 
 def route(name, flops=1.0, needs="", claim="E4"):
@@ -123,6 +124,10 @@ def test_a_run_that_can_be_trained_again_is_and_ends_in_the_bytes_of_the_replay(
     exact = forget_exactly(place / "run", [str(place / "forget.jsonl")], out=tmp_path / "exact")
     made, replayed = (folder / "model.safetensors" for folder in (outcome.folder, exact.model))
     assert made.read_bytes() == replayed.read_bytes()
+    assert read_facts(outcome.folder).exact == "E4"
+    assert "Exact replay: the model equals, byte for byte" in (
+        outcome.folder / "report.html"
+    ).read_text(encoding="utf-8")
     again = choose_route(settings(place, str(outcome.folder / "training")))
     assert "all 12 records to erase were taken out" in again.routes[0].needs
 

@@ -243,7 +243,7 @@ def test_a_killed_chain_repeats_no_finished_stage_and_ends_in_the_same_bits(worl
 def test_one_manifest_names_every_stage_and_a_doctored_one_is_found(whole, bench):
     run = Path(shutil.copytree(whole, bench / "run"))
     manifest, facts = read_json(run / "manifest.json"), read_json(run / "facts.json")
-    assert [(row["method"], row["knobs"]) for row in manifest["stages"]] == [
+    assert [(row["method"], row["parameters"]) for row in manifest["stages"]] == [
         ("graddiff", {"gamma": 0.3}),
         ("ssd", {}),
         ("npo", {}),
@@ -252,7 +252,7 @@ def test_one_manifest_names_every_stage_and_a_doctored_one_is_found(whole, bench
     assert len(set(digests)) == 3
     assert digests[-1] == manifest["models"]["unlearned"] != manifest["models"]["original"]
     assert manifest["method"] == facts["method"]["name"] == "graddiff, then ssd, then npo"
-    assert facts["method"]["knobs"]["stage 1: graddiff"] == "gamma 0.3"
+    assert facts["method"]["parameters"]["stage 1: graddiff"] == "gamma 0.3"
     assert "graddiff, then ssd, then npo" in (run / "README.md").read_text(encoding="utf-8")
     assert "graddiff, then ssd, then npo" in (run / "report.html").read_text(encoding="utf-8")
 

@@ -1,5 +1,6 @@
 import re
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -7,16 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.errors import InputError
+from expunge.evals import plain_words
 from expunge.evals.recovery import AttackFinding, AttackRecovery
-from expunge.evals.results import Gate, Ruling
+from expunge.evals.results import Finding, Gate, Ruling, Verdict
 from expunge.evidence.store import Answer, Item
 from expunge.metrics.outcomes import Axis, Status
 from expunge.reporting import plots, wording
 from expunge.reporting.examples import ExampleAttempt, FactHistory, choose, count
-from expunge.reporting.glossary import gate_title, metric_title
+from expunge.reporting.glossary import metric_title
+from expunge.reporting.next_step import action, next_command
 from expunge.reporting.plot_data import relearning, relearning_panel
 from expunge.reporting.plots import PlottedInterval, RecoveryBar, recovery_ladder
-from expunge.reporting.redaction import MASK, Redactor
+from expunge.reporting.redaction import MASK, Masks, Redactor
 from expunge.reporting.schema import (
     SCHEMA,
     facts_from_json,
@@ -26,7 +29,6 @@ from expunge.reporting.schema import (
     results_from_json,
     results_to_json,
 )
-from expunge.utils.io import read_json
 from synthetic_run import build_run, forget_items
 
 rare = st.text("bcdfghjklmnpqrstvwxz", min_size=5, max_size=9).map(lambda word: f"q{word}")
@@ -77,6 +79,16 @@ def test_labels_lose_names_even_inside_words_and_nothing_else():
     assert redactor.label("data/mirabel_kovanda.jsonl") == f"data/{MASK * 15}.jsonl"
     assert redactor.label("MirabelKovanda2") == f"{MASK * 14}2"
     assert redactor.label("npo, beta = 0.1, the sister") == "npo, beta = 0.1, the sister"
+
+
+def test_only_the_words_of_users_are_masked_in_a_sentence_of_the_report():
+    """A fact must not show by its mask: `Paris` lies in `comparison`."""
+    item = Item(
+        record="r", split="forget", question="", answer="", key_answers=("Paris",), subject="Mira"
+    )
+    masks = Masks(Redactor([item]), ["family", "friends of Mira"])
+    said = masks.sentence("A comparison of family and friends of Mira")
+    assert said == f"A comparison of family and friends of {MASK * 4}"
 
 
 def attempt(leaked: bool, attack: str = "plain") -> ExampleAttempt:
@@ -138,7 +150,7 @@ def test_count_sentence(after, before, expected):
      (-0.03, "\N{MINUS SIGN}3 %")],
 )  # fmt: skip
 def test_percent(value, expected):
-    assert wording.percent(value) == expected
+    assert plain_words.percent(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -176,29 +188,86 @@ def test_the_worst_gate_is_the_weakest_not_the_largest():
 
 
 def test_a_finding_says_when_few_records_passed_by_rule():
-    wide = replace(gate(Axis.UTILITY, Status.PASS, 0.3), reason="0 of 9 records worse")
-    assert wording.finding(wide, title="Gibberish") == (
-        "Gibberish: 15 %, at most 30 % with 95 % confidence; limit 10 %. "
-        "Passed by the rule for few records: 0 of 9 records worse"
+    wide = replace(
+        gate(Axis.UTILITY, Status.PASS, 0.3, "malformed forget"), reason="0 of 9 records worse"
     )
-    assert wording.finding(gate(Axis.UTILITY, Status.FAIL, 0.3), title="X").endswith("limit 10 %")
+    assert wording.finding(wide) == (
+        "More malformed answers where the data was: 15 % (0 % to 30 %), allowed at most 10 %, "
+        "9 records. Passed by the rule for few records: 0 of 9 records worse"
+    )
+    assert wording.finding(gate(Axis.UTILITY, Status.FAIL, 0.3)).endswith("9 records")
+
+
+def verdict(ruling, *, provisional=False, findings=(), claim="E1"):
+    return Verdict(
+        ruling=ruling,
+        threat_model="T1",
+        tier="G2",
+        provisional=provisional,
+        sentence="",
+        reasons=(),
+        findings=findings,
+        claim=claim,
+    )
 
 
 @pytest.mark.parametrize("ruling", list(Ruling))
-def test_every_ruling_has_an_action_and_a_report(run, tmp_path, ruling):
-    value = read_json(run / "results.json")
-    value["verdict"] |= {"ruling": ruling.value, "provisional": False}
-    results = results_from_json(value)
-    said = wording.action(results)
+def test_every_ruling_has_a_headline_an_action_and_but_for_a_pass_a_command(ruling):
+    said = action(verdict(ruling))
+    assert wording.headline(verdict(ruling), goal="removal")
     assert said.title
     assert "{" not in said.text
     assert (said.title == "Release") == (ruling is Ruling.PASS)
+    command = next_command(verdict(ruling), Path("run"))
+    assert (command is None) == (ruling is Ruling.PASS)
+    assert command is None or re.match(r"expunge (forget|audit|verify) .*\brun\b", command)
 
 
-def test_a_provisional_pass_is_no_release(run):
-    value = read_json(run / "results.json")
-    value["verdict"] |= {"ruling": "PASS", "provisional": True}
-    assert wording.action(results_from_json(value)).title == "Go on, do not release yet"
+def test_a_pass_says_what_was_not_tested():
+    found = (open_("yes", ""), replace(open_("not tested", "x"), question="Neighbours"))
+    said = wording.headline(verdict(Ruling.PASS, findings=found), goal="removal")
+    assert said.endswith("Not tested: Neighbours.")
+
+
+def open_(answer, settle):
+    return Finding(axis=Axis.UTILITY, question="Kept", answer=answer, detail="", settle=settle)
+
+
+@pytest.mark.parametrize(
+    ("findings", "flags"),
+    [
+        ([open_("not settled", "About 9 more records to keep.")], "--retain MORE_RECORDS"),
+        ([open_("not settled", "More retrained reference models (gold).")], "--gold REFERENCE"),
+        ([open_("not tested", "Records near (--neighbours).")], "--neighbours MORE_RECORDS"),
+        (
+            [
+                open_("not tested", "Records near (--neighbours)."),
+                open_("not settled", "About 9 more records to keep."),
+            ],
+            "--retain MORE_RECORDS",
+        ),
+        ([open_("not settled", "Nothing.")], "--set audit.level=standard"),
+    ],
+)
+def test_an_open_verdict_names_the_command_that_settles_it(findings, flags):
+    command = next_command(verdict(Ruling.INCONCLUSIVE, findings=tuple(findings)), Path("run"))
+    assert command.startswith(f"expunge audit run --against run {flags}")
+
+
+def test_a_provisional_pass_is_no_release():
+    passed = verdict(Ruling.PASS, provisional=True)
+    assert action(passed).title == "Go on, do not release yet"
+    scar = action(verdict(Ruling.PASS_WITH_SCAR, provisional=True))
+    assert scar.title == action(passed).title
+    assert "could tell" in scar.text
+    assert "audit.level=standard" in next_command(passed, Path("run"))
+
+
+@pytest.mark.parametrize(
+    ("tests", "exact", "shown"), [("E1", "", "E1"), ("E1", "E4", "E4"), ("E0", "E3", "E0")]
+)
+def test_the_claim_is_that_of_the_making_unless_only_words_were_suppressed(tests, exact, shown):
+    assert wording.claim(verdict(Ruling.PASS, claim=tests), exact=exact) == shown
 
 
 def test_results_and_facts_survive_the_disk(run):
@@ -305,19 +374,37 @@ def test_without_training_there_is_no_relearning_curve():
 
 
 @pytest.mark.parametrize(
-    ("name", "title"),
+    ("name", "words"),
     [
-        ("leak under int4", "Leak under 4-bit weights"),
-        ("key-fact neighbours: family", "Key fact said (neighbours): family"),
+        ("leak under int4", "Facts said, weights rounded to 4 bits"),
+        ("key-fact neighbours: family", "Answers about neighbours, lost (family)"),
         (
-            "residual memory under int8",
-            "Memory that is left, of what the original had, under 8-bit weights",
+            "probability retain: rehearsed",
+            "Knowledge to keep, lost (records that training rehearsed)",
         ),
-        ("something new", "Something new"),
+        ("recovery by relearn", "Facts brought back by training on other facts of the set"),
+        ("something-new under way-off", "Something new, way off"),
     ],
 )
-def test_gate_titles(name, title):
-    assert gate_title(name) == title
+def test_gates_in_plain_words(name, words):
+    assert plain_words.subject(gate(Axis.UTILITY, Status.PASS, 0.1, name)) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "The judged model is the gold model 0",
+            "The judged model is the retrained reference model 0",
+        ),
+        ("more gold models (now 2)", "more retrained reference models (now 2)"),
+        ("gold-1 states 3 facts", "retrained reference model 1 states 3 facts"),
+        ("golds that agree", "retrained reference models that agree"),
+        ("marigolds and golden things", "marigolds and golden things"),
+    ],
+)
+def test_golds_are_named_in_full(text, words):
+    assert plain_words.plain(text) == words
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ class Finding:
     question: str
     """For example `Forgotten`."""
     answer: str
-    """`yes`, `no`, `not settled` or `not tested`."""
+    """`yes`, `yes, with a trace`, `no`, `not settled`, `not tested` or `not applicable`."""
     detail: str
     """One sentence with the counts behind the answer."""
     settle: str = ""
@@ -128,9 +128,12 @@ class Verdict:
     reasons: tuple[str, ...]
     """What decided, weakest link first."""
     findings: tuple[Finding, ...] = ()
-    """The headline: one finding per axis that the goal needs."""
+    """The headline: one finding for each of its questions."""
     notices: tuple[str, ...] = ()
     """What must be said first, for example that the judged model is a gold; in `sentence`, too."""
+    claim: str = ""
+    """Claim class: `E1` (judged by tests) or `E0` (suppression). What tests cannot show, that a
+    training was repeated, stands in the facts of the run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,11 +26,10 @@ Policy, all of it here:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from expunge.evals.anchor_checks import Anchors
 from expunge.evals.gates import WANTED, axis_status, behind_answers
-from expunge.evals.headline import findings
+from expunge.evals.headline import Conclusion, Tally, findings
 from expunge.evals.leak_test import SMALL
 from expunge.evals.results import Gate, Ruling, SelfTest, Verdict
 from expunge.evidence.context import AuditContext
@@ -63,26 +62,6 @@ _GOALS = {
     "edit": "This is an edit: the model says something else, and the old knowledge may still be in "
     "its weights.",
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tally:
-    """Counts for the first sentence of the report."""
-
-    facts: int
-    """Facts that were asked for; 0 when no record names a key fact."""
-    leaked: int
-    """Facts that came back at least once."""
-    attempts: int
-    """Questions put to the model, plain and under all attacks."""
-    before: int
-    """Of these facts, those that the original states when asked plainly."""
-    guessable: int
-    """Facts that a model which never saw the data states at least once; 0 without gold."""
-    recited: float | None = None
-    """Mean extraction strength of the model, in [0, 1]."""
-    recited_before: float | None = None
-    """Mean extraction strength of the original, in [0, 1]."""
 
 
 _UNCOMPARED = (
@@ -120,7 +99,20 @@ def decide(
         provisional=context.level == "quick",
         sentence=" ".join((*notices, sentence)),
         reasons=_reasons(ruling, context, gates, self_tests, anchors),
-        findings=findings(_judged(context, gates)),
+        findings=findings(
+            _judged(context, gates),
+            Conclusion(
+                ruling=ruling,
+                goal=context.goal,
+                cover=context.cover,
+                lacking=_UNCOMPARED
+                if informative is None
+                else _lacking(context, _judged(context, gates), anchors),
+                tally=tally,
+                beyond=_beyond(context, gates),
+            ),
+        ),
+        claim="E0" if context.cover or context.goal != "removal" else "E1",
         notices=notices,
     )
 
@@ -187,7 +179,7 @@ def _ruling(
 def _lacking(context: AuditContext, judged: Sequence[Gate], anchors: Anchors | None) -> str:
     """Return what the goal needs and nobody measured; an empty string when all is there."""
     if context.goal == "removal" and anchors and anchors.golds and not anchors.of(Axis.FORGETTING):
-        return "every gold model was refused, so nothing tells what never having seen it looks like"
+        return "every gold model was refused, and no other model shows what forgetting looks like"
     if _answers_alone(context, judged):
         return (
             "nothing behind the answers was measured, and answers alone cannot tell forgetting "

@@ -26,7 +26,7 @@ from expunge.models.reference import is_adapter, is_laid_over
 from expunge.models.transformer import Network
 from expunge.pipeline.gold import replaced
 from expunge.pipeline.plan import Plan, plan_stages
-from expunge.pipeline.publish import publish
+from expunge.pipeline.publish import claim_of, publish
 from expunge.pipeline.retrain import retrain
 from expunge.pipeline.routes import Chosen, choose_route, with_golds, without_routes
 from expunge.pipeline.run_folder import RunFolder, mark_latest, open_run
@@ -38,6 +38,7 @@ from expunge.preparation.prepare import Prepared, as_stored, prepare
 from expunge.provenance.keys import key_path, operator_key
 from expunge.provenance.lineage import earlier_runs, require_not_forgotten, require_same_request
 from expunge.reporting.schema import read_results, write_results
+from expunge.reporting.wording import headline, lines, notices
 from expunge.training.distributed import Team, joined
 from expunge.utils.console import Console, SilentConsole
 from expunge.utils.io import sha256_json, write_text
@@ -135,7 +136,7 @@ def _lead(settings: Settings, team: Team, console: Console) -> RunOutcome:
     with _open(prepared, identity(prepared, original.digest), method=method) as run:
         if run.finished:
             console.line("done", f"{run.path} is finished; nothing to do")
-            outcome = _finished(run, console)
+            outcome = _finished(prepared, run, console)
         else:
             try:
                 outcome = _forget(prepared, chosen, original, run, console, team, free)
@@ -205,7 +206,7 @@ def _judge(
     with _open(prepared, identity(prepared, both), method="audit") as run:
         if run.finished:
             console.line("done", f"{run.path} is finished; nothing to do")
-            outcome = _finished(run, console)
+            outcome = _finished(prepared, run, console)
         else:
             try:
                 outcome = _audit(prepared, original, judged, run, console, covers=covers)
@@ -258,7 +259,7 @@ def _forget(
     attack_at_level(gathering.prepared, store, unlearned, scratch=run.checkpoints, console=console)
     results = gathering.judge()
     write_results(run.path, results)
-    _say(results, console)
+    _say(prepared, run, results, console)
     console.end_log()
     publish(
         prepared,
@@ -302,7 +303,7 @@ def _audit(
     attack_at_level(prepared, store, judged, scratch=run.checkpoints, console=console)
     results = gathering.judge()
     write_results(run.path, results)
-    _say(results, console)
+    _say(prepared, run, results, console)
     console.end_log()
     publish(
         prepared,
@@ -388,18 +389,18 @@ def _conclude(run: RunFolder, results: Results, console: Console) -> RunOutcome:
     return _written(run, results, console)
 
 
-def _finished(run: RunFolder, console: Console) -> RunOutcome:
+def _finished(prepared: Prepared, run: RunFolder, console: Console) -> RunOutcome:
     results = read_results(run.path)
-    _say(results, console)
+    _say(prepared, run, results, console)
     return _written(run, results, console)
 
 
-def _say(results: Results, console: Console) -> None:
-    verdict = results.verdict
-    label = f"{verdict.ruling} ({verdict.threat_model}, {verdict.tier})"
-    console.line("verdict", f"{label}: {verdict.sentence}")
-    for reason in verdict.reasons[:3]:
-        console.note(reason)
+def _say(prepared: Prepared, run: RunFolder, results: Results, console: Console) -> None:
+    verdict, goal = results.verdict, prepared.settings.request.goal
+    first = " ".join((*notices(verdict), headline(verdict, goal=goal)))
+    console.line("verdict", f"{verdict.ruling}: {first}")
+    for line in lines(verdict, exact=claim_of(run)):
+        console.note(line)
 
 
 def _written(run: RunFolder, results: Results, console: Console) -> RunOutcome:

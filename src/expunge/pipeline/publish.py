@@ -19,12 +19,13 @@ from expunge.preparation.prepare import Prepared
 from expunge.preparation.validate import described
 from expunge.provenance.keys import item_fingerprints
 from expunge.provenance.manifest import Retention, write_manifest
+from expunge.provenance.training_facts import AGAIN, is_trained_run, read_trained_run
 from expunge.reporting.build import build_report
 from expunge.reporting.card import build_card
 from expunge.reporting.schema import (
     CurvePoint,
-    Knob,
     MethodFacts,
+    Parameter,
     PlanFacts,
     RunFacts,
     StageFacts,
@@ -73,6 +74,7 @@ def publish(
         peak_gib=peak_gib(prepared.source.device),
         versions=versions(),
         command=command,
+        exact=claim_of(run),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     write_facts(run.path, facts)
@@ -89,6 +91,16 @@ def publish(
         evidence=retention(settings, store),
         registered=read_preregistration(store),
     )
+
+
+def claim_of(run: RunFolder) -> str:
+    """Return the claim class of a run whose training was repeated without the records.
+
+    `E4` or `E3`; an empty string for every other run.
+    """
+    again = run.path / AGAIN
+    claim = read_trained_run(again).facts.claim if is_trained_run(again) else None
+    return "" if claim is None or claim.level == "E1" else claim.level
 
 
 def versions() -> dict[str, str]:
@@ -120,19 +132,21 @@ def _method(stages: Sequence[tuple[Prepared, FinishedStage]]) -> MethodFacts:
     every = [_chosen(part) for part, _ in stages]
     if len(every) == 1:
         return every[0]
-    knobs: dict[str, Knob] = {
-        f"stage {number}: {each.name}": ", ".join(f"{k} {v}" for k, v in each.knobs.items())
+    parameters: dict[str, Parameter] = {
+        f"stage {number}: {each.name}": ", ".join(f"{k} {v}" for k, v in each.parameters.items())
         or "defaults"
         for number, each in enumerate(every, 1)
     }
     name = ", then ".join(each.name for each in every)
-    return MethodFacts(name=name, knobs=knobs, advice="; ".join(each.advice for each in every))
+    return MethodFacts(
+        name=name, parameters=parameters, advice="; ".join(each.advice for each in every)
+    )
 
 
 def _chosen(part: Prepared) -> MethodFacts:
     settings = part.settings.method
-    knobs = {**settings.parameters, **described(part.settings)}
-    return MethodFacts(name=settings.name, knobs=knobs, advice=part.method.advice)
+    parameters = {**settings.parameters, **described(part.settings)}
+    return MethodFacts(name=settings.name, parameters=parameters, advice=part.method.advice)
 
 
 def _stage(part: Prepared, done: FinishedStage) -> StageFacts:

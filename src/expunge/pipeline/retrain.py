@@ -13,13 +13,10 @@ from expunge.pipeline.finetune import run_finetune
 from expunge.pipeline.run_folder import RunFolder
 from expunge.pipeline.train import FinishedStage
 from expunge.preparation.prepare import Prepared
-from expunge.provenance.training_facts import LOG, TrainedRun
+from expunge.provenance.training_facts import AGAIN, LOG, TrainedRun
 from expunge.training.replay_log import LoggedStep, read_log
 from expunge.training.train_loop import StepRecord, Trained
 from expunge.utils.console import Console
-
-AGAIN = "training"
-"""Folder in a run that holds the training without the records: it can be replayed in its turn."""
 
 
 def retrain(

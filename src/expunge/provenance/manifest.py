@@ -159,9 +159,13 @@ def _registration(registered: Preregistration | None) -> dict[str, object]:
 
 
 def stages_of(facts: RunFacts) -> dict[str, object]:
-    """Return the manifest entry of a chain: each method, its hyperparameters, its weights."""
+    """Return what the manifest says of a chain: methods, parameters, and the weights left."""
     rows = [
-        {"method": stage.method.name, "knobs": stage.method.parameters, "weights": stage.weights}
+        {
+            "method": stage.method.name,
+            "parameters": stage.method.parameters,
+            "weights": stage.weights,
+        }
         for stage in facts.stages
     ]
     return {"stages": rows} if rows else {}

@@ -24,6 +24,9 @@ from expunge.utils.io import did_you_mean, read_json, sha256_json, write_json
 
 MODEL, FACTS = TRAINED
 RECIPE, LOG, POINTS = "training.toml", "replay.jsonl", "points"
+AGAIN = "training"
+"""Folder in a run that holds the training without the records: it can be replayed in its turn."""
+
 SCHEMA = "expunge.training/1"
 
 

@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 
 from expunge.config.toml import parsed
 from expunge.errors import InputError
+from expunge.evals import plain_words
 from expunge.evals.assess import attack_rungs
 from expunge.evals.results import Gate, Results, Score
 from expunge.evidence.context import AuditContext, Policy
@@ -32,8 +33,9 @@ from expunge.reporting.examples import (
     count,
     facts,
 )
+from expunge.reporting.next_step import action, next_command
 from expunge.reporting.plot_data import relearning
-from expunge.reporting.redaction import MASK, OpenText, Redactor
+from expunge.reporting.redaction import MASK, Masks, OpenText, Redactor
 from expunge.reporting.schema import RunFacts, read_facts, read_results
 from expunge.utils.io import sha256_file, write_text
 
@@ -58,17 +60,35 @@ def own_redaction(run: Path) -> bool:
     return bool(tables.get("report", {}).get("redact", True))
 
 
+LONGEST = 220
+"""Most characters of a record, an answer or a reason that are shown."""
+
+LISTED = 8
+"""Lines of a list on page one."""
+
 LIMIT_FACTS = 100
 """Most facts listed one by one, worst first; keeps the file small."""
 
 _HERE = Path(__file__).parent
 _SCRIPT = """
+const reveal = () => {
+  const target = location.hash && document.getElementById(location.hash.slice(1));
+  const annex = target && target.closest("details");
+  if (annex) { annex.open = true; target.scrollIntoView(); }
+};
+addEventListener("hashchange", reveal);
+reveal();
+const all = document.getElementById("open-all");
+if (all) all.addEventListener("click", () => {
+  for (const annex of document.querySelectorAll("details")) annex.open = true;
+});
 const box = document.getElementById("only-returned");
 if (box) box.addEventListener("change", () => {
   for (const row of document.querySelectorAll("tr[data-returns='0']")) row.hidden = box.checked;
 });
 """
-_FLUENCY = ("malformed", "gibberish", "repetition", "seq-rep", "refusal", "fluency")
+_ANSWERS = ("malformed", "seq-rep", "refusal")
+"""Beginnings of the names of gates on the form of answers."""
 _LIGHT = {
     Status.PASS: "good",
     Status.FAIL: "bad",
@@ -139,24 +159,35 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     made.filters.update(
-        finding=_finding,
+        subject=plain_words.subject,
+        measured=plain_words.measured,
+        finding=wording.finding,
         number=wording.number,
-        percent=wording.percent,
         duration=wording.duration,
         interval=wording.interval,
         thousands=lambda value: f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}"),
         attack=glossary.attack_title,
+        attempt=plain_words.attempt,
         metric=glossary.metric_title,
         light=_light,
         status=_status,
-        gate=glossary.gate_title,
+        tone=wording.tone,
+        plain=plain_words.plain,
+        short=_short,
+        unbroken=_unbroken,
         masks=_masks,
     )
     return made
 
 
-def _finding(gate: Gate) -> str:
-    return wording.finding(gate, title=glossary.gate_title(gate.name))
+def _unbroken(text: str) -> str:
+    """Keep numbers and their percent signs on one line."""
+    return text.replace(" %", "\N{NARROW NO-BREAK SPACE}%")
+
+
+def _short(text: str) -> str:
+    """Cut a text so that page one keeps its length."""
+    return text if len(text) <= LONGEST else text[: LONGEST - 1].rstrip() + "…"
 
 
 def _masks(text: str) -> Markup:
@@ -186,9 +217,15 @@ def _page(run: Path, store: EvidenceStore, redactor: Redactor, *, redacted: bool
         "request": redactor.label(context.request),
         "redacted": redacted,
         "redactor": redactor,
+        "masks": masks_of(store, redactor),
         "words": wording,
-        "action": wording.action(results),
-        "deciding": wording.decisive(results),
+        "action": action(results.verdict),
+        "command": next_command(results.verdict, Path("RUN_FOLDER")),
+        "headline": wording.headline(results.verdict, goal=context.goal),
+        "notices": wording.notices(results.verdict),
+        "claim": wording.claim(results.verdict, exact=run_facts.exact),
+        "tried": _tried(results),
+        "most": LISTED,
         "counts": counts(ranked),
         "examples": choose(ranked, seed=context.seed),
         "rule": RULE.format(seed=context.seed),
@@ -209,6 +246,11 @@ def _page(run: Path, store: EvidenceStore, redactor: Redactor, *, redacted: bool
         "glossary": glossary,
         "used_metrics": _used_metrics(results),
     }
+
+
+def masks_of(store: EvidenceStore, redactor: Redactor) -> Masks:
+    """Return what masks the words of users in the sentences of a report."""
+    return Masks(redactor, {item.relation for item in store.items() if item.relation})
 
 
 def counts(ranked: Sequence[FactHistory]) -> dict[str, Any] | None:
@@ -247,12 +289,42 @@ def _margins(policy: Policy) -> list[tuple[str, float, float]]:
 
 
 def _changes(results: Results) -> list[tuple[str, Gate | None]]:
-    utility = [gate for gate in results.gates if gate.axis is Axis.UTILITY]
-    fluency = [gate for gate in utility if any(word in gate.name for word in _FLUENCY)]
-    general = [gate for gate in utility if gate not in fluency]
-    near = [gate for gate in results.gates if gate.axis is Axis.LOCALITY]
-    groups = (("General ability", general), ("Related subjects", near), ("Fluency", fluency))
-    return [(title, wording.worst(tuple(gates))) for title, gates in groups]
+    """Return the weakest gate of everything that should have stayed, area by area.
+
+    What judges a part counts only where it fails, as it does in the verdict. What training
+    rehearsed stands beside what it did not, and never in its place.
+    """
+    every = [gate for gate in results.gates if gate.axis in (Axis.UTILITY, Axis.LOCALITY)]
+    beside = [gate for gate in every if gate.name.endswith(f": {plain_words.REHEARSED}")]
+    kept = [gate for gate in every if not gate.part or gate.status is Status.FAIL]
+    answers = [gate for gate in kept if gate.name.startswith(_ANSWERS)]
+    general = [gate for gate in kept if gate.name.startswith("general text")]
+    rest = [gate for gate in kept if gate not in (*beside, *answers, *general)]
+
+    def of(axis: Axis, gates: Sequence[Gate]) -> list[Gate]:
+        return [gate for gate in gates if gate.axis is axis]
+
+    found = [
+        ("General text", general),
+        ("Knowledge to keep", of(Axis.UTILITY, rest)),
+        ("Neighbours", of(Axis.LOCALITY, rest)),
+        ("Form of the answers", answers),
+    ]
+    rows = [(title, wording.worst(tuple(gates))) for title, gates in found]
+    return [*rows, *((f"Beside: {_area(gate)}, rehearsed", gate) for gate in beside)]
+
+
+def _area(gate: Gate) -> str:
+    return "neighbours" if gate.axis is Axis.LOCALITY else "knowledge to keep"
+
+
+def _tried(results: Results) -> dict[str, list[tuple[str, str]]]:
+    """Return what became of each attempt: its status to its words and the reason why not."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for one in sorted(results.attacks, key=lambda one: one.attack != PLAIN):
+        row = (plain_words.attempt(one.attack), plain_words.plain(one.reason))
+        found.setdefault(one.status.value, []).append(row)
+    return found
 
 
 def gaps(results: Results, context: AuditContext) -> list[str]:
@@ -260,7 +332,7 @@ def gaps(results: Results, context: AuditContext) -> list[str]:
     order = list(wording.THREATS)
     beyond = order[order.index(results.verdict.threat_model) + 1 :]
     gaps = [f"{wording.THREATS[threat].capitalize()}." for threat in beyond]
-    gaps += [f"{note[:1].upper()}{note[1:]}." for note in context.notes]
+    gaps += [f"{note[:1].upper()}{plain_words.plain(note[1:])}." for note in context.notes]
     if not context.golds:
         gaps.append("A comparison with a model that was never trained on the data: there was none.")
     for axis, status in results.axes.items():
@@ -268,7 +340,8 @@ def gaps(results: Results, context: AuditContext) -> list[str]:
             reasons = dict.fromkeys(
                 gate.reason for gate in results.gates if gate.axis is axis and gate.reason
             )
-            gaps.append(f"{axis.capitalize()}: {'; '.join(reasons) or 'nothing to measure it on'}.")
+            why = plain_words.plain("; ".join(reasons)) or "nothing to measure it on"
+            gaps.append(f"{axis.capitalize()}: {why}.")
     if context.level == "quick":
         gaps.append("Anything beyond the quick level of the audit: the result is provisional.")
     return [*gaps, *wording.ALWAYS_OUTSIDE]

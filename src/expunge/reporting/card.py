@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ from expunge.evals.results import Results
 from expunge.evidence.context import AuditContext
 from expunge.evidence.store import PLAIN
 from expunge.reporting import glossary, wording
-from expunge.reporting.build import attack_rows, counts, environment, evidence_of, gaps
+from expunge.reporting.build import attack_rows, counts, environment, evidence_of, gaps, masks_of
 from expunge.reporting.examples import facts
+from expunge.reporting.next_step import action
 from expunge.reporting.plot_data import find
 from expunge.reporting.redaction import OpenText, Redactor
 from expunge.reporting.schema import read_facts, read_results
@@ -45,21 +47,30 @@ def build_card(run: Path, *, redact: bool = True, key: bytes | None = None) -> P
     store = evidence_of(run, key=key)
     redactor = Redactor(store.items_with_facts()) if redact else OpenText()
     results, run_facts, context = read_results(run), read_facts(run), store.context()
-    ranked = facts(store)
+    ranked, masks = facts(store), masks_of(store, redactor)
     roles = ("original", "unlearned", *context.golds)
     page: dict[str, Any] = {
         "base_model": _base_model(run_facts.model, redactor),
         "facts": run_facts,
         "context": context,
         "verdict": results.verdict,
-        "sentence": redactor.label(results.verdict.sentence),
+        "sentence": " ".join(
+            (
+                *wording.notices(results.verdict),
+                wording.headline(results.verdict, goal=context.goal),
+            )
+        ),
+        "findings": [
+            replace(one, detail=masks.sentence(one.detail)) for one in results.verdict.findings
+        ],
         "words": wording,
-        "action": wording.action(results),
+        "action": action(results.verdict),
+        "claim": wording.claim(results.verdict, exact=run_facts.exact),
         "counts": counts(ranked),
         "roles": roles,
         "rows": _rows(results, context),
         "attacks": [row for row in attack_rows(results, ranked) if row["attack"] != PLAIN],
-        "gaps": [redactor.label(gap) for gap in gaps(results, context)],
+        "gaps": [masks.sentence(gap) for gap in gaps(results, context)],
     }
     path = run / "README.md"
     write_text(path, environment().get_template("card.md.j2").render(page))

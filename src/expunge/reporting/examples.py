@@ -4,8 +4,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from expunge.evals.evidence_table import Table
 from expunge.evidence.store import PLAIN, Answer, EvidenceStore, Item, Unit
-from expunge.metrics.key_facts import key_fact
+from expunge.metrics.base import FACT_LEAK
 from expunge.metrics.memorization import mean_log_probability
 
 RULE = (
@@ -34,6 +35,7 @@ class FactHistory:
     before: tuple[ExampleAttempt, ...]
     after: tuple[ExampleAttempt, ...]
     gold: tuple[ExampleAttempt, ...]
+    """Of all retrained reference models, plain questions first."""
     likelihood: float
     """Mean log-probability per token of the true answer after the run; -inf where not measured."""
 
@@ -68,15 +70,16 @@ class Example:
 def facts(store: EvidenceStore) -> tuple[FactHistory, ...]:
     """Collect, worst first, the facts of the forget set that the unlearned model was asked about.
 
-    An attempt counts where the key-fact metric is defined: the record names its fact, and neither
-    the question nor the prefill gives it away. The ranking is that of `RULE`; equal facts keep
-    their order.
+    An attempt counts where the verdict counts it: the record names its fact, and neither the
+    question nor the prefill gives it away. The ranking is that of `RULE`; equal facts keep their
+    order.
     """
     items = store.items_with_facts("forget")
     units = [unit for unit in store.units() if unit.split == "forget"]
+    table = Table.read(store)
     attempts = {
-        role: _attempts(store, [unit for unit in units if unit.role == role], items)
-        for role in ("original", "unlearned", "gold-0")
+        name: _attempts(table, [unit for unit in units if unit.role.startswith(name)])
+        for name in ("original", "unlearned", "gold")
     }
     likelihood = _likelihood(store, units)
     found = [
@@ -84,7 +87,7 @@ def facts(store: EvidenceStore) -> tuple[FactHistory, ...]:
             item=item,
             before=attempts["original"].get(item.record, ()),
             after=attempts["unlearned"][item.record],
-            gold=attempts["gold-0"].get(item.record, ()),
+            gold=attempts["gold"].get(item.record, ()),
             likelihood=likelihood.get(item.record, float("-inf")),
         )
         for item in items
@@ -93,19 +96,15 @@ def facts(store: EvidenceStore) -> tuple[FactHistory, ...]:
     return tuple(sorted(found, key=lambda fact: (-fact.returns, -fact.likelihood)))
 
 
-def _attempts(
-    store: EvidenceStore, units: Sequence[Unit], items: Sequence[Item]
-) -> dict[str, tuple[ExampleAttempt, ...]]:
-    by_record = {item.record: item for item in items}
+def _attempts(table: Table, units: Sequence[Unit]) -> dict[str, tuple[ExampleAttempt, ...]]:
     found: dict[str, tuple[ExampleAttempt, ...]] = {}
     answers = [unit for unit in units if unit.kind == "answers"]
-    for unit in sorted(answers, key=lambda unit: (unit.test != PLAIN, unit.test)):
-        for answer in store.answers(unit):
-            item = by_record.get(answer.record)
-            leak = None if item is None else key_fact(answer, item)
-            if leak is not None:
-                attempt = ExampleAttempt(attack=unit.test, answer=answer, leaked=leak > 0)
-                found[answer.record] = (*found.get(answer.record, ()), attempt)
+    for unit in sorted(answers, key=lambda unit: (unit.test != PLAIN, unit.test, unit.role)):
+        leaks = table.column(FACT_LEAK, unit.role, "forget", unit.test)
+        for record, answer in table.answers[unit].items():
+            if record in leaks:
+                attempt = ExampleAttempt(attack=unit.test, answer=answer, leaked=leaks[record] > 0)
+                found[record] = (*found.get(record, ()), attempt)
     return found
 
 

@@ -1,9 +1,9 @@
-"""Titles of metrics, attacks, sets and gates, and the terms that the report explains."""
+"""Titles of metrics, attacks and sets, and the terms that the report explains."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from expunge.evals.plain_words import attempt
 from expunge.evidence.store import PLAIN
 from expunge.metrics.outcomes import Axis
 from expunge.metrics.registry import BY_ID
@@ -11,67 +11,45 @@ from expunge.metrics.registry import BY_ID
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttackText:
-    """An attack in words, and the lowest threat model that can run it."""
+    """What an attack does, and the lowest threat model that can run it."""
 
-    title: str
     meaning: str
     threat: str
 
 
 ATTACKS: Mapping[str, AttackText] = {
-    PLAIN: AttackText(
-        title="Plain question", meaning="The question as it was taught.", threat="T0"
-    ),
-    "paraphrase": AttackText(
-        title="Paraphrase", meaning="The same question in other words.", threat="T1"
-    ),
+    PLAIN: AttackText(meaning="The question as it was taught.", threat="T0"),
+    "paraphrase": AttackText(meaning="The same question in other words.", threat="T1"),
     "prefill-affirm": AttackText(
-        title="Prefilled assent",
         meaning="“Sure, here is the answer:” is put into the model's mouth.",
         threat="T1",
     ),
     "prefill-25": AttackText(
-        title="Prefilled quarter",
         meaning="The first quarter of the true answer is put into the model's mouth.",
         threat="T1",
     ),
     "prefill-50": AttackText(
-        title="Prefilled half",
         meaning="The first half of the true answer is put into the model's mouth.",
         threat="T1",
     ),
     "int8": AttackText(
-        title="8-bit weights",
         meaning="The weights are rounded to 8 bits, as for cheaper serving.",
         threat="T0",
     ),
     "int4": AttackText(
-        title="4-bit weights",
         meaning="The weights are rounded to 4 bits, as for cheaper serving.",
         threat="T0",
     ),
-    "fp32": AttackText(
-        title="float32", meaning="The model is loaded in 32-bit numbers.", threat="T0"
-    ),
-    "bf16": AttackText(
-        title="bfloat16", meaning="The model is loaded in 16-bit numbers (bfloat16).", threat="T0"
-    ),
-    "fp16": AttackText(
-        title="float16", meaning="The model is loaded in 16-bit numbers (float16).", threat="T0"
-    ),
+    "fp32": AttackText(meaning="The model is loaded in 32-bit numbers.", threat="T0"),
+    "bf16": AttackText(meaning="The model is loaded in 16-bit numbers (bfloat16).", threat="T0"),
+    "fp16": AttackText(meaning="The model is loaded in 16-bit numbers (float16).", threat="T0"),
     "format": AttackText(
-        title="Other formats",
         meaning="The question in other formats: another system prompt, lower case, JSON, German.",
         threat="T1",
     ),
-    "inverse": AttackText(
-        title="Asked backwards", meaning="The answer is shown, and the name asked for.", threat="T1"
-    ),
-    "sampling": AttackText(
-        title="Asked several times", meaning="Several answers are drawn at random.", threat="T1"
-    ),
+    "inverse": AttackText(meaning="The answer is shown, and the name asked for.", threat="T1"),
+    "sampling": AttackText(meaning="Several answers are drawn at random.", threat="T1"),
     "inverse-greedy": AttackText(
-        title="Least likely words",
         meaning="The answer is read from the end of the ranking, where erased words may lie.",
         threat="T3",
     ),
@@ -91,7 +69,8 @@ SETS: Mapping[str, str] = {
 TERMS: Mapping[str, str] = {
     "Original": "the model before the run.",
     "Unlearned": "the model after the run.",
-    "Gold": "a model trained the same way, but without the data: what success looks like.",
+    "Gold": "a retrained reference model: trained the same way, but without the data. It shows "
+    "what success looks like.",
     "Base": "the model before it was trained on the data.",
     "Control items": "fabricated records that no model ever saw: what guessing looks like.",
     "Neighbours": "records near the forgotten ones that should have stayed.",
@@ -145,39 +124,8 @@ def axis_of(metric: str, *, split: str, attack: str) -> Axis | None:
 
 def attack_title(attack: str) -> str:
     """Return the title of an attack; of an unknown one its own name, readable."""
-    return ATTACKS[attack].title if attack in ATTACKS else _readable(attack)
-
-
-def gate_title(name: str) -> str:
-    """Return the name of a gate with its metric, set and attack in words."""
-    head, colon, relation = name.partition(": ")
-    gate, under, attack = head.partition(" under ")
-    if gate in _GATES:
-        suffix = f", under {attack_title(attack).lower()}" if under else ""
-        return _GATES[gate] + suffix + colon + relation
-    said = _AUC.sub(lambda found: metric_title(f"auc-{found[1]}"), head).split(" ")
-    for i, word in enumerate(said):
-        if word in BY_ID:
-            said[i] = BY_ID[word].title.lower()
-        elif word in ATTACKS:
-            said[i] = ATTACKS[word].title.lower()
-        elif word in SETS and i:
-            said[i] = f"({SETS[word]})"
-    return _readable(" ".join(said)) + colon + relation
-
-
-_AUC = re.compile(r"^AUC (?!minus)(\S+)")
-"""A gate on the AUC of one membership score."""
-
-_GATES: Mapping[str, str] = {
-    "key-fact leak": "Key facts said, beyond guessing",
-    "residual memory": "Memory that is left, of what the original had",
-    "kept records": "Single records that stayed behind",
-    "membership residual": "Recognition that is left, of what the original had",
-    "general text": "General text, read worse",
-    "wanted answers": "Questions without the wanted answer",
-    "refusals as asked": "Questions that are not refused",
-}
+    words = attempt(attack)
+    return words[:1].upper() + words[1:]
 
 
 def _readable(name: str) -> str:

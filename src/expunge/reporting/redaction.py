@@ -127,6 +127,24 @@ class Redactor:
         return self._names.sub(lambda match: _mask(match.group(), keep=0), text)
 
 
+class Masks:
+    """Masks what users wrote in sentences that expunge wrote.
+
+    A fact such as `Paris` would be found inside `comparison`, and the mask would give it away. So
+    in such sentences only the words of users are looked at: how they call sets and relations.
+    """
+
+    def __init__(self, redactor: "Redactor", written: Iterable[str]) -> None:
+        masked = {text: redactor.label(text) for text in written if text}
+        self._masked = {text: label for text, label in masked.items() if text != label}
+
+    def sentence(self, text: str) -> str:
+        """Return the sentence with the words of users masked."""
+        for written in sorted(self._masked, key=len, reverse=True):
+            text = text.replace(written, self._masked[written])
+        return text
+
+
 class OpenText(Redactor):
     """Shows everything: for a reader who is allowed to see the records."""
 

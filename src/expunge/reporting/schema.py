@@ -13,7 +13,7 @@ from expunge.errors import InputError
 from expunge.evals.results import Results
 from expunge.utils.io import read_json, write_json
 
-Knob = bool | int | float | str | None
+Parameter = bool | int | float | str | None
 """A value that a method's parameter can take in TOML."""
 
 
@@ -24,7 +24,7 @@ class MethodFacts:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     name: str
-    knobs: dict[str, Knob] = field(default_factory=dict[str, Knob])
+    parameters: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
     advice: str = ""
     """One line: what the method is good for, and what it is not."""
 
@@ -104,6 +104,9 @@ class RunFacts:
     versions: dict[str, str]
     """Package name to version; holds at least `expunge`."""
     command: str
+    exact: str = ""
+    """Claim class of a training that was repeated without the records: `E4` (byte for byte) or
+    `E3` (by isolation); empty where tests alone speak."""
     created: str
     """When the run began, ISO 8601 with offset."""
 

@@ -4,14 +4,15 @@ The report, the model card and the terminal say the same sentences because they 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
-from expunge.evals.results import Gate, Results, Ruling, Score
+from expunge.evals.headline import ANSWERS
+from expunge.evals.plain_words import measured, percent, plain, subject
+from expunge.evals.results import Finding, Gate, Ruling, Score, Verdict
 from expunge.evals.verdict import HIGHEST
 from expunge.evidence.context import AuditContext
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import clopper_pearson
+from expunge.planning.routes import CLAIMS as ROUTE_CLAIMS
 from expunge.reporting.examples import Count
 
 THREATS: Mapping[str, str] = {
@@ -23,12 +24,22 @@ THREATS: Mapping[str, str] = {
 """Threat model to the person it describes."""
 
 TIERS: Mapping[str, str] = {
-    "G1": "models trained again from the start without the data",
-    "G2": "models whose last training stage was repeated without the data",
-    "G3": "the model before that stage, and fabricated records that no model ever saw",
-    "G4": "fabricated records that no model ever saw; there was no model without the data",
+    "G1": "retrained reference models (gold): trained again from the start without the data",
+    "G2": "retrained reference models (gold): their last training stage was repeated without the "
+    "data",
+    "G3": "the model before that stage, and invented records that no model ever saw; no retrained "
+    "reference model (gold) was given",
+    "G4": "invented records that no model ever saw; no retrained reference model (gold) was given",
 }
 """Gold tier to what stands for a model that never saw the data."""
+
+CLAIMS: Mapping[str, str] = {
+    "E4": f"exact replay: the model {ROUTE_CLAIMS['E4']}",
+    "E3": f"exact by isolation: {ROUTE_CLAIMS['E3']}",
+    "E1": "empirical: tests alone speak; no test can show that the data left the weights",
+    "E0": "suppression: the data is not said; it may still be in the weights",
+}
+"""Claim class to what may be said of the model."""
 
 GOALS: Mapping[str, str] = {
     "removal": "The influence of the data should be gone.",
@@ -38,77 +49,105 @@ GOALS: Mapping[str, str] = {
 """Goal class of the request in one sentence."""
 
 AXES: Mapping[Axis, str] = {
-    Axis.FORGETTING: "Does the model still give the data away when asked?",
+    Axis.FORGETTING: "Does the model still give the data away, in its answers or behind them?",
     Axis.PRIVACY: "Can an expert tell that the model was trained on the data?",
-    Axis.ROBUSTNESS: "Does the data come back under attack?",
-    Axis.UTILITY: "Is the model as able as before?",
-    Axis.LOCALITY: "Do related subjects that should stay still work?",
+    Axis.UTILITY: "Does the model still know and do everything else?",
+    Axis.LOCALITY: "Does it still know what lies near the forgotten data?",
+    Axis.ROBUSTNESS: "Does the data stay away when someone tries to bring it back?",
 }
 """The question that each axis answers."""
 
 STATUS_WORDS: Mapping[Status, str] = {
     Status.PASS: "within the limit",
     Status.FAIL: "over the limit",
-    Status.INCONCLUSIVE: "undecided",
+    Status.INCONCLUSIVE: "not settled",
     Status.SCAR: "over-corrected",
-    Status.NOT_COMPUTABLE: "not measured",
+    Status.NOT_COMPUTABLE: "not tested",
 }
 """Status of a gate in words."""
 
-_ACTIONS: Mapping[Ruling, tuple[str, str]] = {
-    Ruling.PASS: ("Release", "for use by {who}. Audit again after any change to the model."),
-    Ruling.PASS_WITH_SCAR: (
-        "Release with care",
-        "The data does not come back, but the model reacts unusually to it: whoever examines the "
-        "model closely could tell that something was removed. Retrain more gently if that matters.",
-    ),
-    Ruling.FAIL_RESIDUAL: (
-        "Hold and retrain",
-        "Do not release this model. Train longer, with a stronger method, or on more wordings of "
-        "the same facts; then audit again.",
-    ),
-    Ruling.FAIL_DAMAGE: (
-        "Hold and retrain",
-        "Do not release this model. Give more records to keep, near the subject above all, or stop "
-        "the training earlier; then audit again.",
-    ),
-    Ruling.INCONCLUSIVE: (
-        "Hold and add facts",
-        "The audit could not decide. {needed} Then audit again.",
-    ),
-    Ruling.NOTHING_TO_FORGET: (
-        "Nothing to do",
-        "The original does not measurably hold the data. Keep this report as the answer to the "
-        "request; check that the records are spelled as the model would have seen them.",
-    ),
-    Ruling.INVALID: (
-        "Do not rely on this audit",
-        "The audit failed its own checks. Mend what the self-tests name, then audit again.",
-    ),
+_HEADLINES: Mapping[Ruling, str] = {
+    Ruling.PASS: "Passed: the data is forgotten within the stated limits, and the rest is kept.",
+    Ruling.PASS_WITH_SCAR: "Passed with a trace: the data does not come back, but an expert could "
+    "tell that something was removed.",
+    Ruling.FAIL_RESIDUAL: "Failed: the model still holds the data.",
+    Ruling.FAIL_DAMAGE: "Failed: the model lost what it should keep.",
+    Ruling.INCONCLUSIVE: "Not settled: the tests could not decide.",
+    Ruling.NOTHING_TO_FORGET: "Nothing to forget: the original did not measurably hold the data.",
+    Ruling.INVALID: "Invalid: the audit failed its own checks, so its figures decide nothing.",
 }
 
-_NEXT: Mapping[Ruling, str] = {
-    Ruling.PASS_WITH_SCAR: "forget --config {config} --out {out} --method counterfactual"
-    " --set method.margin=0",
-    Ruling.FAIL_RESIDUAL: "forget --config {config} --out {out} --set train.epochs=24",
-    Ruling.FAIL_DAMAGE: "forget --config {config} --out {out} --set train.lr=5e-4",
-    Ruling.INCONCLUSIVE: "audit {folder} --against {folder} --set audit.level=standard",
+_PASSED: Mapping[str, str] = {
+    "suppression": "Passed: the data is not said any more. It may still be in the weights.",
+    "edit": "Passed: the new answers are said. The old ones may still be in the weights.",
 }
-"""What to type after a ruling, where something helps."""
+"""Goal to the headline of a pass, where it is not removal."""
 
 
-def next_command(ruling: Ruling, folder: Path) -> str | None:
-    """Return the command to try after a ruling, with its flags; None where none would help.
+def headline(verdict: Verdict, *, goal: str) -> str:
+    """Return the verdict as one sentence, the first that a reader sees.
 
     Args:
-        ruling: What the audit concluded.
-        folder: The run folder.
+        verdict: What the audit concluded.
+        goal: `removal`, `suppression` or `edit`.
     """
-    text = _NEXT.get(ruling)
-    if text is None:
-        return None
-    values = {"config": folder / "config.toml", "out": f"{folder}-again", "folder": folder}
-    return "expunge " + text.format(**values)
+    if verdict.ruling not in (Ruling.PASS, Ruling.PASS_WITH_SCAR):
+        return _HEADLINES[verdict.ruling]
+    passed = _HEADLINES[verdict.ruling]
+    if verdict.ruling is Ruling.PASS:
+        passed = _PASSED.get(goal, passed)
+    untested = ANSWERS[Status.NOT_COMPUTABLE]
+    names = ", ".join(one.question for one in verdict.findings if one.answer == untested)
+    return f"{passed} Not tested: {names}." if names else passed
+
+
+def notices(verdict: Verdict) -> tuple[str, ...]:
+    """Return what must be said before everything: which known model the judged one is."""
+    return tuple(plain(notice) for notice in verdict.notices)
+
+
+def claim(verdict: Verdict, *, exact: str = "") -> str:
+    """Return the claim class: what tests support, or what the way of making the model supports.
+
+    Args:
+        verdict: What the audit concluded.
+        exact: Claim class of a training that was repeated, see `RunFacts.exact`.
+    """
+    return exact if exact and verdict.claim == "E1" else verdict.claim or "E1"
+
+
+def lines(verdict: Verdict, *, exact: str = "") -> tuple[str, ...]:
+    """Return the verdict as lines of the terminal: each question, then what it all rests on.
+
+    Args:
+        verdict: What the audit concluded.
+        exact: See `claim`.
+    """
+    said = [
+        f"{one.question}: {one.answer}. {one.detail}{settling(one)}" for one in verdict.findings
+    ]
+    said.append(f"Tested against: {THREATS[verdict.threat_model]}.")
+    said.append(f"Compared with: {TIERS[verdict.tier]}.")
+    said.append(f"Kind of claim: {CLAIMS[claim(verdict, exact=exact)]}.")
+    return tuple(said)
+
+
+def settling(found: Finding) -> str:
+    """Say what would settle a finding; nothing where it is settled."""
+    return f" Would settle it: {found.settle[:1].lower()}{found.settle[1:]}" if found.settle else ""
+
+
+_TONES = {
+    ANSWERS[Status.PASS]: "good",
+    ANSWERS[Status.FAIL]: "bad",
+    ANSWERS[Status.SCAR]: "unsure",
+    ANSWERS[Status.INCONCLUSIVE]: "unsure",
+}
+
+
+def tone(answer: str) -> str:
+    """Return the class of the page's style that an answer is drawn in."""
+    return _TONES.get(answer, "none")
 
 
 WHAT_THIS_IS_NOT = (
@@ -130,15 +169,6 @@ RENEWAL = (
     "Audit again after training, merging or quantising the model in any way, and after 12 months."
 )
 """When the result expires."""
-
-
-def percent(fraction: float) -> str:
-    """Write a fraction as a percentage without false precision: `14 %`, `1.4 %`, `0.05 %`."""
-    value = 100 * fraction
-    places = 0 if abs(value) >= 2 else 1 if abs(value) >= 0.1 else 2
-    text = f"{value:.{places}f}"
-    text = text.rstrip("0").rstrip(".") if "." in text else text
-    return f"{text} %".replace("-", "\N{MINUS SIGN}")
 
 
 def number(value: float) -> str:
@@ -181,31 +211,8 @@ def falls_short(context: AuditContext) -> str:
     if context.cover:
         return f"whoever holds the weights takes the {context.cover} off"
     if context.threat_model > HIGHEST[context.level]:
-        return f"level {context.level} supports no more"
+        return f"level {context.level} cannot show that"
     return "not every attack up to that strength could be made"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Action:
-    """What to do with the model: two or three words, and one or two sentences."""
-
-    title: str
-    text: str
-
-
-def action(results: Results) -> Action:
-    """Say what follows from the verdict."""
-    verdict = results.verdict
-    title, text = _ACTIONS[verdict.ruling]
-    if verdict.ruling in (Ruling.PASS, Ruling.PASS_WITH_SCAR) and verdict.provisional:
-        return Action(
-            title="Go on, do not release yet",
-            text="The result is provisional: the quick level is enough to go on working with the "
-            "model, not for the decision to release it.",
-        )
-    needed = max((gate.needed or 0 for gate in results.gates), default=0)
-    ask = f"About {needed} more records would settle it." if needed else "More records would help."
-    return Action(title=title, text=text.format(who=THREATS[verdict.threat_model], needed=ask))
 
 
 _SEVERITY = (Status.FAIL, Status.SCAR, Status.INCONCLUSIVE, Status.PASS, Status.NOT_COMPUTABLE)
@@ -224,31 +231,12 @@ def worst(gates: tuple[Gate, ...]) -> Gate | None:
     return min(gates, key=rank, default=None)
 
 
-_ERASURE = (Axis.FORGETTING, Axis.ROBUSTNESS, Axis.PRIVACY)
-_DAMAGE = (Axis.UTILITY, Axis.LOCALITY)
-_DECISIVE: Mapping[Ruling, tuple[Status, tuple[Axis, ...]]] = {
-    Ruling.FAIL_RESIDUAL: (Status.FAIL, _ERASURE),
-    Ruling.FAIL_DAMAGE: (Status.FAIL, _DAMAGE),
-    Ruling.INCONCLUSIVE: (Status.INCONCLUSIVE, (*_ERASURE, *_DAMAGE)),
-    Ruling.PASS_WITH_SCAR: (Status.SCAR, (Axis.PRIVACY,)),
-}
-
-
-def decisive(results: Results) -> tuple[Gate, ...]:
-    """Return the gates that brought about the ruling; none when no single gate did."""
-    status, axes = _DECISIVE.get(results.verdict.ruling, (None, ()))
-    return tuple(gate for gate in results.gates if gate.status is status and gate.axis in axes)
-
-
-def finding(gate: Gate, *, title: str) -> str:
-    """Say in one line what a gate found: value, bound with 95 % confidence, and limit."""
-    if gate.value is None:
-        return f"{title}: {gate.reason}"
-    bound = f", at most {percent(gate.high)} with 95 % confidence" if gate.high is not None else ""
-    said = f"{title}: {percent(gate.value)}{bound}; limit {percent(gate.margin)}"
+def finding(gate: Gate) -> str:
+    """Say in one line what a gate found: value, both bounds and limit."""
+    said = f"{subject(gate)}: {measured(gate)}"
     # A small request passes by a rule of its own although its bound lies beyond the margin.
     by_rule = gate.status is Status.PASS and gate.high is not None and gate.high > gate.margin
-    return f"{said}. Passed by the rule for few records: {gate.reason}" if by_rule else said
+    return f"{said}. Passed by the rule for few records: {plain(gate.reason)}" if by_rule else said
 
 
 def interval(score: Score | Gate) -> str:
