@@ -19,6 +19,7 @@ from expunge.training.controller import (
     ControlReading,
     ErasureAttempt,
     cannot_forget,
+    first_steps,
     held_out,
 )
 from expunge.training.counterfactual_levels import STEEPEST, TargetLevels, margin_for
@@ -49,8 +50,25 @@ def test_settled_means_forgotten_and_kept(residual, worst, kept, settled):
 def test_the_next_attempt_presses_or_spares():
     left = ControlReading(residual=0.5, worst=0.9, kept=1.0)
     broken = ControlReading(residual=0.0, worst=0.1, kept=0.5)
+    both = ControlReading(residual=0.2, worst=0.4, kept=0.94)
     assert FIRST.after(left, 0.05) == replace(FIRST, steps=80)
+    assert FIRST.after(both, 0.05) == replace(FIRST, steps=80, keep=2.0)
     assert FIRST.after(broken, 0.05) == replace(FIRST, lr=5e-4, keep=4.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "batches", "steps"),
+    [
+        ({}, 1, 48),
+        ({}, 3, 48),
+        ({}, 5, 80),
+        ({}, 50, 150),
+        ({"epochs": 2}, 5, 10),
+        ({"steps": 7}, 5, 7),
+    ],
+)
+def test_small_sets_get_enough_steps_and_large_ones_few_passes(options, batches, steps):
+    assert first_steps(TrainingArgs(lora=None, **options), batches) == steps
 
 
 def test_held_out_records_are_trained_on_by_no_stream():

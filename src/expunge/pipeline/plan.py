@@ -7,7 +7,7 @@ import torch
 
 from expunge.attacks import QUICK
 from expunge.errors import UsageError
-from expunge.methods.base import SelfTaught, Stream, Trains, last_block
+from expunge.methods.base import Controlled, SelfTaught, Stream, Trains, last_block
 from expunge.methods.edits.base import WEIGHED, Edit
 from expunge.methods.guards.base import Guard
 from expunge.planning.cost import Load, PlannedCost, estimate
@@ -24,6 +24,7 @@ from expunge.planning.term_costs import (
 )
 from expunge.preparation.prepare import Prepared, with_training
 from expunge.preparation.validate import described, needs_float32
+from expunge.training.controller import first_steps
 from expunge.training.early_stopping import spread
 from expunge.training.localization import RECORDS
 from expunge.training.sampler import Sampler, Streams
@@ -389,6 +390,8 @@ def _steps(prepared: Prepared) -> int:
     if isinstance(method, Edit | Guard):
         return 0
     batch = min(options.batch, len(prepared.streams.forget))
+    if isinstance(method, Controlled):
+        return first_steps(options, -(-len(prepared.streams.forget) // batch))
     epochs = options.epochs or method.recipe.epochs
     return options.steps or epochs * -(-len(prepared.streams.forget) // batch)
 

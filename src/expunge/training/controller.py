@@ -7,8 +7,9 @@ lp_i is the log-probability of the secret tokens of record i, level_i what the c
 gives them. A run is settled when R <= 0.1, no record keeps half of its way, and K is within the
 utility budget. Otherwise the next attempt begins at the original again:
 
-    not forgotten      twice the steps
-    budget overrun     what keeps weighs four times as much, half the learning rate
+    not forgotten        twice the steps, which keep more, too
+    and budget overrun   what keeps weighs twice as much besides
+    budget overrun only  what keeps weighs four times as much, half the learning rate
 
 Every fifth retained record is held out from training for K: it shows what was not rehearsed.
 The margin of the target is set before the first attempt, see `counterfactual_levels`.
@@ -33,7 +34,7 @@ from expunge.training.edit_runner import NEVER, FixedTerms
 from expunge.training.sampler import Streams
 from expunge.training.train_loop import Progress, Trained
 from expunge.training.trainable_weights import TrainableWeights
-from expunge.training.trainer import Trainer
+from expunge.training.trainer import Trainer, TrainingArgs
 
 ATTEMPTS = 3
 RESIDUAL = 0.1
@@ -45,9 +46,12 @@ AIM = 1.05
 HELD_OUT = 5
 """Every fifth retained record is held out, where there are at least as many."""
 PASSES = 16
-"""Passes over a forget set of up to `FEW` records."""
-FEW = 40
+"""Passes over a forget set of few batches."""
+FEWEST_STEPS = 48
+"""A small set is passed over more often: it takes so many steps until the levels are reached."""
+MOST_STEPS = 80
 FEWEST_PASSES = 3
+"""However large the set is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,9 +65,10 @@ class ErasureAttempt:
 
     def after(self, reading: "ControlReading", budget: float) -> "ErasureAttempt":
         """Return what to try next."""
-        if reading.kept < 1 - budget:
-            return replace(self, lr=self.lr / 2, keep=4 * self.keep)
-        return replace(self, steps=2 * self.steps)
+        spares = reading.kept >= 1 - budget
+        if not reading.forgotten:
+            return replace(self, steps=2 * self.steps, keep=self.keep if spares else 2 * self.keep)
+        return replace(self, lr=self.lr / 2, keep=4 * self.keep)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,14 +164,8 @@ class ControlledTrainer:
     def _first(self) -> ErasureAttempt:
         options, recipe = self.trainer.options, self.trainer.method.recipe
         rate = recipe.lr if options.lora is None else recipe.lr_lora
-        return ErasureAttempt(lr=options.lr or rate, keep=1.0, steps=options.steps or self._steps())
-
-    def _steps(self) -> int:
-        count = len(self.trainer.streams.forget)
-        passes = self.trainer.options.epochs or max(
-            FEWEST_PASSES, round(PASSES * FEW / max(FEW, count))
-        )
-        return passes * self.trainer.order().steps_per_epoch
+        steps = first_steps(options, self.trainer.order().steps_per_epoch)
+        return ErasureAttempt(lr=options.lr or rate, keep=1.0, steps=steps)
 
     def _set(self, attempt: ErasureAttempt, streams: Streams, method: Method) -> Trainer:
         trainer = self.trainer
@@ -217,6 +216,21 @@ class ControlledTrainer:
         sums = [float(s.logp[list(g.places)].sum()) for s, g in zip(scores, goals, strict=False)]
         kept = [math.exp(float(each.logp.mean())) for each in scores[len(records) :]]
         return sums, sum(kept) / len(kept) if kept else 1.0
+
+
+def first_steps(options: TrainingArgs, steps_per_epoch: int) -> int:
+    """Return the steps of the first attempt, where no option says how many.
+
+    Args:
+        options: Steps or passes that the user chose.
+        steps_per_epoch: Steps of one pass over the forget set.
+    """
+    if options.steps:
+        return options.steps
+    if options.epochs:
+        return options.epochs * steps_per_epoch
+    some = min(MOST_STEPS, max(FEWEST_STEPS, PASSES * steps_per_epoch))
+    return max(some, FEWEST_PASSES * steps_per_epoch)
 
 
 def held_out(streams: Streams) -> tuple[Streams, tuple[Encoded, ...]]:
