@@ -110,7 +110,7 @@ def test_what_was_rehearsed_stands_beside_what_was_not():
         (
             Axis.FORGETTING,
             {"settle": "more records of the forget set"},
-            ("more records of the forget set", "only if there are more such records"),
+            ("More records of the forget set", "only if there are more such records"),
         ),
         (Axis.LOCALITY, {}, ("Nothing that this request can give", "Possible: no")),
     ],
