@@ -67,7 +67,7 @@ AUDIT_FORMS = (
 """Forms in which every audit asks about each forget record, beside the plain question."""
 
 OTHER_FORMS: tuple[Attack, ...] = (
-    Formats(facts=5),
+    Formats(facts=8),
     Inverse(most=8),
     Sampling(samples=8, temperatures=(1.0,), most=4),
     InverseGreedy(most=8),

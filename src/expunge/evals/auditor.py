@@ -4,6 +4,7 @@ Before training: the golds and the original. After: the unlearned model, three m
 from the original to it, and a look by the original at what all of them wrote.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -165,6 +166,7 @@ class Auditor:
                 raise _no_gold(reference)
             self.collector.store.identify(gold_role(index), gold.digest)
             reader, same_question = self._reader(gold, gold_role(index))
+            reader = replace(reader, records=_every_second(reader.records, "generic"))
             reader.model(
                 gold.network,
                 gold_role(index),
@@ -434,6 +436,16 @@ class Auditor:
         """Without gold, control items under the same attack say what guessing brings."""
         alone = not self.golds and "control" in self.collector.records
         return ("forget", "control") if alone else ("forget",)
+
+
+def _every_second(
+    records: Mapping[str, Sequence[Record]], split: str
+) -> dict[str, Sequence[Record]]:
+    """Leave every second record of a set out: golds show how much models of a recipe differ.
+
+    The judged model is compared with the original on all of them.
+    """
+    return {name: group[::2] if name == split else group for name, group in records.items()}
 
 
 def _notes_of(prepared: Prepared) -> tuple[str, ...]:

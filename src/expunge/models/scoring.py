@@ -54,7 +54,7 @@ def score(
     """
     records, meant = admitted(network, records, tokens=tokens_per_pass)
     results: list[TokenScores | None] = [None] * len(records)
-    for group in _groups(records, tokens=tokens_per_pass):
+    for group in _groups(records, tokens=tokens_per_pass, packed=network.packs_up_to):
         chosen = [records[index] for index in group]
         batch = network.batch(chosen, pad_id=pad_id)
         below = None if known is None else known(chosen, batch)
@@ -77,12 +77,22 @@ def score(
     return [result for result in results if result is not None]
 
 
-def _groups(records: Sequence[Encoded], *, tokens: int) -> Iterator[list[int]]:
-    """Group records of similar length, those that begin alike together: a pack reads that once."""
+def _groups(records: Sequence[Encoded], *, tokens: int, packed: int) -> Iterator[list[int]]:
+    """Group records of similar length, those that begin alike together: a pack reads that once.
+
+    Args:
+        records: Encoded records.
+        tokens: Largest number of padded tokens in one group.
+        packed: The longest record that may be packed; longer ones share nothing.
+    """
+    lengths = [len(record.ids) for record in records]
+    if max(lengths, default=0) > packed:
+        yield from by_length(lengths, tokens=tokens)
+        return
     # The token before a scored one predicts it, so no pack shares it.
     for _, rows in by_beginning([record.ids[: record.start] for record in records]):
-        lengths = [len(records[row].ids) for row in rows]
-        yield from ([rows[place] for place in group] for group in by_length(lengths, tokens=tokens))
+        own = [lengths[row] for row in rows]
+        yield from ([rows[place] for place in group] for group in by_length(own, tokens=tokens))
 
 
 def _statistics(logits: Tensor, targets: Tensor, *, with_z: bool) -> TokenScores:
