@@ -17,7 +17,7 @@ from scipy.special import ndtr
 
 from expunge.attacks.attempt import Attempt
 from expunge.attacks.base import Attack
-from expunge.attacks.quick.plainly import Plainly
+from expunge.attacks.prompting.plain import Plainly
 from expunge.attacks.store import NOTHING, AttackOutcome
 from expunge.evals.recovery import AttackTrial, Ground
 from expunge.evidence.context import Policy

@@ -51,10 +51,11 @@ def statuses(store, context=CONTEXT):
 
 def test_nothing_was_run_until_there_is_evidence(store):
     found = statuses(store)
-    native = found.pop("bf16")
+    native, exact = found.pop("bf16"), found.pop("fp32")
     assert {each.status for each in found.values()} == {Executed.NOT_RUN}
     assert all(each.reason and each.facts == 0 for each in found.values())
-    assert native.status is Executed.NOT_APPLICABLE
+    assert native.status is exact.status is Executed.NOT_APPLICABLE
+    assert "holds the weights exactly" in exact.reason
 
 
 def test_questions_of_the_audit_itself(store):

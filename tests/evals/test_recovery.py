@@ -13,7 +13,7 @@ from expunge.attacks.base import made_with
 from expunge.attacks.presets import PARANOID
 from expunge.attacks.prompting.paraphrase import Paraphrase
 from expunge.attacks.prompting.translation import Translation
-from expunge.attacks.store import AttackCost, AttackOutcome, AttackStore, AttackUnit
+from expunge.attacks.store import NOTHING, AttackCost, AttackOutcome, AttackStore, AttackUnit
 from expunge.evals.multiple_testing import (
     PairedUnits,
     UnpairedUnits,
@@ -89,6 +89,16 @@ def test_gold_has_no_excess_over_itself():
         assert rung.worst.rho == 0
         assert rung.worst.p > 0.05
         assert rung.status in (Status.PASS, Status.INCONCLUSIVE)
+
+
+def test_golds_that_were_not_asked_because_nothing_came_back_count_as_silent():
+    silent, unasked = trial(golds=((), ())), trial(golds=(NOTHING, NOTHING))
+    where = ground(golds=((), ()))
+    assert recovery_table([unasked], where) == recovery_table([silent], where)
+    (rung,) = recovery_table([trial(judged=range(9), golds=(NOTHING, NOTHING))], where)
+    assert rung.status is Status.INCONCLUSIVE, "what came back has nothing to compare it with"
+    (rung,) = recovery_table([trial(golds=(AttackOutcome(missing="memory"),))], ground())
+    assert rung.status is Status.NOT_COMPUTABLE
 
 
 def test_the_worst_attack_stands_first_and_the_worst_variant_for_its_attack():

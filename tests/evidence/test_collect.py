@@ -5,16 +5,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from expunge.attacks import QUICK
+from expunge.attacks.presets import AUDIT_FORMS
 from expunge.data.readers import read
 from expunge.data.tokenization import Encoder
 from expunge.evidence.collect import Collector
-from expunge.evidence.question import QuestionForm, plain
+from expunge.evidence.question import is_rounded
 from expunge.evidence.store import EvidenceStore, Unit
 from expunge.models import generation
 from expunge.models.loading import Source, load
 from expunge.utils.console import SilentConsole
 
+OTHER_WORDS = [form for form in AUDIT_FORMS if not is_rounded(form)]
 SOURCE = Source(device=torch.device("cpu"), dtype=torch.float32)
 
 
@@ -39,10 +40,10 @@ def answers(folder, original, records, *, scored, limit=10):
             "original",
             scored=("forget",) if scored else (),
             asked=("forget",),
-            attacks=[attack for attack in QUICK if attack.bits is None],
+            forms=OTHER_WORDS,
             bar=bar,
         )
-    names = ["plain", *(attack.name for attack in QUICK if attack.bits is None)]
+    names = ["plain", *(form.name for form in OTHER_WORDS)]
     units = [Unit(role="original", split="forget", attack=n, kind="answers") for n in names]
     return {unit.attack: store.answers(unit) for unit in units if store.has(unit)}
 
@@ -82,4 +83,3 @@ def test_units_are_written_whole_and_not_asked_again(original, world, tmp_path, 
     first = answers(tmp_path, original, records, scored=True)
     monkeypatch.setattr(generation, "next_logits", None)  # any decoding would fail
     assert answers(tmp_path, original, records, scored=True) == first
-    assert QuestionForm(name="plain", ask=plain).bits is None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
-from expunge.models.batching import by_length, collate, evenly, shared_beginning
+from expunge.models.batching import by_beginning, by_length, collate, evenly, shared_beginning
 from expunge.models.scoring import score
 
 
@@ -50,3 +50,19 @@ def test_even_groups_are_as_many_and_no_larger(lengths, tokens):
 def test_groups_are_even():
     assert [len(group) for group in by_length([10] * 6, tokens=50)] == [5, 1]
     assert [len(group) for group in evenly([10] * 6, tokens=50)] == [3, 3]
+
+
+@given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=40), max_size=12))
+def test_beginnings_hold_every_prompt_once_and_are_their_own(prompts):
+    groups = by_beginning(prompts)
+    assert sorted(row for group in groups for row in group.rows) == list(range(len(prompts)))
+    for length, rows in groups:
+        assert len({tuple(prompts[row][:length]) for row in rows}) == 1
+        assert length == 0 or length < min(len(prompts[row]) for row in rows)
+
+
+def test_prompts_of_several_formats_are_read_behind_the_beginning_of_their_own():
+    system, other = tuple(range(30)), tuple(range(50, 90))
+    prompts = [(*system, 91), (*other, 92), (7,), (*system, 93, 94), (*other, 95)]
+    assert by_beginning(prompts) == [(30, (0, 3)), (40, (1, 4)), (0, (2,))]
+    assert by_beginning([(*system[:20], 91), (*system[:20], 92)]) == [(0, (0, 1))], "too short"

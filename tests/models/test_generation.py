@@ -69,6 +69,31 @@ def test_prompts_that_begin_alike_are_answered_as_one_by_one(build, tokens_per_p
     assert several == [[answer] * 3 for answer in expected]
 
 
+@pytest.mark.parametrize("build", [tiny.llama, tiny.gpt2, lambda: mistral(64)])
+@pytest.mark.parametrize("copies", [1, 3])
+def test_each_of_several_formats_is_read_behind_its_own_beginning(build, copies):
+    network = tiny.network(build())
+    others = [tuple(range(30, 39)) * 2 + tail for tail in TAILS]
+    prompts = [ask for pair in zip(PROMPTS, others, strict=False) for ask in pair] + [TAILS[1]]
+    expected = [[slowly(network, ask, ends=set(), limit=4)] * copies for ask in prompts]
+
+    def answer():
+        found = extend(
+            network,
+            prompts,
+            lambda logits: logits.argmax(-1),
+            copies=copies,
+            end_ids=set(),
+            max_new_tokens=4,
+            tokens_per_pass=10**6,
+        )
+        assert found == expected
+
+    own = len(prompts) * max(map(len, TAILS))
+    steps = 3 * copies * len(prompts)
+    assert tokens_read(network, answer) == len(BEGINNING) + 18 + own + steps
+
+
 @pytest.mark.parametrize("copies", [1, 4])
 def test_each_token_of_a_prompt_is_read_once(copies):
     network = tiny.network()

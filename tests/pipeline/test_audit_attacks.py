@@ -4,7 +4,7 @@ import pytest
 
 from expunge.attacks import presets
 from expunge.attacks.prompting.paraphrase import Paraphrase
-from expunge.attacks.quick.plainly import Plainly
+from expunge.attacks.prompting.plain import Plainly
 from expunge.attacks.sampling.extraction import Extraction
 from expunge.attacks.weight_space.interpolation import Merge
 from expunge.attacks.weight_space.quantization import Rounding

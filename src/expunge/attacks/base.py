@@ -1,6 +1,7 @@
 """What an attack is: a frozen dataclass of its budget, with one function.
 
-`evidence.question.QuestionForm` is a way to ask that the audit itself uses: one question a record.
+Attacks that ask one question a record are forms of the question (`evidence.question`) as well: the
+audit asks in these itself, together with the plain questions.
 """
 
 from collections.abc import Mapping, Sequence

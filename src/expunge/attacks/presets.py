@@ -23,12 +23,11 @@ from expunge.attacks.prompting.multi_hop import MultiHop
 from expunge.attacks.prompting.multi_turn import MultiTurn
 from expunge.attacks.prompting.multiple_choice import MultipleChoice
 from expunge.attacks.prompting.paraphrase import FORMS, Paraphrase, Wordings
-from expunge.attacks.prompting.prefill import Affirm, Prefill
+from expunge.attacks.prompting.plain import Plainly
+from expunge.attacks.prompting.prefill import OPENING, Affirm, Prefill
 from expunge.attacks.prompting.reverse_question import Inverse
 from expunge.attacks.prompting.role_play import RolePlay
 from expunge.attacks.prompting.translation import Translation
-from expunge.attacks.quick.plainly import Plainly
-from expunge.attacks.quick.prefill import OPENING
 from expunge.attacks.sampling.extraction import Extraction
 from expunge.attacks.sampling.inverse_greedy import InverseGreedy
 from expunge.attacks.sampling.near_verbatim import NearVerbatim
@@ -57,6 +56,16 @@ _WIDE = Sweep(
     lora_rates=(1e-4, 5e-4, 2e-3), full_rates=(1e-5, 5e-5, 2e-4), looks=(0, 8, 32, 100), seeds=3
 )
 
+AUDIT_FORMS = (
+    Paraphrase(most=1),
+    Affirm(),
+    Prefill(share=0.25),
+    Prefill(share=0.5),
+    Rounding(form="int8"),
+    Rounding(form="int4"),
+)
+"""Forms in which every audit asks about each forget record, beside the plain question."""
+
 OTHER_FORMS: tuple[Attack, ...] = (
     Formats(facts=8),
     Inverse(most=8),
@@ -69,13 +78,8 @@ a model that answers by format is caught on the few facts that each format is as
 QUICK: tuple[Attack, ...] = (
     Plainly(),
     Unplug(),
-    Paraphrase(most=1),
+    *AUDIT_FORMS,
     Wordings(forms=FORMS[:2]),
-    Affirm(),
-    Prefill(share=0.25),
-    Prefill(share=0.5),
-    Rounding(form="int8"),
-    Rounding(form="int4"),
     *OTHER_FORMS,
 )
 

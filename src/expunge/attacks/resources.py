@@ -8,8 +8,8 @@ from typing import cast
 from expunge.attacks.base import Attack
 from expunge.attacks.prompting.custom_prompts import NAME as OWN_PROMPTS
 from expunge.attacks.prompting.custom_prompts import read_prompts
+from expunge.attacks.prompting.plain import Plainly
 from expunge.attacks.prompting.translation import Translation, Translator
-from expunge.attacks.quick.plainly import Plainly
 from expunge.attacks.weight_space.interpolation import Merge
 from expunge.errors import InputError, UsageError
 from expunge.utils.registry import imported

@@ -13,13 +13,14 @@ from tempfile import TemporaryDirectory
 from torch import Tensor
 
 from expunge import __version__
+from expunge.attacks.attempt import Attempt, knowledge, observable_of
 from expunge.attacks.base import Attack, Unavailable, Unmet
 from expunge.attacks.cross_fit import Half, halves
-from expunge.attacks.presets import extra_attacks
+from expunge.attacks.presets import AUDIT_FORMS, extra_attacks
 from expunge.attacks.prompting.cloze import Cloze
 from expunge.attacks.prompting.custom_prompts import OwnPrompts
+from expunge.attacks.prompting.plain import Plainly
 from expunge.attacks.prompting.prefill import Prefill
-from expunge.attacks.quick.plainly import Plainly
 from expunge.attacks.resources import AttackResources, from_levels, with_resources
 from expunge.attacks.shared_cache import SharedAttackCache, shared_store
 from expunge.attacks.store import (
@@ -32,13 +33,14 @@ from expunge.attacks.store import (
     recorded,
 )
 from expunge.attacks.target import AttackMeter, Target
+from expunge.attacks.weight_space.quantization import Rounding
 from expunge.attacks.weight_space.remove_adapter import Unplug
 from expunge.config.settings import AuditSettings, Settings
 from expunge.data.records import Record
 from expunge.errors import is_out_of_memory
 from expunge.evidence.attack_record import Access, Family, Recorded
 from expunge.evidence.collect import with_key_spans
-from expunge.evidence.store import ORIGINAL, UNLEARNED, EvidenceStore
+from expunge.evidence.store import ORIGINAL, UNLEARNED, EvidenceStore, Unit
 from expunge.models.interpolation import changed, same_shapes
 from expunge.models.loading import Loaded, load, load_config, weights_digest
 from expunge.preparation.prepare import Prepared, encoder_of, source_of
@@ -62,6 +64,8 @@ class AttackBattery:
     """A list of attacks, the facts, and where the evidence goes."""
 
     store: AttackStore
+    evidence: EvidenceStore
+    """The whole of it: an audit has asked in some of these forms already."""
     attacks: tuple[Attack, ...]
     records: Mapping[str, Sequence[Record]]
     """`forget`, and `control` where control items stand for gold."""
@@ -74,7 +78,8 @@ class AttackBattery:
     ) -> None:
         """Attack one model with everything that is not in the store yet.
 
-        What could not be done to the judged model is not done to the others.
+        What could not be done to the judged model is not done to the others, and what brought
+        nothing out of it is not done to the golds: nothing is no more than any gold says.
 
         Args:
             target: The model.
@@ -83,11 +88,72 @@ class AttackBattery:
             lending: What other runs know of this model, where they share it.
         """
         for attack in self.attacks:
-            allowed = attack.meta.access <= self.access
-            if allowed and (role == JUDGED or not self.outcome(attack, JUDGED, "forget").missing):
+            if self._is_due(attack, role):
                 for split, records in self.records.items():
                     self._split(attack, target, role, split, records, lending)
             bar.advance(1, detail=f"{role} {attack.name}")
+
+    def repeat(self, role: str) -> bool:
+        """Take what the audit has asked itself; return whether more is to be asked of a model.
+
+        Args:
+            role: A gold, whose weights need not be loaded where nothing more is to be asked.
+        """
+        due = [attack for attack in self.attacks if self._is_due(attack, role)]
+        known = self.evidence.context().models.get(role) if self.evidence.begun() else None
+        if known is None:
+            return bool(due)
+        left = False
+        for attack in due:
+            for split, records in self.records.items():
+                found = self._asked_before(attack, role, split, records, digest=known)
+                if found is None:
+                    left = True
+                else:
+                    unit = AttackUnit(attack=attack.name, role=role, split=split)
+                    self.store.write(unit, found, self._known(attack).made)
+        return left
+
+    def _is_due(self, attack: Attack, role: str) -> bool:
+        """Tell whether an attack is made on a model, by what it brought out of the judged one."""
+        if attack.meta.access > self.access:
+            return False
+        if role == JUDGED:
+            return True
+        judged = self.outcome(attack, JUDGED, "forget")
+        if judged.missing:
+            return False
+        # Where something else than facts stated is measured, gold and original are the scale.
+        needed = attack.meta.own_scale or role == ORIGINAL or "control" in self.records
+        return needed or isinstance(attack, Plainly) or self._came_back(judged)
+
+    def _came_back(self, judged: AttackOutcome) -> bool:
+        items = {item.record: item for item in self.evidence.items_with_facts("forget")}
+        observable = observable_of(list(items.values()))
+        return any(knowledge(each, items[each.record], observable) for each in judged.attempts)
+
+    def _asked_before(
+        self, attack: Attack, role: str, split: str, records: Sequence[Record], *, digest: str
+    ) -> AttackOutcome | None:
+        """Return the answers that the audit has to the same questions of the same weights."""
+        same = attack == Plainly() or (attack in AUDIT_FORMS and isinstance(attack, _AS_ASKED))
+        if not same or not self.evidence.begun():
+            return None
+        unit = Unit.under(attack.name, role=role, split=split, kind="answers")
+        if self.evidence.context().models.get(role) != digest or not self.evidence.has(unit):
+            return None
+        said = {answer.record: answer for answer in self.evidence.answers(unit)}
+        attempts = tuple(
+            Attempt(
+                record=record.id,
+                told=record.question,
+                given=said[record.id].given,
+                text=said[record.id].text,
+            )
+            for record in records
+            if record.id in said
+        )
+        return AttackOutcome(attempts=attempts, weights=digest) if attempts else None
 
     def outcome(self, attack: Attack, role: str, split: str) -> AttackOutcome:
         """Return what an attack brought out of a model, both halves together; empty if nothing."""
@@ -110,7 +176,9 @@ class AttackBattery:
             # What was missing may be there now, and a gold may have been trained anew.
             if known is not None and not known.missing and known.weights == target.digest:
                 continue
-            lent = None if lending is None else lending.find(attack, split, fold)
+            lent = self._asked_before(attack, role, split, records, digest=target.digest)
+            if lent is None and lending is not None:
+                lent = lending.find(attack, split, fold)
             outcome = self._attacked(attack, target, half) if lent is None else lent
             unit = AttackUnit(attack=attack.name, role=role, split=split, fold=fold)
             self.store.write(unit, outcome, self._known(attack).made)
@@ -169,6 +237,9 @@ def _there(folder: Path) -> Path:
     return folder
 
 
+_AS_ASKED = (Plainly, Prefill, Rounding)
+"""Attacks whose questions are, word for word, those that an audit asks itself."""
+
 _BEYOND_PLAIN = (Cloze, OwnPrompts, Prefill)
 """Attacks that reach what plain questions may not: passages, and the end of long answers."""
 
@@ -208,6 +279,7 @@ class AttackRun:
             records["control"] = scope.control
         battery = AttackBattery(
             store=AttackStore(evidence),
+            evidence=evidence,
             attacks=tuple(attacks),
             records={split: spread(every, most) for split, every in records.items()},
             seed=prepared.settings.train.seed,
@@ -335,7 +407,10 @@ def gather_attacks(stress: AttackRun, original: Loaded, judged: Loaded, console:
         stress.judged(judged, base, bar)
         stress.original(original, bar)
         for index, reference in enumerate(prepared.settings.request.gold):
-            stress.gold(index, load(reference, prepared.source), base, bar)
+            if stress.battery.repeat(f"gold-{index}"):
+                stress.gold(index, load(reference, prepared.source), base, bar)
+            else:
+                bar.advance(len(stress.battery.attacks), detail=f"gold-{index}")
 
 
 def battery_of(settings: AuditSettings) -> tuple[Attack, ...]:

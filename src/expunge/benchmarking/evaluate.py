@@ -69,24 +69,33 @@ def collect_outputs(
 
 
 def _ask(network: Network, collector: Collector, probe: Probe, console: Console) -> None:
-    plainly, attacks = (probe.name,), ()
+    plainly, forms = (probe.name,), ()
     if probe.continued:
-        plainly, attacks = (), (QuestionForm(name=CONTINUED, ask=_continued),)
+        plainly, forms = (), (_Continued(),)
     with console.progress(probe.name, total=1, unit="tests") as bar:
         collector.model(
             network,
             SUBJECT,
             scored=(),
             asked=plainly,
-            attacks=attacks,
+            forms=forms,
             attacked=(probe.name,),
             bar=bar,
         )
 
 
-def _continued(encoder: Encoder, record: Record, encoded: Encoded) -> PromptTokens:
-    passage = replace(record, prompt=())
-    return PromptTokens(prompt=encoder.prompt_ids(passage, prefill=record.question), skipped=None)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Continued(QuestionForm):
+    """The prompt is the beginning of a text."""
+
+    @property
+    def name(self) -> str:
+        return CONTINUED
+
+    def ask(self, encoder: Encoder, record: Record, encoded: Encoded) -> PromptTokens:
+        passage = replace(record, prompt=())
+        prompt = encoder.prompt_ids(passage, prefill=record.question)
+        return PromptTokens(prompt=prompt, skipped=None)
 
 
 def _split(probe: Probe, encoder: Encoder) -> Probe:

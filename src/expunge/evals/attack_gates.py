@@ -7,7 +7,7 @@ from typing import Any
 from expunge.attacks.attempt import observable_of
 from expunge.attacks.base import Attack, made_with
 from expunge.attacks.presets import OTHER_FORMS
-from expunge.attacks.quick.plainly import Plainly
+from expunge.attacks.prompting.plain import Plainly
 from expunge.attacks.runner import JUDGED
 from expunge.attacks.store import NOTHING, AttackOutcome, AttackStore, read_outcome, recorded
 from expunge.evals.recovery import AttackRecovery, AttackTrial, Ground, recovery_table

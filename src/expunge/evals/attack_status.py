@@ -5,8 +5,9 @@ Every attack that was registered, and every question of the audit itself, is in 
 
 from collections.abc import Sequence
 
-from expunge.evals.axes.robustness import ATTACKS, NUMBER_FORMATS
+from expunge.evals.axes.robustness import ATTACKS
 from expunge.evals.evidence_table import Table
+from expunge.evals.paired import NUMBER_FORMATS
 from expunge.evals.results import AttackStatus, Executed
 from expunge.evidence.context import AuditContext
 from expunge.evidence.store import UNLEARNED, EvidenceStore, Unit
@@ -47,6 +48,9 @@ def _in_format(table: Table, name: str, context: AuditContext) -> AttackStatus:
         return AttackStatus(attack=name, status=Executed.EXECUTED, facts=count)
     if _NATIVE.get(context.precision) == name:
         reason = "everything else was measured in this format"
+        return AttackStatus(attack=name, status=Executed.NOT_APPLICABLE, reason=reason)
+    if name == "fp32" and context.precision in _NATIVE:
+        reason = "it holds the weights exactly, so there is nothing to round"
         return AttackStatus(attack=name, status=Executed.NOT_APPLICABLE, reason=reason)
     if context.guard:
         reason = "the weights behind a guard are the original's in every format"

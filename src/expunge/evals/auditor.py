@@ -4,12 +4,14 @@ Before training: the golds and the original. After: the unlearned model, three m
 from the original to it, and a look by the original at what all of them wrote.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from expunge.attacks import QUICK
+from expunge.attacks.presets import AUDIT_FORMS
 from expunge.attacks.runner import battery_of
 from expunge.attacks.store import recorded
 from expunge.config.request import Tier
@@ -25,12 +27,13 @@ from expunge.evals.results import Results
 from expunge.evidence.collect import Collector
 from expunge.evidence.context import AuditContext, Policy
 from expunge.evidence.preregistration import preregister
+from expunge.evidence.question import is_rounded, unit_of
 from expunge.evidence.store import EvidenceStore, Unit
-from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT
+from expunge.metrics.base import EXTRACTION_STRENGTH, FACT_LEAK, KEY_FACT
 from expunge.models.guarded import unguarded
 from expunge.models.interpolation import changed, interpolated, same_shapes
 from expunge.models.loading import Loaded, load
-from expunge.models.number_formats import FORMATS, format_name, held_in
+from expunge.models.number_formats import FORMATS, held_in
 from expunge.models.transformer import Network
 from expunge.preparation.prepare import Prepared, encoder_of
 from expunge.training.early_stopping import Unseen, unseen_level
@@ -40,8 +43,12 @@ from expunge.utils.io import private
 LADDER = (0.25, 0.5, 0.75)
 """Shares of the way from the original to the unlearned model at which the auditor tests itself."""
 
-ORIGINAL_ATTACKS = tuple(attack for attack in QUICK if attack.bits is None)
-"""The original is attacked by asking only: a planted refusal must be caught by these."""
+OTHER_WORDS = tuple(form for form in AUDIT_FORMS if not is_rounded(form))
+"""Forms on the weights as they are, in which the original is asked, too: a planted refusal must be
+caught by these."""
+
+ROUNDED = tuple(form for form in AUDIT_FORMS if is_rounded(form))
+"""Forms on rounded weights. Golds are scored in these, and asked what brought a fact back."""
 
 KNOWN_STRENGTH = 0.5
 """Extraction strength from which one record counts as known when nothing else tells."""
@@ -125,14 +132,15 @@ class Auditor:
     def units_before(self) -> int:
         """Number of units that `before` counts on its bar."""
         plain = len(self._scored()) + len(self._asked())
-        golds = len(self.golds) * (plain + len(QUICK))
+        golds = len(self.golds) * (plain + len(AUDIT_FORMS))
         further = 1 + len(self.golds)
-        return golds + plain + len(ORIGINAL_ATTACKS) * len(self._attacked()) + further
+        return golds + plain + len(OTHER_WORDS) * len(self._attacked()) + further
 
     def units_after(self) -> int:
         """Number of units that `after` counts on its bar."""
         plain = len(self._scored()) + len(self._asked())
-        return plain + len(QUICK) * len(self._attacked()) + len(LADDER) + 3
+        rounded = len(ROUNDED) * len(self.golds)
+        return plain + len(AUDIT_FORMS) * len(self._attacked()) + len(LADDER) + 3 + rounded
 
     def before(self, original: Loaded, bar: Bar) -> None:
         """Ask the original and the golds.
@@ -146,7 +154,7 @@ class Auditor:
             "original",
             scored=self._scored(),
             asked=self._asked(),
-            attacks=ORIGINAL_ATTACKS,
+            forms=OTHER_WORDS,
             attacked=self._attacked(),
             bar=bar,
         )
@@ -158,17 +166,21 @@ class Auditor:
                 raise _no_gold(reference)
             self.collector.store.identify(gold_role(index), gold.digest)
             reader, same_question = self._reader(gold, gold_role(index))
+            reader = replace(reader, records=_every_second(reader.records, "generic"))
             reader.model(
                 gold.network,
                 gold_role(index),
                 scored=self._scored() if same_question else (),
                 asked=self._asked(),
-                attacks=QUICK if same_question else ORIGINAL_ATTACKS,
+                forms=OTHER_WORDS,
                 bar=bar,
             )
             role = gold_role(index)
+            for form in ROUNDED:
+                if same_question:
+                    reader.rounded_scores(gold.network, role, form, "forget")
+                bar.advance(1, detail=f"{role} forget {form.name}")
             if same_question:
-                self._other_formats(gold.network, role)
                 self._further.gold(gold.network, original.network, role, first=not index)
             bar.advance(1, detail=f"{role} further")
         collect_key_spans(self.collector, tuple(map(gold_role, range(len(self.golds)))))
@@ -192,11 +204,12 @@ class Auditor:
             "unlearned",
             scored=self._scored(),
             asked=self._asked(),
-            attacks=QUICK,
+            forms=AUDIT_FORMS,
             attacked=self._attacked(),
             bar=bar,
         )
-        self._other_formats(unlearned, "unlearned")
+        self._golds_under_rounding(bar)
+        self._other_formats(unlearned)
         bar.advance(1, detail="unlearned in other formats")
         for share in LADDER:
             unit = Unit(role=f"ladder-{share:g}", split="forget", kind="scores")
@@ -236,38 +249,66 @@ class Auditor:
             "unlearned",
             scored=self._scored() if same_tokens else (),
             asked=self._asked(),
-            attacks=QUICK if same_tokens else ORIGINAL_ATTACKS,
+            forms=AUDIT_FORMS if same_tokens else OTHER_WORDS,
             attacked=self._attacked(),
             bar=bar,
         )
+        self._golds_under_rounding(bar)
         self._fluency(original.network, bar)
         if same_tokens:
-            self._other_formats(judged.network, "unlearned")
+            self._other_formats(judged.network)
             self._further.gold(judged.network, original.network, "unlearned", first=True)
 
-    def _other_formats(self, network: Network, role: str) -> None:
-        """Score the forget set in every other format in which the model may be loaded.
+    def _golds_under_rounding(self, bar: Bar) -> None:
+        """Ask the golds in each rounded form in which the judged model states a fact.
 
-        What lies behind a guard is the original, in whichever format.
+        Where it states none, no gold is needed: what comes back beyond gold is nothing.
         """
-        if network.guard is not None:
+        case = case_of(Table.read(self.collector.store), self.collector.store.context())
+        leaking = [
+            form
+            for form in ROUNDED
+            if any(case.column(FACT_LEAK, "unlearned", "forget", form.name).values())
+        ]
+        for index, reference in enumerate(self.golds):
+            role = gold_role(index)
+            units = [unit_of(form, role=role, split="forget", kind="answers") for form in leaking]
+            if not all(map(self.collector.store.has, units)):
+                gold = load(reference, self.prepared.source)
+                self.collector.store.identify(role, gold.digest)
+                reader, same_question = self._reader(gold, role)
+                if same_question:
+                    reader.model(gold.network, role, scored=(), asked=(), forms=leaking, bar=bar)
+                    bar.advance(len(ROUNDED) - len(leaking), detail=role)
+                    continue
+            bar.advance(len(ROUNDED), detail=role)
+
+    def _other_formats(self, judged: Network) -> None:
+        """Score the forget set in every other format in which the judged model may be loaded.
+
+        A format that holds its weights exactly is left out. What lies behind a guard is the
+        original, in whichever format.
+        """
+        if judged.guard is not None:
             return
-        native = format_name(self.prepared.source.dtype)
-        for form in (each for each in FORMATS if each != native):
-            unit = Unit(role=role, split="forget", precision=form, kind="scores")
-            if self.collector.store.has(unit):
+        native = self.prepared.source.dtype
+        for form, dtype in FORMATS.items():
+            unit = Unit(role="unlearned", split="forget", precision=form, kind="scores")
+            if torch.promote_types(native, dtype) == dtype or self.collector.store.has(unit):
                 continue
             try:
-                with held_in(network, form):
-                    self.collector.scores(network, unit, few=True)
+                with held_in(judged, form):
+                    self.collector.scores(judged, unit, few=True)
             except InputError as error:
                 if error.code != "not-a-number":
                     raise
-                self.collector.store.note(f"{role} gives no numbers in {form}: it cannot run there")
+                self.collector.store.note(
+                    f"unlearned gives no numbers in {form}: it cannot run there"
+                )
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                self.collector.store.note(f"{role} was not scored in {form}: memory ran out")
+                self.collector.store.note(f"unlearned was not scored in {form}: memory ran out")
 
     def _note_guard(self, judged: Network) -> None:
         told = "" if judged.guard is None else judged.guard.tells
@@ -395,6 +436,16 @@ class Auditor:
         """Without gold, control items under the same attack say what guessing brings."""
         alone = not self.golds and "control" in self.collector.records
         return ("forget", "control") if alone else ("forget",)
+
+
+def _every_second(
+    records: Mapping[str, Sequence[Record]], split: str
+) -> dict[str, Sequence[Record]]:
+    """Leave every second record of a set out: golds show how much models of a recipe differ.
+
+    The judged model is compared with the original on all of them.
+    """
+    return {name: group[::2] if name == split else group for name, group in records.items()}
 
 
 def _notes_of(prepared: Prepared) -> tuple[str, ...]:

@@ -140,7 +140,7 @@ def parts_of(case: Comparison, split: str) -> Parts:
     return Parts(held, seen or None)
 
 
-def model_spread(samples: Sequence[Array]) -> float:
+def model_spread(samples: Sequence[Array], *, of: int | None = None) -> float:
     """Return the standard deviation of one model's mean, from models trained the same way.
 
     Two models' means differ by their model-wide shift and by the scatter of their records; with
@@ -149,11 +149,15 @@ def model_spread(samples: Sequence[Array]) -> float:
 
     Args:
         samples: Badness per record of each model, the same records.
+        of: Records over which the mean is taken, where these are a part of them; default all.
     """
     found: list[float] = []
     for first, second in combinations(samples, 2):
         change = first - second
-        found.append(max(float(change.mean()) ** 2, float(change.var()) / len(change)))
+        scatter = float(change.var()) / (of or len(change))
+        # Of the mean over a part, what its own records add by scattering more is taken off.
+        more = float(change.var()) / len(change) - scatter
+        found.append(max(float(change.mean()) ** 2 - more, scatter))
     return math.sqrt(float(np.mean(found)) / 2) if found else 0.0
 
 

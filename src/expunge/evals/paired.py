@@ -20,6 +20,10 @@ LIKELIHOOD_OF = MEMBERSHIP[0]
 IN_NATS = 0.1
 """Chance at most of a kept record's likelihood in nats, under a model that never saw it."""
 
+NUMBER_FORMATS = ("fp32", "bf16", "fp16")
+"""Number formats in which tools load a model. Golds are not scored in these: rounding moves the
+likelihood of a record by far less than golds differ."""
+
 UNSEEN = ("holdout", "control")
 """Sets that no model was trained on."""
 
@@ -58,7 +62,8 @@ def paired(
     """
     judged = case.column(metric, case.subject, "forget", attack)
     original = case.column(metric, ORIGINAL, "forget")
-    golds = [case.column(metric, role, "forget", attack) for role in case.golds]
+    same = PLAIN if attack in NUMBER_FORMATS else attack
+    golds = [case.column(metric, role, "forget", same) for role in case.golds]
     if not judged or not original:
         return "the original or the model was not measured on this"
     if not golds or not all(golds):

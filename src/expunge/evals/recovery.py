@@ -194,6 +194,9 @@ def columns_of(trial: AttackTrial, ground: Ground) -> list[Columns]:
 def _columns(trial: AttackTrial, variant: str | None, ground: Ground) -> Columns:
     judged = ground.column(trial.judged.attempts, variant)
     golds = tuple(ground.column(g.attempts, variant) for g in trial.golds if g.attempts)
+    if not any(judged.values()) and not any(g.attempts or g.missing for g in trial.golds):
+        # Golds are not asked where nothing came back. That they say nothing is the strictest case.
+        golds = tuple(dict.fromkeys(judged, 0.0) for _ in trial.golds)
     control = ground.column(trial.control.attempts, variant)
     shared = [name for name in judged if all(name in column for column in golds)]
     scale = _scale(trial, variant, golds, shared, ground)

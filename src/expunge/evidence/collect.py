@@ -16,10 +16,9 @@ from typing import NamedTuple
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.errors import InputError
-from expunge.evidence.question import PromptTokens, QuestionForm, plain
-from expunge.evidence.store import PLAIN, Answer, EvidenceStore, Item, Scores, Unit
+from expunge.evidence.question import PlainForm, PromptTokens, QuestionForm, is_rounded, unit_of
+from expunge.evidence.store import ORIGINAL, PLAIN, Answer, EvidenceStore, Item, Scores, Unit
 from expunge.models.generation import greedy
-from expunge.models.quantization import quantised
 from expunge.models.scoring import TokenScores, score
 from expunge.models.transformer import Network
 from expunge.training.early_stopping import spread
@@ -100,7 +99,7 @@ class Collector:
         *,
         scored: Sequence[str],
         asked: Sequence[str],
-        attacks: Sequence[QuestionForm],
+        forms: Sequence[QuestionForm],
         attacked: Sequence[str] = ("forget",),
         bar: Bar,
     ) -> None:
@@ -111,15 +110,15 @@ class Collector:
             role: Its name in the evidence.
             scored: Sets to score.
             asked: Sets to ask about, plainly.
-            attacks: What else to try.
-            attacked: Sets to try it on.
+            forms: In which other forms to ask.
+            attacked: Sets to ask about in these.
             bar: Advanced by one a unit.
         """
         for split in scored:
             self.scores(network, Unit(role=role, split=split, kind="scores"))
             bar.advance(1, detail=f"{role} {split}")
-        wanted = [(split, QuestionForm(name=PLAIN, ask=plain)) for split in asked]
-        wanted += [(split, attack) for split in attacked for attack in attacks]
+        wanted: list[tuple[str, QuestionForm]] = [(split, PlainForm()) for split in asked]
+        wanted += [(split, form) for split in attacked for form in forms]
         waiting: list[_Waiting] = []
 
         def finish() -> None:
@@ -128,28 +127,35 @@ class Collector:
                 bar.advance(1, detail=f"{role} {unit.split} {unit.test}")
             waiting.clear()
 
-        for split, attack in wanted:
-            unit = attack.unit(role=role, split=split, kind="answers")
-            if attack.bits is None and not self.store.has(unit):
-                waiting.append(self._questions(unit, attack))
+        for split, form in wanted:
+            unit = unit_of(form, role=role, split=split, kind="answers")
+            if not is_rounded(form) and not self.store.has(unit):
+                waiting.append(self._questions(unit, form))
                 if sum(len(each.questions) for each in waiting) >= POOL:
                     finish()
                 continue
-            self._rounded(network, role, attack, split=split)
-            bar.advance(1, detail=f"{role} {split} {attack.test}")
+            self._rounded(network, role, form, split=split)
+            bar.advance(1, detail=f"{role} {split} {form.name}")
         finish()
         if "forget" in asked:
             self.own_likelihood(network, role, "forget")
 
-    def _rounded(self, network: Network, role: str, attack: QuestionForm, *, split: str) -> None:
+    def _rounded(self, network: Network, role: str, form: QuestionForm, *, split: str) -> None:
         """Score and ask a model whose weights are rounded, unless that was done."""
-        scores = attack.unit(role=role, split=split, kind="scores")
-        answers = attack.unit(role=role, split=split, kind="answers")
-        if attack.bits is None or (self.store.has(scores) and self.store.has(answers)):
+        scores = unit_of(form, role=role, split=split, kind="scores")
+        answers = unit_of(form, role=role, split=split, kind="answers")
+        if not is_rounded(form) or (self.store.has(scores) and self.store.has(answers)):
             return
-        with quantised(network, bits=attack.bits):
+        with form.held(network):
             self.scores(network, scores, few=True)
-            self._answer(network, [self._questions(answers, attack)])
+            self._answer(network, [self._questions(answers, form)])
+
+    def rounded_scores(self, network: Network, role: str, form: QuestionForm, split: str) -> None:
+        """Score a model whose weights are rounded, and ask nothing, unless that was done."""
+        unit = unit_of(form, role=role, split=split, kind="scores")
+        if not self.store.has(unit):
+            with form.held(network):
+                self.scores(network, unit, few=True)
 
     def scores(self, network: Network, unit: Unit, *, few: bool = False) -> None:
         """Score one set of records, or the few of them that are attacked, unless that was done."""
@@ -173,21 +179,20 @@ class Collector:
         ]
         self.store.write_scores(unit, rows)
 
-    def _questions(self, unit: Unit, attack: QuestionForm) -> _Waiting:
+    def _questions(self, unit: Unit, form: QuestionForm) -> _Waiting:
         """Prepare what one set is asked; needs the set's scores for what they already tell."""
-        plainly = attack.test == PLAIN
-        records = self.records[unit.split] if plainly else self._few(unit.split)
+        records = self.records[unit.split] if unit.test == PLAIN else self._few(unit.split)
         plain_scores = Unit(
             role=unit.role,
             split=unit.split,
-            precision=attack.precision,
+            precision=unit.precision,
             kind="scores",
         )
         known = {row.record: row for row in self._stored_scores(plain_scores)}
         questions = [
             _question(record, encoded, ask, known.get(record.id), limit=self.max_new_tokens)
             for record, encoded in zip(records, self._encoded(records), strict=True)
-            if (ask := attack.ask(self.encoder, record, encoded)) is not None
+            if (ask := form.ask(self.encoder, record, encoded)) is not None
         ]
         return _Waiting(unit, questions)
 
@@ -225,7 +230,9 @@ class Collector:
         unit = Unit(role=role, split=split, kind="answers")
         answers = self.store.answers(unit)
         todo = [answer for answer in answers if answer.text and answer.nll is None]
-        nlls = self._answer_nlls(original, split, todo)
+        known = {a.record: a.own_nll for a in todo if role == ORIGINAL and a.own_nll is not None}
+        todo = [answer for answer in todo if answer.record not in known]
+        nlls = known | self._answer_nlls(original, split, todo)
         if nlls:
             rows = [replace(a, nll=nlls[a.record]) if a.record in nlls else a for a in answers]
             self.store.write_answers(unit, rows)

@@ -1,11 +1,13 @@
-"""What an attack is: another way to ask, or weights held at fewer bits, or both."""
+"""A form of the question: one prompt for each record, on the weights as they are or as rounded."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.evidence.store import NATIVE, PLAIN, Kind, Unit
+from expunge.models.transformer import Network
 
 
 class PromptTokens(NamedTuple):
@@ -19,36 +21,44 @@ class PromptTokens(NamedTuple):
     tells what the greedy answer is; None when the prompt is not the record's own."""
 
 
-class QuestionForm(NamedTuple):
-    """A named way to ask, on the weights as they are or rounded to `bits`."""
-
-    name: str
-    """`plain` when the question is asked as it is and only the weights are rounded."""
-    ask: Callable[[Encoder, Record, Encoded], PromptTokens | None]
-    """Returns None where the attack cannot be made on this record."""
-    bits: int | None = None
+class QuestionForm(Protocol):
+    """A named way to ask; attacks that ask one question a record are such forms."""
 
     @property
-    def precision(self) -> str:
-        """What the weights are rounded to, as evidence names it."""
-        return NATIVE if self.bits is None else f"int{self.bits}"
+    def name(self) -> str:
+        """Name of the test in the evidence, see `Unit.test`."""
+        ...
+
+    def ask(self, encoder: Encoder, record: Record, encoded: Encoded) -> PromptTokens | None:
+        """Return the prompt; None where this cannot be asked about the record."""
+        ...
+
+    def held(self, network: Network) -> AbstractContextManager[None]:
+        """Hold the weights as this form has them; by default as they are."""
+        return nullcontext()
+
+
+def unit_of(form: QuestionForm, *, role: str, split: str, kind: Kind) -> Unit:
+    """Return the unit that a form fills when a model is asked."""
+    return Unit.under(form.name, role=role, split=split, kind=kind)
+
+
+def is_rounded(form: QuestionForm) -> bool:
+    """Tell whether a form is asked on rounded weights; then these are scored, too."""
+    return unit_of(form, role="", split="forget", kind="answers").precision != NATIVE
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlainForm(QuestionForm):
+    """The question itself."""
 
     @property
-    def test(self) -> str:
-        """The name of the test in the evidence, see `Unit.test`."""
-        return self.unit(role="", split="forget", kind="answers").test
+    def name(self) -> str:
+        """Return `plain`."""
+        return PLAIN
 
-    def unit(self, *, role: str, split: str, kind: Kind) -> Unit:
-        """Return the unit that this attack on a model fills."""
-        return Unit(role=role, split=split, attack=self.name, precision=self.precision, kind=kind)
-
-
-def plain(encoder: Encoder, record: Record, encoded: Encoded) -> PromptTokens | None:
-    """Ask the record's own question; a passage of text is not asked for."""
-    if not record.prompt:
-        return None
-    return PromptTokens(prompt=encoded.ids[: encoded.start])
-
-
-PLAIN_ATTACK = QuestionForm(name=PLAIN, ask=plain)
-"""Not an attack: the question itself."""
+    def ask(self, encoder: Encoder, record: Record, encoded: Encoded) -> PromptTokens | None:
+        """Ask the record's own question; a passage of text is not asked for."""
+        if not record.prompt:
+            return None
+        return PromptTokens(prompt=encoded.ids[: encoded.start])

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
+from itertools import groupby, takewhile
 from typing import NamedTuple
 
 import torch
@@ -93,6 +93,63 @@ def evenly(lengths: Sequence[int], *, tokens: int) -> list[list[int]]:
 
     most = len(groups(tokens))
     return groups(bisect_left(range(tokens), True, key=lambda limit: len(groups(limit)) <= most))
+
+
+PASS = 24
+"""What reading a beginning by itself takes, in tokens of a large batch: the weights are read."""
+
+
+class Beginning(NamedTuple):
+    """Rows that are worth reading behind one beginning."""
+
+    length: int
+    """Tokens of the beginning; 0: the rows share nothing that is worth it."""
+    rows: tuple[int, ...]
+
+
+def by_beginning(prompts: Sequence[Sequence[int]]) -> list[Beginning]:
+    """Group prompts so that what some of them begin with is read once for these.
+
+    The cost is counted in tokens: a beginning that is read by itself costs its length and `PASS`.
+    Prompts in several formats begin alike by format, those of one format after a system prompt.
+
+    Args:
+        prompts: Token ids; each keeps one token of its own.
+
+    Returns:
+        Groups that hold every prompt once; those that share nothing are one group, the last.
+    """
+    order = sorted(range(len(prompts)), key=lambda row: tuple(prompts[row]))
+    shared = [each for each in _cheapest(prompts, order)[1] if each.length]
+    held = {row for each in shared for row in each.rows}
+    rest = tuple(row for row in range(len(prompts)) if row not in held)
+    return [*shared, Beginning(0, rest)] if rest else shared
+
+
+def _cheapest(
+    prompts: Sequence[Sequence[int]], order: Sequence[int]
+) -> tuple[int, tuple[Beginning, ...]]:
+    """Return what reading some prompts costs at best, in tokens, and how; `order` is sorted."""
+    alone = sum(len(prompts[row]) for row in order)
+    best = alone, (Beginning(0, tuple(order)),)
+    if len(order) < 2:
+        return best
+    pairs = zip(prompts[order[0]], prompts[order[-1]], strict=False)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    length = min(same, min(len(prompts[row]) for row in order) - 1)
+    together = alone - length * (len(order) - 1) + PASS
+    if length >= WORTH and together < alone:
+        best = together, (Beginning(length, tuple(order)),)
+    if same > length:  # one is what the others begin with: nothing further down is shared by all
+        return best
+    parts = [
+        _cheapest(prompts, tuple(part))
+        for _, part in groupby(order, key=lambda row: prompts[row][length])
+    ]
+    apart = sum(cost for cost, _ in parts)
+    if apart < best[0]:
+        best = apart, tuple(each for _, groups in parts for each in groups)
+    return best
 
 
 def shared_beginning(records: Sequence[Encoded]) -> int:

@@ -3,17 +3,16 @@
 Sampled answers: several to a prompt, drawn from the model's distribution at a temperature.
 """
 
-import copy
 from collections.abc import Callable, Collection, Sequence
-from itertools import takewhile
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import CacheLayerMixin
 
 from expunge.methods.guards.base import Ids
-from expunge.models.batching import WORTH, by_length
+from expunge.models.batching import by_beginning, by_length
 from expunge.models.guarded import AssistantLogits, StartedAnswers, begun_answers
 from expunge.models.kv_cache import new_cache
 from expunge.models.transformer import Network
@@ -78,8 +77,8 @@ def extend(
 ) -> list[list[tuple[int, ...]]]:
     """Continue every prompt several times with the tokens that `pick` chooses; see `greedy`.
 
-    Each prompt is read once, whatever the number of copies, and what all prompts begin with once
-    for all of them; `tokens_per_pass` counts all copies.
+    Each prompt is read once, whatever the number of copies, and what several begin with once for
+    all of these; `tokens_per_pass` counts all copies.
 
     Returns:
         For each prompt, in the order given, the new tokens of its copies.
@@ -87,17 +86,16 @@ def extend(
     answers: list[list[tuple[int, ...]]] = [[] for _ in prompts]
     said = begun_answers(network, prompts, begun, tokens=tokens_per_pass)
     prompts = [answer.read for answer in said]
-    lengths = [len(prompt) * copies for prompt in prompts]
     with reordered(network, tokens=max_new_tokens):
-        opening = _Opening.of(network, prompts, limit=max_new_tokens)
-        for group in by_length(lengths, tokens=tokens_per_pass):
-            chosen = [said[index] for index in group]
+        openings = _openings(network, prompts, limit=max_new_tokens)
+        own = [len(p) - each.length for p, each in zip(prompts, openings, strict=True)]
+        for group in by_length([length * copies for length in own], tokens=tokens_per_pass):
             texts = _continue(
                 network,
-                chosen,
+                [said[index] for index in group],
                 pick,
                 copies,
-                opening,
+                [openings[index] for index in group],
                 end_ids=end_ids,
                 limit=max_new_tokens,
                 enough=enough,
@@ -108,36 +106,71 @@ def extend(
 
 
 class _Opening(NamedTuple):
-    """The tokens that all prompts begin with, and their keys and values."""
+    """What a prompt and others begin with, as the model has read it."""
 
     length: int
     cache: DynamicCache | None
 
-    @classmethod
-    def of(cls, network: Network, prompts: Sequence[Ids], *, limit: int) -> "_Opening":
-        """Read the common beginning, where that is worth it.
 
-        Not with a guard, which must see whole prompts, nor with windowed attention: padding will
-        lie between the opening and the rest.
-        """
-        longest = max(map(len, prompts), default=0) + limit
-        if network.guard is not None or longest > network.packs_up_to:
-            return cls(0, None)
-        ends = (min(prompts, default=()), max(prompts, default=()))
-        same = takewhile(lambda pair: pair[0] == pair[1], zip(*ends, strict=False))
-        # Every prompt keeps a token of its own, whose state the first new one comes from.
-        length = min(sum(1 for _ in same), min(map(len, prompts), default=1) - 1)
-        if len(prompts) < 2 or length < WORTH:
-            return cls(0, None)
-        return cls(length, network.read(prompts[0][:length]))
+_NOTHING_READ = _Opening(0, None)
 
-    def begin(self, network: Network, rows: int) -> DynamicCache:
-        """Return the cache of a batch that goes on from here."""
-        if self.cache is None:
-            return new_cache(network.model.config)
-        cache = copy.deepcopy(self.cache)
-        cache.batch_repeat_interleave(rows)
-        return cache
+
+def _openings(network: Network, prompts: Sequence[Ids], *, limit: int) -> list[_Opening]:
+    """Read what prompts begin with, once for all that share it; return the opening of each.
+
+    A guard has to see prompts whole, and so has attention that looks through a window, for padding
+    will lie between the opening and the rest.
+    """
+    found = [_NOTHING_READ] * len(prompts)
+    longest = max(map(len, prompts), default=0) + limit
+    if network.guard is not None or longest > network.packs_up_to:
+        return found
+    for length, rows in by_beginning(prompts):
+        if length:
+            read = _Opening(length, network.read(prompts[rows[0]][:length]))
+            for row in rows:
+                found[row] = read
+    return found
+
+
+def _begin(network: Network, openings: Sequence[_Opening]) -> tuple[DynamicCache, Tensor]:
+    """Return the cache of a batch whose rows go on from their openings, and its mask.
+
+    Shorter openings have padding before them; the mask, [b, longest opening], is 1 where there is a
+    token.
+    """
+    cache, longest = new_cache(network.model.config), max(each.length for each in openings)
+    mask = torch.zeros(len(openings), longest, dtype=torch.long, device=network.device)
+    for row, opening in enumerate(openings):
+        mask[row, longest - opening.length :] = 1
+    for place, layer in enumerate(cache.layers):
+        parts = [None if each.cache is None else _states(each.cache, place) for each in openings]
+        like = next((part for part in parts if part is not None), None)
+        if like is None:  # nothing was read, or the block does not run
+            continue
+        assert isinstance(layer, CacheLayerMixin)
+        layer.update(
+            _side_by_side([part and part[0] for part in parts], like[0], longest),
+            _side_by_side([part and part[1] for part in parts], like[1], longest),
+        )
+    return cache, mask
+
+
+def _states(cache: DynamicCache, place: int) -> tuple[Tensor, Tensor] | None:
+    """Return keys and values of a block, [1, heads, L, d] each; None where there are none."""
+    layer = cache.layers[place]
+    if not isinstance(layer, CacheLayerMixin) or layer.keys is None or layer.values is None:
+        return None
+    return layer.keys, layer.values
+
+
+def _side_by_side(parts: Sequence[Tensor | None], like: Tensor, longest: int) -> Tensor:
+    """Lay states of [1, heads, L, d] below each other, each at the end of `longest` columns."""
+    found = like.new_zeros(len(parts), like.shape[1], longest, like.shape[3])
+    for row, part in enumerate(parts):
+        if part is not None:
+            found[row, :, longest - part.shape[2] :] = part[0]
+    return found
 
 
 def _continue(
@@ -145,7 +178,7 @@ def _continue(
     answers: Sequence[StartedAnswers],
     pick: Pick,
     copies: int,
-    opening: _Opening,
+    openings: Sequence[_Opening],
     *,
     end_ids: Collection[int],
     limit: int,
@@ -156,13 +189,13 @@ def _continue(
     Padding lies between the opening and a prompt's own tokens, so that the last column holds the
     last token of every row.
     """
-    prompts = [answer.read[opening.length :] for answer in answers]
-    ids, mask, positions = left_padded(prompts, network.device)
-    positions = opening.length + positions
-    mask = torch.cat([mask.new_ones(len(prompts), opening.length), mask], dim=-1)
-    cache = opening.begin(network, len(prompts))
+    pairs = list(zip(answers, openings, strict=True))
+    ids, mask, positions = left_padded([a.read[o.length :] for a, o in pairs], network.device)
+    cache, before = _begin(network, openings)
+    positions = before.sum(-1, keepdim=True) + positions
+    mask = torch.cat([before, mask], dim=-1)
     aside = AssistantLogits(network, answers)
-    written: list[list[int]] = [[] for _ in range(len(prompts) * copies)]
+    written: list[list[int]] = [[] for _ in range(len(answers) * copies)]
     alive = list(range(len(written)))
     for step in range(limit):
         logits = next_logits(network, ids, mask, positions, cache)

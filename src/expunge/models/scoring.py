@@ -1,13 +1,13 @@
 """Scoring: one teacher-forced pass that feeds every likelihood metric."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from expunge.data.tokenization import Encoded
-from expunge.models.batching import Batch, by_length
+from expunge.models.batching import Batch, by_beginning, by_length
 from expunge.models.guarded import GuardedOutputs, admitted
 from expunge.models.transformer import CachedStates, Network
 
@@ -54,7 +54,7 @@ def score(
     """
     records, meant = admitted(network, records, tokens=tokens_per_pass)
     results: list[TokenScores | None] = [None] * len(records)
-    for group in by_length([len(record.ids) for record in records], tokens=tokens_per_pass):
+    for group in _groups(records, tokens=tokens_per_pass, packed=network.packs_up_to):
         chosen = [records[index] for index in group]
         batch = network.batch(chosen, pad_id=pad_id)
         below = None if known is None else known(chosen, batch)
@@ -75,6 +75,24 @@ def score(
             results[index] = TokenScores(logp[start:stop], hit[start:stop], z[start:stop])
             start = stop
     return [result for result in results if result is not None]
+
+
+def _groups(records: Sequence[Encoded], *, tokens: int, packed: int) -> Iterator[list[int]]:
+    """Group records of similar length, those that begin alike together: a pack reads that once.
+
+    Args:
+        records: Encoded records.
+        tokens: Largest number of padded tokens in one group.
+        packed: The longest record that may be packed; longer ones share nothing.
+    """
+    lengths = [len(record.ids) for record in records]
+    if max(lengths, default=0) > packed:
+        yield from by_length(lengths, tokens=tokens)
+        return
+    # The token before a scored one predicts it, so no pack shares it.
+    for _, rows in by_beginning([record.ids[: record.start] for record in records]):
+        own = [lengths[row] for row in rows]
+        yield from ([rows[place] for place in group] for group in by_length(own, tokens=tokens))
 
 
 def _statistics(logits: Tensor, targets: Tensor, *, with_z: bool) -> TokenScores:

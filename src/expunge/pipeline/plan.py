@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from expunge.attacks import QUICK
+from expunge.attacks.presets import AUDIT_FORMS
 from expunge.errors import UsageError
 from expunge.methods.base import Controlled, SelfTaught, Stream, Trains, last_block
 from expunge.methods.edits.base import WEIGHED, Edit
@@ -249,7 +249,7 @@ def load_of(prepared: Prepared, size: Size, *, audited: bool = True) -> Load:
     )
     forget = sum(len(record.ids) for record in streams.forget)
     asked = sum(len(group) for split, group in records.items() if split != "generic")
-    attacked = len(QUICK) if audited else 0
+    attacked = len(AUDIT_FORMS) if audited else 0
     answers = asked * models + len(streams.forget) * attacked * models
     step, adversary, once = _training(prepared)
     trains = _trains(prepared)

@@ -23,7 +23,7 @@ from expunge.attacks.optimized_prompts.soft_tokens import (
     start_vectors,
     unused_ids,
 )
-from expunge.attacks.quick.prefill import OPENING
+from expunge.attacks.prompting.prefill import OPENING
 from expunge.attacks.target import Question, Target
 from expunge.data.records import Message, Record
 from expunge.evidence.attack_record import AttackMeta

@@ -13,7 +13,9 @@ from expunge.attacks.attempt import Attempt
 from expunge.attacks.base import Unmet
 from expunge.attacks.target import Question, Target
 from expunge.data.records import Message, Record
+from expunge.data.tokenization import Encoded, Encoder
 from expunge.evidence.attack_record import AttackMeta
+from expunge.evidence.question import PromptTokens, QuestionForm
 
 FORMS = (
     "Answer in one sentence. {question}",
@@ -25,7 +27,7 @@ FORMS = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Paraphrase:
+class Paraphrase(QuestionForm):
     """The paraphrases that come with the records."""
 
     meta: ClassVar[AttackMeta] = AttackMeta(family="asking", access="T1", needs="`paraphrases`")
@@ -37,6 +39,14 @@ class Paraphrase:
     def name(self) -> str:
         """Return `paraphrase`."""
         return "paraphrase"
+
+    def ask(self, encoder: Encoder, record: Record, encoded: Encoded) -> PromptTokens | None:
+        """Ask the first paraphrase; None for a record without one."""
+        if not record.paraphrases or not record.prompt:
+            return None
+        return PromptTokens(
+            prompt=encoder.prompt_ids(record, question=record.paraphrases[0]), skipped=None
+        )
 
     def run(
         self, target: Target, used: Sequence[Record], tested: Sequence[Record]

@@ -13,6 +13,7 @@ Updates smaller than a quantisation step vanish: 21 % of forgotten knowledge kep
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
@@ -24,7 +25,9 @@ from expunge.attacks.attempt import Attempt
 from expunge.attacks.target import Target
 from expunge.data.records import Record
 from expunge.evidence.attack_record import AttackMeta
+from expunge.evidence.question import PlainForm
 from expunge.models.quantization import quantise_dequantise, rewritten
+from expunge.models.transformer import Network
 
 Form = Literal["int8", "int4", "nf4", "q8_0", "q4_0"]
 
@@ -72,7 +75,7 @@ FORMS: Mapping[Form, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rounding:
+class Rounding(PlainForm):
     """One form of fewer bits."""
 
     meta: ClassVar[AttackMeta] = AttackMeta(family="compression", access="T3", needs="questions")
@@ -84,9 +87,13 @@ class Rounding:
         """Return the form."""
         return self.form
 
+    def held(self, network: Network) -> AbstractContextManager[None]:
+        """Hold the linear layers of the blocks at the rounded weights."""
+        return rewritten(network, FORMS[self.form])
+
     def run(
         self, target: Target, used: Sequence[Record], tested: Sequence[Record]
     ) -> list[Attempt]:
         """Ask while the weights are rounded."""
-        with rewritten(target.network, FORMS[self.form]):
+        with self.held(target.network):
             return target.asks(tested)

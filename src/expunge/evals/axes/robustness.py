@@ -9,7 +9,7 @@ from expunge.evals.evidence_table import Column
 from expunge.evals.gates import KEPT, MEMORY, NO_ANCHOR, missing, unanchored
 from expunge.evals.leak_test import LeakTest, leak_gate, leak_test
 from expunge.evals.metric_validity import unfit
-from expunge.evals.paired import LIKELIHOOD_OF
+from expunge.evals.paired import LIKELIHOOD_OF, NUMBER_FORMATS
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL
 from expunge.metrics.base import FACT_LEAK, KEY_FACT
@@ -24,9 +24,6 @@ WEIGHT_ATTACKS = ("int8", "int4")
 day without anyone who means harm, so these count from T0 on."""
 
 ATTACKS = PROMPT_ATTACKS + WEIGHT_ATTACKS
-
-NUMBER_FORMATS = ("fp32", "bf16", "fp16")
-"""Number formats in which tools load a model; their evidence is scores. They count from T0 on."""
 
 _NOTHING_KNOWN = (
     "on the facts that this attack can judge, the original knew no more than the anchor"

@@ -118,20 +118,23 @@ def general_gate(
         parts: Number of kinds of text that share the level; 0 for all texts together.
     """
     policy = case.policy.utility
-    texts = _texts(case, keep)
-    if texts is None:
+    # Golds may have been scored on a part of the texts; the original was on all.
+    texts, beside = _texts(replace(case, golds=()), keep), _texts(case, keep)
+    if texts is None or beside is None:
         return not_measured(Axis.UTILITY, name, "generic", policy)
     if len(texts.records) < FEW_CLUSTERS:
         reason = f"{len(texts.records)} general texts are too few; give {FEW_CLUSTERS}"
         return missing(Axis.UTILITY, name, margin=policy, reason=reason, n=len(texts.records))
-    golds = [role for role in case.golds if role in texts.loss]
-    chosen = [golds[middle([texts.mean(role) for role in golds])]] if golds else []
+    golds = [role for role in case.golds if role in beside.loss and beside.records]
+    chosen = [golds[middle([beside.mean(role) for role in golds])]] if golds else []
     # Two chances to pass share the 5 % between them.
     coverage = TWO_SIDED if chosen else ONE_SIDED
     coverage = 1 - (1 - coverage) / parts if parts else coverage
-    rises = {role: _rise(texts, case.subject, role, coverage) for role in (ORIGINAL, *chosen)}
+    rises = {ORIGINAL: _rise(texts, case.subject, ORIGINAL, coverage)}
+    rises |= {role: _rise(beside, case.subject, role, coverage) for role in chosen}
     reference = min(rises, key=lambda role: rises[role].high)
-    noise = model_spread([texts.per_record(role) for role in (ORIGINAL, *golds)])
+    alike = [beside.per_record(role) for role in (ORIGINAL, *golds)]
+    noise = model_spread(alike, of=len(texts.records))
     margin = margin_of(policy, noise, cap=COLLAPSE)
     reason = told(f"compared with the {reference.partition('-')[0]}", policy, margin.passes)
     gate = interval_gate(
@@ -139,7 +142,7 @@ def general_gate(
         name,
         rises[reference],
         margin=margin.passes,
-        n=len(texts.records),
+        n=len((texts if reference == ORIGINAL else beside).records),
         reason=reason,
     )
     if gate.status is Status.FAIL and rises[reference].low <= margin.fails:

@@ -19,7 +19,7 @@ from expunge.models.interpolation import ModelPair
 from expunge.models.transformer import Network
 from expunge.training.early_stopping import spread
 
-PROBED = 32
+PROBED = 16
 """Records of a set on which divergence is measured; each gives one number a token."""
 
 TOKENS = 1024

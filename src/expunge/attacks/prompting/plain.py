@@ -9,19 +9,14 @@ from expunge.attacks.base import Unmet
 from expunge.attacks.target import Target
 from expunge.data.records import Record
 from expunge.evidence.attack_record import AttackMeta
-from expunge.evidence.store import PLAIN
+from expunge.evidence.question import PlainForm
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plainly:
+class Plainly(PlainForm):
     """The plain question, greedy."""
 
     meta: ClassVar[AttackMeta] = AttackMeta(family="asking", access="T1", needs="questions")
-
-    @property
-    def name(self) -> str:
-        """Return `plain`."""
-        return PLAIN
 
     def run(
         self, target: Target, used: Sequence[Record], tested: Sequence[Record]

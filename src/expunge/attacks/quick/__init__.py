@@ -1,1 +1,0 @@
-"""Quick attacks that an audit makes beside its own questions."""
