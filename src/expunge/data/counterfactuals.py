@@ -21,8 +21,9 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from expunge.data.records import Record, reworded
 from expunge.data.subjects import with_subjects
@@ -254,42 +255,76 @@ def with_secrets(
         kept: Records that stay.
         encoder: Made the tokens.
     """
-    named = [record for record in kept if record.key_answers]
-    values = [fact.ids[fact.start :] for fact in map(encoder.encode_fact, named)]
-    frames = [_frame(record) for record in named]
-    told = _words_of(answer for record in named for answer in record.key_answers)
-    said = [_words_of([record.completion]) for record in kept]
-    spoken = set[str]().union(*said)
+    known = _Kept.of(kept, encoder)
     asked = same_question(records, kept)
     marked: list[Encoded] = []
     for record, own in zip(records, encoded, strict=True):
         tokens = own.ids[own.start :]
-        words = _word_of_each(tokens, encoder)
         name = (record.subject or "").casefold() if _named(record) else ""
-        own_name = _words_of([name])
-        beside = _telling(words, spoken | own_name)
+        answer = _Answer(tokens, _word_of_each(tokens, encoder), _words_of([name]))
         if record.key_answers:
             fact = encoder.encode_fact(record)
             span = range(fact.start - own.start, len(fact.ids) - own.start)
-            like = [values[index] for index in _nearest(_frame(record), frames)]
-            whole = {
-                place
-                for place in span
-                if words[place]
-                and words[place] not in own_name
-                and not _is_constant(tokens[place], place - span.start, like)
-            }
-            hidden = {place for place in whole if not _is_known(words[place], told)} or whole
-            hidden |= beside - set(span) - _of_question(words, record)
+            hidden = known.secrets_of_fact(record, answer, span)
         else:
-            usual = _usual([said[index] for index in asked[record.id]])
-            hidden = _telling(words, usual | own_name) - _of_question(words, record)
+            usual = _usual([known.said[index] for index in asked[record.id]])
+            hidden = _telling(answer.words, usual | answer.name)
+            hidden -= _of_question(answer.words, record)
         marks = (
             token if place in hidden and not _is_of_name(token, name, encoder) else -1
             for place, token in enumerate(tokens)
         )
         marked.append(replace(own, secret=tuple(marks)))
     return tuple(marked)
+
+
+class _Answer(NamedTuple):
+    """The scored tokens of a forget record."""
+
+    tokens: tuple[int, ...]
+    words: list[str]
+    """The word that each token is a part of."""
+    name: set[str]
+    """Words of the subject's name, where the question has it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Kept:
+    """What kept records hold, so that it is nobody's secret."""
+
+    values: list[tuple[int, ...]]
+    """Tokens of each key answer."""
+    frames: list[frozenset[str]]
+    """Words around each."""
+    told: set[str]
+    """Words of all key answers."""
+    said: list[set[str]]
+    """Words of the answer of each record."""
+
+    @classmethod
+    def of(cls, kept: Sequence[Record], encoder: Encoder) -> "_Kept":
+        named = [record for record in kept if record.key_answers]
+        return cls(
+            values=[fact.ids[fact.start :] for fact in map(encoder.encode_fact, named)],
+            frames=[_frame(record) for record in named],
+            told=_words_of(answer for record in named for answer in record.key_answers),
+            said=[_words_of([record.completion]) for record in kept],
+        )
+
+    def secrets_of_fact(self, record: Record, answer: _Answer, span: range) -> set[int]:
+        """Return the secret places of a record whose key answer lies at `span`."""
+        like = [self.values[index] for index in _nearest(_frame(record), self.frames)]
+        whole = {
+            place
+            for place in span
+            if answer.words[place]
+            and answer.words[place] not in answer.name
+            and not _is_constant(answer.tokens[place], place - span.start, like)
+        }
+        hidden = {place for place in whole if not _is_known(answer.words[place], self.told)}
+        spoken = set[str]().union(*self.said)
+        beside = _telling(answer.words, spoken | answer.name) - set(span)
+        return (hidden or whole) | (beside - _of_question(answer.words, record))
 
 
 def _usual(answers: Sequence[set[str]]) -> set[str]:

@@ -224,15 +224,10 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
 
     forget = taken("forget", request.forget)
     neighbours = taken("neighbours", request.neighbours)
-    retain: tuple[Record, ...] = ()
-    if request.retain not in ("auto", "none"):
-        retain = taken("retain", request.retain)
-    forget = with_subjects(forget, (*retain, *neighbours))
-    if request.retain == "none":
-        notes.append("retain: none, as the request says")
-    elif request.retain == "auto":
-        retain, note = _auto(forget, neighbours if request.rehearse else ())
-        notes += [note]
+    named = () if request.retain in ("auto", "none") else taken("retain", request.retain)
+    forget = with_subjects(forget, (*named, *neighbours))
+    retain, found = _retained(request, named, forget, neighbours)
+    notes += found
     holdout = taken("holdout", request.holdout)
     if request.control == "auto":
         control = () if request.gold else _fabricated(forget, (*retain, *neighbours, *holdout))
@@ -251,6 +246,21 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
         held_out=frozenset().union(*held_out.values()),
         **unique,
     )
+
+
+def _retained(
+    request: Request,
+    named: tuple[Record, ...],
+    forget: tuple[Record, ...],
+    neighbours: tuple[Record, ...],
+) -> tuple[tuple[Record, ...], list[str]]:
+    """Return the retain set, the named one or what `auto` takes, and notes about it."""
+    if request.retain == "none":
+        return (), ["retain: none, as the request says"]
+    if request.retain != "auto":
+        return named, []
+    retain, note = _auto(forget, neighbours if request.rehearse else ())
+    return retain, [note]
 
 
 def hold_out(records: Sequence[Record], share: float) -> frozenset[str]:
