@@ -27,7 +27,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from expunge.attacks import INT4
+from expunge.attacks.weight_space.quantization import Rounding
 from expunge.data.records import Message, Record
 from expunge.data.tokenization import Encoder
 from expunge.evals.evidence_table import Table
@@ -220,7 +220,7 @@ class Bench(NamedTuple):
                     "m",
                     scored=tuple(records),
                     asked=("forget",),
-                    attacks=(INT4,) if int4 else (),
+                    attacks=(Rounding(form="int4"),) if int4 else (),
                     attacked=tuple(records) if int4 else (),
                     bar=bar,
                 )

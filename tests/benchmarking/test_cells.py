@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import tiny
 from bench_results import SHAPE, method, row, tree
 from expunge.benchmarking import run as start
 from expunge.benchmarking import sweep
@@ -173,8 +174,10 @@ def test_the_exit_code_tells_whether_a_method_could_run(
     done = SweepProgress(rows=2, failed=1, waiting=0, fruitless=fruitless)
     monkeypatch.setattr(start, "bench", lambda *_, **__: done)
     Path("r.toml").write_text(
-        'model = "m"\n[request]\ngoal = "removal"\nforget = ["f.jsonl"]\n', encoding="utf-8"
+        'model = "model"\n[request]\ngoal = "removal"\nforget = ["f.jsonl"]\n', encoding="utf-8"
     )
+    Path("f.jsonl").write_text('{"text": "One."}', encoding="utf-8")
+    tiny.hollow(Path("model"))
     assert main(["bench", "r.toml", "--format", "json", "--out", "m"]) == code
     said = capsys.readouterr()
     assert f'"exit": {code}' in said.out

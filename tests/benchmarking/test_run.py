@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import tiny
 from bench_results import tree
 from expunge.benchmarking import protocol, run
 from expunge.benchmarking.protocol import FILE as MATRIX
@@ -323,6 +324,8 @@ def test_what_is_forgotten_is_refused_wherever_it_is_set(origin, bench, monkeypa
     if origin == "variable":
         monkeypatch.setenv("EXPUNGE_REQUEST_FORGET", "own.jsonl")
     more = {"--config": ["--config", "own.toml"], "--set": ["--set", "request.forget=own.jsonl"]}
+    tiny.hollow(Path("m"))
+    Path("d").mkdir()
     words = ["bench", "tofu", "m", "--data", "d", "--out", "matrix", *more.get(origin, [])]
     if origin == "nothing":
         assert main(words) == 0, capsys.readouterr()

@@ -189,7 +189,7 @@ def test_a_matrix_keeps_its_protocol(tmp_path):
         (
             {"train": {"batch": 3, "rank": 4, "steps": 5, "clip": 2.0, "seed": 6}},
             {},
-            "train.clip 2.0 (now 1.0), and 1 more",
+            "train.seed 6 (now 0), and 1 more",
         ),
     ],
 )

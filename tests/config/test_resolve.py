@@ -240,7 +240,7 @@ def test_an_unknown_key_like_no_other_gets_no_suggestion(tmp_path):
             "less than 1",
         ),
         (None, {"request.tier": "G1"}, {}, "request.tier", "set by flag", "gold names none"),
-        ("[train]\nlr=0\nrank=0", {}, {}, "(and 1 more)", "given.toml", "LoRA rank"),
+        ("[train]\nlr=0\nrank=0", {}, {}, "(and 1 more)", "given.toml", "peak learning rate"),
     ],
 )
 def test_an_invalid_value_names_key_origin_and_what_is_allowed(

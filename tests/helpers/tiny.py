@@ -213,6 +213,14 @@ def save(folder: Path, model: PreTrainedModel, template: str | None = CHATML) ->
     return folder
 
 
+def hollow(folder: Path) -> Path:
+    """Write what looks like a model folder, for commands that stop before they load it."""
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    (folder / "model.safetensors").write_bytes(b"")
+    return folder
+
+
 def encoded(*lengths: tuple[int, int], seed: int = 0) -> tuple[Encoded, ...]:
     """Records of random tokens, each given as (prompt length, answer length)."""
     generator = torch.Generator().manual_seed(seed)

@@ -353,7 +353,7 @@ def test_the_command_attacks_a_model(world, bench, capsys):
     [
         (["--only", "own-prompts", "--set", "audit.prompts=own.jsonl"], {"own-prompts"}),
         (["--only", "prefill-25", "--set", "audit.prompts=own.jsonl"], {"prefill-25"}),
-        (["--only", "prefill-25", "--set", "audit.sibling=nowhere"], {"prefill-25"}),
+        (["--only", "prefill-25", "--set", "audit.sibling=SIBLING"], {"prefill-25"}),
         (["--only", "int4", "--set", "audit.attacks=prefill-25"], {"int4"}),
         (["--set", "audit.attacks=relearn"], {*(each.name for each in QUICK), "relearn"}),
         (["--set", "audit.level=standard"], {each.name for each in STANDARD}),
@@ -374,5 +374,6 @@ def test_the_command_reads_what_the_request_says_of_attacks(
     monkeypatch.setattr("expunge.pipeline.attack.attack", record)
     named = ["attack", world.original, "--against", world.data("forget"), "--goal", "removal"]
     sets = ["--original", world.original, "--gold", world.gold, "--retain", world.data("retain")]
+    asked = [word.replace("SIBLING", world.gold) for word in asked]
     assert main([*named, *sets, *asked, "--offline"]) == 2
     assert {attack.name for attack in found} == attacked | {"plain"}

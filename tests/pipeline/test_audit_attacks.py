@@ -87,7 +87,8 @@ def test_a_quick_audit_makes_the_attacks_that_are_named_with_small_budgets(world
     assert gates["recovery by sampling"].threat == "T1"
     assert "leak under paraphrase" in gates
     leaks = [score for score in found.results.scores if score.metric == "leak-at-k"]
-    assert {score.role for score in leaks if score.value is not None} == {"unlearned", "gold-0"}
+    # A gold is asked only where the judged model gave something back: the strictest case.
+    assert {score.role for score in leaks if score.value is not None} == {"unlearned"}
     sampled = presets.select_attacks("quick", ("sampling",))[-1]
     assert sampled.samples < presets.select_attacks("standard", ("sampling",))[-1].samples
     assert verify(found.folder).ok

@@ -94,11 +94,14 @@ def test_the_same_files_elsewhere_are_the_same_model(tmp_path):
     assert files_digest(str(here), SOURCE) == files_digest(str(there), SOURCE)
 
 
-@pytest.mark.parametrize("reference", ["no/where", "not a name", "none.gguf"])
-def test_a_model_that_is_not_there_has_no_digest(reference, bench):
+@pytest.mark.parametrize(
+    ("reference", "code"),
+    [("no/where", "model-offline"), ("not a name", "no-model"), ("none.gguf", "no-model")],
+)
+def test_a_model_that_is_not_there_has_no_digest(reference, code, bench):
     with pytest.raises(InputError) as caught:
         files_digest(reference, SOURCE)
-    assert caught.value.code == "model-offline"
+    assert caught.value.code == code
 
 
 @pytest.mark.parametrize(

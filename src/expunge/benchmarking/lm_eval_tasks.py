@@ -125,7 +125,7 @@ def measure(
         path = folder / f"{place}-{Path(task).stem}.json"
         if not path.is_file():
             manager = manager or _manager(tasks)
-            found = _ask(
+            answers = _ask(
                 loaded,
                 manager,
                 task,
@@ -134,7 +134,7 @@ def measure(
                 tokens_per_pass=tokens_per_pass,
                 offline=offline,
             )
-            write_json(path, _adapter.dump_python(found, mode="json"))
+            write_json(path, _adapter.dump_python(answers, mode="json"))
         found += _adapter.validate_python(read_json(path))
     return found
 
