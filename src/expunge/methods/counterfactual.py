@@ -7,9 +7,10 @@
     q_t: `counterfactual_target`, fixed before the first step
 
 x' is x with the subject's name exchanged for a stranger's, token for token. Strangers are pinned to
-the same target, which keeps people whom no record names. Two of three of these share a word of the
-subject's name, or the edit would spread to relatives. The loss is least exactly at its target, so
-nothing is overdone, and memorised tokens (p near 1) have the largest gradient.
+the same target, which keeps people whom no record names. Some of them share a word of the
+subject's name, or the edit would spread to relatives. Every other one is a person whom kept records
+are about. The loss is least exactly at its target, so nothing is overdone, and memorised tokens
+(p near 1) have the largest gradient.
 
 Differs from published code: RWHP (arXiv:2407.16997) distils from strangers without taking the
 secret out; unlikelihood (arXiv:1908.04319) takes a token out without saying how far.
@@ -30,7 +31,7 @@ class Counterfactual:
     """Distillation of what the original would say of strangers, had it not seen the records."""
 
     family: ClassVar[str] = "distillation"
-    advice: ClassVar[str] = "default where only the model is known; named subjects, key answers"
+    advice: ClassVar[str] = "default where only the model is known"
     recipe: ClassVar[Recipe] = Recipe(epochs=16, lr=2e-5, lr_lora=1.5e-3)
     frozen: ClassVar[float] = 1 / 3
 
