@@ -68,7 +68,7 @@ def test_the_next_attempt_presses_or_spares():
     ],
 )
 def test_small_sets_get_enough_steps_and_large_ones_few_passes(options, batches, steps):
-    assert first_steps(TrainingArgs(lora=None, **options), batches) == steps
+    assert first_steps(TrainingArgs(lora=None, **options), 16, batches) == steps
 
 
 def test_held_out_records_are_trained_on_by_no_stream():

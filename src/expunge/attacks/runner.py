@@ -136,8 +136,7 @@ class AttackBattery:
         self, attack: Attack, role: str, split: str, records: Sequence[Record], *, digest: str
     ) -> AttackOutcome | None:
         """Return the answers that the audit has to the same questions of the same weights."""
-        same = attack == Plainly() or (attack in AUDIT_FORMS and isinstance(attack, _AS_ASKED))
-        if not same or not self.evidence.begun():
+        if attack not in _AS_ASKED or not self.evidence.begun():
             return None
         unit = Unit.under(attack.name, role=role, split=split, kind="answers")
         if self.evidence.context().models.get(role) != digest or not self.evidence.has(unit):
@@ -237,7 +236,10 @@ def _there(folder: Path) -> Path:
     return folder
 
 
-_AS_ASKED = (Plainly, Prefill, Rounding)
+_AS_ASKED = (
+    Plainly(),
+    *(attack for attack in AUDIT_FORMS if isinstance(attack, Prefill | Rounding)),
+)
 """Attacks whose questions are, word for word, those that an audit asks itself."""
 
 _BEYOND_PLAIN = (Cloze, OwnPrompts, Prefill)

@@ -32,6 +32,7 @@ from expunge.methods import build
 from expunge.methods.edits.base import Edit
 from expunge.methods.guards.base import Guard
 from expunge.models.loading import files_digest
+from expunge.pipeline.early_checks import no_matrix
 from expunge.preparation.prepare import data_digest, source_of
 from expunge.preparation.validate import unread
 from expunge.utils.io import is_part, read_json, sha256_json, write_json, write_jsonl
@@ -212,12 +213,7 @@ def read_protocol(folder: Path) -> Protocol:
     """
     path = folder / FILE
     if not path.is_file():
-        raise InputError(
-            "no-matrix",
-            what=f"{folder} holds no matrix",
-            why="a matrix is what `expunge bench` or `expunge tune` wrote",
-            fix="give the folder that --out named",
-        )
+        raise no_matrix(folder)
     try:
         return _adapter.validate_python(read_json(path))
     except ValidationError as error:

@@ -300,15 +300,19 @@ class _Kept:
     """Words of all key answers."""
     said: list[set[str]]
     """Words of the answer of each record."""
+    spoken: set[str]
+    """Words of all answers."""
 
     @classmethod
     def of(cls, kept: Sequence[Record], encoder: Encoder) -> "_Kept":
         named = [record for record in kept if record.key_answers]
+        said = [_words_of([record.completion]) for record in kept]
         return cls(
             values=[fact.ids[fact.start :] for fact in map(encoder.encode_fact, named)],
             frames=[_frame(record) for record in named],
             told=_words_of(answer for record in named for answer in record.key_answers),
-            said=[_words_of([record.completion]) for record in kept],
+            said=said,
+            spoken=set[str]().union(*said),
         )
 
     def secrets_of_fact(self, record: Record, answer: _Answer, span: range) -> set[int]:
@@ -322,8 +326,7 @@ class _Kept:
             and not _is_constant(answer.tokens[place], place - span.start, like)
         }
         hidden = {place for place in whole if not _is_known(answer.words[place], self.told)}
-        spoken = set[str]().union(*self.said)
-        beside = _telling(answer.words, spoken | answer.name) - set(span)
+        beside = _telling(answer.words, self.spoken | answer.name) - set(span)
         return (hidden or whole) | (beside - _of_question(answer.words, record))
 
 

@@ -7,10 +7,9 @@
     q_t: `counterfactual_target`, fixed before the first step
 
 x' is x with the subject's name exchanged for a stranger's, token for token. Strangers are pinned to
-the same target, which keeps people whom no record names. Some of them share a word of the
-subject's name, or the edit would spread to relatives. Every other one is a person whom kept records
-are about. The loss is least exactly at its target, so nothing is overdone, and memorised tokens
-(p near 1) have the largest gradient.
+the same target, which keeps people whom no record names. Some share a word of the subject's name,
+or the edit would spread to relatives. Every other one is a person whom kept records are about. The
+loss is least exactly at its target. Memorised tokens (p near 1) have the largest gradient.
 
 Differs from published code: RWHP (arXiv:2407.16997) distils from strangers without taking the
 secret out; unlikelihood (arXiv:1908.04319) takes a token out without saying how far.

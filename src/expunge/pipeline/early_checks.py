@@ -127,12 +127,17 @@ def check_matrix(folder: Path) -> None:
         InputError: It is not.
     """
     if not folder.is_dir():
-        raise InputError(
-            "no-matrix",
-            what=f"{folder} holds no matrix",
-            why="a matrix is what `expunge bench` or `expunge tune` wrote",
-            fix=did_you_mean(str(folder), "give the folder that --out named"),
-        )
+        raise no_matrix(folder)
+
+
+def no_matrix(folder: Path) -> InputError:
+    """Return the error of a folder that holds no matrix, or of none."""
+    return InputError(
+        "no-matrix",
+        what=f"{folder} holds no matrix",
+        why="a matrix is what `expunge bench` or `expunge tune` wrote",
+        fix=did_you_mean(str(folder), "give the folder that --out named"),
+    )
 
 
 def _check_choices(stage: Settings | Stage) -> None:

@@ -45,8 +45,6 @@ AIM = 1.05
 """The target in units of what unseen records have: a training ends a little short of its target."""
 HELD_OUT = 5
 """Every fifth retained record is held out, where there are at least as many."""
-PASSES = 16
-"""Passes over a forget set of few batches."""
 FEWEST_STEPS = 48
 """A small set is passed over more often: it takes so many steps until the levels are reached."""
 MOST_STEPS = 80
@@ -164,7 +162,7 @@ class ControlledTrainer:
     def _first(self) -> ErasureAttempt:
         options, recipe = self.trainer.options, self.trainer.method.recipe
         rate = recipe.lr if options.lora is None else recipe.lr_lora
-        steps = first_steps(options, self.trainer.order().steps_per_epoch)
+        steps = first_steps(options, recipe.epochs, self.trainer.order().steps_per_epoch)
         return ErasureAttempt(lr=options.lr or rate, keep=1.0, steps=steps)
 
     def _set(self, attempt: ErasureAttempt, streams: Streams, method: Method) -> Trainer:
@@ -218,18 +216,19 @@ class ControlledTrainer:
         return sums, sum(kept) / len(kept) if kept else 1.0
 
 
-def first_steps(options: TrainingArgs, steps_per_epoch: int) -> int:
+def first_steps(options: TrainingArgs, passes: int, steps_per_epoch: int) -> int:
     """Return the steps of the first attempt, where no option says how many.
 
     Args:
         options: Steps or passes that the user chose.
+        passes: What the method's recipe takes over a forget set of few batches.
         steps_per_epoch: Steps of one pass over the forget set.
     """
     if options.steps:
         return options.steps
     if options.epochs:
         return options.epochs * steps_per_epoch
-    some = min(MOST_STEPS, max(FEWEST_STEPS, PASSES * steps_per_epoch))
+    some = min(MOST_STEPS, max(FEWEST_STEPS, passes * steps_per_epoch))
     return max(some, FEWEST_PASSES * steps_per_epoch)
 
 
