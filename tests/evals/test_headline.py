@@ -54,6 +54,15 @@ def test_all_is_well():
     assert found[-1].detail == "Nothing came back under weights rounded to 4 bits."
 
 
+@pytest.mark.parametrize(
+    ("unrehearsed", "said"),
+    [(frozenset(), "may have rehearsed some"), (frozenset({Axis.LOCALITY}), "never rehearsed")],
+)
+def test_the_page_says_whether_training_rehearsed_what_is_asked(unrehearsed, said):
+    case = replace(PASSED, unrehearsed=unrehearsed)
+    assert said in answered(Axis.LOCALITY, case, name="probability neighbours").detail
+
+
 @pytest.mark.parametrize("axis", list(Axis))
 @pytest.mark.parametrize("status", list(Status))
 def test_each_axis_answers_for_itself(axis, status):

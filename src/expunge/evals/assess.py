@@ -142,7 +142,15 @@ def judge_case(
     gates = (*judged_gates(case, context, anchors), *further)
     self_tests = (*battery(erasure), golds_do_not_hold(anchors))
     informative = anything_to_forget(erasure)
-    verdict = decide(context, gates, self_tests, informative, tally=count(erasure), anchors=anchors)
+    verdict = decide(
+        context,
+        gates,
+        self_tests,
+        informative,
+        tally=count(erasure),
+        anchors=anchors,
+        unrehearsed=_unrehearsed(case.table),
+    )
     return Judgement(verdict, gates, self_tests)
 
 
@@ -192,6 +200,18 @@ def count(case: Comparison) -> Tally:
         ),
         recited=_mean(case.column(EXTRACTION_STRENGTH, case.subject, "forget")),
         recited_before=_mean(case.column(EXTRACTION_STRENGTH, ORIGINAL, "forget")),
+    )
+
+
+def _unrehearsed(table: Table) -> frozenset[Axis]:
+    """Return the axes of whose records training rehearsed none."""
+    splits = {Axis.UTILITY: "retain", Axis.LOCALITY: "neighbours"}
+    marks = {
+        axis: [item.rehearsed for item in table.items.get(split, {}).values()]
+        for axis, split in splits.items()
+    }
+    return frozenset(
+        axis for axis, seen in marks.items() if seen and all(mark is False for mark in seen)
     )
 
 

@@ -93,6 +93,8 @@ class Conclusion:
     tally: Tally | None
     beyond: Sequence[Gate] = ()
     """Failed gates of adversaries that are stronger than the promise."""
+    unrehearsed: frozenset[Axis] = frozenset()
+    """Axes whose records training never rehearsed, not one of them."""
 
 
 def findings(gates: Sequence[Gate], case: Conclusion) -> tuple[Finding, ...]:
@@ -135,13 +137,13 @@ def _finding(axis: Axis, own: Sequence[Gate], case: Conclusion) -> Finding:
     return replace(
         made,
         answer=ANSWERS[status],
-        detail=_sentences(_detail(axis, own, status, case.tally), _stronger(axis, case.beyond)),
+        detail=_sentences(_detail(axis, own, status, case), _stronger(axis, case.beyond)),
         settle=_settle(axis, own, status),
     )
 
 
-def _detail(axis: Axis, own: Sequence[Gate], status: Status, tally: Tally | None) -> str:
-    counts = _counts(tally) if axis is Axis.FORGETTING else ""
+def _detail(axis: Axis, own: Sequence[Gate], status: Status, case: Conclusion) -> str:
+    counts = _counts(case.tally) if axis is Axis.FORGETTING else ""
     if status is Status.NOT_COMPUTABLE:
         reasons = dict.fromkeys(plain(gate.reason) for gate in own if gate.reason)
         return _sentences(counts, next(iter(reasons), "no evidence was collected"))
@@ -149,7 +151,7 @@ def _detail(axis: Axis, own: Sequence[Gate], status: Status, tally: Tally | None
     figures = f"{subject(gate)}: {measured(gate)}"
     if axis is Axis.ROBUSTNESS:
         return _sentences(
-            _attempts(own, status, tally), figures if status is not Status.PASS else ""
+            _attempts(own, status, case.tally), figures if status is not Status.PASS else ""
         )
     if axis is Axis.FORGETTING:
         return _sentences(counts, figures)
@@ -160,7 +162,7 @@ def _detail(axis: Axis, own: Sequence[Gate], status: Status, tally: Tally | None
         known = [one for one in own if is_knowledge(one) and not one.part]
         gate = known[0] if known else gate
         figures = _sentences(figures, f"{subject(gate)}: {measured(gate)}" if known else "")
-    return _sentences(figures, _rehearsed(gate, own))
+    return _sentences(figures, _rehearsed(gate, own, case.unrehearsed))
 
 
 def _stronger(axis: Axis, beyond: Sequence[Gate]) -> str:
@@ -234,10 +236,12 @@ def _attempts(own: Sequence[Gate], status: Status, tally: Tally | None) -> str:
     return f"{said[status]} {listed}" if names and status in said else ""
 
 
-def _rehearsed(gate: Gate, own: Sequence[Gate]) -> str:
+def _rehearsed(gate: Gate, own: Sequence[Gate], unrehearsed: frozenset[Axis]) -> str:
     """Say how a gate of what is kept relates to what training rehearsed; nothing for others."""
     if not is_knowledge(gate):
         return ""
+    if gate.axis in unrehearsed:
+        return "Training never rehearsed these records"
     beside = [each for each in own if each.name == f"{gate.name}: {REHEARSED}"]
     if not beside:
         return "Training may have rehearsed some of these records"

@@ -78,6 +78,7 @@ def decide(
     *,
     tally: Tally | None = None,
     anchors: Anchors | None = None,
+    unrehearsed: frozenset[Axis] = frozenset(),
 ) -> Verdict:
     """Return the verdict by the policy of this module.
 
@@ -88,6 +89,7 @@ def decide(
         informative: Whether the original measurably held the forget set; None: nobody can tell.
         tally: Counts for the sentence; without it the sentence has none.
         anchors: Which golds may anchor what; without it all given golds may.
+        unrehearsed: Axes whose records training never rehearsed, not one of them.
     """
     ruling = _ruling(context, gates, self_tests, informative, anchors)
     notices = _notices(anchors)
@@ -110,6 +112,7 @@ def decide(
                 else _lacking(context, _judged(context, gates), anchors),
                 tally=tally,
                 beyond=_beyond(context, gates),
+                unrehearsed=unrehearsed,
             ),
         ),
         claim="E0" if context.cover or context.goal != "removal" else "E1",

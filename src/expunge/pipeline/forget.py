@@ -24,7 +24,7 @@ from expunge.models.interpolation import changed, snapshot
 from expunge.models.loading import Loaded, choose_device, digest_of, load
 from expunge.models.reference import is_adapter, is_laid_over
 from expunge.models.transformer import Network
-from expunge.pipeline.gold import replaced
+from expunge.pipeline.gold import over_clean_base, replaced
 from expunge.pipeline.plan import Plan, plan_stages
 from expunge.pipeline.publish import claim_of, publish
 from expunge.pipeline.retrain import retrain
@@ -200,7 +200,17 @@ def _judge(
         require_same_request(against, prepared, original=original.digest)
     judged = load(model, prepared.source)
     # Another original is another audit; the audit of a model is not the run that starts from it.
-    covers = not gold and is_adapter(model) and not replaced(model, prepared.scope.forget)
+    covers = (
+        not gold
+        and is_adapter(model)
+        and not replaced(model, prepared.scope.forget)
+        and not over_clean_base(
+            model,
+            original=settings.model,
+            golds=settings.request.gold,
+            source=prepared.source,
+        )
+    )
     known = ["gold"] if gold else []
     both = sha256_json(["audit", original.digest, judged.digest, is_laid_over(model), *known])
     with _open(prepared, identity(prepared, both), method="audit") as run:

@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from expunge.data.records import Record
+from expunge.models.loading import Source, files_digest
+from expunge.models.reference import is_adapter, split_reference
 from expunge.pipeline.exact import Removal, plan_removal
 from expunge.pipeline.finetune import run_finetune
 from expunge.preparation.finetune import prepare_finetune
@@ -108,6 +110,31 @@ def replaced(model: str, forget: Sequence[Record]) -> bool:
     facts = read_trained_run(run).facts
     wanted = {record_mark(record, key) for record in forget}
     return facts.claim is not None and wanted <= set(facts.removed)
+
+
+def over_clean_base(model: str, *, original: str, golds: Sequence[str], source: Source) -> bool:
+    """Tell whether a model is an adapter over weights that by a gold's word never saw the data.
+
+    A gold never saw the forget set, so what lies beneath its adapter did not see it either. An
+    adapter over those weights hides nothing: taking it off leaves a model without the data. The
+    weights of the original are never clean, whatever else lies over them.
+
+    Args:
+        model: Reference of the judged model.
+        original: Reference of the original.
+        golds: References of the golds.
+        source: Permissions.
+
+    Raises:
+        InputError: As `expunge.models.reference.split_reference`.
+    """
+    if not golds or not is_adapter(model):
+        return False
+    beneath = files_digest(split_reference(model)[0], source)
+    clean = dict.fromkeys(split_reference(gold)[0] for gold in golds)
+    return beneath != files_digest(original, source) and any(
+        files_digest(base, source) == beneath for base in clean
+    )
 
 
 def _one(
