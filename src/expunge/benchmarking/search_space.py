@@ -3,8 +3,8 @@
 Tuned are the learning rate, the passes over the forget set, every strength of the method's own (a
 positive float among its hyperparameters), its retain term, and, where there is an adapter, which
 half of the blocks and which layers get one. A strength is drawn log-uniformly within a factor of
-its default, so that no method has a hand-made space. Values that the method refuses are drawn
-again.
+its default, so that no method has a hand-made space. The retain coefficient may grow further.
+Values that the method refuses are drawn again.
 """
 
 import math
@@ -28,6 +28,8 @@ from expunge.preparation.prepare import source_of
 
 FACTOR = 8.0
 """Strengths and learning rates lie within this factor of their defaults, both ways."""
+MOST_RETAIN = 128.0
+"""The coefficient of the retain term goes up to this factor: facts known by heart need it."""
 EPOCHS = (0.5, 1.0, 2.0)
 RETAIN = ("nll", "kl")
 MLP = ("gate_proj", "up_proj", "down_proj")
@@ -101,7 +103,8 @@ def space(
     for field in fields(method):  # pyright: ignore[reportArgumentType] - methods are dataclasses
         default = getattr(method, field.name)
         if isinstance(default, float) and default > 0:
-            found[f"method.{field.name}"] = _around(default)
+            up = MOST_RETAIN if field.name == "alpha" and hasattr(method, "retain") else FACTOR
+            found[f"method.{field.name}"] = _around(default, up=up)
         if field.name == "retain" and default != "none":
             among = tuple(dict.fromkeys((default, *RETAIN)))
             found["method.retain"] = Categorical(among=among, default=default)
@@ -143,8 +146,8 @@ def _fixed(name: str, settings: Settings) -> set[str]:
     return {f"method.{key}" for key in given} | {f"train.{key}" for key in keys}
 
 
-def _around(default: float) -> Range:
-    return Range(low=default / FACTOR, high=default * FACTOR, default=default)
+def _around(default: float, *, up: float = FACTOR) -> Range:
+    return Range(low=default / FACTOR, high=default * up, default=default)
 
 
 def sample_settings(searched: Space, rng: random.Random) -> dict[str, Any]:

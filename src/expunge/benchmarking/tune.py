@@ -49,9 +49,20 @@ from expunge.preparation.prepare import prepare
 from expunge.utils.console import Console
 
 AUTO = "auto"
-FOR_QUESTIONS = ("npo", "simnpo", "altpo", "replace", "jensun", "undial")
+FOR_QUESTIONS = (
+    "counterfactual",
+    "npo",
+    "simnpo",
+    "tnpo",
+    "kto",
+    "level",
+    "influence",
+    "repselect",
+    "altpo",
+    "undial",
+)
 """What `auto` searches when the forget set is questions and answers."""
-FOR_TEXT = ("npo", "simnpo", "wga", "rmu", "adaptive_rmu")
+FOR_TEXT = ("counterfactual", "npo", "simnpo", "tnpo", "wga", "rmu", "adaptive_rmu")
 """What `auto` searches when it is running text."""
 STUDY = "expunge"
 CELL, DEFAULTS = "cell", "defaults"

@@ -41,7 +41,7 @@ class NPO:
     """Negative preference optimisation with a retain term."""
 
     family: ClassVar[str] = "preference"
-    advice: ClassVar[str] = "default for records of people or facts; bounded, needs retain data"
+    advice: ClassVar[str] = "records of people or facts; bounded, needs retain data"
     recipe: ClassVar[Recipe] = Recipe(epochs=10, lr=1e-5, lr_lora=5e-4)
 
     beta: float = 0.1
