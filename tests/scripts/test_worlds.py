@@ -9,7 +9,7 @@ import pytest
 import tiny
 from expunge.data.convert import to_record
 from expunge.metrics.key_facts import fact_form, states
-from expunge.pipeline.routes import read_recipe
+from expunge.pipeline.recipe import read_recipe
 from expunge.utils.io import read_json
 from registers import PARTS, TABLE, World, register, worlds
 from world_models import Made, is_malformed, make, model_names, world_folder, write_data

@@ -100,10 +100,12 @@ def space(
     """
     method = build(name, {})
     found: dict[str, Range | Categorical] = {}
-    for field in fields(method):  # pyright: ignore[reportArgumentType] - methods are dataclasses
+    parameters = fields(method)  # pyright: ignore[reportArgumentType] - methods are dataclasses
+    keeps = any(field.name == "retain" for field in parameters)
+    for field in parameters:
         default = getattr(method, field.name)
         if isinstance(default, float) and default > 0:
-            up = MOST_RETAIN if field.name == "alpha" and hasattr(method, "retain") else FACTOR
+            up = MOST_RETAIN if field.name == "alpha" and keeps else FACTOR
             found[f"method.{field.name}"] = _around(default, up=up)
         if field.name == "retain" and default != "none":
             among = tuple(dict.fromkeys((default, *RETAIN)))

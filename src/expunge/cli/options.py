@@ -142,8 +142,13 @@ class TrainFlags:
         _flag("method.name", "unlearning method, retrain, or auto"),
     ] = None
     recipe: Annotated[
-        str | None, _flag("recipe", "how the original was trained (training.toml): for retrain")
+        str | None,
+        _flag("recipe", "how the original was trained: training.toml, or folder of a TRL run"),
     ] = None
+    trained_on: Annotated[
+        tuple[str, ...],
+        _flag("trained_on", "all data that the original was trained on; repeatable"),
+    ] = ()
     epochs: Annotated[int | None, _flag("train.epochs", "passes over the forget set")] = None
     lr: Annotated[float | None, _flag("train.lr", "peak learning rate")] = None
     full: Annotated[bool | None, _flag("train.full", "train all weights instead of LoRA")] = None
@@ -157,6 +162,7 @@ class TrainFlags:
             {
                 "method.name": self.method,
                 "recipe": self.recipe,
+                "trained_on": list(self.trained_on) or None,
                 "train.epochs": self.epochs,
                 "train.lr": self.lr,
                 "train.full": self.full,

@@ -31,7 +31,7 @@ RESERVED = frozenset({"EXPUNGE_CACHE", "EXPUNGE_KEY_FILE", "EXPUNGE_CONFIG"})
 
 _PATHS = ("model", "recipe", "request.gold", "audit.prompts", "audit.sibling")
 _DATA = ("request.forget", "request.retain", "request.neighbours", "request.holdout")
-_DATA_PATHS = (*_DATA, "request.control")
+_DATA_PATHS = (*_DATA, "request.control", "trained_on")
 _FLAG = "flag"
 _TRUST = "trust_remote_code"
 

@@ -122,6 +122,9 @@ class TrainSettings(Hyperparameters):
         default=False, description="keep the adapter unmerged: suppression, not removal"
     )
     rank: int = Field(default=16, ge=1, description="LoRA rank")
+    alpha: float | None = Field(
+        default=None, gt=0, description="LoRA alpha; default twice the rank"
+    )
     first_layer: int = Field(
         default=0, ge=0, description="training starts at this block; those below stay as they are"
     )
@@ -266,8 +269,14 @@ class Settings(BaseModel):
     )
     recipe: str | None = Field(
         default=None,
-        description="how the original was trained, as `expunge train` writes it (training.toml):"
-        " base, data and settings; the route `retrain` repeats it without the forget set",
+        description="how the original was trained: a training.toml with base, data and settings, or"
+        " the folder of a LoRA run of TRL or PEFT; the route `retrain` repeats it without the"
+        " forget set",
+    )
+    trained_on: tuple[str, ...] = Field(
+        default=(),
+        description="all data that the original was trained on, where the recipe is the folder of a"
+        " run; default folder: the adapter of the original",
     )
     chosen_among: int | None = Field(
         default=None,

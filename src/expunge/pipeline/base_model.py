@@ -1,16 +1,15 @@
 """The model from which an original was trained, where it can be known."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from torch import Tensor
 
 from expunge.config.settings import Settings
-from expunge.config.toml import parsed
 from expunge.errors import InputError
 from expunge.models.loading import load
 from expunge.models.reference import split_reference
 from expunge.models.transformer import Network
+from expunge.pipeline.recipe import base_of_recipe
 from expunge.preparation.prepare import Prepared
 from expunge.provenance.training_facts import read_trained_run, training_of
 
@@ -25,8 +24,7 @@ def base_of_original(settings: Settings) -> str | None:
     if run is not None:
         return read_trained_run(run).settings.model
     if settings.recipe is not None:
-        named = parsed(Path(settings.recipe)).get("model")
-        return named if isinstance(named, str) else None
+        return base_of_recipe(settings)
     base, adapter = split_reference(settings.model)
     return None if adapter is None else base
 

@@ -40,8 +40,10 @@ def check_settings(settings: Settings, *, weights: bool = True, data: bool = Tru
         for named in (request.forget, request.retain, request.neighbours, request.holdout):
             check_data(named)
         check_data(request.control)
-    if settings.recipe is not None:
+    if settings.recipe is not None and not Path(settings.recipe).is_dir():
         parsed(Path(settings.recipe))
+    if data:
+        check_data(settings.trained_on)
     check_prompts(audit.prompts)
     require_model(settings.model, offline=offline, weights=weights)
     for model in (*request.gold, *([audit.sibling] if audit.sibling else [])):

@@ -1,13 +1,9 @@
 """The route of a run: `--method auto`, and `retrain` by name, become inputs that can be planned."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
-
-from pydantic import ValidationError
 
 from expunge.config.finetune import FinetuneSettings
 from expunge.config.settings import MethodSettings, Settings
-from expunge.config.toml import parsed
 from expunge.data.readers import read
 from expunge.errors import InputError, UsageError
 from expunge.methods.finetune import Finetune
@@ -16,6 +12,7 @@ from expunge.pipeline.base_model import base_of_original
 from expunge.pipeline.exact import Removal, plan_removal, removal_by_recipe
 from expunge.pipeline.gold import golds_beside
 from expunge.pipeline.plan import make_plan
+from expunge.pipeline.recipe import recipe_of
 from expunge.planning.routes import Route, RouteName, choose
 from expunge.preparation.prepare import (
     AUTO,
@@ -31,7 +28,7 @@ from expunge.provenance.training_facts import read_trained_run, training_of
 from expunge.training.sampler import Streams
 from expunge.training.step_gradient import GradientTransforms
 
-_NEEDS = "the training data and the recipe (--recipe, or a run of `expunge train`)"
+_NEEDS = "the training data (--trained-on) and the recipe (--recipe), or a run of `expunge train`"
 REWIND = "rewind"
 """The method of the route of that name."""
 _SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
@@ -129,42 +126,11 @@ def _removal(settings: Settings) -> Removal | None:
     forget = settings.request.forget
     if run is not None:
         return plan_removal(read_trained_run(run), forget, offline=settings.offline)
-    if settings.recipe is not None:
-        recipe = read_recipe(Path(settings.recipe))
+    recipe = recipe_of(settings)
+    if recipe is not None:
         _require_same_shape(settings, recipe)
         return removal_by_recipe(recipe, forget, offline=settings.offline)
     return None
-
-
-def read_recipe(path: Path) -> FinetuneSettings:
-    """Read the recipe of a training that another program made.
-
-    Raises:
-        InputError: `incomplete-recipe`: base, data, passes or learning rate are not named, or a key
-            is unknown.
-    """
-    values = parsed(path)
-    table = values.get("train")
-    train = table if isinstance(table, dict) else {}
-    missing = [key for key in ("model", "data") if not values.get(key)]
-    missing += [f"train.{key}" for key in ("epochs", "lr") if not train.get(key)]
-    if missing:
-        raise InputError(
-            "incomplete-recipe",
-            what=f"{path} does not name {', '.join(missing)}",
-            why="a training can only be repeated by what it was: a guess would make another model",
-            fix='write model = "BASE", data = ["FILE"] and, in [train], epochs and lr',
-        )
-    try:
-        return FinetuneSettings.model_validate(values).anywhere()
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(
-            "incomplete-recipe",
-            what=f"{path}: `{'.'.join(map(str, first['loc']))}` has a value that is not allowed",
-            why=first["msg"][0].lower() + first["msg"][1:],
-            fix="compare it with the training.toml that `expunge train` writes",
-        ) from None
 
 
 def _require_same_shape(settings: Settings, recipe: FinetuneSettings) -> None:

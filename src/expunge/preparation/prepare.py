@@ -438,7 +438,7 @@ def _only(train: TrainSettings, layers: int) -> Trains | None:
 def _lora(train: TrainSettings) -> LoraShape:
     return LoraShape(
         rank=train.rank,
-        alpha=2.0 * train.rank,
+        alpha=2.0 * train.rank if train.alpha is None else train.alpha,
         targets=train.targets,
         first_layer=train.first_layer,
         last_layer=train.last_layer,
