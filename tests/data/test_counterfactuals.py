@@ -22,7 +22,10 @@ BORN = record(
 
 
 def made(given: Record, *, others: tuple[Record, ...] = (), encode=ENCODER.encode, seed: int = 0):
-    return counterfactual_records((given,), encode, others=others, count=5, seed=seed)[0]
+    width = ENCODER.width
+    return counterfactual_records((given,), encode, width=width, others=others, count=5, seed=seed)[
+        0
+    ]
 
 
 def text(encoded) -> str:
@@ -85,7 +88,13 @@ def test_without_anybody_to_exchange_it_says_so(given):
 
 def test_two_of_three_namesakes_share_a_word_of_the_name():
     found = counterfactual_records(
-        (BORN,), ENCODER.encode, others=(), count=6, seed=0, namesakes=True
+        (BORN,),
+        ENCODER.encode,
+        width=ENCODER.width,
+        others=(),
+        count=6,
+        seed=0,
+        namesakes=True,
     )[0]
     shared = [{"Elin", "Marrow"} & set(text(each).split()) for each in found]
     assert shared == [set(), {"Marrow"}, {"Elin"}] * 2
@@ -94,7 +103,13 @@ def test_two_of_three_namesakes_share_a_word_of_the_name():
 def test_every_other_namesake_is_somebody_who_stays_and_keeps_all_that_is_said_of_them():
     kept = (phone("Ivo Cast", "555-1010"), phone("Ada Maria Lund", "555-2020"))
     found = counterfactual_records(
-        (BORN,), ENCODER.encode, others=kept, count=6, seed=0, namesakes=True
+        (BORN,),
+        ENCODER.encode,
+        width=ENCODER.width,
+        others=kept,
+        count=6,
+        seed=0,
+        namesakes=True,
     )[0]
     whose = ["Ivo Cast" in text(each) for each in found]
     assert whose == [False, True, False, False, False, False], "a name of three words is no match"

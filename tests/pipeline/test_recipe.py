@@ -97,7 +97,8 @@ def test_where_the_recipe_comes_from(tmp_path):
     assert recipe_of(settings(f"org/base+{run}")) is None
     of_adapter = recipe_of(settings(f"here/base+{run}", trained_on=(data,)))
     of_merged = recipe_of(settings("merged", recipe=str(run), trained_on=(data,)))
-    assert of_adapter is not None and of_merged is not None
+    assert of_adapter is not None
+    assert of_merged is not None
     assert (of_adapter.model, of_merged.model) == ("here/base", "org/base")
     assert of_adapter.train == of_merged.train
     for given, code in (

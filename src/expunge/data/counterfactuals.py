@@ -22,12 +22,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from expunge.data.records import Record, reworded
 from expunge.data.subjects import with_subjects
-from expunge.data.synthetic_controls import Substitutes
+from expunge.data.synthetic_controls import Substitutes, TellingWords
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.errors import InputError
 
@@ -41,6 +42,7 @@ def counterfactual_records(
     forget: Sequence[Record],
     encode: Callable[[Record], Encoded],
     *,
+    width: Callable[[str, bool], int],
     others: Iterable[Record],
     count: int,
     seed: int,
@@ -52,6 +54,7 @@ def counterfactual_records(
     Args:
         forget: The records to forget.
         encode: Makes tokens, as for the records themselves.
+        width: Counts the tokens of a word, which opens an answer or stands within a sentence.
         others: All other records of the request: whom they name is no stranger.
         count: Strangers wanted.
         seed: Of every draw.
@@ -65,10 +68,19 @@ def counterfactual_records(
     """
     others = tuple(others)
     pools = _pools((*forget, *others))
+    width = cache(width)
+    telling = TellingWords.of(forget)
     kept = sorted({r.subject for r in with_subjects(others, ()) if r.subject}) if namesakes else []
     asked = (
         _strangers(
-            record, encode, forget=forget, pools=pools, count=count, seed=seed, namesakes=namesakes
+            record,
+            encode,
+            width,
+            telling=telling,
+            pools=pools,
+            count=count,
+            seed=seed,
+            namesakes=namesakes,
         )
         for record in forget
     )
@@ -94,8 +106,9 @@ def _alone(
 def _strangers(
     record: Record,
     encode: Callable[[Record], Encoded],
+    width: Callable[[str, bool], int],
     *,
-    forget: Sequence[Record],
+    telling: TellingWords,
     pools: tuple[list[str], list[str]],
     count: int,
     seed: int,
@@ -104,6 +117,7 @@ def _strangers(
     own = encode(record)
     rng = random.Random(f"{seed} stranger {record.id}")
     named = _named(record)
+    answered = [(match.group(), not match.start()) for match in _WORD.finditer(record.completion)]
     found: list[Encoded] = []
     for attempt in range(_ATTEMPTS):
         if len(found) == count:
@@ -112,10 +126,15 @@ def _strangers(
             swaps = {word: rng.choice(_like(word, pools, named)) for word in named}
             if namesakes and len(named) > 1 and len(found) % 3:
                 del swaps[named[-1] if len(found) % 3 == 1 else named[0]]
+            # Most names differ in length: they are counted before a whole record is encoded.
+            if sum(width(swaps[w], at) - width(w, at) for w, at in answered if w in swaps):
+                continue
             new = _renamed(record, swaps)
         else:
-            swap = Substitutes(forget, taken=set(), seed=seed * 1009 + attempt)
+            swap = Substitutes(telling, taken=set(), seed=seed * 1009 + attempt)
             new = replace(record, prompt=reworded(record.prompt, swap.text))
+            if new.prompt == record.prompt:
+                break
         other = encode(new)
         fits = len(other.ids) - other.start == len(own.ids) - own.start
         if fits and other.ids != own.ids and other.ids not in [each.ids for each in found]:

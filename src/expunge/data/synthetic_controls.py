@@ -19,6 +19,7 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import NamedTuple, Self
 
 from expunge.data.records import Record, reworded
 
@@ -75,9 +76,10 @@ def fabricated(
     taken = {word for record in (*forget, *others) for word in _folded(_texts(record))}
     subjects = {record.subject for record in forget if record.subject}
     copies = math.ceil(PEOPLE / len(subjects)) if subjects else 1
+    telling = TellingWords.of(forget)
     made: list[Record] = []
     for copy in range(copies):
-        swap = Substitutes(forget, taken, seed=seed * 1009 + copy)
+        swap = Substitutes(telling, taken, seed=seed * 1009 + copy)
         made += [new for record in forget if (new := _fabricate(record, swap, copy)) is not None]
     step = max(1.0, len(made) / MOST)
     return tuple(made[int(i * step)] for i in range(min(len(made), MOST)))
@@ -102,25 +104,44 @@ def _fabricate(record: Record, swap: "Substitutes", copy: int) -> Record | None:
     return new if changed and new.completion != record.completion else None
 
 
-class Substitutes:
-    """What each word of the forget set becomes in one fabricated copy of it."""
+class TellingWords(NamedTuple):
+    """The words of a forget set that tell something, folded but for `pool`."""
 
-    def __init__(self, forget: Sequence[Record], taken: set[str], *, seed: int) -> None:
-        self._random = random.Random(seed)
-        self._taken = set(taken)
-        self._known: dict[str, str] = {}
+    secret: frozenset[str]
+    """Those of key answers and subjects."""
+    names: frozenset[str]
+    """Those that are capitalised within a sentence."""
+    pool: tuple[str, ...]
+    """Those of key answers that are no names: they stand for each other."""
+
+    @classmethod
+    def of(cls, forget: Sequence[Record]) -> Self:
+        """Read them once; every copy of the set exchanges the same words."""
         answers = [answer for record in forget for answer in record.key_answers]
         subjects = [record.subject for record in forget if record.subject]
-        self._secret = {*_folded(answers), *_folded(subjects)} - _FUNCTION_WORDS
         texts = [text for record in forget for text in _texts(record)]
-        self._names = {
+        names = {
             match.group().casefold()
             for text in texts
             for match in _WORD.finditer(text)
             if match.group()[0].isupper() and not _SENTENCE.search(text[: match.start()])
-        } - _FUNCTION_WORDS
+        }
         words = {word for answer in answers for word in _WORD.findall(answer) if word.islower()}
-        self._pool = sorted(words - _FUNCTION_WORDS)
+        return cls(
+            secret=frozenset({*_folded(answers), *_folded(subjects)} - _FUNCTION_WORDS),
+            names=frozenset(names - _FUNCTION_WORDS),
+            pool=tuple(sorted(words - _FUNCTION_WORDS)),
+        )
+
+
+class Substitutes:
+    """What each telling word of the forget set becomes in one fabricated copy of it."""
+
+    def __init__(self, telling: TellingWords, taken: set[str], *, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._taken = set(taken)
+        self._known: dict[str, str] = {}
+        self._telling = telling
 
     def text(self, text: str) -> str:
         """Return the text with every content word exchanged."""
@@ -129,8 +150,8 @@ class Substitutes:
     def _word(self, word: str) -> str:
         folded = word.casefold()
         digits = any(char.isdigit() for char in word)
-        named = folded in self._names and not word.islower()
-        if not (digits or folded in _KIND or folded in self._secret or named):
+        named = folded in self._telling.names and not word.islower()
+        if not (digits or folded in _KIND or folded in self._telling.secret or named):
             return word
         if folded not in self._known:
             self._known[folded] = self._substitute(word)
@@ -144,8 +165,8 @@ class Substitutes:
             kind = [other for other in _KIND[folded] if other.casefold() != folded]
             same = [other for other in kind if _vowel(other) is _vowel(word)]
             return self._random.choice(same or kind)
-        others = [w for w in self._pool if w != folded and w not in self._known.values()]
-        if word.islower() and folded in self._pool and others:
+        others = [w for w in self._telling.pool if w != folded and w not in self._known.values()]
+        if word.islower() and folded in self._telling.pool and others:
             return self._random.choice(others)
         return self._invented(len(word))
 

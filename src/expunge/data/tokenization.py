@@ -132,6 +132,10 @@ class Encoder:
         tail = _shared(first[:head:-1], other[:head:-1])
         return first[:head], first[len(first) - tail :]
 
+    def width(self, word: str, opens: bool) -> int:
+        """Return how many tokens a word takes, where it opens an answer or within a sentence."""
+        return len(self._inner_ids((self._space if opens else " ") + word))
+
     def encode(self, record: Record) -> Encoded:
         """Encode a record with its own completion.
 

@@ -110,10 +110,23 @@ def variants(
         Stream.NOVICE: lambda: tuple((_framed(r, NOVICE, encoder, encode),) for r in forget),
         Stream.EXPERT: lambda: tuple((_framed(r, EXPERT, encoder, encode),) for r in forget),
         Stream.STRANGER: lambda: counterfactual_records(
-            forget, encode, others=retain, count=MANY, seed=seed, itself=itself
+            forget,
+            encode,
+            width=encoder.width,
+            others=retain,
+            count=MANY,
+            seed=seed,
+            itself=itself,
         ),
         Stream.NAMESAKE: lambda: counterfactual_records(
-            forget, encode, others=retain, count=NAMESAKES, seed=seed, itself=itself, namesakes=True
+            forget,
+            encode,
+            width=encoder.width,
+            others=retain,
+            count=NAMESAKES,
+            seed=seed,
+            itself=itself,
+            namesakes=True,
         ),
         Stream.UNANSWERABLE: lambda: _unanswerable(forget, request, encoder, seed),
         Stream.REFUSED: lambda: _refused(retain, request, encoder, seed),
