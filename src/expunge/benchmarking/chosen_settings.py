@@ -4,13 +4,13 @@ Settings that an audit has chosen look better under that audit than under a new 
 part, or on another request, and run the whole with what was chosen.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from expunge.benchmarking.method_spec import parse_method_spec
+from expunge.benchmarking.method_spec import parse_method_spec, require_named_code
 from expunge.benchmarking.search_space import method_values
 from expunge.errors import InputError, UsageError
 from expunge.methods import build
@@ -25,12 +25,17 @@ Chosen = Mapping[str, Mapping[str, Any]]
 _adapter: TypeAdapter[dict[str, dict[str, Any]]] = TypeAdapter(dict[str, dict[str, Any]])
 
 
-def read_chosen(path: Path) -> dict[str, dict[str, Any]]:
+def read_chosen(path: Path, *, named: Collection[str] = ()) -> dict[str, dict[str, Any]]:
     """Read the settings that an earlier matrix chose.
+
+    Args:
+        path: The file.
+        named: Methods that the command names: no others of the file may be code to import.
 
     Raises:
         InputError: There is no such file, or it holds something else.
-        UsageError: It names a method that does not exist, or a hyperparameter that it has not.
+        UsageError: It names a method that does not exist, a hyperparameter that it has not, or code
+            that the command does not name.
     """
     if not path.is_file():
         raise InputError(
@@ -49,6 +54,7 @@ def read_chosen(path: Path) -> dict[str, dict[str, Any]]:
             fix='write it as {"npo": {"train.lr": 0.0001, "method.beta": 0.1}}',
         ) from None
     for name, values in found.items():
+        require_named_code(name, values, origin=str(path), named=named)
         build(parse_method_spec(name).method, method_values(values))
     return found
 

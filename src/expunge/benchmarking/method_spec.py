@@ -1,8 +1,9 @@
 """Composed names: a method with wrappers as one line of the table, such as `npo+sam+gru`."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
+from expunge.config.resolve import code_from_file, names_code
 from expunge.errors import UsageError
 from expunge.methods import build
 from expunge.methods.edits.base import Edit
@@ -51,3 +52,26 @@ def parse_method_spec(name: str) -> MethodSpec:
             )
         found[table] = word
     return MethodSpec(method, found)
+
+
+def require_named_code(
+    name: str, values: Mapping[str, Any], *, origin: str, named: Collection[str]
+) -> None:
+    """Refuse code to import that a file of a matrix names, unless the user names it as well.
+
+    Args:
+        name: A name of the table.
+        values: Its settings by key path.
+        origin: The file.
+        named: The methods that the command names.
+
+    Raises:
+        UsageError: `code-from-file`.
+    """
+    method, *_ = name.split(JOIN)
+    if names_code("method.name", method) and name not in named:
+        fix = f"if you trust that code, name it yourself: --methods {name}"
+        raise code_from_file("method.name", method, origin, fix=fix)
+    for path, value in values.items():
+        if names_code(path, value):
+            raise code_from_file(path, str(value), origin, fix=f"leave {path} out there")

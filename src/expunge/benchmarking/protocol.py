@@ -19,8 +19,8 @@ from expunge.attacks.prompting.custom_prompts import read_prompts
 from expunge.benchmarking.axis_scores import AT_MARGIN
 from expunge.benchmarking.chosen_settings import Chosen, added, together
 from expunge.benchmarking.lm_eval_tasks import NAME as HARNESS
-from expunge.benchmarking.method_spec import parse_method_spec
-from expunge.benchmarking.result import Cell
+from expunge.benchmarking.method_spec import parse_method_spec, require_named_code
+from expunge.benchmarking.result import Cell, cell_folder, rows_of
 from expunge.benchmarking.suites import load_suite
 from expunge.benchmarking.suites.base import Spec, Suite, plain
 from expunge.config.request import Goal
@@ -232,6 +232,26 @@ def shared_tree(settings: Settings) -> dict[str, Any]:
     is said of one method and not of all that a matrix runs.
     """
     return settings.model_dump(mode="json", exclude_none=True, exclude={"out", "chosen_among"})
+
+
+def require_own_code(folder: Path, *, named: Collection[str]) -> None:
+    """Refuse code to import that the files of a matrix name, unless the command names it as well.
+
+    Args:
+        folder: The matrix; it need not exist yet.
+        named: Methods that the command names.
+
+    Raises:
+        UsageError: `code-from-file`.
+        InputError: A file of the matrix is malformed.
+    """
+    path = folder / FILE
+    chosen = read_protocol(folder).chosen if path.is_file() else None
+    for name, values in (chosen or {}).items():
+        require_named_code(name, values, origin=str(path), named=named)
+    for row in rows_of(folder):
+        origin = str(cell_folder(folder, row.cell))
+        require_named_code(row.cell.name, row.cell.values, origin=origin, named=named)
 
 
 def require_one_method(settings: Settings) -> None:

@@ -201,8 +201,10 @@ def cell_folder(matrix: Path, cell: Cell) -> Path:
 def lay_out(matrix: Path, cell: Cell) -> Path:
     """Make the folder of a cell with the file that says what it is."""
     folder = cell_folder(matrix, cell)
-    if not (folder / CELL).is_file():
-        write_json(folder / CELL, _cell_adapter.dump_python(cell, mode="json"))
+    row = _cell_adapter.dump_python(cell, mode="json")
+    # Whatever lies there: the process of the cell runs what this file says.
+    if not (folder / CELL).is_file() or read_json(folder / CELL) != row:
+        write_json(folder / CELL, row)
     return folder
 
 

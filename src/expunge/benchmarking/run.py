@@ -17,6 +17,7 @@ from expunge.benchmarking.protocol import (
     open_protocol,
     read_protocol,
     require_one_method,
+    require_own_code,
     require_read_parameters,
     set_file,
     shared_tree,
@@ -108,6 +109,7 @@ def begin(ask: BenchArguments, matrix: Path, settings: Settings) -> Protocol:
     require_one_method(settings)
     require_read_parameters(settings, ask.methods or tuple(chosen or EVERY))
     require_attacks(settings)
+    require_own_code(matrix, named=(*ask.methods, settings.method.name))
     spec = spec_of(ask)
     beside = tuple(_beside(text, ask) for text in ask.beside)
     if len({each.name for each in beside}) < len(beside):
@@ -212,13 +214,20 @@ def bench(
     return done
 
 
-def report(matrix: Path, *, console: Console) -> None:
+def report(matrix: Path, *, methods: Sequence[str] = (), console: Console) -> None:
     """Write the pages of a matrix again.
+
+    Args:
+        matrix: Folder of the matrix.
+        methods: Methods from elsewhere (`package.module:Class`) that may be imported.
+        console: Where to say what was written.
 
     Raises:
         InputError: There is no matrix, or a row of another version.
+        UsageError: A row names code to import that `methods` does not name.
     """
     read_protocol(matrix)
+    require_own_code(matrix, named=methods)
     for path in write_pages(matrix):
         console.line("wrote", str(path))
 
@@ -310,7 +319,7 @@ def _chosen(ask: BenchArguments) -> Chosen | None:
             why="settings that were chosen before are not searched again",
             fix="leave one of them out",
         )
-    found = read_chosen(ask.chosen)
+    found = read_chosen(ask.chosen, named=ask.methods)
     for name in ask.methods:
         chosen_for(name, found)
     return found

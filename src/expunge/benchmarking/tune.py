@@ -22,12 +22,14 @@ from typing import Any, cast
 
 from expunge.benchmarking.axis_scores import AT_MARGIN
 from expunge.benchmarking.leaderboard_pages import write_pages
+from expunge.benchmarking.method_spec import require_named_code
 from expunge.benchmarking.pareto import ParetoPoint, best, front_of, invalid, point
 from expunge.benchmarking.protocol import (
     Protocol,
     contents_of,
     open_protocol,
     require_one_method,
+    require_own_code,
     require_read_parameters,
     shared_tree,
 )
@@ -65,6 +67,8 @@ FOR_QUESTIONS = (
 FOR_TEXT = ("counterfactual", "npo", "simnpo", "tnpo", "wga", "rmu", "adaptive_rmu")
 """What `auto` searches when it is running text."""
 STUDY = "expunge"
+JOURNAL = "study.journal"
+"""File of the study, below the matrix."""
 CELL, DEFAULTS = "cell", "defaults"
 """Notes kept with a trial: its cell as JSON, and the method whose defaults it tries."""
 METHODS = "methods"
@@ -214,6 +218,7 @@ def tune(
     for method in named:
         build(method, {})
     require_read_parameters(settings, named)
+    require_own_code(matrix, named=named)
     wanted = _protocol(settings, named, budget.floor)
     protocol = open_protocol(matrix, replace(wanted, contents=contents_of(wanted.shared)))
     study = _study(matrix)
@@ -317,6 +322,8 @@ class _Search:
         if CELL not in trial.user_attrs:
             return None
         name, values, seed = json.loads(trial.user_attrs[CELL])
+        origin = str(self.matrix / JOURNAL)
+        require_named_code(name, values, origin=origin, named=self.methods)
         return Cell(kind="method", name=name, values=values, seed=seed)
 
     def _tell(self, number: int, row: BenchResult, console: Console) -> None:
@@ -393,7 +400,7 @@ def _study(matrix: Path) -> Study:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(matrix / "study.journal"))),
+        storage=JournalStorage(JournalFileBackend(str(matrix / JOURNAL))),
         study_name=STUDY,
         load_if_exists=True,
         directions=["maximize", "maximize"],

@@ -98,7 +98,7 @@ def bench(
     """
     console = session.begin()
     if what == REPORT:
-        return _report(model, console)
+        return _report(model, console, methods=given.methods if given else ())
     given, request = given or BenchFlags(), request or RequestFlags()
     name = "-".join(filter(None, (Path(what).stem, given.part)))
     matrix = folder_of(request) or Path("bench") / name
@@ -130,7 +130,7 @@ def bench(
     return 0
 
 
-def _report(place: str | None, console: "Console") -> int:
+def _report(place: str | None, console: "Console", *, methods: tuple[str, ...]) -> int:
     from expunge.pipeline.early_checks import check_matrix
 
     matrix = _matrix(place)
@@ -138,7 +138,7 @@ def _report(place: str | None, console: "Console") -> int:
 
     from expunge.benchmarking.run import report
 
-    report(matrix, console=console)
+    report(matrix, methods=methods, console=console)
     return 0
 
 

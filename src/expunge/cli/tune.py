@@ -81,12 +81,15 @@ def tune(
     limits = Budget(trials=given.trials, minutes=given.minutes, floor=given.floor)
     found = search(settings, matrix, budget=limits, methods=given.search, console=console)
 
-    from expunge.config.resolve import to_toml
+    from expunge.config.resolve import names_code, to_toml
     from expunge.utils.io import write_text
 
     write_text(matrix / "chosen.toml", to_toml(found.settings))
     console.line("wrote", f"{matrix}/   leaderboard.html, leaderboard.md, chosen.toml")
-    console.line("next", f"expunge forget {matrix / 'chosen.toml'}")
+    again = ["expunge", "forget", str(matrix / "chosen.toml")]
+    if names_code("method.name", found.settings.method.name):
+        again += ["--method", found.settings.method.name]  # no file may name it alone
+    console.line("next", " ".join(again))
     console.event("done", {"folder": matrix, "chosen": found.chosen.cell.id, "exit": 0})
     return 0
 

@@ -98,7 +98,7 @@ def resolve(
 
     Raises:
         UsageError: `config-missing`, `invalid-toml`, `unknown-key`, `invalid-value`, `no-model`,
-            `no-forget`, `no-goal`, `trust-from-file`.
+            `no-forget`, `no-goal`, `trust-from-file`, `code-from-file`.
     """
     named = environ.get("EXPUNGE_CONFIG", "")
     chosen = config if config is not None else Path(named) if named else None
@@ -116,6 +116,7 @@ def resolve(
         origins.update(layer.origins)
     _require(values)
     _require_own_trust(values, origins)
+    _require_own_code(values, origins)
     chain = values.get("stage")
     if isinstance(chain, tuple):
         values["stage"] = [_staged(values, layer) for layer in cast("tuple[_Layer, ...]", chain)]
@@ -157,9 +158,14 @@ _CHOICES = tuple(
 )
 """Tables that choose something by name and take any hyperparameter: method and wrappers."""
 _TABLES = sorted({path.rpartition(".")[0] for path in _FIELDS} - {""})
+_TRANSLATOR = "audit.translator"
+_CODE = (*(f"{table}.name" for table in _CHOICES), _TRANSLATOR)
+"""Settings that may name code to import, as `package.module:Class`."""
 _STAGED = tuple(Stage.model_fields)
 """Tables of a stage."""
 _VARIABLES = {PREFIX + path.upper().replace(".", "_"): path for path in _FIELDS}
+CODE_VARIABLES = tuple(name for name, path in _VARIABLES.items() if path in _CODE)
+"""Variables by which the user names code to import."""
 _LISTS = frozenset(
     path
     for path, field in _FIELDS.items()
@@ -340,6 +346,54 @@ def _require_own_trust(values: Mapping[str, object], origins: Mapping[str, str])
             why="a file that came with a model could so have the model's code run on this machine",
             fix=f"leave it out there; if you trust the code, say --set {_TRUST}=true",
         )
+
+
+def names_code(path: str, value: object) -> bool:
+    """Tell whether a value of a setting names code to import: `package.module:Class`.
+
+    Example:
+        >>> names_code("method.name", "payload:Method"), names_code("method.name", "npo")
+        (True, False)
+    """
+    if path not in _CODE or not isinstance(value, str):
+        return False
+    return bool(value) if path == _TRANSLATOR else ":" in value
+
+
+def code_from_file(path: str, name: str, origin: str, *, fix: str = "") -> UsageError:
+    """Return the error for a file that names code to import.
+
+    Args:
+        path: Key path of the setting.
+        name: What is named.
+        origin: The file.
+        fix: What to do instead; default: name it by a flag or a variable.
+    """
+    variable = PREFIX + path.upper().replace(".", "_")
+    return UsageError(
+        "code-from-file",
+        what=f"`{path}` in {origin} names code to import: {name}",
+        why="a file that came from somebody else could so run code on this machine",
+        fix=fix
+        or f"if you trust that code, name it yourself: --set {path}={name}, or {variable}={name}",
+    )
+
+
+def _require_own_code(values: Mapping[str, object], origins: Mapping[str, str]) -> None:
+    """Refuse code that a file names, unless a flag or a variable names the same."""
+
+    def is_own(path: str) -> bool:
+        origin = origins.get(path, _FLAG)
+        return origin == _FLAG or origin.startswith(PREFIX)
+
+    own = {path: values.get(path) for path in _CODE if is_own(path)}
+    chain = values.get("stage")
+    stages = cast("tuple[_Layer, ...]", chain) if isinstance(chain, tuple) else ()
+    for layer in (_Layer(values=values, origins=origins), *stages):
+        for path in _CODE:
+            name = layer.values.get(path)
+            if names_code(path, name) and name != own.get(path):
+                raise code_from_file(path, str(name), layer.origins[path])
 
 
 def _invalid(errors: list[ErrorDetails], origins: Mapping[str, str]) -> UsageError:

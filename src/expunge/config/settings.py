@@ -35,8 +35,8 @@ class MethodSettings(NamedChoice):
 
     name: str = Field(
         default="auto",
-        description="a name from `expunge methods`, module:Class, retrain, or auto: what the plan"
-        " finds best",
+        description="a name from `expunge methods`, module:Class (by flag or variable only, never a"
+        " file), retrain, or auto: what the plan finds best",
     )
 
 
@@ -178,7 +178,9 @@ class AuditSettings(BaseModel):
         default="", description="a file of your own prompts, which are an attack as well"
     )
     translator: str = Field(
-        default="", description="module:function(text, language) for the attack translation"
+        default="",
+        description="module:function(text, language) for the attack translation; by flag or"
+        " variable only, never a file",
     )
     sibling: str = Field(default="", description="a model of the same shape for the attack merge")
     max_new_tokens: int = Field(default=32, ge=1, description="longest greedy answer in tokens")

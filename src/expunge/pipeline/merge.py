@@ -1,8 +1,9 @@
 """Merging: an adapter kept by `forget --adapter` becomes full weights, the deliverable."""
 
+import os
 from pathlib import Path
 
-from expunge.config.resolve import resolve
+from expunge.config.resolve import CODE_VARIABLES, resolve
 from expunge.errors import InputError, UsageError
 from expunge.models.loading import load
 from expunge.models.saving import save_model
@@ -46,7 +47,9 @@ def merge(run: Path, *, out: Path, console: Console | None = None) -> Path:
             why="a merged model is written into a folder of its own",
             fix="choose another folder with --out",
         )
-    settings = resolve({}, config=run / "config.toml", environ={}, start=run).settings
+    # Of the variables only those that name code: a run folder may not name any by itself.
+    named = {name: os.environ[name] for name in CODE_VARIABLES if name in os.environ}
+    settings = resolve({}, config=run / "config.toml", environ=named, start=run).settings
     merged = load(f"{settings.model}+{run}", source_of(settings))
     out.mkdir(parents=True, exist_ok=True)
     save_model(merged.network.model, merged.tokenizer, out)

@@ -30,7 +30,7 @@ def build_named(
         UsageError: No such name, no such hyperparameter, or a value of the wrong type.
     """
     kind = table.get(name) or _imported(table, name, what)
-    assert is_dataclass(kind), f"a {what} is a frozen dataclass"
+    assert is_dataclass(kind), f"a {what} of the table is a frozen dataclass"
     known = {field.name: field for field in fields(kind)}
     types = get_type_hints(kind)
     values: dict[str, object] = {}
@@ -108,17 +108,25 @@ def imported(module: str, attribute: str) -> object:
 
 def _imported(table: Mapping[str, type[Kind]], name: str, what: str) -> type[Kind]:
     module, colon, attribute = name.partition(":")
-    if colon:
-        try:
-            return cast("type[Kind]", imported(module, attribute))
-        except (ImportError, KeyError) as error:
-            raise UsageError(
-                f"unknown-{what}",
-                what=f"cannot import {attribute} from {module}",
-                why=str(error),
-                fix="give package.module:Class of something importable, or a file in this folder",
-            ) from error
-    raise unknown(what, name, table, otherwise=OR_OWN)
+    if not colon:
+        raise unknown(what, name, table, otherwise=OR_OWN)
+    try:
+        found = imported(module, attribute)
+    except Exception as error:  # the module is the user's: it may raise anything
+        raise UsageError(
+            f"unknown-{what}",
+            what=f"cannot import {attribute} from {module}",
+            why=f"{type(error).__name__}: {error}",
+            fix="give package.module:Class of something importable, or a file in this folder",
+        ) from error
+    if not isinstance(found, type) or not is_dataclass(found):
+        raise UsageError(
+            f"unknown-{what}",
+            what=f"{name} is no {what}",
+            why=f"a {what} is a frozen dataclass",
+            fix="see `Add a method` in CONTRIBUTING.md",
+        )
+    return cast("type[Kind]", found)
 
 
 def _convert(owner: str, key: str, value: object, kind: type) -> object:
