@@ -176,7 +176,7 @@ MISTAKES = [
         words=poisoned,
         exit=4,
         code="not-a-number",
-        said=("the original model's scores are not numbers", "the weights hold NaN"),
+        said=("weights of nan are not numbers", "the weights hold NaN"),
     ),
     Mistake(
         what="a refusal from a method that teaches none",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
@@ -71,7 +72,7 @@ def load_guard(folder: Path, device: torch.device) -> GuardRules:
             raise ValueError(f"schema {found['schema']}")
         tensors = load_file(folder / TENSORS) if (folder / TENSORS).is_file() else {}
         return _rules(found["rules"], {name: t.to(device) for name, t in tensors.items()})
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OSError, SafetensorError) as error:
         raise InputError(
             "bad-guard",
             what=f"{folder / GUARD} holds no rules that this version reads",
@@ -91,6 +92,7 @@ def guard_to_json(folder: Path) -> str:
 
 def rules_digest(folder: Path) -> str:
     """Return the SHA-256 of the rules of a guard folder, tensors and all; not of its base."""
+    load_guard(folder, torch.device("cpu"))  # refuses what is none
     tensors = folder / TENSORS
     known = sha256_file(tensors) if tensors.is_file() else ""
     return sha256_json([read_json(folder / GUARD)["rules"], known])

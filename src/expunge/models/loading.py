@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub.errors import (
@@ -30,13 +31,15 @@ from transformers import (
 from transformers.utils.hub import cached_file
 
 from expunge.data.hub import hub_is_closed
-from expunge.errors import InputError
+from expunge.errors import ExpungeError, InputError, is_out_of_memory
 from expunge.models.guard_io import load_guard, rules_digest
+from expunge.models.integrity import require_finite, require_same_names, require_whole
 from expunge.models.lora import is_plain, merge_saved
 from expunge.models.reference import (
     base_of,
     is_guard,
     not_on_this_machine,
+    require_no_guard,
     require_place,
     split_reference,
     split_revision,
@@ -61,11 +64,12 @@ def converted(gguf: Path, cache: Path | None) -> Path:
     if not (folder / "config.json").is_file():
         try:
             _convert(gguf, folder)
-        except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+        except Exception as error:  # a foreign file may raise anything in the libraries
+            _require_memory(error)
             raise InputError(
                 "unreadable-gguf",
                 what=f"{gguf} cannot be converted",
-                why=(str(error).splitlines() or [type(error).__name__])[0][:200],
+                why=_first_line(error),
                 fix="give a GGUF file of an architecture that transformers supports",
             ) from error
     return folder
@@ -79,11 +83,14 @@ def _convert(gguf: Path, folder: Path) -> None:
     vars(model)["hf_quantizer"] = None
     del vars(model.config)["quantization_config"]
     partial = folder.with_name(f".{folder.name}.{os.getpid()}")
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
     try:
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
         partial.rename(folder)
-    except OSError:  # another process converted the same file first
+    except OSError:
+        if not folder.is_dir():  # else another process converted the same file first
+            raise
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -161,6 +168,7 @@ def load(reference: str, source: Source) -> Loaded:
     """
     tokenizer = load_tokenizer(reference, source)
     model = _load_weights(reference, source)
+    require_finite(reference, model)
     model.eval()
     model.requires_grad_(False)
     network = Network(model)
@@ -186,7 +194,8 @@ def load_tokenizer(reference: str, source: Source) -> PreTrainedTokenizerBase:
             trust_remote_code=source.trust_remote_code,
             local_files_only=source.offline,
         )
-    except (OSError, ValueError, *_ABSENT) as error:
+    except Exception as error:  # a foreign file may raise anything in the libraries
+        _require_memory(error)
         raise _unavailable(base, source, error) from error
 
 
@@ -205,7 +214,8 @@ def load_config(reference: str, source: Source) -> PreTrainedConfig:
             trust_remote_code=source.trust_remote_code,
             local_files_only=source.offline,
         )
-    except (OSError, ValueError, *_ABSENT) as error:
+    except Exception as error:  # a foreign file may raise anything in the libraries
+        _require_memory(error)
         raise _unavailable(base, source, error) from error
 
 
@@ -293,22 +303,28 @@ def local_base(reference: str, source: Source) -> tuple[str, str]:
     if reference.endswith(".gguf"):
         return split_revision(str(converted(Path(reference), source.cache)))
     require_place(reference, offline=source.offline)
+    require_no_guard(Path(reference))
     return split_revision(reference)
 
 
 def _load_base(reference: str, source: Source) -> PreTrainedModel:
     name, revision = local_base(reference, source)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        found: Any = AutoModelForCausalLM.from_pretrained(
             name,
             revision=revision,
             dtype=source.dtype,
             trust_remote_code=source.trust_remote_code,
             local_files_only=source.offline,
             use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, with their names
         )
-    except (OSError, ValueError, *_ABSENT) as error:
+    except Exception as error:  # a foreign file may raise anything in the libraries
+        _require_memory(error)
         raise _unavailable(reference, source, error) from error
+    model, info = found  # the model, and what of its files was not used
+    require_whole(reference, info)
     moved: PreTrainedModel = model.to(source.device)  # type: ignore[arg-type]
     return moved
 
@@ -318,16 +334,39 @@ def _merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
         if is_plain(folder):
             merge_saved(model, folder)
             return model
-        from peft import PeftModel  # imports for seconds; only special adapters need it
-
-        return PeftModel.from_pretrained(model, str(folder)).merge_and_unload(safe_merge=True)
-    except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+        return _merge_special(model, folder)
+    except Exception as error:  # a foreign file may raise anything in the libraries
+        _require_memory(error)
         raise InputError(
             "adapter-does-not-fit",
             what=f"the adapter {folder} cannot be applied to its base",
-            why=str(error).splitlines()[0][:160],
-            fix="name the right base with BASE+ADAPTER",
+            why=_first_line(error),
+            fix="name the right base with BASE+ADAPTER, or restore the adapter from its source",
         ) from error
+
+
+def _merge_special(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Merge an adapter of any other kind than plain LoRA, by PEFT."""
+    from peft import PeftModel  # imports for seconds; only special adapters need it
+    from peft.utils.save_and_load import get_peft_model_state_dict, load_peft_weights
+
+    # A resized embedding may be saved whole, under the name that it has in the base.
+    whole = {f"base_model.model.{name}" for name, _ in model.named_parameters()}
+    worn = PeftModel.from_pretrained(model, str(folder))
+    expected = get_peft_model_state_dict(worn, save_embedding_layers=False)
+    found = load_peft_weights(str(folder), device="cpu")
+    require_same_names(folder, expected.keys() - whole, found.keys() - whole)
+    return worn.merge_and_unload(safe_merge=True)
+
+
+def _require_memory(error: Exception) -> None:
+    """Let an error pass that says that memory ran out: no file is to blame."""
+    if is_out_of_memory(error) or isinstance(error, ExpungeError):
+        raise error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _unavailable(reference: str, source: Source, error: Exception) -> InputError:
@@ -339,12 +378,12 @@ def _unavailable(reference: str, source: Source, error: Exception) -> InputError
             fix="accept it on the model's page and log in with `hf auth login`",
         )
     if Path(reference).exists():
-        return unreadable(reference, str(error).splitlines()[0][:200])
+        return unreadable(reference, _first_line(error))
     if source.offline or hub_is_closed():
         return not_on_this_machine(reference)
     return InputError(
         "no-model",
         what=f"no model {reference}: neither a path here nor reachable on the Hub",
-        why=str(error).splitlines()[0][:200],
+        why=_first_line(error),
         fix="check the spelling and the network, or give a local folder",
     )

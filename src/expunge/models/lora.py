@@ -24,6 +24,7 @@ from expunge.errors import UsageError
 from expunge.methods.base import Trains, last_block
 from expunge.models.architecture import Linear, linear_layers
 from expunge.models.cpu_kernels import AutogradContext, product
+from expunge.models.integrity import require_adapter
 from expunge.models.transformer import Network
 from expunge.utils.io import atomic, read_json, write_json
 
@@ -353,11 +354,13 @@ def merge_saved(model: PreTrainedModel, folder: Path) -> None:
     """Add a saved plain LoRA adapter to the weights of `model`, in float32, in place.
 
     Raises:
-        KeyError, RuntimeError: The adapter names layers or shapes that the model does not have.
+        KeyError, ValueError, AttributeError: The adapter is not the one that its configuration
+            describes, or names layers or shapes that the model does not have; nothing was added.
     """
     config = read_json(folder / "adapter_config.json")
-    scale = config["lora_alpha"] / config["r"]
     tensors = load_file(folder / "adapter_model.safetensors")
+    require_adapter(config, tensors, model)
+    scale = config["lora_alpha"] / config["r"]
     suffix = ".lora_A.weight"
     for key in [name for name in tensors if name.endswith(suffix)]:
         stem = key.removesuffix(suffix)

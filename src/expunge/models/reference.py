@@ -32,9 +32,12 @@ def is_guard(reference: str) -> bool:
 
 
 def base_of(folder: Path) -> str:
-    """Return the reference of the model that a guard folder is for; beside it, if it lies there."""
-    named = str(read_json(folder / GUARD)["base_model_name_or_path"])
-    return str(folder / named) if (folder / named).exists() else named
+    """Return the reference of the model that a guard folder is for; beside it, if it lies there.
+
+    Raises:
+        InputError: The guard does not say which it is.
+    """
+    return _beside(folder, _named_base(folder / GUARD))
 
 
 def is_adapter(reference: str) -> bool:
@@ -61,7 +64,8 @@ def split_reference(reference: str) -> tuple[str, Path | None]:
     """Split a reference into its base and, where there is one, its adapter folder.
 
     Raises:
-        InputError: The part after + is no adapter, or the base is a guard, which would not act.
+        InputError: The part after + is no adapter, an adapter names no base or itself, or the base
+            is a guard, which would not act.
     """
     model, facts = (Path(reference) / name for name in TRAINED)
     if facts.is_file() and model.is_dir():
@@ -73,10 +77,44 @@ def split_reference(reference: str) -> tuple[str, Path | None]:
     if is_guard(reference):
         return split_reference(_unguarded(base_of(folder)))
     if (folder / ADAPTER).is_file() and not (folder / CONFIG).is_file():
-        named = str(read_json(folder / ADAPTER)["base_model_name_or_path"])
-        beside = folder / named
-        return _unguarded(str(beside) if beside.exists() else named), folder
+        _require_end(folder)
+        return _unguarded(_beside(folder, _named_base(folder / ADAPTER))), folder
     return reference, None
+
+
+def _named_base(path: Path) -> str:
+    """Return which base an adapter or a guard names; a name of the folder itself is none."""
+    try:
+        named = read_json(path)["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise unreadable(path.parent, f"{path.name} is not JSON that names a base") from error
+    if not isinstance(named, str) or not named:
+        raise unreadable(path.parent, f"{path.name} names no base")
+    return named
+
+
+def _beside(folder: Path, named: str) -> str:
+    return str(folder / named) if (folder / named).exists() else named
+
+
+def _require_end(folder: Path) -> None:
+    """Refuse adapters that name each other, or themselves, as bases."""
+    seen: set[Path] = set()
+    while (folder / ADAPTER).is_file() and not (folder / CONFIG).is_file():
+        if folder.resolve() in seen:
+            raise unreadable(folder, "its base is this adapter itself, or one that lies over it")
+        seen.add(folder.resolve())
+        folder = Path(_beside(folder, _named_base(folder / ADAPTER)))
+
+
+def require_no_guard(folder: Path) -> None:
+    """Refuse weights beside a guard: the guard would be left out without a word.
+
+    Raises:
+        InputError: `unreadable-model`.
+    """
+    if (folder / GUARD).is_file() and (folder / CONFIG).is_file():
+        raise unreadable(folder, f"{GUARD} lies beside weights: the guard would not act")
 
 
 def split_revision(reference: str) -> tuple[str, str]:
@@ -165,6 +203,7 @@ def not_on_this_machine(reference: str) -> InputError:
 
 
 def _require_files(folder: Path, *, weights: bool) -> None:
+    require_no_guard(folder)
     path = folder / CONFIG
     if not path.is_file():
         raise unreadable(folder, f"the folder holds no {CONFIG}")
