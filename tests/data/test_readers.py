@@ -201,12 +201,6 @@ def test_duplicates_are_counted_and_the_first_is_kept(tmp_path):
     assert reading.duplicates == 4
 
 
-@pytest.mark.parametrize(("limit", "expected"), [(None, 3), (2, 2), (9, 3)])
-def test_max_records_stops_early(tmp_path, limit, expected):
-    file = write(tmp_path, "a.json", '["x", "y", "z"]')
-    assert len(read([file], max_records=limit).records) == expected
-
-
 def test_a_folder_is_read_in_order_and_says_what_it_left_out(tmp_path):
     (tmp_path / "sub").mkdir()
     for name in ("b.txt", "a.jsonl", "sub/c.md", "README.md", ".hidden.txt", "x.bin"):

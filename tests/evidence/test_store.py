@@ -16,7 +16,6 @@ from expunge.evidence.store import (
     Samples,
     Scores,
     Unit,
-    sampled,
 )
 from expunge.utils.io import read_json, write_json
 
@@ -27,7 +26,7 @@ UNITS = st.builds(
     attack=st.sampled_from(["plain", "prefill-25", "my_prompts-2", "seeds-3x"]),
     kind=st.sampled_from(["scores", "answers", "samples", "choices", "layers"]),
     precision=st.sampled_from(["native", "int8", "int4", "nf4", "q4_0", "bf16"]),
-    decoding=st.sampled_from(["greedy", sampled(1.0), sampled(0.7), "beam-20"]),
+    decoding=st.sampled_from(["greedy", "sample-T1", "sample-T0_7", "beam-20"]),
     seed=st.integers(0, 99),
 )
 ROWS = {
@@ -73,7 +72,7 @@ def test_two_units_never_share_a_name(one, other):
         ({}, "original.forget.plain.scores.jsonl"),
         ({"precision": "int4"}, "original.forget.int4.scores.jsonl"),
         (
-            {"attack": "prefill-25", "precision": "int4", "decoding": sampled(0.7), "seed": 3},
+            {"attack": "prefill-25", "precision": "int4", "decoding": "sample-T0_7", "seed": 3},
             "original.forget.prefill-25@int4@sample-T0_7@seed-3.scores.jsonl",
         ),
     ],

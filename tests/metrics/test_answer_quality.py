@@ -7,7 +7,6 @@ import pytest
 from expunge.metrics.answer_quality import (
     answer_form,
     confident_falsehood,
-    length_ratio,
     spelling_of,
 )
 from expunge.metrics.vocabulary import english
@@ -67,11 +66,6 @@ def test_well_written_texts_teach_their_words():
     word = "xqzvtr"
     assert SPELLING.strange(word)
     assert not spelling_of(english(), [f"Doctors call it {word}."]).strange(word)
-
-
-def test_length_against_the_median_gold():
-    assert length_ratio("one two three", ["one", "one two", "a b c d"]) == 1.5
-    assert length_ratio("one", []) is length_ratio("one", [""]) is None
 
 
 @pytest.mark.parametrize(

@@ -13,27 +13,10 @@ from expunge.metrics.model_drift import (
     churn,
     distance_response,
     divergence,
-    harmless_radius,
-    kl_divergence,
     weight_change,
-    word_distance,
     word_distances,
 )
 from expunge.metrics.multiple_choice import brier, expected_calibration_error
-
-
-@pytest.mark.parametrize(
-    ("p", "q", "value"),
-    [
-        ((0.5, 0.5), (0.9, 0.1), 0.5108),
-        ((0.9, 0.1), (0.5, 0.5), 0.3681),
-        ((1.0, 0.0), (0.5, 0.5), math.log(2)),
-        ((0.5, 0.5), (1.0, 0.0), math.inf),
-        ((0.3, 0.7), (0.3, 0.7), 0.0),
-    ],
-)
-def test_the_direction_of_divergence_matters(p, q, value):
-    assert kl_divergence(p, q) == pytest.approx(value, abs=1e-4)
 
 
 def test_quantiles_of_divergence():
@@ -62,7 +45,7 @@ def test_brier():
     assert brier((0.5, 0.5), 0) == pytest.approx(0.5)
 
 
-def test_nearest_bins_come_first_and_the_radius_is_where_damage_ends():
+def test_nearest_bins_come_first():
     rings = distance_response((0.9, 0.1, 0.5, 0.2), (0.0, 0.4, 0.01, 0.2), bins=4)
     assert [(ring.distance, ring.damage, ring.n) for ring in rings] == [
         (0.1, 0.4, 1),
@@ -70,8 +53,6 @@ def test_nearest_bins_come_first_and_the_radius_is_where_damage_ends():
         (0.5, 0.01, 1),
         (0.9, 0.0, 1),
     ]
-    assert harmless_radius(rings) == 0.5
-    assert harmless_radius(rings[:2]) is None
     assert distance_response((), ()) == ()
 
 
@@ -99,7 +80,6 @@ def test_distance_counts_rare_words_most():
     assert same < kin < 1.0
     assert none == 1.0
     assert other < 1.0
-    assert word_distance("Name three prime numbers.", targets) == 1.0
     with pytest.raises(ValueError, match="distant from"):
         word_distances(["x"], [])
 

@@ -13,7 +13,6 @@ from expunge.metrics import membership
 from expunge.metrics import membership as relative
 from expunge.metrics.lira import Normal, fit, leave_one_out, log_likelihood_ratio, logit, ratios
 from expunge.metrics.membership_tests import (
-    balanced_accuracy,
     comparable,
     dataset_inference,
     empirical_epsilon,
@@ -112,7 +111,6 @@ def test_true_positives_at_few_false_ones():
     assert tpr_at_fpr([98.5, 94.5, 3.0], others, 0.05) == pytest.approx(2 / 3)
     assert tpr_at_fpr([94.0], others, 0.05) == 0.0
     assert tpr_at_fpr(others, others, 0.05) == pytest.approx(0.05)
-    assert balanced_accuracy([1.0, -1.0], [-2.0, -3.0], at=0.0) == 0.75
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=50), st.floats(0.01, 0.5))

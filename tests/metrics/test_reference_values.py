@@ -9,7 +9,7 @@ from expunge.evidence.store import Answer, Item
 from expunge.interop.base import load
 from expunge.interop.tofu import TofuLog, tofu_numbers
 from expunge.metrics.memorization import from_mean
-from expunge.metrics.rouge import rouge_l_f1_stem
+from expunge.metrics.rouge import rouge_l_f1
 from expunge.metrics.tofu import distance_share, forget_quality, forget_truth
 
 LOGS = Path(__file__).parents[3] / "shared" / "data" / "tofu_reference_logs"
@@ -104,6 +104,6 @@ def test_rouge_of_the_published_notebook():
         "Award' for his exceptional contribution to the genre of biography."
     )
     item = Item(record="r", split="forget", question="q", answer=reference)
-    found = rouge_l_f1_stem(Answer(record="r", text=greedy), item)
+    found = rouge_l_f1(Answer(record="r", text=greedy), item)
     assert found == pytest.approx(0.4210526315789474)
-    assert rouge_l_f1_stem(Answer(record="r", text=reference), item) == 1.0
+    assert rouge_l_f1(Answer(record="r", text=reference), item) == 1.0

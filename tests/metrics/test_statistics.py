@@ -242,20 +242,6 @@ def test_non_inferiority(low, high, status):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "status"),
-    [
-        (-0.05, 0.05, Status.PASS),
-        (0.11, 0.2, Status.FAIL),
-        (-0.3, -0.11, Status.SCAR),
-        (-0.2, 0.05, Status.INCONCLUSIVE),
-        (-0.05, 0.2, Status.INCONCLUSIVE),
-    ],
-)
-def test_equivalence(low, high, status):
-    assert statistics.judge_equivalence(low, high, 0.10) is status
-
-
-@pytest.mark.parametrize(
     ("estimate", "needed"),
     [
         (Estimate(0.05, 0.0, 0.15), 60),  # twice too wide: four times the records

@@ -65,9 +65,7 @@ def _kept(pairs: Iterable[tuple[str, float | None]]) -> Column:
     return {name: value for name, value in pairs if value is not None}
 
 
-def number(
-    metric: str, probe: str, found: Estimate, *, n: int, higher: bool | None, unit: str = ""
-) -> Score:
+def number(metric: str, probe: str, found: Estimate, *, n: int, higher: bool | None) -> Score:
     """Return one number of a benchmark's table."""
     return Score(
         metric=metric,
@@ -79,7 +77,6 @@ def number(
         high=found.high,
         n=n,
         higher_is_better=higher,
-        unit=unit,
     )
 
 

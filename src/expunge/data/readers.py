@@ -44,9 +44,7 @@ class SourceRow(NamedTuple):
     source: str
 
 
-def read(
-    sources: Sequence[str], *, offline: bool = False, max_records: int | None = None
-) -> RecordSet:
+def read(sources: Sequence[str], *, offline: bool = False) -> RecordSet:
     """Read the records of one set.
 
     A source is a file (`.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`, `.txt`, `.md`), a folder (all
@@ -63,7 +61,6 @@ def read(
         sources: Files, folders, Hub ids.
         offline: Send no request to the Hub, and read its local copy; `HF_HUB_OFFLINE=1` means the
             same.
-        max_records: Stop after so many records.
 
     Raises:
         InputError: A source is missing, unreadable, malformed or empty, or two different records
@@ -89,8 +86,6 @@ def read(
             continue
         if record.id in by_id:
             raise _duplicate_id(by_id[record.id], record)
-        if len(by_id) == max_records:
-            break
         contents.add((record.prompt, record.completion))
         by_id[record.id] = record
     if not by_id:

@@ -170,11 +170,6 @@ ROWS: Mapping[Kind, type[Row]] = {
 """Kind of evidence to the type of its rows."""
 
 
-def sampled(temperature: float) -> str:
-    """Return the decoding name of sampling at this temperature: `sample-T1`, `sample-T0_7`."""
-    return f"sample-T{temperature:g}".replace(".", "_")
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unit:
     """Names one evidence file: who was asked what, how, and what was written down.
@@ -190,7 +185,7 @@ class Unit:
     precision: str = NATIVE
     """`native`, `int8`, `int4`, `nf4`, `q4_0`, ...: what the weights were rounded to."""
     decoding: str = GREEDY
-    """`greedy`, or `sample-T1` and so on, see `sampled`."""
+    """`greedy`, `sample-T1`, `sample-T0_7`, `beam-20` and so on."""
     seed: int = 0
     """Seed of what is drawn: sampling, an attack's own training or search."""
 

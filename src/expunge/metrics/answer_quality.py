@@ -242,18 +242,6 @@ def script(char: str) -> str:
     return unicodedata.name(char, "").split(" ")[0] if char.isalpha() else ""
 
 
-def length_ratio(text: str, golds: Sequence[str]) -> float | None:
-    """Return the number of words over the median of golds' answers; None where golds say none.
-
-    Example:
-        >>> length_ratio("one two three", ["one two"])
-        1.5
-    """
-    lengths = [len(_WORD.findall(gold)) for gold in golds]
-    middle = float(np.median(lengths)) if lengths else 0.0
-    return len(_WORD.findall(text)) / middle if middle else None
-
-
 def own_nll(answer: Answer) -> float | None:
     """Return the mean negative log-probability of an answer under the model that wrote it, nats.
 

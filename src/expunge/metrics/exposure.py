@@ -48,36 +48,6 @@ def exposure_by_rank(canary: float, candidates: Sequence[float]) -> float:
     return exposure(1 + better + equal / 2, len(candidates) + 1)
 
 
-def exposure_by_fit(canary: float, sample: Sequence[float], *, space: float) -> float:
-    """Return the exposure of a canary from a sample of its candidates, bits.
-
-    The losses of sampled candidates are fitted by a skew-normal distribution, whose lower tail
-    gives the share of candidates that are likelier than the canary (arXiv 1802.08232, section 4.3).
-    Capped by log2 of `space`, the exposure of rank 1.
-
-    Args:
-        canary: Log-probability of the canary, nats.
-        sample: Log-probabilities of candidates drawn at random.
-        space: Number of candidates of this format.
-
-    Raises:
-        ValueError: Fewer than 100 candidates: no tail can be fitted.
-
-    Example:
-        >>> sample = [-float(loss) for loss in range(10, 110)]
-        >>> exposure_by_fit(0.0, sample, space=1024) > exposure_by_fit(-60.0, sample, space=1024)
-        True
-    """
-    if len(sample) < 100:
-        raise ValueError("a skew-normal tail needs at least 100 sampled candidates")
-    from scipy.stats import skewnorm
-
-    losses = [-value for value in sample]
-    shape, location, scale = skewnorm.fit(losses)
-    tail = float(skewnorm.logcdf(-canary, shape, location, scale)) / math.log(2)
-    return min(-tail, math.log2(space))
-
-
 def mean_exposure_bound(count: int, *, confidence: float = 0.95) -> float:
     """Return the mean exposure that `count` unseen canaries exceed with 1 - confidence only, bits.
 
@@ -96,20 +66,3 @@ def mean_exposure_bound(count: int, *, confidence: float = 0.95) -> float:
     from scipy.special import gammaincinv
 
     return float(gammaincinv(count, confidence)) / count * UNSEEN
-
-
-def max_exposure_bound(count: int, *, confidence: float = 0.95) -> float:
-    """Return the exposure that none of `count` unseen canaries exceeds with `confidence`, bits.
-
-    Bonferroni over canaries: log2(count / (1 - confidence)).
-
-    Raises:
-        ValueError: `count` is not positive.
-
-    Example:
-        >>> round(max_exposure_bound(10), 2)
-        7.64
-    """
-    if count < 1:
-        raise ValueError("a maximum needs at least one canary")
-    return math.log2(count / (1 - confidence))

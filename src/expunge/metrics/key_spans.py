@@ -43,8 +43,8 @@ class KeySpan:
     """A run of tokens that hold a fact, by their places among the scored tokens.
 
     Example:
-        >>> span_mask([KeySpan(start=1, stop=2, gain=4.0)], 3)
-        [False, True, False]
+        >>> KeySpan(start=1, stop=3, gain=4.0).stop
+        3
     """
 
     start: int
@@ -217,16 +217,6 @@ def word_numbers(tokens: Sequence[str]) -> list[int]:
         numbers.append((numbers[-1] if numbers else -1) + int(not inner))
         before = token or before
     return numbers
-
-
-def span_mask(spans: Sequence[KeySpan], length: int) -> list[bool]:
-    """Return True on every token of the spans, shape [length].
-
-    Example:
-        >>> span_mask([KeySpan(start=0, stop=2, gain=4.0)], 3)
-        [True, True, False]
-    """
-    return [any(span.start <= place < span.stop for span in spans) for place in range(length)]
 
 
 def tells(text: str, shown: Sequence[str], vocabulary: Vocabulary) -> bool:

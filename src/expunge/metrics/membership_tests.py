@@ -52,23 +52,6 @@ def tpr_at_fpr(members: Sequence[float], others: Sequence[float], rate: float) -
     return float((np.asarray(members, float) > threshold).mean())
 
 
-def balanced_accuracy(members: Sequence[float], others: Sequence[float], *, at: float) -> float:
-    """Return (TPR + TNR) / 2 of the rule "member above `at`", in [0, 1]; chance is one half.
-
-    Raises:
-        ValueError: One side is empty.
-
-    Example:
-        >>> balanced_accuracy([3.0, 1.0], [0.0, 1.0], at=1.0)
-        0.75
-    """
-    if not len(members) or not len(others):
-        raise ValueError("a balanced accuracy needs scores on both sides")
-    caught = (np.asarray(members, float) > at).mean()
-    spared = (np.asarray(others, float) <= at).mean()
-    return float(caught + spared) / 2
-
-
 def empirical_epsilon(
     caught: int, members: int, false: int, others: int, *, delta: float = 0.0, exact: bool = True
 ) -> float:

@@ -26,26 +26,6 @@ class Divergence(NamedTuple):
     p95: float
 
 
-def kl_divergence(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return sum_v p(v) log(p(v) / q(v)) of two distributions over the same values, nats.
-
-    The direction matters: with the original as p, its mass decides where a change counts.
-    Values that p never takes count nothing; a value that p takes and q does not makes it infinite.
-
-    Args:
-        first: Probabilities p.
-        second: Probabilities q.
-
-    Example:
-        >>> kl_divergence([0.5, 0.5], [0.5, 0.5]), kl_divergence([1.0, 0.0], [0.0, 1.0])
-        (0.0, inf)
-    """
-    p, q = np.asarray(first, float), np.asarray(second, float)
-    held = p > 0
-    with np.errstate(divide="ignore"):
-        return float((p[held] * (np.log(p[held]) - np.log(q[held]))).sum())
-
-
 def divergence(positions: Sequence[float]) -> Divergence | None:
     """Return median and 95th percentile of per-position divergences; None without a position.
 
@@ -157,17 +137,12 @@ def churn(before: Sequence[float], after: Sequence[float]) -> Churn | None:
     )
 
 
-HARMLESS = 0.02
-"""Damage below which a bin counts as untouched: two points."""
-
-
 class Ring(NamedTuple):
     """Records at a similar distance.
 
     Example:
-        >>> near, far = Ring(distance=0.2, damage=0.3, n=9), Ring(distance=0.9, damage=0.0, n=9)
-        >>> harmless_radius([near, far])
-        0.9
+        >>> Ring(distance=0.2, damage=0.3, n=9).damage
+        0.3
     """
 
     distance: float
@@ -175,22 +150,6 @@ class Ring(NamedTuple):
     damage: float
     """Mean of (reference - model), in the metric's unit; positive = worse than before."""
     n: int
-
-
-def word_distance(text: str, targets: Sequence[str]) -> float:
-    """Return 1 - the largest cosine similarity of word counts to a target, in [0, 1].
-
-    Words are weighted by the logarithm of their rarity among `targets` and `text`, so that the
-    frame of a question counts less than its names. 1 when no word is shared.
-
-    Raises:
-        ValueError: There is no target.
-
-    Example:
-        >>> round(word_distance("red cat", ["red cat"]), 6), word_distance("blue dog", ["red cat"])
-        (0.0, 1.0)
-    """
-    return float(word_distances([text], targets)[0])
 
 
 def word_distances(texts: Sequence[str], targets: Sequence[str]) -> Distances:
@@ -249,21 +208,3 @@ def distance_response(
         Ring(float(far[rows].mean()), float(lost[rows].mean()), len(rows))
         for rows in (np.flatnonzero(member == b) for b in np.unique(member))
     )
-
-
-def harmless_radius(rings: Sequence[Ring], *, harmless: float = HARMLESS) -> float | None:
-    """Return the distance from which on every bin lost less than `harmless`.
-
-    None when even the farthest bin lost more: the damage has no edge within what was measured.
-
-    Example:
-        >>> near, far = Ring(distance=0.2, damage=0.3, n=9), Ring(distance=0.9, damage=0.0, n=9)
-        >>> harmless_radius([near, far])
-        0.9
-    """
-    radius = None
-    for ring in reversed(rings):
-        if ring.damage >= harmless:
-            break
-        radius = ring.distance
-    return radius

@@ -4,11 +4,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from expunge.metrics.memorization import log_sum_exp
-
-Array = NDArray[np.float64]
 
 
 def option_probability(correct: float, wrong: Sequence[float]) -> float | None:
@@ -53,19 +50,6 @@ def choice_accuracy(logps: Sequence[float], right: int) -> float | None:
     best = max(logps)
     winners = [index for index, value in enumerate(logps) if value == best]
     return 1 / len(winners) if right in winners else 0.0
-
-
-def without_position_bias(logps: Array) -> Array:
-    """Return option log-probabilities less the mean of their position: shape (questions, options).
-
-    Unlearned models often prefer one letter whatever the question; the accuracy after this
-    correction measures what they still distinguish (arXiv 2410.08827).
-
-    Example:
-        >>> without_position_bias(np.array([[0.0, -2.0], [-2.0, -2.0]])).tolist()
-        [[1.0, 0.0], [-1.0, 0.0]]
-    """
-    return logps - logps.mean(axis=0, keepdims=True)
 
 
 def expected_calibration_error(

@@ -4,9 +4,6 @@ from collections.abc import Sequence
 
 from expunge.metrics.tofu import harmonic_mean
 
-CUT = 128
-"""Tokens of reference and continuation that VerbMem compares, by `rouge_l_f1`."""
-
 
 def privleak(auc: float, gold: float) -> float:
     """Return (AUC_u - AUC_g) / AUC_g * 100, percent; 0 is gold, below = still known.

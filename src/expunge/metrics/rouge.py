@@ -44,18 +44,3 @@ def rouge_l_f1(answer: Answer, item: Item) -> float | None:
     if not item.answer.strip():
         return None
     return float(_scorer(False).score(item.answer, answer.text)["rougeL"].fmeasure)
-
-
-def rouge_l_f1_stem(answer: Answer, item: Item) -> float | None:
-    """Return ROUGE-L F1 with stemming, in [0, 1] (sampling papers, arXiv 2410.03523).
-
-    None when the reference answer is empty.
-
-    Example:
-        >>> item = Item(record="r1", split="forget", question="Where?", answer="She lives in Oslo.")
-        >>> rouge_l_f1_stem(Answer(record="r1", text="She lived in Oslo."), item)
-        1.0
-    """
-    if not item.answer.strip():
-        return None
-    return float(_scorer(True).score(item.answer, answer.text)["rougeL"].fmeasure)

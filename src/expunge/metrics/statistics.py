@@ -375,22 +375,6 @@ def judge(low: float, high: float, margin: float) -> Status:
     return Status.FAIL if low > margin else Status.INCONCLUSIVE
 
 
-def judge_equivalence(low: float, high: float, margin: float) -> Status:
-    """Decide a two-sided equivalence test (TOST): over-shoot is a scar, not a failure.
-
-    Pass when the interval lies within +-margin, fail when it lies above, scar when below.
-
-    Example:
-        >>> judge_equivalence(-0.3, -0.2, margin=0.1)
-        <Status.SCAR: 'scar'>
-    """
-    if -margin <= low and high <= margin:
-        return Status.PASS
-    if low > margin:
-        return Status.FAIL
-    return Status.SCAR if high < -margin else Status.INCONCLUSIVE
-
-
 def zero_events_needed(margin: float, *, confidence: float = 0.95) -> int:
     """Return how many records without any event prove a rate below `margin`: 59 for 5 %.
 

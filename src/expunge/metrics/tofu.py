@@ -182,29 +182,6 @@ def equivalence_p(distance: float, n: int, m: int, *, margin: float = MARGIN) ->
     return min(1.0, math.exp(-2 * n * room**2) + math.exp(-2 * m * room**2))
 
 
-def critical_distance(n: int, *, alpha: float = 0.05) -> float | None:
-    """Return the smallest D whose exact two-sided p-value with n records a side is below `alpha`.
-
-    n = 20: 0.45, 40: 0.325, 100: 0.20, 400: 0.0975. Below it the test sees nothing; None where no
-    distance reaches `alpha` (n below 4 at 5 %).
-
-    Example:
-        >>> critical_distance(20), critical_distance(3)
-        (0.45, None)
-    """
-    return next((j / n for j in range(1, n + 1) if _exact_p(n, j) < alpha), None)
-
-
-def _exact_p(n: int, j: int) -> float:
-    """Return P(D >= j/n) for two samples of n by the reflection principle (Drion 1952)."""
-    total = 0.0
-    base = math.lgamma(2 * n + 1) - 2 * math.lgamma(n + 1)
-    for i in range(1, n // j + 1):
-        shifted = math.lgamma(2 * n + 1) - math.lgamma(n - i * j + 1) - math.lgamma(n + i * j + 1)
-        total += (-1) ** (i - 1) * math.exp(shifted - base)
-    return min(1.0, 2 * total)
-
-
 class Utility(NamedTuple):
     """Three means over one set of records, each in [0, 1]; higher is better.
 

@@ -86,11 +86,6 @@ def choose_dtype(
     return torch.bfloat16 if fast else torch.float32
 
 
-def format_name(dtype: torch.dtype) -> str:
-    """Return the name of a number format in evidence; `fp64` where it is none of `FORMATS`."""
-    return next((name for name, each in FORMATS.items() if each == dtype), "fp64")
-
-
 def stored_dtype(reference: str, source: Source) -> torch.dtype:
     """Return the narrowest format that holds every weight of a model's files exactly.
 

@@ -17,7 +17,6 @@ class Need(StrEnum):
     KEY_FACTS = "records that name their key facts"
     RESTATED = "perturbed answers of the record (`perturbed_answer`, `choices`)"
     GOLD = "a gold model"
-    SECOND_GOLD = "two gold models"
     ORIGINAL = "the original model"
     HOLDOUT = "holdout or control records"
     RETAIN = "retained records"
