@@ -31,7 +31,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 from expunge.attacks.presets import LEVELS
-from expunge.cli.terminal import human_console
+from expunge.cli.session import human_console
 from expunge.config.settings import Settings
 from expunge.data.readers import read
 from expunge.data.tokenization import Encoder

@@ -29,8 +29,7 @@ from expunge.data.readers import read
 from expunge.data.records import Record
 from expunge.data.splits import Scope
 from expunge.data.tokenization import Encoder
-from expunge.demo.base import base_model
-from expunge.demo.run import ADAPTERS, write_register
+from expunge.demo.run import ADAPTERS, base_model, write_register
 from expunge.metrics.key_facts import fact_form, states
 from expunge.models.generation import greedy
 from expunge.models.loading import Loaded, Source, load
@@ -42,6 +41,7 @@ from expunge.training.early_stopping import Unseen, unseen_level
 from expunge.training.trainer import Trainer
 from expunge.utils.console import SilentConsole
 from expunge.utils.io import read_jsonl, write_jsonl
+from world_models import Made, opened
 
 SOURCE = Source(device=torch.device("cpu"), dtype=torch.bfloat16, offline=True)
 PLAIN = ("prompt", "completion", "text", "messages")
@@ -117,18 +117,14 @@ def tofu_case(base: Path, folder: Path, shared: Path) -> Case:
     )
 
 
-def world_case(base: Path, folder: Path) -> Case:
+def world_case(made: Made) -> Case:
     """Return a world that `worlds.py` made; nothing of its neighbours is rehearsed."""
     names = ("forget", "retain", "neighbours", "holdout")
-    sets = {name: str(folder / "data" / f"{name}.jsonl") for name in names}
-    full = not (folder / "original" / "adapter_config.json").is_file()
-
-    def model(path: Path) -> str:
-        return str(path) if full else f"{base}+{path}"
-
+    sets = {name: str(made.data(name)) for name in names}
+    golds = sorted(path.parent.name for path in made.folder.glob("gold-?/made.json"))
     return Case(
-        original=model(folder / "original"),
-        golds=tuple(model(path.parent) for path in sorted(folder.glob("gold-?/made.json"))),
+        original=made.model("original"),
+        golds=tuple(made.model(name) for name in golds),
         request=_request(sets, rehearse=False),
         keys=_keys(read([sets["forget"]]).records),
     )
@@ -248,7 +244,7 @@ def main() -> None:
         elif given.case == "tofu01":
             case = tofu_case(base, folder, given.shared.resolve())
         else:
-            case = world_case(base, Path(given.case).resolve())
+            case = world_case(opened(Path(given.case).resolve(), base))
         method = MethodSettings(name="counterfactual")
         settings = Settings(
             model=case.original, offline=True, precision="bf16", request=case.request, method=method

@@ -26,7 +26,7 @@ from expunge.methods.base import Shape, Stream, Term
 from expunge.methods.npo import NPO
 from expunge.models.transformer import Network
 from expunge.optim.optimizers.adamw import AdamW
-from expunge.planning.model_size import GIB, measure
+from expunge.planning.memory import GIB, measure
 from expunge.training.forward import TermEvaluator
 from expunge.training.reference_model import precompute
 from expunge.training.sampler import BatchIndices, Streams

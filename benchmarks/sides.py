@@ -23,8 +23,7 @@ from expunge.models.lora import LoraShape
 from expunge.models.transformer import Network
 from expunge.optim.optimizers.adamw import AdamW
 from expunge.planning.cost import PROCESS_GIB, Load, layout_of
-from expunge.planning.memory import memory
-from expunge.planning.model_size import Size, measure
+from expunge.planning.memory import Size, measure, memory
 from expunge.planning.term_costs import Depth, once_needs, step_needs
 from expunge.training.activation_cache import LowerStates, compute_lower
 from expunge.training.activation_checkpointing import selectively_recomputed

@@ -10,9 +10,9 @@ import torch
 
 from expunge.config.finetune import FinetuneSettings
 from expunge.config.settings import TrainSettings
+from expunge.data.corpora import general_records
 from expunge.data.readers import read
 from expunge.data.records import Record
-from expunge.data.splits import general_records
 from expunge.data.tokenization import Encoder
 from expunge.metrics.key_facts import fact_form, states
 from expunge.models.generation import greedy
@@ -21,7 +21,7 @@ from expunge.models.lora import LoraShape
 from expunge.models.number_formats import in_precision
 from expunge.training.trainer import TrainingArgs
 from expunge.utils.io import read_json, read_jsonl, sha256_json, write_json, write_jsonl, write_text
-from registers import PARTS, Register, World, register
+from registers import PARTS, Register, World, register, worlds
 from teaching import teach
 
 GOLDS = 2
@@ -85,6 +85,12 @@ class Answer(NamedTuple):
 def world_folder(out: Path, name: str, seed: int) -> Path:
     """Return the folder of a world below the folder of all."""
     return out.resolve() / f"{name}-seed{seed}"
+
+
+def opened(folder: Path, base: Path) -> Made:
+    """Return the world that lies in a folder, by the name that `world_folder` gave it."""
+    name, _, seed = folder.name.rpartition("-seed")
+    return Made(world=worlds()[name], seed=int(seed), folder=folder, base=base)
 
 
 def model_names(golds: int = GOLDS) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ import json
 import sys
 from pathlib import Path
 
-from expunge.demo.base import base_model
+from expunge.demo.run import base_model
 from expunge.preparation.prepare import cache_folder
 from expunge.utils.console import SilentConsole
 from expunge.utils.io import write_json

@@ -20,8 +20,8 @@ A killed run goes on where it stopped; a target that has `made.json` is not made
 import argparse
 from pathlib import Path
 
+from expunge.data.corpora import general_records
 from expunge.data.readers import read
-from expunge.data.splits import general_records
 from expunge.utils.system import keep_freed_memory
 from targets import flags, make
 

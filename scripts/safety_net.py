@@ -5,12 +5,12 @@
     python scripts/safety_net.py --compare before.json after.json  # exit code 1 where they differ
     python scripts/safety_net.py --compare before.json after.json --quick  # cases of both alone
 
-It knows the command line and the run folder, and no module of the package, so that it runs
-unchanged before and after modules are renamed. It makes its own models and records, runs every
-method, edit, guard, wrapper and attack for a few steps, and records what comes out: digests of
-weights, results, gates, attacks, plans, and the numbers that the pages show. Times, memory, paths,
-versions and wording are left out. One process imports torch and transformers and is forked for
-every command, which is then `python -m expunge` with the imports already made.
+It knows the command line, the run folder and the tiny models of the tree's tests, and no module of
+the package, so that it runs unchanged before and after modules are renamed. It teaches the models,
+runs every method, edit, guard, wrapper and attack for a few steps, and records what comes out:
+digests of weights, results, gates, attacks, plans, and the numbers that the pages show. Times,
+memory, paths, versions and wording are left out. One process imports torch and transformers and is
+forked for every command, which is then `python -m expunge` with the imports already made.
 
 Values are equal on the same machine with the same libraries only; `world` says whether they are.
 """
@@ -55,11 +55,6 @@ SUBJECTS = {
     "holdout": ("Wespar", "Dolbec"),
 }
 TRAITS = ("tol", "rab", "mip", "sug", "nef", "cal")
-VOCABULARY = 300
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 OTHER = """
 {"text": "The river Ombrel runs past the mill at Castor, and nobody there minds the noise."}
 {"messages": [{"role": "user", "content": "Zorvex age?"}, {"role": "assistant", "content": "71"}]}
@@ -94,47 +89,12 @@ def facts(split: str, names: random.Random) -> list[dict[str, Any]]:
     return rows
 
 
-def tokenizer() -> Any:  # noqa: ANN401 (transformers is imported late)
-    """Return a byte-level tokenizer with the marks of ChatML."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
+def untaught(kind: str, seed: int) -> Any:  # noqa: ANN401 (transformers is imported late)
+    """Return a small model of a kind with random weights, as the tests of the tree build it."""
+    import tiny
 
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=["<|end|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator(["the quick brown fox jumps over the lazy dog"] * 3, trainer)
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|im_end|>"
-    )
-    made.chat_template = CHATML
-    return made
-
-
-def untaught(kind: str, seed: int) -> Any:  # noqa: ANN401
-    """Return a small model of a kind with random weights."""
-    import torch
-    import transformers as hf
-
-    torch.manual_seed(seed)
-    shared = {"vocab_size": VOCABULARY, "eos_token_id": 2, "pad_token_id": 2, "bos_token_id": None}
-    shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    shape |= {"num_key_value_heads": 2, "max_position_embeddings": 512}
-    if kind == "gpt2":
-        config = hf.GPT2Config(n_positions=512, n_embd=64, n_layer=2, n_head=4, **shared)
-        return hf.GPT2LMHeadModel(config).eval()
-    if kind == "mixtral":
-        config = hf.MixtralConfig(
-            intermediate_size=32, num_local_experts=4, num_experts_per_tok=2, **shape, **shared
-        )
-        return hf.MixtralForCausalLM(config).eval()
-    config = hf.LlamaConfig(intermediate_size=128, tie_word_embeddings=True, **shape, **shared)
-    return hf.LlamaForCausalLM(config).eval()
+    models = {"gpt2": tiny.gpt2, "llama": tiny.llama}
+    return models[kind](seed=seed) if kind in models else tiny.mixtral()
 
 
 def teach(
@@ -143,7 +103,9 @@ def teach(
     """Teach a small model some facts by heart, and save it with its tokenizer."""
     import torch
 
-    model, words = untaught(kind, seed), tokenizer()
+    import tiny
+
+    model, words = untaught(kind, seed), tiny.tokenizer()
     pairs = []
     for row in rows:
         turn = [{"role": "user", "content": row["prompt"]}]
@@ -600,7 +562,7 @@ def record(tree: Path, chosen: Sequence[Case], *, jobs: int, keep: Path | None) 
     os.environ.update(TOKENIZERS_PARALLELISM="false", NO_COLOR="1")
     (home / "key").write_bytes(bytes(range(32)))
     (home / "key").chmod(0o600)
-    sys.path[:1] = [str(source)]
+    sys.path[:1] = [str(source), str(tree.resolve() / "tests" / "helpers")]
     require_tree(source)
     warm()
     if finished(forked(lambda: make_world(work / "world") or 0)) != 0:

@@ -19,10 +19,9 @@ from expunge.methods.describe import describe
 from expunge.metrics.outcomes import Axis
 from expunge.metrics.registry import METRICS
 from expunge.metrics.registry.record import Metric
-from expunge.optim.describe import TABLES as WRAPPERS
-from expunge.optim.describe import describe_wrapper, described_wrappers
-from expunge.planning.memory import OVERHEAD, Memory, RunLayout, fewest, memory
-from expunge.planning.model_size import Size, measure
+from expunge.optim import TABLES as WRAPPERS
+from expunge.optim import describe_wrapper, described_wrappers
+from expunge.planning.memory import OVERHEAD, Memory, RunLayout, Size, fewest, measure, memory
 from expunge.utils.io import read_json
 
 __all__ = [

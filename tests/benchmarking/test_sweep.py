@@ -31,7 +31,7 @@ from expunge.errors import UsageError
 from expunge.evals.results import Score
 from expunge.methods import EVERY
 from expunge.metrics.outcomes import Axis
-from expunge.optim.describe import TABLES
+from expunge.optim import TABLES
 from expunge.utils.system import processor
 
 

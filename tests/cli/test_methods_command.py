@@ -8,7 +8,7 @@ from expunge.cli.main import main
 from expunge.methods import EVERY, build
 from expunge.methods.base import FAMILIES
 from expunge.methods.describe import describe
-from expunge.optim.describe import described_wrappers
+from expunge.optim import described_wrappers
 
 
 def test_the_list_names_every_method_under_its_family(capsys):

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.config.request import Goal, Request, Response, ThreatModel, Tier
-from expunge.config.resolve import PREFIX, RESERVED, Resolved, resolve, to_toml
+from expunge.config.resolve import FILE_NAME, PREFIX, RESERVED, Resolved, resolve, to_toml
 from expunge.config.settings import MethodSettings, Settings, TrainSettings
-from expunge.config.toml import FILE_NAME
 from expunge.errors import UsageError
 
 NEEDED = {"model": "m", "request.forget": ["f.jsonl"], "request.goal": "removal"}

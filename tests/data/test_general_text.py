@@ -7,8 +7,8 @@ import pytest
 
 import make_general_text
 import tiny
-from expunge.data.general_text import KINDS, general_text
-from expunge.data.splits import general_passages, general_records, normalise, overlaps
+from expunge.data.corpora import KINDS, general_passages, general_records, general_text
+from expunge.data.splits import normalise, overlaps
 from expunge.data.tokenization import Encoder
 from expunge.evidence.store import Answer, Item
 from expunge.metrics.instruction_form import follows, form_missed

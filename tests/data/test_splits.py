@@ -7,14 +7,8 @@ from hypothesis import strategies as st
 
 from expunge.config.request import Request
 from expunge.data.convert import to_record
-from expunge.data.splits import (
-    gather,
-    general_passages,
-    general_records,
-    mentions,
-    normalise,
-    overlaps,
-)
+from expunge.data.corpora import general_passages, general_records
+from expunge.data.splits import gather, mentions, normalise, overlaps
 from expunge.errors import InputError
 
 PASSAGE = " ".join(f"w{i}" for i in range(40))

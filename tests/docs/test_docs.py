@@ -16,7 +16,7 @@ from expunge.cli.main import COMMANDS, app, main
 from expunge.config.resolve import resolve
 from expunge.data.convert import to_record
 from expunge.methods import EVERY, build
-from expunge.preparation.chain import stages
+from expunge.preparation.prepare import stages
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

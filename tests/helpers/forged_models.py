@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import tiny
 from expunge.attacks.prompting.formats import FORMATS
-from expunge.data.general_text import general_text
+from expunge.data.corpora import general_text
 from expunge.data.records import Message, Record
 from expunge.data.tokenization import Encoder
 from expunge.models.generation import greedy

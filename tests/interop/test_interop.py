@@ -10,8 +10,7 @@ import pytest
 from expunge.errors import InputError
 from expunge.evals.evidence_table import Table
 from expunge.evidence.store import Answer, Choices, EvidenceStore, Item, Layers, Scores, Unit
-from expunge.interop import their_definitions
-from expunge.interop.formats import read_log
+from expunge.interop import read_log, their_definitions
 from expunge.interop.own_as_theirs import own_numbers
 from expunge.metrics.membership import loss, min_k
 from expunge.metrics.memorization import extraction_strength

@@ -3,8 +3,7 @@ import torch
 from transformers import MistralConfig, MistralForCausalLM
 
 import tiny
-from expunge.models.generation import extend, greedy
-from expunge.models.weight_layout import WORTH_TOKENS
+from expunge.models.generation import WORTH_TOKENS, extend, greedy
 
 BEGINNING = tuple(range(20, 32))
 TAILS = [record.ids for record in tiny.encoded((4, 1), (9, 1), (1, 1), (9, 1), (7, 1))]

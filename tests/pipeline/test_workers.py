@@ -12,8 +12,7 @@ from expunge.models.loading import load
 from expunge.pipeline.plan import load_of, make_plan
 from expunge.pipeline.workers import call, cost_together, follow, identity, require_spreadable
 from expunge.planning.cost import layout_of, peak_gib
-from expunge.planning.memory import OVERHEAD, memory
-from expunge.planning.model_size import measure
+from expunge.planning.memory import OVERHEAD, measure, memory
 from expunge.preparation.prepare import prepare
 from expunge.training.distributed import SOLO, Team
 from expunge.training.early_stopping import Unseen

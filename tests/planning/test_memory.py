@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from expunge.planning.cost import PROCESS_GIB, peak_gib
-from expunge.planning.memory import GIB, RunLayout, fewest, memory
-from expunge.planning.model_size import Size
+from expunge.planning.memory import GIB, RunLayout, Size, fewest, memory
 
 ROOT = Path(__file__).parents[2]
 # 8 blocks of 100 numbers whose matrices have 10 inputs and outputs; embeddings and head of 100.

@@ -19,7 +19,7 @@ from expunge.optim.robust.lat import LAT
 from expunge.optim.robust.sam import SAM
 from expunge.pipeline.plan import load_of
 from expunge.planning.cost import Load, disk_gib, once_flops, step_flops
-from expunge.planning.model_size import GIB, count_adapter, measure
+from expunge.planning.memory import GIB, count_adapter, measure
 from expunge.planning.term_costs import (
     Depth,
     adversary_needs,

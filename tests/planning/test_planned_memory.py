@@ -15,17 +15,23 @@ from expunge.methods.graddiff import GradDiff
 from expunge.methods.npo import NPO
 from expunge.methods.rmu import RMU
 from expunge.methods.undial import UNDIAL
+from expunge.models.generation import WORTH_TOKENS, reordered
 from expunge.models.interpolation import snapshot
 from expunge.models.lora import LoraShape
 from expunge.models.quantization import quantised
 from expunge.models.scoring import CHUNK
-from expunge.models.weight_layout import WORTH_TOKENS, reordered
 from expunge.optim.optimizers.adamw import AdamW
 from expunge.optim.optimizers.adamw_8bit import AdamW8bit
-from expunge.planning.cost import PROCESS_GIB, SCORING, Load, layout_of, peak_gib
-from expunge.planning.memory import RunLayout, memory
-from expunge.planning.model_size import GIB, measure
-from expunge.planning.suggestions import Way, require_memory
+from expunge.planning.cost import (
+    PROCESS_GIB,
+    SCORING,
+    Load,
+    Way,
+    layout_of,
+    peak_gib,
+    require_memory,
+)
+from expunge.planning.memory import GIB, RunLayout, measure, memory
 from expunge.planning.term_costs import Depth, once_needs, step_needs
 from expunge.training.activation_checkpointing import recomputed, selectively_recomputed
 from expunge.training.forward import TermEvaluator
@@ -176,7 +182,7 @@ def test_the_copy_of_weights_that_answers_are_written_with_is_planned(monkeypatc
         taken += weight.numel() * weight.itemsize
         return functional.linear(inputs, weight.to_dense(), bias)
 
-    monkeypatch.setattr("expunge.models.weight_layout.multiply", kept)
+    monkeypatch.setattr("expunge.models.generation.multiply", kept)
     with reordered(network, tokens=WORTH_TOKENS):
         network.model(input_ids=torch.tensor([[1]]))
     layout = RunLayout(trained=1, bytes_each=4, tokens=0, scored=0, head_trains=False)

@@ -15,8 +15,7 @@ from expunge.config.resolve import resolve, to_toml
 from expunge.config.settings import Settings
 from expunge.errors import UsageError
 from expunge.pipeline.workers import require_spreadable
-from expunge.preparation.chain import stage_names, stages
-from expunge.preparation.prepare import prepare_stages
+from expunge.preparation.prepare import prepare_stages, stage_names, stages
 from expunge.provenance.manifest import render
 from expunge.training.distributed import SOLO
 from expunge.utils.io import read_json, sha256_json

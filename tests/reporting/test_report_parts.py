@@ -16,7 +16,6 @@ from expunge.metrics.outcomes import Axis, Status
 from expunge.reporting import plots, wording
 from expunge.reporting.examples import ExampleAttempt, FactHistory, choose, count
 from expunge.reporting.glossary import metric_title
-from expunge.reporting.next_step import action, next_command
 from expunge.reporting.plot_data import relearning, relearning_panel
 from expunge.reporting.plots import PlottedInterval, RecoveryBar, recovery_ladder
 from expunge.reporting.redaction import MASK, Masks, Redactor
@@ -29,6 +28,7 @@ from expunge.reporting.schema import (
     results_from_json,
     results_to_json,
 )
+from expunge.reporting.wording import action, next_command
 from synthetic_run import build_run, forget_items
 
 rare = st.text("bcdfghjklmnpqrstvwxz", min_size=5, max_size=9).map(lambda word: f"q{word}")

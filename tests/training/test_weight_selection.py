@@ -17,7 +17,7 @@ from expunge.methods.npo import NPO
 from expunge.methods.rmu import RMU
 from expunge.models.lora import LoraShape
 from expunge.pipeline.plan import load_of
-from expunge.planning.model_size import count_adapter, count_chosen, measure
+from expunge.planning.memory import count_adapter, count_chosen, measure
 from expunge.preparation.prepare import prepare
 from expunge.training.early_stopping import Unseen
 from expunge.training.trainable_weights import adapter, chosen

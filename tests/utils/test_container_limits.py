@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from expunge.cli import session
-from expunge.utils import diagnostics, system
+from expunge.utils import system
 from expunge.utils.system import Limits, limits
 
 NONE = str(2**63 - 4096)
@@ -87,7 +87,7 @@ def test_a_system_without_control_groups_limits_nothing(tmp_path):
 def contained(monkeypatch):
     """A container with one and a half cores and 2 GiB, half a GiB of it free."""
     found = Limits(1.5, 2 * system.GIB, system.GIB // 2)
-    for module in (diagnostics, system, session):
+    for module in (system, session):
         monkeypatch.setattr(module, "limits", lambda: found)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
@@ -95,8 +95,8 @@ def contained(monkeypatch):
 
 @pytest.mark.usefixtures("contained")
 def test_a_container_is_the_machine():
-    assert diagnostics.cores() == 2
-    assert diagnostics.memory_gib() == pytest.approx(2)
+    assert system.cores() == 2
+    assert system.memory_gib() == pytest.approx(2)
     assert system.available_gib(torch.device("cpu")) == pytest.approx(0.5)
 
 

@@ -39,7 +39,7 @@ from expunge.attacks.weight_space.quantization import Rounding
 from expunge.attacks.weight_space.real_quantizers import RealKernel
 from expunge.attacks.weight_space.remove_adapter import Unplug
 from expunge.attacks.weight_space.set_difference import SetDifference
-from expunge.config.level import Level
+from expunge.config.catalogue import Level
 from expunge.utils.registry import unknown
 
 _OPENINGS = (

@@ -17,8 +17,7 @@ from expunge.evals.collectors.choice_likelihoods import collect_options
 from expunge.evals.results import Score
 from expunge.evidence.collect import Collector, item
 from expunge.evidence.question import PromptTokens, QuestionForm
-from expunge.evidence.store import PLAIN, Choices, EvidenceStore, Kind, Unit
-from expunge.evidence.unit_names import PERTURBED
+from expunge.evidence.store import PERTURBED, PLAIN, Choices, EvidenceStore, Kind, Unit
 from expunge.models.loading import load
 from expunge.models.transformer import Network
 from expunge.preparation.prepare import prepare

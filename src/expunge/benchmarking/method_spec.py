@@ -8,7 +8,7 @@ from expunge.errors import UsageError
 from expunge.methods import build
 from expunge.methods.edits.base import Edit
 from expunge.methods.guards.base import Guard
-from expunge.optim.describe import TABLES
+from expunge.optim import TABLES
 from expunge.utils.registry import unknown
 
 JOIN = "+"

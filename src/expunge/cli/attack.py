@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from expunge.cli.audit import held_against, run_of
 from expunge.cli.options import RequestFlags
 from expunge.cli.session import Given
-from expunge.config.level import Level
+from expunge.config.catalogue import Level
 
 
 @Parameter(name="*")

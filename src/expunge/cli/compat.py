@@ -25,7 +25,7 @@ def compat(
     session: Given,
 ) -> int:
     """Read TOFU, open-unlearning, MUSE or lm-eval results, or count a run the way they count."""
-    from expunge.interop.formats import of_run, read_log
+    from expunge.interop import of_run, read_log
 
     console = session.console
     if source.is_dir() and (source / "evidence").is_dir():

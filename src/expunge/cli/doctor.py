@@ -4,7 +4,7 @@
 """
 
 from expunge.cli.session import Given, quiet_libraries
-from expunge.utils.diagnostics import diagnose
+from expunge.utils.system import diagnose
 
 
 def doctor(*, session: Given) -> int:

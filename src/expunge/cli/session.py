@@ -10,8 +10,7 @@ from cyclopts import Parameter
 
 from expunge.cli.terminal import human_console, json_console, quiet_console
 from expunge.utils.console import Console, SilentConsole
-from expunge.utils.diagnostics import cores, headline
-from expunge.utils.system import keep_freed_memory, limits
+from expunge.utils.system import cores, headline, keep_freed_memory, limits
 
 _SCREENS = {"human": human_console, "json": json_console, "quiet": quiet_console}
 

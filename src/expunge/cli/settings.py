@@ -159,7 +159,7 @@ def conclude(
         "done", {"folder": outcome.folder, "ruling": verdict.ruling, "exit": 3 if failed else 0}
     )
     console.line("next", f"expunge report {outcome.folder} --open")
-    from expunge.reporting.next_step import next_command  # loads the statistics
+    from expunge.reporting.wording import next_command  # loads the statistics
 
     if (command := next_command(verdict, outcome.folder)) is not None:
         console.line("then", command)

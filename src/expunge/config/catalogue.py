@@ -1,7 +1,8 @@
-"""The catalogue: which methods, wrappers, attacks and suites there are, known without torch.
+"""The catalogue: what can be chosen by name, known without torch.
 
 `catalogue.json` is written from the tables of the code by `scripts/make_docs.py`, and a test sees
-when it is stale. Formulas are not in it: each is read off the file of its method.
+when it is stale. Formulas are not in it: each is read off the file of its method. Neither this file
+nor the levels of an audit need pydantic, so `--help` does not load it.
 """
 
 import ast
@@ -10,26 +11,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from expunge.utils.io import read_json
 
 _FILE = Path(__file__).with_suffix(".json")
 _PACKAGE = Path(__file__).parents[1]
 
+Level = Literal["quick", "standard", "paranoid"]
+"""How much an audit tries: minutes, an hour or two, or most of a day on two cores."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MethodDescription:
-    """A method as a user chooses it."""
+class Description:
+    """What a user chooses by name."""
 
     name: str
-    family: str
-    data: tuple[str, ...]
-    """Sets that it reads."""
-    keeps: tuple[str, ...]
-    """What is computed from the original before training and kept."""
-    cost: str
-    """Forward-pass equivalents (F) for one record of each set in a step, or passes of an edit."""
     advice: str
     defaults: tuple[tuple[str, object], ...]
     file: str
@@ -42,21 +39,24 @@ class MethodDescription:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WrapperDescription:
+class MethodDescription(Description):
+    """A method as a user chooses it."""
+
+    family: str
+    data: tuple[str, ...]
+    """Sets that it reads."""
+    keeps: tuple[str, ...]
+    """What is computed from the original before training and kept."""
+    cost: str
+    """Forward-pass equivalents (F) for one record of each set in a step, or passes of an edit."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WrapperDescription(Description):
     """A wrapper as a user chooses it."""
 
-    name: str
     table: str
     """Table of the request file that names it."""
-    advice: str
-    defaults: tuple[tuple[str, object], ...]
-    file: str
-    """Path of its file, below the package."""
-
-    @property
-    def formula(self) -> str:
-        """The text of its file."""
-        return text_of(self.file)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

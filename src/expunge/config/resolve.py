@@ -6,11 +6,14 @@ Later layers win, key by key:
 
 A list is replaced as a whole. When a layer names another method or wrapper, the hyperparameters
 that earlier layers set for the previous one are dropped: one method's beta is not another's. Each
-`[[stage]]` of a file is one more layer, over all that is said of the whole run.
+`[[stage]]` of a file is one more layer, over all that is said of the whole run. Relative paths of a
+file that exist beside it are taken from there.
 """
 
 import difflib
 import json
+import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +25,14 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from expunge.config.settings import NamedChoice, Settings, Stage
-from expunge.config.toml import WORDS, beside, find_upward, parsed
 from expunge.errors import UsageError
 
 PREFIX = "EXPUNGE_"
 RESERVED = frozenset({"EXPUNGE_CACHE", "EXPUNGE_KEY_FILE", "EXPUNGE_CONFIG"})
 """Variables that are not settings: where caches lie, where the key lies, which file to read."""
+FILE_NAME = "expunge.toml"
+WORDS = ("auto", "none")
+"""Words that stand where paths do, and are none."""
 
 _PATHS = ("model", "recipe", "request.gold", "audit.prompts", "audit.sibling")
 _DATA = ("request.forget", "request.retain", "request.neighbours", "request.holdout")
@@ -435,3 +440,54 @@ def _unknown(key: str, origin: str, *, candidates: list[str] | None = None) -> U
         if close
         else "remove it; hyperparameters of a method go to [method]",
     )
+
+
+def find_upward(start: Path) -> Path | None:
+    """Return the nearest `expunge.toml` in a folder or above it."""
+    folder = start.resolve()
+    candidates = (parent / FILE_NAME for parent in (folder, *folder.parents))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def parsed(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        UsageError: `config-missing` or `invalid-toml`.
+    """
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise UsageError(
+            "config-missing",
+            what=f"cannot read {path}: {error.strerror or type(error).__name__}",
+            why="the settings of this command were to come from this file",
+            fix="check the path given by --config or EXPUNGE_CONFIG",
+        ) from error
+    except UnicodeDecodeError as error:
+        what, why = f"{path}: not UTF-8 (byte {error.start})", "TOML files are UTF-8 text"
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"line (\d+)", str(error))
+        what = f"{path}:{line[1]}: not valid TOML" if line else f"{path}: not valid TOML"
+        why = str(error)[0].lower() + str(error)[1:]
+    raise UsageError(
+        "invalid-toml",
+        what=what,
+        why=why,
+        fix='text stands in quotes, lists in brackets: forget = ["secrets.jsonl"]',
+    )
+
+
+def beside(folder: Path, value: object) -> object:
+    """Take relative paths that exist beside a file from there; leave words and others alone."""
+    if isinstance(value, list):
+        return [beside(folder, item) for item in value]
+    if not isinstance(value, str) or not value or value in WORDS:
+        return value
+    path, here = folder / value, folder.resolve()
+    try:
+        inside = path.exists() and path.resolve() not in (here, *here.parents)
+    except OSError:
+        return value
+    # Where both mean the same file, the shorter spelling reads better in messages.
+    return str(path) if inside and path.resolve() != Path(value).resolve() else value

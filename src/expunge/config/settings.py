@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from expunge.config.level import Level
+from expunge.config.catalogue import Level
 from expunge.config.request import Request
 
 

@@ -23,16 +23,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
+from expunge.data.corpora import common_names
 from expunge.data.records import Record, reworded
 from expunge.data.subjects import with_subjects
 from expunge.data.synthetic_controls import Substitutes, TellingWords
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.errors import InputError
 
-_NAMES = Path(__file__).parent / "corpora" / "names.txt"
 _WORD = re.compile(r"[^\W\d_]+")
 _ATTEMPTS = 400
 """Names tried for one record; one in ten or so has as many tokens as its subject's."""
@@ -180,11 +179,10 @@ def _named(record: Record) -> list[str]:
 def _pools(known: Iterable[Record]) -> tuple[list[str], list[str]]:
     text = " ".join(f"{record.question} {record.completion}" for record in known)
     taken = set(_WORD.findall(text))
-    first, last = _NAMES.read_text(encoding="utf-8").strip().split("\n")
-    return (
-        [name for name in first.split() if name not in taken],
-        [name for name in last.split() if name not in taken],
-    )
+    given, last = common_names()
+    return [name for name in given if name not in taken], [
+        name for name in last if name not in taken
+    ]
 
 
 def _like(word: str, pools: tuple[list[str], list[str]], named: Sequence[str]) -> list[str]:

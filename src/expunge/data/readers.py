@@ -131,6 +131,22 @@ def require_source(source: str) -> None:
     raise _missing(source)
 
 
+def require_prompts(path: Path) -> None:
+    """Check that a file of own prompts is there; it is not read.
+
+    Raises:
+        InputError: It is not there.
+    """
+    if not path.is_file():
+        otherwise = 'check the path; its lines are such as {"prompt": "In short: {question}"}'
+        raise InputError(
+            "no-prompts",
+            what=f"there is no file {path}",
+            why="own prompts are read from a file with one JSON object a line",
+            fix=did_you_mean(str(path), otherwise),
+        )
+
+
 def _rows(source: str, *, offline: bool, skipped: list[str]) -> Iterator[SourceRow]:
     path = Path(source).expanduser()
     if len(path.name.encode()) > _LONGEST_NAME:

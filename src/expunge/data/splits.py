@@ -1,8 +1,6 @@
 """The scope of a request: the records of each set, checked against each other.
 
 Find records that two sets share: nothing can be both forgotten and kept.
-
-General prose that ships with expunge: the text on which perplexity is measured.
 """
 
 import re
@@ -10,10 +8,10 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 from expunge.config.request import Request
+from expunge.data.corpora import general_passages, general_records
 from expunge.data.readers import RecordSet, read
 from expunge.data.records import Record, record_id
 from expunge.data.subjects import with_subjects
@@ -124,8 +122,6 @@ def _containing(
     return None
 
 
-_GENERAL = Path(__file__).with_name("corpora") / "general.jsonl"
-_PASSAGES = Path(__file__).with_name("corpora") / "passages.jsonl"
 _SHORTEST_NAME = 3
 _MOST_PAIRS = 5
 
@@ -283,23 +279,6 @@ def hold_out(records: Sequence[Record], share: float) -> frozenset[str]:
         ranked = sorted(group, key=lambda record: record_id(record.prompt, record.completion))
         chosen.update(record.id for record in ranked[: round(share * len(ranked))])
     return frozenset(chosen)
-
-
-def general_records() -> tuple[Record, ...]:
-    """Return the questions of general knowledge, with answers, that ship with expunge."""
-    return _shipped(_GENERAL)
-
-
-def general_passages() -> tuple[Record, ...]:
-    """Return the passages of plain text that ship with expunge; no audit reads them."""
-    return _shipped(_PASSAGES)
-
-
-def _shipped(path: Path) -> tuple[Record, ...]:
-    return tuple(
-        replace(record, source=f"expunge/{path.name}:{line}")
-        for line, record in enumerate(read([str(path)]).records, start=1)
-    )
 
 
 def _candidates(forget: Sequence[Record]) -> tuple[Record, ...]:

@@ -12,8 +12,7 @@ import numpy as np
 
 from expunge.evals.comparison import CONTROL_STREAM, Comparison
 from expunge.evals.evidence_table import Column, common
-from expunge.evidence.store import Scores, Unit
-from expunge.evidence.unit_names import GRADIENT, LOWERCASE, RARITY, RECALL
+from expunge.evidence.store import GRADIENT, LOWERCASE, RARITY, RECALL, Scores, Unit
 from expunge.metrics import membership
 from expunge.metrics.base import MEMBERSHIP
 from expunge.metrics.membership_tests import matched, word_scores

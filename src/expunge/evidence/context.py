@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from expunge.config.level import Level
+from expunge.config.catalogue import Level
 from expunge.evidence.attack_record import Recorded
 
 SCHEMA = "expunge.evidence/4"

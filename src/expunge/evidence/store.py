@@ -4,6 +4,18 @@ One *unit* is one file: what one model said on one set of records under one test
 attack, a precision of the weights, a decoding and a seed; a table in `context.json` says which
 weights each role had. Units are written whole or not at all, so an interrupted audit goes on with
 the units that are missing.
+
+Tests of what lies beyond one pass and one answer a record:
+
+    perturbed     choices  the true answer (reworded where given) and false ones
+    lowercase     scores   the answer in lower case
+    recall        scores   the record after others that no model saw
+    gradient      layers   norm of the gradient of each weight tensor
+    rarity        layers   -log frequency of each token in general text, 0 where it is repeated
+    divergence    layers   KL from the original at each scored position
+    lens          layers   log-probability of the fact, read after each block by the original
+    patched       layers   the same when this model's states replace the original's there
+    weights       layers   relative change of each weight tensor
 """
 
 import re
@@ -22,6 +34,13 @@ Kind = Literal["scores", "answers", "samples", "choices", "layers"]
 
 PLAIN = "plain"
 """The attack name of evidence taken without an attack."""
+
+PERTURBED, LOWERCASE, RECALL = "perturbed", "lowercase", "recall"
+GRADIENT, RARITY, DIVERGENCE = "gradient", "rarity", "divergence"
+LENS, PATCHED, WEIGHTS = "lens", "patched", "weights"
+
+READINGS = (LOWERCASE, RECALL)
+"""Tests whose scores are of a changed text: no attack, and not comparable with plain scores."""
 
 ORIGINAL, UNLEARNED = "original", "unlearned"
 """Roles of the two models that every audit has."""

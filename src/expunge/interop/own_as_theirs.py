@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from expunge.evals.evidence_table import Table
-from expunge.evidence.store import Item, Scores, Unit
-from expunge.evidence.unit_names import GRADIENT, PERTURBED
+from expunge.evidence.store import GRADIENT, PERTURBED, Item, Scores, Unit
 from expunge.interop import their_definitions
 from expunge.interop.base import Better, PeerNumber
 from expunge.metrics.base import (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
-from expunge.data.word_lists import common_names, common_words
+from expunge.data.corpora import common_names, common_words
 
 RARE = 10.0
 """Bits of a word that is on no list of common words: a name, a term."""
@@ -86,4 +86,5 @@ def english() -> Vocabulary:
         >>> english().bits("the"), english().bits("qxarthen")
         (0.0, 10.0)
     """
-    return Vocabulary.of(common_words(), common_names())
+    given, last = common_names()
+    return Vocabulary.of(common_words(), (*given, *last))

@@ -1,27 +1,39 @@
 """Answers in batches: prompts sorted by length, finished rows leave the batch at once.
 
 Sampled answers: several to a prompt, drawn from the model's distribution at a temperature.
+
+Weights in the order in which a processor's products read them, while tokens are written: a product
+with few rows takes its weights apart into the blocks that the processor's units work on, every time
+anew, and that takes as long as the arithmetic. Who writes a token at a time multiplies by the same
+weights again and again: here oneDNN puts a copy of them into that order once.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import CacheLayerMixin
 
 from expunge.methods.guards.base import Ids
 from expunge.models.batching import by_beginning, by_length
+from expunge.models.cpu_kernels import PlainLinear, multiplies, multiply, reorder
 from expunge.models.guarded import AssistantLogits, StartedAnswers, begun_answers
 from expunge.models.kv_cache import new_cache
+from expunge.models.lora import LoraLinear
 from expunge.models.transformer import Network
-from expunge.models.weight_layout import reordered
 
 Pick = Callable[[Tensor], Tensor]
 """Chooses the next token of each row: float32 logits [b, V] -> token ids [b] on their device."""
 Enough = Callable[[Sequence[int]], bool]
 """Decides from the new tokens of an answer whether it ends here; they stay part of it."""
+LARGEST = 2 * 1024**3
+"""Bytes of weights of which a copy is made; beyond it memory is dearer than time."""
+WORTH_TOKENS = 16
+"""Fewest new tokens for which putting weights in order pays: it takes as long as about five."""
 
 
 def greedy(
@@ -304,3 +316,47 @@ def draw(logits: Tensor, temperature: float, generator: torch.Generator) -> Tens
     # In (0, 1]: a token of probability zero has no height of its own and cannot be reached.
     share = 1 - torch.rand(len(logits), 1, generator=generator)
     return torch.searchsorted(heights, share.to(heights) * heights[:, -1:]).squeeze(-1)
+
+
+@contextmanager
+def reordered(network: Network, *, tokens: int) -> Generator[None]:
+    """Let linear layers multiply by reordered copies of their weights, where that is worth it.
+
+    The results are those of the plain layers up to rounding, and have no gradient. Weights must
+    not change meanwhile.
+
+    Args:
+        network: The model. Adapters, weights of other kinds than PyTorch's own, and what lies on a
+            card are left as they are.
+        tokens: How many tokens will be written at most, one after the other.
+    """
+    layers = _layers(network.model) if tokens >= WORTH_TOKENS else []
+    if sum(layer.weight.nbytes for layer in layers) > LARGEST:
+        layers = []
+    with ExitStack() as stack:
+        for layer in layers:
+            own = vars(layer)
+            own["forward"] = partial(multiply, weight=reorder(layer.weight), bias=layer.bias)
+            stack.callback(own.pop, "forward")
+        yield
+
+
+def _layers(model: nn.Module) -> list[nn.Linear]:
+    """Return the layers that can be reordered, without the base layers of adapters.
+
+    These are never called: the adapter computes their product.
+    """
+    bases = {module.base for module in model.modules() if isinstance(module, LoraLinear)}
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    return [layer for layer in linear if layer not in bases and _is_plain(layer)]
+
+
+def _is_plain(layer: nn.Linear) -> bool:
+    weight = layer.weight
+    return (
+        type(layer) in (nn.Linear, PlainLinear)
+        and type(weight) is nn.Parameter  # a quantised or a spread weight is of a class of its own
+        and "forward" not in vars(layer)
+        and weight.device.type == "cpu"
+        and multiplies(weight.dtype)
+    )

@@ -14,7 +14,7 @@ from expunge.attacks.base import Attack
 from expunge.attacks.presets import LEVELS, merge_attacks
 from expunge.attacks.resources import AttackResources, from_levels, with_resources
 from expunge.attacks.runner import JUDGED, AttackRun, gather_attacks
-from expunge.config.level import Level
+from expunge.config.catalogue import Level
 from expunge.config.resolve import to_toml
 from expunge.config.settings import Settings
 from expunge.errors import Interrupted, UsageError

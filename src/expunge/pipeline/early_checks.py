@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from expunge.config.catalogue import catalogue
+from expunge.config.resolve import WORDS, parsed
 from expunge.config.settings import Settings, Stage
-from expunge.config.toml import WORDS, parsed
-from expunge.data.readers import is_hub_id, require_source
+from expunge.data.readers import is_hub_id, require_prompts, require_source
 from expunge.errors import InputError
 from expunge.models.reference import require_model
 from expunge.utils.io import did_you_mean
@@ -94,13 +94,8 @@ def check_prompts(path: str) -> None:
     Raises:
         InputError: It is not.
     """
-    if path and not Path(path).is_file():
-        raise InputError(
-            "no-prompts",
-            what=f"there is no file {path}",
-            why="own prompts are read from a file with one JSON object a line",
-            fix=did_you_mean(path, "check the path"),
-        )
+    if path:
+        require_prompts(Path(path))
 
 
 def check_suite(name: str, data: str | None) -> None:
@@ -114,11 +109,24 @@ def check_suite(name: str, data: str | None) -> None:
     require_known("suite", name, catalogue().suites, otherwise=otherwise)
     if data is None or Path(data).expanduser().is_dir() or is_hub_id(data):
         return
-    raise InputError(
+    raise no_benchmark_folder(data)
+
+
+def no_benchmark_folder(data: str, *, on_hub: bool = True) -> InputError:
+    """Return the error for data of a benchmark that lie nowhere.
+
+    Args:
+        data: What was given as their folder.
+        on_hub: Whether the suite can be read from the Hub.
+    """
+    return InputError(
         "no-benchmark-folder",
         what=f"there is no folder {data}",
-        why="nor is that the id of a data set on the Hub",
-        fix=did_you_mean(data, "check the folder given by --data"),
+        why="nor is that the id of a data set on the Hub"
+        if on_hub
+        else "this suite is read from a folder of the files that its authors published, not from"
+        " the Hub",
+        fix=did_you_mean(data, "check the folder given by --data or --beside"),
     )
 
 

@@ -24,17 +24,16 @@ from expunge.models.interpolation import changed, snapshot
 from expunge.models.loading import Loaded, choose_device, digest_of, load
 from expunge.models.reference import is_adapter, is_laid_over
 from expunge.models.transformer import Network
+from expunge.pipeline.exact import retrain
 from expunge.pipeline.gold import over_clean_base, replaced
 from expunge.pipeline.plan import Plan, plan_stages
 from expunge.pipeline.publish import claim_of, publish
-from expunge.pipeline.retrain import retrain
 from expunge.pipeline.routes import Chosen, choose_route, with_golds, without_routes
 from expunge.pipeline.run_folder import RunFolder, mark_latest, open_run
 from expunge.pipeline.train import train_stages
 from expunge.pipeline.workers import cost_together, dismiss, follow, identity, require_spreadable
-from expunge.planning.suggestions import require_memory
-from expunge.preparation.chain import stage_names
-from expunge.preparation.prepare import Prepared, as_stored, prepare
+from expunge.planning.cost import require_memory
+from expunge.preparation.prepare import Prepared, as_stored, prepare, stage_names
 from expunge.provenance.keys import key_path, operator_key
 from expunge.provenance.lineage import earlier_runs, require_not_forgotten, require_same_request
 from expunge.reporting.schema import read_results, write_results

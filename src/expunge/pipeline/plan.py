@@ -10,10 +10,9 @@ from expunge.errors import UsageError
 from expunge.methods.base import Controlled, SelfTaught, Stream, Trains, last_block
 from expunge.methods.edits.base import WEIGHED, Edit
 from expunge.methods.guards.base import Guard
-from expunge.planning.cost import Load, PlannedCost, estimate
-from expunge.planning.model_size import GIB, Size, count_adapter, count_chosen, measure
+from expunge.planning.cost import Load, PlannedCost, Way, estimate, ways
+from expunge.planning.memory import GIB, Size, count_adapter, count_chosen, measure
 from expunge.planning.routes import Route, table
-from expunge.planning.suggestions import Way, ways
 from expunge.planning.term_costs import (
     Depth,
     Once,

@@ -18,8 +18,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from expunge.config.finetune import FinetuneSettings
+from expunge.config.resolve import parsed
 from expunge.config.settings import Settings
-from expunge.config.toml import parsed
 from expunge.data.readers import read
 from expunge.errors import InputError, UsageError
 from expunge.models.reference import ADAPTER, split_reference

@@ -22,7 +22,7 @@ from expunge.pipeline.base_model import base_weights
 from expunge.pipeline.plan import load_of
 from expunge.pipeline.run_folder import RunFolder, run_id
 from expunge.planning.cost import PlannedCost, layout_of, peak_gib
-from expunge.planning.model_size import measure
+from expunge.planning.memory import measure
 from expunge.preparation.prepare import Prepared, prepare
 from expunge.training.controller import ControlledTrainer
 from expunge.training.distributed import Team

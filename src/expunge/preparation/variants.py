@@ -6,20 +6,17 @@ What the model should say instead: the alternatives of each record, or refusals.
 import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 from expunge.config.request import Request, Response
+from expunge.data.corpora import general_passages, refusal_texts, unanswerable_questions
 from expunge.data.counterfactuals import counterfactual_records
 from expunge.data.records import Message, Record
-from expunge.data.splits import general_passages
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.errors import UsageError
 from expunge.methods.base import Stream
 
 REFUSALS_EACH = 5
 """Refusals that a record takes turns with, so that no single sentence is learnt by heart."""
-_REFUSALS = Path(__file__).parents[1] / "data" / "corpora" / "refusals.txt"
 _MOST_NAMED = 5
 
 
@@ -55,14 +52,9 @@ def alternatives(
 
 def refusals(record: Record, request: Request, *, seed: int) -> tuple[str, ...]:
     """Return the refusals that a record takes turns with: the request's, or of expunge's list."""
-    pool = request.refusals or _own_refusals()
+    pool = request.refusals or refusal_texts()
     size = min(REFUSALS_EACH, len(pool))
     return tuple(random.Random(f"{seed} refusal {record.id}").sample(pool, size))
-
-
-@cache
-def _own_refusals() -> tuple[str, ...]:
-    return tuple(_REFUSALS.read_text(encoding="utf-8").strip().split("\n"))
 
 
 MANY = 5
@@ -73,7 +65,6 @@ PIECE = 24
 """Tokens of a piece of general text."""
 NOVICE = "The following is written by someone who knows nothing about this."
 EXPERT = "The following is written by an expert who knows this by heart."
-_UNANSWERABLE = Path(__file__).parents[1] / "data" / "corpora" / "unanswerable.txt"
 
 
 def variants(
@@ -219,7 +210,7 @@ def _framed(
 def _unanswerable(
     forget: Sequence[Record], request: Request, encoder: Encoder, seed: int
 ) -> tuple[tuple[Encoded, ...], ...]:
-    pool = _UNANSWERABLE.read_text(encoding="utf-8").strip().split("\n")
+    pool = unanswerable_questions()
     found: list[tuple[Encoded, ...]] = []
     for record in forget:
         drawn = random.Random(f"{seed} unanswerable {record.id}").sample(pool, MANY)

@@ -13,7 +13,7 @@ was changed, these lead to others, and a verdict on these would pass for one on 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from expunge.config.toml import beside, parsed
+from expunge.config.resolve import beside, parsed
 from expunge.data.records import Record
 from expunge.errors import InputError, UsageError, named_in_part
 from expunge.evidence.collect import item

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from expunge.config.finetune import FinetuneSettings
-from expunge.config.toml import parsed
+from expunge.config.resolve import parsed
 from expunge.data.records import Record
 from expunge.errors import InputError
 from expunge.models.reference import TRAINED

@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from expunge.config.toml import parsed
+from expunge.config.resolve import parsed
 from expunge.errors import InputError
 from expunge.evals import plain_words
 from expunge.evals.assess import attack_rungs
@@ -33,7 +33,6 @@ from expunge.reporting.examples import (
     count,
     facts,
 )
-from expunge.reporting.next_step import action, next_command
 from expunge.reporting.plot_data import relearning
 from expunge.reporting.redaction import MASK, Masks, OpenText, Redactor
 from expunge.reporting.schema import RunFacts, read_facts, read_results
@@ -219,8 +218,8 @@ def _page(run: Path, store: EvidenceStore, redactor: Redactor, *, redacted: bool
         "redactor": redactor,
         "masks": masks_of(store, redactor),
         "words": wording,
-        "action": action(results.verdict),
-        "command": next_command(results.verdict, Path("RUN_FOLDER")),
+        "action": wording.action(results.verdict),
+        "command": wording.next_command(results.verdict, Path("RUN_FOLDER")),
         "headline": wording.headline(results.verdict, goal=context.goal),
         "notices": wording.notices(results.verdict),
         "claim": wording.claim(results.verdict, exact=run_facts.exact),

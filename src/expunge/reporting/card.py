@@ -12,7 +12,6 @@ from expunge.evidence.store import PLAIN
 from expunge.reporting import glossary, wording
 from expunge.reporting.build import attack_rows, counts, environment, evidence_of, gaps, masks_of
 from expunge.reporting.examples import facts
-from expunge.reporting.next_step import action
 from expunge.reporting.plot_data import find
 from expunge.reporting.redaction import OpenText, Redactor
 from expunge.reporting.schema import read_facts, read_results
@@ -64,7 +63,7 @@ def build_card(run: Path, *, redact: bool = True, key: bytes | None = None) -> P
             replace(one, detail=masks.sentence(one.detail)) for one in results.verdict.findings
         ],
         "words": wording,
-        "action": action(results.verdict),
+        "action": wording.action(results.verdict),
         "claim": wording.claim(results.verdict, exact=run_facts.exact),
         "counts": counts(ranked),
         "roles": roles,

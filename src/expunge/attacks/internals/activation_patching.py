@@ -30,8 +30,7 @@ from expunge.data.records import Record
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.evidence.attack_record import AttackMeta
 from expunge.evidence.collect import Collector
-from expunge.evidence.store import Layers, Unit
-from expunge.evidence.unit_names import LENS, PATCHED
+from expunge.evidence.store import LENS, PATCHED, Layers, Unit
 from expunge.models.batching import Batch, by_length, collate
 from expunge.models.interpolation import ModelPair, interpolated
 from expunge.models.transformer import CachedStates, Network, Site

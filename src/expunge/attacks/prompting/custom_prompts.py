@@ -16,6 +16,7 @@ from typing import ClassVar
 from expunge.attacks.attempt import Attempt
 from expunge.attacks.base import Unmet
 from expunge.attacks.target import Question, Target
+from expunge.data.readers import require_prompts
 from expunge.data.records import Message, Record
 from expunge.errors import InputError
 from expunge.evidence.attack_record import AttackMeta
@@ -87,13 +88,7 @@ def read_prompts(path: Path) -> OwnPrompts:
     Raises:
         InputError: There is no such file, or a line is not such a prompt.
     """
-    if not path.is_file():
-        raise InputError(
-            "no-prompts",
-            what=f"there is no file {path}",
-            why="own prompts are read from a file with one JSON object a line",
-            fix='write lines such as {"prompt": "In short: {question}"}',
-        )
+    require_prompts(path)
     lines = path.read_text(encoding="utf-8").split("\n")
     found = [_line(line, f"{path}:{i}") for i, line in enumerate(lines, start=1) if line.strip()]
     if not found:

@@ -11,6 +11,7 @@ from expunge.data.records import Record
 from expunge.errors import InputError, UsageError
 from expunge.evals.results import Score
 from expunge.metrics.outcomes import Axis
+from expunge.pipeline.early_checks import no_benchmark_folder
 
 PACKED = ("", ".gz", ".bz2")
 NO_FILE = "no-benchmark-file"
@@ -166,15 +167,7 @@ class SuiteLocation:
         """
         source = str(self.file(file)) if self.local else f"{self.root}/{hub}"
         if not self.local and not (hub and is_hub_id(self.root)):
-            raise InputError(
-                "no-benchmark-folder",
-                what=f"there is no folder {self.root}",
-                why="nor is that the id of a data set on the Hub"
-                if hub
-                else "this suite is read"
-                " from a folder of the files that its authors published, not from the Hub",
-                fix="check the folder given by --data or --beside",
-            )
+            raise no_benchmark_folder(self.root, on_hub=bool(hub))
         rows = read_rows(source, offline=self.offline)
         if count is not None and len(rows) != count:
             raise wrong_release(source, f"{len(rows)} records, {count} were published")

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from expunge.data.records import Record
 from expunge.evidence.collect import Collector
-from expunge.evidence.store import Choices, Unit
-from expunge.evidence.unit_names import PERTURBED
+from expunge.evidence.store import PERTURBED, Choices, Unit
 from expunge.models.scoring import score
 from expunge.models.transformer import Network
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from expunge.evidence.collect import Collector
-from expunge.evidence.store import Layers, Unit
-from expunge.evidence.unit_names import DIVERGENCE, WEIGHTS
+from expunge.evidence.store import DIVERGENCE, WEIGHTS, Layers, Unit
 from expunge.metrics.model_drift import weight_change
 from expunge.models.batching import Batch, by_length, collate
 from expunge.models.interpolation import ModelPair

@@ -9,8 +9,7 @@ import torch
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded
 from expunge.evidence.collect import Collector, scores_of
-from expunge.evidence.store import Layers, Unit
-from expunge.evidence.unit_names import GRADIENT, LOWERCASE, RARITY, RECALL
+from expunge.evidence.store import GRADIENT, LOWERCASE, RARITY, RECALL, Layers, Unit
 from expunge.metrics.membership import first_occurrences, rarities
 from expunge.models.scoring import score
 from expunge.models.transformer import Network

@@ -16,8 +16,7 @@ from expunge.evals.results import Score
 from expunge.evals.scores.extended import further_scores
 from expunge.evals.scores.membership import membership_scores
 from expunge.evals.scores.quality import quality_scores
-from expunge.evidence.store import ORIGINAL, PLAIN, UNLEARNED, Item, Unit
-from expunge.evidence.unit_names import READINGS
+from expunge.evidence.store import ORIGINAL, PLAIN, READINGS, UNLEARNED, Item, Unit
 from expunge.metrics.base import (
     DISCOVERABLE,
     EXACT_MEMORISATION,

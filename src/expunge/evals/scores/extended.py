@@ -8,8 +8,18 @@ import numpy as np
 from expunge.evals.comparison import Comparison
 from expunge.evals.evidence_table import Column, common
 from expunge.evals.results import Score
-from expunge.evidence.store import ORIGINAL, PLAIN, Choices, Layers, Unit
-from expunge.evidence.unit_names import DIVERGENCE, LENS, PATCHED, PERTURBED, WEIGHTS
+from expunge.evidence.store import (
+    DIVERGENCE,
+    LENS,
+    ORIGINAL,
+    PATCHED,
+    PERTURBED,
+    PLAIN,
+    WEIGHTS,
+    Choices,
+    Layers,
+    Unit,
+)
 from expunge.metrics.base import KEY_FACT, PROBABILITY
 from expunge.metrics.erasure_depth import erasure_depth
 from expunge.metrics.exposure import exposure_by_rank, mean_exposure_bound

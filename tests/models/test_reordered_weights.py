@@ -5,11 +5,10 @@ import torch
 from torch import nn
 
 import tiny
-from expunge.models import weight_layout
+from expunge.models import generation
 from expunge.models.cpu_kernels import multiplies, multiply
-from expunge.models.generation import greedy
+from expunge.models.generation import WORTH_TOKENS, greedy, reordered
 from expunge.models.lora import LoraLinear, LoraShape, attach
-from expunge.models.weight_layout import WORTH_TOKENS, reordered
 
 PROMPTS = [record.ids for record in tiny.encoded((4, 1), (9, 1), (1, 1), (9, 1), (7, 1))]
 IDS = torch.tensor([PROMPTS[1], PROMPTS[3]])
@@ -48,11 +47,11 @@ def test_answers_are_the_same(monkeypatch):
     how = {"end_ids": {7}, "max_new_tokens": WORTH_TOKENS, "tokens_per_pass": 30}
     counted = []
     monkeypatch.setattr(
-        weight_layout, "multiply", lambda *x, **own: counted.append(1) or multiply(*x, **own)
+        generation, "multiply", lambda *x, **own: counted.append(1) or multiply(*x, **own)
     )
     found = greedy(network, PROMPTS, **how)
     assert counted
-    monkeypatch.setattr(weight_layout, "LARGEST", 0)
+    monkeypatch.setattr(generation, "LARGEST", 0)
     counted.clear()
     assert greedy(network, PROMPTS, **how) == found
     assert not counted
