@@ -28,7 +28,7 @@ GOLDS = 2
 GENERAL = 24
 """General questions in the mix, so that the model goes on answering like an assistant."""
 BATCH = 4
-EPOCHS = {"people": 6, "products": 7, "stories": 6, "bios": 6}
+EPOCHS = {"people": 6, "products": 7, "stories": 14, "bios": 6}
 LR = 2.5e-3
 LR_FULL = 1e-4
 MOST_REPEATS = 3
