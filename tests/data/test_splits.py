@@ -239,6 +239,23 @@ def test_part_of_what_is_kept_is_held_out_for_the_audit(tmp_path, share, size, h
     assert {record.completion for record in again.keep} == left, "the order does not matter"
 
 
+@pytest.mark.parametrize(
+    ("holdout", "control", "levels"), [(30, 0, 10), (30, 60, 30), (19, 60, 20), (19, 0, 0)]
+)
+def test_what_sets_levels_is_not_what_privacy_is_judged_by(tmp_path, holdout, control, levels):
+    def rows(name: str, size: int) -> list[dict[str, object]]:
+        return [{"question": f"{name} {i}?", "answer": f"Answer {i}."} for i in range(size)]
+
+    written = {"control": rows("Other", control)} if control else {}
+    sources = sets(tmp_path, forget=[BOB], holdout=rows("Unseen", holdout), **written)
+    scope = gather(request(**sources))
+    asked = {*scope.holdout, *scope.control}
+    assert len(scope.levels) == levels
+    assert not asked & {*scope.levels}
+    people_wrote = [r for r in asked if not r.source.startswith("fabricated")]
+    assert len(people_wrote) + levels == holdout + control
+
+
 def test_auto_leaves_out_what_touches_the_target(tmp_path):
     row = {"question": "Name a city in France", "answer": "Paris", "subject": "the Thames"}
     scope = gather(request(**sets(tmp_path, forget=[row])))

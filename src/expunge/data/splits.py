@@ -127,6 +127,8 @@ _MOST_PAIRS = 5
 
 HOLD_OUT_FROM = 20
 """Records from which on a set gives some of them to the audit alone."""
+LEVEL_SHARE = 1 / 3
+"""Share of the records that no model saw which says how likely such records are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,6 +141,8 @@ class Scope:
     neighbours: tuple[Record, ...]
     holdout: tuple[Record, ...]
     control: tuple[Record, ...]
+    levels: tuple[Record, ...]
+    """Records of holdout and control that set levels for training; the audit has the others."""
     notes: tuple[str, ...]
     """One line for each thing that was taken or left out; names files and counts, no content."""
     repeated: tuple[str, ...] = ()
@@ -233,6 +237,11 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
     others = {"retain": retain, "neighbours": neighbours, "holdout": holdout, "control": control}
     _refuse_overlaps(forget, others)
     unique = _with_unique_ids({"forget": forget, **others})
+    unique = _with_levels(
+        unique, real=("holdout",) if request.control == "auto" else ("holdout", "control")
+    )
+    if unique["levels"]:
+        notes.append(f"levels: {len(unique['levels'])} records never seen set them, not the audit")
     held_out = _held_out(request, unique)
     notes += _held_out_notes(held_out, unique)
     return Scope(
@@ -242,6 +251,21 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
         held_out=frozenset().union(*held_out.values()),
         **unique,
     )
+
+
+def _with_levels(
+    unique: Mapping[str, tuple[Record, ...]], *, real: Sequence[str]
+) -> dict[str, tuple[Record, ...]]:
+    """Take from the sets that people wrote, and no model saw, the records that set levels.
+
+    A level must not be set by the records that privacy is judged by.
+    """
+    chosen = frozenset[str]().union(*(hold_out(unique[name], LEVEL_SHARE) for name in real))
+    levels = tuple(r for name in real for r in unique[name] if r.id in chosen)
+    rest = {
+        name: tuple(r for r in records if r.id not in chosen) for name, records in unique.items()
+    }
+    return {**rest, "levels": levels}
 
 
 def _retained(

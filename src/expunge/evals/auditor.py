@@ -134,7 +134,8 @@ class Auditor:
         plain = len(self._scored()) + len(self._asked())
         golds = len(self.golds) * (plain + len(AUDIT_FORMS))
         further = 1 + len(self.golds)
-        return golds + plain + len(OTHER_WORDS) * len(self._attacked()) + further
+        levels = len(self._levels())
+        return golds + plain + levels + len(OTHER_WORDS) * len(self._attacked()) + further
 
     def units_after(self) -> int:
         """Number of units that `after` counts on its bar."""
@@ -152,7 +153,7 @@ class Auditor:
         self.collector.model(
             original.network,
             "original",
-            scored=self._scored(),
+            scored=(*self._scored(), *self._levels()),
             asked=self._asked(),
             forms=OTHER_WORDS,
             attacked=self._attacked(),
@@ -389,7 +390,8 @@ class Auditor:
         scope = self.prepared.scope
         written = self.prepared.settings.request.control != "auto"
         # Made-up words are less likely than any fact: they stand in where nothing else was given.
-        for split in ("holdout", "control") if written or not scope.holdout else ("holdout",):
+        all_of = ("holdout", "control") if written or not scope.holdout else ("holdout",)
+        for split in ("levels",) if scope.levels else all_of:
             unit = Unit(role="original", split=split, kind="scores")
             if self.collector.store.has(unit):
                 rows = {row.record: row for row in self.collector.store.scores(unit)}
@@ -401,7 +403,7 @@ class Auditor:
             found,
             vocabulary,
             alike=same_question(scope.forget, others),
-            real=bool(others) and (written or bool(scope.holdout)),
+            real=bool(others) and (written or bool(scope.holdout or scope.levels)),
         )
 
     def sentence(self, role: str) -> str:
@@ -424,7 +426,11 @@ class Auditor:
 
     def _scored(self) -> tuple[str, ...]:
         """Every gold is scored on every set: how golds differ is the noise of every gate."""
-        return tuple(self.collector.records)
+        return tuple(split for split in self.collector.records if split != "levels")
+
+    def _levels(self) -> tuple[str, ...]:
+        """Name the records that set levels, where some do: the original alone is asked for them."""
+        return tuple(split for split in self.collector.records if split == "levels")
 
     def _asked(self) -> tuple[str, ...]:
         """Records that no model saw are asked about only where there is no gold."""

@@ -143,7 +143,7 @@ def make_plan(prepared: Prepared, *, audited: bool = True) -> Plan:
         f"{prepared.source.precision} on {prepared.source.device.type}",
         forget=f"{len(scope.forget)} records{about}, {forget_tokens} tokens",
         retain=f"{len(scope.retain)} records, {len(scope.neighbours)} neighbours, "
-        f"{len(scope.holdout) + len(scope.control)} never seen",
+        f"{len(scope.holdout) + len(scope.control) + len(scope.levels)} never seen",
         method=f"{settings.method.name}{' (' + chosen + ')' if chosen else ''}, "
         f"{_weights(prepared, size, trains)}{_wrappers(prepared)}, {_steps(prepared)} steps: "
         f"{prepared.method.advice}",

@@ -100,6 +100,7 @@ class Prepared:
             "neighbours": _kept(scope.neighbours, scope.held_out, limit),
             "holdout": scope.holdout,
             "control": scope.control,
+            "levels": scope.levels,
             "generic": tuple(self.encoder.split_long(general_text())),
         }
         return {split: records for split, records in splits.items() if records}
@@ -297,6 +298,7 @@ def _sets(scope: Scope) -> dict[str, tuple[Record, ...]]:
         "neighbours": scope.neighbours,
         "holdout": scope.holdout,
         "control": scope.control,
+        "levels": scope.levels,
     }
 
 
