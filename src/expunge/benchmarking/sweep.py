@@ -35,6 +35,7 @@ from expunge.benchmarking.search_space import MethodParameters, method_parameter
 from expunge.errors import Interrupted, ResourceError, UsageError
 from expunge.pipeline.run_folder import claim
 from expunge.utils.console import Console
+from expunge.utils.io import require_no_links
 
 _INTERRUPTED = 130
 _RESOURCES = ResourceError.exit_code
@@ -181,6 +182,7 @@ def run_cell(matrix: Path, protocol: Protocol, cell: Cell) -> BenchResult | None
     Raises:
         ExpungeError: The machine stands in the way, or the user stopped it.
     """
+    require_no_links(cell_folder(matrix, cell))
     folder = lay_out(matrix, cell)
     row = read_row(folder)
     if row is not None and not row.killed:

@@ -10,6 +10,7 @@ from expunge.cli.options import Gate, RequestFlags, TrainFlags
 from expunge.cli.session import Given, Session
 from expunge.cli.settings import check_gate, conclude, folder_of, resolve_settings
 from expunge.errors import UsageError
+from expunge.utils.io import require_no_links
 
 if TYPE_CHECKING:
     from expunge.config.settings import Settings
@@ -92,9 +93,16 @@ def held_against(
 
 
 def run_of(against: tuple[str, ...]) -> Path | None:
-    """Return the run folder that a model is held against; None where it is something else."""
+    """Return the run folder that a model is held against; None where it is something else.
+
+    Raises:
+        UsageError: It holds a link.
+    """
     paths = [Path(each) for each in against]
-    return paths[0] if len(paths) == 1 and (paths[0] / "config.toml").is_file() else None
+    if len(paths) != 1 or not (paths[0] / "config.toml").is_file():
+        return None
+    require_no_links(paths[0])
+    return paths[0]
 
 
 def _config_of(against: tuple[str, ...]) -> Path | None:

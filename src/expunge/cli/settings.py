@@ -13,7 +13,7 @@ from expunge.cli.options import COMMAND_VARIABLES, RequestFlags, TrainFlags
 from expunge.errors import GateError, InputError, UsageError
 from expunge.evals.results import Results, Ruling
 from expunge.utils.console import Console
-from expunge.utils.io import did_you_mean
+from expunge.utils.io import did_you_mean, require_no_links
 
 if TYPE_CHECKING:
     from expunge.config.settings import Settings
@@ -93,11 +93,16 @@ def check_gate(settings: "Settings", *, gate: bool) -> None:
         )
 
 
-def run_folder(run: Path) -> Path:
+def run_folder(run: Path, *, linked: bool = False) -> Path:
     """Return `run` with symlinks resolved.
+
+    Args:
+        run: A path that may itself be a link, such as runs/latest.
+        linked: Whether the folder may hold links: for a command that reports and follows none.
 
     Raises:
         InputError: There is no such run folder.
+        UsageError: It holds a link (`link-in-run`).
     """
     if not run.is_dir() or not any((run / name).is_file() for name in ("run.json", "results.json")):
         raise InputError(
@@ -106,6 +111,8 @@ def run_folder(run: Path) -> Path:
             why="a run folder is what `expunge forget` or `expunge audit` wrote",
             fix=did_you_mean(str(run), "give its path, for example runs/latest"),
         )
+    if not linked:
+        require_no_links(run)
     return run.resolve()
 
 

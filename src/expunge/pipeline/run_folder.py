@@ -16,7 +16,15 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
 from expunge.errors import UsageError
-from expunge.utils.io import is_part, read_json, sha256_json, sweep, write_json
+from expunge.utils.io import (
+    is_part,
+    open_own,
+    read_json,
+    require_no_links,
+    sha256_json,
+    sweep,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from expunge.config.settings import Settings
@@ -30,11 +38,12 @@ def claim(folder: Path) -> IO[str]:
     """Claim a folder until the returned file is closed, or until all processes that hold it end.
 
     Raises:
-        UsageError: Another living process works in it (`run-locked`).
+        UsageError: Another living process works in it (`run-locked`), or the lock is a link to a
+            file elsewhere (`link-in-run`).
     """
     path = folder / LOCK
     while True:
-        lock = path.open("a+", encoding="utf-8")
+        lock = open_own(path)
         try:
             # The kernel drops the lock with its process, so that of a dead one is simply taken.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -186,11 +195,12 @@ def open_run(out: Path | None, *, root: Path, run_id: str, method: str, now: dat
     the same command resumes, else `root/YYYYMMDD-HHMM-METHOD-ID`.
 
     Raises:
-        UsageError: The folder holds something else (`folder-in-use`; nothing is touched), or
-            another living process computes in it (`run-locked`).
+        UsageError: The folder holds something else (`folder-in-use`) or a link (`link-in-run`), of
+            which nothing is touched; or another living process computes in it (`run-locked`).
     """
     folder = out or _begun(root, run_id) or root / f"{now:%Y%m%d-%H%M}-{method}-{run_id}"
     _refuse_foreign(folder, run_id)
+    require_no_links(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lock = claim(folder)
     sweep(folder)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any
 
-from expunge.errors import ResourceError
+from expunge.errors import InputError, ResourceError, UsageError
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors of a full disk, or of a user's share of it."""
@@ -88,6 +89,56 @@ def synced(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def links_below(folder: Path) -> list[Path]:
+    """Return the symbolic links below a folder, sorted; none is followed."""
+    found = [
+        Path(here) / name
+        for here, folders, files in os.walk(folder)
+        for name in (*folders, *files)
+        if (Path(here) / name).is_symlink()
+    ]
+    return sorted(found)
+
+
+def require_no_links(folder: Path) -> None:
+    """Refuse a folder with a symbolic link in it, before anything there is read or written.
+
+    Raises:
+        UsageError: `link-in-run`.
+    """
+    for path in links_below(folder):
+        raise link_in_run(path)
+
+
+def link_in_run(path: Path) -> UsageError:
+    """Return the error for a link in a folder whose files must lie in it."""
+    return UsageError(
+        "link-in-run",
+        what=f"{path} is a link",
+        why="a file outside the folder would be read or overwritten, and could change unseen",
+        fix="replace the link by a copy of the file, or remove it, then run the command again",
+    )
+
+
+def open_own(path: Path) -> IO[str]:
+    """Open a file for reading and appending, make it where there is none; never follow a link.
+
+    Raises:
+        UsageError: `link-in-run`: it is a link, has a second name, or is no regular file.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+        raise link_in_run(path) from error
+    about = os.fstat(handle)
+    if stat.S_ISREG(about.st_mode) and about.st_nlink <= 1:
+        return os.fdopen(handle, "a+", encoding="utf-8")
+    os.close(handle)
+    raise link_in_run(path)
+
+
 def sweep(folder: Path) -> None:
     """Remove what writers that were killed have left below `folder`; nobody may write there now."""
     for path in folder.rglob(f".*{_PART}"):
@@ -122,13 +173,68 @@ def jsonl(rows: Iterable[object]) -> bytes:
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is what it is; callers validate
-    """Read one JSON value from `path`."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read one JSON value from `path`.
+
+    Raises:
+        InputError: `not-json`: it is cut short, changed, or something else.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise _not_json(path) from error
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Read a JSON object from `path`.
+
+    Raises:
+        InputError: `not-json`: it is something else.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise _not_json(path)
+    return value
+
+
+def _not_json(path: Path) -> InputError:
+    return InputError(
+        "not-json",
+        what=f"{path} is not the JSON that was written there",
+        why="the file was cut short or changed, or another program wrote it",
+        fix="restore the folder from a copy, or run the command that wrote it again",
+    )
 
 
 def read_jsonl(path: Path) -> list[Any]:
     """Read JSON Lines from `path`."""
     return parse_jsonl(path.read_bytes())
+
+
+def expanded(reference: str) -> Path:
+    """Return a path with `~` and `~user` at its beginning resolved; a file of that name wins.
+
+    Example:
+        >>> expanded("~no-such-user/data.jsonl")
+        PosixPath('~no-such-user/data.jsonl')
+    """
+    path = Path(reference)
+    try:
+        return path if path.exists() else path.expanduser()
+    except (RuntimeError, OSError):  # no such user, or a name that no path can have
+        return path
+
+
+def printable(text: str) -> str:
+    """Return a text whose control characters are spelled out, so that a terminal obeys none.
+
+    Example:
+        >>> print(printable("id" + chr(27) + "[2J"))
+        id\\x1b[2J
+    """
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode()
+        for each in text
+    )
 
 
 def parse_jsonl(data: bytes) -> list[Any]:
@@ -187,7 +293,7 @@ def nearest_path(reference: str, *, alike: float = ALIKE) -> Path | None:
         True
     """
     try:
-        return _nearest(Path(reference).expanduser(), alike)
+        return _nearest(expanded(reference), alike)
     except OSError:  # a name too long for a path, or a folder that is not ours to read
         return None
 
