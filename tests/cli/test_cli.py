@@ -148,6 +148,23 @@ def test_plan_saves_a_request_that_runs(calls, tmp_path, capsys):
     assert "next       expunge forget plan.toml\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("answer", "code"), [(None, 2), ("", 2), ("no", 2), ("y", 0), ("yes", 0)])
+def test_plan_asks_before_it_overwrites(calls, answer, code, tmp_path, capsys, monkeypatch):
+    """Where nobody can answer, it refuses; a file with the same content is no loss."""
+    path = tmp_path / "plan.toml"
+    path.write_text("mine")
+    if answer is not None:
+        typed = SimpleNamespace(isatty=lambda: True, readline=lambda: f"{answer}\n")
+        monkeypatch.setattr(sys, "stdin", typed)
+    assert main(["plan", *FORGET[1:], "--save", "plan.toml"]) == code
+    assert ("error[file-exists]" in capsys.readouterr().err) is (code == 2)
+    assert path.read_text() == ("mine" if code else "model = 'gpt2'\n")
+    assert (calls.asked is None) is (code == 2), "nothing is planned before the answer"
+    path.write_text("model = 'gpt2'\n")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False))
+    assert main(["plan", *FORGET[1:], "--save", "plan.toml"]) == 0
+
+
 @pytest.mark.parametrize(
     ("ruling", "gated"),
     [(ruling, 0 if ruling is Ruling.PASS else 3) for ruling in Ruling],

@@ -76,6 +76,18 @@ def test_a_battery_goes_on_where_it_was(world, bench, monkeypatch):
     assert {rung.attack for rung in more.rungs} == {"paraphrase", "prefill-50"}
 
 
+def test_another_choice_of_attacks_joins_the_ladder_that_is_there(world, bench):
+    first = stress(world, bench, world.original, only=("paraphrase",))
+    both = stress(world, bench, world.original, only=("prefill-50",))
+    assert both.folder == first.folder
+    assert {rung.attack for rung in both.rungs} == {"paraphrase", "prefill-50"}
+    written = json.loads((both.folder / "attack.json").read_text())
+    assert {rung["attack"] for rung in written["rungs"]} == {"paraphrase", "prefill-50"}
+    assert verify(both.folder, key=operator_key(key_path(), run=both.folder)).ok
+    with pytest.raises(UsageError, match="folder-in-use"):  # another attacker is another ladder
+        stress(world, bench, world.original, only=("paraphrase",), access="T1")
+
+
 def test_few_facts_can_be_attacked_and_then_all(world, bench):
     shared = {"attack_store": str(bench / "store"), "only": ("extraction", "relearn")}
     few = by_name(stress(world, bench, world.original, attack_records=4, **shared))

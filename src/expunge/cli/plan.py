@@ -8,6 +8,8 @@ from cyclopts import Parameter
 from expunge.cli.options import Data, Model, RequestFlags, TrainFlags
 from expunge.cli.session import Given, Session
 from expunge.cli.settings import resolve_settings
+from expunge.cli.terminal import confirmed
+from expunge.errors import UsageError
 from expunge.utils.io import write_text
 
 
@@ -36,6 +38,24 @@ def plan(
     )
 
 
+def _require_free(path: Path, text: str) -> None:
+    """Ask before a file with another content is overwritten; where nobody can answer, refuse.
+
+    Raises:
+        UsageError: `file-exists`: the answer is not yes, or there is no terminal to ask at.
+    """
+    if not path.exists() or (path.is_file() and path.read_bytes() == text.encode()):
+        return
+    if path.is_file() and confirmed(f"overwrite {path}?"):
+        return
+    raise UsageError(
+        "file-exists",
+        what=f"{path} exists; nothing was written",
+        why="what is in it would be lost",
+        fix="name another file with --save, or remove this one",
+    )
+
+
 def show_plan(
     session: Session,
     model: str | None,
@@ -52,6 +72,8 @@ def show_plan(
     from expunge.config.resolve import to_toml
     from expunge.pipeline.early_checks import check_settings
 
+    if save is not None:
+        _require_free(save, to_toml(settings))
     check_settings(settings, weights=False)
 
     from expunge.pipeline.forget import plan as plan_run

@@ -37,6 +37,15 @@ def quiet_console(*, errors: TextIO | None = None) -> Console:
     return Console(_QuietScreen(errors or sys.stderr))
 
 
+def confirmed(question: str) -> bool:
+    """Ask a question on the terminal and tell whether the answer is yes; without one it is no."""
+    if not sys.stdin.isatty():
+        return False
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 class _QuietScreen(Screen):
     """Shows warnings only."""
 

@@ -5,7 +5,7 @@ another choice of attacks adds to it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from expunge.attacks.base import Attack
 from expunge.attacks.presets import LEVELS, merge_attacks
 from expunge.attacks.resources import AttackResources, from_levels, with_resources
 from expunge.attacks.runner import JUDGED, AttackRun, gather_attacks
+from expunge.attacks.store import AttackStore, read_outcome
 from expunge.config.catalogue import Level
 from expunge.config.resolve import to_toml
 from expunge.config.settings import Settings
@@ -31,7 +32,8 @@ from expunge.pipeline.run_folder import RunFolder, open_run, run_id
 from expunge.preparation.prepare import Prepared, as_stored, prepare
 from expunge.provenance.keys import key_path, operator_key
 from expunge.provenance.lineage import require_same_request
-from expunge.provenance.manifest import DESTROYED, Attacked, write_attack_manifest
+from expunge.provenance.manifest import BATTERY, DESTROYED, Attacked, write_attack_manifest
+from expunge.provenance.signature import sign_manifest, signing_key
 from expunge.reporting.recovery import Summary, summarise, write_ladder
 from expunge.reporting.redaction import OpenText, Redactor
 from expunge.utils.console import Console, SilentConsole
@@ -127,7 +129,9 @@ def attack(
         require_same_request(against, prepared, original=original.digest)
     judged = load(model, prepared.source)
     laid_over = is_laid_over(model)
-    identity = sha256_json(["attack", original.digest, judged.digest, laid_over, beside])
+    # Ladders of attackers with other access are not joined: each has a folder of its own.
+    less = [] if choice.access == "T3" else [choice.access]
+    identity = sha256_json(["attack", original.digest, judged.digest, laid_over, beside, *less])
     with _open(prepared, identity) as run:
         _begin(run)
         console.log_to(run.log)
@@ -170,13 +174,8 @@ def _conclude(
 ) -> AttackedModel:
     """Score the evidence, write and say the ladder."""
     settings = stress.prepared.settings
-    rules = ScoringRules.of(
-        stress.battery.attacks,
-        golds=len(settings.request.gold),
-        policy=Policy(**settings.request.margins.model_dump()),
-        seed=settings.train.seed,
-        access=stress.battery.access,
-    )
+    rules = _rules(stress, run.path, console)
+    made = {each.name: each for each in rules.attacks}
     rungs = scored(evidence, rules)
     items = evidence.items_with_facts()
     summary = summarise(rungs, items=items, access=stress.battery.access)
@@ -184,13 +183,15 @@ def _conclude(
     console.note(summary.counted)
     for line in summary.lines:
         console.note(line)
-    by_name = {attack.name: attack for attack in stress.battery.attacks}
+    store = AttackStore(evidence)
     write_ladder(
         run.path,
         rungs,
         summary,
         attempts={
-            rung.attack: stress.battery.outcome(by_name[rung.attack], JUDGED, "forget").attempts
+            rung.attack: read_outcome(
+                store, made[rung.attack], JUDGED, "forget", access=rules.access
+            ).attempts
             for rung in rungs
             if rung.worst is not None
         },
@@ -214,7 +215,31 @@ def _conclude(
         key=operator_key(key_path(), run=run.path),
         evidence=retention(settings, evidence),
     )
+    sign_manifest(run.path, signing_key(run.path))
     return AttackedModel(folder=run.path, rungs=rungs, summary=summary)
+
+
+def _rules(stress: AttackRun, run: Path, console: Console) -> ScoringRules:
+    """Return how the folder is scored, with the attacks that earlier commands made there.
+
+    An attack that was made again, with another budget perhaps, stands in the place of the earlier.
+    """
+    settings = stress.prepared.settings
+    rules = ScoringRules.of(
+        stress.battery.attacks,
+        golds=len(settings.request.gold),
+        policy=Policy(**settings.request.margins.model_dump()),
+        seed=settings.train.seed,
+        access=stress.battery.access,
+    )
+    if not (run / BATTERY).is_file():
+        return rules
+    now = {each.name: each for each in rules.attacks}
+    before = [now.pop(each.name, each) for each in Attacked.read(run).rules.attacks]
+    joined = replace(rules, attacks=(*before, *now.values()))
+    if earlier := len(joined.attacks) - len(rules.attacks):
+        console.note(f"joined with {earlier} attacks that were made here before")
+    return joined
 
 
 def _evidence(prepared: Prepared, run: RunFolder) -> EvidenceStore:
