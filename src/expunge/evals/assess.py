@@ -11,7 +11,7 @@ from expunge.evals.axes.goal import goal_gates
 from expunge.evals.axes.locality import locality_gates
 from expunge.evals.axes.robustness import ATTACKS
 from expunge.evals.axes.utility import utility_gates
-from expunge.evals.comparison import Comparison, anything_to_forget
+from expunge.evals.comparison import Comparison, anything_to_forget, claimed
 from expunge.evals.evidence_table import Column, Table
 from expunge.evals.gates import axis_status
 from expunge.evals.results import Gate, Results, Score, SelfTest, Verdict
@@ -175,14 +175,15 @@ def judged_gates(case: Comparison, context: AuditContext, anchors: Anchors) -> t
 
 
 def case_of(table: Table, context: AuditContext, *, subject: str = UNLEARNED) -> Comparison:
-    """Return the case of a context: which role is judged against which golds."""
-    return Comparison(
+    """Return the case of a context: which role is judged against which golds, on which records."""
+    case = Comparison(
         table=table,
         subject=subject,
         golds=context.golds,
         policy=context.policy,
         seed=context.seed,
     )
+    return claimed(case)
 
 
 def count(case: Comparison) -> Tally:

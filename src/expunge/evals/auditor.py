@@ -21,7 +21,7 @@ from expunge.errors import InputError, is_out_of_memory
 from expunge.evals.assess import assess, case_of
 from expunge.evals.collectors.collect import ExtraEvidence
 from expunge.evals.collectors.key_spans import collect_key_spans
-from expunge.evals.comparison import anything_to_forget
+from expunge.evals.comparison import KNOWN_STRENGTH, anything_to_forget
 from expunge.evals.evidence_table import Table
 from expunge.evals.results import Results
 from expunge.evidence.collect import Collector
@@ -49,9 +49,6 @@ caught by these."""
 
 ROUNDED = tuple(form for form in AUDIT_FORMS if is_rounded(form))
 """Forms on rounded weights. Golds are scored in these, and asked what brought a fact back."""
-
-KNOWN_STRENGTH = 0.5
-"""Extraction strength from which one record counts as known when nothing else tells."""
 
 
 def gold_role(index: int) -> str:
@@ -350,8 +347,25 @@ class Auditor:
             self.collector.fluency(original, role, "forget")
         bar.advance(1, detail="fluency")
 
+    def left_out(self) -> tuple[str, ...]:
+        """Return the forget records that the original does not know, which no claim is about.
+
+        See `claimed`. The context of the evidence says how many they are.
+        """
+        table = Table.read(self.collector.store)
+        whole = table.items.get("forget", {})
+        kept = case_of(table, self.collector.store.context()).table.items.get("forget", {})
+        found = tuple(name for name in whole if name not in kept)
+        if found:
+            one = len(found) == 1
+            self.collector.store.note(
+                f"{len(found)} of {len(whole)} forget records {'was' if one else 'were'} not known"
+                f" to the original: nothing is claimed about {'it' if one else 'them'}"
+            )
+        return found
+
     def require_known(self) -> None:
-        """Check that the original measurably knows the forget set.
+        """Check that the original measurably knows the forget set, or what is claimed of it.
 
         With gold or control items this is the audit's own test; without, at least one record must
         be stated or half recited. A request that assumes knowledge is not checked.

@@ -1,7 +1,7 @@
 """A case: which model stands in the dock, and which models or records it is compared with."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +22,11 @@ CONTROL_STREAM = 1
 
 FORGETTING_METRICS: tuple[RecordMetric, ...] = (EXTRACTION_STRENGTH, PROBABILITY, KEY_FACT)
 """Any of these must show that the original knew the forget set; else there is nothing to forget."""
+
+KNOWN_STRENGTH = 0.5
+"""Extraction strength from which on a record counts as known: half of it is recited."""
+_MOST_UNKNOWN = 0.5
+"""Largest share of forget records that a claim may leave out."""
 
 
 class Baseline(NamedTuple):
@@ -144,3 +149,41 @@ def anything_to_forget(case: Comparison) -> bool | None:
     """
     found = [case.informative(metric) for metric in FORGETTING_METRICS]
     return None if all(each is None for each in found) else any(found)
+
+
+def claimed(case: Comparison) -> Comparison:
+    """Return the case of the records about which there is a claim.
+
+    These are all of the forget set where the original measurably knows it as a whole. Where it does
+    not, records that it does not know by themselves (`unknown_records`) are left out, unless they
+    are more than half, or what is left is not measurably known either. So one strange record among
+    many known ones does not end a run. The rule reads the original and its anchors alone.
+    """
+    left_out = unknown_records(case)
+    records = case.table.items.get("forget", {})
+    if not 0 < len(left_out) <= _MOST_UNKNOWN * len(records) or anything_to_forget(case):
+        return case
+    rest = replace(case, table=case.table.without("forget", left_out))
+    return rest if anything_to_forget(rest) else case
+
+
+def unknown_records(case: Comparison) -> tuple[str, ...]:
+    """Return the forget records that the original does not know by themselves.
+
+    A record is known if the original recites at least half of it, or states its fact, and the
+    golds do not. Without gold a test counts only where no control item passes it: luck would
+    otherwise be taken for knowledge.
+    """
+    known: set[str] = set()
+    for metric, least in ((EXTRACTION_STRENGTH, KNOWN_STRENGTH), (KEY_FACT, 1.0)):
+        original = case.column(metric, ORIGINAL, "forget")
+        golds = case.gold_columns(metric, "forget")
+        control = {} if golds else case.column(metric, ORIGINAL, "control")
+        if any(value >= least for value in control.values()):
+            continue
+        known |= {
+            name
+            for name, value in original.items()
+            if value >= least and not any(gold.get(name, 0.0) >= least for gold in golds)
+        }
+    return tuple(name for name in case.table.items.get("forget", {}) if name not in known)

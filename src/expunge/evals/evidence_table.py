@@ -1,6 +1,6 @@
 """The evidence folder in memory: one column of numbers per metric, model, set and attack."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -76,6 +76,30 @@ class Table:
             choices=_rows(store, Choices),
             layers=_rows(store, Layers),
             spans=spans,
+        )
+
+    def without(self, split: str, records: Collection[str]) -> "Table":
+        """Return the table without some records of a set."""
+        kept = {name: item for name, item in self.items[split].items() if name not in records}
+
+        def rest(units: dict[Unit, dict[str, RowT]]) -> dict[Unit, dict[str, RowT]]:
+            return {
+                unit: {name: row for name, row in rows.items() if name not in records}
+                if unit.split == split
+                else rows
+                for unit, rows in units.items()
+            }
+
+        return replace(
+            self,
+            items={**self.items, split: kept},
+            scores=rest(self.scores),
+            answers=rest(self.answers),
+            samples=rest(self.samples),
+            choices=rest(self.choices),
+            layers=rest(self.layers),
+            known={},
+            facts={},
         )
 
     def planted(self, role: str, units: dict[Unit, Unit]) -> "Table":

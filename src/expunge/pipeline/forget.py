@@ -16,7 +16,7 @@ from torch import Tensor
 from expunge.attacks.runner import attack_at_level, require_attacks
 from expunge.config.resolve import to_toml
 from expunge.config.settings import Settings
-from expunge.errors import Interrupted
+from expunge.errors import Interrupted, named_in_part
 from expunge.evals.auditor import Auditor
 from expunge.evals.results import Results
 from expunge.methods.guards.base import Guard
@@ -44,6 +44,7 @@ from expunge.utils.io import sha256_json, write_text
 from expunge.utils.system import available_gib
 
 RUNS = Path("runs")
+_MOST_NAMED = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -252,6 +253,7 @@ def _forget(
     watch = _Stopwatch()
     _before(gathering, original, console)
     gathering.require_known()
+    _name_unknown(gathering, console)
     watch.pause()
     store = gathering.collector.store
     base = snapshot(original.network)
@@ -305,6 +307,7 @@ def _audit(
     )
     watch = _Stopwatch()
     _before(gathering, original, console)
+    _name_unknown(gathering, console)
     with console.progress("after", total=gathering.units_after(), unit="tests") as bar:
         gathering.judged(judged, original, bar)
     console.line("after", gathering.sentence("unlearned"))
@@ -364,6 +367,13 @@ def _before(gathering: Auditor, original: Loaded, console: Console) -> None:
     console.line("before", gathering.sentence("original"))
 
 
+def _name_unknown(gathering: Auditor, console: Console) -> None:
+    unknown = gathering.left_out()
+    if unknown:
+        named = named_in_part(unknown, most=_MOST_NAMED)
+        console.warn(f"not known to the original, so nothing is claimed about it: {named}")
+
+
 def _after(
     gathering: Auditor, judged: Network, digest: str, base: dict[str, Tensor], console: Console
 ) -> None:
@@ -399,6 +409,7 @@ def _conclude(run: RunFolder, results: Results, console: Console) -> RunOutcome:
 
 
 def _finished(prepared: Prepared, run: RunFolder, console: Console) -> RunOutcome:
+    run.prune()  # of a process that was killed after its manifest was written
     results = read_results(run.path)
     _say(prepared, run, results, console)
     return _written(run, results, console)
