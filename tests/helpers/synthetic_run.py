@@ -279,6 +279,7 @@ def facts() -> RunFacts:
 CONFIG = """model = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 [request]
+id = "kovanda-erasure"
 goal = "removal"
 forget = ["data/mirabel_kovanda.jsonl"]
 
@@ -300,6 +301,8 @@ def build_run(
     write_evidence(run / "evidence", items=forget + (kept_items() if kept else []), golds=golds)
     write_results(run, _results(golds))
     write_facts(run, facts())
-    write_text(run / "config.toml", CONFIG)
-    (run / "adapter_model.safetensors").write_bytes(bytes(range(64)))
+    named = ", ".join(f'"{role}"' for role in golds)
+    text = CONFIG.replace("\n\n[method]", f"\ngold = [{named}]\n\n[method]")
+    write_text(run / "config.toml", text)
+    (run / "weights.bin").write_bytes(bytes(range(64)))
     return run

@@ -1,5 +1,6 @@
 import shutil
 import stat
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from expunge.utils.io import read_json, sha256_file, write_json
 from synthetic_run import build_run, facts, forget_items
 
 KEY = bytes(range(32))
+EXPIRES = str(datetime.fromisoformat(facts().created).date() + timedelta(365))
 
 
 def seal(run: Path) -> Path:
@@ -28,7 +30,7 @@ def seal(run: Path) -> Path:
         models={"unlearned": "b" * 64, "original": "a" * 64},
         seeds={"train": 0, "audit": 0},
         data_fingerprints=prints,
-        evidence=Retention(sealed=False, expires="2999-01-01", redacted=True),
+        evidence=Retention(sealed=False, expires=EXPIRES, redacted=True),
     )
 
 
@@ -40,6 +42,8 @@ def sealed(tmp_path_factory):
     (run / ".lock").write_text("{}")
     (run / "empty.txt").touch()
     seal(run)
+    shutil.rmtree(run / "checkpoints")
+    (run / ".lock").unlink()
     return run
 
 
@@ -99,7 +103,7 @@ def test_the_manifest_holds_records_only_as_keyed_fingerprints(run):
 
 FILES = sorted(
     {
-        "adapter_model.safetensors",
+        "weights.bin",
         "config.toml",
         "facts.json",
         "results.json",
@@ -170,7 +174,7 @@ def test_a_link_is_a_problem_and_is_refused_when_sealing(run, saved, tmp_path):
 
 def test_a_linked_folder_does_not_hide_files(run, saved, tmp_path):
     (run / "more").symlink_to(tmp_path, target_is_directory=True)
-    assert problems(run, saved) == [("more", "is not in the manifest")]
+    assert problems(run, saved) == [("more", "is a link, not a file")]
 
 
 def reseal(run: Path, change) -> None:

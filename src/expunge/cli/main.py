@@ -1,5 +1,6 @@
 """The command table, the flags that all commands share, and the way out."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -16,6 +17,7 @@ from expunge.cli.errors import fail
 from expunge.cli.evidence import evidence
 from expunge.cli.forget import forget
 from expunge.cli.gold import gold
+from expunge.cli.keys import keys
 from expunge.cli.merge import merge
 from expunge.cli.methods import methods
 from expunge.cli.metrics import metrics
@@ -25,6 +27,7 @@ from expunge.cli.session import Session
 from expunge.cli.train import train
 from expunge.cli.tune import tune
 from expunge.cli.verify import verify
+from expunge.errors import UsageError
 from expunge.utils.console import SilentConsole
 
 COMMANDS = (
@@ -36,6 +39,7 @@ COMMANDS = (
     attack,
     report,
     verify,
+    keys,
     evidence,
     merge,
     methods,
@@ -58,7 +62,8 @@ _EXAMPLES = {
     "audit": "expunge audit someones/unlearned-model --against request.toml",
     "attack": "expunge attack runs/latest --against runs/latest --level standard",
     "report": "expunge report runs/latest --open",
-    "verify": "expunge verify runs/latest",
+    "verify": "expunge verify runs/latest --key auditor.pub",
+    "keys": "expunge keys",
     "evidence": "expunge evidence destroy runs/latest --expired",
     "merge": "expunge merge runs/latest --out merged",
     "methods": "expunge methods npo",
@@ -131,6 +136,20 @@ def _launch(
     return answer if isinstance(answer, int) else 0
 
 
+def _require_utf8(words: Sequence[str]) -> None:
+    """Refuse words and variables that are not UTF-8: no settings or log could hold them."""
+    given = {f"word {place}": word for place, word in enumerate(words, start=1)}
+    given |= {name: value for name, value in os.environ.items() if name.startswith("EXPUNGE_")}
+    for name, text in given.items():
+        if any("\ud800" <= each <= "\udfff" for each in text):
+            raise UsageError(
+                "name-not-utf8",
+                what=f"{name} is not UTF-8: {text!a}",
+                why="it would stand in the settings, the log and the manifest, which are UTF-8",
+                fix="rename the file or folder",
+            )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
@@ -141,9 +160,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 done, 1 a mistake in expunge, 2 usage, 3 gate failed, 4 input not available, 5 out of
         resources, 130 interrupted.
     """
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        _require_utf8(words)
         answer = app.meta(
-            sys.argv[1:] if arguments is None else list(arguments),
+            words,
             exit_on_error=False,
             print_error=False,
             result_action="return_value",

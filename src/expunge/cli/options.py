@@ -59,6 +59,7 @@ _NOT_SETTINGS = (
     "SEARCH",
     "CHOSEN",
     "COMPAT_GOLD",
+    "SIGNER",
 )
 COMMAND_VARIABLES = frozenset(f"EXPUNGE_{name}" for name in _NOT_SETTINGS)
 """Variables that stand for flags of commands, not for keys of the settings tree."""

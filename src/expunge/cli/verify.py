@@ -5,27 +5,43 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from expunge.cli.session import Given
+from expunge.cli.session import Given, quiet_libraries
 from expunge.cli.settings import run_folder
 from expunge.errors import GateError
 
 
-def verify(run: Annotated[Path, Parameter(help="run folder")], /, *, session: Given) -> int:
-    """Check every file of a run against its manifest, and every number against the evidence."""
+def verify(
+    run: Annotated[Path, Parameter(help="run folder")],
+    /,
+    *,
+    key: Annotated[
+        Path | None,
+        Parameter(
+            show_default=False,
+            env_var="EXPUNGE_SIGNER",
+            help="public key of whoever must have signed the run (`expunge keys`)",
+        ),
+    ] = None,
+    session: Given,
+) -> int:
+    """Check files against the manifest, numbers against the evidence, and who signed them."""
     console = session.console
-    folder = run_folder(run)
+    quiet_libraries(verbose=session.verbose)  # a model is loaded, to compare its weights
+    folder = run_folder(run, linked=True)
 
     from expunge.provenance.keys import existing_key
+    from expunge.provenance.signature import read_public_key
     from expunge.provenance.verify import verify as verify_run
 
-    found = verify_run(folder, key=existing_key(folder))
+    signer = None if key is None else read_public_key(key)
+    found = verify_run(folder, key=existing_key(folder), signer=signer)
     for note in found.notes:
         console.note(note)
     for problem in found.problems:
         console.line("problem", f"{problem.path}: {problem.what}")
         console.event("problem", {"path": problem.path, "what": problem.what})
     ended = {"ok": found.ok, "digest": found.digest, "exit": 0 if found.ok else 3}
-    console.event("done", {**ended, "notes": list(found.notes)})
+    console.event("done", {**ended, "signer": found.signer, "notes": list(found.notes)})
     if not found.ok:
         raise GateError(
             "not-verified",
@@ -34,5 +50,7 @@ def verify(run: Annotated[Path, Parameter(help="run folder")], /, *, session: Gi
             fix="do not rely on this run; restore it from a copy, or run it again",
         )
     console.line("verified", f"{found.files} files, {found.scores} numbers computed again")
+    said = f"by {found.signer}" if found.signer else "by nobody: anyone could have written this run"
+    console.line("signed", said)
     console.line("digest", found.digest)
     return 0

@@ -28,8 +28,8 @@ from expunge.config.settings import NamedChoice, Settings, Stage
 from expunge.errors import UsageError
 
 PREFIX = "EXPUNGE_"
-RESERVED = frozenset({"EXPUNGE_CACHE", "EXPUNGE_KEY_FILE", "EXPUNGE_CONFIG"})
-"""Variables that are not settings: where caches lie, where the key lies, which file to read."""
+RESERVED = frozenset({"EXPUNGE_CACHE", "EXPUNGE_KEY_FILE", "EXPUNGE_SIGNING_KEY", "EXPUNGE_CONFIG"})
+"""Variables that are not settings: where caches and keys lie, which file to read."""
 FILE_NAME = "expunge.toml"
 WORDS = ("auto", "none")
 """Words that stand where paths do, and are none."""

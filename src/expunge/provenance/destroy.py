@@ -22,8 +22,9 @@ from expunge.evidence.encryption import NAME as SEAL
 from expunge.evidence.encryption import SHARED
 from expunge.provenance.keys import fingerprint
 from expunge.provenance.manifest import DESTROYED, NAME, SCHEMA
+from expunge.provenance.signature import SigningKey, is_signed
 from expunge.reporting.build import IN_FULL, MASKED, OWN
-from expunge.utils.io import read_json, sha256_file, sha256_json, write_json
+from expunge.utils.io import read_table, sha256_file, sha256_json, write_json
 
 _SCHEMA = "expunge.destruction/1"
 _STAY = "evidence/context.json"
@@ -42,6 +43,8 @@ class Destruction:
     """Paths relative to the run folder."""
     authentic: bool | None
     """Whether the operator's key made this note; None without the key."""
+    signer: bytes = b""
+    """Public key that signed the note; empty: none, or another signature than that of the note."""
 
 
 def expired(manifest: Mapping[str, Any], today: date) -> bool:
@@ -49,7 +52,14 @@ def expired(manifest: Mapping[str, Any], today: date) -> bool:
     return today >= date.fromisoformat(manifest["evidence"]["expires"])
 
 
-def destroy_evidence(run: Path, *, key: bytes, only_expired: bool, now: datetime) -> Destruction:
+def destroy_evidence(
+    run: Path,
+    *,
+    key: bytes,
+    only_expired: bool,
+    now: datetime,
+    signing: SigningKey | None = None,
+) -> Destruction:
     """Destroy the evidence of a finished run; calling it again finishes what was interrupted.
 
     Args:
@@ -57,14 +67,15 @@ def destroy_evidence(run: Path, *, key: bytes, only_expired: bool, now: datetime
         key: The operator's key, which authenticates the note.
         only_expired: Refuse before the date that the manifest names.
         now: When this happens.
+        signing: The signing key: a run that is signed needs a note that is signed, too.
 
     Raises:
         InputError: The folder has no manifest that this version reads, or a note on its destruction
             that this operator did not make; or files could not be removed, and they alone are left.
         UsageError: `only_expired`, and the date has not come.
     """
-    manifest = read_json(run / NAME) if (run / NAME).is_file() else {}
-    if manifest.get("schema") != SCHEMA:
+    manifest = read_table(run / NAME) if (run / NAME).is_file() else {}
+    if manifest.get("schema") != SCHEMA or not _is_whole(manifest):
         raise InputError(
             "no-manifest",
             what=f"{run} has no {NAME} of schema {SCHEMA!r}",
@@ -83,7 +94,9 @@ def destroy_evidence(run: Path, *, key: bytes, only_expired: bool, now: datetime
             "manifest": manifest["digest"],
             "files": files,
         }
-        _write_note(run / DESTROYED, {**body, "mac": fingerprint(sha256_json(body), key)})
+        text = sha256_json(body)
+        signed = {} if signing is None else _signed(signing, text)
+        _write_note(run / DESTROYED, {**body, "mac": fingerprint(text, key), **signed})
         known = Destruction(at=str(body["at"]), files=tuple(files), authentic=True)
     if not known.authentic:
         raise InputError(
@@ -96,6 +109,10 @@ def destroy_evidence(run: Path, *, key: bytes, only_expired: bool, now: datetime
     if left:
         raise _refused(left)
     return known
+
+
+def _signed(key: SigningKey, text: str) -> dict[str, str]:
+    return {"public_key": key.public.hex(), "signature": key.sign(text.encode()).hex()}
 
 
 def _write_note(path: Path, note: Mapping[str, Any]) -> None:
@@ -138,7 +155,7 @@ def destroy_store(folder: Path, *, only_expired: bool, now: datetime) -> int:
         UsageError: `only_expired`, and the date has not come.
         InputError: Something could not be removed and is left.
     """
-    until = read_json(folder / SHARED)["expires"]
+    until = kept_until(folder)
     if only_expired and now.date() < date.fromisoformat(until):
         raise _too_early(folder, until)
     count = kept(folder)
@@ -151,6 +168,32 @@ def destroy_store(folder: Path, *, only_expired: bool, now: datetime) -> int:
         raise _refused(left)
     (folder / SHARED).unlink()
     return count
+
+
+def kept_until(folder: Path) -> str:
+    """Return the date from which the evidence that runs share is to be destroyed, ISO 8601.
+
+    Raises:
+        InputError: The folder does not say.
+    """
+    try:
+        return date.fromisoformat(read_table(folder / SHARED)["expires"]).isoformat()
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "not-json",
+            what=f"{folder / SHARED} names no date",
+            why="the file was cut short or changed, or another program wrote it",
+            fix="remove the folder by hand; runs that need it make it again",
+        ) from error
+
+
+def _is_whole(manifest: Mapping[str, Any]) -> bool:
+    """Tell whether a manifest says what its destruction needs to know."""
+    try:
+        date.fromisoformat(manifest["evidence"]["expires"])
+        return isinstance(manifest["files"], dict) and "redacted" in manifest["evidence"]
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _refused(left: Sequence[Path]) -> InputError:
@@ -196,8 +239,10 @@ def read_destruction(
     path = run / DESTROYED
     if not path.is_file():
         return None
-    body = dict(read_json(path))
-    mac = str(body.pop("mac", ""))
+    body = read_table(path)
+    mac, public, signature = (
+        str(body.pop(name, "")) for name in ("mac", "public_key", "signature")
+    )
     files = tuple(str(name) for name in body["files"])
     fits = body.get("manifest") == manifest.get("digest") and body.get("schema") == _SCHEMA
     fits = fits and all(name in _PAGES or _is_evidence(name) for name in files)
@@ -205,7 +250,11 @@ def read_destruction(
     if key is not None or not fits:
         right = key is not None and hmac.compare_digest(mac, fingerprint(sha256_json(body), key))
         authentic = fits and right
-    return Destruction(at=str(body["at"]), files=files, authentic=authentic)
+    signer = bytes.fromhex(public)
+    signed = is_signed(signer, bytes.fromhex(signature), sha256_json(body).encode())
+    return Destruction(
+        at=str(body["at"]), files=files, authentic=authentic, signer=signer if signed else b""
+    )
 
 
 def _is_evidence(name: str) -> bool:

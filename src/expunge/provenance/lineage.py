@@ -20,7 +20,7 @@ from expunge.evidence.collect import item
 from expunge.preparation.prepare import Prepared
 from expunge.provenance.keys import existing_key, item_fingerprints, record_fingerprint
 from expunge.provenance.manifest import NAME
-from expunge.utils.io import read_json
+from expunge.utils.io import read_table
 
 _CONFIG = "config.toml"
 _MOST_NAMED = 5
@@ -42,7 +42,7 @@ def require_not_forgotten(reference: str, kept: Sequence[Record]) -> None:
     """
     for run in earlier_runs(reference):
         key = existing_key(run)
-        forgotten = set(read_json(run / NAME).get("data", {}).get("forget", ()))
+        forgotten = set(read_table(run / NAME).get("data", {}).get("forget", ()))
         if key is None or not forgotten:
             continue
         again = [
@@ -109,7 +109,7 @@ def require_same_request(run: Path, prepared: Prepared, *, original: str) -> Non
     """
     if not (run / NAME).is_file():
         return
-    manifest = read_json(run / NAME)
+    manifest = read_table(run / NAME)
     changed = _records(run, prepared, manifest.get("data", {}))
     known = manifest.get("models", {}).get("original", original)
     if manifest.get("precision") == prepared.source.precision and known != original:

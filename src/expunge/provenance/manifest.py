@@ -1,7 +1,7 @@
 """The manifest: what lies in a run folder, bit for bit, and what it was made from.
 
-The manifest finds every change that is not repeated in the manifest itself. It is not a signature:
-whoever can rewrite the folder can write a new manifest. Keep its digest elsewhere to rule that out.
+The manifest finds every change that is not repeated in the manifest itself. Whoever can rewrite the
+folder can write a new manifest, unless it is signed (`provenance.signature`).
 
 The manifest of a folder of `expunge attack`: rules, models and results.
 """
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from expunge.errors import InputError, UsageError
+from expunge.errors import InputError
 from expunge.evals.attack_gates import ScoringRules, scored
 from expunge.evidence.preregistration import Preregistration
 from expunge.evidence.store import EvidenceStore, Item
@@ -22,7 +22,15 @@ from expunge.reporting.build import IN_FULL, MASKED
 from expunge.reporting.recovery import NAME as LADDER
 from expunge.reporting.recovery import ladder_json, summarise
 from expunge.reporting.schema import RunFacts, read_results
-from expunge.utils.io import read_json, sha256_file, sha256_json, write_json, write_text
+from expunge.utils.io import (
+    link_in_run,
+    read_json,
+    read_table,
+    sha256_file,
+    sha256_json,
+    write_json,
+    write_text,
+)
 
 SCHEMA = "expunge.manifest/2"
 """Name and version of the layout of `manifest.json`."""
@@ -32,9 +40,10 @@ NAME = "manifest.json"
 DESTROYED = "evidence-destroyed.json"
 """The note on the destruction of evidence, written after the manifest."""
 
-_UNCOVERED_FILES = frozenset({NAME, "manifest.sig", DESTROYED, IN_FULL, MASKED})
-_UNCOVERED_FOLDERS = frozenset({"checkpoints"})
-_LOCK = ".lock"
+SIGNATURE = "manifest.sig"
+_UNCOVERED_FILES = frozenset({NAME, SIGNATURE, DESTROYED, IN_FULL, MASKED})
+_WHILE_RUNNING = frozenset({"checkpoints", ".lock"})
+"""What is in the folder of a run while it is worked on, and gone when it has ended."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,19 +58,24 @@ class Retention:
     """Whether pages mask the texts of records; one that does not goes with the evidence."""
 
 
-def covered(run: Path) -> Iterator[Path]:
+def covered(run: Path, *, finished: bool = False) -> Iterator[Path]:
     """Yield every file and link of a run folder that the manifest must name, sorted by path.
 
     Left out are the manifest itself, its signature, the note on destroyed evidence, reports that
-    were written aside, lock files, and the folder of checkpoints.
+    were written aside, and while the run goes on its lock and its checkpoints.
+
+    Args:
+        run: The run folder.
+        finished: Whether the run has ended: then it has neither lock nor checkpoints.
     """
+    left_out = _UNCOVERED_FILES if finished else _UNCOVERED_FILES | _WHILE_RUNNING
     found: list[Path] = []
     for folder, names, files in os.walk(run):
         here = Path(folder)
         if here == run:
-            names[:] = [name for name in names if name not in _UNCOVERED_FOLDERS]
-            files = [name for name in files if name not in _UNCOVERED_FILES]
-        found += [here / name for name in files if not name.endswith(_LOCK)]
+            names[:] = [name for name in names if name not in left_out]
+            files = [name for name in files if name not in left_out]
+        found += [here / name for name in files]
         found += [here / name for name in names if (here / name).is_symlink()]
     yield from sorted(found, key=lambda path: path.relative_to(run).as_posix())
 
@@ -178,12 +192,7 @@ def render(manifest: Mapping[str, Any]) -> str:
 
 def _entry(path: Path) -> dict[str, str | int]:
     if path.is_symlink():
-        raise UsageError(
-            "link-in-run",
-            what=f"{path} is a link",
-            why="what a link points to can change without a trace in the run folder",
-            fix="replace the link by a copy of the file, then run the same command again",
-        )
+        raise link_in_run(path)
     return {"sha256": sha256_file(path), "bytes": path.stat().st_size}
 
 
@@ -219,16 +228,19 @@ class Attacked:
         Raises:
             InputError: It has another layout than this version reads.
         """
-        row = read_json(run / BATTERY)
-        if row.pop("schema", None) != _SCHEMA:
+        row = read_table(run / BATTERY)
+        try:
+            if row.pop("schema", None) != _SCHEMA:
+                raise ValueError("another schema")
+            fields: dict[str, Any] = {**row, "rules": ScoringRules.from_json(row["rules"])}
+            return cls(**fields)
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 "battery-schema",
                 what=f"{run / BATTERY} does not have schema {_SCHEMA!r}",
                 why="rules of another layout could be taken for something else",
                 fix="attack again with this version, or use the version that wrote it",
-            )
-        fields: dict[str, Any] = {**row, "rules": ScoringRules.from_json(row["rules"])}
-        return cls(**fields)
+            ) from error
 
     def body(self, ladder: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the manifest says of a ladder: the numbers are in the files it covers."""

@@ -12,10 +12,27 @@ from expunge.evals.results import Results
 from expunge.evidence.preregistration import NAME as REGISTERED
 from expunge.evidence.preregistration import departures, read_preregistration
 from expunge.evidence.store import EvidenceStore
+from expunge.provenance.consistency import (
+    Problem,
+    identity_problems,
+    page_problems,
+    record_problems,
+    settings_problems,
+    weight_problems,
+)
 from expunge.provenance.destroy import expired, read_destruction
-from expunge.provenance.manifest import DESTROYED, NAME, SCHEMA, covered, render, stages_of
+from expunge.provenance.manifest import (
+    DESTROYED,
+    NAME,
+    SCHEMA,
+    SIGNATURE,
+    covered,
+    render,
+    stages_of,
+)
+from expunge.provenance.signature import key_fingerprint, read_signature
 from expunge.reporting.schema import read_facts, results_from_json, results_to_json
-from expunge.utils.io import read_json, sha256_file, sha256_json
+from expunge.utils.io import links_below, read_json, sha256_file, sha256_json
 
 Assess = Callable[[EvidenceStore], Results]
 """Computes results from an evidence folder and nothing else."""
@@ -27,14 +44,6 @@ _ABSENT = object()
 
 _ATTACK = "attack"
 """Key of a manifest that a folder of attacks has."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Problem:
-    """One thing that does not verify: a path relative to the run folder, and what is wrong."""
-
-    path: str
-    what: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +63,8 @@ class Verification:
     """Scores and gates computed again from the evidence; 0 when that was not possible."""
     digest: str
     """The manifest's own digest as computed now: compare it with a copy kept elsewhere."""
+    signer: str = ""
+    """Fingerprint of the key that signed the manifest; empty: nobody did, anyone may have."""
     notes: tuple[str, ...] = ()
     """What can no longer be checked, and why: nothing wrong, but less than all."""
 
@@ -64,7 +75,12 @@ class Verification:
 
 
 def verify(
-    run: Path, *, assess: Assess | None = None, key: bytes | None = None, today: date | None = None
+    run: Path,
+    *,
+    assess: Assess | None = None,
+    key: bytes | None = None,
+    signer: bytes | None = None,
+    today: date | None = None,
 ) -> Verification:
     """Check a run folder against its manifest and its numbers against its evidence.
 
@@ -76,6 +92,7 @@ def verify(
         run: The run folder.
         assess: Computes the results; default `expunge.evals.assess.assess`.
         key: The operator's key: opens sealed evidence, and checks who destroyed it.
+        signer: Public key of whoever must have signed the run; None: anybody, or nobody.
         today: The date against which the retention of the evidence is held; default: now.
 
     Raises:
@@ -95,8 +112,15 @@ def verify(
             why="only a finished run folder can be verified",
             fix="name the run folder itself, or finish the run with the same command",
         )
+    if links := links_below(run):
+        # Nothing is read: what a link points to is not what was published.
+        names = (each.relative_to(run).as_posix() for each in links)
+        linked = tuple(Problem(path=name, what="is a link, not a file") for name in names)
+        return Verification(problems=linked, files=0, scores=0, digest="")
     manifest, problems = _read_manifest(path)
-    gone, notes = _kept(run, manifest, key, today or datetime.now(UTC).date())
+    signed, unsigned = _signed(run, signer)
+    problems += unsigned
+    gone, notes = _kept(run, manifest, key, signed, today or datetime.now(UTC).date())
     problems += gone.problems
     problems += _file_problems(run, manifest, gone.files)
     scores = 0
@@ -111,13 +135,59 @@ def verify(
         problems += numbers
         problems += _registration_problems(store, manifest, key)
     problems += (_attack_problems if _ATTACK in manifest else _origin_problems)(run, manifest)
+    if manifest:
+        problems += identity_problems(run, manifest)
+        belonging, unsure = _belonging(run, manifest, store, key, gone=bool(gone.files))
+        problems += belonging
+        notes += unsure
     return Verification(
         problems=tuple(problems),
         files=len(manifest.get("files", {})) - len(gone.files),
         scores=scores,
         digest=_digest(manifest),
+        signer=key_fingerprint(signed) if signed else "",
         notes=tuple(notes),
     )
+
+
+def _signed(run: Path, wanted: bytes | None) -> tuple[bytes, list[Problem]]:
+    """Return the public key by which the manifest is signed, if any, and what is wrong with it."""
+    try:
+        found = read_signature(run)
+    except _UNREADABLE as error:
+        return b"", [Problem(path=SIGNATURE, what=f"cannot be read: {_cause(error)}")]
+    if found is None:
+        missing = [Problem(path=SIGNATURE, what="is missing: nobody has signed this run")]
+        return b"", [] if wanted is None else missing
+    if not found.fits:
+        what = "does not fit the manifest: one of the two was changed"
+        return b"", [Problem(path=SIGNATURE, what=what)]
+    if wanted is not None and found.public != wanted:
+        what = f"is by another key, {key_fingerprint(found.public)}"
+        return found.public, [Problem(path=SIGNATURE, what=what)]
+    return found.public, []
+
+
+def _belonging(
+    run: Path, manifest: dict[str, Any], store: EvidenceStore, key: bytes | None, *, gone: bool
+) -> tuple[list[Problem], list[str]]:
+    """Return what does not belong together, see `consistency`, and what could not be compared."""
+    is_open = not gone and (key is not None or not store.sealed)
+    problems: list[Problem] = []
+    notes: list[str] = []
+    try:
+        if is_open:
+            problems += record_problems(store, manifest, key)
+        if _ATTACK not in manifest:
+            context = store.context()
+            problems += settings_problems(run, manifest, context)
+            if is_open:
+                problems += page_problems(run, manifest, key)
+            found, notes = weight_problems(run, manifest, context)
+            problems += found
+    except _UNREADABLE as error:
+        problems.append(_Unreadable("evidence", "cannot be read", error).problem)
+    return problems, notes
 
 
 class _Gone(NamedTuple):
@@ -129,7 +199,7 @@ class _Gone(NamedTuple):
 
 
 def _kept(
-    run: Path, manifest: dict[str, Any], key: bytes | None, today: date
+    run: Path, manifest: dict[str, Any], key: bytes | None, signer: bytes, today: date
 ) -> tuple[_Gone, list[str]]:
     """Return what was destroyed, and notes on what is kept too long or cannot be checked."""
     if not manifest:
@@ -146,9 +216,16 @@ def _kept(
     if found.authentic is False:
         what = "is not the operator's note on this run's evidence"
         return _Gone(problems=(Problem(path=DESTROYED, what=what),)), []
+    if signer and found.signer != signer:
+        what = "is not signed by the key that signed the manifest"
+        return _Gone(problems=(Problem(path=DESTROYED, what=what),)), []
     left = [name for name in found.files if (run / name).exists()]
     problems = tuple(Problem(path=n, what="was to be destroyed, and is there") for n in left)
-    notes = [] if found.authentic else ["who destroyed the evidence: the operator's key tells"]
+    notes = (
+        []
+        if found.authentic or signer
+        else ["who destroyed the evidence: the operator's key tells"]
+    )
     return _Gone(frozenset(found.files), found.at, problems), notes
 
 
@@ -176,15 +253,13 @@ def _read_manifest(path: Path) -> tuple[dict[str, Any], list[Problem]]:
 
 def _file_problems(run: Path, manifest: dict[str, Any], gone: frozenset[str]) -> list[Problem]:
     listed: dict[str, dict[str, Any]] = manifest.get("files", {})
-    present = {path.relative_to(run).as_posix(): path for path in covered(run)}
+    present = {path.relative_to(run).as_posix(): path for path in covered(run, finished=True)}
     problems: list[Problem] = []
     for name in sorted((listed.keys() | present.keys()) - gone):
         if name not in present:
             problems.append(Problem(path=name, what="is missing"))
         elif name not in listed:
             problems.append(Problem(path=name, what="is not in the manifest"))
-        elif present[name].is_symlink():
-            problems.append(Problem(path=name, what="is a link, not a file"))
         elif present[name].stat().st_size != listed[name]["bytes"]:
             size = present[name].stat().st_size
             what = f"was changed: {size} bytes, {listed[name]['bytes']} in the manifest"

@@ -121,13 +121,22 @@ def build_report(run: Path, *, redact: bool | None = None, key: bytes | None = N
             ...
         expunge.errors.InputError: error[no-evidence]: no-such-run has no evidence...
     """
-    store = evidence_of(run, key=key)
     masked = own_redaction(run) if redact is None else redact
-    redactor = Redactor(store.items_with_facts()) if masked else OpenText()
-    page = _page(run, store, redactor, redacted=masked)
     path = page_for(run, redact=masked)
-    write_text(path, environment().get_template("report.html.j2").render(page))
+    write_text(path, report_text(run, redact=masked, key=key))
     return path
+
+
+def report_text(run: Path, *, redact: bool, key: bytes | None) -> str:
+    """Return the report of a run as HTML; the arguments are those of `build_report`.
+
+    Raises:
+        InputError: As `build_report`.
+    """
+    store = evidence_of(run, key=key)
+    redactor = Redactor(store.items_with_facts()) if redact else OpenText()
+    page = _page(run, store, redactor, redacted=redact)
+    return environment().get_template("report.html.j2").render(page)
 
 
 def evidence_of(run: Path, *, key: bytes | None) -> EvidenceStore:

@@ -17,6 +17,8 @@ from expunge.reporting.redaction import OpenText, Redactor
 from expunge.reporting.schema import read_facts, read_results
 from expunge.utils.io import write_text
 
+CARD = "README.md"
+"""The file of the card."""
 _ROWS = (
     ("key-fact", "forget"),
     ("extraction-strength", "forget"),
@@ -42,6 +44,17 @@ def build_card(run: Path, *, redact: bool = True, key: bytes | None = None) -> P
 
     Raises:
         InputError: `results.json` or `facts.json` is malformed or of another version.
+    """
+    path = run / CARD
+    write_text(path, card_text(run, redact=redact, key=key))
+    return path
+
+
+def card_text(run: Path, *, redact: bool, key: bytes | None) -> str:
+    """Return the model card of a run as Markdown; the arguments are those of `build_card`.
+
+    Raises:
+        InputError: As `build_card`.
     """
     store = evidence_of(run, key=key)
     redactor = Redactor(store.items_with_facts()) if redact else OpenText()
@@ -71,9 +84,7 @@ def build_card(run: Path, *, redact: bool = True, key: bytes | None = None) -> P
         "attacks": [row for row in attack_rows(results, ranked) if row["attack"] != PLAIN],
         "gaps": [masks.sentence(gap) for gap in gaps(results, context)],
     }
-    path = run / "README.md"
-    write_text(path, environment().get_template("card.md.j2").render(page))
-    return path
+    return environment().get_template("card.md.j2").render(page)
 
 
 def _base_model(model: str, redactor: Redactor) -> str:

@@ -1,0 +1,199 @@
+"""Consistency: what a run folder says in several places is the same, and follows from its files.
+
+Whoever rewrites a file can rewrite the manifest. What is then found without a signature is what no
+longer belongs together: weights and their digest, settings and the rules of the audit, records and
+their fingerprints, pages and the evidence that they show.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from expunge import __version__
+from expunge.config.settings import Settings
+from expunge.config.toml import parsed
+from expunge.errors import ExpungeError, InputError
+from expunge.evidence.context import AuditContext
+from expunge.evidence.store import UNLEARNED, EvidenceStore
+from expunge.provenance.keys import item_fingerprints
+from expunge.reporting.build import IN_FULL, MASKED, OWN, report_text
+from expunge.reporting.card import CARD, card_text
+from expunge.reporting.schema import read_facts
+from expunge.utils.io import read_table
+
+_UNREADABLE = (ExpungeError, ValueError, KeyError, TypeError, IndexError, AttributeError, OSError)
+"""What broken files raise when they are read: findings here, not crashes."""
+_SETTINGS = "config.toml"
+_NAMED = ("adapter_config.json", "guard.json")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """One thing that does not verify: a path relative to the run folder, and what is wrong."""
+
+    path: str
+    what: str
+
+
+def settings_problems(
+    run: Path, manifest: Mapping[str, Any], context: AuditContext
+) -> list[Problem]:
+    """Return where settings, rules of the audit, facts and manifest contradict each other.
+
+    Args:
+        run: The run folder.
+        manifest: Its manifest.
+        context: Of its evidence: the rules by which it was judged.
+    """
+    try:
+        settings = Settings.model_validate(parsed(run / _SETTINGS))
+        facts = read_facts(run)
+    except (ValidationError, *_UNREADABLE):
+        return [Problem(path=_SETTINGS, what="cannot be read")]
+    request, audit = settings.request, settings.audit
+    rules = {
+        "request.id": (request.id, context.request),
+        "request.goal": (request.goal.value, context.goal),
+        "request.response": (request.response.value, context.response),
+        "request.threat_model": (request.threat_model.value, context.threat_model),
+        "request.tier": (request.tier.value if request.tier else context.tier, context.tier),
+        "request.margins": (request.margins.model_dump(), asdict(context.policy)),
+        "request.gold": (len(request.gold), len(context.golds)),
+        "audit.level": (audit.level, context.level),
+        "train.seed": (settings.train.seed, context.seed),
+    }
+    told = {
+        f"`{key}` is not the rule by which the evidence was judged"
+        for key, (ours, theirs) in rules.items()
+        if ours != theirs
+    }
+    if facts.method and not settings.stage and facts.method.name != settings.method.name:
+        told.add("`method.name` is not the method of facts.json")
+    if manifest.get("seeds") != dict.fromkeys(("train", "audit"), context.seed):
+        told.add("`train.seed` is not that of the manifest")
+    kept = manifest.get("evidence", {})
+    if kept.get("redacted") != settings.report.redact:
+        told.add("`report.redact` is not what the manifest says of the pages")
+    if not _is_kept_so_long(kept, facts.created, audit.retention_days):
+        told.add("`audit.retention_days` does not lead to the date in the manifest")
+    return [Problem(path=_SETTINGS, what=what) for what in sorted(told)]
+
+
+def _is_kept_so_long(kept: Mapping[str, Any], created: str, days: int) -> bool:
+    """Tell whether evidence is kept as long as the settings say; a run may end after midnight."""
+    try:
+        began = datetime.fromisoformat(created).date()
+        return 0 <= (date.fromisoformat(kept["expires"]) - began).days - days <= 1
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def identity_problems(run: Path, manifest: Mapping[str, Any]) -> list[Problem]:
+    """Return whether the folder is another run than the manifest says."""
+    path = run / "run.json"
+    try:
+        named = read_table(path).get("run_id") if path.is_file() else manifest.get("run")
+    except _UNREADABLE:
+        return [Problem(path=path.name, what="cannot be read")]
+    if named == manifest.get("run"):
+        return []
+    return [Problem(path=path.name, what="names another run than the manifest")]
+
+
+def record_problems(
+    store: EvidenceStore, manifest: Mapping[str, Any], key: bytes | None
+) -> list[Problem]:
+    """Return where the records of the evidence are not those of the manifest.
+
+    Without the key that the fingerprints were made with, only their number can be compared.
+
+    Args:
+        store: The evidence, open.
+        manifest: Its manifest.
+        key: The operator's key.
+    """
+    named = manifest.get("data", {})
+    now = item_fingerprints(store.items(), key or b"")
+    same_key = any(set(now[split]) & set(named.get(split, ())) for split in now)
+    problems: list[Problem] = []
+    for split in sorted(now.keys() | named.keys()):
+        before, found = named.get(split, []), now.get(split, [])
+        if len(before) != len(found):
+            what = f"names {len(before)} {split} records, the evidence has {len(found)}"
+            problems.append(Problem(path="manifest.json", what=what))
+        elif key is not None and same_key and before != found:
+            what = f"fingerprints of the {split} records are not those of the evidence"
+            problems.append(Problem(path="manifest.json", what=what))
+    return problems
+
+
+def page_problems(run: Path, manifest: Mapping[str, Any], key: bytes | None) -> list[Problem]:
+    """Return which pages are not what this version writes from the evidence.
+
+    Pages of another version look otherwise and are not compared.
+    """
+    if manifest.get("versions", {}).get("expunge") != __version__:
+        return []
+    masked = bool(manifest.get("evidence", {}).get("redacted"))
+    pages = {OWN: masked, IN_FULL: False, MASKED: True}
+    texts = {name: lambda redact=redact: report_text(run, redact=redact, key=key)
+             for name, redact in pages.items()}  # fmt: skip
+    texts[CARD] = lambda: card_text(run, redact=masked, key=key)
+    problems: list[Problem] = []
+    for name, write in texts.items():
+        if not (run / name).is_file():
+            continue
+        try:
+            same = write().encode() == (run / name).read_bytes()
+        except _UNREADABLE:
+            problems.append(Problem(path=name, what="cannot be written again from the evidence"))
+            continue
+        if not same:
+            what = "is not the page that the evidence gives"
+            problems.append(Problem(path=name, what=what))
+    return problems
+
+
+def weight_problems(
+    run: Path, manifest: Mapping[str, Any], context: AuditContext
+) -> tuple[list[Problem], list[str]]:
+    """Compare the digest of the weights that lie in a run folder with the audited one.
+
+    Args:
+        run: The run folder; one of an audit holds no weights.
+        manifest: Its manifest.
+        context: Of its evidence.
+
+    Returns:
+        Problems, and notes on what could not be compared.
+    """
+    if not any(_models_in(run)):
+        return [], []
+    import torch
+
+    from expunge.models.loading import Source, load
+
+    known = context.models.get(UNLEARNED)
+    dtype = getattr(torch, str(manifest.get("precision")), None)
+    if known is None or not isinstance(dtype, torch.dtype):
+        return [Problem(path="manifest.json", what="does not say which weights were audited")], []
+    source = Source(device=torch.device("cpu"), dtype=dtype, offline=True)
+    try:
+        found = load(str(run), source).digest
+    except InputError as error:
+        if error.code in ("no-model", "model-offline"):
+            return [], [f"weights not compared with the audited ones: {error.what}"]
+        return [Problem(path="model", what=error.what)], []
+    if found == known:
+        return [], []
+    return [Problem(path="model", what="holds other weights than those that were audited")], []
+
+
+def _models_in(run: Path) -> Iterator[Path]:
+    """Yield files that make a folder a model, an adapter or a guard."""
+    yield from run.glob("*.safetensors")
+    yield from (run / name for name in _NAMED if (run / name).is_file())
