@@ -24,7 +24,7 @@ from expunge.evals.results import Score
 from expunge.metrics.outcomes import Axis
 from expunge.metrics.statistics import Estimate
 from expunge.reporting import plots
-from expunge.utils.io import write_json, write_text
+from expunge.utils.io import printable, write_json, write_text
 
 NONE = "–"  # noqa: RUF001 - a dash that stands for nothing
 MARKS = "* on the Pareto front; ~ not parted from it by the data."
@@ -72,14 +72,14 @@ def row_table(found: Leaderboard) -> dict[str, Any]:
 
 def to_markdown(shown: Mapping[str, Any]) -> str:
     """Return a sheet as Markdown, without its title."""
-    parts = [*shown["sentences"], _markdown_table(*shown["standings"]), MARKS]
+    parts = [*map(_plain, shown["sentences"]), _markdown_table(*shown["standings"]), MARKS]
     if shown["numbers"][1]:
         parts += ["### The suite's own numbers", _markdown_table(*shown["numbers"])]
     if shown["series"][1]:
         parts += [FOLDS, _markdown_table(*shown["series"])]
     parts += ["### Chosen settings", _markdown_table(*shown["chosen"])]
     if shown["failures"]:
-        failed = [f"- `{name}`: {why}" for name, why in shown["failures"]]
+        failed = [f"- `{_plain(name)}`: {_plain(why)}" for name, why in shown["failures"]]
         parts += ["### Failures", "\n".join(failed), AGAIN]
     return "\n\n".join(parts) + "\n"
 
@@ -378,8 +378,14 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) or "none"
 
 
+def _plain(text: str) -> str:
+    """Return a text that is no HTML in Markdown, on one line; names come from files of others."""
+    one = printable(" ".join(text.split())).replace("`", "'")
+    return one.replace("&", "&amp;").replace("<", "&lt;")
+
+
 def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+        return f"| {' | '.join(_plain(cell).replace('|', '/') for cell in cells)} |"
 
     return "\n".join([line(head), line(["---"] * len(head)), *(line(row) for row in rows)])

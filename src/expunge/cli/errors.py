@@ -1,5 +1,6 @@
 """Every way a command can fail, in one table: exit code, message of at most five lines."""
 
+import errno
 import os
 import sys
 import traceback
@@ -17,9 +18,23 @@ from expunge.errors import (
     is_out_of_memory,
 )
 from expunge.utils.console import Console
-from expunge.utils.io import NO_SPACE
+from expunge.utils.io import NO_SPACE, printable
 
 _LONGEST_LINE = 400
+_REFUSED = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+        errno.ENOENT,
+        errno.EEXIST,
+    }
+)
+"""What the system says of a place where nothing can be read or written."""
 _SAID_ONCE = frozenset({"process-ended", "interrupted"})
 
 
@@ -60,6 +75,8 @@ def explain(error: BaseException) -> ExpungeError:
                 return _FOREIGN[name](link)
         if isinstance(link, OSError) and link.errno in NO_SPACE:
             return _disk(link)
+        if isinstance(link, OSError) and link.errno in _REFUSED and link.filename is not None:
+            return _refused(link)
         if is_out_of_memory(link):
             return _memory(link)
     return ExpungeError(
@@ -84,7 +101,7 @@ def _shown(error: ExpungeError) -> str:
 
 def _one_line(text: str) -> str:
     indent = text[: len(text) - len(text.lstrip())]
-    joined = indent + " ".join(text.split())
+    joined = indent + printable(" ".join(text.split()))
     return joined if len(joined) <= _LONGEST_LINE else joined[: _LONGEST_LINE - 1] + "…"
 
 
@@ -112,6 +129,16 @@ def _disk(_: BaseException) -> ExpungeError:
         what="no space left on the disk",
         why="files are written whole or not at all, so that what is there is intact",
         fix="free some space, then run the same command again: it resumes",
+    )
+
+
+def _refused(error: OSError) -> ExpungeError:
+    return InputError(
+        "no-access",
+        what=f"{os.fsdecode(error.filename)}: {error.strerror}",
+        why="the system does not let this user read or write there",
+        fix="check the permissions, or name another place: --out, --save, EXPUNGE_KEY_FILE,"
+        " EXPUNGE_CACHE",
     )
 
 

@@ -31,6 +31,7 @@ def evidence(
     from expunge.evidence.store import EvidenceStore
     from expunge.provenance.destroy import destroy_evidence, kept
     from expunge.provenance.keys import key_path, operator_key
+    from expunge.provenance.signature import signing_key
 
     if (run / SHARED).is_file():
         return _shared(action, run, expired=expired, session=session)
@@ -43,6 +44,7 @@ def evidence(
             key=operator_key(key_path(), run=folder),
             only_expired=expired,
             now=datetime.now(UTC),
+            signing=signing_key(folder),
         )
         console.line("destroyed", f"{len(done.files)} files of {run}, on {done.at}")
         console.line("kept", "scores, verdict, manifest and keyed fingerprints; verify says so")
@@ -60,9 +62,7 @@ def evidence(
 
 def _shared(action: str, folder: Path, *, expired: bool, session: Session) -> int:
     """Do the same with the folder that attacks of many runs share."""
-    from expunge.evidence.encryption import SHARED
-    from expunge.provenance.destroy import destroy_store, kept
-    from expunge.utils.io import read_json
+    from expunge.provenance.destroy import destroy_store, kept, kept_until
 
     console = session.console
     if action == "destroy":
@@ -70,7 +70,7 @@ def _shared(action: str, folder: Path, *, expired: bool, session: Session) -> in
         console.line("destroyed", f"{count} files of {folder}; runs that need them make them again")
         console.event("done", {"destroyed": count, "exit": 0})
         return 0
-    until = read_json(folder / SHARED)["expires"]
+    until = kept_until(folder)
     count = kept(folder)
     console.line("evidence", f"{count} files, shared by runs; kept until {until}")
     console.event("done", {"files": count, "until": until, "exit": 0})

@@ -1,7 +1,6 @@
 """Settings of a fine-tuning: the recipe that `expunge train` records and a replay repeats."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 import tomli_w
@@ -9,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from expunge.config.settings import TrainSettings
 from expunge.errors import UsageError
+from expunge.utils.io import expanded
 
 
 class FinetuneSettings(BaseModel):
@@ -73,5 +73,5 @@ def finetune_settings(values: Mapping[str, object]) -> FinetuneSettings:
 
 
 def _full_path(reference: str) -> str:
-    path = Path(reference).expanduser()
+    path = expanded(reference)
     return str(path.resolve()) if path.exists() else reference

@@ -16,6 +16,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from expunge.config.catalogue import Level
 from expunge.config.request import Request
 
+LARGEST_SEED = 2**32 - 1
+"""Every random generator that is seeded takes numbers up to this one."""
+MOST_STEPS = 10_000_000
+MOST_RECORDS = 65_536
+"""Of a step; also the largest rank and the longest answer: more is a slip of the keyboard."""
+MOST_TOKENS = 1 << 30
+MOST_DAYS = 36_500
+"""A century."""
+
 
 class NamedChoice(BaseModel):
     """A choice by name, and the hyperparameters of what is chosen: any key that is not `name`."""
@@ -84,12 +93,21 @@ class Hyperparameters(BaseModel):
         default="default",
         description="default: LoRA starts from nothing; fila: from what the forget set uses",
     )
-    epochs: int | None = Field(default=None, ge=1, description="passes over the forget set")
-    steps: int | None = Field(default=None, ge=1, description="optimiser steps; overrides epochs")
+    epochs: int | None = Field(
+        default=None, ge=1, le=MOST_STEPS, description="passes over the forget set"
+    )
+    steps: int | None = Field(
+        default=None, ge=1, le=MOST_STEPS, description="optimiser steps; overrides epochs"
+    )
     lr: float | None = Field(default=None, gt=0, description="peak learning rate")
-    batch: int = Field(default=8, ge=1, description="forget records per optimiser step")
+    batch: int = Field(
+        default=8, ge=1, le=MOST_RECORDS, description="forget records per optimiser step"
+    )
     retain_batch: int | None = Field(
-        default=None, ge=1, description="retain records per step; default batch"
+        default=None,
+        ge=1,
+        le=MOST_RECORDS,
+        description="retain records per step; default batch",
     )
     warmup: float = Field(
         default=0.1, ge=0, lt=1, description="share of the steps with rising learning rate"
@@ -97,16 +115,18 @@ class Hyperparameters(BaseModel):
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
     clip: float = Field(default=1.0, gt=0, description="largest gradient norm")
     tokens_per_pass: int = Field(
-        default=4096, ge=8, description="padded tokens in one forward pass"
+        default=4096, ge=8, le=MOST_TOKENS, description="padded tokens in one forward pass"
     )
     checkpointing: bool = Field(
         default=False,
         description="compute activations again on the way back: a third slower, far less memory",
     )
     check_every: int = Field(
-        default=5, ge=1, description="steps between checkpoints and watchdog checks"
+        default=5, ge=1, le=MOST_STEPS, description="steps between checkpoints and watchdog checks"
     )
-    seed: int = Field(default=0, ge=0, description="seed of order, initialisation and draws")
+    seed: int = Field(
+        default=0, ge=0, le=LARGEST_SEED, description="seed of order, initialisation and draws"
+    )
 
     @property
     def retained(self) -> int:
@@ -121,7 +141,7 @@ class TrainSettings(Hyperparameters):
     adapter: bool = Field(
         default=False, description="keep the adapter unmerged: suppression, not removal"
     )
-    rank: int = Field(default=16, ge=1, description="LoRA rank")
+    rank: int = Field(default=16, ge=1, le=MOST_RECORDS, description="LoRA rank")
     alpha: float | None = Field(
         default=None, gt=0, description="LoRA alpha; default twice the rank"
     )
@@ -147,7 +167,10 @@ class TrainSettings(Hyperparameters):
         description="share of the steps, the last ones, at least two, whose weights are averaged",
     )
     max_length: int = Field(
-        default=512, ge=8, description="longest record in tokens; longer text is split"
+        default=512,
+        ge=8,
+        le=MOST_TOKENS,
+        description="longest record in tokens; longer text is split",
     )
 
     @field_validator("targets")
@@ -183,7 +206,9 @@ class AuditSettings(BaseModel):
         " variable only, never a file",
     )
     sibling: str = Field(default="", description="a model of the same shape for the attack merge")
-    max_new_tokens: int = Field(default=32, ge=1, description="longest greedy answer in tokens")
+    max_new_tokens: int = Field(
+        default=32, ge=1, le=MOST_RECORDS, description="longest greedy answer in tokens"
+    )
     attack_records: int | None = Field(
         default=None,
         ge=2,
@@ -202,7 +227,10 @@ class AuditSettings(BaseModel):
         default=False, description="encrypt the evidence; the operator's key opens it"
     )
     retention_days: int = Field(
-        default=365, ge=0, description="days after which the evidence is to be destroyed"
+        default=365,
+        ge=0,
+        le=MOST_DAYS,
+        description="days after which the evidence is to be destroyed",
     )
 
     def expires(self, today: date) -> date:

@@ -16,8 +16,12 @@ from expunge.data.convert import FIELDS, to_record, with_short_answers_named
 from expunge.data.hub import hub_values
 from expunge.data.records import Record
 from expunge.errors import InputError
-from expunge.utils.io import did_you_mean
+from expunge.utils.io import did_you_mean, expanded
 
+LONGEST_RECORD = 16 * 2**20
+"""Characters of a text: the collected works of one author. More is no record."""
+MOST_UNPACKED = 2**30
+"""Bytes of a packed file, unpacked: a few kilobytes can hold any number of zeros."""
 _NOT_DATA = ("readme", "license", "licence", "notice", "changelog")
 _LONGEST_NAME = 255
 _HUB_ID = re.compile(
@@ -80,7 +84,7 @@ def read(sources: Sequence[str], *, offline: bool = False) -> RecordSet:
     by_id: dict[str, Record] = {}
     contents: set[tuple[object, str]] = set()
     duplicates = 0
-    for record in (to_record(row.value, row.source) for row in rows):
+    for record in (to_record(row.value, row.source) for row in map(_sized, rows)):
         if (record.prompt, record.completion) in contents:
             duplicates += 1
             continue
@@ -122,7 +126,7 @@ def require_source(source: str) -> None:
     Raises:
         InputError: As `read`, for a missing file or one of an unknown kind.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if len(path.name.encode()) <= _LONGEST_NAME:
         if path.is_file():
             _reader(path)
@@ -147,12 +151,27 @@ def require_prompts(path: Path) -> None:
         )
 
 
+def _sized(row: SourceRow) -> SourceRow:
+    """Refuse a row too long for a record, before any of it becomes tokens."""
+    values = row.value.values() if isinstance(row.value, dict) else (row.value,)
+    size = sum(len(value) for value in values if isinstance(value, str))
+    if size <= LONGEST_RECORD:
+        return row
+    raise InputError(
+        "too-large",
+        what=f"{row.source}: a record of {size:,} characters",
+        why=f"a record has at most {LONGEST_RECORD:,}",
+        fix="cut the text into records: one JSON object a line, a passage in each",
+    )
+
+
 def _rows(source: str, *, offline: bool, skipped: list[str]) -> Iterator[SourceRow]:
-    path = Path(source).expanduser()
+    path = expanded(source)
     if len(path.name.encode()) > _LONGEST_NAME:
         raise _missing(source)
     if path.is_dir():
         for file in sorted(path.rglob("*")):
+            _require_readable_name(file)
             hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
             if hidden or not file.is_file():
                 continue
@@ -197,10 +216,32 @@ def _ending(path: Path) -> str:
     return Path(path.stem).suffix.lower() if suffix in _PACKINGS else suffix
 
 
+def _require_readable_name(path: Path) -> None:
+    """Refuse a name that is not UTF-8: no report, log or manifest could hold it."""
+    if any("\ud800" <= each <= "\udfff" for each in path.name):
+        raise InputError(
+            "name-not-utf8",
+            what=f"{path.parent} holds a file whose name is not UTF-8: {path.name!a}",
+            why="its name would stand in reports and manifests, which are UTF-8",
+            fix="rename the file",
+        )
+
+
 def _unpacked(path: Path) -> bytes:
     unpack = _PACKINGS.get(path.suffix.lower())
     try:
-        return path.read_bytes() if unpack is None else unpack(path.read_bytes())
+        if unpack is None:
+            return path.read_bytes()
+        with unpack(path) as file:
+            content = file.read(MOST_UNPACKED + 1)
+        if len(content) <= MOST_UNPACKED:
+            return content
+        raise InputError(
+            "too-large",
+            what=f"{path}: more than {MOST_UNPACKED:,} bytes once unpacked",
+            why="a small packed file can hold any number of bytes, and fill the memory",
+            fix="unpack it yourself and split it into files",
+        )
     except (EOFError, OSError, zlib.error) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -347,9 +388,9 @@ _READERS: Mapping[str, Callable[[Path], Iterator[SourceRow]]] = {
     ".txt": _text_file,
     ".md": _text_file,
 }
-_PACKINGS: Mapping[str, Callable[[bytes], bytes]] = {
-    ".gz": gzip.decompress,
-    ".bz2": bz2.decompress,
+_PACKINGS: Mapping[str, type[gzip.GzipFile] | type[bz2.BZ2File]] = {
+    ".gz": gzip.GzipFile,
+    ".bz2": bz2.BZ2File,
 }
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _MARKER = "expungemarker"
+_QUESTION = "expungequestion"
 _ROLE_NAMES = {"system": "System", "user": "Question", "assistant": "Answer"}
 _WINDOW = 12
 """Characters of a passage to look at per token wanted: with 3 to 6 a token, two parts and more."""
@@ -347,9 +348,16 @@ class Encoder:
 
     def _probe_template(self) -> tuple[str, int | None]:
         """Find what the template writes between the prompt and an answer, and what ends a turn."""
-        question = (Message("user", "q"),)
+        question = (Message("user", _QUESTION),)
         source = "a question and its answer"
         prompt = self._render(question, source=source)
+        if _QUESTION not in prompt.lower():
+            raise InputError(
+                "bad-template",
+                what="the model's chat template does not write the question that it is given",
+                why="every question would be the same empty text, and nothing could be measured",
+                fix="restore the template (chat_template.jinja), or set template to plain",
+            )
         before, found, after = self._render(question, source=source, answer=_MARKER).rpartition(
             _MARKER
         )

@@ -15,7 +15,7 @@ from typing import Any
 from expunge.errors import InputError
 from expunge.evidence.context import AuditContext
 from expunge.evidence.store import UNLEARNED, EvidenceStore
-from expunge.utils.io import read_json, sha256_json, write_json
+from expunge.utils.io import read_table, sha256_json, write_json
 
 SCHEMA = "expunge.preregistration/1"
 
@@ -90,9 +90,17 @@ def read_preregistration(store: EvidenceStore) -> Preregistration | None:
     path = store.folder / NAME
     if not path.is_file():
         return None
-    row = read_json(path)
+    row = read_table(path)
     row.pop("schema", None)
-    return Preregistration(**row)
+    try:
+        return Preregistration(**row)
+    except TypeError as error:
+        raise InputError(
+            "damaged-evidence",
+            what=f"{path} is no preregistration",
+            why="a field is missing, unknown or of another kind",
+            fix="restore the folder from a copy, or run the audit again in another folder",
+        ) from error
 
 
 def departures(store: EvidenceStore, *, key: bytes | None) -> list[str]:

@@ -22,13 +22,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from expunge.errors import InputError
 from expunge.evidence.context import SCHEMA, AuditContext
 from expunge.evidence.encryption import NAME as SEAL
 from expunge.evidence.encryption import SUFFIX, Seal, locked
-from expunge.utils.io import jsonl, parse_jsonl, read_json, write_bytes, write_json
+from expunge.utils.io import jsonl, parse_jsonl, read_table, write_bytes, write_json
 
 Kind = Literal["scores", "answers", "samples", "choices", "layers"]
 
@@ -276,6 +276,9 @@ SPANS = "key-spans.jsonl"
 _CONTEXT = "context.json"
 
 
+Made = TypeVar("Made")
+
+
 class EvidenceStore:
     """The evidence folder of a run: `items.jsonl`, `context.json` and one file per unit.
 
@@ -333,8 +336,15 @@ class EvidenceStore:
         Raises:
             InputError: The folder is sealed, and the operator's key is not there or another one.
         """
-        data = self._path(name).read_bytes()
-        return parse_jsonl(self._seal().open(data, name=name) if self.sealed else data)
+        path = self._path(name)
+        if not path.is_file():
+            raise _damaged(path, "it is not there")
+        data = path.read_bytes()
+        opened = self._seal().open(data, name=name) if self.sealed else data
+        try:
+            return parse_jsonl(opened)
+        except (ValueError, RecursionError) as error:
+            raise _damaged(path, "a line is not JSON") from error
 
     def _path(self, name: str) -> Path:
         return self.folder / (f"{name}{SUFFIX}" if self.sealed else name)
@@ -352,7 +362,7 @@ class EvidenceStore:
 
     def items(self, split: str | None = None) -> list[Item]:
         """Read the items, all or those of one set, in the order written."""
-        items = [Item(**_tuples(row)) for row in self.read_rows(ITEMS)]
+        items = [self._made(Item, row, ITEMS) for row in self.read_rows(ITEMS)]
         return [item for item in items if split is None or item.split == split]
 
     def write_key_spans(self, spans: Iterable[FoundSpan]) -> None:
@@ -361,7 +371,8 @@ class EvidenceStore:
 
     def key_spans(self) -> list[FoundSpan]:
         """Read where the facts of forget records stand; nothing where nobody looked."""
-        return [FoundSpan(**row) for row in self.read_rows(SPANS)] if self.holds(SPANS) else []
+        rows = self.read_rows(SPANS) if self.holds(SPANS) else []
+        return [self._made(FoundSpan, row, SPANS) for row in rows]
 
     def items_with_facts(self, split: str | None = None) -> list[Item]:
         """Read the items; forget records without key answers have those that were found."""
@@ -389,7 +400,14 @@ class EvidenceStore:
     def rows(self, unit: Unit) -> list[Row]:
         """Read the rows of one unit in the order of its records."""
         kind = ROWS[unit.kind]
-        return [kind(**_tuples(row)) for row in self.read_rows(unit.filename)]
+        name = unit.filename
+        return [self._made(kind, row, name) for row in self.read_rows(name)]
+
+    def _made(self, kind: type[Made], row: Any, name: str) -> Made:  # noqa: ANN401 - JSON
+        try:
+            return kind(**_tuples(row))
+        except (TypeError, AttributeError) as error:
+            raise _damaged(self._path(name), f"a line is no {kind.__name__}") from error
 
     def write_scores(self, unit: Unit, scores: list[Scores]) -> None:
         """Write the scores of one unit, see `write`."""
@@ -417,7 +435,10 @@ class EvidenceStore:
         Raises:
             InputError: The folder has another layout than this version reads.
         """
-        row = read_json(self.folder / _CONTEXT)
+        path = self.folder / _CONTEXT
+        if not path.is_file():
+            raise _damaged(path, "it is not there")
+        row = read_table(path)
         found = row.pop("schema", None)
         if found != SCHEMA:
             raise InputError(
@@ -426,7 +447,10 @@ class EvidenceStore:
                 why="rows of another layout could be taken for something else",
                 fix="run the audit again with this version, or use the version that wrote it",
             )
-        return AuditContext.from_json(row)
+        try:
+            return AuditContext.from_json(row)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _damaged(path, "a field is missing or of another kind") from error
 
     def note(self, text: str) -> None:
         """Say in the context what could not be measured; saying it twice says it once."""
@@ -452,6 +476,15 @@ class EvidenceStore:
         if role not in context.models:
             models = {**context.models, role: digest}
             self.write_context(replace(context, models=dict(sorted(models.items()))))
+
+
+def _damaged(path: Path, why: str) -> InputError:
+    return InputError(
+        "damaged-evidence",
+        what=f"{path} is not what an audit wrote",
+        why=why,
+        fix="restore the folder from a copy, or run the audit again in another folder",
+    )
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from expunge.config.settings import Settings, Stage
 from expunge.data.readers import is_hub_id, require_prompts, require_source
 from expunge.errors import InputError
 from expunge.models.reference import require_model
-from expunge.utils.io import did_you_mean
+from expunge.utils.io import did_you_mean, expanded
 from expunge.utils.registry import OR_OWN, require_known
 
 _ROUTES = ("auto", "retrain")
@@ -107,7 +107,7 @@ def check_suite(name: str, data: str | None) -> None:
     """
     otherwise = "name one of these, or a request file ending in .toml"
     require_known("suite", name, catalogue().suites, otherwise=otherwise)
-    if data is None or Path(data).expanduser().is_dir() or is_hub_id(data):
+    if data is None or expanded(data).is_dir() or is_hub_id(data):
         return
     raise no_benchmark_folder(data)
 

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from expunge.utils.io import printable
+
 LABEL_WIDTH = 11
 HEARTBEAT_SECONDS = 10.0
 _SAMPLES_FOR_ETA = 3
@@ -230,8 +232,11 @@ class SilentConsole(Console):
 
 
 def aligned(label: str, text: str, *, width: int | None) -> str:
-    """Return `label`, padded, then `text`, wrapped to `width` columns under its own start."""
-    lines = text.split("\n")
+    """Return `label`, padded, then `text`, wrapped to `width` columns under its own start.
+
+    Control characters, which ids and names of files may hold, are spelled out.
+    """
+    lines = printable(text).split("\n")
     if width is not None:
         wrapped = (
             textwrap.wrap(line, width - LABEL_WIDTH, break_long_words=False, break_on_hyphens=False)

@@ -12,6 +12,7 @@ from expunge.errors import InputError, UsageError
 from expunge.evals.results import Score
 from expunge.metrics.outcomes import Axis
 from expunge.pipeline.early_checks import no_benchmark_folder
+from expunge.utils.io import expanded
 
 PACKED = ("", ".gz", ".bz2")
 NO_FILE = "no-benchmark-file"
@@ -176,7 +177,7 @@ class SuiteLocation:
     @property
     def local(self) -> bool:
         """Whether it is a folder on this machine."""
-        return Path(self.root).expanduser().is_dir()
+        return expanded(self.root).is_dir()
 
     def file(self, name: str) -> Path:
         """Return the path of a file of the folder, packed or not.
@@ -184,7 +185,7 @@ class SuiteLocation:
         Raises:
             InputError: It is not there.
         """
-        folder = Path(self.root).expanduser()
+        folder = expanded(self.root)
         for end in PACKED:
             if (path := folder / f"{name}{end}").is_file():
                 return path

@@ -43,6 +43,7 @@ from expunge.metrics.fluency import ngram_entropy
 from expunge.metrics.key_facts import key_fact
 from expunge.metrics.membership import loss
 from expunge.metrics.outcomes import Axis
+from expunge.utils.io import expanded
 
 PASSAGE = "passage"
 """The set that is forgotten."""
@@ -187,7 +188,7 @@ def _bare(text: str) -> str:
 def _target(spec: Spec) -> tuple[str, dict[str, list[SourceRow]]]:
     """Return the name of the target and its rows by set."""
     place = SuiteLocation(root=spec.data, offline=spec.offline)
-    folder = Path(spec.data).expanduser()
+    folder = expanded(spec.data)
     part = spec.part or (_first(folder) if place.local else "")
     needed = {*LEVELS, *NEIGHBOURS, PASSAGE}
     if (folder / part).is_dir():
