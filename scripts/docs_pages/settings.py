@@ -35,6 +35,7 @@ Some flags belong to one command and are no settings; see [Command line](cli.md)
 | `EXPUNGE_CONFIG` | the request file |
 | `EXPUNGE_CACHE` | folder of converted models |
 | `EXPUNGE_KEY_FILE` | the operator's key |
+| `EXPUNGE_SIGNING_KEY` | the key that signs runs (`expunge keys`) |
 """
 
 

@@ -230,6 +230,8 @@ def write_again(run: Path, manifest: dict) -> None:
         name: {"sha256": sha256_file(path), "bytes": path.stat().st_size}
         for name, path in named.items()
     }
+    verdict = read_json(run / "results.json")["verdict"]
+    body["verdict"] = {name: verdict[name] for name in body["verdict"]}
     models = read_json(run / "evidence" / "context.json")["models"]
     body["models"] = dict(sorted(models.items()))
     (run / "manifest.json").write_text(render({**body, "digest": sha256_json(body)}))

@@ -5,17 +5,18 @@ longer belongs together: weights and their digest, settings and the rules of the
 their fingerprints, pages and the evidence that they show.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from expunge import __version__
+from expunge.config.resolve import parsed
 from expunge.config.settings import Settings
-from expunge.config.toml import parsed
 from expunge.errors import ExpungeError, InputError
 from expunge.evidence.context import AuditContext
 from expunge.evidence.store import UNLEARNED, EvidenceStore
@@ -140,9 +141,10 @@ def page_problems(run: Path, manifest: Mapping[str, Any], key: bytes | None) -> 
         return []
     masked = bool(manifest.get("evidence", {}).get("redacted"))
     pages = {OWN: masked, IN_FULL: False, MASKED: True}
-    texts = {name: lambda redact=redact: report_text(run, redact=redact, key=key)
-             for name, redact in pages.items()}  # fmt: skip
-    texts[CARD] = lambda: card_text(run, redact=masked, key=key)
+    texts: dict[str, Callable[[], str]] = {
+        name: partial(report_text, run, redact=redact, key=key) for name, redact in pages.items()
+    }
+    texts[CARD] = partial(card_text, run, redact=masked, key=key)
     problems: list[Problem] = []
     for name, write in texts.items():
         if not (run / name).is_file():
