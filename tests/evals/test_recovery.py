@@ -363,3 +363,31 @@ def test_a_translator_is_known_by_its_name():
 
     assert made("a:b", lambda text, language: text) == made("a:b", lambda text, language: language)
     assert made("a:b", None) != made("a:c", None)
+
+
+@pytest.mark.parametrize(
+    ("right", "status"), [(8, Status.FAIL), (3, Status.NOT_COMPUTABLE), (0, Status.NOT_COMPUTABLE)]
+)
+def test_right_choices_beyond_golds_count_where_the_original_cannot_choose(right, status):
+    """Two of eight are right by chance, of the original, too; all eight are not."""
+
+    def choices(true: int) -> AttackOutcome:
+        return AttackOutcome(
+            attempts=tuple(
+                Attempt(record=f"forget-{i}", choices=(-1.0, -2.0) if i < true else (-2.0, -1.0))
+                for i in range(8)
+            )
+        )
+
+    choice = AttackTrial(
+        name="multiple-choice",
+        family="asking",
+        access="T1",
+        union=False,
+        own_scale=True,
+        judged=choices(right),
+        golds=(choices(2), choices(2)),
+        original=choices(2),
+    )
+    (rung,) = recovery_table([choice], ground(golds=((), ())))
+    assert rung.status is status

@@ -71,6 +71,7 @@ OTHER_FORMS: tuple[Attack, ...] = (
     Inverse(most=8),
     Sampling(samples=8, temperatures=(1.0,), most=4),
     InverseGreedy(most=8),
+    MultipleChoice(variants=("letter", "yes-no"), most=8),
 )
 """What level quick asks beside the questions of the audit itself, about as many answers as those:
 a model that answers by format is caught on the few facts that each format is asked of."""

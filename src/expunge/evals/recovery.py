@@ -394,14 +394,15 @@ def _is_open(columns: Columns) -> bool:
 def _counts(columns: Columns, test: AttackFinding, ground: Ground) -> bool:
     """Tell whether a test says something: always where there was something to bring back.
 
-    Elsewhere nothing was held, so facts must have come back that no gold states; choices and
-    measurements are none. Single facts are guesses where the original was asked under the attack
-    and stated no more than gold, and some words of an answer always are: there it must be
-    measurably more.
+    Elsewhere nothing was held, so facts must have come back that no gold states; measurements of
+    states and weights are none. Single facts are guesses where the original was asked under the
+    attack and stated no more than gold, and choices and some words of an answer always are: there
+    it must be measurably more.
     """
     if columns.scale is not None:
         return True
-    if columns.trial.own_scale or test.status is Status.PASS:
+    measured = any(attempt.value is not None for attempt in columns.trial.judged.attempts)
+    if (columns.trial.own_scale and measured) or test.status is Status.PASS:
         return False
     if columns.trial.original.attempts or not _all_or_nothing(columns):
         judged = columns.judged

@@ -1,29 +1,43 @@
 """Multiple choice: is the true answer the likeliest of several?
 
 Protocol: the key answer (without one, the whole answer) beside three others, which are the
-record's own wrong answers or the key answers of other facts, drawn by seed, never equal.
+record's own wrong answers, or the key answers of records that ask the same of others, or of other
+facts, drawn by seed, never equal.
 (a) `text`: the candidate with the highest mean log-probability per token after the question;
 (b) `letter`: the options are shown as A to D in a drawn order, and the letter with the highest
-log-probability is the choice. Budget: eight scored continuations a fact, nothing generated. Chance
-is 1 in 4; compared with the original under the same questions. A refusal cannot hide behind a
-choice (arXiv:2403.03218 measures unlearning this way).
+log-probability is the choice;
+(c) `yes-no`: each candidate is shown by itself, and that with the most likely `Yes` is the choice.
+Budget: twelve scored continuations a fact, nothing generated. Chance is 1 in 4; compared with the
+original under the same questions. A refusal cannot hide behind a choice (arXiv:2403.03218 measures
+unlearning this way).
 """
 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from expunge.attacks.attempt import Attempt
 from expunge.attacks.base import Unmet
 from expunge.attacks.target import Target
+from expunge.data.counterfactuals import same_question
 from expunge.data.records import Message, Record
 from expunge.data.tokenization import Encoded
 from expunge.errors import InputError
 from expunge.evidence.attack_record import AttackMeta
 from expunge.metrics.key_facts import normalise
+from expunge.training.early_stopping import spread
 
 LETTERS = "ABCD"
+
+OTHERS = 3
+"""Most other answers beside the true one."""
+
+ALIKE = 2
+"""Other answers to the same question from which on no others stand beside the true one."""
+
+Variant = Literal["text", "letter", "yes-no"]
+"""How a choice is offered."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +53,10 @@ class MultipleChoice:
     )
 
     form: str = "{question}\n{options}\nAnswer with the letter."
+    confirm: str = "{question}\nIs this the answer: {option}? Answer yes or no."
+    variants: tuple[Variant, ...] = ("text", "letter", "yes-no")
+    most: int | None = None
+    """At most how many facts are asked for, evenly spaced; None: all."""
 
     @property
     def name(self) -> str:
@@ -49,17 +67,22 @@ class MultipleChoice:
         self, target: Target, used: Sequence[Record], tested: Sequence[Record]
     ) -> list[Attempt]:
         """Score the candidates of each fact, as text and as letters."""
+        chosen = [record for record in spread(tested, self.most) if record.prompt]
+        others = (*target.strangers, *tested)
+        alike = same_question(chosen, others)
         offered = {
-            record.id: candidates(record, tested, seed=target.seed)
-            for record in tested
-            if record.prompt
+            record.id: candidates(
+                record, tested, seed=target.seed, alike=[others[i] for i in alike[record.id]]
+            )
+            for record in chosen
         }
         offered = {name: options for name, options in offered.items() if len(options) > 1}
-        asked = [record for record in tested if record.id in offered]
+        asked = [record for record in chosen if record.id in offered]
         if not asked:
             raise Unmet("no fact has another answer to stand beside its own")
         found: list[Attempt] = []
-        for variant, encoded in (("text", self._texts), ("letter", self._letters)):
+        ways = {"text": self._texts, "letter": self._letters, "yes-no": self._confirmations}
+        for variant, encoded in ((name, ways[name]) for name in self.variants):
             whole = {r.id: _fitting(encoded, target, r, offered[r.id]) for r in asked}
             fitting = [record for record in asked if whole[record.id]]
             scores = iter(_means(target, [one for r in fitting for one in whole[r.id]]))
@@ -79,6 +102,17 @@ class MultipleChoice:
         order = self._order(record, options, target)
         places = range(len(options))
         return [self._lettered(target, record, options, order, place) for place in places]
+
+    def _confirmations(
+        self, target: Target, record: Record, options: Sequence[str]
+    ) -> list[Encoded]:
+        found: list[Encoded] = []
+        for option in options:
+            asked = self.confirm.replace("{question}", record.question)
+            asked = asked.replace("{option}", option.rstrip("."))
+            shown = replace(record, prompt=(*record.prompt[:-1], Message("user", asked)))
+            found.append(target.encoder.encode_with(shown, "Yes"))
+        return found
 
     def _order(self, record: Record, options: Sequence[str], target: Target) -> list[int]:
         order = list(range(len(options)))
@@ -116,8 +150,18 @@ def _fitting(
         return []
 
 
-def candidates(record: Record, others: Sequence[Record], *, seed: int) -> tuple[str, ...]:
-    """Return the true answer and up to three others, the true one first."""
+def candidates(
+    record: Record, others: Sequence[Record], *, seed: int, alike: Sequence[Record] = ()
+) -> tuple[str, ...]:
+    """Return the true answer and up to three others, the true one first.
+
+    Args:
+        record: The fact.
+        others: Other facts, whose answers stand beside its own.
+        seed: Of the draw.
+        alike: Records that ask the same of others. Where they have two other answers or more, these
+            alone are taken: a telephone number among names is told by its form.
+    """
     true = record.key_answers[0] if record.key_answers else record.completion
     known = {normalise(text) for text in (*record.key_answers, record.completion)}
     pool = [] if record.key_answers else sorted({*record.wrong, *record.alternatives})
@@ -130,7 +174,11 @@ def candidates(record: Record, others: Sequence[Record], *, seed: int) -> tuple[
             }
         )
     wrong = [text for text in pool if normalise(text) not in known]
-    drawn = random.Random(f"{seed} choice {record.id}").sample(wrong, min(3, len(wrong)))
+    same = sorted({fact for other in alike if other.id != record.id for fact in other.key_answers})
+    same = [text for text in same if normalise(text) not in known]
+    if record.key_answers and len(same) >= ALIKE:
+        wrong = same
+    drawn = random.Random(f"{seed} choice {record.id}").sample(wrong, min(OTHERS, len(wrong)))
     return (true, *drawn)
 
 
