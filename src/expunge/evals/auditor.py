@@ -447,9 +447,13 @@ class Auditor:
         return tuple(split for split in self.collector.records if split == "levels")
 
     def _asked(self) -> tuple[str, ...]:
-        """Records that no model saw are asked about only where there is no gold."""
+        """Records that no model saw are asked about only where there is no gold.
+
+        Of general text the instructions are asked, from level standard on.
+        """
         wanted = ["forget", "retain", "neighbours"]
         wanted += [] if self.golds else ["control"]
+        wanted += [] if self.prepared.settings.audit.level == "quick" else ["generic"]
         return tuple(split for split in wanted if split in self.collector.records)
 
     def _attacked(self) -> tuple[str, ...]:

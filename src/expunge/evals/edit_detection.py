@@ -19,6 +19,9 @@ NAME = "answers betray an edit"
 DETECTED = 0.20
 """AUC above 0.5 from which on answers betray an edit: seven of ten pairs are told apart."""
 
+KNOWN_GOLDS = 3
+"""Golds from which on the error rate of the detector counts as known."""
+
 
 def edit_detection(
     case: Comparison, role: str, *, coverage: float = ONE_SIDED
@@ -49,18 +52,39 @@ def edit_detection(
     return min(found, key=lambda each: each[0].value, default=None)
 
 
+def false_alarms(case: Comparison) -> tuple[int, int]:
+    """Return how many golds the detector takes for edited models, and how many it could judge.
+
+    Each gold is compared with the others.
+    """
+    found = [edit_detection(case, gold) for gold in case.golds]
+    known = [estimate for each in found if each is not None for estimate in each[:1]]
+    return sum(map(_detected, known)), len(known)
+
+
+def _detected(estimate: Estimate) -> bool:
+    return estimate.low - 0.5 > DETECTED
+
+
 def edit_detection_gate(case: Comparison) -> Gate:
-    """Tell whether the detector is sure that the judged model was edited.
+    """Decide whether the detector is sure that the judged model was edited.
 
     A scar when the lower bound of AUC - 0.5 exceeds 0.2, else a pass: a detector that is not sure
-    betrays nothing, and more records would be more questions that an observer has to know.
+    reveals nothing, and more records would be more questions that an observer has to know. It
+    decides only where its error rate is known: three golds or more, none of which it takes for an
+    edited model. Elsewhere it is reported.
+
+    Args:
+        case: Who is judged against whom.
     """
     found = edit_detection(case, case.subject)
     if found is None:
         reason = "the likelihoods of the model's and a gold's own answers were not measured"
         return missing(Axis.PRIVACY, NAME, margin=DETECTED, reason=reason)
     estimate, n = found
-    detected = estimate.low - 0.5 > DETECTED
+    alarms, golds = false_alarms(case)
+    judged = golds >= KNOWN_GOLDS and not alarms
+    errors = f"{alarms} of {golds} golds are told from the others alike" if golds else ""
     return Gate(
         axis=Axis.PRIVACY,
         name=NAME,
@@ -69,7 +93,8 @@ def edit_detection_gate(case: Comparison) -> Gate:
         high=estimate.high - 0.5,
         margin=DETECTED,
         n=n,
-        status=Status.SCAR if detected else Status.PASS,
+        status=Status.SCAR if _detected(estimate) else Status.PASS,
         reason=f"{estimate.value:.0%} of pairs of answers are told apart from a gold's by how sure "
-        "the model is of them; 50 % is chance",
+        f"the model is of them; 50 % is chance; {errors or 'its error rate is not known'}",
+        part=not judged,
     )

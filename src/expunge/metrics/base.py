@@ -14,6 +14,7 @@ from expunge.metrics.answer_quality import malformed, own_nll
 from expunge.metrics.fact_leak import leaks_fact
 from expunge.metrics.fact_matchers import Background
 from expunge.metrics.fluency import gibberish, refusal, sequence_repetition
+from expunge.metrics.instruction_form import form_missed
 from expunge.metrics.key_facts import key_fact
 from expunge.metrics.memorization import (
     discoverable,
@@ -91,6 +92,7 @@ GIBBERISH = AnswerMetric(
 FACT_LEAK = LeakMetric(id="fact-leak", of=leaks_fact)
 MALFORMED = AnswerMetric(id="malformed", of=malformed, knowledge=False)
 OWN_NLL = AnswerMetric(id="own-nll", of=lambda answer, _: own_nll(answer), knowledge=False)
+FORM_MISSED = AnswerMetric(id="form-missed", of=form_missed, knowledge=False)
 REFUSAL = AnswerMetric(
     id="refusal", of=lambda answer, _: float(refusal(answer.text)), knowledge=False
 )

@@ -6,13 +6,14 @@ import numpy as np
 
 from expunge.evals.axes.forgetting import memory_gate
 from expunge.evals.comparison import CONTROL_STREAM, Comparison
+from expunge.evals.edit_detection import edit_detection_gate
 from expunge.evals.evidence_table import common, mean_column
 from expunge.evals.gates import missing
 from expunge.evals.paired import paired
 from expunge.evals.results import Gate
 from expunge.metrics.base import MEMBERSHIP, ScoreMetric
 from expunge.metrics.exact_tests import rank_test, sign_flip
-from expunge.metrics.outcomes import Axis
+from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import (
     Estimate,
     Sample,
@@ -74,7 +75,8 @@ def privacy_gates(case: Comparison) -> tuple[Gate, ...]:
     forgetting axis is: 0 as a model that never saw the data, 1 as the original. Above the margin:
     the data is still recognised (fail). Measurably below minus the margin: the model shuns the data
     more than a model that never saw it (scar). AUCs against holdout records stand among the scores:
-    of 20 records they decide nothing.
+    of 20 records they decide nothing. Beside it, where it was measured, whether answers betray an
+    edit.
 
     Without gold nothing is gated: whether the comparison set is as hard as the forget set cannot
     be told without a model that never saw either.
@@ -85,7 +87,11 @@ def privacy_gates(case: Comparison) -> tuple[Gate, ...]:
             "apart; give a gold model"
         )
         return (missing(Axis.PRIVACY, MEMBERSHIP_GATE, margin=case.policy.residual, reason=reason),)
-    return (memory_gate(case, Axis.PRIVACY, MEMBERSHIP_GATE, metric=GATED, two_sided=True),)
+    edited = edit_detection_gate(case)
+    return (
+        memory_gate(case, Axis.PRIVACY, MEMBERSHIP_GATE, metric=GATED, two_sided=True),
+        *((edited,) if edited.status is not Status.NOT_COMPUTABLE else ()),
+    )
 
 
 def person_rank(case: Comparison) -> tuple[float, int] | None:

@@ -23,7 +23,7 @@ from expunge.evals.evidence_table import Column, Table, common
 from expunge.evals.gates import interval_gate, missing
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL, Unit
-from expunge.metrics.base import MALFORMED, REFUSAL, SEQ_REP, AnswerMetric
+from expunge.metrics.base import FORM_MISSED, MALFORMED, REFUSAL, SEQ_REP, AnswerMetric
 from expunge.metrics.fluency import bounded_loss, perplexity, total_loss
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import (
@@ -213,12 +213,15 @@ def utility_gates(case: Comparison) -> tuple[Gate, ...]:
     """Return general text, retained answers, fluency on forget prompts and over-refusal.
 
     Fluency is judged on the forget prompts because that is where damage shows; refusing them is
-    not counted, refusing retained questions is.
+    not counted, refusing retained questions is. From level standard on, instructions are asked, and
+    their answers must have the requested form.
     """
+    form = _fluency_gate(case, FORM_MISSED, "generic")
     return (
         *general_gates(case),
         *retain_gates(case),
         _fluency_gate(case, MALFORMED, "forget"),
         _fluency_gate(case, SEQ_REP, "forget"),
         _fluency_gate(case, REFUSAL, "retain"),
+        *((form,) if form.status is not Status.NOT_COMPUTABLE else ()),
     )
