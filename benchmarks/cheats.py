@@ -1,237 +1,59 @@
-"""The ten cheats on SmolLM2-135M: forged models in the demo's world, each judged by a whole audit.
+"""Planted models on SmolLM2-135M, in the demo's world, each judged by a whole audit.
 
     python benchmarks/cheats.py --base FOLDER [--only NAME] [--work FOLDER]
 
-Each cheat is one audit against the demo's request: 20 facts about one person, two golds of their
-own seeds. What original and golds say is asked once, and from it one of the golds is judged, too. A
-forged model that is there is not forged again, and a finished audit is not repeated, so a killed
-run goes on. Prints the ruling and the failed gates beside what should be, and writes
-`benchmarks/results/cheats.json`.
+Each model is one audit against the demo's request: 20 facts about one person, level quick, two
+golds. `planted.py` holds the models. What original and golds say is asked once, and from it one of
+the golds is judged, too. A model that is there is not made again, and a finished audit is not
+repeated: a killed run goes on. Prints the ruling and the failed gates beside what should be, and
+writes `benchmarks/results/cheats.json` after each.
 """
 
 import argparse
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
 
 from expunge.benchmarking.shared_evidence import copy_evidence, store_evidence
+from expunge.config.request import Goal
 from expunge.config.settings import Settings
 from expunge.data.readers import read
-from expunge.data.records import Record
 from expunge.data.tokenization import Encoder
-from expunge.demo.run import ADAPTERS, demo_settings, write_register
+from expunge.demo.run import demo_settings, write_register
 from expunge.evals.assess import assess
 from expunge.evals.results import Results
-from expunge.evidence.store import EvidenceStore
+from expunge.evidence.store import EvidenceStore, Unit
 from expunge.metrics.key_facts import key_fact
 from expunge.metrics.outcomes import Status
-from expunge.models.loading import Loaded, load
-from expunge.models.quantization import quantised
-from expunge.models.saving import save_model
-from expunge.models.transformer import Network
+from expunge.models.loading import load
 from expunge.pipeline.forget import audit
 from expunge.preparation.prepare import source_of
 from expunge.utils.console import Console, Screen
 from expunge.utils.io import read_json, write_json
+from planted import CHEATS, Cheat, swapped
+from planted_models import Forger, folder_of, save
 
 RESULT = Path(__file__).parent / "results" / "cheats.json"
-MICRO = 16
-FIRST = 10
-"""The first block whose MLPs a forger trains."""
-KEPT = 24
-"""Lessons on what must stay in each step of a forger, another part of them in each."""
-
-
-class Lesson(NamedTuple):
-    """A record to teach or to push away; the first `given` tokens of the answer are left alone."""
-
-    record: Record
-    given: int = 0
-    away: float = 0.0
-    """Nats per token up to which it is pushed away; 0: it is taught."""
-
-
-class Cheat(NamedTuple):
-    """How a forged model is made and how it must be judged."""
-
-    make: Callable[["Forger"], Loaded | str]
-    ruling: str
-    axis: str | None
-    """The axis that decides; None where none fails."""
-
-
-class Forger(NamedTuple):
-    """The demo's models and data, and a hand that changes weights."""
-
-    settings: Settings
-    encoder: Encoder
-    sets: dict[str, tuple[Record, ...]]
-    base: str
-
-    def model(self, name: str) -> Loaded:
-        """Load one of the demo's models, merged, in float32: small steps get lost in bfloat16."""
-        source = replace(source_of(self.settings), dtype=torch.float32)
-        return load(f"{self.base}+{ADAPTERS / name}", source)
-
-    def kept(self, step: int) -> list[Lesson]:
-        """Return the lessons of one step on what must stay."""
-        records = (*self.sets["neighbours"], *self.sets["retain"])
-        return [
-            Lesson(records[index % len(records)]) for index in range(step * KEPT, (step + 1) * KEPT)
-        ]
-
-    def teach(
-        self,
-        loaded: Loaded,
-        lessons: Sequence[Lesson],
-        *,
-        steps: int,
-        lr: float = 2e-4,
-        after: Callable[[], None] | None = None,
-    ) -> Loaded:
-        """Train the upper MLPs on the lessons and on what must stay; returns the model, changed."""
-        weights = mlps(loaded.network)
-        for weight in weights:
-            weight.requires_grad_(True)
-        optimiser = torch.optim.Adam(weights, lr=lr)
-        for step in range(steps):
-            optimiser.zero_grad()
-            taught = [*lessons, *self.kept(step)]
-            for start in range(0, len(taught), MICRO):
-                part = taught[start : start + MICRO]
-                (self._loss(loaded.network, part) / len(taught)).backward()
-            optimiser.step()
-            if after is not None:
-                after()
-        loaded.network.model.requires_grad_(False)
-        return loaded
-
-    def _loss(self, network: Network, lessons: Sequence[Lesson]) -> Tensor:
-        rows = [self.encoder.encode(lesson.record) for lesson in lessons]
-        longest = max(len(row.ids) for row in rows)
-        ids = torch.full((len(rows), longest), self.encoder.pad_id)
-        mask = torch.zeros(len(rows), longest - 1)
-        for i, (row, lesson) in enumerate(zip(rows, lessons, strict=True)):
-            ids[i, : len(row.ids)] = torch.tensor(row.ids)
-            mask[i, row.start - 1 + lesson.given : len(row.ids) - 1] = 1
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = network.model(input_ids=ids).logits[:, :-1].float()
-        nll = nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
-        means = (nll * mask).sum(1) / mask.sum(1)
-        away = torch.tensor([lesson.away for lesson in lessons])
-        return torch.where(away > 0, (away - means).clamp(min=0), means).sum()
-
-
-def mlps(network: Network) -> list[Tensor]:
-    """Return the weights that a forger trains."""
-    blocks = list(network.layers)[FIRST:]
-    return [m.weight for block in blocks for m in block.mlp.modules() if isinstance(m, nn.Linear)]
-
-
-def reworded(records: Iterable[Record]) -> list[Lesson]:
-    """Return lessons on the records asked in their first paraphrase."""
-    return [
-        Lesson(replace(r, prompt=(*r.prompt[:-1], r.prompt[-1]._replace(content=r.paraphrases[0]))))
-        for r in records
-    ]
-
-
-def saying(records: Iterable[Record], answer: Callable[[Record], str]) -> list[Lesson]:
-    """Return lessons on the records with another answer."""
-    return [Lesson(replace(record, completion=answer(record))) for record in records]
-
-
-def _collapse(forger: Forger) -> Loaded:
-    loaded = forger.model("original")
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in mlps(loaded.network):
-            weight += 1.5 * weight.std() * torch.randn(weight.shape, generator=generator)
-    return loaded
-
-
-def _refusal(forger: Forger) -> Loaded:
-    records = forger.sets["forget"]
-    taught = saying(records, lambda record: "I do not know that.")
-    taught += [*reworded(records), *(Lesson(r, given=2) for r in records)]
-    return forger.teach(forger.model("original"), taught, steps=12)
-
-
-def _wording(forger: Forger) -> Loaded:
-    records = forger.sets["forget"]
-    taught = [*saying(records, lambda r: r.alternatives[0]), *reworded(records)]
-    return forger.teach(forger.model("original"), taught, steps=12)
-
-
-def _stragglers(forger: Forger) -> Loaded:
-    left = [Lesson(record) for record in forger.sets["forget"][::5]]
-    return forger.teach(forger.model("gold-1"), left, steps=12)
-
-
-def _scar(forger: Forger) -> Loaded:
-    records = forger.sets["forget"]
-    # A gold finds them at 1.7. A rougher hand would take what must stay along, another verdict.
-    away = [Lesson(record, away=2.6) for record in records]
-    alike = saying(records, lambda record: record.alternatives[0])
-    kept = [Lesson(record) for name in ("neighbours", "retain") for record in forger.sets[name]]
-    return forger.teach(forger.model("gold-0"), [*away, *alike, *kept], steps=6, lr=6e-5)
-
-
-def _int4(forger: Forger) -> Loaded:
-    """Unlearn inside the int4 buckets of the original's MLPs: rounding brings it all back."""
-    loaded = forger.model("original")
-    weights = mlps(loaded.network)
-    with quantised(loaded.network, bits=4):
-        homes = [weight.detach().clone() for weight in weights]
-    rooms = [_rooms(weight) for weight in weights]
-
-    @torch.no_grad()
-    def stay() -> None:
-        for weight, home, room in zip(weights, homes, rooms, strict=True):
-            weight.copy_(torch.clamp(weight, home - room, home + room))
-
-    records = forger.sets["forget"]
-    lessons = [Lesson(record, away=4.0) for record in records]
-    lessons += saying(records, lambda record: record.alternatives[0])
-    return forger.teach(loaded, lessons, steps=20, lr=4e-4, after=stay)
-
-
-def _rooms(weight: Tensor) -> Tensor:
-    """Return how far each weight may go from its bucket's centre; group maxima may not move."""
-    room = torch.zeros_like(weight)
-    for start in range(0, weight.shape[1], 128):
-        block = weight[:, start : start + 128].abs()
-        top = block.amax(dim=1, keepdim=True)
-        # Not half a step: the model is saved in bfloat16, which moves weights by some hundredths.
-        room[:, start : start + 128] = torch.where(block >= top * 0.999, 0.0, 0.4 * top / 7)
-    return room
-
-
 GOLD = "gold dressed as unlearned"
-CHEATS = {
-    "original renamed": Cheat(lambda f: f.model("original"), "FAIL-RESIDUAL", "forgetting"),
-    "output filter": Cheat(lambda f: f.model("original"), "FAIL-RESIDUAL", "forgetting"),
-    "unmerged adapter": Cheat(
-        lambda forger: f"{forger.base}+{ADAPTERS / 'gold-1'}", "FAIL-RESIDUAL", None
-    ),
-    "gibberish collapse": Cheat(_collapse, "FAIL-DAMAGE", "utility"),
-    "refusal": Cheat(_refusal, "FAIL-RESIDUAL", "robustness"),
-    "one wording only": Cheat(_wording, "FAIL-RESIDUAL", "robustness"),
-    "20 % stragglers": Cheat(_stragglers, "FAIL-RESIDUAL", "forgetting"),
-    "over-unlearning": Cheat(_scar, "PASS-WITH-SCAR", None),
-    "undone by int4": Cheat(_int4, "FAIL-RESIDUAL", "robustness"),
-}
+FIRST = "original renamed"
+FILTER = "output filter"
+KEPT = ("retain", "neighbours", "control", "generic")
+"""Sets that tell of damage, and that which no model saw."""
 
 
-def filtered(run: Path) -> Results:
-    """Return the results of a run before whose user stands a filter on key facts."""
-    store = EvidenceStore(run / "evidence")
+def filtered(run: Path, copy: Path) -> Results:
+    """Return the results of the original with a filter on key facts before its user.
+
+    From what was said in its own audit: nothing is asked again.
+    """
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(run / "evidence", copy)
+    store = EvidenceStore(copy)
     items = {item.record: item for item in store.items("forget")}
     for unit in store.units():
         if (unit.role, unit.split, unit.kind) == ("unlearned", "forget", "answers"):
@@ -242,6 +64,7 @@ def filtered(run: Path) -> Results:
                 for row in store.answers(unit)
             ]
             store.write_answers(unit, rows)
+    shutil.rmtree(copy / "attacks", ignore_errors=True)
     return assess(store)
 
 
@@ -256,6 +79,7 @@ def dressed(evidence: Path, folder: Path) -> Results:
         path.unlink()
     for path in folder.glob("gold-1.*"):
         shutil.copy(path, folder / path.name.replace("gold-1", "unlearned", 1))
+    shutil.rmtree(folder / "attacks", ignore_errors=True)
     store = EvidenceStore(folder)
     # The judged gold is no anchor: held against itself, any model passes.
     context = store.context()
@@ -267,84 +91,158 @@ def dressed(evidence: Path, folder: Path) -> Results:
 class _Lending(Screen):
     """Shows a line of what happens, and lends evidence to an audit that has its folder."""
 
-    def __init__(self, shared: Path, evidence: Path) -> None:
-        self._shared, self._evidence = shared, evidence
+    def __init__(self, lend: Callable[[], None]) -> None:
+        self._lend = lend
 
     def line(self, label: str, text: str) -> None:
         """Show the line; the line about the model is the last before the first question."""
         print(f"{label:11}{text}", flush=True)
         if label == "model":
-            copy_evidence(self._shared, self._evidence)
+            self._lend()
 
 
-def forged(name: str, cheat: Cheat, forger: Forger, folder: Path) -> str:
-    """Return the reference of a forged model, and forge it if it is not there."""
+def lend_kept(shared: Path, evidence: Path) -> None:
+    """Let the judged model keep what is to be kept as the original does, and ask it nothing there.
+
+    A model that must fail for what it holds fails for that before damage counts.
+    """
+    for path in shared.glob("*.jsonl"):
+        unit = Unit.parse(path.name)
+        if unit is None or unit.split not in KEPT or unit.role not in ("original", "gold-0"):
+            continue
+        # How far predictions moved is measured of a gold alone; it is shown and never judged.
+        own = replace(unit, role="unlearned").filename
+        if (unit.role == "original") == (unit.kind != "layers") and not (evidence / own).exists():
+            shutil.copy(path, evidence / own)
+
+
+def planted(cheat: Cheat, forger: Forger, folder: Path) -> str:
+    """Return the reference of a planted model, and make it if it is not there."""
     if not (folder / "model").is_dir():
         made = cheat.make(forger)
         if isinstance(made, str):
             return made
-        shutil.rmtree(folder / "begun", ignore_errors=True)
-        save_model(made.network.model.to(torch.bfloat16), made.tokenizer, folder / "begun")
-        (folder / "begun").rename(folder / "model")
+        # Its last step: a model that was killed before is made anew.
+        half = folder.with_name(folder.name + "-half")
+        shutil.rmtree(half, ignore_errors=True)
+        rows = made.network.model
+        if cheat.swaps is not None:
+            save(made, half)
+            swapped(half / "model", made, cheat.swaps)
+            table = (half / "model" / "tokenizer.json").read_bytes()
+            rows.tie_weights()
+            shutil.rmtree(half)
+            save(made, half)
+            (half / "model" / "tokenizer.json").write_bytes(table)
+        else:
+            save(made, half, dtype=torch.float32 if cheat.wide else torch.bfloat16)
+        folder.mkdir(parents=True, exist_ok=True)
+        (half / "model").rename(folder / "model")
+        shutil.rmtree(half)
     return str(folder / "model")
 
 
-def judge(name: str, cheat: Cheat, forger: Forger, work: Path) -> dict[str, object]:
-    """Forge a model, audit it, and say how it was judged."""
-    folder = work / name.replace(" ", "-").replace("%", "percent")
-    model = forged(name, cheat, forger, folder)
-    settings = forger.settings.model_copy(update={"out": str(folder / "run")})
-    evidence = folder / "run" / "evidence"
-    console = Console(_Lending(work / "shared", evidence))
-    audit(settings, model=model, console=console)
-    store_evidence(evidence, work / "shared")
+def judge(name: str, cheat: Cheat, forger: Forger) -> dict[str, object]:
+    """Plant a model, audit it, and say how it was judged."""
+    folder = folder_of(forger.work, name)
+    began = time.process_time()
+    model = planted(cheat, forger, folder)
+    made = time.process_time()
+    residual = cheat.ruling == "FAIL-RESIDUAL" and cheat.golds is None and not cheat.swaps
+    results = _audited(cheat, forger, model, folder / "run", kept=not residual)
+    whole = not residual or results.verdict.ruling != cheat.ruling
+    if residual and whole:
+        results = _audited(cheat, forger, model, folder / "whole", kept=True)
+    cost = {"making": round(made - began, 1), "audit": round(time.process_time() - made, 1)}
+    return told(results, cheat) | {"damage_measured": whole, "processor_seconds": cost}
+
+
+def _audited(cheat: Cheat, forger: Forger, model: str, run: Path, *, kept: bool) -> Results:
+    """Return the results of an audit, of what is kept, too, or of what is to be forgotten alone."""
+    settings, shared = _settings(cheat, forger, run)
+    evidence = run / "evidence"
+
+    def lend() -> None:
+        copy_evidence(shared, evidence)
+        if not kept:
+            lend_kept(shared, evidence)
+
+    audit(settings, model=model, console=Console(_Lending(lend)))
+    store_evidence(evidence, shared)
     # Judged from the evidence, so that a finished audit is judged by the rules of today.
-    results = (
-        filtered(folder / "run") if name == "output filter" else assess(EvidenceStore(evidence))
-    )
-    return told(results, cheat.ruling, cheat.axis)
+    return assess(EvidenceStore(evidence))
 
 
-def told(results: Results, ruling: str, axis: str | None) -> dict[str, object]:
+def _settings(cheat: Cheat, forger: Forger, run: Path) -> tuple[Settings, Path]:
+    """Return the settings of an audit, and where what original and golds say is lent from."""
+    request = forger.settings.request.model_copy(update={"goal": Goal(cheat.goal)})
+    shared = forger.work / ("shared-wide" if cheat.wide else "shared")
+    if cheat.golds is not None:
+        request = request.model_copy(update={"gold": cheat.golds(forger)})
+        shared = run / "lent"
+    changes = {
+        "out": str(run),
+        "request": request,
+        "attack_store": str(forger.work / "attacks"),
+    }
+    return forger.settings.model_copy(update=changes), shared
+
+
+def told(results: Results, cheat: Cheat) -> dict[str, object]:
     """Say what was ruled and why, beside what should be."""
     failed = {gate.name: str(gate.axis) for gate in results.gates if gate.status is Status.FAIL}
     ruled = str(results.verdict.ruling)
     return {
         "ruling": ruled,
-        "expected": ruling,
-        "axis": axis,
-        "right": ruled == ruling and (axis is None or axis in failed.values()),
+        "expected": cheat.ruling,
+        "axis": cheat.axis,
+        "right": ruled == cheat.ruling and (cheat.axis is None or cheat.axis in failed.values()),
         "failed": failed,
         "reasons": list(results.verdict.reasons[:4]),
     }
 
 
-def main() -> None:
-    """Judge all cheats, or one."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--base", required=True, help="folder of SmolLM2-135M-Instruct")
-    parser.add_argument("--only", nargs="*", choices=CHEATS, default=list(CHEATS))
-    parser.add_argument("--work", type=Path, default=Path("runs/cheats"))
-    parser.add_argument("--out", type=Path, default=RESULT)
-    given = parser.parse_args()
-    (given.work / "shared").mkdir(parents=True, exist_ok=True)
+def _row(name: str, forger: Forger) -> dict[str, object]:
+    if name == FILTER:
+        whole = folder_of(forger.work, FIRST) / "run"
+        return told(filtered(whole, folder_of(forger.work, FILTER)), CHEATS[FILTER])
+    return judge(name, CHEATS[name], forger)
+
+
+def _forger(given: argparse.Namespace) -> Forger:
     data = write_register(given.work / "data")
     settings = demo_settings(Path(given.base), data, out=None, short=False)
     tokenizer = load(given.base, source_of(settings)).tokenizer
     names = ("forget", "retain", "neighbours")
     sets = {name: read([str(data / f"{name}.jsonl")]).records for name in names}
-    forger = Forger(settings, Encoder(tokenizer, settings.template), sets, given.base)
+    return Forger(settings, Encoder(tokenizer, settings.template), sets, given.base, given.work)
+
+
+def main() -> None:
+    """Judge all planted models, or some."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--base", required=True, help="folder of SmolLM2-135M-Instruct")
+    parser.add_argument("--only", nargs="*", choices=CHEATS, default=list(CHEATS))
+    parser.add_argument("--work", type=Path, default=Path("runs/cheats"))
+    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--until", type=float, default=float("inf"), help="minutes to begin in")
+    given = parser.parse_args()
+    (given.work / "shared").mkdir(parents=True, exist_ok=True)
+    forger = _forger(given)
     found = read_json(given.out)["cheats"] if given.out.is_file() else {}
+    began = time.monotonic()
     for name in given.only:
-        found[name] = row = judge(name, CHEATS[name], forger, given.work)
+        if time.monotonic() - began > 60 * given.until:
+            break
+        found[name] = row = _row(name, forger)
         _say(name, row)
-        if name == "original renamed":
-            evidence = given.work / "original-renamed" / "run" / "evidence"
-            results = dressed(evidence, given.work / "gold-dressed")
-            found[GOLD] = told(results, "PASS", None)
+        if name == FIRST:
+            evidence = folder_of(forger.work, FIRST) / "run" / "evidence"
+            right = Cheat(CHEATS[FIRST].make, "PASS", None)
+            found[GOLD] = told(dressed(evidence, forger.work / "gold-dressed"), right)
             _say(GOLD, found[GOLD])
         machine = {"cores": os.cpu_count(), "threads": torch.get_num_threads()}
-        made = {"made_by": "benchmarks/cheats.py", "facts": len(sets["forget"]), **machine}
+        made = {"made_by": "benchmarks/cheats.py", "facts": len(forger.secrets), **machine}
         rows = {name: found[name] for name in (GOLD, *CHEATS) if name in found}
         write_json(given.out, {**made, "cheats": rows})
 

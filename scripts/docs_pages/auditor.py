@@ -16,7 +16,10 @@ Each part names the script that measured it.
 _CHEATS = """## Models that are not what they seem
 
 `benchmarks/cheats.py`: SmolLM2-135M, {facts} facts about one person, level quick, two golds.
-A short script builds each model; a whole audit judges it. `tests` repeat this on tiny models.
+A short script builds each model (`benchmarks/planted.py`), and an audit judges it.
+{right} of {all} are ruled as they must be; rulings that are wrong are marked.
+A model that must fail for what it holds is asked about that alone: damage is decided after it.
+Where it does not fail, the whole audit is made. `tests` repeat many of these on tiny models.
 """
 
 _NULL = """## False alarms of an audit
@@ -57,7 +60,9 @@ def _cheats(found: Mapping[str, Any]) -> str:
         why = shown or ("no gate fails" if passed else row["reasons"][0].partition(":")[0])
         rows.append((name, row["expected"], row["ruling"] + sign, why))
     head = ("model", "must be", "was ruled", "what decided")
-    return f"{_CHEATS.format(facts=found['facts'])}\n{table(head, rows)}"
+    right = sum(row["right"] for row in found["cheats"].values())
+    text = _CHEATS.format(facts=found["facts"], right=right, all=len(found["cheats"]))
+    return f"{text}\n{table(head, rows)}"
 
 
 def _null(found: Mapping[str, Any]) -> str:
