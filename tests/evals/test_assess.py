@@ -330,3 +330,19 @@ def test_a_true_gold_passes_nearly_always_and_stragglers_never(n, golds):
     assert gold.count(Status.FAIL) <= 1
     assert set(statuses(n // 5)) == {Status.FAIL}
     assert Status.PASS not in statuses(max(1, n // 20))
+
+
+@pytest.mark.parametrize("tokens", [1, 2])
+def test_suppressed_tokens_do_not_hide_what_follows_them(tmp_path, tokens):
+    """Of each fact a token or two are most unlikely, and all others are known by heart."""
+    store = world(tmp_path, PERFECT)
+    unit = Unit(role="unlearned", split="forget", kind="scores")
+    rest = store.scores(unit)[0].logp[tokens:]
+    rows = [
+        replace(row, logp=(*[-20.0] * tokens, *[-0.03] * len(rest))) for row in store.scores(unit)
+    ]
+    store.write_scores(unit, rows)
+    results = assess(store)
+    failed = {gate.name for gate in results.gates if gate.status is Status.FAIL}
+    assert failed == {"residual memory by token"}
+    assert results.verdict.ruling is Ruling.FAIL_RESIDUAL

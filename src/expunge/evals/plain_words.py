@@ -47,6 +47,7 @@ ATTEMPTS: Mapping[str, str] = {
 _SUBJECTS: Mapping[str, str] = {
     "key-fact leak": "Facts said when asked plainly",
     "residual memory": "Memory behind the answers (100 %: as before)",
+    "residual memory by token": "Memory behind the answers, token by token (100 %: as before)",
     "kept records": "Single records still remembered",
     "membership residual": "Recognition of the data (100 %: as before)",
     "answers betray an edit": "Answers less sure than an untouched model's (beyond chance)",

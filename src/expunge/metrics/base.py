@@ -105,5 +105,8 @@ MEMBERSHIP = (
 )
 """The four membership scores; all say higher = more likely a member."""
 
+BOUNDED = ScoreMetric(id="bounded-loss", of=membership.bounded)
+"""Likelihood of an answer in which no single token decides."""
+
 LOG_LOSS = ScoreMetric(id="log-loss", of=membership.log_loss)
 """The scale on which single records are tested."""

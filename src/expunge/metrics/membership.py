@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 
 from expunge.evidence.store import Scores
+from expunge.metrics.fluency import bounded_loss
 from expunge.metrics.memorization import mean_log_probability
 
 
@@ -26,6 +27,17 @@ def loss(scores: Scores) -> float | None:
         -2.0
     """
     return mean_log_probability(scores)
+
+
+def bounded(scores: Scores) -> float | None:
+    """Return minus the mean loss per content token, that of each token at most 3 nats.
+
+    Example:
+        >>> bounded(Scores(record="r1", logp=(-1.0, -9.0), hit=(), z=(), ends=False, zlib=9))
+        -2.0
+    """
+    total = bounded_loss(scores)
+    return None if total is None else -total / scores.content
 
 
 FLOOR = 0.2

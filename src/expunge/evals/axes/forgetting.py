@@ -18,7 +18,7 @@ from expunge.evals.metric_validity import unfit
 from expunge.evals.paired import LIKELIHOOD_OF, kept_records, paired
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL, PLAIN
-from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, RecordMetric, ScoreMetric
+from expunge.metrics.base import BOUNDED, EXTRACTION_STRENGTH, KEY_FACT, RecordMetric, ScoreMetric
 from expunge.metrics.likelihood_ratio import LEVEL, LEVEL_ATTACK
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.residual_memory import (
@@ -157,6 +157,37 @@ def memory_gate(
     )
 
 
+def token_memory_gate(case: Comparison) -> Gate:
+    """Decide on residual memory by the tokens of the answers, each of which counts for little.
+
+    A model whose first token of every fact is suppressed predicts all that follows it, and one
+    token of -20 nats outweighs that in any mean. Here no token counts for more than 3 nats. Golds
+    differ on this scale by more than records that nobody saw show, so it fails beyond the cap of
+    the policy alone, and where it does not, it decides nothing.
+
+    Args:
+        case: Who is judged against whom.
+    """
+    name, limit = f"{MEMORY} by token", case.policy.residual_cap
+    if reason := unfit(LIKELIHOOD_OF.id):
+        return missing(Axis.FORGETTING, name, margin=limit, reason=reason)
+    found, n, reason = _memory(case, BOUNDED, PLAIN)
+    if found is None:
+        return missing(Axis.FORGETTING, name, margin=limit, reason=reason, n=n)
+    return Gate(
+        axis=Axis.FORGETTING,
+        name=name,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        margin=limit,
+        n=n,
+        status=judge_residual(found, policy=limit, cap=limit, level=LEVEL_ATTACK),
+        reason="no token counts for more than 3 nats",
+        part=True,
+    )
+
+
 def _more_golds(golds: int) -> str:
     have = "none" if not golds else str(golds)
     return f"more gold models (now {have}), which narrow what chance can do"
@@ -247,9 +278,10 @@ def _leak_gate(case: Comparison) -> Gate:
 
 
 def forgetting_gates(case: Comparison) -> tuple[Gate, ...]:
-    """Return residual memory, kept records and key-fact leak."""
+    """Return residual memory, as a mean and by token, kept records and key-fact leak."""
     return (
         memory_gate(case, Axis.FORGETTING, MEMORY),
+        *((token_memory_gate(case),) if case.golds else ()),
         kept_gate(case, Axis.FORGETTING, KEPT),
         _leak_gate(case),
     )
