@@ -1,6 +1,9 @@
 """A tiny model that knows its records by heart, and short unlearning runs on it."""
 
 import math
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -8,6 +11,7 @@ import tiny
 from expunge.methods.base import Distribution, Shape
 from expunge.methods.graddiff import GradDiff
 from expunge.models.scoring import score
+from expunge.models.transformer import Network
 from expunge.training.early_stopping import Unseen
 from expunge.training.forward import TermEvaluator
 from expunge.training.loss_weights import Multipliers, coefficients
@@ -18,8 +22,6 @@ from expunge.training.trainer import Trainer, TrainingArgs
 from random_records import FORGET, POOLS, RETAIN, STREAMS
 
 SHAPE = Shape(layers=2, width=64)
-
-
 NEVER = Unseen(mean=math.inf, low=math.inf)
 
 
@@ -74,8 +76,16 @@ def probability(network, records) -> float:
     return sum(item.logp.mean().exp().item() for item in scores) / len(records)
 
 
-def taught(folder):
+def taught() -> Network:
     """A tiny model that knows forget and retain records by heart."""
+    network = tiny.network()
+    network.model.load_state_dict(known())
+    return network
+
+
+@cache
+def known() -> dict[str, torch.Tensor]:
+    """The weights of that model; it is taught once in a process."""
     network = tiny.network()
     both = Streams(forget=RETAIN[:1], retain=(*FORGET, *RETAIN))
     run = unlearning(
@@ -85,7 +95,9 @@ def taught(folder):
         lr=1e-2,
         steps=60,
         retain_batch=10,
+        check_every=30,
         utility_budget=0.99,
     )
-    run.run(unseen=NEVER, folder=folder, progress=lambda step, text: None)
-    return network
+    with TemporaryDirectory() as folder:
+        run.run(unseen=NEVER, folder=Path(folder), progress=lambda step, text: None)
+    return {name: value.clone() for name, value in network.model.state_dict().items()}

@@ -19,7 +19,7 @@ def test_without_a_retain_term_the_model_breaks_and_with_one_it_does_not(
     name, breaks, keeps, tmp_path
 ):
     def survives(method, folder) -> float:
-        network = taught(tmp_path / f"teach-{folder}")
+        network = taught()
         before = probability(network, RETAIN)
         run = unlearning(
             network,

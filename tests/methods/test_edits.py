@@ -16,7 +16,7 @@ from expunge.training.early_stopping import Unseen
 from expunge.training.edit_runner import EditRunner
 from expunge.training.trainer import TrainingArgs
 from random_records import FORGET, RETAIN
-from taught_tiny import NEVER, probability, taught
+from taught_tiny import NEVER, known, probability
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +62,9 @@ CASES = (
 
 
 @pytest.fixture(scope="module")
-def knowing(tmp_path_factory):
+def knowing():
     """The weights of a model that knows forget and retain records by heart."""
-    return taught(tmp_path_factory.mktemp("teach")).model.state_dict()
+    return known()
 
 
 def edited(state, folder, name, knobs, *, model=None, streams=SETS, progress=None, **options):

@@ -24,8 +24,8 @@ from expunge.training.forward import TermEvaluator
 from fake_gpu import CARD, Card, Pretended, moved
 from method_cases import CASES
 from random_records import DRAW, FORGET
-from short_runs import NEVER, quiet, unlearning
-from taught_tiny import gradient, observer
+from short_runs import quiet, unlearning
+from taught_tiny import NEVER, gradient, observer
 
 SWEEP = Sweep(lora_rates=(), upper_rates=(1e-3,), full_rates=(1e-3,), looks=(1,), rank=2)
 ATTACKS = (

@@ -26,9 +26,8 @@ from expunge.training.reference_model import precompute
 from expunge.training.step_gradient import GradientTransforms, StepGradient
 from expunge.training.trainable_weights import TrainableWeights, everything
 from random_records import DRAW, FORGET, RETAIN, STREAMS
-from short_runs import MADE, NEVER, knowing, probability, quiet, state, taught, unlearning
-
-__all__ = ["taught"]
+from short_runs import MADE, quiet, state, unlearning
+from taught_tiny import NEVER, probability, taught
 
 SHAPE = Shape(layers=2, width=64)
 LORA = LoraShape(rank=2, alpha=4.0)
@@ -142,9 +141,9 @@ def test_a_run_cut_at_any_step_ends_in_the_same_bits(name, tmp_path):
 UNSEEN = Unseen(mean=3.0, low=2.0)
 
 
-def stopping(taught, folder, *, average_last=0.0, unseen=UNSEEN, progress=quiet, **options):
+def stopping(folder, *, average_last=0.0, unseen=UNSEEN, progress=quiet, **options):
     """A run that ends before its last step, and the weights that it leaves."""
-    network = knowing(taught)
+    network = taught()
     usual = {"lr": 3e-3, "steps": 60, "check_every": 3, "utility_budget": 0.99}
     run = unlearning(
         network, wraps=GradientTransforms(average_last=average_last), **{**usual, **options}
@@ -156,12 +155,12 @@ def stopping(taught, folder, *, average_last=0.0, unseen=UNSEEN, progress=quiet,
     return trained, state(network)
 
 
-def test_a_run_that_ends_early_leaves_the_mean_of_the_weights_that_count(taught, tmp_path):
+def test_a_run_that_ends_early_leaves_the_mean_of_the_weights_that_count(tmp_path):
     path: list[dict[str, torch.Tensor]] = []
-    plain, last = stopping(taught, tmp_path / "plain", progress=lambda _, now: path.append(now))
+    plain, last = stopping(tmp_path / "plain", progress=lambda _, now: path.append(now))
     assert plain.stopped == "forget set looks unseen"
     share = 1 - (plain.steps - 2) / 60  # the last two steps and those that are not taken
-    trained, found = stopping(taught, tmp_path / "mean", average_last=share)
+    trained, found = stopping(tmp_path / "mean", average_last=share)
     assert (trained.stopped, trained.steps) == (plain.stopped, plain.steps)
     for name, value in found.items():
         assert torch.allclose(value, (path[-2][name] + last[name]) / 2, atol=1e-6), name
@@ -173,9 +172,9 @@ def test_a_run_that_ends_early_leaves_the_mean_of_the_weights_that_count(taught,
             raise _Killed
 
     with pytest.raises(_Killed):
-        stopping(taught, tmp_path / "cut", average_last=share, progress=killed)
+        stopping(tmp_path / "cut", average_last=share, progress=killed)
     for _ in range(2):  # the second time it finds a run that has ended
-        resumed, again = stopping(taught, tmp_path / "cut", average_last=share)
+        resumed, again = stopping(tmp_path / "cut", average_last=share)
         assert resumed.stopped == trained.stopped
         assert all(torch.equal(again[name], value) for name, value in found.items())
 
@@ -197,13 +196,13 @@ def test_a_share_of_the_steps_is_averaged_and_at_least_two(share, steps, average
     assert float(weights.masters[name]) == pytest.approx(mean)
 
 
-def test_a_mean_over_the_utility_budget_is_not_taken(taught, tmp_path, monkeypatch):
-    plain, last = stopping(taught, tmp_path / "plain")
+def test_a_mean_over_the_utility_budget_is_not_taken(tmp_path, monkeypatch):
+    plain, last = stopping(tmp_path / "plain")
     within = [reading for _, reading in plain.readings]
     monkeypatch.setattr(
         EarlyStopping, "over_budget", lambda self, reading, first: reading not in within
     )
-    trained, found = stopping(taught, tmp_path / "mean", average_last=1.0)
+    trained, found = stopping(tmp_path / "mean", average_last=1.0)
     assert trained.stopped.endswith("; not averaged: the mean is over the utility budget")
     assert trained.readings == plain.readings
     assert all(torch.equal(found[name], value) for name, value in last.items())
@@ -219,8 +218,8 @@ def test_a_mean_over_the_utility_budget_is_not_taken(taught, tmp_path, monkeypat
         ),
     ],
 )
-def test_a_run_that_ends_before_weights_were_averaged_says_so(options, told, taught, tmp_path):
-    trained, _weights = stopping(taught, tmp_path, **{"average_last": 1.0, **options})
+def test_a_run_that_ends_before_weights_were_averaged_says_so(options, told, tmp_path):
+    trained, _weights = stopping(tmp_path, **{"average_last": 1.0, **options})
     assert re.fullmatch(told, trained.stopped)
 
 
@@ -239,8 +238,8 @@ BEHAVIOUR = {
 
 
 @pytest.mark.parametrize("name", BEHAVIOUR)
-def test_npo_still_forgets_and_retains_under_every_wrapper(name, taught, tmp_path):
-    network = knowing(taught)
+def test_npo_still_forgets_and_retains_under_every_wrapper(name, tmp_path):
+    network = taught()
     forget, retain = probability(network, FORGET), probability(network, RETAIN)
     assert min(forget, retain) > 0.5
     options = {"lr": 3e-3, "steps": 25, "batch": 4, "retain_batch": 6, "check_every": 25}

@@ -10,6 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import expunge
 import tiny
+from expunge.benchmarking.pruning import Pruner
+from expunge.benchmarking.shared_evidence import copy_evidence, store_evidence
 from expunge.config.resolve import resolve
 from expunge.errors import Interrupted
 from expunge.evals.auditor import Auditor
@@ -21,6 +23,7 @@ from expunge.metrics.outcomes import Axis, Status
 from expunge.models.loading import Source, load
 from expunge.preparation.prepare import prepare
 from expunge.provenance.verify import verify
+from expunge.utils.console import Console
 from tiny_world import SETS, network_knowing
 
 FILES = {
@@ -133,16 +136,27 @@ def test_data_is_told_apart_by_what_it_says_not_by_where_it_lies(world, bench):
     assert len(set(digests.values())) == 3
 
 
+@pytest.fixture(scope="module")
+def lent(tmp_path_factory):
+    """What the original says to one request, asked by the first run alone."""
+    return tmp_path_factory.mktemp("lent")
+
+
 @pytest.mark.parametrize(("name", "full"), [*((name, False) for name in METHODS), ("npo", True)])
-def test_every_method_runs_from_end_to_end(world, bench, name, full):
+def test_every_method_runs_from_end_to_end(world, bench, lent, name, full):
     method = {"name": name, **({"layer": 1} if name == "rmu" else {})}
+    out = bench / "run"
+    lending = Pruner((), begun=lambda: copy_evidence(lent, out / "evidence"))
     outcome = expunge.forget(
         world.settings(
             method=method,
             train={"steps": 2, "full": full, "lr": 1e-4},
             request={"retain": (world.data("retain"),), "neighbours": ()},
-        )
+            out=str(out),
+        ),
+        console=Console(lending),
     )
+    store_evidence(out / "evidence", lent)
     facts = json.loads((outcome.folder / "facts.json").read_text())
     assert facts["train"]["steps"] == 2
     assert facts["method"]["name"] == name

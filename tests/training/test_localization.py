@@ -13,9 +13,8 @@ from expunge.training.sampler import Streams
 from expunge.training.step_gradient import GradientTransforms
 from expunge.training.trainable_weights import adapted, everything
 from random_records import FORGET, RETAIN, STREAMS
-from short_runs import MADE, NEVER, knowing, logits, quiet, state, taught, unlearning
-
-__all__ = ["taught"]
+from short_runs import MADE, logits, quiet, state, unlearning
+from taught_tiny import NEVER, taught
 
 
 def localiser(network, folder, streams=STREAMS) -> Localiser:
@@ -30,8 +29,8 @@ def answer(network, record) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_masked_weights_do_not_move_at_all(name, taught, tmp_path):
-    network = knowing(taught)
+def test_masked_weights_do_not_move_at_all(name, tmp_path):
+    network = taught()
     before = state(network)
     run = unlearning(network, wraps=GradientTransforms(choose=MADE[name]), steps=3)
     _, weights = run.run(unseen=NEVER, folder=tmp_path, progress=quiet)
@@ -45,9 +44,9 @@ def test_masked_weights_do_not_move_at_all(name, taught, tmp_path):
     assert any(not torch.equal(after[n], before[n]) for n in mask)
 
 
-def test_the_saliency_pass_leaves_no_gradient_behind(taught, tmp_path):
+def test_the_saliency_pass_leaves_no_gradient_behind(tmp_path):
     """Trap T28: a saliency gradient that stays is added to the first step's."""
-    whole, masked = knowing(taught), knowing(taught)
+    whole, masked = taught(), taught()
     curves = []
     for network, wraps in (
         (whole, GradientTransforms()),

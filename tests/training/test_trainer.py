@@ -116,7 +116,7 @@ def test_training_an_adapter_leaves_every_other_weight_alone(tmp_path):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_every_method_lowers_what_it_says_it_lowers(case, tmp_path):
-    network = taught(tmp_path / "teach")
+    network = taught()
     forget, retain = probability(network, FORGET), probability(network, RETAIN)
     assert forget > 0.5
     assert retain > 0.5
@@ -274,7 +274,7 @@ def test_a_loss_that_never_was_a_number_is_an_error(tmp_path):
 
 
 def test_the_utility_watchdog_keeps_the_last_state_within_budget(tmp_path):
-    network = taught(tmp_path / "teach")
+    network = taught()
     before = probability(network, RETAIN)
     run = unlearning(
         network, GradDiff(retain="none"), lr=1e-2, steps=40, check_every=1, utility_budget=0.1
@@ -288,7 +288,7 @@ def test_the_utility_watchdog_keeps_the_last_state_within_budget(tmp_path):
 
 
 def test_training_stops_when_the_forget_set_looks_unseen(tmp_path):
-    network = taught(tmp_path / "teach")
+    network = taught()
     run = unlearning(network, NPO(), lr=3e-3, steps=60, utility_budget=0.99)
     trained, _ = run.run(
         unseen=Unseen(mean=3.0, low=2.0), folder=tmp_path / "run", progress=lambda s, t: None
