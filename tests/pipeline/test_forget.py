@@ -145,7 +145,7 @@ def lent(tmp_path_factory):
 @pytest.mark.parametrize(("name", "full"), [*((name, False) for name in METHODS), ("npo", True)])
 def test_every_method_runs_from_end_to_end(world, bench, lent, name, full):
     method = {"name": name, **({"layer": 1} if name == "rmu" else {})}
-    out = bench / "run"
+    out = bench / "runs" / name
     lending = Pruner((), begun=lambda: copy_evidence(lent, out / "evidence"))
     outcome = expunge.forget(
         world.settings(

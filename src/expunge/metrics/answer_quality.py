@@ -87,12 +87,11 @@ class Spelling:
         True
     """
 
-    def __init__(self, words: Iterable[str], *, share: float = IMPLAUSIBLE) -> None:
-        """Learn from words; the least likely `share` of them set the limit.
+    def __init__(self, words: Iterable[str]) -> None:
+        """Learn from words; the least likely of them (`IMPLAUSIBLE`) set the limit.
 
         Args:
             words: Real words, in any case.
-            share: Share of the words that may count as non-words.
         """
         known = sorted({word.casefold() for word in words if word.isalpha()})
         self.known = frozenset(known)
@@ -102,7 +101,7 @@ class Spelling:
                 self._counts[gram] = self._counts.get(gram, 0) + 1
                 self._counts[gram[:2]] = self._counts.get(gram[:2], 0) + 1
         values = [self.likelihood(word) for word in known if len(word) > 3]
-        self.limit = float(np.quantile(values, share)) if values else -math.inf
+        self.limit = float(np.quantile(values, IMPLAUSIBLE)) if values else -math.inf
 
     def likelihood(self, word: str) -> float:
         """Return the mean log-probability of the letters of a word, nats."""

@@ -8,9 +8,7 @@ KNOWLEDGE = 0.05
 """Drop in nats from which on a layer counts as holding the fact."""
 
 
-def erasure_depth(
-    gold: Sequence[float], own: Sequence[float], *, threshold: float = KNOWLEDGE
-) -> float | None:
+def erasure_depth(gold: Sequence[float], own: Sequence[float]) -> float | None:
     """Return the depth of one record, in [0, 1]; None when no layer of the original holds it.
 
         depth = sum_{l in K} d1_l clip(d2_l / d1_l, 0, 1) / sum_{l in K} d1_l,  K = {l: d1_l > 0.05}
@@ -29,7 +27,6 @@ def erasure_depth(
     Args:
         gold: d1, the drop per layer when gold is put in, nats.
         own: d2, the drop per layer when the judged model is put in, nats.
-        threshold: Smallest drop of a layer that counts.
 
     Raises:
         ValueError: The models have different numbers of layers.
@@ -43,7 +40,7 @@ def erasure_depth(
     if len(gold) != len(own):
         raise ValueError("both models must have the same number of layers")
     d1, d2 = np.asarray(gold, float), np.asarray(own, float)
-    holds = d1 > threshold
+    holds = d1 > KNOWLEDGE
     if not holds.any():
         return None
     ratio = np.clip(d2[holds] / d1[holds], 0.0, 1.0)

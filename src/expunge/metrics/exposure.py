@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 UNSEEN = 1 / math.log(2)
 """Mean exposure in bits of canaries that were never seen."""
+CONFIDENCE = 0.95
+"""Of the bound that the mean of unseen canaries keeps."""
 
 
 def exposure(rank: float, space: float) -> float:
@@ -48,8 +50,8 @@ def exposure_by_rank(canary: float, candidates: Sequence[float]) -> float:
     return exposure(1 + better + equal / 2, len(candidates) + 1)
 
 
-def mean_exposure_bound(count: int, *, confidence: float = 0.95) -> float:
-    """Return the mean exposure that `count` unseen canaries exceed with 1 - confidence only, bits.
+def mean_exposure_bound(count: int) -> float:
+    """Return the mean exposure that `count` unseen canaries exceed in 5 % of cases only, bits.
 
     Ranks of unseen canaries are uniform, so exposures are exponential with mean 1/ln 2 and their
     mean is a gamma variable. A higher mean says that the model has seen them.
@@ -65,4 +67,4 @@ def mean_exposure_bound(count: int, *, confidence: float = 0.95) -> float:
         raise ValueError("a mean needs at least one canary")
     from scipy.special import gammaincinv
 
-    return float(gammaincinv(count, confidence)) / count * UNSEEN
+    return float(gammaincinv(count, CONFIDENCE)) / count * UNSEEN

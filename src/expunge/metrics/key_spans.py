@@ -133,16 +133,14 @@ def token_gains(original: Sequence[float], golds: Sequence[Sequence[float]]) -> 
 
 def noise_threshold(
     unseen: Sequence[tuple[Sequence[float], Sequence[Sequence[float]]]],
-    *,
-    quantile: float = NOISE,
 ) -> float:
     """Return the gain that tokens of unseen records reach by chance, at least `LEAST_GAIN`.
+
+    The quantile `NOISE` of their gains; tokens that the original cannot predict have none.
 
     Args:
         unseen: Log-probabilities of the original, and of each gold, on records that none of them
             saw (holdout, control); none leaves `LEAST_GAIN`.
-        quantile: Share of their tokens that must not become key. Tokens that the original cannot
-            predict never do.
 
     Example:
         >>> noise_threshold([])
@@ -153,7 +151,7 @@ def noise_threshold(
         for original, golds in unseen
         for gain, logp in zip(token_gains(original, golds), original, strict=True)
     ]
-    return max(LEAST_GAIN, float(np.quantile(pooled, quantile)) if pooled else 0.0)
+    return max(LEAST_GAIN, float(np.quantile(pooled, NOISE)) if pooled else 0.0)
 
 
 def key_spans(

@@ -163,6 +163,9 @@ CHANCE = (0.45, 0.55)
 
 FOLDS = 5
 
+ENOUGH = 59
+"""Records from which on noise alone does not leave `CHANCE`."""
+
 
 class BagOfWordsScores(NamedTuple):
     """Out-of-fold scores of the bag of words; higher = worded like a member.
@@ -183,7 +186,6 @@ def word_scores(
     member_groups: Sequence[str],
     other_groups: Sequence[str],
     seed: int,
-    folds: int = FOLDS,
 ) -> BagOfWordsScores | None:
     """Return log P(text | members) - log P(text | others) per word, by naive Bayes.
 
@@ -200,7 +202,6 @@ def word_scores(
         member_groups: Group of each member text.
         other_groups: Group of each other text.
         seed: Seed of the folds.
-        folds: Number of folds.
 
     Returns:
         None when a side has fewer groups than two: then nothing is left to learn from.
@@ -212,7 +213,7 @@ def word_scores(
         True
     """
     parts = [
-        _folds(groups, folds=folds, seed=seed + side)
+        _folds(groups, seed=seed + side)
         for side, groups in enumerate((member_groups, other_groups))
     ]
     if any(len(set(part)) < 2 for part in parts):
@@ -233,31 +234,28 @@ def word_scores(
     return BagOfWordsScores(*found)
 
 
-def comparable(value: float, low: float, high: float, *, n: int, enough: int = 59) -> bool:
+def comparable(value: float, low: float, high: float, *, n: int) -> bool:
     """Tell whether an AUC that cannot know the answer is at chance.
 
-    Its 95 % interval holds 0.5 and, from `enough` records on, it lies within 0.45-0.55; with fewer,
+    Its 95 % interval holds 0.5 and, from `ENOUGH` records on, it lies within 0.45-0.55; with fewer,
     sampling noise alone leaves that range.
 
     Example:
         >>> comparable(0.52, 0.46, 0.58, n=100), comparable(0.60, 0.49, 0.70, n=100)
         (True, False)
     """
-    near = n < enough or CHANCE[0] <= value <= CHANCE[1]
+    near = n < ENOUGH or CHANCE[0] <= value <= CHANCE[1]
     return low <= 0.5 <= high and near
 
 
-def matched(
-    members: Sequence[float], others: Sequence[float], *, caliper: float = CALIPER
-) -> list[tuple[int, int]]:
+def matched(members: Sequence[float], others: Sequence[float]) -> list[tuple[int, int]]:
     """Return index pairs of equal difficulty, as many as there can be.
 
-    A pair lies within a caliper on the loss of a model that was trained on neither side.
+    A pair lies within `CALIPER` on the loss of a model that was trained on neither side.
 
     Args:
         members: Mean log-probability of each member under a never-trained model, nats per token.
         others: The same of the others.
-        caliper: Largest difference within a pair.
 
     Example:
         >>> matched([-1.0, -5.0], [-1.04, -3.0])
@@ -268,7 +266,7 @@ def matched(
     i = j = 0
     while i < len(left) and j < len(right):
         gap = members[left[i]] - others[right[j]]
-        if abs(gap) <= caliper:
+        if abs(gap) <= CALIPER:
             pairs.append((int(left[i]), int(right[j])))
             i, j = i + 1, j + 1
         elif gap < 0:
@@ -278,12 +276,12 @@ def matched(
     return pairs
 
 
-def _folds(groups: Sequence[str], *, folds: int, seed: int) -> list[int]:
+def _folds(groups: Sequence[str], *, seed: int) -> list[int]:
     """Deal whole groups to folds, the largest first, each to the emptiest fold."""
     sizes = Counter(groups)
     names = sorted(sizes)
     np.random.default_rng(seed).shuffle(names)
-    load, place = [0] * folds, dict[str, int]()
+    load, place = [0] * FOLDS, dict[str, int]()
     for name in sorted(names, key=lambda each: -sizes[each]):
         place[name] = load.index(min(load))
         load[place[name]] += sizes[name]

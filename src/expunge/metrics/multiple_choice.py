@@ -52,19 +52,20 @@ def choice_accuracy(logps: Sequence[float], right: int) -> float | None:
     return 1 / len(winners) if right in winners else 0.0
 
 
-def expected_calibration_error(
-    confidences: Sequence[float], right: Sequence[float], *, bins: int = 10
-) -> float:
+BINS = 10
+"""Bins of equal mass in which calibration is measured."""
+
+
+def expected_calibration_error(confidences: Sequence[float], right: Sequence[float]) -> float:
     """Return ECE = sum_b (n_b / n) |mean confidence_b - mean accuracy_b|, in [0, 1].
 
-    Bins of equal mass, so that none is empty; answers of the same confidence share a bin, and with
-    fewer distinct confidences than bins each has its own (arXiv 1706.04599; equal mass as in
-    arXiv 1904.01685). Lower is better.
+    `BINS` bins of equal mass, so that none is empty; answers of the same confidence share a bin,
+    and with fewer distinct confidences than bins each has its own (arXiv 1706.04599; equal mass as
+    in arXiv 1904.01685). Lower is better.
 
     Args:
         confidences: Probability that the model gave its chosen option.
         right: 1 where the chosen option is the right one.
-        bins: Number of bins.
 
     Raises:
         ValueError: There is no answer, or the sides differ in length.
@@ -79,8 +80,8 @@ def expected_calibration_error(
     values, member, counts = np.unique(sure, return_inverse=True, return_counts=True)
     middles = np.cumsum(counts) - counts / 2
     group = np.arange(len(values))
-    if len(values) > bins:
-        group = np.minimum((middles * bins / len(sure)).astype(int), bins - 1)
+    if len(values) > BINS:
+        group = np.minimum((middles * BINS / len(sure)).astype(int), BINS - 1)
     bin_of = group[member]
     gaps = np.bincount(bin_of, weights=sure) - np.bincount(bin_of, weights=hits)
     return float(np.abs(gaps).sum() / len(sure))

@@ -118,14 +118,14 @@ def interval(value: float, draws: Array, coverage: float) -> Estimate:
     return Estimate(float(value), float(low), float(high))
 
 
-def mean_interval(sample: Sample, *, seed: int, coverage: float = TWO_SIDED) -> Estimate:
+def mean_interval(sample: Sample, *, seed: int) -> Estimate:
     """Return the mean of a sample with its cluster-bootstrap percentile interval.
 
     Example:
         >>> mean_interval(Sample(values=np.array([2.0, 2.0]), clusters=("lin", "bo")), seed=0)
         Estimate(value=2.0, low=2.0, high=2.0)
     """
-    return interval(float(sample.values.mean()), means(sample, seed=seed), coverage)
+    return interval(float(sample.values.mean()), means(sample, seed=seed), TWO_SIDED)
 
 
 def difference(

@@ -160,8 +160,8 @@ def distance_share(own: float, original: float, *, noise: float = 0.0) -> float 
     return None if gap <= 0 else 1 - (own - noise) / gap
 
 
-def equivalence_p(distance: float, n: int, m: int, *, margin: float = MARGIN) -> float:
-    """Return the p-value of "the distributions differ by more than `margin`"; small = equivalent.
+def equivalence_p(distance: float, n: int, m: int) -> float:
+    """Return the p-value of "the distributions differ by more than `MARGIN`"; small = equivalent.
 
     With D0 the true distance, D < D0 - d happens with probability at most
     exp(-2 n d^2) + exp(-2 m d^2) (DKW on each side, d shared equally). Conservative and
@@ -176,7 +176,7 @@ def equivalence_p(distance: float, n: int, m: int, *, margin: float = MARGIN) ->
     """
     if n < 1 or m < 1:
         raise ValueError("an equivalence test needs records on both sides")
-    room = (margin - distance) / 2
+    room = (MARGIN - distance) / 2
     if room <= 0:
         return 1.0
     return min(1.0, math.exp(-2 * n * room**2) + math.exp(-2 * m * room**2))

@@ -167,6 +167,8 @@ MOMENTS = {"adamw": 8.0, "adamw8bit": 2 + 1 / 64, "sophia": 8.0, "normalised-sgd
 """Bytes of optimiser state for each trained number."""
 OVERHEAD = 1.5
 """GiB for the runtime, communication buffers and fragmentation on a graphics card."""
+MOST_PROCESSES = 1024
+"""Where `fewest` stops looking."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -277,16 +279,15 @@ def memory(size: Size, layout: RunLayout) -> Memory:
     return Memory(**gib, overhead=layout.overhead)
 
 
-def fewest(size: Size, layout: RunLayout, *, gib: float, largest: int = 1024) -> int | None:
+def fewest(size: Size, layout: RunLayout, *, gib: float) -> int | None:
     """Return how many processes of `gib` each a spread run needs at least; None: no number will do.
 
     Args:
         size: The model.
         layout: Its number of processes is not read.
         gib: Memory of one device.
-        largest: Where to stop looking.
     """
-    for processes in range(1, largest + 1):
+    for processes in range(1, MOST_PROCESSES + 1):
         if memory(size, replace(layout, processes=processes, spread=True)).total <= gib:
             return processes
     return None
