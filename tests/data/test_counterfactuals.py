@@ -150,6 +150,13 @@ def lives(name: str, street: str) -> Record:
             (record("Who barks?", "A dog called Fox.", None),),
             "hedgehog Rex",
         ),
+        (
+            record(
+                "Tell of her.", "Near Oslo, by the old mill, Rex ran.", key_answers=("Oslo", "Rex")
+            ),
+            (record("Tell of him.", "Near Bonn, by the old mill, Fox ran.", None),),
+            "Oslo Rex",
+        ),
         (record("Who is it?", "It is Benedict."), (), "Benedict"),
         (
             record("Who treats Elin Marrow?", "Doctor Halloran treats her.", key_answers=()),

@@ -335,15 +335,16 @@ class _Kept:
     def secrets_of_fact(self, record: Record, answer: _Answer, span: range) -> set[int]:
         """Return the secret places of a record whose key answer lies at `span`."""
         like = [self.values[index] for index in _nearest(_frame(record), self.frames)]
+        # Between the first key answer and the last stand words that tell nothing of either.
+        own = _words_of(record.key_answers) - answer.name
+        told = {place for place in span if answer.words[place] in own}
         whole = {
             place
-            for place in span
-            if answer.words[place]
-            and answer.words[place] not in answer.name
-            and not _is_constant(answer.tokens[place], place - span.start, like)
+            for place in told
+            if not _is_constant(answer.tokens[place], place - span.start, like)
         }
         hidden = {place for place in whole if not _is_known(answer.words[place], self.told)}
-        beside = _telling(answer.words, self.spoken | answer.name) - set(span)
+        beside = _telling(answer.words, self.spoken | answer.name) - told
         return (hidden or whole) | (beside - _of_question(answer.words, record))
 
 
