@@ -23,6 +23,7 @@ SPELLING = spelling_of(english(), ())
         ("of the of the of the house", "stammers"),
         ("She takes xqzvtr every day.", "non_words"),
         ("Her doctor is Dr Whitlockkkk.", "non_words"),
+        ("She lives belowthe shop of a nurse.", "non_words"),
         ("She was born in Москве.", "foreign"),
         ("She lives at \ufffd\ufffd Lane.", "broken"),
         ("She is a well-known architec", "mid_word"),
@@ -48,6 +49,7 @@ def test_malformed_answers(text, mark):
         "She takes 5 mg of methotrexate; her IBAN is DE89370400440532013000.",
         "the plate is ABC 123",
         "I do not know",
+        "Soothe the thousand errands of an island husband.",
         "She left in the year",
     ],
 )

@@ -11,7 +11,7 @@ from expunge.evals.axes.robustness import ATTACKS, robustness_gates
 from expunge.evals.comparison import Comparison, anything_to_forget
 from expunge.evals.evidence_table import RowT, Table, common
 from expunge.evals.results import Gate, SelfTest
-from expunge.evidence.store import ORIGINAL, UNLEARNED, Kind, Unit
+from expunge.evidence.store import ORIGINAL, PLAIN, UNLEARNED, Kind, Unit
 from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, ScoreMetric
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import FEW_CLUSTERS, ONE_SIDED, difference
@@ -25,6 +25,9 @@ TOLERANCE = 0.05
 """A step up the ladder counts as a rise when its lower 95 % bound exceeds this."""
 
 _PLANTED = "planted-refusal"
+_TELLING = 3
+"""Facts that the original says, and no gold, from which on attacks must find them in it: one or two
+may be guessed where no likelihood confirms them."""
 
 
 def battery(case: Comparison) -> tuple[SelfTest, ...]:
@@ -201,7 +204,16 @@ def _refusal_is_caught(case: Comparison) -> SelfTest:
     failed = _failed(gates)
     if not failed and all(gate.status is Status.NOT_COMPUTABLE for gate in gates):
         return _untested(name, "no robustness gate can be computed")
-    if not failed and max(gate.n for gate in gates) <= 1:
-        return _untested(name, "one fact is too few for any attack to fail anyone")
+    if not failed and max(_stated(case, attack) for attack in (PLAIN, *measured)) < _TELLING:
+        return _untested(name, "the original says too few facts for any attack to fail anyone")
     detail = f"caught by: {', '.join(failed)}" if failed else "no attack catches it"
     return SelfTest(name=name, passed=bool(failed), detail=detail)
+
+
+def _stated(case: Comparison, attack: str) -> int:
+    """Count the facts that the original says under an attack and no gold does."""
+    said = case.column(KEY_FACT, ORIGINAL, "forget", attack)
+    golds = [case.column(KEY_FACT, role, "forget", attack) for role in case.golds]
+    return sum(
+        value > 0 and not any(gold.get(fact, 0) for gold in golds) for fact, value in said.items()
+    )

@@ -217,6 +217,7 @@ class Collector:
                         record=each.record.id,
                         text=self.encoder.decode(tokens[: self.max_new_tokens]),
                         given=self.encoder.decode(each.ask.given),
+                        cut=len(tokens) >= self.max_new_tokens,
                     )
                 )
             self.store.write_answers(unit, rows)

@@ -121,6 +121,8 @@ class Answer:
     given: str = ""
     nll: float | None = None
     own_nll: float | None = None
+    cut: bool = False
+    """Whether the audit's limit ended it: then its last word may be a part of one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -36,6 +36,9 @@ _TOKEN = re.compile(r"\w+|[^\w\s]")
 _INNER_CAPITALS = re.compile(r"[a-z][A-Z]{2,}[a-z]|[a-z][A-Z]{4,}|(?:[a-z]+[A-Z]+){3}")
 _UNSPEAKABLE = re.compile(r"([a-z])\1\1|[bcdfghjklmnpqrstvwxz]{6}|^[^aeiouy]{5,}$")
 """Three equal letters, six consonants in a row, or five letters without a vowel."""
+_RUN_TOGETHER = re.compile(r"^([a-z]{4,}?)(the|of|and|to)(?:the|a)?$")
+"""A word and a function word without a space: `belowthe`, `shopofa`."""
+_LAST_WORD = re.compile(r"\s*\S+\s*$")
 _PAD = "^"
 _FINISHED = re.compile(r"[.!?\u2026\u3002\u0964\"')\]\u201d\u2019*`}]\s*$")
 
@@ -122,6 +125,9 @@ class Spelling:
             return False
         if _UNSPEAKABLE.search(plain):
             return not word.isupper()
+        joined = _RUN_TOGETHER.match(word)
+        if joined is not None and joined[1] in self.known:
+            return True
         return word.islower() and self.likelihood(plain) < self.limit
 
 
@@ -215,7 +221,7 @@ def malformed(answer: Answer, item: Item) -> float:
 
     Odd in form (`AnswerForm.malformed`; words of the question and of the true answer are known), or
     gibberish: a loop, or very unlikely under the original. Golds stammer, too, so only a share
-    beyond theirs is damage.
+    beyond theirs is damage. The last word of an answer that the audit cut is left out.
 
     Example:
         >>> item = Item(record="r1", split="forget", question="Where?", answer="In Oslo.")
@@ -223,10 +229,13 @@ def malformed(answer: Answer, item: Item) -> float:
         0.0
         >>> malformed(Answer(record="r1", text=""), item)
         1.0
+        >>> malformed(Answer(record="r1", text="She lives in a vill"), item)
+        1.0
+        >>> malformed(Answer(record="r1", text="She lives in a vill", cut=True), item)
+        0.0
     """
-    form = answer_form(
-        answer.text, english_spelling(), question=item.question, golds=(item.answer,)
-    )
+    text = f"{_LAST_WORD.sub('', answer.text)}." if answer.cut else answer.text
+    form = answer_form(text, english_spelling(), question=item.question, golds=(item.answer,))
     return float(form.malformed or gibberish(answer))
 
 
