@@ -5,7 +5,7 @@ longer belongs together: weights and their digest, settings and the rules of the
 their fingerprints, pages and the evidence that they show.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from functools import partial
@@ -29,7 +29,6 @@ from expunge.utils.io import read_table
 _UNREADABLE = (ExpungeError, ValueError, KeyError, TypeError, IndexError, AttributeError, OSError)
 """What broken files raise when they are read: findings here, not crashes."""
 _SETTINGS = "config.toml"
-_NAMED = ("adapter_config.json", "guard.json")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +49,8 @@ def settings_problems(
         manifest: Its manifest.
         context: Of its evidence: the rules by which it was judged.
     """
+    if not (run / _SETTINGS).is_file():
+        return []  # a missing file is another finding
     try:
         settings = Settings.model_validate(parsed(run / _SETTINGS))
         facts = read_facts(run)
@@ -121,7 +122,8 @@ def record_problems(
     now = item_fingerprints(store.items(), key or b"")
     same_key = any(set(now[split]) & set(named.get(split, ())) for split in now)
     problems: list[Problem] = []
-    for split in sorted(now.keys() | named.keys()):
+    # A folder of attacks names the general questions of every audit and does not hold them.
+    for split in sorted(now.keys() | (named.keys() - {"generic"})):
         before, found = named.get(split, []), now.get(split, [])
         if len(before) != len(found):
             what = f"names {len(before)} {split} records, the evidence has {len(found)}"
@@ -166,15 +168,18 @@ def weight_problems(
     """Compare the digest of the weights that lie in a run folder with the audited one.
 
     Args:
-        run: The run folder; one of an audit holds no weights.
+        run: The run folder. One of an audit holds no weights; an adapter or a guard is not what
+            was audited without its base, and only its files are compared.
         manifest: Its manifest.
         context: Of its evidence.
 
     Returns:
         Problems, and notes on what could not be compared.
     """
-    if not any(_models_in(run)):
+    if not (run / "config.json").is_file():
         return [], []
+    if (run / _SETTINGS).is_file() and parsed(run / _SETTINGS).get("trust_remote_code"):
+        return [], ["weights not compared with the audited ones: the model needs its own code"]
     import torch
 
     from expunge.models.loading import Source, load
@@ -193,9 +198,3 @@ def weight_problems(
     if found == known:
         return [], []
     return [Problem(path="model", what="holds other weights than those that were audited")], []
-
-
-def _models_in(run: Path) -> Iterator[Path]:
-    """Yield files that make a folder a model, an adapter or a guard."""
-    yield from run.glob("*.safetensors")
-    yield from (run / name for name in _NAMED if (run / name).is_file())

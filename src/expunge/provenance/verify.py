@@ -105,17 +105,8 @@ def verify(
         expunge.errors.InputError: error[no-manifest]: no-such-run has no manifest.json...
     """
     path = run / NAME
-    if not path.is_file():
-        raise InputError(
-            "no-manifest",
-            what=f"{run} has no {NAME}",
-            why="only a finished run folder can be verified",
-            fix="name the run folder itself, or finish the run with the same command",
-        )
-    if links := links_below(run):
-        # Nothing is read: what a link points to is not what was published.
-        names = (each.relative_to(run).as_posix() for each in links)
-        linked = tuple(Problem(path=name, what="is a link, not a file") for name in names)
+    _require_manifest(path)
+    if linked := _linked(run):
         return Verification(problems=linked, files=0, scores=0, digest="")
     manifest, problems = _read_manifest(path)
     signed, unsigned = _signed(run, signer)
@@ -148,6 +139,22 @@ def verify(
         signer=key_fingerprint(signed) if signed else "",
         notes=tuple(notes),
     )
+
+
+def _require_manifest(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(
+            "no-manifest",
+            what=f"{path.parent} has no {NAME}",
+            why="only a finished run folder can be verified",
+            fix="name the run folder itself, or finish the run with the same command",
+        )
+
+
+def _linked(run: Path) -> tuple[Problem, ...]:
+    """Name the links in a folder; what they point to is not what was published, and is not read."""
+    names = (each.relative_to(run).as_posix() for each in links_below(run))
+    return tuple(Problem(path=name, what="is a link, not a file") for name in names)
 
 
 def _signed(run: Path, wanted: bytes | None) -> tuple[bytes, list[Problem]]:
