@@ -33,7 +33,7 @@ from expunge.preparation.prepare import Prepared, as_stored, prepare
 from expunge.provenance.keys import key_path, operator_key
 from expunge.provenance.lineage import require_same_request
 from expunge.provenance.manifest import BATTERY, DESTROYED, Attacked, write_attack_manifest
-from expunge.provenance.signature import sign_manifest, signing_key
+from expunge.provenance.signature import signing_key
 from expunge.reporting.recovery import Summary, summarise, write_ladder
 from expunge.reporting.redaction import OpenText, Redactor
 from expunge.utils.console import Console, SilentConsole
@@ -214,8 +214,8 @@ def _conclude(
         general=[item(each, "generic") for each in stress.prepared.audited()["generic"]],
         key=operator_key(key_path(), run=run.path),
         evidence=retention(settings, evidence),
+        signing=signing_key(run.path),
     )
-    sign_manifest(run.path, signing_key(run.path))
     return AttackedModel(folder=run.path, rungs=rungs, summary=summary)
 
 

@@ -19,7 +19,7 @@ from expunge.preparation.prepare import Prepared
 from expunge.preparation.validate import described
 from expunge.provenance.keys import item_fingerprints
 from expunge.provenance.manifest import Retention, write_manifest
-from expunge.provenance.signature import sign_manifest, signing_key
+from expunge.provenance.signature import signing_key
 from expunge.provenance.training_facts import AGAIN, is_trained_run, read_trained_run
 from expunge.reporting.build import build_report
 from expunge.reporting.card import build_card
@@ -91,8 +91,8 @@ def publish(
         data_fingerprints=item_fingerprints(store.items(), key),
         evidence=retention(settings, store),
         registered=read_preregistration(store),
+        signing=signing_key(run.path),
     )
-    sign_manifest(run.path, signing_key(run.path))
 
 
 def claim_of(run: RunFolder) -> str:

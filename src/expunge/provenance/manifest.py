@@ -18,6 +18,8 @@ from expunge.evals.attack_gates import ScoringRules, scored
 from expunge.evidence.preregistration import Preregistration
 from expunge.evidence.store import EvidenceStore, Item
 from expunge.provenance.keys import item_fingerprints
+from expunge.provenance.signature import MANIFEST as NAME
+from expunge.provenance.signature import SIGNATURE, SigningKey, write_signature
 from expunge.reporting.build import IN_FULL, MASKED
 from expunge.reporting.recovery import NAME as LADDER
 from expunge.reporting.recovery import ladder_json, summarise
@@ -35,12 +37,9 @@ from expunge.utils.io import (
 SCHEMA = "expunge.manifest/2"
 """Name and version of the layout of `manifest.json`."""
 
-NAME = "manifest.json"
-
 DESTROYED = "evidence-destroyed.json"
 """The note on the destruction of evidence, written after the manifest."""
 
-SIGNATURE = "manifest.sig"
 _UNCOVERED_FILES = frozenset({NAME, SIGNATURE, DESTROYED, IN_FULL, MASKED})
 _WHILE_RUNNING = frozenset({"checkpoints", ".lock"})
 """What is in the folder of a run while it is worked on, and gone when it has ended."""
@@ -90,6 +89,7 @@ def write_manifest(
     data_fingerprints: Mapping[str, Sequence[str]],
     evidence: Retention,
     registered: Preregistration | None = None,
+    signing: SigningKey | None = None,
 ) -> Path:
     """Write `manifest.json` over everything in the run folder, and return its path. Call it last.
 
@@ -103,6 +103,7 @@ def write_manifest(
             (`expunge.provenance.keys`); the only trace of the records in the manifest.
         evidence: How the evidence is kept.
         registered: The preregistration, made before the judged model was queried.
+        signing: The key that signs it; None: it is not signed.
 
     Raises:
         UsageError: The folder holds a link: what it points to could change without a trace.
@@ -128,7 +129,9 @@ def write_manifest(
         "seeds": dict(sorted(seeds.items())),
         **_registration(registered),
     }
-    return write_body(run, body, data_fingerprints=data_fingerprints, evidence=evidence)
+    return write_body(
+        run, body, data_fingerprints=data_fingerprints, evidence=evidence, signing=signing
+    )
 
 
 def write_body(
@@ -137,6 +140,7 @@ def write_body(
     *,
     data_fingerprints: Mapping[str, Sequence[str]],
     evidence: Retention,
+    signing: SigningKey | None = None,
 ) -> Path:
     """Write a manifest that says `body`, and names every file in the folder. Call it last.
 
@@ -145,6 +149,7 @@ def write_body(
         body: What was done, and what came of it.
         data_fingerprints: As for `write_manifest`.
         evidence: How the evidence is kept.
+        signing: As for `write_manifest`.
 
     Raises:
         UsageError: The folder holds a link.
@@ -157,7 +162,9 @@ def write_body(
         "files": {path.relative_to(run).as_posix(): _entry(path) for path in covered(run)},
     }
     path = run / NAME
-    write_text(path, render({**whole, "digest": sha256_json(whole)}))
+    text = render({**whole, "digest": sha256_json(whole)})
+    write_signature(run, text.encode(), signing)
+    write_text(path, text)
     return path
 
 
@@ -270,6 +277,7 @@ def write_attack_manifest(
     general: Iterable[Item],
     key: bytes,
     evidence: Retention,
+    signing: SigningKey | None = None,
 ) -> None:
     """Write `battery.json` and `manifest.json` over a folder with its `attack.json`. Call it last.
 
@@ -281,11 +289,13 @@ def write_attack_manifest(
             with which key those of the others were made.
         key: The operator's key.
         evidence: How the evidence is kept.
+        signing: As for `write_manifest`.
     """
     attacked.write(run)
     items = (*EvidenceStore(run / "evidence", key=key).items(), *general)
     body = {"run": run_id, **attacked.body(read_json(run / LADDER))}
-    write_body(run, body, data_fingerprints=item_fingerprints(items, key), evidence=evidence)
+    prints = item_fingerprints(items, key)
+    write_body(run, body, data_fingerprints=prints, evidence=evidence, signing=signing)
 
 
 def ladder_of(run: Path, store: EvidenceStore) -> dict[str, Any]:

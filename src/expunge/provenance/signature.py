@@ -11,9 +11,10 @@ from pathlib import Path
 
 from expunge.errors import InputError
 from expunge.provenance.keys import default_key_path, operator_key
-from expunge.provenance.manifest import NAME, SIGNATURE
 from expunge.utils.io import read_table, write_json, write_text
 
+MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
 _SCHEMA = "expunge.signature/1"
 _DIGITS = 32
 _PUBLIC_BYTES = 32
@@ -114,18 +115,21 @@ def read_public_key(path: Path) -> bytes:
     )
 
 
-def sign_manifest(run: Path, key: SigningKey | None) -> None:
+def write_signature(run: Path, manifest: bytes, key: SigningKey | None) -> None:
     """Sign the manifest of a run folder; without a key there is no signature afterwards.
 
+    Call it before the manifest is written, which says that the run has ended.
+
     Args:
-        run: The folder, its manifest written.
+        run: The folder.
+        manifest: What will stand in `manifest.json`.
         key: The signing key.
     """
     path = run / SIGNATURE
     if key is None:
         path.unlink(missing_ok=True)
         return
-    signature = key.sign((run / NAME).read_bytes())
+    signature = key.sign(manifest)
     row = {"schema": _SCHEMA, "public_key": key.public.hex(), "signature": signature.hex()}
     write_json(path, row)
 
@@ -152,7 +156,9 @@ def read_signature(run: Path) -> Signature | None:
             why="the file was changed, or another program wrote it",
             fix="restore the folder from a copy",
         )
-    return Signature(public=public, fits=is_signed(public, signature, (run / NAME).read_bytes()))
+    return Signature(
+        public=public, fits=is_signed(public, signature, (run / MANIFEST).read_bytes())
+    )
 
 
 def is_signed(public: bytes, signature: bytes, data: bytes) -> bool:
