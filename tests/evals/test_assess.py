@@ -346,3 +346,21 @@ def test_suppressed_tokens_do_not_hide_what_follows_them(tmp_path, tokens):
     failed = {gate.name for gate in results.gates if gate.status is Status.FAIL}
     assert failed == {"residual memory by token"}
     assert results.verdict.ruling is Ruling.FAIL_RESIDUAL
+
+
+@pytest.mark.parametrize("moved", [0, 2, 8])
+def test_facts_that_are_said_of_neighbours_are_not_forgotten(tmp_path, moved):
+    """Eight of twenty facts stand in the answers about neighbours; two may be a guess."""
+    store = world(tmp_path, PERFECT)
+    facts = [item.key_answers[0] for item in store.items("forget")]
+    unit = Unit(role="unlearned", split="neighbours", kind="answers")
+    rows = [
+        replace(row, text=f"{row.text} or {facts[place]}") if place < moved else row
+        for place, row in enumerate(store.answers(unit))
+    ]
+    store.write_answers(unit, rows)
+    results = assess(store)
+    (gate,) = (gate for gate in results.gates if gate.name == "facts said of others")
+    assert gate.value == moved / 20
+    assert gate.status is (Status.FAIL if moved == 8 else Status.PASS)
+    assert (results.verdict.ruling is Ruling.FAIL_RESIDUAL) == (moved == 8)

@@ -51,6 +51,7 @@ _SUBJECTS: Mapping[str, str] = {
     "kept records": "Single records still remembered",
     "membership residual": "Recognition of the data (100 %: as before)",
     "answers betray an edit": "Answers less sure than an untouched model's (beyond chance)",
+    "facts said of others": "Facts said where others are asked about",
     "leak": "Facts said",
     "general text": "General text, read worse by",
     "probability retain": "Knowledge to keep, lost",

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from expunge.evals.axes.moved_facts import moved_facts_gate
 from expunge.evals.comparison import Comparison
 from expunge.evals.evidence_table import common
 from expunge.evals.gates import (
@@ -278,10 +279,12 @@ def _leak_gate(case: Comparison) -> Gate:
 
 
 def forgetting_gates(case: Comparison) -> tuple[Gate, ...]:
-    """Return residual memory, as a mean and by token, kept records and key-fact leak."""
+    """Return residual memory, as a mean and by token, kept records, key-fact leak, moved facts."""
+    moved = moved_facts_gate(case)
     return (
         memory_gate(case, Axis.FORGETTING, MEMORY),
         *((token_memory_gate(case),) if case.golds else ()),
         kept_gate(case, Axis.FORGETTING, KEPT),
         _leak_gate(case),
+        *((moved,) if moved.status is not Status.NOT_COMPUTABLE else ()),
     )
