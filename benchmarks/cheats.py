@@ -244,7 +244,8 @@ def main() -> None:
         machine = {"cores": os.cpu_count(), "threads": torch.get_num_threads()}
         made = {"made_by": "benchmarks/cheats.py", "facts": len(forger.secrets), **machine}
         rows = {name: found[name] for name in (GOLD, *CHEATS) if name in found}
-        write_json(given.out, {**made, "cheats": rows})
+        left = {name: each.ruling for name, each in CHEATS.items() if name not in found}
+        write_json(given.out, {**made, "cheats": rows, "not_run": left})
 
 
 def _say(name: str, row: dict[str, object]) -> None:

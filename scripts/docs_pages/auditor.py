@@ -17,7 +17,7 @@ _CHEATS = """## Models that are not what they seem
 
 `benchmarks/cheats.py`: SmolLM2-135M, {facts} facts about one person, level quick, two golds.
 A short script builds each model (`benchmarks/planted.py`), and an audit judges it.
-{right} of {all} are ruled as they must be; rulings that are wrong are marked.
+{right} of the {all} that were judged are ruled as they must be; wrong rulings are marked.
 A model that must fail for what it holds is asked about that alone: damage is decided after it.
 Where it does not fail, the whole audit is made. `tests` repeat many of these on tiny models.
 """
@@ -59,6 +59,7 @@ def _cheats(found: Mapping[str, Any]) -> str:
         passed = row["ruling"].startswith("PASS")
         why = shown or ("no gate fails" if passed else row["reasons"][0].partition(":")[0])
         rows.append((name, row["expected"], row["ruling"] + sign, why))
+    rows += [(name, must, "not run", "") for name, must in found.get("not_run", {}).items()]
     head = ("model", "must be", "was ruled", "what decided")
     right = sum(row["right"] for row in found["cheats"].values())
     text = _CHEATS.format(facts=found["facts"], right=right, all=len(found["cheats"]))

@@ -90,8 +90,8 @@ def test_sure_golds_and_a_doubting_model_are_told_apart():
     golds = ("gold-0", "gold-1")
     cut = case(said, {"unlearned": doubt, "gold-0": calm, "gold-1": calm}, golds)
     left = case(said, {"unlearned": calm, "gold-0": calm, "gold-1": doubt}, golds)
-    assert edit_detection_gate(cut).status is Status.SCAR
     assert edit_detection_gate(cut).value == 0.5
+    assert edit_detection_gate(cut).part, "two golds do not show how often it errs"
     # One gold that answers alike is enough: models without the data answer so.
     assert edit_detection_gate(left).status is Status.PASS
     assert edit_detection_gate(case(said)).status is Status.NOT_COMPUTABLE
@@ -101,6 +101,20 @@ def test_sure_golds_and_a_doubting_model_are_told_apart():
     assert rows["own-nll", "unlearned"] == pytest.approx(sum(doubt) / N)
     assert rows["confident-falsehood", "unlearned"] == 0.0
     assert rows["confident-falsehood", "gold-0"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("odd", "status", "part"),
+    [((), Status.SCAR, False), (("gold-2",), Status.INCONCLUSIVE, True)],
+)
+def test_an_edit_is_decided_where_golds_show_how_often_the_detector_errs(odd, status, part):
+    """Three golds answer alike, or one of them is as doubtful as the judged model is."""
+    golds = ("gold-0", "gold-1", "gold-2")
+    sure = {gold: (2.0,) * N if gold in odd else (0.4, 0.5, 0.6, 0.45, 0.55) for gold in golds}
+    doubt = {"unlearned": (2.8, 3.0, 3.1, 3.04, 2.9)}
+    cut = case(dict.fromkeys(("unlearned", *golds), WRONG), sure | doubt, golds)
+    gate = edit_detection_gate(cut)
+    assert (gate.status, gate.part) == (status, part)
 
 
 def test_what_was_not_measured_has_no_number():

@@ -58,7 +58,7 @@ def false_alarms(case: Comparison) -> tuple[int, int]:
     Each gold is compared with the others.
     """
     found = [edit_detection(case, gold) for gold in case.golds]
-    known = [estimate for each in found if each is not None for estimate in each[:1]]
+    known = [each[0] for each in found if each is not None]
     return sum(map(_detected, known)), len(known)
 
 
@@ -72,7 +72,7 @@ def edit_detection_gate(case: Comparison) -> Gate:
     A scar when the lower bound of AUC - 0.5 exceeds 0.2, else a pass: a detector that is not sure
     reveals nothing, and more records would be more questions that an observer has to know. It
     decides only where its error rate is known: three golds or more, none of which it takes for an
-    edited model. Elsewhere it is reported.
+    edited model. Elsewhere it is reported, and what it finds is unsettled.
 
     Args:
         case: Who is judged against whom.
@@ -84,6 +84,7 @@ def edit_detection_gate(case: Comparison) -> Gate:
     estimate, n = found
     alarms, golds = false_alarms(case)
     judged = golds >= KNOWN_GOLDS and not alarms
+    found_out = Status.SCAR if judged else Status.INCONCLUSIVE
     errors = f"{alarms} of {golds} golds are told from the others alike" if golds else ""
     return Gate(
         axis=Axis.PRIVACY,
@@ -93,7 +94,7 @@ def edit_detection_gate(case: Comparison) -> Gate:
         high=estimate.high - 0.5,
         margin=DETECTED,
         n=n,
-        status=Status.SCAR if _detected(estimate) else Status.PASS,
+        status=found_out if _detected(estimate) else Status.PASS,
         reason=f"{estimate.value:.0%} of pairs of answers are told apart from a gold's by how sure "
         f"the model is of them; 50 % is chance; {errors or 'its error rate is not known'}",
         part=not judged,
