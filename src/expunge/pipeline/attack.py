@@ -18,7 +18,7 @@ from expunge.attacks.store import AttackStore, read_outcome
 from expunge.config.catalogue import Level
 from expunge.config.resolve import to_toml
 from expunge.config.settings import Settings
-from expunge.errors import Interrupted, UsageError
+from expunge.errors import UsageError
 from expunge.evals.attack_gates import ScoringRules, scored
 from expunge.evals.recovery import AttackRecovery
 from expunge.evidence.attack_record import Access
@@ -28,7 +28,7 @@ from expunge.evidence.store import ORIGINAL, EvidenceStore
 from expunge.models.loading import files_digest, load, load_config
 from expunge.models.reference import is_laid_over
 from expunge.pipeline.publish import retention, versions
-from expunge.pipeline.run_folder import RunFolder, open_run, run_id
+from expunge.pipeline.run_folder import RunFolder, interrupted, open_run, run_id
 from expunge.preparation.prepare import Prepared, as_stored, prepare
 from expunge.provenance.keys import key_path, operator_key
 from expunge.provenance.lineage import require_same_request
@@ -144,7 +144,7 @@ def attack(
             console.line("model", f"{judged.name}, held against {settings.model}")
             gather_attacks(stress, original, judged, console)
         except KeyboardInterrupt as interrupt:
-            raise _interrupted(run) from interrupt
+            raise interrupted(run) from interrupt
         models = {ORIGINAL: original.digest, JUDGED: judged.digest}
         return _conclude(stress, evidence, run, models, console)
 
@@ -268,13 +268,4 @@ def _open(prepared: Prepared, identity: str) -> RunFolder:
         ),
         method="attack",
         now=datetime.now(UTC),
-    )
-
-
-def _interrupted(run: RunFolder) -> Interrupted:
-    return Interrupted(
-        "interrupted",
-        what="stopped on request",
-        why=f"every attack finished so far is kept in {run.path}",
-        fix="run the same command again: it goes on from there",
     )

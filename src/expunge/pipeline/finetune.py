@@ -21,12 +21,12 @@ from safetensors import safe_open
 from expunge.config.finetune import FinetuneSettings
 from expunge.data.readers import read
 from expunge.data.records import Record
-from expunge.errors import InputError, Interrupted
+from expunge.errors import InputError
 from expunge.models.loading import Loaded, load
 from expunge.models.lora import save_adapter
 from expunge.models.saving import save_model
 from expunge.pipeline.publish import versions
-from expunge.pipeline.run_folder import RunFolder, open_run
+from expunge.pipeline.run_folder import RunFolder, interrupted, open_run
 from expunge.preparation.finetune import FinetuneJob, complete, prepare_finetune
 from expunge.provenance.keys import fingerprint, key_path, operator_key
 from expunge.provenance.training_facts import (
@@ -134,7 +134,7 @@ def run_finetune(
         try:
             trained = _train(job, base, run, begin, console)
         except KeyboardInterrupt as interrupt:
-            raise _interrupted(run) from interrupt
+            raise interrupted(run) from interrupt
         steps = logged(trained, job.order, _marks(job, key), seed=job.settings.train.seed)
         write_log(run.path / LOG, steps)
         facts = _facts(job, base, run, begin, trained, key)
@@ -282,13 +282,4 @@ def _facts(
         removed=tuple(sorted({*begin.removed, *(record_mark(r, key) for r in begin.dropped)})),
         claim=begin.claim,
         seconds=round(trained.seconds, 1),
-    )
-
-
-def _interrupted(run: RunFolder) -> Interrupted:
-    return Interrupted(
-        "interrupted",
-        what="stopped on request",
-        why=f"everything finished so far is kept in {run.path}",
-        fix="run the same command again: it goes on from there",
     )

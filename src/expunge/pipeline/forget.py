@@ -16,7 +16,7 @@ from torch import Tensor
 from expunge.attacks.runner import attack_at_level, require_attacks
 from expunge.config.resolve import to_toml
 from expunge.config.settings import Settings
-from expunge.errors import Interrupted, named_in_part
+from expunge.errors import named_in_part
 from expunge.evals.auditor import Auditor
 from expunge.evals.results import Results
 from expunge.methods.guards.base import Guard
@@ -29,7 +29,7 @@ from expunge.pipeline.gold import over_clean_base, replaced
 from expunge.pipeline.plan import Plan, plan_stages
 from expunge.pipeline.publish import claim_of, publish
 from expunge.pipeline.routes import Chosen, choose_route, with_golds, without_routes
-from expunge.pipeline.run_folder import RunFolder, mark_latest, open_run
+from expunge.pipeline.run_folder import RunFolder, interrupted, mark_latest, open_run
 from expunge.pipeline.train import train_stages
 from expunge.pipeline.workers import cost_together, dismiss, follow, identity, require_spreadable
 from expunge.planning.cost import require_memory
@@ -141,7 +141,7 @@ def _lead(settings: Settings, team: Team, console: Console) -> RunOutcome:
             try:
                 outcome = _forget(prepared, chosen, original, run, console, team, free)
             except KeyboardInterrupt as interrupt:
-                raise _interrupted(run) from interrupt
+                raise interrupted(run) from interrupt
     _recall(settings.model, run, console)
     dismiss(team, run)
     return outcome
@@ -221,7 +221,7 @@ def _judge(
             try:
                 outcome = _audit(prepared, original, judged, run, console, covers=covers)
             except KeyboardInterrupt as interrupt:
-                raise _interrupted(run) from interrupt
+                raise interrupted(run) from interrupt
     dismiss(team, run)
     return outcome
 
@@ -432,15 +432,6 @@ def _recall(reference: str, run: RunFolder, console: Console) -> None:
     for earlier in earlier_runs(reference):
         ask = f"expunge audit {run.path} --against {earlier}"
         console.line("earlier", f"{earlier} erased other records; whether they stay erased: {ask}")
-
-
-def _interrupted(run: RunFolder) -> Interrupted:
-    return Interrupted(
-        "interrupted",
-        what="stopped on request",
-        why=f"everything finished so far is kept in {run.path}",
-        fix="run the same command again: it goes on from there",
-    )
 
 
 def _command() -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
-from expunge.errors import UsageError
+from expunge.errors import Interrupted, UsageError
 from expunge.utils.io import (
     is_part,
     open_own,
@@ -223,6 +223,16 @@ def mark_latest(folder: Path, *, root: Path) -> None:
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(folder.name, target_is_directory=True)
     fresh.replace(link)
+
+
+def interrupted(run: RunFolder) -> Interrupted:
+    """Return the error for a run that the user stopped."""
+    return Interrupted(
+        "interrupted",
+        what="stopped on request",
+        why=f"everything finished so far is kept in {run.path}",
+        fix="run the same command again: it goes on from there",
+    )
 
 
 def _begun(root: Path, run_id: str) -> Path | None:
