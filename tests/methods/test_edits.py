@@ -86,14 +86,24 @@ def edited(state, folder, name, knobs, *, model=None, streams=SETS, progress=Non
     return network, trained
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_every_edit_lowers_what_it_says_and_leaves_the_rest(case, knowing, tmp_path):
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
+def made(request, knowing, tmp_path_factory):
+    """An edit, the model that it leaves, how it ended, and the steps that it told of."""
+    case, told = request.param, []
+    network, trained = edited(
+        knowing,
+        tmp_path_factory.mktemp("edited"),
+        case.name,
+        case.knobs,
+        progress=lambda step, text: told.append(step),
+    )
+    return case, network, trained, told
+
+
+def test_every_edit_lowers_what_it_says_and_leaves_the_rest(made, knowing):
+    case, network, trained, told = made
     original = tiny.network(tiny.llama())
     original.model.load_state_dict(knowing)
-    told = []
-    network, trained = edited(
-        knowing, tmp_path, case.name, case.knobs, progress=lambda step, text: told.append(step)
-    )
     forget = probability(network, FORGET) / probability(original, FORGET)
     retain = probability(network, RETAIN) / probability(original, RETAIN)
     assert forget < case.forget
@@ -108,12 +118,11 @@ def test_every_edit_lowers_what_it_says_and_leaves_the_rest(case, knowing, tmp_p
     assert not any(parameter.requires_grad for parameter in network.model.parameters())
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_edit_gives_the_same_bits_twice_and_changes_only_what_it_says(
-    case, knowing, tmp_path
+    made, knowing, tmp_path
 ):
-    first, _ = edited(knowing, tmp_path / "a", case.name, case.knobs)
-    second, _ = edited(knowing, tmp_path / "b", case.name, case.knobs)
+    case, first, _, _ = made
+    second, _ = edited(knowing, tmp_path, case.name, case.knobs)
     digests = [weights_digest(network.model.state_dict()) for network in (first, second)]
     assert digests[0] == digests[1]
     trains = build(case.name, case.knobs).trains(Shape(layers=2, width=64))

@@ -77,7 +77,7 @@ NUDGED = np.array([[3.5, 0], [0, 4]], dtype=np.float32)
 def worded(of):
     """Each side keeps one of its two texts to learn from: (1 + 1) / 4 against (0 + 1) / 4."""
     groups = {"member_groups": ["a", "b"], "other_groups": ["c", "d"]}
-    return of(["red", "red"], ["blue", "blue"], **groups, seed=0, folds=2)
+    return of(["red", "red"], ["blue", "blue"], **groups, seed=0)
 
 
 CASES = {
