@@ -24,7 +24,7 @@ import torch
 
 from expunge.config.request import Goal, Request
 from expunge.config.settings import MethodSettings, Settings
-from expunge.data.counterfactuals import same_question
+from expunge.data.counterfactuals import same_question, with_secrets
 from expunge.data.readers import read
 from expunge.data.records import Record
 from expunge.data.splits import Scope
@@ -37,6 +37,7 @@ from expunge.models.scoring import score
 from expunge.pipeline.workers import work
 from expunge.preparation.prepare import Prepared, cache_folder, prepare
 from expunge.training.controller import ControlledTrainer
+from expunge.training.counterfactual_levels import token_levels
 from expunge.training.early_stopping import Unseen, unseen_level
 from expunge.training.trainer import Trainer
 from expunge.utils.console import SilentConsole
@@ -206,10 +207,20 @@ def erase(case: Case, prepared: Prepared) -> tuple[Loaded, str, float]:
 
 def _unseen(loaded: Loaded, scope: Scope) -> Unseen:
     """Return how the original scores what no model saw, as a run reads it from its audit."""
-    others = [*scope.holdout, *scope.control]
-    nlls = [-mean for mean in _means(loaded, Encoder(loaded.tokenizer), others)]
+    others = scope.levels or (*scope.holdout, *scope.control)
+    encoder = Encoder(loaded.tokenizer)
+    encoded = [encoder.encode(record) for record in others]
+    rows = score(loaded.network, encoded, pad_id=encoder.pad_id, tokens_per_pass=4096)
+    logps = [row.logp.tolist() for row in rows]
+    marks = [each.secret for each in with_secrets(others, encoded, scope.keep, encoder)]
     alike = same_question(scope.forget, others)
-    return unseen_level(nlls, loaded.network.vocabulary, alike=alike, real=bool(others))
+    return unseen_level(
+        [-sum(logp) / len(logp) for logp in logps],
+        loaded.network.vocabulary,
+        alike=alike,
+        real=bool(others),
+        tokens=token_levels(scope.forget, logps, marks, alike),
+    )
 
 
 def line(name: str, measured: Measured, original: Measured, golds: Sequence[Measured]) -> str:

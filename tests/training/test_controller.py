@@ -22,7 +22,14 @@ from expunge.training.controller import (
     first_steps,
     held_out,
 )
-from expunge.training.counterfactual_levels import STEEPEST, TargetLevels, margin_for
+from expunge.training.counterfactual_levels import (
+    STEEPEST,
+    TEMPERATURES,
+    Calibration,
+    Likelihoods,
+    TargetLevels,
+    calibrated,
+)
 from expunge.training.early_stopping import Unseen
 from expunge.training.sampler import Streams
 from expunge.training.trainer import Trainer, TrainingArgs
@@ -142,41 +149,47 @@ def test_a_run_that_presses_reaches_the_levels_of_strangers(tmp_path):
     run.finish(weights)
 
 
-def levels(own: list[float], up: list[float]) -> TargetLevels:
-    record = replace(FORGET[0], ids=FORGET[0].ids[: FORGET[0].start] + (1,) * len(own))
-    same = tuple(range(len(own)))
-    parts = (torch.tensor(own), torch.tensor(up))
-    return TargetLevels(record=record, places=same[1:], same=same, levels=(parts, parts))
-
-
 INF = float("inf")
 
 
+def levels(own: list[float], up: list[float]) -> TargetLevels:
+    """Two strangers that agree; a temperature takes a nat off each token of the form for each 1."""
+    record = replace(FORGET[0], ids=FORGET[0].ids[: FORGET[0].start] + (1,) * len(own))
+    soft = torch.tensor([[value - (each - 1) for each in TEMPERATURES] for value in own])
+    parts = Likelihoods(torch.tensor(own), torch.tensor(up), soft)
+    return TargetLevels(record=record, same=tuple(range(len(own))), levels=(parts, parts))
+
+
 @pytest.mark.parametrize(
-    ("wanted", "margin"),
+    ("unseen", "margin", "temperature"),
     [
-        (-2.0, 1.0),
-        (-1.0, -1.0),
-        (-1000.0, STEEPEST),
-        (0.0, -STEEPEST),
+        ((3.0, 2.5), 1.0, 2.5),
+        ((1.0, 0.5), -1.0, 1.0),
+        ((1000.0, 1000.0), STEEPEST, TEMPERATURES[-1]),
+        ((0.0, 1.0), -STEEPEST, 1.0),
     ],
 )
-def test_the_margin_makes_targets_as_likely_as_unseen_records(wanted, margin):
+def test_targets_are_as_likely_as_unseen_tokens_of_their_kind(unseen, margin, temperature):
     # A token of the form at -1, which no margin moves, and a secret with similar ones at -2.
     records = [levels([-1.0, 0.0], [INF, -2.0]), levels([-1.0, 0.0], [INF, -2.0])]
-    found = margin_for(records, wanted)
-    assert found == pytest.approx(margin, abs=2 * STEEPEST / 2**11)
-    if abs(margin) < STEEPEST:
-        assert sum(each.mean(found) for each in records) / 2 == pytest.approx(wanted, abs=2e-3)
+    found = calibrated(records, {FORGET[0].record: unseen}, aim=1.0)
+    assert found.margin == pytest.approx(margin, abs=2 * STEEPEST / 2**11)
+    assert found.temperature == pytest.approx(temperature, abs=5 / 2**11)
+    if abs(margin) < STEEPEST and unseen[1] > 1:
+        sums = [each.level(*found) for each in records]
+        assert sums == pytest.approx([-sum(unseen)] * 2, abs=5e-3)
 
 
 @pytest.mark.parametrize("real", [True, False])
 def test_only_records_that_people_wrote_set_the_margin(tmp_path, monkeypatch, real):
     seen: list[float] = []
-    monkeypatch.setattr(
-        "expunge.training.controller.margin_for", lambda records, wanted: seen.append(wanted) or 0.5
-    )
+
+    def spy(records, tokens, *, aim):
+        seen.append(aim)
+        return Calibration(margin=0.5, temperature=1.0)
+
+    monkeypatch.setattr("expunge.training.controller.calibrated", spy)
     run = ControlledTrainer(trainer=trainer(lr=1e-9, steps=1))
     unseen = Unseen(mean=3.0, low=1.0, real=real)
     run.run(unseen=unseen, folder=tmp_path, progress=lambda step, text: None)
-    assert seen == ([-3.0 * AIM] if real else [])
+    assert seen == ([AIM] if real else [])

@@ -183,7 +183,9 @@ def _held_out(
 def _held_out_notes(
     held_out: Mapping[str, frozenset[str]], unique: Mapping[str, tuple[Record, ...]]
 ) -> list[str]:
-    return [
+    levels = len(unique["levels"])
+    notes = [f"levels: {levels} records never seen set them, not the audit"] if levels else []
+    return notes + [
         f"{name}: {len(ids)} of {len(unique[name])} records are held out for the audit"
         for name, ids in held_out.items()
         if ids
@@ -236,12 +238,7 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
         control = () if request.control == "none" else taken("control", request.control)
     others = {"retain": retain, "neighbours": neighbours, "holdout": holdout, "control": control}
     _refuse_overlaps(forget, others)
-    unique = _with_unique_ids({"forget": forget, **others})
-    unique = _with_levels(
-        unique, real=("holdout",) if request.control == "auto" else ("holdout", "control")
-    )
-    if unique["levels"]:
-        notes.append(f"levels: {len(unique['levels'])} records never seen set them, not the audit")
+    unique = _with_levels(_with_unique_ids({"forget": forget, **others}), request)
     held_out = _held_out(request, unique)
     notes += _held_out_notes(held_out, unique)
     return Scope(
@@ -254,17 +251,19 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
 
 
 def _with_levels(
-    unique: Mapping[str, tuple[Record, ...]], *, real: Sequence[str]
+    unique: Mapping[str, tuple[Record, ...]], request: Request
 ) -> dict[str, tuple[Record, ...]]:
     """Take from the sets that people wrote, and no model saw, the records that set levels.
 
     A level must not be set by the records that privacy is judged by.
     """
+    real = ("holdout",) if request.control == "auto" else ("holdout", "control")
     chosen = frozenset[str]().union(*(hold_out(unique[name], LEVEL_SHARE) for name in real))
-    levels = tuple(r for name in real for r in unique[name] if r.id in chosen)
     rest = {
-        name: tuple(r for r in records if r.id not in chosen) for name, records in unique.items()
+        name: tuple(record for record in records if record.id not in chosen)
+        for name, records in unique.items()
     }
+    levels = tuple(record for name in real for record in unique[name] if record.id in chosen)
     return {**rest, "levels": levels}
 
 

@@ -15,7 +15,7 @@ from expunge.attacks.presets import AUDIT_FORMS
 from expunge.attacks.runner import battery_of
 from expunge.attacks.store import recorded
 from expunge.config.request import Tier
-from expunge.data.counterfactuals import same_question
+from expunge.data.counterfactuals import same_question, with_secrets
 from expunge.data.records import Record
 from expunge.errors import InputError, is_out_of_memory
 from expunge.evals.assess import assess, case_of
@@ -36,6 +36,7 @@ from expunge.models.loading import Loaded, load
 from expunge.models.number_formats import FORMATS, held_in
 from expunge.models.transformer import Network
 from expunge.preparation.prepare import Prepared, encoder_of
+from expunge.training.counterfactual_levels import token_levels
 from expunge.training.early_stopping import Unseen, unseen_level
 from expunge.utils.console import Bar
 from expunge.utils.io import private
@@ -401,6 +402,7 @@ class Auditor:
         """
         found: list[float] = []
         others: list[Record] = []
+        logps: list[Sequence[float]] = []
         scope = self.prepared.scope
         written = self.prepared.settings.request.control != "auto"
         # Made-up words are less likely than any fact: they stand in where nothing else was given.
@@ -412,13 +414,25 @@ class Auditor:
                 for record in self.collector.records[split]:
                     logp = rows[record.id].logp[self.prepared.worked_on(record)]
                     found.append(-sum(logp) / len(logp))
+                    logps.append(logp)
                     others.append(record)
+        alike = same_question(scope.forget, others)
         return unseen_level(
             found,
             vocabulary,
-            alike=same_question(scope.forget, others),
+            alike=alike,
+            tokens=token_levels(scope.forget, logps, self._marks(others), alike),
             real=bool(others) and (written or bool(scope.holdout or scope.levels)),
         )
+
+    def _marks(self, records: Sequence[Record]) -> list[tuple[int, ...]]:
+        """Mark the secret tokens of records among those worked on, as in the forget set."""
+        encoder, keep = self.prepared.encoder, self.prepared.scope.keep
+        encoded = with_secrets(records, [encoder.encode(r) for r in records], keep, encoder)
+        return [
+            each.secret[self.prepared.worked_on(record)]
+            for record, each in zip(records, encoded, strict=True)
+        ]
 
     def sentence(self, role: str) -> str:
         """Say in one line what a model knows of the forget set."""

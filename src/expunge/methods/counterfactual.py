@@ -11,8 +11,8 @@ the same target, which keeps people whom no record names. Some share a word of t
 or the edit would spread to relatives. Every other one is a person whom kept records are about. The
 loss is least exactly at its target. Memorised tokens (p near 1) have the largest gradient.
 
-Differs from published code: RWHP (arXiv:2407.16997) distils from strangers without taking the
-secret out; unlikelihood (arXiv:1908.04319) takes a token out without saying how far.
+Unlike RWHP (arXiv:2407.16997), strangers tell no secret; unlike unlikelihood (arXiv:1908.04319),
+it is said how far a token is taken out.
 """
 
 from dataclasses import dataclass
@@ -36,8 +36,8 @@ class Counterfactual:
 
     gamma: float = 1.0
     level: float = 2.0
-    margin: float = 0.5
-    """Nats below the level of similar tokens, each: what is left beside the secret makes up for."""
+    margin: float = 0.5  # nats below the level of similar tokens
+    temperature: float = 1.0  # of the target where no token is secret
     pin: float = 1.0
     alpha: float = 5.0
     general: float = 1.0
@@ -66,15 +66,15 @@ class Counterfactual:
 
     def trains(self, shape: Shape) -> Trains | None:
         """Leave the choice of weights to the user."""
-        return None
 
     def _forget(self, seen: Predictions) -> Tensor:
-        return self._match(seen, self.level) * seen.alike
+        return self._match(seen, self.level, self.temperature) * seen.alike
 
     def _pin(self, seen: Predictions) -> Tensor:
         return self._match(seen, 0.0)
 
-    def _match(self, seen: Predictions, level: float) -> Tensor:
+    def _match(self, seen: Predictions, level: float, temperature: float = 1.0) -> Tensor:
         (reference,) = seen.references
-        target = counterfactual_target(reference, seen.secret, seen.similar, self.margin)
+        marks = seen.secret, seen.similar
+        target = counterfactual_target(reference, *marks, self.margin, temperature)
         return match(target, seen.logits, seen.targets, level)

@@ -114,17 +114,10 @@ def verify(
     gone, notes = _kept(run, manifest, key, signed, today or datetime.now(UTC).date())
     problems += gone.problems
     problems += _file_problems(run, manifest, gone.files)
-    scores = 0
     store = EvidenceStore(run / "evidence", key=key)
-    if gone.files:
-        notes.append(f"evidence destroyed on {gone.at[:10]}: no score can be recomputed any more")
-    elif store.sealed and key is None:
-        notes.append("evidence is sealed and the operator's key is not here: no score recomputed")
-    else:
-        compute = _ladder_numbers if _ATTACK in manifest else _audit_numbers(assess)
-        numbers, scores = _number_problems(run, store, compute)
-        problems += numbers
-        problems += _registration_problems(store, manifest, key)
+    numbers, scores, missed = _recomputed(store, run, manifest, assess, key, gone)
+    problems += numbers
+    notes += missed
     problems += (_attack_problems if _ATTACK in manifest else _origin_problems)(run, manifest)
     if manifest:
         problems += identity_problems(run, manifest)
@@ -139,6 +132,25 @@ def verify(
         signer=key_fingerprint(signed) if signed else "",
         notes=tuple(notes),
     )
+
+
+def _recomputed(
+    store: EvidenceStore,
+    run: Path,
+    manifest: dict[str, Any],
+    assess: Assess | None,
+    key: bytes | None,
+    gone: "_Gone",
+) -> tuple[list[Problem], int, list[str]]:
+    """Return what does not follow from the evidence, how many scores do, and why none was tried."""
+    if gone.files:
+        when = gone.at[:10]
+        return [], 0, [f"evidence destroyed on {when}: no score can be recomputed any more"]
+    if store.sealed and key is None:
+        return [], 0, ["evidence is sealed and the operator's key is not here: no score recomputed"]
+    compute = _ladder_numbers if _ATTACK in manifest else _audit_numbers(assess)
+    numbers, scores = _number_problems(run, store, compute)
+    return [*numbers, *_registration_problems(store, manifest, key)], scores, []
 
 
 def _require_manifest(path: Path) -> None:

@@ -3,8 +3,8 @@
     R = sum_i (lp_i - level_i) / sum_i (lp_i^original - level_i)      0 = as if never seen
     K = mean probability of retained records that no step has seen, over the same before training
 
-lp_i is the log-probability of the secret tokens of record i, level_i what the counterfactual target
-gives them. A run is settled when R <= 0.1, no record keeps half of its way, and K is within the
+lp_i is the log-probability of the tokens of record i, level_i what the counterfactual target gives
+them. A run is settled when R <= 0.1, no record keeps half of its way, and K is within the
 utility budget. Otherwise the next attempt begins at the original again:
 
     not forgotten        twice the steps, which keep more, too
@@ -12,7 +12,8 @@ utility budget. Otherwise the next attempt begins at the original again:
     budget overrun only  what keeps weighs four times as much, half the learning rate
 
 Every fifth retained record is held out from training for K: it shows what was not rehearsed.
-The margin of the target is set before the first attempt, see `counterfactual_levels`.
+Margin and temperature of the target are set before the first attempt, see
+`counterfactual_levels`.
 """
 
 import math
@@ -27,7 +28,7 @@ from expunge.methods.counterfactual import Counterfactual
 from expunge.models.lora import detach
 from expunge.models.scoring import score
 from expunge.models.transformer import Network
-from expunge.training.counterfactual_levels import margin_for, read_levels
+from expunge.training.counterfactual_levels import Calibration, calibrated, read_levels
 from expunge.training.distributed import SOLO, Team
 from expunge.training.early_stopping import Unseen, spread
 from expunge.training.edit_runner import NEVER, FixedTerms
@@ -187,16 +188,14 @@ class ControlledTrainer:
             pad_id=trainer.pad_id,
             tokens_per_pass=trainer.options.tokens_per_pass,
         )
-        margin = 0.0
+        found = Calibration(margin=0.0, temperature=1.0)
         if isinstance(method, Counterfactual):
-            margin = method.margin
+            found = Calibration(method.margin, method.temperature)
             if unseen.real:
-                wanted = [-unseen.level(each.record.record) for each in levels]
-                margin = margin_for(levels, AIM * sum(wanted) / len(wanted))
-                method = replace(method, margin=margin)
+                found = calibrated(levels, unseen.tokens, aim=AIM)
+                method = replace(method, margin=found.margin, temperature=found.temperature)
         return method, [
-            _Goal(record=each.record, places=each.places, level=each.level(margin))
-            for each in levels
+            _Goal(record=each.record, places=each.same, level=each.level(*found)) for each in levels
         ]
 
     def _look(

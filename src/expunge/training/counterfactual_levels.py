@@ -1,23 +1,29 @@
 """What counterfactual distillation draws each record to, and how far below similar tokens.
 
-    log q_t(y_t) = min(own_t, level_t - margin)      see `methods.counterfactual_target`
+    log q_t(y_t) = min(own_t, level_t - margin)  where y_t is secret, else own_t, softened by T
+    see `methods.counterfactual_target`
 
 The mean of two strangers stands for what the original would say of the subject. Where people wrote
-records that no model saw, the margin is the one by which the forget records end as likely as these
-are under the original, and by a little more, as a training ends short of its target:
+records that no model saw, margin and T are those by which secret tokens, and all others, end as
+likely as the same kind of token of these is under the original, and by a little more, as a
+training ends short of its target:
 
-    mean_i (1/T_i) sum_t log q_t(y_t) = aim mean_i level(i)
+    sum_i sum_t log q_t(y_t) = -aim sum_i n_i nll_i      over secret tokens, and over others
+
+Kinds of tokens are told apart because sets differ in how much of their text is facts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from expunge.data.records import Record
 from expunge.data.tokenization import Encoded
 from expunge.methods.base import Stream
-from expunge.methods.counterfactual_target import target_levels
+from expunge.methods.counterfactual_target import softened, target_levels
 from expunge.models.transformer import Network
 from expunge.training.activation_cache import key
 from expunge.training.reference_model import final_states, similar_tokens
@@ -28,6 +34,29 @@ STRANGERS = 2
 STEEPEST = 4.0
 """Largest margin either way, nats a token."""
 HALVINGS = 12
+TEMPERATURES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+"""Temperatures at which likelihoods are known; between them they are drawn straight."""
+
+
+class Likelihoods(NamedTuple):
+    """What the original says of the tokens of one stranger's record, nats."""
+
+    own: Tensor
+    """Log-probability of each token, [n]."""
+    level: Tensor
+    """That of tokens like it, infinite where it is no secret, [n]."""
+    soft: Tensor
+    """Log-probability of each token at each of `TEMPERATURES`, [n, G]."""
+
+    def targets(self, margin: float, temperature: float) -> Tensor:
+        """Return the target's log-probability of each token, [n]."""
+        grid = torch.tensor(TEMPERATURES)
+        after = int((grid < temperature).sum().clamp(1, len(TEMPERATURES) - 1))
+        low, high = TEMPERATURES[after - 1], TEMPERATURES[after]
+        share = (temperature - low) / (high - low)
+        others = (1 - share) * self.soft[:, after - 1] + share * self.soft[:, after]
+        secret = torch.minimum(self.own, self.level - margin)
+        return torch.where(self.level.isinf(), others, secret)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,28 +64,23 @@ class TargetLevels:
     """A forget record, and what the original says of strangers in its place."""
 
     record: Encoded
-    places: tuple[int, ...]
-    """Scored tokens that must reach a level: the secret ones, where there are any."""
     same: tuple[int, ...]
     """Scored tokens that are the same for the subject and the strangers."""
-    levels: tuple[tuple[Tensor, Tensor], ...]
-    """For each stranger `own` and `level` at `same`, nats, [n] each, see `target_levels`."""
+    levels: tuple[Likelihoods, ...]
+    """Of each stranger, at `same`."""
 
-    def targets(self, margin: float) -> Tensor:
+    def targets(self, margin: float, temperature: float = 1.0) -> Tensor:
         """Return the target's log-probability of the tokens at `same`, [n], nats."""
-        return torch.stack([torch.minimum(own, up - margin) for own, up in self.levels]).mean(0)
+        return torch.stack([each.targets(margin, temperature) for each in self.levels]).mean(0)
 
-    def level(self, margin: float) -> float:
-        """Return the target's log-probability of all tokens that must reach a level, nats."""
-        return sum(
-            value
-            for place, value in zip(self.same, self.targets(margin).tolist(), strict=True)
-            if place in self.places
-        )
+    def level(self, margin: float, temperature: float = 1.0) -> float:
+        """Return the target's log-probability of all these tokens, nats."""
+        return float(self.targets(margin, temperature).sum())
 
-    def mean(self, margin: float) -> float:
-        """Return the record's log-probability at its target, nats per token."""
-        return float(self.targets(margin).sum()) / (len(self.record.ids) - self.record.start)
+    @property
+    def secret(self) -> Tensor:
+        """Which of the tokens at `same` are secrets, [n]."""
+        return ~self.levels[0].level.isinf()
 
 
 def read_levels(
@@ -81,29 +105,96 @@ def read_levels(
     found: list[TargetLevels] = []
     for own, strangers in zip(streams.forget, asked, strict=True):
         same = _same(own, strangers)
-        secret = tuple(place for place in same if own.secret and own.secret[place] >= 0)
         levels = tuple(
             _levels(network, states[key(each)][list(same)], own, same, similar)
             for each in strangers
         )
-        found.append(TargetLevels(record=own, places=secret or same, same=same, levels=levels))
+        found.append(TargetLevels(record=own, same=same, levels=levels))
     return found
 
 
-def margin_for(records: Sequence[TargetLevels], wanted: float) -> float:
-    """Return the margin at which the records' targets have a mean, by bisection.
+def token_levels(
+    forget: Sequence[Record],
+    logps: Sequence[Sequence[float]],
+    marks: Sequence[Sequence[int]],
+    alike: Mapping[str, Sequence[int]],
+) -> dict[str, tuple[float, float]]:
+    """Return for each forget record the mean NLL of unseen tokens, secret ones and others, nats.
+
+    Args:
+        forget: The forget records.
+        logps: Log-probabilities of the scored tokens of each unseen record.
+        marks: The secret token at each place, -1 where there is none.
+        alike: By forget record, the indices of those that ask the same; where these have no token
+            of a kind, all count.
+    """
+
+    def mean(indices: Iterable[int], *, secret: bool) -> float | None:
+        values = [
+            -logp
+            for index in indices
+            for logp, mark in zip(logps[index], marks[index], strict=True)
+            if (mark >= 0) is secret
+        ]
+        return sum(values) / len(values) if values else None
+
+    every = [mean(range(len(logps)), secret=kind) or 0.0 for kind in (True, False)]
+    found: dict[str, tuple[float, float]] = {}
+    for record in forget:
+        own = [mean(alike.get(record.id, ()), secret=kind) for kind in (True, False)]
+        secret, rest = (e if o is None else o for o, e in zip(own, every, strict=True))
+        found[record.id] = secret, rest
+    return found
+
+
+class Calibration(NamedTuple):
+    """What the targets of a run are set by."""
+
+    margin: float
+    temperature: float
+
+
+def calibrated(
+    records: Sequence[TargetLevels], tokens: Mapping[str, tuple[float, float]], *, aim: float
+) -> Calibration:
+    """Return margin and temperature at which targets are as likely as unseen tokens of their kind.
 
     Args:
         records: What their targets are made of.
-        wanted: Mean over records of the log-probability per token, nats.
+        tokens: By record: mean NLL of unseen tokens that are secret, and of others, nats.
+        aim: Factor on both.
 
     Returns:
-        Nats a token; the largest margin either way where the mean is out of reach.
+        The margin in nats a token, and the temperature; the last of the range where the level is
+        out of reach. No temperature makes a token likelier.
     """
-    low, high = -STEEPEST, STEEPEST
+    wanted = [0.0, 0.0]
+    for each in records:
+        secrets = int(each.secret.sum())
+        level = tokens[each.record.record]
+        wanted[0] -= aim * secrets * level[0]
+        wanted[1] -= aim * (len(each.same) - secrets) * level[1]
+
+    def secret(margin: float) -> float:
+        return sum(float(each.targets(margin)[each.secret].sum()) for each in records)
+
+    def others(temperature: float) -> float:
+        return sum(float(each.targets(0.0, temperature)[~each.secret].sum()) for each in records)
+
+    some = any(bool(each.secret.any()) for each in records)
+    return Calibration(
+        margin=_where(secret, wanted[0], -STEEPEST, STEEPEST) if some else 0.0,
+        temperature=_where(others, wanted[1], TEMPERATURES[0], TEMPERATURES[-1]),
+    )
+
+
+def _where(falling: Callable[[float], float], wanted: float, low: float, high: float) -> float:
+    """Return where a falling function has a value, by bisection."""
+    if falling(low) <= wanted:
+        return low
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        if sum(each.mean(middle) for each in records) > wanted * len(records):
+        if falling(middle) > wanted:
             low = middle
         else:
             high = middle
@@ -122,8 +213,8 @@ def _levels(
     own: Encoded,
     same: Sequence[int],
     similar: Mapping[int, Tensor],
-) -> tuple[Tensor, Tensor]:
-    """Return what the target of a record's tokens at `same` is made of, [n] each, on the CPU."""
+) -> Likelihoods:
+    """Return what the target of a record's tokens at `same` is made of, on the CPU."""
     tokens = [own.ids[own.start + place] for place in same]
     secret = [own.secret[place] if own.secret else -1 for place in same]
     marks: tuple[Tensor | None, Tensor | None] = (None, None)
@@ -132,4 +223,9 @@ def _levels(
         like = torch.stack([similar.get(token, none) for token in secret])  # [n, K]
         marks = (torch.tensor(secret), like.cpu())
     logits = network.logits(states.to(network.device)).float().cpu()  # [n, V]
-    return target_levels(logits, torch.tensor(tokens), *marks)
+    follows = torch.tensor(tokens)
+    log_q = torch.log_softmax(logits, dim=-1)
+    soft = [
+        softened(log_q, each).gather(-1, follows.unsqueeze(-1)).squeeze(-1) for each in TEMPERATURES
+    ]
+    return Likelihoods(*target_levels(logits, follows, *marks), torch.stack(soft, dim=-1))

@@ -37,6 +37,10 @@ class Unseen:
     """Mean over those that ask the same as a forget record, by its id, where there are any."""
     real: bool = False
     """Whether people wrote these records; made-up words are less likely than any fact."""
+    tokens: Mapping[str, tuple[float, float]] = field(
+        default_factory=dict[str, tuple[float, float]]
+    )
+    """By forget record: mean NLL of unseen tokens that only a record can teach, and of others."""
 
     def level(self, record: str) -> float:
         """Return what a forget record would score, had the original not seen it."""
@@ -105,6 +109,7 @@ def unseen_level(
     *,
     alike: Mapping[str, Sequence[int]] | None = None,
     real: bool = False,
+    tokens: Mapping[str, tuple[float, float]] | None = None,
 ) -> Unseen:
     """Return the level of unseen text, from records that no model saw or, without any, from chance.
 
@@ -113,6 +118,7 @@ def unseen_level(
         vocabulary: Number of tokens; without unseen records the level is 0.8 ln V, near noise.
         alike: Which of them ask the same as each forget record, by its id.
         real: Whether people wrote them.
+        tokens: As `Unseen.tokens`.
     """
     if not mean_nlls:
         level = 0.8 * math.log(vocabulary)
@@ -127,6 +133,7 @@ def unseen_level(
             if indices
         },
         real=real,
+        tokens=dict(tokens or {}),
     )
 
 
