@@ -63,7 +63,9 @@ def calls(monkeypatch, tmp_path):
     folder.mkdir(parents=True)
     (folder / "run.json").write_text("{}")
     fake = Calls(folder)
-    verification = SimpleNamespace(ok=True, problems=(), files=7, scores=9, digest="abc", notes=())
+    verification = SimpleNamespace(
+        ok=True, problems=(), files=7, scores=9, digest="abc", notes=(), signer=""
+    )
     modules = {
         "expunge.config.resolve": {
             "resolve": fake.resolve,
@@ -91,7 +93,7 @@ def calls(monkeypatch, tmp_path):
                 fake.outcome(run, redact) and run / "report.html"
             )
         },
-        "expunge.provenance.verify": {"verify": lambda run, *, key: verification},
+        "expunge.provenance.verify": {"verify": lambda run, *, key, signer: verification},
     }
     for name, members in modules.items():
         module = ModuleType(name)

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from expunge.provenance.keys import item_fingerprints
 from expunge.provenance.manifest import Retention, write_manifest
 from expunge.provenance.verify import verify
 from expunge.reporting.build import build_report
-from expunge.reporting.schema import write_results
+from expunge.reporting.schema import write_facts, write_results
 from expunge.utils.io import read_json, write_json, write_jsonl
 from synthetic_run import build_run, facts, forget_items
 
@@ -43,13 +44,15 @@ def made(folder: Path, *, sealed: bool, redacted: bool = True) -> Path:
     write_results(run, assess(store))
     with (run / "config.toml").open("a") as file:
         file.write(f"\n[report]\nredact = {str(redacted).lower()}\n")
+    told = replace(facts(), created="2025-03-01T09:30:00+00:00")
+    write_facts(run, told)
     build_report(run, key=KEY)
     write_manifest(
         run,
         run_id="4f1c0a2b",
-        facts=facts(),
+        facts=told,
         models={},
-        seeds={},
+        seeds={"train": 0, "audit": 0},
         data_fingerprints=item_fingerprints(store.items(), KEY),
         evidence=Retention(sealed=sealed, expires="2026-03-01", redacted=redacted),
     )
