@@ -240,15 +240,24 @@ def test_part_of_what_is_kept_is_held_out_for_the_audit(tmp_path, share, size, h
 
 
 @pytest.mark.parametrize(
-    ("holdout", "control", "levels"), [(30, 0, 10), (30, 60, 30), (19, 60, 20), (19, 0, 0)]
+    ("holdout", "control", "golds", "levels"),
+    [
+        (30, 0, (), 10),
+        (30, 60, (), 30),
+        (19, 60, (), 20),
+        (19, 0, (), 0),
+        (30, 60, ("retrained",), 0),
+    ],
 )
-def test_what_sets_levels_is_not_what_privacy_is_judged_by(tmp_path, holdout, control, levels):
+def test_what_sets_levels_is_not_what_the_audit_judges_by(
+    tmp_path, holdout, control, golds, levels
+):
     def rows(name: str, size: int) -> list[dict[str, object]]:
         return [{"question": f"{name} {i}?", "answer": f"Answer {i}."} for i in range(size)]
 
     written = {"control": rows("Other", control)} if control else {}
     sources = sets(tmp_path, forget=[BOB], holdout=rows("Unseen", holdout), **written)
-    scope = gather(request(**sources))
+    scope = gather(request(**sources, gold=golds))
     asked = {*scope.holdout, *scope.control}
     assert len(scope.levels) == levels
     assert not asked & {*scope.levels}

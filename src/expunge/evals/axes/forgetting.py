@@ -125,7 +125,8 @@ def memory_gate(
         two_sided: Call it a scar where the memory lies measurably below zero: a model that shuns
             the data more than one that never saw it.
     """
-    policy, cap = case.policy.residual, case.policy.residual_cap
+    policy = case.policy.privacy if axis is Axis.PRIVACY else case.policy.residual
+    cap = case.policy.residual_cap
     if reason := unfit(metric.id):
         return missing(axis, name, margin=policy, reason=reason)
     found, n, reason = _memory(case, metric, attack)

@@ -86,7 +86,7 @@ def privacy_gates(case: Comparison) -> tuple[Gate, ...]:
             "without a model that never saw the data, difficulty and membership cannot be told "
             "apart; give a gold model"
         )
-        return (missing(Axis.PRIVACY, MEMBERSHIP_GATE, margin=case.policy.residual, reason=reason),)
+        return (missing(Axis.PRIVACY, MEMBERSHIP_GATE, margin=case.policy.privacy, reason=reason),)
     edited = edit_detection_gate(case)
     return (
         memory_gate(case, Axis.PRIVACY, MEMBERSHIP_GATE, metric=GATED, two_sided=True),
