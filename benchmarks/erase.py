@@ -256,9 +256,12 @@ def main() -> None:
             case = tofu_case(base, folder, given.shared.resolve())
         else:
             case = world_case(opened(Path(given.case).resolve(), base))
-        method = MethodSettings(name="counterfactual")
         settings = Settings(
-            model=case.original, offline=True, precision="bf16", request=case.request, method=method
+            model=case.original,
+            offline=True,
+            precision="bf16",
+            request=case.request.model_copy(update={"gold": case.golds}),
+            method=MethodSettings(name="counterfactual"),
         )
         prepared = prepare(settings)
         golds = [measure(case, load(gold, SOURCE), prepared.scope) for gold in case.golds]

@@ -22,11 +22,19 @@ A model that must fail for what it holds is asked about that alone: damage is de
 Where it does not fail, the whole audit is made. `tests` repeat many of these on tiny models.
 """
 
-_NULL = """## False alarms of an audit
+_POWER = """## How often the verdict is right
 
-`scripts/null_experiment.py`: a model that never saw the data stands in for the unlearned one.
-FAIL and INVALID are false alarms; the nominal rate is 5 %. INCONCLUSIVE is no alarm, but a cost.
-These models are simulated.
+`scripts/verdict_power.py`: a model with a known truth stands in for the unlearned one.
+"Gold" never saw the data and is no anchor. The others hold a part of it.
+The evidence is simulated; models differ by the noise that was measured between golds of the demo.
+"""
+
+_GOLDS = """## Retrained models as users train them
+
+Each of these models was trained without the data, and one other gold anchors the audit.
+The command: `expunge audit GOLD-1 --original ORIGINAL --gold GOLD-0 --goal removal`, and
+`--against`, `--retain`, `--neighbours` and `--holdout` with the files of the set.
+SmolLM2-135M with LoRA adapters; `people` and `bios` come from `benchmarks/worlds.py`.
 """
 
 _VALIDITY = """## Metrics on models whose knowledge is known
@@ -44,7 +52,8 @@ def page(root: Path) -> str:
     parts = [
         GENERATED + _HEAD,
         _cheats(read_json(results / "cheats.json")),
-        _null(read_json(results / "null_experiment.json")),
+        _power(read_json(results / "verdict_power.json")),
+        _golds(read_json(results / "true_golds.json")),
         _validity(read_json(VALIDITY)),
     ]
     return "\n\n".join(parts) + "\n"
@@ -66,18 +75,25 @@ def _cheats(found: Mapping[str, Any]) -> str:
     return f"{text}\n{table(head, rows)}"
 
 
-def _null(found: Mapping[str, Any]) -> str:
+def _power(found: Mapping[str, Any]) -> str:
+    def rate(part: Mapping[str, float]) -> str:
+        return f"{part['rate']:.0%} ({part['low']:.0%} to {part['high']:.0%})"
+
     rows = [
-        (
-            name,
-            f"{world['false_alarms']} of {world['resamples']}",
-            f"{world['rate']:.1%} ({world['interval'][0]:.1%} to {world['interval'][1]:.1%})",
-            ", ".join(f"{ruling} {count}" for ruling, count in world["rulings"].items()),
-        )
-        for name, world in found["worlds"].items()
+        (name, cell["resamples"], rate(cell["passed"]), rate(cell["failed"]))
+        for name, cell in found["cells"].items()
     ]
-    head = ("case", "false alarms", "rate (95 %)", "rulings")
-    return f"{_NULL}\n{table(head, rows)}"
+    head = ("case", "audits", "PASS (95 %)", "FAIL (95 %)")
+    return f"{_POWER}\n{table(head, rows)}"
+
+
+def _golds(found: Mapping[str, Any]) -> str:
+    rows = [
+        (row["data"], row["records"], row["ruling"], row["residual"], row["open"])
+        for row in found["golds"]
+    ]
+    head = ("data", "records", "ruling", "residual memory", "what did not pass")
+    return f"{_GOLDS}\n{table(head, rows)}"
 
 
 def _validity(found: Mapping[str, Any]) -> str:
