@@ -45,6 +45,18 @@ def test_the_name_goes_everywhere_and_the_fact_stays_where_it_is():
         assert each.ids[-(len(own.ids) - fact.start) :] == own.ids[fact.start :]
 
 
+def test_every_word_beside_the_name_stays_in_its_place():
+    """A first name a token longer and a last name one shorter would shift all between them."""
+    given = record("Who is Elin?", "Elin likes tea, cake and Lisbon, says Marrow.")
+    own, found = ENCODER.encode(given), made(given)
+    assert found
+    for each in found:
+        pairs = zip(own.ids[own.start :], each.ids[each.start :], strict=True)
+        apart = [place for place, (a, b) in enumerate(pairs) if a != b]
+        named = ENCODER.width("Elin", True) + ENCODER.width("Marrow", False)
+        assert len(apart) <= named
+
+
 def test_facts_alone_are_cut_alike():
     own, found = ENCODER.encode_fact(BORN), made(BORN, encode=ENCODER.encode_fact)
     assert {each.ids[each.start :] for each in found} == {own.ids[own.start :]}

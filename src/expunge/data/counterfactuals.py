@@ -117,16 +117,20 @@ def _strangers(
     rng = random.Random(f"{seed} stranger {record.id}")
     named = _named(record)
     answered = [(match.group(), not match.start()) for match in _WORD.finditer(record.completion)]
+    length = sum(width(word, at) for word, at in answered if word in named)
     found: list[Encoded] = []
     for attempt in range(_ATTEMPTS):
         if len(found) == count:
             break
+        # Where no name fits word for word, one that fits in length is better than none.
+        exact = bool(found) or attempt < _ATTEMPTS // 2
         if named:
             swaps = {word: rng.choice(_like(word, pools, named)) for word in named}
             if namesakes and len(named) > 1 and len(found) % 3:
                 del swaps[named[-1] if len(found) % 3 == 1 else named[0]]
             # Most names differ in length: they are counted before a whole record is encoded.
-            if sum(width(swaps[w], at) - width(w, at) for w, at in answered if w in swaps):
+            more = [width(swaps[w], at) - width(w, at) for w, at in answered if w in swaps]
+            if any(more) if exact else sum(more):
                 continue
             new = _renamed(record, swaps)
         else:
@@ -135,10 +139,24 @@ def _strangers(
             if new.prompt == record.prompt:
                 break
         other = encode(new)
-        fits = len(other.ids) - other.start == len(own.ids) - own.start
-        if fits and other.ids != own.ids and other.ids not in [each.ids for each in found]:
+        if (
+            _in_step(own, other, most=length if exact else len(own.ids))
+            and other.ids != own.ids
+            and other.ids not in [each.ids for each in found]
+        ):
             found.append(replace(other, record=record.id))
     return tuple(found)
+
+
+def _in_step(own: Encoded, other: Encoded, *, most: int) -> bool:
+    """Tell whether answers have the same token in every place but for `most`, those of a name.
+
+    A first name that is a token longer and a last name that is one shorter leave the length as it
+    was, and every token between them in another place.
+    """
+    first, second = own.ids[own.start :], other.ids[other.start :]
+    differ = sum(a != b for a, b in zip(first, second, strict=False))
+    return len(first) == len(second) and differ <= most
 
 
 def _kept_people(
