@@ -189,7 +189,8 @@ def test_attacks_beyond_the_attackers_access_are_not_made(world, bench):
         "--access T3 where more is at hand"
     )
     assert found["paraphrase"].worst is not None
-    assert by_name(stress(world, bench, world.original))["int4"].worst is not None
+    with_weights = by_name(stress(world, bench, world.original, out="with-weights"))
+    assert with_weights["int4"].worst is not None
 
 
 def test_behind_a_guard_only_unplug_reaches_for_the_weights(world, bench):

@@ -74,7 +74,7 @@ def test_a_gold_with_another_tokenizer_anchors_answers_only(world, bench):
     found = statuses(results, Axis.FORGETTING)
     assert found["residual memory"] is Status.NOT_COMPUTABLE
     assert found["key-fact leak"] is Status.FAIL
-    assert set(statuses(results, Axis.PRIVACY).values()) == {Status.NOT_COMPUTABLE}
+    assert statuses(results, Axis.PRIVACY)["membership residual"] is Status.NOT_COMPUTABLE
 
 
 def write(bench: Path, name: str, rows: list[dict]) -> str:
@@ -88,7 +88,9 @@ def test_one_record_to_forget(world, bench):
     outcome = audited(world, model=world.original, forget=(one,))
     assert outcome.results.verdict.ruling is Ruling.FAIL_RESIDUAL
     planted = next(t for t in outcome.results.self_tests if "refusal wrapper" in t.name)
-    assert planted.detail == "not tested: one fact is too few for any attack to fail anyone"
+    assert planted.detail == (
+        "not tested: the original says too few facts for any attack to fail anyone"
+    )
     leak = statuses(outcome.results, Axis.FORGETTING)["key-fact leak"]
     assert leak is Status.FAIL
     assert expunge.verify(outcome.folder).ok

@@ -11,8 +11,8 @@ the same target, which keeps people whom no record names. Some share a word of t
 or the edit would spread to relatives. Every other one is a person whom kept records are about. The
 loss is least exactly at its target. Memorised tokens (p near 1) have the largest gradient.
 
-Unlike RWHP (arXiv:2407.16997), strangers tell no secret; unlike unlikelihood (arXiv:1908.04319),
-it is said how far a token is taken out.
+Differs from RWHP (arXiv:2407.16997), whose strangers tell secrets, and from unlikelihood
+(arXiv:1908.04319), which has no level to stop at.
 """
 
 from dataclasses import dataclass

@@ -47,6 +47,17 @@ PRIVACY: tuple[Metric, ...] = (
         source="arXiv 1709.01604",
     ),
     Metric(
+        id="bounded-loss",
+        title="Familiarity, token by token",
+        meaning="How likely an answer is, where no single token counts for more than 3 nats.",
+        axis=Axis.PRIVACY,
+        of=membership.bounded,
+        needs=(Need.SCORES, Need.GOLD),
+        better="gold",
+        cost=SAME_PASS,
+        gated=True,
+    ),
+    Metric(
         id="auc-zlib",
         title="AUC of familiarity (zlib)",
         meaning="How well probability, corrected for repetitive text, separates forgotten from "
