@@ -108,6 +108,7 @@ CASES = {
     "says-wanted": (lambda of: of(said("In Accra."), replace(asked(), wanted=("Accra",))), 1.0),
     # privacy
     "auc-loss": (lambda of: of(scored((-1.0, -3.0))), -2.0),
+    "bounded-loss": (lambda of: of(scored((-1.0, -9.0))), -2.0),
     "auc-zlib": (lambda of: of(scored((-1.0, -3.0), zlib=8)), -0.25),
     "auc-min-k-40": (lambda of: of(scored(MICRO)), -2.5),
     "auc-min-k-plus-20": (lambda of: of(scored(MICRO, z=(0.5, -1.0, 0.0, 0.0, 0.0))), -1.0),
@@ -145,6 +146,7 @@ CASES = {
     "ece": (lambda of: of((0.9, 0.9, 0.6, 0.6), (1, 0, 1, 1)), 0.4),
     "brier": (lambda of: of((0.7, 0.2, 0.1), 0), 0.09 + 0.04 + 0.01),
     "malformed": (lambda of: of(said("of" * 40), asked()), 1.0),
+    "form-missed": (lambda of: of(said("seven"), replace(asked(), form="number")), 1.0),
     "gibberish": (lambda of: float(of(said("of" * 40))), 1.0),
     "seq-rep-4": (lambda of: of("a a a a a a a"), 3 / 4),
     "bigram-entropy": (lambda of: of("a b c d e f g h"), math.log2(7)),
