@@ -56,6 +56,7 @@ PRIVACY: tuple[Metric, ...] = (
         better="gold",
         cost=SAME_PASS,
         gated=True,
+        where="gates of audits",
     ),
     Metric(
         id="auc-zlib",

@@ -199,6 +199,7 @@ UTILITY: tuple[Metric, ...] = (
         better="lower",
         cost="1 GEN",
         gated=True,
+        where="gates of audits",
     ),
 )
 """Every metric of this axis, in the order in which they are listed."""
