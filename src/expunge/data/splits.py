@@ -127,7 +127,6 @@ _MOST_PAIRS = 5
 
 HOLD_OUT_FROM = 20
 """Records from which on a set gives some of them to the audit alone."""
-_WRITTEN = ("holdout", "control")
 LEVEL_SHARE = 1 / 3
 """Share of the records that no model saw which says how likely such records are."""
 
@@ -259,7 +258,8 @@ def _with_levels(
     A level must not be set by the records that the audit judges by. With golds these are other
     models, and all unseen records set levels.
     """
-    real = () if request.gold else _WRITTEN[: 1 + (request.control != "auto")]
+    written = ("holdout",) if request.control == "auto" else ("holdout", "control")
+    real = () if request.gold else written
     chosen = frozenset[str]().union(*(hold_out(unique[name], LEVEL_SHARE) for name in real))
     rest = {
         name: tuple(record for record in records if record.id not in chosen)

@@ -400,7 +400,6 @@ class Auditor:
         Args:
             vocabulary: Number of tokens.
         """
-        found: list[float] = []
         others: list[Record] = []
         logps: list[Sequence[float]] = []
         scope = self.prepared.scope
@@ -412,13 +411,11 @@ class Auditor:
             if self.collector.store.has(unit):
                 rows = {row.record: row for row in self.collector.store.scores(unit)}
                 for record in self.collector.records[split]:
-                    logp = rows[record.id].logp[self.prepared.worked_on(record)]
-                    found.append(-sum(logp) / len(logp))
-                    logps.append(logp)
+                    logps.append(rows[record.id].logp[self.prepared.worked_on(record)])
                     others.append(record)
         alike = same_question(scope.forget, others)
         return unseen_level(
-            found,
+            [-sum(logp) / len(logp) for logp in logps],
             vocabulary,
             alike=alike,
             tokens=token_levels(scope.forget, logps, self._marks(others), alike),

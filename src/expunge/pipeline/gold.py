@@ -10,6 +10,7 @@ ones go on, finished ones are not repeated.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 from expunge.data.records import Record
@@ -130,11 +131,9 @@ def over_clean_base(model: str, *, original: str, golds: Sequence[str], source: 
     """
     if not golds or not is_adapter(model):
         return False
-    beneath = files_digest(split_reference(model)[0], source)
-    clean = dict.fromkeys(split_reference(gold)[0] for gold in golds)
-    return beneath != files_digest(original, source) and any(
-        files_digest(base, source) == beneath for base in clean
-    )
+    digest = cache(partial(files_digest, source=source))
+    clean = {digest(split_reference(gold)[0]) for gold in golds} - {digest(original)}
+    return digest(split_reference(model)[0]) in clean
 
 
 def _one(

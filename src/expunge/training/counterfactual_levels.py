@@ -13,6 +13,7 @@ training ends short of its target:
 Kinds of tokens are told apart because sets differ in how much of their text is facts.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -50,8 +51,7 @@ class Likelihoods(NamedTuple):
 
     def targets(self, margin: float, temperature: float) -> Tensor:
         """Return the target's log-probability of each token, [n]."""
-        grid = torch.tensor(TEMPERATURES)
-        after = int((grid < temperature).sum().clamp(1, len(TEMPERATURES) - 1))
+        after = bisect_left(TEMPERATURES, temperature, lo=1, hi=len(TEMPERATURES) - 1)
         low, high = TEMPERATURES[after - 1], TEMPERATURES[after]
         share = (temperature - low) / (high - low)
         others = (1 - share) * self.soft[:, after - 1] + share * self.soft[:, after]
