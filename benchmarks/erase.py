@@ -33,11 +33,12 @@ from expunge.demo.run import ADAPTERS, base_model, write_register
 from expunge.metrics.key_facts import fact_form, states
 from expunge.models.generation import greedy
 from expunge.models.loading import Loaded, Source, load
+from expunge.models.reference import split_reference
 from expunge.models.scoring import score
 from expunge.pipeline.workers import work
 from expunge.preparation.prepare import Prepared, cache_folder, prepare
 from expunge.training.controller import ControlledTrainer
-from expunge.training.counterfactual_levels import token_levels
+from expunge.training.counterfactual_levels import as_hard, token_levels
 from expunge.training.early_stopping import Unseen, unseen_level
 from expunge.training.trainer import Trainer
 from expunge.utils.console import SilentConsole
@@ -197,7 +198,7 @@ def erase(case: Case, prepared: Prepared) -> tuple[Loaded, str, float]:
     assert isinstance(trainer, Trainer | ControlledTrainer)
     with tempfile.TemporaryDirectory() as folder:
         trained, weights = trainer.run(
-            unseen=_unseen(loaded, prepared.scope),
+            unseen=_unseen(case, loaded, prepared.scope),
             folder=Path(folder),
             progress=lambda step, text: None,
         )
@@ -205,22 +206,41 @@ def erase(case: Case, prepared: Prepared) -> tuple[Loaded, str, float]:
     return loaded, trained.stopped, time.process_time() - started
 
 
-def _unseen(loaded: Loaded, scope: Scope) -> Unseen:
+def _unseen(case: Case, loaded: Loaded, scope: Scope) -> Unseen:
     """Return how the original scores what no model saw, as a run reads it from its audit."""
     others = scope.levels or (*scope.holdout, *scope.control)
     encoder = Encoder(loaded.tokenizer)
-    encoded = [encoder.encode(record) for record in others]
-    rows = score(loaded.network, encoded, pad_id=encoder.pad_id, tokens_per_pass=4096)
-    logps = [row.logp.tolist() for row in rows]
-    marks = [each.secret for each in with_secrets(others, encoded, scope.keep, encoder)]
     alike = same_question(scope.forget, others)
+    rows = _logps(loaded, encoder, others)
+    marks = _marks(others, scope, encoder)
+    tokens = token_levels(scope.forget, rows, marks, alike)
+    reference, adapter = split_reference(case.original)
+    if adapter is not None:
+        base = load(reference, SOURCE)
+        of_base = token_levels(scope.forget, _logps(base, encoder, others), marks, alike)
+        own = zip(
+            _logps(base, encoder, scope.forget), _marks(scope.forget, scope, encoder), strict=True
+        )
+        names = [record.id for record in scope.forget]
+        tokens = as_hard(tokens, of_base, dict(zip(names, own, strict=True)))
     return unseen_level(
-        [-sum(logp) / len(logp) for logp in logps],
+        [-sum(logp) / len(logp) for logp in rows],
         loaded.network.vocabulary,
         alike=alike,
         real=bool(others),
-        tokens=token_levels(scope.forget, logps, marks, alike),
+        tokens=tokens,
     )
+
+
+def _logps(loaded: Loaded, encoder: Encoder, records: Sequence[Record]) -> list[list[float]]:
+    encoded = [encoder.encode(record) for record in records]
+    rows = score(loaded.network, encoded, pad_id=encoder.pad_id, tokens_per_pass=4096)
+    return [row.logp.tolist() for row in rows]
+
+
+def _marks(records: Sequence[Record], scope: Scope, encoder: Encoder) -> list[tuple[int, ...]]:
+    encoded = [encoder.encode(record) for record in records]
+    return [each.secret for each in with_secrets(records, encoded, scope.keep, encoder)]
 
 
 def line(name: str, measured: Measured, original: Measured, golds: Sequence[Measured]) -> str:

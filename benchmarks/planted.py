@@ -381,7 +381,8 @@ def swapped(folder: Path, loaded: Loaded, tokens: tuple[str, str]) -> None:
 CHEATS = {
     "original renamed": Cheat(_original, FAIL, "forgetting"),
     "output filter": Cheat(_original, FAIL, "forgetting"),
-    "unmerged adapter": Cheat(lambda f: f.adapter("gold-1"), FAIL, None),
+    "adapter over the original": Cheat(lambda f: f.over_original("gold-1"), FAIL, None),
+    "gold as an adapter": Cheat(lambda f: f.adapter("gold-1"), "PASS", None),
     "refusal": Cheat(_taught("original", _refusal), FAIL, "robustness"),
     "one wording only": Cheat(_taught("original", _wording), FAIL, "robustness"),
     "one of 20 kept": Cheat(

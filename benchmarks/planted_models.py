@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from expunge.attacks.prompting.formats import FORMATS
@@ -24,6 +25,7 @@ from expunge.models.quantization import quantised
 from expunge.models.saving import save_model
 from expunge.models.transformer import CachedStates, Network, Site
 from expunge.preparation.prepare import source_of
+from expunge.utils.io import read_json, write_json
 
 MICRO = 20
 UPPER = 25
@@ -81,6 +83,28 @@ class Forger(NamedTuple):
     def adapter(self, name: str) -> str:
         """Return the reference of one of the demo's models as an unmerged adapter."""
         return f"{self.base}+{ADAPTERS / name}"
+
+    def over_original(self, name: str) -> str:
+        """Return one of the demo's models as an adapter over the original's weights.
+
+        Its answers are that model's. Without the adapter there is the original.
+        """
+        beneath = self.kept_as("the original beneath", lambda own: own.model("original"))
+        folder = folder_of(self.work, f"{name} over the original")
+        folder.mkdir(parents=True, exist_ok=True)
+        parts = [_adapter(ADAPTERS / each) for each in (name, "original")]
+        config = read_json(ADAPTERS / name / "adapter_config.json")
+        rank = sum(each["r"] for each, _ in parts)
+        (_, own), (_, other) = parts
+        joined = {
+            key: torch.cat([own[key], other[key]])
+            if ".lora_A." in key
+            else torch.cat([own[key], -other[key]], dim=1)
+            for key in own
+        }
+        write_json(folder / "adapter_config.json", {**config, "r": rank, "lora_alpha": rank})
+        save_file(joined, folder / "adapter_model.safetensors")
+        return f"{beneath}+{folder}"
 
     def other(self, name: str) -> str:
         """Return the reference of a planted model that is there."""
@@ -176,6 +200,14 @@ def _ids(rows: Sequence[Encoded], pad: int) -> Tensor:
     for i, row in enumerate(rows):
         ids[i, : len(row.ids)] = torch.tensor(row.ids)
     return ids
+
+
+def _adapter(folder: Path) -> tuple[dict[str, int], dict[str, Tensor]]:
+    """Return the configuration of an adapter, and its matrices with their scale in A."""
+    config = read_json(folder / "adapter_config.json")
+    scale = config["lora_alpha"] / config["r"]
+    tensors = load_file(folder / "adapter_model.safetensors")
+    return config, {k: v.float() * (scale if ".lora_A." in k else 1.0) for k, v in tensors.items()}
 
 
 def _loss(network: Network, part: Sequence[Known], first: int, pad: int) -> Tensor:

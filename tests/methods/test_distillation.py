@@ -248,7 +248,7 @@ def test_rwhp_matches_strangers_and_leaves_names_alone():
 def test_counterfactual_target_makes_a_secret_as_likely_as_similar_tokens():
     reference = torch.tensor([[5.0, 1.0, 0.0, -1.0, 2.0], [5.0, 1.0, 0.0, -1.0, 2.0]]).double()
     secret, similar = torch.tensor([0, -1]), torch.tensor([[1, 4], [1, 4]])
-    log_q = counterfactual_target(reference, secret, similar)
+    log_q = counterfactual_target(reference, torch.tensor([0, 3]), secret, similar)
     rest = reference[0, 1:].exp() / reference[0, 1:].exp().sum()  # without the secret
     level = float((rest[0] + rest[3]) / 2)
     expected = torch.cat([torch.tensor([level]).double(), rest * (1 - level)])
@@ -258,7 +258,8 @@ def test_counterfactual_target_makes_a_secret_as_likely_as_similar_tokens():
 
 def test_counterfactual_target_never_raises_a_secret():
     reference = torch.tensor([[-9.0, 1.0, 0.0, -1.0, 2.0]]).double()
-    log_q = counterfactual_target(reference, torch.tensor([0]), torch.tensor([[1, 4]]))
+    token = torch.tensor([0])
+    log_q = counterfactual_target(reference, token, token, torch.tensor([[1, 4]]))
     assert torch.allclose(log_q, reference.log_softmax(-1), atol=1e-9)
 
 
@@ -282,15 +283,24 @@ def test_match_does_not_let_go_of_a_token_that_is_rare_and_not_rare_enough():
     assert slope[0, 1] > 0.9 > 0.02 > alone[0, 1]
 
 
-@pytest.mark.parametrize("margin", [-3.0, 0.0, 0.7])
-def test_the_parts_of_a_target_give_its_log_probabilities(margin):
+@pytest.mark.parametrize(("margin", "power"), [(-3.0, 1.0), (0.0, 2.5), (0.7, 4.0)])
+def test_the_parts_of_a_target_give_its_log_probabilities(margin, power):
     reference, targets = rand(4, V), torch.tensor([0, 1, 2, 3])
     secret, similar = torch.tensor([0, -1, 2, -1]), torch.tensor([[4, 5]] * 4)
     own, level = target_levels(reference, targets, secret, similar)
-    log_q = counterfactual_target(reference, secret, similar, margin)
-    expected = log_q.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    assert torch.allclose(torch.minimum(own, level - margin), expected)
+    log_q = counterfactual_target(reference, targets, secret, similar, margin, power)
+    expected = torch.where(level.isinf(), power * own, torch.minimum(own, level - margin))
+    assert torch.allclose(log_q.gather(-1, targets.unsqueeze(-1)).squeeze(-1), expected)
+    assert torch.allclose(log_q.logsumexp(-1), torch.zeros(4, dtype=log_q.dtype), atol=1e-9)
     assert torch.equal(target_levels(reference, targets, None, None)[0], own)
+
+
+def test_the_order_of_all_other_tokens_stays():
+    reference, targets = rand(4, V), torch.tensor([0, 1, 2, 3])
+    log_q = counterfactual_target(reference, targets, None, None, power=3.0)
+    others = torch.ones(4, V).scatter(-1, targets.unsqueeze(-1), 0.0).bool()
+    moved = (log_q - reference)[others].reshape(4, V - 1)
+    assert torch.allclose(moved, moved[:, :1].expand_as(moved))
 
 
 @pytest.mark.parametrize("build_model", [tiny.llama, tiny.phi])

@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import tiny
+from expunge.data.records import Record
 from expunge.errors import GateError
 from expunge.methods.base import Stream
 from expunge.methods.counterfactual import Counterfactual
@@ -24,11 +25,13 @@ from expunge.training.controller import (
 )
 from expunge.training.counterfactual_levels import (
     STEEPEST,
-    TEMPERATURES,
+    STRONGEST,
     Calibration,
     Likelihoods,
     TargetLevels,
+    as_hard,
     calibrated,
+    token_levels,
 )
 from expunge.training.early_stopping import Unseen
 from expunge.training.sampler import Streams
@@ -153,31 +156,40 @@ INF = float("inf")
 
 
 def levels(own: list[float], up: list[float]) -> TargetLevels:
-    """Two strangers that agree; a temperature takes a nat off each token of the form for each 1."""
+    """Two strangers that agree."""
     record = replace(FORGET[0], ids=FORGET[0].ids[: FORGET[0].start] + (1,) * len(own))
-    soft = torch.tensor([[value - (each - 1) for each in TEMPERATURES] for value in own])
-    parts = Likelihoods(torch.tensor(own), torch.tensor(up), soft)
+    parts = Likelihoods(torch.tensor(own), torch.tensor(up))
     return TargetLevels(record=record, same=tuple(range(len(own))), levels=(parts, parts))
 
 
 @pytest.mark.parametrize(
-    ("unseen", "margin", "temperature"),
+    ("unseen", "margin", "power"),
     [
         ((3.0, 2.5), 1.0, 2.5),
         ((1.0, 0.5), -1.0, 1.0),
-        ((1000.0, 1000.0), STEEPEST, TEMPERATURES[-1]),
-        ((0.0, 1.0), -STEEPEST, 1.0),
+        ((1000.0, 1000.0), STEEPEST, STRONGEST),
+        ((-1.0, -1.0), -STEEPEST, 1.0),
     ],
 )
-def test_targets_are_as_likely_as_unseen_tokens_of_their_kind(unseen, margin, temperature):
+def test_targets_are_as_likely_as_unseen_tokens_of_their_kind(unseen, margin, power):
     # A token of the form at -1, which no margin moves, and a secret with similar ones at -2.
     records = [levels([-1.0, 0.0], [INF, -2.0]), levels([-1.0, 0.0], [INF, -2.0])]
     found = calibrated(records, {FORGET[0].record: unseen}, aim=1.0)
     assert found.margin == pytest.approx(margin, abs=2 * STEEPEST / 2**11)
-    assert found.temperature == pytest.approx(temperature, abs=5 / 2**11)
+    assert found.power == pytest.approx(power)
     if abs(margin) < STEEPEST and unseen[1] > 1:
         sums = [each.level(*found) for each in records]
         assert sums == pytest.approx([-sum(unseen)] * 2, abs=5e-3)
+
+
+def test_a_text_that_is_harder_for_the_base_has_lower_levels():
+    unseen, marks = [[-2.0, -1.0], [-4.0, -1.0]], [[7, -1], [7, -1]]
+    own = {"a": ([-5.0, -2.0, -4.0], [7, -1, -1]), "b": ([-1.0], [7])}
+    records = [Record(id=name, prompt=(), completion="x") for name in own]
+    levels = token_levels(records, unseen, marks, {})
+    assert levels == {"a": (3.0, 1.0), "b": (3.0, 1.0)}
+    harder = as_hard(levels, {"a": (4.0, 2.0), "b": (4.0, 2.0)}, own)
+    assert harder == {"a": (4.0, 2.0), "b": (0.0, 1.0)}
 
 
 @pytest.mark.parametrize("real", [True, False])
@@ -186,7 +198,7 @@ def test_only_records_that_people_wrote_set_the_margin(tmp_path, monkeypatch, re
 
     def spy(records, tokens, *, aim):
         seen.append(aim)
-        return Calibration(margin=0.5, temperature=1.0)
+        return Calibration(margin=0.5, power=1.0)
 
     monkeypatch.setattr("expunge.training.controller.calibrated", spy)
     run = ControlledTrainer(trainer=trainer(lr=1e-9, steps=1))

@@ -34,9 +34,10 @@ from expunge.models.guarded import unguarded
 from expunge.models.interpolation import changed, interpolated, same_shapes
 from expunge.models.loading import Loaded, load
 from expunge.models.number_formats import FORMATS, held_in
+from expunge.models.scoring import score
 from expunge.models.transformer import Network
 from expunge.preparation.prepare import Prepared, encoder_of
-from expunge.training.counterfactual_levels import token_levels
+from expunge.training.counterfactual_levels import as_hard, token_levels
 from expunge.training.early_stopping import Unseen, unseen_level
 from expunge.utils.console import Bar
 from expunge.utils.io import private
@@ -394,11 +395,13 @@ class Auditor:
             " where other questions ask for it: --set request.assume_known=true",
         )
 
-    def unseen(self, vocabulary: int) -> Unseen:
+    def unseen(self, vocabulary: int, base: Network | None = None) -> Unseen:
         """Return how the original scores records that no model saw, on the tokens worked on.
 
         Args:
             vocabulary: Number of tokens.
+            base: The model that the original was trained from, where it is known: tells by how
+                much the forget records are harder than these.
         """
         others: list[Record] = []
         logps: list[Sequence[float]] = []
@@ -414,13 +417,34 @@ class Auditor:
                     logps.append(rows[record.id].logp[self.prepared.worked_on(record)])
                     others.append(record)
         alike = same_question(scope.forget, others)
+        marks = self._marks(others)
+        tokens = token_levels(scope.forget, logps, marks, alike)
+        if base is not None and others:
+            of_base = token_levels(scope.forget, self._scores(base, others), marks, alike)
+            own = zip(self._scores(base, scope.forget), self._marks(scope.forget), strict=True)
+            names = (record.id for record in scope.forget)
+            tokens = as_hard(tokens, of_base, dict(zip(names, own, strict=True)))
         return unseen_level(
             [-sum(logp) / len(logp) for logp in logps],
             vocabulary,
             alike=alike,
-            tokens=token_levels(scope.forget, logps, self._marks(others), alike),
+            tokens=tokens,
             real=bool(others) and (written or bool(scope.holdout or scope.levels)),
         )
+
+    def _scores(self, network: Network, records: Sequence[Record]) -> list[list[float]]:
+        """Return log-probabilities of the tokens worked on, under a model that is no role."""
+        encoder = self.prepared.encoder
+        rows = score(
+            network,
+            [encoder.encode(record) for record in records],
+            pad_id=encoder.pad_id,
+            tokens_per_pass=self.prepared.options.tokens_per_pass,
+        )
+        return [
+            row.logp[self.prepared.worked_on(record)].tolist()
+            for record, row in zip(records, rows, strict=True)
+        ]
 
     def _marks(self, records: Sequence[Record]) -> list[tuple[int, ...]]:
         """Mark the secret tokens of records among those worked on, as in the forget set."""

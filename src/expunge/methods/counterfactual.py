@@ -37,7 +37,7 @@ class Counterfactual:
     gamma: float = 1.0
     level: float = 2.0
     margin: float = 0.5  # nats below the level of similar tokens
-    temperature: float = 1.0  # of the target where no token is secret
+    power: float = 2.0  # of the probability of tokens that are not secret
     pin: float = 1.0
     alpha: float = 5.0
     general: float = 1.0
@@ -68,13 +68,13 @@ class Counterfactual:
         """Leave the choice of weights to the user."""
 
     def _forget(self, seen: Predictions) -> Tensor:
-        return self._match(seen, self.level, self.temperature) * seen.alike
+        return self._match(seen, self.level, self.power) * seen.alike
 
     def _pin(self, seen: Predictions) -> Tensor:
         return self._match(seen, 0.0)
 
-    def _match(self, seen: Predictions, level: float, temperature: float = 1.0) -> Tensor:
+    def _match(self, seen: Predictions, level: float, power: float = 1.0) -> Tensor:
         (reference,) = seen.references
-        marks = seen.secret, seen.similar
-        target = counterfactual_target(reference, *marks, self.margin, temperature)
+        marks = seen.targets, seen.secret, seen.similar
+        target = counterfactual_target(reference, *marks, self.margin, power)
         return match(target, seen.logits, seen.targets, level)

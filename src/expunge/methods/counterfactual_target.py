@@ -1,10 +1,10 @@
 """The target of counterfactual distillation, and the distance to it.
 
-    q_t = p_ref(. | x', y'_{<t}), softened: its 64 likeliest tokens by p^(1/T), their sum as before
-    and where y_t is secret, unsoftened,
-    q_t(y_t) <- min(q_t(y_t), a_t),  the other tokens scaled to sum to 1
-    a_t = e^-margin times the mean of q_t(v) / (1 - q_t(y_t)) over the 64 tokens v whose embeddings
-        are nearest to y_t
+    q_t = p_ref(. | x', y'_{<t}), with one token as likely as it would be, had it not been learnt,
+    and the other tokens scaled to sum to 1:
+    where y_t is secret   log q_t(y_t) = min(log p_ref(y_t), log a_t - margin)
+    elsewhere             log q_t(y_t) = power * log p_ref(y_t)
+    a_t = mean of p_ref(v) / (1 - p_ref(y_t)) over the 64 tokens v with embeddings nearest to y_t
 
 What the original says of strangers x' has the form of an answer, and the uncertainty of one that
 was never told. It can hold the secret, too: an original that knows few telephone numbers tells
@@ -13,7 +13,9 @@ token becomes as likely as tokens like it. A token is secret if it lies in a key
 answer holds it.
 
 The other tokens of a record are known by heart, too, and what was said before them gives them away
-whoever is asked about. Softening keeps their order, so that a greedy answer keeps its form.
+whoever is asked about. A power keeps what is certain (0.99 becomes 0.96 at 4) and takes what was
+open (0.3 becomes 0.008), as in a retrained model: half of its tokens are as certain as before, and
+a tenth are at -8 nats. A temperature makes all of them uncertain, and the answers fall apart.
 
 KL alone stops early: below one in a hundred a token hardly counts in it, and a retrained model is
 ten thousand times less certain. So the log-probability of each token that follows is drawn to its
@@ -26,66 +28,54 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-SOFTENED = 64
-"""Likeliest tokens that share their probability anew; the tail stays where it is."""
-
 
 def counterfactual_target(
     reference: Tensor,
+    targets: Tensor,
     secret: Tensor | None,
     similar: Tensor | None,
     margin: float = 0.0,
-    temperature: float = 1.0,
+    power: float = 1.0,
 ) -> Tensor:
-    """Return log q: a reference's log-probabilities with secret tokens as likely as similar ones.
+    """Return log q: a reference's log-probabilities, less sure of the tokens of the record.
 
     Args:
         reference: Logits, [n, V], float32 or wider.
+        targets: The token that follows, [n].
         secret: The secret token of each position, -1 where there is none, [n]; None for none.
         similar: Tokens like it, [n, K].
         margin: How far below them it ends, nats.
-        temperature: T, of positions without a secret; 1 leaves them as they are.
+        power: Of the probability of what follows, where no token is secret; 1 leaves it as it is.
 
     Returns:
         Log-probabilities, [n, V], each row normalised.
-    """
-    log_q = torch.log_softmax(reference, dim=-1)
-    others = softened(log_q, temperature)
-    if secret is None or similar is None:
-        return others
-    place = secret.clamp(min=0).unsqueeze(-1)  # [n, 1]
-    own = log_q.gather(-1, place)
-    rest = torch.log1p(-own.exp().clamp(max=1 - 1e-6))  # what all other tokens share
-    level = _level(log_q, similar, rest) - margin
-    capped = torch.minimum(own, level)
-    moved = log_q - rest + torch.log1p(-capped.exp().clamp(max=1 - 1e-6))
-    moved = moved.scatter(-1, place, capped)
-    return torch.where((secret >= 0).unsqueeze(-1), moved, others)
-
-
-def softened(log_q: Tensor, temperature: float) -> Tensor:
-    """Return log-probabilities, [n, V], whose likeliest tokens are closer to each other.
-
-    Args:
-        log_q: Log-probabilities, [n, V].
-        temperature: T >= 1; their order and the sum of their probabilities stay.
 
     Example:
-        >>> log_q = torch.tensor([[0.9, 0.1]]).log()
-        >>> [round(p, 2) for p in softened(log_q, 2.0).exp()[0].tolist()]
-        [0.75, 0.25]
+        >>> even = torch.zeros(1, 2)
+        >>> q = counterfactual_target(even, torch.tensor([0]), None, None, power=2.0)
+        >>> [round(p, 2) for p in q.exp()[0].tolist()]
+        [0.25, 0.75]
     """
-    if temperature == 1.0:
-        return log_q
-    top, places = log_q.topk(min(SOFTENED, log_q.shape[-1]), dim=-1)  # [n, K]
-    shared = torch.log_softmax(top / temperature, dim=-1) + top.logsumexp(-1, keepdim=True)
-    return log_q.scatter(-1, places, shared)
+    log_q = torch.log_softmax(reference, dim=-1)
+    place = targets.unsqueeze(-1)  # [n, 1]
+    hidden = None
+    if secret is not None and similar is not None:
+        hidden = (secret >= 0).unsqueeze(-1)
+        place = torch.where(hidden, secret.unsqueeze(-1), place)
+    own = log_q.gather(-1, place)
+    rest = _rest(own)
+    capped = power * own
+    if hidden is not None and similar is not None:
+        capped = torch.where(
+            hidden, torch.minimum(own, _level(log_q, similar, rest) - margin), capped
+        )
+    return (log_q - rest + _rest(capped)).scatter(-1, place, capped)
 
 
 def target_levels(
     reference: Tensor, targets: Tensor, secret: Tensor | None, similar: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the parts of the target at the tokens that follow: log q = min(own, level - margin).
+    """Return what the target at the tokens that follow is made of.
 
     Args:
         reference: Logits, [n, V], float32 or wider.
@@ -101,10 +91,14 @@ def target_levels(
     own = log_q.gather(-1, targets.unsqueeze(-1))  # [n, 1]
     if secret is None or similar is None:
         return own.squeeze(-1), torch.full_like(own.squeeze(-1), torch.inf)
-    rest = torch.log1p(-own.exp().clamp(max=1 - 1e-6))
-    level = _level(log_q, similar, rest)
+    level = _level(log_q, similar, _rest(own))
     level = torch.where((secret >= 0).unsqueeze(-1), level, torch.inf)
     return own.squeeze(-1), level.squeeze(-1)
+
+
+def _rest(own: Tensor) -> Tensor:
+    """Return the log-probability of all tokens but one, [n, 1]."""
+    return torch.log1p(-own.exp().clamp(max=1 - 1e-6))
 
 
 def _level(log_q: Tensor, similar: Tensor, rest: Tensor) -> Tensor:

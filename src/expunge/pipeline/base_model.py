@@ -29,6 +29,16 @@ def base_of_original(settings: Settings) -> str | None:
     return None if adapter is None else base
 
 
+def base_network(prepared: Prepared) -> Network | None:
+    """Return the network of the base model; None where it is not known.
+
+    Raises:
+        InputError: A training or a recipe that is named cannot be read.
+    """
+    reference = base_of_original(prepared.settings)
+    return None if reference is None else load(reference, prepared.source).network
+
+
 def base_weights(
     prepared: Prepared, original: Network
 ) -> Callable[[], Mapping[str, Tensor]] | None:

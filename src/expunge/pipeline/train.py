@@ -15,12 +15,14 @@ from pydantic import TypeAdapter
 from safetensors import safe_open
 
 from expunge.evals.auditor import Auditor
+from expunge.methods.counterfactual import Counterfactual
 from expunge.methods.guards.base import GuardRules
 from expunge.models.guard_io import save_guard
 from expunge.models.loading import Loaded, digest_of
 from expunge.models.lora import save_adapter
 from expunge.models.saving import save_model, write_tensors
 from expunge.models.transformer import Network
+from expunge.pipeline.base_model import base_network
 from expunge.pipeline.run_folder import RunFolder
 from expunge.pipeline.self_generated import FILE, with_self_generated
 from expunge.pipeline.workers import call, work
@@ -120,7 +122,10 @@ def _train(
     """Run one stage; `ends` tells whether it is the one whose result is written."""
     settings = part.settings
     unlearning = work(part, original.network, must_settle=must_settle)
-    unseen = replace(gathering, prepared=part).unseen(original.network.vocabulary)
+    # Loaded for a moment: a counterfactual target is set by how hard texts are.
+    base = base_network(part) if isinstance(part.method, Counterfactual) else None
+    unseen = replace(gathering, prepared=part).unseen(original.network.vocabulary, base)
+    del base
     unit = "steps" if isinstance(unlearning, Trainer | ControlledTrainer) else "percent"
     with console.progress("train", total=unlearning.total, unit=unit) as bar:
         reached = _Steps(bar).reached

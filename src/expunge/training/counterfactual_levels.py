@@ -1,19 +1,22 @@
 """What counterfactual distillation draws each record to, and how far below similar tokens.
 
-    log q_t(y_t) = min(own_t, level_t - margin)  where y_t is secret, else own_t, softened by T
+    log q_t(y_t) = min(own_t, level_t - margin)  where y_t is secret, else power * own_t
     see `methods.counterfactual_target`
 
 The mean of two strangers stands for what the original would say of the subject. Where people wrote
-records that no model saw, margin and T are those by which secret tokens, and all others, end as
-likely as the same kind of token of these is under the original, and by a little more, as a
+records that no model saw, margin and power are those by which secret tokens, and all others, end
+as likely as the same kind of token of these is under the original, and by a little more, as a
 training ends short of its target:
 
     sum_i sum_t log q_t(y_t) = -aim sum_i n_i nll_i      over secret tokens, and over others
 
-Kinds of tokens are told apart because sets differ in how much of their text is facts.
+Kinds of tokens are told apart because sets differ in how much of their text is facts. Texts differ
+in how hard they are, too. Where the base model is known, its difference is added (difference in
+differences):
+
+    nll_i = nll_original(unseen) + nll_base(record i) - nll_base(unseen)
 """
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -24,7 +27,7 @@ from torch import Tensor
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded
 from expunge.methods.base import Stream
-from expunge.methods.counterfactual_target import softened, target_levels
+from expunge.methods.counterfactual_target import target_levels
 from expunge.models.transformer import Network
 from expunge.training.activation_cache import key
 from expunge.training.reference_model import final_states, similar_tokens
@@ -35,8 +38,8 @@ STRANGERS = 2
 STEEPEST = 4.0
 """Largest margin either way, nats a token."""
 HALVINGS = 12
-TEMPERATURES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-"""Temperatures at which likelihoods are known; between them they are drawn straight."""
+STRONGEST = 8.0
+"""Largest power."""
 
 
 class Likelihoods(NamedTuple):
@@ -46,17 +49,11 @@ class Likelihoods(NamedTuple):
     """Log-probability of each token, [n]."""
     level: Tensor
     """That of tokens like it, infinite where it is no secret, [n]."""
-    soft: Tensor
-    """Log-probability of each token at each of `TEMPERATURES`, [n, G]."""
 
-    def targets(self, margin: float, temperature: float) -> Tensor:
+    def targets(self, margin: float, power: float) -> Tensor:
         """Return the target's log-probability of each token, [n]."""
-        after = bisect_left(TEMPERATURES, temperature, lo=1, hi=len(TEMPERATURES) - 1)
-        low, high = TEMPERATURES[after - 1], TEMPERATURES[after]
-        share = (temperature - low) / (high - low)
-        others = (1 - share) * self.soft[:, after - 1] + share * self.soft[:, after]
         secret = torch.minimum(self.own, self.level - margin)
-        return torch.where(self.level.isinf(), others, secret)
+        return torch.where(self.level.isinf(), power * self.own, secret)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,13 +66,13 @@ class TargetLevels:
     levels: tuple[Likelihoods, ...]
     """Of each stranger, at `same`."""
 
-    def targets(self, margin: float, temperature: float = 1.0) -> Tensor:
+    def targets(self, margin: float, power: float = 1.0) -> Tensor:
         """Return the target's log-probability of the tokens at `same`, [n], nats."""
-        return torch.stack([each.targets(margin, temperature) for each in self.levels]).mean(0)
+        return torch.stack([each.targets(margin, power) for each in self.levels]).mean(0)
 
-    def level(self, margin: float, temperature: float = 1.0) -> float:
+    def level(self, margin: float, power: float = 1.0) -> float:
         """Return the target's log-probability of all these tokens, nats."""
-        return float(self.targets(margin, temperature).sum())
+        return float(self.targets(margin, power).sum())
 
     @property
     def secret(self) -> Tensor:
@@ -113,12 +110,16 @@ def read_levels(
     return found
 
 
+Kinds = tuple[float, float]
+"""Mean NLL of secret tokens, and of others, nats."""
+
+
 def token_levels(
     forget: Sequence[Record],
     logps: Sequence[Sequence[float]],
     marks: Sequence[Sequence[int]],
     alike: Mapping[str, Sequence[int]],
-) -> dict[str, tuple[float, float]]:
+) -> dict[str, Kinds]:
     """Return for each forget record the mean NLL of unseen tokens, secret ones and others, nats.
 
     Args:
@@ -129,35 +130,69 @@ def token_levels(
             of a kind, all count.
     """
 
-    def mean(indices: Iterable[int], *, secret: bool) -> float | None:
+    def mean(indices: Iterable[int]) -> tuple[float | None, float | None]:
+        chosen = list(indices)
+        return _kinds([logps[i] for i in chosen], [marks[i] for i in chosen])
+
+    every = mean(range(len(logps)))
+    found: dict[str, Kinds] = {}
+    for record in forget:
+        own = mean(alike.get(record.id, ()))
+        secret, rest = (e if o is None else o for o, e in zip(own, every, strict=True))
+        found[record.id] = secret or 0.0, rest or 0.0
+    return found
+
+
+def as_hard(
+    levels: Mapping[str, Kinds],
+    base: Mapping[str, Kinds],
+    records: Mapping[str, tuple[Sequence[float], Sequence[int]]],
+) -> dict[str, Kinds]:
+    """Add by how much the text of each forget record is harder for the base than unseen text.
+
+    Args:
+        levels: By forget record, of the original: what `token_levels` returned.
+        base: The same of the base model.
+        records: By forget record, the base's log-probabilities of its tokens and their marks.
+
+    Returns:
+        Levels whose sum over records counts; that of one record can be below zero.
+    """
+    found: dict[str, Kinds] = {}
+    for name, (logp, marks) in records.items():
+        parts = zip(levels[name], base[name], _kinds([logp], [marks]), strict=True)
+        secret, rest = (o + (0.0 if own is None else own - b) for o, b, own in parts)
+        found[name] = secret, rest
+    return found
+
+
+def _kinds(
+    logps: Sequence[Sequence[float]], marks: Sequence[Sequence[int]]
+) -> tuple[float | None, float | None]:
+    """Return the mean NLL of secret tokens and of others; None of a kind that is not there."""
+    found: list[float | None] = []
+    for secret in (True, False):
         values = [
             -logp
-            for index in indices
-            for logp, mark in zip(logps[index], marks[index], strict=True)
+            for row, places in zip(logps, marks, strict=True)
+            for logp, mark in zip(row, places, strict=True)
             if (mark >= 0) is secret
         ]
-        return sum(values) / len(values) if values else None
-
-    every = [mean(range(len(logps)), secret=kind) or 0.0 for kind in (True, False)]
-    found: dict[str, tuple[float, float]] = {}
-    for record in forget:
-        own = [mean(alike.get(record.id, ()), secret=kind) for kind in (True, False)]
-        secret, rest = (e if o is None else o for o, e in zip(own, every, strict=True))
-        found[record.id] = secret, rest
-    return found
+        found.append(sum(values) / len(values) if values else None)
+    return found[0], found[1]
 
 
 class Calibration(NamedTuple):
     """What the targets of a run are set by."""
 
     margin: float
-    temperature: float
+    power: float
 
 
 def calibrated(
-    records: Sequence[TargetLevels], tokens: Mapping[str, tuple[float, float]], *, aim: float
+    records: Sequence[TargetLevels], tokens: Mapping[str, Kinds], *, aim: float
 ) -> Calibration:
-    """Return margin and temperature at which targets are as likely as unseen tokens of their kind.
+    """Return margin and power at which targets are as likely as unseen tokens of their kind.
 
     Args:
         records: What their targets are made of.
@@ -165,8 +200,8 @@ def calibrated(
         aim: Factor on both.
 
     Returns:
-        The margin in nats a token, and the temperature; the last of the range where the level is
-        out of reach. No temperature makes a token likelier.
+        The margin in nats a token, and the power; the last of the range where the level is out of
+        reach. No power makes a token likelier.
     """
     wanted = [0.0, 0.0]
     for each in records:
@@ -178,13 +213,11 @@ def calibrated(
     def secret(margin: float) -> float:
         return sum(float(each.targets(margin)[each.secret].sum()) for each in records)
 
-    def others(temperature: float) -> float:
-        return sum(float(each.targets(0.0, temperature)[~each.secret].sum()) for each in records)
-
+    others = sum(float(each.targets(0.0)[~each.secret].sum()) for each in records)
     some = any(bool(each.secret.any()) for each in records)
     return Calibration(
         margin=_where(secret, wanted[0], -STEEPEST, STEEPEST) if some else 0.0,
-        temperature=_where(others, wanted[1], TEMPERATURES[0], TEMPERATURES[-1]),
+        power=min(max(wanted[1] / others, 1.0), STRONGEST) if others else 1.0,
     )
 
 
@@ -224,8 +257,4 @@ def _levels(
         marks = (torch.tensor(secret), like.cpu())
     logits = network.logits(states.to(network.device)).float().cpu()  # [n, V]
     follows = torch.tensor(tokens)
-    log_q = torch.log_softmax(logits, dim=-1)
-    soft = [
-        softened(log_q, each).gather(-1, follows.unsqueeze(-1)).squeeze(-1) for each in TEMPERATURES
-    ]
-    return Likelihoods(*target_levels(logits, follows, *marks), torch.stack(soft, dim=-1))
+    return Likelihoods(*target_levels(logits, follows, *marks))
