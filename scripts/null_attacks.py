@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from expunge.attacks.attempt import Attempt
-from expunge.attacks.base import Attack
+from expunge.attacks.base import Attack, Attempt
 from expunge.attacks.prompting.plain import Plainly
 from expunge.attacks.store import NOTHING, AttackOutcome
 from expunge.evals.recovery import AttackTrial, Ground

@@ -7,11 +7,11 @@ import pytest
 
 from attack_facts import FACTS, make_target, person
 from expunge.attacks.base import FAMILIES, Unmet
-from expunge.attacks.cross_fit import halves
 from expunge.attacks.finetuning.base import Sweep
 from expunge.attacks.presets import LEVELS, PARANOID, attack_names, select_attacks
 from expunge.attacks.prompting.custom_prompts import read_prompts
 from expunge.attacks.prompting.plain import Plainly
+from expunge.attacks.runner import halves
 from expunge.attacks.weight_space.real_quantizers import RealKernel
 from expunge.data.records import Record
 from expunge.errors import InputError, UsageError

@@ -4,13 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from expunge.attacks.attempt import Attempt
+from expunge.attacks.base import Attempt
 from expunge.attacks.store import AttackOutcome, AttackStore, AttackUnit
 from expunge.evals.attack_status import attack_statuses
 from expunge.evals.evidence_table import Table
 from expunge.evals.results import Executed
-from expunge.evidence.attack_record import Recorded
-from expunge.evidence.context import AuditContext, Policy
+from expunge.evidence.context import AuditContext, Policy, Recorded
 from expunge.evidence.store import Answer, EvidenceStore, Scores, Unit
 
 RELEARN = Recorded(

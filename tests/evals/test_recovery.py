@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attack_trials import CONTROL, FACTS, ITEMS, ground, item, outcome, said, trial
-from expunge.attacks.attempt import Attempt, knowledge, observable_of
-from expunge.attacks.base import made_with
+from expunge.attacks.base import Attempt, knowledge, made_with, observable_of
 from expunge.attacks.presets import PARANOID
 from expunge.attacks.prompting.paraphrase import Paraphrase
 from expunge.attacks.prompting.translation import Translation

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from attack_trials import CONTROL, FACTS, ITEMS, ground, outcome, said, trial
-from expunge.attacks.attempt import Attempt
+from expunge.attacks.base import Attempt
 from expunge.attacks.store import AttackOutcome
 from expunge.evals.multiple_testing import PairedUnits, adjusted_paired
 from expunge.evals.recovery import recovery_table

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from expunge.attacks.attempt import Attempt
+from expunge.attacks.base import Attempt
 from expunge.attacks.presets import STANDARD
 from expunge.attacks.store import AttackOutcome, AttackStore, AttackUnit, recorded
 from expunge.evals.assess import assess

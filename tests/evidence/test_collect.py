@@ -8,8 +8,7 @@ import torch
 from expunge.attacks.presets import AUDIT_FORMS
 from expunge.data.readers import read
 from expunge.data.tokenization import Encoder
-from expunge.evidence.collect import Collector
-from expunge.evidence.question import is_rounded
+from expunge.evidence.collect import Collector, is_rounded
 from expunge.evidence.store import EvidenceStore, Unit
 from expunge.models import generation
 from expunge.models.loading import Source, load

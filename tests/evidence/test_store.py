@@ -13,7 +13,6 @@ from expunge.evidence.store import (
     Choices,
     EvidenceStore,
     Layers,
-    Samples,
     Scores,
     Unit,
 )
@@ -24,7 +23,7 @@ UNITS = st.builds(
     role=st.sampled_from(["original", "gold-0", "ladder-0.25"]),
     split=st.sampled_from(["forget", "control"]),
     attack=st.sampled_from(["plain", "prefill-25", "my_prompts-2", "seeds-3x"]),
-    kind=st.sampled_from(["scores", "answers", "samples", "choices", "layers"]),
+    kind=st.sampled_from(["scores", "answers", "choices", "layers"]),
     precision=st.sampled_from(["native", "int8", "int4", "nf4", "q4_0", "bf16"]),
     decoding=st.sampled_from(["greedy", "sample-T1", "sample-T0_7", "beam-20"]),
     seed=st.integers(0, 99),
@@ -34,7 +33,6 @@ ROWS = {
         record="r", logp=(-0.5, -1.25), hit=(True, False), z=(1.0, 0.5), ends=True, zlib=9
     ),
     "answers": Answer(record="r", text="Lagos", given="In", nll=1.5),
-    "samples": Samples(record="r", texts=("Lagos", "")),
     "choices": Choices(record="r", logp=(-1.5, -2.25), tokens=(2, 3), correct=1),
     "layers": Layers(record="r", values=(0.5, 0.25)),
 }

@@ -1,6 +1,6 @@
 """Trials by hand: forty facts, which of them a model states, and what the ladder is made from."""
 
-from expunge.attacks.attempt import Attempt
+from expunge.attacks.base import Attempt
 from expunge.attacks.store import AttackOutcome
 from expunge.evals.recovery import AttackTrial, Ground
 from expunge.evidence.context import Policy

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expunge.attacks.attempt import Attempt, knowledge
+from expunge.attacks.base import Attempt, knowledge
 from expunge.evidence.store import Answer, Item, Scores
 from expunge.metrics import base, membership
 from expunge.metrics.efficiency import Work

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tiny
-from expunge.attacks.shared_cache import shared_store
+from expunge.attacks.store import shared_store
 from expunge.benchmarking.shared_evidence import shared_folder, store_evidence
 from expunge.evidence.store import EvidenceStore, Scores, Unit
 from expunge.models.saving import save_model

@@ -1,36 +1,43 @@
 """The battery: every attack on every model, one file at a time, so that it resumes where it was.
 
-Stress: the battery on the models of one request, each of which is loaded once.
+The models of one request are loaded once each.
+
+What an attack may use is never what it is tested on. An attack that learns (relearning, soft
+prompts, worked examples) gets one half of the facts and is tested on the other, then the halves
+change places, so every fact is tested once. A tested fact whose key answer stands anywhere in the
+other half is left out of the test: the attack would teach it (information injection,
+arXiv:2506.00688).
 """
 
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from torch import Tensor
 
 from expunge import __version__
-from expunge.attacks.attempt import Attempt, knowledge, observable_of
-from expunge.attacks.base import Attack, Unavailable, Unmet
-from expunge.attacks.cross_fit import Half, halves
+from expunge.attacks.base import Attack, Attempt, Unavailable, Unmet, knowledge, observable_of
 from expunge.attacks.presets import AUDIT_FORMS, extra_attacks
 from expunge.attacks.prompting.cloze import Cloze
 from expunge.attacks.prompting.custom_prompts import OwnPrompts
 from expunge.attacks.prompting.plain import Plainly
 from expunge.attacks.prompting.prefill import Prefill
 from expunge.attacks.resources import AttackResources, from_levels, with_resources
-from expunge.attacks.shared_cache import SharedAttackCache, shared_store
 from expunge.attacks.store import (
     AttackCost,
     AttackOutcome,
     AttackStore,
     AttackUnit,
+    SharedAttackCache,
     read_fold,
     read_outcome,
     recorded,
+    shared_store,
 )
 from expunge.attacks.target import AttackMeter, Target
 from expunge.attacks.weight_space.quantization import Rounding
@@ -38,15 +45,62 @@ from expunge.attacks.weight_space.remove_adapter import Unplug
 from expunge.config.settings import AuditSettings, Settings
 from expunge.data.records import Record
 from expunge.errors import is_out_of_memory
-from expunge.evidence.attack_record import Access, Family, Recorded
 from expunge.evidence.collect import with_key_spans
+from expunge.evidence.context import Access, Family, Recorded
 from expunge.evidence.store import ORIGINAL, UNLEARNED, EvidenceStore, Unit
+from expunge.metrics.key_facts import fact_form, states
 from expunge.models.interpolation import changed, same_shapes
 from expunge.models.loading import Loaded, load, load_config, weights_digest
 from expunge.preparation.prepare import Prepared, encoder_of, source_of
 from expunge.training.early_stopping import spread
 from expunge.utils.console import Bar, Console
 from expunge.utils.io import sha256_json
+
+
+class Half(NamedTuple):
+    """One direction of the split; `used` and `tested` share no record and no key answer."""
+
+    used: tuple[Record, ...]
+    tested: tuple[Record, ...]
+    injected: tuple[str, ...]
+    """Ids of facts that are not tested because `used` states them."""
+
+
+def halves(records: Sequence[Record], *, seed: int) -> tuple[Half, Half]:
+    """Split facts at random into two halves, within each subject, and test each on the other.
+
+    A function of the ids and the seed alone: every model is attacked with the same halves.
+    """
+    by_subject: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda each: each.id):
+        by_subject.setdefault(record.subject or "", []).append(record)
+    sides: tuple[list[Record], list[Record]] = ([], [])
+    for subject, group in sorted(by_subject.items()):
+        random.Random(f"{seed} halves {subject}").shuffle(group)
+        # An odd group gives its last fact to the smaller side.
+        first = int(len(sides[0]) > len(sides[1]))
+        for index, record in enumerate(group):
+            sides[(index + first) % 2].append(record)
+    return _half(sides[0], sides[1]), _half(sides[1], sides[0])
+
+
+def _half(used: Sequence[Record], tested: Sequence[Record]) -> Half:
+    texts = [fact_form(text) for record in used for text in _texts(record)]
+    kept: list[Record] = []
+    injected: list[str] = []
+    for record in tested:
+        facts = [fact_form(fact) for fact in record.key_answers]
+        taught = any(states(text, fact) for text in texts for fact in facts if fact)
+        if taught:
+            injected.append(record.id)
+        else:
+            kept.append(record)
+    return Half(tuple(used), tuple(kept), tuple(injected))
+
+
+def _texts(record: Record) -> list[str]:
+    return [record.completion, *(turn.content for turn in record.prompt)]
+
 
 JUDGED = UNLEARNED
 """The role of the model under attack, whatever was done to it."""

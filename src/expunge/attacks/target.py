@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from expunge.attacks.attempt import Attempt
+from expunge.attacks.base import Attempt
 from expunge.data.records import Message, Record
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.metrics.memorization import hits_strength

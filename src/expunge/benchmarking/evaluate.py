@@ -15,8 +15,7 @@ from expunge.data.records import Record
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.evals.collectors.choice_likelihoods import collect_options
 from expunge.evals.results import Score
-from expunge.evidence.collect import Collector, item
-from expunge.evidence.question import PromptTokens, QuestionForm
+from expunge.evidence.collect import Collector, PromptTokens, QuestionForm, item
 from expunge.evidence.store import PERTURBED, PLAIN, Choices, EvidenceStore, Kind, Unit
 from expunge.models.loading import load
 from expunge.models.transformer import Network

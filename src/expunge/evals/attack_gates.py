@@ -4,16 +4,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from expunge.attacks.attempt import observable_of
-from expunge.attacks.base import Attack, made_with
+from expunge.attacks.base import Attack, made_with, observable_of
 from expunge.attacks.presets import OTHER_FORMS
 from expunge.attacks.prompting.plain import Plainly
 from expunge.attacks.runner import JUDGED
 from expunge.attacks.store import NOTHING, AttackOutcome, AttackStore, read_outcome, recorded
 from expunge.evals.recovery import AttackRecovery, AttackTrial, Ground, recovery_table
 from expunge.evals.results import Gate
-from expunge.evidence.attack_record import Access, Recorded, threat_of
-from expunge.evidence.context import Policy
+from expunge.evidence.context import Access, Policy, Recorded, threat_of
 from expunge.evidence.store import ORIGINAL, EvidenceStore
 from expunge.metrics.outcomes import Axis, Status
 

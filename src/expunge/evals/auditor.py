@@ -24,10 +24,9 @@ from expunge.evals.collectors.key_spans import collect_key_spans
 from expunge.evals.comparison import KNOWN_STRENGTH, anything_to_forget
 from expunge.evals.evidence_table import Table
 from expunge.evals.results import Results
-from expunge.evidence.collect import Collector
+from expunge.evidence.collect import Collector, is_rounded, unit_of
 from expunge.evidence.context import AuditContext, Policy
 from expunge.evidence.preregistration import preregister
-from expunge.evidence.question import is_rounded, unit_of
 from expunge.evidence.store import EvidenceStore, Unit
 from expunge.metrics.base import EXTRACTION_STRENGTH, FACT_LEAK, KEY_FACT
 from expunge.models.guarded import unguarded

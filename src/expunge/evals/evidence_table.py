@@ -16,7 +16,6 @@ from expunge.evidence.store import (
     Item,
     Layers,
     Row,
-    Samples,
     Scores,
     Unit,
 )
@@ -47,7 +46,6 @@ class Table:
     """Split to record to item, in the order written."""
     scores: dict[Unit, dict[str, Scores]]
     answers: dict[Unit, dict[str, Answer]]
-    samples: dict[Unit, dict[str, Samples]] = field(default_factory=dict[Unit, dict[str, Samples]])
     choices: dict[Unit, dict[str, Choices]] = field(default_factory=dict[Unit, dict[str, Choices]])
     layers: dict[Unit, dict[str, Layers]] = field(default_factory=dict[Unit, dict[str, Layers]])
     spans: dict[str, list[FoundSpan]] = field(default_factory=dict[str, list[FoundSpan]])
@@ -72,7 +70,6 @@ class Table:
             items=items,
             scores=_rows(store, Scores),
             answers=_rows(store, Answer),
-            samples=_rows(store, Samples),
             choices=_rows(store, Choices),
             layers=_rows(store, Layers),
             spans=spans,
@@ -95,7 +92,6 @@ class Table:
             items={**self.items, split: kept},
             scores=rest(self.scores),
             answers=rest(self.answers),
-            samples=rest(self.samples),
             choices=rest(self.choices),
             layers=rest(self.layers),
             known={},

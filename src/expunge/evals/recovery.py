@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from expunge.attacks.attempt import Attempt, Observable, knowledge
+from expunge.attacks.base import Attempt, Observable, knowledge
 from expunge.attacks.store import FREE, NOTHING, AttackCost, AttackOutcome
 from expunge.evals.comparison import CONTROL_STREAM, measurably_above
 from expunge.evals.leak_test import SMALL
@@ -46,8 +46,7 @@ from expunge.evals.multiple_testing import (
     least_paired,
     least_unpaired,
 )
-from expunge.evidence.attack_record import Access, Family, threat_of
-from expunge.evidence.context import Policy
+from expunge.evidence.context import Access, Family, Policy, threat_of
 from expunge.evidence.store import Item
 from expunge.metrics.outcomes import Status
 from expunge.metrics.statistics import (

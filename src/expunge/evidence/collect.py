@@ -1,5 +1,7 @@
 """Collecting evidence: what each model says about each record, plainly and under attack.
 
+A form of the question is one prompt for each record, on the weights as they are or as rounded.
+
 A unit that is already in the store is not collected again, so an interrupted audit goes on where it
 was. One teacher-forced pass feeds all likelihood metrics, and also spares most greedy answers:
 where every scored token is the model's first choice, the greedy answer is the reference itself,
@@ -9,20 +11,85 @@ over sets and attacks, since decoding few rows costs as much as decoding many.
 
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.errors import InputError
-from expunge.evidence.question import PlainForm, PromptTokens, QuestionForm, is_rounded, unit_of
-from expunge.evidence.store import ORIGINAL, PLAIN, Answer, EvidenceStore, Item, Scores, Unit
+from expunge.evidence.store import (
+    NATIVE,
+    ORIGINAL,
+    PLAIN,
+    Answer,
+    EvidenceStore,
+    Item,
+    Kind,
+    Scores,
+    Unit,
+)
 from expunge.models.generation import greedy
 from expunge.models.scoring import TokenScores, score
 from expunge.models.transformer import Network
 from expunge.training.early_stopping import spread
 from expunge.utils.console import Bar
+
+
+class PromptTokens(NamedTuple):
+    """One prompt for one record."""
+
+    prompt: tuple[int, ...]
+    given: tuple[int, ...] = ()
+    """Tokens that the attack puts into the model's mouth; they follow the prompt."""
+    skipped: int | None = 0
+    """How many scored tokens of the record `given` stands for, so that the teacher-forced pass
+    tells what the greedy answer is; None when the prompt is not the record's own."""
+
+
+class QuestionForm(Protocol):
+    """A named way to ask; attacks that ask one question a record are such forms."""
+
+    @property
+    def name(self) -> str:
+        """Name of the test in the evidence, see `Unit.test`."""
+        ...
+
+    def ask(self, encoder: Encoder, record: Record, encoded: Encoded) -> PromptTokens | None:
+        """Return the prompt; None where this cannot be asked about the record."""
+        ...
+
+    def held(self, network: Network) -> AbstractContextManager[None]:
+        """Hold the weights as this form has them; by default as they are."""
+        return nullcontext()
+
+
+def unit_of(form: QuestionForm, *, role: str, split: str, kind: Kind) -> Unit:
+    """Return the unit that a form fills when a model is asked."""
+    return Unit.under(form.name, role=role, split=split, kind=kind)
+
+
+def is_rounded(form: QuestionForm) -> bool:
+    """Tell whether a form is asked on rounded weights; then these are scored, too."""
+    return unit_of(form, role="", split="forget", kind="answers").precision != NATIVE
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlainForm(QuestionForm):
+    """The question itself."""
+
+    @property
+    def name(self) -> str:
+        """Return `plain`."""
+        return PLAIN
+
+    def ask(self, encoder: Encoder, record: Record, encoded: Encoded) -> PromptTokens | None:
+        """Ask the record's own question; a passage of text is not asked for."""
+        if not record.prompt:
+            return None
+        return PromptTokens(prompt=encoded.ids[: encoded.start])
+
 
 POOL = 96
 """Open questions from which on answers are written; small sets wait for each other."""

@@ -30,7 +30,7 @@ from expunge.evidence.encryption import NAME as SEAL
 from expunge.evidence.encryption import SUFFIX, Seal, locked
 from expunge.utils.io import jsonl, parse_jsonl, read_table, write_bytes, write_json
 
-Kind = Literal["scores", "answers", "samples", "choices", "layers"]
+Kind = Literal["scores", "answers", "choices", "layers"]
 
 PLAIN = "plain"
 """The attack name of evidence taken without an attack."""
@@ -126,15 +126,6 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Samples:
-    """Several sampled answers of one model to one question, in the order drawn."""
-
-    record: str
-    texts: tuple[str, ...]
-    given: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Choices:
     """Log-probabilities of several candidate answers to one question, in nats.
 
@@ -178,13 +169,12 @@ class FoundSpan:
     """Nats by which the original exceeds every gold, summed over the span; 0 of a named fact."""
 
 
-Row = Scores | Answer | Samples | Choices | Layers
+Row = Scores | Answer | Choices | Layers
 """One line of a unit."""
 
 ROWS: Mapping[Kind, type[Row]] = {
     "scores": Scores,
     "answers": Answer,
-    "samples": Samples,
     "choices": Choices,
     "layers": Layers,
 }

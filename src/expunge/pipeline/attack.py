@@ -21,9 +21,8 @@ from expunge.config.settings import Settings
 from expunge.errors import UsageError
 from expunge.evals.attack_gates import ScoringRules, scored
 from expunge.evals.recovery import AttackRecovery
-from expunge.evidence.attack_record import Access
 from expunge.evidence.collect import item
-from expunge.evidence.context import Policy
+from expunge.evidence.context import Access, Policy
 from expunge.evidence.store import ORIGINAL, EvidenceStore
 from expunge.models.loading import files_digest, load, load_config
 from expunge.models.reference import is_laid_over

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from expunge.attacks.attempt import Attempt, knowledge, observable_of
+from expunge.attacks.base import Attempt, knowledge, observable_of
 from expunge.evals.recovery import UNION, AttackFinding, AttackRecovery
 from expunge.evidence.store import Item
 from expunge.metrics.outcomes import Status

@@ -13,7 +13,7 @@ from hashlib import sha256
 
 import torch
 
-from expunge.attacks.attempt import Attempt
+from expunge.attacks.base import Attempt
 from expunge.attacks.target import Target
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded

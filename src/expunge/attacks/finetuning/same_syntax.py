@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar
 
-from expunge.attacks.attempt import Attempt
-from expunge.attacks.base import Unmet
+from expunge.attacks.base import Attempt, Unmet
 from expunge.attacks.finetuning.base import Sweep, tuned_attempts
 from expunge.attacks.finetuning.related_text import without, without_facts
 from expunge.attacks.target import Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import AttackMeta
+from expunge.evidence.context import AttackMeta
 
 _WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]")
 _LONGEST_FORM_WORD = 5

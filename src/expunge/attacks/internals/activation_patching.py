@@ -22,14 +22,13 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from expunge.attacks.attempt import Attempt
-from expunge.attacks.base import Unmet
+from expunge.attacks.base import Attempt, Unmet
 from expunge.attacks.internals.logit_lens import depths
 from expunge.attacks.target import Target
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded, Encoder
-from expunge.evidence.attack_record import AttackMeta
 from expunge.evidence.collect import Collector
+from expunge.evidence.context import AttackMeta
 from expunge.evidence.store import LENS, PATCHED, Layers, Unit
 from expunge.models.batching import Batch, by_length, collate
 from expunge.models.interpolation import ModelPair, interpolated

@@ -21,13 +21,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from expunge.attacks.attempt import Attempt
-from expunge.attacks.base import Unmet
+from expunge.attacks.base import Attempt, Unmet
 from expunge.attacks.internals.logit_lens import depths
 from expunge.attacks.target import Target
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded
-from expunge.evidence.attack_record import AttackMeta
+from expunge.evidence.context import AttackMeta
 from expunge.metrics.key_facts import normalise
 from expunge.models.batching import by_length, collate
 from expunge.models.transformer import Site

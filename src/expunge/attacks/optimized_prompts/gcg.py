@@ -20,12 +20,11 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from expunge.attacks.attempt import Attempt
-from expunge.attacks.base import Unmet
+from expunge.attacks.base import Attempt, Unmet
 from expunge.attacks.optimized_prompts.soft_tokens import Slot, answered, descend, slot, unused_ids
 from expunge.attacks.target import Question, Target
 from expunge.data.records import Message, Record
-from expunge.evidence.attack_record import AttackMeta
+from expunge.evidence.context import AttackMeta
 
 _TRIES = 2000
 """Tokens that a suffix is tried to begin with."""

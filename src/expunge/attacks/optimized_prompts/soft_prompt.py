@@ -15,8 +15,7 @@ from typing import ClassVar
 
 import torch
 
-from expunge.attacks.attempt import Attempt
-from expunge.attacks.base import Unmet
+from expunge.attacks.base import Attempt, Unmet
 from expunge.attacks.optimized_prompts.soft_tokens import (
     answered,
     descend,
@@ -27,7 +26,7 @@ from expunge.attacks.optimized_prompts.soft_tokens import (
 )
 from expunge.attacks.target import Question, Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import AttackMeta
+from expunge.evidence.context import AttackMeta
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

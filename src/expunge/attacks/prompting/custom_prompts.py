@@ -13,13 +13,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import ClassVar
 
-from expunge.attacks.attempt import Attempt
-from expunge.attacks.base import Unmet
+from expunge.attacks.base import Attempt, Unmet
 from expunge.attacks.target import Question, Target
 from expunge.data.readers import require_prompts
 from expunge.data.records import Message, Record
 from expunge.errors import InputError
-from expunge.evidence.attack_record import AttackMeta
+from expunge.evidence.context import AttackMeta
 from expunge.utils.io import sha256_file
 
 NAME = "own-prompts"

@@ -13,13 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from expunge.attacks.attempt import Attempt
-from expunge.attacks.base import Unmet
+from expunge.attacks.base import Attempt, Unmet
 from expunge.attacks.target import Question, Target
 from expunge.data.records import Message, Record
 from expunge.data.tokenization import Encoder
 from expunge.errors import InputError
-from expunge.evidence.attack_record import AttackMeta
+from expunge.evidence.context import AttackMeta
 
 SYSTEM = "You are a careful assistant. Answer every question truthfully and in full."
 GREETING = (

@@ -17,14 +17,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from expunge.attacks.attempt import Attempt
-from expunge.attacks.base import Unmet
+from expunge.attacks.base import Attempt, Unmet
 from expunge.attacks.target import Target
 from expunge.data.counterfactuals import same_question
 from expunge.data.records import Message, Record
 from expunge.data.tokenization import Encoded
 from expunge.errors import InputError
-from expunge.evidence.attack_record import AttackMeta
+from expunge.evidence.context import AttackMeta
 from expunge.metrics.key_facts import normalise
 from expunge.training.early_stopping import spread
 

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.attacks.attempt import Attempt
-from expunge.attacks.base import Unmet
+from expunge.attacks.base import Attempt, Unmet
 from expunge.attacks.target import Question, Target
 from expunge.data.records import Message, Record
 from expunge.data.tokenization import Encoded, Encoder
-from expunge.evidence.attack_record import AttackMeta
-from expunge.evidence.question import PromptTokens, QuestionForm
+from expunge.evidence.collect import PromptTokens, QuestionForm
+from expunge.evidence.context import AttackMeta
 
 OPENING = "Sure, here is the answer:"
 

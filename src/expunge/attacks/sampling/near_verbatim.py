@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.attacks.attempt import Attempt
+from expunge.attacks.base import Attempt
 from expunge.attacks.target import Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import AttackMeta
+from expunge.evidence.context import AttackMeta
 from expunge.metrics.memorization import near_verbatim
 from expunge.models.beam_search import Wanted
 

@@ -18,12 +18,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from expunge.attacks.attempt import Attempt
-from expunge.attacks.base import Unmet
+from expunge.attacks.base import Attempt, Unmet
 from expunge.attacks.target import Target
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded
-from expunge.evidence.attack_record import AttackMeta
+from expunge.evidence.context import AttackMeta
 from expunge.models.architecture import hooked
 from expunge.models.batching import by_length, collate
 from expunge.models.interpolation import interpolated

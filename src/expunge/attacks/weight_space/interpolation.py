@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.attacks.attempt import Attempt
-from expunge.attacks.base import Unavailable, Unmet
+from expunge.attacks.base import Attempt, Unavailable, Unmet
 from expunge.attacks.target import Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import AttackMeta
+from expunge.evidence.context import AttackMeta
 from expunge.models.interpolation import interpolated
 from expunge.models.loading import load
 

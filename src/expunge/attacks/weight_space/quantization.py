@@ -21,11 +21,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from expunge.attacks.attempt import Attempt
+from expunge.attacks.base import Attempt
 from expunge.attacks.target import Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import AttackMeta
-from expunge.evidence.question import PlainForm
+from expunge.evidence.collect import PlainForm
+from expunge.evidence.context import AttackMeta
 from expunge.models.quantization import quantise_dequantise, rewritten
 from expunge.models.transformer import Network
 

@@ -15,11 +15,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
-from expunge.attacks.attempt import Attempt
-from expunge.attacks.base import Unavailable, Unmet
+from expunge.attacks.base import Attempt, Unavailable, Unmet
 from expunge.attacks.target import Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import AttackMeta
+from expunge.evidence.context import AttackMeta
 from expunge.models.transformer import Network
 
 Kernel = Literal["torchao-int8", "torchao-int4", "bitsandbytes-int8", "bitsandbytes-nf4"]

@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from expunge.attacks.attempt import Attempt
-from expunge.attacks.base import Unmet
+from expunge.attacks.base import Attempt, Unmet
 from expunge.attacks.target import Target
 from expunge.data.records import Record
-from expunge.evidence.attack_record import AttackMeta
+from expunge.evidence.context import AttackMeta
 from expunge.models.loading import load
 from expunge.models.reference import base_of, is_guard, split_reference
 

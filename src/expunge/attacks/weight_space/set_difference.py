@@ -19,13 +19,12 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from expunge.attacks.attempt import Attempt
-from expunge.attacks.base import Unmet
+from expunge.attacks.base import Attempt, Unmet
 from expunge.attacks.finetuning.related_text import without_facts
 from expunge.attacks.target import Target
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded
-from expunge.evidence.attack_record import AttackMeta
+from expunge.evidence.context import AttackMeta
 from expunge.models.batching import by_length, collate
 from expunge.models.transformer import Network
 

@@ -6,7 +6,7 @@ Scores of sampled answers: what comes out when the same question is asked again 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from expunge.attacks.attempt import Attempt, knowledge
+from expunge.attacks.base import Attempt, knowledge
 from expunge.evals.axes.forgetting import residual
 from expunge.evals.axes.privacy import membership_estimate, person_rank, sign_flip_p
 from expunge.evals.axes.utility import losses, perplexity_draws
