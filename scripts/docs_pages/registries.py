@@ -11,8 +11,8 @@ from expunge.cli.main import _EXAMPLES, COMMANDS, app
 from expunge.config.catalogue import Catalogue, flowing
 from expunge.config.catalogue import MethodDescription as Description
 from expunge.config.settings import NamedChoice, Settings
-from expunge.evals.metric_validity import FILE as VALIDITY
-from expunge.evals.metric_validity import THRESHOLD
+from expunge.evals.gates import THRESHOLD
+from expunge.evals.gates import VALIDITY_FILE as VALIDITY
 from expunge.methods import EDITS, EVERY, METHODS, build
 from expunge.methods.base import FAMILIES as METHOD_FAMILIES
 from expunge.methods.describe import describe

@@ -8,11 +8,11 @@ import pytest
 
 from expunge.data.records import Message, Record
 from expunge.data.tokenization import Encoded
-from expunge.evals.collectors.key_spans import collect_key_spans
+from expunge.evals.axes.privacy import edit_detection_gate
 from expunge.evals.comparison import Comparison
-from expunge.evals.edit_detection import edit_detection_gate
 from expunge.evals.evidence_table import Table
-from expunge.evals.scores.quality import quality_scores
+from expunge.evals.extra_evidence import collect_key_spans
+from expunge.evals.scores.extended import quality_scores
 from expunge.evidence.collect import item, with_key_spans
 from expunge.evidence.context import Policy
 from expunge.evidence.store import Answer, EvidenceStore, FoundSpan, Item, Scores, Unit

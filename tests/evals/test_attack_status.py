@@ -6,7 +6,7 @@ import pytest
 
 from expunge.attacks.base import Attempt
 from expunge.attacks.store import AttackOutcome, AttackStore, AttackUnit
-from expunge.evals.attack_status import attack_statuses
+from expunge.evals.assess import attack_statuses
 from expunge.evals.evidence_table import Table
 from expunge.evals.results import Executed
 from expunge.evidence.context import AuditContext, Policy, Recorded

@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from expunge.evals.headline import Conclusion, Tally, findings
+from expunge.evals.plain_words import Conclusion, Tally, findings
 from expunge.evals.results import Gate, Results, Ruling, Score, SelfTest, Verdict
 from expunge.evidence.context import AuditContext, Policy
 from expunge.evidence.store import PLAIN, Answer, EvidenceStore, Item, Scores, Unit

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from expunge.evals.assess import assess
-from expunge.evals.headline import ANSWERS, NOT_APPLICABLE, QUESTIONS
+from expunge.evals.plain_words import ANSWERS, NOT_APPLICABLE, QUESTIONS
 from expunge.evals.results import Executed
 from expunge.evidence.store import EvidenceStore
 from expunge.metrics.outcomes import Axis

@@ -13,7 +13,7 @@ from expunge.benchmarking.suites.base import Probe, Spec, Suite
 from expunge.config.settings import Settings
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded, Encoder
-from expunge.evals.collectors.choice_likelihoods import collect_options
+from expunge.evals.extra_evidence import collect_options
 from expunge.evals.results import Score
 from expunge.evidence.collect import Collector, PromptTokens, QuestionForm, item
 from expunge.evidence.store import PERTURBED, PLAIN, Choices, EvidenceStore, Kind, Unit

@@ -19,10 +19,9 @@ from expunge.data.counterfactuals import same_question, with_secrets
 from expunge.data.records import Record
 from expunge.errors import InputError, is_out_of_memory
 from expunge.evals.assess import assess, case_of
-from expunge.evals.collectors.collect import ExtraEvidence
-from expunge.evals.collectors.key_spans import collect_key_spans
 from expunge.evals.comparison import KNOWN_STRENGTH, anything_to_forget
 from expunge.evals.evidence_table import Table
+from expunge.evals.extra_evidence import ExtraEvidence, collect_key_spans
 from expunge.evals.results import Results
 from expunge.evidence.collect import Collector, is_rounded, unit_of
 from expunge.evidence.context import AuditContext, Policy

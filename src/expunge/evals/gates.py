@@ -1,11 +1,21 @@
-"""Gates: how a statistic becomes a decision, and decisions become the status of an axis."""
+"""Gates: how a statistic becomes a decision, and decisions become the status of an axis.
+
+Which metrics may decide follows from how well they tell models that know from those that do not.
+`metric_validity.json` is written by `scripts/meta_evaluation.py` from a pool of models whose
+knowledge is known. A metric whose faithfulness lies below the threshold, or that was never
+evaluated, is shown and never gated.
+"""
 
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 from expunge.evals.results import Gate
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.residual_memory import RESOLVED, Residual
 from expunge.metrics.statistics import Estimate, clopper_pearson, judge, records_needed
+from expunge.utils.io import read_json
 
 MEMORY = "residual memory"
 KEPT = "kept records"
@@ -124,3 +134,28 @@ def axis_status(axis: Axis, gates: Sequence[Gate]) -> Status:
     found = {gate.status for gate in own if not gate.part or gate.status is Status.FAIL}
     order = (Status.FAIL, Status.SCAR, Status.INCONCLUSIVE, Status.PASS)
     return next((status for status in order if status in found), Status.NOT_COMPUTABLE)
+
+
+VALIDITY_FILE = Path(__file__).with_name("metric_validity.json")
+
+THRESHOLD = 0.75
+"""Least faithfulness (AUC over models) of a metric that may decide."""
+
+
+@cache
+def _validity() -> dict[str, Any]:
+    return read_json(VALIDITY_FILE)["metrics"]
+
+
+def unfit(metric: str) -> str:
+    """Return why a metric may not decide; an empty string when it may."""
+    row = _validity().get(metric)
+    if row is None:
+        return f"{metric} was never meta-evaluated, so it is shown and decides nothing"
+    value = float(row["faithfulness"]["value"])
+    if value >= THRESHOLD:
+        return ""
+    return (
+        f"{metric} told models that know from models that do not with AUC {value:.2f} only; "
+        f"{THRESHOLD:.2f} is needed to decide"
+    )

@@ -24,8 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from expunge.evals.comparison import Baseline, Comparison
-from expunge.evals.paired import kept_records
+from expunge.evals.comparison import Baseline, Comparison, kept_records
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL, PLAIN
 from expunge.metrics.base import FACT_LEAK, LOG_LOSS

@@ -27,11 +27,11 @@ Policy, all of it here:
 
 from collections.abc import Sequence
 
-from expunge.evals.anchor_checks import Anchors
 from expunge.evals.gates import WANTED, axis_status, behind_answers
-from expunge.evals.headline import Conclusion, Tally, findings
 from expunge.evals.leak_test import SMALL
+from expunge.evals.plain_words import Conclusion, Tally, findings
 from expunge.evals.results import Gate, Ruling, SelfTest, Verdict
+from expunge.evals.selftest import Anchors
 from expunge.evidence.context import AuditContext
 from expunge.metrics.outcomes import Axis, Status
 

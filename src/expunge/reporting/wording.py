@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from expunge.evals.headline import ANSWERS, COVERED
-from expunge.evals.plain_words import measured, percent, plain, subject
+from expunge.evals.plain_words import ANSWERS, COVERED, measured, percent, plain, subject
 from expunge.evals.results import Finding, Gate, Ruling, Score, Verdict
 from expunge.evals.verdict import HIGHEST
 from expunge.evidence.context import AuditContext

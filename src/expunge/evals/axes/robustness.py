@@ -4,12 +4,16 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from expunge.evals.axes.forgetting import LESS_THAN_ONE, kept_gate, memory_gate
-from expunge.evals.comparison import Baseline, Comparison, measurably_above
+from expunge.evals.comparison import (
+    LIKELIHOOD_OF,
+    NUMBER_FORMATS,
+    Baseline,
+    Comparison,
+    measurably_above,
+)
 from expunge.evals.evidence_table import Column
-from expunge.evals.gates import KEPT, MEMORY, NO_ANCHOR, missing, unanchored
+from expunge.evals.gates import KEPT, MEMORY, NO_ANCHOR, missing, unanchored, unfit
 from expunge.evals.leak_test import LeakTest, leak_gate, leak_test
-from expunge.evals.metric_validity import unfit
-from expunge.evals.paired import LIKELIHOOD_OF, NUMBER_FORMATS
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL
 from expunge.metrics.base import FACT_LEAK, KEY_FACT

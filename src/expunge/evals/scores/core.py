@@ -13,9 +13,8 @@ from expunge.evals.axes.utility import losses, perplexity_draws
 from expunge.evals.comparison import Comparison
 from expunge.evals.evidence_table import Column, Table
 from expunge.evals.results import Score
-from expunge.evals.scores.extended import further_scores
+from expunge.evals.scores.extended import further_scores, quality_scores
 from expunge.evals.scores.membership import membership_scores
-from expunge.evals.scores.quality import quality_scores
 from expunge.evidence.store import ORIGINAL, PLAIN, READINGS, UNLEARNED, Item, Unit
 from expunge.metrics.base import (
     DISCOVERABLE,

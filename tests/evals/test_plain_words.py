@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from expunge.evals.headline import ANSWERS, QUESTIONS, Conclusion, Tally, findings
-from expunge.evals.plain_words import measured
+from expunge.evals.plain_words import ANSWERS, QUESTIONS, Conclusion, Tally, findings, measured
 from expunge.evals.results import Gate, Ruling
 from expunge.metrics.outcomes import Axis, Status
 

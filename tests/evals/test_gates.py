@@ -2,9 +2,9 @@
 
 import pytest
 
-from expunge.evals import metric_validity
+from expunge.evals import gates
 from expunge.evals.assess import assess
-from expunge.evals.metric_validity import FILE, THRESHOLD, unfit
+from expunge.evals.gates import THRESHOLD, VALIDITY_FILE, unfit
 from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, MEMBERSHIP, PROBABILITY
 from expunge.metrics.outcomes import Status
 from expunge.utils.io import read_json
@@ -14,7 +14,7 @@ GATING = (EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, *MEMBERSHIP)
 
 
 def test_every_metric_that_gates_was_evaluated_on_enough_models():
-    found = read_json(FILE)
+    found = read_json(VALIDITY_FILE)
     assert {metric.id for metric in GATING} <= set(found["metrics"])
     assert min(found["know"], found["never"]) >= 6
     for row in found["metrics"].values():
@@ -34,7 +34,7 @@ def test_a_metric_that_was_never_evaluated_may_not():
 def test_an_unfit_metric_is_shown_and_not_gated(tmp_path, monkeypatch, value):
     rows = {m.id: {"faithfulness": {"value": 1.0}} for m in GATING}
     rows["loss"] = {"faithfulness": {"value": value}}
-    monkeypatch.setattr(metric_validity, "_table", lambda: rows)
+    monkeypatch.setattr(gates, "_validity", lambda: rows)
     results = assess(world(tmp_path, Model(knows=never, noise=5)))
     gate = next(g for g in results.gates if g.name == "residual memory")
     assert gate.status is Status.NOT_COMPUTABLE

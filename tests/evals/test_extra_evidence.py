@@ -8,14 +8,15 @@ import torch
 from expunge.attacks.internals.activation_patching import collect_inside, fact_span
 from expunge.data.convert import to_record
 from expunge.data.tokenization import Encoder
-from expunge.evals.collectors.choice_likelihoods import collect_options
-from expunge.evals.collectors.collect import alike
-from expunge.evals.collectors.drift import collect_divergence, collect_weights
-from expunge.evals.collectors.membership_inputs import (
+from expunge.evals.extra_evidence import (
+    alike,
+    collect_divergence,
     collect_gradient,
     collect_lowercase,
+    collect_options,
     collect_rarity,
     collect_recall,
+    collect_weights,
     gradient_norms,
 )
 from expunge.evidence.collect import Collector
