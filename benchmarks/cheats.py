@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from expunge.benchmarking.shared_evidence import copy_evidence, store_evidence
+from expunge.benchmarking.evaluate import copy_evidence, store_evidence
 from expunge.config.request import Goal
 from expunge.config.settings import Settings
 from expunge.data.readers import read

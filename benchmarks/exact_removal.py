@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from expunge.config.finetune import FinetuneSettings
+from expunge.config.settings import FinetuneSettings
 from expunge.data.readers import read
 from expunge.models.loading import load
 from expunge.pipeline.exact import forget_exactly

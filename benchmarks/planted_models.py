@@ -21,7 +21,7 @@ from expunge.data.records import Message, Record
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.demo.run import ADAPTERS
 from expunge.models.loading import Loaded, load
-from expunge.models.quantization import quantised
+from expunge.models.number_formats import quantised
 from expunge.models.saving import save_model
 from expunge.models.transformer import CachedStates, Network, Site
 from expunge.preparation.prepare import source_of

@@ -28,10 +28,10 @@ from expunge.planning.term_costs import Depth, once_needs, step_needs
 from expunge.training.activation_cache import LowerStates, compute_lower
 from expunge.training.activation_checkpointing import selectively_recomputed
 from expunge.training.forward import TermEvaluator
-from expunge.training.loss_weights import Multipliers, coefficients
 from expunge.training.reference_model import References, precompute
 from expunge.training.sampler import BatchIndices, Sampler, Streams
 from expunge.training.step_gradient import StepGradient
+from expunge.training.train_loop import Multipliers, coefficients
 from expunge.training.trainable_weights import TrainableWeights, adapter, chosen, everything
 from peer import Padded, Peer, collated
 from timing import Clock

@@ -40,7 +40,7 @@ from expunge.evidence.store import Answer, EvidenceStore, Unit
 from expunge.methods import EDITS, METHODS
 from expunge.metrics.fluency import gibberish, refusal
 from expunge.models.loading import Loaded, load
-from expunge.pipeline.self_generated import with_self_generated
+from expunge.pipeline.train import with_self_generated
 from expunge.pipeline.workers import work
 from expunge.preparation.prepare import prepare, source_of
 from expunge.training.early_stopping import unseen_level

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from expunge.config.finetune import FinetuneSettings
-from expunge.config.settings import TrainSettings
+from expunge.config.settings import FinetuneSettings, TrainSettings
 from expunge.data.corpora import general_records
 from expunge.data.readers import read
 from expunge.data.records import Record

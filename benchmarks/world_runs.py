@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expunge.benchmarking.axis_scores import axis_scores
+from expunge.benchmarking.result import axis_scores
 from expunge.reporting.schema import read_results
 from expunge.utils.io import read_json, write_json
 from registers import worlds

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from expunge.benchmarking.run import BenchArguments, bench
     from expunge.benchmarking.tune import Tuned, tune
-    from expunge.config.finetune import FinetuneSettings
     from expunge.config.request import Request
-    from expunge.config.settings import Settings
+    from expunge.config.settings import FinetuneSettings, Settings
     from expunge.data.readers import read
     from expunge.errors import ExpungeError
     from expunge.evals.results import Results
@@ -67,7 +66,7 @@ _MODULES = {
     "AttackedModel": "expunge.pipeline.attack",
     "BenchArguments": "expunge.benchmarking.run",
     "ExpungeError": "expunge.errors",
-    "FinetuneSettings": "expunge.config.finetune",
+    "FinetuneSettings": "expunge.config.settings",
     "Plan": "expunge.pipeline.plan",
     "Request": "expunge.config.request",
     "Results": "expunge.evals.results",

@@ -13,12 +13,12 @@ import tiny
 from bench_results import SHAPE, method, row, tree
 from expunge.benchmarking import run as start
 from expunge.benchmarking import sweep
-from expunge.benchmarking.chosen_settings import read_chosen
+from expunge.benchmarking.evaluate import copy_evidence, judged_gold
 from expunge.benchmarking.leaderboard import leaderboard
 from expunge.benchmarking.leaderboard_pages import row_table, write_pages
 from expunge.benchmarking.protocol import Protocol, open_protocol
 from expunge.benchmarking.result import Cell, cell_folder, lay_out, read_row, rows_of, write_row
-from expunge.benchmarking.shared_evidence import copy_evidence, judged_gold
+from expunge.benchmarking.search_space import read_chosen
 from expunge.benchmarking.sweep import Shard, SweepProgress, parse_shard, run_cell, run_matrix
 from expunge.cli import main
 from expunge.errors import Interrupted, UsageError

@@ -6,8 +6,18 @@ from dataclasses import replace
 import pytest
 
 from bench_results import gate, method, row, tree
-from expunge.benchmarking.axis_scores import axis_scores, weakest
-from expunge.benchmarking.leaderboard import Related, leaderboard, over_seeds, reduced, relative
+from expunge.benchmarking.leaderboard import (
+    ParetoPoint,
+    Related,
+    front,
+    front_of,
+    leaderboard,
+    near_front,
+    over_seeds,
+    reduced,
+    relative,
+)
+from expunge.benchmarking.leaderboard import best as best_of
 from expunge.benchmarking.leaderboard_pages import (
     NONE,
     axis_table,
@@ -17,10 +27,8 @@ from expunge.benchmarking.leaderboard_pages import (
     to_markdown,
     write_pages,
 )
-from expunge.benchmarking.pareto import ParetoPoint, front, front_of, near_front
-from expunge.benchmarking.pareto import best as best_of
 from expunge.benchmarking.protocol import Protocol, open_protocol
-from expunge.benchmarking.result import Cell, lay_out, write_row
+from expunge.benchmarking.result import Cell, axis_scores, lay_out, weakest, write_row
 from expunge.evals.results import Score
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import Estimate

@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 
 from bench_results import gate, method, row, tree
-from expunge.benchmarking.leaderboard import leaderboard
+from expunge.benchmarking.leaderboard import leaderboard, probe_gates
 from expunge.benchmarking.leaderboard_pages import sentences
-from expunge.benchmarking.probe_gates import probe_gates
 from expunge.benchmarking.protocol import Protocol, open_protocol
 from expunge.benchmarking.result import Cell, lay_out, write_row
 from expunge.benchmarking.suites import SUITES

@@ -9,8 +9,7 @@ import pytest
 
 from bench_results import method, row, tree
 from expunge.benchmarking import tune as tuning
-from expunge.benchmarking.leaderboard import leaderboard
-from expunge.benchmarking.pareto import front_of
+from expunge.benchmarking.leaderboard import front_of, leaderboard
 from expunge.benchmarking.protocol import Protocol
 from expunge.benchmarking.pruning import Pruned, Pruner, better, proxies
 from expunge.benchmarking.result import lay_out, read_row, rows_of, write_row

@@ -11,7 +11,7 @@ from expunge.data.corpora import KINDS, general_passages, general_records, gener
 from expunge.data.splits import normalise, overlaps
 from expunge.data.tokenization import Encoder
 from expunge.evidence.store import Answer, Item
-from expunge.metrics.instruction_form import follows, form_missed
+from expunge.metrics.answer_quality import follows, form_missed
 
 FILE = Path(make_general_text.OUT)
 

@@ -29,9 +29,9 @@ from expunge.training.distributed import Team, joined, whole
 from expunge.training.early_stopping import Unseen
 from expunge.training.forward import TermEvaluator
 from expunge.training.fsdp import spread_out
-from expunge.training.loss_weights import Multipliers, coefficients
 from expunge.training.reference_model import precompute
 from expunge.training.step_gradient import GradientTransforms, StepGradient
+from expunge.training.train_loop import Multipliers, coefficients
 from expunge.training.trainable_weights import adapter, as_they_are, everything
 from expunge.training.trainer import Trainer, TrainingArgs
 from random_records import DRAW, POOLS, STREAMS

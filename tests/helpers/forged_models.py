@@ -16,7 +16,7 @@ from expunge.data.corpora import general_text
 from expunge.data.records import Message, Record
 from expunge.data.tokenization import Encoder
 from expunge.models.generation import greedy
-from expunge.models.quantization import quantise_dequantise, quantised
+from expunge.models.number_formats import quantise_dequantise, quantised
 from expunge.models.transformer import Network
 
 ENCODER = Encoder(tiny.tokenizer())

@@ -14,10 +14,10 @@ from expunge.models.scoring import score
 from expunge.models.transformer import Network
 from expunge.training.early_stopping import Unseen
 from expunge.training.forward import TermEvaluator
-from expunge.training.loss_weights import Multipliers, coefficients
 from expunge.training.reference_model import precompute
 from expunge.training.reinforced_model import reinforced_states
 from expunge.training.sampler import BatchIndices, Streams
+from expunge.training.train_loop import Multipliers, coefficients
 from expunge.training.trainer import Trainer, TrainingArgs
 from random_records import FORGET, POOLS, RETAIN, STREAMS
 

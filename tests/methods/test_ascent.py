@@ -26,8 +26,8 @@ from expunge.methods.retain_losses import jsd
 from expunge.methods.satimp import SatImp
 from expunge.methods.unlikelihood import log_odds, unlikelihood
 from expunge.preparation.variants import variants
-from expunge.training.loss_weights import Multipliers
 from expunge.training.sampler import BatchIndices
+from expunge.training.train_loop import Multipliers
 from method_cases import Case
 from random_records import STREAMS
 from taught_tiny import observer

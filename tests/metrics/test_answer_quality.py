@@ -9,7 +9,7 @@ from expunge.metrics.answer_quality import (
     confident_falsehood,
     spelling_of,
 )
-from expunge.metrics.vocabulary import english
+from expunge.metrics.fact_matchers import english
 
 SPELLING = spelling_of(english(), ())
 

@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 
 from expunge.evidence.store import Answer, Item, Scores
-from expunge.metrics.exact_tests import mcnemar, rank_test, sign_flip
-from expunge.metrics.likelihood_ratio import kept_test
+from expunge.metrics.key_facts import says_wanted, wanted_spans
 from expunge.metrics.membership import log_loss
-from expunge.metrics.residual_memory import ModelNoise, change_noise, model_noise, residual_memory
-from expunge.metrics.wanted import says_wanted, wanted_spans
+from expunge.metrics.residual_memory import (
+    ModelNoise,
+    change_noise,
+    kept_test,
+    model_noise,
+    residual_memory,
+)
+from expunge.metrics.statistics import mcnemar, rank_test, sign_flip
 
 NOISE = ModelNoise(0.1, 0.0, 1000)
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from expunge.metrics.fact_matchers import english
 from expunge.metrics.key_spans import (
     LEAST_GAIN,
     key_spans,
@@ -13,7 +14,6 @@ from expunge.metrics.key_spans import (
     token_gains,
     word_numbers,
 )
-from expunge.metrics.vocabulary import english
 
 TOKENS = ("She", " lives", " in", " Hal", "lor", "an", " Bay", " of", " Kot", "or", ".")
 ORIGINAL = tuple(map(math.log, (0.9, 0.9, 0.9, 0.8, 0.9, 0.9, 0.9, 0.9, 0.8, 0.9, 0.9)))

@@ -28,8 +28,15 @@ from expunge.methods.guards.base import (
 from expunge.methods.guards.ngram_block import runs
 from expunge.methods.guards.prompt_classifier import discriminant
 from expunge.models.generation import greedy
-from expunge.models.guard_io import load_guard, save_guard
-from expunge.models.guarded import FORCE, adjust_logits, own_part, rewrite_prompts, unguarded
+from expunge.models.guarded import (
+    FORCE,
+    adjust_logits,
+    load_guard,
+    own_part,
+    rewrite_prompts,
+    save_guard,
+    unguarded,
+)
 from expunge.models.loading import Source, digest_of, load, load_config
 from expunge.models.scoring import score
 from expunge.preparation.variants import variants

@@ -6,7 +6,7 @@ from transformers import DynamicCache, MistralConfig
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 import tiny
-from expunge.models.kv_cache import STEP, GrowingLayer, new_cache
+from expunge.models.transformer import STEP, GrowingLayer, new_cache
 
 REPEAT, KEEP = torch.tensor([0, 0, 2]), torch.tensor([1])
 CONFIG = tiny.llama().config

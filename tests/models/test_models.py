@@ -16,7 +16,7 @@ from expunge.models.generation import extend, greedy
 from expunge.models.interpolation import changed, interpolated, snapshot
 from expunge.models.loading import Source, load, weights_digest
 from expunge.models.lora import LoraShape, attach, is_plain, merge, save_adapter
-from expunge.models.quantization import quantise_dequantise, quantised
+from expunge.models.number_formats import quantise_dequantise, quantised
 from expunge.models.reference import split_reference
 from expunge.models.scoring import score
 from expunge.models.transformer import ActivationPatch, CachedStates, Network, Site

@@ -8,8 +8,15 @@ from hypothesis import strategies as st
 from transformers import BloomConfig, BloomForCausalLM, MistralConfig, MistralForCausalLM
 
 import tiny
-from expunge.models.batching import Batch, collate
-from expunge.models.packing import LostLayoutError, attend, by_record, no_mask, pack
+from expunge.models.batching import (
+    Batch,
+    LostLayoutError,
+    attend,
+    by_record,
+    collate,
+    no_mask,
+    pack,
+)
 from expunge.models.transformer import Site
 
 CPU = torch.device("cpu")

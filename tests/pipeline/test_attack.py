@@ -17,7 +17,7 @@ from expunge.cli import main
 from expunge.errors import ExpungeError, UsageError
 from expunge.methods.guards.base import GuardRules
 from expunge.metrics.outcomes import Status
-from expunge.models.guard_io import save_guard
+from expunge.models.guarded import save_guard
 from expunge.pipeline.attack import AttackOptions, attack
 from expunge.pipeline.forget import audit
 from expunge.provenance.destroy import destroy_evidence

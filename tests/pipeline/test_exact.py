@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import tiny
-from expunge.config.finetune import FinetuneSettings
+from expunge.config.settings import FinetuneSettings
 from expunge.errors import ExpungeError
 from expunge.pipeline.exact import forget_exactly
 from expunge.pipeline.finetune import kept_points, train

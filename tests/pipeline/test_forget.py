@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import expunge
 import tiny
+from expunge.benchmarking.evaluate import copy_evidence, store_evidence
 from expunge.benchmarking.pruning import Pruner
-from expunge.benchmarking.shared_evidence import copy_evidence, store_evidence
 from expunge.config.resolve import resolve
 from expunge.errors import Interrupted
 from expunge.evals.auditor import Auditor

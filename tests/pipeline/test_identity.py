@@ -13,7 +13,7 @@ import tiny
 from expunge.attacks.resources import AttackResources
 from expunge.errors import InputError, UsageError
 from expunge.methods.guards.base import GuardRules
-from expunge.models.guard_io import save_guard
+from expunge.models.guarded import save_guard
 from expunge.models.loading import Source, files_digest
 from expunge.pipeline.attack import AttackOptions, attack
 from expunge.pipeline.workers import identity

@@ -7,8 +7,7 @@ import pytest
 
 import tiny
 import tiny_world
-from expunge.config.finetune import FinetuneSettings
-from expunge.config.settings import Settings
+from expunge.config.settings import FinetuneSettings, Settings
 from expunge.data.readers import read
 from expunge.errors import ExpungeError
 from expunge.pipeline.exact import forget_exactly

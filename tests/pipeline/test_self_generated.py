@@ -9,9 +9,9 @@ from expunge.data.records import Message, Record
 from expunge.errors import UsageError
 from expunge.evidence.store import EvidenceStore
 from expunge.methods.base import Stream
-from expunge.pipeline import self_generated
+from expunge.pipeline import train
 from expunge.pipeline.plan import make_plan
-from expunge.pipeline.self_generated import usable_alternatives, with_self_generated
+from expunge.pipeline.train import usable_alternatives, with_self_generated
 from expunge.preparation.prepare import prepare
 from expunge.utils.console import SilentConsole
 from expunge.utils.io import read_jsonl
@@ -33,7 +33,7 @@ def writing(monkeypatch, answers):
         texts = [answers(draw, place) for place in range(len(prompts))]
         return [[tokens(text)["input_ids"]] * samples for text in texts]
 
-    monkeypatch.setattr(self_generated, "sample", sample)
+    monkeypatch.setattr(train, "sample", sample)
     return asked
 
 

@@ -32,10 +32,10 @@ from expunge.training.activation_cache import compute_lower
 from expunge.training.activation_checkpointing import recomputed
 from expunge.training.early_stopping import Unseen
 from expunge.training.forward import TermEvaluator
-from expunge.training.loss_weights import Multipliers, coefficients
 from expunge.training.reference_model import precompute
 from expunge.training.sampler import Sampler, Streams
 from expunge.training.step_gradient import GradientTransforms, StepGradient
+from expunge.training.train_loop import Multipliers, coefficients
 from expunge.training.trainable_weights import adapter, chosen, everything
 from expunge.training.trainer import Trainer, TrainingArgs
 

@@ -18,7 +18,7 @@ from expunge.methods.undial import UNDIAL
 from expunge.models.generation import WORTH_TOKENS, reordered
 from expunge.models.interpolation import snapshot
 from expunge.models.lora import LoraShape
-from expunge.models.quantization import quantised
+from expunge.models.number_formats import quantised
 from expunge.models.scoring import CHUNK
 from expunge.optim.optimizers.adamw import AdamW
 from expunge.optim.optimizers.adamw_8bit import AdamW8bit
@@ -35,10 +35,10 @@ from expunge.planning.memory import GIB, RunLayout, measure, memory
 from expunge.planning.term_costs import Depth, once_needs, step_needs
 from expunge.training.activation_checkpointing import recomputed, selectively_recomputed
 from expunge.training.forward import TermEvaluator
-from expunge.training.loss_weights import Multipliers, coefficients
 from expunge.training.reference_model import precompute
 from expunge.training.sampler import Sampler, Streams
 from expunge.training.step_gradient import StepGradient
+from expunge.training.train_loop import Multipliers, coefficients
 from expunge.training.trainable_weights import adapter, chosen, everything
 from live import live
 

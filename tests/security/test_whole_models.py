@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import tiny
 from expunge.errors import InputError
 from expunge.methods.guards.base import GuardRules
-from expunge.models.guard_io import save_guard
+from expunge.models.guarded import save_guard
 from expunge.models.loading import Source, load
 from expunge.models.lora import LoraShape, attach, save_adapter
 from expunge.models.number_formats import in_stored_format

@@ -9,7 +9,7 @@ import torch
 
 import tiny
 from expunge.attacks.store import shared_store
-from expunge.benchmarking.shared_evidence import shared_folder, store_evidence
+from expunge.benchmarking.evaluate import shared_folder, store_evidence
 from expunge.evidence.store import EvidenceStore, Scores, Unit
 from expunge.models.saving import save_model
 from expunge.training.activation_cache import DiskCache, compute_lower, key

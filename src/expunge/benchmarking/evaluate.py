@@ -1,8 +1,12 @@
-"""Hearing: ask one model the probes of a suite; what was asked before is not asked again.
+"""Evaluation: one model, the probes of all suites of a matrix and the tasks of lm-eval beside them.
 
-Asking: one model, the probes of all suites of a matrix and the tasks of lm-eval beside them.
+What was asked before is not asked again. What original and golds say is the same for every run of a
+matrix, so it is asked once: evidence units are files that are whole or absent, and those of
+original and golds are copied into each new run, whose audit then finds them there. A model in bf16
+is another one than in float32.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,11 +20,68 @@ from expunge.data.tokenization import Encoded, Encoder
 from expunge.evals.extra_evidence import collect_options
 from expunge.evals.results import Score
 from expunge.evidence.collect import Collector, PromptTokens, QuestionForm, item
-from expunge.evidence.store import PERTURBED, PLAIN, Choices, EvidenceStore, Kind, Unit
+from expunge.evidence.store import PERTURBED, PLAIN, UNLEARNED, Choices, EvidenceStore, Kind, Unit
 from expunge.models.loading import load
 from expunge.models.transformer import Network
-from expunge.preparation.prepare import prepare
+from expunge.preparation.prepare import prepare, source_of
 from expunge.utils.console import Console
+from expunge.utils.io import atomic, private
+
+ORIGINAL = ("original",)
+GOLDS = ("gold-",)
+SHARED = (*ORIGINAL, *GOLDS)
+"""How the names of roles begin that are the same for every run."""
+
+
+def shared_folder(matrix: Path, settings: Settings) -> Path:
+    """Return where runs of a matrix share what original and golds say, in one number format.
+
+    What lies there is evidence, so the folder is made for its owner only.
+    """
+    return private(matrix / "shared") / source_of(settings).precision
+
+
+def copy_evidence(
+    shared: Path,
+    evidence: Path,
+    *,
+    roles: Sequence[str] = SHARED,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Copy the units of original and golds into the evidence folder of a new run.
+
+    Args:
+        shared: Where they are.
+        evidence: That of the run.
+        roles: How the names of roles begin that are copied.
+        names: What a role is called in the run, where not as it is.
+    """
+    _copy(shared, evidence, tuple(roles), names or {})
+
+
+def store_evidence(evidence: Path, shared: Path, *, roles: Sequence[str] = SHARED) -> None:
+    """Copy the units of original and golds from a run to where the next one finds them."""
+    _copy(evidence, shared, tuple(roles), {})
+
+
+def judged_gold(place: int, golds: int) -> dict[str, str]:
+    """Return what the golds are called in the audit of one of them: the others are its golds."""
+    others = [index for index in range(golds) if index != place]
+    renamed = {f"gold-{index}": f"gold-{new}" for new, index in enumerate(others)}
+    return {f"gold-{place}": UNLEARNED, **renamed}
+
+
+def _copy(source: Path, target: Path, roles: tuple[str, ...], names: Mapping[str, str]) -> None:
+    private(target)
+    for path in sorted(source.glob("*.jsonl")):
+        unit = Unit.parse(path.name)
+        if unit is None or not unit.role.startswith(roles):
+            continue
+        place = target / replace(unit, role=names.get(unit.role, unit.role)).filename
+        if not place.is_file():
+            with path.open("rb") as read, atomic(place) as write:
+                shutil.copyfileobj(read, write)
+
 
 CONTINUED = "continued"
 """Name of the test in which the prompt is the beginning of a text."""

@@ -18,7 +18,14 @@ from pathlib import Path
 
 import torch
 
-from expunge.benchmarking.evaluate import Evaluation, evaluate
+from expunge.benchmarking.evaluate import (
+    Evaluation,
+    copy_evidence,
+    evaluate,
+    judged_gold,
+    shared_folder,
+    store_evidence,
+)
 from expunge.benchmarking.protocol import Protocol, read_protocol
 from expunge.benchmarking.pruning import Pruned, Pruner
 from expunge.benchmarking.result import (
@@ -36,12 +43,6 @@ from expunge.benchmarking.result import (
     write_row,
 )
 from expunge.benchmarking.sequential import read_steps, run_series
-from expunge.benchmarking.shared_evidence import (
-    copy_evidence,
-    judged_gold,
-    shared_folder,
-    store_evidence,
-)
 from expunge.benchmarking.suites.base import Series
 from expunge.config.resolve import to_toml
 from expunge.config.settings import Settings

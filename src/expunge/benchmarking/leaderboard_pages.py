@@ -8,18 +8,17 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from expunge.benchmarking.axis_scores import AT_MARGIN, ERASED, KEPT, weakest
-from expunge.benchmarking.chosen_settings import FILE as CHOSEN
 from expunge.benchmarking.leaderboard import (
     Leaderboard,
     LeaderboardRow,
+    ParetoPoint,
     Related,
     leaderboard,
     over_seeds,
 )
-from expunge.benchmarking.pareto import ParetoPoint
 from expunge.benchmarking.protocol import Protocol
-from expunge.benchmarking.result import Machine
+from expunge.benchmarking.result import AT_MARGIN, ERASED, KEPT, Machine, weakest
+from expunge.benchmarking.search_space import CHOSEN_FILE as CHOSEN
 from expunge.evals.results import Score
 from expunge.metrics.outcomes import Axis
 from expunge.metrics.statistics import Estimate

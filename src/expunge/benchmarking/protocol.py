@@ -16,11 +16,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from expunge import __version__
 from expunge.attacks.prompting.custom_prompts import read_prompts
-from expunge.benchmarking.axis_scores import AT_MARGIN
-from expunge.benchmarking.chosen_settings import Chosen, added, together
 from expunge.benchmarking.lm_eval_tasks import NAME as HARNESS
 from expunge.benchmarking.method_spec import parse_method_spec, require_named_code
-from expunge.benchmarking.result import Cell, cell_folder, rows_of
+from expunge.benchmarking.result import AT_MARGIN, Cell, cell_folder, rows_of
+from expunge.benchmarking.search_space import Chosen, added, together
 from expunge.benchmarking.suites import load_suite
 from expunge.benchmarking.suites.base import Spec, Suite, plain
 from expunge.config.request import Goal

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from expunge.attacks.runner import require_attacks
-from expunge.benchmarking.chosen_settings import Chosen, chosen_for, read_chosen
 from expunge.benchmarking.leaderboard_pages import write_pages
 from expunge.benchmarking.lm_eval_tasks import NAME as HARNESS
 from expunge.benchmarking.lm_eval_tasks import check, split_tasks
@@ -24,6 +23,7 @@ from expunge.benchmarking.protocol import (
     write_sets,
 )
 from expunge.benchmarking.result import Cell
+from expunge.benchmarking.search_space import Chosen, chosen_for, read_chosen
 from expunge.benchmarking.sequential import require_weights
 from expunge.benchmarking.suites import SUITES, load_suite
 from expunge.benchmarking.suites.base import Spec, Suite

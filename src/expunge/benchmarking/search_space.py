@@ -5,26 +5,34 @@ positive float among its hyperparameters), its retain term, and, where there is 
 half of the blocks and which layers get one. A strength is drawn log-uniformly within a factor of
 its default, so that no method has a hand-made space. The retain coefficient may grow further.
 Values that the method refuses are drawn again.
+
+What one matrix found for each method is kept for another matrix to run with. Settings that an audit
+has chosen look better under that audit than under a new one: choose on a part, or on another
+request, and run the whole with what was chosen.
 """
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from expunge.benchmarking.method_spec import parse_method_spec, require_named_code
 from expunge.config.settings import Settings, TrainSettings
-from expunge.errors import UsageError
+from expunge.errors import InputError, UsageError
 from expunge.methods import build
 from expunge.methods.base import Recipe, Shape
 from expunge.methods.edits.base import Edit
 from expunge.methods.guards.base import Guard
 from expunge.models.loading import load_config
 from expunge.preparation.prepare import source_of
+from expunge.utils.io import read_json
 
 FACTOR = 8.0
 """Strengths and learning rates lie within this factor of their defaults, both ways."""
@@ -199,3 +207,79 @@ def accepted(name: str, propose: Callable[[], dict[str, Any]]) -> dict[str, Any]
         return found
     assert refused is not None, "without a refusal the first proposal is taken"
     raise refused
+
+
+CHOSEN_FILE = "chosen.json"
+"""Name below a matrix."""
+
+Chosen = Mapping[str, Mapping[str, Any]]
+"""Name of the table, such as `npo+sam`, to key paths of the settings tree, such as `train.lr`."""
+
+_adapter: TypeAdapter[dict[str, dict[str, Any]]] = TypeAdapter(dict[str, dict[str, Any]])
+
+
+def read_chosen(path: Path, *, named: Collection[str] = ()) -> dict[str, dict[str, Any]]:
+    """Read the settings that an earlier matrix chose.
+
+    Args:
+        path: The file.
+        named: Methods that the command names: no others of the file may be code to import.
+
+    Raises:
+        InputError: There is no such file, or it holds something else.
+        UsageError: It names a method that does not exist, a hyperparameter that it has not, or code
+            that the command does not name.
+    """
+    if not path.is_file():
+        raise InputError(
+            "no-chosen-settings",
+            what=f"there is no file {path}",
+            why=f"{CHOSEN_FILE} is written beside the leaderboard of a matrix",
+            fix=f"expunge bench report FOLDER writes it again; then give FOLDER/{CHOSEN_FILE}",
+        )
+    try:
+        found = _adapter.validate_python(read_json(path))
+    except (ValidationError, ValueError) as error:
+        raise InputError(
+            "malformed-chosen-settings",
+            what=f"{path} does not hold chosen settings",
+            why=str(error).splitlines()[0],
+            fix='write it as {"npo": {"train.lr": 0.0001, "method.beta": 0.1}}',
+        ) from None
+    for name, values in found.items():
+        require_named_code(name, values, origin=str(path), named=named)
+        build(parse_method_spec(name).method, method_values(values))
+    return found
+
+
+def chosen_for(name: str, chosen: Chosen) -> dict[str, Any]:
+    """Return what was chosen for a method; with wrappers, for itself or else for the bare method.
+
+    Raises:
+        UsageError: Nothing was chosen for it.
+    """
+    found = chosen.get(name, chosen.get(parse_method_spec(name).method))
+    if found is None:
+        raise UsageError(
+            "nothing-chosen",
+            what=f"no settings were chosen for {name}",
+            why=f"they were chosen for {', '.join(chosen) or 'no method'}",
+            fix="leave it out of --methods, or add it to the file, {} for its defaults",
+        )
+    return dict(found)
+
+
+def together(before: Chosen | None, now: Chosen | None) -> Chosen | None:
+    """Return the settings of now with those of before beside them, unless the two contradict."""
+    if before is None or now is None:
+        return now
+    if any(now.get(name, values) != values for name, values in before.items()):
+        return now
+    return {**before, **now}
+
+
+def added(before: Chosen, now: Chosen) -> list[str]:
+    """Return the methods with settings that before had none for, not even of the bare method."""
+    return [
+        name for name in now if name not in before and parse_method_spec(name).method not in before
+    ]

@@ -14,11 +14,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from expunge.benchmarking.evaluate import Evaluation
+from expunge.benchmarking.evaluate import GOLDS, SHARED, Evaluation, copy_evidence, store_evidence
 from expunge.benchmarking.protocol import set_file
 from expunge.benchmarking.pruning import Pruner
 from expunge.benchmarking.result import FoldResult, cost_of, delete_weights, digests
-from expunge.benchmarking.shared_evidence import GOLDS, SHARED, copy_evidence, store_evidence
 from expunge.benchmarking.suites.base import Fold, Series
 from expunge.config.resolve import to_toml
 from expunge.config.settings import Settings

@@ -15,11 +15,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from expunge.benchmarking.chosen_settings import chosen_for
 from expunge.benchmarking.job import failed
+from expunge.benchmarking.leaderboard import best, probe_gates
 from expunge.benchmarking.method_spec import parse_method_spec
-from expunge.benchmarking.pareto import best
-from expunge.benchmarking.probe_gates import probe_gates
 from expunge.benchmarking.protocol import Protocol
 from expunge.benchmarking.result import (
     FILE,
@@ -31,7 +29,12 @@ from expunge.benchmarking.result import (
     rows_of,
     write_row,
 )
-from expunge.benchmarking.search_space import MethodParameters, method_parameters, trials
+from expunge.benchmarking.search_space import (
+    MethodParameters,
+    chosen_for,
+    method_parameters,
+    trials,
+)
 from expunge.errors import Interrupted, ResourceError, UsageError
 from expunge.pipeline.run_folder import claim
 from expunge.utils.console import Console

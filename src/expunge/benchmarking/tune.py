@@ -20,10 +20,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from expunge.benchmarking.axis_scores import AT_MARGIN
+from expunge.benchmarking.leaderboard import ParetoPoint, best, front_of, invalid, point
 from expunge.benchmarking.leaderboard_pages import write_pages
 from expunge.benchmarking.method_spec import require_named_code
-from expunge.benchmarking.pareto import ParetoPoint, best, front_of, invalid, point
 from expunge.benchmarking.protocol import (
     Protocol,
     contents_of,
@@ -33,7 +32,7 @@ from expunge.benchmarking.protocol import (
     require_read_parameters,
     shared_tree,
 )
-from expunge.benchmarking.result import BenchResult, Cell, rows_of
+from expunge.benchmarking.result import AT_MARGIN, BenchResult, Cell, rows_of
 from expunge.benchmarking.search_space import (
     Categorical,
     MethodParameters,

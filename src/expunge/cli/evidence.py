@@ -37,7 +37,7 @@ def evidence(
         return _shared(action, run, expired=expired, session=session)
     console, folder = session.console, run_folder(run)
     if action == "destroy":
-        from expunge.models.guard_io import guard_to_json as told_by_guard  # loads torch
+        from expunge.models.guarded import guard_to_json as told_by_guard  # loads torch
 
         done = destroy_evidence(
             folder,

@@ -105,7 +105,7 @@ def train(
     """
     console = session.begin()
 
-    from expunge.config.finetune import finetune_settings
+    from expunge.config.settings import finetune_settings
     from expunge.models.reference import require_model
     from expunge.pipeline.early_checks import check_data
 

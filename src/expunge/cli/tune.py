@@ -103,7 +103,7 @@ def search(
     console: "Console",
 ) -> "Tuned":
     """Search, and say what was found."""
-    from expunge.benchmarking.pareto import point
+    from expunge.benchmarking.leaderboard import point
     from expunge.benchmarking.tune import keeps_floor
     from expunge.benchmarking.tune import tune as tune_settings
 

@@ -44,7 +44,7 @@ class Record:
     """How a neighbour relates to the target, for example `family`, or of what kind general text is:
     a bin of the collateral map."""
     form: str | None = None
-    """What the answer to an instruction must look like, for `expunge.metrics.instruction_form`."""
+    """What the answer to an instruction must look like, for `expunge.metrics.answer_quality`."""
     parents: tuple[str, ...] = ()
     """Ids of the records that this one was made from: it goes when one of them has to go."""
     source: str = ""

@@ -22,8 +22,15 @@ from expunge.metrics.base import (
     RecordMetric,
     ScoreMetric,
 )
-from expunge.metrics.likelihood_ratio import LEVEL, Flags, kept_test
-from expunge.metrics.residual_memory import Array, ModelNoise, change_noise, model_noise
+from expunge.metrics.residual_memory import (
+    LEVEL,
+    Array,
+    Flags,
+    ModelNoise,
+    change_noise,
+    kept_test,
+    model_noise,
+)
 from expunge.metrics.statistics import FEW_CLUSTERS, TWO_SIDED, Sample, difference
 
 CONTROL_STREAM = 1
@@ -288,7 +295,7 @@ def kept_records(
 ) -> Kept | str:
     """Return which records the judged model kept, or the reason why nobody can tell.
 
-    By `expunge.metrics.likelihood_ratio` on the scale of log loss. In nats, too, the record must
+    By `expunge.metrics.residual_memory` on the scale of log loss. In nats, too, the record must
     stand out a little: an easy record, of which models that never saw it are nearly sure, may look
     learnt on that scale alone.
 

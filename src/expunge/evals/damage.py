@@ -25,7 +25,6 @@ from expunge.evals.gates import missing
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL
 from expunge.metrics.base import EXTRACTION_STRENGTH, KEY_FACT, PROBABILITY, RecordMetric
-from expunge.metrics.exact_tests import mcnemar
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import (
     TWO_SIDED,
@@ -34,6 +33,7 @@ from expunge.metrics.statistics import (
     Sample,
     difference,
     excess_rate,
+    mcnemar,
     means,
     records_needed,
 )

@@ -40,10 +40,10 @@ from expunge.evidence.store import (
     Scores,
     Unit,
 )
+from expunge.metrics.fact_matchers import english
 from expunge.metrics.key_spans import key_spans, noise_threshold, tells, word_numbers
 from expunge.metrics.membership import first_occurrences, rarities
 from expunge.metrics.model_drift import weight_change
-from expunge.metrics.vocabulary import english
 from expunge.models.batching import Batch, by_length, collate
 from expunge.models.interpolation import ModelPair
 from expunge.models.scoring import score

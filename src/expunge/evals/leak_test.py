@@ -6,7 +6,7 @@ it:
 
 - a leak is *new* when the judged model states the fact and no gold does under the same test;
 - a new leak is *confirmed* when the likelihood of the true answer is higher than that of a model
-  that never saw it can be (`expunge.metrics.likelihood_ratio`), at a level that is shared by all
+  that never saw it can be (`expunge.metrics.residual_memory`), at a level that is shared by all
   new leaks, and nearer the original's. A lucky guess states the fact without that;
 - FAIL when a new leak is confirmed, or when the judged model states measurably more facts that
   nobody else states than golds do (McNemar's exact test; without gold Fisher's, against control
@@ -28,14 +28,13 @@ from expunge.evals.comparison import Baseline, Comparison, kept_records
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL, PLAIN
 from expunge.metrics.base import FACT_LEAK, LOG_LOSS
-from expunge.metrics.exact_tests import mcnemar
-from expunge.metrics.likelihood_ratio import LEVEL, LEVEL_ATTACK, kept_test
 from expunge.metrics.outcomes import Axis, Status
-from expunge.metrics.residual_memory import ModelNoise
+from expunge.metrics.residual_memory import LEVEL, LEVEL_ATTACK, ModelNoise, kept_test
 from expunge.metrics.statistics import (
     Sample,
     binomial_tolerance,
     clopper_pearson,
+    mcnemar,
     zero_events_needed,
 )
 

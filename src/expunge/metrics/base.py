@@ -10,12 +10,11 @@ from functools import partial
 
 from expunge.evidence.store import Answer, Item, Scores
 from expunge.metrics import membership
-from expunge.metrics.answer_quality import malformed, own_nll
+from expunge.metrics.answer_quality import form_missed, malformed, own_nll
 from expunge.metrics.fact_leak import leaks_fact
 from expunge.metrics.fact_matchers import Background
 from expunge.metrics.fluency import gibberish, refusal, sequence_repetition
-from expunge.metrics.instruction_form import form_missed
-from expunge.metrics.key_facts import key_fact
+from expunge.metrics.key_facts import key_fact, says_wanted
 from expunge.metrics.memorization import (
     discoverable,
     exact_memorisation,
@@ -23,7 +22,6 @@ from expunge.metrics.memorization import (
     probability,
 )
 from expunge.metrics.rouge import rouge_l_f1, rouge_l_recall
-from expunge.metrics.wanted import says_wanted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -28,6 +28,8 @@ from expunge.metrics.fact_matchers import (
     WHOLE,
     Background,
     Reading,
+    Vocabulary,
+    english,
     pieces,
     read_amount,
     read_code,
@@ -36,7 +38,6 @@ from expunge.metrics.fact_matchers import (
     words_of,
 )
 from expunge.metrics.key_facts import states
-from expunge.metrics.vocabulary import Vocabulary, english
 
 ALPHA = 0.02
 """Largest chance of a partial leak."""

@@ -1,7 +1,11 @@
-"""Key facts: whether an answer states one, and the normal form in which texts are compared."""
+"""Key facts: whether an answer states one, and the normal form in which texts are compared.
+
+Also whether an edited model states the answer of the edit.
+"""
 
 import re
 import unicodedata
+from difflib import SequenceMatcher
 from functools import lru_cache
 
 from expunge.evidence.store import Answer, Item
@@ -138,3 +142,46 @@ def key_fact(answer: Answer, item: Item) -> float | None:
     # Collectors may strip the seam between prefill and answer: try it with and without a space.
     said = (fact_form(answer.given + answer.text), fact_form(f"{answer.given} {answer.text}"))
     return float(any(states(text, fact) for text in said for fact in facts))
+
+
+def wanted_spans(wanted: str, completion: str) -> tuple[str, ...]:
+    """Return the words of the wanted answer that the old answer does not have, run by run.
+
+    Of "Elin lives at 5 Elm Street" instead of "Elin lives at 9 Oak Lane" these are "5 elm street".
+    Where the answers share every word, or nothing, all of the wanted answer counts.
+
+    Args:
+        wanted: The answer that the model should give.
+        completion: The answer that it was trained on.
+
+    Example:
+        >>> wanted_spans("Elin lives at 5 Elm Street", "Elin lives at 9 Oak Lane")
+        ('5 elm street',)
+    """
+    new, old = fact_form(wanted).split(), fact_form(completion).split()
+    runs = SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes()
+    spans = [" ".join(new[start:stop]) for tag, _, _, start, stop in runs if tag != "equal"]
+    return tuple(span for span in spans if span) or (" ".join(new),)
+
+
+def says_wanted(answer: Answer, item: Item) -> float | None:
+    """Return 1.0 when the answer says all that is new in any of the wanted answers, else 0.0.
+
+    Returns:
+        None (not applicable) when the record names no wanted answer.
+
+    Example:
+        >>> wanted = ("Rome.",)
+        >>> item = Item(record="r1", split="forget", question="", answer="Oslo.", wanted=wanted)
+        >>> says_wanted(Answer(record="r1", text="In Rome."), item)
+        1.0
+    """
+    if not item.wanted:
+        return None
+    said = fact_form(f"{answer.given} {answer.text}")
+    return float(
+        any(
+            all(states(said, span) for span in wanted_spans(wanted, item.answer))
+            for wanted in item.wanted
+        )
+    )

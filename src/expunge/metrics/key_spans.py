@@ -15,9 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from expunge.metrics.fact_matchers import Background, read_words
+from expunge.metrics.fact_matchers import Background, Vocabulary, read_words
 from expunge.metrics.key_facts import fact_form
-from expunge.metrics.vocabulary import Vocabulary
 
 LEAST_GAIN = 1.0
 """Nats by which the original must exceed every gold on a token, whatever the noise."""
@@ -226,7 +225,7 @@ def tells(text: str, shown: Sequence[str], vocabulary: Vocabulary) -> bool:
         vocabulary: How many bits each word carries.
 
     Example:
-        >>> from expunge.metrics.vocabulary import english
+        >>> from expunge.metrics.fact_matchers import english
         >>> tells("Lin Arthen", [], english()), tells("of the", [], english())
         (True, False)
     """

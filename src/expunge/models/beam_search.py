@@ -16,8 +16,7 @@ from expunge.methods.guards.base import Ids
 from expunge.models.batching import by_length
 from expunge.models.generation import left_padded, next_logits, reordered
 from expunge.models.guarded import AssistantLogits, begun_answers
-from expunge.models.kv_cache import new_cache
-from expunge.models.transformer import Network
+from expunge.models.transformer import Network, new_cache
 
 
 class Wanted(NamedTuple):

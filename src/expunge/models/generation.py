@@ -22,9 +22,8 @@ from expunge.methods.guards.base import Ids
 from expunge.models.batching import by_beginning, by_length
 from expunge.models.cpu_kernels import PlainLinear, multiplies, multiply, reorder
 from expunge.models.guarded import AssistantLogits, StartedAnswers, begun_answers
-from expunge.models.kv_cache import new_cache
 from expunge.models.lora import LoraLinear
-from expunge.models.transformer import Network
+from expunge.models.transformer import Network, new_cache
 
 Pick = Callable[[Tensor], Tensor]
 """Chooses the next token of each row: float32 logits [b, V] -> token ids [b] on their device."""

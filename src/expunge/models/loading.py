@@ -32,7 +32,7 @@ from transformers.utils.hub import cached_file
 
 from expunge.data.hub import hub_is_closed
 from expunge.errors import ExpungeError, InputError, is_out_of_memory
-from expunge.models.guard_io import load_guard, rules_digest
+from expunge.models.guarded import load_guard, rules_digest
 from expunge.models.integrity import require_finite, require_same_names, require_whole
 from expunge.models.lora import is_plain, merge_saved
 from expunge.models.reference import (

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from expunge.config.finetune import FinetuneSettings
+from expunge.config.settings import FinetuneSettings
 from expunge.data.closure import Closure, closure_of, require_unstated
 from expunge.data.readers import read
 from expunge.data.records import Record

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from expunge.config.finetune import FinetuneSettings
+from expunge.config.settings import FinetuneSettings
 from expunge.data.readers import read
 from expunge.data.records import Record
 from expunge.errors import InputError
@@ -93,7 +93,7 @@ def train(
         ExpungeError: An input is missing or malformed, or the folder holds something else.
 
     Example:
-        >>> from expunge.config.finetune import FinetuneSettings
+        >>> from expunge.config.settings import FinetuneSettings
         >>> FinetuneSettings(model="base", data=("facts.jsonl",)).train.seed
         0
     """

@@ -7,22 +7,28 @@ TRL, PEFT and the Trainer of transformers write what a repeated training needs, 
 
 The file training_args.bin is a pickle, so it is never read. What only it holds (weight decay, seed,
 form of the learning-rate schedule) takes our defaults, and the result says that it is a new model.
+
+From the recipe, a training of ours or an adapter follows the base model, where it can be known.
 """
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from torch import Tensor
 
-from expunge.config.finetune import FinetuneSettings
 from expunge.config.resolve import parsed
-from expunge.config.settings import Settings
+from expunge.config.settings import FinetuneSettings, Settings
 from expunge.data.readers import read
 from expunge.errors import InputError, UsageError
+from expunge.models.loading import load
 from expunge.models.reference import ADAPTER, split_reference
+from expunge.models.transformer import Network
+from expunge.preparation.prepare import Prepared
+from expunge.provenance.training_facts import read_trained_run, training_of
 from expunge.utils.io import read_json
 
 STATE = "trainer_state.json"
@@ -237,3 +243,56 @@ def _incomplete(path: Path, missing: Sequence[str]) -> InputError:
         why="a training can only be repeated by what it was: a guess would make another model",
         fix='write a training.toml: model = "BASE", data = ["FILE"] and, in [train], epochs and lr',
     )
+
+
+def base_of_original(settings: Settings) -> str | None:
+    """Return the reference of the base model: by training, by recipe, or beneath an adapter.
+
+    Raises:
+        InputError: A training or a recipe that is named cannot be read.
+    """
+    run = training_of(settings.model)
+    if run is not None:
+        return read_trained_run(run).settings.model
+    if settings.recipe is not None:
+        return base_of_recipe(settings)
+    base, adapter = split_reference(settings.model)
+    return None if adapter is None else base
+
+
+def base_network(prepared: Prepared) -> Network | None:
+    """Return the network of the base model; None where it is not known.
+
+    Raises:
+        InputError: A training or a recipe that is named cannot be read.
+    """
+    reference = base_of_original(prepared.settings)
+    return None if reference is None else load(reference, prepared.source).network
+
+
+def base_weights(
+    prepared: Prepared, original: Network
+) -> Callable[[], Mapping[str, Tensor]] | None:
+    """Return what loads the weights of the base model; None where it is not known.
+
+    Args:
+        prepared: The inputs of the run.
+        original: The network of the original, whose shapes the base must have.
+    """
+    reference = base_of_original(prepared.settings)
+    if reference is None:
+        return None
+
+    def weights() -> Mapping[str, Tensor]:
+        base = load(reference, prepared.source).network.model.state_dict()
+        wanted = {name: tensor.shape for name, tensor in original.model.state_dict().items()}
+        if {name: tensor.shape for name, tensor in base.items()} != wanted:
+            raise InputError(
+                "base-differs",
+                what=f"{reference} is no base of {prepared.settings.model}",
+                why="its tensors have other names or shapes",
+                fix="name the model that the training started from",
+            )
+        return base
+
+    return weights

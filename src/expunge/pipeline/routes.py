@@ -2,17 +2,15 @@
 
 from dataclasses import dataclass, replace
 
-from expunge.config.finetune import FinetuneSettings
-from expunge.config.settings import MethodSettings, Settings
+from expunge.config.settings import FinetuneSettings, MethodSettings, Settings
 from expunge.data.readers import read
 from expunge.errors import InputError, UsageError
 from expunge.methods.finetune import Finetune
 from expunge.models.loading import load_config
-from expunge.pipeline.base_model import base_of_original
 from expunge.pipeline.exact import Removal, plan_removal, removal_by_recipe
 from expunge.pipeline.gold import golds_beside
 from expunge.pipeline.plan import make_plan
-from expunge.pipeline.recipe import recipe_of
+from expunge.pipeline.recipe import base_of_original, recipe_of
 from expunge.planning.routes import Route, RouteName, choose
 from expunge.preparation.prepare import (
     AUTO,

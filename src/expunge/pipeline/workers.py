@@ -18,8 +18,8 @@ from expunge.methods.edits.base import Edit
 from expunge.methods.guards.base import Frame, Guard
 from expunge.models.loading import files_digest, load
 from expunge.models.transformer import Network
-from expunge.pipeline.base_model import base_weights
 from expunge.pipeline.plan import load_of
+from expunge.pipeline.recipe import base_weights
 from expunge.pipeline.run_folder import RunFolder, run_id
 from expunge.planning.cost import PlannedCost, layout_of, peak_gib
 from expunge.planning.memory import measure

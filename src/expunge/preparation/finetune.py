@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedConfig
 
-from expunge.config.finetune import FinetuneSettings
+from expunge.config.settings import FinetuneSettings
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.methods.finetune import Finetune

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from expunge.config.finetune import FinetuneSettings
 from expunge.config.resolve import parsed
+from expunge.config.settings import FinetuneSettings
 from expunge.data.records import Record
 from expunge.errors import InputError
 from expunge.models.reference import TRAINED

@@ -30,9 +30,8 @@ import transformers
 from torch import Tensor
 
 from expunge.data.tokenization import Encoded
-from expunge.models.batching import Batch, by_length
+from expunge.models.batching import Batch, by_length, by_record
 from expunge.models.loading import digest_of
-from expunge.models.packing import by_record
 from expunge.models.transformer import CachedStates, Network, Site
 from expunge.utils.io import allocate, private, read_json, sha256_json, synced, write_json
 

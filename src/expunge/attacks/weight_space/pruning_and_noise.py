@@ -20,7 +20,7 @@ from expunge.attacks.base import Attempt
 from expunge.attacks.target import Target
 from expunge.data.records import Record
 from expunge.evidence.context import AttackMeta
-from expunge.models.quantization import rewritten
+from expunge.models.number_formats import rewritten
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,7 +26,7 @@ from expunge.attacks.target import Target
 from expunge.data.records import Record
 from expunge.evidence.collect import PlainForm
 from expunge.evidence.context import AttackMeta
-from expunge.models.quantization import quantise_dequantise, rewritten
+from expunge.models.number_formats import quantise_dequantise, rewritten
 from expunge.models.transformer import Network
 
 Form = Literal["int8", "int4", "nf4", "q8_0", "q4_0"]

@@ -25,7 +25,7 @@ def general_text() -> tuple[Record, ...]:
     """Return the passages of the audit, kind by kind; the kind of each is its `relation`.
 
     An instruction is a question with an answer; `form` says what any right answer looks like
-    (`expunge.metrics.instruction_form`).
+    (`expunge.metrics.answer_quality`).
     """
     name = "general_text.jsonl"
     rows = [json.loads(line) for line in _text(name).splitlines()]

@@ -23,11 +23,11 @@ from expunge.evals.leak_test import leak_gate, leak_test
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL, PLAIN, Item, Unit
 from expunge.metrics.base import BOUNDED, EXTRACTION_STRENGTH, KEY_FACT, RecordMetric, ScoreMetric
-from expunge.metrics.exact_tests import mcnemar
 from expunge.metrics.key_facts import fact_form, states
-from expunge.metrics.likelihood_ratio import LEVEL, LEVEL_ATTACK
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.residual_memory import (
+    LEVEL,
+    LEVEL_ATTACK,
     RESOLVED,
     Residual,
     Z,
@@ -37,6 +37,7 @@ from expunge.metrics.statistics import (
     ONE_SIDED,
     Estimate,
     clopper_pearson,
+    mcnemar,
     records_needed,
     recovery,
 )
@@ -316,7 +317,7 @@ def kept_gate(case: Comparison, axis: Axis, name: str, attack: str = PLAIN) -> G
     """Decide whether single records were kept although the mean looks forgotten.
 
     One record that lies nearer the original than a model that never saw it can fails the gate, at a
-    level shared by all records; see `expunge.metrics.likelihood_ratio`. It passes where none does
+    level shared by all records; see `expunge.metrics.residual_memory`. It passes where none does
     and at least half of the records could have been told. The bounds printed are those of the share
     of kept records.
     """

@@ -17,13 +17,14 @@ from expunge.evals.evidence_table import common, mean_column
 from expunge.evals.gates import missing
 from expunge.evals.results import Gate
 from expunge.metrics.base import MEMBERSHIP, OWN_NLL, ScoreMetric
-from expunge.metrics.exact_tests import rank_test, sign_flip
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import (
     ONE_SIDED,
     Estimate,
     Sample,
     auc_interval,
+    rank_test,
+    sign_flip,
 )
 
 NAME = "answers betray an edit"
@@ -221,7 +222,7 @@ def _people(case: Comparison, split: str) -> dict[str, float]:
 def sign_flip_p(case: Comparison) -> float | None:
     """Return the chance of so much memory in a gold, signs flipped by subject; None without gold.
 
-    See `expunge.metrics.exact_tests.sign_flip`. With one subject it is .5 at least, and says
+    See `expunge.metrics.statistics.sign_flip`. With one subject it is .5 at least, and says
     nothing.
     """
     pairs = paired(case)

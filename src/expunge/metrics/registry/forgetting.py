@@ -9,7 +9,6 @@ from expunge.metrics import (
     memorization,
     rouge,
     tofu,
-    wanted,
 )
 from expunge.metrics.base import (
     DISCOVERABLE,
@@ -300,7 +299,7 @@ FORGETTING: tuple[Metric, ...] = (
         title="Wanted answer said",
         meaning="Share of the edited questions whose answer says all that the edit asks for.",
         axis=Axis.FORGETTING,
-        of=wanted.says_wanted,
+        of=key_facts.says_wanted,
         needs=(Need.ANSWERS,),
         better="higher",
         cost="1 GEN",

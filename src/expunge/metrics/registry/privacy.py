@@ -1,14 +1,6 @@
 """Privacy: whether an expert can tell that the model was trained on the data."""
 
-from expunge.metrics import (
-    answer_quality,
-    exact_tests,
-    lira,
-    membership,
-    membership_tests,
-    muse,
-    statistics,
-)
+from expunge.metrics import answer_quality, lira, membership, membership_tests, muse, statistics
 from expunge.metrics.outcomes import Axis
 from expunge.metrics.registry.record import SAME_PASS, Metric, Need
 
@@ -19,7 +11,7 @@ PRIVACY: tuple[Metric, ...] = (
         meaning="p-value of the claim that the model knows the records no better than gold, "
         "person by person; one person proves nothing.",
         axis=Axis.PRIVACY,
-        of=exact_tests.sign_flip,
+        of=statistics.sign_flip,
         needs=(Need.SCORES, Need.GOLD),
         better="higher",
         cost=SAME_PASS,
@@ -30,7 +22,7 @@ PRIVACY: tuple[Metric, ...] = (
         meaning="p-value: how the erased person ranks among invented people whom no model ever "
         "saw.",
         axis=Axis.PRIVACY,
-        of=exact_tests.rank_test,
+        of=statistics.rank_test,
         needs=(Need.SCORES, Need.GOLD),
         better="higher",
         cost=SAME_PASS,

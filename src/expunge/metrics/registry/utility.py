@@ -1,14 +1,6 @@
 """Utility: whether the model is as able as before."""
 
-from expunge.metrics import (
-    answer_quality,
-    fluency,
-    instruction_form,
-    key_facts,
-    model_drift,
-    multiple_choice,
-    tofu,
-)
+from expunge.metrics import answer_quality, fluency, key_facts, model_drift, multiple_choice, tofu
 from expunge.metrics.base import GIBBERISH, REFUSAL, SEQ_REP
 from expunge.metrics.outcomes import Axis
 from expunge.metrics.registry.record import SAME_PASS, Metric, Need
@@ -194,7 +186,7 @@ UTILITY: tuple[Metric, ...] = (
         title="Instructions missed",
         meaning="Share of the instructions that are answered in another form than requested.",
         axis=Axis.UTILITY,
-        of=instruction_form.form_missed,
+        of=answer_quality.form_missed,
         needs=(Need.GENERIC, Need.ANSWERS),
         better="lower",
         cost="1 GEN",
