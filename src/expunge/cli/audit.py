@@ -8,8 +8,13 @@ from cyclopts import Parameter
 
 from expunge.cli.options import Gate, RequestFlags, TrainFlags
 from expunge.cli.session import Given, Session
-from expunge.cli.settings import check_gate, conclude, folder_of, resolve_settings
-from expunge.errors import UsageError
+from expunge.cli.settings import (
+    check_gate,
+    conclude,
+    folder_of,
+    resolve_settings,
+    two_request_files,
+)
 from expunge.utils.io import require_no_links
 
 if TYPE_CHECKING:
@@ -72,12 +77,7 @@ def held_against(
     config = _config_of(against)
     if config is not None:
         if request.config is not None:
-            raise UsageError(
-                "two-request-files",
-                what=f"both --against {against[0]} and --config {request.config} were given",
-                why="an audit has one request file, so that it can be run again from it",
-                fix="leave one of them away",
-            )
+            raise two_request_files(f"--against {against[0]}", request.config, "an audit")
         request = replace(request, config=config)
     data = () if config is not None else against
     from expunge.pipeline.early_checks import check_data, check_settings

@@ -46,12 +46,7 @@ def resolve_settings(
     config = request.config
     if model is not None and model.endswith(".toml"):
         if config is not None:
-            raise UsageError(
-                "two-request-files",
-                what=f"both {model} and --config {config} were given",
-                why="a run has one request file, so that it can be run again from it",
-                fix="leave one of them away",
-            )
+            raise two_request_files(model, config, "a run")
         model, config = None, Path(model)
     paths: dict[str, object] = {**request.paths(), **train.paths()}
     if model is not None:
@@ -67,6 +62,16 @@ def resolve_settings(
     if settings.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
     return settings
+
+
+def two_request_files(first: str, config: Path, who: str) -> UsageError:
+    """Return the error of a command that was given two request files."""
+    return UsageError(
+        "two-request-files",
+        what=f"both {first} and --config {config} were given",
+        why=f"{who} has one request file, so that it can be run again from it",
+        fix="leave one of them away",
+    )
 
 
 def folder_of(request: RequestFlags) -> Path | None:

@@ -183,9 +183,7 @@ def _held_out(
 def _held_out_notes(
     held_out: Mapping[str, frozenset[str]], unique: Mapping[str, tuple[Record, ...]]
 ) -> list[str]:
-    levels = len(unique["levels"])
-    notes = [f"levels: {levels} records never seen set them, not the audit"] if levels else []
-    return notes + [
+    return [
         f"{name}: {len(ids)} of {len(unique[name])} records are held out for the audit"
         for name, ids in held_out.items()
         if ids
@@ -240,6 +238,9 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
     _refuse_overlaps(forget, others)
     unique = _with_levels(_with_unique_ids({"forget": forget, **others}), request)
     held_out = _held_out(request, unique)
+    if unique["levels"]:
+        count = len(unique["levels"])
+        notes.append(f"levels: {count} records never seen set them, not the audit")
     notes += _held_out_notes(held_out, unique)
     return Scope(
         notes=tuple(notes),

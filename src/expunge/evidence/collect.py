@@ -18,7 +18,6 @@ from typing import NamedTuple, Protocol
 
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded, Encoder
-from expunge.errors import InputError
 from expunge.evidence.store import (
     NATIVE,
     ORIGINAL,
@@ -31,6 +30,7 @@ from expunge.evidence.store import (
     Unit,
 )
 from expunge.models.generation import greedy
+from expunge.models.integrity import not_a_number
 from expunge.models.scoring import TokenScores, score
 from expunge.models.transformer import Network
 from expunge.training.early_stopping import spread
@@ -239,7 +239,7 @@ class Collector:
             with_z=unit.split != "generic",
         )
         if not all(bool(values.logp.isfinite().all()) for values in found):
-            raise _not_a_number(unit.role)
+            raise not_a_number(f"the {unit.role} model's scores are not numbers")
         rows = [
             scores_of(record, encoded, values)
             for record, encoded, values in zip(records, tokens, found, strict=True)
@@ -368,15 +368,6 @@ def _question(
     if encoded.ends and reached == len(encoded.ids):
         return _Question(record, ask, known[:-1], closed=True)
     return _Question(record, ask, known[:limit], closed=len(known) >= limit)
-
-
-def _not_a_number(role: str) -> InputError:
-    return InputError(
-        "not-a-number",
-        what=f"the {role} model's scores are not numbers",
-        why="the weights hold NaN or infinities, or overflow in this number format",
-        fix="check the model's files; with bf16, try --set precision=fp32",
-    )
 
 
 def scores_of(record: Record, encoded: Encoded, values: TokenScores) -> Scores:

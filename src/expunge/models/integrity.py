@@ -68,13 +68,18 @@ def require_finite(reference: str, model: PreTrainedModel) -> None:
         if weight.is_floating_point() and not bool(torch.isfinite(weight).all())
     ]
     if broken:
-        raise InputError(
-            "not-a-number",
-            what=f"weights of {reference} are not numbers: "
-            + named_in_part(sorted(broken), most=_MOST_NAMED),
-            why="the weights hold NaN or infinities, or overflow in this number format",
-            fix="check the model's files; with bf16, try --set precision=fp32",
-        )
+        names = named_in_part(sorted(broken), most=_MOST_NAMED)
+        raise not_a_number(f"weights of {reference} are not numbers: {names}")
+
+
+def not_a_number(what: str) -> InputError:
+    """Return the error of a model whose weights or scores are not numbers."""
+    return InputError(
+        "not-a-number",
+        what=what,
+        why="the weights hold NaN or infinities, or overflow in this number format",
+        fix="check the model's files; with bf16, try --set precision=fp32",
+    )
 
 
 def require_adapter(

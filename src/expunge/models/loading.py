@@ -6,10 +6,10 @@ GGUF files: converted once to safetensors, then loaded like any other model fold
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from huggingface_hub.errors import (
@@ -47,6 +47,8 @@ from expunge.models.reference import (
 )
 from expunge.models.transformer import Network
 from expunge.utils.io import sha256_file, sha256_json
+
+Part = TypeVar("Part")
 
 
 def converted(gguf: Path, cache: Path | None) -> Path:
@@ -185,18 +187,7 @@ def load_tokenizer(reference: str, source: Source) -> PreTrainedTokenizerBase:
     Raises:
         InputError: Nothing loadable is there.
     """
-    base = _bottom(reference)
-    name, revision = local_base(base, source)
-    try:
-        return AutoTokenizer.from_pretrained(
-            name,
-            revision=revision,
-            trust_remote_code=source.trust_remote_code,
-            local_files_only=source.offline,
-        )
-    except Exception as error:  # a foreign file may raise anything in the libraries
-        _require_memory(error)
-        raise _unavailable(base, source, error) from error
+    return _beside_weights(AutoTokenizer.from_pretrained, reference, source)
 
 
 def load_config(reference: str, source: Source) -> PreTrainedConfig:
@@ -205,10 +196,17 @@ def load_config(reference: str, source: Source) -> PreTrainedConfig:
     Raises:
         InputError: Nothing loadable is there.
     """
+    return _beside_weights(AutoConfig.from_pretrained, reference, source)
+
+
+def _beside_weights(
+    loader: Callable[..., Part], reference: str, source: Source
+) -> Part:
+    """Load what lies beside the weights of the lowest base of a reference."""
     base = _bottom(reference)
     name, revision = local_base(base, source)
     try:
-        return AutoConfig.from_pretrained(
+        return loader(
             name,
             revision=revision,
             trust_remote_code=source.trust_remote_code,
