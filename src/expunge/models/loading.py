@@ -199,9 +199,7 @@ def load_config(reference: str, source: Source) -> PreTrainedConfig:
     return _beside_weights(AutoConfig.from_pretrained, reference, source)
 
 
-def _beside_weights(
-    loader: Callable[..., Part], reference: str, source: Source
-) -> Part:
+def _beside_weights(loader: Callable[..., Part], reference: str, source: Source) -> Part:
     """Load what lies beside the weights of the lowest base of a reference."""
     base = _bottom(reference)
     name, revision = local_base(base, source)
