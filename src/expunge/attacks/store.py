@@ -97,7 +97,7 @@ class AttackStore:
         self._evidence = evidence
 
     def read(self, unit: AttackUnit, made: str) -> AttackOutcome | None:
-        """Return what is there, if it is marked so (`protocol.made_with`)."""
+        """Return what is there, if it is marked so (`attacks.base.made_with`)."""
         if not self._evidence.holds(unit.filename):
             return None
         head, *attempts = self._evidence.read_rows(unit.filename)

@@ -1,7 +1,8 @@
 """Our evidence, counted bug for bug as open-unlearning counts: to find its numbers again.
 
-Only where the peer's code departs from its own definition (the traps E1 to E5 of docs/metrics.md).
-Their published tables hold these numbers, so a comparison needs them; no gate reads them.
+Only where the peer's code departs from its own definition (E1 to E5 of
+docs/catalogue/differences.md). Their published tables hold these numbers, so a comparison needs
+them; no gate reads them. A module of its own, so that a call names whose definition it is.
 """
 
 import math

@@ -30,7 +30,7 @@ WORTH = 4
 
 
 class PackLayout(NamedTuple):
-    """How n records lie in a pack of T tokens; see `model.pack`."""
+    """How n records lie in a pack of T tokens; see `pack`."""
 
     positions: Tensor
     """[1, T] the place of each token in its record."""

@@ -1,5 +1,7 @@
 """All weights spread over processes: FSDP2 (`torch.distributed.fsdp.fully_shard`).
 
+A file of its own because that import takes long, and only a run that spreads its weights needs it.
+
 Each process keeps one part of every weight in float32, with its part of gradient and moments; a
 block's weights are gathered in the model's own format while that block runs. The parts are the
 masters of `weights`: what is gathered is a rounded copy.
