@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from expunge.config.resolve import resolve
 from expunge.evidence.collect import scores_of
 from expunge.metrics.lira import leave_one_out, logit, ratios
-from expunge.metrics.membership_tests import empirical_epsilon, measurable_rate, tpr_at_fpr
+from expunge.metrics.membership import empirical_epsilon, measurable_rate, tpr_at_fpr
 from expunge.metrics.memorization import probability
 from expunge.metrics.statistics import auc
 from expunge.models.loading import load

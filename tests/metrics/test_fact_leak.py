@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from expunge.metrics.fact_forms import Date, amounts, codes, dates, email_written
 from expunge.metrics.fact_leak import ALPHA, FactType, Leak, fact_leak, fact_type
 from expunge.metrics.fact_matchers import RARE, Background, edit_distance, english, stem
-from expunge.metrics.key_facts import fact_form, states
+from expunge.metrics.key_facts import Date, amounts, codes, dates, email_written, fact_form, states
 
 TABLE = tomllib.loads(
     (Path(__file__).parent.parent / "labelled_leaks.toml").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from expunge.evidence.store import Scores
 from expunge.metrics import membership
 from expunge.metrics import membership as relative
 from expunge.metrics.lira import Normal, fit, leave_one_out, log_likelihood_ratio, logit, ratios
-from expunge.metrics.membership_tests import (
+from expunge.metrics.membership import (
     comparable,
     dataset_inference,
     empirical_epsilon,

@@ -10,8 +10,7 @@ import pytest
 
 import tiny
 from attack_command import NAMES, by_name, stress
-from expunge.attacks.presets import QUICK, STANDARD
-from expunge.attacks.resources import AttackResources
+from expunge.attacks.presets import QUICK, STANDARD, AttackResources
 from expunge.attacks.runner import AttackBattery
 from expunge.cli import main
 from expunge.errors import ExpungeError, UsageError

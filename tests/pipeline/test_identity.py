@@ -10,7 +10,7 @@ from huggingface_hub import constants
 
 import expunge
 import tiny
-from expunge.attacks.resources import AttackResources
+from expunge.attacks.presets import AttackResources
 from expunge.errors import InputError, UsageError
 from expunge.methods.guards.base import GuardRules
 from expunge.models.guarded import save_guard

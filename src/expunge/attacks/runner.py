@@ -22,12 +22,17 @@ from torch import Tensor
 
 from expunge import __version__
 from expunge.attacks.base import Attack, Attempt, Unavailable, Unmet, knowledge, observable_of
-from expunge.attacks.presets import AUDIT_FORMS, extra_attacks
+from expunge.attacks.presets import (
+    AUDIT_FORMS,
+    AttackResources,
+    extra_attacks,
+    from_levels,
+    with_resources,
+)
 from expunge.attacks.prompting.cloze import Cloze
 from expunge.attacks.prompting.custom_prompts import OwnPrompts
 from expunge.attacks.prompting.plain import Plainly
 from expunge.attacks.prompting.prefill import Prefill
-from expunge.attacks.resources import AttackResources, from_levels, with_resources
 from expunge.attacks.store import (
     AttackCost,
     AttackOutcome,

@@ -97,7 +97,7 @@ def attack(
     given = attacks or AttackFlags()
     _check(model, given, offline=settings.offline)
 
-    from expunge.attacks.resources import AttackResources
+    from expunge.attacks.presets import AttackResources
     from expunge.attacks.runner import tools_of
     from expunge.pipeline.attack import AttackOptions
     from expunge.pipeline.attack import attack as attack_model

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from expunge.evidence.store import Answer, Item
-from expunge.metrics.fact_forms import dates, email_written, is_date
 from expunge.metrics.fact_matchers import (
     LONG,
     NOTHING,
@@ -37,7 +36,7 @@ from expunge.metrics.fact_matchers import (
     read_words,
     words_of,
 )
-from expunge.metrics.key_facts import states
+from expunge.metrics.key_facts import dates, email_written, is_date, states
 
 ALPHA = 0.02
 """Largest chance of a partial leak."""

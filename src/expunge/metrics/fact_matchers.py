@@ -15,8 +15,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from expunge.data.corpora import common_names, common_words
-from expunge.metrics.fact_forms import amounts, codes, dates
-from expunge.metrics.key_facts import fact_form
+from expunge.metrics.key_facts import amounts, codes, dates, fact_form
 
 RARE = 10.0
 """Bits of a word that is on no list of common words: a name, a term."""

@@ -11,8 +11,13 @@ from pathlib import Path
 
 from expunge import __version__
 from expunge.attacks.base import Attack
-from expunge.attacks.presets import LEVELS, merge_attacks
-from expunge.attacks.resources import AttackResources, from_levels, with_resources
+from expunge.attacks.presets import (
+    LEVELS,
+    AttackResources,
+    from_levels,
+    merge_attacks,
+    with_resources,
+)
 from expunge.attacks.runner import JUDGED, AttackRun, gather_attacks
 from expunge.attacks.store import AttackStore, read_outcome
 from expunge.config.catalogue import Level

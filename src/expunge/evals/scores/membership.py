@@ -26,7 +26,7 @@ from expunge.evidence.store import (
 )
 from expunge.metrics import membership
 from expunge.metrics.base import MEMBERSHIP
-from expunge.metrics.membership_tests import (
+from expunge.metrics.membership import (
     FEWEST,
     comparable,
     dataset_inference,

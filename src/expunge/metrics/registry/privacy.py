@@ -1,6 +1,6 @@
 """Privacy: whether an expert can tell that the model was trained on the data."""
 
-from expunge.metrics import answer_quality, lira, membership, membership_tests, muse, statistics
+from expunge.metrics import answer_quality, lira, membership, muse, statistics
 from expunge.metrics.outcomes import Axis
 from expunge.metrics.registry.record import SAME_PASS, Metric, Need
 
@@ -163,7 +163,7 @@ PRIVACY: tuple[Metric, ...] = (
         title="Certain recognitions",
         meaning="Share of the forgotten records that are recognised with few false alarms.",
         axis=Axis.PRIVACY,
-        of=membership_tests.tpr_at_fpr,
+        of=membership.tpr_at_fpr,
         needs=(Need.HOLDOUT,),
         better="gold",
         cost=SAME_PASS,
@@ -175,7 +175,7 @@ PRIVACY: tuple[Metric, ...] = (
         meaning="p-value of the claim that the set was not trained on, from all familiarities "
         "together.",
         axis=Axis.PRIVACY,
-        of=membership_tests.dataset_inference,
+        of=membership.dataset_inference,
         needs=(Need.HOLDOUT,),
         better="gold",
         cost=SAME_PASS,
@@ -187,7 +187,7 @@ PRIVACY: tuple[Metric, ...] = (
         meaning="How well probability separates records that a model without the data finds "
         "equally hard; 0.5 is guessing.",
         axis=Axis.PRIVACY,
-        of=membership_tests.matched,
+        of=membership.matched,
         needs=(Need.HOLDOUT, Need.GOLD),
         better="gold",
         cost=SAME_PASS,
@@ -198,7 +198,7 @@ PRIVACY: tuple[Metric, ...] = (
         meaning="How well a bag of words, which knows no model, separates forgotten from unseen "
         "records; 0.5 is guessing.",
         axis=Axis.PRIVACY,
-        of=membership_tests.word_scores,
+        of=membership.word_scores,
         needs=(Need.HOLDOUT,),
         better="gold",
         cost="none",
@@ -221,7 +221,7 @@ PRIVACY: tuple[Metric, ...] = (
         title="Empirical privacy loss",
         meaning="The least privacy loss that the success of an attack proves; 0 is none.",
         axis=Axis.PRIVACY,
-        of=membership_tests.empirical_epsilon,
+        of=membership.empirical_epsilon,
         needs=(Need.SHADOWS,),
         better="lower",
         cost="none",
