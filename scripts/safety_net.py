@@ -595,6 +595,7 @@ TABLES = ("results.json", "facts.json", "manifest.json", "attack.json", "leaderb
 TABLES = (*TABLES, "chosen.json", "guard.json", "config.toml", "chosen.toml", "search.json")
 LEFT_OUT = {
     *("seconds", "cpu", "audit_seconds", "peak_gib", "created", "begun", "run", "run_id"),
+    "registered",
     *("command", "versions", "version", "device", "machine", "files", "digest", "expires"),
     *("schema", "advice", "sentences", "out", "train s", "GiB", "unit", "higher_is_better"),
 }
