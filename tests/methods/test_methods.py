@@ -166,6 +166,7 @@ def test_the_table_of_cases_covers_every_method():
         ("rmu", {"layer": True}, "layer = True does not suit method rmu"),
         ("npo", {"retain": "l2"}, "there is no retain term l2"),
         ("nowhere.module:Class", {}, "cannot import Class from nowhere.module"),
+        ("expunge.losses.npo:NPO", {}, "use npo: its class is in expunge.methods.npo now"),
     ],
 )
 def test_a_wrong_method_is_explained(name, knobs, message):

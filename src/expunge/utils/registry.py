@@ -117,7 +117,8 @@ def _imported(table: Mapping[str, type[Kind]], name: str, what: str) -> type[Kin
             f"unknown-{what}",
             what=f"cannot import {attribute} from {module}",
             why=f"{type(error).__name__}: {error}",
-            fix="give package.module:Class of something importable, or a file in this folder",
+            fix=_moved(table, attribute)
+            or "give package.module:Class of something importable, or a file in this folder",
         ) from error
     if not isinstance(found, type) or not is_dataclass(found):
         raise UsageError(
@@ -127,6 +128,14 @@ def _imported(table: Mapping[str, type[Kind]], name: str, what: str) -> type[Kin
             fix="see `Add a method` in CONTRIBUTING.md",
         )
     return cast("type[Kind]", found)
+
+
+def _moved(table: Mapping[str, type[object]], attribute: str) -> str | None:
+    """Say where a class of ours is now, which was asked for in a module that has gone."""
+    for name, kind in table.items():
+        if kind.__name__ == attribute:
+            return f"use {name}: its class is in {kind.__module__} now"
+    return None
 
 
 def _convert(owner: str, key: str, value: object, kind: type) -> object:
