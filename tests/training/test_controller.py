@@ -67,18 +67,24 @@ def test_the_next_attempt_presses_or_spares():
 
 
 @pytest.mark.parametrize(
-    ("options", "batches", "steps"),
+    ("options", "batches", "tokens", "steps"),
     [
-        ({}, 1, 48),
-        ({}, 3, 48),
-        ({}, 5, 80),
-        ({}, 50, 150),
-        ({"epochs": 2}, 5, 10),
-        ({"steps": 7}, 5, 7),
+        ({}, 1, 14, 48),
+        ({}, 3, 14, 48),
+        ({}, 1, 24, 60),
+        ({}, 1, 400, 80),
+        ({}, 5, 14, 80),
+        ({}, 50, 14, 150),
+        ({"epochs": 2}, 5, 14, 10),
+        ({"steps": 7}, 5, 400, 7),
     ],
 )
-def test_small_sets_get_enough_steps_and_large_ones_few_passes(options, batches, steps):
-    assert first_steps(TrainingArgs(lora=None, **options), 16, batches) == steps
+def test_small_sets_and_long_answers_get_steps_and_large_sets_few_passes(
+    options, batches, tokens, steps
+):
+    record = replace(FORGET[0], ids=(1,) * (3 + tokens), start=3)
+    streams = Streams(forget=(record,), retain=())
+    assert first_steps(TrainingArgs(lora=None, **options), 16, batches, streams) == steps
 
 
 def test_held_out_records_are_trained_on_by_no_stream():

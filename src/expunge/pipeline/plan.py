@@ -390,7 +390,8 @@ def _steps(prepared: Prepared) -> int:
         return 0
     batch = min(options.batch, len(prepared.streams.forget))
     if isinstance(method, Controlled):
-        return first_steps(options, method.recipe.epochs, -(-len(prepared.streams.forget) // batch))
+        per_epoch = -(-len(prepared.streams.forget) // batch)
+        return first_steps(options, method.recipe.epochs, per_epoch, prepared.streams)
     epochs = options.epochs or method.recipe.epochs
     return options.steps or epochs * -(-len(prepared.streams.forget) // batch)
 

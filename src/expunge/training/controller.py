@@ -49,6 +49,8 @@ HELD_OUT = 5
 FEWEST_STEPS = 48
 """A small set is passed over more often: it takes so many steps until the levels are reached."""
 MOST_STEPS = 80
+STEPS_PER_TOKEN = 2.5
+"""Steps for each scored token of a mean record: long answers hold more, and each token is moved."""
 FEWEST_PASSES = 3
 """However large the set is."""
 
@@ -163,7 +165,9 @@ class ControlledTrainer:
     def _first(self) -> ErasureAttempt:
         options, recipe = self.trainer.options, self.trainer.method.recipe
         rate = recipe.lr if options.lora is None else recipe.lr_lora
-        steps = first_steps(options, recipe.epochs, self.trainer.order().steps_per_epoch)
+        steps = first_steps(
+            options, recipe.epochs, self.trainer.order().steps_per_epoch, self.trainer.streams
+        )
         return ErasureAttempt(lr=options.lr or rate, keep=1.0, steps=steps)
 
     def _set(self, attempt: ErasureAttempt, streams: Streams, method: Method) -> Trainer:
@@ -215,19 +219,22 @@ class ControlledTrainer:
         return sums, sum(kept) / len(kept) if kept else 1.0
 
 
-def first_steps(options: TrainingArgs, passes: int, steps_per_epoch: int) -> int:
+def first_steps(options: TrainingArgs, passes: int, steps_per_epoch: int, streams: Streams) -> int:
     """Return the steps of the first attempt, where no option says how many.
 
     Args:
         options: Steps or passes that the user chose.
         passes: What the method's recipe takes over a forget set of few batches.
         steps_per_epoch: Steps of one pass over the forget set.
+        streams: With the forget set.
     """
     if options.steps:
         return options.steps
     if options.epochs:
         return options.epochs * steps_per_epoch
-    some = min(MOST_STEPS, max(FEWEST_STEPS, passes * steps_per_epoch))
+    tokens = sum(len(r.ids) - r.start for r in streams.forget) / len(streams.forget)
+    wanted = max(FEWEST_STEPS, passes * steps_per_epoch, round(STEPS_PER_TOKEN * tokens))
+    some = min(MOST_STEPS, wanted)
     return max(some, FEWEST_PASSES * steps_per_epoch)
 
 
