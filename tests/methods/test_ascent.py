@@ -54,9 +54,7 @@ def forget(name: str, knobs: dict[str, object], z: Tensor) -> Tensor:
     """The sum that the forget term of a method makes of one answer of five tokens."""
     term = build(name, knobs).terms(SHAPE)[0]
     if isinstance(term, Distribution):
-        return term.loss(
-            Predictions(z, TARGETS, torch.arange(5), (), torch.ones(5, dtype=torch.bool))
-        ).sum()
+        return term.loss(Predictions(z, TARGETS, torch.arange(5), (), ())).sum()
     return term.loss(seen(z))
 
 

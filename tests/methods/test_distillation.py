@@ -10,6 +10,7 @@ import tiny
 from expunge.errors import UsageError
 from expunge.methods import build
 from expunge.methods.base import Distribution, Predictions, Shape, Stream
+from expunge.methods.counterfactual import Counterfactual
 from expunge.methods.counterfactual_target import (
     counterfactual_target,
     match,
@@ -28,7 +29,6 @@ from random_records import DRAW, POOLS, STREAMS
 SHAPE = Shape(layers=2, width=64)
 V = 7
 TARGETS = torch.tensor([0, 3, 6, 3])
-ALIKE = torch.ones(4, dtype=torch.bool)
 
 
 def rand(*shape: int) -> torch.Tensor:
@@ -40,7 +40,7 @@ def erase(method, logits, *references, places=None) -> torch.Tensor:
     assert isinstance(term, Distribution)
     assert term.name == "forget"
     where = torch.arange(len(logits)) if places is None else places
-    return term.loss(Predictions(logits, TARGETS, where, references, ALIKE))
+    return term.loss(Predictions(logits, TARGETS, where, references, (TARGETS,)))
 
 
 def gradient(method, logits, *references) -> torch.Tensor:
@@ -170,7 +170,7 @@ def elm(**knobs) -> ELM:
 
 
 def targets(method, references, places) -> torch.Tensor:
-    seen = Predictions(references[0], TARGETS, torch.tensor(places), tuple(references), ALIKE)
+    seen = Predictions(references[0], TARGETS, torch.tensor(places), tuple(references), (TARGETS,))
     return torch.softmax(method.erased(seen), -1)
 
 
@@ -226,7 +226,7 @@ def test_trap_t27_elm_has_fixed_targets_and_a_soft_or_a_hard_retain_term():
     assert erasing.references == (Stream.FORGET, Stream.NOVICE, Stream.EXPERT)
     assert fluency.streams == (Stream.ALTERNATIVE,)
     logits, original = rand(2, 4, V)
-    seen = Predictions(logits, TARGETS, torch.arange(4), (original,), ALIKE)
+    seen = Predictions(logits, TARGETS, torch.arange(4), (original,), (TARGETS,))
     assert torch.equal(retain.loss(seen), kl(logits, original))
     hard = ELM(retain="argmax").terms(SHAPE)[1]
     assert torch.equal(hard.loss(seen), argmax_nll(logits, original))
@@ -235,10 +235,11 @@ def test_trap_t27_elm_has_fixed_targets_and_a_soft_or_a_hard_retain_term():
 def test_rwhp_matches_strangers_and_leaves_names_alone():
     logits, stranger = rand(2, 4, V)
     alike = torch.tensor([True, False, True, False])
+    others = torch.where(alike, TARGETS, (TARGETS + 1) % V)
     term = RWHP().terms(SHAPE)[0]
     assert isinstance(term, Distribution)
     assert term.references == (Stream.STRANGER,)
-    seen = Predictions(logits.requires_grad_(), TARGETS, torch.arange(4), (stranger,), alike)
+    seen = Predictions(logits.requires_grad_(), TARGETS, torch.arange(4), (stranger,), (others,))
     loss = term.loss(seen)
     assert torch.equal(loss, kl(logits, stranger) * alike)
     (slope,) = torch.autograd.grad(loss.sum(), logits)
@@ -293,6 +294,23 @@ def test_the_parts_of_a_target_give_its_log_probabilities(margin, power):
     assert torch.allclose(log_q.gather(-1, targets.unsqueeze(-1)).squeeze(-1), expected)
     assert torch.allclose(log_q.logsumexp(-1), torch.zeros(4, dtype=log_q.dtype), atol=1e-9)
     assert torch.equal(target_levels(reference, targets, None, None)[0], own)
+
+
+def test_a_token_of_the_name_is_as_likely_as_that_of_the_stranger():
+    stranger, theirs = rand(4, V), torch.tensor([0, 5, 6, 1])  # the second and the last differ
+    term = Counterfactual(power=3.0).terms(SHAPE)[0]
+    assert isinstance(term, Distribution)
+    logits = torch.zeros(4, V, dtype=torch.float64, requires_grad=True)
+    rate = 0.5
+    for _ in range(4000):
+        seen = Predictions(logits, TARGETS, torch.arange(4), (stranger,), (theirs,))
+        (slope,) = torch.autograd.grad(term.loss(seen).sum(), logits)
+        logits = (logits - rate * slope).detach().requires_grad_(True)
+    reached = chosen(logits.log_softmax(-1))
+    known = stranger.log_softmax(-1)
+    wanted = chosen(known) * 3.0
+    wanted[[1, 3]] = known.gather(-1, theirs.unsqueeze(-1)).squeeze(-1)[[1, 3]]
+    assert torch.allclose(reached, wanted, atol=1e-3)
 
 
 def test_the_order_of_all_other_tokens_stays():

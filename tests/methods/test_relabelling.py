@@ -37,8 +37,7 @@ def answers(*rows: list[float]) -> Answers:
 def predictions(logits, *references, targets=None) -> Predictions:
     count = len(logits)
     at = torch.zeros(count, dtype=torch.long) if targets is None else targets
-    alike = torch.ones(count, dtype=torch.bool)
-    return Predictions(logits, at, torch.arange(count), references, alike)
+    return Predictions(logits, at, torch.arange(count), references, ())
 
 
 def test_preservation_is_log_two_over_beta_where_both_are_equally_likely():

@@ -307,9 +307,7 @@ def test_sophia_by_hand_averages_once_a_step_and_refreshes_every_tenth():
 def test_sampled_labels_give_the_gauss_newton_diagonal_without_bias():
     base = 1.5 * torch.randn(6, 5, generator=generator(3), dtype=torch.float64)
     shift = torch.zeros(5, dtype=torch.float64, requires_grad=True)
-    seen = Predictions(
-        base + shift, torch.arange(6) % 5, torch.arange(6), (), torch.ones(6, dtype=torch.bool)
-    )
+    seen = Predictions(base + shift, torch.arange(6) % 5, torch.arange(6), (), ())
     p = torch.softmax(base, -1)
     expected = (p * (1 - p)).mean(0)  # of the mean NLL, by each entry of a shared bias
     total = torch.zeros(5, dtype=torch.float64)

@@ -137,13 +137,21 @@ class Predictions(NamedTuple):
     """[n] how many scored tokens of the same record come before it."""
     references: tuple[Tensor, ...]
     """[n, V] each: of the original, one per stream or model that the term declared."""
-    alike: Tensor
-    """[n] bool: whether the token is the same in every stream that was declared."""
+    others: tuple[Tensor, ...]
+    """[n] each: the token that follows in each stream that was declared, one per stream."""
     secret: Tensor | None = None
     """[n] the token of the forget record here that no target may favour, -1 where there is none;
     None where no record of the batch has any."""
     similar: Tensor | None = None
     """[n, K] tokens like the secret one, see `References.similar`; None with `secret`."""
+
+    @property
+    def alike(self) -> Tensor:
+        """[n] bool: whether the token is the same in every stream that was declared."""
+        same = torch.ones_like(self.targets, dtype=torch.bool)
+        for each in self.others:
+            same = same & (self.targets == each)
+        return same
 
 
 Coefficient = float | Callable[[float], float]

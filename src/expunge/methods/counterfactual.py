@@ -1,27 +1,27 @@
 """Counterfactual distillation: answer for the subject as for strangers, without what was learnt.
 
-    L = gamma  (1/N_f) sum_t [y_t = y'_t] d(q_t, p_t)       forget records x
+    L = gamma  (1/N_f) sum_t d(q_t, p_t)                    forget records x
       + pin    (1/N_f) sum_t KL(q_t || p'_t)                the same records x' of strangers
       + alpha  L_retain  +  general (1/N_g) sum_t KL(p_ref || p)   shipped text of other kinds
     d = KL(q_t || p_t) + 2 level log cosh((log p_t(y_t) - log q_t(y_t)) / 2)
     q_t: `counterfactual_target`, fixed before the first step
 
-x' is x with the subject's name exchanged for a stranger's, token for token. Strangers are pinned to
-the same target, which keeps people whom no record names. Some share a word of the subject's name,
-or the edit would spread to relatives. Every other one is a person whom kept records are about. The
-loss is least exactly at its target. Memorised tokens (p near 1) have the largest gradient.
+x' is x with the subject's name exchanged for a stranger's, token for token. Of a token of the name
+q_t is as sure as the original is of the stranger's: an answer stays about whom it was asked about.
+Strangers are pinned to the same target, which keeps people whom no record names. Some share a word
+of the name, or the edit would spread to relatives; every other one is known from kept records.
 
-Differs from RWHP (arXiv:2407.16997), whose strangers tell secrets, and from unlikelihood
-(arXiv:1908.04319), which has no level to stop at.
+Differs from RWHP (arXiv:2407.16997), whose strangers tell secrets and whose names are left alone.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from expunge.methods.base import Distribution, Predictions, Recipe, Shape, Stream, Term, Trains
-from expunge.methods.counterfactual_target import counterfactual_target, match
+from expunge.methods.counterfactual_target import counterfactual_target, exchanged, match
 from expunge.methods.retain_losses import retain_terms
 
 
@@ -68,13 +68,13 @@ class Counterfactual:
         """Leave the choice of weights to the user."""
 
     def _forget(self, seen: Predictions) -> Tensor:
-        return self._match(seen, self.level, self.power) * seen.alike
+        return self._match(seen, self.level, torch.where(seen.alike, self.power, 1.0).unsqueeze(-1))
 
     def _pin(self, seen: Predictions) -> Tensor:
-        return self._match(seen, 0.0)
+        return self._match(seen, 0.0, 1.0)
 
-    def _match(self, seen: Predictions, level: float, power: float = 1.0) -> Tensor:
-        (reference,) = seen.references
-        marks = seen.targets, seen.secret, seen.similar
-        target = counterfactual_target(reference, *marks, self.margin, power)
+    def _match(self, seen: Predictions, level: float, power: Tensor | float) -> Tensor:
+        (reference,), (other,) = seen.references, seen.others
+        known, marks = exchanged(reference, seen.targets, other), (seen.secret, seen.similar)
+        target = counterfactual_target(known, seen.targets, *marks, self.margin, power)
         return match(target, seen.logits, seen.targets, level)

@@ -35,7 +35,7 @@ def counterfactual_target(
     secret: Tensor | None,
     similar: Tensor | None,
     margin: float = 0.0,
-    power: float = 1.0,
+    power: float | Tensor = 1.0,
 ) -> Tensor:
     """Return log q: a reference's log-probabilities, less sure of the tokens of the record.
 
@@ -46,6 +46,7 @@ def counterfactual_target(
         similar: Tokens like it, [n, K].
         margin: How far below them it ends, nats.
         power: Of the probability of what follows, where no token is secret; 1 leaves it as it is.
+            One number, or [n, 1].
 
     Returns:
         Log-probabilities, [n, V], each row normalised.
@@ -70,6 +71,19 @@ def counterfactual_target(
             hidden, torch.minimum(own, _level(log_q, similar, rest) - margin), capped
         )
     return (log_q - rest + _rest(capped)).scatter(-1, place, capped)
+
+
+def exchanged(reference: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Return logits, [n, V], in which two tokens of each row, [n] and [n], have changed places.
+
+    Example:
+        >>> exchanged(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([0]), torch.tensor([2]))
+        tensor([[3., 2., 1.]])
+    """
+    if torch.equal(first, second):
+        return reference
+    places = torch.stack([first, second], dim=-1)  # [n, 2]
+    return reference.scatter(-1, places, reference.gather(-1, places.flip(-1)))
 
 
 def target_levels(

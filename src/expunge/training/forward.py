@@ -316,7 +316,7 @@ class TermEvaluator:
 
     def _distribution(self, term: Distribution, group: _Group, draw: BatchIndices) -> Tensor:
         hidden = self._final(group, term.layer)
-        known, alike = self._known(term, group, draw)
+        known, others = self._known(term, group, draw)
         places = [torch.arange(len(record.ids) - record.start) for record in group.records]
         where = torch.cat(places).to(hidden.device)
 
@@ -326,19 +326,19 @@ class TermEvaluator:
             policy: Tensor,
             targets: Tensor,
             place: Tensor,
-            same: Tensor,
             hide: Tensor,
             like: Tensor,
-            *frozen: Tensor,
+            *rest: Tensor,
         ) -> Tensor:
+            tokens, frozen = rest[: len(others)], rest[len(others) :]
             references = tuple(self.references.logits(states) for states in frozen)
             logits = self.network.logits(policy)
             marks = (hide, like) if like.shape[1] else (None, None)
-            seen = Predictions(logits, targets, place, references, same, *marks)
+            seen = Predictions(logits, targets, place, references, tokens, *marks)
             return term.loss(seen).sum()
 
-        alike, secret, similar = (each.to(hidden.device) for each in (alike, secret, similar))
-        columns = (hidden, group.targets, where, alike, secret, similar, *known)
+        secret, similar = (each.to(hidden.device) for each in (secret, similar))
+        columns = (hidden, group.targets, where, secret, similar, *others, *known)
         if len(hidden) <= CHUNK:
             return total(*columns)
         parts = [
@@ -349,24 +349,24 @@ class TermEvaluator:
 
     def _known(
         self, term: Distribution, group: _Group, draw: BatchIndices
-    ) -> tuple[list[Tensor], Tensor]:
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Last hidden states of the original that a distribution term declared, [N, d] each.
 
-        And, [N], whether each scored token is the same in all of its streams.
+        And the scored tokens of each of its streams, [N].
         """
         own = self.streams.drawn(term.streams[0], draw)
         device = self.network.device
         known: list[Tensor] = []
-        alike = torch.ones(len(group.places), dtype=torch.bool)
+        tokens: list[Tensor] = []
         for stream in term.references:
             partner = dict(zip(own, self.streams.drawn(stream, draw), strict=True))
             others = [partner[record] for record in group.records]
             known.append(torch.cat([self.references.hidden(other) for other in others]).to(device))
-            alike &= torch.tensor(_scored(group.records)) == torch.tensor(_scored(others))
+            tokens.append(torch.tensor(_scored(others), device=device))
         if term.reinforced:
             states = [self.references.strengthened(record) for record in group.records]
             known.append(torch.cat(states).to(device))
-        return known, alike
+        return known, tokens
 
     def _secrets(self, group: _Group, *, hides: bool) -> tuple[Tensor, Tensor]:
         """Return the secret token of each scored position, [N], and tokens like it, [N, K].
