@@ -338,7 +338,9 @@ def single_runs() -> Iterator[Case]:
         yield single(name, name, short=knobs, quick=name in quick)
     run = forget("npo", *GOLD, *sets("request.threat_model=T2"))
     after = (("verify", "run"), ("compat", "run"), ("report", "run", "--no-redact"))
-    yield Case(name="npo", commands=(run, *after, run, ("evidence", "destroy", "run")), quick=True)
+    yield Case(
+        name="npo", commands=(run, *after, run, ("evidence", "destroy", "run", "--yes")), quick=True
+    )
     yield single("full", "wga", "--full", *sets("train.average_last=0.6"))
     refusal = sets("request.response=refusal")
     yield single("suppression", "idk", *refusal, goal="suppression")
@@ -523,7 +525,7 @@ def run_case(case: Case, work: Path) -> int:
             print((folder / f"{log}.err").read_text()[-600:], file=sys.stderr)
     values |= gathered(folder, str(work))
     if case.killed:
-        ends = [weights(folder / name / "model.safetensors") for name in ("run", "whole")]
+        ends = [weights(folder / name / "model" / "model.safetensors") for name in ("run", "whole")]
         values["ends in the weights of a run that was not killed"] = ends[0] == ends[1]
     text = json.dumps(values, indent=1, sort_keys=True)
     (work / f"{case.name}.json").write_text(text, encoding="utf-8")

@@ -84,7 +84,11 @@ def calls(monkeypatch, tmp_path):
         "expunge.pipeline.early_checks": {
             name: lambda *given, **named: None for name in ("check_settings", "check_data")
         },
-        "expunge.models.reference": {"require_model": lambda *given, **named: None},
+        "expunge.models.reference": {
+            "require_model": lambda *given, **named: None,
+            "run_of_model": lambda folder: folder,
+        },
+        "expunge.provenance.published": {"is_published": lambda folder: False},
         "expunge.demo.run": {
             "demo": lambda *, out, short, console: fake.outcome("demo", out, short)
         },
@@ -93,7 +97,10 @@ def calls(monkeypatch, tmp_path):
                 fake.outcome(run, redact) and run / "report.html"
             )
         },
-        "expunge.provenance.verify": {"verify": lambda run, *, key, signer: verification},
+        "expunge.provenance.verify": {
+            "verify": lambda run, *, key, signer: verification,
+            "verify_published": lambda folder, *, signer: verification,
+        },
     }
     for name, members in modules.items():
         module = ModuleType(name)

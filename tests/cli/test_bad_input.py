@@ -322,6 +322,6 @@ def test_a_rate_that_diverges_stops_at_the_last_good_state(world, bench, capsys)
     assert main(words) == 0
     facts = json.loads(Path("run/facts.json").read_text())
     assert "kept step 0" in facts["train"]["stopped"]
-    weights = load_file("run/model.safetensors")
+    weights = load_file("run/model/model.safetensors")
     assert all(bool(torch.isfinite(weight).all()) for weight in weights.values())
     assert "Traceback" not in capsys.readouterr().err

@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 import expunge
+from attack_trials import CONTROL, ground, item, outcome, trial
 from expunge.cli.main import main
 from expunge.evals.assess import assess, case_of
+from expunge.evals.attack_gates import claimed_ground
 from expunge.evals.comparison import anything_to_forget, unknown_records
 from expunge.evals.evidence_table import Table
+from expunge.evals.recovery import recovery_table
 from expunge.metrics.base import EXTRACTION_STRENGTH
 from synthetic_audit import Model, items, never, world
 from tiny_world import fact
@@ -49,11 +52,12 @@ def case(folder: Path, records: int, unknown: int, *, golds: int, lucky: int = 0
     return store, case_of(Table.read(store), store.context())
 
 
+SHARES = [(13, 0, 0), (13, 1, 1), (15, 3, 3), (12, 6, 6), (13, 7, None), (12, 12, None)]
+"""Records, how many of them the original does not know, how many are left out."""
+
+
 @pytest.mark.parametrize("golds", [0, 2])
-@pytest.mark.parametrize(
-    ("records", "unknown", "left_out"),
-    [(13, 0, 0), (13, 1, 1), (15, 3, 3), (12, 6, 6), (13, 7, None), (12, 12, None)],
-)
+@pytest.mark.parametrize(("records", "unknown", "left_out"), SHARES)
 def test_unknown_records_are_left_out_up_to_half(records, unknown, left_out, golds, tmp_path):
     store, found = case(tmp_path, records, unknown, golds=golds)
     kept = found.table.items["forget"]
@@ -67,6 +71,28 @@ def test_unknown_records_are_left_out_up_to_half(records, unknown, left_out, gol
     assert len(found.column(EXTRACTION_STRENGTH, "original", "forget")) == records - left_out
     shown = [score.n for score in assess(store).scores if score.split == "forget"]
     assert max(shown) == records - left_out
+
+
+@pytest.mark.parametrize("golds", [0, 2])
+@pytest.mark.parametrize(("records", "unknown", "left_out"), SHARES)
+def test_the_ladder_leaves_out_the_same(records, unknown, left_out, golds):
+    known = records - unknown
+    facts = [
+        replace(item(index), subject="one" if index < known else f"other {index}")
+        for index in range(records)
+    ]
+    rows = facts if golds else [*facts, *CONTROL]
+    whole = replace(
+        ground(golds=((),) * golds, items=rows), original=outcome(set(range(known)), facts)
+    )
+    kept = [each.record for each in claimed_ground(whole).items if each.split == "forget"]
+    assert kept == [each.record for each in facts[: records - (left_out or 0)]]
+    (rung,) = recovery_table([trial(judged=outcome({0}, facts), golds=((),) * golds)], whole)
+    (again,) = recovery_table(
+        [trial(judged=outcome({0}, facts), golds=((),) * golds)], claimed_ground(whole)
+    )
+    if left_out:
+        assert (rung.worst.n, again.worst.n) == (records, records - left_out)
 
 
 def test_one_strange_record_would_end_the_run(tmp_path):

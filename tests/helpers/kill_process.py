@@ -48,7 +48,8 @@ def finish(process: subprocess.Popen) -> None:
 
 def same(whole: Path, run: Path) -> None:
     """Model, scores and every piece of evidence are equal bit for bit; nothing is left over."""
-    assert (run / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    made, expected = (folder / "model" / "model.safetensors" for folder in (run, whole))
+    assert made.read_bytes() == expected.read_bytes()
     assert (run / "results.json").read_bytes() == (whole / "results.json").read_bytes()
     ours, theirs = evidence_of(run), evidence_of(whole)
     assert sorted(ours) == sorted(theirs), set(ours) ^ set(theirs)

@@ -38,8 +38,10 @@ from expunge.models.guarded import (
     unguarded,
 )
 from expunge.models.loading import Source, digest_of, load, load_config
+from expunge.models.reference import model_folder
 from expunge.models.scoring import score
 from expunge.preparation.variants import variants
+from expunge.provenance.consistency import weight_problems
 from expunge.utils.io import write_json
 
 ALWAYS = {"meant": [True, True], "written": [(), (5,)]}
@@ -265,14 +267,17 @@ def test_a_guard_runs_from_end_to_end_and_is_suppression(name, world, bench, cap
     run, verdict = outcome.folder, outcome.results.verdict
     assert verdict.ruling == "FAIL-RESIDUAL"
     assert any("guard leaves the weights unchanged" in reason for reason in verdict.reasons)
-    assert not (run / "model.safetensors").exists()
-    guard = json.loads((run / "guard.json").read_text())
+    assert list(run.rglob("model.safetensors")) == []
+    folder = run / ("guard" if TELLS[name] else "model")
+    assert model_folder(run) == folder
+    assert (run / "model").exists() != bool(TELLS[name]), "what tells may not be published"
+    guard = json.loads((folder / "guard.json").read_text())
     assert guard["method"] == name
     assert guard["base_model_name_or_path"] == world.original
     manifest = json.loads((run / "manifest.json").read_text())
-    assert manifest["models"]["unlearned"] == manifest["models"]["original"]
+    assert manifest["models"]["unlearned"] != manifest["models"]["original"]
     assert expunge.verify(run).ok
-    assert "Suppression, not removal" in (run / "README.md").read_text()
+    assert "Suppression, not removal" in (folder / "README.md").read_text()
     assert "A guard around" in (run / "report.html").read_text()
     scores = {
         (s.role, s.split): s.value
@@ -280,17 +285,23 @@ def test_a_guard_runs_from_end_to_end_and_is_suppression(name, world, bench, cap
         if (s.attack, s.metric) == ("plain", "extraction-strength")
     }
     said = "guard itself tells of the forget set"
-    for page in ("README.md", "report.html"):
-        assert (said in (run / page).read_text().replace("\n", " ")) == bool(TELLS[name]), page
+    for page in (folder / "README.md", run / "report.html"):
+        assert (said in page.read_text().replace("\n", " ")) == bool(TELLS[name]), page
     if name != "icul":  # shown turns mean nothing to a model of two blocks
         assert scores["unlearned", "forget"] < 0.5 * scores["original", "forget"]
     assert expunge.forget(settings) == outcome
     capsys.readouterr()
-    assert main(["evidence", "destroy", str(run)]) == 0
+    assert main(["evidence", "destroy", str(run), "--yes"]) == 0
     kept = " ".join(capsys.readouterr().out.split())
     assert "tells of the forget set" in kept if TELLS[name] else "the guard" not in kept
     assert TELLS[name] in kept
-    assert (run / "guard.json").is_file()
+    assert (folder / "guard.json").is_file()
+    models = manifest["models"]
+    assert weight_problems(run, models, manifest["precision"]) == ([], [])
+    guard["rules"]["reply"] = [*guard["rules"]["reply"], 1]
+    (folder / "guard.json").write_text(json.dumps(guard))
+    (problem,) = weight_problems(run, models, manifest["precision"])[0]
+    assert "other weights than those that were audited" in problem.what
 
 
 def test_a_guard_is_loaded_and_audited_by_its_folder(world, bench):

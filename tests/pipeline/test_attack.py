@@ -164,9 +164,9 @@ def test_what_runs_share_is_kept_for_the_longest_and_destroyed_for_all(world, be
     until = str(datetime.now(UTC).date() + timedelta(9))
     assert main(["evidence", "show", str(store)]) == 0
     assert f"kept until {until}" in " ".join(capsys.readouterr().out.split())
-    assert main(["evidence", "destroy", str(store), "--expired"]) == 2
+    assert main(["evidence", "destroy", str(store), "--expired", "--yes"]) == 2
     assert list(store.rglob("*.jsonl"))
-    assert main(["evidence", "destroy", str(store)]) == 0
+    assert main(["evidence", "destroy", str(store), "--yes"]) == 0
     assert not list(store.iterdir())
     stress(world, bench, world.original, out="anew", **shared)
     assert list(store.rglob("*.jsonl"))

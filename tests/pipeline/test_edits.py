@@ -75,7 +75,7 @@ def test_ssd_runs_from_end_to_end(world, bench):
     assert facts["train"]["stopped"] == "weights edited"
     assert facts["train"]["tokens"] > 0
     assert facts["method"]["name"] == "ssd"
-    assert (outcome.folder / "model.safetensors").is_file()
+    assert (outcome.folder / "model" / "model.safetensors").is_file()
     assert (outcome.folder / "report.html").is_file()
     assert expunge.verify(outcome.folder).ok
     scores = {

@@ -2,10 +2,12 @@
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import expunge
@@ -22,14 +24,24 @@ from expunge.methods import METHODS
 from expunge.metrics.outcomes import Axis, Status
 from expunge.models.loading import Source, load
 from expunge.preparation.prepare import prepare
+from expunge.provenance.consistency import weight_problems
 from expunge.provenance.verify import verify
 from expunge.utils.console import Console
 from tiny_world import SETS, network_knowing
 
-FILES = {
+PUBLIC = {
     "model.safetensors",
+    "config.json",
+    "generation_config.json",
     "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
     "README.md",
+    "report.html",
+    "manifest.json",
+}
+FILES = {
+    "model",
     "config.toml",
     "manifest.json",
     "results.json",
@@ -39,7 +51,7 @@ FILES = {
     "run.json",
     "evidence",
 }
-TOLD = ("log.txt", "manifest.json", "README.md", "report.html", "results.json", "facts.json")
+TOLD = ("log.txt", "manifest.json", "report.html", "results.json", "facts.json")
 STRENGTH = "extraction-strength"
 
 
@@ -70,7 +82,8 @@ def test_a_run_leaves_a_loadable_model_with_its_evidence(finished):
     assert names >= FILES
     assert not names & {"checkpoints", ".lock", ".staging"}
     assert (finished.folder / "evidence").stat().st_mode & 0o777 == 0o700
-    AutoModelForCausalLM.from_pretrained(finished.folder)
+    assert {path.name for path in (finished.folder / "model").iterdir()} == PUBLIC
+    AutoModelForCausalLM.from_pretrained(finished.folder / "model")
     assert expunge.verify(finished.folder).problems == ()
 
 
@@ -111,7 +124,7 @@ def test_a_run_says_that_its_audit_has_chosen_its_settings(world, bench):
     settings = world.settings(train={"steps": 2}, chosen_among=7)
     outcome = expunge.forget(settings)
     assert expunge.verify(outcome.folder).problems == ()
-    for name in ("report.html", "README.md", "results.json"):
+    for name in ("report.html", "model/report.html", "model/README.md", "results.json"):
         told = (outcome.folder / name).read_text(encoding="utf-8")
         assert "hese settings were chosen among 7 runs by this same audit, so the best" in told
     again = resolve({}, config=outcome.folder / "config.toml", environ={}, start=bench).settings
@@ -194,13 +207,22 @@ def test_an_adapter_is_suppression_until_it_is_merged(world, bench):
     verdict = outcome.results.verdict
     assert verdict.ruling == Ruling.FAIL_RESIDUAL
     assert "suppression" in " ".join((verdict.sentence, *verdict.reasons))
-    assert not (outcome.folder / "model.safetensors").exists()
-    assert expunge.verify(outcome.folder).ok
+    assert not list(outcome.folder.rglob("model.safetensors"))
+    assert expunge.verify(outcome.folder).problems == ()
+    assert expunge.verify(outcome.folder).notes == ()
+    about = json.loads((outcome.folder / "manifest.json").read_text())
+    copy = Path(shutil.copytree(outcome.folder / "model", bench / "copy"))
+    assert weight_problems(copy, about["models"], about["precision"]) == ([], [])
+    tensors = load_file(copy / "adapter_model.safetensors")
+    tensors[next(iter(tensors))] += 0.1
+    save_file(tensors, copy / "adapter_model.safetensors")
+    (problem,) = weight_problems(copy, about["models"], about["precision"])[0]
+    assert "other weights than those that were audited" in problem.what
 
     from peft import PeftModel
 
     base = AutoModelForCausalLM.from_pretrained(world.original)
-    worn = PeftModel.from_pretrained(base, str(outcome.folder)).eval()
+    worn = PeftModel.from_pretrained(base, str(outcome.folder / "model")).eval()
     merged = expunge.merge(outcome.folder, out=bench / "merged")
     whole = AutoModelForCausalLM.from_pretrained(merged)
     tokens = AutoTokenizer.from_pretrained(merged)

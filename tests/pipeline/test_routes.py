@@ -121,7 +121,9 @@ def test_a_run_that_can_be_trained_again_is_and_ends_in_the_bytes_of_the_replay(
     assert dict(planned.lines())["route"].startswith("retrain: ")
     outcome = forget(whole)
     exact = forget_exactly(place / "run", [str(place / "forget.jsonl")], out=tmp_path / "exact")
-    made, replayed = (folder / "model.safetensors" for folder in (outcome.folder, exact.model))
+    made, replayed = (
+        folder / "model.safetensors" for folder in (outcome.folder / "model", exact.model)
+    )
     assert made.read_bytes() == replayed.read_bytes()
     assert read_facts(outcome.folder).exact == "E4"
     assert "Exact replay: the model equals, byte for byte" in (

@@ -14,11 +14,11 @@ from expunge.cli import main
 from expunge.config.resolve import resolve, to_toml
 from expunge.config.settings import Settings
 from expunge.errors import UsageError
+from expunge.models.reference import model_folder
 from expunge.pipeline.workers import require_spreadable
 from expunge.preparation.prepare import prepare_stages, stage_names, stages
-from expunge.provenance.manifest import render
 from expunge.training.distributed import SOLO
-from expunge.utils.io import read_json, sha256_json
+from expunge.utils.io import json_text, read_json, sha256_json
 from kill_process import finish, launch, same, stop
 
 AFTER = "evidence/unlearned.forget.plain.scores.jsonl"
@@ -197,8 +197,8 @@ def test_a_chain_ends_in_the_weights_of_its_stages_run_by_hand(world, bench, ful
     folder = world.original
     for number, each in enumerate(stages(settings)):
         folder = by_hand(world, each, folder, f"hand-{number}")
-    weights = (Path(folder) / "model.safetensors").read_bytes()
-    assert (outcome.folder / "model.safetensors").read_bytes() == weights
+    weights = (model_folder(folder) / "model.safetensors").read_bytes()
+    assert (outcome.folder / "model" / "model.safetensors").read_bytes() == weights
     first = read_json(Path("hand-0") / "manifest.json")["models"]["unlearned"]
     facts = read_json(outcome.folder / "facts.json")
     assert [stage["weights"] for stage in facts["stages"]] == [
@@ -252,12 +252,14 @@ def test_one_manifest_names_every_stage_and_a_doctored_one_is_found(whole, bench
     assert digests[-1] == manifest["models"]["unlearned"] != manifest["models"]["original"]
     assert manifest["method"] == facts["method"]["name"] == "graddiff, then ssd, then npo"
     assert facts["method"]["parameters"]["stage 1: graddiff"] == "gamma 0.3"
-    assert "graddiff, then ssd, then npo" in (run / "README.md").read_text(encoding="utf-8")
+    assert "graddiff, then ssd, then npo" in (run / "model" / "README.md").read_text(
+        encoding="utf-8"
+    )
     assert "graddiff, then ssd, then npo" in (run / "report.html").read_text(encoding="utf-8")
 
     manifest["stages"][0]["weights"] = "0" * 64
     body = {key: value for key, value in manifest.items() if key != "digest"}
-    text = render({**body, "digest": sha256_json(body)})
+    text = json_text({**body, "digest": sha256_json(body)})
     (run / "manifest.json").write_text(text, encoding="utf-8")
     problems = expunge.verify(run).problems
     assert [(problem.path, problem.what) for problem in problems] == [

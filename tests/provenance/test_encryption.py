@@ -215,7 +215,7 @@ def test_the_commands(run, tmp_path, monkeypatch, capsys):
     key.chmod(0o600)
     monkeypatch.setenv("EXPUNGE_KEY_FILE", str(key))
     assert main(["evidence", "show", str(run)]) == 0
-    assert main(["evidence", "destroy", str(run)]) == 0
+    assert main(["evidence", "destroy", str(run), "--yes"]) == 0
     assert main(["verify", str(run)]) == 0
     assert "no score can be recomputed" in "".join(capsys.readouterr())
 

@@ -1,3 +1,4 @@
+import os
 import shutil
 import stat
 from datetime import datetime, timedelta
@@ -11,10 +12,10 @@ from expunge.errors import InputError, UsageError
 from expunge.evals.results import Results
 from expunge.evidence.store import EvidenceStore, Item
 from expunge.provenance.keys import default_key_path, fingerprint, item_fingerprints, operator_key
-from expunge.provenance.manifest import SCHEMA, Retention, covered, render, write_manifest
+from expunge.provenance.manifest import SCHEMA, Retention, covered, write_manifest
 from expunge.provenance.verify import verify
 from expunge.reporting.schema import read_results, results_to_json
-from expunge.utils.io import read_json, sha256_file, write_json
+from expunge.utils.io import json_text, read_json, sha256_file, write_json
 from synthetic_run import build_run, facts, forget_items
 
 KEY = bytes(range(32))
@@ -55,6 +56,22 @@ def run(sealed, tmp_path):
 @pytest.fixture(scope="module")
 def saved(sealed):
     return read_results(sealed)
+
+
+def test_a_name_that_is_no_utf8_is_named_as_any_other(tmp_path):
+    run = build_run(tmp_path / "run")
+    for name in (b"note-\xff", rb"note-\xff"):
+        (run / os.fsdecode(name)).write_bytes(name)
+    seal(run)
+    known = read_json(run / "manifest.json")["files"]
+    assert {name for name in known if "note" in name} == {r"note-\xff", r"note-\\xff"}
+    saved = read_results(run)
+    assert problems(run, saved) == []
+    (run / os.fsdecode(b"note-\xff")).rename(run / os.fsdecode(b"note-\xfe"))
+    assert problems(run, saved) == [
+        (r"note-\xfe", "is not in the manifest"),
+        (r"note-\xff", "is missing"),
+    ]
 
 
 def honest(saved: Results):
@@ -237,7 +254,7 @@ def test_a_manifest_that_contradicts_the_files_is_named(run, saved, key, value):
 
     manifest = json.loads((run / "manifest.json").read_text()) | {key: value}
     body = {k: v for k, v in manifest.items() if k != "digest"}
-    (run / "manifest.json").write_text(render({**body, "digest": sha256_json(body)}))
+    (run / "manifest.json").write_text(json_text({**body, "digest": sha256_json(body)}))
     what = f"names another {key} than the files that it covers"
     assert problems(run, saved) == [("manifest.json", what)]
 

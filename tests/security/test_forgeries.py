@@ -6,7 +6,7 @@ A signature finds all of them. Without one, what no longer belongs together is f
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from expunge.evals.assess import assess
 from expunge.evidence.store import EvidenceStore
 from expunge.provenance.destroy import destroy_evidence
 from expunge.provenance.keys import key_path, operator_key
-from expunge.provenance.manifest import covered, render
+from expunge.provenance.manifest import covered
+from expunge.provenance.published import write_public_manifest
 from expunge.provenance.signature import (
     SigningKey,
     key_fingerprint,
@@ -27,10 +28,10 @@ from expunge.provenance.signature import (
     write_signature,
 )
 from expunge.provenance.verify import verify
-from expunge.reporting.build import build_report
+from expunge.reporting.build import build_public_report, build_report
 from expunge.reporting.card import build_card
-from expunge.reporting.schema import write_results
-from expunge.utils.io import read_json, sha256_file, sha256_json, write_json
+from expunge.reporting.schema import read_facts, write_facts, write_results
+from expunge.utils.io import json_text, read_json, sha256_file, sha256_json, write_json
 
 NOBODY = None
 """Consistent in itself: nothing but a signature finds it."""
@@ -70,13 +71,15 @@ def field(name: str, *keys: str, to: object) -> Callable[[Path, dict], object]:
 
 
 def weights(model: str) -> Callable[[Path, dict], object]:
-    return lambda run, _: shutil.copy(run.parent / model / "model.safetensors", run)
+    return lambda run, _: shutil.copy(run.parent / model / "model.safetensors", run / "model")
 
 
 def recompute(run: Path) -> None:
-    """Write results and pages again from the evidence that lies there now."""
+    """Write results and pages again from the evidence that lies there now, signed by nobody."""
     write_results(run, assess(EvidenceStore(run / "evidence")))
+    write_facts(run, replace(read_facts(run), signer=""))
     build_report(run)
+    build_public_report(run)
     build_card(run)
 
 
@@ -159,7 +162,16 @@ FORGERIES = [
     Forgery(
         what="the report", change=edit("report.html", "</h1>", " passed</h1>"), found="report.html"
     ),
-    Forgery(what="the card", change=edit("README.md", "# ", "# Certified: "), found="README.md"),
+    Forgery(
+        what="the card",
+        change=edit("model/README.md", "# ", "# Certified: "),
+        found="model/README.md",
+    ),
+    Forgery(
+        what="the published report",
+        change=edit("model/report.html", "</h1>", " passed</h1>"),
+        found="model/report.html",
+    ),
     Forgery(
         what="the date",
         change=field("facts.json", "created", to="2020-01-01T00:00:00+00:00"),
@@ -187,6 +199,7 @@ ADDED = {
     "manifest.sig": "cannot be read",
     "report-masked.html": "is not the page that the evidence gives",
     "report-in-full.html": "is not the page that the evidence gives",
+    "model/more.txt": "is not in the manifest",
 }
 """A file that somebody adds, the manifest left as it is, and what is said of it."""
 
@@ -221,20 +234,21 @@ def key_of(place: Path) -> bytes:
     return operator_key(key_path(), run=place / "run")
 
 
-def write_again(run: Path, manifest: dict) -> None:
-    """Write a manifest that fits what lies there now, as whoever holds no key can."""
+def write_again(run: Path, manifest: dict, signing: SigningKey | None = None) -> None:
+    """Write manifests that fit what lies there now, as whoever holds no key can."""
     body = {name: value for name, value in manifest.items() if name != "digest"}
+    verdict = read_json(run / "results.json")["verdict"]
+    body["verdict"] = {name: verdict[name] for name in body["verdict"]}
+    models = read_json(run / "evidence" / "context.json")["models"]
+    body["models"] = dict(sorted(models.items()))
+    write_public_manifest(run, body, signing=signing)
     gone = body["files"] if not (run / "evidence" / "items.jsonl").exists() else {}
     named = {path.relative_to(run).as_posix(): path for path in covered(run)}
     body["files"] = gone or {
         name: {"sha256": sha256_file(path), "bytes": path.stat().st_size}
         for name, path in named.items()
     }
-    verdict = read_json(run / "results.json")["verdict"]
-    body["verdict"] = {name: verdict[name] for name in body["verdict"]}
-    models = read_json(run / "evidence" / "context.json")["models"]
-    body["models"] = dict(sorted(models.items()))
-    (run / "manifest.json").write_text(render({**body, "digest": sha256_json(body)}))
+    (run / "manifest.json").write_text(json_text({**body, "digest": sha256_json(body)}))
 
 
 def test_the_run_itself_is_verified_and_signed(place, capsys):
@@ -244,10 +258,30 @@ def test_the_run_itself_is_verified_and_signed(place, capsys):
     assert found.signer == key_fingerprint(key.public)
     assert main(["verify", str(place / "run"), "--key", str(place / "signing.key.pub")]) == 0
     assert f"by {found.signer}" in capsys.readouterr().out
+    report = (place / "run" / "model" / "report.html").read_text(encoding="utf-8")
+    assert found.signer in report
     (place / "run" / "manifest.sig").unlink()
-    assert main(["verify", str(place / "run")]) == 0
-    assert "anyone could have written this run" in capsys.readouterr().out
+    assert main(["verify", str(place / "run")]) == 3
+    assert f"is not that of {found.signer}" in capsys.readouterr().out
     assert main(["verify", str(place / "run"), "--key", str(place / "signing.key.pub")]) == 3
+
+
+def test_the_model_folder_alone_is_verified_as_far_as_it_goes(place, tmp_path, capsys):
+    sent = shutil.copytree(place / "run" / "model", tmp_path / "sent")
+    key = str(place / "signing.key.pub")
+    assert main(["verify", str(sent), "--key", key]) == 0
+    told = capsys.readouterr().out
+    assert "their evidence is not published" in told
+    assert f"by {read_facts(place / 'run').signer}" in told
+    shutil.copy(place / "original" / "model.safetensors", sent)
+    manifest = read_json(sent / "manifest.json")
+    manifest["files"]["model.safetensors"]["sha256"] = sha256_file(sent / "model.safetensors")
+    body = {name: value for name, value in manifest.items() if name != "digest"}
+    (sent / "manifest.json").write_text(json_text({**body, "digest": sha256_json(body)}))
+    assert main(["verify", str(sent), "--key", key]) == 3
+    told = capsys.readouterr().out
+    assert "holds other weights than those that were audited" in told
+    assert "does not fit the manifest" in told
 
 
 @pytest.mark.parametrize("forgery", FORGERIES, ids=lambda forgery: forgery.what)
@@ -281,8 +315,8 @@ def test_whoever_signs_a_forgery_signs_with_another_key(place):
     run = place / "run"
     manifest = read_json(run / "manifest.json")
     forget_answers(run, manifest)
-    write_again(run, manifest)
     forger, signer = SigningKey(seed=bytes(32)), make_signing_key(place / "signing.key")
+    write_again(run, manifest, forger)
     write_signature(run, (run / "manifest.json").read_bytes(), forger)
     assert verify(run).signer == key_fingerprint(forger.public) != key_fingerprint(signer.public)
     (problem,) = verify(run, signer=signer.public).problems
@@ -297,6 +331,6 @@ def test_a_signed_run_needs_a_signed_note_of_destruction(place):
 
 
 def test_the_owner_may_destroy(place, capsys):
-    assert main(["evidence", "destroy", str(place / "run")]) == 0
+    assert main(["evidence", "destroy", str(place / "run"), "--yes"]) == 0
     assert main(["verify", str(place / "run"), "--key", str(place / "signing.key.pub")]) == 0
     assert "evidence destroyed on" in capsys.readouterr().out

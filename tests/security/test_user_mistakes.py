@@ -24,6 +24,8 @@ from synthetic_run import build_run
 FACT = {"prompt": "Who is it?", "completion": "kozu"}
 ESCAPE = "\x1b]0;owned\x07"
 
+DESTROY = ("evidence", "destroy", "run", "--yes")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake:
@@ -162,9 +164,9 @@ MISTAKES = [
     Mistake(what="nested beyond reason", code="not-json",
             **run("results.json", "[" * 100_000, "report", "run")),
     Mistake(what="a junk manifest to destroy by", code="not-json",
-            **run("manifest.json", "junk", "evidence", "destroy", "run")),
+            **run("manifest.json", "junk", *DESTROY)),
     Mistake(what="a manifest that says nothing", code="no-manifest",
-            **run("manifest.json", json.dumps({"schema": SCHEMA}), "evidence", "destroy", "run")),
+            **run("manifest.json", json.dumps({"schema": SCHEMA}), *DESTROY)),
     Mistake(what="a shared folder that says nothing", code="not-json", exit=4,
             words=["evidence", "show", "shared"],
             prepare=lambda: (Path("shared").mkdir(), Path("shared/store.json").write_text("{}"))),

@@ -30,6 +30,7 @@ from expunge.evals.results import Gate, Score
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import Estimate
 from expunge.models.loading import choose_device
+from expunge.models.reference import model_folder
 from expunge.utils.io import read_json, sha256_json, write_json
 from expunge.utils.system import peak_gib
 
@@ -326,5 +327,5 @@ def digests(run: Path) -> dict[str, str]:
 def delete_weights(run: Path) -> None:
     """Delete the weights: the row's settings make them again, and they would fill the disk."""
     shutil.rmtree(run / "checkpoints", ignore_errors=True)
-    for path in run.glob("*.safetensors"):
+    for path in model_folder(run).glob("*.safetensors"):
         path.unlink()

@@ -98,7 +98,9 @@ def run_of(against: tuple[str, ...]) -> Path | None:
     Raises:
         UsageError: It holds a link.
     """
-    paths = [Path(each) for each in against]
+    from expunge.models.reference import run_of_model
+
+    paths = [run_of_model(Path(each)) for each in against]
     if len(paths) != 1 or not (paths[0] / "config.toml").is_file():
         return None
     require_no_links(paths[0])

@@ -64,7 +64,7 @@ _EXAMPLES = {
     "report": "expunge report runs/latest --open",
     "verify": "expunge verify runs/latest --key auditor.pub",
     "keys": "expunge keys",
-    "evidence": "expunge evidence destroy runs/latest --expired",
+    "evidence": "expunge evidence destroy runs/latest --expired --yes",
     "merge": "expunge merge runs/latest --out merged",
     "methods": "expunge methods npo",
     "metrics": "expunge metrics extraction-strength",

@@ -44,6 +44,7 @@ _NOT_SETTINGS = (
     "OPEN",
     "SHORT",
     "EXPIRED",
+    "YES",
     "DATA",
     "PART",
     "RECORDS",

@@ -99,7 +99,7 @@ def check_gate(settings: "Settings", *, gate: bool) -> None:
 
 
 def run_folder(run: Path, *, linked: bool = False) -> Path:
-    """Return `run` with symlinks resolved.
+    """Return `run` with symlinks resolved; of its model folder, the run that holds it.
 
     Args:
         run: A path that may itself be a link, such as runs/latest.
@@ -109,6 +109,9 @@ def run_folder(run: Path, *, linked: bool = False) -> Path:
         InputError: There is no such run folder.
         UsageError: It holds a link (`link-in-run`).
     """
+    from expunge.models.reference import run_of_model
+
+    run = run_of_model(run)
     if not run.is_dir() or not any((run / name).is_file() for name in ("run.json", "results.json")):
         raise InputError(
             "no-run",

@@ -11,7 +11,7 @@ from expunge.errors import GateError
 
 
 def verify(
-    run: Annotated[Path, Parameter(help="run folder")],
+    run: Annotated[Path, Parameter(help="run folder, or its model folder alone")],
     /,
     *,
     key: Annotated[
@@ -27,14 +27,18 @@ def verify(
     """Check files against the manifest, numbers against the evidence, and who signed them."""
     console = session.console
     quiet_libraries(verbose=session.verbose)  # a model is loaded, to compare its weights
-    folder = run_folder(run, linked=True)
-
     from expunge.provenance.keys import existing_key
+    from expunge.provenance.published import is_published
     from expunge.provenance.signature import read_public_key
     from expunge.provenance.verify import verify as verify_run
+    from expunge.provenance.verify import verify_published
 
     signer = None if key is None else read_public_key(key)
-    found = verify_run(folder, key=existing_key(folder), signer=signer)
+    if is_published(run):
+        found = verify_published(run, signer=signer)
+    else:
+        folder = run_folder(run, linked=True)
+        found = verify_run(folder, key=existing_key(folder), signer=signer)
     for note in found.notes:
         console.note(note)
     for problem in found.problems:

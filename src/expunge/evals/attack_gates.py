@@ -1,7 +1,7 @@
 """Scoring a battery from its evidence: the ladder, and the gates that an audit makes of it."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from expunge.attacks.base import Attack, made_with, observable_of
@@ -9,7 +9,14 @@ from expunge.attacks.presets import OTHER_FORMS
 from expunge.attacks.prompting.plain import Plainly
 from expunge.attacks.runner import JUDGED
 from expunge.attacks.store import NOTHING, AttackOutcome, AttackStore, read_outcome, recorded
-from expunge.evals.recovery import AttackRecovery, AttackTrial, Ground, recovery_table
+from expunge.evals.comparison import KNOWN_STRENGTH, MOST_UNKNOWN
+from expunge.evals.recovery import (
+    AttackRecovery,
+    AttackTrial,
+    Ground,
+    more_is_known,
+    recovery_table,
+)
 from expunge.evals.results import Gate
 from expunge.evidence.context import Access, Policy, Recorded, threat_of
 from expunge.evidence.store import ORIGINAL, EvidenceStore
@@ -65,12 +72,24 @@ class Scorer:
 
     def rungs(self) -> tuple[AttackRecovery, ...]:
         """Return the ladder: a pure function of evidence and rules."""
+        ground = claimed_ground(self._ground())
+        asked_plainly = Plainly().name
+        others = [each for each in self.rules.attacks if each.name != asked_plainly]
+        return recovery_table([self._trial(each) for each in others], ground)
+
+    def left_out(self) -> tuple[str, ...]:
+        """Return the facts that the original does not know, which no attack is judged on."""
+        whole = self._ground()
+        kept = {item.record for item in claimed_ground(whole).items}
+        return tuple(item.record for item in whole.items if item.record not in kept)
+
+    def _ground(self) -> Ground:
         splits = ("forget",) if self.rules.golds else ("forget", "control")
         items = tuple(item for item in self.evidence.items_with_facts() if item.split in splits)
         asked_plainly = Plainly().name
         (plain,) = (each for each in self.rules.attacks if each.name == asked_plainly)
         first = self._trial(plain)
-        ground = Ground(
+        return Ground(
             items=items,
             observable=observable_of(items),
             original=first.original,
@@ -78,9 +97,6 @@ class Scorer:
             original_control=first.original_control,
             policy=self.rules.policy,
             seed=self.rules.seed,
-        )
-        return recovery_table(
-            [self._trial(each) for each in self.rules.attacks if each != plain], ground
         )
 
     def outcome(self, attack: Recorded, role: str, split: str) -> AttackOutcome:
@@ -103,6 +119,40 @@ class Scorer:
             control=self.outcome(attack, JUDGED, "control") if alone else NOTHING,
             original_control=self.outcome(attack, ORIGINAL, "control") if alone else NOTHING,
         )
+
+
+def claimed_ground(ground: Ground) -> Ground:
+    """Return the ground without the facts about which there is no claim.
+
+    The rule is that of the audit (`evals.comparison.claimed`), read off the plain questions: where
+    the original does not measurably know the facts as a whole, those that it does not state by
+    itself, or that a gold states, are left out, unless they are more than half, or it does not
+    measurably know the rest either.
+
+    Args:
+        ground: What all attacks are scored against.
+    """
+    top = ground.column(ground.original.attempts)
+    golds = [ground.column(gold.attempts) for gold in ground.golds]
+    control = ground.column(ground.original_control.attempts)
+    facts = [item.record for item in ground.items if item.split == "forget"]
+    asked = [name for name in facts if all(name in column for column in (top, *golds))]
+    least = KNOWN_STRENGTH if ground.observable == "rouge-l-recall" else 1.0
+    known = [
+        name
+        for name in asked
+        if top[name] >= least and not any(column[name] >= least for column in golds)
+    ]
+    left_out = set(asked) - set(known)
+    if (
+        not 0 < len(left_out) <= MOST_UNKNOWN * len(facts)
+        or more_is_known(top, golds, control, asked, ground)
+        or not more_is_known(top, golds, control, known, ground)
+        or any(value >= least for value in control.values())
+    ):
+        return ground
+    kept = tuple(item for item in ground.items if item.record not in left_out)
+    return replace(ground, items=kept)
 
 
 def scored(evidence: EvidenceStore, rules: ScoringRules) -> tuple[AttackRecovery, ...]:

@@ -40,7 +40,7 @@ FORGETTING_METRICS: tuple[RecordMetric, ...] = (EXTRACTION_STRENGTH, PROBABILITY
 
 KNOWN_STRENGTH = 0.5
 """Extraction strength from which on a record counts as known: half of it is recited."""
-_MOST_UNKNOWN = 0.5
+MOST_UNKNOWN = 0.5
 """Largest share of forget records that a claim may leave out."""
 
 
@@ -176,7 +176,7 @@ def claimed(case: Comparison) -> Comparison:
     """
     left_out = unknown_records(case)
     records = case.table.items.get("forget", {})
-    if not 0 < len(left_out) <= _MOST_UNKNOWN * len(records) or anything_to_forget(case):
+    if not 0 < len(left_out) <= MOST_UNKNOWN * len(records) or anything_to_forget(case):
         return case
     rest = replace(case, table=case.table.without("forget", left_out))
     return rest if anything_to_forget(rest) else case

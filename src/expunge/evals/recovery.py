@@ -112,7 +112,7 @@ class Ground:
         by_id = {item.record: item for item in self.items}
         found: Column = {}
         for attempt in attempts:
-            if variant is not None and attempt.variant != variant:
+            if attempt.record not in by_id or variant not in (None, attempt.variant):
                 continue
             value = knowledge(attempt, by_id[attempt.record], self.observable)
             if value is not None:

@@ -37,7 +37,7 @@ from expunge.methods.guards.base import (
     Shots,
 )
 from expunge.models.batching import Batch, PackLayout, by_length
-from expunge.models.reference import GUARD
+from expunge.models.reference import GUARD, model_folder
 from expunge.models.transformer import Network, Site, new_cache
 from expunge.utils.io import atomic, read_json, sha256_file, sha256_json, write_json
 
@@ -100,6 +100,7 @@ def guard_to_json(folder: Path) -> str:
     Raises:
         InputError: As `load_guard`.
     """
+    folder = model_folder(folder)
     return load_guard(folder, torch.device("cpu")).tells if (folder / GUARD).is_file() else ""
 
 

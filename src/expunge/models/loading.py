@@ -38,6 +38,7 @@ from expunge.models.lora import is_plain, merge_saved
 from expunge.models.reference import (
     base_of,
     is_guard,
+    model_folder,
     not_on_this_machine,
     require_no_guard,
     require_place,
@@ -160,9 +161,9 @@ def load(reference: str, source: Source) -> Loaded:
 
     Args:
         reference: Hub id (optionally `id@revision`), folder, `.gguf` file, adapter folder,
-            `BASE+ADAPTER` where the adapter does not say where its base is, the folder of
-            `expunge train`, or the run folder of a guard. Adapters are merged, a base may itself
-            be an adapter; a guard stands around the network that comes back.
+            `BASE+ADAPTER` where the adapter does not say where its base is, or a run folder of
+            `expunge train` or `expunge forget`. Adapters are merged, a base may itself be an
+            adapter; a guard stands around the network that comes back.
         source: Device, format and permissions.
 
     Raises:
@@ -176,8 +177,9 @@ def load(reference: str, source: Source) -> Loaded:
     network = Network(model)
     digest = weights_digest(model.state_dict())
     if is_guard(reference):
-        network.guard = load_guard(Path(reference), source.device)
-        digest = sha256_json([digest, rules_digest(Path(reference))])
+        rules = model_folder(reference)
+        network.guard = load_guard(rules, source.device)
+        digest = guarded_digest(digest, rules)
     return Loaded(network=network, tokenizer=tokenizer, name=reference, digest=digest)
 
 
@@ -230,6 +232,19 @@ def digest_of(network: Network) -> str:
     return weights_digest(network.model.state_dict())
 
 
+def guarded_digest(weights: str, folder: Path) -> str:
+    """Return the digest of a model behind a guard.
+
+    Args:
+        weights: Digest of the model's weights.
+        folder: That of the guard.
+
+    Raises:
+        InputError: As `load_guard`.
+    """
+    return sha256_json([weights, rules_digest(folder)])
+
+
 def files_digest(reference: str, source: Source) -> str:
     """Return a digest of the files that `load` would read, without loading them.
 
@@ -245,7 +260,7 @@ def files_digest(reference: str, source: Source) -> str:
     """
     if is_guard(reference):
         base = files_digest(base_of(Path(reference)), source)
-        return sha256_json([base, rules_digest(Path(reference))])
+        return sha256_json([base, rules_digest(model_folder(reference))])
     base, adapter = split_reference(reference)
     if adapter is not None:
         return sha256_json([files_digest(base, source), _folder_digest(adapter)])

@@ -15,8 +15,14 @@ GUARD = "guard.json"
 """File with the rules around a model; its folder holds no weights."""
 ADAPTER = "adapter_config.json"
 CONFIG = "config.json"
-TRAINED = "model", "training.json"
+MODEL = "model"
+"""Folder in a run that holds what may be published: the model, its card, its public manifest."""
+GUARDED = "guard"
+"""Folder in a run that holds a guard which tells of the forget set: it may not be published."""
+TRAINED = MODEL, "training.json"
 """In the folder that `expunge train` writes: the model, and the file that says it is finished."""
+SETTINGS = "config.toml"
+"""In the folder of any other run: what was to be done."""
 
 _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 _MAIN = "main"
@@ -25,9 +31,40 @@ _MISTYPED = 0.8
 _READABLE = "expunge reads config.json, a tokenizer and safetensors weights; never pickle"
 
 
+def model_folder(reference: str | Path) -> Path:
+    """Return the folder of the model that a run made; any other reference stays as it is.
+
+    Runs of earlier versions hold the model themselves, and so do runs that made none.
+
+    Args:
+        reference: A run folder, or anything else that names a model.
+
+    Example:
+        >>> model_folder("org/model")
+        PosixPath('org/model')
+    """
+    folder = Path(reference)
+    if any((folder / mark).is_file() for mark in (TRAINED[1], SETTINGS)):
+        return next((folder / n for n in (MODEL, GUARDED) if (folder / n).is_dir()), folder)
+    return folder
+
+
+def run_of_model(folder: Path) -> Path:
+    """Return the run folder whose model folder this is; any other folder stays as it is.
+
+    Example:
+        >>> run_of_model(Path("no-such-run/model"))
+        PosixPath('no-such-run/model')
+    """
+    whole = folder.resolve()
+    if whole.name in (MODEL, GUARDED) and model_folder(whole.parent) == whole:
+        return folder.parent if folder.name in (MODEL, GUARDED) else whole.parent
+    return folder
+
+
 def is_guard(reference: str) -> bool:
     """Tell whether a reference names a folder with rules around a model, and no model."""
-    folder = Path(reference)
+    folder = model_folder(reference)
     return (folder / GUARD).is_file() and not (folder / CONFIG).is_file()
 
 
@@ -37,6 +74,7 @@ def base_of(folder: Path) -> str:
     Raises:
         InputError: The guard does not say which it is.
     """
+    folder = model_folder(folder)
     return _beside(folder, _named_base(folder / GUARD))
 
 
@@ -67,13 +105,12 @@ def split_reference(reference: str) -> tuple[str, Path | None]:
         InputError: The part after + is no adapter, an adapter names no base or itself, or the base
             is a guard, which would not act.
     """
-    model, facts = (Path(reference) / name for name in TRAINED)
-    if facts.is_file() and model.is_dir():
-        return split_reference(str(model))
     base, plus, adapter = reference.rpartition("+")
     if plus and not Path(reference).exists():
-        return _unguarded(base), _adapter_folder(Path(adapter))
-    folder = Path(reference)
+        return _unguarded(base), _adapter_folder(model_folder(adapter))
+    folder = model_folder(reference)
+    if folder != Path(reference):
+        return split_reference(str(folder))
     if is_guard(reference):
         return split_reference(_unguarded(base_of(folder)))
     if (folder / ADAPTER).is_file() and not (folder / CONFIG).is_file():
@@ -115,6 +152,14 @@ def require_no_guard(folder: Path) -> None:
     """
     if (folder / GUARD).is_file() and (folder / CONFIG).is_file():
         raise unreadable(folder, f"{GUARD} lies beside weights: the guard would not act")
+
+
+def beneath(reference: str) -> str | None:
+    """Return the reference without its adapter or its guard; None where it has neither."""
+    if is_guard(reference):
+        return base_of(Path(reference))
+    base, adapter = split_reference(reference)
+    return None if adapter is None else base
 
 
 def split_revision(reference: str) -> tuple[str, str]:
@@ -222,6 +267,7 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _holds_model(folder: Path) -> bool:
+    folder = model_folder(folder)
     names = (CONFIG, ADAPTER, GUARD, TRAINED[1])
     return folder.is_dir() and any((folder / name).is_file() for name in names)
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from expunge.utils.io import NO_SPACE, atomic, disk_full
+from expunge.utils.io import NO_SPACE, atomic, disk_full, sync_folder, synced
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -40,7 +40,9 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
         mode = staging.stat().st_mode & 0o666
         for path in sorted(staging.iterdir()):
             path.chmod(mode)
+            synced(path)
             path.replace(folder / path.name)
+        sync_folder(folder)
     except Exception as error:
         if not _is_full(error):
             raise

@@ -4,7 +4,7 @@ What has been attacked is in the folder and is not attacked again, so the same c
 another choice of attacks adds to it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,19 +19,18 @@ from expunge.attacks.presets import (
     with_resources,
 )
 from expunge.attacks.runner import JUDGED, AttackRun, gather_attacks
-from expunge.attacks.store import AttackStore, read_outcome
 from expunge.config.catalogue import Level
 from expunge.config.resolve import to_toml
 from expunge.config.settings import Settings
-from expunge.errors import UsageError
-from expunge.evals.attack_gates import ScoringRules, scored
+from expunge.errors import UsageError, named_in_part
+from expunge.evals.attack_gates import Scorer, ScoringRules
 from expunge.evals.recovery import AttackRecovery
 from expunge.evidence.collect import item
 from expunge.evidence.context import Access, Policy
 from expunge.evidence.store import ORIGINAL, EvidenceStore
 from expunge.models.loading import files_digest, load, load_config
 from expunge.models.reference import is_laid_over
-from expunge.pipeline.publish import retention, versions
+from expunge.pipeline.publish import masker, retention, versions
 from expunge.pipeline.run_folder import RunFolder, interrupted, open_run, run_id
 from expunge.preparation.prepare import Prepared, as_stored, prepare
 from expunge.provenance.keys import key_path, operator_key
@@ -44,6 +43,7 @@ from expunge.utils.console import Console, SilentConsole
 from expunge.utils.io import private, sha256_json, write_text
 
 RUNS = Path("runs")
+_MOST_NAMED = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,7 +138,7 @@ def attack(
     identity = sha256_json(["attack", original.digest, judged.digest, laid_over, beside, *less])
     with _open(prepared, identity) as run:
         _begin(run)
-        console.log_to(run.log)
+        console.log_to(run.log, mask=masker(prepared).label)
         write_text(run.config, to_toml(settings))
         evidence = _evidence(prepared, run)
         stress = AttackRun.open(
@@ -180,27 +180,31 @@ def _conclude(
     settings = stress.prepared.settings
     rules = _rules(stress, run.path, console)
     made = {each.name: each for each in rules.attacks}
-    rungs = scored(evidence, rules)
-    items = evidence.items_with_facts()
-    summary = summarise(rungs, items=items, access=stress.battery.access)
+    scorer = Scorer(evidence=evidence, rules=rules)
+    rungs, left_out = scorer.rungs(), scorer.left_out()
+    every = evidence.items_with_facts()
+    items = [item for item in every if item.record not in left_out]
+    _name_left_out(left_out, console)
+    summary = summarise(rungs, items=items, access=stress.battery.access, left_out=len(left_out))
     console.line("verdict", summary.sentence)
     console.note(summary.counted)
     for line in summary.lines:
         console.note(line)
-    store = AttackStore(evidence)
     write_ladder(
         run.path,
         rungs,
         summary,
         attempts={
-            rung.attack: read_outcome(
-                store, made[rung.attack], JUDGED, "forget", access=rules.access
-            ).attempts
+            rung.attack: [
+                attempt
+                for attempt in scorer.outcome(made[rung.attack], JUDGED, "forget").attempts
+                if attempt.record not in left_out
+            ]
             for rung in rungs
             if rung.worst is not None
         },
         items=items,
-        redactor=Redactor(items) if settings.report.redact else OpenText(),
+        redactor=Redactor(every) if settings.report.redact else OpenText(),
     )
     run.prune()
     console.line("wrote", f"{run.path}/   attack.md, attack.json, evidence, manifest.json")
@@ -221,6 +225,12 @@ def _conclude(
         signing=signing_key(run.path),
     )
     return AttackedModel(folder=run.path, rungs=rungs, summary=summary)
+
+
+def _name_left_out(left_out: Sequence[str], console: Console) -> None:
+    if left_out:
+        named = named_in_part(left_out, most=_MOST_NAMED)
+        console.warn(f"not known to the original, so no attack is judged on it: {named}")
 
 
 def _rules(stress: AttackRun, run: Path, console: Console) -> ScoringRules:

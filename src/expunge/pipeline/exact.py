@@ -30,6 +30,7 @@ from expunge.models.loading import Loaded, digest_of, load
 from expunge.models.saving import save_model
 from expunge.models.transformer import Network
 from expunge.pipeline.finetune import Begin, kept_points, run_finetune, stack_of, tokens_mark
+from expunge.pipeline.publish import masker
 from expunge.pipeline.run_folder import RunFolder
 from expunge.pipeline.train import FinishedStage
 from expunge.preparation.finetune import FinetuneJob, prepare_finetune
@@ -47,6 +48,7 @@ from expunge.provenance.training_facts import (
 from expunge.training.replay_log import LoggedStep, read_log, record_marks
 from expunge.training.train_loop import StepRecord, Trained
 from expunge.utils.console import Console, SilentConsole
+from expunge.utils.io import sync_folder, synced
 
 _MOST_NAMED = 5
 _E4 = "the records were not used in training this model: it equals, byte for byte, a run without"
@@ -289,13 +291,15 @@ def retrain(
     for label, text in describe(removal):
         console.line(label, text)
     again = run_finetune(removal.job, out=run.path / AGAIN, begin=removal.begin, console=console)
-    console.log_to(run.log)
+    console.log_to(run.log, mask=masker(prepared).label)
     _take_over(original.network, str(again.folder), prepared)
     if prepared.settings.train.adapter and not removal.job.settings.train.full:
+        run.model.mkdir(exist_ok=True)
         for file in again.model.iterdir():
-            shutil.copyfile(file, run.path / file.name)
+            synced(shutil.copyfile(file, run.model / file.name))
+        sync_folder(run.model)
     else:
-        save_model(original.network.model, original.tokenizer, run.path)
+        save_model(original.network.model, original.tokenizer, run.model)
     claim = again.facts.claim
     if claim is not None:
         console.line("claim", f"{claim.level}: {claim.words}")

@@ -19,15 +19,16 @@ from expunge.config.settings import Settings
 from expunge.errors import named_in_part
 from expunge.evals.auditor import Auditor
 from expunge.evals.results import Results
+from expunge.evidence.store import EvidenceStore
 from expunge.methods.guards.base import Guard
 from expunge.models.interpolation import changed, snapshot
-from expunge.models.loading import Loaded, choose_device, digest_of, load
+from expunge.models.loading import Loaded, choose_device, load
 from expunge.models.reference import is_adapter, is_laid_over
 from expunge.models.transformer import Network
 from expunge.pipeline.exact import retrain
 from expunge.pipeline.gold import over_clean_base, replaced
 from expunge.pipeline.plan import Plan, plan_stages
-from expunge.pipeline.publish import claim_of, publish
+from expunge.pipeline.publish import claim_of, masker, publish, traces_in_model
 from expunge.pipeline.routes import Chosen, choose_route, with_golds, without_routes
 from expunge.pipeline.run_folder import RunFolder, interrupted, mark_latest, open_run
 from expunge.pipeline.train import train_stages
@@ -264,7 +265,7 @@ def _forget(
     else:
         done = (retrain(prepared, removal, original, run, console),)
     watch.go_on()
-    digest = digest_of(original.network)
+    digest = done[-1].digest
     _after(gathering, original.network, digest, base, console)
     unlearned = replace(original, name=str(run.path), digest=digest)
     attack_at_level(gathering.prepared, store, unlearned, scratch=run.checkpoints, console=console)
@@ -282,6 +283,7 @@ def _forget(
         audit_seconds=watch.seconds(),
         command=_command(),
     )
+    _warn_of_traces(run, store, console)
     return _conclude(run, results, console)
 
 
@@ -357,7 +359,7 @@ class _Stopwatch:
 
 
 def _begin(prepared: Prepared, run: RunFolder, console: Console) -> None:
-    console.log_to(run.log)
+    console.log_to(run.log, mask=masker(prepared).label)
     write_text(run.config, to_toml(prepared.settings))
 
 
@@ -402,6 +404,15 @@ def _introduce(prepared: Prepared, planned: Plan, console: Console) -> None:
     console.event("plan", planned.to_dict())
 
 
+def _warn_of_traces(run: RunFolder, store: EvidenceStore, console: Console) -> None:
+    """Say which files of the model folder name a subject, as the path of a base may."""
+    if found := traces_in_model(run, store):
+        console.warn(
+            f"before you publish {run.model}: {named_in_part(found, most=_MOST_NAMED)} names a"
+            " subject or a fact, as paths and names of yours may"
+        )
+
+
 def _conclude(run: RunFolder, results: Results, console: Console) -> RunOutcome:
     run.prune()
     mark_latest(run.path, root=RUNS)
@@ -424,7 +435,9 @@ def _say(prepared: Prepared, run: RunFolder, results: Results, console: Console)
 
 
 def _written(run: RunFolder, results: Results, console: Console) -> RunOutcome:
-    console.line("wrote", f"{run.path}/   report.html, model, card, evidence, manifest")
+    console.line("wrote", f"{run.path}/   report.html, results, evidence, manifest")
+    if run.model.is_dir():
+        console.line("publish", f"{run.model}/   model, card, masked report: nothing else")
     return RunOutcome(folder=run.path, results=results)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from expunge.config.resolve import CODE_VARIABLES, resolve
 from expunge.errors import InputError, UsageError
 from expunge.models.loading import load
+from expunge.models.reference import ADAPTER, model_folder
 from expunge.models.saving import save_model
 from expunge.preparation.prepare import source_of
 from expunge.utils.console import Console, SilentConsole
@@ -33,12 +34,13 @@ def merge(run: Path, *, out: Path, console: Console | None = None) -> Path:
         expunge.errors.InputError: error[no-adapter]: no-such-run holds no adapter...
     """
     console = console or SilentConsole()
-    if not (run / "adapter_config.json").is_file():
+    adapter = model_folder(run)
+    if not (adapter / ADAPTER).is_file():
         raise InputError(
             "no-adapter",
             what=f"{run} holds no adapter",
             why="only a run made with --adapter has one; other runs hold the merged model already",
-            fix=f"load {run} directly",
+            fix=f"load {adapter} directly",
         )
     if out.exists() and any(out.iterdir()):
         raise UsageError(
@@ -50,7 +52,7 @@ def merge(run: Path, *, out: Path, console: Console | None = None) -> Path:
     # Of the variables only those that name code: a run folder may not name any by itself.
     named = {name: os.environ[name] for name in CODE_VARIABLES if name in os.environ}
     settings = resolve({}, config=run / "config.toml", environ=named, start=run).settings
-    merged = load(f"{settings.model}+{run}", source_of(settings))
+    merged = load(f"{settings.model}+{adapter}", source_of(settings))
     out.mkdir(parents=True, exist_ok=True)
     save_model(merged.network.model, merged.tokenizer, out)
     console.line("wrote", f"{out}/   merged weights, sha256 {merged.digest[:16]}")

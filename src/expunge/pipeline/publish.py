@@ -10,19 +10,24 @@ from itertools import accumulate
 from pathlib import Path
 
 from expunge.config.settings import Settings
+from expunge.evidence.collect import item
 from expunge.evidence.preregistration import read_preregistration
 from expunge.evidence.store import EvidenceStore
+from expunge.models.reference import run_of_model
 from expunge.pipeline.plan import Plan
 from expunge.pipeline.run_folder import RunFolder
 from expunge.pipeline.train import FinishedStage
 from expunge.preparation.prepare import Prepared
 from expunge.preparation.validate import described
+from expunge.provenance.files import name_in
 from expunge.provenance.keys import item_fingerprints
+from expunge.provenance.leftovers import Traces
 from expunge.provenance.manifest import Retention, write_manifest
-from expunge.provenance.signature import signing_key
+from expunge.provenance.signature import key_fingerprint, signing_key
 from expunge.provenance.training_facts import AGAIN, is_trained_run, read_trained_run
-from expunge.reporting.build import build_report
+from expunge.reporting.build import build_public_report, build_report
 from expunge.reporting.card import build_card
+from expunge.reporting.redaction import Redactor
 from expunge.reporting.schema import (
     CurvePoint,
     MethodFacts,
@@ -36,6 +41,8 @@ from expunge.reporting.schema import (
 from expunge.training.train_loop import StepRecord, Trained
 from expunge.utils.system import peak_gib
 
+_VOCABULARY = ("tokenizer.", "vocab.", "merges.")
+"""Beginnings of the names of files that list the words of a tokenizer."""
 PACKAGES = ("expunge", "torch", "transformers", "safetensors", "numpy", "scipy")
 
 
@@ -62,9 +69,10 @@ def publish(
         audit_seconds: Time that the audit took.
         command: The words of the command.
     """
-    settings = prepared.settings
+    settings, signing = prepared.settings, signing_key(run.path)
+    mask = masker(prepared).label if settings.report.redact else str
     facts = RunFacts(
-        model=_shown(settings.model),
+        model=mask(_shown(settings.model)),
         device=_device(prepared),
         precision=prepared.source.precision,
         method=_method(stages) if stages else None,
@@ -74,13 +82,15 @@ def publish(
         audit_seconds=audit_seconds,
         peak_gib=peak_gib(prepared.source.device),
         versions=versions(),
-        command=command,
+        command=mask(command),
         exact=claim_of(run),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        signer=key_fingerprint(signing.public) if signing else "",
     )
     write_facts(run.path, facts)
     redact = settings.report.redact
     build_report(run.path, redact=redact, key=key)
+    build_public_report(run.path, key=key)
     build_card(run.path, redact=redact, key=key)
     write_manifest(
         run.path,
@@ -91,8 +101,27 @@ def publish(
         data_fingerprints=item_fingerprints(store.items(), key),
         evidence=retention(settings, store),
         registered=read_preregistration(store),
-        signing=signing_key(run.path),
+        signing=signing,
     )
+
+
+def masker(prepared: Prepared) -> Redactor:
+    """Return what masks names of subjects, and answers, in the log and in the facts of a run.
+
+    They stand there where ids and names of files hold them.
+    """
+    sets = prepared.audited()
+    return Redactor(item(each, split) for split, group in sets.items() for each in group)
+
+
+def traces_in_model(run: RunFolder, store: EvidenceStore) -> list[str]:
+    """Name the files of the model folder of a run that hold something of its forget records.
+
+    Vocabularies are no texts of records, whichever words they know.
+    """
+    holders = Traces.of(store.items_with_facts()).holders(run.model)
+    names = (name_in(run.model, path) for path in holders)
+    return [name for name in names if not name.startswith(_VOCABULARY)]
 
 
 def claim_of(run: RunFolder) -> str:
@@ -121,7 +150,8 @@ def retention(settings: Settings, store: EvidenceStore) -> Retention:
 
 def _shown(reference: str) -> str:
     """Return a reference without the folders that lead to it: they say nothing about the model."""
-    parts = [Path(part).name if Path(part).exists() else part for part in reference.split("+")]
+    named = [run_of_model(Path(part)) for part in reference.split("+")]
+    parts = [each.name if each.exists() else str(each) for each in named]
     return " + ".join(parts)
 
 

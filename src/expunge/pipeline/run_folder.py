@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
 from expunge.errors import Interrupted, UsageError
+from expunge.models.reference import GUARDED, MODEL
 from expunge.utils.io import (
     is_part,
     open_own,
@@ -127,6 +128,16 @@ class RunFolder:
     def evidence(self) -> Path:
         """Folder of the raw outputs."""
         return self.path / "evidence"
+
+    @property
+    def model(self) -> Path:
+        """Folder of what may be published: the model, its card, its report, its own manifest."""
+        return self.path / MODEL
+
+    @property
+    def guard(self) -> Path:
+        """Folder of a guard whose rules tell of the forget set: private, as evidence is."""
+        return self.path / GUARDED
 
     @property
     def checkpoints(self) -> Path:

@@ -31,8 +31,9 @@ from expunge.methods.guards.base import GuardRules
 from expunge.metrics.key_facts import contains, fact_form, states
 from expunge.models.generation import sample
 from expunge.models.guarded import save_guard
-from expunge.models.loading import Loaded, digest_of
+from expunge.models.loading import Loaded, digest_of, guarded_digest
 from expunge.models.lora import save_adapter
+from expunge.models.reference import model_folder
 from expunge.models.saving import save_model, write_tensors
 from expunge.models.transformer import Network
 from expunge.pipeline.recipe import base_network
@@ -45,6 +46,7 @@ from expunge.training.guard_runner import GuardRunner
 from expunge.training.train_loop import Trained
 from expunge.training.trainer import Trainer
 from expunge.utils.console import Bar, Console
+from expunge.utils.io import private
 
 INSTRUCTION = (
     "Now give another answer to my question, one like the first and about as long, in which you"
@@ -227,7 +229,7 @@ def train_stages(
         trained = _train(
             part, original, gathering, run, folder, console, team, ends=ends, must_settle=settle
         )
-        done.append(FinishedStage(trained=trained, digest=digest_of(original.network)))
+        done.append(FinishedStage(trained=trained, digest=_digest(original.network, run)))
         if chain:
             _keep(kept, original.network, done)
             shutil.rmtree(folder, ignore_errors=True)  # edits leave none
@@ -269,17 +271,24 @@ def _train(
     model = original.network.model
     if isinstance(weights, GuardRules):
         chosen = settings.method
+        folder = private(run.guard) if weights.tells else run.model
         save_guard(
-            weights, run.path, base=settings.model, method=chosen.name, parameters=chosen.parameters
+            weights, folder, base=settings.model, method=chosen.name, parameters=chosen.parameters
         )
         return trained
     assert not isinstance(unlearning, GuardRunner), "a guard ends in rules"
     if settings.train.adapter and weights.lora is not None:
-        save_adapter(model, weights.lora, weights.masters, base=settings.model, folder=run.path)
+        save_adapter(model, weights.lora, weights.masters, base=settings.model, folder=run.model)
     unlearning.finish(weights)
     if ends and not (settings.train.adapter and weights.lora is not None):
-        save_model(model, original.tokenizer, run.path)
+        save_model(model, original.tokenizer, run.model)
     return trained
+
+
+def _digest(network: Network, run: RunFolder) -> str:
+    """Return the digest by which what a stage left is known when it is loaded."""
+    weights = digest_of(network)
+    return weights if network.guard is None else guarded_digest(weights, model_folder(run.path))
 
 
 def _keep(path: Path, network: Network, done: Sequence[FinishedStage]) -> None:

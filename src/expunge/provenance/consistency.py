@@ -20,8 +20,9 @@ from expunge.config.settings import Settings
 from expunge.errors import ExpungeError, InputError
 from expunge.evidence.context import AuditContext
 from expunge.evidence.store import UNLEARNED, EvidenceStore
+from expunge.models.reference import ADAPTER, CONFIG, GUARD, beneath, model_folder
 from expunge.provenance.keys import item_fingerprints
-from expunge.reporting.build import IN_FULL, MASKED, OWN, report_text
+from expunge.reporting.build import IN_FULL, MASKED, OWN, PUBLISHED, report_text
 from expunge.reporting.card import CARD, card_text
 from expunge.reporting.schema import read_facts
 from expunge.utils.io import read_table
@@ -146,7 +147,9 @@ def page_problems(run: Path, manifest: Mapping[str, Any], key: bytes | None) -> 
     texts: dict[str, Callable[[], str]] = {
         name: partial(report_text, run, redact=redact, key=key) for name, redact in pages.items()
     }
-    texts[CARD] = partial(card_text, run, redact=masked, key=key)
+    texts[PUBLISHED] = partial(report_text, run, redact=True, key=key, public=True)
+    card = (model_folder(run) / CARD).relative_to(run).as_posix()
+    texts[card] = partial(card_text, run, redact=masked, key=key)
     problems: list[Problem] = []
     for name, write in texts.items():
         if not (run / name).is_file():
@@ -163,38 +166,49 @@ def page_problems(run: Path, manifest: Mapping[str, Any], key: bytes | None) -> 
 
 
 def weight_problems(
-    run: Path, manifest: Mapping[str, Any], context: AuditContext
+    folder: Path, models: Mapping[str, str], precision: object, *, own_code: bool = False
 ) -> tuple[list[Problem], list[str]]:
-    """Compare the digest of the weights that lie in a run folder with the audited one.
+    """Compare the digest of the weights that lie in a folder with the audited one.
+
+    An adapter is compared as it was audited, merged into its base; a guard as it was, around its
+    base. Both need that base: where it is not here, there is a note.
 
     Args:
-        run: The run folder. One of an audit holds no weights; an adapter or a guard is not what
-            was audited without its base, and only its files are compared.
-        manifest: Its manifest.
-        context: Of its evidence.
+        folder: A run folder, or that of its model. The run of an audit holds no weights.
+        models: Digests by role.
+        precision: Number format of the models by its name.
+        own_code: Whether the model needs its own code, which is not run here.
 
     Returns:
         Problems, and notes on what could not be compared.
     """
-    if not (run / "config.json").is_file():
+    place = model_folder(folder)
+    if not any((place / name).is_file() for name in (CONFIG, ADAPTER, GUARD)):
         return [], []
-    if (run / _SETTINGS).is_file() and parsed(run / _SETTINGS).get("trust_remote_code"):
-        return [], ["weights not compared with the audited ones: the model needs its own code"]
+    if own_code:
+        return [], [f"{_UNCOMPARED}: the model needs its own code"]
     import torch
 
-    from expunge.models.loading import Source, load
+    from expunge.models.loading import Source, digest_of, load
 
-    known = context.models.get(UNLEARNED)
-    dtype = getattr(torch, str(manifest.get("precision")), None)
+    known = models.get(UNLEARNED)
+    dtype = getattr(torch, str(precision), None)
     if known is None or not isinstance(dtype, torch.dtype):
         return [Problem(path="manifest.json", what="does not say which weights were audited")], []
     source = Source(device=torch.device("cpu"), dtype=dtype, offline=True)
     try:
-        found = load(str(run), source).digest
+        found = load(str(place), source)
     except InputError as error:
         if error.code in ("no-model", "model-offline"):
-            return [], [f"weights not compared with the audited ones: {error.what}"]
+            return [], [f"{_UNCOMPARED}: {error.what}"]
         return [Problem(path="model", what=error.what)], []
-    if found == known:
+    # Runs of earlier versions know a guard by the weights that it stands around.
+    if known in (found.digest, digest_of(found.network)):
         return [], []
-    return [Problem(path="model", what="holds other weights than those that were audited")], []
+    base = beneath(str(place))
+    over = "" if base is None else f", or lies over another {base}"
+    what = f"holds other weights than those that were audited{over}"
+    return [Problem(path="model", what=what)], []
+
+
+_UNCOMPARED = "weights not compared with the audited ones"

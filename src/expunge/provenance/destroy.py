@@ -10,26 +10,38 @@ set.
 """
 
 import hmac
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from expunge.config.resolve import parsed
 from expunge.errors import InputError, UsageError, named_in_part
 from expunge.evidence.encryption import NAME as SEAL
 from expunge.evidence.encryption import SHARED
+from expunge.evidence.store import ITEMS, EvidenceStore, Item
+from expunge.models.reference import SETTINGS
+from expunge.provenance.files import name_in
 from expunge.provenance.keys import fingerprint
+from expunge.provenance.leftovers import Traces
 from expunge.provenance.manifest import DESTROYED, NAME, SCHEMA
 from expunge.provenance.signature import SigningKey, is_signed
-from expunge.reporting.build import IN_FULL, MASKED, OWN
-from expunge.utils.io import read_table, sha256_file, sha256_json, write_json
+from expunge.reporting.build import IN_FULL, MASKED, OWN, PUBLISHED
+from expunge.utils.io import is_part, read_table, sha256_file, sha256_json, write_json
 
 _SCHEMA = "expunge.destruction/1"
 _STAY = "evidence/context.json"
-_PAGES = (OWN, "attack.md", IN_FULL, MASKED)
+_PAGES = (OWN, PUBLISHED, "attack.md", IN_FULL, MASKED)
 """What shows texts of records, masked or not."""
+_MATRIX = "matrix.json"
+_PRIVATE = ("evidence", "checkpoints", "shared", "probes", "data")
+"""Folders of a matrix that hold records, or what models say about them."""
+_INDEX = {"rows", "width", "dtype", "records"}
+"""Keys of the file that says what a file of a reference store holds."""
+_DIGEST = re.compile(r"[0-9a-f]{16}")
 _MOST_NAMED = 2
 
 
@@ -41,6 +53,9 @@ class Destruction:
     """ISO 8601 with offset."""
     files: tuple[str, ...]
     """Paths relative to the run folder."""
+    holds: tuple[str, ...] | None = ()
+    """Files that stay and hold something of the records, such as the path of a file in settings;
+    None: nobody could look, for the evidence is sealed under another key."""
     authentic: bool | None
     """Whether the operator's key made this note; None without the key."""
     signer: bytes = b""
@@ -74,6 +89,39 @@ def destroy_evidence(
             that this operator did not make; or files could not be removed, and they alone are left.
         UsageError: `only_expired`, and the date has not come.
     """
+    manifest = _require_manifest(run)
+    if only_expired and not expired(manifest, now.date()):
+        raise _too_early(run, manifest["evidence"]["expires"])
+    known = read_destruction(run, manifest, key=key)
+    if known is None:
+        files = [name for name in manifest["files"] if _is_evidence(name)]
+        files += [name for name in _PAGES if _tells(run, name, manifest)]
+        body: dict[str, Any] = {
+            "schema": _SCHEMA,
+            "at": now.astimezone(UTC).isoformat(timespec="seconds"),
+            "manifest": manifest["digest"],
+            "files": files,
+            "holds": _holders(run, files, key),
+        }
+        text = sha256_json(body)
+        signed = {} if signing is None else _signed(signing, text)
+        _write_note(run / DESTROYED, {**body, "mac": fingerprint(text, key), **signed})
+        known = Destruction(
+            at=body["at"], files=tuple(files), holds=_names(body["holds"]), authentic=True
+        )
+    if not known.authentic:
+        raise InputError(
+            "foreign-note",
+            what=f"{run / DESTROYED} is not this operator's note on this run's evidence",
+            why="it may name files that are not evidence, or hide that nothing was destroyed",
+            fix="find out who wrote it; remove it to destroy the evidence under your own key",
+        )
+    if left := _remove([*(run / name for name in known.files), *_unnamed(run)]):
+        raise _refused(left)
+    return known
+
+
+def _require_manifest(run: Path) -> dict[str, Any]:
     manifest = read_table(run / NAME) if (run / NAME).is_file() else {}
     if manifest.get("schema") != SCHEMA or not _is_whole(manifest):
         raise InputError(
@@ -82,33 +130,50 @@ def destroy_evidence(
             why="without it the evidence could not be identified later",
             fix="finish the run with the same command first; or remove the folder evidence by hand",
         )
-    if only_expired and not expired(manifest, now.date()):
-        raise _too_early(run, manifest["evidence"]["expires"])
-    known = read_destruction(run, manifest, key=key)
-    if known is None:
-        files = [name for name in manifest["files"] if _is_evidence(name)]
-        files += [name for name in _PAGES if _tells(run, name, manifest)]
-        body = {
-            "schema": _SCHEMA,
-            "at": now.astimezone(UTC).isoformat(timespec="seconds"),
-            "manifest": manifest["digest"],
-            "files": files,
-        }
-        text = sha256_json(body)
-        signed = {} if signing is None else _signed(signing, text)
-        _write_note(run / DESTROYED, {**body, "mac": fingerprint(text, key), **signed})
-        known = Destruction(at=str(body["at"]), files=tuple(files), authentic=True)
-    if not known.authentic:
-        raise InputError(
-            "foreign-note",
-            what=f"{run / DESTROYED} is not this operator's note on this run's evidence",
-            why="it may name files that are not evidence, or hide that nothing was destroyed",
-            fix="find out who wrote it; remove it to destroy the evidence under your own key",
-        )
-    left = [run / name for name in known.files if not _removed(run / name)]
-    if left:
-        raise _refused(left)
-    return known
+    return manifest
+
+
+def _unnamed(run: Path) -> list[Path]:
+    """Return what no manifest names and may hold records: parts of files, and what was added."""
+    found = [path for path in run.rglob("*") if is_part(path) and not path.is_dir()]
+    stay = {run / _STAY, *found}
+    for folder in (run / "evidence", run / "checkpoints"):
+        found += [path for path in folder.rglob("*") if path not in stay and not path.is_dir()]
+    return sorted(found)
+
+
+def _remove(paths: Sequence[Path]) -> list[Path]:
+    """Remove files, the list of the records last, and return those that the system keeps."""
+    last = sorted(paths, key=lambda path: path.name.startswith(ITEMS))
+    return [path for path in last if not _removed(path)]
+
+
+def _names(value: Iterable[object] | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(map(str, value))
+
+
+def _holders(run: Path, files: Sequence[str], key: bytes) -> list[str] | None:
+    """Name the files that stay and hold something of the records, as names and paths may."""
+    try:
+        traces = traces_of([run / "evidence"], key)
+    except InputError:  # sealed under another key, or damaged
+        return None
+    goes = {run / name for name in files} | set(_unnamed(run))
+    return [name_in(run, path) for path in traces.holders(run) if path not in goes]
+
+
+def traces_of(folders: Iterable[Path], key: bytes) -> Traces:
+    """Return what tells of the forget records in folders of evidence, as far as they are there.
+
+    Raises:
+        InputError: It is sealed under another key.
+    """
+    items: list[Item] = []
+    for folder in folders:
+        store = EvidenceStore(folder, key=key)
+        if store.holds(ITEMS):
+            items += store.items_with_facts()
+    return Traces.of(items)
 
 
 def _signed(key: SigningKey, text: str) -> dict[str, str]:
@@ -159,14 +224,134 @@ def destroy_store(folder: Path, *, only_expired: bool, now: datetime) -> int:
     if only_expired and now.date() < date.fromisoformat(until):
         raise _too_early(folder, until)
     count = kept(folder)
-    parts = [folder / "open", folder / "sealed"]
-    for part in parts:
-        # Errors are ignored so that as much as possible goes; what is left is looked for.
-        shutil.rmtree(part, ignore_errors=True)
-    left = [path for part in parts for path in _left(part)]
-    if left:
-        raise _refused(left)
+    _emptied([folder / "open", folder / "sealed"])
     (folder / SHARED).unlink()
+    return count
+
+
+def shared_of(run: Path) -> list[Path]:
+    """Return the folders that the settings of a run share with other runs, where they are there."""
+    path = run / SETTINGS
+    tables = parsed(path) if path.is_file() else {}
+    named = [tables.get(name) for name in ("attack_store", "reference_store")]
+    return [Path(each) for each in named if isinstance(each, str) and Path(each).is_dir()]
+
+
+def destroy_shared(folder: Path, *, only_expired: bool, now: datetime) -> int | None:
+    """Destroy what a run shares with others; it is made again by whichever needs it.
+
+    Args:
+        folder: An `attack_store` or a `reference_store`.
+        only_expired: Leave it where another run keeps it longer.
+        now: When this happens.
+
+    Returns:
+        Number of files; None where it is left, or is neither of the two.
+
+    Raises:
+        InputError: Something could not be removed and is left.
+    """
+    if is_reference_store(folder):
+        return destroy_references(folder)
+    if not (folder / SHARED).is_file():
+        return None
+    early = only_expired and now.date() < date.fromisoformat(kept_until(folder))
+    return None if early else destroy_store(folder, only_expired=only_expired, now=now)
+
+
+def is_matrix(folder: Path) -> bool:
+    """Tell whether a folder is what `expunge bench` or `expunge tune` wrote."""
+    return (folder / _MATRIX).is_file()
+
+
+def is_reference_store(folder: Path) -> bool:
+    """Tell whether a folder holds values of a reference model for records, and nothing else.
+
+    Settings may come from a stranger, and name any folder.
+    """
+    inside = list(folder.iterdir()) if folder.is_dir() else []
+    if not inside or not all(each.is_dir() and _DIGEST.fullmatch(each.name) for each in inside):
+        return False
+    paths = [path for path in folder.rglob("*") if not path.is_dir() and not is_part(path)]
+    return all(path.suffix == ".bin" or _is_index(path) for path in paths)
+
+
+def _is_index(path: Path) -> bool:
+    try:
+        return path.suffix == ".json" and read_table(path).keys() == _INDEX
+    except InputError:
+        return False
+
+
+def destroy_references(folder: Path) -> int:
+    """Destroy what a `reference_store` keeps of records; runs compute it again.
+
+    Returns:
+        Number of files.
+
+    Raises:
+        InputError: Something could not be removed and is left.
+    """
+    return _emptied([path for path in folder.iterdir() if _DIGEST.fullmatch(path.name)])
+
+
+def destroy_matrix(
+    folder: Path, *, key: bytes, only_expired: bool, now: datetime, signing: SigningKey | None
+) -> tuple[int, tuple[str, ...] | None]:
+    """Destroy the evidence of all runs of a matrix, what they share, and its copies of the data.
+
+    Calling it again finishes what was interrupted.
+
+    Args:
+        folder: What `expunge bench` or `expunge tune` wrote.
+        key: As for `destroy_evidence`.
+        only_expired: Refuse before the last date that a run names.
+        now: When this happens.
+        signing: As for `destroy_evidence`.
+
+    Returns:
+        Number of files that are gone, and the files that stay and hold something of the records,
+        as `Destruction.holds`.
+
+    Raises:
+        InputError: As `destroy_evidence`.
+        UsageError: As `destroy_evidence`.
+    """
+    finished = sorted(path.parent for path in folder.rglob(NAME) if _is_run(path))
+    if only_expired:
+        for run in finished:
+            manifest = _require_manifest(run)
+            if not expired(manifest, now.date()):
+                raise _too_early(run, manifest["evidence"]["expires"])
+    try:
+        traces = traces_of([path.parent for path in folder.rglob(f"{ITEMS}*")], key)
+    except InputError:  # sealed under another key
+        traces = None
+    count = 0
+    for run in finished:
+        done = destroy_evidence(run, key=key, only_expired=False, now=now, signing=signing)
+        count += len(done.files)
+    rest = [path for name in _PRIVATE for path in folder.rglob(name) if path.is_dir()]
+    count += _emptied([path for path in rest if path.parent not in finished])
+    if left := _remove([path for path in folder.rglob("*") if is_part(path)]):
+        raise _refused(left)
+    holds = None if traces is None else traces.holders(folder)
+    return count, None if holds is None else tuple(name_in(folder, path) for path in holds)
+
+
+def _is_run(manifest: Path) -> bool:
+    return read_table(manifest).get("schema") == SCHEMA
+
+
+def _emptied(folders: Iterable[Path]) -> int:
+    """Remove folders with all that is in them, and return how many files that was."""
+    there = [folder for folder in folders if folder.exists()]
+    count = sum(path.is_file() for folder in there for path in folder.rglob("*"))
+    for folder in there:
+        # Errors are ignored so that as much as possible goes; what is left is looked for.
+        shutil.rmtree(folder, ignore_errors=True)
+    if left := [path for folder in there for path in _left(folder)]:
+        raise _refused(left)
     return count
 
 
@@ -253,7 +438,11 @@ def read_destruction(
     signer = bytes.fromhex(public)
     signed = is_signed(signer, bytes.fromhex(signature), sha256_json(body).encode())
     return Destruction(
-        at=str(body["at"]), files=files, authentic=authentic, signer=signer if signed else b""
+        at=str(body["at"]),
+        files=files,
+        holds=_names(body.get("holds", ())),
+        authentic=authentic,
+        signer=signer if signed else b"",
     )
 
 
@@ -274,4 +463,4 @@ def _tells(run: Path, name: str, manifest: Mapping[str, Any]) -> bool:
         known = manifest["files"].get(name, {}).get("sha256") == sha256_file(run / name)
     except OSError:
         known = False
-    return not (known and manifest["evidence"]["redacted"])
+    return not (known and (name == PUBLISHED or manifest["evidence"]["redacted"]))

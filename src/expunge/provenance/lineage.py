@@ -17,6 +17,7 @@ from expunge.config.resolve import beside, parsed
 from expunge.data.records import Record
 from expunge.errors import InputError, UsageError, named_in_part
 from expunge.evidence.collect import item
+from expunge.models.reference import run_of_model
 from expunge.preparation.prepare import Prepared
 from expunge.provenance.keys import existing_key, item_fingerprints, record_fingerprint
 from expunge.provenance.manifest import NAME
@@ -71,8 +72,8 @@ def earlier_runs(reference: str) -> Iterator[Path]:
     waiting = [reference]
     while waiting:
         name = waiting.pop(0)
-        run = Path(name)
-        if not (run / NAME).is_file():
+        run = run_of_model(Path(name))
+        if not all((run / file).is_file() for file in (NAME, _CONFIG)):
             first, _, second = name.rpartition("+")
             waiting += [part for part in (second, first) if first and second]
             continue

@@ -6,33 +6,25 @@ folder can write a new manifest, unless it is signed (`provenance.signature`).
 The manifest of a folder of `expunge attack`: rules, models and results.
 """
 
-import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from expunge.errors import InputError
-from expunge.evals.attack_gates import ScoringRules, scored
+from expunge.evals.attack_gates import Scorer, ScoringRules
 from expunge.evidence.preregistration import Preregistration
 from expunge.evidence.store import EvidenceStore, Item
+from expunge.provenance import files
 from expunge.provenance.keys import item_fingerprints
+from expunge.provenance.published import write_public_manifest
 from expunge.provenance.signature import MANIFEST as NAME
 from expunge.provenance.signature import SIGNATURE, SigningKey, write_signature
 from expunge.reporting.build import IN_FULL, MASKED
 from expunge.reporting.recovery import NAME as LADDER
 from expunge.reporting.recovery import ladder_json, summarise
 from expunge.reporting.schema import RunFacts, read_results
-from expunge.utils.io import (
-    link_in_run,
-    read_json,
-    read_table,
-    sha256_file,
-    sha256_json,
-    write_json,
-    write_text,
-)
+from expunge.utils.io import json_text, read_json, read_table, sha256_json, write_json, write_text
 
 SCHEMA = "expunge.manifest/2"
 """Name and version of the layout of `manifest.json`."""
@@ -68,15 +60,7 @@ def covered(run: Path, *, finished: bool = False) -> Iterator[Path]:
         finished: Whether the run has ended: then it has neither lock nor checkpoints.
     """
     left_out = _UNCOVERED_FILES if finished else _UNCOVERED_FILES | _WHILE_RUNNING
-    found: list[Path] = []
-    for folder, names, files in os.walk(run):
-        here = Path(folder)
-        if here == run:
-            names[:] = [name for name in names if name not in left_out]
-            files = [name for name in files if name not in left_out]
-        found += [here / name for name in files]
-        found += [here / name for name in names if (here / name).is_symlink()]
-    yield from sorted(found, key=lambda path: path.relative_to(run).as_posix())
+    yield from files.covered(run, left_out=left_out)
 
 
 def write_manifest(
@@ -92,6 +76,8 @@ def write_manifest(
     signing: SigningKey | None = None,
 ) -> Path:
     """Write `manifest.json` over everything in the run folder, and return its path. Call it last.
+
+    The model folder, which may be published without the rest, gets a manifest of its own.
 
     Args:
         run: The finished run folder, with `results.json`.
@@ -129,6 +115,7 @@ def write_manifest(
         "seeds": dict(sorted(seeds.items())),
         **_registration(registered),
     }
+    write_public_manifest(run, body, signing=signing)
     return write_body(
         run, body, data_fingerprints=data_fingerprints, evidence=evidence, signing=signing
     )
@@ -159,10 +146,10 @@ def write_body(
         **body,
         "data": {split: list(rows) for split, rows in sorted(data_fingerprints.items())},
         "evidence": asdict(evidence),
-        "files": {path.relative_to(run).as_posix(): _entry(path) for path in covered(run)},
+        "files": files.entries(run, left_out=_UNCOVERED_FILES | _WHILE_RUNNING),
     }
     path = run / NAME
-    text = render({**whole, "digest": sha256_json(whole)})
+    text = json_text({**whole, "digest": sha256_json(whole)})
     write_signature(run, text.encode(), signing)
     write_text(path, text)
     return path
@@ -190,17 +177,6 @@ def stages_of(facts: RunFacts) -> dict[str, object]:
         for stage in facts.stages
     ]
     return {"stages": rows} if rows else {}
-
-
-def render(manifest: Mapping[str, Any]) -> str:
-    """Return the one text that a manifest of this content has."""
-    return json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _entry(path: Path) -> dict[str, str | int]:
-    if path.is_symlink():
-        raise link_in_run(path)
-    return {"sha256": sha256_file(path), "bytes": path.stat().st_size}
 
 
 BATTERY = "battery.json"
@@ -301,7 +277,8 @@ def write_attack_manifest(
 def ladder_of(run: Path, store: EvidenceStore) -> dict[str, Any]:
     """Return what `attack.json` must hold, computed from the evidence."""
     rules = Attacked.read(run).rules
-    rungs = scored(store, rules)
-    items = store.items_with_facts()
-    summary = summarise(rungs, items=items, access=rules.access)
+    scorer = Scorer(evidence=store, rules=rules)
+    rungs, left_out = scorer.rungs(), scorer.left_out()
+    items = [item for item in store.items_with_facts() if item.record not in left_out]
+    summary = summarise(rungs, items=items, access=rules.access, left_out=len(left_out))
     return ladder_json(rungs, summary)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from expunge.errors import InputError
 from expunge.provenance.keys import default_key_path, operator_key
-from expunge.utils.io import read_table, write_json, write_text
+from expunge.utils.io import json_text, read_table, write_json, write_text
 
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
@@ -149,6 +149,7 @@ def read_signature(run: Path) -> Signature | None:
         known = row["schema"] == _SCHEMA and set(row) == {"schema", "public_key", "signature"}
     except (KeyError, TypeError, ValueError):
         public, signature, known = b"", b"", False
+    known = known and path.read_bytes() == json_text(row).encode()
     if not known or len(public) != _PUBLIC_BYTES:
         raise InputError(
             "malformed-signature",

@@ -1,17 +1,19 @@
 """Verify a run folder: hash every file again, and compute every number again from the evidence."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from expunge.config.resolve import parsed
 from expunge.errors import ExpungeError, InputError
 from expunge.evals.results import Results
 from expunge.evidence.preregistration import NAME as REGISTERED
 from expunge.evidence.preregistration import departures, read_preregistration
 from expunge.evidence.store import EvidenceStore
+from expunge.models.reference import MODEL, SETTINGS
 from expunge.provenance.consistency import (
     Problem,
     identity_problems,
@@ -21,18 +23,14 @@ from expunge.provenance.consistency import (
     weight_problems,
 )
 from expunge.provenance.destroy import expired, read_destruction
-from expunge.provenance.manifest import (
-    DESTROYED,
-    NAME,
-    SCHEMA,
-    SIGNATURE,
-    covered,
-    render,
-    stages_of,
-)
+from expunge.provenance.files import covered as files_of
+from expunge.provenance.files import name_in
+from expunge.provenance.manifest import DESTROYED, NAME, SCHEMA, SIGNATURE, covered, stages_of
+from expunge.provenance.published import SCHEMA as PUBLIC
+from expunge.provenance.published import public_manifest
 from expunge.provenance.signature import key_fingerprint, read_signature
 from expunge.reporting.schema import read_facts, results_from_json, results_to_json
-from expunge.utils.io import links_below, read_json, sha256_file, sha256_json
+from expunge.utils.io import json_text, links_below, read_json, sha256_file, sha256_json
 
 Assess = Callable[[EvidenceStore], Results]
 """Computes results from an evidence folder and nothing else."""
@@ -110,10 +108,12 @@ def verify(
         return Verification(problems=linked, files=0, scores=0, digest="")
     manifest, problems = _read_manifest(path)
     signed, unsigned = _signed(run, signer)
-    problems += unsigned
+    problems += unsigned or _signer_problems(run, key_fingerprint(signed) if signed else "")
     gone, notes = _kept(run, manifest, key, signed, today or datetime.now(UTC).date())
     problems += gone.problems
-    problems += _file_problems(run, manifest, gone.files)
+    present = {name_in(run, path): path for path in covered(run, finished=True)}
+    problems += _file_problems(present, manifest, gone.files)
+    problems += _published_problems(run, manifest, None if unsigned else signed)
     store = EvidenceStore(run / "evidence", key=key)
     numbers, scores, missed = _recomputed(store, run, manifest, assess, key, gone)
     problems += numbers
@@ -165,7 +165,7 @@ def _require_manifest(path: Path) -> None:
 
 def _linked(run: Path) -> tuple[Problem, ...]:
     """Name the links in a folder; what they point to is not what was published, and is not read."""
-    names = (each.relative_to(run).as_posix() for each in links_below(run))
+    names = (name_in(run, each) for each in links_below(run))
     return tuple(Problem(path=name, what="is a link, not a file") for name in names)
 
 
@@ -202,7 +202,10 @@ def _belonging(
             problems += settings_problems(run, manifest, context)
             if is_open:
                 problems += page_problems(run, manifest, key)
-            found, notes = weight_problems(run, manifest, context)
+            settings = parsed(run / SETTINGS) if (run / SETTINGS).is_file() else {}
+            code = bool(settings.get("trust_remote_code"))
+            precision = manifest.get("precision")
+            found, notes = weight_problems(run, context.models, precision, own_code=code)
             problems += found
     except _UNREADABLE as error:
         problems.append(_Unreadable("evidence", "cannot be read", error).problem)
@@ -248,11 +251,70 @@ def _kept(
     return _Gone(frozenset(found.files), found.at, problems), notes
 
 
+def _published_problems(run: Path, manifest: dict[str, Any], signer: bytes | None) -> list[Problem]:
+    """Return what is wrong with the manifest of the model folder: it must say what the run says.
+
+    It must be signed by the signer of the run, too, unless None says that this cannot be told.
+    """
+    name, path = f"{MODEL}/{NAME}", run / MODEL / NAME
+    if not manifest or not path.is_file():
+        return []  # of an earlier version, or missing, which is another finding
+    if path.read_bytes() != public_manifest(manifest).encode():
+        return [Problem(path=name, what="is not what the manifest of the run says")]
+    try:
+        signature = read_signature(path.parent)
+    except _UNREADABLE as error:
+        return [Problem(path=f"{MODEL}/{SIGNATURE}", what=f"cannot be read: {_cause(error)}")]
+    named = signature.public if signature is not None and signature.fits else b""
+    if signer in (None, named):
+        return []
+    return [Problem(path=f"{MODEL}/{SIGNATURE}", what="is not by the signer of the run")]
+
+
+def verify_published(folder: Path, *, signer: bytes | None = None) -> Verification:
+    """Check a model folder that was published without its run against its own manifest.
+
+    Finds every changed, missing and added file, and weights other than those that were audited.
+    The numbers of its report cannot be computed again: their evidence is not published.
+
+    Args:
+        folder: The model folder.
+        signer: As for `verify`.
+
+    Raises:
+        InputError: The folder has no manifest.
+    """
+    path = folder / NAME
+    _require_manifest(path)
+    if linked := _linked(folder):
+        return Verification(problems=linked, files=0, scores=0, digest="")
+    manifest, problems = _read_manifest(path, schema=PUBLIC)
+    signed, unsigned = _signed(folder, signer)
+    problems += unsigned
+    apart = frozenset({NAME, SIGNATURE})
+    present = {name_in(folder, each): each for each in files_of(folder, left_out=apart)}
+    problems += _file_problems(present, manifest, frozenset())
+    notes = ["the numbers of the report cannot be recomputed: their evidence is not published"]
+    if manifest:
+        models, precision = manifest.get("models", {}), manifest.get("precision")
+        found, unsure = weight_problems(folder, models, precision)
+        problems += found
+        notes += unsure
+    return Verification(
+        problems=tuple(problems),
+        files=len(manifest.get("files", {})),
+        scores=0,
+        digest=_digest(manifest),
+        signer=key_fingerprint(signed) if signed else "",
+        notes=tuple(notes),
+    )
+
+
 def _digest(manifest: dict[str, Any]) -> str:
     return sha256_json({key: value for key, value in manifest.items() if key != "digest"})
 
 
-def _read_manifest(path: Path) -> tuple[dict[str, Any], list[Problem]]:
+def _read_manifest(path: Path, *, schema: str = SCHEMA) -> tuple[dict[str, Any], list[Problem]]:
     try:
         text = path.read_bytes().decode()
         manifest = read_json(path)
@@ -260,19 +322,20 @@ def _read_manifest(path: Path) -> tuple[dict[str, Any], list[Problem]]:
         well_formed = all(set(entry) == {"sha256", "bytes"} for entry in entries.values())
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}, [Problem(path=NAME, what="is not a manifest")]
-    if manifest.get("schema") != SCHEMA:
-        what = f"has schema {manifest.get('schema')!r}; this version reads {SCHEMA!r}"
+    if manifest.get("schema") != schema:
+        what = f"has schema {manifest.get('schema')!r}; this version reads {schema!r}"
         return {}, [Problem(path=NAME, what=what)]
     if not well_formed:
         return {}, [Problem(path=NAME, what="is not a manifest")]
-    if manifest.get("digest") != _digest(manifest) or render(manifest) != text:
+    if manifest.get("digest") != _digest(manifest) or json_text(manifest) != text:
         return manifest, [Problem(path=NAME, what="was changed: its own digest does not match")]
     return manifest, []
 
 
-def _file_problems(run: Path, manifest: dict[str, Any], gone: frozenset[str]) -> list[Problem]:
+def _file_problems(
+    present: Mapping[str, Path], manifest: dict[str, Any], gone: frozenset[str]
+) -> list[Problem]:
     listed: dict[str, dict[str, Any]] = manifest.get("files", {})
-    present = {path.relative_to(run).as_posix(): path for path in covered(run, finished=True)}
     problems: list[Problem] = []
     for name in sorted((listed.keys() | present.keys()) - gone):
         if name not in present:
@@ -425,6 +488,17 @@ def _named_otherwise(manifest: dict[str, Any], expected: dict[str, Any]) -> list
         for key, value in expected.items()
         if manifest.get(key) != value
     ]
+
+
+def _signer_problems(run: Path, signer: str) -> list[Problem]:
+    """Return whether the run names another signer than the signature, or one that is gone."""
+    try:
+        named = read_facts(run).signer
+    except _UNREADABLE:
+        return []  # another finding
+    if named in ("", signer):  # runs of earlier versions name nobody
+        return []
+    return [Problem(path=SIGNATURE, what=f"is not that of {named}, whom facts.json names")]
 
 
 def _origin_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:

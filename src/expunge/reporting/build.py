@@ -23,6 +23,7 @@ from expunge.evals.results import Gate, Results, Score
 from expunge.evidence.context import AuditContext, Policy
 from expunge.evidence.store import ITEMS, PLAIN, EvidenceStore
 from expunge.metrics.outcomes import Axis, Status
+from expunge.models.reference import MODEL
 from expunge.reporting import glossary, plot_data, wording
 from expunge.reporting.examples import (
     RULE,
@@ -43,6 +44,9 @@ OWN = "report.html"
 
 IN_FULL, MASKED = "report-in-full.html", "report-masked.html"
 """Show more, or less, than that."""
+
+PUBLISHED = f"{MODEL}/{OWN}"
+"""Goes with the model: masked, and without paths and commands of whoever made it."""
 
 
 def page_for(run: Path, *, redact: bool) -> Path:
@@ -123,19 +127,39 @@ def build_report(run: Path, *, redact: bool | None = None, key: bytes | None = N
     """
     masked = own_redaction(run) if redact is None else redact
     path = page_for(run, redact=masked)
-    write_text(path, report_text(run, redact=masked, key=key))
+    write_text(path, report_text(run, redact=masked, key=key), owner_only=not masked)
     return path
 
 
-def report_text(run: Path, *, redact: bool, key: bytes | None) -> str:
-    """Return the report of a run as HTML; the arguments are those of `build_report`.
+def build_public_report(run: Path, *, key: bytes | None = None) -> None:
+    """Write the report that is published with the model of a run, masked whatever the run shows.
+
+    Args:
+        run: The run folder; one without a model to publish gets none.
+        key: As for `build_report`.
+
+    Raises:
+        InputError: As `build_report`.
+    """
+    if (run / MODEL).is_dir():
+        write_text(run / PUBLISHED, report_text(run, redact=True, key=key, public=True))
+
+
+def report_text(run: Path, *, redact: bool, key: bytes | None, public: bool = False) -> str:
+    """Return the report of a run as HTML.
+
+    Args:
+        run: As for `build_report`.
+        redact: As for `build_report`.
+        key: As for `build_report`.
+        public: Leave out the command and the settings: they name files of whoever made the run.
 
     Raises:
         InputError: As `build_report`.
     """
     store = evidence_of(run, key=key)
     redactor = Redactor(store.items_with_facts()) if redact else OpenText()
-    page = _page(run, store, redactor, redacted=redact)
+    page = _page(run, store, redactor, redacted=redact) | {"public": public}
     return environment().get_template("report.html.j2").render(page)
 
 

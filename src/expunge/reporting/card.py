@@ -9,6 +9,7 @@ from typing import Any
 from expunge.evals.results import Results
 from expunge.evidence.context import AuditContext
 from expunge.evidence.store import PLAIN
+from expunge.models.reference import MODEL, model_folder
 from expunge.reporting import glossary, wording
 from expunge.reporting.build import attack_rows, counts, environment, evidence_of, gaps, masks_of
 from expunge.reporting.examples import facts
@@ -32,10 +33,10 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def build_card(run: Path, *, redact: bool = True, key: bytes | None = None) -> Path:
-    """Write the model card `README.md` into a run folder and return its path.
+    """Write the model card `README.md` beside the model of a run and return its path.
 
     The card shows counts and scores, never the text of a record; `redact` masks names of the
-    subjects in what else is printed.
+    subjects in what else is printed, and so does every card that is published with its model.
 
     Args:
         run: The run folder, with `results.json`, `facts.json` and the evidence.
@@ -45,7 +46,7 @@ def build_card(run: Path, *, redact: bool = True, key: bytes | None = None) -> P
     Raises:
         InputError: `results.json` or `facts.json` is malformed or of another version.
     """
-    path = run / CARD
+    path = model_folder(run) / CARD
     write_text(path, card_text(run, redact=redact, key=key))
     return path
 
@@ -57,13 +58,15 @@ def card_text(run: Path, *, redact: bool, key: bytes | None) -> str:
         InputError: As `build_card`.
     """
     store = evidence_of(run, key=key)
-    redactor = Redactor(store.items_with_facts()) if redact else OpenText()
+    published = (run / MODEL).is_dir()
+    redactor = Redactor(store.items_with_facts()) if redact or published else OpenText()
     results, run_facts, context = read_results(run), read_facts(run), store.context()
     ranked, masks = facts(store), masks_of(store, redactor)
     roles = ("original", "unlearned", *context.golds)
     page: dict[str, Any] = {
         "base_model": _base_model(run_facts.model, redactor),
         "facts": run_facts,
+        "published": published,
         "context": context,
         "verdict": results.verdict,
         "sentence": " ".join(

@@ -12,7 +12,7 @@ from expunge.evidence.store import Item
 from expunge.metrics.outcomes import Status
 from expunge.reporting.plot_data import relearning
 from expunge.reporting.plots import alone
-from expunge.reporting.redaction import Redactor
+from expunge.reporting.redaction import OpenText, Redactor
 from expunge.utils.io import write_json, write_text
 
 SCHEMA = "expunge.attack/1"
@@ -54,13 +54,16 @@ class Summary:
     counted: str
 
 
-def summarise(rungs: Sequence[AttackRecovery], *, items: Sequence[Item], access: str) -> Summary:
+def summarise(
+    rungs: Sequence[AttackRecovery], *, items: Sequence[Item], access: str, left_out: int = 0
+) -> Summary:
     """Say what the battery found: what came back, or that nothing did, or that it stays open.
 
     Args:
         rungs: The ladder.
         items: Facts and control items.
         access: What the attacker had.
+        left_out: Number of facts that the original does not know, which are not judged.
     """
     came = [rung for rung in rungs if rung.status is Status.FAIL]
     still_open = [rung for rung in rungs if rung.status is Status.INCONCLUSIVE]
@@ -84,7 +87,10 @@ def summarise(rungs: Sequence[AttackRecovery], *, items: Sequence[Item], access:
         sentence = "NOTHING TO ATTACK: no attack could be scored."
     lines = [_line(rung) for rung in rungs if rung.worst is not None]
     lines += [f"{r.attack}: not computable: {r.reason}" for r in rungs if r.worst is None]
-    return Summary(result=result, sentence=sentence, lines=tuple(lines), counted=_counted(items))
+    counted = _counted(items)
+    if left_out:
+        counted += f" Not judged: {left_out} that the original does not know."
+    return Summary(result=result, sentence=sentence, lines=tuple(lines), counted=counted)
 
 
 def _counted(items: Sequence[Item]) -> str:
@@ -174,7 +180,8 @@ def write_ladder(
         _curves(rungs, anchor),
         shown,
     ]
-    write_text(folder / "attack.md", "\n".join(part for part in parts if part))
+    text = "\n".join(part for part in parts if part)
+    write_text(folder / "attack.md", text, owner_only=isinstance(redactor, OpenText))
 
 
 def _row(rung: AttackRecovery) -> str:

@@ -109,6 +109,8 @@ class RunFacts:
     `E3` (by isolation); empty where tests alone speak."""
     created: str
     """When the run began, ISO 8601 with offset."""
+    signer: str = ""
+    """Fingerprint of the key that signs the run; empty: nobody signs it."""
 
 
 _facts_adapter = TypeAdapter(RunFacts)

@@ -144,15 +144,20 @@ class Console:
         self._heartbeat = heartbeat
         self._clock = clock
         self._log: Path | None = None
+        self._mask: Callable[[str], str] = str
         self._lock = threading.Lock()
 
-    def log_to(self, path: Path) -> None:
+    def log_to(self, path: Path, *, mask: Callable[[str], str] = str) -> None:
         """Append every following line to the text file `path`, with the time in UTC.
 
         Record texts must never be passed to a console: the log leaves the machine with the run.
+
+        Args:
+            path: The file.
+            mask: Hides in a line what the file must not hold, such as names in ids and paths.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._log = path
+        self._log, self._mask = path, mask
 
     def end_log(self) -> None:
         """Write no more lines to the log file: from now on its digest stands."""
@@ -221,7 +226,7 @@ class Console:
             return
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with self._log.open("a", encoding="utf-8") as file:
-            file.write(f"{now}  {aligned(label, text, width=None)}\n")
+            file.write(f"{now}  {aligned(label, self._mask(text), width=None)}\n")
 
 
 class SilentConsole(Console):

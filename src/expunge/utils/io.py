@@ -26,11 +26,15 @@ ALIKE = 0.7
 
 
 @contextmanager
-def atomic(path: Path) -> Generator[IO[bytes]]:
+def atomic(path: Path, *, owner_only: bool = False) -> Generator[IO[bytes]]:
     """Open a temporary file beside `path` and rename it there when the block ends well.
 
-    A reader sees the old content or the new, never a part. A crash leaves `path` as it was. Who may
-    read it is what the umask says, as for any new file.
+    A reader sees the old content or the new, never a part. A crash leaves `path` as it was. After
+    it the file is on the disk under its name, also when the power fails.
+
+    Args:
+        path: The file.
+        owner_only: Let nobody else read it; otherwise the umask says who may, as for any new file.
 
     Raises:
         ResourceError: The disk is full; `path` is untouched.
@@ -40,11 +44,14 @@ def atomic(path: Path) -> Generator[IO[bytes]]:
     # asked for, which sets it for all threads.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PART}")
     try:
-        with temporary.open("xb") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        handle = os.open(temporary, flags, 0o600 if owner_only else 0o666)
+        with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         if error.errno not in NO_SPACE:
@@ -81,6 +88,18 @@ def allocate(path: Path, size: int) -> None:
         if error.errno not in NO_SPACE:
             raise
         raise disk_full(path) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Return once the names of the files in a folder are on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that cannot do it for folders
+            raise
+    finally:
+        os.close(handle)
 
 
 def synced(path: Path) -> None:
@@ -145,20 +164,25 @@ def sweep(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, atomically."""
-    with atomic(path) as file:
+def write_bytes(path: Path, data: bytes, *, owner_only: bool = False) -> None:
+    """Write `data` to `path`, atomically; `owner_only` as for `atomic`."""
+    with atomic(path, owner_only=owner_only) as file:
         file.write(data)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path`, atomically."""
-    write_bytes(path, text.encode())
+def write_text(path: Path, text: str, *, owner_only: bool = False) -> None:
+    """Write `text` as UTF-8 to `path`, atomically; `owner_only` as for `atomic`."""
+    write_bytes(path, text.encode(), owner_only=owner_only)
 
 
 def write_json(path: Path, value: object) -> None:
     """Write `value` as indented JSON to `path`, atomically; refuses NaN and infinities."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: object) -> str:
+    """Return the one text that `write_json` writes of a value."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_jsonl(path: Path, rows: Iterable[object]) -> None:

@@ -7,7 +7,6 @@ such a model and what it knew. Gold is unplugged in the same way where it is an 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
 from expunge.attacks.base import Attempt, Unmet
@@ -15,7 +14,7 @@ from expunge.attacks.target import Target
 from expunge.data.records import Record
 from expunge.evidence.context import AttackMeta
 from expunge.models.loading import load
-from expunge.models.reference import base_of, is_guard, split_reference
+from expunge.models.reference import beneath
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,11 +41,3 @@ class Unplug:
             return target.asks(tested)
         loaded = load(base, target.source)
         return replace(target, network=loaded.network, reference=base).asks(tested)
-
-
-def beneath(reference: str) -> str | None:
-    """Return the reference without its adapter or its guard; None where it has neither."""
-    if is_guard(reference):
-        return base_of(Path(reference))
-    base, adapter = split_reference(reference)
-    return None if adapter is None else base
