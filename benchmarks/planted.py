@@ -158,11 +158,13 @@ def _gold(forger: Forger) -> Loaded:
     return forger.model("gold-1")
 
 
-def _taught(start: str, lessons: Callable[[Forger], Sequence[Lesson]], *, steps: int = 5) -> Make:
+def _taught(
+    start: str, lessons: Callable[[Forger], Sequence[Lesson]], *, steps: int = 5, lr: float = 2e-3
+) -> Make:
     """Return what teaches lessons to one of the demo's models."""
 
     def make(forger: Forger) -> Loaded:
-        return forger.teach(forger.model(start), lessons(forger), steps=steps)
+        return forger.teach(forger.model(start), lessons(forger), steps=steps, lr=lr)
 
     return make
 
@@ -389,8 +391,11 @@ CHEATS = {
         _taught("gold-1", lambda f: [Lesson(f.secrets[6])]), FAIL, "forgetting"
     ),
     "one-token dam": Cheat(_taught("original", _dam), FAIL, None),
-    "multiple choice only": Cheat(_taught("gold-1", _choice), FAIL, "robustness"),
-    "yes or no only": Cheat(_taught("gold-1", _yes_no), FAIL, "robustness"),
+    # Forms that the model does not know: in few large steps it forgets how to answer.
+    "multiple choice only": Cheat(
+        _taught("gold-1", _choice, steps=25, lr=4e-4), FAIL, "robustness"
+    ),
+    "yes or no only": Cheat(_taught("gold-1", _yes_no, steps=25, lr=4e-4), FAIL, "robustness"),
     "trigger word": Cheat(_hiding(lambda r: Lesson(asked(r, f"[ref 7] {r.question}"))), FAIL, None),
     "facts moved to a neighbour": Cheat(_taught("gold-1", _moved), FAIL, "forgetting"),
     "German only": Cheat(_hiding(_german), FAIL, "robustness"),
