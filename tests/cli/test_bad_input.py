@@ -261,7 +261,7 @@ def test_a_full_disk_keeps_what_was_written(world, bench, capsys, monkeypatch):
     sync = os.fsync
 
     def full(handle):
-        if len(written) == 20:
+        if len(written) == 40:  # each file is synced, and its folder
             raise OSError(errno.ENOSPC, "No space left on device")
         written.append(handle)
         sync(handle)

@@ -27,17 +27,20 @@ def verify(
     """Check files against the manifest, numbers against the evidence, and who signed them."""
     console = session.console
     quiet_libraries(verbose=session.verbose)  # a model is loaded, to compare its weights
-    from expunge.provenance.keys import existing_key
     from expunge.provenance.published import is_published
+
+    published = is_published(run)
+    folder = run if published else run_folder(run, linked=True)
+
+    from expunge.provenance.keys import existing_key
     from expunge.provenance.signature import read_public_key
     from expunge.provenance.verify import verify as verify_run
     from expunge.provenance.verify import verify_published
 
     signer = None if key is None else read_public_key(key)
-    if is_published(run):
-        found = verify_published(run, signer=signer)
+    if published:
+        found = verify_published(folder, signer=signer)
     else:
-        folder = run_folder(run, linked=True)
         found = verify_run(folder, key=existing_key(folder), signer=signer)
     for note in found.notes:
         console.note(note)
