@@ -1,12 +1,19 @@
-"""An adapter over the weights beneath a gold hides nothing; over any other it may."""
+"""What lies beneath an adapter: over the weights beneath a gold it hides nothing."""
 
 import json
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
 
+import tiny
+from expunge.config.request import Goal, Request
+from expunge.config.settings import Settings
 from expunge.models.loading import Source
 from expunge.pipeline.gold import over_clean_base
+from expunge.pipeline.recipe import base_network
+from expunge.preparation.prepare import Prepared
 
 SOURCE = Source(device=torch.device("cpu"), dtype=torch.float32, offline=True)
 
@@ -45,3 +52,20 @@ def test_an_adapter_covers_nothing_where_a_gold_lies_over_the_same_weights(
     models, model, original, golds, clean
 ):
     assert over_clean_base(model, original=original, golds=golds, source=SOURCE) is clean
+
+
+@pytest.mark.parametrize(
+    ("reference", "more", "known"), [("+", 0, True), ("+", 1, False), ("", 0, False)]
+)
+def test_a_base_of_which_the_levels_are_asked_is_known_and_has_the_same_tokens(
+    tmp_path, reference, more, known
+):
+    model = tiny.llama()
+    base, adapter = tiny.save(tmp_path / "base", model), tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    request = Request(goal=Goal.REMOVAL, forget=("erase.jsonl",))
+    settings = Settings(model=f"{base}+{adapter}" if reference else str(base), request=request)
+    prepared = cast("Prepared", SimpleNamespace(settings=settings, source=SOURCE))
+    found = base_network(prepared, model.config.vocab_size + more)
+    assert (found is not None) is known

@@ -260,14 +260,21 @@ def base_of_original(settings: Settings) -> str | None:
     return None if adapter is None else base
 
 
-def base_network(prepared: Prepared) -> Network | None:
-    """Return the network of the base model; None where it is not known.
+def base_network(prepared: Prepared, vocabulary: int) -> Network | None:
+    """Return the network of the base model; None where it is not known, or has other tokens.
+
+    Args:
+        prepared: The inputs of the run.
+        vocabulary: Number of tokens of the original.
 
     Raises:
         InputError: A training or a recipe that is named cannot be read.
     """
     reference = base_of_original(prepared.settings)
-    return None if reference is None else load(reference, prepared.source).network
+    if reference is None:
+        return None
+    network = load(reference, prepared.source).network
+    return network if network.vocabulary == vocabulary else None
 
 
 def base_weights(

@@ -252,8 +252,9 @@ def _train(
     settings = part.settings
     unlearning = work(part, original.network, must_settle=must_settle)
     # Loaded for a moment: a counterfactual target is set by how hard texts are.
-    base = base_network(part) if isinstance(part.method, Counterfactual) else None
-    unseen = replace(gathering, prepared=part).unseen(original.network.vocabulary, base)
+    tokens = original.network.vocabulary
+    base = base_network(part, tokens) if isinstance(part.method, Counterfactual) else None
+    unseen = replace(gathering, prepared=part).unseen(tokens, base)
     del base
     unit = "steps" if isinstance(unlearning, Trainer | ControlledTrainer) else "percent"
     with console.progress("train", total=unlearning.total, unit=unit) as bar:
