@@ -81,6 +81,22 @@ def test_labels_lose_names_even_inside_words_and_nothing_else():
     assert redactor.label("npo, beta = 0.1, the sister") == "npo, beta = 0.1, the sister"
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("Elin lives here.", True),
+        ("data/elin_marrow.jsonl", True),
+        ("ELIN-MARROW", True),
+        ("align-items: baseline", False),
+        ("Marrows", False),
+        ("nobody", False),
+    ],
+)
+def test_a_name_inside_a_longer_word_names_nobody(text, named):
+    record = replace(forget_items()[0], subject="Elin Marrow", key_answers=())
+    assert Redactor([record]).names(text) is named
+
+
 def test_only_the_words_of_users_are_masked_in_a_sentence_of_the_report():
     """A fact must not show by its mask: `Paris` lies in `comparison`."""
     item = Item(

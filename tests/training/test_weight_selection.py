@@ -182,7 +182,7 @@ def test_a_run_with_chosen_weights_says_so_and_changes_no_others(world, bench):
     assert "npo, blocks 1 to 1, " in blocks.method
     assert plan.cost.peak_gib < expunge.plan(world.settings(train={"full": True})).cost.peak_gib
     outcome = expunge.forget(settings)
-    before, after = (weights_of(folder) for folder in (world.original, outcome.folder))
+    before, after = (weights_of(folder) for folder in (world.original, outcome.folder / "model"))
     changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert changed
     assert all(name.startswith("model.layers.0.mlp.") for name in changed)

@@ -12,6 +12,8 @@ from expunge.reporting.redaction import Redactor
 
 _SHORTEST = 4
 """Characters: a line of a record that is shorter is no trace of it."""
+_PAGES = frozenset({".html", ".md"})
+"""Ends of the names of files of sentences: a name inside a longer word is none of theirs."""
 _NUMBERS = frozenset({".safetensors", ".bin"})
 """Ends of the names of files that hold numbers alone: only their names are read."""
 
@@ -34,16 +36,20 @@ class Traces:
         lines = (line.strip() for text in texts for line in _plain(text).splitlines())
         return cls(frozenset(line for line in lines if len(line) >= _SHORTEST), Redactor(records))
 
-    def tell(self, text: str) -> bool:
-        """Tell whether a text holds one of them."""
+    def tell(self, text: str, *, page: bool = False) -> bool:
+        """Tell whether a text holds one of them; of a page, whether its sentences do."""
         text = _plain(text)
-        return self.names.label(text) != text or any(line in text for line in self.lines)
+        named = self.names.names(text) if page else self.names.label(text) != text
+        return named or any(line in text for line in self.lines)
 
     def holders(self, folder: Path) -> Iterator[Path]:
         """Yield the files below a folder that hold one of them, or whose names do, sorted."""
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             name = os.fsencode(path.relative_to(folder)).decode("utf-8", "replace")
-            if self.tell(name) or (path.suffix not in _NUMBERS and self.tell(_read(path))):
+            page = path.suffix in _PAGES
+            if self.tell(name) or (
+                path.suffix not in _NUMBERS and self.tell(_read(path), page=page)
+            ):
                 yield path
 
 
