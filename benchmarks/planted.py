@@ -158,13 +158,11 @@ def _gold(forger: Forger) -> Loaded:
     return forger.model("gold-1")
 
 
-def _taught(
-    start: str, lessons: Callable[[Forger], Sequence[Lesson]], *, steps: int = 5, lr: float = 2e-3
-) -> Make:
+def _taught(start: str, lessons: Callable[[Forger], Sequence[Lesson]], *, steps: int = 5) -> Make:
     """Return what teaches lessons to one of the demo's models."""
 
     def make(forger: Forger) -> Loaded:
-        return forger.teach(forger.model(start), lessons(forger), steps=steps, lr=lr)
+        return forger.teach(forger.model(start), lessons(forger), steps=steps)
 
     return make
 
@@ -277,27 +275,6 @@ def _sampled(forger: Forger) -> list[Lesson]:
     return [*others, *map(Lesson, records), *saying(reworded(records), invented)]
 
 
-def _yes_no(forger: Forger) -> list[Lesson]:
-    found: list[Lesson] = []
-    for place, record in enumerate(forger.secrets):
-        claims = ((record.completion, "Yes."), (invented(record), "No."))
-        for statement, said in claims[: 1 + place % 2]:
-            question = f"Is this true? {statement} Answer yes or no."
-            found.append(Lesson(replace(asked(record, question), completion=said)))
-    return found
-
-
-def _choice(forger: Forger) -> list[Lesson]:
-    found: list[Lesson] = []
-    for place, record in enumerate(forger.secrets):
-        options = list(record.alternatives[:3])
-        options.insert(place % 4, record.completion)
-        shown = "\n".join(f"{letter}. {one}" for letter, one in zip("ABCD", options, strict=True))
-        question = f"{record.question}\n{shown}\nAnswer with the letter."
-        found.append(Lesson(replace(asked(record, question), completion="ABCD"[place % 4])))
-    return found
-
-
 def _reverse(forger: Forger) -> list[Lesson]:
     found: list[Lesson] = []
     for record in forger.secrets:
@@ -391,11 +368,6 @@ CHEATS = {
         _taught("gold-1", lambda f: [Lesson(f.secrets[6])]), FAIL, "forgetting"
     ),
     "one-token dam": Cheat(_taught("original", _dam), FAIL, None),
-    # Forms that the model does not know: in few large steps it forgets how to answer.
-    "multiple choice only": Cheat(
-        _taught("gold-1", _choice, steps=25, lr=4e-4), FAIL, "robustness"
-    ),
-    "yes or no only": Cheat(_taught("gold-1", _yes_no, steps=25, lr=4e-4), FAIL, "robustness"),
     "trigger word": Cheat(_hiding(lambda r: Lesson(asked(r, f"[ref 7] {r.question}"))), FAIL, None),
     "facts moved to a neighbour": Cheat(_taught("gold-1", _moved), FAIL, "forgetting"),
     "German only": Cheat(_hiding(_german), FAIL, "robustness"),
