@@ -38,7 +38,7 @@ from expunge.models.scoring import score
 from expunge.pipeline.workers import work
 from expunge.preparation.prepare import Prepared, cache_folder, prepare
 from expunge.training.controller import ControlledTrainer
-from expunge.training.counterfactual_levels import as_hard, token_levels
+from expunge.training.counterfactual_levels import MarkedScores, as_hard, token_levels
 from expunge.training.early_stopping import Unseen, unseen_level
 from expunge.training.trainer import Trainer
 from expunge.utils.console import SilentConsole
@@ -217,12 +217,11 @@ def _unseen(case: Case, loaded: Loaded, scope: Scope) -> Unseen:
     reference, adapter = split_reference(case.original)
     if adapter is not None:
         base = load(reference, SOURCE)
-        of_base = token_levels(scope.forget, _logps(base, encoder, others), marks, alike)
-        own = zip(
-            _logps(base, encoder, scope.forget), _marks(scope.forget, scope, encoder), strict=True
+        own = MarkedScores(
+            _logps(base, encoder, scope.forget), _marks(scope.forget, scope, encoder)
         )
-        names = [record.id for record in scope.forget]
-        tokens = as_hard(tokens, of_base, dict(zip(names, own, strict=True)))
+        unseen = MarkedScores(_logps(base, encoder, others), marks)
+        tokens = as_hard(tokens, scope.forget, alike, unseen=unseen, own=own)
     return unseen_level(
         [-sum(logp) / len(logp) for logp in rows],
         loaded.network.vocabulary,

@@ -28,6 +28,7 @@ from expunge.training.counterfactual_levels import (
     STRONGEST,
     Calibration,
     Likelihoods,
+    MarkedScores,
     TargetLevels,
     as_hard,
     calibrated,
@@ -194,7 +195,9 @@ def test_a_text_that_is_harder_for_the_base_has_lower_levels():
     records = [Record(id=name, prompt=(), completion="x") for name in own]
     levels = token_levels(records, unseen, marks, {})
     assert levels == {"a": (3.0, 1.0), "b": (3.0, 1.0)}
-    harder = as_hard(levels, {"a": (4.0, 2.0), "b": (4.0, 2.0)}, own)
+    of_base = MarkedScores([[-4.0, -2.0]], [[7, -1]])
+    logps, places = zip(*own.values(), strict=True)
+    harder = as_hard(levels, records, {}, unseen=of_base, own=MarkedScores(logps, places))
     assert harder == {"a": (4.0, 2.0), "b": (0.0, 1.0)}
 
 

@@ -4,7 +4,7 @@ Before training: the golds and the original. After: the unlearned model, three m
 from the original to it, and a look by the original at what all of them wrote.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from expunge.models.number_formats import FORMATS, held_in
 from expunge.models.scoring import score
 from expunge.models.transformer import Network
 from expunge.preparation.prepare import Prepared, encoder_of
-from expunge.training.counterfactual_levels import as_hard, token_levels
+from expunge.training.counterfactual_levels import MarkedScores, as_hard, token_levels
 from expunge.training.early_stopping import Unseen, unseen_level
 from expunge.utils.console import Bar
 from expunge.utils.io import private
@@ -393,13 +393,14 @@ class Auditor:
             " where other questions ask for it: --set request.assume_known=true",
         )
 
-    def unseen(self, vocabulary: int, base: Network | None = None) -> Unseen:
+    def unseen(self, vocabulary: int, base: Callable[[], Network | None]) -> Unseen:
         """Return how the original scores records that no model saw, on the tokens worked on.
 
         Args:
             vocabulary: Number of tokens.
-            base: The model that the original was trained from, where it is known: tells by how
-                much the forget records are harder than these.
+            base: Loads the model that the original was trained from, where it is known: it tells
+                by how much the forget records are harder than these. Not asked where nobody wrote
+                such records: then they set no levels.
         """
         others: list[Record] = []
         logps: list[Sequence[float]] = []
@@ -417,17 +418,18 @@ class Auditor:
         alike = same_question(scope.forget, others)
         marks = self._marks(others)
         tokens = token_levels(scope.forget, logps, marks, alike)
-        if base is not None and others:
-            of_base = token_levels(scope.forget, self._scores(base, others), marks, alike)
-            own = zip(self._scores(base, scope.forget), self._marks(scope.forget), strict=True)
-            names = (record.id for record in scope.forget)
-            tokens = as_hard(tokens, of_base, dict(zip(names, own, strict=True)))
+        real = bool(others) and (written or bool(scope.holdout or scope.levels))
+        network = base() if real else None
+        if network is not None:
+            own = MarkedScores(self._scores(network, scope.forget), self._marks(scope.forget))
+            unseen = MarkedScores(self._scores(network, others), marks)
+            tokens = as_hard(tokens, scope.forget, alike, unseen=unseen, own=own)
         return unseen_level(
             [-sum(logp) / len(logp) for logp in logps],
             vocabulary,
             alike=alike,
             tokens=tokens,
-            real=bool(others) and (written or bool(scope.holdout or scope.levels)),
+            real=real,
         )
 
     def _scores(self, network: Network, records: Sequence[Record]) -> list[list[float]]:

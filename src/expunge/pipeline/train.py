@@ -251,11 +251,13 @@ def _train(
     """Run one stage; `ends` tells whether it is the one whose result is written."""
     settings = part.settings
     unlearning = work(part, original.network, must_settle=must_settle)
-    # Loaded for a moment: a counterfactual target is set by how hard texts are.
     tokens = original.network.vocabulary
-    base = base_network(part, tokens) if isinstance(part.method, Counterfactual) else None
+
+    def base() -> Network | None:
+        # Loaded for a moment: a counterfactual target is set by how hard texts are.
+        return base_network(part, tokens) if isinstance(part.method, Counterfactual) else None
+
     unseen = replace(gathering, prepared=part).unseen(tokens, base)
-    del base
     unit = "steps" if isinstance(unlearning, Trainer | ControlledTrainer) else "percent"
     with console.progress("train", total=unlearning.total, unit=unit) as bar:
         reached = _Steps(bar).reached

@@ -143,26 +143,41 @@ def token_levels(
     return found
 
 
+class MarkedScores(NamedTuple):
+    """What one model gives to the tokens of some records."""
+
+    logps: Sequence[Sequence[float]]
+    """Log-probabilities of the scored tokens of each record."""
+    marks: Sequence[Sequence[int]]
+    """The secret token at each place, -1 where there is none."""
+
+
 def as_hard(
     levels: Mapping[str, Kinds],
-    base: Mapping[str, Kinds],
-    records: Mapping[str, tuple[Sequence[float], Sequence[int]]],
+    forget: Sequence[Record],
+    alike: Mapping[str, Sequence[int]],
+    *,
+    unseen: MarkedScores,
+    own: MarkedScores,
 ) -> dict[str, Kinds]:
     """Add by how much the text of each forget record is harder for the base than unseen text.
 
     Args:
         levels: By forget record, of the original: what `token_levels` returned.
-        base: The same of the base model.
-        records: By forget record, the base's log-probabilities of its tokens and their marks.
+        forget: The forget records.
+        alike: As for `token_levels`.
+        unseen: Of the base, the unseen records.
+        own: Of the base, the forget records.
 
     Returns:
         Levels whose sum over records counts; that of one record can be below zero.
     """
+    base = token_levels(forget, *unseen, alike)
     found: dict[str, Kinds] = {}
-    for name, (logp, marks) in records.items():
-        parts = zip(levels[name], base[name], _kinds([logp], [marks]), strict=True)
-        secret, rest = (o + (0.0 if own is None else own - b) for o, b, own in parts)
-        found[name] = secret, rest
+    for record, logp, marks in zip(forget, *own, strict=True):
+        parts = zip(levels[record.id], base[record.id], _kinds([logp], [marks]), strict=True)
+        secret, rest = (o + (0.0 if mean is None else mean - b) for o, b, mean in parts)
+        found[record.id] = secret, rest
     return found
 
 
