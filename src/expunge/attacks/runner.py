@@ -50,6 +50,7 @@ from expunge.attacks.weight_space.remove_adapter import Unplug
 from expunge.config.settings import AuditSettings, Settings
 from expunge.data.records import Record
 from expunge.errors import is_out_of_memory
+from expunge.evidence.answer_cache import AnswerCache
 from expunge.evidence.collect import with_key_spans
 from expunge.evidence.context import Access, Family, Recorded
 from expunge.evidence.store import ORIGINAL, UNLEARNED, EvidenceStore, Unit
@@ -324,6 +325,7 @@ class AttackRun:
         *,
         scratch: Path,
         access: Access = "T3",
+        cache: AnswerCache | None = None,
     ) -> "AttackRun":
         """Start or go on with a battery.
 
@@ -333,6 +335,7 @@ class AttackRun:
             attacks: The battery; the plain question is among them.
             scratch: Folder for files of activations.
             access: What the attacker has.
+            cache: Where attacks on original and golds are kept, if the settings name no folder.
         """
         scope, most = prepared.scope, prepared.settings.audit.attack_records
         records = {"forget": with_key_spans(scope.forget, evidence)}
@@ -347,15 +350,12 @@ class AttackRun:
             access=access,
         )
         folder = prepared.settings.attack_store
-        expires = prepared.settings.audit.expires(datetime.now(UTC).date())
-        return cls(
-            prepared=prepared,
-            battery=battery,
-            scratch=scratch,
-            shared=None
-            if folder is None
-            else shared_store(Path(folder), evidence, expires=expires),
-        )
+        if folder is not None:
+            expires = prepared.settings.audit.expires(datetime.now(UTC).date())
+            shared = shared_store(Path(folder), evidence, expires=expires)
+        else:
+            shared = None if cache is None else cache.attacks(evidence)
+        return cls(prepared=prepared, battery=battery, scratch=scratch, shared=shared)
 
     @property
     def total(self) -> int:
@@ -512,6 +512,7 @@ def attack_at_level(
     *,
     scratch: Path,
     console: Console,
+    cache: AnswerCache | None = None,
 ) -> None:
     """Carry out what an audit's settings ask for beside the questions of the audit itself.
 
@@ -521,9 +522,10 @@ def attack_at_level(
         judged: The model under judgement.
         scratch: Folder for files of activations.
         console: Where to say what happens.
+        cache: Where attacks on original and golds are kept for other runs.
     """
     attacks = battery_of(prepared.settings.audit)
     if attacks:
-        stress = AttackRun.open(prepared, evidence, attacks, scratch=scratch)
+        stress = AttackRun.open(prepared, evidence, attacks, scratch=scratch, cache=cache)
         original = load(prepared.settings.model, prepared.source)
         gather_attacks(stress, original, judged, console)

@@ -103,6 +103,7 @@ def _run(action: str, folder: Path, *, expired: bool, session: Session) -> int:
         held = f"the guard, which tells of the forget set ({told})"
         console.line("kept", f"{held} until its folder is deleted")
     _say_holders(done.holds, session)
+    _forget_answers(folder, session)
     for each in shared:
         _forget_shared(each, expired=expired, session=session)
     console.event(
@@ -117,6 +118,15 @@ def _say_holders(holds: tuple[str, ...] | None, session: Session) -> None:
         session.console.warn("not searched for what is left: the evidence has another key")
     for name in holds or ():
         session.console.line("holds", f"{name} still names a fact, a text or a subject")
+
+
+def _forget_answers(folder: Path, session: Session) -> None:
+    """Destroy what the user's cache holds about the forget records of a folder."""
+    from expunge.evidence.answer_cache import answers_folder, destroy_answers
+    from expunge.provenance.destroy import forget_fingerprints
+
+    if places := destroy_answers(answers_folder(), forget_fingerprints(folder)):
+        session.console.line("cache", f"{places} sets of answers destroyed; runs ask again")
 
 
 def _forget_shared(folder: Path, *, expired: bool, session: Session) -> None:
@@ -150,6 +160,7 @@ def _matrix(action: str, folder: Path, *, expired: bool, session: Session) -> in
     console.line("destroyed", f"{count} files of {folder}")
     console.line("kept", "rows, leaderboard, and of each run scores, verdict and manifest")
     _say_holders(holds, session)
+    _forget_answers(folder, session)
     console.event("done", {"destroyed": count, "holds": holds, "exit": 0})
     return 0
 

@@ -10,6 +10,7 @@ from cyclopts import App, Group, Parameter
 from expunge.cli.attack import attack
 from expunge.cli.audit import audit
 from expunge.cli.bench import bench
+from expunge.cli.cache import cache
 from expunge.cli.compat import compat
 from expunge.cli.demo import demo
 from expunge.cli.doctor import doctor, installed_version, version
@@ -41,6 +42,7 @@ COMMANDS = (
     verify,
     keys,
     evidence,
+    cache,
     merge,
     methods,
     metrics,
@@ -65,6 +67,7 @@ _EXAMPLES = {
     "verify": "expunge verify runs/latest --key auditor.pub",
     "keys": "expunge keys",
     "evidence": "expunge evidence destroy runs/latest --expired --yes",
+    "cache": "expunge cache clear",
     "merge": "expunge merge runs/latest --out merged",
     "methods": "expunge methods npo",
     "metrics": "expunge metrics extraction-strength",

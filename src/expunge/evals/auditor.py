@@ -23,6 +23,7 @@ from expunge.evals.comparison import KNOWN_STRENGTH, anything_to_forget
 from expunge.evals.evidence_table import Table
 from expunge.evals.extra_evidence import ExtraEvidence, collect_key_spans
 from expunge.evals.results import Results
+from expunge.evidence.answer_cache import AnswerCache
 from expunge.evidence.collect import Collector, is_rounded, unit_of
 from expunge.evidence.context import AuditContext, Policy
 from expunge.evidence.preregistration import preregister
@@ -64,6 +65,8 @@ class Auditor:
     collector: Collector
     golds: tuple[str, ...]
     """References of the gold models."""
+    cache: AnswerCache | None = None
+    """What original and golds said in earlier runs; None: they are asked again."""
 
     @classmethod
     def open(
@@ -140,13 +143,16 @@ class Auditor:
         rounded = len(ROUNDED) * len(self.golds)
         return plain + len(AUDIT_FORMS) * len(self._attacked()) + len(LADDER) + 3 + rounded
 
-    def before(self, original: Loaded, bar: Bar) -> None:
+    def before(self, original: Loaded, bar: Bar) -> int:
         """Ask the original and the golds.
+
+        Returns:
+            Number of files that earlier runs had left in the cache.
 
         Raises:
             InputError: A gold has the original's weights.
         """
-        self.collector.store.identify("original", original.digest)
+        recalled = self._recalled(original, "original")
         self.collector.model(
             original.network,
             "original",
@@ -162,7 +168,7 @@ class Auditor:
             gold = load(reference, self.prepared.source)
             if gold.digest == original.digest:
                 raise _no_gold(reference)
-            self.collector.store.identify(gold_role(index), gold.digest)
+            recalled += self._recalled(gold, gold_role(index))
             reader, same_question = self._reader(gold, gold_role(index))
             reader = replace(reader, records=_every_second(reader.records, "generic"))
             reader.model(
@@ -182,6 +188,16 @@ class Auditor:
                 self._further.gold(gold.network, original.network, role, first=not index)
             bar.advance(1, detail=f"{role} further")
         collect_key_spans(self.collector, tuple(map(gold_role, range(len(self.golds)))))
+        if self.cache is not None:
+            self.cache.keep(self.collector.store)
+        return recalled
+
+    def _recalled(self, model: Loaded, role: str) -> int:
+        """Note a model's weights, and take over what it said in earlier runs."""
+        self.collector.store.identify(role, model.digest)
+        if self.cache is None or model.network.guard is not None:
+            return 0
+        return self.cache.recall(self.collector.store, role)
 
     def after(self, unlearned: Network, digest: str, original: dict[str, Tensor], bar: Bar) -> None:
         """Ask the unlearned model and its mixtures with the original.
@@ -466,7 +482,9 @@ class Auditor:
         return ", ".join(parts)
 
     def judge(self) -> Results:
-        """Compute the results from the evidence."""
+        """Compute the results from the evidence, and keep what later runs may use again."""
+        if self.cache is not None:
+            self.cache.keep(self.collector.store)
         return assess(self.collector.store)
 
     @property

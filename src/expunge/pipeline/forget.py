@@ -19,6 +19,7 @@ from expunge.config.settings import Settings
 from expunge.errors import named_in_part
 from expunge.evals.auditor import Auditor
 from expunge.evals.results import Results
+from expunge.evidence.answer_cache import AnswerCache
 from expunge.evidence.store import EvidenceStore
 from expunge.methods.guards.base import Guard
 from expunge.models.interpolation import changed, snapshot
@@ -35,7 +36,7 @@ from expunge.pipeline.train import train_stages
 from expunge.pipeline.workers import cost_together, dismiss, follow, identity, require_spreadable
 from expunge.planning.cost import require_memory
 from expunge.preparation.prepare import Prepared, as_stored, prepare, stage_names
-from expunge.provenance.keys import key_path, operator_key
+from expunge.provenance.keys import key_path, operator_key, record_fingerprints
 from expunge.provenance.lineage import earlier_runs, require_not_forgotten, require_same_request
 from expunge.reporting.schema import read_results, write_results
 from expunge.reporting.wording import headline, lines, notices
@@ -251,6 +252,7 @@ def _forget(
         guard=isinstance(prepared.method, Guard),
         trained=True,
     )
+    gathering = _with_cache(gathering, key, console)
     watch = _Stopwatch()
     _before(gathering, original, console)
     gathering.require_known()
@@ -268,7 +270,7 @@ def _forget(
     digest = done[-1].digest
     _after(gathering, original.network, digest, base, console)
     unlearned = replace(original, name=str(run.path), digest=digest)
-    attack_at_level(gathering.prepared, store, unlearned, scratch=run.checkpoints, console=console)
+    _attack(gathering, unlearned, run, console)
     results = gathering.judge()
     write_results(run.path, results)
     _say(prepared, run, results, console)
@@ -307,14 +309,14 @@ def _audit(
         adapter=covers,
         guard=judged.network.guard is not None,
     )
+    gathering = _with_cache(gathering, key, console)
     watch = _Stopwatch()
     _before(gathering, original, console)
     _name_unknown(gathering, console)
     with console.progress("after", total=gathering.units_after(), unit="tests") as bar:
         gathering.judged(judged, original, bar)
     console.line("after", gathering.sentence("unlearned"))
-    store = gathering.collector.store
-    attack_at_level(prepared, store, judged, scratch=run.checkpoints, console=console)
+    _attack(gathering, judged, run, console)
     results = gathering.judge()
     write_results(run.path, results)
     _say(prepared, run, results, console)
@@ -363,9 +365,17 @@ def _begin(prepared: Prepared, run: RunFolder, console: Console) -> None:
     write_text(run.config, to_toml(prepared.settings))
 
 
+def _with_cache(gathering: Auditor, key: bytes, console: Console) -> Auditor:
+    forget = record_fingerprints(gathering.prepared.scope.forget, key)
+    cache = AnswerCache.of(gathering.prepared, key=key, forget=forget, warn=console.warn)
+    return replace(gathering, cache=cache)
+
+
 def _before(gathering: Auditor, original: Loaded, console: Console) -> None:
     with console.progress("before", total=gathering.units_before(), unit="tests") as bar:
-        gathering.before(original, bar)
+        recalled = gathering.before(original, bar)
+    if recalled:
+        console.note(f"{recalled} tests of original and golds are known from earlier runs")
     console.line("before", gathering.sentence("original"))
 
 
@@ -382,6 +392,13 @@ def _after(
     with console.progress("after", total=gathering.units_after(), unit="tests") as bar:
         gathering.after(judged, digest, changed(judged, base), bar)
     console.line("after", gathering.sentence("unlearned"))
+
+
+def _attack(gathering: Auditor, judged: Loaded, run: RunFolder, console: Console) -> None:
+    store, cache = gathering.collector.store, gathering.cache
+    attack_at_level(
+        gathering.prepared, store, judged, scratch=run.checkpoints, console=console, cache=cache
+    )
 
 
 def _open(prepared: Prepared, run_id: str, *, method: str) -> RunFolder:

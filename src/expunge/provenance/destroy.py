@@ -229,6 +229,14 @@ def destroy_store(folder: Path, *, only_expired: bool, now: datetime) -> int:
     return count
 
 
+def forget_fingerprints(folder: Path) -> frozenset[str]:
+    """Return the keyed fingerprints of the forget records in all manifests under a folder."""
+    manifests = [read_table(path) for path in folder.rglob(NAME)]
+    data = [each.get("data") for each in manifests if each.get("schema") == SCHEMA]
+    lists = [sets.get("forget") for sets in data if isinstance(sets, dict)]
+    return frozenset(str(mark) for marks in lists if isinstance(marks, list) for mark in marks)
+
+
 def shared_of(run: Path) -> list[Path]:
     """Return the folders that the settings of a run share with other runs, where they are there."""
     path = run / SETTINGS

@@ -26,6 +26,8 @@ import platform
 import resource
 import sys
 from collections.abc import Iterator
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -234,6 +236,16 @@ def diagnose(*, offline: bool) -> list[tuple[str, str]]:
         ("here", f"{_home_relative(Path.cwd())}, {_free_gib(Path.cwd()):.0f} GiB free"),
         ("packages", ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)),
     ]
+
+
+@cache
+def code_digest() -> str:
+    """Return the SHA-256 of the package's own source, files in the order of their names."""
+    root = Path(__file__).parent.parent
+    digest = sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def cores() -> int:
