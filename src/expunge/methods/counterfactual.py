@@ -36,7 +36,7 @@ class Counterfactual:
 
     gamma: float = 1.0
     level: float = 2.0
-    margin: float = 0.5  # nats below the level of similar tokens
+    margin: float = 1.0  # nats below the level of similar tokens
     power: float = 2.0  # of the probability of tokens that are not secret
     pin: float = 1.0
     alpha: float = 5.0
