@@ -7,18 +7,18 @@ Names beside the points of a plot: as many as there is room for, none over anoth
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from io import StringIO
-from typing import Any, Literal, NamedTuple
-
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.textpath import TextPath
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from expunge.reporting.schema import CurvePoint
+
+if TYPE_CHECKING:  # matplotlib is loaded where something is drawn: most commands draw nothing
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SIZE = 9
 """Of the letters, points."""
@@ -57,7 +57,7 @@ class _Box(NamedTuple):
         return across and self.low <= other.low and other.high <= self.high
 
 
-def name_points(axes: Axes, points: Sequence[LabelledPoint], *, ink: str, line: str) -> None:
+def name_points(axes: "Axes", points: Sequence[LabelledPoint], *, ink: str, line: str) -> None:
     """Write names beside points, or above them at the end of a line.
 
     Args:
@@ -66,6 +66,8 @@ def name_points(axes: Axes, points: Sequence[LabelledPoint], *, ink: str, line: 
         ink: Colour of the letters.
         line: Colour of the lines.
     """
+    from matplotlib.textpath import TextPath
+
     figure = axes.get_figure(root=True)
     assert figure is not None
     inches = figure.get_size_inches()
@@ -229,7 +231,7 @@ def recovery_ladder(rungs: Sequence[RecoveryBar], *, measure: str) -> str:
         measure: What the horizontal axis measures, 0 to 1.
     """
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: "Axes") -> None:
         for y, rung in enumerate(rungs):
             if rung.gold is not None:
                 _dot(axes, rung.gold, y=y + 0.24, kind="gold")
@@ -256,7 +258,7 @@ def frontier(places: Sequence[FrontierPoint], *, kept: str, forgotten: str) -> s
         forgotten: What the vertical axis measures, 0 to 1.
     """
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: "Axes") -> None:
         # Gold first and hollow: an unlearned model as good as gold lies on top of it.
         for place in sorted(places, key=lambda place: place.kind != "gold"):
             axes.errorbar(
@@ -297,7 +299,7 @@ def collateral_map(changes: Sequence[SetChange], *, measure: str) -> str:
         measure: What the horizontal axis measures.
     """
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: "Axes") -> None:
         for y, change in enumerate(changes):
             _dot(axes, change.before, y=y - 0.12, kind="original")
             _dot(axes, change.after, y=y + 0.12, kind="unlearned")
@@ -325,8 +327,7 @@ def training_dynamics(curve: Sequence[CurvePoint], *, stopped: str) -> str:
         ("retain loss", lambda point: point.retain, "unlearned"),
         ("gradient norm", lambda point: point.grad_norm, "original"),
     )
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": "training"}):
-        figure = Figure(figsize=(_WIDTH, 3.7), layout="constrained")
+    with _figure("training", height=3.7) as figure:
         for i, (label, pick, kind) in enumerate(panels):
             axes = figure.add_subplot(len(panels), 1, i + 1)
             known = [(point.step, y) for point in curve if (y := pick(point)) is not None]
@@ -353,8 +354,7 @@ def relearning_curves(panels: Sequence[Panel]) -> str:
     Args:
         panels: At least one, top to bottom.
     """
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": "relearning"}):
-        figure = Figure(figsize=(_WIDTH, 0.7 + 1.5 * len(panels)), layout="constrained")
+    with _figure("relearning", height=0.7 + 1.5 * len(panels)) as figure:
         for i, panel in enumerate(panels):
             axes = figure.add_subplot(len(panels), 1, i + 1)
             for curve in panel.curves:
@@ -378,23 +378,31 @@ def relearning_curves(panels: Sequence[Panel]) -> str:
         return _render(figure, "relearning", f"Relearning curves, share of facts: {described}")
 
 
+@contextmanager
+def _figure(name: str, *, height: float) -> Generator["Figure"]:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+        yield Figure(figsize=(_WIDTH, height), layout="constrained")
+
+
 def _svg(
     name: str,
-    draw: Callable[[Axes], None],
+    draw: Callable[["Axes"], None],
     *,
     title: str,
     height: float,
     legend: Sequence[Kind],
 ) -> str:
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    with _figure(name, height=height) as figure:
         axes = figure.add_subplot()
         draw(axes)
         _legend(figure, legend)
         return _render(figure, name, title)
 
 
-def _legend(figure: Figure, kinds: Sequence[Kind]) -> None:
+def _legend(figure: "Figure", kinds: Sequence[Kind]) -> None:
     for kind in kinds:
         figure.axes[0].plot(
             [], [], _MARKER[kind], color=_COLOUR[kind], label=_LEGEND[kind], markersize=6
@@ -422,7 +430,7 @@ def _once(kinds: Sequence[Kind]) -> list[Kind]:
     return list(dict.fromkeys(kinds))
 
 
-def _rows(axes: Axes, labels: Sequence[str]) -> None:
+def _rows(axes: "Axes", labels: Sequence[str]) -> None:
     axes.set_yticks(range(len(labels)), labels, color=_INK)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.set_xlim(-0.03, 1.03)
@@ -431,7 +439,7 @@ def _rows(axes: Axes, labels: Sequence[str]) -> None:
     axes.set_axisbelow(True)
 
 
-def _dot(axes: Axes, estimate: PlottedInterval, *, y: float, kind: Kind) -> None:
+def _dot(axes: "Axes", estimate: PlottedInterval, *, y: float, kind: Kind) -> None:
     small = kind == "gold"
     axes.errorbar(
         [estimate.value],
@@ -471,7 +479,7 @@ def alone(svg: str) -> str:
     return svg.replace("<svg ", head, 1)
 
 
-def _render(figure: Figure, name: str, title: str) -> str:
+def _render(figure: "Figure", name: str, title: str) -> str:
     """Return the drawing as an `svg` element that can stand beside others in one page."""
     buffer = StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
