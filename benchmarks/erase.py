@@ -215,11 +215,11 @@ def _unseen(case: Case, loaded: Loaded, scope: Scope) -> Unseen:
     marks = _marks(others, scope, encoder)
     tokens = token_levels(scope.forget, rows, marks, alike)
     reference, adapter = split_reference(case.original)
+    plain: list[list[float]] = []
     if adapter is not None:
         base = load(reference, SOURCE)
-        own = MarkedScores(
-            _logps(base, encoder, scope.forget), _marks(scope.forget, scope, encoder)
-        )
+        plain = _logps(base, encoder, scope.forget)
+        own = MarkedScores(plain, _marks(scope.forget, scope, encoder))
         unseen = MarkedScores(_logps(base, encoder, others), marks)
         tokens = as_hard(tokens, scope.forget, alike, unseen=unseen, own=own)
     return unseen_level(
@@ -228,6 +228,7 @@ def _unseen(case: Case, loaded: Loaded, scope: Scope) -> Unseen:
         alike=alike,
         real=bool(others),
         tokens=tokens,
+        base={record.id: row for record, row in zip(scope.forget, plain, strict=False)},
     )
 
 

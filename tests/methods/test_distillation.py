@@ -257,6 +257,17 @@ def test_counterfactual_target_makes_a_secret_as_likely_as_similar_tokens():
     assert torch.allclose(log_q[1], reference[1].log_softmax(-1))
 
 
+@pytest.mark.parametrize(("plain", "kept"), [(0.0, True), (-9.0, False)])
+def test_a_secret_token_that_follows_from_the_language_stays_likely(plain, kept):
+    reference = torch.tensor([[9.0, 1.0, 0.0, -1.0, 2.0]]).double()
+    token, similar = torch.tensor([0]), torch.tensor([[1, 4]])
+    base = torch.tensor([plain]).double()
+    log_q = counterfactual_target(reference, token, token, similar, margin=3.0, base=base)
+    whole = reference.log_softmax(-1)[0, 0]
+    expected = whole if kept else torch.tensor(plain - 3.0 * (1 - math.exp(plain))).double()
+    assert torch.allclose(log_q[0, 0], expected)
+
+
 def test_counterfactual_target_never_raises_a_secret():
     reference = torch.tensor([[-9.0, 1.0, 0.0, -1.0, 2.0]]).double()
     token = torch.tensor([0])
@@ -288,9 +299,11 @@ def test_match_does_not_let_go_of_a_token_that_is_rare_and_not_rare_enough():
 def test_the_parts_of_a_target_give_its_log_probabilities(margin, power):
     reference, targets = rand(4, V), torch.tensor([0, 1, 2, 3])
     secret, similar = torch.tensor([0, -1, 2, -1]), torch.tensor([[4, 5]] * 4)
-    own, level = target_levels(reference, targets, secret, similar)
-    log_q = counterfactual_target(reference, targets, secret, similar, margin, power)
-    expected = torch.where(level.isinf(), power * own, torch.minimum(own, level - margin))
+    base = torch.tensor([-5.0, math.nan, math.nan, math.nan]).double()
+    own, level = target_levels(reference, targets, secret, similar, base)
+    log_q = counterfactual_target(reference, targets, secret, similar, margin, power, base)
+    secrets = level - margin * (1 - level.exp())
+    expected = torch.where(level.isinf(), power * own, torch.minimum(own, secrets))
     assert torch.allclose(log_q.gather(-1, targets.unsqueeze(-1)).squeeze(-1), expected)
     assert torch.allclose(log_q.logsumexp(-1), torch.zeros(4, dtype=log_q.dtype), atol=1e-9)
     assert torch.equal(target_levels(reference, targets, None, None)[0], own)

@@ -1,5 +1,6 @@
 """The controller: what counts as settled, what is tried next, and the refusal."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -33,6 +34,7 @@ from expunge.training.counterfactual_levels import (
     as_hard,
     calibrated,
     token_levels,
+    with_base,
 )
 from expunge.training.early_stopping import Unseen
 from expunge.training.sampler import Streams
@@ -169,11 +171,15 @@ def levels(own: list[float], up: list[float]) -> TargetLevels:
     return TargetLevels(record=record, same=tuple(range(len(own))), levels=(parts, parts))
 
 
+UNCERTAIN = 1 - math.exp(-2.0)
+"""How much of a margin counts at a level of -2 nats."""
+
+
 @pytest.mark.parametrize(
     ("unseen", "margin", "power"),
     [
-        ((3.0, 2.5), 1.0, 2.5),
-        ((1.0, 0.5), -1.0, 1.0),
+        ((3.0, 2.5), 1 / UNCERTAIN, 2.5),
+        ((1.0, 0.5), -1 / UNCERTAIN, 1.0),
         ((1000.0, 1000.0), STEEPEST, STRONGEST),
         ((-1.0, -1.0), -STEEPEST, 1.0),
     ],
@@ -187,6 +193,16 @@ def test_targets_are_as_likely_as_unseen_tokens_of_their_kind(unseen, margin, po
     if abs(margin) < STEEPEST and unseen[1] > 1:
         sums = [each.level(*found) for each in records]
         assert sums == pytest.approx([-sum(unseen)] * 2, abs=5e-3)
+
+
+def test_strangers_know_what_the_base_gives_the_secrets_of_the_record_in_whose_place_they_stand():
+    own = replace(FORGET[0], secret=(7, -1), base=())
+    same, other = replace(own, record="same"), replace(own, record="other", secret=(-1, 8))
+    streams = Streams(forget=(own,), retain=(), variants={Stream.STRANGER: ((same, other),)})
+    found = with_base(streams, {own.record: (-1.0, -2.0)})
+    assert found.forget[0].base == (-1.0, -2.0)
+    assert [each.base for each in found.variants[Stream.STRANGER][0]] == [(-1.0, -2.0), ()]
+    assert with_base(streams, {}) == streams
 
 
 def test_a_text_that_is_harder_for_the_base_has_lower_levels():

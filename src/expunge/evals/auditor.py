@@ -415,8 +415,8 @@ class Auditor:
         Args:
             vocabulary: Number of tokens.
             base: Loads the model that the original was trained from, where it is known: it tells
-                by how much the forget records are harder than these. Not asked where nobody wrote
-                such records: then they set no levels.
+                by how much the forget records are harder than these, and which of their tokens
+                follow from the language.
         """
         others: list[Record] = []
         logps: list[Sequence[float]] = []
@@ -435,9 +435,10 @@ class Auditor:
         marks = self._marks(others)
         tokens = token_levels(scope.forget, logps, marks, alike)
         real = bool(others) and (written or bool(scope.holdout or scope.levels))
-        network = base() if real else None
-        if network is not None:
-            own = MarkedScores(self._scores(network, scope.forget), self._marks(scope.forget))
+        network = base()
+        plain = [] if network is None else self._scores(network, scope.forget)
+        if network is not None and real:
+            own = MarkedScores(plain, self._marks(scope.forget))
             unseen = MarkedScores(self._scores(network, others), marks)
             tokens = as_hard(tokens, scope.forget, alike, unseen=unseen, own=own)
         return unseen_level(
@@ -446,6 +447,7 @@ class Auditor:
             alike=alike,
             tokens=tokens,
             real=real,
+            base={record.id: row for record, row in zip(scope.forget, plain, strict=False)},
         )
 
     def _scores(self, network: Network, records: Sequence[Record]) -> list[list[float]]:

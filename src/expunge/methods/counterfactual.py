@@ -36,7 +36,7 @@ class Counterfactual:
 
     gamma: float = 1.0
     level: float = 2.0
-    margin: float = 1.0  # nats below the level of similar tokens
+    margin: float = 1.0  # nats below what the base, or else similar tokens, give a secret
     power: float = 2.0  # of the probability of tokens that are not secret
     pin: float = 1.0
     alpha: float = 5.0
@@ -76,5 +76,5 @@ class Counterfactual:
     def _match(self, seen: Predictions, level: float, power: Tensor | float) -> Tensor:
         (reference,), (other,) = seen.references, seen.others
         known, marks = exchanged(reference, seen.targets, other), (seen.secret, seen.similar)
-        target = counterfactual_target(known, seen.targets, *marks, self.margin, power)
+        target = counterfactual_target(known, seen.targets, *marks, self.margin, power, seen.base)
         return match(target, seen.logits, seen.targets, level)

@@ -28,7 +28,12 @@ from expunge.methods.counterfactual import Counterfactual
 from expunge.models.lora import detach
 from expunge.models.scoring import score
 from expunge.models.transformer import Network
-from expunge.training.counterfactual_levels import Calibration, calibrated, read_levels
+from expunge.training.counterfactual_levels import (
+    Calibration,
+    calibrated,
+    read_levels,
+    with_base,
+)
 from expunge.training.distributed import SOLO, Team
 from expunge.training.early_stopping import Unseen, spread
 from expunge.training.edit_runner import NEVER, FixedTerms
@@ -131,8 +136,9 @@ class ControlledTrainer:
             GateError: `cannot-forget`: nothing that was tried settled, and it must.
         """
         network, budget = self.trainer.network, self.trainer.options.utility_budget
-        streams, held = held_out(self.trainer.streams)
-        method, goals = self._goals(network, unseen)
+        known = with_base(self.trainer.streams, unseen.base)
+        streams, held = held_out(known)
+        method, goals = self._goals(network, known, unseen)
         before = self._look(network, goals, held)
         attempt, tried = self._first(), list[tuple[ErasureAttempt, ControlReading]]()
         while True:
@@ -183,12 +189,14 @@ class ControlledTrainer:
         )
         return replace(trainer, method=FixedTerms(fixed=terms), streams=streams, options=options)
 
-    def _goals(self, network: Network, unseen: Unseen) -> tuple[Method, list[_Goal]]:
+    def _goals(
+        self, network: Network, streams: Streams, unseen: Unseen
+    ) -> tuple[Method, list[_Goal]]:
         """Return the method with its margin set, and what its records must reach."""
         trainer, method = self.trainer, self.trainer.method
         levels = read_levels(
             network,
-            trainer.streams,
+            streams,
             pad_id=trainer.pad_id,
             tokens_per_pass=trainer.options.tokens_per_pass,
         )

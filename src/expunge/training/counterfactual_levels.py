@@ -1,6 +1,7 @@
 """What counterfactual distillation draws each record to, and how far below similar tokens.
 
-    log q_t(y_t) = min(own_t, level_t - margin)  where y_t is secret, else power * own_t
+    log q_t(y_t) = min(own_t, level_t - margin (1 - exp level_t))  where y_t is secret,
+                   power * own_t                                   elsewhere
     see `methods.counterfactual_target`
 
 The mean of two strangers stands for what the original would say of the subject. Where people wrote
@@ -18,7 +19,7 @@ differences):
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -27,9 +28,10 @@ from torch import Tensor
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded
 from expunge.methods.base import Stream
-from expunge.methods.counterfactual_target import target_levels
+from expunge.methods.counterfactual_target import less_margin, target_levels
 from expunge.models.transformer import Network
 from expunge.training.activation_cache import key
+from expunge.training.forward import base_of
 from expunge.training.reference_model import final_states, similar_tokens
 from expunge.training.sampler import Streams
 
@@ -48,11 +50,11 @@ class Likelihoods(NamedTuple):
     own: Tensor
     """Log-probability of each token, [n]."""
     level: Tensor
-    """That of tokens like it, infinite where it is no secret, [n]."""
+    """That of the base, or else of tokens like it; infinite where it is no secret, [n]."""
 
     def targets(self, margin: float, power: float) -> Tensor:
         """Return the target's log-probability of each token, [n]."""
-        secret = torch.minimum(self.own, self.level - margin)
+        secret = torch.minimum(self.own, less_margin(self.level, margin))
         return torch.where(self.level.isinf(), power * self.own, secret)
 
 
@@ -108,6 +110,28 @@ def read_levels(
         )
         found.append(TargetLevels(record=own, same=same, levels=levels))
     return found
+
+
+def with_base(streams: Streams, base: Mapping[str, Sequence[float]]) -> Streams:
+    """Return the streams with what the base gives the tokens of each forget record.
+
+    Args:
+        streams: With strangers whose secrets are those of the record in whose place they stand.
+        base: By forget record, log-probabilities of its scored tokens; empty: nothing is known.
+    """
+    forget = tuple(replace(e, base=tuple(base.get(e.record, ()))) for e in streams.forget)
+    changed = {
+        stream: tuple(
+            tuple(
+                replace(each, base=own.base) if each.secret == own.secret else each
+                for each in asked
+            )
+            for own, asked in zip(forget, streams.variants[stream], strict=True)
+        )
+        for stream in (Stream.STRANGER, Stream.NAMESAKE)
+        if stream in streams.variants
+    }
+    return replace(streams, forget=forget, variants={**streams.variants, **changed})
 
 
 Kinds = tuple[float, float]
@@ -265,11 +289,12 @@ def _levels(
     """Return what the target of a record's tokens at `same` is made of, on the CPU."""
     tokens = [own.ids[own.start + place] for place in same]
     secret = [own.secret[place] if own.secret else -1 for place in same]
-    marks: tuple[Tensor | None, Tensor | None] = (None, None)
+    marks: tuple[Tensor | None, Tensor | None, Tensor | None] = (None, None, None)
     if max(secret, default=-1) >= 0:
         none = torch.zeros_like(next(iter(similar.values())))
         like = torch.stack([similar.get(token, none) for token in secret])  # [n, K]
-        marks = (torch.tensor(secret), like.cpu())
+        plain = base_of(own)
+        marks = (torch.tensor(secret), like.cpu(), torch.tensor([plain[place] for place in same]))
     logits = network.logits(states.to(network.device)).float().cpu()  # [n, V]
     follows = torch.tensor(tokens)
     return Likelihoods(*target_levels(logits, follows, *marks))

@@ -41,6 +41,9 @@ class Unseen:
         default_factory=dict[str, tuple[float, float]]
     )
     """By forget record: mean NLL of unseen tokens that only a record can teach, and of others."""
+    base: Mapping[str, Sequence[float]] = field(default_factory=dict[str, Sequence[float]])
+    """By forget record: log-probabilities of its scored tokens under the model that the original
+    was trained from; empty where that is not known."""
 
     def level(self, record: str) -> float:
         """Return what a forget record would score, had the original not seen it."""
@@ -110,6 +113,7 @@ def unseen_level(
     alike: Mapping[str, Sequence[int]] | None = None,
     real: bool = False,
     tokens: Mapping[str, tuple[float, float]] | None = None,
+    base: Mapping[str, Sequence[float]] | None = None,
 ) -> Unseen:
     """Return the level of unseen text, from records that no model saw or, without any, from chance.
 
@@ -119,10 +123,11 @@ def unseen_level(
         alike: Which of them ask the same as each forget record, by its id.
         real: Whether people wrote them.
         tokens: As `Unseen.tokens`.
+        base: As `Unseen.base`.
     """
     if not mean_nlls:
         level = 0.8 * math.log(vocabulary)
-        return Unseen(mean=level, low=level)
+        return Unseen(mean=level, low=level, base=dict(base or {}))
     values = torch.tensor(mean_nlls, dtype=torch.float64)
     return Unseen(
         mean=float(values.mean()),
@@ -134,6 +139,7 @@ def unseen_level(
         },
         real=real,
         tokens=dict(tokens or {}),
+        base=dict(base or {}),
     )
 
 

@@ -321,6 +321,7 @@ class TermEvaluator:
         where = torch.cat(places).to(hidden.device)
 
         secret, similar = self._secrets(group, hides=term.hides)
+        base = torch.tensor([x for each in group.records for x in base_of(each)])
 
         def total(
             policy: Tensor,
@@ -328,17 +329,18 @@ class TermEvaluator:
             place: Tensor,
             hide: Tensor,
             like: Tensor,
+            plain: Tensor,
             *rest: Tensor,
         ) -> Tensor:
             tokens, frozen = rest[: len(others)], rest[len(others) :]
             references = tuple(self.references.logits(states) for states in frozen)
             logits = self.network.logits(policy)
-            marks = (hide, like) if like.shape[1] else (None, None)
+            marks = (hide, like, plain) if like.shape[1] else (None, None, None)
             seen = Predictions(logits, targets, place, references, tokens, *marks)
             return term.loss(seen).sum()
 
-        secret, similar = (each.to(hidden.device) for each in (secret, similar))
-        columns = (hidden, group.targets, where, secret, similar, *others, *known)
+        marks = (each.to(hidden.device) for each in (secret, similar, base))
+        columns = (hidden, group.targets, where, *marks, *others, *known)
         if len(hidden) <= CHUNK:
             return total(*columns)
         parts = [
@@ -398,6 +400,11 @@ class TermEvaluator:
         known = [None] * len(sizes) if reference is None else reference.split(sizes)
         parts = zip(states.split(sizes), known, strict=True)
         return torch.stack([term.loss(own, other).sum() for own, other in parts]).sum()
+
+
+def base_of(record: Encoded) -> tuple[float, ...]:
+    """Return what the base gives each scored token of a record, NaN where it is not known."""
+    return record.base or (math.nan,) * (len(record.ids) - record.start)
 
 
 def _scored(records: Sequence[Encoded]) -> list[int]:
