@@ -14,7 +14,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_origin
@@ -120,6 +120,7 @@ def resolve(
         values.update(layer.values)
         origins.update(layer.origins)
     _require(values)
+    _require_no_zero_bytes(values, origins)
     _require_own_trust(values, origins)
     _require_own_code(values, origins)
     chain = values.get("stage")
@@ -341,6 +342,27 @@ def _require(values: Mapping[str, object]) -> None:
             raise UsageError(code, what=what, why=why, fix=fix)
 
 
+def _require_no_zero_bytes(values: Mapping[str, object], origins: Mapping[str, str]) -> None:
+    """Refuse a text that no path and no name can be: a shell cannot give it, but a file can."""
+    for path, value in values.items():
+        if any("\0" in text for text in _texts(value)):
+            raise UsageError(
+                "invalid-value",
+                what=f"`{path}` holds a zero byte",
+                why=f"set by {origins.get(path, 'default')}: no path and no name can hold one",
+                fix=f"take it out of `{path}`",
+            )
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield every text in a value of TOML."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
+
+
 def _require_own_trust(values: Mapping[str, object], origins: Mapping[str, str]) -> None:
     """Refuse a file that has a model's code run: both may come from somebody else."""
     origin = origins.get(_TRUST, _FLAG)
@@ -470,6 +492,8 @@ def parsed(path: Path) -> dict[str, Any]:
         line = re.search(r"line (\d+)", str(error))
         what = f"{path}:{line[1]}: not valid TOML" if line else f"{path}: not valid TOML"
         why = str(error)[0].lower() + str(error)[1:]
+    except (ValueError, RecursionError):
+        what, why = f"{path}: not valid TOML", "it is nested, or a number is long, beyond reason"
     raise UsageError(
         "invalid-toml",
         what=what,

@@ -32,7 +32,7 @@ from transformers.utils.hub import cached_file
 
 from expunge.data.hub import hub_is_closed
 from expunge.errors import ExpungeError, InputError, is_out_of_memory
-from expunge.models.guarded import load_guard, rules_digest
+from expunge.models.guarded import load_guard, require_fitting, rules_digest
 from expunge.models.integrity import require_finite, require_same_names, require_whole
 from expunge.models.lora import is_plain, merge_saved
 from expunge.models.reference import (
@@ -179,6 +179,7 @@ def load(reference: str, source: Source) -> Loaded:
     if is_guard(reference):
         rules = model_folder(reference)
         network.guard = load_guard(rules, source.device)
+        require_fitting(network.guard, network, rules)
         digest = guarded_digest(digest, rules)
     return Loaded(network=network, tokenizer=tokenizer, name=reference, digest=digest)
 

@@ -29,7 +29,7 @@ from expunge.models.transformer import Network
 from expunge.pipeline.exact import retrain
 from expunge.pipeline.gold import over_clean_base, replaced
 from expunge.pipeline.plan import Plan, plan_stages
-from expunge.pipeline.publish import claim_of, masker, publish, traces_in_model
+from expunge.pipeline.publish import masker, publish, traces_in_model
 from expunge.pipeline.routes import Chosen, choose_route, with_golds, without_routes
 from expunge.pipeline.run_folder import RunFolder, interrupted, mark_latest, open_run
 from expunge.pipeline.train import train_stages
@@ -38,6 +38,7 @@ from expunge.planning.cost import require_memory
 from expunge.preparation.prepare import Prepared, as_stored, prepare, stage_names
 from expunge.provenance.keys import key_path, operator_key, record_fingerprints
 from expunge.provenance.lineage import earlier_runs, require_not_forgotten, require_same_request
+from expunge.provenance.training_facts import claim_in
 from expunge.reporting.schema import read_results, write_results
 from expunge.reporting.wording import headline, lines, notices
 from expunge.training.distributed import Team, joined
@@ -447,7 +448,7 @@ def _say(prepared: Prepared, run: RunFolder, results: Results, console: Console)
     verdict, goal = results.verdict, prepared.settings.request.goal
     first = " ".join((*notices(verdict), headline(verdict, goal=goal)))
     console.line("verdict", f"{verdict.ruling}: {first}")
-    for line in lines(verdict, exact=claim_of(run)):
+    for line in lines(verdict, exact=claim_in(run.path)):
         console.note(line)
 
 

@@ -31,6 +31,7 @@ from expunge.provenance.manifest import DESTROYED, NAME, SCHEMA
 from expunge.provenance.signature import SigningKey, is_signed
 from expunge.reporting.build import IN_FULL, MASKED, OWN, PUBLISHED
 from expunge.utils.io import is_part, read_table, sha256_file, sha256_json, write_json
+from expunge.utils.system import cache_folder
 
 _SCHEMA = "expunge.destruction/1"
 _STAY = "evidence/context.json"
@@ -245,8 +246,21 @@ def shared_of(run: Path) -> list[Path]:
     return [Path(each) for each in named if isinstance(each, str) and Path(each).is_dir()]
 
 
+def is_own(shared: Path, run: Path) -> bool:
+    """Tell whether a shared folder belongs to a run or to its user, and to nobody else.
+
+    Settings may come from a stranger, and name the store of another run.
+
+    Args:
+        shared: The folder that the settings name.
+        run: The run folder.
+    """
+    places = (run.resolve(), cache_folder().resolve())
+    return any(shared.resolve().is_relative_to(place) for place in places)
+
+
 def destroy_shared(folder: Path, *, only_expired: bool, now: datetime) -> int | None:
-    """Destroy what a run shares with others; it is made again by whichever needs it.
+    """Destroy what a run shares with others and owns; it is made again by whichever needs it.
 
     Args:
         folder: An `attack_store` or a `reference_store`.

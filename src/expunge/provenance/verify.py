@@ -16,6 +16,7 @@ from expunge.evidence.store import EvidenceStore
 from expunge.models.reference import MODEL, SETTINGS
 from expunge.provenance.consistency import (
     Problem,
+    claim_problems,
     identity_problems,
     page_problems,
     record_problems,
@@ -201,12 +202,14 @@ def _belonging(
             context = store.context()
             problems += settings_problems(run, manifest, context)
             if is_open:
-                problems += page_problems(run, manifest, key)
+                found, notes = page_problems(run, manifest, key)
+                problems += found
             settings = parsed(run / SETTINGS) if (run / SETTINGS).is_file() else {}
             code = bool(settings.get("trust_remote_code"))
             precision = manifest.get("precision")
-            found, notes = weight_problems(run, context.models, precision, own_code=code)
-            problems += found
+            found, unsure = weight_problems(run, context.models, precision, own_code=code)
+            problems += [*found, *claim_problems(run)]
+            notes += unsure
     except _UNREADABLE as error:
         problems.append(_Unreadable("evidence", "cannot be read", error).problem)
     return problems, notes
