@@ -21,7 +21,7 @@ from expunge.attacks.weight_space.remove_adapter import Unplug
 from expunge.evidence.context import Access, Recorded
 from expunge.evidence.encryption import SHARED, locked
 from expunge.evidence.store import EvidenceStore
-from expunge.utils.io import private, read_json, sha256_json, write_json
+from expunge.utils.io import private, read_table, sha256_json, write_json
 
 SCHEMA = "expunge.attempts/2"
 _DEFAULTS = {field.name: field.default for field in fields(Attempt)}
@@ -254,8 +254,9 @@ def shared_store(folder: Path, evidence: EvidenceStore, *, expires: date) -> Evi
     """
     if evidence.sealed and evidence.operator is None:
         raise locked(evidence.folder)
-    known = read_json(folder / SHARED)["expires"] if (folder / SHARED).is_file() else ""
-    write_json(private(folder) / SHARED, {"schema": _SCHEMA, "expires": max(known, str(expires))})
+    known = read_table(folder / SHARED).get("expires") if (folder / SHARED).is_file() else ""
+    until = max(str(known), str(expires))
+    write_json(private(folder) / SHARED, {"schema": _SCHEMA, "expires": until})
     if evidence.operator is None or not evidence.sealed:
         return EvidenceStore(folder / "open")
     store = EvidenceStore(folder / "sealed")

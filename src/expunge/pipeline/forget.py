@@ -24,7 +24,7 @@ from expunge.evidence.store import EvidenceStore
 from expunge.methods.guards.base import Guard
 from expunge.models.interpolation import changed, snapshot
 from expunge.models.loading import Loaded, choose_device, load
-from expunge.models.reference import is_adapter, is_laid_over
+from expunge.models.reference import beneath, is_adapter, is_laid_over
 from expunge.models.transformer import Network
 from expunge.pipeline.exact import retrain
 from expunge.pipeline.gold import over_clean_base, replaced
@@ -423,11 +423,19 @@ def _introduce(prepared: Prepared, planned: Plan, console: Console) -> None:
 
 
 def _warn_of_traces(run: RunFolder, store: EvidenceStore, console: Console) -> None:
-    """Say which files of the model folder name a subject, as the path of a base may."""
+    """Say which files of the model folder name a subject, or a place on this machine.
+
+    An adapter and a guard must name their base, as a path where it is on this machine alone.
+    """
     if found := traces_in_model(run, store):
         console.warn(
             f"before you publish {run.model}: {named_in_part(found, most=_MOST_NAMED)} names a"
             " subject or a fact, as paths and names of yours may"
+        )
+    if (base := beneath(str(run.model))) is not None and Path(base).is_absolute():
+        console.warn(
+            f"before you publish {run.model}: it names its base by a path of this machine; name a"
+            " model of the Hub there, which others can load as well"
         )
 
 

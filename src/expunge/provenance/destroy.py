@@ -398,7 +398,9 @@ def _is_whole(manifest: Mapping[str, Any]) -> bool:
     """Tell whether a manifest says what its destruction needs to know."""
     try:
         date.fromisoformat(manifest["evidence"]["expires"])
-        return isinstance(manifest["files"], dict) and "redacted" in manifest["evidence"]
+        tables = isinstance(manifest["files"], dict) and isinstance(manifest["digest"], str)
+        tables = tables and all(isinstance(each, dict) for each in manifest["files"].values())
+        return tables and "redacted" in manifest["evidence"]
     except (KeyError, TypeError, ValueError):
         return False
 
@@ -442,11 +444,27 @@ def read_destruction(
 
     A note that belongs to another manifest, that names files which no destruction removes, or that
     another key made, is not authentic.
+
+    Raises:
+        InputError: It is no such note.
     """
     path = run / DESTROYED
     if not path.is_file():
         return None
-    body = read_table(path)
+    try:
+        return _read_note(read_table(path), manifest, key)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            "foreign-note",
+            what=f"{path} is no note on the destruction of evidence",
+            why="a field is missing or of another kind",
+            fix="find out who wrote it; remove it to destroy the evidence under your own key",
+        ) from error
+
+
+def _read_note(body: dict[str, Any], manifest: Mapping[str, Any], key: bytes | None) -> Destruction:
     mac, public, signature = (
         str(body.pop(name, "")) for name in ("mac", "public_key", "signature")
     )

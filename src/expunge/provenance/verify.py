@@ -36,10 +36,12 @@ from expunge.utils.io import json_text, links_below, read_json, sha256_file, sha
 Assess = Callable[[EvidenceStore], Results]
 """Computes results from an evidence folder and nothing else."""
 
-_UNREADABLE = (ExpungeError, ValueError, KeyError, TypeError, IndexError, OSError)
+_UNREADABLE = (ExpungeError, ValueError, KeyError, TypeError, IndexError, AttributeError, OSError)
 """What broken files raise when they are read: findings here, not crashes."""
 
 _ABSENT = object()
+_TABLES = ("data", "evidence", "models", "preregistration", "seeds", "verdict", "versions")
+"""Fields of a manifest that hold fields of their own."""
 
 _ATTACK = "attack"
 """Key of a manifest that a folder of attacks has."""
@@ -323,6 +325,7 @@ def _read_manifest(path: Path, *, schema: str = SCHEMA) -> tuple[dict[str, Any],
         manifest = read_json(path)
         entries = manifest["files"]
         well_formed = all(set(entry) == {"sha256", "bytes"} for entry in entries.values())
+        well_formed &= all(isinstance(manifest.get(name, {}), dict) for name in _TABLES)
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}, [Problem(path=NAME, what="is not a manifest")]
     if manifest.get("schema") != schema:

@@ -189,6 +189,8 @@ NOT_NUMBERS: dict[str, object] = {
     "a list": [1, 2],
     "a table": {"a": 1},
 }
+GIVEN = frozenset({"model", "offline", "request.forget", "request.goal"})
+"""Settings that the words of the command give, whatever a file says."""
 UNLIMITED = frozenset({"train.clip"})
 """Settings that may be infinite."""
 NOT_TEXTS: dict[str, object] = {"a table": {"a": 1}, "a list in a list": [[1]], "a number": 7}
@@ -201,7 +203,7 @@ def settings(draw: random.Random) -> Iterator[Trial]:
         values = NOT_NUMBERS if numeric else NOT_TEXTS
         for what, value in values.items():
             door = draw.choice(("flag", "variable", "file")) if numeric else "file"
-            if path in UNLIMITED and what == "infinity":
+            if path in GIVEN or (path in UNLIMITED and what == "infinity"):
                 continue
             yield Trial(
                 what=f"{path} = {what}, by {door}",
@@ -414,11 +416,11 @@ CONTENTS = (
     Content(file="adapter/adapter_config.json", words=["plan", "adapter", *PLAN[2:]]),
     Content(
         file="adapter/adapter_config.json",
-        words=["audit", "adapter", "--against", "forget.jsonl", *HELD],
+        words=["forget", "adapter", *FORGET[2:]],
     ),
     Content(
         file="adapter/adapter_model.safetensors",
-        words=["audit", "adapter", "--against", "forget.jsonl", *HELD],
+        words=["forget", "adapter", *FORGET[2:]],
         head=True,
     ),
     Content(file="guard/guard.json", words=["audit", "guard", "--against", "forget.jsonl", *HELD]),
