@@ -18,6 +18,7 @@ from typing import Any
 from expunge.attacks.base import Attack, Attempt, made_with
 from expunge.attacks.weight_space.interpolation import Merge
 from expunge.attacks.weight_space.remove_adapter import Unplug
+from expunge.errors import InputError
 from expunge.evidence.context import Access, Recorded
 from expunge.evidence.encryption import SHARED, locked
 from expunge.evidence.store import EvidenceStore
@@ -240,6 +241,23 @@ def _loads_others(attack: Attack) -> bool:
     return isinstance(attack, Unplug | Merge)
 
 
+def kept_until(folder: Path) -> date:
+    """Return the date from which the evidence that runs share is to be destroyed.
+
+    Raises:
+        InputError: The folder does not say.
+    """
+    try:
+        return date.fromisoformat(read_table(folder / SHARED)["expires"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "not-json",
+            what=f"{folder / SHARED} names no date",
+            why="the file was cut short or changed, or another program wrote it",
+            fix="remove the folder by hand; runs that need it make it again",
+        ) from error
+
+
 def shared_store(folder: Path, evidence: EvidenceStore, *, expires: date) -> EvidenceStore:
     """Open the folder that runs share; what one run seals is sealed there, too, and lies apart.
 
@@ -254,9 +272,8 @@ def shared_store(folder: Path, evidence: EvidenceStore, *, expires: date) -> Evi
     """
     if evidence.sealed and evidence.operator is None:
         raise locked(evidence.folder)
-    known = read_table(folder / SHARED).get("expires") if (folder / SHARED).is_file() else ""
-    until = max(str(known), str(expires))
-    write_json(private(folder) / SHARED, {"schema": _SCHEMA, "expires": until})
+    until = max(expires, kept_until(folder)) if (folder / SHARED).is_file() else expires
+    write_json(private(folder) / SHARED, {"schema": _SCHEMA, "expires": str(until)})
     if evidence.operator is None or not evidence.sealed:
         return EvidenceStore(folder / "open")
     store = EvidenceStore(folder / "sealed")

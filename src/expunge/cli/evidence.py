@@ -190,7 +190,8 @@ def _references(action: str, folder: Path, *, expired: bool, session: Session) -
 
 def _shared(action: str, folder: Path, *, expired: bool, session: Session) -> int:
     """Do the same with the folder that attacks of many runs share."""
-    from expunge.provenance.destroy import destroy_store, kept, kept_until
+    from expunge.attacks.store import kept_until
+    from expunge.provenance.destroy import destroy_store, kept
 
     console = session.console
     if action == "destroy":
@@ -198,7 +199,7 @@ def _shared(action: str, folder: Path, *, expired: bool, session: Session) -> in
         console.line("destroyed", f"{count} files of {folder}; runs that need them make them again")
         console.event("done", {"destroyed": count, "exit": 0})
         return 0
-    until = kept_until(folder)
+    until = kept_until(folder).isoformat()
     count = kept(folder)
     console.line("evidence", f"{count} files, shared by runs; kept until {until}")
     console.event("done", {"files": count, "until": until, "exit": 0})

@@ -432,7 +432,8 @@ def _warn_of_traces(run: RunFolder, store: EvidenceStore, console: Console) -> N
             f"before you publish {run.model}: {named_in_part(found, most=_MOST_NAMED)} names a"
             " subject or a fact, as paths and names of yours may"
         )
-    if (base := beneath(str(run.model))) is not None and Path(base).is_absolute():
+    base = beneath(str(run.model)) if run.model.is_dir() else None
+    if base is not None and Path(base).is_absolute():
         console.warn(
             f"before you publish {run.model}: it names its base by a path of this machine; name a"
             " model of the Hub there, which others can load as well"

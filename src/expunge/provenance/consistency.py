@@ -31,6 +31,8 @@ from expunge.utils.io import read_table
 _UNREADABLE = (ExpungeError, ValueError, KeyError, TypeError, IndexError, AttributeError, OSError)
 """What broken files raise when they are read: findings here, not crashes."""
 _SETTINGS = "config.toml"
+_WRAPPERS = frozenset({"robust", "combine", "mask", "optimiser", "init", "average_last"})
+"""What facts say beside the hyperparameters of a method, in words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,11 +91,10 @@ def settings_problems(
 
 def _other_method(method: MethodFacts, settings: Settings) -> set[str]:
     """Say where the method of the facts and that of the settings differ."""
-    from expunge.preparation.validate import described  # loads torch
-
     if method.name != settings.method.name:
         return {"`method.name` is not the method of facts.json"}
-    if method.parameters != {**settings.method.parameters, **described(settings)}:
+    own = {key: value for key, value in method.parameters.items() if key not in _WRAPPERS}
+    if own != settings.method.parameters:
         return {"`method` has other hyperparameters than facts.json"}
     return set()
 

@@ -18,6 +18,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from expunge.attacks.store import kept_until
 from expunge.config.resolve import parsed
 from expunge.errors import InputError, UsageError, named_in_part
 from expunge.evidence.encryption import NAME as SEAL
@@ -222,8 +223,8 @@ def destroy_store(folder: Path, *, only_expired: bool, now: datetime) -> int:
         InputError: Something could not be removed and is left.
     """
     until = kept_until(folder)
-    if only_expired and now.date() < date.fromisoformat(until):
-        raise _too_early(folder, until)
+    if only_expired and now.date() < until:
+        raise _too_early(folder, until.isoformat())
     count = kept(folder)
     _emptied([folder / "open", folder / "sealed"])
     (folder / SHARED).unlink()
@@ -277,7 +278,7 @@ def destroy_shared(folder: Path, *, only_expired: bool, now: datetime) -> int | 
         return destroy_references(folder)
     if not (folder / SHARED).is_file():
         return None
-    early = only_expired and now.date() < date.fromisoformat(kept_until(folder))
+    early = only_expired and now.date() < kept_until(folder)
     return None if early else destroy_store(folder, only_expired=only_expired, now=now)
 
 
@@ -375,23 +376,6 @@ def _emptied(folders: Iterable[Path]) -> int:
     if left := [path for folder in there for path in _left(folder)]:
         raise _refused(left)
     return count
-
-
-def kept_until(folder: Path) -> str:
-    """Return the date from which the evidence that runs share is to be destroyed, ISO 8601.
-
-    Raises:
-        InputError: The folder does not say.
-    """
-    try:
-        return date.fromisoformat(read_table(folder / SHARED)["expires"]).isoformat()
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            "not-json",
-            what=f"{folder / SHARED} names no date",
-            why="the file was cut short or changed, or another program wrote it",
-            fix="remove the folder by hand; runs that need it make it again",
-        ) from error
 
 
 def _is_whole(manifest: Mapping[str, Any]) -> bool:
