@@ -8,7 +8,7 @@ their fingerprints, pages and the evidence that they show.
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from expunge.evidence.store import UNLEARNED, EvidenceStore
 from expunge.models.reference import ADAPTER, CONFIG, GUARD, beneath, model_folder
 from expunge.provenance.keys import item_fingerprints
 from expunge.provenance.training_facts import claim_in
-from expunge.reporting.build import IN_FULL, MASKED, OWN, PUBLISHED, report_text
+from expunge.reporting.build import IN_FULL, MASKED, OWN, PUBLISHED, report_texts
 from expunge.reporting.card import CARD, card_text
 from expunge.reporting.schema import MethodFacts, read_facts
 from expunge.utils.io import read_table
@@ -172,11 +172,12 @@ def page_problems(
     if version != __version__:
         return [], [f"reports and card not compared with the evidence: written by {version}"]
     masked = bool(manifest.get("evidence", {}).get("redacted"))
-    pages = {OWN: masked, IN_FULL: False, MASKED: True}
+    reports = cache(partial(report_texts, run, key=key))
+    pages = {OWN: (masked, 0), IN_FULL: (False, 0), MASKED: (True, 0), PUBLISHED: (True, 1)}
     texts: dict[str, Callable[[], str]] = {
-        name: partial(report_text, run, redact=redact, key=key) for name, redact in pages.items()
+        name: lambda redact=redact, place=place: reports(redact=redact)[place]
+        for name, (redact, place) in pages.items()
     }
-    texts[PUBLISHED] = partial(report_text, run, redact=True, key=key, public=True)
     card = (model_folder(run) / CARD).relative_to(run).as_posix()
     texts[card] = partial(card_text, run, redact=masked, key=key)
     problems: list[Problem] = []
