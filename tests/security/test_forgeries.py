@@ -1,4 +1,4 @@
-"""Forgeries of a finished run: see `fuzzing.forgeries`. All of them, and what the command says."""
+"""Forgeries of a finished run, a quarter of them (`fuzzing.forgeries`), and what is said of them."""
 
 import shutil
 from pathlib import Path
@@ -96,7 +96,7 @@ def test_the_model_folder_alone_is_verified_as_far_as_it_goes(place, tmp_path, c
     assert "does not fit the manifest" in told
 
 
-@pytest.mark.parametrize("forgery", FORGERIES, ids=lambda forgery: forgery.what)
+@pytest.mark.parametrize("forgery", FORGERIES[::4], ids=lambda forgery: forgery.what)
 def test_a_forgery_is_found(forgery, place):
     held(forgery, place)
 

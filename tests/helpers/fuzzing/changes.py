@@ -3,17 +3,70 @@
 import os
 import random
 from collections.abc import Callable, Set
+from dataclasses import replace
 from pathlib import Path
 
 from expunge.errors import InputError
+from expunge.evidence.store import EvidenceStore
+from expunge.provenance.keys import item_fingerprints
+from expunge.provenance.manifest import Retention, write_manifest
+from expunge.provenance.signature import SigningKey
+from expunge.provenance.verify import verify, verify_published
+from expunge.reporting.build import build_public_report, build_report
+from expunge.reporting.card import build_card
+from expunge.reporting.schema import read_results, write_facts
 from fuzzing.mutations import BYTES, FIELDS, Mutation, again
 from fuzzing.trials import NotHeldError, Trial
+from synthetic_run import build_run, facts
+
+KEY = bytes(range(32))
+SIGNING = SigningKey(seed=KEY)
 
 Told = Set[tuple[str, str]]
 Tell = Callable[[Path], Told]
 """Returns what is said of a folder: paths, and what is wrong with them."""
 Change = Callable[[Path, Path, random.Random], set[str]]
 """Changes a file of a folder, and returns the paths that must be named."""
+
+
+def finished_run(place: Path) -> Path:
+    """Write a finished run, signed, with a model to publish, and return its folder."""
+    folder = build_run(place / "run", kept=False)
+    (folder / "model").mkdir()
+    (folder / "model" / "weights.bin").write_bytes(bytes(range(64)))
+    made = replace(facts(), versions={"expunge": "0.0.0"})  # then pages are not written again
+    write_facts(folder, made)
+    build_report(folder)
+    build_public_report(folder)
+    build_card(folder)
+    write_manifest(
+        folder,
+        run_id="4f1c0a2b",
+        facts=made,
+        models={"unlearned": "b" * 64},
+        seeds={"train": 0, "audit": 0},
+        data_fingerprints=item_fingerprints(EvidenceStore(folder / "evidence").items(), KEY),
+        evidence=Retention(sealed=False, expires="2028-01-14", redacted=True),
+        signing=SIGNING,
+    )
+    return folder
+
+
+def told_of_run(run: Path) -> Tell:
+    """Return what tells of changes of that run; its numbers are not computed again."""
+    saved = read_results(run)
+
+    def tell(folder: Path) -> Told:
+        found = verify(folder, assess=lambda store: saved, key=KEY, signer=SIGNING.public)
+        return {(problem.path, problem.what) for problem in found.problems}
+
+    return tell
+
+
+def told_of_model(folder: Path) -> Told:
+    """Return what is said of the model folder of that run alone."""
+    found = verify_published(folder, signer=SIGNING.public)
+    return {(problem.path, problem.what) for problem in found.problems}
 
 
 def files(folder: Path) -> list[str]:
