@@ -1,4 +1,4 @@
-"""Forgeries of a finished run, a quarter of them (`fuzzing.forgeries`), and what is said of them."""
+"""Forgeries of a finished run, see `fuzzing.forgeries`: a quarter of them, and what is said."""
 
 import shutil
 from pathlib import Path

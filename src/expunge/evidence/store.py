@@ -21,6 +21,7 @@ Tests of what lies beyond one pass and one answer a record:
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
@@ -419,7 +420,7 @@ class EvidenceStore:
         return [*self._made(kind, self.read_rows(name), name)]
 
     def _made(self, kind: type[Made], rows: Sequence[Any], name: str) -> list[Made]:
-        reader = TypeAdapter(kind)
+        reader = _reader(kind)
         try:
             return [reader.validate_python(row) for row in rows]
         except ValidationError:  # it quotes the row, which is personal data
@@ -492,6 +493,11 @@ class EvidenceStore:
         if role not in context.models:
             models = {**context.models, role: digest}
             self.write_context(replace(context, models=dict(sorted(models.items()))))
+
+
+@cache
+def _reader(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def _damaged(path: Path, why: str) -> InputError:
