@@ -305,7 +305,7 @@ FORGERIES = [
     Forgery(what="a self-test that failed",
             change=field("results.json", "self_tests", 0, "passed", to=lambda was: not was),
             found="results.json"),
-    Forgery(what="the log", change=edit("log.txt", "expunge", "certified"), found=NOBODY),
+    Forgery(what="the log", change=put("log.txt", "all is forgotten\n"), found=NOBODY),
     Forgery(what="weights that are no numbers", change=tensors(spoil), found="model"),
     Forgery(what="a weight by a millionth", change=tensors(nudge), found="model"),
     Forgery(what="a tensor too many",

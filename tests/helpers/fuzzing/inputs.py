@@ -260,7 +260,7 @@ def path_slots() -> Mapping[str, list[str]]:
         ],
         **{f"plan --{name}": [*plan, f"--{name}", "?"] for name in ("neighbours", "holdout")},
         "plan --gold": [*plan, "--gold", "?"],
-        "plan --recipe": [*plan, "--recipe", "?"],
+        "plan --recipe": [*plan, "--method", "retrain", "--recipe", "?"],
         "plan control": [*plan, "--set", "request.control=?"],
         "plan prompts": [*plan, "--set", "audit.prompts=?"],
         "plan --config": ["plan", "--config", "?"],
