@@ -295,7 +295,7 @@ def _listed(path: str, text: str, origin: str) -> object:
         return [item.strip() for item in text.split(",") if item.strip()]
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             "invalid-value",
             what=f"`{path}` starts like a JSON list but is none",
@@ -307,7 +307,7 @@ def _listed(path: str, text: str, origin: str) -> object:
 def _json_or_text(text: str) -> object:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     # TOML has no null, so that a list with one in it could not be saved.
     return text if isinstance(value, list | dict) and "null" in text else value
