@@ -129,7 +129,8 @@ def test_beside_the_evidence_only_what_was_typed_names_anybody(made):
     assert (made.run / "evidence").stat().st_mode & 0o777 == 0o700
     for name in ("attacks", "references"):
         assert (made.place / name).stat().st_mode & 0o077 == 0
-    assert list(files(made.place / "cache")) == []
+    cache = made.place / "cache"
+    assert made.told(cache, files(cache)) == [], "answers are encrypted"
 
 
 def digest(reference: str) -> str:
