@@ -168,8 +168,9 @@ def _characters(value: object) -> int:
     """Count the characters of all texts in a value: also those of turns, and of lists."""
     if isinstance(value, str):
         return len(value)
-    inside = value.values() if isinstance(value, dict) else value
-    return sum(map(_characters, inside)) if isinstance(value, dict | list | tuple) else 0
+    if isinstance(value, dict):
+        return sum(map(_characters, value.values()))
+    return sum(map(_characters, value)) if isinstance(value, list | tuple) else 0
 
 
 def _rows(source: str, *, offline: bool, skipped: list[str]) -> Iterator[SourceRow]:

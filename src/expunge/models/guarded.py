@@ -107,14 +107,14 @@ def require_fitting(rules: GuardRules, network: Network, folder: Path) -> None:
     fits += [len({len(run) for run in rules.blocked}) <= 1, () not in rules.blocked]
     if probe is not None:
         fits += [probe.layer in blocks, probe.weights.shape == (config.hidden_size,)]
-        fits.append(isinstance(probe.threshold, int | float))
+        fits.append(_is_number(probe.threshold))
     if shots is not None:
-        fits.append(isinstance(shots.number, int) and shots.number >= 0)
+        fits.append(_is_number(shots.number) and shots.number >= 0)
     if noise is not None:
-        fits += [isinstance(noise.share, int | float) and 0 <= noise.share <= 1, bool(noise.pool)]
+        fits += [_is_number(noise.share) and 0 <= noise.share <= 1, bool(noise.pool)]
     if offset is not None:
         fits += [offset.layers in blocks and offset.layers > 0, bool(offset.factors)]
-        fits += [isinstance(offset.weight, int | float), isinstance(offset.floor, int | float)]
+        fits += [_is_number(offset.weight), _is_number(offset.floor)]
     if all(fits):
         return
     raise InputError(
@@ -123,6 +123,10 @@ def require_fitting(rules: GuardRules, network: Network, folder: Path) -> None:
         why="its rules name tokens or blocks that the model does not have, or no possible share",
         fix="run the guard again on this model, or name the model that it was made for",
     )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _named(rules: GuardRules) -> Iterator[object]:
