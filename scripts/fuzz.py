@@ -24,7 +24,7 @@ import tiny_world
 from expunge.provenance.keys import operator_key
 from expunge.provenance.verify import verify
 from fuzzing import changes, forgeries, inputs, kills
-from fuzzing.trials import PATIENCE, Tally, Trial, alone, command, tally
+from fuzzing.trials import PATIENCE, NotHeldError, Tally, Trial, alone, command, tally
 
 MOST = {"inputs": 500, "changes": 300, "forgeries": 100, "kills": 80}
 """Trials of a class, drawn from all."""
@@ -58,7 +58,10 @@ def signed(root: Path) -> Path:
     place.mkdir()
     with alone(place, patience=0):
         forgeries.signed_run(world, place)
-        command([*kills.commands(world)["attack"], "--out", "ladder"])
+        words = ["ladder" if word == "run" else word for word in kills.commands(world)["attack"]]
+        said = command(words)
+        if said.code:
+            raise NotHeldError(said.err)
     return place
 
 

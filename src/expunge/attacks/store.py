@@ -98,20 +98,23 @@ class AttackStore:
         self._evidence = evidence
 
     def read(self, unit: AttackUnit, made: str) -> AttackOutcome | None:
-        """Return what is there, if it is marked so (`attacks.base.made_with`)."""
+        """Return what is there, if it is marked so (`attacks.base.made_with`).
+
+        Raises:
+            InputError: It is not what an attack wrote.
+        """
         if not self._evidence.holds(unit.filename):
             return None
-        head, *attempts = self._evidence.read_rows(unit.filename)
-        if head["schema"] != SCHEMA or head["made"] != made:
-            return None
-        return AttackOutcome(
-            attempts=tuple(_attempt(each) for each in attempts),
-            missing=head["missing"],
-            applies=head.get("applies", True),
-            injected=tuple(head["injected"]),
-            cost=AttackCost(**head["cost"]),
-            weights=head["weights"],
-        )
+        rows = self._evidence.read_rows(unit.filename)
+        try:
+            return _outcome(rows, made)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise InputError(
+                "damaged-evidence",
+                what=f"{self._evidence.folder / unit.filename} is not what an attack wrote",
+                why="a field is missing or of another kind",
+                fix="remove the file, and the attack is made again",
+            ) from error
 
     def write(self, unit: AttackUnit, outcome: AttackOutcome, made: str) -> None:
         """Write one file, whole or not at all."""
@@ -125,6 +128,20 @@ class AttackStore:
             "weights": outcome.weights,
         }
         self._evidence.write_rows(unit.filename, [head, *_rows(outcome.attempts)])
+
+
+def _outcome(rows: Sequence[Any], made: str) -> AttackOutcome | None:
+    head, *attempts = rows
+    if head["schema"] != SCHEMA or head["made"] != made:
+        return None
+    return AttackOutcome(
+        attempts=tuple(_attempt(each) for each in attempts),
+        missing=head["missing"],
+        applies=head.get("applies", True),
+        injected=tuple(head["injected"]),
+        cost=AttackCost(**head["cost"]),
+        weights=head["weights"],
+    )
 
 
 def _rows(attempts: Sequence[Attempt]) -> list[dict[str, object]]:

@@ -145,15 +145,21 @@ def measured(name: str, words: list[str], place: Path) -> Killed:
 def content(run: Path) -> dict[str, bytes]:
     """Return what must be equal bit for bit: weights, evidence, results, the log of all steps."""
     return {
-        path.relative_to(run).as_posix(): path.read_bytes()
+        path.relative_to(run).as_posix(): _timeless(path)
         for path in sorted(run.rglob("*"))
         if path.is_file() and _is_timeless(path)
     }
 
 
+def _timeless(path: Path) -> bytes:
+    """Return what a file holds; what an attack wrote begins with a line on its cost."""
+    data = path.read_bytes()
+    return data.partition(b"\n")[2] if path.parent.name == "attacks" else data
+
+
 def _is_timeless(path: Path) -> bool:
     timed = path.name in _TIMED or path.suffix in _TIMED_ENDS
-    # What an attack took is written beside what it brought out; `training.json` says how long.
+    # How long it took stands in these, too.
     return not (timed or path.name in ("training.json", "attack.json", "battery.json"))
 
 
