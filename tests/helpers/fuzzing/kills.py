@@ -158,7 +158,7 @@ def _timeless(path: Path) -> bytes:
 
 
 def _is_timeless(path: Path) -> bool:
-    timed = path.name in _TIMED or path.suffix in _TIMED_ENDS
+    timed = path.name in _TIMED or path.suffix in _TIMED_ENDS or path.parent.name == "points"
     # How long it took stands in these, too.
     return not (timed or path.name in ("training.json", "attack.json", "battery.json"))
 
