@@ -36,13 +36,14 @@ from expunge.models.loading import Loaded, Source, load
 from expunge.models.reference import split_reference
 from expunge.models.scoring import score
 from expunge.pipeline.workers import work
-from expunge.preparation.prepare import Prepared, cache_folder, prepare
+from expunge.preparation.prepare import Prepared, prepare
 from expunge.training.controller import ControlledTrainer
 from expunge.training.counterfactual_levels import MarkedScores, as_hard, token_levels
 from expunge.training.early_stopping import Unseen, unseen_level
 from expunge.training.trainer import Trainer
 from expunge.utils.console import SilentConsole
 from expunge.utils.io import read_jsonl, write_jsonl
+from expunge.utils.system import cache_folder
 from world_models import Made, opened
 
 SOURCE = Source(device=torch.device("cpu"), dtype=torch.bfloat16, offline=True)

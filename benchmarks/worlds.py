@@ -23,9 +23,9 @@ import sys
 from pathlib import Path
 
 from expunge.demo.run import base_model
-from expunge.preparation.prepare import cache_folder
 from expunge.utils.console import SilentConsole
 from expunge.utils.io import write_json
+from expunge.utils.system import cache_folder
 from registers import worlds
 from world_models import GOLDS, Made, make, model_names, quality, world_folder
 from world_runs import Arm, read_rows, run, table

@@ -309,6 +309,11 @@ def test_a_matrix_runs_from_the_command_line_and_is_not_repeated(world, bench, c
     assert json.loads((Path("m") / "matrix.json").read_text())["trials"] == 1
     assert "npo" in (Path("m") / "leaderboard.md").read_text(encoding="utf-8")
     assert json.loads((Path("m") / "chosen.json").read_text()) == {"npo": {}}
+    private = {"evidence", "shared", "probes", "data", "checkpoints"}
+    shown = [p for p in Path("m").rglob("*") if p.is_file() and not private & {*p.parts}]
+    texts = {text for text in world.texts() if len(text) >= 4}
+    assert len(shown) > 20
+    assert [(p, t) for p in shown for t in texts if t in f"{p}{p.read_text()}"] == []
     stamps = {path: path.stat().st_mtime_ns for path in Path("m").rglob("row.json")}
     assert main(words) == 0
     assert {path: path.stat().st_mtime_ns for path in Path("m").rglob("row.json")} == stamps

@@ -52,8 +52,10 @@ def test_what_is_written_names_no_fact(world, bench):
     assert "upper lora" in (found.folder / "relearning.svg").read_text()
     asked = {path.name.split(".")[0] for path in found.folder.rglob("*.original.forget.*.jsonl")}
     assert asked == {"plain", "prefill-50"}, "what may reach further than the plain question"
-    for path in ("attack.md", "attack.json", "relearning.svg", "log.txt"):
-        text = (found.folder / path).read_text()
+    shown = [p for p in found.folder.rglob("*") if p.is_file() and "evidence" not in p.parts]
+    assert {"attack.md", "attack.json", "relearning.svg", "log.txt"} <= {p.name for p in shown}
+    for path in shown:
+        text = f"{path.relative_to(found.folder)}\n{path.read_text()}"
         assert not [secret for secret in world.texts() if len(secret) > 4 and secret in text]
     assert not (found.folder / "checkpoints").exists()
     assert (found.folder / "evidence").stat().st_mode & 0o777 == 0o700

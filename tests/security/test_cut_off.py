@@ -6,7 +6,6 @@ disk: opening for writing, syncing, renaming, removing, making folders, changing
 
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,44 +28,15 @@ from expunge.reporting.card import build_card
 from expunge.reporting.schema import read_results
 from expunge.training.activation_cache import DiskCache, key
 from expunge.utils.io import read_json, write_json
+from fuzzing.kills import CUT, cut_at
 from random_records import FORGET
 from synthetic_run import build_run, facts
 
-CHANGES = frozenset(
-    f"os.{name}"
-    for name in ("rename", "remove", "mkdir", "rmdir", "chmod", "truncate", "link", "symlink")
-)
-WRITES = os.O_WRONLY | os.O_RDWR
-CUT, KEY = 9, bytes(range(32))
+KEY = bytes(range(32))
 SIGNING = SigningKey(seed=KEY)
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 MOST = 200
 """Calls; more would not end."""
-
-
-def cut_at(number: int) -> None:
-    """Let this process end right before its n-th call that changes the disk."""
-    left = number
-
-    def count(*_: object) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            os._exit(CUT)
-
-    def heard(event: str, given: tuple[object, ...]) -> None:
-        writes = event == "open" and isinstance(given[2], int) and given[2] & WRITES
-        if event in CHANGES or (writes and given[0] != os.devnull):
-            count()
-
-    synced = os.fsync
-
-    def sync(handle: int) -> None:
-        count()
-        synced(handle)
-
-    os.fsync = sync
-    sys.addaudithook(heard)
 
 
 def cut(act: Callable[[Path], object], folder: Path, number: int) -> bool:

@@ -21,6 +21,7 @@ from expunge.evidence.store import EvidenceStore
 from expunge.models.loading import Source, load
 from expunge.models.reference import model_folder, run_of_model
 from expunge.pipeline.publish import traces_in_model
+from expunge.provenance.destroy import is_own
 from expunge.provenance.files import entries
 from expunge.provenance.lineage import earlier_runs
 from expunge.reporting.card import build_card
@@ -128,7 +129,8 @@ def test_beside_the_evidence_only_what_was_typed_names_anybody(made):
     assert (made.run / "evidence").stat().st_mode & 0o777 == 0o700
     for name in ("attacks", "references"):
         assert (made.place / name).stat().st_mode & 0o077 == 0
-    assert list(files(made.place / "cache")) == []
+    cache = made.place / "cache"
+    assert made.told(cache, files(cache)) == [], "answers are encrypted"
 
 
 def digest(reference: str) -> str:
@@ -179,9 +181,21 @@ def test_destroyed_means_gone(copy, capsys):
     assert all(f"{name} still names" in said for name in holds)
     assert not part.exists()
     for name in ("attacks", "references"):
+        assert f"{name} is left: it lies outside the run" in said
+        assert list(files(copy.place / name)), "it may be that of somebody else"
+        assert main(["evidence", "destroy", name, "--yes"]) == 0
         assert copy.told(copy.place / name, files(copy.place / name)) == []
         assert not list((copy.place / name).rglob("*.bin"))
     assert main(["verify", "run"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "own"),
+    [("run/attacks", True), ("cache/attacks", True), ("attacks", False), ("run/../mine", False)],
+)
+def test_a_run_owns_what_lies_in_it_and_in_the_cache(place, own, bench, monkeypatch):
+    monkeypatch.setenv("EXPUNGE_CACHE", str(bench / "cache"))
+    assert is_own(Path(place), Path("run")) is own
 
 
 def test_a_matrix_is_destroyed_with_all_that_it_holds(copy, capsys):

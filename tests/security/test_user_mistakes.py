@@ -39,6 +39,14 @@ class Mistake:
     prepare: Callable[[], object] = lambda: None
 
 
+REQUEST = 'model = "model"\n[request]\ngoal = "removal"\nforget = ["forget.jsonl"]\n'
+CONTEXT = json.dumps(
+    {
+        **{"schema": "expunge.evidence/4", "request": "r", "goal": "removal", "tier": "G4"},
+        **{"threat_model": "T1", "level": "quick", "golds": [], "adapter": False, "seed": 0},
+        "policy": {},
+    }
+)
 FORGET = ["forget", "model", "forget.jsonl", "--goal", "removal", "--offline"]
 PLAN = ["plan", *FORGET[1:]]
 
@@ -53,9 +61,7 @@ def run(name: str, text: str, *verb: str) -> dict:
     def damage() -> None:
         folder = build_run(Path("run"))
         (folder / "run.json").write_text("{}")
-        (folder / "config.toml").write_text(
-            'model = "model"\n[request]\ngoal = "removal"\nforget = ["forget.jsonl"]\n'
-        )
+        (folder / "config.toml").write_text(REQUEST)
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
 
@@ -161,6 +167,20 @@ MISTAKES = [
             **run("evidence/items.jsonl", "{", "report", "run")),
     Mistake(what="items of another kind", code="damaged-evidence",
             **run("evidence/items.jsonl", "[1]\n", "report", "run")),
+    Mistake(what="an item whose question is a number", code="damaged-evidence",
+            **run("evidence/items.jsonl", json.dumps(
+                {"record": "r", "split": "forget", "question": 7, "answer": "kozu"}),
+                "report", "run")),
+    Mistake(what="a context with another goal", code="damaged-evidence",
+            **run("evidence/context.json", CONTEXT.replace("removal", "revenge"),
+                  "report", "run")),
+    Mistake(what="a log nested beyond reason", words=["compat", "log.json"], exit=4,
+            code="unreadable-log", prepare=lambda: Path("log.json").write_text("[" * 100_000)),
+    Mistake(what="a zero byte in a file", words=["plan", "r.toml"], code="invalid-value",
+            prepare=lambda: Path("r.toml").write_text(REQUEST.replace('"model"', r'"m\u0000"'))),
+    Mistake(what="a seed below zero", code="invalid-value",
+            words=["bench", "r.toml", "--methods", "npo", "--seeds", "-1"],
+            prepare=lambda: Path("r.toml").write_text(REQUEST)),
     Mistake(what="nested beyond reason", code="not-json",
             **run("results.json", "[" * 100_000, "report", "run")),
     Mistake(what="a junk manifest to destroy by", code="not-json",

@@ -100,6 +100,12 @@ MODELS = [
     Change(what="no weights at all", content=b""),
     Change(what="weights that are text", content=b"x" * 100),
     Change(what="a width that is a word", fields=lambda c: c.update(hidden_size="wide")),
+    Change(
+        what="code of the Hub",
+        fields=lambda c: c.update(attn_implementation="someone/kernel"),
+        code="code-from-file",
+        said="someone/kernel",
+    ),
     Change(what="a negative width", fields=lambda c: c.update(hidden_size=-4)),
 ]
 
@@ -234,6 +240,12 @@ ADAPTERS = [
     Change(what="another type", fields=lambda c: c.update(peft_type="IA3"), code=FITS),
     Change(what="no known type", fields=lambda c: c.update(peft_type="MAGIC"), code=FITS),
     Change(what="weights cut off", content=b"\x10\0\0\0\0\0\0\0{", code="unreadable-model"),
+    Change(
+        what="code to import",
+        fields=lambda c: c.update(megatron_config={"x": 1}, megatron_core="payload"),
+        code=FITS,
+        said="names code to import",
+    ),
     Change(what="no JSON", config="rank 16", said="not JSON that names a base"),
     Change(what="a list", config="[]", said="not JSON that names a base"),
     Change(
@@ -281,6 +293,15 @@ def guarded(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("field", [{"blocked": [[7, 999]]}, {"reply": "no"}, {"reply": [-1]}])
+def test_a_guard_that_is_not_for_the_model_is_refused(field, models):
+    path = guarded(models / "guard") / "guard.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps({**told, "rules": {**told["rules"], **field}}))
+    with pytest.raises(InputError, match="guard-does-not-fit"):
+        load(str(models / "guard"), CPU)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"base_model_name_or_path": 3}'])
 def test_a_guard_that_does_not_parse_is_refused(text, models):
     folder = guarded(models / "guard")
@@ -288,6 +309,13 @@ def test_a_guard_that_does_not_parse_is_refused(text, models):
     (folder / "guard.json").write_text(text)
     with pytest.raises(InputError, match=r"guard\.json"):
         load(str(folder), CPU)
+
+
+def test_an_adapter_beside_weights_is_refused(models):
+    """Libraries would load the base that it names, and not the weights that lie there."""
+    shutil.copy(models / "adapter" / "adapter_config.json", models / "gpt2")
+    with pytest.raises(InputError, match="lies beside weights"):
+        load(str(models / "gpt2"), CPU)
 
 
 @pytest.mark.parametrize("text", [None, "{", '{"rules": {}}'])

@@ -18,10 +18,11 @@ from typing import Any
 from expunge.attacks.base import Attack, Attempt, made_with
 from expunge.attacks.weight_space.interpolation import Merge
 from expunge.attacks.weight_space.remove_adapter import Unplug
+from expunge.errors import InputError
 from expunge.evidence.context import Access, Recorded
 from expunge.evidence.encryption import SHARED, locked
 from expunge.evidence.store import EvidenceStore
-from expunge.utils.io import private, read_json, sha256_json, write_json
+from expunge.utils.io import private, read_table, sha256_json, write_json
 
 SCHEMA = "expunge.attempts/2"
 _DEFAULTS = {field.name: field.default for field in fields(Attempt)}
@@ -97,20 +98,23 @@ class AttackStore:
         self._evidence = evidence
 
     def read(self, unit: AttackUnit, made: str) -> AttackOutcome | None:
-        """Return what is there, if it is marked so (`attacks.base.made_with`)."""
+        """Return what is there, if it is marked so (`attacks.base.made_with`).
+
+        Raises:
+            InputError: It is not what an attack wrote.
+        """
         if not self._evidence.holds(unit.filename):
             return None
-        head, *attempts = self._evidence.read_rows(unit.filename)
-        if head["schema"] != SCHEMA or head["made"] != made:
-            return None
-        return AttackOutcome(
-            attempts=tuple(_attempt(each) for each in attempts),
-            missing=head["missing"],
-            applies=head.get("applies", True),
-            injected=tuple(head["injected"]),
-            cost=AttackCost(**head["cost"]),
-            weights=head["weights"],
-        )
+        rows = self._evidence.read_rows(unit.filename)
+        try:
+            return _outcome(rows, made)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise InputError(
+                "damaged-evidence",
+                what=f"{self._evidence.folder / unit.filename} is not what an attack wrote",
+                why="a field is missing or of another kind",
+                fix="remove the file, and the attack is made again",
+            ) from error
 
     def write(self, unit: AttackUnit, outcome: AttackOutcome, made: str) -> None:
         """Write one file, whole or not at all."""
@@ -124,6 +128,20 @@ class AttackStore:
             "weights": outcome.weights,
         }
         self._evidence.write_rows(unit.filename, [head, *_rows(outcome.attempts)])
+
+
+def _outcome(rows: Sequence[Any], made: str) -> AttackOutcome | None:
+    head, *attempts = rows
+    if head["schema"] != SCHEMA or head["made"] != made:
+        return None
+    return AttackOutcome(
+        attempts=tuple(_attempt(each) for each in attempts),
+        missing=head["missing"],
+        applies=head.get("applies", True),
+        injected=tuple(head["injected"]),
+        cost=AttackCost(**head["cost"]),
+        weights=head["weights"],
+    )
 
 
 def _rows(attempts: Sequence[Attempt]) -> list[dict[str, object]]:
@@ -240,6 +258,23 @@ def _loads_others(attack: Attack) -> bool:
     return isinstance(attack, Unplug | Merge)
 
 
+def kept_until(folder: Path) -> date:
+    """Return the date from which the evidence that runs share is to be destroyed.
+
+    Raises:
+        InputError: The folder does not say.
+    """
+    try:
+        return date.fromisoformat(read_table(folder / SHARED)["expires"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "not-json",
+            what=f"{folder / SHARED} names no date",
+            why="the file was cut short or changed, or another program wrote it",
+            fix="remove the folder by hand; runs that need it make it again",
+        ) from error
+
+
 def shared_store(folder: Path, evidence: EvidenceStore, *, expires: date) -> EvidenceStore:
     """Open the folder that runs share; what one run seals is sealed there, too, and lies apart.
 
@@ -254,8 +289,8 @@ def shared_store(folder: Path, evidence: EvidenceStore, *, expires: date) -> Evi
     """
     if evidence.sealed and evidence.operator is None:
         raise locked(evidence.folder)
-    known = read_json(folder / SHARED)["expires"] if (folder / SHARED).is_file() else ""
-    write_json(private(folder) / SHARED, {"schema": _SCHEMA, "expires": max(known, str(expires))})
+    until = max(expires, kept_until(folder)) if (folder / SHARED).is_file() else expires
+    write_json(private(folder) / SHARED, {"schema": _SCHEMA, "expires": str(until)})
     if evidence.operator is None or not evidence.sealed:
         return EvidenceStore(folder / "open")
     store = EvidenceStore(folder / "sealed")

@@ -214,7 +214,9 @@ def read_protocol(folder: Path) -> Protocol:
     if not path.is_file():
         raise no_matrix(folder)
     try:
-        return _adapter.validate_python(read_json(path))
+        found = _adapter.validate_python(read_json(path))
+        _ = found.shared  # its settings, too, are those of this version
+        return found
     except ValidationError as error:
         raise InputError(
             "malformed-matrix",

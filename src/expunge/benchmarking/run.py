@@ -28,7 +28,7 @@ from expunge.benchmarking.sequential import require_weights
 from expunge.benchmarking.suites import SUITES, load_suite
 from expunge.benchmarking.suites.base import Spec, Suite
 from expunge.benchmarking.sweep import Shard, SweepProgress, run_matrix
-from expunge.config.settings import Settings
+from expunge.config.settings import LARGEST_SEED, Settings
 from expunge.errors import UsageError
 from expunge.methods import EVERY
 from expunge.utils.console import Console
@@ -240,6 +240,14 @@ def _require_some(ask: BenchArguments) -> None:
                 what=f"{name} {value} leaves nothing to do",
                 why="a method needs at least one setting and one record",
                 fix=f"set {name} to 1 or more, or leave it out",
+            )
+    for seed in ask.seeds:
+        if not 0 <= seed <= LARGEST_SEED:
+            raise UsageError(
+                "invalid-value",
+                what=f"--seeds {seed} is no seed",
+                why=f"a seed is a whole number from 0 to {LARGEST_SEED}",
+                fix="name such numbers with --seeds, for example --seeds 0 1 2",
             )
 
 

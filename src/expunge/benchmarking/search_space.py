@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from torch import nn
 from transformers import AutoModelForCausalLM
 
@@ -239,11 +239,11 @@ def read_chosen(path: Path, *, named: Collection[str] = ()) -> dict[str, dict[st
         )
     try:
         found = _adapter.validate_python(read_json(path))
-    except (ValidationError, ValueError) as error:
+    except ValueError as error:
         raise InputError(
             "malformed-chosen-settings",
             what=f"{path} does not hold chosen settings",
-            why=str(error).splitlines()[0],
+            why=error.what if isinstance(error, InputError) else str(error).splitlines()[0],
             fix='write it as {"npo": {"train.lr": 0.0001, "method.beta": 0.1}}',
         ) from None
     for name, values in found.items():

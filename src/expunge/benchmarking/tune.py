@@ -198,8 +198,8 @@ def tune(
         console: Where to say how far it is.
 
     Raises:
-        UsageError: Optuna is not installed, the folder holds another search, the settings are a
-            chain, or no such method.
+        UsageError: Optuna is not installed, the budget is none, the folder holds another search,
+            the settings are a chain, or no such method.
         InputError: No run could be finished.
 
     Example:
@@ -211,6 +211,7 @@ def tune(
         >>> tuned = tune(settings, Path("search"), budget=budget, console=console)  # doctest: +SKIP
     """
     _require_optuna()
+    _require_possible(budget)
     require_one_method(settings)
     name = settings.method.name
     named = tuple(dict.fromkeys(methods)) or (_suited(settings) if name == AUTO else (name,))
@@ -235,6 +236,23 @@ def tune(
         search.step(console)
     write_pages(matrix)
     return _result(matrix, protocol)
+
+
+def _require_possible(budget: Budget) -> None:
+    """Refuse limits that no search can keep; those that are no numbers would never end it."""
+    allowed = {
+        "trials": (budget.trials >= 1, "1 or more"),
+        "minutes": (budget.minutes > 0, "above 0"),
+        "floor": (0 <= budget.floor <= 1, "from 0 to 1"),
+    }
+    for name, (kept, what) in allowed.items():
+        if not kept:
+            raise UsageError(
+                "invalid-value",
+                what=f"--{name} {getattr(budget, name)} is no limit of a search",
+                why=f"it must be {what}",
+                fix=f"set --{name} so, or leave it out",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

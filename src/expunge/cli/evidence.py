@@ -105,7 +105,7 @@ def _run(action: str, folder: Path, *, expired: bool, session: Session) -> int:
     _say_holders(done.holds, session)
     _forget_answers(folder, session)
     for each in shared:
-        _forget_shared(each, expired=expired, session=session)
+        _forget_shared(each, run=folder, expired=expired, session=session)
     console.event(
         "done", {"destroyed": list(done.files), "holds": done.holds, "at": done.at, "exit": 0}
     )
@@ -129,10 +129,17 @@ def _forget_answers(folder: Path, session: Session) -> None:
         session.console.line("cache", f"{places} sets of answers destroyed; runs ask again")
 
 
-def _forget_shared(folder: Path, *, expired: bool, session: Session) -> None:
-    """Destroy a folder that a run shared with others, unless one of them still keeps it."""
-    from expunge.provenance.destroy import destroy_shared
+def _forget_shared(folder: Path, *, run: Path, expired: bool, session: Session) -> None:
+    """Destroy a folder that a run shared with others, unless one of them still keeps it.
 
+    One that lies elsewhere may be that of somebody else: the settings are a file like any other.
+    """
+    from expunge.provenance.destroy import destroy_shared, is_own
+
+    if not is_own(folder, run):
+        left = f"{folder} is left: it lies outside the run; expunge evidence destroy {folder}"
+        session.console.line("shared", left)
+        return
     gone = destroy_shared(folder, only_expired=expired, now=datetime.now(UTC))
     told = "kept for other runs" if gone is None else f"{gone} files destroyed; runs make them anew"
     session.console.line("shared", f"{folder}: {told}")
@@ -183,7 +190,8 @@ def _references(action: str, folder: Path, *, expired: bool, session: Session) -
 
 def _shared(action: str, folder: Path, *, expired: bool, session: Session) -> int:
     """Do the same with the folder that attacks of many runs share."""
-    from expunge.provenance.destroy import destroy_store, kept, kept_until
+    from expunge.attacks.store import kept_until
+    from expunge.provenance.destroy import destroy_store, kept
 
     console = session.console
     if action == "destroy":
@@ -191,7 +199,7 @@ def _shared(action: str, folder: Path, *, expired: bool, session: Session) -> in
         console.line("destroyed", f"{count} files of {folder}; runs that need them make them again")
         console.event("done", {"destroyed": count, "exit": 0})
         return 0
-    until = kept_until(folder)
+    until = kept_until(folder).isoformat()
     count = kept(folder)
     console.line("evidence", f"{count} files, shared by runs; kept until {until}")
     console.event("done", {"files": count, "until": until, "exit": 0})

@@ -1,6 +1,7 @@
 """`expunge tune`: find settings, or a method, that erase most and keep what must stay."""
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -68,7 +69,7 @@ def tune(
     settings = resolve_settings(
         model, data, request=request, train=train or TrainFlags(), offline=session.offline
     )
-    matrix = folder_of(request) or Path("tune") / settings.request.id
+    matrix = folder_of(request) or Path("tune") / _folder_name(settings.request.id)
     given = budget or TuneFlags()
 
     from expunge.pipeline.early_checks import check_methods, check_settings
@@ -92,6 +93,11 @@ def tune(
     console.line("next", " ".join(again))
     console.event("done", {"folder": matrix, "chosen": found.chosen.cell.id, "exit": 0})
     return 0
+
+
+def _folder_name(request: str) -> str:
+    """Return the id of a request as the name of one folder: a file may name a place elsewhere."""
+    return re.sub(r"[^\w. -]", "-", request).strip(". ") or "request"
 
 
 def search(

@@ -14,7 +14,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_origin
@@ -120,6 +120,7 @@ def resolve(
         values.update(layer.values)
         origins.update(layer.origins)
     _require(values)
+    _require_no_zero_bytes(values, origins)
     _require_own_trust(values, origins)
     _require_own_code(values, origins)
     chain = values.get("stage")
@@ -294,7 +295,7 @@ def _listed(path: str, text: str, origin: str) -> object:
         return [item.strip() for item in text.split(",") if item.strip()]
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             "invalid-value",
             what=f"`{path}` starts like a JSON list but is none",
@@ -306,7 +307,7 @@ def _listed(path: str, text: str, origin: str) -> object:
 def _json_or_text(text: str) -> object:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     # TOML has no null, so that a list with one in it could not be saved.
     return text if isinstance(value, list | dict) and "null" in text else value
@@ -339,6 +340,27 @@ def _require(values: Mapping[str, object]) -> None:
     for path, (code, what, why, fix) in _REQUIRED.items():
         if path not in values:
             raise UsageError(code, what=what, why=why, fix=fix)
+
+
+def _require_no_zero_bytes(values: Mapping[str, object], origins: Mapping[str, str]) -> None:
+    """Refuse a text that no path and no name can be: a shell cannot give it, but a file can."""
+    for path, value in values.items():
+        if any("\0" in text for text in _texts(value)):
+            raise UsageError(
+                "invalid-value",
+                what=f"`{path}` holds a zero byte",
+                why=f"set by {origins.get(path, 'default')}: no path and no name can hold one",
+                fix=f"take it out of `{path}`",
+            )
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield every text in a value of TOML."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
 
 
 def _require_own_trust(values: Mapping[str, object], origins: Mapping[str, str]) -> None:
@@ -470,6 +492,8 @@ def parsed(path: Path) -> dict[str, Any]:
         line = re.search(r"line (\d+)", str(error))
         what = f"{path}:{line[1]}: not valid TOML" if line else f"{path}: not valid TOML"
         why = str(error)[0].lower() + str(error)[1:]
+    except (ValueError, RecursionError):
+        what, why = f"{path}: not valid TOML", "it is nested, or a number is long, beyond reason"
     raise UsageError(
         "invalid-toml",
         what=what,

@@ -238,7 +238,7 @@ def _json_list(text: str) -> list[object]:
     if text.lstrip().startswith("["):
         try:
             parsed = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return [text]
         if isinstance(parsed, list):
             return list(parsed)

@@ -153,8 +153,7 @@ def require_prompts(path: Path) -> None:
 
 def _sized(row: SourceRow) -> SourceRow:
     """Refuse a row too long for a record, before any of it becomes tokens."""
-    values = row.value.values() if isinstance(row.value, dict) else (row.value,)
-    size = sum(len(value) for value in values if isinstance(value, str))
+    size = _characters(row.value)
     if size <= LONGEST_RECORD:
         return row
     raise InputError(
@@ -163,6 +162,15 @@ def _sized(row: SourceRow) -> SourceRow:
         why=f"a record has at most {LONGEST_RECORD:,}",
         fix="cut the text into records: one JSON object a line, a passage in each",
     )
+
+
+def _characters(value: object) -> int:
+    """Count the characters of all texts in a value: also those of turns, and of lists."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_characters, value.values()))
+    return sum(map(_characters, value)) if isinstance(value, list | tuple) else 0
 
 
 def _rows(source: str, *, offline: bool, skipped: list[str]) -> Iterator[SourceRow]:
@@ -369,7 +377,7 @@ def _parquet_file(path: Path) -> Iterator[SourceRow]:
 
     try:
         rows = pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, ValueError, OverflowError) as error:
         raise InputError(
             "invalid-parquet",
             what=f"{path}: not a readable Parquet file",

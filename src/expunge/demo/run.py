@@ -20,9 +20,9 @@ from expunge.demo.people import ERASED, register
 from expunge.errors import InputError
 from expunge.models.loading import converted
 from expunge.pipeline.forget import RUNS, RunOutcome, forget
-from expunge.preparation.prepare import cache_folder
 from expunge.utils.console import Console, SilentConsole
 from expunge.utils.io import sha256_file, write_jsonl
+from expunge.utils.system import cache_folder
 
 ADAPTERS = Path(__file__).with_name("adapters")
 GENERAL = 24

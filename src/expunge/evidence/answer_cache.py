@@ -25,9 +25,9 @@ import transformers
 from expunge.errors import InputError
 from expunge.evidence.encryption import SUFFIX
 from expunge.evidence.store import ORIGINAL, EvidenceStore
-from expunge.preparation.prepare import Prepared, cache_folder
+from expunge.preparation.prepare import Prepared
 from expunge.utils.io import private, read_table, sha256_file, sha256_json, write_json
-from expunge.utils.system import code_digest
+from expunge.utils.system import cache_folder, code_digest
 
 LIMIT = 2 * 1024**3
 """Bytes; the places that were used longest ago go first."""

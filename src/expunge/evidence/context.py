@@ -5,9 +5,14 @@ To score recorded attacks again needs no model and no budget.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, TypeAdapter
 
 from expunge.config.catalogue import Level
+from expunge.config.request import Goal, Response, ThreatModel, Tier
+
+_KNOWN = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 Family = Literal["asking", "sampling", "prompts", "weights", "compression", "inside"]
 
@@ -42,6 +47,8 @@ class AttackMeta:
 class Recorded:
     """An attack as evidence knows it; see `attacks.base.Attack`."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = _KNOWN
+
     name: str
     family: Family
     access: Access
@@ -67,6 +74,8 @@ class Policy:
 
     Rates and losses are fractions of one. Every margin is compared with a one-sided 95 % bound.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _KNOWN
 
     residual: float = 0.10
     """Forgetting and robustness: largest residual of knowledge, 0 = gold, 1 = original."""
@@ -102,6 +111,8 @@ class Policy:
 class AuditContext:
     """What was audited against what: the part of an audit that is not in the evidence rows."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = _KNOWN
+
     request: str
     goal: str
     """`removal`, `suppression` or `edit`."""
@@ -132,13 +143,19 @@ class AuditContext:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "AuditContext":
-        """Return the context whose fields were written as JSON."""
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
-        }
-        fields["policy"] = Policy(**row["policy"])
-        fields["battery"] = tuple(Recorded(**each) for each in row["battery"])
-        return cls(**fields)
+        """Return the context whose fields were written as JSON.
+
+        Raises:
+            ValueError: A field is missing, unknown or of another kind.
+        """
+        found = TypeAdapter(cls).validate_python(row)
+        (
+            Goal(found.goal),
+            Tier(found.tier),
+            ThreatModel(found.threat_model),
+            Response(found.response),
+        )
+        return found
 
     @property
     def cover(self) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from expunge.errors import InputError
-from expunge.utils.io import read_json, write_json
+from expunge.utils.io import read_table, write_json
 
 NAME = "seal.json"
 """File in the evidence folder that says that it is sealed, and how."""
@@ -57,7 +57,7 @@ class Seal:
         from cryptography.hazmat.primitives.hashes import SHA256
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-        row = read_json(folder / NAME)
+        row = read_table(folder / NAME)
         if row.get("schema") != _SCHEMA:
             raise InputError(
                 "seal-schema",
@@ -65,7 +65,15 @@ class Seal:
                 why=f"this version opens {_SCHEMA!r}",
                 fix="use the version of expunge that wrote it",
             )
-        salt = b64decode(row["salt"])
+        try:
+            salt = b64decode(row["salt"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                "damaged-evidence",
+                what=f"{folder / NAME} holds no salt",
+                why="without it no key opens the evidence",
+                fix="restore the folder from a copy, or run the audit again in another folder",
+            ) from error
         return cls(HKDF(algorithm=SHA256(), length=32, salt=salt, info=_INFO).derive(operator))
 
     def close(self, data: bytes, *, name: str) -> bytes:
@@ -86,7 +94,7 @@ class Seal:
 
         try:
             return AESGCM(self.key).decrypt(data[:_NONCE], data[_NONCE:], name.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # the latter where it is shorter than a nonce
             raise InputError(
                 "seal-broken",
                 what=f"{name}{SUFFIX} cannot be opened",

@@ -21,8 +21,11 @@ Tests of what lies beyond one pass and one answer a record:
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from expunge.errors import InputError
 from expunge.evidence.context import SCHEMA, AuditContext
@@ -55,6 +58,8 @@ _PRECISION = re.compile(r"int\d+|nf\d+|fp\d+|bf16|q\d\w*")
 _DECODING = re.compile(r"(?:sample|beam)-\w+")
 _SEED = re.compile(r"seed-(\d+)")
 _WORD = re.compile(r"\w[\w-]*")
+_FINITE = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""How rows are read: somebody else may have written them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +69,8 @@ class Item:
     Personal data: this is the forget set itself. It stays in the evidence folder and is never
     copied into the manifest, the model card or the log.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _FINITE
 
     record: str
     split: str
@@ -88,6 +95,8 @@ class Scores:
     The tokens of the answer come first; when `ends` is true the last token is the end-of-turn
     token. Metrics score the answer only: `content` drops the end token by this flag, not by guess.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _FINITE
 
     record: str
     logp: tuple[float, ...]
@@ -116,6 +125,8 @@ class Answer:
     text under the original model, `own_nll` the same under the model itself, where measured.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = _FINITE
+
     record: str
     text: str
     given: str = ""
@@ -133,6 +144,8 @@ class Choices:
     right one.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = _FINITE
+
     record: str
     logp: tuple[float, ...]
     """Sum of log p over the content tokens of each candidate."""
@@ -147,6 +160,8 @@ class Choices:
 class Layers:
     """One number per layer of one model on one record; the attack name of the unit says which."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = _FINITE
+
     record: str
     values: tuple[float, ...]
 
@@ -158,6 +173,8 @@ class FoundSpan:
     Where the record names no fact, one that the original can predict and no gold can. Personal
     data, like the item that it belongs to.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _FINITE
 
     record: str
     text: str
@@ -306,11 +323,18 @@ class EvidenceStore:
         return (self.folder / _CONTEXT).is_file()
 
     def units(self) -> list[Unit]:
-        """List all collected units, sorted by name."""
+        """List all collected units, sorted by name.
+
+        Raises:
+            InputError: A file has a name that no audit gives.
+        """
         suffix = ".jsonl" + (SUFFIX if self.sealed else "")
         paths = self.folder.glob(f"*.*.*.*{suffix}")
         names = sorted(path.name.removesuffix(SUFFIX) for path in paths)
-        return [unit for name in names if (unit := Unit.parse(name)) is not None]
+        try:
+            return [unit for name in names if (unit := Unit.parse(name)) is not None]
+        except ValueError as error:
+            raise _damaged(self.folder, "it holds a file that no audit names so") from error
 
     def holds(self, name: str) -> bool:
         """Tell whether there is a file of rows of this name, sealed or open."""
@@ -354,7 +378,7 @@ class EvidenceStore:
 
     def items(self, split: str | None = None) -> list[Item]:
         """Read the items, all or those of one set, in the order written."""
-        items = [self._made(Item, row, ITEMS) for row in self.read_rows(ITEMS)]
+        items = self._made(Item, self.read_rows(ITEMS), ITEMS)
         return [item for item in items if split is None or item.split == split]
 
     def write_key_spans(self, spans: Iterable[FoundSpan]) -> None:
@@ -364,7 +388,7 @@ class EvidenceStore:
     def key_spans(self) -> list[FoundSpan]:
         """Read where the facts of forget records stand; nothing where nobody looked."""
         rows = self.read_rows(SPANS) if self.holds(SPANS) else []
-        return [self._made(FoundSpan, row, SPANS) for row in rows]
+        return self._made(FoundSpan, rows, SPANS)
 
     def items_with_facts(self, split: str | None = None) -> list[Item]:
         """Read the items; forget records without key answers have those that were found."""
@@ -393,13 +417,14 @@ class EvidenceStore:
         """Read the rows of one unit in the order of its records."""
         kind = ROWS[unit.kind]
         name = unit.filename
-        return [self._made(kind, row, name) for row in self.read_rows(name)]
+        return [*self._made(kind, self.read_rows(name), name)]
 
-    def _made(self, kind: type[Made], row: Any, name: str) -> Made:  # noqa: ANN401 - JSON
+    def _made(self, kind: type[Made], rows: Sequence[Any], name: str) -> list[Made]:
+        reader = _reader(kind)
         try:
-            return kind(**_tuples(row))
-        except (TypeError, AttributeError) as error:
-            raise _damaged(self._path(name), f"a line is no {kind.__name__}") from error
+            return [reader.validate_python(row) for row in rows]
+        except ValidationError:  # it quotes the row, which is personal data
+            raise _damaged(self._path(name), f"a line is no {kind.__name__}") from None
 
     def write_scores(self, unit: Unit, scores: list[Scores]) -> None:
         """Write the scores of one unit, see `write`."""
@@ -441,7 +466,7 @@ class EvidenceStore:
             )
         try:
             return AuditContext.from_json(row)
-        except (KeyError, TypeError, AttributeError) as error:
+        except ValueError as error:
             raise _damaged(path, "a field is missing or of another kind") from error
 
     def note(self, text: str) -> None:
@@ -470,6 +495,11 @@ class EvidenceStore:
             self.write_context(replace(context, models=dict(sorted(models.items()))))
 
 
+@cache
+def _reader(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
 def _damaged(path: Path, why: str) -> InputError:
     return InputError(
         "damaged-evidence",
@@ -486,7 +516,3 @@ def _rounded(row: dict[str, Any]) -> dict[str, Any]:
         else value
         for name, value in row.items()
     }
-
-
-def _tuples(row: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(value) if isinstance(value, list) else value for k, value in row.items()}

@@ -7,7 +7,7 @@ from typing import Any
 from expunge.errors import InputError
 from expunge.evals.evidence_table import Table
 from expunge.evidence.store import EvidenceStore
-from expunge.interop.base import PeerNumber, load
+from expunge.interop.base import PeerNumber, broken_log, load
 from expunge.interop.lm_eval import is_lm_eval, lm_eval_numbers
 from expunge.interop.muse import auc_numbers, is_auc, read_csv, table_numbers
 from expunge.interop.open_unlearning import is_open_unlearning, open_unlearning_numbers
@@ -28,6 +28,15 @@ def read_log(path: Path, *, gold: Path | None = None) -> tuple[str, tuple[PeerNu
     Raises:
         InputError: The file cannot be read, or holds none of the known formats.
     """
+    try:
+        return _numbers(path, gold)
+    except InputError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise broken_log(path, error) from error
+
+
+def _numbers(path: Path, gold: Path | None) -> tuple[str, tuple[PeerNumber, ...]]:
     if path.suffix == ".csv":
         return "MUSE table", table_numbers(read_csv(path))
     document = load(path)

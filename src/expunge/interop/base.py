@@ -53,7 +53,7 @@ def load(path: Path) -> dict[str, Any]:
         document = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
     except OSError as error:
         raise _unreadable(path, error.strerror or "it cannot be opened") from None
-    except (ValueError, EOFError, zlib.error):
+    except (ValueError, RecursionError, EOFError, zlib.error):
         raise _unreadable(path, "it is not JSON, or not all of it is there") from None
     if not isinstance(document, dict):
         raise _unreadable(path, "it holds a list or a single value, not an object")
@@ -64,7 +64,10 @@ def number(value: object) -> float | None:
     """Return a finite number, or None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer of hundreds of digits
+        return None
 
 
 def broken(path: Path | str, field: str) -> InputError:
@@ -73,6 +76,16 @@ def broken(path: Path | str, field: str) -> InputError:
         "broken-log",
         what=f"{path}: `{field}` is missing or not of the usual form",
         why="the number cannot be recomputed from this log",
+        fix="write the log again with the tool that it came from",
+    )
+
+
+def broken_log(path: Path, cause: Exception) -> InputError:
+    """Return the error for a log from which no number follows, whatever its fields are called."""
+    return InputError(
+        "broken-log",
+        what=f"{path}: its numbers cannot be computed ({type(cause).__name__})",
+        why="a field is of another form, or a number is beyond all that a model can give",
         fix="write the log again with the tool that it came from",
     )
 

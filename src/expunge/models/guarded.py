@@ -11,7 +11,7 @@ weights of the model, for these did not change. Some rules hold text of the forg
 """
 
 import random
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +92,53 @@ def load_guard(folder: Path, device: torch.device) -> GuardRules:
             why=f"it must be a guard that expunge wrote, of schema {SCHEMA}",
             fix="run the guard again with this version",
         ) from error
+
+
+def require_fitting(rules: GuardRules, network: Network, folder: Path) -> None:
+    """Refuse rules that name tokens or blocks that a model does not have, or no possible share.
+
+    Raises:
+        InputError: `guard-does-not-fit`.
+    """
+    config = network.model.config.get_text_config()
+    blocks = range(config.num_hidden_layers + 1)
+    probe, shots, noise, offset = rules.probe, rules.shots, rules.corruption, rules.offset
+    fits = [isinstance(token, int) and 0 <= token < config.vocab_size for token in _named(rules)]
+    fits += [len({len(run) for run in rules.blocked}) <= 1, () not in rules.blocked]
+    if probe is not None:
+        fits += [probe.layer in blocks, probe.weights.shape == (config.hidden_size,)]
+        fits.append(_is_number(probe.threshold))
+    if shots is not None:
+        fits.append(_is_number(shots.number) and shots.number >= 0)
+    if noise is not None:
+        fits += [_is_number(noise.share) and 0 <= noise.share <= 1, bool(noise.pool)]
+    if offset is not None:
+        fits += [offset.layers in blocks and offset.layers > 0, bool(offset.factors)]
+        fits += [_is_number(offset.weight), _is_number(offset.floor)]
+    if all(fits):
+        return
+    raise InputError(
+        "guard-does-not-fit",
+        what=f"{folder / GUARD} is not for this model",
+        why="its rules name tokens or blocks that the model does not have, or no possible share",
+        fix="run the guard again on this model, or name the model that it was made for",
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _named(rules: GuardRules) -> Iterator[object]:
+    """Yield every token that rules name."""
+    yield from (*rules.reply, *rules.frame.head, *rules.frame.tail)
+    for run in rules.blocked:
+        yield from run
+    if rules.corruption is not None:
+        yield from rules.corruption.pool
+    if rules.shots is not None:
+        for run in (*rules.shots.always, *(run for shot in rules.shots.near for run in shot)):
+            yield from run
 
 
 def guard_to_json(folder: Path) -> str:
@@ -219,7 +266,6 @@ def adjust_logits(
     bent = logits.clone()  # [n, V]
     if rules.offset is not None and aside is not None:
         bent = _offset(rules.offset, logits, aside)
-    # A blocked run is split into its first tokens and the last one, which is barred after them.
     # A blocked run is split into its first tokens and the last one, which is barred after them.
     size = len(next(iter(rules.blocked), ())) - 1
     ends: dict[Ids, list[int]] = {}
@@ -433,7 +479,6 @@ def _corrected(module: torch.nn.Module, down: Tensor, up: Tensor) -> Generator[N
 
 
 def _offset(offset: Offset, logits: Tensor, aside: Tensor) -> Tensor:
-    # [n, V]: above zero where the assistant finds a token likelier than a uniform guess.
     # [n, V]: above zero where the assistant finds a token likelier than a uniform guess.
     said = torch.log_softmax(aside, dim=-1) + torch.log(torch.tensor(float(aside.shape[-1])))
     likely = torch.log_softmax(logits, dim=-1)

@@ -32,10 +32,11 @@ from transformers.utils.hub import cached_file
 
 from expunge.data.hub import hub_is_closed
 from expunge.errors import ExpungeError, InputError, is_out_of_memory
-from expunge.models.guarded import load_guard, rules_digest
+from expunge.models.guarded import load_guard, require_fitting, rules_digest
 from expunge.models.integrity import require_finite, require_same_names, require_whole
 from expunge.models.lora import is_plain, merge_saved
 from expunge.models.reference import (
+    ADAPTER,
     base_of,
     is_guard,
     model_folder,
@@ -47,7 +48,7 @@ from expunge.models.reference import (
     unreadable,
 )
 from expunge.models.transformer import Network
-from expunge.utils.io import sha256_file, sha256_json
+from expunge.utils.io import read_json, sha256_file, sha256_json
 
 Part = TypeVar("Part")
 
@@ -179,6 +180,7 @@ def load(reference: str, source: Source) -> Loaded:
     if is_guard(reference):
         rules = model_folder(reference)
         network.guard = load_guard(rules, source.device)
+        require_fitting(network.guard, network, rules)
         digest = guarded_digest(digest, rules)
     return Loaded(network=network, tokenizer=tokenizer, name=reference, digest=digest)
 
@@ -318,8 +320,25 @@ def local_base(reference: str, source: Source) -> tuple[str, str]:
     return split_revision(reference)
 
 
+def _require_own_kernels(reference: str, source: Source) -> None:
+    """Refuse a configuration that names a kernel on the Hub: libraries would fetch and run it."""
+    config = load_config(reference, source)
+    kinds = ("_attn_implementation", "_experts_implementation")
+    named = [str(each) for kind in kinds if (each := getattr(config, kind, None))]
+    found = next((each for each in named if "/" in each), None)
+    if found is None or source.trust_remote_code:
+        return
+    raise InputError(
+        "code-from-file",
+        what=f"the configuration of {reference} names code of the Hub to run: {found}",
+        why="whoever wrote that file could so run code on this machine",
+        fix="take it out of config.json; if you trust the code, say --set trust_remote_code=true",
+    )
+
+
 def _load_base(reference: str, source: Source) -> PreTrainedModel:
     name, revision = local_base(reference, source)
+    _require_own_kernels(reference, source)
     try:
         found: Any = AutoModelForCausalLM.from_pretrained(
             name,
@@ -342,6 +361,8 @@ def _load_base(reference: str, source: Source) -> PreTrainedModel:
 
 def _merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     try:
+        if read_json(folder / ADAPTER).get("megatron_config"):
+            raise ValueError("it names code to import, as `megatron_core`")
         if is_plain(folder):
             merge_saved(model, folder)
             return model

@@ -3,6 +3,7 @@
 Nothing here imports torch or asks the Hub, so that a mistyped folder is answered at once.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -145,13 +146,20 @@ def _require_end(folder: Path) -> None:
 
 
 def require_no_guard(folder: Path) -> None:
-    """Refuse weights beside a guard: the guard would be left out without a word.
+    """Refuse weights beside a guard, which would be left out without a word.
+
+    Beside an adapter, too: libraries would load the adapter and the base that it names, and not the
+    weights that lie there.
 
     Raises:
         InputError: `unreadable-model`.
     """
-    if (folder / GUARD).is_file() and (folder / CONFIG).is_file():
+    if not (folder / CONFIG).is_file():
+        return
+    if (folder / GUARD).is_file():
         raise unreadable(folder, f"{GUARD} lies beside weights: the guard would not act")
+    if (folder / ADAPTER).is_file():
+        raise unreadable(folder, f"{ADAPTER} lies beside weights: libraries load its base instead")
 
 
 def beneath(reference: str) -> str | None:
@@ -187,8 +195,8 @@ def require_model(reference: str, *, offline: bool, weights: bool = True) -> Non
         require_model(base, offline=offline, weights=weights)
     elif Path(base).is_dir():
         _require_files(Path(base), weights=weights)
-    elif Path(base).is_file() and not base.endswith(".gguf"):
-        raise unreadable(base, "it is a single file, and a model is a folder or a GGUF file")
+    elif os.path.lexists(base) and not base.endswith(".gguf"):
+        raise unreadable(base, "a model is a folder or a GGUF file, and this is neither")
     else:
         require_place(base, offline=offline)
 

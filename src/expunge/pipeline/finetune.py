@@ -44,6 +44,7 @@ from expunge.provenance.training_facts import (
     record_mark,
     write_facts,
 )
+from expunge.training.checkpoint import readable
 from expunge.training.early_stopping import Unseen
 from expunge.training.replay_log import logged, write_log
 from expunge.training.train_loop import Trained
@@ -240,9 +241,9 @@ def _keep(checkpoint: Path, points: Path, step: int) -> None:
 def _steps_done(last: Path) -> int:
     if not last.is_file():
         return 0
-    with safe_open(str(last), framework="pt") as file:
+    with readable(last), safe_open(str(last), framework="pt") as file:
         about: dict[str, str] = file.metadata()
-    return int(json.loads(about["state"])["step"])
+        return int(json.loads(about["state"])["step"])
 
 
 def _write_model(job: FinetuneJob, base: Loaded, weights: TrainableWeights, folder: Path) -> None:

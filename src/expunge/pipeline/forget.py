@@ -24,12 +24,12 @@ from expunge.evidence.store import EvidenceStore
 from expunge.methods.guards.base import Guard
 from expunge.models.interpolation import changed, snapshot
 from expunge.models.loading import Loaded, choose_device, load
-from expunge.models.reference import is_adapter, is_laid_over
+from expunge.models.reference import beneath, is_adapter, is_laid_over
 from expunge.models.transformer import Network
 from expunge.pipeline.exact import retrain
 from expunge.pipeline.gold import over_clean_base, replaced
 from expunge.pipeline.plan import Plan, plan_stages
-from expunge.pipeline.publish import claim_of, masker, publish, traces_in_model
+from expunge.pipeline.publish import masker, publish, traces_in_model
 from expunge.pipeline.routes import Chosen, choose_route, with_golds, without_routes
 from expunge.pipeline.run_folder import RunFolder, interrupted, mark_latest, open_run
 from expunge.pipeline.train import train_stages
@@ -38,6 +38,7 @@ from expunge.planning.cost import require_memory
 from expunge.preparation.prepare import Prepared, as_stored, prepare, stage_names
 from expunge.provenance.keys import key_path, operator_key, record_fingerprints
 from expunge.provenance.lineage import earlier_runs, require_not_forgotten, require_same_request
+from expunge.provenance.training_facts import claim_in
 from expunge.reporting.schema import read_results, write_results
 from expunge.reporting.wording import headline, lines, notices
 from expunge.training.distributed import Team, joined
@@ -422,11 +423,20 @@ def _introduce(prepared: Prepared, planned: Plan, console: Console) -> None:
 
 
 def _warn_of_traces(run: RunFolder, store: EvidenceStore, console: Console) -> None:
-    """Say which files of the model folder name a subject, as the path of a base may."""
+    """Say which files of the model folder name a subject, or a place on this machine.
+
+    An adapter and a guard must name their base, as a path where it is on this machine alone.
+    """
     if found := traces_in_model(run, store):
         console.warn(
             f"before you publish {run.model}: {named_in_part(found, most=_MOST_NAMED)} names a"
             " subject or a fact, as paths and names of yours may"
+        )
+    base = beneath(str(run.model)) if run.model.is_dir() else None
+    if base is not None and Path(base).is_absolute():
+        console.warn(
+            f"before you publish {run.model}: it names its base by a path of this machine; name a"
+            " model of the Hub there, which others can load as well"
         )
 
 
@@ -447,7 +457,7 @@ def _say(prepared: Prepared, run: RunFolder, results: Results, console: Console)
     verdict, goal = results.verdict, prepared.settings.request.goal
     first = " ".join((*notices(verdict), headline(verdict, goal=goal)))
     console.line("verdict", f"{verdict.ruling}: {first}")
-    for line in lines(verdict, exact=claim_of(run)):
+    for line in lines(verdict, exact=claim_in(run.path)):
         console.note(line)
 
 

@@ -13,7 +13,9 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
+from expunge.config.settings import LARGEST_SEED
 from expunge.data.records import Record
+from expunge.errors import UsageError
 from expunge.models.loading import Source, files_digest
 from expunge.models.reference import is_adapter, split_reference
 from expunge.pipeline.exact import Removal, plan_removal
@@ -69,10 +71,17 @@ def gold(
     """
     console = console or SilentConsole()
     trained = read_trained_run(run)
+    first = trained.settings.train.seed + 1
+    if not 1 <= seeds <= LARGEST_SEED - first:
+        raise UsageError(
+            "none-of-it",
+            what=f"--seeds {seeds} is no number of models",
+            why=f"a gold is one model for each seed from {first} to {LARGEST_SEED}",
+            fix="set --seeds to 1 or more; 3 is usual",
+        )
     removal = plan_removal(trained, forget, offline=offline)
     folder = out or run / GOLDS / _forget_id(removal, run)
     console.line("gold", f"{seeds} models on {len(removal.job.records)} records, into {folder}")
-    first = trained.settings.train.seed + 1
     return tuple(
         _one(removal, seed, folder / f"seed-{seed}", offline=offline, console=console)
         for seed in range(first, first + seeds)

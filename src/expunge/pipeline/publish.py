@@ -24,7 +24,7 @@ from expunge.provenance.keys import item_fingerprints
 from expunge.provenance.leftovers import Traces
 from expunge.provenance.manifest import Retention, write_manifest
 from expunge.provenance.signature import key_fingerprint, signing_key
-from expunge.provenance.training_facts import AGAIN, is_trained_run, read_trained_run
+from expunge.provenance.training_facts import claim_in
 from expunge.reporting.build import build_public_report, build_report
 from expunge.reporting.card import build_card
 from expunge.reporting.redaction import Redactor
@@ -83,7 +83,7 @@ def publish(
         peak_gib=peak_gib(prepared.source.device),
         versions=versions(),
         command=mask(command),
-        exact=claim_of(run),
+        exact=claim_in(run.path),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         signer=key_fingerprint(signing.public) if signing else "",
     )
@@ -122,16 +122,6 @@ def traces_in_model(run: RunFolder, store: EvidenceStore) -> list[str]:
     holders = Traces.of(store.items_with_facts()).holders(run.model)
     names = (name_in(run.model, path) for path in holders)
     return [name for name in names if not name.startswith(_VOCABULARY)]
-
-
-def claim_of(run: RunFolder) -> str:
-    """Return the claim class of a run whose training was repeated without the records.
-
-    `E4` or `E3`; an empty string for every other run.
-    """
-    again = run.path / AGAIN
-    claim = read_trained_run(again).facts.claim if is_trained_run(again) else None
-    return "" if claim is None or claim.level == "E1" else claim.level
 
 
 def versions() -> dict[str, str]:

@@ -23,7 +23,7 @@ from torch import Tensor
 from expunge.config.resolve import parsed
 from expunge.config.settings import FinetuneSettings, Settings
 from expunge.data.readers import read
-from expunge.errors import InputError, UsageError
+from expunge.errors import ExpungeError, InputError, UsageError
 from expunge.models.loading import load
 from expunge.models.reference import ADAPTER, split_reference
 from expunge.models.transformer import Network
@@ -133,6 +133,22 @@ def read_trainer_run(
     missing = [name for name, path in ((ADAPTER, adapter), (STATE, state)) if path is None]
     if adapter is None or state is None:
         raise _incomplete(folder, missing)
+    try:
+        return _recipe_of(folder, adapter, state, data, offline=offline)
+    except ExpungeError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            "incomplete-recipe",
+            what=f"the recipe cannot be read from {adapter} and {state}",
+            why=f"an entry is of another kind than the Trainer writes ({type(error).__name__})",
+            fix="name another checkpoint, or write a training.toml",
+        ) from error
+
+
+def _recipe_of(
+    folder: Path, adapter: Path, state: Path, data: Sequence[str], *, offline: bool
+) -> FinetuneSettings:
     shape, log = _object(adapter), _object(state)
     _require_plain(adapter, shape)
     rates = [row["learning_rate"] for row in log.get("log_history", ()) if "learning_rate" in row]

@@ -40,6 +40,7 @@ from expunge.pipeline.recipe import base_network
 from expunge.pipeline.run_folder import RunFolder
 from expunge.pipeline.workers import call, work
 from expunge.preparation.prepare import Prepared
+from expunge.training.checkpoint import readable
 from expunge.training.controller import ControlledTrainer
 from expunge.training.distributed import Team
 from expunge.training.guard_runner import GuardRunner
@@ -306,11 +307,11 @@ def _resume(path: Path, network: Network) -> list[FinishedStage]:
     if not path.is_file():
         return []
     state = network.model.state_dict()
-    with safe_open(str(path), framework="pt") as file:
+    with readable(path), safe_open(str(path), framework="pt") as file:
         about: dict[str, str] = file.metadata()
         for name, weight in state.items():
             weight.copy_(file.get_tensor(name))
-    return _done.validate_python(json.loads(about["done"]))
+        return _done.validate_python(json.loads(about["done"]))
 
 
 class _Steps:

@@ -13,10 +13,11 @@ from expunge.methods.finetune import Finetune
 from expunge.models.loading import Source, choose_device, load_config, load_tokenizer
 from expunge.models.number_formats import in_precision
 from expunge.models.transformer import Network
-from expunge.preparation.prepare import cache_folder, require_targets, training_options
+from expunge.preparation.prepare import require_targets, training_options
 from expunge.training.sampler import ContentSampler, Streams
 from expunge.training.trainer import Trainer, TrainingArgs
 from expunge.utils.io import sha256_json
+from expunge.utils.system import cache_folder
 
 _KEPT_AT = {"adapter": (1 / 16, 1 / 8, 1 / 4, 1 / 2), "full": (1 / 8, 1 / 2)}
 """After which share of the first pass a checkpoint is kept. The first use of k records comes after

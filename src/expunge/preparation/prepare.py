@@ -5,7 +5,6 @@ that the stage before it left for its original: references are computed on it, a
 written by it. What is audited is the last model against the first.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -47,6 +46,7 @@ from expunge.training.step_gradient import GradientTransforms
 from expunge.training.trainer import TrainingArgs
 from expunge.utils.console import Console
 from expunge.utils.io import sha256_json
+from expunge.utils.system import cache_folder
 
 ERASE = "counterfactual"
 """The method that erases where nothing but the original is there."""
@@ -118,14 +118,6 @@ def _kept(
     chosen = {record.id for record in spread(held, most)}
     chosen |= {record.id for record in spread(rest, limit - len(chosen))}
     return tuple(record for record in records if record.id in chosen)
-
-
-def cache_folder() -> Path:
-    """Return where converted models are kept: `EXPUNGE_CACHE`, or `expunge` in the user's cache."""
-    given = os.environ.get("EXPUNGE_CACHE")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "expunge"
 
 
 def source_of(settings: Settings) -> Source:

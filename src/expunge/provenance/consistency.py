@@ -8,7 +8,7 @@ their fingerprints, pages and the evidence that they show.
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,17 @@ from expunge.evidence.context import AuditContext
 from expunge.evidence.store import UNLEARNED, EvidenceStore
 from expunge.models.reference import ADAPTER, CONFIG, GUARD, beneath, model_folder
 from expunge.provenance.keys import item_fingerprints
-from expunge.reporting.build import IN_FULL, MASKED, OWN, PUBLISHED, report_text
+from expunge.provenance.training_facts import claim_in
+from expunge.reporting.build import IN_FULL, MASKED, OWN, PUBLISHED, report_texts
 from expunge.reporting.card import CARD, card_text
-from expunge.reporting.schema import read_facts
+from expunge.reporting.schema import MethodFacts, read_facts
 from expunge.utils.io import read_table
 
 _UNREADABLE = (ExpungeError, ValueError, KeyError, TypeError, IndexError, AttributeError, OSError)
 """What broken files raise when they are read: findings here, not crashes."""
 _SETTINGS = "config.toml"
+_WRAPPERS = frozenset({"robust", "combine", "mask", "optimiser", "init", "average_last"})
+"""What facts say beside the hyperparameters of a method, in words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,8 +77,8 @@ def settings_problems(
         for key, (ours, theirs) in rules.items()
         if ours != theirs
     }
-    if facts.method and not settings.stage and facts.method.name != settings.method.name:
-        told.add("`method.name` is not the method of facts.json")
+    if facts.method and not settings.stage:
+        told |= _other_method(facts.method, settings)
     if manifest.get("seeds") != dict.fromkeys(("train", "audit"), context.seed):
         told.add("`train.seed` is not that of the manifest")
     kept = manifest.get("evidence", {})
@@ -84,6 +87,26 @@ def settings_problems(
     if not _is_kept_so_long(kept, facts.created, audit.retention_days):
         told.add("`audit.retention_days` does not lead to the date in the manifest")
     return [Problem(path=_SETTINGS, what=what) for what in sorted(told)]
+
+
+def _other_method(method: MethodFacts, settings: Settings) -> set[str]:
+    """Say where the method of the facts and that of the settings differ."""
+    if method.name != settings.method.name:
+        return {"`method.name` is not the method of facts.json"}
+    own = {key: value for key, value in method.parameters.items() if key not in _WRAPPERS}
+    if own != settings.method.parameters:
+        return {"`method` has other hyperparameters than facts.json"}
+    return set()
+
+
+def claim_problems(run: Path) -> list[Problem]:
+    """Return whether the facts claim an exact removal that no training in the folder supports."""
+    try:
+        same = read_facts(run).exact == claim_in(run)
+    except _UNREADABLE:
+        return []  # another finding
+    what = "claims another way of removal than the training in the folder"
+    return [] if same else [Problem(path="facts.json", what=what)]
 
 
 def _is_kept_so_long(kept: Mapping[str, Any], created: str, days: int) -> bool:
@@ -123,6 +146,9 @@ def record_problems(
     now = item_fingerprints(store.items(), key or b"")
     same_key = any(set(now[split]) & set(named.get(split, ())) for split in now)
     problems: list[Problem] = []
+    if manifest.get("evidence", {}).get("sealed") != store.sealed:
+        what = "does not say whether the evidence is encrypted"
+        problems.append(Problem(path="manifest.json", what=what))
     # A folder of attacks names the general questions of every audit and does not hold them.
     for split in sorted(now.keys() | (named.keys() - {"generic"})):
         before, found = named.get(split, []), now.get(split, [])
@@ -135,19 +161,23 @@ def record_problems(
     return problems
 
 
-def page_problems(run: Path, manifest: Mapping[str, Any], key: bytes | None) -> list[Problem]:
+def page_problems(
+    run: Path, manifest: Mapping[str, Any], key: bytes | None
+) -> tuple[list[Problem], list[str]]:
     """Return which pages are not what this version writes from the evidence.
 
-    Pages of another version look otherwise and are not compared.
+    Pages of another version look otherwise and are not compared: then there is a note.
     """
-    if manifest.get("versions", {}).get("expunge") != __version__:
-        return []
+    version = manifest.get("versions", {}).get("expunge")
+    if version != __version__:
+        return [], [f"reports and card not compared with the evidence: written by {version}"]
     masked = bool(manifest.get("evidence", {}).get("redacted"))
-    pages = {OWN: masked, IN_FULL: False, MASKED: True}
+    reports = cache(partial(report_texts, run, key=key))
+    pages = {OWN: (masked, 0), IN_FULL: (False, 0), MASKED: (True, 0), PUBLISHED: (True, 1)}
     texts: dict[str, Callable[[], str]] = {
-        name: partial(report_text, run, redact=redact, key=key) for name, redact in pages.items()
+        name: lambda redact=redact, place=place: reports(redact=redact)[place]
+        for name, (redact, place) in pages.items()
     }
-    texts[PUBLISHED] = partial(report_text, run, redact=True, key=key, public=True)
     card = (model_folder(run) / CARD).relative_to(run).as_posix()
     texts[card] = partial(card_text, run, redact=masked, key=key)
     problems: list[Problem] = []
@@ -162,7 +192,7 @@ def page_problems(run: Path, manifest: Mapping[str, Any], key: bytes | None) -> 
         if not same:
             what = "is not the page that the evidence gives"
             problems.append(Problem(path=name, what=what))
-    return problems
+    return problems, []
 
 
 def weight_problems(

@@ -18,6 +18,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from expunge.attacks.store import kept_until
 from expunge.config.resolve import parsed
 from expunge.errors import InputError, UsageError, named_in_part
 from expunge.evidence.encryption import NAME as SEAL
@@ -31,6 +32,7 @@ from expunge.provenance.manifest import DESTROYED, NAME, SCHEMA
 from expunge.provenance.signature import SigningKey, is_signed
 from expunge.reporting.build import IN_FULL, MASKED, OWN, PUBLISHED
 from expunge.utils.io import is_part, read_table, sha256_file, sha256_json, write_json
+from expunge.utils.system import cache_folder
 
 _SCHEMA = "expunge.destruction/1"
 _STAY = "evidence/context.json"
@@ -221,8 +223,8 @@ def destroy_store(folder: Path, *, only_expired: bool, now: datetime) -> int:
         InputError: Something could not be removed and is left.
     """
     until = kept_until(folder)
-    if only_expired and now.date() < date.fromisoformat(until):
-        raise _too_early(folder, until)
+    if only_expired and now.date() < until:
+        raise _too_early(folder, until.isoformat())
     count = kept(folder)
     _emptied([folder / "open", folder / "sealed"])
     (folder / SHARED).unlink()
@@ -245,8 +247,21 @@ def shared_of(run: Path) -> list[Path]:
     return [Path(each) for each in named if isinstance(each, str) and Path(each).is_dir()]
 
 
+def is_own(shared: Path, run: Path) -> bool:
+    """Tell whether a shared folder belongs to a run or to its user, and to nobody else.
+
+    Settings may come from a stranger, and name the store of another run.
+
+    Args:
+        shared: The folder that the settings name.
+        run: The run folder.
+    """
+    places = (run.resolve(), cache_folder().resolve())
+    return any(shared.resolve().is_relative_to(place) for place in places)
+
+
 def destroy_shared(folder: Path, *, only_expired: bool, now: datetime) -> int | None:
-    """Destroy what a run shares with others; it is made again by whichever needs it.
+    """Destroy what a run shares with others and owns; it is made again by whichever needs it.
 
     Args:
         folder: An `attack_store` or a `reference_store`.
@@ -263,7 +278,7 @@ def destroy_shared(folder: Path, *, only_expired: bool, now: datetime) -> int | 
         return destroy_references(folder)
     if not (folder / SHARED).is_file():
         return None
-    early = only_expired and now.date() < date.fromisoformat(kept_until(folder))
+    early = only_expired and now.date() < kept_until(folder)
     return None if early else destroy_store(folder, only_expired=only_expired, now=now)
 
 
@@ -363,28 +378,13 @@ def _emptied(folders: Iterable[Path]) -> int:
     return count
 
 
-def kept_until(folder: Path) -> str:
-    """Return the date from which the evidence that runs share is to be destroyed, ISO 8601.
-
-    Raises:
-        InputError: The folder does not say.
-    """
-    try:
-        return date.fromisoformat(read_table(folder / SHARED)["expires"]).isoformat()
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            "not-json",
-            what=f"{folder / SHARED} names no date",
-            why="the file was cut short or changed, or another program wrote it",
-            fix="remove the folder by hand; runs that need it make it again",
-        ) from error
-
-
 def _is_whole(manifest: Mapping[str, Any]) -> bool:
     """Tell whether a manifest says what its destruction needs to know."""
     try:
         date.fromisoformat(manifest["evidence"]["expires"])
-        return isinstance(manifest["files"], dict) and "redacted" in manifest["evidence"]
+        tables = isinstance(manifest["files"], dict) and isinstance(manifest["digest"], str)
+        tables = tables and all(isinstance(each, dict) for each in manifest["files"].values())
+        return tables and "redacted" in manifest["evidence"]
     except (KeyError, TypeError, ValueError):
         return False
 
@@ -428,11 +428,27 @@ def read_destruction(
 
     A note that belongs to another manifest, that names files which no destruction removes, or that
     another key made, is not authentic.
+
+    Raises:
+        InputError: It is no such note.
     """
     path = run / DESTROYED
     if not path.is_file():
         return None
-    body = read_table(path)
+    try:
+        return _read_note(read_table(path), manifest, key)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            "foreign-note",
+            what=f"{path} is no note on the destruction of evidence",
+            why="a field is missing or of another kind",
+            fix="find out who wrote it; remove it to destroy the evidence under your own key",
+        ) from error
+
+
+def _read_note(body: dict[str, Any], manifest: Mapping[str, Any], key: bytes | None) -> Destruction:
     mac, public, signature = (
         str(body.pop(name, "")) for name in ("mac", "public_key", "signature")
     )

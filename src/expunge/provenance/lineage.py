@@ -13,6 +13,8 @@ was changed, these lead to others, and a verdict on these would pass for one on 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from expunge.config.resolve import beside, parsed
 from expunge.data.records import Record
 from expunge.errors import InputError, UsageError, named_in_part
@@ -25,6 +27,7 @@ from expunge.utils.io import read_table
 
 _CONFIG = "config.toml"
 _MOST_NAMED = 5
+_data = TypeAdapter(dict[str, list[str]])
 
 
 def require_not_forgotten(reference: str, kept: Sequence[Record]) -> None:
@@ -43,7 +46,7 @@ def require_not_forgotten(reference: str, kept: Sequence[Record]) -> None:
     """
     for run in earlier_runs(reference):
         key = existing_key(run)
-        forgotten = set(read_table(run / NAME).get("data", {}).get("forget", ()))
+        forgotten = set(_fingerprints(run).get("forget", ()))
         if key is None or not forgotten:
             continue
         again = [
@@ -111,8 +114,9 @@ def require_same_request(run: Path, prepared: Prepared, *, original: str) -> Non
     if not (run / NAME).is_file():
         return
     manifest = read_table(run / NAME)
-    changed = _records(run, prepared, manifest.get("data", {}))
-    known = manifest.get("models", {}).get("original", original)
+    changed = _records(run, prepared, _fingerprints(run))
+    models = manifest.get("models")
+    known = models.get("original", original) if isinstance(models, dict) else original
     if manifest.get("precision") == prepared.source.precision and known != original:
         changed.append("its original had other weights")
     if changed:
@@ -125,6 +129,23 @@ def require_same_request(run: Path, prepared: Prepared, *, original: str) -> Non
             fix="run this where the run was made, on its files; to judge by what is there now:"
             f" --against {run / 'config.toml'}",
         )
+
+
+def _fingerprints(run: Path) -> dict[str, list[str]]:
+    """Return the keyed fingerprints of a manifest by set.
+
+    Raises:
+        InputError: `not-json`: they are something else.
+    """
+    try:
+        return _data.validate_python(read_table(run / NAME).get("data", {}))
+    except ValidationError as error:
+        raise InputError(
+            "not-json",
+            what=f"{run / NAME} does not name its records by fingerprints",
+            why="the file was changed, or another program wrote it",
+            fix="restore the folder from a copy, or run the command that wrote it again",
+        ) from error
 
 
 def _records(run: Path, prepared: Prepared, known: dict[str, list[str]]) -> list[str]:

@@ -148,6 +148,16 @@ def read_trained_run(folder: Path) -> TrainedRun:
     return TrainedRun(folder=folder, settings=settings, facts=facts)
 
 
+def claim_in(run: Path) -> str:
+    """Return the claim class of a run whose training was repeated without the records.
+
+    `E4` or `E3`; an empty string for every other run.
+    """
+    again = run / AGAIN
+    claim = read_trained_run(again).facts.claim if is_trained_run(again) else None
+    return "" if claim is None or claim.level == "E1" else claim.level
+
+
 def record_mark(record: Record, key: bytes) -> str:
     """Return the keyed fingerprint of a record: that of manifests, with all turns if several."""
     turns = record.prompt

@@ -16,6 +16,7 @@ from expunge.evidence.store import EvidenceStore
 from expunge.models.reference import MODEL, SETTINGS
 from expunge.provenance.consistency import (
     Problem,
+    claim_problems,
     identity_problems,
     page_problems,
     record_problems,
@@ -35,10 +36,12 @@ from expunge.utils.io import json_text, links_below, read_json, sha256_file, sha
 Assess = Callable[[EvidenceStore], Results]
 """Computes results from an evidence folder and nothing else."""
 
-_UNREADABLE = (ExpungeError, ValueError, KeyError, TypeError, IndexError, OSError)
+_UNREADABLE = (ExpungeError, ValueError, KeyError, TypeError, IndexError, AttributeError, OSError)
 """What broken files raise when they are read: findings here, not crashes."""
 
 _ABSENT = object()
+_TABLES = ("data", "evidence", "models", "preregistration", "seeds", "verdict", "versions")
+"""Fields of a manifest that hold fields of their own."""
 
 _ATTACK = "attack"
 """Key of a manifest that a folder of attacks has."""
@@ -201,12 +204,14 @@ def _belonging(
             context = store.context()
             problems += settings_problems(run, manifest, context)
             if is_open:
-                problems += page_problems(run, manifest, key)
+                found, notes = page_problems(run, manifest, key)
+                problems += found
             settings = parsed(run / SETTINGS) if (run / SETTINGS).is_file() else {}
             code = bool(settings.get("trust_remote_code"))
             precision = manifest.get("precision")
-            found, notes = weight_problems(run, context.models, precision, own_code=code)
-            problems += found
+            found, unsure = weight_problems(run, context.models, precision, own_code=code)
+            problems += [*found, *claim_problems(run)]
+            notes += unsure
     except _UNREADABLE as error:
         problems.append(_Unreadable("evidence", "cannot be read", error).problem)
     return problems, notes
@@ -320,6 +325,7 @@ def _read_manifest(path: Path, *, schema: str = SCHEMA) -> tuple[dict[str, Any],
         manifest = read_json(path)
         entries = manifest["files"]
         well_formed = all(set(entry) == {"sha256", "bytes"} for entry in entries.values())
+        well_formed &= all(isinstance(manifest.get(name, {}), dict) for name in _TABLES)
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}, [Problem(path=NAME, what="is not a manifest")]
     if manifest.get("schema") != schema:

@@ -59,8 +59,8 @@ def page_for(run: Path, *, redact: bool) -> Path:
 def own_redaction(run: Path) -> bool:
     """Return whether the run was to mask texts, as it does by default."""
     path = run / "config.toml"
-    tables = parsed(path) if path.is_file() else {}
-    return bool(tables.get("report", {}).get("redact", True))
+    report = parsed(path).get("report") if path.is_file() else None
+    return bool(report.get("redact", True)) if isinstance(report, dict) else True
 
 
 LONGEST = 220
@@ -157,10 +157,27 @@ def report_text(run: Path, *, redact: bool, key: bytes | None, public: bool = Fa
     Raises:
         InputError: As `build_report`.
     """
+    return report_texts(run, redact=redact, key=key)[public]
+
+
+def report_texts(run: Path, *, redact: bool, key: bytes | None) -> tuple[str, str]:
+    """Return the report of a run as HTML: its own, and the one that is published.
+
+    Their plots are the same, and cost most.
+
+    Args:
+        run: As for `build_report`.
+        redact: As for `build_report`.
+        key: As for `build_report`.
+
+    Raises:
+        InputError: As `build_report`.
+    """
     store = evidence_of(run, key=key)
     redactor = Redactor(store.items_with_facts()) if redact else OpenText()
-    page = _page(run, store, redactor, redacted=redact) | {"public": public}
-    return environment().get_template("report.html.j2").render(page)
+    page = _page(run, store, redactor, redacted=redact)
+    template = environment().get_template("report.html.j2")
+    return template.render(page, public=False), template.render(page, public=True)
 
 
 def evidence_of(run: Path, *, key: bytes | None) -> EvidenceStore:
@@ -273,7 +290,9 @@ def _page(run: Path, store: EvidenceStore, redactor: Redactor, *, redacted: bool
         "margins": _margins(context.policy),
         "subjects": by_subject(ranked)[:LIMIT_FACTS],
         "sealed": store.sealed,
-        "config": redactor.label((run / "config.toml").read_text(encoding="utf-8")),
+        "config": redactor.label(
+            (run / "config.toml").read_text(encoding="utf-8", errors="replace")
+        ),
         "digests": [(name, sha256_file(run / name)) for name in ("config.toml", "results.json")],
         "glossary": glossary,
         "used_metrics": _used_metrics(results),

@@ -30,10 +30,11 @@ import transformers
 from torch import Tensor
 
 from expunge.data.tokenization import Encoded
+from expunge.errors import InputError
 from expunge.models.batching import Batch, by_length, by_record
 from expunge.models.loading import digest_of
 from expunge.models.transformer import CachedStates, Network, Site
-from expunge.utils.io import allocate, private, read_json, sha256_json, synced, write_json
+from expunge.utils.io import allocate, private, read_table, sha256_json, synced, write_json
 
 Key = tuple[tuple[int, ...], int]
 _DTYPES = {str(dtype): dtype for dtype in (torch.float32, torch.bfloat16, torch.float16)}
@@ -74,13 +75,22 @@ class DiskCache:
         wanted = {_digest(key(record)): key(record) for record in records}
         found: dict[Key, Tensor] = {}
         for index in sorted((self.folder / kind).glob("*.json")):
-            about = read_json(index)
-            here = [name for name in about["records"] if name in wanted]
-            if here:
-                rows = _mapped(index.with_suffix(".bin"), about, shared=False)
-                for name in here:
-                    start, stop = about["records"][name]
-                    found[wanted[name]] = rows[start:stop]
+            try:
+                found |= _read(index, wanted)
+            except (
+                KeyError,
+                TypeError,
+                ValueError,
+                AttributeError,
+                OSError,
+                RuntimeError,
+            ) as error:
+                raise InputError(
+                    "damaged-store",
+                    what=f"{index} is not what a run has kept there",
+                    why="it was cut short or changed, or the numbers beside it are others",
+                    fix=f"remove the folder {self.folder}; the run makes it again",
+                ) from error
         return found
 
     @contextmanager
@@ -149,6 +159,16 @@ def recalled(
         for name, value in fresh.items():
             room[name].copy_(value.view(-1, width))
     return {name: value.squeeze(-1) for name, value in (found | room).items()}
+
+
+def _read(index: Path, wanted: Mapping[str, Key]) -> dict[Key, Tensor]:
+    about = read_table(index)
+    here = [name for name in about["records"] if name in wanted]
+    if not here:
+        return {}
+    rows = _mapped(index.with_suffix(".bin"), about, shared=False)
+    spans = {name: slice(*about["records"][name]) for name in here}
+    return {wanted[name]: rows[span] for name, span in spans.items()}
 
 
 def _digest(name: Key) -> str:

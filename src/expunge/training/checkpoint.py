@@ -11,15 +11,17 @@ other number wrote.
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from expunge.errors import ExpungeError, InputError, is_out_of_memory
 from expunge.models.saving import write_tensors
 from expunge.training.distributed import Team
 from expunge.training.trainable_weights import TrainableWeights
@@ -89,24 +91,54 @@ def load(
     optimiser: torch.optim.Optimizer,
     memory: dict[str, Tensor],
 ) -> dict[str, Any]:
-    """Set masters, model, moments and memory to those of `path`; return what `save` was told."""
-    saved = _Saved(path)
-    masters = weights.masters
-    weights.restore({name: saved.like(f"weight/{name}", m) for name, m in masters.items()})
-    for full in saved.names:
-        kind, _, name = full.partition("/")
-        if kind.startswith("moment:"):
-            master, key = masters[name], kind.removeprefix("moment:")
-            optimiser.state[master][key] = _moment(saved, full, master, key)
-        elif kind == "memory":
-            memory[name] = _remembered(saved, full, masters)
-    return saved.state
+    """Set masters, model, moments and memory to those of `path`; return what `save` was told.
+
+    Raises:
+        InputError: `damaged-checkpoint`.
+    """
+    with readable(path):
+        saved = _Saved(path)
+        masters = weights.masters
+        weights.restore({name: saved.like(f"weight/{name}", m) for name, m in masters.items()})
+        for full in saved.names:
+            kind, _, name = full.partition("/")
+            if kind.startswith("moment:"):
+                master, key = masters[name], kind.removeprefix("moment:")
+                optimiser.state[master][key] = _moment(saved, full, master, key)
+            elif kind == "memory":
+                memory[name] = _remembered(saved, full, masters)
+        return saved.state
 
 
 def load_weights(path: Path, weights: TrainableWeights) -> dict[str, Tensor]:
-    """Read only the masters of a checkpoint, each spread as it is in `weights`."""
-    saved = _Saved(path)
-    return {name: saved.like(f"weight/{name}", m) for name, m in weights.masters.items()}
+    """Read only the masters of a checkpoint, each spread as it is in `weights`.
+
+    Raises:
+        InputError: `damaged-checkpoint`.
+    """
+    with readable(path):
+        saved = _Saved(path)
+        return {name: saved.like(f"weight/{name}", m) for name, m in weights.masters.items()}
+
+
+@contextmanager
+def readable(path: Path) -> Generator[None]:
+    """Say which checkpoint is damaged where the block cannot read it.
+
+    Raises:
+        InputError: `damaged-checkpoint`.
+    """
+    try:
+        yield
+    except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, ExpungeError) or is_out_of_memory(error):
+            raise
+        raise InputError(
+            "damaged-checkpoint",
+            what=f"{path} is not what a training of this run wrote",
+            why=f"it was cut short or changed ({type(error).__name__})",
+            fix=f"remove the folder {path.parent}: the same command begins the training again",
+        ) from error
 
 
 class _Saved:

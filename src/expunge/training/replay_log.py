@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from expunge.errors import InputError
 from expunge.training.sampler import ContentSampler
@@ -76,7 +76,7 @@ def read_log(path: Path) -> tuple[LoggedStep, ...]:
     """
     try:
         return tuple(_adapter.validate_python(row) for row in read_jsonl(path))
-    except (OSError, ValueError, ValidationError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             "damaged-log",
             what=f"{path} is not a replay log",

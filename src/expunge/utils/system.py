@@ -71,6 +71,14 @@ class Limits(NamedTuple):
     """Bytes of it that are left, those of the file cache among them."""
 
 
+def cache_folder() -> Path:
+    """Return where converted models are kept: `EXPUNGE_CACHE`, or `expunge` in the user's cache."""
+    given = os.environ.get("EXPUNGE_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "expunge"
+
+
 def limits(root: Path = ROOT, own: Path = OWN) -> Limits:
     """Return the tightest limits of the groups that the process is in.
 
@@ -222,7 +230,7 @@ def diagnose(*, offline: bool) -> list[tuple[str, str]]:
     Args:
         offline: Whether `--offline` was given.
     """
-    cache = _cache_folder()
+    cache = _hub_cache()
     state = "yes, --offline" if offline else "yes, by HF_HUB_OFFLINE"
     return [
         ("python", f"{platform.python_version()} ({platform.python_implementation()})"),
@@ -285,7 +293,7 @@ def _devices() -> list[str]:
     return found
 
 
-def _cache_folder() -> Path:
+def _hub_cache() -> Path:
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
     return Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
 

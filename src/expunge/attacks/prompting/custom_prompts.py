@@ -88,7 +88,10 @@ def read_prompts(path: Path) -> OwnPrompts:
         InputError: There is no such file, or a line is not such a prompt.
     """
     require_prompts(path)
-    lines = path.read_text(encoding="utf-8").split("\n")
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise _malformed(str(path), f"not UTF-8 text (byte {error.start})") from None
     found = [_line(line, f"{path}:{i}") for i, line in enumerate(lines, start=1) if line.strip()]
     if not found:
         raise _malformed(str(path), "the file is empty")
@@ -100,6 +103,8 @@ def _line(line: str, where: str) -> OwnPrompt:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise _malformed(where, f"not JSON ({error.msg})") from None
+    except (ValueError, RecursionError):
+        raise _malformed(where, "nested or long beyond reason") from None
     fields = row if isinstance(row, dict) else {}
     texts = {key: value for key, value in fields.items() if isinstance(value, str)}
     if not texts.get("prompt", "").strip() or set(fields) - {"prompt", "prefill"}:
