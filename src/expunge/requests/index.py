@@ -86,6 +86,19 @@ class CorpusIndex:
         words = self.words[number]
         return {pair for place in range(len(words)) if (pair := self.name_of(words, place))}
 
+    def shortened_in(self, number: int) -> bool:
+        """Tell whether a document names somebody by initial and last name: `P Ek`, `Ek, P.`."""
+        text = self.documents[number].text
+        return any(
+            len(one.text) == 1 and one.capital and self._is_last_name(other)
+            and text[min(one.end, other.end) : max(one.start, other.start)] in (" ", ". ", ", ")
+            for before, after in pairwise(self.words[number])
+            for one, other in ((before, after), (after, before))
+        )  # fmt: skip
+
+    def _is_last_name(self, word: Word) -> bool:
+        return word.capital and len(word.text) > 2 and word.folded not in common_folded()
+
 
 def _values(document: Document, words: Sequence[Word]) -> frozenset[str]:
     """Return what may tell people apart: words of content, e-mail addresses, numbers as one."""

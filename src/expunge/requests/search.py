@@ -159,7 +159,8 @@ def _is_of_another(state: SearchState, number: int, mention: NameMention, shape:
     if mention.kind == MentionKind.SURNAME and mention.first:
         before = words[mention.first - 1]
         near = words[mention.first].start - before.end <= 2
-        single = len(before.text) == 1 and before.capital
+        after = words[mention.stop] if mention.stop < len(words) else before
+        single = any(len(word.text) == 1 and word.capital for word in (before, after))
         named = before.capital and near and before.folded not in TITLES
         known = before.folded in usual_names() or not state.index.ordinary(before.folded)
         return single or (named and known and before.folded not in common_folded() - usual_names())
@@ -364,7 +365,12 @@ def _without_name(
     taken = {number for number, each in decisions.items() if each.taken}
     state.learn(taken)
     index = state.index
-    telling = {value for value in state.within if _worth_outside(state, value) >= SURE}
+    telling = {
+        value
+        for value in state.within
+        if (" " in value or "@" in value or any(map(str.isdigit, value)))
+        and _worth_outside(state, value) >= SURE
+    }
     if not telling:
         return {}
     runs = [_runs(index, number) for number in taken]
@@ -373,7 +379,9 @@ def _without_name(
     for number in range(len(index.documents)):
         if number in taken or number in state.other or not index.values[number] & telling:
             continue
-        if index.people_in(number) - people or contradictions(state, number):
+        if index.people_in(number) - people or index.shortened_in(number):
+            continue
+        if contradictions(state, number):
             continue
         if (kind := _repeats(state, number, index.values[number] & telling, runs)) is not None:
             found[number] = FoundDocument(
@@ -417,7 +425,7 @@ def _repeats(
     if not index.people_in(number) and (codes or len(days) + len(apart) > 1):
         return MentionKind.IDENTIFIER
     quoted = {run for each in runs for run in own & each}
-    has = any(word in telling for run in quoted for word in run.split())
+    has = any(value in run for run in quoted for value in telling)
     return MentionKind.QUOTED if has else None
 
 
