@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from expunge.data.records import Message, Record
+from expunge.data.records import Record
 from expunge.requests.corpus import Document, sentences
 
 _PART = r"[A-ZÀ-ÖØ-Þ][\w]*(?:[-'’.](?!s\b)[\w]+)*\.?"  # noqa: RUF001 - both apostrophes occur
@@ -107,8 +107,8 @@ class StatedFact:
     rule: str
     """Which rule found it: see the head of this file."""
     source: str
-    prompt: tuple[Message, ...] = ()
-    """The conversation of a row that is a question itself; else empty."""
+    record: Record | None = None
+    """The row, where it is a question itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -412,7 +412,7 @@ def _of_question(document: Document, record: Record, about: str | None) -> Itera
         key_answer=key or key_of(record.completion),
         rule="question",
         source=document.source,
-        prompt=record.prompt,
+        record=record,
     )
 
 
@@ -475,26 +475,35 @@ def _with_value(sentence: str, about: str, source: str) -> StatedFact | None:
 def joined(facts: Sequence[StatedFact], name: str) -> list[tuple[StatedFact, tuple[str, ...]]]:
     """Join the facts that documents repeat; each with the places of all that state it.
 
-    Two facts are one when relation and key answer are the same, up to case, marks and spaces.
+    Two facts are one when their key answers are the same, up to case, marks and spaces. Questions
+    that people wrote stay apart, and stand for what sentences say besides.
 
     Args:
         facts: Facts about one person.
         name: How the person's name is written in the questions of all.
     """
+    order = ["question", "row", "possessive", "of", "verb", "label", "value"]
     found: dict[tuple[str, str], StatedFact] = {}
     places: dict[tuple[str, str], list[str]] = {}
-    for fact in facts:
-        key = fact.relation, "".join(re.findall(r"\w+", fact.key_answer.casefold()))
-        if not key[1]:
+    of_key: dict[str, tuple[str, str]] = {}
+    for fact in sorted(facts, key=lambda each: order.index(each.rule)):
+        key = "".join(re.findall(r"\w+", fact.key_answer.casefold()))
+        if not key:
             continue
-        named = replace(
-            fact,
-            question=fact.question.replace(fact.subject, name),
-            statement=fact.statement.replace(fact.subject, name),
-            subject=name,
-        )
-        # A question that people wrote is better than one made by rule.
-        if key not in found or (named.prompt and not found[key].prompt):
-            found[key] = named
-        places.setdefault(key, []).append(fact.source)
-    return [(fact, tuple(dict.fromkeys(places[key]))) for key, fact in found.items()]
+        asked = fact.question.casefold() if fact.record is not None else ""
+        place = (asked, key) if asked else of_key.get(key, ("", key))
+        of_key.setdefault(key, place)
+        found.setdefault(place, _renamed(fact, name))
+        places.setdefault(place, []).append(fact.source)
+    return [(fact, tuple(dict.fromkeys(places[place]))) for place, fact in found.items()]
+
+
+def _renamed(fact: StatedFact, name: str) -> StatedFact:
+    if fact.record is not None or not fact.subject:
+        return fact
+    return replace(
+        fact,
+        question=fact.question.replace(fact.subject, name),
+        statement=fact.statement.replace(fact.subject, name),
+        subject=name,
+    )
