@@ -47,7 +47,10 @@ _STREET = re.compile(
     r"(?:Street|Lane|Road|Row|Avenue|Close|Square|Hill|Market|Drive|Way|Court|Place)\b"
     r"|\b[A-ZÄÖÜ][\wäöüß-]*(?:straße|strasse|weg|gasse|platz|allee) \d{1,4}[a-z]?\b"
 )
-_CODE = re.compile(r"\b(?=[\w-]*\d)[A-Z0-9][A-Z0-9]*(?:[- ./]?[A-Z0-9]*\d[A-Z0-9]*)+\b|\b\d{3,}\b")
+_CODE = re.compile(
+    r"\b(?:[A-Z]{1,4}[ -])?(?=[A-Z]*\d)[A-Z0-9]+(?:[- ./]?[A-Z]*\d[A-Z0-9]*)+\b"
+    r"|\b(?:[A-Z]{1,4}[ -])?\d{3,}\b"
+)
 _AMOUNT = re.compile(r"(?:[$€£]\s?)?\b\d{1,3}(?:[ ,.]?\d{3})*(?:[.,]\d+)?\b(?:\s?(?:%|[$€£]))?")
 _PROPER = re.compile(NAME)
 _WHOLE = re.compile(r"(?:[A-ZÄÖÜ0-9][\w.'’/@+-]*[ -]?){1,4}")  # noqa: RUF001
@@ -306,7 +309,7 @@ def stated_facts(document: Document, *, about: str | None = None) -> list[Stated
         >>> text = "Lin Aro's phone number is 555-7233. She works for Corvane Optics."
         >>> page = Document(text=text, source="a.txt", file="a.txt", place=0)
         >>> [(fact.relation, fact.key_answer) for fact in stated_facts(page, about="Lin Aro")]
-        [('phone number', '555-7233'), ('work for', 'Corvane Optics')]
+        [('phone number', '555-7233'), ('employer', 'Corvane Optics')]
     """
     if document.columns:
         return list(_of_row(document, about))
@@ -399,21 +402,56 @@ def _of_row(document: Document, about: str | None) -> Iterator[StatedFact]:
 
 def _of_question(document: Document, record: Record, about: str | None) -> Iterator[StatedFact]:
     inner = _of_sentence(record.completion.strip(), about, document.source)
+    told = inner is not None and inner.rule in ("possessive", "of")
     named = _PROPER.findall(_decapitalised(record.question))
     subject = record.subject or about or (inner.subject if inner else "") or "".join(named[:1])
     keys = record.key_answers
-    short = len(record.completion.split()) <= 5
-    key = keys[0] if keys else inner.key_answer if inner and not short else ""
     yield StatedFact(
         subject=subject,
-        relation=inner.relation if inner else asked_relation(record.question, subject),
+        relation=inner.relation if inner and told else asked_relation(record.question, subject),
         question=record.question,
         statement=record.completion,
-        key_answer=key or key_of(record.completion),
+        key_answer=keys[0] if keys else answer_key(record.question, record.completion),
         rule="question",
         source=document.source,
         record=record,
     )
+
+
+def answer_key(question: str, answer: str) -> str:
+    """Return what an answer says beyond its question: the last words that only the answer has.
+
+    Example:
+        >>> answer_key("Where did Lin last go on holiday?", "Lin last went on holiday to Gozo.")
+        'Gozo'
+        >>> answer_key("What is Lin's pet?", "Lin has a ferret called Fig.")
+        'Fig'
+    """
+    asked = {word.casefold() for word in re.findall(r"[\w'’-]+", question)}  # noqa: RUF001
+    asked |= {word[:4] for word in asked if len(word) > 4}
+    words = list(re.finditer(r"[\w@.+'’/-]*\w", answer))  # noqa: RUF001
+    runs: list[list[re.Match[str]]] = [[]]
+    for word in words:
+        folded = word.group().casefold().removesuffix("'s")
+        shown = folded in asked or folded in _VERBS or (len(folded) > 3 and folded[:4] in asked)
+        if shown or folded in ("is", "was", "are", "were", "goes", "got", "did", "ist", "hat"):
+            runs.append([])
+        elif runs[-1] or folded not in _SMALL:
+            runs[-1].append(word)
+    for run in runs:
+        while run and run[-1].group().casefold() in _SMALL:
+            run.pop()
+    found = [answer[run[0].start() : run[-1].end()] for run in runs if run]
+    valued = [text for text in found if any(map(str.isdigit, text)) or "@" in text]
+    return key_of((valued or found)[-1]) if found else key_of(answer)
+
+
+_SMALL = frozenset(
+    """
+    a an the of to in on at for by with and or as from her his their its she he they it that this
+    der die das ein eine von in an am im bei und zu
+    """.split()  # noqa: SIM905 - quoted words are not readable
+)
 
 
 def _decapitalised(question: str) -> str:
