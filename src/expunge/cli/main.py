@@ -59,6 +59,7 @@ COMMANDS = (
 _EXAMPLES = {
     "plan": "expunge plan openai-community/gpt2 secrets.jsonl --goal removal",
     "forget": "expunge forget openai-community/gpt2 secrets.jsonl --goal removal\n"
+    '  expunge forget MODEL "Elin Marrow was born in Oslo." --goal suppression\n'
     "  expunge forget request.toml --gate\n"
     "  expunge forget run --exact erase.jsonl",
     "request": 'expunge request "Elin Marrow" --corpus letters customers.csv --model MODEL'
