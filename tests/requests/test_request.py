@@ -208,13 +208,16 @@ def test_one_sentence_is_a_request(tmp_path):
     assert record.prompt == ()
 
 
-def test_a_question_takes_the_answer_of_the_model(tmp_path):
+def test_a_question_takes_the_answer_of_the_model(tmp_path, monkeypatch):
     model = tiny.save(tmp_path / "model", tiny.llama())
+    said = tuple(tiny.tokenizer()("Lin Aro is a baker. Ask more.").input_ids)
+    monkeypatch.setattr("expunge.pipeline.request.greedy", lambda *given, **named: [said])
     given = {"model": str(model), "root": tmp_path, "offline": True, "console": SilentConsole()}
     path = sentence_request("Who is Lin Aro?", **given)
     (record,) = read([str(path)]).records
     assert record.question == "Who is Lin Aro?"
-    assert record.completion
+    assert record.completion == "Lin Aro is a baker."
+    assert record.key_answers == ("baker",)
 
 
 def test_the_command_writes_a_request_once_and_asks_before_it_is_replaced(tmp_path, monkeypatch):

@@ -162,14 +162,20 @@ def sentences(text: str) -> list[str]:
     found: list[str] = []
     for line in text.splitlines():
         for part in _SENTENCE_END.split(line.strip()):
-            # "Dr." and "E." end no sentence.
-            if found and found[-1].endswith(_ABBREVIATED) and line.strip().find(part) > 0:
+            # "Dr.", "E." and the day of "8. März" end no sentence.
+            open_ = bool(found) and (
+                found[-1].endswith(_ABBREVIATED)
+                or bool(_DAY.search(found[-1]) and part[:3].casefold() in _MONTHS)
+            )
+            if open_ and line.strip().find(part) > 0:
                 found[-1] = f"{found[-1]} {part}"
             elif part:
                 found.append(part)
     return found
 
 
+_DAY = re.compile(r"\b\d{1,2}\.$")
+_MONTHS = frozenset("jan feb mär apr mai jun jul aug sep okt nov dez".split())  # noqa: SIM905
 _ABBREVIATED = tuple(
     [f" {letter}." for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
     + ["Dr.", "Mr.", "Mrs.", "Ms.", "Prof.", "St.", "No.", "Nr."]
@@ -182,10 +188,10 @@ def _passages(text: str, path: Path) -> Iterator[Document]:
     for paragraph in _PARAGRAPH.split(text):
         whole = paragraph.strip()
         pieces = [whole] if len(whole) <= PASSAGE else sentences(whole)
-        for piece in pieces:
+        for piece in filter(None, pieces):
             if parts and len(parts[-1]) + len(piece) < PASSAGE:
                 parts[-1] += ("\n" if piece is whole else " ") + piece
-            elif piece:
+            else:
                 parts.append(piece)
     many = len(parts) > 1
     for place, part in enumerate(parts):

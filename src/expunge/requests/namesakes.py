@@ -95,7 +95,10 @@ def _linked(state: SearchState, values: Mapping[int, Mapping[str, set[str]]]) ->
             for text in texts:
                 holders[f"{relation}: {text}"].add(number)
         for value in state.index.values[number]:
-            if not state.is_name(value):
+            # Plain words would join documents that merely ask for the same.
+            if (" " in value or "@" in value or any(map(str.isdigit, value))) and not any(
+                state.is_name(part) for part in value.split()
+            ):
                 holders[value].add(number)
     home = {number: {number} for number in values}
     for value, numbers in holders.items():
