@@ -41,7 +41,13 @@ _ONE_PASS = 4096
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WrittenRequest:
-    """A request on the disk."""
+    """A request on the disk.
+
+    Example:
+        >>> person = SearchedPerson(name="Lin Aro")
+        >>> print(request(person, ["letters"], out=Path("request")).page)  # doctest: +SKIP
+        request/request.html
+    """
 
     folder: Path
     draft: RequestDraft

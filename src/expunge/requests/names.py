@@ -62,7 +62,12 @@ class NameMention(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchedPerson:
-    """Whom to look for."""
+    """Whom to look for.
+
+    Example:
+        >>> SearchedPerson(name="Lin Aro", identifiers=("lin@post.example",)).aliases
+        ()
+    """
 
     name: str
     aliases: tuple[str, ...] = ()
