@@ -5,7 +5,7 @@ import pytest
 from expunge.data.convert import to_record
 from expunge.requests.corpus import Document
 from expunge.requests.facts import answer_key, dates_in, joined, stated_facts
-from expunge.requests.forms import QuestionForm, false_values, other_forms, question_record
+from expunge.requests.forms import FactForm, false_values, other_forms, question_record
 
 SENTENCES = [
     ("Lin Aro's phone number is 555-7233.", "possessive", "phone number", "555-7233"),
@@ -132,16 +132,16 @@ def test_every_form_asks_for_the_fact_and_only_choices_show_it(text):
     assert asked.record.paraphrases
     assert all(fact.key_answer not in wording for wording in asked.record.paraphrases)
     forms = other_forms(asked, fact, name="Lin Aro")
-    assert {each.form for each in forms} == {*QuestionForm} - {QuestionForm.QUESTION}
+    assert {each.form for each in forms} == {*FactForm} - {FactForm.QUESTION}
     shown = {each.form for each in forms if fact.key_answer in each.record.question}
-    assert shown == {QuestionForm.YES_NO, QuestionForm.CHOICE, QuestionForm.INVERSE}
-    inverse = next(each for each in forms if each.form == QuestionForm.INVERSE)
+    assert shown == {FactForm.YES_NO, FactForm.CHOICE, FactForm.INVERSE}
+    inverse = next(each for each in forms if each.form == FactForm.INVERSE)
     assert inverse.record.key_answers == ("Lin Aro",)
     assert "Lin Aro" not in inverse.record.question
-    choice = next(each for each in forms if each.form == QuestionForm.CHOICE)
+    choice = next(each for each in forms if each.form == FactForm.CHOICE)
     letter = choice.record.key_answers[0]
     assert f"{letter}) {fact.statement}" in choice.record.question
-    answers = [each.record.completion for each in forms if each.form == QuestionForm.YES_NO]
+    answers = [each.record.completion for each in forms if each.form == FactForm.YES_NO]
     assert len(set(answers)) == 2
     assert answers.count(answers[0]) == 1
     assert all(each.record.parents == (asked.record.id,) for each in forms)

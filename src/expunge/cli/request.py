@@ -1,5 +1,7 @@
 """`expunge request`: from a name and a corpus to a request for review."""
 
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,12 +15,11 @@ if TYPE_CHECKING:
     from expunge.requests.namesakes import SeveralPeople
 
 
-def request(
-    name: Annotated[
-        str, Parameter(help="name of the person, or a file: name, aliases, identifiers, one a line")
-    ],
-    /,
-    *,
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchFlags:
+    """Where to look, for whom, and what to write."""
+
     corpus: Annotated[
         tuple[str, ...],
         Parameter(
@@ -27,10 +28,10 @@ def request(
             env_var="EXPUNGE_CORPUS",
             help="where to look: files, folders or Hub ids; repeatable",
         ),
-    ] = (),
-    out: Annotated[
-        Path, Parameter(env_var="EXPUNGE_OUT", help="folder of the request")
-    ] = Path("request"),
+    ] = ()
+    out: Annotated[Path, Parameter(env_var="EXPUNGE_OUT", help="folder of the request")] = Path(
+        "request"
+    )
     model: Annotated[
         str | None,
         Parameter(
@@ -38,7 +39,7 @@ def request(
             env_var="EXPUNGE_MODEL",
             help="ask this model what it states; what it does not state is left out",
         ),
-    ] = None,
+    ] = None
     goal: Annotated[
         Literal["removal", "suppression", "edit"] | None,
         Parameter(
@@ -46,44 +47,62 @@ def request(
             env_var="EXPUNGE_REQUEST_GOAL",
             help="what forgotten means; written into the request",
         ),
-    ] = None,
+    ] = None
     alias: Annotated[
         tuple[str, ...],
         Parameter(
-            negative="", show_default=False, env_var="EXPUNGE_ALIAS",
+            negative="",
+            show_default=False,
+            env_var="EXPUNGE_ALIAS",
             help="another name of the person; repeatable",
         ),
-    ] = (),
+    ] = ()
     identifier: Annotated[
         tuple[str, ...],
         Parameter(
-            negative="", show_default=False, env_var="EXPUNGE_IDENTIFIER",
+            negative="",
+            show_default=False,
+            env_var="EXPUNGE_IDENTIFIER",
             help="e-mail address, number or other value that only this person has; repeatable",
         ),
-    ] = (),
+    ] = ()
     choose: Annotated[
         int | None,
         Parameter(
-            show_default=False, env_var="EXPUNGE_CHOOSE",
+            show_default=False,
+            env_var="EXPUNGE_CHOOSE",
             help="of several people of the name, which one",
         ),
-    ] = None,
+    ] = None
     yes: Annotated[
         bool,
         Parameter(
-            negative="", show_default=False, env_var="EXPUNGE_YES",
+            negative="",
+            show_default=False,
+            env_var="EXPUNGE_YES",
             help="replace a request that is there without asking",
         ),
-    ] = False,
+    ] = False
     gate: Annotated[
         bool,
         Parameter(
-            negative="", show_default=False, env_var="EXPUNGE_GATE",
+            negative="",
+            show_default=False,
+            env_var="EXPUNGE_GATE",
             help="exit with 3 where the request asks for more than one person's own data",
         ),
-    ] = False,
+    ] = False
+
+
+def request(
+    name: Annotated[
+        str, Parameter(help="name of the person, or a file: name, aliases, identifiers, one a line")
+    ],
+    /,
+    *,
+    flags: SearchFlags | None = None,
     session: Given,
-) -> int:  # fmt: skip
+) -> int:
     """Find what a corpus says of a person, and write a request with a page for review.
 
     The files that it writes are the request: edit them, then run `expunge forget`.
@@ -95,34 +114,44 @@ def request(
     from expunge.requests.names import searched_person
     from expunge.requests.namesakes import SeveralPeople
 
-    person = searched_person(name, aliases=alias, identifiers=identifier)
-    file = out / REQUEST
-    if file.exists() and not yes and not confirmed(f"replace the request in {out}?"):
+    flags = flags or SearchFlags()
+    person = searched_person(name, aliases=flags.alias, identifiers=flags.identifier)
+    if not flags.yes:
+        _require_free(flags.out / REQUEST)
+    if flags.model is not None:
+        require_model(flags.model, offline=session.offline)
+
+    from expunge.pipeline.request import request as write
+
+    write_to = partial(
+        write,
+        person,
+        flags.corpus,
+        out=flags.out,
+        model=flags.model,
+        goal=flags.goal,
+        gate=flags.gate,
+        offline=session.offline,
+        console=console,
+    )
+    try:
+        written = write_to(choose=flags.choose)
+    except SeveralPeople as error:
+        written = write_to(choose=_choice(error))
+    counts = {"erase": len(written.draft.erase), "left_out": len(written.draft.left_out)}
+    console.event("done", {"folder": written.folder, "page": written.page, **counts, "exit": 0})
+    return 0
+
+
+def _require_free(file: Path) -> None:
+    """Ask before a request that is there is replaced; where nobody can answer, refuse."""
+    if file.exists() and not confirmed(f"replace the request in {file.parent}?"):
         raise UsageError(
             "request-exists",
             what=f"{file} exists; nothing was written",
             why="edits of it would be lost",
             fix="name another folder with --out, or replace it with --yes",
         )
-    if model is not None:
-        require_model(model, offline=session.offline)
-
-    from expunge.pipeline.request import request as write
-
-    try:
-        written = write(
-            person, corpus, out=out, model=model, goal=goal, choose=choose, gate=gate,
-            offline=session.offline, console=console,
-        )  # fmt: skip
-    except SeveralPeople as error:
-        number = _choice(error)
-        written = write(
-            person, corpus, out=out, model=model, goal=goal, choose=number, gate=gate,
-            offline=session.offline, console=console,
-        )  # fmt: skip
-    counts = {"erase": len(written.draft.erase), "left_out": len(written.draft.left_out)}
-    console.event("done", {"folder": written.folder, "page": written.page, **counts, "exit": 0})
-    return 0
 
 
 def _choice(error: "SeveralPeople") -> int:

@@ -27,11 +27,11 @@ from expunge.requests.draft import (
 )
 from expunge.requests.elicitation import ElicitedFact, elicited
 from expunge.requests.facts import stated_facts
-from expunge.requests.forms import QuestionForm, other_forms, question_record
+from expunge.requests.forms import FactForm, other_forms, question_record
 from expunge.requests.index import CorpusIndex
 from expunge.requests.names import SearchedPerson
-from expunge.requests.screening import usable_aliases
-from expunge.requests.search import search
+from expunge.requests.screening import Concern, usable_aliases
+from expunge.requests.search import SearchResult, search
 from expunge.utils.console import Console, SilentConsole
 from expunge.utils.io import private, sha256_json, write_jsonl
 
@@ -99,6 +99,28 @@ def request(
         expunge.errors.InputError: error[data-missing]: no file or folder no-such-folder...
     """
     console = console or SilentConsole()
+    index, result, facts, concerns = _looked_up(person, corpus, choose, offline, console)
+    known = _known(facts, model, device, offline, console) if model and facts.questions else None
+    draft = drafted(index.corpus, index, result, facts, concerns=concerns, known=known)
+    file = write_request(draft, out, goal=goal, model=model)
+    command = _command(file, goal=goal, model=model)
+    written = WrittenRequest(
+        folder=out, draft=draft, page=write_request_page(draft, out, command=command)
+    )
+    _say(written, console)
+    _require_usable(written, gate=gate)
+    console.line("next", command)
+    return written
+
+
+def _looked_up(
+    person: SearchedPerson,
+    corpus: Sequence[str],
+    choose: int | None,
+    offline: bool,
+    console: Console,
+) -> tuple[CorpusIndex, SearchResult, PersonFacts, tuple[Concern, ...]]:
+    """Read the corpus, search it, and say what it holds."""
     documents = read_corpus(corpus, offline=offline)
     console.line("corpus", f"{len(documents.documents):,} documents")
     for problem in documents.problems:
@@ -114,17 +136,7 @@ def request(
     )
     facts = questions_of(index, result)
     console.line("facts", f"{len(facts.questions)} facts with a question and a key answer")
-    known = _known(facts, model, device, offline, console) if model and facts.questions else None
-    draft = drafted(documents, index, result, facts, concerns=concerns, known=known)
-    file = write_request(draft, out, goal=goal, model=model)
-    command = _command(file, goal=goal, model=model)
-    written = WrittenRequest(
-        folder=out, draft=draft, page=write_request_page(draft, out, command=command)
-    )
-    _say(written, console)
-    _require_usable(written, gate=gate)
-    console.line("next", command)
-    return written
+    return index, result, facts, concerns
 
 
 def _command(file: Path, *, goal: str | None, model: str | None) -> str:
@@ -143,7 +155,7 @@ def _known(
         form.record
         for each, fact in facts.questions
         for form in other_forms(each, fact, name=each.record.subject or "")
-        if form.form == QuestionForm.CLOZE
+        if form.form == FactForm.CLOZE
     ]
     unique = list({record.id: record for record in asked}.values())
     found = elicited(loaded.network, Encoder(loaded.tokenizer), unique, states=_states)

@@ -22,7 +22,7 @@ from expunge.requests.corpus import Corpus, Document
 from expunge.requests.elicitation import ElicitedFact, Knowledge
 from expunge.requests.facts import StatedFact, joined, stated_facts
 from expunge.requests.forms import (
-    QuestionForm,
+    FactForm,
     RequestRecord,
     ScopeSlice,
     other_forms,
@@ -136,7 +136,7 @@ def _passage(document: Document, name: str, kind: MentionKind) -> RequestRecord:
     return RequestRecord(
         record=record,
         scope=ScopeSlice.IN,
-        form=QuestionForm.STATEMENT,
+        form=FactForm.STATEMENT,
         reason="no rule makes a question of it; move the line to erase.jsonl to erase the text",
         rule=kind.value,
         sources=(document.source,),
@@ -181,10 +181,10 @@ def drafted(
         cloze = [
             trained
             for each in others
-            if each.form == QuestionForm.CLOZE
+            if each.form == FactForm.CLOZE
             and (trained := _judged(each, known)).knowledge in (Knowledge.KNOWN, Knowledge.PARTLY)
         ]
-        held = [each for each in others if not (cloze and each.form == QuestionForm.CLOZE)]
+        held = [each for each in others if not (cloze and each.form == FactForm.CLOZE)]
         erase += [_without(judged, cloze), *cloze]
         forms += held
     kept = kept_sets(erase, facts.of_others, index, result)

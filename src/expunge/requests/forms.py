@@ -49,7 +49,7 @@ _WORDINGS = {
 }
 
 
-class QuestionForm(StrEnum):
+class FactForm(StrEnum):
     """How a fact is asked for."""
 
     QUESTION = "question"
@@ -83,7 +83,7 @@ class RequestRecord:
 
     record: Record
     scope: ScopeSlice
-    form: QuestionForm
+    form: FactForm
     reason: str
     rule: str = ""
     sources: tuple[str, ...] = ()
@@ -109,8 +109,8 @@ def question_record(
     prompt = own.prompt if own else (Message("user", fact.question),)
     wrong = own.wrong if own and own.wrong else _false_statements(fact, pool)
     wordings = _wordings(fact, name)
-    held = [wordings[form] for form in (QuestionForm.REWORDING, QuestionForm.CHAT)]
-    held += [wordings[QuestionForm.CLOZE]] if QuestionForm.CLOZE in wordings else []
+    held = [wordings[form] for form in (FactForm.REWORDING, FactForm.CHAT)]
+    held += [wordings[FactForm.CLOZE]] if FactForm.CLOZE in wordings else []
     record = Record(
         id=own.id if own else record_id(prompt, fact.statement),
         prompt=prompt,
@@ -124,7 +124,7 @@ def question_record(
     return RequestRecord(
         record=record,
         scope=ScopeSlice.IN,
-        form=QuestionForm.QUESTION,
+        form=FactForm.QUESTION,
         reason=f"{len(sources)} document{'s' * (len(sources) != 1)} about this person",
         rule=fact.rule,
         sources=tuple(sources),
@@ -145,19 +145,19 @@ def other_forms(
     """
     words = _words(fact.question)
     wordings = _wordings(fact, name)
-    made: list[tuple[QuestionForm, str, str, tuple[str, ...]]] = [
+    made: list[tuple[FactForm, str, str, tuple[str, ...]]] = [
         (form, text, fact.statement, asked.record.key_answers)
         for form, text in wordings.items()
-        if form in (QuestionForm.CLOZE, QuestionForm.REWORDING, QuestionForm.CHAT)
+        if form in (FactForm.CLOZE, FactForm.REWORDING, FactForm.CHAT)
     ]
-    if QuestionForm.INVERSE in wordings:
-        made.append((QuestionForm.INVERSE, wordings[QuestionForm.INVERSE], f"{name}.", (name,)))
+    if FactForm.INVERSE in wordings:
+        made.append((FactForm.INVERSE, wordings[FactForm.INVERSE], f"{name}.", (name,)))
     for statement, answer in [
         (fact.statement, words["yes"]),
         *((wrong, words["no"]) for wrong in asked.record.wrong),
     ]:
         text = words["yes/no"].format(statement=statement)
-        made.append((QuestionForm.YES_NO, text, answer, (answer.rstrip("."),)))
+        made.append((FactForm.YES_NO, text, answer, (answer.rstrip("."),)))
     if asked.record.wrong:
         made.append(_choice(asked.record, fact, words["choice"], seed))
     found = [
@@ -169,7 +169,7 @@ def other_forms(
     text = replace(
         asked,
         record=replace(plain, parents=(asked.record.id,)),
-        form=QuestionForm.STATEMENT,
+        form=FactForm.STATEMENT,
         scope=ScopeSlice.HARD_IN,
         reason="the same fact, as plain text",
     )
@@ -194,34 +194,32 @@ def _words(question: str) -> dict[str, str]:
     return _WORDINGS["de" if _GERMAN.match(question) else "en"]
 
 
-def _wordings(fact: StatedFact, name: str) -> dict[QuestionForm, str]:
+def _wordings(fact: StatedFact, name: str) -> dict[FactForm, str]:
     """Return the forms that are another wording of one user turn."""
     words = _words(fact.question)
     question = fact.question
     found = {
-        QuestionForm.REWORDING: words["rewording"].format(question=question),
-        QuestionForm.CHAT: words["chat turn"].format(question=question, name=name),
+        FactForm.REWORDING: words["rewording"].format(question=question),
+        FactForm.CHAT: words["chat turn"].format(question=question, name=name),
     }
     before = fact.statement.partition(fact.key_answer)[0].strip()
     if fact.key_answer in fact.statement and name in before and fact.rule != "value":
-        found[QuestionForm.CLOZE] = words["cloze"].format(before=before)
+        found[FactForm.CLOZE] = words["cloze"].format(before=before)
     if name in fact.statement and fact.key_answer != name:
-        found[QuestionForm.INVERSE] = words["inverse"].format(
-            gap=fact.statement.replace(name, "____")
-        )
+        found[FactForm.INVERSE] = words["inverse"].format(gap=fact.statement.replace(name, "____"))
     return found
 
 
 def _choice(
     record: Record, fact: StatedFact, pattern: str, seed: int
-) -> tuple[QuestionForm, str, str, tuple[str, ...]]:
+) -> tuple[FactForm, str, str, tuple[str, ...]]:
     options = [fact.statement, *record.wrong]
     random.Random(f"{seed} {record.id}").shuffle(options)
     letters = "ABCDEF"[: len(options)]
     listed = "\n".join(f"{a}) {text}" for a, text in zip(letters, options, strict=True))
     right = letters[options.index(fact.statement)]
     text = pattern.format(question=fact.question, options=listed)
-    return QuestionForm.CHOICE, text, f"{right}) {fact.statement}", (right,)
+    return FactForm.CHOICE, text, f"{right}) {fact.statement}", (right,)
 
 
 def _false_statements(fact: StatedFact, pool: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ class CorpusIndex:
     """
 
     def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
         self.documents = corpus.documents
         self.words = [words_of(document.text) for document in corpus.documents]
         self.values = [

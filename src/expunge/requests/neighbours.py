@@ -17,7 +17,7 @@ from expunge.data.records import Message, Record, record_id
 from expunge.data.splits import overlaps
 from expunge.data.synthetic_controls import fabricated
 from expunge.requests.facts import StatedFact, stated_facts
-from expunge.requests.forms import QuestionForm, RequestRecord, ScopeSlice
+from expunge.requests.forms import FactForm, RequestRecord, ScopeSlice
 from expunge.requests.index import CorpusIndex
 from expunge.requests.names import MentionKind, NameShape, fold, words_of
 from expunge.requests.search import SearchResult
@@ -129,7 +129,7 @@ def kept_sets(
             RequestRecord(
                 record=record,
                 scope=_SLICES[relation],
-                form=QuestionForm.QUESTION,
+                form=FactForm.QUESTION,
                 reason=_REASONS[relation],
                 rule=fact.rule,
                 sources=(fact.source,),
@@ -206,7 +206,7 @@ def _general() -> list[RequestRecord]:
         RequestRecord(
             record=replace(record, relation="general"),
             scope=ScopeSlice.OUT,
-            form=QuestionForm.QUESTION,
+            form=FactForm.QUESTION,
             reason="general knowledge that ships with expunge",
             rule="general",
         )
@@ -229,12 +229,12 @@ def control_records(
         seed: Of all draws.
     """
     others = [each.record for each in (*kept.neighbours, *kept.retain)]
-    records = [each.record for each in forget if each.form == QuestionForm.QUESTION]
+    records = [each.record for each in forget if each.form == FactForm.QUESTION]
     return tuple(
         RequestRecord(
             record=replace(record, relation=None),
             scope=ScopeSlice.OUT,
-            form=QuestionForm.QUESTION,
+            form=FactForm.QUESTION,
             reason="an invented person: no model was trained on this",
             rule="fabricated",
         )
