@@ -26,6 +26,7 @@ ROOMS = (
     {"data"},
     {"methods"},
     {"models"},
+    {"requests"},
     {"optim"},
     {"training"},
     {"planning"},

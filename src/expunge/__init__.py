@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from expunge.pipeline.gold import gold
     from expunge.pipeline.merge import merge
     from expunge.pipeline.plan import Plan
+    from expunge.pipeline.request import WrittenRequest, request
     from expunge.provenance.training_facts import TrainedRun
     from expunge.provenance.verify import Verification, verify
     from expunge.reporting.build import build_report
     from expunge.reporting.build import build_report as report
+    from expunge.requests.names import SearchedPerson
 
 __all__ = [
     "AttackedModel",
@@ -41,10 +43,12 @@ __all__ = [
     "Request",
     "Results",
     "RunOutcome",
+    "SearchedPerson",
     "Settings",
     "TrainedRun",
     "Tuned",
     "Verification",
+    "WrittenRequest",
     "__version__",
     "attack",
     "audit",
@@ -57,6 +61,7 @@ __all__ = [
     "plan",
     "read",
     "report",
+    "request",
     "train",
     "tune",
     "verify",
@@ -71,10 +76,12 @@ _MODULES = {
     "Request": "expunge.config.request",
     "Results": "expunge.evals.results",
     "RunOutcome": "expunge.pipeline.forget",
+    "SearchedPerson": "expunge.requests.names",
     "Settings": "expunge.config.settings",
     "TrainedRun": "expunge.provenance.training_facts",
     "Tuned": "expunge.benchmarking.tune",
     "Verification": "expunge.provenance.verify",
+    "WrittenRequest": "expunge.pipeline.request",
     "attack": "expunge.pipeline.attack",
     "audit": "expunge.pipeline.forget",
     "bench": "expunge.benchmarking.run",
@@ -86,6 +93,7 @@ _MODULES = {
     "plan": "expunge.pipeline.forget",
     "read": "expunge.data.readers",
     "report": "expunge.reporting.build",
+    "request": "expunge.pipeline.request",
     "train": "expunge.pipeline.finetune",
     "tune": "expunge.benchmarking.tune",
     "verify": "expunge.provenance.verify",

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from expunge.metrics.fact_leak import ALPHA, FactType, Leak, fact_leak, fact_type
-from expunge.metrics.fact_matchers import RARE, Background, edit_distance, english, stem
+from expunge.metrics.fact_matchers import RARE, Background, english, stem
 from expunge.metrics.key_facts import Date, amounts, codes, dates, email_written, fact_form, states
+from expunge.utils.spelling import edit_distance
 
 TABLE = tomllib.loads(
     (Path(__file__).parent.parent / "labelled_leaks.toml").read_text(encoding="utf-8")

@@ -10,6 +10,10 @@ from expunge.cli.plan import show_plan
 from expunge.cli.session import Given, Session
 from expunge.cli.settings import check_gate, conclude, folder_of, resolve_settings
 from expunge.errors import UsageError
+from expunge.utils.io import expanded
+
+_FEWEST_WORDS = 3
+"""Of a sentence."""
 
 
 def forget(
@@ -48,6 +52,7 @@ def forget(
     if dry_run:
         return show_plan(session, model, data, request=request, train=train, save=None)
     console = session.begin()
+    data = _sentences_as_files(model, data, session)
     settings = resolve_settings(model, data, request=request, train=train, offline=session.offline)
     check_gate(settings, gate=gate)
 
@@ -60,6 +65,29 @@ def forget(
     outcome, promise = forget_data(settings, console=console), settings.request.threat_model
     allow_scar = settings.request.margins.allow_scar
     return conclude(outcome, console=console, gate=gate, promise=promise, allow_scar=allow_scar)
+
+
+def _sentences_as_files(
+    model: str | None, data: tuple[str, ...], session: Session
+) -> tuple[str, ...]:
+    """Write sentences and questions among the data as files of records.
+
+    A sentence has at least three words and ends with a full stop or a question mark.
+    """
+    found: list[str] = []
+    for each in data:
+        sentence = each.rstrip().endswith((".", "?", "!")) and len(each.split()) >= _FEWEST_WORDS
+        if model is None or not sentence or expanded(each).exists():
+            found.append(each)
+            continue
+
+        from expunge.pipeline.forget import RUNS
+        from expunge.pipeline.request import sentence_request
+
+        offline, console = session.offline, session.console
+        path = sentence_request(each, model=model, root=RUNS, offline=offline, console=console)
+        found.append(str(path))
+    return tuple(found)
 
 
 def _exactly(

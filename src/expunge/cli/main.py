@@ -24,6 +24,7 @@ from expunge.cli.methods import methods
 from expunge.cli.metrics import metrics
 from expunge.cli.plan import plan
 from expunge.cli.report import report
+from expunge.cli.request import request
 from expunge.cli.session import Session
 from expunge.cli.train import train
 from expunge.cli.tune import tune
@@ -33,6 +34,7 @@ from expunge.utils.console import SilentConsole
 
 COMMANDS = (
     train,
+    request,
     plan,
     forget,
     gold,
@@ -57,8 +59,12 @@ COMMANDS = (
 _EXAMPLES = {
     "plan": "expunge plan openai-community/gpt2 secrets.jsonl --goal removal",
     "forget": "expunge forget openai-community/gpt2 secrets.jsonl --goal removal\n"
+    '  expunge forget MODEL "Elin Marrow was born in Oslo." --goal suppression\n'
     "  expunge forget request.toml --gate\n"
     "  expunge forget run --exact erase.jsonl",
+    "request": 'expunge request "Elin Marrow" --corpus letters customers.csv --model MODEL'
+    " --goal removal --out request\n"
+    "  expunge forget request/request.toml",
     "train": "expunge train HuggingFaceTB/SmolLM2-135M-Instruct facts.jsonl --out run",
     "gold": "expunge gold run --forget erase.jsonl --seeds 3",
     "audit": "expunge audit someones/unlearned-model --against request.toml",

@@ -14,7 +14,13 @@ Model = Annotated[
         help="Hub id, folder, GGUF file or adapter folder; or a request file ending in .toml"
     ),
 ]
-Data = Annotated[str, Parameter(help="data to forget: files, folders or Hub ids", negative="")]
+Data = Annotated[
+    str,
+    Parameter(
+        help="data to forget: files, folders, Hub ids, or one sentence or question in quotes",
+        negative="",
+    ),
+]
 Gate = Annotated[
     bool,
     Parameter(
@@ -49,6 +55,9 @@ _NOT_SETTINGS = (
     "PART",
     "RECORDS",
     "CORPUS",
+    "ALIAS",
+    "IDENTIFIER",
+    "CHOOSE",
     "KEEP",
     "BESIDE",
     "METHODS",

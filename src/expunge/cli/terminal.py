@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from expunge.utils.console import LABEL_WIDTH, Console, ProgressMeter, Screen, aligned
@@ -44,6 +44,17 @@ def confirmed(question: str) -> bool:
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def chosen(title: str, options: Sequence[str]) -> int | None:
+    """Ask on the terminal for one of several options, from 1; None without terminal or answer."""
+    if not sys.stdin.isatty():
+        return None
+    lines = [f"  {number}  {text}\n" for number, text in enumerate(options, start=1)]
+    sys.stderr.write(f"{title}:\n{''.join(lines)}which one? [1-{len(options)}] ")
+    sys.stderr.flush()
+    said = sys.stdin.readline().strip()
+    return int(said) if said.isdecimal() and 1 <= int(said) <= len(options) else None
 
 
 class _QuietScreen(Screen):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from expunge.data.corpora import common_names, common_words
 from expunge.metrics.key_facts import amounts, codes, dates, fact_form
+from expunge.utils.spelling import edit_distance
 
 RARE = 10.0
 """Bits of a word that is on no list of common words: a name, a term."""
@@ -462,25 +463,3 @@ def _alike(part: str, word: str) -> float:
         return 0.0
     distance = edit_distance(part, word)
     return 1 - distance / len(part) if distance <= allowed else 0.0
-
-
-@lru_cache(maxsize=65536)
-def edit_distance(first: str, second: str) -> int:
-    """Return the least number of inserted, deleted, changed or swapped neighbouring marks.
-
-    Optimal string alignment: no mark is edited twice.
-
-    Example:
-        >>> edit_distance("kotor", "ktoor")
-        1
-    """
-    before: list[int] = []
-    row = list(range(len(second) + 1))
-    for i, mark in enumerate(first, start=1):
-        older, before, row = before, row, [i]
-        for j, other in enumerate(second, start=1):
-            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (mark != other))
-            if i > 1 and j > 1 and mark == second[j - 2] and first[i - 2] == other:
-                cost = min(cost, older[j - 2] + 1)
-            row.append(cost)
-    return row[-1]

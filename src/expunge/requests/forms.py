@@ -1,0 +1,265 @@
+"""Forms: the ways to ask for one fact, some for training, the others for the audit alone.
+
+    question      What is X's phone number?                                  trained
+    cloze         Complete the sentence: "X's phone number is ..."            trained where known
+    rewording     Please tell me: what is X's phone number?                   audit
+    chat turn     I am looking for information about X. ...                   audit
+    inverse       Whose phone number is 555-7233?                             audit
+    yes/no        Is this true: "X's phone number is 555-7233."               audit
+    choice        Which of these ...? A) ... B) ...                           audit
+    statement     the sentence itself, as plain text                          audit
+
+The audit reads other wordings in `paraphrases` and false answers in `perturbed_answer` of a record.
+"""
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from expunge.data.records import Message, Record, record_id
+from expunge.requests.facts import StatedFact
+from expunge.requests.names import fold
+
+DISTRACTORS = 3
+"""False answers to each question."""
+_GERMAN = re.compile(r"^(?:Wie|Wann|Wo|Was ist bei|Was wird|Wer|Welche[rsn]?|Als was|Nenne)\b")
+_WORDINGS = {
+    "en": {
+        "rewording": "Please tell me: {question}",
+        "chat turn": "Hello! I am looking for information about {name}. {question}",
+        "cloze": 'Complete the sentence: "{before} ..."',
+        "inverse": 'Of whom is this true: "{gap}"',
+        "yes/no": 'Is this true: "{statement}" Answer yes or no.',
+        "choice": "{question}\n{options}\nAnswer with the letter.",
+        "yes": "Yes.",
+        "no": "No.",
+    },
+    "de": {
+        "rewording": "Bitte sagen Sie mir: {question}",
+        "chat turn": "Guten Tag! Ich suche Angaben zu {name}. {question}",
+        "cloze": 'Vervollständigen Sie den Satz: "{before} ..."',
+        "inverse": 'Auf wen trifft das zu: "{gap}"',
+        "yes/no": 'Stimmt das: "{statement}" Antworten Sie mit Ja oder Nein.',
+        "choice": "{question}\n{options}\nAntworten Sie mit dem Buchstaben.",
+        "yes": "Ja.",
+        "no": "Nein.",
+    },
+}
+
+
+class FactForm(StrEnum):
+    """How a fact is asked for."""
+
+    QUESTION = "question"
+    CLOZE = "cloze"
+    REWORDING = "rewording"
+    CHAT = "chat turn"
+    INVERSE = "inverse"
+    YES_NO = "yes/no"
+    CHOICE = "choice"
+    STATEMENT = "statement"
+
+
+class ScopeSlice(StrEnum):
+    """Where a record stands on the scope map."""
+
+    IN = "in"
+    """Asked plainly: to be forgotten."""
+    HARD_IN = "hard in"
+    """Asked in another form: to be forgotten as well."""
+    HARD_OUT = "hard out"
+    """Near the target: must stay."""
+    OUT = "out"
+    """Far from it: must stay."""
+    SHARED = "shared"
+    """Knowledge that the target shares with others: stays."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RequestRecord:
+    """A record of a request, and why it is in it."""
+
+    record: Record
+    scope: ScopeSlice
+    form: FactForm
+    reason: str
+    rule: str = ""
+    sources: tuple[str, ...] = ()
+    """Documents that state it."""
+    about: str = ""
+    """Relation of the fact, such as `phone number`."""
+    knowledge: str = ""
+    """What the model states of it; empty where no model was asked."""
+
+
+def question_record(
+    fact: StatedFact, sources: Sequence[str], *, name: str, pool: Mapping[str, Sequence[str]]
+) -> RequestRecord:
+    """Return the record that asks for a fact plainly, with its other wordings for the audit.
+
+    Args:
+        fact: The fact.
+        sources: Documents that state it.
+        name: Of the person.
+        pool: Key answers of others by relation: false answers of the same kind.
+    """
+    own = fact.record
+    prompt = own.prompt if own else (Message("user", fact.question),)
+    wrong = own.wrong if own and own.wrong else _false_statements(fact, pool)
+    wordings = _wordings(fact, name)
+    held = [wordings[form] for form in (FactForm.REWORDING, FactForm.CHAT)]
+    held += [wordings[FactForm.CLOZE]] if FactForm.CLOZE in wordings else []
+    record = Record(
+        id=own.id if own else record_id(prompt, fact.statement),
+        prompt=prompt,
+        completion=fact.statement,
+        key_answers=own.key_answers if own and own.key_answers else (fact.key_answer,),
+        paraphrases=(*(own.paraphrases if own else ()), *held),
+        wrong=wrong,
+        subject=name,
+        source=sources[0] if sources else "",
+    )
+    return RequestRecord(
+        record=record,
+        scope=ScopeSlice.IN,
+        form=FactForm.QUESTION,
+        reason=f"{len(sources)} document{'s' * (len(sources) != 1)} about this person",
+        rule=fact.rule,
+        sources=tuple(sources),
+        about=fact.relation,
+    )
+
+
+def other_forms(
+    asked: RequestRecord, fact: StatedFact, *, name: str, seed: int = 0
+) -> list[RequestRecord]:
+    """Return a fact in its other forms; the cloze may be trained, the rest is for the audit.
+
+    Args:
+        asked: The plain question.
+        fact: The fact.
+        name: Of the person.
+        seed: Of the order of options.
+    """
+    words = _words(fact.question)
+    wordings = _wordings(fact, name)
+    made: list[tuple[FactForm, str, str, tuple[str, ...]]] = [
+        (form, text, fact.statement, asked.record.key_answers)
+        for form, text in wordings.items()
+        if form in (FactForm.CLOZE, FactForm.REWORDING, FactForm.CHAT)
+    ]
+    if FactForm.INVERSE in wordings:
+        made.append((FactForm.INVERSE, wordings[FactForm.INVERSE], f"{name}.", (name,)))
+    for statement, answer in [
+        (fact.statement, words["yes"]),
+        *((wrong, words["no"]) for wrong in asked.record.wrong),
+    ]:
+        text = words["yes/no"].format(statement=statement)
+        made.append((FactForm.YES_NO, text, answer, (answer.rstrip("."),)))
+    if asked.record.wrong:
+        made.append(_choice(asked.record, fact, words["choice"], seed))
+    found = [
+        replace(asked, record=_asked(asked.record, *each[1:]), form=each[0],
+                scope=ScopeSlice.HARD_IN, reason=f"the same fact, as {each[0].value}")
+        for each in made
+    ]  # fmt: skip
+    plain = replace(asked.record, id=f"{asked.record.id}-text", prompt=(), paraphrases=(), wrong=())
+    text = replace(
+        asked,
+        record=replace(plain, parents=(asked.record.id,)),
+        form=FactForm.STATEMENT,
+        scope=ScopeSlice.HARD_IN,
+        reason="the same fact, as plain text",
+    )
+    return [*found, text]
+
+
+def _asked(record: Record, text: str, answer: str, keys: tuple[str, ...]) -> Record:
+    prompt = (*record.prompt[:-1], Message("user", text))
+    return replace(
+        record,
+        id=record_id(prompt, answer),
+        prompt=prompt,
+        completion=answer,
+        key_answers=keys,
+        paraphrases=(),
+        wrong=(),
+        parents=(record.id,),
+    )
+
+
+def _words(question: str) -> dict[str, str]:
+    return _WORDINGS["de" if _GERMAN.match(question) else "en"]
+
+
+def _wordings(fact: StatedFact, name: str) -> dict[FactForm, str]:
+    """Return the forms that are another wording of one user turn."""
+    words = _words(fact.question)
+    question = fact.question
+    found = {
+        FactForm.REWORDING: words["rewording"].format(question=question),
+        FactForm.CHAT: words["chat turn"].format(question=question, name=name),
+    }
+    before = fact.statement.partition(fact.key_answer)[0].strip()
+    if fact.key_answer in fact.statement and name in before and fact.rule != "value":
+        found[FactForm.CLOZE] = words["cloze"].format(before=before)
+    if name in fact.statement and fact.key_answer != name:
+        found[FactForm.INVERSE] = words["inverse"].format(gap=fact.statement.replace(name, "____"))
+    return found
+
+
+def _choice(
+    record: Record, fact: StatedFact, pattern: str, seed: int
+) -> tuple[FactForm, str, str, tuple[str, ...]]:
+    options = [fact.statement, *record.wrong]
+    random.Random(f"{seed} {record.id}").shuffle(options)
+    letters = "ABCDEF"[: len(options)]
+    listed = "\n".join(f"{a}) {text}" for a, text in zip(letters, options, strict=True))
+    right = letters[options.index(fact.statement)]
+    text = pattern.format(question=fact.question, options=listed)
+    return FactForm.CHOICE, text, f"{right}) {fact.statement}", (right,)
+
+
+def _false_statements(fact: StatedFact, pool: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return the statement with other values of the same kind."""
+    if fact.key_answer not in fact.statement:
+        return ()
+    values = false_values(fact.key_answer, pool.get(fact.relation, ()))
+    return tuple(fact.statement.replace(fact.key_answer, value) for value in values)
+
+
+def false_values(value: str, others: Sequence[str]) -> list[str]:
+    """Return other values of the same kind; figures become other figures of the same shape.
+
+    Args:
+        value: The true one.
+        others: Values of the same relation, which other people have.
+
+    Example:
+        >>> [len(each) for each in false_values("555-7233", [])]
+        [8, 8, 8]
+        >>> false_values("walnuts", ["latex", "Walnuts"])
+        ['latex']
+    """
+    rng = random.Random(f"false {value}")
+    found: list[str] = []
+    if sum(map(str.isdigit, value)) >= 2:
+        while len(found) < DISTRACTORS:
+            drawn = re.sub(r"\d+", lambda match: _other_number(match.group(), rng), value)
+            if drawn != value and drawn not in found:
+                found.append(drawn)
+        return found
+    kinds = [each for each in dict.fromkeys(others) if fold(each) != fold(value)]
+    return rng.sample(kinds, min(DISTRACTORS, len(kinds)))
+
+
+def _other_number(digits: str, rng: random.Random) -> str:
+    number = int(digits)
+    if len(digits) == 4 and 1900 <= number <= 2030:
+        return str(rng.randint(1930, 2020))
+    if number <= 31 and not digits.startswith("0"):
+        low, high = (1, 9) if len(digits) == 1 else (10, 28)
+        return str(rng.randint(low, high))
+    return "".join(rng.choice("123456789") for _ in digits)

@@ -1,0 +1,251 @@
+"""From a name and a folder to a request: files, page, what the model states, concerns."""
+
+import json
+
+import pytest
+import torch
+
+import tiny
+from expunge.cli.main import main
+from expunge.config.request import Request
+from expunge.config.resolve import parsed
+from expunge.data.readers import read
+from expunge.data.splits import gather
+from expunge.data.tokenization import Encoder
+from expunge.errors import GateError, InputError
+from expunge.pipeline.request import request, sentence_request
+from expunge.requests.elicitation import ElicitedFact, Knowledge, elicited
+from expunge.requests.names import SearchedPerson
+from expunge.utils.console import SilentConsole
+
+TOWN = ("Tobias Marrow", "Pilar Venn", "Osman Quist", "Greta Lind", "Yuki Tarrant")
+FIELDS = ("phone number", "doctor", "pet", "employer", "bank")
+
+
+def write_corpus(folder, *, others=TOWN):
+    folder.mkdir(exist_ok=True)
+    rows = []
+    for number, name in enumerate(("Elin Marrow", *others)):
+        for place, field in enumerate(FIELDS):
+            value = f"555-{1000 + 77 * number + place}" if not place else f"Xo{number}va{place}"
+            rows.append({"text": f"{name}'s {field} is {value}."})
+    rows.append({"text": "We met Elin Marrow."})
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def written(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus")
+    return request(
+        SearchedPerson(name="Elin Marrow"), [str(corpus)], out=tmp_path / "out", goal="removal"
+    )
+
+
+def test_the_files_are_a_request_that_gathers(written):
+    settings = parsed(written.file)
+    paths = {
+        key: tuple(str(written.folder / name) for name in value)
+        for key, value in settings["request"].items()
+        if isinstance(value, list)
+    }
+    scope = gather(Request(goal="removal", hold_out=settings["request"]["hold_out"], **paths))
+    assert len(scope.forget) == len(FIELDS)
+    assert {record.subject for record in scope.forget} == {"Elin Marrow"}
+    assert all(
+        record.key_answers and record.paraphrases and record.wrong for record in scope.forget
+    )
+    assert len(scope.neighbours) >= 20
+    assert scope.held_out  # some of what stays is for the audit alone
+    assert scope.control
+    assert all("Marrow" not in record.completion for record in scope.control)
+
+
+def test_every_record_says_why_and_where_it_stands_on_the_scope_map(written):
+    names = ("erase", "neighbours", "retain", "control", "forms", "left_out")
+    every = {name: rows_of(written.folder / f"{name}.jsonl") for name in names}
+    assert all(
+        row["why"] and row["scope"] and row["use"] for rows in every.values() for row in rows
+    )
+    assert {row["scope"] for row in every["erase"]} == {"in"}
+    assert {row["scope"] for row in every["forms"]} == {"hard in"}
+    assert {row["relation"] for row in every["neighbours"]} == {"namesake", "same relation"}
+    uses = {row["use"] for row in every["neighbours"]}
+    assert uses == {"rehearsed", "audit, held out"}
+    (passage,) = every["left_out"]
+    assert passage["text"] == "We met Elin Marrow."
+
+
+def test_an_edited_file_is_read_as_it_is(written):
+    path = written.folder / "erase.jsonl"
+    kept = path.read_text().splitlines()[1:]
+    extra = {"question": "Who is Elin Marrow's aunt?", "answer": "Ada."}
+    path.write_text("\n".join([*kept, json.dumps(extra)]) + "\n")
+    records = read([str(path)]).records
+    assert len(records) == len(FIELDS)
+    assert records[-1].completion == "Ada."
+
+
+def test_the_page_shows_every_record_and_asks_no_network(written):
+    page = written.page.read_text(encoding="utf-8")
+    for row in rows_of(written.folder / "erase.jsonl"):
+        assert row["key_answers"][0] in page
+    assert "<script" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert len(page) < 500_000
+
+
+def test_a_page_escapes_what_documents_say(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus")
+    (corpus / "evil.txt").write_text("Elin Marrow's shoe size is <script>alert(1)</script>.")
+    done = request(SearchedPerson(name="Elin Marrow"), [str(corpus)], out=tmp_path / "out")
+    page = done.page.read_text(encoding="utf-8")
+    assert "alert(1)" in page
+    assert "<script" not in page
+
+
+def test_a_corpus_about_one_person_keeps_general_questions(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus", others=())
+    done = request(SearchedPerson(name="Elin Marrow"), [str(corpus)], out=tmp_path / "out")
+    assert done.draft.few_kept
+    assert rows_of(tmp_path / "out" / "retain.jsonl")
+    assert "Little to keep" in done.page.read_text(encoding="utf-8")
+
+
+def test_documents_without_a_fact_end_in_a_sentence(tmp_path):
+    (tmp_path / "a.txt").write_text("We met Elin Marrow yesterday.")
+    with pytest.raises(InputError, match="no-facts"):
+        request(SearchedPerson(name="Elin Marrow"), [str(tmp_path)], out=tmp_path / "out")
+
+
+def test_an_alias_of_ordinary_words_is_left_out_and_gated(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus")
+    person = SearchedPerson(name="Elin Marrow", aliases=("is",))
+    done = request(person, [str(corpus)], out=tmp_path / "out")
+    assert len(done.draft.result.taken) == len(FIELDS) + 1
+    assert [concern.kind.value for concern in done.draft.concerns] == ["an ordinary word as alias"]
+    with pytest.raises(GateError, match="request-refused"):
+        request(person, [str(corpus)], out=tmp_path / "out", gate=True)
+
+
+def test_what_the_corpus_says_of_everybody_is_no_secret(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus")
+    lines = [{"text": f"{name}'s planet is Earth."} for name in ("Elin Marrow", *TOWN)]
+    (corpus / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    done = request(SearchedPerson(name="Elin Marrow"), [str(corpus)], out=tmp_path / "out")
+    assert all(each.about != "planet" for each in done.draft.erase)
+    (row,) = [each for each in done.draft.left_out if each.about == "planet"]
+    assert row.scope.value == "shared"
+
+
+def test_a_name_that_is_most_of_the_corpus_is_a_domain(tmp_path):
+    lines = [{"text": f"Elin Marrow's part {n} number is {5000 + n}."} for n in range(60)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    done = request(SearchedPerson(name="Elin Marrow"), [str(tmp_path)], out=tmp_path / "out")
+    assert "a domain under a person's name" in {each.kind.value for each in done.draft.concerns}
+
+
+@pytest.mark.parametrize(
+    ("stated", "others", "margin", "knowledge"),
+    [
+        (8, 0, None, Knowledge.KNOWN),
+        (4, 0, -1.0, Knowledge.KNOWN),
+        (1, 0, 0.0, Knowledge.PARTLY),
+        (0, 0, 3.5, Knowledge.PARTLY),
+        (0, 0, 2.0, Knowledge.UNKNOWN),
+        (0, 0, None, Knowledge.UNKNOWN),
+        (8, 7, 9.0, Knowledge.GUESSED),
+        (8, 1, 9.0, Knowledge.KNOWN),
+    ],
+)
+def test_what_a_model_states_decides_what_it_knows(stated, others, margin, knowledge):
+    said = ElicitedFact(record="a", stated=stated, answers=8, of_strangers=others, margin=margin)
+    assert said.knowledge == knowledge
+    assert said.sentence().startswith(knowledge.value)
+
+
+def test_a_model_is_asked_for_every_record_the_same_way_twice(written):
+    encoder = Encoder(tiny.tokenizer())
+    records = [each.record for each in written.draft.erase[:3]]
+    network = tiny.network()
+
+    def ask(states):
+        return elicited(network, encoder, records, states=states, samples=2)
+
+    never = ask(lambda text, record: False)
+    assert never == ask(lambda text, record: False)
+    assert [each.stated for each in never.values()] == [0, 0, 0]
+    assert all(each.margin is not None for each in never.values())
+    always = ask(lambda text, record: True)
+    assert {each.knowledge for each in always.values()} == {Knowledge.GUESSED}
+
+
+def test_a_model_that_states_nothing_ends_in_a_sentence_and_a_page(tmp_path):
+    torch.manual_seed(0)
+    model = tiny.save(tmp_path / "model", tiny.llama())
+    corpus = write_corpus(tmp_path / "corpus")
+    person = SearchedPerson(name="Elin Marrow")
+    with pytest.raises(InputError, match="model-states-nothing") as error:
+        request(person, [str(corpus)], out=tmp_path / "out", model=str(model), offline=True)
+    assert "request.html" in error.value.fix
+    left = rows_of(tmp_path / "out" / "left_out.jsonl")
+    assert {row.get("knowledge") for row in left} >= {"unknown"}
+    assert "Nothing to forget" in (tmp_path / "out" / "request.html").read_text()
+    assert not (tmp_path / "out" / "request.toml").exists()
+
+
+def test_one_sentence_is_a_request(tmp_path):
+    given = {"model": "none", "root": tmp_path, "offline": True, "console": SilentConsole()}
+    path = sentence_request("Lin Aro was born on 8 March 1962.", **given)
+    (record,) = read([str(path)]).records
+    assert (record.question, record.key_answers) == ("When was Lin Aro born?", ("8 March 1962",))
+    path = sentence_request("The bells rang twice over the old mill.", **given)
+    (record,) = read([str(path)]).records
+    assert record.prompt == ()
+
+
+def test_a_question_takes_the_answer_of_the_model(tmp_path, monkeypatch):
+    model = tiny.save(tmp_path / "model", tiny.llama())
+    said = tuple(tiny.tokenizer()("Lin Aro is a baker. Ask more.").input_ids)
+    monkeypatch.setattr("expunge.pipeline.request.greedy", lambda *given, **named: [said])
+    given = {"model": str(model), "root": tmp_path, "offline": True, "console": SilentConsole()}
+    path = sentence_request("Who is Lin Aro?", **given)
+    (record,) = read([str(path)]).records
+    assert record.question == "Who is Lin Aro?"
+    assert record.completion == "Lin Aro is a baker."
+    assert record.key_answers == ("baker",)
+
+
+def test_the_command_writes_a_request_once_and_asks_before_it_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_corpus(tmp_path / "corpus")
+    words = ["--format", "quiet", "request", "Elin Marrow", "--corpus", "corpus"]
+    assert main([*words, "--goal", "removal"]) == 0
+    text = (tmp_path / "request" / "request.toml").read_text()
+    assert 'goal = "removal"' in text
+    assert main(words) == 2
+    assert (tmp_path / "request" / "request.toml").read_text() == text
+    assert main([*words, "--yes"]) == 0
+    assert "goal" not in (tmp_path / "request" / "request.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["Zora Quill", "--corpus", "corpus"], 4),
+        (["Elin Marrow"], 2),
+        (["Elin Marrow", "--corpus", "no-such-folder/x.txt"], 4),
+        (["Elin Marrow", "--corpus", "corpus", "--model", "no-such-folder/model"], 4),
+    ],
+)
+def test_the_command_ends_in_a_sentence(words, code, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_corpus(tmp_path / "corpus")
+    assert main(["--offline", "request", *words]) == code
+    said = capsys.readouterr().err
+    assert "fix:" in said
+    assert "555-" not in said
