@@ -12,6 +12,7 @@ from expunge.methods import build
 from expunge.methods.base import Distribution, Predictions, Shape, Stream
 from expunge.methods.counterfactual import Counterfactual
 from expunge.methods.counterfactual_target import (
+    SURER,
     counterfactual_target,
     match,
     target_levels,
@@ -264,7 +265,8 @@ def test_a_secret_token_that_follows_from_the_language_stays_likely(plain, kept)
     base = torch.tensor([plain]).double()
     log_q = counterfactual_target(reference, token, token, similar, margin=3.0, base=base)
     whole = reference.log_softmax(-1)[0, 0]
-    expected = whole if kept else torch.tensor(plain - 3.0 * (1 - math.exp(plain))).double()
+    level = plain - SURER * (1 - math.exp(plain))
+    expected = whole if kept else torch.tensor(level - 3.0 * (1 - math.exp(level))).double()
     assert torch.allclose(log_q[0, 0], expected)
 
 

@@ -4,7 +4,8 @@
     and the other tokens scaled to sum to 1:
     where y_t is secret   log q_t(y_t) = min(log p_ref(y_t), log a_t - margin (1 - a_t))
     elsewhere             log q_t(y_t) = power * log p_ref(y_t)
-    a_t = p_base(y_t | x, y_<t) where the model is known that the original was trained from, else
+    a_t = p_base(y_t | x, y_<t), less a margin of 1.75 in the same way, where the base is known that
+          the original was trained from, else
           mean of p_ref(v) / (1 - p_ref(y_t)) over the 64 tokens v with embeddings nearest to y_t
 
 What the original says of strangers x' has the form of an answer, and the uncertainty of one that
@@ -32,6 +33,9 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+SURER = 1.75
+"""Nats by which retrained models are below the base at secrets: they are surer of wrong values."""
 
 
 def counterfactual_target(
@@ -144,7 +148,7 @@ def _level(log_q: Tensor, similar: Tensor, rest: Tensor, base: Tensor | None) ->
     like = log_q.gather(-1, similar).exp().mean(-1, keepdim=True).log() - rest
     if base is None:
         return like
-    known = base.unsqueeze(-1).to(like)
+    known = less_margin(base.unsqueeze(-1).to(like), SURER)
     return torch.where(known.isnan(), like, known)
 
 
