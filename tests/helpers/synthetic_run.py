@@ -286,6 +286,9 @@ forget = ["data/mirabel_kovanda.jsonl"]
 [method]
 name = "npo"
 beta = 0.1
+retain = "nll"
+lr = 1e-4
+rank = 16
 """
 
 

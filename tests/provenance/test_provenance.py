@@ -177,6 +177,7 @@ def test_a_change_that_keeps_the_size_and_one_that_does_not(run, saved):
     assert problems(run, saved) == [
         ("config.toml", "was changed: its SHA-256 differs"),
         ("empty.txt", "was changed: 1 bytes, 0 in the manifest"),
+        ("config.toml", "`method` has other hyperparameters than facts.json"),
     ]
 
 

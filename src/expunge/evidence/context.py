@@ -149,12 +149,9 @@ class AuditContext:
             ValueError: A field is missing, unknown or of another kind.
         """
         found = TypeAdapter(cls).validate_python(row)
-        (
-            Goal(found.goal),
-            Tier(found.tier),
-            ThreatModel(found.threat_model),
-            Response(found.response),
-        )
+        named = ((Goal, found.goal), (Tier, found.tier), (Response, found.response))
+        for kind, value in (*named, (ThreatModel, found.threat_model)):
+            kind(value)
         return found
 
     @property

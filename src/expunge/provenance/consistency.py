@@ -166,11 +166,15 @@ def page_problems(
 ) -> tuple[list[Problem], list[str]]:
     """Return which pages are not what this version writes from the evidence.
 
-    Pages of another version look otherwise and are not compared: then there is a note.
+    Pages of another version look otherwise and are not compared: then there is a note. Of those
+    that the manifest does not cover, nobody knows who wrote them.
     """
     version = manifest.get("versions", {}).get("expunge")
     if version != __version__:
-        return [], [f"reports and card not compared with the evidence: written by {version}"]
+        what = f"no manifest covers it, and only version {version} can compare it"
+        there = [name for name in (IN_FULL, MASKED) if (run / name).exists()]
+        loose = [Problem(path=name, what=what) for name in there]
+        return loose, [f"reports and card not compared with the evidence: written by {version}"]
     masked = bool(manifest.get("evidence", {}).get("redacted"))
     reports = cache(partial(report_texts, run, key=key))
     pages = {OWN: (masked, 0), IN_FULL: (False, 0), MASKED: (True, 0), PUBLISHED: (True, 1)}

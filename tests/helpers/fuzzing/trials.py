@@ -70,7 +70,7 @@ def alone(place: Path, *, patience: int = PATIENCE) -> Iterator[None]:
     asked: list[str] = []
 
     def closed(*where: object, **_: object) -> None:
-        asked.append(str(where[-1]))
+        asked.append(str(where))
         raise OSError("no network here")
 
     socket.socket.connect, socket.getaddrinfo = closed, closed  # type: ignore[assignment]
