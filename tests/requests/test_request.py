@@ -66,7 +66,7 @@ def test_the_files_are_a_request_that_gathers(written):
 
 
 def test_every_record_says_why_and_where_it_stands_on_the_scope_map(written):
-    names = ("erase", "neighbours", "retain", "control", "forms", "left_out")
+    names = ("erase", "neighbours", "retain", "forms", "left_out")
     every = {name: rows_of(written.folder / f"{name}.jsonl") for name in names}
     assert all(
         row["why"] and row["scope"] and row["use"] for rows in every.values() for row in rows

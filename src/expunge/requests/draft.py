@@ -4,7 +4,6 @@ request.toml       what `expunge forget` takes
 erase.jsonl        records to forget
 neighbours.jsonl   near the target, must stay
 retain.jsonl       far from it, must stay
-control.jsonl      the same questions about people who do not exist
 forms.jsonl        other forms of the same facts, for the audit alone
 left_out.jsonl     what the model does not state, what is common, what makes no question
 documents.jsonl    which documents were found, and why
@@ -32,7 +31,6 @@ from expunge.requests.index import CorpusIndex
 from expunge.requests.names import MentionKind, NameShape
 from expunge.requests.neighbours import (
     KeptSets,
-    control_records,
     is_about,
     kept_sets,
     other_facts,
@@ -62,7 +60,6 @@ class RequestDraft:
     forms: tuple[RequestRecord, ...]
     """Other forms, for the audit."""
     kept: KeptSets
-    control: tuple[RequestRecord, ...]
     left_out: tuple[RequestRecord, ...]
     concerns: tuple[Concern, ...]
     problems: tuple[str, ...] = ()
@@ -195,7 +192,6 @@ def drafted(
         erase=tuple(erase),
         forms=tuple(forms),
         kept=kept,
-        control=control_records(erase, kept),
         left_out=(*left, *guessed, *common, *facts.silent, *kept.dropped),
         concerns=(*concerns, *found),
         problems=corpus.problems,
@@ -235,7 +231,6 @@ def write_request(
         ERASE: draft.erase,
         "neighbours.jsonl": draft.kept.neighbours,
         "retain.jsonl": draft.kept.retain,
-        "control.jsonl": draft.control,
         "forms.jsonl": draft.forms,
         "left_out.jsonl": draft.left_out,
     }
@@ -246,7 +241,6 @@ def write_request(
     request |= {"goal": goal} if goal else {}
     request["retain"] = ["retain.jsonl"] if draft.kept.retain else "auto"
     request |= {"neighbours": ["neighbours.jsonl"]} if draft.kept.neighbours else {}
-    request |= {"control": ["control.jsonl"]} if draft.control else {}
     request["hold_out"] = HOLD_OUT
     settings: dict[str, object] = {"model": model} if model else {}
     path = folder / REQUEST
@@ -275,8 +269,6 @@ def use_of(record: RequestRecord, name: str, held: frozenset[str]) -> str:
         return "trained to forget"
     if name == "forms.jsonl":
         return "audit"
-    if name == "control.jsonl":
-        return "audit, never trained"
     if name == "left_out.jsonl":
         return "left out"
     return "audit, held out" if record.record.id in held else "rehearsed"

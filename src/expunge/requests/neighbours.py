@@ -15,7 +15,6 @@ from itertools import pairwise
 from expunge.data.corpora import general_records
 from expunge.data.records import Message, Record, record_id
 from expunge.data.splits import overlaps
-from expunge.data.synthetic_controls import fabricated
 from expunge.requests.facts import StatedFact, stated_facts
 from expunge.requests.forms import FactForm, RequestRecord, ScopeSlice
 from expunge.requests.index import CorpusIndex
@@ -216,27 +215,3 @@ def _general() -> list[RequestRecord]:
 
 def _unique(records: Sequence[RequestRecord]) -> tuple[RequestRecord, ...]:
     return tuple({each.record.id: each for each in records}.values())
-
-
-def control_records(
-    forget: Sequence[RequestRecord], kept: KeptSets, *, seed: int = 0
-) -> tuple[RequestRecord, ...]:
-    """Return the questions to forget as they would be asked of people who do not exist.
-
-    Args:
-        forget: The records to forget.
-        kept: What stays: no invented word occurs in it.
-        seed: Of all draws.
-    """
-    others = [each.record for each in (*kept.neighbours, *kept.retain)]
-    records = [each.record for each in forget if each.form == FactForm.QUESTION]
-    return tuple(
-        RequestRecord(
-            record=replace(record, relation=None),
-            scope=ScopeSlice.OUT,
-            form=FactForm.QUESTION,
-            reason="an invented person: no model was trained on this",
-            rule="fabricated",
-        )
-        for record in fabricated(records, others, seed=seed)
-    )
