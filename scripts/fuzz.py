@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "helpers"))
 import tiny_world
 from expunge.provenance.keys import operator_key
 from expunge.provenance.verify import verify
+from expunge.utils.io import private
 from fuzzing import changes, forgeries, inputs, kills
 from fuzzing.trials import PATIENCE, NotHeldError, Tally, Trial, alone, command, tally
 
@@ -53,7 +54,7 @@ def of_inputs(seed: int, most: int, root: Path) -> Trials:
 
 def signed(root: Path) -> Path:
     """Make a signed run, and a folder of attacks beside it."""
-    world = tiny_world.make(root / "world")
+    world = tiny_world.make(private(root / "world"))
     place = root / "signed"
     place.mkdir()
     with alone(place, patience=0):
@@ -93,7 +94,7 @@ def of_forgeries(seed: int, most: int, root: Path) -> Trials:
 
 def of_kills(seed: int, most: int, root: Path) -> Trials:
     """Return commands that are killed, each some times."""
-    world = tiny_world.make(root / "world")
+    world = tiny_world.make(private(root / "world"))
     (root / "empty").mkdir()
     kills.write_key(root / "empty")
     every: list[Trial] = []

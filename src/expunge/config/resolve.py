@@ -11,6 +11,7 @@ file that exist beside it are taken from there.
 """
 
 import difflib
+import errno
 import json
 import re
 import tomllib
@@ -478,6 +479,8 @@ def parsed(path: Path) -> dict[str, Any]:
         UsageError: `config-missing` or `invalid-toml`.
     """
     try:
+        if path.is_fifo():  # to open one waits for whoever writes, perhaps forever
+            raise OSError(errno.EINVAL, "it is a pipe, and settings are read more than once")
         return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(
