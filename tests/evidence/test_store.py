@@ -1,6 +1,7 @@
 """Evidence on disk: a unit's name says all that tells it apart, and comes back as it went."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -132,6 +133,14 @@ def test_numbers_that_are_none_are_refused(tmp_path):
             Unit(role="gold-0", split="forget", kind="layers"),
             [Layers(record="r", values=(math.nan,))],
         )
+
+
+@pytest.mark.parametrize("kind", ["scores", "choices"])
+def test_a_log_probability_above_zero_is_damage(tmp_path, kind):
+    store, unit = EvidenceStore(tmp_path), Unit(role="gold-0", split="forget", kind=kind)
+    store.write(unit, [replace(ROWS[kind], logp=(-0.5, 800.0))])
+    with pytest.raises(InputError, match="damaged-evidence"):
+        store.rows(unit)
 
 
 def test_a_role_keeps_its_weights(tmp_path):

@@ -23,9 +23,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from expunge.errors import InputError
 from expunge.evidence.context import SCHEMA, AuditContext
@@ -60,6 +60,10 @@ _SEED = re.compile(r"seed-(\d+)")
 _WORD = re.compile(r"\w[\w-]*")
 _FINITE = ConfigDict(extra="forbid", allow_inf_nan=False)
 """How rows are read: somebody else may have written them."""
+
+
+LogProbability = Annotated[float, Field(le=1e-3)]
+"""Nats; a rounding error above zero is read, more than that is damage."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +103,7 @@ class Scores:
     __pydantic_config__: ClassVar[ConfigDict] = _FINITE
 
     record: str
-    logp: tuple[float, ...]
+    logp: tuple[LogProbability, ...]
     """log p(token | what precedes it), nats, float32 softmax."""
     hit: tuple[bool, ...]
     """Whether the token is the model's most likely one."""
@@ -147,7 +151,7 @@ class Choices:
     __pydantic_config__: ClassVar[ConfigDict] = _FINITE
 
     record: str
-    logp: tuple[float, ...]
+    logp: tuple[LogProbability, ...]
     """Sum of log p over the content tokens of each candidate."""
     tokens: tuple[int, ...]
     """Number of content tokens of each candidate."""
