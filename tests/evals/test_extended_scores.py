@@ -35,7 +35,7 @@ def options(store, role, level, *, split="forget"):
     rows = [
         Choices(
             record=f"{split}-{i}",
-            logp=(4 * (-2.0 + level + 0.3 * RNG.normal()), -8.0, -8.4, -7.6),
+            logp=(min(0.0, 4 * (-2.0 + level + 0.3 * RNG.normal())), -8.0, -8.4, -7.6),
             tokens=(4, 4, 4, 4),
             correct=0,
         )
