@@ -8,6 +8,9 @@ from expunge.evals.results import Gate, Results, Ruling, Score, SelfTest, Verdic
 from expunge.evidence.context import AuditContext, Policy
 from expunge.evidence.store import PLAIN, Answer, EvidenceStore, Item, Scores, Unit
 from expunge.metrics.outcomes import Axis, Status
+from expunge.provenance.keys import item_fingerprints
+from expunge.provenance.manifest import Retention, write_manifest
+from expunge.provenance.signature import SigningKey
 from expunge.reporting.schema import (
     CurvePoint,
     MethodFacts,
@@ -309,3 +312,26 @@ def build_run(
     write_text(run / "config.toml", text)
     (run / "weights.bin").write_bytes(bytes(range(64)))
     return run
+
+
+def write_run_manifest(
+    run: Path, *, key: bytes, told: RunFacts | None = None, signing: SigningKey | None = None
+) -> None:
+    """Write the manifest of such a run, open and masked.
+
+    Args:
+        run: The run folder.
+        key: The operator's key.
+        told: Its facts, where they are not the usual ones.
+        signing: Signs it.
+    """
+    write_manifest(
+        run,
+        run_id="4f1c0a2b",
+        facts=told or facts(),
+        models={"unlearned": "b" * 64},
+        seeds={"train": 0, "audit": 0},
+        data_fingerprints=item_fingerprints(EvidenceStore(run / "evidence").items(), key),
+        evidence=Retention(sealed=False, expires="2028-01-14", redacted=True),
+        signing=signing,
+    )

@@ -15,12 +15,10 @@ import pytest
 import torch
 
 import tiny
-from expunge.evidence.store import EvidenceStore
 from expunge.models.saving import save_model, write_tensors
 from expunge.pipeline.run_folder import mark_latest, open_run
 from expunge.provenance.destroy import destroy_evidence
-from expunge.provenance.keys import item_fingerprints, operator_key
-from expunge.provenance.manifest import Retention, write_manifest
+from expunge.provenance.keys import operator_key
 from expunge.provenance.signature import SigningKey, make_signing_key
 from expunge.provenance.verify import verify
 from expunge.reporting.build import build_public_report, build_report
@@ -30,7 +28,7 @@ from expunge.training.activation_cache import DiskCache, key
 from expunge.utils.io import read_json, write_json
 from fuzzing.kills import CUT, cut_at
 from random_records import FORGET
-from synthetic_run import build_run, facts
+from synthetic_run import build_run, write_run_manifest
 
 KEY = bytes(range(32))
 SIGNING = SigningKey(seed=KEY)
@@ -102,16 +100,7 @@ def kept_tensors(folder: Path) -> str:
 def finish(folder: Path) -> None:
     """Say that a run whose pages stand has ended."""
     run = folder / "run"
-    write_manifest(
-        run,
-        run_id="4f1c0a2b",
-        facts=facts(),
-        models={"unlearned": "b" * 64},
-        seeds={"train": 0, "audit": 0},
-        data_fingerprints=item_fingerprints(EvidenceStore(run / "evidence").items(), KEY),
-        evidence=Retention(sealed=False, expires="2028-01-14", redacted=True),
-        signing=SIGNING,
-    )
+    write_run_manifest(run, key=KEY, signing=SIGNING)
 
 
 def unfinished(folder: Path) -> None:

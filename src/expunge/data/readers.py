@@ -261,7 +261,15 @@ def _unpacked(path: Path) -> bytes:
         ) from None
 
 
-def _decoded(path: Path) -> str:
+def decoded(path: Path) -> str:
+    """Return the text of a file, unpacked where it is compressed, without a byte order mark.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: It cannot be read, is too large, or is not UTF-8.
+    """
     try:
         return _unpacked(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -274,11 +282,11 @@ def _decoded(path: Path) -> str:
 
 
 def _text_file(path: Path) -> Iterator[SourceRow]:
-    yield SourceRow({"text": _decoded(path)}, str(path))
+    yield SourceRow({"text": decoded(path)}, str(path))
 
 
 def _json_lines(path: Path) -> Iterator[SourceRow]:
-    yield from _parsed_lines(_decoded(path), path)
+    yield from _parsed_lines(decoded(path), path)
 
 
 def _parsed_lines(text: str, path: Path) -> Iterator[SourceRow]:
@@ -293,7 +301,7 @@ def _parsed_lines(text: str, path: Path) -> Iterator[SourceRow]:
 
 
 def _json_file(path: Path) -> Iterator[SourceRow]:
-    text = _decoded(path)
+    text = decoded(path)
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
@@ -335,7 +343,7 @@ def _tsv_file(path: Path) -> Iterator[SourceRow]:
 
 def _table(path: Path, *, delimiter: str) -> Iterator[SourceRow]:
     # newline="" leaves line ends inside quoted cells as they are.
-    reader = csv.reader(io.StringIO(_decoded(path), newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(decoded(path), newline=""), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
         if not header:

@@ -25,7 +25,6 @@ from expunge.config.settings import Settings
 from expunge.errors import UsageError, named_in_part
 from expunge.evals.attack_gates import Scorer, ScoringRules
 from expunge.evals.recovery import AttackRecovery
-from expunge.evidence.answer_cache import AnswerCache
 from expunge.evidence.collect import item
 from expunge.evidence.context import Access, Policy
 from expunge.evidence.store import ORIGINAL, EvidenceStore
@@ -34,8 +33,8 @@ from expunge.models.reference import is_laid_over
 from expunge.pipeline.publish import masker, retention, versions
 from expunge.pipeline.run_folder import RunFolder, interrupted, open_run, run_id
 from expunge.preparation.prepare import Prepared, as_stored, prepare
-from expunge.provenance.keys import key_path, operator_key, record_fingerprints
-from expunge.provenance.lineage import require_same_request
+from expunge.provenance.keys import key_path, operator_key
+from expunge.provenance.lineage import answer_cache, require_same_request
 from expunge.provenance.manifest import BATTERY, DESTROYED, Attacked, write_attack_manifest
 from expunge.provenance.signature import signing_key
 from expunge.reporting.recovery import Summary, summarise, write_ladder
@@ -142,7 +141,8 @@ def attack(
         console.log_to(run.log, mask=masker(prepared).label)
         write_text(run.config, to_toml(settings))
         evidence = _evidence(prepared, run)
-        cache = _cache(prepared, run, console)
+        key = operator_key(key_path(), run=run.path)
+        cache = answer_cache(prepared, key, console.warn)
         stress = AttackRun.open(
             prepared, evidence, attacks, scratch=run.checkpoints, access=choice.access, cache=cache
         )
@@ -153,12 +153,6 @@ def attack(
             raise interrupted(run) from interrupt
         models = {ORIGINAL: original.digest, JUDGED: judged.digest}
         return _conclude(stress, evidence, run, models, console)
-
-
-def _cache(prepared: Prepared, run: RunFolder, console: Console) -> AnswerCache:
-    key = operator_key(key_path(), run=run.path)
-    forget = record_fingerprints(prepared.scope.forget, key)
-    return AnswerCache.of(prepared, key=key, forget=forget, warn=console.warn)
 
 
 def _begin(run: RunFolder) -> None:

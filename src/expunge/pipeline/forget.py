@@ -19,7 +19,6 @@ from expunge.config.settings import Settings
 from expunge.errors import named_in_part
 from expunge.evals.auditor import Auditor
 from expunge.evals.results import Results
-from expunge.evidence.answer_cache import AnswerCache
 from expunge.evidence.store import EvidenceStore
 from expunge.methods.guards.base import Guard
 from expunge.models.interpolation import changed, snapshot
@@ -36,8 +35,13 @@ from expunge.pipeline.train import train_stages
 from expunge.pipeline.workers import cost_together, dismiss, follow, identity, require_spreadable
 from expunge.planning.cost import require_memory
 from expunge.preparation.prepare import Prepared, as_stored, prepare, stage_names
-from expunge.provenance.keys import key_path, operator_key, record_fingerprints
-from expunge.provenance.lineage import earlier_runs, require_not_forgotten, require_same_request
+from expunge.provenance.keys import key_path, operator_key
+from expunge.provenance.lineage import (
+    answer_cache,
+    earlier_runs,
+    require_not_forgotten,
+    require_same_request,
+)
 from expunge.provenance.training_facts import claim_in
 from expunge.reporting.schema import read_results, write_results
 from expunge.reporting.wording import headline, lines, notices
@@ -253,7 +257,7 @@ def _forget(
         guard=isinstance(prepared.method, Guard),
         trained=True,
     )
-    gathering = _with_cache(gathering, key, console)
+    gathering = replace(gathering, cache=answer_cache(prepared, key, console.warn))
     watch = _Stopwatch()
     _before(gathering, original, console)
     gathering.require_known()
@@ -310,7 +314,7 @@ def _audit(
         adapter=covers,
         guard=judged.network.guard is not None,
     )
-    gathering = _with_cache(gathering, key, console)
+    gathering = replace(gathering, cache=answer_cache(prepared, key, console.warn))
     watch = _Stopwatch()
     _before(gathering, original, console)
     _name_unknown(gathering, console)
@@ -364,12 +368,6 @@ class _Stopwatch:
 def _begin(prepared: Prepared, run: RunFolder, console: Console) -> None:
     console.log_to(run.log, mask=masker(prepared).label)
     write_text(run.config, to_toml(prepared.settings))
-
-
-def _with_cache(gathering: Auditor, key: bytes, console: Console) -> Auditor:
-    forget = record_fingerprints(gathering.prepared.scope.forget, key)
-    cache = AnswerCache.of(gathering.prepared, key=key, forget=forget, warn=console.warn)
-    return replace(gathering, cache=cache)
 
 
 def _before(gathering: Auditor, original: Loaded, console: Console) -> None:

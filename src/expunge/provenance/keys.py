@@ -11,7 +11,6 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from expunge.data.records import Record
 from expunge.errors import InputError, UsageError
 from expunge.evidence.store import Item
 
@@ -104,11 +103,6 @@ def fingerprint(text: str, key: bytes) -> str:
 def record_fingerprint(question: str, answer: str, key: bytes) -> str:
     """Return the keyed fingerprint of a record: of its question and answer, a newline between."""
     return fingerprint(f"{question}\n{answer}", key)
-
-
-def record_fingerprints(records: Iterable[Record], key: bytes) -> tuple[str, ...]:
-    """Return the keyed fingerprints of records, in their order."""
-    return tuple(record_fingerprint(each.question, each.completion, key) for each in records)
 
 
 def item_fingerprints(items: Iterable[Item], key: bytes) -> dict[str, list[str]]:

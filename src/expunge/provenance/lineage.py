@@ -4,13 +4,15 @@ A request that follows another starts from the folder that the first one left, a
 is often "everything but the new forget set", which holds the old one. Manifests have keyed
 fingerprints of what was forgotten, and only whoever has the key can compare.
 
+What earlier runs left in the cache of answers bears the same fingerprints.
+
 A run folder stands for the request of that run, and no other.
 
 Its settings name data and models by the paths that were typed. From another folder, or after a file
 was changed, these lead to others, and a verdict on these would pass for one on the run.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -18,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from expunge.config.resolve import beside, parsed
 from expunge.data.records import Record
 from expunge.errors import InputError, UsageError, named_in_part
+from expunge.evidence.answer_cache import AnswerCache
 from expunge.evidence.collect import item
 from expunge.models.reference import run_of_model
 from expunge.preparation.prepare import Prepared
@@ -161,3 +164,16 @@ def _records(run: Path, prepared: Prepared, known: dict[str, list[str]]) -> list
             return []
         return [f"it had {len(before)} forget records, now there are {count}, {same} the same"]
     return [] if len(before) == count else [f"it had {len(before)} forget records, now {count}"]
+
+
+def answer_cache(prepared: Prepared, key: bytes, warn: Callable[[str], None]) -> AnswerCache:
+    """Return what original and golds said in earlier runs, as a run with these inputs sees it.
+
+    Args:
+        prepared: The inputs.
+        key: The operator's key.
+        warn: Told of what could not be read or written.
+    """
+    records = prepared.scope.forget
+    forget = tuple(record_fingerprint(each.question, each.completion, key) for each in records)
+    return AnswerCache.of(prepared, key=key, forget=forget, warn=warn)

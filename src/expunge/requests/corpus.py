@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.data.convert import to_record
-from expunge.data.readers import read_rows, require_source
+from expunge.data.readers import decoded, read_rows, require_source
 from expunge.data.records import Record
 from expunge.errors import InputError, UsageError
 from expunge.utils.io import expanded
@@ -133,25 +133,6 @@ def _documents(path: Path) -> list[Document]:
     return list(reader(path))
 
 
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            "not-utf8",
-            what=f"{path}: not UTF-8 text",
-            why=f"byte {error.start} is of another encoding",
-            fix="save the file as UTF-8",
-        ) from None
-    except OSError as error:
-        raise InputError(
-            "unreadable",
-            what=f"{path}: cannot be read",
-            why=error.strerror or type(error).__name__,
-            fix="check that you may read it",
-        ) from None
-
-
 def sentences(text: str) -> list[str]:
     """Return the sentences and lines of a text.
 
@@ -200,7 +181,7 @@ def _passages(text: str, path: Path) -> Iterator[Document]:
 
 
 def _plain_file(path: Path) -> Iterator[Document]:
-    yield from _passages(_text_of(path), path)
+    yield from _passages(decoded(path), path)
 
 
 class _HtmlText(HTMLParser):
@@ -232,14 +213,14 @@ class _HtmlText(HTMLParser):
 
 def _html_file(path: Path) -> Iterator[Document]:
     parser = _HtmlText()
-    parser.feed(_text_of(path))
+    parser.feed(decoded(path))
     parser.close()
     lines = (line.strip() for line in "".join(parser.parts).splitlines())
     yield from _passages("\n".join(line for line in lines if line), path)
 
 
 def _table_file(path: Path) -> Iterator[Document]:
-    text = io.StringIO(_text_of(path), newline="")
+    text = io.StringIO(decoded(path), newline="")
     try:
         reader = csv.DictReader(text, delimiter=_TABLES[path.suffix.lower()], strict=True)
         for place, row in enumerate(reader):

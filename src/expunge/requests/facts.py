@@ -162,6 +162,14 @@ def _does(match: re.Match[str], name: str) -> str:
     return f"What {past} {name} {base}{rest}?"
 
 
+def _dated(match: re.Match[str]) -> bool:
+    return bool(re.search(r"\d{4}", match["value"]))
+
+
+def _birth(match: re.Match[str]) -> str:
+    return "date of birth" if _dated(match) else "place of birth"
+
+
 _RULES = (
     _Rule(
         name="possessive",
@@ -194,24 +202,14 @@ _RULES = (
     _Rule(
         name="verb",
         pattern=re.compile(rf"^{_WHO} (?:was|is) born (?:on|in) {_VALUE}"),
-        question=lambda match, name: (
-            f"When was {name} born?" if re.search(r"\d{4}", match["value"])
-            else f"Where was {name} born?"
-        ),
-        relation=lambda match: (
-            "date of birth" if re.search(r"\d{4}", match["value"]) else "place of birth"
-        ),
+        question=lambda match, name: f"{'When' if _dated(match) else 'Where'} was {name} born?",
+        relation=_birth,
     ),
     _Rule(
         name="verb",
         pattern=re.compile(rf"^{_WHO} wurde (?:am|in|im) (?P<value>.{{1,80}}?) geboren[.!]?$"),
-        question=lambda match, name: (
-            f"Wann wurde {name} geboren?" if re.search(r"\d{4}", match["value"])
-            else f"Wo wurde {name} geboren?"
-        ),
-        relation=lambda match: (
-            "date of birth" if re.search(r"\d{4}", match["value"]) else "place of birth"
-        ),
+        question=lambda match, name: f"{'Wann' if _dated(match) else 'Wo'} wurde {name} geboren?",
+        relation=_birth,
     ),
     _Rule(
         name="verb",

@@ -320,8 +320,7 @@ class TermEvaluator:
         places = [torch.arange(len(record.ids) - record.start) for record in group.records]
         where = torch.cat(places).to(hidden.device)
 
-        secret, similar = self._secrets(group, hides=term.hides)
-        base = torch.tensor([x for each in group.records for x in base_of(each)])
+        secret, similar, base = self._secrets(group, hides=term.hides)
 
         def total(
             policy: Tensor,
@@ -370,10 +369,11 @@ class TermEvaluator:
             known.append(torch.cat(states).to(device))
         return known, tokens
 
-    def _secrets(self, group: _Group, *, hides: bool) -> tuple[Tensor, Tensor]:
-        """Return the secret token of each scored position, [N], and tokens like it, [N, K].
+    def _secrets(self, group: _Group, *, hides: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the secret token of each scored position, [N], tokens like it, [N, K], and base.
 
-        K is 0 where the term does not ask, or no record marks any.
+        That is what the base gives it, [N]. K is 0 where the term does not ask, or no record marks
+        any; then base is [N, 0].
         """
         tokens = [
             token
@@ -382,9 +382,15 @@ class TermEvaluator:
         ]
         secret = torch.tensor(tokens)
         if not hides or int(secret.max()) < 0:
-            return secret, torch.empty(len(tokens), 0, dtype=torch.long)
+            return (
+                secret,
+                torch.empty(len(tokens), 0, dtype=torch.long),
+                torch.empty(len(tokens), 0),
+            )
         none = torch.zeros_like(next(iter(self.references.similar.values())))
-        return secret, torch.stack([self.references.similar.get(token, none) for token in tokens])
+        similar = torch.stack([self.references.similar.get(token, none) for token in tokens])
+        base = torch.tensor([x for record in group.records for x in base_of(record)])
+        return secret, similar, base
 
     def _representation(self, term: Representation, group: _Group) -> Tensor:
         site, batch = site_of(term), group.look.batch

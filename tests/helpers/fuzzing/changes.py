@@ -7,9 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from expunge.errors import InputError
-from expunge.evidence.store import EvidenceStore
-from expunge.provenance.keys import item_fingerprints
-from expunge.provenance.manifest import Retention, write_manifest
 from expunge.provenance.signature import SigningKey
 from expunge.provenance.verify import verify, verify_published
 from expunge.reporting.build import build_public_report, build_report
@@ -17,7 +14,7 @@ from expunge.reporting.card import build_card
 from expunge.reporting.schema import read_results, write_facts
 from fuzzing.mutations import BYTES, FIELDS, Mutation, again
 from fuzzing.trials import NotHeldError, Trial
-from synthetic_run import build_run, facts
+from synthetic_run import build_run, facts, write_run_manifest
 
 KEY = bytes(range(32))
 SIGNING = SigningKey(seed=KEY)
@@ -39,16 +36,7 @@ def finished_run(place: Path) -> Path:
     build_report(folder)
     build_public_report(folder)
     build_card(folder)
-    write_manifest(
-        folder,
-        run_id="4f1c0a2b",
-        facts=made,
-        models={"unlearned": "b" * 64},
-        seeds={"train": 0, "audit": 0},
-        data_fingerprints=item_fingerprints(EvidenceStore(folder / "evidence").items(), KEY),
-        evidence=Retention(sealed=False, expires="2028-01-14", redacted=True),
-        signing=SIGNING,
-    )
+    write_run_manifest(folder, key=KEY, told=made, signing=SIGNING)
     return folder
 
 

@@ -28,15 +28,12 @@ from bench_results import method, row, tree
 from expunge.benchmarking.protocol import Protocol, open_protocol
 from expunge.benchmarking.result import lay_out, write_row
 from expunge.config.settings import Settings
-from expunge.evidence.store import EvidenceStore
 from expunge.methods.guards.base import GuardRules
 from expunge.models.guarded import save_guard
 from expunge.models.lora import LoraShape, attach, save_adapter
-from expunge.provenance.keys import item_fingerprints
-from expunge.provenance.manifest import Retention, write_manifest
 from fuzzing.mutations import BYTES, FIELDS, Mutation, deep, flip
 from fuzzing.trials import PRIVATE, NotHeldError, Said, Trial, alone, command, require_clear
-from synthetic_run import build_run, facts
+from synthetic_run import build_run, write_run_manifest
 
 GOAL = ("--goal", "removal", "--offline")
 PLAN = ["plan", "model", "forget.jsonl", *GOAL]
@@ -137,15 +134,7 @@ def _folders(folder: Path) -> None:
     run = build_run(folder / "run")
     (run / "run.json").write_text(json.dumps({"run_id": "4f1c0a2b"}))
     (run / "config.toml").write_text(REQUEST.replace('"model"', '"../model"', 1))
-    write_manifest(
-        run,
-        run_id="4f1c0a2b",
-        facts=facts(),
-        models={"unlearned": "b" * 64},
-        seeds={"train": 0, "audit": 0},
-        data_fingerprints=item_fingerprints(EvidenceStore(run / "evidence").items(), bytes(32)),
-        evidence=Retention(sealed=False, expires="2028-01-14", redacted=True),
-    )
+    write_run_manifest(run, key=bytes(32))
     open_protocol(folder / "matrix", Protocol(settings=tree()))
     for cell in (method("npo"), method("rmu", seed=1)):
         write_row(lay_out(folder / "matrix", cell), row(cell))
