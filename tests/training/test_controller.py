@@ -20,6 +20,9 @@ from expunge.training.controller import (
     ControlledTrainer,
     ControlReading,
     ErasureAttempt,
+    _Goal,
+    _Look,
+    _reading,
     cannot_forget,
     first_steps,
     held_out,
@@ -46,17 +49,18 @@ UNSEEN = Unseen(mean=1.0, low=1.0)
 
 
 @pytest.mark.parametrize(
-    ("residual", "worst", "kept", "settled"),
+    ("residual", "worst", "kept", "general", "settled"),
     [
-        (0.0, 0.3, 1.0, True),
-        (0.1, 0.5, 0.95, True),
-        (0.2, 0.3, 1.0, False),
-        (0.0, 0.6, 1.0, False),
-        (0.0, 0.0, 0.94, False),
+        (0.0, 0.3, 1.0, 1.0, True),
+        (0.1, 0.5, 0.95, 0.95, True),
+        (0.2, 0.3, 1.0, 1.0, False),
+        (0.0, 0.6, 1.0, 1.0, False),
+        (0.0, 0.0, 0.94, 1.0, False),
+        (0.0, 0.0, 1.0, 0.94, False),
     ],
 )
-def test_settled_means_forgotten_and_kept(residual, worst, kept, settled):
-    reading = ControlReading(residual=residual, worst=worst, kept=kept)
+def test_settled_means_forgotten_and_kept(residual, worst, kept, general, settled):
+    reading = ControlReading(residual=residual, worst=worst, kept=kept, general=general)
     assert reading.settled(0.05) is settled
 
 
@@ -98,6 +102,14 @@ def test_held_out_records_are_trained_on_by_no_stream():
     assert streams.variants[Stream.STRANGER] == STREAMS.variants[Stream.STRANGER]
     few = Streams(forget=tuple(FORGET), retain=tuple(RETAIN[:4]))
     assert held_out(few) == (few, few.retain)
+
+
+def test_general_text_that_no_step_draws_is_read_kind_by_kind():
+    """Half the likelihood of one of two kinds is lost."""
+    before = _Look([0.0], 1.0, [-2.0, -1.0])
+    after = before._replace(general=[-1.5, -1.0 - math.log(2)])
+    goal = _Goal(record=FORGET[0], places=(0,), level=-4.0)
+    assert _reading([goal], before, after).general == pytest.approx(0.5)
 
 
 def test_the_refusal_says_what_was_tried_and_ends_with_three():

@@ -315,11 +315,17 @@ def _candidates(forget: Sequence[Record]) -> tuple[Record, ...]:
 def _auto(forget: Sequence[Record], neighbours: Sequence[Record]) -> tuple[tuple[Record, ...], str]:
     """Return what `auto` keeps, and the note that says so."""
     candidates = _candidates(forget)
-    taken = _without_target(candidates, forget)
+    taken = without_target(candidates, forget)
     return taken, _auto_note(taken, len(candidates) - len(taken), neighbours)
 
 
-def _without_target(candidates: Sequence[Record], forget: Sequence[Record]) -> tuple[Record, ...]:
+def without_target(candidates: Sequence[Record], forget: Sequence[Record]) -> tuple[Record, ...]:
+    """Return the candidates that share no text with the forget set and name none of its subjects.
+
+    Args:
+        candidates: Records that could be kept.
+        forget: The forget set.
+    """
     same = {pair.other.id for pair in overlaps(forget, candidates)}
     spellings = (
         normalise(name)

@@ -39,7 +39,7 @@ from expunge.models.number_formats import in_precision, in_stored_format
 from expunge.models.reference import base_of, is_guard
 from expunge.planning.memory import count_adapter, count_chosen
 from expunge.preparation.validate import build_wraps, needs_float32
-from expunge.preparation.variants import variants
+from expunge.preparation.variants import held_out_text, variants
 from expunge.training.early_stopping import spread
 from expunge.training.sampler import Streams
 from expunge.training.step_gradient import GradientTransforms
@@ -333,7 +333,8 @@ def _streams(
                 for own, asked in zip(forget, others[stream], strict=True)
             )
     retain = tuple(encoder.encode(record) for record in scope.keep)
-    return Streams(forget=forget, retain=retain, variants=others)
+    watched = held_out_text(scope.forget, scope.keep, encoder) if Stream.GENERAL in used else ()
+    return Streams(forget=forget, retain=retain, variants=others, unrehearsed=watched)
 
 
 def _hides(method: AnyMethod, shape: Shape) -> bool:

@@ -8,9 +8,16 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from expunge.config.request import Request, Response
-from expunge.data.corpora import general_passages, refusal_texts, unanswerable_questions
+from expunge.data.corpora import (
+    general_passages,
+    general_records,
+    other_kinds,
+    refusal_texts,
+    unanswerable_questions,
+)
 from expunge.data.counterfactuals import counterfactual_records
 from expunge.data.records import Message, Record
+from expunge.data.splits import without_target
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.errors import UsageError
 from expunge.methods.base import Stream
@@ -63,6 +70,8 @@ NAMESAKES = 12
 """Namesakes of a record, half of them people whom kept records are about."""
 PIECE = 24
 """Tokens of a piece of general text."""
+HELD_OUT = 5
+"""Every fifth text of a kind of general text is drawn by no step."""
 NOVICE = "The following is written by someone who knows nothing about this."
 EXPERT = "The following is written by an expert who knows this by heart."
 
@@ -123,7 +132,7 @@ def variants(
         Stream.REFUSED: lambda: _refused(retain, request, encoder, seed),
         Stream.FLIPPED_TURN: lambda: _flipped(forget, retain or forget, encoder, seed),
         Stream.TURN: lambda: tuple((_turn(r, r.completion, encoder),) for r in retain if r.prompt),
-        Stream.GENERAL: lambda: _general(len(retain), encoder),
+        Stream.GENERAL: lambda: _general(forget, len(retain), encoder),
     }
     return {stream: make() for stream, make in makers.items() if stream in streams}
 
@@ -229,14 +238,63 @@ def _refused(
     )
 
 
-def _general(count: int, encoder: Encoder) -> tuple[tuple[Encoded, ...], ...]:
-    """Deal pieces of the shipped passages out to so many records, `MANY` each."""
-    pieces = [
-        replace(whole, ids=(*whole.ids[: whole.start], *whole.ids[begin : begin + PIECE]))
-        for whole in map(encoder.encode, encoder.split_long(general_passages()))
-        for begin in range(whole.start, len(whole.ids) - PIECE, PIECE)
+def held_out_text(
+    forget: Sequence[Record], retain: Sequence[Record], encoder: Encoder
+) -> tuple[tuple[Encoded, ...], ...]:
+    """Return the general text that no step draws, kind by kind: it shows what was not rehearsed.
+
+    Args:
+        forget: The forget set; what touches it is left out.
+        retain: What training shows again.
+        encoder: Makes tokens.
+    """
+    shown = {record.id for record in retain}
+    kinds = [
+        [record for record in records[HELD_OUT - 1 :: HELD_OUT] if record.id not in shown]
+        for records in _general_text(forget)
     ]
     return tuple(
-        tuple(pieces[(index + turn * count) % len(pieces)] for turn in range(MANY))
-        for index in range(count)
+        tuple(map(encoder.encode, encoder.split_long(records))) for records in kinds if records
     )
+
+
+def _general_text(forget: Sequence[Record]) -> list[list[Record]]:
+    """Return the shipped texts that do not touch the target, kind by kind."""
+    kinds: dict[str | None, list[Record]] = {}
+    passages = (*general_passages(), *other_kinds())
+    for record in without_target(passages, forget):
+        kinds.setdefault(record.relation, []).append(record)
+    return [*kinds.values(), list(without_target(general_records(), forget))]
+
+
+def _general(
+    forget: Sequence[Record], count: int, encoder: Encoder
+) -> tuple[tuple[Encoded, ...], ...]:
+    """Deal pieces of general text out to so many records, `MANY` each, kinds in turn."""
+    kinds = [
+        [piece for record in records for piece in _pieces(record, encoder)]
+        for records in (
+            [record for index, record in enumerate(each, start=1) if index % HELD_OUT]
+            for each in _general_text(forget)
+        )
+        if records
+    ]
+
+    def piece(number: int) -> Encoded:
+        pieces = kinds[number % len(kinds)]
+        return pieces[number // len(kinds) % len(pieces)]
+
+    return tuple(
+        tuple(piece(index + turn * count) for turn in range(MANY)) for index in range(count)
+    )
+
+
+def _pieces(record: Record, encoder: Encoder) -> list[Encoded]:
+    """Return the answer to a question whole, and a passage in pieces."""
+    if record.prompt:
+        return [encoder.encode(record)]
+    return [
+        replace(whole, ids=(*whole.ids[: whole.start], *whole.ids[begin : begin + PIECE]))
+        for whole in map(encoder.encode, encoder.split_long([record]))
+        for begin in range(whole.start, len(whole.ids) - PIECE, PIECE)
+    ]

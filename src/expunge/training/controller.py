@@ -2,9 +2,10 @@
 
     R = sum_i (lp_i - level_i) / sum_i (lp_i^original - level_i)      0 = as if never seen
     K = mean probability of retained records that no step has seen, over the same before training
+    G = min over kinds of general text of exp(mean_t lp_t - lp_t^original), of text no step has seen
 
 lp_i is the log-probability of the tokens of record i, level_i what the counterfactual target gives
-them. A run is settled when R <= 0.15, no record keeps half of its way, and K is within the
+them. A run is settled when R <= 0.15, no record keeps half of its way, and K and G are within the
 utility budget. Otherwise the next attempt begins at the original again:
 
     not forgotten        twice the steps, which keep more, too
@@ -20,6 +21,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
+
+import torch
 
 from expunge.data.tokenization import Encoded
 from expunge.errors import GateError
@@ -71,7 +75,7 @@ class ErasureAttempt:
 
     def after(self, reading: "ControlReading", budget: float) -> "ErasureAttempt":
         """Return what to try next."""
-        spares = reading.kept >= 1 - budget
+        spares = reading.spared(budget)
         if not reading.forgotten:
             return replace(self, steps=2 * self.steps, keep=self.keep if spares else 2 * self.keep)
         return replace(self, lr=self.lr / 2, keep=4 * self.keep)
@@ -87,6 +91,8 @@ class ControlReading:
     """Largest share left of one record."""
     kept: float
     """K; 1 where nothing is retained."""
+    general: float = 1.0
+    """G; 1 where no general text is read."""
 
     @property
     def forgotten(self) -> bool:
@@ -95,12 +101,17 @@ class ControlReading:
 
     def settled(self, budget: float) -> bool:
         """Whether that was reached within the budget."""
-        return self.forgotten and self.kept >= 1 - budget
+        return self.forgotten and self.spared(budget)
+
+    def spared(self, budget: float) -> bool:
+        """Whether what must stay stayed, within the budget."""
+        return min(self.kept, self.general) >= 1 - budget
 
     def text(self) -> str:
         """Return the reading as words."""
         left = f"{max(0.0, self.residual):.0%} of the memory left"
-        return f"{left} (at most {max(0.0, self.worst):.0%} of a record), {self.kept:.0%} kept"
+        most = f"at most {max(0.0, self.worst):.0%} of a record"
+        return f"{left} ({most}), {self.kept:.0%} kept, general text {self.general:.0%}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,6 +123,17 @@ class _Goal:
     """Among its scored tokens."""
     level: float
     """Log-probability of them together, nats."""
+
+
+class _Look(NamedTuple):
+    """What one state of the model gives to what is watched."""
+
+    goals: list[float]
+    """Log-probability of each goal's tokens, nats."""
+    kept: float
+    """Mean probability of the held-out retained records."""
+    general: list[float]
+    """Mean log-probability of a token of each kind of general text, nats."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,21 +232,21 @@ class ControlledTrainer:
             _Goal(record=each.record, places=each.same, level=each.level(*found)) for each in levels
         ]
 
-    def _look(
-        self, network: Network, goals: Sequence[_Goal], held: Sequence[Encoded]
-    ) -> tuple[list[float], float]:
-        """Return log-probabilities of the goals' tokens, and the mean probability of `held`."""
-        records = [goal.record for goal in goals]
-        options = self.trainer.options
+    def _look(self, network: Network, goals: Sequence[_Goal], held: Sequence[Encoded]) -> _Look:
+        """Score the goals, the held-out records and the general text."""
+        records, kinds = [goal.record for goal in goals], self.trainer.streams.unrehearsed
         scores = score(
             network,
-            [*records, *held],
+            [*records, *held, *(passage for kind in kinds for passage in kind)],
             pad_id=self.trainer.pad_id,
-            tokens_per_pass=options.tokens_per_pass,
+            tokens_per_pass=self.trainer.options.tokens_per_pass,
+            with_z=False,
         )
-        sums = [float(s.logp[list(g.places)].sum()) for s, g in zip(scores, goals, strict=False)]
-        kept = [math.exp(float(each.logp.mean())) for each in scores[len(records) :]]
-        return sums, sum(kept) / len(kept) if kept else 1.0
+        rest = iter(scores)
+        sums = [float(next(rest).logp[list(goal.places)].sum()) for goal in goals]
+        kept = [math.exp(float(next(rest).logp.mean())) for _ in held]
+        general = [torch.cat([next(rest).logp for _ in kind]).mean().item() for kind in kinds]
+        return _Look(sums, sum(kept) / len(kept) if kept else 1.0, general)
 
 
 def first_steps(options: TrainingArgs, passes: int, steps_per_epoch: int, streams: Streams) -> int:
@@ -299,17 +321,17 @@ def _weighed(term: Term, keep: float) -> Term:
     return replace(term, coef=scaled)
 
 
-def _reading(
-    goals: Sequence[_Goal], before: tuple[list[float], float], after: tuple[list[float], float]
-) -> ControlReading:
-    ways = [max(old - goal.level, 0.0) for old, goal in zip(before[0], goals, strict=True)]
-    left = [new - goal.level for new, goal in zip(after[0], goals, strict=True)]
+def _reading(goals: Sequence[_Goal], before: _Look, after: _Look) -> ControlReading:
+    ways = [max(old - goal.level, 0.0) for old, goal in zip(before.goals, goals, strict=True)]
+    left = [new - goal.level for new, goal in zip(after.goals, goals, strict=True)]
     known = [(rest, way) for rest, way in zip(left, ways, strict=True) if way > 1.0]
     whole = sum(way for _, way in known)
+    changes = [new - old for new, old in zip(after.general, before.general, strict=True)]
     return ControlReading(
         residual=sum(rest for rest, _ in known) / whole if whole else 0.0,
         worst=max((rest / way for rest, way in known), default=0.0),
-        kept=after[1] / before[1] if before[1] else 1.0,
+        kept=after.kept / before.kept if before.kept else 1.0,
+        general=math.exp(min(changes, default=0.0)),
     )
 
 

@@ -41,6 +41,8 @@ class Streams:
     variants: Mapping[Stream, tuple[tuple[Encoded, ...], ...]] = field(
         default_factory=dict[Stream, tuple[tuple[Encoded, ...], ...]]
     )
+    unrehearsed: tuple[tuple[Encoded, ...], ...] = ()
+    """General text that no step draws, kind by kind."""
 
     def drawn(self, stream: Stream, draw: BatchIndices) -> list[Encoded]:
         """Return the records of one stream that a step uses."""

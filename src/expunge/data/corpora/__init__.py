@@ -2,7 +2,7 @@
 
 No text serves both training and an audit. `general_text` is measured alone: it has six kinds
 (prose, code, arithmetic, German, French, instructions), so that a language or a skill that was
-destroyed shows by itself. `general_records` and `general_passages` are for training.
+destroyed shows by itself. `general_records`, `general_passages` and `other_kinds` are for training.
 `scripts/make_general_text.py` and `scripts/make_common_words.py` write two of the files.
 """
 
@@ -27,16 +27,10 @@ def general_text() -> tuple[Record, ...]:
     An instruction is a question with an answer; `form` says what any right answer looks like
     (`expunge.metrics.answer_quality`).
     """
-    name = "general_text.jsonl"
-    rows = [json.loads(line) for line in _text(name).splitlines()]
+    rows = _rows("general_text.jsonl")
     return tuple(
-        replace(
-            to_record(row, f"expunge/{name}:{line}"),
-            id=f"generic-{line}",
-            relation=row["kind"],
-            form=row.get("form"),
-        )
-        for line, row in enumerate(rows, start=1)
+        replace(record, id=f"generic-{line}", form=row.get("form"))
+        for line, (row, record) in enumerate(rows, start=1)
     )
 
 
@@ -48,6 +42,15 @@ def general_records() -> tuple[Record, ...]:
 def general_passages() -> tuple[Record, ...]:
     """Return the passages of plain text; no audit reads them."""
     return _records("passages.jsonl")
+
+
+def other_kinds() -> tuple[Record, ...]:
+    """Return passages of code, arithmetic and languages; no audit reads them.
+
+    The kind of each is its `relation`. No language of the audit is among them, so that the audit
+    sees what was not rehearsed.
+    """
+    return tuple(record for _, record in _rows("other_kinds.jsonl"))
 
 
 @cache
@@ -84,6 +87,15 @@ def _text(name: str) -> str:
 
 def _lines(name: str) -> tuple[str, ...]:
     return tuple(_text(name).strip().split("\n"))
+
+
+def _rows(name: str) -> list[tuple[dict[str, str], Record]]:
+    """Return the rows of a file whose rows name a kind, each with its record."""
+    rows = [json.loads(line) for line in _text(name).splitlines()]
+    return [
+        (row, replace(to_record(row, f"expunge/{name}:{line}"), relation=row["kind"]))
+        for line, row in enumerate(rows, start=1)
+    ]
 
 
 def _records(name: str) -> tuple[Record, ...]:
