@@ -16,6 +16,7 @@ from huggingface_hub.utils import DEFAULT_IGNORE_PATTERNS, filter_repo_objects
 from transformers import AutoModelForCausalLM
 
 import expunge
+from expunge.benchmarking.tune import Budget, tune
 from expunge.cli import main
 from expunge.evidence.store import EvidenceStore
 from expunge.models.loading import Source, load
@@ -25,6 +26,7 @@ from expunge.provenance.destroy import is_own
 from expunge.provenance.files import entries
 from expunge.provenance.lineage import earlier_runs
 from expunge.reporting.card import build_card
+from expunge.utils.console import SilentConsole
 from expunge.utils.io import json_text, read_json, sha256_json
 from tiny_world import SUBJECT
 
@@ -131,6 +133,24 @@ def test_beside_the_evidence_only_what_was_typed_names_anybody(made):
         assert (made.place / name).stat().st_mode & 0o077 == 0
     cache = made.place / "cache"
     assert made.told(cache, files(cache)) == [], "answers are encrypted"
+
+
+def test_a_search_tells_nothing_beside_its_evidence(made, copy, world):
+    """One trial on the records of the run; what the runs of a search share is evidence, too."""
+    shutil.copy(made.place / "zorvex.jsonl", "zorvex.jsonl")
+    shutil.copytree(made.place / "zorvex-tuned", "zorvex-tuned")
+    request = {"forget": ("zorvex.jsonl",), "id": f"erase {SUBJECT}"}
+    settings = world.settings(request=request, train={"steps": 2}, model="zorvex-tuned")
+    silent, place = SilentConsole(), Path("search")
+    tune(settings, place, budget=Budget(trials=1), methods=("npo",), console=silent)
+    told = copy.told(place, files(place, private=False))
+    beside = [(name, secret) for name, secret in told if not name.startswith("shared/")]
+    assert {Path(name).name for name, _ in beside} <= {"matrix.json", "row.json", "config.toml"}
+    assert {secret for _, secret in beside} <= {SUBJECT.casefold()}
+    assert (place / "shared").stat().st_mode & 0o077 == 0
+    assert main(["evidence", "destroy", str(place), "--yes"]) == 0
+    left = {Path(name).name for name, _ in copy.told(place, files(place))}
+    assert left <= {"matrix.json", "row.json", *(Path(name).name for name in TYPED)}
 
 
 def digest(reference: str) -> str:

@@ -108,7 +108,7 @@ def collect_outputs(
     """
     probes = [_split(probe, encoder) for probe in probes]
     collector = Collector(
-        store=EvidenceStore(folder),
+        store=EvidenceStore(private(folder)),
         encoder=encoder,
         records={probe.name: probe.records for probe in probes},
         max_new_tokens=1,
