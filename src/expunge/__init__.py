@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from expunge.pipeline.gold import gold
     from expunge.pipeline.merge import merge
     from expunge.pipeline.plan import Plan
+    from expunge.pipeline.recheck import Recheck, recheck
     from expunge.pipeline.request import WrittenRequest, request
     from expunge.provenance.training_facts import TrainedRun
     from expunge.provenance.verify import Verification, verify
@@ -40,6 +41,7 @@ __all__ = [
     "ExpungeError",
     "FinetuneSettings",
     "Plan",
+    "Recheck",
     "Request",
     "Results",
     "RunOutcome",
@@ -60,6 +62,7 @@ __all__ = [
     "merge",
     "plan",
     "read",
+    "recheck",
     "report",
     "request",
     "train",
@@ -73,6 +76,7 @@ _MODULES = {
     "ExpungeError": "expunge.errors",
     "FinetuneSettings": "expunge.config.settings",
     "Plan": "expunge.pipeline.plan",
+    "Recheck": "expunge.pipeline.recheck",
     "Request": "expunge.config.request",
     "Results": "expunge.evals.results",
     "RunOutcome": "expunge.pipeline.forget",
@@ -92,6 +96,7 @@ _MODULES = {
     "merge": "expunge.pipeline.merge",
     "plan": "expunge.pipeline.forget",
     "read": "expunge.data.readers",
+    "recheck": "expunge.pipeline.recheck",
     "report": "expunge.reporting.build",
     "request": "expunge.pipeline.request",
     "train": "expunge.pipeline.finetune",

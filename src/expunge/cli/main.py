@@ -23,6 +23,7 @@ from expunge.cli.merge import merge
 from expunge.cli.methods import methods
 from expunge.cli.metrics import metrics
 from expunge.cli.plan import plan
+from expunge.cli.recheck import recheck
 from expunge.cli.report import report
 from expunge.cli.request import request
 from expunge.cli.session import Session
@@ -40,6 +41,7 @@ COMMANDS = (
     gold,
     audit,
     attack,
+    recheck,
     report,
     verify,
     keys,
@@ -69,6 +71,7 @@ _EXAMPLES = {
     "gold": "expunge gold run --forget erase.jsonl --seeds 3",
     "audit": "expunge audit someones/unlearned-model --against request.toml",
     "attack": "expunge attack runs/latest --against runs/latest --level standard",
+    "recheck": "expunge recheck merged --against runs/latest --related org/sibling --gate",
     "report": "expunge report runs/latest --open",
     "verify": "expunge verify runs/latest --key auditor.pub",
     "keys": "expunge keys",

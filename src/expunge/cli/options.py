@@ -47,6 +47,7 @@ _NOT_SETTINGS = (
     "PROMPTS",
     "TRANSLATOR",
     "SIBLING",
+    "RELATED",
     "OPEN",
     "SHORT",
     "EXPIRED",
