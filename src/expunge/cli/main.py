@@ -19,6 +19,7 @@ from expunge.cli.evidence import evidence
 from expunge.cli.forget import forget
 from expunge.cli.gold import gold
 from expunge.cli.keys import keys
+from expunge.cli.ledger import ledger
 from expunge.cli.merge import merge
 from expunge.cli.methods import methods
 from expunge.cli.metrics import metrics
@@ -44,6 +45,7 @@ COMMANDS = (
     verify,
     keys,
     evidence,
+    ledger,
     cache,
     merge,
     methods,
@@ -73,6 +75,10 @@ _EXAMPLES = {
     "verify": "expunge verify runs/latest --key auditor.pub",
     "keys": "expunge keys",
     "evidence": "expunge evidence destroy runs/latest --expired --yes",
+    "ledger": "expunge ledger add request --basis art-17 --received 2026-01-31 --records"
+    " erase.jsonl\n"
+    "  expunge ledger import runs/latest\n"
+    "  expunge ledger due",
     "cache": "expunge cache clear",
     "merge": "expunge merge runs/latest --out merged",
     "methods": "expunge methods npo",

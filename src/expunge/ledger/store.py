@@ -10,9 +10,10 @@ before its transaction, or as it was after. The head is written after that, unde
 kill in between leaves one that is behind, which the next write mends.
 """
 
+import json
 import sqlite3
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -75,6 +76,13 @@ class StoredEntry(NamedTuple):
     def link(self) -> str:
         """Return what the next row must have as `previous`: it covers hash and signature."""
         return _hash(self.hash, self.signature)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the row for `expunge ledger export`: its entry as JSON, not as text."""
+        row = self._asdict()
+        with suppress(ValueError):  # text that was changed stays text: `verify` names it
+            row["payload"] = json.loads(self.payload)
+        return row
 
     def entry(self) -> Entry:
         """Return what the row says.
@@ -304,8 +312,11 @@ class Ledger:
         self._clock = clock
 
     @contextmanager
-    def writing(self) -> Generator[LedgerWriter]:
+    def writing(self, *, make: bool = True) -> Generator[LedgerWriter]:
         """Add entries in one transaction: all of them are in the file afterwards, or none.
+
+        Args:
+            make: Make the ledger where there is none.
 
         Raises:
             InputError: The file is no ledger, is damaged, or has another key or a newer layout.
@@ -320,7 +331,7 @@ class Ledger:
                 why="every entry is signed",
                 fix="run `expunge keys` once, then open the ledger with that key",
             )
-        with connected(self.path, make=True) as connection:
+        with connected(self.path, make=make) as connection:
             with _transaction(connection):
                 is_new = is_empty(connection) and read_head(self.path) is None
                 if is_new:
@@ -436,20 +447,27 @@ def read_rows(connection: sqlite3.Connection, kind: EntryKind | None) -> list[St
     return [StoredEntry(*row) for row in rows]
 
 
-def by_id(rows: Iterable[StoredEntry], path: Path) -> dict[str, Entry]:
-    """Return entries by id, each as its last row has it, in the order of their ids.
+def entries_of(rows: Iterable[StoredEntry], path: Path) -> Iterator[tuple[StoredEntry, Entry]]:
+    """Yield rows with their entries.
 
     Raises:
         InputError: `ledger-damaged`: a row is not an entry of its kind.
     """
-    found: dict[str, Entry] = {}
     for row in rows:
         try:
             entry = row.entry()
         except ValueError:
             raise damaged(path, f"entry {row.sequence} ({row.kind}) was changed") from None
-        found[entry.id] = entry
-    return found
+        yield row, entry
+
+
+def by_id(rows: Iterable[StoredEntry], path: Path) -> dict[str, Entry]:
+    """Return entries by id, each as its last row has it, in the order of their ids.
+
+    Raises:
+        InputError: As `entries_of`.
+    """
+    return {entry.id: entry for _, entry in entries_of(rows, path)}
 
 
 def ends_of(connection: sqlite3.Connection, path: Path) -> LedgerEnds:
