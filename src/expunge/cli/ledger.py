@@ -90,7 +90,7 @@ def _show(path: Path, words: tuple[str, ...], given: LedgerFlags, session: Sessi
             if not history:
                 raise unknown_entry(name)
             for row, each in history:
-                _show_entry(session, row.time, each)
+                _show_entry(session, f"entry {row.sequence}", each, at=row.time)
         return 0
     kinds = [EntryKind(given.kind)] if given.kind else list(EntryKind)[1:]
     found = {kind: by_id([row for row in rows if row.kind == kind], path) for kind in EntryKind}
@@ -104,11 +104,14 @@ def _show(path: Path, words: tuple[str, ...], given: LedgerFlags, session: Sessi
     return 0
 
 
-def _show_entry(session: Session, label: str, entry: "Entry", *, state: str = "") -> None:
+def _show_entry(
+    session: Session, label: str, entry: "Entry", *, state: str = "", at: str = ""
+) -> None:
     from expunge.ledger.words import in_words
 
-    session.console.line(label, in_words(entry) + (f"; now {state}" if state else ""))
-    row = asdict(entry) | ({"state": state} if state else {})
+    said = in_words(entry) + (f"; now {state}" if state else "")
+    session.console.line(label, f"{at}: {said}" if at else said)
+    row = asdict(entry) | ({"state": state} if state else {}) | ({"time": at} if at else {})
     session.console.event("entry", {"kind": str(entry.kind), **row})
 
 
@@ -277,7 +280,7 @@ def _search(
     if failed:
         raise GateError(
             "artefact-contains",
-            what=f"{artefact.id} contains the records: {artefact.contains}",
+            what=f"{artefact.id}: contains {artefact.contains}",
             why="what was to be forgotten is, or may be, still there",
             fix=f"clean or rebuild it, search again; then expunge ledger amend {artefact.id}"
             " --action rebuilt",

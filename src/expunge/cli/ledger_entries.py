@@ -10,7 +10,7 @@ from expunge.cli.ledger_flags import EntryFlags, parsed_day, require_used, requi
 from expunge.data.readers import read
 from expunge.data.records import Record
 from expunge.errors import InputError, UsageError
-from expunge.ledger.artefacts import search_artefact
+from expunge.ledger.artefacts import record_marks, search_artefact
 from expunge.ledger.entries import (
     ArtefactAction,
     ArtefactEntry,
@@ -32,7 +32,6 @@ from expunge.ledger.entries import (
 from expunge.ledger.recording import model_digest, record_request
 from expunge.ledger.store import LedgerWriter, own_ledger, unknown_entry
 from expunge.ledger.words import in_words
-from expunge.provenance.training_facts import record_mark
 
 _DIGEST_LENGTHS = (40, 64)
 
@@ -140,6 +139,7 @@ def amend_entry(path: Path, words: Sequence[str], flags: EntryFlags) -> EnteredE
         if before is None:
             raise unknown_entry(name)
         entry = _changed(writer, before, flags, records)
+        warnings += _extended_late(before, entry)
         _written(writer, entry, late=True)
         entry = writer.current(entry.kind)[name]
     return EnteredEntry("amended", name, in_words(entry), warnings)
@@ -290,7 +290,7 @@ def _changed_request(
         decided_by=writer.keyed(flags.decided_by) or entry.decided_by,
         exemptions=tuple(Exemption(each) for each in flags.exemption) or entry.exemptions,
         reference=writer.keyed(flags.reference) or entry.reference,
-        records=tuple(record_mark(each, writer.key) for each in records) or entry.records,
+        records=record_marks(records, writer.key) or entry.records,
         model=model_digest(writer, flags.model) or entry.model,
     )
     # The deadline of the law follows what it is counted from.
@@ -298,6 +298,16 @@ def _changed_request(
     recounted = any(getattr(changed, name) != getattr(entry, name) for name in counted)
     due = parsed_day(flags.due, "due") or (None if recounted else entry.due)
     return replace(changed, due=due)
+
+
+def _extended_late(before: Entry, after: Entry) -> tuple[str, ...]:
+    """Warn where a deadline is extended that has passed."""
+    if not (isinstance(before, RequestEntry) and isinstance(after, RequestEntry)):
+        return ()
+    is_late = before.due is not None and before.due < today()
+    if not is_late or before.extended or not after.extended:
+        return ()
+    return (f"the deadline passed on {before.due}: an extension must be told to the person before",)
 
 
 def _not_later(day: date | None, flag: str) -> date | None:

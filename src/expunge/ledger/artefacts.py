@@ -13,7 +13,7 @@ from expunge.data.records import Record
 from expunge.errors import InputError
 from expunge.ledger.entries import ArtefactEntry, Contains, EntryKind
 from expunge.ledger.store import LedgerWriter
-from expunge.provenance.training_facts import record_mark
+from expunge.provenance.keys import record_fingerprint
 from expunge.requests.copies import RecordCopies, RecordCopy
 from expunge.requests.corpus import read_corpus
 from expunge.utils.io import did_you_mean, require_no_links
@@ -86,6 +86,11 @@ def search_artefact(place: Path, records: Sequence[Record]) -> ArtefactSearch:
     return ArtefactSearch(copies=tuple(found), unread=tuple(unread), files=len(files))
 
 
+def record_marks(records: Sequence[Record], key: bytes) -> tuple[str, ...]:
+    """Return the keyed hashes of records, as the manifest of a run names them."""
+    return tuple(record_fingerprint(each.question, each.completion, key) for each in records)
+
+
 def held_artefact(writer: LedgerWriter, place: Path) -> ArtefactEntry:
     """Return the artefact of the ledger that lies at a place.
 
@@ -124,8 +129,7 @@ def record_search(
         records: What was looked for.
         today: The day of the search.
     """
-    marks = sorted(record_mark(each, writer.key) for each in records)
-    searched_for = writer.keyed("\n".join(marks))
+    searched_for = writer.keyed("\n".join(sorted(record_marks(records, writer.key))))
     contains = found.contains
     if artefact.contains is Contains.YES and artefact.searched_for != searched_for:
         contains, searched_for = Contains.YES, artefact.searched_for

@@ -94,6 +94,7 @@ def connected(path: Path, *, make: bool = False) -> Generator[sqlite3.Connection
         private(path.parent)
         _touch(path)
     _require_regular(path)
+    _require_begun(path, make=make)
     mode = "rw" if make or os.access(path, os.W_OK) else "ro"
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     try:
@@ -132,12 +133,7 @@ def _require_regular(path: Path) -> None:
         if each.is_symlink() or (each.is_file() and each.stat().st_nlink > 1):
             raise link_in_run(each)
     if not path.exists():
-        raise InputError(
-            "no-ledger",
-            what=f"there is no ledger {path}",
-            why="the first entry makes it",
-            fix=did_you_mean(str(path), "expunge ledger add ..., or expunge ledger import RUN"),
-        )
+        raise _no_ledger(path, f"there is no ledger {path}")
     if not stat.S_ISREG(path.stat().st_mode):
         what = "a folder" if path.is_dir() else "no regular file"
         raise InputError(
@@ -146,6 +142,16 @@ def _require_regular(path: Path) -> None:
             why="a ledger is one file",
             fix="name the file, for example --ledger ledger.db",
         )
+
+
+def _require_begun(path: Path, *, make: bool) -> None:
+    """Refuse an empty file: SQLite would take it for a new database, and write to it."""
+    if path.stat().st_size:
+        return
+    if head_path(path).exists():
+        raise damaged(path, "it is empty")
+    if not make:
+        raise _no_ledger(path, f"{path} is empty")
 
 
 def is_empty(connection: sqlite3.Connection) -> bool:
@@ -166,7 +172,7 @@ def require_layout(connection: sqlite3.Connection, path: Path) -> None:
     if application != APPLICATION:
         raise InputError(
             "not-a-ledger",
-            what=f"{path} is {'empty' if is_empty(connection) else 'another database'}",
+            what=f"{path} is another database",
             why="a ledger is what `expunge ledger` wrote",
             fix="check --ledger and EXPUNGE_LEDGER",
         )
@@ -180,6 +186,15 @@ def require_layout(connection: sqlite3.Connection, path: Path) -> None:
     found = {row[0] for row in connection.execute("SELECT sql FROM sqlite_master")}
     if version != VERSION or found != set(LAYOUT):
         raise damaged(path, "its tables or triggers were changed")
+
+
+def _no_ledger(path: Path, what: str) -> InputError:
+    return InputError(
+        "no-ledger",
+        what=what,
+        why="the first entry makes it",
+        fix=did_you_mean(str(path), "expunge ledger add ..., or expunge ledger import RUN"),
+    )
 
 
 def damaged(path: Path, what: str = "it does not end as its last writer left it") -> InputError:

@@ -18,23 +18,6 @@ from expunge.config.catalogue import catalogue
 from expunge.errors import UsageError
 from expunge.evals.results import Ruling
 
-Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64}|[0-9a-f]{40})?$")]
-"""SHA-256 of weights or of a file, the commit of a model on the Hub, or empty."""
-KeyedHash = Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")]
-"""HMAC of a text under the operator's key, or empty."""
-EntryId = Annotated[str, Field(pattern=r"^([a-z]+-[1-9][0-9]{0,9})?$")]
-"""Kind and number, as in `request-12`; empty before the ledger has chosen it."""
-RunId = Annotated[str, Field(pattern=r"^([0-9a-f]{8,64})?$")]
-MethodName = Annotated[str, Field(pattern=r"^[a-z0-9_+-]{0,80}$")]
-"""Name of a method in the catalogue; `own` stands for every other."""
-ThreatModel = Literal["", "T0", "T1", "T2", "T3"]
-GoldTier = Literal["", "G1", "G2", "G3", "G4"]
-ClaimClass = Literal["", "E0", "E1", "E2", "E3", "E4"]
-AttackOutcome = Literal["", "recovered", "open", "held", "nothing"]
-
-OWN_METHOD = "own"
-_STRICT = ConfigDict(extra="forbid")
-
 
 class EntryKind(StrEnum):
     """What an entry is about; also the first part of its id."""
@@ -47,6 +30,24 @@ class EntryKind(StrEnum):
     RECHECK = "recheck"
     ARTEFACT = "artefact"
     RECIPIENT = "recipient"
+
+
+Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64}|[0-9a-f]{40})?$")]
+"""SHA-256 of weights or of a file, the commit of a model on the Hub, or empty."""
+KeyedHash = Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")]
+"""HMAC of a text under the operator's key, or empty."""
+EntryId = Annotated[str, Field(pattern=rf"^(({'|'.join(EntryKind)})-[1-9][0-9]{{0,9}})?$")]
+"""Kind and number, as in `request-12`; empty before the ledger has chosen it."""
+RunId = Annotated[str, Field(pattern=r"^([0-9a-f]{8,64})?$")]
+MethodName = Annotated[str, Field(pattern=r"^[a-z0-9_+-]{0,80}$")]
+"""Name of a method in the catalogue; `own` stands for every other."""
+ThreatModel = Literal["", "T0", "T1", "T2", "T3"]
+GoldTier = Literal["", "G1", "G2", "G3", "G4"]
+ClaimClass = Literal["", "E0", "E1", "E2", "E3", "E4"]
+AttackOutcome = Literal["", "recovered", "open", "held", "nothing"]
+
+OWN_METHOD = "own"
+_STRICT = ConfigDict(extra="forbid")
 
 
 class ModelOrigin(StrEnum):

@@ -21,7 +21,7 @@ from expunge.ledger.store import COLUMNS, START, StoredEntry, signed_part
 from expunge.provenance.consistency import Problem
 from expunge.provenance.signature import is_signed, key_fingerprint
 
-_PATIENCE = (0.1, 0.5, 2.0)
+_PATIENCE = (0.1, 0.3, 0.6)
 """Seconds to wait for the head of a writer that has committed."""
 _NOT_READ = frozenset({"no-ledger", "no-access"})
 _FARTHEST = 100_000
