@@ -6,6 +6,7 @@ of the whole file, so that not one byte of it is without effect.
 """
 
 from dataclasses import asdict, dataclass
+from glob import escape
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -15,7 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from expunge.errors import InputError
 from expunge.ledger.entries import canonical
 from expunge.provenance.signature import SigningKey, is_signed
-from expunge.utils.io import json_text, link_in_run, write_text
+from expunge.utils.io import is_part, json_text, link_in_run, write_text
 
 SCHEMA = "expunge.ledger-head/1"
 _SUFFIX = ".head"
@@ -76,11 +77,16 @@ def write_head(ledger: Path, head: LedgerHead, key: SigningKey) -> None:
     Args:
         ledger: The file of the ledger.
         head: The head; its signature is made here.
-        key: The key of the ledger.
+        key: The key of the ledger. The caller has its lock.
     """
     row = asdict(head)
     row["signature"] = key.sign(head.signed_bytes()).hex()
-    write_text(head_path(ledger), json_text(row), owner_only=True)
+    path = head_path(ledger)
+    # What writers that were killed have left; whoever writes a head has the lock of the ledger.
+    for part in path.parent.glob(f".{escape(path.name)}.*"):
+        if is_part(part):
+            part.unlink(missing_ok=True)
+    write_text(path, json_text(row), owner_only=True)
 
 
 def read_head(ledger: Path) -> LedgerHead | None:

@@ -24,6 +24,7 @@ from expunge.provenance.signature import is_signed, key_fingerprint
 _PATIENCE = (0.1, 0.3, 0.6)
 """Seconds to wait for the head of a writer that has committed."""
 _NOT_READ = frozenset({"no-ledger", "no-access"})
+"""Codes of errors that say nothing about the bytes of a ledger."""
 _FARTHEST = 100_000
 """Entries in a row that are named as missing, at most."""
 
@@ -59,6 +60,9 @@ class _Snapshot:
     unreadable: tuple[int, ...]
     data: bytes
     size: int
+    """Bytes of the file on the disk."""
+    head: LedgerHead | None
+    head_problem: str
 
 
 def verify_ledger(path: Path, *, signer: bytes | None = None, head: str = "") -> LedgerVerification:
@@ -83,34 +87,18 @@ def verify_ledger(path: Path, *, signer: bytes | None = None, head: str = "") ->
         ...     verify_ledger(path).ok
         True
     """
-    name = path.name
-    problems: list[Problem] = []
-    known: LedgerHead | None = None
     try:
-        known = read_head(path)
-        if known is None:
-            what = "is missing: the end cannot be checked"
-            problems.append(Problem(path=head_path(path).name, what=what))
+        found = _read(path)
     except InputError as error:
-        problems.append(Problem(path=head_path(path).name, what=error.why))
-    try:
-        found, known = _settled(path, known)
-    except InputError as error:
-        if known is None or error.code in _NOT_READ:
-            raise
-        if error.code == "newer-ledger" and known.is_of(path.read_bytes()):
-            raise
-        problems.append(Problem(path=name, what=f"is damaged: {error.what}"))
-        return LedgerVerification(problems=tuple(problems), notes=(), entries=0, head="", signer="")
-    public, other = _public_key(found.rows, known, signer)
-    problems += other
+        return _unreadable(path, error)
+    public, problems = _public_key(found, signer)
     # The signature of the last row covers all before it, as long as their chain holds.
-    in_rows = list(_row_problems(found, public, thorough=False))
-    problems += list(_row_problems(found, public, thorough=True)) if in_rows else []
-    at_end, notes = _end_problems(name, found, known)
+    if next(_row_problems(found, public, thorough=False), None) is not None:
+        problems += _row_problems(found, public, thorough=True)
+    at_end, notes = _end_problems(path, found)
     problems += at_end
     if head and head not in {row.hash for row in found.rows}:
-        problems.append(Problem(path=name, what="does not have the entry of --head: it was cut"))
+        problems.append(Problem(path=path.name, what="does not have the entry of --head"))
     return LedgerVerification(
         problems=tuple(problems),
         notes=tuple(notes),
@@ -120,28 +108,59 @@ def verify_ledger(path: Path, *, signer: bytes | None = None, head: str = "") ->
     )
 
 
-def _settled(path: Path, known: LedgerHead | None) -> tuple[_Snapshot, LedgerHead | None]:
-    """Read the file; once again where a writer has committed and not yet written its head."""
-    found = _read(path)
-    for seconds in _PATIENCE:
-        if known is None or not found.rows or found.rows[-1].sequence <= known.sequence:
-            break
-        time.sleep(seconds)
-        known, found = read_head(path), _read(path)
-    return found, known
+def _unreadable(path: Path, error: InputError) -> LedgerVerification:
+    """Return what is said of a file that is no ledger: damage, where it once was one.
+
+    Raises:
+        InputError: It never was one, as far as its head tells.
+    """
+    if error.code in _NOT_READ:
+        raise error
+    try:
+        head = read_head(path)
+    except InputError:
+        head = None
+    newer = error.code == "newer-ledger" and head is not None and head.is_of(path.read_bytes())
+    if head is None or newer:
+        raise error
+    problem = Problem(path=path.name, what=f"is damaged: {error.what}")
+    return LedgerVerification(problems=(problem,), notes=(), entries=0, head="", signer="")
 
 
 def _read(path: Path) -> _Snapshot:
+    """Read file and head of one moment: while this has its lock, no entry is added."""
     with connected(path) as connection:
         connection.execute("BEGIN")
-        # The first query takes a lock: from here on nobody writes.
+        # The first query takes the lock.
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         data = connection.serialize()
         require_layout(connection, path)
         rows, unreadable = _rows(connection)
+        head, what = _head(path)
+        for seconds in _PATIENCE:
+            if head is None or not rows or rows[-1].sequence <= head.sequence:
+                break
+            time.sleep(seconds)  # a writer that has committed may still write its head
+            head, what = _head(path)
         size = path.stat().st_size
         connection.execute("ROLLBACK")
-    return _Snapshot(rows=tuple(rows), unreadable=tuple(unreadable), data=data, size=size)
+    return _Snapshot(
+        rows=tuple(rows),
+        unreadable=tuple(unreadable),
+        data=data,
+        size=size,
+        head=head,
+        head_problem=what,
+    )
+
+
+def _head(path: Path) -> tuple[LedgerHead | None, str]:
+    """Return the head, or what is wrong with it."""
+    try:
+        head = read_head(path)
+    except InputError as error:
+        return None, error.why
+    return head, "" if head else "is missing: the end cannot be checked"
 
 
 def _rows(connection: sqlite3.Connection) -> tuple[list[StoredEntry], list[int]]:
@@ -152,7 +171,7 @@ def _rows(connection: sqlite3.Connection) -> tuple[list[StoredEntry], list[int]]
     except sqlite3.DatabaseError:
         pass
     # One by one: a page that is damaged takes only its own rows away.
-    last = connection.execute("SELECT max(sequence) FROM entries").fetchone()[0]
+    last = connection.execute("SELECT max(sequence) FROM entries").fetchone()[0] or 0
     rows: list[StoredEntry] = []
     unreadable: list[int] = []
     for number in range(1, last + 1):
@@ -172,21 +191,19 @@ def _whole(cells: tuple[object, ...]) -> StoredEntry:
     return StoredEntry(int(str(number)), *texts)
 
 
-def _public_key(
-    rows: tuple[StoredEntry, ...], known: LedgerHead | None, signer: bytes | None
-) -> tuple[bytes, list[Problem]]:
+def _public_key(found: _Snapshot, signer: bytes | None) -> tuple[bytes, list[Problem]]:
     """Return the key by which rows are checked, and whether the ledger names another one."""
-    named = bytes.fromhex(known.public_key) if known is not None else b""
+    named = b"" if found.head is None else bytes.fromhex(found.head.public_key)
     try:
-        opening = rows[0].entry() if rows else None
+        opening = found.rows[0].entry() if found.rows else None
     except ValueError:
         opening = None
     if isinstance(opening, OpeningEntry):
         named = bytes.fromhex(opening.public_key)
-    if signer is not None and named != signer:
-        what = f"is signed by another key, {key_fingerprint(named) if named else 'unknown'}"
-        return signer, [Problem(path="entry 1 (ledger)", what=what)]
-    return named, []
+    if signer is None or named == signer:
+        return named, []
+    what = f"is signed by another key, {key_fingerprint(named) if named else 'unknown'}"
+    return signer, [Problem(path="entry 1 (ledger)", what=what)]
 
 
 def _row_problems(found: _Snapshot, public: bytes, *, thorough: bool) -> Iterator[Problem]:
@@ -284,28 +301,25 @@ def _is_signed(entry_hash: str, signature: str, public: bytes) -> bool:
         return False
 
 
-def _end_problems(
-    name: str, found: _Snapshot, known: LedgerHead | None
-) -> tuple[list[Problem], list[str]]:
+def _end_problems(path: Path, found: _Snapshot) -> tuple[list[Problem], list[str]]:
     """Return where the file does not end, or is not byte for byte, as its head says; and notes."""
-    if known is None or not found.rows:
-        return [], []
+    head = found.head
+    if head is None:
+        return [Problem(path=head_path(path).name, what=found.head_problem)], []
     problems: list[Problem] = []
-    first, last = found.rows[0], found.rows[-1]
-    if known.ledger != first.hash:
+    last = found.rows[-1].sequence if found.rows else 0
+    if found.rows and head.ledger != found.rows[0].hash:
         problems.append(Problem(path="entry 1", what="is not the one that the signed head names"))
-    end = [row.hash for row in found.rows if row.sequence == known.sequence]
-    if last.sequence < known.sequence:
-        what = f"is missing: {known.sequence - last.sequence} at the end were cut off"
-        problems.append(Problem(path=f"entry {last.sequence + 1} and later", what=what))
-    elif known.hash not in end:
+    end = [row.hash for row in found.rows if row.sequence == head.sequence]
+    if last < head.sequence:
+        what = f"is missing: {head.sequence - last} at the end were cut off"
+        problems.append(Problem(path=f"entry {last + 1} and later", what=what))
+    elif head.hash not in end:
         what = "is not the one that the signed head names"
-        problems.append(Problem(path=f"entry {known.sequence}", what=what))
-    if last.sequence > known.sequence:
-        count = last.sequence - known.sequence
-        note = f"the last write was interrupted: {count} entries came after the signed head"
+        problems.append(Problem(path=f"entry {head.sequence}", what=what))
+    if last > head.sequence:
+        note = f"the last write was interrupted: {last - head.sequence} entries came after the head"
         return problems, [f"{note}; the next write mends it"]
-    if found.size != known.size or not known.is_of(found.data):
-        what = "is not byte for byte what its last writer left"
-        problems.append(Problem(path=name, what=what))
+    if found.size != head.size or not head.is_of(found.data):
+        problems.append(Problem(path=path.name, what="is not byte for byte as its writer left it"))
     return problems, []
