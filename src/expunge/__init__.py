@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from expunge.data.readers import read
     from expunge.errors import ExpungeError
     from expunge.evals.results import Results
+    from expunge.ledger.store import Ledger
+    from expunge.ledger.verify import LedgerVerification, verify_ledger
     from expunge.pipeline.attack import AttackedModel, attack
     from expunge.pipeline.exact import forget_exactly
     from expunge.pipeline.finetune import train
@@ -39,6 +41,8 @@ __all__ = [
     "BenchArguments",
     "ExpungeError",
     "FinetuneSettings",
+    "Ledger",
+    "LedgerVerification",
     "Plan",
     "Request",
     "Results",
@@ -65,6 +69,7 @@ __all__ = [
     "train",
     "tune",
     "verify",
+    "verify_ledger",
 ]
 
 _MODULES = {
@@ -72,6 +77,8 @@ _MODULES = {
     "BenchArguments": "expunge.benchmarking.run",
     "ExpungeError": "expunge.errors",
     "FinetuneSettings": "expunge.config.settings",
+    "Ledger": "expunge.ledger.store",
+    "LedgerVerification": "expunge.ledger.verify",
     "Plan": "expunge.pipeline.plan",
     "Request": "expunge.config.request",
     "Results": "expunge.evals.results",
@@ -97,6 +104,7 @@ _MODULES = {
     "train": "expunge.pipeline.finetune",
     "tune": "expunge.benchmarking.tune",
     "verify": "expunge.provenance.verify",
+    "verify_ledger": "expunge.ledger.verify",
 }
 
 __version__: str
