@@ -100,6 +100,27 @@ def test_an_index_is_searched_and_then_rebuilt(capsys, home):
     assert (row["contains"], row["action"], row["acted"]) == ("no", "rebuilt", days(0))
 
 
+def test_an_entry_is_found_again_by_the_text_that_was_hashed(capsys, home):
+    due = ("--basis", "safety", "--due", days(30))
+    for name in ("TICKET-1", "TICKET-2"):
+        assert book("add", "request", *due, "--reference", name) == 0
+    (home / "index").mkdir()
+    assert book("add", "artefact", "index", "--type", "cache") == 0
+    for flag, text in (("--reference", "TICKET-2"), ("--place", "index"), ("--place", "other")):
+        assert book("show", flag, text) == 0
+    assert [row["id"] for row in events(capsys, "entry")] == ["request-2", "artefact-1"]
+
+
+@pytest.mark.parametrize("action", ["show", "due", "export"])
+def test_a_reader_is_warned_of_a_file_that_was_changed(capsys, home, action):
+    assert book("add", "model", DIGEST, "--made", "base") == 0
+    path = home / ".local/share/expunge/ledger.db"
+    path.write_bytes(path.read_bytes().replace(DIGEST.encode(), CHILD.encode()))
+    capsys.readouterr()
+    assert main(["ledger", action]) == 0
+    assert "is not what its signed head says" in capsys.readouterr().err
+
+
 def test_export_writes_one_line_an_entry(capsys, home):
     assert book("add", "model", DIGEST, "--made", "base") == 0
     capsys.readouterr()

@@ -10,7 +10,7 @@ from expunge.evidence.store import EvidenceStore
 from expunge.ledger.entries import EntryKind, LegalBasis, ModelOrigin
 from expunge.ledger.import_run import import_run, read_run
 from expunge.provenance.keys import item_fingerprints
-from expunge.provenance.manifest import Retention, write_manifest
+from expunge.provenance.manifest import Retention, write_body, write_manifest
 from expunge.utils.io import sha256_json, write_json
 from ledgers import DAY, KEY, SIGNING, open_ledger, request
 from synthetic_run import PEOPLE, build_run, facts
@@ -70,6 +70,20 @@ def test_a_run_brings_models_request_claim_and_artefact(run, ledger):
     asked = only(ledger, EntryKind.REQUEST)
     assert (asked.basis, len(asked.records), asked.due) == (LegalBasis.UNSTATED, 20, None)
     assert held.signer
+
+
+def test_a_run_of_attacks_brings_its_result_and_no_claim(tmp_path, ledger):
+    run = build_run(tmp_path / "attacked")
+    body = {"run": "4f1c0a2b", "created": facts().created, "models": {"unlearned": "b" * 64}}
+    write_body(
+        run,
+        {**body, "attack": {"result": "recovered", "access": "T1", "attacks": []}},
+        data_fingerprints={"forget": ["0" * 32]},
+        evidence=Retention(sealed=False, expires="2027-01-31", redacted=True),
+    )
+    (done,) = entered(ledger, run)
+    held = only(ledger, EntryKind.RUN)
+    assert (held.attack, held.verdict, held.model, done.claim) == ("recovered", "", "b" * 64, "")
 
 
 def test_a_run_is_entered_once(run, ledger):

@@ -17,6 +17,7 @@ from expunge.errors import GateError, UsageError
 if TYPE_CHECKING:
     from expunge.ledger.entries import Entry
     from expunge.ledger.import_run import FinishedFolder
+    from expunge.ledger.store import Ledger
 
 Action = Literal["show", "verify", "export", "due", "import", "add", "amend", "search"]
 
@@ -66,7 +67,7 @@ def ledger(
             fix="leave it away; --ledger names another file",
         )
     actions: Mapping[str, Callable[[], int]] = {
-        "show": lambda: _show(path, words, given, session),
+        "show": lambda: _show(path, words, entry, given, session),
         "verify": lambda: _verify(path, given, session),
         "export": lambda: _export(path, given, session),
         "due": lambda: _due(path, given, session),
@@ -76,12 +77,24 @@ def ledger(
     return actions[action]()
 
 
-def _show(path: Path, words: tuple[str, ...], given: LedgerFlags, session: Session) -> int:
+def _opened(path: Path, session: Session) -> "Ledger":
+    """Open a ledger for reading; warn where it is not what its last writer left."""
+    from expunge.ledger.store import Ledger
+
+    ledger = Ledger(path)
+    if not ledger.is_as_left():
+        session.console.warn(f"{path} is not what its signed head says: expunge ledger verify")
+    return ledger
+
+
+def _show(
+    path: Path, words: tuple[str, ...], entry: EntryFlags, given: LedgerFlags, session: Session
+) -> int:
     """Show entries as they stand; of ids that are named, everything that was entered."""
     from expunge.ledger.entries import EntryKind
-    from expunge.ledger.store import Ledger, by_id, entries_of, unknown_entry
+    from expunge.ledger.store import by_id, entries_of, unknown_entry
 
-    rows = Ledger(path).rows()
+    rows = _opened(path, session).rows()
     if words:
         for name in words:
             kind = name.partition("-")[0]
@@ -95,13 +108,26 @@ def _show(path: Path, words: tuple[str, ...], given: LedgerFlags, session: Sessi
     kinds = [EntryKind(given.kind)] if given.kind else list(EntryKind)[1:]
     found = {kind: by_id([row for row in rows if row.kind == kind], path) for kind in EntryKind}
     shown = [each for kind in kinds for each in found[kind].values()]
+    if entry.reference or entry.place:
+        wanted = _keyed(path, entry)
+        shown = [each for each in shown if wanted & {str(cell) for cell in asdict(each).values()}]
     states = _claim_states(found[EntryKind.RECHECK].values())
     for each in shown:
         _show_entry(session, each.id, each, state=states.get(each.id, ""))
     if not shown:
-        session.console.line("empty", f"{path} has no entry of this kind")
+        session.console.line("empty", f"{path} has no such entry")
     session.console.event("done", {"ledger": path, "entries": len(shown), "exit": 0})
     return 0
+
+
+def _keyed(path: Path, entry: EntryFlags) -> set[str]:
+    """Return the keyed hashes of what is looked for; of a path, also that of where it leads."""
+    from expunge.provenance.keys import fingerprint, key_path, operator_key
+
+    key = operator_key(key_path(), run=path)
+    places = (entry.place, str(Path(entry.place).resolve())) if entry.place else ()
+    texts = (entry.reference, *places)
+    return {fingerprint(text, key) for text in texts if text}
 
 
 def _show_entry(
@@ -155,10 +181,9 @@ def _verify(path: Path, given: LedgerFlags, session: Session) -> int:
 
 
 def _export(path: Path, given: LedgerFlags, session: Session) -> int:
-    from expunge.ledger.store import Ledger
     from expunge.utils.io import jsonl, write_bytes
 
-    rows = Ledger(path).rows()
+    rows = _opened(path, session).rows()
     data = jsonl(row.to_json() for row in rows)
     if given.out is None:
         sys.stdout.write(data.decode())
@@ -172,10 +197,9 @@ def _export(path: Path, given: LedgerFlags, session: Session) -> int:
 def _due(path: Path, given: LedgerFlags, session: Session) -> int:
     from expunge.ledger.deadlines import deadlines
     from expunge.ledger.entries import EntryKind, RequestEntry
-    from expunge.ledger.store import Ledger
 
     console = session.console
-    requests = Ledger(path).current(EntryKind.REQUEST)
+    requests = _opened(path, session).current(EntryKind.REQUEST)
     today = datetime.now(UTC).astimezone().date()
     found = deadlines((each for each in requests if isinstance(each, RequestEntry)), today=today)
     for each in found:

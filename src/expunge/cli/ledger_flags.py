@@ -107,7 +107,10 @@ class EntryFlags:
         _flag("LEDGER_EXEMPTION", "request: why it was refused; repeatable"),
     ] = ()
     reference: Annotated[
-        str, _flag("LEDGER_REFERENCE", "request: your own name for it; kept as a keyed hash")
+        str,
+        _flag(
+            "LEDGER_REFERENCE", "request: your own name for it, kept as a keyed hash; show: find it"
+        ),
     ] = ""
     records: Annotated[
         Path | None,
@@ -126,7 +129,7 @@ class EntryFlags:
     ] = ""
     method: Annotated[str, _flag("LEDGER_METHOD", "model: by which method")] = ""
     place: Annotated[
-        str, _flag("LEDGER_PLACE", "model: its path or Hub id; kept as a keyed hash")
+        str, _flag("LEDGER_PLACE", "model: path or Hub id, kept as a keyed hash; show: find it")
     ] = ""
     type: Annotated[ArtefactType | None, _flag("LEDGER_TYPE", "artefact: what it is")] = None
     contains: Annotated[
@@ -178,6 +181,7 @@ _USES: dict[str, frozenset[str]] = {
     "artefact": frozenset({"type", "contains", "action", "acted", "model", "request"}),
     "recipient": frozenset({"request", "artefact", "told"}),
     "recheck": frozenset({"model", "derived", "result", "checked"}),
+    "show": frozenset({"reference", "place"}),
     "search": frozenset({"records"}),
     "import": frozenset({"request"}),
 }

@@ -44,7 +44,7 @@ MethodName = Annotated[str, Field(pattern=r"^[a-z0-9_+-]{0,80}$")]
 ThreatModel = Literal["", "T0", "T1", "T2", "T3"]
 GoldTier = Literal["", "G1", "G2", "G3", "G4"]
 ClaimClass = Literal["", "E0", "E1", "E2", "E3", "E4"]
-AttackOutcome = Literal["", "recovered", "open", "held", "nothing"]
+AttackResult = Literal["", "recovered", "open", "held", "nothing"]
 
 OWN_METHOD = "own"
 _STRICT = ConfigDict(extra="forbid")
@@ -242,7 +242,7 @@ class RunEntry:
     """The model that was judged."""
     method: MethodName = ""
     verdict: Ruling | Literal[""] = ""
-    attack: AttackOutcome = ""
+    attack: AttackResult = ""
     """Result of a run of `expunge attack`."""
     threat_model: ThreatModel = ""
     tier: GoldTier = ""

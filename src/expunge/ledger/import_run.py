@@ -19,7 +19,7 @@ from expunge.evals.results import Ruling
 from expunge.ledger.entries import (
     ArtefactEntry,
     ArtefactKind,
-    AttackOutcome,
+    AttackResult,
     ClaimClass,
     ClaimEntry,
     EntryKind,
@@ -61,7 +61,7 @@ class _Retention:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Attacked:
-    result: AttackOutcome
+    result: AttackResult
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

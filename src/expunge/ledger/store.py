@@ -356,6 +356,21 @@ class Ledger:
             require_layout(connection, self.path)
             return read_rows(connection, kind)
 
+    def is_as_left(self) -> bool:
+        """Tell whether the file is, byte for byte, what its last writer left, by its signed head.
+
+        It costs little, and does not say whose the head is: `verify_ledger` does.
+
+        Raises:
+            InputError: There is no ledger, or the file is something else.
+        """
+        with connected(self.path) as connection:
+            try:
+                head = read_head(self.path)
+            except InputError:
+                return False
+            return head is not None and head.is_of(connection.serialize())
+
     def current(self, kind: EntryKind) -> list[Entry]:
         """Return the entries of a kind as they stand now, in the order of their ids.
 
