@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.errors import ExpungeError
@@ -95,6 +95,7 @@ NAMES = st.from_regex(r"elin[a-z0-9_.+-]{1,80}", fullmatch=True) | st.text().map
 
 
 @pytest.mark.parametrize(("number", "name"), TEXT_FIELDS)
+@settings(max_examples=25, deadline=None)
 @given(text=NAMES)
 def test_no_field_takes_a_text_in_clear(number, name, text):
     entry = entries()[number]
@@ -193,11 +194,16 @@ def spare_byte(path):
     path.write_bytes(data)
 
 
+def longer(path):
+    path.write_bytes(path.read_bytes() + b"x")
+
+
 REFUSED = {
     "ledger-other-key signer": lambda path: open_ledger(path, signing=OTHER),
     "ledger-other-key hashes": lambda path: open_ledger(path, key=bytes(32)),
     "ledger-damaged head": lambda path: later_head(path) or open_ledger(path),
     "ledger-damaged byte": lambda path: spare_byte(path) or open_ledger(path),
+    "ledger-damaged end": lambda path: longer(path) or open_ledger(path),
     "ledger-damaged row": lambda path: changed_last(path) or open_ledger(path),
     "ledger-head": lambda path: head_path(path).write_text("{}") and open_ledger(path),
     "no-signing-key": lambda path: open_ledger(path, signing=None),

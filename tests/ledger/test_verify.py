@@ -89,7 +89,18 @@ def test_a_ledger_written_anew_by_somebody_else_is_by_another_key(path):
     with open_ledger(path, signing=OTHER).writing() as writer:
         writer.add(request())
     assert problems(path) == []
-    assert "another key" in problems(path, signer=SIGNING.public)[0][1]
+    ((where, what),) = problems(path, signer=SIGNING.public)
+    assert where == "entry 1 (ledger)"
+    assert "another key" in what
+
+
+def test_a_changed_first_entry_is_named_alone(path):
+    public, other = SIGNING.public.hex(), OTHER.public.hex()
+    tampered(path, f"UPDATE entries SET payload = replace(payload, '{public}', '{other}')")
+    found = problems(path)
+    assert found[0] == ("entry 1 (ledger)", "its number, time, payload or link was changed: the"
+                        " signed hash is another one")  # fmt: skip
+    assert [where for where, _ in found[1:]] == [path.name]
 
 
 def test_an_older_copy_of_both_files_is_found_by_a_hash_that_was_kept(path, tmp_path):

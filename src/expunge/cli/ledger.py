@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from expunge.cli.ledger_flags import EntryFlags, LedgerFlags, require_used
+from expunge.cli.ledger_flags import EntryFlags, LedgerFlags, require_action, require_used
 from expunge.cli.session import Given, Session
 from expunge.cli.settings import run_folder
 from expunge.errors import GateError, UsageError
@@ -48,6 +48,7 @@ def ledger(
     from expunge.ledger.connection import ledger_path
 
     given, entry = given or LedgerFlags(), entry or EntryFlags()
+    require_action(given, action)
     path = given.ledger or ledger_path()
     if action in ("add", "amend"):
         from expunge.cli.ledger_entries import add_entry, amend_entry
@@ -215,7 +216,7 @@ def _due(path: Path, given: LedgerFlags, session: Session) -> int:
     if failed:
         raise GateError(
             "overdue",
-            what=f"{late} requests are overdue",
+            what=f"requests overdue: {late}",
             why="their deadline has passed without an answer",
             fix="answer them, then expunge ledger amend ID --answered DAY --decision ...",
         )
@@ -271,7 +272,7 @@ def _search(
     from expunge.ledger.entries import Contains
     from expunge.ledger.store import own_ledger
 
-    if len(words) != 1 or entry.records is None:
+    if len(words) != 1 or not words[0].strip() or entry.records is None:
         raise UsageError(
             "search-incomplete",
             what="search needs one artefact and --records",

@@ -74,10 +74,11 @@ def add_entry(path: Path, words: Sequence[str], flags: EntryFlags) -> EnteredEnt
         )
     require_used(flags, kind)
     wanted = _NAMED_BY.get(kind)
-    if len(rest) != (0 if wanted is None else 1):
+    if len(rest) != (0 if wanted is None else 1) or not all(word.strip() for word in rest):
         raise UsageError(
             "wrong-words",
-            what=f"add {kind} takes {wanted or 'no word of its own'}; {len(rest)} were given",
+            what=f"add {kind} takes {f'one {wanted}' if wanted else 'no word of its own'};"
+            f" given: {' '.join(map(repr, rest)) or 'nothing'}",
             why="a word too many or too few would be another entry",
             fix=f"expunge ledger add {kind}{f' {wanted.upper()}' if wanted else ''} --...",
         )

@@ -200,12 +200,31 @@ def require_used(flags: EntryFlags, what: str) -> None:
     """
     given = {each.name for each in fields(flags) if getattr(flags, each.name) != each.default}
     for name in sorted(given - _USES.get(what, frozenset())):
-        raise UsageError(
-            "flag-not-used",
-            what=f"--{name.replace('_', '-')} does not go with {what}",
-            why="a flag without effect would be missed",
-            fix="leave it away; `expunge ledger --help` names what each flag is for",
-        )
+        raise _not_used(name, what)
+
+
+_ACTION_OF = {"kind": "show", "head": "verify", "out": "export"}
+"""Flags of one action. The others may be set for all commands, by their variables."""
+
+
+def require_action(flags: LedgerFlags, action: str) -> None:
+    """Refuse a flag of another action.
+
+    Raises:
+        UsageError: `flag-not-used`.
+    """
+    for name, only in _ACTION_OF.items():
+        if getattr(flags, name) and action != only:
+            raise _not_used(name, action)
+
+
+def _not_used(name: str, what: str) -> UsageError:
+    return UsageError(
+        "flag-not-used",
+        what=f"--{name.replace('_', '-')} does not go with {what}",
+        why="a flag without effect would be missed",
+        fix="leave it away; `expunge ledger --help` names what each flag is for",
+    )
 
 
 def parsed_day(text: str, flag: str) -> date | None:

@@ -93,6 +93,7 @@ _EXAMPLES = {
     "version": "expunge version",
 }
 _USAGE = {
+    "ledger": "Usage: expunge ledger [OPTIONS] [ACTION] [WORDS...]",
     "plan": "Usage: expunge plan [OPTIONS] MODEL DATA... | REQUEST.toml",
     "tune": "Usage: expunge tune [OPTIONS] MODEL DATA... | REQUEST.toml",
     "forget": "Usage: expunge forget [OPTIONS] MODEL DATA... | REQUEST.toml",

@@ -129,19 +129,24 @@ def _touch(path: Path) -> None:
 
 def _require_regular(path: Path) -> None:
     """Refuse what is no file of its own: a folder, a link, a pipe, or nothing at all."""
+    if path.is_dir():
+        raise _not_a_file(path, "a folder")
     for each in (path, path.with_name(f"{path.name}{_JOURNAL}"), head_path(path)):
         if each.is_symlink() or (each.is_file() and each.stat().st_nlink > 1):
             raise link_in_run(each)
     if not path.exists():
         raise _no_ledger(path, f"there is no ledger {path}")
     if not stat.S_ISREG(path.stat().st_mode):
-        what = "a folder" if path.is_dir() else "no regular file"
-        raise InputError(
-            "not-a-ledger",
-            what=f"{path} is {what}",
-            why="a ledger is one file",
-            fix="name the file, for example --ledger ledger.db",
-        )
+        raise _not_a_file(path, "no regular file")
+
+
+def _not_a_file(path: Path, what: str) -> InputError:
+    return InputError(
+        "not-a-ledger",
+        what=f"{path} is {what}",
+        why="a ledger is one file",
+        fix="name the file, for example --ledger ledger.db",
+    )
 
 
 def _require_begun(path: Path, *, make: bool) -> None:

@@ -369,7 +369,7 @@ class Ledger:
                 head = read_head(self.path)
             except InputError:
                 return False
-            return head is not None and head.is_of(connection.serialize())
+            return head is not None and _is_of(head, connection, self.path)
 
     def current(self, kind: EntryKind) -> list[Entry]:
         """Return the entries of a kind as they stand now, in the order of their ids.
@@ -419,7 +419,7 @@ class Ledger:
             raise damaged(self.path, "the head is that of another ledger")
         if row.fetchone() != (head.hash,):
             raise damaged(self.path)
-        if head.sequence == ends.last.sequence and not head.is_of(connection.serialize()):
+        if head.sequence == ends.last.sequence and not _is_of(head, connection, self.path):
             raise damaged(self.path, "bytes of the file were changed")
         return ends.last
 
@@ -452,6 +452,11 @@ def _transaction(connection: sqlite3.Connection) -> Generator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _is_of(head: LedgerHead, connection: sqlite3.Connection, path: Path) -> bool:
+    """Tell whether a head is that of a file, every byte and none behind the last page."""
+    return head.size == path.stat().st_size and head.is_of(connection.serialize())
 
 
 def read_rows(connection: sqlite3.Connection, kind: EntryKind | None) -> list[StoredEntry]:

@@ -95,7 +95,7 @@ def verify_ledger(path: Path, *, signer: bytes | None = None, head: str = "") ->
     # The signature of the last row covers all before it, as long as their chain holds.
     if next(_row_problems(found, public, thorough=False), None) is not None:
         problems += _row_problems(found, public, thorough=True)
-    at_end, notes = _end_problems(path, found)
+    at_end, notes = _end_problems(path, found, public)
     problems += at_end
     if head and head not in {row.hash for row in found.rows}:
         problems.append(Problem(path=path.name, what="does not have the entry of --head"))
@@ -192,18 +192,26 @@ def _whole(cells: tuple[object, ...]) -> StoredEntry:
 
 
 def _public_key(found: _Snapshot, signer: bytes | None) -> tuple[bytes, list[Problem]]:
-    """Return the key by which rows are checked, and whether the ledger names another one."""
-    named = b"" if found.head is None else bytes.fromhex(found.head.public_key)
+    """Return the key that signed the rows, and whether it is not the one that must have.
+
+    The first row and the head name it. One of them may have been changed, so the key is taken by
+    which some rows are signed.
+    """
+    named = [] if signer is None else [signer]
+    named += [] if found.head is None else [bytes.fromhex(found.head.public_key)]
     try:
         opening = found.rows[0].entry() if found.rows else None
     except ValueError:
         opening = None
     if isinstance(opening, OpeningEntry):
-        named = bytes.fromhex(opening.public_key)
-    if signer is None or named == signer:
-        return named, []
-    what = f"is signed by another key, {key_fingerprint(named) if named else 'unknown'}"
-    return signer, [Problem(path="entry 1 (ledger)", what=what)]
+        named.append(bytes.fromhex(opening.public_key))
+    some = (*found.rows[:2], *found.rows[-2:])
+    fits = (k for k in named for r in some if _is_signed(r.hash, r.signature, k))
+    public = next(fits, next(iter(named), b""))
+    if signer in (None, public):
+        return public, []
+    what = f"is signed by another key, {key_fingerprint(public)}"
+    return public, [Problem(path="entry 1 (ledger)", what=what)]
 
 
 def _row_problems(found: _Snapshot, public: bytes, *, thorough: bool) -> Iterator[Problem]:
@@ -301,12 +309,15 @@ def _is_signed(entry_hash: str, signature: str, public: bytes) -> bool:
         return False
 
 
-def _end_problems(path: Path, found: _Snapshot) -> tuple[list[Problem], list[str]]:
+def _end_problems(path: Path, found: _Snapshot, public: bytes) -> tuple[list[Problem], list[str]]:
     """Return where the file does not end, or is not byte for byte, as its head says; and notes."""
     head = found.head
     if head is None:
         return [Problem(path=head_path(path).name, what=found.head_problem)], []
     problems: list[Problem] = []
+    if head.public_key != public.hex():
+        what = "is signed by another key than the entries"
+        problems.append(Problem(path=head_path(path).name, what=what))
     last = found.rows[-1].sequence if found.rows else 0
     if found.rows and head.ledger != found.rows[0].hash:
         problems.append(Problem(path="entry 1", what="is not the one that the signed head names"))
