@@ -115,7 +115,9 @@ def test_an_entry_is_found_again_by_the_text_that_was_hashed(capsys, home):
 def test_a_reader_is_warned_of_a_file_that_was_changed(capsys, home, action):
     assert book("add", "model", DIGEST, "--made", "base") == 0
     path = home / ".local/share/expunge/ledger.db"
-    path.write_bytes(path.read_bytes().replace(DIGEST.encode(), CHILD.encode()))
+    changed = CHILD if action == "show" else b"\xff".decode("utf-8", "surrogateescape") * 64
+    old, new = DIGEST.encode(), changed.encode("utf-8", "surrogateescape")
+    path.write_bytes(path.read_bytes().replace(old, new))
     capsys.readouterr()
     assert main(["ledger", action]) == 0
     assert "is not what its signed head says" in capsys.readouterr().err

@@ -79,9 +79,15 @@ class StoredEntry(NamedTuple):
 
     def to_json(self) -> dict[str, object]:
         """Return the row for `expunge ledger export`: its entry as JSON, not as text."""
-        row = self._asdict()
+        # Bytes that are no text, after damage, are spelled out.
+        row: dict[str, object] = {
+            name: cell
+            if isinstance(cell, int)
+            else cell.encode("utf-8", "backslashreplace").decode()
+            for name, cell in self._asdict().items()
+        }
         with suppress(ValueError):  # text that was changed stays text: `verify` names it
-            row["payload"] = json.loads(self.payload)
+            row["payload"] = json.loads(str(row["payload"]))
         return row
 
     def entry(self) -> Entry:
@@ -95,6 +101,13 @@ class StoredEntry(NamedTuple):
 
 def _hash(*parts: str | int) -> str:
     return sha256(canonical(parts).encode()).hexdigest()
+
+
+def row_of(cells: tuple[object, ...]) -> StoredEntry:
+    """Return a row; a cell that a changed byte made a number or a blob is text of another kind."""
+    number, *texts = cells
+    texts = [each if isinstance(each, str) else repr(each) for each in texts]
+    return StoredEntry(int(str(number)), *texts)
 
 
 COLUMNS = ", ".join(StoredEntry._fields)
@@ -333,18 +346,15 @@ class Ledger:
             )
         with connected(self.path, make=make) as connection:
             with _transaction(connection):
-                is_new = is_empty(connection) and read_head(self.path) is None
-                if is_new:
+                if is_empty(connection) and read_head(self.path) is None:
                     self._lay_out(connection, signing)
-            if is_new:
-                # Before anything else is written: from here on an end without a head is damage.
-                self._seal(connection, signing)
             with _transaction(connection):
                 last = self._checked(connection, signing)
                 writer = self._writer(connection, last, signing)
                 yield writer
             if writer.added:
-                self._seal(connection, signing)
+                with _transaction(connection):
+                    self._seal(connection, ends_of(connection, self.path), signing)
 
     def rows(self, kind: EntryKind | None = None) -> list[StoredEntry]:
         """Return the rows of the file in their order, of one kind or of all.
@@ -365,6 +375,7 @@ class Ledger:
             InputError: There is no ledger, or the file is something else.
         """
         with connected(self.path) as connection:
+            require_layout(connection, self.path)
             try:
                 head = read_head(self.path)
             except InputError:
@@ -411,7 +422,9 @@ class Ledger:
         if not is_intact(ends.last, signing.public):
             raise damaged(self.path, f"entry {ends.last.sequence} was changed")
         if head is None and ends.last.sequence == 1:
-            return ends.last  # killed when the file was made
+            # A new file, whose first entry has no head yet. From here on, to have none is damage.
+            self._seal(connection, ends, signing)
+            return ends.last
         if head is None:
             raise damaged(self.path, "its signed head is missing")
         row = connection.execute("SELECT hash FROM entries WHERE sequence = ?", (head.sequence,))
@@ -423,22 +436,23 @@ class Ledger:
             raise damaged(self.path, "bytes of the file were changed")
         return ends.last
 
-    def _seal(self, connection: sqlite3.Connection, signing: SigningKey) -> None:
-        """Write the head of the file as it is on the disk now, while nobody else may write."""
-        with _transaction(connection):
-            ends = ends_of(connection, self.path)
-            # Not by reading the file: to close it would release the lock of this process.
-            data = connection.serialize()
-            head = LedgerHead(
-                schema=HEAD_SCHEMA,
-                ledger=ends.first.hash,
-                sequence=ends.last.sequence,
-                hash=ends.last.hash,
-                size=len(data),
-                sha256=sha256(data).hexdigest(),
-                public_key=signing.public.hex(),
-            )
-            write_head(self.path, head, signing)
+    def _seal(self, connection: sqlite3.Connection, ends: LedgerEnds, signing: SigningKey) -> None:
+        """Write the head of the file as it is on the disk; in a transaction that changes nothing.
+
+        Its lock keeps others from writing. The file is not read by its name: to close it would
+        release the lock of this process.
+        """
+        data = connection.serialize()
+        head = LedgerHead(
+            schema=HEAD_SCHEMA,
+            ledger=ends.first.hash,
+            sequence=ends.last.sequence,
+            hash=ends.last.hash,
+            size=len(data),
+            sha256=sha256(data).hexdigest(),
+            public_key=signing.public.hex(),
+        )
+        write_head(self.path, head, signing)
 
 
 @contextmanager
@@ -464,7 +478,7 @@ def read_rows(connection: sqlite3.Connection, kind: EntryKind | None) -> list[St
     asked = "" if kind is None else "WHERE kind = ? "
     given = () if kind is None else (str(kind),)
     rows = connection.execute(f"SELECT {COLUMNS} FROM entries {asked}ORDER BY sequence", given)
-    return [StoredEntry(*row) for row in rows]
+    return [row_of(row) for row in rows]
 
 
 def entries_of(rows: Iterable[StoredEntry], path: Path) -> Iterator[tuple[StoredEntry, Entry]]:
@@ -497,13 +511,11 @@ def ends_of(connection: sqlite3.Connection, path: Path) -> LedgerEnds:
         InputError: `ledger-damaged`: there is none.
     """
     asked = f"SELECT {COLUMNS} FROM entries ORDER BY sequence"
-    first, last = (connection.execute(f"{asked} {way} LIMIT 1").fetchone() for way in _WAYS)
-    if first is None:
+    first = connection.execute(f"{asked} ASC LIMIT 1").fetchone()
+    last = connection.execute(f"{asked} DESC LIMIT 1").fetchone()
+    if first is None or last is None:
         raise damaged(path, "its entries are gone")
-    return LedgerEnds(StoredEntry(*first), StoredEntry(*last))
-
-
-_WAYS = ("ASC", "DESC")
+    return LedgerEnds(row_of(first), row_of(last))
 
 
 def opening_of(row: StoredEntry, path: Path) -> OpeningEntry:

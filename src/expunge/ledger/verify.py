@@ -17,7 +17,7 @@ from expunge.errors import InputError
 from expunge.ledger.connection import connected, require_layout
 from expunge.ledger.entries import EntryKind, OpeningEntry
 from expunge.ledger.head import LedgerHead, head_path, read_head
-from expunge.ledger.store import COLUMNS, START, StoredEntry, signed_part
+from expunge.ledger.store import COLUMNS, START, StoredEntry, row_of, signed_part
 from expunge.provenance.consistency import Problem
 from expunge.provenance.signature import is_signed, key_fingerprint
 
@@ -167,7 +167,7 @@ def _rows(connection: sqlite3.Connection) -> tuple[list[StoredEntry], list[int]]
     """Return the rows, and the numbers of those that SQLite cannot read."""
     asked = f"SELECT {COLUMNS} FROM entries"
     try:
-        return [_whole(row) for row in connection.execute(f"{asked} ORDER BY sequence")], []
+        return [row_of(row) for row in connection.execute(f"{asked} ORDER BY sequence")], []
     except sqlite3.DatabaseError:
         pass
     # One by one: a page that is damaged takes only its own rows away.
@@ -180,15 +180,8 @@ def _rows(connection: sqlite3.Connection) -> tuple[list[StoredEntry], list[int]]
         except sqlite3.DatabaseError:
             unreadable.append(number)
         else:
-            rows += [] if row is None else [_whole(row)]
+            rows += [] if row is None else [row_of(row)]
     return rows, unreadable
-
-
-def _whole(cells: tuple[object, ...]) -> StoredEntry:
-    """Return a row; a cell that a changed byte made a number or a blob is text of another kind."""
-    number, *texts = cells
-    texts = [each if isinstance(each, str) else repr(each) for each in texts]
-    return StoredEntry(int(str(number)), *texts)
 
 
 def _public_key(found: _Snapshot, signer: bytes | None) -> tuple[bytes, list[Problem]]:
