@@ -145,6 +145,15 @@ def test_a_manifest_that_was_changed_is_refused(tmp_path, ledger, change):
         entered(ledger, run)
 
 
+@pytest.mark.parametrize("name", ["facts.json", "results.json"])
+def test_a_claim_never_follows_from_a_file_that_was_changed(tmp_path, ledger, name):
+    run = finished(tmp_path / "run")
+    row = json.loads((run / name).read_text())
+    write_json(run / name, {**row, "exact": "E4"})
+    with pytest.raises(ExpungeError, match="manifest-changed"):
+        entered(ledger, run)
+
+
 def test_a_signature_of_another_manifest_is_refused(run, tmp_path, ledger):
     other = finished(tmp_path / "run", unlearned="d")
     (other / "manifest.sig").write_bytes((run / "manifest.sig").read_bytes())

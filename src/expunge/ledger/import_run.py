@@ -37,11 +37,13 @@ from expunge.models.reference import ADAPTER, CONFIG, GUARD, SETTINGS, model_fol
 from expunge.provenance.signature import MANIFEST, MANIFEST_SCHEMA, key_fingerprint, read_signature
 from expunge.reporting.schema import RunFacts, read_facts, read_results
 from expunge.reporting.wording import claim
-from expunge.utils.io import did_you_mean, read_table, require_no_links, sha256_json
+from expunge.utils.io import did_you_mean, read_table, require_no_links, sha256_file, sha256_json
 
 _USUAL_ID = "request"
 """Id of a request that nobody has named: it stands for no request in particular."""
 
+_READ = "facts.json", "results.json"
+"""Files of a run from which the claim class follows: they must be those of the manifest."""
 _OPEN_ORIGINS = (ModelOrigin.BASE, ModelOrigin.UNKNOWN)
 """Of a model of which no run said yet how it was made."""
 
@@ -65,6 +67,11 @@ class _Attacked:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _File:
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Manifest:
     """What the ledger takes from a manifest; the rest of it is not read."""
 
@@ -75,6 +82,7 @@ class _Manifest:
     models: dict[str, str]
     data: dict[str, tuple[str, ...]]
     evidence: _Retention
+    files: dict[str, _File]
     model: str = ""
     method: str | None = None
     verdict: _Verdict | None = None
@@ -142,6 +150,11 @@ def read_run(folder: Path) -> FinishedFolder:
     signature = read_signature(folder)
     if signature is not None and not signature.fits:
         raise _changed(folder, "its signature is that of another manifest")
+    if manifest.attack is None:
+        for name in _READ:
+            known, path = manifest.files.get(name), folder / name
+            if known is None or not path.is_file() or sha256_file(path) != known.sha256:
+                raise _changed(folder, f"it does not cover {name} as it is now")
     return FinishedFolder(
         folder=folder,
         manifest=manifest,

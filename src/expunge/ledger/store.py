@@ -81,9 +81,7 @@ class StoredEntry(NamedTuple):
         """Return the row for `expunge ledger export`: its entry as JSON, not as text."""
         # Bytes that are no text, after damage, are spelled out.
         row: dict[str, object] = {
-            name: cell
-            if isinstance(cell, int)
-            else cell.encode("utf-8", "backslashreplace").decode()
+            name: cell if isinstance(cell, int) else _spelled(cell)
             for name, cell in self._asdict().items()
         }
         with suppress(ValueError):  # text that was changed stays text: `verify` names it
@@ -101,6 +99,10 @@ class StoredEntry(NamedTuple):
 
 def _hash(*parts: str | int) -> str:
     return sha256(canonical(parts).encode()).hexdigest()
+
+
+def _spelled(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def row_of(cells: tuple[object, ...]) -> StoredEntry:
