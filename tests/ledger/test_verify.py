@@ -66,6 +66,7 @@ def test_a_changed_row_is_named_with_what_changed(path, column, row):
     [
         ("DELETE FROM entries WHERE sequence = 20", "entry 20"),
         ("DELETE FROM entries WHERE sequence = 1", "entry 1"),
+        ("DELETE FROM entries WHERE sequence BETWEEN 20 AND 29", "entries 20 to 29"),
         ("DELETE FROM entries WHERE sequence > 47", "entry 48 and later"),
         (
             "UPDATE entries SET sequence = 60 WHERE sequence = 20",
@@ -81,6 +82,13 @@ def test_a_changed_row_is_named_with_what_changed(path, column, row):
 def test_a_row_that_is_gone_moved_or_put_in_is_named(path, statement, named):
     tampered(path, statement)
     assert named in [where for where, _ in problems(path)]
+
+
+def test_a_number_that_a_changed_byte_makes_large_is_one_problem(path):
+    tampered(path, "UPDATE entries SET sequence = 1000000 WHERE sequence = 49")
+    found = [where for where, _ in problems(path)]
+    assert found[0] == "entry 49 (request)"
+    assert len(found) <= 3
 
 
 def test_a_ledger_written_anew_by_somebody_else_is_by_another_key(path):

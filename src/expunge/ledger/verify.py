@@ -9,8 +9,9 @@ A change that no row shows, such as one in unused space, is a change of the file
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from expunge.errors import InputError
@@ -25,8 +26,6 @@ _PATIENCE = (0.1, 0.3, 0.6)
 """Seconds to wait for the head of a writer that has committed."""
 _NOT_READ = frozenset({"no-ledger", "no-access"})
 """Codes of errors that say nothing about the bytes of a ledger."""
-_FARTHEST = 100_000
-"""Entries in a row that are named as missing, at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,29 +214,36 @@ def _row_problems(found: _Snapshot, public: bytes, *, thorough: bool) -> Iterato
         public: The key that must have signed.
         thorough: Check every signature; otherwise the last one alone.
     """
-    for number in found.unreadable:
-        yield Problem(path=f"entry {number}", what="cannot be read: its bytes were changed")
+    for span in _spans(found.unreadable):
+        yield Problem(path=span, what="cannot be read: bytes were changed")
+    last = len(found.rows) - 1
+    contents = [
+        _content_problem(row, public, signed=not thorough and place != last)
+        for place, row in enumerate(found.rows)
+    ]
+    whole = {row.sequence for row, what in zip(found.rows, contents, strict=True) if not what}
+    top = max(whole, default=0) + 1
     expected, link, at = 1, START, ""
-    for row in found.rows:
-        number = _number(row, expected)
-        for absent in range(expected, number):
-            if absent not in found.unreadable:
-                yield Problem(path=f"entry {absent}", what="is missing")
-        if number > expected:
-            link = ""
-        what = _content_problem(row, public, signed=not thorough and row is not found.rows[-1])
-        what = what or _place_problem(row, link, at=at, expected=expected)
+    for row, changed in zip(found.rows, contents, strict=True):
+        number = row.sequence
+        if changed and (number in whole or not expected <= number <= top):
+            number = expected  # what was changed is the number itself
+        for span in _spans(set(range(expected, number)).difference(found.unreadable)):
+            yield Problem(path=span, what="is missing")
+        what = changed or _place_problem(row, "" if number > expected else link, at, expected)
         if what:
-            yield Problem(path=f"entry {row.sequence} ({row.kind})", what=what)
+            yield Problem(path=f"entry {number} ({row.kind})", what=what)
             link = ""  # what follows a changed row is no change itself
         else:
             link, at = row.link(), row.time
-        expected = number + 1
+        expected = max(expected, number + 1)
 
 
-def _number(row: StoredEntry, expected: int) -> int:
-    """Return where a row stands; one that was moved far off counts as the next."""
-    return row.sequence if expected <= row.sequence <= expected + _FARTHEST else expected
+def _spans(numbers: Iterable[int]) -> Iterator[str]:
+    """Yield entries by number, those that follow each other as one."""
+    for _, group in groupby(enumerate(sorted(numbers)), lambda each: each[1] - each[0]):
+        run = [number for _, number in group]
+        yield f"entry {run[0]}" if len(run) == 1 else f"entries {run[0]} to {run[-1]}"
 
 
 def _content_problem(row: StoredEntry, public: bytes, *, signed: bool) -> str:
@@ -260,7 +266,7 @@ def _content_problem(row: StoredEntry, public: bytes, *, signed: bool) -> str:
     return "it was changed: neither its hash nor its signature is that of its content"
 
 
-def _place_problem(row: StoredEntry, link: str, *, at: str, expected: int) -> str:
+def _place_problem(row: StoredEntry, link: str, at: str, expected: int) -> str:
     """Return what is wrong with a whole row at its place; empty for nothing.
 
     Args:
