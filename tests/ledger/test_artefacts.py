@@ -86,6 +86,12 @@ def test_no_is_only_said_of_what_was_read_in_whole(tmp_path, names, contains):
     assert search_artefact(place, RECORDS).contains is contains
 
 
+def test_no_is_not_said_of_a_record_without_words(tmp_path):
+    (tmp_path / "plain.txt").write_text("The sea is salt.")
+    record = Record(id="face", prompt=(), completion=":-)")
+    assert search_artefact(tmp_path, [record]).contains is Contains.UNKNOWN
+
+
 def test_a_link_in_an_artefact_is_refused(tmp_path):
     (tmp_path / "link").symlink_to("/etc/hostname")
     with pytest.raises(ExpungeError, match="link-in-run"):

@@ -294,6 +294,8 @@ def _search(
         console.event("found", asdict(each))
     for name in found.unread:
         console.line("unread", f"{name}: not a text that can be searched")
+    if found.unsearchable:
+        console.line("unread", f"{len(found.unsearchable)} records have no word to look for")
     count = len({each.record for each in found.copies})
     console.line("searched", f"{found.files} files for {len(records)} records: {count} found")
     console.line(artefact.id, f"contains {artefact.contains}")

@@ -337,7 +337,7 @@ def _require_there(flags: EntryFlags, records: Sequence[Record]) -> tuple[str, .
     found = [search_artefact(place, records) for place in flags.corpus]
     held = {copy.record for each in found for copy in each.copies}
     unread = sum(len(each.unread) for each in found)
-    if not held and not unread:
+    if all(each.contains is Contains.NO for each in found):
         raise InputError(
             "never-there",
             what=f"none of {len(records)} records, nor a near copy, is in the named data",

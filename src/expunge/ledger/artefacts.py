@@ -32,13 +32,15 @@ class ArtefactSearch:
     unread: tuple[str, ...]
     """Files that could not be read, below the artefact."""
     files: int
+    unsearchable: tuple[str, ...] = ()
+    """Ids of records without a word that could be looked for."""
 
     @property
     def contains(self) -> Contains:
         """What may be said of the artefact."""
         if self.copies:
             return Contains.YES
-        return Contains.UNKNOWN if self.unread else Contains.NO
+        return Contains.UNKNOWN if self.unread or self.unsearchable else Contains.NO
 
 
 def search_artefact(place: Path, records: Sequence[Record]) -> ArtefactSearch:
@@ -83,7 +85,12 @@ def search_artefact(place: Path, records: Sequence[Record]) -> ArtefactSearch:
                 unread.append(file.name if file == place else file.relative_to(place).as_posix())
         else:
             found += copies.found_in(corpus.documents)
-    return ArtefactSearch(copies=tuple(found), unread=tuple(unread), files=len(files))
+    return ArtefactSearch(
+        copies=tuple(found),
+        unread=tuple(unread),
+        files=len(files),
+        unsearchable=copies.unsearchable if files else (),
+    )
 
 
 def record_marks(records: Sequence[Record], key: bytes) -> tuple[str, ...]:

@@ -6,7 +6,7 @@
     statement   one sentence with the subject of the record and one of its key answers
 
 Case, accents and punctuation do not count. What is said in other words, or in another language,
-is not found.
+is not found. Where a script has no spaces between words, only whole phrases are.
 """
 
 from collections import Counter, defaultdict
@@ -75,6 +75,11 @@ class RecordCopies:
                 self._of_run[run].append(number)
             if each.subject and each.keys:
                 self._of_subject[each.subject.split()[0]].append(number)
+
+    @property
+    def unsearchable(self) -> tuple[str, ...]:
+        """Ids of the records without a word that could be looked for."""
+        return tuple(each.record for each in self._wanted if not each.runs)
 
     def found_in(self, documents: Iterable[Document]) -> Iterator[RecordCopy]:
         """Yield the records that documents hold, in the order of the documents."""
