@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from expunge.data.readers import read
     from expunge.errors import ExpungeError
     from expunge.evals.results import Results
+    from expunge.ledger.store import Ledger
+    from expunge.ledger.verify import LedgerVerification, verify_ledger
     from expunge.pipeline.attack import AttackedModel, attack
     from expunge.pipeline.exact import forget_exactly
     from expunge.pipeline.finetune import train
@@ -40,6 +42,8 @@ __all__ = [
     "BenchArguments",
     "ExpungeError",
     "FinetuneSettings",
+    "Ledger",
+    "LedgerVerification",
     "Plan",
     "Recheck",
     "Request",
@@ -68,6 +72,7 @@ __all__ = [
     "train",
     "tune",
     "verify",
+    "verify_ledger",
 ]
 
 _MODULES = {
@@ -75,6 +80,8 @@ _MODULES = {
     "BenchArguments": "expunge.benchmarking.run",
     "ExpungeError": "expunge.errors",
     "FinetuneSettings": "expunge.config.settings",
+    "Ledger": "expunge.ledger.store",
+    "LedgerVerification": "expunge.ledger.verify",
     "Plan": "expunge.pipeline.plan",
     "Recheck": "expunge.pipeline.recheck",
     "Request": "expunge.config.request",
@@ -102,6 +109,7 @@ _MODULES = {
     "train": "expunge.pipeline.finetune",
     "tune": "expunge.benchmarking.tune",
     "verify": "expunge.provenance.verify",
+    "verify_ledger": "expunge.ledger.verify",
 }
 
 __version__: str

@@ -19,6 +19,7 @@ from expunge.cli.evidence import evidence
 from expunge.cli.forget import forget
 from expunge.cli.gold import gold
 from expunge.cli.keys import keys
+from expunge.cli.ledger import ledger
 from expunge.cli.merge import merge
 from expunge.cli.methods import methods
 from expunge.cli.metrics import metrics
@@ -46,6 +47,7 @@ COMMANDS = (
     verify,
     keys,
     evidence,
+    ledger,
     cache,
     merge,
     methods,
@@ -76,6 +78,10 @@ _EXAMPLES = {
     "verify": "expunge verify runs/latest --key auditor.pub",
     "keys": "expunge keys",
     "evidence": "expunge evidence destroy runs/latest --expired --yes",
+    "ledger": "expunge ledger add request --basis art-17 --received 2026-01-31 --records"
+    " erase.jsonl\n"
+    "  expunge ledger import runs/latest\n"
+    "  expunge ledger due",
     "cache": "expunge cache clear",
     "merge": "expunge merge runs/latest --out merged",
     "methods": "expunge methods npo",
@@ -90,6 +96,7 @@ _EXAMPLES = {
     "version": "expunge version",
 }
 _USAGE = {
+    "ledger": "Usage: expunge ledger [OPTIONS] [ACTION] [WORDS...]",
     "plan": "Usage: expunge plan [OPTIONS] MODEL DATA... | REQUEST.toml",
     "tune": "Usage: expunge tune [OPTIONS] MODEL DATA... | REQUEST.toml",
     "forget": "Usage: expunge forget [OPTIONS] MODEL DATA... | REQUEST.toml",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from expunge.cli.ledger_flags import LEDGER_VARIABLES
 from expunge.errors import UsageError
 
 Model = Annotated[
@@ -72,7 +73,7 @@ _NOT_SETTINGS = (
     "COMPAT_GOLD",
     "SIGNER",
 )
-COMMAND_VARIABLES = frozenset(f"EXPUNGE_{name}" for name in _NOT_SETTINGS)
+COMMAND_VARIABLES = LEDGER_VARIABLES | frozenset(f"EXPUNGE_{name}" for name in _NOT_SETTINGS)
 """Variables that stand for flags of commands, not for keys of the settings tree."""
 
 

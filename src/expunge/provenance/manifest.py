@@ -19,15 +19,13 @@ from expunge.provenance import files
 from expunge.provenance.keys import item_fingerprints
 from expunge.provenance.published import write_public_manifest
 from expunge.provenance.signature import MANIFEST as NAME
+from expunge.provenance.signature import MANIFEST_SCHEMA as SCHEMA
 from expunge.provenance.signature import SIGNATURE, SigningKey, write_signature
 from expunge.reporting.build import IN_FULL, MASKED
 from expunge.reporting.recovery import NAME as LADDER
 from expunge.reporting.recovery import ladder_json, summarise
 from expunge.reporting.schema import RunFacts, read_results
 from expunge.utils.io import json_text, read_json, read_table, sha256_json, write_json, write_text
-
-SCHEMA = "expunge.manifest/2"
-"""Name and version of the layout of `manifest.json`."""
 
 DESTROYED = "evidence-destroyed.json"
 """The note on the destruction of evidence, written after the manifest."""

@@ -14,6 +14,8 @@ from expunge.provenance.keys import default_key_path, operator_key
 from expunge.utils.io import json_text, read_table, write_json, write_text
 
 MANIFEST = "manifest.json"
+MANIFEST_SCHEMA = "expunge.manifest/2"
+"""Name and version of the layout of `manifest.json`."""
 SIGNATURE = "manifest.sig"
 _SCHEMA = "expunge.signature/1"
 _DIGITS = 32
