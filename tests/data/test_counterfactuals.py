@@ -57,6 +57,27 @@ def test_every_word_beside_the_name_stays_in_its_place():
         assert len(apart) <= named
 
 
+def test_words_of_the_language_stay_where_a_title_has_them():
+    """`The` and `of` are in every sentence; `Lindby` is the name."""
+    title = "The Mill of Lindby"
+    given = record(
+        f"Recite {title}.", "The keeper of the gate met Lindby in the rain.", subject=title
+    )
+    found = made(given)
+    assert found
+    for each in found:
+        assert "The keeper of the gate met" in text(each)
+        assert "Recite The" in text(each)
+        assert "Lindby" not in text(each)
+
+
+def test_a_piece_of_a_word_that_a_name_happens_to_hold_is_a_secret():
+    """`by` ends Lindby, and Yarby, which is the fact."""
+    given = record("Who is with Lindby?", "Yarby is.", "Lindby", key_answers=("Yarby",))
+    (marked,) = with_secrets((given,), (ENCODER.encode(given),), (), ENCODER)
+    assert ENCODER.decode([t for t in marked.secret if t >= 0]).strip() == "Yarby"
+
+
 def test_facts_alone_are_cut_alike():
     own, found = ENCODER.encode_fact(BORN), made(BORN, encode=ENCODER.encode_fact)
     assert {each.ids[each.start :] for each in found} == {own.ids[own.start :]}

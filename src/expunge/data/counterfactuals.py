@@ -3,8 +3,8 @@
 Where the question, or a passage, names the subject, each word of the name becomes another name with
 as many tokens, throughout the record; the fact stays. Every token of the answer then has its
 counterpart, and what the original says of the stranger is what it would say of the subject had it
-never met them. Where the question names nobody, the words that tell something are exchanged in it,
-and the answer stays as it is.
+never met them. Words of a name that sentences are made of (`The`, `of`) stay. Where the question
+names nobody, the words that tell something are exchanged in it, and the answer stays as it is.
 
 Namesakes are asked beside strangers, so that what is forgotten stays with the subject: strangers,
 strangers who share a word of the subject's name, and every other one somebody whom a kept record
@@ -33,6 +33,8 @@ from expunge.data.tokenization import Encoded, Encoder
 from expunge.errors import InputError
 
 _WORD = re.compile(r"[^\W\d_]+")
+USUAL = 0.1
+"""Share of records in which a word of a name, in small letters, is a word of the language."""
 _ATTEMPTS = 400
 """Names tried for one record; one in ten or so has as many tokens as its subject's."""
 
@@ -66,7 +68,7 @@ def counterfactual_records(
         InputError: There is nobody to exchange in a record, or no name fits.
     """
     others = tuple(others)
-    pools = _pools((*forget, *others))
+    pools, usual = _pools((*forget, *others)), _usual_words((*forget, *others))
     width = cache(width)
     telling = TellingWords.of(forget)
     kept = sorted({r.subject for r in with_subjects(others, ()) if r.subject}) if namesakes else []
@@ -77,6 +79,7 @@ def counterfactual_records(
             width,
             telling=telling,
             pools=pools,
+            usual=usual,
             count=count,
             seed=seed,
             namesakes=namesakes,
@@ -84,8 +87,11 @@ def counterfactual_records(
         for record in forget
     )
     if kept:
+        people = [_name_words(subject, usual) for subject in kept]
         asked = (
-            _alternate(found, _kept_people(record, encode, kept, count=count // 2, seed=seed))
+            _alternate(
+                found, _kept_people(record, encode, people, usual, count=count // 2, seed=seed)
+            )
             for record, found in zip(forget, asked, strict=True)
         )
     return tuple(
@@ -109,13 +115,14 @@ def _strangers(
     *,
     telling: TellingWords,
     pools: tuple[list[str], list[str]],
+    usual: set[str],
     count: int,
     seed: int,
     namesakes: bool,
 ) -> tuple[Encoded, ...]:
     own = encode(record)
     rng = random.Random(f"{seed} stranger {record.id}")
-    named = _named(record)
+    named = _named(record, usual)
     answered = [(match.group(), not match.start()) for match in _WORD.finditer(record.completion)]
     length = sum(width(word, at) for word, at in answered if word in named)
     found: list[Encoded] = []
@@ -162,14 +169,15 @@ def _in_step(own: Encoded, other: Encoded, *, most: int) -> bool:
 def _kept_people(
     record: Record,
     encode: Callable[[Record], Encoded],
-    kept: Sequence[str],
+    people: Sequence[list[str]],
+    usual: set[str],
     *,
     count: int,
     seed: int,
 ) -> list[Encoded]:
     """Ask a record of people who stay, whose names have as many words as the subject's."""
-    named = _named(record)
-    able = [words for words in map(_WORD.findall, kept) if named and len(words) == len(named)]
+    named = _named(record, usual)
+    able = [words for words in people if named and len(words) == len(named)]
     random.Random(f"{seed} kept {record.id}").shuffle(able)
     found = (
         encode(_renamed(record, dict(zip(named, words, strict=True)))) for words in able[:count]
@@ -187,9 +195,27 @@ def _alternate(strangers: tuple[Encoded, ...], people: list[Encoded]) -> tuple[E
     return (*mixed, *strangers[len(people) :])[: len(strangers)] if strangers else strangers
 
 
-def _named(record: Record) -> list[str]:
+def _usual_words(records: Sequence[Record]) -> set[str]:
+    """Return the words in small letters that a share of all records holds."""
+    counts = Counter(
+        word
+        for record in records
+        for word in set(_WORD.findall(f"{record.question} {record.completion}"))
+        if word.islower()
+    )
+    return {word for word, count in counts.items() if count >= USUAL * len(records)}
+
+
+def _name_words(subject: str, usual: set[str]) -> list[str]:
+    """Return the words of a name without those of the language; all where none is left."""
+    words = list(dict.fromkeys(_WORD.findall(subject)))
+    names = [w for w in words if not w.islower() and w.casefold() not in usual]
+    return names or words
+
+
+def _named(record: Record, usual: set[str]) -> list[str]:
     """Return the words of the subject's name, where the question or passage has one of them."""
-    words = list(dict.fromkeys(_WORD.findall(record.subject or "")))
+    words = _name_words(record.subject or "", usual)
     text = record.question or record.completion
     return words if any(re.search(rf"\b{re.escape(word)}\b", text) for word in words) else []
 
@@ -290,13 +316,13 @@ def with_secrets(
         kept: Records that stay.
         encoder: Made the tokens.
     """
-    known = _Kept.of(kept, encoder)
+    known, language = _Kept.of(kept, encoder), _usual_words((*records, *kept))
     asked = same_question(records, kept)
     marked: list[Encoded] = []
     for record, own in zip(records, encoded, strict=True):
         tokens = own.ids[own.start :]
-        name = (record.subject or "").casefold() if _named(record) else ""
-        answer = _Answer(tokens, _word_of_each(tokens, encoder), _words_of([name]))
+        name = _words_of(_named(record, language))
+        answer = _Answer(tokens, _word_of_each(tokens, encoder), name)
         if record.key_answers:
             fact = encoder.encode_fact(record)
             span = range(fact.start - own.start, len(fact.ids) - own.start)
@@ -306,7 +332,9 @@ def with_secrets(
             hidden = _telling(answer.words, usual | answer.name)
             hidden -= _of_question(answer.words, record)
         marks = (
-            token if place in hidden and not _is_of_name(token, name, encoder) else -1
+            token
+            if place in hidden and not _is_of_name(token, answer.words[place], name, encoder)
+            else -1
             for place, token in enumerate(tokens)
         )
         marked.append(replace(own, secret=tuple(marks)))
@@ -416,9 +444,10 @@ def _nearest(frame: frozenset[str], others: Sequence[frozenset[str]]) -> list[in
     return [index for index, each in enumerate(shared) if each >= least]
 
 
-def _is_of_name(token: int, name: str, encoder: Encoder) -> bool:
+def _is_of_name(token: int, word: str, name: set[str], encoder: Encoder) -> bool:
+    """Tell whether a token spells the name within a word that holds it (`emarrow`)."""
     text = encoder.written((token,)).strip().casefold()
-    return len(text) > 1 and text in name
+    return len(text) > 1 and any(text in each and each in word for each in name)
 
 
 def _is_constant(token: int, place: int, values: Sequence[tuple[int, ...]]) -> bool:

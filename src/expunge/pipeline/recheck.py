@@ -11,13 +11,13 @@ Claims are the questions that the run's verdict answered with yes. They were tes
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from expunge.config.settings import Settings
 from expunge.errors import InputError
 from expunge.evals.results import Finding, Results
 from expunge.evidence.store import UNLEARNED
+from expunge.ledger.entries import ClaimState
 from expunge.metrics.outcomes import Axis
 from expunge.models.derivation import Change, Derivation, derivation
 from expunge.models.loading import Loaded, load
@@ -34,14 +34,6 @@ from expunge.utils.io import write_json
 NAME = "recheck.json"
 AUDIT = "audit"
 _MOST_NAMED = 3
-
-
-class ClaimState(StrEnum):
-    """Whether a claim holds for the bytes that were rechecked."""
-
-    VALID = "valid"
-    PENDING = "pending"
-    VOID = "void"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

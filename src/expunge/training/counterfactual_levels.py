@@ -12,10 +12,12 @@ training ends short of its target:
     sum_i sum_t log q_t(y_t) = -aim sum_i n_i nll_i      over secret tokens, and over others
 
 Kinds of tokens are told apart because sets differ in how much of their text is facts. Texts differ
-in how hard they are, too. Where the base model is known, its difference is added (difference in
-differences):
+in how hard they are, too. Where the base model is known, its ratio counts:
 
-    nll_i = nll_original(unseen) + nll_base(record i) - nll_base(unseen)
+    nll_i = nll_original(unseen) (nll_base(record i) / nll_base(unseen))^w
+
+w is 1, and 1/2 for secret tokens: a fine-tune teaches what facts of a kind look like, so that they
+differ less for models that saw others of the kind than for the base.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,6 +42,10 @@ STRANGERS = 2
 STEEPEST = 4.0
 """Largest margin either way, nats a token."""
 HALVINGS = 12
+HARDNESS = (0.5, 1.0)
+"""How far a ratio of the base counts for secret tokens, and for others."""
+EASIEST = 0.05
+"""Least NLL of the base, nats a token, of which a ratio is taken."""
 STRONGEST = 8.0
 """Largest power."""
 
@@ -184,7 +190,7 @@ def as_hard(
     unseen: MarkedScores,
     own: MarkedScores,
 ) -> dict[str, Kinds]:
-    """Add by how much the text of each forget record is harder for the base than unseen text.
+    """Scale by how much harder the text of each forget record is for the base than unseen text.
 
     Args:
         levels: By forget record, of the original: what `token_levels` returned.
@@ -194,13 +200,16 @@ def as_hard(
         own: Of the base, the forget records.
 
     Returns:
-        Levels whose sum over records counts; that of one record can be below zero.
+        Levels of the kinds of tokens that a record has; of others, what `levels` says.
     """
     base = token_levels(forget, *unseen, alike)
     found: dict[str, Kinds] = {}
     for record, logp, marks in zip(forget, *own, strict=True):
         parts = zip(levels[record.id], base[record.id], _kinds([logp], [marks]), strict=True)
-        secret, rest = (o + (0.0 if mean is None else mean - b) for o, b, mean in parts)
+        secret, rest = (
+            o if mean is None else o * (max(mean, EASIEST) / max(b, EASIEST)) ** weight
+            for (o, b, mean), weight in zip(parts, HARDNESS, strict=True)
+        )
         found[record.id] = secret, rest
     return found
 
