@@ -18,7 +18,7 @@ from expunge.evals.comparison import Comparison
 from expunge.evals.evidence_table import Table
 from expunge.evals.gates import axis_status
 from expunge.evals.results import Executed, Ruling
-from expunge.evals.selftest import battery
+from expunge.evals.selftest import battery, must_find
 from expunge.evidence.context import AuditContext, Policy, Recorded
 from expunge.evidence.store import Answer, EvidenceStore, Item, Scores, Unit
 from expunge.metrics.outcomes import Axis, Status
@@ -202,6 +202,16 @@ def test_a_broken_auditor_notices(tmp_path, role, source, attack, name):
     failed = [test.name for test in results.self_tests if not test.passed]
     assert any(found.startswith(name) for found in failed)
     assert results.verdict.ruling is Ruling.INVALID
+
+
+@pytest.mark.parametrize(
+    ("brought", "plain", "must"),
+    [(3, 3, True), (9, 0, True), (0, 3, True), (2, 3, False), (2, 9, False), (0, 2, False)],
+)
+def test_attacks_must_find_what_is_stated_plainly_but_one_or_two_facts_decide_nothing(
+    brought, plain, must
+):
+    assert must_find(brought, plain) is must
 
 
 @pytest.mark.parametrize("role", ["gold-0", "gold-1"])

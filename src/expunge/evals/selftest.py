@@ -377,10 +377,22 @@ def _refusal_is_caught(case: Comparison) -> SelfTest:
     failed = _failed(gates)
     if not failed and all(gate.status is Status.NOT_COMPUTABLE for gate in gates):
         return _untested(name, "no robustness gate can be computed")
-    if not failed and max(_stated(case, attack) for attack in (PLAIN, *measured)) < _TELLING:
+    brought = max(_stated(case, attack) for attack in measured)
+    if not failed and not must_find(brought, _stated(case, PLAIN)):
         return _untested(name, "the original says too few facts for any attack to fail anyone")
     detail = f"caught by: {', '.join(failed)}" if failed else "no attack catches it"
     return SelfTest(name=name, passed=bool(failed), detail=detail)
+
+
+def must_find(brought: int, plain: int) -> bool:
+    """Tell whether attacks that fail nobody are at fault.
+
+    Args:
+        brought: Most facts that an attack brings back from the original.
+        plain: Facts that it states to plain questions. Attacks that find nothing of them are
+            broken; those that find one or two are weak.
+    """
+    return brought >= _TELLING or (brought == 0 and plain >= _TELLING)
 
 
 def _stated(case: Comparison, attack: str) -> int:
