@@ -21,6 +21,7 @@ from expunge.provenance.published import write_public_manifest
 from expunge.provenance.signature import MANIFEST as NAME
 from expunge.provenance.signature import SIGNATURE, SigningKey, write_signature
 from expunge.reporting.build import IN_FULL, MASKED
+from expunge.reporting.claims import claim_of
 from expunge.reporting.recovery import NAME as LADDER
 from expunge.reporting.recovery import ladder_json, summarise
 from expunge.reporting.schema import RunFacts, read_results
@@ -96,6 +97,7 @@ def write_manifest(
         InputError: `results.json` is malformed.
     """
     verdict = read_results(run).verdict
+    claim = claim_of(verdict, facts).to_json()
     body: dict[str, Any] = {
         "run": run_id,
         "created": facts.created,
@@ -105,6 +107,7 @@ def write_manifest(
             "tier": verdict.tier,
             "provisional": verdict.provisional,
         },
+        "claim": claim,
         "model": facts.model,
         "models": dict(sorted(models.items())),
         "device": facts.device,

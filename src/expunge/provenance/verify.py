@@ -30,6 +30,7 @@ from expunge.provenance.manifest import DESTROYED, NAME, SCHEMA, SIGNATURE, cove
 from expunge.provenance.published import SCHEMA as PUBLIC
 from expunge.provenance.published import public_manifest
 from expunge.provenance.signature import key_fingerprint, read_signature
+from expunge.reporting.claims import claim_of
 from expunge.reporting.schema import read_facts, results_from_json, results_to_json
 from expunge.utils.io import json_text, links_below, read_json, sha256_file, sha256_json
 
@@ -40,7 +41,7 @@ _UNREADABLE = (ExpungeError, ValueError, KeyError, TypeError, IndexError, Attrib
 """What broken files raise when they are read: findings here, not crashes."""
 
 _ABSENT = object()
-_TABLES = ("data", "evidence", "models", "preregistration", "seeds", "verdict", "versions")
+_TABLES = ("claim", "data", "evidence", "models", "preregistration", "seeds", "verdict", "versions")
 """Fields of a manifest that hold fields of their own."""
 
 _ATTACK = "attack"
@@ -532,6 +533,10 @@ def _origin_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
             "provisional": verdict.provisional,
         },
     }
+    if "claim" in manifest:  # manifests of earlier versions name none
+        # What voids a claim is said in words, and those of an earlier version stand.
+        words = {"voided_by": manifest["claim"].get("voided_by")}
+        expected["claim"] = {**claim_of(verdict, facts).to_json(), **words}
     problems = _named_otherwise(manifest, expected)
     if facts.stages and facts.stages[-1].weights != models.get("unlearned"):
         what = "its last stage left other weights than those that were audited"
