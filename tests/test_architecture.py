@@ -37,6 +37,7 @@ ROOMS = (
     {"evals"},
     {"interop", "reporting"},
     {"provenance"},
+    {"ledger"},
     {"pipeline"},
     {"benchmarking", "demo"},
     {"cli"},

@@ -16,6 +16,7 @@ from expunge.evals.attack_gates import Scorer, ScoringRules
 from expunge.evidence.preregistration import Preregistration
 from expunge.evidence.store import EvidenceStore, Item
 from expunge.provenance import files
+from expunge.provenance.attestation import APPROVAL
 from expunge.provenance.keys import item_fingerprints
 from expunge.provenance.published import write_public_manifest
 from expunge.provenance.signature import MANIFEST as NAME
@@ -33,7 +34,7 @@ SCHEMA = "expunge.manifest/2"
 DESTROYED = "evidence-destroyed.json"
 """The note on the destruction of evidence, written after the manifest."""
 
-_UNCOVERED_FILES = frozenset({NAME, SIGNATURE, DESTROYED, IN_FULL, MASKED})
+_UNCOVERED_FILES = frozenset({NAME, SIGNATURE, APPROVAL, DESTROYED, IN_FULL, MASKED})
 _WHILE_RUNNING = frozenset({"checkpoints", ".lock"})
 """What is in the folder of a run while it is worked on, and gone when it has ended."""
 
@@ -53,8 +54,8 @@ class Retention:
 def covered(run: Path, *, finished: bool = False) -> Iterator[Path]:
     """Yield every file and link of a run folder that the manifest must name, sorted by path.
 
-    Left out are the manifest itself, its signature, the note on destroyed evidence, reports that
-    were written aside, and while the run goes on its lock and its checkpoints.
+    Left out are the manifest itself, its signature, its approval, the note on destroyed evidence,
+    reports that were written aside, and while the run goes on its lock and its checkpoints.
 
     Args:
         run: The run folder.

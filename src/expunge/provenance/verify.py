@@ -14,6 +14,7 @@ from expunge.evidence.preregistration import NAME as REGISTERED
 from expunge.evidence.preregistration import departures, read_preregistration
 from expunge.evidence.store import EvidenceStore
 from expunge.models.reference import MODEL, SETTINGS
+from expunge.provenance.attestation import APPROVAL, read_approval
 from expunge.provenance.consistency import (
     Problem,
     claim_problems,
@@ -82,6 +83,7 @@ def verify(
     assess: Assess | None = None,
     key: bytes | None = None,
     signer: bytes | None = None,
+    approver: bytes | None = None,
     today: date | None = None,
 ) -> Verification:
     """Check a run folder against its manifest and its numbers against its evidence.
@@ -95,6 +97,7 @@ def verify(
         assess: Computes the results; default `expunge.evals.assess.assess`.
         key: The operator's key: opens sealed evidence, and checks who destroyed it.
         signer: Public key of whoever must have signed the run; None: anybody, or nobody.
+        approver: Public key of whoever must have approved the run; None: anybody, or nobody.
         today: The date against which the retention of the evidence is held; default: now.
 
     Raises:
@@ -118,6 +121,7 @@ def verify(
     present = {name_in(run, path): path for path in covered(run, finished=True)}
     problems += _file_problems(present, manifest, gone.files)
     problems += _published_problems(run, manifest, None if unsigned else signed)
+    problems += _approval_problems(run, manifest, approver)
     store = EvidenceStore(run / "evidence", key=key)
     numbers, scores, missed = _recomputed(store, run, manifest, assess, key, gone)
     problems += numbers
@@ -255,6 +259,22 @@ def _kept(
         else ["who destroyed the evidence: the operator's key tells"]
     )
     return _Gone(frozenset(found.files), found.at, problems), notes
+
+
+def _approval_problems(run: Path, manifest: dict[str, Any], wanted: bytes | None) -> list[Problem]:
+    """Return what is wrong with the approval of a run, which must be of this very manifest."""
+    try:
+        found = read_approval(run)
+    except _UNREADABLE as error:
+        return [Problem(path=APPROVAL, what=f"cannot be read: {_cause(error)}")]
+    if found is None:
+        missing = [Problem(path=APPROVAL, what="is missing: nobody has approved this run")]
+        return [] if wanted is None else missing
+    if found.digest != manifest.get("digest"):
+        return [Problem(path=APPROVAL, what="approves another state of the run")]
+    if wanted is not None and found.public_key != wanted.hex():
+        return [Problem(path=APPROVAL, what=f"is by another key, {found.signer}")]
+    return []
 
 
 def _published_problems(run: Path, manifest: dict[str, Any], signer: bytes | None) -> list[Problem]:

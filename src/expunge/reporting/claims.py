@@ -11,6 +11,7 @@ here, for the letter, the annex, the certificate, the model card and the report 
 """
 
 import re
+from calendar import monthrange
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -125,7 +126,7 @@ def claim_of(verdict: Verdict, facts: RunFacts) -> Claim:
     compared = wording.TIERS[verdict.tier]
     reference = _REPEATED.get(level, f"{_UNCHANGED}{compared}" if level == "E0" else compared)
     state = RETRAINING if level in _REPEATED else verdict.tier
-    return Claim(level=level, state=state, reference=reference, until=_later(begun, MONTHS))
+    return Claim(level=level, state=state, reference=reference, until=months_later(begun, MONTHS))
 
 
 def passed(verdict: Verdict) -> bool:
@@ -179,13 +180,16 @@ def _asserts(sentence: str, pattern: re.Pattern[str]) -> bool:
     return _DENIED.search(sentence[: found.start()]) is None
 
 
-def _later(day: date, months: int) -> date:
-    """Return the same day so many months later; the 29th of February becomes the 28th."""
+def months_later(day: date, months: int) -> date:
+    """Return the same day so many months later, or the last of that month.
+
+    Example:
+        >>> months_later(date(2027, 1, 31), 1)
+        datetime.date(2027, 2, 28)
+    """
     years, month = divmod(day.month - 1 + months, 12)
-    try:
-        return day.replace(year=day.year + years, month=month + 1)
-    except ValueError:
-        return day.replace(year=day.year + years, month=month + 1, day=28)
+    year = day.year + years
+    return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
 
 
 def _unknown(why: str) -> InputError:
