@@ -43,8 +43,12 @@ _TOO_MUCH = (
     r"|forever|anonym(?:ous|ised|ized)|for good"
 )
 """What no test of a model's behaviour supports."""
-_LEFT = r"removed|(?:has|have) left|no longer (?:holds?|contains?|knows?|has)|is gone|are gone"
-"""What suppression does not support: the weights beneath are what they were."""
+_LEFT = (
+    r"(?<!weights )(?<!adapter )removed|(?:has|have) left|(?:is|are) gone"
+    r"|no longer (?:holds?|contains?|knows?|has)"
+)
+"""What suppression does not support: the weights beneath are what they were. `weights removed` and
+`the adapter removed` are names of attacks."""
 
 _FORBIDDEN = {
     "E4": r"anonym(?:ous|ised|ized)|guarante\w+|certif(?:y|ied|ies)|impossible",

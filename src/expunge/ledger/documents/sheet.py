@@ -26,6 +26,7 @@ FORMATS = (".md", ".html", ".pdf", ".json")
 _SIZES = (10.5, 10.0, 9.5, 9.0, 8.5, 8.0)
 """Sizes of type, in points, that are tried until a page holds all."""
 _MARGIN = 20.0
+_REGULAR, _BOLD = "DejaVuSans.ttf", "DejaVuSans-Bold.ttf"
 _STYLE = """
 body { font: 15px/1.45 "DejaVu Sans", Verdana, sans-serif; color: #1a1a1a; margin: 2.5rem auto;
   max-width: 46rem; padding: 0 1rem; }
@@ -119,6 +120,7 @@ class Sheet:
             UsageError: The library for PDF is not there, or one page does not hold the document.
         """
         require_pdf()
+        _require_glyphs(self)
         for size in _SIZES if self.one_page else _SIZES[3:4]:
             drawn = _drawn(self, size)
             if drawn.pages_count == 1 or not self.one_page:
@@ -269,20 +271,50 @@ def _html(block: SheetBlock) -> str:
     return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody></table>"
 
 
+def _fonts() -> Path:
+    from matplotlib import get_data_path
+
+    return Path(get_data_path()) / "fonts" / "ttf"
+
+
+def _require_glyphs(sheet: Sheet) -> None:
+    """Refuse a PDF in which a character would be an empty box."""
+    from fontTools.ttLib import TTFont
+
+    words = (sheet.title, *(part for block in sheet.blocks for part in _texts(block)))
+    known = TTFont(_fonts() / _REGULAR, lazy=True).getBestCmap()
+    missing = {each for text in words for each in text if ord(each) not in known} - {"\n"}
+    if missing:
+        raise UsageError(
+            "no-glyph",
+            what=f"the font of PDF files has no sign for {', '.join(sorted(missing))[:60]}",
+            why="the name would be printed as empty boxes",
+            fix="write the document as .html, which uses the fonts of the reader",
+        )
+
+
 def _drawn(sheet: Sheet, size: float) -> "FPDF":
     """Draw a document with one size of type."""
     from fpdf import FPDF
-    from matplotlib import get_data_path
 
-    fonts = Path(get_data_path()) / "fonts" / "ttf"
-    pdf = FPDF(format="A4")
+    class Numbered(FPDF):
+        """Pages with their number at the foot, where there are several."""
+
+        def footer(self) -> None:
+            """Write the number of the page."""
+            if not sheet.one_page:
+                self.set_y(-_MARGIN * 0.6)
+                self.set_font("sans", "", 7)
+                self.cell(0, 4, f"Page {self.page_no()} of {{nb}}", align="R")
+
+    pdf = Numbered(format="A4")
     pdf.set_creation_date(datetime.combine(sheet.day, time(), tzinfo=UTC))
     pdf.set_title(sheet.title)
     pdf.set_lang("en")
     pdf.set_margins(_MARGIN, _MARGIN * 0.8)
     pdf.set_auto_page_break(True, margin=_MARGIN * 0.8)
-    pdf.add_font("sans", fname=fonts / "DejaVuSans.ttf")
-    pdf.add_font("sans", style="B", fname=fonts / "DejaVuSans-Bold.ttf")
+    pdf.add_font("sans", fname=_fonts() / _REGULAR)
+    pdf.add_font("sans", style="B", fname=_fonts() / _BOLD)
     pdf.add_page()
     pdf.set_font("sans", "B", size * 1.5)
     pdf.multi_cell(0, None, sheet.title, align="L", new_x="LMARGIN", new_y="NEXT")
@@ -320,10 +352,8 @@ def _draw_table(pdf: "FPDF", block: SheetTable, size: float) -> None:
         line_height=small * 0.48,
         text_align="LEFT",
         borders_layout="HORIZONTAL_LINES",
+        v_align="TOP",
         padding=0.8,
-        wrapmode="CHAR"
-        if any(len(w) > 40 for r in block.rows for c in r for w in c.split())
-        else "WORD",
     ) as table:
         for row in (block.head, *block.rows):
             table.row(row)
