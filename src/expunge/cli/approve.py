@@ -26,12 +26,13 @@ def approve(
     folder = run_folder(run)
 
     from expunge.ledger.documents.approval import approve as approve_run
+    from expunge.ledger.documents.approval import require_name
     from expunge.provenance.attestation import APPROVAL
     from expunge.provenance.signature import require_signing_key
 
-    signing = require_signing_key(folder)
+    name, signing = require_name(by), require_signing_key(folder)
     free(folder / APPROVAL, yes=yes)
-    path, notes = approve_run(folder, by=by, signing=signing)
+    path, notes = approve_run(folder, by=name, signing=signing)
     console = session.console
     console.line("approved", str(path))
     for note in notes:

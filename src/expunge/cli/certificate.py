@@ -1,5 +1,6 @@
 """`expunge certificate`: what is claimed of which bytes, until when, and who signed."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,20 +12,18 @@ from expunge.cli.settings import run_folder
 from expunge.errors import GateError, UsageError
 
 
-def certificate(
-    source: Annotated[
-        Path | None, Parameter(help="run folder, or a certificate as JSON to be signed or drawn")
-    ] = None,
-    /,
-    *,
-    out: Out = None,
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SigningFlags:
+    """Who signs, and how long the claim is to stand."""
+
     role: Annotated[
         Literal["operator", "auditor"],
         Parameter(env_var="EXPUNGE_ROLE", help="in which role your key signs"),
-    ] = "operator",
+    ] = "operator"
     by: Annotated[
         str, Parameter(show_default=False, env_var="EXPUNGE_BY", help="name of whoever signs")
-    ] = "",
+    ] = ""
     unsigned: Annotated[
         bool,
         Parameter(
@@ -33,7 +32,7 @@ def certificate(
             env_var="EXPUNGE_UNSIGNED",
             help="add no signature: for a draft, or to draw a signed certificate as PDF",
         ),
-    ] = False,
+    ] = False
     until: Annotated[
         str,
         Parameter(
@@ -41,7 +40,17 @@ def certificate(
             env_var="EXPUNGE_UNTIL",
             help="day until which the claim stands, YYYY-MM-DD; default twelve months",
         ),
-    ] = "",
+    ] = ""
+
+
+def certificate(
+    source: Annotated[
+        Path | None, Parameter(help="run folder, or a certificate as JSON to be signed or drawn")
+    ] = None,
+    /,
+    *,
+    out: Out = None,
+    flags: SigningFlags | None = None,
     verify: Annotated[
         Path | None,
         Parameter(
@@ -55,7 +64,7 @@ def certificate(
         Parameter(
             show_default=False,
             env_var="EXPUNGE_SIGNER",
-            help="public key of whoever must have signed it",
+            help="public key of whoever must have signed it, with --verify",
         ),
     ] = None,
     yes: Replace = False,
@@ -65,23 +74,22 @@ def certificate(
 
     Your key (`expunge keys`) signs it. An auditor signs the same file with --role auditor.
     """
-    if (source is None) == (verify is None):
-        raise UsageError(
-            "one-certificate",
-            what="name either a run to certify, or a certificate with --verify",
-            why="one call writes or checks, never both",
-            fix="expunge certificate runs/latest, or expunge certificate --verify FILE.json",
-        )
-    if source is None:
-        assert verify is not None
+    if source is not None and verify is None:
+        return _write(source, out, flags or SigningFlags(), yes=yes, session=session)
+    if source is None and verify is not None:
         return _check(verify, key, session)
-    if key is not None:
-        raise UsageError(
-            "key-without-verify",
-            what="--key is for --verify",
-            why="a certificate is signed with your own private key",
-            fix="leave --key away, or check the certificate with --verify FILE --key FILE.pub",
-        )
+    raise UsageError(
+        "one-certificate",
+        what="name either a run to certify, or a certificate with --verify",
+        why="one call writes or checks, never both",
+        fix="expunge certificate runs/latest, or expunge certificate --verify FILE.json",
+    )
+
+
+def _write(
+    source: Path, out: Path | None, flags: SigningFlags, *, yes: bool, session: Session
+) -> int:
+    """Write or sign a certificate."""
     is_file = source.suffix == ".json" and not source.is_dir()
     folder = source if is_file else run_folder(source)
 
@@ -93,13 +101,13 @@ def certificate(
 
     path = out or (source if is_file else default_path(folder, "certificate.json"))
     require_format(path)
-    signing = None if unsigned else require_signing_key(folder)
-    last = require_day(until, "--until") if until else None
+    last = require_day(flags.until, "--until") if flags.until else None
+    signing = None if flags.unsigned else require_signing_key(folder)
     # A signature is added to the file that it signs: that one is meant to be replaced.
     free(path, yes=yes or (is_file and path == source))
-    write(folder, out=path, signing=signing, role=role, by=by, until=last)
+    write(folder, out=path, signing=signing, role=flags.role, by=flags.by, until=last)
     session.console.line("wrote", str(path))
-    session.console.line("signed", "by nobody" if signing is None else f"as {role}")
+    session.console.line("signed", "by nobody" if signing is None else f"as {flags.role}")
     session.console.event("done", {"certificate": path, "exit": 0})
     return 0
 

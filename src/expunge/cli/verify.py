@@ -46,14 +46,7 @@ def verify(
     from expunge.provenance.verify import verify_published
 
     signer = None if key is None else read_public_key(key)
-    approved = None if approver is None else read_public_key(approver)
-    if published and approved is not None:
-        raise UsageError(
-            "approver-needs-run",
-            what=f"{run} is a published model folder, which holds no approval",
-            why="an approval lies in the run folder",
-            fix="verify the run folder instead",
-        )
+    approved = _approver(approver, run, published=published)
     if published:
         found = verify_published(folder, signer=signer)
     else:
@@ -77,3 +70,25 @@ def verify(
     console.line("signed", said)
     console.line("digest", found.digest)
     return 0
+
+
+def _approver(path: Path | None, run: Path, *, published: bool) -> bytes | None:
+    """Return the key that must have approved the run; None where nobody must.
+
+    Raises:
+        UsageError: A published model folder is verified, which holds no approval.
+        InputError: The file holds no public key.
+    """
+    if path is None:
+        return None
+    if published:
+        raise UsageError(
+            "approver-needs-run",
+            what=f"{run} is a published model folder, which holds no approval",
+            why="an approval lies in the run folder",
+            fix="verify the run folder instead",
+        )
+
+    from expunge.provenance.signature import read_public_key
+
+    return read_public_key(path)

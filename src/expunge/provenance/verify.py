@@ -97,7 +97,7 @@ def verify(
         assess: Computes the results; default `expunge.evals.assess.assess`.
         key: The operator's key: opens sealed evidence, and checks who destroyed it.
         signer: Public key of whoever must have signed the run; None: anybody, or nobody.
-        approver: Public key of whoever must have approved the run; None: anybody, or nobody.
+        approver: Public key of whoever must have approved it; None: anybody, or nobody.
         today: The date against which the retention of the evidence is held; default: now.
 
     Raises:
@@ -117,20 +117,18 @@ def verify(
     signed, unsigned = _signed(run, signer)
     problems += unsigned or _signer_problems(run, key_fingerprint(signed) if signed else "")
     gone, notes = _kept(run, manifest, key, signed, today or datetime.now(UTC).date())
-    problems += gone.problems
+    problems += [*gone.problems, *_approval_problems(run, manifest, approver)]
     present = {name_in(run, path): path for path in covered(run, finished=True)}
     problems += _file_problems(present, manifest, gone.files)
     problems += _published_problems(run, manifest, None if unsigned else signed)
-    problems += _approval_problems(run, manifest, approver)
     store = EvidenceStore(run / "evidence", key=key)
     numbers, scores, missed = _recomputed(store, run, manifest, assess, key, gone)
     problems += numbers
     notes += missed
     problems += (_attack_problems if _ATTACK in manifest else _origin_problems)(run, manifest)
     if manifest:
-        problems += identity_problems(run, manifest)
         belonging, unsure = _belonging(run, manifest, store, key, gone=bool(gone.files))
-        problems += belonging
+        problems += [*identity_problems(run, manifest), *belonging]
         notes += unsure
     return Verification(
         problems=tuple(problems),

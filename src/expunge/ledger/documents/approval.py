@@ -34,14 +34,7 @@ def approve(run: Path, *, by: str, signing: SigningKey) -> tuple[Path, tuple[str
             ...
         expunge.errors.InputError: error[no-run]: no-such-run is not a run folder...
     """
-    name = one_line(by)
-    if not name:
-        raise UsageError(
-            "no-name",
-            what="--by names nobody",
-            why="an approval is the act of a person",
-            fix="name whoever approves, for example --by 'Ada Example'",
-        )
+    name = require_name(by)
     key = existing_key(run)
     record = read_record(run, key=key)
     if not record.passed:
@@ -67,3 +60,19 @@ def approve(run: Path, *, by: str, signing: SigningKey) -> tuple[Path, tuple[str
     if record.results.verdict.provisional:
         notes.append("the verdict is provisional: level quick is not meant for a release")
     return path, tuple(notes)
+
+
+def require_name(by: str) -> str:
+    """Return the name of whoever approves, on one line.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name := one_line(by):
+        return name
+    raise UsageError(
+        "no-name",
+        what="--by names nobody",
+        why="an approval is the act of a person",
+        fix="name whoever approves, for example --by 'Ada Example'",
+    )

@@ -45,7 +45,7 @@ class Certificate:
 
     Example:
         >>> Certificate(body={"schema": SCHEMA}, signatures=()).digest[:8]
-        '6e6cc84d'
+        'd383e25c'
     """
 
     body: dict[str, Any]

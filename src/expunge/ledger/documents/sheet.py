@@ -282,7 +282,7 @@ def _require_glyphs(sheet: Sheet) -> None:
     from fontTools.ttLib import TTFont
 
     words = (sheet.title, *(part for block in sheet.blocks for part in _texts(block)))
-    known = TTFont(_fonts() / _REGULAR, lazy=True).getBestCmap()
+    known = TTFont(_fonts() / _REGULAR, lazy=True).getBestCmap() or {}
     missing = {each for text in words for each in text if ord(each) not in known} - {"\n"}
     if missing:
         raise UsageError(
