@@ -109,11 +109,10 @@ def verify(
             ...
         expunge.errors.InputError: error[no-manifest]: no-such-run has no manifest.json...
     """
-    path = run / NAME
-    _require_manifest(path)
+    _require_manifest(run / NAME)
     if linked := _linked(run):
         return Verification(problems=linked, files=0, scores=0, digest="")
-    manifest, problems = _read_manifest(path)
+    manifest, problems = _read_manifest(run / NAME)
     signed, unsigned = _signed(run, signer)
     problems += unsigned or _signer_problems(run, key_fingerprint(signed) if signed else "")
     gone, notes = _kept(run, manifest, key, signed, today or datetime.now(UTC).date())

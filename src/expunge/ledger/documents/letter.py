@@ -30,6 +30,9 @@ from expunge.reporting.examples import count
 SCHEMA = "expunge.letter/1"
 """Name and version of the layout of a letter as JSON."""
 
+_NOBODY = "[name and address of the controller]"
+"""Where it must be filled in who answers."""
+
 _ASKED: Mapping[str, str] = {
     "removal": "You asked us to remove the influence of your data from a language model.",
     "suppression": "You asked us to keep a language model from saying your data.",
@@ -206,7 +209,7 @@ def letter_sheet(record: RunRecord, details: LetterDetails, *, day: date) -> She
         SheetText(text=_effect(record, details.effective, product)),
         SheetHeading(text="Your rights"),
         SheetText(text=_rights(authority)),
-        SheetText(text=controller or "[name of the controller]"),
+        SheetText(text=controller or _NOBODY),
     )
     sheet = Sheet(
         title="Our answer to your request",
@@ -250,7 +253,7 @@ def _head(record: RunRecord, details: LetterDetails, day: date) -> str:
     own = f"{reference} (run {record.run_id})" if reference else f"run {record.run_id}"
     return "\n".join(
         (
-            f"From: {controller or '[name and address of the controller]'}",
+            f"From: {controller or _NOBODY}",
             f"To: {to or '[name of the person]'}",
             f"Date: {day.isoformat()}",
             f"Our reference: {own}",

@@ -31,7 +31,7 @@ _STYLE = """
 body { font: 15px/1.45 "DejaVu Sans", Verdana, sans-serif; color: #1a1a1a; margin: 2.5rem auto;
   max-width: 46rem; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 1.8rem; }
-table { border-collapse: collapse; width: 100%; font-size: .8rem; }
+table { border-collapse: collapse; width: 100%; table-layout: fixed; font-size: .8rem; }
 th, td { border-bottom: 1px solid #bbb; padding: .3rem .4rem; text-align: left;
   vertical-align: top; overflow-wrap: anywhere; }
 @media print { body { margin: 0; } }
@@ -61,7 +61,7 @@ class SheetList:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SheetTable:
-    """A table; `widths` are the shares of its columns."""
+    """A table; `widths` are the shares of its columns, in percent."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -264,7 +264,10 @@ def _html(block: SheetBlock) -> str:
         return f"<p>{escape(block.text).replace(chr(10), '<br>')}</p>"
     if isinstance(block, SheetList):
         return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in block.items)}</ul>"
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in block.head)
+    head = "".join(
+        f'<th scope="col" style="width: {width}%">{escape(cell)}</th>'
+        for cell, width in zip(block.head, block.widths, strict=True)
+    )
     rows = "".join(
         f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in block.rows
     )
