@@ -143,7 +143,9 @@ def test_nothing_takes_effect_without_a_pass(name, runs, tmp_path):
 
 def test_operators_may_be_called_what_no_claim_may_say(runs, tmp_path):
     path = tmp_path / "letter.html"
-    told = LetterDetails(controller="Guaranteed <b>Deletion</b> Ltd", to="Ada\x1b[2J | *Certain*")
+    told = LetterDetails(
+        controller="Guaranteed <b>Deletion</b> Ltd", to="Ada\x1b[2J | *Certain*", product="test"
+    )
     letter(runs["E1"], out=path, details=told, day=DAY)
     said = path.read_text(encoding="utf-8")
     assert "Guaranteed &lt;b&gt;Deletion&lt;/b&gt; Ltd" in said

@@ -108,7 +108,8 @@ def attack_table(record: RunRecord) -> tuple[AttackRow, ...]:
     """
     known = {each.attack: each for each in record.results.attacks}
     seen = {one.attack for fact in record.ranked or () for one in fact.after}
-    scored = {s.attack for s in record.results.scores if s.role == "unlearned"} - {""}
+    scores = record.results.scores
+    scored = {s.attack for s in scores if s.role == "unlearned" and s.value is not None}
     names = dict.fromkeys((*known, *sorted(seen), *catalogue().attacks))
     rows = [_membership(record.results)]
     for name in names:

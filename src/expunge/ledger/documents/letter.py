@@ -194,6 +194,13 @@ def letter_sheet(record: RunRecord, details: LetterDetails, *, day: date) -> She
         InputError: It would say more than the claim of the run supports.
     """
     _check_effective(record, details.effective)
+    # The words of the operator are names, in which nothing is claimed: they are left out.
+    own = _page(record, LetterDetails(effective=details.effective), day)
+    require_supported(own, level=record.claim.level, passed=record.passed)
+    return _page(record, details, day)
+
+
+def _page(record: RunRecord, details: LetterDetails, day: date) -> Sheet:
     _, controller, authority, product, _ = details.given()
     blocks: tuple[SheetBlock, ...] = (
         SheetText(text=_head(record, details, day)),
@@ -211,15 +218,7 @@ def letter_sheet(record: RunRecord, details: LetterDetails, *, day: date) -> She
         SheetText(text=_rights(authority)),
         SheetText(text=controller or _NOBODY),
     )
-    sheet = Sheet(
-        title="Our answer to your request",
-        day=day,
-        blocks=blocks,
-        one_page=True,
-        given=details.given(),
-    )
-    require_supported(sheet, level=record.claim.level, passed=record.passed)
-    return sheet
+    return Sheet(title="Our answer to your request", day=day, blocks=blocks, one_page=True)
 
 
 def places(sheet: Sheet) -> list[str]:

@@ -87,15 +87,10 @@ class Sheet:
     blocks: tuple[SheetBlock, ...]
     one_page: bool = False
     """Whether its PDF must not be longer than a page."""
-    given: tuple[str, ...] = ()
-    """What the operator wrote: names and addresses, in which no word is a claim."""
 
     def text(self) -> str:
-        """Return the words alone, a block a line, without those of the operator."""
-        said = "\n".join(part for block in self.blocks for part in _texts(block))
-        for words in sorted(filter(None, self.given), key=len, reverse=True):
-            said = said.replace(words, "[given]")
-        return f"{self.title}\n{said}"
+        """Return the words alone, a block a line."""
+        return "\n".join((self.title, *(part for block in self.blocks for part in _texts(block))))
 
     def markdown(self) -> str:
         """Return the document as Markdown; nothing in it is taken for a mark or a tag."""
