@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from expunge.data.readers import read
     from expunge.errors import ExpungeError
     from expunge.evals.results import Results
+    from expunge.ledger.documents.annex import annex
+    from expunge.ledger.documents.approval import approve
+    from expunge.ledger.documents.certificate import certificate
+    from expunge.ledger.documents.letter import LetterDetails, WrittenLetter, letter
     from expunge.ledger.store import Ledger
     from expunge.ledger.verify import LedgerVerification, verify_ledger
     from expunge.pipeline.attack import AttackedModel, attack
@@ -44,6 +48,7 @@ __all__ = [
     "FinetuneSettings",
     "Ledger",
     "LedgerVerification",
+    "LetterDetails",
     "Plan",
     "Recheck",
     "Request",
@@ -54,15 +59,20 @@ __all__ = [
     "TrainedRun",
     "Tuned",
     "Verification",
+    "WrittenLetter",
     "WrittenRequest",
     "__version__",
+    "annex",
+    "approve",
     "attack",
     "audit",
     "bench",
     "build_report",
+    "certificate",
     "forget",
     "forget_exactly",
     "gold",
+    "letter",
     "merge",
     "plan",
     "read",
@@ -82,6 +92,7 @@ _MODULES = {
     "FinetuneSettings": "expunge.config.settings",
     "Ledger": "expunge.ledger.store",
     "LedgerVerification": "expunge.ledger.verify",
+    "LetterDetails": "expunge.ledger.documents.letter",
     "Plan": "expunge.pipeline.plan",
     "Recheck": "expunge.pipeline.recheck",
     "Request": "expunge.config.request",
@@ -92,14 +103,19 @@ _MODULES = {
     "TrainedRun": "expunge.provenance.training_facts",
     "Tuned": "expunge.benchmarking.tune",
     "Verification": "expunge.provenance.verify",
+    "WrittenLetter": "expunge.ledger.documents.letter",
     "WrittenRequest": "expunge.pipeline.request",
+    "annex": "expunge.ledger.documents.annex",
+    "approve": "expunge.ledger.documents.approval",
     "attack": "expunge.pipeline.attack",
     "audit": "expunge.pipeline.forget",
     "bench": "expunge.benchmarking.run",
     "build_report": "expunge.reporting.build",
+    "certificate": "expunge.ledger.documents.certificate",
     "forget": "expunge.pipeline.forget",
     "forget_exactly": "expunge.pipeline.exact",
     "gold": "expunge.pipeline.gold",
+    "letter": "expunge.ledger.documents.letter",
     "merge": "expunge.pipeline.merge",
     "plan": "expunge.pipeline.forget",
     "read": "expunge.data.readers",

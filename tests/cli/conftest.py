@@ -98,7 +98,7 @@ def calls(monkeypatch, tmp_path):
             )
         },
         "expunge.provenance.verify": {
-            "verify": lambda run, *, key, signer: verification,
+            "verify": lambda run, *, key, signer, approver: verification,
             "verify_published": lambda folder, *, signer: verification,
         },
     }

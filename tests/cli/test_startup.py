@@ -74,8 +74,9 @@ def test_help_has_an_example_and_names_a_variable_for_every_flag(name):
 
 def test_all_commands_are_in_the_help():
     shown = python(LOADED, "--help").stdout
-    names = "attack audit bench cache compat demo doctor evidence forget gold keys ledger "
-    names += "merge methods metrics plan recheck report request train tune verify version"
+    names = "annex approve attack audit bench cache certificate compat demo doctor evidence forget "
+    names += "gold keys ledger letter merge methods metrics plan recheck report request train tune "
+    names += "verify version"
     assert " ".join(NAMES) == names
     assert [name for name in NAMES if f"│ {name} " not in shown] == []
 

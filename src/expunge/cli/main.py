@@ -7,10 +7,13 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Group, Parameter
 
+from expunge.cli.annex import annex
+from expunge.cli.approve import approve
 from expunge.cli.attack import attack
 from expunge.cli.audit import audit
 from expunge.cli.bench import bench
 from expunge.cli.cache import cache
+from expunge.cli.certificate import certificate
 from expunge.cli.compat import compat
 from expunge.cli.demo import demo
 from expunge.cli.doctor import doctor, installed_version, version
@@ -20,6 +23,7 @@ from expunge.cli.forget import forget
 from expunge.cli.gold import gold
 from expunge.cli.keys import keys
 from expunge.cli.ledger import ledger
+from expunge.cli.letter import letter
 from expunge.cli.merge import merge
 from expunge.cli.methods import methods
 from expunge.cli.metrics import metrics
@@ -44,6 +48,10 @@ COMMANDS = (
     attack,
     recheck,
     report,
+    letter,
+    annex,
+    approve,
+    certificate,
     verify,
     keys,
     evidence,
@@ -75,6 +83,12 @@ _EXAMPLES = {
     "attack": "expunge attack runs/latest --against runs/latest --level standard",
     "recheck": "expunge recheck merged --against runs/latest --related org/sibling --gate",
     "report": "expunge report runs/latest --open",
+    "letter": "expunge letter runs/latest --to 'Elin Marrow' --out letter.pdf",
+    "annex": "expunge annex runs/latest --declare release_context=internal --out annex.pdf",
+    "approve": "expunge approve runs/latest --by 'Ada Example'",
+    "certificate": "expunge certificate runs/latest --out certificate.json\n"
+    "  expunge certificate certificate.json --role auditor\n"
+    "  expunge certificate --verify certificate.json --key auditor.pub",
     "verify": "expunge verify runs/latest --key auditor.pub",
     "keys": "expunge keys",
     "evidence": "expunge evidence destroy runs/latest --expired --yes",

@@ -72,6 +72,19 @@ _NOT_SETTINGS = (
     "CHOSEN",
     "COMPAT_GOLD",
     "SIGNER",
+    "APPROVER",
+    "TO",
+    "CONTROLLER",
+    "AUTHORITY",
+    "PRODUCT",
+    "REFERENCE",
+    "EFFECTIVE",
+    "DECLARE",
+    "BY",
+    "ROLE",
+    "UNSIGNED",
+    "UNTIL",
+    "CERTIFICATE",
 )
 COMMAND_VARIABLES = LEDGER_VARIABLES | frozenset(f"EXPUNGE_{name}" for name in _NOT_SETTINGS)
 """Variables that stand for flags of commands, not for keys of the settings tree."""

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from expunge.cli.session import Given, quiet_libraries
 from expunge.cli.settings import run_folder
-from expunge.errors import GateError
+from expunge.errors import GateError, UsageError
 
 
 def verify(
@@ -20,6 +20,14 @@ def verify(
             show_default=False,
             env_var="EXPUNGE_SIGNER",
             help="public key of whoever must have signed the run (`expunge keys`)",
+        ),
+    ] = None,
+    approver: Annotated[
+        Path | None,
+        Parameter(
+            show_default=False,
+            env_var="EXPUNGE_APPROVER",
+            help="public key of whoever must have approved the run (`expunge approve`)",
         ),
     ] = None,
     session: Given,
@@ -38,10 +46,11 @@ def verify(
     from expunge.provenance.verify import verify_published
 
     signer = None if key is None else read_public_key(key)
+    approved = _approver(approver, run, published=published)
     if published:
         found = verify_published(folder, signer=signer)
     else:
-        found = verify_run(folder, key=existing_key(folder), signer=signer)
+        found = verify_run(folder, key=existing_key(folder), signer=signer, approver=approved)
     for note in found.notes:
         console.note(note)
     for problem in found.problems:
@@ -61,3 +70,25 @@ def verify(
     console.line("signed", said)
     console.line("digest", found.digest)
     return 0
+
+
+def _approver(path: Path | None, run: Path, *, published: bool) -> bytes | None:
+    """Return the key that must have approved the run; None where nobody must.
+
+    Raises:
+        UsageError: A published model folder is verified, which holds no approval.
+        InputError: The file holds no public key.
+    """
+    if path is None:
+        return None
+    if published:
+        raise UsageError(
+            "approver-needs-run",
+            what=f"{run} is a published model folder, which holds no approval",
+            why="an approval lies in the run folder",
+            fix="verify the run folder instead",
+        )
+
+    from expunge.provenance.signature import read_public_key
+
+    return read_public_key(path)

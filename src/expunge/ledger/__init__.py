@@ -1,1 +1,1 @@
-"""The ledger: every model, request, run and claim of an operator, in one file that only grows."""
+"""The ledger: every model, request, run and claim of an operator, and what others get of it."""

@@ -16,12 +16,14 @@ from expunge.evals.attack_gates import Scorer, ScoringRules
 from expunge.evidence.preregistration import Preregistration
 from expunge.evidence.store import EvidenceStore, Item
 from expunge.provenance import files
+from expunge.provenance.attestation import APPROVAL
 from expunge.provenance.keys import item_fingerprints
 from expunge.provenance.published import write_public_manifest
 from expunge.provenance.signature import MANIFEST as NAME
 from expunge.provenance.signature import MANIFEST_SCHEMA as SCHEMA
 from expunge.provenance.signature import SIGNATURE, SigningKey, write_signature
 from expunge.reporting.build import IN_FULL, MASKED
+from expunge.reporting.claims import claim_of
 from expunge.reporting.recovery import NAME as LADDER
 from expunge.reporting.recovery import ladder_json, summarise
 from expunge.reporting.schema import RunFacts, read_results
@@ -30,7 +32,7 @@ from expunge.utils.io import json_text, read_json, read_table, sha256_json, writ
 DESTROYED = "evidence-destroyed.json"
 """The note on the destruction of evidence, written after the manifest."""
 
-_UNCOVERED_FILES = frozenset({NAME, SIGNATURE, DESTROYED, IN_FULL, MASKED})
+_UNCOVERED_FILES = frozenset({NAME, SIGNATURE, APPROVAL, DESTROYED, IN_FULL, MASKED})
 _WHILE_RUNNING = frozenset({"checkpoints", ".lock"})
 """What is in the folder of a run while it is worked on, and gone when it has ended."""
 
@@ -50,8 +52,8 @@ class Retention:
 def covered(run: Path, *, finished: bool = False) -> Iterator[Path]:
     """Yield every file and link of a run folder that the manifest must name, sorted by path.
 
-    Left out are the manifest itself, its signature, the note on destroyed evidence, reports that
-    were written aside, and while the run goes on its lock and its checkpoints.
+    Left out are the manifest itself, its signature, its approval, the note on destroyed evidence,
+    reports that were written aside, and while the run goes on its lock and its checkpoints.
 
     Args:
         run: The run folder.
@@ -94,6 +96,7 @@ def write_manifest(
         InputError: `results.json` is malformed.
     """
     verdict = read_results(run).verdict
+    claim = claim_of(verdict, facts).to_json()
     body: dict[str, Any] = {
         "run": run_id,
         "created": facts.created,
@@ -103,6 +106,7 @@ def write_manifest(
             "tier": verdict.tier,
             "provisional": verdict.provisional,
         },
+        "claim": claim,
         "model": facts.model,
         "models": dict(sorted(models.items())),
         "device": facts.device,

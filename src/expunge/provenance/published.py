@@ -18,7 +18,7 @@ from expunge.utils.io import json_text, read_table, sha256_json, write_text
 SCHEMA = "expunge.public/1"
 """Name and version of the layout of `model/manifest.json`."""
 
-_TOLD = ("created", "verdict", "models", "precision", "method", "versions")
+_TOLD = ("created", "verdict", "claim", "models", "precision", "method", "versions")
 """What is repeated from the manifest of the run."""
 _UNCOVERED = frozenset({MANIFEST, SIGNATURE})
 

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from expunge.errors import InputError
+from expunge.errors import InputError, UsageError
 from expunge.provenance.keys import default_key_path, operator_key
 from expunge.utils.io import json_text, read_table, write_json, write_text
 
@@ -70,6 +70,27 @@ def signing_key(run: Path) -> SigningKey | None:
     """
     path = signing_key_path()
     return SigningKey(seed=operator_key(path, run=run)) if path.exists() else None
+
+
+def require_signing_key(run: Path) -> SigningKey:
+    """Return the signing key of this user, where a signature is needed.
+
+    Args:
+        run: As for `signing_key`.
+
+    Raises:
+        UsageError: There is none; and as `operator_key`.
+        InputError: As `operator_key`.
+    """
+    key = signing_key(run)
+    if key is None:
+        raise UsageError(
+            "no-signing-key",
+            what=f"there is no signing key at {signing_key_path()}",
+            why="what nobody signs, anybody may have written",
+            fix="make one with `expunge keys`",
+        )
+    return key
 
 
 def make_signing_key(path: Path) -> SigningKey:

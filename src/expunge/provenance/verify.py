@@ -14,6 +14,7 @@ from expunge.evidence.preregistration import NAME as REGISTERED
 from expunge.evidence.preregistration import departures, read_preregistration
 from expunge.evidence.store import EvidenceStore
 from expunge.models.reference import MODEL, SETTINGS
+from expunge.provenance.attestation import APPROVAL, read_approval
 from expunge.provenance.consistency import (
     Problem,
     claim_problems,
@@ -30,6 +31,7 @@ from expunge.provenance.manifest import DESTROYED, NAME, SCHEMA, SIGNATURE, cove
 from expunge.provenance.published import SCHEMA as PUBLIC
 from expunge.provenance.published import public_manifest
 from expunge.provenance.signature import key_fingerprint, read_signature
+from expunge.reporting.claims import claim_of
 from expunge.reporting.schema import read_facts, results_from_json, results_to_json
 from expunge.utils.io import json_text, links_below, read_json, sha256_file, sha256_json
 
@@ -40,7 +42,7 @@ _UNREADABLE = (ExpungeError, ValueError, KeyError, TypeError, IndexError, Attrib
 """What broken files raise when they are read: findings here, not crashes."""
 
 _ABSENT = object()
-_TABLES = ("data", "evidence", "models", "preregistration", "seeds", "verdict", "versions")
+_TABLES = ("claim", "data", "evidence", "models", "preregistration", "seeds", "verdict", "versions")
 """Fields of a manifest that hold fields of their own."""
 
 _ATTACK = "attack"
@@ -81,6 +83,7 @@ def verify(
     assess: Assess | None = None,
     key: bytes | None = None,
     signer: bytes | None = None,
+    approver: bytes | None = None,
     today: date | None = None,
 ) -> Verification:
     """Check a run folder against its manifest and its numbers against its evidence.
@@ -94,6 +97,7 @@ def verify(
         assess: Computes the results; default `expunge.evals.assess.assess`.
         key: The operator's key: opens sealed evidence, and checks who destroyed it.
         signer: Public key of whoever must have signed the run; None: anybody, or nobody.
+        approver: Public key of whoever must have approved it; None: anybody, or nobody.
         today: The date against which the retention of the evidence is held; default: now.
 
     Raises:
@@ -105,15 +109,14 @@ def verify(
             ...
         expunge.errors.InputError: error[no-manifest]: no-such-run has no manifest.json...
     """
-    path = run / NAME
-    _require_manifest(path)
+    _require_manifest(run / NAME)
     if linked := _linked(run):
         return Verification(problems=linked, files=0, scores=0, digest="")
-    manifest, problems = _read_manifest(path)
+    manifest, problems = _read_manifest(run / NAME)
     signed, unsigned = _signed(run, signer)
     problems += unsigned or _signer_problems(run, key_fingerprint(signed) if signed else "")
     gone, notes = _kept(run, manifest, key, signed, today or datetime.now(UTC).date())
-    problems += gone.problems
+    problems += [*gone.problems, *_approval_problems(run, manifest, approver)]
     present = {name_in(run, path): path for path in covered(run, finished=True)}
     problems += _file_problems(present, manifest, gone.files)
     problems += _published_problems(run, manifest, None if unsigned else signed)
@@ -123,9 +126,8 @@ def verify(
     notes += missed
     problems += (_attack_problems if _ATTACK in manifest else _origin_problems)(run, manifest)
     if manifest:
-        problems += identity_problems(run, manifest)
         belonging, unsure = _belonging(run, manifest, store, key, gone=bool(gone.files))
-        problems += belonging
+        problems += [*identity_problems(run, manifest), *belonging]
         notes += unsure
     return Verification(
         problems=tuple(problems),
@@ -254,6 +256,22 @@ def _kept(
         else ["who destroyed the evidence: the operator's key tells"]
     )
     return _Gone(frozenset(found.files), found.at, problems), notes
+
+
+def _approval_problems(run: Path, manifest: dict[str, Any], wanted: bytes | None) -> list[Problem]:
+    """Return what is wrong with the approval of a run, which must be of this very manifest."""
+    try:
+        found = read_approval(run)
+    except _UNREADABLE as error:
+        return [Problem(path=APPROVAL, what=f"cannot be read: {_cause(error)}")]
+    if found is None:
+        missing = [Problem(path=APPROVAL, what="is missing: nobody has approved this run")]
+        return [] if wanted is None else missing
+    if found.digest != manifest.get("digest"):
+        return [Problem(path=APPROVAL, what="approves another state of the run")]
+    if wanted is not None and found.public_key != wanted.hex():
+        return [Problem(path=APPROVAL, what=f"is by another key, {found.signer}")]
+    return []
 
 
 def _published_problems(run: Path, manifest: dict[str, Any], signer: bytes | None) -> list[Problem]:
@@ -532,6 +550,10 @@ def _origin_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
             "provisional": verdict.provisional,
         },
     }
+    if "claim" in manifest:  # manifests of earlier versions name none
+        # What voids a claim is said in words, and those of an earlier version stand.
+        words = {"voided_by": manifest["claim"].get("voided_by")}
+        expected["claim"] = {**claim_of(verdict, facts).to_json(), **words}
     problems = _named_otherwise(manifest, expected)
     if facts.stages and facts.stages[-1].weights != models.get("unlearned"):
         what = "its last stage left other weights than those that were audited"

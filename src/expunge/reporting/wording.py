@@ -39,6 +39,7 @@ TIERS: Mapping[str, str] = {
 CLAIMS: Mapping[str, str] = {
     "E4": f"exact replay: the model {ROUTE_CLAIMS['E4']}",
     "E3": f"exact by isolation: {ROUTE_CLAIMS['E3']}",
+    "E2": "bound: a proof limits what the records can still have done to the model",
     "E1": "empirical: tests alone speak; no test can show that the data left the weights",
     "E0": "suppression: the data is not said; it may still be in the weights",
 }
@@ -168,8 +169,12 @@ ALWAYS_OUTSIDE = (
 )
 """What no run of expunge looks at."""
 
+VOIDED_BY = ("fine-tuning", "merging", "quantising", "distilling", "pruning")
+"""What is done to a model that ends its result."""
+
 RENEWAL = (
-    "Audit again after training, merging or quantising the model in any way, and after 12 months."
+    f"Audit again after {', '.join(VOIDED_BY[:-1])} or {VOIDED_BY[-1]} the model, and after 12 "
+    "months."
 )
 """When the result expires."""
 

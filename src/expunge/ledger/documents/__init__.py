@@ -1,0 +1,1 @@
+"""Documents for people and authorities: letter, annex, certificate, and the approval of a run."""
