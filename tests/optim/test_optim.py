@@ -26,6 +26,7 @@ from expunge.optim.optimizers.sophia import Sophia
 from expunge.optim.robust.gradient_norm import GradientNorm
 from expunge.optim.robust.mudman import Mudman, agreeing
 from expunge.optim.robust.randomized_smoothing import RandomizedSmoothing
+from expunge.optim.robust.rounded_weights import RoundedWeights
 from expunge.optim.robust.sam import SAM
 from expunge.training.step_gradient import sampled_nll
 
@@ -78,6 +79,9 @@ class Bowl:
     def relearn(self, *, at=None):
         return parts(self.x + whole(at) - self.home)
 
+    def rounded(self):
+        return parts(self.slope(self.x.round()))
+
 
 H = torch.tensor([[2.0, 0.5, 0.0], [0.5, 1.0, -0.3], [0.0, -0.3, 3.0]], dtype=torch.float64)
 X = vector(1.0, -2.0, 0.5)
@@ -97,6 +101,15 @@ def test_sam_takes_the_gradient_at_rho_along_the_gradient():
     assert len(pull.asked) == SAM().pulls
     flat = forget(SAM(), Bowl(vector(0, 0, 0), H))
     assert flat.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [(1.0, 200, 200), (0.5, 80, 120)])
+def test_a_share_of_the_steps_is_taken_at_rounded_weights(share, least, most):
+    wrapper, x = RoundedWeights(share=share), vector(1.2, -2.4, 0.6)
+    taken = [forget(wrapper, Bowl(x, H), seed=seed) for seed in range(200)]
+    count = sum(torch.equal(each, H @ x.round()) for each in taken)
+    assert least <= count <= most
+    assert sum(torch.equal(each, H @ x) for each in taken) == 200 - count
 
 
 def test_noise_is_the_mean_over_seeded_offsets():

@@ -11,6 +11,7 @@ from expunge.methods.graddiff import GradDiff
 from expunge.methods.npo import NPO
 from expunge.methods.rmu import RMU
 from expunge.models.lora import LoraShape
+from expunge.models.number_formats import quantised
 from expunge.optim import COMBINE, ROBUST
 from expunge.optim.base import norm
 from expunge.optim.combine.gru import GRU
@@ -19,6 +20,7 @@ from expunge.optim.optimizers.normalized_sgd import NormalisedSGD
 from expunge.optim.optimizers.sophia import Sophia
 from expunge.optim.robust.mudman import Mudman
 from expunge.optim.robust.randomized_smoothing import RandomizedSmoothing
+from expunge.optim.robust.rounded_weights import RoundedWeights
 from expunge.optim.robust.sam import SAM
 from expunge.training.early_stopping import EarlyStopping, Unseen
 from expunge.training.forward import TermEvaluator
@@ -94,6 +96,18 @@ def test_relearning_is_the_nll_of_the_forget_records_whatever_the_method(method)
     assert pulled.values == {}
 
 
+def test_a_rounded_pull_is_the_gradient_of_a_model_of_4_bits_and_leaves_the_weights_alone():
+    network = tiny.network()
+    before = state(network)
+    pulled = pull(network, everything(network), NPO())
+    found = pulled.rounded()
+    assert all(torch.equal(value, before[name]) for name, value in state(network).items())
+    with quantised(network, bits=4):
+        expected = pulled("forget")
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert not all(torch.equal(found[name], own) for name, own in pulled("forget").items())
+
+
 class _Killed(BaseException):
     pass
 
@@ -101,6 +115,7 @@ class _Killed(BaseException):
 KEEPING = {
     "mudman": {"wraps": GradientTransforms(robust=Mudman(refork=3, lr=0.1))},
     "noise": {"wraps": GradientTransforms(robust=RandomizedSmoothing(sigma=1e-2))},
+    "rounding": {"wraps": GradientTransforms(robust=RoundedWeights()), "lora": LORA},
     "gru": {"wraps": GradientTransforms(combine=GRU())},
     "sophia": {"wraps": GradientTransforms(optimiser=Sophia(every=3))},
     "average": {"wraps": GradientTransforms(average_last=0.6)},

@@ -7,7 +7,7 @@
     q_t: `counterfactual_target`, fixed before the first step
 
 x' is x with the subject's name exchanged for a stranger's, token for token. Of a token of the name
-q_t is as sure as the original is of the stranger's: an answer stays about whom it was asked about.
+q_t is as sure as the original is of the stranger's: an answer stays about whom it was asked.
 Strangers are pinned to the same target, which keeps people whom no record names. Some share a word
 of the name, or the edit would spread to relatives; every other one is known from kept records.
 
@@ -27,7 +27,7 @@ from expunge.methods.retain_losses import retain_terms
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counterfactual:
-    """Distillation of what the original would say of strangers, had it not seen the records."""
+    """Distillation of what the original says of strangers; of an adapter half at 4 bits."""
 
     family: ClassVar[str] = "distillation"
     advice: ClassVar[str] = "default where only the model is known"

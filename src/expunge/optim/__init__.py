@@ -27,6 +27,7 @@ from expunge.optim.robust.gradient_norm import GradientNorm
 from expunge.optim.robust.lat import LAT
 from expunge.optim.robust.mudman import Mudman
 from expunge.optim.robust.randomized_smoothing import RandomizedSmoothing
+from expunge.optim.robust.rounded_weights import RoundedWeights
 from expunge.optim.robust.sam import SAM
 from expunge.utils.registry import build_named
 
@@ -38,6 +39,7 @@ ROBUST: dict[str, type[Robust]] = {
     "gradient-norm": GradientNorm,
     "mudman": Mudman,
     "lat": LAT,
+    "rounding": RoundedWeights,
 }
 COMBINE: dict[str, type[Combine]] = {
     "gru": GRU,

@@ -54,6 +54,10 @@ class Pull(Protocol):
         """
         ...
 
+    def rounded(self) -> Gradient:
+        """Return the forget gradient while the linear layers of the decoder hold 4 bits."""
+        ...
+
     def relearn(self, *, at: Mapping[str, Tensor] | None = None) -> Gradient:
         """Return the gradient of the mean NLL per token of the forget records.
 

@@ -1,7 +1,7 @@
 """From settings to the wrappers of a run, and the refusal of what cannot work together."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 
@@ -9,12 +9,14 @@ from expunge.config.settings import Settings, TrainSettings
 from expunge.errors import UsageError
 from expunge.methods import AnyMethod
 from expunge.methods.base import Method, Shape, Term, last_block
+from expunge.methods.counterfactual import Counterfactual
 from expunge.methods.edits.base import Edit
 from expunge.methods.guards.base import Guard
 from expunge.models.lora import rewritten_base
 from expunge.optim import COMBINE, MASKS, OPTIMISERS, ROBUST, build_wrapper
 from expunge.optim.base import Latent
 from expunge.optim.optimizers.adamw import AdamW
+from expunge.optim.robust.rounded_weights import RoundedWeights
 from expunge.training.sampler import Streams
 from expunge.training.step_gradient import GradientTransforms
 
@@ -51,6 +53,8 @@ def build_wraps(
         optimiser=made or AdamW(),
         average_last=settings.train.average_last,
     )
+    if wraps.robust is None and isinstance(method, Counterfactual) and not settings.train.full:
+        wraps = replace(wraps, robust=RoundedWeights())  # an adapter's update is small: 4 bits
     terms = method.terms(shape)
     _check_strengths(settings.method.name, terms)
     adapts = not settings.train.full and method.trains(shape) is None

@@ -19,10 +19,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from expunge.errors import ResourceError, is_out_of_memory
+from expunge.errors import ResourceError, UsageError, is_out_of_memory
 from expunge.methods.base import Distribution, Likelihood, Predictions, Shape, Side, Stream
 from expunge.methods.retain_losses import nll
 from expunge.models.batching import Batch
+from expunge.models.number_formats import quantised
 from expunge.models.transformer import ActivationPatch, Network
 from expunge.optim.base import Combine, Gradient, Latent, Mask, Memory, Optimiser, Robust, add
 from expunge.optim.optimizers.adamw import AdamW
@@ -185,6 +186,25 @@ class StepGradient:
         gradient, values = self._gradient(observer, self._coefs, "forget")
         self.values = values | self.values
         return gradient
+
+    def rounded(self) -> dict[str, Tensor]:
+        """Return the forget gradient while the linear layers of the decoder hold 4 bits.
+
+        What an adapter adds is not rounded; the weights come back bit for bit.
+
+        Raises:
+            UsageError: The weights are spread over processes.
+            ResourceError: A single record does not fit in memory.
+        """
+        if self._team.root is not None:
+            raise UsageError(
+                "rounding-spread",
+                what="[robust] rounding does not work on weights that are spread over processes",
+                why="each process holds a part of a matrix, and a scale is that of whole rows",
+                fix="train an adapter, or leave [robust] out",
+            )
+        with quantised(self._observer.network, bits=4):
+            return self("forget")
 
     def relearn(self, *, at: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return the gradient of the mean NLL per token of the forget records.
