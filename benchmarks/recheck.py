@@ -11,7 +11,7 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -83,13 +83,13 @@ def changes(settings: Settings, siblings: dict[str, str]) -> Iterator[PlantedCha
             yield PlantedChange(
                 name=f"merged with {name}, {ratio:.0%}", weights=partial(_merged, other, ratio)
             )
-    yield PlantedChange(name="fine-tuned on records to keep", data=request.retain)
+    yield PlantedChange(name="fine-tuned on records to keep", data=tuple(request.retain))
     yield PlantedChange(name="fine-tuned on what was forgotten", data=request.forget)
 
 
 def judged(
     change: PlantedChange, settings: Settings, run: Path, work: Path, siblings: dict[str, str]
-) -> dict[str, object]:
+) -> Mapping[str, object]:
     """Make a change, recheck it, and return what was found."""
     folder = work / "changed"
     shutil.rmtree(work, ignore_errors=True)
