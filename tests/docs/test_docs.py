@@ -79,7 +79,7 @@ def test_commands_in_a_page_are_commands(page):
 def test_flags_in_the_documents_exist(capsys):
     known = {"--nproc-per-node", "--part", "--again", "--precision", "--base", "--shared"}
     known |= {"--help", "--records", "--authors", "--steps", "--attacked", "--out", "--no-redact"}
-    known |= {"--plain", "--world", "--worlds", "--seed", "--arm"}
+    known |= {"--plain", "--world", "--worlds", "--seed", "--arm", "--work"}
     for command in COMMANDS:
         main([command.__name__, "--help"])
         known |= set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
