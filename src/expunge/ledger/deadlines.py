@@ -6,12 +6,12 @@ counted: where the law of a place moves the day, give it with `--due`. Other req
 deadline that they name.
 """
 
-import calendar
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
 from expunge.ledger.entries import LegalBasis, RequestEntry
+from expunge.utils.dates import months_later
 
 _MONTHS, _EXTENDED = 1, 3
 
@@ -30,18 +30,6 @@ class Deadline:
         return self.days is not None and self.days < 0
 
 
-def months_after(day: date, months: int) -> date:
-    """Return the day some months later.
-
-    Example:
-        >>> months_after(date(2026, 1, 31), 1)
-        datetime.date(2026, 2, 28)
-    """
-    year, month = divmod(day.year * 12 + day.month - 1 + months, 12)
-    last = calendar.monthrange(year, month + 1)[1]
-    return date(year, month + 1, min(day.day, last))
-
-
 def usual_deadline(basis: LegalBasis, received: date, *, extended: bool) -> date | None:
     """Return the deadline that the law sets; None where it sets none.
 
@@ -51,7 +39,7 @@ def usual_deadline(basis: LegalBasis, received: date, *, extended: bool) -> date
     """
     if basis is not LegalBasis.ART_17:
         return None
-    return months_after(received, _EXTENDED if extended else _MONTHS)
+    return months_later(received, _EXTENDED if extended else _MONTHS)
 
 
 def deadlines(requests: Iterable[RequestEntry], *, today: date) -> tuple[Deadline, ...]:

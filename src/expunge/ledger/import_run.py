@@ -5,11 +5,10 @@ the original of a run is the model of the run before. Nothing is loaded, and no 
 say what was done is read: `expunge verify` says whether the others are still what they were.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
@@ -34,10 +33,16 @@ from expunge.ledger.entries import (
 )
 from expunge.ledger.store import LedgerWriter
 from expunge.models.reference import ADAPTER, CONFIG, GUARD, SETTINGS, model_folder
-from expunge.provenance.signature import MANIFEST, MANIFEST_SCHEMA, key_fingerprint, read_signature
+from expunge.provenance.signature import (
+    MANIFEST,
+    MANIFEST_SCHEMA,
+    key_fingerprint,
+    manifest_digest,
+    read_signature,
+)
 from expunge.reporting.schema import RunFacts, read_facts, read_results
 from expunge.reporting.wording import claim
-from expunge.utils.io import did_you_mean, read_table, require_no_links, sha256_file, sha256_json
+from expunge.utils.io import did_you_mean, read_table, require_no_links, sha256_file
 
 _USUAL_ID = "request"
 """Id of a request that nobody has named: it stands for no request in particular."""
@@ -145,7 +150,7 @@ def read_run(folder: Path) -> FinishedFolder:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         raise _changed(folder, f"{'.'.join(map(str, first['loc']))} is wrong or missing") from None
-    if manifest.schema != MANIFEST_SCHEMA or manifest.digest != _digest(row):
+    if manifest.schema != MANIFEST_SCHEMA or manifest.digest != manifest_digest(row):
         raise _changed(folder, "its own digest or its schema does not match")
     signature = read_signature(folder)
     if signature is not None and not signature.fits:
@@ -161,10 +166,6 @@ def read_run(folder: Path) -> FinishedFolder:
         facts=None if manifest.attack is not None else read_facts(folder),
         signer="" if signature is None else key_fingerprint(signature.public),
     )
-
-
-def _digest(row: Mapping[str, Any]) -> str:
-    return sha256_json({key: value for key, value in row.items() if key != "digest"})
 
 
 def _changed(folder: Path, what: str) -> InputError:

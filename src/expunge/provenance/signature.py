@@ -6,12 +6,13 @@ wrote the folder, and that nothing was changed since. It does not say that what 
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from expunge.errors import InputError, UsageError
 from expunge.provenance.keys import default_key_path, operator_key
-from expunge.utils.io import json_text, read_table, write_json, write_text
+from expunge.utils.io import json_text, read_table, sha256_json, write_json, write_text
 
 MANIFEST = "manifest.json"
 MANIFEST_SCHEMA = "expunge.manifest/2"
@@ -20,6 +21,16 @@ SIGNATURE = "manifest.sig"
 _SCHEMA = "expunge.signature/1"
 _DIGITS = 32
 _PUBLIC_BYTES = 32
+
+
+def manifest_digest(manifest: Mapping[str, object]) -> str:
+    """Return the digest that a manifest states of itself: over all of it but that.
+
+    Example:
+        >>> manifest_digest({"run": "a", "digest": "b"}) == manifest_digest({"run": "a"})
+        True
+    """
+    return sha256_json({key: value for key, value in manifest.items() if key != "digest"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)

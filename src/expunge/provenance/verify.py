@@ -30,10 +30,10 @@ from expunge.provenance.files import name_in
 from expunge.provenance.manifest import DESTROYED, NAME, SCHEMA, SIGNATURE, covered, stages_of
 from expunge.provenance.published import SCHEMA as PUBLIC
 from expunge.provenance.published import public_manifest
-from expunge.provenance.signature import key_fingerprint, read_signature
+from expunge.provenance.signature import key_fingerprint, manifest_digest, read_signature
 from expunge.reporting.claims import claim_of
 from expunge.reporting.schema import read_facts, results_from_json, results_to_json
-from expunge.utils.io import json_text, links_below, read_json, sha256_file, sha256_json
+from expunge.utils.io import json_text, links_below, read_json, sha256_file
 
 Assess = Callable[[EvidenceStore], Results]
 """Computes results from an evidence folder and nothing else."""
@@ -133,7 +133,7 @@ def verify(
         problems=tuple(problems),
         files=len(manifest.get("files", {})) - len(gone.files),
         scores=scores,
-        digest=_digest(manifest),
+        digest=manifest_digest(manifest),
         signer=key_fingerprint(signed) if signed else "",
         notes=tuple(notes),
     )
@@ -327,14 +327,10 @@ def verify_published(folder: Path, *, signer: bytes | None = None) -> Verificati
         problems=tuple(problems),
         files=len(manifest.get("files", {})),
         scores=0,
-        digest=_digest(manifest),
+        digest=manifest_digest(manifest),
         signer=key_fingerprint(signed) if signed else "",
         notes=tuple(notes),
     )
-
-
-def _digest(manifest: dict[str, Any]) -> str:
-    return sha256_json({key: value for key, value in manifest.items() if key != "digest"})
 
 
 def _read_manifest(path: Path, *, schema: str = SCHEMA) -> tuple[dict[str, Any], list[Problem]]:
@@ -351,7 +347,7 @@ def _read_manifest(path: Path, *, schema: str = SCHEMA) -> tuple[dict[str, Any],
         return {}, [Problem(path=NAME, what=what)]
     if not well_formed:
         return {}, [Problem(path=NAME, what="is not a manifest")]
-    if manifest.get("digest") != _digest(manifest) or json_text(manifest) != text:
+    if manifest.get("digest") != manifest_digest(manifest) or json_text(manifest) != text:
         return manifest, [Problem(path=NAME, what="was changed: its own digest does not match")]
     return manifest, []
 

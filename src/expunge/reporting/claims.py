@@ -11,7 +11,6 @@ here, for the letter, the annex, the certificate, the model card and the report 
 """
 
 import re
-from calendar import monthrange
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -20,6 +19,7 @@ from expunge.errors import InputError
 from expunge.evals.results import Ruling, Verdict
 from expunge.reporting import wording
 from expunge.reporting.schema import RunFacts
+from expunge.utils.dates import months_later
 
 MONTHS = 12
 """How long a result stands where nothing else ends it."""
@@ -182,18 +182,6 @@ def _asserts(sentence: str, pattern: re.Pattern[str]) -> bool:
     if found is None or sentence.rstrip().endswith("?"):
         return False
     return _DENIED.search(sentence[: found.start()]) is None
-
-
-def months_later(day: date, months: int) -> date:
-    """Return the same day so many months later, or the last of that month.
-
-    Example:
-        >>> months_later(date(2027, 1, 31), 1)
-        datetime.date(2027, 2, 28)
-    """
-    years, month = divmod(day.month - 1 + months, 12)
-    year = day.year + years
-    return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
 
 
 def _unknown(why: str) -> InputError:

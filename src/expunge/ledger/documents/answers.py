@@ -19,8 +19,8 @@ from expunge.ledger.documents.sheet import one_line
 from expunge.metrics.outcomes import Axis, Status
 from expunge.reporting import wording
 from expunge.reporting.build import gaps
-from expunge.reporting.claims import months_later
 from expunge.reporting.plot_data import find
+from expunge.utils.dates import months_later
 
 DECLARED: Mapping[str, str] = {
     "release_context": "public-api, internal, open-weights or unspecified",

@@ -20,7 +20,7 @@ from expunge.models.reference import SETTINGS
 from expunge.provenance.attestation import APPROVAL, Attestation, read_approval
 from expunge.provenance.destroy import read_destruction
 from expunge.provenance.manifest import NAME, SCHEMA, SIGNATURE
-from expunge.provenance.signature import Signature, key_fingerprint, read_signature
+from expunge.provenance.signature import Signature, key_fingerprint, manifest_digest, read_signature
 from expunge.reporting.build import by_subject, own_redaction
 from expunge.reporting.claims import Claim, claim_of, passed
 from expunge.reporting.examples import Count, FactHistory, count, facts
@@ -235,10 +235,9 @@ def _manifest(run: Path) -> dict[str, Any]:
             why="attacks alone, and runs of other versions, settle no request",
             fix="audit the model with `expunge audit`, and name the folder of that run",
         )
-    body = {name: value for name, value in manifest.items() if name != "digest"}
     names = [name for name in _READ if name in manifest.get("files", {})]
     changed = changed_files(run, manifest, names)
-    if manifest.get("digest") != sha256_json(body):
+    if manifest.get("digest") != manifest_digest(manifest):
         changed.insert(0, NAME)
     if changed:
         raise InputError(
