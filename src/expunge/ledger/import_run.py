@@ -264,9 +264,7 @@ def _enter(writer: LedgerWriter, model: ModelEntry) -> None:
     known = writer.models().get(model.digest)
     if known is None:
         writer.add(model)
-    elif (
-        not known.parent and model.parent and known.made in (ModelOrigin.BASE, ModelOrigin.UNKNOWN)
-    ):
+    elif not known.parent and model.parent and known.made in _OPEN_ORIGINS:
         writer.add(replace(model, id=known.id, place=known.place))
 
 
