@@ -289,15 +289,15 @@ def test_an_unreadable_file_is_named(tmp_path, content, code, message):
 
 
 LETTERS = st.characters(codec="utf-8", exclude_characters="\0")
-"""A zero byte is refused: no path and no name can hold one."""
-NAMES = st.just(".") | st.text(LETTERS, min_size=1, max_size=12)
+"""A zero byte is refused: no path and no name can hold one. So are blanks alone."""
+NAMES = st.just(".") | st.text(LETTERS, min_size=1, max_size=12).filter(lambda t: not t.isspace())
 SOURCES = st.lists(NAMES, max_size=3).map(tuple)
 SHARES = st.floats(0.001, 0.499)
 KNOBS = st.dictionaries(
     st.from_regex(r"[a-z_]{1,8}", fullmatch=True).filter(
         lambda name: name not in ("name", "parameters")
     ),
-    st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(LETTERS),
+    st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | NAMES,
     max_size=3,
 )
 TIERS = st.tuples(st.just(()), st.sampled_from([None, Tier.G3, Tier.G4])) | st.tuples(

@@ -216,4 +216,4 @@ def _assignment(text: str) -> tuple[str, str]:
             why="--set gives one key of the request file, by its dotted path, a value",
             fix="write for example --set train.batch=4",
         )
-    return key.strip(), value.strip()
+    return key.strip(), value if value.isspace() else value.strip()

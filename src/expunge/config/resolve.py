@@ -121,7 +121,7 @@ def resolve(
         values.update(layer.values)
         origins.update(layer.origins)
     _require(values)
-    _require_no_zero_bytes(values, origins)
+    _require_real_texts(values, origins)
     _require_own_trust(values, origins)
     _require_own_code(values, origins)
     chain = values.get("stage")
@@ -292,6 +292,8 @@ def _typed(path: str, value: object, *, origin: str) -> object:
 
 
 def _listed(path: str, text: str, origin: str) -> object:
+    if text.isspace():
+        return [text]  # refused below, as it is where a single name stands
     if not text.lstrip().startswith("["):
         return [item.strip() for item in text.split(",") if item.strip()]
     try:
@@ -343,14 +345,16 @@ def _require(values: Mapping[str, object]) -> None:
             raise UsageError(code, what=what, why=why, fix=fix)
 
 
-def _require_no_zero_bytes(values: Mapping[str, object], origins: Mapping[str, str]) -> None:
-    """Refuse a text that no path and no name can be: a shell cannot give it, but a file can."""
+def _require_real_texts(values: Mapping[str, object], origins: Mapping[str, str]) -> None:
+    """Refuse texts that no path and no name can be: of blanks alone, or with a zero byte."""
     for path, value in values.items():
-        if any("\0" in text for text in _texts(value)):
+        texts = tuple(_texts(value))
+        zero = any("\0" in text for text in texts)
+        if zero or any(text.isspace() for text in texts):
             raise UsageError(
                 "invalid-value",
-                what=f"`{path}` holds a zero byte",
-                why=f"set by {origins.get(path, 'default')}: no path and no name can hold one",
+                what=f"`{path}` holds a zero byte" if zero else f"`{path}` is nothing but blanks",
+                why=f"set by {origins.get(path, 'default')}: no path and no name is written so",
                 fix=f"take it out of `{path}`",
             )
 

@@ -36,7 +36,7 @@ from expunge.preparation.prepare import Prepared, as_stored, prepare
 from expunge.provenance.keys import key_path, operator_key
 from expunge.provenance.lineage import answer_cache, require_same_request
 from expunge.provenance.manifest import BATTERY, DESTROYED, Attacked, write_attack_manifest
-from expunge.provenance.signature import signing_key
+from expunge.provenance.signature import key_fingerprint, signing_key
 from expunge.reporting.recovery import Summary, summarise, write_ladder
 from expunge.reporting.redaction import OpenText, Redactor
 from expunge.utils.console import Console, SilentConsole
@@ -209,6 +209,7 @@ def _conclude(
         redactor=Redactor(every) if settings.report.redact else OpenText(),
     )
     run.prune()
+    signing = signing_key(run.path)
     console.line("wrote", f"{run.path}/   attack.md, attack.json, evidence, manifest.json")
     attacked = Attacked(
         rules=rules,
@@ -216,6 +217,7 @@ def _conclude(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=versions(),
         precision=stress.prepared.source.precision,
+        signer=key_fingerprint(signing.public) if signing else "",
     )
     write_attack_manifest(
         run.path,
@@ -224,7 +226,7 @@ def _conclude(
         general=[item(each, "generic") for each in stress.prepared.audited()["generic"]],
         key=operator_key(key_path(), run=run.path),
         evidence=retention(settings, evidence),
-        signing=signing_key(run.path),
+        signing=signing,
     )
     return AttackedModel(folder=run.path, rungs=rungs, summary=summary)
 

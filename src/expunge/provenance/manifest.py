@@ -199,11 +199,13 @@ class Attacked:
     versions: Mapping[str, str]
     precision: str | None = None
     """Number format of the models, of which their digests are; None: the file does not say."""
+    signer: str = ""
+    """Fingerprint of the key that signs the manifest; empty: none does, or the file is older."""
 
     def write(self, run: Path) -> None:
         """Write `battery.json`."""
         row = {"models": dict(self.models), "created": self.created, "versions": self.versions}
-        row |= self._precision()
+        row |= {**self._precision(), "signer": self.signer}
         write_json(run / BATTERY, {"schema": _SCHEMA, **row, "rules": self.rules.to_json()})
 
     @classmethod
