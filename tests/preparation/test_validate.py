@@ -10,6 +10,7 @@ from expunge.config.resolve import resolve, to_toml
 from expunge.config.settings import Settings
 from expunge.errors import UsageError
 from expunge.methods.base import Shape
+from expunge.methods.counterfactual import Counterfactual
 from expunge.methods.npo import NPO
 from expunge.methods.repnoise import RepNoise
 from expunge.methods.rmu import RMU
@@ -21,7 +22,7 @@ from expunge.optim.masks.wagle import Wagle
 from expunge.optim.optimizers.sophia import Sophia
 from expunge.optim.robust.sam import SAM
 from expunge.pipeline.run_folder import run_id
-from expunge.preparation.validate import build_wraps
+from expunge.preparation.validate import build_wraps, described
 from expunge.reporting.schema import read_results
 from expunge.training.step_gradient import GradientTransforms
 from random_records import STREAMS
@@ -126,6 +127,24 @@ def test_what_cannot_work_together_is_refused_before_training(tables, more, mess
 )
 def test_settings_become_wrappers(tables, more, expected):
     assert wraps_of(tables, **more) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "tables", "expected"),
+    [
+        (Counterfactual(), {}, {"robust": "rounding"}),
+        (Counterfactual(), {"robust": {"share": 0.25}}, {"robust": "rounding (share 0.25)"}),
+        (Counterfactual(), {"train": FULL}, {}),
+        (Counterfactual(), {"robust": {"name": "none"}}, {}),
+        (NPO(), {}, {}),
+    ],
+)
+def test_a_method_names_the_wrapper_of_its_adapter(method, tables, expected):
+    tree = {"model": "m", "request": {"goal": "removal", "forget": ["f.jsonl"]}, **tables}
+    settings = Settings.model_validate(tree)
+    assert described(settings, method) == expected
+    wraps = build_wraps(settings, method, SHAPE, STREAMS, torch.float32)
+    assert (wraps.robust is None) == (not expected)
 
 
 def test_wrappers_from_the_command_line_reach_the_run(world, bench, capsys):

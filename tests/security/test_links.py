@@ -88,11 +88,14 @@ def test_a_cell_does_not_begin_over_a_planted_link(outside, tmp_path):
         ["attack", "model", "--against", "run"],
     ],
 )
-@pytest.mark.parametrize("place", ["evidence/more.jsonl", "more"])
+@pytest.mark.parametrize("place", ["evidence/more.jsonl", "more", "a pipe"])
 def test_no_command_reads_a_run_with_links(words, place, outside, bench, capsys):
     run = build_run(bench / "run")
     (run / "run.json").write_text("{}")
-    plant(run, place, outside)
+    if place == "a pipe":
+        os.mkfifo(run / place)
+    else:
+        plant(run, place, outside)
     assert main(words) == 2
     said = capsys.readouterr().err
     assert "error[link-in-run]" in said
@@ -111,6 +114,17 @@ def test_verify_names_every_link_and_follows_none(place, outside, tmp_path):
     plant(run, place, outside)
     found = verify(run)
     assert [(each.path, each.what) for each in found.problems] == [(place, "is a link, not a file")]
+
+
+@pytest.mark.parametrize("place", ["results.json", "evidence/more.jsonl"])
+def test_verify_waits_for_no_pipe(place, tmp_path):
+    run = build_run(tmp_path / "run")
+    (run / "manifest.json").write_text("{}")
+    (run / place).unlink(missing_ok=True)
+    os.mkfifo(run / place)
+    assert [(each.path, each.what) for each in verify(run).problems] == [
+        (place, "is no ordinary file")
+    ]
 
 
 def test_the_folder_itself_may_be_named_by_a_link(bench, capsys):

@@ -38,7 +38,7 @@ from expunge.benchmarking.search_space import (
 from expunge.errors import Interrupted, ResourceError, UsageError
 from expunge.pipeline.run_folder import claim
 from expunge.utils.console import Console
-from expunge.utils.io import require_no_links
+from expunge.utils.io import require_no_special_files
 
 _INTERRUPTED = 130
 _RESOURCES = ResourceError.exit_code
@@ -185,7 +185,7 @@ def run_cell(matrix: Path, protocol: Protocol, cell: Cell) -> BenchResult | None
     Raises:
         ExpungeError: The machine stands in the way, or the user stopped it.
     """
-    require_no_links(cell_folder(matrix, cell))
+    require_no_special_files(cell_folder(matrix, cell))
     folder = lay_out(matrix, cell)
     row = read_row(folder)
     if row is not None and not row.killed:

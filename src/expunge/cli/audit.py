@@ -15,7 +15,7 @@ from expunge.cli.settings import (
     resolve_settings,
     two_request_files,
 )
-from expunge.utils.io import require_no_links
+from expunge.utils.io import require_no_special_files
 
 if TYPE_CHECKING:
     from expunge.config.settings import Settings
@@ -103,7 +103,7 @@ def run_of(against: tuple[str, ...]) -> Path | None:
     paths = [run_of_model(Path(each)) for each in against]
     if len(paths) != 1 or not (paths[0] / "config.toml").is_file():
         return None
-    require_no_links(paths[0])
+    require_no_special_files(paths[0])
     return paths[0]
 
 

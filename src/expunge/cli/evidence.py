@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from expunge.cli.session import Given, Session
 from expunge.cli.settings import run_folder
 from expunge.errors import UsageError
-from expunge.utils.io import require_no_links
+from expunge.utils.io import require_no_special_files
 
 
 def evidence(
@@ -40,7 +40,7 @@ def evidence(
     from expunge.provenance.destroy import is_matrix, is_reference_store
 
     if run.is_dir():
-        require_no_links(run)
+        require_no_special_files(run)
     if (run / SHARED).is_file():
         kind = _shared
     elif is_matrix(run):

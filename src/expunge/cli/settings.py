@@ -13,7 +13,7 @@ from expunge.cli.options import COMMAND_VARIABLES, RequestFlags, TrainFlags
 from expunge.errors import GateError, InputError, UsageError
 from expunge.evals.results import Results, Ruling
 from expunge.utils.console import Console
-from expunge.utils.io import did_you_mean, require_no_links
+from expunge.utils.io import did_you_mean, require_no_special_files
 
 if TYPE_CHECKING:
     from expunge.config.settings import Settings
@@ -120,7 +120,7 @@ def run_folder(run: Path, *, linked: bool = False) -> Path:
             fix=did_you_mean(str(run), "give its path, for example runs/latest"),
         )
     if not linked:
-        require_no_links(run)
+        require_no_special_files(run)
     return run.resolve()
 
 

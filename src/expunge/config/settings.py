@@ -57,7 +57,9 @@ class RobustSettings(NamedChoice):
     """How the forget gradient is taken (`[robust]`)."""
 
     name: str = Field(
-        default="none", description="none, sam, noise, gradient-norm, mudman, lat, or module:Class"
+        default="auto",
+        description="none, sam, noise, gradient-norm, mudman, lat, rounding, module:Class, or auto:"
+        " what the method names for an adapter",
     )
 
 

@@ -48,6 +48,8 @@ def load(path: Path) -> dict[str, Any]:
         if found:
             return found
         raise _unreadable(path, "the folder holds no .json file")
+    if path.exists() and not path.is_file():  # a pipe may never end
+        raise _unreadable(path, "it is no ordinary file")
     try:
         data = path.read_bytes()
         document = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)

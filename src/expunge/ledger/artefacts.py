@@ -16,7 +16,7 @@ from expunge.ledger.store import LedgerWriter
 from expunge.provenance.keys import record_fingerprint
 from expunge.requests.copies import RecordCopies, RecordCopy
 from expunge.requests.corpus import read_corpus
-from expunge.utils.io import did_you_mean, require_no_links
+from expunge.utils.io import did_you_mean, require_no_special_files
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +71,7 @@ def search_artefact(place: Path, records: Sequence[Record]) -> ArtefactSearch:
             fix=did_you_mean(str(place), "check the path"),
         )
     if place.is_dir():
-        require_no_links(place)
+        require_no_special_files(place)
     files = [place] if not place.is_dir() else sorted(f for f in place.rglob("*") if f.is_file())
     files = [each for each in files if each.stat().st_size]
     copies = RecordCopies(records)

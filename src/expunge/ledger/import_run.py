@@ -42,7 +42,7 @@ from expunge.provenance.signature import (
 )
 from expunge.reporting.schema import RunFacts, read_facts, read_results
 from expunge.reporting.wording import claim
-from expunge.utils.io import did_you_mean, read_table, require_no_links, sha256_file
+from expunge.utils.io import did_you_mean, read_table, require_no_special_files, sha256_file
 
 _USUAL_ID = "request"
 """Id of a request that nobody has named: it stands for no request in particular."""
@@ -143,7 +143,7 @@ def read_run(folder: Path) -> FinishedFolder:
             fix=did_you_mean(str(folder), "give its path, for example runs/latest"),
         )
     folder = folder.resolve()
-    require_no_links(folder)
+    require_no_special_files(folder)
     row = read_table(folder / MANIFEST)
     try:
         manifest = _adapter.validate_python(row)

@@ -380,6 +380,8 @@ class Controlled(Protocol):
 
     frozen: ClassVar[float]
     """Share of the blocks, the lowest, that stay as they are where the user names no layers."""
+    robust: ClassVar[str]
+    """How the forget gradient of an adapter is taken where the user does not say."""
 
 
 FAMILIES = {

@@ -27,12 +27,13 @@ from expunge.methods.retain_losses import retain_terms
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counterfactual:
-    """Distillation of what the original says of strangers; of an adapter half at 4 bits."""
+    """Distillation of what the original says of strangers."""
 
     family: ClassVar[str] = "distillation"
     advice: ClassVar[str] = "default where only the model is known"
     recipe: ClassVar[Recipe] = Recipe(epochs=16, lr=2e-5, lr_lora=1.5e-3)
     frozen: ClassVar[float] = 1 / 3
+    robust: ClassVar[str] = "rounding"  # an adapter's update is small: 4 bits would undo it
 
     gamma: float = 1.0
     level: float = 2.0

@@ -159,7 +159,8 @@ def _check_choices(stage: Settings | Stage) -> None:
         "optimiser": stage.optimiser,
     }
     for table, choice in tables.items():
-        if choice.name != "none" and ":" not in choice.name:
+        words = ("none", "auto") if table == "robust" else ("none",)
+        if choice.name not in words and ":" not in choice.name:
             known = [each.name for each in catalogue().wrappers if each.table == table]
             require_known(table, choice.name, known, otherwise=OR_OWN)
 

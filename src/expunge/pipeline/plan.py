@@ -229,7 +229,8 @@ def _weights(prepared: Prepared, size: Size, trains: Trains | None) -> str:
 
 
 def _wrappers(prepared: Prepared) -> str:
-    return "".join(f", {table} {text}" for table, text in described(prepared.settings).items())
+    given = described(prepared.settings, prepared.method)
+    return "".join(f", {table} {text}" for table, text in given.items())
 
 
 def load_of(prepared: Prepared, size: Size, *, audited: bool = True) -> Load:

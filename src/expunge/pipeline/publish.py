@@ -167,7 +167,7 @@ def _method(stages: Sequence[tuple[Prepared, FinishedStage]]) -> MethodFacts:
 
 def _chosen(part: Prepared) -> MethodFacts:
     settings = part.settings.method
-    parameters = {**settings.parameters, **described(part.settings)}
+    parameters = {**settings.parameters, **described(part.settings, part.method)}
     return MethodFacts(name=settings.name, parameters=parameters, advice=part.method.advice)
 
 

@@ -108,7 +108,7 @@ def without_routes(settings: Settings) -> Settings:
 
 def _is_about_erasing(settings: Settings) -> bool:
     wrappers = (settings.robust, settings.combine, settings.mask)
-    named = any(wrapper.name != "none" for wrapper in wrappers)
+    named = any(wrapper.name not in ("none", "auto") for wrapper in wrappers)
     return named or bool(settings.method.parameters) or settings.optimiser.name != "adamw"
 
 

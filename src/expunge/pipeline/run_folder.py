@@ -21,7 +21,7 @@ from expunge.utils.io import (
     is_part,
     open_own,
     read_json,
-    require_no_links,
+    require_no_special_files,
     sha256_json,
     sweep,
     write_json,
@@ -211,7 +211,7 @@ def open_run(out: Path | None, *, root: Path, run_id: str, method: str, now: dat
     """
     folder = out or _begun(root, run_id) or root / f"{now:%Y%m%d-%H%M}-{method}-{run_id}"
     _refuse_foreign(folder, run_id)
-    require_no_links(folder)
+    require_no_special_files(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lock = claim(folder)
     sweep(folder)

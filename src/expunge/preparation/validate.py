@@ -1,22 +1,20 @@
 """From settings to the wrappers of a run, and the refusal of what cannot work together."""
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import torch
 
-from expunge.config.settings import Settings, TrainSettings
+from expunge.config.settings import RobustSettings, Settings, TrainSettings
 from expunge.errors import UsageError
 from expunge.methods import AnyMethod
-from expunge.methods.base import Method, Shape, Term, last_block
-from expunge.methods.counterfactual import Counterfactual
+from expunge.methods.base import Controlled, Method, Shape, Term, last_block
 from expunge.methods.edits.base import Edit
 from expunge.methods.guards.base import Guard
 from expunge.models.lora import rewritten_base
 from expunge.optim import COMBINE, MASKS, OPTIMISERS, ROBUST, build_wrapper
 from expunge.optim.base import Latent
 from expunge.optim.optimizers.adamw import AdamW
-from expunge.optim.robust.rounded_weights import RoundedWeights
 from expunge.training.sampler import Streams
 from expunge.training.step_gradient import GradientTransforms
 
@@ -43,7 +41,7 @@ def build_wraps(
         _check_parameters(settings.method.name, method)
         method.trains(shape)  # refuses blocks that the model does not have
         return GradientTransforms()
-    robust, combine = settings.robust, settings.combine
+    robust, combine = robust_choice(settings, method), settings.combine
     mask, optimiser = settings.mask, settings.optimiser
     made = build_wrapper(OPTIMISERS, optimiser.name, optimiser.parameters, what="optimiser")
     wraps = GradientTransforms(
@@ -53,8 +51,6 @@ def build_wraps(
         optimiser=made or AdamW(),
         average_last=settings.train.average_last,
     )
-    if wraps.robust is None and isinstance(method, Counterfactual) and not settings.train.full:
-        wraps = replace(wraps, robust=RoundedWeights())  # an adapter's update is small: 4 bits
     terms = method.terms(shape)
     _check_strengths(settings.method.name, terms)
     adapts = not settings.train.full and method.trains(shape) is None
@@ -68,10 +64,19 @@ def build_wraps(
     return wraps
 
 
-def described(settings: Settings) -> dict[str, str]:
-    """Return the wrappers that are not the default, as table of the settings to words."""
+def robust_choice(settings: Settings, method: AnyMethod) -> RobustSettings:
+    """Return how the forget gradient is taken: `auto` is what the method names, for an adapter."""
+    chosen = settings.robust
+    if chosen.name != "auto":
+        return chosen
+    adapts = isinstance(method, Controlled) and not settings.train.full
+    return RobustSettings(name=method.robust if adapts else "none", **chosen.parameters)
+
+
+def described(settings: Settings, method: AnyMethod) -> dict[str, str]:
+    """Return the wrappers of a run that has any, as table of the settings to words."""
     tables = {
-        "robust": settings.robust,
+        "robust": robust_choice(settings, method),
         "combine": settings.combine,
         "mask": settings.mask,
         "optimiser": settings.optimiser,
@@ -104,7 +109,7 @@ def _check_edit(settings: Settings, method: Edit | Guard) -> None:
     train, usual = settings.train, TrainSettings()
     changed = [key for key in unread(method) if getattr(train, key) != getattr(usual, key)]
     given = [f"--{key}" if key in _FLAGS else f"train.{key}" for key in changed]
-    given += list(described(settings))
+    given += list(described(settings, method))
     if given:
         raise UsageError(
             "not-for-an-edit",
@@ -273,7 +278,10 @@ def needs_float32(settings: Settings) -> str:
     Raises:
         UsageError: No such wrapper or hyperparameter.
     """
-    robust = build_wrapper(ROBUST, settings.robust.name, settings.robust.parameters, what="robust")
+    chosen = settings.robust
+    if chosen.name == "auto":  # no method names one that needs it
+        chosen = RobustSettings(name="none")
+    robust = build_wrapper(ROBUST, chosen.name, chosen.parameters, what="robust")
     if robust is not None and robust.needs_float32:
         return f"robust {settings.robust.name}"
     return "train.init = fila" if settings.train.init == "fila" else ""

@@ -44,7 +44,7 @@ from expunge.provenance.published import public_manifest
 from expunge.provenance.signature import key_fingerprint, manifest_digest, read_signature
 from expunge.reporting.claims import claim_of
 from expunge.reporting.schema import read_facts, results_from_json, results_to_json
-from expunge.utils.io import json_text, links_below, read_json, sha256_file
+from expunge.utils.io import json_text, read_json, sha256_file, special_files_below
 
 Assess = Callable[[EvidenceStore], Results]
 """Computes results from an evidence folder and nothing else."""
@@ -182,9 +182,14 @@ def _require_manifest(path: Path) -> None:
 
 
 def _linked(run: Path) -> tuple[Problem, ...]:
-    """Name the links in a folder; what they point to is not what was published, and is not read."""
-    names = (name_in(run, each) for each in links_below(run))
-    return tuple(Problem(path=name, what="is a link, not a file") for name in names)
+    """Name the links and pipes in a folder: what they lead to was not published, nor is it read."""
+    return tuple(
+        Problem(
+            path=name_in(run, each),
+            what="is a link, not a file" if each.is_symlink() else "is no ordinary file",
+        )
+        for each in special_files_below(run)
+    )
 
 
 def _signed(run: Path, wanted: bytes | None) -> tuple[bytes, list[Problem]]:

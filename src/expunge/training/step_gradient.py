@@ -201,7 +201,7 @@ class StepGradient:
                 "rounding-spread",
                 what="[robust] rounding does not work on weights that are spread over processes",
                 why="each process holds a part of a matrix, and a scale is that of whole rows",
-                fix="train an adapter, or leave [robust] out",
+                fix="train an adapter, or set robust.name to none",
             )
         with quantised(self._observer.network, bits=4):
             return self("forget")

@@ -108,34 +108,35 @@ def synced(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def links_below(folder: Path) -> list[Path]:
-    """Return the symbolic links below a folder, sorted; none is followed."""
-    found = [
-        Path(here) / name
-        for here, folders, files in os.walk(folder)
-        for name in (*folders, *files)
-        if (Path(here) / name).is_symlink()
-    ]
-    return sorted(found)
+def special_files_below(folder: Path) -> list[Path]:
+    """Return the links, pipes, sockets and devices below a folder, sorted; none is opened."""
+    every = (
+        Path(here) / name for here, folders, files in os.walk(folder) for name in (*folders, *files)
+    )
+    return sorted(path for path in every if _is_special(path.lstat().st_mode))
 
 
-def require_no_links(folder: Path) -> None:
-    """Refuse a folder with a symbolic link in it, before anything there is read or written.
+def _is_special(mode: int) -> bool:
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def require_no_special_files(folder: Path) -> None:
+    """Refuse a folder with a link or a pipe in it, before anything there is read or written.
 
     Raises:
         UsageError: `link-in-run`.
     """
-    for path in links_below(folder):
+    for path in special_files_below(folder):
         raise link_in_run(path)
 
 
 def link_in_run(path: Path) -> UsageError:
-    """Return the error for a link in a folder whose files must lie in it."""
+    """Return the error for a link, or a pipe, in a folder whose files must lie in it."""
     return UsageError(
         "link-in-run",
-        what=f"{path} is a link",
-        why="a file outside the folder would be read or overwritten, and could change unseen",
-        fix="replace the link by a copy of the file, or remove it, then run the command again",
+        what=f"{path} is a link, or no ordinary file",
+        why="what lies outside the folder would be read or overwritten, and could change unseen",
+        fix="put a copy of the file in its place, or remove it, then run the command again",
     )
 
 

@@ -23,7 +23,7 @@ from expunge.optim.base import Gradient, Memory, Pull
 class RoundedWeights:
     """Forget gradients at weights of 4 bits, every other step in the mean."""
 
-    advice: ClassVar[str] = "against rounding to 4 bits; no further pass; default of counterfactual"
+    advice: ClassVar[str] = "against rounding to 4 bits; no further pass; `auto` of counterfactual"
     needs_retain: ClassVar[bool] = False
     needs_float32: ClassVar[bool] = False
 
