@@ -20,9 +20,9 @@ from expunge.attacks.weight_space.interpolation import Merge
 from expunge.attacks.weight_space.remove_adapter import Unplug
 from expunge.errors import InputError
 from expunge.evidence.context import Access, Recorded
-from expunge.evidence.encryption import SHARED, locked
+from expunge.evidence.encryption import SHARED, kept_until, locked
 from expunge.evidence.store import EvidenceStore
-from expunge.utils.io import private, read_table, sha256_json, write_json
+from expunge.utils.io import private, sha256_json, write_json
 
 SCHEMA = "expunge.attempts/2"
 _DEFAULTS = {field.name: field.default for field in fields(Attempt)}
@@ -256,23 +256,6 @@ class SharedAttackCache:
 def _loads_others(attack: Attack) -> bool:
     """Tell whether an attack loads a model by its name, which no digest here stands for."""
     return isinstance(attack, Unplug | Merge)
-
-
-def kept_until(folder: Path) -> date:
-    """Return the date from which the evidence that runs share is to be destroyed.
-
-    Raises:
-        InputError: The folder does not say.
-    """
-    try:
-        return date.fromisoformat(read_table(folder / SHARED)["expires"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            "not-json",
-            what=f"{folder / SHARED} names no date",
-            why="the file was cut short or changed, or another program wrote it",
-            fix="remove the folder by hand; runs that need it make it again",
-        ) from error
 
 
 def shared_store(folder: Path, evidence: EvidenceStore, *, expires: date) -> EvidenceStore:

@@ -190,7 +190,7 @@ def _references(action: str, folder: Path, *, expired: bool, session: Session) -
 
 def _shared(action: str, folder: Path, *, expired: bool, session: Session) -> int:
     """Do the same with the folder that attacks of many runs share."""
-    from expunge.attacks.store import kept_until
+    from expunge.evidence.encryption import kept_until
     from expunge.provenance.destroy import destroy_store, kept
 
     console = session.console

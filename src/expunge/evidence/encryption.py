@@ -9,6 +9,7 @@ operator's key the content is lost; with it gone from everywhere, it is lost for
 import os
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from expunge.errors import InputError
@@ -111,3 +112,20 @@ def locked(folder: Path) -> InputError:
         why="it holds the very records that were to be forgotten",
         fix="set EXPUNGE_KEY_FILE to the key that the run was made with",
     )
+
+
+def kept_until(folder: Path) -> date:
+    """Return the date from which the evidence that runs share is to be destroyed.
+
+    Raises:
+        InputError: The folder does not say.
+    """
+    try:
+        return date.fromisoformat(read_table(folder / SHARED)["expires"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "not-json",
+            what=f"{folder / SHARED} names no date",
+            why="the file was cut short or changed, or another program wrote it",
+            fix="remove the folder by hand; runs that need it make it again",
+        ) from error

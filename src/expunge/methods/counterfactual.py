@@ -7,9 +7,8 @@
     q_t: `counterfactual_target`, fixed before the first step
 
 x' is x with the subject's name exchanged for a stranger's, token for token. Of a token of the name
-q_t is as sure as the original is of the stranger's: an answer stays about whom it was asked.
-Strangers are pinned to the same target, which keeps people whom no record names. Some share a word
-of the name, or the edit would spread to relatives; every other one is known from kept records.
+q_t is as sure as the original is of the stranger's. Strangers are pinned to the same target, which
+keeps people whom no record names. Some share a word of the name; half are of kept records.
 
 Differs from RWHP (arXiv:2407.16997), whose strangers tell secrets and whose names are left alone.
 """
@@ -33,7 +32,7 @@ class Counterfactual:
     advice: ClassVar[str] = "default where only the model is known"
     recipe: ClassVar[Recipe] = Recipe(epochs=16, lr=2e-5, lr_lora=1.5e-3)
     frozen: ClassVar[float] = 1 / 3
-    robust: ClassVar[str] = "rounding"  # an adapter's update is small: 4 bits would undo it
+    robust: ClassVar[str] = "rounding"  # 4 bits would undo the small update of an adapter
 
     gamma: float = 1.0
     level: float = 2.0

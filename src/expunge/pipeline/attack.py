@@ -33,9 +33,10 @@ from expunge.models.reference import is_laid_over
 from expunge.pipeline.publish import masker, retention, versions
 from expunge.pipeline.run_folder import RunFolder, interrupted, open_run, run_id
 from expunge.preparation.prepare import Prepared, as_stored, prepare
+from expunge.provenance.attack_manifest import BATTERY, Attacked, write_attack_manifest
 from expunge.provenance.keys import key_path, operator_key
 from expunge.provenance.lineage import answer_cache, require_same_request
-from expunge.provenance.manifest import BATTERY, DESTROYED, Attacked, write_attack_manifest
+from expunge.provenance.manifest import DESTROYED
 from expunge.provenance.signature import key_fingerprint, signing_key
 from expunge.reporting.recovery import Summary, summarise, write_ladder
 from expunge.reporting.redaction import OpenText, Redactor

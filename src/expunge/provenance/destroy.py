@@ -18,11 +18,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from expunge.attacks.store import kept_until
 from expunge.config.resolve import parsed
 from expunge.errors import InputError, UsageError, named_in_part
 from expunge.evidence.encryption import NAME as SEAL
-from expunge.evidence.encryption import SHARED
+from expunge.evidence.encryption import SHARED, kept_until
 from expunge.evidence.store import ITEMS, EvidenceStore, Item
 from expunge.models.reference import SETTINGS
 from expunge.provenance.files import name_in

@@ -2,32 +2,24 @@
 
 The manifest finds every change that is not repeated in the manifest itself. Whoever can rewrite the
 folder can write a new manifest, unless it is signed (`provenance.signature`).
-
-The manifest of a folder of `expunge attack`: rules, models and results.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from expunge.errors import InputError
-from expunge.evals.attack_gates import Scorer, ScoringRules
 from expunge.evidence.preregistration import Preregistration
-from expunge.evidence.store import EvidenceStore, Item
 from expunge.provenance import files
 from expunge.provenance.attestation import APPROVAL
-from expunge.provenance.keys import item_fingerprints
 from expunge.provenance.published import write_public_manifest
 from expunge.provenance.signature import MANIFEST as NAME
 from expunge.provenance.signature import MANIFEST_SCHEMA as SCHEMA
 from expunge.provenance.signature import SIGNATURE, SigningKey, write_signature
 from expunge.reporting.build import IN_FULL, MASKED
 from expunge.reporting.claims import claim_of
-from expunge.reporting.recovery import NAME as LADDER
-from expunge.reporting.recovery import ladder_json, summarise
 from expunge.reporting.schema import RunFacts, read_results
-from expunge.utils.io import json_text, read_json, read_table, sha256_json, write_json, write_text
+from expunge.utils.io import json_text, sha256_json, write_text
 
 DESTROYED = "evidence-destroyed.json"
 """The note on the destruction of evidence, written after the manifest."""
@@ -179,110 +171,3 @@ def stages_of(facts: RunFacts) -> dict[str, object]:
         for stage in facts.stages
     ]
     return {"stages": rows} if rows else {}
-
-
-BATTERY = "battery.json"
-"""File of a run folder that says how its ladder follows from its evidence."""
-
-_SCHEMA = "expunge.battery/1"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Attacked:
-    """What was attacked, and by which rules the evidence is scored."""
-
-    rules: ScoringRules
-    models: Mapping[str, str]
-    """Role to the digest of its weights."""
-    created: str
-    """ISO 8601 with offset."""
-    versions: Mapping[str, str]
-    precision: str | None = None
-    """Number format of the models, of which their digests are; None: the file does not say."""
-    signer: str = ""
-    """Fingerprint of the key that signs the manifest; empty: none does, or the file is older."""
-
-    def write(self, run: Path) -> None:
-        """Write `battery.json`."""
-        row = {"models": dict(self.models), "created": self.created, "versions": self.versions}
-        row |= {**self._precision(), "signer": self.signer}
-        write_json(run / BATTERY, {"schema": _SCHEMA, **row, "rules": self.rules.to_json()})
-
-    @classmethod
-    def read(cls, run: Path) -> "Attacked":
-        """Read `battery.json`.
-
-        Raises:
-            InputError: It has another layout than this version reads.
-        """
-        row = read_table(run / BATTERY)
-        try:
-            if row.pop("schema", None) != _SCHEMA:
-                raise ValueError("another schema")
-            fields: dict[str, Any] = {**row, "rules": ScoringRules.from_json(row["rules"])}
-            return cls(**fields)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                "battery-schema",
-                what=f"{run / BATTERY} does not have schema {_SCHEMA!r}",
-                why="rules of another layout could be taken for something else",
-                fix="attack again with this version, or use the version that wrote it",
-            ) from error
-
-    def body(self, ladder: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the manifest says of a ladder: the numbers are in the files it covers."""
-        attacks = [each.name for each in self.rules.attacks]
-        return {
-            "created": self.created,
-            "attack": {
-                "result": ladder["summary"]["result"],
-                "access": self.rules.access,
-                "attacks": attacks,
-            },
-            "models": dict(sorted(self.models.items())),
-            **self._precision(),
-            "versions": dict(sorted(self.versions.items())),
-            "seeds": {"attack": self.rules.seed},
-        }
-
-    def _precision(self) -> dict[str, Any]:
-        return {} if self.precision is None else {"precision": self.precision}
-
-
-def write_attack_manifest(
-    run: Path,
-    attacked: Attacked,
-    *,
-    run_id: str,
-    general: Iterable[Item],
-    key: bytes,
-    evidence: Retention,
-    signing: SigningKey | None = None,
-) -> None:
-    """Write `battery.json` and `manifest.json` over a folder with its `attack.json`. Call it last.
-
-    Args:
-        run: The folder.
-        attacked: What was attacked.
-        run_id: Name of the run.
-        general: The general questions of every audit. No attack asks them; their fingerprints tell
-            with which key those of the others were made.
-        key: The operator's key.
-        evidence: How the evidence is kept.
-        signing: As for `write_manifest`.
-    """
-    attacked.write(run)
-    items = (*EvidenceStore(run / "evidence", key=key).items(), *general)
-    body = {"run": run_id, **attacked.body(read_json(run / LADDER))}
-    prints = item_fingerprints(items, key)
-    write_body(run, body, data_fingerprints=prints, evidence=evidence, signing=signing)
-
-
-def ladder_of(run: Path, store: EvidenceStore) -> dict[str, Any]:
-    """Return what `attack.json` must hold, computed from the evidence."""
-    rules = Attacked.read(run).rules
-    scorer = Scorer(evidence=store, rules=rules)
-    rungs, left_out = scorer.rungs(), scorer.left_out()
-    items = [item for item in store.items_with_facts() if item.record not in left_out]
-    summary = summarise(rungs, items=items, access=rules.access, left_out=len(left_out))
-    return ladder_json(rungs, summary)

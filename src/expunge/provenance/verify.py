@@ -27,18 +27,7 @@ from expunge.provenance.consistency import (
 from expunge.provenance.destroy import expired, read_destruction
 from expunge.provenance.files import covered as files_of
 from expunge.provenance.files import name_in
-from expunge.provenance.manifest import (
-    BATTERY,
-    DESTROYED,
-    LADDER,
-    NAME,
-    SCHEMA,
-    SIGNATURE,
-    Attacked,
-    covered,
-    ladder_of,
-    stages_of,
-)
+from expunge.provenance.manifest import DESTROYED, NAME, SCHEMA, SIGNATURE, covered, stages_of
 from expunge.provenance.published import SCHEMA as PUBLIC
 from expunge.provenance.published import public_manifest
 from expunge.provenance.signature import key_fingerprint, manifest_digest, read_signature
@@ -125,9 +114,7 @@ def verify(
         return Verification(problems=linked, files=0, scores=0, digest="")
     manifest, problems = _read_manifest(run / NAME)
     signed, unsigned = _signed(run, signer)
-    problems += unsigned or _signer_problems(
-        run, key_fingerprint(signed) if signed else "", attacked=_ATTACK in manifest
-    )
+    problems += unsigned or _signer_problems(run, manifest, signed)
     gone, notes = _kept(run, manifest, key, signed, today or datetime.now(UTC).date())
     problems += [*gone.problems, *_approval_problems(run, manifest, approver)]
     present = {name_in(run, path): path for path in covered(run, finished=True)}
@@ -456,6 +443,8 @@ def _audit_numbers(assess: Assess | None) -> _Compute:
 
 
 def _ladder_numbers(run: Path, store: EvidenceStore) -> tuple[str, _Numbers]:
+    from expunge.provenance.attack_manifest import LADDER, ladder_of  # loads torch
+
     try:
         saved = read_json(run / LADDER)
     except _UNREADABLE as error:
@@ -509,6 +498,8 @@ def _queried_models(run: Path) -> dict[str, str]:
 
 
 def _attack_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
+    from expunge.provenance.attack_manifest import BATTERY, LADDER, Attacked  # loads torch
+
     try:
         expected = Attacked.read(run).body(read_json(run / LADDER))
     except _UNREADABLE as error:
@@ -524,16 +515,22 @@ def _named_otherwise(manifest: dict[str, Any], expected: dict[str, Any]) -> list
     ]
 
 
-def _signer_problems(run: Path, signer: str, *, attacked: bool) -> list[Problem]:
+def _signer_problems(run: Path, manifest: dict[str, Any], signer: bytes) -> list[Problem]:
     """Return whether the run names another signer than the signature, or one that is gone."""
     try:
-        named = Attacked.read(run).signer if attacked else read_facts(run).signer
+        attacked = _ATTACK in manifest
+        file, named = _attack_signer(run) if attacked else ("facts.json", read_facts(run).signer)
     except _UNREADABLE:
         return []  # another finding
-    if named in ("", signer):  # runs of earlier versions name nobody
+    if named in ("", key_fingerprint(signer) if signer else ""):  # runs of earlier versions name nobody
         return []
-    file = BATTERY if attacked else "facts.json"
     return [Problem(path=SIGNATURE, what=f"is not that of {named}, whom {file} names")]
+
+
+def _attack_signer(run: Path) -> tuple[str, str]:
+    from expunge.provenance.attack_manifest import BATTERY, Attacked  # loads torch
+
+    return BATTERY, Attacked.read(run).signer
 
 
 def _origin_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
