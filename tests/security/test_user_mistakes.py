@@ -184,6 +184,8 @@ MISTAKES = [
     Mistake(what="blanks for a list of files", code="invalid-value",
             words=["plan", "model", "forget.jsonl", "--goal", "removal",
                    "--set", "request.control= "]),
+    Mistake(what="a rate without end", code="invalid-value",
+            words=["plan", "model", "forget.jsonl", "--goal", "removal", "--set", "train.lr=inf"]),
     Mistake(what="a seed below zero", code="invalid-value",
             words=["bench", "r.toml", "--methods", "npo", "--seeds", "-1"],
             prepare=lambda: Path("r.toml").write_text(REQUEST)),

@@ -61,7 +61,7 @@ class Response(StrEnum):
 class Margins(BaseModel):
     """Policy margins that differ from the defaults of the erasure scorecard; fractions of one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     residual: float = Field(
         default=0.10, gt=0, lt=1, description="residual knowledge, forgetting and robustness"
@@ -108,7 +108,7 @@ class Request(BaseModel):
         ('T1', 0.25)
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     goal: Goal = Field(description="removal, suppression or edit; there is no default")
     id: str = Field(

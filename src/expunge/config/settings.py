@@ -93,7 +93,7 @@ class Hyperparameters(BaseModel):
     Settings, trainer and loop all use these: each is declared here, and nowhere else.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     init: Literal["default", "fila"] = Field(
         default="default",
@@ -119,7 +119,7 @@ class Hyperparameters(BaseModel):
         default=0.1, ge=0, lt=1, description="share of the steps with rising learning rate"
     )
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
-    clip: float = Field(default=1.0, gt=0, description="largest gradient norm")
+    clip: float = Field(default=1.0, allow_inf_nan=True, gt=0, description="largest gradient norm")
     tokens_per_pass: int = Field(
         default=4096, ge=8, le=MOST_TOKENS, description="padded tokens in one forward pass"
     )
@@ -193,7 +193,7 @@ class TrainSettings(Hyperparameters):
 class AuditSettings(BaseModel):
     """How hard to look (`[audit]`)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     level: Level = Field(
         default="quick", description="how hard the audit tries; above quick it runs `attack`, too"
@@ -247,7 +247,7 @@ class AuditSettings(BaseModel):
 class ReportSettings(BaseModel):
     """What the report shows (`[report]`)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     redact: bool = Field(default=True, description="mask personal text in the report and the card")
 
@@ -255,7 +255,7 @@ class ReportSettings(BaseModel):
 class Stage(BaseModel):
     """One stage of a chain: its method, its wrappers, and how it trains (`[[stage]]`)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     method: MethodSettings
     robust: RobustSettings = Field(default_factory=RobustSettings)
@@ -276,7 +276,7 @@ class Settings(BaseModel):
         ({'beta': 0.2}, 8)
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: str = Field(description="Hub id, folder, GGUF file or adapter folder")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
@@ -346,7 +346,7 @@ class FinetuneSettings(BaseModel):
         ('auto', 16)
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: str = Field(description="Hub id, folder or GGUF file to start from")
     data: tuple[str, ...] = Field(
