@@ -21,6 +21,7 @@ from expunge.pipeline.attack import AttackOptions, attack
 from expunge.pipeline.forget import audit
 from expunge.provenance.destroy import destroy_evidence
 from expunge.provenance.keys import key_path, operator_key
+from expunge.provenance.signature import make_signing_key
 from expunge.provenance.verify import verify
 
 
@@ -320,8 +321,25 @@ def test_a_folder_of_attacks_verifies(world, bench):
             path.relative_to(found.folder).as_posix()
         }
         path.write_text(text)
+    (found.folder / "report-masked.html").write_text("x")
+    assert [problem.path for problem in verify(found.folder).problems] == ["report-masked.html"]
     (found.folder / "attack.json").write_text("{}")
     assert not verify(found.folder).ok
+
+
+def test_a_signed_folder_of_attacks_names_its_signer(world, bench, monkeypatch):
+    """A signature that is removed, or written in other letters, is missed by name."""
+    monkeypatch.setenv("EXPUNGE_SIGNING_KEY", str(bench / "signing.key"))
+    make_signing_key(bench / "signing.key")
+    folder = stress(world, bench, world.original, only=("plain",)).folder
+    path = folder / "manifest.sig"
+    text = path.read_text()
+    assert verify(folder).signer
+    assert verify(folder).ok
+    path.write_text(text.replace("a", "A"))
+    assert [problem.path for problem in verify(folder).problems] == ["manifest.sig"]
+    path.unlink()
+    assert [problem.path for problem in verify(folder).problems] == ["manifest.sig"]
 
 
 def test_the_evidence_of_attacks_is_destroyed_like_that_of_audits(world, bench):

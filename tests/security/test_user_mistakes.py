@@ -184,6 +184,10 @@ MISTAKES = [
     Mistake(what="blanks for a list of files", code="invalid-value",
             words=["plan", "model", "forget.jsonl", "--goal", "removal",
                    "--set", "request.control= "]),
+    Mistake(what="a configuration of no model", code="unreadable-model", exit=4,
+            words=["plan", "model", "forget.jsonl", "--goal", "removal"],
+            prepare=lambda: Path("model/config.json").write_text(json.dumps(
+                json.loads(Path("model/config.json").read_text()) | {"num_key_value_heads": -1}))),
     Mistake(what="a rate without end", code="invalid-value",
             words=["plan", "model", "forget.jsonl", "--goal", "removal", "--set", "train.lr=inf"]),
     Mistake(what="a seed below zero", code="invalid-value",

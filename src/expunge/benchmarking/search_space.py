@@ -18,10 +18,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from pydantic import TypeAdapter
 from torch import nn
-from transformers import AutoModelForCausalLM
 
 from expunge.benchmarking.method_spec import parse_method_spec, require_named_code
 from expunge.config.settings import Settings, TrainSettings
@@ -30,7 +28,7 @@ from expunge.methods import build
 from expunge.methods.base import Recipe, Shape
 from expunge.methods.edits.base import Edit
 from expunge.methods.guards.base import Guard
-from expunge.models.loading import load_config
+from expunge.models.loading import load_config, meta_model
 from expunge.preparation.prepare import source_of
 from expunge.utils.io import read_json
 
@@ -77,8 +75,7 @@ def method_parameters(settings: Settings) -> MethodParameters:
         InputError: There is no such model.
     """
     config = load_config(settings.model, source_of(settings))
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    model = meta_model(config)
     names = {
         name.rpartition(".")[2]
         for name, part in model.base_model.named_modules()

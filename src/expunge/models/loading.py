@@ -203,6 +203,19 @@ def load_config(reference: str, source: Source) -> PreTrainedConfig:
     return _beside_weights(AutoConfig.from_pretrained, reference, source)
 
 
+def meta_model(config: PreTrainedConfig) -> PreTrainedModel:
+    """Build the model of a configuration without memory, to count its weights and name its parts.
+
+    Raises:
+        InputError: `unreadable-model`: the configuration describes no model.
+    """
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config)
+    except Exception as error:  # a foreign value may raise anything in the libraries
+        raise unreadable(config.name_or_path, _first_line(error)) from error
+
+
 def _beside_weights(loader: Callable[..., Part], reference: str, source: Source) -> Part:
     """Load what lies beside the weights of the lowest base of a reference."""
     base = _bottom(reference)

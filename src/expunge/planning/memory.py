@@ -37,13 +37,13 @@ activations are freed, so what counts is the larger of
 
 from dataclasses import dataclass, replace
 
-import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers import PreTrainedConfig
 from transformers.activations import NewGELUActivation
 
 from expunge.methods.base import Trains
 from expunge.models.architecture import Linear, decoder_layers, linear_layers, picked, stacks
+from expunge.models.loading import meta_model
 from expunge.models.lora import LoraShape
 from expunge.models.scoring import CHUNK
 from expunge.training.activation_checkpointing import is_gated, is_rms_norm
@@ -88,8 +88,7 @@ class Size:
 
 def measure(config: PreTrainedConfig) -> Size:
     """Count parameters from a configuration, without allocating weights."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    model = meta_model(config)
     text = config.get_text_config()
     head = model.get_output_embeddings().weight.numel()
     embedding = model.get_input_embeddings().weight.numel()
@@ -151,8 +150,7 @@ def count_adapter(config: PreTrainedConfig, shape: LoraShape) -> int:
 
 
 def _blocks(config: PreTrainedConfig) -> nn.ModuleList:
-    with torch.device("meta"):
-        return decoder_layers(AutoModelForCausalLM.from_config(config))
+    return decoder_layers(meta_model(config))
 
 
 KEPT = 1.2

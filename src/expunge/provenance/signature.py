@@ -12,7 +12,7 @@ from pathlib import Path
 
 from expunge.errors import InputError, UsageError
 from expunge.provenance.keys import default_key_path, operator_key
-from expunge.utils.io import json_text, read_table, sha256_json, write_json, write_text
+from expunge.utils.io import json_text, read_table, sha256_json, write_text
 
 MANIFEST = "manifest.json"
 MANIFEST_SCHEMA = "expunge.manifest/2"
@@ -164,8 +164,12 @@ def write_signature(run: Path, manifest: bytes, key: SigningKey | None) -> None:
         path.unlink(missing_ok=True)
         return
     signature = key.sign(manifest)
-    row = {"schema": _SCHEMA, "public_key": key.public.hex(), "signature": signature.hex()}
-    write_json(path, row)
+    write_text(path, _text(key.public, signature))
+
+
+def _text(public: bytes, signature: bytes) -> str:
+    row = {"schema": _SCHEMA, "public_key": public.hex(), "signature": signature.hex()}
+    return json_text(row)
 
 
 def read_signature(run: Path) -> Signature | None:
@@ -183,7 +187,7 @@ def read_signature(run: Path) -> Signature | None:
         known = row["schema"] == _SCHEMA and set(row) == {"schema", "public_key", "signature"}
     except (KeyError, TypeError, ValueError):
         public, signature, known = b"", b"", False
-    known = known and path.read_bytes() == json_text(row).encode()
+    known = known and path.read_bytes() == _text(public, signature).encode()
     if not known or len(public) != _PUBLIC_BYTES:
         raise InputError(
             "malformed-signature",

@@ -31,6 +31,7 @@ from expunge.provenance.manifest import DESTROYED, NAME, SCHEMA, SIGNATURE, cove
 from expunge.provenance.published import SCHEMA as PUBLIC
 from expunge.provenance.published import public_manifest
 from expunge.provenance.signature import key_fingerprint, manifest_digest, read_signature
+from expunge.reporting.build import IN_FULL, MASKED
 from expunge.reporting.claims import claim_of
 from expunge.reporting.schema import read_facts, results_from_json, results_to_json
 from expunge.utils.io import json_text, read_json, sha256_file, special_files_below
@@ -44,6 +45,9 @@ _UNREADABLE = (ExpungeError, ValueError, KeyError, TypeError, IndexError, Attrib
 _ABSENT = object()
 _TABLES = ("claim", "data", "evidence", "models", "preregistration", "seeds", "verdict", "versions")
 """Fields of a manifest that hold fields of their own."""
+
+_ADDED = "is not in the manifest"
+"""What is said of a file that nobody listed."""
 
 _ATTACK = "attack"
 """Key of a manifest that a folder of attacks has."""
@@ -366,7 +370,7 @@ def _file_problems(
         if name not in present:
             problems.append(Problem(path=name, what="is missing"))
         elif name not in listed:
-            problems.append(Problem(path=name, what="is not in the manifest"))
+            problems.append(Problem(path=name, what=_ADDED))
         elif present[name].stat().st_size != listed[name]["bytes"]:
             size = present[name].stat().st_size
             what = f"was changed: {size} bytes, {listed[name]['bytes']} in the manifest"
@@ -504,7 +508,9 @@ def _attack_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
         expected = Attacked.read(run).body(read_json(run / LADDER))
     except _UNREADABLE as error:
         return [Problem(path=BATTERY, what=f"cannot be read: {_cause(error)}")]
-    return _named_otherwise(manifest, expected)
+    pages = [name for name in (IN_FULL, MASKED) if (run / name).exists()]  # a run may have them
+    added = [Problem(path=name, what=_ADDED) for name in pages]
+    return [*added, *_named_otherwise(manifest, expected)]
 
 
 def _named_otherwise(manifest: dict[str, Any], expected: dict[str, Any]) -> list[Problem]:
