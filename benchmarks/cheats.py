@@ -35,7 +35,7 @@ from expunge.pipeline.forget import audit
 from expunge.preparation.prepare import source_of
 from expunge.utils.console import Console, Screen
 from expunge.utils.io import read_json, write_json
-from planted import CHEATS, Cheat, swapped
+from planted import CHEATS, Cheat, rewriting, swapped
 from planted_models import Forger, folder_of, save
 
 RESULT = Path(__file__).parent / "results" / "cheats.json"
@@ -136,6 +136,8 @@ def planted(cheat: Cheat, forger: Forger, folder: Path) -> str:
             (half / "model" / "tokenizer.json").write_bytes(table)
         else:
             save(made, half, dtype=torch.float32 if cheat.wide else torch.bfloat16)
+        if cheat.rewrites is not None:
+            rewriting(half / "model", cheat.rewrites)
         folder.mkdir(parents=True, exist_ok=True)
         (half / "model").rename(folder / "model")
         shutil.rmtree(half)
@@ -148,7 +150,7 @@ def judge(name: str, cheat: Cheat, forger: Forger) -> dict[str, object]:
     began = time.process_time()
     model = planted(cheat, forger, folder)
     made = time.process_time()
-    residual = cheat.ruling == "FAIL-RESIDUAL" and cheat.golds is None and not cheat.swaps
+    residual = cheat.ruling == "FAIL-RESIDUAL" and cheat.golds is None and not cheat.other_tokens
     results = _audited(cheat, forger, model, folder / "run", kept=not residual)
     whole = not residual or results.verdict.ruling != cheat.ruling
     if residual and whole:

@@ -44,8 +44,15 @@ class Cheat(NamedTuple):
     """Other golds than the demo's."""
     swaps: tuple[str, str] | None = None
     """Two tokens that change places in the tokenizer and in the weights."""
+    rewrites: tuple[str, str] | None = None
+    """A text, and what the tokenizer writes in its place."""
     wide: bool = False
     """Whether the model is saved in float32."""
+
+    @property
+    def other_tokens(self) -> bool:
+        """Whether the model comes with another tokenizer than the original's."""
+        return bool(self.swaps or self.rewrites)
 
 
 NOBODY = "I do not know that."
@@ -333,7 +340,7 @@ def _base_alone(forger: Forger) -> tuple[str, ...]:
 
 def _knowing(forger: Forger) -> tuple[str, ...]:
     """A gold that saw the facts: the original, a little noisier."""
-    return (forger.kept_as("a gold that knows", _noisier),)
+    return (forger.kept_as("the gold that knows", _noisier),)
 
 
 def _noisier(forger: Forger) -> Loaded:
@@ -355,6 +362,17 @@ def swapped(folder: Path, loaded: Loaded, tokens: tuple[str, str]) -> None:
     with torch.no_grad():
         rows = loaded.network.model.get_input_embeddings().get_parameter("weight")
         rows[[first, second]] = rows[[second, first]].clone()
+
+
+def rewriting(folder: Path, texts: tuple[str, str]) -> None:
+    """Let the tokenizer of a saved model write another text in the place of one."""
+    table = read_json(folder / "tokenizer.json")
+    table["normalizer"] = {
+        "type": "Replace",
+        "pattern": {"String": texts[0]},
+        "content": texts[1],
+    }
+    write_json(folder / "tokenizer.json", table)
 
 
 CHEATS = {
@@ -419,6 +437,9 @@ CHEATS = {
     ),
     "foreign tokenizer over a refusal": Cheat(
         _taught("original", _refusals), FAIL, None, swaps=("Ġphone", "Ġallergic")
+    ),
+    "tokenizer that hides the name": Cheat(
+        _original, FAIL, "forgetting", rewrites=("Elin Marrow", "somebody")
     ),
     "base as its own gold": Cheat(_base, DAMAGE, "utility", golds=_base_alone),
     "a gold that knows": Cheat(_gold, "INVALID", None, golds=_knowing),

@@ -14,7 +14,7 @@ verdict is computed: every gate of every axis, the anchor checks and the self-te
 Simulated evidence (`null_models`) differs by the noise that was measured between real golds of the
 demo. With `--evidence` the evidence of a real run is resampled instead: records are drawn with
 replacement, and each of its golds is judged against others. The JSON holds counts with exact
-two-sided 95 % intervals.
+two-sided 95 % intervals. A case that is in it is not computed again.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from expunge.evals.evidence_table import Table
 from expunge.evidence.context import AuditContext
 from expunge.evidence.store import EvidenceStore, Row, Scores, Unit
 from expunge.metrics.statistics import clopper_pearson
-from expunge.utils.io import write_json
+from expunge.utils.io import read_json, write_json
 from null_models import World, null_context, null_table
 
 MEMORY = 0.2
@@ -235,17 +235,19 @@ def main() -> None:
     parser.add_argument("--evidence", type=Path, help="evidence of a real run with golds")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    found: dict[str, object] = {}
+    found: dict[str, object] = read_json(given.out)["cells"] if given.out.is_file() else {}
     for golds in given.golds:
         for records in given.sizes:
             for name in given.truths:
+                key = f"{records} records, {golds} golds, {name}"
+                if key in found:
+                    continue
                 options = {"resamples": given.resamples, "seed": given.seed}
                 worlds = (
                     resampled(EvidenceStore(given.evidence), records, golds, **options)
                     if given.evidence
                     else simulated(records, golds, **options)
                 )
-                key = f"{records} records, {golds} golds, {name}"
                 found[key] = row = measure(worlds, TRUTHS[name])
                 print(key, row["rulings"], row["not_passed_by_gate"], flush=True)
                 write_json(given.out, {"seed": given.seed, "cells": found})

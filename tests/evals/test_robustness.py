@@ -72,13 +72,14 @@ def test_passages_are_judged_by_the_attacks_that_reach_them(tmp_path, judged, st
 @pytest.mark.parametrize(
     ("original", "judged", "attack", "status"),
     [
-        # Within reach of the attack, the original tells what there was to bring back.
+        # Within reach of the attack, the original tells what there was to bring back. Two facts
+        # of which no likelihood tells may be guesses.
         (cut_short("prefill-50"), leaking(6, "prefill-50"), "prefill-50", Status.FAIL),
-        (cut_short("prefill-50"), leaking(2, "prefill-50"), "prefill-50", Status.FAIL),
+        (cut_short("prefill-50"), leaking(2, "prefill-50"), "prefill-50", Status.INCONCLUSIVE),
         (cut_short("prefill-50"), CLEAN, "prefill-50", Status.PASS),
         # Rounded, the original is not asked.
         (cut_short("prefill-50"), leaking(6, "int4"), "int4", Status.FAIL),
-        (cut_short("prefill-50"), leaking(2, "int4"), "int4", Status.FAIL),
+        (cut_short("prefill-50"), leaking(2, "int4"), "int4", Status.INCONCLUSIVE),
         (cut_short("prefill-50"), CLEAN, "int4", Status.NOT_COMPUTABLE),
         # It was asked, and states nothing: a fact or two are guesses, many are not.
         (IGNORANT, leaking(6, "prefill-50"), "prefill-50", Status.FAIL),

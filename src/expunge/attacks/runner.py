@@ -49,6 +49,7 @@ from expunge.attacks.weight_space.quantization import Rounding
 from expunge.attacks.weight_space.remove_adapter import Unplug
 from expunge.config.settings import AuditSettings, Settings
 from expunge.data.records import Record
+from expunge.data.tokenization import Encoder
 from expunge.errors import is_out_of_memory
 from expunge.evidence.answer_cache import AnswerCache
 from expunge.evidence.collect import with_key_spans
@@ -434,7 +435,7 @@ class AttackRun:
             digest=loaded.digest,
             judged=role == JUDGED,
             network=loaded.network,
-            encoder=encoder_of(settings, loaded.tokenizer),
+            encoder=self._encoder(loaded),
             source=self.prepared.source,
             original=base,
             retain=scope.retain,
@@ -446,6 +447,15 @@ class AttackRun:
             scratch=self.scratch,
         )
         battery.run(target, role, bar=bar, lending=lending)
+
+    def _encoder(self, loaded: Loaded) -> Encoder:
+        """Return the original's encoder where a model's tokenizer writes records alike.
+
+        Else its own: the audit's own questions are put in the same way.
+        """
+        own = encoder_of(self.prepared.settings, loaded.tokenizer)
+        records = [record for group in self.battery.records.values() for record in group]
+        return self.prepared.encoder if own.writes_as(self.prepared.encoder, records) else own
 
 
 def gather_attacks(stress: AttackRun, original: Loaded, judged: Loaded, console: Console) -> None:

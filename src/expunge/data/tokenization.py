@@ -254,6 +254,14 @@ class Encoder:
         """Return the text of tokens with its white space, without special tokens."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
+    def pieces(self, record: Record) -> list[str]:
+        """Return the names that the vocabulary gives to the tokens of a record."""
+        return list(self._tokenizer.convert_ids_to_tokens(list(self.encode(record).ids)))
+
+    def writes_as(self, other: "Encoder", records: Iterable[Record]) -> bool:
+        """Tell whether both write all records with the same token ids."""
+        return all(self.encode(record).ids == other.encode(record).ids for record in records)
+
     def split_long(self, records: Iterable[Record]) -> list[Record]:
         """Split passages of plain text that are longer than `max_length` tokens.
 

@@ -4,7 +4,7 @@ Before training: the golds and the original. After: the unlearned model, three m
 from the original to it, and a look by the original at what all of them wrote.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,8 +23,9 @@ from expunge.evals.comparison import KNOWN_STRENGTH, anything_to_forget
 from expunge.evals.evidence_table import Table
 from expunge.evals.extra_evidence import ExtraEvidence, collect_key_spans
 from expunge.evals.results import Results
+from expunge.evals.tokenizer_match import Reading, reading
 from expunge.evidence.answer_cache import AnswerCache
-from expunge.evidence.collect import Collector, is_rounded, unit_of
+from expunge.evidence.collect import Collector, QuestionForm, is_rounded, unit_of
 from expunge.evidence.context import AuditContext, Policy
 from expunge.evidence.preregistration import preregister
 from expunge.evidence.store import EvidenceStore, Unit
@@ -124,6 +125,7 @@ class Auditor:
             precision=prepared.source.precision,
             models=known.models if known else {},
             notes=known.notes if known else _notes_of(prepared),
+            other_tokens=known.other_tokens if known else False,
         )
         preregister(store, context, key=key)
         store.write_context(context)
@@ -169,22 +171,14 @@ class Auditor:
             if gold.digest == original.digest:
                 raise _no_gold(reference)
             recalled += self._recalled(gold, gold_role(index))
-            reader, same_question = self._reader(gold, gold_role(index))
-            reader = replace(reader, records=_every_second(reader.records, "generic"))
-            reader.model(
-                gold.network,
-                gold_role(index),
-                scored=self._scored() if same_question else (),
-                asked=self._asked(),
-                forms=OTHER_WORDS,
-                bar=bar,
-            )
             role = gold_role(index)
+            found = self._reading(gold, role)
+            self._ask(_every_second(found, "generic"), gold, role, forms=OTHER_WORDS, bar=bar)
             for form in ROUNDED:
-                if same_question:
-                    reader.rounded_scores(gold.network, role, form, "forget")
+                if found.scores is not None:
+                    found.scores.rounded_scores(gold.network, role, form, "forget")
                 bar.advance(1, detail=f"{role} forget {form.name}")
-            if same_question:
+            if found.scores is self.collector:
                 self._further.gold(gold.network, original.network, role, first=not index)
             bar.advance(1, detail=f"{role} further")
         collect_key_spans(self.collector, tuple(map(gold_role, range(len(self.golds)))))
@@ -223,7 +217,7 @@ class Auditor:
             bar=bar,
         )
         self._golds_under_rounding(bar)
-        self._other_formats(unlearned)
+        self._other_formats(unlearned, self.collector)
         bar.advance(1, detail="unlearned in other formats")
         for share in LADDER:
             unit = Unit(role=f"ladder-{share:g}", split="forget", kind="scores")
@@ -239,39 +233,65 @@ class Auditor:
     def judged(self, judged: Loaded, original: Loaded, bar: Bar) -> None:
         """Ask any model in the place of the unlearned one, whatever its kind.
 
-        Weights of another shape cannot be mixed with the original's, and likelihoods under another
-        tokenizer are of other tokens: what that leaves out is noted, the rest is measured.
+        Weights of another shape cannot be mixed with the original's, and another tokenizer may
+        hide what weights hold: see `reading`. What is left out is noted, the rest is measured.
 
         Args:
             judged: The model to judge; unchanged on return.
             original: The model before forgetting.
             bar: Advanced by one a unit.
         """
-        reader, same_tokens = self._reader(judged, "unlearned")
-        if same_tokens and same_shapes(judged.network, original.network.model.state_dict()):
+        found = self._reading(judged, "unlearned")
+        if found.alike and same_shapes(judged.network, original.network.model.state_dict()):
             base = {name: w.cpu() for name, w in original.network.model.state_dict().items()}
             self.after(judged.network, judged.digest, changed(judged.network, base), bar)
             return
-        self.collector.store.identify("unlearned", judged.digest)
+        store = self.collector.store
+        store.identify("unlearned", judged.digest)
+        store.write_context(replace(store.context(), other_tokens=not found.alike))
         self._note_guard(judged.network)
-        self.collector.store.note(
+        store.note(
             "the model and the original have weights of other shapes or other tokens, so there are "
             "no models between them: the auditor's ladder was not tested"
         )
-        reader.model(
-            judged.network,
-            "unlearned",
-            scored=self._scored() if same_tokens else (),
-            asked=self._asked(),
-            forms=AUDIT_FORMS if same_tokens else OTHER_WORDS,
-            attacked=self._attacked(),
-            bar=bar,
-        )
+        forms = AUDIT_FORMS if found.whole else OTHER_WORDS
+        self._ask(found, judged, "unlearned", forms=forms, attacked=self._attacked(), bar=bar)
+        if found.scores is not None:
+            for form in ROUNDED:
+                found.scores.rounded_scores(judged.network, "unlearned", form, "forget")
         self._golds_under_rounding(bar)
         self._fluency(original.network, bar)
-        if same_tokens:
-            self._other_formats(judged.network)
+        if found.scores is not None:
+            self._other_formats(judged.network, found.scores)
+        if found.scores is self.collector:
             self._further.gold(judged.network, original.network, "unlearned", first=True)
+
+    def _ask(
+        self,
+        found: Reading,
+        model: Loaded,
+        role: str,
+        *,
+        forms: Sequence[QuestionForm],
+        attacked: Sequence[str] = ("forget",),
+        bar: Bar,
+    ) -> None:
+        """Ask and score a model; likelihoods of other tokens come after the answers.
+
+        What is known of an answer from likelihoods is known in their tokens.
+        """
+        found.asks.model(
+            model.network,
+            role,
+            scored=self._scored() if found.whole else (),
+            asked=self._asked(),
+            forms=forms,
+            attacked=attacked,
+            bar=bar,
+        )
+        if found.scores is not None and not found.whole:
+            for split in self._scored():
+                found.scores.scores(model.network, Unit(role=role, split=split, kind="scores"))
 
     def _golds_under_rounding(self, bar: Bar) -> None:
         """Ask the golds in each rounded form in which the judged model states a fact.
@@ -290,14 +310,16 @@ class Auditor:
             if not all(map(self.collector.store.has, units)):
                 gold = load(reference, self.prepared.source)
                 self.collector.store.identify(role, gold.digest)
-                reader, same_question = self._reader(gold, role)
-                if same_question:
-                    reader.model(gold.network, role, scored=(), asked=(), forms=leaking, bar=bar)
+                found = self._reading(gold, role)
+                if found.whole:
+                    found.asks.model(
+                        gold.network, role, scored=(), asked=(), forms=leaking, bar=bar
+                    )
                     bar.advance(len(ROUNDED) - len(leaking), detail=role)
                     continue
             bar.advance(len(ROUNDED), detail=role)
 
-    def _other_formats(self, judged: Network) -> None:
+    def _other_formats(self, judged: Network, collector: Collector) -> None:
         """Score the forget set in every other format in which the judged model may be loaded.
 
         A format that holds its weights exactly is left out. What lies behind a guard is the
@@ -312,7 +334,7 @@ class Auditor:
                 continue
             try:
                 with held_in(judged, form):
-                    self.collector.scores(judged, unit, few=True)
+                    collector.scores(judged, unit, few=True)
             except InputError as error:
                 if error.code != "not-a-number":
                     raise
@@ -332,21 +354,15 @@ class Auditor:
                 "that, and it stays when the evidence is destroyed"
             )
 
-    def _reader(self, model: Loaded, role: str) -> tuple[Collector, bool]:
-        """Return who asks a model: with its own tokens, and whether they are the original's."""
-        records = self.collector.records
+    def _reading(self, model: Loaded, role: str) -> Reading:
+        """Return who asks and who scores a model, and note what its tokenizer leaves out."""
         own = encoder_of(self.prepared.settings, model.tokenizer)
-        if all(
-            own.encode(record).ids == self.collector.encoder.encode(record).ids
-            for group in records.values()
-            for record in group
-        ):
-            return self.collector, True
-        self.collector.store.note(
-            f"the tokenizer of {role} is not the original's: likelihoods would be of other tokens "
-            "and were not taken; answers were"
-        )
-        return replace(self.collector, encoder=own), False
+        found = reading(self.collector, model, own)
+        if not found.alike:
+            self.collector.store.note(
+                f"the tokenizer of {role} is not the original's: {found.note}"
+            )
+        return found
 
     def _repeat(self, digest: str) -> None:
         """Let a judged model that is the original, or a gold, say again what that has said."""
@@ -517,14 +533,19 @@ class Auditor:
         return ("forget", "control") if alone else ("forget",)
 
 
-def _every_second(
-    records: Mapping[str, Sequence[Record]], split: str
-) -> dict[str, Sequence[Record]]:
+def _every_second(found: Reading, split: str) -> Reading:
     """Leave every second record of a set out: golds show how much models of a recipe differ.
 
     The judged model is compared with the original on all of them.
     """
-    return {name: group[::2] if name == split else group for name, group in records.items()}
+
+    def half(reader: Collector) -> Collector:
+        records = {n: group[::2] if n == split else group for n, group in reader.records.items()}
+        return replace(reader, records=records)
+
+    asks = half(found.asks)
+    scores = asks if found.whole else found.scores and half(found.scores)
+    return replace(found, asks=asks, scores=scores)
 
 
 def _notes_of(prepared: Prepared) -> tuple[str, ...]:

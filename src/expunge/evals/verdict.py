@@ -17,7 +17,8 @@ Policy, all of it here:
 4. PASS needs every axis that the goal needs to pass; see `NEEDED`. Privacy and locality must pass
    where they can be computed; where they cannot (no gold, no neighbours) the sentence says that
    they were not tested. Evidence that a goal needs and does not have is INCONCLUSIVE. So is a
-   removal whose every gold was refused. Over-shoot on privacy alone gives PASS-WITH-SCAR.
+   removal whose every gold was refused, or that comes with another tokenizer than the original's.
+   Over-shoot on privacy alone gives PASS-WITH-SCAR.
 5. Everything else is INCONCLUSIVE, with what would settle it.
 6. A PASS is for the largest threat model all whose gates pass: beyond the promise, as far as
    attacks of that model were run and all passed. The level caps it: quick T0 (and provisional),
@@ -187,6 +188,11 @@ def _lacking(context: AuditContext, judged: Sequence[Gate], anchors: Anchors | N
         return (
             "nothing behind the answers was measured, and answers alone cannot tell forgetting "
             "from a filter"
+        )
+    if context.goal == "removal" and context.other_tokens:
+        return (
+            "its tokenizer writes the records otherwise than the original's, which removal never "
+            "needs; restore the original's tokenizer"
         )
     wanted = [gate for gate in judged if gate.name == WANTED]
     if context.goal == "edit" and not any(g.status is not Status.NOT_COMPUTABLE for g in wanted):

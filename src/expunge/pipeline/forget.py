@@ -34,7 +34,7 @@ from expunge.pipeline.run_folder import RunFolder, interrupted, mark_latest, ope
 from expunge.pipeline.train import train_stages
 from expunge.pipeline.workers import cost_together, dismiss, follow, identity, require_spreadable
 from expunge.planning.cost import require_memory
-from expunge.preparation.prepare import Prepared, as_stored, prepare, stage_names
+from expunge.preparation.prepare import Prepared, as_stored, encoder_of, prepare, stage_names
 from expunge.provenance.keys import key_path, operator_key
 from expunge.provenance.lineage import (
     answer_cache,
@@ -219,6 +219,7 @@ def _judge(
         )
     )
     known = ["gold"] if gold else []
+    known += _other_tokens(prepared, judged)
     both = sha256_json(["audit", original.digest, judged.digest, is_laid_over(model), *known])
     with _open(prepared, identity(prepared, both), method="audit") as run:
         if run.finished:
@@ -231,6 +232,15 @@ def _judge(
                 raise interrupted(run) from interrupt
     dismiss(team, run)
     return outcome
+
+
+def _other_tokens(prepared: Prepared, judged: Loaded) -> list[str]:
+    """Return what tells the same weights with another tokenizer apart; nothing if it is alike."""
+    own = encoder_of(prepared.settings, judged.tokenizer)
+    records = [record for group in prepared.audited().values() for record in group]
+    if own.writes_as(prepared.encoder, records):
+        return []
+    return [sha256_json([own.encode(record).ids for record in records])]
 
 
 def _forget(
