@@ -71,7 +71,7 @@ def test_the_gates_stand_by_axis_below_the_verdict_and_nothing_is_a_script(resul
         "td",
     } | {"code"}
     assert all(gate.name in shown for gate in results.gates)
-    assert [axis for axis in re.findall(r'scope="rowgroup">(\w+)', shown)] == [*Axis]
+    assert re.findall(r'scope="rowgroup">(\w+)', shown) == [*Axis]
     assert len(shown) < 10_000
 
 
