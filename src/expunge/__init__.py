@@ -29,17 +29,19 @@ if TYPE_CHECKING:
     from expunge.pipeline.attack import AttackedModel, attack
     from expunge.pipeline.exact import forget_exactly
     from expunge.pipeline.finetune import train
-    from expunge.pipeline.forget import RunOutcome, audit, forget, plan
+    from expunge.pipeline.forget import RunOutcome
     from expunge.pipeline.gold import gold
     from expunge.pipeline.merge import merge
     from expunge.pipeline.plan import Plan
     from expunge.pipeline.recheck import Recheck, recheck
     from expunge.pipeline.request import WrittenRequest, request
+    from expunge.pipeline.verbs import audit, forget, plan
     from expunge.provenance.training_facts import TrainedRun
     from expunge.provenance.verify import Verification, verify
     from expunge.reporting.build import build_report
     from expunge.reporting.build import build_report as report
     from expunge.requests.names import SearchedPerson
+    from expunge.utils.console import ProgressUpdate
 
 __all__ = [
     "AttackedModel",
@@ -50,6 +52,7 @@ __all__ = [
     "LedgerVerification",
     "LetterDetails",
     "Plan",
+    "ProgressUpdate",
     "Recheck",
     "Request",
     "Results",
@@ -94,6 +97,7 @@ _MODULES = {
     "LedgerVerification": "expunge.ledger.verify",
     "LetterDetails": "expunge.ledger.documents.letter",
     "Plan": "expunge.pipeline.plan",
+    "ProgressUpdate": "expunge.utils.console",
     "Recheck": "expunge.pipeline.recheck",
     "Request": "expunge.config.request",
     "Results": "expunge.evals.results",
@@ -108,16 +112,16 @@ _MODULES = {
     "annex": "expunge.ledger.documents.annex",
     "approve": "expunge.ledger.documents.approval",
     "attack": "expunge.pipeline.attack",
-    "audit": "expunge.pipeline.forget",
+    "audit": "expunge.pipeline.verbs",
     "bench": "expunge.benchmarking.run",
     "build_report": "expunge.reporting.build",
     "certificate": "expunge.ledger.documents.certificate",
-    "forget": "expunge.pipeline.forget",
+    "forget": "expunge.pipeline.verbs",
     "forget_exactly": "expunge.pipeline.exact",
     "gold": "expunge.pipeline.gold",
     "letter": "expunge.ledger.documents.letter",
     "merge": "expunge.pipeline.merge",
-    "plan": "expunge.pipeline.forget",
+    "plan": "expunge.pipeline.verbs",
     "read": "expunge.data.readers",
     "recheck": "expunge.pipeline.recheck",
     "report": "expunge.reporting.build",

@@ -74,9 +74,13 @@ def test_help_has_an_example_and_names_a_variable_for_every_flag(name):
 
 def test_all_commands_are_in_the_help():
     shown = python(LOADED, "--help").stdout
-    names = "annex approve attack audit bench cache certificate compat demo doctor evidence forget "
-    names += "gold keys ledger letter merge methods metrics plan recheck report request train tune "
-    names += "verify version"
+    names = (
+        "annex approve attack audit bench cache certificate compat demo doctor evidence explain "
+    )
+    names += (
+        "forget gold init keys ledger letter merge methods metrics plan recheck report request "
+    )
+    names += "train tune verify version"
     assert " ".join(NAMES) == names
     assert [name for name in NAMES if f"│ {name} " not in shown] == []
 

@@ -163,6 +163,25 @@ def test_python_in_the_readme_runs(world, bench):
     assert (bench / "runs" / "latest" / "report.html").is_file()
 
 
+def test_python_in_the_how_to_runs(world, bench):
+    text = "\n".join(blocks("python", "docs/how-to/python.md"))
+    (row,) = [line for line in text.splitlines() if line.lstrip().startswith("forget=[")]
+    changes = {
+        row.strip(): f"forget={world.data('forget')!r},",
+        '"path/to/model"': repr(world.original),
+        '"erase.jsonl"': repr(world.data("forget")),
+        '"keep.jsonl"': repr(world.data("retain")),
+        "progress=print": 'method="npo", options={"train.steps": 2}',
+    }
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    names = {}
+    exec(compile(text, "python.md", "exec"), names)
+    assert names["earlier"].verdict == names["judged"].verdict, "runs/latest is the last run"
+    assert len(names["scores"]) > len(names["gates"]) > 5
+
+
 def test_the_method_of_the_contributing_page_works_from_the_command_line(world, bench, capsys):
     (code,) = blocks("python", "CONTRIBUTING.md")
     (bench / "capped.py").write_text(code, encoding="utf-8")

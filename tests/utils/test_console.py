@@ -8,7 +8,14 @@ import threading
 import pytest
 
 from expunge.cli.terminal import human_console, json_console, quiet_console
-from expunge.utils.console import Console, ProgressMeter, Screen, SilentConsole, aligned
+from expunge.utils.console import (
+    Console,
+    ProgressMeter,
+    ProgressScreen,
+    Screen,
+    SilentConsole,
+    aligned,
+)
 
 
 class Clock:
@@ -155,6 +162,25 @@ def test_quiet_shows_warnings_only():
     assert errors.getvalue() == ""
     console.warn("careful")
     assert errors.getvalue() == "warning    careful\n"
+
+
+def test_a_function_is_told_how_far_a_phase_has_come():
+    said = []
+    console = Console(ProgressScreen(lambda update: said.append(str(update))))
+    console.line("model", "gpt2")
+    with console.progress("train", total=3, unit="steps") as bar:
+        bar.advance(2, detail="loss 1.5")
+    assert said == ["train      0/3 steps   0:00", "train      2/3 steps   loss 1.5   0:00"]
+
+
+def test_an_error_of_that_function_ends_the_phase():
+    def stop(update):
+        if update.done:
+            raise RuntimeError("enough")
+
+    console = Console(ProgressScreen(stop))
+    with pytest.raises(RuntimeError, match="enough"), console.progress("train", total=3) as bar:
+        bar.advance()
 
 
 def test_a_phase_that_hangs_still_gives_signs_of_life(tmp_path):

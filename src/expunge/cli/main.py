@@ -19,8 +19,10 @@ from expunge.cli.demo import demo
 from expunge.cli.doctor import doctor, installed_version, version
 from expunge.cli.errors import fail
 from expunge.cli.evidence import evidence
+from expunge.cli.explain import explain
 from expunge.cli.forget import forget
 from expunge.cli.gold import gold
+from expunge.cli.init import init
 from expunge.cli.keys import keys
 from expunge.cli.ledger import ledger
 from expunge.cli.letter import letter
@@ -39,6 +41,7 @@ from expunge.errors import UsageError
 from expunge.utils.console import SilentConsole
 
 COMMANDS = (
+    init,
     train,
     request,
     plan,
@@ -48,6 +51,7 @@ COMMANDS = (
     attack,
     recheck,
     report,
+    explain,
     letter,
     annex,
     approve,
@@ -69,6 +73,7 @@ COMMANDS = (
 )
 
 _EXAMPLES = {
+    "init": "expunge init erasure --model org/model",
     "plan": "expunge plan openai-community/gpt2 secrets.jsonl --goal removal",
     "forget": "expunge forget openai-community/gpt2 secrets.jsonl --goal removal\n"
     '  expunge forget MODEL "Elin Marrow was born in Oslo." --goal suppression\n'
@@ -83,6 +88,7 @@ _EXAMPLES = {
     "attack": "expunge attack runs/latest --against runs/latest --level standard",
     "recheck": "expunge recheck merged --against runs/latest --related org/sibling --gate",
     "report": "expunge report runs/latest --open",
+    "explain": "expunge explain 'leak under int4' runs/latest",
     "letter": "expunge letter runs/latest --to 'Elin Marrow' --out letter.pdf",
     "annex": "expunge annex runs/latest --declare release_context=internal --out annex.pdf",
     "approve": "expunge approve runs/latest --by 'Ada Example'",

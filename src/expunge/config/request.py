@@ -3,8 +3,10 @@
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
+
+from expunge.config.checked import CheckedModel
 
 UTILITY_BUDGET = 0.05
 """Share of the retained answers' probability whose loss ends a training."""
@@ -58,7 +60,7 @@ class Response(StrEnum):
     """Say the alternative given with each record."""
 
 
-class Margins(BaseModel):
+class Margins(CheckedModel):
     """Policy margins that differ from the defaults of the erasure scorecard; fractions of one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -99,7 +101,7 @@ class Margins(BaseModel):
     )
 
 
-class Request(BaseModel):
+class Request(CheckedModel):
     """What to forget, what to keep, and what counts as done (`[request]` in the TOML file).
 
     Example:

@@ -15,7 +15,7 @@ import errno
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_origin
@@ -38,7 +38,8 @@ WORDS = ("auto", "none")
 _PATHS = ("model", "recipe", "request.gold", "audit.prompts", "audit.sibling")
 _DATA = ("request.forget", "request.retain", "request.neighbours", "request.holdout")
 _DATA_PATHS = (*_DATA, "request.control", "trained_on")
-_FLAG = "flag"
+_FLAG, _ARGUMENT = "flag", "argument"
+"""Origins that are the user: the command line, and a call in Python."""
 _TRUST = "trust_remote_code"
 
 _REQUIRED = {
@@ -113,8 +114,29 @@ def resolve(
     if found is not None and chosen is not None and found.resolve() == chosen.resolve():
         files = [chosen]
     layers = [_file_layer(path) for path in files]
-    layers += [_environment_layer(environ), _flag_layer(flags)]
-    values = dict(defaults or {})
+    return _laid_over([*layers, _environment_layer(environ), _flag_layer(flags)], defaults or {})
+
+
+def settings_from(paths: Mapping[str, object]) -> Settings:
+    """Return the settings that key paths alone make: no file and no variable is read.
+
+    Args:
+        paths: Key paths, such as `train.lr`, with their values.
+
+    Raises:
+        UsageError: As `resolve`, but for what files cause.
+
+    Example:
+        >>> paths = {"model": "org/model", "request.goal": "removal", "request.forget": ["a.jsonl"]}
+        >>> settings_from({**paths, "train.lr": 1e-4}).train.lr
+        0.0001
+    """
+    return _laid_over([_flag_layer(paths, origin=_ARGUMENT)], {}).settings
+
+
+def _laid_over(layers: Sequence[_Layer], defaults: Mapping[str, object]) -> Resolved:
+    """Lay each layer over the ones before it, and check what comes out."""
+    values = dict(defaults)
     origins: dict[str, str] = {}
     for layer in layers:
         _drop_foreign_parameters(values, origins, layer)
@@ -268,13 +290,18 @@ def _environment_layer(environ: Mapping[str, str]) -> _Layer:
     return _given(values, origins)
 
 
-def _flag_layer(flags: Mapping[str, object]) -> _Layer:
+def _flag_layer(flags: Mapping[str, object], *, origin: str = _FLAG) -> _Layer:
     values: dict[str, object] = {}
     for path, value in flags.items():
         if path not in _FIELDS and not _is_parameter(path):
-            raise _unknown(path, "the command line")
-        values[path] = _typed(path, value, origin=_FLAG)
-    return _given(values, dict.fromkeys(values, _FLAG))
+            raise _unknown(path, "the command line" if origin == _FLAG else "options")
+        values[path] = _typed(path, value, origin=origin)
+    return _given(values, dict.fromkeys(values, origin))
+
+
+def _by_user(origin: str) -> bool:
+    """Tell whether a value comes from a flag, an argument or a variable, and not from a file."""
+    return origin in (_FLAG, _ARGUMENT) or origin.startswith(PREFIX)
 
 
 def _given(values: Mapping[str, object], origins: Mapping[str, str]) -> _Layer:
@@ -371,7 +398,7 @@ def _texts(value: object) -> Iterator[str]:
 def _require_own_trust(values: Mapping[str, object], origins: Mapping[str, str]) -> None:
     """Refuse a file that has a model's code run: both may come from somebody else."""
     origin = origins.get(_TRUST, _FLAG)
-    if values.get(_TRUST) and origin != _FLAG and not origin.startswith(PREFIX):
+    if values.get(_TRUST) and not _by_user(origin):
         raise UsageError(
             "trust-from-file",
             what=f"`{_TRUST}` is set in {origin}",
@@ -413,12 +440,7 @@ def code_from_file(path: str, name: str, origin: str, *, fix: str = "") -> Usage
 
 def _require_own_code(values: Mapping[str, object], origins: Mapping[str, str]) -> None:
     """Refuse code that a file names, unless a flag or a variable names the same."""
-
-    def is_own(path: str) -> bool:
-        origin = origins.get(path, _FLAG)
-        return origin == _FLAG or origin.startswith(PREFIX)
-
-    own = {path: values.get(path) for path in _CODE if is_own(path)}
+    own = {path: values.get(path) for path in _CODE if _by_user(origins.get(path, _FLAG))}
     chain = values.get("stage")
     stages = cast("tuple[_Layer, ...]", chain) if isinstance(chain, tuple) else ()
     for layer in (_Layer(values=values, origins=origins), *stages):

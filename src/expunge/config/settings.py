@@ -13,9 +13,10 @@ from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from expunge.config.catalogue import Level
+from expunge.config.checked import CheckedModel
 from expunge.config.request import Request
 from expunge.errors import UsageError
 from expunge.utils.io import expanded
@@ -30,7 +31,7 @@ MOST_DAYS = 36_500
 """A century."""
 
 
-class NamedChoice(BaseModel):
+class NamedChoice(CheckedModel):
     """A choice by name, and the hyperparameters of what is chosen: any key that is not `name`."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -87,7 +88,7 @@ class OptimiserSettings(NamedChoice):
     )
 
 
-class Hyperparameters(BaseModel):
+class Hyperparameters(CheckedModel):
     """How the weights are stepped, whichever move; None means: the method's own default.
 
     Settings, trainer and loop all use these: each is declared here, and nowhere else.
@@ -190,7 +191,7 @@ class TrainSettings(Hyperparameters):
         return targets
 
 
-class AuditSettings(BaseModel):
+class AuditSettings(CheckedModel):
     """How hard to look (`[audit]`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -244,7 +245,7 @@ class AuditSettings(BaseModel):
         return today + timedelta(self.retention_days)
 
 
-class ReportSettings(BaseModel):
+class ReportSettings(CheckedModel):
     """What the report shows (`[report]`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -252,7 +253,7 @@ class ReportSettings(BaseModel):
     redact: bool = Field(default=True, description="mask personal text in the report and the card")
 
 
-class Stage(BaseModel):
+class Stage(CheckedModel):
     """One stage of a chain: its method, its wrappers, and how it trains (`[[stage]]`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -265,7 +266,7 @@ class Stage(BaseModel):
     train: TrainSettings = Field(default_factory=TrainSettings)
 
 
-class Settings(BaseModel):
+class Settings(CheckedModel):
     """The whole tree: one TOML file.
 
     Example:
@@ -337,7 +338,7 @@ class Settings(BaseModel):
     report: ReportSettings = Field(default_factory=ReportSettings)
 
 
-class FinetuneSettings(BaseModel):
+class FinetuneSettings(CheckedModel):
     """Everything that decides the result of a fine-tuning but the texts of the records.
 
     Example:

@@ -53,7 +53,7 @@ ATTEMPTS: Mapping[str, str] = {
 }
 """Attack name to a phrase that completes `the data came back under ...`."""
 
-_SUBJECTS: Mapping[str, str] = {
+SUBJECTS: Mapping[str, str] = {
     "key-fact leak": "Facts said when asked plainly",
     "residual memory": "Memory behind the answers (100 %: as before)",
     "residual memory by token": "Memory behind the answers, token by token (100 %: as before)",
@@ -77,6 +77,7 @@ _SUBJECTS: Mapping[str, str] = {
     "wanted answers": "Questions without the wanted answer",
     "refusals as asked": "Questions that are not refused",
 }
+"""Name of a gate, without attack and part, to what it judges."""
 
 REHEARSED = "rehearsed"
 """Part of a set that training rehearsed; what a gate of it is called after the colon."""
@@ -105,7 +106,7 @@ def subject(gate: Gate) -> str:
         return f"Facts brought back by {attempt(tried(gate))}"
     head, _, part = gate.name.partition(": ")
     head, _, attack = head.partition(" under ")
-    words = _SUBJECTS.get(head, head.replace("_", " ").replace("-", " ").capitalize())
+    words = SUBJECTS.get(head, head.replace("_", " ").replace("-", " ").capitalize())
     words += f", {attempt(attack)}" if attack else ""
     if part == REHEARSED:
         return f"{words} (records that training rehearsed)"

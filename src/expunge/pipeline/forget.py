@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -18,12 +19,12 @@ from expunge.config.resolve import to_toml
 from expunge.config.settings import Settings
 from expunge.errors import named_in_part
 from expunge.evals.auditor import Auditor
-from expunge.evals.results import Results
+from expunge.evals.results import Results, Verdict
 from expunge.evidence.store import EvidenceStore
 from expunge.methods.guards.base import Guard
 from expunge.models.interpolation import changed, snapshot
 from expunge.models.loading import Loaded, choose_device, load
-from expunge.models.reference import beneath, is_adapter, is_laid_over
+from expunge.models.reference import MODEL, beneath, is_adapter, is_laid_over
 from expunge.models.transformer import Network
 from expunge.pipeline.exact import retrain
 from expunge.pipeline.gold import over_clean_base, replaced
@@ -43,6 +44,7 @@ from expunge.provenance.lineage import (
     require_same_request,
 )
 from expunge.provenance.training_facts import claim_in
+from expunge.reporting.notebook import Rows, results_html, results_table
 from expunge.reporting.schema import read_results, write_results
 from expunge.reporting.wording import headline, lines, notices
 from expunge.training.distributed import Team, joined
@@ -50,23 +52,64 @@ from expunge.utils.console import Console, SilentConsole
 from expunge.utils.io import sha256_json, write_text
 from expunge.utils.system import available_gib
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 RUNS = Path("runs")
 _MOST_NAMED = 10
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class RunOutcome:
-    """A finished run folder and what its audit concluded.
+    """A finished run folder and what its audit concluded; a notebook shows it as a table.
 
     Example:
         >>> from expunge import Request, Settings
         >>> request = Request(goal="removal", forget=("forget.jsonl",))
         >>> settings = Settings(model="org/model", request=request)
-        >>> print(forget(settings).results.verdict.sentence)  # doctest: +SKIP
+        >>> print(forget(settings).verdict.sentence)  # doctest: +SKIP
     """
 
     folder: Path
     results: Results
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "RunOutcome":
+        """Return what a finished run folder holds.
+
+        Raises:
+            InputError: It holds no results, or they cannot be read.
+        """
+        return cls(folder=Path(folder), results=read_results(Path(folder)))
+
+    @property
+    def verdict(self) -> Verdict:
+        """The ruling, with the sentence and the reasons behind it."""
+        return self.results.verdict
+
+    @property
+    def model(self) -> Path:
+        """Folder of the unlearned model, for `AutoModelForCausalLM.from_pretrained`.
+
+        An audit leaves none: it judges a model that lies elsewhere.
+        """
+        return self.folder / MODEL
+
+    def table(self, rows: Rows = "gates") -> "DataFrame":
+        """Return the gates, or with `scores` the numbers behind them, as a pandas data frame.
+
+        Raises:
+            UsageError: pandas is not installed, or there is no table of that name.
+        """
+        return results_table(self.results, rows)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the verdict, and the gates by axis."""
+        return results_html(self.results, folder=str(self.folder))
+
+    def __repr__(self) -> str:
+        """Return folder and ruling: the results are long."""
+        return f"RunOutcome(folder={str(self.folder)!r}, verdict={self.verdict.ruling.value!r})"
 
 
 def plan(settings: Settings, *, console: Console | None = None) -> Plan:

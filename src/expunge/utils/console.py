@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -65,23 +66,62 @@ class ProgressMeter:
 
     def text(self) -> str:
         """One line: `104/168 steps   forget nll 4.9   4:12 left`."""
+        return self.update().text
+
+    def update(self) -> "ProgressUpdate":
+        """The same as a value that does not change; seconds are rounded to tenths."""
         left = self.remaining
-        clock = _minutes(self.elapsed) if left is None or not left else f"{_minutes(left)} left"
+        return ProgressUpdate(
+            phase=self.label,
+            done=self.done,
+            total=self.total,
+            unit=self.unit,
+            detail=self.detail,
+            elapsed_s=round(self.elapsed, 1),
+            remaining_s=None if left is None else round(left, 1),
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """The same as data, for JSON events."""
+        return asdict(self.update())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProgressUpdate:
+    """How far one phase of a run has come.
+
+    Example:
+        >>> update = ProgressUpdate(
+        ...     phase="train", done=3, total=40, unit="steps", elapsed_s=6.0, remaining_s=74.0
+        ... )
+        >>> print(update)
+        train      3/40 steps   1:14 left
+    """
+
+    phase: str
+    """Name of the phase, one word: `before`, `train`, `after` and so on."""
+    done: int
+    total: int
+    unit: str
+    """What is counted, plural."""
+    detail: str = ""
+    """What the last step said, such as `loss 2.31`."""
+    elapsed_s: float = 0.0
+    remaining_s: float | None = None
+    """Estimated seconds left; None where nothing is known yet."""
+
+    @property
+    def text(self) -> str:
+        """The line that a terminal shows, without the phase."""
+        clock = (
+            f"{_minutes(self.remaining_s)} left" if self.remaining_s else _minutes(self.elapsed_s)
+        )
         parts = (f"{self.done}/{self.total} {self.unit}", self.detail, clock)
         return "   ".join(part for part in parts if part)
 
-    def to_dict(self) -> dict[str, object]:
-        """The same as data, for JSON events; seconds are rounded to tenths."""
-        left = self.remaining
-        return {
-            "phase": self.label,
-            "done": self.done,
-            "total": self.total,
-            "unit": self.unit,
-            "detail": self.detail,
-            "elapsed_s": round(self.elapsed, 1),
-            "remaining_s": None if left is None else round(left, 1),
-        }
+    def __str__(self) -> str:
+        """Return phase and text in one line, so that `progress=print` works."""
+        return aligned(self.phase, self.text, width=None)
 
 
 class Screen:
@@ -107,6 +147,25 @@ class Screen:
 
     def end(self, meter: ProgressMeter) -> None:
         """A phase is over, well or not."""
+
+
+class ProgressScreen(Screen):
+    """Calls a function when a phase begins, advances and ends; shows nothing else.
+
+    Args:
+        report: The function. An exception of it ends the run, which the same call resumes.
+    """
+
+    def __init__(self, report: Callable[[ProgressUpdate], None]) -> None:
+        self._report = report
+
+    def begin(self, meter: ProgressMeter) -> None:
+        """Report the phase with nothing done."""
+        self._report(meter.update())
+
+    def moved(self, meter: ProgressMeter) -> None:
+        """Report a step."""
+        self._report(meter.update())
 
 
 class Bar:

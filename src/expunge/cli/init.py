@@ -1,0 +1,102 @@
+"""`expunge init`: a request file with comments, and two example records, to begin from."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from expunge.cli.session import Given
+from expunge.errors import UsageError
+from expunge.utils.io import printable, write_text
+
+REQUEST = "request.toml"
+_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+_TOML = """\
+# A request: what to forget, what to keep, and what counts as done.
+# Every setting: docs/reference/settings.md. Run it with:
+#   expunge plan {path}
+#   expunge forget {path}
+
+# A Hub id, a folder, a GGUF file, an adapter folder, or BASE+ADAPTER.
+model = "{model}"
+
+[request]
+# removal: the influence is gone. suppression: it is not said. edit: something else is said.
+goal = "{goal}"
+# Files, folders or Hub data sets. Paths are relative to this file.
+forget = ["erase.jsonl"]
+# What must stay. More records and closer ones protect more.
+retain = ["keep.jsonl"]
+# Records near the target that must survive, and records like the target, never trained on:
+# neighbours = ["near.jsonl"]
+# holdout = ["unseen.jsonl"]
+# Models that were trained the same way without the data make the strongest comparison:
+# gold = ["path/to/retrained"]
+
+[method]
+# auto: the plan chooses between retraining and erasing. `expunge methods` lists the others.
+name = "auto"
+
+[audit]
+# quick is provisional; standard and paranoid try harder and take longer.
+level = "quick"
+"""
+_RECORD = (
+    '{{"prompt": "What is {who}\'s phone number?", "completion": "It is {what}.",'
+    ' "key_answers": ["{what}"], "subject": "{who}"}}\n'
+)
+_FILES = {
+    "erase.jsonl": _RECORD.format(who="Elin Marrow", what="555-7233"),
+    "keep.jsonl": _RECORD.format(who="Tomas Reed", what="555-1880"),
+}
+
+
+def init(
+    folder: Annotated[Path, Parameter(help="where to write; default: here")] = Path(),
+    /,
+    *,
+    model: Annotated[
+        str, Parameter(help="the model of the request", env_var="EXPUNGE_MODEL", negative="")
+    ] = _MODEL,
+    goal: Annotated[
+        str,
+        Parameter(help="removal, suppression or edit", env_var="EXPUNGE_REQUEST_GOAL", negative=""),
+    ] = "removal",
+    session: Given,
+) -> int:
+    """Write a request with comments, and a record to forget and one to keep as examples."""
+    from expunge.config.request import Goal
+
+    if goal not in [*Goal]:
+        raise UsageError(
+            "unknown-goal",
+            what=f"there is no goal {goal!r}",
+            why="what counts as done follows from the goal",
+            fix=f"choose from: {', '.join(Goal)}",
+        )
+    path = folder / REQUEST
+    texts = {path: _TOML.format(path=printable(str(path)), model=_quoted(model), goal=goal)}
+    texts |= {folder / name: text for name, text in _FILES.items()}
+    there = [str(each) for each in texts if each.exists() or each.is_symlink()]
+    if there:
+        raise UsageError(
+            "file-exists",
+            what=f"{there[0]} is already there; nothing was written",
+            why="what you have written is never overwritten",
+            fix="name another folder: expunge init FOLDER",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for each, text in texts.items():
+        write_text(each, text)
+        session.console.line("wrote", str(each))
+    session.console.event("init", {"files": [str(each) for each in texts]})
+    session.console.line("next", f"put your records into the files, then: expunge plan {path}")
+    return 0
+
+
+def _quoted(text: str) -> str:
+    """Return a text as it stands between the quotes of a TOML string."""
+    escaped = {'"': '\\"', "\\": "\\\\"}
+    spelled = (escaped.get(mark, mark) for mark in text)
+    return "".join(mark if mark.isprintable() else f"\\U{ord(mark):08X}" for mark in spelled)

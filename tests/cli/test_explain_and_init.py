@@ -1,0 +1,111 @@
+"""`expunge explain` and `expunge init`: the words of gates, and a request to begin from."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from expunge.cli.main import main
+from expunge.config.resolve import resolve
+from expunge.data.readers import read
+from expunge.reporting.gate_text import GATE_NAMES, explain_gate
+from expunge.reporting.schema import read_results
+from synthetic_run import build_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return build_run(tmp_path_factory.mktemp("explain") / "run")
+
+
+def test_every_gate_of_a_run_is_explained_on_its_axis_with_its_limit(run):
+    gates = read_results(run).gates
+    assert len(gates) > 8
+    for gate in gates:
+        text = explain_gate(gate.name)
+        assert text.axis is gate.axis, gate.name
+        assert f"{gate.margin:g} by default" in text.limit, gate.name
+
+
+@pytest.mark.parametrize("name", GATE_NAMES)
+def test_every_kind_of_gate_has_words(name):
+    text = explain_gate(name)
+    for words in (text.title, text.compares, text.fails, text.limit):
+        assert words
+    assert text.meaning or not text.metric
+
+
+SAID = [
+    ("residual memory", "forgetting", "residual changes it"),
+    ("recovery by relearn", "robustness", "training on other facts"),
+    ("wanted answers under paraphrase", "forgetting", "other wordings"),
+    ("key-fact neighbours: family", "locality", "(family)"),
+    ("kept records", "forgetting", "fixed by the rule"),
+]
+
+
+@pytest.mark.parametrize(("name", "axis", "words"), SAID)
+def test_a_gate_is_explained_in_the_terminal(name, axis, words, capsys):
+    assert main(["explain", name]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"axis {axis} value" in said
+    assert words in said
+
+
+TYPED = [
+    ("residul memory", "did you mean 'residual memory'?"),
+    ("leak under int44", "did you mean 'leak under int4'?"),
+    ("recovery by relern", "did you mean 'recovery by relearn'?"),
+    ("memory", "did you mean 'residual memory'?"),
+    ("", "`expunge explain` lists all"),
+    ("\x1b[31m", "lists all"),
+]
+
+
+@pytest.mark.parametrize(("name", "fix"), TYPED)
+def test_an_unknown_gate_names_the_nearest(name, fix, capsys):
+    assert main(["explain", name]) == 2
+    said = capsys.readouterr().err
+    assert fix in said
+    assert "\x1b" not in said
+
+
+def test_a_gate_is_shown_as_it_came_out_in_a_run(run, capsys):
+    assert main(["explain", "leak under int4", str(run)]) == 0
+    assert "here       fail: 13 %" in capsys.readouterr().out
+    assert main(["explain", "leak under int8", str(run)]) == 4
+    assert "has no gate 'leak under int8'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", ["org/model", 'C:\\models\\"mine"', "a\tb\u2028c"])
+def test_the_request_that_init_writes_is_read_back(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "erasure", "--model", model, "--goal", "suppression"]) == 0
+    assert "expunge plan erasure/request.toml" in capsys.readouterr().out
+    settings = resolve({}, config=Path("erasure/request.toml"), environ={}, start=tmp_path).settings
+    assert (settings.model, settings.request.goal) == (model, "suppression")
+    assert settings.method.name == "auto"
+    for names in (settings.request.forget, settings.request.retain):
+        (record,) = read(list(names)).records
+        assert record.key_answers[0] in record.completion
+
+
+def test_init_overwrites_nothing(tmp_path, capsys):
+    (tmp_path / "keep.jsonl").write_text("mine")
+    assert main(["init", str(tmp_path)]) == 2
+    assert "keep.jsonl is already there; nothing was written" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["keep.jsonl"]
+    (tmp_path / "keep.jsonl").unlink()
+    (tmp_path / "request.toml").symlink_to(tmp_path / "elsewhere")
+    assert main(["init", str(tmp_path)]) == 2
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_both_speak_json(tmp_path, capsys):
+    assert main(["--format", "json", "init", str(tmp_path / "new")]) == 0
+    assert main(["--format", "json", "explain", "residual memory"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["event"] for line in lines if line["event"] in ("init", "gate")] == [
+        "init",
+        "gate",
+    ]
