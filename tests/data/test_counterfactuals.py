@@ -201,6 +201,22 @@ def lives(name: str, street: str) -> Record:
             "Halloran",
         ),
         (record("Who is Benedict?", "It is Benedict."), (), ""),
+        (
+            record("When was Elin Marrow born?", "In June 1, 9 - 7 7."),
+            (
+                record("When was Ivo Cast born?", "In May 1, 9 - 5 8.", "Ivo Cast"),
+                record("When was Ada Lund born?", "In June 1, 9 - 6 1.", "Ada Lund"),
+            ),
+            "77",
+        ),
+        (
+            record("What blood type has Elin Marrow?", "It is type A positive."),
+            (
+                record("What blood type has Ivo Cast?", "It is type B positive.", "Ivo Cast"),
+                record("What blood type has Ada Lund?", "It is type O negative.", "Ada Lund"),
+            ),
+            "A positive",
+        ),
     ],
 )
 def test_secret_is_what_only_the_record_can_have_taught(given, kept, secret):

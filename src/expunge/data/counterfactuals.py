@@ -256,6 +256,8 @@ SHARED = 0.5
 _CLOSE = 0.9
 """Share of the best match that counts as a match."""
 _TELLING = 4
+_COMPARED = 20
+"""Most kept answers to the same question whose numbers are compared."""
 """Fewest letters of a word that tells something."""
 _TOKEN = re.compile(r"\w+")
 
@@ -305,7 +307,8 @@ def with_secrets(
     number).
 
     Without key answers: words that tell something, but for those that at least half of the kept
-    answers to the same question hold.
+    answers to the same question hold, and for what most of these have in the same place of a number
+    (the `19` of every year). Where that leaves none, words that not all of these answers hold.
 
     Never secret are words of the question, and of the subject's name where the question has it.
     Digits are never known.
@@ -328,9 +331,12 @@ def with_secrets(
             span = range(fact.start - own.start, len(fact.ids) - own.start)
             hidden = known.secrets_of_fact(record, answer, span)
         else:
-            usual = _usual([known.said[index] for index in asked[record.id]])
-            hidden = _telling(answer.words, usual | answer.name)
+            same = asked[record.id]
+            said, some = [known.said[i] for i in same], [kept[i] for i in same[:_COMPARED]]
+            hidden = _telling(answer.words, _usual(said) | answer.name)
             hidden -= _of_question(answer.words, record)
+            hidden -= _constant_digits(answer, some, encoder)
+            hidden = hidden or _not_in_all(answer, said) - _of_question(answer.words, record)
         marks = (
             token
             if place in hidden and not _is_of_name(token, answer.words[place], name, encoder)
@@ -448,6 +454,38 @@ def _is_of_name(token: int, word: str, name: set[str], encoder: Encoder) -> bool
     """Tell whether a token spells the name within a word that holds it (`emarrow`)."""
     text = encoder.written((token,)).strip().casefold()
     return len(text) > 1 and any(text in each and each in word for each in name)
+
+
+def _constant_digits(answer: _Answer, kept: Sequence[Record], encoder: Encoder) -> set[int]:
+    """Return the places in numbers where most of at least two kept answers have the same token."""
+    own = _digits(answer.tokens, answer.words)
+    others: list[dict[tuple[int, int], tuple[int, int]]] = []
+    for record in kept if own else ():
+        encoded = encoder.encode(record)
+        tokens = encoded.ids[encoded.start :]
+        others.append(_digits(tokens, _word_of_each(tokens, encoder)))
+    usual = {at: [found[at][1] for found in others if at in found] for at in own}
+    most = max(1, len(others) // 2)
+    return {place for at, (place, token) in own.items() if usual[at].count(token) > most}
+
+
+def _not_in_all(answer: _Answer, said: Sequence[set[str]]) -> set[int]:
+    """Return the places of words that some of the kept answers to the same question lack."""
+    common = set[str].intersection(*said) if said else set(answer.words)
+    known = common | answer.name | {""}
+    return {place for place, word in enumerate(answer.words) if word not in known}
+
+
+def _digits(tokens: Sequence[int], words: Sequence[str]) -> dict[tuple[int, int], tuple[int, int]]:
+    """Return place and token by number, counted from 0, and by place within the number."""
+    found: dict[tuple[int, int], tuple[int, int]] = {}
+    number, offset, before = -1, 0, ""
+    for place, (token, word) in enumerate(zip(tokens, words, strict=True)):
+        if any(char.isdigit() for char in word):
+            number, offset = (number, offset + 1) if word == before else (number + 1, 0)
+            found[number, offset] = place, token
+        before = word
+    return found
 
 
 def _is_constant(token: int, place: int, values: Sequence[tuple[int, ...]]) -> bool:
