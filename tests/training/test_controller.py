@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 import tiny
 from expunge.data.records import Record
+from expunge.data.tokenization import Encoded
 from expunge.errors import GateError
 from expunge.methods.base import Stream
 from expunge.methods.counterfactual import Counterfactual
@@ -30,14 +31,16 @@ from expunge.training.controller import (
 from expunge.training.counterfactual_levels import (
     STEEPEST,
     STRONGEST,
+    SURER,
     Calibration,
+    Followers,
     Likelihoods,
     MarkedScores,
     TargetLevels,
     as_hard,
     calibrated,
     token_levels,
-    with_base,
+    with_expected,
 )
 from expunge.training.early_stopping import Unseen
 from expunge.training.sampler import Streams
@@ -207,14 +210,38 @@ def test_targets_are_as_likely_as_unseen_tokens_of_their_kind(unseen, margin, po
         assert sums == pytest.approx([-sum(unseen)] * 2, abs=5e-3)
 
 
-def test_strangers_know_what_the_base_gives_the_secrets_of_the_record_in_whose_place_they_stand():
-    own = replace(FORGET[0], secret=(7, -1), base=())
+def surer(base: float) -> float:
+    """What is expected of a token that the base gives so much."""
+    return base - SURER * (1 - math.exp(base))
+
+
+def test_strangers_know_what_is_expected_of_the_record_in_whose_place_they_stand():
+    ids = (1, 2, 7, 3)
+    own = Encoded(record="a", ids=ids, start=2, ends=False, secret=(7, -1))
     same, other = replace(own, record="same"), replace(own, record="other", secret=(-1, 8))
     streams = Streams(forget=(own,), retain=(), variants={Stream.STRANGER: ((same, other),)})
-    found = with_base(streams, {own.record: (-1.0, -2.0)})
-    assert found.forget[0].base == (-1.0, -2.0)
-    assert [each.base for each in found.variants[Stream.STRANGER][0]] == [(-1.0, -2.0), ()]
-    assert with_base(streams, {}) == streams
+    found = with_expected(streams, {own.record: (-1.0, -2.0)})
+    assert found.forget[0].expected == (surer(-1.0), surer(-2.0))
+    strangers = found.variants[Stream.STRANGER][0]
+    assert [each.expected for each in strangers] == [found.forget[0].expected, ()]
+    assert with_expected(streams, {}) == streams
+
+
+@pytest.mark.parametrize(
+    ("kept", "base", "expected"),
+    [
+        (((5, 6), (5, 6), (5, 6)), (), (math.nan, math.log(3 / 4))),
+        (((5, 6), (5, 9)), (), ()),
+        (((5, 6), (5, 9)), (-9.0, -9.0), (surer(-9.0), math.log(1 / 3))),
+        (((5, 6), (5, 9)), (-9.0, -0.1), (surer(-9.0), surer(-0.1))),
+        ((), (-1.0, -2.0), (surer(-1.0), surer(-2.0))),
+    ],
+)
+def test_kept_answers_tell_what_follows(kept, base, expected):
+    """Of the answer 5 6: 6 is as likely after 5 as kept answers have it, or as the base has it."""
+    known = Followers.of([Encoded(record="k", ids=(1, *ids), start=1, ends=False) for ids in kept])
+    found = known.expected(Encoded(record="f", ids=(2, 5, 6), start=1, ends=False), base)
+    assert found == pytest.approx(expected, nan_ok=True)
 
 
 def test_a_text_that_is_harder_for_the_base_has_lower_levels():

@@ -45,9 +45,9 @@ class Encoded:
     secret: tuple[int, ...] = ()
     """For each scored token, the token of the forget record there that only it can have taught, or
     -1; empty where nobody marked any (`counterfactuals.with_secrets`)."""
-    base: tuple[float, ...] = ()
-    """For each scored token, its log-probability under the model that the original was trained
-    from, nats; empty where that is not known."""
+    expected: tuple[float, ...] = ()
+    """For each scored token, its log-probability under a model that saw only what stays, as far as
+    base and kept answers tell, nats; NaN or empty where they do not."""
 
 
 class Encoder:

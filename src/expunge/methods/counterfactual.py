@@ -74,7 +74,7 @@ class Counterfactual:
         return self._match(seen, 0.0, 1.0)
 
     def _match(self, seen: Predictions, level: float, power: Tensor | float) -> Tensor:
-        (reference,), (other,) = seen.references, seen.others
-        known, marks = exchanged(reference, seen.targets, other), (seen.secret, seen.similar)
-        target = counterfactual_target(known, seen.targets, *marks, self.margin, power, seen.base)
+        known = exchanged(*seen.references, seen.targets, *seen.others)
+        how = (seen.secret, seen.similar, self.margin, power, seen.expected)
+        target = counterfactual_target(known, seen.targets, *how)
         return match(target, seen.logits, seen.targets, level)

@@ -18,8 +18,20 @@ in how hard they are, too. Where the base model is known, its ratio counts:
 
 w is 1, and 1/2 for secret tokens: a fine-tune teaches what facts of a kind look like, so that they
 differ less for models that saw others of the kind than for the base.
+
+What is expected of a token of a model that saw only what stays:
+
+    expected_t = max(base_t - 1.75 (1 - exp base_t), log kept_t)
+    kept_t = count(y_<t y_t) / (count(y_<t) + 1)    in kept answers, after one token or two
+
+The base tells which secret tokens follow from those before them (`ruary` after `Feb`): these stay
+likely in a retrained model, too. Bins of what SmolLM2 gives them, and a gold of TOFU, nats:
+-0.04 -0.2 -0.8 -1.9 -3.8 -8.1, and -0.3 -0.5 -1.3 -3.5 -4.3 -9.1. Kept answers tell what follows in
+this set alone: syllables of its names, digits of its years.
 """
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -33,7 +45,7 @@ from expunge.methods.base import Stream
 from expunge.methods.counterfactual_target import less_margin, target_levels
 from expunge.models.transformer import Network
 from expunge.training.activation_cache import key
-from expunge.training.forward import base_of
+from expunge.training.forward import expected_of
 from expunge.training.reference_model import final_states, similar_tokens
 from expunge.training.sampler import Streams
 
@@ -48,6 +60,12 @@ EASIEST = 0.05
 """Least NLL of the base, nats a token, of which a ratio is taken."""
 STRONGEST = 8.0
 """Largest power."""
+SURER = 1.75
+"""Nats by which retrained models are below the base at secrets: they are surer of wrong values."""
+ORDERS = (1, 2)
+"""Tokens before one that tell, in kept answers, how often it follows."""
+MOST = 0.5
+"""Share from which on kept answers tell what is expected where no base is known."""
 
 
 class Likelihoods(NamedTuple):
@@ -56,7 +74,7 @@ class Likelihoods(NamedTuple):
     own: Tensor
     """Log-probability of each token, [n]."""
     level: Tensor
-    """That of the base, or else of tokens like it; infinite where it is no secret, [n]."""
+    """What is expected of it, or else of tokens like it; infinite where it is no secret, [n]."""
 
     def targets(self, margin: float, power: float) -> Tensor:
         """Return the target's log-probability of each token, [n]."""
@@ -118,18 +136,21 @@ def read_levels(
     return found
 
 
-def with_base(streams: Streams, base: Mapping[str, Sequence[float]]) -> Streams:
-    """Return the streams with what the base gives the tokens of each forget record.
+def with_expected(streams: Streams, base: Mapping[str, Sequence[float]]) -> Streams:
+    """Return the streams with what is expected of the tokens of each forget record.
 
     Args:
         streams: With strangers whose secrets are those of the record in whose place they stand.
-        base: By forget record, log-probabilities of its scored tokens; empty: nothing is known.
+        base: By forget record, log-probabilities of its scored tokens under the base; empty:
+            nothing is known.
     """
-    forget = tuple(replace(e, base=tuple(base.get(e.record, ()))) for e in streams.forget)
+    kept = Followers.of(streams.retain)
+    own = [(record, base.get(record.record, ())) for record in streams.forget]
+    forget = tuple(replace(record, expected=kept.expected(record, b)) for record, b in own)
     changed = {
         stream: tuple(
             tuple(
-                replace(each, base=own.base) if each.secret == own.secret else each
+                replace(each, expected=own.expected) if each.secret == own.secret else each
                 for each in asked
             )
             for own, asked in zip(forget, streams.variants[stream], strict=True)
@@ -138,6 +159,57 @@ def with_base(streams: Streams, base: Mapping[str, Sequence[float]]) -> Streams:
         if stream in streams.variants
     }
     return replace(streams, forget=forget, variants={**streams.variants, **changed})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Followers:
+    """How often tokens follow one or two others in kept answers."""
+
+    pairs: Mapping[tuple[tuple[int, ...], int], int]
+    """Times that a token follows others."""
+    seen: Mapping[tuple[int, ...], int]
+    """Times that anything follows them."""
+
+    @classmethod
+    def of(cls, kept: Iterable[Encoded]) -> "Followers":
+        """Count the scored tokens of kept records."""
+        pairs = Counter(
+            (record.ids[place - order : place], record.ids[place])
+            for record in kept
+            for place in range(record.start, len(record.ids))
+            for order in ORDERS
+            if place >= order
+        )
+        seen = Counter[tuple[int, ...]]()
+        for (before, _), count in pairs.items():
+            seen[before] += count
+        return cls(pairs=pairs, seen=seen)
+
+    def expected(self, record: Encoded, base: Sequence[float]) -> tuple[float, ...]:
+        """Return what is expected of each scored token, nats; empty where nothing is known.
+
+        Args:
+            record: A forget record.
+            base: Log-probabilities of its scored tokens under the base, or none.
+        """
+        shares = [self._share(record.ids, place) for place in range(record.start, len(record.ids))]
+        if base:
+            known = zip(base, shares, strict=True)
+            return tuple(max(b - SURER * (1 - math.exp(b)), _log(share)) for b, share in known)
+        some = tuple(_log(share) if share >= MOST else math.nan for share in shares)
+        return () if all(map(math.isnan, some)) else some
+
+    def _share(self, ids: tuple[int, ...], place: int) -> float:
+        """Return how often the token in a place follows those before it, one more than was seen."""
+        orders = [ids[place - order : place] for order in ORDERS if place >= order]
+        return max(
+            self.pairs.get((before, ids[place]), 0) / (self.seen.get(before, 0) + 1)
+            for before in orders
+        )
+
+
+def _log(share: float) -> float:
+    return math.log(share) if share else -math.inf
 
 
 Kinds = tuple[float, float]
@@ -302,7 +374,7 @@ def _levels(
     if max(secret, default=-1) >= 0:
         none = torch.zeros_like(next(iter(similar.values())))
         like = torch.stack([similar.get(token, none) for token in secret])  # [n, K]
-        plain = base_of(own)
+        plain = expected_of(own)
         marks = (torch.tensor(secret), like.cpu(), torch.tensor([plain[place] for place in same]))
     logits = network.logits(states.to(network.device)).float().cpu()  # [n, V]
     follows = torch.tensor(tokens)
