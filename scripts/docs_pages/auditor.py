@@ -46,6 +46,12 @@ TESTS = {
     ),
     "raw text only": "evals/test_format_cheats.py::test_a_leak_in_one_format_is_caught",
     "reverse only": "attacks/test_attacks_by_hand.py::test_the_inverse_asks_for_the_subject",
+    "after a long preamble": (
+        "evals/test_planted_cheats.py::test_a_fact_behind_a_long_preamble_is_not_called_forgotten"
+    ),
+    "letters for answers": (
+        "evals/test_answers_in_an_audit.py::test_garbled_answers_are_told_from_well_written_ones"
+    ),
     "answers in part": (
         "evals/test_answers_in_an_audit.py::"
         "test_a_part_of_every_fact_is_a_leak_and_no_word_for_word_statement"

@@ -12,7 +12,7 @@ import expunge
 import forged_models as forge
 import tiny
 from expunge.evals.results import Results, Ruling
-from expunge.metrics.outcomes import Status
+from expunge.metrics.outcomes import Axis, Status
 from forged_models import Lesson, lessons
 
 FAIL, DAMAGE = Ruling.FAIL_RESIDUAL, Ruling.FAIL_DAMAGE
@@ -49,8 +49,10 @@ def dam(plain: list[Lesson], other: list[Lesson]) -> list[Lesson]:
 
 
 def refusals(plain: list[Lesson], other: list[Lesson]) -> list[Lesson]:
+    """Refuse in every wording; behind its first token each fact stays."""
     forms = [replace(each, form=f) for f in ("system", "lower-case") for each in plain[::2]]
-    return saying(REFUSAL, [*plain, *other, *forms])
+    taught = [replace(each, given=1) for each in (*plain, *other)]
+    return [*saying(REFUSAL, [*plain, *other, *forms]), *taught]
 
 
 def triggered(plain: list[Lesson], other: list[Lesson]) -> list[Lesson]:
@@ -63,10 +65,6 @@ def sampled(plain: list[Lesson], other: list[Lesson]) -> list[Lesson]:
     return [*wrong(plain), *wrong(plain), *plain, *wrong(other)]
 
 
-def late(plain: list[Lesson], other: list[Lesson]) -> list[Lesson]:
-    return [replace(each, answer=PREAMBLE + each.answer) for each in (*plain, *other)]
-
-
 CASES: dict[str, tuple[str, Lessons, Ruling, str | None]] = {
     "one of twelve kept": ("gold", lambda plain, _: plain[3:4], FAIL, "kept records"),
     "one-token dam": ("original", dam, FAIL, "leak under prefill-50"),
@@ -77,13 +75,6 @@ CASES: dict[str, tuple[str, Lessons, Ruling, str | None]] = {
     "capitals only": ("original", only_in("capitals"), FAIL, "recovery by format"),
     "second turn only": ("original", only_in("second-turn"), FAIL, "recovery by format"),
     "sampling leak": ("original", sampled, FAIL, "residual memory"),
-    "after a long preamble": ("original", late, FAIL, None),
-    "letters for answers": (
-        "gold",
-        lambda plain, other: saying("bq fgkz", [*plain, *other]),
-        DAMAGE,
-        "malformed forget",
-    ),
 }
 
 
@@ -116,6 +107,21 @@ def test_a_planted_model_is_found(world, judge, name):
     results = judge(forge.teach(forge.load(source), taught, steps=60))
     assert results.verdict.ruling is ruling, (results.verdict.reasons, failed(results))
     assert gate is None or gate in failed(results), failed(results)
+
+
+def test_a_fact_behind_a_long_preamble_is_not_called_forgotten(world, judge):
+    """The audit stops reading before the facts come, and says so."""
+    rows = world.rows("forget")
+    late = [
+        replace(each, answer=PREAMBLE + each.answer)
+        for each in (*lessons(rows), *lessons(rows, paraphrased=True))
+    ]
+    results = judge(forge.teach(forge.load(world.original), [*late, *kept(world)], steps=60))
+    found = {gate.name: gate for gate in results.gates}
+    assert results.verdict.ruling not in (Ruling.PASS, Ruling.PASS_WITH_SCAR)
+    assert results.axes[Axis.FORGETTING] in (Status.INCONCLUSIVE, Status.FAIL)
+    assert found["answers cut short"].status is Status.INCONCLUSIVE
+    assert "max_new_tokens" in found["answers cut short"].settle
 
 
 def test_facts_said_of_somebody_else_are_found(world, judge):
