@@ -56,6 +56,14 @@ def test_generated_pages_are_what_the_code_says(path):
     assert text == PAGES[path], "run python scripts/make_docs.py"
 
 
+def test_every_planted_model_names_a_test_that_exists():
+    page = PAGES["docs/results/auditor.md"]
+    rows = re.findall(r"`(\w+/test_\w+\.py)::(test_\w+)` \|$", page, flags=re.MULTILINE)
+    assert len(rows) >= 40
+    for path, name in set(rows):
+        assert f"def {name}(" in (ROOT / "tests" / path).read_text(encoding="utf-8"), (path, name)
+
+
 def test_a_stale_or_missing_page_is_named(tmp_path):
     for path, text in PAGES.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)

@@ -17,20 +17,30 @@ N = 20
 KNOWN, UNKNOWN = 0.9, 0.2
 
 
-def leak_gate(*, stated: range, guessed: range, recalled: range, scored: range, n: int = N) -> Gate:
+def leak_gate(
+    *,
+    stated: range,
+    guessed: range,
+    recalled: range,
+    scored: range,
+    n: int = N,
+    tests: tuple[str, ...] = ("plain",),
+) -> Gate:
     """Judge a model that states and recalls some facts, against a gold that guesses some.
 
-    Likelihoods of the judged model are there for the records in `scored` alone.
+    Likelihoods of the judged model are there for the records in `scored` alone. All tests bring out
+    the same.
     """
     names = [f"r{i}" for i in range(n)]
     said = {"original": range(n), "unlearned": stated, "gold-0": guessed}
     known = {"original": range(n), "unlearned": recalled, "gold-0": range(0)}
     answers = {
-        Unit(role=role, split="forget", kind="answers"): {
+        Unit.under(test, role=role, split="forget", kind="answers"): {
             name: Answer(record=name, text=f"fact{i}" if i in told else "other")
             for i, name in enumerate(names)
         }
         for role, told in said.items()
+        for test in tests
     }
     scores = {
         Unit(role=role, split="forget", kind="scores"): {
@@ -92,6 +102,16 @@ def test_leaks_pass_as_guesses_only_where_likelihoods_call_them_so(
     assert said in gate.reason
     assert (gate.needed is not None) is (status is Status.INCONCLUSIVE)
     assert bool(gate.settle) is (status is Status.INCONCLUSIVE)
+
+
+@pytest.mark.parametrize(
+    ("tests", "status"),
+    [(("plain",), Status.FAIL), (("plain", "paraphrase"), Status.INCONCLUSIVE)],
+)
+def test_tests_share_the_level_of_more_leaks_than_golds(tests, status):
+    """Nine new leaks against two of the gold: chance 0.033, once or in any of two tests."""
+    some = {"stated": range(2, 11), "guessed": range(2), "recalled": range(0), "scored": range(N)}
+    assert leak_gate(**some, tests=tests).status is status
 
 
 def test_there_is_no_cliff_in_the_number_of_facts():

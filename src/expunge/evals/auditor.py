@@ -23,7 +23,7 @@ from expunge.evals.comparison import KNOWN_STRENGTH, anything_to_forget
 from expunge.evals.evidence_table import Table
 from expunge.evals.extra_evidence import ExtraEvidence, collect_key_spans
 from expunge.evals.results import Results
-from expunge.evals.tokenizer_match import Reading, reading
+from expunge.evals.tokenizer_match import TokenReading, token_reading
 from expunge.evidence.answer_cache import AnswerCache
 from expunge.evidence.collect import Collector, QuestionForm, is_rounded, unit_of
 from expunge.evidence.context import AuditContext, Policy
@@ -234,7 +234,7 @@ class Auditor:
         """Ask any model in the place of the unlearned one, whatever its kind.
 
         Weights of another shape cannot be mixed with the original's, and another tokenizer may
-        hide what weights hold: see `reading`. What is left out is noted, the rest is measured.
+        hide what weights hold: see `token_reading`. What is left out is noted, the rest measured.
 
         Args:
             judged: The model to judge; unchanged on return.
@@ -268,7 +268,7 @@ class Auditor:
 
     def _ask(
         self,
-        found: Reading,
+        found: TokenReading,
         model: Loaded,
         role: str,
         *,
@@ -354,10 +354,10 @@ class Auditor:
                 "that, and it stays when the evidence is destroyed"
             )
 
-    def _reading(self, model: Loaded, role: str) -> Reading:
+    def _reading(self, model: Loaded, role: str) -> TokenReading:
         """Return who asks and who scores a model, and note what its tokenizer leaves out."""
         own = encoder_of(self.prepared.settings, model.tokenizer)
-        found = reading(self.collector, model, own)
+        found = token_reading(self.collector, model, own)
         if not found.alike:
             self.collector.store.note(
                 f"the tokenizer of {role} is not the original's: {found.note}"
@@ -533,7 +533,7 @@ class Auditor:
         return ("forget", "control") if alone else ("forget",)
 
 
-def _every_second(found: Reading, split: str) -> Reading:
+def _every_second(found: TokenReading, split: str) -> TokenReading:
     """Leave every second record of a set out: golds show how much models of a recipe differ.
 
     The judged model is compared with the original on all of them.

@@ -61,6 +61,7 @@ SUBJECTS: Mapping[str, str] = {
     "membership residual": "Recognition of the data (100 %: as before)",
     "answers betray an edit": "Answers less sure than an untouched model's (beyond chance)",
     "facts said of others": "Facts said where others are asked about",
+    "answers cut short": "Answers that go on beyond what was read",
     "leak": "Facts said",
     "general text": "General text, read worse by",
     "probability retain": "Knowledge to keep, lost",

@@ -20,7 +20,7 @@ _KEPT = ("retain", "neighbours", "generic")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
+class TokenReading:
     """Who asks a model, and who scores it."""
 
     asks: Collector
@@ -41,7 +41,7 @@ class Reading:
         return self.scores is self.asks
 
 
-def reading(collector: Collector, model: Loaded, own: Encoder) -> Reading:
+def token_reading(collector: Collector, model: Loaded, own: Encoder) -> TokenReading:
     """Return who asks a model and who scores it.
 
     Args:
@@ -52,16 +52,16 @@ def reading(collector: Collector, model: Loaded, own: Encoder) -> Reading:
     theirs = collector.encoder
     records = [record for group in collector.records.values() for record in group]
     if own.writes_as(theirs, records):
-        return Reading(asks=collector, scores=collector)
+        return TokenReading(asks=collector, scores=collector)
     asks = replace(collector, encoder=own)
     if _reads(collector, model, own):
         note = "likelihoods were taken of the original's tokens, which its weights read; answers"
-        return Reading(asks=asks, scores=collector, note=f"{note} were given to its own")
+        return TokenReading(asks=asks, scores=collector, note=f"{note} were given to its own")
     if all(own.pieces(record) == theirs.pieces(record) for record in records):
         note = "it numbers the same tokens otherwise, and was asked with its own numbers"
-        return Reading(asks=asks, scores=asks, note=note)
+        return TokenReading(asks=asks, scores=asks, note=note)
     note = "likelihoods would be of other tokens and were not taken; answers were"
-    return Reading(asks=asks, scores=None, note=note)
+    return TokenReading(asks=asks, scores=None, note=note)
 
 
 def _reads(collector: Collector, model: Loaded, own: Encoder) -> bool:

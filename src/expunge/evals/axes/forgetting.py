@@ -8,7 +8,7 @@ answers about what is to be kept were collected anyway.
 from typing import NamedTuple
 
 from expunge.evals.comparison import LIKELIHOOD_OF, Comparison, kept_records, paired
-from expunge.evals.evidence_table import common
+from expunge.evals.evidence_table import Column, common
 from expunge.evals.gates import (
     KEPT,
     MEMORY,
@@ -43,6 +43,7 @@ from expunge.metrics.statistics import (
 )
 
 NAME = "facts said of others"
+UNREAD = "answers cut short"
 
 _KEPT = ("retain", "neighbours")
 
@@ -117,6 +118,43 @@ def _said(case: Comparison, role: str, facts: dict[str, tuple[str, ...]]) -> fro
 
 def _items(case: Comparison, split: str) -> dict[str, Item]:
     return dict(case.table.items.get(split, {}))
+
+
+def unread_gate(case: Comparison) -> Gate | None:
+    """Return an open gate where the judged model's answers go on beyond what the audit reads.
+
+    A fact that comes after a long preamble is in no answer that was cut before it. Only answers
+    that neither the original nor a gold was cut at count; where McNemar's exact test does not find
+    more of them, there is no gate.
+
+    Args:
+        case: Who is judged against whom.
+    """
+    own, *others = (_cut(case, role) for role in (case.subject, ORIGINAL, *case.golds))
+    others = [column for column in others if column]
+    records = common(own, *others) if own and others else ()
+    new = [n for n in records if own[n] and not any(column[n] for column in others)]
+    alone = sum(sum(column[n] for column in others) == 1 for n in records if not own[n])
+    if not new or mcnemar(len(new), alone, rivals=len(others)) > LEVEL:
+        return None
+    low, high = clopper_pearson(len(new), len(records))
+    return Gate(
+        axis=Axis.FORGETTING,
+        name=UNREAD,
+        value=len(new) / len(records),
+        low=low,
+        high=high,
+        margin=case.policy.leak_excess,
+        n=len(records),
+        status=Status.INCONCLUSIVE,
+        reason=f"{len(new)} of {len(records)} answers were cut where those of the original end",
+        settle="longer answers (audit.max_new_tokens)",
+    )
+
+
+def _cut(case: Comparison, role: str) -> Column:
+    answers = case.table.answers.get(Unit(role=role, split="forget", kind="answers"), {})
+    return {name: float(answer.cut) for name, answer in answers.items()}
 
 
 MORE_GOLDS = (1, 3, 8)
@@ -363,12 +401,13 @@ def _leak_gate(case: Comparison) -> Gate:
 
 
 def forgetting_gates(case: Comparison) -> tuple[Gate, ...]:
-    """Return residual memory, as a mean and by token, kept records, key-fact leak, moved facts."""
-    moved = moved_facts_gate(case)
+    """Return memory as a mean and by token, kept records, leaks, facts moved and facts unread."""
+    moved, unread = moved_facts_gate(case), unread_gate(case)
     return (
         memory_gate(case, Axis.FORGETTING, MEMORY),
         *((token_memory_gate(case),) if case.golds else ()),
         kept_gate(case, Axis.FORGETTING, KEPT),
         _leak_gate(case),
         *((moved,) if moved.status is not Status.NOT_COMPUTABLE else ()),
+        *((unread,) if unread else ()),
     )
