@@ -74,9 +74,7 @@ def test_help_has_an_example_and_names_a_variable_for_every_flag(name):
 
 def test_all_commands_are_in_the_help():
     shown = python(LOADED, "--help").stdout
-    names = (
-        "annex approve attack audit bench cache certificate compat demo doctor evidence explain "
-    )
+    names = "annex approve attack audit bench cache certificate chat compat demo doctor evidence "
     names += (
         "forget gold init keys ledger letter merge methods metrics plan recheck report request "
     )

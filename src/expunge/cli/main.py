@@ -14,6 +14,7 @@ from expunge.cli.audit import audit
 from expunge.cli.bench import bench
 from expunge.cli.cache import cache
 from expunge.cli.certificate import certificate
+from expunge.cli.chat import chat
 from expunge.cli.compat import compat
 from expunge.cli.demo import demo
 from expunge.cli.doctor import doctor, installed_version, version
@@ -33,6 +34,7 @@ from expunge.cli.plan import plan
 from expunge.cli.recheck import recheck
 from expunge.cli.report import report
 from expunge.cli.request import request
+from expunge.cli.schema import schema
 from expunge.cli.session import Session
 from expunge.cli.train import train
 from expunge.cli.tune import tune
@@ -52,6 +54,7 @@ COMMANDS = (
     recheck,
     report,
     explain,
+    chat,
     letter,
     annex,
     approve,
@@ -64,6 +67,7 @@ COMMANDS = (
     merge,
     methods,
     metrics,
+    schema,
     compat,
     bench,
     tune,
@@ -89,6 +93,7 @@ _EXAMPLES = {
     "recheck": "expunge recheck merged --against runs/latest --related org/sibling --gate",
     "report": "expunge report runs/latest --open",
     "explain": "expunge explain 'leak under int4' runs/latest",
+    "chat": 'expunge chat runs/latest --ask "Where does Elin Marrow live?"',
     "letter": "expunge letter runs/latest --to 'Elin Marrow' --out letter.pdf",
     "annex": "expunge annex runs/latest --declare release_context=internal --out annex.pdf",
     "approve": "expunge approve runs/latest --by 'Ada Example'",
@@ -106,6 +111,7 @@ _EXAMPLES = {
     "merge": "expunge merge runs/latest --out merged",
     "methods": "expunge methods npo",
     "metrics": "expunge metrics extraction-strength",
+    "schema": "expunge schema results",
     "compat": "expunge compat TOFU_EVAL.json --gold retain90/TOFU_EVAL.json\n"
     "  expunge compat runs/latest",
     "bench": "expunge bench tofu ORIGINAL --data TOFU --gold GOLD --methods npo simnpo --trials 8\n"
