@@ -1,5 +1,6 @@
-"""Commands that read a finished run: chat, files of gates, schemas of what a run writes."""
+"""Commands that read a finished run: chat, files of gates, schemas of what it wrote, push."""
 
+import fnmatch
 import io
 import json
 import shutil
@@ -9,15 +10,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
+import httpx
 import jsonschema
 import pytest
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 import expunge
 from expunge.cli.main import main
 from expunge.cli.settings import conclude
-from expunge.errors import GateError
+from expunge.errors import ExpungeError, GateError
 from expunge.evals.results import Gate, Ruling
 from expunge.metrics.outcomes import Axis, Status
+from expunge.pipeline.push import prepare_upload, push
+from expunge.provenance.verify import verify_published
 from expunge.reporting.gate_file import gates_junit, write_gate_file
 from expunge.reporting.json_schemas import SCHEMAS, json_schema
 from expunge.reporting.schema import read_results
@@ -55,7 +60,7 @@ def replies(capsys):
 
 def test_all_models_answer_and_the_erased_answer_is_less_likely(run, world, capsys):
     row = world.rows("forget")[0]
-    words = ["--format", "json", "--offline", "chat", str(run), "--ask", row["prompt"].lower()]
+    words = ["--format", "json", "--offline", "chat", str(run), "--ask", f" {row['prompt']} "]
     assert main(words) == 0
     (reply,) = replies(capsys)
     assert reply["erased"] == row["completion"]
@@ -212,3 +217,81 @@ def test_a_file_of_gates_in_an_unknown_format_is_refused_before_the_run(world, b
     assert main(words) == 2
     assert "neither .xml nor .json" in capsys.readouterr().err
     assert not list(bench.rglob("run.json"))
+
+
+class StandInHub:
+    """Keeps what would be uploaded, or refuses it."""
+
+    def __init__(self, error=None):
+        self.error, self.made, self.sent = error, [], {}
+
+    def create_repo(self, repo_id, *, private, exist_ok):
+        if self.error is not None:
+            raise self.error
+        self.made.append((repo_id, private, exist_ok))
+
+    def upload_folder(self, *, repo_id, folder_path, allow_patterns, commit_message):
+        paths = (path for path in Path(folder_path).rglob("*") if path.is_file())
+        names = [path.relative_to(folder_path).as_posix() for path in paths]
+        kept = [n for n in names if any(fnmatch.fnmatch(n, p) for p in allow_patterns)]
+        self.sent[repo_id] = {name: (Path(folder_path) / name).read_bytes() for name in kept}
+
+
+def refused(status):
+    request = httpx.Request("POST", "https://hub.test")
+    return HfHubHTTPError("no", response=httpx.Response(status, request=request))
+
+
+def test_only_the_model_folder_is_pushed_and_it_verifies_where_it_arrives(
+    run, world, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    hub = StandInHub()
+    upload = prepare_upload(run, "me/erased")
+    assert push(upload, api=hub) == "https://huggingface.co/me/erased"
+    assert hub.made == [("me/erased", True, True)]
+    sent = hub.sent["me/erased"]
+    assert {"model.safetensors", "config.json", "README.md", "manifest.json"} <= sent.keys()
+    assert sent.keys() == {name for name, _ in upload.files}
+    assert upload.size == sum(map(len, sent.values()))
+    readable = b"".join(data for name, data in sent.items() if not name.startswith("tokenizer"))
+    answers = [row["completion"].encode() for row in world.rows("forget")]
+    assert [answer for answer in answers if answer in readable] == []
+    for name, data in sent.items():
+        (tmp_path / name).write_bytes(data)
+    assert verify_published(tmp_path).ok
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "exit_code"),
+    [
+        (refused(403), "push-denied", 4),
+        (refused(401), "push-denied", 4),
+        (LocalTokenNotFoundError(), "push-denied", 4),
+        (refused(500), "push-failed", 5),
+        (httpx.ConnectError("no route"), "push-failed", 5),
+    ],
+)
+def test_a_push_that_fails_says_why(run, monkeypatch, error, code, exit_code):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with pytest.raises(ExpungeError) as found:
+        push(prepare_upload(run, "me/erased"), api=StandInHub(error))
+    assert (found.value.code, found.value.exit_code) == (code, exit_code)
+
+
+def test_what_is_not_as_audited_or_not_confirmed_is_not_pushed(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("expunge.pipeline.push.HfApi", lambda: pytest.fail("the Hub was asked"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert main(["push", str(run), "me/erased"]) == 2
+    found = capsys.readouterr()
+    assert "nobody said yes" in found.err
+    assert "model.safetensors" in found.out
+    assert main(["--offline", "push", str(run), "me/erased", "--yes"]) == 4
+    assert main(["push", str(run), "erased", "--yes"]) == 2
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "model" / "notes.txt").write_text("a secret")
+    assert main(["push", str(copy), "me/erased", "--yes"]) == 3
+    assert "notes.txt is not in the manifest" in capsys.readouterr().err
+    shutil.rmtree(copy / "model")
+    assert main(["push", str(copy), "me/erased", "--yes"]) == 4

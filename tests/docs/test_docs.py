@@ -110,6 +110,20 @@ def test_links_of_the_readme_exist():
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
+def test_links_of_llms_txt_exist():
+    named = re.findall(r"\]\(([^)]+)\)", (ROOT / "llms.txt").read_text(encoding="utf-8"))
+    assert len(named) > 15
+    assert [path for path in named if not (ROOT / path).is_file()] == []
+
+
+def test_the_page_of_what_users_expect_has_26_rows_and_names_what_is_missing():
+    text = (ROOT / "docs/reference/expected.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \| ([^|]+) \| (full|part: [^|]{10,}) \|$", text, re.M)
+    assert [int(number) for number, *_ in rows] == [*range(1, 27)]
+    commands = re.findall(r"`expunge ([a-z]+)", text)
+    assert set(commands) <= {command.__name__ for command in COMMANDS}
+
+
 def test_the_picture_of_the_report_is_small():
     assert 20_000 < (ROOT / "docs/images/report.png").stat().st_size < 200_000
 

@@ -31,6 +31,7 @@ from expunge.cli.merge import merge
 from expunge.cli.methods import methods
 from expunge.cli.metrics import metrics
 from expunge.cli.plan import plan
+from expunge.cli.push import push
 from expunge.cli.recheck import recheck
 from expunge.cli.report import report
 from expunge.cli.request import request
@@ -39,6 +40,7 @@ from expunge.cli.session import Session
 from expunge.cli.train import train
 from expunge.cli.tune import tune
 from expunge.cli.verify import verify
+from expunge.cli.view import view
 from expunge.errors import UsageError
 from expunge.utils.console import SilentConsole
 
@@ -55,6 +57,7 @@ COMMANDS = (
     report,
     explain,
     chat,
+    view,
     letter,
     annex,
     approve,
@@ -65,6 +68,7 @@ COMMANDS = (
     ledger,
     cache,
     merge,
+    push,
     methods,
     metrics,
     schema,
@@ -94,6 +98,7 @@ _EXAMPLES = {
     "report": "expunge report runs/latest --open",
     "explain": "expunge explain 'leak under int4' runs/latest",
     "chat": 'expunge chat runs/latest --ask "Where does Elin Marrow live?"',
+    "view": "expunge view runs --open",
     "letter": "expunge letter runs/latest --to 'Elin Marrow' --out letter.pdf",
     "annex": "expunge annex runs/latest --declare release_context=internal --out annex.pdf",
     "approve": "expunge approve runs/latest --by 'Ada Example'",
@@ -109,6 +114,7 @@ _EXAMPLES = {
     "  expunge ledger due",
     "cache": "expunge cache clear",
     "merge": "expunge merge runs/latest --out merged",
+    "push": "expunge push runs/latest owner/name",
     "methods": "expunge methods npo",
     "metrics": "expunge metrics extraction-strength",
     "schema": "expunge schema results",

@@ -101,6 +101,8 @@ _NOT_SETTINGS = (
     "ASK",
     "ANSWER",
     "CHAT_MODEL",
+    "PORT",
+    "PUBLIC",
 )
 COMMAND_VARIABLES = LEDGER_VARIABLES | frozenset(f"EXPUNGE_{name}" for name in _NOT_SETTINGS)
 """Variables that stand for flags of commands, not for keys of the settings tree."""
