@@ -80,6 +80,7 @@ def test_flags_in_the_documents_exist(capsys):
     known = {"--nproc-per-node", "--part", "--again", "--precision", "--base", "--shared"}
     known |= {"--help", "--records", "--authors", "--steps", "--attacked", "--out", "--no-redact"}
     known |= {"--plain", "--world", "--worlds", "--seed", "--arm", "--work"}
+    known |= {"--no-cache-dir", "--create-home", "--local-dir"}  # of pip, useradd and hf
     for command in COMMANDS:
         main([command.__name__, "--help"])
         known |= set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
