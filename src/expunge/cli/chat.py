@@ -71,12 +71,7 @@ def chat(
     from expunge.pipeline.chat import ChatSession
 
     models = ChatSession(folder, model=model, offline=session.offline)
-    if "unlearned" not in models.references:
-        console.warn("unlearned is left out: the run is an audit; name the model by --model")
-    if not any(role.startswith("gold") for role in models.references):
-        console.note("no gold: the request names none")
-    if models.without_erased and not answer:
-        console.warn(models.without_erased)
+    _say_what_lacks(models, console, answer=answer)
     asked = 0
     for question in ask or _questions():
         if not question.strip():
@@ -92,6 +87,15 @@ def chat(
             fix=f'expunge chat {run} --ask "..."',
         )
     return 0
+
+
+def _say_what_lacks(models: "ChatSession", console: Console, *, answer: str) -> None:
+    if "unlearned" not in models.references:
+        console.warn("unlearned is left out: the run is an audit; name the model by --model")
+    if not any(role.startswith("gold") for role in models.references):
+        console.note("no gold: the request names none")
+    if models.without_erased and not answer:
+        console.warn(models.without_erased)
 
 
 def _reply(

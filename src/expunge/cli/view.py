@@ -2,6 +2,7 @@
 
 import socket
 import webbrowser
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -44,19 +45,10 @@ def view(
             why="runs lie in the folder `runs` unless --out named another",
             fix=did_you_mean(str(folder), "name the folder that holds your runs"),
         )
-    try:
-        import uvicorn
+    _require_extra()
+    import uvicorn
 
-        from expunge.viewer.app import make_app
-    except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
-            raise
-        raise UsageError(
-            "no-viewer",
-            what=f"{error.name} is not installed",
-            why="the pages are served by starlette and uvicorn, which no other command needs",
-            fix="pip install 'expunge[view]'",
-        ) from error
+    from expunge.viewer.app import make_app
     from expunge.viewer.library import RunLibrary
 
     library = RunLibrary(folder.resolve())
@@ -83,6 +75,24 @@ def view(
         except KeyboardInterrupt:
             console.line("closed", "nothing was changed")
     return 0
+
+
+def _require_extra() -> None:
+    """Refuse to begin without the packages that serve the pages.
+
+    Raises:
+        UsageError: One of them is not installed.
+    """
+    for name in ("starlette", "uvicorn"):
+        try:
+            import_module(name)
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                "no-viewer",
+                what=f"{name} is not installed",
+                why="the pages are served by starlette and uvicorn, which no other command needs",
+                fix="pip install 'expunge[view]'",
+            ) from error
 
 
 def _listening(port: int) -> socket.socket:

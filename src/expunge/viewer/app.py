@@ -122,9 +122,13 @@ def make_app(library: RunLibrary, *, port: int) -> Starlette:
 
 def _templates() -> Environment:
     made = environment().overlay(loader=FileSystemLoader(_HERE))
-    made.filters.update(path=lambda text: quote(text), gate_text=gate_text)
-    made.globals.update(tones=TONES)
+    made.filters.update(path=_quoted, gate_text=gate_text)
     return made
+
+
+def _quoted(text: str) -> str:
+    """Return a path as it stands in an address."""
+    return quote(text)
 
 
 def _said(page: Callable[[Request], Response]) -> Callable[[Request], Response]:
@@ -221,7 +225,7 @@ class _Pages:
         return self._page("board.html.j2", told)
 
     def _page(self, name: str, told: Mapping[str, Any]) -> HTMLResponse:
-        return HTMLResponse(self._templates.get_template(name).render(told))
+        return HTMLResponse(self._templates.get_template(name).render(told, tones=TONES))
 
 
 def _fits(run: RunSummary, ruling: str, words: str) -> bool:

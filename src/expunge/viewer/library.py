@@ -138,10 +138,11 @@ def _summarised(run_id: str, folder: Path, manifest: dict[str, Any]) -> RunSumma
     level = f"{verdict['threat_model']}, {verdict['tier']}" if verdict else ""
     if verdict and verdict["provisional"]:
         level += ", provisional"
+    ruling = f"attack: {attack['result']}" if attack else str(verdict and verdict["ruling"])
     return RunSummary(
         id=run_id,
         folder=folder,
-        ruling=str(verdict["ruling"] if verdict else f"attack: {attack['result']}"),
+        ruling=ruling,
         finished=verdict is not None,
         level=level,
         method=str(manifest.get("method") or ("attack" if attack else "audit")),
