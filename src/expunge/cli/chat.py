@@ -22,21 +22,23 @@ _TOKEN_WIDTH = 16
 _COLUMN = 12
 _SMALLEST = 5e-5
 
+Questions = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="a question; repeatable; without it, read from the terminal or a pipe",
+        env_var="EXPUNGE_ASK",
+        negative="",
+        consume_multiple=False,
+        show_default=False,
+    ),
+]
+
 
 def chat(
     run: Annotated[Path, Parameter(help="run folder")],
     /,
     *,
-    ask: Annotated[
-        tuple[str, ...],
-        Parameter(
-            help="a question; repeatable; without it, read from the terminal or a pipe",
-            env_var="EXPUNGE_ASK",
-            negative="",
-            consume_multiple=False,
-            show_default=False,
-        ),
-    ] = (),
+    ask: Questions = (),
     answer: Annotated[
         str,
         Parameter(
