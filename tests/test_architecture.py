@@ -40,6 +40,7 @@ ROOMS = (
     {"ledger"},
     {"pipeline"},
     {"benchmarking", "demo"},
+    {"viewer"},
     {"cli"},
     {"__main__"},
 )

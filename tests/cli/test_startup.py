@@ -74,13 +74,9 @@ def test_help_has_an_example_and_names_a_variable_for_every_flag(name):
 
 def test_all_commands_are_in_the_help():
     shown = python(LOADED, "--help").stdout
-    names = (
-        "annex approve attack audit bench cache certificate compat demo doctor evidence explain "
-    )
-    names += (
-        "forget gold init keys ledger letter merge methods metrics plan recheck report request "
-    )
-    names += "train tune verify version"
+    names = "annex approve attack audit bench cache certificate chat compat demo doctor evidence "
+    names += "explain forget gold init keys ledger letter merge methods metrics plan push recheck "
+    names += "report request schema train tune verify version view"
     assert " ".join(NAMES) == names
     assert [name for name in NAMES if f"│ {name} " not in shown] == []
 

@@ -88,6 +88,7 @@ def test_flags_in_the_documents_exist(capsys):
     known = {"--nproc-per-node", "--part", "--again", "--precision", "--base", "--shared"}
     known |= {"--help", "--records", "--authors", "--steps", "--attacked", "--out", "--no-redact"}
     known |= {"--plain", "--world", "--worlds", "--seed", "--arm", "--work"}
+    known |= {"--no-cache-dir", "--create-home", "--local-dir"}  # of pip, useradd and hf
     for command in COMMANDS:
         main([command.__name__, "--help"])
         known |= set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
@@ -116,6 +117,20 @@ def test_links_of_the_readme_exist():
     paths = [first or second for first, second in named]
     assert len(paths) > 15
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_links_of_llms_txt_exist():
+    named = re.findall(r"\]\(([^)]+)\)", (ROOT / "llms.txt").read_text(encoding="utf-8"))
+    assert len(named) > 15
+    assert [path for path in named if not (ROOT / path).is_file()] == []
+
+
+def test_the_page_of_what_users_expect_has_26_rows_and_names_what_is_missing():
+    text = (ROOT / "docs/reference/expected.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \| ([^|]+) \| (full|part: [^|]{10,}) \|$", text, re.M)
+    assert [int(number) for number, *_ in rows] == [*range(1, 27)]
+    commands = re.findall(r"`expunge ([a-z]+)", text)
+    assert set(commands) <= {command.__name__ for command in COMMANDS}
 
 
 def test_the_picture_of_the_report_is_small():

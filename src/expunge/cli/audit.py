@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from expunge.cli.options import Gate, RequestFlags, TrainFlags
+from expunge.cli.options import Gate, GateFiles, RequestFlags, TrainFlags
 from expunge.cli.session import Given, Session
 from expunge.cli.settings import (
     check_gate,
@@ -42,12 +42,13 @@ def audit(
     ] = None,
     request: RequestFlags | None = None,
     gate: Gate = False,
+    gates: GateFiles = (),
     session: Given,
 ) -> int:
     """Judge whether a model has forgotten: forgetting, privacy, robustness, utility, locality."""
     console = session.begin()
     settings = held_against(session, against, original=original, request=request)
-    check_gate(settings, gate=gate)
+    check_gate(settings, gate=gate, files=gates)
 
     from expunge.models.reference import require_model
 
@@ -58,7 +59,14 @@ def audit(
     outcome = audit_model(settings, model=model, against=run_of(against), console=console)
     promise = settings.request.threat_model
     allow_scar = settings.request.margins.allow_scar
-    return conclude(outcome, console=console, gate=gate, promise=promise, allow_scar=allow_scar)
+    return conclude(
+        outcome,
+        console=console,
+        gate=gate,
+        promise=promise,
+        allow_scar=allow_scar,
+        files=gates,
+    )
 
 
 def held_against(

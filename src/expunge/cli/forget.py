@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from expunge.cli.options import Data, Gate, Model, RequestFlags, TrainFlags
+from expunge.cli.options import Data, Gate, GateFiles, Model, RequestFlags, TrainFlags
 from expunge.cli.plan import show_plan
 from expunge.cli.session import Given, Session
 from expunge.cli.settings import check_gate, conclude, folder_of, resolve_settings
@@ -23,6 +23,7 @@ def forget(
     request: RequestFlags | None = None,
     train: TrainFlags | None = None,
     gate: Gate = False,
+    gates: GateFiles = (),
     dry_run: Annotated[
         bool,
         Parameter(
@@ -54,7 +55,7 @@ def forget(
     console = session.begin()
     data = _sentences_as_files(model, data, session)
     settings = resolve_settings(model, data, request=request, train=train, offline=session.offline)
-    check_gate(settings, gate=gate)
+    check_gate(settings, gate=gate, files=gates)
 
     from expunge.pipeline.early_checks import check_settings
 
@@ -64,7 +65,14 @@ def forget(
 
     outcome, promise = forget_data(settings, console=console), settings.request.threat_model
     allow_scar = settings.request.margins.allow_scar
-    return conclude(outcome, console=console, gate=gate, promise=promise, allow_scar=allow_scar)
+    return conclude(
+        outcome,
+        console=console,
+        gate=gate,
+        promise=promise,
+        allow_scar=allow_scar,
+        files=gates,
+    )
 
 
 def _sentences_as_files(

@@ -14,6 +14,7 @@ from expunge.cli.audit import audit
 from expunge.cli.bench import bench
 from expunge.cli.cache import cache
 from expunge.cli.certificate import certificate
+from expunge.cli.chat import chat
 from expunge.cli.compat import compat
 from expunge.cli.demo import demo
 from expunge.cli.doctor import doctor, installed_version, version
@@ -30,13 +31,16 @@ from expunge.cli.merge import merge
 from expunge.cli.methods import methods
 from expunge.cli.metrics import metrics
 from expunge.cli.plan import plan
+from expunge.cli.push import push
 from expunge.cli.recheck import recheck
 from expunge.cli.report import report
 from expunge.cli.request import request
+from expunge.cli.schema import schema
 from expunge.cli.session import Session
 from expunge.cli.train import train
 from expunge.cli.tune import tune
 from expunge.cli.verify import verify
+from expunge.cli.view import view
 from expunge.errors import UsageError
 from expunge.utils.console import SilentConsole
 
@@ -52,6 +56,8 @@ COMMANDS = (
     recheck,
     report,
     explain,
+    chat,
+    view,
     letter,
     annex,
     approve,
@@ -62,8 +68,10 @@ COMMANDS = (
     ledger,
     cache,
     merge,
+    push,
     methods,
     metrics,
+    schema,
     compat,
     bench,
     tune,
@@ -89,6 +97,8 @@ _EXAMPLES = {
     "recheck": "expunge recheck merged --against runs/latest --related org/sibling --gate",
     "report": "expunge report runs/latest --open",
     "explain": "expunge explain 'leak under int4' runs/latest",
+    "chat": 'expunge chat runs/latest --ask "Where does Elin Marrow live?"',
+    "view": "expunge view runs --open",
     "letter": "expunge letter runs/latest --to 'Elin Marrow' --out letter.pdf",
     "annex": "expunge annex runs/latest --declare release_context=internal --out annex.pdf",
     "approve": "expunge approve runs/latest --by 'Ada Example'",
@@ -104,8 +114,10 @@ _EXAMPLES = {
     "  expunge ledger due",
     "cache": "expunge cache clear",
     "merge": "expunge merge runs/latest --out merged",
+    "push": "expunge push runs/latest owner/name",
     "methods": "expunge methods npo",
     "metrics": "expunge metrics extraction-strength",
+    "schema": "expunge schema results",
     "compat": "expunge compat TOFU_EVAL.json --gold retain90/TOFU_EVAL.json\n"
     "  expunge compat runs/latest",
     "bench": "expunge bench tofu ORIGINAL --data TOFU --gold GOLD --methods npo simnpo --trials 8\n"

@@ -33,8 +33,21 @@ Gate = Annotated[
         "needs a retain set that is named",
     ),
 ]
+GateFiles = Annotated[
+    tuple[Path, ...],
+    Parameter(
+        name="--gates",
+        negative="",
+        env_var="EXPUNGE_GATES",
+        show_default=False,
+        consume_multiple=False,
+        help="also write the gates to this file, for CI: JUnit XML (.xml) or JSON (.json);"
+        " repeatable",
+    ),
+]
 
 _NOT_SETTINGS = (
+    "GATES",
     "FORMAT",
     "VERBOSE",
     "GATE",
@@ -85,6 +98,11 @@ _NOT_SETTINGS = (
     "UNSIGNED",
     "UNTIL",
     "CERTIFICATE",
+    "ASK",
+    "ANSWER",
+    "CHAT_MODEL",
+    "PORT",
+    "PUBLIC",
 )
 COMMAND_VARIABLES = LEDGER_VARIABLES | frozenset(f"EXPUNGE_{name}" for name in _NOT_SETTINGS)
 """Variables that stand for flags of commands, not for keys of the settings tree."""

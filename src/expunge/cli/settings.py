@@ -4,7 +4,7 @@ How a run that was judged ends: its numbers as data, the next command, the exit 
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -83,12 +83,17 @@ def folder_of(request: RequestFlags) -> Path | None:
     return Path(str(named)) if named else None
 
 
-def check_gate(settings: "Settings", *, gate: bool) -> None:
-    """Refuse a gate whose retain set nobody chose.
+def check_gate(settings: "Settings", *, gate: bool, files: Sequence[Path] = ()) -> None:
+    """Refuse a gate whose retain set nobody chose, and files of gates in an unknown format.
 
     Raises:
-        UsageError: `gate` with `retain = "auto"`.
+        UsageError: `gate` with `retain = "auto"`; a file that ends in neither .xml nor .json.
     """
+    if files:
+        from expunge.reporting.gate_file import require_gate_file
+
+        for path in files:
+            require_gate_file(path)
     if gate and settings.request.retain == "auto":
         raise UsageError(
             "gate-without-retain",
@@ -149,6 +154,7 @@ def conclude(
     gate: bool,
     promise: str = _USUAL,
     allow_scar: bool = False,
+    files: Sequence[Path] = (),
 ) -> int:
     """Say the results as data and what to do next; return the exit code 0.
 
@@ -158,6 +164,7 @@ def conclude(
         gate: Whether anything but a pass is an error.
         promise: The threat model that was asked for. Of the usual one a provisional pass is enough.
         allow_scar: Whether the policy lets PASS-WITH-SCAR through.
+        files: Files to which the gates are written as well.
 
     Raises:
         GateError: `gate` is set, and the verdict is not one that the policy lets through, or speaks
@@ -166,7 +173,9 @@ def conclude(
     verdict = outcome.results.verdict
     short = verdict.threat_model < promise and promise > _USUAL
     passes = {Ruling.PASS, *([Ruling.PASS_WITH_SCAR] if allow_scar else [])}
-    failed = gate and (verdict.ruling not in passes or short)
+    passed = verdict.ruling in passes and not short
+    failed = gate and not passed
+    _write_gates(outcome, files, passed=passed, console=console)
     for score in outcome.results.scores:
         console.event("score", asdict(score))
     console.event("verdict", asdict(verdict))
@@ -187,3 +196,15 @@ def conclude(
             fix=f"read {outcome.folder / 'report.html'}; the run itself is complete",
         )
     return 0
+
+
+def _write_gates(
+    outcome: FinishedRun, files: Sequence[Path], *, passed: bool, console: Console
+) -> None:
+    if not files:
+        return
+    from expunge.reporting.gate_file import write_gate_file
+
+    for path in files:
+        write_gate_file(path, outcome.results, folder=outcome.folder, passed=passed)
+        console.line("gates", str(path))

@@ -1,0 +1,116 @@
+"""`expunge view`: look at runs and leaderboards in the browser, on this machine."""
+
+import socket
+import webbrowser
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from expunge.cli.session import Given
+from expunge.errors import InputError, ResourceError, UsageError
+from expunge.utils.io import did_you_mean
+
+_LOCAL = "127.0.0.1"
+
+
+def view(
+    folder: Annotated[Path, Parameter(help="folder of runs and benches; default: runs")] = Path(
+        "runs"
+    ),
+    /,
+    *,
+    port: Annotated[
+        int, Parameter(help="where to listen; 0: any free port", env_var="EXPUNGE_PORT")
+    ] = 7820,
+    open_: Annotated[
+        bool,
+        Parameter(
+            name="--open",
+            negative="",
+            show_default=False,
+            env_var="EXPUNGE_OPEN",
+            help="open it in the browser",
+        ),
+    ] = False,
+    session: Given,
+) -> int:
+    """Show runs, gates, facts and leaderboards as pages; nothing is written or sent anywhere."""
+    console = session.console
+    if not folder.is_dir():
+        raise InputError(
+            "no-folder",
+            what=f"there is no folder {folder}",
+            why="runs lie in the folder `runs` unless --out named another",
+            fix=did_you_mean(str(folder), "name the folder that holds your runs"),
+        )
+    _require_extra()
+    import uvicorn
+
+    from expunge.viewer.app import make_app
+    from expunge.viewer.library import RunLibrary
+
+    library = RunLibrary(folder.resolve())
+    runs, boards = library.look()
+    if not runs and not boards:
+        raise InputError(
+            "no-runs",
+            what=f"{folder} holds no run and no leaderboard",
+            why="a run is what `expunge forget` or `expunge audit` wrote",
+            fix="name the folder that holds your runs, or make one: expunge demo",
+        )
+    with _listening(port) as listener:
+        chosen = listener.getsockname()[1]
+        address = f"http://{_LOCAL}:{chosen}/"
+        app = make_app(library, port=chosen)
+        console.line("view", f"{len(runs)} runs, {len(boards)} leaderboards")
+        console.line("open", f"{address}   Ctrl-C ends it")
+        console.event("view", {"address": address, "runs": len(runs)})
+        if open_:
+            webbrowser.open(address)
+        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        except KeyboardInterrupt:
+            console.line("closed", "nothing was changed")
+    return 0
+
+
+def _require_extra() -> None:
+    """Refuse to begin without the packages that serve the pages.
+
+    Raises:
+        UsageError: One of them is not installed.
+    """
+    for name in ("starlette", "uvicorn"):
+        try:
+            import_module(name)
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                "no-viewer",
+                what=f"{name} is not installed",
+                why="the pages are served by starlette and uvicorn, which no other command needs",
+                fix="pip install 'expunge[view]'",
+            ) from error
+
+
+def _listening(port: int) -> socket.socket:
+    """Return a socket of this machine alone.
+
+    Raises:
+        ResourceError: The port is in use or may not be used.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((_LOCAL, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise ResourceError(
+            "port-in-use",
+            what=f"cannot listen on port {port}",
+            why="another program uses it, or this user may not",
+            fix="choose another: --port 0 takes any that is free",
+        ) from error
+    return listener

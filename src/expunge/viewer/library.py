@@ -1,0 +1,151 @@
+"""What lies below a folder: runs, attacks and leaderboards, read once and again when they change.
+
+Only the small manifest of each run is read for the list. Links are not followed, and nothing below
+a run is looked at.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from expunge.errors import ExpungeError, InputError
+from expunge.utils.io import read_table
+
+DEEPEST = 6
+"""Levels below the folder that are looked at."""
+_BOARD = "leaderboard.json"
+_MARKS = ("manifest.json", "results.json", "run.json")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSummary:
+    """One line of the list of runs."""
+
+    id: str
+    """Path below the folder, with forward slashes."""
+    folder: Path
+    ruling: str
+    """The verdict; of an attack what it found; else why there is none."""
+    finished: bool
+    level: str = ""
+    """Threat model and tier."""
+    method: str = ""
+    model: str = ""
+    created: str = ""
+
+
+@dataclass(slots=True)
+class RunLibrary:
+    """The runs and leaderboards below a folder.
+
+    Args:
+        root: The folder.
+    """
+
+    root: Path
+    _known: dict[Path, tuple[tuple[int, int], RunSummary]] = field(
+        default_factory=dict[Path, tuple[tuple[int, int], RunSummary]]
+    )
+    _lock: Lock = field(default_factory=Lock)
+
+    def runs(self) -> list[RunSummary]:
+        """Return all runs, the newest first; only what has changed is read again."""
+        return self.look()[0]
+
+    def boards(self) -> dict[str, Path]:
+        """Return the leaderboards by the path of their folder."""
+        return self.look()[1]
+
+    def look(self) -> tuple[list[RunSummary], dict[str, Path]]:
+        """Return runs and leaderboards by one walk over the folder."""
+        with self._lock:
+            runs: list[RunSummary] = []
+            boards: dict[str, Path] = {}
+            for folder, names in self._folders():
+                mark = next((name for name in _MARKS if name in names), None)
+                if mark is not None:
+                    runs.append(self._summary(folder, folder / mark))
+                if _BOARD in names:
+                    boards[self._id(folder)] = folder / _BOARD
+            self._known = {each.folder: self._known[each.folder] for each in runs}
+        newest_first = sorted(runs, key=lambda run: (run.created, run.id), reverse=True)
+        return newest_first, dict(sorted(boards.items()))
+
+    def run(self, run_id: str) -> RunSummary:
+        """Return one run by the name that the list has.
+
+        Raises:
+            InputError: There is none.
+        """
+        for each in self.runs():
+            if each.id == run_id:
+                return each
+        raise InputError(
+            "no-run",
+            what="there is no such run",
+            why="it was renamed or removed, or lies elsewhere",
+            fix="go back to the list",
+        )
+
+    def _id(self, folder: Path) -> str:
+        return self.root.name if folder == self.root else folder.relative_to(self.root).as_posix()
+
+    def _folders(self) -> Iterator[tuple[Path, set[str]]]:
+        """Yield the folder and those below it with the names of their files; none inside a run."""
+        waiting = [(self.root, 0)]
+        while waiting:
+            folder, depth = waiting.pop()
+            try:
+                with os.scandir(folder) as entries:
+                    every = list(entries)
+            except OSError:  # a folder that may not be read holds nothing to show
+                continue
+            names = {each.name for each in every if each.is_file(follow_symlinks=False)}
+            yield folder, names
+            if depth < DEEPEST and not names.intersection(_MARKS):
+                waiting += [(Path(each.path), depth + 1) for each in every if _is_folder(each)]
+
+    def _summary(self, folder: Path, mark: Path) -> RunSummary:
+        state = mark.stat()
+        seen = (state.st_mtime_ns, state.st_size)
+        known = self._known.get(folder)
+        if known is None or known[0] != seen:
+            known = seen, _read(self._id(folder), folder, mark)
+            self._known[folder] = known
+        return known[1]
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    return entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+
+
+def _read(run_id: str, folder: Path, mark: Path) -> RunSummary:
+    if mark.name != "manifest.json":
+        return RunSummary(id=run_id, folder=folder, ruling="not finished", finished=False)
+    try:
+        return _summarised(run_id, folder, read_table(mark))
+    except (ExpungeError, OSError, KeyError, TypeError, AttributeError, ValueError):
+        return RunSummary(id=run_id, folder=folder, ruling="cannot be read", finished=False)
+
+
+def _summarised(run_id: str, folder: Path, manifest: dict[str, Any]) -> RunSummary:
+    attack, verdict = manifest.get("attack"), manifest.get("verdict")
+    if verdict is None and attack is None:
+        raise KeyError("verdict")
+    level = f"{verdict['threat_model']}, {verdict['tier']}" if verdict else ""
+    if verdict and verdict["provisional"]:
+        level += ", provisional"
+    ruling = f"attack: {attack['result']}" if attack else str(verdict and verdict["ruling"])
+    return RunSummary(
+        id=run_id,
+        folder=folder,
+        ruling=ruling,
+        finished=verdict is not None,
+        level=level,
+        method=str(manifest.get("method") or ("attack" if attack else "audit")),
+        model=str(manifest.get("model") or ""),
+        created=str(manifest["created"]),
+    )

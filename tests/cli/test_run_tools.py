@@ -1,0 +1,297 @@
+"""Commands that read a finished run: chat, files of gates, schemas of what it wrote, push."""
+
+import fnmatch
+import io
+import json
+import shutil
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import httpx
+import jsonschema
+import pytest
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+import expunge
+from expunge.cli.main import main
+from expunge.cli.settings import conclude
+from expunge.errors import ExpungeError, GateError
+from expunge.evals.results import Gate, Ruling
+from expunge.metrics.outcomes import Axis, Status
+from expunge.pipeline.push import prepare_upload, push
+from expunge.provenance.verify import verify_published
+from expunge.reporting.gate_file import gates_junit, write_gate_file
+from expunge.reporting.json_schemas import SCHEMAS, json_schema
+from expunge.reporting.schema import read_results
+from expunge.utils.console import SilentConsole
+from expunge.utils.io import read_json
+from synthetic_run import build_run
+
+
+@pytest.fixture(scope="module")
+def run(world, tmp_path_factory):
+    """A finished run with a gold, in a folder of its own."""
+    place = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EXPUNGE_CACHE", str(place / "cache"))
+        patch.setenv("EXPUNGE_KEY_FILE", str(place / "operator.key"))
+        patch.chdir(place)
+        settings = world.settings(
+            train={"steps": 45, "lr": 1e-3},
+            method={"alpha": 5.0},
+            request={"gold": (world.gold,)},
+            out=str(place / "run"),
+        )
+        yield expunge.forget(settings).folder
+
+
+@pytest.fixture
+def synthetic(tmp_path):
+    return read_results(build_run(tmp_path / "synthetic"))
+
+
+def replies(capsys):
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return [line for line in lines if line["event"] == "chat"]
+
+
+def test_all_models_answer_and_the_erased_answer_is_less_likely(run, world, capsys):
+    row = world.rows("forget")[0]
+    words = ["--format", "json", "--offline", "chat", str(run), "--ask", f" {row['prompt']} "]
+    assert main(words) == 0
+    (reply,) = replies(capsys)
+    assert reply["erased"] == row["completion"]
+    by_role = {each["role"]: each for each in reply["answers"]}
+    assert list(by_role) == ["original", "unlearned", "gold"]
+    assert by_role["original"]["text"] == row["completion"]
+    assert by_role["unlearned"]["text"] != row["completion"]
+    tokens = {role: [each["token"] for each in a["erased"]] for role, a in by_role.items()}
+    assert tokens["original"] == tokens["gold"]
+    assert "".join(tokens["original"]).strip() == row["completion"]
+
+    def whole(role):
+        product = 1.0
+        for each in by_role[role]["erased"]:
+            product *= each["probability"]
+        return product
+
+    assert whole("original") > 0.5 > 10 * whole("unlearned")
+    assert whole("original") > 10 * whole("gold")
+
+
+def test_questions_come_from_a_pipe_and_nothing_is_shown_raw(run, world, capsys, monkeypatch):
+    row = world.rows("retain")[0]
+    asked = f"{row['prompt']}\n\n".encode() + b"bad \xff bytes \x1b[31m?\n"
+    stdin = io.TextIOWrapper(io.BytesIO(asked), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert main(["--offline", "chat", str(run), "--answer", row["completion"]]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("\nquestion") == 2
+    assert "\x1b" not in shown
+    assert "\\x1b[31m" in shown
+    table = [line.split() for line in shown.splitlines() if "%" in line]
+    assert len(table[0]) >= 4
+    assert shown.count("whole answer") == 2
+
+
+def test_a_model_that_is_gone_is_named_and_left_out(run, tmp_path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    text = (copy / "config.toml").read_text()
+    (copy / "config.toml").write_text(text.replace("/gold", "/gone"))
+    shutil.rmtree(copy / "model")
+    assert main(["--offline", "chat", str(copy), "--ask", "Who?"]) == 0
+    found = capsys.readouterr()
+    said = " ".join(found.err.split())
+    assert "gold is left out" in said
+    assert "unlearned is left out" in said
+    assert "original" in found.out
+    assert "no question of the forget set" in found.out
+
+
+MISTAKES = [
+    ([], 2, "no question was asked"),
+    (["--ask", "x" * 30_000], 2, "too long"),
+    (["--model", "nowhere/at/all", "--ask", "Who?"], 4, "no-model"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "said"), MISTAKES)
+def test_a_chat_that_cannot_be_held_says_why(run, words, code, said, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    assert main(["--offline", "chat", str(run), *words]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_what_a_run_writes_fits_the_published_schemas(run, tmp_path):
+    gates = tmp_path / "new" / "gates.json"
+    write_gate_file(gates, read_results(run), folder=run, passed=False)
+    found = {
+        "results": read_json(run / "results.json"),
+        "manifest": read_json(run / "manifest.json"),
+        "request": tomllib.loads((run / "config.toml").read_text()),
+        "gates": read_json(gates),
+    }
+    assert found.keys() == SCHEMAS.keys()
+    for name, value in found.items():
+        schema = json_schema(name)
+        jsonschema.Draft202012Validator.check_schema(schema)
+        jsonschema.validate(value, schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**value, "unknown": 1}, schema)
+        for key in schema["required"]:
+            with pytest.raises(jsonschema.ValidationError):
+                jsonschema.validate({k: v for k, v in value.items() if k != key}, schema)
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_schema_is_printed_as_it_is_published(name, capsys):
+    assert main(["schema", name]) == 0
+    published = Path(__file__).parents[2] / "docs" / "reference" / "schemas" / f"{name}.json"
+    assert json.loads(capsys.readouterr().out) == read_json(published)
+
+
+def test_junit_has_a_case_for_each_gate_and_counts_what_failed(synthetic, tmp_path):
+    odd = Gate(
+        axis=Axis.UTILITY,
+        name="<&\x00\x1b",
+        value=None,
+        low=None,
+        high=None,
+        margin=0.1,
+        n=0,
+        status=Status.NOT_COMPUTABLE,
+        reason="]]>\x07",
+    )
+    results = replace(synthetic, gates=(*synthetic.gates, odd))
+    root = ElementTree.fromstring(gates_junit(results, folder=tmp_path, passed=False))
+    names = [case.get("name") for case in root.iter("testcase")]
+    assert names.count("<&\\x00\\x1b") == 1
+    assert len(names) == 1 + len(results.gates) + len(results.self_tests)
+    failed = [
+        case.get("name") for case in root.iter("testcase") if case.find("failure") is not None
+    ]
+    wanted = [gate.name for gate in results.gates if gate.status is Status.FAIL]
+    assert failed == [f"{synthetic.verdict.ruling} (T1, {synthetic.verdict.tier})", *wanted]
+    open_ = {Status.INCONCLUSIVE, Status.NOT_COMPUTABLE}
+    skipped = sum(gate.status in open_ for gate in results.gates)
+    counts = {key: root.get(key) for key in ("tests", "failures", "skipped")}
+    wanted = {"tests": len(names), "failures": len(failed), "skipped": skipped}
+    assert counts == {key: str(count) for key, count in wanted.items()}
+    suites = {suite.get("name"): int(suite.get("tests")) for suite in root}
+    assert sum(suites.values()) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("ruling", "scar", "passed"),
+    [
+        (Ruling.PASS, False, True),
+        (Ruling.PASS_WITH_SCAR, False, False),
+        (Ruling.PASS_WITH_SCAR, True, True),
+        (Ruling.FAIL_DAMAGE, True, False),
+    ],
+)
+@pytest.mark.parametrize("gate", [False, True])
+def test_gates_are_written_whether_or_not_the_gate_fails(
+    synthetic, tmp_path, ruling, scar, passed, gate
+):
+    results = replace(synthetic, verdict=replace(synthetic.verdict, ruling=ruling))
+    files = (tmp_path / "gates.xml", tmp_path / "gates.json")
+    told = {"console": SilentConsole(), "gate": gate, "allow_scar": scar, "files": files}
+    outcome = SimpleNamespace(folder=tmp_path, results=results)
+    if gate and not passed:
+        with pytest.raises(GateError):
+            conclude(outcome, **told)
+    else:
+        assert conclude(outcome, **told) == 0
+    assert read_json(files[1])["passed"] is passed
+    verdict = ElementTree.parse(files[0]).getroot()[0]
+    assert verdict.get("failures") == str(int(not passed))
+
+
+def test_a_file_of_gates_in_an_unknown_format_is_refused_before_the_run(world, bench, capsys):
+    words = world.command("--gates", "gates.txt")
+    assert main(words) == 2
+    assert "neither .xml nor .json" in capsys.readouterr().err
+    assert not list(bench.rglob("run.json"))
+
+
+class StandInHub:
+    """Keeps what would be uploaded, or refuses it."""
+
+    def __init__(self, error=None):
+        self.error, self.made, self.sent = error, [], {}
+
+    def create_repo(self, repo_id, *, private, exist_ok):
+        if self.error is not None:
+            raise self.error
+        self.made.append((repo_id, private, exist_ok))
+
+    def upload_folder(self, *, repo_id, folder_path, allow_patterns, commit_message):
+        paths = (path for path in Path(folder_path).rglob("*") if path.is_file())
+        names = [path.relative_to(folder_path).as_posix() for path in paths]
+        kept = [n for n in names if any(fnmatch.fnmatch(n, p) for p in allow_patterns)]
+        self.sent[repo_id] = {name: (Path(folder_path) / name).read_bytes() for name in kept}
+
+
+def refused(status):
+    request = httpx.Request("POST", "https://hub.test")
+    return HfHubHTTPError("no", response=httpx.Response(status, request=request))
+
+
+def test_only_the_model_folder_is_pushed_and_it_verifies_where_it_arrives(
+    run, world, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    hub = StandInHub()
+    upload = prepare_upload(run, "me/erased")
+    assert push(upload, api=hub) == "https://huggingface.co/me/erased"
+    assert hub.made == [("me/erased", True, True)]
+    sent = hub.sent["me/erased"]
+    assert {"model.safetensors", "config.json", "README.md", "manifest.json"} <= sent.keys()
+    assert sent.keys() == {name for name, _ in upload.files}
+    assert upload.size == sum(map(len, sent.values()))
+    readable = b"".join(data for name, data in sent.items() if not name.startswith("tokenizer"))
+    answers = [row["completion"].encode() for row in world.rows("forget")]
+    assert [answer for answer in answers if answer in readable] == []
+    for name, data in sent.items():
+        (tmp_path / name).write_bytes(data)
+    assert verify_published(tmp_path).ok
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "exit_code"),
+    [
+        (refused(403), "push-denied", 4),
+        (refused(401), "push-denied", 4),
+        (LocalTokenNotFoundError(), "push-denied", 4),
+        (refused(500), "push-failed", 5),
+        (httpx.ConnectError("no route"), "push-failed", 5),
+    ],
+)
+def test_a_push_that_fails_says_why(run, monkeypatch, error, code, exit_code):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with pytest.raises(ExpungeError) as found:
+        push(prepare_upload(run, "me/erased"), api=StandInHub(error))
+    assert (found.value.code, found.value.exit_code) == (code, exit_code)
+
+
+def test_what_is_not_as_audited_or_not_confirmed_is_not_pushed(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("expunge.pipeline.push.HfApi", lambda: pytest.fail("the Hub was asked"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert main(["push", str(run), "me/erased"]) == 2
+    found = capsys.readouterr()
+    assert "nobody said yes" in found.err
+    assert "model.safetensors" in found.out
+    assert main(["--offline", "push", str(run), "me/erased", "--yes"]) == 4
+    assert main(["push", str(run), "erased", "--yes"]) == 2
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "model" / "notes.txt").write_text("a secret")
+    assert main(["push", str(copy), "me/erased", "--yes"]) == 3
+    assert "notes.txt is not in the manifest" in capsys.readouterr().err
+    shutil.rmtree(copy / "model")
+    assert main(["push", str(copy), "me/erased", "--yes"]) == 4

@@ -1,0 +1,218 @@
+"""The viewer: what it shows, what it hides, and whom it refuses."""
+
+import os
+import re
+import shutil
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from starlette.testclient import TestClient
+
+from expunge.cli.main import main
+from expunge.reporting.build import build_report
+from expunge.utils.io import read_json, write_json
+from expunge.viewer.app import PAGE, make_app
+from expunge.viewer.library import RunLibrary
+from synthetic_run import PEOPLE, build_run, write_run_manifest
+
+PORT = 7820
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Two finished runs, one that goes on, one that is damaged, and a leaderboard."""
+    root = tmp_path_factory.mktemp("place") / "runs"
+    for name in ("first", "deep/er/second"):
+        run = build_run(root / name)
+        build_report(run)
+        write_run_manifest(run, key=b"k" * 32)
+    second = root / "deep/er/second"
+    results = read_json(second / "results.json")
+    results["gates"][0]["status"] = "fail"
+    write_json(second / "results.json", results)
+    for name, mark, text in (("half", "run.json", "{}"), ("bad", "manifest.json", '{"a": ')):
+        (root / name).mkdir()
+        (root / name / mark).write_text(text)
+    (root / "bench").mkdir()
+    rows = [["npo", "0.9", "PASS"], [EVIL, "0.1", "FAIL-DAMAGE"]]
+    board = {
+        "title": "Board",
+        "sentences": ["S."],
+        "standings": [["model", "weakest", "ruling"], rows],
+    }
+    write_json(root / "bench" / "leaderboard.json", board)
+    (root / "latest").symlink_to("first")
+    outside = root.parent / "outside"
+    shutil.copytree(root / "first", outside)
+    return root
+
+
+@pytest.fixture
+def client(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("EXPUNGE_KEY_FILE", str(tmp_path / "key"))
+    app = make_app(RunLibrary(place), port=PORT)
+    return TestClient(app, base_url=f"http://127.0.0.1:{PORT}", follow_redirects=False)
+
+
+def test_the_list_has_every_run_once_with_what_is_known_of_it(client):
+    page = client.get("/").text
+    found = re.findall(r'<a href="/run/([^"]+)">', page)
+    assert sorted(found) == ["bad", "deep/er/second", "first", "half"]
+    assert page.count("<strong>FAIL-RESIDUAL</strong>") == 2
+    assert "<strong>not finished</strong>" in page
+    assert "<strong>cannot be read</strong>" in page
+    assert '<a href="/board/bench">' in page
+
+
+FILTERS = [
+    ("?q=SECOND", ["deep/er/second"]),
+    ("?ruling=not+finished", ["half"]),
+    ("?q=npo+first", ["first"]),
+    ("?q=nothing", []),
+    ("?page=-1&ruling=not+finished", ["half"]),
+    ("?page=99999999999999&ruling=not+finished", ["half"]),
+]
+
+
+@pytest.mark.parametrize(("query", "found"), FILTERS)
+def test_the_list_is_filtered(client, query, found):
+    assert re.findall(r'<a href="/run/([^"]+)">', client.get(f"/{query}").text) == found
+
+
+def test_personal_text_is_masked_until_it_is_asked_for(client):
+    words = {word for person in PEOPLE for word in person.split()} | {"Vrbnik", "5550184736"}
+    for path in ("/run/first?", "/compare?a=first&b=deep/er/second&"):
+        masked, open_ = client.get(path).text, client.get(f"{path}show=text").text
+        assert "Personal text is masked" in masked
+        assert not [word for word in words if word in masked]
+        assert words <= set(re.findall(r"\w+", open_))
+
+
+def test_a_run_shows_every_gate_and_a_comparison_marks_what_differs(client, place):
+    gates = read_json(place / "first" / "results.json")["gates"]
+    page = client.get("/run/first").text
+    assert [gate["name"] for gate in gates if f"<code>{gate['name']}</code>" not in page] == []
+    both = client.get("/compare?a=first&b=deep/er/second").text
+    gate_rows = re.findall(r'<tr( class="changed")?><td>[a-z]+: .*?<code>(.*?)</code>', both, re.S)
+    assert [name for changed, name in gate_rows if changed] == [gates[0]["name"]]
+    assert f"1 of {len(gates)} gates came out differently" in both
+
+
+def test_a_leaderboard_is_shown_filtered_and_escaped(client):
+    page = client.get("/board/bench").text
+    assert "2 of 2 rows" in page
+    assert EVIL not in page
+    assert "&lt;script&gt;" in page
+    assert "1 of 2 rows" in client.get("/board/bench?q=pass").text
+
+
+REFUSED = [
+    ("GET", {"host": "evil.example"}, 421),
+    ("GET", {"host": f"127.0.0.1:{PORT + 1}"}, 421),
+    ("GET", {"host": f"127.0.0.1.evil.example:{PORT}"}, 421),
+    ("GET", {"origin": "http://evil.example"}, 403),
+    ("GET", {"origin": "null"}, 403),
+    ("GET", {"sec-fetch-site": "cross-site"}, 403),
+    ("GET", {"sec-fetch-site": "same-site"}, 403),
+    ("POST", {}, 405),
+    ("DELETE", {}, 405),
+    ("OPTIONS", {}, 405),
+]
+
+
+@pytest.mark.parametrize(("method", "headers", "status"), REFUSED)
+def test_others_are_refused_and_nothing_is_written(client, method, headers, status):
+    answer = client.request(method, "/run/first?show=text", headers=headers)
+    assert answer.status_code == status
+    assert "Kovanda" not in answer.text
+
+
+def test_own_pages_are_let_through_and_load_nothing_from_elsewhere(client):
+    own = {"origin": f"http://localhost:{PORT}", "host": f"localhost:{PORT}"}
+    for path in ("/", "/run/first", "/compare?a=first&b=first", "/board/bench", "/style.css"):
+        answer = client.get(path, headers={**own, "sec-fetch-site": "same-origin"})
+        assert answer.status_code == 200
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+        assert answer.headers["cache-control"] == "no-store"
+        assert not re.findall(r"(?:src|href|action)=\"(?!/|\?|data:,\")", answer.text)
+
+
+def test_a_report_has_an_origin_of_its_own(client):
+    answer = client.get("/report/first")
+    assert answer.status_code == 200
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("sandbox allow-scripts; default-src 'none'")
+    assert "allow-same-origin" not in policy
+
+
+ELSEWHERE = [
+    "/run/latest",
+    "/run/../outside",
+    "/run/%2e%2e/outside",
+    "/run/..%2foutside",
+    "/run//etc/passwd",
+    "/run/first/evidence",
+    "/run/",
+    "/report/half",
+    "/compare?a=first",
+    "/compare?a=first&b=half",
+    "/board/first",
+    "/none",
+]
+
+
+@pytest.mark.parametrize("path", ELSEWHERE)
+def test_what_is_not_in_the_list_is_not_shown(client, path):
+    assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("half", "going on, or was stopped"), ("bad", "damaged")]
+)
+def test_a_run_that_cannot_be_shown_says_why(client, path, said):
+    assert said in client.get(f"/run/{path}").text
+
+
+def test_a_thousand_runs_are_listed_in_pages_and_read_once(place, tmp_path, monkeypatch):
+    root = tmp_path / "many"
+    for number in range(1000):
+        (root / f"r{number:04}").mkdir(parents=True)
+        os.link(place / "first" / "manifest.json", root / f"r{number:04}" / "manifest.json")
+    library = RunLibrary(root)
+    assert len(library.runs()) == 1000
+    monkeypatch.setattr("expunge.viewer.library.read_table", None)
+    client = TestClient(make_app(library, port=PORT), base_url=f"http://127.0.0.1:{PORT}")
+    seen, link = [], "/"
+    while link:
+        page = client.get(link).text
+        seen += re.findall(r'<a href="/run/([^"]+)">', page)
+        older = re.search(r'<a href="([^"]+)">older runs', page)
+        link = older and older[1].replace("&amp;", "&")
+    assert len(seen) == len(set(seen)) == 1000
+    assert len(client.get("/").text) < 1000 * PAGE
+
+
+def test_a_hundred_readers_get_the_same_page(client):
+    with ThreadPoolExecutor(20) as readers:
+        found = list(readers.map(lambda _: client.get("/"), range(100)))
+    assert {answer.status_code for answer in found} == {200}
+    assert len({answer.text for answer in found}) == 1
+
+
+def test_a_folder_a_port_and_an_extra_that_are_missing_are_named(
+    place, tmp_path, capsys, monkeypatch
+):
+    assert main(["view", str(tmp_path / "gone")]) == 4
+    assert "there is no folder" in capsys.readouterr().err
+    assert main(["view", str(tmp_path)]) == 4
+    assert "holds no run" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["view", str(place), "--port", str(taken.getsockname()[1])]) == 5
+    assert "cannot listen on port" in capsys.readouterr().err
+    assert main(["view", str(place), "--port", "99999"]) == 5
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert main(["view", str(place)]) == 2
+    assert "pip install 'expunge[view]'" in capsys.readouterr().err
