@@ -35,7 +35,7 @@ FILE_NAME = "expunge.toml"
 WORDS = ("auto", "none")
 """Words that stand where paths do, and are none."""
 
-_PATHS = ("model", "recipe", "request.gold", "audit.prompts", "audit.sibling")
+_PATHS = ("model", "first_original", "recipe", "request.gold", "audit.prompts", "audit.sibling")
 _DATA = ("request.forget", "request.retain", "request.neighbours", "request.holdout")
 _DATA_PATHS = (*_DATA, "request.control", "trained_on")
 _FLAG = "flag"

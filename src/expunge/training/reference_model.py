@@ -3,9 +3,12 @@
 Scalars per token for likelihood terms, last hidden states for distribution terms (31 to 99 times
 smaller than logits, and exact), states after one block for representation terms. Where runs share a
 store, what one of them computed the others read.
+
+In a chain of requests the distribution of retained records is that of the first original: kept to
+the model of the request before, small losses would add up. That model is loaded for this moment.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -36,6 +39,8 @@ class References:
     hiddens: Mapping[Key, Tensor]
     states: Mapping[tuple[Key, Site], Tensor]
     reinforced: Mapping[Key, Tensor]
+    first_head: Mapping[str, Tensor] | None = None
+    """The head of the first original, where it is another one."""
     similar: Mapping[int, Tensor] = field(default_factory=dict[int, Tensor])
     """[K] the tokens whose embeddings are nearest to that of a secret token, by the token."""
 
@@ -56,11 +61,13 @@ class References:
         return self.states[key(record), site]
 
     @torch.no_grad()
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Apply the original's head to its hidden states, [n, d] -> [n, V] float32."""
-        if self.head is None:
+    def logits(self, hidden: Tensor, stream: Stream | None = None) -> Tensor:
+        """Apply the head of the model that gave hidden states of a stream, [n, d] -> [n, V]."""
+        kept = stream is not None and stream.side == "retain" and self.first_head is not None
+        head = self.first_head if kept else self.head
+        if head is None:
             return self.network.logits(hidden)
-        return functional_call(self.network.head, dict(self.head), (hidden,)).to(
+        return functional_call(self.network.head, dict(head), (hidden,)).to(
             torch.promote_types(hidden.dtype, torch.float32)
         )
 
@@ -79,6 +86,7 @@ def precompute(
     reinforced: Mapping[Key, Tensor] | None = None,
     cache: DiskCache | None = None,
     lower: LowerStates | None = None,
+    first: Callable[[], Network] | None = None,
 ) -> References:
     """Compute what the terms declare, for the records that the run will draw.
 
@@ -93,6 +101,7 @@ def precompute(
         reinforced: Last hidden states of the reinforced original, where a term wants them.
         cache: Where to find what other runs from this original computed, and to keep the rest.
         lower: States from which the forward passes can start.
+        first: Loads the model whose distribution retained records keep to; None: the original.
 
     Raises:
         UsageError: The original's distribution cannot be kept for this model and choice of weights.
@@ -100,12 +109,15 @@ def precompute(
     logps: dict[Key, Tensor] = {}
     hiddens: dict[Key, Tensor] = {}
     states: dict[tuple[Key, Site], Tensor] = {}
-    distribution = False
+    distribution, retained = False, list[Encoded]()
     how = {"pad_id": pad_id, "tokens_per_pass": tokens_per_pass, "lower": lower}
     for term in terms:
         if isinstance(term, Distribution):
             distribution = distribution or bool(term.references)
-            pool = [record for stream in term.references for record in records[stream]]
+            kept = [s for s in term.references if first is not None and s.side == "retain"]
+            retained += [record for stream in kept for record in records[stream]]
+            rest = [stream for stream in term.references if stream not in kept]
+            pool = [record for stream in rest for record in records[stream]]
             hiddens |= recalled(cache, "hidden", pool, partial(final_states, network, **how))
             continue
         if not term.needs_reference:
@@ -119,15 +131,45 @@ def precompute(
             kind = f"{site.part}-{site.layer}"
             found = recalled(cache, kind, pool, partial(_states, network, site=site, **how))
             states.update({(name, site): value for name, value in found.items()})
+    first_head = None
+    if first is not None and retained:
+        kept_states, first_head = _of_first(first(), network, retained, cache, **how)
+        hiddens |= kept_states
     return References(
         network=network,
         head=_frozen_head(network) if distribution else None,
+        first_head=first_head,
         logps=logps,
         hiddens=hiddens,
         states=states,
         reinforced=reinforced or {},
         similar=similar_tokens(network, _secrets(records)),
     )
+
+
+def _of_first(
+    first: Network,
+    network: Network,
+    records: Sequence[Encoded],
+    cache: DiskCache | None,
+    *,
+    pad_id: int,
+    tokens_per_pass: int,
+    lower: LowerStates | None,
+) -> tuple[dict[Key, Tensor], dict[str, Tensor] | None]:
+    """Return the first original's hidden states, and its head where it is not the network's."""
+    own = None if cache is None else DiskCache.of(cache.folder.parent, first)
+    # Blocks below the trained ones may have been trained by an earlier request: no lower states.
+    compute = partial(final_states, first, pad_id=pad_id, tokens_per_pass=tokens_per_pass)
+    found = recalled(own, "hidden", records, compute)
+    now = dict(network.head.named_parameters())
+    then = {**now, **dict(first.head.named_parameters())}
+    then = {name: each.detach().clone() for name, each in then.items()}
+    trains = any(each.requires_grad for each in now.values())
+    if not trains and all(torch.equal(then[name], each) for name, each in now.items()):
+        return found, None
+    _require_plain_head(network)
+    return found, then
 
 
 @torch.no_grad()
@@ -179,14 +221,18 @@ def _frozen_head(network: Network) -> dict[str, Tensor] | None:
     parameters = dict(network.head.named_parameters())
     if not any(each.requires_grad for each in parameters.values()):
         return None
+    _require_plain_head(network)
+    return {name: each.detach().clone() for name, each in parameters.items()}
+
+
+def _require_plain_head(network: Network) -> None:
     if not network.has_plain_head:
         raise UsageError(
             "kl-with-trained-head",
-            what="this model bends its logits after the head, and the head is being trained",
+            what="this model bends its logits after the head, and the head is, or was, trained",
             why="the original's distribution could not be rebuilt from its hidden states",
             fix='train an adapter, or set retain = "nll" in [method]',
         )
-    return {name: each.detach().clone() for name, each in parameters.items()}
 
 
 def _logps(
