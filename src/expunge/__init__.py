@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from expunge.benchmarking.run import BenchArguments, bench
     from expunge.benchmarking.tune import Tuned, tune
+    from expunge.config.queue import Queue, read_queue
     from expunge.config.request import Request
     from expunge.config.settings import FinetuneSettings, Settings
     from expunge.data.readers import read
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
     from expunge.ledger.store import Ledger
     from expunge.ledger.verify import LedgerVerification, verify_ledger
     from expunge.pipeline.attack import AttackedModel, attack
+    from expunge.pipeline.chain import ChainOutcome, chain, rollback
     from expunge.pipeline.exact import forget_exactly
     from expunge.pipeline.finetune import train
     from expunge.pipeline.forget import RunOutcome, audit, forget, plan
     from expunge.pipeline.gold import gold
     from expunge.pipeline.merge import merge
     from expunge.pipeline.plan import Plan
+    from expunge.pipeline.reapply import ReappliedUpdate, reapply
     from expunge.pipeline.recheck import Recheck, recheck
     from expunge.pipeline.request import WrittenRequest, request
     from expunge.provenance.training_facts import TrainedRun
@@ -44,12 +47,15 @@ if TYPE_CHECKING:
 __all__ = [
     "AttackedModel",
     "BenchArguments",
+    "ChainOutcome",
     "ExpungeError",
     "FinetuneSettings",
     "Ledger",
     "LedgerVerification",
     "LetterDetails",
     "Plan",
+    "Queue",
+    "ReappliedUpdate",
     "Recheck",
     "Request",
     "Results",
@@ -69,6 +75,7 @@ __all__ = [
     "bench",
     "build_report",
     "certificate",
+    "chain",
     "forget",
     "forget_exactly",
     "gold",
@@ -76,9 +83,12 @@ __all__ = [
     "merge",
     "plan",
     "read",
+    "read_queue",
+    "reapply",
     "recheck",
     "report",
     "request",
+    "rollback",
     "train",
     "tune",
     "verify",
@@ -88,12 +98,15 @@ __all__ = [
 _MODULES = {
     "AttackedModel": "expunge.pipeline.attack",
     "BenchArguments": "expunge.benchmarking.run",
+    "ChainOutcome": "expunge.pipeline.chain",
     "ExpungeError": "expunge.errors",
     "FinetuneSettings": "expunge.config.settings",
     "Ledger": "expunge.ledger.store",
     "LedgerVerification": "expunge.ledger.verify",
     "LetterDetails": "expunge.ledger.documents.letter",
     "Plan": "expunge.pipeline.plan",
+    "Queue": "expunge.config.queue",
+    "ReappliedUpdate": "expunge.pipeline.reapply",
     "Recheck": "expunge.pipeline.recheck",
     "Request": "expunge.config.request",
     "Results": "expunge.evals.results",
@@ -112,6 +125,7 @@ _MODULES = {
     "bench": "expunge.benchmarking.run",
     "build_report": "expunge.reporting.build",
     "certificate": "expunge.ledger.documents.certificate",
+    "chain": "expunge.pipeline.chain",
     "forget": "expunge.pipeline.forget",
     "forget_exactly": "expunge.pipeline.exact",
     "gold": "expunge.pipeline.gold",
@@ -119,9 +133,12 @@ _MODULES = {
     "merge": "expunge.pipeline.merge",
     "plan": "expunge.pipeline.forget",
     "read": "expunge.data.readers",
+    "read_queue": "expunge.config.queue",
+    "reapply": "expunge.pipeline.reapply",
     "recheck": "expunge.pipeline.recheck",
     "report": "expunge.reporting.build",
     "request": "expunge.pipeline.request",
+    "rollback": "expunge.pipeline.chain",
     "train": "expunge.pipeline.finetune",
     "tune": "expunge.benchmarking.tune",
     "verify": "expunge.provenance.verify",

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from expunge.cli.ledger_flags import EnterInto
 from expunge.cli.options import Gate, RequestFlags, TrainFlags
 from expunge.cli.session import Given, Session
 from expunge.cli.settings import (
     check_gate,
+    check_ledger,
     conclude,
+    enter,
     folder_of,
     resolve_settings,
     two_request_files,
@@ -42,6 +45,7 @@ def audit(
     ] = None,
     request: RequestFlags | None = None,
     gate: Gate = False,
+    ledger: EnterInto = None,
     session: Given,
 ) -> int:
     """Judge whether a model has forgotten: forgetting, privacy, robustness, utility, locality."""
@@ -52,10 +56,12 @@ def audit(
     from expunge.models.reference import require_model
 
     require_model(model, offline=settings.offline)
+    check_ledger(ledger)
 
     from expunge.pipeline.forget import audit as audit_model
 
     outcome = audit_model(settings, model=model, against=run_of(against), console=console)
+    enter(ledger, outcome.folder, console)
     promise = settings.request.threat_model
     allow_scar = settings.request.margins.allow_scar
     return conclude(outcome, console=console, gate=gate, promise=promise, allow_scar=allow_scar)

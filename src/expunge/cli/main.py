@@ -14,6 +14,7 @@ from expunge.cli.audit import audit
 from expunge.cli.bench import bench
 from expunge.cli.cache import cache
 from expunge.cli.certificate import certificate
+from expunge.cli.chain import chain, rollback
 from expunge.cli.compat import compat
 from expunge.cli.demo import demo
 from expunge.cli.doctor import doctor, installed_version, version
@@ -28,6 +29,7 @@ from expunge.cli.merge import merge
 from expunge.cli.methods import methods
 from expunge.cli.metrics import metrics
 from expunge.cli.plan import plan
+from expunge.cli.reapply import reapply
 from expunge.cli.recheck import recheck
 from expunge.cli.report import report
 from expunge.cli.request import request
@@ -47,6 +49,9 @@ COMMANDS = (
     audit,
     attack,
     recheck,
+    reapply,
+    chain,
+    rollback,
     report,
     letter,
     annex,
@@ -82,6 +87,9 @@ _EXAMPLES = {
     "audit": "expunge audit someones/unlearned-model --against request.toml",
     "attack": "expunge attack runs/latest --against runs/latest --level standard",
     "recheck": "expunge recheck merged --against runs/latest --related org/sibling --gate",
+    "reapply": "expunge reapply runs/latest --to later-model",
+    "chain": "expunge chain queue.toml\n  expunge chain queue.toml --check merged",
+    "rollback": "expunge rollback runs/chain-queue --to 3",
     "report": "expunge report runs/latest --open",
     "letter": "expunge letter runs/latest --to 'Elin Marrow' --out letter.pdf",
     "annex": "expunge annex runs/latest --declare release_context=internal --out annex.pdf",

@@ -84,25 +84,7 @@ class Prepared:
         return slice(fact.start - whole.start, len(fact.ids) - whole.start)
 
     @property
-    def require_weights(settings: Settings) -> None:
-    """Check that a run leaves a whole model, from which the next one can start.
-
-    Raises:
-        UsageError: It keeps an adapter, or is a guard.
-    """
-    method = settings.method
-    named = method.name not in ROUTES  # a route is no guard, whichever the plan chooses
-    guard = named and isinstance(build(method.name, method.parameters), Guard)
-    if guard or settings.train.adapter:
-        raise UsageError(
-            "no-weights-in-a-sequence",
-            what=f"{method.name} is a guard" if guard else "train.adapter keeps an adapter",
-            why="in a sequence each run starts from the weights that the one before left",
-            fix="leave the guard out" if guard else "leave --adapter out",
-        )
-
-
-def data_digest(self) -> str:
+    def data_digest(self) -> str:
         """Digest over the contents of all record sets, each with its role; not where they lie.
 
         How texts become tokens is part of it.
@@ -250,6 +232,24 @@ def prepare_stages(settings: Settings) -> tuple[Prepared, ...]:
     """
     _require_no_guard(settings.model)
     return tuple(prepare(stage) for stage in stages(settings))
+
+
+def require_weights(settings: Settings) -> None:
+    """Check that a run leaves a whole model, from which the next one can start.
+
+    Raises:
+        UsageError: It keeps an adapter, or is a guard.
+    """
+    method = settings.method
+    named = method.name not in ROUTES  # a route is no guard, whichever the plan chooses
+    guard = named and isinstance(build(method.name, method.parameters), Guard)
+    if guard or settings.train.adapter:
+        raise UsageError(
+            "no-weights-in-a-sequence",
+            what=f"{method.name} is a guard" if guard else "train.adapter keeps an adapter",
+            why="in a sequence each run starts from the weights that the one before left",
+            fix="leave the guard out" if guard else "leave --adapter out",
+        )
 
 
 def data_digest(settings: Settings) -> str:

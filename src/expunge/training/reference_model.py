@@ -133,7 +133,9 @@ def precompute(
             states.update({(name, site): value for name, value in found.items()})
     first_head = None
     if first is not None and retained:
-        kept_states, first_head = _of_first(first(), network, retained, cache, **how)
+        kept_states, first_head = _of_first(
+            first(), network, retained, cache, pad_id=pad_id, tokens_per_pass=tokens_per_pass
+        )
         hiddens |= kept_states
     return References(
         network=network,
@@ -155,7 +157,6 @@ def _of_first(
     *,
     pad_id: int,
     tokens_per_pass: int,
-    lower: LowerStates | None,
 ) -> tuple[dict[Key, Tensor], dict[str, Tensor] | None]:
     """Return the first original's hidden states, and its head where it is not the network's."""
     own = None if cache is None else DiskCache.of(cache.folder.parent, first)
