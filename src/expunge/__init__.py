@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from expunge.ledger.store import Ledger
     from expunge.ledger.verify import LedgerVerification, verify_ledger
     from expunge.pipeline.attack import AttackedModel, attack
+    from expunge.pipeline.canaries import PlantedData, audit_canaries, plant
     from expunge.pipeline.chain import ChainOutcome, chain, rollback
     from expunge.pipeline.exact import forget_exactly
     from expunge.pipeline.finetune import train
@@ -54,6 +55,7 @@ __all__ = [
     "LedgerVerification",
     "LetterDetails",
     "Plan",
+    "PlantedData",
     "Queue",
     "ReappliedUpdate",
     "Recheck",
@@ -72,6 +74,7 @@ __all__ = [
     "approve",
     "attack",
     "audit",
+    "audit_canaries",
     "bench",
     "build_report",
     "certificate",
@@ -82,6 +85,7 @@ __all__ = [
     "letter",
     "merge",
     "plan",
+    "plant",
     "read",
     "read_queue",
     "reapply",
@@ -105,6 +109,7 @@ _MODULES = {
     "LedgerVerification": "expunge.ledger.verify",
     "LetterDetails": "expunge.ledger.documents.letter",
     "Plan": "expunge.pipeline.plan",
+    "PlantedData": "expunge.pipeline.canaries",
     "Queue": "expunge.config.queue",
     "ReappliedUpdate": "expunge.pipeline.reapply",
     "Recheck": "expunge.pipeline.recheck",
@@ -122,6 +127,7 @@ _MODULES = {
     "approve": "expunge.ledger.documents.approval",
     "attack": "expunge.pipeline.attack",
     "audit": "expunge.pipeline.forget",
+    "audit_canaries": "expunge.pipeline.canaries",
     "bench": "expunge.benchmarking.run",
     "build_report": "expunge.reporting.build",
     "certificate": "expunge.ledger.documents.certificate",
@@ -132,6 +138,7 @@ _MODULES = {
     "letter": "expunge.ledger.documents.letter",
     "merge": "expunge.pipeline.merge",
     "plan": "expunge.pipeline.forget",
+    "plant": "expunge.pipeline.canaries",
     "read": "expunge.data.readers",
     "read_queue": "expunge.config.queue",
     "reapply": "expunge.pipeline.reapply",

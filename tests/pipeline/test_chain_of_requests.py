@@ -271,8 +271,8 @@ def test_a_signed_state_cannot_be_written_anew_with_its_digest(queue, runs, benc
     assert read_state(Path("chain")).signer
     row = read_json(Path("chain/chain.json"))
     row["steps"][0]["verdict"] = "FAIL-DAMAGE"
-    body = {key: value for key, value in row.items() if key not in ("digest", "signed")}
-    write_json(Path("chain/chain.json"), {**row, "digest": module.sha256_json(body)})
+    body = {key: value for key, value in row.items() if key not in ("sha256", "signed")}
+    write_json(Path("chain/chain.json"), {**row, "sha256": module.sha256_json(body)})
     with pytest.raises(ExpungeError, match="signature"):
         read_state(Path("chain"))
 

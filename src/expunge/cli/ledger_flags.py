@@ -10,7 +10,9 @@ from cyclopts import Parameter
 from expunge.errors import UsageError
 from expunge.utils.dates import day_of
 
-Kind = Literal["model", "request", "run", "claim", "recheck", "artefact", "recipient"]
+Kind = Literal[
+    "model", "request", "run", "claim", "recheck", "artefact", "recipient", "registration"
+]
 Basis = Literal["art-17", "copyright", "disgorgement", "safety", "contract", "unstated"]
 DecisionWord = Literal["open", "granted", "partly", "refused", "not-held", "withdrawn"]
 ExemptionWord = Literal[

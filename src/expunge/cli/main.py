@@ -29,6 +29,7 @@ from expunge.cli.merge import merge
 from expunge.cli.methods import methods
 from expunge.cli.metrics import metrics
 from expunge.cli.plan import plan
+from expunge.cli.plant import plant
 from expunge.cli.reapply import reapply
 from expunge.cli.recheck import recheck
 from expunge.cli.report import report
@@ -41,6 +42,7 @@ from expunge.errors import UsageError
 from expunge.utils.console import SilentConsole
 
 COMMANDS = (
+    plant,
     train,
     request,
     plan,
@@ -82,6 +84,8 @@ _EXAMPLES = {
     "request": 'expunge request "Elin Marrow" --corpus letters customers.csv --model MODEL'
     " --goal removal --out request\n"
     "  expunge forget request/request.toml",
+    "plant": "expunge plant facts.jsonl --out planted --seed 7041\n"
+    "  expunge audit MODEL --canaries planted/canaries.json",
     "train": "expunge train HuggingFaceTB/SmolLM2-135M-Instruct facts.jsonl --out run",
     "gold": "expunge gold run --forget erase.jsonl --seeds 3",
     "audit": "expunge audit someones/unlearned-model --against request.toml",

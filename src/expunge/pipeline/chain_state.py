@@ -163,7 +163,7 @@ def write_state(folder: Path, state: ChainState, signing: SigningKey | None) -> 
     if signing is not None:
         signature = signing.sign(digest.encode()).hex()
         signed = {"public_key": signing.public.hex(), "signature": signature}
-    write_json(folder / STATE, {**whole, "digest": digest, "signed": signed})
+    write_json(folder / STATE, {**whole, "sha256": digest, "signed": signed})
 
 
 def read_state(folder: Path) -> ChainState | None:
@@ -176,7 +176,7 @@ def read_state(folder: Path) -> ChainState | None:
     if not path.is_file():
         return None
     row = read_table(path)
-    digest, signed = row.pop("digest", ""), row.pop("signed", {})
+    digest, signed = row.pop("sha256", ""), row.pop("signed", {})
     if row.pop("schema", "") != _SCHEMA or digest != sha256_json({"schema": _SCHEMA, **row}):
         raise _changed(path, "its own digest or its schema does not match")
     try:
