@@ -217,10 +217,12 @@ def copied(records: Sequence[Record], earlier: Sequence[tuple[int, Sequence[Reco
         for number, known in earlier
         for record in known
     ]
-    found = list(search.found_in(documents))
-    if {each.record for each in found} != {record.id for record in records}:
+    found = {(each.record, int(each.source)) for each in search.found_in(documents)}
+    for number, known in earlier:  # the same in other case or punctuation, however short
+        found |= {(pair.other.id, number) for pair in overlaps(known, records)}
+    if {record for record, _ in found} != {record.id for record in records}:
         return []
-    return sorted({int(each.source) for each in found})
+    return sorted({number for _, number in found})
 
 
 def still_kept(kept: Sequence[Record], forgotten: Sequence[Record]) -> list[int]:
