@@ -47,7 +47,7 @@ def test_two_hundred_models_that_never_saw_the_canaries_alarm_at_the_nominal_rat
     # P(more than 17 of 200 at 5 %) = 1.4 %; the test is discrete, so below 5 %.
     assert sum(each.known for each in found) <= 17
     assert sum(each.epsilon > 0 for each in found) <= 17
-    assert sum(each.exposure > each.exposure_bound for each in found) <= 17
+    assert np.mean([each.exposure for each in found]) == pytest.approx(1.4, abs=0.1)
     assert 0.005 <= np.mean([each.rate for each in found]) <= 0.025
     assert sum(each.rate_low > 0.01 for each in found) <= 17
 

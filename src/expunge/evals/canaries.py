@@ -4,7 +4,8 @@ Scores are log-probabilities of the secrets, nats. Before training, nothing tell
 of a pair from its control, so under the null hypothesis
 
 - each guess "the likelier one of the pair is planted" is right with probability 1/2, independently;
-- the rank of a planted canary among all controls is uniform.
+- the rank of a planted canary among all controls is uniform, so that its mean exposure is 1.44
+  bits. All share the controls, so their mean scatters more than that of independent ranks.
 
 The lower bound on epsilon is that of one training run (Steinke et al., arXiv:2305.08846): the
 largest epsilon for which so many right guesses have a chance of at most 5 %,
@@ -16,7 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from expunge.metrics.exposure import exposure_by_rank, mean_exposure_bound
+from expunge.metrics.exposure import UNSEEN, exposure_by_rank
 from expunge.metrics.statistics import clopper_pearson
 
 CONFIDENCE = 0.95
@@ -67,9 +68,7 @@ class CanaryFindings:
     p: float
     """Exact chance of so many right guesses in a model that never saw the canaries."""
     exposure: float
-    """Mean exposure of the planted canaries among the controls, bits."""
-    exposure_bound: float
-    """Mean that unseen canaries exceed in 5 % of cases."""
+    """Mean exposure of the planted canaries among the controls, bits; of unseen ones 1.44."""
     rate: float | None
     """Planted canaries above all but 1 % of the controls; None: fewer than 100 controls."""
     rate_low: float | None
@@ -100,7 +99,7 @@ class CanaryFindings:
         weak = "; weak evidence: few pairs" if self.weak else ""
         return (
             f"{name}: {self.right:g} of {self.pairs} guesses right (p {self.p:.2g}), exposure"
-            f" {self.exposure:.1f} bits (unseen: below {self.exposure_bound:.1f}), {rate},"
+            f" {self.exposure:.1f} bits (unseen: {UNSEEN:.1f}), {rate},"
             f" epsilon at least {self.epsilon:.2f}{weak}"
         )
 
@@ -132,7 +131,6 @@ def judge_canaries(pairs: Sequence[CanaryScores], *, tier: int | None = None) ->
         right=right,
         p=_at_least(math.floor(right), len(chosen), 0.5),
         exposure=sum(exposures) / len(exposures),
-        exposure_bound=mean_exposure_bound(len(exposures)),
         rate=found[0],
         rate_low=found[1],
         rate_high=found[2],

@@ -100,6 +100,9 @@ def plant(
             why="canaries that are written anew are others, and the old ones could not be asked",
             fix="choose another folder with --out",
         )
+    if ledger is not None:
+        with own_ledger(ledger).writing():
+            pass  # refused here, before canaries are written that nobody registers
     made = make_canaries(seed=seed, pairs=pairs)
     rows = planted_rows(read(data, offline=offline).records, made)
     out.mkdir(parents=True, exist_ok=True)
