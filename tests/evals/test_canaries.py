@@ -49,7 +49,7 @@ def test_two_hundred_models_that_never_saw_the_canaries_alarm_at_the_nominal_rat
     assert sum(each.epsilon > 0 for each in found) <= 17
     assert np.mean([each.exposure for each in found]) == pytest.approx(1.4, abs=0.1)
     assert 0.005 <= np.mean([each.rate for each in found]) <= 0.025
-    assert sum(each.rate_low > 0.01 for each in found) <= 17
+    assert sum(each.rate_low > each.false_high for each in found) <= 17
 
 
 def test_a_model_that_memorised_is_found_and_one_tier_by_itself():

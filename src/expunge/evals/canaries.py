@@ -73,7 +73,10 @@ class CanaryFindings:
     """Planted canaries above all but 1 % of the controls; None: fewer than 100 controls."""
     rate_low: float | None
     rate_high: float | None
-    """Exact one-sided 95 % bounds of it."""
+    """Exact one-sided 95 % bounds of it, at this threshold."""
+    false_high: float
+    """Bound of the false positives at this threshold, which the controls set: a model that never
+    saw the canaries may find so many."""
     epsilon: float
     """Lower bound of epsilon, 95 % confidence."""
 
@@ -94,7 +97,7 @@ class CanaryFindings:
             f"fewer than {FEWEST} controls: no rate at 1 %"
             if self.rate is None
             else f"{self.rate:.0%} found at 1 % false positives ({self.rate_low:.0%} to"
-            f" {self.rate_high:.0%})"
+            f" {self.rate_high:.0%}; by chance up to {self.false_high:.0%})"
         )
         weak = "; weak evidence: few pairs" if self.weak else ""
         return (
@@ -120,8 +123,9 @@ def judge_canaries(pairs: Sequence[CanaryScores], *, tier: int | None = None) ->
     controls = sorted((each.control for each in pairs), reverse=True)
     right = sum(each.right for each in chosen)
     found: tuple[float | None, float | None, float | None] = (None, None, None)
+    false = math.floor(FALSE_POSITIVES * len(controls))
     if len(controls) >= FEWEST:
-        threshold = controls[math.floor(FALSE_POSITIVES * len(controls))]
+        threshold = controls[false]
         above = sum(each.planted > threshold for each in chosen)
         found = (above / len(chosen), *clopper_pearson(above, len(chosen)))
     exposures = [exposure_by_rank(each.planted, controls) for each in chosen]
@@ -134,6 +138,7 @@ def judge_canaries(pairs: Sequence[CanaryScores], *, tier: int | None = None) ->
         rate=found[0],
         rate_low=found[1],
         rate_high=found[2],
+        false_high=clopper_pearson(false, len(controls))[1],
         epsilon=epsilon_bound(math.floor(right), len(chosen)),
     )
 

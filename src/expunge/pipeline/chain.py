@@ -461,7 +461,9 @@ class _Chain:
         )
         if not found:
             return ()
-        said = Asker.of(self._load(start), self.queue.requests[number - 1]).facts(number, records)
+        asker = Asker.of(self._load(start), self.queue.requests[number - 1])
+        said = [*asker.facts(number, records)]
+        said += [each for twin in found for each in asker.facts(twin, self.probes.of(twin))]
         if any(each.states for each in said):
             self.console.note("near copies of an earlier request, and not forgotten: trained again")
             return ()

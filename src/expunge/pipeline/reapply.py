@@ -97,7 +97,8 @@ def reapply(
     unlearned = loaded(str(run)).network.model.state_dict()
     state = later.network.model.state_dict()
     made = derivation(state, original)
-    _require_same_base(to, settings.model, made)
+    if made.change is Change.UNKNOWN and derivation(state, unlearned).change is Change.UNKNOWN:
+        raise _does_not_fit(to, settings.model, made)
     share = contained(state, original, unlearned)
     if share >= CONTAINED:
         raise InputError(
@@ -106,8 +107,9 @@ def reapply(
             why="added twice it would take the model as far again",
             fix=f"ask whether the claims still hold: expunge recheck {to} --against {run}",
         )
+    # Tied weights have two names and one storage: the update is added once.
     with torch.no_grad():
-        for name, value in state.items():
+        for name, value in {each.data_ptr(): (n, each) for n, each in state.items()}.values():
             update = unlearned[name].float() - original[name].float()
             value.copy_((value.float() + update).to(value.dtype))
     (out / MODEL).mkdir(parents=True, exist_ok=True)
@@ -162,13 +164,11 @@ def _require_weights(run: Path) -> None:
         )
 
 
-def _require_same_base(to: str, original: str, made: Derivation) -> None:
-    """Refuse a model to which a difference of other weights would mean nothing."""
-    if made.change is not Change.UNKNOWN:
-        return
-    shapes = made.distance == float("inf")
-    raise InputError(
-        "another-architecture" if shapes else "another-base",
+def _does_not_fit(to: str, original: str, made: Derivation) -> InputError:
+    """Return the error of a model to which a difference of other weights would mean nothing."""
+    code = "another-architecture" if made.distance == float("inf") else "another-base"
+    return InputError(
+        code,
         what=f"the update does not fit {to}: {made.detail}",
         why=f"it is a difference to the weights of {original}, and was made from these",
         fix=f"forget on the model itself: expunge forget {to} DATA",
