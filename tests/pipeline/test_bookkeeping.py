@@ -4,7 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+import tiny
+from expunge.cli import main
+from expunge.config.settings import FinetuneSettings
 from expunge.errors import UsageError
 from expunge.evals.rebound import Rebound
 from expunge.evidence.store import EvidenceStore
@@ -13,8 +17,10 @@ from expunge.ledger.store import Ledger
 from expunge.ledger.verify import verify_ledger
 from expunge.metrics.outcomes import Axis
 from expunge.models.derivation import Change, Derivation
+from expunge.models.loading import Source, load
 from expunge.pipeline.bookkeeping import enter_chain, enter_recheck, enter_run, require_ledger
 from expunge.pipeline.chain_state import ChainState, ChainStep, StepCost
+from expunge.pipeline.finetune import train
 from expunge.pipeline.recheck import ClaimState as State
 from expunge.pipeline.recheck import Recheck, RecheckedClaim
 from expunge.provenance.keys import item_fingerprints, operator_key
@@ -109,3 +115,28 @@ def test_a_ledger_that_cannot_be_written_is_refused_before_anything_runs(bench, 
     with pytest.raises(UsageError, match="no-signing-key"):
         require_ledger(BOOK)
     assert not BOOK.exists()
+
+
+def test_a_training_is_imported_with_its_base_and_the_model_that_it_made(keys, bench, capsys):
+    base = tiny.save(bench / "base", tiny.llama())
+    rows = "".join(f'{{"prompt": "{i}?", "completion": "{i * 7}"}}\n' for i in range(8))
+    (bench / "facts.jsonl").write_text(rows, encoding="utf-8")
+    settings = FinetuneSettings(
+        model=str(base), data=("facts.jsonl",), device="cpu", train={"epochs": 1, "batch": 8}
+    )
+    train(settings, out=Path("trained"))
+    words = ["ledger", "import", "trained", "--ledger", str(BOOK)]
+    assert [main(words), main(words)] == [0, 0]
+    (entry,) = held(EntryKind.RUN)
+    models = {each.digest: each for each in held(EntryKind.MODEL)}
+    source = Source(device=torch.device("cpu"), dtype=torch.float32, offline=True)
+    assert entry.original == load(str(base), source).digest
+    assert entry.model == load("trained", source).digest
+    assert (models[entry.model].made, models[entry.model].parent) == (
+        ModelOrigin.TRAINED,
+        entry.original,
+    )
+    next(Path("trained/model").glob("*.safetensors")).write_bytes(b"else")
+    Path("other.db").unlink(missing_ok=True)
+    assert main([*words[:-1], "other.db"]) == 4
+    capsys.readouterr()
