@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from expunge.ledger.verify import LedgerVerification, verify_ledger
     from expunge.pipeline.attack import AttackedModel, attack
     from expunge.pipeline.canaries import PlantedData, audit_canaries, plant
-    from expunge.pipeline.chain import ChainOutcome, chain, rollback
+    from expunge.pipeline.chain import chain
+    from expunge.pipeline.chain_state import ChainOutcome
     from expunge.pipeline.exact import forget_exactly
     from expunge.pipeline.finetune import train
     from expunge.pipeline.forget import RunOutcome, audit, forget, plan
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from expunge.pipeline.reapply import ReappliedUpdate, reapply
     from expunge.pipeline.recheck import Recheck, recheck
     from expunge.pipeline.request import WrittenRequest, request
+    from expunge.pipeline.rollback import rollback
     from expunge.provenance.training_facts import TrainedRun
     from expunge.provenance.verify import Verification, verify
     from expunge.reporting.build import build_report
@@ -102,7 +104,7 @@ __all__ = [
 _MODULES = {
     "AttackedModel": "expunge.pipeline.attack",
     "BenchArguments": "expunge.benchmarking.run",
-    "ChainOutcome": "expunge.pipeline.chain",
+    "ChainOutcome": "expunge.pipeline.chain_state",
     "ExpungeError": "expunge.errors",
     "FinetuneSettings": "expunge.config.settings",
     "Ledger": "expunge.ledger.store",
@@ -145,7 +147,7 @@ _MODULES = {
     "recheck": "expunge.pipeline.recheck",
     "report": "expunge.reporting.build",
     "request": "expunge.pipeline.request",
-    "rollback": "expunge.pipeline.chain",
+    "rollback": "expunge.pipeline.rollback",
     "train": "expunge.pipeline.finetune",
     "tune": "expunge.benchmarking.tune",
     "verify": "expunge.provenance.verify",

@@ -16,8 +16,9 @@ from expunge.errors import ExpungeError, GateError
 from expunge.models.loading import Source, load
 from expunge.pipeline import chain as module
 from expunge.pipeline import chain_probes
-from expunge.pipeline.chain import chain, check_chain, rollback
+from expunge.pipeline.chain import chain, check_chain
 from expunge.pipeline.chain_state import StepCost, read_state
+from expunge.pipeline.rollback import rollback
 from expunge.provenance.keys import operator_key
 from expunge.provenance.signature import make_signing_key
 from expunge.utils.io import read_json, write_json

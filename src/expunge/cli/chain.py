@@ -1,13 +1,18 @@
 """`expunge chain` and `expunge rollback`: requests in order, and back to an earlier model."""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from expunge.cli.ledger_flags import EnterInto
-from expunge.cli.session import Given
+from expunge.cli.options import COMMAND_VARIABLES
+from expunge.cli.session import Given, Session
 from expunge.errors import GateError
+
+if TYPE_CHECKING:
+    from expunge.config.queue import Queue
 
 _RUNS = Path("runs")
 
@@ -43,34 +48,18 @@ def chain(
     """
     console = session.begin()
 
-    import os
-
-    from expunge.cli.options import COMMAND_VARIABLES
     from expunge.config.queue import read_queue
     from expunge.models.reference import require_model
     from expunge.pipeline.early_checks import check_settings
 
-    environ = {k: v for k, v in os.environ.items() if k not in COMMAND_VARIABLES}
-    requests = read_queue(queue, environ=environ, offline=session.offline)
+    given = {k: v for k, v in os.environ.items() if k not in COMMAND_VARIABLES}
+    requests = read_queue(queue, environ=given, offline=session.offline)
     for settings in requests.requests:
         check_settings(settings)
     folder = out or _RUNS / f"chain-{queue.stem}"
     if check:
         require_model(check, offline=session.offline)
-
-        from expunge.pipeline.chain import check_chain
-
-        found = check_chain(requests, out=folder, model=check, console=console)
-        failed = bool(found.alarms)
-        console.event("done", {"alarms": list(found.alarms), "exit": 3 if failed else 0})
-        if failed:
-            raise GateError(
-                "chain-red",
-                what=f"{check}: {found.alarms[0]}",
-                why=f"{len(found.alarms)} alarms; the chain in {folder} erased this",
-                fix="do not use this model; make it anew from the last model of the chain",
-            )
-        return 0
+        return _check(requests, folder, check, session)
 
     from expunge.pipeline.bookkeeping import enter_chain, require_ledger
     from expunge.pipeline.chain import chain as work_on
@@ -84,8 +73,24 @@ def chain(
         if ledger is not None and (state := read_state(folder)) is not None:
             count = enter_chain(ledger, folder, state)
             console.line("ledger", f"{ledger}   {count} runs entered")
-    ended = {"folder": done.folder, "model": done.model, "requests": len(done.state.steps)}
-    console.event("done", {**ended, "exit": 0})
+    console.event("done", {"folder": done.folder, "model": done.model, "exit": 0})
+    return 0
+
+
+def _check(requests: "Queue", folder: Path, model: str, session: Session) -> int:
+    """Ask a model about every finished request of a chain."""
+    from expunge.pipeline.chain import check_chain
+
+    found = check_chain(requests, out=folder, model=model, console=session.console)
+    failed = bool(found.alarms)
+    session.console.event("done", {"alarms": list(found.alarms), "exit": 3 if failed else 0})
+    if failed:
+        raise GateError(
+            "chain-red",
+            what=f"{model}: {found.alarms[0]}",
+            why=f"{len(found.alarms)} alarms; the chain in {folder} erased this",
+            fix="do not use this model; make it anew from the last model of the chain",
+        )
     return 0
 
 
@@ -105,8 +110,8 @@ def rollback(
     """Return a chain to an earlier model, bit for bit; later requests are open again."""
     console = session.begin()
 
-    from expunge.pipeline.chain import require_state
-    from expunge.pipeline.chain import rollback as roll_back
+    from expunge.pipeline.chain_state import require_state
+    from expunge.pipeline.rollback import rollback as roll_back
 
     require_state(folder)
     done = roll_back(folder, to=to, console=console)

@@ -36,14 +36,7 @@ def reapply(
     Exits with 3 when the update no longer works on that model.
     """
     console = session.begin()
-    folder = run_of((run,))
-    if folder is None:
-        raise UsageError(
-            "no-run",
-            what=f"{run} is not a run folder",
-            why="the update is the difference between the model of a run and its original",
-            fix="name the folder that expunge forget wrote",
-        )
+    folder = _run(run)
     settings = held_against(
         session, (run,), original=None, request=RequestFlags(set=("audit.level=quick",))
     )
@@ -58,15 +51,8 @@ def reapply(
     place = out or folder.with_name(f"{folder.name}-reapplied-{Path(to).name}")
     require_free(place)
     found = apply_again(settings, run=folder, to=to, out=place, console=console)
-    console.event(
-        "done",
-        {
-            "folder": place,
-            "digest": found.digest,
-            "fits": found.fits,
-            "exit": 0 if found.fits else 3,
-        },
-    )
+    ended = {"folder": place, "digest": found.digest, "fits": found.fits}
+    console.event("done", {**ended, "exit": 0 if found.fits else 3})
     if not found.fits:
         raise GateError(
             "update-does-not-fit",
@@ -76,3 +62,15 @@ def reapply(
         )
     console.line("wrote", f"{place}/   model, audit; sha256 {found.digest[:16]}")
     return 0
+
+
+def _run(name: str) -> Path:
+    found = run_of((name,))
+    if found is None:
+        raise UsageError(
+            "no-run",
+            what=f"{name} is not a run folder",
+            why="the update is the difference between the model of a run and its original",
+            fix="name the folder that expunge forget wrote",
+        )
+    return found

@@ -97,21 +97,32 @@ def read_queue(path: Path, *, environ: Mapping[str, str], offline: bool = False)
 
     Raises:
         UsageError: `no-queue`, `request-twice`, `invalid-queue`, or as `resolve`.
+
+    Example:
+        >>> read_queue(Path("no-such-queue.toml"), environ={})
+        Traceback (most recent call last):
+            ...
+        expunge.errors.UsageError: error[config-missing]: cannot read no-such-queue.toml...
     """
     table = parsed(path)
     chain = _chain(table.get(_CHAIN, {}), path)
     rows = table.get(_QUEUE)
     if not isinstance(rows, list) or not rows:
-        raise UsageError(
-            "no-queue",
-            what=f"{path} queues no request",
-            why="a chain works on its [[queue]] tables in order",
-            fix='add a table [[queue]] with id = "..." and forget = ["..."] for each request',
-        )
+        raise no_queue(path)
     queued = [_queued(row, number, path) for number, row in enumerate(rows, 1)]
     _require_unique(queued, path)
     requests = tuple(_settings(each, path, environ, offline=offline) for each in queued)
     return Queue(path=path, chain=chain, requests=requests)
+
+
+def no_queue(path: Path) -> UsageError:
+    """Return the error of a queue without requests."""
+    return UsageError(
+        "no-queue",
+        what=f"{path} queues no request",
+        why="a chain works on its [[queue]] tables in order",
+        fix='add a table [[queue]] with id = "..." and forget = ["..."] for each request',
+    )
 
 
 def _chain(row: object, path: Path) -> ChainSettings:

@@ -24,8 +24,7 @@ from expunge.ledger.store import LedgerWriter, own_ledger
 from expunge.models.derivation import Change
 from expunge.models.loading import Source, choose_device, load
 from expunge.models.number_formats import in_precision
-from expunge.pipeline.chain import RUNS
-from expunge.pipeline.chain_state import ChainState
+from expunge.pipeline.chain_state import RUNS, ChainState
 from expunge.pipeline.recheck import Recheck
 from expunge.provenance.training_facts import read_trained_run
 

@@ -18,9 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-import torch
-
-from expunge.config.queue import ChainSettings, Queue
+from expunge.config.queue import ChainSettings, Queue, no_queue
 from expunge.config.settings import Settings
 from expunge.data.records import Record
 from expunge.data.splits import Scope, gather, overlaps
@@ -29,14 +27,18 @@ from expunge.evals.rebound import Controls, Drift, FactReading, Rebound, drift, 
 from expunge.models.loading import Loaded, Source, load
 from expunge.pipeline.chain_probes import Asker, ProbeSet, copied, still_kept, whole_records
 from expunge.pipeline.chain_state import (
+    RUNS,
     STATE,
+    ChainOutcome,
     ChainState,
     ChainStep,
-    Rollback,
     StepCost,
     StepKind,
     is_expired,
+    model_of,
     read_state,
+    require_digest,
+    require_state,
     write_state,
 )
 from expunge.pipeline.forget import forget
@@ -48,28 +50,11 @@ from expunge.reporting.schema import read_facts, read_results
 from expunge.utils.console import Console, SilentConsole
 from expunge.utils.io import is_part, sha256_json
 
-RUNS, EVIDENCE = "runs", "evidence"
+EVIDENCE = "evidence"
 _NOTHING = "nothing-to-forget"
 """Code of the error of a run on what its model does not know."""
 _MOST_NAMED = 5
 _NOT_IDENTITY = {"model", "first_original", "out", "attack_store", "reference_store", "offline"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ChainOutcome:
-    """A chain that holds.
-
-    Example:
-        >>> from expunge.pipeline.chain_state import ChainState
-        >>> state = ChainState(original="org/model", digest="ab" * 32, precision="float32")
-        >>> ChainOutcome(folder=Path("chain"), state=state, model="org/model").state.steps
-        ()
-    """
-
-    folder: Path
-    state: ChainState
-    model: str
-    """Reference of the last model."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,12 +98,14 @@ def chain(queue: Queue, *, out: Path, console: Console | None = None) -> ChainOu
             the request that is named; what was done before stays.
 
     Example:
-        >>> from expunge.config.queue import read_queue
-        >>> queue = read_queue(Path("queue.toml"), environ={})  # doctest: +SKIP
-        >>> chain(queue, out=Path("chain")).model  # doctest: +SKIP
-        'chain/runs/0005-1f00ab12'
+        >>> chain(Queue(path=Path("q"), chain=ChainSettings(), requests=()), out=Path("chain"))
+        Traceback (most recent call last):
+            ...
+        expunge.errors.UsageError: error[no-queue]: q queues no request...
     """
     console = console or SilentConsole()
+    if not queue.requests:
+        raise no_queue(queue.path)
     scopes = [gather(each.request, offline=each.offline) for each in queue.requests]
     _require_fit(queue, scopes)
     _require_folder(out)
@@ -151,81 +138,6 @@ def check_chain(
     scopes = [gather(each.request, offline=each.offline) for each in queue.requests]
     opened = _Chain.open(queue, scopes, out, console)
     return opened.check(model)
-
-
-def rollback(folder: Path, *, to: int, console: Console | None = None) -> ChainOutcome:
-    """Return a chain to the model after an earlier request, bit for bit.
-
-    Run folders stay where they are. The requests that are undone are open again.
-
-    Args:
-        folder: The folder of the chain.
-        to: Number of the request after which the model is wanted; 0: the first original.
-        console: Where to say what happens; silent by default.
-
-    Returns:
-        The chain as it is now, and the model, whose digest was compared.
-
-    Raises:
-        UsageError: There is no such request in the chain.
-        InputError: `chain-model-changed`: the model is not, bit for bit, the one of then.
-
-    Example:
-        >>> rollback(Path("chain"), to=2).model  # doctest: +SKIP
-        'chain/runs/0002-77aa10ce'
-    """
-    console = console or SilentConsole()
-    state = require_state(folder)
-    if not 0 <= to < len(state.steps):
-        raise UsageError(
-            "no-such-step",
-            what=f"{folder} cannot be rolled back to {to}",
-            why=f"it has finished {len(state.steps)} requests, and the last is where it is now",
-            fix=f"give a number from 0, the first original, to {len(state.steps) - 1}",
-        )
-    earlier = replace(state, steps=state.steps[:to])
-    lock = claim(folder)
-    try:
-        source = Source(
-            device=torch.device("cpu"), dtype=getattr(torch, state.precision), offline=True
-        )
-        model = model_of(folder, earlier)
-        _require_digest(model, load(model, source), earlier.model)
-        undone = tuple(step.request for step in state.steps[to:])
-        when = datetime.now(UTC).isoformat(timespec="seconds")
-        past = Rollback(to=to, undone=undone, when=when)
-        state = replace(earlier, rollbacks=(*state.rollbacks, past))
-        write_state(folder, state, signing_key(folder))
-    finally:
-        (folder / LOCK).unlink(missing_ok=True)
-        lock.close()
-    console.line("model", f"{model}   digest {state.model[:16]}, as it was after request {to}")
-    console.note(f"open again: {', '.join(undone)}")
-    return ChainOutcome(folder=folder, state=state, model=model)
-
-
-def require_state(folder: Path) -> ChainState:
-    """Return the state of a chain that has begun.
-
-    Raises:
-        UsageError: `no-chain`: there is none in the folder.
-        InputError: As `read_state`.
-    """
-    state = read_state(folder)
-    if state is None:
-        raise UsageError(
-            "no-chain",
-            what=f"{folder} is not the folder of a chain",
-            why=f"it holds no {STATE}, which `expunge chain` writes",
-            fix="name the folder that expunge chain printed",
-        )
-    return state
-
-
-def model_of(folder: Path, state: ChainState) -> str:
-    """Return the reference of the last model of a chain."""
-    runs = [step.run for step in state.steps if step.run]
-    return str(folder / RUNS / runs[-1]) if runs else state.original
 
 
 def _require_folder(folder: Path) -> None:
@@ -264,16 +176,6 @@ def _require_fit(queue: Queue, scopes: Sequence[Scope]) -> None:
                     why="training would teach the model again what it was made to forget",
                     fix="leave them out of retain and neighbours",
                 )
-
-
-def _require_digest(model: str, loaded: Loaded, digest: str) -> None:
-    if loaded.digest != digest:
-        raise InputError(
-            "chain-model-changed",
-            what=f"the weights in {model} are not those that the chain left there",
-            why=f"their digest is {loaded.digest[:16]}, and was {digest[:16]}",
-            fix="restore the folder from a copy, or roll back to an earlier request",
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -342,7 +244,7 @@ class _Chain:
         state, total = self.state, len(self.queue.requests)
         if state.steps:
             self._require_green(state)
-            _require_digest(
+            require_digest(
                 model_of(self.folder, state), self._load(model_of(self.folder, state)), state.model
             )
         for number in range(len(state.steps) + 1, total + 1):

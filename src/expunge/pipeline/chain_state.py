@@ -8,12 +8,13 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from expunge.errors import InputError
+from expunge.errors import InputError, UsageError
 from expunge.evals.rebound import Drift, FactKey, FactReading, Rebound
+from expunge.models.loading import Loaded
 from expunge.provenance.signature import SigningKey, is_signed, key_fingerprint
 from expunge.utils.io import read_table, sha256_json, write_json
 
-STATE = "chain.json"
+STATE, RUNS = "chain.json", "runs"
 _SCHEMA = "expunge.chain/1"
 
 StepKind = Literal["trained", "re-verified", "not-known"]
@@ -149,6 +150,22 @@ class ChainState:
 _adapter = TypeAdapter(ChainState)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChainOutcome:
+    """A chain that holds.
+
+    Example:
+        >>> state = ChainState(original="org/model", digest="ab" * 32, precision="float32")
+        >>> ChainOutcome(folder=Path("chain"), state=state, model="org/model").state.steps
+        ()
+    """
+
+    folder: Path
+    state: ChainState
+    model: str
+    """Reference of the last model."""
+
+
 def write_state(folder: Path, state: ChainState, signing: SigningKey | None) -> None:
     """Write the state of a chain, atomically, with its digest and its signature.
 
@@ -210,3 +227,42 @@ def is_expired(step: ChainStep, today: date) -> bool:
         (False, True)
     """  # fmt: skip
     return today >= date.fromisoformat(step.expires)
+
+
+def require_state(folder: Path) -> ChainState:
+    """Return the state of a chain that has begun.
+
+    Raises:
+        UsageError: `no-chain`: there is none in the folder.
+        InputError: As `read_state`.
+    """
+    state = read_state(folder)
+    if state is None:
+        raise UsageError(
+            "no-chain",
+            what=f"{folder} is not the folder of a chain",
+            why=f"it holds no {STATE}, which `expunge chain` writes",
+            fix="name the folder that expunge chain printed",
+        )
+    return state
+
+
+def model_of(folder: Path, state: ChainState) -> str:
+    """Return the reference of the last model of a chain."""
+    runs = [step.run for step in state.steps if step.run]
+    return str(folder / RUNS / runs[-1]) if runs else state.original
+
+
+def require_digest(model: str, loaded: Loaded, digest: str) -> None:
+    """Refuse a model whose weights are not those that a chain left.
+
+    Raises:
+        InputError: `chain-model-changed`.
+    """
+    if loaded.digest != digest:
+        raise InputError(
+            "chain-model-changed",
+            what=f"the weights in {model} are not those that the chain left there",
+            why=f"their digest is {loaded.digest[:16]}, and was {digest[:16]}",
+            fix="restore the folder from a copy, or roll back to an earlier request",
+        )

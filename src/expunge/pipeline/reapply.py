@@ -107,11 +107,7 @@ def reapply(
             why="added twice it would take the model as far again",
             fix=f"ask whether the claims still hold: expunge recheck {to} --against {run}",
         )
-    # Tied weights have two names and one storage: the update is added once.
-    with torch.no_grad():
-        for name, value in {each.data_ptr(): (n, each) for n, each in state.items()}.values():
-            update = unlearned[name].float() - original[name].float()
-            value.copy_((value.float() + update).to(value.dtype))
+    _add(state, original, unlearned)
     (out / MODEL).mkdir(parents=True, exist_ok=True)
     save_model(later.network.model, later.tokenizer, out / MODEL)
     console.line("model", f"{to}: {made.text()}")
@@ -128,6 +124,16 @@ def reapply(
     )
     write_json(out / NAME, {**asdict(found), "folder": None, "fits": found.fits})
     return found
+
+
+@torch.no_grad()
+def _add(
+    state: dict[str, Tensor], original: dict[str, Tensor], unlearned: dict[str, Tensor]
+) -> None:
+    """Add the update in place; tied weights have two names and one storage, and get it once."""
+    for name, value in {each.data_ptr(): (n, each) for n, each in state.items()}.values():
+        update = unlearned[name].float() - original[name].float()
+        value.copy_((value.float() + update).to(value.dtype))
 
 
 def contained(

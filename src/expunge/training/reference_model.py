@@ -11,6 +11,7 @@ the model of the request before, small losses would add up. That model is loaded
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -109,14 +110,12 @@ def precompute(
     logps: dict[Key, Tensor] = {}
     hiddens: dict[Key, Tensor] = {}
     states: dict[tuple[Key, Site], Tensor] = {}
-    distribution, retained = False, list[Encoded]()
+    distribution = False
     how = {"pad_id": pad_id, "tokens_per_pass": tokens_per_pass, "lower": lower}
     for term in terms:
         if isinstance(term, Distribution):
             distribution = distribution or bool(term.references)
-            kept = [s for s in term.references if first is not None and s.side == "retain"]
-            retained += [record for stream in kept for record in records[stream]]
-            rest = [stream for stream in term.references if stream not in kept]
+            rest = [s for s in term.references if first is None or s.side != "retain"]
             pool = [record for stream in rest for record in records[stream]]
             hiddens |= recalled(cache, "hidden", pool, partial(final_states, network, **how))
             continue
@@ -131,34 +130,42 @@ def precompute(
             kind = f"{site.part}-{site.layer}"
             found = recalled(cache, kind, pool, partial(_states, network, site=site, **how))
             states.update({(name, site): value for name, value in found.items()})
-    first_head = None
-    if first is not None and retained:
-        kept_states, first_head = _of_first(
-            first(), network, retained, cache, pad_id=pad_id, tokens_per_pass=tokens_per_pass
-        )
-        hiddens |= kept_states
+    kept = _of_first(first, network, terms, records, cache, pad_id, tokens_per_pass)
     return References(
         network=network,
         head=_frozen_head(network) if distribution else None,
-        first_head=first_head,
+        first_head=kept.head,
         logps=logps,
-        hiddens=hiddens,
+        hiddens=hiddens | kept.states,
         states=states,
         reinforced=reinforced or {},
         similar=similar_tokens(network, _secrets(records)),
     )
 
 
+class _FirstOriginal(NamedTuple):
+    """What retained records keep to: hidden states, and the head where it is another one."""
+
+    states: dict[Key, Tensor]
+    head: dict[str, Tensor] | None
+
+
 def _of_first(
-    first: Network,
+    load: Callable[[], Network] | None,
     network: Network,
-    records: Sequence[Encoded],
+    terms: Sequence[Term],
+    pools: Mapping[Stream, Sequence[Encoded]],
     cache: DiskCache | None,
-    *,
     pad_id: int,
     tokens_per_pass: int,
-) -> tuple[dict[Key, Tensor], dict[str, Tensor] | None]:
-    """Return the first original's hidden states, and its head where it is not the network's."""
+) -> _FirstOriginal:
+    """Ask the first original, where there is one, about the retained records that terms name."""
+    named = [term.references for term in terms if isinstance(term, Distribution)]
+    streams = {each for references in named for each in references if each.side == "retain"}
+    records = [record for stream in sorted(streams) for record in pools[stream]]
+    if load is None or not records:
+        return _FirstOriginal({}, None)
+    first = load()
     own = None if cache is None else DiskCache.of(cache.folder.parent, first)
     # Blocks below the trained ones may have been trained by an earlier request: no lower states.
     compute = partial(final_states, first, pad_id=pad_id, tokens_per_pass=tokens_per_pass)
@@ -168,9 +175,9 @@ def _of_first(
     then = {name: each.detach().clone() for name, each in then.items()}
     trains = any(each.requires_grad for each in now.values())
     if not trains and all(torch.equal(then[name], each) for name, each in now.items()):
-        return found, None
+        return _FirstOriginal(found, None)
     _require_plain_head(network)
-    return found, then
+    return _FirstOriginal(found, then)
 
 
 @torch.no_grad()
