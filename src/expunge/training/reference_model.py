@@ -91,10 +91,8 @@ def precompute(
 ) -> References:
     """Compute what the terms declare, for the records that the run will draw.
 
-    Must run before the first step: the network still is the original.
-
     Args:
-        network: The original.
+        network: The original: this must run before the first step.
         terms: The terms of the method.
         records: What each stream will bring.
         pad_id: Any token id.
@@ -107,14 +105,12 @@ def precompute(
     Raises:
         UsageError: The original's distribution cannot be kept for this model and choice of weights.
     """
-    logps: dict[Key, Tensor] = {}
-    hiddens: dict[Key, Tensor] = {}
+    logps, hiddens = dict[Key, Tensor](), dict[Key, Tensor]()
     states: dict[tuple[Key, Site], Tensor] = {}
-    distribution = False
+    distribution = any(isinstance(term, Distribution) and term.references for term in terms)
     how = {"pad_id": pad_id, "tokens_per_pass": tokens_per_pass, "lower": lower}
     for term in terms:
         if isinstance(term, Distribution):
-            distribution = distribution or bool(term.references)
             rest = [s for s in term.references if first is None or s.side != "retain"]
             pool = [record for stream in rest for record in records[stream]]
             hiddens |= recalled(cache, "hidden", pool, partial(final_states, network, **how))
@@ -126,9 +122,8 @@ def precompute(
             fresh = [record for record in pool if key(record) not in logps]
             logps |= recalled(cache, "logp", fresh, partial(_logps, network, **how))
         else:
-            site = site_of(term)
-            kind = f"{site.part}-{site.layer}"
-            found = recalled(cache, kind, pool, partial(_states, network, site=site, **how))
+            site, states_at = site_of(term), partial(_states, network, site=site_of(term), **how)
+            found = recalled(cache, f"{site.part}-{site.layer}", pool, states_at)
             states.update({(name, site): value for name, value in found.items()})
     kept = _of_first(first, network, terms, records, cache, pad_id, tokens_per_pass)
     return References(
