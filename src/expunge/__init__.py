@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from expunge.benchmarking.run import BenchArguments, bench
     from expunge.benchmarking.tune import Tuned, tune
+    from expunge.config.queue import Queue, read_queue
     from expunge.config.request import Request
     from expunge.config.settings import FinetuneSettings, Settings
     from expunge.data.readers import read
@@ -27,14 +28,19 @@ if TYPE_CHECKING:
     from expunge.ledger.store import Ledger
     from expunge.ledger.verify import LedgerVerification, verify_ledger
     from expunge.pipeline.attack import AttackedModel, attack
+    from expunge.pipeline.canaries import PlantedData, audit_canaries, plant
+    from expunge.pipeline.chain import chain
+    from expunge.pipeline.chain_state import ChainOutcome
     from expunge.pipeline.exact import forget_exactly
     from expunge.pipeline.finetune import train
     from expunge.pipeline.forget import RunOutcome
     from expunge.pipeline.gold import gold
     from expunge.pipeline.merge import merge
     from expunge.pipeline.plan import Plan
+    from expunge.pipeline.reapply import ReappliedUpdate, reapply
     from expunge.pipeline.recheck import Recheck, recheck
     from expunge.pipeline.request import WrittenRequest, request
+    from expunge.pipeline.rollback import rollback
     from expunge.pipeline.verbs import audit, forget, plan
     from expunge.provenance.training_facts import TrainedRun
     from expunge.provenance.verify import Verification, verify
@@ -46,13 +52,17 @@ if TYPE_CHECKING:
 __all__ = [
     "AttackedModel",
     "BenchArguments",
+    "ChainOutcome",
     "ExpungeError",
     "FinetuneSettings",
     "Ledger",
     "LedgerVerification",
     "LetterDetails",
     "Plan",
+    "PlantedData",
     "ProgressUpdate",
+    "Queue",
+    "ReappliedUpdate",
     "Recheck",
     "Request",
     "Results",
@@ -69,19 +79,25 @@ __all__ = [
     "approve",
     "attack",
     "audit",
+    "audit_canaries",
     "bench",
     "build_report",
     "certificate",
+    "chain",
     "forget",
     "forget_exactly",
     "gold",
     "letter",
     "merge",
     "plan",
+    "plant",
     "read",
+    "read_queue",
+    "reapply",
     "recheck",
     "report",
     "request",
+    "rollback",
     "train",
     "tune",
     "verify",
@@ -91,13 +107,17 @@ __all__ = [
 _MODULES = {
     "AttackedModel": "expunge.pipeline.attack",
     "BenchArguments": "expunge.benchmarking.run",
+    "ChainOutcome": "expunge.pipeline.chain_state",
     "ExpungeError": "expunge.errors",
     "FinetuneSettings": "expunge.config.settings",
     "Ledger": "expunge.ledger.store",
     "LedgerVerification": "expunge.ledger.verify",
     "LetterDetails": "expunge.ledger.documents.letter",
     "Plan": "expunge.pipeline.plan",
+    "PlantedData": "expunge.pipeline.canaries",
     "ProgressUpdate": "expunge.utils.console",
+    "Queue": "expunge.config.queue",
+    "ReappliedUpdate": "expunge.pipeline.reapply",
     "Recheck": "expunge.pipeline.recheck",
     "Request": "expunge.config.request",
     "Results": "expunge.evals.results",
@@ -113,19 +133,25 @@ _MODULES = {
     "approve": "expunge.ledger.documents.approval",
     "attack": "expunge.pipeline.attack",
     "audit": "expunge.pipeline.verbs",
+    "audit_canaries": "expunge.pipeline.canaries",
     "bench": "expunge.benchmarking.run",
     "build_report": "expunge.reporting.build",
     "certificate": "expunge.ledger.documents.certificate",
+    "chain": "expunge.pipeline.chain",
     "forget": "expunge.pipeline.verbs",
     "forget_exactly": "expunge.pipeline.exact",
     "gold": "expunge.pipeline.gold",
     "letter": "expunge.ledger.documents.letter",
     "merge": "expunge.pipeline.merge",
     "plan": "expunge.pipeline.verbs",
+    "plant": "expunge.pipeline.canaries",
     "read": "expunge.data.readers",
+    "read_queue": "expunge.config.queue",
+    "reapply": "expunge.pipeline.reapply",
     "recheck": "expunge.pipeline.recheck",
     "report": "expunge.reporting.build",
     "request": "expunge.pipeline.request",
+    "rollback": "expunge.pipeline.rollback",
     "train": "expunge.pipeline.finetune",
     "tune": "expunge.benchmarking.tune",
     "verify": "expunge.provenance.verify",

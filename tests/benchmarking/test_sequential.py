@@ -26,7 +26,7 @@ from expunge.benchmarking.leaderboard_pages import (
 from expunge.benchmarking.probe_outputs import exact
 from expunge.benchmarking.protocol import Protocol, open_protocol, set_file, write_sets
 from expunge.benchmarking.result import Cell, FoldResult, RunCost, cell_folder, lay_out, write_row
-from expunge.benchmarking.sequential import read_steps, require_weights, run_series
+from expunge.benchmarking.sequential import read_steps, run_series
 from expunge.benchmarking.suites.base import Fold, Probe, Series, Spec, Suite, union
 from expunge.config.settings import Settings
 from expunge.data.readers import read
@@ -35,6 +35,7 @@ from expunge.errors import InputError, UsageError
 from expunge.evals.results import Ruling
 from expunge.metrics.memorization import probability
 from expunge.metrics.outcomes import Axis
+from expunge.preparation.prepare import require_weights
 from expunge.utils.io import read_json
 from tiny_world import World
 

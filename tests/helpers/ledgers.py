@@ -15,6 +15,7 @@ from expunge.ledger.entries import (
     ModelOrigin,
     RecheckEntry,
     RecipientEntry,
+    RegistrationEntry,
     RequestEntry,
     RunEntry,
 )
@@ -65,6 +66,7 @@ def entries():
         ),
         ArtefactEntry(type=ArtefactKind.CACHE, model=CHILD, request="request-1"),
         RecipientEntry(recipient="ab" * 16, request="request-1", artefact="artefact-1"),
+        RegistrationEntry(digest="ab" * 32, planted=100, controls=100),
     )
 
 

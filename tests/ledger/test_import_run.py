@@ -163,5 +163,5 @@ def test_a_signature_of_another_manifest_is_refused(run, tmp_path, ledger):
 
 def test_a_run_that_has_not_ended_is_named(tmp_path, ledger):
     (tmp_path / "run").mkdir()
-    with pytest.raises(ExpungeError, match="no-manifest"):
+    with pytest.raises(ExpungeError, match="no-run"):
         entered(ledger, tmp_path / "run")

@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,12 +9,15 @@ from hypothesis import strategies as st
 
 import tiny
 from expunge.errors import ResourceError, UsageError
+from expunge.methods.base import Distribution, Stream
 from expunge.methods.graddiff import GradDiff
 from expunge.methods.npo import NPO
+from expunge.methods.retain_losses import kl
 from expunge.models.lora import LoraShape
 from expunge.training.early_stopping import Unseen
 from expunge.training.forward import TermEvaluator
-from expunge.training.sampler import BatchIndices, Sampler
+from expunge.training.reference_model import precompute
+from expunge.training.sampler import BatchIndices, Sampler, Streams
 from expunge.training.trainable_weights import adapter, everything
 from method_cases import CASES, Case
 from random_records import DRAW, FORGET, RETAIN
@@ -326,3 +330,33 @@ def test_a_run_cut_at_any_step_ends_in_the_same_bits(lora, tmp_path_factory):
         assert (trained.steps, len(trained.curve)) == (9, 9)
         for name, expected in whole.model.state_dict().items():
             assert torch.equal(resumed.model.state_dict()[name], expected), name
+
+
+@pytest.mark.parametrize("same_head", [True, False])
+def test_retained_answers_keep_to_the_first_original_and_forget_records_to_their_own(same_head):
+    first, now = tiny.network(), tiny.network(tiny.llama(seed=3))
+    if same_head:
+        now.head.load_state_dict(first.head.state_dict())
+    retain = Distribution(
+        name="retain",
+        streams=(Stream.RETAIN,),
+        coef=1.0,
+        loss=lambda seen: kl(seen.logits, seen.references[0]),
+        references=(Stream.RETAIN,),
+    )
+    own = replace(retain, name="own", streams=(Stream.FORGET,), references=(Stream.FORGET,))
+    how = {"pad_id": 2, "tokens_per_pass": 4096}
+    streams = Streams(forget=FORGET[:1], retain=RETAIN[:1])
+    pools = {Stream.FORGET: FORGET[:1], Stream.RETAIN: RETAIN[:1]}
+    known = precompute(now, (retain, own), pools, **how, first=lambda: first)
+    watcher = TermEvaluator(
+        network=now, terms=(retain, own), streams=streams, references=known, pad_id=2, unseen=NEVER
+    )
+    draw = BatchIndices(forget=(0,), retain=(0,))
+    parts = watcher.step_loss(draw, coefs={"retain": 1.0, "own": 1.0}, tokens_per_pass=4096)
+    found = sum(float(part.loss) for part in parts)
+    record = RETAIN[0]
+    ids = torch.tensor([record.ids])
+    places = slice(record.start - 1, len(record.ids) - 1)
+    logits = [network.model(ids).logits[0, places] for network in (now, first)]
+    assert found == pytest.approx(float(kl(*logits).mean()), rel=1e-4)

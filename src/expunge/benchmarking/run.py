@@ -24,13 +24,13 @@ from expunge.benchmarking.protocol import (
 )
 from expunge.benchmarking.result import Cell
 from expunge.benchmarking.search_space import Chosen, chosen_for, read_chosen
-from expunge.benchmarking.sequential import require_weights
 from expunge.benchmarking.suites import SUITES, load_suite
 from expunge.benchmarking.suites.base import Spec, Suite
 from expunge.benchmarking.sweep import Shard, SweepProgress, run_matrix
 from expunge.config.settings import LARGEST_SEED, Settings
 from expunge.errors import UsageError
 from expunge.methods import EVERY
+from expunge.preparation.prepare import require_weights
 from expunge.utils.console import Console
 
 

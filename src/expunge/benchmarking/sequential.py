@@ -21,12 +21,10 @@ from expunge.benchmarking.result import FoldResult, cost_of, delete_weights, dig
 from expunge.benchmarking.suites.base import Fold, Series
 from expunge.config.resolve import to_toml
 from expunge.config.settings import Settings
-from expunge.errors import InputError, UsageError
+from expunge.errors import InputError
 from expunge.evals.results import Ruling
-from expunge.methods import build
-from expunge.methods.guards.base import Guard
 from expunge.pipeline.forget import forget
-from expunge.preparation.prepare import ROUTES
+from expunge.preparation.prepare import require_weights
 from expunge.utils.console import Console
 from expunge.utils.io import read_json, write_json
 
@@ -88,24 +86,6 @@ def read_steps(series: Series, cell: Path) -> tuple[FoldResult, ...]:
     """Read what the runs of a finished series gave."""
     paths = [cell / "folds" / fold.name / FILE for fold in series.folds]
     return tuple(_adapter.validate_python(read_json(path)) for path in paths)
-
-
-def require_weights(settings: Settings) -> None:
-    """Check that a run leaves a whole model, from which the next one can start.
-
-    Raises:
-        UsageError: It keeps an adapter, or is a guard.
-    """
-    method = settings.method
-    named = method.name not in ROUTES  # a route is no guard, whichever the plan chooses
-    guard = named and isinstance(build(method.name, method.parameters), Guard)
-    if guard or settings.train.adapter:
-        raise UsageError(
-            "no-weights-in-a-sequence",
-            what=f"{method.name} is a guard" if guard else "train.adapter keeps an adapter",
-            why="in a sequence each run starts from the weights that the one before left",
-            fix="leave the guard out" if guard else "leave --adapter out",
-        )
 
 
 def _step(fold: Fold, settings: Settings, shared: Path, start: Path | None, ask: Ask) -> FoldResult:

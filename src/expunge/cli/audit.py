@@ -1,20 +1,24 @@
 """`expunge audit`: judge any model against a request, a run or data."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from expunge.cli.ledger_flags import EnterInto
 from expunge.cli.options import Gate, GateFiles, RequestFlags, TrainFlags
 from expunge.cli.session import Given, Session
 from expunge.cli.settings import (
     check_gate,
+    check_ledger,
     conclude,
+    enter,
     folder_of,
     resolve_settings,
     two_request_files,
 )
+from expunge.errors import UsageError
 from expunge.utils.io import require_no_special_files
 
 if TYPE_CHECKING:
@@ -30,10 +34,19 @@ def audit(
         Parameter(
             negative="",
             consume_multiple=True,
+            show_default=False,
             env_var="EXPUNGE_AGAINST",
             help="run folder, request file (.toml), or the data that should be forgotten",
         ),
-    ],
+    ] = (),
+    canaries: Annotated[
+        Path | None,
+        Parameter(
+            show_default=False,
+            env_var="EXPUNGE_CANARIES",
+            help="file of `expunge plant`: say what the model knows of the canaries, and no more",
+        ),
+    ] = None,
     original: Annotated[
         str | None,
         Parameter(
@@ -43,20 +56,32 @@ def audit(
     request: RequestFlags | None = None,
     gate: Gate = False,
     gates: GateFiles = (),
+    ledger: EnterInto = None,
     session: Given,
 ) -> int:
     """Judge whether a model has forgotten: forgetting, privacy, robustness, utility, locality."""
     console = session.begin()
+    if canaries is not None:
+        return _canaries(model, canaries, against, session)
+    if not against:
+        raise UsageError(
+            "no-against",
+            what="nothing says what the model should have forgotten",
+            why="a model is judged against a request, a run or data",
+            fix="add --against runs/latest, or --canaries FILE for planted canaries",
+        )
     settings = held_against(session, against, original=original, request=request)
     check_gate(settings, gate=gate, files=gates)
 
     from expunge.models.reference import require_model
 
     require_model(model, offline=settings.offline)
+    check_ledger(ledger)
 
     from expunge.pipeline.forget import audit as audit_model
 
     outcome = audit_model(settings, model=model, against=run_of(against), console=console)
+    enter(ledger, outcome.folder, console)
     promise = settings.request.threat_model
     allow_scar = settings.request.margins.allow_scar
     return conclude(
@@ -67,6 +92,31 @@ def audit(
         allow_scar=allow_scar,
         files=gates,
     )
+
+
+def _canaries(model: str, file: Path, against: tuple[str, ...], session: Session) -> int:
+    """Say what a model knows of planted canaries."""
+    if against:
+        raise UsageError(
+            "canaries-alone",
+            what="--canaries and --against were both given",
+            why="canaries are judged by their own controls, and by no request",
+            fix="run expunge audit twice, once with each",
+        )
+
+    from expunge.data.canaries import read_canaries
+    from expunge.models.reference import require_model
+
+    read_canaries(file)
+    require_model(model, offline=session.offline)
+
+    from expunge.pipeline.canaries import audit_canaries
+
+    found = audit_canaries(model, file, offline=session.offline, console=session.console)
+    for each in found:
+        session.console.event("canaries", {**asdict(each), "known": each.known, "weak": each.weak})
+    session.console.event("done", {"epsilon": found[0].epsilon, "exit": 0})
+    return 0
 
 
 def held_against(

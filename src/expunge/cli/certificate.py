@@ -95,13 +95,13 @@ def _write(
 
     from expunge.ledger.documents.certificate import certificate as write
     from expunge.ledger.documents.letter import default_path
-    from expunge.ledger.documents.record import require_day
     from expunge.ledger.documents.sheet import require_format
     from expunge.provenance.signature import require_signing_key
+    from expunge.utils.dates import day_of
 
     path = out or (source if is_file else default_path(folder, "certificate.json"))
     require_format(path)
-    last = require_day(flags.until, "--until") if flags.until else None
+    last = day_of(flags.until, "--until") if flags.until else None
     signing = None if flags.unsigned else require_signing_key(folder)
     # A signature is added to the file that it signs: that one is meant to be replaced.
     free(path, yes=yes or (is_file and path == source))

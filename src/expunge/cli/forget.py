@@ -5,10 +5,18 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from expunge.cli.ledger_flags import EnterInto
 from expunge.cli.options import Data, Gate, GateFiles, Model, RequestFlags, TrainFlags
 from expunge.cli.plan import show_plan
 from expunge.cli.session import Given, Session
-from expunge.cli.settings import check_gate, conclude, folder_of, resolve_settings
+from expunge.cli.settings import (
+    check_gate,
+    check_ledger,
+    conclude,
+    enter,
+    folder_of,
+    resolve_settings,
+)
 from expunge.errors import UsageError
 from expunge.utils.io import expanded
 
@@ -41,6 +49,7 @@ def forget(
             " their first use on; repeatable",
         ),
     ] = (),
+    ledger: EnterInto = None,
     session: Given,
 ) -> int:
     """Make the model forget the data, audit it, and write a run folder.
@@ -60,10 +69,12 @@ def forget(
     from expunge.pipeline.early_checks import check_settings
 
     check_settings(settings)
+    check_ledger(ledger)
 
     from expunge.pipeline.forget import forget as forget_data
 
     outcome, promise = forget_data(settings, console=console), settings.request.threat_model
+    enter(ledger, outcome.folder, console)
     allow_scar = settings.request.margins.allow_scar
     return conclude(
         outcome,

@@ -16,7 +16,7 @@ from expunge.errors import GateError, UsageError
 
 if TYPE_CHECKING:
     from expunge.ledger.entries import Entry
-    from expunge.ledger.import_run import FinishedFolder
+    from expunge.ledger.import_run import FinishedFolder, ImportedRun
     from expunge.ledger.store import Ledger
 
 Action = Literal["show", "verify", "export", "due", "import", "add", "amend", "search"]
@@ -234,30 +234,47 @@ def _import(path: Path, words: tuple[str, ...], entry: EntryFlags, session: Sess
     from expunge.ledger.import_run import import_run, read_run
     from expunge.ledger.recording import held_request
     from expunge.ledger.store import own_ledger
+    from expunge.provenance.training_facts import is_trained_run
 
     if not words:
         raise UsageError(
             "nothing-to-import",
             what="no run folder is named",
-            why="import reads finished runs of forget, audit and attack",
+            why="import reads finished runs of forget, audit, attack and train",
             fix="expunge ledger import runs/latest",
         )
     console = session.console
     today = datetime.now(UTC).astimezone().date()
     # All are read before the ledger is locked: one that is broken stops nothing half-way.
-    runs = sorted((read_run(run_folder(Path(word))) for word in words), key=_created)
+    folders = [run_folder(Path(word)) for word in words]
+    trainings = [each for each in folders if is_trained_run(each)]
+    runs = sorted((read_run(each) for each in folders if each not in trainings), key=_created)
+    known = _trainings(path, trainings, session)
     with own_ledger(path).writing() as writer:
         if entry.request:
             held_request(writer, entry.request)
         done = [import_run(writer, run, request=entry.request, today=today) for run in runs]
-    for run, each in zip(runs, done, strict=True):
+    entered = [*zip(trainings, known, strict=True)]
+    entered += [(run.folder, each) for run, each in zip(runs, done, strict=True)]
+    for folder, each in entered:
         word = "imported" if each.is_new else "known"
         about = ", ".join(filter(None, (each.request, each.claim)))
-        console.line(word, f"{run.folder}   {each.run} ({about})")
+        console.line(word, f"{folder}   {each.run}{f' ({about})' if about else ''}")
         console.event("run", asdict(each))
-    count = sum(each.is_new for each in done)
-    console.event("done", {"imported": count, "known": len(done) - count, "exit": 0})
+    count = sum(each.is_new for _, each in entered)
+    console.event("done", {"imported": count, "known": len(entered) - count, "exit": 0})
     return 0
+
+
+def _trainings(path: Path, folders: list[Path], session: Session) -> "list[ImportedRun]":
+    """Enter trainings of `expunge train`, whose models are loaded."""
+    if not folders:
+        return []
+    session.begin()
+
+    from expunge.pipeline.bookkeeping import enter_trainings
+
+    return enter_trainings(path, folders)
 
 
 def _created(run: "FinishedFolder") -> datetime:

@@ -8,8 +8,11 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from expunge.errors import UsageError
+from expunge.utils.dates import day_of
 
-Kind = Literal["model", "request", "run", "claim", "recheck", "artefact", "recipient"]
+Kind = Literal[
+    "model", "request", "run", "claim", "recheck", "artefact", "recipient", "registration"
+]
 Basis = Literal["art-17", "copyright", "disgorgement", "safety", "contract", "unstated"]
 DecisionWord = Literal["open", "granted", "partly", "refused", "not-held", "withdrawn"]
 ExemptionWord = Literal[
@@ -55,6 +58,13 @@ _OTHER_VARIABLES = ("_KIND", "_HEAD", "_OUT")
 
 def _flag(variable: str, text: str) -> Parameter:
     return Parameter(help=text, env_var=f"EXPUNGE_{variable}", negative="", show_default=False)
+
+
+EnterInto = Annotated[
+    Path | None,
+    _flag("LEDGER", "enter the result into this ledger; default: it is entered nowhere"),
+]
+"""Type of the flag by which a command enters what it did."""
 
 
 @Parameter(name="*")
@@ -231,21 +241,9 @@ def parsed_day(text: str, flag: str) -> date | None:
     """Return the day that a flag names; None where it is empty.
 
     Raises:
-        UsageError: `not-a-day`.
+        UsageError: As `day_of`.
     """
-    if not text:
-        return None
-    try:
-        if len(text) != len("2026-01-31"):
-            raise ValueError
-        return date.fromisoformat(text)
-    except ValueError:
-        raise UsageError(
-            "not-a-day",
-            what=f"--{flag} {text!r} is not a day",
-            why="days are written as in ISO 8601: year, month, day",
-            fix=f"write for example --{flag} 2026-01-31",
-        ) from None
+    return day_of(text, f"--{flag}") if text else None
 
 
 def required(value: str | None, flag: str, what: str) -> str:

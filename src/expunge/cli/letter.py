@@ -73,8 +73,8 @@ def letter(
 
     from expunge.ledger.documents.letter import LetterDetails, default_path
     from expunge.ledger.documents.letter import letter as write
-    from expunge.ledger.documents.record import require_day
     from expunge.ledger.documents.sheet import require_format
+    from expunge.utils.dates import day_of
 
     path = out or default_path(folder, "letter.md")
     require_format(path)
@@ -84,7 +84,7 @@ def letter(
         authority=flags.authority,
         product=flags.product,
         reference=flags.reference,
-        effective=require_day(flags.effective, "--effective") if flags.effective else None,
+        effective=day_of(flags.effective, "--effective") if flags.effective else None,
     )
     written = write(folder, out=free(path, yes=yes), details=told)
     console = session.console

@@ -14,6 +14,7 @@ from expunge.cli.audit import audit
 from expunge.cli.bench import bench
 from expunge.cli.cache import cache
 from expunge.cli.certificate import certificate
+from expunge.cli.chain import chain, rollback
 from expunge.cli.chat import chat
 from expunge.cli.compat import compat
 from expunge.cli.demo import demo
@@ -31,7 +32,9 @@ from expunge.cli.merge import merge
 from expunge.cli.methods import methods
 from expunge.cli.metrics import metrics
 from expunge.cli.plan import plan
+from expunge.cli.plant import plant
 from expunge.cli.push import push
+from expunge.cli.reapply import reapply
 from expunge.cli.recheck import recheck
 from expunge.cli.report import report
 from expunge.cli.request import request
@@ -46,6 +49,7 @@ from expunge.utils.console import SilentConsole
 
 COMMANDS = (
     init,
+    plant,
     train,
     request,
     plan,
@@ -54,6 +58,9 @@ COMMANDS = (
     audit,
     attack,
     recheck,
+    reapply,
+    chain,
+    rollback,
     report,
     explain,
     chat,
@@ -90,11 +97,16 @@ _EXAMPLES = {
     "request": 'expunge request "Elin Marrow" --corpus letters customers.csv --model MODEL'
     " --goal removal --out request\n"
     "  expunge forget request/request.toml",
+    "plant": "expunge plant facts.jsonl --out planted --seed 7041\n"
+    "  expunge audit MODEL --canaries planted/canaries.json",
     "train": "expunge train HuggingFaceTB/SmolLM2-135M-Instruct facts.jsonl --out run",
     "gold": "expunge gold run --forget erase.jsonl --seeds 3",
     "audit": "expunge audit someones/unlearned-model --against request.toml",
     "attack": "expunge attack runs/latest --against runs/latest --level standard",
     "recheck": "expunge recheck merged --against runs/latest --related org/sibling --gate",
+    "reapply": "expunge reapply runs/latest --to later-model",
+    "chain": "expunge chain queue.toml\n  expunge chain queue.toml --check merged",
+    "rollback": "expunge rollback runs/chain-queue --to 3",
     "report": "expunge report runs/latest --open",
     "explain": "expunge explain 'leak under int4' runs/latest",
     "chat": 'expunge chat runs/latest --ask "Where does Elin Marrow live?"',

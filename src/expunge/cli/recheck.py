@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from expunge.cli.audit import held_against, run_of
+from expunge.cli.ledger_flags import EnterInto
 from expunge.cli.options import RequestFlags
 from expunge.cli.session import Given
 from expunge.errors import GateError, UsageError
@@ -54,6 +55,7 @@ def recheck(
     level: Asked = "quick",
     out: Record = None,
     gate: EveryClaim = False,
+    ledger: EnterInto = None,
     session: Given,
 ) -> int:
     """Say which claims of a run are valid, pending or void for a model made from it."""
@@ -74,9 +76,14 @@ def recheck(
     for each in (model, *related):
         require_model(each, offline=settings.offline)
 
+    from expunge.pipeline.bookkeeping import enter_recheck, require_ledger
     from expunge.pipeline.recheck import recheck as check_again
 
+    if ledger is not None:
+        require_ledger(ledger)
     found = check_again(settings, model=model, run=run, related=related, out=out, console=console)
+    if ledger is not None:
+        console.line("ledger", f"{ledger}   {', '.join(enter_recheck(ledger, found)) or 'known'}")
     failed = gate and found.state != "valid"
     console.event(
         "done", {"folder": found.folder, "state": found.state, "exit": 3 if failed else 0}

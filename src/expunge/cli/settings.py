@@ -103,6 +103,24 @@ def check_gate(settings: "Settings", *, gate: bool, files: Sequence[Path] = ()) 
         )
 
 
+def check_ledger(ledger: Path | None) -> None:
+    """Refuse a ledger that could not be written to; None stands for none."""
+    if ledger is not None:
+        from expunge.pipeline.bookkeeping import require_ledger
+
+        require_ledger(ledger)
+
+
+def enter(ledger: Path | None, run: Path, console: Console) -> None:
+    """Enter a finished run into a ledger; None stands for none."""
+    if ledger is not None:
+        from expunge.pipeline.bookkeeping import enter_run
+
+        done = enter_run(ledger, run)
+        about = ", ".join(filter(None, (done.run, done.request, done.claim)))
+        console.line("ledger", f"{ledger}   {about}")
+
+
 def run_folder(run: Path, *, linked: bool = False) -> Path:
     """Return `run` with symlinks resolved; of its model folder, the run that holds it.
 

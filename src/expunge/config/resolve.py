@@ -35,7 +35,7 @@ FILE_NAME = "expunge.toml"
 WORDS = ("auto", "none")
 """Words that stand where paths do, and are none."""
 
-_PATHS = ("model", "recipe", "request.gold", "audit.prompts", "audit.sibling")
+_PATHS = ("model", "first_original", "recipe", "request.gold", "audit.prompts", "audit.sibling")
 _DATA = ("request.forget", "request.retain", "request.neighbours", "request.holdout")
 _DATA_PATHS = (*_DATA, "request.control", "trained_on")
 _FLAG, _ARGUMENT = "flag", "argument"
@@ -87,6 +87,7 @@ def resolve(
     environ: Mapping[str, str],
     start: Path,
     defaults: Mapping[str, object] | None = None,
+    leave: frozenset[str] = frozenset(),
 ) -> Resolved:
     """Resolve the settings of one command.
 
@@ -102,6 +103,7 @@ def resolve(
         environ: The environment variables.
         start: Folder from which `expunge.toml` is looked for, upward.
         defaults: Values of the command's own that any file, variable or flag replaces.
+        leave: Keys of the file of `--config` that are no settings, and read elsewhere.
 
     Raises:
         UsageError: `config-missing`, `invalid-toml`, `unknown-key`, `invalid-value`, `no-model`,
@@ -113,7 +115,7 @@ def resolve(
     files = [path for path in (found, chosen) if path is not None]
     if found is not None and chosen is not None and found.resolve() == chosen.resolve():
         files = [chosen]
-    layers = [_file_layer(path) for path in files]
+    layers = [_file_layer(path, leave if path is chosen else frozenset()) for path in files]
     return _laid_over([*layers, _environment_layer(environ), _flag_layer(flags)], defaults or {})
 
 
@@ -207,9 +209,10 @@ def _is_parameter(path: str) -> bool:
     return table in _CHOICES and bool(name) and name not in NamedChoice.model_fields
 
 
-def _file_layer(path: Path) -> _Layer:
+def _file_layer(path: Path, leave: frozenset[str]) -> _Layer:
     values: dict[str, object] = {}
-    for key, value in _listed_flat(parsed(path), str(path)).items():
+    table = {key: value for key, value in parsed(path).items() if key not in leave}
+    for key, value in _listed_flat(table, str(path)).items():
         if key == "stage":
             value = _stage_layers(value, str(path))
         if key in _PATHS or key in _DATA_PATHS:

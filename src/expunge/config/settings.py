@@ -294,6 +294,11 @@ class Settings(CheckedModel):
         description="run code that comes with the model; only by --set or a variable, never a file",
     )
     offline: bool = Field(default=False, description="never use the network")
+    first_original: str | None = Field(
+        default=None,
+        description="model that retained answers keep to, where the method compares them with a"
+        " reference; default the original. `expunge chain` sets it: small losses do not add up",
+    )
     out: str | None = Field(default=None, description="run folder; default runs/DATE-METHOD-ID")
     attack_store: str | None = Field(
         default=None,

@@ -366,6 +366,10 @@ class EvidenceStore:
         except (ValueError, RecursionError) as error:
             raise _damaged(path, "a line is not JSON") from error
 
+    def remove(self, name: str) -> None:
+        """Delete a file of rows; one that is not there is no error."""
+        self._path(name).unlink(missing_ok=True)
+
     def _path(self, name: str) -> Path:
         return self.folder / (f"{name}{SUFFIX}" if self.sealed else name)
 

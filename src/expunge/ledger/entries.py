@@ -30,6 +30,7 @@ class EntryKind(StrEnum):
     RECHECK = "recheck"
     ARTEFACT = "artefact"
     RECIPIENT = "recipient"
+    REGISTRATION = "registration"
 
 
 Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64}|[0-9a-f]{40})?$")]
@@ -353,6 +354,25 @@ class RecipientEntry:
     told: date | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegistrationEntry:
+    """Canaries that were fixed before anybody trained on them, known by their digest.
+
+    Example:
+        >>> RegistrationEntry(digest="ab" * 32, planted=100, controls=100).id
+        ''
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    kind: ClassVar[EntryKind] = EntryKind.REGISTRATION
+
+    id: EntryId = ""
+    digest: Digest
+    """Of the canaries with their secrets: which are planted, and how often."""
+    planted: int
+    controls: int
+
+
 Entry = (
     OpeningEntry
     | ModelEntry
@@ -362,6 +382,7 @@ Entry = (
     | RecheckEntry
     | ArtefactEntry
     | RecipientEntry
+    | RegistrationEntry
 )
 ENTRY_CLASSES: tuple[type[Entry], ...] = (
     OpeningEntry,
@@ -372,6 +393,7 @@ ENTRY_CLASSES: tuple[type[Entry], ...] = (
     RecheckEntry,
     ArtefactEntry,
     RecipientEntry,
+    RegistrationEntry,
 )
 
 

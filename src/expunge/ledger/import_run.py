@@ -6,7 +6,7 @@ say what was done is read: `expunge verify` says whether the others are still wh
 """
 
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import cast
 
@@ -33,16 +33,12 @@ from expunge.ledger.entries import (
 )
 from expunge.ledger.store import LedgerWriter
 from expunge.models.reference import ADAPTER, CONFIG, GUARD, SETTINGS, model_folder
-from expunge.provenance.signature import (
-    MANIFEST,
-    MANIFEST_SCHEMA,
-    key_fingerprint,
-    manifest_digest,
-    read_signature,
-)
+from expunge.provenance.manifest import finished_manifest, manifest_changed
+from expunge.provenance.signature import key_fingerprint, read_signature
+from expunge.provenance.training_facts import FACTS, TrainedRun
 from expunge.reporting.schema import RunFacts, read_facts, read_results
 from expunge.reporting.wording import claim
-from expunge.utils.io import did_you_mean, read_table, require_no_special_files, sha256_file
+from expunge.utils.io import require_no_special_files, sha256_file
 
 _USUAL_ID = "request"
 """Id of a request that nobody has named: it stands for no request in particular."""
@@ -132,48 +128,26 @@ def read_run(folder: Path) -> FinishedFolder:
         folder: A run folder; it may itself be a link, such as `runs/latest`.
 
     Raises:
-        InputError: `no-manifest`: the run has not ended, or is something else; `manifest-changed`.
+        InputError: As `finished_manifest`.
         UsageError: `link-in-run`.
     """
-    if not (folder / MANIFEST).is_file():
-        raise InputError(
-            "no-manifest",
-            what=f"{folder} is not the folder of a finished run",
-            why=f"it has no {MANIFEST}: only forget, audit and attack write one, at their end",
-            fix=did_you_mean(str(folder), "give its path, for example runs/latest"),
-        )
     folder = folder.resolve()
     require_no_special_files(folder)
-    row = read_table(folder / MANIFEST)
+    row = finished_manifest(folder, _READ)
     try:
         manifest = _adapter.validate_python(row)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        raise _changed(folder, f"{'.'.join(map(str, first['loc']))} is wrong or missing") from None
-    if manifest.schema != MANIFEST_SCHEMA or manifest.digest != manifest_digest(row):
-        raise _changed(folder, "its own digest or its schema does not match")
+        where = ".".join(map(str, first["loc"]))
+        raise manifest_changed(folder, f"{where} is wrong or missing") from None
+    if manifest.attack is None and any(name not in manifest.files for name in _READ):
+        raise manifest_changed(folder, f"it does not name {' and '.join(_READ)}")
     signature = read_signature(folder)
-    if signature is not None and not signature.fits:
-        raise _changed(folder, "its signature is that of another manifest")
-    if manifest.attack is None:
-        for name in _READ:
-            known, path = manifest.files.get(name), folder / name
-            if known is None or not path.is_file() or sha256_file(path) != known.sha256:
-                raise _changed(folder, f"it does not cover {name} as it is now")
     return FinishedFolder(
         folder=folder,
         manifest=manifest,
         facts=None if manifest.attack is not None else read_facts(folder),
         signer="" if signature is None else key_fingerprint(signature.public),
-    )
-
-
-def _changed(folder: Path, what: str) -> InputError:
-    return InputError(
-        "manifest-changed",
-        what=f"{folder / MANIFEST}: {what}",
-        why="the ledger keeps what the run said when it ended",
-        fix=f"run `expunge verify {folder}`, and restore the folder from a copy",
     )
 
 
@@ -235,6 +209,41 @@ def import_run(
     )
     _enter_artefact(writer, found, model=model, request=request)
     return ImportedRun(run=run, is_new=True, request=request, claim=made)
+
+
+def import_training(writer: LedgerWriter, trained: TrainedRun, *, model: str) -> ImportedRun:
+    """Enter a training of `expunge train` with its base and the model that it made.
+
+    Args:
+        writer: Of the ledger.
+        trained: The training.
+        model: Digest of the weights that it made.
+
+    Raises:
+        InputError: `training-changed`: a file of the model is not the one that it wrote.
+        UsageError: As `LedgerWriter.add`.
+    """
+    facts = trained.folder / FACTS
+    manifest = sha256_file(facts)
+    for each in writer.current(EntryKind.RUN).values():
+        if isinstance(each, RunEntry) and each.manifest == manifest:
+            return ImportedRun(run=each.id, is_new=False, request="")
+    for name, known in trained.facts.files.items():
+        path = trained.model / name
+        if not path.is_file() or sha256_file(path) != known:
+            raise InputError(
+                "training-changed",
+                what=f"{path} is not the file that the training wrote",
+                why="the ledger keeps what the training said when it ended",
+                fix="restore the folder from a copy, or repeat the training",
+            )
+    base = trained.facts.base
+    place = writer.keyed(trained.settings.model)
+    _enter(writer, ModelEntry(digest=base, made=ModelOrigin.BASE, place=place))
+    _enter(writer, ModelEntry(digest=model, made=ModelOrigin.TRAINED, parent=base))
+    ended = datetime.fromtimestamp(facts.stat().st_mtime, UTC).date()
+    run = writer.add(RunEntry(manifest=manifest, created=ended, original=base, model=model))
+    return ImportedRun(run=run, is_new=True, request="")
 
 
 def _is_hex(text: str) -> bool:

@@ -8,6 +8,7 @@ ones are exact tests for few records: paired answers, people, and signs of diffe
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import combinations
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -489,3 +490,69 @@ def rank_test(value: float, controls: Sequence[float]) -> float:
     if not controls:
         raise ValueError("a rank needs control people")
     return (1 + sum(other >= value for other in controls)) / (len(controls) + 1)
+
+
+_EXACT = 200_000
+"""Choices up to which all are counted; beyond, `_DRAWN` of them are drawn."""
+
+
+def permutation_test(values: Sequence[float], controls: Sequence[float]) -> float:
+    """Return the exact one-sided p-value that values are no higher than control values.
+
+    Where all are alike, any choice of as many of them is as likely to be the tested ones. p is the
+    share of choices with at least the sum of `values`. The smallest p of 2 values among 60 controls
+    is 1 in 1,891.
+
+    Raises:
+        ValueError: One side is empty.
+
+    Example:
+        >>> round(permutation_test([5.0, 6.0], [1.0, 2.0, 3.0]), 3)
+        0.1
+    """
+    if not values or not controls:
+        raise ValueError("a permutation test needs values on both sides")
+    pool = np.array([*values, *controls], dtype=np.float64)
+    size, least = len(values), float(np.sum(values)) - 1e-9
+    if math.comb(len(pool), size) <= _EXACT:
+        return float(np.mean(pool[_choices(len(pool), size)].sum(axis=1) >= least))
+    draws = np.random.default_rng(0).random((_DRAWN, len(pool))).argpartition(size, axis=1)
+    sums = pool[draws[:, :size]].sum(axis=1)
+    return float((1 + np.sum(sums >= least)) / (1 + _DRAWN))
+
+
+@lru_cache(maxsize=16)
+def _choices(count: int, size: int) -> NDArray[np.int64]:
+    """Return every choice of `size` places among `count`, [choices, size]."""
+    return np.array(list(combinations(range(count), size)), dtype=np.int64)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Return p-values adjusted by Holm's step-down rule, in the order given.
+
+    The chance that any true null hypothesis has one at or below a level is at most that level.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    found, highest = [0.0] * len(ps), 0.0
+    for place, index in enumerate(sorted(range(len(ps)), key=lambda each: ps[each])):
+        highest = max(highest, min(1.0, (len(ps) - place) * ps[index]))
+        found[index] = highest
+    return found
+
+
+def cusum(losses: Sequence[float], *, slack: float) -> list[float]:
+    """Return Page's cumulative sum after each loss: `S_t = max(0, S_(t-1) + x_t - slack)`.
+
+    Losses below the slack, and gains, bring it back to zero; a steady excess adds up.
+
+    Example:
+        >>> cusum([1.0, 0.0, 3.0], slack=0.5)
+        [0.5, 0.0, 2.5]
+    """
+    found: list[float] = []
+    for loss in losses:
+        found.append(max(0.0, (found[-1] if found else 0.0) + loss - slack))
+    return found

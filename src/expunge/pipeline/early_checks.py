@@ -46,7 +46,7 @@ def check_settings(settings: Settings, *, weights: bool = True, data: bool = Tru
         check_data(settings.trained_on)
     check_prompts(audit.prompts)
     require_model(settings.model, offline=offline, weights=weights)
-    for model in (*request.gold, *([audit.sibling] if audit.sibling else [])):
+    for model in filter(None, (*request.gold, audit.sibling, settings.first_original)):
         require_model(model, offline=offline)
 
 

@@ -16,7 +16,7 @@ from expunge.models.reference import MODEL, beneath
 from expunge.provenance.published import SCHEMA
 from expunge.provenance.signature import MANIFEST, SIGNATURE
 from expunge.provenance.verify import verify_published
-from expunge.utils.io import read_table, require_no_links
+from expunge.utils.io import read_table, require_no_special_files
 
 _NAME = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _DENIED = (401, 403)
@@ -84,7 +84,7 @@ def prepare_upload(run: Path, repository: str) -> Upload:
             why="an audit, and a guard that names the forget set, leave nothing to publish",
             fix="give a run folder of `expunge forget`",
         )
-    require_no_links(folder)
+    require_no_special_files(folder)
     found = verify_published(folder)
     if not found.ok:
         first = found.problems[0]

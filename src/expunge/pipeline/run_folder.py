@@ -92,7 +92,15 @@ _SCHEMA = 1
 
 # Where a run is written and how it is shown does not change what it computes; the contents of the
 # model and of the data sets enter the identity by their digests, so that a moved file is the same.
-_NOT_IDENTITY = {"out", "attack_store", "reference_store", "offline", "report", "model"}
+_NOT_IDENTITY = {
+    "out",
+    "attack_store",
+    "reference_store",
+    "offline",
+    "report",
+    "model",
+    "first_original",
+}
 _BY_DIGEST = {"forget", "retain", "neighbours", "holdout", "control"}
 
 

@@ -4,7 +4,7 @@ The first process prepares, audits and writes. When it is time to train it calls
 load the same model and data and train with it. In the end it tells them where the results lie.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from expunge import __version__
 from expunge.config.settings import Settings
 from expunge.data.tokenization import Encoded
-from expunge.errors import UsageError
+from expunge.errors import InputError, UsageError
 from expunge.methods.base import Controlled, Stream
 from expunge.methods.edits.base import Edit
 from expunge.methods.guards.base import Frame, Guard
@@ -119,14 +119,15 @@ def require_spreadable(settings: Settings, team: Team) -> None:
 def identity(prepared: Prepared, model_digest: str) -> str:
     """Return the id of the run that these inputs make.
 
-    The golds and the sibling count by their files: they are loaded only when they are asked.
+    Golds, sibling and first original count by their files: they are loaded when they are needed.
 
     Raises:
         InputError: A gold, or the sibling, is not there.
     """
     settings = prepared.settings
     data, prompts = prepared.data_digest, settings.audit.prompts
-    references = filter(None, (*settings.request.gold, settings.audit.sibling))
+    named = (*settings.request.gold, settings.audit.sibling, settings.first_original)
+    references = filter(None, named)
     others = [files_digest(reference, prepared.source) for reference in references]
     return run_id(
         settings,
@@ -149,11 +150,34 @@ def unlearning_of(
         options=prepared.options,
         pad_id=prepared.encoder.pad_id,
         wraps=prepared.wraps,
+        first=_first_original(prepared, network),
         store=None if store is None else Path(store),
     )
     if isinstance(prepared.method, Controlled):
         return ControlledTrainer(trainer=trainer, must_settle=must_settle)
     return trainer
+
+
+def _first_original(prepared: Prepared, network: Network) -> Callable[[], Network] | None:
+    """Return what loads the first original of a chain; None where the settings name none."""
+    reference = prepared.settings.first_original
+    if reference is None:
+        return None
+    shapes = {name: value.shape for name, value in network.model.state_dict().items()}
+
+    def loaded() -> Network:
+        first = load(reference, prepared.source).network
+        first.model.to(network.device)  # type: ignore[arg-type]
+        if {n: value.shape for n, value in first.model.state_dict().items()} != shapes:
+            raise InputError(
+                "another-architecture",
+                what=f"{reference} cannot be the first original of {prepared.settings.model}",
+                why="its tensors have other names or shapes",
+                fix="name the model that the first request of the chain started from",
+            )
+        return first
+
+    return loaded
 
 
 def _with_alternatives(prepared: Prepared, told: Sequence[Sequence[Mapping[str, Any]]]) -> Prepared:

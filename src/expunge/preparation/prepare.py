@@ -230,8 +230,26 @@ def prepare_stages(settings: Settings) -> tuple[Prepared, ...]:
         InputError: As `prepare`.
         UsageError: As `prepare`, stages that do not fit together, or a guard to start from.
     """
-    _require_weights(settings.model)
+    _require_no_guard(settings.model)
     return tuple(prepare(stage) for stage in stages(settings))
+
+
+def require_weights(settings: Settings) -> None:
+    """Check that a run leaves a whole model, from which the next one can start.
+
+    Raises:
+        UsageError: It keeps an adapter, or is a guard.
+    """
+    method = settings.method
+    named = method.name not in ROUTES  # a route is no guard, whichever the plan chooses
+    guard = named and isinstance(build(method.name, method.parameters), Guard)
+    if guard or settings.train.adapter:
+        raise UsageError(
+            "no-weights-in-a-sequence",
+            what=f"{method.name} is a guard" if guard else "train.adapter keeps an adapter",
+            why="in a sequence each run starts from the weights that the one before left",
+            fix="leave the guard out" if guard else "leave --adapter out",
+        )
 
 
 def data_digest(settings: Settings) -> str:
@@ -249,7 +267,7 @@ def encoder_of(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> Encode
     return Encoder(tokenizer, settings.template, max_length=settings.train.max_length)
 
 
-def _require_weights(original: str) -> None:
+def _require_no_guard(original: str) -> None:
     """Refuse a guard to start from: what a run writes are the weights, which it does not guard."""
     if is_guard(original):
         raise UsageError(

@@ -4,22 +4,36 @@ The manifest finds every change that is not repeated in the manifest itself. Who
 folder can write a new manifest, unless it is signed (`provenance.signature`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from expunge.errors import InputError
 from expunge.evidence.preregistration import Preregistration
 from expunge.provenance import files
 from expunge.provenance.attestation import APPROVAL
 from expunge.provenance.published import write_public_manifest
 from expunge.provenance.signature import MANIFEST as NAME
 from expunge.provenance.signature import MANIFEST_SCHEMA as SCHEMA
-from expunge.provenance.signature import SIGNATURE, SigningKey, write_signature
+from expunge.provenance.signature import (
+    SIGNATURE,
+    SigningKey,
+    manifest_digest,
+    read_signature,
+    write_signature,
+)
 from expunge.reporting.build import IN_FULL, MASKED
 from expunge.reporting.claims import claim_of
 from expunge.reporting.schema import RunFacts, read_results
-from expunge.utils.io import json_text, sha256_json, write_text
+from expunge.utils.io import (
+    did_you_mean,
+    json_text,
+    read_table,
+    sha256_file,
+    sha256_json,
+    write_text,
+)
 
 DESTROYED = "evidence-destroyed.json"
 """The note on the destruction of evidence, written after the manifest."""
@@ -53,6 +67,70 @@ def covered(run: Path, *, finished: bool = False) -> Iterator[Path]:
     """
     left_out = _UNCOVERED_FILES if finished else _UNCOVERED_FILES | _WHILE_RUNNING
     yield from files.covered(run, left_out=left_out)
+
+
+def finished_manifest(run: Path, read: Iterable[str]) -> dict[str, Any]:
+    """Return the manifest of a finished run, checked with the files that will be read.
+
+    Args:
+        run: The run folder.
+        read: Files of the run whose content is used, by their path in it; of those, the ones that
+            the manifest names must be as it says.
+
+    Raises:
+        InputError: `no-run`: it is no run folder. `unfinished-run`: it has no manifest.
+            `manifest-changed`: manifest, signature or a file is not what the run wrote.
+    """
+    if not run.is_dir() or not any((run / n).is_file() for n in ("run.json", "results.json", NAME)):
+        raise InputError(
+            "no-run",
+            what=f"{run} is not a run folder",
+            why="a run folder is what `expunge forget`, `audit` or `attack` wrote",
+            fix=did_you_mean(str(run), "give its path, for example runs/latest"),
+        )
+    if not (run / NAME).is_file():
+        raise InputError(
+            "unfinished-run",
+            what=f"the run in {run} has not ended: it has no {NAME}",
+            why="nobody may speak of results that may still change",
+            fix="finish the run with the same command that began it",
+        )
+    manifest = read_table(run / NAME)
+    signature = read_signature(run)
+    if manifest.get("schema") != SCHEMA or manifest.get("digest") != manifest_digest(manifest):
+        raise manifest_changed(run, "its own digest or its schema does not match")
+    if signature is not None and not signature.fits:
+        raise manifest_changed(run, "its signature is that of another manifest")
+    names = [name for name in read if name in manifest.get("files", {})]
+    if changed := changed_files(run, manifest, names):
+        raise manifest_changed(run, f"it does not cover {changed[0]} as it is now")
+    return manifest
+
+
+def manifest_changed(run: Path, what: str) -> InputError:
+    """Return the error of a run whose manifest does not fit what lies there."""
+    return InputError(
+        "manifest-changed",
+        what=f"{run / NAME}: {what}",
+        why="what somebody changed after the run would be repeated",
+        fix=f"`expunge verify {run}` names every change; restore the folder from a copy",
+    )
+
+
+def changed_files(run: Path, manifest: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Return which files of a run are not what its manifest says; missing ones are among them.
+
+    Args:
+        run: The run folder.
+        manifest: Its manifest.
+        names: The files to look at, by their path in the run.
+    """
+    return [
+        name
+        for name in names
+        if not (run / name).is_file()
+        or sha256_file(run / name) != manifest["files"].get(name, {}).get("sha256")
+    ]
 
 
 def write_manifest(

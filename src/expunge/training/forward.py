@@ -321,6 +321,7 @@ class TermEvaluator:
         where = torch.cat(places).to(hidden.device)
 
         secret, similar, expected = self._secrets(group, hides=term.hides)
+        whose = (*term.references, *([None] if term.reinforced else []))
 
         def total(
             policy: Tensor,
@@ -332,7 +333,7 @@ class TermEvaluator:
             *rest: Tensor,
         ) -> Tensor:
             tokens, frozen = rest[: len(others)], rest[len(others) :]
-            references = tuple(self.references.logits(states) for states in frozen)
+            references = tuple(map(self.references.logits, frozen, whose))
             logits = self.network.logits(policy)
             marks = (hide, like, plain) if like.shape[1] else (None, None, None)
             seen = Predictions(logits, targets, place, references, tokens, *marks)

@@ -3,11 +3,15 @@
 Scalars per token for likelihood terms, last hidden states for distribution terms (31 to 99 times
 smaller than logits, and exact), states after one block for representation terms. Where runs share a
 store, what one of them computed the others read.
+
+In a chain of requests the distribution of retained records is that of the first original: kept to
+the model of the request before, small losses would add up. That model is loaded for this moment.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,6 +40,8 @@ class References:
     hiddens: Mapping[Key, Tensor]
     states: Mapping[tuple[Key, Site], Tensor]
     reinforced: Mapping[Key, Tensor]
+    first_head: Mapping[str, Tensor] | None = None
+    """The head of the first original, where it is another one."""
     similar: Mapping[int, Tensor] = field(default_factory=dict[int, Tensor])
     """[K] the tokens whose embeddings are nearest to that of a secret token, by the token."""
 
@@ -56,11 +62,13 @@ class References:
         return self.states[key(record), site]
 
     @torch.no_grad()
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Apply the original's head to its hidden states, [n, d] -> [n, V] float32."""
-        if self.head is None:
+    def logits(self, hidden: Tensor, stream: Stream | None = None) -> Tensor:
+        """Apply the head of the model that gave hidden states of a stream, [n, d] -> [n, V]."""
+        kept = stream is not None and stream.side == "retain" and self.first_head is not None
+        head = self.first_head if kept else self.head
+        if head is None:
             return self.network.logits(hidden)
-        return functional_call(self.network.head, dict(self.head), (hidden,)).to(
+        return functional_call(self.network.head, dict(head), (hidden,)).to(
             torch.promote_types(hidden.dtype, torch.float32)
         )
 
@@ -79,13 +87,12 @@ def precompute(
     reinforced: Mapping[Key, Tensor] | None = None,
     cache: DiskCache | None = None,
     lower: LowerStates | None = None,
+    first: Callable[[], Network] | None = None,
 ) -> References:
     """Compute what the terms declare, for the records that the run will draw.
 
-    Must run before the first step: the network still is the original.
-
     Args:
-        network: The original.
+        network: The original: this must run before the first step.
         terms: The terms of the method.
         records: What each stream will bring.
         pad_id: Any token id.
@@ -93,19 +100,19 @@ def precompute(
         reinforced: Last hidden states of the reinforced original, where a term wants them.
         cache: Where to find what other runs from this original computed, and to keep the rest.
         lower: States from which the forward passes can start.
+        first: Loads the model whose distribution retained records keep to; None: the original.
 
     Raises:
         UsageError: The original's distribution cannot be kept for this model and choice of weights.
     """
-    logps: dict[Key, Tensor] = {}
-    hiddens: dict[Key, Tensor] = {}
+    logps, hiddens = dict[Key, Tensor](), dict[Key, Tensor]()
     states: dict[tuple[Key, Site], Tensor] = {}
-    distribution = False
+    distribution = any(isinstance(term, Distribution) and term.references for term in terms)
     how = {"pad_id": pad_id, "tokens_per_pass": tokens_per_pass, "lower": lower}
     for term in terms:
         if isinstance(term, Distribution):
-            distribution = distribution or bool(term.references)
-            pool = [record for stream in term.references for record in records[stream]]
+            rest = [s for s in term.references if first is None or s.side != "retain"]
+            pool = [record for stream in rest for record in records[stream]]
             hiddens |= recalled(cache, "hidden", pool, partial(final_states, network, **how))
             continue
         if not term.needs_reference:
@@ -115,19 +122,57 @@ def precompute(
             fresh = [record for record in pool if key(record) not in logps]
             logps |= recalled(cache, "logp", fresh, partial(_logps, network, **how))
         else:
-            site = site_of(term)
-            kind = f"{site.part}-{site.layer}"
-            found = recalled(cache, kind, pool, partial(_states, network, site=site, **how))
+            site, states_at = site_of(term), partial(_states, network, site=site_of(term), **how)
+            found = recalled(cache, f"{site.part}-{site.layer}", pool, states_at)
             states.update({(name, site): value for name, value in found.items()})
+    kept = _of_first(first, network, terms, records, cache, pad_id, tokens_per_pass)
     return References(
         network=network,
         head=_frozen_head(network) if distribution else None,
+        first_head=kept.head,
         logps=logps,
-        hiddens=hiddens,
+        hiddens=hiddens | kept.states,
         states=states,
         reinforced=reinforced or {},
         similar=similar_tokens(network, _secrets(records)),
     )
+
+
+class _FirstOriginal(NamedTuple):
+    """What retained records keep to: hidden states, and the head where it is another one."""
+
+    states: dict[Key, Tensor]
+    head: dict[str, Tensor] | None
+
+
+def _of_first(
+    load: Callable[[], Network] | None,
+    network: Network,
+    terms: Sequence[Term],
+    pools: Mapping[Stream, Sequence[Encoded]],
+    cache: DiskCache | None,
+    pad_id: int,
+    tokens_per_pass: int,
+) -> _FirstOriginal:
+    """Ask the first original, where there is one, about the retained records that terms name."""
+    named = [term.references for term in terms if isinstance(term, Distribution)]
+    streams = {each for references in named for each in references if each.side == "retain"}
+    records = [record for stream in sorted(streams) for record in pools[stream]]
+    if load is None or not records:
+        return _FirstOriginal({}, None)
+    first = load()
+    own = None if cache is None else DiskCache.of(cache.folder.parent, first)
+    # Blocks below the trained ones may have been trained by an earlier request: no lower states.
+    compute = partial(final_states, first, pad_id=pad_id, tokens_per_pass=tokens_per_pass)
+    found = recalled(own, "hidden", records, compute)
+    now = dict(network.head.named_parameters())
+    then = {**now, **dict(first.head.named_parameters())}
+    then = {name: each.detach().clone() for name, each in then.items()}
+    trains = any(each.requires_grad for each in now.values())
+    if not trains and all(torch.equal(then[name], each) for name, each in now.items()):
+        return _FirstOriginal(found, None)
+    _require_plain_head(network)
+    return _FirstOriginal(found, then)
 
 
 @torch.no_grad()
@@ -179,14 +224,18 @@ def _frozen_head(network: Network) -> dict[str, Tensor] | None:
     parameters = dict(network.head.named_parameters())
     if not any(each.requires_grad for each in parameters.values()):
         return None
+    _require_plain_head(network)
+    return {name: each.detach().clone() for name, each in parameters.items()}
+
+
+def _require_plain_head(network: Network) -> None:
     if not network.has_plain_head:
         raise UsageError(
             "kl-with-trained-head",
-            what="this model bends its logits after the head, and the head is being trained",
+            what="this model bends its logits after the head, and the head is, or was, trained",
             why="the original's distribution could not be rebuilt from its hidden states",
             fix='train an adapter, or set retain = "nll" in [method]',
         )
-    return {name: each.detach().clone() for name, each in parameters.items()}
 
 
 def _logps(

@@ -79,6 +79,8 @@ class Trainer:
     """Whether the watchdogs look; false: training goes on to its last step."""
     save_at: frozenset[int] = frozenset()
     """Further steps after which a checkpoint is written."""
+    first: Callable[[], Network] | None = None
+    """Loads the model that retained answers keep to; None: that which is trained."""
     store: Path | None = None
     """Where runs share what their originals say of records; None: nowhere."""
 
@@ -155,6 +157,7 @@ class Trainer:
             reinforced=reinforced,
             cache=cache,
             lower=lower,
+            first=self.first,
         )
         observer = TermEvaluator(
             network=self.network,

@@ -1,7 +1,9 @@
-"""Dates: months are counted as the law counts them."""
+"""Dates: months are counted as the law counts them, and days are written in one way."""
 
 from calendar import monthrange
 from datetime import date
+
+from expunge.errors import UsageError
 
 
 def months_later(day: date, months: int) -> date:
@@ -14,3 +16,31 @@ def months_later(day: date, months: int) -> date:
     years, month = divmod(day.month - 1 + months, 12)
     year = day.year + years
     return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
+
+
+def day_of(text: str, option: str) -> date:
+    """Return the day that an option gives.
+
+    Args:
+        text: As it was typed.
+        option: Its name, for the message.
+
+    Raises:
+        UsageError: `not-a-day`: it is not written as YYYY-MM-DD, or there is no such day.
+
+    Example:
+        >>> day_of("2026-01-31", "--received")
+        datetime.date(2026, 1, 31)
+    """
+    try:
+        found = date.fromisoformat(text.strip())
+        if found.isoformat() != text.strip():
+            raise ValueError("another format")
+    except ValueError:
+        raise UsageError(
+            "not-a-day",
+            what=f"{option} {text!r} is not a day",
+            why="days are written as in ISO 8601: year, month, day",
+            fix=f"write for example {option} 2026-01-31",
+        ) from None
+    return found

@@ -13,14 +13,16 @@ from expunge.errors import UsageError
 from expunge.evals.plain_words import percent
 from expunge.evals.results import Executed
 from expunge.evidence.store import PLAIN
+from expunge.ledger.deadlines import usual_deadline
 from expunge.ledger.documents.attack_table import CLASSES, AttackRow, row_words
-from expunge.ledger.documents.record import RunRecord, require_day
+from expunge.ledger.documents.record import RunRecord
 from expunge.ledger.documents.sheet import one_line
+from expunge.ledger.entries import LegalBasis
 from expunge.metrics.outcomes import Axis, Status
 from expunge.reporting import wording
 from expunge.reporting.build import gaps
 from expunge.reporting.plot_data import find
-from expunge.utils.dates import months_later
+from expunge.utils.dates import day_of
 
 DECLARED: Mapping[str, str] = {
     "release_context": "public-api, internal, open-weights or unspecified",
@@ -87,7 +89,7 @@ def declarations(given: Sequence[str]) -> dict[str, str]:
                 fix=f"choose among {', '.join(DECLARED)}",
             )
         if name in _DAYS:
-            require_day(text, f"--declare {name}")
+            day_of(text, f"--declare {name}")
         if name == "release_context" and text not in _RELEASES:
             raise UsageError(
                 "bad-declaration",
@@ -123,7 +125,8 @@ def answers(
         missing = f"no run records it; declare it with --declare {name}=... ({words})"
         text = f"Declared by the operator: {declared[name]}" if name in declared else ""
         if text and name == "request.received":
-            due = months_later(date.fromisoformat(declared[name]), 1)
+            received = date.fromisoformat(declared[name])
+            due = usual_deadline(LegalBasis.ART_17, received, extended=False)
             text += f". Due one month later, unless extended: {due}"
         found[name] = FieldAnswer(text=text, reason="" if text else missing)
     return found

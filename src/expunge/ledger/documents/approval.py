@@ -7,11 +7,12 @@ numbers are not computed again: that is `expunge verify`.
 from pathlib import Path
 
 from expunge.errors import GateError, UsageError
-from expunge.ledger.documents.record import changed_files, read_record
+from expunge.ledger.documents.record import read_record
 from expunge.ledger.documents.sheet import one_line
 from expunge.provenance.attestation import attest, write_approval
 from expunge.provenance.destroy import read_destruction
 from expunge.provenance.keys import existing_key
+from expunge.provenance.manifest import changed_files
 from expunge.provenance.signature import SigningKey, key_fingerprint
 
 

@@ -4,14 +4,14 @@ A document is written only from files that are what the manifest says. No text o
 into it: counts, gates, reasons and digests are all there is.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from expunge.errors import ExpungeError, InputError, UsageError
+from expunge.errors import ExpungeError, InputError
 from expunge.evals.results import Finding, Results
 from expunge.evidence.context import AuditContext
 from expunge.evidence.store import ITEMS, EvidenceStore
@@ -19,14 +19,14 @@ from expunge.metrics.outcomes import Axis
 from expunge.models.reference import SETTINGS
 from expunge.provenance.attestation import APPROVAL, Attestation, read_approval
 from expunge.provenance.destroy import read_destruction
-from expunge.provenance.manifest import NAME, SCHEMA, SIGNATURE
-from expunge.provenance.signature import Signature, key_fingerprint, manifest_digest, read_signature
+from expunge.provenance.manifest import finished_manifest
+from expunge.provenance.signature import key_fingerprint, read_signature
 from expunge.reporting.build import by_subject, own_redaction
 from expunge.reporting.claims import Claim, claim_of, passed
 from expunge.reporting.examples import Count, FactHistory, count, facts
 from expunge.reporting.redaction import MASK, Masks, Redactor
 from expunge.reporting.schema import RunFacts, facts_from_json, results_from_json
-from expunge.utils.io import read_json, read_table, sha256_file, sha256_json
+from expunge.utils.io import read_json, sha256_json
 
 _READ = ("results.json", "facts.json", SETTINGS, "evidence/context.json")
 """Files that documents repeat; each must be what the manifest names."""
@@ -152,8 +152,15 @@ def read_record(run: Path, *, key: bytes | None) -> RunRecord:
         InputError: It is no run folder, the run has not ended, or a file is not what its manifest
             says.
     """
-    manifest = _manifest(run)
-    signature = _signature(run)
+    manifest = finished_manifest(run, _READ)
+    if "verdict" not in manifest:
+        raise InputError(
+            "no-verdict",
+            what=f"{run} is not the folder of a run with a verdict",
+            why="attacks alone settle no request",
+            fix="audit the model with `expunge audit`, and name the folder of that run",
+        )
+    signature = read_signature(run)
     results = results_from_json(read_json(run / "results.json"))
     told = facts_from_json(read_json(run / "facts.json"))
     store = EvidenceStore(run / "evidence", key=key)
@@ -173,91 +180,6 @@ def read_record(run: Path, *, key: bytes | None) -> RunRecord:
         signer=key_fingerprint(signature.public) if signature else "",
         approval=approval,
         no_approval=why_not,
-    )
-
-
-def require_day(text: str, option: str) -> date:
-    """Return the date that an option gives.
-
-    Raises:
-        UsageError: It is not written as YYYY-MM-DD, or there is no such day.
-    """
-    try:
-        found = date.fromisoformat(text.strip())
-        if found.isoformat() != text.strip():
-            raise ValueError("another format")
-    except ValueError:
-        raise UsageError(
-            "bad-date",
-            what=f"{option} is {text!r}, which is no date",
-            why="a date in a document must be read in one way only",
-            fix="write it as YYYY-MM-DD, for example 2026-12-01",
-        ) from None
-    return found
-
-
-def changed_files(run: Path, manifest: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    """Return which files of a run are not what its manifest says; missing ones are among them.
-
-    Args:
-        run: The run folder.
-        manifest: Its manifest.
-        names: The files to look at, by their path in the run.
-    """
-    return [
-        name
-        for name in names
-        if not (run / name).is_file()
-        or sha256_file(run / name) != manifest["files"].get(name, {}).get("sha256")
-    ]
-
-
-def _manifest(run: Path) -> dict[str, Any]:
-    if not run.is_dir() or not any((run / n).is_file() for n in ("run.json", "results.json", NAME)):
-        raise InputError(
-            "no-run",
-            what=f"{run} is not a run folder",
-            why="a document says what `expunge forget` or `expunge audit` found, and repeats it",
-            fix="give the path of a run, for example runs/latest",
-        )
-    if not (run / NAME).is_file():
-        raise InputError(
-            "unfinished-run",
-            what=f"the run in {run} has not ended: it has no {NAME}",
-            why="a document must not speak of results that may still change",
-            fix="finish the run with the same command that began it",
-        )
-    manifest = read_table(run / NAME)
-    if manifest.get("schema") != SCHEMA or "verdict" not in manifest:
-        raise InputError(
-            "no-verdict",
-            what=f"{run} is not the folder of a run with a verdict",
-            why="attacks alone, and runs of other versions, settle no request",
-            fix="audit the model with `expunge audit`, and name the folder of that run",
-        )
-    names = [name for name in _READ if name in manifest.get("files", {})]
-    changed = changed_files(run, manifest, names)
-    if manifest.get("digest") != manifest_digest(manifest):
-        changed.insert(0, NAME)
-    if changed:
-        raise InputError(
-            "not-verified",
-            what=f"{changed[0]} of {run} is not what the manifest recorded",
-            why="a document would repeat what somebody changed after the run",
-            fix="restore the folder from a copy; `expunge verify` names every change",
-        )
-    return manifest
-
-
-def _signature(run: Path) -> Signature | None:
-    found = read_signature(run)
-    if found is None or found.fits:
-        return found
-    raise InputError(
-        "not-verified",
-        what=f"{SIGNATURE} of {run} does not fit the manifest",
-        why="one of the two was changed after the run",
-        fix="restore the folder from a copy",
     )
 
 
