@@ -63,13 +63,7 @@ def audit(
     console = session.begin()
     if canaries is not None:
         return _canaries(model, canaries, against, session)
-    if not against:
-        raise UsageError(
-            "no-against",
-            what="nothing says what the model should have forgotten",
-            why="a model is judged against a request, a run or data",
-            fix="add --against runs/latest, or --canaries FILE for planted canaries",
-        )
+    _require_against(against)
     settings = held_against(session, against, original=original, request=request)
     check_gate(settings, gate=gate, files=gates)
 
@@ -92,6 +86,16 @@ def audit(
         allow_scar=allow_scar,
         files=gates,
     )
+
+
+def _require_against(against: tuple[str, ...]) -> None:
+    if not against:
+        raise UsageError(
+            "no-against",
+            what="nothing says what the model should have forgotten",
+            why="a model is judged against a request, a run or data",
+            fix="add --against runs/latest, or --canaries FILE for planted canaries",
+        )
 
 
 def _canaries(model: str, file: Path, against: tuple[str, ...], session: Session) -> int:
