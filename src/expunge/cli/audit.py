@@ -76,14 +76,12 @@ def audit(
 
     outcome = audit_model(settings, model=model, against=run_of(against), console=console)
     enter(ledger, outcome.folder, console)
-    promise = settings.request.threat_model
-    allow_scar = settings.request.margins.allow_scar
     return conclude(
         outcome,
         console=console,
         gate=gate,
-        promise=promise,
-        allow_scar=allow_scar,
+        promise=settings.request.threat_model,
+        allow_scar=settings.request.margins.allow_scar,
         files=gates,
     )
 
