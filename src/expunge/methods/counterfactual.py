@@ -6,9 +6,8 @@
     d = KL(q_t || p_t) + 2 level log cosh((log p_t(y_t) - log q_t(y_t)) / 2)
     q_t: `counterfactual_target`, fixed before the first step
 
-x' is x with the subject's name exchanged for a stranger's, token for token. Of a token of the name
-q_t is as sure as the original is of the stranger's. Strangers are pinned to the same target, which
-keeps people whom no record names. Some share a word of the name; half are of kept records.
+x' is x with the subject's name exchanged for a stranger's, token for token; q_t is as sure of the
+name as of the stranger's. Some share a word of it; half are of kept records. Pinned, they stay.
 
 Differs from RWHP (arXiv:2407.16997), whose strangers tell secrets and whose names are left alone.
 """
@@ -74,7 +73,8 @@ class Counterfactual:
         return self._match(seen, 0.0, 1.0)
 
     def _match(self, seen: Predictions, level: float, power: Tensor | float) -> Tensor:
-        known = exchanged(*seen.references, seen.targets, *seen.others)
+        (reference,), (other,) = seen.references, seen.others
+        known = exchanged(reference, seen.targets, other)
         how = (seen.secret, seen.similar, self.margin, power, seen.expected)
         target = counterfactual_target(known, seen.targets, *how)
         return match(target, seen.logits, seen.targets, level)

@@ -203,7 +203,7 @@ def load_config(reference: str, source: Source) -> PreTrainedConfig:
     return _beside_weights(AutoConfig.from_pretrained, reference, source)
 
 
-def meta_model(config: PreTrainedConfig) -> PreTrainedModel:
+def meta_model(config: PreTrainedConfig) -> Any:  # noqa: ANN401 - as `from_config` has it
     """Build the model of a configuration without memory, to count its weights and name its parts.
 
     Raises:
@@ -213,7 +213,7 @@ def meta_model(config: PreTrainedConfig) -> PreTrainedModel:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config)
     except Exception as error:  # a foreign value may raise anything in the libraries
-        raise unreadable(config.name_or_path, _first_line(error)) from error
+        raise unreadable(config.name_or_path or "memory", _first_line(error)) from error
 
 
 def _beside_weights(loader: Callable[..., Part], reference: str, source: Source) -> Part:

@@ -69,8 +69,8 @@ def robust_choice(settings: Settings, method: AnyMethod) -> RobustSettings:
     chosen = settings.robust
     if chosen.name != "auto":
         return chosen
-    adapts = isinstance(method, Controlled) and not settings.train.full
-    return RobustSettings(name=method.robust if adapts else "none", **chosen.parameters)
+    named = method.robust if isinstance(method, Controlled) else "none"
+    return RobustSettings(name="none" if settings.train.full else named, **chosen.parameters)
 
 
 def described(settings: Settings, method: AnyMethod) -> dict[str, str]:
