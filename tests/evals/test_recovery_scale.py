@@ -104,6 +104,23 @@ def test_facts_of_passages_are_held_against_the_same_attack(judged, original, st
     assert gap is not None or "the original knew no more than gold" in rung.reason
 
 
+@pytest.mark.parametrize(
+    ("judged", "status"),
+    [
+        ((), Status.PASS),
+        ((7,), Status.PASS),
+        ((0,), Status.PASS),
+        ((7, 8), Status.INCONCLUSIVE),
+        (range(20), Status.FAIL),
+    ],
+)
+def test_one_fact_that_no_gold_states_is_a_guess_and_two_are_open(judged, status):
+    """The gold states fact 0 under the attack."""
+    one = trial("sampling", judged, [(0,)], original=outcome(ALL))
+    (rung,) = recovery_table([one], ground(top=ALL))
+    assert rung.status is status
+
+
 def test_facts_beyond_plain_answers_are_held_against_the_same_attack():
     """Asked plainly, neither original nor gold comes to the point."""
     one = trial("prefill-50", range(10), original=outcome(range(20)))
