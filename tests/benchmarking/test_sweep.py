@@ -119,7 +119,7 @@ def test_a_method_that_does_not_train_leaves_out_what_only_training_reads(name, 
     ("name", "shared", "found"),
     [
         ("npo+sam", {}, ("npo", "sam", "none", "none", "adamw")),
-        ("npo+wagle+sophia+gru", {}, ("npo", "none", "gru", "wagle", "sophia")),
+        ("npo+wagle+sophia+gru", {}, ("npo", "auto", "gru", "wagle", "sophia")),
         ("simnpo", {"robust": {"name": "noise"}}, ("simnpo", "noise", "none", "none", "adamw")),
         ("npo+sam", {"robust": {"name": "noise"}}, ("npo", "sam", "none", "none", "adamw")),
     ],

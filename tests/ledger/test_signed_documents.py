@@ -240,8 +240,8 @@ BAD = {
     "an empty name": (["approve", "RUN", "--by", "  "], 2, "--by names nobody"),
     "no key": (["certificate", "RUN"], 2, "there is no signing key"),
     "no key to approve with": (["approve", "RUN", "--by", "Ada"], 2, "there is no signing key"),
-    "a date of another format": (["letter", "RUN", "--effective", "24.12.2026"], 2, "YYYY-MM-DD"),
-    "no such day": (["letter", "RUN", "--effective", "2026-02-30"], 2, "YYYY-MM-DD"),
+    "a date of another format": (["letter", "RUN", "--effective", "24.12.2026"], 2, "2026-01-31"),
+    "no such day": (["letter", "RUN", "--effective", "2026-02-30"], 2, "2026-01-31"),
     "before the run": (["letter", "RUN", "--effective", "2001-01-01"], 2, "before it exists"),
     "another format": (["letter", "RUN", "--out", "letter.docx"], 2, "ends in none of"),
     "a folder": (["annex", "RUN", "--out", "folder.md"], 2, "is a folder"),
@@ -256,12 +256,12 @@ BAD = {
         2,
         "past",
     ),
-    "--until is no date": (["certificate", "RUN", "--until", "soon"], 2, "YYYY-MM-DD"),
+    "--until is no date": (["certificate", "RUN", "--until", "soon"], 2, "2026-01-31"),
     "no certificate": (["certificate", "--verify", "none.json"], 4, "there is no file"),
     "no public key": (["certificate", "--verify", "d.json", "--key", "no.pub"], 4, "no public key"),
     "not signed": (["certificate", "--verify", "d.json"], 3, "nobody signed it"),
     "an unfinished run": (["letter", "begun"], 4, "has not ended"),
-    "a changed run": (["letter", "changed"], 4, "is not what the manifest recorded"),
+    "a changed run": (["letter", "changed"], 4, "it does not cover"),
 }
 
 

@@ -34,7 +34,7 @@ def problems(path, **given):
 
 def test_an_untouched_ledger_verifies(path):
     found = verify_ledger(path, signer=SIGNING.public)
-    assert (found.ok, found.entries, found.notes) == (True, 49, ())
+    assert (found.ok, found.entries, found.notes) == (True, 50, ())
     assert problems(path, head=found.head) == []
 
 
@@ -73,9 +73,9 @@ def test_a_changed_row_is_named_with_what_changed(path, column, row):
             "entry 20",
         ),
         (
-            "INSERT INTO entries SELECT 50, time, kind, payload, previous, hash, signature"
+            "INSERT INTO entries SELECT 51, time, kind, payload, previous, hash, signature"
             " FROM entries WHERE sequence = 49",
-            "entry 50 (request)",
+            "entry 51 (request)",
         ),
     ],
 )
@@ -85,9 +85,9 @@ def test_a_row_that_is_gone_moved_or_put_in_is_named(path, statement, named):
 
 
 def test_a_number_that_a_changed_byte_makes_large_is_one_problem(path):
-    tampered(path, "UPDATE entries SET sequence = 1000000 WHERE sequence = 49")
+    tampered(path, "UPDATE entries SET sequence = 1000000 WHERE sequence = 50")
     found = [where for where, _ in problems(path)]
-    assert found[0] == "entry 49 (request)"
+    assert found[0] == "entry 50 (request)"
     assert len(found) <= 3
 
 

@@ -315,6 +315,14 @@ def collateral_map(changes: Sequence[SetChange], *, measure: str) -> str:
     return _svg("collateral", draw, title=title, height=height, legend=["original", "unlearned"])
 
 
+LARGEST = 1e30
+"""Largest value that is drawn; a file of somebody else may hold more than axes can show."""
+
+
+def _drawable(value: float) -> float:
+    return max(-LARGEST, min(value, LARGEST))
+
+
 def training_dynamics(curve: Sequence[CurvePoint], *, stopped: str) -> str:
     """Draw both losses and the gradient norm over the optimiser steps, with the point of the stop.
 
@@ -330,7 +338,7 @@ def training_dynamics(curve: Sequence[CurvePoint], *, stopped: str) -> str:
     with _figure("training", height=3.7) as figure:
         for i, (label, pick, kind) in enumerate(panels):
             axes = figure.add_subplot(len(panels), 1, i + 1)
-            known = [(point.step, y) for point in curve if (y := pick(point)) is not None]
+            known = [(p.step, _drawable(y)) for p in curve if (y := pick(p)) is not None]
             axes.plot(
                 [step for step, _ in known],
                 [y for _, y in known],
