@@ -22,7 +22,8 @@ differ less for models that saw others of the kind than for the base.
 What is expected of a token of a model that saw only what stays:
 
     expected_t = max(base_t - 1.75 (1 - exp base_t), log kept_t)
-    kept_t = count(y_<t y_t) / (count(y_<t) + 1)    in kept answers, after one token or two
+    kept_t = count(y_<t y_t) / (count(y_<t) + 1)    in kept answers, after one token or two, where
+                                                    it was seen there three times at least
 
 The base tells which secret tokens follow from those before them (`ruary` after `Feb`): these stay
 likely in a retrained model, too. Bins of what SmolLM2 gives them, and a gold of TOFU, nats:
@@ -64,6 +65,8 @@ SURER = 1.75
 """Nats by which retrained models are below the base at secrets: they are surer of wrong values."""
 ORDERS = (1, 2)
 """Tokens before one that tell, in kept answers, how often it follows."""
+FEWEST = 3
+"""Times that a token must follow others: digits meet by chance."""
 MOST = 0.5
 """Share from which on kept answers tell what is expected where no base is known."""
 
@@ -202,10 +205,9 @@ class Followers:
     def _share(self, ids: tuple[int, ...], place: int) -> float:
         """Return how often the token in a place follows those before it, one more than was seen."""
         orders = [ids[place - order : place] for order in ORDERS if place >= order]
-        return max(
-            self.pairs.get((before, ids[place]), 0) / (self.seen.get(before, 0) + 1)
-            for before in orders
-        )
+        counts = [(self.pairs.get((before, ids[place]), 0), before) for before in orders]
+        shares = [n / (self.seen[before] + 1) for n, before in counts if n >= FEWEST]
+        return max(shares, default=0.0)
 
 
 def _log(share: float) -> float:
