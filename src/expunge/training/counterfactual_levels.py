@@ -21,18 +21,13 @@ differ less for models that saw others of the kind than for the base.
 
 What is expected of a token of a model that saw only what stays:
 
-    expected_t = max(base_t - 1.75 (1 - exp base_t), log kept_t)
-    kept_t = count(y_<t y_t) / (count(y_<t) + 1)    in kept answers, after one token or two, where
-                                                    it was seen there three times at least
+    expected_t = base_t - 1.75 (1 - exp base_t)
 
 The base tells which secret tokens follow from those before them (`ruary` after `Feb`): these stay
 likely in a retrained model, too. Bins of what SmolLM2 gives them, and a gold of TOFU, nats:
--0.04 -0.2 -0.8 -1.9 -3.8 -8.1, and -0.3 -0.5 -1.3 -3.5 -4.3 -9.1. Kept answers tell what follows in
-this set alone: syllables of its names, digits of its years.
+-0.04 -0.2 -0.8 -1.9 -3.8 -8.1, and -0.3 -0.5 -1.3 -3.5 -4.3 -9.1.
 """
 
-import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -147,9 +142,10 @@ def with_expected(streams: Streams, base: Mapping[str, Sequence[float]]) -> Stre
         base: By forget record, log-probabilities of its scored tokens under the base; empty:
             nothing is known.
     """
-    kept = Followers.of(streams.retain)
-    own = [(record, base.get(record.record, ())) for record in streams.forget]
-    forget = tuple(replace(record, expected=kept.expected(record, b)) for record, b in own)
+    forget = tuple(
+        replace(record, expected=tuple(map(_surer, base.get(record.record, ()))))
+        for record in streams.forget
+    )
     changed = {
         stream: tuple(
             tuple(
@@ -164,54 +160,8 @@ def with_expected(streams: Streams, base: Mapping[str, Sequence[float]]) -> Stre
     return replace(streams, forget=forget, variants={**streams.variants, **changed})
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Followers:
-    """How often tokens follow one or two others in kept answers."""
-
-    pairs: Mapping[tuple[tuple[int, ...], int], int]
-    """Times that a token follows others."""
-    seen: Mapping[tuple[int, ...], int]
-    """Times that anything follows them."""
-
-    @classmethod
-    def of(cls, kept: Iterable[Encoded]) -> "Followers":
-        """Count the scored tokens of kept records."""
-        pairs = Counter(
-            (record.ids[place - order : place], record.ids[place])
-            for record in kept
-            for place in range(record.start, len(record.ids))
-            for order in ORDERS
-            if place >= order
-        )
-        seen = Counter[tuple[int, ...]]()
-        for (before, _), count in pairs.items():
-            seen[before] += count
-        return cls(pairs=pairs, seen=seen)
-
-    def expected(self, record: Encoded, base: Sequence[float]) -> tuple[float, ...]:
-        """Return what is expected of each scored token, nats; empty where nothing is known.
-
-        Args:
-            record: A forget record.
-            base: Log-probabilities of its scored tokens under the base, or none.
-        """
-        shares = [self._share(record.ids, place) for place in range(record.start, len(record.ids))]
-        if base:
-            known = zip(base, shares, strict=True)
-            return tuple(max(b - SURER * (1 - math.exp(b)), _log(share)) for b, share in known)
-        some = tuple(_log(share) if share >= MOST else math.nan for share in shares)
-        return () if all(map(math.isnan, some)) else some
-
-    def _share(self, ids: tuple[int, ...], place: int) -> float:
-        """Return how often the token in a place follows those before it, one more than was seen."""
-        orders = [ids[place - order : place] for order in ORDERS if place >= order]
-        counts = [(self.pairs.get((before, ids[place]), 0), before) for before in orders]
-        shares = [n / (self.seen[before] + 1) for n, before in counts if n >= FEWEST]
-        return max(shares, default=0.0)
-
-
-def _log(share: float) -> float:
-    return math.log(share) if share else -math.inf
+def _surer(base: float) -> float:
+    return less_margin(torch.tensor(base).double(), SURER).item()
 
 
 Kinds = tuple[float, float]
