@@ -47,7 +47,7 @@ class Encoded:
     -1; empty where nobody marked any (`counterfactuals.with_secrets`)."""
     expected: tuple[float, ...] = ()
     """For each scored token, its log-probability under a model that saw only what stays, as far as
-    base and kept answers tell, nats; NaN or empty where they do not."""
+    the base tells, nats; NaN or empty where it is not known."""
 
 
 class Encoder:

@@ -58,12 +58,6 @@ STRONGEST = 8.0
 """Largest power."""
 SURER = 1.75
 """Nats by which retrained models are below the base at secrets: they are surer of wrong values."""
-ORDERS = (1, 2)
-"""Tokens before one that tell, in kept answers, how often it follows."""
-FEWEST = 3
-"""Times that a token must follow others: digits meet by chance."""
-MOST = 0.5
-"""Share from which on kept answers tell what is expected where no base is known."""
 
 
 class Likelihoods(NamedTuple):
