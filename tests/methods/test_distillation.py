@@ -12,6 +12,7 @@ from expunge.methods import build
 from expunge.methods.base import Distribution, Predictions, Shape, Stream
 from expunge.methods.counterfactual import Counterfactual
 from expunge.methods.counterfactual_target import (
+    SURER,
     counterfactual_target,
     match,
     target_levels,
@@ -257,15 +258,16 @@ def test_counterfactual_target_makes_a_secret_as_likely_as_similar_tokens():
     assert torch.allclose(log_q[1], reference[1].log_softmax(-1))
 
 
-@pytest.mark.parametrize(("known", "kept"), [(0.0, True), (-9.0, False)])
-def test_a_secret_token_that_is_expected_anyway_stays_likely(known, kept):
+@pytest.mark.parametrize(("plain", "kept"), [(0.0, True), (-9.0, False)])
+def test_a_secret_token_that_follows_from_the_language_stays_likely(plain, kept):
     reference = torch.tensor([[9.0, 1.0, 0.0, -1.0, 2.0]]).double()
     token, similar = torch.tensor([0]), torch.tensor([[1, 4]])
-    level = torch.tensor([known]).double()
-    log_q = counterfactual_target(reference, token, token, similar, margin=3.0, expected=level)
+    base = torch.tensor([plain]).double()
+    log_q = counterfactual_target(reference, token, token, similar, margin=3.0, base=base)
     whole = reference.log_softmax(-1)[0, 0]
-    wanted = whole if kept else torch.tensor(known - 3.0 * (1 - math.exp(known))).double()
-    assert torch.allclose(log_q[0, 0], wanted)
+    level = plain - SURER * (1 - math.exp(plain))
+    expected = whole if kept else torch.tensor(level - 3.0 * (1 - math.exp(level))).double()
+    assert torch.allclose(log_q[0, 0], expected)
 
 
 def test_counterfactual_target_never_raises_a_secret():

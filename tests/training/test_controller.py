@@ -9,7 +9,6 @@ from torch.nn.functional import cross_entropy
 
 import tiny
 from expunge.data.records import Record
-from expunge.data.tokenization import Encoded
 from expunge.errors import GateError
 from expunge.methods.base import Stream
 from expunge.methods.counterfactual import Counterfactual
@@ -31,7 +30,6 @@ from expunge.training.controller import (
 from expunge.training.counterfactual_levels import (
     STEEPEST,
     STRONGEST,
-    SURER,
     Calibration,
     Likelihoods,
     MarkedScores,
@@ -39,7 +37,7 @@ from expunge.training.counterfactual_levels import (
     as_hard,
     calibrated,
     token_levels,
-    with_expected,
+    with_base,
 )
 from expunge.training.early_stopping import Unseen
 from expunge.training.sampler import Streams
@@ -209,21 +207,14 @@ def test_targets_are_as_likely_as_unseen_tokens_of_their_kind(unseen, margin, po
         assert sums == pytest.approx([-sum(unseen)] * 2, abs=5e-3)
 
 
-def surer(base: float) -> float:
-    """What is expected of a token that the base gives so much."""
-    return base - SURER * (1 - math.exp(base))
-
-
-def test_strangers_know_what_is_expected_of_the_record_in_whose_place_they_stand():
-    ids = (1, 2, 7, 3)
-    own = Encoded(record="a", ids=ids, start=2, ends=False, secret=(7, -1))
+def test_strangers_know_what_the_base_gives_the_secrets_of_the_record_in_whose_place_they_stand():
+    own = replace(FORGET[0], secret=(7, -1), base=())
     same, other = replace(own, record="same"), replace(own, record="other", secret=(-1, 8))
     streams = Streams(forget=(own,), retain=(), variants={Stream.STRANGER: ((same, other),)})
-    found = with_expected(streams, {own.record: (-1.0, -2.0)})
-    assert found.forget[0].expected == pytest.approx((surer(-1.0), surer(-2.0)))
-    strangers = found.variants[Stream.STRANGER][0]
-    assert [each.expected for each in strangers] == [found.forget[0].expected, ()]
-    assert with_expected(streams, {}) == streams
+    found = with_base(streams, {own.record: (-1.0, -2.0)})
+    assert found.forget[0].base == (-1.0, -2.0)
+    assert [each.base for each in found.variants[Stream.STRANGER][0]] == [(-1.0, -2.0), ()]
+    assert with_base(streams, {}) == streams
 
 
 def test_a_text_that_is_harder_for_the_base_has_lower_levels():

@@ -45,9 +45,9 @@ class Encoded:
     secret: tuple[int, ...] = ()
     """For each scored token, the token of the forget record there that only it can have taught, or
     -1; empty where nobody marked any (`counterfactuals.with_secrets`)."""
-    expected: tuple[float, ...] = ()
-    """For each scored token, its log-probability under a model that saw only what stays, as far as
-    the base tells, nats; NaN or empty where it is not known."""
+    base: tuple[float, ...] = ()
+    """For each scored token, its log-probability under the model that the original was trained
+    from, nats; empty where that is not known."""
 
 
 class Encoder:

@@ -75,6 +75,6 @@ class Counterfactual:
     def _match(self, seen: Predictions, level: float, power: Tensor | float) -> Tensor:
         (reference,), (other,) = seen.references, seen.others
         known = exchanged(reference, seen.targets, other)
-        how = (seen.secret, seen.similar, self.margin, power, seen.expected)
+        how = (seen.secret, seen.similar, self.margin, power, seen.base)
         target = counterfactual_target(known, seen.targets, *how)
         return match(target, seen.logits, seen.targets, level)

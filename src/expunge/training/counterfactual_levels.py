@@ -18,14 +18,6 @@ in how hard they are, too. Where the base model is known, its ratio counts:
 
 w is 1, and 1/2 for secret tokens: a fine-tune teaches what facts of a kind look like, so that they
 differ less for models that saw others of the kind than for the base.
-
-What is expected of a token of a model that saw only what stays:
-
-    expected_t = base_t - 1.75 (1 - exp base_t)
-
-The base tells which secret tokens follow from those before them (`ruary` after `Feb`): these stay
-likely in a retrained model, too. Bins of what SmolLM2 gives them, and a gold of TOFU, nats:
--0.04 -0.2 -0.8 -1.9 -3.8 -8.1, and -0.3 -0.5 -1.3 -3.5 -4.3 -9.1.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,7 +33,7 @@ from expunge.methods.base import Stream
 from expunge.methods.counterfactual_target import less_margin, target_levels
 from expunge.models.transformer import Network
 from expunge.training.activation_cache import key
-from expunge.training.forward import expected_of
+from expunge.training.forward import base_of
 from expunge.training.reference_model import final_states, similar_tokens
 from expunge.training.sampler import Streams
 
@@ -56,8 +48,6 @@ EASIEST = 0.05
 """Least NLL of the base, nats a token, of which a ratio is taken."""
 STRONGEST = 8.0
 """Largest power."""
-SURER = 1.75
-"""Nats by which retrained models are below the base at secrets: they are surer of wrong values."""
 
 
 class Likelihoods(NamedTuple):
@@ -66,7 +56,7 @@ class Likelihoods(NamedTuple):
     own: Tensor
     """Log-probability of each token, [n]."""
     level: Tensor
-    """What is expected of it, or else of tokens like it; infinite where it is no secret, [n]."""
+    """That of the base, or else of tokens like it; infinite where it is no secret, [n]."""
 
     def targets(self, margin: float, power: float) -> Tensor:
         """Return the target's log-probability of each token, [n]."""
@@ -128,22 +118,18 @@ def read_levels(
     return found
 
 
-def with_expected(streams: Streams, base: Mapping[str, Sequence[float]]) -> Streams:
-    """Return the streams with what is expected of the tokens of each forget record.
+def with_base(streams: Streams, base: Mapping[str, Sequence[float]]) -> Streams:
+    """Return the streams with what the base gives the tokens of each forget record.
 
     Args:
         streams: With strangers whose secrets are those of the record in whose place they stand.
-        base: By forget record, log-probabilities of its scored tokens under the base; empty:
-            nothing is known.
+        base: By forget record, log-probabilities of its scored tokens; empty: nothing is known.
     """
-    forget = tuple(
-        replace(record, expected=tuple(map(_surer, base.get(record.record, ()))))
-        for record in streams.forget
-    )
+    forget = tuple(replace(e, base=tuple(base.get(e.record, ()))) for e in streams.forget)
     changed = {
         stream: tuple(
             tuple(
-                replace(each, expected=own.expected) if each.secret == own.secret else each
+                replace(each, base=own.base) if each.secret == own.secret else each
                 for each in asked
             )
             for own, asked in zip(forget, streams.variants[stream], strict=True)
@@ -152,10 +138,6 @@ def with_expected(streams: Streams, base: Mapping[str, Sequence[float]]) -> Stre
         if stream in streams.variants
     }
     return replace(streams, forget=forget, variants={**streams.variants, **changed})
-
-
-def _surer(base: float) -> float:
-    return less_margin(torch.tensor(base).double(), SURER).item()
 
 
 Kinds = tuple[float, float]
@@ -320,7 +302,7 @@ def _levels(
     if max(secret, default=-1) >= 0:
         none = torch.zeros_like(next(iter(similar.values())))
         like = torch.stack([similar.get(token, none) for token in secret])  # [n, K]
-        plain = expected_of(own)
+        plain = base_of(own)
         marks = (torch.tensor(secret), like.cpu(), torch.tensor([plain[place] for place in same]))
     logits = network.logits(states.to(network.device)).float().cpu()  # [n, V]
     follows = torch.tensor(tokens)
