@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,6 +13,7 @@ from expunge.cli.ledger_flags import EntryFlags, LedgerFlags, require_action, re
 from expunge.cli.session import Given, Session
 from expunge.cli.settings import run_folder
 from expunge.errors import GateError, UsageError
+from expunge.utils.dates import today
 
 if TYPE_CHECKING:
     from expunge.ledger.entries import Entry
@@ -201,8 +202,7 @@ def _due(path: Path, given: LedgerFlags, session: Session) -> int:
 
     console = session.console
     requests = _opened(path, session).current(EntryKind.REQUEST)
-    today = datetime.now(UTC).astimezone().date()
-    found = deadlines((each for each in requests if isinstance(each, RequestEntry)), today=today)
+    found = deadlines((each for each in requests if isinstance(each, RequestEntry)), today=today())
     for each in found:
         request = each.request
         when = "no deadline" if each.days is None else f"due {request.due}, {_days(each.days)}"
@@ -244,7 +244,6 @@ def _import(path: Path, words: tuple[str, ...], entry: EntryFlags, session: Sess
             fix="expunge ledger import runs/latest",
         )
     console = session.console
-    today = datetime.now(UTC).astimezone().date()
     # All are read before the ledger is locked: one that is broken stops nothing half-way.
     folders = [run_folder(Path(word)) for word in words]
     trainings = [each for each in folders if is_trained_run(each)]
@@ -253,7 +252,7 @@ def _import(path: Path, words: tuple[str, ...], entry: EntryFlags, session: Sess
     with own_ledger(path).writing() as writer:
         if entry.request:
             held_request(writer, entry.request)
-        done = [import_run(writer, run, request=entry.request, today=today) for run in runs]
+        done = [import_run(writer, run, request=entry.request, today=today()) for run in runs]
     entered = [*zip(trainings, known, strict=True)]
     entered += [(run.folder, each) for run, each in zip(runs, done, strict=True)]
     for folder, each in entered:
@@ -299,13 +298,12 @@ def _search(
     console, place = session.console, Path(words[0])
     records = read([str(entry.records)], offline=True).records
     book = own_ledger(path)
-    today = datetime.now(UTC).astimezone().date()
     with book.writing(make=False) as writer:
         held_artefact(writer, place)  # answered before a search that may take long
     found = search_artefact(place, records)
     with book.writing() as writer:
         artefact = held_artefact(writer, place)
-        artefact = record_search(writer, artefact, found, records=records, today=today)
+        artefact = record_search(writer, artefact, found, records=records, today=today())
     for each in found.copies:
         console.line("found", f"record {each.record} in {each.source}")
         console.event("found", asdict(each))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +32,7 @@ from expunge.ledger.entries import (
 from expunge.ledger.recording import model_digest, record_request
 from expunge.ledger.store import LedgerWriter, own_ledger, unknown_entry
 from expunge.ledger.words import in_words
+from expunge.utils.dates import today
 
 _DIGEST_LENGTHS = (40, 64)
 
@@ -149,11 +150,6 @@ def amend_entry(path: Path, words: Sequence[str], flags: EntryFlags) -> EnteredE
 _NAMED_BY = {"model": "digest", "artefact": "path", "recipient": "name", "recheck": "claim"}
 """What the word after the kind is."""
 _Maker = Callable[[LedgerWriter, str, EntryFlags, Sequence[Record]], Entry]
-
-
-def today() -> date:
-    """Return the day where this machine is."""
-    return datetime.now(UTC).astimezone().date()
 
 
 def _written(writer: LedgerWriter, entry: Entry, *, late: bool) -> str:

@@ -33,6 +33,16 @@ Gate = Annotated[
         "needs a retain set that is named",
     ),
 ]
+OpenPage = Annotated[
+    bool,
+    Parameter(
+        name="--open",
+        negative="",
+        show_default=False,
+        env_var="EXPUNGE_OPEN",
+        help="open it in the browser",
+    ),
+]
 GateFiles = Annotated[
     tuple[Path, ...],
     Parameter(

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from expunge.cli.options import OpenPage
 from expunge.cli.session import Given
 from expunge.cli.settings import run_folder
 
@@ -23,16 +24,7 @@ def report(
             " aside",
         ),
     ] = None,
-    open_: Annotated[
-        bool,
-        Parameter(
-            name="--open",
-            negative="",
-            show_default=False,
-            env_var="EXPUNGE_OPEN",
-            help="open it in the browser",
-        ),
-    ] = False,
+    open_: OpenPage = False,
     session: Given,
 ) -> int:
     """Write report.html of a run again, from its stored evidence."""

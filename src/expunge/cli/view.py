@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from expunge.cli.options import OpenPage
 from expunge.cli.session import Given
 from expunge.errors import InputError, ResourceError, UsageError
 from expunge.utils.io import did_you_mean
@@ -24,16 +25,7 @@ def view(
     port: Annotated[
         int, Parameter(help="where to listen; 0: any free port", env_var="EXPUNGE_PORT")
     ] = 7820,
-    open_: Annotated[
-        bool,
-        Parameter(
-            name="--open",
-            negative="",
-            show_default=False,
-            env_var="EXPUNGE_OPEN",
-            help="open it in the browser",
-        ),
-    ] = False,
+    open_: OpenPage = False,
     session: Given,
 ) -> int:
     """Show runs, gates, facts and leaderboards as pages; nothing is written or sent anywhere."""

@@ -256,9 +256,9 @@ SHARED = 0.5
 _CLOSE = 0.9
 """Share of the best match that counts as a match."""
 _TELLING = 4
+"""Fewest letters of a word that tells something."""
 _COMPARED = 20
 """Most kept answers to the same question whose numbers are compared."""
-"""Fewest letters of a word that tells something."""
 _TOKEN = re.compile(r"\w+")
 
 
@@ -321,6 +321,13 @@ def with_secrets(
     """
     known, language = _Kept.of(kept, encoder), _usual_words((*records, *kept))
     asked = same_question(records, kept)
+
+    @cache
+    def digits(index: int) -> _Digits:
+        encoded = encoder.encode(kept[index])
+        tokens = encoded.ids[encoded.start :]
+        return _digits(tokens, _word_of_each(tokens, encoder))
+
     marked: list[Encoded] = []
     for record, own in zip(records, encoded, strict=True):
         tokens = own.ids[own.start :]
@@ -332,10 +339,10 @@ def with_secrets(
             hidden = known.secrets_of_fact(record, answer, span)
         else:
             same = asked[record.id]
-            said, some = [known.said[i] for i in same], [kept[i] for i in same[:_COMPARED]]
+            said = [known.said[index] for index in same]
             hidden = _telling(answer.words, _usual(said) | answer.name)
             hidden -= _of_question(answer.words, record)
-            hidden -= _constant_digits(answer, some, encoder)
+            hidden -= _constant_digits(answer, [digits(index) for index in same[:_COMPARED]])
             hidden = hidden or _not_in_all(answer, said) - _of_question(answer.words, record)
         marks = (
             token
@@ -456,17 +463,18 @@ def _is_of_name(token: int, word: str, name: set[str], encoder: Encoder) -> bool
     return len(text) > 1 and any(text in each and each in word for each in name)
 
 
-def _constant_digits(answer: _Answer, kept: Sequence[Record], encoder: Encoder) -> set[int]:
+_Digits = dict[tuple[int, int], tuple[int, int]]
+"""Number, counted from 0, and place within it, to the place in the answer and the token there."""
+
+
+def _constant_digits(answer: _Answer, others: Sequence[_Digits]) -> set[int]:
     """Return the places in numbers where most of at least two kept answers have the same token."""
-    own = _digits(answer.tokens, answer.words)
-    others: list[dict[tuple[int, int], tuple[int, int]]] = []
-    for record in kept if own else ():
-        encoded = encoder.encode(record)
-        tokens = encoded.ids[encoded.start :]
-        others.append(_digits(tokens, _word_of_each(tokens, encoder)))
-    usual = {at: [found[at][1] for found in others if at in found] for at in own}
     most = max(1, len(others) // 2)
-    return {place for at, (place, token) in own.items() if usual[at].count(token) > most}
+    return {
+        place
+        for at, (place, token) in _digits(answer.tokens, answer.words).items()
+        if sum(at in found and found[at][1] == token for found in others) > most
+    }
 
 
 def _not_in_all(answer: _Answer, said: Sequence[set[str]]) -> set[int]:
@@ -476,9 +484,8 @@ def _not_in_all(answer: _Answer, said: Sequence[set[str]]) -> set[int]:
     return {place for place, word in enumerate(answer.words) if word not in known}
 
 
-def _digits(tokens: Sequence[int], words: Sequence[str]) -> dict[tuple[int, int], tuple[int, int]]:
-    """Return place and token by number, counted from 0, and by place within the number."""
-    found: dict[tuple[int, int], tuple[int, int]] = {}
+def _digits(tokens: Sequence[int], words: Sequence[str]) -> _Digits:
+    found: _Digits = {}
     number, offset, before = -1, 0, ""
     for place, (token, word) in enumerate(zip(tokens, words, strict=True)):
         if any(char.isdigit() for char in word):

@@ -407,7 +407,7 @@ def _counts(columns: Columns, test: AttackFinding, ground: Ground) -> bool:
     if columns.trial.original.attempts or not _all_or_nothing(columns):
         judged = columns.judged
         return more_is_known(judged, columns.golds, columns.control, judged, ground)
-    return bool(_something_new(columns))
+    return bool(_new_facts(columns))
 
 
 def _open(columns: Columns, ground: Ground) -> AttackFinding:
@@ -437,7 +437,7 @@ def _test(columns: Columns, p: float, ground: Ground, clusters: Mapping[str, str
     status = judge(estimate.low, estimate.high, margin)
     reason, needed = "" if columns.scale else _OF_ALL, None
     few = len(names) < SMALL and _all_or_nothing(columns)
-    new = _something_new(columns)
+    new = _new_facts(columns)
     if status is Status.FAIL and p > ALPHA:
         status = Status.INCONCLUSIVE
         reason = "beyond the margin, but chance alone may do that in a battery of this size"
@@ -503,7 +503,7 @@ def _all_or_nothing(columns: Columns) -> bool:
     return set(columns.judged.values()) <= {0.0, 1.0}
 
 
-def _something_new(columns: Columns) -> int:
+def _new_facts(columns: Columns) -> int:
     """Count the facts that are stated and that no gold states."""
     return sum(
         value > 0 and all(gold[name] == 0 for gold in columns.golds)
@@ -514,7 +514,7 @@ def _something_new(columns: Columns) -> int:
 def _guessed(columns: Columns) -> bool:
     """Tell whether a single new fact came back, where facts were held and others were asked."""
     compared = bool(columns.golds or columns.control) and columns.scale is not None
-    return compared and _something_new(columns) == 1
+    return compared and _new_facts(columns) == 1
 
 
 def _rung(trial: AttackTrial, tests: Sequence[AttackFinding], ground: Ground) -> AttackRecovery:

@@ -165,3 +165,7 @@ class Results:
     """Role to the digest of the tensors that were audited."""
     precision: str = ""
     """Number format of these tensors."""
+
+    def of(self, axis: Axis) -> list[Gate]:
+        """Return the gates of one axis, in their order."""
+        return [gate for gate in self.gates if gate.axis is axis]

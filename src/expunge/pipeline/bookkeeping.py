@@ -5,7 +5,6 @@ A ledger is named by `--ledger`, or by `EXPUNGE_LEDGER`; without either nothing 
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
 from pathlib import Path
 
 import torch
@@ -27,6 +26,7 @@ from expunge.models.number_formats import in_precision
 from expunge.pipeline.chain_state import RUNS, ChainState
 from expunge.pipeline.recheck import Recheck
 from expunge.provenance.training_facts import read_trained_run
+from expunge.utils.dates import today
 
 _ORIGINS = {
     Change.NONE: ModelOrigin.SAME,
@@ -63,7 +63,7 @@ def enter_run(path: Path, run: Path) -> ImportedRun:
     """
     found = read_run(run)
     with own_ledger(path).writing() as writer:
-        return import_run(writer, found, today=_today())
+        return import_run(writer, found, today=today())
 
 
 def enter_trainings(path: Path, folders: Sequence[Path]) -> list[ImportedRun]:
@@ -99,7 +99,7 @@ def enter_recheck(path: Path, found: Recheck) -> tuple[str, ...]:
     """
     run = read_run(Path(found.run))
     with own_ledger(path).writing() as writer:
-        known = import_run(writer, run, today=_today()).run
+        known = import_run(writer, run, today=today()).run
         origin = _ORIGINS[found.derivation.change]
         _enter_model(writer, found.digest, origin, parent=found.audited)
         return _enter_states(writer, known, found.digest, origin, ClaimState(found.state.value))
@@ -118,7 +118,7 @@ def enter_chain(path: Path, folder: Path, state: ChainState) -> int:
     """
     runs = {step.number: read_run(folder / RUNS / step.run) for step in state.steps if step.run}
     with own_ledger(path).writing() as writer:
-        done = {number: import_run(writer, run, today=_today()) for number, run in runs.items()}
+        done = {number: import_run(writer, run, today=today()) for number, run in runs.items()}
         for step in state.steps:
             back = [each.request for each in step.rebounds if each.alarms]
             for number in back:
@@ -160,10 +160,6 @@ def _enter_states(
         for each in writer.current(EntryKind.RECHECK).values()
         if isinstance(each, RecheckEntry)
     }
-    entry = RecheckEntry(claim="", model=model, derived=derived, result=result, checked=_today())
+    entry = RecheckEntry(claim="", model=model, derived=derived, result=result, checked=today())
     fresh = [claim for claim in claims if (claim, model, result) not in known]
     return tuple(writer.add(replace(entry, claim=claim)) for claim in fresh)
-
-
-def _today() -> date:
-    return datetime.now(UTC).astimezone().date()

@@ -29,6 +29,7 @@ from expunge.ledger.store import own_ledger
 from expunge.models.loading import Loaded, Source, choose_device, load
 from expunge.models.number_formats import in_precision, in_stored_format
 from expunge.models.scoring import score
+from expunge.pipeline.bookkeeping import require_ledger
 from expunge.utils.console import Console, SilentConsole
 from expunge.utils.io import write_jsonl
 from expunge.utils.system import cache_folder
@@ -86,7 +87,7 @@ def plant(
         console: Where to say what happens; silent by default.
 
     Raises:
-        UsageError: `folder-in-use`; `canary-count`; or as `own_ledger`.
+        UsageError: `folder-in-use`; `canary-count`; or as `require_ledger`.
         InputError: The data cannot be read.
 
     Example:
@@ -101,8 +102,7 @@ def plant(
             fix="choose another folder with --out",
         )
     if ledger is not None:
-        with own_ledger(ledger).writing():
-            pass  # refused here, before canaries are written that nobody registers
+        require_ledger(ledger)  # before canaries are written that nobody registers
     made = make_canaries(seed=seed, pairs=pairs)
     rows = planted_rows(read(data, offline=offline).records, made)
     out.mkdir(parents=True, exist_ok=True)

@@ -6,12 +6,9 @@ Nothing is written: what is said in a chat is no evidence.
 
 import difflib
 import gc
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp
 from pathlib import Path
-
-import torch
 
 from expunge.config.resolve import resolve
 from expunge.config.settings import Settings
@@ -22,6 +19,7 @@ from expunge.evidence.store import ITEMS, EvidenceStore, Item
 from expunge.models.generation import greedy
 from expunge.models.loading import Loaded, load
 from expunge.models.reference import ADAPTER, CONFIG, GUARD, SETTINGS, model_folder
+from expunge.models.scoring import score
 from expunge.preparation.prepare import encoder_of, source_of
 from expunge.provenance.keys import existing_key
 
@@ -190,7 +188,6 @@ def _no_models() -> InputError:
     )
 
 
-@torch.no_grad()
 def _answer(
     role: str, loaded: Loaded, encoder: Encoder, question: str, erased: str, settings: Settings
 ) -> ChatAnswer:
@@ -202,7 +199,7 @@ def _answer(
         max_new_tokens=settings.audit.max_new_tokens,
         tokens_per_pass=settings.train.tokens_per_pass,
     )
-    chances = _chances(loaded, encoder, record) if erased else ()
+    chances = _chances(loaded, encoder, record, settings) if erased else ()
     return ChatAnswer(role=role, text=encoder.decode(written), erased=chances)
 
 
@@ -212,15 +209,20 @@ def _record(question: str, answer: str) -> Record:
     )
 
 
-def _chances(loaded: Loaded, encoder: Encoder, record: Record) -> tuple[TokenChance, ...]:
+def _chances(
+    loaded: Loaded, encoder: Encoder, record: Record, settings: Settings
+) -> tuple[TokenChance, ...]:
     """Return the probability of each token of an answer; that of the end of turn is left out."""
     encoded = encoder.encode(record)
-    ids = torch.tensor([encoded.ids], device=loaded.network.model.device)
-    logits = loaded.network.model(input_ids=ids).logits[0].float()  # [T, V]
-    logp = torch.log_softmax(logits[encoded.start - 1 : -1], dim=-1)
-    end = len(encoded.ids) - int(encoded.ends)
-    answer: Sequence[int] = encoded.ids[encoded.start : end]
+    (scores,) = score(
+        loaded.network,
+        [encoded],
+        pad_id=encoder.pad_id,
+        tokens_per_pass=settings.train.tokens_per_pass,
+        with_z=False,
+    )
+    answer = encoded.ids[encoded.start : len(encoded.ids) - int(encoded.ends)]
     return tuple(
-        TokenChance(token=encoder.written([token]), probability=exp(float(row[token])))
-        for token, row in zip(answer, logp, strict=False)
+        TokenChance(token=encoder.written([token]), probability=exp(logp))
+        for token, logp in zip(answer, scores.logp.tolist(), strict=False)
     )

@@ -528,10 +528,8 @@ def _signer_problems(run: Path, manifest: dict[str, Any], signer: bytes) -> list
         file, named = _attack_signer(run) if attacked else ("facts.json", read_facts(run).signer)
     except _UNREADABLE:
         return []  # another finding
-    if named in (
-        "",
-        key_fingerprint(signer) if signer else "",
-    ):  # runs of earlier versions name nobody
+    own = key_fingerprint(signer) if signer else ""
+    if named in ("", own):  # runs of earlier versions name nobody
         return []
     return [Problem(path=SIGNATURE, what=f"is not that of {named}, whom {file} names")]
 

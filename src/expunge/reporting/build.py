@@ -285,7 +285,7 @@ def _page(run: Path, store: EvidenceStore, redactor: Redactor, *, redacted: bool
         "plots": _plots(store, results, run_facts, redactor),
         "scorecard": _scorecard(results, context),
         "ladder_scores": _ladder_scores(results),
-        "gates": [(axis, [g for g in results.gates if g.axis is axis]) for axis in Axis],
+        "gates": [(axis, results.of(axis)) for axis in Axis],
         "attacks": attack_rows(results, ranked),
         "margins": _margins(context.policy),
         "subjects": by_subject(ranked)[:LIMIT_FACTS],
@@ -388,9 +388,7 @@ def gaps(results: Results, context: AuditContext) -> list[str]:
         gaps.append("A comparison with a model that was never trained on the data: there was none.")
     for axis, status in results.axes.items():
         if status is Status.NOT_COMPUTABLE:
-            reasons = dict.fromkeys(
-                gate.reason for gate in results.gates if gate.axis is axis and gate.reason
-            )
+            reasons = dict.fromkeys(gate.reason for gate in results.of(axis) if gate.reason)
             why = plain_words.plain("; ".join(reasons)) or "nothing to measure it on"
             gaps.append(f"{axis.capitalize()}: {why}.")
     if context.level == "quick":

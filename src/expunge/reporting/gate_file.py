@@ -91,7 +91,7 @@ def gates_junit(results: Results, *, folder: Path, passed: bool) -> str:
         reasons = "\n".join((verdict.sentence, *verdict.reasons, f"run: {folder}"))
         _mark(case, "failure", verdict.ruling.value, reasons)
     for axis in Axis:
-        gates = [gate for gate in results.gates if gate.axis is axis]
+        gates = results.of(axis)
         if gates:
             suite = ElementTree.SubElement(root, "testsuite", name=axis.value)
             for gate in gates:

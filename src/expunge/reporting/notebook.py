@@ -93,7 +93,7 @@ def results_html(results: Results, *, folder: str) -> str:
 
 
 def _axis_rows(axis: Axis, results: Results) -> str:
-    gates = [gate for gate in results.gates if gate.axis is axis]
+    gates = results.of(axis)
     status = results.axes.get(axis)
     if not gates and status is None:
         return ""

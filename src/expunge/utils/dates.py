@@ -1,9 +1,14 @@
 """Dates: months are counted as the law counts them, and days are written in one way."""
 
 from calendar import monthrange
-from datetime import date
+from datetime import UTC, date, datetime
 
 from expunge.errors import UsageError
+
+
+def today() -> date:
+    """Return the day where this machine is."""
+    return datetime.now(UTC).astimezone().date()
 
 
 def months_later(day: date, months: int) -> date:

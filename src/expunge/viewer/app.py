@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from expunge.errors import ExpungeError
 from expunge.reporting.build import OWN, environment
 from expunge.viewer.library import RunLibrary, RunSummary
-from expunge.viewer.pages import TONES, compared, gate_text, shown_board, shown_run
+from expunge.viewer.pages import compared, gate_text, shown_board, shown_run
 
 PAGE = 100
 """Runs on one page of the list."""
@@ -225,7 +225,7 @@ class _Pages:
         return self._page("board.html.j2", told)
 
     def _page(self, name: str, told: Mapping[str, Any]) -> HTMLResponse:
-        return HTMLResponse(self._templates.get_template(name).render(told, tones=TONES))
+        return HTMLResponse(self._templates.get_template(name).render(told))
 
 
 def _fits(run: RunSummary, ruling: str, words: str) -> bool:

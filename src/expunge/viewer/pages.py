@@ -18,14 +18,6 @@ from expunge.utils.io import read_table
 
 MOST_FACTS = 50
 """Facts on a page, worst first."""
-TONES = {
-    "pass": "good",
-    "fail": "bad",
-    "inconclusive": "unsure",
-    "scar": "unsure",
-    "not computable": "none",
-}
-"""Status of a gate to the class of the style that it is drawn in."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,10 +49,7 @@ class ShownRun:
 
     def by_axis(self) -> list[tuple[Axis, Status | None, list[Gate]]]:
         """Return the gates by axis, in the order of the report."""
-        return [
-            (axis, self.results.axes.get(axis), [g for g in self.results.gates if g.axis is axis])
-            for axis in Axis
-        ]
+        return [(axis, self.results.axes.get(axis), self.results.of(axis)) for axis in Axis]
 
 
 def shown_run(folder: Path, *, masked: bool) -> ShownRun:
