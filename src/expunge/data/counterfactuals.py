@@ -36,7 +36,11 @@ _WORD = re.compile(r"[^\W\d_]+")
 USUAL = 0.1
 """Share of records in which a word of a name, in small letters, is a word of the language."""
 _ATTEMPTS = 400
-"""Names tried for one record; one in ten or so has as many tokens as its subject's."""
+"""Names tried for one record."""
+_ENOUGH = 24
+"""Names to choose from for one word."""
+_BLENDS = 600
+"""Names made of two others that are tried for one word."""
 
 
 def counterfactual_records(
@@ -125,6 +129,8 @@ def _strangers(
     named = _named(record, usual)
     answered = [(match.group(), not match.start()) for match in _WORD.finditer(record.completion)]
     length = sum(width(word, at) for word, at in answered if word in named)
+    names = {word: _like(word, pools, named) for word in named}
+    fitting = {word: _fitting(word, names[word], answered, width, rng) for word in named}
     found: list[Encoded] = []
     for attempt in range(_ATTEMPTS):
         if len(found) == count:
@@ -132,10 +138,10 @@ def _strangers(
         # Where no name fits word for word, one that fits in length is better than none.
         exact = bool(found) or attempt < _ATTEMPTS // 2
         if named:
-            swaps = {word: rng.choice(_like(word, pools, named)) for word in named}
-            if namesakes and len(named) > 1 and len(found) % 3:
-                del swaps[named[-1] if len(found) % 3 == 1 else named[0]]
-            # Most names differ in length: they are counted before a whole record is encoded.
+            swaps = {w: rng.choice((exact and fitting[w]) or names[w]) for w in named}
+            if namesakes and len(named) > 1 and attempt % 3:
+                del swaps[named[-1] if attempt % 3 == 1 else named[0]]
+            # Names that differ in length are told before a whole record is encoded.
             more = [width(swaps[w], at) - width(w, at) for w, at in answered if w in swaps]
             if any(more) if exact else sum(more):
                 continue
@@ -232,6 +238,34 @@ def _pools(known: Iterable[Record]) -> tuple[list[str], list[str]]:
 def _like(word: str, pools: tuple[list[str], list[str]], named: Sequence[str]) -> list[str]:
     """Return what may stand for a word: last names for the last word, first names before it."""
     return pools[1] if len(named) > 1 and word == named[-1] else pools[0]
+
+
+def _fitting(
+    word: str,
+    names: Sequence[str],
+    answered: Sequence[tuple[str, bool]],
+    width: Callable[[str, bool], int],
+    rng: random.Random,
+) -> list[str]:
+    """Return names with as many tokens as a word has wherever the answer holds it.
+
+    A rare name is cut in more pieces than common ones are. Where too few of these fit, names are
+    made of the first half of one and the second half of another.
+    """
+    places = {at for each, at in answered if each == word}
+
+    def fits(name: str) -> bool:
+        return all(width(name, at) == width(word, at) for at in places)
+
+    found = [name for name in names if fits(name)]
+    for _ in range(_BLENDS):
+        if len(found) >= _ENOUGH:
+            break
+        first, second = rng.sample(names, 2)
+        blend = first[: -(-len(first) // 2)] + second[len(second) // 2 :]
+        if fits(blend) and blend not in found and blend not in names:
+            found.append(blend)
+    return found
 
 
 def _renamed(record: Record, names: dict[str, str]) -> Record:
