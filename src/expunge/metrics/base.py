@@ -5,7 +5,7 @@ takes its id from here where an audit reads it record by record.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from expunge.evidence.store import Answer, Item, Scores
@@ -102,28 +102,6 @@ MEMBERSHIP = (
     ScoreMetric(id="min-k-plus-20", of=partial(membership.min_k_plus, share=0.2)),
 )
 """The four membership scores; all say higher = more likely a member."""
-
-CHANCE = 11.0
-"""Loss of a token drawn at random from 60,000, nats."""
-
-
-def down_to_chance(metric: ScoreMetric) -> ScoreMetric:
-    """Return a metric of the same scores, in which no token is less likely than a random one.
-
-    Below chance a model is only surer of other answers. Models that never saw a record differ most
-    there, and none of it is memory.
-
-    Example:
-        >>> scores = Scores(record="r1", logp=(-1.0, -21.0), hit=(), z=(), ends=False, zlib=9)
-        >>> down_to_chance(MEMBERSHIP[0]).of(scores)
-        -6.0
-    """
-
-    def of(scores: Scores) -> float | None:
-        return metric.of(replace(scores, logp=tuple(max(x, -CHANCE) for x in scores.logp)))
-
-    return ScoreMetric(id=f"{metric.id}-down-to-chance", of=of)
-
 
 BOUNDED = ScoreMetric(id="bounded-loss", of=membership.bounded)
 """Likelihood of an answer in which no single token decides."""

@@ -1,8 +1,7 @@
 """Residual memory: the share of what the original learnt that is left, 0 = gold, 1 = original.
 
 `R = sum(lp_u - lp_g) / sum(lp_o - lp_g)` over records, where `lp` is the mean log-probability per
-token of the true answer under the judged model u, the gold g and the original o. No token counts as
-less likely than one drawn at random (`metrics.base.down_to_chance`). The records are
+token of the true answer under the judged model u, the gold g and the original o. The records are
 paired, so their difficulty cancels; what is left is how models that never saw a record differ on
 it. That noise is measured, not assumed: between golds on the forget set, and between all models
 (golds and original) on records that none of them was trained on.

@@ -22,14 +22,7 @@ from expunge.evals.gates import (
 from expunge.evals.leak_test import leak_gate, leak_test
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL, PLAIN, Item, Unit
-from expunge.metrics.base import (
-    BOUNDED,
-    EXTRACTION_STRENGTH,
-    KEY_FACT,
-    RecordMetric,
-    ScoreMetric,
-    down_to_chance,
-)
+from expunge.metrics.base import BOUNDED, EXTRACTION_STRENGTH, KEY_FACT, RecordMetric, ScoreMetric
 from expunge.metrics.key_facts import fact_form, states
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.residual_memory import (
@@ -242,8 +235,7 @@ def memory_gate(
     The statistic is paired with the golds; where no gold is, it is what is recited beyond control
     records. See `expunge.metrics.residual_memory` and, for the decision, `judge_residual`.
     Rounding moves every model by chance. Where that noise lies beyond the cap, nobody can tell:
-    then the gate counts only where it fails, and what the rounded model says decides. No token
-    counts as less likely than a random one: beyond that a gold is only surer of another answer.
+    then the gate counts only where it fails, and what the rounded model says decides.
 
     Args:
         case: Who is judged against whom.
@@ -252,13 +244,13 @@ def memory_gate(
         attack: Name of the test.
         metric: Likelihood of a record.
         two_sided: Call it a scar where the memory lies measurably below zero: a model that shuns
-            the data more than one that never saw it. Shunned tokens count as they are.
+            the data more than one that never saw it.
     """
     policy = case.policy.privacy if axis is Axis.PRIVACY else case.policy.residual
     cap = case.policy.residual_cap
     if reason := unfit(metric.id):
         return missing(axis, name, margin=policy, reason=reason)
-    found, n, reason = _memory(case, down_to_chance(metric), attack)
+    found, n, reason = _memory(case, metric, attack)
     if found is None:
         return missing(axis, name, margin=policy, reason=reason, n=n)
     # Privacy looks at the same records again, and attacks at the same memory many times: the first
@@ -266,9 +258,8 @@ def memory_gate(
     level = LEVEL if attack == PLAIN and not two_sided else LEVEL_ATTACK
     status = judge_residual(found, policy=policy, cap=cap, level=level)
     margin = residual_margin(found, policy, cap)
-    whole = _memory(case, metric, attack).found if two_sided and status is not Status.FAIL else None
-    if whole is not None and whole.value < -margin and whole.high < 0:
-        found, status = whole, Status.SCAR
+    if two_sided and status is not Status.FAIL and found.value < -margin and found.high < 0:
+        status = Status.SCAR
     open_ = status is Status.INCONCLUSIVE
     estimate = Estimate(found.value, found.low, found.high)
     return Gate(
