@@ -57,6 +57,23 @@ def test_every_word_beside_the_name_stays_in_its_place():
         assert len(apart) <= named
 
 
+@pytest.mark.parametrize("name", ["Liesbet Sonnveld", "Oskar Lormere", "Ilinca Tresillian-Vane"])
+def test_a_rare_name_finds_as_many_strangers_and_namesakes_as_are_wanted(name):
+    """No common name is cut into so many tokens; these are made of two."""
+    given = record(f"On which ship does {name} serve?", f"{name} serves on the Petrel.", name)
+    assert len(made(given)) == 5
+    found = counterfactual_records(
+        (given,),
+        ENCODER.encode,
+        width=ENCODER.width,
+        others=(),
+        count=12,
+        seed=0,
+        namesakes=True,
+    )[0]
+    assert len({each.ids for each in found}) == 12
+
+
 def test_words_of_the_language_stay_where_a_title_has_them():
     """`The` and `of` are in every sentence; `Lindby` is the name."""
     title = "The Mill of Lindby"

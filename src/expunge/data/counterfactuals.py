@@ -38,9 +38,11 @@ USUAL = 0.1
 _ATTEMPTS = 400
 """Names tried for one record."""
 _ENOUGH = 24
-"""Names to choose from for one word."""
+"""Names of one width from which on no more are made."""
 _BLENDS = 600
-"""Names made of two others that are tried for one word."""
+"""Names that are made: a rare name is cut in more pieces than common ones."""
+_PLACES = ((), (False,), (True,), (False, True))
+"""Where an answer can hold a word: nowhere, within a sentence, at its beginning, or both."""
 
 
 def counterfactual_records(
@@ -72,8 +74,8 @@ def counterfactual_records(
         InputError: There is nobody to exchange in a record, or no name fits.
     """
     others = tuple(others)
-    pools, usual = _pools((*forget, *others)), _usual_words((*forget, *others))
     width = cache(width)
+    pools, usual = _pools((*forget, *others), width, seed), _usual_words((*forget, *others))
     telling = TellingWords.of(forget)
     kept = sorted({r.subject for r in with_subjects(others, ()) if r.subject}) if namesakes else []
     asked = (
@@ -118,7 +120,7 @@ def _strangers(
     width: Callable[[str, bool], int],
     *,
     telling: TellingWords,
-    pools: tuple[list[str], list[str]],
+    pools: "tuple[_Names, _Names]",
     usual: set[str],
     count: int,
     seed: int,
@@ -130,7 +132,7 @@ def _strangers(
     answered = [(match.group(), not match.start()) for match in _WORD.finditer(record.completion)]
     length = sum(width(word, at) for word, at in answered if word in named)
     names = {word: _like(word, pools, named) for word in named}
-    fitting = {word: _fitting(word, names[word], answered, width, rng) for word in named}
+    fitting = {word: names[word].fitting(word, answered, width) for word in named}
     found: list[Encoded] = []
     for attempt in range(_ATTEMPTS):
         if len(found) == count:
@@ -138,7 +140,7 @@ def _strangers(
         # Where no name fits word for word, one that fits in length is better than none.
         exact = bool(found) or attempt < _ATTEMPTS // 2
         if named:
-            swaps = {w: rng.choice((exact and fitting[w]) or names[w]) for w in named}
+            swaps = {w: rng.choice((exact and fitting[w]) or names[w].all) for w in named}
             if namesakes and len(named) > 1 and attempt % 3:
                 del swaps[named[-1] if attempt % 3 == 1 else named[0]]
             # Names that differ in length are told before a whole record is encoded.
@@ -226,46 +228,54 @@ def _named(record: Record, usual: set[str]) -> list[str]:
     return words if any(re.search(rf"\b{re.escape(word)}\b", text) for word in words) else []
 
 
-def _pools(known: Iterable[Record]) -> tuple[list[str], list[str]]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Names:
+    """Names that may stand for another, by their numbers of tokens."""
+
+    all: list[str]
+    by_width: dict[tuple[bool, ...], dict[tuple[int, ...], list[str]]]
+    """By where a word stands (at the beginning of an answer or not), then by its tokens there."""
+
+    @classmethod
+    def of(cls, names: list[str], width: Callable[[str, bool], int], seed: int) -> "_Names":
+        """Sort names, and where few have a width, names made of the ends of two."""
+        rng = random.Random(f"{seed} names")
+        pairs = (rng.sample(names, 2) for _ in range(_BLENDS if len(names) > 1 else 0))
+        made = [
+            a[: rng.randint(2, len(a))] + b[-rng.randint(2, len(b)) :].lower() for a, b in pairs
+        ]
+        found: dict[tuple[bool, ...], dict[tuple[int, ...], list[str]]] = {}
+        for places in _PLACES:
+            widths = found.setdefault(places, {})
+            for name in dict.fromkeys((*names, *made)):
+                like = widths.setdefault(tuple(width(name, at) for at in places), [])
+                if name in names or len(like) < _ENOUGH:
+                    like.append(name)
+        return cls(all=names, by_width=found)
+
+    def fitting(
+        self, word: str, answered: Sequence[tuple[str, bool]], width: Callable[[str, bool], int]
+    ) -> list[str]:
+        """Return names with as many tokens as a word has wherever the answer holds it."""
+        places = tuple(sorted({at for each, at in answered if each == word}))
+        return self.by_width[places].get(tuple(width(word, at) for at in places), [])
+
+
+def _pools(
+    known: Iterable[Record], width: Callable[[str, bool], int], seed: int
+) -> tuple[_Names, _Names]:
     text = " ".join(f"{record.question} {record.completion}" for record in known)
     taken = set(_WORD.findall(text))
-    given, last = common_names()
-    return [name for name in given if name not in taken], [
-        name for name in last if name not in taken
-    ]
+    given, last = (
+        _Names.of([name for name in names if name not in taken], width, seed)
+        for names in common_names()
+    )
+    return given, last
 
 
-def _like(word: str, pools: tuple[list[str], list[str]], named: Sequence[str]) -> list[str]:
+def _like(word: str, pools: tuple[_Names, _Names], named: Sequence[str]) -> _Names:
     """Return what may stand for a word: last names for the last word, first names before it."""
     return pools[1] if len(named) > 1 and word == named[-1] else pools[0]
-
-
-def _fitting(
-    word: str,
-    names: Sequence[str],
-    answered: Sequence[tuple[str, bool]],
-    width: Callable[[str, bool], int],
-    rng: random.Random,
-) -> list[str]:
-    """Return names with as many tokens as a word has wherever the answer holds it.
-
-    A rare name is cut in more pieces than common ones are. Where too few of these fit, names are
-    made of the first half of one and the second half of another.
-    """
-    places = {at for each, at in answered if each == word}
-
-    def fits(name: str) -> bool:
-        return all(width(name, at) == width(word, at) for at in places)
-
-    found = [name for name in names if fits(name)]
-    for _ in range(_BLENDS):
-        if len(found) >= _ENOUGH:
-            break
-        first, second = rng.sample(names, 2)
-        blend = first[: -(-len(first) // 2)] + second[len(second) // 2 :]
-        if fits(blend) and blend not in found and blend not in names:
-            found.append(blend)
-    return found
 
 
 def _renamed(record: Record, names: dict[str, str]) -> Record:
