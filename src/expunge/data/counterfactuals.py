@@ -237,8 +237,11 @@ class _Names:
     """By where a word stands (at the beginning of an answer or not), then by its tokens there."""
 
     @classmethod
-    def of(cls, names: list[str], width: Callable[[str, bool], int], seed: int) -> "_Names":
-        """Sort names, and where few have a width, names made of the ends of two."""
+    def of(
+        cls, names: Sequence[str], taken: set[str], width: Callable[[str, bool], int], seed: int
+    ) -> "_Names":
+        """Sort names that nobody has, and where few have a width, names made of the ends of two."""
+        names = [name for name in names if name not in taken]
         rng = random.Random(f"{seed} names")
         pairs = (rng.sample(names, 2) for _ in range(_BLENDS if len(names) > 1 else 0))
         made = [
@@ -247,7 +250,7 @@ class _Names:
         found: dict[tuple[bool, ...], dict[tuple[int, ...], list[str]]] = {}
         for places in _PLACES:
             widths = found.setdefault(places, {})
-            for name in dict.fromkeys((*names, *made)):
+            for name in dict.fromkeys((*names, *(each for each in made if each not in taken))):
                 like = widths.setdefault(tuple(width(name, at) for at in places), [])
                 if name in names or len(like) < _ENOUGH:
                     like.append(name)
@@ -266,10 +269,7 @@ def _pools(
 ) -> tuple[_Names, _Names]:
     text = " ".join(f"{record.question} {record.completion}" for record in known)
     taken = set(_WORD.findall(text))
-    given, last = (
-        _Names.of([name for name in names if name not in taken], width, seed)
-        for names in common_names()
-    )
+    given, last = (_Names.of(names, taken, width, seed) for names in common_names())
     return given, last
 
 
