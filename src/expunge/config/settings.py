@@ -31,6 +31,10 @@ MOST_DAYS = 36_500
 """A century."""
 
 
+TrackerName = Literal["none", "tensorboard", "wandb", "mlflow", "trackio"]
+"""Each is an extra of the same name."""
+
+
 class NamedChoice(CheckedModel):
     """A choice by name, and the hyperparameters of what is chosen: any key that is not `name`."""
 
@@ -300,6 +304,9 @@ class Settings(CheckedModel):
         " reference; default the original. `expunge chain` sets it: small losses do not add up",
     )
     out: str | None = Field(default=None, description="run folder; default runs/DATE-METHOD-ID")
+    tracker: TrackerName = Field(
+        default="none", description="experiment tracker that gets the numbers of the run as well"
+    )
     attack_store: str | None = Field(
         default=None,
         description="folder where attacks on original and golds are kept for other runs",
