@@ -255,6 +255,12 @@ class ReportSettings(CheckedModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     redact: bool = Field(default=True, description="mask personal text in the report and the card")
+    license: str | None = Field(
+        default=None,
+        pattern=r"^[\w.+-]{1,60}$",
+        description="licence for the card, an identifier of the Hub such as apache-2.0; default:"
+        " what the card of the base declares, else unknown",
+    )
 
 
 class Stage(CheckedModel):
