@@ -8,11 +8,12 @@ import json
 import random
 from pathlib import Path
 
-import expunge
-from expunge.config.settings import FinetuneSettings, TrainSettings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 from transformers.utils import logging
+
+import expunge
+from expunge.config.settings import FinetuneSettings, TrainSettings
 
 logging.disable_progress_bar()
 
@@ -64,8 +65,8 @@ def write_base(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def teach(base: str, *data: str, out: str) -> str:
+def teach(base: str, *data: str, out: str, seed: int = 0) -> str:
     """Train all weights of a model on some files until it knows them; return its folder."""
-    train = TrainSettings(full=True, epochs=90, lr=8e-3, batch=36)
+    train = TrainSettings(full=True, epochs=90, lr=8e-3, batch=36, seed=seed)
     settings = FinetuneSettings(model=base, data=data, device="cpu", train=train)
     return str(expunge.train(settings, out=Path(out), offline=True).folder / "model")
