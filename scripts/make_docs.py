@@ -21,9 +21,11 @@ from docs_pages import (  # noqa: E402 - found beside this file
     auditor,
     catalogue,
     cli,
+    families,
     leaderboards,
     methods,
     metrics,
+    notebooks,
     python_api,
     readme,
     scale,
@@ -55,6 +57,8 @@ def pages() -> dict[str, str]:
             _read("docs/results/attacks.md"), auditor.false_alarms(ROOT)
         ),
         "docs/results/scale.md": scale.page(),
+        "docs/reference/families.md": families.page(),
+        **notebooks.pages(ROOT),
         "docs/images/growth.svg": _read("benchmarks/results/growth.svg"),
     }
     folder = "docs/catalogue/methods"

@@ -35,7 +35,7 @@ ROOMS = (
     {"metrics"},
     {"attacks"},
     {"evals"},
-    {"interop", "reporting"},
+    {"interop", "reporting", "trackers"},
     {"provenance"},
     {"ledger"},
     {"pipeline"},

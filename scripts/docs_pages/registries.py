@@ -10,6 +10,7 @@ from expunge.benchmarking.suites import SUITES
 from expunge.cli.main import _EXAMPLES, COMMANDS, app
 from expunge.config.catalogue import Catalogue, flowing
 from expunge.config.catalogue import MethodDescription as Description
+from expunge.config.families import FAMILIES
 from expunge.config.settings import NamedChoice, Settings
 from expunge.evals.gates import THRESHOLD
 from expunge.evals.gates import VALIDITY_FILE as VALIDITY
@@ -29,6 +30,7 @@ __all__ = [
     "COMMANDS",
     "EDITS",
     "EVERY",
+    "FAMILIES",
     "MARKS",
     "METHODS",
     "METHOD_FAMILIES",

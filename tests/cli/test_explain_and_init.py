@@ -1,11 +1,22 @@
 """`expunge explain` and `expunge init`: the words of gates, and a request to begin from."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
+import torch
+from torch.nn import Linear
+from transformers import (
+    Gemma2ForCausalLM,
+    LlamaForCausalLM,
+    MistralForCausalLM,
+    Phi3ForCausalLM,
+    Qwen3ForCausalLM,
+)
 
 from expunge.cli.main import main
+from expunge.config.families import FAMILIES
 from expunge.config.resolve import resolve
 from expunge.data.readers import read
 from expunge.reporting.gate_text import GATE_NAMES, explain_gate
@@ -88,6 +99,63 @@ def test_the_request_that_init_writes_is_read_back(model, tmp_path, monkeypatch,
     for names in (settings.request.forget, settings.request.retain):
         (record,) = read(list(names)).records
         assert record.key_answers[0] in record.completion
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_request_of_a_family_names_its_modules_and_a_model(family, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "--family", family]) == 0
+    found = resolve({}, config=Path("request.toml"), environ={}, start=tmp_path).settings
+    assert found.model == FAMILIES[family].model
+    assert found.train.targets == FAMILIES[family].targets
+    assert main(["init", "mine", "--family", family, "--model", "./tuned"]) == 0
+    mine = resolve({}, config=Path("mine/request.toml"), environ={}, start=tmp_path).settings
+    assert mine.model.endswith("tuned")
+
+
+MEMBERS = {
+    "llama": LlamaForCausalLM,
+    "qwen": Qwen3ForCausalLM,
+    "gemma": Gemma2ForCausalLM,
+    "mistral": MistralForCausalLM,
+    "phi": Phi3ForCausalLM,
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_modules_of_a_family_are_all_linear_ones_of_its_blocks(family):
+    kind = MEMBERS[family]
+    shape = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 300}
+    with torch.device("meta"):
+        block = kind(kind.config_class(**shape, **heads, pad_token_id=0)).model.layers[0]
+    found = {name.split(".")[-1] for name, m in block.named_modules() if isinstance(m, Linear)}
+    assert found == set(FAMILIES[family].targets)
+
+
+def test_an_unknown_family_names_the_nearest(tmp_path, capsys):
+    assert main(["init", str(tmp_path), "--family", "lama"]) == 2
+    assert "did you mean llama?" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_commands_and_flags(shell, capsys):
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    words = {"forget", "audit", "goal", "tracker", "family", "offline"}
+    assert {word for word in words if word in script} == words
+
+
+def test_bash_completes_with_the_script(tmp_path, capsys):
+    assert main(["completion", "bash"]) == 0
+    (tmp_path / "script").write_text(capsys.readouterr().out)
+    ask = (
+        "source ./script; COMP_WORDS=(expunge fo); COMP_CWORD=1; _expunge; echo ${COMPREPLY[@]};"
+        " COMP_WORDS=(expunge forget --go); COMP_CWORD=2; _expunge; echo ${COMPREPLY[@]}"
+    )
+    done = subprocess.run(["bash", "-c", ask], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split("\n")[:2] == ["forget", "--goal --gold"], done.stderr
 
 
 def test_init_overwrites_nothing(tmp_path, capsys):

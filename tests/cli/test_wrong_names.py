@@ -104,6 +104,8 @@ MISTAKES = [
     ((*FORGET, "--set", "audit.attacks=relaern"), 2, "unknown-attack", "did you mean relearn?"),
     ((*AUDIT, "--set", "audit.attacks=relaern"), 2, "unknown-attack", "did you mean relearn?"),
     ((*ATTACK, "--only", "relaern"), 2, "unknown-attack", "did you mean relearn?"),
+    ((*FORGET, "--tracker", "trackio"), 2, "no-tracker", "pip install 'expunge[trackio]'"),
+    ((*TRAIN, "--tracker", "trackio"), 2, "no-tracker", "pip install 'expunge[trackio]'"),
     ((*ATTACK, "--prompts", "gone.jsonl"), 4, "no-prompts", "check the path"),
     (("bench", "tofuu", "./model"), 2, "unknown-suite", "did you mean tofu?"),
     (("bench", "report", "tnue"), 4, "no-matrix", "did you mean tune?"),

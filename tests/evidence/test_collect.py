@@ -12,6 +12,7 @@ from expunge.evidence.collect import Collector, is_rounded
 from expunge.evidence.store import EvidenceStore, Unit
 from expunge.models import generation
 from expunge.models.loading import Source, load
+from expunge.models.transformer import Network
 from expunge.utils.console import SilentConsole
 
 OTHER_WORDS = [form for form in AUDIT_FORMS if not is_rounded(form)]
@@ -75,6 +76,66 @@ def test_the_teacher_forced_pass_saves_decoding(original, world, tmp_path, monke
     steps.clear()
     answers(tmp_path / "fast", original, records, scored=True)
     assert sum(steps) < 0.8 * slow
+
+
+FULL = {
+    "host": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"),
+    "card": torch.OutOfMemoryError("CUDA out of memory"),
+    "python": MemoryError(),
+}
+
+
+def only_so_many(patched, most, error):
+    """Let memory be full for passes and batches of more than so many records; count these."""
+    refused = []
+    batch, further = Network.batch, generation._continue
+
+    def scored(network, records, **given):
+        if len(records) > most:
+            refused.append("scores")
+            raise error
+        return batch(network, records, **given)
+
+    def written(network, answers, *rest, **given):
+        if len(answers) > most:
+            refused.append("answers")
+            raise error
+        return further(network, answers, *rest, **given)
+
+    patched.setattr(Network, "batch", scored)
+    patched.setattr(generation, "_continue", written)
+    return refused
+
+
+@pytest.mark.parametrize("error", FULL.values(), ids=FULL)
+def test_passes_shrink_where_memory_is_full_and_say_the_same(
+    error, original, world, tmp_path, monkeypatch
+):
+    records = read([world.data("forget")]).records
+    whole = answers(tmp_path / "whole", original, records, scored=True)
+    with monkeypatch.context() as patched:
+        refused = only_so_many(patched, 2, error)
+        found = answers(tmp_path / "small", original, records, scored=True)
+    assert {"scores", "answers"} == set(refused)
+    assert {test: [a.text for a in rows] for test, rows in found.items()} == {
+        test: [a.text for a in rows] for test, rows in whole.items()
+    }
+    unit = Unit(role="original", split="forget", kind="scores")
+    stored = [EvidenceStore(tmp_path / name).scores(unit) for name in ("whole", "small")]
+    for one, other in zip(*stored, strict=True):
+        assert one.record == other.record
+        assert one.logp == pytest.approx(other.logp, abs=1e-4)
+
+
+@pytest.mark.parametrize(("most", "error"), [(0, FULL["card"]), (2, RuntimeError("shapes"))])
+def test_a_record_that_does_not_fit_and_another_fault_are_errors(
+    most, error, original, world, tmp_path, monkeypatch
+):
+    only_so_many(monkeypatch, most, error)
+    records = read([world.data("forget")]).records
+    with pytest.raises(RuntimeError, match=str(error)):
+        answers(tmp_path, original, records, scored=True)
+    assert EvidenceStore(tmp_path).units() == []
 
 
 def test_units_are_written_whole_and_not_asked_again(original, world, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -228,15 +229,55 @@ def test_an_adapter_is_labelled_suppression(tmp_path):
 def test_the_card_has_a_header_counts_and_no_record(run):
     card = build_card(run).read_text(encoding="utf-8")
     head = card.split("---\n")[1].splitlines()
-    assert head[:4] == [
-        'base_model: "HuggingFaceTB/SmolLM2-135M-Instruct"',
-        "library_name: transformers",
-        "tags:",
-        "- machine-unlearning",
-    ]
     assert "- suppression" not in head
     assert "| Weights rounded to 4 bits | 20 of 20 | 2 of 20 | 0 of 20 |" in card
     assert "expunge verify" in card
+
+
+def header(card):
+    """The metadata as the Hub's own library reads them; it refuses a malformed model-index."""
+    data = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=False).data
+    return data, {(each.dataset_name, each.metric_type): each for each in data.eval_results}
+
+
+def test_the_header_of_the_card_is_what_the_hub_reads(run):
+    data, numbers = header(build_card(run))
+    assert data.base_model == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert (data.library_name, data.pipeline_tag) == ("transformers", "text-generation")
+    assert data.tags == ["machine-unlearning"]
+    assert data.license == "unknown"
+    assert data.datasets is None
+    results = read_results(run)
+    (strength,) = [
+        each
+        for each in results.scores
+        if (each.metric, each.role, each.split, each.attack)
+        == ("extraction-strength", "unlearned", "forget", "plain")
+    ]
+    listed = numbers["forgotten records", "extraction-strength"]
+    assert listed.metric_value == pytest.approx(strength.value, abs=1e-4)
+    assert listed.dataset_type == "private"
+    assert "The base declares none" in build_card(run).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("source", "said"), [("setting", "Chosen by"), ("card", "the card of the base declares")]
+)
+def test_licence_data_sets_and_adapter_stand_in_the_header(tmp_path, source, said):
+    run = build_run(tmp_path / "run")
+    known = {"id": "other", "name": "own 1.0", "link": "https://example.org/l", "source": source}
+    told = {"license": known, "datasets": ["owner/rows"], "model": "org/base @ 1a + mine: one"}
+    write_json(run / "facts.json", read_json(run / "facts.json") | told)
+    context = read_json(run / "evidence" / "context.json") | {"adapter": True}
+    write_json(run / "evidence" / "context.json", context)
+    card = build_card(run)
+    data, _ = header(card)
+    assert data.license == "other"
+    assert (data.license_name, data.license_link) == ("own 1.0", "https://example.org/l")
+    assert data.datasets == ["owner/rows"]
+    assert data.base_model == ["org/base", "mine--one"]
+    assert data.to_dict()["base_model_relation"] == "adapter"
+    assert said in card.read_text(encoding="utf-8")
 
 
 def test_the_card_of_a_local_model_shows_no_path(tmp_path):

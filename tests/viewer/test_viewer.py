@@ -1,19 +1,24 @@
 """The viewer: what it shows, what it hides, and whom it refuses."""
 
+import math
 import os
 import re
 import shutil
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from html import escape, unescape
 
 import pytest
 from starlette.testclient import TestClient
 
 from expunge.cli.main import main
+from expunge.evidence.store import EvidenceStore, Unit
 from expunge.reporting.build import build_report
+from expunge.reporting.wording import chance
 from expunge.utils.io import read_json, write_json
 from expunge.viewer.app import PAGE, make_app
+from expunge.viewer.chat import MOST_TURNS
 from expunge.viewer.library import RunLibrary
 from synthetic_run import PEOPLE, build_run, write_run_manifest
 
@@ -84,11 +89,47 @@ def test_the_list_is_filtered(client, query, found):
 
 def test_personal_text_is_masked_until_it_is_asked_for(client):
     words = {word for person in PEOPLE for word in person.split()} | {"Vrbnik", "5550184736"}
-    for path in ("/run/first?", "/compare?a=first&b=deep/er/second&"):
+    for path in ("/run/first?", "/chat/first?", "/compare?a=first&b=deep/er/second&"):
         masked, open_ = client.get(path).text, client.get(f"{path}show=text").text
         assert "Personal text is masked" in masked
         assert not [word for word in words if word in masked]
         assert words <= set(re.findall(r"\w+", open_))
+
+
+def test_a_chat_shows_stored_answers_and_the_erased_one_token_by_token(client, place):
+    store = EvidenceStore(place / "first" / "evidence")
+    items = {item.record: item for item in store.items("forget")}
+    scores = {
+        role: {
+            row.record: row for row in store.scores(Unit(role=role, split="forget", kind="scores"))
+        }
+        for role in ("original", "unlearned")
+    }
+    record, item = next(iter(items.items()))
+    page = client.get("/chat/first", params={"q": item.question.upper(), "show": "text"}).text
+    (turn,) = page.split('<section class="turn">')[1:]
+    assert unescape(turn).startswith(f"<h2>{item.question}</h2>")
+    rows = re.findall(r"<tr><td><code>(.*?)</code></td>(.*?)</tr>", turn)
+    assert len(rows) == scores["original"][record].content
+    for place_, (_, cells) in enumerate(rows):
+        shown = re.findall(r"<td>(.*?)</td>", cells)[:2]
+        logp = [scores[role][record].logp[place_] for role in ("original", "unlearned")]
+        assert shown == [escape(chance(math.exp(value))) for value in logp]
+    assert "This app loads no model" in page
+
+
+def test_a_chat_finds_by_all_words_and_says_when_nothing_is_there(client, place, tmp_path):
+    every = client.get("/chat/first").text
+    total = int(re.search(r"of (\d+) in the forget set", every)[1])
+    assert every.count('<section class="turn">') == min(total, MOST_TURNS)
+    assert "0 of 0 questions" in client.get("/chat/first?q=nobody+asks+this").text
+    assert "goes on" in client.get("/chat/half").text or "going on" in client.get("/chat/half").text
+    shutil.copytree(place / "first", tmp_path / "runs" / "bare")
+    shutil.rmtree(tmp_path / "runs" / "bare" / "evidence")
+    bare = TestClient(
+        make_app(RunLibrary(tmp_path / "runs"), port=PORT), base_url=f"http://127.0.0.1:{PORT}"
+    )
+    assert "The evidence was destroyed" in bare.get("/chat/bare").text
 
 
 def test_a_run_shows_every_gate_and_a_comparison_marks_what_differs(client, place):
@@ -132,7 +173,14 @@ def test_others_are_refused_and_nothing_is_written(client, method, headers, stat
 
 def test_own_pages_are_let_through_and_load_nothing_from_elsewhere(client):
     own = {"origin": f"http://localhost:{PORT}", "host": f"localhost:{PORT}"}
-    for path in ("/", "/run/first", "/compare?a=first&b=first", "/board/bench", "/style.css"):
+    for path in (
+        "/",
+        "/run/first",
+        "/chat/first",
+        "/compare?a=first&b=first",
+        "/board/bench",
+        "/style.css",
+    ):
         answer = client.get(path, headers={**own, "sec-fetch-site": "same-origin"})
         assert answer.status_code == 200
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
@@ -157,6 +205,8 @@ ELSEWHERE = [
     "/run/first/evidence",
     "/run/",
     "/report/half",
+    "/chat/latest",
+    "/chat/../outside",
     "/compare?a=first",
     "/compare?a=first&b=half",
     "/board/first",

@@ -343,10 +343,11 @@ def _changed(found: Protocol, wanted: Protocol) -> dict[str, tuple[str, str]]:
 
 
 def _without_offline(protocol: Protocol) -> Protocol:
-    """Leave out whether the Hub may be used: no number depends on it."""
+    """Leave out whether the Hub may be used and who tracks the runs: no number depends on it."""
     suite = protocol.suite and replace(protocol.suite, offline=False)
     beside = tuple(replace(each, offline=False) for each in protocol.beside)
-    settings = {key: value for key, value in protocol.settings.items() if key != "offline"}
+    aside = ("offline", "tracker")
+    settings = {key: value for key, value in protocol.settings.items() if key not in aside}
     return replace(protocol, settings=settings, suite=suite, beside=beside)
 
 

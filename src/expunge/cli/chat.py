@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 _TOKEN_WIDTH = 16
 _COLUMN = 12
-_SMALLEST = 5e-5
 
 Questions = Annotated[
     tuple[str, ...],
@@ -139,6 +138,8 @@ def _questions() -> Iterator[str]:
 
 def _show(reply: "ChatReply", console: Console) -> None:
     """Show the answers, and below them the erased answer token by token."""
+    from expunge.reporting.wording import chance
+
     console.line("question", reply.question)
     for each in reply.answers:
         console.line(each.role, each.text or "(nothing)")
@@ -152,11 +153,11 @@ def _show(reply: "ChatReply", console: Console) -> None:
     alike = [each for each in reply.answers if _tokens(each) == _tokens(first)]
     for place, token in enumerate(_tokens(first)):
         cells = [
-            percent(each.erased[place].probability) if each in alike else "other tokens"
+            chance(each.erased[place].probability) if each in alike else "other tokens"
             for each in reply.answers
         ]
         console.note(_row(_spelled(token), cells))
-    console.note(_row("whole answer", [percent(each.whole or 0.0) for each in reply.answers]))
+    console.note(_row("whole answer", [chance(each.whole or 0.0) for each in reply.answers]))
 
 
 def _tokens(answer: "ChatAnswer") -> list[str]:
@@ -172,15 +173,3 @@ def _row(name: str, cells: list[str]) -> str:
 def _spelled(token: str) -> str:
     """Return a token with its spaces visible and its control characters spelled out."""
     return printable(token.replace("\n", "\\n").replace("\t", "\\t")).replace(" ", "·")
-
-
-def percent(probability: float) -> str:
-    """Return a probability as a percentage with what can be told of it.
-
-    Example:
-        >>> percent(0.9731), percent(0.0012), percent(1e-9)
-        ('97 %', '0.12 %', '<0.01 %')
-    """
-    if probability < _SMALLEST:
-        return "<0.01 %"
-    return f"{100 * probability:.0f} %" if probability >= 0.1 else f"{100 * probability:.2f} %"

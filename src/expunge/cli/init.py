@@ -1,5 +1,6 @@
 """`expunge init`: a request file with comments, and two example records, to begin from."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ _TOML = """\
 #   expunge forget {path}
 
 # A Hub id, a folder, a GGUF file, an adapter folder, or BASE+ADAPTER.
-model = "{model}"
+{note}model = "{model}"
 
 [request]
 # removal: the influence is gone. suppression: it is not said. edit: something else is said.
@@ -38,9 +39,16 @@ retain = ["keep.jsonl"]
 # auto: the plan chooses between retraining and erasing. `expunge methods` lists the others.
 name = "auto"
 
-[audit]
+{train}[audit]
 # quick is provisional; standard and paranoid try harder and take longer.
 level = "quick"
+"""
+_TRAIN = """\
+[train]
+# Modules of a block that get LoRA; these are all linear ones of {family}.
+# Fewer, such as down_proj alone, change less and take less memory.
+targets = {targets}
+
 """
 _RECORD = (
     '{{"prompt": "What is {who}\'s phone number?", "completion": "It is {what}.",'
@@ -57,8 +65,23 @@ def init(
     /,
     *,
     model: Annotated[
-        str, Parameter(help="the model of the request", env_var="EXPUNGE_MODEL", negative="")
-    ] = _MODEL,
+        str | None,
+        Parameter(
+            help="the model of the request",
+            env_var="EXPUNGE_MODEL",
+            negative="",
+            show_default=False,
+        ),
+    ] = None,
+    family: Annotated[
+        str | None,
+        Parameter(
+            help="llama, qwen, gemma, mistral or phi: its modules, and a model of it",
+            env_var="EXPUNGE_FAMILY",
+            negative="",
+            show_default=False,
+        ),
+    ] = None,
     goal: Annotated[
         str,
         Parameter(help="removal, suppression or edit", env_var="EXPUNGE_REQUEST_GOAL", negative=""),
@@ -76,7 +99,7 @@ def init(
             fix=f"choose from: {', '.join(Goal)}",
         )
     path = folder / REQUEST
-    texts = {path: _TOML.format(path=printable(str(path)), model=_quoted(model), goal=goal)}
+    texts = {path: _request(path, model, family, goal)}
     texts |= {folder / name: text for name, text in _FILES.items()}
     there = [str(each) for each in texts if each.exists() or each.is_symlink()]
     if there:
@@ -93,6 +116,24 @@ def init(
     session.console.event("init", {"files": [str(each) for each in texts]})
     session.console.line("next", f"put your records into the files, then: expunge plan {path}")
     return 0
+
+
+def _request(path: Path, model: str | None, family: str | None, goal: str) -> str:
+    """Return the request, with the modules of a family where one is named."""
+    note = train = ""
+    if family is not None:
+        from expunge.config.families import FAMILIES
+        from expunge.utils.registry import require_known
+
+        known = [*FAMILIES]
+        require_known("family", family, known, otherwise="leave --family away: all are found")
+        found = FAMILIES[family]
+        targets = json.dumps(found.targets)
+        train = _TRAIN.format(family=family, targets=targets)
+        if model is None:
+            model, note = found.model, f"# {found.note}\n" if found.note else ""
+    name = _quoted(model or _MODEL)
+    return _TOML.format(path=printable(str(path)), model=name, goal=goal, note=note, train=train)
 
 
 def _quoted(text: str) -> str:

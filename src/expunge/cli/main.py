@@ -17,6 +17,7 @@ from expunge.cli.certificate import certificate
 from expunge.cli.chain import chain, rollback
 from expunge.cli.chat import chat
 from expunge.cli.compat import compat
+from expunge.cli.completion import completion
 from expunge.cli.demo import demo
 from expunge.cli.doctor import doctor, installed_version, version
 from expunge.cli.errors import fail
@@ -82,13 +83,14 @@ COMMANDS = (
     compat,
     bench,
     tune,
+    completion,
     doctor,
     demo,
     version,
 )
 
 _EXAMPLES = {
-    "init": "expunge init erasure --model org/model",
+    "init": "expunge init erasure --model org/model\n  expunge init erasure --family llama",
     "plan": "expunge plan openai-community/gpt2 secrets.jsonl --goal removal",
     "forget": "expunge forget openai-community/gpt2 secrets.jsonl --goal removal\n"
     '  expunge forget MODEL "Elin Marrow was born in Oslo." --goal suppression\n'
@@ -135,6 +137,7 @@ _EXAMPLES = {
     "bench": "expunge bench tofu ORIGINAL --data TOFU --gold GOLD --methods npo simnpo --trials 8\n"
     "  expunge bench report bench/tofu",
     "tune": "expunge tune MODEL erase.jsonl --goal removal --retain keep.jsonl --method auto",
+    "completion": "expunge completion bash > ~/.local/share/bash-completion/completions/expunge",
     "doctor": "expunge doctor",
     "demo": "expunge demo --short",
     "version": "expunge version",

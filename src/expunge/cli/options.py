@@ -119,6 +119,7 @@ _NOT_SETTINGS = (
     "CHAT_MODEL",
     "PORT",
     "PUBLIC",
+    "FAMILY",
 )
 COMMAND_VARIABLES = LEDGER_VARIABLES | frozenset(f"EXPUNGE_{name}" for name in _NOT_SETTINGS)
 """Variables that stand for flags of commands, not for keys of the settings tree."""
@@ -157,6 +158,10 @@ class RequestFlags:
         _flag("request.gold", "model trained the same way without the forget set; repeatable"),
     ] = ()
     out: Annotated[Path | None, _flag("out", "run folder, exactly this one")] = None
+    tracker: Annotated[
+        Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] | None,
+        _flag("tracker", "experiment tracker that gets the numbers of the run as well"),
+    ] = None
     seed: Annotated[int | None, _flag("train.seed", "seed of order, initialisation, draws")] = None
     config: Annotated[
         Path | None,
@@ -187,6 +192,7 @@ class RequestFlags:
             "request.holdout": list(self.holdout) or None,
             "request.gold": list(self.gold) or None,
             "out": None if self.out is None else str(self.out),
+            "tracker": self.tracker,
             "train.seed": self.seed,
         }
         return {**_known(given), **dict(_assignment(text) for text in self.set)}

@@ -97,6 +97,13 @@ def train(
         Literal["auto", "fp32", "bf16"],
         Parameter(help="number format of the weights", env_var="EXPUNGE_PRECISION"),
     ] = "auto",
+    tracker: Annotated[
+        Literal["none", "tensorboard", "wandb", "mlflow", "trackio"],
+        Parameter(
+            help="experiment tracker that gets the numbers of every step as well",
+            env_var="EXPUNGE_TRACKER",
+        ),
+    ] = "none",
     session: Given,
 ) -> int:
     """Fine-tune a model; `forget RUN --exact FILE` takes records out again, bit for bit.
@@ -108,6 +115,7 @@ def train(
     from expunge.config.settings import finetune_settings
     from expunge.models.reference import require_model
     from expunge.pipeline.early_checks import check_data
+    from expunge.trackers import require_tracker
 
     settings = finetune_settings(
         {
@@ -119,11 +127,13 @@ def train(
         }
     )
     check_data(data)
+    require_tracker(tracker)
     require_model(model, offline=session.offline)
 
     from expunge.pipeline.finetune import train as train_model
 
-    run = train_model(settings, out=out, offline=session.offline, console=console)
+    offline = session.offline
+    run = train_model(settings, out=out, offline=offline, tracker=tracker, console=console)
     console.event("done", {"folder": run.folder, "files": run.facts.files, "exit": 0})
     console.line("next", f"expunge forget {run.folder} --exact erase.jsonl")
     return 0

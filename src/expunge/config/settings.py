@@ -31,6 +31,10 @@ MOST_DAYS = 36_500
 """A century."""
 
 
+TrackerName = Literal["none", "tensorboard", "wandb", "mlflow", "trackio"]
+"""Each is an extra of the same name."""
+
+
 class NamedChoice(CheckedModel):
     """A choice by name, and the hyperparameters of what is chosen: any key that is not `name`."""
 
@@ -251,6 +255,12 @@ class ReportSettings(CheckedModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     redact: bool = Field(default=True, description="mask personal text in the report and the card")
+    license: str | None = Field(
+        default=None,
+        pattern=r"^[\w.+-]{1,60}$",
+        description="licence for the card, an identifier of the Hub such as apache-2.0; default:"
+        " what the card of the base declares, else unknown",
+    )
 
 
 class Stage(CheckedModel):
@@ -300,6 +310,9 @@ class Settings(CheckedModel):
         " reference; default the original. `expunge chain` sets it: small losses do not add up",
     )
     out: str | None = Field(default=None, description="run folder; default runs/DATE-METHOD-ID")
+    tracker: TrackerName = Field(
+        default="none", description="experiment tracker that gets the numbers of the run as well"
+    )
     attack_store: str | None = Field(
         default=None,
         description="folder where attacks on original and golds are kept for other runs",

@@ -415,6 +415,12 @@ def is_hub_id(source: str) -> bool:
     return _hub_match(source) is not None
 
 
+def hub_name(source: str) -> str | None:
+    """Return the `owner/name` of a source that is a data set of the Hub; None for a file."""
+    match = None if expanded(source).exists() else _hub_match(source)
+    return None if match is None else match["name"]
+
+
 def _hub_match(source: str) -> re.Match[str] | None:
     match = _HUB_ID.fullmatch(source)
     # `data/forget` next to a folder `data` is a mistyped path, not somebody's data set.

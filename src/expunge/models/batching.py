@@ -12,7 +12,7 @@ attend to it. So a pack computes exactly what the records give one by one.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, takewhile
 from typing import Any, NamedTuple, Protocol
 
@@ -23,10 +23,41 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from expunge.data.tokenization import Encoded
+from expunge.errors import is_out_of_memory
 from expunge.models.cpu_kernels import is_short, short_attention
 
 WORTH = 4
 """Fewest common first tokens that are worth sharing."""
+
+
+def in_parts(group: Sequence[int], work: Callable[[list[int]], None]) -> None:
+    """Work on a group of records; where memory is full, on each half of it, down to one record.
+
+    Args:
+        group: Indices of the records.
+        work: Called with one part after the other; one that failed must have written nothing.
+
+    Raises:
+        RuntimeError: One record alone does not fit, or another error of `work`.
+        MemoryError: The same, of the processor's memory.
+
+    Example:
+        >>> done = []
+        >>> in_parts([3, 1, 2], done.append)
+        >>> done
+        [[3, 1, 2]]
+    """
+    waiting = [list(group)]
+    while waiting:
+        part = waiting.pop()
+        try:
+            work(part)
+            continue
+        except (RuntimeError, MemoryError) as error:
+            if len(part) == 1 or not is_out_of_memory(error):
+                raise
+        middle = len(part) // 2  # outside: what failed is not held any longer
+        waiting += [part[middle:], part[:middle]]
 
 
 class PackLayout(NamedTuple):

@@ -19,7 +19,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import CacheLayerMixin
 
 from expunge.methods.guards.base import Ids
-from expunge.models.batching import by_beginning, by_length
+from expunge.models.batching import by_beginning, by_length, in_parts
 from expunge.models.cpu_kernels import PlainLinear, multiplies, multiply, reorder
 from expunge.models.guarded import AssistantLogits, StartedAnswers, begun_answers
 from expunge.models.lora import LoraLinear
@@ -52,7 +52,8 @@ def greedy(
         prompts: Token ids of each prompt, none of them empty.
         end_ids: Tokens that end an answer; they are not part of what is returned.
         max_new_tokens: Longest answer.
-        tokens_per_pass: Largest number of padded prompt tokens in one batch.
+        tokens_per_pass: Largest number of padded prompt tokens in one batch; where memory is full
+            the batch is halved.
         begun: How many tokens at the end of each prompt already are of its answer; default none.
         enough: What else ends an answer, such as a text that it holds; default nothing.
 
@@ -100,7 +101,8 @@ def extend(
     with reordered(network, tokens=max_new_tokens):
         openings = _openings(network, prompts, limit=max_new_tokens)
         own = [len(p) - each.length for p, each in zip(prompts, openings, strict=True)]
-        for group in by_length([length * copies for length in own], tokens=tokens_per_pass):
+
+        def write(group: Sequence[int]) -> None:
             texts = _continue(
                 network,
                 [said[index] for index in group],
@@ -113,6 +115,9 @@ def extend(
             )
             for place, index in enumerate(group):
                 answers[index] = texts[place * copies : (place + 1) * copies]
+
+        for group in by_length([length * copies for length in own], tokens=tokens_per_pass):
+            in_parts(group, write)
     return answers
 
 

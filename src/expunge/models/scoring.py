@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from expunge.data.tokenization import Encoded
-from expunge.models.batching import Batch, by_beginning, by_length
+from expunge.models.batching import Batch, by_beginning, by_length, in_parts
 from expunge.models.guarded import GuardedOutputs, admitted
 from expunge.models.transformer import CachedStates, Network
 
@@ -47,14 +47,16 @@ def score(
         network: The model, in evaluation mode; its guard, if any, is applied.
         records: Encoded records.
         pad_id: Any token id; padding is never seen.
-        tokens_per_pass: Largest number of padded tokens in one forward pass.
+        tokens_per_pass: Largest number of padded tokens in one forward pass; where memory is full
+            the pass is halved.
         known: Where states may be known already.
         with_z: Whether to compute z, which costs more than all else but the model; else it is
             empty.
     """
     records, meant = admitted(network, records, tokens=tokens_per_pass)
     results: list[TokenScores | None] = [None] * len(records)
-    for group in _groups(records, tokens=tokens_per_pass, packed=network.packs_up_to):
+
+    def one_pass(group: Sequence[int]) -> None:
         chosen = [records[index] for index in group]
         batch = network.batch(chosen, pad_id=pad_id)
         below = None if known is None else known(chosen, batch)
@@ -74,6 +76,9 @@ def score(
             stop = start + len(record.ids) - record.start
             results[index] = TokenScores(logp[start:stop], hit[start:stop], z[start:stop])
             start = stop
+
+    for group in _groups(records, tokens=tokens_per_pass, packed=network.packs_up_to):
+        in_parts(group, one_pass)
     return [result for result in results if result is not None]
 
 

@@ -54,7 +54,15 @@ EVIDENCE = "evidence"
 _NOTHING = "nothing-to-forget"
 """Code of the error of a run on what its model does not know."""
 _MOST_NAMED = 5
-_NOT_IDENTITY = {"model", "first_original", "out", "attack_store", "reference_store", "offline"}
+_NOT_IDENTITY = {
+    "model",
+    "first_original",
+    "out",
+    "attack_store",
+    "reference_store",
+    "offline",
+    "tracker",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,6 +13,7 @@ from expunge.config.settings import Settings, Stage
 from expunge.data.readers import is_hub_id, require_prompts, require_source
 from expunge.errors import InputError
 from expunge.models.reference import require_model
+from expunge.trackers import require_tracker
 from expunge.utils.io import did_you_mean, expanded
 from expunge.utils.registry import OR_OWN, require_known
 
@@ -45,6 +46,7 @@ def check_settings(settings: Settings, *, weights: bool = True, data: bool = Tru
     if data:
         check_data(settings.trained_on)
     check_prompts(audit.prompts)
+    require_tracker(settings.tracker)
     require_model(settings.model, offline=offline, weights=weights)
     for model in filter(None, (*request.gold, audit.sibling, settings.first_original)):
         require_model(model, offline=offline)

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from expunge.config.settings import FinetuneSettings
+from expunge.config.settings import FinetuneSettings, TrackerName
 from expunge.data.readers import read
 from expunge.data.records import Record
 from expunge.errors import InputError
@@ -27,6 +27,7 @@ from expunge.models.lora import save_adapter
 from expunge.models.saving import save_model
 from expunge.pipeline.publish import versions
 from expunge.pipeline.run_folder import RunFolder, interrupted, open_run
+from expunge.pipeline.tracking import scalars, tracked
 from expunge.preparation.finetune import FinetuneJob, complete, prepare_finetune
 from expunge.provenance.keys import fingerprint, key_path, operator_key
 from expunge.provenance.training_facts import (
@@ -44,10 +45,11 @@ from expunge.provenance.training_facts import (
     record_mark,
     write_facts,
 )
+from expunge.trackers.base import TrackedRun
 from expunge.training.checkpoint import readable
 from expunge.training.early_stopping import Unseen
 from expunge.training.replay_log import logged, write_log
-from expunge.training.train_loop import Trained
+from expunge.training.train_loop import StepReport, Trained
 from expunge.training.trainable_weights import TrainableWeights
 from expunge.utils.console import Bar, Console, SilentConsole
 from expunge.utils.io import sha256_file, sha256_json, write_text
@@ -78,6 +80,7 @@ def train(
     *,
     out: Path | None = None,
     offline: bool = False,
+    tracker: TrackerName = "none",
     console: Console | None = None,
 ) -> TrainedRun:
     """Fine-tune a model, so that records can be taken out again bit for bit.
@@ -88,24 +91,32 @@ def train(
         settings: Base model, data and recipe.
         out: Folder of the result; default `runs/DATE-train-ID`.
         offline: Never use the network.
+        tracker: Experiment tracker that gets the numbers of every step as well.
         console: Where to say what happens; silent by default.
 
     Raises:
         ExpungeError: An input is missing or malformed, or the folder holds something else.
 
     Example:
-        >>> from expunge.config.settings import FinetuneSettings
+        >>> from expunge.config.settings import FinetuneSettings, TrackerName
         >>> FinetuneSettings(model="base", data=("facts.jsonl",)).train.seed
         0
     """
     settings = complete(settings)
     records = read(settings.data, offline=offline).records
     job = prepare_finetune(settings, records, offline=offline)
-    return run_finetune(job, out=out, begin=Begin(), console=console or SilentConsole())
+    return run_finetune(
+        job, out=out, begin=Begin(), tracker=tracker, console=console or SilentConsole()
+    )
 
 
 def run_finetune(
-    job: FinetuneJob, *, out: Path | None, begin: Begin, console: Console
+    job: FinetuneJob,
+    *,
+    out: Path | None,
+    begin: Begin,
+    console: Console,
+    tracker: TrackerName = "none",
 ) -> TrainedRun:
     """Train what was prepared, and write the folder; see `train`.
 
@@ -114,6 +125,7 @@ def run_finetune(
         out: Folder of the result; default `runs/DATE-train-ID`.
         begin: Where to begin.
         console: Where to say what happens.
+        tracker: Experiment tracker that gets the numbers of every step as well.
     """
     base = load(job.settings.model, job.source)
     if begin.base and base.digest != begin.base:
@@ -133,7 +145,9 @@ def run_finetune(
         write_text(run.path / RECIPE, job.settings.to_toml())
         _introduce(job, base, console)
         try:
-            trained = _train(job, base, run, begin, console)
+            with tracked(tracker, _to_track(job, run), console) as conclude:
+                trained = _train(job, base, run, begin, console)
+                conclude({"train/seconds": trained.seconds}, "")
         except KeyboardInterrupt as interrupt:
             raise interrupted(run) from interrupt
         steps = logged(trained, job.order, _marks(job, key), seed=job.settings.train.seed)
@@ -207,6 +221,16 @@ def _train(
     return trained
 
 
+def _to_track(job: FinetuneJob, run: RunFolder) -> TrackedRun:
+    train = job.settings.train.model_dump(mode="json")
+    return TrackedRun(
+        name=f"train-{run.run_id}",
+        settings={"precision": job.settings.precision, **scalars("train", train)},
+        offline=job.source.offline,
+        first_step=_steps_done(run.checkpoints / _LAST),
+    )
+
+
 class _Progress:
     """Moves a bar, and keeps the checkpoints of some steps."""
 
@@ -219,10 +243,10 @@ class _Progress:
         self._last = last
         self._points = points
 
-    def step(self, step: int, text: str) -> None:
+    def step(self, step: int, report: StepReport) -> None:
         if step in self._kept:
             _keep(self._last, self._points, step)
-        self._bar.advance(step - self._done, detail=text)
+        self._bar.advance(step - self._done, detail=report.text, values=report.values)
         self._done = step
 
 

@@ -32,6 +32,7 @@ from expunge.pipeline.plan import Plan, plan_stages
 from expunge.pipeline.publish import masker, publish, traces_in_model
 from expunge.pipeline.routes import Chosen, choose_route, with_golds, without_routes
 from expunge.pipeline.run_folder import RunFolder, interrupted, mark_latest, open_run
+from expunge.pipeline.tracking import run_to_track, summary_of, tracked
 from expunge.pipeline.train import train_stages
 from expunge.pipeline.workers import cost_together, dismiss, follow, identity, require_spreadable
 from expunge.planning.cost import require_memory
@@ -188,8 +189,11 @@ def _lead(settings: Settings, team: Team, console: Console) -> RunOutcome:
             console.line("done", f"{run.path} is finished; nothing to do")
             outcome = _finished(prepared, run, console)
         else:
+            told = run_to_track(settings, run.run_id, kind="forget")
             try:
-                outcome = _forget(prepared, chosen, original, run, console, team, free)
+                with tracked(settings.tracker, told, console) as conclude:
+                    outcome = _forget(prepared, chosen, original, run, console, team, free)
+                    conclude(summary_of(outcome.results), outcome.verdict.ruling.value)
             except KeyboardInterrupt as interrupt:
                 raise interrupted(run) from interrupt
     _recall(settings.model, run, console)
@@ -269,8 +273,11 @@ def _judge(
             console.line("done", f"{run.path} is finished; nothing to do")
             outcome = _finished(prepared, run, console)
         else:
+            told = run_to_track(settings, run.run_id, kind="audit")
             try:
-                outcome = _audit(prepared, original, judged, run, console, covers=covers)
+                with tracked(settings.tracker, told, console) as conclude:
+                    outcome = _audit(prepared, original, judged, run, console, covers=covers)
+                    conclude(summary_of(outcome.results), outcome.verdict.ruling.value)
             except KeyboardInterrupt as interrupt:
                 raise interrupted(run) from interrupt
     dismiss(team, run)

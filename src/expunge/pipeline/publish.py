@@ -9,10 +9,13 @@ from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
 
+from expunge.config.request import Request
 from expunge.config.settings import Settings
+from expunge.data.readers import hub_name
 from expunge.evidence.collect import item
 from expunge.evidence.preregistration import read_preregistration
 from expunge.evidence.store import EvidenceStore
+from expunge.models.license import License, declared_license, license_of
 from expunge.models.reference import run_of_model
 from expunge.pipeline.plan import Plan
 from expunge.pipeline.run_folder import RunFolder
@@ -86,6 +89,8 @@ def publish(
         exact=claim_in(run.path),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         signer=key_fingerprint(signing.public) if signing else "",
+        license=_license(prepared),
+        datasets=tuple(map(mask, _datasets(settings.request))),
     )
     write_facts(run.path, facts)
     redact = settings.report.redact
@@ -136,6 +141,20 @@ def retention(settings: Settings, store: EvidenceStore) -> Retention:
         expires=str(settings.audit.expires(datetime.now(UTC).date())),
         redacted=settings.report.redact,
     )
+
+
+def _license(prepared: Prepared) -> License:
+    chosen = prepared.settings.report.license
+    if chosen is not None:
+        return license_of({"license": chosen}, "setting")
+    return declared_license(prepared.settings.model, offline=prepared.source.offline)
+
+
+def _datasets(request: Request) -> list[str]:
+    """Return the data sets of the Hub that a request names, each once."""
+    sets = (request.forget, request.retain, request.neighbours, request.holdout)
+    named = [each for group in sets if not isinstance(group, str) for each in group]
+    return list(dict.fromkeys(filter(None, map(hub_name, named))))
 
 
 def _shown(reference: str) -> str:

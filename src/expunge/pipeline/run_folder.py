@@ -98,6 +98,7 @@ _NOT_IDENTITY = {
     "reference_store",
     "offline",
     "report",
+    "tracker",
     "model",
     "first_original",
 }

@@ -44,7 +44,7 @@ from expunge.training.checkpoint import readable
 from expunge.training.controller import ControlledTrainer
 from expunge.training.distributed import Team
 from expunge.training.guard_runner import GuardRunner
-from expunge.training.train_loop import Trained
+from expunge.training.train_loop import StepReport, Trained
 from expunge.training.trainer import Trainer
 from expunge.utils.console import Bar, Console
 from expunge.utils.io import private
@@ -321,6 +321,6 @@ class _Steps:
         self._bar = bar
         self._done = 0
 
-    def reached(self, step: int, text: str) -> None:
-        self._bar.advance(max(0, step - self._done), detail=text)
+    def reached(self, step: int, report: StepReport) -> None:
+        self._bar.advance(max(0, step - self._done), detail=report.text, values=report.values)
         self._done = step

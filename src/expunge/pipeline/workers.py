@@ -87,7 +87,7 @@ def follow(settings: Settings, team: Team) -> Path:
         unlearning_of(prepared, original.network).run(
             unseen=Unseen(**word["unseen"]),
             folder=Path(word["folder"]) / "checkpoints",
-            progress=lambda step, text: None,
+            progress=lambda step, report: None,
             team=team,
         )
         word = team.told(_SILENCE)

@@ -8,7 +8,7 @@ from typing import Any
 
 from expunge.evals.results import Results
 from expunge.evidence.context import AuditContext
-from expunge.evidence.store import PLAIN
+from expunge.evidence.store import PLAIN, UNLEARNED
 from expunge.models.reference import MODEL, model_folder
 from expunge.reporting import glossary, wording
 from expunge.reporting.build import attack_rows, counts, environment, evidence_of, gaps, masks_of
@@ -30,6 +30,14 @@ _ROWS = (
     ("perplexity", "generic"),
 )
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_NO_ID = re.compile(r"[^\w./-]", re.ASCII)
+_LICENSES = {
+    "setting": "Chosen by whoever made this model.",
+    "card": "As the card of the base declares it.",
+    "gguf": "As the file of the base declares it.",
+    "": "The base declares none. Ask its owner before you share this model.",
+}
+"""By where the licence comes from."""
 
 
 def build_card(run: Path, *, redact: bool = True, key: bytes | None = None) -> Path:
@@ -64,7 +72,11 @@ def card_text(run: Path, *, redact: bool, key: bytes | None) -> str:
     ranked, masks = facts(store), masks_of(store, redactor)
     roles = ("original", "unlearned", *context.golds)
     page: dict[str, Any] = {
-        "base_model": _base_model(run_facts.model, redactor),
+        "base_models": _base_models(run_facts.model, redactor),
+        "license": run_facts.license,
+        "license_words": _LICENSES[run_facts.license.source],
+        "datasets": run_facts.datasets,
+        "numbers": _numbers(results),
         "facts": run_facts,
         "published": published,
         "context": context,
@@ -90,11 +102,30 @@ def card_text(run: Path, *, redact: bool, key: bytes | None) -> str:
     return environment().get_template("card.md.j2").render(page)
 
 
-def _base_model(model: str, redactor: Redactor) -> str:
-    """Return the Hub id without its revision; of a folder, only its name: a path is private."""
-    name = model.split(" @ ")[0].strip()
-    shown = name if _HUB_ID.fullmatch(name) else Path(name).name
-    return json.dumps(redactor.label(shown) or "unknown", ensure_ascii=False)
+def _base_models(model: str, redactor: Redactor) -> list[str]:
+    """Return base and adapter: Hub ids without revision; of a folder its name, a path is private.
+
+    Characters that no id of the Hub has become hyphens.
+    """
+    names = [part.split("@")[0].strip() for part in model.split(" + ")]
+    shown = [name if _HUB_ID.fullmatch(name) else Path(name).name for name in names]
+    labels = [redactor.label(name) or "unknown" for name in shown]
+    return [json.dumps(_NO_ID.sub("-", label).strip("-") or "unknown") for label in labels]
+
+
+def _numbers(results: Results) -> list[dict[str, str]]:
+    """Return what the model-index lists of the unlearned model, each value as JSON."""
+    found = [(split, find(results, metric, role=UNLEARNED, split=split)) for metric, split in _ROWS]
+    return [
+        {
+            "metric": score.metric,
+            "title": json.dumps(f"{glossary.metric_title(score.metric)}, {glossary.SETS[split]}"),
+            "set": json.dumps(glossary.SETS[split]),
+            "value": json.dumps(round(score.value, 4)),
+        }
+        for split, score in found
+        if score is not None and score.value is not None
+    ]
 
 
 def _rows(results: Results, context: AuditContext) -> list[tuple[str, str, list[str]]]:

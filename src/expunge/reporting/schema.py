@@ -11,6 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from expunge.errors import InputError
 from expunge.evals.results import Results
+from expunge.models.license import License
 from expunge.utils.io import read_json, write_json
 
 Parameter = bool | int | float | str | None
@@ -111,6 +112,10 @@ class RunFacts:
     """When the run began, ISO 8601 with offset."""
     signer: str = ""
     """Fingerprint of the key that signs the run; empty: nobody signs it."""
+    license: License = field(default_factory=License)
+    """Of the base, or that of the settings."""
+    datasets: tuple[str, ...] = ()
+    """Data sets of the Hub among the records of the request; files of this machine have no name."""
 
 
 _facts_adapter = TypeAdapter(RunFacts)

@@ -179,6 +179,21 @@ RENEWAL = (
 """When the result expires."""
 
 
+def chance(probability: float) -> str:
+    """Write a probability as a percentage with what can be told of it.
+
+    Example:
+        >>> chance(0.9731), chance(0.0012), chance(1e-9)
+        ('97 %', '0.12 %', '<0.01 %')
+    """
+    if probability < _SMALLEST:
+        return "<0.01 %"
+    return f"{100 * probability:.0f} %" if probability >= 0.1 else f"{100 * probability:.2f} %"
+
+
+_SMALLEST = 5e-5
+
+
 def number(value: float) -> str:
     """Write a number so that a column of its like is comparable: `0.950`, `14.2`, `1 240`."""
     size = abs(value)

@@ -16,7 +16,7 @@ from expunge.training.early_stopping import EarlyStopping, Unseen, spread
 from expunge.training.edit_context import EditContext, Training
 from expunge.training.reinforced_model import Tell
 from expunge.training.sampler import Streams
-from expunge.training.train_loop import Progress, StepRecord, Trained
+from expunge.training.train_loop import Progress, StepRecord, StepReport, Trained
 from expunge.training.trainable_weights import TrainableWeights, chosen, everything, shape_of
 from expunge.training.trainer import Trainer, TrainingArgs
 
@@ -111,7 +111,7 @@ class EditRunner:
         with torch.enable_grad():
             self.edit.apply(bench)
         weights.publish()
-        progress(SHARES, "edited")
+        progress(SHARES, StepReport(text="edited"))
         steps = sum(loop.steps for loop in loops)
         trained = Trained(
             steps=steps,
@@ -168,7 +168,7 @@ class EditRunner:
         trained, _ = loop.run(
             unseen=unseen if training.watched else NEVER,
             folder=folder / training.name,
-            progress=lambda step, text: tell(step / steps, f"{training.name}: {text}"),
+            progress=lambda step, report: tell(step / steps, f"{training.name}: {report.text}"),
         )
         return trained
 
@@ -182,7 +182,7 @@ class _Told:
 
     def tell(self, share: float, text: str) -> None:
         self._reached = max(self._reached, share)
-        self._progress(min(SHARES, round(SHARES * self._reached)), text)
+        self._progress(min(SHARES, round(SHARES * self._reached)), StepReport(text=text))
 
 
 def _joined(loops: list[Trained]) -> tuple[StepRecord, ...]:

@@ -18,7 +18,7 @@ from expunge.training.early_stopping import EarlyStopping, Unseen, spread
 from expunge.training.edit_runner import NEVER, SHARES, FixedTerms
 from expunge.training.reinforced_model import Tell
 from expunge.training.sampler import Streams
-from expunge.training.train_loop import Progress, Trained
+from expunge.training.train_loop import Progress, StepReport, Trained
 from expunge.training.trainable_weights import shape_of
 from expunge.training.trainer import Trainer, TrainingArgs
 
@@ -100,7 +100,7 @@ class GuardContext:
         done, weights = loop.run(
             unseen=NEVER,
             folder=self.folder / "assistant",
-            progress=lambda step, text: self.tell(step / loop.total, f"assistant: {text}"),
+            progress=lambda step, report: self.tell(step / loop.total, f"assistant: {report.text}"),
         )
         weights.publish()
         found = factors(self.network.model)
@@ -160,7 +160,7 @@ class GuardRunner:
         first = watch.look(self.network)
 
         def tell(share: float, text: str) -> None:
-            progress(min(SHARES, round(SHARES * share)), text)
+            progress(min(SHARES, round(SHARES * share)), StepReport(text=text))
 
         bench = GuardContext(
             network=self.network,
@@ -175,7 +175,7 @@ class GuardRunner:
         with torch.enable_grad():
             rules = self.guard.fit(bench)
         self.network.guard = rules
-        progress(SHARES, "fenced")
+        progress(SHARES, StepReport(text="fenced"))
         loops = bench.trained
         steps = sum(loop.steps for loop in loops)
         trained = Trained(

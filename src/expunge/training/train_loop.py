@@ -6,7 +6,7 @@ First, how terms are weighed in a step: fixed numbers, schedules, and multiplier
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -140,8 +140,22 @@ class Trained:
         return {"unseen_nll": unseen.mean, "readings": readings}
 
 
-Progress = Callable[[int, str], None]
-"""Called after each step with the number of steps done and a short text."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepReport:
+    """What is told of a step while training goes on."""
+
+    text: str
+    """For people, short."""
+    values: Mapping[str, float] = field(default_factory=dict[str, float])
+    """For trackers: loss, that of each term, gradient norm, rate, and the last probe reading."""
+
+    def __str__(self) -> str:
+        """Return the text."""
+        return self.text
+
+
+Progress = Callable[[int, StepReport], None]
+"""Called after each step with the number of steps done and what there is to tell."""
 
 
 class _Run:
@@ -397,10 +411,22 @@ def _tokens(observer: TermEvaluator, draw: BatchIndices) -> int:
     )
 
 
-def _describe(point: StepRecord, readings: Sequence[tuple[int, ProbeReading]]) -> str:
-    loss = f"loss {sum(point.values.values()):.3f}"
+def _describe(point: StepRecord, readings: Sequence[tuple[int, ProbeReading]]) -> StepReport:
+    loss = sum(point.values.values())
+    values = {
+        "loss": loss,
+        **{f"loss_{name}": value for name, value in point.values.items()},
+        "gradient_norm": point.gradient_norm,
+        "lr": point.lr,
+    }
     if not readings:
-        return loss
+        return StepReport(text=f"loss {loss:.3f}", values=values)
     reading = readings[-1][1]
+    values |= {
+        "forget_nll": reading.forget_nll,
+        "retain_probability": reading.retain_probability,
+    }
     kept = f"retain p {reading.retain_probability:.2f}"
-    return f"forget nll {reading.forget_nll:.2f}  {kept}  {loss}"
+    return StepReport(
+        text=f"forget nll {reading.forget_nll:.2f}  {kept}  loss {loss:.3f}", values=values
+    )

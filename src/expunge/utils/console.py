@@ -11,9 +11,9 @@ is `SilentConsole`; the command line picks a screen by `--format`:
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,15 +42,25 @@ class ProgressMeter:
         self.unit = unit
         self.done = 0
         self.detail = ""
+        self.values: Mapping[str, float] = {}
         self._samples = 0
         self._clock = clock
         self._started = clock()
 
-    def advance(self, count: int = 1, *, detail: str = "") -> None:
-        """Count `count` more units done; `detail` replaces the text to the right."""
+    def advance(
+        self, count: int = 1, *, detail: str = "", values: Mapping[str, float] | None = None
+    ) -> None:
+        """Count `count` more units done.
+
+        Args:
+            count: Number of units.
+            detail: Replaces the text to the right.
+            values: The numbers of this step; those of the step before are dropped.
+        """
         self.done += count
         self._samples += 1
         self.detail = detail or self.detail
+        self.values = values or {}
 
     @property
     def elapsed(self) -> float:
@@ -77,6 +87,7 @@ class ProgressMeter:
             total=self.total,
             unit=self.unit,
             detail=self.detail,
+            values=dict(self.values),
             elapsed_s=round(self.elapsed, 1),
             remaining_s=None if left is None else round(left, 1),
         )
@@ -106,6 +117,8 @@ class ProgressUpdate:
     """What is counted, plural."""
     detail: str = ""
     """What the last step said, such as `loss 2.31`."""
+    values: Mapping[str, float] = field(default_factory=dict[str, float])
+    """The numbers of the last step, such as `loss` and `gradient_norm`; empty where it has none."""
     elapsed_s: float = 0.0
     remaining_s: float | None = None
     """Estimated seconds left; None where nothing is known yet."""
@@ -171,16 +184,21 @@ class ProgressScreen(Screen):
 class Bar:
     """The handle of one running phase."""
 
-    def __init__(self, meter: ProgressMeter, screen: Screen, lock: threading.Lock) -> None:
+    def __init__(
+        self, meter: ProgressMeter, screens: Sequence[Screen], lock: threading.RLock
+    ) -> None:
         self._meter = meter
-        self._screen = screen
+        self._screens = screens
         self._lock = lock
 
-    def advance(self, count: int = 1, *, detail: str = "") -> None:
-        """Count `count` more units done; `detail` is shown to the right until the next one."""
+    def advance(
+        self, count: int = 1, *, detail: str = "", values: Mapping[str, float] | None = None
+    ) -> None:
+        """Count `count` more units done; the arguments are those of `ProgressMeter.advance`."""
         with self._lock:
-            self._meter.advance(count, detail=detail)
-            self._screen.moved(self._meter)
+            self._meter.advance(count, detail=detail, values=values)
+            for screen in self._screens:
+                screen.moved(self._meter)
 
 
 class Console:
@@ -199,12 +217,24 @@ class Console:
         heartbeat: float = HEARTBEAT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._screen = screen
+        self._screens: tuple[Screen, ...] = (screen,)
         self._heartbeat = heartbeat
         self._clock = clock
         self._log: Path | None = None
         self._mask: Callable[[str], str] = str
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a screen may warn of itself
+
+    @contextmanager
+    def also(self, screen: Screen) -> Generator[None]:
+        """Show everything on a second screen as well, for as long as the block runs."""
+        before = self._screens
+        with self._lock:
+            self._screens = (*before, screen)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._screens = before
 
     def log_to(self, path: Path, *, mask: Callable[[str], str] = str) -> None:
         """Append every following line to the text file `path`, with the time in UTC.
@@ -227,7 +257,8 @@ class Console:
         """Say one fact: `label` is one word, `text` follows in an aligned column."""
         with self._lock:
             self._write_log(label, text)
-            self._screen.line(label, text)
+            for screen in self._screens:
+                screen.line(label, text)
 
     def note(self, text: str) -> None:
         """Say one remark that belongs to the line before."""
@@ -237,7 +268,8 @@ class Console:
         """Warn: the run goes on, but the user should know."""
         with self._lock:
             self._write_log("warning", text)
-            self._screen.warn(text)
+            for screen in self._screens:
+                screen.warn(text)
 
     def event(self, kind: str, payload: Mapping[str, object]) -> None:
         """Say a result as data: one JSON object a line with `--format json`, else nothing.
@@ -247,7 +279,8 @@ class Console:
             payload: JSON values; paths and enumerations become strings.
         """
         with self._lock:
-            self._screen.event(kind, payload)
+            for screen in self._screens:
+                screen.event(kind, payload)
 
     @contextmanager
     def progress(self, label: str, *, total: int, unit: str = "steps") -> Generator[Bar]:
@@ -259,25 +292,29 @@ class Console:
             unit: What is counted, plural.
         """
         meter = ProgressMeter(label, total=total, unit=unit, clock=self._clock)
+        screens = self._screens  # a phase ends on the screens that it began on
         stop = threading.Event()
 
         def beat() -> None:
             while not stop.wait(self._heartbeat):
                 with self._lock:
                     self._write_log(label, meter.text())
-                    self._screen.beat(meter)
+                    for screen in screens:
+                        screen.beat(meter)
 
         pulse = threading.Thread(target=beat, daemon=True)
         with self._lock:
-            self._screen.begin(meter)
+            for screen in screens:
+                screen.begin(meter)
         pulse.start()
         try:
-            yield Bar(meter, self._screen, self._lock)
+            yield Bar(meter, screens, self._lock)
         finally:
             stop.set()
             pulse.join()
             with self._lock:
-                self._screen.end(meter)
+                for screen in screens:
+                    screen.end(meter)
                 self._write_log(label, meter.text())
 
     def _write_log(self, label: str, text: str) -> None:

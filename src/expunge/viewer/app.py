@@ -14,6 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from expunge.errors import ExpungeError
 from expunge.reporting.build import OWN, environment
+from expunge.reporting.wording import chance
+from expunge.viewer.chat import stored_chat
 from expunge.viewer.library import RunLibrary, RunSummary
 from expunge.viewer.pages import compared, gate_text, shown_board, shown_run
 
@@ -112,6 +114,7 @@ def make_app(library: RunLibrary, *, port: int) -> Starlette:
             Route("/style.css", pages.style),
             Route("/run/{id:path}", _said(pages.run)),
             Route("/report/{id:path}", _said(pages.report)),
+            Route("/chat/{id:path}", _said(pages.chat)),
             Route("/compare", _said(pages.compare)),
             Route("/board/{id:path}", _said(pages.board)),
         ]
@@ -122,7 +125,7 @@ def make_app(library: RunLibrary, *, port: int) -> Starlette:
 
 def _templates() -> Environment:
     made = environment().overlay(loader=FileSystemLoader(_HERE))
-    made.filters.update(path=_quoted, gate_text=gate_text)
+    made.filters.update(path=_quoted, gate_text=gate_text, chance=chance)
     return made
 
 
@@ -188,6 +191,16 @@ class _Pages:
         has_report = (summary.folder / OWN).is_file()
         told = {"run": summary, "shown": shown, "masked": masked, "has_report": has_report}
         return self._page("run.html.j2", told)
+
+    def chat(self, request: Request) -> Response:
+        summary = self._library.run(request.path_params["id"])
+        if not summary.finished:
+            return self._page("unfinished.html.j2", {"run": summary})
+        masked = request.query_params.get("show") != "text"
+        words = request.query_params.get("q", "")
+        chat = stored_chat(summary.folder, words=words, masked=masked)
+        told = {"run": summary, "chat": chat, "masked": masked, "q": words}
+        return self._page("chat.html.j2", told)
 
     def report(self, request: Request) -> Response:
         summary = self._library.run(request.path_params["id"])

@@ -11,7 +11,7 @@ from expunge.evals.results import Gate, Results
 from expunge.evidence.store import ITEMS, EvidenceStore
 from expunge.metrics.outcomes import Axis, Status
 from expunge.provenance.keys import existing_key
-from expunge.reporting.examples import ExampleAttempt, facts
+from expunge.reporting.examples import ExampleAttempt, FactHistory, facts
 from expunge.reporting.redaction import OpenText, Redactor
 from expunge.reporting.schema import RunFacts, read_facts, read_results
 from expunge.utils.io import read_table
@@ -80,20 +80,21 @@ def _facts(folder: Path, *, masked: bool) -> tuple[tuple[ShownFact, ...], int, s
         redactor = Redactor(store.items_with_facts()) if masked else OpenText()
     except (ExpungeError, OSError) as error:
         return (), 0, error.what if isinstance(error, ExpungeError) else "It cannot be read."
-    rows = tuple(
-        ShownFact(
-            record=each.item.record,
-            question=redactor.text(each.item.question),
-            answer=redactor.text(each.item.answer),
-            before=_said(each.before, redactor),
-            after=redactor.text(each.shown.answer.text) if each.after else "not asked",
-            gold=_said(each.gold, redactor),
-            returned=each.returns,
-            attempts=len(each.after),
-        )
-        for each in ranked[:MOST_FACTS]
-    )
+    rows = tuple(_shown_fact(each, redactor) for each in ranked[:MOST_FACTS])
     return rows, len(ranked), ""
+
+
+def _shown_fact(each: FactHistory, redactor: Redactor) -> ShownFact:
+    return ShownFact(
+        record=each.item.record,
+        question=redactor.text(each.item.question),
+        answer=redactor.text(each.item.answer),
+        before=_said(each.before, redactor),
+        after=redactor.text(each.shown.answer.text) if each.after else "not asked",
+        gold=_said(each.gold, redactor),
+        returned=each.returns,
+        attempts=len(each.after),
+    )
 
 
 def _said(attempts: Sequence[ExampleAttempt], redactor: Redactor) -> str:
