@@ -36,6 +36,7 @@ from expunge.cli.plant import plant
 from expunge.cli.push import push
 from expunge.cli.reapply import reapply
 from expunge.cli.recheck import recheck
+from expunge.cli.recipe import recipe
 from expunge.cli.report import report
 from expunge.cli.request import request
 from expunge.cli.schema import schema
@@ -84,6 +85,7 @@ COMMANDS = (
     tune,
     doctor,
     demo,
+    recipe,
     version,
 )
 
@@ -137,6 +139,7 @@ _EXAMPLES = {
     "tune": "expunge tune MODEL erase.jsonl --goal removal --retain keep.jsonl --method auto",
     "doctor": "expunge doctor",
     "demo": "expunge demo --short",
+    "recipe": "expunge recipe\n  expunge recipe person --out person",
     "version": "expunge version",
 }
 _USAGE = {
