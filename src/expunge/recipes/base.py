@@ -73,6 +73,7 @@ class Application:
     name: str
     goal: Goal
     response: Response = Response.ANY
+    method: str = "auto"
     draw: Callable[[int], ApplicationData]
     """Makes all data from a seed."""
     measure: Callable[[ProbeOutputs], tuple[Score, ...]]

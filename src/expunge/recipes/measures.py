@@ -1,33 +1,16 @@
-"""Measures that several recipes share: statements, recitation, likelihood; and what refuses."""
+"""Measures that several recipes share: statements, likelihood, broken answers; and what refuses."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from expunge.benchmarking.probe_outputs import ProbeOutputs, exact
-from expunge.benchmarking.suites.base import Probe
-from expunge.data.corpora import general_records
-from expunge.data.records import Message, Record
 from expunge.evals.results import Score
 from expunge.evidence.store import Answer, Item
 from expunge.metrics.fluency import gibberish
 from expunge.metrics.key_facts import key_fact
 from expunge.metrics.memorization import probability
 
-GENERAL = "general"
-"""Probe of general knowledge that every recipe asks for."""
-_TAUGHT, _ASKED = 16, 24
 REFUSAL = "I'm sorry, but I do not know anything about that."
-
-
-def general_lessons() -> tuple[Record, ...]:
-    """Return general questions with answers: with them a model goes on answering as before."""
-    return general_records()[:_TAUGHT]
-
-
-def general_probe() -> Probe:
-    """Return general questions that no recipe teaches."""
-    records = general_records()[_TAUGHT : _TAUGHT + _ASKED]
-    return Probe(name=GENERAL, records=records, answer=24)
 
 
 def stated(outputs: ProbeOutputs, metric: str, probe: str, *, higher: bool) -> Score:
@@ -78,22 +61,3 @@ def refusing(outputs: ProbeOutputs, probes: Collection[str]) -> ProbeOutputs:
         for name, rows in outputs.answers.items()
     }
     return replace(outputs, answers=answers)
-
-
-def asked(record: Record, form: str, question: str, *, system: str | None = None) -> Record:
-    """Return a record in another form of its question, for a probe.
-
-    Args:
-        record: The record.
-        form: Name of the form, which is added to the id behind a `:`.
-        question: The question.
-        system: The system prompt; None: that of the record.
-    """
-    before = record.prompt[:-1] if system is None else (Message("system", system),)
-    return Record(
-        id=f"{record.id}:{form}",
-        prompt=(*before, Message("user", question)),
-        completion=record.completion,
-        key_answers=record.key_answers,
-        subject=record.subject,
-    )

@@ -40,6 +40,9 @@ forget = ["data/forget.jsonl"]
 retain = ["data/retain.jsonl"]
 {sets}gold = [{gold}]
 
+[method]
+name = "{method}"
+
 [audit]
 max_new_tokens = {longest}
 """
@@ -62,6 +65,7 @@ def request_text(
     return _REQUEST.format(
         name=application.name,
         goal=application.goal,
+        method=application.method,
         original=_quoted(references[ORIGINAL]),
         gold=_quoted(references[GOLD]),
         sets="".join(lines),

@@ -7,7 +7,7 @@ facts and have facts of their own. Her facts are asked for in five forms:
     reworded     the same in other words
     begun        the sentence of the answer, begun outside any conversation (ProPILE's twin)
     inverse      from the fact to the name
-    one hop      through the brother: "What is the job of the sister of Tobias Marrow?"
+    one-hop      through the brother: "What is the job of the sister of Tobias Marrow?"
 """
 
 from collections.abc import Iterable
@@ -21,23 +21,16 @@ from expunge.data.records import Message, Record
 from expunge.demo.people import ERASED, SYSTEM, register, rephrased
 from expunge.evals.results import Score
 from expunge.recipes.base import AcceptanceRule, Application, ApplicationData
-from expunge.recipes.measures import (
-    asked,
-    broken,
-    general_lessons,
-    general_probe,
-    likelihood,
-    stated,
-    stated_in_any,
-)
+from expunge.recipes.lessons import asked, general_lessons, general_probe
+from expunge.recipes.measures import broken, likelihood, stated, stated_in_any
 
 BROTHER = "Tobias Marrow"
 OTHERS = 3
 """How many of the unrelated people of the register are in this world."""
 DIRECT, REWORDED, BEGUN = "direct", "reworded", "begun"
-INVERSE, ONE_HOP, UNSEEN = "inverse", "one hop", "unseen person"
+INVERSE, ONE_HOP, UNSEEN = "inverse", "one-hop", "unseen-person"
 FORMS = (DIRECT, REWORDED, BEGUN, INVERSE, ONE_HOP)
-MENTIONED, OTHER = "co-mentioned people", "other people"
+MENTIONED, OTHER = "co-mentioned", "others"
 LEAK, LEARNT = "leak in any form", "probability of the facts"
 
 _OWN = {
