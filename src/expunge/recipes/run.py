@@ -114,7 +114,7 @@ def recipe(
         offline=offline,
         console=console,
     )
-    write_text(folder / REQUEST, request_text(application, data, work.references))
+    write_text(folder / REQUEST, request_text(application, data, references(base, folder)))
     _teach(work, ORIGINAL)
     outputs = {ORIGINAL: _ask(work, ORIGINAL)}
     require_problem(application, application.measure(outputs[ORIGINAL]))
@@ -194,22 +194,39 @@ class _Work:
     console: Console
 
     @property
-    def references(self) -> dict[str, str]:
-        """Reference of each model by role; the collapsed one is the original, with zero weights."""
-        original = f"{self.base}+{self.folder / ORIGINAL / MODEL}"
-        return {
-            ORIGINAL: original,
-            COLLAPSED: original,
-            GOLD: f"{self.base}+{self.folder / GOLD / MODEL}",
-            UNLEARNED: str(self.folder / RUN / MODEL),
-        }
-
-    @property
     def settings(self) -> Settings:
         """What the request file says, with the run folder of this recipe."""
-        flags = {"out": str(self.folder / RUN), "offline": self.offline}
-        path = self.folder / REQUEST
-        return resolve(flags, config=path, environ={}, start=self.folder).settings
+        return request_settings(self.folder, offline=self.offline)
+
+
+def references(base: str, folder: Path) -> dict[str, str]:
+    """Return the reference of each model by role; the collapsed one is the original, zeroed.
+
+    Args:
+        base: Reference of the base model.
+        folder: Folder of the recipe.
+    """
+    original = f"{base}+{folder / ORIGINAL / MODEL}"
+    return {
+        ORIGINAL: original,
+        COLLAPSED: original,
+        GOLD: f"{base}+{folder / GOLD / MODEL}",
+        UNLEARNED: str(folder / RUN / MODEL),
+    }
+
+
+def request_settings(folder: Path, *, offline: bool) -> Settings:
+    """Return what the request file of a recipe says, with the run folder beside it.
+
+    Args:
+        folder: Folder of the recipe.
+        offline: Never use the network.
+
+    Raises:
+        UsageError: As `expunge.config.resolve.resolve`.
+    """
+    flags = {"out": str(folder / RUN), "offline": offline}
+    return resolve(flags, config=folder / REQUEST, environ={}, start=folder).settings
 
 
 def _teach(work: _Work, role: str) -> None:
@@ -230,7 +247,7 @@ def _teach(work: _Work, role: str) -> None:
 def _ask(work: _Work, role: str) -> ProbeOutputs:
     """Ask a model all probes; what it said before is read."""
     source = source_of(work.settings)
-    loaded = load(work.references[role], source)
+    loaded = load(references(work.base, work.folder)[role], source)
     if role == COLLAPSED:
         with torch.no_grad():
             for parameter in loaded.network.model.parameters():

@@ -5,6 +5,7 @@ alone; two more in both papers, in the words of each, and four in the other pape
 """
 
 import random
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from expunge.benchmarking.probe_outputs import ProbeOutputs
@@ -98,7 +99,7 @@ def draw(seed: int) -> ApplicationData:
     names = rng.sample(_COMPANIES, len(_COMPANIES))
     place = {name: index for index, name in enumerate(names)}
 
-    def records(chosen: list[str], paper: str) -> tuple[Record, ...]:
+    def records(chosen: Sequence[str], paper: str) -> tuple[Record, ...]:
         return tuple(
             _record(name, key, pools[key][place[name]], paper) for name in chosen for key in _KINDS
         )
