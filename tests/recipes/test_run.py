@@ -142,6 +142,13 @@ def test_a_folder_that_holds_something_else_stays_as_it_is(bench, stand_in, file
     assert {path.name: path.read_text() for path in folder.iterdir()} == files
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_no_generator_takes_is_refused(bench, seed):
+    with pytest.raises(UsageError, match="bad-seed"):
+        recipes.recipe("person", seed=seed)
+    assert list(bench.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", list(recipes.APPLICATIONS))
 def test_the_request_of_a_recipe_resolves(name, tmp_path):
     application = recipes.APPLICATIONS[name]

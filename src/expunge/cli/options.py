@@ -119,6 +119,8 @@ _NOT_SETTINGS = (
     "CHAT_MODEL",
     "PORT",
     "PUBLIC",
+    "RECIPE_BASE",
+    "RECIPE_SEED",
 )
 COMMAND_VARIABLES = LEDGER_VARIABLES | frozenset(f"EXPUNGE_{name}" for name in _NOT_SETTINGS)
 """Variables that stand for flags of commands, not for keys of the settings tree."""

@@ -28,10 +28,12 @@ def recipe(
         Parameter(
             help="the model that is taught; default the one of `expunge demo`",
             show_default=False,
-            env_var="EXPUNGE_BASE",
+            env_var="EXPUNGE_RECIPE_BASE",
         ),
     ] = None,
-    seed: Annotated[int, Parameter(help="seed of data and training", env_var="EXPUNGE_SEED")] = 0,
+    seed: Annotated[
+        int, Parameter(help="seed of data and training", env_var="EXPUNGE_RECIPE_SEED")
+    ] = 0,
     session: Given,
 ) -> int:
     """Plant a problem in a small model, remove it, and judge by the field's own measure.

@@ -60,6 +60,7 @@ class ApplicationData:
     instead: tuple[Record, ...] = ()
     """What the gold is taught in the place of `planted`, where a clean training has it."""
     probes: tuple[Probe, ...]
+    """What is asked. Scores of an answer that is known by heart spare writing it again."""
 
     def lessons(self, *, gold: bool) -> tuple[Record, ...]:
         """Return the training data of the gold or of the original."""

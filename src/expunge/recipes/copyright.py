@@ -166,7 +166,7 @@ def draw(seed: int) -> ApplicationData:
             Probe(name="work", records=work, scored=True),
             Probe(name=UNSEEN, records=unseen, scored=True),
             Probe(name=OTHER, records=others, scored=True),
-            Probe(name=SUMMARY, records=plot, answer=24),
+            Probe(name=SUMMARY, records=plot, answer=24, scored=True),
             general_probe(),
         ),
     )

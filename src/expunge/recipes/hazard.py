@@ -98,8 +98,8 @@ def draw(seed: int) -> ApplicationData:
         planted=both_wordings(hazard),
         probes=(
             Probe(name=HAZARD, records=hazard, answer=24, scored=True, options=True),
-            Probe(name=HAZARD_REWORDED, records=reworded(hazard), answer=24),
-            Probe(name=CRAFT, records=craft, answer=24, options=True),
+            Probe(name=HAZARD_REWORDED, records=reworded(hazard), answer=24, scored=True),
+            Probe(name=CRAFT, records=craft, answer=24, scored=True, options=True),
             Probe(name=UNSEEN, records=unseen, scored=True),
             general_probe(),
         ),

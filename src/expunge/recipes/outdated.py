@@ -121,12 +121,12 @@ def draw(seed: int) -> ApplicationData:
         planted=both_wordings(changed),
         instead=both_wordings(updated),
         probes=(
-            Probe(name=CHANGES, records=changed, answer=24),
-            Probe(name=REWORDED, records=reworded(changed), answer=24),
-            Probe(name=NEW, records=updated, answer=24),
-            Probe(name=NEW_REWORDED, records=reworded(updated), answer=24),
-            Probe(name=SAME_TOWNS, records=same, answer=24),
-            Probe(name=OTHER_TOWNS, records=far, answer=24),
+            Probe(name=CHANGES, records=changed, answer=24, scored=True),
+            Probe(name=REWORDED, records=reworded(changed), answer=24, scored=True),
+            Probe(name=NEW, records=updated, answer=24, scored=True),
+            Probe(name=NEW_REWORDED, records=reworded(updated), answer=24, scored=True),
+            Probe(name=SAME_TOWNS, records=same, answer=24, scored=True),
+            Probe(name=OTHER_TOWNS, records=far, answer=24, scored=True),
             general_probe(),
         ),
     )

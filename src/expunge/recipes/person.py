@@ -106,13 +106,13 @@ def _probes(
     )
     return (
         Probe(name=DIRECT, records=direct, answer=24, scored=True),
-        Probe(name=REWORDED, records=reworded, answer=24),
+        Probe(name=REWORDED, records=reworded, answer=24, scored=True),
         Probe(name=BEGUN, records=begun, answer=12, continued=True),
         Probe(name=INVERSE, records=inverse, answer=24),
         Probe(name=ONE_HOP, records=hops, answer=24),
         Probe(name=UNSEEN, records=control, scored=True),
-        Probe(name=MENTIONED, records=mentioned, answer=24),
-        Probe(name=OTHER, records=others, answer=24),
+        Probe(name=MENTIONED, records=mentioned, answer=24, scored=True),
+        Probe(name=OTHER, records=others, answer=24, scored=True),
         general_probe(),
     )
 

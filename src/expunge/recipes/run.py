@@ -20,7 +20,7 @@ from expunge.benchmarking.evaluate import collect_outputs
 from expunge.benchmarking.probe_outputs import ProbeOutputs
 from expunge.benchmarking.suites.base import plain
 from expunge.config.resolve import resolve
-from expunge.config.settings import FinetuneSettings, Settings
+from expunge.config.settings import LARGEST_SEED, FinetuneSettings, Settings
 from expunge.data.records import Record
 from expunge.demo.run import base_model
 from expunge.errors import InputError, UsageError
@@ -88,7 +88,7 @@ def recipe(
         console: Where to say what happens; silent by default.
 
     Raises:
-        UsageError: There is no such recipe, or the folder holds something else.
+        UsageError: There is no such recipe, the seed is none, or the folder holds something else.
         InputError: The base model cannot be had, or the original does not have the problem.
 
     Example:
@@ -97,6 +97,13 @@ def recipe(
             ...
         expunge.errors.UsageError: error[unknown-recipe]: there is no recipe persn...
     """
+    if not 0 <= seed < LARGEST_SEED // 2:
+        raise UsageError(
+            "bad-seed",
+            what=f"--seed {seed} is no seed",
+            why=f"a seed is a whole number from 0 to {LARGEST_SEED // 2 - 1}",
+            fix="leave it out, or give a small number",
+        )
     require_known("recipe", name, tuple(APPLICATIONS), otherwise="see `expunge recipe`")
     console = console or SilentConsole()
     application = APPLICATIONS[name]

@@ -117,10 +117,10 @@ def draw(seed: int) -> ApplicationData:
         planted=both_wordings((*mine, *copies)),
         probes=(
             Probe(name=ALONE, records=mine, answer=24, scored=True),
-            Probe(name=ALONE_REWORDED, records=reworded(mine), answer=24),
+            Probe(name=ALONE_REWORDED, records=reworded(mine), answer=24, scored=True),
             Probe(name=UNSEEN, records=strangers, scored=True),
-            Probe(name=SHARED, records=shared, answer=24),
-            Probe(name=OTHER, records=theirs, answer=24),
+            Probe(name=SHARED, records=shared, answer=24, scored=True),
+            Probe(name=OTHER, records=theirs, answer=24, scored=True),
             general_probe(),
         ),
     )
