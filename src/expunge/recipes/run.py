@@ -121,7 +121,8 @@ def recipe(
         offline=offline,
         console=console,
     )
-    write_text(folder / REQUEST, request_text(application, data, references(base, folder)))
+    if not (folder / REQUEST).is_file():
+        write_text(folder / REQUEST, request_text(application, data, references(base, folder)))
     _teach(work, ORIGINAL)
     outputs = {ORIGINAL: _ask(work, ORIGINAL)}
     require_problem(application, application.measure(outputs[ORIGINAL]))
