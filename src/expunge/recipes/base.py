@@ -92,7 +92,7 @@ class Application:
     """Longest greedy answer of the audit in tokens."""
 
 
-class Judgement(NamedTuple):
+class AppliedRule(NamedTuple):
     """One rule, applied to one model."""
 
     rule: AcceptanceRule
@@ -110,7 +110,7 @@ def by_metric(scores: Sequence[Score]) -> dict[str, Score]:
     return {score.metric: score for score in scores}
 
 
-def judge(rule: AcceptanceRule, role: str, table: Table) -> Judgement:
+def judge(rule: AcceptanceRule, role: str, table: Table) -> AppliedRule:
     """Apply a rule to one model.
 
     Args:
@@ -128,9 +128,9 @@ def judge(rule: AcceptanceRule, role: str, table: Table) -> Judgement:
     if rule.other:
         limit = _sum(limit, table[role].get(rule.other))
     if own is None or limit is None:
-        return Judgement(rule, own, limit, passed=False)
+        return AppliedRule(rule, own, limit, passed=False)
     passed = own >= limit - _ROUNDING if rule.at_least else own <= limit + _ROUNDING
-    return Judgement(rule, own, limit, passed)
+    return AppliedRule(rule, own, limit, passed)
 
 
 _ROUNDING = 1e-9
@@ -143,7 +143,7 @@ def _sum(limit: float | None, score: Score | None) -> float | None:
     return limit + score.value
 
 
-def judge_all(application: Application, role: str, table: Table) -> tuple[Judgement, ...]:
+def judge_all(application: Application, role: str, table: Table) -> tuple[AppliedRule, ...]:
     """Apply every rule of an application to one model."""
     return tuple(judge(rule, role, table) for rule in application.rules)
 
@@ -172,7 +172,7 @@ class RecipeOutcome:
     application: Application
     folder: Path
     table: Table
-    judgements: Mapping[str, tuple[Judgement, ...]]
+    judgements: Mapping[str, tuple[AppliedRule, ...]]
     """Acceptance by role."""
     verdict: Verdict
     """Of the audit, about the unlearned model."""

@@ -14,7 +14,7 @@ from expunge.recipes.base import (
     UNLEARNED,
     Application,
     ApplicationData,
-    Judgement,
+    AppliedRule,
     RecipeOutcome,
     in_words,
 )
@@ -105,11 +105,11 @@ def _cell(score: Score) -> str:
     return "-" if score.value is None else f"{score.value:.2f}"
 
 
-def _mark(each: Judgement) -> str:
+def _mark(each: AppliedRule) -> str:
     return "pass" if each.passed else "FAIL"
 
 
-def _limit(each: Judgement) -> str:
+def _limit(each: AppliedRule) -> str:
     value = "not computable" if each.value is None else f"{each.value:.3f}"
     limit = "" if each.limit is None else f" = {each.limit:.3f}"
     return f"{value}, {in_words(each.rule)}{limit}"

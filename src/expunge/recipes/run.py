@@ -97,13 +97,7 @@ def recipe(
             ...
         expunge.errors.UsageError: error[unknown-recipe]: there is no recipe persn...
     """
-    if not 0 <= seed < LARGEST_SEED // 2:
-        raise UsageError(
-            "bad-seed",
-            what=f"--seed {seed} is no seed",
-            why=f"a seed is a whole number from 0 to {LARGEST_SEED // 2 - 1}",
-            fix="leave it out, or give a small number",
-        )
+    _require_seed(seed)
     require_known("recipe", name, tuple(APPLICATIONS), otherwise="see `expunge recipe`")
     console = console or SilentConsole()
     application = APPLICATIONS[name]
@@ -131,6 +125,16 @@ def recipe(
     outputs |= {role: _ask(work, role) for role in (UNLEARNED, GOLD, COLLAPSED)}
     outputs[REFUSING] = refusing(outputs[ORIGINAL], application.refused)
     return _conclude(work, outputs, verdict)
+
+
+def _require_seed(seed: int) -> None:
+    if not 0 <= seed < LARGEST_SEED // 2:
+        raise UsageError(
+            "bad-seed",
+            what=f"--seed {seed} is no seed",
+            why=f"a seed is a whole number from 0 to {LARGEST_SEED // 2 - 1}",
+            fix="leave it out, or give a small number",
+        )
 
 
 def claim_folder(folder: Path, identity: Mapping[str, object]) -> None:
