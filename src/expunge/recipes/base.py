@@ -167,7 +167,12 @@ def in_words(rule: AcceptanceRule) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecipeOutcome:
-    """What a recipe found."""
+    """What a recipe found.
+
+    Example:
+        >>> from expunge import recipe
+        >>> recipe("person").accepted("unlearned")  # doctest: +SKIP
+    """
 
     application: Application
     folder: Path

@@ -177,9 +177,7 @@ def _passages(rng: random.Random, title: str, hero: str, count: int) -> tuple[Re
         Record(
             id=f"{title.lower().replace(' ', '-')}-{place}",
             prompt=(),
-            completion=" ".join(
-                _sentence(rng, form, hero) for form in rng.sample(_FORMS, SENTENCES)
-            ),
+            completion=" ".join(_sentence(rng, form, hero) for form in forms),
             subject=hero,
         )
         for place in range(1, count + 1)
