@@ -40,7 +40,7 @@ ROOMS = (
     {"ledger"},
     {"pipeline"},
     {"benchmarking", "demo"},
-    {"viewer"},
+    {"recipes", "viewer"},
     {"cli"},
     {"__main__"},
 )

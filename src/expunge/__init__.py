@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from expunge.pipeline.verbs import audit, forget, plan
     from expunge.provenance.training_facts import TrainedRun
     from expunge.provenance.verify import Verification, verify
+    from expunge.recipes.base import RecipeOutcome
+    from expunge.recipes.run import recipe
     from expunge.reporting.build import build_report
     from expunge.reporting.build import build_report as report
     from expunge.requests.names import SearchedPerson
@@ -64,6 +66,7 @@ __all__ = [
     "Queue",
     "ReappliedUpdate",
     "Recheck",
+    "RecipeOutcome",
     "Request",
     "Results",
     "RunOutcome",
@@ -95,6 +98,7 @@ __all__ = [
     "read_queue",
     "reapply",
     "recheck",
+    "recipe",
     "report",
     "request",
     "rollback",
@@ -118,6 +122,7 @@ _MODULES = {
     "ProgressUpdate": "expunge.utils.console",
     "Queue": "expunge.config.queue",
     "ReappliedUpdate": "expunge.pipeline.reapply",
+    "RecipeOutcome": "expunge.recipes.base",
     "Recheck": "expunge.pipeline.recheck",
     "Request": "expunge.config.request",
     "Results": "expunge.evals.results",
@@ -149,6 +154,7 @@ _MODULES = {
     "read_queue": "expunge.config.queue",
     "reapply": "expunge.pipeline.reapply",
     "recheck": "expunge.pipeline.recheck",
+    "recipe": "expunge.recipes.run",
     "report": "expunge.reporting.build",
     "request": "expunge.pipeline.request",
     "rollback": "expunge.pipeline.rollback",

@@ -76,7 +76,7 @@ def test_all_commands_are_in_the_help():
     shown = python(LOADED, "--help").stdout
     names = "annex approve attack audit bench cache certificate chain chat compat demo doctor "
     names += "evidence explain forget gold init keys ledger letter merge methods metrics plan "
-    names += "plant push reapply recheck report request rollback schema train tune verify "
+    names += "plant push reapply recheck recipe report request rollback schema train tune verify "
     names += "version view"
     assert " ".join(NAMES) == names
     assert [name for name in NAMES if f"│ {name} " not in shown] == []

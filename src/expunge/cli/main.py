@@ -37,6 +37,7 @@ from expunge.cli.plant import plant
 from expunge.cli.push import push
 from expunge.cli.reapply import reapply
 from expunge.cli.recheck import recheck
+from expunge.cli.recipe import recipe
 from expunge.cli.report import report
 from expunge.cli.request import request
 from expunge.cli.schema import schema
@@ -86,6 +87,7 @@ COMMANDS = (
     completion,
     doctor,
     demo,
+    recipe,
     version,
 )
 
@@ -140,6 +142,7 @@ _EXAMPLES = {
     "completion": "expunge completion bash > ~/.local/share/bash-completion/completions/expunge",
     "doctor": "expunge doctor",
     "demo": "expunge demo --short",
+    "recipe": "expunge recipe\n  expunge recipe person --out person",
     "version": "expunge version",
 }
 _USAGE = {

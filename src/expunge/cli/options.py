@@ -120,6 +120,8 @@ _NOT_SETTINGS = (
     "PORT",
     "PUBLIC",
     "FAMILY",
+    "RECIPE_BASE",
+    "RECIPE_SEED",
 )
 COMMAND_VARIABLES = LEDGER_VARIABLES | frozenset(f"EXPUNGE_{name}" for name in _NOT_SETTINGS)
 """Variables that stand for flags of commands, not for keys of the settings tree."""
