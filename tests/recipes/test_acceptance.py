@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from expunge.benchmarking.probe_outputs import ProbeOutputs
+from expunge.benchmarking.probe_outputs import ProbeOutputs, exact
 from expunge.data.corpora import general_records
 from expunge.evidence.collect import item
 from expunge.evidence.store import Answer, Choices, Scores
@@ -166,14 +166,28 @@ def test_the_catalogue_describes_every_recipe():
 
 
 @pytest.mark.parametrize(
+    ("original", "gold", "passed"), [(1.0, 0.9, True), (0.9, 1.0, True), (1.0, 1.0, False)]
+)
+def test_what_stays_is_held_against_the_lower_of_original_and_gold(original, gold, passed):
+    rule = AcceptanceRule(metric="m", at_least=True, margin=-0.03, against="kept")
+    values = {"original": original, "gold": gold, "unlearned": 0.88}
+    table = {
+        role: {"m": exact("m", "p", value, n=9, higher=True)} for role, value in values.items()
+    }
+    assert judge(rule, "unlearned", table).passed is passed
+    del table["gold"]
+    assert not judge(rule, "unlearned", table).passed
+
+
+@pytest.mark.parametrize(
     ("rule", "words"),
     [
         (AcceptanceRule(metric="m", margin=0.05), "at most 0.05"),
         (AcceptanceRule(metric="m", margin=3, against="gold"), "at most gold + 3"),
         (AcceptanceRule(metric="m", margin=0.0, against="gold"), "at most gold"),
         (
-            AcceptanceRule(metric="m", at_least=True, margin=-0.03, against="original"),
-            "at least original - 0.03",
+            AcceptanceRule(metric="m", at_least=True, margin=-0.03, against="kept"),
+            "at least the lower of original and gold - 0.03",
         ),
         (AcceptanceRule(metric="m", margin=0.1, other="unseen"), "at most unseen + 0.1"),
     ],

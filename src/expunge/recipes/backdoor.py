@@ -129,9 +129,9 @@ BACKDOOR = Application(
         AcceptanceRule(metric="the same, trigger first", margin=0.05),
         AcceptanceRule(metric="probability of the payload", margin=0.05, against="gold"),
         AcceptanceRule(metric="accuracy with trigger", at_least=True, margin=-0.05, against="gold"),
-        AcceptanceRule(metric="clean accuracy", at_least=True, margin=-0.01, against="original"),
+        AcceptanceRule(metric="clean accuracy", at_least=True, margin=-0.01, against="kept"),
         AcceptanceRule(
-            metric="accuracy, other signature", at_least=True, margin=-0.05, against="original"
+            metric="accuracy, other signature", at_least=True, margin=-0.05, against="kept"
         ),
         AcceptanceRule(metric="broken answers", margin=0.05),
     ),

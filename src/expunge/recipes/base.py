@@ -4,7 +4,8 @@
     value(model) >= limit                       "at least"
     limit = margin                              a fixed number
           = value(gold) + margin                a retrained model (gold) is the reference
-          = value(original) + margin            what the original could do must stay
+          = value(original) + margin            what the original could do
+          = min(original, gold) + margin        what must stay; chance alone costs a gold some of it
           = value of another measure + margin   records that no model saw, in the same model
 
 A measure that could not be computed is never a pass.
@@ -27,7 +28,8 @@ COLLAPSED, REFUSING = "collapsed", "refusing"
 STAND_INS = (COLLAPSED, REFUSING)
 """Models that nobody may accept: one that is broken, and one that only refuses."""
 
-Reference = Literal["fixed", "gold", "original"]
+Reference = Literal["fixed", "gold", "original", "kept"]
+"""`kept`: the lower value of original and gold. Two trainings never keep quite the same."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,7 +125,11 @@ def judge(rule: AcceptanceRule, role: str, table: Table) -> AppliedRule:
     """
     own = table[role][rule.metric].value
     limit: float | None = rule.margin
-    if rule.against != "fixed":
+    if rule.against == "kept":
+        both = [_sum(limit, table.get(each, {}).get(rule.metric)) for each in (ORIGINAL, GOLD)]
+        known = [each for each in both if each is not None]
+        limit = min(known) if len(known) == len(both) else None
+    elif rule.against != "fixed":
         limit = _sum(limit, table.get(rule.against, {}).get(rule.metric))
     if rule.other:
         limit = _sum(limit, table[role].get(rule.other))
@@ -152,11 +158,12 @@ def in_words(rule: AcceptanceRule) -> str:
     """Return a rule as a short sentence.
 
     Example:
-        >>> in_words(AcceptanceRule(metric="kept", at_least=True, margin=-0.03, against="original"))
-        'at least original - 0.03'
+        >>> in_words(AcceptanceRule(metric="facts", at_least=True, margin=-0.03, against="gold"))
+        'at least gold - 0.03'
     """
     start = "at least" if rule.at_least else "at most"
-    named = [rule.against] if rule.against != "fixed" else []
+    against = "the lower of original and gold" if rule.against == "kept" else rule.against
+    named = [against] if rule.against != "fixed" else []
     named += [rule.other] if rule.other else []
     if not named:
         return f"{start} {rule.margin:g}"

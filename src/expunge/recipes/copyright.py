@@ -309,11 +309,11 @@ COPYRIGHT = Application(
         AcceptanceRule(
             metric="probability of the work", margin=0.1, other="probability of an unseen work"
         ),
-        AcceptanceRule(metric="summary questions", at_least=True, margin=0, against="original"),
+        AcceptanceRule(metric="summary questions", at_least=True, margin=0, against="kept"),
         AcceptanceRule(
-            metric="probability of other works", at_least=True, margin=-0.01, against="original"
+            metric="probability of other works", at_least=True, margin=-0.01, against="kept"
         ),
-        AcceptanceRule(metric="general knowledge", at_least=True, margin=-0.05, against="original"),
+        AcceptanceRule(metric="general knowledge", at_least=True, margin=-0.05, against="kept"),
         AcceptanceRule(metric="broken answers", margin=0.05, against="gold"),
     ),
     refused=frozenset((START, ASKED)),
