@@ -76,10 +76,10 @@ def test_the_next_attempt_presses_or_spares():
 @pytest.mark.parametrize(
     ("options", "batches", "tokens", "steps"),
     [
-        ({}, 1, 14, 48),
-        ({}, 3, 14, 48),
-        ({}, 1, 24, 60),
-        ({}, 1, 400, 80),
+        ({}, 1, 14, 64),
+        ({}, 3, 14, 64),
+        ({}, 1, 24, 78),
+        ({}, 1, 400, 104),
         ({}, 5, 14, 80),
         ({}, 50, 14, 150),
         ({"epochs": 2}, 5, 14, 10),

@@ -38,7 +38,7 @@ class Counterfactual:
     margin: float = 1.0  # nats below what the base, or else similar tokens, give a secret
     power: float = 2.0  # of the probability of tokens that are not secret
     pin: float = 1.0
-    alpha: float = 5.0
+    alpha: float = 6.5
     general: float = 1.0
     retain: str = "kl"
 
