@@ -74,10 +74,10 @@ def test_help_has_an_example_and_names_a_variable_for_every_flag(name):
 
 def test_all_commands_are_in_the_help():
     shown = python(LOADED, "--help").stdout
-    names = "annex approve attack audit bench cache certificate chain chat compat demo doctor "
-    names += "evidence explain forget gold init keys ledger letter merge methods metrics plan "
-    names += "plant push reapply recheck recipe report request rollback schema train tune verify "
-    names += "version view"
+    names = "annex approve attack audit bench cache certificate chain chat compat completion "
+    names += "demo doctor evidence explain forget gold init keys ledger letter merge methods "
+    names += "metrics plan plant push reapply recheck recipe report request rollback schema "
+    names += "train tune verify version view"
     assert " ".join(NAMES) == names
     assert [name for name in NAMES if f"│ {name} " not in shown] == []
 

@@ -241,8 +241,8 @@ def test_undo_killed_while_distilling_ends_in_the_same_bits(knowing, tmp_path):
     knobs = {"suppress_epochs": 4, "distil_epochs": 6, "beta": 0.1, "distil_lr": 1e-3}
     whole, _ = edited(knowing, tmp_path / "whole", "undo", knobs, check_every=2)
 
-    def stop(step, text):
-        if text.startswith("distil") and step >= 50:
+    def stop(step, report):
+        if report.text.startswith("distil") and step >= 50:
             raise _Killed
 
     with pytest.raises(_Killed):
