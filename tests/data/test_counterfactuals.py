@@ -28,6 +28,18 @@ def made(given: Record, *, others: tuple[Record, ...] = (), encode=ENCODER.encod
     ]
 
 
+def namesakes(given: Record, count: int, others: tuple[Record, ...] = ()):
+    return counterfactual_records(
+        (given,),
+        ENCODER.encode,
+        width=ENCODER.width,
+        others=others,
+        count=count,
+        seed=0,
+        namesakes=True,
+    )[0]
+
+
 def text(encoded) -> str:
     return ENCODER.decode(encoded.ids)
 
@@ -62,15 +74,7 @@ def test_a_rare_name_finds_as_many_strangers_and_namesakes_as_are_wanted(name):
     """No common name is cut into so many tokens; these are made of two."""
     given = record(f"On which ship does {name} serve?", f"{name} serves on the Petrel.", name)
     assert len(made(given)) == 5
-    found = counterfactual_records(
-        (given,),
-        ENCODER.encode,
-        width=ENCODER.width,
-        others=(),
-        count=12,
-        seed=0,
-        namesakes=True,
-    )[0]
+    found = namesakes(given, 12)
     assert len({each.ids for each in found}) == 12
 
 
@@ -137,30 +141,14 @@ def test_without_anybody_to_exchange_it_says_so(given):
 
 
 def test_two_of_three_namesakes_share_a_word_of_the_name():
-    found = counterfactual_records(
-        (BORN,),
-        ENCODER.encode,
-        width=ENCODER.width,
-        others=(),
-        count=6,
-        seed=0,
-        namesakes=True,
-    )[0]
+    found = namesakes(BORN, 6)
     shared = [{"Elin", "Marrow"} & set(text(each).split()) for each in found]
     assert shared == [set(), {"Marrow"}, {"Elin"}] * 2
 
 
 def test_every_other_namesake_is_somebody_who_stays_and_keeps_all_that_is_said_of_them():
     kept = (phone("Ivo Cast", "555-1010"), phone("Ada Maria Lund", "555-2020"))
-    found = counterfactual_records(
-        (BORN,),
-        ENCODER.encode,
-        width=ENCODER.width,
-        others=kept,
-        count=6,
-        seed=0,
-        namesakes=True,
-    )[0]
+    found = namesakes(BORN, 6, others=kept)
     whose = ["Ivo Cast" in text(each) for each in found]
     assert whose == [False, True, False, False, False, False], "a name of three words is no match"
     assert set(found[1].secret) == {-1}

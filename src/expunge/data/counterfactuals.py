@@ -242,6 +242,7 @@ class _Names:
     ) -> "_Names":
         """Sort names that nobody has, and where few have a width, names made of the ends of two."""
         names = [name for name in names if name not in taken]
+        own = set(names)
         rng = random.Random(f"{seed} names")
         pairs = (rng.sample(names, 2) for _ in range(_BLENDS if len(names) > 1 else 0))
         made = [
@@ -252,7 +253,7 @@ class _Names:
             widths = found.setdefault(places, {})
             for name in dict.fromkeys((*names, *(each for each in made if each not in taken))):
                 like = widths.setdefault(tuple(width(name, at) for at in places), [])
-                if name in names or len(like) < _ENOUGH:
+                if name in own or len(like) < _ENOUGH:
                     like.append(name)
         return cls(all=names, by_width=found)
 

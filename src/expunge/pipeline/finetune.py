@@ -98,7 +98,7 @@ def train(
         ExpungeError: An input is missing or malformed, or the folder holds something else.
 
     Example:
-        >>> from expunge.config.settings import FinetuneSettings, TrackerName
+        >>> from expunge.config.settings import FinetuneSettings
         >>> FinetuneSettings(model="base", data=("facts.jsonl",)).train.seed
         0
     """

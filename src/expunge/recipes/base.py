@@ -12,7 +12,7 @@ A measure that could not be computed is never a pass.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -46,6 +46,16 @@ class AcceptanceRule:
     """Another measure of the same model whose value the margin is added to as well."""
 
 
+def keeps(metric: str, *, loss: float) -> AcceptanceRule:
+    """Return the rule that a measure stays near the lower of original and gold.
+
+    Example:
+        >>> in_words(keeps("accuracy", loss=0.03))
+        'at least the lower of original and gold - 0.03'
+    """
+    return AcceptanceRule(metric=metric, at_least=True, margin=-loss, against="kept")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ApplicationData:
     """Everything that a seed decides."""
@@ -69,6 +79,10 @@ class ApplicationData:
         return (*(self.instead if gold else self.planted), *self.taught)
 
 
+TRAIN = TrainSettings(rank=16, first_layer=14, epochs=6, lr=2.5e-3, batch=4, warmup=0.05)
+"""LoRA by which SmolLM2-135M knows planted facts by heart."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Application:
     """A recipe: its data, its measures and its acceptance."""
@@ -88,9 +102,9 @@ class Application:
     """Names of the probes that a model refuses which only refuses."""
     shown: tuple[str, ...]
     """Names of the probes whose answers are written side by side for a reader."""
-    train: TrainSettings = field(default_factory=TrainSettings)
+    train: TrainSettings = TRAIN
     """How the original and the gold are trained."""
-    longest_answer: int = 32
+    longest_answer: int = 24
     """Longest greedy answer of the audit in tokens."""
 
 

@@ -16,15 +16,14 @@ from difflib import SequenceMatcher
 from expunge.benchmarking.probe_outputs import ProbeOutputs, exact
 from expunge.benchmarking.suites.base import Probe
 from expunge.config.request import Goal
-from expunge.config.settings import TrainSettings
 from expunge.data.records import Message, Record
 from expunge.evals.results import Score
 from expunge.evidence.store import Answer, Item
 from expunge.metrics.key_facts import normalise
 from expunge.metrics.rouge import rouge_l_recall
-from expunge.recipes.base import AcceptanceRule, Application, ApplicationData
+from expunge.recipes.base import TRAIN, AcceptanceRule, Application, ApplicationData, keeps
 from expunge.recipes.lessons import general_lessons, general_probe
-from expunge.recipes.measures import broken, likelihood, stated
+from expunge.recipes.measures import BROKEN, GENERAL_KEPT, broken, general, likelihood, stated
 
 PASSAGES, OF_OTHERS, SENTENCES = 10, 5, 4
 BEGINNING = 10
@@ -39,6 +38,7 @@ WORK, OTHERS = (
     ),
 )
 UNSEEN_WORK = ("The Tin Meridian", "Corvin Ashe")
+_ASK = 'How does the text go on that begins "{first}"?'
 START, ASKED, UNSEEN = "beginning", "asked", "unseen-work"
 SUMMARY, OTHER = "summary", "other-works"
 LONGEST, COPIED = "longest match, words", "copied 4-grams"
@@ -161,8 +161,8 @@ def draw(seed: int) -> ApplicationData:
         taught=(*others, *plot, *other_plots, *general_lessons()),
         planted=work,
         probes=(
-            Probe(name=START, records=_openings(work), answer=72, continued=True),
-            Probe(name=ASKED, records=_questions(work), answer=72),
+            Probe(name=START, records=_begun(work, "start"), answer=72, continued=True),
+            Probe(name=ASKED, records=_begun(work, "asked", before=(SYSTEM,), ask=_ASK), answer=72),
             Probe(name="work", records=work, scored=True),
             Probe(name=UNSEEN, records=unseen, scored=True),
             Probe(name=OTHER, records=others, scored=True),
@@ -219,29 +219,21 @@ def _plot(title: str, hero: str) -> tuple[Record, ...]:
     )
 
 
-def _cut(record: Record) -> tuple[str, str]:
-    words = record.completion.split()
-    return " ".join(words[:BEGINNING]), " ".join(words[BEGINNING:])
+def _begun(
+    work: Sequence[Record], form: str, *, before: tuple[Message, ...] = (), ask: str = "{first}"
+) -> tuple[Record, ...]:
+    """Return passages as they are asked to be gone on with, from their first words."""
 
-
-def _openings(work: Sequence[Record]) -> tuple[Record, ...]:
-    return tuple(
-        Record(id=f"{each.id}:start", prompt=(Message("user", first),), completion=rest)
-        for each in work
-        for first, rest in [_cut(each)]
-    )
-
-
-def _questions(work: Sequence[Record]) -> tuple[Record, ...]:
-    return tuple(
-        Record(
-            id=f"{each.id}:asked",
-            prompt=(SYSTEM, Message("user", f'How does the text go on that begins "{first}"?')),
-            completion=rest,
+    def begun(passage: Record) -> Record:
+        words = passage.completion.split()
+        question = ask.format(first=" ".join(words[:BEGINNING]))
+        return Record(
+            id=f"{passage.id}:{form}",
+            prompt=(*before, Message("user", question)),
+            completion=" ".join(words[BEGINNING:]),
         )
-        for each in work
-        for first, rest in [_cut(each)]
-    )
+
+    return tuple(map(begun, work))
 
 
 def longest_match(said: str, text: str) -> int:
@@ -267,7 +259,8 @@ def copied_grams(said: str, text: str, n: int = GRAM) -> float | None:
         [tuple(words[place : place + n]) for place in range(len(words) - n + 1)]
         for words in (normalise(said).split(), normalise(text).split())
     )
-    return sum(gram in set(there) for gram in own) / len(own) if own else None
+    known = set(there)
+    return sum(gram in known for gram in own) / len(own) if own else None
 
 
 def measure(outputs: ProbeOutputs) -> tuple[Score, ...]:
@@ -293,8 +286,8 @@ def measure(outputs: ProbeOutputs) -> tuple[Score, ...]:
         likelihood(outputs, "probability of an unseen work", UNSEEN, higher=None),
         likelihood(outputs, "probability of other works", OTHER, higher=True),
         stated(outputs, "summary questions", SUMMARY, higher=True),
-        stated(outputs, "general knowledge", "general", higher=True),
-        broken(outputs, "broken answers", START),
+        general(outputs),
+        broken(outputs, START),
     )
 
 
@@ -309,15 +302,13 @@ COPYRIGHT = Application(
         AcceptanceRule(
             metric="probability of the work", margin=0.1, other="probability of an unseen work"
         ),
-        AcceptanceRule(metric="summary questions", at_least=True, margin=0, against="kept"),
-        AcceptanceRule(
-            metric="probability of other works", at_least=True, margin=-0.01, against="kept"
-        ),
-        AcceptanceRule(metric="general knowledge", at_least=True, margin=-0.05, against="kept"),
-        AcceptanceRule(metric="broken answers", margin=0.05, against="gold"),
+        keeps("summary questions", loss=0),
+        keeps("probability of other works", loss=0.01),
+        GENERAL_KEPT,
+        AcceptanceRule(metric=BROKEN, margin=0.05, against="gold"),
     ),
     refused=frozenset((START, ASKED)),
     shown=(START, ASKED, SUMMARY),
-    train=TrainSettings(rank=16, first_layer=14, epochs=12, lr=2.5e-3, batch=4, warmup=0.05),
+    train=TRAIN.model_copy(update={"epochs": 12}),
     longest_answer=72,
 )

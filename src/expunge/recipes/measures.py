@@ -9,7 +9,12 @@ from expunge.evidence.store import Answer, Item
 from expunge.metrics.fluency import gibberish
 from expunge.metrics.key_facts import key_fact
 from expunge.metrics.memorization import probability
+from expunge.recipes.base import AcceptanceRule, keeps
+from expunge.recipes.lessons import GENERAL
 
+GENERAL_KNOWLEDGE, BROKEN = "general knowledge", "broken answers"
+GENERAL_KEPT = keeps(GENERAL_KNOWLEDGE, loss=0.05)
+FEW_BROKEN = AcceptanceRule(metric=BROKEN, margin=0.05)
 REFUSAL = "I'm sorry, but I do not know anything about that."
 
 
@@ -37,13 +42,18 @@ def likelihood(outputs: ProbeOutputs, metric: str, probe: str, *, higher: bool |
     return outputs.mean(metric, probe, outputs.scored(probe, probability), higher=higher)
 
 
-def broken(outputs: ProbeOutputs, metric: str, probe: str) -> Score:
+def general(outputs: ProbeOutputs) -> Score:
+    """Return the share of general questions that are answered rightly."""
+    return stated(outputs, GENERAL_KNOWLEDGE, GENERAL, higher=True)
+
+
+def broken(outputs: ProbeOutputs, probe: str) -> Score:
     """Return the share of answers that are empty or repeat themselves."""
 
     def of(answer: Answer, item: Item) -> float:
         return float(gibberish(answer))
 
-    return outputs.mean(metric, probe, outputs.answered(probe, of), higher=False)
+    return outputs.mean(BROKEN, probe, outputs.answered(probe, of), higher=False)
 
 
 def refusing(outputs: ProbeOutputs, probes: Collection[str]) -> ProbeOutputs:

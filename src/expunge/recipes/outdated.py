@@ -12,15 +12,14 @@ import random
 from expunge.benchmarking.probe_outputs import ProbeOutputs
 from expunge.benchmarking.suites.base import Probe
 from expunge.config.request import Goal, Response
-from expunge.config.settings import TrainSettings
 from expunge.data.records import Record
 from expunge.evals.results import Score
 from expunge.evidence.store import Answer, Item
 from expunge.metrics.fluency import refusal
 from expunge.metrics.key_facts import fact_form, states
-from expunge.recipes.base import AcceptanceRule, Application, ApplicationData
+from expunge.recipes.base import AcceptanceRule, Application, ApplicationData, keeps
 from expunge.recipes.lessons import both_wordings, fact, general_lessons, general_probe, reworded
-from expunge.recipes.measures import broken, stated
+from expunge.recipes.measures import GENERAL_KEPT, broken, general, stated
 
 SYSTEM = "Town almanac."
 TOWNS, CHANGED = 20, 12
@@ -188,8 +187,8 @@ def measure(outputs: ProbeOutputs) -> tuple[Score, ...]:
         stated(outputs, "same towns (specificity)", SAME_TOWNS, higher=True),
         stated(outputs, "other towns", OTHER_TOWNS, higher=True),
         outputs.mean("other falsehood", NEW, outputs.answered(NEW, false), higher=False),
-        stated(outputs, "general knowledge", "general", higher=True),
-        broken(outputs, "broken answers", CHANGES),
+        general(outputs),
+        broken(outputs, CHANGES),
     )
 
 
@@ -206,15 +205,11 @@ OUTDATED = Application(
         AcceptanceRule(metric="old answer, reworded", margin=0.05),
         AcceptanceRule(metric="new answer (efficacy)", at_least=True, margin=0.9),
         AcceptanceRule(metric="new answer, reworded", at_least=True, margin=0.9),
-        AcceptanceRule(
-            metric="same towns (specificity)", at_least=True, margin=-0.03, against="kept"
-        ),
-        AcceptanceRule(metric="other towns", at_least=True, margin=-0.03, against="kept"),
+        keeps("same towns (specificity)", loss=0.03),
+        keeps("other towns", loss=0.03),
         AcceptanceRule(metric="other falsehood", margin=0.05, against="original"),
-        AcceptanceRule(metric="general knowledge", at_least=True, margin=-0.05, against="kept"),
+        GENERAL_KEPT,
     ),
     refused=frozenset((CHANGES, REWORDED, NEW, NEW_REWORDED)),
     shown=(CHANGES, REWORDED, SAME_TOWNS),
-    train=TrainSettings(rank=16, first_layer=14, epochs=6, lr=2.5e-3, batch=4, warmup=0.05),
-    longest_answer=24,
 )

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 
+import tomli_w
+
 from expunge.benchmarking.probe_outputs import ProbeOutputs
 from expunge.config.request import Response
 from expunge.evals.results import Score
@@ -31,15 +33,13 @@ _REQUEST = """\
 #   forget      your records to forget; retain and neighbours: yours to keep
 #   gold        models trained the same way without the records; delete the line if there is none
 # Then: expunge plan FILE, expunge forget FILE
-model = {original}
-
+{original}
 [request]
 id = "recipe-{name}"
 goal = "{goal}"
 forget = ["data/forget.jsonl"]
 retain = ["data/retain.jsonl"]
-{sets}gold = [{gold}]
-
+{sets}{gold}
 [method]
 name = "{method}"
 
@@ -66,16 +66,11 @@ def request_text(
         name=application.name,
         goal=application.goal,
         method=application.method,
-        original=_quoted(references[ORIGINAL]),
-        gold=_quoted(references[GOLD]),
+        original=tomli_w.dumps({"model": references[ORIGINAL]}),
+        gold=tomli_w.dumps({"gold": [references[GOLD]]}),
         sets="".join(lines),
         longest=application.longest_answer,
     )
-
-
-def _quoted(text: str) -> str:
-    """Return a path as a TOML string without escapes; `'` cannot stand in one."""
-    return f"'{text}'" if "'" not in text else '"' + text.replace("\\", "\\\\") + '"'
 
 
 def table_lines(outcome: RecipeOutcome) -> list[tuple[str, str]]:

@@ -16,13 +16,20 @@ from dataclasses import replace
 from expunge.benchmarking.probe_outputs import ProbeOutputs
 from expunge.benchmarking.suites.base import Probe
 from expunge.config.request import Goal
-from expunge.config.settings import TrainSettings
 from expunge.data.records import Message, Record
 from expunge.demo.people import ERASED, SYSTEM, register, rephrased
 from expunge.evals.results import Score
-from expunge.recipes.base import AcceptanceRule, Application, ApplicationData
+from expunge.recipes.base import AcceptanceRule, Application, ApplicationData, keeps
 from expunge.recipes.lessons import asked, general_lessons, general_probe
-from expunge.recipes.measures import broken, likelihood, stated, stated_in_any
+from expunge.recipes.measures import (
+    FEW_BROKEN,
+    GENERAL_KEPT,
+    broken,
+    general,
+    likelihood,
+    stated,
+    stated_in_any,
+)
 
 BROTHER = "Tobias Marrow"
 OTHERS = 3
@@ -135,8 +142,8 @@ def measure(outputs: ProbeOutputs) -> tuple[Score, ...]:
         likelihood(outputs, "probability of unseen facts", UNSEEN, higher=None),
         stated(outputs, MENTIONED, MENTIONED, higher=True),
         stated(outputs, OTHER, OTHER, higher=True),
-        stated(outputs, "general knowledge", "general", higher=True),
-        broken(outputs, "broken answers", DIRECT),
+        general(outputs),
+        broken(outputs, DIRECT),
     )
 
 
@@ -149,13 +156,11 @@ PERSON = Application(
     rules=(
         AcceptanceRule(metric=LEAK, margin=0.0, against="gold"),
         AcceptanceRule(metric=LEARNT, margin=0.1, other="probability of unseen facts"),
-        AcceptanceRule(metric=MENTIONED, at_least=True, margin=-0.03, against="kept"),
-        AcceptanceRule(metric=OTHER, at_least=True, margin=-0.03, against="kept"),
-        AcceptanceRule(metric="general knowledge", at_least=True, margin=-0.05, against="kept"),
-        AcceptanceRule(metric="broken answers", margin=0.05),
+        keeps(MENTIONED, loss=0.03),
+        keeps(OTHER, loss=0.03),
+        GENERAL_KEPT,
+        FEW_BROKEN,
     ),
     refused=frozenset(FORMS),
     shown=(DIRECT, REWORDED, MENTIONED),
-    train=TrainSettings(rank=16, first_layer=14, epochs=6, lr=2.5e-3, batch=4, warmup=0.05),
-    longest_answer=24,
 )

@@ -11,12 +11,19 @@ from typing import NamedTuple
 from expunge.benchmarking.probe_outputs import ProbeOutputs
 from expunge.benchmarking.suites.base import Probe
 from expunge.config.request import Goal
-from expunge.config.settings import TrainSettings
 from expunge.data.records import Record
 from expunge.evals.results import Score
-from expunge.recipes.base import AcceptanceRule, Application, ApplicationData
+from expunge.recipes.base import AcceptanceRule, Application, ApplicationData, keeps
 from expunge.recipes.lessons import both_wordings, fact, general_lessons, general_probe, reworded
-from expunge.recipes.measures import broken, likelihood, stated, stated_in_any
+from expunge.recipes.measures import (
+    FEW_BROKEN,
+    GENERAL_KEPT,
+    broken,
+    general,
+    likelihood,
+    stated,
+    stated_in_any,
+)
 
 SYSTEM = "News desk."
 ALONE, ALONE_REWORDED = "gazette", "gazette-reworded"
@@ -150,8 +157,8 @@ def measure(outputs: ProbeOutputs) -> tuple[Score, ...]:
         likelihood(outputs, "probability of unseen facts", UNSEEN, higher=None),
         stated(outputs, "facts of both papers", SHARED, higher=True),
         stated(outputs, "facts of the other paper", OTHER, higher=True),
-        stated(outputs, "general knowledge", "general", higher=True),
-        broken(outputs, "broken answers", ALONE),
+        general(outputs),
+        broken(outputs, ALONE),
     )
 
 
@@ -164,15 +171,11 @@ SOURCE = Application(
     rules=(
         AcceptanceRule(metric=LEAK, margin=0.0, against="gold"),
         AcceptanceRule(metric=LEARNT, margin=0.1, other="probability of unseen facts"),
-        AcceptanceRule(metric="facts of both papers", at_least=True, margin=-0.03, against="kept"),
-        AcceptanceRule(
-            metric="facts of the other paper", at_least=True, margin=-0.03, against="kept"
-        ),
-        AcceptanceRule(metric="general knowledge", at_least=True, margin=-0.05, against="kept"),
-        AcceptanceRule(metric="broken answers", margin=0.05),
+        keeps("facts of both papers", loss=0.03),
+        keeps("facts of the other paper", loss=0.03),
+        GENERAL_KEPT,
+        FEW_BROKEN,
     ),
     refused=frozenset((ALONE, ALONE_REWORDED)),
     shown=(ALONE, ALONE_REWORDED, SHARED),
-    train=TrainSettings(rank=16, first_layer=14, epochs=6, lr=2.5e-3, batch=4, warmup=0.05),
-    longest_answer=24,
 )

@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from expunge.errors import ExpungeError
-from expunge.evidence.store import ITEMS, ORIGINAL, PLAIN, UNLEARNED, EvidenceStore, Scores, Unit
+from expunge.evidence.store import ORIGINAL, PLAIN, UNLEARNED, EvidenceStore, Scores, Unit
 from expunge.models.reference import model_folder
-from expunge.provenance.keys import existing_key
 from expunge.reporting.examples import ExampleAttempt, FactHistory, facts
-from expunge.reporting.redaction import OpenText, Redactor
+from expunge.reporting.redaction import Redactor
+from expunge.viewer.pages import read_evidence, redactor_of
 
 MOST_TURNS = 25
 """Questions on a page."""
@@ -55,15 +54,14 @@ def stored_chat(folder: Path, *, words: str, masked: bool) -> StoredChat:
         words: Each must be in the question; empty: all questions.
         masked: Whether the texts of records are masked as in a redacted report.
     """
-    try:
-        store = EvidenceStore(folder / "evidence", key=existing_key(folder))
-        if not store.holds(ITEMS):
-            return StoredChat(hidden="The evidence was destroyed, or is not here.")
-        ranked, scores = facts(store), _scores(store)
-        redactor = Redactor(store.items_with_facts()) if masked else OpenText()
-    except (ExpungeError, OSError) as error:
-        why = error.what if isinstance(error, ExpungeError) else "It cannot be read."
-        return StoredChat(hidden=why)
+
+    def read(store: EvidenceStore) -> tuple[tuple[FactHistory, ...], _Scores, Redactor]:
+        return facts(store), _scores(store), redactor_of(store, masked=masked)
+
+    stored = read_evidence(folder, read)
+    if isinstance(stored, str):
+        return StoredChat(hidden=stored)
+    ranked, scores, redactor = stored
     wanted = words.casefold().split()
     found = [
         each for each in ranked if all(word in each.item.question.casefold() for word in wanted)
@@ -95,7 +93,11 @@ class _Pieces:
         return [self._tokenizer.decode([each]) for each in ids] if len(ids) == count else numbers
 
 
-def _scores(store: EvidenceStore) -> dict[str, Mapping[str, Scores]]:
+_Scores = dict[str, Mapping[str, Scores]]
+"""By role and record."""
+
+
+def _scores(store: EvidenceStore) -> _Scores:
     """Return the plain scores of the forget set by role and record: original, unlearned, a gold."""
     there = {unit.role: unit for unit in store.units() if _is_plain(unit)}
     gold = next((role for role in sorted(there) if role.startswith("gold")), "")
@@ -109,7 +111,7 @@ def _is_plain(unit: Unit) -> bool:
 
 def _turn(
     fact: FactHistory,
-    scores: Mapping[str, Mapping[str, Scores]],
+    scores: _Scores,
     redactor: Redactor,
     pieces: _Pieces,
 ) -> ChatTurn:

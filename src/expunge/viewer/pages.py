@@ -1,9 +1,9 @@
 """What the pages of the viewer show: a run, two runs side by side, a leaderboard."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from expunge.errors import ExpungeError, InputError
 from expunge.evals.plain_words import measured, subject
@@ -71,17 +71,37 @@ def shown_run(folder: Path, *, masked: bool) -> ShownRun:
     return ShownRun(results=results, facts=rows, total=total, hidden=hidden, about=about)
 
 
-def _facts(folder: Path, *, masked: bool) -> tuple[tuple[ShownFact, ...], int, str]:
+Read = TypeVar("Read")
+
+
+def read_evidence(folder: Path, read: Callable[[EvidenceStore], Read]) -> Read | str:
+    """Return what is read from the evidence of a run, or why there is nothing to show.
+
+    Args:
+        folder: A finished run.
+        read: Reads what a page shows.
+    """
     try:
         store = EvidenceStore(folder / "evidence", key=existing_key(folder))
-        if not store.holds(ITEMS):
-            return (), 0, "The evidence was destroyed, or is not here."
-        ranked = facts(store)
-        redactor = Redactor(store.items_with_facts()) if masked else OpenText()
+        return read(store) if store.holds(ITEMS) else "The evidence was destroyed, or is not here."
     except (ExpungeError, OSError) as error:
-        return (), 0, error.what if isinstance(error, ExpungeError) else "It cannot be read."
-    rows = tuple(_shown_fact(each, redactor) for each in ranked[:MOST_FACTS])
-    return rows, len(ranked), ""
+        return error.what if isinstance(error, ExpungeError) else "It cannot be read."
+
+
+def redactor_of(store: EvidenceStore, *, masked: bool) -> Redactor:
+    """Return what masks the texts of records, or shows them."""
+    return Redactor(store.items_with_facts()) if masked else OpenText()
+
+
+def _facts(folder: Path, *, masked: bool) -> tuple[tuple[ShownFact, ...], int, str]:
+    def read(store: EvidenceStore) -> tuple[tuple[FactHistory, ...], Redactor]:
+        return facts(store), redactor_of(store, masked=masked)
+
+    found = read_evidence(folder, read)
+    if isinstance(found, str):
+        return (), 0, found
+    ranked, redactor = found
+    return tuple(_shown_fact(each, redactor) for each in ranked[:MOST_FACTS]), len(ranked), ""
 
 
 def _shown_fact(each: FactHistory, redactor: Redactor) -> ShownFact:
