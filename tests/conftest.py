@@ -6,6 +6,14 @@ import numpy as np
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_key_of_the_user(tmp_path_factory):
+    """Whoever runs the tests may have a key: their runs would be signed with it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EXPUNGE_SIGNING_KEY", str(tmp_path_factory.mktemp("keys") / "signing-key"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
     """The models and data of `world.make`, taught once."""
