@@ -158,17 +158,29 @@ def taught() -> Network:
     return network
 
 
+def untold(number: int, text: object) -> None:
+    """Take progress, and keep none of it."""
+
+
 @pytest.mark.parametrize(("steps", "attempts"), [(None, ATTEMPTS), (1, 1)])
 def test_what_cannot_settle_is_tried_anew_from_the_original_and_refused(tmp_path, steps, attempts):
     run = ControlledTrainer(trainer=trainer(lr=1e-9, steps=steps), must_settle=True)
+    again: list[tuple[int, str]] = []
     with pytest.raises(GateError, match="cannot-forget"):
-        run.run(unseen=UNSEEN, folder=tmp_path, progress=lambda step, text: None)
+        run.run(
+            unseen=UNSEEN,
+            folder=tmp_path,
+            progress=untold,
+            retried=lambda steps, text: again.append((steps, text)),
+        )
     assert len(list(tmp_path.glob("attempt-*"))) == attempts
+    assert len(again) == attempts - 1
+    assert all("of the memory left" in text for _, text in again)
 
 
 def test_a_run_that_presses_reaches_the_levels_of_strangers(tmp_path):
     run = ControlledTrainer(trainer=trainer(lr=1e-2, steps=60))
-    trained, weights = run.run(unseen=UNSEEN, folder=tmp_path, progress=lambda step, text: None)
+    trained, weights = run.run(unseen=UNSEEN, folder=tmp_path, progress=untold, retried=untold)
     assert trained.stopped.startswith("settled at attempt 1")
     run.finish(weights)
 
@@ -243,5 +255,5 @@ def test_only_records_that_people_wrote_set_the_margin(tmp_path, monkeypatch, re
     monkeypatch.setattr("expunge.training.controller.calibrated", spy)
     run = ControlledTrainer(trainer=trainer(lr=1e-9, steps=1))
     unseen = Unseen(mean=3.0, low=1.0, real=real)
-    run.run(unseen=unseen, folder=tmp_path, progress=lambda step, text: None)
+    run.run(unseen=unseen, folder=tmp_path, progress=untold, retried=untold)
     assert seen == ([AIM] if real else [])

@@ -261,14 +261,23 @@ def _train(
     unseen = replace(gathering, prepared=part).unseen(tokens, base)
     unit = "steps" if isinstance(unlearning, Trainer | ControlledTrainer) else "percent"
     with console.progress("train", total=unlearning.total, unit=unit) as bar:
-        reached = _Steps(bar).reached
+        steps = _Steps(bar, console)
         if isinstance(unlearning, Trainer | ControlledTrainer):
             call(team, run, part, unseen)
+        if isinstance(unlearning, ControlledTrainer):
             trained, weights = unlearning.run(
-                unseen=unseen, folder=folder, progress=reached, team=team
+                unseen=unseen,
+                folder=folder,
+                progress=steps.reached,
+                retried=steps.retried,
+                team=team,
+            )
+        elif isinstance(unlearning, Trainer):
+            trained, weights = unlearning.run(
+                unseen=unseen, folder=folder, progress=steps.reached, team=team
             )
         else:
-            trained, weights = unlearning.run(unseen=unseen, folder=folder, progress=reached)
+            trained, weights = unlearning.run(unseen=unseen, folder=folder, progress=steps.reached)
     made = f"{trained.steps} of {trained.planned} steps, " if trained.planned else ""
     console.line("trained", f"{made}{trained.stopped}")
     console.event("trained", trained.told(unseen))
@@ -317,8 +326,14 @@ def _resume(path: Path, network: Network) -> list[FinishedStage]:
 class _Steps:
     """Turns the loop's absolute step numbers into advances of a bar, also after a resume."""
 
-    def __init__(self, bar: Bar) -> None:
-        self._bar = bar
+    def __init__(self, bar: Bar, console: Console) -> None:
+        self._bar, self._console = bar, console
+        self._done = 0
+
+    def retried(self, steps: int, text: str) -> None:
+        """Say what an attempt reached, and expect the steps of the next."""
+        self._console.line("again", text)
+        self._bar.extend(steps)
         self._done = 0
 
     def reached(self, step: int, report: StepReport) -> None:

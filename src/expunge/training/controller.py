@@ -18,7 +18,7 @@ Margin and power of the target are set before the first attempt, see
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -136,6 +136,10 @@ class _Look(NamedTuple):
     """Mean log-probability of a token of each kind of general text, nats."""
 
 
+Retried = Callable[[int, str], None]
+"""Called before a further attempt with its steps, and with what the one before reached."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ControlledTrainer:
     """A training whose rate, coefficients and steps are found by trying. Interface of `Trainer`."""
@@ -150,9 +154,22 @@ class ControlledTrainer:
         return self._first().steps
 
     def run(
-        self, *, unseen: Unseen, folder: Path, progress: Progress, team: Team = SOLO
+        self,
+        *,
+        unseen: Unseen,
+        folder: Path,
+        progress: Progress,
+        retried: Retried,
+        team: Team = SOLO,
     ) -> tuple[Trained, TrainableWeights]:
         """Train until settled, or as often as allowed; what `folder` holds is not done again.
+
+        Args:
+            unseen: Records that no model saw, for the levels.
+            folder: Where attempts are kept.
+            progress: Called after each step; steps count from 1 in each attempt.
+            retried: Called before each further attempt.
+            team: The processes that train together.
 
         Raises:
             GateError: `cannot-forget`: nothing that was tried settled, and it must.
@@ -177,6 +194,7 @@ class ControlledTrainer:
             weights.release()
             detach(network.model)
             attempt = attempt.after(reading, budget)
+            retried(attempt.steps, f"attempt {number}: {reading.text()}; budget {budget:.0%}")
         if self.must_settle and not reading.settled(budget):
             raise cannot_forget(tried, budget)
         return replace(trained, stopped=_ended(tried, budget)), weights

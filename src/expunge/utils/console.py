@@ -200,6 +200,11 @@ class Bar:
             for screen in self._screens:
                 screen.moved(self._meter)
 
+    def extend(self, count: int) -> None:
+        """Expect `count` more units than were known before."""
+        with self._lock:
+            self._meter.total += count
+
 
 class Console:
     """Says what happens, on one screen and, once `log_to` was called, in one log file.
