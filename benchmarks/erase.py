@@ -40,7 +40,6 @@ from expunge.preparation.prepare import Prepared, prepare
 from expunge.training.controller import ControlledTrainer
 from expunge.training.counterfactual_levels import MarkedScores, as_hard, token_levels
 from expunge.training.early_stopping import Unseen, unseen_level
-from expunge.training.trainer import Trainer
 from expunge.utils.console import SilentConsole
 from expunge.utils.io import read_jsonl, write_jsonl
 from expunge.utils.system import cache_folder
@@ -196,12 +195,13 @@ def erase(case: Case, prepared: Prepared) -> tuple[Loaded, str, float]:
     """Erase, and return the model, how it ended, and processor-seconds."""
     loaded, started = load(case.original, SOURCE), time.process_time()
     trainer = work(prepared, loaded.network)
-    assert isinstance(trainer, Trainer | ControlledTrainer)
+    assert isinstance(trainer, ControlledTrainer)
     with tempfile.TemporaryDirectory() as folder:
         trained, weights = trainer.run(
             unseen=_unseen(case, loaded, prepared.scope),
             folder=Path(folder),
             progress=lambda step, text: None,
+            retried=lambda steps, text: print(f"{text}; again with {steps} steps", flush=True),
         )
     trainer.finish(weights)
     return loaded, trained.stopped, time.process_time() - started
