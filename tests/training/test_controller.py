@@ -49,18 +49,19 @@ UNSEEN = Unseen(mean=1.0, low=1.0)
 
 
 @pytest.mark.parametrize(
-    ("residual", "worst", "kept", "general", "settled"),
+    ("residual", "worst", "kept", "general", "kind", "settled"),
     [
-        (0.0, 0.3, 1.0, 1.0, True),
-        (0.1, 0.5, 0.95, 0.95, True),
-        (0.2, 0.3, 1.0, 1.0, False),
-        (0.0, 0.6, 1.0, 1.0, False),
-        (0.0, 0.0, 0.94, 1.0, False),
-        (0.0, 0.0, 1.0, 0.94, False),
+        (0.0, 0.3, 1.0, 1.0, 1.0, True),
+        (0.1, 0.5, 0.95, 0.95, 0.9, True),
+        (0.2, 0.3, 1.0, 1.0, 1.0, False),
+        (0.0, 0.6, 1.0, 1.0, 1.0, False),
+        (0.0, 0.0, 0.94, 1.0, 1.0, False),
+        (0.0, 0.0, 1.0, 0.94, 0.94, False),
+        (0.0, 0.0, 1.0, 1.0, 0.89, False),
     ],
 )
-def test_settled_means_forgotten_and_kept(residual, worst, kept, general, settled):
-    reading = ControlReading(residual=residual, worst=worst, kept=kept, general=general)
+def test_settled_means_forgotten_and_kept(residual, worst, kept, general, kind, settled):
+    reading = ControlReading(residual=residual, worst=worst, kept=kept, general=general, kind=kind)
     assert reading.settled(0.05) is settled
 
 
@@ -70,7 +71,7 @@ def test_the_next_attempt_presses_or_spares():
     both = ControlReading(residual=0.2, worst=0.4, kept=0.94)
     assert FIRST.after(left, 0.05) == replace(FIRST, steps=80)
     assert FIRST.after(both, 0.05) == replace(FIRST, steps=80, keep=2.0)
-    assert FIRST.after(broken, 0.05) == replace(FIRST, lr=5e-4, keep=4.0)
+    assert FIRST.after(broken, 0.05) == replace(FIRST, lr=5e-4, steps=80, keep=2.0)
 
 
 @pytest.mark.parametrize(
@@ -105,11 +106,13 @@ def test_held_out_records_are_trained_on_by_no_stream():
 
 
 def test_general_text_that_no_step_draws_is_read_kind_by_kind():
-    """Half the likelihood of one of two kinds is lost."""
+    """One of two kinds keeps a quarter of its likelihood, the other all of it."""
     before = _Look([0.0], 1.0, [-2.0, -1.0])
-    after = before._replace(general=[-1.5, -1.0 - math.log(2)])
+    after = before._replace(general=[-2.0, -1.0 - math.log(4)])
     goal = _Goal(record=FORGET[0], places=(0,), level=-4.0)
-    assert _reading([goal], before, after).general == pytest.approx(0.5)
+    reading = _reading([goal], before, after)
+    assert reading.general == pytest.approx(0.5)
+    assert reading.kind == pytest.approx(0.25)
 
 
 def test_the_refusal_says_what_was_tried_and_ends_with_three():

@@ -39,7 +39,7 @@ class Counterfactual:
     power: float = 2.0  # of the probability of tokens that are not secret
     pin: float = 1.0
     alpha: float = 6.5
-    general: float = 1.0
+    general: float = 3.0
     retain: str = "kl"
 
     def terms(self, shape: Shape) -> tuple[Term, ...]:

@@ -2,15 +2,16 @@
 
     R = sum_i (lp_i - level_i) / sum_i (lp_i^original - level_i)      0 = as if never seen
     K = mean probability of retained records that no step has seen, over the same before training
-    G = min over kinds of general text of exp(mean_t lp_t - lp_t^original), of text no step has seen
+    G = mean over kinds of general text of mean_t lp_t - lp_t^original, exponentiated; no step saw it
 
 lp_i is the log-probability of the tokens of record i, level_i what the counterfactual target gives
-them. A run is settled when R <= 0.15, no record keeps half of its way, and K and G are within the
-utility budget. Otherwise the next attempt begins at the original again:
+them. A run is settled when R <= 0.15, no record keeps half of its way, K and G are within the
+utility budget, and no kind of general text loses twice of it: a kind is few texts. Otherwise the
+next attempt begins at the original again:
 
     not forgotten        twice the steps, which keep more, too
     and budget overrun   what keeps weighs twice as much besides
-    budget overrun only  what keeps weighs four times as much, half the learning rate
+    budget overrun only  the same, at half the learning rate
 
 Every fifth retained record is held out from training for K: it shows what was not rehearsed.
 Margin and power of the target are set before the first attempt, see
@@ -75,10 +76,11 @@ class ErasureAttempt:
 
     def after(self, reading: "ControlReading", budget: float) -> "ErasureAttempt":
         """Return what to try next."""
-        spares = reading.spared(budget)
-        if not reading.forgotten:
-            return replace(self, steps=2 * self.steps, keep=self.keep if spares else 2 * self.keep)
-        return replace(self, lr=self.lr / 2, keep=4 * self.keep)
+        longer = replace(self, steps=2 * self.steps)
+        if reading.spared(budget):
+            return longer
+        held = replace(longer, keep=2 * self.keep)
+        return replace(held, lr=self.lr / 2) if reading.forgotten else held
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +95,8 @@ class ControlReading:
     """K; 1 where nothing is retained."""
     general: float = 1.0
     """G; 1 where no general text is read."""
+    kind: float = 1.0
+    """The same of the kind that lost most."""
 
     @property
     def forgotten(self) -> bool:
@@ -105,13 +109,14 @@ class ControlReading:
 
     def spared(self, budget: float) -> bool:
         """Whether what must stay stayed, within the budget."""
-        return min(self.kept, self.general) >= 1 - budget
+        return min(self.kept, self.general) >= 1 - budget and self.kind >= 1 - 2 * budget
 
     def text(self) -> str:
         """Return the reading as words."""
         left = f"{max(0.0, self.residual):.0%} of the memory left"
         most = f"at most {max(0.0, self.worst):.0%} of a record"
-        return f"{left} ({most}), {self.kept:.0%} kept, general text {self.general:.0%}"
+        text = f"general text {self.general:.0%} (at least {self.kind:.0%} of a kind)"
+        return f"{left} ({most}), {self.kept:.0%} kept, {text}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -349,7 +354,8 @@ def _reading(goals: Sequence[_Goal], before: _Look, after: _Look) -> ControlRead
         residual=sum(rest for rest, _ in known) / whole if whole else 0.0,
         worst=max((rest / way for rest, way in known), default=0.0),
         kept=after.kept / before.kept if before.kept else 1.0,
-        general=math.exp(min(changes, default=0.0)),
+        general=math.exp(sum(changes) / len(changes)) if changes else 1.0,
+        kind=math.exp(min(changes, default=0.0)),
     )
 
 
