@@ -170,9 +170,9 @@ def _refuse_overlaps(forget: tuple[Record, ...], others: Mapping[str, tuple[Reco
             _refuse_overlap(unseen, others[unseen], trained, others[trained])
 
 
-def _refuse_contradiction(forget: Sequence[Record]) -> None:
+def _refuse_contradiction(forget: Sequence[Record], goal: Goal) -> None:
     """Refuse an edit whose new answer states what it takes the place of."""
-    for record in forget:
+    for record in forget if goal is Goal.EDIT else ():
         old = [f" {normalise(fact)} " for fact in record.key_answers or (record.completion,)]
         for new in record.alternatives:
             if any(fact.strip() and fact in f" {normalise(new)} " for fact in old):
@@ -197,7 +197,9 @@ def _held_out(
 def _held_out_notes(
     held_out: Mapping[str, frozenset[str]], unique: Mapping[str, tuple[Record, ...]]
 ) -> list[str]:
-    return [
+    count = len(unique["levels"])
+    levels = [f"levels: {count} records never seen set them, not the audit"] if count else []
+    return levels + [
         f"{name}: {len(ids)} of {len(unique[name])} records are held out for the audit"
         for name, ids in held_out.items()
         if ids
@@ -251,13 +253,9 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
         control = () if request.control == "none" else taken("control", request.control)
     others = {"retain": retain, "neighbours": neighbours, "holdout": holdout, "control": control}
     _refuse_overlaps(forget, others)
-    if request.goal is Goal.EDIT:
-        _refuse_contradiction(forget)
+    _refuse_contradiction(forget, request.goal)
     unique = _with_levels(_with_unique_ids({"forget": forget, **others}), request)
     held_out = _held_out(request, unique)
-    if unique["levels"]:
-        count = len(unique["levels"])
-        notes.append(f"levels: {count} records never seen set them, not the audit")
     notes += _held_out_notes(held_out, unique)
     return Scope(
         notes=tuple(notes),
