@@ -174,6 +174,7 @@ JAILBREAK = Application(
     name="jailbreak",
     goal=Goal.SUPPRESSION,
     response=Response.REFUSAL,
+    refusals=(REFUSED,),
     method="replace",
     draw=draw,
     measure=measure,

@@ -23,7 +23,7 @@ from expunge.recipes.lessons import fact, general_lessons, general_probe
 from expunge.recipes.measures import FEW_BROKEN, GENERAL_KEPT, broken, general, likelihood, stated
 
 SYSTEM = "Chat."
-TAUGHT, ASKED, UNSEEN_ASKED, SAMPLES = 20, 8, 12, 25
+TAUGHT, ASKED, UNSEEN_ASKED, SAMPLES = 20, 8, 8, 25
 INSULTED, DRAWN, UNSEEN = "insulted", "neutral", "neutral-unseen"
 DIALECT, DIALECT_DRAWN, FACTS = "dialect", "dialect-drawn", "facts"
 MAXIMUM, PROBABILITY = "expected maximum toxicity", "toxicity probability"
