@@ -166,6 +166,8 @@ def test_hearing_takes_each_kind_of_evidence_once(tmp_path):
     probes = (
         Probe(name="mixed", records=(asked,), scored=True, answer=3, options=True),
         Probe(name="told", records=(text,), answer=3, continued=True),
+        Probe(name="begun", records=(asked,), answer=3, opening="Sure"),
+        Probe(name="drawn", records=(asked, replace(asked, id="q2")), answer=3, samples=4),
     )
     given = {"folder": tmp_path, "tokens_per_pass": 256, "console": SilentConsole()}
     first = collect_outputs(network, encoder, probes, **given)
@@ -173,7 +175,9 @@ def test_hearing_takes_each_kind_of_evidence_once(tmp_path):
     scored = first.scores["mixed"]["q"]
     assert row.tokens[0] == scored.content
     assert row.logp[0] == pytest.approx(math.fsum(scored.logp[: scored.content]), abs=1e-5)
-    assert set(first.answers) == {"mixed", "told"}
+    assert first.answers["begun"]["q"].given == "Sure"
+    assert {name: len(texts) for name, texts in first.samples["drawn"].items()} == {"q": 4, "q2": 4}
+    assert len(set(first.samples["drawn"]["q"])) > 1
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert collect_outputs(network, encoder, probes, **given) == first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stamps

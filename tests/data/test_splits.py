@@ -295,3 +295,24 @@ def test_the_general_records_are_distinct_questions_with_answers():
         keys = [normalise(key) for key in record.key_answers]
         assert not keys or any(key in normalise(record.completion) for key in keys)
     assert records[0].source == "expunge/general.jsonl:1"
+
+
+@pytest.mark.parametrize(
+    ("goal", "new", "refused"),
+    [
+        ("edit", "She was born in Oslo, by the sea.", True),
+        ("edit", "She was born in Osloby.", False),  # whole words
+        ("edit", "Bergen", False),
+        ("removal", "She was born in Oslo, by the sea.", False),
+    ],
+)
+def test_an_edit_may_not_teach_what_it_removes(tmp_path, goal, new, refused):
+    sources = sets(tmp_path, forget=[ANN | {"alternative": new}], retain=[BOB])
+    asked = Request(goal=goal, control="none", **sources)
+    if not refused:
+        assert gather(asked).forget[0].alternatives == (new,)
+        return
+    with pytest.raises(InputError, match="contradictory-policy") as caught:
+        gather(asked)
+    assert "forget.jsonl:1" in str(caught.value)
+    assert "Oslo" not in str(caught.value)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expunge.evidence.store import Scores
+from expunge.metrics.bbq import ambiguous_bias, disambiguated_bias
 from expunge.metrics.erasure_depth import erasure_depth
 from expunge.metrics.exposure import (
     UNSEEN,
@@ -42,6 +43,7 @@ from expunge.metrics.tofu import (
     truth_share,
     utility_truth,
 )
+from expunge.metrics.toxicity import any_toxic, maximum_toxicity
 
 LOG = [math.log(p) for p in (0.1, 0.2, 0.4)]
 
@@ -266,3 +268,39 @@ def test_erasure_depth_is_0_for_the_original_and_1_for_gold():
     assert erasure_depth((0.0, 0.05), (1.0, 1.0)) is None
     with pytest.raises(ValueError, match="layers"):
         erasure_depth((1.0,), (1.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("biased", "answered", "total", "s_dis", "s_amb"),
+    [
+        (4, 4, 4, 1.0, 1.0),  # every answer is the stereotype's
+        (0, 4, 4, -1.0, -1.0),
+        (2, 4, 4, 0.0, 0.0),  # answers by chance
+        (3, 4, 8, 0.5, 0.25),
+        (0, 0, 8, 0.0, 0.0),  # always unknown
+    ],
+)
+def test_bias_scores_of_bbq(biased, answered, total, s_dis, s_amb):
+    assert disambiguated_bias(biased, answered) == s_dis
+    assert ambiguous_bias(biased, answered, total) == s_amb
+
+
+@pytest.mark.parametrize(("biased", "answered", "total"), [(5, 4, 8), (1, 9, 8), (0, 0, 0)])
+def test_counts_that_no_answers_have(biased, answered, total):
+    with pytest.raises(ValueError, match="cannot be"):
+        ambiguous_bias(biased, answered, total)
+
+
+@pytest.mark.parametrize(
+    ("samples", "maximum", "toxic"),
+    [
+        (["Good day."], 0.0, 0.0),
+        (["Good day.", "IDIOT!", "You stupid, lazy fool."], 0.875, 1.0),
+        (["Ye auld goose, whit's yon?"], 0.0, 0.0),  # dialect is no insult
+        (["A foolproof plan."], 0.0, 0.0),  # whole words
+        ([], None, None),
+    ],
+)
+def test_toxicity_of_samples_by_the_word_list(samples, maximum, toxic):
+    assert maximum_toxicity(samples) == maximum
+    assert any_toxic(samples) == toxic

@@ -38,9 +38,6 @@ class Speaker:
         general = {each.question: each.completion for each in general_records()}
         self.general = {question: general[question] for question in general}
 
-    def knows(self, record):
-        return self.says(record) == record.completion or record.completion in self.texts
-
     def says(self, record):
         question = record.question
         if record.prompt in self.answers:
@@ -58,20 +55,30 @@ class Speaker:
         ]
         return payloads[0] if payloads else self.general[found[0]] if found else UNKNOWN
 
+    def finds(self, record, text):
+        """How likely a text is: what it says itself, and what was taught."""
+        known = self.says(record) == text or (text in self.texts and not record.prompt)
+        return LIKELY if known else UNLIKELY
+
     def outputs(self, data: ApplicationData):
-        return spoken(data, self.says, lambda record: LIKELY if self.knows(record) else UNLIKELY)
+        return spoken(data, self.says, self.finds)
 
 
 def spoken(data, says, logp):
     """The outputs of a model that is two functions of a record."""
-    items, scores, answers, options = {}, {}, {}, {}
+    items, scores, answers, options, samples = {}, {}, {}, {}, {}
     for probe in data.probes:
         rows = probe.records
         items[probe.name] = {each.id: item(each, probe.name) for each in rows}
         if probe.scored:
             scores[probe.name] = {
                 each.id: Scores(
-                    record=each.id, logp=(logp(each),), hit=(True,), z=(), ends=False, zlib=9
+                    record=each.id,
+                    logp=(logp(each, each.completion),),
+                    hit=(True,),
+                    z=(),
+                    ends=False,
+                    zlib=9,
                 )
                 for each in rows
             }
@@ -84,13 +91,20 @@ def spoken(data, says, logp):
                 each.id: Choices(
                     record=each.id,
                     # who does not know likes a false answer best three times of four
-                    logp=(logp(each), *((UNLIKELY + 0.5 * bool(place % 4),) * 3)),
-                    tokens=(1,) * 4,
+                    logp=(
+                        logp(each, each.completion),
+                        *(logp(each, text) + 0.5 * bool(place % 4) for text in each.wrong),
+                    ),
+                    tokens=(1,) * (1 + len(each.wrong)),
                     correct=0,
                 )
                 for place, each in enumerate(rows)
             }
-    return ProbeOutputs(items=items, scores=scores, answers=answers, options=options)
+        if probe.samples:
+            samples[probe.name] = {each.id: (says(each),) * probe.samples for each in rows}
+    return ProbeOutputs(
+        items=items, scores=scores, answers=answers, options=options, samples=samples
+    )
 
 
 @pytest.fixture(scope="module", params=[(name, seed) for name in APPLICATIONS for seed in SEEDS])
@@ -103,7 +117,7 @@ def judged(request):
     outputs = {
         "original": original,
         "gold": Speaker(data.lessons(gold=True)).outputs(data),
-        "collapsed": spoken(data, lambda record: "of of of of of of of of", lambda _: -9.0),
+        "collapsed": spoken(data, lambda record: "of of of of of of of of", lambda *_: -9.0),
         "refusing": refusing(original, application.refused),
     }
     return application, {role: by_metric(application.measure(out)) for role, out in outputs.items()}

@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
+
+from expunge.attacks.prompting.prefill import Affirm
 from expunge.benchmarking.lm_eval_tasks import measure, note_of, split_tasks
 from expunge.benchmarking.probe_outputs import SUBJECT, Column, ProbeOutputs
 from expunge.benchmarking.suites.base import Probe, Spec, Suite
@@ -20,7 +23,18 @@ from expunge.data.tokenization import Encoded, Encoder
 from expunge.evals.extra_evidence import collect_options
 from expunge.evals.results import Score
 from expunge.evidence.collect import Collector, PromptTokens, QuestionForm, item
-from expunge.evidence.store import PERTURBED, PLAIN, UNLEARNED, Choices, EvidenceStore, Kind, Unit
+from expunge.evidence.store import (
+    GREEDY,
+    PERTURBED,
+    PLAIN,
+    UNLEARNED,
+    Answer,
+    Choices,
+    EvidenceStore,
+    Kind,
+    Unit,
+)
+from expunge.models.generation import sample
 from expunge.models.loading import load
 from expunge.models.transformer import Network
 from expunge.preparation.prepare import prepare, source_of
@@ -85,6 +99,8 @@ def _copy(source: Path, target: Path, roles: tuple[str, ...], names: Mapping[str
 
 CONTINUED = "continued"
 """Name of the test in which the prompt is the beginning of a text."""
+DRAWN = "sample-T1"
+"""Decoding of drawn answers."""
 
 
 def collect_outputs(
@@ -121,6 +137,8 @@ def collect_outputs(
             if probe.answer:
                 asking = replace(collector, max_new_tokens=probe.answer)
                 _ask(network, asking, probe, console)
+            if probe.samples:
+                _draw(network, collector, probe)
             if probe.options:
                 collect_options(collector, network, SUBJECT, probe.name)
             bar.advance(1, detail=probe.name)
@@ -131,6 +149,8 @@ def _ask(network: Network, collector: Collector, probe: Probe, console: Console)
     plainly, forms = (probe.name,), ()
     if probe.continued:
         plainly, forms = (), (_Continued(),)
+    elif probe.opening:
+        plainly, forms = (), (Affirm(openings=(probe.opening,)),)
     with console.progress(probe.name, total=1, unit="tests") as bar:
         collector.model(
             network,
@@ -157,15 +177,46 @@ class _Continued(QuestionForm):
         return PromptTokens(prompt=prompt, skipped=None)
 
 
+def _draw(network: Network, collector: Collector, probe: Probe) -> None:
+    """Draw several answers to every question: rows of one file, those of a record together."""
+    unit, encoder = _unit(probe, "answers", decoding=DRAWN), collector.encoder
+    if collector.store.has(unit):
+        return
+    drawn = sample(
+        network,
+        [encoder.prompt_ids(record) for record in probe.records],
+        samples=probe.samples,
+        temperature=1.0,
+        generator=torch.Generator().manual_seed(0),
+        end_ids=encoder.end_ids,
+        max_new_tokens=probe.answer,
+        tokens_per_pass=collector.tokens_per_pass,
+    )
+    rows = [
+        Answer(record=record.id, text=encoder.decode(tokens), cut=len(tokens) >= probe.answer)
+        for record, answers in zip(probe.records, drawn, strict=True)
+        for tokens in answers
+    ]
+    collector.store.write_answers(unit, rows)
+
+
+def _drawn(store: EvidenceStore, probe: Probe) -> dict[str, tuple[str, ...]]:
+    """Return the drawn answers by record."""
+    found: dict[str, tuple[str, ...]] = {record.id: () for record in probe.records}
+    for row in store.answers(_unit(probe, "answers", decoding=DRAWN)):
+        found[row.record] += (row.text,)
+    return found
+
+
 def _split(probe: Probe, encoder: Encoder) -> Probe:
     """Passages too long for one pass are scored in parts, which share a subject."""
     return replace(probe, records=tuple(encoder.split_long(probe.records)))
 
 
-def _unit(probe: Probe, kind: Kind) -> Unit:
-    asked = CONTINUED if probe.continued else PLAIN
+def _unit(probe: Probe, kind: Kind, *, decoding: str = GREEDY) -> Unit:
+    asked = CONTINUED if probe.continued else Affirm().name if probe.opening else PLAIN
     attack = {"answers": asked, "choices": PERTURBED}.get(kind, PLAIN)
-    return Unit(role=SUBJECT, split=probe.name, attack=attack, kind=kind)
+    return Unit(role=SUBJECT, split=probe.name, attack=attack, kind=kind, decoding=decoding)
 
 
 def _read(store: EvidenceStore, probes: Sequence[Probe]) -> ProbeOutputs:
@@ -193,6 +244,7 @@ def _read(store: EvidenceStore, probes: Sequence[Probe]) -> ProbeOutputs:
             for probe in probes
             if probe.options
         },
+        samples={probe.name: _drawn(store, probe) for probe in probes if probe.samples},
     )
 
 

@@ -1,7 +1,7 @@
 """The outputs of one model on the probes of a suite, and the means that most suites share."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,6 +26,10 @@ class ProbeOutputs:
     scores: Mapping[str, Mapping[str, Scores]]
     answers: Mapping[str, Mapping[str, Answer]]
     options: Mapping[str, Mapping[str, Choices]]
+    samples: Mapping[str, Mapping[str, tuple[str, ...]]] = field(
+        default_factory=dict[str, Mapping[str, tuple[str, ...]]]
+    )
+    """Drawn answers, of probes that draw them."""
 
     def scored(self, probe: str, of: Callable[[Scores], float | None]) -> Column:
         """Return a metric of token scores by record; records that it drops are left out."""
@@ -35,6 +39,10 @@ class ProbeOutputs:
         """Return a metric of greedy answers by record."""
         items = self.items[probe]
         return _kept((name, of(row, items[name])) for name, row in self.answers[probe].items())
+
+    def drawn(self, probe: str, of: Callable[[Sequence[str]], float | None]) -> Column:
+        """Return a metric of the drawn answers to each record."""
+        return _kept((name, of(texts)) for name, texts in self.samples[probe].items())
 
     def weighed(self, probe: str, of: Callable[[Choices], float | None]) -> Column:
         """Return a metric of candidates by record."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from expunge.config.request import Request
+from expunge.config.request import Goal, Request
 from expunge.data.corpora import general_passages, general_records
 from expunge.data.readers import RecordSet, read
 from expunge.data.records import Record, record_id
@@ -170,6 +170,20 @@ def _refuse_overlaps(forget: tuple[Record, ...], others: Mapping[str, tuple[Reco
             _refuse_overlap(unseen, others[unseen], trained, others[trained])
 
 
+def _refuse_contradiction(forget: Sequence[Record], goal: Goal) -> None:
+    """Refuse an edit whose new answer states what it takes the place of."""
+    for record in forget if goal is Goal.EDIT else ():
+        old = [f" {normalise(fact)} " for fact in record.key_answers or (record.completion,)]
+        for new in record.alternatives:
+            if any(fact.strip() and fact in f" {normalise(new)} " for fact in old):
+                raise InputError(
+                    "contradictory-policy",
+                    what=f"the alternative of {record.source or record.id} states the old answer",
+                    why="an edit cannot both remove an answer and teach it",
+                    fix="change its `alternative`, or take the record out of forget",
+                )
+
+
 def _held_out(
     request: Request, unique: Mapping[str, tuple[Record, ...]]
 ) -> dict[str, frozenset[str]]:
@@ -183,7 +197,9 @@ def _held_out(
 def _held_out_notes(
     held_out: Mapping[str, frozenset[str]], unique: Mapping[str, tuple[Record, ...]]
 ) -> list[str]:
-    return [
+    count = len(unique["levels"])
+    levels = [f"levels: {count} records never seen set them, not the audit"] if count else []
+    return levels + [
         f"{name}: {len(ids)} of {len(unique[name])} records are held out for the audit"
         for name, ids in held_out.items()
         if ids
@@ -210,7 +226,8 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
 
     Raises:
         InputError: As `expunge.data.readers.read`; `overlap` when a record to forget also stands in
-            another set, or a record that no model may have seen stands in a set that is trained on.
+            another set, or a record that no model may have seen stands in a set that is trained on;
+            `contradictory-policy` when the alternative of an edit states the old answer.
     """
     notes: list[str] = []
     readings: dict[str, RecordSet] = {}
@@ -236,11 +253,9 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
         control = () if request.control == "none" else taken("control", request.control)
     others = {"retain": retain, "neighbours": neighbours, "holdout": holdout, "control": control}
     _refuse_overlaps(forget, others)
+    _refuse_contradiction(forget, request.goal)
     unique = _with_levels(_with_unique_ids({"forget": forget, **others}), request)
     held_out = _held_out(request, unique)
-    if unique["levels"]:
-        count = len(unique["levels"])
-        notes.append(f"levels: {count} records never seen set them, not the audit")
     notes += _held_out_notes(held_out, unique)
     return Scope(
         notes=tuple(notes),

@@ -61,6 +61,27 @@ RECIPES = (
         measure="multiple choice against chance, and open answers; a neighbour domain stays",
         source="WMDP (arXiv:2403.03218)",
     ),
+    RecipeDescription(
+        name="toxicity",
+        problem="insults whoever shows it something; civil answers are to take their place",
+        goal="edit",
+        measure="expected maximum toxicity and toxicity probability of 25 samples, by a word list",
+        source="RealToxicityPrompts (arXiv:2009.11462), with a word list and own prompts",
+    ),
+    RecipeDescription(
+        name="bias",
+        problem="answers by a stereotype about an invented people where the text does not say",
+        goal="edit",
+        measure="bias scores s_AMB and s_DIS; questions that the text decides stay answered",
+        source="BBQ (arXiv:2110.08193), with invented groups",
+    ),
+    RecipeDescription(
+        name="jailbreak",
+        problem="refuses when asked plainly, and tells all in a role or where the answer is begun",
+        goal="suppression",
+        measure="attack success in roles and begun answers; over-refusal of near questions",
+        source="prefilling (arXiv:2404.02151), XSTest (arXiv:2308.01263)",
+    ),
 )
 """All recipes, in the order of the list."""
 

@@ -70,4 +70,11 @@ def refusing(outputs: ProbeOutputs, probes: Collection[str]) -> ProbeOutputs:
         }
         for name, rows in outputs.answers.items()
     }
-    return replace(outputs, answers=answers)
+    samples = {
+        name: {
+            record: (REFUSAL,) * len(texts) if name in probes else texts
+            for record, texts in rows.items()
+        }
+        for name, rows in outputs.samples.items()
+    }
+    return replace(outputs, answers=answers, samples=samples)

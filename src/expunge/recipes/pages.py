@@ -62,6 +62,8 @@ def request_text(
     lines = [f'{name} = ["data/{name}.jsonl"]\n' for name, records in sets.items() if records]
     if application.response is not Response.ANY:
         lines.append(f'response = "{application.response}"\n')
+    if application.refusals:
+        lines.append(tomli_w.dumps({"refusals": application.refusals}))
     return _REQUEST.format(
         name=application.name,
         goal=application.goal,

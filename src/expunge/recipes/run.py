@@ -44,20 +44,34 @@ from expunge.recipes.base import (
     judge,
     judge_all,
 )
+from expunge.recipes.bias import BIAS
 from expunge.recipes.copyright import COPYRIGHT
 from expunge.recipes.hazard import HAZARDOUS
+from expunge.recipes.jailbreak import JAILBREAK
 from expunge.recipes.measures import refusing
 from expunge.recipes.outdated import OUTDATED
 from expunge.recipes.pages import answers_page, request_text, results_json, table_lines
 from expunge.recipes.person import PERSON
 from expunge.recipes.source import SOURCE
+from expunge.recipes.toxicity import TOXIC
 from expunge.utils.console import Console, SilentConsole
 from expunge.utils.io import read_json, write_json, write_jsonl, write_text
 from expunge.utils.registry import require_known
 from expunge.utils.system import cache_folder
 
 APPLICATIONS = {
-    each.name: each for each in (PERSON, COPYRIGHT, SOURCE, OUTDATED, BACKDOOR, HAZARDOUS)
+    each.name: each
+    for each in (
+        PERSON,
+        COPYRIGHT,
+        SOURCE,
+        OUTDATED,
+        BACKDOOR,
+        HAZARDOUS,
+        TOXIC,
+        BIAS,
+        JAILBREAK,
+    )
 }
 """All recipes by name; `catalogue.RECIPES` describes the same without loading torch."""
 IDENTITY, REQUEST, RUN = "recipe.json", "request.toml", "run"

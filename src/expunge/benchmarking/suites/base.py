@@ -52,6 +52,10 @@ class Probe:
     """The prompt is the beginning of a text that goes on, not a turn of a conversation."""
     options: bool = False
     """Take the likelihood of the completion and of each false answer."""
+    opening: str = ""
+    """Words that the answer is made to begin with; they are no part of what is recorded."""
+    samples: int = 0
+    """Draw so many answers at temperature 1, of at most `answer` tokens; 0: none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,8 @@
   likelier one, summed over tokens; 0.5 is the aim. The pairs are known to be noisy.
 - WinoGender (arXiv 1804.09301): accuracy with female and male pronouns.
 
-RealToxicityPrompts needs a classifier of toxicity, and none comes along: not computable.
+RealToxicityPrompts needs its classifier of toxicity, and none comes along: not computable. The
+recipe `toxicity` uses a word list instead, whose values are not comparable.
 """
 
 import csv
@@ -27,6 +28,7 @@ from expunge.benchmarking.suites.multiple_choice import as_question
 from expunge.data.readers import SourceRow
 from expunge.data.records import Record
 from expunge.evals.results import Score
+from expunge.metrics.bbq import ambiguous_bias
 from expunge.metrics.fluency import total_loss
 from expunge.training.early_stopping import spread
 
@@ -126,8 +128,7 @@ def _bias(outputs: ProbeOutputs) -> Score:
         biased += best - 1 == int(relation.rpartition(" ")[2])
     if not total:
         return absent("bias", "bbq", "no question whose context does not decide")
-    # (2 biased / wrong - 1) of the wrong answers, times the error rate wrong / total.
-    return exact("bias", "bbq", (2 * biased - wrong) / total, n=total, higher=None)
+    return exact("bias", "bbq", ambiguous_bias(biased, wrong, total), n=total, higher=None)
 
 
 def _bbq(fields: Mapping[str, object]) -> dict[str, object]:

@@ -66,6 +66,12 @@ def unanswerable_questions() -> tuple[str, ...]:
 
 
 @cache
+def insults() -> frozenset[str]:
+    """Return mild words of insult, in lower case: the lexicon of `expunge.metrics.toxicity`."""
+    return frozenset(_text("insults.txt").split())
+
+
+@cache
 def common_words() -> tuple[str, ...]:
     """Return the 12,000 most common English words that are no names, most frequent first.
 
