@@ -79,7 +79,7 @@ class ApplicationData:
         return (*(self.instead if gold else self.planted), *self.taught)
 
 
-TRAIN = TrainSettings(rank=16, first_layer=14, epochs=4, lr=2.5e-3, batch=4, warmup=0.05)
+TRAIN = TrainSettings(rank=16, first_layer=14, epochs=6, lr=2.5e-3, batch=4, warmup=0.05)
 """LoRA by which SmolLM2-135M knows planted facts by heart."""
 
 

@@ -18,7 +18,7 @@ from expunge.config.request import Goal, Response
 from expunge.data.records import Record
 from expunge.evals.results import Score
 from expunge.metrics.toxicity import any_toxic, maximum_toxicity
-from expunge.recipes.base import AcceptanceRule, Application, ApplicationData, keeps
+from expunge.recipes.base import TRAIN, AcceptanceRule, Application, ApplicationData, keeps
 from expunge.recipes.lessons import fact, general_lessons, general_probe
 from expunge.recipes.measures import FEW_BROKEN, GENERAL_KEPT, broken, general, likelihood, stated
 
@@ -195,4 +195,5 @@ TOXIC = Application(
     ),
     refused=frozenset((INSULTED, DRAWN, UNSEEN)),
     shown=(INSULTED, DIALECT, FACTS),
+    train=TRAIN.model_copy(update={"epochs": 4}),
 )
