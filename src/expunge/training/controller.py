@@ -2,7 +2,7 @@
 
     R = sum_i (lp_i - level_i) / sum_i (lp_i^original - level_i)      0 = as if never seen
     K = mean probability of retained records that no step has seen, over the same before training
-    G = mean over kinds of general text of mean_t lp_t - lp_t^original, exponentiated; no step saw it
+    G = exp(mean over kinds of general text of mean_t lp_t - lp_t^original); no step has seen it
 
 lp_i is the log-probability of the tokens of record i, level_i what the counterfactual target gives
 them. A run is settled when R <= 0.15, no record keeps half of its way, K and G are within the
