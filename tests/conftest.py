@@ -14,6 +14,14 @@ def no_key_of_the_user(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_wait_for_the_disk():
+    """Files of tests need not outlive a power cut; a run writes two hundred."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
     """The models and data of `world.make`, taught once."""

@@ -1,9 +1,8 @@
 """Starting up: help is quick because nothing heavy is loaded, and importing changes nothing."""
 
+import json
 import subprocess
 import sys
-import time
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,29 +23,38 @@ HEAVY = (
     "jinja2",
 )
 LOADED = f"""
-import sys
+import contextlib, io, json, sys
 from expunge.cli import main
-code = main(sys.argv[1:])
-sys.stderr.write(" ".join(name for name in {HEAVY!r} if name in sys.modules))
-sys.exit(code)
+for words in json.load(sys.stdin):
+    said, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(errors):
+        code = main(words)
+    loaded = [name for name in {HEAVY!r} if name in sys.modules]
+    print(json.dumps([code, errors.getvalue(), loaded, said.getvalue()]))
 """
 NAMES = sorted(command.__name__ for command in COMMANDS)
+HELPS = ("--version", "--help", *(f"{name} --help" for name in NAMES))
 
 
-@cache
-def python(script, *words):
-    return subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
+def python(script, stdin=""):
+    words = [sys.executable, "-c", script]
+    return subprocess.run(words, input=stdin, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize(
-    "words", [["--help"], *([name, "--help"] for name in NAMES), ["--version"]]
-)
-def test_help_loads_nothing_heavy(words):
-    started = time.perf_counter()
-    done = python(LOADED, *words)
-    print(f"expunge {' '.join(words)}: {time.perf_counter() - started:.2f} s")  # noqa: T201
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "Usage: expunge" in done.stdout or words == ["--version"]
+@pytest.fixture(scope="module")
+def helps():
+    """Code, errors, heavy libraries and words of each help; one process shows them all."""
+    done = python(LOADED, json.dumps([words.split() for words in HELPS]))
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return dict(zip(HELPS, lines, strict=True))
+
+
+@pytest.mark.parametrize("words", HELPS)
+def test_help_loads_nothing_heavy(helps, words):
+    code, errors, loaded, said = helps[words]
+    assert (code, errors, loaded) == (0, "", [])
+    assert "Usage: expunge" in said or words == "--version"
 
 
 def test_metrics_are_listed_without_loading_torch():
@@ -62,8 +70,8 @@ sys.exit(code)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_help_has_an_example_and_names_a_variable_for_every_flag(name):
-    shown = python(LOADED, name, "--help").stdout
+def test_help_has_an_example_and_names_a_variable_for_every_flag(helps, name):
+    shown = helps[f"{name} --help"][-1]
     assert f"Example:\n  expunge {name}" in shown
     rows = [line.strip("│* ") for line in shown.splitlines() if line.startswith("│")]
     flags = [i for i, row in enumerate(rows) if row.startswith("--")]
@@ -72,8 +80,8 @@ def test_help_has_an_example_and_names_a_variable_for_every_flag(name):
     assert [text for text in texts if "EXPUNGE_" not in text] == []
 
 
-def test_all_commands_are_in_the_help():
-    shown = python(LOADED, "--help").stdout
+def test_all_commands_are_in_the_help(helps):
+    shown = helps["--help"][-1]
     names = "annex approve attack audit bench cache certificate chain chat compat completion "
     names += "demo doctor evidence explain forget gold init keys ledger letter merge methods "
     names += "metrics plan plant push reapply recheck recipe report request rollback schema "

@@ -19,7 +19,7 @@ from expunge.ledger.documents.record import read_record
 from expunge.ledger.documents.sheet import Sheet, SheetText, require_supported
 from expunge.metrics.registry import METRICS
 from expunge.provenance.destroy import destroy_evidence
-from expunge.reporting.build import report_text
+from expunge.reporting.build import report_texts
 from expunge.reporting.card import card_text
 from expunge.reporting.claims import missing_words, overstated
 from expunge.reporting.redaction import MASK
@@ -60,7 +60,7 @@ def words(run, kind, folder):
     elif kind == "card":
         return card_text(run, redact=True, key=None)
     else:
-        html = report_text(run, redact=True, key=None, public=True)
+        _, html = report_texts(run, redact=True, key=None)
         page = html[html.index("<main>") : html.index('class="annexes"')]
         return re.sub(r"<[^>]+>", "\n", page)
     return path.read_text(encoding="utf-8")

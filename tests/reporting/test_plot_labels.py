@@ -71,6 +71,6 @@ def test_models_are_named_where_the_legend_does_not_tell_them_apart(after):
     at = PlottedInterval(value=0.5, low=0.4, high=0.6)
     labels = [(f"model-{n}", kind) for n, kind in enumerate([*kinds, *["unlearned"] * after])]
     places = [FrontierPoint(label=name, kind=kind, kept=at, forgotten=at) for name, kind in labels]
-    drawn = frontier(places, kept="kept", forgotten="forgotten")
+    drawn = frontier(tuple(places), kept="kept", forgotten="forgotten")
     words = drawn.split(">")
     assert all(any(word.startswith(name) for word in words) is (after > 1) for name, _ in labels)

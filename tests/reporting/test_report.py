@@ -12,6 +12,12 @@ from expunge.evidence.store import EvidenceStore, Item
 from expunge.reporting.build import build_report
 from expunge.reporting.card import build_card
 from expunge.reporting.examples import facts
+from expunge.reporting.plots import (
+    collateral_map,
+    frontier,
+    recovery_ladder,
+    training_dynamics,
+)
 from expunge.reporting.redaction import MASK
 from expunge.reporting.schema import read_results
 from expunge.utils.io import read_json, write_json
@@ -116,6 +122,8 @@ def test_page_one_speaks_in_counts(html):
 
 
 def test_two_builds_are_equal_byte_for_byte(run, html, tmp_path):
+    for drawn in (recovery_ladder, frontier, collateral_map, training_dynamics):
+        drawn.cache_clear()
     assert build_report(run).read_text(encoding="utf-8") == html
     assert build_report(build_run(tmp_path / "again")).read_text(encoding="utf-8") == html
 

@@ -21,7 +21,7 @@ from expunge.provenance.destroy import destroy_evidence
 from expunge.provenance.keys import operator_key
 from expunge.provenance.signature import SigningKey, make_signing_key
 from expunge.provenance.verify import verify
-from expunge.reporting.build import build_public_report, build_report
+from expunge.reporting.build import build_reports
 from expunge.reporting.card import build_card
 from expunge.reporting.schema import read_results
 from expunge.training.activation_cache import DiskCache, key
@@ -107,8 +107,7 @@ def unfinished(folder: Path) -> None:
     run = build_run(folder / "run", kept=False, golds=())
     (run / "model").mkdir()
     (run / "model" / "weights.bin").write_bytes(bytes(64))
-    build_report(run)
-    build_public_report(run)
+    build_reports(run)
     build_card(run)
 
 

@@ -113,7 +113,9 @@ def drawing(found: Leaderboard) -> str:
     if not places:
         return ""
     return plots.frontier(
-        places, kept="kept (weaker of utility, locality)", forgotten="erased (weakest of three)"
+        tuple(places),
+        kept="kept (weaker of utility, locality)",
+        forgotten="erased (weakest of three)",
     )
 
 

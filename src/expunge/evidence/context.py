@@ -5,6 +5,7 @@ To score recorded attacks again needs no model and no budget.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter
@@ -150,7 +151,7 @@ class AuditContext:
         Raises:
             ValueError: A field is missing, unknown or of another kind.
         """
-        found = TypeAdapter(cls).validate_python(row)
+        found = _reader().validate_python(row)
         named = ((Goal, found.goal), (Tier, found.tier), (Response, found.response))
         for kind, value in (*named, (ThreatModel, found.threat_model)):
             kind(value)
@@ -160,3 +161,8 @@ class AuditContext:
     def cover(self) -> str:
         """What lies over unchanged weights: `adapter`, `guard`, or nothing."""
         return "guard" if self.guard else "adapter" if self.adapter else ""
+
+
+@cache
+def _reader() -> TypeAdapter[AuditContext]:
+    return TypeAdapter(AuditContext)

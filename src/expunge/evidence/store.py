@@ -20,7 +20,7 @@ Tests of what lies beyond one pass and one answer a record:
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
@@ -382,7 +382,7 @@ class EvidenceStore:
 
     def write_items(self, items: list[Item]) -> None:
         """Write the records that the evidence refers to."""
-        self.write_rows(ITEMS, (asdict(item) for item in items))
+        self.write_rows(ITEMS, (_row(item) for item in items))
 
     def items(self, split: str | None = None) -> list[Item]:
         """Read the items, all or those of one set, in the order written."""
@@ -391,7 +391,7 @@ class EvidenceStore:
 
     def write_key_spans(self, spans: Iterable[FoundSpan]) -> None:
         """Write where the facts of forget records stand, once."""
-        self.write_rows(SPANS, (_rounded(asdict(span)) for span in spans))
+        self.write_rows(SPANS, (_rounded(_row(span)) for span in spans))
 
     def key_spans(self) -> list[FoundSpan]:
         """Read where the facts of forget records stand; nothing where nobody looked."""
@@ -419,7 +419,7 @@ class EvidenceStore:
         kind = ROWS[unit.kind]
         if not all(type(row) is kind for row in rows):
             raise ValueError(f"{unit.filename} takes rows of type {kind.__name__}")
-        self.write_rows(unit.filename, (_rounded(asdict(row)) for row in rows))
+        self.write_rows(unit.filename, (_rounded(_row(row)) for row in rows))
 
     def rows(self, unit: Unit) -> list[Row]:
         """Read the rows of one unit in the order of its records."""
@@ -515,6 +515,11 @@ def _damaged(path: Path, why: str) -> InputError:
         why=why,
         fix="restore the folder from a copy, or run the audit again in another folder",
     )
+
+
+def _row(made: Item | FoundSpan | Row) -> dict[str, Any]:
+    """Return the fields of a row, which are flat: `asdict` would copy every number."""
+    return {field.name: getattr(made, field.name) for field in fields(made)}
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:

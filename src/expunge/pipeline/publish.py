@@ -28,7 +28,7 @@ from expunge.provenance.leftovers import Traces
 from expunge.provenance.manifest import Retention, write_manifest
 from expunge.provenance.signature import key_fingerprint, signing_key
 from expunge.provenance.training_facts import claim_in
-from expunge.reporting.build import build_public_report, build_report
+from expunge.reporting.build import build_reports
 from expunge.reporting.card import build_card
 from expunge.reporting.redaction import Redactor
 from expunge.reporting.schema import (
@@ -94,8 +94,7 @@ def publish(
     )
     write_facts(run.path, facts)
     redact = settings.report.redact
-    build_report(run.path, redact=redact, key=key)
-    build_public_report(run.path, key=key)
+    build_reports(run.path, redact=redact, key=key)
     build_card(run.path, redact=redact, key=key)
     write_manifest(
         run.path,

@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -127,43 +128,36 @@ def build_report(run: Path, *, redact: bool | None = None, key: bytes | None = N
     """
     masked = own_redaction(run) if redact is None else redact
     path = page_for(run, redact=masked)
-    write_text(path, report_text(run, redact=masked, key=key), owner_only=not masked)
+    write_text(path, report_texts(run, redact=masked, key=key)[0], owner_only=not masked)
     return path
 
 
-def build_public_report(run: Path, *, key: bytes | None = None) -> None:
-    """Write the report that is published with the model of a run, masked whatever the run shows.
+def build_reports(run: Path, *, redact: bool | None = None, key: bytes | None = None) -> None:
+    """Write the report of a run, and the one that is published with its model.
 
-    Args:
-        run: The run folder; one without a model to publish gets none.
-        key: As for `build_report`.
-
-    Raises:
-        InputError: As `build_report`.
-    """
-    if (run / MODEL).is_dir():
-        write_text(run / PUBLISHED, report_text(run, redact=True, key=key, public=True))
-
-
-def report_text(run: Path, *, redact: bool, key: bytes | None, public: bool = False) -> str:
-    """Return the report of a run as HTML.
+    The published one is masked whatever the run shows; a run without a model to publish has none.
 
     Args:
         run: As for `build_report`.
         redact: As for `build_report`.
         key: As for `build_report`.
-        public: Leave out the command and the settings: they name files of whoever made the run.
 
     Raises:
         InputError: As `build_report`.
     """
-    return report_texts(run, redact=redact, key=key)[public]
+    masked = own_redaction(run) if redact is None else redact
+    own, public = report_texts(run, redact=masked, key=key)
+    write_text(page_for(run, redact=masked), own, owner_only=not masked)
+    if (run / MODEL).is_dir():
+        if not masked:
+            _, public = report_texts(run, redact=True, key=key)
+        write_text(run / PUBLISHED, public)
 
 
 def report_texts(run: Path, *, redact: bool, key: bytes | None) -> tuple[str, str]:
     """Return the report of a run as HTML: its own, and the one that is published.
 
-    Their plots are the same, and cost most.
+    The published one leaves out the command and the settings: they name files of whoever made it.
 
     Args:
         run: As for `build_report`.
@@ -197,6 +191,7 @@ def evidence_of(run: Path, *, key: bytes | None) -> EvidenceStore:
     return store
 
 
+@cache
 def environment() -> Environment:
     """Return the template environment: HTML is escaped, an unknown name is an error."""
     made = Environment(

@@ -93,7 +93,7 @@ def ladder(results: Results) -> str | None:
                 gold=_maybe(anchor(results, metric, attack=score.attack)),
             )
         )
-    return plots.recovery_ladder(rungs, measure=_measure(metric))
+    return plots.recovery_ladder(tuple(rungs), measure=_measure(metric))
 
 
 def _measure(metric: str) -> str:
@@ -137,7 +137,7 @@ def frontier(results: Results) -> str | None:
     words = "share of retained questions answered"
     if kept != KEY_FACT.id:
         words = f"{metric_title(kept).lower()} of retained records"
-    return plots.frontier(places, kept=words, forgotten="share forgotten")
+    return plots.frontier(tuple(places), kept=words, forgotten="share forgotten")
 
 
 def collateral(store: EvidenceStore, *, redactor: "Redactor") -> str | None:
@@ -169,7 +169,7 @@ def collateral(store: EvidenceStore, *, redactor: "Redactor") -> str | None:
             changes.append(SetChange(label=f"{label} ({len(names)})", before=low, after=high))
     if not changes:
         return None
-    return plots.collateral_map(changes, measure="probability of the right text, per token")
+    return plots.collateral_map(tuple(changes), measure="probability of the right text, per token")
 
 
 def training(facts: RunFacts) -> str | None:
@@ -211,7 +211,7 @@ _UNTOUCHED = "untouched"
 def relearning(rungs: "Sequence[AttackRecovery]") -> str | None:
     """Draw a panel for each attack that trains, the worst first; None where none was scored."""
     panels = [panel for rung in rungs if (panel := relearning_panel(rung)) is not None]
-    return relearning_curves(panels) if panels else None
+    return relearning_curves(tuple(panels)) if panels else None
 
 
 def relearning_panel(rung: "AttackRecovery") -> Panel | None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -28,6 +29,8 @@ _LINE = SIZE + 3.0
 """Points from name to name where they are stacked."""
 _LINES = 10
 """The most names in a stack."""
+KEPT = 16
+"""Drawings that are kept: those of a run's own report are those of its published one."""
 
 
 class LabelledPoint(NamedTuple):
@@ -223,7 +226,8 @@ class Panel:
     curves: tuple[Curve, ...]
 
 
-def recovery_ladder(rungs: Sequence[RecoveryBar], *, measure: str) -> str:
+@lru_cache(maxsize=KEPT)
+def recovery_ladder(rungs: tuple[RecoveryBar, ...], *, measure: str) -> str:
     """Draw how much of the forgotten comes back, from before, through plain use, to each attack.
 
     Args:
@@ -249,7 +253,8 @@ def recovery_ladder(rungs: Sequence[RecoveryBar], *, measure: str) -> str:
     return _svg("ladder", draw, title=title, height=1.0 + 0.36 * len(rungs), legend=_once(kinds))
 
 
-def frontier(places: Sequence[FrontierPoint], *, kept: str, forgotten: str) -> str:
+@lru_cache(maxsize=KEPT)
+def frontier(places: tuple[FrontierPoint, ...], *, kept: str, forgotten: str) -> str:
     """Draw what was forgotten against what was kept, one point a model; up and right is good.
 
     Args:
@@ -291,7 +296,8 @@ def frontier(places: Sequence[FrontierPoint], *, kept: str, forgotten: str) -> s
     )
 
 
-def collateral_map(changes: Sequence[SetChange], *, measure: str) -> str:
+@lru_cache(maxsize=KEPT)
+def collateral_map(changes: tuple[SetChange, ...], *, measure: str) -> str:
     """Draw what happened to records that should have stayed, nearest to the target first.
 
     Args:
@@ -323,7 +329,8 @@ def _drawable(value: float) -> float:
     return max(-LARGEST, min(value, LARGEST))
 
 
-def training_dynamics(curve: Sequence[CurvePoint], *, stopped: str) -> str:
+@lru_cache(maxsize=KEPT)
+def training_dynamics(curve: tuple[CurvePoint, ...], *, stopped: str) -> str:
     """Draw both losses and the gradient norm over the optimiser steps, with the point of the stop.
 
     Args:
@@ -356,7 +363,8 @@ def training_dynamics(curve: Sequence[CurvePoint], *, stopped: str) -> str:
         return _render(figure, "training", title)
 
 
-def relearning_curves(panels: Sequence[Panel]) -> str:
+@lru_cache(maxsize=KEPT)
+def relearning_curves(panels: tuple[Panel, ...]) -> str:
     """Draw what fine-tuning brings back over its steps, each setting beside gold's under the same.
 
     Args:

@@ -125,6 +125,7 @@ def make_app(library: RunLibrary, *, port: int) -> Starlette:
 
 def _templates() -> Environment:
     made = environment().overlay(loader=FileSystemLoader(_HERE))
+    made.filters = made.filters.copy()  # the overlay shares those of the reports
     made.filters.update(path=_quoted, gate_text=gate_text, chance=chance)
     return made
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from expunge.errors import InputError
 from expunge.provenance.signature import SigningKey
 from expunge.provenance.verify import verify, verify_published
-from expunge.reporting.build import build_public_report, build_report
+from expunge.reporting.build import build_reports
 from expunge.reporting.card import build_card
 from expunge.reporting.schema import read_results, write_facts
 from fuzzing.mutations import BYTES, FIELDS, Mutation, again
@@ -33,8 +33,7 @@ def finished_run(place: Path) -> Path:
     (folder / "model" / "weights.bin").write_bytes(bytes(range(64)))
     made = replace(facts(), versions={"expunge": "0.0.0"})  # then pages are not written again
     write_facts(folder, made)
-    build_report(folder)
-    build_public_report(folder)
+    build_reports(folder)
     build_card(folder)
     write_run_manifest(folder, key=KEY, told=made, signing=SIGNING)
     return folder

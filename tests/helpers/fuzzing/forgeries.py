@@ -22,7 +22,7 @@ from expunge.provenance.manifest import covered
 from expunge.provenance.published import write_public_manifest
 from expunge.provenance.signature import SigningKey, make_signing_key, read_signature
 from expunge.provenance.verify import verify
-from expunge.reporting.build import build_public_report, build_report
+from expunge.reporting.build import build_reports
 from expunge.reporting.card import build_card
 from expunge.reporting.schema import read_facts, read_results, write_facts, write_results
 from expunge.utils.io import (
@@ -82,8 +82,7 @@ def recompute(run: Path) -> None:
     """Write results and pages again from the evidence that lies there now, signed by nobody."""
     write_results(run, assess(EvidenceStore(run / "evidence")))
     write_facts(run, replace(read_facts(run), signer=""))
-    build_report(run)
-    build_public_report(run)
+    build_reports(run)
     build_card(run)
 
 

@@ -21,6 +21,7 @@ KINDS = ("prose", "code", "arithmetic", "german", "french", "instructions")
 """Kinds of passages of the audit, in the order of the file."""
 
 
+@cache
 def general_text() -> tuple[Record, ...]:
     """Return the passages of the audit, kind by kind; the kind of each is its `relation`.
 

@@ -78,8 +78,9 @@ def _texts(case: Comparison, keep: frozenset[str] | None = None) -> _Texts | Non
     columns: dict[str, Column] = {}
     for role in dict.fromkeys((case.subject, ORIGINAL, *case.golds)):
         rows = case.table.scored(role, "generic")
-        found = {name: bounded_loss(row) for name, row in rows.items()}
-        column = {n: x for n, x in found.items() if x is not None and (keep is None or n in keep)}
+        kept = rows if keep is None else {n: row for n, row in rows.items() if n in keep}
+        found = {name: bounded_loss(row) for name, row in kept.items()}
+        column = {name: loss for name, loss in found.items() if loss is not None}
         if column:
             columns[role] = column
     if case.subject not in columns or ORIGINAL not in columns:
@@ -119,7 +120,8 @@ def general_gate(
     """
     policy = case.policy.utility
     # Golds may have been scored on a part of the texts; the original was on all.
-    texts, beside = _texts(replace(case, golds=()), keep), _texts(case, keep)
+    texts = _texts(replace(case, golds=()), keep)
+    beside = _texts(case, keep) if case.golds else texts
     if texts is None or beside is None:
         return not_measured(Axis.UTILITY, name, "generic", policy)
     if len(texts.records) < FEW_CLUSTERS:
