@@ -145,6 +145,10 @@ Retried = Callable[[int, str], None]
 """Called before a further attempt with its steps, and with what the one before reached."""
 
 
+def untold(steps: int, text: str) -> None:
+    """Keep an attempt to oneself: of several processes one speaks."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ControlledTrainer:
     """A training whose rate, coefficients and steps are found by trying. Interface of `Trainer`."""
@@ -164,7 +168,7 @@ class ControlledTrainer:
         unseen: Unseen,
         folder: Path,
         progress: Progress,
-        retried: Retried,
+        retried: Retried = untold,
         team: Team = SOLO,
     ) -> tuple[Trained, TrainableWeights]:
         """Train until settled, or as often as allowed; what `folder` holds is not done again.
