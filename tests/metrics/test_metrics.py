@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expunge.attacks.base import Attempt, knowledge
+from expunge.data.corpora import refusal_texts
 from expunge.evidence.store import Answer, Item, Scores
 from expunge.metrics import base, membership
 from expunge.metrics.efficiency import Work
@@ -474,6 +475,10 @@ def test_the_limit_of_gibberish_is_an_argument():
 )
 def test_refusal(text, declines):
     assert refusal(text) is declines
+
+
+def test_every_refusal_that_training_teaches_counts_as_one():
+    assert [text for text in refusal_texts() if not refusal(text)] == []
 
 
 def test_perplexity_weighs_tokens_not_texts():
