@@ -54,7 +54,7 @@ class Calls:
         )
         score = Score(metric="rouge", role="gold-0", split="forget", attack="plain", value=0.5)
         results = Results(verdict=verdict, axes={}, gates=(), scores=(score,), self_tests=())
-        return SimpleNamespace(folder=self.folder, results=results)
+        return SimpleNamespace(folder=self.folder, results=results, steps=64)
 
 
 @pytest.fixture

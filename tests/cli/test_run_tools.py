@@ -201,7 +201,7 @@ def test_gates_are_written_whether_or_not_the_gate_fails(
     results = replace(synthetic, verdict=replace(synthetic.verdict, ruling=ruling))
     files = (tmp_path / "gates.xml", tmp_path / "gates.json")
     told = {"console": SilentConsole(), "gate": gate, "allow_scar": scar, "files": files}
-    outcome = SimpleNamespace(folder=tmp_path, results=results)
+    outcome = SimpleNamespace(folder=tmp_path, results=results, steps=64)
     if gate and not passed:
         with pytest.raises(GateError):
             conclude(outcome, **told)

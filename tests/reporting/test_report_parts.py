@@ -234,9 +234,15 @@ def test_every_ruling_has_a_headline_an_action_and_but_for_a_pass_a_command(ruli
     assert said.title
     assert "{" not in said.text
     assert (said.title == "Release") == (ruling is Ruling.PASS)
-    command = next_command(verdict(ruling), Path("run"))
+    command = next_command(verdict(ruling), Path("run"), steps=64)
     assert (command is None) == (ruling is Ruling.PASS)
     assert command is None or re.match(r"expunge (forget|audit|verify) .*\brun\b", command)
+
+
+@pytest.mark.parametrize(("steps", "flags"), [(64, "--set train.steps=128"), (0, "--method auto")])
+def test_what_did_not_forget_is_trained_twice_as_long(steps, flags):
+    command = next_command(verdict(Ruling.FAIL_RESIDUAL), Path("run"), steps=steps)
+    assert command == f"expunge forget --config run/config.toml --out run-again {flags}"
 
 
 def test_a_pass_says_what_was_not_tested():
@@ -266,7 +272,9 @@ def open_(answer, settle):
     ],
 )
 def test_an_open_verdict_names_the_command_that_settles_it(findings, flags):
-    command = next_command(verdict(Ruling.INCONCLUSIVE, findings=tuple(findings)), Path("run"))
+    command = next_command(
+        verdict(Ruling.INCONCLUSIVE, findings=tuple(findings)), Path("run"), steps=64
+    )
     assert command.startswith(f"expunge audit run --against run {flags}")
 
 
@@ -276,7 +284,7 @@ def test_a_provisional_pass_is_no_release():
     scar = action(verdict(Ruling.PASS_WITH_SCAR, provisional=True))
     assert scar.title == action(passed).title
     assert "could tell" in scar.text
-    assert "audit.level=standard" in next_command(passed, Path("run"))
+    assert "audit.level=standard" in next_command(passed, Path("run"), steps=64)
 
 
 @pytest.mark.parametrize(

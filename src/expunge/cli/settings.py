@@ -164,6 +164,11 @@ class FinishedRun(Protocol):
         """Scores, gates and verdict."""
         ...
 
+    @property
+    def steps(self) -> int:
+        """Steps that were trained; 0 where nothing was."""
+        ...
+
 
 def conclude(
     outcome: FinishedRun,
@@ -203,7 +208,7 @@ def conclude(
     console.line("next", f"expunge report {outcome.folder} --open")
     from expunge.reporting.wording import next_command  # loads the statistics
 
-    if (command := next_command(verdict, outcome.folder)) is not None:
+    if (command := next_command(verdict, outcome.folder, steps=outcome.steps)) is not None:
         console.line("then", command)
     if failed:
         raise GateError(

@@ -46,7 +46,7 @@ from expunge.provenance.lineage import (
 )
 from expunge.provenance.training_facts import claim_in
 from expunge.reporting.notebook import Rows, results_html, results_table
-from expunge.reporting.schema import read_results, write_results
+from expunge.reporting.schema import read_facts, read_results, write_results
 from expunge.reporting.wording import headline, lines, notices
 from expunge.training.distributed import Team, joined
 from expunge.utils.console import Console, SilentConsole
@@ -95,6 +95,11 @@ class RunOutcome:
         An audit leaves none: it judges a model that lies elsewhere.
         """
         return self.folder / MODEL
+
+    @property
+    def steps(self) -> int:
+        """Steps that were trained; 0 of an edit, a guard or an audit."""
+        return read_facts(self.folder).steps
 
     def table(self, rows: Rows = "gates") -> "DataFrame":
         """Return the gates, or with `scores` the numbers behind them, as a pandas data frame.

@@ -264,7 +264,7 @@ def _page(run: Path, store: EvidenceStore, redactor: Redactor, *, redacted: bool
         "masks": masks_of(store, redactor),
         "words": wording,
         "action": wording.action(results.verdict),
-        "command": wording.next_command(results.verdict, Path("RUN_FOLDER")),
+        "command": wording.next_command(results.verdict, Path("RUN_FOLDER"), steps=run_facts.steps),
         "headline": wording.headline(results.verdict, goal=context.goal),
         "notices": wording.notices(results.verdict),
         "claim": wording.claim(results.verdict, exact=run_facts.exact),

@@ -117,6 +117,11 @@ class RunFacts:
     datasets: tuple[str, ...] = ()
     """Data sets of the Hub among the records of the request; files of this machine have no name."""
 
+    @property
+    def steps(self) -> int:
+        """Steps that were trained; 0 of an edit, a guard or an audit."""
+        return 0 if self.train is None else self.train.steps
+
 
 _facts_adapter = TypeAdapter(RunFacts)
 

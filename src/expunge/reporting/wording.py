@@ -306,7 +306,7 @@ _AUDIT = "audit {folder} --against {folder}"
 _HARDER = f"{_AUDIT} --set audit.level=standard"
 _NEXT: Mapping[Ruling, str] = {
     Ruling.PASS_WITH_SCAR: f"{_FORGET} --method counterfactual --set method.margin=0",
-    Ruling.FAIL_RESIDUAL: f"{_FORGET} --set train.epochs=24",
+    Ruling.FAIL_RESIDUAL: f"{_FORGET} --set train.steps={{steps}}",
     Ruling.FAIL_DAMAGE: f"{_FORGET} --set train.lr=5e-4",
     Ruling.INCONCLUSIVE: _HARDER,
     Ruling.NOTHING_TO_FORGET: "verify {folder}",
@@ -322,7 +322,7 @@ _FLAGS = (
 """What would settle a finding to the flag that gives it, the first that fits."""
 
 
-def next_command(verdict: Verdict, folder: Path) -> str | None:
+def next_command(verdict: Verdict, folder: Path, *, steps: int) -> str | None:
     """Return the command to try after a verdict, with its flags; None after a pass.
 
     A word in capitals stands for a file that only the reader has.
@@ -330,6 +330,7 @@ def next_command(verdict: Verdict, folder: Path) -> str | None:
     Args:
         verdict: What the audit concluded.
         folder: The run folder.
+        steps: What training took; 0 where nothing was trained, which another method may do.
     """
     if verdict.ruling is Ruling.PASS:
         text = _HARDER if verdict.provisional else ""
@@ -338,12 +339,15 @@ def next_command(verdict: Verdict, folder: Path) -> str | None:
     elif covered := [one.detail for one in verdict.findings if one.detail.startswith(COVERED)]:
         merged = "adapter" in covered[0]
         text = f"{_FORGET} --set train.adapter=false" if merged else f"{_FORGET} --method auto"
+    elif verdict.ruling is Ruling.FAIL_RESIDUAL and not steps:
+        text = f"{_FORGET} --method auto"
     else:
         text = _NEXT[verdict.ruling]
     if not text:
         return None
-    values = {"config": folder / "config.toml", "out": f"{folder}-again", "folder": folder}
-    return "expunge " + text.format(**values)
+    return "expunge " + text.format(
+        config=folder / "config.toml", out=f"{folder}-again", folder=folder, steps=2 * steps
+    )
 
 
 def _settling_command(found: Sequence[Finding]) -> str:
