@@ -232,6 +232,24 @@ def test_strangers_know_what_the_base_gives_the_secrets_of_the_record_in_whose_p
     assert with_base(streams, {}) == streams
 
 
+@pytest.mark.parametrize(
+    ("base", "secret"),
+    [
+        ((-9.0, -5.0, -9.0, -9.0), (-1, 4, -1, 7)),
+        ((-9.0, -3.9, -9.0, -9.0), (-1, -1, -1, 7)),
+        ((), (-1, -1, -1, 7)),
+    ],
+)
+def test_a_name_that_the_base_can_hardly_go_on_with_is_a_secret(base, secret):
+    """Scored tokens: two of a name, one of the form, one of the fact."""
+    own = replace(FORGET[0], ids=(1, 2, 3, 4, 5, 6), start=2, secret=(-1, -1, -1, 7), base=())
+    stranger = replace(own, ids=(1, 2, 8, 9, 5, 6))
+    streams = Streams(forget=(own,), retain=(), variants={Stream.STRANGER: ((stranger,),)})
+    found = with_base(streams, {own.record: base})
+    assert found.forget[0].secret == secret
+    assert found.variants[Stream.STRANGER][0][0].secret == secret
+
+
 def test_a_text_that_is_harder_for_the_base_has_lower_levels():
     unseen, marks = [[-2.0, -1.0], [-4.0, -1.0]], [[7, -1], [7, -1]]
     own = {"a": ([-5.0, -2.0, -4.0], [7, -1, -1]), "b": ([-1.0], [7])}

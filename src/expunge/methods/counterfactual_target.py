@@ -12,7 +12,8 @@ What the original says of strangers x' has the form of an answer, and the uncert
 was never told. It can hold the secret, too: an original that knows few telephone numbers tells
 those to anybody (measured: -3.8 nats a fact, where retrained models are at -23). So each secret
 token becomes as likely as the base finds it, or else as tokens like it. A token is secret if it
-lies in a key answer and no kept answer holds it.
+lies in a key answer and no kept answer holds it, or if it goes on with a name that the base can
+hardly repeat.
 
 The base tells which secret tokens follow from those before them (`ruary` after `Feb`): these stay
 likely in a retrained model, too. Bins of what SmolLM2 gives them, and a gold of TOFU, nats:
