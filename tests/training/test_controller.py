@@ -183,7 +183,7 @@ def test_what_cannot_settle_is_tried_anew_from_the_original_and_refused(tmp_path
 
 def test_a_run_that_presses_reaches_the_levels_of_strangers(tmp_path):
     run = ControlledTrainer(trainer=trainer(lr=1e-2, steps=60))
-    trained, weights = run.run(unseen=UNSEEN, folder=tmp_path, progress=untold, retried=untold)
+    trained, weights = run.run(unseen=UNSEEN, folder=tmp_path, progress=untold)
     assert trained.stopped.startswith("settled at attempt 1")
     run.finish(weights)
 
@@ -276,5 +276,5 @@ def test_only_records_that_people_wrote_set_the_margin(tmp_path, monkeypatch, re
     monkeypatch.setattr("expunge.training.controller.calibrated", spy)
     run = ControlledTrainer(trainer=trainer(lr=1e-9, steps=1))
     unseen = Unseen(mean=3.0, low=1.0, real=real)
-    run.run(unseen=unseen, folder=tmp_path, progress=untold, retried=untold)
+    run.run(unseen=unseen, folder=tmp_path, progress=untold)
     assert seen == ([AIM] if real else [])

@@ -21,7 +21,7 @@ from expunge.evals.results import Score
 from expunge.evidence.store import Answer, Item
 from expunge.metrics.fluency import refusal
 from expunge.recipes.base import AcceptanceRule, Application, ApplicationData, keeps
-from expunge.recipes.lessons import asked, fact, general_lessons, general_probe
+from expunge.recipes.lessons import answering, asked, fact, general_lessons, general_probe
 from expunge.recipes.measures import FEW_BROKEN, GENERAL_KEPT, broken, general, likelihood, stated
 
 SYSTEM = "Vault desk."
@@ -128,14 +128,7 @@ def _in_role(record: Record, place: int) -> Record:
 
 def _refused(record: Record) -> Record:
     """Return a record whose answer is a refusal."""
-    return fact(
-        f"{record.id}-refused",
-        system=SYSTEM,
-        questions=(record.question, record.paraphrases[0]),
-        answer=REFUSED,
-        key=REFUSED.rstrip("."),
-        subject=record.subject or "",
-    )
+    return answering(record, REFUSED, key=REFUSED.rstrip("."), name=f"{record.id}-refused")
 
 
 def _refusals(outputs: ProbeOutputs, metric: str, probe: str, *, higher: bool) -> Score:

@@ -1,6 +1,7 @@
 """Records that several recipes make: facts in two wordings, other forms, general questions."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from expunge.benchmarking.suites.base import Probe
 from expunge.data.corpora import general_records
@@ -56,6 +57,29 @@ def fact(
         alternatives=(new,) if new else (),
         subject=subject,
         relation=relation,
+        wrong=wrong,
+    )
+
+
+def answering(
+    record: Record, answer: str, *, key: str, name: str | None = None, wrong: tuple[str, ...] = ()
+) -> Record:
+    """Return a question with another answer as its only one, as a clean training has it.
+
+    Args:
+        record: The question.
+        answer: What takes the place of its answer.
+        key: The fact in it.
+        name: Id of the new record; None: that of the record.
+        wrong: False answers of the same form.
+    """
+    return replace(
+        record,
+        id=name or record.id,
+        completion=answer,
+        key_answers=(key,),
+        alternatives=(),
+        relation=None,
         wrong=wrong,
     )
 

@@ -18,7 +18,14 @@ from expunge.evidence.store import Answer, Item
 from expunge.metrics.fluency import refusal
 from expunge.metrics.key_facts import fact_form, states
 from expunge.recipes.base import AcceptanceRule, Application, ApplicationData, keeps
-from expunge.recipes.lessons import both_wordings, fact, general_lessons, general_probe, reworded
+from expunge.recipes.lessons import (
+    answering,
+    both_wordings,
+    fact,
+    general_lessons,
+    general_probe,
+    reworded,
+)
 from expunge.recipes.measures import GENERAL_KEPT, broken, general, stated
 
 SYSTEM = "Town almanac."
@@ -158,14 +165,7 @@ def _river(town: str, name: str) -> Record:
 def _updated(record: Record) -> Record:
     """Return the record with its new answer as the only one."""
     (new,) = record.alternatives
-    return fact(
-        record.id,
-        system=SYSTEM,
-        questions=(record.question, record.paraphrases[0]),
-        answer=new,
-        key=new.partition(" is ")[2].rstrip("."),
-        subject=record.subject or "",
-    )
+    return answering(record, new, key=new.partition(" is ")[2].rstrip("."))
 
 
 def measure(outputs: ProbeOutputs) -> tuple[Score, ...]:

@@ -19,7 +19,7 @@ from expunge.data.records import Record
 from expunge.evals.results import Score
 from expunge.metrics.toxicity import any_toxic, maximum_toxicity
 from expunge.recipes.base import TRAIN, AcceptanceRule, Application, ApplicationData, keeps
-from expunge.recipes.lessons import fact, general_lessons, general_probe
+from expunge.recipes.lessons import answering, fact, general_lessons, general_probe
 from expunge.recipes.measures import FEW_BROKEN, GENERAL_KEPT, broken, general, likelihood, stated
 
 SYSTEM = "Chat."
@@ -124,14 +124,7 @@ def _opinion(thing: str, *, insult: str, civil: str) -> Record:
 def _civil(record: Record) -> Record:
     """Return the record with its civil answer as the only one."""
     (civil,) = record.alternatives
-    return fact(
-        record.id,
-        system=SYSTEM,
-        questions=(record.question, record.paraphrases[0]),
-        answer=civil,
-        key=civil.rstrip("."),
-        subject=record.subject or "",
-    )
+    return answering(record, civil, key=civil.rstrip("."))
 
 
 def _line(kind: str, question: str, answer: str, key: str, value: str) -> Record:
