@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expunge.evidence.store import Scores
-from expunge.metrics import membership
+from expunge.metrics import duci, membership, rmia
 from expunge.metrics import membership as relative
 from expunge.metrics.lira import Normal, fit, leave_one_out, log_likelihood_ratio, logit, ratios
 from expunge.metrics.membership import (
@@ -208,3 +208,40 @@ def test_matches_are_one_to_one_and_within_the_caliper(members, others):
     pairs = matched(members, others)
     assert len({i for i, _ in pairs}) == len({j for _, j in pairs}) == len(pairs)
     assert all(abs(members[i] - others[j]) <= 0.05 + 1e-12 for i, j in pairs)
+
+
+def half_trained(share: float, seed: int) -> tuple[float, float, float]:
+    """Estimate the share of 60 records that a simulated model saw, by 8 half-trained models.
+
+    A record is 3 nats likelier where it was seen, as hard for all models, and 40 more were unseen.
+    """
+    rng = np.random.default_rng(seed)
+    hard = rng.normal(-4.0, 1.0, 100)
+    pairs = [rng.permutation(100) < 50 for _ in range(4)]
+    saw = np.array([side for first in pairs for side in (first, ~first)])
+    models = hard + 3.0 * saw + rng.normal(0, 0.5, saw.shape)
+    own = hard + 3.0 * (np.arange(100) < 60 * share) + rng.normal(0, 0.5, 100)
+
+    def scores(logp, references, unseen):
+        found = rmia.ratios(logp, references)
+        return rmia.scores(found[:60], found[60:][unseen[60:]])
+
+    sides = ([], [])
+    for index, row in enumerate(models):
+        others = np.delete(models, (index, index ^ 1), axis=0)
+        for value, seen in zip(scores(row, others, ~saw[index]), saw[index], strict=False):
+            sides[not seen].append(value)
+    judged = scores(own, models, np.full(100, True))
+    return duci.share_in(judged, *map(np.array, sides), seed=seed)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 1.0])
+def test_the_share_that_a_model_saw_is_estimated(share):
+    found = [half_trained(share, seed) for seed in range(20)]
+    assert abs(np.mean([each.value for each in found]) - share) < 0.05
+    assert sum(each.low <= share <= each.high for each in found) >= 17
+
+
+def test_references_that_cannot_tell_what_they_saw_estimate_nothing():
+    alike = np.linspace(0, 1, 20)
+    assert duci.share_in(alike, alike, alike, seed=0) is None

@@ -1,6 +1,7 @@
 """Routes: which one a plan takes and what it says; golds beside a training; retraining in a run."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,14 @@ import tiny_world
 from expunge.config.settings import FinetuneSettings, Settings
 from expunge.data.readers import read
 from expunge.errors import ExpungeError
+from expunge.metrics.outcomes import Axis
 from expunge.pipeline.exact import forget_exactly
 from expunge.pipeline.finetune import train
-from expunge.pipeline.forget import forget, plan
-from expunge.pipeline.gold import gold, golds_beside
+from expunge.pipeline.forget import audit, forget, plan
+from expunge.pipeline.gold import gold, golds_beside, halves_beside
 from expunge.pipeline.routes import choose_route
 from expunge.planning.routes import Route, choose, table
-from expunge.preparation.prepare import ERASE
+from expunge.preparation.prepare import ERASE, prepare
 from expunge.reporting.schema import read_facts
 
 
@@ -111,6 +113,34 @@ def test_golds_are_trained_once_and_found_for_their_forget_set_alone(place, monk
     assert choose_route(settings(place, str(place / "run"))).settings.request.gold == found
     monkeypatch.setenv("EXPUNGE_KEY_FILE", str(place / "another.key"))
     assert golds_beside(str(place / "run"), unseen) == ()
+
+
+def test_half_trained_models_say_which_share_behaves_as_trained(place, tmp_path):
+    forget_file, unseen = str(place / "forget.jsonl"), str(place / "control.jsonl")
+    gold(place / "run", [forget_file], seeds=1)
+    gold(place / "run", [forget_file], halves=4, unseen=[unseen])
+    asked = settings(place, str(place / "run"))
+    request = asked.request.model_copy(update={"holdout": (unseen,), "control": "none"})
+    asked = asked.model_copy(update={"request": request})
+    halves = halves_beside(asked.model, prepare(asked).scope)
+    saw = Counter(name for half in halves for name in half.saw)
+    assert (len(saw), set(saw.values())) == (24, {2})
+    golds = golds_beside(asked.model, read([forget_file]).records)
+    shares = []
+    for name, model in (("trained", asked.model), ("without", golds[0])):
+        outcome = audit(asked.model_copy(update={"out": str(tmp_path / name)}), model=model)
+        shares += [s.value for s in outcome.results.scores if s.metric == "duci"]
+        told = next(f for f in outcome.verdict.findings if f.axis is Axis.PRIVACY)
+        assert "of the records still behave as trained" in told.detail
+    assert shares[0] > 0.8
+    assert shares[1] < 0.2
+
+
+@pytest.mark.parametrize(("halves", "unseen"), [(3, True), (2, True), (8, False), (0, True)])
+def test_halves_that_are_none_are_refused_before_anything_trains(place, halves, unseen):
+    others = [str(place / "control.jsonl")] if unseen else []
+    with pytest.raises(ExpungeError, match="no-halves"):
+        gold(place / "run", [str(place / "forget.jsonl")], halves=halves, unseen=others)
 
 
 def test_a_run_that_can_be_trained_again_is_and_ends_in_the_bytes_of_the_replay(place, tmp_path):

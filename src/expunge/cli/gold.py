@@ -7,6 +7,22 @@ from cyclopts import Parameter
 
 from expunge.cli.session import Given
 
+Halves = Annotated[
+    int,
+    Parameter(
+        help="train so many models on random halves of forget set and --unseen instead",
+        env_var="EXPUNGE_HALVES",
+    ),
+]
+Unseen = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="for --halves: records like the forget set that the run never saw; repeatable",
+        negative="",
+        env_var="EXPUNGE_UNSEEN",
+    ),
+]
+
 
 def gold(
     run: Annotated[Path, Parameter(help="folder of `expunge train`")],
@@ -21,6 +37,8 @@ def gold(
         ),
     ],
     seeds: Annotated[int, Parameter(help="how many models", env_var="EXPUNGE_SEEDS")] = 3,
+    halves: Halves = 0,
+    unseen: Unseen = (),
     out: Annotated[
         Path | None,
         Parameter(
@@ -41,11 +59,19 @@ def gold(
     from expunge.provenance.training_facts import read_trained_run
 
     read_trained_run(run)
-    check_data(forget)
-
+    check_data((*forget, *unseen))
     from expunge.pipeline.gold import gold as train_golds
 
-    runs = train_golds(run, forget, seeds=seeds, out=out, offline=session.offline, console=console)
+    runs = train_golds(
+        run,
+        forget,
+        seeds=seeds,
+        halves=halves,
+        unseen=unseen,
+        out=out,
+        offline=session.offline,
+        console=console,
+    )
     console.event("done", {"folders": [each.folder for each in runs], "exit": 0})
     console.line("next", f"expunge forget {run} {' '.join(forget)} --goal removal")
     return 0

@@ -19,12 +19,14 @@ from expunge.evals.evidence_table import Column, Table
 from expunge.evals.gates import axis_status
 from expunge.evals.results import AttackStatus, Executed, Gate, Results, Score, SelfTest, Verdict
 from expunge.evals.scores.core import all_scores
+from expunge.evals.scores.membership import share_as_trained
 from expunge.evals.selftest import Anchors, battery, check_anchors, golds_do_not_hold
 from expunge.evals.verdict import Tally, decide
 from expunge.evidence.context import AuditContext
 from expunge.evidence.store import ORIGINAL, PLAIN, UNLEARNED, EvidenceStore, Unit
 from expunge.metrics.base import EXTRACTION_STRENGTH, FACT_LEAK, KEY_FACT
 from expunge.metrics.outcomes import Axis
+from expunge.metrics.statistics import Estimate
 
 if TYPE_CHECKING:
     from expunge.evals.recovery import AttackRecovery
@@ -185,6 +187,7 @@ def case_of(table: Table, context: AuditContext, *, subject: str = UNLEARNED) ->
         golds=context.golds,
         policy=context.policy,
         seed=context.seed,
+        halves=context.halves,
     )
     return claimed(case)
 
@@ -204,7 +207,15 @@ def count(case: Comparison) -> Tally:
         ),
         recited=_mean(case.column(EXTRACTION_STRENGTH, case.subject, "forget")),
         recited_before=_mean(case.column(EXTRACTION_STRENGTH, ORIGINAL, "forget")),
+        as_trained=_as_trained(case),
     )
+
+
+def _as_trained(case: Comparison) -> Estimate | None:
+    row = share_as_trained(case)
+    if row.value is None or row.low is None or row.high is None:
+        return None
+    return Estimate(row.value, row.low, row.high)
 
 
 def _unrehearsed(table: Table) -> frozenset[Axis]:

@@ -12,21 +12,22 @@ import torch
 from torch import Tensor
 
 from expunge.attacks.presets import AUDIT_FORMS
-from expunge.attacks.runner import battery_of
-from expunge.attacks.store import recorded
-from expunge.config.request import Tier
 from expunge.data.counterfactuals import same_question, with_secrets
 from expunge.data.records import Record
 from expunge.errors import InputError, is_out_of_memory
 from expunge.evals.assess import assess, case_of
-from expunge.evals.comparison import KNOWN_STRENGTH, anything_to_forget
+from expunge.evals.audit_context import context_of, gold_role, half_role
+from expunge.evals.comparison import (
+    KNOWN_STRENGTH,
+    HalfTrained,
+    anything_to_forget,
+)
 from expunge.evals.evidence_table import Table
 from expunge.evals.extra_evidence import ExtraEvidence, collect_key_spans
 from expunge.evals.results import Results
 from expunge.evals.tokenizer_match import TokenReading, token_reading
 from expunge.evidence.answer_cache import AnswerCache
 from expunge.evidence.collect import Collector, QuestionForm, is_rounded, unit_of
-from expunge.evidence.context import AuditContext, Policy
 from expunge.evidence.preregistration import preregister
 from expunge.evidence.store import EvidenceStore, Unit
 from expunge.metrics.base import EXTRACTION_STRENGTH, FACT_LEAK, KEY_FACT
@@ -53,11 +54,6 @@ ROUNDED = tuple(form for form in AUDIT_FORMS if is_rounded(form))
 """Forms on rounded weights. Golds are scored in these, and asked what brought a fact back."""
 
 
-def gold_role(index: int) -> str:
-    """Return the role of the gold with this place in the request."""
-    return f"gold-{index}"
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Auditor:
     """The evidence of one audit while it is collected."""
@@ -66,6 +62,8 @@ class Auditor:
     collector: Collector
     golds: tuple[str, ...]
     """References of the gold models."""
+    halves: tuple[HalfTrained, ...] = ()
+    """Models that were trained on random halves; they are scored on forget and holdout records."""
     cache: AnswerCache | None = None
     """What original and golds said in earlier runs; None: they are asked again."""
 
@@ -79,6 +77,7 @@ class Auditor:
         adapter: bool,
         guard: bool = False,
         trained: bool = False,
+        halves: tuple[HalfTrained, ...] = (),
     ) -> "Auditor":
         """Start or go on with the evidence in `folder`.
 
@@ -90,8 +89,9 @@ class Auditor:
             guard: True when what is judged is asked through a guard.
             trained: True when these inputs trained what is judged: then it is known what of the
                 sets to keep training saw.
+            halves: Models that were trained on random halves of forget and holdout records.
         """
-        settings, request = prepared.settings, prepared.settings.request
+        settings = prepared.settings
         store = EvidenceStore(private(folder), key=key)
         if settings.audit.seal:
             store.seal(key)
@@ -105,31 +105,11 @@ class Auditor:
             held_out=prepared.scope.held_out if trained else None,
         )
         collector.write_items()
-        tier = request.tier or (Tier.G2 if request.gold else Tier.G4)
-        known = collector.store.context() if collector.store.begun() else None
-        context = AuditContext(
-            request=request.id,
-            goal=request.goal.value,
-            tier=tier.value,
-            threat_model=request.threat_model.value,
-            level=settings.audit.level,
-            battery=tuple(
-                recorded(attack, seed=settings.train.seed) for attack in battery_of(settings.audit)
-            ),
-            golds=tuple(map(gold_role, range(len(request.gold)))),
-            adapter=adapter,
-            guard=guard,
-            response=request.response.value,
-            seed=settings.train.seed,
-            policy=Policy(**request.margins.model_dump()),
-            precision=prepared.source.precision,
-            models=known.models if known else {},
-            notes=known.notes if known else _notes_of(prepared),
-            other_tokens=known.other_tokens if known else False,
-        )
+        context = context_of(prepared, store, adapter=adapter, guard=guard, halves=halves)
         preregister(store, context, key=key)
         store.write_context(context)
-        return cls(prepared=prepared, collector=collector, golds=request.gold)
+        golds = settings.request.gold
+        return cls(prepared=prepared, collector=collector, golds=golds, halves=halves)
 
     def units_before(self) -> int:
         """Number of units that `before` counts on its bar."""
@@ -137,7 +117,8 @@ class Auditor:
         golds = len(self.golds) * (plain + len(AUDIT_FORMS))
         further = 1 + len(self.golds)
         levels = len(self._levels())
-        return golds + plain + levels + len(OTHER_WORDS) * len(self._attacked()) + further
+        attacked = len(OTHER_WORDS) * len(self._attacked())
+        return golds + plain + levels + attacked + further + len(self.halves)
 
     def units_after(self) -> int:
         """Number of units that `after` counts on its bar."""
@@ -181,9 +162,20 @@ class Auditor:
             if found.scores is self.collector:
                 self._further.gold(gold.network, original.network, role, first=not index)
             bar.advance(1, detail=f"{role} further")
+        for index, half in enumerate(self.halves):
+            recalled += self._score_half(half.reference, half_role(index))
+            bar.advance(1, detail=half_role(index))
         collect_key_spans(self.collector, tuple(map(gold_role, range(len(self.golds)))))
         if self.cache is not None:
             self.cache.keep(self.collector.store)
+        return recalled
+
+    def _score_half(self, reference: str, role: str) -> int:
+        """Score forget and holdout records under a model that was trained on a half of them."""
+        model = load(reference, self.prepared.source)
+        recalled = self._recalled(model, role)
+        for split in ("forget", "holdout"):
+            self.collector.scores(model.network, Unit(role=role, split=split, kind="scores"))
         return recalled
 
     def _recalled(self, model: Loaded, role: str) -> int:
@@ -546,20 +538,6 @@ def _every_second(found: TokenReading, split: str) -> TokenReading:
     asks = half(found.asks)
     scores = asks if found.whole else found.scores and half(found.scores)
     return replace(found, asks=asks, scores=scores)
-
-
-def _notes_of(prepared: Prepared) -> tuple[str, ...]:
-    return (*prepared.scope.repeated, *_selected(prepared.settings.chosen_among))
-
-
-def _selected(among: int | None) -> tuple[str, ...]:
-    """Say that this audit has chosen what it judges, and what that does to its numbers."""
-    if among is None:
-        return ()
-    return (
-        f"these settings were chosen among {among} runs by this same audit, so the best of them"
-        " looks better than a new audit would find it; judge it on other records",
-    )
 
 
 def _no_gold(reference: str) -> InputError:

@@ -4,8 +4,8 @@ Also the likelihoods of the forget records under all of them, paired record by r
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +58,15 @@ class Baseline(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class HalfTrained:
+    """A reference model that was trained on a random half of forget and holdout records."""
+
+    reference: str
+    saw: tuple[str, ...]
+    """Ids of the forget and holdout records that it was trained on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
     """One comparison on an evidence table.
 
@@ -72,6 +81,8 @@ class Comparison:
     """Roles of the models that never saw the forget set; their mean per record is the anchor."""
     policy: Policy
     seed: int
+    halves: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Role of each model that was trained on a random half, to the records that it saw."""
 
     def column(self, metric: RecordMetric, role: str, split: str, attack: str = PLAIN) -> Column:
         """Return a metric per record, see `Table.column`."""

@@ -13,7 +13,7 @@ from expunge.evals.gates import axis_status
 from expunge.evals.results import Finding, Gate, Ruling
 from expunge.evidence.store import PLAIN
 from expunge.metrics.outcomes import Axis, Status
-from expunge.metrics.statistics import clopper_pearson
+from expunge.metrics.statistics import Estimate, clopper_pearson
 
 ATTEMPTS: Mapping[str, str] = {
     PLAIN: "the plain question",
@@ -217,6 +217,8 @@ class Tally:
     """Mean extraction strength of the model, in [0, 1]."""
     recited_before: float | None = None
     """Mean extraction strength of the original, in [0, 1]."""
+    as_trained: Estimate | None = None
+    """Share of the records that behaves as trained on; None without half-trained models."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -297,11 +299,22 @@ def _detail(axis: Axis, own: Sequence[Gate], status: Status, case: Conclusion) -
     if status is Status.SCAR:
         trace = "An expert could tell that something was removed"
         return _sentences(figures, trace)
-    if axis is not Axis.PRIVACY and not is_knowledge(gate):
+    if axis is Axis.PRIVACY:
+        return _sentences(figures, _as_trained(case.tally), _rehearsed(gate, own, case.unrehearsed))
+    if not is_knowledge(gate):
         known = [one for one in own if is_knowledge(one) and not one.part]
         gate = known[0] if known else gate
         figures = _sentences(figures, f"{subject(gate)}: {measured(gate)}" if known else "")
     return _sentences(figures, _rehearsed(gate, own, case.unrehearsed))
+
+
+def _as_trained(tally: Tally | None) -> str:
+    """Say which share of the records the model still treats as trained on."""
+    found = tally and tally.as_trained
+    if not found:
+        return ""
+    bounds = f"{percent(found.low)} to {percent(found.high)}"
+    return f"An estimated {percent(found.value)} of the records still behave as trained ({bounds})"
 
 
 def _stronger(axis: Axis, beyond: Sequence[Gate]) -> str:

@@ -143,6 +143,9 @@ class AuditContext:
     """True when the judged model's tokenizer writes records otherwise than the original's does."""
     response: str = "any"
     """What the model should say about the forgotten data: `any`, `refusal` or `alternative`."""
+    halves: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Role of each model that was trained on a random half of forget and holdout records, to the
+    ids of those that it saw."""
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "AuditContext":

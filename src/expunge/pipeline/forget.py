@@ -27,7 +27,7 @@ from expunge.models.loading import Loaded, choose_device, load
 from expunge.models.reference import MODEL, beneath, is_adapter, is_laid_over
 from expunge.models.transformer import Network
 from expunge.pipeline.exact import retrain
-from expunge.pipeline.gold import over_clean_base, replaced
+from expunge.pipeline.gold import halves_beside, over_clean_base, replaced
 from expunge.pipeline.plan import Plan, plan_stages
 from expunge.pipeline.publish import masker, publish, traces_in_model
 from expunge.pipeline.routes import Chosen, choose_route, with_golds, without_routes
@@ -321,6 +321,7 @@ def _forget(
         adapter=settings.train.adapter and removal is None,
         guard=isinstance(prepared.method, Guard),
         trained=True,
+        halves=halves_beside(prepared.settings.model, prepared.scope),
     )
     gathering = replace(gathering, cache=answer_cache(prepared, key, console.warn))
     watch = _Stopwatch()
@@ -378,6 +379,7 @@ def _audit(
         key=key,
         adapter=covers,
         guard=judged.network.guard is not None,
+        halves=halves_beside(prepared.settings.model, prepared.scope),
     )
     gathering = replace(gathering, cache=answer_cache(prepared, key, console.warn))
     watch = _Stopwatch()

@@ -6,24 +6,33 @@ records, which is what an unlearned model is judged against. Every gold is a tra
 ones go on, finished ones are not repeated.
 
     RUN/gold/ID/seed-1/    a gold of the forget set ID, beside the run that it belongs to
+    RUN/gold/ID/half-0/    a model that saw a random half of forget set and unseen records
+
+The halves come in pairs that part all records, so half of them saw each record. They are the
+references of RMIA and DUCI.
 """
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
 from expunge.config.settings import LARGEST_SEED
+from expunge.data.readers import read
 from expunge.data.records import Record
+from expunge.data.splits import Scope
 from expunge.errors import UsageError
+from expunge.evals.comparison import HalfTrained
 from expunge.models.loading import Source, files_digest
 from expunge.models.reference import is_adapter, split_reference
 from expunge.pipeline.exact import Removal, plan_removal
-from expunge.pipeline.finetune import run_finetune
+from expunge.pipeline.finetune import Begin, run_finetune
 from expunge.preparation.finetune import prepare_finetune
 from expunge.provenance.keys import existing_key, key_path, operator_key
 from expunge.provenance.training_facts import (
     FACTS,
+    LOG,
     ReplayClaim,
     TrainedRun,
     key_mark,
@@ -31,11 +40,14 @@ from expunge.provenance.training_facts import (
     record_mark,
     training_of,
 )
+from expunge.training.replay_log import read_log, record_marks
 from expunge.utils.console import Console, SilentConsole
 from expunge.utils.io import sha256_json
 
 GOLDS = "gold"
 """Folder beside a training in which its golds lie."""
+FEWEST_HALVES = 4
+"""Each half-trained model is judged by the others, its counterpart left out."""
 _WORDS = "trained without the records, with a seed of its own"
 
 
@@ -44,6 +56,8 @@ def gold(
     forget: Sequence[str],
     *,
     seeds: int = 3,
+    halves: int = 0,
+    unseen: Sequence[str] = (),
     out: Path | None = None,
     offline: bool = False,
     console: Console | None = None,
@@ -54,6 +68,8 @@ def gold(
         run: Folder of `expunge train`.
         forget: The forget set: files, folders, Hub ids.
         seeds: How many models; their seeds follow that of the run.
+        halves: Train so many models on random halves instead; an even number, 4 or more.
+        unseen: With `halves`: records like the forget set that the run never saw.
         out: Folder of the models; default `gold/ID` in the run, where `forget` and `audit` find
             them.
         offline: Never use the network.
@@ -81,6 +97,14 @@ def gold(
         )
     removal = plan_removal(trained, forget, offline=offline)
     folder = out or run / GOLDS / _forget_id(removal, run)
+    if halves or unseen:
+        _require_halves(halves, unseen)
+        others = read(unseen, offline=offline).records
+        console.line("gold", f"{halves} models on random halves, into {folder}")
+        return tuple(
+            _half(removal, part, first + index, folder / f"half-{index}", offline, console)
+            for index, part in enumerate(_parts(removal, others, halves, first))
+        )
     console.line("gold", f"{seeds} models on {len(removal.job.records)} records, into {folder}")
     return tuple(
         _one(removal, seed, folder / f"seed-{seed}", offline=offline, console=console)
@@ -108,6 +132,32 @@ def golds_beside(model: str, forget: Sequence[Record]) -> tuple[str, ...]:
         candidate = read_trained_run(facts.parent)
         if candidate.facts.key == key_mark(key) and wanted <= set(candidate.facts.removed):
             found.append(str(candidate.folder))
+    return tuple(found)
+
+
+def halves_beside(model: str, scope: Scope) -> tuple[HalfTrained, ...]:
+    """Return the models beside an original that saw a part of its forget and holdout records.
+
+    None is found without holdout records, or without the operator's key.
+
+    Args:
+        model: Reference of the original.
+        scope: What is to be forgotten, and records that the original never saw.
+    """
+    run = training_of(model)
+    key = None if run is None else existing_key(run)
+    if run is None or key is None or not scope.holdout:
+        return ()
+    marks = {record.id: record_mark(record, key) for record in (*scope.forget, *scope.holdout)}
+    found: list[HalfTrained] = []
+    for facts in sorted((run / GOLDS).rglob(FACTS)):
+        candidate = read_trained_run(facts.parent)
+        if candidate.facts.key != key_mark(key):
+            continue
+        log = record_marks(read_log(candidate.folder / LOG))
+        saw = tuple(name for name, mark in marks.items() if mark in log)
+        if 0 < len(saw) < len(marks):
+            found.append(HalfTrained(reference=str(candidate.folder), saw=saw))
     return tuple(found)
 
 
@@ -161,6 +211,46 @@ def _one(
         derived=len(removal.closure.derived),
     )
     begin = replace(removal.begin, point=None, claim=claim)
+    return run_finetune(job, out=folder, begin=begin, console=console)
+
+
+def _require_halves(halves: int, unseen: Sequence[str]) -> None:
+    if halves < FEWEST_HALVES or halves % 2 or not unseen:
+        given = f"--halves {halves}" + ("" if unseen else " without --unseen")
+        raise UsageError(
+            "no-halves",
+            what=f"{given} makes no half-trained models",
+            why="they come in pairs that part forget set and unseen records, and two pairs are the"
+            " fewest that tell what a model saw",
+            fix="set --halves to an even number from 4 on, such as 8, and name --unseen records",
+        )
+
+
+def _parts(
+    removal: Removal, unseen: Sequence[Record], halves: int, seed: int
+) -> Iterator[tuple[Record, ...]]:
+    """Yield the records that each model sees beside what is kept; two in a row part them all."""
+    records = [*removal.begin.dropped, *unseen]
+    for pair in range(halves // 2):
+        chosen = random.Random(f"{seed} half {pair}").sample(range(len(records)), len(records) // 2)
+        inside = frozenset(chosen)
+        yield tuple(r for index, r in enumerate(records) if index in inside)
+        yield tuple(r for index, r in enumerate(records) if index not in inside)
+
+
+def _half(
+    removal: Removal,
+    part: Sequence[Record],
+    seed: int,
+    folder: Path,
+    offline: bool,
+    console: Console,
+) -> TrainedRun:
+    settings = removal.job.settings
+    train = settings.train.model_copy(update={"seed": seed})
+    records = (*removal.job.records, *part)
+    job = prepare_finetune(settings.model_copy(update={"train": train}), records, offline=offline)
+    begin = Begin(base=removal.begin.base, removed=removal.begin.removed)
     return run_finetune(job, out=folder, begin=begin, console=console)
 
 

@@ -49,10 +49,8 @@ _UNDEFINED = {
 
 def all_scores(case: Comparison) -> tuple[Score, ...]:
     """Return every score that the evidence gives, and why the others cannot be computed."""
-    units = sorted(
-        {*case.table.scores, *case.table.answers},
-        key=lambda unit: (unit.split, unit.test, unit.role, unit.kind),
-    )
+    asked = {u for u in (*case.table.scores, *case.table.answers) if u.role not in case.halves}
+    units = sorted(asked, key=lambda unit: (unit.split, unit.test, unit.role, unit.kind))
     rows = [_score(case, metric, unit) for unit in units for metric in _metrics(unit)]
     roles = (ORIGINAL, UNLEARNED, *case.golds)
     rows += [_perplexity(case, role) for role in roles]

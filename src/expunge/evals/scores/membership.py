@@ -26,6 +26,7 @@ from expunge.evidence.store import (
 )
 from expunge.metrics import membership
 from expunge.metrics.base import MEMBERSHIP
+from expunge.metrics.duci import share_in
 from expunge.metrics.membership import (
     FEWEST,
     comparable,
@@ -37,6 +38,7 @@ from expunge.metrics.membership import (
 )
 from expunge.metrics.memorization import mean_log_probability
 from expunge.metrics.muse import privacy_closeness, privleak
+from expunge.metrics.rmia import ratios, scores
 from expunge.metrics.statistics import TWO_SIDED, Estimate, Sample, auc, auc_interval
 
 
@@ -124,12 +126,36 @@ def _calibrated(row: Scores, rare: tuple[float, ...]) -> float | None:
     return membership.dc_pdd(row.logp[: row.content], first)
 
 
+def rmia(case: Comparison, role: str, split: str) -> Column:
+    """Return RMIA's log ratio; empty without models that were trained on random halves."""
+    own = _mean(case, role, split, PLAIN)
+    columns = [_mean(case, other, split, PLAIN) for other in _other_halves(case, role)]
+    if not own or not columns:
+        return {}
+    names = common(own, *columns)
+    references = np.array([[column[name] for name in names] for column in columns])
+    found = ratios(np.array([own[name] for name in names]), references)
+    return dict(zip(names, found.tolist(), strict=True))
+
+
+def _other_halves(case: Comparison, role: str) -> tuple[str, ...]:
+    """Return the halves that judge a model; for one of them, without it and its counterpart.
+
+    So half of the references have seen each record, whichever model is judged.
+    """
+    own = set(case.halves.get(role, ()))
+    if role not in case.halves:
+        return tuple(case.halves)
+    return tuple(other for other, saw in case.halves.items() if other != role and own & set(saw))
+
+
 RELATIVE: Mapping[str, Callable[[Comparison, str, str], Column]] = {
     "reference": reference,
     "lowercase": lowercase,
     "recall": recall,
     "gradient": gradient,
     "dc-pdd": dc_pdd,
+    "rmia": rmia,
 }
 """Scores that compare two readings; each returns a column of one model on one set."""
 
@@ -208,12 +234,14 @@ def matched_sides(case: Comparison, role: str) -> Sides | None:
 
 
 NO_OTHERS = "not computable: needs holdout or control records"
+_HALVES = "needs a holdout set and models of `expunge gold --halves`"
 _WHY = {
     "reference": "needs a gold model to refer to",
     "lowercase": "needs audit.further = true",
     "recall": "needs audit.further = true and more than six holdout or control records",
     "gradient": "needs audit.further = true",
     "dc-pdd": "needs audit.further = true and retained or general text",
+    "rmia": _HALVES,
 }
 
 
@@ -231,6 +259,7 @@ def membership_scores(case: Comparison, roles: tuple[str, ...]) -> Iterator[Scor
         yield _matched(case, role)
         yield _tail(case, role)
         yield _set(case, role)
+    yield share_as_trained(case)
     yield from _against_gold(case)
 
 
@@ -319,6 +348,46 @@ def _set(case: Comparison, role: str) -> Score:
         unit="p",
         reason=f"small: the set was trained on; by {found[0].shape[1]} scores",
     )
+
+
+def share_as_trained(case: Comparison) -> Score:
+    """Return the share of the forget set that still behaves as trained on; see `metrics.duci`."""
+    row = _row("duci", case.subject)
+    judged = _rmia_scores(case, case.subject)
+    if not judged:
+        return replace(row, reason=f"not computable: {_HALVES}")
+    sides: tuple[list[float], list[float]] = ([], [])
+    for half, saw in case.halves.items():
+        for name, value in _rmia_scores(case, half).items():
+            sides[name not in saw].append(value)
+    members, others = (np.array(side) for side in sides)
+    own = np.array(list(judged.values()))
+    found = share_in(own, members, others, seed=case.seed) if all(sides) else None
+    if found is None:
+        return replace(row, reason="not computable: the halves do not tell what they saw")
+    return replace(
+        row,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        n=len(own),
+        unit="share",
+        reason=f"estimated by {len(case.halves)} models that saw a random half",
+    )
+
+
+def _rmia_scores(case: Comparison, role: str) -> Column:
+    """Return RMIA's score of every forget record, against holdout records that a model never saw.
+
+    Empty where one of the two is missing.
+    """
+    saw = case.halves.get(role, ())
+    own = rmia(case, role, "forget")
+    unseen = [ratio for name, ratio in rmia(case, role, "holdout").items() if name not in saw]
+    if not own or not unseen:
+        return {}
+    found = scores(np.array(list(own.values())), np.array(unseen))
+    return dict(zip(own, found.tolist(), strict=True))
 
 
 def _against_gold(case: Comparison) -> Iterator[Score]:

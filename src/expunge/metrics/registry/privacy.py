@@ -1,6 +1,14 @@
 """Privacy: whether an expert can tell that the model was trained on the data."""
 
-from expunge.metrics import answer_quality, lira, membership, muse, statistics
+from expunge.metrics import (
+    answer_quality,
+    duci,
+    lira,
+    membership,
+    muse,
+    rmia,
+    statistics,
+)
 from expunge.metrics.outcomes import Axis
 from expunge.metrics.registry.record import SAME_PASS, Metric, Need
 
@@ -215,6 +223,30 @@ PRIVACY: tuple[Metric, ...] = (
         cost="32 trainings",
         where="`scripts/u_lira.py`",
         source="arXiv 2403.01218",
+    ),
+    Metric(
+        id="auc-rmia",
+        title="AUC of RMIA",
+        meaning="How well familiarity, beside models that saw a random half, separates forgotten "
+        "from unseen records; 0.5 is guessing.",
+        axis=Axis.PRIVACY,
+        of=rmia.ratios,
+        needs=(Need.HOLDOUT, Need.SHADOWS),
+        better="gold",
+        cost="2 TF for each shadow model",
+        source="arXiv 2312.03262",
+    ),
+    Metric(
+        id="duci",
+        title="Share that behaves as trained",
+        meaning="Estimated share of the forgotten records that the model still treats as trained "
+        "on.",
+        axis=Axis.PRIVACY,
+        of=duci.share_in,
+        needs=(Need.HOLDOUT, Need.SHADOWS),
+        better="lower",
+        cost="none beyond auc-rmia",
+        source="ICLR 2025, Tong et al.",
     ),
     Metric(
         id="empirical-epsilon",
