@@ -12,8 +12,10 @@ from expunge.evals.axes.utility import general_gate, general_gates, retain_gates
 from expunge.evals.comparison import Comparison
 from expunge.evals.damage import (
     COLLAPSE,
+    Damage,
     Measure,
     damage,
+    damage_gate,
     margin_of,
     middle,
     model_spread,
@@ -23,7 +25,8 @@ from expunge.evals.evidence_table import Table
 from expunge.evidence.context import Policy
 from expunge.evidence.store import Answer, EvidenceStore, Item, Scores, Unit
 from expunge.metrics.base import KEY_FACT
-from expunge.metrics.outcomes import Status
+from expunge.metrics.outcomes import Axis, Status
+from expunge.metrics.statistics import Sample
 
 N = 400
 
@@ -271,6 +274,24 @@ def test_answers_stand_beside_probabilities_where_most_records_name_a_fact(named
     assert (first.name, first.status, first.part) == ("probability retain", Status.FAIL, False)
     assert [gate.name for gate in others] == ["key-fact retain"] * answers
     assert all(gate.part and gate.status is Status.PASS for gate in others)
+
+
+@pytest.mark.parametrize(
+    ("n", "odd", "alarm", "status"),
+    [
+        (20, 1, True, Status.PASS),
+        (20, 2, True, Status.INCONCLUSIVE),
+        (20, 6, True, Status.FAIL),
+        (5, 1, True, Status.INCONCLUSIVE),
+        (20, 1, False, Status.INCONCLUSIVE),
+    ],
+)
+def test_one_odd_answer_of_few_is_what_retrained_models_write_too(n, odd, alarm, status):
+    clusters = tuple(f"c{i}" for i in range(n))
+    sides = [Sample((np.arange(n) < count).astype(float), clusters) for count in (odd, 0)]
+    found = Damage(subject=sides[0], reference=sides[1], reference_role="gold")
+    gate = damage_gate(Axis.UTILITY, "malformed", found, policy=0.03, seed=0, alarm=alarm)
+    assert gate.status is status
 
 
 def test_a_gold_that_was_not_asked_is_left_out():

@@ -276,6 +276,10 @@ def damage_gate(
     the margin allows and McNemar's exact test finds no rise, and also fails when more fail and the
     test finds one. What single answers cannot bound, the probabilities of the same answers do.
 
+    With `alarm` the form of answers is judged, which no probability bounds. The rate of 20 answers
+    moves by 5 points, whatever the margin: so one odd answer passes where it is at most `COLLAPSE`
+    of them. Retrained models, too, write one odd answer where they know nothing.
+
     Args:
         axis: Axis of the gate.
         name: Name of the gate.
@@ -283,7 +287,8 @@ def damage_gate(
         policy: Largest rise that the request allows.
         seed: Of the bootstrap.
         relative: Judge the loss as a share of what the reference gets right.
-        alarm: Fail at a rise above 15 points that McNemar's test finds, whatever the interval says.
+        alarm: The form of answers: one more odd answer passes, and a rise above 15 points that
+            McNemar's test finds fails, whatever the interval says.
         part: See `Gate.part`.
     """
     right = float(1 - found.reference.values.mean()) if relative else 1.0
@@ -294,6 +299,9 @@ def damage_gate(
     margin = margin_of(policy, found.noise / right, cap=COLLAPSE)
     p = mcnemar(found.new, found.mended)
     status = _status(found, loss, margin, p)
+    one = found.new - found.mended == 1 and 1 / found.n <= COLLAPSE
+    if alarm and found.answers and one and status is Status.INCONCLUSIVE:
+        status = Status.PASS
     reason = told(words(found), policy, margin.passes)
     if alarm and loss.value > COLLAPSE and p <= RISE:
         status, reason = Status.FAIL, f"{reason}; collapse alarm"
