@@ -71,7 +71,7 @@ def test_the_next_attempt_presses_or_spares():
     both = ControlReading(residual=0.2, worst=0.4, kept=0.94)
     assert FIRST.after(left, 0.05) == replace(FIRST, steps=80)
     assert FIRST.after(both, 0.05) == replace(FIRST, steps=80, keep=2.0)
-    assert FIRST.after(broken, 0.05) == replace(FIRST, lr=5e-4, steps=80, keep=2.0)
+    assert FIRST.after(broken, 0.05) == replace(FIRST, lr=5e-4, steps=80)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ next attempt begins at the original again:
 
     not forgotten        twice the steps, which keep more, too
     and budget overrun   what keeps weighs twice as much besides
-    budget overrun only  the same, at half the learning rate
+    budget overrun only  twice the steps at half the learning rate
 
 Every fifth retained record is held out from training for K: it shows what was not rehearsed.
 Margin and power of the target are set before the first attempt, see
@@ -79,8 +79,9 @@ class ErasureAttempt:
         longer = replace(self, steps=2 * self.steps)
         if reading.spared(budget):
             return longer
-        held = replace(longer, keep=2 * self.keep)
-        return replace(held, lr=self.lr / 2) if reading.forgotten else held
+        if reading.forgotten:
+            return replace(longer, lr=self.lr / 2)
+        return replace(longer, keep=2 * self.keep)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
