@@ -89,6 +89,7 @@ def test_flags_in_the_documents_exist(capsys):
     known |= {"--help", "--records", "--authors", "--steps", "--attacked", "--out", "--no-redact"}
     known |= {"--plain", "--world", "--worlds", "--seed", "--arm", "--work"}
     known |= {"--no-cache-dir", "--create-home", "--local-dir"}  # of pip, useradd and hf
+    known |= {"--include", "--tasks", "--apply", "--log"}  # of lm_eval, up to the underscore
     for command in COMMANDS:
         main([command.__name__, "--help"])
         known |= set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
