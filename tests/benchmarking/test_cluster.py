@@ -84,8 +84,10 @@ def test_a_bench_on_ray_has_the_rows_of_a_shard_though_a_worker_is_killed(world,
     )
     assert {name: each.status for name, each in ray.items()} == dict.fromkeys(shard, "done"), ray
     for name, each in shard.items():
-        same = ("cell", "ruling", "gates", "numbers", "models", "settings", "proxies")
-        assert [getattr(ray[name], part) for part in same] == [getattr(each, part) for part in same]
+        same = ("cell", "ruling", "gates", "numbers", "models", "proxies")
+        for part in same:
+            assert getattr(ray[name], part) == getattr(each, part), (name, part)
+        assert ray[name].settings.replace('"ray/', '"shard/') == each.settings
     assert "npo" in (Path("ray") / "leaderboard.md").read_text(encoding="utf-8")
 
 
@@ -170,17 +172,16 @@ def test_an_error_is_the_same_in_another_process():
     assert (str(again), again.code, again.fix) == (str(error), "disk-full", "free some")
 
 
-def test_a_task_says_what_it_misses_on_its_machine(tmp_path):
-    protocol = open_protocol(tmp_path / "m", Protocol(settings=tree()))
-    lay_out(tmp_path / "m", method("npo"))
-    task = cluster._task(tmp_path / "m", method("npo"))
-    assert protocol
+def test_a_task_says_what_it_misses_on_its_machine(tmp_path, monkeypatch):
+    open_protocol(tmp_path / "m", Protocol(settings=tree()))
+    monkeypatch.chdir(tmp_path)
+    task = cluster._task(Path("m"), method("npo"))
     codes = [
         error.code
-        for changed in ({"matrix": str(tmp_path / "n")}, {"version": "0.0.1"})
+        for changed in ({"matrix": "n"}, {"folder": "/no"}, {"version": "0.0.1"})
         if isinstance(error := replace(task, **changed)(), ExpungeError)
     ]
-    assert codes == ["not-shared", "other-version"]
+    assert codes == ["not-shared", "not-shared", "other-version"]
 
 
 def closed_port():

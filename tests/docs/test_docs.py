@@ -207,7 +207,7 @@ def test_python_in_the_how_to_runs(world, bench):
 
 
 def test_the_method_of_the_contributing_page_works_from_the_command_line(world, bench, capsys):
-    (code,) = blocks("python", "CONTRIBUTING.md")
+    code, _ = blocks("python", "CONTRIBUTING.md")
     (bench / "capped.py").write_text(code, encoding="utf-8")
     words = world.command(**{"method.name": "capped:Capped", "method.cap": "2.5"})
     assert main([*words, "--out", "run"]) == 0

@@ -1,9 +1,9 @@
 """Runs of a matrix on a cluster: every run is a task of Ray, or a job of SLURM by submitit.
 
 What is dealt out, started again and stopped is the work of these two. A run claims its cell, goes
-on from its checkpoints and writes its row, as it does under `--shard`: rows are the same. Original
-and golds run first. A run whose machine is lost is tried again by Ray; when it is lost for good it
-is a row that failed, with which the next command goes on.
+on from its checkpoints and writes its row, as it does under `--shard`: rows are the same. The
+original runs first, then the golds. A run whose machine is lost is tried again by Ray; when it is
+lost for good it is a row that failed, with which the next command goes on.
 """
 
 import os
@@ -199,7 +199,7 @@ def _task(matrix: Path, cell: Cell) -> CellTask:
     lay_out(matrix, cell)
     given = {name: value for name, value in os.environ.items() if name.startswith(VARIABLES)}
     return CellTask(
-        matrix=str(matrix.resolve()),
+        matrix=str(matrix),
         cell=cell.id,
         folder=str(Path.cwd()),
         variables=tuple(given.items()),

@@ -28,10 +28,10 @@ class CellTask:
     """
 
     matrix: str
-    """Absolute path of the folder of the matrix."""
+    """Folder of the matrix, as the command named it."""
     cell: str
     folder: str
-    """Working folder, from which the settings name data and models."""
+    """Working folder of the command, from which it named matrix, data and models."""
     variables: tuple[tuple[str, str], ...] = ()
     version: str = version("expunge")
 
@@ -57,10 +57,10 @@ class CellTask:
         return DelayedSubmission(self)
 
     def _require_place(self) -> None:
-        if not (Path(self.matrix) / "cells" / self.cell).is_dir() or not Path(self.folder).is_dir():
+        if not (Path(self.folder) / self.matrix / "cells" / self.cell).is_dir():
             raise InputError(
                 "not-shared",
-                what=f"{self.matrix} is not there on {os.uname().nodename}",
+                what=f"{Path(self.folder) / self.matrix} is not there on {os.uname().nodename}",
                 why="every machine of a cluster reads and writes the same folder",
                 fix="put the matrix, the data and the models on a shared file system",
             )

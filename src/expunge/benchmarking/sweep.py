@@ -133,8 +133,8 @@ def run_matrix(
         seeds: Seeds of training; the first one is that of the trials.
         shard: Which cells to take.
         console: Where to say how far it is.
-        runner: What runs the cells, original and golds before all others; None: this machine, one
-            after the other.
+        runner: What runs the cells, first the original, then golds, then all others; None: this
+            machine, one after the other.
 
     Raises:
         ExpungeError: A method or wrapper does not exist, the disk is full, or the user stopped it.
@@ -152,8 +152,9 @@ def run_matrix(
     rounds = zip_longest(*tried.values())
     first = references(protocol)
     cells = [*first, *(cell for each in rounds for cell in each if cell is not None)]
-    if runner is not None:  # what they say is then there for all others
-        run_cells(matrix, protocol, first, console=console, runner=runner)
+    if runner is not None:  # what the original says is then there for the golds, and so on
+        run_cells(matrix, protocol, first[:1], console=console, runner=runner)
+        run_cells(matrix, protocol, first[1:], console=console, runner=runner)
     run_cells(matrix, protocol, _dealt(cells, shard), console=console, runner=runner)
     again: list[Cell] = []
     there = {row.cell.id: row for row in probe_gates(rows_of(matrix), protocol)}
