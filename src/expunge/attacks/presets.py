@@ -246,7 +246,7 @@ def own_attack(reference: str) -> Attack:
     """
     kinds: dict[str, type[Attack]] = {}
     made = build_named(kinds, reference, {}, what="attack")
-    missing = [part for part in ("meta", "name", "run") if not hasattr(made, part)]
+    missing = [part for part in ("meta", "name", "run") if part not in dir(made)]
     if missing or made.name in attack_names():
         raise UsageError(
             "no-attack",

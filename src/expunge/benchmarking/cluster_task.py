@@ -4,6 +4,7 @@ The folder of the matrix, the data and the models must lie at the same paths on 
 """
 
 import os
+import platform
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -60,14 +61,14 @@ class CellTask:
         if not (Path(self.folder) / self.matrix / "cells" / self.cell).is_dir():
             raise InputError(
                 "not-shared",
-                what=f"{Path(self.folder) / self.matrix} is not there on {os.uname().nodename}",
+                what=f"{Path(self.folder) / self.matrix} is not there on {platform.node()}",
                 why="every machine of a cluster reads and writes the same folder",
                 fix="put the matrix, the data and the models on a shared file system",
             )
         if version("expunge") != self.version:
             raise InputError(
                 "other-version",
-                what=f"{os.uname().nodename} has expunge {version('expunge')}, not {self.version}",
+                what=f"{platform.node()} has expunge {version('expunge')}, not {self.version}",
                 why="rows of two versions do not compare",
                 fix=f"pip install expunge=={self.version} there",
             )
