@@ -1,5 +1,6 @@
 # make test: install, lint, check types, run the tests.   make demo: install, forget, report.
 # make docs: build the documentation into site/, offline, and stop at the first broken link.
+# make dist: build wheel and sdist into dist/, and start the wheel in an environment without pip.
 # Needs Python 3.11 or newer with pip, and nothing else. Another Python: make PYTHON=python3.12 test
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: test lint check demo docs install clean
+.PHONY: test lint check demo docs dist install clean
 .DEFAULT_GOAL := test
 
 test: lint check
@@ -29,6 +30,15 @@ demo: $(READY)
 docs: $(DOCS_READY)
 	$(BIN)/python scripts/make_docs.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+dist: $(READY)
+	$(BIN)/pip install --quiet 'build>=1.2'
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv --without-pip dist/check
+	$(BIN)/pip --python dist/check/bin/python install --quiet --no-deps dist/expunge-*.whl
+	cd dist && PYTHONPATH=$$($(abspath $(BIN))/python -c 'import cyclopts, pathlib; \
+	  print(pathlib.Path(cyclopts.__file__).parents[1])') check/bin/expunge --version
 
 install: $(READY)
 

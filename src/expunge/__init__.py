@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from expunge.pipeline.gold import gold
     from expunge.pipeline.merge import merge
     from expunge.pipeline.plan import Plan
+    from expunge.pipeline.probes import probes
     from expunge.pipeline.reapply import ReappliedUpdate, reapply
     from expunge.pipeline.recheck import Recheck, recheck
     from expunge.pipeline.request import WrittenRequest, request
@@ -94,6 +95,7 @@ __all__ = [
     "merge",
     "plan",
     "plant",
+    "probes",
     "read",
     "read_queue",
     "reapply",
@@ -150,6 +152,7 @@ _MODULES = {
     "merge": "expunge.pipeline.merge",
     "plan": "expunge.pipeline.verbs",
     "plant": "expunge.pipeline.canaries",
+    "probes": "expunge.pipeline.probes",
     "read": "expunge.data.readers",
     "read_queue": "expunge.config.queue",
     "reapply": "expunge.pipeline.reapply",

@@ -42,6 +42,14 @@ class ExpungeError(ValueError):
         self.why = why
         self.fix = fix
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let an error travel between processes: its words are named, not positional."""
+        return (_again, (type(self), self.code, self.what, self.why, self.fix))
+
+
+def _again(kind: type[ExpungeError], code: str, what: str, why: str, fix: str) -> ExpungeError:
+    return kind(code, what=what, why=why, fix=fix)
+
 
 class UsageError(ExpungeError):
     """The command, configuration or request cannot be carried out as written."""

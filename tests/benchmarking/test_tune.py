@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import pytest
 
 from bench_results import method, row, tree
+from expunge.benchmarking import sweep
 from expunge.benchmarking import tune as tuning
 from expunge.benchmarking.leaderboard import front_of, leaderboard
 from expunge.benchmarking.protocol import Protocol
@@ -111,7 +112,7 @@ def world_of_two_settings(monkeypatch):
             write_row(folder, row(cell, erased=min(1.0, off), lost=0.02, status=status, why="x"))
         return read_row(folder)
 
-    monkeypatch.setattr(tuning, "run_cell", fake)
+    monkeypatch.setattr(sweep, "run_cell", fake)
     monkeypatch.setattr(tuning, "run_cells", lambda *_, **__: None)
     return ran
 
@@ -216,7 +217,7 @@ def test_the_pages_choose_by_the_floor_of_the_search(
 def test_a_stopped_search_finishes_the_trial_it_had_begun(
     tmp_path, world_of_two_settings, request_of, monkeypatch
 ):
-    fake, stop = tuning.run_cell, iter([False, True])
+    fake, stop = sweep.run_cell, iter([False, True])
 
     def stopping(matrix, protocol, cell):
         if next(stop):
@@ -225,7 +226,7 @@ def test_a_stopped_search_finishes_the_trial_it_had_begun(
 
     given = {"console": SilentConsole(), "budget": Budget(trials=3)}
     with monkeypatch.context() as patched:
-        patched.setattr(tuning, "run_cell", stopping)
+        patched.setattr(sweep, "run_cell", stopping)
         with pytest.raises(KeyboardInterrupt):
             tune(request_of(), tmp_path / "t", **given)
     assert len(world_of_two_settings) == 1
@@ -237,7 +238,7 @@ def test_a_stopped_search_finishes_the_trial_it_had_begun(
 def test_a_search_goes_on_with_a_run_that_was_killed(
     tmp_path, world_of_two_settings, request_of, monkeypatch
 ):
-    fake, killed = tuning.run_cell, [True]
+    fake, killed = sweep.run_cell, [True]
 
     def killing(matrix, protocol, cell):
         if not killed:
@@ -245,7 +246,7 @@ def test_a_search_goes_on_with_a_run_that_was_killed(
         killed.clear()
         return row(cell, status="failed", killed=True)
 
-    monkeypatch.setattr(tuning, "run_cell", killing)
+    monkeypatch.setattr(sweep, "run_cell", killing)
     given = {"console": SilentConsole(), "budget": Budget(trials=2)}
     tune(request_of(), tmp_path / "t", **given)
     assert len(world_of_two_settings) == 1
@@ -271,7 +272,7 @@ def test_auto_searches_what_suits_the_data_and_failures_do_not_end_it(
 def test_what_is_invalid_is_not_chosen_and_the_study_does_not_hear_it(
     tmp_path, world_of_two_settings, request_of, monkeypatch
 ):
-    fake = tuning.run_cell
+    fake = sweep.run_cell
     rulings = iter(["INVALID", "FAIL-DAMAGE", "PASS", "INVALID"])
 
     def ruling(matrix, protocol, cell):
@@ -279,7 +280,7 @@ def test_what_is_invalid_is_not_chosen_and_the_study_does_not_hear_it(
         write_row(lay_out(matrix, cell), found)
         return found
 
-    monkeypatch.setattr(tuning, "run_cell", ruling)
+    monkeypatch.setattr(sweep, "run_cell", ruling)
     given = {"console": SilentConsole(), "budget": Budget(trials=3)}
     found = tune(request_of(), tmp_path / "t", **given)
     judged = [each for each in rows_of(tmp_path / "t") if each.ruling != "INVALID"]

@@ -84,7 +84,7 @@ def test_all_commands_are_in_the_help(helps):
     shown = helps["--help"][-1]
     names = "annex approve attack audit bench cache certificate chain chat compat completion "
     names += "demo doctor evidence explain forget gold init keys ledger letter merge methods "
-    names += "metrics plan plant push reapply recheck recipe report request rollback schema "
+    names += "metrics plan plant probes push reapply recheck recipe report request rollback schema "
     names += "train tune verify version view"
     assert " ".join(NAMES) == names
     assert [name for name in NAMES if f"│ {name} " not in shown] == []

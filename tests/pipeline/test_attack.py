@@ -1,7 +1,9 @@
 """`expunge attack` end to end on a tiny world: what falls, what is written, what resumes."""
 
 import json
+import re
 import shutil
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +25,8 @@ from expunge.provenance.destroy import destroy_evidence
 from expunge.provenance.keys import key_path, operator_key
 from expunge.provenance.signature import make_signing_key
 from expunge.provenance.verify import verify
+
+ROOT = Path(__file__).parents[2]
 
 
 def refusing(folder, base):
@@ -409,3 +413,36 @@ def test_the_command_reads_what_the_request_says_of_attacks(
     asked = [word.replace("SIBLING", world.gold) for word in asked]
     assert main([*named, *sets, *asked, "--offline"]) == 2
     assert {attack.name for attack in found} == attacked | {"plain"}
+
+
+def test_an_attack_of_ones_own_is_scored_like_the_others(world, bench, monkeypatch):
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (code,) = (
+        each for each in re.findall(r"```python\n(.*?)```", text, re.S) if "Shouting" in each
+    )
+    (bench / "shouting.py").write_text(code, encoding="utf-8")
+    monkeypatch.delitem(sys.modules, "shouting", raising=False)
+    found = by_name(stress(world, bench, world.original, only=("shouting:Shouting",)))
+    assert set(found) == {"shouting"}
+    assert found["shouting"].worst is not None
+    monkeypatch.delitem(sys.modules, "shouting")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nowhere:Attack", "cannot import Attack from nowhere"),
+        ("dataclasses:Field", "is no attack"),
+        ("expunge.attacks.prompting.role_play:RolePlay", "role-play is an attack of expunge"),
+        ("expunge.methods.npo:NPO", "it has no meta"),
+    ],
+)
+def test_what_is_no_attack_of_ones_own_is_refused(name, said):
+    with pytest.raises(UsageError) as caught:
+        AttackOptions(only=(name,)).attacks()
+    assert said in f"{caught.value.what} {caught.value.why}"
+
+
+def test_a_file_names_no_attack_to_import(world):
+    with pytest.raises(UsageError, match="there is no attack payload:Attack"):
+        AttackOptions(further=("payload:Attack",)).attacks()

@@ -48,7 +48,7 @@ from expunge.attacks.weight_space.remove_adapter import Unplug
 from expunge.attacks.weight_space.set_difference import SetDifference
 from expunge.config.catalogue import Level
 from expunge.errors import InputError, UsageError
-from expunge.utils.registry import imported, unknown
+from expunge.utils.registry import build_named, imported, unknown
 
 _OPENINGS = (
     OPENING,
@@ -233,6 +233,28 @@ def select_attacks(level: Level, only: tuple[str, ...]) -> tuple[Attack, ...]:
             raise unknown("attack", name, attack_names(), otherwise="choose one of these")
     wanted = dict.fromkeys((Plainly().name, *only))
     return tuple(known[name] for name in wanted)
+
+
+def own_attack(reference: str) -> Attack:
+    """Import an attack of the user's own; never from a name that stands in a file.
+
+    Args:
+        reference: `package.module:Class`, a frozen dataclass that is an `Attack`.
+
+    Raises:
+        UsageError: There is none, or it has no meta, no run, or the name of an attack of ours.
+    """
+    kinds: dict[str, type[Attack]] = {}
+    made = build_named(kinds, reference, {}, what="attack")
+    missing = [part for part in ("meta", "name", "run") if part not in dir(made)]
+    if missing or made.name in attack_names():
+        raise UsageError(
+            "no-attack",
+            what=f"{reference} is no attack of its own",
+            why=f"it has no {missing[0]}" if missing else f"{made.name} is an attack of expunge",
+            fix="see `An attack outside this repository` in CONTRIBUTING.md",
+        )
+    return made
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,7 +26,7 @@ from expunge.benchmarking.result import Cell
 from expunge.benchmarking.search_space import Chosen, chosen_for, read_chosen
 from expunge.benchmarking.suites import SUITES, load_suite
 from expunge.benchmarking.suites.base import Spec, Suite
-from expunge.benchmarking.sweep import Shard, SweepProgress, run_matrix
+from expunge.benchmarking.sweep import Runner, Shard, SweepProgress, run_matrix
 from expunge.config.settings import LARGEST_SEED, Settings
 from expunge.errors import UsageError
 from expunge.methods import EVERY
@@ -184,8 +184,11 @@ def bench(
     *,
     shard: Shard,
     console: Console,
+    runner: Runner | None = None,
 ) -> SweepProgress:
     """Run a benchmark's matrix as far as this process can, and write its pages.
+
+    With a runner of `benchmarking.cluster`, every run is a task of Ray or a job of SLURM.
 
     Raises:
         ExpungeError: What was finished stays; the same call goes on.
@@ -208,6 +211,7 @@ def bench(
         seeds=ask.seeds or (settings.train.seed,),
         shard=shard,
         console=console,
+        runner=runner,
     )
     for path in write_pages(matrix):
         console.line("wrote", str(path))

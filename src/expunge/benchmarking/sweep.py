@@ -3,19 +3,20 @@
 One folder per cell, one process per cell. A cell with a row is never run again; a cell that another
 process works on is left to it; a killed one goes on where it stopped. When its process alone is
 killed, it counts as failed until the next command goes on with it. Shards share nothing but the
-folder: each takes every n-th cell.
+folder: each takes every n-th cell. A `Runner` may run cells elsewhere, see `benchmarking.cluster`.
 """
 
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
+from typing import Protocol as Interface
 
-from expunge.benchmarking.job import failed
+from expunge.benchmarking.job import failed, run_job
 from expunge.benchmarking.leaderboard import best, probe_gates
 from expunge.benchmarking.method_spec import parse_method_spec
 from expunge.benchmarking.protocol import Protocol
@@ -64,6 +65,35 @@ class SweepProgress(NamedTuple):
     """Why a run of a method failed, where all have run and every one failed; else empty."""
 
 
+class Runner(Interface):
+    """What runs cells, each in a process of its own."""
+
+    def run(
+        self, matrix: Path, protocol: Protocol, cells: Iterable[Cell], *, at_once: int | None
+    ) -> Iterator[tuple[Cell, BenchResult | None]]:
+        """Run cells and yield each with its row as it ends; None: another process has it.
+
+        Args:
+            matrix: Folder of the matrix.
+            protocol: What all runs share.
+            cells: What to run; the next one is asked for when there is room for it.
+            at_once: At most how many run at the same time; None: as many as there is room for.
+        """
+        ...
+
+
+class InTurn(Runner):
+    """Runs cells on this machine, one after the other."""
+
+    def run(
+        self, matrix: Path, protocol: Protocol, cells: Iterable[Cell], *, at_once: int | None
+    ) -> Iterator[tuple[Cell, BenchResult | None]]:
+        """Run cells and yield each with its row."""
+        del at_once
+        for cell in cells:
+            yield cell, run_cell(matrix, protocol, cell)
+
+
 def parse_shard(text: str) -> Shard:
     """Read `i/n`, counted from 1.
 
@@ -89,6 +119,7 @@ def run_matrix(
     seeds: Sequence[int],
     shard: Shard,
     console: Console,
+    runner: Runner | None = None,
 ) -> SweepProgress:
     """Run every cell of this shard that has no row yet.
 
@@ -102,6 +133,8 @@ def run_matrix(
         seeds: Seeds of training; the first one is that of the trials.
         shard: Which cells to take.
         console: Where to say how far it is.
+        runner: What runs the cells, first the original, then golds, then all others; None: this
+            machine, one after the other.
 
     Raises:
         ExpungeError: A method or wrapper does not exist, the disk is full, or the user stopped it.
@@ -117,8 +150,12 @@ def run_matrix(
     }
     # Round by round: a matrix that is stopped early has tried every method about equally often.
     rounds = zip_longest(*tried.values())
-    cells = [*references(protocol), *(cell for each in rounds for cell in each if cell is not None)]
-    run_cells(matrix, protocol, _dealt(cells, shard), console=console)
+    first = references(protocol)
+    cells = [*first, *(cell for each in rounds for cell in each if cell is not None)]
+    if runner is not None:  # what the original says is then there for the golds, and so on
+        run_cells(matrix, protocol, first[:1], console=console, runner=runner)
+        run_cells(matrix, protocol, first[1:], console=console, runner=runner)
+    run_cells(matrix, protocol, _dealt(cells, shard), console=console, runner=runner)
     again: list[Cell] = []
     there = {row.cell.id: row for row in probe_gates(rows_of(matrix), protocol)}
     for name, own in tried.items():
@@ -132,7 +169,7 @@ def run_matrix(
             ]
     # By name and not by place: another shard may not see all of them yet.
     own = [cell for cell in again if int(cell.id[-8:], 16) % shard.of == shard.place]
-    run_cells(matrix, protocol, own, console=console)
+    run_cells(matrix, protocol, own, console=console, runner=runner)
     return _done(matrix, [*cells, *again])
 
 
@@ -160,15 +197,22 @@ def references(protocol: Protocol) -> list[Cell]:
     return [Cell(kind="original", name="original"), *golds]
 
 
-def run_cells(matrix: Path, protocol: Protocol, cells: Sequence[Cell], *, console: Console) -> None:
-    """Run cells one after the other, but for those that other processes have.
+def run_cells(
+    matrix: Path,
+    protocol: Protocol,
+    cells: Sequence[Cell],
+    *,
+    console: Console,
+    runner: Runner | None = None,
+) -> None:
+    """Run cells, but for those that other processes have.
 
     Raises:
         ExpungeError: The machine stands in the way, or the user stopped it.
     """
     with console.progress("bench", total=len(cells), unit="cells") as bar:
-        for cell in cells:
-            row = run_cell(matrix, protocol, cell)
+        ran = (runner or InTurn()).run(matrix, protocol, cells, at_once=None)
+        for cell, row in ran:
             bar.advance(1, detail=f"{cell.name} {'elsewhere' if row is None else row.status}")
             if row is not None and row.status == "failed":
                 again = f"to try it again, delete {cell_folder(matrix, cell)}"
@@ -185,6 +229,36 @@ def run_cell(matrix: Path, protocol: Protocol, cell: Cell) -> BenchResult | None
     Raises:
         ExpungeError: The machine stands in the way, or the user stopped it.
     """
+
+    def run(lock: IO[str]) -> BenchResult:
+        folder, began = cell_folder(matrix, cell), time.monotonic()
+        # The child holds the claim as well: if this process is killed alone, nobody else begins.
+        words = [sys.executable, "-m", "expunge.benchmarking.job", str(matrix), cell.id]
+        with (folder / "log.txt").open("ab") as log:
+            code = subprocess.run(
+                words, stdout=log, stderr=log, pass_fds=[lock.fileno()], check=False
+            ).returncode
+        return read_row(folder) or _without_row(folder, protocol, cell, code, began)
+
+    return claimed(matrix, cell, run)
+
+
+def run_cell_here(matrix: Path, cell: Cell) -> BenchResult | None:
+    """Run one cell in this process, which is its own: as `run_cell` otherwise."""
+    return claimed(matrix, cell, lambda _: run_job(matrix, cell))
+
+
+def claimed(matrix: Path, cell: Cell, run: Callable[[IO[str]], BenchResult]) -> BenchResult | None:
+    """Return the row of a cell; where it has none yet, claim it and make one.
+
+    Args:
+        matrix: Folder of the matrix.
+        cell: Which cell.
+        run: Makes the row, while the cell is claimed by the lock that it is given.
+
+    Returns:
+        The row; None when another process works on it.
+    """
     require_no_special_files(cell_folder(matrix, cell))
     folder = lay_out(matrix, cell)
     row = read_row(folder)
@@ -199,14 +273,7 @@ def run_cell(matrix: Path, protocol: Protocol, cell: Cell) -> BenchResult | None
         if row is not None and not row.killed:
             return row
         (folder / FILE).unlink(missing_ok=True)
-        began = time.monotonic()
-        # The child holds the claim as well: if this process is killed alone, nobody else begins.
-        words = [sys.executable, "-m", "expunge.benchmarking.job", str(matrix), cell.id]
-        with (folder / "log.txt").open("ab") as log:
-            code = subprocess.run(
-                words, stdout=log, stderr=log, pass_fds=[lock.fileno()], check=False
-            ).returncode
-        return read_row(folder) or _without_row(folder, protocol, cell, code, began)
+        return run(lock)
 
 
 def _without_row(

@@ -15,8 +15,9 @@ are INVALID are in neither.
 import json
 import math
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,7 +43,7 @@ from expunge.benchmarking.search_space import (
     method_parameters,
     space,
 )
-from expunge.benchmarking.sweep import references, run_cell, run_cells
+from expunge.benchmarking.sweep import InTurn, Runner, references, run_cells
 from expunge.config.settings import MethodSettings, Settings
 from expunge.errors import InputError, UsageError
 from expunge.methods import build
@@ -72,6 +73,8 @@ CELL, DEFAULTS = "cell", "defaults"
 """Notes kept with a trial: its cell as JSON, and the method whose defaults it tries."""
 METHODS = "methods"
 """Note kept with a study: what it searches."""
+AT_ONCE = 8
+"""Trials that run at the same time, at most: none of them learns from the others."""
 
 
 class OptunaTrial(typing.Protocol):
@@ -184,6 +187,7 @@ def tune(
     methods: Sequence[str] = (),
     budget: Budget,
     console: Console,
+    runner: Runner | None = None,
 ) -> Tuned:
     """Search settings, or go on with a search that was stopped.
 
@@ -196,6 +200,8 @@ def tune(
         methods: Search these instead.
         budget: When to end.
         console: Where to say how far it is.
+        runner: What runs the trials, of which it may run several at once; None: this machine, one
+            after the other.
 
     Raises:
         UsageError: Optuna is not installed, the budget is none, the folder holds another search,
@@ -223,7 +229,7 @@ def tune(
     protocol = open_protocol(matrix, replace(wanted, contents=contents_of(wanted.shared)))
     study = _study(matrix)
     named = _fixed(study, named, matrix)
-    run_cells(matrix, protocol, references(protocol), console=console)
+    run_cells(matrix, protocol, references(protocol), console=console, runner=runner)
     search = _Search(
         matrix=matrix,
         protocol=protocol,
@@ -231,9 +237,7 @@ def tune(
         study=study,
         method_parameters=method_parameters(protocol.shared),
     )
-    search.resume(console)
-    while not search.over(budget):
-        search.step(console)
+    search.run(budget, runner or InTurn(), console)
     write_pages(matrix)
     return _result(matrix, protocol)
 
@@ -265,8 +269,26 @@ class _Search:
     study: Study
     method_parameters: MethodParameters
 
-    def resume(self, console: Console) -> None:
-        """Finish the trials of processes that were stopped; those of living ones are theirs.
+    def run(self, budget: Budget, runner: Runner, console: Console) -> None:
+        """Finish what was begun, then try settings until trials or time are used up."""
+        numbers: dict[str, list[int]] = {}
+        cells = self._cells(budget, numbers, console)
+        for cell, row in runner.run(self.matrix, self.protocol, cells, at_once=AT_ONCE):
+            for number in numbers.pop(cell.id):
+                if row is not None:
+                    self._tell(number, row, console)
+
+    def _cells(
+        self, budget: Budget, numbers: dict[str, list[int]], console: Console
+    ) -> Iterator[Cell]:
+        """Yield what to run, and note which trials wait for it: several may propose the same."""
+        for number, cell in chain(self._begun_before(), self._new(budget, console)):
+            numbers.setdefault(cell.id, []).append(number)
+            if len(numbers[cell.id]) == 1:
+                yield cell
+
+    def _begun_before(self) -> Iterator[tuple[int, Cell]]:
+        """Yield the trials of processes that were stopped; those of living ones are theirs.
 
         A trial whose run was killed alone is open, too.
         """
@@ -274,10 +296,8 @@ class _Search:
             cell = self._begun(trial)
             if cell is None:
                 self.study.tell(trial.number, state=_state("FAIL"))
-                continue
-            row = run_cell(self.matrix, self.protocol, cell)
-            if row is not None:
-                self._tell(trial.number, row, console)
+            else:
+                yield trial.number, cell
 
     def over(self, budget: Budget) -> bool:
         """Tell whether the trials or the time are used up."""
@@ -285,21 +305,20 @@ class _Search:
         seconds = sum(row.cost.seconds for row in rows_of(self.matrix))
         return begun >= budget.trials or seconds >= 60 * budget.minutes
 
-    def step(self, console: Console) -> None:
-        """Try one more setting."""
-        self._offer_defaults()
-        trial = self.study.ask()
-        _reseed(self.study, self.protocol.shared.train.seed, trial)
-        try:
-            cell = self._proposed(trial)
-        except UsageError as refused:
-            self.study.tell(trial.number, state=_state("FAIL"))
-            console.note(f"{trial.number}: {refused.what}")
-            return
-        trial.set_user_attr(CELL, json.dumps([cell.name, dict(cell.values), cell.seed]))
-        row = run_cell(self.matrix, self.protocol, cell)
-        if row is not None:
-            self._tell(trial.number, row, console)
+    def _new(self, budget: Budget, console: Console) -> Iterator[tuple[int, Cell]]:
+        """Yield one more setting after the other; each learns from what has ended before it."""
+        while not self.over(budget):
+            self._offer_defaults()
+            trial = self.study.ask()
+            _reseed(self.study, self.protocol.shared.train.seed, trial)
+            try:
+                cell = self._proposed(trial)
+            except UsageError as refused:
+                self.study.tell(trial.number, state=_state("FAIL"))
+                console.note(f"{trial.number}: {refused.what}")
+                continue
+            trial.set_user_attr(CELL, json.dumps([cell.name, dict(cell.values), cell.seed]))
+            yield trial.number, cell
 
     def _offer_defaults(self) -> None:
         """Make the next trial the defaults of a method of which they were not tried yet.

@@ -32,7 +32,8 @@ class AttackFlags:
             show_default=False,
             consume_multiple=False,
             env_var="EXPUNGE_ONLY",
-            help="only this attack, with the budget of the level; repeatable",
+            help="only this attack, with the budget of the level, or package.module:Class of your"
+            " own; repeatable",
         ),
     ] = ()
     access: Annotated[

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from expunge.cli.cluster import ClusterFlags, runner_of
 from expunge.cli.options import RequestFlags, TrainFlags
 from expunge.cli.session import Given, Session
 from expunge.cli.settings import folder_of, resolve_settings
@@ -87,6 +88,7 @@ def bench(
     /,
     *,
     given: BenchFlags | None = None,
+    cluster: ClusterFlags | None = None,
     request: RequestFlags | None = None,
     session: Given,
 ) -> int:
@@ -109,13 +111,17 @@ def bench(
     from expunge.benchmarking.run import bench as run
     from expunge.benchmarking.sweep import parse_shard
 
-    done = run(
-        _ask(what, given, offline=settings.offline),
-        matrix,
-        settings,
-        shard=parse_shard(given.shard),
-        console=console,
-    )
+    shard = parse_shard(given.shard)
+    _require_one_way(shard.of, cluster)
+    with runner_of(cluster) as runner:
+        done = run(
+            _ask(what, given, offline=settings.offline),
+            matrix,
+            settings,
+            shard=shard,
+            console=console,
+            runner=runner,
+        )
     console.line("done", f"{done.rows} rows, {done.failed} failed, {done.waiting} still to come")
     code = InputError.exit_code if done.fruitless else 0
     console.event("done", {"folder": matrix, **done._asdict(), "exit": code})
@@ -128,6 +134,16 @@ def bench(
             " command",
         )
     return 0
+
+
+def _require_one_way(shards: int, cluster: ClusterFlags | None) -> None:
+    if shards > 1 and cluster is not None and (cluster.ray or cluster.slurm):
+        raise UsageError(
+            "shard-on-a-cluster",
+            what="--shard was given with --ray or --slurm",
+            why="the cluster deals the runs itself",
+            fix="leave --shard out",
+        )
 
 
 def _report(place: str | None, console: "Console", *, methods: tuple[str, ...]) -> int:

@@ -34,6 +34,7 @@ from expunge.cli.methods import methods
 from expunge.cli.metrics import metrics
 from expunge.cli.plan import plan
 from expunge.cli.plant import plant
+from expunge.cli.probes import probes
 from expunge.cli.push import push
 from expunge.cli.reapply import reapply
 from expunge.cli.recheck import recheck
@@ -82,6 +83,7 @@ COMMANDS = (
     metrics,
     schema,
     compat,
+    probes,
     bench,
     tune,
     completion,
@@ -136,6 +138,8 @@ _EXAMPLES = {
     "schema": "expunge schema results",
     "compat": "expunge compat TOFU_EVAL.json --gold retain90/TOFU_EVAL.json\n"
     "  expunge compat runs/latest",
+    "probes": "expunge probes request.toml --out probes\n"
+    "  lm_eval run --include_path probes --tasks expunge --model hf --model_args pretrained=MODEL",
     "bench": "expunge bench tofu ORIGINAL --data TOFU --gold GOLD --methods npo simnpo --trials 8\n"
     "  expunge bench report bench/tofu",
     "tune": "expunge tune MODEL erase.jsonl --goal removal --retain keep.jsonl --method auto",

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from expunge.cli.cluster import ClusterFlags, runner_of
 from expunge.cli.options import Data, Model, RequestFlags, TrainFlags
 from expunge.cli.session import Given
 from expunge.cli.settings import folder_of, resolve_settings
 
 if TYPE_CHECKING:
+    from expunge.benchmarking.sweep import Runner
     from expunge.benchmarking.tune import Budget, Tuned
     from expunge.config.settings import Settings
     from expunge.utils.console import Console
@@ -58,6 +60,7 @@ def tune(
     request: RequestFlags | None = None,
     train: TrainFlags | None = None,
     budget: TuneFlags | None = None,
+    cluster: ClusterFlags | None = None,
     session: Given,
 ) -> int:
     """Search method and settings by the audit; the same command goes on where it stopped.
@@ -80,7 +83,15 @@ def tune(
     from expunge.benchmarking.tune import Budget
 
     limits = Budget(trials=given.trials, minutes=given.minutes, floor=given.floor)
-    found = search(settings, matrix, budget=limits, methods=given.search, console=console)
+    with runner_of(cluster) as runner:
+        found = search(
+            settings,
+            matrix,
+            budget=limits,
+            methods=given.search,
+            console=console,
+            runner=runner,
+        )
 
     from expunge.config.resolve import names_code, to_toml
     from expunge.utils.io import write_text
@@ -107,13 +118,16 @@ def search(
     budget: "Budget",
     methods: tuple[str, ...] = (),
     console: "Console",
+    runner: "Runner | None" = None,
 ) -> "Tuned":
     """Search, and say what was found."""
     from expunge.benchmarking.leaderboard import point
     from expunge.benchmarking.tune import keeps_floor
     from expunge.benchmarking.tune import tune as tune_settings
 
-    found = tune_settings(settings, matrix, methods=methods, budget=budget, console=console)
+    found = tune_settings(
+        settings, matrix, methods=methods, budget=budget, console=console, runner=runner
+    )
     console.line("pareto", f"{len(found.pareto)} settings that no other one beats on both")
     for row in found.pareto:
         at = point(row)

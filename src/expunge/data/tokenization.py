@@ -307,8 +307,7 @@ class Encoder:
     def _prompt_text(self, record: Record) -> str:
         if self._chat:
             return self._render(record.prompt, source=record.source) + self._opening
-        lines = [f"{_ROLE_NAMES[turn.role]}: {turn.content}\n" for turn in record.prompt]
-        return "".join(lines) + "Answer:"
+        return plain_prompt(record.prompt)
 
     def _answer_ids(self, text: str, *, passage: bool) -> tuple[int, ...]:
         if passage and not text[:1].isspace():
@@ -406,6 +405,17 @@ class Encoder:
 
     def _length(self, record: Record, text: str) -> int:
         return len(self._encode(record, text).ids)
+
+
+def plain_prompt(prompt: Sequence[Message]) -> str:
+    """Return a conversation in the plain format, up to where the answer begins with a space.
+
+    Example:
+        >>> plain_prompt([Message("user", "Who?")])
+        'Question: Who?\\nAnswer:'
+    """
+    lines = [f"{_ROLE_NAMES[turn.role]}: {turn.content}\n" for turn in prompt]
+    return "".join(lines) + "Answer:"
 
 
 def _shared(first: Sequence[int], other: Sequence[int]) -> int:

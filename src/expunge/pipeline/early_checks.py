@@ -81,12 +81,12 @@ def check_methods(names: Sequence[str]) -> None:
 
 
 def check_attacks(names: Sequence[str]) -> None:
-    """Check names of attacks.
+    """Check names of attacks, but not those of the user's own: `package.module:Class`.
 
     Raises:
         UsageError: There is no such attack.
     """
-    for name in names:
+    for name in (each for each in names if ":" not in each):
         require_known("attack", name, catalogue().attacks, otherwise=_ONE)
 
 
