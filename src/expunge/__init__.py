@@ -35,12 +35,14 @@ if TYPE_CHECKING:
     from expunge.pipeline.finetune import train
     from expunge.pipeline.forget import RunOutcome
     from expunge.pipeline.gold import gold
+    from expunge.pipeline.locate import LocatedFacts, locate
     from expunge.pipeline.merge import merge
     from expunge.pipeline.plan import Plan
     from expunge.pipeline.reapply import ReappliedUpdate, reapply
     from expunge.pipeline.recheck import Recheck, recheck
     from expunge.pipeline.request import WrittenRequest, request
     from expunge.pipeline.rollback import rollback
+    from expunge.pipeline.trace import TracedData, trace
     from expunge.pipeline.verbs import audit, forget, plan
     from expunge.provenance.training_facts import TrainedRun
     from expunge.provenance.verify import Verification, verify
@@ -60,6 +62,7 @@ __all__ = [
     "Ledger",
     "LedgerVerification",
     "LetterDetails",
+    "LocatedFacts",
     "Plan",
     "PlantedData",
     "ProgressUpdate",
@@ -72,6 +75,7 @@ __all__ = [
     "RunOutcome",
     "SearchedPerson",
     "Settings",
+    "TracedData",
     "TrainedRun",
     "Tuned",
     "Verification",
@@ -91,6 +95,7 @@ __all__ = [
     "forget_exactly",
     "gold",
     "letter",
+    "locate",
     "merge",
     "plan",
     "plant",
@@ -102,6 +107,7 @@ __all__ = [
     "report",
     "request",
     "rollback",
+    "trace",
     "train",
     "tune",
     "verify",
@@ -117,6 +123,7 @@ _MODULES = {
     "Ledger": "expunge.ledger.store",
     "LedgerVerification": "expunge.ledger.verify",
     "LetterDetails": "expunge.ledger.documents.letter",
+    "LocatedFacts": "expunge.pipeline.locate",
     "Plan": "expunge.pipeline.plan",
     "PlantedData": "expunge.pipeline.canaries",
     "ProgressUpdate": "expunge.utils.console",
@@ -129,6 +136,7 @@ _MODULES = {
     "RunOutcome": "expunge.pipeline.forget",
     "SearchedPerson": "expunge.requests.names",
     "Settings": "expunge.config.settings",
+    "TracedData": "expunge.pipeline.trace",
     "TrainedRun": "expunge.provenance.training_facts",
     "Tuned": "expunge.benchmarking.tune",
     "Verification": "expunge.provenance.verify",
@@ -147,6 +155,7 @@ _MODULES = {
     "forget_exactly": "expunge.pipeline.exact",
     "gold": "expunge.pipeline.gold",
     "letter": "expunge.ledger.documents.letter",
+    "locate": "expunge.pipeline.locate",
     "merge": "expunge.pipeline.merge",
     "plan": "expunge.pipeline.verbs",
     "plant": "expunge.pipeline.canaries",
@@ -158,6 +167,7 @@ _MODULES = {
     "report": "expunge.reporting.build",
     "request": "expunge.pipeline.request",
     "rollback": "expunge.pipeline.rollback",
+    "trace": "expunge.pipeline.trace",
     "train": "expunge.pipeline.finetune",
     "tune": "expunge.benchmarking.tune",
     "verify": "expunge.provenance.verify",
