@@ -18,6 +18,9 @@ from expunge.attribution.saliency import gradient_saliency, nll_gradient
 from expunge.cli.main import main
 from expunge.data.records import Message, Record
 from expunge.data.tokenization import Encoder
+from expunge.methods.base import Trains
+from expunge.models.architecture import linear_layers
+from expunge.pipeline.locate import settings_of
 from planted_weights import precision
 
 FORGET = tiny.encoded((6, 4), (5, 3), seed=1)
@@ -61,6 +64,23 @@ def test_only_a_candidate_that_beats_every_random_mask_and_all_parts_helps(locat
         everything = replace(located.everything, damage=whole)
         changed = replace(located, everything=everything, candidates=(trial,))
         assert (changed.best is not None) is helps, name
+
+
+@pytest.mark.slow
+def test_what_helps_becomes_settings_that_train_it_alone(world, located):
+    trial = MaskTrial(name="patched", kind="attention", blocks=(2, 3), damage=-1.0)
+    random = tuple(replace(each, kind="attention", damage=1.0) for each in located.controls)
+    helped = replace(located, candidates=(trial,), controls=random)
+    settings = dict(each.split("=") for each in settings_of(helped, world.network))
+    trains = Trains(
+        modules=(settings["train.targets"],),
+        first_layer=int(settings["train.first_layer"]),
+        last_layer=int(settings["train.last_layer"]),
+    )
+    assert {index for index, _ in linear_layers(world.network.layers, trains)} == {2, 3}
+    assert trains.takes("self_attn.q_proj")
+    assert not trains.takes("mlp.up_proj")
+    assert settings_of(replace(helped, candidates=()), world.network) == ()
 
 
 @pytest.mark.parametrize(

@@ -88,25 +88,25 @@ def test_bm25_by_hand():
 
 
 def test_a_record_to_forget_is_not_found_by_itself():
-    similarity = np.eye(3, 5, dtype=np.float32)
-    similarity[:, 3] = 0.5
+    similarity = np.eye(3, 6, dtype=np.float32)
+    similarity[:, 3:] = 0.5
     found = ranking("bm25", similarity)
     assert found.own.tolist() == [0, 0, 0]
-    assert found.others.tolist() == [0.5, 0]
+    assert found.others.tolist() == [0.5, 0.5, 0.5]
     assert found.recall == 0
 
 
 @pytest.mark.parametrize(
     ("own", "others", "missed"),
     [
-        ([5, 6, 7], [1, 1.1, 0.9, 1, 1.05, 5.5], [5]),
-        ([5, 6, 7], [1, 1.1, 0.9, 1, 1.05, 4.5], []),
-        ([0, 6, 7], [1, 1.1, 0.9, 1, 1.05, 1.2], []),
-        ([0, 6, 7], [1, 1.1, 0.9, 1, 1.05, 8.0], [5]),
+        ([5, 6, 7], [1, 1.1, 0.9, 1, 1.05, 3.5], [5]),
+        ([5, 6, 7], [1, 1.1, 0.9, 1, 1.05, 2.5], []),
+        ([0, 1, 1], [1, 1.1, 0.9, 1, 1.05, 1.2], []),
+        ([0, 1, 1], [1, 1.1, 0.9, 1, 1.05, 8.0], [5]),
     ],
-    ids=["above both", "below the weakest", "within the noise", "above the noise"],
+    ids=["above both", "unlike those to forget", "within the noise", "above the noise"],
 )
-def test_missed_records_are_above_the_weakest_and_above_the_noise(own, others, missed):
+def test_missed_records_are_above_the_noise_and_like_those_to_forget(own, others, missed):
     assert ranked("bm25", own, others).missed == missed
 
 

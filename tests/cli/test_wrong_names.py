@@ -117,7 +117,7 @@ MISTAKES = [
     (("recipe", "person", "--base", "./modle"), 4, "no-model", "did you mean model?"),
     (("locate", "./modle", "--for", "erase.jsonl"), 4, "no-model", "did you mean model?"),
     (("locate", "./model", "--for", "erasee.jsonl"), 4, "data-missing", "mean erase.jsonl?"),
-    (("trace", "./model", "--corpus", "gone", "--for", "erase.jsonl"), 4, "data-missing", "spelling"),
+    (("trace", "./model", "--corpus", "gone", "--for", "erase.jsonl"), 4, "data-missing", "check"),
     (("trace", "./modle", "--corpus", "TOFU", "--for", "erase.jsonl"), 4, "no-model", "mean model"),
     (("gold", "traind", "--forget", "erase.jsonl"), 4, "no-training", "did you mean trained?"),
     (("forget", "traind", "--exact", "erase.jsonl"), 4, "no-training", "did you mean trained?"),

@@ -7,7 +7,8 @@
 
 The first measure needs no labels: the user's own records say how well a ranking finds such records.
 Unknown members among the n others count against every ranking alike. A record counts as missed when
-its score is above the weakest record to forget and above median + 4 * 1.4826 MAD of the others.
+its score is above median + 4 * 1.4826 MAD of the others, and above half the median of the m records
+to forget. The weakest of these is no bar: one that is unlike the rest would let everything in.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ NEAREST = 5
 NOISE = 4.0
 _MAD = 1.4826
 """Makes the median absolute deviation a standard deviation where scores are normal."""
+_HALF = 0.5
+"""Share of the usual score of a record to forget that a missed one has at least."""
 _SURE = 0.05
 LEXICAL = "bm25"
 
@@ -72,7 +75,7 @@ class RecordRanking:
             return []
         middle = float(np.median(self.others))
         spread = _MAD * float(np.median(np.abs(self.others - middle)))
-        bar = max(float(self.own.min()), middle + NOISE * spread)
+        bar = max(_HALF * float(np.median(self.own)), middle + NOISE * spread)
         return [place for place in self.order if self.others[place] > bar]
 
 

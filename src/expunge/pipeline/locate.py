@@ -111,7 +111,7 @@ def locate(
         seed=seed,
         console=console,
     )
-    located = LocatedFacts(found=found, settings=_settings(found, loaded.network), folder=out)
+    located = LocatedFacts(found=found, settings=settings_of(found, loaded.network), folder=out)
     _write(located, model=model, records=len(forget))
     _say(located, console)
     return located
@@ -134,8 +134,8 @@ def _records(
     return spread(forget, RECORDS), spread(retained, RECORDS)
 
 
-def _settings(found: Localisation, network: Network) -> tuple[str, ...]:
-    """Return the settings that train the best window alone."""
+def settings_of(found: Localisation, network: Network) -> tuple[str, ...]:
+    """Return the settings that train the best window alone; none where none helps."""
     best = found.best
     if best is None or best.kind is None:
         return ()
