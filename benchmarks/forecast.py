@@ -5,7 +5,7 @@
 For each finished run, the rank correlation (Spearman) over the retain records between the measured
 rise of the NLL, nats per token, and what was known before:
 
-    text    BM25 with the forget set, mean of the five highest
+    text    BM25 with the forget set, mean of the twenty highest
     loss    the record's own NLL at the original
 
 A forecast would need 0.6 over at least twenty runs, and more than `text` has.

@@ -1,7 +1,7 @@
 """Rankings of training records for a set to forget, and what each is worth.
 
     S [m, m + n]: similarity of each of m records to forget with these m and n others
-    score(d)   = mean of the 5 highest of S[:, d]; a record to forget is scored by the others alone
+    score(d)   = mean of the 20 highest of S[:, d]; a record to forget is scored by the others alone
     recall     = share of the m records to forget among the m highest of all m + n scores
     recall@k   = share of planted variants among the k highest of the n others
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, mannwhitneyu
 
-NEAREST = 5
+NEAREST = 20
 """Records to forget that a record is compared with: those nearest to it."""
 NOISE = 4.0
 _MAD = 1.4826
