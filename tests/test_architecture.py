@@ -29,6 +29,7 @@ ROOMS = (
     {"requests"},
     {"optim"},
     {"training"},
+    {"attribution"},
     {"planning"},
     {"preparation"},
     {"evidence"},

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from expunge.pipeline.finetune import train
     from expunge.pipeline.forget import RunOutcome
     from expunge.pipeline.gold import gold
+    from expunge.pipeline.locate import LocatedFacts, locate
     from expunge.pipeline.merge import merge
     from expunge.pipeline.plan import Plan
     from expunge.pipeline.probes import probes
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from expunge.pipeline.recheck import Recheck, recheck
     from expunge.pipeline.request import WrittenRequest, request
     from expunge.pipeline.rollback import rollback
+    from expunge.pipeline.trace import TracedData, trace
     from expunge.pipeline.verbs import audit, forget, plan
     from expunge.provenance.training_facts import TrainedRun
     from expunge.provenance.verify import Verification, verify
@@ -61,6 +63,7 @@ __all__ = [
     "Ledger",
     "LedgerVerification",
     "LetterDetails",
+    "LocatedFacts",
     "Plan",
     "PlantedData",
     "ProgressUpdate",
@@ -73,6 +76,7 @@ __all__ = [
     "RunOutcome",
     "SearchedPerson",
     "Settings",
+    "TracedData",
     "TrainedRun",
     "Tuned",
     "Verification",
@@ -92,6 +96,7 @@ __all__ = [
     "forget_exactly",
     "gold",
     "letter",
+    "locate",
     "merge",
     "plan",
     "plant",
@@ -104,6 +109,7 @@ __all__ = [
     "report",
     "request",
     "rollback",
+    "trace",
     "train",
     "tune",
     "verify",
@@ -119,6 +125,7 @@ _MODULES = {
     "Ledger": "expunge.ledger.store",
     "LedgerVerification": "expunge.ledger.verify",
     "LetterDetails": "expunge.ledger.documents.letter",
+    "LocatedFacts": "expunge.pipeline.locate",
     "Plan": "expunge.pipeline.plan",
     "PlantedData": "expunge.pipeline.canaries",
     "ProgressUpdate": "expunge.utils.console",
@@ -131,6 +138,7 @@ _MODULES = {
     "RunOutcome": "expunge.pipeline.forget",
     "SearchedPerson": "expunge.requests.names",
     "Settings": "expunge.config.settings",
+    "TracedData": "expunge.pipeline.trace",
     "TrainedRun": "expunge.provenance.training_facts",
     "Tuned": "expunge.benchmarking.tune",
     "Verification": "expunge.provenance.verify",
@@ -149,6 +157,7 @@ _MODULES = {
     "forget_exactly": "expunge.pipeline.exact",
     "gold": "expunge.pipeline.gold",
     "letter": "expunge.ledger.documents.letter",
+    "locate": "expunge.pipeline.locate",
     "merge": "expunge.pipeline.merge",
     "plan": "expunge.pipeline.verbs",
     "plant": "expunge.pipeline.canaries",
@@ -161,6 +170,7 @@ _MODULES = {
     "report": "expunge.reporting.build",
     "request": "expunge.pipeline.request",
     "rollback": "expunge.pipeline.rollback",
+    "trace": "expunge.pipeline.trace",
     "train": "expunge.pipeline.finetune",
     "tune": "expunge.benchmarking.tune",
     "verify": "expunge.provenance.verify",

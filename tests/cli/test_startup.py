@@ -83,9 +83,9 @@ def test_help_has_an_example_and_names_a_variable_for_every_flag(helps, name):
 def test_all_commands_are_in_the_help(helps):
     shown = helps["--help"][-1]
     names = "annex approve attack audit bench cache certificate chain chat compat completion "
-    names += "demo doctor evidence explain forget gold init keys ledger letter merge methods "
-    names += "metrics plan plant probes push reapply recheck recipe report request rollback schema "
-    names += "train tune verify version view"
+    names += "demo doctor evidence explain forget gold init keys ledger letter locate merge "
+    names += "methods metrics plan plant probes push reapply recheck recipe report request "
+    names += "rollback schema trace train tune verify version view"
     assert " ".join(NAMES) == names
     assert [name for name in NAMES if f"│ {name} " not in shown] == []
 

@@ -115,6 +115,10 @@ MISTAKES = [
     ),
     (("recipe", "persn"), 2, "unknown-recipe", "did you mean person?"),
     (("recipe", "person", "--base", "./modle"), 4, "no-model", "did you mean model?"),
+    (("locate", "./modle", "--for", "erase.jsonl"), 4, "no-model", "did you mean model?"),
+    (("locate", "./model", "--for", "erasee.jsonl"), 4, "data-missing", "mean erase.jsonl?"),
+    (("trace", "./model", "--corpus", "gone", "--for", "erase.jsonl"), 4, "data-missing", "check"),
+    (("trace", "./modle", "--corpus", "TOFU", "--for", "erase.jsonl"), 4, "no-model", "mean model"),
     (("gold", "traind", "--forget", "erase.jsonl"), 4, "no-training", "did you mean trained?"),
     (("forget", "traind", "--exact", "erase.jsonl"), 4, "no-training", "did you mean trained?"),
 ]  # fmt: skip
@@ -147,7 +151,7 @@ def test_a_mistake_is_answered_before_torch_is_loaded(answers, index):
 
 
 def test_every_verb_that_names_a_model_or_a_run_has_a_mistake():
-    verbs = "attack audit bench forget gold merge plan recipe report train tune verify"
+    verbs = "attack audit bench forget gold locate merge plan recipe report trace train tune verify"
     assert " ".join(sorted({words[0] for words, *_ in MISTAKES} - {"--offline"})) == verbs
 
 

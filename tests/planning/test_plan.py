@@ -271,6 +271,14 @@ def test_the_plan_counts_the_adversary_of_each_record(world, bench):
     assert found[4] - found[2] == 15 * 2 * sum(len(record.ids) for record in forget)
 
 
+def test_the_plan_says_which_leak_rate_so_many_records_can_exclude(world, bench):
+    planned = expunge.plan(world.settings())
+    count = len(prepare(world.settings()).scope.forget)
+    assert (1 - planned.excluded) ** count == pytest.approx(0.05)
+    said = dict(planned.lines())["can show"]
+    assert f"a leak rate above {1 - 0.05 ** (1 / count):.1%} is excluded" in said
+
+
 def test_planned_disk_is_what_the_files_take(tmp_path):
     model = smol_shape()
     dtype, size = model.dtype, measure(model.config)

@@ -29,6 +29,7 @@ from expunge.cli.init import init
 from expunge.cli.keys import keys
 from expunge.cli.ledger import ledger
 from expunge.cli.letter import letter
+from expunge.cli.locate import locate
 from expunge.cli.merge import merge
 from expunge.cli.methods import methods
 from expunge.cli.metrics import metrics
@@ -43,6 +44,7 @@ from expunge.cli.report import report
 from expunge.cli.request import request
 from expunge.cli.schema import schema
 from expunge.cli.session import Session
+from expunge.cli.trace import trace
 from expunge.cli.train import train
 from expunge.cli.tune import tune
 from expunge.cli.verify import verify
@@ -55,6 +57,8 @@ COMMANDS = (
     plant,
     train,
     request,
+    trace,
+    locate,
     plan,
     forget,
     gold,
@@ -105,6 +109,7 @@ _EXAMPLES = {
     "  expunge forget request/request.toml",
     "plant": "expunge plant facts.jsonl --out planted --seed 7041\n"
     "  expunge audit MODEL --canaries planted/canaries.json",
+    "trace": "expunge trace MODEL --corpus data --for erase.jsonl --out trace.jsonl",
     "train": "expunge train HuggingFaceTB/SmolLM2-135M-Instruct facts.jsonl --out run",
     "gold": "expunge gold run --forget erase.jsonl --seeds 3",
     "audit": "expunge audit someones/unlearned-model --against request.toml",
@@ -131,6 +136,7 @@ _EXAMPLES = {
     "  expunge ledger import runs/latest\n"
     "  expunge ledger due",
     "cache": "expunge cache clear",
+    "locate": "expunge locate MODEL --for erase.jsonl --retain keep.jsonl --out located",
     "merge": "expunge merge runs/latest --out merged",
     "push": "expunge push runs/latest owner/name",
     "methods": "expunge methods npo",

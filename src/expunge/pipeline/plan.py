@@ -10,6 +10,7 @@ from expunge.errors import UsageError
 from expunge.methods.base import Controlled, SelfTaught, Stream, Trains, last_block
 from expunge.methods.edits.base import WEIGHED, Edit
 from expunge.methods.guards.base import Guard
+from expunge.metrics.statistics import clopper_pearson
 from expunge.planning.cost import Load, PlannedCost, Way, estimate, ways
 from expunge.planning.memory import GIB, Size, count_adapter, count_chosen, measure
 from expunge.planning.routes import Route, table
@@ -55,6 +56,9 @@ class Plan:
     """What it would hold with other settings."""
     routes: tuple[Route, ...] = ()
     """The ways that were weighed; none where the method was named."""
+    excluded: float | None = None
+    """Smallest leak rate that the audit can exclude at 95 %, with no record stated; None: no
+    records are known."""
 
     def lines(self) -> list[tuple[str, str]]:
         """Return what to show, as label and text."""
@@ -68,12 +72,22 @@ class Plan:
             *table(self.routes),
             ("method", self.method),
             ("computes", self.computes),
+            *self._limits(),
             (
                 "cost",
                 f"{cost.tokens / 1000:.0f}k tokens, {cost.flops / 1e12:.0f} TFLOP, about {time}, "
                 f"peak {cost.peak_gib:.1f} GiB, {cost.disk_gib:.2f} GiB on disk",
             ),
         ]
+
+    def _limits(self) -> list[tuple[str, str]]:
+        """Say what so many records can show at best."""
+        if self.excluded is None:
+            return []
+        text = (
+            f"with no record stated afterwards, a leak rate above {self.excluded:.1%} is excluded"
+        )
+        return [("can show", f"{text} at 95 %")]
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values."""
@@ -84,6 +98,7 @@ class Plan:
             "method": self.method,
             "computes": self.computes,
             "cost": self.cost.to_dict(),
+            "excluded": self.excluded,
             "routes": [asdict(route) for route in self.routes],
         }
 
@@ -150,6 +165,7 @@ def make_plan(prepared: Prepared, *, audited: bool = True) -> Plan:
         computes=_computes(load, prepared),
         cost=estimate(size, load, device=prepared.source.device, dtype=prepared.source.dtype),
         ways=_ways(prepared, size, load),
+        excluded=clopper_pearson(0, len(scope.forget))[1],
     )
 
 

@@ -321,6 +321,47 @@ def collateral_map(changes: tuple[SetChange, ...], *, measure: str) -> str:
     return _svg("collateral", draw, title=title, height=height, legend=["original", "unlearned"])
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeatRow:
+    """One row of a heat map: a value for each block; None where the block has no such part."""
+
+    label: str
+    values: tuple[float | None, ...]
+
+
+def heat_map(rows: Sequence[HeatRow], *, measure: str) -> str:
+    """Draw values by block, each row on a scale of its own from its lowest to its highest value.
+
+    Args:
+        rows: Top to bottom, of one length.
+        measure: What is shown, for readers who cannot see it.
+    """
+
+    def draw(axes: "Axes") -> None:
+        scaled = [_scaled(row.values) for row in rows]
+        axes.pcolormesh(scaled, cmap="Blues", vmin=0.0, vmax=1.0, edgecolor=_RULE, linewidth=0.4)
+        axes.set_yticks([y + 0.5 for y in range(len(rows))], [row.label for row in rows])
+        axes.set_ylim(len(rows), 0)
+        blocks = len(rows[0].values)
+        ticks = range(0, blocks, max(1, blocks // 10))
+        axes.set_xticks([x + 0.5 for x in ticks], [str(x) for x in ticks])
+        axes.set_xlabel("block")
+
+    highest = "; ".join(f"{row.label} highest at block {_highest(row.values)}" for row in rows)
+    title = f"Heat map, {measure}: {highest}"
+    return _svg("heat", draw, title=title, height=1.0 + 0.3 * len(rows), legend=())
+
+
+def _scaled(values: Sequence[float | None]) -> list[float]:
+    known = [value for value in values if value is not None]
+    low, wide = min(known, default=0.0), max(known, default=0.0) - min(known, default=0.0)
+    return [float("nan") if v is None else (v - low) / (wide or 1.0) for v in values]
+
+
+def _highest(values: Sequence[float | None]) -> int:
+    return max(range(len(values)), key=lambda i: -float("inf") if (v := values[i]) is None else v)
+
+
 LARGEST = 1e30
 """Largest value that is drawn; a file of somebody else may hold more than axes can show."""
 
@@ -419,6 +460,8 @@ def _svg(
 
 
 def _legend(figure: "Figure", kinds: Sequence[Kind]) -> None:
+    if not kinds:
+        return
     for kind in kinds:
         figure.axes[0].plot(
             [], [], _MARKER[kind], color=_COLOUR[kind], label=_LEGEND[kind], markersize=6

@@ -1,0 +1,1 @@
+"""Attribution: which records teach a fact, where it lies in the weights, what will break."""
