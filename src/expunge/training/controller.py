@@ -49,7 +49,7 @@ from expunge.training.trainer import Trainer, TrainingArgs
 
 ATTEMPTS = 3
 RESIDUAL = 0.15
-"""Largest share that may be left over all records; the aim lies 8 % beyond what is wanted."""
+"""Largest share that may be left over all records; the aim lies 11 % beyond what is wanted."""
 WORST = 0.5
 """Largest share that may be left of one record."""
 AIM = 1.11
