@@ -21,7 +21,7 @@ JSON = "application/vnd.pypi.simple.v1+json"
 def wheel():
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(run.MEMBER, b"not the model")
+        archive.writestr(zipfile.ZipInfo(run.MEMBER), b"not the model")  # of no time of its own
     return file.getvalue()
 
 
