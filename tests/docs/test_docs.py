@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 
 from expunge.attacks.presets import attack_names
 from expunge.cli.main import COMMANDS, app, main
@@ -84,11 +85,23 @@ def test_commands_in_a_page_are_commands(page):
         assert {name for name in only if ":" not in name} <= set(attack_names())
 
 
+def test_the_action_types_commands_that_exist():
+    action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+    text = "\n".join(step.get("run", "") for step in action["runs"]["steps"])
+    typed = [shlex.split(line) for line in text.replace("\\\n", " ").splitlines()]
+    found = [words[1:] for words in typed if words and words[0] == "expunge"]
+    assert [words[0] for words in found] == ["audit", "verify"]
+    for words in found:
+        app.parse_args(words, exit_on_error=False, print_error=False)
+    used = set(re.findall(r"inputs\.(\w+)", (ROOT / "action.yml").read_text(encoding="utf-8")))
+    assert used == set(action["inputs"])
+
+
 def test_flags_in_the_documents_exist(capsys):
     known = {"--nproc-per-node", "--part", "--again", "--precision", "--base", "--shared"}
     known |= {"--help", "--records", "--authors", "--steps", "--attacked", "--out", "--no-redact"}
     known |= {"--plain", "--world", "--worlds", "--seed", "--arm", "--work"}
-    known |= {"--no-cache-dir", "--create-home", "--local-dir"}  # of pip, useradd and hf
+    known |= {"--local-dir", "--file", "--tag", "--rm", "--volume"}  # of hf and docker
     known |= {"--include", "--tasks", "--apply", "--log"}  # of lm_eval, up to the underscore
     known |= {"--from"}  # of uvx
     for command in COMMANDS:
