@@ -135,10 +135,10 @@ Each of these models was trained without the data, and one other gold anchors th
 The command: `expunge audit GOLD-1 --original ORIGINAL --gold GOLD-0 --goal removal`, and
 `--against`, `--retain`, `--neighbours` and `--holdout` with the files of the set.
 SmolLM2-135M with LoRA adapters; `people` and `bios` come from `benchmarks/worlds.py`.
-The pottery register has 60 free answers about six people, 20 of two people to forget. Its eight golds
-differ by seed alone: 7 of 8 pass (88 %, bar 80 %), none fails. Two rules were set on the first five
-of them: one odd answer of few passes, and where one gold stands alone a shift of 2 % is assumed.
-The last three were audited after that.
+The pottery register has 60 free answers about six people; two people, 20 records, are to forget.
+Its eight golds differ by seed alone: 7 of 8 pass (88 %, bar 80 %), none fails. Two rules were set
+on the first five: one odd answer of few passes, and where one gold stands alone a shift of 2 % is
+assumed. The last three were audited after that.
 """
 
 _VALIDITY = """## Metrics on models whose knowledge is known
