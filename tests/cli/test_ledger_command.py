@@ -94,10 +94,13 @@ def test_an_index_is_searched_and_then_rebuilt(capsys, home):
     assert events(capsys, "entry")[-1]["contains"] == "yes"
     chunks.write_text('{"text": "The sea is salt."}\n')
     assert book("search", "index", "--records", "erase.jsonl", "--gate") == 0
+    around = [days(0)]  # a test that runs over midnight ends on another day
     assert book("amend", "artefact-1", "--action", "rebuilt") == 0
+    around.append(days(0))
     assert book("show", "--kind", "artefact") == 0
     (row,) = events(capsys, "entry")[-1:]
-    assert (row["contains"], row["action"], row["acted"]) == ("no", "rebuilt", days(0))
+    assert (row["contains"], row["action"]) == ("no", "rebuilt")
+    assert row["acted"] in around
 
 
 def test_an_entry_is_found_again_by_the_text_that_was_hashed(capsys, home):

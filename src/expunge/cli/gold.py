@@ -10,7 +10,7 @@ from expunge.cli.session import Given
 Halves = Annotated[
     int,
     Parameter(
-        help="train so many models on random halves of forget set and --unseen instead",
+        help="train models on random halves instead",
         env_var="EXPUNGE_HALVES",
     ),
 ]
@@ -19,6 +19,7 @@ Unseen = Annotated[
     Parameter(
         help="for --halves: records like the forget set that the run never saw; repeatable",
         negative="",
+        show_default=False,
         env_var="EXPUNGE_UNSEEN",
     ),
 ]

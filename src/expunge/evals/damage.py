@@ -276,10 +276,6 @@ def damage_gate(
     the margin allows and McNemar's exact test finds no rise, and also fails when more fail and the
     test finds one. What single answers cannot bound, the probabilities of the same answers do.
 
-    With `alarm` the form of answers is judged, which no probability bounds. The rate of 20 answers
-    moves by 5 points, whatever the margin: so one odd answer passes where it is at most `COLLAPSE`
-    of them. Retrained models, too, write one odd answer where they know nothing.
-
     Args:
         axis: Axis of the gate.
         name: Name of the gate.
@@ -298,10 +294,7 @@ def damage_gate(
     loss = _loss(found, right, seed=seed)
     margin = margin_of(policy, found.noise / right, cap=COLLAPSE)
     p = mcnemar(found.new, found.mended)
-    status = _status(found, loss, margin, p)
-    one = found.new - found.mended == 1 and 1 / found.n <= COLLAPSE
-    if alarm and found.answers and one and status is Status.INCONCLUSIVE:
-        status = Status.PASS
+    status = _status(found, loss, margin, p, alarm=alarm)
     reason = told(words(found), policy, margin.passes)
     if alarm and loss.value > COLLAPSE and p <= RISE:
         status, reason = Status.FAIL, f"{reason}; collapse alarm"
@@ -323,7 +316,13 @@ def damage_gate(
     )
 
 
-def _status(found: Damage, loss: Estimate, margin: Margin, p: float) -> Status:
+def _status(found: Damage, loss: Estimate, margin: Margin, p: float, *, alarm: bool) -> Status:
+    """Return the status of a gate by its interval, and of few answers by McNemar's test, too.
+
+    With `alarm` the form of answers is judged, which no probability bounds. The rate of 20 answers
+    moves by 5 points, whatever the margin: so one odd answer passes where it is at most `COLLAPSE`
+    of them. Retrained models, too, write one odd answer where they know nothing.
+    """
     if loss.high <= margin.passes:
         return Status.PASS
     if loss.low > margin.fails:
@@ -333,6 +332,8 @@ def _status(found: Damage, loss: Estimate, margin: Margin, p: float) -> Status:
             return Status.PASS
         if loss.value > margin.fails and p <= RISE:
             return Status.FAIL
+        if alarm and found.new - found.mended == 1 and 1 / found.n <= COLLAPSE:
+            return Status.PASS
     return Status.INCONCLUSIVE
 
 
