@@ -197,6 +197,7 @@ OUTDATED = Application(
     goal=Goal.EDIT,
     response=Response.ALTERNATIVE,
     method="replace",
+    forget_steps=80,
     draw=draw,
     measure=measure,
     problem=AcceptanceRule(metric="old answer", at_least=True, margin=0.8),
