@@ -1,6 +1,7 @@
 """Starting up: help is quick because nothing heavy is loaded, and importing changes nothing."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,9 @@ import pytest
 
 import expunge
 from expunge.cli.main import COMMANDS
+from expunge.cli.options import COMMAND_VARIABLES
+from expunge.config.resolve import resolve
+from expunge.errors import ExpungeError
 
 HEAVY = (
     "torch",
@@ -78,6 +82,19 @@ def test_help_has_an_example_and_names_a_variable_for_every_flag(helps, name):
     texts = [" ".join(rows[i:j]) for i, j in zip(flags, [*flags[1:], len(rows)], strict=True)]
     assert len(texts) >= 3
     assert [text for text in texts if "EXPUNGE_" not in text] == []
+
+
+def test_a_variable_of_one_command_stands_in_the_way_of_no_other(helps, tmp_path):
+    words = " ".join(" ".join(shown[-1].replace("│", " ").split()) for shown in helps.values())
+    named = set(re.findall(r"\bEXPUNGE_[A-Z0-9_]+", words)) - COMMAND_VARIABLES - {"EXPUNGE_KEY"}
+    refused = {}
+    for name in sorted(named):
+        try:
+            resolve({}, config=None, environ={name: "1"}, start=tmp_path)
+        except ExpungeError as error:
+            refused[name] = error.code
+    assert {"EXPUNGE_MODEL", "EXPUNGE_REQUEST_FORGET"} <= named
+    assert [name for name, code in refused.items() if code == "unknown-key"] == []
 
 
 def test_all_commands_are_in_the_help(helps):

@@ -5,30 +5,22 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from expunge.cli.options import Erase, KnownModel
 from expunge.cli.session import Given
 
 
 def locate(
-    model: Annotated[str, Parameter(help="the model: Hub id, folder, GGUF file or BASE+ADAPTER")],
+    model: KnownModel,
     /,
     *,
-    erase: Annotated[
-        tuple[str, ...],
-        Parameter(
-            name="--for",
-            negative="",
-            consume_multiple=True,
-            env_var="EXPUNGE_FORGET",
-            help="records to forget: files, folders, Hub ids; repeatable",
-        ),
-    ],
+    erase: Erase,
     retain: Annotated[
         tuple[str, ...],
         Parameter(
             negative="",
             consume_multiple=True,
             show_default=False,
-            env_var="EXPUNGE_RETAIN",
+            env_var="EXPUNGE_REQUEST_RETAIN",
             help="records that stay; default: general questions that ship with expunge",
         ),
     ] = (),
@@ -36,7 +28,7 @@ def locate(
         Path, Parameter(env_var="EXPUNGE_OUT", help="folder of the table and the heat map")
     ] = Path("located"),
     seed: Annotated[
-        int, Parameter(env_var="EXPUNGE_SEED", help="of the noise and the random masks")
+        int, Parameter(env_var="EXPUNGE_LOCATE_SEED", help="of the noise and the random masks")
     ] = 0,
     session: Given,
 ) -> int:

@@ -22,6 +22,17 @@ Data = Annotated[
         negative="",
     ),
 ]
+KnownModel = Annotated[str, Parameter(help="the model: Hub id, folder, GGUF file or BASE+ADAPTER")]
+Erase = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--for",
+        negative="",
+        consume_multiple=True,
+        env_var="EXPUNGE_REQUEST_FORGET",
+        help="records to forget: files, folders, Hub ids; repeatable",
+    ),
+]
 Gate = Annotated[
     bool,
     Parameter(
@@ -93,6 +104,11 @@ _NOT_SETTINGS = (
     "BESIDE",
     "METHODS",
     "SEEDS",
+    "HALVES",
+    "UNSEEN",
+    "TOP",
+    "TRACE_SEED",
+    "LOCATE_SEED",
     "TRIALS",
     "SHARD",
     "RAY",

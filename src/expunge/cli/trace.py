@@ -5,11 +5,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from expunge.cli.options import Erase, KnownModel
 from expunge.cli.session import Given
 
 
 def trace(
-    model: Annotated[str, Parameter(help="the model: Hub id, folder, GGUF file or BASE+ADAPTER")],
+    model: KnownModel,
     /,
     *,
     corpus: Annotated[
@@ -21,16 +22,7 @@ def trace(
             help="its training data: files, folders or Hub ids; repeatable",
         ),
     ],
-    erase: Annotated[
-        tuple[str, ...],
-        Parameter(
-            name="--for",
-            negative="",
-            consume_multiple=True,
-            env_var="EXPUNGE_FORGET",
-            help="records to forget: files, folders, Hub ids; repeatable",
-        ),
-    ],
+    erase: Erase,
     top: Annotated[
         int, Parameter(env_var="EXPUNGE_TOP", help="how many records are written, at least")
     ] = 20,
@@ -38,7 +30,7 @@ def trace(
         Path, Parameter(env_var="EXPUNGE_OUT", help="file of the highest records, with texts")
     ] = Path("trace.jsonl"),
     seed: Annotated[
-        int, Parameter(env_var="EXPUNGE_SEED", help="of the projections of gradients")
+        int, Parameter(env_var="EXPUNGE_TRACE_SEED", help="of the projections of gradients")
     ] = 0,
     session: Given,
 ) -> int:
