@@ -161,7 +161,8 @@ class _Runs:
                 stack.enter_context(hooked(module, partial(_kept, outputs, part)))
             seen = self._network.observe(self._batch.ids, sites=sites)
         assert seen.final is not None
-        return _Pass(outputs, seen.states, self._level(seen.final))
+        hidden = seen.final[self._batch.rows, self._batch.columns]
+        return _Pass(outputs, seen.states, self._level(hidden))
 
     def swapped(self, part: ModelPart) -> tuple[float, float]:
         """Return the level of the noised run with a clean output, and the other way round."""
@@ -173,14 +174,13 @@ class _Runs:
         below = None
         if part.block:
             below = CachedStates(part.block, run.states[Site(part.block - 1)])
-        with hooked(self._modules[part], lambda _: output):
-            final = self._network.observe(self._batch.ids, below=below).final
-        assert final is not None
-        return self._level(final)
-
-    def _level(self, final: Tensor) -> float:
         batch = self._batch
-        logp = chunked_logp(self._network, final[batch.rows, batch.columns], batch.targets)
+        with hooked(self._modules[part], lambda _: output):
+            hidden = self._network.hidden(batch.ids, batch.rows, batch.columns, below=below)
+        return self._level(hidden)
+
+    def _level(self, hidden: Tensor) -> float:
+        logp = chunked_logp(self._network, hidden, self._batch.targets)
         return sum(float(part.mean()) for part in logp.split(self._counts))
 
 

@@ -64,10 +64,7 @@ class Localisation:
     @property
     def rankings(self) -> dict[str, Mapping[ModelPart, float]]:
         """Scores of all parts by the name of the ranking."""
-        found: dict[str, Mapping[ModelPart, float]] = {}
-        if self.effects is not None:
-            found |= {"traced": self.effects.traced, "patched": self.effects.patched}
-        return {**found, "saliency": self.saliency.parts}
+        return _rankings(self.effects, self.saliency)
 
     def control(self, kind: PartKind) -> tuple[float, ...]:
         """Return the damages of the random masks, those that cannot forget enough left out."""
@@ -140,10 +137,8 @@ def localised(
     saliency = gradient_saliency(slopes, other)
     step = MaskedStep(network=network, forget=forget, retain=retain[1::2], pad_id=pad_id)
     before = step.losses()
-    rankings: dict[str, Mapping[ModelPart, float]] = {"saliency": saliency.parts}
-    if effects is not None:
-        rankings = {"traced": effects.traced, "patched": effects.patched, **rankings}
     width = max(1, round(SHARE * len(network.layers)))
+    rankings = _rankings(effects, saliency)
     masks = [_candidate(name, scores, width) for name, scores in rankings.items()]
     random = _random_masks(masks, weights, width, seed)
     everything = _Mask("all", None, tuple(range(len(network.layers))))
@@ -165,6 +160,13 @@ def localised(
         controls=tuple(trials[len(masks) : -1]),
         everything=trials[-1],
     )
+
+
+def _rankings(
+    effects: TraceEffects | None, saliency: GradientSaliency
+) -> dict[str, Mapping[ModelPart, float]]:
+    traced = {} if effects is None else {"traced": effects.traced, "patched": effects.patched}
+    return {**traced, "saliency": saliency.parts}
 
 
 class _Mask(NamedTuple):

@@ -84,9 +84,8 @@ def record_gradients(
         for group in by_length([len(record.ids) for record in records], tokens=TOKENS):
             chosen = [records[index] for index in group]
             batch = collate(chosen, pad_id=pad_id, device=network.device)
-            final = network.observe(batch.ids).final
-            assert final is not None
-            logp = chunked_logp(network, final[batch.rows, batch.columns], batch.targets)
+            hidden = network.hidden(batch.ids, batch.rows, batch.columns)
+            logp = chunked_logp(network, hidden, batch.targets)
             lengths = torch.tensor([len(r.ids) - r.start for r in chosen], device=logp.device)
             (-(logp / lengths[batch.rows]).sum()).backward()
             for place, each in enumerate(watched):

@@ -50,10 +50,8 @@ def nll_gradient(
     scored = sum(len(record.ids) - record.start for record in records)
     for group in by_length([len(record.ids) for record in records], tokens=TOKENS):
         batch = collate([records[i] for i in group], pad_id=pad_id, device=network.device)
-        final = network.observe(batch.ids).final
-        assert final is not None
-        logp = chunked_logp(network, final[batch.rows, batch.columns], batch.targets)
-        (-logp.sum() / scored).backward()
+        hidden = network.hidden(batch.ids, batch.rows, batch.columns)
+        (-chunked_logp(network, hidden, batch.targets).sum() / scored).backward()
     found = {
         part: {
             name: torch.zeros_like(weight) if weight.grad is None else weight.grad

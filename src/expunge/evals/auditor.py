@@ -17,11 +17,7 @@ from expunge.data.records import Record
 from expunge.errors import InputError, is_out_of_memory
 from expunge.evals.assess import assess, case_of
 from expunge.evals.audit_context import context_of, gold_role, half_role
-from expunge.evals.comparison import (
-    KNOWN_STRENGTH,
-    HalfTrained,
-    anything_to_forget,
-)
+from expunge.evals.comparison import KNOWN_STRENGTH, HalfTrained, anything_to_forget
 from expunge.evals.evidence_table import Table
 from expunge.evals.extra_evidence import ExtraEvidence, collect_key_spans
 from expunge.evals.results import Results

@@ -49,6 +49,7 @@ from expunge.models.reference import (
 )
 from expunge.models.transformer import Network
 from expunge.utils.io import read_json, sha256_file, sha256_json
+from expunge.utils.system import cache_folder
 
 Part = TypeVar("Part")
 
@@ -136,6 +137,17 @@ class Loaded:
     name: str
     digest: str
     """Of its weights and, behind a guard, of these and the guard's rules: another model."""
+
+
+def float32_source(device: str, *, offline: bool) -> Source:
+    """Return how to load a model that is read and not trained: in float32, GGUF files cached.
+
+    Raises:
+        InputError: As `choose_device`.
+    """
+    return Source(
+        device=choose_device(device), dtype=torch.float32, offline=offline, cache=cache_folder()
+    )
 
 
 def choose_device(name: str) -> torch.device:

@@ -26,13 +26,12 @@ from expunge.errors import UsageError
 from expunge.evals.canaries import CanaryFindings, CanaryScores, judge_canaries
 from expunge.ledger.entries import RegistrationEntry
 from expunge.ledger.store import own_ledger
-from expunge.models.loading import Loaded, Source, choose_device, load
+from expunge.models.loading import Loaded, float32_source, load
 from expunge.models.number_formats import in_precision, in_stored_format
 from expunge.models.scoring import score
 from expunge.pipeline.bookkeeping import require_ledger
 from expunge.utils.console import Console, SilentConsole
 from expunge.utils.io import write_jsonl
-from expunge.utils.system import cache_folder
 
 DATA, CANARIES = "train.jsonl", "canaries.json"
 _TOKENS_PER_PASS = 4096
@@ -141,9 +140,7 @@ def audit_canaries(
     """
     console = console or SilentConsole()
     found = read_canaries(canaries)
-    source = Source(
-        device=choose_device("auto"), dtype=torch.float32, offline=offline, cache=cache_folder()
-    )
+    source = float32_source("auto", offline=offline)
     source = in_stored_format(in_precision(source, "auto", model), model)
     pairs = canary_scores(load(model, source), found)
     tiers = sorted({each.tier for each in pairs})

@@ -28,7 +28,7 @@ from expunge.models.loading import Source, files_digest
 from expunge.models.reference import is_adapter, split_reference
 from expunge.pipeline.exact import Removal, plan_removal
 from expunge.pipeline.finetune import Begin, run_finetune
-from expunge.preparation.finetune import prepare_finetune
+from expunge.preparation.finetune import FinetuneJob, prepare_finetune
 from expunge.provenance.keys import existing_key, key_path, operator_key
 from expunge.provenance.training_facts import (
     FACTS,
@@ -122,17 +122,11 @@ def golds_beside(model: str, forget: Sequence[Record]) -> tuple[str, ...]:
         model: Reference of the original.
         forget: What is to be forgotten.
     """
-    run = training_of(model)
-    key = None if run is None else existing_key(run)
-    if run is None or key is None:
+    key, trainings = _beside(model)
+    if not trainings:
         return ()
     wanted = {record_mark(record, key) for record in forget}
-    found: list[str] = []
-    for facts in sorted((run / GOLDS).rglob(FACTS)):
-        candidate = read_trained_run(facts.parent)
-        if candidate.facts.key == key_mark(key) and wanted <= set(candidate.facts.removed):
-            found.append(str(candidate.folder))
-    return tuple(found)
+    return tuple(str(each.folder) for each in trainings if wanted <= set(each.facts.removed))
 
 
 def halves_beside(model: str, scope: Scope) -> tuple[HalfTrained, ...]:
@@ -144,21 +138,30 @@ def halves_beside(model: str, scope: Scope) -> tuple[HalfTrained, ...]:
         model: Reference of the original.
         scope: What is to be forgotten, and records that the original never saw.
     """
-    run = training_of(model)
-    key = None if run is None else existing_key(run)
-    if run is None or key is None or not scope.holdout:
+    key, trainings = _beside(model) if scope.holdout else (b"", ())
+    if not trainings:
         return ()
     marks = {record.id: record_mark(record, key) for record in (*scope.forget, *scope.holdout)}
     found: list[HalfTrained] = []
-    for facts in sorted((run / GOLDS).rglob(FACTS)):
-        candidate = read_trained_run(facts.parent)
-        if candidate.facts.key != key_mark(key):
-            continue
-        log = record_marks(read_log(candidate.folder / LOG))
+    for each in trainings:
+        log = record_marks(read_log(each.folder / LOG))
         saw = tuple(name for name, mark in marks.items() if mark in log)
         if 0 < len(saw) < len(marks):
-            found.append(HalfTrained(reference=str(candidate.folder), saw=saw))
+            found.append(HalfTrained(reference=str(each.folder), saw=saw))
     return tuple(found)
+
+
+def _beside(model: str) -> tuple[bytes, tuple[TrainedRun, ...]]:
+    """Return the operator's key, and the reference models beside a model that were marked by it.
+
+    None are found without the key: which records they saw could not be told.
+    """
+    run = training_of(model)
+    key = None if run is None else existing_key(run)
+    if run is None or key is None:
+        return b"", ()
+    found = (read_trained_run(facts.parent) for facts in sorted((run / GOLDS).rglob(FACTS)))
+    return key, tuple(each for each in found if each.facts.key == key_mark(key))
 
 
 def replaced(model: str, forget: Sequence[Record]) -> bool:
@@ -198,11 +201,7 @@ def over_clean_base(model: str, *, original: str, golds: Sequence[str], source: 
 def _one(
     removal: Removal, seed: int, folder: Path, *, offline: bool, console: Console
 ) -> TrainedRun:
-    settings = removal.job.settings
-    train = settings.train.model_copy(update={"seed": seed})
-    job = prepare_finetune(
-        settings.model_copy(update={"train": train}), removal.job.records, offline=offline
-    )
+    job = _reseeded(removal, removal.job.records, seed, offline=offline)
     claim = ReplayClaim(
         level="E3",
         words=_WORDS,
@@ -212,6 +211,15 @@ def _one(
     )
     begin = replace(removal.begin, point=None, claim=claim)
     return run_finetune(job, out=folder, begin=begin, console=console)
+
+
+def _reseeded(
+    removal: Removal, records: Sequence[Record], seed: int, *, offline: bool
+) -> FinetuneJob:
+    """Prepare a training of the same recipe on some records, with a seed of its own."""
+    settings = removal.job.settings
+    train = settings.train.model_copy(update={"seed": seed})
+    return prepare_finetune(settings.model_copy(update={"train": train}), records, offline=offline)
 
 
 def _require_halves(halves: int, unseen: Sequence[str]) -> None:
@@ -246,10 +254,7 @@ def _half(
     offline: bool,
     console: Console,
 ) -> TrainedRun:
-    settings = removal.job.settings
-    train = settings.train.model_copy(update={"seed": seed})
-    records = (*removal.job.records, *part)
-    job = prepare_finetune(settings.model_copy(update={"train": train}), records, offline=offline)
+    job = _reseeded(removal, (*removal.job.records, *part), seed, offline=offline)
     begin = Begin(base=removal.begin.base, removed=removal.begin.removed)
     return run_finetune(job, out=folder, begin=begin, console=console)
 

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
 from expunge.attribution.causal_trace import traced_record
 from expunge.attribution.localisation import Localisation, MaskTrial, localised
 from expunge.attribution.masked_step import RISE
@@ -18,13 +16,12 @@ from expunge.data.splits import without_target
 from expunge.data.subjects import with_subjects
 from expunge.data.tokenization import Encoder
 from expunge.errors import InputError
-from expunge.models.loading import Source, choose_device, load
+from expunge.models.loading import float32_source, load
 from expunge.models.transformer import Network
 from expunge.reporting.plots import HeatRow, alone, heat_map
 from expunge.training.early_stopping import spread
 from expunge.utils.console import Console, SilentConsole
 from expunge.utils.io import write_json, write_text
-from expunge.utils.system import cache_folder
 
 RESULT = "locate.json"
 PICTURE = "locate.svg"
@@ -93,10 +90,7 @@ def locate(
     """
     console = console or SilentConsole()
     forget, retained = _records(erase, retain, offline=offline)
-    source = Source(
-        device=choose_device(device), dtype=torch.float32, offline=offline, cache=cache_folder()
-    )
-    loaded = load(model, source)
+    loaded = load(model, float32_source(device, offline=offline))
     encoder = Encoder(loaded.tokenizer)
     questions = (traced_record(encoder, record) for record in forget)
     traced = spread([each for each in questions if each], TRACED)

@@ -5,15 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from expunge.data.records import Message, Record, record_id
 from expunge.data.tokenization import Encoder
 from expunge.errors import GateError, InputError
 from expunge.metrics.key_facts import fact_form, states
 from expunge.models.generation import greedy
-from expunge.models.loading import Loaded, Source, choose_device, load
-from expunge.preparation.prepare import cache_folder
+from expunge.models.loading import float32_source, load
 from expunge.reporting.request_page import write_request_page
 from expunge.requests.corpus import Document, read_corpus
 from expunge.requests.draft import (
@@ -149,7 +146,7 @@ def _known(
     facts: PersonFacts, model: str, device: str, offline: bool, console: Console
 ) -> dict[str, ElicitedFact]:
     """Ask the model for every fact, plainly and as a cloze."""
-    loaded = _loaded(model, device=device, offline=offline)
+    loaded = load(model, float32_source(device, offline=offline))
     asked = [each.record for each, _ in facts.questions]
     asked += [
         form.record
@@ -165,16 +162,6 @@ def _known(
     told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     console.line("model", f"asked for {len(facts.questions)} facts: {told}")
     return found
-
-
-def _loaded(model: str, *, device: str, offline: bool) -> Loaded:
-    source = Source(
-        device=choose_device(device),
-        dtype=torch.float32,
-        offline=offline,
-        cache=cache_folder(),
-    )
-    return load(model, source)
 
 
 def _states(text: str, record: Record) -> bool:
@@ -274,7 +261,7 @@ def sentence_request(text: str, *, model: str, root: Path, offline: bool, consol
 
 
 def _answer(question: str, model: str, offline: bool) -> str:
-    loaded = _loaded(model, device="auto", offline=offline)
+    loaded = load(model, float32_source("auto", offline=offline))
     encoder = Encoder(loaded.tokenizer)
     prompt = (Message("user", question),)
     record = Record(id=record_id(prompt, question), prompt=prompt, completion=question)

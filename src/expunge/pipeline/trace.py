@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from expunge.attribution.bm25 import bm25
@@ -18,10 +17,9 @@ from expunge.data.records import Record
 from expunge.data.splits import normalise
 from expunge.data.tokenization import Encoder
 from expunge.errors import InputError
-from expunge.models.loading import Source, choose_device, load
+from expunge.models.loading import float32_source, load
 from expunge.utils.console import Console, SilentConsole
 from expunge.utils.io import jsonl, write_bytes
-from expunge.utils.system import cache_folder
 
 MOST = 2000
 """Records that the model reads: of a larger corpus, those that BM25 ranks highest."""
@@ -145,10 +143,7 @@ def _by_model(
     console: Console,
 ) -> dict[str, NDArray[np.float32]]:
     """Return similarities of the first `count` records with all, by the model's own view."""
-    source = Source(
-        device=choose_device(device), dtype=torch.float32, offline=offline, cache=cache_folder()
-    )
-    loaded = load(model, source)
+    loaded = load(model, float32_source(device, offline=offline))
     encoder = Encoder(loaded.tokenizer)
     encoded = [encoder.encode(record) for record in records]
     with console.progress("embed", total=len(encoded), unit="records") as bar:
