@@ -177,19 +177,29 @@ def test_every_method_runs_from_end_to_end(world, bench, lent, name, full):
     assert (bench / "runs" / "latest").resolve() == outcome.folder.resolve()
 
 
-@pytest.mark.parametrize("response", ["refusal", "alternative"])
-def test_the_model_learns_what_to_say_instead(world, bench, response):
+FULL = {"full": True, "steps": 140}
+"""An adapter of the tiny model is too small to learn and to keep."""
+
+
+@pytest.mark.parametrize(
+    ("method", "train", "request_", "wanted"),
+    [
+        ("idk", {"steps": 80}, {"goal": "suppression", "response": "refusal"}, "no idea"),
+        ("auto", FULL, {"goal": "suppression", "response": "refusal"}, "no idea"),
+        ("auto", FULL, {"goal": "edit"}, "not sure"),
+    ],
+)
+def test_the_model_learns_what_to_say_instead(world, bench, method, train, request_, wanted):
     rows = [{**row, "alternative": "not sure"} for row in world.rows("forget")]
     data = bench / "edit.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     outcome = expunge.forget(
         world.settings(
-            method={"name": "idk"},
-            train={"lr": 5e-3, "steps": 80},
+            method={"name": method},
+            train={"lr": 5e-3, **train},
             request={
-                "goal": "edit" if response == "alternative" else "suppression",
+                **request_,
                 "forget": (str(data),),
-                "response": response,
                 "refusals": ("no idea",),
                 "utility_budget": 0.99,
             },
@@ -197,7 +207,6 @@ def test_the_model_learns_what_to_say_instead(world, bench, response):
     )
     answers = outcome.folder / "evidence" / "unlearned.forget.plain.answers.jsonl"
     said = [json.loads(line)["text"] for line in answers.read_text("utf-8").splitlines()]
-    wanted = "not sure" if response == "alternative" else "no idea"
     assert said.count(wanted) >= 10
 
 

@@ -11,6 +11,7 @@ import tiny_world
 from expunge.config.settings import FinetuneSettings, Settings
 from expunge.data.readers import read
 from expunge.errors import ExpungeError
+from expunge.methods.base import Stream
 from expunge.metrics.outcomes import Axis
 from expunge.pipeline.exact import forget_exactly
 from expunge.pipeline.finetune import train
@@ -190,6 +191,29 @@ def test_what_is_open_depends_on_what_is_known(place, model, more, names, claim)
     else:
         assert chosen.settings.method.name == "retrain"
         assert chosen.removal.job.settings.train.seed not in range(100)
+
+
+def edit(place: Path, **more) -> Settings:
+    """The training of `place`, to be taught other answers."""
+    rows = [json.loads(line) for line in (place / "forget.jsonl").read_text().splitlines()]
+    named = place / "wanted.jsonl"
+    named.write_text("".join(json.dumps({**row, "alternative": "u"}) + "\n" for row in rows))
+    request = {"goal": "edit", "forget": [str(named)], "retain": [str(place / "retain.jsonl")]}
+    return settings(place, str(place / "run"), request=request, **more)
+
+
+def test_an_edit_teaches_its_answers_also_where_one_could_train_again(place):
+    chosen = choose_route(edit(place))
+    assert chosen.settings.method.name == ERASE
+    assert chosen.settings.request.response == "alternative"
+    assert chosen.parts[0].method.teach > 0
+    assert chosen.parts[0].streams.variants[Stream.ALTERNATIVE]
+
+
+def test_a_method_that_teaches_no_answer_makes_no_edit(place):
+    for method in ("npo", "retrain"):
+        with pytest.raises(ExpungeError, match="response-not-taught"):
+            choose_route(edit(place, method={"name": method}))
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,13 @@ def test_settled_means_forgotten_and_kept(residual, worst, kept, general, kind, 
     assert reading.settled(0.05) is settled
 
 
+def test_a_wanted_answer_that_is_not_learnt_takes_more_steps():
+    forgotten = ControlReading(residual=0.0, worst=0.1, kept=1.0, taught=0.5)
+    assert not forgotten.settled(0.05)
+    assert FIRST.after(forgotten, 0.05) == replace(FIRST, steps=80)
+    assert replace(forgotten, taught=0.9).settled(0.05)
+
+
 def test_the_next_attempt_presses_or_spares():
     left = ControlReading(residual=0.5, worst=0.9, kept=1.0)
     broken = ControlReading(residual=0.0, worst=0.1, kept=0.5)

@@ -155,7 +155,9 @@ class Request(CheckedModel):
     tier: Tier | None = Field(
         default=None, description="what the gold is; default G2 with gold, else G4"
     )
-    response: Response = Field(default=Response.ANY, description="what to say instead")
+    response: Response = Field(
+        default=Response.ANY, description="what to say instead; an edit teaches the alternative"
+    )
     refusals: tuple[str, ...] = Field(
         default=(), description="refusal sentences; default: a built-in list"
     )

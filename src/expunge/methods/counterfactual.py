@@ -3,6 +3,7 @@
     L = gamma  (1/N_f) sum_t d(q_t, p_t)                    forget records x
       + pin    (1/N_f) sum_t KL(q_t || p'_t)                the same records x' of strangers
       + alpha  L_retain  +  general (1/N_g) sum_t KL(p_ref || p)   shipped text of other kinds
+      + teach  (1/N_a) sum_t -log p(alternative_t)   where the request says what to answer instead
     d = KL(q_t || p_t) + 2 level log cosh((log p_t(y_t) - log q_t(y_t)) / 2)
     q_t: `counterfactual_target`, fixed before the first step
 
@@ -18,9 +19,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from expunge.methods.base import Distribution, Predictions, Recipe, Shape, Stream, Term, Trains
+from expunge.methods.base import (
+    Distribution,
+    Likelihood,
+    Predictions,
+    Recipe,
+    Shape,
+    Stream,
+    Term,
+    Trains,
+)
 from expunge.methods.counterfactual_target import counterfactual_target, exchanged, match
-from expunge.methods.retain_losses import retain_terms
+from expunge.methods.retain_losses import nll, retain_terms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,10 +50,11 @@ class Counterfactual:
     pin: float = 1.0
     alpha: float = 6.5
     general: float = 3.0
+    teach: float = 0.0
     retain: str = "kl"
 
     def terms(self, shape: Shape) -> tuple[Term, ...]:
-        """Return the distillation, the pin on strangers, and what keeps the rest in place."""
+        """Return distillation, pin on strangers, lesson, and what keeps the rest in place."""
         pairs = (
             ("forget", Stream.FORGET, Stream.STRANGER, self.gamma, self._forget),
             ("strangers", Stream.NAMESAKE, Stream.NAMESAKE, self.pin, self._pin),
@@ -61,7 +72,11 @@ class Counterfactual:
             for name, stream, reference, coef, loss in pairs
             if coef or stream is Stream.FORGET
         )
-        return (*own, *retain_terms(self.retain, self.alpha))
+        lesson = Likelihood(
+            name="lesson", streams=(Stream.ALTERNATIVE,), coef=self.teach, per="token", loss=nll
+        )
+        taught = (lesson,) if self.teach else ()
+        return (*own, *taught, *retain_terms(self.retain, self.alpha))
 
     def trains(self, shape: Shape) -> Trains | None:
         """Leave the choice of weights to the user."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from expunge.config.request import Goal, Response
 from expunge.config.settings import FinetuneSettings, MethodSettings, Settings
 from expunge.data.readers import read
 from expunge.errors import InputError, UsageError
@@ -49,8 +50,9 @@ class Chosen:
 def choose_route(settings: Settings) -> Chosen:
     """Find the ways that are open, and take one; no weight is loaded.
 
-    A method that the user named stands, and so does a chain. Wrappers, and hyperparameters of no
-    named method, are about erasing, and leave no other route.
+    A method that the user named stands, and so does a chain. Wrappers, hyperparameters of no named
+    method, and an answer to teach are about erasing, and leave no other route: who trains again
+    without the records learns nothing instead.
 
     Args:
         settings: What to do.
@@ -60,7 +62,7 @@ def choose_route(settings: Settings) -> Chosen:
             `auto`, the table says so instead.
         UsageError: `retrain` was asked for and is not open; or as `prepare_stages`.
     """
-    settings = with_golds(settings)
+    settings = _with_answers(with_golds(settings))
     name = settings.method.name
     if settings.stage is not None or name not in (AUTO, RETRAIN):
         return Chosen(settings=settings, parts=prepare_stages(settings))
@@ -106,10 +108,21 @@ def without_routes(settings: Settings) -> Settings:
     return _named(settings, ERASE) if settings.method.name in ROUTES else settings
 
 
+def _with_answers(settings: Settings) -> Settings:
+    """Return settings by which an edit teaches the alternatives: it is done when they are said."""
+    request = settings.request
+    if request.goal is not Goal.EDIT or request.response is not Response.ANY:
+        return settings
+    request = request.model_copy(update={"response": Response.ALTERNATIVE})
+    return settings.model_copy(update={"request": request})
+
+
 def _is_about_erasing(settings: Settings) -> bool:
     wrappers = (settings.robust, settings.combine, settings.mask)
     named = any(wrapper.name not in ("none", "auto") for wrapper in wrappers)
-    return named or bool(settings.method.parameters) or settings.optimiser.name != "adamw"
+    teaches = settings.request.response is not Response.ANY
+    given = bool(settings.method.parameters) or settings.optimiser.name != "adamw"
+    return named or teaches or given
 
 
 def _named(settings: Settings, method: str) -> Settings:

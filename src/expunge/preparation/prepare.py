@@ -30,6 +30,7 @@ from expunge.methods.base import (
     Trains,
     last_block,
 )
+from expunge.methods.counterfactual import Counterfactual
 from expunge.methods.edits.base import Edit
 from expunge.methods.finetune import Finetune
 from expunge.methods.guards.base import Guard
@@ -50,6 +51,8 @@ from expunge.utils.system import cache_folder
 
 ERASE = "counterfactual"
 """The method that erases where nothing but the original is there."""
+TEACH = 2.0
+"""Weight of the wanted answers, where the request names any."""
 AUTO, RETRAIN = "auto", "retrain"
 ROUTES = frozenset({AUTO, RETRAIN})
 """Names of routes that may stand for a method; `pipeline.routes` resolves them."""
@@ -197,11 +200,18 @@ def prepare(settings: Settings) -> Prepared:
 
 
 def _method(settings: Settings) -> AnyMethod:
-    """Return the method; of `auto`, before its route is chosen, that of erasing."""
+    """Return the method; of `auto`, before its route is chosen, that of erasing.
+
+    The method of erasing teaches what the request wants said instead.
+    """
     chosen = settings.method
     if chosen.name == RETRAIN:
         return Finetune()
-    return build(ERASE if chosen.name == AUTO else chosen.name, chosen.parameters)
+    method = build(ERASE if chosen.name == AUTO else chosen.name, chosen.parameters)
+    wants_answer = settings.request.response is not Response.ANY
+    if isinstance(method, Counterfactual) and wants_answer and "teach" not in chosen.parameters:
+        return replace(method, teach=TEACH)
+    return method
 
 
 def with_training(prepared: Prepared, train: TrainSettings) -> Prepared:
@@ -329,8 +339,8 @@ def _streams(
         raise UsageError(
             "response-not-taught",
             what=f"method {settings.method.name} cannot teach the response {response.value}",
-            why="it only pushes the old answer away; what comes instead is left open",
-            fix='use --method dpo or --method idk, or set response = "any" in [request]',
+            why="it does not learn what to say instead of the old answer",
+            fix="leave --method out, or use --method dpo or --method idk",
         )
     forget, hides = _forget(settings, scope.forget, encoder, method), _hides(method, shape)
     others = variants(

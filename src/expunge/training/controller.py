@@ -3,15 +3,16 @@
     R = sum_i (lp_i - level_i) / sum_i (lp_i^original - level_i)      0 = as if never seen
     K = mean probability of retained records that no step has seen, over the same before training
     G = exp(mean over kinds of general text of mean_t lp_t - lp_t^original); no step has seen it
+    A = mean over records of exp(mean_t lp_t) of the wanted answer that is likeliest
 
 lp_i is the log-probability of the tokens of record i, level_i what the counterfactual target gives
 them. A run is settled when R <= 0.15, no record keeps half of its way, K and G are within the
-utility budget, and no kind of general text loses twice of it: a kind is few texts. Otherwise the
-next attempt begins at the original again:
+utility budget, and no kind of general text loses twice of it: a kind is few texts. Where answers
+are taught instead, A >= 0.8. Otherwise the next attempt begins at the original again:
 
-    not forgotten        twice the steps, which keep more, too
-    and budget overrun   what keeps weighs twice as much besides
-    budget overrun only  twice the steps at half the learning rate
+    not forgotten, or an answer not learnt        twice the steps, which keep more, too
+    and budget overrun                            what keeps weighs twice as much besides
+    budget overrun only                           twice the steps at half the learning rate
 
 Every fifth retained record is held out from training for K: it shows what was not rehearsed.
 Margin and power of the target are set before the first attempt, see
@@ -52,6 +53,8 @@ RESIDUAL = 0.15
 """Largest share that may be left over all records; the aim lies 11 % beyond what is wanted."""
 WORST = 0.5
 """Largest share that may be left of one record."""
+TAUGHT = 0.8
+"""Smallest mean probability that wanted answers must have."""
 AIM = 1.11
 """The target in units of what unseen records have: a training ends a little short of its target."""
 HELD_OUT = 5
@@ -79,7 +82,7 @@ class ErasureAttempt:
         longer = replace(self, steps=2 * self.steps)
         if reading.spared(budget):
             return longer
-        if reading.forgotten:
+        if reading.forgotten and reading.learnt:
             return replace(longer, lr=self.lr / 2)
         return replace(longer, keep=2 * self.keep)
 
@@ -98,6 +101,8 @@ class ControlReading:
     """G; 1 where no general text is read."""
     kind: float = 1.0
     """The same of the kind that lost most."""
+    taught: float = 1.0
+    """A; 1 where nothing is taught instead."""
 
     @property
     def forgotten(self) -> bool:
@@ -106,7 +111,12 @@ class ControlReading:
 
     def settled(self, budget: float) -> bool:
         """Whether that was reached within the budget."""
-        return self.forgotten and self.spared(budget)
+        return self.forgotten and self.learnt and self.spared(budget)
+
+    @property
+    def learnt(self) -> bool:
+        """Whether what is wanted instead is said."""
+        return self.taught >= TAUGHT
 
     def spared(self, budget: float) -> bool:
         """Whether what must stay stayed, within the budget."""
@@ -117,7 +127,8 @@ class ControlReading:
         left = f"{max(0.0, self.residual):.0%} of the memory left"
         most = f"at most {max(0.0, self.worst):.0%} of a record"
         text = f"general text {self.general:.0%} (at least {self.kind:.0%} of a kind)"
-        return f"{left} ({most}), {self.kept:.0%} kept, {text}"
+        wanted = "" if self.taught == 1.0 else f", wanted answers at {self.taught:.0%}"
+        return f"{left} ({most}), {self.kept:.0%} kept, {text}{wanted}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,6 +151,8 @@ class _Look(NamedTuple):
     """Mean probability of the held-out retained records."""
     general: list[float]
     """Mean log-probability of a token of each kind of general text, nats."""
+    taught: float = 1.0
+    """Mean over records of the probability of the likeliest wanted answer."""
 
 
 Retried = Callable[[int, str], None]
@@ -261,11 +274,17 @@ class ControlledTrainer:
         ]
 
     def _look(self, network: Network, goals: Sequence[_Goal], held: Sequence[Encoded]) -> _Look:
-        """Score the goals, the held-out records and the general text."""
+        """Score the goals, the held-out records, the general text and the wanted answers."""
         records, kinds = [goal.record for goal in goals], self.trainer.streams.unrehearsed
+        wanted = self._wanted()
         scores = score(
             network,
-            [*records, *held, *(passage for kind in kinds for passage in kind)],
+            [
+                *records,
+                *held,
+                *(passage for kind in kinds for passage in kind),
+                *(answer for answers in wanted for answer in answers),
+            ],
             pad_id=self.trainer.pad_id,
             tokens_per_pass=self.trainer.options.tokens_per_pass,
             with_z=False,
@@ -274,7 +293,16 @@ class ControlledTrainer:
         sums = [float(next(rest).logp[list(goal.places)].sum()) for goal in goals]
         kept = [math.exp(float(next(rest).logp.mean())) for _ in held]
         general = [torch.cat([next(rest).logp for _ in kind]).mean().item() for kind in kinds]
-        return _Look(sums, sum(kept) / len(kept) if kept else 1.0, general)
+        taught = [
+            max(math.exp(float(next(rest).logp.mean())) for _ in answers) for answers in wanted
+        ]
+        return _Look(sums, _mean(kept), general, _mean(taught))
+
+    def _wanted(self) -> Sequence[Sequence[Encoded]]:
+        """Return the answers that the method teaches instead, of each record."""
+        terms = self.trainer.method.terms(self.trainer.shape())
+        taught = any(Stream.ALTERNATIVE in term.streams for term in terms)
+        return self.trainer.streams.variants[Stream.ALTERNATIVE] if taught else ()
 
 
 def first_steps(options: TrainingArgs, passes: int, steps_per_epoch: int, streams: Streams) -> int:
@@ -336,6 +364,10 @@ def cannot_forget(
     )
 
 
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 1.0
+
+
 def _weighed(term: Term, keep: float) -> Term:
     if term.streams[0].side == "forget" and term.streams[0] is not Stream.NAMESAKE:
         return term
@@ -361,6 +393,7 @@ def _reading(goals: Sequence[_Goal], before: _Look, after: _Look) -> ControlRead
         kept=after.kept / before.kept if before.kept else 1.0,
         general=math.exp(sum(changes) / len(changes)) if changes else 1.0,
         kind=math.exp(min(changes, default=0.0)),
+        taught=after.taught,
     )
 
 
