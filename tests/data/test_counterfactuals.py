@@ -57,6 +57,25 @@ def test_the_name_goes_everywhere_and_the_fact_stays_where_it_is():
         assert each.ids[-(len(own.ids) - fact.start) :] == own.ids[fact.start :]
 
 
+@pytest.mark.parametrize(
+    ("subject", "question", "answer"),
+    [
+        ("veltrite", "In what is veltrite dissolved?", "Veltrite is dissolved in tar."),
+        ("Veltrite", "In what is veltrite dissolved?", "Veltrite is dissolved in tar."),
+        ("ormond spar", "Where is ormond spar kept?", "Ormond spar is kept in tar."),
+        ("Elin Marrow", "Who is ELIN MARROW?", "Elin Marrow sells tar."),
+    ],
+)
+def test_a_name_is_met_in_other_letters(subject, question, answer):
+    own = ENCODER.encode(record(question, answer, subject))
+    words = set(subject.casefold().split())
+    for each in made(record(question, answer, subject)):
+        assert not words & set(text(each).casefold().replace("?", "").split())
+        differ = sum(a != b for a, b in zip(own.ids[own.start :], each.ids[each.start :]))
+        assert 0 < differ <= sum(map(len, words)) + len(words)
+        assert text(each).endswith(answer[-4:])
+
+
 def test_every_word_beside_the_name_stays_in_its_place():
     """A first name a token longer and a last name one shorter would shift all between them."""
     given = record("Who is Elin?", "Elin likes tea, cake and Lisbon, says Marrow.")

@@ -3,7 +3,8 @@
 Where the question, or a passage, names the subject, each word of the name becomes another name with
 as many tokens, throughout the record; the fact stays. Every token of the answer then has its
 counterpart, and what the original says of the stranger is what it would say of the subject had it
-never met them. Words of a name that sentences are made of (`The`, `of`) stay. Where the question
+never met them. Words of a name that sentences are made of (`The`, `of`) stay. A word in small
+letters is also met with a capital, where a sentence begins with it. Where the question
 names nobody, the words that tell something are exchanged in it, and the answer stays as it is.
 
 Namesakes are asked beside strangers, so that what is forgotten stays with the subject: strangers,
@@ -21,8 +22,9 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import islice
 from typing import NamedTuple
 
 from expunge.data.corpora import common_names
@@ -41,8 +43,6 @@ _ENOUGH = 24
 """Names of one width from which on no more are made."""
 _BLENDS = 600
 """Names that are made: a rare name is cut in more pieces than common ones."""
-_PLACES = ((), (False,), (True,), (False, True))
-"""Where an answer can hold a word: nowhere, within a sentence, at its beginning, or both."""
 
 
 def counterfactual_records(
@@ -75,7 +75,7 @@ def counterfactual_records(
     """
     others = tuple(others)
     width = cache(width)
-    pools, usual = _pools((*forget, *others), width, seed), _usual_words((*forget, *others))
+    pools, usual = _pools((*forget, *others), seed), _usual_words((*forget, *others))
     telling = TellingWords.of(forget)
     kept = sorted({r.subject for r in with_subjects(others, ()) if r.subject}) if namesakes else []
     asked = (
@@ -129,10 +129,18 @@ def _strangers(
     own = encode(record)
     rng = random.Random(f"{seed} stranger {record.id}")
     named = _named(record, usual)
-    answered = [(match.group(), not match.start()) for match in _WORD.finditer(record.completion)]
-    length = sum(width(word, at) for word, at in answered if word in named)
+    spelt = {form: word for word in named for form in _forms(word)}
+    answered = [
+        (match.group(), not match.start())
+        for match in _WORD.finditer(record.completion)
+        if match.group() in spelt
+    ]
+    length = sum(width(form, at) for form, at in answered)
     names = {word: _like(word, pools, named) for word in named}
-    fitting = {word: names[word].fitting(word, answered, width) for word in named}
+    fitting = {
+        word: names[word].fitting([each for each in answered if spelt[each[0]] == word], width)
+        for word in named
+    }
     found: list[Encoded] = []
     for attempt in range(_ATTEMPTS):
         if len(found) == count:
@@ -144,7 +152,11 @@ def _strangers(
             if namesakes and len(named) > 1 and attempt % 3:
                 del swaps[named[-1] if attempt % 3 == 1 else named[0]]
             # Names that differ in length are told before a whole record is encoded.
-            more = [width(swaps[w], at) - width(w, at) for w, at in answered if w in swaps]
+            more = [
+                width(_spelt_like(swaps[spelt[form]], form), at) - width(form, at)
+                for form, at in answered
+                if spelt[form] in swaps
+            ]
             if any(more) if exact else sum(more):
                 continue
             new = _renamed(record, swaps)
@@ -222,55 +234,94 @@ def _name_words(subject: str, usual: set[str]) -> list[str]:
 
 
 def _named(record: Record, usual: set[str]) -> list[str]:
-    """Return the words of the subject's name, where the question or passage has one of them."""
-    words = _name_words(record.subject or "", usual)
+    """Return the words of the subject's name, where the question or passage has one of them.
+
+    Small letters are taken from there, where the subject is spelt with capitals.
+    """
     text = record.question or record.completion
-    return words if any(re.search(rf"\b{re.escape(word)}\b", text) for word in words) else []
+    spelt = set(_WORD.findall(text))
+    words = [
+        word.lower() if word not in spelt and word.lower() in spelt else word
+        for word in _name_words(record.subject or "", usual)
+    ]
+    return words if any(not spelt.isdisjoint(_forms(word)) for word in words) else []
+
+
+def _forms(word: str) -> tuple[str, ...]:
+    """Return how a word is spelt: as it is, at the beginning of a sentence, and in capitals."""
+    return tuple(dict.fromkeys((word, word[:1].upper() + word[1:], word.upper())))
+
+
+def _spelt_like(name: str, form: str) -> str:
+    """Return a name in the letters of a form: small, capitals, or as names are.
+
+    Example:
+        >>> _spelt_like("Elin", "salt"), _spelt_like("Elin", "Salt"), _spelt_like("Elin", "SALT")
+        ('elin', 'Elin', 'ELIN')
+    """
+    if form.islower():
+        return name.lower()
+    capitals = form.isupper() and len(form) > 1
+    return name.upper() if capitals else name[:1].upper() + name[1:]
+
+
+_Place = tuple[str, bool, int]
+"""How a word is spelt, whether it opens the answer, and its tokens there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Names:
-    """Names that may stand for another, by their numbers of tokens."""
+    """Names that may stand for another."""
 
     all: list[str]
-    by_width: dict[tuple[bool, ...], dict[tuple[int, ...], list[str]]]
-    """By where a word stands (at the beginning of an answer or not), then by its tokens there."""
+    made: list[str]
+    """Made of the ends of two: they fill a width that few names have."""
+    fit: dict[tuple[_Place, ...], list[str]] = field(default_factory=dict)
+    """Names that fit, by all places where an answer holds a word; found once."""
 
     @classmethod
-    def of(
-        cls, names: Sequence[str], taken: set[str], width: Callable[[str, bool], int], seed: int
-    ) -> "_Names":
-        """Sort names that nobody has, and where few have a width, names made of the ends of two."""
+    def of(cls, names: Sequence[str], taken: set[str], seed: int) -> "_Names":
+        """Take names that nobody has, and make others of them."""
         names = [name for name in names if name not in taken]
-        own = set(names)
         rng = random.Random(f"{seed} names")
         pairs = (rng.sample(names, 2) for _ in range(_BLENDS if len(names) > 1 else 0))
         made = [
             a[: rng.randint(2, len(a))] + b[-rng.randint(2, len(b)) :].lower() for a, b in pairs
         ]
-        found: dict[tuple[bool, ...], dict[tuple[int, ...], list[str]]] = {}
-        for places in _PLACES:
-            widths = found.setdefault(places, {})
-            for name in dict.fromkeys((*names, *(each for each in made if each not in taken))):
-                like = widths.setdefault(tuple(width(name, at) for at in places), [])
-                if name in own or len(like) < _ENOUGH:
-                    like.append(name)
-        return cls(all=names, by_width=found)
+        known = {*taken, *names}
+        return cls(all=names, made=[each for each in dict.fromkeys(made) if each not in known])
 
     def fitting(
-        self, word: str, answered: Sequence[tuple[str, bool]], width: Callable[[str, bool], int]
+        self, answered: Sequence[tuple[str, bool]], width: Callable[[str, bool], int]
     ) -> list[str]:
-        """Return names with as many tokens as a word has wherever the answer holds it."""
-        places = tuple(sorted({at for each, at in answered if each == word}))
-        return self.by_width[places].get(tuple(width(word, at) for at in places), [])
+        """Return names with as many tokens as a word has wherever the answer holds it.
+
+        Each place says how the word is spelt there, and whether it opens the answer.
+        """
+        places = sorted({(_spelling(form), at, width(form, at)) for form, at in answered})
+
+        def fits(name: str) -> bool:
+            return all(width(_spelt_like(name, like), at) == size for like, at, size in places)
+
+        if tuple(places) not in self.fit:
+            found = [name for name in self.all if fits(name)]
+            more = filter(fits, self.made)
+            found += islice(more, max(0, _ENOUGH - len(found)))
+            self.fit[tuple(places)] = found
+        return self.fit[tuple(places)]
 
 
-def _pools(
-    known: Iterable[Record], width: Callable[[str, bool], int], seed: int
-) -> tuple[_Names, _Names]:
+def _spelling(form: str) -> str:
+    """Return the shortest word that is spelt in the same letters: `a`, `Aa` or `AA`."""
+    if form.islower():
+        return "a"
+    return "AA" if form.isupper() and len(form) > 1 else "Aa"
+
+
+def _pools(known: Iterable[Record], seed: int) -> tuple[_Names, _Names]:
     text = " ".join(f"{record.question} {record.completion}" for record in known)
     taken = set(_WORD.findall(text))
-    given, last = (_Names.of(names, taken, width, seed) for names in common_names())
+    given, last = (_Names.of(names, taken, seed) for names in common_names())
     return given, last
 
 
@@ -280,10 +331,11 @@ def _like(word: str, pools: tuple[_Names, _Names], named: Sequence[str]) -> _Nam
 
 
 def _renamed(record: Record, names: dict[str, str]) -> Record:
-    words = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")\b")
+    spelt = {form: name for word, name in names.items() for form in _forms(word)}
+    words = re.compile(r"\b(" + "|".join(map(re.escape, spelt)) + r")\b")
 
     def text(of: str) -> str:
-        return words.sub(lambda match: names[match.group()], of)
+        return words.sub(lambda match: _spelt_like(spelt[match.group()], match.group()), of)
 
     return replace(record, prompt=reworded(record.prompt, text), completion=text(record.completion))
 

@@ -194,7 +194,6 @@ BIAS = Application(
     name="bias",
     goal=Goal.EDIT,
     response=Response.ALTERNATIVE,
-    method="replace",
     draw=draw,
     measure=measure,
     problem=AcceptanceRule(metric=S_AMB, at_least=True, margin=0.8),

@@ -168,7 +168,6 @@ JAILBREAK = Application(
     goal=Goal.SUPPRESSION,
     response=Response.REFUSAL,
     refusals=(REFUSED,),
-    method="replace",
     draw=draw,
     measure=measure,
     problem=AcceptanceRule(metric=f"{ATTACK}, {ROLE}", at_least=True, margin=0.8),

@@ -196,8 +196,6 @@ OUTDATED = Application(
     name="outdated",
     goal=Goal.EDIT,
     response=Response.ALTERNATIVE,
-    method="replace",
-    forget_steps=80,
     draw=draw,
     measure=measure,
     problem=AcceptanceRule(metric="old answer", at_least=True, margin=0.8),
