@@ -20,17 +20,15 @@ from torch import Tensor
 
 from expunge.methods.base import (
     Answers,
-    Likelihood,
     Recipe,
     Shape,
-    Stream,
     Term,
     Trains,
     forget_term,
     require_positive,
 )
 from expunge.methods.npo import npo
-from expunge.methods.retain_losses import nll, retain_terms
+from expunge.methods.retain_losses import lesson_terms, retain_terms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,10 +51,7 @@ class Replace:
     def terms(self, shape: Shape) -> tuple[Term, ...]:
         """Return the negative preference, the lesson and the retain term."""
         forget = forget_term(self._forget, self.gamma, per="sequence", needs_reference=True)
-        lesson = Likelihood(
-            name="lesson", streams=(Stream.ALTERNATIVE,), coef=self.teach, per="token", loss=nll
-        )
-        return (forget, *((lesson,) if self.teach else ()), *retain_terms(self.retain, self.alpha))
+        return (forget, *lesson_terms(self.teach), *retain_terms(self.retain, self.alpha))
 
     def trains(self, shape: Shape) -> Trains | None:
         """Leave the choice of weights to the user."""

@@ -19,18 +19,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from expunge.methods.base import (
-    Distribution,
-    Likelihood,
-    Predictions,
-    Recipe,
-    Shape,
-    Stream,
-    Term,
-    Trains,
-)
+from expunge.methods.base import Distribution, Predictions, Recipe, Shape, Stream, Term, Trains
 from expunge.methods.counterfactual_target import counterfactual_target, exchanged, match
-from expunge.methods.retain_losses import nll, retain_terms
+from expunge.methods.retain_losses import lesson_terms, retain_terms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,8 +48,8 @@ class Counterfactual:
         """Return distillation, pin on strangers, lesson, and what keeps the rest in place."""
         pairs = (
             ("forget", Stream.FORGET, Stream.STRANGER, self.gamma, self._forget),
-            ("strangers", Stream.NAMESAKE, Stream.NAMESAKE, self.pin, self._pin),
-            ("general", Stream.GENERAL, Stream.GENERAL, self.general, self._pin),
+            ("strangers", Stream.NAMESAKE, Stream.NAMESAKE, self.pin, self._match),
+            ("general", Stream.GENERAL, Stream.GENERAL, self.general, self._match),
         )
         own = tuple(
             Distribution(
@@ -72,11 +63,7 @@ class Counterfactual:
             for name, stream, reference, coef, loss in pairs
             if coef or stream is Stream.FORGET
         )
-        lesson = Likelihood(
-            name="lesson", streams=(Stream.ALTERNATIVE,), coef=self.teach, per="token", loss=nll
-        )
-        taught = (lesson,) if self.teach else ()
-        return (*own, *taught, *retain_terms(self.retain, self.alpha))
+        return (*own, *lesson_terms(self.teach), *retain_terms(self.retain, self.alpha))
 
     def trains(self, shape: Shape) -> Trains | None:
         """Leave the choice of weights to the user."""
@@ -84,10 +71,7 @@ class Counterfactual:
     def _forget(self, seen: Predictions) -> Tensor:
         return self._match(seen, self.level, torch.where(seen.alike, self.power, 1.0).unsqueeze(-1))
 
-    def _pin(self, seen: Predictions) -> Tensor:
-        return self._match(seen, 0.0, 1.0)
-
-    def _match(self, seen: Predictions, level: float, power: Tensor | float) -> Tensor:
+    def _match(self, seen: Predictions, level: float = 0.0, power: Tensor | float = 1.0) -> Tensor:
         (reference,), (other,) = seen.references, seen.others
         known = exchanged(reference, seen.targets, other)
         how = (seen.secret, seen.similar, self.margin, power, seen.base)

@@ -25,15 +25,13 @@ from torch.nn import functional
 
 from expunge.methods.base import (
     Answers,
-    Likelihood,
     Recipe,
     Shape,
-    Stream,
     Term,
     Trains,
     forget_term,
 )
-from expunge.methods.retain_losses import nll, retain_terms
+from expunge.methods.retain_losses import lesson_terms, retain_terms
 
 
 def apart(mean_nll: Tensor, level: Tensor, sharp: float) -> Tensor:
@@ -61,10 +59,7 @@ class Level:
     def terms(self, shape: Shape) -> tuple[Term, ...]:
         """Return the distance to the level, the lesson where one is taught, and the retain term."""
         forget = forget_term(self._forget, self.gamma, per="sequence", needs_level=True)
-        lesson = Likelihood(
-            name="lesson", streams=(Stream.ALTERNATIVE,), coef=self.teach, per="token", loss=nll
-        )
-        return (forget, *((lesson,) if self.teach else ()), *retain_terms(self.retain, self.alpha))
+        return (forget, *lesson_terms(self.teach), *retain_terms(self.retain, self.alpha))
 
     def trains(self, shape: Shape) -> Trains | None:
         """Leave the choice of weights to the user."""

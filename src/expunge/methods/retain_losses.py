@@ -51,6 +51,13 @@ def argmax_nll(logits: Tensor, reference: Tensor) -> Tensor:
 _TO_ORIGINAL = {"kl": kl, "jsd": jsd, "argmax": argmax_nll}
 
 
+def lesson_terms(coef: float) -> tuple[Term, ...]:
+    """Return the term that teaches the alternatives, `(1/N_a) sum_t -log p`; none of coef 0."""
+    answers = (Stream.ALTERNATIVE,)
+    lesson = Likelihood(name="lesson", streams=answers, coef=coef, per="token", loss=nll)
+    return (lesson,) if coef else ()
+
+
 def retain_terms(kind: str, coef: float, *, name: str = "retain") -> tuple[Term, ...]:
     """Return the retain term of a method: `nll`, `kl`, `jsd`, `argmax` or `none`.
 
