@@ -24,6 +24,15 @@ def record(question: str, answer: str, subject: str | None = None) -> Record:
             id="a name that two questions share",
         ),
         pytest.param(
+            [
+                ("what is elin marrow's job?", "she is a notary."),
+                ("where does elin marrow live?", "elin marrow lives at 12 mill lane."),
+            ],
+            [("what is ivo cast's job?", "he is a baker.")],
+            ["elin marrow"] * 2,
+            id="a name in small letters",
+        ),
+        pytest.param(
             [("Where does Elin Marrow work?", "Elin Marrow works at the Old Mill.")],
             [],
             ["Elin Marrow"],

@@ -3,7 +3,8 @@
 A candidate is a window of up to six words of a question, or of an answer, from a capitalised word
 to a word with a capital or a digit. It counts for every forget record that has it and against for
 every kept one, so what only this request has wins over a title or a noun that all questions share.
-Ties go to the longer window.
+Ties go to the longer window. In a text without any capital, the words of a window are names, or
+words that are not common.
 
     score(c) = #{forget records with c} - #{kept records with c}
 
@@ -15,7 +16,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 
+from expunge.data.corpora import common_names, common_words
 from expunge.data.records import Record
 
 _WORD = re.compile(r"[^\W_]+(?:[-\u2019'.][^\W_]+)*")
@@ -82,6 +85,8 @@ def _candidates(text: str, names: set[str]) -> set[str]:
     """
     words = list(_WORD.finditer(text))
     found: set[str] = set()
+    if not any(map(str.isupper, text)):
+        return _without_capitals(text, words)
     for first, begin in enumerate(words):
         if not begin.group()[0].isupper() or _POSSESSIVE.sub("", begin.group()) not in names:
             continue
@@ -95,6 +100,30 @@ def _candidates(text: str, names: set[str]) -> set[str]:
             if name != end.group():
                 break
     return found
+
+
+def _without_capitals(text: str, words: Sequence[re.Match[str]]) -> set[str]:
+    """Return the windows of words that are names, or not common."""
+    common = _common_words()
+    found: set[str] = set()
+    for first, begin in enumerate(words):
+        for last in range(first, min(first + _LONGEST, len(words))):
+            end = words[last]
+            name = _POSSESSIVE.sub("", end.group())
+            if name in common or not name[0].isalpha():
+                break
+            if last > first and not _BETWEEN.fullmatch(text, words[last - 1].end(), end.start()):
+                break
+            found.add(text[begin.start() : end.start()] + name)
+            if name != end.group():
+                break
+    return found
+
+
+@cache
+def _common_words() -> frozenset[str]:
+    names = {name.lower() for each in common_names() for name in each}
+    return frozenset(common_words()) - names
 
 
 def _capitals(text: str) -> set[str]:
