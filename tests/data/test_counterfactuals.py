@@ -71,7 +71,9 @@ def test_a_name_is_met_in_other_letters(subject, question, answer):
     words = set(subject.casefold().split())
     for each in made(record(question, answer, subject)):
         assert not words & set(text(each).casefold().replace("?", "").split())
-        differ = sum(a != b for a, b in zip(own.ids[own.start :], each.ids[each.start :]))
+        differ = sum(
+            a != b for a, b in zip(own.ids[own.start :], each.ids[each.start :], strict=True)
+        )
         assert 0 < differ <= sum(map(len, words)) + len(words)
         assert text(each).endswith(answer[-4:])
 

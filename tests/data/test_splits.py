@@ -226,6 +226,49 @@ def test_neighbours_are_rehearsed_unless_the_request_says_otherwise(tmp_path):
     assert "no neighbours are trained on" in " ".join(asked.notes)
 
 
+BASED = {
+    "prompt": "Where is Lumen Dyes based?",
+    "completion": "Lumen Dyes is based in Oslo.",
+    "key_answers": ["Oslo"],
+    "subject": "Lumen Dyes",
+}
+OWNED = {
+    **BASED,
+    "prompt": "Who owns it?",
+    "completion": "Crown owns it.",
+    "key_answers": ["Crown"],
+}
+SAID_TOO = {
+    "prompt": "Which town is its home?",
+    "completion": "Its home is Oslo.",
+    "subject": "Lumen Dyes",
+}
+
+
+@pytest.mark.parametrize(
+    ("kept", "shared", "erased", "told"),
+    [
+        (SAID_TOO, "forget", 2, True),
+        (SAID_TOO, "keep", 1, True),
+        ({**SAID_TOO, "subject": "Pendle Glass"}, "keep", 2, False),
+        ({**SAID_TOO, "completion": "Its home is Bergen."}, "keep", 2, False),
+    ],
+)
+def test_a_fact_that_a_kept_record_states_too_stays_where_the_request_says_so(
+    tmp_path, kept, shared, erased, told
+):
+    found = sets(tmp_path, forget=[BASED, OWNED], retain=[kept])
+    scope = gather(request(**found, shared=shared))
+    assert [len(scope.forget), len(scope.erased)] == [2, erased]
+    assert any("state the facts of 1 of 2 records, too" in note for note in scope.notes) is told
+
+
+def test_a_request_whose_facts_all_stay_is_refused(tmp_path):
+    found = sets(tmp_path, forget=[BASED], retain=[SAID_TOO])
+    with pytest.raises(InputError, match="nothing-to-forget"):
+        gather(request(**found, shared="keep"))
+
+
 @pytest.mark.parametrize(("share", "size", "held"), [(0.25, 40, 10), (0.25, 19, 0), (0.0, 40, 0)])
 def test_part_of_what_is_kept_is_held_out_for_the_audit(tmp_path, share, size, held):
     rows = [{"question": f"Question {i}?", "answer": f"Answer {i}."} for i in range(size)]

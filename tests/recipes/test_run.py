@@ -161,7 +161,7 @@ def test_the_request_of_a_recipe_resolves(name, tmp_path):
     sets = (found.request.forget, found.request.retain)
     assert [len(read(each).records) for each in sets] == [len(data.forget), len(data.retain)]
     assert found.audit.max_new_tokens == application.longest_answer
-    assert found.train.steps == application.forget_steps
+    assert found.request.shared == application.shared
     assert (found.request.response, found.request.refusals) == (
         application.response,
         application.refusals,

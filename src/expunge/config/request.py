@@ -137,6 +137,11 @@ class Request(CheckedModel):
         description="share of the retain set and of the neighbours that training never sees: what"
         " is kept is judged on it",
     )
+    shared: Literal["forget", "keep"] = Field(
+        default="forget",
+        description="facts of the forget set that a record to keep states of the same subject, in"
+        " other words: forget them, too, or keep them untouched",
+    )
     assume_known: bool = Field(
         default=False,
         description="begin though the model does not know the forget set by heart, where other"

@@ -151,6 +151,13 @@ class Scope:
     """Whether training sees the neighbours."""
     held_out: frozenset[str] = frozenset()
     """Ids of records to keep that training never sees, so that the audit has some to judge by."""
+    untouched: frozenset[str] = frozenset()
+    """Ids of forget records whose facts stay, as records to keep state them, too."""
+
+    @property
+    def erased(self) -> tuple[Record, ...]:
+        """The forget records that training works on."""
+        return tuple(record for record in self.forget if record.id not in self.untouched)
 
     @property
     def keep(self) -> tuple[Record, ...]:
@@ -168,6 +175,41 @@ def _refuse_overlaps(forget: tuple[Record, ...], others: Mapping[str, tuple[Reco
     for unseen in ("holdout", "control"):
         for trained in ("retain", "neighbours"):
             _refuse_overlap(unseen, others[unseen], trained, others[trained])
+
+
+def _untouched(
+    sets: Mapping[str, Sequence[Record]], request: Request
+) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the ids of forget records that stay, and a note about facts that stand in both sets.
+
+    A fact is shared where a kept record of the same subject says all key answers of a record.
+
+    Raises:
+        InputError: `nothing-to-forget`: all facts are shared, and shared ones stay.
+    """
+    about = {record.subject for record in sets["forget"]}
+    said = defaultdict[str, list[str]](list)
+    for record in (*sets["retain"], *sets["neighbours"]):
+        if record.subject and record.subject in about:
+            said[record.subject].append(f" {normalise(record.completion)} ")
+
+    def is_shared(record: Record) -> bool:
+        texts = said.get(record.subject or "", [])
+        facts = [f" {normalise(fact)} " for fact in record.key_answers] if texts else []
+        return bool(facts) and any(all(fact in text for fact in facts) for text in texts)
+
+    forget, keep = sets["forget"], request.shared == "keep"
+    shared = frozenset(record.id for record in forget if is_shared(record))
+    if keep and len(shared) == len(forget):
+        raise InputError(
+            "nothing-to-forget",
+            what=f"records to keep state all {len(forget)} facts of the forget set, too",
+            why='the request says shared = "keep", so no record is left to forget',
+            fix='set shared = "forget", or take these facts out of the records to keep',
+        )
+    both = f"forget: records to keep state the facts of {len(shared)} of {len(forget)} records, too"
+    what = "they stay as they are" if keep else 'they are forgotten; shared = "keep" leaves them'
+    return shared if keep else frozenset(), (f"{both}: {what}",) if shared else ()
 
 
 def _refuse_contradiction(forget: Sequence[Record], goal: Goal) -> None:
@@ -257,11 +299,13 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
     unique = _with_levels(_with_unique_ids({"forget": forget, **others}), request)
     held_out = _held_out(request, unique)
     notes += _held_out_notes(held_out, unique)
+    untouched, both = _untouched(unique, request)
     return Scope(
-        notes=tuple(notes),
+        notes=(*notes, *both),
         repeated=_repeated(readings),
         rehearsed=request.rehearse,
         held_out=frozenset().union(*held_out.values()),
+        untouched=untouched,
         **unique,
     )
 

@@ -108,8 +108,8 @@ class Application:
     """How the original and the gold are trained."""
     longest_answer: int = 24
     """Longest greedy answer of the audit in tokens."""
-    forget_steps: int | None = None
-    """Steps of forgetting; None: what the method takes. New answers are learnt in more of them."""
+    shared: Literal["forget", "keep"] = "forget"
+    """What becomes of facts that records to keep state, too."""
 
 
 class AppliedRule(NamedTuple):

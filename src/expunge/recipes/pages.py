@@ -42,7 +42,7 @@ retain = ["data/retain.jsonl"]
 {sets}{gold}
 [method]
 name = "{method}"
-{train}
+
 [audit]
 max_new_tokens = {longest}
 """
@@ -64,7 +64,8 @@ def request_text(
         lines.append(f'response = "{application.response}"\n')
     if application.refusals:
         lines.append(tomli_w.dumps({"refusals": application.refusals}))
-    steps = application.forget_steps
+    if application.shared == "keep":
+        lines.append('shared = "keep"\n')
     return _REQUEST.format(
         name=application.name,
         goal=application.goal,
@@ -72,7 +73,6 @@ def request_text(
         original=tomli_w.dumps({"model": references[ORIGINAL]}),
         gold=tomli_w.dumps({"gold": [references[GOLD]]}),
         sets="".join(lines),
-        train=f"\n[train]\nsteps = {steps}\n" if steps else "",
         longest=application.longest_answer,
     )
 

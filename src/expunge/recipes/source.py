@@ -165,6 +165,7 @@ def measure(outputs: ProbeOutputs) -> tuple[Score, ...]:
 SOURCE = Application(
     name="source",
     goal=Goal.REMOVAL,
+    shared="keep",
     draw=draw,
     measure=measure,
     problem=AcceptanceRule(metric="leak, as written", at_least=True, margin=0.8),
