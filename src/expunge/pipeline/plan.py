@@ -161,7 +161,7 @@ def make_plan(prepared: Prepared, *, audited: bool = True) -> Plan:
         f"{len(scope.holdout) + len(scope.control) + len(scope.levels)} never seen",
         method=f"{settings.method.name}{' (' + chosen + ')' if chosen else ''}, "
         f"{_weights(prepared, size, trains)}{_wrappers(prepared)}, {_steps(prepared)} steps: "
-        f"{prepared.method.advice}",
+        f"{prepared.method.advice}{_lesson(prepared)}",
         computes=_computes(load, prepared),
         cost=estimate(size, load, device=prepared.source.device, dtype=prepared.source.dtype),
         ways=_ways(prepared, size, load),
@@ -399,6 +399,11 @@ def _invented(prepared: Prepared) -> int:
     if not isinstance(prepared.method, SelfTaught):
         return 0
     return prepared.method.samples * sum(len(r.ids) - r.start for r in prepared.streams.forget)
+
+
+def _lesson(prepared: Prepared) -> str:
+    taught = Stream.ALTERNATIVE in prepared.streams.variants
+    return f"; teaches the {prepared.settings.request.response} that is wanted" if taught else ""
 
 
 def _steps(prepared: Prepared) -> int:
