@@ -246,7 +246,7 @@ SAID_TOO = {
 
 
 @pytest.mark.parametrize(
-    ("kept", "shared", "erased", "told"),
+    ("kept", "shared", "forgotten", "told"),
     [
         (SAID_TOO, "forget", 2, True),
         (SAID_TOO, "keep", 1, True),
@@ -255,11 +255,11 @@ SAID_TOO = {
     ],
 )
 def test_a_fact_that_a_kept_record_states_too_stays_where_the_request_says_so(
-    tmp_path, kept, shared, erased, told
+    tmp_path, kept, shared, forgotten, told
 ):
     found = sets(tmp_path, forget=[BASED, OWNED], retain=[kept])
     scope = gather(request(**found, shared=shared))
-    assert [len(scope.forget), len(scope.erased)] == [2, erased]
+    assert [len(scope.forget), len(scope.retain)] == [forgotten, 3 - forgotten]
     assert any("state the facts of 1 of 2 records, too" in note for note in scope.notes) is told
 
 

@@ -140,7 +140,7 @@ class Request(CheckedModel):
     shared: Literal["forget", "keep"] = Field(
         default="forget",
         description="facts of the forget set that a record to keep states of the same subject, in"
-        " other words: forget them, too, or keep them untouched",
+        " other words: forget them, too, or keep them",
     )
     assume_known: bool = Field(
         default=False,

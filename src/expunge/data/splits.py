@@ -151,13 +151,6 @@ class Scope:
     """Whether training sees the neighbours."""
     held_out: frozenset[str] = frozenset()
     """Ids of records to keep that training never sees, so that the audit has some to judge by."""
-    untouched: frozenset[str] = frozenset()
-    """Ids of forget records whose facts stay, as records to keep state them, too."""
-
-    @property
-    def erased(self) -> tuple[Record, ...]:
-        """The forget records that training works on."""
-        return tuple(record for record in self.forget if record.id not in self.untouched)
 
     @property
     def keep(self) -> tuple[Record, ...]:
@@ -177,19 +170,22 @@ def _refuse_overlaps(forget: tuple[Record, ...], others: Mapping[str, tuple[Reco
             _refuse_overlap(unseen, others[unseen], trained, others[trained])
 
 
-def _untouched(
-    sets: Mapping[str, Sequence[Record]], request: Request
-) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Return the ids of forget records that stay, and a note about facts that stand in both sets.
+def _without_shared(
+    request: Request,
+    forget: tuple[Record, ...],
+    retain: tuple[Record, ...],
+    neighbours: tuple[Record, ...],
+) -> tuple[tuple[Record, ...], tuple[Record, ...], tuple[str, ...]]:
+    """Return what to forget and to retain, and a note about facts that stand in both.
 
     A fact is shared where a kept record of the same subject says all key answers of a record.
 
     Raises:
         InputError: `nothing-to-forget`: all facts are shared, and shared ones stay.
     """
-    about = {record.subject for record in sets["forget"]}
+    about = {record.subject for record in forget}
     said = defaultdict[str, list[str]](list)
-    for record in (*sets["retain"], *sets["neighbours"]):
+    for record in (*retain, *neighbours):
         if record.subject and record.subject in about:
             said[record.subject].append(f" {normalise(record.completion)} ")
 
@@ -198,7 +194,7 @@ def _untouched(
         facts = [f" {normalise(fact)} " for fact in record.key_answers] if texts else []
         return bool(facts) and any(all(fact in text for fact in facts) for text in texts)
 
-    forget, keep = sets["forget"], request.shared == "keep"
+    keep = request.shared == "keep"
     shared = frozenset(record.id for record in forget if is_shared(record))
     if keep and len(shared) == len(forget):
         raise InputError(
@@ -208,8 +204,12 @@ def _untouched(
             fix='set shared = "forget", or take these facts out of the records to keep',
         )
     both = f"forget: records to keep state the facts of {len(shared)} of {len(forget)} records, too"
-    what = "they stay as they are" if keep else 'they are forgotten; shared = "keep" leaves them'
-    return shared if keep else frozenset(), (f"{both}: {what}",) if shared else ()
+    what = "they are kept" if keep else 'they are forgotten; shared = "keep" keeps them'
+    note = (f"{both}: {what}",) if shared else ()
+    if not keep:
+        return forget, retain, note
+    stay = tuple(record for record in forget if record.id in shared)
+    return tuple(record for record in forget if record.id not in shared), (*retain, *stay), note
 
 
 def _refuse_contradiction(forget: Sequence[Record], goal: Goal) -> None:
@@ -295,17 +295,17 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
         control = () if request.control == "none" else taken("control", request.control)
     others = {"retain": retain, "neighbours": neighbours, "holdout": holdout, "control": control}
     _refuse_overlaps(forget, others)
+    forget, others["retain"], both = _without_shared(request, forget, retain, neighbours)
+    notes += both
     _refuse_contradiction(forget, request.goal)
     unique = _with_levels(_with_unique_ids({"forget": forget, **others}), request)
     held_out = _held_out(request, unique)
     notes += _held_out_notes(held_out, unique)
-    untouched, both = _untouched(unique, request)
     return Scope(
-        notes=(*notes, *both),
+        notes=tuple(notes),
         repeated=_repeated(readings),
         rehearsed=request.rehearse,
         held_out=frozenset().union(*held_out.values()),
-        untouched=untouched,
         **unique,
     )
 

@@ -83,7 +83,7 @@ def with_self_generated(
     Raises:
         UsageError: `no-own-alternative`: for some records, nothing that was written can be used.
     """
-    method, records = prepared.method, prepared.scope.erased
+    method, records = prepared.method, prepared.scope.forget
     if not isinstance(method, SelfTaught):
         return prepared
     if not store.holds(file):
@@ -121,7 +121,7 @@ def usable_alternatives(text: str, record: Record, encoder: Encoder) -> bool:
 
 def _invent(prepared: Prepared, how: SelfTaught, original: Network) -> list[tuple[str, ...]]:
     """Return the usable answers to each forget record, at least one."""
-    records, encoder, train = prepared.scope.erased, prepared.encoder, prepared.settings.train
+    records, encoder, train = prepared.scope.forget, prepared.encoder, prepared.settings.train
     generator = torch.Generator().manual_seed(train.seed)
     kept: list[tuple[str, ...]] = [()] * len(records)
     for _ in range(DRAWS):

@@ -325,7 +325,7 @@ def _sets(scope: Scope) -> dict[str, tuple[Record, ...]]:
 def _streams(
     settings: Settings, scope: Scope, encoder: Encoder, method: AnyMethod, shape: Shape
 ) -> Streams:
-    used, records = _reads(method, shape), scope.erased
+    used, records = _reads(method, shape), scope.forget
     response = settings.request.response
     whole = settings.train.forget_tokens == "answer"
     if isinstance(method, SelfTaught):
