@@ -118,16 +118,15 @@ def variants(
             seed=seed,
             itself=itself,
         ),
-        Stream.NAMESAKE: lambda: _namesakes(
+        Stream.NAMESAKE: lambda: counterfactual_records(
             forget,
-            retain,
-            encoder,
-            encode=encode,
-            wanted=alternatives(forget, request, seed=seed)
-            if Stream.ALTERNATIVE in streams
-            else (),
+            encode,
+            width=encoder.width,
+            others=retain,
+            count=NAMESAKES,
             seed=seed,
             itself=itself,
+            namesakes=True,
         ),
         Stream.UNANSWERABLE: lambda: _unanswerable(forget, request, encoder, seed),
         Stream.REFUSED: lambda: _refused(retain, request, encoder, seed),
@@ -136,57 +135,6 @@ def variants(
         Stream.GENERAL: lambda: _general(forget, len(retain), encoder),
     }
     return {stream: make() for stream, make in makers.items() if stream in streams}
-
-
-def _namesakes(
-    forget: Sequence[Record],
-    retain: Sequence[Record],
-    encoder: Encoder,
-    *,
-    encode: Callable[[Record], Encoded],
-    wanted: Sequence[tuple[str, ...]],
-    seed: int,
-    itself: bool,
-) -> tuple[tuple[Encoded, ...], ...]:
-    """Return the namesakes of each record.
-
-    Where an answer is taught instead, half of them are asked whether it is theirs, too. It is not:
-    they keep what the original says, so that the lesson stays with the subject.
-    """
-
-    def asked(
-        records: Sequence[Record], encode: Callable[[Record], Encoded], *, itself: bool
-    ) -> tuple[tuple[Encoded, ...], ...]:
-        return counterfactual_records(
-            records,
-            encode,
-            width=encoder.width,
-            others=retain,
-            count=NAMESAKES,
-            seed=seed,
-            itself=itself,
-            namesakes=True,
-        )
-
-    found = asked(forget, encode, itself=itself)
-    if not wanted:
-        return found
-    lessons = [
-        replace(record, completion=texts[0], key_answers=())
-        for record, texts in zip(forget, wanted, strict=True)
-    ]
-    theirs = [
-        tuple(
-            replace(each, secret=(-1,) * (len(each.ids) - each.start))
-            for each in others
-            if each.ids != encoder.encode(lesson).ids
-        )
-        for lesson, others in zip(lessons, asked(lessons, encoder.encode, itself=True), strict=True)
-    ]
-    return tuple(
-        tuple(each for pair in zip(own, other, strict=False) for each in pair)[:NAMESAKES] or own
-        for own, other in zip(found, theirs, strict=True)
-    )
 
 
 def _alternatives(
