@@ -6,7 +6,7 @@ Modules of a model's blocks by their names: those that train themselves, or get 
 """
 
 import inspect
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -51,6 +51,47 @@ def stacks(module: nn.Module) -> list[Tensor]:
     return [each for each in module.parameters(recurse=False) if each.ndim == 3]
 
 
+_ROUTERS = ("gate", "router", "router_gate")
+
+
+def routers(block: nn.Module) -> dict[str, nn.Module]:
+    """Return the routers of a block, by name in it: the modules that choose experts.
+
+    A router is named `router`, or `gate` beside experts. That holds for all families of
+    transformers 5. The gate of a shared expert chooses nothing and is none.
+
+    Example:
+        >>> from torch import nn
+        >>> block = nn.ModuleDict({"gate": nn.Linear(8, 4), "experts": nn.ModuleList()})
+        >>> list(routers(block)), list(routers(nn.ModuleDict({"gate": nn.Linear(8, 4)})))
+        (['gate'], [])
+    """
+    found: dict[str, nn.Module] = {}
+    for name, module in block.named_modules():
+        parent, _, leaf = name.rpartition(".")
+        beside = block.get_submodule(parent).named_children()
+        if leaf in _ROUTERS and (
+            leaf != "gate" or any(own == "experts" or stacks(each) for own, each in beside)
+        ):
+            found[name] = module
+    return found
+
+
+def router_weights(blocks: Iterable[nn.Module]) -> list[nn.Parameter]:
+    """Return the parameters of all routers of some blocks."""
+    return [
+        weight
+        for block in blocks
+        for each in routers(block).values()
+        for weight in each.parameters()
+    ]
+
+
+def names_routers(blocks: Iterable[nn.Module], targets: Sequence[str]) -> bool:
+    """Tell whether one of the targets is the name of a router, or of a module in one."""
+    return any(is_named(name, targets) for block in blocks for name in _router_parts(block))
+
+
 def cache_word(trunk: nn.Module) -> str:
     """Return the name of the argument for keys and values: `cache` in recent transformers."""
     named = inspect.signature(trunk.forward).parameters
@@ -83,24 +124,38 @@ _Found = Mapping[int, Mapping[str, nn.Module]]
 def picked(blocks: nn.ModuleList, trains: Trains) -> list[nn.Parameter]:
     """Return the parameters of the chosen modules, each once.
 
+    A router's are left out, unless it or a part of it is named itself.
+
     Raises:
         UsageError: A block that is meant has no such module; where gaps are allowed, a name is that
             of none.
     """
     meant = _meant(blocks, trains)
     _require(blocks, trains, meant, "module")
-    every = [weight for own in meant.values() for m in own.values() for weight in m.parameters()]
-    return list({id(weight): weight for weight in every}.values())
+    every: dict[int, nn.Parameter] = {}
+    for index, own in meant.items():
+        frozen = {id(weight) for weight in router_weights([blocks[index]])}
+        named = _router_parts(blocks[index]) if trains.modules else set[str]()
+        for name, module in own.items():
+            for weight in module.parameters():
+                if name in named or id(weight) not in frozen:
+                    every[id(weight)] = weight
+    return list(every.values())
 
 
 def linear_layers(blocks: nn.ModuleList, trains: Trains) -> dict[tuple[int, str], Linear]:
-    """Return the chosen linear layers, by block and name in it.
+    """Return the chosen linear layers, by block and name in it; routers only if they are named.
 
     Raises:
         UsageError: As `picked`.
     """
     meant = {
-        index: {name: module for name, module in own.items() if isinstance(module, Linear)}
+        index: {
+            name: module
+            for name, module in own.items()
+            if isinstance(module, Linear)
+            and (trains.modules or name not in _router_parts(blocks[index]))
+        }
         for index, own in _meant(blocks, trains).items()
     }
     _require(blocks, trains, meant, "linear layer")
@@ -112,6 +167,15 @@ def _meant(blocks: nn.ModuleList, trains: Trains) -> dict[int, dict[str, nn.Modu
         index: {name: each for name, each in block.named_modules() if trains.takes(name)}
         for index, block in enumerate(blocks)
         if trains.first_layer <= index <= trains.last_layer
+    }
+
+
+def _router_parts(block: nn.Module) -> set[str]:
+    """Return the names in a block of its routers and of the modules in them."""
+    return {
+        f"{name}.{part}".rstrip(".")
+        for name, router in routers(block).items()
+        for part, _ in router.named_modules()
     }
 
 

@@ -11,8 +11,16 @@ from expunge.methods.base import Controlled, SelfTaught, Stream, Trains, last_bl
 from expunge.methods.edits.base import WEIGHED, Edit
 from expunge.methods.guards.base import Guard
 from expunge.metrics.statistics import clopper_pearson
+from expunge.models.lora import LoraShape
 from expunge.planning.cost import Load, PlannedCost, Way, estimate, ways
-from expunge.planning.memory import GIB, Size, count_adapter, count_chosen, measure
+from expunge.planning.memory import (
+    GIB,
+    Size,
+    count_adapter,
+    count_chosen,
+    measure,
+    targets_routers,
+)
 from expunge.planning.routes import Route, table
 from expunge.planning.term_costs import (
     Depth,
@@ -228,6 +236,12 @@ def _weights(prepared: Prepared, size: Size, trains: Trains | None) -> str:
     if isinstance(prepared.method, Guard):
         return "no weights"
     lora = None if isinstance(prepared.method, Edit) else prepared.options.lora
+    targets = trains.modules if trains else lora.targets if lora else ()
+    frozen = size.routers > 0 and not targets_routers(prepared.config, targets)
+    return _trained(prepared, size, trains, lora) + ", routers frozen" * frozen
+
+
+def _trained(prepared: Prepared, size: Size, trains: Trains | None, lora: LoraShape | None) -> str:
     if trains is not None:
         blocks = f"blocks {trains.first_layer} to {trains.last_layer}"
         named = ", ".join(trains.modules) if prepared.options.only else ""
@@ -270,7 +284,7 @@ def load_of(prepared: Prepared, size: Size, *, audited: bool = True) -> Load:
     step, adversary, once = _training(prepared)
     trains = _trains(prepared)
     lora = None if isinstance(method, Edit | Guard) else options.lora
-    trained, body = size.total, size.passed
+    trained, body = size.total - size.routers, size.passed - size.routers
     if isinstance(method, Guard):
         trained = body = 0
     elif trains is not None:

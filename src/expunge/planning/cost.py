@@ -179,7 +179,9 @@ def peak_gib(size: Size, layout: RunLayout) -> float:
     """
     one = layout.bytes_each * size.total / GIB
     host = 0.0 if layout.card else one * (2 if layout.spread else 1)
-    aside = one if layout.trained == size.total else layout.bytes_each * size.body / GIB
+    aside = (
+        one if layout.trained >= size.total - size.routers else layout.bytes_each * size.body / GIB
+    )
     scoring = SCORING * 4 * CHUNK * size.vocabulary / GIB
     writing = 0.0 if layout.card or one * GIB > LARGEST else one
     training = memory(size, layout).total - layout.overhead

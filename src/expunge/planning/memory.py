@@ -35,6 +35,7 @@ activations are freed, so what counts is the larger of
 `tests/planning/test_planned_memory.py` holds this to the bytes that live tensors take, within 15 %.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -42,7 +43,15 @@ from transformers import PreTrainedConfig
 from transformers.activations import NewGELUActivation
 
 from expunge.methods.base import Trains
-from expunge.models.architecture import Linear, decoder_layers, linear_layers, picked, stacks
+from expunge.models.architecture import (
+    Linear,
+    decoder_layers,
+    linear_layers,
+    names_routers,
+    picked,
+    router_weights,
+    stacks,
+)
 from expunge.models.loading import meta_model
 from expunge.models.lora import LoraShape
 from expunge.models.scoring import CHUNK
@@ -77,6 +86,8 @@ class Size:
     """Widths of the gated MLPs of the blocks whose hidden states are not kept but made again."""
     normed: int = 0
     """Widths of the RMS norms of the blocks, likewise."""
+    routers: int = 0
+    """Of `body`, weights of routers, which are frozen unless targets name them."""
     idle: int = 0
     """Of `experts`, weights of those that a token is not sent to."""
 
@@ -111,6 +122,7 @@ def measure(config: PreTrainedConfig) -> Size:
         written_out=WRITTEN_OUT * sum(map(_written_out, modules)),
         gated=sum(m.get_parameter("up_proj.weight").shape[0] for m in modules if is_gated(m)),
         normed=sum(m.get_parameter("weight").numel() for m in modules if is_rms_norm(m)),
+        routers=sum(weight.numel() for weight in router_weights(decoder_layers(model))),
         idle=sum((len(e) - n) * e[0].numel() for n, e in zip(sent, experts, strict=True)),
     )
 
@@ -147,6 +159,11 @@ def count_adapter(config: PreTrainedConfig, shape: LoraShape) -> int:
     blocks = _blocks(config)
     layers = linear_layers(blocks, shape.place(len(blocks))).values()
     return shape.rank * sum(sum(layer.weight.shape) for layer in layers)
+
+
+def targets_routers(config: PreTrainedConfig, targets: Sequence[str]) -> bool:
+    """Tell whether targets name the routers of a model, so that these train."""
+    return names_routers(_blocks(config), targets)
 
 
 def _blocks(config: PreTrainedConfig) -> nn.ModuleList:

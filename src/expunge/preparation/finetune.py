@@ -15,6 +15,7 @@ from expunge.models.number_formats import in_precision
 from expunge.models.transformer import Network
 from expunge.preparation.prepare import require_targets, training_options
 from expunge.training.sampler import ContentSampler, Streams
+from expunge.training.trainable_weights import everything
 from expunge.training.trainer import Trainer, TrainingArgs
 from expunge.utils.io import sha256_json
 from expunge.utils.system import cache_folder
@@ -54,13 +55,15 @@ class FinetuneJob:
         return frozenset(part for part, owner in enumerate(self.owners) if owner in records)
 
     def trainer(self, network: Network) -> Trainer:
-        """Return the training, ready to run."""
+        """Return the training, ready to run; of all weights, those of routers train as well."""
+        whole = self.options.lora is None and self.options.only is None
         return Trainer(
             method=Finetune(),
             network=network,
             streams=Streams(forget=self.parts, retain=()),
             options=self.options,
             pad_id=self.encoder.pad_id,
+            weights=everything(network, routers=True) if whole else None,
             content_order=self.order,
             watched=False,
             save_at=self.kept_steps,

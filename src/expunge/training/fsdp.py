@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 
 from expunge.models.transformer import Network
 from expunge.training.distributed import Root, Team, whole
-from expunge.training.trainable_weights import TrainableWeights
+from expunge.training.trainable_weights import TrainableWeights, unfreeze
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,12 +36,12 @@ class Spread:
 
         All processes must call this together.
         """
-        for name, parameter in model.named_parameters():
-            parameter.copy_(whole(self.weights.masters[name]))
+        for name, master in self.weights.masters.items():
+            model.get_parameter(name).copy_(whole(master))
 
 
 def spread_out(network: Network, team: Team, *, device: torch.device) -> Spread:
-    """Return a spread copy of a model, all of it to be trained.
+    """Return a spread copy of a model, all of it to be trained but its routers.
 
     The model that is given moves to host memory, so that the device never holds both in full.
 
@@ -53,7 +53,7 @@ def spread_out(network: Network, team: Team, *, device: torch.device) -> Spread:
     dtype = network.model.dtype
     network.model.to(torch.device("cpu"))  # type: ignore[arg-type]
     copied = Network(copy.deepcopy(network.model))
-    copied.model.requires_grad_(True)
+    unfreeze(copied)
     root = Root(copied.model)
     mesh = init_device_mesh(device.type, (team.size,))
     formats = MixedPrecisionPolicy(
@@ -65,9 +65,8 @@ def spread_out(network: Network, team: Team, *, device: torch.device) -> Spread:
     masters: dict[str, Tensor] = {
         name: parameter
         for name, parameter in copied.model.named_parameters()
-        if isinstance(parameter, DTensor)
+        if isinstance(parameter, DTensor) and parameter.requires_grad
     }
-    weights = TrainableWeights(
-        parameters=dict(copied.model.named_parameters()), masters=masters, lora=None
-    )
+    trained = {name: copied.model.get_parameter(name) for name in masters}
+    weights = TrainableWeights(parameters=trained, masters=masters, lora=None)
     return Spread(network=copied, weights=weights, team=replace(team, root=root))

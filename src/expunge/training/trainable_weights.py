@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from expunge.methods.base import Shape, Trains
-from expunge.models.architecture import picked
+from expunge.models.architecture import picked, router_weights
 from expunge.models.lora import LoraShape, adaptable, attach
 from expunge.models.transformer import Network
 
@@ -75,15 +75,27 @@ def adapted(network: Network, shape: LoraShape) -> TrainableWeights:
     return _gather(network, lambda name: True, lora=None)
 
 
-def everything(network: Network) -> TrainableWeights:
-    """Train all weights."""
-    network.model.requires_grad_(True)
+def everything(network: Network, *, routers: bool = False) -> TrainableWeights:
+    """Train all weights, but those of routers: moved ones would send tokens past what they know.
+
+    Args:
+        network: The model.
+        routers: Whether routers train as well, as in plain fine-tuning.
+    """
+    unfreeze(network, routers=routers)
     return _gather(network, lambda name: True, lora=None)
+
+
+def unfreeze(network: Network, *, routers: bool = False) -> None:
+    """Mark all weights as trained, as `everything` means them."""
+    network.model.requires_grad_(True)
+    for weight in () if routers else router_weights(network.layers):
+        weight.requires_grad_(False)
 
 
 def as_they_are(network: Network) -> TrainableWeights:
     """Mark all weights as trained and hold none: their masters lie spread over processes."""
-    network.model.requires_grad_(True)
+    unfreeze(network)
     return TrainableWeights(parameters={}, masters={}, lora=None)
 
 

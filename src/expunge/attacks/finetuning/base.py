@@ -125,7 +125,7 @@ def _training(
     kept = None
     if setting.shape is None:
         kept = {name: p.detach().clone() for name, p in network.model.named_parameters()}
-        weights = everything(network)
+        weights = everything(network, routers=True)
     else:
         weights = adapter(network, setting.shape, seed=setting.seed)
     optimiser = torch.optim.AdamW(
