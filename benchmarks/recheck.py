@@ -70,21 +70,21 @@ def main() -> None:
 
 
 def changes(settings: Settings, siblings: dict[str, str]) -> Iterator[PlantedChange]:
-    """Yield the changes: formats, rounding, pruning, merges, further training."""
+    """Yield the changes: merges, rounding, pruning, further training, another format."""
     request = settings.request
     yield PlantedChange(name="copied", weights=lambda own: own)
-    yield PlantedChange(name="stored in float16", weights=_each(lambda v: v.half()))
-    yield PlantedChange(name="rounded to 8 bits", weights=_each(partial(_rounded, bits=8)))
-    yield PlantedChange(name="rounded to 4 bits", weights=_each(partial(_rounded, bits=4)))
-    yield PlantedChange(name="pruned by 20 %", weights=_each(_pruned))
     for name, reference in {"original": settings.model, **siblings}.items():
         other = _weights(_loaded(settings, reference))
         for ratio in RATIOS:
             yield PlantedChange(
                 name=f"merged with {name}, {ratio:.0%}", weights=partial(_merged, other, ratio)
             )
+    yield PlantedChange(name="linear layers rounded to 8 bits", weights=_each_linear(_to_8_bits))
+    yield PlantedChange(name="linear layers rounded to 4 bits", weights=_each_linear(_to_4_bits))
+    yield PlantedChange(name="linear layers pruned by 20 %", weights=_each_linear(_pruned))
     yield PlantedChange(name="fine-tuned on records to keep", data=tuple(request.retain))
     yield PlantedChange(name="fine-tuned on what was forgotten", data=request.forget)
+    yield PlantedChange(name="stored in float16", weights=_in_float16)
 
 
 def judged(
@@ -130,20 +130,27 @@ def _weights(model: Loaded) -> Weights:
     return {name: value.clone() for name, value in model.network.model.state_dict().items()}
 
 
-def _each(change: Callable[[Tensor], Tensor]) -> Callable[[Weights], Weights]:
-    return lambda own: {name: change(value) for name, value in own.items()}
+def _in_float16(own: Weights) -> Weights:
+    return {name: value.half() for name, value in own.items()}
 
 
-def _rounded(value: Tensor, *, bits: int) -> Tensor:
-    if value.dim() != 2:
-        return value
-    group = None if bits == 8 else 32
-    return quantise_dequantise(value.float(), bits=bits, group=group).to(value.dtype)
+def _each_linear(change: Callable[[Tensor], Tensor]) -> Callable[[Weights], Weights]:
+    """Change the linear layers of the blocks; embeddings and head stay, as with common tools."""
+    return lambda own: {
+        name: change(value) if value.dim() == 2 and ".layers." in name else value
+        for name, value in own.items()
+    }
+
+
+def _to_8_bits(value: Tensor) -> Tensor:
+    return quantise_dequantise(value.float(), bits=8, group=None).to(value.dtype)
+
+
+def _to_4_bits(value: Tensor) -> Tensor:
+    return quantise_dequantise(value.float(), bits=4, group=32).to(value.dtype)
 
 
 def _pruned(value: Tensor) -> Tensor:
-    if value.dim() != 2:
-        return value
     size = value.float().abs()
     least = size.flatten().kthvalue(max(1, int(PRUNED * size.numel()))).values
     return torch.where(size <= least, 0, value)
