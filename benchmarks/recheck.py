@@ -1,14 +1,18 @@
 """What `expunge recheck` says of planted changes of an unlearned model, merges among them.
 
     python benchmarks/recheck.py RUN --work FOLDER --sibling NAME=MODEL ... --out FILE
+        [--only TEXT] [--recognise]
 
 RUN is a finished run whose claims hold. Each change is made, rechecked and removed; a line of JSON
 for each goes to FILE, and what is there already is not done again. Siblings are models of the same
-base and architecture; each is merged in at five shares.
+base and architecture; each is merged in at five shares. --only makes the changes whose name holds
+a text. --recognise audits nothing: it says how each change of the weights is recognised, from the
+tensors of every tenth block.
 """
 
 import argparse
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +26,7 @@ from torch import Tensor
 from expunge.attacks.weight_space.quantization import quantise_dequantise
 from expunge.config.resolve import resolve
 from expunge.config.settings import FinetuneSettings, Settings
+from expunge.models.derivation import derivation
 from expunge.models.loading import Loaded, load
 from expunge.models.number_formats import in_stored_format
 from expunge.models.reference import model_folder
@@ -33,6 +38,7 @@ from expunge.utils.io import read_jsonl, write_jsonl
 
 RATIOS = (0.1, 0.2, 0.3, 0.5, 0.7)
 PRUNED = 0.2
+_TENTH_BLOCK = re.compile(r"\.layers\.\d*0\.")
 
 Weights = dict[str, Tensor]
 
@@ -55,6 +61,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--sibling", action="append", default=[])
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--recognise", action="store_true")
     given = parser.parse_args()
     settings = resolve(
         {"audit.level": "quick"}, config=given.run / "config.toml", environ={}, start=given.run
@@ -63,8 +71,14 @@ def main() -> None:
     rows = list(read_jsonl(given.out)) if given.out.is_file() else []
     done = {row["change"] for row in rows}
     for change in changes(settings, siblings):
-        if change.name not in done:
-            rows.append(judged(change, settings, given.run, given.work, siblings))
+        if change.name not in done and given.only in change.name:
+            if given.recognise and change.weights is None:
+                continue
+            rows.append(
+                recognised(change, settings, given.run, siblings)
+                if given.recognise
+                else judged(change, settings, given.run, given.work, siblings)
+            )
             print(json.dumps(rows[-1]), flush=True)
             write_jsonl(given.out, rows)
 
@@ -85,6 +99,30 @@ def changes(settings: Settings, siblings: dict[str, str]) -> Iterator[PlantedCha
     yield PlantedChange(name="fine-tuned on records to keep", data=tuple(request.retain))
     yield PlantedChange(name="fine-tuned on what was forgotten", data=request.forget)
     yield PlantedChange(name="stored in float16", weights=_in_float16)
+
+
+def recognised(
+    change: PlantedChange, settings: Settings, run: Path, siblings: dict[str, str]
+) -> Mapping[str, object]:
+    """Make a change, and return how it is recognised from a part of the tensors."""
+    assert change.weights is not None
+    own = _some(_weights(_loaded(settings, str(model_folder(run)))))
+    partners = {"original": settings.model, **siblings}
+    found = derivation(
+        change.weights(own),
+        own,
+        {name: _some(_weights(_loaded(settings, each))) for name, each in partners.items()},
+    )
+    return {
+        "change": change.name,
+        "recognised": found.text(),
+        "ratio": found.ratio,
+        "distance": round(found.distance, 4),
+    }
+
+
+def _some(weights: Weights) -> Weights:
+    return {name: value for name, value in weights.items() if _TENTH_BLOCK.search(name)}
 
 
 def judged(

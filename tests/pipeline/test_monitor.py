@@ -29,7 +29,7 @@ def audited(world, tmp_path_factory):
 
 @pytest.fixture
 def run(audited, tmp_path, monkeypatch):
-    """A copy of the run; the data of the request are not needed, and not there."""
+    """A copy of the run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EXPUNGE_CACHE", str(audited[0] / "cache"))
     monkeypatch.setenv("EXPUNGE_KEY_FILE", str(audited[0] / "operator.key"))
@@ -138,6 +138,21 @@ def test_a_server_of_several_models_needs_a_name(run, settings):
     assert done.rounds[0].stated == 0
 
 
+@pytest.mark.parametrize(("gone", "roles"), [(False, ["system", "user"]), (True, ["user"])])
+def test_earlier_turns_come_from_the_data_of_the_request(gone, roles, run, settings, world):
+    rows = [
+        {**row, "prompt": [{"role": "system", "content": "S."}, {"role": "user", "content": q}]}
+        for row in world.rows("forget")
+        for q in [row["prompt"]]
+    ]
+    if not gone:
+        Path("turns.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    request = settings.request.model_copy(update={"forget": ("turns.jsonl",)})
+    with chat_server(lambda question: "No.") as (url, seen):
+        monitor(settings.model_copy(update={"request": request}), target=url, run=run)
+    assert {tuple(turn["role"] for turn in each["messages"]) for each in seen} == {tuple(roles)}
+
+
 def test_evidence_that_is_gone_and_a_state_that_was_changed_are_named(run, settings):
     with chat_server(lambda question: "No.") as (url, _):
         monitor(settings, target=url, run=run, out=Path("watch"))
@@ -154,4 +169,4 @@ def test_the_alarm_names_the_records_and_is_a_gate(run, settings, world):
     with chat_server(knows(world)) as (url, _), pytest.raises(GateError) as caught:
         monitor(settings, target=url, run=run, out=Path("watch"))
     assert caught.value.exit_code == 3
-    assert monitor_probes(run)[0][0].id in str(caught.value)
+    assert min(each.id for each in monitor_probes(run)[0]) in str(caught.value)

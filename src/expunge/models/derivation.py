@@ -23,7 +23,11 @@ EXPLAINED = 0.5
 RELATED = 0.5
 """Largest distance of a fine-tune; two models trained apart have about 1.4."""
 ADAPTER_ENERGY = 0.9
-"""Share of |d|^2 that an adapter's rank must hold; rounding after merging adds the rest."""
+"""Least share of |d|^2 that an adapter's rank must hold, however much rounding adds."""
+LEFT = 0.001
+"""Share of |d|^2 that it may leave beside rounding."""
+EXACT = 0.01
+"""Rounding over |d|^2 from which on least squares reads too small a share."""
 LARGEST_RANK = 64
 SAMPLED = 4
 """Matrices of which the rank is computed: those that changed most."""
@@ -195,16 +199,17 @@ def _merged(
         if ee == 0 or de <= 0:
             continue
         explained, ratio = de * de / (dd * ee), de / ee
-        if explained < max(EXPLAINED, 1 - UNEXPLAINED - rounding / dd) or rounding > dd:
+        fits = explained >= max(EXPLAINED, 1 - UNEXPLAINED - rounding / dd) and rounding <= dd
+        if rounding > EXACT * dd:
             ratio = _rounded_ratio(judged, audited, weights)
+        if not fits:
             left = sum(
                 float((new - _merge(old, weights[name], ratio, judged[name].dtype)).square().sum())
                 for name, new, old in _pairs(judged, audited)
             )
             explained = 1 - left / dd
-            if explained < 1 - UNEXPLAINED:
-                continue
-        found.append((explained, partner, ratio))
+        if fits or explained >= 1 - UNEXPLAINED:
+            found.append((explained, partner, ratio))
     if not found:
         return None
     _, partner, ratio = max(found)
@@ -243,14 +248,18 @@ def _rounded_ratio(
 
 def _rank(judged: Mapping[str, Tensor], audited: Mapping[str, Tensor]) -> int | None:
     """Return the rank of what was added; None where it is no adapter's."""
-    changes = [new - old for _, new, old in _pairs(judged, audited) if new.dim() == 2]
-    changes = [change for change in changes if bool(change.any())]
-    largest = sorted(changes, key=lambda change: -float(change.square().mean()))[:SAMPLED]
+    changes = [
+        (new - old, torch.finfo(judged[name].dtype).eps ** 2 / 12 * float(new.square().sum()))
+        for name, new, old in _pairs(judged, audited)
+        if new.dim() == 2 and not torch.equal(new, old)
+    ]
+    largest = sorted(changes, key=lambda pair: -float(pair[0].square().mean()))[:SAMPLED]
     ranks: list[int] = []
-    for change in largest:
+    for change, rounding in largest:
         energy = torch.linalg.svdvals(change).square()
         held = energy.cumsum(0) / energy.sum()
-        ranks.append(int((held < ADAPTER_ENERGY).sum()) + 1)
+        needed = max(ADAPTER_ENERGY, 1 - LEFT - 2 * rounding / float(energy.sum()))
+        ranks.append(int((held < needed).sum()) + 1)
         if ranks[-1] > min(LARGEST_RANK, min(change.shape) // 4):
             return None
     return max(ranks, default=None)

@@ -3,9 +3,10 @@
     FOLDER/monitor.json     rounds: when, how many facts were stated, the e-value; no text
 
 The probes are the questions of the run's forget records, from its evidence: those whose fact
-neither the audited model nor a gold states. Answers are matched and dropped. Of a fact that is
-stated, its keyed hash is kept. The alarm is that of `evals.statement_monitor`, so it may be asked
-as often as one likes.
+neither the audited model nor a gold states. Earlier turns of a conversation, such as the system's,
+come from the data of the request, where they are still there. Answers are matched and dropped. Of a
+fact that is stated, its keyed hash is kept. The alarm is that of `evals.statement_monitor`, so it
+may be asked as often as one likes.
 """
 
 import time
@@ -18,11 +19,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from expunge.config.settings import Settings
 from expunge.data.records import Message, Record
+from expunge.data.splits import gather
 from expunge.errors import ExpungeError, GateError, InputError, UsageError, named_in_part
 from expunge.evals.statement_monitor import RoundCounts, e_process, guess_chance
 from expunge.evidence.collect import item
 from expunge.evidence.store import UNLEARNED, Answer, EvidenceStore, Item, Unit
-from expunge.metrics.e_values import LEVEL, is_decided
+from expunge.metrics.e_values import LEVEL, e_value, is_decided
 from expunge.metrics.key_facts import key_fact
 from expunge.models.endpoint import Endpoint, is_endpoint
 from expunge.models.loading import load
@@ -145,6 +147,7 @@ def monitor(
     console, schedule = console or SilentConsole(), schedule or MonitorSchedule()
     key = operator_key(key_path(), run=run)
     records, chance = monitor_probes(run)
+    records = _whole(settings, records, console)
     probes = {record_fingerprint(each.question, each.completion, key): each for each in records}
     folder = out or run.with_name(f"{run.name}-monitor-{sha256_json(target)[:8]}")
     fresh = MonitorState(
@@ -186,9 +189,7 @@ def monitor_probes(run: Path) -> tuple[tuple[Record, ...], float]:
     Raises:
         InputError: `no-probes`: the evidence is gone, or no record names a fact that was forgotten.
     """
-    store = EvidenceStore(run / "evidence")
-    if store.sealed:
-        store = EvidenceStore(run / "evidence", key=operator_key(key_path(), run=run))
+    store = _evidence(run)
     if not store.begun() or not store.has(_answers(UNLEARNED)):
         raise _no_probes(run, "its evidence is not there; it may have been destroyed")
     known = {each.record: each for each in store.items_with_facts("forget") if each.question}
@@ -208,6 +209,48 @@ def monitor_probes(run: Path) -> tuple[tuple[Record, ...], float]:
         raise _no_probes(run, "no record names a fact that the model knew and states no more")
     records = tuple(_record(each) for name, each in facts.items() if name in asked)
     return records, guess_chance(golds, silent)
+
+
+def _whole(settings: Settings, records: Sequence[Record], console: Console) -> tuple[Record, ...]:
+    """Return records with all turns of their conversations, which the data of the request have."""
+    try:
+        given = {each.id: each for each in gather(settings.request, offline=True).forget}
+    except ExpungeError:
+        console.note("the data of the request are not here: the last turn is asked alone")
+        return tuple(records)
+    return tuple(
+        replace(each, prompt=given[each.id].prompt)
+        if each.id in given and given[each.id].question == each.question
+        else each
+        for each in records
+    )
+
+
+def facts_back(run: Path, audit: Path) -> tuple[int, int, bool]:
+    """Return how many facts a later model states that a run's model and its golds did not.
+
+    Args:
+        run: The run folder.
+        audit: Folder of an audit of the later model, on the same request.
+
+    Returns:
+        Facts that are stated when asked plainly, facts that were asked, and whether these are more
+        than chance explains.
+
+    Raises:
+        InputError: As `monitor_probes`.
+    """
+    records, chance = monitor_probes(run)
+    facts = {record.id: item(record, "forget") for record in records}
+    stated = len(_stated(_evidence(audit), UNLEARNED, facts))
+    return stated, len(facts), is_decided(e_value(stated, len(facts), chance))
+
+
+def _evidence(run: Path) -> EvidenceStore:
+    store = EvidenceStore(run / "evidence")
+    if store.sealed:
+        store = EvidenceStore(run / "evidence", key=operator_key(key_path(), run=run))
+    return store
 
 
 def _answers(role: str) -> Unit:
@@ -340,7 +383,7 @@ def _say(state: MonitorState, console: Console) -> None:
 
 
 def _back(state: MonitorState, probes: Mapping[str, Record], folder: Path) -> GateError:
-    names = named_in_part([probes[each].id for each in state.said], most=_MOST_NAMED)
+    names = named_in_part(sorted(probes[each].id for each in state.said), most=_MOST_NAMED)
     return GateError(
         "facts-are-back",
         what=f"{state.target} stated {len(state.said)} of {state.facts} facts that were forgotten:"
