@@ -1,13 +1,14 @@
 """What `expunge recheck` says of planted changes of an unlearned model, merges among them.
 
     python benchmarks/recheck.py RUN --work FOLDER --sibling NAME=MODEL ... --out FILE
-        [--only TEXT] [--recognise]
+        [--only TEXT] [--recognise | --monitor]
 
 RUN is a finished run whose claims hold. Each change is made, rechecked and removed; a line of JSON
 for each goes to FILE, and what is there already is not done again. Siblings are models of the same
 base and architecture; each is merged in at five shares. --only makes the changes whose name holds
 a text. --recognise audits nothing: it says how each change of the weights is recognised, from the
-tensors of every tenth block.
+tensors of every tenth block. --monitor asks each changed model the facts once, as
+`expunge recheck --monitor` does.
 """
 
 import argparse
@@ -26,12 +27,14 @@ from torch import Tensor
 from expunge.attacks.weight_space.quantization import quantise_dequantise
 from expunge.config.resolve import resolve
 from expunge.config.settings import FinetuneSettings, Settings
+from expunge.errors import GateError
 from expunge.models.derivation import derivation
 from expunge.models.loading import Loaded, load
 from expunge.models.number_formats import in_stored_format
 from expunge.models.reference import model_folder
 from expunge.models.saving import save_model
 from expunge.pipeline.finetune import train
+from expunge.pipeline.monitor import monitor, read_monitor
 from expunge.pipeline.recheck import recheck
 from expunge.preparation.prepare import source_of
 from expunge.utils.io import read_jsonl, write_jsonl
@@ -63,6 +66,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", default="")
     parser.add_argument("--recognise", action="store_true")
+    parser.add_argument("--monitor", action="store_true")
     given = parser.parse_args()
     settings = resolve(
         {"audit.level": "quick"}, config=given.run / "config.toml", environ={}, start=given.run
@@ -74,11 +78,12 @@ def main() -> None:
         if change.name not in done and given.only in change.name:
             if given.recognise and change.weights is None:
                 continue
-            rows.append(
-                recognised(change, settings, given.run, siblings)
-                if given.recognise
-                else judged(change, settings, given.run, given.work, siblings)
-            )
+            if given.recognise:
+                rows.append(recognised(change, settings, given.run, siblings))
+            elif given.monitor:
+                rows.append(monitored(change, settings, given.run, given.work))
+            else:
+                rows.append(judged(change, settings, given.run, given.work, siblings))
             print(json.dumps(rows[-1]), flush=True)
             write_jsonl(given.out, rows)
 
@@ -121,14 +126,31 @@ def recognised(
     }
 
 
-def _some(weights: Weights) -> Weights:
-    return {name: value for name, value in weights.items() if _TENTH_BLOCK.search(name)}
-
-
-def judged(
-    change: PlantedChange, settings: Settings, run: Path, work: Path, siblings: dict[str, str]
+def monitored(
+    change: PlantedChange, settings: Settings, run: Path, work: Path
 ) -> Mapping[str, object]:
-    """Make a change, recheck it, and return what was found."""
+    """Make a change, and ask the facts of the run once."""
+    folder = made(change, settings, run, work)
+    start = time.process_time()
+    try:
+        state = monitor(settings, target=str(folder), run=run, out=work / "monitor")
+    except GateError:
+        state = read_monitor(work / "monitor")
+    assert state is not None
+    row = {
+        "change": change.name,
+        "facts": state.facts,
+        "stated": len(state.said),
+        "e_process": float(f"{state.evidence[-1]:.3g}"),
+        "alarms": state.alarms,
+        "processor_seconds": round(time.process_time() - start),
+    }
+    shutil.rmtree(work, ignore_errors=True)
+    return row
+
+
+def made(change: PlantedChange, settings: Settings, run: Path, work: Path) -> Path:
+    """Write the changed model, and return its folder."""
     folder = work / "changed"
     shutil.rmtree(work, ignore_errors=True)
     own = _loaded(settings, str(model_folder(run)))
@@ -139,6 +161,18 @@ def judged(
         save_model(own.network.model, own.tokenizer, folder)
     else:
         train(FinetuneSettings(model=str(model_folder(run)), data=change.data), out=folder)
+    return folder
+
+
+def _some(weights: Weights) -> Weights:
+    return {name: value for name, value in weights.items() if _TENTH_BLOCK.search(name)}
+
+
+def judged(
+    change: PlantedChange, settings: Settings, run: Path, work: Path, siblings: dict[str, str]
+) -> Mapping[str, object]:
+    """Make a change, recheck it, and return what was found."""
+    folder = made(change, settings, run, work)
     start = time.process_time()
     found = recheck(
         settings,

@@ -26,6 +26,8 @@ ADAPTER_ENERGY = 0.9
 """Least share of |d|^2 that an adapter's rank must hold, however much rounding adds."""
 LEFT = 0.001
 """Share of |d|^2 that it may leave beside rounding."""
+WHOLE = 0.95
+"""Share of a partner from which on nothing of the audited weights is left to speak of."""
 EXACT = 0.01
 """Rounding over |d|^2 from which on least squares reads too small a share."""
 LARGEST_RANK = 64
@@ -73,6 +75,8 @@ class Derivation:
             'merged with org/a, whose share is 20%'
         """
         if self.change is Change.MERGED and self.ratio is not None:
+            if self.ratio >= WHOLE:
+                return f"{self.partner} itself, or made from it: its share is {self.ratio:.0%}"
             return f"merged with {self.partner}, whose share is {self.ratio:.0%}"
         return f"{self.change.value}{f': {self.detail}' if self.detail else ''}"
 
