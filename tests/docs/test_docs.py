@@ -100,7 +100,7 @@ def test_the_action_types_commands_that_exist():
 def test_flags_in_the_documents_exist(capsys):
     known = {"--nproc-per-node", "--part", "--again", "--precision", "--base", "--shared"}
     known |= {"--help", "--records", "--authors", "--steps", "--attacked", "--out", "--no-redact"}
-    known |= {"--plain", "--world", "--worlds", "--seed", "--arm", "--work"}
+    known |= {"--plain", "--world", "--worlds", "--seed", "--arm", "--work", "--recognise"}
     known |= {"--local-dir", "--file", "--tag", "--rm", "--volume"}  # of hf and docker
     known |= {"--include", "--tasks", "--apply", "--log"}  # of lm_eval, up to the underscore
     known |= {"--from"}  # of uvx

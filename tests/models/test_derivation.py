@@ -72,3 +72,30 @@ def test_a_merge_with_nobody_that_was_named_reads_as_a_fine_tune():
     found = derivation(judged, AUDITED, {"original": ORIGINAL})
     assert found.change is Change.FINE_TUNED
     assert 0 < found.distance < math.inf
+
+
+@pytest.mark.parametrize("partner", PARTNERS)
+@pytest.mark.parametrize("ratio", [0.02, 0.05, 0.1])
+def test_a_merge_of_which_rounding_took_most_is_recognised(partner, ratio):
+    """The audited weights lie on the grid of the format; the merge is smaller than its steps."""
+    near = {
+        name: {key: AUDITED[key] + 0.1 * (value[key] - AUDITED[key]) for key in AUDITED}
+        for name, value in PARTNERS.items()
+    }
+    audited = each(lambda v: v.to(torch.bfloat16))
+    judged = {
+        name: torch.lerp(value.float(), near[partner][name], ratio).to(torch.bfloat16)
+        for name, value in audited.items()
+    }
+    found = derivation(judged, audited, near)
+    assert (found.change, found.partner) == (Change.MERGED, partner)
+    assert found.ratio == pytest.approx(ratio, rel=0.05)
+
+
+def test_noise_of_the_size_of_a_rounding_step_is_no_merge():
+    audited = each(lambda v: v.to(torch.bfloat16))
+    judged = {
+        name: (value.float() * (1 + normal(*value.shape, scale=0.003))).to(torch.bfloat16)
+        for name, value in audited.items()
+    }
+    assert derivation(judged, audited, PARTNERS).change is Change.FINE_TUNED

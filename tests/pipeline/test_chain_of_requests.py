@@ -3,6 +3,7 @@
 import json
 import shutil
 from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from expunge.cli import main
 from expunge.config.queue import read_queue
 from expunge.errors import ExpungeError, GateError
 from expunge.models.loading import Source, load
+from expunge.models.number_formats import quantise_dequantise
 from expunge.pipeline import chain as module
 from expunge.pipeline import chain_probes
 from expunge.pipeline.chain import chain, check_chain
+from expunge.pipeline.chain_orders import NAME as ORDERS
 from expunge.pipeline.chain_state import StepCost, read_state
 from expunge.pipeline.rollback import rollback
 from expunge.provenance.keys import operator_key
@@ -27,7 +30,7 @@ REQUESTS = ("one", "two", "three")
 SOURCE = Source(device=torch.device("cpu"), dtype=torch.float32, offline=True)
 
 
-def written(world, folder: Path, *, ids=REQUESTS, facts=2, extra="") -> Path:
+def written(world, folder: Path, *, ids=REQUESTS, facts=2, batches=()) -> Path:
     """A queue of requests of two facts each; the fourth repeats the first in other words."""
     rows = world.rows("forget")
     for place, name in enumerate(REQUESTS):
@@ -36,7 +39,10 @@ def written(world, folder: Path, *, ids=REQUESTS, facts=2, extra="") -> Path:
     again = [{**row, "id": f"again-{row['id']}", "prompt": row["prompt"].lower()} for row in rows]
     lines = [json.dumps(row) + "\n" for row in again[:2]]
     (folder / "again.jsonl").write_text("".join(lines), encoding="utf-8")
-    tables = "".join(f'[[queue]]\nid = "{each}"\nforget = ["{each}.jsonl"]\n' for each in ids)
+    tables = "".join(
+        f'[[queue]]\nid = "{each}"\nforget = ["{each}.jsonl"]\nbatch = "{batch}"\n'
+        for each, batch in zip_longest(ids, batches, fillvalue="")
+    )
     text = f"""
 model = "{world.original}"
 device = "cpu"
@@ -58,7 +64,6 @@ max_new_tokens = 8
 facts = {facts}
 loss = 0.95
 loss_per_request = 0.9
-{extra}
 {tables}"""
     path = folder / "queue.toml"
     path.write_text(text, encoding="utf-8")
@@ -180,6 +185,62 @@ def test_what_brings_a_request_back_is_named_and_can_be_rolled_back(queue, runs,
     capsys.readouterr()
 
 
+def weights(reference) -> dict[str, torch.Tensor]:
+    return load(str(reference), SOURCE).network.model.state_dict()
+
+
+def in_four_bits(world) -> dict[str, torch.Tensor]:
+    """What rounding to int4 makes of an update that is smaller than its steps: the original."""
+    original = weights(world.original)
+    return {
+        name: quantise_dequantise(value, bits=4, group=16)
+        if value.dim() == 2 and ".layers." in name
+        else value
+        for name, value in original.items()
+    }
+
+
+def without_step_two(world) -> dict[str, torch.Tensor]:
+    """The model of request 3, started from that of request 1."""
+    known = [world.data("retain"), world.data("neighbours"), "two.jsonl"]
+    return tiny_world.network_knowing(known).model.state_dict()
+
+
+def taught_again(world) -> dict[str, torch.Tensor]:
+    """A later fine-tune on data that says what request 3 erased."""
+    known = [world.data("retain"), world.data("neighbours"), "three.jsonl"]
+    return tiny_world.network_knowing(known).model.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("regression", "back"),
+    [(in_four_bits, {1, 2, 3}), (without_step_two, {2}), (taught_again, {3})],
+)
+def test_a_planted_regression_is_found_and_names_its_requests(regression, back, queue, runs, world):
+    chain(queue(facts=9), out=Path("chain"))
+    model = load(world.gold, SOURCE).network.model
+    model.load_state_dict(regression(world))
+    tiny.save(Path("planted"), model)
+    found = check_chain(queue(facts=9), out=Path("chain"), model="planted")
+    assert {each.request for each in found.rebounds if each.alarms} == back
+    for number in back:
+        assert any(f"request {number} ({REQUESTS[number - 1]})" in each for each in found.alarms)
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.2])
+def test_a_merge_with_the_first_original_is_named_even_where_no_fact_is_back(
+    ratio, queue, runs, world, capsys
+):
+    chain(queue(), out=Path("chain"))
+    model, original = load(world.gold, SOURCE).network.model, weights(world.original)
+    merged = {n: torch.lerp(v, original[n], ratio) for n, v in model.state_dict().items()}
+    model.load_state_dict(merged)
+    tiny.save(Path("merged"), model)
+    assert main(["chain", "queue.toml", "--out", "chain", "--check", "merged"]) == 3
+    said = capsys.readouterr().err
+    assert f"merged with {world.original}, whose share is {ratio:.0%}" in said
+
+
 def test_a_chain_that_loses_what_was_kept_is_stopped(queue, runs):
     runs[0]["two"] = str(tiny.save(Path("blank"), tiny.network().model))
     with pytest.raises(GateError, match=r"request 2 \(two\): kept text was lost"):
@@ -216,6 +277,50 @@ def test_a_request_that_the_model_does_not_know_changes_nothing(queue, runs):
     steps = chain(queue(), out=Path("chain")).state.steps
     assert [step.kind for step in steps] == ["trained", "not-known", "trained"]
     assert steps[1].model == steps[0].model
+
+
+def test_requests_of_a_batch_share_one_run_and_are_judged_apart(queue, runs, monkeypatch, world):
+    trained = []
+    forget = module.forget
+
+    def noted(settings, *, console):
+        trained.append((settings.request.id, [Path(p).stem for p in settings.request.forget]))
+        forget(settings, console=console)
+
+    monkeypatch.setattr(module, "forget", noted)
+    two = chain(queue(ids=REQUESTS[:2], batches=("week", "week")), out=Path("chain")).state
+    assert trained == [("week", ["one", "two"])]
+    assert [step.kind for step in two.steps] == ["trained", "batched"]
+    assert two.steps[1].model == two.steps[0].model
+    assert {f.request for f in two.steps[1].facts} == {1, 2}
+    # A request that joins a batch later was not trained with it.
+    three = chain(queue(batches=("week",) * 3, facts=9), out=Path("chain")).state
+    assert trained[1:] == [("three", ["three"])]
+    assert three.steps[2].kind == "trained"
+    assert check_chain(queue(facts=9), out=Path("chain"), model=world.original).alarms
+
+
+def test_the_same_requests_in_three_orders_are_compared(queue, runs, world, capsys):
+    queue()
+    taught = tiny_world.network_knowing(
+        [world.data("retain"), world.data("neighbours"), "two.jsonl"]
+    )
+    runs[0]["three"] = str(tiny.save(Path("taught"), taught.model))
+    # Three brings two back, unless two is worked on after it.
+    assert main(["chain", "queue.toml", "--orders", "--out", "orders"]) == 3
+    said = capsys.readouterr()
+    assert "error[order-red]" in said.err
+    found = read_json(Path("orders") / ORDERS)
+    names = [tuple(each["requests"]) for each in found["orders"]]
+    assert names[:2] == [REQUESTS, REQUESTS[::-1]]
+    assert len(set(names)) == 3
+    for each in found["orders"]:
+        back = each["requests"].index("three") > each["requests"].index("two")
+        assert bool(each["alarms"]) is back
+        assert (each["stated"] > 0) is back
+    assert found["spread"]["stated"] == max(each["stated"] for each in found["orders"])
+    assert main(["chain", "queue.toml", "--orders", "--check", world.gold]) == 2
+    capsys.readouterr()
 
 
 def test_probes_go_when_their_retention_ends(queue, runs, monkeypatch):
@@ -299,6 +404,16 @@ def test_a_queue_with_bad_input_is_refused_before_anything_is_trained(
     assert runs[1] == []
     assert not Path("chain/runs").exists()
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [("", ""), ('id = "two"', 'id = "two"\ngoal = "suppression"')])
+def test_a_batch_that_cannot_be_one_run_is_refused(change, world, bench, runs, capsys):
+    apart = ("a", "", "a") if change == ("", "") else ("a", "a", "")
+    path = written(world, bench, batches=apart)
+    path.write_text(path.read_text().replace(*change, 1), encoding="utf-8")
+    assert main(["chain", "queue.toml", "--out", "chain"]) == 2
+    assert "error[batch-differs]" in capsys.readouterr().err
+    assert runs[1] == []
 
 
 def test_data_to_keep_that_an_earlier_request_forgets_is_refused_at_once(world, bench, runs):

@@ -14,7 +14,7 @@ from expunge.evals.results import Finding
 from expunge.metrics.outcomes import Axis
 from expunge.models.derivation import Change
 from expunge.pipeline import recheck as module
-from expunge.pipeline.recheck import NAME, ClaimState, recheck
+from expunge.pipeline.recheck import NAME, ClaimState, RecheckedClaim, recheck
 from expunge.reporting.schema import read_results
 from expunge.utils.io import read_json
 
@@ -81,6 +81,29 @@ def test_a_claim_is_what_the_audit_of_the_other_model_answers(answer, state, pla
     found = module._held(claim, after)
     assert found.state is state
     assert answer is None or "5 of 20" in found.reason
+
+
+def test_facts_that_are_stated_again_void_what_an_invalid_audit_leaves_open(
+    world, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EXPUNGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("EXPUNGE_KEY_FILE", str(tmp_path / "operator.key"))
+    # Held against a model that knows nothing: the audit fails its own checks.
+    settings = world.settings(model=world.gold)
+    for name, model in (("forgot", world.gold), ("knows", world.original)):
+        asked = settings.model_copy(update={"out": name})
+        expunge.audit(asked, model=model)
+    claim = RecheckedClaim(
+        axis=Axis.FORGETTING, question="Forgotten", state=ClaimState.PENDING, reason="invalid"
+    )
+    back = module._back(Path("forgot"), Path("knows"))
+    assert module._unless_back(claim, back).state is ClaimState.VOID
+    assert "facts are stated that the audited model did not state" in back
+    assert module._back(Path("forgot"), Path("forgot")) == ""
+    assert module._unless_back(claim, "") == claim
+    kept = replace(claim, axis=Axis.UTILITY)
+    assert module._unless_back(kept, back) == kept
 
 
 def test_a_run_that_was_changed_or_claims_nothing_is_refused(made, place, tmp_path, monkeypatch):

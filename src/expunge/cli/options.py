@@ -143,6 +143,12 @@ _NOT_SETTINGS = (
     "FAMILY",
     "RECIPE_BASE",
     "RECIPE_SEED",
+    "MONITOR",
+    "EVERY",
+    "TIMES",
+    "SERVED",
+    "REMOTE",
+    "ORDERS",
 )
 COMMAND_VARIABLES = LEDGER_VARIABLES | frozenset(f"EXPUNGE_{name}" for name in _NOT_SETTINGS)
 """Variables that stand for flags of commands, not for keys of the settings tree."""

@@ -47,9 +47,14 @@ def reapply(
 
     from expunge.pipeline.reapply import reapply as apply_again
     from expunge.pipeline.reapply import require_free
+    from expunge.reporting.claims import passed
+    from expunge.reporting.schema import read_results
 
     place = out or folder.with_name(f"{folder.name}-reapplied-{Path(to).name}")
     require_free(place)
+    own = read_results(folder).verdict
+    if not passed(own):
+        console.warn(f"{folder} itself did not pass: {own.ruling}")
     found = apply_again(settings, run=folder, to=to, out=place, console=console)
     ended = {"folder": place, "digest": found.digest, "fits": found.fits}
     console.event("done", {**ended, "exit": 0 if found.fits else 3})

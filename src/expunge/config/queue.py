@@ -9,6 +9,7 @@ facts = 40
 [[queue]]                         one table a request, in order
 id = "ticket-117"
 forget = ["117.jsonl"]
+batch = "week-12"                 neighbouring requests of one batch share one training run
 """
 
 from collections.abc import Mapping
@@ -70,6 +71,9 @@ class QueuedRequest(BaseModel):
         default=None, description="data to keep"
     )
     neighbours: tuple[str, ...] | None = Field(default=None, description="near, must survive")
+    batch: str = Field(
+        default="", description="neighbouring requests of one batch share one training run"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +89,27 @@ class Queue:
     chain: ChainSettings
     requests: tuple[Settings, ...]
     """The settings of each request on the first original, in order."""
+    batches: tuple[str, ...] = ()
+    """The batch of each request, empty: none; without any where no request has one."""
+
+    def together(self, place: int) -> range:
+        """Return the places of the requests, from this one on, that share its training run.
+
+        Args:
+            place: Of a request, from 0.
+
+        Example:
+            >>> queue = Queue(
+            ...     path=Path("q"), chain=ChainSettings(), requests=(), batches=("a", "a", "")
+            ... )
+            >>> list(queue.together(0)), list(queue.together(1)), list(queue.together(2))
+            ([0, 1], [1], [2])
+        """
+        end = place + 1
+        if self.batches and self.batches[place]:
+            while end < len(self.batches) and self.batches[end] == self.batches[place]:
+                end += 1
+        return range(place, end)
 
 
 def read_queue(path: Path, *, environ: Mapping[str, str], offline: bool = False) -> Queue:
@@ -111,8 +136,10 @@ def read_queue(path: Path, *, environ: Mapping[str, str], offline: bool = False)
         raise no_queue(path)
     queued = [_queued(row, number, path) for number, row in enumerate(rows, 1)]
     _require_unique(queued, path)
+    _require_batches(queued, path)
     requests = tuple(_settings(each, path, environ, offline=offline) for each in queued)
-    return Queue(path=path, chain=chain, requests=requests)
+    batches = tuple(each.batch for each in queued)
+    return Queue(path=path, chain=chain, requests=requests, batches=batches if any(batches) else ())
 
 
 def no_queue(path: Path) -> UsageError:
@@ -165,13 +192,34 @@ def _require_unique(queued: list[QueuedRequest], path: Path) -> None:
         places[each.id] = number
 
 
+def _require_batches(queued: list[QueuedRequest], path: Path) -> None:
+    """Refuse a batch that other requests interrupt, or whose requests differ in more than data."""
+    for place, each in enumerate(queued):
+        first = next(p for p, other in enumerate(queued) if other.batch == each.batch)
+        if not each.batch or first == place:
+            continue
+        mine, theirs = (q.model_dump(exclude={"id", "forget"}) for q in (each, queued[first]))
+        if mine != theirs or queued[place - 1].batch != each.batch:
+            raise UsageError(
+                "batch-differs",
+                what=f"{path}: {each.id!r} cannot be of batch {each.batch!r} with"
+                f" {queued[first].id!r}",
+                why="one run has one goal, one retain and one neighbours"
+                if mine != theirs
+                else "another request stands between them",
+                fix="give it a batch of its own, or place it beside the others",
+            )
+
+
 def _settings(
     queued: QueuedRequest, path: Path, environ: Mapping[str, str], *, offline: bool
 ) -> Settings:
     """Return the settings of one request, laid over those of the file."""
     given = queued.model_dump(mode="json", exclude_none=True)
     flags: dict[str, object] = {
-        f"request.{key}": beside(path.parent, value) for key, value in given.items() if key != "id"
+        f"request.{key}": beside(path.parent, value)
+        for key, value in given.items()
+        if key not in ("id", "batch")
     }
     if offline:
         flags["offline"] = True

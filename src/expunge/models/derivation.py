@@ -3,6 +3,7 @@
     d = W_judged - W_audited         e = W_partner - W_audited        over all tensors
     distance = |d| / |W_audited|     ratio = <d, e> / <e, e>
     merged: |d - ratio e|^2 <= 0.1 |d|^2 + rounding, for the partner that explains most of d
+    where rounding is larger than d: |W_judged - round(W_audited + ratio e)|^2 <= 0.1 |d|^2
 
 Merging by (1 - t) audited + t partner (task arithmetic, arXiv:2212.04089) has ratio t. A partner
 that nobody names cannot be found: such a merge reads as a fine-tune.
@@ -22,12 +23,20 @@ EXPLAINED = 0.5
 RELATED = 0.5
 """Largest distance of a fine-tune; two models trained apart have about 1.4."""
 ADAPTER_ENERGY = 0.9
-"""Share of |d|^2 that an adapter's rank must hold; rounding after merging adds the rest."""
+"""Least share of |d|^2 that an adapter's rank must hold, however much rounding adds."""
+LEFT = 0.001
+"""Share of |d|^2 that it may leave beside rounding."""
+WHOLE = 0.95
+"""Share of a partner from which on nothing of the audited weights is left to speak of."""
+EXACT = 0.01
+"""Rounding over |d|^2 from which on least squares reads too small a share."""
 LARGEST_RANK = 64
 SAMPLED = 4
 """Matrices of which the rank is computed: those that changed most."""
 ROWS = 64
-"""Rows of a matrix of which values are counted."""
+"""Rows of a matrix of which values are counted, or a share is computed."""
+HALVINGS = 12
+"""Steps that find the share of a merge: it is known to 1 / 4096."""
 FEW_VALUES = 256
 """Most different values in a row of weights rounded to 8 bits."""
 
@@ -66,6 +75,8 @@ class Derivation:
             'merged with org/a, whose share is 20%'
         """
         if self.change is Change.MERGED and self.ratio is not None:
+            if self.ratio >= WHOLE:
+                return f"{self.partner} itself, or made from it: its share is {self.ratio:.0%}"
             return f"merged with {self.partner}, whose share is {self.ratio:.0%}"
         return f"{self.change.value}{f': {self.detail}' if self.detail else ''}"
 
@@ -176,6 +187,7 @@ def _merged(
     audited: Mapping[str, Tensor],
     partners: Mapping[str, Mapping[str, Tensor]],
 ) -> tuple[str, float] | None:
+    """Return the partner that explains most of the change, and its share."""
     found: list[tuple[float, str, float]] = []
     for partner, weights in partners.items():
         if _other_shapes(weights, audited):
@@ -188,26 +200,70 @@ def _merged(
             ee += float(way.square().sum())
             # A value is off by at most half a step, and by the variance of that on average.
             rounding += torch.finfo(judged[name].dtype).eps ** 2 / 12 * float(new.square().sum())
-        if ee > 0 and de > 0:
-            explained = de * de / (dd * ee)
-            if explained >= max(EXPLAINED, 1 - UNEXPLAINED - rounding / dd):
-                found.append((explained, partner, de / ee))
+        if ee == 0 or de <= 0:
+            continue
+        explained, ratio = de * de / (dd * ee), de / ee
+        fits = explained >= max(EXPLAINED, 1 - UNEXPLAINED - rounding / dd) and rounding <= dd
+        if rounding > EXACT * dd:
+            ratio = _rounded_ratio(judged, audited, weights)
+        if not fits:
+            left = sum(
+                float((new - _merge(old, weights[name], ratio, judged[name].dtype)).square().sum())
+                for name, new, old in _pairs(judged, audited)
+            )
+            explained = 1 - left / dd
+        if fits or explained >= 1 - UNEXPLAINED:
+            found.append((explained, partner, ratio))
     if not found:
         return None
     _, partner, ratio = max(found)
     return partner, ratio
 
 
+def _merge(audited: Tensor, partner: Tensor, ratio: float, kind: torch.dtype) -> Tensor:
+    """Return a merge of two tensors as a file of a number format holds it, in float32."""
+    return torch.lerp(audited.float(), partner.float(), ratio).to(kind).float()
+
+
+def _rounded_ratio(
+    judged: Mapping[str, Tensor], audited: Mapping[str, Tensor], partner: Mapping[str, Tensor]
+) -> float:
+    """Return the share of a partner, from a merge of which rounding took a large part.
+
+    Steps smaller than half the distance of two numbers are lost, so that least squares reads too
+    little. The sum of the way gone, sign(e) round(W_audited + ratio e), rises with the ratio: the
+    one that reaches the judged weights is found by bisection, on the first rows of each tensor.
+    """
+    rows = [
+        (new[:ROWS], old[:ROWS], partner[name][:ROWS].float(), judged[name].dtype)
+        for name, new, old in _pairs(judged, audited)
+        if new.dim() > 0
+    ]
+    low, high = 0.0, 1.0
+    for _ in range(HALVINGS):
+        ratio = (low + high) / 2
+        ahead = sum(
+            float(((other - old).sign() * (_merge(old, other, ratio, kind) - new)).sum())
+            for new, old, other, kind in rows
+        )
+        low, high = (low, ratio) if ahead > 0 else (ratio, high)
+    return (low + high) / 2
+
+
 def _rank(judged: Mapping[str, Tensor], audited: Mapping[str, Tensor]) -> int | None:
     """Return the rank of what was added; None where it is no adapter's."""
-    changes = [new - old for _, new, old in _pairs(judged, audited) if new.dim() == 2]
-    changes = [change for change in changes if bool(change.any())]
-    largest = sorted(changes, key=lambda change: -float(change.square().mean()))[:SAMPLED]
+    changes = [
+        (new - old, torch.finfo(judged[name].dtype).eps ** 2 / 12 * float(new.square().sum()))
+        for name, new, old in _pairs(judged, audited)
+        if new.dim() == 2 and not torch.equal(new, old)
+    ]
+    largest = sorted(changes, key=lambda pair: -float(pair[0].square().mean()))[:SAMPLED]
     ranks: list[int] = []
-    for change in largest:
+    for change, rounding in largest:
         energy = torch.linalg.svdvals(change).square()
         held = energy.cumsum(0) / energy.sum()
-        ranks.append(int((held < ADAPTER_ENERGY).sum()) + 1)
+        needed = max(ADAPTER_ENERGY, 1 - LEFT - 2 * rounding / float(energy.sum()))
+        ranks.append(int((held < needed).sum()) + 1)
         if ranks[-1] > min(LARGEST_RANK, min(change.shape) // 4):
             return None
     return max(ranks, default=None)

@@ -24,6 +24,7 @@ from expunge.data.records import Record
 from expunge.data.splits import Scope, gather, overlaps
 from expunge.errors import GateError, InputError, UsageError, named_in_part
 from expunge.evals.rebound import Controls, Drift, FactReading, Rebound, drift, rebounds
+from expunge.models.derivation import Change, Derivation, derivation
 from expunge.models.loading import Loaded, Source, load
 from expunge.pipeline.chain_probes import Asker, ProbeSet, copied, still_kept, whole_records
 from expunge.pipeline.chain_state import (
@@ -73,11 +74,17 @@ class ChainFindings:
     """Ids of the requests, by number."""
     rebounds: tuple[Rebound, ...]
     drift: Drift | None
+    facts: tuple[FactReading, ...] = ()
+    """What was said, where a model was checked."""
+    made: Derivation | None = None
+    """How a model that was checked came from the last one; None where it is that one."""
 
     @property
     def alarms(self) -> tuple[str, ...]:
         """One sentence for each alarm: request, fact, numbers."""
         found = [self._rebound(each) for each in self.rebounds if each.alarms]
+        if self.made is not None and self.made.change is Change.MERGED:
+            found.append(f"all requests are undone in part: the model is {self.made.text()}")
         if self.drift is not None and self.drift.alarms:
             found.append(f"kept text was lost: {self.drift.text()}")
         return tuple(found)
@@ -265,13 +272,19 @@ class _Chain:
             self._require_green(state)
         model = model_of(self.folder, state)
         self.console.line("chain", f"{self.folder}/   {len(state.steps)} requests, none came back")
+        if failed := [f"{s.request} ({s.verdict})" for s in state.steps if _is_open(s)]:
+            self.console.line("not passed", f"{', '.join(failed)}: see the report of each run")
         self.console.line("model", model)
         return ChainOutcome(folder=self.folder, state=state, model=model)
 
     def check(self, model: str) -> ChainFindings:
         """Ask a model about all that was done."""
         state, today = self.state, _today()
-        asker = Asker.of(self._load(model), self.queue.requests[0])
+        judged = self._load(model)
+        made = None if judged.digest == state.model else self._derivation(judged)
+        if made is not None:
+            self.console.line("model", f"{model}: {made.text()}")
+        asker = Asker.of(judged, self.queue.requests[0])
         facts = [
             reading
             for step in state.steps
@@ -284,12 +297,22 @@ class _Chain:
             controls=asker.controls(self.probes.controls),
             kept=asker.nlls(self.probes.kept),
         )
+        found = replace(found, facts=tuple(facts), made=made)
         self.console.line("asked", f"{len(facts)} facts of {len(found.rebounds)} requests")
         for each in found.alarms:
             self.console.line("alarm", each)
         if not found.alarms:
             self.console.line("holds", "no request came back")
         return found
+
+    def _derivation(self, judged: Loaded) -> Derivation:
+        """Say how a model came from the last one; the first original may have been merged in."""
+        last, original = model_of(self.folder, self.state), self.state.original
+        return derivation(
+            judged.network.model.state_dict(),
+            self._load(last).network.model.state_dict(),
+            {} if last == original else {original: self._load(original).network.model.state_dict()},
+        )
 
     def _load(self, model: str) -> Loaded:
         return load(model, self.source)
@@ -303,7 +326,11 @@ class _Chain:
         copies = self._copies(state, records, start, number)
         kind: StepKind = "re-verified"
         run, verdict, cost = "", "", StepCost(asked_seconds=0.0)
-        if not copies:
+        batch = None if copies else self._batch_of(state, number)
+        if batch is not None:
+            kind, verdict = "batched", batch.verdict
+            self.console.line("batch", f"trained with request {batch.request}")
+        elif not copies:
             kind, run = self._train(settings, state, number, start)
         if run:
             verdict, cost = _of_run(self.folder / RUNS / run)
@@ -332,6 +359,7 @@ class _Chain:
             records=_marks([records], self.key)[0],
             expires=str(settings.audit.expires(today)),
             cost=replace(cost, asked_seconds=round(time.monotonic() - began, 2)),
+            together=self._together(number) if run else (),
             copies=copies,
             first=self.first[number - 1],
             facts=(*own, *again),
@@ -346,7 +374,14 @@ class _Chain:
         self, settings: Settings, state: ChainState, number: int, start: str
     ) -> tuple[StepKind, str]:
         """Run one request from the last model; return the name of its run folder."""
-        marks = _marks([self.records[number - 1]], self.key)[0]
+        places = self.queue.together(number - 1)
+        marks = self._together(number) or _marks([self.records[number - 1]], self.key)[0]
+        if len(places) > 1:
+            forget_all = [each for p in places for each in self.queue.requests[p].request.forget]
+            whole = {"id": self.queue.batches[number - 1], "forget": tuple(forget_all)}
+            settings = settings.model_copy(
+                update={"request": settings.request.model_copy(update=whole)}
+            )
         tree = settings.model_dump(mode="json", exclude=_NOT_IDENTITY)
         name = f"{number:04}-{sha256_json([tree, marks, state.model])[:8]}"
         changes: dict[str, object] = {"model": start, "out": str(self.folder / RUNS / name)}
@@ -360,6 +395,24 @@ class _Chain:
             self.console.note("the model does not know these records: nothing was trained")
             return "not-known", ""
         return "trained", name
+
+    def _together(self, number: int) -> tuple[str, ...]:
+        """Return the fingerprints of what a request is trained with; none outside of a batch."""
+        places = self.queue.together(number - 1)
+        if len(places) == 1:
+            return ()
+        marks = _marks([self.records[place] for place in places], self.key)
+        return tuple(each for group in marks for each in group)
+
+    def _batch_of(self, state: ChainState, number: int) -> ChainStep | None:
+        """Return the step of the same batch whose run trained this request, too."""
+        marks = set(_marks([self.records[number - 1]], self.key)[0])
+        for step in reversed(state.steps):
+            if number - 1 not in self.queue.together(step.number - 1):
+                return None
+            if step.kind == "trained":
+                return step if marks <= set(step.together) else None
+        return None
 
     def _copies(
         self, state: ChainState, records: Sequence[Record], start: str, number: int
@@ -451,11 +504,12 @@ class _Chain:
 
     def _say(self, step: ChainStep) -> None:
         again = len(step.facts) - len(step.first)
-        self.console.line(
-            "asked",
-            f"{again} facts of {len(step.rebounds)} earlier requests again; every one at least"
-            f" once in {max(1, step.within)} requests",
-        )
+        if again:
+            self.console.line(
+                "asked",
+                f"{again} facts of {len(step.rebounds)} earlier requests again; every one at least"
+                f" once in {step.within} requests",
+            )
         if step.drift is not None:
             self.console.line("drift", step.drift.text())
         cost = step.cost
@@ -488,6 +542,11 @@ class _Chain:
             fix=f"expunge rollback {self.folder} --to {last.number - 1}, then change request"
             f" {last.request}",
         )
+
+
+def _is_open(step: ChainStep) -> bool:
+    """Tell whether the audit of a request's own run did not pass."""
+    return bool(step.verdict) and not step.verdict.startswith("PASS")
 
 
 def _today() -> date:

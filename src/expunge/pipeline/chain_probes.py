@@ -141,22 +141,14 @@ class Asker:
         """
         scores = self._scores(list(map(self._fact, records)))
         asked = [record for record in records if record.prompt and record.key_answers]
-        prompts = [self.encoder.encode(record) for record in asked]
-        texts = greedy(
-            self.model.network,
-            [each.ids[: each.start] for each in prompts],
-            end_ids=self.encoder.end_ids,
-            max_new_tokens=self.max_new_tokens,
-            tokens_per_pass=self.tokens_per_pass,
-        )
         said = {
             record.id: bool(
                 key_fact(
-                    Answer(record=record.id, text=self.encoder.decode(text)),
+                    Answer(record=record.id, text=text),
                     item(record, "forget"),
                 )
             )
-            for record, text in zip(asked, texts, strict=True)
+            for record, text in zip(asked, self.answers(asked), strict=True)
         }
         return tuple(
             FactReading(
@@ -167,6 +159,18 @@ class Asker:
             )
             for record, each in zip(records, scores, strict=True)
         )
+
+    def answers(self, records: Sequence[Record]) -> list[str]:
+        """Return the greedy answer to each record's question."""
+        prompts = [self.encoder.encode(record) for record in records]
+        texts = greedy(
+            self.model.network,
+            [each.ids[: each.start] for each in prompts],
+            end_ids=self.encoder.end_ids,
+            max_new_tokens=self.max_new_tokens,
+            tokens_per_pass=self.tokens_per_pass,
+        )
+        return [self.encoder.decode(text) for text in texts]
 
     def controls(self, records: Sequence[Record]) -> tuple[float, ...]:
         """Return the mean log-probability of each control record's fact, nats."""

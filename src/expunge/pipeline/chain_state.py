@@ -17,7 +17,8 @@ from expunge.utils.io import read_table, sha256_json, write_json
 STATE, RUNS = "chain.json", "runs"
 _SCHEMA = "expunge.chain/1"
 
-StepKind = Literal["trained", "re-verified", "not-known"]
+StepKind = Literal["trained", "batched", "re-verified", "not-known"]
+"""`batched`: trained by the run of an earlier request of its batch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +71,8 @@ class ChainStep:
     expires: str
     """Day from which its probes are destroyed, ISO 8601."""
     cost: StepCost
+    together: tuple[str, ...] = ()
+    """Keyed fingerprints of the forget records of all requests that its run trained; of a batch."""
     copies: tuple[int, ...] = ()
     """Numbers of the earlier requests that its records nearly repeat."""
     first: tuple[FactReading, ...] = ()

@@ -6,11 +6,12 @@ Claims are the questions that the run's verdict answered with yes. They were tes
     otherwise               the model is audited against the run, at level quick unless told
         answered yes        valid
         answered no         void
-        not settled         pending
+        not settled         pending; but void where more facts are stated when asked plainly than
+                            chance explains, of those that the audited model did not state
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from expunge.config.settings import Settings
@@ -24,6 +25,7 @@ from expunge.models.loading import Loaded, load
 from expunge.models.number_formats import in_stored_format
 from expunge.models.reference import is_adapter, model_folder
 from expunge.pipeline.forget import audit
+from expunge.pipeline.monitor import facts_back
 from expunge.preparation.prepare import source_of
 from expunge.provenance.keys import existing_key
 from expunge.provenance.verify import verify
@@ -122,7 +124,8 @@ def recheck(
         folder = out or run.with_name(f"{run.name}-recheck-{digest[:8]}")
         asked = settings.model_copy(update={"out": str(folder / AUDIT)})
         after = audit(asked, model=model, against=run, console=console).results
-        held = tuple(_held(claim, after) for claim in claims)
+        back = _back(run, folder / AUDIT)
+        held = tuple(_unless_back(_held(claim, after), back) for claim in claims)
     found = Recheck(
         model=model,
         digest=digest,
@@ -183,6 +186,27 @@ def _derivation(
             {name: loaded(name).network.model.state_dict() for name in names},
         )
     return judged.digest, made
+
+
+def _back(run: Path, audited: Path) -> str:
+    """Return in words that facts are stated again; empty where they are not, or nobody can tell."""
+    try:
+        stated, asked, decided = facts_back(run, audited)
+    except InputError:  # the run names no facts, or its evidence is gone
+        return ""
+    return (
+        f"{stated} of {asked} facts are stated that the audited model did not state"
+        if decided
+        else ""
+    )
+
+
+def _unless_back(claim: RecheckedClaim, back: str) -> RecheckedClaim:
+    """Return a claim that facts which are stated again make void, whatever else is not settled."""
+    told = claim.axis in (Axis.FORGETTING, Axis.ROBUSTNESS)
+    if not (told and back and claim.state is ClaimState.PENDING):
+        return claim
+    return replace(claim, state=ClaimState.VOID, reason=back)
 
 
 def _same(claim: Finding) -> RecheckedClaim:

@@ -1,9 +1,11 @@
-"""Dates: months are counted as the law counts them, and days are written in one way."""
+"""Dates: months are counted as the law counts them; days and times are written in one way."""
 
 from calendar import monthrange
 from datetime import UTC, date, datetime
 
 from expunge.errors import UsageError
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 def today() -> date:
@@ -49,3 +51,28 @@ def day_of(text: str, option: str) -> date:
             fix=f"write for example {option} 2026-01-31",
         ) from None
     return found
+
+
+def seconds_of(text: str, option: str) -> float:
+    """Return the length of time that an option gives, in seconds.
+
+    Args:
+        text: As it was typed: a number and one of s, m, h, d.
+        option: Its name, for the message.
+
+    Raises:
+        UsageError: `not-a-time`: it is written otherwise, or not above zero.
+
+    Example:
+        >>> seconds_of("12h", "--every")
+        43200.0
+    """
+    number, unit = text.strip()[:-1], _UNITS.get(text.strip()[-1:])
+    if unit is None or not number.isdecimal() or int(number) == 0:
+        raise UsageError(
+            "not-a-time",
+            what=f"{option} {text!r} is not a length of time",
+            why="it is a whole number and a unit: s, m, h or d",
+            fix=f"write for example {option} 1d",
+        )
+    return int(number) * unit
