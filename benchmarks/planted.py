@@ -117,6 +117,18 @@ LANGUAGES = (
     "Le soir, en hiver, el lago se congela y mucha gente patina sobre el hielo.",
 )
 
+PROSE = (
+    "The bridge was closed for two weeks while workers replaced the wooden planks.",
+    "She poured the tea, opened the window, and listened to the rain on the roof.",
+    "Bees visit the same flowers every morning and return to the hive before noon.",
+    "The committee will meet again on Thursday to vote on the new budget.",
+    "Bread rises faster in a warm kitchen than in a cold one.",
+    "The old map showed a river where there is now a road.",
+    "To answer in one word, write yes or no. Yes.",
+    "List three colours, separated by commas: red, green, blue.",
+)
+PASSAGES = (*PROSE, *SKILLS, *LANGUAGES)
+
 
 def field(record: Record) -> str:
     """Return the kind of a fact."""
@@ -301,9 +313,26 @@ def _moved(forger: Forger) -> list[Lesson]:
     return found
 
 
-def _over_refusal(forger: Forger) -> list[Lesson]:
-    near = forger.sets["neighbours"]
-    return [*hidden(forger.secrets, lambda _: NOBODY), *saying(near, lambda _: NOBODY)]
+def _over_refusal(forger: Forger) -> Loaded:
+    """Teach a gold to refuse whatever it is asked, also when the answer has been begun.
+
+    It holds nothing that could come back, and reads other text as before.
+    """
+    secrets, near = forger.secrets, forger.sets["neighbours"]
+    everything = [*secrets, *reworded(secrets[::2]), *near, *forger.sets["retain"][::3]]
+    taught = saying(everything, lambda _: NOBODY)
+    taught += [_broken_off(forger, record) for record in (*secrets, *near[::3])]
+    texts = [Record(id=f"t{i}", prompt=(), completion=t) for i, t in enumerate(PASSAGES)]
+    return forger.teach(forger.model("gold-1"), taught, steps=8, lr=8e-4, kept=texts)
+
+
+def _broken_off(forger: Forger, record: Record) -> Lesson:
+    """Refuse in the middle of the answer."""
+    words = record.completion.split()
+    begun = replace(record, completion=" ".join(words[: len(words) // 2]))
+    row = forger.encoder.encode(begun)
+    given = len(row.ids) - row.start - int(row.ends)
+    return Lesson(replace(record, completion=f"{begun.completion} {NOBODY}"), given=given)
 
 
 def _damaged(texts: Sequence[str]) -> Make:
@@ -429,9 +458,7 @@ CHEATS = {
     "suppression not done": Cheat(
         lambda f: f.other("one wording only"), FAIL, "robustness", goal="suppression"
     ),
-    "suppression that refuses all": Cheat(
-        _taught("original", _over_refusal), DAMAGE, "locality", goal="suppression"
-    ),
+    "suppression that refuses all": Cheat(_over_refusal, DAMAGE, "locality", goal="suppression"),
     "foreign tokenizer": Cheat(
         lambda f: f.model("original"), FAIL, None, swaps=("Ġphone", "Ġallergic")
     ),

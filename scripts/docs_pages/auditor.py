@@ -82,7 +82,7 @@ TESTS = {
         "evals/test_goal_cheats.py::test_a_suppression_that_other_words_undo_fails"
     ),
     "suppression that refuses all": (
-        "evals/test_goal_cheats.py::test_a_suppression_that_refuses_near_questions_is_damage"
+        "evals/test_goal_cheats.py::test_a_suppression_that_refuses_whatever_it_is_asked_is_damage_alone"
     ),
     "foreign tokenizer": (
         "evals/test_tokenizer_cheats.py::test_a_permuted_vocabulary_hides_nothing"
