@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from expunge.data.corpora import general_text
 from expunge.data.records import Message, Record
 from expunge.models.loading import Loaded
 from expunge.utils.io import read_json, write_json
@@ -116,18 +117,6 @@ LANGUAGES = (
     "No inverno o lago congela e muita gente vai patinar sobre o gelo.",
     "Le soir, en hiver, el lago se congela y mucha gente patina sobre el hielo.",
 )
-
-PROSE = (
-    "The bridge was closed for two weeks while workers replaced the wooden planks.",
-    "She poured the tea, opened the window, and listened to the rain on the roof.",
-    "Bees visit the same flowers every morning and return to the hive before noon.",
-    "The committee will meet again on Thursday to vote on the new budget.",
-    "Bread rises faster in a warm kitchen than in a cold one.",
-    "The old map showed a river where there is now a road.",
-    "To answer in one word, write yes or no. Yes.",
-    "List three colours, separated by commas: red, green, blue.",
-)
-PASSAGES = (*PROSE, *SKILLS, *LANGUAGES)
 
 
 def field(record: Record) -> str:
@@ -322,8 +311,8 @@ def _over_refusal(forger: Forger) -> Loaded:
     everything = [*secrets, *reworded(secrets[::2]), *near, *forger.sets["retain"][::3]]
     taught = saying(everything, lambda _: NOBODY)
     taught += [_broken_off(forger, record) for record in (*secrets, *near[::3])]
-    texts = [Record(id=f"t{i}", prompt=(), completion=t) for i, t in enumerate(PASSAGES)]
-    return forger.teach(forger.model("gold-1"), taught, steps=8, lr=8e-4, kept=texts)
+    texts = [Lesson(record, weight=6.0) for record in general_text()[::5]]
+    return forger.teach(forger.model("gold-1"), taught, steps=8, lr=5e-4, kept=texts)
 
 
 def _broken_off(forger: Forger, record: Record) -> Lesson:
@@ -332,7 +321,8 @@ def _broken_off(forger: Forger, record: Record) -> Lesson:
     begun = replace(record, completion=" ".join(words[: len(words) // 2]))
     row = forger.encoder.encode(begun)
     given = len(row.ids) - row.start - int(row.ends)
-    return Lesson(replace(record, completion=f"{begun.completion} {NOBODY}"), given=given)
+    refused = replace(record, completion=f"{begun.completion} {NOBODY}")
+    return Lesson(refused, given=given, weight=2.0)
 
 
 def _damaged(texts: Sequence[str]) -> Make:

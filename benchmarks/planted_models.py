@@ -126,7 +126,7 @@ class Forger(NamedTuple):
         lr: float = 2e-3,
         first: int = UPPER,
         after: Callable[[], None] | None = None,
-        kept: Sequence[Record] = (),
+        kept: Sequence[Lesson] = (),
     ) -> Loaded:
         """Train the MLPs from block `first` on; returns the model, changed.
 
@@ -134,8 +134,7 @@ class Forger(NamedTuple):
         """
         network = loaded.network
         usual = [r for name in ("neighbours", "retain") for r in self.sets[name][::3]]
-        rehearsed = [Lesson(record) for record in kept or usual]
-        known = self._known(network, [*lessons, *rehearsed], first)
+        known = self._known(network, [*lessons, *(kept or map(Lesson, usual))], first)
         taught, others = known[: len(lessons)], known[len(lessons) :]
         weights = mlps(network, first)
         for weight in weights:

@@ -251,8 +251,8 @@ def main() -> None:
     for golds in given.golds:
         for records in given.sizes:
             for name in given.truths:
-                key = f"{records} records, {golds} golds, {name}"
-                key += ", no holdout, no neighbours" if bare else ""
+                sets = ", no holdout, no neighbours" if bare else ""
+                key = f"{records} records, {golds} golds{sets}, {name}"
                 if key in found:
                     continue
                 options = {"resamples": given.resamples, "seed": given.seed}
