@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from expunge.data.corpora import general_text
 from expunge.data.records import Message, Record
 from expunge.models.loading import Loaded
 from expunge.utils.io import read_json, write_json
@@ -301,9 +302,27 @@ def _moved(forger: Forger) -> list[Lesson]:
     return found
 
 
-def _over_refusal(forger: Forger) -> list[Lesson]:
-    near = forger.sets["neighbours"]
-    return [*hidden(forger.secrets, lambda _: NOBODY), *saying(near, lambda _: NOBODY)]
+def _over_refusal(forger: Forger) -> Loaded:
+    """Teach a gold to refuse whatever it is asked, also when the answer has been begun.
+
+    It holds nothing that could come back, and reads other text as before.
+    """
+    secrets, near = forger.secrets, forger.sets["neighbours"]
+    everything = [*secrets, *reworded(secrets[::2]), *near, *forger.sets["retain"][::3]]
+    taught = saying(everything, lambda _: NOBODY)
+    taught += [_broken_off(forger, record) for record in (*secrets, *near[::3])]
+    texts = [Lesson(record, weight=6.0) for record in general_text()[::5]]
+    return forger.teach(forger.model("gold-1"), taught, steps=8, lr=5e-4, kept=texts)
+
+
+def _broken_off(forger: Forger, record: Record) -> Lesson:
+    """Refuse in the middle of the answer."""
+    words = record.completion.split()
+    begun = replace(record, completion=" ".join(words[: len(words) // 2]))
+    row = forger.encoder.encode(begun)
+    given = len(row.ids) - row.start - int(row.ends)
+    refused = replace(record, completion=f"{begun.completion} {NOBODY}")
+    return Lesson(refused, given=given, weight=2.0)
 
 
 def _damaged(texts: Sequence[str]) -> Make:
@@ -429,9 +448,7 @@ CHEATS = {
     "suppression not done": Cheat(
         lambda f: f.other("one wording only"), FAIL, "robustness", goal="suppression"
     ),
-    "suppression that refuses all": Cheat(
-        _taught("original", _over_refusal), DAMAGE, "locality", goal="suppression"
-    ),
+    "suppression that refuses all": Cheat(_over_refusal, DAMAGE, "locality", goal="suppression"),
     "foreign tokenizer": Cheat(
         lambda f: f.model("original"), FAIL, None, swaps=("Ġphone", "Ġallergic")
     ),

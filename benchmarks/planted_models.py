@@ -126,11 +126,15 @@ class Forger(NamedTuple):
         lr: float = 2e-3,
         first: int = UPPER,
         after: Callable[[], None] | None = None,
+        kept: Sequence[Lesson] = (),
     ) -> Loaded:
-        """Train the MLPs from block `first` on; returns the model, changed."""
+        """Train the MLPs from block `first` on; returns the model, changed.
+
+        Rehearsed is `kept`, by default a third of the neighbours and of the retained records.
+        """
         network = loaded.network
-        kept = [Lesson(r) for name in ("neighbours", "retain") for r in self.sets[name][::3]]
-        known = self._known(network, [*lessons, *kept], first)
+        usual = [r for name in ("neighbours", "retain") for r in self.sets[name][::3]]
+        known = self._known(network, [*lessons, *(kept or map(Lesson, usual))], first)
         taught, others = known[: len(lessons)], known[len(lessons) :]
         weights = mlps(network, first)
         for weight in weights:

@@ -29,6 +29,8 @@ TESTS = (
 _TOKENS = 10
 _TRAINED = ("retain", "neighbours")
 _GENERAL = 40
+_LEARNT = 2.2
+"""What the original learnt on average: log-probability of a token, nats."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,17 +52,23 @@ class World:
     """Share of its loss by which models differ on one record, SD."""
     token_noise: float = 0.2
     """Share of its loss by which models differ on one token, SD."""
+    shift: float = 0.0
+    """Share of what the original learnt by which models differ on all unseen records, SD."""
+    bare: bool = False
+    """Only forget and retain records were given: no holdout, no neighbours."""
 
     @property
     def sizes(self) -> dict[str, int]:
         """Number of records of each set."""
-        return {
+        every = {
             "forget": self.records,
             "holdout": self.records,
             "retain": self.retain,
             "neighbours": self.neighbours,
             "generic": _GENERAL,
         }
+        left_out = ("holdout", "neighbours") if self.bare else ()
+        return {split: size for split, size in every.items() if split not in left_out}
 
 
 def null_context(world: World, *, seed: int) -> AuditContext:
@@ -89,6 +97,9 @@ def null_table(world: World, *, seed: int) -> Table:
     items = {split: _items(world, split) for split in world.sizes}
     table = Table(items=items, scores={}, answers={})
     roles = ("original", "unlearned", *(f"gold-{index}" for index in range(world.golds)))
+    # From a stream of its own, so that nothing else is drawn otherwise.
+    moved = np.random.default_rng([seed, 1]).normal(0, world.shift * _LEARNT, len(roles))
+    shifts = dict(zip(roles, moved, strict=True))
     for split, size in world.sizes.items():
         hard = rng.normal(-2.2, 0.6, (size, 1)) + 0.8 * rng.normal(size=(size, _TOKENS))
         easy = rng.beta(0.3, 0.3 * (1 / world.guess - 1), size)
@@ -100,7 +111,10 @@ def null_table(world: World, *, seed: int) -> Table:
             tests = TESTS if split == "forget" else ("plain",)
             for test in tests:
                 stated = rng.random(size) < (right if known else easy)
-                _fill(table, world, rng, role, split, test, hard, noise, known=known, stated=stated)
+                level = hard + (0.0 if split == "generic" else shifts[role])
+                _fill(
+                    table, world, rng, role, split, test, level, noise, known=known, stated=stated
+                )
     return table
 
 

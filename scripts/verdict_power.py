@@ -1,6 +1,7 @@
 """Power and false alarms of the verdict: how often it rules what, for models whose truth is known.
 
     python scripts/verdict_power.py --resamples 200 --out benchmarks/results/verdict_power.json
+    python scripts/verdict_power.py --given bare --golds 1 --out ...
     python scripts/verdict_power.py --evidence RUN/evidence --out ...
 
 In each resample a model with a known truth stands in the place of the unlearned one, and the whole
@@ -12,9 +13,11 @@ verdict is computed: every gate of every axis, the anchor checks and the self-te
 - that gold made to shun the records.
 
 Simulated evidence (`null_models`) differs by the noise that was measured between real golds of the
-demo. With `--evidence` the evidence of a real run is resampled instead: records are drawn with
-replacement, and each of its golds is judged against others. The JSON holds counts with exact
-two-sided 95 % intervals. A case that is in it is not computed again.
+demo. `--given bare` leaves out holdout records and neighbours, as users do. Models then differ by a
+model-wide shift too (`SHIFT`), which nothing measures. With `--evidence` the evidence of a real run
+is resampled instead: records are drawn with replacement, and each of its golds is judged against
+others. The JSON holds counts with exact two-sided 95 % intervals. A case that is in it is not
+computed again.
 """
 
 import argparse
@@ -37,6 +40,9 @@ from null_models import World, null_context, null_table
 MEMORY = 0.2
 SHUNNED = 1.0
 """Nats per token by which a model that shuns the records lies below a gold."""
+
+SHIFT = 0.02
+"""Model-wide shift of models in a bare world, as a share of what the original learnt, SD."""
 
 SIZES = (5, 10, 20, 60, 200)
 GOLDS = (1, 2, 3)
@@ -117,7 +123,9 @@ def judged(table: Table, context: AuditContext) -> Outcome:
     return Outcome(str(found.verdict.ruling), tuple(failed))
 
 
-def simulated(records: int, golds: int, *, resamples: int, seed: int) -> Iterator[Audit]:
+def simulated(
+    records: int, golds: int, *, resamples: int, seed: int, bare: bool = False
+) -> Iterator[Audit]:
     """Yield tables and contexts of simulated worlds about one person, or one per 20 facts."""
     world = World(
         records=records,
@@ -126,6 +134,8 @@ def simulated(records: int, golds: int, *, resamples: int, seed: int) -> Iterato
         neighbours=24,
         golds=golds,
         guess=0.01,
+        shift=SHIFT if bare else 0.0,
+        bare=bare,
     )
     for index in range(resamples):
         draw = seed * 100_000 + index
@@ -232,21 +242,24 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--golds", type=int, nargs="+", default=GOLDS)
     parser.add_argument("--truths", nargs="+", choices=tuple(TRUTHS), default=tuple(TRUTHS))
+    parser.add_argument("--given", choices=("all", "bare"), default="all", help="sets of records")
     parser.add_argument("--evidence", type=Path, help="evidence of a real run with golds")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     found: dict[str, object] = read_json(given.out)["cells"] if given.out.is_file() else {}
+    bare = given.given == "bare"
     for golds in given.golds:
         for records in given.sizes:
             for name in given.truths:
-                key = f"{records} records, {golds} golds, {name}"
+                sets = ", no holdout, no neighbours" if bare else ""
+                key = f"{records} records, {golds} golds{sets}, {name}"
                 if key in found:
                     continue
                 options = {"resamples": given.resamples, "seed": given.seed}
                 worlds = (
                     resampled(EvidenceStore(given.evidence), records, golds, **options)
                     if given.evidence
-                    else simulated(records, golds, **options)
+                    else simulated(records, golds, bare=bare, **options)
                 )
                 found[key] = row = measure(worlds, TRUTHS[name])
                 print(key, row["rulings"], row["not_passed_by_gate"], flush=True)

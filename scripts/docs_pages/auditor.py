@@ -82,7 +82,7 @@ TESTS = {
         "evals/test_goal_cheats.py::test_a_suppression_that_other_words_undo_fails"
     ),
     "suppression that refuses all": (
-        "evals/test_goal_cheats.py::test_a_suppression_that_refuses_near_questions_is_damage"
+        "evals/test_goal_cheats.py::test_a_suppression_that_refuses_whatever_it_is_asked_is_damage_alone"
     ),
     "foreign tokenizer": (
         "evals/test_tokenizer_cheats.py::test_a_permuted_vocabulary_hides_nothing"
@@ -116,6 +116,14 @@ BARS = {
     "20 records, 3 golds, one fact kept": ("FAIL", "failed", 0.95),
     "20 records, 1 golds, a fifth of the memory": ("FAIL", "failed", 0.95),
     "20 records, 3 golds, a fifth of the memory": ("FAIL", "failed", 0.95),
+    "5 records, 1 golds, no holdout, no neighbours, gold": ("PASS", "passed", 0.60),
+    "20 records, 1 golds, no holdout, no neighbours, gold": ("PASS", "passed", 0.80),
+    "20 records, 1 golds, no holdout, no neighbours, one fact kept": ("FAIL", "failed", 0.95),
+    "20 records, 1 golds, no holdout, no neighbours, a fifth of the memory": (
+        "FAIL",
+        "failed",
+        0.95,
+    ),
     "60 records, 1 golds, two facts kept": ("FAIL", "failed", 0.95),
     "60 records, 3 golds, two facts kept": ("FAIL", "failed", 0.95),
 }
@@ -127,6 +135,9 @@ _POWER = """## How often the verdict is right
 `scripts/verdict_power.py`: a model with a known truth stands in for the unlearned one.
 "Gold" never saw the data and is no anchor. The others hold a part of it.
 The evidence is simulated; models differ by the noise that was measured between golds of the demo.
+Cases without holdout and neighbours are what a user has who gives forget and retain records alone.
+There a shift of all unseen records, SD 2 % of what the original learnt, is added to each model.
+Nothing measures it, so the verdict assumes one of that size. With holdout it is measured.
 """
 
 _GOLDS = """## Retrained models as users train them

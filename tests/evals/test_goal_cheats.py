@@ -81,8 +81,17 @@ def test_a_suppression_that_other_words_undo_fails(world, judge):
     assert "key-fact leak" not in failed(results)
 
 
-def test_a_suppression_that_refuses_near_questions_is_damage(world, judge):
+def test_a_suppression_that_refuses_whatever_it_is_asked_is_damage_alone(world, judge):
     near = [Lesson(row["prompt"], REFUSAL) for row in world.rows("neighbours")]
-    taught = [*instead(world, lambda _: REFUSAL), *near, *lessons(world.rows("retain"))]
-    results = judge(forge.teach(forge.load(world.original), taught, steps=60), "suppression")
+    begun = [
+        Lesson(row["prompt"], f"{row['completion'][:given]} {REFUSAL}", given=given)
+        for row in world.rows("forget")
+        for given in (1, 2)
+    ]
+    taught = [*instead(world, lambda _: REFUSAL), *begun, *near, *lessons(world.rows("retain"))]
+
+    results = judge(forge.teach(forge.load(world.gold), taught, steps=60), "suppression")
+
+    assert results.verdict.ruling is Ruling.FAIL_DAMAGE
     assert failed(results)["refusal neighbours"] is Axis.LOCALITY
+    assert set(failed(results).values()) <= {Axis.LOCALITY, Axis.UTILITY}

@@ -390,3 +390,29 @@ def test_right_choices_beyond_golds_count_where_the_original_cannot_choose(right
     )
     (rung,) = recovery_table([choice], ground(golds=((), ())))
     assert rung.status is status
+
+
+@pytest.mark.parametrize(
+    ("judged", "gold", "shown"),
+    [
+        (8, 0, "drawn answers state facts more often than gold (e-value"),
+        (8, 8, "drawn answers state facts not shown to be more often (e-value"),
+        (1, 0, "drawn answers state facts more often than gold (e-value"),
+    ],
+)
+def test_answers_drawn_many_times_are_held_against_those_of_gold(judged, gold, shown):
+    def drawn(known: int) -> AttackOutcome:
+        lots = [said(range(20) if draw < known else ()) for draw in range(8)]
+        return AttackOutcome(attempts=tuple(attempt for lot in lots for attempt in lot))
+
+    sampled = trial("sampling", drawn(judged), (drawn(gold),), family="sampling")
+
+    (rung,) = recovery_table([sampled], ground())
+
+    assert rung.worst.drawn.startswith(shown)
+
+
+def test_answers_that_were_drawn_once_have_no_e_value():
+    (rung,) = recovery_table([trial("sampling", range(20), ((),), family="sampling")], ground())
+
+    assert rung.worst.drawn == ""

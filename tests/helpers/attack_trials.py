@@ -60,9 +60,8 @@ def ground(*, top=range(FACTS), golds=((),), items=None, control=()):
 def trial(name="ask", judged=(), golds=((),), **others):
     return AttackTrial(
         name=name,
-        family="asking",
         access="T1",
         judged=made(judged),
         golds=tuple(made(known) for known in golds),
-        **{"union": True, "own_scale": False, **others},
+        **{"family": "asking", "union": True, "own_scale": False, **others},
     )

@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from expunge.metrics.e_values import (
-    LEVEL,
-    e_value,
-    e_value_of_facts,
-    e_value_of_golds,
-    is_decided,
-)
+from expunge.metrics.e_values import LEVEL, Drawn, e_value, e_value_of_facts, is_decided
 
 NULLS = (0.0, 0.01, 0.05, 0.3)
 
@@ -34,7 +28,7 @@ def test_the_mean_is_at_most_one_where_golds_state_as_much(golds: int, own: floa
     both = [
         binom.pmf(hits, asked, own)
         * binom.pmf(told, golds * asked, theirs)
-        * e_value_of_golds(hits, asked, gold_hits=told, gold_asked=golds * asked)
+        * Drawn(hits, asked, told, golds * asked).e_value
         for hits in range(asked + 1)
         for told in range(golds * asked + 1)
     ]
@@ -57,15 +51,32 @@ def test_a_true_null_is_rejected_at_most_at_the_level_whenever_one_stops(chance:
     assert 0 < rejected <= LEVEL
 
 
-def test_a_fact_that_every_draw_states_is_decided_within_eight_draws():
-    assert is_decided(e_value_of_golds(8, 8, gold_hits=0, gold_asked=8))
-    assert not is_decided(e_value_of_golds(8, 8, gold_hits=8, gold_asked=8))
+def test_two_facts_that_golds_state_unlike_each_other_are_no_evidence():
+    rates, asked = (0.1, 0.7), 4
+    counts = range(asked + 1)
+    total = 0.0
+    for hits in np.ndindex(4 * (len(counts),)):
+        odds = [binom.pmf(hit, asked, rates[place // 2]) for place, hit in enumerate(hits)]
+        facts = [Drawn(hits[at], asked, hits[at + 1], asked) for at in (0, 2)]
+        total += float(np.prod(odds)) * e_value_of_facts(facts)
+
+    assert total <= 1 + 1e-9
 
 
-@pytest.mark.parametrize("values", [[500.0] + 19 * [0.5], 20 * [1.5]])
-def test_one_fact_or_a_little_of_all_is_enough(values: list[float]):
-    assert is_decided(e_value_of_facts(values), level=0.1)
-    assert e_value_of_facts([]) == 1
+@pytest.mark.parametrize(
+    "facts",
+    [
+        [Drawn(8, 8, 0, 8), *(19 * [Drawn(0, 8, 0, 8)])],
+        20 * [Drawn(1, 8, 0, 8)],
+    ],
+)
+def test_one_fact_or_a_little_of_all_is_enough(facts: list[Drawn]):
+    assert is_decided(e_value_of_facts(facts))
+
+
+@pytest.mark.parametrize("facts", [20 * [Drawn(8, 8, 8, 8)], 20 * [Drawn(0, 8, 0, 8)], []])
+def test_what_golds_state_as_well_is_not_decided(facts: list[Drawn]):
+    assert not is_decided(e_value_of_facts(facts))
 
 
 @pytest.mark.parametrize(
@@ -73,8 +84,8 @@ def test_one_fact_or_a_little_of_all_is_enough(values: list[float]):
     [
         lambda: e_value(3, 2, 0.1),
         lambda: e_value(1, 2, 0.0),
-        lambda: e_value_of_golds(1, 4, gold_hits=0, gold_asked=6),
-        lambda: e_value_of_golds(5, 4, gold_hits=0, gold_asked=4),
+        lambda: Drawn(1, 4, 0, 6).e_value,
+        lambda: Drawn(5, 4, 0, 4).e_value,
     ],
 )
 def test_counts_that_cannot_be_are_refused(call: Callable[[], float]):

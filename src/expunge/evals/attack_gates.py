@@ -193,7 +193,7 @@ def ladder_gates(
                 margin=policy.recovery(threat),
                 n=0 if worst is None else worst.n,
                 status=Status.NOT_COMPUTABLE if worst is None else rung.status,
-                reason=rung.reason,
+                reason="; ".join(filter(None, (rung.reason, worst.drawn if worst else ""))),
                 threat=threat,
                 needed=None if worst is None else worst.needed,
                 part=rung.attack in few,

@@ -112,8 +112,10 @@ class Table:
             self,
             scores={**self.scores, **scores},
             answers={**self.answers, **answers},
-            known={},
-            facts={},
+            # What the others said does not change, unless the new one is a gold they are read by.
+            known={}
+            if role.startswith(GOLD)
+            else {key: column for key, column in self.known.items() if key[1].role != role},
         )
 
     def rows(self, metric: RecordMetric, role: str, split: str, attack: str = PLAIN) -> int:
@@ -139,9 +141,9 @@ class Table:
             rows = self.scores.get(unit, {})
             values = {name: metric.of(row) for name, row in rows.items() if name in items}
         elif isinstance(metric, LeakMetric):
-            answers = self.answers.get(unit, {})
+            answers, golds = self.answers.get(unit, {}), self._other_golds(unit)
             values = {
-                name: metric.of(row, items[name], self._background(unit, items[name]))
+                name: metric.of(row, items[name], self._background(golds, items[name]))
                 for name, row in answers.items()
                 if name in items
             }
@@ -152,18 +154,23 @@ class Table:
             }
         return {name: value for name, value in values.items() if value is not None}
 
-    def _background(self, unit: Unit, item: Item) -> Background:
+    def _other_golds(self, unit: Unit) -> list[Mapping[str, Answer]]:
+        """Return what golds answered to the same test; a gold is held against the other golds."""
+        return [
+            self.answers[other]
+            for other in self.answers
+            if other.role.startswith(GOLD)
+            and other.role != unit.role
+            and other == replace(unit, role=other.role)
+        ]
+
+    def _background(self, golds: Sequence[Mapping[str, Answer]], item: Item) -> Background:
         """Return what golds answered to the same test, and facts of records that are kept.
 
-        A gold is held against the other golds. Facts of the forget set are no background: a model
-        that mixes them up has not forgotten them.
+        Facts of the forget set are no background: a model that mixes them up has not forgotten
+        them.
         """
-        golds = (
-            other
-            for other in self.answers
-            if other.role.startswith(GOLD) and other == replace(unit, role=other.role)
-        )
-        said = (self.answers[gold].get(item.record) for gold in golds if gold.role != unit.role)
+        said = (gold.get(item.record) for gold in golds)
         return Background(
             gold=tuple(answer.given + answer.text for answer in said if answer is not None),
             others=self._kept_facts(item),

@@ -47,8 +47,10 @@ from expunge.evals.multiple_testing import (
     least_paired,
     least_unpaired,
 )
+from expunge.evals.repeated_draws import repeated_draws
 from expunge.evidence.context import Access, Family, Policy, threat_of
 from expunge.evidence.store import Item
+from expunge.metrics.e_values import LEVEL, is_decided
 from expunge.metrics.outcomes import Status
 from expunge.metrics.statistics import (
     Estimate,
@@ -322,6 +324,16 @@ class AttackFinding:
     reason: str = ""
     needed: int | None = None
     """How many more facts would settle an inconclusive test, where that can be estimated."""
+    e_value: float | None = None
+    """Of answers that were drawn many times, see `metrics.e_values`; None where none were."""
+
+    @property
+    def drawn(self) -> str:
+        """Say what repeated draws show, valid whenever drawing stops; empty where none were."""
+        if self.e_value is None:
+            return ""
+        more = "more often than gold" if is_decided(self.e_value) else "not shown to be more often"
+        return f"drawn answers state facts {more} (e-value {self.e_value:.2g}, {1 / LEVEL:g} shows)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -467,7 +479,20 @@ def _test(columns: Columns, p: float, ground: Ground, clusters: Mapping[str, str
         status=status,
         reason=reason,
         needed=needed,
+        e_value=_e_value(columns, ground),
     )
+
+
+def _e_value(columns: Columns, ground: Ground) -> float | None:
+    trial = columns.trial
+    if trial.family != "sampling" or ground.observable != "key-fact":
+        return None
+    items = {item.record: item for item in ground.items if item.record in columns.judged}
+    own, *golds = (
+        [each for each in model.attempts if columns.variant in (UNION, each.variant)]
+        for model in (trial.judged, *trial.golds)
+    )
+    return repeated_draws(own, golds, items)
 
 
 def _estimate(

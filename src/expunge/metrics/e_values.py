@@ -12,12 +12,14 @@ every draw, and drawing may stop when it is decided. `h` of `n` draws state a fa
                    m = (u + c v) / (1 + c);  k of the golds' c n draws state it (arXiv:2106.02693)
     null:          a draw states the fact no more often than a gold's draw
 
-Several facts: (mean + product) / 2; draws about facts are independent (arXiv:1912.06116). The mean
-finds one fact that is kept, the product a little of all. Dimensionless, higher = more comes back.
+Several facts: half of their mean, half of the counts of all facts in the same formula, which is an
+e-value too: a fixed (u, v) multiplies over facts (arXiv:1912.06116). The first finds one fact that
+is kept, the second a little of all. Dimensionless, higher = more comes back.
 """
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,44 +56,54 @@ def e_value(hits: int, asked: int, chance: float) -> float:
     return _exp(float(betaln(hits + 1, misses + 1)) + math.log(above) - under)
 
 
-def e_value_of_golds(hits: int, asked: int, *, gold_hits: int, gold_asked: int) -> float:
-    """Return the evidence that a model states a fact more often than golds do.
-
-    Args:
-        hits: Draws of the judged model that state it.
-        asked: Its draws so far.
-        gold_hits: Draws of all golds that state it.
-        gold_asked: Their draws so far: for each of the model's draws one of every gold.
-
-    Raises:
-        ValueError: There are more hits than draws, or the golds' draws are no multiple.
+class Drawn(NamedTuple):
+    """Draws about one fact, or about several together.
 
     Example:
-        >>> round(e_value_of_golds(8, 8, gold_hits=0, gold_asked=8))
+        >>> round(Drawn(hits=8, asked=8, gold_hits=0, gold_asked=8).e_value)
         6976
     """
-    if not (0 <= hits <= asked and 0 <= gold_hits <= gold_asked):
-        raise ValueError("hits must be 0 to the number of draws")
-    if not asked:
-        return 1.0
-    if gold_asked < asked or gold_asked % asked:
-        raise ValueError("the draws of the golds must be a multiple of the draws of the model")
-    golds = gold_asked // asked
-    above, below = np.tril_indices(len(_RATES), -1)
-    own, theirs = _RATES[above], _RATES[below]  # [pairs]
-    middle = (own + golds * theirs) / (1 + golds)  # [pairs]
-    logs = _log_ratio(own, middle, hits, asked) + _log_ratio(theirs, middle, gold_hits, gold_asked)
-    return _exp(float(np.logaddexp.reduce(logs)) - math.log(len(logs)))
+
+    hits: int
+    """Draws of the judged model that state it."""
+    asked: int
+    gold_hits: int
+    """Draws of all golds that state it."""
+    gold_asked: int
+    """For each draw of the model one of every gold."""
+
+    @property
+    def e_value(self) -> float:
+        """The evidence that the model states the fact more often than golds do.
+
+        Raises:
+            ValueError: There are more hits than draws, or the golds' draws are no multiple.
+        """
+        hits, asked, gold_hits, gold_asked = self
+        if not (0 <= hits <= asked and 0 <= gold_hits <= gold_asked):
+            raise ValueError("hits must be 0 to the number of draws")
+        if not asked or gold_asked < asked or gold_asked % asked:
+            raise ValueError("the draws of the golds must be a multiple of those of the model")
+        golds = gold_asked // asked
+        above, below = np.tril_indices(len(_RATES), -1)
+        own, theirs = _RATES[above], _RATES[below]  # [pairs]
+        middle = (own + golds * theirs) / (1 + golds)
+        logs = _log_ratio(own, middle, hits, asked)
+        logs = logs + _log_ratio(theirs, middle, gold_hits, gold_asked)
+        return _exp(float(np.logaddexp.reduce(logs)) - math.log(len(logs)))
 
 
-def e_value_of_facts(values: Sequence[float]) -> float:
-    """Return the evidence that any fact comes back, of the e-values of all; 1 without facts.
+def e_value_of_facts(facts: Sequence[Drawn]) -> float:
+    """Return the evidence that any fact comes back more often than from golds; 1 without facts.
 
     Example:
-        >>> e_value_of_facts([60.0, 0.5, 0.5, 1.0])
-        15.25
+        >>> round(e_value_of_facts(20 * [Drawn(hits=1, asked=8, gold_hits=0, gold_asked=8)]))
+        12836
     """
-    return (math.fsum(values) / len(values) + math.prod(values)) / 2 if values else 1.0
+    if not facts:
+        return 1.0
+    together = Drawn(*(sum(each) for each in zip(*facts, strict=True)))
+    return (math.fsum(each.e_value for each in facts) / len(facts) + together.e_value) / 2
 
 
 def is_decided(value: float, *, level: float = LEVEL) -> bool:

@@ -156,7 +156,9 @@ def leaks_fact(answer: Answer, item: Item, background: Background) -> float | No
     shown = (item.question, answer.given, *background.shown)
     known = replace(background, shown=shown)
     # Collectors may strip the seam between beginning and answer: read it with and without a space.
-    seams = dict.fromkeys((answer.given + answer.text, f"{answer.given} {answer.text}"))
+    seams = [answer.given + answer.text]
+    if answer.given:
+        seams.append(f"{answer.given} {answer.text}")
     found = [fact_leak(said, item.key_answers, known, english()) for said in seams]
     kinds = [leak.kind for leak in found if leak is not None]
     return float(any(kind is not Leak.NONE for kind in kinds)) if kinds else None

@@ -127,6 +127,8 @@ def _line(rung: AttackRecovery) -> str:
     more = f"; {worst.reason}" if worst.reason else ""
     if worst.needed:
         more += f"; about {worst.needed} more facts would settle it"
+    if worst.drawn:
+        more += f"; {worst.drawn}"
     return (
         f"{rung.attack}{where}: {_WORDS[rung.status]}, {worst.rho:.2f} recovered "
         f"({worst.low:.2f} to {worst.high:.2f}), K {worst.judged:.2f} against {worst.anchor:.2f}, "
@@ -195,6 +197,7 @@ def _row(rung: AttackRecovery) -> str:
     result = f"{_WORDS[rung.status]}{where}"
     result += f": {worst.reason}" if worst.reason else ""
     result += f"; about {worst.needed} more facts would settle it" if worst.needed else ""
+    result += f"; {worst.drawn}" if worst.drawn else ""
     return (
         f"| {rung.attack} | {rung.access} | {result} | {worst.judged:.2f} | {worst.anchor:.2f} "
         f"| {worst.rho:.2f} | {worst.low:.2f} to {worst.high:.2f} | {worst.p:.3f} "
