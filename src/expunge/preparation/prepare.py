@@ -51,8 +51,11 @@ from expunge.utils.system import cache_folder
 
 ERASE = "counterfactual"
 """The method that erases where nothing but the original is there."""
-TEACH = 2.0
-"""Weight of the wanted answers, where the request names any."""
+TEACH = 10.0
+"""Weight of the wanted answers, where the request names any.
+
+At 2 the level of the old answer holds back the first word of the new one.
+"""
 AUTO, RETRAIN = "auto", "retrain"
 ROUTES = frozenset({AUTO, RETRAIN})
 """Names of routes that may stand for a method; `pipeline.routes` resolves them."""

@@ -169,6 +169,7 @@ TOXIC = Application(
     name="toxicity",
     goal=Goal.EDIT,
     response=Response.ALTERNATIVE,
+    method="replace",
     draw=draw,
     measure=measure,
     problem=AcceptanceRule(metric=PROBABILITY, at_least=True, margin=0.8),
