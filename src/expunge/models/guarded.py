@@ -188,6 +188,8 @@ def _plain(rules: GuardRules) -> dict[str, Any]:
 def _rules(found: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> GuardRules:
     probe, shots, noise = found["probe"], found["shots"], found["corruption"]
     offset = found["offset"]
+    if any(part is not None and not part for part in (probe, shots, noise, offset)):
+        raise ValueError("an empty rule")
     names = [name.removesuffix(".A") for name in tensors if name.endswith(".A")]
     return GuardRules(
         frame=Frame(*map(tuple, found["frame"])),

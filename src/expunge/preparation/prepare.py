@@ -51,10 +51,11 @@ from expunge.utils.system import cache_folder
 
 ERASE = "counterfactual"
 """The method that erases where nothing but the original is there."""
-TEACH = 10.0
-"""Weight of the wanted answers, where the request names any.
+TEACH = {Response.ALTERNATIVE: 2.0, Response.REFUSAL: 10.0}
+"""Weight of the wanted answers.
 
-At 2 the level of the old answer holds back the first word of the new one.
+At 2 the level of the old answer holds back the first word of a refusal; at 10 an alternative costs
+more of what is kept.
 """
 AUTO, RETRAIN = "auto", "retrain"
 ROUTES = frozenset({AUTO, RETRAIN})
@@ -211,9 +212,13 @@ def _method(settings: Settings) -> AnyMethod:
     if chosen.name == RETRAIN:
         return Finetune()
     method = build(ERASE if chosen.name == AUTO else chosen.name, chosen.parameters)
-    wants_answer = settings.request.response is not Response.ANY
-    if isinstance(method, Counterfactual) and wants_answer and "teach" not in chosen.parameters:
-        return replace(method, teach=TEACH)
+    response = settings.request.response
+    if (
+        isinstance(method, Counterfactual)
+        and response in TEACH
+        and "teach" not in chosen.parameters
+    ):
+        return replace(method, teach=TEACH[response])
     return method
 
 
