@@ -195,7 +195,7 @@ def _without_shared(
         return bool(facts) and any(all(fact in text for fact in facts) for text in texts)
 
     keep = request.shared == "keep"
-    shared = frozenset(record.id for record in forget if is_shared(record))
+    shared = [record for record in forget if is_shared(record)]
     if keep and len(shared) == len(forget):
         raise InputError(
             "nothing-to-forget",
@@ -208,8 +208,7 @@ def _without_shared(
     note = (f"{both}: {what}",) if shared else ()
     if not keep:
         return forget, retain, note
-    stay = tuple(record for record in forget if record.id in shared)
-    return tuple(record for record in forget if record.id not in shared), (*retain, *stay), note
+    return tuple(r for r in forget if not is_shared(r)), (*retain, *shared), note
 
 
 def _refuse_contradiction(forget: Sequence[Record], goal: Goal) -> None:

@@ -84,37 +84,22 @@ def _candidates(text: str, names: set[str]) -> set[str]:
         names: Words that have a capital elsewhere than at the opening of a sentence.
     """
     words = list(_WORD.finditer(text))
+    small = not any(map(str.isupper, text))
     found: set[str] = set()
-    if not any(map(str.isupper, text)):
-        return _without_capitals(text, words)
     for first, begin in enumerate(words):
-        if not begin.group()[0].isupper() or _POSSESSIVE.sub("", begin.group()) not in names:
+        if not (
+            small or (begin.group()[0].isupper() and _POSSESSIVE.sub("", begin.group()) in names)
+        ):
             continue
         for last in range(first, min(first + _LONGEST, len(words))):
             end = words[last]
             if last > first and not _BETWEEN.fullmatch(text, words[last - 1].end(), end.start()):
                 break
             name = _POSSESSIVE.sub("", end.group())
-            if any(char.isupper() or char.isdigit() for char in name):
+            if small and (name in _common_words() or not name[0].isalpha()):
+                break
+            if small or any(char.isupper() or char.isdigit() for char in name):
                 found.add(text[begin.start() : end.start()] + name)
-            if name != end.group():
-                break
-    return found
-
-
-def _without_capitals(text: str, words: Sequence[re.Match[str]]) -> set[str]:
-    """Return the windows of words that are names, or not common."""
-    common = _common_words()
-    found: set[str] = set()
-    for first, begin in enumerate(words):
-        for last in range(first, min(first + _LONGEST, len(words))):
-            end = words[last]
-            name = _POSSESSIVE.sub("", end.group())
-            if name in common or not name[0].isalpha():
-                break
-            if last > first and not _BETWEEN.fullmatch(text, words[last - 1].end(), end.start()):
-                break
-            found.add(text[begin.start() : end.start()] + name)
             if name != end.group():
                 break
     return found
@@ -122,6 +107,7 @@ def _without_capitals(text: str, words: Sequence[re.Match[str]]) -> set[str]:
 
 @cache
 def _common_words() -> frozenset[str]:
+    """Return the common words that are no names, in small letters."""
     names = {name.lower() for each in common_names() for name in each}
     return frozenset(common_words()) - names
 

@@ -18,6 +18,10 @@ class Ruling(StrEnum):
     INVALID = "INVALID"
 
 
+PASSES = frozenset({Ruling.PASS, Ruling.PASS_WITH_SCAR})
+"""Verdicts that are a pass, without a trace or with one."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
     """One number about one model: value, 95 % interval, sample size and direction.

@@ -31,7 +31,7 @@ from collections.abc import Sequence
 from expunge.evals.gates import WANTED, axis_status, behind_answers
 from expunge.evals.leak_test import SMALL
 from expunge.evals.plain_words import Conclusion, Tally, findings
-from expunge.evals.results import Gate, Ruling, SelfTest, Verdict
+from expunge.evals.results import PASSES, Gate, Ruling, SelfTest, Verdict
 from expunge.evals.selftest import Anchors
 from expunge.evidence.context import AuditContext
 from expunge.metrics.outcomes import Axis, Status
@@ -134,7 +134,7 @@ def _reach(ruling: Ruling, context: AuditContext, gates: Sequence[Gate]) -> str:
     # Whoever holds the weights takes a cover off: no attack on weights is withstood behind one.
     highest = min(HIGHEST[context.level], "T1") if context.cover else HIGHEST[context.level]
     asked = context.threat_model
-    if ruling not in (Ruling.PASS, Ruling.PASS_WITH_SCAR):
+    if ruling not in PASSES:
         return min(highest, asked)
     reached = min(asked, "T1")
     for threat in ("T1", "T2", "T3"):
@@ -254,7 +254,7 @@ def _sentence(
                 "It reacts unusually to this data; an expert could tell that something was removed."
             )
     parts.append(_GOALS.get(context.goal, ""))
-    if ruling in (Ruling.PASS, Ruling.PASS_WITH_SCAR):
+    if ruling in PASSES:
         if _beyond(context, gates):
             parts.append("Protected behind an API; not for weight release.")
         parts.extend(_limits(context, judged))

@@ -149,15 +149,11 @@ def linear_layers(blocks: nn.ModuleList, trains: Trains) -> dict[tuple[int, str]
     Raises:
         UsageError: As `picked`.
     """
-    meant = {
-        index: {
-            name: module
-            for name, module in own.items()
-            if isinstance(module, Linear)
-            and (trains.modules or name not in _router_parts(blocks[index]))
-        }
-        for index, own in _meant(blocks, trains).items()
-    }
+    meant: dict[int, dict[str, Linear]] = {}
+    for index, own in _meant(blocks, trains).items():
+        frozen = set[str]() if trains.modules else _router_parts(blocks[index])
+        layers = {name: each for name, each in own.items() if isinstance(each, Linear)}
+        meant[index] = {name: each for name, each in layers.items() if name not in frozen}
     _require(blocks, trains, meant, "linear layer")
     return {(index, name): layer for index, own in meant.items() for name, layer in own.items()}
 

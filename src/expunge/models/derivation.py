@@ -198,8 +198,7 @@ def _merged(
             dd += float(change.square().sum())
             de += float((change * way).sum())
             ee += float(way.square().sum())
-            # A value is off by at most half a step, and by the variance of that on average.
-            rounding += torch.finfo(judged[name].dtype).eps ** 2 / 12 * float(new.square().sum())
+            rounding += _rounding(new, judged[name].dtype)
         if ee == 0 or de <= 0:
             continue
         explained, ratio = de * de / (dd * ee), de / ee
@@ -218,6 +217,14 @@ def _merged(
         return None
     _, partner, ratio = max(found)
     return partner, ratio
+
+
+def _rounding(weights: Tensor, kind: torch.dtype) -> float:
+    """Return what |d|^2 is where weights differ by the rounding of a number format alone.
+
+    A value is off by at most half a step, and by the variance of that on average.
+    """
+    return torch.finfo(kind).eps ** 2 / 12 * float(weights.square().sum())
 
 
 def _merge(audited: Tensor, partner: Tensor, ratio: float, kind: torch.dtype) -> Tensor:
@@ -253,7 +260,7 @@ def _rounded_ratio(
 def _rank(judged: Mapping[str, Tensor], audited: Mapping[str, Tensor]) -> int | None:
     """Return the rank of what was added; None where it is no adapter's."""
     changes = [
-        (new - old, torch.finfo(judged[name].dtype).eps ** 2 / 12 * float(new.square().sum()))
+        (new - old, _rounding(new, judged[name].dtype))
         for name, new, old in _pairs(judged, audited)
         if new.dim() == 2 and not torch.equal(new, old)
     ]

@@ -9,16 +9,16 @@ used for this machine, and no redirection is followed.
 
 import ipaddress
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
-from typing import Any
-from urllib.error import HTTPError, URLError
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 from expunge.data.records import Message
 from expunge.errors import InputError, UsageError, named_in_part
+
+if TYPE_CHECKING:
+    import httpx
 
 _SECONDS = 120
 """Longest wait for one answer."""
@@ -83,13 +83,6 @@ def _is_local(host: str) -> bool:
         return False
 
 
-class _NoRedirection(HTTPRedirectHandler):
-    """Another address may be another machine."""
-
-    def redirect_request(self, *args: object, **named: object) -> None:
-        """Follow nothing."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoint:
     """A server, and the model that it serves."""
@@ -98,7 +91,7 @@ class Endpoint:
     """Without a slash at its end; usually ends with `/v1`."""
     served: str
     """Name of the model."""
-    opener: OpenerDirector
+    client: "httpx.Client"
 
     @classmethod
     def at(cls, url: str, served: str = "") -> "Endpoint":
@@ -112,10 +105,12 @@ class Endpoint:
             InputError: `endpoint-unreachable`, `endpoint-answer`, or `no-served-model`: it lists
                 several models, or others than the one that is named.
         """
+        import httpx
+
         url = url.rstrip("/")
-        handlers = [ProxyHandler({})] if _is_local(_host(url)) else []
-        opener = build_opener(_NoRedirection, *handlers)
-        rows = _json(opener, Request(f"{url}/models")).get("data")
+        # Another address may be another machine: httpx follows none.
+        client = httpx.Client(timeout=_SECONDS, trust_env=not _is_local(_host(url)))
+        rows = _json(client, f"{url}/models").get("data")
         listed = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
         known = [row["id"] for row in listed if isinstance(row.get("id"), str)]
         if (served and served not in known) or (not served and len(known) != 1):
@@ -125,7 +120,7 @@ class Endpoint:
                 why=f"{served} is not among them" if served else "which one to ask is not clear",
                 fix="name one with --served",
             )
-        return cls(url=url, served=served or known[0], opener=opener)
+        return cls(url=url, served=served or known[0], client=client)
 
     def answer(self, prompt: Sequence[Message], *, max_new_tokens: int) -> str:
         """Return the answer to one conversation.
@@ -144,9 +139,8 @@ class Endpoint:
             "max_tokens": max_new_tokens,
             "stream": False,
         }
-        headers = {"Content-Type": "application/json"}
-        url, data = f"{self.url}/chat/completions", json.dumps(body).encode()
-        answer = _json(self.opener, Request(url, data=data, headers=headers))
+        url = f"{self.url}/chat/completions"
+        answer = _json(self.client, url, body)
         try:
             text = answer["choices"][0]["message"]["content"]
         except (KeyError, IndexError, TypeError):
@@ -156,21 +150,26 @@ class Endpoint:
         return text or ""
 
 
-def _json(opener: OpenerDirector, asked: Request) -> dict[str, Any]:
+def _json(
+    client: "httpx.Client", url: str, body: Mapping[str, object] | None = None
+) -> dict[str, Any]:
     """Return what a server answers; its text enters no message, for it may hold the facts."""
-    url = asked.full_url
+    import httpx
+
+    data = b""
     try:
-        with opener.open(asked, timeout=_SECONDS) as response:
-            data = response.read(_MOST_BYTES)
-    except HTTPError as error:
-        error.close()
-        raise _malformed(url, f"its status is {error.code}") from None
-    except (URLError, HTTPException, OSError) as error:
-        reason = getattr(error, "reason", error)
+        with client.stream("POST" if body else "GET", url, json=body) as response:
+            if not response.is_success:
+                raise _malformed(url, f"its status is {response.status_code}")
+            for part in response.iter_bytes():
+                data += part
+                if len(data) > _MOST_BYTES:
+                    raise _malformed(url, f"it is longer than {_MOST_BYTES} bytes")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise InputError(
             "endpoint-unreachable",
             what=f"{url} does not answer",
-            why=str(reason) or type(reason).__name__,
+            why=str(error) or type(error).__name__,
             fix="start the server, or correct the address; earlier rounds are kept",
         ) from None
     try:

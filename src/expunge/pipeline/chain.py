@@ -24,6 +24,7 @@ from expunge.data.records import Record
 from expunge.data.splits import Scope, gather, overlaps
 from expunge.errors import GateError, InputError, UsageError, named_in_part
 from expunge.evals.rebound import Controls, Drift, FactReading, Rebound, drift, rebounds
+from expunge.evals.results import PASSES
 from expunge.models.derivation import Change, Derivation, derivation
 from expunge.models.loading import Loaded, Source, load
 from expunge.pipeline.chain_probes import Asker, ProbeSet, copied, still_kept, whole_records
@@ -52,6 +53,8 @@ from expunge.utils.console import Console, SilentConsole
 from expunge.utils.io import is_part, sha256_json
 
 EVIDENCE = "evidence"
+RED = "chain-red"
+"""Code of the error of a chain that alarms."""
 _NOTHING = "nothing-to-forget"
 """Code of the error of a run on what its model does not know."""
 _MOST_NAMED = 5
@@ -272,7 +275,8 @@ class _Chain:
             self._require_green(state)
         model = model_of(self.folder, state)
         self.console.line("chain", f"{self.folder}/   {len(state.steps)} requests, none came back")
-        if failed := [f"{s.request} ({s.verdict})" for s in state.steps if _is_open(s)]:
+        judged = [step for step in state.steps if step.verdict]
+        if failed := [f"{s.request} ({s.verdict})" for s in judged if s.verdict not in PASSES]:
             self.console.line("not passed", f"{', '.join(failed)}: see the report of each run")
         self.console.line("model", model)
         return ChainOutcome(folder=self.folder, state=state, model=model)
@@ -536,17 +540,12 @@ class _Chain:
         for each in found.alarms:
             self.console.line("alarm", each)
         raise GateError(
-            "chain-red",
+            RED,
             what=f"after request {last.number} ({last.request}): {found.alarms[0]}",
             why=f"{len(found.alarms)} alarms; a later request must not undo an earlier one",
             fix=f"expunge rollback {self.folder} --to {last.number - 1}, then change request"
             f" {last.request}",
         )
-
-
-def _is_open(step: ChainStep) -> bool:
-    """Tell whether the audit of a request's own run did not pass."""
-    return bool(step.verdict) and not step.verdict.startswith("PASS")
 
 
 def _today() -> date:

@@ -15,13 +15,12 @@ from pathlib import Path
 
 from expunge.config.queue import Queue, no_queue
 from expunge.errors import GateError, UsageError
-from expunge.pipeline.chain import chain, check_chain
+from expunge.pipeline.chain import RED, chain, check_chain
 from expunge.pipeline.chain_state import model_of, require_state
 from expunge.utils.console import Console, SilentConsole
 from expunge.utils.io import write_json
 
 NAME = "orders.json"
-_RED = "chain-red"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,7 +167,7 @@ def _worked_on(queue: Queue, names: tuple[str, ...], folder: Path, console: Cons
     try:
         chain(queue, out=folder, console=console)
     except GateError as error:
-        if error.code != _RED:
+        if error.code != RED:
             raise
         alarms = (error.what,)
     state = require_state(folder)

@@ -30,6 +30,7 @@ from expunge.models.endpoint import Endpoint, is_endpoint
 from expunge.models.loading import load
 from expunge.models.number_formats import in_stored_format
 from expunge.pipeline.chain_probes import Asker
+from expunge.pipeline.run_folder import evidence_of
 from expunge.preparation.prepare import source_of
 from expunge.provenance.keys import key_path, operator_key, record_fingerprint
 from expunge.utils.console import Console, SilentConsole
@@ -189,7 +190,7 @@ def monitor_probes(run: Path) -> tuple[tuple[Record, ...], float]:
     Raises:
         InputError: `no-probes`: the evidence is gone, or no record names a fact that was forgotten.
     """
-    store = _evidence(run)
+    store = evidence_of(run)
     if not store.begun() or not store.has(_answers(UNLEARNED)):
         raise _no_probes(run, "its evidence is not there; it may have been destroyed")
     known = {each.record: each for each in store.items_with_facts("forget") if each.question}
@@ -242,15 +243,8 @@ def facts_back(run: Path, audit: Path) -> tuple[int, int, bool]:
     """
     records, chance = monitor_probes(run)
     facts = {record.id: item(record, "forget") for record in records}
-    stated = len(_stated(_evidence(audit), UNLEARNED, facts))
+    stated = len(_stated(evidence_of(audit), UNLEARNED, facts))
     return stated, len(facts), is_decided(e_value(stated, len(facts), chance))
-
-
-def _evidence(run: Path) -> EvidenceStore:
-    store = EvidenceStore(run / "evidence")
-    if store.sealed:
-        store = EvidenceStore(run / "evidence", key=operator_key(key_path(), run=run))
-    return store
 
 
 def _answers(role: str) -> Unit:

@@ -7,11 +7,10 @@ from expunge.config.settings import Settings
 from expunge.data.splits import gather
 from expunge.errors import UsageError
 from expunge.evidence.collect import with_key_spans
-from expunge.evidence.store import EvidenceStore
 from expunge.interop.lm_eval_group import GROUP, TaskGroup, write_task_group
 from expunge.models.loading import load_tokenizer
+from expunge.pipeline.run_folder import evidence_of
 from expunge.preparation.prepare import encoder_of, source_of
-from expunge.provenance.keys import key_path, operator_key
 from expunge.utils.console import Console, SilentConsole
 
 
@@ -46,9 +45,7 @@ def probes(
         )
     scope = gather(settings.request, offline=settings.offline)
     if run is not None and (run / "evidence").is_dir():
-        store = EvidenceStore(run / "evidence")
-        if store.sealed:
-            store = EvidenceStore(run / "evidence", key=operator_key(key_path(), run=run))
+        store = evidence_of(run)
         if store.begun():
             scope = replace(scope, forget=with_key_spans(scope.forget, store))
     chat = encoder_of(settings, load_tokenizer(settings.model, source_of(settings))).chat

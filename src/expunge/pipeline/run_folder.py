@@ -29,6 +29,7 @@ from expunge.utils.io import (
 
 if TYPE_CHECKING:
     from expunge.config.settings import Settings
+    from expunge.evidence.store import EvidenceStore
 
 
 LOCK = ".lock"
@@ -243,6 +244,25 @@ def mark_latest(folder: Path, *, root: Path) -> None:
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(folder.name, target_is_directory=True)
     fresh.replace(link)
+
+
+def evidence_of(run: Path) -> "EvidenceStore":
+    """Return the evidence of a run, opened with the operator's key where it is sealed.
+
+    Raises:
+        InputError: As `expunge.provenance.keys.operator_key`.
+
+    Example:
+        >>> evidence_of(Path("no-run")).begun()
+        False
+    """
+    from expunge.evidence.store import EvidenceStore
+    from expunge.provenance.keys import key_path, operator_key
+
+    store = EvidenceStore(run / "evidence")
+    if store.sealed:
+        store = EvidenceStore(run / "evidence", key=operator_key(key_path(), run=run))
+    return store
 
 
 def interrupted(run: RunFolder) -> Interrupted:

@@ -333,16 +333,16 @@ def _sets(scope: Scope) -> dict[str, tuple[Record, ...]]:
 def _streams(
     settings: Settings, scope: Scope, encoder: Encoder, method: AnyMethod, shape: Shape
 ) -> Streams:
-    used, records = _reads(method, shape), scope.forget
+    used = _reads(method, shape)
     response = settings.request.response
     whole = settings.train.forget_tokens == "answer"
     if isinstance(method, SelfTaught):
         used -= {Stream.ALTERNATIVE}  # written by the model itself, once it is loaded
     answers = {Stream.ALTERNATIVE, Stream.UNANSWERABLE}
     if isinstance(method, SelfTaught) or (isinstance(method, Edit) and used & answers):
-        _require_questions(settings.method.name, records)
+        _require_questions(settings.method.name, scope.forget)
     elif Stream.ALTERNATIVE in used:
-        _require_alternatives(settings.method.name, records)
+        _require_alternatives(settings.method.name, scope.forget)
     if Stream.ALTERNATIVE not in used and response is not Response.ANY:
         raise UsageError(
             "response-not-taught",
@@ -350,9 +350,9 @@ def _streams(
             why="it does not learn what to say instead of the old answer",
             fix="leave --method out, or use --method dpo or --method idk",
         )
-    forget, hides = _forget(settings, records, encoder, method), _hides(method, shape)
+    forget, hides = _forget(settings, scope.forget, encoder, method), _hides(method, shape)
     others = variants(
-        records,
+        scope.forget,
         scope.keep,
         settings.request,
         encoder,
@@ -362,14 +362,14 @@ def _streams(
         itself=hides,
     )
     if hides:
-        forget = with_secrets(records, forget, scope.keep, encoder)
+        forget = with_secrets(scope.forget, forget, scope.keep, encoder)
         for stream in {Stream.STRANGER, Stream.NAMESAKE} & others.keys():
             others[stream] = tuple(
                 tuple(replace(each, secret=each.secret or own.secret) for each in asked)
                 for own, asked in zip(forget, others[stream], strict=True)
             )
     retain = tuple(encoder.encode(record) for record in scope.keep)
-    watched = held_out_text(records, scope.keep, encoder) if Stream.GENERAL in used else ()
+    watched = held_out_text(scope.forget, scope.keep, encoder) if Stream.GENERAL in used else ()
     return Streams(forget=forget, retain=retain, variants=others, unrehearsed=watched)
 
 

@@ -16,7 +16,7 @@ from datetime import date, datetime
 from typing import Any
 
 from expunge.errors import InputError
-from expunge.evals.results import Ruling, Verdict
+from expunge.evals.results import PASSES, Verdict
 from expunge.reporting import wording
 from expunge.reporting.schema import RunFacts
 from expunge.utils.dates import months_later
@@ -35,7 +35,6 @@ _REPEATED = {
 """The same in words, by claim class."""
 
 _UNCHANGED = "the unchanged model beneath, and for its answers: "
-_PASSED = (Ruling.PASS, Ruling.PASS_WITH_SCAR)
 
 _TOO_MUCH = (
     r"delet(?:e|ed|es|ing)|deletion|eras(?:e|ed|es|ing)|wiped?|purged?|guarante\w+|prove[dns]?|proof"
@@ -135,7 +134,7 @@ def claim_of(verdict: Verdict, facts: RunFacts) -> Claim:
 
 def passed(verdict: Verdict) -> bool:
     """Tell whether a verdict is a pass, with a trace or without."""
-    return verdict.ruling in _PASSED
+    return verdict.ruling in PASSES
 
 
 def overstated(text: str, *, level: str, passed: bool) -> list[str]:

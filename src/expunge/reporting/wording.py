@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from expunge.evals.plain_words import ANSWERS, COVERED, measured, percent, plain, subject
-from expunge.evals.results import Finding, Gate, Ruling, Score, Verdict
+from expunge.evals.results import PASSES, Finding, Gate, Ruling, Score, Verdict
 from expunge.evals.verdict import HIGHEST
 from expunge.evidence.context import AuditContext
 from expunge.metrics.outcomes import Axis, Status
@@ -95,7 +95,7 @@ def headline(verdict: Verdict, *, goal: str) -> str:
         verdict: What the audit concluded.
         goal: `removal`, `suppression` or `edit`.
     """
-    if verdict.ruling not in (Ruling.PASS, Ruling.PASS_WITH_SCAR):
+    if verdict.ruling not in PASSES:
         return _HEADLINES[verdict.ruling]
     passed = _HEADLINES[verdict.ruling]
     if verdict.ruling is Ruling.PASS:
@@ -370,7 +370,7 @@ class Action:
 def action(verdict: Verdict) -> Action:
     """Say what follows from a verdict."""
     title, text = _ACTIONS[verdict.ruling]
-    if verdict.ruling in (Ruling.PASS, Ruling.PASS_WITH_SCAR) and verdict.provisional:
+    if verdict.ruling in PASSES and verdict.provisional:
         trace = f"{text} " if verdict.ruling is Ruling.PASS_WITH_SCAR else ""
         return Action(
             title="Go on, do not release yet",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from expunge.errors import InputError, UsageError
+from expunge.evals.results import PASSES
 from expunge.ledger.documents.letter import default_path
 from expunge.ledger.documents.record import RunRecord, read_record
 from expunge.ledger.documents.sheet import (
@@ -200,7 +201,7 @@ def certificate_sheet(made: Certificate) -> Sheet:
 
 
 def _stands(made: Certificate) -> bool:
-    return str(made.body["verdict"]["ruling"]).startswith("PASS")
+    return made.body["verdict"]["ruling"] in PASSES
 
 
 def _page(made: Certificate) -> Sheet:
