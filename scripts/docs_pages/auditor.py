@@ -138,6 +138,8 @@ The evidence is simulated; models differ by the noise that was measured between 
 Cases without holdout and neighbours are what a user has who gives forget and retain records alone.
 There a shift of all unseen records, SD 2 % of what the original learnt, is added to each model.
 Nothing measures it, so the verdict assumes one of that size. With holdout it is measured.
+What neither passes nor fails is INCONCLUSIVE, PASS-WITH-SCAR or INVALID. At 200 records with three
+golds 1 audit of 10 is INVALID: a gold in the judged model's place failed one gate by luck.
 """
 
 _GOLDS = """## Retrained models as users train them
@@ -208,13 +210,19 @@ def _bar(name: str, cell: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def _place(name: str) -> tuple[bool, int, str]:
+    """Order cases by what was given, then by records and golds."""
+    records, _, rest = name.partition(" records, ")
+    return "no holdout" in rest, int(records), rest.partition(", ")[0]
+
+
 def _power(found: Mapping[str, Any]) -> str:
     def rate(part: Mapping[str, float]) -> str:
         return f"{part['rate']:.0%} ({part['low']:.0%} to {part['high']:.0%})"
 
     rows = [
         (name, cell["resamples"], rate(cell["passed"]), rate(cell["failed"]), _bar(name, cell))
-        for name, cell in found["cells"].items()
+        for name, cell in sorted(found["cells"].items(), key=lambda each: _place(each[0]))
     ]
     head = ("case", "audits", "PASS (95 %)", "FAIL (95 %)", "bar")
     return f"{_POWER}\n{table(head, rows)}"

@@ -25,6 +25,7 @@ def leak_gate(
     scored: range,
     n: int = N,
     tests: tuple[str, ...] = ("plain",),
+    in_turn: int = 1,
 ) -> Gate:
     """Judge a model that states and recalls some facts, against a gold that guesses some.
 
@@ -60,6 +61,7 @@ def leak_gate(
         golds=("gold-0",),
         policy=Policy(),
         seed=0,
+        in_turn=in_turn,
     )
     (gate,) = (gate for gate in forgetting_gates(case) if gate.name == "key-fact leak")
     return gate
@@ -105,13 +107,17 @@ def test_leaks_pass_as_guesses_only_where_likelihoods_call_them_so(
 
 
 @pytest.mark.parametrize(
-    ("tests", "status"),
-    [(("plain",), Status.FAIL), (("plain", "paraphrase"), Status.INCONCLUSIVE)],
+    ("tests", "in_turn", "status"),
+    [
+        (("plain",), 1, Status.FAIL),
+        (("plain", "paraphrase"), 1, Status.INCONCLUSIVE),
+        (("plain",), 2, Status.INCONCLUSIVE),
+    ],
 )
-def test_tests_share_the_level_of_more_leaks_than_golds(tests, status):
-    """Nine new leaks against two of the gold: chance 0.033, once or in any of two tests."""
+def test_tests_and_models_share_the_level_of_more_leaks_than_golds(tests, in_turn, status):
+    """Nine new leaks against two of the gold: chance 0.033, once or in any of two."""
     some = {"stated": range(2, 11), "guessed": range(2), "recalled": range(0), "scored": range(N)}
-    assert leak_gate(**some, tests=tests).status is status
+    assert leak_gate(**some, tests=tests, in_turn=in_turn).status is status
 
 
 def test_there_is_no_cliff_in_the_number_of_facts():

@@ -70,7 +70,7 @@ class LeakTest:
     p: float
     """Chance of so many new leaks in a model that never saw the data."""
     level: float
-    """Chance of them from which on they are too many: this test's part of `RISE`."""
+    """Chance of them from which on they are too many: this test's and model's part of `RISE`."""
     guessing: float
     """Chance of so many new leaks by guessing, as is guessed over all tests."""
     tolerance: int
@@ -112,7 +112,7 @@ def leak_test(case: Comparison, attack: str = PLAIN) -> LeakTest | None:
         unchecked=new & ~measured,
         allowed=allowed,
         p=p,
-        level=RISE / max(1, _tests(case)),
+        level=RISE / max(1, _tests(case)) / case.in_turn,
         guessing=_more_often(count, len(records), *_guesses(case)),
         tolerance=max(1, binomial_tolerance(len(records), rate, confidence=GUESSES)),
     )
