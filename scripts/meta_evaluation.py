@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -41,6 +42,8 @@ from expunge.metrics.base import (
     PROBABILITY,
     ROUGE_L_F1,
     ROUGE_L_RECALL,
+    UNTOLD,
+    UNTOLD_MIN_K,
     RecordMetric,
 )
 from expunge.metrics.statistics import auc
@@ -56,7 +59,8 @@ KNOWLEDGE: tuple[RecordMetric, ...] = (
     ROUGE_L_RECALL,
     ROUGE_L_F1,
 )
-NAMES = [metric.id for metric in (*KNOWLEDGE, *MEMBERSHIP)]
+LIKELIHOODS = (*MEMBERSHIP, UNTOLD, UNTOLD_MIN_K)
+NAMES = [metric.id for metric in (*KNOWLEDGE, *LIKELIHOODS)]
 FACTS = 16
 FULL, PART, FAR = 0.02, 0.3, 0.004
 """Mean loss in nats at which teaching ends, at which it ends early, and far beyond the end."""
@@ -220,17 +224,22 @@ class Bench(NamedTuple):
                     "m",
                     scored=tuple(records),
                     asked=("forget",),
-                    attacks=(Rounding(form="int4"),) if int4 else (),
+                    forms=(Rounding(form="int4"),) if int4 else (),
                     attacked=tuple(records) if int4 else (),
                     bar=bar,
                 )
             table = Table.read(store)
         test = "int4" if int4 else "plain"
         found = {m.id: _mean(table.column(m, "m", "forget", test)) for m in KNOWLEDGE}
-        for metric in MEMBERSHIP:
+        for metric in LIKELIHOODS:
             sides = [table.column(metric, "m", split, test) for split in records]
             found[metric.id] = auc(*(np.array(list(side.values())) for side in sides))
         return found
+
+
+def mean_of(found: NDArray[np.float64]) -> float:
+    """Return the mean of one group."""
+    return float(np.mean(found))
 
 
 def _mean(column: dict[str, float]) -> float:
@@ -323,7 +332,7 @@ def interval(
 
 def main() -> None:
     """Build the pool and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
@@ -345,9 +354,7 @@ def main() -> None:
         sides = [np.array([row[name] for row in rows]) for rows in (know, never)]
         metrics[name] = {
             "faithfulness": interval(auc, sides, 0),
-            "robustness": interval(
-                lambda found: float(np.mean(found)), [np.array([r[place] for r in robust])], 0
-            ),
+            "robustness": interval(mean_of, [np.array([r[place] for r in robust])], 0),
         }
         print(name, metrics[name])
     sizes = {"know": len(know), "never": len(never), "unlearned": len(robust), "facts": FACTS}

@@ -151,6 +151,9 @@ class Tokens:
     def written(self, ids):
         return "".join(WORDS[i] for i in ids)
 
+    def texts(self, encoded):
+        return list(WORDS)
+
 
 def scored(store, role, split, record, probabilities):
     logp = (*map(math.log, probabilities), -0.1)

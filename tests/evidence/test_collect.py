@@ -7,8 +7,9 @@ import torch
 
 from expunge.attacks.presets import AUDIT_FORMS
 from expunge.data.readers import read
+from expunge.data.records import Message, Record
 from expunge.data.tokenization import Encoder
-from expunge.evidence.collect import Collector, is_rounded
+from expunge.evidence.collect import Collector, is_rounded, repeated_name
 from expunge.evidence.store import EvidenceStore, Unit
 from expunge.models import generation
 from expunge.models.loading import Source, load
@@ -143,3 +144,30 @@ def test_units_are_written_whole_and_not_asked_again(original, world, tmp_path, 
     first = answers(tmp_path, original, records, scored=True)
     monkeypatch.setattr(generation, "next_logits", None)  # any decoding would fail
     assert answers(tmp_path, original, records, scored=True) == first
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "facts", "marked"),
+    [
+        ("Where does Ann Lee live?", "Ann Lee lives in Oslo.", (), "AnnLee"),
+        ("Where does Ann Lee live?", "She lives in Oslo.", (), ""),
+        ("Where does he live?", "Ann Lee lives in Oslo.", (), ""),
+        ("How does one write to Ann Lee?", "At ann@lee.org, says ANN.", (), "ANN"),
+        ("Where is Ann Lee's office?", "Ann's office is in Lee Street.", ("Lee Street",), "Ann"),
+    ],
+)
+def test_tokens_of_a_name_count_as_told_where_the_question_holds_it(
+    original, question, answer, facts, marked
+):
+    encoder = Encoder(original.tokenizer)
+    record = Record(
+        id="r",
+        prompt=(Message("user", question),),
+        completion=answer,
+        key_answers=facts,
+        subject="Ann Lee",
+    )
+    encoded = encoder.encode(record)
+    texts = encoder.texts(encoded)
+    found = "".join(texts[place] for place in repeated_name(record, encoded, encoder))
+    assert "".join(found.split()) == marked

@@ -43,6 +43,7 @@ def scored(
     z: tuple[float, ...] | None = None,
     ends: bool = False,
     zlib: int = 10,
+    named: tuple[int, ...] = (),
 ) -> Scores:
     if hit is not None and not logp:
         logp = (-1.0,) * len(hit)
@@ -53,6 +54,7 @@ def scored(
         z=z if z is not None else logp,
         ends=ends,
         zlib=zlib,
+        named=named,
     )
 
 
@@ -135,6 +137,10 @@ CASES = {
     "own-nll": (lambda of: of(replace(said("Lagos."), own_nll=0.5)), 0.5),
     "edit-detection": (lambda of: of(np.array([2.0, 3.0]), np.array([1.0, 2.5])), 0.75),
     "log-loss": (lambda of: of(scored((-1.0, -3.0))), -math.log(2.2)),
+    "untold-likelihood": (lambda of: of(scored((-9.0, -1.0, -40.0), named=(0,))), -6.0),
+    "untold-min-k-40": (lambda of: of(scored((-90.0, *MICRO), named=(0,))), -2.5),
+    "untold-min-k-40-unfloored": (lambda of: of(scored((-1.0, -30.0))), -30.0),
+    "untold-log-loss": (lambda of: of(scored((-9.0, -0.8), named=(0,))), 0.0),
     # robustness
     "patching-depth": (lambda of: of((0.0, 0.04, 1.0, 3.0), (9.0, 9.0, 0.5, 7.0)), 3.5 / 4),
     "lens-depth": (lambda of: of((1.0, 3.0), (0.5, 0.75)), 1.25 / 4),

@@ -254,6 +254,19 @@ class Encoder:
         """Return the text of tokens with its white space, without special tokens."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
+    def texts(self, encoded: Encoded) -> list[str]:
+        """Return the text of each scored token but the end token, with the space before it."""
+        ids = encoded.ids[encoded.start : len(encoded.ids) - int(encoded.ends)]
+        texts: list[str] = []
+        before = ""
+        for stop in range(1, len(ids) + 1):
+            # Decoded together: a letter may be spread over tokens, and single ones lose their
+            # space.
+            through = self.written(ids[:stop])
+            texts.append(through[len(before) :])
+            before = through
+        return texts
+
     def pieces(self, record: Record) -> list[str]:
         """Return the names that the vocabulary gives to the tokens of a record."""
         return list(self._tokenizer.convert_ids_to_tokens(list(self.encode(record).ids)))

@@ -16,9 +16,10 @@ from expunge.evidence.store import ORIGINAL, PLAIN
 from expunge.metrics.base import (
     EXTRACTION_STRENGTH,
     KEY_FACT,
-    LOG_LOSS,
     MEMBERSHIP,
     PROBABILITY,
+    UNTOLD,
+    UNTOLD_LOG_LOSS,
     RecordMetric,
     ScoreMetric,
 )
@@ -218,7 +219,7 @@ def unknown_records(case: Comparison) -> tuple[str, ...]:
 
 
 LIKELIHOOD_OF = MEMBERSHIP[0]
-"""Mean log-probability per token of the true answer."""
+"""Mean log-probability per token of the true answer, for records that are not paired."""
 
 IN_NATS = 0.1
 """Chance at most of a kept record's likelihood in nats, under a model that never saw it."""
@@ -250,9 +251,7 @@ class Paired:
     noise: ModelNoise
 
 
-def paired(
-    case: Comparison, metric: ScoreMetric = LIKELIHOOD_OF, attack: str = PLAIN
-) -> Paired | str:
+def paired(case: Comparison, metric: ScoreMetric = UNTOLD, attack: str = PLAIN) -> Paired | str:
     """Return the likelihoods of the forget records, or the reason why there are none.
 
     Under an attack, the judged model and the golds are taken under it and the original is not: it
@@ -318,7 +317,7 @@ def kept_records(
         level: Chance that any of the records of a true gold is called kept.
         tests: Records that share the level; 0: all that were measured.
     """
-    found, plain = paired(case, LOG_LOSS, attack), paired(case, LIKELIHOOD_OF, attack)
+    found, plain = paired(case, UNTOLD_LOG_LOSS, attack), paired(case, UNTOLD, attack)
     if isinstance(found, str) or isinstance(plain, str):
         return found if isinstance(found, str) else str(plain)
     scaled = kept_test(found.judged, found.original, found.golds, found.noise)

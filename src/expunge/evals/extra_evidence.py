@@ -75,7 +75,7 @@ def collect_key_spans(collector: Collector, golds: Sequence[str]) -> None:
         if record.key_answers:
             found += _named(collector, record)
         elif record.id in original and rows:
-            texts = _token_texts(collector, collector.encoder.encode(record))
+            texts = collector.encoder.texts(collector.encoder.encode(record))
             found += _spans(record, texts, original[record.id], rows, threshold)
     if found:
         store.write_key_spans(found)
@@ -121,19 +121,6 @@ def _spans(
 
 def _content(scores: Scores) -> tuple[float, ...]:
     return scores.logp[: scores.content]
-
-
-def _token_texts(collector: Collector, encoded: Encoded) -> list[str]:
-    """Return the text of each scored token but the end token, with the space before it."""
-    ids = encoded.ids[encoded.start : len(encoded.ids) - int(encoded.ends)]
-    texts: list[str] = []
-    before = ""
-    for stop in range(1, len(ids) + 1):
-        # Decoded together: a letter may be spread over tokens, and single ones lose their space.
-        through = collector.encoder.written(ids[:stop])
-        texts.append(through[len(before) :])
-        before = through
-    return texts
 
 
 def _scores(store: EvidenceStore, role: str, split: str) -> dict[str, Scores]:
@@ -266,7 +253,10 @@ def _score(
         pad_id=collector.encoder.pad_id,
         tokens_per_pass=collector.tokens_per_pass,
     )
-    rows = [scores_of(*each) for each in zip(records, encoded, found, strict=True)]
+    rows = [
+        scores_of(record, tokens, values, collector.encoder)
+        for record, tokens, values in zip(records, encoded, found, strict=True)
+    ]
     collector.store.write_scores(unit, rows)
 
 

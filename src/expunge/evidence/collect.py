@@ -9,11 +9,12 @@ and where only the first ones are, the answer goes on from there. What is left t
 over sets and attacks, since decoding few rows costs as much as decoding many.
 """
 
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from typing import NamedTuple, Protocol
 
 from expunge.data.records import Record
@@ -241,7 +242,7 @@ class Collector:
         if not all(bool(values.logp.isfinite().all()) for values in found):
             raise not_a_number(f"the {unit.role} model's scores are not numbers")
         rows = [
-            scores_of(record, encoded, values)
+            scores_of(record, encoded, values, self.encoder)
             for record, encoded, values in zip(records, tokens, found, strict=True)
         ]
         self.store.write_scores(unit, rows)
@@ -370,7 +371,7 @@ def _question(
     return _Question(record, ask, known[:limit], closed=len(known) >= limit)
 
 
-def scores_of(record: Record, encoded: Encoded, values: TokenScores) -> Scores:
+def scores_of(record: Record, encoded: Encoded, values: TokenScores, encoder: Encoder) -> Scores:
     """Return what one pass said about a record, in the form that is stored."""
     return Scores(
         record=record.id,
@@ -379,4 +380,47 @@ def scores_of(record: Record, encoded: Encoded, values: TokenScores) -> Scores:
         z=tuple(values.z.tolist()),
         ends=encoded.ends,
         zlib=len(zlib.compress(record.completion.encode())),
+        named=repeated_name(record, encoded, encoder),
     )
+
+
+def repeated_name(record: Record, encoded: Encoded, encoder: Encoder) -> tuple[int, ...]:
+    """Return the places of scored tokens that repeat the subject's name from the question.
+
+    A name inside a key answer counts as a part of that fact, and one inside another word, such as
+    an e-mail address, as a part of that word.
+
+    Args:
+        record: What was scored.
+        encoded: The same, as tokens.
+        encoder: The tokenizer of the model.
+    """
+    given = _words(record.question) & _words(record.subject or "")
+    if not given & _words(record.completion):
+        return ()
+    texts = encoder.texts(encoded)
+    answer = "".join(texts)
+    facts = [m.span() for fact in record.key_answers for m in re.finditer(re.escape(fact), answer)]
+    names = [
+        match.span()
+        for match in _WORD.finditer(answer)
+        if match.group().casefold() in given and not _meets(match.span(), facts)
+    ]
+    stops = list(accumulate(map(len, texts)))
+    return tuple(
+        place
+        for place, (text, stop) in enumerate(zip(texts, stops, strict=True))
+        if _meets((stop - len(text.lstrip()), stop), names)
+    )
+
+
+_WORD = re.compile(r"(?<![\w@./-])[^\W_]+(?:-[^\W_]+)*(?![\w@/]|\.\w)")
+"""A word that is no part of an address."""
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(match.group().casefold() for match in _WORD.finditer(text))
+
+
+def _meets(span: tuple[int, int], others: Sequence[tuple[int, int]]) -> bool:
+    return any(span[0] < stop and start < span[1] for start, stop in others)

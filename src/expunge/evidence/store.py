@@ -113,6 +113,8 @@ class Scores:
     ends: bool
     zlib: int
     """Bytes of the answer's UTF-8 text after zlib."""
+    named: tuple[int, ...] = ()
+    """Places of tokens that repeat the subject's name from the question; they tell no fact."""
 
     @property
     def content(self) -> int:

@@ -4,12 +4,13 @@ These are not the records of the registry. `registry.Metric` describes any metri
 takes its id from here where an audit reads it record by record.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from expunge.evidence.store import Answer, Item, Scores
-from expunge.metrics import membership
+from expunge.metrics import membership, untold_likelihood
 from expunge.metrics.answer_quality import form_missed, malformed, own_nll
 from expunge.metrics.fact_leak import leaks_fact
 from expunge.metrics.fact_matchers import Background
@@ -107,4 +108,18 @@ BOUNDED = ScoreMetric(id="bounded-loss", of=membership.bounded)
 """Likelihood of an answer in which no single token decides."""
 
 LOG_LOSS = ScoreMetric(id="log-loss", of=membership.log_loss)
-"""The scale on which single records are tested."""
+"""The scale on which single records are tested where no gold is."""
+
+UNTOLD = ScoreMetric(id="untold-likelihood", of=untold_likelihood.untold_likelihood)
+"""What a model knows of an answer beyond what the question tells."""
+
+UNTOLD_MIN_K = ScoreMetric(id="untold-min-k-40", of=untold_likelihood.untold_min_k)
+"""The same, of the least likely tokens."""
+
+SHUNNED = ScoreMetric(
+    id="untold-min-k-40-unfloored", of=partial(untold_likelihood.untold_min_k, floor=-math.inf)
+)
+"""The same, however unlikely they are: whether a model shuns an answer."""
+
+UNTOLD_LOG_LOSS = ScoreMetric(id="untold-log-loss", of=untold_likelihood.untold_log_loss)
+"""The scale on which single records are tested against golds."""

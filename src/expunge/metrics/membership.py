@@ -21,7 +21,13 @@ from expunge.metrics.memorization import mean_log_probability
 from expunge.metrics.statistics import clopper_pearson
 
 
-def _lowest_mean(values: tuple[float, ...], share: float) -> float | None:
+def lowest_mean(values: tuple[float, ...], share: float) -> float | None:
+    """Return the mean of the lowest `share` of values, one at least; None without a value.
+
+    Example:
+        >>> lowest_mean((-1.0, -3.0, -5.0), 0.7)
+        -4.0
+    """
     if not values:
         return None
     count = max(1, int(share * len(values)))
@@ -93,7 +99,7 @@ def min_k(scores: Scores, share: float = 0.4) -> float | None:
         >>> min_k(scores, share=0.7)
         -4.0
     """
-    return _lowest_mean(scores.logp[: max(scores.content, 0)], share)
+    return lowest_mean(scores.logp[: max(scores.content, 0)], share)
 
 
 def min_k_plus(scores: Scores, share: float = 0.2) -> float | None:
@@ -107,7 +113,7 @@ def min_k_plus(scores: Scores, share: float = 0.2) -> float | None:
         >>> min_k_plus(scores, share=0.5)
         -2.0
     """
-    return _lowest_mean(scores.z[: max(scores.content, 0)], share)
+    return lowest_mean(scores.z[: max(scores.content, 0)], share)
 
 
 CAP = 0.01

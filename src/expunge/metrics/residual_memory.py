@@ -1,13 +1,14 @@
 """Residual memory: the share of what the original learnt that is left, 0 = gold, 1 = original.
 
 `R = sum(lp_u - lp_g) / sum(lp_o - lp_g)` over records, where `lp` is the mean log-probability per
-token of the true answer under the judged model u, the gold g and the original o. The records are
+token of the true answer (`untold_likelihood`: without the name that the question tells, -11 nats at
+least) under the judged model u, the gold g and the original o. The records are
 paired, so their difficulty cancels; what is left is how models that never saw a record differ on
 it. That noise is measured, not assumed: between golds on the forget set, and between all models
 (golds and original) on records that none of them was trained on.
 
 Kept records are single ones that lie nearer the original than an unseen record can. For each record
-the judged model's likelihood, on the scale of `membership.log_loss`, is compared with the golds' in
+the judged model's likelihood, on the scale of `untold_log_loss`, is compared with the golds' in
 units of what such models differ by (`ModelNoise`). The p-value is that of a gold in the judged
 model's place (offline likelihood ratio attack, arXiv:2112.03570, with the noise pooled over records
 because golds are few). A record counts as kept when it also lies nearer the original than the
@@ -223,7 +224,7 @@ def kept_test(judged: Array, original: Array, golds: Array, noise: ModelNoise) -
     """Test each record for being kept.
 
     Args:
-        judged: `membership.log_loss` of each record, shape (records,).
+        judged: `untold_log_loss` of each record, shape (records,).
         original: The same of the original, shape (records,).
         golds: The same of each gold, shape (golds, records).
         noise: How models differ on unseen records.

@@ -7,7 +7,7 @@ answers about what is to be kept were collected anyway.
 
 from typing import NamedTuple
 
-from expunge.evals.comparison import LIKELIHOOD_OF, Comparison, kept_records, paired
+from expunge.evals.comparison import Comparison, kept_records, paired
 from expunge.evals.evidence_table import Column, common
 from expunge.evals.gates import (
     KEPT,
@@ -22,7 +22,14 @@ from expunge.evals.gates import (
 from expunge.evals.leak_test import leak_gate, leak_test
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL, PLAIN, Item, Unit
-from expunge.metrics.base import BOUNDED, EXTRACTION_STRENGTH, KEY_FACT, RecordMetric, ScoreMetric
+from expunge.metrics.base import (
+    BOUNDED,
+    EXTRACTION_STRENGTH,
+    KEY_FACT,
+    UNTOLD,
+    RecordMetric,
+    ScoreMetric,
+)
 from expunge.metrics.key_facts import fact_form, states
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.residual_memory import (
@@ -227,8 +234,8 @@ def memory_gate(
     name: str,
     attack: str = PLAIN,
     *,
-    metric: ScoreMetric = LIKELIHOOD_OF,
-    two_sided: bool = False,
+    metric: ScoreMetric = UNTOLD,
+    shunned: ScoreMetric | None = None,
 ) -> Gate:
     """Decide on residual memory, plain or under an attack.
 
@@ -243,8 +250,8 @@ def memory_gate(
         name: Name of the gate.
         attack: Name of the test.
         metric: Likelihood of a record.
-        two_sided: Call it a scar where the memory lies measurably below zero: a model that shuns
-            the data more than one that never saw it.
+        shunned: Call it a scar where the memory lies measurably below zero by this likelihood: a
+            model that shuns the data more than one that never saw it.
     """
     policy = case.policy.privacy if axis is Axis.PRIVACY else case.policy.residual
     cap = case.policy.residual_cap
@@ -255,11 +262,14 @@ def memory_gate(
         return missing(axis, name, margin=policy, reason=reason, n=n)
     # Privacy looks at the same records again, and attacks at the same memory many times: the first
     # look has the larger part of the false alarms.
-    level = LEVEL if attack == PLAIN and not two_sided else LEVEL_ATTACK
+    level = LEVEL if attack == PLAIN and shunned is None else LEVEL_ATTACK
     status = judge_residual(found, policy=policy, cap=cap, level=level)
     margin = residual_margin(found, policy, cap)
-    if two_sided and status is not Status.FAIL and found.value < -margin and found.high < 0:
-        status = Status.SCAR
+    if shunned is not None and status is not Status.FAIL:
+        below = _memory(case, shunned, attack).found
+        least = margin if below is None else residual_margin(below, policy, cap)
+        if below is not None and below.value < -least and below.high < 0:
+            status, found, margin = Status.SCAR, below, least
     open_ = status is Status.INCONCLUSIVE
     estimate = Estimate(found.value, found.low, found.high)
     return Gate(
@@ -273,7 +283,7 @@ def memory_gate(
         status=status,
         reason=reason,
         needed=records_needed(estimate, margin, n) if open_ else None,
-        two_sided=two_sided,
+        two_sided=shunned is not None,
         policy=policy if margin > policy else None,
         settle=_more_golds(len(case.golds)) if open_ else "",
         part=attack != PLAIN and RESOLVED * found.error > cap,
@@ -292,7 +302,7 @@ def token_memory_gate(case: Comparison) -> Gate:
         case: Who is judged against whom.
     """
     name, limit = f"{MEMORY} by token", case.policy.residual_cap
-    if reason := unfit(LIKELIHOOD_OF.id):
+    if reason := unfit(UNTOLD.id):
         return missing(Axis.FORGETTING, name, margin=limit, reason=reason)
     found, n, reason = _memory(case, BOUNDED, PLAIN)
     if found is None:
@@ -359,7 +369,7 @@ def kept_gate(case: Comparison, axis: Axis, name: str, attack: str = PLAIN) -> G
     and at least half of the records could have been told. The bounds printed are those of the share
     of kept records.
     """
-    if reason := unfit(LIKELIHOOD_OF.id):
+    if reason := unfit(UNTOLD.id):
         return missing(axis, name, margin=LESS_THAN_ONE, reason=reason)
     level = LEVEL if attack == PLAIN else LEVEL_ATTACK
     found = kept_records(case, attack, level=level)

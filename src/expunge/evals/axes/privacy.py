@@ -16,7 +16,7 @@ from expunge.evals.comparison import CONTROL_STREAM, Comparison, paired
 from expunge.evals.evidence_table import common, mean_column
 from expunge.evals.gates import missing
 from expunge.evals.results import Gate
-from expunge.metrics.base import MEMBERSHIP, OWN_NLL, ScoreMetric
+from expunge.metrics.base import MEMBERSHIP, OWN_NLL, SHUNNED, UNTOLD_MIN_K, ScoreMetric
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import (
     ONE_SIDED,
@@ -116,9 +116,6 @@ def edit_detection_gate(case: Comparison) -> Gate:
 
 MEMBERSHIP_GATE = "membership residual"
 
-GATED = MEMBERSHIP[2]
-"""Min-K of 40 %."""
-
 
 class Groups(NamedTuple):
     """The forget set and a set that no model was trained on, scored by the same models."""
@@ -165,12 +162,13 @@ def privacy_gates(case: Comparison) -> tuple[Gate, ...]:
     """Return the two-sided gate of membership: residual memory of the least likely tokens.
 
     Min-K, the mean log-probability of the least likely 40 % of tokens, is what an outsider would
-    look at to tell members. Paired with the golds record by record, as the residual memory of the
-    forgetting axis is: 0 as a model that never saw the data, 1 as the original. Above the margin:
-    the data is still recognised (fail). Measurably below minus the margin: the model shuns the data
-    more than a model that never saw it (scar). AUCs against holdout records stand among the scores:
-    of 20 records they decide nothing. Beside it, where it was measured, whether answers betray an
-    edit.
+    look at to tell members; what the question tells is left out (`untold_likelihood`).
+    Paired with the golds record by record, as the residual memory of the forgetting axis is: 0 as a
+    model that never saw the data, 1 as the original. Above the margin: the data is still recognised
+    (fail). Measurably below minus the margin: the model shuns the data more than a model that never
+    saw it (scar); no floor hides there how far below it lies. AUCs against holdout records stand
+    among the scores: of 20 records they decide nothing. Beside it, where it was measured, whether
+    answers betray an edit.
 
     Without gold nothing is gated: whether the comparison set is as hard as the forget set cannot
     be told without a model that never saw either.
@@ -183,7 +181,7 @@ def privacy_gates(case: Comparison) -> tuple[Gate, ...]:
         return (missing(Axis.PRIVACY, MEMBERSHIP_GATE, margin=case.policy.privacy, reason=reason),)
     edited = edit_detection_gate(case)
     return (
-        memory_gate(case, Axis.PRIVACY, MEMBERSHIP_GATE, metric=GATED, two_sided=True),
+        memory_gate(case, Axis.PRIVACY, MEMBERSHIP_GATE, metric=UNTOLD_MIN_K, shunned=SHUNNED),
         *((edited,) if edited.status is not Status.NOT_COMPUTABLE else ()),
     )
 

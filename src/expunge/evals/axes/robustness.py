@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from expunge.evals.axes.forgetting import LESS_THAN_ONE, kept_gate, memory_gate
 from expunge.evals.comparison import (
-    LIKELIHOOD_OF,
     NUMBER_FORMATS,
     Baseline,
     Comparison,
@@ -16,7 +15,7 @@ from expunge.evals.gates import KEPT, MEMORY, NO_ANCHOR, missing, unanchored, un
 from expunge.evals.leak_test import LeakTest, leak_gate, leak_test
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL
-from expunge.metrics.base import FACT_LEAK, KEY_FACT
+from expunge.metrics.base import FACT_LEAK, KEY_FACT, UNTOLD
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import Sample
 
@@ -140,7 +139,7 @@ def _unscaled_gate(case: Comparison, attack: str, test: LeakTest) -> Gate:
 def _memory_gates(case: Comparison, attack: str) -> tuple[Gate, ...]:
     """Return what the likelihoods of rounded weights say: in the mean, and record by record."""
     names = f"{MEMORY} under {attack}", f"{KEPT} under {attack}"
-    if not case.table.rows(LIKELIHOOD_OF, case.subject, "forget", attack):
+    if not case.table.rows(UNTOLD, case.subject, "forget", attack):
         margins = case.policy.residual, LESS_THAN_ONE
         return tuple(
             missing(Axis.ROBUSTNESS, name, margin=margin, reason="the attack was not run")
@@ -157,9 +156,7 @@ def robustness_gates(case: Comparison) -> tuple[Gate, ...]:
     asked = (leak_recovery_gate(case, attack) for attack in PROMPT_ATTACKS)
     # The format of the files has no evidence of its own: it is that of every other gate.
     formats = [
-        form
-        for form in NUMBER_FORMATS
-        if case.table.rows(LIKELIHOOD_OF, case.subject, "forget", form)
+        form for form in NUMBER_FORMATS if case.table.rows(UNTOLD, case.subject, "forget", form)
     ]
     return (
         *(replace(gate, threat="T1") for gate in asked),
