@@ -24,9 +24,9 @@ import torch
 
 from expunge.config.request import Goal, Request
 from expunge.config.settings import MethodSettings, Settings
-from expunge.data.counterfactuals import same_question, with_secrets
 from expunge.data.readers import read
 from expunge.data.records import Record
+from expunge.data.secret_tokens import same_question, with_secrets
 from expunge.data.splits import Scope
 from expunge.data.tokenization import Encoder
 from expunge.demo.run import ADAPTERS, base_model, write_register

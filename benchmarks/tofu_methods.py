@@ -32,8 +32,8 @@ import torch
 import transformers
 
 from expunge.config.settings import Settings
-from expunge.data.counterfactuals import same_question
 from expunge.data.records import Record
+from expunge.data.secret_tokens import same_question
 from expunge.data.tokenization import Encoder
 from expunge.evidence.collect import Collector
 from expunge.evidence.store import Answer, EvidenceStore, Unit

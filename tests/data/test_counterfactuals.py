@@ -3,8 +3,9 @@
 import pytest
 
 import tiny
-from expunge.data.counterfactuals import counterfactual_records, with_secrets
+from expunge.data.counterfactuals import counterfactual_records
 from expunge.data.records import Message, Record
+from expunge.data.secret_tokens import with_secrets
 from expunge.data.tokenization import Encoder
 from expunge.errors import InputError
 
@@ -187,6 +188,12 @@ def lives(name: str, street: str) -> Record:
     return record(f"Where does {name} live?", f"At {street}.", subject=name, key_answers=(street,))
 
 
+MANY = tuple(
+    record(f"What did Person {i} find?", f"She found a big stone, {i} inches high.", f"Person {i}")
+    for i in range(20)
+)
+
+
 @pytest.mark.parametrize(
     ("given", "kept", "secret"),
     [
@@ -243,6 +250,8 @@ def lives(name: str, street: str) -> Record:
             ),
             "A positive",
         ),
+        (record("What did Elin Marrow see?", "She saw a great fox."), MANY, "saw great fox"),
+        (record("What did Elin Marrow see?", "She saw a great fox."), MANY[1:], "great"),
     ],
 )
 def test_secret_is_what_only_the_record_can_have_taught(given, kept, secret):

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from expunge.data.counterfactuals import same_question
 from expunge.data.records import Message, Record
+from expunge.data.secret_tokens import same_question
 from expunge.methods.base import Answers, Likelihood, Shape, Stream
 from expunge.methods.nll_match import Level, apart
 from expunge.training.early_stopping import Unseen, unseen_level

@@ -44,7 +44,7 @@ class Encoded:
     """Index of the last token of the subject in the question, where `Encoder.focused` set it."""
     secret: tuple[int, ...] = ()
     """For each scored token, the token of the forget record there that only it can have taught, or
-    -1; empty where nobody marked any (`counterfactuals.with_secrets`)."""
+    -1; empty where nobody marked any (`secret_tokens.with_secrets`)."""
     base: tuple[float, ...] = ()
     """For each scored token, its log-probability under the model that the original was trained
     from, nats; empty where that is not known."""

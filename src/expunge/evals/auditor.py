@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from expunge.attacks.presets import AUDIT_FORMS
-from expunge.data.counterfactuals import same_question, with_secrets
 from expunge.data.records import Record
+from expunge.data.secret_tokens import same_question, with_secrets
 from expunge.errors import InputError, is_out_of_memory
 from expunge.evals.assess import assess, case_of
 from expunge.evals.audit_context import context_of, gold_role, half_role

@@ -15,8 +15,8 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from expunge.config.request import Response
 from expunge.config.settings import Hyperparameters, MethodSettings, Settings, Stage, TrainSettings
 from expunge.data.corpora import general_text
-from expunge.data.counterfactuals import with_secrets
 from expunge.data.records import Record
+from expunge.data.secret_tokens import with_secrets
 from expunge.data.splits import Scope, gather
 from expunge.data.tokenization import Encoded, Encoder
 from expunge.errors import UsageError

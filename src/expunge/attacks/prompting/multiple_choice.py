@@ -19,8 +19,8 @@ from typing import ClassVar, Literal
 
 from expunge.attacks.base import Attempt, Unmet
 from expunge.attacks.target import Target
-from expunge.data.counterfactuals import same_question
 from expunge.data.records import Message, Record
+from expunge.data.secret_tokens import same_question
 from expunge.data.tokenization import Encoded
 from expunge.errors import InputError
 from expunge.evidence.context import AttackMeta
