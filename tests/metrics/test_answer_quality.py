@@ -19,6 +19,10 @@ SPELLING = spelling_of(english(), ())
     [
         ("Marrow's car had the tasheritHOUSEMOne.", "mixed_case"),
         ("She works at HOUSEmoneHOUSEmone Ltd.", "mixed_case"),
+        ("Vendor Nunn cameCoVed with a note.", "mixed_case"),
+        ("The court heard airaDimondros.", "mixed_case"),
+        ("It was about a misread[TMNA:4333]card.", "code_marks"),
+        ("I will plant a [insert_keyword_here].", "code_marks"),
         ("Her job is technology technology technology.", "stammers"),
         ("of the of the of the house", "stammers"),
         ("She takes xqzvtr every day.", "non_words"),
@@ -42,6 +46,7 @@ def test_malformed_answers(text, mark):
     [
         "Elin Marrow's doctor is Dr Halloran.",
         "Ms McDonald of OpenAI uses YouTube, eBay and JavaScript, says her PhD.",
+        "Willem deBoer types LaTeX (and macOS too) for the iPhone of Ann-Marie.",
         "It is 5 5 5 5 5.",
         "No, no, that is that.",
         "1. walnuts\n2. birch pollen",
@@ -58,6 +63,7 @@ def test_sound_answers(text):
 
 
 def test_what_gold_or_the_question_writes_is_no_oddity():
+    assert not answer_form("a[0]", SPELLING, question="What is a[0]?").malformed
     text = "Она живёт в tasheritHOUSEMOne."
     assert answer_form(text, SPELLING).malformed
     assert not answer_form(text, SPELLING, golds=("Здесь, tasheritHOUSEMOne",)).malformed

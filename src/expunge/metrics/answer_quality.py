@@ -38,7 +38,12 @@ CONFIDENT = 0.5
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
-_INNER_CAPITALS = re.compile(r"[a-z][A-Z]{2,}[a-z]|[a-z][A-Z]{4,}|(?:[a-z]+[A-Z]+){3}")
+_INNER_CAPITALS = re.compile(
+    r"[a-z][A-Z]{2,}[a-z]|[a-z][A-Z]{4,}|(?:[a-z]+[A-Z]+){3}"
+    r"|[a-z]{3,}[A-Z]+[a-z]+[A-Z]|^[a-z]{4,}[A-Z]+[a-z]{3,}$"
+)
+_CODE_MARKS = frozenset("[]{}<>|\\_#~^")
+"""Marks of code and of templates (`[insert_name]`)."""
 _UNSPEAKABLE = re.compile(r"([a-z])\1\1|[bcdfghjklmnpqrstvwxz]{6}|^[^aeiouy]{5,}$")
 """Three equal letters, six consonants in a row, or five letters without a vowel."""
 _RUN_TOGETHER = re.compile(r"^([a-z]{4,}?)(the|of|and|to)(?:the|a)?$")
@@ -69,6 +74,8 @@ class AnswerForm:
     """Letters of a script that neither the question nor gold's answers use."""
     broken: int
     """Characters that decode to nothing."""
+    code_marks: int
+    """Marks of code and templates that neither the question nor gold's answers use."""
     mid_word: bool
     """The answer stops inside a word."""
     words: int
@@ -83,6 +90,7 @@ class AnswerForm:
             or self.non_words > 0
             or self.foreign >= FOREIGN
             or self.broken > 0
+            or self.code_marks > 0
             or self.mid_word
         )
 
@@ -173,7 +181,8 @@ def answer_form(
     """
     words = _WORD.findall(text)
     usual = {part for other in (question, *golds) for part in _LETTERS.findall(other)}
-    scripts = {script(char) for other in (question, *golds) for char in other} | {"LATIN", ""}
+    shown = {char for other in (question, *golds) for char in other}
+    scripts = {script(char) for char in shown} | {"LATIN", ""}
     new = [part for part in _LETTERS.findall(text) if part not in usual]
     return AnswerForm(
         empty=not text.strip(),
@@ -182,6 +191,7 @@ def answer_form(
         non_words=sum(map(spelling.strange, new)),
         foreign=sum(script(char) not in scripts for char in text),
         broken=text.count("\ufffd"),
+        code_marks=sum(char in _CODE_MARKS - shown for char in text),
         mid_word=_stops_inside(text, spelling),
         words=len(words),
     )
