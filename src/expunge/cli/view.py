@@ -1,6 +1,7 @@
 """`expunge view`: look at runs and leaderboards in the browser, on this machine."""
 
 import socket
+import threading
 import webbrowser
 from importlib import import_module
 from pathlib import Path
@@ -40,7 +41,7 @@ def view(
     _require_extra()
     import uvicorn
 
-    from expunge.viewer.app import make_app
+    from expunge.viewer.app import make_app, warm
     from expunge.viewer.library import RunLibrary
 
     library = RunLibrary(folder.resolve())
@@ -52,10 +53,11 @@ def view(
             why="a run is what `expunge forget` or `expunge audit` wrote",
             fix="name the folder that holds your runs, or make one: expunge demo",
         )
-    with _listening(port) as listener:
+    with listening(port) as listener:
         chosen = listener.getsockname()[1]
         address = f"http://{_LOCAL}:{chosen}/"
         app = make_app(library, port=chosen)
+        threading.Thread(target=warm, daemon=True).start()
         console.line("view", f"{len(runs)} runs, {len(boards)} leaderboards")
         console.line("open", f"{address}   Ctrl-C ends it")
         console.event("view", {"address": address, "runs": len(runs)})
@@ -87,7 +89,7 @@ def _require_extra() -> None:
             ) from error
 
 
-def _listening(port: int) -> socket.socket:
+def listening(port: int) -> socket.socket:
     """Return a socket of this machine alone.
 
     Raises:
