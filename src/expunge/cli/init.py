@@ -109,6 +109,14 @@ def init(
             why="what you have written is never overwritten",
             fix="name another folder: expunge init FOLDER",
         )
+    file = next((each for each in (folder, *folder.parents) if each.is_file()), None)
+    if file is not None:
+        raise UsageError(
+            "file-exists",
+            what=f"{file} is a file, not a folder; nothing was written",
+            why="a request and its two data files are written into a folder",
+            fix="name another folder: expunge init FOLDER",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for each, text in texts.items():
         write_text(each, text)

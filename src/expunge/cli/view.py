@@ -34,7 +34,7 @@ def view(
     if not folder.is_dir():
         raise InputError(
             "no-folder",
-            what=f"there is no folder {folder}",
+            what=f"{folder} is a file" if folder.exists() else f"there is no folder {folder}",
             why="runs lie in the folder `runs` unless --out named another",
             fix=did_you_mean(str(folder), "name the folder that holds your runs"),
         )
@@ -104,7 +104,15 @@ def listening(port: int) -> socket.socket:
         raise ResourceError(
             "port-in-use",
             what=f"cannot listen on port {port}",
-            why="another program uses it, or this user may not",
+            why=_why_not(error),
             fix="choose another: --port 0 takes any that is free",
         ) from error
     return listener
+
+
+def _why_not(error: OSError | OverflowError) -> str:
+    if isinstance(error, OverflowError):
+        return "a port is a number from 0 to 65535"
+    if isinstance(error, PermissionError):
+        return "this user may not; ports below 1024 belong to the system"
+    return "another program uses it, perhaps an `expunge view` that still runs"
