@@ -4,6 +4,7 @@ import fnmatch
 import io
 import json
 import shutil
+import socket
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from xml.etree import ElementTree
 import httpx
 import jsonschema
 import pytest
+from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 import expunge
@@ -269,7 +271,7 @@ def test_only_the_model_folder_is_pushed_and_it_verifies_where_it_arrives(
         (refused(401), "push-denied", 4),
         (LocalTokenNotFoundError(), "push-denied", 4),
         (refused(500), "push-failed", 5),
-        (httpx.ConnectError("no route"), "push-failed", 5),
+        (ConnectionResetError("no route"), "push-failed", 5),
     ],
 )
 def test_a_push_that_fails_says_why(run, monkeypatch, error, code, exit_code):
@@ -277,6 +279,16 @@ def test_a_push_that_fails_says_why(run, monkeypatch, error, code, exit_code):
     with pytest.raises(ExpungeError) as found:
         push(prepare_upload(run, "me/erased"), api=StandInHub(error))
     assert (found.value.code, found.value.exit_code) == (code, exit_code)
+
+
+def test_a_push_to_a_hub_that_does_not_answer_says_so(run, monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    api = HfApi(endpoint=f"http://127.0.0.1:{port}", token="hf_none")
+    with pytest.raises(ExpungeError, match="the Hub cannot be reached"):
+        push(prepare_upload(run, "me/erased"), api=api)
 
 
 def test_what_is_not_as_audited_or_not_confirmed_is_not_pushed(run, tmp_path, capsys, monkeypatch):

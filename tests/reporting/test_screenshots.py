@@ -1,8 +1,6 @@
 """The report in a real browser: light, dark and on paper. Skipped where there is no Chromium."""
 
-import html as entities
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,12 +8,11 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from browser import CHROMIUM, FLAGS, WHY_NOT, Browser
 from expunge.reporting.build import build_report
 from synthetic_run import build_run
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"none of {', '.join(NAMES)} is installed")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=WHY_NOT)
 WIDTH, HEIGHT = 900, 1200
 
 
@@ -25,8 +22,11 @@ def page(tmp_path_factory):
 
 
 def browse(page: Path, *flags: str) -> None:
-    fixed = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-    fixed += [f"--window-size={WIDTH},{HEIGHT}", f"--user-data-dir={page.parent / 'browser'}"]
+    fixed = [
+        *FLAGS,
+        f"--window-size={WIDTH},{HEIGHT}",
+        f"--user-data-dir={page.parent / 'browser'}",
+    ]
     done = subprocess.run(
         [str(CHROMIUM), *fixed, *flags, page.as_uri()], capture_output=True, text=True, timeout=90
     )
@@ -55,28 +55,11 @@ def test_the_page_is_drawn_in_both_schemes(page, tmp_path, scheme, flags, low, h
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_is_wider_than_the_page(page, tmp_path, width):
-    """Folded and open; the browser's own window cannot be as narrow as a phone, a frame can."""
-    html = page.read_text(encoding="utf-8")
-    html = re.sub(r"<meta http-equiv=.Content-Security-Policy.[^>]*>", "", html)
-    inner = entities.escape(html, quote=True)
-    script = """
-    frame.onload = () => {
-      const inside = frame.contentDocument, wide = () => inside.documentElement.scrollWidth;
-      const folded = wide();
-      inside.querySelectorAll("details").forEach(each => { each.open = true; });
-      document.title = `wide ${folded} ${wide()}`;
-    };"""
-    probe = page.with_name(f"probe-{width}.html")
-    frame = f'<iframe id="frame" style="width:{width}px;height:900px;border:0" srcdoc="{inner}">'
-    probe.write_text(f"<body>{frame}</iframe><script>{script}</script>", encoding="utf-8")
-    fixed = ["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    fixed += ["--virtual-time-budget=5000", f"--user-data-dir={tmp_path / 'browser'}"]
-    done = subprocess.run(
-        [str(CHROMIUM), *fixed, probe.as_uri()], capture_output=True, text=True, timeout=90
-    )
-    found = re.search(r"<title>wide (\d+) (\d+)</title>", done.stdout)
-    assert found is not None
-    assert max(map(int, found.groups())) <= width
+    """Folded and open."""
+    with Browser(tmp_path / "browser") as browser:
+        browser.open(page.as_uri(), width=width)
+        assert browser.width(unfolded=False) <= width
+        assert browser.width() <= width
 
 
 def test_it_prints_three_pages_before_the_annexes(page, tmp_path):

@@ -132,6 +132,18 @@ def test_a_chat_finds_by_all_words_and_says_when_nothing_is_there(client, place,
     assert "The evidence was destroyed" in bare.get("/chat/bare").text
 
 
+@pytest.mark.parametrize("path", ["/run/bare?show=text", "/chat/bare?show=text"])
+def test_evidence_that_was_shown_is_not_shown_once_it_is_destroyed(place, tmp_path, path):
+    run = shutil.copytree(place / "first", tmp_path / "runs" / "bare")
+    library = RunLibrary(tmp_path / "runs")
+    client = TestClient(make_app(library, port=PORT), base_url=f"http://127.0.0.1:{PORT}")
+    assert "Vrbnik" in client.get(path).text
+    shutil.rmtree(run / "evidence")
+    page = client.get(path).text
+    assert "Vrbnik" not in page
+    assert "The evidence was destroyed" in page
+
+
 def test_a_run_shows_every_gate_and_a_comparison_marks_what_differs(client, place):
     gates = read_json(place / "first" / "results.json")["gates"]
     page = client.get("/run/first").text

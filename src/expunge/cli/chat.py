@@ -13,7 +13,6 @@ from expunge.cli.session import Given
 from expunge.cli.settings import run_folder
 from expunge.errors import Interrupted, UsageError
 from expunge.utils.console import Console
-from expunge.utils.io import printable
 
 if TYPE_CHECKING:
     from expunge.pipeline.chat import ChatAnswer, ChatReply, ChatSession
@@ -138,7 +137,7 @@ def _questions() -> Iterator[str]:
 
 def _show(reply: "ChatReply", console: Console) -> None:
     """Show the answers, and below them the erased answer token by token."""
-    from expunge.reporting.wording import chance
+    from expunge.reporting.wording import chance, spelled
 
     console.line("question", reply.question)
     for each in reply.answers:
@@ -156,7 +155,7 @@ def _show(reply: "ChatReply", console: Console) -> None:
             chance(each.erased[place].probability) if each in alike else "other tokens"
             for each in reply.answers
         ]
-        console.note(_row(_spelled(token), cells))
+        console.note(_row(spelled(token), cells))
     console.note(_row("whole answer", [chance(each.whole or 0.0) for each in reply.answers]))
 
 
@@ -168,8 +167,3 @@ def _row(name: str, cells: list[str]) -> str:
     """Return one line of the table; the first column is a token, cut where it is long."""
     head = name if len(name) < _TOKEN_WIDTH else f"{name[: _TOKEN_WIDTH - 2]}…"
     return head.ljust(_TOKEN_WIDTH) + "".join(cell.rjust(_COLUMN) for cell in cells)
-
-
-def _spelled(token: str) -> str:
-    """Return a token with its spaces visible and its control characters spelled out."""
-    return printable(token.replace("\n", "\\n").replace("\t", "\\t")).replace(" ", "·")

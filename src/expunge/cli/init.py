@@ -109,6 +109,7 @@ def init(
             why="what you have written is never overwritten",
             fix="name another folder: expunge init FOLDER",
         )
+    _require_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for each, text in texts.items():
         write_text(each, text)
@@ -116,6 +117,17 @@ def init(
     session.console.event("init", {"files": [str(each) for each in texts]})
     session.console.line("next", f"put your records into the files, then: expunge plan {path}")
     return 0
+
+
+def _require_folder(folder: Path) -> None:
+    file = next((each for each in (folder, *folder.parents) if each.is_file()), None)
+    if file is not None:
+        raise UsageError(
+            "file-exists",
+            what=f"{file} is a file, not a folder; nothing was written",
+            why="a request and its two data files are written into a folder",
+            fix="name another folder: expunge init FOLDER",
+        )
 
 
 def _request(path: Path, model: str | None, family: str | None, goal: str) -> str:

@@ -1,6 +1,7 @@
 """`expunge view`: look at runs and leaderboards in the browser, on this machine."""
 
 import socket
+import threading
 import webbrowser
 from importlib import import_module
 from pathlib import Path
@@ -33,14 +34,14 @@ def view(
     if not folder.is_dir():
         raise InputError(
             "no-folder",
-            what=f"there is no folder {folder}",
+            what=f"{folder} is a file" if folder.exists() else f"there is no folder {folder}",
             why="runs lie in the folder `runs` unless --out named another",
             fix=did_you_mean(str(folder), "name the folder that holds your runs"),
         )
     _require_extra()
     import uvicorn
 
-    from expunge.viewer.app import make_app
+    from expunge.viewer.app import make_app, warm
     from expunge.viewer.library import RunLibrary
 
     library = RunLibrary(folder.resolve())
@@ -52,10 +53,11 @@ def view(
             why="a run is what `expunge forget` or `expunge audit` wrote",
             fix="name the folder that holds your runs, or make one: expunge demo",
         )
-    with _listening(port) as listener:
+    with listening(port) as listener:
         chosen = listener.getsockname()[1]
         address = f"http://{_LOCAL}:{chosen}/"
         app = make_app(library, port=chosen)
+        threading.Thread(target=warm, daemon=True).start()
         console.line("view", f"{len(runs)} runs, {len(boards)} leaderboards")
         console.line("open", f"{address}   Ctrl-C ends it")
         console.event("view", {"address": address, "runs": len(runs)})
@@ -87,7 +89,7 @@ def _require_extra() -> None:
             ) from error
 
 
-def _listening(port: int) -> socket.socket:
+def listening(port: int) -> socket.socket:
     """Return a socket of this machine alone.
 
     Raises:
@@ -102,7 +104,15 @@ def _listening(port: int) -> socket.socket:
         raise ResourceError(
             "port-in-use",
             what=f"cannot listen on port {port}",
-            why="another program uses it, or this user may not",
+            why=_why_not(error),
             fix="choose another: --port 0 takes any that is free",
         ) from error
     return listener
+
+
+def _why_not(error: OSError | OverflowError) -> str:
+    if isinstance(error, OverflowError):
+        return "a port is a number from 0 to 65535"
+    if isinstance(error, PermissionError):
+        return "this user may not; ports below 1024 belong to the system"
+    return "another program uses it, perhaps an `expunge view` that still runs"

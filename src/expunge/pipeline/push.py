@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import httpx
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
@@ -20,6 +19,8 @@ from expunge.utils.io import read_table, require_no_special_files
 
 _NAME = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _DENIED = (401, 403)
+_NO_ANSWER: type[BaseException] = HfHubHTTPError.__bases__[0]
+"""What the client of the Hub raises where no answer comes: that of httpx, or of httpx2."""
 
 
 class HubApi(Protocol):
@@ -81,8 +82,9 @@ def prepare_upload(run: Path, repository: str) -> Upload:
         raise InputError(
             "nothing-to-push",
             what=f"{run} has no model folder with a manifest",
-            why="an audit, and a guard that names the forget set, leave nothing to publish",
-            fix="give a run folder of `expunge forget`",
+            why="an audit, a run that is not finished, and a guard that names the forget set leave"
+            " nothing to publish",
+            fix="give a finished run of `expunge forget`; its own command resumes a stopped one",
         )
     require_no_special_files(folder)
     found = verify_published(folder)
@@ -149,7 +151,7 @@ def push(upload: Upload, *, private: bool = True, api: HubApi | None = None) -> 
         if status in _DENIED:
             raise _denied(upload, f"the Hub answered {status} to this token") from error
         raise _failed(upload, f"the Hub answered {status}") from error
-    except (httpx.HTTPError, OSError) as error:
+    except (_NO_ANSWER, OSError) as error:
         raise _failed(upload, f"the Hub cannot be reached ({type(error).__name__})") from error
     return f"https://huggingface.co/{upload.repository}"
 

@@ -17,6 +17,7 @@ from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import clopper_pearson
 from expunge.planning.routes import CLAIMS as ROUTE_CLAIMS
 from expunge.reporting.examples import Count
+from expunge.utils.io import printable
 
 THREATS: Mapping[str, str] = {
     "T0": "someone who uses the product in the ordinary way",
@@ -192,6 +193,16 @@ def chance(probability: float) -> str:
 
 
 _SMALLEST = 5e-5
+
+
+def spelled(token: str) -> str:
+    """Write a token with its spaces visible and its control characters spelled out.
+
+    Example:
+        >>> spelled(" Mar"), spelled("\\n")
+        ('·Mar', '\\\\n')
+    """
+    return printable(token.replace("\n", "\\n").replace("\t", "\\t")).replace(" ", "·")
 
 
 def number(value: float) -> str:

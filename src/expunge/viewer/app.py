@@ -12,14 +12,16 @@ from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, InputError
+from expunge.metrics.fact_matchers import english
 from expunge.reporting.build import OWN, environment
 from expunge.reporting.wording import chance
 from expunge.viewer.chat import stored_chat
+from expunge.viewer.evidence import EvidenceReader
 from expunge.viewer.library import RunLibrary, RunSummary
-from expunge.viewer.pages import compared, gate_text, shown_board, shown_run
+from expunge.viewer.pages import ShownRun, compared, gate_text, shown_board, shown_run
 
-PAGE = 100
+PAGE = 50
 """Runs on one page of the list."""
 
 _HERE = Path(__file__).parent
@@ -112,21 +114,29 @@ def make_app(library: RunLibrary, *, port: int) -> Starlette:
         routes=[
             Route("/", pages.runs),
             Route("/style.css", pages.style),
-            Route("/run/{id:path}", _said(pages.run)),
-            Route("/report/{id:path}", _said(pages.report)),
-            Route("/chat/{id:path}", _said(pages.chat)),
-            Route("/compare", _said(pages.compare)),
-            Route("/board/{id:path}", _said(pages.board)),
-        ]
+            Route("/run/{id:path}", pages.or_why_not(pages.run)),
+            Route("/report/{id:path}", pages.or_why_not(pages.report)),
+            Route("/chat/{id:path}", pages.or_why_not(pages.chat)),
+            Route("/compare", pages.or_why_not(pages.compare)),
+            Route("/board/{id:path}", pages.or_why_not(pages.board)),
+        ],
+        exception_handlers={404: pages.unknown},
     )
     app.add_middleware(LocalOnly, hosts=hosts)
     return app
+
+
+def warm() -> None:
+    """Load what the first page of a run needs, which takes seconds; the list needs none of it."""
+    english()
 
 
 def _templates() -> Environment:
     made = environment().overlay(loader=FileSystemLoader(_HERE))
     made.filters = made.filters.copy()  # the overlay shares those of the reports
     made.filters.update(path=_quoted, gate_text=gate_text, chance=chance)
+    for name in made.list_templates(extensions=["j2"]):
+        made.get_template(name)  # compiled now, not while the first reader waits
     return made
 
 
@@ -135,25 +145,28 @@ def _quoted(text: str) -> str:
     return quote(text)
 
 
-def _said(page: Callable[[Request], Response]) -> Callable[[Request], Response]:
-    """Turn an error of expunge into a page that says it."""
-
-    def answer(request: Request) -> Response:
-        try:
-            return page(request)
-        except ExpungeError as error:
-            return PlainTextResponse(f"{error.what}\n{error.why}\n{error.fix}", 404)
-
-    return answer
-
-
 class _Pages:
     """One function a page; each is called in a thread of its own."""
 
     def __init__(self, library: RunLibrary, templates: Environment) -> None:
         self._library = library
         self._templates = templates
+        self._evidence = EvidenceReader()
         self._style = f"{_REPORTS.read_text()}\n{(_HERE / 'viewer.css').read_text()}"
+
+    def or_why_not(self, page: Callable[[Request], Response]) -> Callable[[Request], Response]:
+        """Return a page that says the error of another, where that has one."""
+
+        def answer(request: Request) -> Response:
+            try:
+                return page(request)
+            except ExpungeError as error:
+                return self._page("error.html.j2", {"error": error}, status=404)
+
+        return answer
+
+    def unknown(self, request: Request, error: Exception) -> Response:
+        return self._page("error.html.j2", {"error": _missing("page")}, status=404)
 
     def style(self, request: Request) -> Response:
         return Response(self._style, media_type="text/css")
@@ -188,7 +201,7 @@ class _Pages:
         if not summary.finished:
             return self._page("unfinished.html.j2", {"run": summary})
         masked = request.query_params.get("show") != "text"
-        shown = shown_run(summary.folder, masked=masked)
+        shown = self._shown(summary, masked=masked)
         has_report = (summary.folder / OWN).is_file()
         told = {"run": summary, "shown": shown, "masked": masked, "has_report": has_report}
         return self._page("run.html.j2", told)
@@ -199,7 +212,8 @@ class _Pages:
             return self._page("unfinished.html.j2", {"run": summary})
         masked = request.query_params.get("show") != "text"
         words = request.query_params.get("q", "")
-        chat = stored_chat(summary.folder, words=words, masked=masked)
+        evidence = self._evidence.read(summary.folder)
+        chat = stored_chat(summary.folder, evidence, words=words, masked=masked)
         told = {"run": summary, "chat": chat, "masked": masked, "q": words}
         return self._page("chat.html.j2", told)
 
@@ -207,7 +221,7 @@ class _Pages:
         summary = self._library.run(request.path_params["id"])
         path = summary.folder / OWN
         if not path.is_file() or path.is_symlink():
-            return PlainTextResponse("the run has no report", 404)
+            raise _missing("report")
         headers = {"content-security-policy": _REPORT_POLICY}
         return FileResponse(path, media_type="text/html", headers=headers)
 
@@ -216,8 +230,13 @@ class _Pages:
         masked = asked.get("show") != "text"
         both = [self._library.run(asked.get(side, "")) for side in ("a", "b")]
         if not all(run.finished for run in both):
-            return PlainTextResponse("only finished runs with a verdict can be compared", 404)
-        first, second = (shown_run(run.folder, masked=masked) for run in both)
+            raise InputError(
+                "not-finished",
+                what="only finished runs with a verdict can be compared",
+                why="one of the two has none",
+                fix="choose others in the list",
+            )
+        first, second = (self._shown(run, masked=masked) for run in both)
         other = {fact.record: fact for fact in second.facts}
         told = {
             "both": both,
@@ -233,13 +252,25 @@ class _Pages:
         boards = self._library.boards()
         path = boards.get(request.path_params["id"])
         if path is None:
-            return PlainTextResponse("there is no such leaderboard", 404)
+            raise _missing("leaderboard")
         words = request.query_params.get("q", "")
         told = {"board": shown_board(path, words=words), "q": words}
         return self._page("board.html.j2", told)
 
-    def _page(self, name: str, told: Mapping[str, Any]) -> HTMLResponse:
-        return HTMLResponse(self._templates.get_template(name).render(told))
+    def _shown(self, run: RunSummary, *, masked: bool) -> ShownRun:
+        return shown_run(run.folder, self._evidence.read(run.folder), masked=masked)
+
+    def _page(self, name: str, told: Mapping[str, Any], *, status: int = 200) -> HTMLResponse:
+        return HTMLResponse(self._templates.get_template(name).render(told), status)
+
+
+def _missing(what: str) -> InputError:
+    return InputError(
+        f"no-{what}",
+        what=f"there is no such {what}",
+        why="it was renamed or removed, or lies elsewhere",
+        fix="go back to the list",
+    )
 
 
 def _fits(run: RunSummary, ruling: str, words: str) -> bool:

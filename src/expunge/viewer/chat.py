@@ -6,13 +6,19 @@ The viewer loads no model and writes nothing, so only questions of the forget se
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from expunge.evidence.store import ORIGINAL, PLAIN, UNLEARNED, EvidenceStore, Scores, Unit
+from expunge.evidence.store import PLAIN, Scores
 from expunge.models.reference import model_folder
-from expunge.reporting.examples import ExampleAttempt, FactHistory, facts
+from expunge.reporting.examples import ExampleAttempt, FactHistory
 from expunge.reporting.redaction import Redactor
-from expunge.viewer.pages import read_evidence, redactor_of
+from expunge.reporting.wording import spelled
+from expunge.viewer.evidence import RunEvidence
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 MOST_TURNS = 25
 """Questions on a page."""
@@ -46,22 +52,21 @@ class StoredChat:
     """Why nothing is shown; empty where it is."""
 
 
-def stored_chat(folder: Path, *, words: str, masked: bool) -> StoredChat:
+def stored_chat(
+    folder: Path, evidence: RunEvidence | str, *, words: str, masked: bool
+) -> StoredChat:
     """Return the questions of the forget set that hold some words, and what the run has on them.
 
     Args:
         folder: A finished run.
+        evidence: What it stored, or why that cannot be shown.
         words: Each must be in the question; empty: all questions.
         masked: Whether the texts of records are masked as in a redacted report.
     """
-
-    def read(store: EvidenceStore) -> tuple[tuple[FactHistory, ...], _Scores, Redactor]:
-        return facts(store), _scores(store), redactor_of(store, masked=masked)
-
-    stored = read_evidence(folder, read)
-    if isinstance(stored, str):
-        return StoredChat(hidden=stored)
-    ranked, scores, redactor = stored
+    if isinstance(evidence, str):
+        return StoredChat(hidden=evidence)
+    ranked, scores = evidence.facts, evidence.scores
+    redactor = evidence.redactor(masked=masked)
     wanted = words.casefold().split()
     found = [
         each for each in ranked if all(word in each.item.question.casefold() for word in wanted)
@@ -71,47 +76,39 @@ def stored_chat(folder: Path, *, words: str, masked: bool) -> StoredChat:
     return StoredChat(turns=turns, found=len(found), total=len(ranked))
 
 
+@lru_cache(maxsize=4)
+def _tokenizer(path: str, changed: int, size: int) -> "Tokenizer | None":
+    """Return the tokenizer of a run, read again when its file is another one."""
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(path)
+    except Exception:  # the library has no error of its own; numbers will do
+        return None
+
+
 class _Pieces:
     """The texts of the tokens of an answer, where the tokenizer of the run gives as many."""
 
     def __init__(self, path: Path, *, masked: bool) -> None:
         self._tokenizer = None
-        if masked or not path.is_file() or path.is_symlink():
-            return
-        from tokenizers import Tokenizer
-
-        try:
-            self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception:  # the library has no error of its own; numbers will do
-            return
+        if not masked and path.is_file() and not path.is_symlink():
+            state = path.stat()
+            self._tokenizer = _tokenizer(str(path), state.st_mtime_ns, state.st_size)
 
     def of(self, text: str, count: int) -> list[str]:
         numbers = [f"token {number}" for number in range(1, count + 1)]
         if self._tokenizer is None:
             return numbers
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return [self._tokenizer.decode([each]) for each in ids] if len(ids) == count else numbers
-
-
-_Scores = dict[str, Mapping[str, Scores]]
-"""By role and record."""
-
-
-def _scores(store: EvidenceStore) -> _Scores:
-    """Return the plain scores of the forget set by role and record: original, unlearned, a gold."""
-    there = {unit.role: unit for unit in store.units() if _is_plain(unit)}
-    gold = next((role for role in sorted(there) if role.startswith("gold")), "")
-    roles = [role for role in (ORIGINAL, UNLEARNED, gold) if role in there]
-    return {role: {row.record: row for row in store.scores(there[role])} for role in roles}
-
-
-def _is_plain(unit: Unit) -> bool:
-    return (unit.kind, unit.split, unit.test) == ("scores", "forget", PLAIN)
+        if len(ids) != count:
+            return numbers
+        return [spelled(self._tokenizer.decode([each])) for each in ids]
 
 
 def _turn(
     fact: FactHistory,
-    scores: _Scores,
+    scores: Mapping[str, Mapping[str, Scores]],
     redactor: Redactor,
     pieces: _Pieces,
 ) -> ChatTurn:

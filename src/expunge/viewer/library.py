@@ -4,7 +4,9 @@ Only the small manifest of each run is read for the list. Links are not followed
 a run is looked at.
 """
 
+import math
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,10 +48,13 @@ class RunLibrary:
     """
 
     root: Path
-    _known: dict[Path, tuple[tuple[int, int], RunSummary]] = field(
-        default_factory=dict[Path, tuple[tuple[int, int], RunSummary]]
+    _known: dict[str, tuple[tuple[int, int], RunSummary]] = field(
+        default_factory=dict[str, tuple[tuple[int, int], RunSummary]]
     )
     _lock: Lock = field(default_factory=Lock)
+    _walked: float = -math.inf
+    """When the last walk began."""
+    _found: tuple[list[RunSummary], dict[str, Path]] = field(default_factory=lambda: ([], {}))
 
     def runs(self) -> list[RunSummary]:
         """Return all runs, the newest first; only what has changed is read again."""
@@ -60,17 +65,28 @@ class RunLibrary:
         return self.look()[1]
 
     def look(self) -> tuple[list[RunSummary], dict[str, Path]]:
-        """Return runs and leaderboards by one walk over the folder."""
+        """Return runs and leaderboards by one walk over the folder.
+
+        Who asks while others wait gets what a walk found that began after the question: a hundred
+        readers cause two or three walks.
+        """
+        asked = time.monotonic()
         with self._lock:
-            runs: list[RunSummary] = []
-            boards: dict[str, Path] = {}
-            for folder, names in self._folders():
-                mark = next((name for name in _MARKS if name in names), None)
-                if mark is not None:
-                    runs.append(self._summary(folder, folder / mark))
-                if _BOARD in names:
-                    boards[self._id(folder)] = folder / _BOARD
-            self._known = {each.folder: self._known[each.folder] for each in runs}
+            if self._walked < asked:
+                self._walked = time.monotonic()
+                self._found = self._walk()
+            return self._found
+
+    def _walk(self) -> tuple[list[RunSummary], dict[str, Path]]:
+        runs: list[RunSummary] = []
+        boards: dict[str, Path] = {}
+        for folder, names in self._folders():
+            mark = next((name for name in _MARKS if name in names), None)
+            if mark is not None:
+                runs += self._summary(folder, mark)
+            if _BOARD in names:
+                boards[self._id(folder)] = Path(folder, _BOARD)
+        self._known = {str(each.folder): self._known[str(each.folder)] for each in runs}
         newest_first = sorted(runs, key=lambda run: (run.created, run.id), reverse=True)
         return newest_first, dict(sorted(boards.items()))
 
@@ -90,12 +106,13 @@ class RunLibrary:
             fix="go back to the list",
         )
 
-    def _id(self, folder: Path) -> str:
-        return self.root.name if folder == self.root else folder.relative_to(self.root).as_posix()
+    def _id(self, folder: str) -> str:
+        below = Path(folder).relative_to(self.root)
+        return below.as_posix() if below.parts else self.root.name
 
-    def _folders(self) -> Iterator[tuple[Path, set[str]]]:
+    def _folders(self) -> Iterator[tuple[str, set[str]]]:
         """Yield the folder and those below it with the names of their files; none inside a run."""
-        waiting = [(self.root, 0)]
+        waiting = [(str(self.root), 0)]
         while waiting:
             folder, depth = waiting.pop()
             try:
@@ -105,17 +122,22 @@ class RunLibrary:
                 continue
             names = {each.name for each in every if each.is_file(follow_symlinks=False)}
             yield folder, names
-            if depth < DEEPEST and not names.intersection(_MARKS):
-                waiting += [(Path(each.path), depth + 1) for each in every if _is_folder(each)]
+            if depth < DEEPEST and names.isdisjoint(_MARKS):
+                waiting += [(each.path, depth + 1) for each in every if _is_folder(each)]
 
-    def _summary(self, folder: Path, mark: Path) -> RunSummary:
-        state = mark.stat()
+    def _summary(self, folder: str, mark: str) -> list[RunSummary]:
+        """Return the line of a run; none where it was removed meanwhile."""
+        path = os.path.join(folder, mark)  # noqa: PTH118 - a thousand times a page
+        try:
+            state = os.stat(path)  # noqa: PTH116
+        except OSError:
+            return []
         seen = (state.st_mtime_ns, state.st_size)
         known = self._known.get(folder)
         if known is None or known[0] != seen:
-            known = seen, _read(self._id(folder), folder, mark)
+            known = seen, _read(self._id(folder), Path(folder), Path(path))
             self._known[folder] = known
-        return known[1]
+        return [known[1]]
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

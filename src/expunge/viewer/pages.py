@@ -1,20 +1,19 @@
 """What the pages of the viewer show: a run, two runs side by side, a leaderboard."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from expunge.errors import ExpungeError, InputError
+from expunge.errors import InputError
 from expunge.evals.plain_words import measured, subject
 from expunge.evals.results import Gate, Results
-from expunge.evidence.store import ITEMS, EvidenceStore
 from expunge.metrics.outcomes import Axis, Status
-from expunge.provenance.keys import existing_key
-from expunge.reporting.examples import ExampleAttempt, FactHistory, facts
-from expunge.reporting.redaction import OpenText, Redactor
-from expunge.reporting.schema import RunFacts, read_facts, read_results
+from expunge.reporting.examples import ExampleAttempt, FactHistory
+from expunge.reporting.redaction import Redactor
+from expunge.reporting.schema import read_results
 from expunge.utils.io import read_table
+from expunge.viewer.evidence import RunEvidence
 
 MOST_FACTS = 50
 """Facts on a page, worst first."""
@@ -45,63 +44,29 @@ class ShownRun:
     """Facts of the forget set, of which the page shows some."""
     hidden: str
     """Why no fact is shown; empty where they are."""
-    about: RunFacts | None
 
     def by_axis(self) -> list[tuple[Axis, Status | None, list[Gate]]]:
         """Return the gates by axis, in the order of the report."""
         return [(axis, self.results.axes.get(axis), self.results.of(axis)) for axis in Axis]
 
 
-def shown_run(folder: Path, *, masked: bool) -> ShownRun:
+def shown_run(folder: Path, evidence: RunEvidence | str, *, masked: bool) -> ShownRun:
     """Return what the page of a run shows.
 
     Args:
         folder: A finished run.
+        evidence: What it stored, or why that cannot be shown.
         masked: Whether the texts of records are masked as in a redacted report.
 
     Raises:
         InputError: Its results cannot be read.
     """
-    try:
-        about = read_facts(folder)
-    except (ExpungeError, OSError):
-        about = None
-    rows, total, hidden = _facts(folder, masked=masked)
     results = read_results(folder)
-    return ShownRun(results=results, facts=rows, total=total, hidden=hidden, about=about)
-
-
-Read = TypeVar("Read")
-
-
-def read_evidence(folder: Path, read: Callable[[EvidenceStore], Read]) -> Read | str:
-    """Return what is read from the evidence of a run, or why there is nothing to show.
-
-    Args:
-        folder: A finished run.
-        read: Reads what a page shows.
-    """
-    try:
-        store = EvidenceStore(folder / "evidence", key=existing_key(folder))
-        return read(store) if store.holds(ITEMS) else "The evidence was destroyed, or is not here."
-    except (ExpungeError, OSError) as error:
-        return error.what if isinstance(error, ExpungeError) else "It cannot be read."
-
-
-def redactor_of(store: EvidenceStore, *, masked: bool) -> Redactor:
-    """Return what masks the texts of records, or shows them."""
-    return Redactor(store.items_with_facts()) if masked else OpenText()
-
-
-def _facts(folder: Path, *, masked: bool) -> tuple[tuple[ShownFact, ...], int, str]:
-    def read(store: EvidenceStore) -> tuple[tuple[FactHistory, ...], Redactor]:
-        return facts(store), redactor_of(store, masked=masked)
-
-    found = read_evidence(folder, read)
-    if isinstance(found, str):
-        return (), 0, found
-    ranked, redactor = found
-    return tuple(_shown_fact(each, redactor) for each in ranked[:MOST_FACTS]), len(ranked), ""
+    if isinstance(evidence, str):
+        return ShownRun(results=results, facts=(), total=0, hidden=evidence)
+    redactor, ranked = evidence.redactor(masked=masked), evidence.facts
+    rows = tuple(_shown_fact(each, redactor) for each in ranked[:MOST_FACTS])
+    return ShownRun(results=results, facts=rows, total=len(ranked), hidden="")
 
 
 def _shown_fact(each: FactHistory, redactor: Redactor) -> ShownFact:
