@@ -50,6 +50,7 @@ from expunge.models.architecture import (
     names_routers,
     picked,
     router_weights,
+    routers,
     stacks,
 )
 from expunge.models.loading import meta_model
@@ -164,6 +165,11 @@ def count_adapter(config: PreTrainedConfig, shape: LoraShape) -> int:
 def targets_routers(config: PreTrainedConfig, targets: Sequence[str]) -> bool:
     """Tell whether targets name the routers of a model, so that these train."""
     return names_routers(_blocks(config), targets)
+
+
+def has_routers(config: PreTrainedConfig) -> bool:
+    """Tell whether a model is a mixture of experts, without allocating weights."""
+    return any(map(routers, _blocks(config)))
 
 
 def _blocks(config: PreTrainedConfig) -> nn.ModuleList:
