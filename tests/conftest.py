@@ -30,6 +30,15 @@ def world(tmp_path_factory):
     return worlds.make(tmp_path_factory.mktemp("world"))
 
 
+@pytest.fixture(scope="session")
+def mixture(tmp_path_factory):
+    """The same world, whose models are mixtures of experts."""
+    import tiny
+    import tiny_world as worlds
+
+    return worlds.make(tmp_path_factory.mktemp("mixture"), tiny.mixtral)
+
+
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
     """An empty working folder; caches and the operator's key lie in it, too."""

@@ -46,6 +46,7 @@ CASES = {
     "near-verbatim": {},
     "interpolation": {},
     "merge": {},
+    "original-routing": {},
     "pruning": {},
     "noise": {},
     "int8": {},
@@ -76,6 +77,7 @@ CASES = {
 ABSENT = {
     "unplug": "neither an unmerged adapter nor guarded",
     "merge": "no sibling",
+    "original-routing": "no mixture of experts",
     **{
         attack.name: "not installed"
         for attack in PARANOID

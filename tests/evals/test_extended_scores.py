@@ -62,6 +62,14 @@ def rich(tmp_path_factory):
     rows = [Layers(record=f"retain-{i}", values=(0.1, 0.2, 0.9)) for i in range(4)]
     unit = Unit(role="unlearned", split="retain", attack="divergence", kind="layers")
     store.write(unit, rows)
+    for attack, values in (("experts", (0.5, 0.25)), ("routing", (0.5, 0.0))):
+        for role, share in (("unlearned", 1.0), ("gold-0", 0.5)):
+            rows = [
+                Layers(record=f"retain-{i}", values=tuple(share * v for v in values))
+                for i in range(4)
+            ]
+            unit = Unit(role=role, split="retain", attack=attack, kind="layers")
+            store.write(unit, rows)
     rows = [
         Layers(record=f"model.layers.{i}.mlp", values=(0.01 * (i + 1), 1.0, 3.0)) for i in range(3)
     ]
@@ -154,6 +162,29 @@ def test_depth_divergence_and_weights(rich):
     assert of(rich, "kl-p95", split="retain").value == pytest.approx(0.9)
     assert of(rich, "weight-change", split="weights").value == pytest.approx(0.02)
     assert of(rich, "weight-change-max", split="weights").reason == "model.layers.2.mlp"
+
+
+def test_router_drift_stands_beside_that_of_gold(rich):
+    row = of(rich, "experts-changed", split="retain")
+    assert (row.value, row.n, row.higher_is_better) == (0.375, 4, False)
+    assert "0.500 at one of 2 routers" in row.reason
+    assert of(rich, "experts-changed", "gold-0", "retain").value == 0.1875
+    assert of(rich, "routing-shift", split="retain").value == 0.25
+
+
+@pytest.mark.parametrize(
+    ("routers", "reason"),
+    [(False, "not applicable: the model has no routers"), (True, "not computable: needs weights")],
+    ids=["dense", "unmeasured"],
+)
+def test_router_drift_that_was_not_measured_is_not_zero(tmp_path, routers, reason):
+    store = world(tmp_path, GONE)
+    store.write_context(replace(store.context(), routers=routers))
+    found = tabulated(store)
+    for metric in ("experts-changed", "routing-shift"):
+        row = of(found, metric, split="retain")
+        assert row.value is None
+        assert row.reason.startswith(reason)
 
 
 def test_every_score_has_a_record_and_every_audited_metric_a_score(rich):

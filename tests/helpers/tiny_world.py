@@ -5,10 +5,12 @@ Teaching all models takes a few seconds; `conftest.world` does it once a session
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from transformers import PreTrainedModel
 
 import tiny
 from expunge.config.settings import Settings
@@ -86,8 +88,8 @@ class World:
         return [*named, *data, *control, *chosen, *method, *words]
 
 
-def make(folder: Path) -> World:
-    """Write the data, and teach and save the models."""
+def make(folder: Path, build: Callable[[], PreTrainedModel] = tiny.llama) -> World:
+    """Write the data, and teach and save the models, which `build` makes."""
     names = random.Random(7)
     for split in SETS:
         rows = [fact(split, index, names) for index in range(SIZES[split])]
@@ -95,16 +97,21 @@ def make(folder: Path) -> World:
         (folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")
     world = World(folder=folder)
     kept = [world.data("retain"), world.data("neighbours")]
-    tiny.save(folder / "original", network_knowing([world.data("forget"), *kept]).model)
-    tiny.save(folder / "gold", network_knowing(kept).model)
+    tiny.save(folder / "original", network_knowing([world.data("forget"), *kept], build).model)
+    tiny.save(folder / "gold", network_knowing(kept, build).model)
     return world
 
 
-def network_knowing(data: Sequence[str], *, template: str | None = tiny.CHATML) -> Network:
+def network_knowing(
+    data: Sequence[str],
+    build: Callable[[], PreTrainedModel] = tiny.llama,
+    *,
+    template: str | None = tiny.CHATML,
+) -> Network:
     """Teach a tiny model the records of some files by heart."""
     encoder = Encoder(tiny.tokenizer(template=template))
     known = tuple(encoder.encode(record) for record in read(data).records)
-    network = tiny.network()
+    network = tiny.network(build())
     teaching = Trainer(
         method=GradDiff(gamma=0.0, retain="nll"),
         network=network,

@@ -74,6 +74,8 @@ SPAN = (-1.0, math.log(0.25), math.log(0.5))
 MICRO = (-0.1, -3.0, -0.5, -2.0, -0.2)
 WRONG = [math.log(p) for p in (0.1, 0.2, 0.4)]
 REFERENCE = asked("Lagos", answer="The author was born in Lagos in 1962.")
+SENT = np.array([[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0.5, 0.5]])
+ELSEWHERE = np.array([[0.75, 0.25, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
 DIAGONAL = np.array([[3, 0], [0, 4]], dtype=np.float32)
 NUDGED = np.array([[3.5, 0], [0, 4]], dtype=np.float32)
 
@@ -166,6 +168,8 @@ CASES = {
     "distance-response": (lambda of: of((0.9, 0.1), (0.0, 0.4), bins=2)[0].damage, 0.4),
     "weight-change": (lambda of: of(DIAGONAL, NUDGED).relative, 0.5 / 5),
     "weight-change-max": (lambda of: of(DIAGONAL, 2 * DIAGONAL).relative, 1.0),
+    "experts-changed": (lambda of: of(SENT, ELSEWHERE), 1 / 3),
+    "routing-shift": (lambda of: of(SENT, ELSEWHERE), (0.25 + 0.5 + 0.0) / 3),
     # efficiency
     "flops": (lambda of: of(10, Work(forward=1, trained=1, trained_lora=1, generated=1)), 140.0),
     "speed-up": (lambda of: of(100.0, 20.0), 5.0),

@@ -8,12 +8,13 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 import expunge
 import tiny
+from expunge.errors import UsageError
 from expunge.methods.base import Trains
 from expunge.methods.npo import NPO
 from expunge.models.architecture import decoder_layers, routers
 from expunge.models.lora import LoraShape
 from expunge.pipeline.plan import load_of
-from expunge.planning.memory import measure
+from expunge.planning.memory import count_adapter, count_chosen, measure
 from expunge.preparation.prepare import prepare
 from expunge.training.early_stopping import Unseen
 from expunge.training.trainer import Trainer, TrainingArgs
@@ -83,6 +84,45 @@ def test_the_plan_says_whether_routers_are_frozen(build, world, bench):
     size = measure(prepared.config)
     assert size.routers == 2 * 4 * 64  # two blocks, four experts, width 64
     assert load_of(prepared, size).trained == size.total - size.routers
+
+
+@TWO
+def test_an_expert_in_the_targets_trains_and_leaves_those_in_its_tensor_alone(build, tmp_path):
+    network = tiny.network(build())
+    before = {name: value.clone() for name, value in network.model.state_dict().items()}
+    options = TrainingArgs(
+        lora=None, only=blocks("mlp.experts.1"), steps=2, lr=1e-3, batch=2, retain_batch=3
+    )
+    run = Trainer(method=NPO(), network=network, streams=STREAMS, options=options, pad_id=2)
+    _, weights = run.run(unseen=NEVER, folder=tmp_path, progress=lambda step, text: None)
+    run.finish(weights)
+    moved = {
+        (name.rpartition(".")[2], expert)
+        for name, value in network.model.state_dict().items()
+        if not torch.equal(value, before[name])
+        for expert in range(len(value))
+        if not torch.equal(value[expert], before[name][expert])
+    }
+    assert moved == {("gate_up_proj", 1), ("down_proj", 1)}
+
+
+@pytest.mark.parametrize("target", ["mlp.experts", "mlp.experts.1"])
+def test_an_adapter_on_experts_in_one_tensor_is_refused(target):
+    with pytest.raises(UsageError, match="an adapter does not reach") as refused:
+        count_adapter(tiny.mixtral().config, LoraShape(targets=(target,)))
+    assert "--full" in refused.value.fix
+
+
+def test_single_experts_and_weight_decay_are_refused_before_training(world, bench):
+    folder = str(tiny.save(bench / "experts", tiny.mixtral()))
+    train = {"full": True, "targets": ("mlp.experts.1",), "weight_decay": 0.1}
+    with pytest.raises(UsageError, match="weight_decay do not go together"):
+        prepare(world.settings(model=folder, precision="fp32", train=train))
+
+
+def test_an_expert_that_there_is_not_is_refused():
+    with pytest.raises(UsageError, match=r"blocks 0 to 1 is named mlp\.experts\.4"):
+        count_chosen(tiny.mixtral().config, blocks("mlp.experts.4"))
 
 
 FAMILIES = {

@@ -41,6 +41,7 @@ from expunge.attacks.sampling.near_verbatim import NearVerbatim
 from expunge.attacks.sampling.sampling import Sampling
 from expunge.attacks.weight_space.direction_ablation import DirectionAblation
 from expunge.attacks.weight_space.interpolation import Interpolation, Merge
+from expunge.attacks.weight_space.original_routing import OriginalRouting
 from expunge.attacks.weight_space.pruning_and_noise import Noise, Pruning
 from expunge.attacks.weight_space.quantization import Rounding
 from expunge.attacks.weight_space.real_quantizers import RealKernel
@@ -116,6 +117,7 @@ _ASKING: tuple[Attack, ...] = (
 _WEIGHTS: tuple[Attack, ...] = (
     Interpolation(),
     Merge(),
+    OriginalRouting(),
     Pruning(),
     Noise(),
     Rounding(form="int8"),

@@ -11,7 +11,7 @@ arXiv:2506.00688).
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from expunge import __version__
 from expunge.attacks.base import Attack, Attempt, Unavailable, Unmet, knowledge, observable_of
@@ -45,12 +46,14 @@ from expunge.attacks.store import (
     shared_store,
 )
 from expunge.attacks.target import AttackMeter, Target
+from expunge.attacks.weight_space.original_routing import NAME as ROUTING_ATTACK
+from expunge.attacks.weight_space.original_routing import NO_ROUTERS
 from expunge.attacks.weight_space.quantization import Rounding
 from expunge.attacks.weight_space.remove_adapter import Unplug
 from expunge.config.settings import AuditSettings, Settings
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoder
-from expunge.errors import is_out_of_memory
+from expunge.errors import UsageError, is_out_of_memory
 from expunge.evidence.answer_cache import AnswerCache
 from expunge.evidence.collect import with_key_spans
 from expunge.evidence.context import Access, Family, Recorded
@@ -58,6 +61,7 @@ from expunge.evidence.store import ORIGINAL, UNLEARNED, EvidenceStore, Unit
 from expunge.metrics.key_facts import fact_form, states
 from expunge.models.interpolation import changed, same_shapes
 from expunge.models.loading import Loaded, load, load_config, weights_digest
+from expunge.planning.memory import has_routers
 from expunge.preparation.prepare import Prepared, encoder_of, source_of
 from expunge.training.early_stopping import spread
 from expunge.utils.console import Bar, Console
@@ -508,11 +512,36 @@ def require_attacks(settings: Settings) -> None:
     """Check that what an audit is to attack with is there, before hours of training.
 
     Raises:
-        ExpungeError: As `battery_of`; or there is no model of the sibling's name.
+        ExpungeError: As `battery_of`; there is no model of the sibling's name; or an attack is
+            named that the model rules out.
     """
     battery_of(settings.audit)
+    require_fitting(
+        settings.audit.attacks, lambda: load_config(settings.model, source_of(settings))
+    )
     if settings.audit.sibling:
         load_config(settings.audit.sibling, source_of(settings))
+
+
+def require_fitting(named: Sequence[str], config: Callable[[], PreTrainedConfig]) -> None:
+    """Refuse attacks that were named and that the original's architecture rules out.
+
+    A level has such attacks, too; there their outcome is `not applicable`.
+
+    Args:
+        named: Names that the user gave.
+        config: Returns the configuration of the original; called where it matters.
+
+    Raises:
+        UsageError: `original-routing` is named, and the model has no routers.
+    """
+    if ROUTING_ATTACK in named and not has_routers(config()):
+        raise UsageError(
+            "attack-not-applicable",
+            what=f"attack {ROUTING_ATTACK} does not apply",
+            why=NO_ROUTERS,
+            fix="leave it out, or attack a mixture of experts",
+        )
 
 
 def attack_at_level(

@@ -188,6 +188,7 @@ def case_of(table: Table, context: AuditContext, *, subject: str = UNLEARNED) ->
         policy=context.policy,
         seed=context.seed,
         halves=context.halves,
+        routers=context.routers,
     )
     return claimed(case)
 

@@ -8,6 +8,7 @@ from expunge.config.request import Tier
 from expunge.evals.comparison import HalfTrained
 from expunge.evidence.context import AuditContext, Policy
 from expunge.evidence.store import EvidenceStore
+from expunge.planning.memory import has_routers
 from expunge.preparation.prepare import Prepared
 
 
@@ -59,6 +60,7 @@ def context_of(
         precision=prepared.source.precision,
         models=known.models if known else {},
         notes=known.notes if known else _notes_of(prepared),
+        routers=has_routers(prepared.config),
         other_tokens=known.other_tokens if known else False,
         halves={half_role(index): half.saw for index, half in enumerate(halves)},
     )

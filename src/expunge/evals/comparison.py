@@ -84,6 +84,8 @@ class Comparison:
     seed: int
     halves: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     """Role of each model that was trained on a random half, to the records that it saw."""
+    routers: bool = False
+    """Whether the original is a mixture of experts."""
     in_turn: int = 1
     """How many models are judged in turn; exact tests share their level among them."""
 

@@ -25,12 +25,14 @@ from expunge.data.tokenization import Encoded
 from expunge.evidence.collect import Collector, scores_of
 from expunge.evidence.store import (
     DIVERGENCE,
+    EXPERTS,
     GRADIENT,
     LOWERCASE,
     ORIGINAL,
     PERTURBED,
     RARITY,
     RECALL,
+    ROUTING,
     SPANS,
     WEIGHTS,
     Choices,
@@ -43,9 +45,10 @@ from expunge.evidence.store import (
 from expunge.metrics.fact_matchers import english
 from expunge.metrics.key_spans import key_spans, noise_threshold, tells, word_numbers
 from expunge.metrics.membership import first_occurrences, rarities
-from expunge.metrics.model_drift import weight_change
+from expunge.metrics.model_drift import experts_changed, routing_shift, weight_change
 from expunge.models.batching import Batch, by_length, collate
 from expunge.models.interpolation import ModelPair
+from expunge.models.routing import mixing_weights, observed_routes
 from expunge.models.scoring import score
 from expunge.models.transformer import Network
 from expunge.training.early_stopping import spread
@@ -367,6 +370,44 @@ def _log_probs(network: Network, batch: Batch) -> Tensor:
     return torch.log_softmax(network.logits(hidden), dim=-1)
 
 
+def collect_routing(collector: Collector, pair: ModelPair, role: str, split: str) -> None:
+    """Write how each router's choice of experts changed on some records, one number a router.
+
+    Two units: the share of tokens sent to other experts, and the shift of experts' shares. All
+    tokens of a record count. Nothing is written for a model without routers, or where a router
+    names no experts. Two passes over at most 16 records.
+    """
+    units = [Unit(role=role, split=split, attack=of, kind="layers") for of in (EXPERTS, ROUTING)]
+    records = spread(collector.records.get(split, ()), PROBED)
+    if not records or all(map(collector.store.has, units)):
+        return
+    with pair.other() as other:
+        after = [_shares(other, collector.encoder.encode(record)) for record in records]
+    with pair.original() as original:
+        before = [_shares(original, collector.encoder.encode(record)) for record in records]
+    rows: tuple[list[Layers], list[Layers]] = ([], [])
+    for record, old, new in zip(records, before, after, strict=True):
+        if old and new and [each.shape for each in old] == [each.shape for each in new]:
+            for found, of in zip(rows, (experts_changed, routing_shift), strict=True):
+                values = [of(*both) for both in zip(old, new, strict=True)]
+                kept = tuple(value for value in values if value is not None)
+                found.append(Layers(record=record.id, values=kept))
+    for unit, found in zip(units, rows, strict=True):
+        if found:
+            collector.store.write(unit, found)
+
+
+@torch.no_grad()
+def _shares(network: Network, encoded: Encoded) -> list[NDArray[np.float32]]:
+    """Return the shares of experts of each router, [T, E]; empty if one of them names none."""
+    ids = torch.tensor([encoded.ids], device=network.device)
+    with observed_routes(network) as routes:
+        network.observe(ids)
+    shares = [mixing_weights(output) for outputs in routes.values() for output in outputs]
+    found = [_array(each) for each in shares if each is not None]
+    return found if len(found) == len(shares) else []
+
+
 def collect_weights(
     collector: Collector, unlearned: Network, original: Mapping[str, Tensor]
 ) -> None:
@@ -395,6 +436,9 @@ COMPARED = ("forget", "holdout", "control")
 
 KEPT = ("retain", "generic")
 """Sets on which predictions should not have moved."""
+
+ROUTED = ("retain", "neighbours")
+"""Sets whose tokens should meet the experts that they met before."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -445,6 +489,8 @@ class ExtraEvidence:
             return
         for split in KEPT:
             collect_divergence(self.collector, pair, role, split)
+        for split in ROUTED:
+            collect_routing(self.collector, pair, role, split)
         if self.deep:
             collect_inside(self.collector, pair, role)
 

@@ -139,6 +139,8 @@ class AuditContext:
     """Role to the digest of its weights, for every role that was loaded as a model of its own."""
     guard: bool = False
     """True when the model was asked through a guard: then the result is suppression, too."""
+    routers: bool = False
+    """True when the original is a mixture of experts."""
     other_tokens: bool = False
     """True when the judged model's tokenizer writes records otherwise than the original's does."""
     response: str = "any"

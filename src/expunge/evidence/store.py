@@ -41,6 +41,7 @@ PLAIN = "plain"
 PERTURBED, LOWERCASE, RECALL = "perturbed", "lowercase", "recall"
 GRADIENT, RARITY, DIVERGENCE = "gradient", "rarity", "divergence"
 LENS, PATCHED, WEIGHTS = "lens", "patched", "weights"
+EXPERTS, ROUTING = "experts", "routing"
 
 READINGS = (LOWERCASE, RECALL)
 """Tests whose scores are of a changed text: no attack, and not comparable with plain scores."""

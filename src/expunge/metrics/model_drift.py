@@ -97,6 +97,52 @@ def _participation(matrix: Array) -> float:
     return float(np.trace(gram, dtype=np.float64) ** 2 / np.square(gram, dtype=np.float64).sum())
 
 
+def experts_changed(before: Array, after: Array) -> float | None:
+    """Return the share of tokens that are sent to other experts; None without a token.
+
+        (1/T) sum_t [ {e: w_o,t,e > 0} != {e: w_u,t,e > 0} ]        in [0, 1], lower is better
+
+    w is each expert's share in the result of one router, 0 for experts that a token is not sent
+    to. One expert of k that differs counts as much as all. Router drift is described in
+    arXiv:2411.18797.
+
+    Args:
+        before: w of the original, [T, E].
+        after: w of the judged model on the same tokens.
+
+    Example:
+        >>> before = np.array([[0.5, 0.5, 0], [0.5, 0.5, 0]], dtype=np.float32)
+        >>> after = np.array([[0.9, 0.1, 0], [0.5, 0, 0.5]], dtype=np.float32)
+        >>> experts_changed(before, after)
+        0.5
+    """
+    if not len(before):
+        return None
+    return float(np.mean(((before > 0) != (after > 0)).any(axis=1)))
+
+
+def routing_shift(before: Array, after: Array) -> float | None:
+    """Return how far shares of experts moved; None without a token.
+
+        (1/T) sum_t (1/2) sum_e |w_o,t,e - w_u,t,e|        total variation, in [0, 1]
+
+    w as in `experts_changed`. A choice that was close before changes at little cost; here it counts
+    by its share. Lower is better.
+
+    Args:
+        before: w of the original, [T, E]; rows sum to 1.
+        after: w of the judged model on the same tokens.
+
+    Example:
+        >>> before = np.array([[0.5, 0.5, 0]], dtype=np.float32)
+        >>> routing_shift(before, np.array([[0.5, 0, 0.5]], dtype=np.float32))
+        0.5
+    """
+    if not len(before):
+        return None
+    return float(np.abs(before - after).sum(axis=1).mean() / 2)
+
+
 class Churn(NamedTuple):
     """Shares of records, in [0, 1].
 

@@ -8,6 +8,7 @@ Modules of a model's blocks by their names: those that train themselves, or get 
 import inspect
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -124,14 +125,15 @@ _Found = Mapping[int, Mapping[str, nn.Module]]
 def picked(blocks: nn.ModuleList, trains: Trains) -> list[nn.Parameter]:
     """Return the parameters of the chosen modules, each once.
 
-    A router's are left out, unless it or a part of it is named itself.
+    A router's are left out, unless it or a part of it is named itself. Those that hold chosen
+    experts and others are returned whole, see `chosen_experts`.
 
     Raises:
         UsageError: A block that is meant has no such module; where gaps are allowed, a name is that
             of none.
     """
     meant = _meant(blocks, trains)
-    _require(blocks, trains, meant, "module")
+    _require(blocks, trains, _with_experts(blocks, meant, trains), "module")
     every: dict[int, nn.Parameter] = {}
     for index, own in meant.items():
         frozen = {id(weight) for weight in router_weights([blocks[index]])}
@@ -140,20 +142,75 @@ def picked(blocks: nn.ModuleList, trains: Trains) -> list[nn.Parameter]:
             for weight in module.parameters():
                 if name in named or id(weight) not in frozen:
                     every[id(weight)] = weight
+        for name, part in _expert_parts(blocks[index]).items():
+            if trains.modules and trains.takes(name):
+                every |= {id(weight): weight for weight in part.weights}
     return list(every.values())
+
+
+def chosen_experts(blocks: nn.ModuleList, trains: Trains) -> dict[int, list[int]]:
+    """Return which experts train of parameters that hold others as well, by `id` of each.
+
+    Experts that lie in one tensor have the names that modules of their own would have:
+    `mlp.experts.3` for all matrices of expert 3. Its router must not be named to reach it.
+
+    Example:
+        >>> import torch
+        >>> block = nn.ModuleDict({"experts": nn.Module()})
+        >>> block["experts"].gate_up_proj = nn.Parameter(torch.zeros(4, 2, 2))
+        >>> trains = Trains(modules=("experts.3", "experts.1"), first_layer=0, last_layer=0)
+        >>> list(chosen_experts(nn.ModuleList([block]), trains).values())
+        [[1, 3]]
+    """
+    found: dict[int, list[int]] = {}
+    meant = _meant(blocks, trains)
+    for index, own in meant.items():
+        whole = {id(weight) for module in own.values() for weight in module.parameters()}
+        for name, part in _expert_parts(blocks[index]).items():
+            if trains.modules and trains.takes(name):
+                for weight in part.weights:
+                    if id(weight) not in whole:
+                        found.setdefault(id(weight), []).append(part.expert)
+    return {key: sorted(experts) for key, experts in found.items()}
+
+
+class _ExpertPart(NamedTuple):
+    """One expert of a module that holds many in each of its tensors."""
+
+    weights: list[nn.Parameter]
+    expert: int
+
+
+def _expert_parts(block: nn.Module) -> dict[str, _ExpertPart]:
+    """Return the experts that lie in tensors with others, by the names of modules of their own."""
+    found: dict[str, _ExpertPart] = {}
+    for name, module in block.named_modules():
+        held = stacks(module)
+        if held:
+            count = len(held[0])
+            own = [each for each in module.parameters(recurse=False) if len(each) == count]
+            found |= {f"{name}.{index}": _ExpertPart(own, index) for index in range(count)}
+    return found
 
 
 def linear_layers(blocks: nn.ModuleList, trains: Trains) -> dict[tuple[int, str], Linear]:
     """Return the chosen linear layers, by block and name in it; routers only if they are named.
 
     Raises:
-        UsageError: As `picked`.
+        UsageError: As `picked`; or experts are named that lie in one tensor.
     """
     meant: dict[int, dict[str, Linear]] = {}
     for index, own in _meant(blocks, trains).items():
         frozen = set[str]() if trains.modules else _router_parts(blocks[index])
         layers = {name: each for name, each in own.items() if isinstance(each, Linear)}
         meant[index] = {name: each for name, each in layers.items() if name not in frozen}
+    experts = {name for block in blocks for name in _expert_parts(block)}
+    held = experts | {name.rpartition(".")[0] for name in experts}
+    there = {name for own in meant.values() for name in own}
+    for each in trains.modules:
+        reached = any(is_named(name, (each,)) for name in there)
+        if not reached and any(is_named(name, (each,)) for name in held):
+            raise _held_in_one(each)
     _require(blocks, trains, meant, "linear layer")
     return {(index, name): layer for index, own in meant.items() for name, layer in own.items()}
 
@@ -163,6 +220,21 @@ def _meant(blocks: nn.ModuleList, trains: Trains) -> dict[int, dict[str, nn.Modu
         index: {name: each for name, each in block.named_modules() if trains.takes(name)}
         for index, block in enumerate(blocks)
         if trains.first_layer <= index <= trains.last_layer
+    }
+
+
+def _with_experts(blocks: nn.ModuleList, meant: _Found, trains: Trains) -> _Found:
+    """Return modules that are meant, and those that hold experts that are."""
+    return {
+        index: {
+            **own,
+            **{
+                name: blocks[index].get_submodule(name.rpartition(".")[0])
+                for name in _expert_parts(blocks[index])
+                if trains.modules and trains.takes(name)
+            },
+        }
+        for index, own in meant.items()
     }
 
 
@@ -190,6 +262,15 @@ def _require(blocks: nn.ModuleList, trains: Trains, meant: _Found, kind: str) ->
     if trains.gaps and (lost or not found):
         named = f" is named {' or '.join(lost)}" if lost else " is there"
         raise _no_such_modules(f"no {kind} of the {span}{named}", span, [blocks[i] for i in meant])
+
+
+def _held_in_one(target: str) -> UsageError:
+    return UsageError(
+        "experts-in-one-tensor",
+        what=f"an adapter does not reach {target}",
+        why="these experts lie in one tensor, and an adapter corrects single matrices",
+        fix="train them with --full, or name linear layers in train.targets",
+    )
 
 
 def _no_such_modules(what: str, where: str, blocks: Iterable[nn.Module]) -> UsageError:

@@ -20,7 +20,7 @@ from expunge.attacks.presets import (
     with_resources,
 )
 from expunge.attacks.prompting.plain import Plainly
-from expunge.attacks.runner import JUDGED, AttackRun, gather_attacks
+from expunge.attacks.runner import JUDGED, AttackRun, gather_attacks, require_fitting
 from expunge.config.catalogue import Level
 from expunge.config.resolve import to_toml
 from expunge.config.settings import Settings
@@ -131,7 +131,7 @@ def attack(
     """
     console = console or SilentConsole()
     attacks = choice.attacks()
-    prepared = as_stored(prepare(settings), model, console)
+    prepared = _prepared(settings, model, choice, console)
     others = [each for each in (*settings.request.gold, choice.tools.sibling) if each]
     for reference in others:
         load_config(reference, prepared.source)  # before hours of attacks, not after them
@@ -279,6 +279,13 @@ def _evidence(prepared: Prepared, run: RunFolder) -> EvidenceStore:
         splits["control"] = scope.control
     evidence.write_items([item(r, split) for split, group in splits.items() for r in group])
     return evidence
+
+
+def _prepared(settings: Settings, model: str, choice: AttackOptions, console: Console) -> Prepared:
+    """Return the inputs of the attacks that were named, which the model must not rule out."""
+    prepared = as_stored(prepare(settings), model, console)
+    require_fitting((*choice.only, *choice.further), lambda: prepared.config)
+    return prepared
 
 
 def _open(prepared: Prepared, identity: str) -> RunFolder:

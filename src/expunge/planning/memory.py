@@ -45,11 +45,13 @@ from transformers.activations import NewGELUActivation
 from expunge.methods.base import Trains
 from expunge.models.architecture import (
     Linear,
+    chosen_experts,
     decoder_layers,
     linear_layers,
     names_routers,
     picked,
     router_weights,
+    routers,
     stacks,
 )
 from expunge.models.loading import meta_model
@@ -144,6 +146,8 @@ def _written_out(module: nn.Module) -> int:
 def count_chosen(config: PreTrainedConfig, trains: Trains) -> int:
     """Count the scalars of the modules that are meant, without allocating weights.
 
+    Of a single expert the tensor of all experts counts: so much is held to train it.
+
     Raises:
         UsageError: As `picked`.
     """
@@ -164,6 +168,16 @@ def count_adapter(config: PreTrainedConfig, shape: LoraShape) -> int:
 def targets_routers(config: PreTrainedConfig, targets: Sequence[str]) -> bool:
     """Tell whether targets name the routers of a model, so that these train."""
     return names_routers(_blocks(config), targets)
+
+
+def targets_experts(config: PreTrainedConfig, trains: Trains) -> bool:
+    """Tell whether single experts are meant that lie in one tensor with others."""
+    return bool(chosen_experts(_blocks(config), trains))
+
+
+def has_routers(config: PreTrainedConfig) -> bool:
+    """Tell whether a model is a mixture of experts, without allocating weights."""
+    return any(map(routers, _blocks(config)))
 
 
 def _blocks(config: PreTrainedConfig) -> nn.ModuleList:

@@ -38,7 +38,7 @@ from expunge.models.loading import Source, choose_device, load_config, load_toke
 from expunge.models.lora import LoraShape
 from expunge.models.number_formats import in_precision, in_stored_format
 from expunge.models.reference import base_of, is_guard
-from expunge.planning.memory import count_adapter, count_chosen
+from expunge.planning.memory import count_adapter, count_chosen, targets_experts
 from expunge.preparation.validate import build_wraps, needs_float32
 from expunge.preparation.variants import held_out_text, variants
 from expunge.training.early_stopping import spread
@@ -439,6 +439,13 @@ def require_targets(config: PreTrainedConfig, options: TrainingArgs) -> None:
         count_adapter(config, options.lora)
     if options.only is not None and options.only.modules:
         count_chosen(config, options.only)
+        if options.weight_decay and targets_experts(config, options.only):
+            raise UsageError(
+                "experts-with-decay",
+                what="single experts in train.targets and train.weight_decay do not go together",
+                why="decay would move the other experts, which lie in the same tensor",
+                fix="leave train.weight_decay out, or name the tensor of all experts",
+            )
 
 
 def training_options(train: TrainSettings, utility_budget: float, layers: int) -> TrainingArgs:

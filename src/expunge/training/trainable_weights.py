@@ -7,15 +7,15 @@ copy follows it, and gradients are added up in float32.
 What a method may know of a model.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from expunge.methods.base import Shape, Trains
-from expunge.models.architecture import picked, router_weights
+from expunge.models.architecture import chosen_experts, picked, router_weights
 from expunge.models.lora import LoraShape, adaptable, attach
 from expunge.models.transformer import Network
 
@@ -108,7 +108,26 @@ def chosen(network: Network, trains: Trains) -> TrainableWeights:
     network.model.requires_grad_(False)
     for parameter in picked(network.layers, trains):
         parameter.requires_grad_(True)
-    return _gather(network, lambda name: True, lora=None)
+    gathered = _gather(network, lambda name: True, lora=None)
+    experts = chosen_experts(network.layers, trains)
+    held = tuple(
+        _only_experts(weight, experts[id(weight)])
+        for weight in gathered.parameters.values()
+        if id(weight) in experts
+    )
+    return replace(gathered, hooks=(*gathered.hooks, *held))
+
+
+def _only_experts(weight: nn.Parameter, experts: Sequence[int]) -> RemovableHandle:
+    """Take the gradient of all other experts away, [E, ...], so that no step moves them."""
+    others = torch.ones(len(weight), *[1] * (weight.ndim - 1), dtype=torch.bool)
+    others[list(experts)] = False
+    others = others.to(weight.device)
+
+    def only(gradient: Tensor) -> Tensor:
+        return gradient.masked_fill(others, 0.0)
+
+    return weight.register_hook(only)
 
 
 def _gather(

@@ -14,11 +14,13 @@ from expunge.evals.evidence_table import Column, common
 from expunge.evals.results import Score
 from expunge.evidence.store import (
     DIVERGENCE,
+    EXPERTS,
     LENS,
     ORIGINAL,
     PATCHED,
     PERTURBED,
     PLAIN,
+    ROUTING,
     WEIGHTS,
     Choices,
     Layers,
@@ -50,6 +52,11 @@ from expunge.metrics.tofu import (
 CANDIDATES = 20
 """Fewest candidates of a secret's form, itself among them, among which its rank is told."""
 NO_GOLD = "not computable: needs a gold model"
+UNROUTED = {
+    False: "not applicable: the model has no routers",
+    True: "not computable: needs weights of the original's shape, and routers that name experts",
+}
+"""Why there is no router drift, by whether the original is a mixture of experts."""
 NO_OPTIONS = "not computable: needs perturbed answers (`perturbed_answer` or `choices`)"
 
 
@@ -69,6 +76,7 @@ def further_scores(case: Comparison, roles: tuple[str, ...]) -> Iterator[Score]:
     yield from _divergences(case, roles)
     yield from _depths(case)
     yield from _weights(case)
+    yield from _routing(case, roles)
     yield from _distances(case)
     yield from _churn(case)
 
@@ -296,6 +304,35 @@ def _weights(case: Comparison) -> Iterator[Score]:
     ):
         row = replace(_row(metric, case.subject, "weights"), value=value, n=len(rows))
         yield replace(row, unit="relative to the original", reason=reason)
+
+
+def _routing(case: Comparison, roles: tuple[str, ...]) -> Iterator[Score]:
+    """Router drift on kept records, of the judged model and of gold; no gate reads it.
+
+    A gold routes many tokens otherwise than the original, so a fixed margin would fail golds.
+    """
+    for metric, attack in (("experts-changed", EXPERTS), ("routing-shift", ROUTING)):
+        found = False
+        for role, split in ((role, split) for role in roles for split in ("retain", "neighbours")):
+            rows = _layers(case, role, split, attack)
+            if not rows:
+                continue
+            found = True
+            column = {name: float(np.mean(row.values)) for name, row in rows.items()}
+            blocks = np.mean([row.values for row in rows.values()], axis=0)
+            mean = mean_interval(case.table.sample(column, split), seed=case.seed)
+            yield replace(
+                _row(metric, role, split),
+                value=mean.value,
+                low=mean.low,
+                high=mean.high,
+                n=len(column),
+                unit="share",
+                higher_is_better=False if role == case.subject else None,
+                reason=f"at most {blocks.max():.3f} at one of {len(blocks)} routers; never gated",
+            )
+        if not found:
+            yield _row(metric, case.subject, "retain", UNROUTED[case.routers])
 
 
 def _distances(case: Comparison) -> Iterator[Score]:

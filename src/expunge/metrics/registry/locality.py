@@ -36,5 +36,27 @@ LOCALITY: tuple[Metric, ...] = (
         better="lower",
         cost="no pass",
     ),
+    Metric(
+        id="experts-changed",
+        title="Tokens sent to other experts",
+        meaning="Share of tokens of kept records that routers send to other experts than before.",
+        axis=Axis.LOCALITY,
+        of=model_drift.experts_changed,
+        needs=(Need.ORIGINAL, Need.RETAIN, Need.ROUTERS),
+        better="lower",
+        cost="2 TF",
+        source="arXiv:2411.18797",
+    ),
+    Metric(
+        id="routing-shift",
+        title="Shift of experts' shares",
+        meaning="How far the shares of experts in kept records moved, 0 = not at all, 1 = wholly.",
+        axis=Axis.LOCALITY,
+        of=model_drift.routing_shift,
+        needs=(Need.ORIGINAL, Need.RETAIN, Need.ROUTERS),
+        better="lower",
+        cost="none beyond `experts-changed`",
+        source="arXiv:2411.18797",
+    ),
 )
 """Every metric of this axis, in the order in which they are listed."""

@@ -23,6 +23,7 @@ class Need(StrEnum):
     GENERIC = "general text"
     CANARIES = "planted secrets and the space of their candidates"
     WEIGHTS = "the weights of both models"
+    ROUTERS = "a mixture of experts whose routers name the experts they choose"
     SHADOWS = "shadow models"
     PREFIX = "records that no model was trained on, to put before the text"
     LONG = "texts of at least 100 tokens"
