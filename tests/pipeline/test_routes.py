@@ -16,6 +16,7 @@ from expunge.pipeline.exact import forget_exactly
 from expunge.pipeline.finetune import train
 from expunge.pipeline.forget import audit, forget, plan
 from expunge.pipeline.gold import gold, golds_beside, halves_beside
+from expunge.pipeline.recipe import base_network, base_of_original
 from expunge.pipeline.routes import choose_route
 from expunge.planning.routes import Route, choose, table
 from expunge.preparation.prepare import ERASE, prepare
@@ -249,3 +250,20 @@ def test_a_recipe_that_cannot_be_repeated_is_refused(place, text, code):
         choose_route(settings(place, str(place / "base"), **more))
     assert caught.value.code == code
     assert all((caught.value.what, caught.value.why, caught.value.fix))
+
+
+def test_a_base_that_is_named_counts_where_none_is_recorded(place):
+    merged, adapter = str(place / "base"), place / "an-adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    assert base_of_original(settings(place, merged)) is None
+    assert base_of_original(settings(place, merged, base=merged)) == merged
+    assert base_of_original(settings(place, f"{merged}+{adapter}", base=merged)) == merged
+    with pytest.raises(ExpungeError, match="two-bases"):
+        base_of_original(settings(place, f"{merged}+{adapter}", base="org/other"))
+
+
+def test_a_named_base_with_other_tokens_is_refused(place):
+    prepared = prepare(settings(place, str(place / "base"), base=str(place / "base")))
+    with pytest.raises(ExpungeError, match="base-differs"):
+        base_network(prepared, vocabulary=7)

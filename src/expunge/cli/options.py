@@ -236,6 +236,9 @@ class TrainFlags:
         str | None,
         _flag("method.name", "unlearning method, retrain, or auto"),
     ] = None
+    base: Annotated[
+        str | None, _flag("base", "model that the original was fine-tuned from, if merged")
+    ] = None
     recipe: Annotated[
         str | None,
         _flag("recipe", "how the original was trained: training.toml, or folder of a TRL run"),
@@ -256,6 +259,7 @@ class TrainFlags:
         return _known(
             {
                 "method.name": self.method,
+                "base": self.base,
                 "recipe": self.recipe,
                 "trained_on": list(self.trained_on) or None,
                 "train.epochs": self.epochs,

@@ -35,7 +35,15 @@ FILE_NAME = "expunge.toml"
 WORDS = ("auto", "none")
 """Words that stand where paths do, and are none."""
 
-_PATHS = ("model", "first_original", "recipe", "request.gold", "audit.prompts", "audit.sibling")
+_PATHS = (
+    "model",
+    "base",
+    "first_original",
+    "recipe",
+    "request.gold",
+    "audit.prompts",
+    "audit.sibling",
+)
 _DATA = ("request.forget", "request.retain", "request.neighbours", "request.holdout")
 _DATA_PATHS = (*_DATA, "request.control", "trained_on")
 _FLAG, _ARGUMENT = "flag", "argument"

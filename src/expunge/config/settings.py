@@ -322,6 +322,12 @@ class Settings(CheckedModel):
         description="folder where what the original says of training records is kept for other"
         " runs: log-probabilities and hidden states",
     )
+    base: str | None = Field(
+        default=None,
+        description="model that the original was fine-tuned from, where its weights are merged:"
+        " levels then follow how hard each text is for it; known where the original is BASE+ADAPTER"
+        " or comes from `expunge train`",
+    )
     recipe: str | None = Field(
         default=None,
         description="how the original was trained: a training.toml with base, data and settings, or"

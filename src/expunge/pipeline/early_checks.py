@@ -48,7 +48,9 @@ def check_settings(settings: Settings, *, weights: bool = True, data: bool = Tru
     check_prompts(audit.prompts)
     require_tracker(settings.tracker)
     require_model(settings.model, offline=offline, weights=weights)
-    for model in filter(None, (*request.gold, audit.sibling, settings.first_original)):
+    for model in filter(
+        None, (*request.gold, audit.sibling, settings.first_original, settings.base)
+    ):
         require_model(model, offline=offline)
 
 

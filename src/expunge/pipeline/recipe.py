@@ -262,11 +262,24 @@ def _incomplete(path: Path, missing: Sequence[str]) -> InputError:
 
 
 def base_of_original(settings: Settings) -> str | None:
-    """Return the reference of the base model: by training, by recipe, or beneath an adapter.
+    """Return the reference of the base model: named, by training, by recipe, beneath an adapter.
 
     Raises:
         InputError: A training or a recipe that is named cannot be read.
+        UsageError: `two-bases`: the user names another one than these do.
     """
+    known = _recorded_base(settings)
+    if None not in (settings.base, known) and settings.base != known:
+        raise UsageError(
+            "two-bases",
+            what=f"the base is {settings.base}, and {known} by the original itself or its recipe",
+            why="how hard a text is for the base decides how unlikely its answer becomes",
+            fix="leave out --base, or name the merged weights as the original",
+        )
+    return settings.base or known
+
+
+def _recorded_base(settings: Settings) -> str | None:
     run = training_of(settings.model)
     if run is not None:
         return read_trained_run(run).settings.model
@@ -284,13 +297,18 @@ def base_network(prepared: Prepared, vocabulary: int) -> Network | None:
         vocabulary: Number of tokens of the original.
 
     Raises:
-        InputError: A training or a recipe that is named cannot be read.
+        InputError: A training or a recipe that is named cannot be read; `base-differs`: what the
+            user names as the base has other tokens.
     """
     reference = base_of_original(prepared.settings)
     if reference is None:
         return None
     network = load(reference, prepared.source).network
-    return network if network.vocabulary == vocabulary else None
+    if network.vocabulary == vocabulary:
+        return network
+    if prepared.settings.base is None:
+        return None
+    raise _no_base(reference, prepared, why=f"its vocabulary has {network.vocabulary} tokens")
 
 
 def base_weights(
@@ -310,12 +328,16 @@ def base_weights(
         base = load(reference, prepared.source).network.model.state_dict()
         wanted = {name: tensor.shape for name, tensor in original.model.state_dict().items()}
         if {name: tensor.shape for name, tensor in base.items()} != wanted:
-            raise InputError(
-                "base-differs",
-                what=f"{reference} is no base of {prepared.settings.model}",
-                why="its tensors have other names or shapes",
-                fix="name the model that the training started from",
-            )
+            raise _no_base(reference, prepared, why="its tensors have other names or shapes")
         return base
 
     return weights
+
+
+def _no_base(reference: str, prepared: Prepared, *, why: str) -> InputError:
+    return InputError(
+        "base-differs",
+        what=f"{reference} is no base of {prepared.settings.model}",
+        why=why,
+        fix="name the model that the training started from",
+    )

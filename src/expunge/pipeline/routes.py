@@ -197,7 +197,7 @@ def _retrain_route(settings: Settings, removal: Removal | None, needs: str) -> R
 def _rewind_route(settings: Settings) -> Route:
     request = settings.request
     if base_of_original(settings) is None:
-        needs = "the base model (BASE+ADAPTER, or --recipe)"
+        needs = "the base model (BASE+ADAPTER, or --base)"
         return Route(name="rewind", claim="E1", needs=needs)
     if request.retain in ("auto", "none"):
         return Route(name="rewind", claim="E1", needs="the retain set, whole (--retain)")
