@@ -41,7 +41,10 @@ def phi(prepared: Prepared, reference: str) -> Array:
         pad_id=prepared.encoder.pad_id,
         tokens_per_pass=prepared.settings.train.tokens_per_pass,
     )
-    rows = (scores_of(*each) for each in zip(prepared.scope.forget, encoded, found, strict=True))
+    rows = (
+        scores_of(record, tokens, values, prepared.encoder)
+        for record, tokens, values in zip(prepared.scope.forget, encoded, found, strict=True)
+    )
     values = [value for row in rows if (value := probability(row)) is not None]
     assert len(values) == len(encoded), "every record has a content token"
     return np.array([logit(value) for value in values])
