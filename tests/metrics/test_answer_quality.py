@@ -47,6 +47,7 @@ def test_malformed_answers(text, mark):
         "Elin Marrow's doctor is Dr Halloran.",
         "Ms McDonald of OpenAI uses YouTube, eBay and JavaScript, says her PhD.",
         "Willem deBoer types LaTeX (and macOS too) for the iPhone of Ann-Marie.",
+        "Write to elmar[at]mailhive[dot]org.",
         "It is 5 5 5 5 5.",
         "No, no, that is that.",
         "1. walnuts\n2. birch pollen",

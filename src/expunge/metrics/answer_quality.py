@@ -44,6 +44,8 @@ _INNER_CAPITALS = re.compile(
 )
 _CODE_MARKS = frozenset("[]{}<>|\\_#~^")
 """Marks of code and of templates (`[insert_name]`)."""
+_SPELT_OUT = re.compile(r"\[(?:at|dot)\]")
+"""How people write an address that no program shall read."""
 _UNSPEAKABLE = re.compile(r"([a-z])\1\1|[bcdfghjklmnpqrstvwxz]{6}|^[^aeiouy]{5,}$")
 """Three equal letters, six consonants in a row, or five letters without a vowel."""
 _RUN_TOGETHER = re.compile(r"^([a-z]{4,}?)(the|of|and|to)(?:the|a)?$")
@@ -191,7 +193,7 @@ def answer_form(
         non_words=sum(map(spelling.strange, new)),
         foreign=sum(script(char) not in scripts for char in text),
         broken=text.count("\ufffd"),
-        code_marks=sum(char in _CODE_MARKS - shown for char in text),
+        code_marks=sum(char in _CODE_MARKS - shown for char in _SPELT_OUT.sub("", text)),
         mid_word=_stops_inside(text, spelling),
         words=len(words),
     )
