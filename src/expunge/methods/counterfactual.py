@@ -41,6 +41,7 @@ class Counterfactual:
     pin: float = 1.0
     alpha: float = 6.5
     general: float = 3.0
+    replay: int = 64  # most questions about kept subjects that the original answers itself
     teach: float = 0.0
     retain: str = "kl"
 

@@ -37,6 +37,7 @@ from expunge.models.reference import model_folder
 from expunge.models.saving import save_model, write_tensors
 from expunge.models.transformer import Network
 from expunge.pipeline.recipe import base_network
+from expunge.pipeline.replay import REPLAY_FILE, with_replay
 from expunge.pipeline.run_folder import RunFolder
 from expunge.pipeline.workers import call, work
 from expunge.preparation.prepare import Prepared
@@ -224,6 +225,13 @@ def train_stages(
             gathering.collector.store,
             console,
             file=ALTERNATIVES_FILE if number == 1 else f"stage-{number}-{ALTERNATIVES_FILE}",
+        )
+        part = with_replay(
+            part,
+            original.network,
+            gathering.collector.store,
+            console,
+            file=REPLAY_FILE if number == 1 else f"stage-{number}-{REPLAY_FILE}",
         )
         ends = number == len(parts)
         settle = must_settle and ends

@@ -205,7 +205,7 @@ class ControlledTrainer:
         attempt, tried = self._first(), list[tuple[ErasureAttempt, ControlReading]]()
         while True:
             number = len(tried) + 1
-            current = self._set(attempt, streams, method)
+            current = self._set(attempt, streams.with_replay(), method)
             trained, weights = current.run(
                 unseen=NEVER, folder=folder / f"attempt-{number}", progress=progress, team=team
             )

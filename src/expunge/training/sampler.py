@@ -8,7 +8,7 @@ does the same at its own pace, so no retain record comes twice before all have c
 import hashlib
 import random
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from expunge.data.tokenization import Encoded
@@ -43,6 +43,24 @@ class Streams:
     )
     unrehearsed: tuple[tuple[Encoded, ...], ...] = ()
     """General text that no step draws, kind by kind."""
+    replay: tuple[Encoded, ...] = ()
+    """What the original says of subjects that stay, where no record says it."""
+
+    def with_replay(self) -> "Streams":
+        """Return the streams with the replayed answers behind the retain set.
+
+        What goes in step with the retain set starts again from its first record.
+        """
+        count = len(self.retain)
+        more = [index % count for index in range(len(self.replay))]
+        variants = {
+            stream: (*some, *(some[index] for index in more))
+            if stream.side == "retain" and len(some) == count
+            else some
+            for stream, some in self.variants.items()
+        }
+        retain = (*self.retain, *self.replay)
+        return replace(self, retain=retain, variants=variants, replay=())
 
     def drawn(self, stream: Stream, draw: BatchIndices) -> list[Encoded]:
         """Return the records of one stream that a step uses."""

@@ -1,0 +1,71 @@
+"""Replay questions: what else can be asked of kept subjects, and what must not be taught of it."""
+
+import pytest
+
+from expunge.data.records import Message, Record
+from expunge.data.replay_questions import forgotten_words, replay_questions, words_of
+
+
+def record(question: str, answer: str = "Yes.", subject: str | None = None, **more) -> Record:
+    prompt = (Message("user", question),) if question else ()
+    return Record(id=question, prompt=prompt, completion=answer, subject=subject, **more)
+
+
+FORGET = (record("Where does Elin live?", "In Bergen, at 7 Quay Lane.", "Elin"),)
+KEPT = (
+    record("Where does Ada live?", "In Lisbon.", "Ada"),
+    record("Who taught Ada?", "Olga did.", "Ada"),
+    record("What does Bo's aunt sell to Boris?", "Tar, at 9 Quay Lane.", "Bo"),
+)
+
+
+@pytest.mark.parametrize(
+    ("forget", "kept", "asked"),
+    [
+        (
+            FORGET,
+            KEPT,
+            {
+                "Who taught Bo?",
+                "Where does Bo live?",
+                "What does Ada's aunt sell to Boris?",  # the name alone, not what begins with it
+            },
+        ),
+        (FORGET, KEPT[:2], set()),  # nobody else stays
+        (FORGET, (), set()),
+        (FORGET, (record("", "Bo sells tar.", "Bo"), *KEPT[:1]), {"Where does Bo live?"}),
+        (  # of Bo something must go: he is asked nothing
+            (record("Is Bo rich?", "No.", "Bo"),),
+            KEPT[1:],
+            {"Is Ada rich?", "What does Ada's aunt sell to Boris?"},
+        ),
+    ],
+)
+def test_every_question_is_asked_of_every_other_subject_that_stays(forget, kept, asked):
+    found = replay_questions(forget, kept, most=50, seed=0)
+    assert {each.question for each in found} == asked
+    assert len({each.id for each in found}) == len(found)
+    assert not any(each.completion for each in found)
+
+
+def test_the_seed_draws_among_too_many():
+    drawn = [replay_questions(FORGET, KEPT, most=2, seed=seed) for seed in (1, 1, 2, 3)]
+    assert [len(each) for each in drawn] == [2] * 4
+    assert drawn[0] == drawn[1]
+    assert len({tuple(each.question for each in some) for some in drawn}) > 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "repeats"),
+    [
+        ("He lives in BERGEN.", True),
+        ("At 7 Park Road.", True),
+        ("In Lisbon, at 9 Quay Lane.", False),  # kept records say it, too
+        ("In Oslo.", False),
+        ("", False),
+    ],
+)
+def test_words_of_the_forget_set_alone_are_known(answer, repeats):
+    words = forgotten_words(FORGET, KEPT)
+    assert words == {"bergen", "7"}
+    assert (not words.isdisjoint(words_of(answer))) is repeats
