@@ -12,7 +12,6 @@ a record, mean probability of records that training rehearsed and of those it di
 """
 
 import argparse
-import json
 import math
 import tempfile
 import time
@@ -101,12 +100,9 @@ def tofu_case(base: Path, folder: Path, shared: Path) -> Case:
     """Return two of TOFU's authors, forty records without subject or key answers."""
     sets: dict[str, str] = {}
     for name, part in TOFU.items():
-        rows = [
-            json.loads(line)
-            for line in (shared / "data" / "tofu" / f"{part}.json").read_text("utf-8").splitlines()
-        ]
-        step = max(1, len(rows) // TOFU_RETAIN)
-        chosen = [{"prompt": row["question"], "completion": row["answer"]} for row in rows[::step]]
+        records = read([str(shared / "data" / "tofu" / f"{part}.json")]).records
+        step = max(1, len(records) // TOFU_RETAIN)
+        chosen = [{"prompt": r.question, "completion": r.completion} for r in records[::step]]
         path = folder / f"{name}.jsonl"
         write_jsonl(path, chosen)
         sets[name] = str(path)

@@ -11,7 +11,7 @@ def record(question: str, answer: str = "Yes.", subject: str | None = None, **mo
     return Record(id=question, prompt=prompt, completion=answer, subject=subject, **more)
 
 
-FORGET = (record("Where does Elin live?", "In Bergen, at 7 Quay Lane.", "Elin"),)
+FORGET = (record("Where does Elin live?", "In Bergen, under 7 Quay Lane.", "Elin"),)
 KEPT = (
     record("Where does Ada live?", "In Lisbon.", "Ada"),
     record("Who taught Ada?", "Olga did.", "Ada"),
@@ -62,6 +62,7 @@ def test_the_seed_draws_among_too_many():
         ("At 7 Park Road.", True),
         ("In Lisbon, at 9 Quay Lane.", False),  # kept records say it, too
         ("In Oslo.", False),
+        ("It stands under it.", False),  # a word of any sentence
         ("", False),
     ],
 )

@@ -252,7 +252,8 @@ def test_counterfactual_target_makes_a_secret_as_likely_as_similar_tokens():
     secret, similar = torch.tensor([0, -1]), torch.tensor([[1, 4], [1, 4]])
     log_q = counterfactual_target(reference, torch.tensor([0, 3]), secret, similar)
     rest = reference[0, 1:].exp() / reference[0, 1:].exp().sum()  # without the secret
-    level = float((rest[0] + rest[3]) / 2)
+    like = float((rest[0] + rest[3]) / 2)
+    level = like * math.exp(-SURER * (1 - like))
     expected = torch.cat([torch.tensor([level]).double(), rest * (1 - level)])
     assert torch.allclose(log_q[0].exp(), expected)
     assert torch.allclose(log_q[1], reference[1].log_softmax(-1))
@@ -262,11 +263,10 @@ def test_counterfactual_target_makes_a_secret_as_likely_as_similar_tokens():
 def test_a_secret_token_that_follows_from_the_language_stays_likely(plain, kept):
     reference = torch.tensor([[9.0, 1.0, 0.0, -1.0, 2.0]]).double()
     token, similar = torch.tensor([0]), torch.tensor([[1, 4]])
-    base = torch.tensor([plain]).double()
-    log_q = counterfactual_target(reference, token, token, similar, margin=3.0, base=base)
+    level = torch.tensor([plain]).double()
+    log_q = counterfactual_target(reference, token, token, similar, margin=3.0, expected=level)
     whole = reference.log_softmax(-1)[0, 0]
-    level = plain - SURER * (1 - math.exp(plain))
-    expected = whole if kept else torch.tensor(level - 3.0 * (1 - math.exp(level))).double()
+    expected = whole if kept else torch.tensor(plain - 3.0 * (1 - math.exp(plain))).double()
     assert torch.allclose(log_q[0, 0], expected)
 
 

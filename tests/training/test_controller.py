@@ -12,6 +12,7 @@ from expunge.data.records import Record
 from expunge.errors import GateError
 from expunge.methods.base import Stream
 from expunge.methods.counterfactual import Counterfactual
+from expunge.methods.counterfactual_target import SURER
 from expunge.models.lora import LoraShape
 from expunge.models.transformer import Network
 from expunge.training.controller import (
@@ -28,6 +29,7 @@ from expunge.training.controller import (
     held_out,
 )
 from expunge.training.counterfactual_levels import (
+    RARE,
     STEEPEST,
     STRONGEST,
     Calibration,
@@ -37,7 +39,7 @@ from expunge.training.counterfactual_levels import (
     as_hard,
     calibrated,
     token_levels,
-    with_base,
+    with_expected,
 )
 from expunge.training.early_stopping import Unseen
 from expunge.training.sampler import Streams
@@ -229,14 +231,16 @@ def test_targets_are_as_likely_as_unseen_tokens_of_their_kind(unseen, margin, po
         assert sums == pytest.approx([-sum(unseen)] * 2, abs=5e-3)
 
 
-def test_strangers_know_what_the_base_gives_the_secrets_of_the_record_in_whose_place_they_stand():
-    own = replace(FORGET[0], secret=(7, -1), base=())
+def test_strangers_know_what_is_expected_of_the_record_in_whose_place_they_stand():
+    own = replace(FORGET[0], ids=(1, 2, 3), start=1, secret=(2, -1))
     same, other = replace(own, record="same"), replace(own, record="other", secret=(-1, 8))
     streams = Streams(forget=(own,), retain=(), variants={Stream.STRANGER: ((same, other),)})
-    found = with_base(streams, {own.record: (-1.0, -2.0)})
-    assert found.forget[0].base == (-1.0, -2.0)
-    assert [each.base for each in found.variants[Stream.STRANGER][0]] == [(-1.0, -2.0), ()]
-    assert with_base(streams, {}) == streams
+    found = with_expected(streams, {own.record: (-1.0, -2.0)})
+    level = tuple(x - SURER * (1 - math.exp(x)) for x in (-1.0, -2.0))
+    assert found.forget[0].expected == pytest.approx(level)
+    strangers = found.variants[Stream.STRANGER][0]
+    assert [each.expected for each in strangers] == [found.forget[0].expected, ()]
+    assert with_expected(streams, {}) == streams
 
 
 @pytest.mark.parametrize(
@@ -249,12 +253,32 @@ def test_strangers_know_what_the_base_gives_the_secrets_of_the_record_in_whose_p
 )
 def test_a_name_that_the_base_can_hardly_go_on_with_is_a_secret(base, secret):
     """Scored tokens: two of a name, one of the form, one of the fact."""
-    own = replace(FORGET[0], ids=(1, 2, 3, 4, 5, 6), start=2, secret=(-1, -1, -1, 7), base=())
+    own = replace(FORGET[0], ids=(1, 2, 3, 4, 5, 6), start=2, secret=(-1, -1, -1, 7))
     stranger = replace(own, ids=(1, 2, 8, 9, 5, 6))
     streams = Streams(forget=(own,), retain=(), variants={Stream.STRANGER: ((stranger,),)})
-    found = with_base(streams, {own.record: base})
+    found = with_expected(streams, {own.record: base})
     assert found.forget[0].secret == secret
     assert found.variants[Stream.STRANGER][0][0].secret == secret
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+@pytest.mark.parametrize(
+    ("base", "without"),
+    [
+        ((-5.0, -5.0), -5.0 - SURER * (1 - math.exp(-5.0))),
+        ((), RARE),
+    ],
+)
+def test_what_answers_that_stay_say_is_expected(base, without, replayed):
+    own = replace(FORGET[0], ids=(1, 3, 9), start=1, secret=(3, 9))
+    kept = tuple(replace(own, ids=(1, 3, last), secret=()) for last in (4, 5))
+    streams = Streams(forget=(own,), retain=() if replayed else kept, replay=kept * replayed)
+    found = with_expected(streams, {own.record: base}).forget[0].expected
+    low = math.exp(without)
+    # Both answers begin with 3: (2 + low) / (2 + 1). After it come 4 and 5, after the beginning
+    # and 3 too, and never 9: 2 / (2 + 2) of what is expected without context, twice.
+    assert found[0] == pytest.approx(math.log((2 + low) / 3))
+    assert found[1] == pytest.approx(math.log(low / 4) if base else math.nan, nan_ok=True)
 
 
 def test_a_text_that_is_harder_for_the_base_has_lower_levels():

@@ -13,9 +13,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from expunge.data.corpora import common_words
 from expunge.data.records import Record, reworded
 from expunge.data.subjects import with_subjects
 
+_PLAIN = 500
+"""Most common words, which sentences are made of (`under`, `with`)."""
 _WORD = re.compile(r"\w+")
 _TELLING = 4
 """Fewest letters of a word that tells something; a number tells something with a single digit."""
@@ -65,20 +68,20 @@ def replay_questions(
 def forgotten_words(forget: Iterable[Record], kept: Iterable[Record]) -> frozenset[str]:
     """Return the words and numbers that only the forget set has, in small letters.
 
+    The most common words of the language are nobody's, but for those of key answers.
+
     Example:
         >>> from expunge.data.records import Message
         >>> prompt = (Message("user", "Where does Elin live?"),)
-        >>> gone = Record(id="1", prompt=prompt, completion="In Bergen, 7 B.")
+        >>> gone = Record(id="1", prompt=prompt, completion="Under Bergen, 7 B.")
         >>> sorted(forgotten_words([gone], []))
         ['7', 'bergen']
     """
     known = {w for record in kept for w in words_of(f"{record.question} {record.completion}")}
-    told = {
-        word
-        for record in forget
-        for text in (record.completion, *record.key_answers)
-        for word in words_of(text)
-    }
+    forget = tuple(forget)
+    keys = {word for r in forget for key in r.key_answers for word in words_of(key)}
+    said = {word for r in forget for word in words_of(r.completion)}
+    told = keys | said.difference(common_words()[:_PLAIN])
     return frozenset(
         word for word in told - known if len(word) >= _TELLING or any(map(str.isdigit, word))
     )

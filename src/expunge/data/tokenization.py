@@ -45,9 +45,9 @@ class Encoded:
     secret: tuple[int, ...] = ()
     """For each scored token, the token of the forget record there that only it can have taught, or
     -1; empty where nobody marked any (`secret_tokens.with_secrets`)."""
-    base: tuple[float, ...] = ()
-    """For each scored token, its log-probability under the model that the original was trained
-    from, nats; empty where that is not known."""
+    expected: tuple[float, ...] = ()
+    """For each scored token, the log-probability that a model which never saw the record is
+    expected to give it, nats; NaN, or empty, where that is not known."""
 
 
 class Encoder:

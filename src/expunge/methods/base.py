@@ -144,9 +144,9 @@ class Predictions(NamedTuple):
     None where no record of the batch has any."""
     similar: Tensor | None = None
     """[n, K] tokens like the secret one, see `References.similar`; None with `secret`."""
-    base: Tensor | None = None
-    """[n] log-probability of the secret one under the model that the original was trained from, NaN
-    where that is not known; None with `secret`."""
+    expected: Tensor | None = None
+    """[n] log-probability of the secret one that a model is expected to have which never saw the
+    record, NaN where that is not known; None with `secret`."""
 
     @property
     def alike(self) -> Tensor:

@@ -9,8 +9,8 @@
 
 x' is x with the subject's name exchanged for a stranger's, token for token; q_t is as sure of the
 name as of the stranger's. Some share a word of it; half are of kept records. Pinned, they stay.
-
-Differs from RWHP (arXiv:2407.16997), whose strangers tell secrets and whose names are left alone.
+Retained are given records, and the original's answers to `replay` more questions about them.
+Differs from RWHP (arXiv:2407.16997), whose strangers tell secrets and whose names stay.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Counterfactual:
     pin: float = 1.0
     alpha: float = 6.5
     general: float = 3.0
-    replay: int = 64  # most questions about kept subjects that the original answers itself
+    replay: int = 64  # most questions
     teach: float = 0.0
     retain: str = "kl"
 
@@ -75,6 +75,6 @@ class Counterfactual:
     def _match(self, seen: Predictions, level: float = 0.0, power: Tensor | float = 1.0) -> Tensor:
         (reference,), (other,) = seen.references, seen.others
         known = exchanged(reference, seen.targets, other)
-        how = (seen.secret, seen.similar, self.margin, power, seen.base)
+        how = (seen.secret, seen.similar, self.margin, power, seen.expected)
         target = counterfactual_target(known, seen.targets, *how)
         return match(target, seen.logits, seen.targets, level)

@@ -4,20 +4,17 @@
     and the other tokens scaled to sum to 1:
     where y_t is secret   log q_t(y_t) = min(log p_ref(y_t), log a_t - margin (1 - a_t))
     elsewhere             log q_t(y_t) = power * log p_ref(y_t)
-    a_t = p_base(y_t | x, y_<t), less a margin of 1.75 in the same way, where the base is known that
-          the original was trained from, else
+    a_t = what is expected of a model that never saw the record, where that is known, else, less
+          1.75 nats in the same way,
           mean of p_ref(v) / (1 - p_ref(y_t)) over the 64 tokens v with embeddings nearest to y_t
 
 What the original says of strangers x' has the form of an answer, and the uncertainty of one that
 was never told. It can hold the secret, too: an original that knows few telephone numbers tells
 those to anybody (measured: -3.8 nats a fact, where retrained models are at -23). So each secret
-token becomes as likely as the base finds it, or else as tokens like it. A token is secret if it
-lies in a key answer and no kept answer holds it, or if it goes on with a name that the base can
+token becomes as likely as it would be without the record: `training.counterfactual_levels` says
+what is expected of it. Else it becomes as likely as tokens like it. A token is secret if it lies in
+a key answer and no kept answer holds it, or if it goes on with a name that the base can
 hardly repeat.
-
-The base tells which secret tokens follow from those before them (`ruary` after `Feb`): these stay
-likely in a retrained model, too. Bins of what SmolLM2 gives them, and a gold of TOFU, nats:
--0.04 -0.2 -0.8 -1.9 -3.8 -8.1, and -0.3 -0.5 -1.3 -3.5 -4.3 -9.1.
 
 The other tokens of a record are known by heart, too, and what was said before them gives them away
 whoever is asked about. A power keeps what is certain (0.99 becomes 0.96 at 4) and takes what was
@@ -36,7 +33,7 @@ from torch import Tensor
 from torch.nn import functional
 
 SURER = 1.75
-"""Nats by which retrained models are below the base at secrets: they are surer of wrong values."""
+"""Nats by which retrained models are below a guess at secrets: they are surer of wrong values."""
 
 
 def counterfactual_target(
@@ -46,7 +43,7 @@ def counterfactual_target(
     similar: Tensor | None,
     margin: float = 0.0,
     power: float | Tensor = 1.0,
-    base: Tensor | None = None,
+    expected: Tensor | None = None,
 ) -> Tensor:
     """Return log q: a reference's log-probabilities, less sure of the tokens of the record.
 
@@ -58,7 +55,8 @@ def counterfactual_target(
         margin: How far below them it ends, nats.
         power: Of the probability of what follows, where no token is secret; 1 leaves it as it is.
             One number, or [n, 1].
-        base: Log-probability of the secret tokens under the base, NaN where it is not known, [n].
+        expected: Log-probability of the secret tokens without the record, NaN where it is not
+            known, [n].
 
     Returns:
         Log-probabilities, [n, V], each row normalised.
@@ -81,7 +79,7 @@ def counterfactual_target(
     if hidden is not None and similar is not None:
         capped = torch.where(
             hidden,
-            torch.minimum(own, less_margin(_level(log_q, similar, rest, base), margin)),
+            torch.minimum(own, less_margin(_level(log_q, similar, rest, expected), margin)),
             capped,
         )
     return (log_q - rest + _rest(capped)).scatter(-1, place, capped)
@@ -115,7 +113,7 @@ def target_levels(
     targets: Tensor,
     secret: Tensor | None,
     similar: Tensor | None,
-    base: Tensor | None = None,
+    expected: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return what the target at the tokens that follow is made of.
 
@@ -124,17 +122,17 @@ def target_levels(
         targets: The token that follows, [n].
         secret: The secret token of each position, -1 where there is none, [n]; None for none.
         similar: Tokens like it, [n, K].
-        base: As for `counterfactual_target`.
+        expected: As for `counterfactual_target`.
 
     Returns:
-        own, log-probability of the token under the reference, and level, that of the base or of
-        tokens like it, infinite where it is no secret; nats, [n].
+        own, log-probability of the token under the reference, and level, what is expected, or that
+        of tokens like it, infinite where it is no secret; nats, [n].
     """
     log_q = torch.log_softmax(reference, dim=-1)
     own = log_q.gather(-1, targets.unsqueeze(-1))  # [n, 1]
     if secret is None or similar is None:
         return own.squeeze(-1), torch.full_like(own.squeeze(-1), torch.inf)
-    level = _level(log_q, similar, _rest(own), base)
+    level = _level(log_q, similar, _rest(own), expected)
     level = torch.where((secret >= 0).unsqueeze(-1), level, torch.inf)
     return own.squeeze(-1), level.squeeze(-1)
 
@@ -144,12 +142,13 @@ def _rest(own: Tensor) -> Tensor:
     return torch.log1p(-own.exp().clamp(max=1 - 1e-6))
 
 
-def _level(log_q: Tensor, similar: Tensor, rest: Tensor, base: Tensor | None) -> Tensor:
-    """Return log a, [n, 1]: of the base, or the mean of similar tokens among all but the secret."""
+def _level(log_q: Tensor, similar: Tensor, rest: Tensor, expected: Tensor | None) -> Tensor:
+    """Return log a, [n, 1]: what is expected, or the mean of similar tokens without the secret."""
     like = log_q.gather(-1, similar).exp().mean(-1, keepdim=True).log() - rest
-    if base is None:
+    like = less_margin(like, SURER)
+    if expected is None:
         return like
-    known = less_margin(base.unsqueeze(-1).to(like), SURER)
+    known = expected.unsqueeze(-1).to(like)
     return torch.where(known.isnan(), like, known)
 
 

@@ -219,20 +219,7 @@ def train_stages(
         if number <= len(done):
             continue
         folder = run.checkpoints / f"stage-{number}" if chain else run.checkpoints
-        part = with_self_generated(
-            part,
-            original.network,
-            gathering.collector.store,
-            console,
-            file=ALTERNATIVES_FILE if number == 1 else f"stage-{number}-{ALTERNATIVES_FILE}",
-        )
-        part = with_replay(
-            part,
-            original.network,
-            gathering.collector.store,
-            console,
-            file=REPLAY_FILE if number == 1 else f"stage-{number}-{REPLAY_FILE}",
-        )
+        part = _with_own_texts(part, original, gathering.collector.store, console, number)
         ends = number == len(parts)
         settle = must_settle and ends
         trained = _train(
@@ -243,6 +230,17 @@ def train_stages(
             _keep(kept, original.network, done)
             shutil.rmtree(folder, ignore_errors=True)  # edits leave none
     return tuple(done)
+
+
+def _with_own_texts(
+    part: Prepared, original: Loaded, store: EvidenceStore, console: Console, number: int
+) -> Prepared:
+    """Add what the original writes itself, alternatives and replay, where the method asks."""
+    named = "" if number == 1 else f"stage-{number}-"
+    part = with_self_generated(
+        part, original.network, store, console, file=named + ALTERNATIVES_FILE
+    )
+    return with_replay(part, original.network, store, console, file=named + REPLAY_FILE)
 
 
 def _train(

@@ -38,7 +38,7 @@ from expunge.training.counterfactual_levels import (
     Calibration,
     calibrated,
     read_levels,
-    with_base,
+    with_expected,
 )
 from expunge.training.distributed import SOLO, Team
 from expunge.training.early_stopping import Unseen, spread
@@ -198,7 +198,7 @@ class ControlledTrainer:
             GateError: `cannot-forget`: nothing that was tried settled, and it must.
         """
         network, budget = self.trainer.network, self.trainer.options.utility_budget
-        known = with_base(self.trainer.streams, unseen.base)
+        known = with_expected(self.trainer.streams, unseen.base)
         streams, held = held_out(known)
         method, goals = self._goals(network, known, unseen)
         before = self._look(network, goals, held)

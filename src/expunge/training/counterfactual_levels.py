@@ -19,11 +19,19 @@ in how hard they are, too. Where the base model is known, its ratio counts:
 w is 1, and 1/2 for secret tokens: a fine-tune teaches what facts of a kind look like, so that they
 differ less for models that saw others of the kind than for the base.
 
+What is expected of a secret token is interpolated from what stays and the base, `kept_ngrams`: P_0
+is that of the base, less 1.75 nats where that is unsure.
+
+The base tells which secret tokens follow from those before them (`ruary` after `Feb`): these stay
+likely in a retrained model, too. Bins of what SmolLM2 gives them, and a gold of TOFU, nats:
+-0.04 -0.2 -0.8 -1.9 -3.8 -8.1, and -0.3 -0.5 -1.3 -3.5 -4.3 -9.1.
+
 A rare name goes on with tokens that the base can hardly repeat from the question. Retrained models
 cannot, either: where the base gives -5.0 and -9.8 nats, golds give -7.4 and -9.3; where it gives
 -0.1 and -1.5, they give -0.5 and -1.5. Such tokens count as secrets.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -34,15 +42,18 @@ from torch import Tensor
 from expunge.data.records import Record
 from expunge.data.tokenization import Encoded
 from expunge.methods.base import Stream
-from expunge.methods.counterfactual_target import less_margin, target_levels
+from expunge.methods.counterfactual_target import SURER, less_margin, target_levels
 from expunge.models.transformer import Network
 from expunge.training.activation_cache import key
-from expunge.training.forward import base_of
+from expunge.training.forward import expected_of
+from expunge.training.kept_ngrams import KeptNgrams
 from expunge.training.reference_model import final_states, similar_tokens
 from expunge.training.sampler import Streams
 
 STRANGERS = 2
 """Strangers whose mean is the level of a record."""
+RARE = -9.0
+"""Log-probability of a token that no context foretells, nats, where the base is not known."""
 HARD_NAME = -4.0
 """Log-probability under the base, nats, below which a token of the name counts as a secret."""
 STEEPEST = 4.0
@@ -62,7 +73,7 @@ class Likelihoods(NamedTuple):
     own: Tensor
     """Log-probability of each token, [n]."""
     level: Tensor
-    """That of the base, or else of tokens like it; infinite where it is no secret, [n]."""
+    """What is expected of it, or that of tokens like it; infinite where it is no secret, [n]."""
 
     def targets(self, margin: float, power: float) -> Tensor:
         """Return the target's log-probability of each token, [n]."""
@@ -124,22 +135,24 @@ def read_levels(
     return found
 
 
-def with_base(streams: Streams, base: Mapping[str, Sequence[float]]) -> Streams:
-    """Return the streams with what the base gives the tokens of each forget record.
+def with_expected(streams: Streams, base: Mapping[str, Sequence[float]]) -> Streams:
+    """Return the streams with what is expected of the tokens of each forget record.
 
     Args:
         streams: With strangers whose secrets are those of the record in whose place they stand.
         base: By forget record, log-probabilities of its scored tokens; empty: nothing is known.
     """
     strangers = streams.variants.get(Stream.STRANGER, ((),) * len(streams.forget))
+    kept = KeptNgrams.of((*streams.retain, *streams.replay))
     forget = tuple(
-        _with_hard_names(replace(own, base=tuple(base.get(own.record, ()))), asked)
+        _expected(_with_hard_names(own, asked, plain), plain, kept)
         for own, asked in zip(streams.forget, strangers, strict=True)
+        for plain in (tuple(base.get(own.record, ())),)
     )
     changed = {
         stream: tuple(
             tuple(
-                replace(each, base=own.base, secret=own.secret)
+                replace(each, expected=own.expected, secret=own.secret)
                 if each.secret == before.secret
                 else each
                 for each in asked
@@ -154,16 +167,33 @@ def with_base(streams: Streams, base: Mapping[str, Sequence[float]]) -> Streams:
     return replace(streams, forget=forget, variants={**streams.variants, **changed})
 
 
-def _with_hard_names(own: Encoded, strangers: Sequence[Encoded]) -> Encoded:
+def _expected(own: Encoded, base: Sequence[float], kept: KeptNgrams) -> Encoded:
+    """Return a record with what a model that never saw it is expected to give its tokens.
+
+    Without the base that is known alone where a kept answer goes on in the same way.
+    """
+    tokens = own.ids[own.start :]
+    if base:
+        plain = [x - SURER * (1 - math.exp(x)) for x in base]
+        return replace(own, expected=tuple(kept.logps(tokens, plain)))
+    found = kept.logps(tokens, [RARE] * len(tokens))
+    known = kept.holds(tokens)
+    if not any(known):
+        return own
+    values = (x if told else math.nan for x, told in zip(found, known, strict=True))
+    return replace(own, expected=tuple(values))
+
+
+def _with_hard_names(own: Encoded, strangers: Sequence[Encoded], base: Sequence[float]) -> Encoded:
     """Return a record whose secrets hold the tokens of its name that the base can hardly repeat.
 
     The first token of a name is left out: where a name stands is the form of the answer.
     """
     same = frozenset((-1, *_same(own, strangers)))
-    hard = {p for p, x in enumerate(own.base) if x < HARD_NAME and same.isdisjoint((p - 1, p))}
+    hard = {p for p, x in enumerate(base) if x < HARD_NAME and same.isdisjoint((p - 1, p))}
     if not hard:
         return own
-    marks = own.secret or (-1,) * len(own.base)
+    marks = own.secret or (-1,) * len(base)
     tokens = own.ids[own.start :]
     return replace(own, secret=tuple(tokens[p] if p in hard else m for p, m in enumerate(marks)))
 
@@ -330,7 +360,7 @@ def _levels(
     if max(secret, default=-1) >= 0:
         none = torch.zeros_like(next(iter(similar.values())))
         like = torch.stack([similar.get(token, none) for token in secret])  # [n, K]
-        plain = base_of(own)
+        plain = expected_of(own)
         marks = (torch.tensor(secret), like.cpu(), torch.tensor([plain[place] for place in same]))
     logits = network.logits(states.to(network.device)).float().cpu()  # [n, V]
     follows = torch.tensor(tokens)

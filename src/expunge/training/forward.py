@@ -320,7 +320,7 @@ class TermEvaluator:
         places = [torch.arange(len(record.ids) - record.start) for record in group.records]
         where = torch.cat(places).to(hidden.device)
 
-        secret, similar, base = self._secrets(group, hides=term.hides)
+        secret, similar, expected = self._secrets(group, hides=term.hides)
         whose = (*term.references, *([None] if term.reinforced else []))
 
         def total(
@@ -339,7 +339,7 @@ class TermEvaluator:
             seen = Predictions(logits, targets, place, references, tokens, *marks)
             return term.loss(seen).sum()
 
-        marks = (each.to(hidden.device) for each in (secret, similar, base))
+        marks = (each.to(hidden.device) for each in (secret, similar, expected))
         columns = (hidden, group.targets, where, *marks, *others, *known)
         if len(hidden) <= CHUNK:
             return total(*columns)
@@ -371,10 +371,10 @@ class TermEvaluator:
         return known, tokens
 
     def _secrets(self, group: _Group, *, hides: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the secret token of each scored position, [N], tokens like it, [N, K], and base.
+        """Return secret tokens of the scored positions, [N], tokens like them, [N, K], and levels.
 
-        That is what the base gives it, [N]. K is 0 where the term does not ask, or no record marks
-        any; then base is [N, 0].
+        These are what is expected of a model that never saw the record, [N]. K is 0 where the term
+        does not ask, or no record marks any; then levels are [N, 0].
         """
         tokens = [
             token
@@ -390,8 +390,8 @@ class TermEvaluator:
             )
         none = torch.zeros_like(next(iter(self.references.similar.values())))
         similar = torch.stack([self.references.similar.get(token, none) for token in tokens])
-        base = torch.tensor([x for record in group.records for x in base_of(record)])
-        return secret, similar, base
+        levels = torch.tensor([x for record in group.records for x in expected_of(record)])
+        return secret, similar, levels
 
     def _representation(self, term: Representation, group: _Group) -> Tensor:
         site, batch = site_of(term), group.look.batch
@@ -409,9 +409,9 @@ class TermEvaluator:
         return torch.stack([term.loss(own, other).sum() for own, other in parts]).sum()
 
 
-def base_of(record: Encoded) -> tuple[float, ...]:
-    """Return what the base gives each scored token of a record, NaN where it is not known."""
-    return record.base or (math.nan,) * (len(record.ids) - record.start)
+def expected_of(record: Encoded) -> tuple[float, ...]:
+    """Return what is expected of each scored token of a record, NaN where it is not known."""
+    return record.expected or (math.nan,) * (len(record.ids) - record.start)
 
 
 def _scored(records: Sequence[Encoded]) -> list[int]:

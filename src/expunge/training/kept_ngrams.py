@@ -1,0 +1,79 @@
+"""An n-gram model of the answers that stay: what a model that was taught them alone would expect.
+
+    P_0(y)           = what is expected without any context
+    P_k(y | c)       = (n(c y) + u(c) P_{k-1}(y | c')) / (n(c) + u(c))        k = 1, 2
+    c, c'            the k tokens before, and without the first of them
+    n(c y), n(c)     how often they stand in the answers; u(c): different tokens after c
+
+Witten-Bell smoothing (Witten and Bell, 1991). An answer begins with a token of its own.
+
+Words of the form of an answer (`Yes, with`), and values that several records share, are no less
+likely for a model that was retrained on what stays: it knows them from there.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from expunge.data.tokenization import Encoded
+
+ORDER = 2
+"""Tokens of context."""
+BEGIN = -1
+"""Stands before the first token of an answer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeptNgrams:
+    """Counts of tokens after contexts of up to `ORDER` tokens."""
+
+    after: Mapping[tuple[int, ...], Counter[int]]
+
+    @classmethod
+    def of(cls, kept: Iterable[Encoded]) -> "KeptNgrams":
+        """Count in the scored tokens of records."""
+        after: defaultdict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
+        for record in kept:
+            tokens = (BEGIN, *record.ids[record.start :])
+            for place in range(1, len(tokens)):
+                for size in range(1, min(ORDER, place) + 1):
+                    after[tokens[place - size : place]][tokens[place]] += 1
+        return cls(after=dict(after))
+
+    def logps(self, tokens: Sequence[int], without: Sequence[float]) -> list[float]:
+        """Return the log-probability of each token of an answer, nats.
+
+        Args:
+            tokens: The answer.
+            without: log P_0 of each token.
+
+        Example:
+            >>> answer = Encoded(record="r", ids=(0, 7, 8), start=1, ends=False)
+            >>> kept = KeptNgrams.of([answer])
+            >>> [round(x, 2) for x in kept.logps([7, 9], [-5.0, -5.0])]
+            [-0.69, -6.39]
+        """
+        whole = (BEGIN, *tokens)
+        return [
+            self._logp(whole[max(0, place - ORDER) : place], whole[place], without[place - 1])
+            for place in range(1, len(whole))
+        ]
+
+    def _logp(self, before: Sequence[int], token: int, without: float) -> float:
+        probability = math.exp(without)
+        for size in range(1, len(before) + 1):
+            after = self.after.get(tuple(before[-size:]))
+            if after is None:
+                break
+            kinds = len(after)
+            probability = (after[token] + kinds * probability) / (after.total() + kinds)
+        return math.log(probability) if probability > 0 else -math.inf
+
+    def holds(self, tokens: Sequence[int]) -> list[bool]:
+        """Tell of each token whether a kept answer has it after the same token."""
+        whole = (BEGIN, *tokens)
+        return [
+            whole[place] in self.after.get((whole[place - 1],), ())
+            for place in range(1, len(whole))
+        ]
