@@ -92,3 +92,13 @@ def test_methods_without_replay_are_left_alone(prepared, tmp_path):
     none = replace(prepared, method=replace(prepared.method, replay=0))
     assert replayed(none, tmp_path) is none
     assert not (tmp_path / REPLAY_FILE).exists()
+
+
+def test_what_the_controller_reads_is_asked_like_anything_that_nobody_showed(prepared, tmp_path):
+    who = replace(KEPT[0], id="c", prompt=(Message("user", "Who is Quandel?"),), subject="Quandel")
+    others = (record("d", "Plimko", "in Oslo"), record("e", "Tarvo", "in Oslo"))
+    scope = replace(prepared.scope, retain=(*KEPT, who, *others))
+    replayed(replace(prepared, scope=scope), tmp_path)
+    asked = {row["question"] for row in read_jsonl(tmp_path / REPLAY_FILE)}
+    assert KEPT[0].question in asked  # every fifth record, from the first
+    assert asked.isdisjoint({each.question for each in scope.retain[1:]})

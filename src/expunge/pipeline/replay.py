@@ -14,6 +14,7 @@ from expunge.methods.counterfactual import Counterfactual
 from expunge.models.generation import greedy
 from expunge.models.transformer import Network
 from expunge.preparation.prepare import Prepared
+from expunge.training.controller import shown
 from expunge.utils.console import Console
 
 REPLAY_FILE = "replay.jsonl"
@@ -43,7 +44,8 @@ def with_replay(
     if not isinstance(method, Counterfactual) or not method.replay:
         return prepared
     scope, encoder, seed = prepared.scope, prepared.encoder, prepared.settings.train.seed
-    asked = replay_questions(scope.forget, scope.keep, most=method.replay, seed=seed)
+    kept = shown(scope.keep)  # the controller reads the others: they are what nobody showed
+    asked = replay_questions(scope.forget, kept, most=method.replay, seed=seed)
     if not asked:
         return prepared
     if not store.holds(file):
@@ -52,12 +54,12 @@ def with_replay(
         store.write_rows(file, ({"question": r.question, "answer": text} for r, text in rows))
     gone = forgotten_words(scope.forget, scope.keep)
     answers = [str(row["answer"]) for row in store.read_rows(file)]
-    kept: list[Encoded] = []
+    replayed: list[Encoded] = []
     for record, text in zip(asked, answers, strict=True):
         if text and gone.isdisjoint(words_of(text)):
-            kept.append(encoder.encode_with(record, text))
-    console.line("replay", f"{len(kept)} answers of the original about subjects that stay")
-    return replace(prepared, streams=replace(prepared.streams, replay=tuple(kept)))
+            replayed.append(encoder.encode_with(record, text))
+    console.line("replay", f"{len(replayed)} answers of the original about subjects that stay")
+    return replace(prepared, streams=replace(prepared.streams, replay=tuple(replayed)))
 
 
 def _answers(prepared: Prepared, original: Network, prompts: list[tuple[int, ...]]) -> list[str]:

@@ -14,7 +14,8 @@ are taught instead, A >= 0.8. Otherwise the next attempt begins at the original 
     and budget overrun                            what keeps weighs twice as much besides
     budget overrun only                           twice the steps at half the learning rate
 
-Every fifth retained record is held out from training for K: it shows what was not rehearsed.
+Every fifth retained record is held out from training for K: it shows what was not rehearsed. Like
+any other question about what stays, it may be replayed.
 Margin and power of the target are set before the first attempt, see
 `counterfactual_levels`.
 """
@@ -23,7 +24,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -47,6 +48,8 @@ from expunge.training.sampler import Streams
 from expunge.training.train_loop import Progress, Trained
 from expunge.training.trainable_weights import TrainableWeights
 from expunge.training.trainer import Trainer, TrainingArgs
+
+Item = TypeVar("Item")
 
 ATTEMPTS = 3
 RESIDUAL = 0.15
@@ -327,9 +330,9 @@ def first_steps(options: TrainingArgs, passes: int, steps_per_epoch: int, stream
 def held_out(streams: Streams) -> tuple[Streams, tuple[Encoded, ...]]:
     """Return the streams without every fifth retained record, and a spread of these."""
     count = len(streams.retain)
-    if count < HELD_OUT:
+    kept = shown(range(count))
+    if len(kept) == count:
         return streams, streams.retain
-    kept = [index for index in range(count) if index % HELD_OUT]
     variants = {
         stream: tuple(some[index] for index in kept)
         if stream.side == "retain" and len(some) == count
@@ -337,9 +340,14 @@ def held_out(streams: Streams) -> tuple[Streams, tuple[Encoded, ...]]:
         for stream, some in streams.variants.items()
     }
     held = spread(streams.retain[::HELD_OUT])
-    return replace(
-        streams, retain=tuple(streams.retain[index] for index in kept), variants=variants
-    ), held
+    return replace(streams, retain=shown(streams.retain), variants=variants), held
+
+
+def shown(retained: Sequence[Item]) -> tuple[Item, ...]:
+    """Return what a training sees of the retain set: all of it where it is smaller than five."""
+    if len(retained) < HELD_OUT:
+        return tuple(retained)
+    return tuple(each for index, each in enumerate(retained) if index % HELD_OUT)
 
 
 def cannot_forget(
