@@ -17,7 +17,7 @@ from expunge.preparation.prepare import Prepared
 from expunge.training.controller import shown
 from expunge.utils.console import Console
 
-REPLAY_FILE = "replay.jsonl"
+REPLAY_FILE = "replayed-answers.jsonl"
 """Name of questions and answers in the evidence."""
 _ROOM = 1.25
 """Longest answer, in units of the longest kept one."""
