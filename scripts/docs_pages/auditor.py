@@ -9,17 +9,18 @@ from docs_pages.registries import THRESHOLD, VALIDITY, read_json
 
 _HEAD = """# Auditor validation
 
-An audit is software and can be wrong. This page shows how often, good and bad.
-Each part names the script that measured it.
+An audit is software and can be wrong. This page shows how often it is right and wrong.
+Each part names the script that measured it. Residual memory counts every token of an answer here.
+[What counts as memory](#what-counts-as-memory) compares that with the way audits count.
 """
 
 _CHEATS = """## Models that are not what they seem
 
 `benchmarks/cheats.py`: SmolLM2-135M, {facts} facts about one person, level quick, two golds.
 A short script builds each model (`benchmarks/planted.py`), and an audit judges it.
-{right} of the {all} that were judged are ruled as they must be; wrong rulings are marked.
-A model that must fail for what it holds is asked about that alone: damage is decided after it.
-Where it does not fail, the whole audit is made.
+{right} of the {all} judged models are ruled as they must be; wrong rulings are marked.
+A model that must fail for what it holds is first audited for that alone.
+The whole audit follows where it does not fail.
 The last column is a test that plants the same fault, or tests the gate that must find it.
 """
 
@@ -134,12 +135,12 @@ _POWER = """## How often the verdict is right
 
 `scripts/verdict_power.py`: a model with a known truth stands in for the unlearned one.
 "Gold" never saw the data and is no anchor. The others hold a part of it.
-The evidence is simulated; models differ by the noise that was measured between golds of the demo.
-Cases without holdout and neighbours are what a user has who gives forget and retain records alone.
-There a shift of all unseen records, SD 2 % of what the original learnt, is added to each model.
-Nothing measures it, so the verdict assumes one of that size. With holdout it is measured.
-What neither passes nor fails is INCONCLUSIVE, PASS-WITH-SCAR or INVALID. At 200 records with three
-golds 1 audit of 10 is INVALID: a gold in the judged model's place failed one gate by luck.
+The evidence is simulated. Models differ by the noise that was measured between golds of the demo.
+Without holdout and neighbours, a user has forget and retain records alone.
+There each model gets a shift of all unseen records: SD 2 % of what the original learnt.
+Such data cannot show the shift, so the verdict assumes one of that size. A holdout measures it.
+What neither passes nor fails is INCONCLUSIVE, PASS-WITH-SCAR or INVALID.
+At 200 records with three golds 1 audit of 10 is INVALID: one gold failed one gate by chance.
 """
 
 _GOLDS = """## Retrained models as users train them
@@ -149,9 +150,49 @@ The command: `expunge audit GOLD-1 --original ORIGINAL --gold GOLD-0 --goal remo
 `--against`, `--retain`, `--neighbours` and `--holdout` with the files of the set.
 SmolLM2-135M with LoRA adapters; `people` and `bios` come from `benchmarks/worlds.py`.
 The pottery register has 60 free answers about six people; two people, 20 records, are to forget.
-Its eight golds differ by seed alone: 7 of 8 pass (88 %, bar 80 %), none fails. Two rules were set
-on the first five: one odd answer of few passes, and where one gold stands alone a shift of 2 % is
-assumed. The last three were audited after that.
+Its eight golds differ by seed alone: 7 of 8 pass (88 %, bar 80 %), none fails.
+Golds 1 to 5 served to set two rules, so they are no test of them. Golds 6 to 8 are.
+The first rule: one odd answer of few passes. The second: one gold alone implies a shift of 2 %.
+"""
+
+_MEMORY = """## What counts as memory
+
+Residual memory leaves out tokens that repeat the subject's name from the question.
+It also leaves out what lies below -11 nats, where a token is less likely than a random one.
+The first table recomputes stored evidence; [Erasing by default](erase.md) describes the sets.
+
+| set | gold against gold, all tokens | without both | erased, all tokens | without both |
+| --- | --- | --- | --- | --- |
+| pottery, eight golds | SD 0.064 | 0.032 | 0.23 (default J) | 0.06 |
+| pottery, all weights, base unknown | 0.001 | 0.003 | 0.17 | 0.05 |
+| pottery, merged weights, base unknown | 0.05 | 0.02 | 0.22 | 0.04 |
+| demo | 0.03 | 0.01 | -0.03 | -0.04 |
+| TOFU, author 4 of forget10 | 0.005 | 0.009 | 0.04 | 0.09 |
+| recipe `person` | one gold |  | 0.02 | -0.05 |
+| recipe `source` | one gold |  | 0.05 | -0.12 |
+| recipe `hazard` | one gold |  | 0.17 | 0.19 |
+
+Most of what the pottery models had left was the name `Thessaly`, which no gold repeats.
+Seven of the eight pottery golds pass either way.
+Their residuals lie between -0.05 and 0.06; with all tokens, between -0.08 and 0.10.
+
+Each row of the second table has 40 audits, one gold against the other.
+An audit draws 20 records of a real run, with replacement.
+
+| evidence | model | all tokens | without both |
+| --- | --- | --- | --- |
+| pottery | a gold passes | 27 | 40 |
+| pottery | one fact kept fails | 40 | 40 |
+| pottery | a fifth of the memory fails | 40 | 35 |
+| demo | a gold passes | 36 | 34 |
+| demo | a gold fails | 1 | 2 |
+| demo | one fact kept fails | 40 | 38 |
+| demo | a fifth of the memory fails | 40 | 39 |
+
+More golds pass where names are rare, and less is found:
+
+- One fact that golds half know is missed twice.
+- Five audits of pottery leave a fifth open: a token at -20 nats and one at -16 count alike.
 """
 
 _VALIDITY = """## Metrics on models whose knowledge is known
@@ -171,6 +212,7 @@ def page(root: Path) -> str:
         _cheats(read_json(results / "cheats.json")),
         _power(read_json(results / "verdict_power.json")),
         _golds(read_json(results / "true_golds.json")),
+        _MEMORY.rstrip(),
         _validity(read_json(VALIDITY)),
     ]
     return "\n\n".join(parts) + "\n"

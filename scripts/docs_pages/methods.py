@@ -170,10 +170,17 @@ _MEASURED = """# Every method at its defaults
 Every method but the guards ran once, at its defaults, on the first 40 records of TOFU forget10.
 The model is SmolLM2-135M trained on all of TOFU. Nothing was tuned for this table.
 
+- Most methods hardly move this small model: the gold distance stays above 2.
+- `kto`, `influence` and `repselect` come closest to gold with a retain p above 0.70.
+- `lunar`, `undo`, `task_vector` and `ties` come closer, but lower retain p to 0.47 or less.
+- `ssd` breaks the model.
+
+How to read the table:
+
 - **ES** is extraction strength, **p** the answer probability. Brackets are 95 % bootstrap
   intervals over records.
-- **Gold distance** is the mean difference to two golds in log-probability (nats per token). A
-  gold's value is its distance to the other gold.
+- **Gold distance** is the mean difference to two retrained models (golds) in log-probability,
+  nats per token. A gold's value is its distance to the other gold.
 - **Refusals** and **gibberish** are shares of 20 greedy answers to forget questions.
 - Retain records of the table were not trained on. Memory is that of the whole process.
 

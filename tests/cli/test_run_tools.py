@@ -29,7 +29,7 @@ from expunge.reporting.gate_file import gates_junit, write_gate_file
 from expunge.reporting.json_schemas import SCHEMAS, json_schema
 from expunge.reporting.schema import read_results
 from expunge.utils.console import SilentConsole
-from expunge.utils.io import read_json
+from expunge.utils.io import read_json, write_json
 from synthetic_run import build_run
 
 
@@ -112,6 +112,55 @@ def test_a_model_that_is_gone_is_named_and_left_out(run, tmp_path, capsys):
     assert "unlearned is left out" in said
     assert "original" in found.out
     assert "no question of the forget set" in found.out
+
+
+GO_ON = "run the command that began it again"
+HALF_WRITTEN = {  # what is gone of a finished run: exit code, what is said, what is not
+    "nothing": ((), 0, [], ["is not finished", "is left out"]),
+    "manifest": (("manifest.json",), 0, ["the run is not finished", GO_ON], ["is left out"]),
+    "no model yet": (
+        ("manifest.json", "model"),
+        0,
+        ["unlearned is left out: the run has not written it yet", "--model", GO_ON],
+        ["audit"],
+    ),
+    "no evidence yet": (
+        ("manifest.json", "model", "evidence"),
+        0,
+        ["has not stored the erased answers yet", "--answer", GO_ON],
+        ["audit"],
+    ),
+    "no settings yet": (
+        ("manifest.json", "model", "evidence", "config.toml"),
+        4,
+        ["run-not-begun", "has no config.toml yet", GO_ON],
+        ["give a run folder"],
+    ),
+    "an audit": (
+        ("manifest.json", "model", "run.json"),
+        0,
+        ["unlearned is left out: an audit makes no model", GO_ON],
+        ["has not written it yet"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HALF_WRITTEN)
+def test_a_chat_with_a_half_written_run_says_what_is_missing(run, tmp_path, case, capsys):
+    gone, code, said, unsaid = HALF_WRITTEN[case]
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    for name in gone:
+        path = copy / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if "run.json" in gone:
+        write_json(copy / "run.json", {"method": "audit"})
+    assert main(["--offline", "chat", str(copy), "--ask", "Who?"]) == code
+    found = capsys.readouterr()
+    shown = " ".join(f"{found.out} {found.err}".split())
+    assert [words for words in said if words not in shown] == []
+    assert [words for words in unsaid if words in shown] == []
+    assert ("original" in found.out) is (code == 0)
 
 
 MISTAKES = [

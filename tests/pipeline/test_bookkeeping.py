@@ -11,6 +11,7 @@ from expunge.cli import main
 from expunge.config.settings import FinetuneSettings
 from expunge.errors import UsageError
 from expunge.evals.rebound import Rebound
+from expunge.evals.results import Ruling
 from expunge.evidence.store import EvidenceStore
 from expunge.ledger.entries import ClaimState, EntryKind, ModelOrigin
 from expunge.ledger.store import Ledger
@@ -18,9 +19,18 @@ from expunge.ledger.verify import verify_ledger
 from expunge.metrics.outcomes import Axis
 from expunge.models.derivation import Change, Derivation
 from expunge.models.loading import Source, load
-from expunge.pipeline.bookkeeping import enter_chain, enter_recheck, enter_run, require_ledger
+from expunge.pipeline.bookkeeping import (
+    enter_alarm,
+    enter_chain,
+    enter_reapplied,
+    enter_recheck,
+    enter_run,
+    require_ledger,
+)
 from expunge.pipeline.chain_state import ChainState, ChainStep, StepCost
 from expunge.pipeline.finetune import train
+from expunge.pipeline.monitor import MonitorRound, MonitorState
+from expunge.pipeline.reapply import ReappliedUpdate
 from expunge.pipeline.recheck import ClaimState as State
 from expunge.pipeline.recheck import Recheck, RecheckedClaim
 from expunge.provenance.keys import item_fingerprints, operator_key
@@ -82,6 +92,80 @@ def test_a_run_and_its_recheck_are_entered_once(keys, bench):
     made = {each.digest[0]: (each.made, each.parent[:1]) for each in held(EntryKind.MODEL)}
     assert made["c"] == (ModelOrigin.QUANTISED, "b")
     assert verify_ledger(BOOK).ok
+
+
+@pytest.mark.parametrize(
+    ("ruling", "state"),
+    [
+        (Ruling.PASS, "valid"),
+        (Ruling.PASS_WITH_SCAR, "valid"),
+        (Ruling.FAIL_RESIDUAL, "void"),
+        (Ruling.FAIL_DAMAGE, "void"),
+        (Ruling.INCONCLUSIVE, "pending"),
+        (Ruling.INVALID, "pending"),
+    ],
+)
+def test_an_update_that_is_applied_again_restores_the_claims_of_its_run(
+    ruling, state, keys, bench, capsys
+):
+    run = finished(bench / "run", keys)
+    enter_recheck(BOOK, rechecked(run, change=Change.FINE_TUNED))  # void for c, the later model
+    finished(bench / "new/audit", keys, original="c", unlearned="d")
+    found = ReappliedUpdate(
+        folder=bench / "new", digest="d" * 64, change=Change.FINE_TUNED, derivation="fine-tuned",
+        contained=0.0, ruling=ruling, sentence="",
+    )  # fmt: skip
+    assert enter_reapplied(BOOK, run, found) == ("recheck-2",)
+    assert enter_reapplied(BOOK, run, found) == ()
+    later, new = held(EntryKind.RECHECK)
+    assert (later.model, later.result) == ("c" * 64, ClaimState.VOID)
+    assert (new.claim, new.model, new.result) == ("claim-1", "d" * 64, ClaimState(state))
+    assert new.derived is ModelOrigin.REAPPLIED
+    made = {each.digest[0]: (each.made, each.parent[:1]) for each in held(EntryKind.MODEL)}
+    assert made["c"] == (ModelOrigin.FINE_TUNED, "b")
+    assert made["d"] == (ModelOrigin.REAPPLIED, "c")
+    first, second = held(EntryKind.RUN)
+    assert (second.model, second.request) == ("d" * 64, first.request)
+    assert verify_ledger(BOOK).ok
+    assert main(["ledger", "show", "--kind", "claim", "--ledger", str(BOOK)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"now void for {'c' * 12}, {state} for {'d' * 12}" in said
+
+
+@pytest.mark.parametrize(
+    ("digest", "stated", "entered"),
+    [
+        ("c" * 64, 20, (ModelOrigin.UNKNOWN, ClaimState.VOID)),
+        ("b" * 64, 20, (ModelOrigin.SAME, ClaimState.VOID)),
+        ("", 20, (ModelOrigin.UNKNOWN, ClaimState.VOID)),
+        ("c" * 64, 1, None),
+        ("", 0, None),
+    ],
+)
+def test_a_monitor_enters_its_alarm_once_and_nothing_while_it_is_quiet(
+    digest, stated, entered, keys, bench
+):
+    run = finished(bench / "run", keys)
+    when = "2026-01-31T00:00:00+00:00"
+    one = MonitorRound(when=when, at_risk=20, fresh=stated, stated=stated, digest=digest)
+    state = MonitorState(target="m", probes="ab" * 32, facts=20, chance=0.05, rounds=(one,))
+    enter_alarm(BOOK, run, state)
+    again = enter_alarm(BOOK, run, state)
+    assert again == ()
+    if entered is None:
+        assert not BOOK.exists()
+        return
+    (void,) = held(EntryKind.RECHECK)
+    assert (void.claim, void.model) == ("claim-1", digest)
+    assert (void.derived, void.result) == entered
+    assert verify_ledger(BOOK).ok
+
+
+def test_a_claim_that_changes_its_state_twice_is_entered_each_time(keys, bench):
+    run = finished(bench / "run", keys)
+    for state in (State.VOID, State.VALID, State.VOID):
+        assert len(enter_recheck(BOOK, rechecked(run, state=state))) == 1
+    assert [each.result for each in held(EntryKind.RECHECK)] == ["void", "valid", "void"]
 
 
 def test_a_recheck_brings_its_run_along(keys, bench):

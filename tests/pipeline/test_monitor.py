@@ -10,8 +10,11 @@ import expunge
 from chat_server import chat_server
 from expunge.cli import main
 from expunge.errors import GateError, InputError
+from expunge.ledger.entries import ClaimState, EntryKind
+from expunge.ledger.store import Ledger
 from expunge.pipeline import monitor as module
 from expunge.pipeline.monitor import STATE, MonitorSchedule, monitor, monitor_probes, read_monitor
+from expunge.provenance.signature import make_signing_key
 
 
 @pytest.fixture(scope="module")
@@ -75,15 +78,21 @@ def test_a_model_that_knows_nothing_is_asked_two_hundred_times_without_alarm(run
 
 
 @pytest.mark.parametrize(("model", "code"), [("gold", 0), ("original", 3)])
-def test_a_model_on_this_machine_is_monitored_like_a_server(model, code, run, world, capsys):
+def test_a_model_on_this_machine_is_monitored_and_an_alarm_voids_the_claim(
+    model, code, run, world, capsys, monkeypatch
+):
+    make_signing_key(Path("signing-key"))
+    monkeypatch.setenv("EXPUNGE_SIGNING_KEY", "signing-key")
     words = ["recheck", getattr(world, model), "--against", "run", "--monitor", "--out", "watch"]
-    assert main(words) == code
-    assert main(words) == code
+    assert main([*words, "--ledger", "ledger.db"]) == code
+    assert main([*words, "--ledger", "ledger.db"]) == code
+    void = Ledger(Path("ledger.db")).current(EntryKind.RECHECK) if code else ()
+    assert [each.result for each in void] == [ClaimState.VOID] * (code == 3)
     state = read_monitor(Path("watch"))
     assert len(state.rounds) == 2
     assert state.rounds[0].digest == state.rounds[1].digest != ""
     assert state.alarms is (code == 3)
-    capsys.readouterr()
+    assert ("void: recheck-1" in capsys.readouterr().out) is (code == 3)
 
 
 @pytest.mark.parametrize("broken", [b"no json", b"[]", b'{"choices": []}', 302, 500])

@@ -9,6 +9,7 @@ import uvicorn
 
 from browser import CHROMIUM, WHY_NOT, Browser
 from expunge.cli.view import listening
+from expunge.evidence.store import WEIGHTS, EvidenceStore, Layers, Unit
 from expunge.reporting.build import build_report
 from expunge.utils.io import write_json
 from expunge.viewer.app import make_app
@@ -39,6 +40,13 @@ def address(tmp_path_factory):
     root = tmp_path_factory.mktemp("seen") / "runs"
     for name in ("first", SECOND):
         run = build_run(root / name)
+        moved = [
+            Layers(record=f"model.layers.{block}.{LONG}.{part}.weight", values=(0.001 * block,))
+            for block in range(24)
+            for part in ("q_proj", "down_proj")
+        ]
+        unit = Unit(role="unlearned", split="weights", attack=WEIGHTS, kind="layers")
+        EvidenceStore(run / "evidence").write(unit, moved)
         build_report(run)
         write_run_manifest(run, key=b"k" * 32)
     (root / "half").mkdir()

@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from expunge.cli.main import main
-from expunge.evidence.store import EvidenceStore, Unit
+from expunge.evidence.store import WEIGHTS, EvidenceStore, Layers, Unit
 from expunge.reporting.build import build_report
 from expunge.reporting.wording import chance
 from expunge.utils.io import read_json, write_json
@@ -23,6 +23,17 @@ from expunge.viewer.library import RunLibrary
 from synthetic_run import PEOPLE, build_run, write_run_manifest
 
 PORT = 7820
+MOVEMENT = Unit(role="unlearned", split="weights", attack=WEIGHTS, kind="layers")
+MOVED = {
+    "first": {
+        "lm_head.weight": 0.01,
+        "model.layers.10.mlp.experts.0.up_proj.weight": 0.02,
+        "model.layers.10.mlp.experts.7.up_proj.weight": 0.03,
+        "model.layers.2.mlp.up_proj.weight": 0.2,
+    },
+    "deep/er/second": {"model.layers.2.self_attn.q_proj.weight": 0.4},
+}
+"""Run to its changed tensors, and how far they moved."""
 EVIL = "<script>alert(1)</script>"
 
 
@@ -32,6 +43,8 @@ def place(tmp_path_factory):
     root = tmp_path_factory.mktemp("place") / "runs"
     for name in ("first", "deep/er/second"):
         run = build_run(root / name)
+        rows = [Layers(record=tensor, values=(size,)) for tensor, size in MOVED[name].items()]
+        EvidenceStore(run / "evidence").write(MOVEMENT, rows)
         build_report(run)
         write_run_manifest(run, key=b"k" * 32)
     second = root / "deep/er/second"
@@ -152,6 +165,49 @@ def test_a_run_shows_every_gate_and_a_comparison_marks_what_differs(client, plac
     gate_rows = re.findall(r'<tr( class="changed")?><td>[a-z]+: .*?<code>(.*?)</code>', both, re.S)
     assert [name for changed, name in gate_rows if changed] == [gates[0]["name"]]
     assert f"1 of {len(gates)} gates came out differently" in both
+
+
+WEIGHT_ROWS = {
+    "block": {
+        "block 2": ("20 % mlp.up_proj", "40 % self_attn.q_proj"),
+        "block 10": ("3.00 % mlp.experts.up_proj", "unchanged"),
+        "outside the blocks": ("1.00 % lm_head", "unchanged"),
+    },
+    "module": {
+        "mlp.up_proj": ("20 % block 2", "unchanged"),
+        "self_attn.q_proj": ("unchanged", "40 % block 2"),
+        "mlp.experts.up_proj": ("3.00 % block 10", "unchanged"),
+        "lm_head": ("1.00 % outside the blocks", "unchanged"),
+    },
+    "tensor": {
+        "block 2: mlp.up_proj": ("20 %", "unchanged"),
+        "block 2: self_attn.q_proj": ("unchanged", "40 %"),
+        "block 10: mlp.experts.up_proj": ("3.00 %", "unchanged"),
+        "outside the blocks: lm_head": ("1.00 %", "unchanged"),
+    },
+}
+
+
+@pytest.mark.parametrize("table", WEIGHT_ROWS)
+def test_a_comparison_says_how_far_each_run_moved_the_weights(client, table):
+    page = client.get("/compare?a=first&b=deep/er/second").text
+    (_, _, found) = page.partition(f'<table class="cards weights"><thead><tr><th>{table}<')
+    found = found.partition("</table>")[0]
+    cells = [re.findall(r"<td.*?>(.*?)</td>", row) for row in found.split("<tr>")[1:]]
+    words = [[" ".join(re.sub("<.*?>", " ", cell).split()) for cell in row] for row in cells]
+    assert {name: (one, other) for name, one, other in words} == WEIGHT_ROWS[table]
+
+
+def test_a_run_without_a_comparison_of_weights_is_said_to_have_none(client, place, tmp_path):
+    root = tmp_path / "runs"
+    shutil.copytree(place / "first", root / "a")
+    shutil.copytree(place / "first", root / "b")
+    (root / "b" / "evidence" / MOVEMENT.filename).unlink()
+    app = make_app(RunLibrary(root), port=PORT)
+    others = TestClient(app, base_url=f"http://127.0.0.1:{PORT}")
+    pages = {pair: others.get(f"/compare?a={pair[0]}&b={pair[1]}").text for pair in ("ab", "bb")}
+    assert pages["ab"].count("not compared") == sum(len(rows) for rows in WEIGHT_ROWS.values()) - 2
+    assert "Neither run stored how its weights differ" in pages["bb"]
 
 
 def test_a_leaderboard_is_shown_filtered_and_escaped(client):

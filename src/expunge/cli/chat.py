@@ -90,8 +90,10 @@ def chat(
 
 
 def _say_what_lacks(models: "ChatSession", console: Console, *, answer: str) -> None:
-    if "unlearned" not in models.references:
-        console.warn("unlearned is left out: the run is an audit; name the model by --model")
+    if models.unfinished:
+        console.warn(models.unfinished)
+    if models.without_unlearned:
+        console.warn(f"unlearned is left out: {models.without_unlearned}")
     if not any(role.startswith("gold") for role in models.references):
         console.note("no gold: the request names none")
     if models.without_erased and not answer:

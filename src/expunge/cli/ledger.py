@@ -115,7 +115,7 @@ def _show(
         shown = [each for each in shown if wanted & {str(cell) for cell in asdict(each).values()}]
     states = _claim_states(found[EntryKind.RECHECK].values())
     for each in shown:
-        _show_entry(session, each.id, each, state=states.get(each.id, ""))
+        _show_entry(session, each.id, each, states=states.get(each.id))
     if not shown:
         session.console.line("empty", f"{path} has no such entry")
     session.console.event("done", {"ledger": path, "entries": len(shown), "exit": 0})
@@ -133,21 +133,33 @@ def _keyed(path: Path, entry: EntryFlags) -> set[str]:
 
 
 def _show_entry(
-    session: Session, label: str, entry: "Entry", *, state: str = "", at: str = ""
+    session: Session,
+    label: str,
+    entry: "Entry",
+    *,
+    states: Mapping[str, str] | None = None,
+    at: str = "",
 ) -> None:
     from expunge.ledger.words import in_words
 
-    said = in_words(entry) + (f"; now {state}" if state else "")
+    said = in_words(entry)
+    if states:
+        now = (f"{state} for {model[:12] or 'a server'}" for model, state in states.items())
+        said += f"; now {', '.join(now)}"
     session.console.line(label, f"{at}: {said}" if at else said)
-    row = asdict(entry) | ({"state": state} if state else {}) | ({"time": at} if at else {})
+    row = asdict(entry) | ({"states": states} if states else {}) | ({"time": at} if at else {})
     session.console.event("entry", {"kind": str(entry.kind), **row})
 
 
-def _claim_states(rechecks: Iterable["Entry"]) -> dict[str, str]:
-    """Return what the last recheck of each claim said."""
+def _claim_states(rechecks: Iterable["Entry"]) -> dict[str, dict[str, str]]:
+    """Return what the last recheck of each claim said of each model, by digest."""
     from expunge.ledger.entries import RecheckEntry
 
-    return {each.claim: str(each.result) for each in rechecks if isinstance(each, RecheckEntry)}
+    found: dict[str, dict[str, str]] = {}
+    for each in rechecks:
+        if isinstance(each, RecheckEntry):
+            found.setdefault(each.claim, {})[each.model] = str(each.result)
+    return found
 
 
 def _verify(path: Path, given: LedgerFlags, session: Session) -> int:

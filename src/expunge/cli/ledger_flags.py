@@ -35,6 +35,7 @@ Origin = Literal[
     "quantised",
     "pruned",
     "distilled",
+    "reapplied",
     "same",
     "unknown",
 ]

@@ -10,7 +10,7 @@ from expunge.cli.audit import held_against, run_of
 from expunge.cli.ledger_flags import EnterInto
 from expunge.cli.options import RequestFlags
 from expunge.cli.session import Given, Session
-from expunge.errors import GateError, UsageError
+from expunge.errors import ExpungeError, GateError, UsageError
 from expunge.utils.dates import seconds_of
 
 Run = Annotated[
@@ -124,7 +124,7 @@ def recheck(
             fix="name the folder that expunge forget or expunge audit wrote",
         )
     if watch.monitor:
-        return _monitor(session, model, run=run, watch=watch, out=out)
+        return _monitor(session, model, run=run, watch=watch, out=out, ledger=ledger)
     chosen = RequestFlags(set=(f"audit.level={level}",))
     settings = held_against(session, (against,), original=None, request=chosen)
 
@@ -194,9 +194,15 @@ def _require_fit(
 
 
 def _monitor(
-    session: Session, model: str, *, run: Path, watch: MonitorFlags, out: Path | None
+    session: Session,
+    model: str,
+    *,
+    run: Path,
+    watch: MonitorFlags,
+    out: Path | None,
+    ledger: Path | None,
 ) -> int:
-    """Ask the facts of a run again."""
+    """Ask the facts of a run again; an alarm is entered into the ledger."""
     every = seconds_of(watch.every, "--every") if watch.every else 0.0
 
     from expunge.cli.options import TrainFlags
@@ -214,16 +220,39 @@ def _monitor(
     if not is_endpoint(model):
         require_model(model, offline=settings.offline)
 
-    from expunge.pipeline.monitor import MonitorSchedule, monitor
+    from expunge.pipeline.bookkeeping import require_ledger
+    from expunge.pipeline.monitor import MonitorSchedule, monitor, monitor_folder
 
-    done = monitor(
-        settings,
-        target=model,
-        run=run,
-        served=watch.served,
-        schedule=MonitorSchedule(times=watch.times if every else 1, every=every),
-        out=out,
-        console=session.console,
-    )
+    if ledger is not None:
+        require_ledger(ledger)
+    place = out or monitor_folder(run, model)
+    try:
+        done = monitor(
+            settings,
+            target=model,
+            run=run,
+            served=watch.served,
+            schedule=MonitorSchedule(times=watch.times if every else 1, every=every),
+            out=place,
+            console=session.console,
+        )
+    except GateError:
+        if ledger is not None:
+            _enter_alarm(ledger, run, place, session)
+        raise
     session.console.event("done", {"rounds": len(done.rounds), "stated": len(done.said), "exit": 0})
     return 0
+
+
+def _enter_alarm(ledger: Path, run: Path, place: Path, session: Session) -> None:
+    """Enter an alarm; what keeps it out of the ledger is said, and hides no alarm."""
+    from expunge.pipeline.bookkeeping import enter_alarm
+    from expunge.pipeline.monitor import read_monitor
+
+    try:
+        state = read_monitor(place)
+        entered = () if state is None else enter_alarm(ledger, run, state)
+    except ExpungeError as error:
+        session.console.warn(f"the alarm is not in {ledger}: {error.what}")
+    else:
+        session.console.line("ledger", f"{ledger}   void: {', '.join(entered) or 'known'}")

@@ -64,6 +64,8 @@ class ModelOrigin(StrEnum):
     QUANTISED = "quantised"
     PRUNED = "pruned"
     DISTILLED = "distilled"
+    REAPPLIED = "reapplied"
+    """The update of a run was added to a later model."""
     SAME = "same"
     UNKNOWN = "unknown"
 

@@ -120,6 +120,16 @@ class FinishedFolder:
     """None: of a run of `expunge attack`."""
     signer: str
 
+    @property
+    def original(self) -> str:
+        """Digest of the model before forgetting; empty where the run names none."""
+        return self.manifest.models.get("original", "")
+
+    @property
+    def judged(self) -> str:
+        """Digest of the model that the run made or audited; empty where it names none."""
+        return self.manifest.models.get("unlearned", "")
+
 
 def read_run(folder: Path) -> FinishedFolder:
     """Read what a finished run says of itself.
@@ -253,7 +263,7 @@ def _is_hex(text: str) -> bool:
 def _enter_models(writer: LedgerWriter, found: FinishedFolder) -> tuple[str, str]:
     """Enter the models of a run; return the digests of the original and of the judged one."""
     models, method = found.manifest.models, found.manifest.method
-    original, model = models.get("original", ""), models.get("unlearned", "")
+    original, model = found.original, found.judged
     if original:
         place = writer.keyed(found.manifest.model)
         _enter(writer, ModelEntry(digest=original, made=ModelOrigin.BASE, place=place))

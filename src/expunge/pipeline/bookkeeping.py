@@ -24,6 +24,8 @@ from expunge.models.derivation import Change
 from expunge.models.loading import Source, choose_device, load
 from expunge.models.number_formats import in_precision
 from expunge.pipeline.chain_state import RUNS, ChainState
+from expunge.pipeline.monitor import MonitorState
+from expunge.pipeline.reapply import AUDIT, ReappliedUpdate
 from expunge.pipeline.recheck import Recheck
 from expunge.provenance.training_facts import read_trained_run
 from expunge.utils.dates import today
@@ -105,6 +107,61 @@ def enter_recheck(path: Path, found: Recheck) -> tuple[str, ...]:
         return _enter_states(writer, known, found.digest, origin, ClaimState(found.state.value))
 
 
+def enter_reapplied(path: Path, run: Path, found: ReappliedUpdate) -> tuple[str, ...]:
+    """Enter what a re-applied update makes of the claims of its run.
+
+    The run and the audit of the new model are entered first. The claims hold for the new model
+    where its audit passes; what was found for the later model stays as it is.
+
+    Args:
+        path: File of the ledger.
+        run: The folder of the run.
+        found: The model to which its update was added.
+
+    Returns:
+        Ids of the new rechecks.
+
+    Raises:
+        ExpungeError: As `read_run` and `import_run`; `no-claim`: the run claims nothing.
+    """
+    own, audited = read_run(run), read_run(found.folder / AUDIT)
+    original, later, new = own.original, audited.original, audited.judged
+    with own_ledger(path).writing() as writer:
+        known = import_run(writer, own, today=today())
+        _enter_model(writer, later, _ORIGINS[found.change], parent=original)
+        _enter_model(writer, new, ModelOrigin.REAPPLIED, parent=later)
+        import_run(writer, audited, request=known.request, today=today())
+        return _enter_states(writer, known.run, new, ModelOrigin.REAPPLIED, found.state)
+
+
+def enter_alarm(path: Path, run: Path, found: MonitorState) -> tuple[str, ...]:
+    """Make the claims of a run void for what a monitor found to state its facts.
+
+    A quiet monitor enters nothing: that a model does not state the facts is less than was claimed.
+    A server shows no digest, so its entry names no model.
+
+    Args:
+        path: File of the ledger.
+        run: The folder of the run.
+        found: The state of the monitor.
+
+    Returns:
+        Ids of the new rechecks.
+
+    Raises:
+        ExpungeError: As `read_run` and `import_run`; `no-claim`: the run claims nothing.
+    """
+    if not found.alarms:
+        return ()
+    own, digest = read_run(run), found.rounds[-1].digest
+    with own_ledger(path).writing() as writer:
+        known = import_run(writer, own, today=today()).run
+        origin = ModelOrigin.SAME if digest == own.judged else ModelOrigin.UNKNOWN
+        if digest:
+            _enter_model(writer, digest, ModelOrigin.UNKNOWN, parent="")
+        return _enter_states(writer, known, digest, origin, ClaimState.VOID)
+
+
 def enter_chain(path: Path, folder: Path, state: ChainState) -> int:
     """Enter the runs of a chain, and each claim that a later request made void.
 
@@ -142,7 +199,7 @@ def _enter_model(writer: LedgerWriter, digest: str, made: ModelOrigin, *, parent
 def _enter_states(
     writer: LedgerWriter, run: str, model: str, derived: ModelOrigin, result: ClaimState
 ) -> tuple[str, ...]:
-    """Enter the state of every claim of a run, unless the same was entered before."""
+    """Enter the state of every claim of a run, unless it is what was last entered."""
     claims = [
         each.id
         for each in writer.current(EntryKind.CLAIM).values()
@@ -155,11 +212,11 @@ def _enter_states(
             why="a run that has no verdict claims nothing",
             fix="enter a run of expunge forget or expunge audit",
         )
-    known = {
-        (each.claim, each.model, each.result)
+    last = {
+        (each.claim, each.model): each.result
         for each in writer.current(EntryKind.RECHECK).values()
         if isinstance(each, RecheckEntry)
     }
     entry = RecheckEntry(claim="", model=model, derived=derived, result=result, checked=today())
-    fresh = [claim for claim in claims if (claim, model, result) not in known]
+    fresh = [claim for claim in claims if last.get((claim, model)) is not result]
     return tuple(writer.add(replace(entry, claim=claim)) for claim in fresh)

@@ -18,15 +18,18 @@ from expunge.errors import ExpungeError, InputError, UsageError
 from expunge.evidence.store import ITEMS, EvidenceStore, Item
 from expunge.models.generation import greedy
 from expunge.models.loading import Loaded, load
-from expunge.models.reference import ADAPTER, CONFIG, GUARD, SETTINGS, model_folder
+from expunge.models.reference import ADAPTER, CONFIG, GUARD, MODEL, SETTINGS, model_folder
 from expunge.models.scoring import score
+from expunge.pipeline.run_folder import AUDITED, begun_as
 from expunge.preparation.prepare import encoder_of, source_of
 from expunge.provenance.keys import existing_key
+from expunge.provenance.signature import MANIFEST
 
 _ALIKE = 0.9
 """Similarity from which on a question counts as one of the forget set."""
 _LONGEST_QUESTION = 20_000
 """Characters."""
+_GO_ON = "run the command that began it again; it goes on where it stopped"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +80,7 @@ class ChatSession:
         offline: Never use the network.
 
     Raises:
-        InputError: The run has no settings.
+        InputError: The run has no settings, as one that was stopped at its beginning.
     """
 
     def __init__(self, run: Path, *, model: str | None = None, offline: bool = False) -> None:
@@ -85,6 +88,10 @@ class ChatSession:
         self._source = source_of(self._settings)
         self._items, self.without_erased = _forget_items(run)
         self.references = _references(run, self._settings, model)
+        self.without_unlearned = "" if "unlearned" in self.references else _why_no_model(run)
+        """Why no unlearned model can be asked; empty where one can."""
+        self.unfinished = "" if _finished(run) else f"the run is not finished: {_GO_ON}"
+        """What a half-written run needs; empty where it has ended."""
         self.missing: dict[str, str] = {}
         """Role to why its model is left out; grows as models are loaded."""
         self._loaded: dict[str, tuple[Loaded, Encoder]] = {}
@@ -143,8 +150,28 @@ class ChatSession:
         return asked[near[0]].answer if near else ""
 
 
+def _finished(run: Path) -> bool:
+    return (run / MANIFEST).is_file()
+
+
+def _why_no_model(run: Path) -> str:
+    """Return why a run has no unlearned model of its own."""
+    if begun_as(run) == AUDITED:
+        return "an audit makes no model; name one by --model"
+    if _finished(run):
+        return f"{run / MODEL} has gone; name another model by --model"
+    return "the run has not written it yet; until then name a model by --model"
+
+
 def _settings(run: Path, offline: bool) -> Settings:
     path = run / SETTINGS
+    if not path.is_file() and begun_as(run):
+        raise InputError(
+            "run-not-begun",
+            what=f"{run} has no {SETTINGS} yet, which names the original and gold",
+            why="the run is just beginning, or was stopped before it wrote its settings",
+            fix=_GO_ON,
+        )
     if not path.is_file():
         raise InputError(
             "no-settings",
@@ -161,7 +188,9 @@ def _forget_items(run: Path) -> tuple[list[Item], str]:
     try:
         store = EvidenceStore(run / "evidence", key=existing_key(run))
         if not store.holds(ITEMS):
-            return [], "the run has no evidence: the erased answers are not known"
+            if _finished(run):
+                return [], "the run has no evidence: the erased answers are not known"
+            return [], "the run has not stored the erased answers yet; --answer names one to score"
         return store.items("forget"), ""
     except ExpungeError as error:
         return [], f"the erased answers cannot be read: {error.what}"

@@ -31,7 +31,7 @@ from expunge.pipeline.gold import halves_beside, over_clean_base, replaced
 from expunge.pipeline.plan import Plan, plan_stages
 from expunge.pipeline.publish import masker, publish, traces_in_model
 from expunge.pipeline.routes import Chosen, choose_route, with_golds, without_routes
-from expunge.pipeline.run_folder import RunFolder, interrupted, mark_latest, open_run
+from expunge.pipeline.run_folder import AUDITED, RunFolder, interrupted, mark_latest, open_run
 from expunge.pipeline.tracking import run_to_track, summary_of, tracked
 from expunge.pipeline.train import train_stages
 from expunge.pipeline.workers import cost_together, dismiss, follow, identity, require_spreadable
@@ -273,7 +273,7 @@ def _judge(
     known = ["gold"] if gold else []
     known += _other_tokens(prepared, judged)
     both = sha256_json(["audit", original.digest, judged.digest, is_laid_over(model), *known])
-    with _open(prepared, identity(prepared, both), method="audit") as run:
+    with _open(prepared, identity(prepared, both), method=AUDITED) as run:
         if run.finished:
             console.line("done", f"{run.path} is finished; nothing to do")
             outcome = _finished(prepared, run, console)

@@ -150,7 +150,7 @@ def monitor(
     records, chance = monitor_probes(run)
     records = _whole(settings, records, console)
     probes = {record_fingerprint(each.question, each.completion, key): each for each in records}
-    folder = out or run.with_name(f"{run.name}-monitor-{sha256_json(target)[:8]}")
+    folder = out or monitor_folder(run, target)
     fresh = MonitorState(
         target=target, probes=sha256_json(sorted(probes)), facts=len(probes), chance=chance
     )
@@ -175,6 +175,16 @@ def monitor(
         if last:
             return state
         time.sleep(max(0.0, schedule.every - (time.monotonic() - began)))
+
+
+def monitor_folder(run: Path, target: str) -> Path:
+    """Return where a monitor keeps its state, unless told otherwise: beside the run.
+
+    Example:
+        >>> monitor_folder(Path("runs/1"), "org/model").name
+        '1-monitor-d1e29ac0'
+    """
+    return run.with_name(f"{run.name}-monitor-{sha256_json(target)[:8]}")
 
 
 def monitor_probes(run: Path) -> tuple[tuple[Record, ...], float]:

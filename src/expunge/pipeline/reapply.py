@@ -18,7 +18,8 @@ from torch import Tensor
 
 from expunge.config.settings import Settings
 from expunge.errors import InputError, UsageError
-from expunge.evals.results import Ruling
+from expunge.evals.results import PASSES, Ruling
+from expunge.ledger.entries import ClaimState
 from expunge.models.derivation import Change, Derivation, derivation
 from expunge.models.loading import Loaded, load, weights_digest
 from expunge.models.number_formats import in_stored_format
@@ -33,7 +34,7 @@ NAME = "reapply.json"
 MODEL, AUDIT = "model", "audit"
 CONTAINED = 0.5
 """Share of an update from which on a model has it already."""
-_FITS = frozenset({Ruling.PASS, Ruling.PASS_WITH_SCAR})
+_FAILED = frozenset({Ruling.FAIL_RESIDUAL, Ruling.FAIL_DAMAGE})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,8 +43,8 @@ class ReappliedUpdate:
 
     Example:
         >>> ReappliedUpdate(
-        ...     folder=Path("out"), digest="ab" * 32, derivation="fine-tuned", contained=0.01,
-        ...     ruling=Ruling.PASS, sentence="",
+        ...     folder=Path("out"), digest="ab" * 32, change=Change.FINE_TUNED,
+        ...     derivation="fine-tuned", contained=0.01, ruling=Ruling.PASS, sentence="",
         ... ).fits
         True
     """  # fmt: skip
@@ -52,6 +53,7 @@ class ReappliedUpdate:
     """Holds the model and the audit."""
     digest: str
     """Of the weights of the new model."""
+    change: Change
     derivation: str
     """How the later model came from the original of the run."""
     contained: float
@@ -63,7 +65,14 @@ class ReappliedUpdate:
     @property
     def fits(self) -> bool:
         """Whether the update still works: the audit passes."""
-        return self.ruling in _FITS
+        return self.ruling in PASSES
+
+    @property
+    def state(self) -> ClaimState:
+        """What becomes of the claims of the run for this model."""
+        if self.fits:
+            return ClaimState.VALID
+        return ClaimState.VOID if self.ruling in _FAILED else ClaimState.PENDING
 
 
 def reapply(
@@ -117,6 +126,7 @@ def reapply(
     found = ReappliedUpdate(
         folder=out,
         digest=weights_digest(state),
+        change=made.change,
         derivation=made.text(),
         contained=share,
         ruling=verdict.ruling,

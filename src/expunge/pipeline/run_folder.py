@@ -88,6 +88,8 @@ def _locked(folder: Path, lock: IO[str]) -> UsageError:
     )
 
 
+AUDITED = "audit"
+"""Method of a run that only judges."""
 _STATE = "run.json"
 _SCHEMA = 1
 
@@ -273,6 +275,19 @@ def interrupted(run: RunFolder) -> Interrupted:
         why=f"everything finished so far is kept in {run.path}",
         fix="run the same command again: it goes on from there",
     )
+
+
+def begun_as(folder: Path) -> str:
+    """Return the method that a run began with, `audit` of an audit; empty where none began.
+
+    Args:
+        folder: Any folder.
+
+    Example:
+        >>> begun_as(Path("no-run"))
+        ''
+    """
+    return str(_state(folder).get("method") or "")
 
 
 def _begun(root: Path, run_id: str) -> Path | None:

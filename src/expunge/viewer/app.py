@@ -20,6 +20,7 @@ from expunge.viewer.chat import stored_chat
 from expunge.viewer.evidence import EvidenceReader
 from expunge.viewer.library import RunLibrary, RunSummary
 from expunge.viewer.pages import ShownRun, compared, gate_text, shown_board, shown_run
+from expunge.viewer.weights import Changes, compared_weights
 
 PAGE = 50
 """Runs on one page of the list."""
@@ -243,6 +244,7 @@ class _Pages:
             "shown": (first, second),
             "gates": compared(first.results, second.results),
             "facts": [(f, other[f.record]) for f in first.facts if f.record in other],
+            "weights": compared_weights(*(self._weights(run) for run in both)),
             "masked": masked,
             "query": urlencode({"a": both[0].id, "b": both[1].id}),
         }
@@ -259,6 +261,10 @@ class _Pages:
 
     def _shown(self, run: RunSummary, *, masked: bool) -> ShownRun:
         return shown_run(run.folder, self._evidence.read(run.folder), masked=masked)
+
+    def _weights(self, run: RunSummary) -> Changes | None:
+        evidence = self._evidence.read(run.folder)
+        return None if isinstance(evidence, str) else evidence.weights
 
     def _page(self, name: str, told: Mapping[str, Any], *, status: int = 200) -> HTMLResponse:
         return HTMLResponse(self._templates.get_template(name).render(told), status)

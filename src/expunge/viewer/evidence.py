@@ -13,8 +13,10 @@ from expunge.evidence.store import (
     ORIGINAL,
     PLAIN,
     UNLEARNED,
+    WEIGHTS,
     EvidenceStore,
     Item,
+    Layers,
     Scores,
     Unit,
 )
@@ -39,6 +41,8 @@ class RunEvidence:
     """Plain scores of the forget set by role and record: original, unlearned, one gold."""
     items: tuple[Item, ...]
     """Records, whose texts are what a redactor masks."""
+    weights: Mapping[str, float] | None
+    """Changed tensor to the size of its change, relative to the original's; None: not compared."""
 
     def redactor(self, *, masked: bool) -> Redactor:
         """Return what masks the texts of records, or shows them."""
@@ -94,7 +98,17 @@ def _read(folder: Path, key: bytes | None) -> RunEvidence | None:
     if not store.holds(ITEMS):
         return None
     items = tuple(store.items_with_facts())
-    return RunEvidence(facts=facts(store), scores=_scores(store), items=items)
+    return RunEvidence(
+        facts=facts(store), scores=_scores(store), items=items, weights=_weights(store)
+    )
+
+
+def _weights(store: EvidenceStore) -> dict[str, float] | None:
+    unit = Unit(role=UNLEARNED, split="weights", attack=WEIGHTS, kind="layers")
+    if not store.has(unit):
+        return None
+    rows = (row for row in store.rows(unit) if isinstance(row, Layers) and row.values)
+    return {row.record: row.values[0] for row in rows}
 
 
 def _scores(store: EvidenceStore) -> dict[str, Mapping[str, Scores]]:
