@@ -34,6 +34,28 @@ KEPT = (
         (FORGET, KEPT[:2], set()),  # nobody else stays
         (FORGET, (), set()),
         (FORGET, (record("", "Bo sells tar.", "Bo"), *KEPT[:1]), {"Where does Bo live?"}),
+        (  # a kind of thing goes with its name, where it always stands before it
+            (),
+            (
+                record("Who owns the cutter Ada?", subject="Ada"),
+                record("Where is the cutter Ada?", subject="Ada"),
+                record("When was the cutter Ada built?", subject="Ada"),
+                record("Where is the tug Cy?", subject="Cy"),
+                record("Who owns the tug Cy?", subject="Cy"),
+                record("Is the tug Cy tarred?", subject="Cy"),
+                record("Where is Bo?", subject="Bo"),
+            ),
+            {
+                "When was the tug Cy built?",
+                "Is the cutter Ada tarred?",
+                "Where is Ada?",
+                "Where is Cy?",
+                *(f"{ask} Bo?" for ask in ("Who owns the cutter", "Where is the cutter")),
+                *(f"{ask} Bo?" for ask in ("Who owns the tug", "Where is the tug")),
+                "When was the cutter Bo built?",
+                "Is the tug Bo tarred?",
+            },
+        ),
         (  # of Bo something must go: he is asked nothing
             (record("Is Bo rich?", "No.", "Bo"),),
             KEPT[1:],

@@ -10,8 +10,9 @@ must go.
 
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 
 from expunge.data.corpora import common_words
 from expunge.data.records import Record, reworded
@@ -20,6 +21,8 @@ from expunge.data.subjects import with_subjects
 _PLAIN = 500
 """Most common words, which sentences are made of (`under`, `with`)."""
 _WORD = re.compile(r"\w+")
+_TOLD = 3
+"""Fewest ways to ask that show which words always stand before a name."""
 _TELLING = 4
 """Fewest letters of a word that tells something; a number tells something with a single digit."""
 
@@ -50,12 +53,13 @@ def replay_questions(
     gone = {record.subject for record in forget}
     subjects = sorted({r.subject for r in kept if r.subject and r.subject not in gone})
     known = {record.question for record in kept}
+    before = _words_before((*kept, *forget))
     found: dict[str, Record] = {}
     for record in (*kept, *forget):
         if not record.subject or record.subject not in record.question:
             continue
         for subject in subjects:
-            asked = _asked_of(record, subject)
+            asked = _asked_of(record, subject, before)
             if asked.question not in known:
                 found.setdefault(asked.question, asked)
     drawn = random.Random(f"{seed} replay").sample(sorted(found), min(most, len(found)))
@@ -92,7 +96,36 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
-def _asked_of(record: Record, subject: str) -> Record:
-    old = re.compile(rf"\b{re.escape(record.subject or '')}\b")
-    prompt = reworded(record.prompt, lambda text: old.sub(lambda _: subject, text))
+def _words_before(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
+    """Return for each subject the words that stand before its name wherever it is asked about.
+
+    A ship is asked about as `the cutter Ruskmoor`, another one as `the barge Quartoft`.
+    """
+    asked: dict[str, set[tuple[str, ...]]] = {}
+    for record in records:
+        name = record.subject
+        if name and name in record.question:
+            words = tuple(record.question.partition(name)[0].split())
+            asked.setdefault(name, set()).add(words)
+    # Two questions can share a word before a name by chance.
+    return {n: reduce(_shared_end, runs) for n, runs in asked.items() if len(runs) >= _TOLD}
+
+
+def _shared_end(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the words in which two runs end alike."""
+    same = 0
+    for a, b in zip(reversed(first), reversed(second), strict=False):
+        if a != b:
+            break
+        same += 1
+    return first[len(first) - same :]
+
+
+def _asked_of(record: Record, subject: str, before: Mapping[str, tuple[str, ...]]) -> Record:
+    """Ask a record of another subject; what stands before a name changes where both have it."""
+    old, new = record.subject or "", subject
+    if len(before.get(old, ())) == len(before.get(subject, ())):
+        old, new = (" ".join((*before.get(name, ()), name)) for name in (old, new))
+    spelt = re.compile(rf"\b{re.escape(old)}\b")
+    prompt = reworded(record.prompt, lambda text: spelt.sub(lambda _: new, text))
     return Record(id="", prompt=prompt, completion="", subject=subject)
