@@ -1,5 +1,7 @@
 """Strangers: the same question of somebody else, token for token, with the fact in its place."""
 
+from dataclasses import replace
+
 import pytest
 
 import tiny
@@ -29,15 +31,16 @@ def made(given: Record, *, others: tuple[Record, ...] = (), encode=ENCODER.encod
     ]
 
 
-def namesakes(given: Record, count: int, others: tuple[Record, ...] = ()):
+def namesakes(given: Record, count: int, others: tuple[Record, ...] = (), *, more=(), **how):
     return counterfactual_records(
-        (given,),
+        (given, *more),
         ENCODER.encode,
         width=ENCODER.width,
         others=others,
         count=count,
         seed=0,
         namesakes=True,
+        **how,
     )[0]
 
 
@@ -176,6 +179,16 @@ def test_every_other_namesake_is_somebody_who_stays_and_keeps_all_that_is_said_o
     assert set(found[1].secret) == {-1}
     assert len(found[1].secret) == len(found[1].ids) - found[1].start
     assert not any(each.secret for each in (found[0], *found[2:]))
+
+
+@pytest.mark.parametrize(("taught", "asked"), [(False, True), (True, False)])
+def test_nobody_who_gets_a_new_answer_is_asked_for_the_old_one_as_somebody_who_stays(taught, asked):
+    other = replace(BORN, id="s", prompt=(Message("user", "Where was Tom Bell born?"),))
+    other = replace(other, completion="Tom Bell was born in Porto.", subject="Tom Bell")
+    stays = [record(f"What does {who} eat?", "Soup.", who) for who in ("Tom Bell", "Ada Holt")]
+    found = namesakes(BORN, 6, tuple(stays), more=(other,), taught=taught)
+    assert any("Where was Ada Holt born?" in text(each) for each in found)
+    assert any(other.question in text(each) for each in found) is asked
 
 
 def phone(name: str, number: str) -> Record:

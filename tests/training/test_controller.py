@@ -14,6 +14,7 @@ from expunge.methods.base import Stream
 from expunge.methods.counterfactual import Counterfactual
 from expunge.methods.counterfactual_target import SURER
 from expunge.models.lora import LoraShape
+from expunge.models.scoring import score
 from expunge.models.transformer import Network
 from expunge.training.controller import (
     AIM,
@@ -37,6 +38,7 @@ from expunge.training.counterfactual_levels import (
     MarkedScores,
     TargetLevels,
     as_hard,
+    beyond_wanted,
     calibrated,
     token_levels,
     with_expected,
@@ -154,12 +156,12 @@ def trainer(*, lr: float, steps: int | None = None) -> Trainer:
     )
 
 
-def taught() -> Network:
+def taught(passes: int = 25) -> Network:
     """A tiny model that knows the forget records by heart."""
     network = tiny.network(tiny.llama())
     network.model.requires_grad_(True)
     optimiser = torch.optim.Adam(network.model.parameters(), lr=3e-3)
-    for _ in range(25):
+    for _ in range(passes):
         optimiser.zero_grad()
         for record in FORGET:
             ids = torch.tensor([record.ids])
@@ -195,6 +197,26 @@ def test_a_run_that_presses_reaches_the_levels_of_strangers(tmp_path):
     trained, weights = run.run(unseen=UNSEEN, folder=tmp_path, progress=untold)
     assert trained.stopped.startswith("settled at attempt 1")
     run.finish(weights)
+
+
+def test_the_level_of_an_old_answer_holds_back_no_word_of_the_wanted_one(tmp_path):
+    """Wanted is what another record says; the base gives each token 0.5, so levels are high."""
+    plain = replace(trainer(lr=1e-2, steps=60), method=Counterfactual(teach=2.0))
+    wanted = [
+        replace(own, ids=(*own.ids[: own.start], *other.ids[other.start :]))
+        for own, other in zip(FORGET, [*FORGET[1:], FORGET[0]], strict=True)
+    ]
+    answers = {Stream.ALTERNATIVE: tuple((each,) for each in wanted)}
+    streams = replace(plain.streams, variants={**plain.streams.variants, **answers})
+    plain = replace(plain, network=taught(200), streams=streams)
+    base = {r.record: [math.log(0.5)] * (len(r.ids) - r.start) for r in FORGET}
+    trained, weights = ControlledTrainer(trainer=plain).run(
+        unseen=replace(UNSEEN, base=base), folder=tmp_path, progress=untold
+    )
+    assert trained.stopped.startswith("settled at attempt 1")
+    weights.publish()
+    scores = score(plain.network, wanted, pad_id=2, tokens_per_pass=256)
+    assert min(math.exp(float(each.logp[0])) for each in scores) > 0.9
 
 
 INF = float("inf")
@@ -241,6 +263,34 @@ def test_strangers_know_what_is_expected_of_the_record_in_whose_place_they_stand
     strangers = found.variants[Stream.STRANGER][0]
     assert [each.expected for each in strangers] == [found.forget[0].expected, ()]
     assert with_expected(streams, {}) == streams
+
+
+@pytest.mark.parametrize(
+    ("wanted", "left"),
+    [
+        ([(8, 4, 5, 6)], (4, 5, 6)),
+        ([(3, 4, 8)], (6,)),
+        ([(8, 4), (3, 8)], (5, 6)),
+        ([(3, 4, 5, 8)], (6,)),
+        ([(3, 4, 5, 6, 7)], (6,)),
+        ([], (3, 4, 5, 6)),
+    ],
+)
+def test_a_wanted_answer_decides_what_follows_as_far_as_it_goes_along(wanted, left):
+    """Scored tokens 3 4 5 6; a prompt of another length asks the same of the stranger."""
+    own = replace(
+        FORGET[0], ids=(1, 2, 3, 4, 5, 6), start=2, secret=(-1, -1, 5, 6), base=(-1.0,) * 4
+    )
+    stranger = replace(own, ids=(1, 9, 9, 3, 4, 5, 6), start=3)
+    answers = tuple(replace(own, ids=(1, 2, *ids)) for ids in wanted)
+    variants = {Stream.STRANGER: ((stranger,),), Stream.NAMESAKE: ((stranger,),)}
+    variants |= {Stream.ALTERNATIVE: (answers,)} if answers else {}
+    found = beyond_wanted(Streams(forget=(own,), retain=(), variants=variants))
+    for each in (found.forget[0], *found.variants[Stream.STRANGER][0]):
+        assert each.ids[each.start :] == left
+        assert each.secret == own.secret[-len(left) :]
+        assert len(each.base) == len(left)
+    assert found.variants[Stream.NAMESAKE] == variants[Stream.NAMESAKE]
 
 
 @pytest.mark.parametrize(

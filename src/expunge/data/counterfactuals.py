@@ -9,7 +9,8 @@ names nobody, the words that tell something are exchanged in it, and the answer 
 
 Namesakes are asked beside strangers, so that what is forgotten stays with the subject: strangers,
 strangers who share a word of the subject's name, and every other one somebody whom a kept record
-is about. These keep all that the original says of them, told to training or not.
+is about. These keep all that the original says of them, told to training or not. Where answers are
+taught instead, nobody whom a forget record is about is among them.
 """
 
 import random
@@ -48,6 +49,7 @@ def counterfactual_records(
     seed: int,
     itself: bool = False,
     namesakes: bool = False,
+    taught: bool = False,
 ) -> tuple[tuple[Encoded, ...], ...]:
     """Return each record as it would be asked of `count` strangers; fewer where names do not fit.
 
@@ -62,6 +64,7 @@ def counterfactual_records(
         namesakes: Whether two of three strangers keep a word of the subject's name, like relatives,
             and every other record is asked of somebody whom `others` are about. The latter have no
             secrets: each place is marked -1.
+        taught: Whether answers are taught instead: then none of these is a subject of `forget`.
 
     Raises:
         InputError: There is nobody to exchange in a record, or no name fits.
@@ -70,7 +73,7 @@ def counterfactual_records(
     width = cache(width)
     pools, usual = _pools((*forget, *others), seed), usual_words((*forget, *others))
     telling = TellingWords.of(forget)
-    kept = sorted({r.subject for r in with_subjects(others, ()) if r.subject}) if namesakes else []
+    people = _kept_names(others, forget if taught else (), usual) if namesakes else []
     asked = (
         _strangers(
             record,
@@ -85,8 +88,7 @@ def counterfactual_records(
         )
         for record in forget
     )
-    if kept:
-        people = [_name_words(subject, usual) for subject in kept]
+    if people:
         asked = (
             _alternate(
                 found, _kept_people(record, encode, people, usual, count=count // 2, seed=seed)
@@ -97,6 +99,15 @@ def counterfactual_records(
         found or _alone(record, encode, itself=itself)
         for record, found in zip(forget, asked, strict=True)
     )
+
+
+def _kept_names(
+    others: Sequence[Record], but: Sequence[Record], usual: set[str]
+) -> list[list[str]]:
+    """Return the words of whom records are about, but for subjects of others: these are edited."""
+    found = {record.subject for record in with_subjects(others, ()) if record.subject}
+    found -= {record.subject for record in but}
+    return [_name_words(subject, usual) for subject in sorted(found)]
 
 
 def _alone(

@@ -10,6 +10,7 @@
 x' is x with the subject's name exchanged for a stranger's, token for token; q_t is as sure of the
 name as of the stranger's. Some share a word of it; half are of kept records. Pinned, they stay.
 Retained are given records, and the original's answers to `replay` more questions about them.
+Where alternatives are taught, t begins in x behind the token by which the last of them departs.
 Differs from RWHP (arXiv:2407.16997), whose strangers tell secrets and whose names stay.
 """
 

@@ -52,11 +52,7 @@ from expunge.utils.system import cache_folder
 ERASE = "counterfactual"
 """The method that erases where nothing but the original is there."""
 TEACH = {Response.ALTERNATIVE: 2.0, Response.REFUSAL: 10.0}
-"""Weight of the wanted answers.
-
-At 2 the level of the old answer holds back the first word of a refusal; at 10 an alternative costs
-more of what is kept.
-"""
+"""Weight of the wanted answers; at 10 an alternative costs more of what is kept."""
 AUTO, RETRAIN = "auto", "retrain"
 ROUTES = frozenset({AUTO, RETRAIN})
 """Names of routes that may stand for a method; `pipeline.routes` resolves them."""

@@ -6,6 +6,7 @@ What the model should say instead: the alternatives of each record, or refusals.
 import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 
 from expunge.config.request import Request, Response
 from expunge.data.corpora import (
@@ -103,30 +104,24 @@ def variants(
         UsageError: The request wants alternatives and a record has none.
         InputError: A variant is too long, or a record cannot be asked of a stranger.
     """
+    strangers = partial(
+        counterfactual_records,
+        forget,
+        encode,
+        width=encoder.width,
+        others=retain,
+        seed=seed,
+        itself=itself,
+    )
     makers: dict[Stream, Callable[[], tuple[tuple[Encoded, ...], ...]]] = {
         Stream.ALTERNATIVE: lambda: _alternatives(forget, request, encoder, seed),
         Stream.MISMATCH: lambda: _mismatches(forget, retain or forget, encoder, seed),
         Stream.NOISE: lambda: tuple(_noise(encoder.encode(r), encoder, seed) for r in forget),
         Stream.NOVICE: lambda: tuple((_framed(r, NOVICE, encoder, encode),) for r in forget),
         Stream.EXPERT: lambda: tuple((_framed(r, EXPERT, encoder, encode),) for r in forget),
-        Stream.STRANGER: lambda: counterfactual_records(
-            forget,
-            encode,
-            width=encoder.width,
-            others=retain,
-            count=MANY,
-            seed=seed,
-            itself=itself,
-        ),
-        Stream.NAMESAKE: lambda: counterfactual_records(
-            forget,
-            encode,
-            width=encoder.width,
-            others=retain,
-            count=NAMESAKES,
-            seed=seed,
-            itself=itself,
-            namesakes=True,
+        Stream.STRANGER: lambda: strangers(count=MANY),
+        Stream.NAMESAKE: lambda: strangers(
+            count=NAMESAKES, namesakes=True, taught=Stream.ALTERNATIVE in streams
         ),
         Stream.UNANSWERABLE: lambda: _unanswerable(forget, request, encoder, seed),
         Stream.REFUSED: lambda: _refused(retain, request, encoder, seed),

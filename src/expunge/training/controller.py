@@ -37,6 +37,7 @@ from expunge.models.scoring import score
 from expunge.models.transformer import Network
 from expunge.training.counterfactual_levels import (
     Calibration,
+    beyond_wanted,
     calibrated,
     read_levels,
     with_expected,
@@ -201,7 +202,7 @@ class ControlledTrainer:
             GateError: `cannot-forget`: nothing that was tried settled, and it must.
         """
         network, budget = self.trainer.network, self.trainer.options.utility_budget
-        known = with_expected(self.trainer.streams, unseen.base)
+        known = beyond_wanted(with_expected(self.trainer.streams, unseen.base))
         streams, held = held_out(known)
         method, goals = self._goals(network, known, unseen)
         before = self._look(network, goals, held)

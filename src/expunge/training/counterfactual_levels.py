@@ -34,6 +34,7 @@ cannot, either: where the base gives -5.0 and -9.8 nats, golds give -7.4 and -9.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import NamedTuple
 
 import torch
@@ -196,6 +197,46 @@ def _with_hard_names(own: Encoded, strangers: Sequence[Encoded], base: Sequence[
     marks = own.secret or (-1,) * len(base)
     tokens = own.ids[own.start :]
     return replace(own, secret=tuple(tokens[p] if p in hard else m for p, m in enumerate(marks)))
+
+
+def beyond_wanted(streams: Streams) -> Streams:
+    """Return the streams with forget records scored from where no wanted answer goes along.
+
+    As far as a wanted answer has the same tokens, and where it goes on with another one, the lesson
+    says what follows: a level of the old answer would hold it back.
+    """
+    wanted = streams.variants.get(Stream.ALTERNATIVE, ())
+    if not wanted:
+        return streams
+    same = [
+        max(_same_beginning(own, answer) for answer in answers)
+        for own, answers in zip(streams.forget, wanted, strict=True)
+    ]
+    strangers = tuple(
+        tuple(_without_beginning(each, count) for each in asked)
+        for count, asked in zip(same, streams.variants[Stream.STRANGER], strict=True)
+    )
+    return replace(
+        streams,
+        forget=tuple(map(_without_beginning, streams.forget, same)),
+        variants={**streams.variants, Stream.STRANGER: strangers},
+    )
+
+
+def _same_beginning(own: Encoded, answer: Encoded) -> int:
+    pairs = zip(own.ids[own.start :], answer.ids[answer.start :], strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _without_beginning(record: Encoded, same: int) -> Encoded:
+    """Return a record without so many scored tokens and one more; the last one stays."""
+    count = min(same + 1, len(record.ids) - record.start - 1)
+    return replace(
+        record,
+        start=record.start + count,
+        secret=record.secret[count:],
+        base=record.base[count:],
+    )
 
 
 Kinds = tuple[float, float]
