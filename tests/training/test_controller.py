@@ -279,7 +279,7 @@ def test_strangers_know_what_is_expected_of_the_record_in_whose_place_they_stand
 def test_a_wanted_answer_decides_what_follows_as_far_as_it_goes_along(wanted, left):
     """Scored tokens 3 4 5 6; a prompt of another length asks the same of the stranger."""
     own = replace(
-        FORGET[0], ids=(1, 2, 3, 4, 5, 6), start=2, secret=(-1, -1, 5, 6), base=(-1.0,) * 4
+        FORGET[0], ids=(1, 2, 3, 4, 5, 6), start=2, secret=(-1, -1, 5, 6), expected=(-1.0,) * 4
     )
     stranger = replace(own, ids=(1, 9, 9, 3, 4, 5, 6), start=3)
     answers = tuple(replace(own, ids=(1, 2, *ids)) for ids in wanted)
@@ -289,7 +289,7 @@ def test_a_wanted_answer_decides_what_follows_as_far_as_it_goes_along(wanted, le
     for each in (found.forget[0], *found.variants[Stream.STRANGER][0]):
         assert each.ids[each.start :] == left
         assert each.secret == own.secret[-len(left) :]
-        assert len(each.base) == len(left)
+        assert len(each.expected) == len(left)
     assert found.variants[Stream.NAMESAKE] == variants[Stream.NAMESAKE]
 
 

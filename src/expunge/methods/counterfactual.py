@@ -5,13 +5,12 @@
       + alpha  L_retain  +  general (1/N_g) sum_t KL(p_ref || p)   shipped text of other kinds
       + teach  (1/N_a) sum_t -log p(alternative_t)   where the request says what to answer instead
     d = KL(q_t || p_t) + 2 level log cosh((log p_t(y_t) - log q_t(y_t)) / 2)
-    q_t: `counterfactual_target`, fixed before the first step
 
-x' is x with the subject's name exchanged for a stranger's, token for token; q_t is as sure of the
-name as of the stranger's. Some share a word of it; half are of kept records. Pinned, they stay.
+x' is x with the subject's name exchanged for a stranger's, token for token; q_t is fixed before the
+first step, `counterfactual_target`. Some strangers share a word of the name, half are kept people.
 Retained are given records, and the original's answers to `replay` more questions about them.
 Where alternatives are taught, t begins in x behind the token by which the last of them departs.
-Differs from RWHP (arXiv:2407.16997), whose strangers tell secrets and whose names stay.
+RWHP (arXiv:2407.16997) differs: its strangers tell secrets and its names stay.
 """
 
 from dataclasses import dataclass

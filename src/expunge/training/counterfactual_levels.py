@@ -235,7 +235,7 @@ def _without_beginning(record: Encoded, same: int) -> Encoded:
         record,
         start=record.start + count,
         secret=record.secret[count:],
-        base=record.base[count:],
+        expected=record.expected[count:],
     )
 
 
