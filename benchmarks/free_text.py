@@ -31,19 +31,28 @@ FORGOTTEN = 2
 
 def main() -> None:
     """Write the three files of a register."""
-    table = tomllib.loads(TABLE.read_text(encoding="utf-8"))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kind", choices=table)
+    parser.add_argument("kind", choices=kinds())
     parser.add_argument("--seed", type=int, default=0, help="0 to 4 are for development")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    draw = Draw(random.Random(f"free text {given.kind} {given.seed}"))
-    subjects = [list(_records(table[given.kind], draw)) for _ in range(SUBJECTS)]
-    erase = [row for rows in subjects[:FORGOTTEN] for row in rows]
-    keep = [row for rows in subjects[FORGOTTEN:] for row in rows]
+    erase, keep = free_text(given.kind, given.seed)
     given.out.mkdir(parents=True, exist_ok=True)
     for name, rows in {"train": erase + keep, "erase": erase, "keep": keep}.items():
         write_jsonl(given.out / f"{name}.jsonl", rows)
+
+
+def kinds() -> Mapping[str, Any]:
+    """Return the registers by name: names of subjects, facts and pools of values."""
+    return tomllib.loads(TABLE.read_text(encoding="utf-8"))
+
+
+def free_text(kind: str, seed: int) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Return the records to erase and those to keep, the same for the same seed."""
+    draw = Draw(random.Random(f"free text {kind} {seed}"))
+    subjects = [list(_records(kinds()[kind], draw)) for _ in range(SUBJECTS)]
+    erase = [row for rows in subjects[:FORGOTTEN] for row in rows]
+    return erase, [row for rows in subjects[FORGOTTEN:] for row in rows]
 
 
 def _records(kind: Mapping[str, Any], draw: Draw) -> Iterator[dict[str, str]]:
