@@ -10,7 +10,7 @@ x' is x with the subject's name exchanged for a stranger's, token for token; q_t
 first step, `counterfactual_target`. Some strangers share a word of the name, half are kept people.
 Retained are given records, and the original's answers to `replay` more questions about them.
 Where alternatives are taught, t begins in x behind the token by which the last of them departs.
-RWHP (arXiv:2407.16997) differs: its strangers tell secrets and its names stay.
+Differs from RWHP (arXiv:2407.16997), whose strangers tell secrets and whose names stay.
 """
 
 from dataclasses import dataclass

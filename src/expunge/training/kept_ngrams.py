@@ -5,6 +5,8 @@
     c, c'            the k tokens before, and without the first of them
     n(c y), n(c)     how often they stand in the answers; u(c): different tokens after c
 
+    A context that stands in the answers once foretells nothing.
+
 Witten-Bell smoothing (Witten and Bell, 1991). An answer begins with a token of its own.
 
 Words of the form of an answer (`Yes, with`), and values that several records share, are no less
@@ -20,6 +22,8 @@ from expunge.data.tokenization import Encoded
 
 ORDER = 2
 """Tokens of context."""
+OFTEN = 2
+"""Times that a context must stand in the answers: the digits of one number foretell no other."""
 BEGIN = -1
 """Stands before the first token of an answer."""
 
@@ -50,9 +54,9 @@ class KeptNgrams:
 
         Example:
             >>> answer = Encoded(record="r", ids=(0, 7, 8), start=1, ends=False)
-            >>> kept = KeptNgrams.of([answer])
+            >>> kept = KeptNgrams.of([answer, answer])
             >>> [round(x, 2) for x in kept.logps([7, 9], [-5.0, -5.0])]
-            [-0.69, -6.39]
+            [-0.4, -7.2]
         """
         whole = (BEGIN, *tokens)
         return [
@@ -64,7 +68,7 @@ class KeptNgrams:
         probability = math.exp(without)
         for size in range(1, len(before) + 1):
             after = self.after.get(tuple(before[-size:]))
-            if after is None:
+            if after is None or after.total() < OFTEN:
                 break
             kinds = len(after)
             probability = (after[token] + kinds * probability) / (after.total() + kinds)
@@ -74,6 +78,9 @@ class KeptNgrams:
         """Tell of each token whether a kept answer has it after the same token."""
         whole = (BEGIN, *tokens)
         return [
-            whole[place] in self.after.get((whole[place - 1],), ())
-            for place in range(1, len(whole))
+            self._often(whole[place - 1 : place], whole[place]) for place in range(1, len(whole))
         ]
+
+    def _often(self, before: tuple[int, ...], token: int) -> bool:
+        after = self.after.get(before)
+        return after is not None and after.total() >= OFTEN and token in after
