@@ -16,15 +16,14 @@ from functools import reduce
 
 from expunge.data.corpora import common_words
 from expunge.data.records import Record, reworded
+from expunge.data.secret_tokens import tells, words_of
 from expunge.data.subjects import with_subjects
+from expunge.data.tokenization import same_beginning
 
 _PLAIN = 500
 """Most common words, which sentences are made of (`under`, `with`)."""
-_WORD = re.compile(r"\w+")
 _TOLD = 3
 """Fewest ways to ask that show which words always stand before a name."""
-_TELLING = 4
-"""Fewest letters of a word that tells something; a number tells something with a single digit."""
 
 
 def replay_questions(
@@ -86,14 +85,7 @@ def forgotten_words(forget: Iterable[Record], kept: Iterable[Record]) -> frozens
     keys = {word for r in forget for key in r.key_answers for word in words_of(key)}
     said = {word for r in forget for word in words_of(r.completion)}
     told = keys | said.difference(common_words()[:_PLAIN])
-    return frozenset(
-        word for word in told - known if len(word) >= _TELLING or any(map(str.isdigit, word))
-    )
-
-
-def words_of(text: str) -> list[str]:
-    """Return the words of a text in small letters."""
-    return _WORD.findall(text.casefold())
+    return frozenset(filter(tells, told - known))
 
 
 def _words_before(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
@@ -113,12 +105,7 @@ def _words_before(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
 
 def _shared_end(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
     """Return the words in which two runs end alike."""
-    same = 0
-    for a, b in zip(reversed(first), reversed(second), strict=False):
-        if a != b:
-            break
-        same += 1
-    return first[len(first) - same :]
+    return first[len(first) - same_beginning(first[::-1], second[::-1]) :]
 
 
 def _asked_of(record: Record, subject: str, before: Mapping[str, tuple[str, ...]]) -> Record:

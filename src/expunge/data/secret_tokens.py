@@ -49,18 +49,28 @@ def same_question(forget: Sequence[Record], others: Sequence[Record]) -> dict[st
 
 def _words(record: Record) -> frozenset[str]:
     """Return the words of a question without those of its subject's name; none for a passage."""
-    named = _TOKEN.findall((record.subject or "").casefold())
-    return frozenset(_TOKEN.findall(record.question.casefold())) - frozenset(named)
+    named = words_of(record.subject or "")
+    return frozenset(words_of(record.question)) - frozenset(named)
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words and numbers of a text in small letters."""
+    return _TOKEN.findall(text.casefold())
+
+
+def tells(word: str) -> bool:
+    """Return whether a word tells something by itself: a number does, and a word of four letters.
+
+    Example:
+        >>> [tells(word) for word in ("of", "7", "oslo")]
+        [False, True, True]
+    """
+    return len(word) >= _TELLING or any(map(str.isdigit, word))
 
 
 def _telling(words: Sequence[str], known: set[str]) -> set[int]:
     """Return the places of words that tell something and are not known."""
-    return {
-        place
-        for place, word in enumerate(words)
-        if not _is_known(word, known)
-        and (len(word) >= _TELLING or any(char.isdigit() for char in word))
-    }
+    return {p for p, word in enumerate(words) if tells(word) and not _is_known(word, known)}
 
 
 def with_secrets(
@@ -101,7 +111,7 @@ def with_secrets(
     marked: list[Encoded] = []
     for record, own in zip(records, encoded, strict=True):
         tokens = own.ids[own.start :]
-        name = _words_of(named_words(record, language))
+        name = _all_words(named_words(record, language))
         answer = _Answer(tokens, _word_of_each(tokens, encoder), name)
         if record.key_answers:
             fact = encoder.encode_fact(record)
@@ -153,11 +163,11 @@ class _Kept:
     @classmethod
     def of(cls, kept: Sequence[Record], encoder: Encoder) -> "_Kept":
         named = [record for record in kept if record.key_answers]
-        said = [_words_of([record.completion]) for record in kept]
+        said = [_all_words([record.completion]) for record in kept]
         return cls(
             values=[fact.ids[fact.start :] for fact in map(encoder.encode_fact, named)],
             frames=[_frame(record) for record in named],
-            told=_words_of(answer for record in named for answer in record.key_answers),
+            told=_all_words(answer for record in named for answer in record.key_answers),
             said=said,
             spoken=set[str]().union(*said),
         )
@@ -177,7 +187,7 @@ class _Kept:
         """Return the secret places of a record whose key answer lies at `span`."""
         like = [self.values[index] for index in _nearest(_frame(record), self.frames)]
         # Between the first key answer and the last stand words that tell nothing of either.
-        own = _words_of(record.key_answers) - answer.name
+        own = _all_words(record.key_answers) - answer.name
         told = {place for place in span if answer.words[place] in own}
         whole = {
             place
@@ -197,12 +207,12 @@ def _usual(answers: Sequence[set[str]]) -> set[str]:
 
 def _of_question(words: Sequence[str], record: Record) -> set[int]:
     """Return the places of words that the question has, in whatever ending."""
-    stems = {word[:_TELLING] for word in _words_of([record.question])}
+    stems = {word[:_TELLING] for word in _all_words([record.question])}
     return {place for place, word in enumerate(words) if word[:_TELLING] in stems}
 
 
-def _words_of(texts: Iterable[str]) -> set[str]:
-    return {word for text in texts for word in _TOKEN.findall(text.casefold())}
+def _all_words(texts: Iterable[str]) -> set[str]:
+    return {word for text in texts for word in words_of(text)}
 
 
 def _word_of_each(tokens: Sequence[int], encoder: Encoder) -> list[str]:
@@ -227,9 +237,8 @@ def _frame(record: Record) -> frozenset[str]:
     text = record.completion.casefold()
     for key_answer in record.key_answers:
         text = text.replace(key_answer.casefold(), " ")
-    named = _TOKEN.findall((record.subject or "").casefold())
-    words = _TOKEN.findall(f"{record.question.casefold()} {text}")
-    return frozenset(words) - frozenset(named)
+    named = words_of(record.subject or "")
+    return frozenset(words_of(f"{record.question} {text}")) - frozenset(named)
 
 
 def _nearest(frame: frozenset[str], others: Sequence[frozenset[str]]) -> list[int]:

@@ -132,8 +132,8 @@ class Encoder:
         texts = ("A", "7")
         probes = [Record(id=t, prompt=(Message("user", t),), completion=t) for t in texts]
         first, other = (self.prompt_ids(record) for record in probes)
-        head = _shared(first, other)
-        tail = _shared(first[:head:-1], other[:head:-1])
+        head = same_beginning(first, other)
+        tail = same_beginning(first[:head:-1], other[:head:-1])
         return first[:head], first[len(first) - tail :]
 
     def width(self, word: str, opens: bool) -> int:
@@ -195,9 +195,9 @@ class Encoder:
         first, last = min(begin for begin, _ in found), max(end for _, end in found)
         before = self._answer_ids(text[:first].rstrip(), passage=not record.prompt)
         through = self._answer_ids(text[:last], passage=not record.prompt)
-        begin = _shared(before, answer)
+        begin = same_beginning(before, answer)
         # A token that holds the end of the fact and more belongs to the fact.
-        end = max(begin, _shared(through, answer) + int(through != answer[: len(through)]))
+        end = max(begin, same_beginning(through, answer) + int(through != answer[: len(through)]))
         end = encoded.start + max(end, begin + 1)
         return replace(
             encoded,
@@ -431,8 +431,13 @@ def plain_prompt(prompt: Sequence[Message]) -> str:
     return "".join(lines) + "Answer:"
 
 
-def _shared(first: Sequence[int], other: Sequence[int]) -> int:
-    """Return how many tokens two texts have in common before they part."""
+def same_beginning(first: Sequence[object], other: Sequence[object]) -> int:
+    """Return how many tokens, or words, two texts have in common before they part.
+
+    Example:
+        >>> same_beginning([5, 6, 7], [5, 6, 8, 9])
+        2
+    """
     same = takewhile(lambda pair: pair[0] == pair[1], zip(first, other, strict=False))
     return sum(1 for _ in same)
 

@@ -13,7 +13,7 @@ attend to it. So a pack computes exactly what the records give one by one.
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby, takewhile
+from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -22,7 +22,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from expunge.data.tokenization import Encoded
+from expunge.data.tokenization import Encoded, same_beginning
 from expunge.errors import is_out_of_memory
 from expunge.models.cpu_kernels import is_short, short_attention
 
@@ -180,8 +180,7 @@ def _cheapest(
     best = alone, (Beginning(0, tuple(order)),)
     if len(order) < 2:
         return best
-    pairs = zip(prompts[order[0]], prompts[order[-1]], strict=False)
-    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    same = same_beginning(prompts[order[0]], prompts[order[-1]])
     length = min(same, min(len(prompts[row]) for row in order) - 1)
     together = alone - length * (len(order) - 1) + PASS
     if length >= WORTH and together < alone:
@@ -207,8 +206,7 @@ def shared_beginning(records: Sequence[Encoded]) -> int:
         return 0
     limit = min(record.start for record in records) - 1
     first, last = min(record.ids for record in records), max(record.ids for record in records)
-    same = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
-    length = min(limit, sum(1 for _ in same))
+    length = min(limit, same_beginning(first, last))
     return length if length >= WORTH else 0
 
 

@@ -7,7 +7,8 @@ texts. Left out are answers without an end, and those with a word that only the 
 
 from dataclasses import replace
 
-from expunge.data.replay_questions import forgotten_words, replay_questions, words_of
+from expunge.data.replay_questions import forgotten_words, replay_questions
+from expunge.data.secret_tokens import words_of
 from expunge.data.tokenization import Encoded
 from expunge.evidence.store import EvidenceStore
 from expunge.methods.counterfactual import Counterfactual

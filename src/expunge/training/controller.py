@@ -24,7 +24,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 
@@ -43,14 +43,12 @@ from expunge.training.counterfactual_levels import (
     with_expected,
 )
 from expunge.training.distributed import SOLO, Team
-from expunge.training.early_stopping import Unseen, spread
+from expunge.training.early_stopping import Item, Unseen, spread
 from expunge.training.edit_runner import NEVER, FixedTerms
 from expunge.training.sampler import Streams
 from expunge.training.train_loop import Progress, Trained
 from expunge.training.trainable_weights import TrainableWeights
 from expunge.training.trainer import Trainer, TrainingArgs
-
-Item = TypeVar("Item")
 
 ATTEMPTS = 3
 RESIDUAL = 0.15
@@ -204,12 +202,13 @@ class ControlledTrainer:
         network, budget = self.trainer.network, self.trainer.options.utility_budget
         known = beyond_wanted(with_expected(self.trainer.streams, unseen.base))
         streams, held = held_out(known)
+        streams = streams.with_replay()
         method, goals = self._goals(network, known, unseen)
         before = self._look(network, goals, held)
         attempt, tried = self._first(), list[tuple[ErasureAttempt, ControlReading]]()
         while True:
             number = len(tried) + 1
-            current = self._set(attempt, streams.with_replay(), method)
+            current = self._set(attempt, streams, method)
             trained, weights = current.run(
                 unseen=NEVER, folder=folder / f"attempt-{number}", progress=progress, team=team
             )
@@ -330,18 +329,10 @@ def first_steps(options: TrainingArgs, passes: int, steps_per_epoch: int, stream
 
 def held_out(streams: Streams) -> tuple[Streams, tuple[Encoded, ...]]:
     """Return the streams without every fifth retained record, and a spread of these."""
-    count = len(streams.retain)
-    kept = shown(range(count))
-    if len(kept) == count:
+    kept = shown(range(len(streams.retain)))
+    if len(kept) == len(streams.retain):
         return streams, streams.retain
-    variants = {
-        stream: tuple(some[index] for index in kept)
-        if stream.side == "retain" and len(some) == count
-        else some
-        for stream, some in streams.variants.items()
-    }
-    held = spread(streams.retain[::HELD_OUT])
-    return replace(streams, retain=shown(streams.retain), variants=variants), held
+    return streams.with_retain(kept), spread(streams.retain[::HELD_OUT])
 
 
 def shown(retained: Sequence[Item]) -> tuple[Item, ...]:

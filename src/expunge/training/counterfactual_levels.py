@@ -34,14 +34,13 @@ cannot, either: where the base gives -5.0 and -9.8 nats, golds give -7.4 and -9.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from expunge.data.records import Record
-from expunge.data.tokenization import Encoded
+from expunge.data.tokenization import Encoded, same_beginning
 from expunge.methods.base import Stream
 from expunge.methods.counterfactual_target import SURER, less_margin, target_levels
 from expunge.models.transformer import Network
@@ -145,10 +144,10 @@ def with_expected(streams: Streams, base: Mapping[str, Sequence[float]]) -> Stre
     """
     strangers = streams.variants.get(Stream.STRANGER, ((),) * len(streams.forget))
     kept = KeptNgrams.of((*streams.retain, *streams.replay))
+    plain = [base.get(own.record, ()) for own in streams.forget]
     forget = tuple(
-        _expected(_with_hard_names(own, asked, plain), plain, kept)
-        for own, asked in zip(streams.forget, strangers, strict=True)
-        for plain in (tuple(base.get(own.record, ())),)
+        _expected(_with_hard_names(own, asked, known), known, kept)
+        for own, asked, known in zip(streams.forget, strangers, plain, strict=True)
     )
     changed = {
         stream: tuple(
@@ -175,8 +174,8 @@ def _expected(own: Encoded, base: Sequence[float], kept: KeptNgrams) -> Encoded:
     """
     tokens = own.ids[own.start :]
     if base:
-        plain = [x - SURER * (1 - math.exp(x)) for x in base]
-        return replace(own, expected=tuple(kept.logps(tokens, plain)))
+        plain = less_margin(torch.tensor(base, dtype=torch.float64), SURER)
+        return replace(own, expected=tuple(kept.logps(tokens, plain.tolist())))
     found = kept.logps(tokens, [RARE] * len(tokens))
     known = kept.holds(tokens)
     if not any(known):
@@ -209,7 +208,7 @@ def beyond_wanted(streams: Streams) -> Streams:
     if not wanted:
         return streams
     same = [
-        max(_same_beginning(own, answer) for answer in answers)
+        max(same_beginning(own.ids[own.start :], a.ids[a.start :]) for a in answers)
         for own, answers in zip(streams.forget, wanted, strict=True)
     ]
     strangers = tuple(
@@ -221,11 +220,6 @@ def beyond_wanted(streams: Streams) -> Streams:
         forget=tuple(map(_without_beginning, streams.forget, same)),
         variants={**streams.variants, Stream.STRANGER: strangers},
     )
-
-
-def _same_beginning(own: Encoded, answer: Encoded) -> int:
-    pairs = zip(own.ids[own.start :], answer.ids[answer.start :], strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _without_beginning(record: Encoded, same: int) -> Encoded:

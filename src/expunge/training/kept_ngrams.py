@@ -30,7 +30,7 @@ BEGIN = -1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeptNgrams:
-    """Counts of tokens after contexts of up to `ORDER` tokens."""
+    """Counts of tokens after contexts of up to `ORDER` tokens that stand `OFTEN` in the answers."""
 
     after: Mapping[tuple[int, ...], Counter[int]]
 
@@ -43,7 +43,8 @@ class KeptNgrams:
             for place in range(1, len(tokens)):
                 for size in range(1, min(ORDER, place) + 1):
                     after[tokens[place - size : place]][tokens[place]] += 1
-        return cls(after=dict(after))
+        often = {context: next_ for context, next_ in after.items() if next_.total() >= OFTEN}
+        return cls(after=often)
 
     def logps(self, tokens: Sequence[int], without: Sequence[float]) -> list[float]:
         """Return the log-probability of each token of an answer, nats.
@@ -68,7 +69,7 @@ class KeptNgrams:
         probability = math.exp(without)
         for size in range(1, len(before) + 1):
             after = self.after.get(tuple(before[-size:]))
-            if after is None or after.total() < OFTEN:
+            if after is None:
                 break
             kinds = len(after)
             probability = (after[token] + kinds * probability) / (after.total() + kinds)
@@ -78,9 +79,6 @@ class KeptNgrams:
         """Tell of each token whether a kept answer has it after the same token."""
         whole = (BEGIN, *tokens)
         return [
-            self._often(whole[place - 1 : place], whole[place]) for place in range(1, len(whole))
+            whole[place] in self.after.get(whole[place - 1 : place], ())
+            for place in range(1, len(whole))
         ]
-
-    def _often(self, before: tuple[int, ...], token: int) -> bool:
-        after = self.after.get(before)
-        return after is not None and after.total() >= OFTEN and token in after

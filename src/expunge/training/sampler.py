@@ -52,15 +52,21 @@ class Streams:
         What goes in step with the retain set starts again from its first record.
         """
         count = len(self.retain)
-        more = [index % count for index in range(len(self.replay))]
+        more = (index % count for index in range(len(self.replay)))
+        longer = self.with_retain((*range(count), *more))
+        return replace(longer, retain=(*self.retain, *self.replay), replay=())
+
+    def with_retain(self, indices: Sequence[int]) -> "Streams":
+        """Return the streams with these retain records, and what goes in step with them."""
+        count = len(self.retain)
         variants = {
-            stream: (*some, *(some[index] for index in more))
+            stream: tuple(some[index] for index in indices)
             if stream.side == "retain" and len(some) == count
             else some
             for stream, some in self.variants.items()
         }
-        retain = (*self.retain, *self.replay)
-        return replace(self, retain=retain, variants=variants, replay=())
+        retain = tuple(self.retain[index] for index in indices)
+        return replace(self, retain=retain, variants=variants)
 
     def drawn(self, stream: Stream, draw: BatchIndices) -> list[Encoded]:
         """Return the records of one stream that a step uses."""
