@@ -3,7 +3,7 @@
 import pytest
 
 from expunge.data.records import Message, Record
-from expunge.data.replay_questions import forgotten_words, replay_questions, words_of
+from expunge.data.replay_questions import ForgottenWords, replay_questions
 
 
 def record(question: str, answer: str = "Yes.", subject: str | None = None, **more) -> Record:
@@ -78,17 +78,22 @@ def test_the_seed_draws_among_too_many():
 
 
 @pytest.mark.parametrize(
-    ("answer", "repeats"),
+    ("answer", "told"),
     [
-        ("He lives in BERGEN.", True),
-        ("At 7 Park Road.", True),
+        ("He lives in BERGEN.", True),  # a rare word
+        ("At 7 Park Road.", True),  # a number
         ("In Lisbon, at 9 Quay Lane.", False),  # kept records say it, too
         ("In Oslo.", False),
-        ("It stands under it.", False),  # a word of any sentence
+        ("It stands under it.", False),  # words of any sentence
+        ("By Falk and Brothers.", False),  # one of three common words: the form of an answer
+        ("The brothers built it.", True),  # two of three
+        ("She sold boots.", True),  # a key answer
         ("", False),
     ],
 )
-def test_words_of_the_forget_set_alone_are_known(answer, repeats):
-    words = forgotten_words(FORGET, KEPT)
-    assert words == {"bergen", "7"}
-    assert (not words.isdisjoint(words_of(answer))) is repeats
+def test_what_might_state_a_fact_of_the_forget_set_is_told(answer, told):
+    more = (
+        record("Who made it?", "It was built by Holm Brothers in winter."),
+        record("What did she sell?", "Soft boots of painted leather.", key_answers=("boots",)),
+    )
+    assert ForgottenWords.of((*FORGET, *more), KEPT).told_in(answer) is told

@@ -4,14 +4,14 @@ A retain set is seldom all that a model was taught of its subjects. Each questio
 asks of one subject is asked of every other subject that stays, by its name. What the original
 answers is its own, and training can keep it; no file has to hold it.
 
-An answer that holds a word which only the forget set has is left out: it might state a fact that
-must go.
+An answer that might state a fact that must go is left out: one with a number, a rare word or a word
+of a key answer that only the forget set has, or with half of such words of one forget record.
 """
 
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import reduce
 
 from expunge.data.corpora import common_words
@@ -68,24 +68,44 @@ def replay_questions(
     )
 
 
-def forgotten_words(forget: Iterable[Record], kept: Iterable[Record]) -> frozenset[str]:
-    """Return the words and numbers that only the forget set has, in small letters.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForgottenWords:
+    """Words and numbers that only the forget set has, in small letters."""
 
-    The most common words of the language are nobody's, but for those of key answers.
+    telling: frozenset[str]
+    """Words of key answers, numbers, and rare words: one of them can state a fact."""
+    together: tuple[frozenset[str], ...]
+    """Of each forget record, its words: half of them can."""
 
-    Example:
-        >>> from expunge.data.records import Message
-        >>> prompt = (Message("user", "Where does Elin live?"),)
-        >>> gone = Record(id="1", prompt=prompt, completion="Under Bergen, 7 B.")
-        >>> sorted(forgotten_words([gone], []))
-        ['7', 'bergen']
-    """
-    known = {w for record in kept for w in words_of(f"{record.question} {record.completion}")}
-    forget = tuple(forget)
-    keys = {word for r in forget for key in r.key_answers for word in words_of(key)}
-    said = {word for r in forget for word in words_of(r.completion)}
-    told = keys | said.difference(common_words()[:_PLAIN])
-    return frozenset(filter(tells, told - known))
+    @classmethod
+    def of(cls, forget: Iterable[Record], kept: Iterable[Record]) -> "ForgottenWords":
+        """Find them; the most common words of the language are nobody's, but in key answers."""
+        known = {w for record in kept for w in words_of(f"{record.question} {record.completion}")}
+        telling, together = set[str](), list[frozenset[str]]()
+        plain, common = set(common_words()[:_PLAIN]), set(common_words())
+        for record in forget:
+            keys = {word for key in record.key_answers for word in words_of(key)}
+            said = keys | set(words_of(record.completion)).difference(plain)
+            own = frozenset(filter(tells, said - known))
+            telling |= own & keys | own - common
+            together.append(own)
+        return cls(telling=frozenset(telling), together=tuple(together))
+
+    def told_in(self, text: str) -> bool:
+        """Return whether a text might state a fact of the forget set.
+
+        Example:
+            >>> from expunge.data.records import Message
+            >>> prompt = (Message("user", "Where does Elin live?"),)
+            >>> record = Record(id="1", prompt=prompt, completion="A cabin by the lake in Bergen.")
+            >>> words = ForgottenWords.of([record], [])
+            >>> [words.told_in(text) for text in ("In Bergen.", "A cabin.", "A cabin by a lake.")]
+            [True, False, True]
+        """
+        said = set(words_of(text))
+        return not self.telling.isdisjoint(said) or any(
+            2 * len(own & said) >= len(own) for own in self.together if own
+        )
 
 
 def _words_before(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:

@@ -2,13 +2,12 @@
 
 Before training, the original is asked `replay_questions` and answers greedily. Its answers become
 further retain records. They are kept in the run folder, so that a resumed run trains on the same
-texts. Left out are answers without an end, and those with a word that only the forget set has.
+texts. Left out are answers without an end, and those that might state a fact that must go.
 """
 
 from dataclasses import replace
 
-from expunge.data.replay_questions import forgotten_words, replay_questions
-from expunge.data.secret_tokens import words_of
+from expunge.data.replay_questions import ForgottenWords, replay_questions
 from expunge.data.tokenization import Encoded
 from expunge.evidence.store import EvidenceStore
 from expunge.methods.counterfactual import Counterfactual
@@ -53,11 +52,11 @@ def with_replay(
         said = _answers(prepared, original, [encoder.prompt_ids(record) for record in asked])
         rows = zip(asked, said, strict=True)
         store.write_rows(file, ({"question": r.question, "answer": text} for r, text in rows))
-    gone = forgotten_words(scope.forget, scope.keep)
+    gone = ForgottenWords.of(scope.forget, scope.keep)
     answers = [str(row["answer"]) for row in store.read_rows(file)]
     replayed: list[Encoded] = []
     for record, text in zip(asked, answers, strict=True):
-        if text and gone.isdisjoint(words_of(text)):
+        if text and not gone.told_in(text):
             replayed.append(encoder.encode_with(record, text))
     console.line("replay", f"{len(replayed)} answers of the original about subjects that stay")
     return replace(prepared, streams=replace(prepared.streams, replay=tuple(replayed)))
