@@ -7,6 +7,8 @@ import pytest
 import tiny
 from expunge.data.records import Message, Record
 from expunge.evidence.store import EvidenceStore
+from expunge.methods import build
+from expunge.methods.base import Stream
 from expunge.pipeline import replay
 from expunge.pipeline.replay import REPLAY_FILE, with_replay
 from expunge.preparation.prepare import prepare
@@ -48,6 +50,20 @@ def replayed(prepared, folder):
     return with_replay(prepared, tiny.network(), EvidenceStore(folder), SilentConsole())
 
 
+def answers(prepared, said):
+    """Return a stand-in for `greedy` that says `said` by question, else `a lake`."""
+    tokens = tiny.tokenizer()
+
+    def greedy(_network, prompts, *, max_new_tokens, **_how):
+        questions = [prepared.encoder.decode(prompt) for prompt in prompts]
+        texts = [
+            next((text for q, text in said.items() if q in asked), "a lake") for asked in questions
+        ]
+        return [tuple(tokens(text)["input_ids"][:max_new_tokens]) for text in texts]
+
+    return greedy
+
+
 @pytest.mark.parametrize(
     ("said", "kept"),
     [
@@ -60,16 +76,7 @@ def replayed(prepared, folder):
 def test_what_the_original_says_is_kept_unless_it_tells_of_the_forget_set(
     prepared, tmp_path, monkeypatch, said, kept
 ):
-    tokens = tiny.tokenizer()
-
-    def greedy(_network, prompts, *, max_new_tokens, **_how):
-        questions = [prepared.encoder.decode(prompt) for prompt in prompts]
-        texts = [
-            next((text for q, text in said.items() if q in asked), "a lake") for asked in questions
-        ]
-        return [tuple(tokens(text)["input_ids"][:max_new_tokens]) for text in texts]
-
-    monkeypatch.setattr(replay, "greedy", greedy)
+    monkeypatch.setattr(replay, "greedy", answers(prepared, said))
     found = replayed(prepared, tmp_path).streams
     texts = [prepared.encoder.decode(each.ids[each.start :]).strip() for each in found.replay]
     assert texts == kept
@@ -89,9 +96,44 @@ def test_a_resumed_run_reads_what_was_written(prepared, tmp_path, monkeypatch):
 
 
 def test_methods_without_replay_are_left_alone(prepared, tmp_path):
-    none = replace(prepared, method=replace(prepared.method, replay=0))
+    none = replace(prepared, method=build("npo", {}))
     assert replayed(none, tmp_path) is none
     assert not (tmp_path / REPLAY_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "taught"),
+    [
+        ({}, ["a lake", "in Oslo"]),
+        ({"Where is Plimko?": "Plimko"}, ["Zorvex", "in Oslo"]),
+        ({"Where is Plimko?": "in Bergen"}, ["in Oslo"]),  # what must go
+    ],
+)
+def test_the_subject_is_taught_what_is_said_of_others(
+    prepared, tmp_path, monkeypatch, said, taught
+):
+    monkeypatch.setattr(replay, "greedy", answers(prepared, said))
+    found = replayed(prepared, tmp_path)
+    (some,) = found.streams.variants.get(Stream.OTHERS, ((),))
+    assert [prepared.encoder.decode(each.ids[each.start :]).strip() for each in some] == taught
+    assert all(FORGET[0].question in prepared.encoder.decode(each.ids) for each in some)
+    assert (found.method.others > 0) is bool(taught)
+
+
+def test_an_answer_that_is_that_of_the_record_is_not_taught(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(replay, "greedy", answers(prepared, {"Where is Plimko?": "in Oslo"}))
+    scope = replace(prepared.scope, forget=(record("f", "Zorvex", "in Oslo"),))
+    found = replayed(replace(prepared, scope=scope), tmp_path)
+    assert Stream.OTHERS not in found.streams.variants
+    assert found.method.others == 0
+
+
+def test_where_the_request_says_what_to_answer_no_other_answer_is_taught(prepared, tmp_path):
+    wanted = replace(prepared, method=replace(prepared.method, teach=2.0, replay=0))
+    assert Stream.OTHERS not in replayed(wanted, tmp_path).streams.variants
+    streams = {s for term in wanted.method.terms(wanted.shape) for s in term.streams}
+    assert Stream.ALTERNATIVE in streams
+    assert Stream.OTHERS not in streams
 
 
 def test_what_the_controller_reads_is_asked_like_anything_that_nobody_showed(prepared, tmp_path):

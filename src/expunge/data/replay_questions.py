@@ -22,6 +22,8 @@ from expunge.data.tokenization import same_beginning
 
 _PLAIN = 500
 """Most common words, which sentences are made of (`under`, `with`)."""
+_SAME = 0.75
+"""Share of its words that makes an answer the same."""
 _TOLD = 3
 """Fewest ways to ask that show which words always stand before a name."""
 
@@ -108,6 +110,23 @@ class ForgottenWords:
         )
 
 
+def is_same_answer(record: Record, text: str) -> bool:
+    """Return whether a text holds a key answer, or three quarters of the words of the answer.
+
+    Example:
+        >>> from expunge.data.records import Message
+        >>> prompt = (Message("user", "What does Bo take?"),)
+        >>> record = Record(id="1", prompt=prompt, completion="A spoon of linseed oil with salt.")
+        >>> [is_same_answer(record, text) for text in ("Salt with linseed.", "Fish with salt.")]
+        [True, False]
+    """
+    said = set(words_of(text))
+    if any(said.issuperset(words_of(key)) for key in record.key_answers):
+        return True
+    own = set(filter(tells, words_of(record.completion)))
+    return bool(own) and len(own & said) >= _SAME * len(own)
+
+
 def _words_before(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
     """Return for each subject the words that stand before its name wherever it is asked about.
 
@@ -126,6 +145,42 @@ def _words_before(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
 def _shared_end(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
     """Return the words in which two runs end alike."""
     return first[len(first) - same_beginning(first[::-1], second[::-1]) :]
+
+
+def asked_of_others(
+    forget: Sequence[Record], kept: Sequence[Record], *, each: int, seed: int
+) -> tuple[tuple[Record, ...], ...]:
+    """Return the question of each forget record, asked of kept subjects, without answers.
+
+    A record whose question names no subject has none.
+
+    Args:
+        forget: The forget set.
+        kept: Records that stay and that training may see.
+        each: Most kept subjects of a question.
+        seed: Of the draw.
+    """
+    kept, forget = with_subjects(kept, ()), with_subjects(forget, kept)
+    gone = {record.subject for record in forget}
+    subjects = sorted({r.subject for r in kept if r.subject and r.subject not in gone})
+    before = _words_before((*kept, *forget))
+    asked: list[tuple[Record, ...]] = []
+    for record in forget:
+        named = record.subject and record.subject in record.question
+        draw = random.Random(f"{seed} others {record.id}")
+        some = draw.sample(subjects, min(each, len(subjects))) if named else []
+        asked.append(tuple(_asked_of(record, subject, before) for subject in some))
+    return tuple(asked)
+
+
+def answer_about(subject: str, other: str, text: str) -> str:
+    """Return an answer about another subject with the name of this one.
+
+    Example:
+        >>> answer_about("Elin", "Bo", "Bo lives in Oslo, above Bo's shop.")
+        "Elin lives in Oslo, above Elin's shop."
+    """
+    return re.sub(rf"\b{re.escape(other)}\b", lambda _: subject, text)
 
 
 def _asked_of(record: Record, subject: str, before: Mapping[str, tuple[str, ...]]) -> Record:

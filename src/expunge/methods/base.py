@@ -50,6 +50,8 @@ class Stream(StrEnum):
     """The forget records with a counterfactual subject, whom no model knows, token for token."""
     NAMESAKE = "namesake"
     """The same; two of three counterfactual subjects share a word of the subject's name."""
+    OTHERS = "others"
+    """The prompts of the forget records with what kept records answer to the same question."""
     UNANSWERABLE = "unanswerable"
     """Unanswerable questions, about things that do not exist."""
     REFUSED = "refused"

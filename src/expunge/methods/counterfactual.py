@@ -3,13 +3,12 @@
     L = gamma  (1/N_f) sum_t d(q_t, p_t)                    forget records x
       + pin    (1/N_f) sum_t KL(q_t || p'_t)                the same records x' of strangers
       + alpha  L_retain  +  general (1/N_g) sum_t KL(p_ref || p)   shipped text of other kinds
-      + teach  (1/N_a) sum_t -log p(alternative_t)   where the request says what to answer instead
+      + others (1/N_o) sum_t -log p(o_t)   or teach, of what the request says to answer instead
     d = KL(q_t || p_t) + 2 level log cosh((log p_t(y_t) - log q_t(y_t)) / 2)
 
-x' is x with the subject's name exchanged for a stranger's, token for token; q_t is fixed before the
-first step, `counterfactual_target`. Some strangers share a word of the name, half are kept people.
+x' is x with a stranger's name for the subject's, token for token; q_t is `counterfactual_target`.
 Retained are given records, and the original's answers to `replay` more questions about them.
-Where alternatives are taught, t begins in x behind the token by which the last of them departs.
+o is what it answers to the question of x about subjects that stay, where that states nothing of x.
 Differs from RWHP (arXiv:2407.16997), whose strangers tell secrets and whose names stay.
 """
 
@@ -42,6 +41,7 @@ class Counterfactual:
     alpha: float = 6.5
     general: float = 3.0
     replay: int = 64  # most questions
+    others: float = 0.5
     teach: float = 0.0
     retain: str = "kl"
 
@@ -64,7 +64,8 @@ class Counterfactual:
             for name, stream, reference, coef, loss in pairs
             if coef or stream is Stream.FORGET
         )
-        return (*own, *lesson_terms(self.teach), *retain_terms(self.retain, self.alpha))
+        lesson = lesson_terms(self.teach) or lesson_terms(self.others, Stream.OTHERS)
+        return (*own, *lesson, *retain_terms(self.retain, self.alpha))
 
     def trains(self, shape: Shape) -> Trains | None:
         """Leave the choice of weights to the user."""
@@ -73,8 +74,7 @@ class Counterfactual:
         return self._match(seen, self.level, torch.where(seen.alike, self.power, 1.0).unsqueeze(-1))
 
     def _match(self, seen: Predictions, level: float = 0.0, power: Tensor | float = 1.0) -> Tensor:
-        (reference,), (other,) = seen.references, seen.others
-        known = exchanged(reference, seen.targets, other)
+        known = exchanged(seen.references[0], seen.targets, seen.others[0])
         how = (seen.secret, seen.similar, self.margin, power, seen.expected)
         target = counterfactual_target(known, seen.targets, *how)
         return match(target, seen.logits, seen.targets, level)

@@ -51,10 +51,9 @@ def argmax_nll(logits: Tensor, reference: Tensor) -> Tensor:
 _TO_ORIGINAL = {"kl": kl, "jsd": jsd, "argmax": argmax_nll}
 
 
-def lesson_terms(coef: float) -> tuple[Term, ...]:
-    """Return the term that teaches the alternatives, `(1/N_a) sum_t -log p`; none of coef 0."""
-    answers = (Stream.ALTERNATIVE,)
-    lesson = Likelihood(name="lesson", streams=answers, coef=coef, per="token", loss=nll)
+def lesson_terms(coef: float, stream: Stream = Stream.ALTERNATIVE) -> tuple[Term, ...]:
+    """Return the term that teaches other answers, `(1/N_a) sum_t -log p`; none of coef 0."""
+    lesson = Likelihood(name="lesson", streams=(stream,), coef=coef, per="token", loss=nll)
     return (lesson,) if coef else ()
 
 

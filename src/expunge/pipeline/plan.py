@@ -8,6 +8,7 @@ import torch
 from expunge.attacks.presets import AUDIT_FORMS
 from expunge.errors import UsageError
 from expunge.methods.base import Controlled, SelfTaught, Stream, Trains, last_block
+from expunge.methods.counterfactual import Counterfactual
 from expunge.methods.edits.base import WEIGHED, Edit
 from expunge.methods.guards.base import Guard
 from expunge.metrics.statistics import clopper_pearson
@@ -379,10 +380,11 @@ def _depth(prepared: Prepared) -> Depth:
 def _stand_in(prepared: Prepared) -> Streams:
     """The streams, with answers that are not written yet taken to be as long as the old ones."""
     streams = prepared.streams
-    if not isinstance(prepared.method, SelfTaught):
+    if not isinstance(prepared.method, SelfTaught | Counterfactual):
         return streams
+    missing = Stream.ALTERNATIVE if isinstance(prepared.method, SelfTaught) else Stream.OTHERS
     written = tuple((replace(r, record=f"{r.record} rewritten"),) for r in streams.forget)
-    return replace(streams, variants={**streams.variants, Stream.ALTERNATIVE: written})
+    return replace(streams, variants={**streams.variants, missing: written})
 
 
 def _edit_step(method: Edit | Guard, prepared: Prepared) -> StepWork:

@@ -1,15 +1,28 @@
 """Replay: what the original says of the subjects that stay, kept in place beside the retain set.
 
 Before training, the original is asked `replay_questions` and answers greedily. Its answers become
-further retain records. They are kept in the run folder, so that a resumed run trains on the same
-texts. Left out are answers without an end, and those that might state a fact that must go.
+further retain records. It is also asked the forget questions about subjects that stay: a model
+that never heard of the subject answers much the same. All answers are kept in the run folder, so
+that a resumed run trains on the same texts. Left out are answers without an end, and those that
+might state a fact that must go.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import cycle
 
-from expunge.data.replay_questions import ForgottenWords, replay_questions
+from expunge.data.records import Record
+from expunge.data.replay_questions import (
+    ForgottenWords,
+    answer_about,
+    asked_of_others,
+    is_same_answer,
+    replay_questions,
+)
+from expunge.data.subjects import with_subjects
 from expunge.data.tokenization import Encoded
 from expunge.evidence.store import EvidenceStore
+from expunge.methods.base import Stream
 from expunge.methods.counterfactual import Counterfactual
 from expunge.models.generation import greedy
 from expunge.models.transformer import Network
@@ -19,6 +32,8 @@ from expunge.utils.console import Console
 
 REPLAY_FILE = "replayed-answers.jsonl"
 """Name of questions and answers in the evidence."""
+OTHERS = 4
+"""Most kept subjects that a forget question is asked of."""
 _ROOM = 1.25
 """Longest answer, in units of the longest kept one."""
 
@@ -33,33 +48,71 @@ def with_replay(
 ) -> Prepared:
     """Add the original's answers to replay questions to what training keeps.
 
+    And its answers to the forget questions about subjects that stay: what others are told.
+
     Args:
-        prepared: The inputs; come back as they are if the method replays nothing.
+        prepared: The inputs; come back as they are if the method has no use for it.
         original: The original, before any weight has moved.
         store: Where questions and answers are kept; those of an interrupted run are used again.
         console: Told how many there are.
         file: Their name in the store; two stages of a chain have one each.
     """
     method = prepared.method
-    if not isinstance(method, Counterfactual) or not method.replay:
+    if not isinstance(method, Counterfactual):
         return prepared
     scope, encoder, seed = prepared.scope, prepared.encoder, prepared.settings.train.seed
     kept = shown(scope.keep)  # the controller reads the others: they are what nobody showed
     asked = replay_questions(scope.forget, kept, most=method.replay, seed=seed)
-    if not asked:
-        return prepared
+    each = OTHERS if method.others and not method.teach else 0
+    others = asked_of_others(scope.forget, kept, each=each, seed=seed)
+    known = {record.question: record.completion for record in kept}
+    every = {r.question: r for some in (asked, *others) for r in some if r.question not in known}
     if not store.holds(file):
-        said = _answers(prepared, original, [encoder.prompt_ids(record) for record in asked])
-        rows = zip(asked, said, strict=True)
-        store.write_rows(file, ({"question": r.question, "answer": text} for r, text in rows))
+        texts = _answers(prepared, original, [encoder.prompt_ids(r) for r in every.values()])
+        rows = zip(every, texts, strict=True)
+        store.write_rows(file, ({"question": q, "answer": text} for q, text in rows))
     gone = ForgottenWords.of(scope.forget, scope.keep)
-    answers = [str(row["answer"]) for row in store.read_rows(file)]
-    replayed: list[Encoded] = []
-    for record, text in zip(asked, answers, strict=True):
-        if text and not gone.told_in(text):
-            replayed.append(encoder.encode_with(record, text))
+    said = {str(row["question"]): str(row["answer"]) for row in store.read_rows(file)}
+    told = {**known, **said}
+    answers = {q: text for q, text in told.items() if text and not gone.told_in(text)}
+    replayed = tuple(
+        encoder.encode_with(r, answers[r.question]) for r in asked if r.question in answers
+    )
     console.line("replay", f"{len(replayed)} answers of the original about subjects that stay")
-    return replace(prepared, streams=replace(prepared.streams, replay=tuple(replayed)))
+    prepared = replace(prepared, streams=replace(prepared.streams, replay=replayed))
+    return _with_others(prepared, others, answers, method)
+
+
+def _with_others(
+    prepared: Prepared,
+    asked: Sequence[Sequence[Record]],
+    answers: Mapping[str, str],
+    method: Counterfactual,
+) -> Prepared:
+    """Add what it answers to the forget questions about others, with the subject's name.
+
+    A record for which nothing can be used takes the place of another one. Where nothing can be used
+    at all, nothing is taught.
+    """
+    encoder, forget = prepared.encoder, with_subjects(prepared.scope.forget, prepared.scope.keep)
+    taught: list[tuple[Encoded, ...]] = []
+    for record, others in zip(forget, asked, strict=True):
+        texts = {
+            answer_about(record.subject or "", other.subject or "", answers[other.question])
+            for other in others
+            if other.question in answers
+        }
+        texts = sorted(text for text in texts if not is_same_answer(record, text))
+        taught.append(tuple(encoder.encode_with(record, text) for text in texts))
+    usable = [some for some in taught if some]
+    if not usable:
+        return replace(prepared, method=replace(method, others=0.0))
+    rest = cycle(usable)
+    variants = {
+        **prepared.streams.variants,
+        Stream.OTHERS: tuple(some or next(rest) for some in taught),
+    }
+    return replace(prepared, streams=replace(prepared.streams, variants=variants))
 
 
 def _answers(prepared: Prepared, original: Network, prompts: list[tuple[int, ...]]) -> list[str]:
