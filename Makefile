@@ -20,9 +20,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-# One thread for each worker: two that share two cores would wait for each other.
+# One thread for each worker: two that share two cores would wait for each other. Bytecode is kept:
+# every process that the tests start would compile the package again.
 check: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal
 
 demo: $(READY)
 	$(BIN)/expunge demo $(DEMO_ARGS)

@@ -1,10 +1,6 @@
 """Series: folds forgotten one after the other, or each from the original; kills; the table."""
 
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,6 +33,7 @@ from expunge.metrics.memorization import probability
 from expunge.metrics.outcomes import Axis
 from expunge.preparation.prepare import require_weights
 from expunge.utils.io import read_json
+from kill_process import begin, call, stop
 from tiny_world import World
 
 CELL = Cell(kind="method", name="npo")
@@ -262,7 +259,7 @@ def laid(world, matrix, suite):
     return matrix
 
 
-def main(world: str, matrix: str) -> None:
+def work_on(world: str, matrix: str) -> None:
     """Work on the cell, in a process that is killed."""
     suite = small(World(folder=Path(world)))
     protocol.load_suite = lambda spec: suite
@@ -285,17 +282,8 @@ def test_a_killed_sequence_ends_as_one_that_was_not(world, bench, monkeypatch):
 
     place = laid(world, bench / "killed", suite)
     kept = cell_folder(place, CELL) / "folds" / "first" / "step.json"
-    path = [str(Path(__file__).parent), *sys.path]
-    words = f"import sys; sys.path[:] = {path!r}; import test_sequential; "
-    words += f"test_sequential.main({str(world.folder)!r}, {str(place)!r})"
-    process = subprocess.Popen([sys.executable, "-c", words], env={**os.environ})
-    deadline = time.monotonic() + 120
-    while not kept.is_file():
-        assert process.poll() is None, "it ended by itself"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    working = begin(call, __file__, "work_on", str(world.folder), str(place))
+    stop(working, kept, signal.SIGKILL)
     assert not (kept.parents[2] / "row.json").exists(), "killed too late to prove anything"
     stamp = kept.stat().st_mtime_ns
     again = run_job(place, CELL)

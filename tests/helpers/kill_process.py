@@ -1,49 +1,102 @@
 """Commands in processes of their own, stopped at a chosen moment, and what must come of them."""
 
+import multiprocessing
 import os
+import runpy
 import signal
-import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import expunge
 
 PATIENCE = 120
+# A server that has loaded the libraries once, and runs nothing, starts each process.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["expunge.pipeline.forget", "rouge_score.rouge_scorer"])
 
 
-def launch(words: Sequence[str]) -> subprocess.Popen:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Running:
+    """A process, and the file of what it says on stderr."""
+
+    process: BaseProcess
+    stderr: Path
+
+    def ended(self) -> bool:
+        """Whether it has ended by itself."""
+        return self.process.exitcode is not None
+
+    def wait(self) -> str:
+        """Wait until it has ended; return what it said on stderr."""
+        self.process.join(PATIENCE)
+        assert self.ended(), "it does not end"
+        return self.stderr.read_text(encoding="utf-8")
+
+
+def begin(work: Callable[..., object], *given: object) -> Running:
+    """Call a function of a helper in a process of its own, in this folder and environment."""
+    handle, name = tempfile.mkstemp(suffix=".stderr")
+    os.close(handle)
+    process = SERVER.Process(target=_alone, args=(name, {**os.environ}, work, *given))
+    process.start()
+    return Running(process=process, stderr=Path(name))
+
+
+def _alone(
+    name: str, environment: dict[str, str], work: Callable[..., object], *given: object
+) -> None:
+    import torch
+
+    os.environ.clear()
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    for stream, path in ((1, os.devnull), (2, name)):
+        handle = os.open(path, os.O_WRONLY)
+        os.dup2(handle, stream)
+        os.close(handle)
+    work(*given)
+
+
+def call(file: str, name: str, *given: str) -> None:
+    """Call a function of a test file, which no other process can import."""
+    runpy.run_path(file)[name](*given)
+
+
+def launch(words: Sequence[str]) -> Running:
     """Start `expunge` with these words."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "expunge", *words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        # A shell starts its background jobs deaf to Ctrl-C, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    return begin(_expunge, words)
 
 
-def stop(process: subprocess.Popen, moment: Path, kind: signal.Signals) -> str:
+def _expunge(words: Sequence[str]) -> None:
+    sys.argv[:] = ["expunge", *words]
+    # A shell starts its background jobs deaf to Ctrl-C, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    runpy.run_module("expunge", run_name="__main__", alter_sys=True)
+
+
+def stop(running: Running, moment: Path, kind: signal.Signals) -> str:
     """Send a signal once a file is there; return what the process said on stderr."""
     deadline = time.monotonic() + PATIENCE
     while not moment.exists():
-        assert process.poll() is None, f"ended before {moment.name}: {process.stderr.read()}"
+        assert not running.ended(), f"ended before {moment.name}: {running.wait()}"
         assert time.monotonic() < deadline, f"{moment.name} never came"
         time.sleep(0.002)
-    process.send_signal(kind)
-    said = process.communicate(timeout=PATIENCE)[1]
+    os.kill(running.process.pid, kind)
+    said = running.wait()
     expected = 130 if kind is signal.SIGINT else -kind
-    assert process.returncode == expected, said
+    assert running.process.exitcode == expected, said
     return said
 
 
-def finish(process: subprocess.Popen) -> None:
+def finish(running: Running) -> None:
     """Wait until a command has ended well."""
-    said = process.communicate(timeout=PATIENCE)[1]
-    assert process.returncode == 0, said
+    said = running.wait()
+    assert running.process.exitcode == 0, said
 
 
 def same(whole: Path, run: Path) -> None:

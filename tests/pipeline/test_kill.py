@@ -1,19 +1,18 @@
 """A process that is killed at any moment loses nothing: the same command ends in the same bits."""
 
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from kill_process import finish, launch, same, stop
+from kill_process import Running, finish, launch, same, stop
 
 FIRST = "evidence/original.retain.plain.scores.jsonl"
 TRAINING = "checkpoints/last.safetensors"
 AFTER = "evidence/unlearned.forget.plain.scores.jsonl"
 
 
-def start(world, out: Path) -> subprocess.Popen:
+def start(world, out: Path) -> Running:
     return launch(
         world.command("--out", str(out), **{"train.steps": "30", "train.check_every": "1"})
     )

@@ -13,6 +13,7 @@ import json
 import math
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -113,6 +114,7 @@ class Spelling:
         """
         known = sorted({word.casefold() for word in words if word.isalpha()})
         self.known = frozenset(known)
+        self._ordered = known
         self._counts: dict[str, int] = {}
         for word in known:
             for gram in _grams(word):
@@ -120,6 +122,11 @@ class Spelling:
                 self._counts[gram[:2]] = self._counts.get(gram[:2], 0) + 1
         values = [self.likelihood(word) for word in known if len(word) > 3]
         self.limit = float(np.quantile(values, IMPLAUSIBLE)) if values else -math.inf
+
+    def begins_word(self, letters: str) -> bool:
+        """Tell whether a known word begins with these letters."""
+        place = bisect_left(self._ordered, letters)
+        return place < len(self._ordered) and self._ordered[place].startswith(letters)
 
     def likelihood(self, word: str) -> float:
         """Return the mean log-probability of the letters of a word, nats."""
@@ -219,7 +226,7 @@ def _stops_inside(text: str, spelling: Spelling) -> bool:
     last = re.search(r"([^\W\d_]{2,})\s*$", text)
     if last is None or not last[1].islower() or last[1] in spelling.known:
         return False
-    return any(word.startswith(last[1]) for word in spelling.known)
+    return spelling.begins_word(last[1])
 
 
 @cache
