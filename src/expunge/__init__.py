@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from expunge.pipeline.canaries import PlantedData, audit_canaries, plant
     from expunge.pipeline.chain import chain
     from expunge.pipeline.chain_state import ChainOutcome
+    from expunge.pipeline.chat import ChatReply, ChatSession, chat
     from expunge.pipeline.exact import forget_exactly
     from expunge.pipeline.finetune import train
     from expunge.pipeline.forget import RunOutcome
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from expunge.pipeline.merge import merge
     from expunge.pipeline.plan import Plan
     from expunge.pipeline.probes import probes
+    from expunge.pipeline.push import push
     from expunge.pipeline.reapply import ReappliedUpdate, reapply
     from expunge.pipeline.recheck import Recheck, recheck
     from expunge.pipeline.request import WrittenRequest, request
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from expunge.recipes.run import recipe
     from expunge.reporting.build import build_report
     from expunge.reporting.build import build_report as report
+    from expunge.reporting.gate_text import GateText, explain
     from expunge.requests.names import SearchedPerson
     from expunge.utils.console import ProgressUpdate
 
@@ -58,8 +61,11 @@ __all__ = [
     "AttackedModel",
     "BenchArguments",
     "ChainOutcome",
+    "ChatReply",
+    "ChatSession",
     "ExpungeError",
     "FinetuneSettings",
+    "GateText",
     "Ledger",
     "LedgerVerification",
     "LetterDetails",
@@ -92,6 +98,8 @@ __all__ = [
     "build_report",
     "certificate",
     "chain",
+    "chat",
+    "explain",
     "forget",
     "forget_exactly",
     "gold",
@@ -101,6 +109,7 @@ __all__ = [
     "plan",
     "plant",
     "probes",
+    "push",
     "read",
     "read_queue",
     "reapply",
@@ -120,8 +129,11 @@ _MODULES = {
     "AttackedModel": "expunge.pipeline.attack",
     "BenchArguments": "expunge.benchmarking.run",
     "ChainOutcome": "expunge.pipeline.chain_state",
+    "ChatReply": "expunge.pipeline.chat",
+    "ChatSession": "expunge.pipeline.chat",
     "ExpungeError": "expunge.errors",
     "FinetuneSettings": "expunge.config.settings",
+    "GateText": "expunge.reporting.gate_text",
     "Ledger": "expunge.ledger.store",
     "LedgerVerification": "expunge.ledger.verify",
     "LetterDetails": "expunge.ledger.documents.letter",
@@ -153,6 +165,8 @@ _MODULES = {
     "build_report": "expunge.reporting.build",
     "certificate": "expunge.ledger.documents.certificate",
     "chain": "expunge.pipeline.chain",
+    "chat": "expunge.pipeline.chat",
+    "explain": "expunge.reporting.gate_text",
     "forget": "expunge.pipeline.verbs",
     "forget_exactly": "expunge.pipeline.exact",
     "gold": "expunge.pipeline.gold",
@@ -162,6 +176,7 @@ _MODULES = {
     "plan": "expunge.pipeline.verbs",
     "plant": "expunge.pipeline.canaries",
     "probes": "expunge.pipeline.probes",
+    "push": "expunge.pipeline.push",
     "read": "expunge.data.readers",
     "read_queue": "expunge.config.queue",
     "reapply": "expunge.pipeline.reapply",

@@ -15,11 +15,12 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+import tiny
 from expunge.cli.main import main
 from expunge.config.families import FAMILIES
 from expunge.config.resolve import resolve
 from expunge.data.readers import read
-from expunge.reporting.gate_text import GATE_NAMES, explain_gate
+from expunge.reporting.gate_text import GATE_NAMES, explain
 from expunge.reporting.schema import read_results
 from synthetic_run import build_run
 
@@ -33,14 +34,14 @@ def test_every_gate_of_a_run_is_explained_on_its_axis_with_its_limit(run):
     gates = read_results(run).gates
     assert len(gates) > 8
     for gate in gates:
-        text = explain_gate(gate.name)
+        text = explain(gate.name)
         assert text.axis is gate.axis, gate.name
         assert f"{gate.margin:g} by default" in text.limit, gate.name
 
 
 @pytest.mark.parametrize("name", GATE_NAMES)
 def test_every_kind_of_gate_has_words(name):
-    text = explain_gate(name)
+    text = explain(name)
     for words in (text.title, text.compares, text.fails, text.limit):
         assert words
     assert text.meaning or not text.metric
@@ -52,6 +53,8 @@ SAID = [
     ("wanted answers under paraphrase", "forgetting", "other wordings"),
     ("key-fact neighbours: family", "locality", "(family)"),
     ("kept records", "forgetting", "fixed by the rule"),
+    ("single records still remembered", "forgetting", "kept records Single"),
+    ("Facts said, weights rounded to 4 bits", "robustness", "leak under int4 Facts"),
 ]
 
 
@@ -99,6 +102,19 @@ def test_the_request_that_init_writes_is_read_back(model, tmp_path, monkeypatch,
     for names in (settings.request.forget, settings.request.retain):
         (record,) = read(list(names)).records
         assert record.key_answers[0] in record.completion
+
+
+def test_a_model_beside_the_folder_is_found_from_wherever_the_request_is_read(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    tiny.save(tmp_path / "mine", tiny.llama())
+    assert main(["init", "erasure/first", "--model", "mine"]) == 0
+    for here in (tmp_path, tmp_path / "erasure" / "first"):
+        monkeypatch.chdir(here)
+        path = tmp_path / "erasure" / "first" / "request.toml"
+        found = resolve({}, config=path, environ={}, start=here).settings
+        assert Path(found.model).resolve() == tmp_path / "mine"
 
 
 @pytest.mark.parametrize("family", FAMILIES)

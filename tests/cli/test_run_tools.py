@@ -1,10 +1,12 @@
 """Commands that read a finished run: chat, files of gates, schemas of what it wrote, push."""
 
-import fnmatch
 import io
 import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +16,10 @@ from xml.etree import ElementTree
 import httpx
 import jsonschema
 import pytest
+import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+from safetensors.torch import load_file
 
 import expunge
 from expunge.cli.main import main
@@ -23,13 +27,13 @@ from expunge.cli.settings import conclude
 from expunge.errors import ExpungeError, GateError
 from expunge.evals.results import Gate, Ruling
 from expunge.metrics.outcomes import Axis, Status
-from expunge.pipeline.push import prepare_upload, push
-from expunge.provenance.verify import verify_published
+from expunge.pipeline.push import push
 from expunge.reporting.gate_file import gates_junit, write_gate_file
 from expunge.reporting.json_schemas import SCHEMAS, json_schema
 from expunge.reporting.schema import read_results
 from expunge.utils.console import SilentConsole
 from expunge.utils.io import read_json, write_json
+from hub_server import READ, WRITE, Hub
 from synthetic_run import build_run
 
 
@@ -270,22 +274,14 @@ def test_a_file_of_gates_in_an_unknown_format_is_refused_before_the_run(world, b
     assert not list(bench.rglob("run.json"))
 
 
-class StandInHub:
-    """Keeps what would be uploaded, or refuses it."""
+class DeniedHub:
+    """Fails at the first thing that it is asked."""
 
-    def __init__(self, error=None):
-        self.error, self.made, self.sent = error, [], {}
+    def __init__(self, error):
+        self.error = error
 
-    def create_repo(self, repo_id, *, private, exist_ok):
-        if self.error is not None:
-            raise self.error
-        self.made.append((repo_id, private, exist_ok))
-
-    def upload_folder(self, *, repo_id, folder_path, allow_patterns, commit_message):
-        paths = (path for path in Path(folder_path).rglob("*") if path.is_file())
-        names = [path.relative_to(folder_path).as_posix() for path in paths]
-        kept = [n for n in names if any(fnmatch.fnmatch(n, p) for p in allow_patterns)]
-        self.sent[repo_id] = {name: (Path(folder_path) / name).read_bytes() for name in kept}
+    def create_repo(self, *_, **__):
+        raise self.error
 
 
 def refused(status):
@@ -293,24 +289,57 @@ def refused(status):
     return HfHubHTTPError("no", response=httpx.Response(status, request=request))
 
 
-def test_only_the_model_folder_is_pushed_and_it_verifies_where_it_arrives(
-    run, world, tmp_path, monkeypatch
+def as_user(words, hub, home, token=WRITE):
+    """Run a command as somebody whose Hub is the one on this machine."""
+    own = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": token, "HF_HOME": str(home)}
+    environ = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"} | own
+    return subprocess.run(
+        [sys.executable, *words], env=environ, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_only_the_model_folder_is_pushed_and_it_loads_and_verifies_where_it_arrives(
+    run, world, tmp_path
 ):
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    hub = StandInHub()
-    upload = prepare_upload(run, "me/erased")
-    assert push(upload, api=hub) == "https://huggingface.co/me/erased"
-    assert hub.made == [("me/erased", True, True)]
-    sent = hub.sent["me/erased"]
-    assert {"model.safetensors", "config.json", "README.md", "manifest.json"} <= sent.keys()
-    assert sent.keys() == {name for name, _ in upload.files}
-    assert upload.size == sum(map(len, sent.values()))
+    push_it = ["-m", "expunge", "push", str(run), "me/erased", "--yes"]
+    with Hub({}, takes=tmp_path / "hub") as hub:
+        denied = as_user(push_it, hub, tmp_path, token=READ)
+        assert denied.returncode == 4
+        assert "error[push-denied]: you may not write to me/erased" in denied.stderr
+        assert not (tmp_path / "hub").exists()
+
+        pushed = as_user(push_it, hub, tmp_path)
+        assert pushed.returncode == 0, pushed.stderr
+        sent = {path.name: path.read_bytes() for path in (tmp_path / "hub/me/erased").iterdir()}
+        assert sent.pop(".gitattributes"), "the Hub puts it there"
+        assert {"model.safetensors", "config.json", "README.md", "manifest.json"} <= sent.keys()
+        assert hub.private == {"me/erased": True}
+        listed = {line.split()[-1] for line in pushed.stdout.splitlines()}
+        assert sent.keys() <= listed, "what goes is shown before it goes"
+        assert f"{hub.endpoint}/me/erased" in listed
+
+        fetch = (
+            "from huggingface_hub import snapshot_download\n"
+            "from transformers import AutoModelForCausalLM\n"
+            "snapshot_download('me/erased', local_dir='theirs')\n"
+            "AutoModelForCausalLM.from_pretrained('me/erased').save_pretrained('loaded')\n"
+        )
+        script = f"import os\nos.chdir({str(tmp_path)!r})\n{fetch}"
+        fetched = as_user(["-c", script], hub, tmp_path)
+        assert fetched.returncode == 0, fetched.stderr
+    loaded, ours = tmp_path / "loaded", run / "model"
+    both = [load_file(folder / "model.safetensors") for folder in (loaded, ours)]
+    assert both[0].keys() == both[1].keys()
+    assert all(torch.equal(both[0][name], both[1][name]) for name in both[0])
+    theirs = tmp_path / "theirs"
+    assert (theirs / ".gitattributes").is_file()
+    assert list((theirs / ".cache" / "huggingface").iterdir()), "the client puts it there"
+    assert main(["verify", str(theirs)]) == 0
+    (theirs / ".cache" / "more.py").write_text("")
+    assert main(["verify", str(theirs)]) == 3, "what nobody put there is still named"
     readable = b"".join(data for name, data in sent.items() if not name.startswith("tokenizer"))
     answers = [row["completion"].encode() for row in world.rows("forget")]
     assert [answer for answer in answers if answer in readable] == []
-    for name, data in sent.items():
-        (tmp_path / name).write_bytes(data)
-    assert verify_published(tmp_path).ok
 
 
 @pytest.mark.parametrize(
@@ -326,7 +355,7 @@ def test_only_the_model_folder_is_pushed_and_it_verifies_where_it_arrives(
 def test_a_push_that_fails_says_why(run, monkeypatch, error, code, exit_code):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     with pytest.raises(ExpungeError) as found:
-        push(prepare_upload(run, "me/erased"), api=StandInHub(error))
+        push(run, "me/erased", api=DeniedHub(error))
     assert (found.value.code, found.value.exit_code) == (code, exit_code)
 
 
@@ -337,7 +366,7 @@ def test_a_push_to_a_hub_that_does_not_answer_says_so(run, monkeypatch):
         port = closed.getsockname()[1]
     api = HfApi(endpoint=f"http://127.0.0.1:{port}", token="hf_none")
     with pytest.raises(ExpungeError, match="the Hub cannot be reached"):
-        push(prepare_upload(run, "me/erased"), api=api)
+        push(run, "me/erased", api=api)
 
 
 def test_what_is_not_as_audited_or_not_confirmed_is_not_pushed(run, tmp_path, capsys, monkeypatch):

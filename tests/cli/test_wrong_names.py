@@ -111,8 +111,9 @@ MISTAKES = [
     (("bench", "report", "tnue"), 4, "no-matrix", "did you mean tune?"),
     *(
         ((verb, "runs/frist", *more), 4, "no-run", "did you mean runs/first?")
-        for verb, *more in (["merge", "--out", "merged"], ["verify"], ["report"])
+        for verb, *more in (["verify"], ["report"])
     ),
+    (("merge", "runs/frist", "--out", "merged"), 4, "no-adapter", "did you mean runs/first?"),
     (("recipe", "persn"), 2, "unknown-recipe", "did you mean person?"),
     (("recipe", "person", "--base", "./modle"), 4, "no-model", "did you mean model?"),
     (("locate", "./modle", "--for", "erase.jsonl"), 4, "no-model", "did you mean model?"),

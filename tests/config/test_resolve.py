@@ -227,7 +227,7 @@ def test_an_unknown_key_like_no_other_gets_no_suggestion(tmp_path):
             "'removal', 'suppression' or",
         ),
         (None, {"device": "tpu"}, {}, "device", "set by flag", "'auto', 'cpu', 'cuda' or 'mps'"),
-        (None, {"request.forget": ""}, {}, "request.forget", "set by flag", "at least 1 item"),
+        (None, {"request.forget": ""}, {}, "request.forget", "set by flag", "it is empty"),
         ("train=3", {}, {}, "train", "given.toml", "write [train]"),
         (None, {"request.gold": "[1"}, {}, "request.gold", "set by flag", '["a", "b"]'),
         (

@@ -6,8 +6,12 @@
 Folders are repositories with one commit, which their contents name. As on the Hub itself, weights
 and tables lie elsewhere and are redirected to, a repository that is gated lists its files and gives
 none of them, and one that is not there looks like one that asks for a login.
+
+    with Hub({}, takes=folder) as hub:
+        ...  # who has HF_TOKEN = WRITE may make repositories there; READ may only read
 """
 
+import base64
 import hashlib
 import json
 import mimetypes
@@ -23,6 +27,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 LARGE = (".safetensors", ".parquet", ".gz")
 """Endings of files that the Hub keeps in its store of large files."""
 KINDS = ("datasets", "models")
+WRITE, READ = "hf_write", "hf_read"
+"""Tokens by what they allow."""
+MADE_BY = frozenset({"repos", "validate-yaml", "preupload", "commit"})
+"""What a push asks for."""
 
 
 class Repository(NamedTuple):
@@ -60,10 +68,15 @@ class Hub:
         *,
         gated: Collection[str] = (),
         failing: Collection[str] = (),
+        takes: Path | None = None,
     ):
         self.requests: list[str] = []
         """Method and path of everything that was asked for, addresses of other places in full."""
         self.repositories = {name: _repository(name, folders[name], gated) for name in folders}
+        self.takes = takes
+        """Folder of the repositories that are made here; None: none can be."""
+        self.private: dict[str, bool] = {}
+        """Of each repository that was made here, whether its owner alone can see it."""
         self.failing = failing
         """Repositories for which the Hub has only a server error."""
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -121,6 +134,9 @@ class _Handler(BaseHTTPRequestHandler):
         api, parts = False, unquote(asked.path).strip("/").split("/")
         if parts[0] == "api":
             api, parts = True, parts[1:]
+        if api and self.command == "POST" and {*parts} & MADE_BY:
+            self._take(parts, body)
+            return
         kind = parts.pop(0) if parts[0] in KINDS else "models"
         repository = "/".join((kind, *parts[:2]))
         if repository in self.server.hub.failing:
@@ -138,6 +154,41 @@ class _Handler(BaseHTTPRequestHandler):
             self._tell(found, what, path, {**parse_qs(asked.query), **parse_qs(body.decode())})
         else:
             self._give(found, path, stored=what == "stored")
+
+    def _take(self, parts: list[str], body: bytes) -> None:
+        """Make a repository, say how its files are to be sent, or write a commit."""
+        hub = self.server.hub
+        if hub.takes is None or self.headers.get("Authorization") != f"Bearer {WRITE}":
+            self._refuse(HTTPStatus.FORBIDDEN, "", "this token may not write")
+            return
+        if parts == ["repos", "create"]:
+            asked = json.loads(body)
+            name = f"{asked['organization']}/{asked['name']}"
+            (hub.takes / name).mkdir(parents=True, exist_ok=True)
+            (hub.takes / name / ".gitattributes").write_text("*.safetensors filter=lfs\n")
+            hub.private[name] = asked.get("visibility") == "private" or bool(asked.get("private"))
+            hub.repositories[f"models/{name}"] = _repository(f"models/{name}", hub.takes / name, ())
+            self._json({"url": f"{hub.endpoint}/{name}"})
+            return
+        if parts == ["validate-yaml"]:
+            self._json({"errors": [], "warnings": []})
+            return
+        _, owner, name, what, *_ = parts
+        folder = hub.takes / owner / name
+        if what == "preupload":
+            files = [each["path"] for each in json.loads(body)["files"]]
+            told = [{"path": e, "uploadMode": "regular", "shouldIgnore": False} for e in files]
+            self._json({"files": told})
+            return
+        for row in map(json.loads, body.splitlines()):
+            if row["key"] == "file":
+                path = folder / row["value"]["path"]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(base64.b64decode(row["value"]["content"]))
+        made = _repository(f"models/{owner}/{name}", folder, ())
+        hub.repositories[f"models/{owner}/{name}"] = made
+        address = f"{hub.endpoint}/{owner}/{name}/commit/{made.commit}"
+        self._json({"commitUrl": address, "commitOid": made.commit, "success": True})
 
     def _tell(
         self, found: Repository, what: str, path: str, query: Mapping[str, list[str]]

@@ -1,8 +1,10 @@
 """The verbs as they are called in Python: with objects in memory, and with wrong arguments."""
 
+import inspect
 import stat
 from datetime import date
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -74,6 +76,11 @@ def test_objects_in_memory_make_a_run_that_verifies_repeats_and_shows_itself(wor
     assert len(read.table("scores")) == len(read.results.scores)
     assert outcome.verdict.ruling.value in outcome._repr_html_()
     assert len(repr(outcome)) < 200
+    assert str(outcome.verdict).startswith(f"{outcome.verdict.ruling.value} (T0, ")
+    assert expunge.verify(str(outcome.folder)).ok
+    reply = expunge.chat(str(outcome.folder), world.rows("forget")[0]["prompt"], offline=True)
+    assert {"original", "unlearned"} <= {each.role for each in reply.answers}
+    assert reply.erased == world.rows("forget")[0]["completion"]
 
 
 def test_a_model_in_memory_is_audited_against_one_on_disk(world, pair, bench):
@@ -137,3 +144,42 @@ def test_data_frames_and_words_are_sources(tmp_path):
     assert request.retain == "none"
     (path,) = request.forget
     assert expunge.read([path]).records[0].completion == "In Oslo."
+
+
+def test_every_function_takes_paths_as_text():
+    functions = [getattr(expunge, name) for name in expunge.__all__]
+    for function in filter(inspect.isfunction, functions):
+        for parameter in inspect.signature(function).parameters.values():
+            kinds = {parameter.annotation, *get_args(parameter.annotation)}
+            assert Path not in kinds or str in kinds, (function.__name__, parameter.name)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda run: expunge.RunOutcome.read(run),
+        lambda run: expunge.verify(run),
+        lambda run: expunge.report(run),
+        lambda run: expunge.merge(run, out="merged"),
+        lambda run: expunge.push(run, "owner/name"),
+        lambda run: expunge.chat(run, "Where does Lin live?"),
+        lambda run: expunge.letter(run),
+        lambda run: expunge.annex(run),
+        lambda run: expunge.certificate(run),
+        lambda run: expunge.forget_exactly(run, ["erase.jsonl"]),
+        lambda run: expunge.gold(run, ["erase.jsonl"]),
+        lambda run: expunge.rollback(run, to=0),
+        lambda run: expunge.read_queue(run, environ={}),
+        lambda run: expunge.explain(run),
+    ],
+)
+def test_a_run_that_is_not_there_is_named(call, bench):
+    with pytest.raises(ExpungeError, match="no-such-run"):
+        call("no-such-run")
+
+
+def test_a_misspelt_field_is_named_though_another_is_missing():
+    with pytest.raises(ExpungeError, match="did you mean `forget`"):
+        expunge.Request(goal="removal", forgett=("a.jsonl",))
+    with pytest.raises(ExpungeError, match="it is empty"):
+        expunge.forget("org/model", forget=[], goal="removal")

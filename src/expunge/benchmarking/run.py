@@ -32,6 +32,7 @@ from expunge.errors import UsageError
 from expunge.methods import EVERY
 from expunge.preparation.prepare import require_weights
 from expunge.utils.console import Console
+from expunge.utils.io import AnyPath
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,7 +180,7 @@ def _require_own(named: Mapping[str, Any], settings: Settings, spec: Spec) -> No
 
 def bench(
     ask: BenchArguments,
-    matrix: Path,
+    matrix: AnyPath,
     settings: Settings,
     *,
     shard: Shard,
@@ -202,6 +203,7 @@ def bench(
         >>> console = SilentConsole()
         >>> bench(ask, Path("bench"), settings, shard=Shard(), console=console)  # doctest: +SKIP
     """
+    matrix = Path(matrix)
     protocol = begin(ask, matrix, settings)
     methods = ask.methods or tuple(protocol.chosen or EVERY)
     done = run_matrix(

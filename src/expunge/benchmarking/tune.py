@@ -49,6 +49,7 @@ from expunge.errors import InputError, UsageError
 from expunge.methods import build
 from expunge.preparation.prepare import prepare
 from expunge.utils.console import Console
+from expunge.utils.io import AnyPath
 
 AUTO = "auto"
 FOR_QUESTIONS = (
@@ -182,7 +183,7 @@ class Tuned:
 
 def tune(
     settings: Settings,
-    matrix: Path,
+    matrix: AnyPath,
     *,
     methods: Sequence[str] = (),
     budget: Budget,
@@ -216,6 +217,7 @@ def tune(
         >>> budget, console = Budget(trials=8, minutes=30), SilentConsole()
         >>> tuned = tune(settings, Path("search"), budget=budget, console=console)  # doctest: +SKIP
     """
+    matrix = Path(matrix)
     _require_optuna()
     _require_possible(budget)
     require_one_method(settings)
@@ -227,8 +229,7 @@ def tune(
     require_own_code(matrix, named=named)
     wanted = _protocol(settings, named, budget.floor)
     protocol = open_protocol(matrix, replace(wanted, contents=contents_of(wanted.shared)))
-    study = _study(matrix)
-    named = _fixed(study, named, matrix)
+    named = _fixed(study := _study(matrix), named, matrix)
     run_cells(matrix, protocol, references(protocol), console=console, runner=runner)
     search = _Search(
         matrix=matrix,

@@ -23,7 +23,8 @@ def explain(
     """Say what a gate measures, when it passes, and what a failure says."""
     from expunge.evals.plain_words import SUBJECTS
     from expunge.metrics.outcomes import Axis
-    from expunge.reporting.gate_text import GATE_NAMES, RULE, explain_gate
+    from expunge.reporting.gate_text import GATE_NAMES, RULE
+    from expunge.reporting.gate_text import explain as explain_gate
 
     console = session.console
     if gate is None:

@@ -16,12 +16,9 @@ from expunge.cli.settings import (
     enter,
     folder_of,
     resolve_settings,
+    sentences_as_files,
 )
 from expunge.errors import UsageError
-from expunge.utils.io import expanded
-
-_FEWEST_WORDS = 3
-"""Of a sentence."""
 
 
 def forget(
@@ -62,7 +59,7 @@ def forget(
     if dry_run:
         return show_plan(session, model, data, request=request, train=train, save=None)
     console = session.begin()
-    data = _sentences_as_files(model, data, session)
+    data = sentences_as_files(model, data, session)
     settings = resolve_settings(model, data, request=request, train=train, offline=session.offline)
     check_gate(settings, gate=gate, files=gates)
 
@@ -84,29 +81,6 @@ def forget(
         allow_scar=allow_scar,
         files=gates,
     )
-
-
-def _sentences_as_files(
-    model: str | None, data: tuple[str, ...], session: Session
-) -> tuple[str, ...]:
-    """Write sentences and questions among the data as files of records.
-
-    A sentence has at least three words and ends with a full stop or a question mark.
-    """
-    found: list[str] = []
-    for each in data:
-        sentence = each.rstrip().endswith((".", "?", "!")) and len(each.split()) >= _FEWEST_WORDS
-        if model is None or not sentence or expanded(each).exists():
-            found.append(each)
-            continue
-
-        from expunge.pipeline.forget import RUNS
-        from expunge.pipeline.request import sentence_request
-
-        offline, console = session.offline, session.console
-        path = sentence_request(each, model=model, root=RUNS, offline=offline, console=console)
-        found.append(str(path))
-    return tuple(found)
 
 
 def _exactly(

@@ -1,6 +1,7 @@
 """`expunge init`: a request file with comments, and two example records, to begin from."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,8 @@ _TOML = """\
 #   expunge plan {path}
 #   expunge forget {path}
 
-# A Hub id, a folder, a GGUF file, an adapter folder, or BASE+ADAPTER.
+# A Hub id, a folder, a GGUF file, an adapter folder, or BASE+ADAPTER. Paths are relative to
+# this file.
 {note}model = "{model}"
 
 [request]
@@ -144,8 +146,15 @@ def _request(path: Path, model: str | None, family: str | None, goal: str) -> st
         train = _TRAIN.format(family=family, targets=targets)
         if model is None:
             model, note = found.model, f"# {found.note}\n" if found.note else ""
-    name = _quoted(model or _MODEL)
+    name = _quoted(_beside(path.parent, model or _MODEL))
     return _TOML.format(path=printable(str(path)), model=name, goal=goal, note=note, train=train)
+
+
+def _beside(folder: Path, model: str) -> str:
+    """Return a model that lies at a relative path as it is found from a folder."""
+    if Path(model).is_absolute() or not Path(model).exists():
+        return model
+    return Path(os.path.relpath(model, folder)).as_posix()
 
 
 def _quoted(text: str) -> str:

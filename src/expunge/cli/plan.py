@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from expunge.cli.options import Data, Model, RequestFlags, TrainFlags
 from expunge.cli.session import Given, Session
-from expunge.cli.settings import resolve_settings
+from expunge.cli.settings import resolve_settings, sentences_as_files
 from expunge.cli.terminal import confirmed
 from expunge.errors import UsageError
 from expunge.utils.io import write_text
@@ -67,6 +67,7 @@ def show_plan(
 ) -> int:
     """Print the plan of a run, and keep its settings in `save` if given; return 0."""
     console = session.begin()
+    data = sentences_as_files(model, data, session, answered=False)
     settings = resolve_settings(model, data, request=request, train=train, offline=session.offline)
 
     from expunge.config.resolve import to_toml

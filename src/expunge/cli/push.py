@@ -42,8 +42,7 @@ def push(
     folder = run_folder(run)
     console = session.begin()
 
-    from expunge.pipeline.push import prepare_upload
-    from expunge.pipeline.push import push as upload_model
+    from expunge.pipeline.push import prepare_upload, send
 
     upload = prepare_upload(folder, repository)
     console.line("push", f"{len(upload.files)} files, {_size(upload.size)}, to {repository}")
@@ -59,7 +58,7 @@ def push(
             why="nobody said yes",
             fix="say y, or give --yes",
         )
-    address = upload_model(upload, private=not public)
+    address = send(upload, private=not public)
     console.line("pushed", address)
     console.event("pushed", {"address": address, "files": [name for name, _ in upload.files]})
     return 0

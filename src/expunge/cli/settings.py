@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from expunge.cli.options import COMMAND_VARIABLES, RequestFlags, TrainFlags
+from expunge.cli.session import Session
 from expunge.errors import GateError, InputError, UsageError
 from expunge.evals.results import Results, Ruling
 from expunge.utils.console import Console
-from expunge.utils.io import did_you_mean, require_no_special_files
+from expunge.utils.io import did_you_mean, expanded, require_no_special_files
 
 if TYPE_CHECKING:
     from expunge.config.settings import Settings
+
+_FEWEST_WORDS = 3
+"""Of a sentence."""
 
 
 def resolve_settings(
@@ -62,6 +66,45 @@ def resolve_settings(
     if settings.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
     return settings
+
+
+def sentences_as_files(
+    model: str | None, data: tuple[str, ...], session: Session, *, answered: bool = True
+) -> tuple[str, ...]:
+    """Write sentences and questions among the data as files of records.
+
+    A sentence has at least three words and ends with a full stop or a question mark.
+
+    Args:
+        model: The original; None: a request file names it, and its data.
+        data: What to forget.
+        session: Of the command.
+        answered: Whether the model may be loaded, which answers a question.
+
+    Raises:
+        UsageError: `question-not-answered`: there is a question, and no model may be loaded.
+    """
+    found: list[str] = []
+    for each in data:
+        sentence = each.rstrip().endswith((".", "?", "!")) and len(each.split()) >= _FEWEST_WORDS
+        if model is None or not sentence or expanded(each).exists():
+            found.append(each)
+            continue
+        if each.rstrip().endswith("?") and not answered:
+            raise UsageError(
+                "question-not-answered",
+                what="a plan cannot take a question",
+                why="the model's own answer is what is forgotten, and a plan loads no weight",
+                fix="state the fact as a sentence, or forget the question without a plan",
+            )
+
+        from expunge.pipeline.forget import RUNS
+        from expunge.pipeline.request import sentence_request
+
+        offline, console = session.offline, session.console
+        path = sentence_request(each, model=model, root=RUNS, offline=offline, console=console)
+        found.append(str(path))
+    return tuple(found)
 
 
 def two_request_files(first: str, config: Path, who: str) -> UsageError:

@@ -8,6 +8,20 @@ from pydantic_core import ErrorDetails
 
 from expunge.errors import UsageError
 
+_UNKNOWN = "extra_forbidden"
+
+
+def reason(error: ErrorDetails) -> str:
+    """Return in words why a value is not allowed.
+
+    Example:
+        >>> reason({"type": "too_short", "loc": (), "msg": "Tuple should have ...", "input": ()})
+        'it is empty'
+    """
+    if error["type"] == "too_short":
+        return "it is empty"
+    return error["msg"][:1].lower() + error["msg"][1:]
+
 
 class _OwnErrors(type(BaseModel)):
     """Translates what pydantic raises when a class is called; validation of a tree stays as it is.
@@ -28,7 +42,8 @@ class _OwnErrors(type(BaseModel)):
                 return super().__call__(*given, **named)
             except ValidationError as error:
                 found = error.errors(include_url=False, include_input=False)
-            raise _explained(cls, found[0])
+            # A misspelt field is often the one that is missing, and its name says more.
+            raise _explained(cls, min(found, key=lambda each: each["type"] != _UNKNOWN))
 
 
 class CheckedModel(BaseModel, metaclass=_OwnErrors):
@@ -49,7 +64,7 @@ class CheckedModel(BaseModel, metaclass=_OwnErrors):
 def _explained(kind: type[BaseModel], error: ErrorDetails) -> UsageError:
     place = [str(part) for part in error["loc"]]
     path, leaf = ".".join(place), place[-1] if place else ""
-    if error["type"] == "extra_forbidden":
+    if error["type"] == _UNKNOWN:
         fields = _fields_at(kind, place[:-1])
         close = difflib.get_close_matches(leaf, fields, n=1, cutoff=0.5)
         return UsageError(
@@ -66,11 +81,10 @@ def _explained(kind: type[BaseModel], error: ErrorDetails) -> UsageError:
             why="it is never guessed",
             fix=f"{path}: {description}",
         )
-    message = error["msg"]
     return UsageError(
         "invalid-value",
         what=f"`{path or kind.__name__}` of {kind.__name__} has a value that is not allowed",
-        why=message[:1].lower() + message[1:],
+        why=reason(error),
         fix=f"{path}: {description}",
     )
 

@@ -23,6 +23,7 @@ from expunge.config.request import Goal
 from expunge.config.resolve import beside, parsed, resolve
 from expunge.config.settings import Settings
 from expunge.errors import UsageError
+from expunge.utils.io import AnyPath
 
 _CHAIN, _QUEUE = "chain", "queue"
 
@@ -112,7 +113,7 @@ class Queue:
         return range(place, end)
 
 
-def read_queue(path: Path, *, environ: Mapping[str, str], offline: bool = False) -> Queue:
+def read_queue(path: AnyPath, *, environ: Mapping[str, str], offline: bool = False) -> Queue:
     """Read a queue file; relative paths that exist beside it are taken from there.
 
     Args:
@@ -129,6 +130,7 @@ def read_queue(path: Path, *, environ: Mapping[str, str], offline: bool = False)
             ...
         expunge.errors.UsageError: error[config-missing]: cannot read no-such-queue.toml...
     """
+    path = Path(path)
     table = parsed(path)
     chain = _chain(table.get(_CHAIN, {}), path)
     rows = table.get(_QUEUE)

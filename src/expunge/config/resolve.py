@@ -25,6 +25,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from expunge.config.checked import reason
 from expunge.config.settings import NamedChoice, Settings, Stage
 from expunge.errors import UsageError
 
@@ -469,10 +470,9 @@ def _invalid(errors: list[ErrorDetails], origins: Mapping[str, str]) -> UsageErr
         where, parts = f" of stage {int(parts[1]) + 1}", parts[2:]
     paths = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
     path = next((path for path in paths if path in _FIELDS), paths[0])
-    message = first["msg"]
     more = len({tuple(error["loc"][:2]) for error in errors}) - 1
     origin = origins.get("stage" if where else path, "default")
-    why = f"set by {origin}: {message[0].lower()}{message[1:]}"
+    why = f"set by {origin}: {reason(first)}"
     description = _FIELDS[path].description if path in _FIELDS else "see the documentation"
     return UsageError(
         "invalid-value",

@@ -139,6 +139,11 @@ class Verdict:
     """Claim class: `E1` (judged by tests) or `E0` (suppression). What tests cannot show, that a
     training was repeated, stands in the facts of the run."""
 
+    def __str__(self) -> str:
+        """Return the ruling with its threat model and tier, and the sentence."""
+        level = ", provisional" if self.provisional else ""
+        return f"{self.ruling.value} ({self.threat_model}, {self.tier}{level}): {self.sentence}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Results:

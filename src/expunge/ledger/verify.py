@@ -21,6 +21,7 @@ from expunge.ledger.head import LedgerHead, head_path, read_head
 from expunge.ledger.store import COLUMNS, START, StoredEntry, row_of, signed_part
 from expunge.provenance.consistency import Problem
 from expunge.provenance.signature import is_signed, key_fingerprint
+from expunge.utils.io import AnyPath
 
 _PATIENCE = (0.1, 0.3, 0.6)
 """Seconds to wait for the head of a writer that has committed."""
@@ -64,7 +65,9 @@ class _Snapshot:
     head_problem: str
 
 
-def verify_ledger(path: Path, *, signer: bytes | None = None, head: str = "") -> LedgerVerification:
+def verify_ledger(
+    path: AnyPath, *, signer: bytes | None = None, head: str = ""
+) -> LedgerVerification:
     """Check every row and every byte of a ledger.
 
     Args:
@@ -86,6 +89,7 @@ def verify_ledger(path: Path, *, signer: bytes | None = None, head: str = "") ->
         ...     verify_ledger(path).ok
         True
     """
+    path = Path(path)
     try:
         found = _read(path)
     except InputError as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 from expunge.data.hub import hub_is_closed
 from expunge.errors import InputError
-from expunge.utils.io import did_you_mean, nearest_path, read_json
+from expunge.utils.io import did_you_mean, nearest_path, read_json, require_no_special_files
 
 GUARD = "guard.json"
 """File with the rules around a model; its folder holds no weights."""
@@ -22,6 +22,8 @@ GUARDED = "guard"
 """Folder in a run that holds a guard which tells of the forget set: it may not be published."""
 TRAINED = MODEL, "training.json"
 """In the folder that `expunge train` writes: the model, and the file that says it is finished."""
+RUN = "run.json"
+"""In every folder of a run: what it is, from its beginning."""
 SETTINGS = "config.toml"
 """In the folder of any other run: what was to be done."""
 
@@ -199,6 +201,33 @@ def require_model(reference: str, *, offline: bool, weights: bool = True) -> Non
         raise unreadable(base, "a model is a folder or a GGUF file, and this is neither")
     else:
         require_place(base, offline=offline)
+
+
+def require_adapter(reference: str) -> Path:
+    """Refuse what is no adapter, and return the run folder that it belongs to, else its own.
+
+    Raises:
+        InputError: `no-adapter`: there is no such folder, or whole weights lie in it.
+        UsageError: `link-in-run`: a run holds a link.
+    """
+    run = run_of_model(Path(reference))
+    if any((run / name).is_file() for name in (RUN, SETTINGS, TRAINED[1])):
+        require_no_special_files(run)
+    if is_adapter(reference):
+        return run
+    if not run.exists():
+        raise InputError(
+            "no-adapter",
+            what=f"there is no folder {reference}",
+            why="an adapter is a folder on this machine, or BASE+ADAPTER",
+            fix=did_you_mean(reference, "give its path, for example runs/latest"),
+        )
+    raise InputError(
+        "no-adapter",
+        what=f"{reference} holds no adapter",
+        why="runs made with --adapter or --lora have one; others hold whole weights already",
+        fix=f"load {model_folder(reference)} directly",
+    )
 
 
 def require_place(reference: str, *, offline: bool) -> None:

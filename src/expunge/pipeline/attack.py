@@ -43,7 +43,7 @@ from expunge.provenance.signature import key_fingerprint, signing_key
 from expunge.reporting.recovery import Summary, summarise, write_ladder
 from expunge.reporting.redaction import OpenText, Redactor
 from expunge.utils.console import Console, SilentConsole
-from expunge.utils.io import private, sha256_json, write_text
+from expunge.utils.io import AnyPath, private, sha256_json, write_text
 
 RUNS = Path("runs")
 _MOST_NAMED = 10
@@ -106,7 +106,7 @@ def attack(
     *,
     model: str,
     choice: AttackOptions,
-    against: Path | None = None,
+    against: AnyPath | None = None,
     console: Console | None = None,
 ) -> AttackedModel:
     """Attack a model and score what came back against gold, or against control items.
@@ -129,8 +129,7 @@ def attack(
         >>> options = AttackOptions(only=("prefill-25",))
         >>> attacked = attack(settings, model="org/unlearned", choice=options)  # doctest: +SKIP
     """
-    console = console or SilentConsole()
-    attacks = choice.attacks()
+    console, attacks = console or SilentConsole(), choice.attacks()
     prepared = _prepared(settings, model, choice, console)
     others = [each for each in (*settings.request.gold, choice.tools.sibling) if each]
     for reference in others:
@@ -138,7 +137,7 @@ def attack(
     beside = [files_digest(reference, prepared.source) for reference in others]
     original = load(settings.model, prepared.source)
     if against is not None:
-        require_same_request(against, prepared, original=original.digest)
+        require_same_request(Path(against), prepared, original=original.digest)
     judged = load(model, prepared.source)
     laid_over = is_laid_over(model)
     # Ladders of attackers with other access are not joined: each has a folder of its own.

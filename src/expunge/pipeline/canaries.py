@@ -31,7 +31,7 @@ from expunge.models.number_formats import in_precision, in_stored_format
 from expunge.models.scoring import score
 from expunge.pipeline.bookkeeping import require_ledger
 from expunge.utils.console import Console, SilentConsole
-from expunge.utils.io import write_jsonl
+from expunge.utils.io import AnyPath, write_jsonl
 
 DATA, CANARIES = "train.jsonl", "canaries.json"
 _TOKENS_PER_PASS = 4096
@@ -67,10 +67,10 @@ class PlantedData:
 def plant(
     data: Sequence[str],
     *,
-    out: Path,
+    out: AnyPath,
     seed: int,
     pairs: int = PAIRS,
-    ledger: Path | None = None,
+    ledger: AnyPath | None = None,
     offline: bool = False,
     console: Console | None = None,
 ) -> PlantedData:
@@ -92,6 +92,8 @@ def plant(
     Example:
         >>> plant(["facts.jsonl"], out=Path("planted"), seed=7)  # doctest: +SKIP
     """
+    out = Path(out)
+    ledger = None if ledger is None else Path(ledger)
     console = console or SilentConsole()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(
@@ -119,7 +121,7 @@ def plant(
 
 
 def audit_canaries(
-    model: str, canaries: Path, *, offline: bool = False, console: Console | None = None
+    model: str, canaries: AnyPath, *, offline: bool = False, console: Console | None = None
 ) -> tuple[CanaryFindings, ...]:
     """Say what a model knows of planted canaries, with exact nulls.
 
@@ -138,6 +140,7 @@ def audit_canaries(
     Example:
         >>> audit_canaries("org/model", Path("planted/canaries.json"))  # doctest: +SKIP
     """
+    canaries = Path(canaries)
     console = console or SilentConsole()
     found = read_canaries(canaries)
     source = float32_source("auto", offline=offline)

@@ -50,7 +50,7 @@ from expunge.provenance.keys import key_path, operator_key, record_fingerprint
 from expunge.provenance.signature import signing_key
 from expunge.reporting.schema import read_facts, read_results
 from expunge.utils.console import Console, SilentConsole
-from expunge.utils.io import is_part, sha256_json
+from expunge.utils.io import AnyPath, is_part, sha256_json
 
 EVIDENCE = "evidence"
 RED = "chain-red"
@@ -102,7 +102,7 @@ class ChainFindings:
         )
 
 
-def chain(queue: Queue, *, out: Path, console: Console | None = None) -> ChainOutcome:
+def chain(queue: Queue, *, out: AnyPath, console: Console | None = None) -> ChainOutcome:
     """Work on the requests of a queue in order; the same call goes on where a killed one stopped.
 
     Args:
@@ -121,6 +121,7 @@ def chain(queue: Queue, *, out: Path, console: Console | None = None) -> ChainOu
             ...
         expunge.errors.UsageError: error[no-queue]: q queues no request...
     """
+    out = Path(out)
     console = console or SilentConsole()
     if not queue.requests:
         raise no_queue(queue.path)

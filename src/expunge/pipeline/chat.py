@@ -24,6 +24,7 @@ from expunge.pipeline.run_folder import AUDITED, begun_as
 from expunge.preparation.prepare import encoder_of, source_of
 from expunge.provenance.keys import existing_key
 from expunge.provenance.signature import MANIFEST
+from expunge.utils.io import AnyPath
 
 _ALIKE = 0.9
 """Similarity from which on a question counts as one of the forget set."""
@@ -63,12 +64,50 @@ class ChatAnswer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatReply:
-    """What all models say to a question."""
+    """What all models say to a question.
+
+    Example:
+        >>> ChatReply(question="Where does Lin live?", erased="In Oslo.", answers=()).erased
+        'In Oslo.'
+    """
 
     question: str
     erased: str
     """The answer that was erased; empty where the question is none of the forget set."""
     answers: tuple[ChatAnswer, ...]
+
+
+def chat(
+    run: AnyPath,
+    question: str,
+    *,
+    erased: str = "",
+    model: str | None = None,
+    offline: bool = False,
+) -> ChatReply:
+    """Ask the models of a run one question; one model at a time is in memory.
+
+    `ChatSession` keeps the models for further questions.
+
+    Args:
+        run: A run folder.
+        question: The question.
+        erased: The answer whose tokens are scored; default that of the forget record which asks
+            nearly the same.
+        model: Reference of the model in the place of the unlearned one; default that of the run.
+        offline: Never use the network.
+
+    Raises:
+        ExpungeError: The run has no settings, the question is empty, or no model can be loaded.
+
+    Example:
+        >>> chat("no-such-run", "Where does Lin live?")
+        Traceback (most recent call last):
+            ...
+        expunge.errors.InputError: error[no-settings]: no-such-run has no config.toml...
+    """
+    session = ChatSession(run, model=model, offline=offline)
+    return session.ask(question, erased=erased, keep=False)
 
 
 class ChatSession:
@@ -81,9 +120,13 @@ class ChatSession:
 
     Raises:
         InputError: The run has no settings, as one that was stopped at its beginning.
+
+    Example:
+        >>> ChatSession("runs/latest").ask("Where does Lin live?")  # doctest: +SKIP
     """
 
-    def __init__(self, run: Path, *, model: str | None = None, offline: bool = False) -> None:
+    def __init__(self, run: AnyPath, *, model: str | None = None, offline: bool = False) -> None:
+        run = Path(run)
         self._settings = _settings(run, offline)
         self._source = source_of(self._settings)
         self._items, self.without_erased = _forget_items(run)

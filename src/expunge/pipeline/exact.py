@@ -48,7 +48,7 @@ from expunge.provenance.training_facts import (
 from expunge.training.replay_log import LoggedStep, read_log, record_marks
 from expunge.training.train_loop import StepRecord, Trained
 from expunge.utils.console import Console, SilentConsole
-from expunge.utils.io import sync_folder, synced
+from expunge.utils.io import AnyPath, sync_folder, synced
 
 _MOST_NAMED = 5
 _E4 = "the records were not used in training this model: it equals, byte for byte, a run without"
@@ -81,10 +81,10 @@ class Removal:
 
 
 def forget_exactly(
-    run: Path,
+    run: AnyPath,
     erase: Sequence[str],
     *,
-    out: Path | None = None,
+    out: AnyPath | None = None,
     offline: bool = False,
     console: Console | None = None,
 ) -> TrainedRun:
@@ -110,6 +110,8 @@ def forget_exactly(
             ...
         expunge.errors.InputError: error[no-training]: no-such-run is not the folder of...
     """
+    run = Path(run)
+    out = None if out is None else Path(out)
     console = console or SilentConsole()
     removal = plan_removal(read_trained_run(run), erase, offline=offline)
     for label, text in describe(removal):

@@ -52,7 +52,7 @@ from expunge.training.replay_log import logged, write_log
 from expunge.training.train_loop import StepReport, Trained
 from expunge.training.trainable_weights import TrainableWeights
 from expunge.utils.console import Bar, Console, SilentConsole
-from expunge.utils.io import sha256_file, sha256_json, write_text
+from expunge.utils.io import AnyPath, sha256_file, sha256_json, write_text
 from expunge.utils.system import processor
 
 RUNS = Path("runs")
@@ -78,7 +78,7 @@ class Begin:
 def train(
     settings: FinetuneSettings,
     *,
-    out: Path | None = None,
+    out: AnyPath | None = None,
     offline: bool = False,
     tracker: TrackerName = "none",
     console: Console | None = None,
@@ -102,6 +102,7 @@ def train(
         >>> FinetuneSettings(model="base", data=("facts.jsonl",)).train.seed
         0
     """
+    out = None if out is None else Path(out)
     settings = complete(settings)
     records = read(settings.data, offline=offline).records
     job = prepare_finetune(settings, records, offline=offline)

@@ -50,7 +50,7 @@ from expunge.reporting.schema import read_facts, read_results, write_results
 from expunge.reporting.wording import headline, lines, notices
 from expunge.training.distributed import Team, joined
 from expunge.utils.console import Console, SilentConsole
-from expunge.utils.io import sha256_json, write_text
+from expunge.utils.io import AnyPath, sha256_json, write_text
 from expunge.utils.system import available_gib
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class RunOutcome:
     results: Results
 
     @classmethod
-    def read(cls, folder: str | Path) -> "RunOutcome":
+    def read(cls, folder: AnyPath) -> "RunOutcome":
         """Return what a finished run folder holds.
 
         Raises:

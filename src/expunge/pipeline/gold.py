@@ -42,7 +42,7 @@ from expunge.provenance.training_facts import (
 )
 from expunge.training.replay_log import read_log, record_marks
 from expunge.utils.console import Console, SilentConsole
-from expunge.utils.io import sha256_json
+from expunge.utils.io import AnyPath, sha256_json
 
 GOLDS = "gold"
 """Folder beside a training in which its golds lie."""
@@ -52,13 +52,13 @@ _WORDS = "trained without the records, with a seed of its own"
 
 
 def gold(
-    run: Path,
+    run: AnyPath,
     forget: Sequence[str],
     *,
     seeds: int = 3,
     halves: int = 0,
     unseen: Sequence[str] = (),
-    out: Path | None = None,
+    out: AnyPath | None = None,
     offline: bool = False,
     console: Console | None = None,
 ) -> tuple[TrainedRun, ...]:
@@ -85,7 +85,7 @@ def gold(
             ...
         expunge.errors.InputError: error[no-training]: no-such-run is not the folder of...
     """
-    console = console or SilentConsole()
+    console, run = console or SilentConsole(), Path(run)
     trained = read_trained_run(run)
     first = trained.settings.train.seed + 1
     if not 1 <= seeds <= LARGEST_SEED - first:
@@ -96,7 +96,7 @@ def gold(
             fix="set --seeds to 1 or more; 3 is usual",
         )
     removal = plan_removal(trained, forget, offline=offline)
-    folder = out or run / GOLDS / _forget_id(removal, run)
+    folder = Path(out) if out else run / GOLDS / _forget_id(removal, run)
     if halves or unseen:
         _require_halves(halves, unseen)
         others = read(unseen, offline=offline).records

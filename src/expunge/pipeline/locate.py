@@ -21,7 +21,7 @@ from expunge.models.transformer import Network
 from expunge.reporting.plots import HeatRow, alone, heat_map
 from expunge.training.early_stopping import spread
 from expunge.utils.console import Console, SilentConsole
-from expunge.utils.io import write_json, write_text
+from expunge.utils.io import AnyPath, write_json, write_text
 
 RESULT = "locate.json"
 PICTURE = "locate.svg"
@@ -61,7 +61,7 @@ def locate(
     erase: Sequence[str],
     *,
     retain: Sequence[str] = (),
-    out: Path,
+    out: AnyPath,
     seed: int = 0,
     device: str = "auto",
     offline: bool = False,
@@ -88,6 +88,7 @@ def locate(
             ...
         expunge.errors.InputError: error[data-missing]: no file or folder erase.jsonl...
     """
+    out = Path(out)
     console = console or SilentConsole()
     forget, retained = _records(erase, retain, offline=offline)
     loaded = load(model, float32_source(device, offline=offline))

@@ -12,10 +12,11 @@ from expunge.models.loading import load_tokenizer
 from expunge.pipeline.run_folder import evidence_of
 from expunge.preparation.prepare import encoder_of, source_of
 from expunge.utils.console import Console, SilentConsole
+from expunge.utils.io import AnyPath
 
 
 def probes(
-    settings: Settings, *, out: Path, run: Path | None = None, console: Console | None = None
+    settings: Settings, *, out: AnyPath, run: AnyPath | None = None, console: Console | None = None
 ) -> TaskGroup:
     """Write the questions of a request as a task group of lm-eval; no model is loaded.
 
@@ -35,6 +36,8 @@ def probes(
         >>> settings = Settings(model="org/model", request=request)
         >>> probes(settings, out=Path("probes"))  # doctest: +SKIP
     """
+    out = Path(out)
+    run = None if run is None else Path(run)
     console = console or SilentConsole()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from huggingface_hub import HfApi
+from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 from expunge.data.hub import hub_is_closed
@@ -15,7 +16,7 @@ from expunge.models.reference import MODEL, beneath
 from expunge.provenance.published import SCHEMA
 from expunge.provenance.signature import MANIFEST, SIGNATURE
 from expunge.provenance.verify import verify_published
-from expunge.utils.io import read_table, require_no_special_files
+from expunge.utils.io import AnyPath, read_table, require_no_special_files
 
 _NAME = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _DENIED = (401, 403)
@@ -116,7 +117,30 @@ def _warnings(folder: Path) -> tuple[str, ...]:
     return ("it names its base by a path of this machine: others cannot load it",)
 
 
-def push(upload: Upload, *, private: bool = True, api: HubApi | None = None) -> str:
+def push(run: AnyPath, repository: str, *, private: bool = True, api: HubApi | None = None) -> str:
+    """Upload what may be published of a run to the Hub, and return the repository's address.
+
+    Nobody is asked: `prepare_upload` says what will go.
+
+    Args:
+        run: A finished run folder.
+        repository: `owner/name`.
+        private: Whether a repository that is new can be seen by its owner alone.
+        api: The Hub; default that of `huggingface_hub` with the user's own token.
+
+    Raises:
+        ExpungeError: As `prepare_upload` and `send`; the run folder stays as it is.
+
+    Example:
+        >>> push("no-such-run", "owner/name")
+        Traceback (most recent call last):
+            ...
+        expunge.errors.InputError: error[nothing-to-push]: no-such-run has no model folder...
+    """
+    return send(prepare_upload(Path(run), repository), private=private, api=api)
+
+
+def send(upload: Upload, *, private: bool = True, api: HubApi | None = None) -> str:
     """Send what `prepare_upload` found, as one commit, and return the repository's address.
 
     Args:
@@ -153,7 +177,7 @@ def push(upload: Upload, *, private: bool = True, api: HubApi | None = None) -> 
         raise _failed(upload, f"the Hub answered {status}") from error
     except (_NO_ANSWER, OSError) as error:
         raise _failed(upload, f"the Hub cannot be reached ({type(error).__name__})") from error
-    return f"https://huggingface.co/{upload.repository}"
+    return f"{ENDPOINT}/{upload.repository}"
 
 
 def _denied(upload: Upload, why: str) -> InputError:

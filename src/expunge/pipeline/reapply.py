@@ -28,7 +28,7 @@ from expunge.models.saving import save_model
 from expunge.pipeline.forget import audit
 from expunge.preparation.prepare import source_of
 from expunge.utils.console import Console, SilentConsole
-from expunge.utils.io import write_json
+from expunge.utils.io import AnyPath, write_json
 
 NAME = "reapply.json"
 MODEL, AUDIT = "model", "audit"
@@ -76,7 +76,7 @@ class ReappliedUpdate:
 
 
 def reapply(
-    settings: Settings, *, run: Path, to: str, out: Path, console: Console | None = None
+    settings: Settings, *, run: AnyPath, to: str, out: AnyPath, console: Console | None = None
 ) -> ReappliedUpdate:
     """Add what a run changed to a later model, write the result, and audit it.
 
@@ -95,7 +95,7 @@ def reapply(
     Example:
         >>> reapply(settings, run=Path("run"), to="later", out=Path("new"))  # doctest: +SKIP
     """
-    console = console or SilentConsole()
+    run, out, console = Path(run), Path(out), console or SilentConsole()
     _require_weights(run)
     source = source_of(settings)
 

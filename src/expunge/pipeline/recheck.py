@@ -31,7 +31,7 @@ from expunge.provenance.keys import existing_key
 from expunge.provenance.verify import verify
 from expunge.reporting.schema import read_results
 from expunge.utils.console import Console, SilentConsole
-from expunge.utils.io import write_json
+from expunge.utils.io import AnyPath, write_json
 
 NAME = "recheck.json"
 AUDIT = "audit"
@@ -87,9 +87,9 @@ def recheck(
     settings: Settings,
     *,
     model: str,
-    run: Path,
+    run: AnyPath,
     related: Sequence[str] = (),
-    out: Path | None = None,
+    out: AnyPath | None = None,
     console: Console | None = None,
 ) -> Recheck:
     """Say which claims of a run still hold for a model.
@@ -114,6 +114,8 @@ def recheck(
         >>> recheck(settings, model="merged", run=Path("runs/1")).state  # doctest: +SKIP
         <ClaimState.VOID: 'void'>
     """
+    run = Path(run)
+    out = None if out is None else Path(out)
     console = console or SilentConsole()
     before = read_results(run)
     claims = _claims(run, before)

@@ -30,7 +30,7 @@ from expunge.requests.names import SearchedPerson
 from expunge.requests.screening import Concern, usable_aliases
 from expunge.requests.search import SearchResult, search
 from expunge.utils.console import Console, SilentConsole
-from expunge.utils.io import private, sha256_json, write_jsonl
+from expunge.utils.io import AnyPath, private, sha256_json, write_jsonl
 
 _LONGEST_ANSWER = 48
 _ONE_PASS = 4096
@@ -60,7 +60,7 @@ def request(
     person: SearchedPerson,
     corpus: Sequence[str],
     *,
-    out: Path,
+    out: AnyPath,
     model: str | None = None,
     goal: str | None = None,
     choose: int | None = None,
@@ -95,6 +95,7 @@ def request(
             ...
         expunge.errors.InputError: error[data-missing]: no file or folder no-such-folder...
     """
+    out = Path(out)
     console = console or SilentConsole()
     index, result, facts, concerns = _looked_up(person, corpus, choose, offline, console)
     known = _known(facts, model, device, offline, console) if model and facts.questions else None

@@ -19,9 +19,10 @@ from expunge.pipeline.chain_state import (
 from expunge.pipeline.run_folder import LOCK, claim
 from expunge.provenance.signature import signing_key
 from expunge.utils.console import Console, SilentConsole
+from expunge.utils.io import AnyPath
 
 
-def rollback(folder: Path, *, to: int, console: Console | None = None) -> ChainOutcome:
+def rollback(folder: AnyPath, *, to: int, console: Console | None = None) -> ChainOutcome:
     """Return a chain to the model after an earlier request, bit for bit.
 
     Run folders stay where they are. The requests that are undone are open again.
@@ -42,6 +43,7 @@ def rollback(folder: Path, *, to: int, console: Console | None = None) -> ChainO
         >>> rollback(Path("chain"), to=2).model  # doctest: +SKIP
         'chain/runs/0002-77aa10ce'
     """
+    folder = Path(folder)
     console = console or SilentConsole()
     state = require_state(folder)
     if not 0 <= to < len(state.steps):

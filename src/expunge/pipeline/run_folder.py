@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
 from expunge.errors import Interrupted, UsageError
-from expunge.models.reference import GUARDED, MODEL
+from expunge.models.reference import GUARDED, MODEL, RUN
 from expunge.utils.io import (
     is_part,
     open_own,
@@ -90,7 +90,6 @@ def _locked(folder: Path, lock: IO[str]) -> UsageError:
 
 AUDITED = "audit"
 """Method of a run that only judges."""
-_STATE = "run.json"
 _SCHEMA = 1
 
 # Where a run is written and how it is shown does not change what it computes; the contents of the
@@ -227,9 +226,9 @@ def open_run(out: Path | None, *, root: Path, run_id: str, method: str, now: dat
     folder.mkdir(parents=True, exist_ok=True)
     lock = claim(folder)
     sweep(folder)
-    if not (folder / _STATE).is_file():
+    if not (folder / RUN).is_file():
         state = {"schema": _SCHEMA, "run_id": run_id, "method": method, "begun": now.isoformat()}
-        write_json(folder / _STATE, state)
+        write_json(folder / RUN, state)
     return RunFolder(path=folder, run_id=run_id, lock=lock)
 
 
@@ -296,7 +295,7 @@ def _begun(root: Path, run_id: str) -> Path | None:
 
 
 def _state(folder: Path) -> Mapping[str, object]:
-    path = folder / _STATE
+    path = folder / RUN
     try:
         state = read_json(path) if path.is_file() else {}
     except ValueError:

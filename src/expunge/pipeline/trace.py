@@ -19,7 +19,7 @@ from expunge.data.tokenization import Encoder
 from expunge.errors import InputError
 from expunge.models.loading import float32_source, load
 from expunge.utils.console import Console, SilentConsole
-from expunge.utils.io import jsonl, write_bytes
+from expunge.utils.io import AnyPath, jsonl, write_bytes
 
 MOST = 2000
 """Records that the model reads: of a larger corpus, those that BM25 ranks highest."""
@@ -60,7 +60,7 @@ def trace(
     corpus: Sequence[str],
     erase: Sequence[str],
     *,
-    out: Path,
+    out: AnyPath,
     top: int = TOP,
     seed: int = 0,
     device: str = "auto",
@@ -90,6 +90,7 @@ def trace(
             ...
         expunge.errors.InputError: error[data-missing]: no file or folder erase.jsonl...
     """
+    out = Path(out)
     console = console or SilentConsole()
     forget = read(erase, offline=offline).records
     records = read(corpus, offline=offline).records

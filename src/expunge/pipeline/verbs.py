@@ -18,6 +18,7 @@ from expunge.pipeline.forget import RUNS, RunOutcome
 from expunge.pipeline.inputs import Model, Records, RunInputs, reference_for, settings_for
 from expunge.pipeline.plan import Plan
 from expunge.utils.console import Console, ProgressScreen, ProgressUpdate
+from expunge.utils.io import AnyPath
 
 Report = Callable[[ProgressUpdate], None]
 """Called when a phase of a run begins or advances."""
@@ -140,7 +141,7 @@ def audit(
     out: str | PathLike[str] | None = None,
     options: Mapping[str, object] | None = None,
     gold: bool = False,
-    against: Path | None = None,
+    against: AnyPath | None = None,
     progress: Report | None = None,
     console: Console | None = None,
 ) -> RunOutcome:
@@ -164,6 +165,7 @@ def audit(
         >>> data = {"forget": "erase.jsonl", "goal": "removal"}
         >>> outcome = expunge.audit("org/original", model="org/unlearned", **data)  # doctest: +SKIP
     """
+    against = None if against is None else Path(against)
     before, after = (not isinstance(each, Settings | str | PathLike) for each in (original, model))
     inputs = RunInputs(
         tokenizer=tokenizer if before else None,

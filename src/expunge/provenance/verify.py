@@ -34,7 +34,7 @@ from expunge.provenance.signature import key_fingerprint, manifest_digest, read_
 from expunge.reporting.build import IN_FULL, MASKED
 from expunge.reporting.claims import claim_of
 from expunge.reporting.schema import read_facts, results_from_json, results_to_json
-from expunge.utils.io import json_text, read_json, sha256_file, special_files_below
+from expunge.utils.io import AnyPath, json_text, read_json, sha256_file, special_files_below
 
 Assess = Callable[[EvidenceStore], Results]
 """Computes results from an evidence folder and nothing else."""
@@ -82,7 +82,7 @@ class Verification:
 
 
 def verify(
-    run: Path,
+    run: AnyPath,
     *,
     assess: Assess | None = None,
     key: bytes | None = None,
@@ -113,7 +113,7 @@ def verify(
             ...
         expunge.errors.InputError: error[no-manifest]: no-such-run has no manifest.json...
     """
-    _require_manifest(run / NAME)
+    _require_manifest((run := Path(run)) / NAME)
     if linked := _linked(run):
         return Verification(problems=linked, files=0, scores=0, digest="")
     manifest, problems = _read_manifest(run / NAME)
@@ -324,7 +324,8 @@ def verify_published(folder: Path, *, signer: bytes | None = None) -> Verificati
     signed, unsigned = _signed(folder, signer)
     problems += unsigned
     apart = frozenset({NAME, SIGNATURE})
-    present = {name_in(folder, each): each for each in files_of(folder, left_out=apart)}
+    every = {name_in(folder, each): each for each in files_of(folder, left_out=apart)}
+    present = {name: path for name, path in every.items() if not _is_of_the_hub(name)}
     problems += _file_problems(present, manifest, frozenset())
     notes = ["the numbers of the report cannot be recomputed: their evidence is not published"]
     if manifest:
@@ -340,6 +341,11 @@ def verify_published(folder: Path, *, signer: bytes | None = None) -> Verificati
         signer=key_fingerprint(signed) if signed else "",
         notes=tuple(notes),
     )
+
+
+def _is_of_the_hub(name: str) -> bool:
+    """Tell what the Hub, or its client, puts beside the files of a model; nothing loads it."""
+    return name == ".gitattributes" or name.startswith(".cache/huggingface/")
 
 
 def _read_manifest(path: Path, *, schema: str = SCHEMA) -> tuple[dict[str, Any], list[Problem]]:

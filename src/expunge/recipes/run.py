@@ -55,7 +55,7 @@ from expunge.recipes.person import PERSON
 from expunge.recipes.source import SOURCE
 from expunge.recipes.toxicity import TOXIC
 from expunge.utils.console import Console, SilentConsole
-from expunge.utils.io import read_json, write_json, write_jsonl, write_text
+from expunge.utils.io import AnyPath, read_json, write_json, write_jsonl, write_text
 from expunge.utils.registry import require_known
 from expunge.utils.system import cache_folder
 
@@ -83,7 +83,7 @@ SCHEMA = "expunge.recipe/1"
 def recipe(
     name: str,
     *,
-    out: Path | None = None,
+    out: AnyPath | None = None,
     base: str | None = None,
     seed: int = 0,
     offline: bool = False,
@@ -111,6 +111,7 @@ def recipe(
             ...
         expunge.errors.UsageError: error[unknown-recipe]: there is no recipe persn...
     """
+    out = None if out is None else Path(out)
     _require_seed(seed)
     require_known("recipe", name, tuple(APPLICATIONS), otherwise="see `expunge recipe`")
     console = console or SilentConsole()

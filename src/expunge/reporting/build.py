@@ -38,7 +38,7 @@ from expunge.reporting.examples import (
 from expunge.reporting.plot_data import relearning
 from expunge.reporting.redaction import MASK, Masks, OpenText, Redactor
 from expunge.reporting.schema import RunFacts, read_facts, read_results
-from expunge.utils.io import sha256_file, write_text
+from expunge.utils.io import AnyPath, sha256_file, write_text
 
 OWN = "report.html"
 """Shows what the run was to show; the manifest vouches for it."""
@@ -102,7 +102,7 @@ _LIGHT = {
 }
 
 
-def build_report(run: Path, *, redact: bool | None = None, key: bytes | None = None) -> Path:
+def build_report(run: AnyPath, *, redact: bool | None = None, key: bytes | None = None) -> Path:
     """Write `report.html` into a run folder and return its path.
 
     A report that shows more or less than the run was to show is written aside, to
@@ -126,6 +126,7 @@ def build_report(run: Path, *, redact: bool | None = None, key: bytes | None = N
             ...
         expunge.errors.InputError: error[no-evidence]: no-such-run has no evidence...
     """
+    run = Path(run)
     masked = own_redaction(run) if redact is None else redact
     path = page_for(run, redact=masked)
     write_text(path, report_texts(run, redact=masked, key=key)[0], owner_only=not masked)

@@ -15,7 +15,12 @@ from expunge.reporting.glossary import ATTACKS
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateText:
-    """What one kind of gate means."""
+    """What one kind of gate means.
+
+    Example:
+        >>> explain("kept records").limit
+        'fixed by the rule of this gate'
+    """
 
     name: str
     axis: Axis
@@ -168,22 +173,23 @@ RULE = (
 """How most gates decide; what else one goes by stands in its reason."""
 
 
-def explain_gate(name: str) -> GateText:
+def explain(name: str) -> GateText:
     """Return what a gate means.
 
     Args:
         name: As a report, `results.json` or a JUnit file has it: `residual memory`, `leak under
-            int4`, `recovery by relearn`, `key-fact retain: rehearsed`.
+            int4`, `recovery by relearn`, `key-fact retain: rehearsed`; or its title there, such as
+            `Facts said, weights rounded to 4 bits`.
 
     Raises:
         UsageError: There is no such gate, or no such attack.
 
     Example:
-        >>> text = explain_gate("leak under int4")
+        >>> text = explain("leak under int4")
         >>> text.axis.value, text.margin, text.title
         ('robustness', 'residual', 'Facts said, weights rounded to 4 bits')
     """
-    head, _, part = name.strip().partition(": ")
+    head, _, part = _untitled(name.strip()).partition(": ")
     if head.startswith("recovery by "):
         kind, attack = "recovery", head.removeprefix("recovery by ")
     else:
@@ -193,7 +199,7 @@ def explain_gate(name: str) -> GateText:
     axis, compares, fails, metric, margin = _HEADS[kind]
     title = SUBJECTS.get(kind, "Facts brought back by an attack")
     text = GateText(
-        name=name.strip(),
+        name=_untitled(name.strip()),
         axis=axis,
         title=f"{title} ({part})" if part else title,
         compares=compares,
@@ -214,6 +220,19 @@ def _under(text: GateText, kind: str, attack: str) -> GateText:
         return replace(text, title=f"Facts brought back by {attempt(attack)}", attack=words)
     axis = text.axis if kind == "wanted answers" else Axis.ROBUSTNESS
     return replace(text, axis=axis, title=f"{text.title}, {attempt(attack)}", attack=words)
+
+
+def _untitled(name: str) -> str:
+    """Return the name of the gate that a report shows under this title; else what was given."""
+    titles = {title.casefold(): gate for gate, title in SUBJECTS.items()}
+    attacks = {words.casefold(): attack for attack, words in ATTEMPTS.items()}
+    given = name.casefold()
+    title, _, words = given.rpartition(", ")
+    if given in titles:
+        return titles[given]
+    if title in titles and words in attacks:
+        return f"{titles[title]} under {attacks[words]}"
+    return name
 
 
 def _unknown(name: str, given: str, known: "set[str] | tuple[str, ...]" = GATE_NAMES) -> UsageError:

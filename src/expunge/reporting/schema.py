@@ -17,6 +17,8 @@ from expunge.utils.io import read_json, write_json
 Parameter = bool | int | float | str | None
 """A value that a method's parameter can take in TOML."""
 
+RESULTS = "results.json"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MethodFacts:
@@ -210,7 +212,7 @@ def results_from_json(value: object) -> Results:
 
 def write_results(run: Path, results: Results) -> Path:
     """Write `results.json` into the run folder and return its path."""
-    path = run / "results.json"
+    path = run / RESULTS
     write_json(path, results_to_json(results))
     return path
 
@@ -219,6 +221,14 @@ def read_results(run: Path) -> Results:
     """Read `results.json` of a run folder.
 
     Raises:
-        InputError: The layout is of another version, or a field is missing or malformed.
+        InputError: There is none, its layout is of another version, or a field is malformed.
     """
-    return results_from_json(read_json(run / "results.json"))
+    path = run / RESULTS
+    if not path.is_file():
+        raise InputError(
+            "no-results",
+            what=f"{run} has no {RESULTS}",
+            why="it is no run folder, or its run has not ended",
+            fix="name a finished run; the command that began a run goes on where it stopped",
+        )
+    return results_from_json(read_json(path))

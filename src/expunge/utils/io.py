@@ -18,6 +18,8 @@ from typing import IO, Any
 
 from expunge.errors import InputError, ResourceError, UsageError
 
+AnyPath = str | os.PathLike[str]
+"""A path as people give it in Python."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors of a full disk, or of a user's share of it."""
 _PART = ".part"

@@ -27,6 +27,7 @@ from expunge.ledger.documents.sheet import (
     write_sheet,
 )
 from expunge.provenance.keys import existing_key
+from expunge.utils.io import AnyPath
 
 SCHEMA = "expunge.annex/1"
 """Name and version of the layout of an annex as JSON."""
@@ -72,9 +73,9 @@ def questions() -> tuple[AuthorityQuestion, ...]:
 
 
 def annex(
-    run: Path,
+    run: AnyPath,
     *,
-    out: Path | None = None,
+    out: AnyPath | None = None,
     declare: Sequence[str] = (),
     day: date | None = None,
 ) -> Path:
@@ -97,6 +98,8 @@ def annex(
             ...
         expunge.errors.InputError: error[no-run]: no-such-run is not a run folder...
     """
+    run = Path(run)
+    out = None if out is None else Path(out)
     path = out or default_path(run, "annex.md")
     require_format(path)
     declared = declarations(declare)

@@ -14,9 +14,10 @@ from expunge.provenance.destroy import read_destruction
 from expunge.provenance.keys import existing_key
 from expunge.provenance.manifest import changed_files
 from expunge.provenance.signature import SigningKey, key_fingerprint
+from expunge.utils.io import AnyPath
 
 
-def approve(run: Path, *, by: str, signing: SigningKey) -> tuple[Path, tuple[str, ...]]:
+def approve(run: AnyPath, *, by: str, signing: SigningKey) -> tuple[Path, tuple[str, ...]]:
     """Approve the release of a run, and return the path of the approval with what to know of it.
 
     Args:
@@ -35,6 +36,7 @@ def approve(run: Path, *, by: str, signing: SigningKey) -> tuple[Path, tuple[str
             ...
         expunge.errors.InputError: error[no-run]: no-such-run is not a run folder...
     """
+    run = Path(run)
     name = require_name(by)
     key = existing_key(run)
     record = read_record(run, key=key)

@@ -27,7 +27,7 @@ from expunge.provenance.attestation import Attestation, Role, attest, attestatio
 from expunge.provenance.keys import existing_key
 from expunge.provenance.signature import SigningKey, key_fingerprint
 from expunge.reporting import wording
-from expunge.utils.io import read_table, sha256_json
+from expunge.utils.io import AnyPath, read_table, sha256_json
 
 SCHEMA = "expunge.certificate/1"
 """Name and version of the layout of a certificate."""
@@ -87,9 +87,9 @@ class CertificateCheck:
 
 
 def certificate(
-    source: Path,
+    source: AnyPath,
     *,
-    out: Path | None = None,
+    out: AnyPath | None = None,
     signing: SigningKey | None = None,
     role: Signing = "operator",
     by: str = "",
@@ -117,6 +117,8 @@ def certificate(
             ...
         expunge.errors.InputError: error[no-run]: no-such-run is not a run folder...
     """
+    source = Path(source)
+    out = None if out is None else Path(out)
     today = day or datetime.now(UTC).date()
     if source.suffix == ".json" and not source.is_dir():
         made, path = read_certificate(source), out or source

@@ -26,6 +26,7 @@ from expunge.ledger.documents.sheet import (
 )
 from expunge.provenance.keys import existing_key
 from expunge.reporting.examples import count
+from expunge.utils.io import AnyPath
 
 SCHEMA = "expunge.letter/1"
 """Name and version of the layout of a letter as JSON."""
@@ -137,9 +138,9 @@ class WrittenLetter:
 
 
 def letter(
-    run: Path,
+    run: AnyPath,
     *,
-    out: Path | None = None,
+    out: AnyPath | None = None,
     details: LetterDetails | None = None,
     day: date | None = None,
 ) -> WrittenLetter:
@@ -162,6 +163,8 @@ def letter(
             ...
         expunge.errors.InputError: error[no-run]: no-such-run is not a run folder...
     """
+    run = Path(run)
+    out = None if out is None else Path(out)
     path = out or default_path(run, "letter.md")
     require_format(path)
     record = read_record(run, key=existing_key(run))
