@@ -43,6 +43,7 @@ VARIANTS = {
     Stream.EXPERT: framed(FORGET, seed=9),
     Stream.STRANGER: elsewhere(FORGET, seed=12),
     Stream.NAMESAKE: elsewhere(FORGET, seed=14),
+    Stream.OTHERS: answered(FORGET, [3] * 4, seed=15),
     Stream.REFUSED: answered(RETAIN, [3] * 6, seed=10),
     Stream.GENERAL: tiny.encoded(*((1, 4) for _ in range(6)), seed=13),
 }

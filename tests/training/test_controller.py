@@ -146,7 +146,7 @@ def trainer(*, lr: float, steps: int | None = None) -> Trainer:
         variants={**STREAMS.variants, Stream.STRANGER: asked},
     )
     return Trainer(
-        method=Counterfactual(),
+        method=Counterfactual(others=0.0),
         network=taught(),
         streams=streams,
         options=TrainingArgs(
