@@ -79,12 +79,13 @@ def calls(monkeypatch, tmp_path):
             ),
         },
         "expunge.pipeline.merge": {
-            "merge": lambda run, *, out, console: fake.outcome(run, out) and out
+            "merge": lambda run, *, out, offline, console: fake.outcome(Path(run), out) and out
         },
         "expunge.pipeline.early_checks": {
             name: lambda *given, **named: None for name in ("check_settings", "check_data")
         },
         "expunge.models.reference": {
+            "require_adapter": lambda reference: reference,
             "require_model": lambda *given, **named: None,
             "run_of_model": lambda folder: folder,
         },

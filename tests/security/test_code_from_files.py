@@ -47,7 +47,7 @@ def request(more: str = f'[method]\nname = "{NAME}"\n') -> str:
 def their_run() -> str:
     Path("theirs").mkdir()
     Path("theirs/run.json").write_text("{}")
-    Path("theirs/adapter_config.json").write_text("{}")
+    Path("theirs/adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
     Path("theirs/config.toml").write_text(request())
     return "theirs"
 

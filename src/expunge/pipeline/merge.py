@@ -42,6 +42,12 @@ def merge(
     """
     console, reference, out = console or SilentConsole(), os.fspath(adapter), Path(out)
     run = require_adapter(reference)
+    settings = None
+    if (run / SETTINGS).is_file():
+        # Of the variables only those that name code: a run folder may not name any by itself.
+        named = {name: os.environ[name] for name in CODE_VARIABLES if name in os.environ}
+        flags: dict[str, object] = {"offline": True} if offline else {}
+        settings = resolve(flags, config=run / SETTINGS, environ=named, start=run).settings
     require_model(reference, offline=offline)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(
@@ -50,11 +56,7 @@ def merge(
             why="a merged model is written into a folder of its own",
             fix="choose another folder with --out",
         )
-    if (run / SETTINGS).is_file():
-        # Of the variables only those that name code: a run folder may not name any by itself.
-        named = {name: os.environ[name] for name in CODE_VARIABLES if name in os.environ}
-        flags: dict[str, object] = {"offline": True} if offline else {}
-        settings = resolve(flags, config=run / SETTINGS, environ=named, start=run).settings
+    if settings is not None:
         merged = load(f"{settings.model}+{model_folder(run)}", source_of(settings))
     else:
         merged = load(reference, float32_source("auto", offline=offline))
