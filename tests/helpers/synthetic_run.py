@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 
 from expunge.evals.plain_words import Conclusion, Tally, findings
+from expunge.evals.recovery import AttackFinding, AttackRecovery
 from expunge.evals.results import Gate, Results, Ruling, Score, SelfTest, Verdict
 from expunge.evidence.context import AuditContext, Policy
 from expunge.evidence.store import PLAIN, Answer, EvidenceStore, Item, Scores, Unit
@@ -11,6 +12,7 @@ from expunge.metrics.outcomes import Axis, Status
 from expunge.provenance.keys import item_fingerprints
 from expunge.provenance.manifest import Retention, write_manifest
 from expunge.provenance.signature import SigningKey
+from expunge.reporting.recovery import ladder_json, summarise
 from expunge.reporting.schema import (
     CurvePoint,
     MethodFacts,
@@ -20,7 +22,7 @@ from expunge.reporting.schema import (
     write_facts,
     write_results,
 )
-from expunge.utils.io import write_text
+from expunge.utils.io import write_json, write_text
 
 ATTACKS = ("paraphrase", "prefill-affirm", "prefill-25", "prefill-50", "int8", "int4")
 PEOPLE = ("Mirabel Kovanda", "Tobiasz Fenwright", "Aurelio Stavridis", "Ninette Okonjova")
@@ -335,3 +337,38 @@ def write_run_manifest(
         evidence=Retention(sealed=False, expires="2028-01-14", redacted=True),
         signing=signing,
     )
+
+
+def write_attacks(folder: Path) -> None:
+    """Write what a folder of attacks has for the viewer: one brought data back, one was not run."""
+    back = AttackFinding(
+        variant="all",
+        n=12,
+        judged=0.7,
+        anchor=0.1,
+        gap=0.9,
+        rho=0.6,
+        low=0.4,
+        high=0.8,
+        p=0.01,
+        margin=0.1,
+        status=Status.FAIL,
+    )
+    rungs = (
+        AttackRecovery(
+            attack="relearn", family="finetuning", access="T2", status=Status.FAIL, tests=(back,)
+        ),
+        AttackRecovery(
+            attack="sampling",
+            family="sampling",
+            access="T1",
+            status=Status.NOT_COMPUTABLE,
+            tests=(),
+            reason="no facts",
+        ),
+    )
+    summary = summarise(rungs, items=forget_items(), access="T3")
+    made = {"result": summary.result}
+    manifest = {"attack": made, "verdict": None, "created": "2026-01-14T12:00:00+00:00"}
+    write_json(folder / "attack.json", ladder_json(rungs, summary))
+    write_json(folder / "manifest.json", manifest)

@@ -14,7 +14,8 @@ from expunge.reporting.build import build_report
 from expunge.utils.io import write_json
 from expunge.viewer.app import make_app
 from expunge.viewer.library import RunLibrary
-from synthetic_run import build_run, write_run_manifest
+from ledgers import entries, open_ledger
+from synthetic_run import build_run, write_attacks, write_run_manifest
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=WHY_NOT)
 
@@ -27,6 +28,8 @@ PAGES = {
     "chat": "/chat/first?show=text",
     "comparison": f"/compare?a=first&b={quote(f'deep/{LONG}')}&show=text",
     "leaderboard": "/board/bench",
+    "attacks": "/run/attack",
+    "ledger": "/ledger/books/ledger.db",
     "report": "/report/first",
     "unfinished run": "/run/half",
     "error": "/run/none",
@@ -49,6 +52,10 @@ def address(tmp_path_factory):
         EvidenceStore(run / "evidence").write(unit, moved)
         build_report(run)
         write_run_manifest(run, key=b"k" * 32)
+    write_attacks(root / "attack")
+    with open_ledger(root / "books" / "ledger.db").writing() as writer:
+        for entry in entries():
+            writer.add(entry)
     (root / "half").mkdir()
     write_json(root / "half" / "run.json", {})
     head = ["model", *(f"axis number {n}" for n in range(12)), "ruling"]

@@ -20,7 +20,8 @@ from expunge.utils.io import read_json, write_json
 from expunge.viewer.app import PAGE, make_app
 from expunge.viewer.chat import MOST_TURNS
 from expunge.viewer.library import RunLibrary
-from synthetic_run import PEOPLE, build_run, write_run_manifest
+from ledgers import DIGEST, entries, open_ledger
+from synthetic_run import PEOPLE, build_run, write_attacks, write_run_manifest
 
 PORT = 7820
 MOVEMENT = Unit(role="unlearned", split="weights", attack=WEIGHTS, kind="layers")
@@ -62,6 +63,11 @@ def place(tmp_path_factory):
         "standings": [["model", "weakest", "ruling"], rows],
     }
     write_json(root / "bench" / "leaderboard.json", board)
+    write_attacks(root / "attack")
+    with open_ledger(root / "books" / "ledger.db").writing() as writer:
+        for entry in entries():
+            writer.add(entry)
+    (root / "books" / "other.db").write_bytes(b"SQLite format 3" + bytes(80))
     (root / "latest").symlink_to("first")
     outside = root.parent / "outside"
     shutil.copytree(root / "first", outside)
@@ -78,11 +84,13 @@ def client(place, tmp_path, monkeypatch):
 def test_the_list_has_every_run_once_with_what_is_known_of_it(client):
     page = client.get("/").text
     found = re.findall(r'<a href="/run/([^"]+)">', page)
-    assert sorted(found) == ["bad", "deep/er/second", "first", "half"]
+    assert sorted(found) == ["attack", "bad", "deep/er/second", "first", "half"]
     assert page.count("<strong>FAIL-RESIDUAL</strong>") == 2
     assert "<strong>not finished</strong>" in page
     assert "<strong>cannot be read</strong>" in page
     assert '<a href="/board/bench">' in page
+    assert re.findall(r'<a href="/ledger/([^"]+)">', page) == ["books/ledger.db"]
+    assert "<strong>attack: recovered</strong>" in page
 
 
 FILTERS = [
@@ -264,6 +272,30 @@ def test_a_report_has_an_origin_of_its_own(client):
     assert "allow-same-origin" not in policy
 
 
+def test_attacks_are_shown_with_what_they_brought_back(client):
+    text = unescape(client.get("/run/attack").text)
+    assert "RECOVERED: 1 of 1 attack" in text
+    rows = re.findall(r"<tr><td>(\w+)</td>(.*?)</tr>", text)
+    assert [name for name, _ in rows] == ["relearn", "sampling"], "the worst first"
+    assert "came back" in rows[0][1]
+    assert "0.40 to 0.80" in rows[0][1]
+    assert "not computable: no facts" in rows[1][1]
+    assert "sampling" not in client.get("/run/attack?q=relearn").text
+
+
+def test_a_ledger_is_shown_and_stays_as_it_is(client, place):
+    path = place / "books" / "ledger.db"
+    before = path.read_bytes(), {each.name for each in path.parent.iterdir()}
+    text = unescape(client.get("/ledger/books/ledger.db").text)
+    numbers = [int(number) for number in re.findall(r"<tr><td>(\d+)</td>", text)]
+    assert numbers == [*range(len(entries()) + 1, 0, -1)], "every entry, the newest first"
+    assert "is what its last writer left" in text
+    assert "verdict PASS" in text
+    assert DIGEST not in text
+    assert before == (path.read_bytes(), {each.name for each in path.parent.iterdir()})
+    assert client.get("/ledger/books/other.db").status_code == 404
+
+
 ELSEWHERE = [
     "/run/latest",
     "/run/../outside",
@@ -300,7 +332,7 @@ def test_a_thousand_runs_are_listed_in_pages_and_read_once(place, tmp_path, monk
         (root / f"r{number:04}").mkdir(parents=True)
         os.link(place / "first" / "manifest.json", root / f"r{number:04}" / "manifest.json")
     library = RunLibrary(root)
-    assert len(library.runs()) == 1000
+    assert len(library.look().runs) == 1000
     monkeypatch.setattr("expunge.viewer.library.read_table", None)
     client = TestClient(make_app(library, port=PORT), base_url=f"http://127.0.0.1:{PORT}")
     seen, link = [], "/"

@@ -1,4 +1,4 @@
-"""`expunge view`: look at runs and leaderboards in the browser, on this machine."""
+"""`expunge view`: look at runs, attacks, leaderboards and ledgers in the browser, here."""
 
 import socket
 import threading
@@ -29,7 +29,7 @@ def view(
     open_: OpenPage = False,
     session: Given,
 ) -> int:
-    """Show runs, gates, facts and leaderboards as pages; nothing is written or sent anywhere."""
+    """Show runs, attacks, leaderboards and ledgers as pages; nothing is written or sent."""
     console = session.console
     if not folder.is_dir():
         raise InputError(
@@ -45,11 +45,11 @@ def view(
     from expunge.viewer.library import RunLibrary
 
     library = RunLibrary(folder.resolve())
-    runs, boards = library.look()
-    if not runs and not boards:
+    runs, boards, ledgers = library.look()
+    if not runs and not boards and not ledgers:
         raise InputError(
             "no-runs",
-            what=f"{folder} holds no run and no leaderboard",
+            what=f"{folder} holds no run, no leaderboard and no ledger",
             why="a run is what `expunge forget` or `expunge audit` wrote",
             fix="name the folder that holds your runs, or make one: expunge demo",
         )
@@ -58,7 +58,8 @@ def view(
         address = f"http://{_LOCAL}:{chosen}/"
         app = make_app(library, port=chosen)
         threading.Thread(target=warm, daemon=True).start()
-        console.line("view", f"{len(runs)} runs, {len(boards)} leaderboards")
+        tables = f"{len(boards)} leaderboards, {len(ledgers)} ledgers"
+        console.line("view", f"{len(runs)} runs, {tables}")
         console.line("open", f"{address}   Ctrl-C ends it")
         console.event("view", {"address": address, "runs": len(runs)})
         if open_:

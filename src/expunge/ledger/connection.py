@@ -24,6 +24,8 @@ APPLICATION = 0x6578_706C
 BUSY_SECONDS = 30.0
 """How long a writer waits for another one."""
 _JOURNAL = "-journal"
+_HEADER = 72
+"""Bytes of SQLite's header up to the number of the application."""
 
 
 def _view(entry_class: type[Entry]) -> str:
@@ -75,6 +77,16 @@ def ledger_path() -> Path:
         return Path(given)
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(data) / "expunge" / "ledger.db"
+
+
+def is_ledger(path: Path) -> bool:
+    """Tell a ledger from any other file by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEADER)
+    except OSError:
+        return False
+    return head[:15] == b"SQLite format 3" and head[-4:] == APPLICATION.to_bytes(4, "big")
 
 
 @contextmanager

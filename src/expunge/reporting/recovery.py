@@ -25,13 +25,14 @@ SHOWN = 5
 
 _CONTROL = "control items"
 
-_WORDS = {
+WORDS = {
     Status.FAIL: "came back",
     Status.PASS: "held",
     Status.INCONCLUSIVE: "open",
     Status.SCAR: "open",
     Status.NOT_COMPUTABLE: "not computable",
 }
+"""What is said of an attack by what it came to."""
 _COUNTED = {
     "key-fact": "K is the share of facts stated.",
     "rouge-l-recall": "No record names its fact, so K is the share of the answer's words said "
@@ -130,7 +131,7 @@ def _line(rung: AttackRecovery) -> str:
     if worst.drawn:
         more += f"; {worst.drawn}"
     return (
-        f"{rung.attack}{where}: {_WORDS[rung.status]}, {worst.rho:.2f} recovered "
+        f"{rung.attack}{where}: {WORDS[rung.status]}, {worst.rho:.2f} recovered "
         f"({worst.low:.2f} to {worst.high:.2f}), K {worst.judged:.2f} against {worst.anchor:.2f}, "
         f"{worst.n} facts{more}"
     )
@@ -190,11 +191,11 @@ def _row(rung: AttackRecovery) -> str:
     cost, worst = rung.cost, rung.worst
     spent = f"{cost.tokens} | {cost.steps} | {cost.seconds:.0f}"
     if worst is None:
-        result = f"{_WORDS[rung.status]}: {rung.reason}"
+        result = f"{WORDS[rung.status]}: {rung.reason}"
         return f"| {rung.attack} | {rung.access} | {result} | | | | | | | {spent} |"
     where = "" if worst.variant == UNION else f" ({worst.variant})"
     left_out = f" ({rung.not_judged} not judged)" if rung.not_judged else ""
-    result = f"{_WORDS[rung.status]}{where}"
+    result = f"{WORDS[rung.status]}{where}"
     result += f": {worst.reason}" if worst.reason else ""
     result += f"; about {worst.needed} more facts would settle it" if worst.needed else ""
     result += f"; {worst.drawn}" if worst.drawn else ""

@@ -19,7 +19,15 @@ from expunge.reporting.wording import chance
 from expunge.viewer.chat import stored_chat
 from expunge.viewer.evidence import EvidenceReader
 from expunge.viewer.library import RunLibrary, RunSummary
-from expunge.viewer.pages import ShownRun, compared, gate_text, shown_board, shown_run
+from expunge.viewer.pages import (
+    ShownRun,
+    compared,
+    gate_text,
+    shown_attacks,
+    shown_board,
+    shown_ledger,
+    shown_run,
+)
 from expunge.viewer.weights import Changes, compared_weights
 
 PAGE = 50
@@ -103,7 +111,7 @@ class LocalOnly:
 
 
 def make_app(library: RunLibrary, *, port: int) -> Starlette:
-    """Return the app over the runs and leaderboards below a folder.
+    """Return the app over the runs, leaderboards and ledgers below a folder.
 
     Args:
         library: What lies there.
@@ -120,6 +128,7 @@ def make_app(library: RunLibrary, *, port: int) -> Starlette:
             Route("/chat/{id:path}", pages.or_why_not(pages.chat)),
             Route("/compare", pages.or_why_not(pages.compare)),
             Route("/board/{id:path}", pages.or_why_not(pages.board)),
+            Route("/ledger/{id:path}", pages.or_why_not(pages.ledger)),
         ],
         exception_handlers={404: pages.unknown},
     )
@@ -174,7 +183,7 @@ class _Pages:
 
     def runs(self, request: Request) -> Response:
         asked = request.query_params
-        every, boards = self._library.look()
+        every, boards, ledgers = self._library.look()
         ruling, words = asked.get("ruling", ""), asked.get("q", "")
         found = [run for run in every if _fits(run, ruling, words)]
         last = max(0, (len(found) - 1) // PAGE)
@@ -193,12 +202,17 @@ class _Pages:
             "q": words,
             "links": links,
             "boards": list(boards),
+            "ledgers": list(ledgers),
             "root": self._library.root.name,
         }
         return self._page("list.html.j2", told)
 
     def run(self, request: Request) -> Response:
         summary = self._library.run(request.path_params["id"])
+        if summary.attack:
+            words = request.query_params.get("q", "")
+            attacks = shown_attacks(summary.folder, summary.id, words=words)
+            return self._page("board.html.j2", {"board": attacks, "q": words})
         if not summary.finished:
             return self._page("unfinished.html.j2", {"run": summary})
         masked = request.query_params.get("show") != "text"
@@ -251,12 +265,20 @@ class _Pages:
         return self._page("compare.html.j2", told)
 
     def board(self, request: Request) -> Response:
-        boards = self._library.boards()
-        path = boards.get(request.path_params["id"])
+        path = self._library.look().boards.get(request.path_params["id"])
         if path is None:
             raise _missing("leaderboard")
         words = request.query_params.get("q", "")
         told = {"board": shown_board(path, words=words), "q": words}
+        return self._page("board.html.j2", told)
+
+    def ledger(self, request: Request) -> Response:
+        name = request.path_params["id"]
+        path = self._library.look().ledgers.get(name)
+        if path is None:
+            raise _missing("ledger")
+        words = request.query_params.get("q", "")
+        told = {"board": shown_ledger(path, name, words=words), "q": words}
         return self._page("board.html.j2", told)
 
     def _shown(self, run: RunSummary, *, masked: bool) -> ShownRun:

@@ -1,24 +1,27 @@
-"""What lies below a folder: runs, attacks and leaderboards, read once and again when they change.
+"""What lies below a folder: runs, attacks, leaderboards and ledgers.
 
-Only the small manifest of each run is read for the list. Links are not followed, and nothing below
-a run is looked at.
+Each is read once, and again when it changes. Only the small manifest of each run is read for the
+list. Links are not followed, and nothing below a run is looked at.
 """
 
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from expunge.errors import ExpungeError, InputError
+from expunge.ledger.connection import is_ledger
 from expunge.utils.io import read_table
 
 DEEPEST = 6
 """Levels below the folder that are looked at."""
 _BOARD = "leaderboard.json"
+_LEDGER = ".db"
+"""Ending of the names of ledgers."""
 _MARKS = ("manifest.json", "results.json", "run.json")
 
 
@@ -32,6 +35,8 @@ class RunSummary:
     ruling: str
     """The verdict; of an attack what it found; else why there is none."""
     finished: bool
+    attack: bool = False
+    """Whether it is the folder of an attack on its own: a table of attacks, and no verdict."""
     level: str = ""
     """Threat model and tier."""
     method: str = ""
@@ -39,9 +44,20 @@ class RunSummary:
     created: str = ""
 
 
+class Found(NamedTuple):
+    """What a walk over the folder found."""
+
+    runs: list[RunSummary]
+    """The newest first."""
+    boards: dict[str, Path]
+    """Leaderboards by the path of their folder."""
+    ledgers: dict[str, Path]
+    """Ledgers by their path."""
+
+
 @dataclass(slots=True)
 class RunLibrary:
-    """The runs and leaderboards below a folder.
+    """The runs, leaderboards and ledgers below a folder.
 
     Args:
         root: The folder.
@@ -54,18 +70,10 @@ class RunLibrary:
     _lock: Lock = field(default_factory=Lock)
     _walked: float = -math.inf
     """When the last walk began."""
-    _found: tuple[list[RunSummary], dict[str, Path]] = field(default_factory=lambda: ([], {}))
+    _found: Found = field(default_factory=lambda: Found([], {}, {}))
 
-    def runs(self) -> list[RunSummary]:
-        """Return all runs, the newest first; only what has changed is read again."""
-        return self.look()[0]
-
-    def boards(self) -> dict[str, Path]:
-        """Return the leaderboards by the path of their folder."""
-        return self.look()[1]
-
-    def look(self) -> tuple[list[RunSummary], dict[str, Path]]:
-        """Return runs and leaderboards by one walk over the folder.
+    def look(self) -> Found:
+        """Return what is there by one walk over the folder; only what has changed is read again.
 
         Who asks while others wait gets what a walk found that began after the question: a hundred
         readers cause two or three walks.
@@ -77,18 +85,20 @@ class RunLibrary:
                 self._found = self._walk()
             return self._found
 
-    def _walk(self) -> tuple[list[RunSummary], dict[str, Path]]:
+    def _walk(self) -> Found:
         runs: list[RunSummary] = []
         boards: dict[str, Path] = {}
+        ledgers: dict[str, Path] = {}
         for folder, names in self._folders():
             mark = next((name for name in _MARKS if name in names), None)
             if mark is not None:
                 runs += self._summary(folder, mark)
             if _BOARD in names:
                 boards[self._id(folder)] = Path(folder, _BOARD)
+            ledgers |= {self._id(str(each)): each for each in _ledgers(folder, names)}
         self._known = {str(each.folder): self._known[str(each.folder)] for each in runs}
         newest_first = sorted(runs, key=lambda run: (run.created, run.id), reverse=True)
-        return newest_first, dict(sorted(boards.items()))
+        return Found(newest_first, dict(sorted(boards.items())), dict(sorted(ledgers.items())))
 
     def run(self, run_id: str) -> RunSummary:
         """Return one run by the name that the list has.
@@ -96,7 +106,7 @@ class RunLibrary:
         Raises:
             InputError: There is none.
         """
-        for each in self.runs():
+        for each in self.look().runs:
             if each.id == run_id:
                 return each
         raise InputError(
@@ -140,6 +150,13 @@ class RunLibrary:
         return [known[1]]
 
 
+def _ledgers(folder: str, names: Iterable[str]) -> Iterator[Path]:
+    """Yield the ledgers among the files of a folder."""
+    for name in names:
+        if name.endswith(_LEDGER) and is_ledger(path := Path(folder, name)):
+            yield path
+
+
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     return entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
 
@@ -166,6 +183,7 @@ def _summarised(run_id: str, folder: Path, manifest: dict[str, Any]) -> RunSumma
         folder=folder,
         ruling=ruling,
         finished=verdict is not None,
+        attack=attack is not None,
         level=level,
         method=str(manifest.get("method") or ("attack" if attack else "audit")),
         model=str(manifest.get("model") or ""),

@@ -1,6 +1,9 @@
-"""What the pages of the viewer show: a run, two runs side by side, a leaderboard."""
+"""What the pages of the viewer show: a run, two runs side by side, and tables.
 
-from collections.abc import Sequence
+A leaderboard, the attacks on a model and a ledger are tables.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +11,12 @@ from typing import Any
 from expunge.errors import InputError
 from expunge.evals.plain_words import measured, subject
 from expunge.evals.results import Gate, Results
+from expunge.ledger.store import Ledger, entries_of
+from expunge.ledger.words import in_words
 from expunge.metrics.outcomes import Axis, Status
 from expunge.reporting.examples import ExampleAttempt, FactHistory
+from expunge.reporting.recovery import NAME as LADDER
+from expunge.reporting.recovery import WORDS
 from expunge.reporting.redaction import Redactor
 from expunge.reporting.schema import read_results
 from expunge.utils.io import read_table
@@ -122,7 +129,7 @@ def gate_text(gate: Gate | None) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShownBoard:
-    """A leaderboard: its sentences, the head of its table and the rows that were asked for."""
+    """A table: its sentences, its head and the rows that were asked for."""
 
     title: str
     sentences: tuple[str, ...]
@@ -144,15 +151,7 @@ def shown_board(path: Path, *, words: str) -> ShownBoard:
     try:
         table: dict[str, Any] = read_table(path)
         head, rows = table["standings"]
-        cells = [tuple(str(cell) for cell in row) for row in rows]
-        wanted = [row for row in cells if words.casefold() in " ".join(row).casefold()]
-        return ShownBoard(
-            title=str(table["title"]),
-            sentences=tuple(str(each) for each in table["sentences"]),
-            head=tuple(str(each) for each in head),
-            rows=tuple(wanted),
-            total=len(cells),
-        )
+        return _filtered(str(table["title"]), table["sentences"], head, rows, words=words)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             "no-leaderboard",
@@ -160,3 +159,91 @@ def shown_board(path: Path, *, words: str) -> ShownBoard:
             why="the file was changed, or is of another version",
             fix="write it again: expunge bench report FOLDER",
         ) from error
+
+
+def shown_attacks(folder: Path, title: str, *, words: str) -> ShownBoard:
+    """Return the attacks on a model, the worst first.
+
+    Args:
+        folder: A folder of `expunge attack`.
+        title: What the page is called.
+        words: As for `shown_board`.
+
+    Raises:
+        InputError: Its numbers cannot be read.
+    """
+    try:
+        table: dict[str, Any] = read_table(folder / LADDER)
+        summary = table["summary"]
+        rows = [_attack_row(rung) for rung in table["rungs"]]
+        said = (summary["sentence"], summary["counted"], _RECOVERED)
+        return _filtered(title, said, _ATTACK_HEAD, rows, words=words)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "no-attacks",
+            what=f"{LADDER} cannot be read",
+            why="the file was changed, or is of another version",
+            fix="say what is wrong: expunge verify FOLDER",
+        ) from error
+
+
+_RECOVERED = (
+    "Recovered is what an attack brings back beyond a model without the data: 0 is nothing, 1 is"
+    " what the original states. Bounds are one-sided 95 %."
+)
+_ATTACK_HEAD = ("attack", "access", "result", "K", "recovered", "bounds", "facts")
+
+
+def _attack_row(rung: dict[str, Any]) -> tuple[str, ...]:
+    worst = rung["tests"][0] if rung["tests"] else None
+    result = WORDS[Status(rung["status"])]
+    if worst is None:
+        return rung["attack"], rung["access"], f"{result}: {rung['reason']}", "", "", "", ""
+    if worst["reason"]:
+        result += f": {worst['reason']}"
+    bounds = f"{worst['low']:.2f} to {worst['high']:.2f}"
+    stated, recovered = f"{worst['judged']:.2f}", f"{worst['rho']:.2f}"
+    return rung["attack"], rung["access"], result, stated, recovered, bounds, str(worst["n"])
+
+
+def shown_ledger(path: Path, title: str, *, words: str) -> ShownBoard:
+    """Return the entries of a ledger, the newest first; nothing is written.
+
+    Args:
+        path: The file.
+        title: What the page is called.
+        words: As for `shown_board`.
+
+    Raises:
+        InputError: It is no ledger, or a row cannot be read.
+    """
+    ledger = Ledger(path)
+    left = "The file is what its last writer left, by its signed head."
+    if not ledger.is_as_left():
+        left = "The file is not what its signed head says: expunge ledger verify names what is."
+    rows = [
+        (row.sequence, row.time[:16].replace("T", " "), row.kind, in_words(entry))
+        for row, entry in entries_of(reversed(ledger.rows()), path)
+    ]
+    said = (left, "Names, paths and records stand here as keyed hashes alone.")
+    return _filtered(title, said, ("entry", "time", "kind", "what"), rows, words=words)
+
+
+def _filtered(
+    title: str,
+    sentences: Iterable[object],
+    head: Iterable[object],
+    rows: Iterable[Iterable[object]],
+    *,
+    words: str,
+) -> ShownBoard:
+    """Return a table with those of its rows that have a text in one of their cells."""
+    cells = [tuple(str(cell) for cell in row) for row in rows]
+    wanted = [row for row in cells if words.casefold() in " ".join(row).casefold()]
+    return ShownBoard(
+        title=title,
+        sentences=tuple(str(each) for each in sentences),
+        head=tuple(str(each) for each in head),
+        rows=tuple(wanted),
+        total=len(cells),
+    )
