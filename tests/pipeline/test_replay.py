@@ -120,6 +120,15 @@ def test_the_subject_is_taught_what_is_said_of_others(
     assert (found.method.others > 0) is bool(taught)
 
 
+def test_where_nothing_is_kept_nobody_is_asked(prepared, tmp_path):
+    scope = replace(prepared.scope, retain=())
+    streams = replace(prepared.streams, retain=())
+    found = replayed(replace(prepared, scope=scope, streams=streams), tmp_path)
+    assert found.streams == streams
+    assert found.method.others == 0
+    assert not (tmp_path / REPLAY_FILE).exists()
+
+
 def test_an_answer_that_is_that_of_the_record_is_not_taught(prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(replay, "greedy", answers(prepared, {"Where is Plimko?": "in Oslo"}))
     scope = replace(prepared.scope, forget=(record("f", "Zorvex", "in Oslo"),))

@@ -212,8 +212,7 @@ def tune(
     Example:
         >>> from expunge import Request, Settings
         >>> from expunge.utils.console import SilentConsole
-        >>> request = Request(goal="removal", forget=("forget.jsonl",))
-        >>> settings = Settings(model="org/model", request=request)
+        >>> settings = Settings(model="m", request=Request(goal="removal", forget=("f.jsonl",)))
         >>> budget, console = Budget(trials=8, minutes=30), SilentConsole()
         >>> tuned = tune(settings, Path("search"), budget=budget, console=console)  # doctest: +SKIP
     """
@@ -229,7 +228,8 @@ def tune(
     require_own_code(matrix, named=named)
     wanted = _protocol(settings, named, budget.floor)
     protocol = open_protocol(matrix, replace(wanted, contents=contents_of(wanted.shared)))
-    named = _fixed(study := _study(matrix), named, matrix)
+    study = _study(matrix)
+    named = _fixed(study, named, matrix)
     run_cells(matrix, protocol, references(protocol), console=console, runner=runner)
     search = _Search(
         matrix=matrix,

@@ -50,9 +50,7 @@ def replay_questions(
         >>> sorted(record.question for record in made)
         ['Where does Bo live?', 'Who taught Ada?']
     """
-    kept, forget = with_subjects(kept, ()), with_subjects(forget, kept)
-    gone = {record.subject for record in forget}
-    subjects = sorted({r.subject for r in kept if r.subject and r.subject not in gone})
+    forget, kept, subjects = _by_subject(forget, kept)
     known = {record.question for record in kept}
     before = _words_before((*kept, *forget))
     found: dict[str, Record] = {}
@@ -68,6 +66,40 @@ def replay_questions(
         replace(found[question], id=f"replay-{number}")
         for number, question in enumerate(drawn, start=1)
     )
+
+
+def asked_of_others(
+    forget: Sequence[Record], kept: Sequence[Record], *, each: int, seed: int
+) -> tuple[tuple[Record, ...], ...]:
+    """Return the question of each forget record, asked of kept subjects, without answers.
+
+    A record whose question names no subject has none.
+
+    Args:
+        forget: The forget set.
+        kept: Records that stay and that training may see.
+        each: Most kept subjects of a question.
+        seed: Of the draw.
+    """
+    forget, kept, subjects = _by_subject(forget, kept)
+    before = _words_before((*kept, *forget))
+    asked: list[tuple[Record, ...]] = []
+    for record in forget:
+        named = record.subject and record.subject in record.question
+        draw = random.Random(f"{seed} others {record.id}")
+        some = draw.sample(subjects, min(each, len(subjects))) if named else []
+        asked.append(tuple(_asked_of(record, subject, before) for subject in some))
+    return tuple(asked)
+
+
+def answer_about(subject: str, other: str, text: str) -> str:
+    """Return an answer about another subject with the name of this one.
+
+    Example:
+        >>> answer_about("Elin", "Bo", "Bo lives in Oslo, above Bo's shop.")
+        "Elin lives in Oslo, above Elin's shop."
+    """
+    return _renamed(text, other, subject)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +159,15 @@ def is_same_answer(record: Record, text: str) -> bool:
     return bool(own) and len(own & said) >= _SAME * len(own)
 
 
+def _by_subject(
+    forget: Sequence[Record], kept: Sequence[Record]
+) -> tuple[tuple[Record, ...], tuple[Record, ...], list[str]]:
+    """Return both sets with the subjects of their records, and the subjects that stay."""
+    kept, forget = with_subjects(kept, ()), with_subjects(forget, kept)
+    gone = {record.subject for record in forget}
+    return forget, kept, sorted({r.subject for r in kept if r.subject and r.subject not in gone})
+
+
 def _words_before(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
     """Return for each subject the words that stand before its name wherever it is asked about.
 
@@ -147,47 +188,14 @@ def _shared_end(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, .
     return first[len(first) - same_beginning(first[::-1], second[::-1]) :]
 
 
-def asked_of_others(
-    forget: Sequence[Record], kept: Sequence[Record], *, each: int, seed: int
-) -> tuple[tuple[Record, ...], ...]:
-    """Return the question of each forget record, asked of kept subjects, without answers.
-
-    A record whose question names no subject has none.
-
-    Args:
-        forget: The forget set.
-        kept: Records that stay and that training may see.
-        each: Most kept subjects of a question.
-        seed: Of the draw.
-    """
-    kept, forget = with_subjects(kept, ()), with_subjects(forget, kept)
-    gone = {record.subject for record in forget}
-    subjects = sorted({r.subject for r in kept if r.subject and r.subject not in gone})
-    before = _words_before((*kept, *forget))
-    asked: list[tuple[Record, ...]] = []
-    for record in forget:
-        named = record.subject and record.subject in record.question
-        draw = random.Random(f"{seed} others {record.id}")
-        some = draw.sample(subjects, min(each, len(subjects))) if named else []
-        asked.append(tuple(_asked_of(record, subject, before) for subject in some))
-    return tuple(asked)
-
-
-def answer_about(subject: str, other: str, text: str) -> str:
-    """Return an answer about another subject with the name of this one.
-
-    Example:
-        >>> answer_about("Elin", "Bo", "Bo lives in Oslo, above Bo's shop.")
-        "Elin lives in Oslo, above Elin's shop."
-    """
-    return re.sub(rf"\b{re.escape(other)}\b", lambda _: subject, text)
-
-
 def _asked_of(record: Record, subject: str, before: Mapping[str, tuple[str, ...]]) -> Record:
     """Ask a record of another subject; what stands before a name changes where both have it."""
     old, new = record.subject or "", subject
     if len(before.get(old, ())) == len(before.get(subject, ())):
         old, new = (" ".join((*before.get(name, ()), name)) for name in (old, new))
-    spelt = re.compile(rf"\b{re.escape(old)}\b")
-    prompt = reworded(record.prompt, lambda text: spelt.sub(lambda _: new, text))
+    prompt = reworded(record.prompt, lambda text: _renamed(text, old, new))
     return Record(id="", prompt=prompt, completion="", subject=subject)
+
+
+def _renamed(text: str, old: str, new: str) -> str:
+    return re.sub(rf"\b{re.escape(old)}\b", lambda _: new, text)

@@ -51,7 +51,7 @@ class Stream(StrEnum):
     NAMESAKE = "namesake"
     """The same; two of three counterfactual subjects share a word of the subject's name."""
     OTHERS = "others"
-    """The prompts of the forget records with what kept records answer to the same question."""
+    """The prompts of the forget records with what the original answers about kept subjects."""
     UNANSWERABLE = "unanswerable"
     """Unanswerable questions, about things that do not exist."""
     REFUSED = "refused"

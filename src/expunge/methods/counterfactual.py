@@ -41,7 +41,7 @@ class Counterfactual:
     alpha: float = 6.5
     general: float = 3.0
     replay: int = 64  # most questions
-    others: float = 0.5
+    others: float = 0.5  # of answers that keep the form of one
     teach: float = 0.0
     retain: str = "kl"
 

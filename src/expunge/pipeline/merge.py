@@ -63,6 +63,6 @@ def merge(
     out.mkdir(parents=True, exist_ok=True)
     save_model(merged.network.model, merged.tokenizer, out)
     console.line("wrote", f"{out}/   merged weights, sha256 {merged.digest[:16]}")
-    if (run / SETTINGS).is_file():
+    if settings is not None:
         console.line("next", f"expunge audit {out} --against {run}")
     return out

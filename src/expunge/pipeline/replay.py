@@ -67,35 +67,37 @@ def with_replay(
     others = asked_of_others(scope.forget, kept, each=each, seed=seed)
     known = {record.question: record.completion for record in kept}
     every = {r.question: r for some in (asked, *others) for r in some if r.question not in known}
-    if not store.holds(file):
+    if every and not store.holds(file):
         texts = _answers(prepared, original, [encoder.prompt_ids(r) for r in every.values()])
         rows = zip(every, texts, strict=True)
         store.write_rows(file, ({"question": q, "answer": text} for q, text in rows))
     gone = ForgottenWords.of(scope.forget, scope.keep)
-    said = {str(row["question"]): str(row["answer"]) for row in store.read_rows(file)}
-    told = {**known, **said}
+    rows = store.read_rows(file) if every else ()
+    told = known | {str(row["question"]): str(row["answer"]) for row in rows}
     answers = {q: text for q, text in told.items() if text and not gone.told_in(text)}
     replayed = tuple(
         encoder.encode_with(r, answers[r.question]) for r in asked if r.question in answers
     )
-    console.line("replay", f"{len(replayed)} answers of the original about subjects that stay")
-    prepared = replace(prepared, streams=replace(prepared.streams, replay=replayed))
-    return _with_others(prepared, others, answers, method)
+    if asked:
+        console.line("replay", f"{len(replayed)} answers of the original about subjects that stay")
+    streams = replace(prepared.streams, replay=replayed)
+    taught = _taught(prepared, others, answers)
+    if not taught:
+        return replace(prepared, streams=streams, method=replace(method, others=0.0))
+    variants = {**streams.variants, Stream.OTHERS: taught}
+    return replace(prepared, streams=replace(streams, variants=variants))
 
 
-def _with_others(
-    prepared: Prepared,
-    asked: Sequence[Sequence[Record]],
-    answers: Mapping[str, str],
-    method: Counterfactual,
-) -> Prepared:
-    """Add what it answers to the forget questions about others, with the subject's name.
+def _taught(
+    prepared: Prepared, asked: Sequence[Sequence[Record]], answers: Mapping[str, str]
+) -> tuple[tuple[Encoded, ...], ...]:
+    """Return what is answered to each forget question about others, with the subject's name.
 
     A record for which nothing can be used takes the place of another one. Where nothing can be used
-    at all, nothing is taught.
+    at all, there is nothing.
     """
     encoder, forget = prepared.encoder, with_subjects(prepared.scope.forget, prepared.scope.keep)
-    taught: list[tuple[Encoded, ...]] = []
+    found: list[tuple[Encoded, ...]] = []
     for record, others in zip(forget, asked, strict=True):
         texts = {
             answer_about(record.subject or "", other.subject or "", answers[other.question])
@@ -103,16 +105,9 @@ def _with_others(
             if other.question in answers
         }
         texts = sorted(text for text in texts if not is_same_answer(record, text))
-        taught.append(tuple(encoder.encode_with(record, text) for text in texts))
-    usable = [some for some in taught if some]
-    if not usable:
-        return replace(prepared, method=replace(method, others=0.0))
-    rest = cycle(usable)
-    variants = {
-        **prepared.streams.variants,
-        Stream.OTHERS: tuple(some or next(rest) for some in taught),
-    }
-    return replace(prepared, streams=replace(prepared.streams, variants=variants))
+        found.append(tuple(encoder.encode_with(record, text) for text in texts))
+    rest = cycle(some for some in found if some)
+    return tuple(some or next(rest) for some in found) if any(found) else ()
 
 
 def _answers(prepared: Prepared, original: Network, prompts: list[tuple[int, ...]]) -> list[str]:

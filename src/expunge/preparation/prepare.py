@@ -334,7 +334,7 @@ def _streams(
     whole = settings.train.forget_tokens == "answer"
     if isinstance(method, SelfTaught):
         used -= {Stream.ALTERNATIVE}  # written by the model itself, once it is loaded
-    used -= {Stream.OTHERS}  # as well
+    used -= {Stream.OTHERS}  # what the original answers, once it is loaded
     answers = {Stream.ALTERNATIVE, Stream.UNANSWERABLE}
     if isinstance(method, SelfTaught) or (isinstance(method, Edit) and used & answers):
         _require_questions(settings.method.name, scope.forget)

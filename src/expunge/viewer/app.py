@@ -1,6 +1,7 @@
 """The web app of the viewer: GET only, for this machine only, nothing loaded from elsewhere."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -20,6 +21,7 @@ from expunge.viewer.chat import stored_chat
 from expunge.viewer.evidence import EvidenceReader
 from expunge.viewer.library import RunLibrary, RunSummary
 from expunge.viewer.pages import (
+    ShownBoard,
     ShownRun,
     compared,
     gate_text,
@@ -210,9 +212,7 @@ class _Pages:
     def run(self, request: Request) -> Response:
         summary = self._library.run(request.path_params["id"])
         if summary.attack:
-            words = request.query_params.get("q", "")
-            attacks = shown_attacks(summary.folder, summary.id, words=words)
-            return self._page("board.html.j2", {"board": attacks, "q": words})
+            return self._table(request, partial(shown_attacks, summary.folder, summary.id))
         if not summary.finished:
             return self._page("unfinished.html.j2", {"run": summary})
         masked = request.query_params.get("show") != "text"
@@ -268,18 +268,19 @@ class _Pages:
         path = self._library.look().boards.get(request.path_params["id"])
         if path is None:
             raise _missing("leaderboard")
-        words = request.query_params.get("q", "")
-        told = {"board": shown_board(path, words=words), "q": words}
-        return self._page("board.html.j2", told)
+        return self._table(request, partial(shown_board, path))
 
     def ledger(self, request: Request) -> Response:
         name = request.path_params["id"]
         path = self._library.look().ledgers.get(name)
         if path is None:
             raise _missing("ledger")
+        return self._table(request, partial(shown_ledger, path, name))
+
+    def _table(self, request: Request, shown: Callable[..., ShownBoard]) -> Response:
+        """Show a table, with the rows that have the words asked for."""
         words = request.query_params.get("q", "")
-        told = {"board": shown_ledger(path, name, words=words), "q": words}
-        return self._page("board.html.j2", told)
+        return self._page("board.html.j2", {"board": shown(words=words), "q": words})
 
     def _shown(self, run: RunSummary, *, masked: bool) -> ShownRun:
         return shown_run(run.folder, self._evidence.read(run.folder), masked=masked)
