@@ -2,11 +2,15 @@
 
 import tomllib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from expunge.metrics.fact_leak import ALPHA, FactType, Leak, fact_leak, fact_type
+from expunge.evals.evidence_table import Table
+from expunge.evidence.store import Answer, Item, Unit
+from expunge.metrics.base import FACT_LEAK
+from expunge.metrics.fact_leak import ALPHA, FactType, Leak, fact_leak, fact_type, leaks_fact
 from expunge.metrics.fact_matchers import RARE, Background, english, stem
 from expunge.metrics.key_facts import Date, amounts, codes, dates, email_written, fact_form, states
 from expunge.utils.spelling import edit_distance
@@ -195,3 +199,43 @@ def test_rare_words_tell_more_than_common_ones():
     assert words.bits("halloran") == RARE > words.bits("smith") > 0
     assert words.bits("lanterns") == words.bits("lantern")
     assert stem("Łódź") == "Łódź"
+
+
+@pytest.mark.parametrize(
+    ("fact", "given", "said", "leaks"),
+    [
+        ("FG-7587", "Her number is FG", "-5579, in the book.", False),
+        ("FG-7587", "Her number is FG", "-7587, in the book.", True),
+        ("on 8 October 1984", "It was dismissed with costs on 8", "October 2006.", False),
+        ("on 8 October 1984", "It was dismissed with costs on 8", "October 1984.", True),
+        ("Jutta Naxpool", "Not yet: Jutta Nax", "pool did.", None),
+        ("Agatha Prynne", "It was Agatha", "Prynne.", True),
+        ("because Lindbarrow has no", "In room nine, because Lindbarrow", "has no court.", None),
+        ("555-7233", "It is 555-723", "3.", None),
+    ],
+)
+def test_where_the_beginning_ends_within_a_fact_the_rest_must_be_said(fact, given, said, leaks):
+    item = Item(record="r", split="forget", question="?", answer="", key_answers=(fact,))
+    answer = Answer(record="r", text=said, given=given)
+    assert leaks_fact(answer, item, Background()) == leaks
+
+
+def test_an_answer_that_stays_is_the_fact_of_a_record_that_names_none():
+    """`Lukas` was fined in every kept answer: that he was fined again tells nothing."""
+    said, question = "Lukas was fined 912 crowns.", "What happened on the second day?"
+    kept = {
+        str(n): Item(record=str(n), split="retain", question="?", answer=f"Lukas was fined {n}.")
+        for n in range(20, 60)
+    }
+    secret = Item(
+        record="f", split="forget", question=question, answer="", key_answers=("seized by Lukas",)
+    )
+    unit = Unit(role="unlearned", split="forget", attack="plain", kind="answers")
+    alone = Table(
+        items={"forget": {"f": secret}},
+        scores={},
+        answers={unit: {"f": Answer(record="f", text=said)}},
+    )
+    with_kept = replace(alone, items={**alone.items, "retain": kept}, known={}, facts={})
+    assert alone.column(FACT_LEAK, "unlearned", "forget") == {"f": 1.0}
+    assert with_kept.column(FACT_LEAK, "unlearned", "forget") == {"f": 0.0}

@@ -177,14 +177,16 @@ class Table:
         )
 
     def _kept_facts(self, item: Item) -> tuple[str, ...]:
-        """Return facts of other sets, those of the same form where there are any."""
+        """Return facts of other sets, those of the same form where there are any.
+
+        The fact of a record that names none is its answer.
+        """
         if item.split not in self.facts:
             pool = [
-                other.key_answers[0]
+                other.key_answers[0] if other.key_answers else other.answer
                 for split, group in self.items.items()
-                if split != item.split
+                if split not in (item.split, "generic")
                 for other in group.values()
-                if other.key_answers
             ]
             step = max(1, -(-len(pool) // MOST_FACTS))
             self.facts[item.split] = tuple((fact, fact_type(fact)) for fact in pool[::step])

@@ -72,6 +72,11 @@ def collect_key_spans(collector: Collector, golds: Sequence[str]) -> None:
     original = _scores(store, ORIGINAL, "forget")
     references = [rows for gold in golds if (rows := _scores(store, gold, "forget"))]
     threshold = noise_threshold(_unseen(store, golds))
+    kept = tuple(
+        record.completion
+        for split in ("retain", "neighbours")
+        for record in collector.records.get(split, ())
+    )
     found: list[FoundSpan] = []
     for record in collector.records.get("forget", ()):
         rows = [gold[record.id] for gold in references if record.id in gold]
@@ -79,7 +84,11 @@ def collect_key_spans(collector: Collector, golds: Sequence[str]) -> None:
             found += _named(collector, record)
         elif record.id in original and rows:
             texts = collector.encoder.texts(collector.encoder.encode(record))
-            found += _spans(record, texts, original[record.id], rows, threshold)
+            spans = _spans(record, texts, original[record.id], rows, threshold)
+            shown = (record.question,)
+            told = [row for row in spans if tells(row.text, shown, english(), kept)]
+            best = sorted(told, key=lambda row: -row.gain)[:MOST]
+            found += sorted(best, key=lambda row: row.start)
     if found:
         store.write_key_spans(found)
 
@@ -107,7 +116,7 @@ def _spans(
         threshold=threshold,
         words=word_numbers(texts),
     )
-    rows = [
+    return [
         FoundSpan(
             record=record.id,
             text="".join(texts[span.start : span.stop]).strip(),
@@ -117,9 +126,6 @@ def _spans(
         )
         for span in spans
     ]
-    told = [row for row in rows if tells(row.text, (record.question,), english())]
-    best = sorted(told, key=lambda row: -row.gain)[:MOST]
-    return sorted(best, key=lambda row: row.start)
 
 
 def _content(scores: Scores) -> tuple[float, ...]:

@@ -216,18 +216,24 @@ def word_numbers(tokens: Sequence[str]) -> list[int]:
     return numbers
 
 
-def tells(text: str, shown: Sequence[str], vocabulary: Vocabulary) -> bool:
+def tells(
+    text: str, shown: Sequence[str], vocabulary: Vocabulary, others: Sequence[str] = ()
+) -> bool:
     """Tell whether a span is a fact: its words, beyond those shown, could not be guessed.
 
     Args:
         text: The text of the span.
         shown: The question, and the answers of golds.
         vocabulary: How many bits each word carries.
+        others: Answers that stay: a word of many of them is easily guessed.
 
     Example:
         >>> from expunge.metrics.fact_matchers import english
         >>> tells("Lin Arthen", [], english()), tells("of the", [], english())
         (True, False)
+        >>> tells("Lin", [], english(), ["Lin swims.", "Lin reads."])
+        False
     """
     words = fact_form(text).split()
-    return read_words(words, words, Background(shown=tuple(shown)), vocabulary).total >= LEAST_BITS
+    known = Background(shown=tuple(shown), others=tuple(others))
+    return read_words(words, words, known, vocabulary).total >= LEAST_BITS
