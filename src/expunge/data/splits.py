@@ -147,6 +147,8 @@ class Scope:
     """One line for each thing that was taken or left out; names files and counts, no content."""
     repeated: tuple[str, ...] = ()
     """One line for each set in which records stood more than once."""
+    unstated: tuple[Record, ...] = ()
+    """Facts that the original does not state, or guesses: the audit alone asks."""
     rehearsed: bool = True
     """Whether training sees the neighbours."""
     held_out: frozenset[str] = frozenset()
@@ -294,6 +296,9 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
         control = () if request.control == "none" else taken("control", request.control)
     others = {"retain": retain, "neighbours": neighbours, "holdout": holdout, "control": control}
     _refuse_overlaps(forget, others)
+    others["unstated"] = taken("unstated", request.unstated)
+    for name, records in {"forget": forget, "retain": retain, "neighbours": neighbours}.items():
+        _refuse_overlap("unstated", others["unstated"], name, records)
     forget, others["retain"], both = _without_shared(request, forget, retain, neighbours)
     notes += both
     _refuse_contradiction(forget, request.goal)
@@ -456,6 +461,7 @@ def _refuse_overlap(
         "forget": "nothing can be both forgotten and kept, nor forgotten and never seen",
         "holdout": "the holdout stands for what was never trained on",
         "control": "control records stand for what no model ever saw",
+        "unstated": "unstated facts are asked about, and no training sees them",
     }
     raise InputError(
         "overlap",
