@@ -54,6 +54,7 @@ FEWEST_KEPT = 20
 HOLD_OUT = 0.25
 """Share of what stays that training never sees: the audit judges by it."""
 REQUEST, ERASE, UNSTATED = "request.toml", "erase.jsonl", "unstated.jsonl"
+_OFF_TOPIC = "neither the question nor the beginning of the answer names this person"
 _NOTE = """\
 # Written by `expunge request`. The files named here are the request: edit them as you like.
 """
@@ -197,29 +198,21 @@ def drafted(
         concerns: What was noticed before.
         known: What the model states of each question and cloze, by record; None: nobody asked it.
     """
-    name = result.person.name
-    erase: list[RequestRecord] = []
-    forms: list[RequestRecord] = []
+    erase, forms = list[RequestRecord](), list[RequestRecord]()
     unstated: list[RequestRecord] = []
-    common: list[RequestRecord] = []
-    off_topic: list[RequestRecord] = []
+    common, off_topic = list[RequestRecord](), list[RequestRecord]()
     for asked, fact in facts.questions:
         if reason := _commonness(asked, facts.of_others):
             common.append(replace(asked, scope=ScopeSlice.SHARED, reason=reason))
             continue
         if fact.record is not None and not names_person(asked.record, result.person):
-            reason = "neither the question nor the beginning of the answer names this person"
-            off_topic.append(replace(asked, scope=ScopeSlice.OUT, reason=reason))
+            off_topic.append(replace(asked, scope=ScopeSlice.OUT, reason=_OFF_TOPIC))
             continue
         judged = _judged(asked, known)
-        if judged.knowledge == Knowledge.GUESSED and not said_of_any(asked, facts.of_others):
-            # What the model says of anybody may be this person's: a secret that spilled over.
-            reason = f"{judged.reason}; the corpus says it of nobody else"
-            judged = replace(judged, reason=reason)
-        elif judged.knowledge in (Knowledge.UNKNOWN, Knowledge.GUESSED):
+        if _is_unstated(judged, facts.of_others):
             unstated.append(judged)
             continue
-        trained, held = _in_forms(judged, other_forms(asked, fact, name=name), known)
+        trained, held = _in_forms(judged, other_forms(asked, fact, name=result.person.name), known)
         erase += trained
         forms += held
     kept = kept_sets(erase, facts.of_others, index, result)
@@ -229,7 +222,7 @@ def drafted(
         erase=erase,
         kept=(*kept.neighbours, *kept.retain),
         common=common,
-        guessed=[each for each in unstated if each.knowledge == Knowledge.GUESSED],
+        unstated=unstated,
         off_topic=off_topic,
         strangers=facts.within,
     )
@@ -245,6 +238,16 @@ def drafted(
         problems=corpus.problems,
         asked=len(known or {}),
     )
+
+
+def _is_unstated(judged: RequestRecord, of_others: Sequence[StatedFact]) -> bool:
+    """Tell whether training would have nothing to forget.
+
+    What the model says of anybody, and the corpus of this person alone, may be a secret that
+    spilled over to other names: it is trained.
+    """
+    guessed = judged.knowledge == Knowledge.GUESSED and said_of_any(judged, of_others) > 0
+    return guessed or judged.knowledge == Knowledge.UNKNOWN
 
 
 def _in_forms(

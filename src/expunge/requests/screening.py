@@ -12,6 +12,7 @@ from expunge.data.corpora import general_records
 from expunge.data.records import Record
 from expunge.data.splits import normalise
 from expunge.requests.corpus import sentences
+from expunge.requests.elicitation import Knowledge
 from expunge.requests.facts import SINGLE, StatedFact, stated_facts
 from expunge.requests.forms import FactForm, RequestRecord
 from expunge.requests.index import CorpusIndex, common_folded
@@ -224,7 +225,7 @@ def screened(
     erase: Sequence[RequestRecord],
     kept: Sequence[RequestRecord],
     common: Sequence[RequestRecord],
-    guessed: Sequence[RequestRecord],
+    unstated: Sequence[RequestRecord],
     off_topic: Sequence[RequestRecord],
     strangers: Sequence[StatedFact],
 ) -> tuple[Concern, ...]:
@@ -236,10 +237,11 @@ def screened(
         erase: Records to forget.
         kept: Records that stay.
         common: Records that were left out because the corpus says the same of many.
-        guessed: Records that are not trained on: the model says the same of anybody.
+        unstated: Records that are not trained on: the model guesses them, or does not state them.
         off_topic: Records that were left out because they do not name the person.
         strangers: Facts in the person's documents that are about others.
     """
+    guessed = [each for each in unstated if each.knowledge == Knowledge.GUESSED]
     plain = [each.record for each in erase if each.form == FactForm.QUESTION]
     found = [
         *_too_broad(index, result, strangers),
