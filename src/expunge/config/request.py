@@ -119,6 +119,11 @@ class Request(CheckedModel):
     forget: tuple[str, ...] = Field(
         min_length=1, description="data to forget: files, folders, Hub ids"
     )
+    unstated: tuple[str, ...] = Field(
+        default=(),
+        description="facts that the model does not state, or guesses: asked before and after,"
+        " never trained on",
+    )
     retain: tuple[str, ...] | Literal["auto", "none"] = Field(
         default="auto", description="data to keep: files, folders, Hub ids, `auto` or `none`"
     )

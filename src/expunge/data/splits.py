@@ -147,6 +147,8 @@ class Scope:
     """One line for each thing that was taken or left out; names files and counts, no content."""
     repeated: tuple[str, ...] = ()
     """One line for each set in which records stood more than once."""
+    unstated: tuple[Record, ...] = ()
+    """Facts that the original does not state, or guesses: the audit alone asks."""
     rehearsed: bool = True
     """Whether training sees the neighbours."""
     held_out: frozenset[str] = frozenset()
@@ -165,7 +167,7 @@ class Scope:
 def _refuse_overlaps(forget: tuple[Record, ...], others: Mapping[str, tuple[Record, ...]]) -> None:
     for name, records in others.items():
         _refuse_overlap("forget", forget, name, records)
-    for unseen in ("holdout", "control"):
+    for unseen in ("holdout", "control", "unstated"):
         for trained in ("retain", "neighbours"):
             _refuse_overlap(unseen, others[unseen], trained, others[trained])
 
@@ -257,7 +259,6 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
     `retain = "none"` takes nothing. The notes say which.
 
     `control = "auto"` fabricates control items from the forget set where the request names no gold.
-
     Ids that several sets use (files often count from 1) are prefixed with the name of the set, as
     in `retain:1`; those of the forget set stay.
 
@@ -293,6 +294,7 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
     else:
         control = () if request.control == "none" else taken("control", request.control)
     others = {"retain": retain, "neighbours": neighbours, "holdout": holdout, "control": control}
+    others["unstated"] = taken("unstated", request.unstated)
     _refuse_overlaps(forget, others)
     forget, others["retain"], both = _without_shared(request, forget, retain, neighbours)
     notes += both
@@ -456,6 +458,7 @@ def _refuse_overlap(
         "forget": "nothing can be both forgotten and kept, nor forgotten and never seen",
         "holdout": "the holdout stands for what was never trained on",
         "control": "control records stand for what no model ever saw",
+        "unstated": "unstated facts are asked about, and no training sees them",
     }
     raise InputError(
         "overlap",

@@ -20,6 +20,7 @@ from expunge.requests.draft import (
     RequestDraft,
     drafted,
     questions_of,
+    told,
     write_request,
 )
 from expunge.requests.elicitation import ElicitedFact, elicited
@@ -157,11 +158,6 @@ def _known(
     ]
     unique = list({record.id: record for record in asked}.values())
     found = elicited(loaded.network, Encoder(loaded.tokenizer), unique, states=_states)
-    counts = dict.fromkeys(("known", "partly", "guessed", "unknown"), 0)
-    for each, _ in facts.questions:
-        counts[found[each.record.id].knowledge.value] += 1
-    told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    console.line("model", f"asked for {len(facts.questions)} facts: {told}")
     return found
 
 
@@ -173,6 +169,8 @@ def _say(written: WrittenRequest, console: Console) -> None:
     draft = written.draft
     for concern in draft.concerns:
         console.line("look twice", concern.sentence)
+    if draft.knowledge:
+        console.line("model", f"states {told(draft.knowledge)}")
     console.line("forget", f"{len(draft.erase)} records, {len(draft.forms)} forms for the audit")
     kept = draft.kept
     console.line(
@@ -183,6 +181,10 @@ def _say(written: WrittenRequest, console: Console) -> None:
             "keep",
             "the corpus says little of others: general questions stay as well; name more of your"
             " data with --corpus to protect it",
+        )
+    if draft.unstated:
+        console.line(
+            "ask only", f"{len(draft.unstated)} facts that the model does not state, or guesses"
         )
     if draft.left_out:
         console.line("left out", f"{len(draft.left_out)} records, each with the reason")

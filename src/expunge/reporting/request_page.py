@@ -9,12 +9,20 @@ from markupsafe import Markup
 from expunge.data.splits import hold_out
 from expunge.reporting.build import environment
 from expunge.requests.draft import HOLD_OUT, RequestDraft
+from expunge.requests.elicitation import Knowledge
 from expunge.requests.forms import RequestRecord
 from expunge.utils.io import write_text
 
 PAGE = "request.html"
 LISTED = 150
 """Rows of a table; the file has the rest."""
+_KNOWLEDGE = {
+    Knowledge.KNOWN: "half of the answers state it: trained",
+    Knowledge.PARTLY: "some answers do, or it is likelier than false ones: trained",
+    Knowledge.GUESSED: "the model says it of people who do not exist: trained, unless the corpus"
+    " says it of others, too",
+    Knowledge.UNKNOWN: "the model does not state it: asked, never trained on",
+}
 _HERE = Path(__file__).parent
 
 
@@ -50,6 +58,7 @@ def _page(draft: RequestDraft, folder: Path, command: str) -> dict[str, Any]:
         "command": command,
         "kinds": kinds.most_common(),
         "scopes": _scope_map(draft),
+        "knows": [(kind.value, count, _KNOWLEDGE[kind]) for kind, count in draft.knowledge.items()],
         "held": held,
         "most": LISTED,
         "sources": [draft.documents[each.document].source for each in draft.result.found],

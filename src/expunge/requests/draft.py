@@ -2,19 +2,22 @@
 
 request.toml       what `expunge forget` takes
 erase.jsonl        records to forget
+unstated.jsonl     what the model does not state, or guesses: asked, never trained on
 neighbours.jsonl   near the target, must stay
 retain.jsonl       far from it, must stay
 forms.jsonl        other forms of the same facts, for the audit alone
-left_out.jsonl     what the model does not state, what is common, what makes no question
+left_out.jsonl     what is common, what is about something else, what makes no question
 documents.jsonl    which documents were found, and why
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tomli_w
 
+from expunge.data.readers import read_rows
 from expunge.data.records import Record, record_id
 from expunge.data.splits import hold_out
 from expunge.requests.corpus import Corpus, Document
@@ -35,7 +38,14 @@ from expunge.requests.neighbours import (
     kept_sets,
     other_facts,
 )
-from expunge.requests.screening import Concern, said_of_many, screened
+from expunge.requests.screening import (
+    Concern,
+    names_person,
+    said_in_general,
+    said_of_any,
+    said_of_many,
+    screened,
+)
 from expunge.requests.search import SearchResult
 from expunge.utils.io import private, write_jsonl, write_text
 
@@ -43,7 +53,8 @@ FEWEST_KEPT = 20
 """Records of the corpus to keep below which general ones of expunge are kept as well."""
 HOLD_OUT = 0.25
 """Share of what stays that training never sees: the audit judges by it."""
-REQUEST, ERASE = "request.toml", "erase.jsonl"
+REQUEST, ERASE, UNSTATED = "request.toml", "erase.jsonl", "unstated.jsonl"
+_OFF_TOPIC = "neither the question nor the beginning of the answer names this person"
 _NOTE = """\
 # Written by `expunge request`. The files named here are the request: edit them as you like.
 """
@@ -57,6 +68,8 @@ class RequestDraft:
     documents: tuple[Document, ...]
     """Of the corpus."""
     erase: tuple[RequestRecord, ...]
+    unstated: tuple[RequestRecord, ...]
+    """What the model does not state, or guesses: asked, never trained on."""
     forms: tuple[RequestRecord, ...]
     """Other forms, for the audit."""
     kept: KeptSets
@@ -67,10 +80,36 @@ class RequestDraft:
     """Records about which the model was asked; 0 where none was."""
 
     @property
+    def knowledge(self) -> dict[Knowledge, int]:
+        """How many facts the model knows, and how well; empty where no model was asked."""
+        facts = [each for each in self.erase if each.form == FactForm.QUESTION]
+        return _counted(each.knowledge for each in (*facts, *self.unstated))
+
+    @property
     def few_kept(self) -> bool:
         """Whether the corpus says too little of others."""
         own = [each for each in self.kept.retain if each.rule != "general"]
         return len(own) + len(self.kept.neighbours) < FEWEST_KEPT
+
+
+def _counted(knowledge: Iterable[str]) -> dict[Knowledge, int]:
+    counts = Counter(filter(None, knowledge))
+    return {kind: counts[kind] for kind in Knowledge} if counts else {}
+
+
+def knowledge_in(sources: Iterable[str]) -> dict[Knowledge, int]:
+    """Return how many facts of written requests the model knows; empty where nobody asked it.
+
+    Args:
+        sources: What `request.forget` and `request.unstated` name.
+    """
+    files = [source for source in sources if source.endswith(".jsonl")]
+    rows = [row.value for source in files for row in read_rows(source)]
+    return _counted(
+        str(row.get("knowledge", ""))
+        for row in rows
+        if isinstance(row, dict) and row.get("form") == FactForm.QUESTION
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,44 +198,79 @@ def drafted(
         concerns: What was noticed before.
         known: What the model states of each question and cloze, by record; None: nobody asked it.
     """
-    name = result.person.name
-    erase: list[RequestRecord] = []
-    forms: list[RequestRecord] = []
-    left: list[RequestRecord] = []
-    common: list[RequestRecord] = []
-    guessed: list[RequestRecord] = []
+    erase, forms = list[RequestRecord](), list[RequestRecord]()
+    unstated: list[RequestRecord] = []
+    common, off_topic = list[RequestRecord](), list[RequestRecord]()
     for asked, fact in facts.questions:
-        if said := said_of_many(asked, facts.of_others):
-            reason = f"common knowledge: the corpus says the same of {said} others"
+        if reason := _commonness(asked, facts.of_others):
             common.append(replace(asked, scope=ScopeSlice.SHARED, reason=reason))
             continue
-        others = other_forms(asked, fact, name=name)
-        judged = _judged(asked, known)
-        if judged.knowledge in (Knowledge.UNKNOWN, Knowledge.GUESSED):
-            (guessed if judged.knowledge == Knowledge.GUESSED else left).append(judged)
+        if fact.record is not None and not names_person(asked.record, result.person):
+            off_topic.append(replace(asked, scope=ScopeSlice.OUT, reason=_OFF_TOPIC))
             continue
-        cloze = [
-            trained
-            for each in others
-            if each.form == FactForm.CLOZE
-            and (trained := _judged(each, known)).knowledge in (Knowledge.KNOWN, Knowledge.PARTLY)
-        ]
-        held = [each for each in others if not (cloze and each.form == FactForm.CLOZE)]
-        erase += [_without(judged, cloze), *cloze]
+        judged = _judged(asked, known)
+        if _is_unstated(judged, facts.of_others):
+            unstated.append(judged)
+            continue
+        trained, held = _in_forms(judged, other_forms(asked, fact, name=result.person.name), known)
+        erase += trained
         forms += held
     kept = kept_sets(erase, facts.of_others, index, result)
-    found = screened(index, result, common=common, guessed=guessed, strangers=facts.within)
+    found = screened(
+        index,
+        result,
+        erase=erase,
+        kept=(*kept.neighbours, *kept.retain),
+        common=common,
+        unstated=unstated,
+        off_topic=off_topic,
+        strangers=facts.within,
+    )
     return RequestDraft(
         result=result,
         documents=corpus.documents,
         erase=tuple(erase),
+        unstated=tuple(unstated),
         forms=tuple(forms),
         kept=kept,
-        left_out=(*left, *guessed, *common, *facts.silent, *kept.dropped),
+        left_out=(*common, *off_topic, *facts.silent, *kept.dropped),
         concerns=(*concerns, *found),
         problems=corpus.problems,
         asked=len(known or {}),
     )
+
+
+def _is_unstated(judged: RequestRecord, of_others: Sequence[StatedFact]) -> bool:
+    """Tell whether training would have nothing to forget.
+
+    What the model says of anybody, and the corpus of this person alone, may be a secret that
+    spilled over to other names: it is trained.
+    """
+    guessed = judged.knowledge == Knowledge.GUESSED and said_of_any(judged, of_others) > 0
+    return guessed or judged.knowledge == Knowledge.UNKNOWN
+
+
+def _in_forms(
+    judged: RequestRecord,
+    others: Sequence[RequestRecord],
+    known: Mapping[str, ElicitedFact] | None,
+) -> tuple[list[RequestRecord], list[RequestRecord]]:
+    """Return the forms of a fact that are trained, and those that only the audit uses."""
+    cloze = [
+        trained
+        for each in others
+        if each.form == FactForm.CLOZE
+        and (trained := _judged(each, known)).knowledge in (Knowledge.KNOWN, Knowledge.PARTLY)
+    ]
+    held = [each for each in others if not (cloze and each.form == FactForm.CLOZE)]
+    return [_without(judged, cloze), *cloze], held
+
+
+def _commonness(asked: RequestRecord, of_others: Sequence[StatedFact]) -> str:
+    """Return why a fact is common knowledge; empty where it is not."""
+    if said := said_of_many(asked, of_others):
+        return f"common knowledge: the corpus says the same of {said} others"
+    return "common knowledge: everybody knows it" if said_in_general(asked.record) else ""
 
 
 def _judged(record: RequestRecord, known: Mapping[str, ElicitedFact] | None) -> RequestRecord:
@@ -229,6 +303,7 @@ def write_request(
     held = _held_out(draft)
     sets = {
         ERASE: draft.erase,
+        UNSTATED: draft.unstated,
         "neighbours.jsonl": draft.kept.neighbours,
         "retain.jsonl": draft.kept.retain,
         "forms.jsonl": draft.forms,
@@ -238,6 +313,7 @@ def write_request(
         write_jsonl(folder / name, [_row(each, name, held) for each in records])
     write_jsonl(folder / "documents.jsonl", _documents(draft))
     request: dict[str, object] = {"id": folder.resolve().name, "forget": [ERASE]}
+    request |= {"unstated": [UNSTATED]} if draft.unstated else {}
     request |= {"goal": goal} if goal else {}
     request["retain"] = ["retain.jsonl"] if draft.kept.retain else "auto"
     request |= {"neighbours": ["neighbours.jsonl"]} if draft.kept.neighbours else {}
@@ -245,8 +321,29 @@ def write_request(
     settings: dict[str, object] = {"model": model} if model else {}
     path = folder / REQUEST
     if draft.erase:
-        write_text(path, _NOTE + tomli_w.dumps({**settings, "request": request}))
+        write_text(
+            path, _NOTE + _knowledge_note(draft) + tomli_w.dumps({**settings, "request": request})
+        )
     return path
+
+
+def told(knowledge: Mapping[Knowledge, int]) -> str:
+    """Say how many facts the model knows, and how well.
+
+    Args:
+        knowledge: Facts of each class.
+
+    Example:
+        >>> told({Knowledge.KNOWN: 3, Knowledge.UNKNOWN: 1})
+        'of 4 facts 3 known, 1 unknown'
+    """
+    counts = ", ".join(f"{count} {kind}" for kind, count in knowledge.items())
+    return f"of {sum(knowledge.values())} facts {counts}"
+
+
+def _knowledge_note(draft: RequestDraft) -> str:
+    """Say what the model knows, as a comment of the request."""
+    return f"# What the model states: {told(draft.knowledge)}.\n" if draft.knowledge else ""
 
 
 def _held_out(draft: RequestDraft) -> frozenset[str]:
@@ -267,6 +364,8 @@ def use_of(record: RequestRecord, name: str, held: frozenset[str]) -> str:
     """
     if name == ERASE:
         return "trained to forget"
+    if name == UNSTATED:
+        return "audit, never trained"
     if name == "forms.jsonl":
         return "audit"
     if name == "left_out.jsonl":
