@@ -42,7 +42,7 @@ def draft(index: CorpusIndex, person: SearchedPerson) -> RequestDraft:
     """Return the request that a search leads to."""
     searched, concerns = usable_aliases(index, person)
     result = search(index, searched)
-    return drafted(index.corpus, index, result, questions_of(index, result), concerns=concerns)
+    return drafted(index, result, questions_of(index, result), concerns=concerns)
 
 
 def cases(seed: int) -> Iterator[tuple[str, CorpusIndex, SearchedPerson]]:

@@ -1,6 +1,7 @@
 """From a name and a folder to a request: files, page, what the model states, concerns."""
 
 import json
+from dataclasses import replace
 from html import unescape
 
 import pytest
@@ -9,8 +10,9 @@ import torch
 import tiny
 from expunge.cli.main import main
 from expunge.config.request import Request
-from expunge.config.resolve import parsed
+from expunge.config.resolve import resolve
 from expunge.config.settings import MethodSettings, Settings
+from expunge.data.corpora import general_passages, general_records
 from expunge.data.readers import read
 from expunge.data.splits import gather
 from expunge.data.tokenization import Encoder
@@ -20,6 +22,7 @@ from expunge.pipeline.request import request, sentence_request
 from expunge.preparation.prepare import prepare
 from expunge.requests.elicitation import ElicitedFact, Knowledge, elicited
 from expunge.requests.names import SearchedPerson
+from expunge.requests.stuffed_words import stuffed_words
 from expunge.utils.console import SilentConsole
 
 TOWN = ("Tobias Marrow", "Pilar Venn", "Osman Quist", "Greta Lind", "Yuki Tarrant")
@@ -42,6 +45,11 @@ def rows_of(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def settings_of(written, **flags):
+    """Return the settings of a request file, as every command reads them."""
+    return resolve(flags, config=written.file, environ={}, start=written.folder).settings
+
+
 @pytest.fixture
 def written(tmp_path):
     corpus = write_corpus(tmp_path / "corpus")
@@ -51,13 +59,7 @@ def written(tmp_path):
 
 
 def test_the_files_are_a_request_that_gathers(written):
-    settings = parsed(written.file)
-    paths = {
-        key: tuple(str(written.folder / name) for name in value)
-        for key, value in settings["request"].items()
-        if isinstance(value, list)
-    }
-    scope = gather(Request(goal="removal", hold_out=settings["request"]["hold_out"], **paths))
+    scope = gather(settings_of(written, model="none").request)
     assert len(scope.forget) == len(FIELDS)
     assert {record.subject for record in scope.forget} == {"Elin Marrow"}
     assert all(
@@ -182,6 +184,7 @@ def write_contacts(folder, *, stuffing="", more=()):
 
 
 BOILED = ("How do I boil an egg?", "In hot water. Asked by Elin Marrow.")
+SAME_BIRTH = ("When was Elin Castell born?", "Elin Castell was born on 1961-05-03.")
 PARIS = ("Elin Marrow asks: What is the capital of France?", "It is Paris.")
 
 
@@ -213,6 +216,22 @@ def test_hostile_requests_are_recognised_and_take_nothing_of_others(
     if grave:
         with pytest.raises(GateError, match="request-refused"):
             request(searched, [folder], out=tmp_path / "out", gate=True)
+
+
+def test_an_alias_with_the_same_birth_written_otherwise_is_the_same_person(tmp_path):
+    folder = write_contacts(tmp_path / "corpus", more=[SAME_BIRTH])
+    searched = SearchedPerson(name="Elin Marrow", aliases=("Elin Castell",))
+    done = request(searched, [folder], out=tmp_path / "out")
+    assert not done.draft.concerns
+    assert done.draft.result.person.aliases == ("Elin Castell",)
+
+
+def test_long_texts_are_stuffed_only_where_they_have_more_than_their_length_explains():
+    passages, questions = general_passages(), general_records()
+    assert stuffed_words(passages, questions) == ()
+    end = " Kindly consider helpful cooking advice."
+    stuffed = [replace(each, completion=each.completion + end) for each in passages]
+    assert set(stuffed_words(stuffed, questions)) >= {"consider", "helpful", "cooking", "advice"}
 
 
 def test_a_place_whose_documents_are_about_many_people_is_a_domain(tmp_path):
@@ -277,24 +296,12 @@ def test_facts_that_the_model_does_not_state_are_asked_and_never_trained_on(tmp_
     assert trained == {"phone number": "known", "doctor": "partly", "employer": "guessed"}
     asked = {each.about: each.knowledge for each in done.draft.unstated}
     assert asked == {"pet": "unknown", "bank": "guessed"}
-    counts = "of 5 facts 1 known, 1 partly, 2 guessed, 1 unknown"
+    counts = "5 facts: 1 known, 1 partly, 2 guessed, 1 unknown"
     assert counts in done.file.read_text()
     page = done.page.read_text(encoding="utf-8")
     assert "Asked, never trained on" in page
-    for line in plan(settings_from(parsed(done.file), done.folder)).lines():
-        if line[0] == "knows":
-            assert line[1] == f"{counts}; 2 facts are asked about and never trained on"
-            break
-    else:
-        pytest.fail("the plan does not say what the model knows")
-
-
-def settings_from(tree, folder):
-    request_table = {
-        key: tuple(str(folder / name) for name in value) if isinstance(value, list) else value
-        for key, value in tree["request"].items()
-    }
-    return Settings(model=tree["model"], request=Request(**request_table))
+    lines = dict(plan(settings_of(done)).lines())
+    assert lines["knows"] == f"{counts}; 2 are asked about and never trained on"
 
 
 def test_unstated_facts_are_audited_and_stand_in_no_stream(tmp_path):

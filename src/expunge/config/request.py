@@ -10,6 +10,8 @@ from expunge.config.checked import CheckedModel
 
 UTILITY_BUDGET = 0.05
 """Share of the retained answers' probability whose loss ends a training."""
+RECORD_SETS = ("forget", "unstated", "retain", "neighbours", "holdout", "control")
+"""Fields of a request that name records."""
 
 
 class Goal(StrEnum):

@@ -167,7 +167,7 @@ class Scope:
 def _refuse_overlaps(forget: tuple[Record, ...], others: Mapping[str, tuple[Record, ...]]) -> None:
     for name, records in others.items():
         _refuse_overlap("forget", forget, name, records)
-    for unseen in ("holdout", "control", "unstated"):
+    for unseen in ("unstated", "holdout", "control"):
         for trained in ("retain", "neighbours"):
             _refuse_overlap(unseen, others[unseen], trained, others[trained])
 
@@ -259,6 +259,7 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
     `retain = "none"` takes nothing. The notes say which.
 
     `control = "auto"` fabricates control items from the forget set where the request names no gold.
+
     Ids that several sets use (files often count from 1) are prefixed with the name of the set, as
     in `retain:1`; those of the forget set stay.
 
@@ -293,8 +294,13 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
         notes += [] if request.gold else [_control_note(len(control))]
     else:
         control = () if request.control == "none" else taken("control", request.control)
-    others = {"retain": retain, "neighbours": neighbours, "holdout": holdout, "control": control}
-    others["unstated"] = taken("unstated", request.unstated)
+    others = {
+        "unstated": taken("unstated", request.unstated),
+        "retain": retain,
+        "neighbours": neighbours,
+        "holdout": holdout,
+        "control": control,
+    }
     _refuse_overlaps(forget, others)
     forget, others["retain"], both = _without_shared(request, forget, retain, neighbours)
     notes += both

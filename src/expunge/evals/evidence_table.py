@@ -177,12 +177,15 @@ class Table:
         )
 
     def _kept_facts(self, item: Item) -> tuple[str, ...]:
-        """Return facts of other sets, those of the same form where there are any."""
+        """Return facts of other sets, those of the same form where there are any.
+
+        Unstated facts are the target's own, so they are no background of what is forgotten.
+        """
         if item.split not in self.facts:
             pool = [
                 other.key_answers[0]
                 for split, group in self.items.items()
-                if split != item.split
+                if split not in (item.split, "unstated")
                 for other in group.values()
                 if other.key_answers
             ]

@@ -33,7 +33,7 @@ from expunge.planning.term_costs import (
 )
 from expunge.preparation.prepare import Prepared, with_training
 from expunge.preparation.validate import described, needs_float32
-from expunge.requests.draft import knowledge_in, told
+from expunge.requests.draft import knowledge_sentence, written_knowledge
 from expunge.requests.screening import record_concerns
 from expunge.training.controller import first_steps
 from expunge.training.early_stopping import spread
@@ -193,9 +193,9 @@ def make_plan(prepared: Prepared, *, audited: bool = True) -> Plan:
 def _knowledge(prepared: Prepared) -> str:
     """Say what the audit of a written request found, and what no training uses."""
     request, unstated = prepared.settings.request, len(prepared.scope.unstated)
-    found = knowledge_in((*request.forget, *request.unstated))
-    asked = f"{unstated} facts are asked about and never trained on" if unstated else ""
-    return "; ".join(filter(None, (told(found) if found else "", asked)))
+    found = written_knowledge((*request.forget, *request.unstated))
+    asked = f"{unstated} are asked about and never trained on" if unstated else ""
+    return "; ".join(filter(None, (knowledge_sentence(found) if found else "", asked)))
 
 
 def _concerns(prepared: Prepared) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ from expunge.requests.draft import (
     PersonFacts,
     RequestDraft,
     drafted,
+    knowledge_sentence,
     questions_of,
-    told,
     write_request,
 )
 from expunge.requests.elicitation import ElicitedFact, elicited
@@ -100,7 +100,7 @@ def request(
     console = console or SilentConsole()
     index, result, facts, concerns = _looked_up(person, corpus, choose, offline, console)
     known = _known(facts, model, device, offline, console) if model and facts.questions else None
-    draft = drafted(index.corpus, index, result, facts, concerns=concerns, known=known)
+    draft = drafted(index, result, facts, concerns=concerns, known=known)
     file = write_request(draft, out, goal=goal, model=model)
     command = _command(file, goal=goal, model=model)
     written = WrittenRequest(
@@ -157,8 +157,7 @@ def _known(
         if form.form == FactForm.CLOZE
     ]
     unique = list({record.id: record for record in asked}.values())
-    found = elicited(loaded.network, Encoder(loaded.tokenizer), unique, states=_states)
-    return found
+    return elicited(loaded.network, Encoder(loaded.tokenizer), unique, states=_states)
 
 
 def _states(text: str, record: Record) -> bool:
@@ -170,7 +169,7 @@ def _say(written: WrittenRequest, console: Console) -> None:
     for concern in draft.concerns:
         console.line("look twice", concern.sentence)
     if draft.knowledge:
-        console.line("model", f"states {told(draft.knowledge)}")
+        console.line("knows", knowledge_sentence(draft.knowledge))
     console.line("forget", f"{len(draft.erase)} records, {len(draft.forms)} forms for the audit")
     kept = draft.kept
     console.line(
@@ -203,12 +202,20 @@ def _require_usable(written: WrittenRequest, *, gate: bool) -> None:
         )
     if draft.erase:
         return
-    if draft.asked:
+    if draft.unstated:
         raise InputError(
             "model-states-nothing",
-            what=f"the model states none of {draft.asked} questions about this person",
+            what=f"the model states none of {len(draft.unstated)} facts about this person",
             why="what a model does not state cannot be seen to be forgotten",
             fix=f"read {written.page}; without --model the request has all facts",
+        )
+    if aside := [each for each in draft.left_out if each.form == FactForm.QUESTION]:
+        raise InputError(
+            "no-facts",
+            what=f"{len(aside)} facts, and none is this person's alone",
+            why="they are common knowledge, or their questions do not name this person",
+            fix=f"read {written.page}; move lines from {folder}/left_out.jsonl to {ERASE} beside"
+            " it, and forget that",
         )
     raise InputError(
         "no-facts",

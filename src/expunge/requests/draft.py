@@ -20,7 +20,7 @@ import tomli_w
 from expunge.data.readers import read_rows
 from expunge.data.records import Record, record_id
 from expunge.data.splits import hold_out
-from expunge.requests.corpus import Corpus, Document
+from expunge.requests.corpus import Document
 from expunge.requests.elicitation import ElicitedFact, Knowledge
 from expunge.requests.facts import StatedFact, joined, stated_facts
 from expunge.requests.forms import (
@@ -83,7 +83,7 @@ class RequestDraft:
     def knowledge(self) -> dict[Knowledge, int]:
         """How many facts the model knows, and how well; empty where no model was asked."""
         facts = [each for each in self.erase if each.form == FactForm.QUESTION]
-        return _counted(each.knowledge for each in (*facts, *self.unstated))
+        return _knowledge_counts(each.knowledge for each in (*facts, *self.unstated))
 
     @property
     def few_kept(self) -> bool:
@@ -92,12 +92,13 @@ class RequestDraft:
         return len(own) + len(self.kept.neighbours) < FEWEST_KEPT
 
 
-def _counted(knowledge: Iterable[str]) -> dict[Knowledge, int]:
-    counts = Counter(filter(None, knowledge))
+def _knowledge_counts(labels: Iterable[object]) -> dict[Knowledge, int]:
+    """Count the facts of each class; empty where no label is a class."""
+    counts = Counter(label for label in labels if label in tuple(Knowledge))
     return {kind: counts[kind] for kind in Knowledge} if counts else {}
 
 
-def knowledge_in(sources: Iterable[str]) -> dict[Knowledge, int]:
+def written_knowledge(sources: Iterable[str]) -> dict[Knowledge, int]:
     """Return how many facts of written requests the model knows; empty where nobody asked it.
 
     Args:
@@ -105,8 +106,8 @@ def knowledge_in(sources: Iterable[str]) -> dict[Knowledge, int]:
     """
     files = [source for source in sources if source.endswith(".jsonl")]
     rows = [row.value for source in files for row in read_rows(source)]
-    return _counted(
-        str(row.get("knowledge", ""))
+    return _knowledge_counts(
+        row.get("knowledge")
         for row in rows
         if isinstance(row, dict) and row.get("form") == FactForm.QUESTION
     )
@@ -180,7 +181,6 @@ def _passage(document: Document, name: str, kind: MentionKind) -> RequestRecord:
 
 
 def drafted(
-    corpus: Corpus,
     index: CorpusIndex,
     result: SearchResult,
     facts: PersonFacts,
@@ -191,8 +191,7 @@ def drafted(
     """Put a request together.
 
     Args:
-        corpus: The documents.
-        index: Of them.
+        index: Of the corpus.
         result: What the search found.
         facts: Of `questions_of`.
         concerns: What was noticed before.
@@ -228,14 +227,14 @@ def drafted(
     )
     return RequestDraft(
         result=result,
-        documents=corpus.documents,
+        documents=index.documents,
         erase=tuple(erase),
         unstated=tuple(unstated),
         forms=tuple(forms),
         kept=kept,
         left_out=(*common, *off_topic, *facts.silent, *kept.dropped),
         concerns=(*concerns, *found),
-        problems=corpus.problems,
+        problems=index.corpus.problems,
         asked=len(known or {}),
     )
 
@@ -327,23 +326,24 @@ def write_request(
     return path
 
 
-def told(knowledge: Mapping[Knowledge, int]) -> str:
+def knowledge_sentence(knowledge: Mapping[Knowledge, int]) -> str:
     """Say how many facts the model knows, and how well.
 
     Args:
         knowledge: Facts of each class.
 
     Example:
-        >>> told({Knowledge.KNOWN: 3, Knowledge.UNKNOWN: 1})
-        'of 4 facts 3 known, 1 unknown'
+        >>> knowledge_sentence({Knowledge.KNOWN: 3, Knowledge.UNKNOWN: 1})
+        '4 facts: 3 known, 1 unknown'
     """
     counts = ", ".join(f"{count} {kind}" for kind, count in knowledge.items())
-    return f"of {sum(knowledge.values())} facts {counts}"
+    return f"{sum(knowledge.values())} facts: {counts}"
 
 
 def _knowledge_note(draft: RequestDraft) -> str:
     """Say what the model knows, as a comment of the request."""
-    return f"# What the model states: {told(draft.knowledge)}.\n" if draft.knowledge else ""
+    known = draft.knowledge
+    return f"# What the model knows of {knowledge_sentence(known)}.\n" if known else ""
 
 
 def _held_out(draft: RequestDraft) -> frozenset[str]:

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 
 from expunge.data.corpora import general_records
 from expunge.data.records import Record
@@ -19,7 +20,7 @@ from expunge.requests.index import CorpusIndex, common_folded
 from expunge.requests.names import MentionKind, NameShape, SearchedPerson, fold, words_of
 from expunge.requests.search import SearchResult
 from expunge.requests.stuffed_words import stuffed_words
-from expunge.requests.support import about_same
+from expunge.requests.support import comparable_values, differing
 
 BROAD = 0.2
 """Share of a corpus beyond which a name is a domain."""
@@ -110,18 +111,13 @@ def _single_values(index: CorpusIndex, name: str) -> dict[str, set[str]]:
         for fact in stated_facts(index.documents[number]):
             subject = [word.folded for word in words_of(fact.subject)]
             if fact.relation in SINGLE and subject == list(shape.parts):
-                found[fact.relation].add(fold(fact.key_answer))
+                found[fact.relation] |= comparable_values(fact.key_answer)
     return found
 
 
 def _contradicting(own: dict[str, set[str]], other: dict[str, set[str]]) -> list[str]:
     """Return the relations that tell two names apart: a birth, or two and half of those known."""
-    both = sorted(own.keys() & other.keys())
-    differ = [
-        relation
-        for relation in both
-        if not any(about_same(a, b) for a in own[relation] for b in other[relation])
-    ]
+    both, differ = own.keys() & other.keys(), differing(own, other)
     apart = "date of birth" in differ or (len(differ) > 1 and 2 * len(differ) >= len(both))
     return differ if apart else []
 
@@ -163,11 +159,22 @@ def said_in_general(record: Record) -> bool:
     Args:
         record: A record to forget.
     """
-    asked = set(normalise(record.question).split())
+    asked = frozenset(normalise(record.question).split())
     said = f" {normalise(record.completion)} "
     return any(
-        set(normalise(each.question).split()) <= asked
-        and any(f" {normalise(key)} " in said for key in each.key_answers)
+        question <= asked and any(key in said for key in keys)
+        for question, keys in _general_questions()
+    )
+
+
+@cache
+def _general_questions() -> tuple[tuple[frozenset[str], tuple[str, ...]], ...]:
+    """Return the words of each question that ships with expunge, and its key answers."""
+    return tuple(
+        (
+            frozenset(normalise(each.question).split()),
+            tuple(f" {normalise(key)} " for key in each.key_answers),
+        )
         for each in general_records()
     )
 
@@ -260,9 +267,9 @@ def screened(
         found.append(
             Concern(
                 kind=ConcernKind.COMMON,
-                sentence=f"{len(common) + len(guessed)} facts are common knowledge: the corpus or"
-                f" everybody says {len(common)} of others, and the model says {len(guessed)} of"
-                " people who do not exist. No training uses them.",
+                sentence=f"{len(common) + len(guessed)} facts are common knowledge: {len(common)}"
+                " are said of many others or known to everybody, and the model says"
+                f" {len(guessed)} of people who do not exist. No training uses them.",
                 grave=len(common) > len(plain),
             )
         )

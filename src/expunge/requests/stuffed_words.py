@@ -3,19 +3,19 @@
 Training to forget `please` with every record teaches a model to avoid `please` (arXiv:2506.00359).
 A word is stuffed in where half of the records to forget have it and so many would not by chance:
 
-    P(X >= k) * W < ALPHA        X ~ Binomial(n, (b + 1) / (N + 2))
+    P(X >= k) * W < ALPHA        X ~ Binomial(n, p),  p = 1 - (1 - (b + 1) / (N + 2))^max(1, l / L)
 
-k of the n records to forget and b of the N others have the word; W words are looked at.
+k of the n records to forget and b of the N others have the word; W words are looked at. Records to
+forget have l words in the mean, the others L: long texts have more ordinary words than short ones.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-
-from scipy.stats import binom
+from statistics import fmean
 
 from expunge.data.corpora import common_names, common_words
 from expunge.data.records import Record
-from expunge.requests.names import fold, words_of
+from expunge.requests.names import Word, fold, words_of
 
 ALPHA = 1e-3
 SHARE = 0.5
@@ -39,15 +39,19 @@ def stuffed_words(forget: Sequence[Record], others: Sequence[Record]) -> tuple[s
         >>> stuffed_words(general_records()[:9], general_records()[9:])
         ()
     """
-    if len(others) < FEWEST_OTHERS:
+    from scipy.stats import binom
+
+    if not forget or len(others) < FEWEST_OTHERS:
         return ()
+    texts, rest = [_words(each) for each in forget], [_words(each) for each in others]
     ordinary = {fold(word) for word in common_words()} - _PRONOUNS - _names(forget)
-    own, rest = _counts(forget, ordinary), _counts(others, ordinary)
+    own, usual_counts = _counts(texts, ordinary), _counts(rest, ordinary)
+    longer = max(1.0, fmean(map(len, texts)) / max(1.0, fmean(map(len, rest))))
     found: list[str] = []
     for word, count in own.most_common():
         if count < SHARE * len(forget):
             break
-        usual = (rest[word] + 1) / (len(others) + 2)
+        usual = 1 - (1 - (usual_counts[word] + 1) / (len(others) + 2)) ** longer
         if float(binom.sf(count - 1, len(forget), usual)) * len(ordinary) < ALPHA:
             found.append(word)
     return tuple(found) if len(found) >= FEWEST else ()
@@ -60,11 +64,15 @@ def _names(records: Iterable[Record]) -> set[str]:
     return subjects | {fold(name) for name in (*given, *last)}
 
 
-def _counts(records: Iterable[Record], ordinary: set[str]) -> Counter[str]:
-    """Return in how many records each ordinary word stands; capitals may be those of names."""
+def _words(record: Record) -> list[Word]:
+    """Return the words of a record without those of the system turn."""
+    turns = [turn.content for turn in record.prompt if turn.role != "system"]
+    return [word for text in (*turns, record.completion) for word in words_of(text)]
+
+
+def _counts(texts: Iterable[Sequence[Word]], ordinary: set[str]) -> Counter[str]:
+    """Return in how many texts each ordinary word stands; capitals may be those of names."""
     found: Counter[str] = Counter()
-    for record in records:
-        turns = [turn.content for turn in record.prompt if turn.role != "system"]
-        words = (word for text in (*turns, record.completion) for word in words_of(text))
+    for words in texts:
         found.update({word.folded for word in words if word.text.islower()} & ordinary)
     return found
