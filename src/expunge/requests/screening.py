@@ -258,8 +258,8 @@ def screened(
         found.append(
             Concern(
                 kind=ConcernKind.OFF_TOPIC,
-                sentence=f"{len(off_topic)} questions in these documents name this person neither"
-                " in the question nor where the answer begins. They were left out.",
+                sentence="Questions in these documents that name this person neither in the"
+                f" question nor where the answer begins: {len(off_topic)}. They were left out.",
                 grave=len(off_topic) > len(plain),
             )
         )
@@ -267,9 +267,9 @@ def screened(
         found.append(
             Concern(
                 kind=ConcernKind.COMMON,
-                sentence=f"{len(common) + len(guessed)} facts are common knowledge: {len(common)}"
-                " are said of many others or known to everybody, and the model says"
-                f" {len(guessed)} of people who do not exist. No training uses them.",
+                sentence="Facts that no training uses:"
+                f" {len(common)} that many others share or everybody knows,"
+                f" {len(guessed)} that the model says of people who do not exist.",
                 grave=len(common) > len(plain),
             )
         )
@@ -330,8 +330,8 @@ def _of_others(
         found.append(
             Concern(
                 kind=ConcernKind.ANOTHER,
-                sentence=f"{len(foreign)} documents have an identifier of this person and only the"
-                " names of others: the identifier may be another person's.",
+                sentence="Documents with an identifier of this person and only the names of others:"
+                f" {len(foreign)}. The identifier may be another person's.",
                 grave=True,
             )
         )
