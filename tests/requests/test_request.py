@@ -72,13 +72,12 @@ def test_the_files_are_a_request_that_gathers(written):
 
 
 def test_every_record_says_why_and_where_it_stands_on_the_scope_map(written):
-    names = ("erase", "neighbours", "retain", "forms", "left_out")
+    names = ("erase", "neighbours", "retain", "left_out")
     every = {name: rows_of(written.folder / f"{name}.jsonl") for name in names}
     assert all(
         row["why"] and row["scope"] and row["use"] for rows in every.values() for row in rows
     )
     assert {row["scope"] for row in every["erase"]} == {"in"}
-    assert {row["scope"] for row in every["forms"]} == {"hard in"}
     assert {row["relation"] for row in every["neighbours"]} == {"namesake", "same relation"}
     uses = {row["use"] for row in every["neighbours"]}
     assert uses == {"rehearsed", "audit, held out"}

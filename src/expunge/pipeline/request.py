@@ -25,7 +25,7 @@ from expunge.requests.draft import (
 )
 from expunge.requests.elicitation import ElicitedFact, elicited
 from expunge.requests.facts import stated_facts
-from expunge.requests.forms import FactForm, other_forms, question_record
+from expunge.requests.forms import FactForm, cloze_record, question_record
 from expunge.requests.index import CorpusIndex
 from expunge.requests.names import SearchedPerson
 from expunge.requests.screening import Concern, usable_aliases
@@ -150,12 +150,10 @@ def _known(
     """Ask the model for every fact, plainly and as a cloze."""
     loaded = load(model, float32_source(device, offline=offline))
     asked = [each.record for each, _ in facts.questions]
-    asked += [
-        form.record
-        for each, fact in facts.questions
-        for form in other_forms(each, fact, name=each.record.subject or "")
-        if form.form == FactForm.CLOZE
-    ]
+    clozes = (
+        cloze_record(each, fact, name=each.record.subject or "") for each, fact in facts.questions
+    )
+    asked += [each.record for each in clozes if each is not None]
     unique = list({record.id: record for record in asked}.values())
     return elicited(loaded.network, Encoder(loaded.tokenizer), unique, states=_states)
 
@@ -170,7 +168,10 @@ def _say(written: WrittenRequest, console: Console) -> None:
         console.line("look twice", concern.sentence)
     if draft.knowledge:
         console.line("knows", knowledge_sentence(draft.knowledge))
-    console.line("forget", f"{len(draft.erase)} records, {len(draft.forms)} forms for the audit")
+    console.line(
+        "forget",
+        f"{len(draft.erase)} records; {draft.held_out} other wordings, for the audit alone",
+    )
     kept = draft.kept
     console.line(
         "keep", f"{len(kept.neighbours)} records near the target, {len(kept.retain)} far from it"

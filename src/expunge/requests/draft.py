@@ -5,7 +5,6 @@ erase.jsonl        records to forget
 unstated.jsonl     what the model does not state, or guesses: asked, never trained on
 neighbours.jsonl   near the target, must stay
 retain.jsonl       far from it, must stay
-forms.jsonl        other forms of the same facts, for the audit alone
 left_out.jsonl     what is common, what is about something else, what makes no question
 documents.jsonl    which documents were found, and why
 """
@@ -27,7 +26,7 @@ from expunge.requests.forms import (
     FactForm,
     RequestRecord,
     ScopeSlice,
-    other_forms,
+    cloze_record,
     question_record,
 )
 from expunge.requests.index import CorpusIndex
@@ -70,8 +69,6 @@ class RequestDraft:
     erase: tuple[RequestRecord, ...]
     unstated: tuple[RequestRecord, ...]
     """What the model does not state, or guesses: asked, never trained on."""
-    forms: tuple[RequestRecord, ...]
-    """Other forms, for the audit."""
     kept: KeptSets
     left_out: tuple[RequestRecord, ...]
     concerns: tuple[Concern, ...]
@@ -84,6 +81,11 @@ class RequestDraft:
         """How many facts the model knows, and how well; empty where no model was asked."""
         facts = [each for each in self.erase if each.form == FactForm.QUESTION]
         return _knowledge_counts(each.knowledge for each in (*facts, *self.unstated))
+
+    @property
+    def held_out(self) -> int:
+        """How many wordings of the facts to forget only the audit uses."""
+        return sum(len(each.record.paraphrases) for each in self.erase)
 
     @property
     def few_kept(self) -> bool:
@@ -197,8 +199,7 @@ def drafted(
         concerns: What was noticed before.
         known: What the model states of each question and cloze, by record; None: nobody asked it.
     """
-    erase, forms = list[RequestRecord](), list[RequestRecord]()
-    unstated: list[RequestRecord] = []
+    erase, unstated = list[RequestRecord](), list[RequestRecord]()
     common, off_topic = list[RequestRecord](), list[RequestRecord]()
     for asked, fact in facts.questions:
         if reason := _commonness(asked, facts.of_others):
@@ -211,9 +212,7 @@ def drafted(
         if _is_unstated(judged, facts.of_others):
             unstated.append(judged)
             continue
-        trained, held = _in_forms(judged, other_forms(asked, fact, name=result.person.name), known)
-        erase += trained
-        forms += held
+        erase += _trained_forms(judged, cloze_record(asked, fact, name=result.person.name), known)
     kept = kept_sets(erase, facts.of_others, index, result)
     found = screened(
         index,
@@ -230,7 +229,6 @@ def drafted(
         documents=index.documents,
         erase=tuple(erase),
         unstated=tuple(unstated),
-        forms=tuple(forms),
         kept=kept,
         left_out=(*common, *off_topic, *facts.silent, *kept.dropped),
         concerns=(*concerns, *found),
@@ -249,20 +247,19 @@ def _is_unstated(judged: RequestRecord, of_others: Sequence[StatedFact]) -> bool
     return guessed or judged.knowledge == Knowledge.UNKNOWN
 
 
-def _in_forms(
-    judged: RequestRecord,
-    others: Sequence[RequestRecord],
-    known: Mapping[str, ElicitedFact] | None,
-) -> tuple[list[RequestRecord], list[RequestRecord]]:
-    """Return the forms of a fact that are trained, and those that only the audit uses."""
-    cloze = [
-        trained
-        for each in others
-        if each.form == FactForm.CLOZE
-        and (trained := _judged(each, known)).knowledge in (Knowledge.KNOWN, Knowledge.PARTLY)
-    ]
-    held = [each for each in others if not (cloze and each.form == FactForm.CLOZE)]
-    return [_without(judged, cloze), *cloze], held
+def _trained_forms(
+    judged: RequestRecord, cloze: RequestRecord | None, known: Mapping[str, ElicitedFact] | None
+) -> list[RequestRecord]:
+    """Return the forms of a fact that are trained: the question, and the cloze where it is known.
+
+    A wording that is trained is none that the audit alone uses.
+    """
+    asked = cloze and _judged(cloze, known)
+    if asked is None or asked.knowledge not in (Knowledge.KNOWN, Knowledge.PARTLY):
+        return [judged]
+    record = judged.record
+    held = tuple(text for text in record.paraphrases if text != asked.record.question)
+    return [replace(judged, record=replace(record, paraphrases=held)), asked]
 
 
 def _commonness(asked: RequestRecord, of_others: Sequence[StatedFact]) -> str:
@@ -278,13 +275,6 @@ def _judged(record: RequestRecord, known: Mapping[str, ElicitedFact] | None) -> 
         return record
     reason = f"{record.reason}; {said.sentence()}"
     return replace(record, knowledge=said.knowledge.value, reason=reason)
-
-
-def _without(record: RequestRecord, trained: Sequence[RequestRecord]) -> RequestRecord:
-    """Take a wording that is trained from those that the audit alone uses."""
-    used = {each.record.question for each in trained}
-    kept = tuple(text for text in record.record.paraphrases if text not in used)
-    return replace(record, record=replace(record.record, paraphrases=kept))
 
 
 def write_request(
@@ -305,7 +295,6 @@ def write_request(
         UNSTATED: draft.unstated,
         "neighbours.jsonl": draft.kept.neighbours,
         "retain.jsonl": draft.kept.retain,
-        "forms.jsonl": draft.forms,
         "left_out.jsonl": draft.left_out,
     }
     for name, records in sets.items():
@@ -317,7 +306,9 @@ def write_request(
     request["retain"] = ["retain.jsonl"] if draft.kept.retain else "auto"
     request |= {"neighbours": ["neighbours.jsonl"]} if draft.kept.neighbours else {}
     request["hold_out"] = HOLD_OUT
-    settings: dict[str, object] = {"model": model} if model else {}
+    # Every held-out wording is asked: level quick alone asks the first of each record.
+    settings: dict[str, object] = {"audit": {"attacks": ["paraphrase"]}}
+    settings |= {"model": model} if model else {}
     path = folder / REQUEST
     if draft.erase:
         write_text(
@@ -366,8 +357,6 @@ def use_of(record: RequestRecord, name: str, held: frozenset[str]) -> str:
         return "trained to forget"
     if name == UNSTATED:
         return "audit, never trained"
-    if name == "forms.jsonl":
-        return "audit"
     if name == "left_out.jsonl":
         return "left out"
     return "audit, held out" if record.record.id in held else "rehearsed"
