@@ -289,18 +289,12 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
     retain, found = _retained(request, named, forget, neighbours)
     notes += found
     holdout = taken("holdout", request.holdout)
-    if request.control == "auto":
-        control = () if request.gold else _fabricated(forget, (*retain, *neighbours, *holdout))
-        notes += [] if request.gold else [_control_note(len(control))]
-    else:
-        control = () if request.control == "none" else taken("control", request.control)
-    others = {
-        "unstated": taken("unstated", request.unstated),
-        "retain": retain,
-        "neighbours": neighbours,
-        "holdout": holdout,
-        "control": control,
-    }
+    control = () if request.control in ("auto", "none") else taken("control", request.control)
+    if request.control == "auto" and not request.gold:
+        control = _fabricated(forget, (*retain, *neighbours, *holdout))
+        notes.append(_control_note(len(control)))
+    others = {"retain": retain, "neighbours": neighbours, "holdout": holdout, "control": control}
+    others["unstated"] = taken("unstated", request.unstated)
     _refuse_overlaps(forget, others)
     forget, others["retain"], both = _without_shared(request, forget, retain, neighbours)
     notes += both
