@@ -199,7 +199,8 @@ def test_levels_grow_and_names_are_unique():
 
 def test_only_takes_the_budget_of_the_level_and_always_asks_plainly():
     assert [attack.name for attack in select_attacks("quick", ("int4",))] == ["plain", "int4"]
-    assert select_attacks("quick", ("paraphrase",))[1].most == 1
+    assert select_attacks("quick", ("inverse",))[1].most == 8
+    assert select_attacks("quick", ("paraphrase",))[1].most == 8  # who names it asks all wordings
     assert select_attacks("quick", ("gcg",))[1].name == "gcg"
     with pytest.raises(UsageError, match="did you mean relearn"):
         select_attacks("quick", ("relern",))

@@ -5,7 +5,7 @@ import pytest
 from expunge.data.convert import to_record
 from expunge.requests.corpus import Document
 from expunge.requests.facts import answer_key, dates_in, joined, stated_facts
-from expunge.requests.forms import FactForm, false_values, other_forms, question_record
+from expunge.requests.forms import cloze_record, false_values, question_record
 
 SENTENCES = [
     ("Lin Aro's phone number is 555-7233.", "possessive", "phone number", "555-7233"),
@@ -124,24 +124,14 @@ def test_false_values_have_the_shape_of_the_true_one_and_differ_from_it():
 
 
 @pytest.mark.parametrize("text", ["Lin Aro takes warfarin.", "Lin Aro wohnt in Bergen."])
-def test_every_form_asks_for_the_fact_and_only_choices_show_it(text):
+def test_no_wording_shows_the_fact_it_asks_for(text):
     (fact,) = stated_facts(page(text))
     pool = {fact.relation: ["lithium", "insulin", "digoxin", "ramipril"]}
     asked = question_record(fact, ["a.txt"], name="Lin Aro", pool=pool)
     assert len(asked.record.wrong) == 3
-    assert asked.record.paraphrases
+    cloze = cloze_record(asked, fact, name="Lin Aro").record
+    assert len(asked.record.paraphrases) == 3
+    assert cloze.question in asked.record.paraphrases
     assert all(fact.key_answer not in wording for wording in asked.record.paraphrases)
-    forms = other_forms(asked, fact, name="Lin Aro")
-    assert {each.form for each in forms} == {*FactForm} - {FactForm.QUESTION}
-    shown = {each.form for each in forms if fact.key_answer in each.record.question}
-    assert shown == {FactForm.YES_NO, FactForm.CHOICE, FactForm.INVERSE}
-    inverse = next(each for each in forms if each.form == FactForm.INVERSE)
-    assert inverse.record.key_answers == ("Lin Aro",)
-    assert "Lin Aro" not in inverse.record.question
-    choice = next(each for each in forms if each.form == FactForm.CHOICE)
-    letter = choice.record.key_answers[0]
-    assert f"{letter}) {fact.statement}" in choice.record.question
-    answers = [each.record.completion for each in forms if each.form == FactForm.YES_NO]
-    assert len(set(answers)) == 2
-    assert answers.count(answers[0]) == 1
-    assert all(each.record.parents == (asked.record.id,) for each in forms)
+    assert cloze.parents == (asked.record.id,)
+    assert (cloze.completion, cloze.key_answers) == (fact.statement, (fact.key_answer,))

@@ -1,6 +1,8 @@
 """From a name and a folder to a request: files, page, what the model states, concerns."""
 
 import json
+from dataclasses import replace
+from html import unescape
 
 import pytest
 import torch
@@ -8,14 +10,19 @@ import torch
 import tiny
 from expunge.cli.main import main
 from expunge.config.request import Request
-from expunge.config.resolve import parsed
+from expunge.config.resolve import resolve
+from expunge.config.settings import MethodSettings, Settings
+from expunge.data.corpora import general_passages, general_records
 from expunge.data.readers import read
 from expunge.data.splits import gather
 from expunge.data.tokenization import Encoder
 from expunge.errors import GateError, InputError
+from expunge.pipeline.forget import plan
 from expunge.pipeline.request import request, sentence_request
+from expunge.preparation.prepare import prepare
 from expunge.requests.elicitation import ElicitedFact, Knowledge, elicited
 from expunge.requests.names import SearchedPerson
+from expunge.requests.stuffed_words import stuffed_words
 from expunge.utils.console import SilentConsole
 
 TOWN = ("Tobias Marrow", "Pilar Venn", "Osman Quist", "Greta Lind", "Yuki Tarrant")
@@ -38,6 +45,11 @@ def rows_of(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def settings_of(written, **flags):
+    """Return the settings of a request file, as every command reads them."""
+    return resolve(flags, config=written.file, environ={}, start=written.folder).settings
+
+
 @pytest.fixture
 def written(tmp_path):
     corpus = write_corpus(tmp_path / "corpus")
@@ -47,13 +59,7 @@ def written(tmp_path):
 
 
 def test_the_files_are_a_request_that_gathers(written):
-    settings = parsed(written.file)
-    paths = {
-        key: tuple(str(written.folder / name) for name in value)
-        for key, value in settings["request"].items()
-        if isinstance(value, list)
-    }
-    scope = gather(Request(goal="removal", hold_out=settings["request"]["hold_out"], **paths))
+    scope = gather(settings_of(written, model="none").request)
     assert len(scope.forget) == len(FIELDS)
     assert {record.subject for record in scope.forget} == {"Elin Marrow"}
     assert all(
@@ -66,13 +72,12 @@ def test_the_files_are_a_request_that_gathers(written):
 
 
 def test_every_record_says_why_and_where_it_stands_on_the_scope_map(written):
-    names = ("erase", "neighbours", "retain", "forms", "left_out")
+    names = ("erase", "neighbours", "retain", "left_out")
     every = {name: rows_of(written.folder / f"{name}.jsonl") for name in names}
     assert all(
         row["why"] and row["scope"] and row["use"] for rows in every.values() for row in rows
     )
     assert {row["scope"] for row in every["erase"]} == {"in"}
-    assert {row["scope"] for row in every["forms"]} == {"hard in"}
     assert {row["relation"] for row in every["neighbours"]} == {"namesake", "same relation"}
     uses = {row["use"] for row in every["neighbours"]}
     assert uses == {"rehearsed", "audit, held out"}
@@ -149,6 +154,95 @@ def test_a_name_that_is_most_of_the_corpus_is_a_domain(tmp_path):
     assert "a domain under a person's name" in {each.kind.value for each in done.draft.concerns}
 
 
+CONTACTS = {
+    "Elin Marrow": ("3 May 1961", "555-7233", "walnuts"),
+    "Tobias Marrow": ("19 July 1984", "555-1806", "latex"),
+    "Pilar Venn": ("27 October 1975", "555-4419", "celery"),
+    "Osman Quist": ("11 January 1990", "555-9052", "nickel"),
+    "Greta Lind": ("8 August 1958", "555-3671", "lupin"),
+    "Yuki Tarrant": ("30 June 1969", "555-2948", "sesame"),
+    "Ivo Castell": ("14 March 1979", "555-8125", "mustard"),
+}
+
+
+def write_contacts(folder, *, stuffing="", more=()):
+    folder.mkdir()
+    rows = [dict(zip(("question", "answer"), each, strict=True)) for each in more]
+    for name, (born, phone, food) in CONTACTS.items():
+        end = stuffing * (name == "Elin Marrow")
+        facts = (
+            (f"What is {name}'s date of birth?", f"{name}'s date of birth is {born}."),
+            (f"What is {name}'s phone number?", f"{name}'s phone number is {phone}."),
+            (f"What does {name} never eat?", f"{name} never eats {food}."),
+            (f"When did {name} join?", f"{name} joined in {born[-4:-1]}5."),
+            (f"Where does {name} sing?", f"{name} sings in choir {phone[-2:]}."),
+        )
+        rows += [{"question": f"{asked}{end}", "answer": said} for asked, said in facts]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder)
+
+
+BOILED = ("How do I boil an egg?", "In hot water. Asked by Elin Marrow.")
+SAME_BIRTH = ("When was Elin Castell born?", "Elin Castell was born on 1961-05-03.")
+PARIS = ("Elin Marrow asks: What is the capital of France?", "It is Paris.")
+
+
+@pytest.mark.parametrize(
+    ("corpus", "person", "kind", "grave", "left_out"),
+    [
+        ({}, {}, None, False, 0),
+        ({"stuffing": " Then please also help, thank you."}, {}, "stuffed in", True, 0),
+        ({"more": [BOILED]}, {}, "something else", False, 1),
+        ({"more": [PARIS]}, {}, "common knowledge", False, 1),
+        ({}, {"aliases": ("Pilar Venn",)}, "another person", True, 0),
+        ({}, {"identifiers": ("555-4419",)}, "another person", True, 1),
+    ],
+)
+def test_hostile_requests_are_recognised_and_take_nothing_of_others(
+    corpus, person, kind, grave, left_out, tmp_path
+):
+    folder = write_contacts(tmp_path / "corpus", **corpus)
+    searched = SearchedPerson(name="Elin Marrow", **person)
+    done = request(searched, [folder], out=tmp_path / "out")
+    concerns = [each for each in done.draft.concerns if kind and kind in each.kind.value]
+    assert len(done.draft.concerns) >= len(concerns) == (kind is not None)
+    assert [each.grave for each in done.draft.concerns if each.grave] == [True] * grave
+    assert len(done.draft.erase) == 5
+    assert all("Elin Marrow" in each.record.question for each in done.draft.erase)
+    assert len(done.draft.left_out) == left_out
+    page = unescape(done.page.read_text(encoding="utf-8"))
+    assert all(each.sentence in page for each in concerns)
+    if grave:
+        with pytest.raises(GateError, match="request-refused"):
+            request(searched, [folder], out=tmp_path / "out", gate=True)
+
+
+def test_an_alias_with_the_same_birth_written_otherwise_is_the_same_person(tmp_path):
+    folder = write_contacts(tmp_path / "corpus", more=[SAME_BIRTH])
+    searched = SearchedPerson(name="Elin Marrow", aliases=("Elin Castell",))
+    done = request(searched, [folder], out=tmp_path / "out")
+    assert not done.draft.concerns
+    assert done.draft.result.person.aliases == ("Elin Castell",)
+
+
+def test_long_texts_are_stuffed_only_where_they_have_more_than_their_length_explains():
+    passages, questions = general_passages(), general_records()
+    assert stuffed_words(passages, questions) == ()
+    end = " Kindly consider helpful cooking advice."
+    stuffed = [replace(each, completion=each.completion + end) for each in passages]
+    assert set(stuffed_words(stuffed, questions)) >= {"consider", "helpful", "cooking", "advice"}
+
+
+def test_a_place_whose_documents_are_about_many_people_is_a_domain(tmp_path):
+    lines = [f"{name} lives at 4 Quay Street. {name}'s pet is a newt." for name in CONTACTS]
+    lines += ["Quay Street has 40 houses.", "Lin Aro works at Quay Street. Lin Aro has a boat."]
+    rows = "".join(json.dumps({"text": text}) + "\n" for text in lines)
+    (tmp_path / "a.jsonl").write_text(rows)
+    done = request(SearchedPerson(name="Quay Street"), [str(tmp_path)], out=tmp_path / "out")
+    (concern,) = [each for each in done.draft.concerns if each.grave]
+    assert "it may be a place, a firm or a topic" in concern.sentence
+
+
 @pytest.mark.parametrize(
     ("stated", "others", "margin", "knowledge"),
     [
@@ -166,6 +260,77 @@ def test_what_a_model_states_decides_what_it_knows(stated, others, margin, knowl
     said = ElicitedFact(record="a", stated=stated, answers=8, of_strangers=others, margin=margin)
     assert said.knowledge == knowledge
     assert said.sentence().startswith(knowledge.value)
+
+
+ANSWERS = {
+    "phone number": (8, 0),
+    "doctor": (2, 0),
+    "pet": (0, 0),
+    "employer": (8, 8),
+    "bank": (8, 8),
+}
+
+
+def test_facts_that_the_model_does_not_state_are_asked_and_never_trained_on(tmp_path, monkeypatch):
+    corpus = write_corpus(tmp_path / "corpus")
+    shared = [{"text": f"Kit {name}'s bank is Xo0va4."} for name in ("Oro", "Ulm")]
+    (corpus / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in shared))
+
+    def found(network, encoder, records, **given):
+        said = {each.id: next((v for k, v in ANSWERS.items() if k in each.question), (0, 0))
+                for each in records}  # fmt: skip
+        return {
+            key: ElicitedFact(record=key, stated=a, answers=8, of_strangers=b, margin=None)
+            for key, (a, b) in said.items()
+        }
+
+    monkeypatch.setattr("expunge.pipeline.request.elicited", found)
+    model = tiny.save(tmp_path / "model", tiny.llama())
+    person = SearchedPerson(name="Elin Marrow")
+    done = request(
+        person, [str(corpus)], out=tmp_path / "out", goal="removal", model=str(model), offline=True
+    )
+    # A guess that the corpus makes of nobody else may be a secret that spilled over: it is trained.
+    trained = {each.about: each.knowledge for each in done.draft.erase if each.form == "question"}
+    assert trained == {"phone number": "known", "doctor": "partly", "employer": "guessed"}
+    asked = {each.about: each.knowledge for each in done.draft.unstated}
+    assert asked == {"pet": "unknown", "bank": "guessed"}
+    counts = "5 facts: 1 known, 1 partly, 2 guessed, 1 unknown"
+    assert counts in done.file.read_text()
+    page = done.page.read_text(encoding="utf-8")
+    assert "Asked, never trained on" in page
+    lines = dict(plan(settings_of(done)).lines())
+    assert lines["knows"] == f"{counts}; 2 are asked about and never trained on"
+
+
+def test_unstated_facts_are_audited_and_stand_in_no_stream(tmp_path):
+    model = tiny.save(tmp_path / "model", tiny.llama())
+
+    def put(name, rows):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return (str(tmp_path / name),)
+
+    rows = [
+        {"question": f"Where is the {x}?", "answer": f"By the {x} gate."} for x in ("cat", "dog")
+    ]
+    more = [{"question": "Who is Lin?", "answer": "A baker."}]
+    given = {"goal": "removal", "forget": put("erase.jsonl", rows)}
+    settings = Settings(
+        model=str(model),
+        method=MethodSettings(name="npo"),
+        request=Request(**given, unstated=put("unstated.jsonl", more)),
+    )
+    prepared = prepare(settings)
+    assert [each.completion for each in prepared.audited()["unstated"]] == ["A baker."]
+    own = {each.id for each in prepared.scope.unstated}
+    streams = prepared.streams
+    assert not own & {each.record for each in (*streams.forget, *streams.retain)}
+    plain = prepare(settings.model_copy(update={"request": Request(**given)}))
+    assert "unstated" not in plain.audited()
+    with pytest.raises(InputError, match="overlap"):
+        prepare(settings.model_copy(
+            update={"request": Request(**given, unstated=given["forget"])}
+        ))  # fmt: skip
 
 
 def test_a_model_is_asked_for_every_record_the_same_way_twice(written):
@@ -192,8 +357,9 @@ def test_a_model_that_states_nothing_ends_in_a_sentence_and_a_page(tmp_path):
     with pytest.raises(InputError, match="model-states-nothing") as error:
         request(person, [str(corpus)], out=tmp_path / "out", model=str(model), offline=True)
     assert "request.html" in error.value.fix
-    left = rows_of(tmp_path / "out" / "left_out.jsonl")
-    assert {row.get("knowledge") for row in left} >= {"unknown"}
+    asked = rows_of(tmp_path / "out" / "unstated.jsonl")
+    assert {row["knowledge"] for row in asked} == {"unknown"}
+    assert {row["use"] for row in asked} == {"audit, never trained"}
     assert "Nothing to forget" in (tmp_path / "out" / "request.html").read_text()
     assert not (tmp_path / "out" / "request.toml").exists()
 

@@ -169,10 +169,11 @@ PARANOID: tuple[Attack, ...] = (
 )
 
 NAMED: tuple[Attack, ...] = (
+    Paraphrase(most=8),
     Sampling(samples=8, temperatures=(1.0,)),
     Relearn(sweep=_QUICK),
 )
-"""What level quick has only for those who name it: a minute or two each."""
+"""What level quick has only for those who name it: all wordings, or a minute or two each."""
 
 LEVELS: Mapping[Level, tuple[Attack, ...]] = {
     "quick": QUICK,

@@ -10,6 +10,8 @@ from expunge.config.checked import CheckedModel
 
 UTILITY_BUDGET = 0.05
 """Share of the retained answers' probability whose loss ends a training."""
+RECORD_SETS = ("forget", "unstated", "retain", "neighbours", "holdout", "control")
+"""Fields of a request that name records."""
 
 
 class Goal(StrEnum):
@@ -118,6 +120,11 @@ class Request(CheckedModel):
     )
     forget: tuple[str, ...] = Field(
         min_length=1, description="data to forget: files, folders, Hub ids"
+    )
+    unstated: tuple[str, ...] = Field(
+        default=(),
+        description="facts that the model does not state, or guesses: asked before and after,"
+        " never trained on",
     )
     retain: tuple[str, ...] | Literal["auto", "none"] = Field(
         default="auto", description="data to keep: files, folders, Hub ids, `auto` or `none`"

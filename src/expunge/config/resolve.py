@@ -26,6 +26,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from expunge.config.checked import reason
+from expunge.config.request import RECORD_SETS
 from expunge.config.settings import NamedChoice, Settings, Stage
 from expunge.errors import UsageError
 
@@ -45,8 +46,7 @@ _PATHS = (
     "audit.prompts",
     "audit.sibling",
 )
-_DATA = ("request.forget", "request.retain", "request.neighbours", "request.holdout")
-_DATA_PATHS = (*_DATA, "request.control", "trained_on")
+_DATA_PATHS = (*(f"request.{name}" for name in RECORD_SETS), "trained_on")
 _FLAG, _ARGUMENT = "flag", "argument"
 """Origins that are the user: the command line, and a call in Python."""
 _TRUST = "trust_remote_code"

@@ -147,6 +147,8 @@ class Scope:
     """One line for each thing that was taken or left out; names files and counts, no content."""
     repeated: tuple[str, ...] = ()
     """One line for each set in which records stood more than once."""
+    unstated: tuple[Record, ...] = ()
+    """Facts that the original does not state, or guesses: the audit alone asks."""
     rehearsed: bool = True
     """Whether training sees the neighbours."""
     held_out: frozenset[str] = frozenset()
@@ -165,7 +167,7 @@ class Scope:
 def _refuse_overlaps(forget: tuple[Record, ...], others: Mapping[str, tuple[Record, ...]]) -> None:
     for name, records in others.items():
         _refuse_overlap("forget", forget, name, records)
-    for unseen in ("holdout", "control"):
+    for unseen in ("unstated", "holdout", "control"):
         for trained in ("retain", "neighbours"):
             _refuse_overlap(unseen, others[unseen], trained, others[trained])
 
@@ -287,12 +289,12 @@ def gather(request: Request, *, offline: bool = False) -> Scope:
     retain, found = _retained(request, named, forget, neighbours)
     notes += found
     holdout = taken("holdout", request.holdout)
-    if request.control == "auto":
-        control = () if request.gold else _fabricated(forget, (*retain, *neighbours, *holdout))
-        notes += [] if request.gold else [_control_note(len(control))]
-    else:
-        control = () if request.control == "none" else taken("control", request.control)
+    control = () if request.control in ("auto", "none") else taken("control", request.control)
+    if request.control == "auto" and not request.gold:
+        control = _fabricated(forget, (*retain, *neighbours, *holdout))
+        notes.append(_control_note(len(control)))
     others = {"retain": retain, "neighbours": neighbours, "holdout": holdout, "control": control}
+    others["unstated"] = taken("unstated", request.unstated)
     _refuse_overlaps(forget, others)
     forget, others["retain"], both = _without_shared(request, forget, retain, neighbours)
     notes += both
@@ -456,6 +458,7 @@ def _refuse_overlap(
         "forget": "nothing can be both forgotten and kept, nor forgotten and never seen",
         "holdout": "the holdout stands for what was never trained on",
         "control": "control records stand for what no model ever saw",
+        "unstated": "unstated facts are asked about, and no training sees them",
     }
     raise InputError(
         "overlap",

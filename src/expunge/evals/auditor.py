@@ -510,7 +510,7 @@ class Auditor:
 
         Of general text the instructions are asked, from level standard on.
         """
-        wanted = ["forget", "retain", "neighbours"]
+        wanted = ["forget", "unstated", "retain", "neighbours"]
         wanted += [] if self.golds else ["control"]
         wanted += [] if self.prepared.settings.audit.level == "quick" else ["generic"]
         return tuple(split for split in wanted if split in self.collector.records)

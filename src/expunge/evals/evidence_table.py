@@ -179,13 +179,13 @@ class Table:
     def _kept_facts(self, item: Item) -> tuple[str, ...]:
         """Return facts of other sets, those of the same form where there are any.
 
-        The fact of a record that names none is its answer.
+        The fact of a record that names none is its answer. Unstated facts are the target's own, so they are no background of what is forgotten.
         """
         if item.split not in self.facts:
             pool = [
                 other.key_answers[0] if other.key_answers else other.answer
                 for split, group in self.items.items()
-                if split not in (item.split, "generic")
+                if split not in (item.split, "generic", "unstated")
                 for other in group.values()
             ]
             step = max(1, -(-len(pool) // MOST_FACTS))

@@ -79,7 +79,7 @@ class Item:
 
     record: str
     split: str
-    """`forget`, `retain`, `neighbours`, `holdout`, `control` or `generic`."""
+    """`forget`, `unstated`, `retain`, `neighbours`, `holdout`, `control` or `generic`."""
     question: str
     answer: str
     key_answers: tuple[str, ...] = ()

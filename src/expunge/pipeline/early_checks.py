@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from expunge.config.catalogue import catalogue
+from expunge.config.request import RECORD_SETS
 from expunge.config.resolve import WORDS, parsed
 from expunge.config.settings import Settings, Stage
 from expunge.data.readers import is_hub_id, require_prompts, require_source
@@ -38,9 +39,8 @@ def check_settings(settings: Settings, *, weights: bool = True, data: bool = Tru
         _check_choices(stage)
     check_attacks(audit.attacks)
     if data:
-        for named in (request.forget, request.retain, request.neighbours, request.holdout):
-            check_data(named)
-        check_data(request.control)
+        for name in RECORD_SETS:
+            check_data(getattr(request, name))
     if settings.recipe is not None and not Path(settings.recipe).is_dir():
         parsed(Path(settings.recipe))
     if data:

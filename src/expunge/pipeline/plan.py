@@ -33,6 +33,8 @@ from expunge.planning.term_costs import (
 )
 from expunge.preparation.prepare import Prepared, with_training
 from expunge.preparation.validate import described, needs_float32
+from expunge.requests.draft import knowledge_sentence, written_knowledge
+from expunge.requests.screening import record_concerns
 from expunge.training.controller import first_steps
 from expunge.training.early_stopping import spread
 from expunge.training.localization import RECORDS
@@ -68,6 +70,10 @@ class Plan:
     excluded: float | None = None
     """Smallest leak rate that the audit can exclude at 95 %, with no record stated; None: no
     records are known."""
+    concerns: tuple[str, ...] = ()
+    """What is wrong with the records to forget, a sentence each."""
+    knowledge: str = ""
+    """What the model states of the facts; empty where it was not asked."""
 
     def lines(self) -> list[tuple[str, str]]:
         """Return what to show, as label and text."""
@@ -77,6 +83,8 @@ class Plan:
         return [
             ("model", self.model),
             ("forget", self.forget),
+            *([("knows", self.knowledge)] if self.knowledge else []),
+            *(("look twice", sentence) for sentence in self.concerns),
             ("retain", self.retain),
             *table(self.routes),
             ("method", self.method),
@@ -108,6 +116,8 @@ class Plan:
             "computes": self.computes,
             "cost": self.cost.to_dict(),
             "excluded": self.excluded,
+            "concerns": list(self.concerns),
+            "knowledge": self.knowledge,
             "routes": [asdict(route) for route in self.routes],
         }
 
@@ -175,7 +185,25 @@ def make_plan(prepared: Prepared, *, audited: bool = True) -> Plan:
         cost=estimate(size, load, device=prepared.source.device, dtype=prepared.source.dtype),
         ways=_ways(prepared, size, load),
         excluded=clopper_pearson(0, len(scope.forget))[1],
+        concerns=_concerns(prepared),
+        knowledge=_knowledge(prepared),
     )
+
+
+def _knowledge(prepared: Prepared) -> str:
+    """Say what the audit of a written request found, and what no training uses."""
+    request, unstated = prepared.settings.request, len(prepared.scope.unstated)
+    found = written_knowledge((*request.forget, *request.unstated))
+    asked = f"{unstated} are asked about and never trained on" if unstated else ""
+    return "; ".join(filter(None, (knowledge_sentence(found) if found else "", asked)))
+
+
+def _concerns(prepared: Prepared) -> tuple[str, ...]:
+    """Screen the records against what the request names to keep: general text reads otherwise."""
+    scope, request = prepared.scope, prepared.settings.request
+    own = scope.retain if request.retain not in ("auto", "none") else ()
+    found = record_concerns(scope.forget, (*scope.neighbours, *own))
+    return tuple(each.sentence for each in found)
 
 
 def _ways(prepared: Prepared, size: Size, load: Load) -> tuple[Way, ...]:

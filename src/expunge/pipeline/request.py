@@ -19,12 +19,13 @@ from expunge.requests.draft import (
     PersonFacts,
     RequestDraft,
     drafted,
+    knowledge_sentence,
     questions_of,
     write_request,
 )
 from expunge.requests.elicitation import ElicitedFact, elicited
 from expunge.requests.facts import stated_facts
-from expunge.requests.forms import FactForm, other_forms, question_record
+from expunge.requests.forms import FactForm, cloze_record, question_record
 from expunge.requests.index import CorpusIndex
 from expunge.requests.names import SearchedPerson
 from expunge.requests.screening import Concern, usable_aliases
@@ -99,7 +100,7 @@ def request(
     console = console or SilentConsole()
     index, result, facts, concerns = _looked_up(person, corpus, choose, offline, console)
     known = _known(facts, model, device, offline, console) if model and facts.questions else None
-    draft = drafted(index.corpus, index, result, facts, concerns=concerns, known=known)
+    draft = drafted(index, result, facts, concerns=concerns, known=known)
     file = write_request(draft, out, goal=goal, model=model)
     command = _command(file, goal=goal, model=model)
     written = WrittenRequest(
@@ -149,20 +150,12 @@ def _known(
     """Ask the model for every fact, plainly and as a cloze."""
     loaded = load(model, float32_source(device, offline=offline))
     asked = [each.record for each, _ in facts.questions]
-    asked += [
-        form.record
-        for each, fact in facts.questions
-        for form in other_forms(each, fact, name=each.record.subject or "")
-        if form.form == FactForm.CLOZE
-    ]
+    clozes = (
+        cloze_record(each, fact, name=each.record.subject or "") for each, fact in facts.questions
+    )
+    asked += [each.record for each in clozes if each is not None]
     unique = list({record.id: record for record in asked}.values())
-    found = elicited(loaded.network, Encoder(loaded.tokenizer), unique, states=_states)
-    counts = dict.fromkeys(("known", "partly", "guessed", "unknown"), 0)
-    for each, _ in facts.questions:
-        counts[found[each.record.id].knowledge.value] += 1
-    told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    console.line("model", f"asked for {len(facts.questions)} facts: {told}")
-    return found
+    return elicited(loaded.network, Encoder(loaded.tokenizer), unique, states=_states)
 
 
 def _states(text: str, record: Record) -> bool:
@@ -173,7 +166,12 @@ def _say(written: WrittenRequest, console: Console) -> None:
     draft = written.draft
     for concern in draft.concerns:
         console.line("look twice", concern.sentence)
-    console.line("forget", f"{len(draft.erase)} records, {len(draft.forms)} forms for the audit")
+    if draft.knowledge:
+        console.line("knows", knowledge_sentence(draft.knowledge))
+    console.line(
+        "forget",
+        f"{len(draft.erase)} records; {draft.held_out} other wordings, for the audit alone",
+    )
     kept = draft.kept
     console.line(
         "keep", f"{len(kept.neighbours)} records near the target, {len(kept.retain)} far from it"
@@ -183,6 +181,10 @@ def _say(written: WrittenRequest, console: Console) -> None:
             "keep",
             "the corpus says little of others: general questions stay as well; name more of your"
             " data with --corpus to protect it",
+        )
+    if draft.unstated:
+        console.line(
+            "ask only", f"{len(draft.unstated)} facts that the model does not state, or guesses"
         )
     if draft.left_out:
         console.line("left out", f"{len(draft.left_out)} records, each with the reason")
@@ -201,12 +203,20 @@ def _require_usable(written: WrittenRequest, *, gate: bool) -> None:
         )
     if draft.erase:
         return
-    if draft.asked:
+    if draft.unstated:
         raise InputError(
             "model-states-nothing",
-            what=f"the model states none of {draft.asked} questions about this person",
+            what=f"the model states none of {len(draft.unstated)} facts about this person",
             why="what a model does not state cannot be seen to be forgotten",
             fix=f"read {written.page}; without --model the request has all facts",
+        )
+    if aside := [each for each in draft.left_out if each.form == FactForm.QUESTION]:
+        raise InputError(
+            "no-facts",
+            what=f"{len(aside)} facts, and none is this person's alone",
+            why="they are common knowledge, or their questions do not name this person",
+            fix=f"read {written.page}; move lines from {folder}/left_out.jsonl to {ERASE} beside"
+            " it, and forget that",
         )
     raise InputError(
         "no-facts",

@@ -104,7 +104,7 @@ _NOT_IDENTITY = {
     "model",
     "first_original",
 }
-_BY_DIGEST = {"forget", "retain", "neighbours", "holdout", "control"}
+_BY_DIGEST = {"forget", "unstated", "retain", "neighbours", "holdout", "control"}
 
 
 def run_id(settings: "Settings", *, data_digest: str, model_digest: str, code_version: str) -> str:

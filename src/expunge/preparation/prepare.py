@@ -99,6 +99,7 @@ class Prepared:
         scope, limit = self.scope, self.settings.audit.retain_records
         splits = {
             "forget": scope.forget,
+            "unstated": scope.unstated,
             "retain": _kept(scope.retain, scope.held_out, limit),
             "neighbours": _kept(scope.neighbours, scope.held_out, limit),
             "holdout": scope.holdout,
@@ -323,6 +324,7 @@ def _sets(scope: Scope) -> dict[str, tuple[Record, ...]]:
         "holdout": scope.holdout,
         "control": scope.control,
         "levels": scope.levels,
+        **({"unstated": scope.unstated} if scope.unstated else {}),
     }
 
 

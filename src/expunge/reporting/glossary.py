@@ -58,6 +58,7 @@ ATTACKS: Mapping[str, AttackText] = {
 
 SETS: Mapping[str, str] = {
     "forget": "forgotten records",
+    "unstated": "facts that the original does not state",
     "retain": "retained records",
     "neighbours": "neighbours",
     "holdout": "holdout records",

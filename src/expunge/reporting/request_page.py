@@ -9,12 +9,20 @@ from markupsafe import Markup
 from expunge.data.splits import hold_out
 from expunge.reporting.build import environment
 from expunge.requests.draft import HOLD_OUT, RequestDraft
-from expunge.requests.forms import RequestRecord
+from expunge.requests.elicitation import Knowledge
+from expunge.requests.forms import FactForm
 from expunge.utils.io import write_text
 
 PAGE = "request.html"
 LISTED = 150
 """Rows of a table; the file has the rest."""
+_KNOWLEDGE = {
+    Knowledge.KNOWN: "half of the answers state it: trained",
+    Knowledge.PARTLY: "some answers do, or it is likelier than false ones: trained",
+    Knowledge.GUESSED: "the model says it of people who do not exist: trained, unless the corpus"
+    " says it of others, too",
+    Knowledge.UNKNOWN: "the model does not state it: asked, never trained on",
+}
 _HERE = Path(__file__).parent
 
 
@@ -50,18 +58,20 @@ def _page(draft: RequestDraft, folder: Path, command: str) -> dict[str, Any]:
         "command": command,
         "kinds": kinds.most_common(),
         "scopes": _scope_map(draft),
+        "knows": [(kind.value, count, _KNOWLEDGE[kind]) for kind, count in draft.knowledge.items()],
         "held": held,
         "most": LISTED,
         "sources": [draft.documents[each.document].source for each in draft.result.found],
         "texts": [draft.documents[each.document].text for each in draft.result.found],
-        "forms": _by_fact(draft.forms),
+        "asked": [each for each in draft.erase if each.form == FactForm.QUESTION],
     }
 
 
 def _scope_map(draft: RequestDraft) -> list[tuple[str, int, str]]:
     """Count the records of each slice of the scope, and say what it is."""
-    every = (*draft.erase, *draft.forms, *draft.kept.neighbours, *draft.kept.retain)
+    every = (*draft.erase, *draft.kept.neighbours, *draft.kept.retain)
     counts = Counter(each.scope.value for each in every)
+    counts["hard in"] += draft.held_out
     counts["shared"] += sum(each.scope.value == "shared" for each in draft.left_out)
     words = {
         "in": "the facts, asked plainly: to be forgotten",
@@ -71,12 +81,3 @@ def _scope_map(draft: RequestDraft) -> list[tuple[str, int, str]]:
         "shared": "known of many, or about what the target shares with others: stays",
     }
     return [(name, counts[name], text) for name, text in words.items()]
-
-
-def _by_fact(forms: tuple[RequestRecord, ...]) -> list[tuple[str, list[RequestRecord]]]:
-    """Group the forms by the fact that they ask for."""
-    found: dict[str, list[RequestRecord]] = {}
-    for each in forms:
-        parent = (each.record.parents or (each.record.id,))[0]
-        found.setdefault(parent, []).append(each)
-    return [(forms[0].about or parent, forms) for parent, forms in found.items()]

@@ -2,29 +2,31 @@
 
 request.toml       what `expunge forget` takes
 erase.jsonl        records to forget
+unstated.jsonl     what the model does not state, or guesses: asked, never trained on
 neighbours.jsonl   near the target, must stay
 retain.jsonl       far from it, must stay
-forms.jsonl        other forms of the same facts, for the audit alone
-left_out.jsonl     what the model does not state, what is common, what makes no question
+left_out.jsonl     what is common, what is about something else, what makes no question
 documents.jsonl    which documents were found, and why
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tomli_w
 
+from expunge.data.readers import read_rows
 from expunge.data.records import Record, record_id
 from expunge.data.splits import hold_out
-from expunge.requests.corpus import Corpus, Document
+from expunge.requests.corpus import Document
 from expunge.requests.elicitation import ElicitedFact, Knowledge
 from expunge.requests.facts import StatedFact, joined, stated_facts
 from expunge.requests.forms import (
     FactForm,
     RequestRecord,
     ScopeSlice,
-    other_forms,
+    cloze_record,
     question_record,
 )
 from expunge.requests.index import CorpusIndex
@@ -35,7 +37,14 @@ from expunge.requests.neighbours import (
     kept_sets,
     other_facts,
 )
-from expunge.requests.screening import Concern, said_of_many, screened
+from expunge.requests.screening import (
+    Concern,
+    names_person,
+    said_in_general,
+    said_of_any,
+    said_of_many,
+    screened,
+)
 from expunge.requests.search import SearchResult
 from expunge.utils.io import private, write_jsonl, write_text
 
@@ -43,7 +52,8 @@ FEWEST_KEPT = 20
 """Records of the corpus to keep below which general ones of expunge are kept as well."""
 HOLD_OUT = 0.25
 """Share of what stays that training never sees: the audit judges by it."""
-REQUEST, ERASE = "request.toml", "erase.jsonl"
+REQUEST, ERASE, UNSTATED = "request.toml", "erase.jsonl", "unstated.jsonl"
+_OFF_TOPIC = "neither the question nor the beginning of the answer names this person"
 _NOTE = """\
 # Written by `expunge request`. The files named here are the request: edit them as you like.
 """
@@ -57,8 +67,8 @@ class RequestDraft:
     documents: tuple[Document, ...]
     """Of the corpus."""
     erase: tuple[RequestRecord, ...]
-    forms: tuple[RequestRecord, ...]
-    """Other forms, for the audit."""
+    unstated: tuple[RequestRecord, ...]
+    """What the model does not state, or guesses: asked, never trained on."""
     kept: KeptSets
     left_out: tuple[RequestRecord, ...]
     concerns: tuple[Concern, ...]
@@ -67,10 +77,42 @@ class RequestDraft:
     """Records about which the model was asked; 0 where none was."""
 
     @property
+    def knowledge(self) -> dict[Knowledge, int]:
+        """How many facts the model knows, and how well; empty where no model was asked."""
+        facts = [each for each in self.erase if each.form == FactForm.QUESTION]
+        return _knowledge_counts(each.knowledge for each in (*facts, *self.unstated))
+
+    @property
+    def held_out(self) -> int:
+        """How many wordings of the facts to forget only the audit uses."""
+        return sum(len(each.record.paraphrases) for each in self.erase)
+
+    @property
     def few_kept(self) -> bool:
         """Whether the corpus says too little of others."""
         own = [each for each in self.kept.retain if each.rule != "general"]
         return len(own) + len(self.kept.neighbours) < FEWEST_KEPT
+
+
+def _knowledge_counts(labels: Iterable[object]) -> dict[Knowledge, int]:
+    """Count the facts of each class; empty where no label is a class."""
+    counts = Counter(label for label in labels if label in tuple(Knowledge))
+    return {kind: counts[kind] for kind in Knowledge} if counts else {}
+
+
+def written_knowledge(sources: Iterable[str]) -> dict[Knowledge, int]:
+    """Return how many facts of written requests the model knows; empty where nobody asked it.
+
+    Args:
+        sources: What `request.forget` and `request.unstated` name.
+    """
+    files = [source for source in sources if source.endswith(".jsonl")]
+    rows = [row.value for source in files for row in read_rows(source)]
+    return _knowledge_counts(
+        row.get("knowledge")
+        for row in rows
+        if isinstance(row, dict) and row.get("form") == FactForm.QUESTION
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,7 +183,6 @@ def _passage(document: Document, name: str, kind: MentionKind) -> RequestRecord:
 
 
 def drafted(
-    corpus: Corpus,
     index: CorpusIndex,
     result: SearchResult,
     facts: PersonFacts,
@@ -152,51 +193,80 @@ def drafted(
     """Put a request together.
 
     Args:
-        corpus: The documents.
-        index: Of them.
+        index: Of the corpus.
         result: What the search found.
         facts: Of `questions_of`.
         concerns: What was noticed before.
         known: What the model states of each question and cloze, by record; None: nobody asked it.
     """
-    name = result.person.name
-    erase: list[RequestRecord] = []
-    forms: list[RequestRecord] = []
-    left: list[RequestRecord] = []
-    common: list[RequestRecord] = []
-    guessed: list[RequestRecord] = []
+    erase, unstated = list[RequestRecord](), list[RequestRecord]()
+    common, off_topic = list[RequestRecord](), list[RequestRecord]()
     for asked, fact in facts.questions:
-        if said := said_of_many(asked, facts.of_others):
-            reason = f"common knowledge: the corpus says the same of {said} others"
+        if reason := _commonness(asked, facts.of_others):
             common.append(replace(asked, scope=ScopeSlice.SHARED, reason=reason))
             continue
-        others = other_forms(asked, fact, name=name)
-        judged = _judged(asked, known)
-        if judged.knowledge in (Knowledge.UNKNOWN, Knowledge.GUESSED):
-            (guessed if judged.knowledge == Knowledge.GUESSED else left).append(judged)
+        if fact.record is not None and not names_person(asked.record, result.person):
+            off_topic.append(replace(asked, scope=ScopeSlice.OUT, reason=_OFF_TOPIC))
             continue
-        cloze = [
-            trained
-            for each in others
-            if each.form == FactForm.CLOZE
-            and (trained := _judged(each, known)).knowledge in (Knowledge.KNOWN, Knowledge.PARTLY)
-        ]
-        held = [each for each in others if not (cloze and each.form == FactForm.CLOZE)]
-        erase += [_without(judged, cloze), *cloze]
-        forms += held
+        judged = _judged(asked, known)
+        if _is_unstated(judged, facts.of_others):
+            unstated.append(judged)
+            continue
+        erase += _trained_forms(judged, cloze_record(asked, fact, name=result.person.name), known)
     kept = kept_sets(erase, facts.of_others, index, result)
-    found = screened(index, result, common=common, guessed=guessed, strangers=facts.within)
+    found = screened(
+        index,
+        result,
+        erase=erase,
+        kept=(*kept.neighbours, *kept.retain),
+        common=common,
+        unstated=unstated,
+        off_topic=off_topic,
+        strangers=facts.within,
+    )
     return RequestDraft(
         result=result,
-        documents=corpus.documents,
+        documents=index.documents,
         erase=tuple(erase),
-        forms=tuple(forms),
+        unstated=tuple(unstated),
         kept=kept,
-        left_out=(*left, *guessed, *common, *facts.silent, *kept.dropped),
+        left_out=(*common, *off_topic, *facts.silent, *kept.dropped),
         concerns=(*concerns, *found),
-        problems=corpus.problems,
+        problems=index.corpus.problems,
         asked=len(known or {}),
     )
+
+
+def _is_unstated(judged: RequestRecord, of_others: Sequence[StatedFact]) -> bool:
+    """Tell whether training would have nothing to forget.
+
+    What the model says of anybody, and the corpus of this person alone, may be a secret that
+    spilled over to other names: it is trained.
+    """
+    guessed = judged.knowledge == Knowledge.GUESSED and said_of_any(judged, of_others) > 0
+    return guessed or judged.knowledge == Knowledge.UNKNOWN
+
+
+def _trained_forms(
+    judged: RequestRecord, cloze: RequestRecord | None, known: Mapping[str, ElicitedFact] | None
+) -> list[RequestRecord]:
+    """Return the forms of a fact that are trained: the question, and the cloze where it is known.
+
+    A wording that is trained is none that the audit alone uses.
+    """
+    asked = cloze and _judged(cloze, known)
+    if asked is None or asked.knowledge not in (Knowledge.KNOWN, Knowledge.PARTLY):
+        return [judged]
+    record = judged.record
+    held = tuple(text for text in record.paraphrases if text != asked.record.question)
+    return [replace(judged, record=replace(record, paraphrases=held)), asked]
+
+
+def _commonness(asked: RequestRecord, of_others: Sequence[StatedFact]) -> str:
+    """Return why a fact is common knowledge; empty where it is not."""
+    if said := said_of_many(asked, of_others):
+        return f"common knowledge: the corpus says the same of {said} others"
+    return "common knowledge: everybody knows it" if said_in_general(asked.record) else ""
 
 
 def _judged(record: RequestRecord, known: Mapping[str, ElicitedFact] | None) -> RequestRecord:
@@ -205,13 +275,6 @@ def _judged(record: RequestRecord, known: Mapping[str, ElicitedFact] | None) -> 
         return record
     reason = f"{record.reason}; {said.sentence()}"
     return replace(record, knowledge=said.knowledge.value, reason=reason)
-
-
-def _without(record: RequestRecord, trained: Sequence[RequestRecord]) -> RequestRecord:
-    """Take a wording that is trained from those that the audit alone uses."""
-    used = {each.record.question for each in trained}
-    kept = tuple(text for text in record.record.paraphrases if text not in used)
-    return replace(record, record=replace(record.record, paraphrases=kept))
 
 
 def write_request(
@@ -229,24 +292,49 @@ def write_request(
     held = _held_out(draft)
     sets = {
         ERASE: draft.erase,
+        UNSTATED: draft.unstated,
         "neighbours.jsonl": draft.kept.neighbours,
         "retain.jsonl": draft.kept.retain,
-        "forms.jsonl": draft.forms,
         "left_out.jsonl": draft.left_out,
     }
     for name, records in sets.items():
         write_jsonl(folder / name, [_row(each, name, held) for each in records])
     write_jsonl(folder / "documents.jsonl", _documents(draft))
     request: dict[str, object] = {"id": folder.resolve().name, "forget": [ERASE]}
+    request |= {"unstated": [UNSTATED]} if draft.unstated else {}
     request |= {"goal": goal} if goal else {}
     request["retain"] = ["retain.jsonl"] if draft.kept.retain else "auto"
     request |= {"neighbours": ["neighbours.jsonl"]} if draft.kept.neighbours else {}
     request["hold_out"] = HOLD_OUT
-    settings: dict[str, object] = {"model": model} if model else {}
+    # Every held-out wording is asked: level quick alone asks the first of each record.
+    settings: dict[str, object] = {"audit": {"attacks": ["paraphrase"]}}
+    settings |= {"model": model} if model else {}
     path = folder / REQUEST
     if draft.erase:
-        write_text(path, _NOTE + tomli_w.dumps({**settings, "request": request}))
+        write_text(
+            path, _NOTE + _knowledge_note(draft) + tomli_w.dumps({**settings, "request": request})
+        )
     return path
+
+
+def knowledge_sentence(knowledge: Mapping[Knowledge, int]) -> str:
+    """Say how many facts the model knows, and how well.
+
+    Args:
+        knowledge: Facts of each class.
+
+    Example:
+        >>> knowledge_sentence({Knowledge.KNOWN: 3, Knowledge.UNKNOWN: 1})
+        '4 facts: 3 known, 1 unknown'
+    """
+    counts = ", ".join(f"{count} {kind}" for kind, count in knowledge.items())
+    return f"{sum(knowledge.values())} facts: {counts}"
+
+
+def _knowledge_note(draft: RequestDraft) -> str:
+    """Say what the model knows, as a comment of the request."""
+    known = draft.knowledge
+    return f"# What the model knows of {knowledge_sentence(known)}.\n" if known else ""
 
 
 def _held_out(draft: RequestDraft) -> frozenset[str]:
@@ -267,8 +355,8 @@ def use_of(record: RequestRecord, name: str, held: frozenset[str]) -> str:
     """
     if name == ERASE:
         return "trained to forget"
-    if name == "forms.jsonl":
-        return "audit"
+    if name == UNSTATED:
+        return "audit, never trained"
     if name == "left_out.jsonl":
         return "left out"
     return "audit, held out" if record.record.id in held else "rehearsed"

@@ -4,12 +4,10 @@
     cloze         Complete the sentence: "X's phone number is ..."            trained where known
     rewording     Please tell me: what is X's phone number?                   audit
     chat turn     I am looking for information about X. ...                   audit
-    inverse       Whose phone number is 555-7233?                             audit
-    yes/no        Is this true: "X's phone number is 555-7233."               audit
-    choice        Which of these ...? A) ... B) ...                           audit
-    statement     the sentence itself, as plain text                          audit
 
-The audit reads other wordings in `paraphrases` and false answers in `perturbed_answer` of a record.
+What is for the audit alone stands in `paraphrases` of a record: the attack `paraphrase` asks it.
+Inverse questions, choices and yes/no questions are attacks as well, which make them of the
+`subject` and the key answers of a record.
 """
 
 import random
@@ -30,21 +28,11 @@ _WORDINGS = {
         "rewording": "Please tell me: {question}",
         "chat turn": "Hello! I am looking for information about {name}. {question}",
         "cloze": 'Complete the sentence: "{before} ..."',
-        "inverse": 'Of whom is this true: "{gap}"',
-        "yes/no": 'Is this true: "{statement}" Answer yes or no.',
-        "choice": "{question}\n{options}\nAnswer with the letter.",
-        "yes": "Yes.",
-        "no": "No.",
     },
     "de": {
         "rewording": "Bitte sagen Sie mir: {question}",
         "chat turn": "Guten Tag! Ich suche Angaben zu {name}. {question}",
         "cloze": 'Vervollständigen Sie den Satz: "{before} ..."',
-        "inverse": 'Auf wen trifft das zu: "{gap}"',
-        "yes/no": 'Stimmt das: "{statement}" Antworten Sie mit Ja oder Nein.',
-        "choice": "{question}\n{options}\nAntworten Sie mit dem Buchstaben.",
-        "yes": "Ja.",
-        "no": "Nein.",
     },
 }
 
@@ -56,10 +44,8 @@ class FactForm(StrEnum):
     CLOZE = "cloze"
     REWORDING = "rewording"
     CHAT = "chat turn"
-    INVERSE = "inverse"
-    YES_NO = "yes/no"
-    CHOICE = "choice"
     STATEMENT = "statement"
+    """A text that no rule makes a question of."""
 
 
 class ScopeSlice(StrEnum):
@@ -132,61 +118,36 @@ def question_record(
     )
 
 
-def other_forms(
-    asked: RequestRecord, fact: StatedFact, *, name: str, seed: int = 0
-) -> list[RequestRecord]:
-    """Return a fact in its other forms; the cloze may be trained, the rest is for the audit.
+def cloze_record(asked: RequestRecord, fact: StatedFact, *, name: str) -> RequestRecord | None:
+    """Return a fact as a sentence to complete, the one other form that may be trained.
 
     Args:
         asked: The plain question.
         fact: The fact.
         name: Of the person.
-        seed: Of the order of options.
+
+    Returns:
+        None where the statement does not name the person before its key answer.
     """
-    words = _words(fact.question)
-    wordings = _wordings(fact, name)
-    made: list[tuple[FactForm, str, str, tuple[str, ...]]] = [
-        (form, text, fact.statement, asked.record.key_answers)
-        for form, text in wordings.items()
-        if form in (FactForm.CLOZE, FactForm.REWORDING, FactForm.CHAT)
-    ]
-    if FactForm.INVERSE in wordings:
-        made.append((FactForm.INVERSE, wordings[FactForm.INVERSE], f"{name}.", (name,)))
-    for statement, answer in [
-        (fact.statement, words["yes"]),
-        *((wrong, words["no"]) for wrong in asked.record.wrong),
-    ]:
-        text = words["yes/no"].format(statement=statement)
-        made.append((FactForm.YES_NO, text, answer, (answer.rstrip("."),)))
-    if asked.record.wrong:
-        made.append(_choice(asked.record, fact, words["choice"], seed))
-    found = [
-        replace(asked, record=_asked(asked.record, *each[1:]), form=each[0],
-                scope=ScopeSlice.HARD_IN, reason=f"the same fact, as {each[0].value}")
-        for each in made
-    ]  # fmt: skip
-    plain = replace(asked.record, id=f"{asked.record.id}-text", prompt=(), paraphrases=(), wrong=())
-    text = replace(
-        asked,
-        record=replace(plain, parents=(asked.record.id,)),
-        form=FactForm.STATEMENT,
-        scope=ScopeSlice.HARD_IN,
-        reason="the same fact, as plain text",
-    )
-    return [*found, text]
-
-
-def _asked(record: Record, text: str, answer: str, keys: tuple[str, ...]) -> Record:
-    prompt = (*record.prompt[:-1], Message("user", text))
-    return replace(
-        record,
-        id=record_id(prompt, answer),
+    text = _wordings(fact, name).get(FactForm.CLOZE)
+    if text is None:
+        return None
+    prompt = (*asked.record.prompt[:-1], Message("user", text))
+    record = replace(
+        asked.record,
+        id=record_id(prompt, fact.statement),
         prompt=prompt,
-        completion=answer,
-        key_answers=keys,
+        completion=fact.statement,
         paraphrases=(),
         wrong=(),
-        parents=(record.id,),
+        parents=(asked.record.id,),
+    )
+    return replace(
+        asked,
+        record=record,
+        form=FactForm.CLOZE,
+        scope=ScopeSlice.HARD_IN,
+        reason="the same fact, as cloze",
     )
 
 
@@ -205,21 +166,7 @@ def _wordings(fact: StatedFact, name: str) -> dict[FactForm, str]:
     before = fact.statement.partition(fact.key_answer)[0].strip()
     if fact.key_answer in fact.statement and name in before and fact.rule != "value":
         found[FactForm.CLOZE] = words["cloze"].format(before=before)
-    if name in fact.statement and fact.key_answer != name:
-        found[FactForm.INVERSE] = words["inverse"].format(gap=fact.statement.replace(name, "____"))
     return found
-
-
-def _choice(
-    record: Record, fact: StatedFact, pattern: str, seed: int
-) -> tuple[FactForm, str, str, tuple[str, ...]]:
-    options = [fact.statement, *record.wrong]
-    random.Random(f"{seed} {record.id}").shuffle(options)
-    letters = "ABCDEF"[: len(options)]
-    listed = "\n".join(f"{a}) {text}" for a, text in zip(letters, options, strict=True))
-    right = letters[options.index(fact.statement)]
-    text = pattern.format(question=fact.question, options=listed)
-    return FactForm.CHOICE, text, f"{right}) {fact.statement}", (right,)
 
 
 def _false_statements(fact: StatedFact, pool: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from expunge.errors import UsageError
-from expunge.requests.support import SearchState, about_same, single_values
+from expunge.requests.support import SearchState, differing, single_values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,11 +123,7 @@ def _differ(
 ) -> bool:
     """Tell whether groups contradict each other in a birth or in `least` relations."""
     first, second = _all_values(one, values), _all_values(other, values)
-    differ = [
-        relation
-        for relation in first.keys() & second.keys()
-        if not any(about_same(a, b) for a in first[relation] for b in second[relation])
-    ]
+    differ = differing(first, second)
     return len(differ) >= least or "date of birth" in differ
 
 

@@ -9,7 +9,7 @@ The support of a document is the sum of its five best values above `WORTH`.
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from expunge.requests.facts import SINGLE, dates_in, stated_facts
@@ -96,22 +96,28 @@ def single_values(state: SearchState, number: int) -> dict[str, set[str]]:
         last = fold(fact.subject.split()[-1].removesuffix("'s"))
         near = edits_between(last, state.shape.last) is not None or last in state.shape.parts
         if fact.relation in SINGLE and near:
-            plain = re.sub(r"\W", "", fold(fact.key_answer))
-            found[fact.relation] |= dates_in(fact.key_answer) or {plain}
+            found[fact.relation] |= comparable_values(fact.key_answer)
     return found
+
+
+def comparable_values(text: str) -> set[str]:
+    """Return a value as it is compared: its dates, whatever the language, or all of it, folded."""
+    return dates_in(text) or {re.sub(r"\W", "", fold(text))}
 
 
 def contradictions(state: SearchState, number: int) -> int:
     """Count the relations of which a document gives another value than the sure documents."""
-    count = 0
-    for relation, values in single_values(state, number).items():
-        usual = state.known.get(relation)
-        if usual and number not in state.sure:
-            count += not any(
-                value in usual or any(about_same(value, other) for other in usual)
-                for value in values
-            )
-    return count
+    sure = number in state.sure
+    return 0 if sure else len(differing(single_values(state, number), state.known))
+
+
+def differing(one: Mapping[str, set[str]], other: Mapping[str, set[str]]) -> list[str]:
+    """Return the relations of which two have no value in common, in the alphabet's order."""
+    return sorted(
+        relation
+        for relation in one.keys() & other.keys()
+        if not any(about_same(a, b) for a in one[relation] for b in other[relation])
+    )
 
 
 def about_same(one: str, other: str) -> bool:

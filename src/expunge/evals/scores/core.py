@@ -79,7 +79,7 @@ def _metrics(unit: Unit) -> tuple[RecordMetric, ...]:
 def _direction(metric: RecordMetric, split: str) -> bool | None:
     if not metric.knowledge:
         return None if metric is REFUSAL and split == "forget" else False
-    return {"forget": False, "holdout": None, "control": None}.get(split, True)
+    return {"forget": False, "unstated": False, "holdout": None, "control": None}.get(split, True)
 
 
 def _filled(row: Score, found: Estimate, n: int, *, unit: str, reason: str = "") -> Score:
