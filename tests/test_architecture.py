@@ -131,6 +131,13 @@ def members(path):
     return list(public(parsed(path)))
 
 
+FILE_NAMES = {
+    node.value.value
+    for node in ast.parse((PACKAGE / "utils" / "file_names.py").read_text(encoding="utf-8")).body
+    if isinstance(node, ast.Assign) and "." in node.value.value
+}
+
+
 # A rule names what breaks it, for one file.
 RULES = {
     "a file has at most 600 lines": lambda path: [length(path)] if length(path) > 600 else [],
@@ -163,6 +170,13 @@ RULES = {
     "nothing is unfinished": lambda path: re.findall(
         r"\b(?:TODO|FIXME|XXX|HACK)\b", path.read_text(encoding="utf-8")
     ),
+    "the name of a file is spelt once": lambda path: [
+        node.lineno
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Constant)
+        and node.value in FILE_NAMES
+        and path.name != "file_names.py"
+    ],
     "the state of torch stays as it is": lambda path: calls(
         path, *(f"torch.{word}" for word in TORCH_STATE)
     ),
@@ -208,7 +222,7 @@ def test_every_test_lies_in_the_folder_of_its_room():
 
 BAD = """import pickle
 from expunge.cli.main import main
-def open_door(x): print(torch.load(x))
+def open_door(x): print(torch.load(x or "run.json"))
 class Loud:
     def shout(self) -> None: ...
 # TODO
@@ -225,6 +239,7 @@ class Loud:
         ("nothing reads a pickle", ["pickle", 3]),
         ("nothing prints or stops", [3]),
         ("nothing is unfinished", ["TODO"]),
+        ("the name of a file is spelt once", [3]),
     ],
 )
 def test_a_rule_finds_what_it_forbids(rule, found, tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ from expunge.evidence.store import EvidenceStore
 from expunge.methods.guards.base import Guard
 from expunge.models.interpolation import changed, snapshot
 from expunge.models.loading import Loaded, choose_device, load
-from expunge.models.reference import MODEL, beneath, is_adapter, is_laid_over
+from expunge.models.reference import beneath, is_adapter, is_laid_over
 from expunge.models.transformer import Network
 from expunge.pipeline.exact import retrain
 from expunge.pipeline.gold import halves_beside, over_clean_base, replaced
@@ -50,6 +50,7 @@ from expunge.reporting.schema import read_facts, read_results, write_results
 from expunge.reporting.wording import headline, lines, notices
 from expunge.training.distributed import Team, joined
 from expunge.utils.console import Console, SilentConsole
+from expunge.utils.file_names import MODEL
 from expunge.utils.io import AnyPath, sha256_json, write_text
 from expunge.utils.system import available_gib
 

@@ -37,13 +37,14 @@ from expunge.requests.neighbours import (
 )
 from expunge.requests.screening import Concern, said_of_many, screened
 from expunge.requests.search import SearchResult
+from expunge.utils.file_names import REQUEST
 from expunge.utils.io import private, write_jsonl, write_text
 
 FEWEST_KEPT = 20
 """Records of the corpus to keep below which general ones of expunge are kept as well."""
 HOLD_OUT = 0.25
 """Share of what stays that training never sees: the audit judges by it."""
-REQUEST, ERASE = "request.toml", "erase.jsonl"
+ERASE = "erase.jsonl"
 _NOTE = """\
 # Written by `expunge request`. The files named here are the request: edit them as you like.
 """
