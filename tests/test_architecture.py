@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "expunge"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
+SCRIPTS = sorted(path for room in ("benchmarks", "scripts") for path in (ROOT / room).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 METHOD_FILES = [
     path
@@ -186,6 +187,22 @@ RULES = {
 @pytest.mark.parametrize("rule", RULES)
 def test_every_file_keeps_the_rule(rule):
     broken = {name(path): RULES[rule](path) for path in SOURCES}
+    assert {path: found for path, found in broken.items() if found} == {}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "a file has at most 600 lines",
+        "a function has at most 60 lines",
+        "a file says what it is for",
+        "public code has a docstring",
+        "public functions are annotated",
+        "nothing is unfinished",
+    ],
+)
+def test_every_script_keeps_the_rule(rule):
+    broken = {name(path): RULES[rule](path) for path in SCRIPTS}
     assert {path: found for path, found in broken.items() if found} == {}
 
 
