@@ -187,7 +187,7 @@ _done = TypeAdapter(list[FinishedStage])
 def train_stages(
     parts: Sequence[Prepared],
     original: Loaded,
-    gathering: Auditor,
+    auditor: Auditor,
     run: RunFolder,
     console: Console,
     team: Team,
@@ -199,7 +199,7 @@ def train_stages(
     Args:
         parts: The inputs of each stage; a run without a chain has one.
         original: The original, whose weights are trained in place.
-        gathering: The audit so far: says what text looks like that the original never saw.
+        auditor: The audit so far: says what text looks like that the original never saw.
         run: The run folder.
         console: Where to say what happens.
         team: The processes that train together.
@@ -222,12 +222,12 @@ def train_stages(
         if number <= len(done):
             continue
         folder = run.checkpoints / f"stage-{number}" if chain else run.checkpoints
-        part = _with_own_texts(part, original, gathering.collector.store, console, number)
+        part = _with_own_texts(part, original, auditor.collector.store, console, number)
         ends = number == len(parts)
         stage = _Stage(
             part=part,
             original=original,
-            auditor=gathering,
+            auditor=auditor,
             run=run,
             folder=folder,
             console=console,
