@@ -2,10 +2,10 @@
 
 Where the question, or a passage, names the subject, each word of the name becomes another name with
 as many tokens, throughout the record. The fact stays. So every token of the answer has a
-counterpart. What the original says of the stranger stands for what it would say of an unknown subject. Words of
-a name that are common in sentences (`The`, `of`) stay. A word in small letters also counts with a
-capital, where a sentence begins with it. Where the question names nobody, its telling words are
-exchanged, and the answer stays as it is.
+counterpart. What the original says of the stranger stands for what it would say of an unknown
+subject. Words of a name that are common in sentences (`The`, `of`) stay. A word in small letters
+also counts with a capital, where a sentence begins with it. Where the question names nobody, its
+telling words are exchanged, and the answer stays as it is.
 
 Namesakes are trained on beside strangers, so that only the subject is forgotten. They are
 strangers, strangers who share a word of the subject's name, and, as every second one, a subject of

@@ -7,7 +7,8 @@
 The target is computed for two strangers, whose names stand in the subject's place. What counts is
 its mean, in nats. The margin lowers secret tokens, the power all others. Where real records exist
 that no model saw, both are fitted to these. Each kind of token shall end as likely as the same kind
-is in unseen records under the original. A training ends short of its target, so the fit aims a little lower:
+is in unseen records under the original. A training ends short of its target, so the fit aims a
+little lower:
 
     sum_i sum_t log q_t(y_t) = -aim sum_i n_i nll_i      over secret tokens, and over others
 
