@@ -69,20 +69,20 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, tuple[float, f
     prepared = prepare(settings)
     original = load(settings.model, prepared.source)
     judged = load(model(given.base, given.shared, "retain90-s0"), prepared.source)
-    gathering = Auditor.open(prepared, folder / "evidence", key=bytes(32), adapter=False)
+    auditor = Auditor.open(prepared, folder / "evidence", key=bytes(32), adapter=False)
 
     def now() -> tuple[float, float]:
         return time.perf_counter(), time.process_time()
 
     clock = [now()]
     with SilentConsole().progress("before", total=1) as bar:
-        gathering.before(original, bar)
+        auditor.before(original, bar)
     clock.append(now())
     base = changed(judged.network, snapshot(original.network))
     with SilentConsole().progress("after", total=1) as bar:
-        gathering.after(judged.network, judged.digest, base, bar)
+        auditor.after(judged.network, judged.digest, base, bar)
     clock.append(now())
-    gathering.judge()
+    auditor.judge()
     clock.append(now())
     names = ("original", "judged", "results")
     return {

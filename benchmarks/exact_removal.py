@@ -24,7 +24,7 @@ from expunge.models.loading import load
 from expunge.pipeline.exact import forget_exactly
 from expunge.pipeline.finetune import train
 from expunge.preparation.finetune import complete, prepare_finetune
-from expunge.provenance.training_facts import LOG, MODEL
+from expunge.provenance.training_facts import MODEL, STEP_LOG
 from expunge.training.early_stopping import Unseen
 from expunge.utils.io import read_jsonl, write_json, write_jsonl
 
@@ -34,7 +34,7 @@ NEVER = Unseen(mean=float("inf"), low=float("inf"))
 
 def content(folder: Path) -> dict[str, bytes]:
     """Return what must be equal."""
-    files = [*(folder / MODEL).iterdir(), folder / LOG]
+    files = [*(folder / MODEL).iterdir(), folder / STEP_LOG]
     return {path.name: path.read_bytes() for path in files}
 
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from expunge.attribution.bm25 import bm25
 from expunge.attribution.ranking import NEAREST
+from expunge.attribution.similarity import bm25
 from expunge.utils.io import read_jsonl
 
 

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "expunge"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
+SCRIPTS = sorted(path for room in ("benchmarks", "scripts") for path in (ROOT / room).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 METHOD_FILES = [
     path
@@ -131,6 +132,13 @@ def members(path):
     return list(public(parsed(path)))
 
 
+FILE_NAMES = {
+    node.value.value
+    for node in ast.parse((PACKAGE / "utils" / "file_names.py").read_text(encoding="utf-8")).body
+    if isinstance(node, ast.Assign) and "." in node.value.value
+}
+
+
 # A rule names what breaks it, for one file.
 RULES = {
     "a file has at most 600 lines": lambda path: [length(path)] if length(path) > 600 else [],
@@ -163,6 +171,13 @@ RULES = {
     "nothing is unfinished": lambda path: re.findall(
         r"\b(?:TODO|FIXME|XXX|HACK)\b", path.read_text(encoding="utf-8")
     ),
+    "the name of a file is spelt once": lambda path: [
+        node.lineno
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Constant)
+        and node.value in FILE_NAMES
+        and path.name != "file_names.py"
+    ],
     "the state of torch stays as it is": lambda path: calls(
         path, *(f"torch.{word}" for word in TORCH_STATE)
     ),
@@ -172,6 +187,22 @@ RULES = {
 @pytest.mark.parametrize("rule", RULES)
 def test_every_file_keeps_the_rule(rule):
     broken = {name(path): RULES[rule](path) for path in SOURCES}
+    assert {path: found for path, found in broken.items() if found} == {}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "a file has at most 600 lines",
+        "a function has at most 60 lines",
+        "a file says what it is for",
+        "public code has a docstring",
+        "public functions are annotated",
+        "nothing is unfinished",
+    ],
+)
+def test_every_script_keeps_the_rule(rule):
+    broken = {name(path): RULES[rule](path) for path in SCRIPTS}
     assert {path: found for path, found in broken.items() if found} == {}
 
 
@@ -208,7 +239,7 @@ def test_every_test_lies_in_the_folder_of_its_room():
 
 BAD = """import pickle
 from expunge.cli.main import main
-def open_door(x): print(torch.load(x))
+def open_door(x): print(torch.load(x or "run.json"))
 class Loud:
     def shout(self) -> None: ...
 # TODO
@@ -225,6 +256,7 @@ class Loud:
         ("nothing reads a pickle", ["pickle", 3]),
         ("nothing prints or stops", [3]),
         ("nothing is unfinished", ["TODO"]),
+        ("the name of a file is spelt once", [3]),
     ],
 )
 def test_a_rule_finds_what_it_forbids(rule, found, tmp_path, monkeypatch):

@@ -7,11 +7,9 @@ import pytest
 import torch
 
 import tiny
-from expunge.attribution.bm25 import bm25
-from expunge.attribution.ekfac import cosines, whitened
-from expunge.attribution.embeddings import embeddings
 from expunge.attribution.ranking import RecordRanking, ranking, recommended
-from expunge.attribution.record_gradients import RANK, record_gradients
+from expunge.attribution.record_gradients import RANK, record_gradients, whitened
+from expunge.attribution.similarity import bm25, cosines, embeddings
 from expunge.cli.main import main
 from expunge.methods.base import Trains
 from expunge.models.architecture import linear_layers

@@ -22,10 +22,10 @@ SERVER.set_forkserver_preload(["expunge.pipeline.forget", "rouge_score.rouge_sco
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Running:
-    """A process, and the file of what it says on stderr."""
+    """A process, and the file of what it says on stderr, which goes with this object."""
 
     process: BaseProcess
-    stderr: Path
+    stderr: "tempfile._TemporaryFileWrapper[bytes]"
 
     def ended(self) -> bool:
         """Whether it has ended by itself."""
@@ -35,16 +35,15 @@ class Running:
         """Wait until it has ended; return what it said on stderr."""
         self.process.join(PATIENCE)
         assert self.ended(), "it does not end"
-        return self.stderr.read_text(encoding="utf-8")
+        return Path(self.stderr.name).read_text(encoding="utf-8")
 
 
 def begin(work: Callable[..., object], *given: object) -> Running:
     """Call a function of a helper in a process of its own, in this folder and environment."""
-    handle, name = tempfile.mkstemp(suffix=".stderr")
-    os.close(handle)
-    process = SERVER.Process(target=_alone, args=(name, {**os.environ}, work, *given))
+    stderr = tempfile.NamedTemporaryFile(suffix=".stderr")  # noqa: SIM115 (`Running` keeps it)
+    process = SERVER.Process(target=_alone, args=(stderr.name, {**os.environ}, work, *given))
     process.start()
-    return Running(process=process, stderr=Path(name))
+    return Running(process=process, stderr=stderr)
 
 
 def _alone(

@@ -33,6 +33,7 @@ def grow(caches, rows, count, seed):
 @pytest.mark.parametrize("count", [1, STEP - 1, STEP, 2 * STEP + 1])
 def test_it_holds_what_the_cache_of_transformers_holds(count):
     caches = [new_cache(CONFIG), DynamicCache(config=CONFIG)]
+    assert {type(layer) for layer in caches[0].layers} == {GrowingLayer}
     grow(caches, 1, count, 0)
     for cache in caches:
         cache.batch_repeat_interleave(3)
@@ -45,10 +46,13 @@ def test_it_holds_what_the_cache_of_transformers_holds(count):
         cache.batch_select_indices(KEEP)
     for step in range(STEP):
         grow(caches, 1, 1, 6 + step)
+    handed = caches[0].layers[0].keys
+    kept = handed.clone()
     for cache in caches:
         cache.crop(-2)
     grow(caches, 1, 1, 99)
     same(*caches)
+    assert torch.equal(handed, kept), "what was handed out is written over"
 
 
 def test_a_copy_and_its_original_go_on_apart():

@@ -11,7 +11,7 @@ from expunge.config.settings import FinetuneSettings
 from expunge.errors import ExpungeError
 from expunge.pipeline.exact import forget_exactly
 from expunge.pipeline.finetune import kept_points, train
-from expunge.provenance.training_facts import LOG, MODEL
+from expunge.provenance.training_facts import MODEL, STEP_LOG
 from expunge.training.replay_log import read_log
 from kill_process import launch, stop
 
@@ -42,7 +42,7 @@ def recipe(base, data, **train):
 
 def content(folder: Path) -> dict[str, bytes]:
     """What must be equal: the model, and the log of all steps."""
-    files = [*(folder / MODEL).iterdir(), folder / LOG]
+    files = [*(folder / MODEL).iterdir(), folder / STEP_LOG]
     return {path.name: path.read_bytes() for path in files}
 
 
@@ -85,7 +85,7 @@ def test_what_an_earlier_request_took_along_is_not_asked_for_twice(base, bench):
 
 def first_use(run: Path, without: Path) -> int:
     """The first step at which two logs part."""
-    pairs = zip(read_log(run / LOG), read_log(without / LOG), strict=False)
+    pairs = zip(read_log(run / STEP_LOG), read_log(without / STEP_LOG), strict=False)
     return next(a.step for a, b in pairs if a.records != b.records)
 
 
@@ -132,7 +132,7 @@ def cut_recipe(bench):
 
 
 def cut_log(bench):
-    (bench / "run" / LOG).write_text('{"step": 0}\n')
+    (bench / "run" / STEP_LOG).write_text('{"step": 0}\n')
 
 
 def change_key(bench):

@@ -18,6 +18,7 @@ from expunge.reporting.schema import read_facts
 from expunge.utils.io import json_text, read_json, sha256_file, sha256_json
 from fuzzing.forgeries import (
     FORGERIES,
+    Forgery,
     destroyed,
     forget_answers,
     held,
@@ -25,6 +26,7 @@ from fuzzing.forgeries import (
     signed_run,
     write_again,
 )
+from fuzzing.trials import NotHeldError
 
 ADDED = {
     "a.lock": "is not in the manifest",
@@ -98,7 +100,20 @@ def test_the_model_folder_alone_is_verified_as_far_as_it_goes(place, tmp_path, c
 
 @pytest.mark.parametrize("forgery", FORGERIES[::4], ids=lambda forgery: forgery.what)
 def test_a_forgery_is_found(forgery, place):
-    held(forgery, place)
+    told = f"by {forgery.found}" if forgery.found else "by the signature alone"
+    assert held(forgery, place) == told
+
+
+@pytest.mark.parametrize(
+    ("change", "missed"),
+    [
+        (lambda run, manifest: None, "the signature does not find it"),
+        (put("model/more.txt"), "results.json is not named"),
+    ],
+)
+def test_what_a_forgery_does_not_do_is_not_found(change, missed, place):
+    with pytest.raises(NotHeldError, match=missed):
+        held(Forgery(what="", change=change, found="results.json"), place)
 
 
 def test_every_file_that_is_added_is_found(place):

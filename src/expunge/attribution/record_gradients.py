@@ -6,6 +6,19 @@
 x_t is the input of a linear layer at token t, g_t the gradient of the record's mean NLL (nats per
 token) by its output; A [r, in] and P [q, out] are drawn once, N(0, 1) / sqrt(r) and / sqrt(q). With
 B = 0 the gradient of A is zero. No weight gets a gradient: one backward pass serves a batch.
+
+EK-FAC influence between records (arXiv:2308.03296) in this projected space:
+
+    K_S = mean G G',  K_A = mean G' G        over records; G [q, r] of one layer
+    U_S, U_A: their eigenvectors;   lambda_ij = mean ((U_S' G U_A)_ij)^2
+    H^-1/2 G = (U_S' G U_A)_ij / sqrt(lambda_ij + damping mean(lambda))
+    influence(d, e) = <H^-1/2 G_d, H^-1/2 G_e> / (|H^-1/2 G_d| |H^-1/2 G_e|)   over all layers
+
+Larger: learning d lowers the loss of e more. The division by the lengths is that of relative
+influence (arXiv:2003.11630): without it a few records of large gradient lead every ranking.
+
+Differs from the paper: K_S and K_A come from the gradients of records, not of tokens, and from true
+labels, not sampled ones; the space is the projected one.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,6 +41,8 @@ RANK = 8
 """r and q: 64 numbers of each linear layer."""
 TOKENS = 1024
 """Padded tokens of one backward pass."""
+DAMPING = 0.1
+"""In units of the mean eigenvalue, as in the EK-FAC paper."""
 
 
 class _Watched:
@@ -99,3 +114,18 @@ def _wanting(embedding: nn.Module) -> RemovableHandle:
         return output.detach().requires_grad_(True)
 
     return embedding.register_forward_hook(ask)
+
+
+def whitened(gradients: Tensor, *, damping: float = DAMPING) -> Tensor:
+    """Return H^-1/2 G of every record, [n, layers, q, r], from all of them.
+
+    Example:
+        >>> whitened(torch.full((3, 1, 1, 1), 2.0), damping=0.0).abs().flatten().tolist()
+        [1.0, 1.0, 1.0]
+    """
+    left = torch.linalg.eigh(torch.einsum("nlqr,nlpr->lqp", gradients, gradients)).eigenvectors
+    right = torch.linalg.eigh(torch.einsum("nlqr,nlqs->lrs", gradients, gradients)).eigenvectors
+    turned = torch.einsum("lqi,nlqr,lrj->nlij", left, gradients, right)
+    curvature = turned.square().mean(0)  # [layers, q, r]
+    floor = damping * curvature.mean((-1, -2), keepdim=True) + torch.finfo(turned.dtype).tiny
+    return turned / (curvature + floor).sqrt()

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from expunge.errors import ExpungeError, InputError
+from expunge.utils.file_names import LOG
 
 VARIABLES = ("EXPUNGE_", "HF_HUB_", "HF_HOME", "HF_DATASETS_", "TRANSFORMERS_", "TQDM_")
 """Variables of the command that its tasks have as well, by how they begin; no token is among them:
@@ -85,7 +86,7 @@ class CellTask:
         place = Path(self.matrix)
         cell = read_cell(place / "cells" / self.cell)
         # Not to the cluster's own log: that is read by others.
-        file = place / "cells" / self.cell / "log.txt"
+        file = place / "cells" / self.cell / LOG
         with file.open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
             run_cell_here(place, cell)
 

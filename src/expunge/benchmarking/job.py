@@ -52,6 +52,7 @@ from expunge.pipeline.forget import audit, forget
 from expunge.preparation.prepare import source_of
 from expunge.reporting.schema import read_results
 from expunge.utils.console import Console
+from expunge.utils.file_names import EVIDENCE
 from expunge.utils.system import keep_freed_memory, processor
 
 PACKAGES = ("expunge", "torch", "transformers", "numpy")
@@ -107,7 +108,7 @@ def _tried(matrix: Path, protocol: Protocol, cell: Cell, began: float) -> BenchR
 
 def _pruner(matrix: Path, protocol: Protocol, cell: Cell, shared: Path) -> Pruner:
     """Return the pruner of the run, which also copies shared evidence once it has begun."""
-    evidence = cell_folder(matrix, cell) / "run" / "evidence"
+    evidence = cell_folder(matrix, cell) / "run" / EVIDENCE
     names = judged_gold(cell.place, len(protocol.golds)) if cell.kind == "gold" else {}
     others = rows_of(matrix) if protocol.prunes else []
     # Not before: a run takes no folder that already holds something.
@@ -210,7 +211,7 @@ def _results(
         results = forget(settings, console=console).results
     else:
         results = audit(settings, model=judged, console=console).results
-    store_evidence(Path(str(settings.out)) / "evidence", shared)
+    store_evidence(Path(str(settings.out)) / EVIDENCE, shared)
     return results
 
 
@@ -221,7 +222,7 @@ def _whole(
     if not series.sequential:
         return read_results(last)
     results = audit(settings, model=str(last), console=console).results
-    store_evidence(Path(str(settings.out)) / "evidence", shared)
+    store_evidence(Path(str(settings.out)) / EVIDENCE, shared)
     return results
 
 

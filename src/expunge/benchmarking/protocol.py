@@ -34,9 +34,9 @@ from expunge.models.loading import files_digest
 from expunge.pipeline.early_checks import no_matrix
 from expunge.preparation.prepare import data_digest, source_of
 from expunge.preparation.validate import unread
+from expunge.utils.file_names import PROTOCOL
 from expunge.utils.io import is_part, read_json, sha256_json, write_json, write_jsonl
 
-FILE = "matrix.json"
 _MOST_NAMED = 4
 _LONGEST_VALUE = 40
 _UNSET = "unset"
@@ -162,7 +162,7 @@ def open_protocol(folder: Path, wanted: Protocol) -> Protocol:
     Raises:
         UsageError: The folder holds a matrix with another protocol, or something else.
     """
-    path = folder / FILE
+    path = folder / PROTOCOL
     foreign = folder.is_dir() and any(not is_part(each) for each in folder.iterdir())
     if foreign and not path.is_file():
         raise UsageError(
@@ -200,7 +200,7 @@ def _free(changed: Collection[str], found: Protocol, wanted: Protocol) -> set[st
 
 
 def _fixed(folder: Path, wanted: Protocol) -> Protocol:
-    write_json(folder / FILE, _adapter.dump_python(wanted, mode="json"))
+    write_json(folder / PROTOCOL, _adapter.dump_python(wanted, mode="json"))
     return read_protocol(folder)
 
 
@@ -210,7 +210,7 @@ def read_protocol(folder: Path) -> Protocol:
     Raises:
         InputError: There is none, or it is of another version.
     """
-    path = folder / FILE
+    path = folder / PROTOCOL
     if not path.is_file():
         raise no_matrix(folder)
     try:
@@ -246,7 +246,7 @@ def require_own_code(folder: Path, *, named: Collection[str]) -> None:
         UsageError: `code-from-file`.
         InputError: A file of the matrix is malformed.
     """
-    path = folder / FILE
+    path = folder / PROTOCOL
     chosen = read_protocol(folder).chosen if path.is_file() else None
     for name, values in (chosen or {}).items():
         require_named_code(name, values, origin=str(path), named=named)

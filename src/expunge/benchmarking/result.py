@@ -31,6 +31,7 @@ from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import Estimate
 from expunge.models.loading import choose_device
 from expunge.models.reference import model_folder
+from expunge.utils.file_names import CHECKPOINTS, FACTS, MANIFEST
 from expunge.utils.io import read_json, sha256_json, write_json
 from expunge.utils.system import peak_gib
 
@@ -305,7 +306,7 @@ def cost_of(run: Path, settings: Settings, began: float) -> RunCost:
         settings: Its settings.
         began: Monotonic seconds at its beginning.
     """
-    path = run / "facts.json"
+    path = run / FACTS
     train = read_json(path).get("train") if path.is_file() else None
     train = train or {"seconds": 0.0, "steps": 0, "stopped": ""}
     return RunCost(
@@ -319,13 +320,13 @@ def cost_of(run: Path, settings: Settings, began: float) -> RunCost:
 
 def digests(run: Path) -> dict[str, str]:
     """Return the digests of the weights that a run was about, by role."""
-    path = run / "manifest.json"
+    path = run / MANIFEST
     found = read_json(path).get("models") if path.is_file() else None
     return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
 
 def delete_weights(run: Path) -> None:
     """Delete the weights: the row's settings make them again, and they would fill the disk."""
-    shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
     for path in model_folder(run).glob("*.safetensors"):
         path.unlink()

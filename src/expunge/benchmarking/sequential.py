@@ -26,6 +26,7 @@ from expunge.evals.results import Ruling
 from expunge.pipeline.forget import forget
 from expunge.preparation.prepare import require_weights
 from expunge.utils.console import Console
+from expunge.utils.file_names import EVIDENCE, MANIFEST
 from expunge.utils.io import read_json, write_json
 
 FILE = "step.json"
@@ -74,7 +75,7 @@ def run_series(
         if not (run.parent / FILE).is_file():
             step = _step(fold, own, shared / fold.name, start, ask)
             write_json(run.parent / FILE, _adapter.dump_python(step, mode="json"))
-        if (run / "manifest.json").is_file():  # else there was nothing to forget
+        if (run / MANIFEST).is_file():  # else there was nothing to forget
             if before is not None:
                 delete_weights(before)
             before = run
@@ -91,7 +92,7 @@ def read_steps(series: Series, cell: Path) -> tuple[FoldResult, ...]:
 def _step(fold: Fold, settings: Settings, shared: Path, start: Path | None, ask: Ask) -> FoldResult:
     """Run one fold; `start` is where the model lies that it starts from, unless the original."""
     run = Path(str(settings.out))
-    evidence = run / "evidence"
+    evidence = run / EVIDENCE
     # What the original says is the same in all cells, what another model says is not.
     roles = SHARED if start is None else GOLDS
     console = Console(Pruner([], begun=lambda: copy_evidence(shared, evidence, roles=roles)))

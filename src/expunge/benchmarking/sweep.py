@@ -39,6 +39,7 @@ from expunge.benchmarking.search_space import (
 from expunge.errors import Interrupted, ResourceError, UsageError
 from expunge.pipeline.run_folder import claim
 from expunge.utils.console import Console
+from expunge.utils.file_names import LOG
 from expunge.utils.io import require_no_special_files
 
 _INTERRUPTED = 130
@@ -234,7 +235,7 @@ def run_cell(matrix: Path, protocol: Protocol, cell: Cell) -> BenchResult | None
         folder, began = cell_folder(matrix, cell), time.monotonic()
         # The child holds the claim as well: if this process is killed alone, nobody else begins.
         words = [sys.executable, "-m", "expunge.benchmarking.job", str(matrix), cell.id]
-        with (folder / "log.txt").open("ab") as log:
+        with (folder / LOG).open("ab") as log:
             code = subprocess.run(
                 words, stdout=log, stderr=log, pass_fds=[lock.fileno()], check=False
             ).returncode
@@ -280,7 +281,7 @@ def _without_row(
     folder: Path, protocol: Protocol, cell: Cell, code: int, began: float
 ) -> BenchResult:
     """Say why a process left no row: it was stopped, or it died."""
-    words = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip()
+    words = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip()
     if code in (_INTERRUPTED, -2):
         raise Interrupted(
             "interrupted",

@@ -19,6 +19,7 @@ from expunge.cli.settings import (
     two_request_files,
 )
 from expunge.errors import UsageError
+from expunge.utils.file_names import SETTINGS
 from expunge.utils.io import require_no_special_files
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def run_of(against: tuple[str, ...]) -> Path | None:
     from expunge.models.reference import run_of_model
 
     paths = [run_of_model(Path(each)) for each in against]
-    if len(paths) != 1 or not (paths[0] / "config.toml").is_file():
+    if len(paths) != 1 or not (paths[0] / SETTINGS).is_file():
         return None
     require_no_special_files(paths[0])
     return paths[0]
@@ -171,4 +172,4 @@ def _config_of(against: tuple[str, ...]) -> Path | None:
     if len(against) == 1 and against[0].endswith(".toml"):
         return Path(against[0])
     run = run_of(against)
-    return None if run is None else run / "config.toml"
+    return None if run is None else run / SETTINGS

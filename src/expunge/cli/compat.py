@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from expunge.cli.session import Given
 from expunge.cli.settings import run_folder
+from expunge.utils.file_names import EVIDENCE
 
 
 def compat(
@@ -28,8 +29,8 @@ def compat(
     from expunge.interop import of_run, read_log
 
     console = session.console
-    if source.is_dir() and (source / "evidence").is_dir():
-        kind, numbers = "run", of_run(run_folder(source) / "evidence")
+    if source.is_dir() and (source / EVIDENCE).is_dir():
+        kind, numbers = "run", of_run(run_folder(source) / EVIDENCE)
     else:
         kind, numbers = read_log(source, gold=gold)
     console.line(kind, f"{len(numbers)} numbers; theirs, then ours where it can be had")

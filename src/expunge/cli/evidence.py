@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from expunge.cli.session import Given, Session
 from expunge.cli.settings import run_folder
 from expunge.errors import UsageError
+from expunge.utils.file_names import EVIDENCE
 from expunge.utils.io import require_no_special_files
 
 
@@ -81,7 +82,7 @@ def _run(action: str, folder: Path, *, expired: bool, session: Session) -> int:
     console = session.console
     shared = shared_of(folder)
     if action == "show":
-        store = EvidenceStore(folder / "evidence")
+        store = EvidenceStore(folder / EVIDENCE)
         count = kept(store.folder)
         console.line("evidence", f"{count} files, {'sealed' if store.sealed else 'open'}")
         for each in shared:

@@ -9,9 +9,9 @@ from cyclopts import Parameter
 
 from expunge.cli.session import Given
 from expunge.errors import UsageError
+from expunge.utils.file_names import REQUEST
 from expunge.utils.io import printable, write_text
 
-REQUEST = "request.toml"
 _MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 _TOML = """\

@@ -12,6 +12,7 @@ from expunge.cli.options import RequestFlags
 from expunge.cli.session import Given, Session
 from expunge.errors import ExpungeError, GateError, UsageError
 from expunge.utils.dates import seconds_of
+from expunge.utils.file_names import SETTINGS
 
 Run = Annotated[
     str, Parameter(env_var="EXPUNGE_AGAINST", help="run folder whose claims are checked")
@@ -213,7 +214,7 @@ def _monitor(
     settings = resolve_settings(
         None,
         (),
-        request=RequestFlags(config=run / "config.toml"),
+        request=RequestFlags(config=run / SETTINGS),
         train=TrainFlags(),
         offline=session.offline,
     )

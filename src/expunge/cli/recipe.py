@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from expunge.cli.session import Given
 from expunge.utils.console import Console
+from expunge.utils.file_names import REQUEST
 
 
 def recipe(
@@ -64,7 +65,7 @@ def recipe(
         "done", {"folder": outcome.folder, "accepted": roles, "ruling": ruling, "exit": 0}
     )
     console.line("next", f"expunge report {outcome.folder / 'run'} --open")
-    console.note(f"for a model of your own: copy {outcome.folder / 'request.toml'}")
+    console.note(f"for a model of your own: copy {outcome.folder / REQUEST}")
     return 0
 
 

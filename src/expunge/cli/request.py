@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from expunge.cli.session import Given
 from expunge.cli.terminal import chosen, confirmed
 from expunge.errors import UsageError
+from expunge.utils.file_names import REQUEST
 
 if TYPE_CHECKING:
     from expunge.requests.namesakes import SeveralPeople
@@ -110,7 +111,6 @@ def request(
     console = session.begin()
 
     from expunge.models.reference import require_model
-    from expunge.requests.draft import REQUEST
     from expunge.requests.names import searched_person
     from expunge.requests.namesakes import SeveralPeople
 

@@ -14,6 +14,7 @@ from expunge.cli.session import Session
 from expunge.errors import GateError, InputError, UsageError
 from expunge.evals.results import Results, Ruling
 from expunge.utils.console import Console
+from expunge.utils.file_names import REPORT, RESULTS, RUN
 from expunge.utils.io import did_you_mean, expanded, require_no_special_files
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def run_folder(run: Path, *, linked: bool = False) -> Path:
     from expunge.models.reference import run_of_model
 
     run = run_of_model(run)
-    if not run.is_dir() or not any((run / name).is_file() for name in ("run.json", "results.json")):
+    if not run.is_dir() or not any((run / name).is_file() for name in (RUN, RESULTS)):
         raise InputError(
             "no-run",
             what=f"{run} is not a run folder",
@@ -259,7 +260,7 @@ def conclude(
             what=f"verdict {verdict.ruling} under {verdict.threat_model} at tier {verdict.tier}"
             + (f"; {promise} was asked for" if short else ""),
             why=verdict.reasons[0] if verdict.reasons else verdict.sentence,
-            fix=f"read {outcome.folder / 'report.html'}; the run itself is complete",
+            fix=f"read {outcome.folder / REPORT}; the run itself is complete",
         )
     return 0
 

@@ -1,16 +1,16 @@
 """Strangers: forget records that ask the same of somebody whom no model knows.
 
 Where the question, or a passage, names the subject, each word of the name becomes another name with
-as many tokens, throughout the record; the fact stays. Every token of the answer then has its
-counterpart, and what the original says of the stranger is what it would say of the subject had it
-never met them. Words of a name that sentences are made of (`The`, `of`) stay. A word in small
-letters is also met with a capital, where a sentence begins with it. Where the question
-names nobody, the words that tell something are exchanged in it, and the answer stays as it is.
+as many tokens, throughout the record. The fact stays. So every token of the answer has a
+counterpart. What the original says of the stranger stands for what it would say of an unknown
+subject. Words of a name that are common in sentences (`The`, `of`) stay. A word in small letters
+also counts with a capital, where a sentence begins with it. Where the question names nobody, its
+telling words are exchanged, and the answer stays as it is.
 
-Namesakes are asked beside strangers, so that what is forgotten stays with the subject: strangers,
-strangers who share a word of the subject's name, and every other one somebody whom a kept record
-is about. These keep all that the original says of them, told to training or not. Where answers are
-taught instead, nobody whom a forget record is about is among them.
+Namesakes are trained on beside strangers, so that only the subject is forgotten. They are
+strangers, strangers who share a word of the subject's name, and, as every second one, a subject of
+a kept record. Training keeps all that the original says of them, also what no kept record states.
+Where answers are taught instead, no subject of a forget record is among them.
 """
 
 import random

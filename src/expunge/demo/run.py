@@ -24,6 +24,7 @@ from expunge.errors import InputError
 from expunge.models.loading import converted
 from expunge.pipeline.forget import RUNS, RunOutcome, forget
 from expunge.utils.console import Console, SilentConsole
+from expunge.utils.file_names import CONFIG
 from expunge.utils.io import sha256_file, write_jsonl
 from expunge.utils.system import cache_folder
 
@@ -116,7 +117,7 @@ def base_model(cache: Path, *, offline: bool, console: Console) -> Path:
         InputError: It is not in the cache and cannot be fetched, or is not what it should be.
     """
     folder = cache / FOLDER
-    if (folder / "config.json").is_file():
+    if (folder / CONFIG).is_file():
         return folder
     if offline or hub_is_closed():
         raise _unreachable("the network is off")

@@ -179,7 +179,8 @@ class Table:
     def _kept_facts(self, item: Item) -> tuple[str, ...]:
         """Return facts of other sets, those of the same form where there are any.
 
-        The fact of a record that names none is its answer. Unstated facts are the target's own, so they are no background of what is forgotten.
+        The fact of a record that names none is its answer. Unstated facts are the target's own, so
+        they are no background of what is forgotten.
         """
         if item.split not in self.facts:
             pool = [

@@ -31,6 +31,7 @@ from expunge.errors import InputError
 from expunge.evidence.context import SCHEMA, AuditContext
 from expunge.evidence.encryption import NAME as SEAL
 from expunge.evidence.encryption import SUFFIX, Seal, locked
+from expunge.utils.file_names import CONTEXT
 from expunge.utils.io import jsonl, parse_jsonl, read_table, write_bytes, write_json
 
 Kind = Literal["scores", "answers", "choices", "layers"]
@@ -289,8 +290,6 @@ ITEMS = "items.jsonl"
 SPANS = "key-spans.jsonl"
 """The file of where the facts of forget records stand, named or found."""
 
-_CONTEXT = "context.json"
-
 
 Made = TypeVar("Made")
 
@@ -327,7 +326,7 @@ class EvidenceStore:
 
     def begun(self) -> bool:
         """Tell whether an audit has written here before."""
-        return (self.folder / _CONTEXT).is_file()
+        return (self.folder / CONTEXT).is_file()
 
     def units(self) -> list[Unit]:
         """List all collected units, sorted by name.
@@ -455,7 +454,7 @@ class EvidenceStore:
 
     def write_context(self, context: AuditContext) -> None:
         """Write what was audited against what, by which rules."""
-        write_json(self.folder / _CONTEXT, {"schema": SCHEMA, **asdict(context)})
+        write_json(self.folder / CONTEXT, {"schema": SCHEMA, **asdict(context)})
 
     def context(self) -> AuditContext:
         """Read what was audited against what, by which rules.
@@ -463,7 +462,7 @@ class EvidenceStore:
         Raises:
             InputError: The folder has another layout than this version reads.
         """
-        path = self.folder / _CONTEXT
+        path = self.folder / CONTEXT
         if not path.is_file():
             raise _damaged(path, "it is not there")
         row = read_table(path)

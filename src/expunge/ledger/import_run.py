@@ -32,18 +32,19 @@ from expunge.ledger.entries import (
     known_method,
 )
 from expunge.ledger.store import LedgerWriter
-from expunge.models.reference import ADAPTER, CONFIG, GUARD, SETTINGS, model_folder
+from expunge.models.reference import model_folder
 from expunge.provenance.manifest import finished_manifest, manifest_changed
 from expunge.provenance.signature import key_fingerprint, read_signature
-from expunge.provenance.training_facts import FACTS, TrainedRun
+from expunge.provenance.training_facts import TrainedRun
 from expunge.reporting.schema import RunFacts, read_facts, read_results
 from expunge.reporting.wording import claim
+from expunge.utils.file_names import ADAPTER, CONFIG, FACTS, GUARD, RESULTS, SETTINGS, TRAINED
 from expunge.utils.io import require_no_special_files, sha256_file
 
 _USUAL_ID = "request"
 """Id of a request that nobody has named: it stands for no request in particular."""
 
-_READ = "facts.json", "results.json"
+_READ = FACTS, RESULTS
 """Files of a run from which the claim class follows: they must be those of the manifest."""
 _OPEN_ORIGINS = (ModelOrigin.BASE, ModelOrigin.UNKNOWN)
 """Of a model of which no run said yet how it was made."""
@@ -233,7 +234,7 @@ def import_training(writer: LedgerWriter, trained: TrainedRun, *, model: str) ->
         InputError: `training-changed`: a file of the model is not the one that it wrote.
         UsageError: As `LedgerWriter.add`.
     """
-    facts = trained.folder / FACTS
+    facts = trained.folder / TRAINED
     manifest = sha256_file(facts)
     for each in writer.current(EntryKind.RUN).values():
         if isinstance(each, RunEntry) and each.manifest == manifest:

@@ -37,8 +37,9 @@ from expunge.methods.guards.base import (
     Shots,
 )
 from expunge.models.batching import Batch, PackLayout, by_length
-from expunge.models.reference import GUARD, model_folder
+from expunge.models.reference import model_folder
 from expunge.models.transformer import Network, Site, new_cache
+from expunge.utils.file_names import GUARD
 from expunge.utils.io import atomic, read_json, sha256_file, sha256_json, write_json
 
 TENSORS = "guard.safetensors"

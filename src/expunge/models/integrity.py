@@ -40,16 +40,15 @@ def require_whole(reference: str, info: Mapping[str, Any]) -> None:
     missing = sorted(set(info["missing_keys"]) - set(misshapen))
     left = sorted(name for name in info["unexpected_keys"] if not _BUFFERS.search(name))
     found = {
-        "misshapen-weights": (misshapen, "have other shapes than config.json describes"),
-        "incomplete-weights": (missing, "are missing; random numbers would take their place"),
-        "left-over-weights": (left, "have no place in the model that config.json describes"),
+        "misshapen-weights": (misshapen, "weights of other shapes than config.json describes"),
+        "incomplete-weights": (missing, "weights are missing; random numbers would replace them"),
+        "left-over-weights": (left, "weights that have no place in the model of config.json"),
     }
     for code, (names, what) in found.items():
         if names:
-            tensors = f"{len(names)} tensor{'s' if len(names) > 1 else ''}"
             raise InputError(
                 code,
-                what=f"{reference}: {tensors} {what}: {named_in_part(names, most=_MOST_NAMED)}",
+                what=f"{reference}: {what}: {named_in_part(names, most=_MOST_NAMED)}",
                 why="what would be computed is not the model that lies there",
                 fix="restore the folder from its source; compare num_hidden_layers in config.json"
                 " with the weights",
@@ -93,9 +92,13 @@ def require_adapter(
         model: The base.
 
     Raises:
-        ValueError: It is empty, a half of a pair is missing, a rank is not that of the
-            configuration, a layer is not there or of another shape, or a value is not a number.
+        ValueError: It is empty, no rank is named, a half of a pair is missing, a rank is not that
+            of the configuration, a layer is not there or of another shape, or a value is not a
+            number.
     """
+    rank = config.get("r")
+    if rank is None:
+        raise ValueError("adapter_config.json names no rank")
     stems = {name.removesuffix(_A).removesuffix(_B) for name in tensors}
     if not stems:
         raise ValueError("it holds no tensor")
@@ -104,9 +107,9 @@ def require_adapter(
         down, up = halves
         if down is None or up is None:
             raise ValueError(f"{stem} has one half of its pair only")
-        if down.shape[0] != config["r"] or up.shape[1] != config["r"]:
+        if down.shape[0] != rank or up.shape[1] != rank:
             ranks = f"{down.shape[0]} and {up.shape[1]}"
-            raise ValueError(f"{stem} has rank {ranks}, adapter_config.json says {config['r']}")
+            raise ValueError(f"{stem} has rank {ranks}, adapter_config.json says {rank}")
         if not all(bool(torch.isfinite(half).all()) for half in (down, up)):
             raise ValueError(f"{stem} holds values that are not numbers")
         _require_fits(stem, model, inputs=down.shape[1], outputs=up.shape[0])
@@ -114,7 +117,10 @@ def require_adapter(
 
 
 def _require_fits(stem: str, model: PreTrainedModel, *, inputs: int, outputs: int) -> None:
-    layer = model.get_submodule(stem.removeprefix(_PREFIX))
+    try:
+        layer = model.get_submodule(stem.removeprefix(_PREFIX))
+    except AttributeError:
+        raise ValueError(f"the base has no layer {stem.removeprefix(_PREFIX)}") from None
     shape = tuple(layer.get_parameter("weight").shape)
     wanted = (inputs, outputs) if isinstance(layer, Conv1D) else (outputs, inputs)
     if shape != wanted:

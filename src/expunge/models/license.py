@@ -7,13 +7,13 @@ from pathlib import Path
 
 from expunge.data.hub import hub_is_closed
 from expunge.models.reference import model_folder, split_reference, split_revision
+from expunge.utils.file_names import CARD
 
 UNKNOWN = "unknown"
 """The Hub's own word where nothing is declared."""
 _ID = re.compile(r"[\w.+-]{1,60}")
 _NAME = re.compile(r"[\w .,+()-]{1,100}")
 _LINK = re.compile(r"https?://[^\s\"'<>]{1,300}")
-_CARD = "README.md"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +50,7 @@ def declared_license(reference: str, *, offline: bool) -> License:
     if base.endswith(".gguf"):
         return _of_gguf(Path(base))
     folder = model_folder(base)
-    card = folder / _CARD if folder.is_dir() else _card_on_hub(base, offline=offline)
+    card = folder / CARD if folder.is_dir() else _card_on_hub(base, offline=offline)
     return _of_card(card) if card is not None and card.is_file() else License()
 
 
@@ -110,6 +110,6 @@ def _card_on_hub(reference: str, *, offline: bool) -> Path | None:
     name, revision = split_revision(reference)
     closed = offline or hub_is_closed()
     try:
-        return Path(hf_hub_download(name, _CARD, revision=revision, local_files_only=closed))
+        return Path(hf_hub_download(name, CARD, revision=revision, local_files_only=closed))
     except (HfHubHTTPError, HFValidationError, OSError, ValueError):
         return None

@@ -36,7 +36,6 @@ from expunge.models.guarded import load_guard, require_fitting, rules_digest
 from expunge.models.integrity import require_finite, require_same_names, require_whole
 from expunge.models.lora import is_plain, merge_saved
 from expunge.models.reference import (
-    ADAPTER,
     base_of,
     is_guard,
     model_folder,
@@ -48,6 +47,7 @@ from expunge.models.reference import (
     unreadable,
 )
 from expunge.models.transformer import Network
+from expunge.utils.file_names import ADAPTER, CONFIG
 from expunge.utils.io import read_json, sha256_file, sha256_json
 from expunge.utils.system import cache_folder
 
@@ -66,7 +66,7 @@ def converted(gguf: Path, cache: Path | None) -> Path:
     """
     require_place(str(gguf), offline=True)
     folder = (cache or gguf.parent) / f"{gguf.stem}-{sha256_file(gguf)[:16]}"
-    if not (folder / "config.json").is_file():
+    if not (folder / CONFIG).is_file():
         try:
             _convert(gguf, folder)
         except Exception as error:  # a foreign file may raise anything in the libraries
@@ -305,9 +305,7 @@ def _commit(reference: str, source: Source) -> str:
     require_place(reference, offline=source.offline)
     name, revision = split_revision(reference)
     try:
-        config = cached_file(
-            name, "config.json", revision=revision, local_files_only=source.offline
-        )
+        config = cached_file(name, CONFIG, revision=revision, local_files_only=source.offline)
         if config is None:
             raise OSError("it has no config.json")
     except (OSError, ValueError, *_ABSENT) as error:

@@ -26,6 +26,7 @@ from expunge.models.architecture import Linear, linear_layers
 from expunge.models.cpu_kernels import AutogradContext, product
 from expunge.models.integrity import require_adapter
 from expunge.models.transformer import Network
+from expunge.utils.file_names import ADAPTER
 from expunge.utils.io import atomic, read_json, write_json
 
 _RANK_TOLERANCE = 1e-6
@@ -308,7 +309,7 @@ def save_adapter(
     }
     if shape.first_layer or shape.last_layer is not None:
         config["layers_to_transform"] = _adapted_indices(model)
-    write_json(folder / "adapter_config.json", config)
+    write_json(folder / ADAPTER, config)
 
 
 def rewritten_base() -> UsageError:
@@ -339,7 +340,7 @@ _STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 
 def is_plain(folder: Path) -> bool:
     """Tell whether a saved adapter is LoRA of linear layers, without options that change it."""
-    config = read_json(folder / "adapter_config.json")
+    config = read_json(folder / ADAPTER)
     usual = all(config.get(key) in (value, None) for key, value in PLAIN_KEYS.items())
     usual = usual and config.get("init_lora_weights") in _STARTS
     if config.get("peft_type") != "LORA" or not usual:
@@ -357,7 +358,7 @@ def merge_saved(model: PreTrainedModel, folder: Path) -> None:
         KeyError, ValueError, AttributeError: The adapter is not the one that its configuration
             describes, or names layers or shapes that the model does not have; nothing was added.
     """
-    config = read_json(folder / "adapter_config.json")
+    config = read_json(folder / ADAPTER)
     tensors = load_file(folder / "adapter_model.safetensors")
     require_adapter(config, tensors, model)
     scale = config["lora_alpha"] / config["r"]

@@ -10,22 +10,8 @@ from typing import Any
 
 from expunge.data.hub import hub_is_closed
 from expunge.errors import InputError
+from expunge.utils.file_names import ADAPTER, CONFIG, GUARD, GUARDED, MODEL, RUN, SETTINGS, TRAINED
 from expunge.utils.io import did_you_mean, nearest_path, read_json, require_no_special_files
-
-GUARD = "guard.json"
-"""File with the rules around a model; its folder holds no weights."""
-ADAPTER = "adapter_config.json"
-CONFIG = "config.json"
-MODEL = "model"
-"""Folder in a run that holds what may be published: the model, its card, its public manifest."""
-GUARDED = "guard"
-"""Folder in a run that holds a guard which tells of the forget set: it may not be published."""
-TRAINED = MODEL, "training.json"
-"""In the folder that `expunge train` writes: the model, and the file that says it is finished."""
-RUN = "run.json"
-"""In every folder of a run: what it is, from its beginning."""
-SETTINGS = "config.toml"
-"""In the folder of any other run: what was to be done."""
 
 _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 _MAIN = "main"
@@ -47,7 +33,7 @@ def model_folder(reference: str | Path) -> Path:
         PosixPath('org/model')
     """
     folder = Path(reference)
-    if any((folder / mark).is_file() for mark in (TRAINED[1], SETTINGS)):
+    if any((folder / mark).is_file() for mark in (TRAINED, SETTINGS)):
         return next((folder / n for n in (MODEL, GUARDED) if (folder / n).is_dir()), folder)
     return folder
 
@@ -211,7 +197,7 @@ def require_adapter(reference: str) -> Path:
         UsageError: `link-in-run`: a run holds a link.
     """
     run = run_of_model(Path(reference))
-    if any((run / name).is_file() for name in (RUN, SETTINGS, TRAINED[1])):
+    if any((run / name).is_file() for name in (RUN, SETTINGS, TRAINED)):
         require_no_special_files(run)
     if is_adapter(reference):
         return run
@@ -305,7 +291,7 @@ def _has_weights(folder: Path) -> bool:
 
 def _holds_model(folder: Path) -> bool:
     folder = model_folder(folder)
-    names = (CONFIG, ADAPTER, GUARD, TRAINED[1])
+    names = (CONFIG, ADAPTER, GUARD, TRAINED)
     return folder.is_dir() and any((folder / name).is_file() for name in names)
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from expunge.utils.file_names import CARD
 from expunge.utils.io import NO_SPACE, atomic, disk_full, sync_folder, synced
 
 
@@ -35,7 +36,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     try:
         model.save_pretrained(staging)
         tokenizer.save_pretrained(staging)
-        (staging / "README.md").unlink(missing_ok=True)
+        (staging / CARD).unlink(missing_ok=True)
         # Safetensors are written for their owner only; what the umask allows, the folder tells.
         mode = staging.stat().st_mode & 0o666
         for path in sorted(staging.iterdir()):

@@ -50,9 +50,9 @@ from expunge.provenance.keys import key_path, operator_key, record_fingerprint
 from expunge.provenance.signature import signing_key
 from expunge.reporting.schema import read_facts, read_results
 from expunge.utils.console import Console, SilentConsole
+from expunge.utils.file_names import EVIDENCE
 from expunge.utils.io import AnyPath, is_part, sha256_json
 
-EVIDENCE = "evidence"
 RED = "chain-red"
 """Code of the error of a chain that alarms."""
 _NOTHING = "nothing-to-forget"

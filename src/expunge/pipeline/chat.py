@@ -18,12 +18,12 @@ from expunge.errors import ExpungeError, InputError, UsageError
 from expunge.evidence.store import ITEMS, EvidenceStore, Item
 from expunge.models.generation import greedy
 from expunge.models.loading import Loaded, load
-from expunge.models.reference import ADAPTER, CONFIG, GUARD, MODEL, SETTINGS, model_folder
+from expunge.models.reference import model_folder
 from expunge.models.scoring import score
 from expunge.pipeline.run_folder import AUDITED, begun_as
 from expunge.preparation.prepare import encoder_of, source_of
 from expunge.provenance.keys import existing_key
-from expunge.provenance.signature import MANIFEST
+from expunge.utils.file_names import ADAPTER, CONFIG, EVIDENCE, GUARD, MANIFEST, MODEL, SETTINGS
 from expunge.utils.io import AnyPath
 
 _ALIKE = 0.9
@@ -229,7 +229,7 @@ def _settings(run: Path, offline: bool) -> Settings:
 def _forget_items(run: Path) -> tuple[list[Item], str]:
     """Return the forget set of a run, and why it cannot be read where it cannot."""
     try:
-        store = EvidenceStore(run / "evidence", key=existing_key(run))
+        store = EvidenceStore(run / EVIDENCE, key=existing_key(run))
         if not store.holds(ITEMS):
             if _finished(run):
                 return [], "the run has no evidence: the erased answers are not known"

@@ -38,7 +38,7 @@ from expunge.preparation.prepare import Prepared
 from expunge.provenance.keys import key_path, operator_key
 from expunge.provenance.training_facts import (
     AGAIN,
-    LOG,
+    STEP_LOG,
     ReplayClaim,
     TrainedRun,
     key_mark,
@@ -134,7 +134,7 @@ def plan_removal(run: TrainedRun, erase: Sequence[str], *, offline: bool = False
         UsageError: As `forget_exactly`.
     """
     key = _key_of(run)
-    log = read_log(run.folder / LOG)
+    log = read_log(run.folder / STEP_LOG)
     trained = trained_records(run, log, key, offline=offline)
     wanted = read(erase, offline=offline).records
     there = [r for r in wanted if record_mark(r, key) not in run.facts.removed]
@@ -306,7 +306,7 @@ def retrain(
     if claim is not None:
         console.line("claim", f"{claim.level}: {claim.words}")
         console.event("claim", {"level": claim.level, "words": claim.words})
-    trained = _trained(again, read_log(again.folder / LOG), removal)
+    trained = _trained(again, read_log(again.folder / STEP_LOG), removal)
     return FinishedStage(trained=trained, digest=digest_of(original.network))
 
 

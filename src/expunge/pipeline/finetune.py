@@ -31,11 +31,10 @@ from expunge.pipeline.tracking import scalars, tracked
 from expunge.preparation.finetune import FinetuneJob, complete, prepare_finetune
 from expunge.provenance.keys import fingerprint, key_path, operator_key
 from expunge.provenance.training_facts import (
-    LOG,
-    MODEL,
     POINTS,
     RECIPE,
     SCHEMA,
+    STEP_LOG,
     ReplayClaim,
     TrainedRun,
     TrainingFacts,
@@ -52,6 +51,7 @@ from expunge.training.replay_log import logged, write_log
 from expunge.training.train_loop import StepReport, Trained
 from expunge.training.trainable_weights import TrainableWeights
 from expunge.utils.console import Bar, Console, SilentConsole
+from expunge.utils.file_names import MODEL
 from expunge.utils.io import AnyPath, sha256_file, sha256_json, write_text
 from expunge.utils.system import processor
 
@@ -152,12 +152,12 @@ def run_finetune(
         except KeyboardInterrupt as interrupt:
             raise interrupted(run) from interrupt
         steps = logged(trained, job.order, _marks(job, key), seed=job.settings.train.seed)
-        write_log(run.path / LOG, steps)
+        write_log(run.path / STEP_LOG, steps)
         facts = _facts(job, base, run, begin, trained, key)
         console.end_log()
         run.prune()
         write_facts(run.path, facts)
-        console.line("wrote", f"{run.path}/   {MODEL}, {RECIPE}, {LOG}, {POINTS}")
+        console.line("wrote", f"{run.path}/   {MODEL}, {RECIPE}, {STEP_LOG}, {POINTS}")
         return TrainedRun(folder=run.path, settings=job.settings, facts=facts)
 
 

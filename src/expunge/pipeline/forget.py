@@ -7,6 +7,7 @@ been written to the run folder is not computed again, so the same command resume
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from expunge.evidence.store import EvidenceStore
 from expunge.methods.guards.base import Guard
 from expunge.models.interpolation import changed, snapshot
 from expunge.models.loading import Loaded, choose_device, load
-from expunge.models.reference import MODEL, beneath, is_adapter, is_laid_over
+from expunge.models.reference import beneath, is_adapter, is_laid_over
 from expunge.models.transformer import Network
 from expunge.pipeline.exact import retrain
 from expunge.pipeline.gold import halves_beside, over_clean_base, replaced
@@ -33,7 +34,7 @@ from expunge.pipeline.publish import masker, publish, traces_in_model
 from expunge.pipeline.routes import Chosen, choose_route, with_golds, without_routes
 from expunge.pipeline.run_folder import AUDITED, RunFolder, interrupted, mark_latest, open_run
 from expunge.pipeline.tracking import run_to_track, summary_of, tracked
-from expunge.pipeline.train import train_stages
+from expunge.pipeline.train import FinishedStage, train_stages
 from expunge.pipeline.workers import cost_together, dismiss, follow, identity, require_spreadable
 from expunge.planning.cost import require_memory
 from expunge.preparation.prepare import Prepared, as_stored, encoder_of, prepare, stage_names
@@ -50,6 +51,7 @@ from expunge.reporting.schema import read_facts, read_results, write_results
 from expunge.reporting.wording import headline, lines, notices
 from expunge.training.distributed import Team, joined
 from expunge.utils.console import Console, SilentConsole
+from expunge.utils.file_names import MODEL
 from expunge.utils.io import AnyPath, sha256_json, write_text
 from expunge.utils.system import available_gib
 
@@ -314,7 +316,7 @@ def _forget(
     cost = cost_together(prepared, planned.cost, team)
     require_memory(cost, free, planned.ways)
     key = operator_key(key_path(), run=run.path)
-    gathering = Auditor.open(
+    auditor = Auditor.open(
         prepared,
         run.evidence,
         key=key,
@@ -323,39 +325,27 @@ def _forget(
         trained=True,
         halves=halves_beside(prepared.settings.model, prepared.scope),
     )
-    gathering = replace(gathering, cache=answer_cache(prepared, key, console.warn))
+    auditor = replace(auditor, cache=answer_cache(prepared, key, console.warn))
     watch = _Stopwatch()
-    _before(gathering, original, console)
-    gathering.require_known()
-    _name_unknown(gathering, console)
+    _before(auditor, original, console)
+    auditor.require_known()
+    _name_unknown(auditor, console)
     watch.pause()
-    store = gathering.collector.store
+    store = auditor.collector.store
     base = snapshot(original.network)
     if removal is None:
         done = train_stages(
-            each, original, gathering, run, console, team, must_settle=bool(chosen.routes)
+            each, original, auditor, run, console, team, must_settle=bool(chosen.routes)
         )
     else:
         done = (retrain(prepared, removal, original, run, console),)
     watch.go_on()
     digest = done[-1].digest
-    _after(gathering, original.network, digest, base, console)
+    _after(auditor, original.network, digest, base, console)
     unlearned = replace(original, name=str(run.path), digest=digest)
-    _attack(gathering, unlearned, run, console)
-    results = gathering.judge()
-    write_results(run.path, results)
-    _say(prepared, run, results, console)
-    console.end_log()
-    publish(
-        prepared,
-        run,
-        planned=planned,
-        stages=tuple(zip(each, done, strict=True)),
-        store=gathering.collector.store,
-        key=key,
-        audit_seconds=watch.seconds(),
-        command=_command(),
-    )
+    _attack(auditor, unlearned, run, console)
+    stages = tuple(zip(each, done, strict=True))
+    results = _publish(auditor, run, console, key, watch, planned=planned, stages=stages)
     _warn_of_traces(run, store, console)
     return _conclude(run, results, console)
 
@@ -373,7 +363,7 @@ def _audit(
     console.line("model", f"{judged.name}, held against {prepared.settings.model}")
     console.event("audit", {"model": judged.name, "original": prepared.settings.model})
     key = operator_key(key_path(), run=run.path)
-    gathering = Auditor.open(
+    auditor = Auditor.open(
         prepared,
         run.evidence,
         key=key,
@@ -381,29 +371,44 @@ def _audit(
         guard=judged.network.guard is not None,
         halves=halves_beside(prepared.settings.model, prepared.scope),
     )
-    gathering = replace(gathering, cache=answer_cache(prepared, key, console.warn))
+    auditor = replace(auditor, cache=answer_cache(prepared, key, console.warn))
     watch = _Stopwatch()
-    _before(gathering, original, console)
-    _name_unknown(gathering, console)
-    with console.progress("after", total=gathering.units_after(), unit="tests") as bar:
-        gathering.judged(judged, original, bar)
-    console.line("after", gathering.sentence("unlearned"))
-    _attack(gathering, judged, run, console)
-    results = gathering.judge()
+    _before(auditor, original, console)
+    _name_unknown(auditor, console)
+    with console.progress("after", total=auditor.units_after(), unit="tests") as bar:
+        auditor.judged(judged, original, bar)
+    console.line("after", auditor.sentence("unlearned"))
+    _attack(auditor, judged, run, console)
+    results = _publish(auditor, run, console, key, watch)
+    return _conclude(run, results, console)
+
+
+def _publish(
+    auditor: Auditor,
+    run: RunFolder,
+    console: Console,
+    key: bytes,
+    watch: "_Stopwatch",
+    *,
+    planned: Plan | None = None,
+    stages: Sequence[tuple[Prepared, FinishedStage]] = (),
+) -> Results:
+    """Judge by all evidence, and write the results, the report, the card and the manifest."""
+    results = auditor.judge()
     write_results(run.path, results)
-    _say(prepared, run, results, console)
+    _say(auditor.prepared, run, results, console)
     console.end_log()
     publish(
-        prepared,
+        auditor.prepared,
         run,
-        planned=None,
-        stages=(),
-        store=gathering.collector.store,
+        planned=planned,
+        stages=stages,
+        store=auditor.collector.store,
         key=key,
         audit_seconds=watch.seconds(),
         command=_command(),
     )
-    return _conclude(run, results, console)
+    return results
 
 
 def _in_order(settings: Settings) -> Chosen:
@@ -437,33 +442,33 @@ def _begin(prepared: Prepared, run: RunFolder, console: Console) -> None:
     write_text(run.config, to_toml(prepared.settings))
 
 
-def _before(gathering: Auditor, original: Loaded, console: Console) -> None:
-    with console.progress("before", total=gathering.units_before(), unit="tests") as bar:
-        recalled = gathering.before(original, bar)
+def _before(auditor: Auditor, original: Loaded, console: Console) -> None:
+    with console.progress("before", total=auditor.units_before(), unit="tests") as bar:
+        recalled = auditor.before(original, bar)
     if recalled:
         console.note(f"{recalled} tests of original and golds are known from earlier runs")
-    console.line("before", gathering.sentence("original"))
+    console.line("before", auditor.sentence("original"))
 
 
-def _name_unknown(gathering: Auditor, console: Console) -> None:
-    unknown = gathering.left_out()
+def _name_unknown(auditor: Auditor, console: Console) -> None:
+    unknown = auditor.left_out()
     if unknown:
         named = named_in_part(unknown, most=_MOST_NAMED)
         console.warn(f"not known to the original, so nothing is claimed about it: {named}")
 
 
 def _after(
-    gathering: Auditor, judged: Network, digest: str, base: dict[str, Tensor], console: Console
+    auditor: Auditor, judged: Network, digest: str, base: dict[str, Tensor], console: Console
 ) -> None:
-    with console.progress("after", total=gathering.units_after(), unit="tests") as bar:
-        gathering.after(judged, digest, changed(judged, base), bar)
-    console.line("after", gathering.sentence("unlearned"))
+    with console.progress("after", total=auditor.units_after(), unit="tests") as bar:
+        auditor.after(judged, digest, changed(judged, base), bar)
+    console.line("after", auditor.sentence("unlearned"))
 
 
-def _attack(gathering: Auditor, judged: Loaded, run: RunFolder, console: Console) -> None:
-    store, cache = gathering.collector.store, gathering.cache
+def _attack(auditor: Auditor, judged: Loaded, run: RunFolder, console: Console) -> None:
+    store, cache = auditor.collector.store, auditor.cache
     attack_at_level(
-        gathering.prepared, store, judged, scratch=run.checkpoints, console=console, cache=cache
+        auditor.prepared, store, judged, scratch=run.checkpoints, console=console, cache=cache
     )
 
 

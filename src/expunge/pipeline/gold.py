@@ -31,8 +31,7 @@ from expunge.pipeline.finetune import Begin, run_finetune
 from expunge.preparation.finetune import FinetuneJob, prepare_finetune
 from expunge.provenance.keys import existing_key, key_path, operator_key
 from expunge.provenance.training_facts import (
-    FACTS,
-    LOG,
+    STEP_LOG,
     ReplayClaim,
     TrainedRun,
     key_mark,
@@ -42,6 +41,7 @@ from expunge.provenance.training_facts import (
 )
 from expunge.training.replay_log import read_log, record_marks
 from expunge.utils.console import Console, SilentConsole
+from expunge.utils.file_names import TRAINED
 from expunge.utils.io import AnyPath, sha256_json
 
 GOLDS = "gold"
@@ -144,7 +144,7 @@ def halves_beside(model: str, scope: Scope) -> tuple[HalfTrained, ...]:
     marks = {record.id: record_mark(record, key) for record in (*scope.forget, *scope.holdout)}
     found: list[HalfTrained] = []
     for each in trainings:
-        log = record_marks(read_log(each.folder / LOG))
+        log = record_marks(read_log(each.folder / STEP_LOG))
         saw = tuple(name for name, mark in marks.items() if mark in log)
         if 0 < len(saw) < len(marks):
             found.append(HalfTrained(reference=str(each.folder), saw=saw))
@@ -160,7 +160,7 @@ def _beside(model: str) -> tuple[bytes, tuple[TrainedRun, ...]]:
     key = None if run is None else existing_key(run)
     if run is None or key is None:
         return b"", ()
-    found = (read_trained_run(facts.parent) for facts in sorted((run / GOLDS).rglob(FACTS)))
+    found = (read_trained_run(facts.parent) for facts in sorted((run / GOLDS).rglob(TRAINED)))
     return key, tuple(each for each in found if each.facts.key == key_mark(key))
 
 

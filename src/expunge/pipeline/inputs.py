@@ -21,15 +21,15 @@ from expunge.config.settings import Settings
 from expunge.data.convert import to_record
 from expunge.errors import InputError, UsageError
 from expunge.models.loading import weights_digest
-from expunge.utils.io import private, sha256_file, sha256_json, write_jsonl
+from expunge.utils.io import AnyPath, private, sha256_file, sha256_json, write_jsonl
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from pandas import DataFrame
 
-Records = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Iterable[Mapping[str, Any]]
+Records = AnyPath | Sequence[AnyPath] | Iterable[Mapping[str, Any]]
 """Data of one set: a path or Hub id, several of them, rows as mappings, or a `datasets.Dataset`."""
-Model = str | os.PathLike[str] | PreTrainedModel
+Model = AnyPath | PreTrainedModel
 """A Hub id, a path, or a transformers model in memory."""
 
 INPUTS = "inputs"
@@ -48,7 +48,7 @@ class RunInputs:
     golds: Sequence[Model] = ()
     goal: str | None = None
     method: str | None = None
-    out: str | os.PathLike[str] | None = None
+    out: AnyPath | None = None
     options: Mapping[str, object] | None = None
     """Any key of the settings tree, such as `train.lr`."""
 
@@ -242,7 +242,7 @@ def _sources(name: str, value: object, root: Path) -> object:
     rows: list[Mapping[str, Any]] = []
     for each in cast("Iterable[object]", value):
         if isinstance(each, str | os.PathLike):
-            sources.append(os.fspath(cast("str | os.PathLike[str]", each)))
+            sources.append(os.fspath(cast("AnyPath", each)))
         elif isinstance(each, Mapping):
             rows.append(cast("Mapping[str, Any]", each))
         else:

@@ -6,10 +6,11 @@ from pathlib import Path
 from expunge.config.resolve import CODE_VARIABLES, resolve
 from expunge.errors import UsageError
 from expunge.models.loading import float32_source, load
-from expunge.models.reference import SETTINGS, model_folder, require_adapter, require_model
+from expunge.models.reference import model_folder, require_adapter, require_model
 from expunge.models.saving import save_model
 from expunge.preparation.prepare import source_of
 from expunge.utils.console import Console, SilentConsole
+from expunge.utils.file_names import SETTINGS
 from expunge.utils.io import AnyPath
 
 

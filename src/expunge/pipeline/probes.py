@@ -12,6 +12,7 @@ from expunge.models.loading import load_tokenizer
 from expunge.pipeline.run_folder import evidence_of
 from expunge.preparation.prepare import encoder_of, source_of
 from expunge.utils.console import Console, SilentConsole
+from expunge.utils.file_names import EVIDENCE
 from expunge.utils.io import AnyPath
 
 
@@ -47,7 +48,7 @@ def probes(
             fix="choose another folder with --out",
         )
     scope = gather(settings.request, offline=settings.offline)
-    if run is not None and (run / "evidence").is_dir():
+    if run is not None and (run / EVIDENCE).is_dir():
         store = evidence_of(run)
         if store.begun():
             scope = replace(scope, forget=with_key_spans(scope.forget, store))

@@ -12,10 +12,10 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 from expunge.data.hub import hub_is_closed
 from expunge.errors import GateError, InputError, ResourceError, UsageError
-from expunge.models.reference import MODEL, beneath
+from expunge.models.reference import beneath
 from expunge.provenance.published import SCHEMA
-from expunge.provenance.signature import MANIFEST, SIGNATURE
 from expunge.provenance.verify import verify_published
+from expunge.utils.file_names import MANIFEST, MODEL, SIGNATURE
 from expunge.utils.io import AnyPath, read_table, require_no_special_files
 
 _NAME = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")

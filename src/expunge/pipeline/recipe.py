@@ -25,10 +25,11 @@ from expunge.config.settings import FinetuneSettings, Settings
 from expunge.data.readers import read
 from expunge.errors import ExpungeError, InputError, UsageError
 from expunge.models.loading import load
-from expunge.models.reference import ADAPTER, split_reference
+from expunge.models.reference import split_reference
 from expunge.models.transformer import Network
 from expunge.preparation.prepare import Prepared
 from expunge.provenance.training_facts import read_trained_run, training_of
+from expunge.utils.file_names import ADAPTER
 from expunge.utils.io import read_json
 
 STATE = "trainer_state.json"

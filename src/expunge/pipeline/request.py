@@ -15,7 +15,6 @@ from expunge.reporting.request_page import write_request_page
 from expunge.requests.corpus import Document, read_corpus
 from expunge.requests.draft import (
     ERASE,
-    REQUEST,
     PersonFacts,
     RequestDraft,
     drafted,
@@ -31,6 +30,7 @@ from expunge.requests.names import SearchedPerson
 from expunge.requests.screening import Concern, usable_aliases
 from expunge.requests.search import SearchResult, search
 from expunge.utils.console import Console, SilentConsole
+from expunge.utils.file_names import REQUEST
 from expunge.utils.io import AnyPath, private, sha256_json, write_jsonl
 
 _LONGEST_ANSWER = 48

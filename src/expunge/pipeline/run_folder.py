@@ -16,7 +16,18 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
 from expunge.errors import Interrupted, UsageError
-from expunge.models.reference import GUARDED, MODEL, RUN
+from expunge.utils.file_names import (
+    CHECKPOINTS,
+    EVIDENCE,
+    GUARDED,
+    LOG,
+    MANIFEST,
+    MODEL,
+    REPORT,
+    RESULTS,
+    RUN,
+    SETTINGS,
+)
 from expunge.utils.io import (
     is_part,
     open_own,
@@ -138,7 +149,7 @@ class RunFolder:
     @property
     def evidence(self) -> Path:
         """Folder of the raw outputs."""
-        return self.path / "evidence"
+        return self.path / EVIDENCE
 
     @property
     def model(self) -> Path:
@@ -153,32 +164,32 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         """Folder of the training state; removed by `prune` when the run has ended well."""
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def config(self) -> Path:
         """The resolved settings, runnable again."""
-        return self.path / "config.toml"
+        return self.path / SETTINGS
 
     @property
     def results(self) -> Path:
         """Scores, gates and verdict."""
-        return self.path / "results.json"
+        return self.path / RESULTS
 
     @property
     def report(self) -> Path:
         """The report, one HTML file."""
-        return self.path / "report.html"
+        return self.path / REPORT
 
     @property
     def manifest(self) -> Path:
         """Digests of every file; written last."""
-        return self.path / "manifest.json"
+        return self.path / MANIFEST
 
     @property
     def log(self) -> Path:
         """What the console said."""
-        return self.path / "log.txt"
+        return self.path / LOG
 
     @property
     def finished(self) -> bool:
@@ -260,9 +271,9 @@ def evidence_of(run: Path) -> "EvidenceStore":
     from expunge.evidence.store import EvidenceStore
     from expunge.provenance.keys import key_path, operator_key
 
-    store = EvidenceStore(run / "evidence")
+    store = EvidenceStore(run / EVIDENCE)
     if store.sealed:
-        store = EvidenceStore(run / "evidence", key=operator_key(key_path(), run=run))
+        store = EvidenceStore(run / EVIDENCE, key=operator_key(key_path(), run=run))
     return store
 
 

@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from expunge.attribution.bm25 import bm25
-from expunge.attribution.ekfac import cosines, whitened
-from expunge.attribution.embeddings import embeddings
 from expunge.attribution.ranking import LEXICAL, RecordRanking, ranking, recommended
-from expunge.attribution.record_gradients import record_gradients
+from expunge.attribution.record_gradients import record_gradients, whitened
+from expunge.attribution.similarity import bm25, cosines, embeddings
 from expunge.data.readers import read
 from expunge.data.records import Record
 from expunge.data.splits import normalise

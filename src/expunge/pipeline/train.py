@@ -44,8 +44,11 @@ from expunge.preparation.prepare import Prepared
 from expunge.training.checkpoint import readable
 from expunge.training.controller import ControlledTrainer
 from expunge.training.distributed import Team
+from expunge.training.early_stopping import Unseen
+from expunge.training.edit_runner import EditRunner
 from expunge.training.guard_runner import GuardRunner
 from expunge.training.train_loop import StepReport, Trained
+from expunge.training.trainable_weights import TrainableWeights
 from expunge.training.trainer import Trainer
 from expunge.utils.console import Bar, Console
 from expunge.utils.io import private
@@ -184,7 +187,7 @@ _done = TypeAdapter(list[FinishedStage])
 def train_stages(
     parts: Sequence[Prepared],
     original: Loaded,
-    gathering: Auditor,
+    auditor: Auditor,
     run: RunFolder,
     console: Console,
     team: Team,
@@ -196,7 +199,7 @@ def train_stages(
     Args:
         parts: The inputs of each stage; a run without a chain has one.
         original: The original, whose weights are trained in place.
-        gathering: The audit so far: says what text looks like that the original never saw.
+        auditor: The audit so far: says what text looks like that the original never saw.
         run: The run folder.
         console: Where to say what happens.
         team: The processes that train together.
@@ -219,12 +222,18 @@ def train_stages(
         if number <= len(done):
             continue
         folder = run.checkpoints / f"stage-{number}" if chain else run.checkpoints
-        part = _with_own_texts(part, original, gathering.collector.store, console, number)
+        part = _with_own_texts(part, original, auditor.collector.store, console, number)
         ends = number == len(parts)
-        settle = must_settle and ends
-        trained = _train(
-            part, original, gathering, run, folder, console, team, ends=ends, must_settle=settle
+        stage = _Stage(
+            part=part,
+            original=original,
+            auditor=auditor,
+            run=run,
+            folder=folder,
+            console=console,
+            team=team,
         )
+        trained = stage.train(ends=ends, must_settle=must_settle and ends)
         done.append(FinishedStage(trained=trained, digest=_digest(original.network, run)))
         if chain:
             _keep(kept, original.network, done)
@@ -243,65 +252,97 @@ def _with_own_texts(
     return with_replay(part, original.network, store, console, file=named + REPLAY_FILE)
 
 
-def _train(
-    part: Prepared,
-    original: Loaded,
-    gathering: Auditor,
-    run: RunFolder,
-    folder: Path,
-    console: Console,
-    team: Team,
-    *,
-    ends: bool,
-    must_settle: bool,
-) -> Trained:
-    """Run one stage; `ends` tells whether it is the one whose result is written."""
-    settings = part.settings
-    unlearning = work(part, original.network, must_settle=must_settle)
-    tokens = original.network.vocabulary
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Stage:
+    """One stage of a run: its inputs, and where its result goes."""
 
-    def base() -> Network | None:
-        # Loaded for a moment: a counterfactual target is set by how hard texts are.
-        return base_network(part, tokens) if isinstance(part.method, Counterfactual) else None
+    part: Prepared
+    original: Loaded
+    auditor: Auditor
+    run: RunFolder
+    folder: Path
+    """Where its training keeps its state."""
+    console: Console
+    team: Team
 
-    unseen = replace(gathering, prepared=part).unseen(tokens, base)
-    unit = "steps" if isinstance(unlearning, Trainer | ControlledTrainer) else "percent"
-    with console.progress("train", total=unlearning.total, unit=unit) as bar:
-        steps = _Steps(bar, console)
-        if isinstance(unlearning, Trainer | ControlledTrainer):
-            call(team, run, part, unseen)
-        if isinstance(unlearning, ControlledTrainer):
-            trained, weights = unlearning.run(
-                unseen=unseen,
-                folder=folder,
-                progress=steps.reached,
-                retried=steps.retried,
-                team=team,
-            )
-        elif isinstance(unlearning, Trainer):
-            trained, weights = unlearning.run(
-                unseen=unseen, folder=folder, progress=steps.reached, team=team
-            )
+    def train(self, *, ends: bool, must_settle: bool) -> Trained:
+        """Train, edit or guard; write what comes of it, a model only where the run `ends` here."""
+        unlearning = work(self.part, self.original.network, must_settle=must_settle)
+        unseen = self._unseen()
+        trained, result = self._worked(unlearning, unseen)
+        made = f"{trained.steps} of {trained.planned} steps, " if trained.planned else ""
+        self.console.line("trained", f"{made}{trained.stopped}")
+        self.console.event("trained", trained.told(unseen))
+        if isinstance(result, GuardRules):
+            self._write_guard(result)
         else:
-            trained, weights = unlearning.run(unseen=unseen, folder=folder, progress=steps.reached)
-    made = f"{trained.steps} of {trained.planned} steps, " if trained.planned else ""
-    console.line("trained", f"{made}{trained.stopped}")
-    console.event("trained", trained.told(unseen))
-    model = original.network.model
-    if isinstance(weights, GuardRules):
-        chosen = settings.method
-        folder = private(run.guard) if weights.tells else run.model
-        save_guard(
-            weights, folder, base=settings.model, method=chosen.name, parameters=chosen.parameters
-        )
+            assert not isinstance(unlearning, GuardRunner), "a guard ends in rules"
+            self._write_weights(unlearning, result, ends=ends)
         return trained
-    assert not isinstance(unlearning, GuardRunner), "a guard ends in rules"
-    if settings.train.adapter and weights.lora is not None:
-        save_adapter(model, weights.lora, weights.masters, base=settings.model, folder=run.model)
-    unlearning.finish(weights)
-    if ends and not (settings.train.adapter and weights.lora is not None):
-        save_model(model, original.tokenizer, run.model)
-    return trained
+
+    def _unseen(self) -> Unseen:
+        """Return how the original scores text like the forget set that it never saw."""
+        tokens = self.original.network.vocabulary
+
+        def base() -> Network | None:
+            # Loaded for a moment: a counterfactual target is set by how hard texts are.
+            wanted = isinstance(self.part.method, Counterfactual)
+            return base_network(self.part, tokens) if wanted else None
+
+        return replace(self.auditor, prepared=self.part).unseen(tokens, base)
+
+    def _worked(
+        self, unlearning: Trainer | ControlledTrainer | EditRunner | GuardRunner, unseen: Unseen
+    ) -> tuple[Trained, TrainableWeights | GuardRules]:
+        """Do the work; an edit and a guard work alone, and report percent instead of steps."""
+        alone = isinstance(unlearning, EditRunner | GuardRunner)
+        if not alone:
+            call(self.team, self.run, self.part, unseen)
+        unit, folder = "percent" if alone else "steps", self.folder
+        with self.console.progress("train", total=unlearning.total, unit=unit) as bar:
+            steps = _Steps(bar, self.console)
+            match unlearning:
+                case EditRunner() | GuardRunner():
+                    return unlearning.run(unseen=unseen, folder=folder, progress=steps.reached)
+                case Trainer():
+                    return unlearning.run(
+                        unseen=unseen, folder=folder, progress=steps.reached, team=self.team
+                    )
+                case ControlledTrainer():
+                    return unlearning.run(
+                        unseen=unseen,
+                        folder=folder,
+                        progress=steps.reached,
+                        retried=steps.retried,
+                        team=self.team,
+                    )
+
+    def _write_guard(self, rules: GuardRules) -> None:
+        """Write the rules: privately where they tell of the forget set, else as the model."""
+        settings = self.part.settings
+        folder = private(self.run.guard) if rules.tells else self.run.model
+        method = settings.method
+        save_guard(
+            rules, folder, base=settings.model, method=method.name, parameters=method.parameters
+        )
+
+    def _write_weights(
+        self,
+        unlearning: Trainer | ControlledTrainer | EditRunner,
+        weights: TrainableWeights,
+        *,
+        ends: bool,
+    ) -> None:
+        """Bring the weights into the model; write the adapter, or at the end the model."""
+        model, settings = self.original.network.model, self.part.settings
+        adapter = weights.lora if settings.train.adapter else None
+        if adapter is not None:  # before `finish`, which merges it into the model
+            save_adapter(
+                model, adapter, weights.masters, base=settings.model, folder=self.run.model
+            )
+        unlearning.finish(weights)
+        if ends and adapter is None:
+            save_model(model, self.original.tokenizer, self.run.model)
 
 
 def _digest(network: Network, run: RunFolder) -> str:

@@ -4,8 +4,8 @@ Each takes settings, or a model with its data: paths, or objects in memory. Obje
 private files first, see `expunge.pipeline.inputs`, so that a run can be repeated and verified.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from os import PathLike
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -77,7 +77,7 @@ def forget(
     golds: Sequence[Model] = (),
     goal: str | None = None,
     method: str | None = None,
-    out: str | PathLike[str] | None = None,
+    out: AnyPath | None = None,
     options: Mapping[str, object] | None = None,
     progress: Report | None = None,
     console: Console | None = None,
@@ -138,7 +138,7 @@ def audit(
     holdout: Records | None = None,
     golds: Sequence[Model] = (),
     goal: str | None = None,
-    out: str | PathLike[str] | None = None,
+    out: AnyPath | None = None,
     options: Mapping[str, object] | None = None,
     gold: bool = False,
     against: AnyPath | None = None,
@@ -166,7 +166,9 @@ def audit(
         >>> outcome = expunge.audit("org/original", model="org/unlearned", **data)  # doctest: +SKIP
     """
     against = None if against is None else Path(against)
-    before, after = (not isinstance(each, Settings | str | PathLike) for each in (original, model))
+    before, after = (
+        not isinstance(each, Settings | str | os.PathLike) for each in (original, model)
+    )
     inputs = RunInputs(
         tokenizer=tokenizer if before else None,
         forget=forget,

@@ -30,6 +30,7 @@ from expunge.training.early_stopping import Unseen
 from expunge.training.edit_runner import EditRunner
 from expunge.training.guard_runner import GuardRunner
 from expunge.training.trainer import Trainer
+from expunge.utils.file_names import CHECKPOINTS
 from expunge.utils.io import sha256_file, sha256_json
 
 _SILENCE: dict[str, Any] = {}
@@ -86,7 +87,7 @@ def follow(settings: Settings, team: Team) -> Path:
         prepared = _with_alternatives(prepared, word["alternatives"])
         unlearning_of(prepared, original.network).run(
             unseen=Unseen(**word["unseen"]),
-            folder=Path(word["folder"]) / "checkpoints",
+            folder=Path(word["folder"]) / CHECKPOINTS,
             progress=lambda step, report: None,
             team=team,
         )

@@ -14,8 +14,8 @@ from expunge.evidence.store import EvidenceStore, Item
 from expunge.provenance.keys import item_fingerprints
 from expunge.provenance.manifest import Retention, write_body
 from expunge.provenance.signature import SigningKey
-from expunge.reporting.recovery import NAME as LADDER
 from expunge.reporting.recovery import ladder_json, summarise
+from expunge.utils.file_names import ATTACK_TABLE, EVIDENCE
 from expunge.utils.io import read_json, read_table, write_json
 
 BATTERY = "battery.json"
@@ -109,8 +109,8 @@ def write_attack_manifest(
         signing: As for `write_manifest`.
     """
     attacked.write(run)
-    items = (*EvidenceStore(run / "evidence", key=key).items(), *general)
-    body = {"run": run_id, **attacked.body(read_json(run / LADDER))}
+    items = (*EvidenceStore(run / EVIDENCE, key=key).items(), *general)
+    body = {"run": run_id, **attacked.body(read_json(run / ATTACK_TABLE))}
     prints = item_fingerprints(items, key)
     write_body(run, body, data_fingerprints=prints, evidence=evidence, signing=signing)
 

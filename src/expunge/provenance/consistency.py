@@ -20,17 +20,27 @@ from expunge.config.settings import Settings
 from expunge.errors import ExpungeError, InputError
 from expunge.evidence.context import AuditContext
 from expunge.evidence.store import UNLEARNED, EvidenceStore
-from expunge.models.reference import ADAPTER, CONFIG, GUARD, beneath, model_folder
+from expunge.models.reference import beneath, model_folder
 from expunge.provenance.keys import item_fingerprints
 from expunge.provenance.training_facts import claim_in
-from expunge.reporting.build import IN_FULL, MASKED, OWN, PUBLISHED, report_texts
-from expunge.reporting.card import CARD, card_text
+from expunge.reporting.build import IN_FULL, MASKED, PUBLISHED, report_texts
+from expunge.reporting.card import card_text
 from expunge.reporting.schema import MethodFacts, read_facts
+from expunge.utils.file_names import (
+    ADAPTER,
+    CARD,
+    CONFIG,
+    FACTS,
+    GUARD,
+    MANIFEST,
+    REPORT,
+    RUN,
+    SETTINGS,
+)
 from expunge.utils.io import read_table
 
 _UNREADABLE = (ExpungeError, ValueError, KeyError, TypeError, IndexError, AttributeError, OSError)
 """What broken files raise when they are read: findings here, not crashes."""
-_SETTINGS = "config.toml"
 _WRAPPERS = frozenset({"robust", "combine", "mask", "optimiser", "init", "average_last"})
 """What facts say beside the hyperparameters of a method, in words."""
 
@@ -53,13 +63,13 @@ def settings_problems(
         manifest: Its manifest.
         context: Of its evidence: the rules by which it was judged.
     """
-    if not (run / _SETTINGS).is_file():
+    if not (run / SETTINGS).is_file():
         return []  # a missing file is another finding
     try:
-        settings = Settings.model_validate(parsed(run / _SETTINGS))
+        settings = Settings.model_validate(parsed(run / SETTINGS))
         facts = read_facts(run)
     except (ValidationError, *_UNREADABLE):
-        return [Problem(path=_SETTINGS, what="cannot be read")]
+        return [Problem(path=SETTINGS, what="cannot be read")]
     request, audit = settings.request, settings.audit
     rules = {
         "request.id": (request.id, context.request),
@@ -86,7 +96,7 @@ def settings_problems(
         told.add("`report.redact` is not what the manifest says of the pages")
     if not _is_kept_so_long(kept, facts.created, audit.retention_days):
         told.add("`audit.retention_days` does not lead to the date in the manifest")
-    return [Problem(path=_SETTINGS, what=what) for what in sorted(told)]
+    return [Problem(path=SETTINGS, what=what) for what in sorted(told)]
 
 
 def _other_method(method: MethodFacts, settings: Settings) -> set[str]:
@@ -106,7 +116,7 @@ def claim_problems(run: Path) -> list[Problem]:
     except _UNREADABLE:
         return []  # another finding
     what = "claims another way of removal than the training in the folder"
-    return [] if same else [Problem(path="facts.json", what=what)]
+    return [] if same else [Problem(path=FACTS, what=what)]
 
 
 def _is_kept_so_long(kept: Mapping[str, Any], created: str, days: int) -> bool:
@@ -120,7 +130,7 @@ def _is_kept_so_long(kept: Mapping[str, Any], created: str, days: int) -> bool:
 
 def identity_problems(run: Path, manifest: Mapping[str, Any]) -> list[Problem]:
     """Return whether the folder is another run than the manifest says."""
-    path = run / "run.json"
+    path = run / RUN
     try:
         named = read_table(path).get("run_id") if path.is_file() else manifest.get("run")
     except _UNREADABLE:
@@ -148,16 +158,16 @@ def record_problems(
     problems: list[Problem] = []
     if manifest.get("evidence", {}).get("sealed") != store.sealed:
         what = "does not say whether the evidence is encrypted"
-        problems.append(Problem(path="manifest.json", what=what))
+        problems.append(Problem(path=MANIFEST, what=what))
     # A folder of attacks names the general questions of every audit and does not hold them.
     for split in sorted(now.keys() | (named.keys() - {"generic"})):
         before, found = named.get(split, []), now.get(split, [])
         if len(before) != len(found):
             what = f"names {len(before)} {split} records, the evidence has {len(found)}"
-            problems.append(Problem(path="manifest.json", what=what))
+            problems.append(Problem(path=MANIFEST, what=what))
         elif key is not None and same_key and before != found:
             what = f"fingerprints of the {split} records are not those of the evidence"
-            problems.append(Problem(path="manifest.json", what=what))
+            problems.append(Problem(path=MANIFEST, what=what))
     return problems
 
 
@@ -177,7 +187,7 @@ def page_problems(
         return loose, [f"reports and card not compared with the evidence: written by {version}"]
     masked = bool(manifest.get("evidence", {}).get("redacted"))
     reports = cache(partial(report_texts, run, key=key))
-    pages = {OWN: (masked, 0), IN_FULL: (False, 0), MASKED: (True, 0), PUBLISHED: (True, 1)}
+    pages = {REPORT: (masked, 0), IN_FULL: (False, 0), MASKED: (True, 0), PUBLISHED: (True, 1)}
     texts: dict[str, Callable[[], str]] = {
         name: lambda redact=redact, place=place: reports(redact=redact)[place]
         for name, (redact, place) in pages.items()
@@ -228,7 +238,7 @@ def weight_problems(
     known = models.get(UNLEARNED)
     dtype = getattr(torch, str(precision), None)
     if known is None or not isinstance(dtype, torch.dtype):
-        return [Problem(path="manifest.json", what="does not say which weights were audited")], []
+        return [Problem(path=MANIFEST, what="does not say which weights were audited")], []
     source = Source(device=torch.device("cpu"), dtype=dtype, offline=True)
     try:
         found = load(str(place), source)

@@ -23,21 +23,29 @@ from expunge.errors import InputError, UsageError, named_in_part
 from expunge.evidence.encryption import NAME as SEAL
 from expunge.evidence.encryption import SHARED, kept_until
 from expunge.evidence.store import ITEMS, EvidenceStore, Item
-from expunge.models.reference import SETTINGS
 from expunge.provenance.files import name_in
 from expunge.provenance.keys import fingerprint
 from expunge.provenance.leftovers import Traces
-from expunge.provenance.manifest import DESTROYED, NAME, SCHEMA
+from expunge.provenance.manifest import DESTROYED, SCHEMA
 from expunge.provenance.signature import SigningKey, is_signed
-from expunge.reporting.build import IN_FULL, MASKED, OWN, PUBLISHED
+from expunge.reporting.build import IN_FULL, MASKED, PUBLISHED
+from expunge.utils.file_names import (
+    ATTACK_PAGE,
+    CHECKPOINTS,
+    CONTEXT,
+    EVIDENCE,
+    MANIFEST,
+    PROTOCOL,
+    REPORT,
+    SETTINGS,
+)
 from expunge.utils.io import is_part, read_table, sha256_file, sha256_json, write_json
 from expunge.utils.system import cache_folder
 
 _SCHEMA = "expunge.destruction/1"
-_STAY = "evidence/context.json"
-_PAGES = (OWN, PUBLISHED, "attack.md", IN_FULL, MASKED)
+_STAY = f"{EVIDENCE}/{CONTEXT}"
+_PAGES = (REPORT, PUBLISHED, ATTACK_PAGE, IN_FULL, MASKED)
 """What shows texts of records, masked or not."""
-_MATRIX = "matrix.json"
 _PRIVATE = ("evidence", "checkpoints", "shared", "probes", "data")
 """Folders of a matrix that hold records, or what models say about them."""
 _INDEX = {"rows", "width", "dtype", "records"}
@@ -123,11 +131,11 @@ def destroy_evidence(
 
 
 def _require_manifest(run: Path) -> dict[str, Any]:
-    manifest = read_table(run / NAME) if (run / NAME).is_file() else {}
+    manifest = read_table(run / MANIFEST) if (run / MANIFEST).is_file() else {}
     if manifest.get("schema") != SCHEMA or not _is_whole(manifest):
         raise InputError(
             "no-manifest",
-            what=f"{run} has no {NAME} of schema {SCHEMA!r}",
+            what=f"{run} has no {MANIFEST} of schema {SCHEMA!r}",
             why="without it the evidence could not be identified later",
             fix="finish the run with the same command first; or remove the folder evidence by hand",
         )
@@ -138,7 +146,7 @@ def _unnamed(run: Path) -> list[Path]:
     """Return what no manifest names and may hold records: parts of files, and what was added."""
     found = [path for path in run.rglob("*") if is_part(path) and not path.is_dir()]
     stay = {run / _STAY, *found}
-    for folder in (run / "evidence", run / "checkpoints"):
+    for folder in (run / EVIDENCE, run / CHECKPOINTS):
         found += [path for path in folder.rglob("*") if path not in stay and not path.is_dir()]
     return sorted(found)
 
@@ -156,7 +164,7 @@ def _names(value: Iterable[object] | None) -> tuple[str, ...] | None:
 def _holders(run: Path, files: Sequence[str], key: bytes) -> list[str] | None:
     """Name the files that stay and hold something of the records, as names and paths may."""
     try:
-        traces = traces_of([run / "evidence"], key)
+        traces = traces_of([run / EVIDENCE], key)
     except InputError:  # sealed under another key, or damaged
         return None
     goes = {run / name for name in files} | set(_unnamed(run))
@@ -232,7 +240,7 @@ def destroy_store(folder: Path, *, only_expired: bool, now: datetime) -> int:
 
 def forget_fingerprints(folder: Path) -> frozenset[str]:
     """Return the keyed fingerprints of the forget records in all manifests under a folder."""
-    manifests = [read_table(path) for path in folder.rglob(NAME)]
+    manifests = [read_table(path) for path in folder.rglob(MANIFEST)]
     data = [each.get("data") for each in manifests if each.get("schema") == SCHEMA]
     lists = [sets.get("forget") for sets in data if isinstance(sets, dict)]
     return frozenset(str(mark) for marks in lists if isinstance(marks, list) for mark in marks)
@@ -283,7 +291,7 @@ def destroy_shared(folder: Path, *, only_expired: bool, now: datetime) -> int | 
 
 def is_matrix(folder: Path) -> bool:
     """Tell whether a folder is what `expunge bench` or `expunge tune` wrote."""
-    return (folder / _MATRIX).is_file()
+    return (folder / PROTOCOL).is_file()
 
 
 def is_reference_store(folder: Path) -> bool:
@@ -339,7 +347,7 @@ def destroy_matrix(
         InputError: As `destroy_evidence`.
         UsageError: As `destroy_evidence`.
     """
-    finished = sorted(path.parent for path in folder.rglob(NAME) if _is_run(path))
+    finished = sorted(path.parent for path in folder.rglob(MANIFEST) if _is_run(path))
     if only_expired:
         for run in finished:
             manifest = _require_manifest(run)
@@ -407,7 +415,7 @@ def _left(folder: Path) -> list[Path]:
 
 def kept(folder: Path) -> int:
     """Count the files of records and of outputs in a folder of evidence."""
-    others = ("context.json", SHARED, SEAL)
+    others = (CONTEXT, SHARED, SEAL)
     return sum(path.is_file() and path.name not in others for path in folder.rglob("*"))
 
 

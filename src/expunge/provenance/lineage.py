@@ -25,10 +25,9 @@ from expunge.evidence.collect import item
 from expunge.models.reference import run_of_model
 from expunge.preparation.prepare import Prepared
 from expunge.provenance.keys import existing_key, item_fingerprints, record_fingerprint
-from expunge.provenance.manifest import NAME
+from expunge.utils.file_names import MANIFEST, SETTINGS
 from expunge.utils.io import read_table
 
-_CONFIG = "config.toml"
 _MOST_NAMED = 5
 _data = TypeAdapter(dict[str, list[str]])
 
@@ -79,7 +78,7 @@ def earlier_runs(reference: str) -> Iterator[Path]:
     while waiting:
         name = waiting.pop(0)
         run = run_of_model(Path(name))
-        if not all((run / file).is_file() for file in (NAME, _CONFIG)):
+        if not all((run / file).is_file() for file in (MANIFEST, SETTINGS)):
             first, _, second = name.rpartition("+")
             waiting += [part for part in (second, first) if first and second]
             continue
@@ -93,7 +92,7 @@ def earlier_runs(reference: str) -> Iterator[Path]:
 def _original_of(run: Path) -> list[str]:
     """Return the model that a run began with, as far as its settings still say so."""
     try:
-        model = parsed(run / _CONFIG).get("model")
+        model = parsed(run / SETTINGS).get("model")
     except UsageError:
         return []
     return [str(beside(run, model))] if isinstance(model, str) else []
@@ -114,9 +113,9 @@ def require_same_request(run: Path, prepared: Prepared, *, original: str) -> Non
         UsageError: The forget records or the original are others; or as `operator_key`.
         InputError: As `operator_key`.
     """
-    if not (run / NAME).is_file():
+    if not (run / MANIFEST).is_file():
         return
-    manifest = read_table(run / NAME)
+    manifest = read_table(run / MANIFEST)
     changed = _records(run, prepared, _fingerprints(run))
     models = manifest.get("models")
     known = models.get("original", original) if isinstance(models, dict) else original
@@ -130,7 +129,7 @@ def require_same_request(run: Path, prepared: Prepared, *, original: str) -> Non
             why="they name data and models by the paths that were typed: from another folder, after"
             " a change, or under other flags these are others",
             fix="run this where the run was made, on its files; to judge by what is there now:"
-            f" --against {run / 'config.toml'}",
+            f" --against {run / SETTINGS}",
         )
 
 
@@ -141,11 +140,11 @@ def _fingerprints(run: Path) -> dict[str, list[str]]:
         InputError: `not-json`: they are something else.
     """
     try:
-        return _data.validate_python(read_table(run / NAME).get("data", {}))
+        return _data.validate_python(read_table(run / MANIFEST).get("data", {}))
     except ValidationError as error:
         raise InputError(
             "not-json",
-            what=f"{run / NAME} does not name its records by fingerprints",
+            what=f"{run / MANIFEST} does not name its records by fingerprints",
             why="the file was changed, or another program wrote it",
             fix="restore the folder from a copy, or run the command that wrote it again",
         ) from error

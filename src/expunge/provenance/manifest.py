@@ -14,10 +14,8 @@ from expunge.evidence.preregistration import Preregistration
 from expunge.provenance import files
 from expunge.provenance.attestation import APPROVAL
 from expunge.provenance.published import write_public_manifest
-from expunge.provenance.signature import MANIFEST as NAME
 from expunge.provenance.signature import MANIFEST_SCHEMA as SCHEMA
 from expunge.provenance.signature import (
-    SIGNATURE,
     SigningKey,
     manifest_digest,
     read_signature,
@@ -26,6 +24,7 @@ from expunge.provenance.signature import (
 from expunge.reporting.build import IN_FULL, MASKED
 from expunge.reporting.claims import claim_of
 from expunge.reporting.schema import RunFacts, read_results
+from expunge.utils.file_names import MANIFEST, RESULTS, RUN, SIGNATURE
 from expunge.utils.io import (
     did_you_mean,
     json_text,
@@ -38,7 +37,7 @@ from expunge.utils.io import (
 DESTROYED = "evidence-destroyed.json"
 """The note on the destruction of evidence, written after the manifest."""
 
-_UNCOVERED_FILES = frozenset({NAME, SIGNATURE, APPROVAL, DESTROYED, IN_FULL, MASKED})
+_UNCOVERED_FILES = frozenset({MANIFEST, SIGNATURE, APPROVAL, DESTROYED, IN_FULL, MASKED})
 _WHILE_RUNNING = frozenset({"checkpoints", ".lock"})
 """What is in the folder of a run while it is worked on, and gone when it has ended."""
 
@@ -81,21 +80,21 @@ def finished_manifest(run: Path, read: Iterable[str]) -> dict[str, Any]:
         InputError: `no-run`: it is no run folder. `unfinished-run`: it has no manifest.
             `manifest-changed`: manifest, signature or a file is not what the run wrote.
     """
-    if not run.is_dir() or not any((run / n).is_file() for n in ("run.json", "results.json", NAME)):
+    if not run.is_dir() or not any((run / n).is_file() for n in (RUN, RESULTS, MANIFEST)):
         raise InputError(
             "no-run",
             what=f"{run} is not a run folder",
             why="a run folder is what `expunge forget`, `audit` or `attack` wrote",
             fix=did_you_mean(str(run), "give its path, for example runs/latest"),
         )
-    if not (run / NAME).is_file():
+    if not (run / MANIFEST).is_file():
         raise InputError(
             "unfinished-run",
-            what=f"the run in {run} has not ended: it has no {NAME}",
+            what=f"the run in {run} has not ended: it has no {MANIFEST}",
             why="nobody may speak of results that may still change",
             fix="finish the run with the same command that began it",
         )
-    manifest = read_table(run / NAME)
+    manifest = read_table(run / MANIFEST)
     signature = read_signature(run)
     if manifest.get("schema") != SCHEMA or manifest.get("digest") != manifest_digest(manifest):
         raise manifest_changed(run, "its own digest or its schema does not match")
@@ -111,7 +110,7 @@ def manifest_changed(run: Path, what: str) -> InputError:
     """Return the error of a run whose manifest does not fit what lies there."""
     return InputError(
         "manifest-changed",
-        what=f"{run / NAME}: {what}",
+        what=f"{run / MANIFEST}: {what}",
         why="what somebody changed after the run would be repeated",
         fix=f"`expunge verify {run}` names every change; restore the folder from a copy",
     )
@@ -220,7 +219,7 @@ def write_body(
         "evidence": asdict(evidence),
         "files": files.entries(run, left_out=_UNCOVERED_FILES | _WHILE_RUNNING),
     }
-    path = run / NAME
+    path = run / MANIFEST
     text = json_text({**whole, "digest": sha256_json(whole)})
     write_signature(run, text.encode(), signing)
     write_text(path, text)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from expunge.errors import ExpungeError
-from expunge.models.reference import MODEL, run_of_model
+from expunge.models.reference import run_of_model
 from expunge.provenance.files import entries
-from expunge.provenance.signature import MANIFEST, SIGNATURE, SigningKey, write_signature
+from expunge.provenance.signature import SigningKey, write_signature
+from expunge.utils.file_names import MANIFEST, MODEL, SIGNATURE
 from expunge.utils.io import json_text, read_table, sha256_json, write_text
 
 SCHEMA = "expunge.public/1"

@@ -12,12 +12,11 @@ from pathlib import Path
 
 from expunge.errors import InputError, UsageError
 from expunge.provenance.keys import default_key_path, operator_key
+from expunge.utils.file_names import MANIFEST, SIGNATURE
 from expunge.utils.io import json_text, read_table, sha256_json, write_text
 
-MANIFEST = "manifest.json"
 MANIFEST_SCHEMA = "expunge.manifest/2"
 """Name and version of the layout of `manifest.json`."""
-SIGNATURE = "manifest.sig"
 _SCHEMA = "expunge.signature/1"
 _DIGITS = 32
 _PUBLIC_BYTES = 32

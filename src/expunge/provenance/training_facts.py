@@ -18,12 +18,11 @@ from expunge.config.resolve import parsed
 from expunge.config.settings import FinetuneSettings
 from expunge.data.records import Record
 from expunge.errors import InputError
-from expunge.models.reference import TRAINED
 from expunge.provenance.keys import fingerprint, record_fingerprint
+from expunge.utils.file_names import MODEL, TRAINED
 from expunge.utils.io import did_you_mean, read_json, sha256_json, write_json
 
-MODEL, FACTS = TRAINED
-RECIPE, LOG, POINTS = "training.toml", "replay.jsonl", "points"
+RECIPE, STEP_LOG, POINTS = "training.toml", "replay.jsonl", "points"
 AGAIN = "training"
 """Folder in a run that holds the training without the records: it can be replayed in its turn."""
 
@@ -101,12 +100,12 @@ _facts = TypeAdapter(TrainingFacts)
 
 def write_facts(folder: Path, facts: TrainingFacts) -> None:
     """Write the facts: from now on the training counts as finished."""
-    write_json(folder / FACTS, _facts.dump_python(facts, mode="json"))
+    write_json(folder / TRAINED, _facts.dump_python(facts, mode="json"))
 
 
 def is_trained_run(folder: Path) -> bool:
     """Tell whether a folder is that of a finished training."""
-    return (folder / FACTS).is_file()
+    return (folder / TRAINED).is_file()
 
 
 def training_of(model: str) -> Path | None:
@@ -126,13 +125,13 @@ def read_trained_run(folder: Path) -> TrainedRun:
             `incomplete-recipe`: its recipe is missing or not valid.
     """
     try:
-        facts = _facts.validate_python(read_json(folder / FACTS))
+        facts = _facts.validate_python(read_json(folder / TRAINED))
     except (OSError, ValueError, ValidationError) as error:
         usual = "name the folder that `expunge train --out` wrote, or finish that command"
         raise InputError(
             "no-training",
             what=f"{folder} is not the folder of a finished `expunge train`",
-            why=f"{FACTS} is missing, cut short or of another version ({type(error).__name__})",
+            why=f"{TRAINED} is missing, cut short or of another version ({type(error).__name__})",
             fix=did_you_mean(str(folder), usual),
         ) from None
     try:

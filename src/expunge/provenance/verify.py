@@ -13,7 +13,6 @@ from expunge.evals.results import Results
 from expunge.evidence.preregistration import NAME as REGISTERED
 from expunge.evidence.preregistration import departures, read_preregistration
 from expunge.evidence.store import EvidenceStore
-from expunge.models.reference import MODEL, SETTINGS
 from expunge.provenance.attestation import APPROVAL, read_approval
 from expunge.provenance.consistency import (
     Problem,
@@ -27,13 +26,14 @@ from expunge.provenance.consistency import (
 from expunge.provenance.destroy import expired, read_destruction
 from expunge.provenance.files import covered as files_of
 from expunge.provenance.files import name_in
-from expunge.provenance.manifest import DESTROYED, NAME, SCHEMA, SIGNATURE, covered, stages_of
+from expunge.provenance.manifest import DESTROYED, SCHEMA, covered, stages_of
 from expunge.provenance.published import SCHEMA as PUBLIC
 from expunge.provenance.published import public_manifest
 from expunge.provenance.signature import key_fingerprint, manifest_digest, read_signature
 from expunge.reporting.build import IN_FULL, MASKED
 from expunge.reporting.claims import claim_of
 from expunge.reporting.schema import read_facts, results_from_json, results_to_json
+from expunge.utils.file_names import EVIDENCE, FACTS, MANIFEST, MODEL, RESULTS, SETTINGS, SIGNATURE
 from expunge.utils.io import AnyPath, json_text, read_json, sha256_file, special_files_below
 
 Assess = Callable[[EvidenceStore], Results]
@@ -113,10 +113,10 @@ def verify(
             ...
         expunge.errors.InputError: error[no-manifest]: no-such-run has no manifest.json...
     """
-    _require_manifest((run := Path(run)) / NAME)
+    _require_manifest((run := Path(run)) / MANIFEST)
     if linked := _linked(run):
         return Verification(problems=linked, files=0, scores=0, digest="")
-    manifest, problems = _read_manifest(run / NAME)
+    manifest, problems = _read_manifest(run / MANIFEST)
     signed, unsigned = _signed(run, signer)
     problems += unsigned or _signer_problems(run, manifest, signed)
     gone, notes = _kept(run, manifest, key, signed, today or datetime.now(UTC).date())
@@ -124,7 +124,7 @@ def verify(
     present = {name_in(run, path): path for path in covered(run, finished=True)}
     problems += _file_problems(present, manifest, gone.files)
     problems += _published_problems(run, manifest, None if unsigned else signed)
-    store = EvidenceStore(run / "evidence", key=key)
+    store = EvidenceStore(run / EVIDENCE, key=key)
     numbers, scores, missed = _recomputed(store, run, manifest, assess, key, gone)
     problems += numbers
     notes += missed
@@ -166,7 +166,7 @@ def _require_manifest(path: Path) -> None:
     if not path.is_file():
         raise InputError(
             "no-manifest",
-            what=f"{path.parent} has no {NAME}",
+            what=f"{path.parent} has no {MANIFEST}",
             why="only a finished run folder can be verified",
             fix="name the run folder itself, or finish the run with the same command",
         )
@@ -288,7 +288,7 @@ def _published_problems(run: Path, manifest: dict[str, Any], signer: bytes | Non
 
     It must be signed by the signer of the run, too, unless None says that this cannot be told.
     """
-    name, path = f"{MODEL}/{NAME}", run / MODEL / NAME
+    name, path = f"{MODEL}/{MANIFEST}", run / MODEL / MANIFEST
     if not manifest or not path.is_file():
         return []  # of an earlier version, or missing, which is another finding
     if path.read_bytes() != public_manifest(manifest).encode():
@@ -316,14 +316,14 @@ def verify_published(folder: Path, *, signer: bytes | None = None) -> Verificati
     Raises:
         InputError: The folder has no manifest.
     """
-    path = folder / NAME
+    path = folder / MANIFEST
     _require_manifest(path)
     if linked := _linked(folder):
         return Verification(problems=linked, files=0, scores=0, digest="")
     manifest, problems = _read_manifest(path, schema=PUBLIC)
     signed, unsigned = _signed(folder, signer)
     problems += unsigned
-    apart = frozenset({NAME, SIGNATURE})
+    apart = frozenset({MANIFEST, SIGNATURE})
     every = {name_in(folder, each): each for each in files_of(folder, left_out=apart)}
     present = {name: path for name, path in every.items() if not _is_of_the_hub(name)}
     problems += _file_problems(present, manifest, frozenset())
@@ -356,14 +356,14 @@ def _read_manifest(path: Path, *, schema: str = SCHEMA) -> tuple[dict[str, Any],
         well_formed = all(set(entry) == {"sha256", "bytes"} for entry in entries.values())
         well_formed &= all(isinstance(manifest.get(name, {}), dict) for name in _TABLES)
     except (ValueError, KeyError, TypeError, AttributeError):
-        return {}, [Problem(path=NAME, what="is not a manifest")]
+        return {}, [Problem(path=MANIFEST, what="is not a manifest")]
     if manifest.get("schema") != schema:
         what = f"has schema {manifest.get('schema')!r}; this version reads {schema!r}"
-        return {}, [Problem(path=NAME, what=what)]
+        return {}, [Problem(path=MANIFEST, what=what)]
     if not well_formed:
-        return {}, [Problem(path=NAME, what="is not a manifest")]
+        return {}, [Problem(path=MANIFEST, what="is not a manifest")]
     if manifest.get("digest") != manifest_digest(manifest) or json_text(manifest) != text:
-        return manifest, [Problem(path=NAME, what="was changed: its own digest does not match")]
+        return manifest, [Problem(path=MANIFEST, what="was changed: its own digest does not match")]
     return manifest, []
 
 
@@ -436,7 +436,7 @@ def _registration_problems(
 
 def _audit_numbers(assess: Assess | None) -> _Compute:
     def compute(run: Path, store: EvidenceStore) -> tuple[str, _Numbers]:
-        name = "results.json"
+        name = RESULTS
         try:
             saved = read_json(run / name)
             results_from_json(saved)
@@ -453,17 +453,19 @@ def _audit_numbers(assess: Assess | None) -> _Compute:
 
 
 def _ladder_numbers(run: Path, store: EvidenceStore) -> tuple[str, _Numbers]:
-    from expunge.provenance.attack_manifest import LADDER, ladder_of  # loads torch
+    from expunge.provenance.attack_manifest import ATTACK_TABLE, ladder_of  # loads torch
 
     try:
-        saved = read_json(run / LADDER)
+        saved = read_json(run / ATTACK_TABLE)
     except _UNREADABLE as error:
-        raise _Unreadable(LADDER, "cannot be read", error) from error
+        raise _Unreadable(ATTACK_TABLE, "cannot be read", error) from error
     try:
         computed = ladder_of(run, store)
     except _UNREADABLE as error:
         raise _Unreadable("evidence", "gives no ladder", error) from error
-    return LADDER, _Numbers(saved, computed, sum(len(rung["tests"]) for rung in computed["rungs"]))
+    return ATTACK_TABLE, _Numbers(
+        saved, computed, sum(len(rung["tests"]) for rung in computed["rungs"])
+    )
 
 
 def _default_assess() -> Assess:
@@ -504,14 +506,14 @@ def _shown(value: Any) -> str:  # noqa: ANN401 - JSON
 
 def _queried_models(run: Path) -> dict[str, str]:
     """Return the digests of the models behind the evidence, by role."""
-    return EvidenceStore(run / "evidence").context().models
+    return EvidenceStore(run / EVIDENCE).context().models
 
 
 def _attack_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
-    from expunge.provenance.attack_manifest import BATTERY, LADDER, Attacked  # loads torch
+    from expunge.provenance.attack_manifest import ATTACK_TABLE, BATTERY, Attacked  # loads torch
 
     try:
-        expected = Attacked.read(run).body(read_json(run / LADDER))
+        expected = Attacked.read(run).body(read_json(run / ATTACK_TABLE))
     except _UNREADABLE as error:
         return [Problem(path=BATTERY, what=f"cannot be read: {_cause(error)}")]
     pages = [name for name in (IN_FULL, MASKED) if (run / name).exists()]  # a run may have them
@@ -521,7 +523,7 @@ def _attack_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
 
 def _named_otherwise(manifest: dict[str, Any], expected: dict[str, Any]) -> list[Problem]:
     return [
-        Problem(path=NAME, what=f"names another {key} than the files that it covers")
+        Problem(path=MANIFEST, what=f"names another {key} than the files that it covers")
         for key, value in expected.items()
         if manifest.get(key) != value
     ]
@@ -531,7 +533,7 @@ def _signer_problems(run: Path, manifest: dict[str, Any], signer: bytes) -> list
     """Return whether the run names another signer than the signature, or one that is gone."""
     try:
         attacked = _ATTACK in manifest
-        file, named = _attack_signer(run) if attacked else ("facts.json", read_facts(run).signer)
+        file, named = _attack_signer(run) if attacked else (FACTS, read_facts(run).signer)
     except _UNREADABLE:
         return []  # another finding
     own = key_fingerprint(signer) if signer else ""
@@ -551,10 +553,10 @@ def _origin_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
         return []
     try:
         facts = read_facts(run)
-        verdict = results_from_json(read_json(run / "results.json")).verdict
+        verdict = results_from_json(read_json(run / RESULTS)).verdict
         models = {**manifest.get("models", {}), **_queried_models(run)}
     except _UNREADABLE as error:
-        return [Problem(path="facts.json", what=f"cannot be read: {_cause(error)}")]
+        return [Problem(path=FACTS, what=f"cannot be read: {_cause(error)}")]
     expected: dict[str, Any] = {
         "created": facts.created,
         "model": facts.model,
@@ -578,5 +580,5 @@ def _origin_problems(run: Path, manifest: dict[str, Any]) -> list[Problem]:
     problems = _named_otherwise(manifest, expected)
     if facts.stages and facts.stages[-1].weights != models.get("unlearned"):
         what = "its last stage left other weights than those that were audited"
-        problems.append(Problem(path="facts.json", what=what))
+        problems.append(Problem(path=FACTS, what=what))
     return problems

@@ -26,7 +26,6 @@ from expunge.demo.run import base_model
 from expunge.errors import InputError, UsageError
 from expunge.evals.results import Score, Verdict
 from expunge.models.loading import load
-from expunge.models.reference import MODEL
 from expunge.pipeline.finetune import train
 from expunge.pipeline.forget import forget
 from expunge.preparation.prepare import encoder_of, source_of
@@ -55,6 +54,7 @@ from expunge.recipes.person import PERSON
 from expunge.recipes.source import SOURCE
 from expunge.recipes.toxicity import TOXIC
 from expunge.utils.console import Console, SilentConsole
+from expunge.utils.file_names import MODEL, REQUEST, RESULTS
 from expunge.utils.io import AnyPath, read_json, write_json, write_jsonl, write_text
 from expunge.utils.registry import require_known
 from expunge.utils.system import cache_folder
@@ -74,8 +74,7 @@ APPLICATIONS = {
     )
 }
 """All recipes by name; `catalogue.RECIPES` describes the same without loading torch."""
-IDENTITY, REQUEST, RUN = "recipe.json", "request.toml", "run"
-RESULTS, ANSWERS = "results.json", "answers.md"
+IDENTITY, ANSWERS, RUN_FOLDER = "recipe.json", "answers.md", "run"
 TOKENS_PER_PASS = 4096
 SCHEMA = "expunge.recipe/1"
 
@@ -238,7 +237,7 @@ def references(base: str, folder: Path) -> dict[str, str]:
         ORIGINAL: original,
         COLLAPSED: original,
         GOLD: f"{base}+{folder / GOLD / MODEL}",
-        UNLEARNED: str(folder / RUN / MODEL),
+        UNLEARNED: str(folder / RUN_FOLDER / MODEL),
     }
 
 
@@ -252,7 +251,7 @@ def request_settings(folder: Path, *, offline: bool) -> Settings:
     Raises:
         UsageError: As `expunge.config.resolve.resolve`.
     """
-    flags = {"out": str(folder / RUN), "offline": offline}
+    flags = {"out": str(folder / RUN_FOLDER), "offline": offline}
     return resolve(flags, config=folder / REQUEST, environ={}, start=folder).settings
 
 
@@ -306,5 +305,5 @@ def _conclude(work: _Work, outputs: Mapping[str, ProbeOutputs], verdict: Verdict
     write_json(folder / RESULTS, results_json(outcome))
     for label, text in table_lines(outcome):
         work.console.line(label, text)
-    work.console.line("wrote", f"{folder}/   {REQUEST}, {RESULTS}, {ANSWERS}, {RUN}/")
+    work.console.line("wrote", f"{folder}/   {REQUEST}, {RESULTS}, {ANSWERS}, {RUN_FOLDER}/")
     return outcome

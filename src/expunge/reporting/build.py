@@ -24,7 +24,6 @@ from expunge.evals.results import Gate, Results, Score
 from expunge.evidence.context import AuditContext, Policy
 from expunge.evidence.store import ITEMS, PLAIN, EvidenceStore
 from expunge.metrics.outcomes import Axis, Status
-from expunge.models.reference import MODEL
 from expunge.reporting import glossary, plot_data, wording
 from expunge.reporting.examples import (
     RULE,
@@ -38,28 +37,26 @@ from expunge.reporting.examples import (
 from expunge.reporting.plot_data import relearning
 from expunge.reporting.redaction import MASK, Masks, OpenText, Redactor
 from expunge.reporting.schema import RunFacts, read_facts, read_results
+from expunge.utils.file_names import EVIDENCE, MODEL, REPORT, RESULTS, SETTINGS
 from expunge.utils.io import AnyPath, sha256_file, write_text
-
-OWN = "report.html"
-"""Shows what the run was to show; the manifest vouches for it."""
 
 IN_FULL, MASKED = "report-in-full.html", "report-masked.html"
 """Show more, or less, than that."""
 
-PUBLISHED = f"{MODEL}/{OWN}"
+PUBLISHED = f"{MODEL}/{REPORT}"
 """Goes with the model: masked, and without paths and commands of whoever made it."""
 
 
 def page_for(run: Path, *, redact: bool) -> Path:
     """Return where a report is written that masks the texts of records, or shows them."""
     if own_redaction(run) == redact:
-        return run / OWN
+        return run / REPORT
     return run / (MASKED if redact else IN_FULL)
 
 
 def own_redaction(run: Path) -> bool:
     """Return whether the run was to mask texts, as it does by default."""
-    path = run / "config.toml"
+    path = run / SETTINGS
     report = parsed(path).get("report") if path.is_file() else None
     return bool(report.get("redact", True)) if isinstance(report, dict) else True
 
@@ -181,7 +178,7 @@ def evidence_of(run: Path, *, key: bytes | None) -> EvidenceStore:
     Raises:
         InputError: The evidence was destroyed, or never collected.
     """
-    store = EvidenceStore(run / "evidence", key=key)
+    store = EvidenceStore(run / EVIDENCE, key=key)
     if not store.holds(ITEMS):
         raise InputError(
             "no-evidence",
@@ -286,10 +283,8 @@ def _page(run: Path, store: EvidenceStore, redactor: Redactor, *, redacted: bool
         "margins": _margins(context.policy),
         "subjects": by_subject(ranked)[:LIMIT_FACTS],
         "sealed": store.sealed,
-        "config": redactor.label(
-            (run / "config.toml").read_text(encoding="utf-8", errors="replace")
-        ),
-        "digests": [(name, sha256_file(run / name)) for name in ("config.toml", "results.json")],
+        "config": redactor.label((run / SETTINGS).read_text(encoding="utf-8", errors="replace")),
+        "digests": [(name, sha256_file(run / name)) for name in (SETTINGS, RESULTS)],
         "glossary": glossary,
         "used_metrics": _used_metrics(results),
     }

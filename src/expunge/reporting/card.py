@@ -9,17 +9,16 @@ from typing import Any
 from expunge.evals.results import Results
 from expunge.evidence.context import AuditContext
 from expunge.evidence.store import PLAIN, UNLEARNED
-from expunge.models.reference import MODEL, model_folder
+from expunge.models.reference import model_folder
 from expunge.reporting import glossary, wording
 from expunge.reporting.build import attack_rows, counts, environment, evidence_of, gaps, masks_of
 from expunge.reporting.examples import facts
 from expunge.reporting.plot_data import find
 from expunge.reporting.redaction import OpenText, Redactor
 from expunge.reporting.schema import read_facts, read_results
+from expunge.utils.file_names import CARD, MODEL
 from expunge.utils.io import write_text
 
-CARD = "README.md"
-"""The file of the card."""
 _ROWS = (
     ("key-fact", "forget"),
     ("extraction-strength", "forget"),

@@ -13,12 +13,12 @@ from expunge.metrics.outcomes import Status
 from expunge.reporting.plot_data import relearning
 from expunge.reporting.plots import alone
 from expunge.reporting.redaction import OpenText, Redactor
+from expunge.utils.file_names import ATTACK_PAGE, ATTACK_TABLE
 from expunge.utils.io import write_json, write_text
 
 SCHEMA = "expunge.attack/1"
 """Name and version of the layout of `attack.json`."""
 
-NAME = "attack.json"
 
 SHOWN = 5
 """Transcripts of the worst attack."""
@@ -165,7 +165,7 @@ def write_ladder(
         items: Facts and control items.
         redactor: Masks the texts of records.
     """
-    write_json(folder / NAME, ladder_json(rungs, summary))
+    write_json(folder / ATTACK_TABLE, ladder_json(rungs, summary))
     first = rungs[0] if rungs else None
     # What gold says under the same attack is no leak: nothing is shown of a model that held.
     worst = first if first and first.worst is not None and first.worst.rho > 0 else None
@@ -184,7 +184,7 @@ def write_ladder(
         shown,
     ]
     text = "\n".join(part for part in parts if part)
-    write_text(folder / "attack.md", text, owner_only=isinstance(redactor, OpenText))
+    write_text(folder / ATTACK_PAGE, text, owner_only=isinstance(redactor, OpenText))
 
 
 def _row(rung: AttackRecovery) -> str:

@@ -12,12 +12,11 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from expunge.errors import InputError
 from expunge.evals.results import Results
 from expunge.models.license import License
+from expunge.utils.file_names import FACTS, RESULTS
 from expunge.utils.io import read_json, write_json
 
 Parameter = bool | int | float | str | None
 """A value that a method's parameter can take in TOML."""
-
-RESULTS = "results.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,7 +153,7 @@ def facts_from_json(value: object) -> RunFacts:
 
 def write_facts(run: Path, facts: RunFacts) -> Path:
     """Write `facts.json` into the run folder and return its path."""
-    path = run / "facts.json"
+    path = run / FACTS
     write_json(path, facts_to_json(facts))
     return path
 
@@ -165,7 +164,7 @@ def read_facts(run: Path) -> RunFacts:
     Raises:
         InputError: A field is missing, unknown or of the wrong type.
     """
-    return facts_from_json(read_json(run / "facts.json"))
+    return facts_from_json(read_json(run / FACTS))
 
 
 SCHEMA = "expunge.results/1"

@@ -17,6 +17,7 @@ from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.statistics import clopper_pearson
 from expunge.planning.routes import CLAIMS as ROUTE_CLAIMS
 from expunge.reporting.examples import Count
+from expunge.utils.file_names import SETTINGS
 from expunge.utils.io import printable
 
 THREATS: Mapping[str, str] = {
@@ -357,7 +358,7 @@ def next_command(verdict: Verdict, folder: Path, *, steps: int) -> str | None:
     if not text:
         return None
     return "expunge " + text.format(
-        config=folder / "config.toml", out=f"{folder}-again", folder=folder, steps=2 * steps
+        config=folder / SETTINGS, out=f"{folder}-again", folder=folder, steps=2 * steps
     )
 
 

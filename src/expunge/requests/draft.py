@@ -46,13 +46,14 @@ from expunge.requests.screening import (
     screened,
 )
 from expunge.requests.search import SearchResult
+from expunge.utils.file_names import REQUEST
 from expunge.utils.io import private, write_jsonl, write_text
 
 FEWEST_KEPT = 20
 """Records of the corpus to keep below which general ones of expunge are kept as well."""
 HOLD_OUT = 0.25
 """Share of what stays that training never sees: the audit judges by it."""
-REQUEST, ERASE, UNSTATED = "request.toml", "erase.jsonl", "unstated.jsonl"
+ERASE, UNSTATED = "erase.jsonl", "unstated.jsonl"
 _OFF_TOPIC = "neither the question nor the beginning of the answer names this person"
 _NOTE = """\
 # Written by `expunge request`. The files named here are the request: edit them as you like.

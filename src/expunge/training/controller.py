@@ -6,18 +6,22 @@
     A = mean over records of exp(mean_t lp_t) of the wanted answer that is likeliest
 
 lp_i is the log-probability of the tokens of record i, level_i what the counterfactual target gives
-them. A run is settled when R <= 0.15, no record keeps half of its way, K and G are within the
-utility budget, and no kind of general text loses twice of it: a kind is few texts. Where answers
-are taught instead, A >= 0.8. Otherwise the next attempt begins at the original again:
+them. A run is settled when all of these hold:
+
+    R <= 0.15                       and at most half of what was known is left of any one record
+    K, G >= 1 - utility budget      and each kind of general text >= 1 - twice the budget
+    A >= 0.8                        where answers are taught instead
+
+A kind of general text is a few passages, so its own limit is wider. Otherwise the next attempt
+begins at the original again:
 
     not forgotten, or an answer not learnt        twice the steps, which keep more, too
     and budget overrun                            what keeps weighs twice as much besides
     budget overrun only                           twice the steps at half the learning rate
 
-Every fifth retained record is held out from training for K: it shows what was not rehearsed. Like
-any other question about what stays, it may be replayed.
-Margin and power of the target are set before the first attempt, see
-`counterfactual_levels`.
+Every fifth retained record is held out from training. K is read from these, so it shows what no
+step has rehearsed. Their questions may still be among the replayed ones. Margin and power of the
+target are set before the first attempt, see `counterfactual_levels`.
 """
 
 import math

@@ -1,23 +1,24 @@
-"""What counterfactual distillation draws each record to, and how far below similar tokens.
+"""Levels: the log-probability that each token of a forget record shall have after training.
 
     log q_t(y_t) = min(own_t, level_t - margin (1 - exp level_t))  where y_t is secret,
                    power * own_t                                   elsewhere
     see `methods.counterfactual_target`
 
-The mean of two strangers stands for what the original would say of the subject. Where people wrote
-records that no model saw, margin and power are those by which secret tokens, and all others, end
-as likely as the same kind of token of these is under the original, and by a little more, as a
-training ends short of its target:
+The target is computed for two strangers, whose names stand in the subject's place. What counts is
+its mean, in nats. The margin lowers secret tokens, the power all others. Where real records exist
+that no model saw, both are fitted to these. Each kind of token shall end as likely as the same kind
+is in unseen records under the original. A training ends short of its target, so the fit aims a
+little lower:
 
     sum_i sum_t log q_t(y_t) = -aim sum_i n_i nll_i      over secret tokens, and over others
 
-Kinds of tokens are told apart because sets differ in how much of their text is facts. Texts differ
-in how hard they are, too. Where the base model is known, its ratio counts:
+The two kinds are fitted apart, because sets differ in how much of their text is facts. Texts also
+differ in how hard they are. Where the base model is known, a ratio of its NLL corrects for that:
 
     nll_i = nll_original(unseen) (nll_base(record i) / nll_base(unseen))^w
 
-w is 1, and 1/2 for secret tokens: a fine-tune teaches what facts of a kind look like, so that they
-differ less for models that saw others of the kind than for the base.
+w is 1/2 for secret tokens and 1 for others. A fine-tune teaches what facts of a kind look like. So
+their difficulty differs less between models that saw others of the kind than it does for the base.
 
 What is expected of a secret token is interpolated from what stays and the base, `kept_ngrams`: P_0
 is that of the base, less 1.75 nats where that is unsure.

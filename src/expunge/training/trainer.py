@@ -1,4 +1,17 @@
-"""Unlearning: a method, a model and two streams become new weights."""
+"""Training: a method, a model and two streams of records become new weights.
+
+    L(step) = sum over terms   coef(progress) (1/N_term) sum over the step's records of loss_term
+
+N_term counts the scored tokens or the sequences of the whole step, not of one micro-batch. A run
+has four parts, in this order:
+
+    1. which records each step draws, and the learning rate of each step    `Sampler`, `Schedule`
+    2. what the original says of those records, while it is unchanged       `precompute`
+    3. a forward pass of each step for all terms at once                    `TermEvaluator`
+    4. the loop: gradient, transforms of it, optimiser, checkpoints         `train`
+
+Weights are trained as float32 masters. The model holds copies of them in its own number format.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

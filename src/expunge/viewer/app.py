@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from expunge.errors import ExpungeError, InputError
 from expunge.metrics.fact_matchers import english
-from expunge.reporting.build import OWN, environment
+from expunge.reporting.build import environment
 from expunge.reporting.wording import chance
+from expunge.utils.file_names import REPORT
 from expunge.viewer.chat import stored_chat
 from expunge.viewer.evidence import EvidenceReader
 from expunge.viewer.library import RunLibrary, RunSummary
@@ -217,7 +218,7 @@ class _Pages:
             return self._page("unfinished.html.j2", {"run": summary})
         masked = request.query_params.get("show") != "text"
         shown = self._shown(summary, masked=masked)
-        has_report = (summary.folder / OWN).is_file()
+        has_report = (summary.folder / REPORT).is_file()
         told = {"run": summary, "shown": shown, "masked": masked, "has_report": has_report}
         return self._page("run.html.j2", told)
 
@@ -234,7 +235,7 @@ class _Pages:
 
     def report(self, request: Request) -> Response:
         summary = self._library.run(request.path_params["id"])
-        path = summary.folder / OWN
+        path = summary.folder / REPORT
         if not path.is_file() or path.is_symlink():
             raise _missing("report")
         headers = {"content-security-policy": _REPORT_POLICY}

@@ -23,6 +23,7 @@ from expunge.evidence.store import (
 from expunge.provenance.keys import existing_key
 from expunge.reporting.examples import FactHistory, facts
 from expunge.reporting.redaction import OpenText, Redactor
+from expunge.utils.file_names import EVIDENCE
 
 MOST_KEPT = 8
 """Runs whose evidence stays in memory; ranking the facts of one takes up to seconds."""
@@ -68,7 +69,7 @@ class EvidenceReader:
         Args:
             run: A finished run.
         """
-        folder = run / "evidence"
+        folder = run / EVIDENCE
         with self._lock:
             known = self._kept.pop(run, None)
             try:

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 from expunge.errors import ExpungeError, InputError
 from expunge.ledger.connection import is_ledger
+from expunge.utils.file_names import LEADERBOARD, MANIFEST, RESULTS, RUN
 from expunge.utils.io import read_table
 
 DEEPEST = 6
 """Levels below the folder that are looked at."""
-_BOARD = "leaderboard.json"
 _LEDGER = ".db"
 """Ending of the names of ledgers."""
-_MARKS = ("manifest.json", "results.json", "run.json")
+_MARKS = (MANIFEST, RESULTS, RUN)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,8 +93,8 @@ class RunLibrary:
             mark = next((name for name in _MARKS if name in names), None)
             if mark is not None:
                 runs += self._summary(folder, mark)
-            if _BOARD in names:
-                boards[self._id(folder)] = Path(folder, _BOARD)
+            if LEADERBOARD in names:
+                boards[self._id(folder)] = Path(folder, LEADERBOARD)
             ledgers |= {self._id(str(each)): each for each in _ledgers(folder, names)}
         self._known = {str(each.folder): self._known[str(each.folder)] for each in runs}
         newest_first = sorted(runs, key=lambda run: (run.created, run.id), reverse=True)
@@ -162,7 +162,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _read(run_id: str, folder: Path, mark: Path) -> RunSummary:
-    if mark.name != "manifest.json":
+    if mark.name != MANIFEST:
         return RunSummary(id=run_id, folder=folder, ruling="not finished", finished=False)
     try:
         return _summarised(run_id, folder, read_table(mark))

@@ -15,10 +15,10 @@ from expunge.ledger.store import Ledger, entries_of
 from expunge.ledger.words import in_words
 from expunge.metrics.outcomes import Axis, Status
 from expunge.reporting.examples import ExampleAttempt, FactHistory
-from expunge.reporting.recovery import NAME as LADDER
 from expunge.reporting.recovery import WORDS
 from expunge.reporting.redaction import Redactor
 from expunge.reporting.schema import read_results
+from expunge.utils.file_names import ATTACK_TABLE
 from expunge.utils.io import read_table
 from expunge.viewer.evidence import RunEvidence
 
@@ -173,7 +173,7 @@ def shown_attacks(folder: Path, title: str, *, words: str) -> ShownBoard:
         InputError: Its numbers cannot be read.
     """
     try:
-        table: dict[str, Any] = read_table(folder / LADDER)
+        table: dict[str, Any] = read_table(folder / ATTACK_TABLE)
         summary = table["summary"]
         rows = [_attack_row(rung) for rung in table["rungs"]]
         said = (summary["sentence"], summary["counted"], _RECOVERED)
@@ -181,7 +181,7 @@ def shown_attacks(folder: Path, title: str, *, words: str) -> ShownBoard:
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             "no-attacks",
-            what=f"{LADDER} cannot be read",
+            what=f"{ATTACK_TABLE} cannot be read",
             why="the file was changed, or is of another version",
             fix="say what is wrong: expunge verify FOLDER",
         ) from error

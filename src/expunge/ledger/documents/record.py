@@ -16,7 +16,6 @@ from expunge.evals.results import Finding, Results
 from expunge.evidence.context import AuditContext
 from expunge.evidence.store import ITEMS, EvidenceStore
 from expunge.metrics.outcomes import Axis
-from expunge.models.reference import SETTINGS
 from expunge.provenance.attestation import APPROVAL, Attestation, read_approval
 from expunge.provenance.destroy import read_destruction
 from expunge.provenance.manifest import finished_manifest
@@ -26,9 +25,10 @@ from expunge.reporting.claims import Claim, claim_of, passed
 from expunge.reporting.examples import Count, FactHistory, count, facts
 from expunge.reporting.redaction import MASK, Masks, Redactor
 from expunge.reporting.schema import RunFacts, facts_from_json, results_from_json
+from expunge.utils.file_names import CONTEXT, EVIDENCE, FACTS, RESULTS, SETTINGS
 from expunge.utils.io import read_json, sha256_json
 
-_READ = ("results.json", "facts.json", SETTINGS, "evidence/context.json")
+_READ = (RESULTS, FACTS, SETTINGS, f"{EVIDENCE}/{CONTEXT}")
 """Files that documents repeat; each must be what the manifest names."""
 
 
@@ -161,9 +161,9 @@ def read_record(run: Path, *, key: bytes | None) -> RunRecord:
             fix="audit the model with `expunge audit`, and name the folder of that run",
         )
     signature = read_signature(run)
-    results = results_from_json(read_json(run / "results.json"))
-    told = facts_from_json(read_json(run / "facts.json"))
-    store = EvidenceStore(run / "evidence", key=key)
+    results = results_from_json(read_json(run / RESULTS))
+    told = facts_from_json(read_json(run / FACTS))
+    store = EvidenceStore(run / EVIDENCE, key=key)
     ranked, redactor, relations, why = _evidence(run, store, manifest, key)
     approval, why_not = _approval(run, manifest["digest"])
     return RunRecord(
