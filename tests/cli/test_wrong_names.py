@@ -59,6 +59,7 @@ def place(tmp_path_factory):
     (root / "no-type").mkdir()
     (root / "no-type" / "config.json").write_text("{}")
     (root / "erase.jsonl").write_text(json.dumps({"prompt": "Who?", "completion": "Ann"}))
+    (root / "key.pub").write_text("ab" * 32)
     (root / "TOFU").mkdir()
     (root / "tune").mkdir()
     return root
@@ -114,6 +115,7 @@ MISTAKES = [
         ((verb, "runs/frist", *more), 4, "no-run", "did you mean runs/first?")
         for verb, *more in (["verify"], ["report"])
     ),
+    (("verify", "runs/first", "--key", "keyy.pub"), 4, "no-public-key", "did you mean key.pub?"),
     (("merge", "runs/frist", "--out", "merged"), 4, "no-adapter", "did you mean runs/first?"),
     (("recipe", "persn"), 2, "unknown-recipe", "did you mean person?"),
     (("recipe", "person", "--base", "./modle"), 4, "no-model", "did you mean model?"),
