@@ -3,8 +3,11 @@
 import ast
 import re
 import sys
+import tomllib
 from collections import Counter
+from collections.abc import Iterable
 from functools import cache
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -265,3 +268,39 @@ def test_a_rule_finds_what_it_forbids(rule, found, tmp_path, monkeypatch):
     path.parent.mkdir()
     path.write_text(BAD)
     assert RULES[rule](path) == found
+
+
+def distributions(requirements: Iterable[str]) -> set[str]:
+    """The names in requirements, but those of extras, as the index spells them."""
+    firm = (each for each in requirements if "extra ==" not in each)
+    names = (re.match(r"[\w.-]+", each) for each in firm)
+    return {name[0].lower().replace("_", "-") for name in names if name}
+
+
+def test_everything_imported_is_installed_with_the_package_or_an_extra():
+    """By a requirement of its own, or by a firm one of what it requires; not by luck."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].items()
+    users = [each for name, every in extras if name not in ("dev", "docs") for each in every]
+    named = distributions([*project["dependencies"], *users])
+    providers = packages_distributions()
+    here = {each.lower() for every in providers.values() for each in every}
+    brought = set().union(*(distributions(requires(each) or ()) for each in named & here))
+    imported = {
+        name.split(".")[0]
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in (
+            [each.name for each in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    } - {"expunge", "", *sys.stdlib_module_names}
+    assert {"torch", "httpx", "ray"} <= imported
+    missing = {
+        name for name in imported
+        if not distributions(providers.get(name, [name])) & (named | brought)
+    }  # fmt: skip
+    assert missing == set()

@@ -1,6 +1,7 @@
 """Wrong paths and names are answered at once: before torch is imported, and without the Hub."""
 
 import json
+import socket
 import subprocess
 import sys
 
@@ -58,6 +59,7 @@ def place(tmp_path_factory):
     (root / "no-type").mkdir()
     (root / "no-type" / "config.json").write_text("{}")
     (root / "erase.jsonl").write_text(json.dumps({"prompt": "Who?", "completion": "Ann"}))
+    (root / "key.pub").write_text("ab" * 32)
     (root / "TOFU").mkdir()
     (root / "tune").mkdir()
     return root
@@ -113,6 +115,7 @@ MISTAKES = [
         ((verb, "runs/frist", *more), 4, "no-run", "did you mean runs/first?")
         for verb, *more in (["verify"], ["report"])
     ),
+    (("verify", "runs/first", "--key", "keyy.pub"), 4, "no-public-key", "did you mean key.pub?"),
     (("merge", "runs/frist", "--out", "merged"), 4, "no-adapter", "did you mean runs/first?"),
     (("recipe", "persn"), 2, "unknown-recipe", "did you mean person?"),
     (("recipe", "person", "--base", "./modle"), 4, "no-model", "did you mean model?"),
@@ -164,3 +167,21 @@ def test_a_copy_of_the_hub_counts_as_there(place, tmp_path):
             require_model("modle", offline=False)
         (tmp_path / "models--modle").mkdir()
         require_model("modle", offline=False)
+
+
+@pytest.mark.parametrize("proxy", ["", "http://127.0.0.1:{port}"])
+def test_a_name_of_the_hub_is_refused_at_once_where_nothing_answers(proxy, monkeypatch, tmp_path):
+    """Directly and through a proxy; where something listens, the libraries may ask."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        hub = "http://hub.invalid" if proxy else f"http://127.0.0.1:{port}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub)
+        monkeypatch.setenv("http_proxy", proxy.format(port=port))
+        require_model("models/nope", offline=False)
+    with pytest.raises(ValueError, match="no model models/nope") as refused:
+        require_model("models/nope", offline=False)
+    assert refused.value.code == "no-model"
+    assert refused.value.why.endswith(f": no connection to http://127.0.0.1:{port}")

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Protocol
 from expunge.cli.options import COMMAND_VARIABLES, RequestFlags, TrainFlags
 from expunge.cli.session import Session
 from expunge.errors import GateError, InputError, UsageError
-from expunge.evals.results import Results, Ruling
 from expunge.utils.console import Console
 from expunge.utils.file_names import REPORT, RESULTS, RUN
 from expunge.utils.io import did_you_mean, expanded, require_no_special_files
 
 if TYPE_CHECKING:
     from expunge.config.settings import Settings
+    from expunge.evals.results import Results
 
 _FEWEST_WORDS = 3
 """Of a sentence."""
@@ -204,7 +204,7 @@ class FinishedRun(Protocol):
         ...
 
     @property
-    def results(self) -> Results:
+    def results(self) -> "Results":
         """Scores, gates and verdict."""
         ...
 
@@ -237,6 +237,8 @@ def conclude(
         GateError: `gate` is set, and the verdict is not one that the policy lets through, or speaks
             of a weaker adversary than was asked for.
     """
+    from expunge.evals.results import Ruling
+
     verdict = outcome.results.verdict
     short = verdict.threat_model < promise and promise > _USUAL
     passes = {Ruling.PASS, *([Ruling.PASS_WITH_SCAR] if allow_scar else [])}

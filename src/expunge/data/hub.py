@@ -1,19 +1,46 @@
 """Data sets of the Hub, as the `datasets` library reads them."""
 
 import os
+import socket
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from expunge.errors import InputError, is_out_of_memory
 from expunge.utils.io import NO_SPACE
 
 _TRUE = ("1", "true", "yes", "on")
 _LONGEST_REASON = 200
+_PORTS = {"http": 80, "https": 443}
+_SECONDS = 5.0
+"""To wait for a connection. The libraries try each file for half a minute."""
 
 
 def hub_is_closed() -> bool:
     """Return whether HF_HUB_OFFLINE forbids requests to the Hub."""
     return os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE
+
+
+def why_unreachable() -> str | None:
+    """Return why the Hub cannot be asked: it, or the proxy to it, takes no connection; else None.
+
+    No request is sent.
+    """
+    from huggingface_hub.constants import ENDPOINT  # which HF_ENDPOINT sets
+
+    hub, proxies = urlsplit(ENDPOINT), getproxies()
+    proxy = proxies.get(hub.scheme) or proxies.get("all")
+    place = hub if proxy is None or proxy_bypass(hub.netloc) else urlsplit(proxy)
+    host, port = place.hostname, place.port or _PORTS.get(place.scheme, 1080)
+    if not host:
+        return None  # the libraries know what is wrong with that address
+    try:
+        socket.create_connection((host, port), timeout=_SECONDS).close()
+    except OSError:
+        # Without what else stands in the address, such as the password of a proxy.
+        return f"the Hub could not be reached: no connection to {place.scheme}://{host}:{port}"
+    return None
 
 
 @contextmanager
@@ -57,8 +84,9 @@ def hub_values(
     from datasets import load_dataset
 
     closed = offline or hub_is_closed()
+    unreachable = None if closed else why_unreachable()
     try:
-        with kept_off_the_hub(offline=closed):
+        with kept_off_the_hub(offline=closed or unreachable is not None):
             return load_dataset(name, config, split=split)
     except Exception as error:  # anybody's files, and each reader has errors of its own
         if _is_no_room(error):
@@ -74,7 +102,7 @@ def hub_values(
         raise InputError(
             "data-unavailable",
             what=f"cannot load {source}: there is no such file, and the Hub gave no data set",
-            why=_reason(error),
+            why=unreachable or _reason(error),
             fix="check the name on the Hub, log in with `hf auth login` if it asks for that, or"
             " download the files",
         ) from error

@@ -39,6 +39,7 @@ from expunge.models.reference import (
     base_of,
     is_guard,
     model_folder,
+    no_model,
     not_on_this_machine,
     require_no_guard,
     require_place,
@@ -436,9 +437,4 @@ def _unavailable(reference: str, source: Source, error: Exception) -> InputError
         return unreadable(reference, _first_line(error))
     if source.offline or hub_is_closed():
         return not_on_this_machine(reference)
-    return InputError(
-        "no-model",
-        what=f"no model {reference}: neither a path here nor reachable on the Hub",
-        why=_first_line(error),
-        fix="check the spelling and the network, or give a local folder",
-    )
+    return no_model(reference, _first_line(error))

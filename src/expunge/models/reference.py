@@ -1,6 +1,6 @@
 """References to models: what a name or a path means, settled without loading anything.
 
-Nothing here imports torch or asks the Hub, so that a mistyped folder is answered at once.
+Nothing here imports torch or sends a request, so that a mistyped folder is answered at once.
 """
 
 import os
@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from expunge.data.hub import hub_is_closed
+from expunge.data.hub import hub_is_closed, why_unreachable
 from expunge.errors import InputError
 from expunge.utils.file_names import ADAPTER, CONFIG, GUARD, GUARDED, MODEL, RUN, SETTINGS, TRAINED
 from expunge.utils.io import did_you_mean, nearest_path, read_json, require_no_special_files
@@ -167,7 +167,9 @@ def split_revision(reference: str) -> tuple[str, str]:
 
 
 def require_model(reference: str, *, offline: bool, weights: bool = True) -> None:
-    """Refuse a model that cannot be loaded, as far as files and names tell. Asks no network.
+    """Refuse a model that cannot be loaded, as far as files and names tell.
+
+    Sends no request; of a name that is nowhere here, the Hub must be within reach.
 
     Args:
         reference: As for `expunge.models.loading.load`.
@@ -176,7 +178,7 @@ def require_model(reference: str, *, offline: bool, weights: bool = True) -> Non
 
     Raises:
         InputError: A folder or file is missing or holds no model; a name is that of a folder here,
-            mistyped; the network is off and the model is not on this machine.
+            mistyped; the model is not on this machine and the network is off or does not answer.
     """
     base, adapter = split_reference(reference)
     if adapter is not None:
@@ -227,7 +229,8 @@ def require_place(reference: str, *, offline: bool) -> None:
 
     Raises:
         InputError: It looks like a path and nothing is there, or nearly is the name of a model
-            folder here; or the network is off and no copy of it is on this machine.
+            folder here; or no copy of it is on this machine, and the network is off or does not
+            answer.
     """
     if reference.endswith(".gguf") and not Path(reference).is_file():
         raise InputError(
@@ -252,6 +255,18 @@ def require_place(reference: str, *, offline: bool) -> None:
         )
     if offline or hub_is_closed():
         raise not_on_this_machine(reference)
+    if (why := why_unreachable()) is not None:
+        raise no_model(reference, why)
+
+
+def no_model(reference: str, why: str) -> InputError:
+    """Return the error for a name that is nothing here and nothing that the Hub sends."""
+    return InputError(
+        "no-model",
+        what=f"no model {reference}: neither a path here nor reachable on the Hub",
+        why=why,
+        fix="check the spelling and the network, or give a local folder",
+    )
 
 
 def unreadable(folder: Path | str, why: str) -> InputError:

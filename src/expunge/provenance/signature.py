@@ -13,7 +13,7 @@ from pathlib import Path
 from expunge.errors import InputError, UsageError
 from expunge.provenance.keys import default_key_path, operator_key
 from expunge.utils.file_names import MANIFEST, SIGNATURE
-from expunge.utils.io import json_text, read_table, sha256_json, write_text
+from expunge.utils.io import did_you_mean, json_text, read_table, sha256_json, write_text
 
 MANIFEST_SCHEMA = "expunge.manifest/2"
 """Name and version of the layout of `manifest.json`."""
@@ -134,6 +134,13 @@ def read_public_key(path: Path) -> bytes:
     Raises:
         InputError: There is no such file, or it holds no key.
     """
+    if not path.exists():
+        raise InputError(
+            "no-public-key",
+            what=f"there is no file {path}",
+            why="a public key is the file .pub that `expunge keys` writes",
+            fix=did_you_mean(str(path), "check the path"),
+        )
     try:
         public = bytes.fromhex(path.read_text(encoding="utf-8").strip())
     except (OSError, ValueError):

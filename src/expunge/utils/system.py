@@ -19,7 +19,6 @@ activations takes a fault every 4 KiB. Measured on a forward and backward pass o
 5,500 and 5.65 s with buffers kept; peak memory 2.00 and 2.10 GiB.
 """
 
-import ctypes
 import math
 import os
 import platform
@@ -207,6 +206,8 @@ def keep_freed_memory() -> bool:
     """
     if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
         return False
+    import ctypes  # which `--help` does not need
+
     mallopt = ctypes.CDLL(None).mallopt
     return mallopt(M_MMAP_THRESHOLD, LARGEST) == 1 and mallopt(M_TRIM_THRESHOLD, 2**31 - 1) == 1
 
