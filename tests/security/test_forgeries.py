@@ -104,15 +104,9 @@ def test_a_forgery_is_found(forgery, place):
     assert held(forgery, place) == told
 
 
-@pytest.mark.parametrize(
-    ("change", "missed"),
-    [
-        (lambda run, manifest: None, "the signature does not find it"),
-        (put("model/more.txt"), "results.json is not named"),
-    ],
-)
-def test_what_a_forgery_does_not_do_is_not_found(change, missed, place):
-    with pytest.raises(NotHeldError, match=missed):
+@pytest.mark.parametrize("change", [lambda run, manifest: None, put("model/more.txt")])
+def test_what_a_forgery_does_not_do_is_not_found(change, place):
+    with pytest.raises(NotHeldError, match=r"results\.json is not named"):
         held(Forgery(what="", change=change, found="results.json"), place)
 
 
