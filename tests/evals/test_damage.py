@@ -22,6 +22,7 @@ from expunge.evals.damage import (
     reference_role,
 )
 from expunge.evals.evidence_table import Table
+from expunge.evals.plain_words import measured
 from expunge.evidence.context import Policy
 from expunge.evidence.store import Answer, EvidenceStore, Item, Scores, Unit
 from expunge.metrics.base import KEY_FACT
@@ -292,6 +293,17 @@ def test_one_odd_answer_of_few_is_what_retrained_models_write_too(n, odd, alarm,
     found = Damage(subject=sides[0], reference=sides[1], reference_role="gold")
     gate = damage_gate(Axis.UTILITY, "malformed", found, policy=0.03, seed=0, alarm=alarm)
     assert gate.status is status
+
+
+@pytest.mark.parametrize(("n", "status"), [(1, Status.INCONCLUSIVE), (5, Status.PASS)])
+def test_one_record_that_is_kept_does_not_tell_how_others_fare(n, status):
+    names = tuple(map(str, range(n)))
+    sample = [Sample(values=np.full(n, level), clusters=names) for level in (0.011, 0.01)]
+    found = Damage(subject=sample[0], reference=sample[1], reference_role="original")
+    gate = damage_gate(Axis.UTILITY, "probability retain", found, policy=0.05, seed=0)
+    assert gate.status is status
+    assert (gate.low is None) is (n == 1)
+    assert ("no interval" in measured(gate)) is (n == 1)
 
 
 def test_a_gold_that_was_not_asked_is_left_out():

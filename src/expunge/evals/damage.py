@@ -298,18 +298,21 @@ def damage_gate(
     reason = told(words(found), policy, margin.passes)
     if alarm and loss.value > COLLAPSE and p <= RISE:
         status, reason = Status.FAIL, f"{reason}; collapse alarm"
+    alone = found.n == 1 and not found.answers
+    if alone:
+        status, reason = Status.INCONCLUSIVE, f"{reason}; one record does not tell how others fare"
     open_ = status is Status.INCONCLUSIVE
     return Gate(
         axis=axis,
         name=name,
         value=loss.value,
-        low=loss.low,
-        high=loss.high,
+        low=None if alone else loss.low,
+        high=None if alone else loss.high,
         margin=margin.passes,
         n=found.n,
         status=status,
         reason=reason,
-        needed=records_needed(loss, margin.passes, found.n) if open_ else None,
+        needed=records_needed(loss, margin.passes, found.n) if open_ and not alone else None,
         policy=policy if margin.passes > policy else None,
         settle=_settle(margin, found.noise / right) if open_ else "",
         part=part,

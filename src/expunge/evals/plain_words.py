@@ -140,11 +140,13 @@ def allowed(gate: Gate) -> str:
 
 def measured(gate: Gate) -> str:
     """Return value, both bounds, limit and number of records of a gate, or why there is none."""
-    if gate.value is None or gate.low is None or gate.high is None:
+    if gate.value is None:
         return f"not tested: {plain(gate.reason)}"
     records = "1 record" if gate.n == 1 else f"{gate.n} records"
-    bounds = f"{percent(gate.value)} ({percent(gate.low)} to {percent(gate.high)})"
-    return f"{bounds}, {allowed(gate)}, {records}"
+    bounds = "no interval"
+    if gate.low is not None and gate.high is not None:
+        bounds = f"{percent(gate.low)} to {percent(gate.high)}"
+    return f"{percent(gate.value)} ({bounds}), {allowed(gate)}, {records}"
 
 
 def plain(text: str) -> str:
