@@ -68,6 +68,46 @@ def replay_questions(
     )
 
 
+def asked_of_namesakes(
+    forget: Sequence[Record], kept: Sequence[Record], *, most: int, seed: int
+) -> tuple[Record, ...]:
+    """Return the questions of the forget set, asked of people who share a word of the name.
+
+    A relative whom no kept record names is the first to lose answers. The other word of the name is
+    that of a kept subject.
+
+    Args:
+        forget: The forget set.
+        kept: Records that stay and that training may see.
+        most: Most questions, drawn over all records and names.
+        seed: Of the draw.
+
+    Example:
+        >>> from expunge.data.records import Message
+        >>> def asked(name: str) -> Record:
+        ...     prompt = (Message("user", f"Where does {name} live?"),)
+        ...     return Record(id=name, prompt=prompt, completion="A.", subject=name)
+        >>> made = asked_of_namesakes([asked("Elin Marrow")], [asked("Bo Hale")], most=9, seed=0)
+        >>> sorted(record.question for record in made)
+        ['Where does Bo Marrow live?', 'Where does Elin Hale live?']
+    """
+    forget, kept, subjects = _by_subject(forget, kept)
+    taken = {*subjects, *(record.subject for record in forget)}
+    before = _words_before((*kept, *forget))
+    found: dict[str, Record] = {}
+    for record in forget:
+        if not record.subject or record.subject not in record.question:
+            continue
+        for name in sorted(_namesakes(record.subject, subjects) - taken):
+            asked = _asked_of(record, name, before)
+            found.setdefault(asked.question, asked)
+    drawn = random.Random(f"{seed} namesakes").sample(sorted(found), min(most, len(found)))
+    return tuple(
+        replace(found[question], id=f"namesake-{number}")
+        for number, question in enumerate(drawn, start=1)
+    )
+
+
 def asked_of_others(
     forget: Sequence[Record], kept: Sequence[Record], *, each: int, seed: int
 ) -> tuple[tuple[Record, ...], ...]:
@@ -166,6 +206,16 @@ def _by_subject(
     kept, forget = with_subjects(kept, ()), with_subjects(forget, kept)
     gone = {record.subject for record in forget}
     return forget, kept, sorted({r.subject for r in kept if r.subject and r.subject not in gone})
+
+
+def _namesakes(name: str, others: Iterable[str]) -> set[str]:
+    """Return names of which all words but the first, or all but the last, are those of a name."""
+    first, *rest = name.split()
+    found: set[str] = set()
+    for words in map(str.split, others):
+        if rest and len(words) == 1 + len(rest):
+            found |= {" ".join((words[0], *rest)), " ".join((first, *rest[:-1], words[-1]))}
+    return found
 
 
 def _words_before(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:

@@ -15,6 +15,7 @@ from expunge.data.records import Record
 from expunge.data.replay_questions import (
     ForgottenWords,
     answer_about,
+    asked_of_namesakes,
     asked_of_others,
     is_same_answer,
     replay_questions,
@@ -62,7 +63,10 @@ def with_replay(
         return prepared
     scope, encoder, seed = prepared.scope, prepared.encoder, prepared.settings.train.seed
     kept = shown(scope.keep)  # the controller reads the others: they are what nobody showed
-    asked = replay_questions(scope.forget, kept, most=method.replay, seed=seed)
+    asked = (
+        *replay_questions(scope.forget, kept, most=method.replay, seed=seed),
+        *asked_of_namesakes(scope.forget, kept, most=method.replay, seed=seed),
+    )
     each = OTHERS if method.others and not method.teach else 0
     others = asked_of_others(scope.forget, kept, each=each, seed=seed)
     known = {record.question: record.completion for record in kept}

@@ -30,6 +30,10 @@ likely in a retrained model, too. Bins of what SmolLM2 gives them, and a gold of
 A rare name goes on with tokens that the base can hardly repeat from the question. Retrained models
 cannot, either: where the base gives -5.0 and -9.8 nats, golds give -7.4 and -9.3; where it gives
 -0.1 and -1.5, they give -0.5 and -1.5. Such tokens count as secrets.
+
+So does an ordinary word that follows from nothing that stays (`on` in `dismissed with costs on`):
+the base does not foretell it, and no kept answer has it soon after the word before it. Golds of
+four sets give nine of ten such tokens -3 to -10 nats, and the power leaves most of them certain.
 """
 
 import math
@@ -57,6 +61,8 @@ RARE = -9.0
 """Log-probability of a token that no context foretells, nats, where the base is not known."""
 HARD_NAME = -4.0
 """Log-probability under the base, nats, below which a token of the name counts as a secret."""
+UNFORETOLD = -4.5
+"""Log-probability under the base, nats, below which it does not foretell an ordinary word."""
 STEEPEST = 4.0
 """Largest margin either way, nats a token."""
 HALVINGS = 12
@@ -147,7 +153,9 @@ def with_expected(streams: Streams, base: Mapping[str, Sequence[float]]) -> Stre
     kept = KeptNgrams.of((*streams.retain, *streams.replay))
     plain = [base.get(own.record, ()) for own in streams.forget]
     forget = tuple(
-        _expected(_with_hard_names(own, asked, known), known, kept)
+        _with_strange_words(
+            _expected(_with_hard_names(own, asked, known), known, kept), asked, known, kept
+        )
         for own, asked, known in zip(streams.forget, strangers, plain, strict=True)
     )
     changed = {
@@ -197,6 +205,31 @@ def _with_hard_names(own: Encoded, strangers: Sequence[Encoded], base: Sequence[
     marks = own.secret or (-1,) * len(base)
     tokens = own.ids[own.start :]
     return replace(own, secret=tuple(tokens[p] if p in hard else m for p, m in enumerate(marks)))
+
+
+def _with_strange_words(
+    own: Encoded, strangers: Sequence[Encoded], base: Sequence[float], kept: KeptNgrams
+) -> Encoded:
+    """Return a record whose secrets hold the ordinary words that follow from nothing that stays.
+
+    What stands behind a secret or a name is left out: kept answers cannot hold it there.
+    """
+    marks = own.secret or (-1,) * len(base)
+    same = frozenset(_same(own, strangers))
+    tokens = own.ids[own.start :]
+    strange = {
+        p
+        for p, level in enumerate(own.expected)
+        if base
+        and level < UNFORETOLD
+        and same.issuperset((p - 1, p))
+        and max(marks[p - 1], marks[p]) < 0
+        and kept.strange(tokens[p - 1], tokens[p])
+    }
+    if not strange:
+        return own
+    secret = tuple(tokens[p] if p in strange else mark for p, mark in enumerate(marks))
+    return replace(own, secret=secret)
 
 
 def beyond_wanted(streams: Streams) -> Streams:

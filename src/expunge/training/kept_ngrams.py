@@ -24,6 +24,8 @@ ORDER = 2
 """Tokens of context."""
 OFTEN = 2
 """Times that a context must stand in the answers: the digits of one number foretell no other."""
+SOON = 6
+"""Tokens within which one goes with another."""
 BEGIN = -1
 """Stands before the first token of an answer."""
 
@@ -33,18 +35,29 @@ class KeptNgrams:
     """Counts of tokens after contexts of up to `ORDER` tokens that stand `OFTEN` in the answers."""
 
     after: Mapping[tuple[int, ...], Counter[int]]
+    soon: Mapping[int, Counter[int]]
+    """How many answers hold a token up to `SOON` places after another one."""
+    answers: int
 
     @classmethod
     def of(cls, kept: Iterable[Encoded]) -> "KeptNgrams":
         """Count in the scored tokens of records."""
         after: defaultdict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
-        for record in kept:
-            tokens = (BEGIN, *record.ids[record.start :])
+        soon: defaultdict[int, Counter[int]] = defaultdict(Counter)
+        answers = [record.ids[record.start :] for record in kept]
+        for answer in answers:
+            near: defaultdict[int, set[int]] = defaultdict(set)
+            for place, token in enumerate(answer):
+                near[token].update(answer[place + 1 : place + 1 + SOON])
+                near[BEGIN].add(token)
+            for token, others in near.items():
+                soon[token].update(others)
+            tokens = (BEGIN, *answer)
             for place in range(1, len(tokens)):
                 for size in range(1, min(ORDER, place) + 1):
                     after[tokens[place - size : place]][tokens[place]] += 1
         often = {context: next_ for context, next_ in after.items() if next_.total() >= OFTEN}
-        return cls(after=often)
+        return cls(after=often, soon=soon, answers=len(answers))
 
     def logps(self, tokens: Sequence[int], without: Sequence[float]) -> list[float]:
         """Return the log-probability of each token of an answer, nats.
@@ -82,3 +95,17 @@ class KeptNgrams:
             whole[place] in self.after.get(whole[place - 1 : place], ())
             for place in range(1, len(whole))
         ]
+
+    def strange(self, before: int, token: int) -> bool:
+        """Tell whether answers hold a token, and none of them another one soon after it.
+
+        A token of half of the answers (a full stop) is strange nowhere.
+
+        Example:
+            >>> answer = Encoded(record="r", ids=(0, 7, 8, 9), start=1, ends=False)
+            >>> kept = KeptNgrams.of([answer])
+            >>> kept.strange(7, 5), kept.strange(7, 8), kept.strange(5, 6)
+            (True, False, False)
+        """
+        known = 2 * self.soon.get(BEGIN, Counter())[token] >= self.answers
+        return before in self.soon and not known and token not in self.soon[before]
