@@ -28,6 +28,7 @@ def hub(monkeypatch):
 
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr("expunge.data.hub.why_unreachable", lambda: None)
     return calls
 
 
