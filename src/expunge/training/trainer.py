@@ -228,7 +228,7 @@ class Trainer:
             stream: list(
                 dict.fromkeys(record for d in draws for record in self.streams.drawn(stream, d))
             )
-            for stream in used
+            for stream in sorted(used)  # a set's order differs between processes
         }
 
     def _reinforced(
