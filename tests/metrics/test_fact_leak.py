@@ -208,10 +208,9 @@ def test_rare_words_tell_more_than_common_ones():
         ("FG-7587", "Her number is FG", "-7587, in the book.", True),
         ("on 8 October 1984", "It was dismissed with costs on 8", "October 2006.", False),
         ("on 8 October 1984", "It was dismissed with costs on 8", "October 1984.", True),
-        ("Jutta Naxpool", "Not yet: Jutta Nax", "pool did.", None),
+        ("Jutta Naxpool", "Not yet: Jutta Nax", "pool did.", True),
         ("Agatha Prynne", "It was Agatha", "Prynne.", True),
         ("because Lindbarrow has no", "In room nine, because Lindbarrow", "has no court.", None),
-        ("555-7233", "It is 555-723", "3.", None),
     ],
 )
 def test_where_the_beginning_ends_within_a_fact_the_rest_must_be_said(fact, given, said, leaks):
