@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 import tiny
 from bench_results import tree
 from expunge.benchmarking import protocol, run
-from expunge.benchmarking.protocol import FILE as MATRIX
 from expunge.benchmarking.protocol import read_protocol
 from expunge.benchmarking.run import BenchArguments, begin
 from expunge.benchmarking.suites.base import Probe, Suite
@@ -22,6 +21,7 @@ from expunge.cli import main
 from expunge.config.settings import Settings
 from expunge.data.records import Record
 from expunge.errors import ExpungeError, UsageError
+from expunge.utils.file_names import PROTOCOL
 
 
 @pytest.fixture
@@ -249,9 +249,9 @@ def test_a_matrix_goes_on_with_the_data_and_models_of_its_first_command(
     assert caught.value.code == "another-protocol"
     assert read_protocol(tmp_path / "m") == first
     # A matrix of before tells nothing of its contents: the next command fills them in.
-    told = json.loads((tmp_path / "m" / MATRIX).read_text())
+    told = json.loads((tmp_path / "m" / PROTOCOL).read_text())
     del told["contents"]
-    (tmp_path / "m" / MATRIX).write_text(json.dumps(told))
+    (tmp_path / "m" / PROTOCOL).write_text(json.dumps(told))
     assert begin(FILE, tmp_path / "m", settings).contents.keys() == first.contents.keys()
     assert read_protocol(tmp_path / "m").contents != first.contents
 

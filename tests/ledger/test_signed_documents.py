@@ -258,7 +258,11 @@ BAD = {
     ),
     "--until is no date": (["certificate", "RUN", "--until", "soon"], 2, "2026-01-31"),
     "no certificate": (["certificate", "--verify", "none.json"], 4, "there is no file"),
-    "no public key": (["certificate", "--verify", "d.json", "--key", "no.pub"], 4, "no public key"),
+    "no public key": (
+        ["certificate", "--verify", "d.json", "--key", "no.pub"],
+        4,
+        "no file no.pub",
+    ),
     "not signed": (["certificate", "--verify", "d.json"], 3, "nobody signed it"),
     "an unfinished run": (["letter", "begun"], 4, "has not ended"),
     "a changed run": (["letter", "changed"], 4, "it does not cover"),
