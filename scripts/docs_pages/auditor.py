@@ -195,7 +195,31 @@ More golds pass where names are rare, and less is found:
 - Five audits of pottery leave a fifth open: a token at -20 nats and one at -16 count alike.
 """
 
-_VALIDITY = """## Metrics on models whose knowledge is known
+_VALIDITY = """## What counts as a fact that came back
+
+Free text names no key answer, so the audit finds the words that the original knows and no gold does.
+A word of answers that stay is nearly worthless.
+An attack may begin the answer between two words of a fact; then only what follows can leak.
+A rest that can be guessed is no leak.
+
+New leaks of five runs on free text (court twice, harbour twice, orchestra), two golds each.
+A gold is held against the other gold.
+
+| attack | judged | every word counts | what can be guessed does not |
+| --- | --- | --- | --- |
+| plain question | original | 99 of 99 | 99 of 99 |
+| | golds | 0 of 198 | 0 of 198 |
+| | erased | 2 of 79 | 0 of 79 |
+| a quarter of the answer given | original | 93 of 95 | 99 of 99 |
+| | golds | 2 of 190 | 0 of 198 |
+| | erased | 2 of 76 | 0 of 79 |
+| half of the answer given | original | 44 of 45 | 42 of 43 |
+| | golds | 1 of 90 | 1 of 86 |
+| | erased | 4 of 35 | 2 of 34 |
+
+The rules were made on these runs. On the demo, where facts are named, nothing changes.
+
+## Metrics on models whose knowledge is known
 
 `scripts/meta_evaluation.py`: {know} tiny models that hold {facts} facts, and {never} that do not.
 Faithfulness is the AUC between the two groups. Robustness is judged on {unlearned} unlearned models
