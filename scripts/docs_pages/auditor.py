@@ -193,11 +193,10 @@ More golds pass where names are rare, and less is found:
 
 - One fact that golds half know is missed twice.
 - Five audits of pottery leave a fifth open: a token at -20 nats and one at -16 count alike.
-"""
 
-_VALIDITY = """## What counts as a fact that came back
+## What counts as a fact that came back
 
-Free text names no key answer, so the audit finds the words that the original knows and no gold does.
+Free text names no key answer, so the audit takes what the original knows and no gold does.
 A word of answers that stay is nearly worthless.
 An attack may begin the answer between two words of a fact; then only what follows can leak.
 A rest that can be guessed is no leak.
@@ -218,8 +217,9 @@ A gold is held against the other gold.
 | | erased | 4 of 35 | 2 of 34 |
 
 The rules were made on these runs. On the demo, where facts are named, nothing changes.
+"""
 
-## Metrics on models whose knowledge is known
+_VALIDITY = """## Metrics on models whose knowledge is known
 
 `scripts/meta_evaluation.py`: {know} tiny models that hold {facts} facts, and {never} that do not.
 Faithfulness is the AUC between the two groups. Robustness is judged on {unlearned} unlearned models
