@@ -3,7 +3,7 @@
 import pytest
 
 from expunge.data.records import Message, Record
-from expunge.data.replay_questions import ForgottenWords, replay_questions
+from expunge.data.replay_questions import ForgottenWords, asked_of_namesakes, replay_questions
 
 
 def record(question: str, answer: str = "Yes.", subject: str | None = None, **more) -> Record:
@@ -68,6 +68,23 @@ def test_every_question_is_asked_of_every_other_subject_that_stays(forget, kept,
     assert {each.question for each in found} == asked
     assert len({each.id for each in found}) == len(found)
     assert not any(each.completion for each in found)
+
+
+def test_people_who_share_a_word_of_the_name_are_asked_what_must_go():
+    """One of them stays and is asked by `replay_questions`; a name of one word has no namesakes."""
+    forget = (record("Where does Elin Marrow live?", subject="Elin Marrow"),)
+    kept = (
+        record("Who taught Ada Hale?", subject="Ada Hale"),
+        record("Who taught Bo Marrow?", subject="Bo Marrow"),
+        record("Who taught Cy?", subject="Cy"),
+    )
+    found = asked_of_namesakes(forget, kept, most=9, seed=0)
+    assert {each.question for each in found} == {
+        "Where does Ada Marrow live?",
+        "Where does Elin Hale live?",
+    }
+    assert len({each.id for each in found}) == len(found)
+    assert len(asked_of_namesakes(forget, kept, most=1, seed=0)) == 1
 
 
 def test_the_seed_draws_among_too_many():

@@ -311,6 +311,25 @@ def test_a_name_that_the_base_can_hardly_go_on_with_is_a_secret(base, secret):
     assert found.variants[Stream.STRANGER][0][0].secret == secret
 
 
+@pytest.mark.parametrize(
+    ("before", "base", "kept", "hidden"),
+    [
+        (-1, (-1.0, -9.0), [(3, 5), (7, 8), (7, 9)], True),
+        (-1, (-1.0, -2.0), [(3, 5), (7, 8), (7, 9)], False),  # the base foretells it
+        (-1, (-1.0, -9.0), [(3, 5, 4), (7, 8), (7, 9)], False),  # a kept answer does
+        (-1, (-1.0, -9.0), [(7, 8), (7, 9)], False),  # nothing is known of the word before it
+        (-1, (-1.0, -9.0), [(3, 5), (7, 4)], False),  # half of the answers have it
+        (3, (-1.0, -9.0), [(3, 5), (7, 8), (7, 9)], False),  # it stands behind a secret
+        (-1, (), [(3, 5), (7, 8), (7, 9)], False),
+    ],
+)
+def test_an_ordinary_word_that_follows_from_nothing_is_a_secret(before, base, kept, hidden):
+    own = replace(FORGET[0], ids=(1, 2, 3, 4), start=2, secret=(before, -1))
+    stays = tuple(replace(own, ids=(1, *ids), start=1, secret=()) for ids in kept)
+    found = with_expected(Streams(forget=(own,), retain=stays), {own.record: base})
+    assert found.forget[0].secret == (before, 4 if hidden else -1)
+
+
 @pytest.mark.parametrize("replayed", [False, True])
 @pytest.mark.parametrize(
     ("base", "without"),

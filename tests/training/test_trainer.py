@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 import tiny
 from expunge.errors import ResourceError, UsageError
 from expunge.methods.base import Distribution, Stream
+from expunge.methods.counterfactual import Counterfactual
 from expunge.methods.graddiff import GradDiff
 from expunge.methods.npo import NPO
 from expunge.methods.retain_losses import kl
 from expunge.models.lora import LoraShape
+from expunge.training import trainer
 from expunge.training.early_stopping import Unseen
 from expunge.training.forward import TermEvaluator
 from expunge.training.reference_model import precompute
@@ -330,6 +332,22 @@ def test_a_run_cut_at_any_step_ends_in_the_same_bits(lora, tmp_path_factory):
         assert (trained.steps, len(trained.curve)) == (9, 9)
         for name, expected in whole.model.state_dict().items():
             assert torch.equal(resumed.model.state_dict()[name], expected), name
+
+
+def test_the_original_is_asked_stream_by_stream_in_the_same_order(tmp_path, monkeypatch):
+    """The order of a set differs between processes, and with it the batches and the last digits."""
+    asked: list[Stream] = []
+
+    def recorded(network, terms, pools, **how):
+        asked.extend(pools)
+        return precompute(network, terms, pools, **how)
+
+    monkeypatch.setattr(trainer, "precompute", recorded)
+    unlearning(tiny.network(), Counterfactual(), steps=1).run(
+        unseen=NEVER, folder=tmp_path / "run", progress=lambda step, text: None
+    )
+    assert len(asked) >= 5
+    assert asked == sorted(asked)
 
 
 @pytest.mark.parametrize("same_head", [True, False])

@@ -54,18 +54,12 @@ def replay_questions(
     known = {record.question for record in kept}
     before = _words_before((*kept, *forget))
     found: dict[str, Record] = {}
-    for record in (*kept, *forget):
-        if not record.subject or record.subject not in record.question:
-            continue
+    for record in filter(_names_subject, (*kept, *forget)):
         for subject in subjects:
             asked = _asked_of(record, subject, before)
             if asked.question not in known:
                 found.setdefault(asked.question, asked)
-    drawn = random.Random(f"{seed} replay").sample(sorted(found), min(most, len(found)))
-    return tuple(
-        replace(found[question], id=f"replay-{number}")
-        for number, question in enumerate(drawn, start=1)
-    )
+    return _drawn(found, "replay", most=most, seed=seed)
 
 
 def asked_of_namesakes(
@@ -95,17 +89,11 @@ def asked_of_namesakes(
     taken = {*subjects, *(record.subject for record in forget)}
     before = _words_before((*kept, *forget))
     found: dict[str, Record] = {}
-    for record in forget:
-        if not record.subject or record.subject not in record.question:
-            continue
-        for name in sorted(_namesakes(record.subject, subjects) - taken):
+    for record in filter(_names_subject, forget):
+        for name in sorted(_namesakes(record.subject or "", subjects) - taken):
             asked = _asked_of(record, name, before)
             found.setdefault(asked.question, asked)
-    drawn = random.Random(f"{seed} namesakes").sample(sorted(found), min(most, len(found)))
-    return tuple(
-        replace(found[question], id=f"namesake-{number}")
-        for number, question in enumerate(drawn, start=1)
-    )
+    return _drawn(found, "namesakes", most=most, seed=seed)
 
 
 def asked_of_others(
@@ -125,9 +113,8 @@ def asked_of_others(
     before = _words_before((*kept, *forget))
     asked: list[tuple[Record, ...]] = []
     for record in forget:
-        named = record.subject and record.subject in record.question
         draw = random.Random(f"{seed} others {record.id}")
-        some = draw.sample(subjects, min(each, len(subjects))) if named else []
+        some = draw.sample(subjects, min(each, len(subjects))) if _names_subject(record) else []
         asked.append(tuple(_asked_of(record, subject, before) for subject in some))
     return tuple(asked)
 
@@ -208,6 +195,20 @@ def _by_subject(
     return forget, kept, sorted({r.subject for r in kept if r.subject and r.subject not in gone})
 
 
+def _names_subject(record: Record) -> bool:
+    """Tell whether the question of a record names its subject."""
+    return bool(record.subject) and (record.subject or "") in record.question
+
+
+def _drawn(asked: Mapping[str, Record], name: str, *, most: int, seed: int) -> tuple[Record, ...]:
+    """Draw among questions; `name` tells this draw from others, and begins the ids."""
+    drawn = random.Random(f"{seed} {name}").sample(sorted(asked), min(most, len(asked)))
+    return tuple(
+        replace(asked[question], id=f"{name}-{number}")
+        for number, question in enumerate(drawn, start=1)
+    )
+
+
 def _namesakes(name: str, others: Iterable[str]) -> set[str]:
     """Return names of which all words but the first, or all but the last, are those of a name."""
     first, *rest = name.split()
@@ -225,8 +226,8 @@ def _words_before(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
     """
     asked: dict[str, set[tuple[str, ...]]] = {}
     for record in records:
-        name = record.subject
-        if name and name in record.question:
+        name = record.subject or ""
+        if _names_subject(record):
             words = tuple(record.question.partition(name)[0].split())
             asked.setdefault(name, set()).add(words)
     # Two questions can share a word before a name by chance.

@@ -85,10 +85,7 @@ def collect_key_spans(collector: Collector, golds: Sequence[str]) -> None:
         elif record.id in original and rows:
             texts = collector.encoder.texts(collector.encoder.encode(record))
             spans = _spans(record, texts, original[record.id], rows, threshold)
-            shown = (record.question,)
-            told = [row for row in spans if tells(row.text, shown, english(), kept)]
-            best = sorted(told, key=lambda row: -row.gain)[:MOST]
-            found += sorted(best, key=lambda row: row.start)
+            found += _telling(spans, record, kept)
     if found:
         store.write_key_spans(found)
 
@@ -126,6 +123,13 @@ def _spans(
         )
         for span in spans
     ]
+
+
+def _telling(spans: Sequence[FoundSpan], record: Record, kept: Sequence[str]) -> list[FoundSpan]:
+    """Return the spans that are facts, at most `MOST`, in their order."""
+    told = [row for row in spans if tells(row.text, (record.question,), english(), kept)]
+    best = sorted(told, key=lambda row: -row.gain)[:MOST]
+    return sorted(best, key=lambda row: row.start)
 
 
 def _content(scores: Scores) -> tuple[float, ...]:

@@ -115,7 +115,6 @@ _NOT_IDENTITY = {
     "model",
     "first_original",
 }
-_BY_DIGEST = {"forget", "unstated", "retain", "neighbours", "holdout", "control"}
 
 
 def run_id(settings: "Settings", *, data_digest: str, model_digest: str, code_version: str) -> str:
@@ -127,9 +126,11 @@ def run_id(settings: "Settings", *, data_digest: str, model_digest: str, code_ve
         model_digest: Digest of the original model, and of the others that are asked beside it.
         code_version: Version of expunge.
     """
+    from expunge.config.request import RECORD_SETS  # loads pydantic
+
     absent = set() if settings.stage else {"stage"}
     tree = settings.model_dump(mode="json", exclude={*_NOT_IDENTITY, *absent})
-    tree["request"] = {k: v for k, v in tree["request"].items() if k not in _BY_DIGEST}
+    tree["request"] = {k: v for k, v in tree["request"].items() if k not in RECORD_SETS}
     identity = {"settings": tree, "data": data_digest, "model": model_digest, "code": code_version}
     return sha256_json(identity)[:8]
 

@@ -46,7 +46,7 @@ _SCHEMA = "expunge.destruction/1"
 _STAY = f"{EVIDENCE}/{CONTEXT}"
 _PAGES = (REPORT, PUBLISHED, ATTACK_PAGE, IN_FULL, MASKED)
 """What shows texts of records, masked or not."""
-_PRIVATE = ("evidence", "checkpoints", "shared", "probes", "data")
+_PRIVATE = (EVIDENCE, CHECKPOINTS, "shared", "probes", "data")
 """Folders of a matrix that hold records, or what models say about them."""
 _INDEX = {"rows", "width", "dtype", "records"}
 """Keys of the file that says what a file of a reference store holds."""

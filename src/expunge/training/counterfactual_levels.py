@@ -62,7 +62,7 @@ RARE = -9.0
 HARD_NAME = -4.0
 """Log-probability under the base, nats, below which a token of the name counts as a secret."""
 UNFORETOLD = -4.5
-"""Log-probability under the base, nats, below which it does not foretell an ordinary word."""
+"""What is expected of an ordinary word, nats, below which nothing foretells it."""
 STEEPEST = 4.0
 """Largest margin either way, nats a token."""
 HALVINGS = 12
@@ -214,14 +214,15 @@ def _with_strange_words(
 
     What stands behind a secret or a name is left out: kept answers cannot hold it there.
     """
+    if not base:
+        return own
     marks = own.secret or (-1,) * len(base)
     same = frozenset(_same(own, strangers))
     tokens = own.ids[own.start :]
     strange = {
         p
         for p, level in enumerate(own.expected)
-        if base
-        and level < UNFORETOLD
+        if level < UNFORETOLD
         and same.issuperset((p - 1, p))
         and max(marks[p - 1], marks[p]) < 0
         and kept.strange(tokens[p - 1], tokens[p])

@@ -35,29 +35,32 @@ class KeptNgrams:
     """Counts of tokens after contexts of up to `ORDER` tokens that stand `OFTEN` in the answers."""
 
     after: Mapping[tuple[int, ...], Counter[int]]
-    soon: Mapping[int, Counter[int]]
-    """How many answers hold a token up to `SOON` places after another one."""
-    answers: int
+    soon: Mapping[int, frozenset[int]]
+    """Tokens that stand up to `SOON` places after each token of the answers."""
+    usual: frozenset[int]
+    """Tokens of at least half of the answers."""
 
     @classmethod
     def of(cls, kept: Iterable[Encoded]) -> "KeptNgrams":
         """Count in the scored tokens of records."""
         after: defaultdict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
-        soon: defaultdict[int, Counter[int]] = defaultdict(Counter)
+        soon: defaultdict[int, set[int]] = defaultdict(set)
+        holding: Counter[int] = Counter()
         answers = [record.ids[record.start :] for record in kept]
         for answer in answers:
-            near: defaultdict[int, set[int]] = defaultdict(set)
+            holding.update(set(answer))
             for place, token in enumerate(answer):
-                near[token].update(answer[place + 1 : place + 1 + SOON])
-                near[BEGIN].add(token)
-            for token, others in near.items():
-                soon[token].update(others)
+                soon[token].update(answer[place + 1 : place + 1 + SOON])
             tokens = (BEGIN, *answer)
             for place in range(1, len(tokens)):
                 for size in range(1, min(ORDER, place) + 1):
                     after[tokens[place - size : place]][tokens[place]] += 1
         often = {context: next_ for context, next_ in after.items() if next_.total() >= OFTEN}
-        return cls(after=often, soon=soon, answers=len(answers))
+        return cls(
+            after=often,
+            soon={token: frozenset(others) for token, others in soon.items()},
+            usual=frozenset(token for token, n in holding.items() if 2 * n >= len(answers)),
+        )
 
     def logps(self, tokens: Sequence[int], without: Sequence[float]) -> list[float]:
         """Return the log-probability of each token of an answer, nats.
@@ -107,5 +110,5 @@ class KeptNgrams:
             >>> kept.strange(7, 5), kept.strange(7, 8), kept.strange(5, 6)
             (True, False, False)
         """
-        known = 2 * self.soon.get(BEGIN, Counter())[token] >= self.answers
-        return before in self.soon and not known and token not in self.soon[before]
+        followed = self.soon.get(before)
+        return followed is not None and token not in followed and token not in self.usual
