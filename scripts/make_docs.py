@@ -5,7 +5,8 @@
 
 Catalogue, command line, settings, Python API, measured tables and the README's counts come from the
 package and from `benchmarks/results`. Nothing else in the documentation is generated. The catalogue
-in the package is, for the commands that answer without loading torch.
+in the package is, for the commands that answer without loading torch, and so is the help of each
+command, for the list of them.
 """
 
 import argparse
@@ -44,6 +45,7 @@ def pages() -> dict[str, str]:
         "docs/reference/cli.md": cli.page(),
         "docs/reference/settings.md": settings.page(),
         "docs/reference/python.md": python_api.page(),
+        "src/expunge/cli/help.json": cli.text(),
         "src/expunge/config/catalogue.json": catalogue.text(),
         **{f"docs/reference/schemas/{name}.json": schemas.text(name) for name in schemas.NAMES},
         "docs/catalogue/wrappers.md": wrappers.page(),

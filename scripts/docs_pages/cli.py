@@ -1,11 +1,12 @@
 """The reference of the command line, from the command table."""
 
 import inspect
+import json
 import re
 from typing import Any
 
 from docs_pages.markdown import GENERATED, table
-from docs_pages.registries import _EXAMPLES, COMMANDS, app
+from docs_pages.registries import COMMANDS, app
 
 _HEAD = """# Command line
 
@@ -36,29 +37,34 @@ Flags marked with a key path are [settings](settings.md).
 
 def page() -> str:
     """Return the text of the page."""
-    names = [command.__name__ for command in COMMANDS]
     listed = table(
         ("command", "what it does"),
-        [
-            (f"[`{name}`](#{name})", _summary(command))
-            for name, command in zip(names, COMMANDS, strict=True)
-        ],
+        [(f"[`{name}`](#{name})", _summary(name)) for name in COMMANDS],
     )
     common = "\n".join(
         "| " + " | ".join(_row(each)) + " |" for each in _shown(app.meta) if each.names[0] != "*"
     )
     parts = [GENERATED + _HEAD.format(common=common, commands=listed)]
-    parts += [_command(name, command) for name, command in zip(names, COMMANDS, strict=True)]
+    parts += [_command(name) for name in COMMANDS]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
-def _summary(command: object) -> str:
-    return (inspect.getdoc(command) or "").split("\n\n")[0].replace("\n", " ")
+def text() -> str:
+    """Return the text of `help.json`: what each command says of itself."""
+    return json.dumps({name: _said(name) for name in COMMANDS}, indent=1, ensure_ascii=False) + "\n"
 
 
-def _command(name: str, command: object) -> str:
+def _said(name: str) -> str:
+    return inspect.getdoc(app[name].default_command) or ""
+
+
+def _summary(name: str) -> str:
+    return _said(name).split("\n\n")[0].replace("\n", " ")
+
+
+def _command(name: str) -> str:
     parts = [f"## `expunge {name}` {{ #{name} }}"]
-    text = re.split(r"\n(?:Args|Returns|Raises):", inspect.getdoc(command) or "")[0].strip()
+    text = re.split(r"\n(?:Args|Returns|Raises):", _said(name))[0].strip()
     parts.append(text)
     arguments = _shown(app[name])
     words = [each for each in arguments if not each.names[0].startswith("-")]
@@ -67,7 +73,7 @@ def _command(name: str, command: object) -> str:
         parts.append(table(("argument", "what"), [_row(each)[:2] for each in words]))
     if flags:
         parts.append(table(("flag", "what", "variable"), [_row(each) for each in flags]))
-    examples = "\n".join(line.strip() for line in _EXAMPLES[name].splitlines())
+    examples = "\n".join(line.strip() for line in COMMANDS[name].splitlines())
     parts.append(f"```bash\n{examples}\n```")
     return "\n\n".join(parts)
 

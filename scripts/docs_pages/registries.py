@@ -7,7 +7,7 @@ from expunge.attacks.finetuning.base import Sweep
 from expunge.attacks.prompting.custom_prompts import OwnPrompts
 from expunge.benchmarking.leaderboard_pages import MARKS
 from expunge.benchmarking.suites import SUITES
-from expunge.cli.main import _EXAMPLES, COMMANDS, app
+from expunge.cli.main import COMMANDS, app
 from expunge.config.catalogue import Catalogue, flowing
 from expunge.config.catalogue import MethodDescription as Description
 from expunge.config.families import FAMILIES
@@ -40,7 +40,6 @@ __all__ = [
     "THRESHOLD",
     "VALIDITY",
     "WRAPPERS",
-    "_EXAMPLES",
     "Attack",
     "Axis",
     "Catalogue",

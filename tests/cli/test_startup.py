@@ -36,7 +36,7 @@ for words in json.load(sys.stdin):
     loaded = [name for name in {HEAVY!r} if name in sys.modules]
     print(json.dumps([code, errors.getvalue(), loaded, said.getvalue()]))
 """
-NAMES = sorted(command.__name__ for command in COMMANDS)
+NAMES = sorted(COMMANDS)
 HELPS = ("--version", "--help", *(f"{name} --help" for name in NAMES))
 
 

@@ -1,4 +1,4 @@
-"""`expunge chain` and `expunge rollback`: requests in order, and back to an earlier model."""
+"""`expunge chain`: requests in order, each from the last model."""
 
 import os
 from pathlib import Path
@@ -133,31 +133,4 @@ def _orders(requests: "Queue", folder: Path, session: Session, *, check: str) ->
             why="whether a request comes back must not hang on the order of others",
             fix=f"the numbers of all orders are in {folder}",
         )
-    return 0
-
-
-def rollback(
-    folder: Annotated[Path, Parameter(help="folder of a chain")],
-    /,
-    *,
-    to: Annotated[
-        int,
-        Parameter(
-            env_var="EXPUNGE_ROLLBACK_TO",
-            help="number of the request after which the model is wanted; 0: the first original",
-        ),
-    ],
-    session: Given,
-) -> int:
-    """Return a chain to an earlier model, bit for bit; later requests are open again."""
-    console = session.begin()
-
-    from expunge.pipeline.chain_state import require_state
-    from expunge.pipeline.rollback import rollback as roll_back
-
-    require_state(folder)
-    done = roll_back(folder, to=to, console=console)
-    console.event(
-        "done", {"folder": folder, "model": done.model, "digest": done.state.model, "exit": 0}
-    )
     return 0

@@ -1,7 +1,4 @@
-"""`expunge doctor`: the facts to paste into a bug report.
-
-`expunge version`.
-"""
+"""`expunge doctor`: the facts to paste into a bug report."""
 
 from expunge.cli.session import Given, quiet_libraries
 from expunge.utils.system import diagnose
@@ -15,17 +12,3 @@ def doctor(*, session: Given) -> int:
         session.console.line(label, text)
     session.console.event("doctor", dict(facts))
     return 0
-
-
-def version(*, session: Given) -> int:
-    """Show the version."""
-    session.console.line("expunge", installed_version())
-    session.console.event("version", {"version": installed_version()})
-    return 0
-
-
-def installed_version() -> str:
-    """Return the version of the installed package."""
-    import expunge
-
-    return expunge.__version__

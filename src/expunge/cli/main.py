@@ -1,116 +1,35 @@
 """The command table, the flags that all commands share, and the way out."""
 
+import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Group, Parameter
 
-from expunge.cli.annex import annex
-from expunge.cli.approve import approve
-from expunge.cli.attack import attack
-from expunge.cli.audit import audit
-from expunge.cli.bench import bench
-from expunge.cli.cache import cache
-from expunge.cli.certificate import certificate
-from expunge.cli.chain import chain, rollback
-from expunge.cli.chat import chat
-from expunge.cli.compat import compat
-from expunge.cli.completion import completion
-from expunge.cli.demo import demo
-from expunge.cli.doctor import doctor, installed_version, version
+import expunge
 from expunge.cli.errors import fail
-from expunge.cli.evidence import evidence
-from expunge.cli.explain import explain
-from expunge.cli.forget import forget
-from expunge.cli.gold import gold
-from expunge.cli.init import init
-from expunge.cli.keys import keys
-from expunge.cli.ledger import ledger
-from expunge.cli.letter import letter
-from expunge.cli.locate import locate
-from expunge.cli.merge import merge
-from expunge.cli.methods import methods
-from expunge.cli.metrics import metrics
-from expunge.cli.plan import plan
-from expunge.cli.plant import plant
-from expunge.cli.probes import probes
-from expunge.cli.push import push
-from expunge.cli.reapply import reapply
-from expunge.cli.recheck import recheck
-from expunge.cli.recipe import recipe
-from expunge.cli.report import report
-from expunge.cli.request import request
-from expunge.cli.schema import schema
 from expunge.cli.session import Session
-from expunge.cli.trace import trace
-from expunge.cli.train import train
-from expunge.cli.tune import tune
-from expunge.cli.verify import verify
-from expunge.cli.view import view
 from expunge.errors import UsageError
 from expunge.utils.console import SilentConsole
 
-COMMANDS = (
-    init,
-    plant,
-    train,
-    request,
-    trace,
-    locate,
-    plan,
-    forget,
-    gold,
-    audit,
-    attack,
-    recheck,
-    reapply,
-    chain,
-    rollback,
-    report,
-    explain,
-    chat,
-    view,
-    letter,
-    annex,
-    approve,
-    certificate,
-    verify,
-    keys,
-    evidence,
-    ledger,
-    cache,
-    merge,
-    push,
-    methods,
-    metrics,
-    schema,
-    compat,
-    probes,
-    bench,
-    tune,
-    completion,
-    doctor,
-    demo,
-    recipe,
-    version,
-)
-
-_EXAMPLES = {
+COMMANDS = {
     "init": "expunge init erasure --model org/model\n  expunge init erasure --family llama",
+    "plant": "expunge plant facts.jsonl --out planted --seed 7041\n"
+    "  expunge audit MODEL --canaries planted/canaries.json",
+    "train": "expunge train HuggingFaceTB/SmolLM2-135M-Instruct facts.jsonl --out run",
+    "request": 'expunge request "Elin Marrow" --corpus letters customers.csv --model MODEL'
+    " --goal removal --out request\n"
+    "  expunge forget request/request.toml",
+    "trace": "expunge trace MODEL --corpus data --for erase.jsonl --out trace.jsonl",
+    "locate": "expunge locate MODEL --for erase.jsonl --retain keep.jsonl --out located",
     "plan": "expunge plan openai-community/gpt2 secrets.jsonl --goal removal",
     "forget": "expunge forget openai-community/gpt2 secrets.jsonl --goal removal\n"
     '  expunge forget MODEL "Elin Marrow was born in Oslo." --goal suppression\n'
     "  expunge forget request.toml --gate\n"
     "  expunge forget run --exact erase.jsonl",
-    "request": 'expunge request "Elin Marrow" --corpus letters customers.csv --model MODEL'
-    " --goal removal --out request\n"
-    "  expunge forget request/request.toml",
-    "plant": "expunge plant facts.jsonl --out planted --seed 7041\n"
-    "  expunge audit MODEL --canaries planted/canaries.json",
-    "trace": "expunge trace MODEL --corpus data --for erase.jsonl --out trace.jsonl",
-    "train": "expunge train HuggingFaceTB/SmolLM2-135M-Instruct facts.jsonl --out run",
     "gold": "expunge gold run --forget erase.jsonl --seeds 3",
     "audit": "expunge audit someones/unlearned-model --against request.toml",
     "attack": "expunge attack runs/latest --against runs/latest --level standard",
@@ -136,7 +55,6 @@ _EXAMPLES = {
     "  expunge ledger import runs/latest\n"
     "  expunge ledger due",
     "cache": "expunge cache clear",
-    "locate": "expunge locate MODEL --for erase.jsonl --retain keep.jsonl --out located",
     "merge": "expunge merge runs/latest --out merged",
     "push": "expunge push runs/latest owner/name",
     "methods": "expunge methods npo",
@@ -155,6 +73,7 @@ _EXAMPLES = {
     "recipe": "expunge recipe\n  expunge recipe person --out person",
     "version": "expunge version",
 }
+"""Every command, in the file of its name, with an example."""
 _USAGE = {
     "ledger": "Usage: expunge ledger [OPTIONS] [ACTION] [WORDS...]",
     "plan": "Usage: expunge plan [OPTIONS] MODEL DATA... | REQUEST.toml",
@@ -167,17 +86,18 @@ app = App(
     help="Make a language model forget, prove how well, and say what else changed.",
     help_epilogue="Start with: expunge demo",
     help_format="plaintext",
-    version=installed_version,
+    version=lambda: expunge.__version__,
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
 app.meta.group_parameters = Group("Every command", sort_key=9)
-for _command in COMMANDS:
-    _name = _command.__name__
+_HELP = json.loads(Path(__file__).with_name("help.json").read_text(encoding="utf-8"))
+for _name, _example in COMMANDS.items():
     app.command(
-        _command,
+        f"expunge.cli.{_name}:{_name}",  # imported when it is called
         name=_name,
-        help_epilogue=f"Example:\n  {_EXAMPLES[_name]}",
+        help=_HELP.get(_name),
+        help_epilogue=f"Example:\n  {_example}",
         usage=_USAGE.get(_name),
     )
 
