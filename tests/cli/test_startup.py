@@ -61,16 +61,16 @@ def test_help_loads_nothing_heavy(helps, words):
     assert "Usage: expunge" in said or words == "--version"
 
 
-def test_metrics_are_listed_without_loading_torch():
-    script = """
-import sys
-from expunge.cli import main
-code = main(["metrics"])
-assert not [name for name in ("torch", "transformers", "scipy") if name in sys.modules]
-sys.exit(code)
-"""
-    done = python(script)
-    assert done.returncode == 0, done.stderr
+LISTED = ("metrics", "methods", "explain", "cache", "schema results", "version")
+
+
+def test_what_needs_no_model_is_listed_without_loading_torch(tmp_path, monkeypatch):
+    monkeypatch.setenv("EXPUNGE_CACHE", str(tmp_path))
+    done = python(LOADED, json.dumps([words.split() for words in LISTED]))
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    slow = {"torch", "transformers", "peft", "scipy", "matplotlib", "datasets"}
+    found = [(code, slow & set(loaded)) for code, _, loaded, _ in lines]
+    assert found == [(0, set())] * len(LISTED), done.stderr
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -35,6 +35,7 @@ from expunge.attacks.prompting.custom_prompts import OwnPrompts
 from expunge.attacks.prompting.plain import Plainly
 from expunge.attacks.prompting.prefill import Prefill
 from expunge.attacks.store import (
+    JUDGED,
     AttackCost,
     AttackOutcome,
     AttackStore,
@@ -57,7 +58,7 @@ from expunge.errors import UsageError, is_out_of_memory
 from expunge.evidence.answer_cache import AnswerCache
 from expunge.evidence.collect import with_key_spans
 from expunge.evidence.context import Access, Family, Recorded
-from expunge.evidence.store import ORIGINAL, UNLEARNED, EvidenceStore, Unit
+from expunge.evidence.store import ORIGINAL, EvidenceStore, Unit
 from expunge.metrics.key_facts import fact_form, states
 from expunge.models.interpolation import changed, same_shapes
 from expunge.models.loading import Loaded, load, load_config, weights_digest
@@ -112,9 +113,6 @@ def _half(used: Sequence[Record], tested: Sequence[Record]) -> Half:
 def _texts(record: Record) -> list[str]:
     return [record.completion, *(turn.content for turn in record.prompt)]
 
-
-JUDGED = UNLEARNED
-"""The role of the model under attack, whatever was done to it."""
 
 _FULL = (
     "memory ran out; the same command tries it again: with a smaller train.tokens_per_pass, in "

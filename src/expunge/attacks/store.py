@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from expunge.attacks.base import Attack, Attempt, made_with
-from expunge.attacks.weight_space.interpolation import Merge
-from expunge.attacks.weight_space.remove_adapter import Unplug
 from expunge.errors import InputError
 from expunge.evidence.context import Access, Recorded
 from expunge.evidence.encryption import SHARED, kept_until, locked
-from expunge.evidence.store import EvidenceStore
+from expunge.evidence.store import UNLEARNED, EvidenceStore
 from expunge.utils.io import private, sha256_json, write_json
 
 SCHEMA = "expunge.attempts/2"
+JUDGED = UNLEARNED
+"""The role of the model under attack, whatever was done to it."""
+
 _DEFAULTS = {field.name: field.default for field in fields(Attempt)}
 
 
@@ -255,6 +256,10 @@ class SharedAttackCache:
 
 def _loads_others(attack: Attack) -> bool:
     """Tell whether an attack loads a model by its name, which no digest here stands for."""
+    # These load torch, which reading attempts does not need.
+    from expunge.attacks.weight_space.interpolation import Merge
+    from expunge.attacks.weight_space.remove_adapter import Unplug
+
     return isinstance(attack, Unplug | Merge)
 
 

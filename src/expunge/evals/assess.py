@@ -6,9 +6,11 @@ shown as zero. Every attack that was registered, and every question of the audit
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from expunge.attacks.store import AttackStore, read_outcome
 from expunge.errors import InputError
+from expunge.evals.attack_gates import ScoringRules, asked_of_few, ladder_gates, scored
 from expunge.evals.axes import erasure_gates
 from expunge.evals.axes.goal import goal_gates
 from expunge.evals.axes.locality import locality_gates
@@ -17,8 +19,9 @@ from expunge.evals.axes.utility import utility_gates
 from expunge.evals.comparison import NUMBER_FORMATS, Comparison, anything_to_forget, claimed
 from expunge.evals.evidence_table import Column, Table
 from expunge.evals.gates import axis_status
+from expunge.evals.recovery import AttackRecovery
 from expunge.evals.results import AttackStatus, Executed, Gate, Results, Score, SelfTest, Verdict
-from expunge.evals.scores.core import all_scores
+from expunge.evals.scores.core import all_scores, sampled_scores
 from expunge.evals.scores.membership import share_as_trained
 from expunge.evals.selftest import Anchors, battery, check_anchors, golds_do_not_hold
 from expunge.evals.verdict import Tally, decide
@@ -27,9 +30,6 @@ from expunge.evidence.store import ORIGINAL, PLAIN, UNLEARNED, EvidenceStore, Un
 from expunge.metrics.base import EXTRACTION_STRENGTH, FACT_LEAK, KEY_FACT
 from expunge.metrics.outcomes import Axis
 from expunge.metrics.statistics import Estimate
-
-if TYPE_CHECKING:
-    from expunge.evals.recovery import AttackRecovery
 
 SAMPLING = "sampling"
 _NOT_SAMPLED = Score(
@@ -61,10 +61,6 @@ def _sampled(store: EvidenceStore, context: AuditContext, table: Table) -> tuple
     drawn = [each for each in context.battery if each.name == SAMPLING]
     if not drawn:
         return (_NOT_SAMPLED,)
-    # These load torch, see `attack_rungs`.
-    from expunge.attacks.store import AttackStore, read_outcome
-    from expunge.evals.scores.core import sampled_scores
-
     attempts = {
         role: read_outcome(AttackStore(store), drawn[0], role, "forget", access="T3").attempts
         for role in (UNLEARNED, *context.golds)
@@ -76,19 +72,14 @@ def _attack_gates(store: EvidenceStore, context: AuditContext) -> tuple[Gate, ..
     rungs = attack_rungs(store, context)
     if not rungs:
         return ()
-    from expunge.evals.attack_gates import asked_of_few, ladder_gates  # see `attack_rungs`
-
     few = asked_of_few(context.battery, seed=context.seed)
     return ladder_gates(rungs, context.policy, few=few)
 
 
-def attack_rungs(store: EvidenceStore, context: AuditContext) -> "tuple[AttackRecovery, ...]":
+def attack_rungs(store: EvidenceStore, context: AuditContext) -> tuple[AttackRecovery, ...]:
     """Return the ladder of the attacks beside the audit's own questions; empty without any."""
     if not context.battery:
         return ()
-    # These load torch, which nothing else here needs.
-    from expunge.evals.attack_gates import ScoringRules, scored
-
     rules = ScoringRules(
         attacks=context.battery,
         golds=len(context.golds),

@@ -5,10 +5,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from expunge.attacks.base import Attack, made_with, observable_of
-from expunge.attacks.presets import OTHER_FORMS
-from expunge.attacks.prompting.plain import Plainly
-from expunge.attacks.runner import JUDGED
-from expunge.attacks.store import NOTHING, AttackOutcome, AttackStore, read_outcome, recorded
+from expunge.attacks.store import (
+    JUDGED,
+    NOTHING,
+    AttackOutcome,
+    AttackStore,
+    read_outcome,
+    recorded,
+)
 from expunge.evals.comparison import KNOWN_STRENGTH, MOST_UNKNOWN
 from expunge.evals.recovery import (
     AttackRecovery,
@@ -19,7 +23,7 @@ from expunge.evals.recovery import (
 )
 from expunge.evals.results import Gate
 from expunge.evidence.context import Access, Policy, Recorded, threat_of
-from expunge.evidence.store import ORIGINAL, EvidenceStore
+from expunge.evidence.store import ORIGINAL, PLAIN, EvidenceStore
 from expunge.metrics.outcomes import Axis, Status
 
 
@@ -73,8 +77,7 @@ class Scorer:
     def rungs(self) -> tuple[AttackRecovery, ...]:
         """Return the ladder: a pure function of evidence and rules."""
         ground = claimed_ground(self._ground())
-        asked_plainly = Plainly().name
-        others = [each for each in self.rules.attacks if each.name != asked_plainly]
+        others = [each for each in self.rules.attacks if each.name != PLAIN]
         return recovery_table([self._trial(each) for each in others], ground)
 
     def left_out(self) -> tuple[str, ...]:
@@ -86,8 +89,7 @@ class Scorer:
     def _ground(self) -> Ground:
         splits = ("forget",) if self.rules.golds else ("forget", "control")
         items = tuple(item for item in self.evidence.items_with_facts() if item.split in splits)
-        asked_plainly = Plainly().name
-        (plain,) = (each for each in self.rules.attacks if each.name == asked_plainly)
+        (plain,) = (each for each in self.rules.attacks if each.name == PLAIN)
         first = self._trial(plain)
         return Ground(
             items=items,
@@ -166,6 +168,8 @@ def asked_of_few(battery: Sequence[Recorded], *, seed: int) -> frozenset[str]:
     They find a model that answers by format. That a few facts stayed away certifies nothing, so
     they count where they fail, and block no pass.
     """
+    from expunge.attacks.presets import OTHER_FORMS  # loads torch, which the ladder does not need
+
     few = {attack.name: made_with(attack, seed=seed) for attack in OTHER_FORMS}
     return frozenset(each.name for each in battery if few.get(each.name) == each.made)
 

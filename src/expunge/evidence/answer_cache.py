@@ -17,17 +17,16 @@ import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
-
-import torch
-import transformers
+from typing import TYPE_CHECKING, NamedTuple
 
 from expunge.errors import InputError
 from expunge.evidence.encryption import SUFFIX
 from expunge.evidence.store import ORIGINAL, EvidenceStore
-from expunge.preparation.prepare import Prepared
 from expunge.utils.io import private, read_table, sha256_file, sha256_json, write_json
 from expunge.utils.system import cache_folder, code_digest
+
+if TYPE_CHECKING:
+    from expunge.preparation.prepare import Prepared
 
 LIMIT = 2 * 1024**3
 """Bytes; the places that were used longest ago go first."""
@@ -72,7 +71,7 @@ class AnswerCache:
     @classmethod
     def of(
         cls,
-        prepared: Prepared,
+        prepared: "Prepared",
         *,
         key: bytes,
         forget: Sequence[str],
@@ -86,6 +85,9 @@ class AnswerCache:
             forget: Keyed fingerprints of the forget records.
             warn: Told of what could not be read or written.
         """
+        import torch  # not above: showing, clearing and destroying answers need neither
+        import transformers
+
         settings, audited = prepared.settings, prepared.audited()
         prompts = settings.audit.prompts
         common = {

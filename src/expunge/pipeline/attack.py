@@ -20,7 +20,8 @@ from expunge.attacks.presets import (
     with_resources,
 )
 from expunge.attacks.prompting.plain import Plainly
-from expunge.attacks.runner import JUDGED, AttackRun, gather_attacks, require_fitting
+from expunge.attacks.runner import AttackRun, gather_attacks, require_fitting
+from expunge.attacks.store import JUDGED
 from expunge.config.catalogue import Level
 from expunge.config.resolve import to_toml
 from expunge.config.settings import Settings
