@@ -93,6 +93,10 @@ MISTAKES = [
     ((*FORGET, "--retain", "erase.json"), 4, "data-missing", "did you mean erase.jsonl?"),
     (("audit", "./model", "--against", "runs/frist"), 4, "data-missing", "mean runs/first?"),
     (("attack", "./model", "--against", "runs/frist"), 4, "data-missing", "mean runs/first?"),
+    *(
+        (("--offline", *swapped(words, "erase.jsonl", "ownr/nmae")), 4, "data-offline", "the cache")
+        for words in (FORGET, PLAN, AUDIT, ATTACK, TUNE, TRAIN)
+    ),
     (swapped(BENCH, "TOFU", "TOFUU"), 4, "no-benchmark-folder", "did you mean TOFU?"),
     *(
         ((*words, "--method", "nppo"), 2, "unknown-method", "did you mean npo?")

@@ -1,9 +1,11 @@
 """Data sets of the Hub, as the `datasets` library reads them."""
 
 import os
+import re
 import socket
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -41,6 +43,51 @@ def why_unreachable() -> str | None:
         # Without what else stands in the address, such as the password of a proxy.
         return f"the Hub could not be reached: no connection to {place.scheme}://{host}:{port}"
     return None
+
+
+def require_kept(source: str, name: str, *, offline: bool) -> None:
+    """Refuse a data set that is not kept here where the Hub may or can not be asked.
+
+    Nothing is loaded, and no request is sent.
+
+    Args:
+        source: What the user wrote, for the message.
+        name: `owner/name`.
+        offline: Send no request to the Hub; `HF_HUB_OFFLINE=1` means the same.
+
+    Raises:
+        InputError: The `datasets` library has kept no table of that data set.
+    """
+    from huggingface_hub.constants import HF_HOME
+
+    kept = Path(os.environ.get("HF_DATASETS_CACHE") or Path(HF_HOME) / "datasets").expanduser()
+    # The library writes `owner/BigSet` as `owner___big_set`.
+    here = {path.name.replace("_", "").lower() for path in kept.glob("*___*")}
+    if re.sub("[/_]", "", name).lower() in here:
+        return
+    if offline or hub_is_closed():
+        raise _not_kept(source, "it is not in the cache")
+    if (why := why_unreachable()) is not None:
+        raise _not_sent(source, why)
+
+
+def _not_kept(source: str, why: str) -> InputError:
+    return InputError(
+        "data-offline",
+        what=f"no file or folder {source}, and requests to the Hub are forbidden",
+        why=f"--offline or HF_HUB_OFFLINE=1 is set: no request was made; {why}",
+        fix="load it once with the network, or download the data set and give its folder",
+    )
+
+
+def _not_sent(source: str, why: str) -> InputError:
+    return InputError(
+        "data-unavailable",
+        what=f"cannot load {source}: there is no such file, and the Hub gave no data set",
+        why=why,
+        fix="check the name on the Hub, log in with `hf auth login` if it asks for that, or"
+        " download the files",
+    )
 
 
 @contextmanager
@@ -92,20 +139,8 @@ def hub_values(
         if _is_no_room(error):
             raise
         if closed:
-            raise InputError(
-                "data-offline",
-                what=f"no file or folder {source}, and requests to the Hub are forbidden",
-                why="--offline or HF_HUB_OFFLINE=1 is set: no request was made;"
-                f" {_kept_reason(error)}",
-                fix="load it once with the network, or download the data set and give its folder",
-            ) from error
-        raise InputError(
-            "data-unavailable",
-            what=f"cannot load {source}: there is no such file, and the Hub gave no data set",
-            why=unreachable or _reason(error),
-            fix="check the name on the Hub, log in with `hf auth login` if it asks for that, or"
-            " download the files",
-        ) from error
+            raise _not_kept(source, _kept_reason(error)) from error
+        raise _not_sent(source, unreachable or _reason(error)) from error
 
 
 def _kept_reason(error: Exception) -> str:

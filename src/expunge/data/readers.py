@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from expunge.data.convert import FIELDS, to_record, with_short_answers_named
-from expunge.data.hub import hub_values
+from expunge.data.hub import hub_values, require_kept
 from expunge.data.records import Record
 from expunge.errors import InputError
 from expunge.utils.io import did_you_mean, expanded
@@ -118,20 +118,27 @@ def read_rows(source: str, *, offline: bool = False) -> list[SourceRow]:
     return list(_rows(source, offline=offline, skipped=[]))
 
 
-def require_source(source: str) -> None:
+def require_source(source: str, *, offline: bool = False) -> None:
     """Refuse a source that is neither a file or folder that can be read nor an id of the Hub.
 
     Nothing is read, and the Hub is not asked.
 
+    Args:
+        source: As for `read`.
+        offline: Whether the Hub may not be asked; `HF_HUB_OFFLINE=1` means the same.
+
     Raises:
-        InputError: As `read`, for a missing file or one of an unknown kind.
+        InputError: As `read`, for a missing file, one of an unknown kind, or a data set that is
+            not kept here where the Hub may not be asked or does not answer.
     """
     path = expanded(source)
     if len(path.name.encode()) <= _LONGEST_NAME:
         if path.is_file():
             _reader(path)
-        if path.exists() or is_hub_id(source):
+        if path.exists():
             return
+        if (name := hub_name(source)) is not None:
+            return require_kept(source, name, offline=offline)
     raise _missing(source)
 
 

@@ -38,24 +38,28 @@ def check_settings(settings: Settings, *, weights: bool = True, data: bool = Tru
     for stage in settings.stage or (settings,):
         _check_choices(stage)
     check_attacks(audit.attacks)
-    if data:
-        for name in RECORD_SETS:
-            check_data(getattr(request, name))
-    if settings.recipe is not None and not Path(settings.recipe).is_dir():
-        parsed(Path(settings.recipe))
-    if data:
-        check_data(settings.trained_on)
-    check_prompts(audit.prompts)
-    require_tracker(settings.tracker)
     require_model(settings.model, offline=offline, weights=weights)
     for model in filter(
         None, (*request.gold, audit.sibling, settings.first_original, settings.base)
     ):
         require_model(model, offline=offline)
+    if data:
+        for name in RECORD_SETS:
+            check_data(getattr(request, name), offline=offline)
+    if settings.recipe is not None and not Path(settings.recipe).is_dir():
+        parsed(Path(settings.recipe))
+    if data:
+        check_data(settings.trained_on, offline=offline)
+    check_prompts(audit.prompts)
+    require_tracker(settings.tracker)
 
 
-def check_data(sources: Sequence[str]) -> None:
+def check_data(sources: Sequence[str], *, offline: bool = False) -> None:
     """Check that every source is a file, a folder or an id of the Hub; words such as `auto` pass.
+
+    Args:
+        sources: The sources of one record set.
+        offline: Whether the Hub may not be asked.
 
     Raises:
         InputError: As `expunge.data.readers.require_source`.
@@ -64,7 +68,7 @@ def check_data(sources: Sequence[str]) -> None:
         return
     for source in sources:
         if source not in WORDS:
-            require_source(source)
+            require_source(source, offline=offline)
 
 
 def check_methods(names: Sequence[str]) -> None:
