@@ -66,8 +66,17 @@ def test_a_damaged_file_of_a_folder_is_listed_and_a_named_one_is_an_error(tmp_pa
     corpus = read_corpus([str(tmp_path)])
     assert len(corpus.documents) == 1
     assert "bad.txt" in corpus.problems[0]
+    assert "convert it first" in corpus.problems[0]
     with pytest.raises(InputError, match="not-utf8"):
         read_corpus([str(tmp_path / "bad.txt")])
+
+
+def test_files_of_a_kind_that_is_not_read_are_counted(tmp_path):
+    for name in ("a.txt", "b.xyz", "c.xyz", "LETTER", ".hidden.xyz"):
+        (tmp_path / name).write_text("Lin Aro bakes.")
+    (problem,) = read_corpus([str(tmp_path)]).problems
+    assert ".xyz (2)" in problem
+    assert "no ending (1)" in problem
 
 
 class FakePdf:
@@ -107,9 +116,11 @@ def test_a_missing_reader_names_the_extra(name, module, tmp_path, monkeypatch):
         ([], "no-corpus", UsageError),
         (["{here}"], "empty-corpus", InputError),
         (["{here}/none.txt"], "data-missing", InputError),
+        (["{here}/note.xyz"], "unknown-kind", InputError),
     ],
 )
 def test_a_corpus_without_text_is_an_error(sources, code, kind, tmp_path):
+    (tmp_path / "note.xyz").write_text("Lin Aro bakes.")
     with pytest.raises(kind) as error:
         read_corpus([source.format(here=tmp_path) for source in sources])
     assert error.value.code == code

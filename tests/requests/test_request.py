@@ -405,6 +405,8 @@ def test_the_command_writes_a_request_once_and_asks_before_it_is_replaced(tmp_pa
         (["Zora Quill", "--corpus", "corpus"], 4),
         (["Elin Marrow"], 2),
         (["Elin Marrow", "--corpus", "no-such-folder/x.txt"], 4),
+        (["I", "--corpus", "corpus"], 2),
+        (["Elin Marrow", "--corpus", "corpus", "--choose", "9"], 2),
         (["Elin Marrow", "--corpus", "corpus", "--model", "no-such-folder/model"], 4),
     ],
 )

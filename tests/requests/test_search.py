@@ -149,6 +149,40 @@ def test_two_people_of_one_name_are_told_apart_or_asked_about():
         assert [group.group for group in result.namesakes] == [2, 1]
 
 
+BIRTHS = ("8 March 1962", "2 May 1990")
+
+
+def test_single_documents_with_other_births_are_of_two_people():
+    index = index_of(*(f"Elin Marrow was born on {day}." for day in BIRTHS), *OTHERS)
+    with pytest.raises(SeveralPeople, match="1 document such as"):
+        search(index, SearchedPerson(name="Elin Marrow"))
+    chosen = search(index, SearchedPerson(name="Elin Marrow"), choose=2)
+    assert {each.document for each in chosen.taken} == {1}
+
+
+@pytest.mark.parametrize(
+    ("texts", "choose", "code"),
+    [
+        ([FACT, FACT], 1, None),
+        ([FACT, FACT], 2, "no-such-person"),
+        ([f"Elin Marrow was born on {day}." for day in BIRTHS], 3, "two-people"),
+    ],
+)
+def test_a_person_beyond_those_that_were_found_cannot_be_chosen(texts, choose, code):
+    index = index_of(*texts, *OTHERS)
+    if code is None:
+        assert search(index, SearchedPerson(name="Elin Marrow"), choose=choose).taken
+    else:
+        with pytest.raises(UsageError) as error:
+            search(index, SearchedPerson(name="Elin Marrow"), choose=choose)
+        assert error.value.code == code
+
+
+def test_a_name_that_is_a_common_word_is_found_where_it_begins_large():
+    texts = ["Rose's phone number is 555-1234.", "The rose in the garden needs water."]
+    assert found(*texts, name="Rose") == {0}
+
+
 def test_one_person_with_two_telephones_stays_one():
     texts = [FACT, FACT, "Elin Marrow's phone number is 555-0001."]
     assert found(*texts) == {0, 1, 2}
@@ -160,6 +194,7 @@ def test_one_person_with_two_telephones_stays_one():
         ("Zora Quill", "name-not-found", InputError),
         ("Hall", "name-is-a-word", UsageError),
         ("...", "no-name", UsageError),
+        ("I", "name-too-short", UsageError),
     ],
 )
 def test_a_name_that_leads_nowhere_ends_in_a_sentence(name, code, kind):

@@ -11,6 +11,7 @@ from expunge.cli.session import Given
 from expunge.cli.terminal import chosen, confirmed
 from expunge.errors import UsageError
 from expunge.utils.file_names import REQUEST
+from expunge.utils.spelling import counted
 
 if TYPE_CHECKING:
     from expunge.requests.namesakes import SeveralPeople
@@ -111,11 +112,13 @@ def request(
     console = session.begin()
 
     from expunge.models.reference import require_model
+    from expunge.requests.corpus import require_corpus
     from expunge.requests.names import searched_person
     from expunge.requests.namesakes import SeveralPeople
 
     flags = flags or SearchFlags()
     person = searched_person(name, aliases=flags.alias, identifiers=flags.identifier)
+    require_corpus(flags.corpus)
     if not flags.yes:
         _require_free(flags.out / REQUEST)
     if flags.model is not None:
@@ -157,7 +160,8 @@ def _require_free(file: Path) -> None:
 def _choice(error: "SeveralPeople") -> int:
     """Ask which of several people is meant; where nobody can answer, it is an error."""
     listed = [
-        f"{len(group.documents)} documents; {'; '.join(group.values)}" for group in error.groups
+        f"{counted(len(group.documents), 'document')}; {'; '.join(group.values)}"
+        for group in error.groups
     ]
     number = chosen("several people have this name", listed)
     if number is None:

@@ -32,6 +32,7 @@ from expunge.requests.search import SearchResult, search
 from expunge.utils.console import Console, SilentConsole
 from expunge.utils.file_names import REQUEST
 from expunge.utils.io import AnyPath, private, sha256_json, write_jsonl
+from expunge.utils.spelling import counted
 
 _LONGEST_ANSWER = 48
 _ONE_PASS = 4096
@@ -121,7 +122,7 @@ def _looked_up(
 ) -> tuple[CorpusIndex, SearchResult, PersonFacts, tuple[Concern, ...]]:
     """Read the corpus, search it, and say what it holds."""
     documents = read_corpus(corpus, offline=offline)
-    console.line("corpus", f"{len(documents.documents):,} documents")
+    console.line("corpus", counted(len(documents.documents), "document"))
     for problem in documents.problems:
         console.warn(f"not read: {problem}")
     index = CorpusIndex(documents)
@@ -130,11 +131,13 @@ def _looked_up(
     kinds = len({each.kind for each in result.taken})
     console.line(
         "found",
-        f"{len(result.taken)} documents, mentioned in {kinds} ways;"
-        f" {len(result.left)} look similar and were left out",
+        f"{counted(len(result.taken), 'document')}, mentioned in {counted(kinds, 'way')};"
+        f" {len(result.left)} that look similar were left out",
     )
     facts = questions_of(index, result)
-    console.line("facts", f"{len(facts.questions)} facts with a question and a key answer")
+    console.line(
+        "facts", f"{counted(len(facts.questions), 'fact')} with a question and a key answer"
+    )
     return index, result, facts, concerns
 
 
@@ -220,7 +223,7 @@ def _require_usable(written: WrittenRequest, *, gate: bool) -> None:
         )
     raise InputError(
         "no-facts",
-        what=f"{len(draft.result.taken)} documents, and no fact that makes a question",
+        what=f"{counted(len(draft.result.taken), 'document')}, and no fact that makes a question",
         why="the rules know tables, questions, and sentences such as X's phone number is ...",
         fix=f"move lines from {folder}/left_out.jsonl to {ERASE} beside it, and forget that",
     )

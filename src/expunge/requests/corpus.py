@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -18,12 +19,13 @@ from typing import Any
 from expunge.data.convert import to_record
 from expunge.data.readers import decoded, read_rows, require_source
 from expunge.data.records import Record
-from expunge.errors import InputError, UsageError
+from expunge.errors import InputError, UsageError, named_in_part
 from expunge.utils.io import expanded
 
 PASSAGE = 1200
 """Characters up to which paragraphs of a text are joined to one document."""
 _EXTRA = "pip install 'expunge[documents]'"
+_AS_TEXT = "save them as text, or as a table"
 _TABLES = {".csv": ",", ".tsv": "\t"}
 _ROWS = (".jsonl", ".json", ".parquet")
 _BLOCKS = frozenset(
@@ -81,27 +83,24 @@ def read_corpus(sources: Sequence[str], *, offline: bool = False) -> Corpus:
         ...     [each.text for each in read_corpus([folder]).documents]
         ['Lin Aro lives in Oslo.']
     """
-    if not sources:
-        raise UsageError(
-            "no-corpus",
-            what="no corpus is named",
-            why="mentions are looked for in your own files; nothing is guessed",
-            fix='expunge request "NAME" --corpus FOLDER --out request',
-        )
+    require_corpus(sources)
     documents: list[Document] = []
     problems: list[str] = []
     for source in sources:
         path = expanded(source)
         if path.is_dir():
-            for file in sorted(each for each in path.rglob("*") if _is_data(each, path)):
+            files = sorted(each for each in path.rglob("*") if _is_visible(each, path))
+            for file in (each for each in files if each.suffix.lower() in _READERS):
                 try:
                     documents += _documents(file)
                 except InputError as error:
-                    problems.append(f"{file}: {error.why}")
+                    problems.append(f"{error.what}; {error.fix}")
+                except OSError as error:
+                    problems.append(f"{file}: {error.strerror or type(error).__name__}")
+            problems += _unknown_kinds(path, files)
         elif path.is_file():
             documents += _documents(path)
         else:
-            require_source(source)
             rows = read_rows(source, offline=offline)
             documents += [_row(row.value, row.source, source, n) for n, row in enumerate(rows)]
     documents = [each for each in documents if each.text.strip()]
@@ -109,28 +108,59 @@ def read_corpus(sources: Sequence[str], *, offline: bool = False) -> Corpus:
         raise InputError(
             "empty-corpus",
             what=f"no text in {', '.join(sources)}",
-            why=problems[0] if problems else "every file is empty or of a kind that is not read",
+            why=problems[0] if problems else "there is no file, or every file is empty",
             fix="name txt, md, html, csv, json, jsonl, parquet, docx or pdf files with text",
         )
     return Corpus(documents=tuple(documents), problems=tuple(problems))
 
 
-def _is_data(path: Path, folder: Path) -> bool:
+def require_corpus(sources: Sequence[str]) -> None:
+    """Refuse a corpus that cannot be read: nothing named, nothing there, files of an unknown kind.
+
+    Nothing is read, and the Hub is not asked.
+
+    Args:
+        sources: As for `read_corpus`.
+
+    Raises:
+        UsageError: `no-corpus`: no source is named.
+        InputError: A source is missing, or a file of an unknown kind.
+    """
+    if not sources:
+        raise UsageError(
+            "no-corpus",
+            what="no corpus is named",
+            why="mentions are looked for in your own files; nothing is guessed",
+            fix='expunge request "NAME" --corpus FOLDER --out request',
+        )
+    for source in sources:
+        path = expanded(source)
+        if not path.is_file():
+            require_source(source)
+        elif path.suffix.lower() not in _READERS:
+            raise InputError(
+                "unknown-kind",
+                what=f"{path}: files of this kind are not read",
+                why=f"read are {', '.join(sorted(_READERS))}",
+                fix="save it as text, or as a table",
+            )
+
+
+def _is_visible(path: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return path.is_file() and not hidden and path.suffix.lower() in _READERS
+    return path.is_file() and not hidden
+
+
+def _unknown_kinds(folder: Path, files: Sequence[Path]) -> list[str]:
+    """Say how many files of a folder are of kinds that are not read; nothing where none is."""
+    kinds = Counter(each.suffix.lower() or "no ending" for each in files)
+    unknown = [f"{kind} ({count})" for kind, count in sorted(kinds.items()) if kind not in _READERS]
+    shown = named_in_part(unknown, most=8)
+    return [f"{folder}: files of kinds that are not read: {shown}; {_AS_TEXT}"] if unknown else []
 
 
 def _documents(path: Path) -> list[Document]:
-    suffix = path.suffix.lower()
-    reader = _READERS.get(suffix)
-    if reader is None:
-        raise InputError(
-            "unknown-kind",
-            what=f"{path}: files of this kind are not read",
-            why=f"read are {', '.join(sorted(_READERS))}",
-            fix="save it as text, or as a table",
-        )
-    return list(reader(path))
+    return list(_READERS[path.suffix.lower()](path))
 
 
 def sentences(text: str) -> list[str]:
@@ -314,7 +344,7 @@ def _pdf_file(path: Path) -> Iterator[Document]:
     if not text.strip():
         raise InputError(
             "scanned-pdf",
-            what=f"{path}: {len(pages)} pages without text",
+            what=f"{path}: no text on any of its pages ({len(pages)})",
             why="the pages are pictures: a scan holds no letters to search",
             fix="run a text recognition (OCR) over it, and name the result",
         )

@@ -89,7 +89,7 @@ def searched_person(
         identifiers: Values that only this person has.
 
     Raises:
-        UsageError: `no-name`: there is no word in it.
+        UsageError: `no-name`: there is no word in it. `name-too-short`: it is one letter.
 
     Example:
         >>> searched_person("Lin Aro", aliases=["Lina"]).aliases
@@ -114,6 +114,13 @@ def searched_person(
             what="the request names nobody",
             why="there is no word in the name",
             fix='expunge request "First Last" --corpus FOLDER --out request',
+        )
+    if is_one_letter(lines[0]):
+        raise UsageError(
+            "name-too-short",
+            what="the name is one letter",
+            why="nearly every text has it",
+            fix="give the full name as documents write it",
         )
     marked = [line for line in lines[1:] if "@" in line or len(re.findall(r"\d", line)) >= 3]
     return SearchedPerson(
@@ -143,6 +150,17 @@ def words_of(text: str) -> list[Word]:
         ['anne', 'marie', 's', 'obrien']
     """
     return [Word(m.group(), fold(m.group()), m.start(), m.end()) for m in _WORD.finditer(text)]
+
+
+def is_one_letter(name: str) -> bool:
+    """Tell whether a name is a single letter or digit, of a script in which names have more.
+
+    Example:
+        >>> is_one_letter("J."), is_one_letter("Jo"), is_one_letter("李")
+        (True, False, False)
+    """
+    joined = "".join(word.folded for word in words_of(name))
+    return len(joined) == 1 and (joined.isdigit() or joined.upper() != joined)
 
 
 def allowed_edits(word: str) -> int:

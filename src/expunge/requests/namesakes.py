@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from expunge.errors import UsageError
 from expunge.requests.support import SearchState, differing, single_values
+from expunge.utils.spelling import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,14 +24,15 @@ class SeveralPeople(UsageError):  # noqa: N818 - nobody is in error; somebody ha
 
     def __init__(self, groups: Sequence[Namesake], sources: Sequence[str]) -> None:
         counts = "; ".join(
-            f"{group.group}: {len(group.documents)} documents such as {source}"
+            f"{group.group}: {counted(len(group.documents), 'document')} such as {source}"
             for group, source in zip(groups, sources, strict=True)
         )
         super().__init__(
             "two-people",
             what=f"{len(groups)} people have this name: {counts}",
             why="their documents contradict each other, and the request is about one person",
-            fix="name a value that only this person has with --identifier, or --choose 1",
+            fix="name a value that only this person has with --identifier, or one person with"
+            f" --choose 1 to {len(groups)}; if they are one, correct the values that differ",
         )
         self.groups = tuple(groups)
 
@@ -41,11 +43,27 @@ def namesakes(
     """Part the exact mentions by person; the one that is meant first, nothing where it is one.
 
     Documents that share a value of their own belong together. Of two such groups with two
-    documents each and contradicting values each is a person.
+    documents each and contradicting values each is a person. Where no group has two documents, a
+    date of birth that differs is enough.
 
     Raises:
         SeveralPeople: There are several, and neither an identifier nor `choose` says which.
+        UsageError: `no-such-person`: `choose` is beyond 1, and there is one person.
     """
+    groups = _parted(state, exact, identified, choose)
+    if not groups and choose not in (None, 1):
+        raise UsageError(
+            "no-such-person",
+            what=f"--choose {choose}: one person has this name",
+            why="no two of the documents contradict each other",
+            fix="leave --choose away; documents.jsonl then says what was found",
+        )
+    return groups
+
+
+def _parted(
+    state: SearchState, exact: set[int], identified: set[int], choose: int | None
+) -> tuple[Namesake, ...]:
     if not exact:
         return ()
     values = {number: single_values(state, number) for number in exact}
@@ -54,7 +72,9 @@ def namesakes(
     rest: list[set[int]] = []
     for group in groups:
         apart = all(_differ(group, person, values) for person in people)
-        if not people or (len(group) > 1 and apart):
+        born = all(_born_apart(group, person, values) for person in people)
+        alone = bool(people) and len(people[0]) == 1 and born
+        if not people or (len(group) > 1 and apart) or alone:
             people.append(group)
         else:
             rest.append(group)
@@ -79,8 +99,8 @@ def namesakes(
         for place, person in enumerate(people, start=1)
     ]
     meant = [each for each in named if identified & set(each.documents)]
-    if choose is not None and 1 <= choose <= len(named):
-        meant = [named[choose - 1]]
+    if choose is not None:
+        meant = named[choose - 1 : choose] if choose > 0 else []
     if len(meant) != 1:
         sources = [state.index.documents[each.documents[0]].source for each in named]
         raise SeveralPeople(named, sources)
@@ -125,6 +145,12 @@ def _differ(
     first, second = _all_values(one, values), _all_values(other, values)
     differ = differing(first, second)
     return len(differ) >= least or "date of birth" in differ
+
+
+def _born_apart(
+    one: set[int], other: set[int], values: Mapping[int, Mapping[str, set[str]]]
+) -> bool:
+    return "date of birth" in differing(_all_values(one, values), _all_values(other, values))
 
 
 def _all_values(

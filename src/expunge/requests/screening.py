@@ -14,10 +14,17 @@ from expunge.data.records import Record
 from expunge.data.splits import normalise
 from expunge.requests.corpus import sentences
 from expunge.requests.elicitation import Knowledge
-from expunge.requests.facts import SINGLE, StatedFact, stated_facts
+from expunge.requests.facts import SINGLE, StatedFact, dates_in, stated_facts
 from expunge.requests.forms import FactForm, RequestRecord
 from expunge.requests.index import CorpusIndex, common_folded
-from expunge.requests.names import MentionKind, NameShape, SearchedPerson, fold, words_of
+from expunge.requests.names import (
+    MentionKind,
+    NameShape,
+    SearchedPerson,
+    fold,
+    is_one_letter,
+    words_of,
+)
 from expunge.requests.search import SearchResult
 from expunge.requests.stuffed_words import stuffed_words
 from expunge.requests.support import comparable_values, differing
@@ -34,6 +41,7 @@ _PEOPLE = 8
 """Other people in the documents of a name from which on it may be a place or a firm."""
 _CROWDED = 0.25
 """And as a share of these documents."""
+_BIRTH = "date of birth"
 _SHOWN = 8
 """Stuffed words that a sentence shows."""
 
@@ -77,7 +85,7 @@ def usable_aliases(
     for alias in person.aliases:
         words = [word.folded for word in words_of(alias)]
         plain = [word for word in words if word in common_folded() or index.ordinary(word)]
-        if words and len(plain) == len(words):
+        if words and (len(plain) == len(words) or is_one_letter(alias)):
             count = len(index.postings.get(words[0], ()))
             concerns.append(
                 Concern(
@@ -118,7 +126,7 @@ def _single_values(index: CorpusIndex, name: str) -> dict[str, set[str]]:
 def _contradicting(own: dict[str, set[str]], other: dict[str, set[str]]) -> list[str]:
     """Return the relations that tell two names apart: a birth, or two and half of those known."""
     both, differ = own.keys() & other.keys(), differing(own, other)
-    apart = "date of birth" in differ or (len(differ) > 1 and 2 * len(differ) >= len(both))
+    apart = _BIRTH in differ or (len(differ) > 1 and 2 * len(differ) >= len(both))
     return differ if apart else []
 
 
@@ -274,7 +282,21 @@ def screened(
             )
         )
     found += _of_others(index, result, strangers)
+    found += _of_several_births([*erase, *unstated])
     return tuple(found)
+
+
+def _of_several_births(facts: Sequence[RequestRecord]) -> list[Concern]:
+    """Notice dates of birth that differ: one document may speak of a namesake."""
+    keys = (key for each in facts if each.about == _BIRTH for key in each.record.key_answers)
+    births = {frozenset(dates) for key in keys if (dates := dates_in(key))}
+    if len(births) < 2:
+        return []
+    sentence = (
+        f"These documents give {len(births)} dates of birth: they may speak of {len(births)}"
+        " people. Delete the records of the others, or correct the date that is wrong."
+    )
+    return [Concern(kind=ConcernKind.NAMESAKE, sentence=sentence, grave=True)]
 
 
 def _too_broad(

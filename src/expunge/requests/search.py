@@ -30,9 +30,12 @@ from expunge.requests.names import (
 )
 from expunge.requests.namesakes import Namesake, namesakes
 from expunge.requests.support import SURE, SearchState, contradictions
+from expunge.utils.spelling import counted
 
 MOST_FOUND = 10_000
 """Documents beyond which a name is too broad for one request."""
+_ORDER = list(MentionKind)
+"""The surest way of writing a name first."""
 _RUN = 4
 """Words of a run that is looked for in other documents."""
 _COPIED = 0.5
@@ -136,7 +139,6 @@ def search(
 
 def _collect(state: SearchState) -> None:
     """Keep the surest mention of each document."""
-    order = list(MentionKind)
     for place, shape in enumerate(state.shapes):
         numbers = state.index.near(shape.last)
         numbers |= set(state.index.postings.get(shape.joined, ()))
@@ -148,9 +150,16 @@ def _collect(state: SearchState) -> None:
                 mention = each._replace(kind=kind)
                 if not _is_of_another(state, number, mention, shape):
                     before = state.mentions.get(number)
-                    rank = order.index(kind), mention.edits
-                    if before is None or rank < (order.index(before[0].kind), before[0].edits):
+                    if before is None or _rank(state, number, mention) < _rank(
+                        state, number, before[0]
+                    ):
                         state.mentions[number] = mention, shape
+
+
+def _rank(state: SearchState, number: int, mention: NameMention) -> tuple[int, int, bool]:
+    """Return how unsure a mention is: its kind, its edits, and whether it begins small."""
+    small = not state.index.words[number][mention.first].capital
+    return _ORDER.index(mention.kind), mention.edits, small
 
 
 def _is_of_another(state: SearchState, number: int, mention: NameMention, shape: NameShape) -> bool:
@@ -176,8 +185,9 @@ def _is_exact(state: SearchState, number: int, mention: NameMention, shape: Name
     if mention.kind not in (MentionKind.EXACT, MentionKind.ALIAS):
         return False
     words = state.index.words[number][mention.first : mention.stop]
-    if not shape.given and state.index.ordinary(shape.last):
-        return False
+    if not shape.given:
+        plain = shape.last in common_folded() and not words[0].capital
+        return not plain and not state.index.ordinary(shape.last)
     if all(state.index.ordinary(part) for part in shape.parts):
         capitals = all(word.capital for word in words)
         return capitals and not _is_place(state, number, mention)
@@ -221,11 +231,14 @@ def _not_found(state: SearchState) -> InputError | UsageError:
     """Return the error for a name that stands nowhere, or only as ordinary words."""
     words = state.shape.parts
     named = [number for number, (each, _) in state.mentions.items() if not each.edits]
-    if named and all(state.index.ordinary(word) for word in words):
+    single = not state.shape.given and words[0] in common_folded()
+    if named and (single or all(state.index.ordinary(word) for word in words)):
         return UsageError(
             "name-is-a-word",
-            what=f"the name occurs in {len(named)} documents, as ordinary words only",
-            why="in this corpus it is written small, or as a part of a place",
+            what=f"the name is of ordinary words, which {counted(len(named), 'document')} have",
+            why="in this corpus they are written small, or as a part of a place"
+            if state.shape.given
+            else "in this corpus the word names nobody by itself",
             fix="give the full name as documents write it, an --alias, or an --identifier",
         )
     near = Counter(
@@ -236,7 +249,7 @@ def _not_found(state: SearchState) -> InputError | UsageError:
     listed = ", ".join(f"{name} ({count})" for name, count in near.most_common(3))
     return InputError(
         "name-not-found",
-        what=f"none of {len(state.index.documents):,} documents has this name",
+        what=f"none of {counted(len(state.index.documents), 'document')} has this name",
         why="the corpus writes it otherwise, or does not speak of this person",
         fix=f"did you mean {listed}?" if listed else "check the spelling, or give an --alias",
     )

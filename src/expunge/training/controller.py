@@ -8,7 +8,7 @@
 lp_i is the log-probability of the tokens of record i, level_i what the counterfactual target gives
 them. A run is settled when all of these hold:
 
-    R <= 0.15                       and at most half of what was known is left of any one record
+    R <= 0.15                       and at most 0.4 of what was known is left of any one record
     K, G >= 1 - utility budget      and each kind of general text >= 1 - twice the budget
     A >= 0.8                        where answers are taught instead
 
@@ -57,8 +57,8 @@ from expunge.training.trainer import Trainer, TrainingArgs
 ATTEMPTS = 3
 RESIDUAL = 0.15
 """Largest share that may be left over all records; the aim lies 11 % beyond what is wanted."""
-WORST = 0.5
-"""Largest share that may be left of one record."""
+WORST = 0.4
+"""Largest share that may be left of one record; the audit calls one kept from a half on."""
 TAUGHT = 0.8
 """Smallest mean probability that wanted answers must have."""
 AIM = 1.11
