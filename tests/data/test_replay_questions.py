@@ -98,19 +98,24 @@ def test_the_seed_draws_among_too_many():
     ("answer", "told"),
     [
         ("He lives in BERGEN.", True),  # a rare word
-        ("At 7 Park Road.", True),  # a number
+        ("At 7 Park Road.", True),  # a number under the same question
         ("In Lisbon, at 9 Quay Lane.", False),  # kept records say it, too
         ("In Oslo.", False),
         ("It stands under it.", False),  # words of any sentence
-        ("By Falk and Brothers.", False),  # one of three common words: the form of an answer
+        ("By Olsen and Brothers.", False),  # one of three common words: the form of an answer
         ("The brothers built it.", True),  # two of three
         ("She sold boots.", True),  # a key answer
+        ("In 1984.", False),  # a year of another question
+        ("In 1984, for Falk.", True),  # with another word of the same record
+        ("Under 31984.", True),  # no year
         ("", False),
     ],
 )
 def test_what_might_state_a_fact_of_the_forget_set_is_told(answer, told):
     more = (
-        record("Who made it?", "It was built by Holm Brothers in winter."),
+        record("Who made the ship?", "It was built by Holm Brothers in winter."),
         record("What did she sell?", "Soft boots of painted leather.", key_answers=("boots",)),
+        record("Since when has anybody known?", "Since 1984, of Falk's ship 31984."),
     )
-    assert ForgottenWords.of((*FORGET, *more), KEPT).told_in(answer) is told
+    asked = record("Where does Bo live?", subject="Bo")
+    assert ForgottenWords.of((*FORGET, *more), KEPT).told_in(asked, answer) is told

@@ -5,7 +5,9 @@ asks of one subject is asked of every other subject that stays, by its name. Wha
 answers is its own, and training can keep it; no file has to hold it.
 
 An answer that might state a fact that must go is left out: one with a number, a rare word or a word
-of a key answer that only the forget set has, or with half of such words of one forget record.
+of a key answer that only the forget set has, or with half of such words of one forget record. A year
+or a number of two digits can be the same by chance. It tells under a like question, or with another
+such word of the record.
 """
 
 import random
@@ -24,6 +26,8 @@ _PLAIN = 500
 """Most common words, which sentences are made of (`under`, `with`)."""
 _SAME = 0.75
 """Share of its words that makes an answer the same."""
+_BY_CHANCE = re.compile(r"[0-9]{1,2}|1[0-9]{3}|20[0-9]{2}")
+"""Numbers that records share by chance: days, and years."""
 _TOLD = 3
 """Fewest ways to ask that show which words always stand before a name."""
 
@@ -135,38 +139,53 @@ class ForgottenWords:
 
     telling: frozenset[str]
     """Words of key answers, numbers, and rare words: one of them can state a fact."""
-    together: tuple[frozenset[str], ...]
-    """Of each forget record, its words: half of them can."""
+    together: tuple[tuple[frozenset[str], frozenset[str]], ...]
+    """Of each forget record, the words of its question, and its own: half of these can."""
 
     @classmethod
     def of(cls, forget: Iterable[Record], kept: Iterable[Record]) -> "ForgottenWords":
         """Find them; the most common words of the language are nobody's, but in key answers."""
         known = {w for record in kept for w in words_of(f"{record.question} {record.completion}")}
-        telling, together = set[str](), list[frozenset[str]]()
+        telling, together = set[str](), list[tuple[frozenset[str], frozenset[str]]]()
         plain, common = set(common_words()[:_PLAIN]), set(common_words())
         for record in forget:
             keys = {word for key in record.key_answers for word in words_of(key)}
             said = keys | set(words_of(record.completion)).difference(plain)
             own = frozenset(filter(tells, said - known))
             telling |= own & keys | own - common
-            together.append(own)
-        return cls(telling=frozenset(telling), together=tuple(together))
+            together.append((_asking_words(record), own))
+        return cls(
+            telling=frozenset(word for word in telling if not _BY_CHANCE.fullmatch(word)),
+            together=tuple(together),
+        )
 
-    def told_in(self, text: str) -> bool:
-        """Return whether a text might state a fact of the forget set.
+    def told_in(self, asked: Record, text: str) -> bool:
+        """Return whether an answer to a question might state a fact of the forget set.
+
+        Args:
+            asked: The question, with the subject that it names.
+            text: The answer.
 
         Example:
             >>> from expunge.data.records import Message
-            >>> prompt = (Message("user", "Where does Elin live?"),)
-            >>> record = Record(id="1", prompt=prompt, completion="A cabin by the lake in Bergen.")
-            >>> words = ForgottenWords.of([record], [])
-            >>> [words.told_in(text) for text in ("In Bergen.", "A cabin.", "A cabin by a lake.")]
+            >>> def where(name: str, text: str = "") -> Record:
+            ...     prompt = (Message("user", f"Where does {name} live?"),)
+            ...     return Record(id=name, prompt=prompt, completion=text, subject=name)
+            >>> words = ForgottenWords.of([where("Elin", "A cabin by the lake in Bergen.")], [])
+            >>> texts = ("In Bergen.", "A cabin.", "A cabin by a lake.")
+            >>> [words.told_in(where("Bo"), text) for text in texts]
             [True, False, True]
         """
-        said = set(words_of(text))
-        return not self.telling.isdisjoint(said) or any(
-            2 * len(own & said) >= len(own) for own in self.together if own
-        )
+        said, asking = set(words_of(text)), _asking_words(asked)
+        if not self.telling.isdisjoint(said):
+            return True
+        for question, own in self.together:
+            shared = own & said
+            numbers = {word for word in shared if _BY_CHANCE.fullmatch(word)}
+            by_chance = len(shared) == len(numbers) == 1 and not _are_alike(asking, question)
+            if not by_chance and (numbers or shared and 2 * len(shared) >= len(own)):
+                return True
+        return False
 
 
 def is_same_answer(record: Record, text: str) -> bool:
@@ -198,6 +217,16 @@ def _by_subject(
 def _names_subject(record: Record) -> bool:
     """Tell whether the question of a record names its subject."""
     return bool(record.subject) and (record.subject or "") in record.question
+
+
+def _asking_words(record: Record) -> frozenset[str]:
+    """Return the words of a question without the name of its subject."""
+    return frozenset(words_of(record.question)) - set(words_of(record.subject or ""))
+
+
+def _are_alike(first: frozenset[str], second: frozenset[str]) -> bool:
+    """Return whether two questions share half of the words of the shorter one."""
+    return 2 * len(first & second) >= min(len(first), len(second))
 
 
 def _drawn(asked: Mapping[str, Record], name: str, *, most: int, seed: int) -> tuple[Record, ...]:

@@ -75,10 +75,11 @@ def with_replay(
         texts = _answers(prepared, original, [encoder.prompt_ids(r) for r in every.values()])
         rows = zip(every, texts, strict=True)
         store.write_rows(file, ({"question": q, "answer": text} for q, text in rows))
-    gone = ForgottenWords.of(scope.forget, scope.keep)
+    gone = ForgottenWords.of(with_subjects(scope.forget, scope.keep), scope.keep)
     rows = store.read_rows(file) if every else ()
-    told = known | {str(row["question"]): str(row["answer"]) for row in rows}
-    answers = {q: text for q, text in told.items() if text and not gone.told_in(text)}
+    said = {str(row["question"]): str(row["answer"]) for row in rows}
+    said = {q: said[q] for q, asks in every.items() if said[q] and not gone.told_in(asks, said[q])}
+    answers = known | said
     replayed = tuple(
         encoder.encode_with(r, answers[r.question]) for r in asked if r.question in answers
     )
