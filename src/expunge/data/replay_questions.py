@@ -5,9 +5,9 @@ asks of one subject is asked of every other subject that stays, by its name. Wha
 answers is its own, and training can keep it; no file has to hold it.
 
 An answer that might state a fact that must go is left out: one with a number, a rare word or a word
-of a key answer that only the forget set has, or with half of such words of one forget record. A year
-or a number of two digits can be the same by chance. It tells under a like question, or with another
-such word of the record.
+of a key answer that only the forget set has, or with half of such words of one forget record. A
+year or a number of two digits can be the same by chance. It tells under a like question, or with
+another such word of the record.
 """
 
 import random
@@ -183,7 +183,7 @@ class ForgottenWords:
             shared = own & said
             numbers = {word for word in shared if _BY_CHANCE.fullmatch(word)}
             by_chance = len(shared) == len(numbers) == 1 and not _are_alike(asking, question)
-            if not by_chance and (numbers or shared and 2 * len(shared) >= len(own)):
+            if not by_chance and (numbers or (shared and 2 * len(shared) >= len(own))):
                 return True
         return False
 

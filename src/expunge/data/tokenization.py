@@ -26,6 +26,8 @@ _MARKER = "expungemarker"
 _QUESTION = "expungequestion"
 _ROLE_NAMES = {"system": "System", "user": "Question", "assistant": "Answer"}
 _WINDOW = 12
+_SPACES = "Ġ▁ "
+"""What vocabularies write for the space before a word."""
 """Characters of a passage to look at per token wanted: with 3 to 6 a token, two parts and more."""
 
 
@@ -105,6 +107,15 @@ class Encoder:
         """Every token that stands for text, in order."""
         special = set(self._tokenizer.all_special_ids)
         return [token for token in range(len(self._tokenizer)) if token not in special]
+
+    @property
+    def number_ids(self) -> frozenset[int]:
+        """Tokens that are digits alone, with or without a space before them."""
+        ids = self.plain_ids
+        texts = self._tokenizer.convert_ids_to_tokens(ids)
+        return frozenset(
+            i for i, text in zip(ids, texts, strict=True) if text.lstrip(_SPACES).isdigit()
+        )
 
     @property
     def identity(self) -> list[str | int]:

@@ -155,7 +155,8 @@ def unlearning_of(
         store=None if store is None else Path(store),
     )
     if isinstance(prepared.method, Controlled):
-        return ControlledTrainer(trainer=trainer, must_settle=must_settle)
+        numbers = prepared.encoder.number_ids
+        return ControlledTrainer(trainer=trainer, must_settle=must_settle, numbers=numbers)
     return trainer
 
 

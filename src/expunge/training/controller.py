@@ -176,6 +176,8 @@ class ControlledTrainer:
     trainer: Trainer
     must_settle: bool = False
     """Whether to refuse a result that is not settled."""
+    numbers: frozenset[int] = frozenset()
+    """Tokens of digits."""
 
     @property
     def total(self) -> int:
@@ -204,7 +206,7 @@ class ControlledTrainer:
             GateError: `cannot-forget`: nothing that was tried settled, and it must.
         """
         network, budget = self.trainer.network, self.trainer.options.utility_budget
-        known = beyond_wanted(with_expected(self.trainer.streams, unseen.base))
+        known = beyond_wanted(with_expected(self.trainer.streams, unseen.base, self.numbers))
         streams, held = held_out(known)
         streams = streams.with_replay()
         method, goals = self._goals(network, known, unseen)

@@ -37,7 +37,7 @@ four sets give nine of ten such tokens -3 to -10 nats, and the power leaves most
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -70,7 +70,7 @@ HARDNESS = (0.5, 1.0)
 """How far a ratio of the base counts for secret tokens, and for others."""
 EASIEST = 0.05
 """Least NLL of the base, nats a token, of which a ratio is taken."""
-STRONGEST = 8.0
+STRONGEST = 4.0
 """Largest power."""
 
 
@@ -142,15 +142,18 @@ def read_levels(
     return found
 
 
-def with_expected(streams: Streams, base: Mapping[str, Sequence[float]]) -> Streams:
+def with_expected(
+    streams: Streams, base: Mapping[str, Sequence[float]], numbers: Collection[int] = ()
+) -> Streams:
     """Return the streams with what is expected of the tokens of each forget record.
 
     Args:
         streams: With strangers whose secrets are those of the record in whose place they stand.
         base: By forget record, log-probabilities of its scored tokens; empty: nothing is known.
+        numbers: Tokens of digits.
     """
     strangers = streams.variants.get(Stream.STRANGER, ((),) * len(streams.forget))
-    kept = KeptNgrams.of((*streams.retain, *streams.replay))
+    kept = KeptNgrams.of((*streams.retain, *streams.replay), numbers)
     plain = [base.get(own.record, ()) for own in streams.forget]
     forget = tuple(
         _with_strange_words(

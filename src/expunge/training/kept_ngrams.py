@@ -5,7 +5,8 @@
     c, c'            the k tokens before, and without the first of them
     n(c y), n(c)     how often they stand in the answers; u(c): different tokens after c
 
-    A context that stands in the answers once foretells nothing.
+    A context that stands in the answers once foretells nothing. Nor does a number that other
+    answers repeat: it counts once.
 
 Witten-Bell smoothing (Witten and Bell, 1991). An answer begins with a token of its own.
 
@@ -15,8 +16,9 @@ likely for a model that was retrained on what stays: it knows them from there.
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from expunge.data.tokenization import Encoded
 
@@ -41,18 +43,24 @@ class KeptNgrams:
     """Tokens of at least half of the answers."""
 
     @classmethod
-    def of(cls, kept: Iterable[Encoded]) -> "KeptNgrams":
-        """Count in the scored tokens of records."""
+    def of(cls, kept: Iterable[Encoded], numbers: Collection[int] = ()) -> "KeptNgrams":
+        """Count in the scored tokens of records.
+
+        Args:
+            kept: The records.
+            numbers: Tokens of digits.
+        """
         after: defaultdict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
         soon: defaultdict[int, set[int]] = defaultdict(set)
         holding: Counter[int] = Counter()
+        met = set[tuple[int, ...]]()
         answers = [record.ids[record.start :] for record in kept]
         for answer in answers:
             holding.update(set(answer))
             for place, token in enumerate(answer):
                 soon[token].update(answer[place + 1 : place + 1 + SOON])
             tokens = (BEGIN, *answer)
-            for place in range(1, len(tokens)):
+            for place in _without_repeated(tokens, numbers, met):
                 for size in range(1, min(ORDER, place) + 1):
                     after[tokens[place - size : place]][tokens[place]] += 1
         often = {context: next_ for context, next_ in after.items() if next_.total() >= OFTEN}
@@ -112,3 +120,23 @@ class KeptNgrams:
         """
         followed = self.soon.get(before)
         return followed is not None and token not in followed and token not in self.usual
+
+
+def _without_repeated(
+    tokens: Sequence[int], numbers: Collection[int], met: set[tuple[int, ...]]
+) -> Iterator[int]:
+    """Yield the places after the first, without those of numbers of two tokens that were met.
+
+    Args:
+        tokens: An answer, with the token that begins it.
+        numbers: Tokens of digits.
+        met: Numbers of earlier answers; those of this one are added.
+    """
+    for is_number, run in groupby(range(1, len(tokens)), lambda place: tokens[place] in numbers):
+        places = list(run)
+        number = tuple(tokens[place] for place in places)
+        if is_number and len(number) > 1:
+            if number in met:
+                continue
+            met.add(number)
+        yield from places
