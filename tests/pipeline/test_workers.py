@@ -9,11 +9,12 @@ import torch
 from expunge.errors import UsageError
 from expunge.methods.base import Stream
 from expunge.models.loading import load
+from expunge.pipeline import workers
 from expunge.pipeline.plan import load_of, make_plan
 from expunge.pipeline.workers import call, cost_together, follow, identity, require_spreadable
 from expunge.planning.cost import layout_of, peak_gib
 from expunge.planning.memory import OVERHEAD, measure, memory
-from expunge.preparation.prepare import prepare
+from expunge.preparation.prepare import Prepared, prepare
 from expunge.training.distributed import SOLO, Team
 from expunge.training.early_stopping import Unseen
 
@@ -107,7 +108,7 @@ def test_the_others_train_what_they_are_told_and_refuse_another_run(world, bench
     own = identity(prepared, load(settings.model, prepared.source).digest)
     place = type("Place", (), {"run_id": own, "path": bench / "run"})
     call(PAIR, place, prepared, Unseen(mean=3.0, low=2.0))
-    assert len(said[0]["alternatives"]) == len(prepared.streams.variants[Stream.ALTERNATIVE])
+    assert len(said[0]["own"]["alternative"]) == len(prepared.streams.variants[Stream.ALTERNATIVE])
 
     words = [said[0], {"train": False, "folder": str(bench / "run")}]
     hears(monkeypatch, words)
@@ -118,3 +119,35 @@ def test_the_others_train_what_they_are_told_and_refuse_another_run(world, bench
     hears(monkeypatch, [{**said[0], "run": "deadbeef"}])
     with pytest.raises(UsageError, match="the first one does deadbeef"):
         follow(settings, SOLO)
+
+
+def test_the_others_train_on_what_the_original_said_to_the_first(world, bench, monkeypatch):
+    settings = world.settings(method={"name": "counterfactual"}, train={"steps": 2, "lr": None})
+    prepared = prepare(settings)
+    answers = tuple(prepared.encoder.encode(record) for record in prepared.scope.retain[:2])
+    taught = tuple(answers[:1] for _ in prepared.streams.forget)
+    variants = {**prepared.streams.variants, Stream.OTHERS: taught}
+    streams = replace(prepared.streams, replay=answers, variants=variants)
+    said: list[dict] = []
+    monkeypatch.setattr(Team, "told", lambda self, value: said.append(value) or value)
+    own = identity(prepared, load(settings.model, prepared.source).digest)
+    place = type("Place", (), {"run_id": own, "path": bench / "run"})
+    call(PAIR, place, replace(prepared, streams=streams), Unseen(mean=3.0, low=2.0))
+
+    heard: list[Prepared] = []
+
+    class HeardError(Exception):
+        """What a process trains on is known."""
+
+    def working(prepared, network):
+        heard.append(prepared)
+        raise HeardError
+
+    monkeypatch.setattr(workers, "unlearning_of", working)
+    for word, others in ((said[0], 0.5), ({**said[0], "own": {}}, 0.0)):
+        hears(monkeypatch, [word])
+        with pytest.raises(HeardError):
+            follow(settings, SOLO)
+        assert heard[-1].streams.replay == answers
+        assert heard[-1].method.others == others
+    assert heard[0].streams.variants[Stream.OTHERS] == taught

@@ -16,14 +16,18 @@ from expunge.methods.counterfactual_target import SURER
 from expunge.models.lora import LoraShape
 from expunge.models.scoring import score
 from expunge.models.transformer import Network
+from expunge.training import controller
 from expunge.training.controller import (
     AIM,
     ATTEMPTS,
     ControlledTrainer,
     ControlReading,
     ErasureAttempt,
+    _better,
+    _further,
     _Goal,
     _Look,
+    _Reached,
     _reading,
     cannot_forget,
     first_steps,
@@ -45,6 +49,7 @@ from expunge.training.counterfactual_levels import (
 )
 from expunge.training.early_stopping import Unseen
 from expunge.training.sampler import Streams
+from expunge.training.trainable_weights import adapter
 from expunge.training.trainer import Trainer, TrainingArgs
 from random_records import FORGET, RETAIN, STREAMS, VARIANTS
 
@@ -219,6 +224,69 @@ def test_the_level_of_an_old_answer_holds_back_no_word_of_the_wanted_one(tmp_pat
     assert min(math.exp(float(each.logp[0])) for each in scores) > 0.9
 
 
+@pytest.fixture
+def lagging(monkeypatch):
+    """Of every record too much is left, wherever training ends."""
+    monkeypatch.setattr(controller, "LAGGING", -math.inf)
+    monkeypatch.setattr(controller, "WORST", math.inf)
+    monkeypatch.setattr(controller, "RESIDUAL", math.inf)
+
+
+def test_training_goes_on_from_what_it_reached_for_records_that_lag(tmp_path, lagging):
+    again: list[tuple[int, str]] = []
+    plain = trainer(lr=1e-2)
+    options = plain.options.model_copy(update={"epochs": 4})
+    run = ControlledTrainer(trainer=replace(plain, options=options))
+    trained, weights = run.run(
+        unseen=UNSEEN,
+        folder=tmp_path,
+        progress=untold,
+        retried=lambda steps, text: again.append((steps, text)),
+    )
+    first = run.total
+    assert [steps for steps, _ in again] == [first // 2]
+    assert again[0][1].endswith("training goes on")
+    assert trained.steps == first // 2
+    assert trained.stopped.startswith("settled at attempt 1")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["attempt-1", "attempt-1-on"]
+    run.finish(weights)
+
+
+def test_records_that_lag_are_drawn_twice_and_training_begins_where_it_ended():
+    plain = trainer(lr=1e-2, steps=8)
+    weights = adapter(plain.network, LoraShape(rank=4), seed=0)
+    with torch.no_grad():
+        for master in weights.masters.values():
+            master.fill_(0.5)
+    reached = _Reached(None, weights, ControlReading(residual=0.1, worst=0.3, kept=1.0), [0.3, 0.1])
+    plain = replace(plain, streams=plain.streams.with_forget((0, 1)))
+    further = _further(plain, reached)
+    assert further.streams.forget == tuple(plain.streams.forget[i] for i in (0, 1, 0))
+    assert (
+        further.streams.variants[Stream.STRANGER][2] == further.streams.variants[Stream.STRANGER][0]
+    )
+    assert (further.total, further.schedule().lr) == (4, 5e-3)
+    assert all(bool((value == 0.5).all()) for value in further.start.values())
+    assert not any("lora" in name for name, _ in plain.network.model.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "taken"),
+    [(0.3, 0.1, "after"), (0.3, 0.5, "before"), (0.5, 0.5, "after"), (0.5, 0.3, "after")],
+)
+def test_where_only_what_it_went_on_from_is_settled_that_is_taken(before, after, taken):
+    def reached(worst: float, weights: object) -> _Reached:
+        return _Reached(None, weights, ControlReading(residual=0.1, worst=worst, kept=1.0), [])
+
+    network = tiny.network(tiny.llama())
+    weights = adapter(network, LoraShape(rank=4), seed=0)
+    start = {name: torch.full_like(value, 0.5) for name, value in weights.masters.items()}
+    found = _better(reached(before, None), reached(after, weights), start, 0.05)
+    assert found.reading.worst == {"before": before, "after": after}[taken]
+    restored = all(bool((value == 0.5).all()) for value in found.weights.masters.values())
+    assert restored is (taken == "before")
+
+
 INF = float("inf")
 
 
@@ -227,6 +295,12 @@ def levels(own: list[float], up: list[float]) -> TargetLevels:
     record = replace(FORGET[0], ids=FORGET[0].ids[: FORGET[0].start] + (1,) * len(own))
     parts = Likelihoods(torch.tensor(own), torch.tensor(up))
     return TargetLevels(record=record, same=tuple(range(len(own))), levels=(parts, parts))
+
+
+def test_a_target_from_two_strangers_has_the_mean_of_their_probabilities():
+    record = levels([0.0], [INF])
+    sure, unsure = record.levels[0], Likelihoods(torch.tensor([-1000.0]), torch.tensor([INF]))
+    assert replace(record, levels=(sure, unsure)).level(0.0, 4.0) == pytest.approx(math.log(0.5))
 
 
 UNCERTAIN = 1 - math.exp(-2.0)

@@ -14,6 +14,7 @@ from expunge.config.settings import Settings
 from expunge.data.tokenization import Encoded
 from expunge.errors import InputError, UsageError
 from expunge.methods.base import Controlled, Stream
+from expunge.methods.counterfactual import Counterfactual
 from expunge.methods.edits.base import Edit
 from expunge.methods.guards.base import Frame, Guard
 from expunge.models.loading import files_digest, load
@@ -33,6 +34,8 @@ from expunge.training.trainer import Trainer
 from expunge.utils.file_names import CHECKPOINTS
 from expunge.utils.io import sha256_file, sha256_json
 
+_OWN = (Stream.ALTERNATIVE, Stream.OTHERS)
+"""Streams that the original may have written itself."""
 _SILENCE: dict[str, Any] = {}
 """What a process says that has nothing to tell."""
 
@@ -63,9 +66,15 @@ def _share(prepared: Prepared, team: Team) -> float:
 
 def call(team: Team, run: RunFolder, prepared: Prepared, unseen: Unseen) -> None:
     """Tell the other processes to train, and what only the first one knows."""
-    alternatives = prepared.streams.variants.get(Stream.ALTERNATIVE, ())
-    own = [[asdict(record) for record in records] for records in alternatives]
-    team.told({**_place(run), "train": True, "unseen": asdict(unseen), "alternatives": own})
+    streams = prepared.streams
+    own = {
+        stream: [_rows(records) for records in streams.variants[stream]]
+        for stream in _OWN
+        if stream in streams.variants
+    }
+    replay = _rows(streams.replay)
+    told = {"train": True, "unseen": asdict(unseen), "own": own, "replay": replay}
+    team.told({**_place(run), **told})
 
 
 def dismiss(team: Team, run: RunFolder) -> None:
@@ -84,7 +93,7 @@ def follow(settings: Settings, team: Team) -> Path:
         prepared = prepare(settings)
         original = load(settings.model, prepared.source)
         _require_same(word["run"], identity(prepared, original.digest))
-        prepared = _with_alternatives(prepared, word["alternatives"])
+        prepared = _with_own_texts(prepared, word)
         unlearning_of(prepared, original.network).run(
             unseen=Unseen(**word["unseen"]),
             folder=Path(word["folder"]) / CHECKPOINTS,
@@ -182,25 +191,32 @@ def _first_original(prepared: Prepared, network: Network) -> Callable[[], Networ
     return loaded
 
 
-def _with_alternatives(prepared: Prepared, told: Sequence[Sequence[Mapping[str, Any]]]) -> Prepared:
-    """Train on the first process's alternatives: the original may have written them itself."""
-    if not told:
-        return prepared
-    taught = tuple(
-        tuple(
-            Encoded(
-                record=row["record"],
-                ids=tuple(row["ids"]),
-                start=row["start"],
-                ends=row["ends"],
-                focus=row["focus"],
-            )
-            for row in rows
+def _rows(records: Sequence[Encoded]) -> list[dict[str, object]]:
+    return [asdict(record) for record in records]
+
+
+def _encoded(rows: Sequence[Mapping[str, Any]]) -> tuple[Encoded, ...]:
+    return tuple(
+        Encoded(
+            record=row["record"],
+            ids=tuple(row["ids"]),
+            start=row["start"],
+            ends=row["ends"],
+            focus=row["focus"],
         )
-        for rows in told
+        for row in rows
     )
-    variants = {**prepared.streams.variants, Stream.ALTERNATIVE: taught}
-    return replace(prepared, streams=replace(prepared.streams, variants=variants))
+
+
+def _with_own_texts(prepared: Prepared, told: Mapping[str, Any]) -> Prepared:
+    """Train on the first process's texts: the original may have written them itself."""
+    own = {Stream(name): tuple(map(_encoded, each)) for name, each in told["own"].items()}
+    variants = {**prepared.streams.variants, **own}
+    streams = replace(prepared.streams, variants=variants, replay=_encoded(told["replay"]))
+    method = prepared.method
+    if isinstance(method, Counterfactual) and Stream.OTHERS not in own:
+        method = replace(method, others=0.0)
+    return replace(prepared, streams=streams, method=method)
 
 
 def _place(run: RunFolder) -> dict[str, object]:

@@ -19,18 +19,23 @@ begins at the original again:
     and budget overrun                            what keeps weighs twice as much besides
     budget overrun only                           twice the steps at half the learning rate
 
+Where all but single records is settled, and more than 0.15 is left of one, training goes on: half
+of the steps more at half the rate, which draw such records twice as often. Where the result
+settles no more, the weights before are taken.
+
 Every fifth retained record is held out from training. K is read from these, so it shows what no
 step has rehearsed. Their questions may still be among the replayed ones. Margin and power of the
 target are set before the first attempt, see `counterfactual_levels`.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from expunge.data.tokenization import Encoded
 from expunge.errors import GateError
@@ -59,6 +64,8 @@ RESIDUAL = 0.15
 """Largest share that may be left over all records; the aim lies 11 % beyond what is wanted."""
 WORST = 0.4
 """Largest share that may be left of one record; the audit calls one kept from a half on."""
+LAGGING = 0.15
+"""Share left of one record from which training goes on for it."""
 TAUGHT = 0.8
 """Smallest mean probability that wanted answers must have."""
 AIM = 1.11
@@ -115,6 +122,11 @@ class ControlReading:
         """Whether the records are at their levels."""
         return self.residual <= RESIDUAL and self.worst <= WORST
 
+    def lags(self, budget: float) -> bool:
+        """Whether all was reached within the budget, but for single records."""
+        near = self.residual <= RESIDUAL and self.worst > LAGGING
+        return near and self.learnt and self.spared(budget)
+
     def settled(self, budget: float) -> bool:
         """Whether that was reached within the budget."""
         return self.forgotten and self.learnt and self.spared(budget)
@@ -146,6 +158,26 @@ class _Goal:
     """Among its scored tokens."""
     level: float
     """Log-probability of them together, nats."""
+
+
+class _Watched(NamedTuple):
+    """What an attempt is judged by."""
+
+    goals: Sequence[_Goal]
+    held: Sequence[Encoded]
+    """Retained records that no step has seen."""
+    before: "_Look"
+    """What the original gives."""
+
+
+class _Reached(NamedTuple):
+    """A finished training."""
+
+    trained: Trained
+    weights: TrainableWeights
+    reading: ControlReading
+    left: Sequence[float]
+    """Share left of each forget record."""
 
 
 class _Look(NamedTuple):
@@ -210,30 +242,43 @@ class ControlledTrainer:
         streams, held = held_out(known)
         streams = streams.with_replay()
         method, goals = self._goals(network, known, unseen)
-        before = self._look(network, goals, held)
+        watched = _Watched(goals, held, self._look(network, goals, held))
         attempt, tried = self._first(), list[tuple[ErasureAttempt, ControlReading]]()
         while True:
             number = len(tried) + 1
+            place = folder / f"attempt-{number}"
             current = self._set(attempt, streams, method)
-            trained, weights = current.run(
-                unseen=NEVER, folder=folder / f"attempt-{number}", progress=progress, team=team
-            )
-            after = team.within(lambda: self._look(network, goals, held))
-            reading = ControlReading(**team.agreed(asdict(_reading(goals, before, after))))
+            reached = self._reached(current, watched, place, progress, team)
+            if reached.reading.lags(budget) and self._attempts() > 1:
+                more = _further(current, reached)
+                retried(more.total, f"attempt {number}: {reached.reading.text()}; training goes on")
+                again = self._reached(more, watched, folder / f"{place.name}-on", progress, team)
+                reached = _better(reached, again, more.start, budget)
+            reading = reached.reading
             tried.append((attempt, reading))
             if reading.settled(budget) or number == self._attempts():
                 break
-            weights.release()
-            detach(network.model)
+            _leave(network, reached.weights)
             attempt = attempt.after(reading, budget)
             retried(attempt.steps, f"attempt {number}: {reading.text()}; budget {budget:.0%}")
         if self.must_settle and not reading.settled(budget):
             raise cannot_forget(tried, budget)
-        return replace(trained, stopped=_ended(tried, budget)), weights
+        return replace(reached.trained, stopped=_ended(tried, budget)), reached.weights
 
     def finish(self, weights: TrainableWeights) -> None:
         """Merge the adapter into the model."""
         self.trainer.finish(weights)
+
+    def _reached(
+        self, trainer: Trainer, watched: _Watched, folder: Path, progress: Progress, team: Team
+    ) -> _Reached:
+        """Train, or read what `folder` holds, and judge it."""
+        network, (goals, held, before) = trainer.network, watched
+        trained, weights = trainer.run(unseen=NEVER, folder=folder, progress=progress, team=team)
+        after = team.within(lambda: self._look(network, goals, held))
+        left = team.agreed(_left(goals, before, after))
+        reading = ControlReading(**team.agreed(asdict(_reading(goals, before, after))))
+        return _Reached(trained, weights, reading, left)
 
     def _attempts(self) -> int:
         """Return how many attempts there are: one where steps are given, or nothing comes off."""
@@ -385,6 +430,43 @@ def _weighed(term: Term, keep: float) -> Term:
         return keep * coef(at)
 
     return replace(term, coef=scaled)
+
+
+def _further(trainer: Trainer, reached: _Reached) -> Trainer:
+    """Return a training that goes on from a result, for the records of which much is left."""
+    lagging = [index for index, share in enumerate(reached.left) if share > LAGGING]
+    streams = trainer.streams.with_forget((*range(len(reached.left)), *lagging))
+    schedule = trainer.schedule()
+    steps = max(1, schedule.steps // 2)
+    options = trainer.options.model_copy(
+        update={"steps": steps, "lr": schedule.lr / 2, "check_every": steps}
+    )
+    start = reached.weights.saved()
+    _leave(trainer.network, reached.weights)
+    return replace(trainer, streams=streams, options=options, start=start)
+
+
+def _better(
+    reached: _Reached, further: _Reached, start: Mapping[str, Tensor] | None, budget: float
+) -> _Reached:
+    """Return what training went on to, or what it went on from where only that settled."""
+    if start is None or further.reading.settled(budget) or not reached.reading.settled(budget):
+        return further
+    further.weights.restore(start)
+    return reached._replace(weights=further.weights)
+
+
+def _leave(network: Network, weights: TrainableWeights) -> None:
+    """Take the adapter off: the model is the original again."""
+    weights.release()
+    detach(network.model)
+
+
+def _left(goals: Sequence[_Goal], before: _Look, after: _Look) -> list[float]:
+    """Return what is left of each record's way to its level; 0 where there is hardly a way."""
+    ways = [old - goal.level for old, goal in zip(before.goals, goals, strict=True)]
+    left = [new - goal.level for new, goal in zip(after.goals, goals, strict=True)]
+    return [rest / way if way > 1.0 else 0.0 for rest, way in zip(left, ways, strict=True)]
 
 
 def _reading(goals: Sequence[_Goal], before: _Look, after: _Look) -> ControlReading:

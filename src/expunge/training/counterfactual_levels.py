@@ -5,10 +5,10 @@
     see `methods.counterfactual_target`
 
 The target is computed for two strangers, whose names stand in the subject's place. What counts is
-its mean, in nats. The margin lowers secret tokens, the power all others. Where real records exist
-that no model saw, both are fitted to these. Each kind of token shall end as likely as the same kind
-is in unseen records under the original. A training ends short of its target, so the fit aims a
-little lower:
+the mean of its probability. The margin lowers secret tokens, the power all others. Where real
+records exist that no model saw, both are fitted to these. Each kind of token shall end as likely as
+the same kind is in unseen records under the original. A training ends short of its target, so the
+fit aims a little lower:
 
     sum_i sum_t log q_t(y_t) = -aim sum_i n_i nll_i      over secret tokens, and over others
 
@@ -99,8 +99,12 @@ class TargetLevels:
     """Of each stranger, at `same`."""
 
     def targets(self, margin: float, power: float = 1.0) -> Tensor:
-        """Return the target's log-probability of the tokens at `same`, [n], nats."""
-        return torch.stack([each.targets(margin, power) for each in self.levels]).mean(0)
+        """Return the target's log-probability of the tokens at `same`, [n], nats.
+
+        Distillation from several strangers ends at the mean of their probabilities.
+        """
+        several = torch.stack([each.targets(margin, power) for each in self.levels])
+        return several.logsumexp(0) - math.log(len(self.levels))
 
     def level(self, margin: float, power: float = 1.0) -> float:
         """Return the target's log-probability of all these tokens, nats."""

@@ -58,15 +58,25 @@ class Streams:
 
     def with_retain(self, indices: Sequence[int]) -> "Streams":
         """Return the streams with these retain records, and what goes in step with them."""
-        count = len(self.retain)
-        variants = {
+        variants = self._in_step("retain", len(self.retain), indices)
+        retain = tuple(self.retain[index] for index in indices)
+        return replace(self, retain=retain, variants=variants)
+
+    def with_forget(self, indices: Sequence[int]) -> "Streams":
+        """Return the streams with these forget records, and what goes in step with them."""
+        variants = self._in_step("forget", len(self.forget), indices)
+        forget = tuple(self.forget[index] for index in indices)
+        return replace(self, forget=forget, variants=variants)
+
+    def _in_step(
+        self, side: str, count: int, indices: Sequence[int]
+    ) -> dict[Stream, tuple[tuple[Encoded, ...], ...]]:
+        return {
             stream: tuple(some[index] for index in indices)
-            if stream.side == "retain" and len(some) == count
+            if stream.side == side and len(some) == count
             else some
             for stream, some in self.variants.items()
         }
-        retain = tuple(self.retain[index] for index in indices)
-        return replace(self, retain=retain, variants=variants)
 
     def drawn(self, stream: Stream, draw: BatchIndices) -> list[Encoded]:
         """Return the records of one stream that a step uses."""

@@ -48,7 +48,12 @@ class TrainableWeights:
             hook.remove()
 
     @torch.no_grad()
-    def restore(self, saved: dict[str, Tensor]) -> None:
+    def saved(self) -> dict[str, Tensor]:
+        """Return copies of the masters."""
+        return {name: master.detach().clone() for name, master in self.masters.items()}
+
+    @torch.no_grad()
+    def restore(self, saved: Mapping[str, Tensor]) -> None:
         """Set masters and model to saved values."""
         for name, master in self.masters.items():
             master.copy_(saved[name])

@@ -86,6 +86,8 @@ class Trainer:
     """What to train; None: what the options and the method say."""
     before: Callable[[], None] | None = None
     """Changes the masters once the references are known, before the first step."""
+    start: Mapping[str, Tensor] | None = None
+    """What the masters begin with, once the references are known; None: a fresh start."""
     content_order: ContentSampler | None = None
     """Order and rates that go by what the records say; None: by their number."""
     watched: bool = True
@@ -185,6 +187,8 @@ class Trainer:
         if self.before is not None:
             self.before()
             weights.publish()
+        if self.start is not None:
+            weights.restore(self.start)
         run = partial(
             train,
             order=order,
