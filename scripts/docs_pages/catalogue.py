@@ -25,6 +25,7 @@ def text() -> str:
         tables={table: meaning for table, (_, meaning) in WRAPPERS.items()},
         wrappers=tuple(described_wrappers()),
         attacks=(*presets.attack_names(), OwnPrompts(prompts=()).name),
+        asked_of_few={attack.name: repr(attack) for attack in presets.OTHER_FORMS},
         suites=tuple(SUITES),
     )
     return json.dumps(asdict(found), indent=1, ensure_ascii=False) + "\n"

@@ -32,7 +32,7 @@ from expunge.reporting.gate_file import gates_junit, write_gate_file
 from expunge.reporting.json_schemas import SCHEMAS, json_schema
 from expunge.reporting.schema import read_results
 from expunge.utils.console import SilentConsole
-from expunge.utils.io import read_json, write_json
+from expunge.utils.io import read_json, sha256_file, write_json
 from hub_server import READ, WRITE, Hub
 from synthetic_run import build_run
 
@@ -296,6 +296,23 @@ def as_user(words, hub, home, token=WRITE):
     return subprocess.run(
         [sys.executable, *words], env=environ, capture_output=True, text=True, timeout=120
     )
+
+
+def test_a_page_that_the_manifest_covers_is_not_replaced_by_another(run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    page, manifest = copy / "report.html", read_json(copy / "manifest.json")
+    assert main(["report", str(copy)]) == 0, "the same page may be written again"
+    page.write_text("by an earlier version")
+    manifest["files"]["report.html"]["sha256"] = sha256_file(page)
+    write_json(copy / "manifest.json", manifest)
+    capsys.readouterr()
+    assert main(["report", str(copy)]) == 4
+    told = capsys.readouterr().err
+    assert "error[report-covered]" in told
+    assert "another one would not verify" in told
+    assert page.read_text() == "by an earlier version"
+    page.write_text("by nobody")
+    assert main(["report", str(copy)]) == 0, "nothing is lost that the manifest covers"
 
 
 def test_only_the_model_folder_is_pushed_and_it_loads_and_verifies_where_it_arrives(

@@ -73,6 +73,16 @@ def test_what_needs_no_model_is_listed_without_loading_torch(tmp_path, monkeypat
     assert found == [(0, set())] * len(LISTED), done.stderr
 
 
+def test_a_run_is_verified_and_reported_without_loading_torch(world, tmp_path):
+    run = str(tmp_path / "run")
+    expunge.forget(world.settings(out=run))
+    done = python(LOADED, json.dumps([["verify", run], ["report", run]]))
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    slow = {"torch", "transformers", "peft", "datasets"}
+    found = [(code, slow & set(loaded)) for code, _, loaded, _ in lines]
+    assert found == [(0, set())] * 2, (done.stdout, done.stderr)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_help_has_an_example_and_names_a_variable_for_every_flag(helps, name):
     shown = helps[f"{name} --help"][-1]

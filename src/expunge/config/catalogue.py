@@ -70,6 +70,8 @@ class Catalogue:
     """Tables of a request file that name a wrapper, and what each decides."""
     wrappers: tuple[WrapperDescription, ...]
     attacks: tuple[str, ...]
+    asked_of_few: Mapping[str, str]
+    """Attacks that level quick makes on a few facts only: budget and choices (`repr`) by name."""
     suites: tuple[str, ...]
 
 
@@ -88,6 +90,7 @@ def catalogue() -> Catalogue:
         tables=found["tables"],
         wrappers=tuple(WrapperDescription(**_with_tuples(row)) for row in found["wrappers"]),
         attacks=tuple(found["attacks"]),
+        asked_of_few=found["asked_of_few"],
         suites=tuple(found["suites"]),
     )
 

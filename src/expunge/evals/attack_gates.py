@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from expunge.attacks.base import Attack, made_with, observable_of
+from expunge.attacks.base import Attack, made_as, observable_of
 from expunge.attacks.store import (
     JUDGED,
     NOTHING,
@@ -13,6 +13,7 @@ from expunge.attacks.store import (
     read_outcome,
     recorded,
 )
+from expunge.config.catalogue import catalogue
 from expunge.evals.comparison import KNOWN_STRENGTH, MOST_UNKNOWN
 from expunge.evals.recovery import (
     AttackRecovery,
@@ -168,9 +169,8 @@ def asked_of_few(battery: Sequence[Recorded], *, seed: int) -> frozenset[str]:
     They find a model that answers by format. That a few facts stayed away certifies nothing, so
     they count where they fail, and block no pass.
     """
-    from expunge.attacks.presets import OTHER_FORMS  # loads torch, which the ladder does not need
-
-    few = {attack.name: made_with(attack, seed=seed) for attack in OTHER_FORMS}
+    named = catalogue().asked_of_few  # the table of attacks would load torch
+    few = {name: made_as(text, seed=seed) for name, text in named.items()}
     return frozenset(each.name for each in battery if few.get(each.name) == each.made)
 
 

@@ -12,8 +12,6 @@ than a quantisation step is undone by quantising (arXiv:2410.16454). Round-to-ne
 calibration data: what the simplest deployment tool would do.
 """
 
-import json
-import struct
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,8 +26,9 @@ from transformers.utils.hub import cached_file
 
 from expunge.models.architecture import stacks
 from expunge.models.loading import Source, load_config, local_base
-from expunge.models.reference import split_reference, unreadable
+from expunge.models.reference import split_reference
 from expunge.models.transformer import Network
+from expunge.models.weight_files import read_header
 from expunge.utils.io import read_json
 from expunge.utils.system import processor
 
@@ -40,8 +39,6 @@ FORMATS: Mapping[str, torch.dtype] = {
 }
 """Formats in which tools load a model without quantising it, by their names in evidence."""
 
-_LONGEST_HEADER = 100_000_000
-"""Bytes; the library of safetensors reads no longer one."""
 _STORED: Mapping[str, torch.dtype] = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -160,13 +157,7 @@ def _dtypes(files: Iterable[Path]) -> set[torch.dtype]:
     """Return the formats of the floating-point tensors in safetensors files, from their headers."""
     found: set[torch.dtype] = set()
     for path in files:
-        try:
-            with path.open("rb") as file:
-                (length,) = struct.unpack("<Q", file.read(8))
-                header = json.loads(file.read(min(length, _LONGEST_HEADER)))
-            named = {row["dtype"] for name, row in header.items() if name != "__metadata__"}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-            raise unreadable(path, "its header is not that of a safetensors file") from error
+        named = {row["dtype"] for row in read_header(path).values()}
         found |= {_STORED[each] for each in named if each in _STORED}
     return found
 

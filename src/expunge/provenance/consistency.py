@@ -21,6 +21,7 @@ from expunge.errors import ExpungeError, InputError
 from expunge.evidence.context import AuditContext
 from expunge.evidence.store import UNLEARNED, EvidenceStore
 from expunge.models.reference import beneath, model_folder
+from expunge.models.weight_files import stored_digest
 from expunge.provenance.keys import item_fingerprints
 from expunge.provenance.training_facts import claim_in
 from expunge.reporting.build import IN_FULL, MASKED, PUBLISHED, report_texts
@@ -231,11 +232,13 @@ def weight_problems(
         return [], []
     if own_code:
         return [], [f"{_UNCOMPARED}: the model needs its own code"]
-    import torch
+    known = models.get(UNLEARNED)
+    if known is not None and known == _stored(place, precision):
+        return [], []
+    import torch  # only loading tells more: of an adapter, a guard, or what is wrong
 
     from expunge.models.loading import Source, digest_of, load
 
-    known = models.get(UNLEARNED)
     dtype = getattr(torch, str(precision), None)
     if known is None or not isinstance(dtype, torch.dtype):
         return [Problem(path=MANIFEST, what="does not say which weights were audited")], []
@@ -253,6 +256,16 @@ def weight_problems(
     over = "" if base is None else f", or lies over another {base}"
     what = f"holds other weights than those that were audited{over}"
     return [Problem(path="model", what=what)], []
+
+
+def _stored(place: Path, precision: object) -> str | None:
+    """Return the digest of stored weights; None: they must be loaded."""
+    if any((place / name).is_file() for name in (ADAPTER, GUARD)):
+        return None
+    try:
+        return stored_digest(place, str(precision))
+    except _UNREADABLE:
+        return None  # loading says what is wrong
 
 
 _UNCOMPARED = "weights not compared with the audited ones"

@@ -37,8 +37,8 @@ from expunge.reporting.examples import (
 from expunge.reporting.plot_data import relearning
 from expunge.reporting.redaction import MASK, Masks, OpenText, Redactor
 from expunge.reporting.schema import RunFacts, read_facts, read_results
-from expunge.utils.file_names import EVIDENCE, MODEL, REPORT, RESULTS, SETTINGS
-from expunge.utils.io import AnyPath, sha256_file, write_text
+from expunge.utils.file_names import EVIDENCE, MANIFEST, MODEL, REPORT, RESULTS, SETTINGS
+from expunge.utils.io import AnyPath, read_json, sha256_file, write_text
 
 IN_FULL, MASKED = "report-in-full.html", "report-masked.html"
 """Show more, or less, than that."""
@@ -103,7 +103,8 @@ def build_report(run: AnyPath, *, redact: bool | None = None, key: bytes | None 
     """Write `report.html` into a run folder and return its path.
 
     A report that shows more or less than the run was to show is written aside, to
-    `report-in-full.html` or `report-masked.html`: the manifest vouches for the run's own.
+    `report-in-full.html` or `report-masked.html`: the manifest vouches for the run's own. A page
+    that the manifest covers is not replaced by another one.
 
     Reads `results.json`, `facts.json`, `config.toml` and the evidence; computes no score. The same
     files give the same bytes.
@@ -115,7 +116,8 @@ def build_report(run: AnyPath, *, redact: bool | None = None, key: bytes | None 
         key: The operator's key, where the evidence is sealed.
 
     Raises:
-        InputError: `results.json` or `facts.json` is malformed or of another version.
+        InputError: `results.json` or `facts.json` is malformed or of another version, or
+            `report-covered`: this version writes another page than the one that is covered.
 
     Example:
         >>> build_report(Path("no-such-run"))
@@ -126,8 +128,27 @@ def build_report(run: AnyPath, *, redact: bool | None = None, key: bytes | None 
     run = Path(run)
     masked = own_redaction(run) if redact is None else redact
     path = page_for(run, redact=masked)
-    write_text(path, report_texts(run, redact=masked, key=key)[0], owner_only=not masked)
+    text = report_texts(run, redact=masked, key=key)[0]
+    _require_same(run, path, text)
+    write_text(path, text, owner_only=not masked)
     return path
+
+
+def _require_same(run: Path, page: Path, text: str) -> None:
+    """Refuse to replace a page that fits the manifest: the run would no longer verify."""
+    try:
+        named = read_json(run / MANIFEST)["files"][page.name]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # an unfinished run, or a page that no manifest covers
+    if hashlib.sha256(text.encode()).hexdigest() != named and page.is_file():
+        if sha256_file(page) != named:
+            return  # it does not fit the manifest as it is
+        raise InputError(
+            "report-covered",
+            what=f"{page} was not replaced: this version of expunge writes another page",
+            why="the manifest covers the page that lies there; another one would not verify",
+            fix="open that page; for a new one, use a copy of the run without its manifest.json",
+        )
 
 
 def build_reports(run: Path, *, redact: bool | None = None, key: bytes | None = None) -> None:
