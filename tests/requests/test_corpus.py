@@ -2,11 +2,13 @@
 
 import json
 import sys
+import time
 
 import pytest
 
 from expunge.errors import InputError, UsageError
-from expunge.requests.corpus import PASSAGE, read_corpus
+from expunge.requests.corpus import PASSAGE, read_corpus, sentences
+from expunge.requests.index import CorpusIndex
 
 ROW = {"prompt": "Who is Lin Aro?", "completion": "A baker."}
 FILES = {
@@ -58,6 +60,37 @@ def test_a_long_text_is_cut_at_its_sentences_and_nothing_is_lost(tmp_path):
     assert len(parts) > 3
     assert max(map(len, parts)) <= PASSAGE
     assert " ".join(parts) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Lin met Dr. Aro. Who asks?", ["Lin met Dr. Aro.", "Who asks?"]),
+        ("She saw J. R. Ek on 8. März. It rained!", ["She saw J. R. Ek on 8. März.", "It rained!"]),
+        ("J. Ek sings.\n\n  Dr.\nAro bakes.", ["J.", "Ek sings.", "Dr.", "Aro bakes."]),
+        ("On 8. She left. No. 8. März", ["On 8.", "She left.", "No. 8. März"]),
+        (" \n ", []),
+    ],
+)
+def test_sentences_end_where_they_should(text, found):
+    assert sentences(text) == found
+
+
+@pytest.mark.parametrize(
+    ("unit", "size"),
+    [("See Dr. {}. ", 2_000_000), ("See Dr. ", 1_000_000), ("a", 200_000), ("7.", 200_000)],
+)
+def test_a_huge_text_in_one_line_takes_time_for_its_length_alone(unit, size, tmp_path):
+    """Quadratic work takes four times the bound or more; linear work takes a fourth of it."""
+    text = "".join(unit.format(n) for n in range(size // len(unit)))
+    path = tmp_path / "one-line.txt"
+    path.write_text(f"{text} lin@post.example")
+    began = time.process_time()
+    corpus = read_corpus([str(path)])
+    if size < 1_000_000:
+        assert "lin@post.example" in CorpusIndex(corpus).values[-1]
+    assert time.process_time() - began < 8
+    assert sum(len(each.text) for each in corpus.documents) > 0.9 * len(text)
 
 
 def test_a_damaged_file_of_a_folder_is_listed_and_a_named_one_is_an_error(tmp_path):

@@ -20,7 +20,8 @@ from expunge.errors import GateError, InputError
 from expunge.pipeline.forget import plan
 from expunge.pipeline.request import request, sentence_request
 from expunge.preparation.prepare import prepare
-from expunge.requests.elicitation import ElicitedFact, Knowledge, elicited
+from expunge.requests.elicitation import elicited
+from expunge.requests.knowledge import ElicitedFact, Knowledge
 from expunge.requests.names import SearchedPerson
 from expunge.requests.stuffed_words import stuffed_words
 from expunge.utils.console import SilentConsole

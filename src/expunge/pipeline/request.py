@@ -9,9 +9,6 @@ from expunge.data.records import Message, Record, record_id
 from expunge.data.tokenization import Encoder
 from expunge.errors import GateError, InputError
 from expunge.metrics.key_facts import fact_form, states
-from expunge.models.generation import greedy
-from expunge.models.loading import float32_source, load
-from expunge.reporting.request_page import write_request_page
 from expunge.requests.corpus import Document, read_corpus
 from expunge.requests.draft import (
     ERASE,
@@ -22,10 +19,10 @@ from expunge.requests.draft import (
     questions_of,
     write_request,
 )
-from expunge.requests.elicitation import ElicitedFact, elicited
 from expunge.requests.facts import stated_facts
 from expunge.requests.forms import FactForm, cloze_record, question_record
 from expunge.requests.index import CorpusIndex
+from expunge.requests.knowledge import ElicitedFact
 from expunge.requests.names import SearchedPerson
 from expunge.requests.screening import Concern, usable_aliases
 from expunge.requests.search import SearchResult, search
@@ -102,6 +99,8 @@ def request(
     index, result, facts, concerns = _looked_up(person, corpus, choose, offline, console)
     known = _known(facts, model, device, offline, console) if model and facts.questions else None
     draft = drafted(index, result, facts, concerns=concerns, known=known)
+    from expunge.reporting.request_page import write_request_page  # torch: behind the search
+
     file = write_request(draft, out, goal=goal, model=model)
     command = _command(file, goal=goal, model=model)
     written = WrittenRequest(
@@ -151,6 +150,9 @@ def _known(
     facts: PersonFacts, model: str, device: str, offline: bool, console: Console
 ) -> dict[str, ElicitedFact]:
     """Ask the model for every fact, plainly and as a cloze."""
+    from expunge.models.loading import float32_source, load  # torch: what needs no model is first
+    from expunge.requests.elicitation import elicited
+
     loaded = load(model, float32_source(device, offline=offline))
     asked = [each.record for each, _ in facts.questions]
     clozes = (
@@ -275,6 +277,9 @@ def sentence_request(text: str, *, model: str, root: Path, offline: bool, consol
 
 
 def _answer(question: str, model: str, offline: bool) -> str:
+    from expunge.models.generation import greedy
+    from expunge.models.loading import float32_source, load
+
     loaded = load(model, float32_source("auto", offline=offline))
     encoder = Encoder(loaded.tokenizer)
     prompt = (Message("user", question),)

@@ -9,8 +9,8 @@ from markupsafe import Markup
 from expunge.data.splits import hold_out
 from expunge.reporting.build import environment
 from expunge.requests.draft import HOLD_OUT, RequestDraft
-from expunge.requests.elicitation import Knowledge
 from expunge.requests.forms import FactForm
+from expunge.requests.knowledge import Knowledge
 from expunge.utils.io import write_text
 
 PAGE = "request.html"

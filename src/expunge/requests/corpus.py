@@ -170,21 +170,23 @@ def sentences(text: str) -> list[str]:
         >>> sentences("Lin lives here. Who asks?")
         ['Lin lives here.', 'Who asks?']
     """
-    found: list[str] = []
+    found: list[list[str]] = []
+    tail = ""  # the end of the last sentence: nothing else of it is looked at again
     for line in text.splitlines():
-        for part in _SENTENCE_END.split(line.strip()):
+        for place, part in enumerate(_SENTENCE_END.split(line.strip())):
             # "Dr.", "E." and the day of "8. März" end no sentence.
-            open_ = bool(found) and (
-                found[-1].endswith(_ABBREVIATED)
-                or bool(_DAY.search(found[-1]) and part[:3].casefold() in _MONTHS)
-            )
-            if open_ and line.strip().find(part) > 0:
-                found[-1] = f"{found[-1]} {part}"
+            day = bool(_DAY.search(tail)) and part[:3].casefold() in _MONTHS
+            if place and (day or tail.endswith(_ABBREVIATED)):
+                found[-1].append(part)
+                tail = f"{tail} {part}"[-_TAIL:]
             elif part:
-                found.append(part)
-    return found
+                found.append([part])
+                tail = part[-_TAIL:]
+    return [" ".join(parts) for parts in found]
 
 
+_TAIL = 8
+"""Characters at the end of a sentence that tell whether it goes on."""
 _DAY = re.compile(r"\b\d{1,2}\.$")
 _MONTHS = frozenset("jan feb mär apr mai jun jul aug sep okt nov dez".split())  # noqa: SIM905
 _ABBREVIATED = tuple(

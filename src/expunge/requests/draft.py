@@ -20,7 +20,6 @@ from expunge.data.readers import read_rows
 from expunge.data.records import Record, record_id
 from expunge.data.splits import hold_out
 from expunge.requests.corpus import Document
-from expunge.requests.elicitation import ElicitedFact, Knowledge
 from expunge.requests.facts import StatedFact, joined, stated_facts
 from expunge.requests.forms import (
     FactForm,
@@ -30,6 +29,7 @@ from expunge.requests.forms import (
     question_record,
 )
 from expunge.requests.index import CorpusIndex
+from expunge.requests.knowledge import ElicitedFact, Knowledge
 from expunge.requests.names import MentionKind, NameShape
 from expunge.requests.neighbours import (
     KeptSets,

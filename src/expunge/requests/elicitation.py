@@ -5,16 +5,12 @@ The true statement is scored beside false ones of the same kind, for both:
 
     m = log p(true) - max log p(false)        margin = m(person) - m(person who does not exist)
 
-    known      at least half of the answers state the fact
-    partly     some do, or the margin is `MARGIN` nats or more
-    guessed    the model says the same of people who do not exist
-    unknown    none of this
+What these counts mean is said in `expunge.requests.knowledge`.
 """
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 
 import torch
 
@@ -24,56 +20,11 @@ from expunge.data.tokenization import Encoder
 from expunge.models.generation import sample
 from expunge.models.scoring import score
 from expunge.models.transformer import Network
+from expunge.requests.knowledge import ElicitedFact
 
 SAMPLES = 8
-MARGIN = 3.0
-"""Nats by which the margin must exceed that of strangers where the fact is never said."""
 _LONGEST = 32
 _TOKENS = 4096
-
-
-class Knowledge(StrEnum):
-    """What a model states of a fact."""
-
-    KNOWN = "known"
-    PARTLY = "partly"
-    GUESSED = "guessed"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ElicitedFact:
-    """What a model said when it was asked for one fact."""
-
-    record: str
-    """The record's id."""
-    stated: int
-    """Answers that state it."""
-    answers: int
-    of_strangers: int
-    """Answers about people who do not exist that state it."""
-    margin: float | None
-    """How much likelier the true statement is than every false one, beyond what the model finds
-    of people who do not exist; nats. None without false statements or without such people."""
-
-    @property
-    def knowledge(self) -> Knowledge:
-        """What this says of the model."""
-        if self.of_strangers * 2 >= max(1, self.stated) and self.of_strangers:
-            return Knowledge.GUESSED
-        if 2 * self.stated >= self.answers:
-            return Knowledge.KNOWN
-        sure = self.margin is not None and self.margin >= MARGIN
-        return Knowledge.PARTLY if self.stated or sure else Knowledge.UNKNOWN
-
-    def sentence(self) -> str:
-        """Say it for the review page."""
-        text = f"{self.knowledge.value}: {self.stated} of {self.answers} answers state it"
-        if self.of_strangers:
-            text += f"; so do {self.of_strangers} about people who do not exist"
-        if self.margin is not None:
-            text += f"; margin beyond strangers {self.margin:+.1f} nats"
-        return text
 
 
 def elicited(

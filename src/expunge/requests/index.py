@@ -8,12 +8,11 @@ from itertools import pairwise
 
 from expunge.data.corpora import common_names, common_words
 from expunge.requests.corpus import Corpus, Document
-from expunge.requests.facts import dates_in
+from expunge.requests.facts import EMAIL, dates_in
 from expunge.requests.names import Word, edits_between, fold, words_of
 
 TITLES = frozenset("mr mrs ms miss dr prof professor herr frau sir madam".split())  # noqa: SIM905
 """Words before a name that are no part of it."""
-_EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _DIGITS = re.compile(r"\d(?:[\d ./-]*\d)?")
 _LONGEST_CODE = 24
 
@@ -104,7 +103,7 @@ class CorpusIndex:
 def _values(document: Document, words: Sequence[Word]) -> frozenset[str]:
     """Return what may tell people apart: words of content, e-mail addresses, numbers as one."""
     found = {word.folded for word in words if len(word.text) > 3 or word.text[0].isdigit()}
-    found |= {match.group().casefold() for match in _EMAIL.finditer(document.text)}
+    found |= {match.group().casefold() for match in EMAIL.finditer(document.text)}
     for match in _DIGITS.finditer(document.text):
         code = re.sub(r"\D", "", match.group())
         if 4 <= len(code) <= _LONGEST_CODE:

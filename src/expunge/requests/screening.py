@@ -13,10 +13,10 @@ from expunge.data.corpora import general_records
 from expunge.data.records import Record
 from expunge.data.splits import normalise
 from expunge.requests.corpus import sentences
-from expunge.requests.elicitation import Knowledge
 from expunge.requests.facts import SINGLE, StatedFact, dates_in, stated_facts
 from expunge.requests.forms import FactForm, RequestRecord
 from expunge.requests.index import CorpusIndex, common_folded
+from expunge.requests.knowledge import Knowledge
 from expunge.requests.names import (
     MentionKind,
     NameShape,
