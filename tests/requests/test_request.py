@@ -285,7 +285,7 @@ def test_facts_that_the_model_does_not_state_are_asked_and_never_trained_on(tmp_
             for key, (a, b) in said.items()
         }
 
-    monkeypatch.setattr("expunge.pipeline.request.elicited", found)
+    monkeypatch.setattr("expunge.requests.elicitation.elicited", found)
     model = tiny.save(tmp_path / "model", tiny.llama())
     person = SearchedPerson(name="Elin Marrow")
     done = request(
@@ -378,7 +378,7 @@ def test_one_sentence_is_a_request(tmp_path):
 def test_a_question_takes_the_answer_of_the_model(tmp_path, monkeypatch):
     model = tiny.save(tmp_path / "model", tiny.llama())
     said = tuple(tiny.tokenizer()("Lin Aro is a baker. Ask more.").input_ids)
-    monkeypatch.setattr("expunge.pipeline.request.greedy", lambda *given, **named: [said])
+    monkeypatch.setattr("expunge.models.generation.greedy", lambda *given, **named: [said])
     given = {"model": str(model), "root": tmp_path, "offline": True, "console": SilentConsole()}
     path = sentence_request("Who is Lin Aro?", **given)
     (record,) = read([str(path)]).records

@@ -184,11 +184,7 @@ class Trainer:
             share=team.share,
             unseen=unseen,
         )
-        if self.before is not None:
-            self.before()
-            weights.publish()
-        if self.start is not None:
-            weights.restore(self.start)
+        self._begin(weights)
         run = partial(
             train,
             order=order,
@@ -208,6 +204,14 @@ class Trainer:
         if weights.lora is not None:
             merge(self.network.model, weights.masters)
         self.network.model.requires_grad_(False)
+
+    def _begin(self, weights: TrainableWeights) -> None:
+        """Change the masters, now that the references are known."""
+        if self.before is not None:
+            self.before()
+            weights.publish()
+        if self.start is not None:
+            weights.restore(self.start)
 
     def _watch(self, unseen: Unseen, lower: LowerStates | None) -> EarlyStopping:
         return EarlyStopping(
