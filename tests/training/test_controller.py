@@ -49,6 +49,7 @@ from expunge.training.counterfactual_levels import (
 )
 from expunge.training.early_stopping import Unseen
 from expunge.training.sampler import Streams
+from expunge.training.train_loop import Trained
 from expunge.training.trainable_weights import adapter
 from expunge.training.trainer import Trainer, TrainingArgs
 from random_records import FORGET, RETAIN, STREAMS, VARIANTS
@@ -246,7 +247,8 @@ def test_training_goes_on_from_what_it_reached_for_records_that_lag(tmp_path, la
     first = run.total
     assert [steps for steps, _ in again] == [first // 2]
     assert again[0][1].endswith("training goes on")
-    assert trained.steps == first // 2
+    assert trained.steps == trained.planned == first + first // 2
+    assert [point.step for point in trained.curve] == list(range(trained.steps))
     assert trained.stopped.startswith("settled at attempt 1")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["attempt-1", "attempt-1-on"]
     run.finish(weights)
@@ -276,7 +278,10 @@ def test_records_that_lag_are_drawn_twice_and_training_begins_where_it_ended():
 )
 def test_where_only_what_it_went_on_from_is_settled_that_is_taken(before, after, taken):
     def reached(worst: float, weights: object) -> _Reached:
-        return _Reached(None, weights, ControlReading(residual=0.1, worst=worst, kept=1.0), [])
+        trained = Trained(
+            steps=4, planned=4, stopped="", curve=(), readings=(), tokens=9, seconds=1.0
+        )
+        return _Reached(trained, weights, ControlReading(residual=0.1, worst=worst, kept=1.0), [])
 
     network = tiny.network(tiny.llama())
     weights = adapter(network, LoraShape(rank=4), seed=0)
@@ -285,6 +290,7 @@ def test_where_only_what_it_went_on_from_is_settled_that_is_taken(before, after,
     assert found.reading.worst == {"before": before, "after": after}[taken]
     restored = all(bool((value == 0.5).all()) for value in found.weights.masters.values())
     assert restored is (taken == "before")
+    assert found.trained.steps == {"before": 4, "after": 8}[taken]
 
 
 INF = float("inf")

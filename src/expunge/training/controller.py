@@ -451,7 +451,7 @@ def _better(
 ) -> _Reached:
     """Return what training went on to, or what it went on from where only that settled."""
     if start is None or further.reading.settled(budget) or not reached.reading.settled(budget):
-        return further
+        return further._replace(trained=reached.trained.before(further.trained))
     further.weights.restore(start)
     return reached._replace(weights=further.weights)
 

@@ -6,7 +6,7 @@ First, how terms are weighed in a step: fixed numbers, schedules, and multiplier
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -130,6 +130,20 @@ class Trained:
     readings: tuple[tuple[int, ProbeReading], ...]
     tokens: int
     seconds: float
+
+    def before(self, further: "Trained") -> "Trained":
+        """Return this training and one that went on from it, as one."""
+        shifted = (replace(point, step=self.steps + point.step) for point in further.curve)
+        readings = ((self.steps + step, reading) for step, reading in further.readings if step)
+        return Trained(
+            steps=self.steps + further.steps,
+            planned=self.planned + further.planned,
+            stopped=further.stopped,
+            curve=(*self.curve, *shifted),
+            readings=(*self.readings, *readings),
+            tokens=self.tokens + further.tokens,
+            seconds=self.seconds + further.seconds,
+        )
 
     def told(self, unseen: Unseen) -> dict[str, object]:
         """Return the watchdog's readings as data, beside the level of text never seen.
