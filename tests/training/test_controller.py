@@ -458,3 +458,15 @@ def test_only_records_that_people_wrote_set_the_margin(tmp_path, monkeypatch, re
     unseen = Unseen(mean=3.0, low=1.0, real=real)
     run.run(unseen=unseen, folder=tmp_path, progress=untold)
     assert seen == ([AIM] if real else [])
+
+
+@pytest.mark.parametrize(
+    ("way", "worst"),
+    [(1.0, 0.1), (5.0, 0.8)],
+    ids=["hardly known before", "known well before"],
+)
+def test_a_record_that_was_hardly_known_holds_nothing_up(way, worst):
+    goals = [_Goal(record=FORGET[0], places=(0,), level=level) for level in (-20.0, -way)]
+    before = _Look([0.0, 0.0], 1.0, [])
+    after = before._replace(goals=[-18.0, -0.2 * way])
+    assert _reading(goals, before, after).worst == pytest.approx(worst)
