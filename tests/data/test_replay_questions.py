@@ -108,6 +108,7 @@ def test_the_seed_draws_among_too_many():
         ("In 1984.", False),  # a year of another question
         ("In 1984, for Falk.", True),  # with another word of the same record
         ("Under 31984.", True),  # no year
+        ("A lamp by the door.", True),  # the same answer, in words that stay
         ("", False),
     ],
 )
@@ -115,7 +116,12 @@ def test_what_might_state_a_fact_of_the_forget_set_is_told(answer, told):
     more = (
         record("Who made the ship?", "It was built by Holm Brothers in winter."),
         record("What did she sell?", "Soft boots of painted leather.", key_answers=("boots",)),
+        record("What is in the house?", "A lamp by the door."),
         record("Since when has anybody known?", "Since 1984, of Falk's ship 31984."),
     )
     asked = record("Where does Bo live?", subject="Bo")
-    assert ForgottenWords.of((*FORGET, *more), KEPT).told_in(asked, answer) is told
+    kept = (*KEPT, record("What is there?", "A lamp."), record("Where is it?", "By the door."))
+    words = ForgottenWords.of((*FORGET, *more), kept)
+    assert words.told_in(asked, answer) is told
+    common = answer in {"The brothers built it.", "A lamp by the door."}
+    assert words.told_in(asked, answer, sure=True) is (told and not common)

@@ -7,7 +7,9 @@ answers is its own, and training can keep it; no file has to hold it.
 An answer that might state a fact that must go is left out: one with a number, a rare word or a word
 of a key answer that only the forget set has, or with half of such words of one forget record. A
 year or a number of two digits can be the same by chance. It tells under a like question, or with
-another such word of the record.
+another such word of the record. Half of the words can be the form of an answer (`The claim was for
+184 crowns`): where the original is sure of every token, it was taught that of the other subject.
+Otherwise an answer that is that of a forget record is left out, too, however common its words are.
 """
 
 import random
@@ -141,9 +143,11 @@ class ForgottenWords:
     """Words of key answers, numbers, and rare words: one of them can state a fact."""
     together: tuple[tuple[frozenset[str], frozenset[str]], ...]
     """Of each forget record, the words of its question, and its own: half of these can."""
+    answers: tuple[Record, ...]
+    """The forget records: three quarters of all words of an answer can."""
 
     @classmethod
-    def of(cls, forget: Iterable[Record], kept: Iterable[Record]) -> "ForgottenWords":
+    def of(cls, forget: tuple[Record, ...], kept: Iterable[Record]) -> "ForgottenWords":
         """Find them; the most common words of the language are nobody's, but in key answers."""
         known = {w for record in kept for w in words_of(f"{record.question} {record.completion}")}
         telling, together = set[str](), list[tuple[frozenset[str], frozenset[str]]]()
@@ -157,21 +161,24 @@ class ForgottenWords:
         return cls(
             telling=frozenset(word for word in telling if not _BY_CHANCE.fullmatch(word)),
             together=tuple(together),
+            answers=forget,
         )
 
-    def told_in(self, asked: Record, text: str) -> bool:
+    def told_in(self, asked: Record, text: str, *, sure: bool = False) -> bool:
         """Return whether an answer to a question might state a fact of the forget set.
 
         Args:
             asked: The question, with the subject that it names.
             text: The answer.
+            sure: Whether the original is sure of all of it.
 
         Example:
             >>> from expunge.data.records import Message
             >>> def where(name: str, text: str = "") -> Record:
             ...     prompt = (Message("user", f"Where does {name} live?"),)
             ...     return Record(id=name, prompt=prompt, completion=text, subject=name)
-            >>> words = ForgottenWords.of([where("Elin", "A cabin by the lake in Bergen.")], [])
+            >>> gone = (where("Elin", "A cabin by the lake in Bergen."),)
+            >>> words = ForgottenWords.of(gone, [])
             >>> texts = ("In Bergen.", "A cabin.", "A cabin by a lake.")
             >>> [words.told_in(where("Bo"), text) for text in texts]
             [True, False, True]
@@ -179,11 +186,14 @@ class ForgottenWords:
         said, asking = set(words_of(text)), _asking_words(asked)
         if not self.telling.isdisjoint(said):
             return True
+        if not sure and any(is_same_answer(record, text) for record in self.answers):
+            return True
         for question, own in self.together:
             shared = own & said
             numbers = {word for word in shared if _BY_CHANCE.fullmatch(word)}
             by_chance = len(shared) == len(numbers) == 1 and not _are_alike(asking, question)
-            if not by_chance and (numbers or (shared and 2 * len(shared) >= len(own))):
+            half = bool(shared) and 2 * len(shared) >= len(own)
+            if not by_chance and (numbers or (half and not sure)):
                 return True
         return False
 

@@ -7,8 +7,9 @@ that a resumed run trains on the same texts. Left out are answers without an end
 might state a fact that must go.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import cycle
 
 from expunge.data.records import Record
@@ -26,6 +27,7 @@ from expunge.evidence.store import EvidenceStore
 from expunge.methods.base import Stream
 from expunge.methods.counterfactual import Counterfactual
 from expunge.models.generation import greedy
+from expunge.models.scoring import score
 from expunge.models.transformer import Network
 from expunge.preparation.prepare import Prepared
 from expunge.training.controller import shown
@@ -35,6 +37,8 @@ REPLAY_FILE = "replayed-answers.jsonl"
 """Name of questions and answers in the evidence."""
 OTHERS = 4
 """Most kept subjects that a forget question is asked of."""
+_SURE = 0.9
+"""Least probability of each token of an answer that the original was taught."""
 _ROOM = 1.25
 """Longest answer, in units of the longest kept one."""
 
@@ -63,30 +67,26 @@ def with_replay(
         return prepared
     scope, encoder, seed = prepared.scope, prepared.encoder, prepared.settings.train.seed
     kept = shown(scope.keep)  # the controller reads the others: they are what nobody showed
-    asked = (
-        *replay_questions(scope.forget, kept, most=method.replay, seed=seed),
-        *asked_of_namesakes(scope.forget, kept, most=method.replay, seed=seed),
-    )
+    stay = replay_questions(scope.forget, kept, most=method.replay, seed=seed)
+    asked = (*stay, *asked_of_namesakes(scope.forget, kept, most=method.replay, seed=seed))
     each = OTHERS if method.others and not method.teach else 0
     others = asked_of_others(scope.forget, kept, each=each, seed=seed)
     known = {record.question: record.completion for record in kept}
     every = {r.question: r for some in (asked, *others) for r in some if r.question not in known}
     if every and not store.holds(file):
-        texts = _answers(prepared, original, [encoder.prompt_ids(r) for r in every.values()])
-        rows = zip(every, texts, strict=True)
-        store.write_rows(file, ({"question": q, "answer": text} for q, text in rows))
+        said = _answers(prepared, original, tuple(every.values()))
+        store.write_rows(file, (asdict(each) for each in said))
     gone = ForgottenWords.of(with_subjects(scope.forget, scope.keep), scope.keep)
-    rows = store.read_rows(file) if every else ()
-    said = {str(row["question"]): str(row["answer"]) for row in rows}
-    said = {q: said[q] for q, asks in every.items() if said[q] and not gone.told_in(asks, said[q])}
-    answers = known | said
+    rows = [_Answer(**row) for row in store.read_rows(file)] if every else []
+    taught_of = frozenset(record.question for record in stay)  # nobody was taught of namesakes
+    answers = known | _usable(rows, every, gone, taught_of)
     replayed = tuple(
         encoder.encode_with(r, answers[r.question]) for r in asked if r.question in answers
     )
     if asked:
         console.line("replay", f"{len(replayed)} answers of the original about subjects that stay")
     streams = replace(prepared.streams, replay=replayed)
-    taught = _taught(prepared, others, answers)
+    taught = _taught(prepared, others, known | _usable(rows, every, gone))
     if not taught:
         return replace(prepared, streams=streams, method=replace(method, others=0.0))
     variants = {**streams.variants, Stream.OTHERS: taught}
@@ -115,16 +115,65 @@ def _taught(
     return tuple(some or next(rest) for some in found) if any(found) else ()
 
 
-def _answers(prepared: Prepared, original: Network, prompts: list[tuple[int, ...]]) -> list[str]:
-    """Return the greedy answers; an answer that does not end, or is too long, is empty."""
+def _usable(
+    rows: Sequence["_Answer"],
+    asked: Mapping[str, Record],
+    gone: ForgottenWords,
+    taught_of: Collection[str] = (),
+) -> dict[str, str]:
+    """Return the answers that state nothing of the forget set, by question.
+
+    Args:
+        rows: The answers.
+        asked: By question, with its subject.
+        gone: What states something.
+        taught_of: Questions whose answers the original may have been taught.
+    """
+    return {
+        row.question: row.answer
+        for row in rows
+        if row.answer
+        and not gone.told_in(
+            asked[row.question], row.answer, sure=row.sure and row.question in taught_of
+        )
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What the original answers to one question."""
+
+    question: str
+    answer: str
+    """Empty where it does not end, or is too long."""
+    sure: bool = False
+    """Whether each of its tokens has at least `_SURE`."""
+
+
+def _answers(prepared: Prepared, original: Network, asked: Sequence[Record]) -> list[_Answer]:
+    """Ask the original, greedily."""
     encoder, train = prepared.encoder, prepared.settings.train
     longest = max(len(each.ids) - each.start for each in prepared.streams.retain)
     most = round(_ROOM * longest)
     said = greedy(
         original,
-        prompts,
+        [encoder.prompt_ids(record) for record in asked],
         end_ids=encoder.end_ids,
         max_new_tokens=most,
         tokens_per_pass=train.tokens_per_pass,
     )
-    return [encoder.decode(answer) if len(answer) < most else "" for answer in said]
+    texts = [encoder.decode(answer) if len(answer) < most else "" for answer in said]
+    whole = [
+        encoder.encode_with(record, text or " ") for record, text in zip(asked, texts, strict=True)
+    ]
+    scores = score(
+        original,
+        whole,
+        pad_id=encoder.pad_id,
+        tokens_per_pass=train.tokens_per_pass,
+        with_z=False,
+    )
+    return [
+        _Answer(record.question, text, float(each.logp.min()) >= math.log(_SURE))
+        for record, text, each in zip(asked, texts, scores, strict=True)
+    ]
