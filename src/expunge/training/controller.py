@@ -19,7 +19,7 @@ begins at the original again:
     and budget overrun                            what keeps weighs twice as much besides
     budget overrun only                           twice the steps at half the learning rate
 
-Where all but single records is settled, and more than 0.15 is left of one, training goes on: half
+Where all but single records is settled, and more than 0.25 is left of one, training goes on: half
 of the steps more at half the rate, which draw such records twice as often. Where the result
 settles no more, the weights before are taken.
 
@@ -66,7 +66,7 @@ WORST = 0.4
 """Largest share that may be left of one record; the audit calls one kept from a half on."""
 FAINT = 0.1
 """Share of the mean way to a level from which the way of one record counts."""
-LAGGING = 0.15
+LAGGING = 0.25
 """Share left of one record from which training goes on for it."""
 TAUGHT = 0.8
 """Smallest mean probability that wanted answers must have."""
