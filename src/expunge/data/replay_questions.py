@@ -14,9 +14,10 @@ Otherwise an answer that is that of a forget record is left out, too, however co
 
 import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import NamedTuple
 
 from expunge.data.corpora import common_words
 from expunge.data.records import Record, reworded
@@ -141,27 +142,24 @@ class ForgottenWords:
 
     telling: frozenset[str]
     """Words of key answers, numbers, and rare words: one of them can state a fact."""
-    together: tuple[tuple[frozenset[str], frozenset[str]], ...]
-    """Of each forget record, the words of its question, and its own: half of these can."""
-    answers: tuple[Record, ...]
-    """The forget records: three quarters of all words of an answer can."""
+    records: tuple["_ForgottenRecord", ...]
+    """Words that can state a fact together."""
 
     @classmethod
-    def of(cls, forget: tuple[Record, ...], kept: Iterable[Record]) -> "ForgottenWords":
+    def of(cls, forget: Iterable[Record], kept: Iterable[Record]) -> "ForgottenWords":
         """Find them; the most common words of the language are nobody's, but in key answers."""
         known = {w for record in kept for w in words_of(f"{record.question} {record.completion}")}
-        telling, together = set[str](), list[tuple[frozenset[str], frozenset[str]]]()
+        telling, records = set[str](), list[_ForgottenRecord]()
         plain, common = set(common_words()[:_PLAIN]), set(common_words())
         for record in forget:
             keys = {word for key in record.key_answers for word in words_of(key)}
             said = keys | set(words_of(record.completion)).difference(plain)
             own = frozenset(filter(tells, said - known))
             telling |= own & keys | own - common
-            together.append((_asking_words(record), own))
+            records.append(_ForgottenRecord(_asking_words(record), own, _AnswerWords.of(record)))
         return cls(
             telling=frozenset(word for word in telling if not _BY_CHANCE.fullmatch(word)),
-            together=tuple(together),
-            answers=forget,
+            records=tuple(records),
         )
 
     def told_in(self, asked: Record, text: str, *, sure: bool = False) -> bool:
@@ -186,9 +184,9 @@ class ForgottenWords:
         said, asking = set(words_of(text)), _asking_words(asked)
         if not self.telling.isdisjoint(said):
             return True
-        if not sure and any(is_same_answer(record, text) for record in self.answers):
+        if not sure and any(record.answer.is_in(said) for record in self.records):
             return True
-        for question, own in self.together:
+        for question, own, _ in self.records:
             shared = own & said
             numbers = {word for word in shared if _BY_CHANCE.fullmatch(word)}
             by_chance = len(shared) == len(numbers) == 1 and not _are_alike(asking, question)
@@ -208,11 +206,40 @@ def is_same_answer(record: Record, text: str) -> bool:
         >>> [is_same_answer(record, text) for text in ("Salt with linseed.", "Fish with salt.")]
         [True, False]
     """
-    said = set(words_of(text))
-    if any(said.issuperset(words_of(key)) for key in record.key_answers):
-        return True
-    own = set(filter(tells, words_of(record.completion)))
-    return bool(own) and len(own & said) >= _SAME * len(own)
+    return _AnswerWords.of(record).is_in(set(words_of(text)))
+
+
+class _AnswerWords(NamedTuple):
+    """What makes another text the same answer as that of a record."""
+
+    keys: tuple[frozenset[str], ...]
+    """Words of each key answer: all of one do."""
+    words: frozenset[str]
+    """Words of the completion that tell something: three quarters do."""
+
+    @classmethod
+    def of(cls, record: Record) -> "_AnswerWords":
+        """Read a record."""
+        return cls(
+            keys=tuple(frozenset(words_of(key)) for key in record.key_answers),
+            words=frozenset(filter(tells, words_of(record.completion))),
+        )
+
+    def is_in(self, said: Set[str]) -> bool:
+        """Return whether the words of a text make it this answer."""
+        if any(key <= said for key in self.keys):
+            return True
+        return bool(self.words) and len(self.words & said) >= _SAME * len(self.words)
+
+
+class _ForgottenRecord(NamedTuple):
+    """The words of a forget record, in small letters."""
+
+    question: frozenset[str]
+    """Without the name."""
+    own: frozenset[str]
+    """Those that only the forget set has: half of them can state the fact."""
+    answer: _AnswerWords
 
 
 def _by_subject(

@@ -26,9 +26,9 @@ _MARKER = "expungemarker"
 _QUESTION = "expungequestion"
 _ROLE_NAMES = {"system": "System", "user": "Question", "assistant": "Answer"}
 _WINDOW = 12
+"""Characters of a passage to look at per token wanted: with 3 to 6 a token, two parts and more."""
 _SPACES = "Ġ▁ "
 """What vocabularies write for the space before a word."""
-"""Characters of a passage to look at per token wanted: with 3 to 6 a token, two parts and more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

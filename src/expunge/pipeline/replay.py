@@ -22,7 +22,7 @@ from expunge.data.replay_questions import (
     replay_questions,
 )
 from expunge.data.subjects import with_subjects
-from expunge.data.tokenization import Encoded
+from expunge.data.tokenization import Encoded, Encoder
 from expunge.evidence.store import EvidenceStore
 from expunge.methods.base import Stream
 from expunge.methods.counterfactual import Counterfactual
@@ -76,7 +76,8 @@ def with_replay(
     if every and not store.holds(file):
         said = _answers(prepared, original, tuple(every.values()))
         store.write_rows(file, (asdict(each) for each in said))
-    gone = ForgottenWords.of(with_subjects(scope.forget, scope.keep), scope.keep)
+    forget = with_subjects(scope.forget, scope.keep)
+    gone = ForgottenWords.of(forget, scope.keep)
     rows = [_Answer(**row) for row in store.read_rows(file)] if every else []
     taught_of = frozenset(record.question for record in stay)  # nobody was taught of namesakes
     answers = known | _usable(rows, every, gone, taught_of)
@@ -86,7 +87,7 @@ def with_replay(
     if asked:
         console.line("replay", f"{len(replayed)} answers of the original about subjects that stay")
     streams = replace(prepared.streams, replay=replayed)
-    taught = _taught(prepared, others, known | _usable(rows, every, gone))
+    taught = _taught(encoder, forget, others, known | _usable(rows, every, gone))
     if not taught:
         return replace(prepared, streams=streams, method=replace(method, others=0.0))
     variants = {**streams.variants, Stream.OTHERS: taught}
@@ -94,14 +95,16 @@ def with_replay(
 
 
 def _taught(
-    prepared: Prepared, asked: Sequence[Sequence[Record]], answers: Mapping[str, str]
+    encoder: Encoder,
+    forget: Sequence[Record],
+    asked: Sequence[Sequence[Record]],
+    answers: Mapping[str, str],
 ) -> tuple[tuple[Encoded, ...], ...]:
     """Return what is answered to each forget question about others, with the subject's name.
 
     A record for which nothing can be used takes the place of another one. Where nothing can be used
     at all, there is nothing.
     """
-    encoder, forget = prepared.encoder, with_subjects(prepared.scope.forget, prepared.scope.keep)
     found: list[tuple[Encoded, ...]] = []
     for record, others in zip(forget, asked, strict=True):
         texts = {

@@ -89,8 +89,10 @@ _SAME = {
     "work at": "employer", "earn": "salary", "haustier": "pet",
     "versicherungsnummer": "insurance number",
 }  # fmt: skip
+BIRTH = "date of birth"
+"""The relation that tells namesakes apart by itself."""
 SINGLE = frozenset(
-    ("date of birth", "phone number", "e-mail address", "home address", "employer", "doctor",
+    (BIRTH, "phone number", "e-mail address", "home address", "employer", "doctor",
      "number plate", "insurance number", "place of birth", "salary")
 )  # fmt: skip
 """Relations of which a person usually has one value: two values may be two people."""
@@ -168,7 +170,7 @@ def _dated(match: re.Match[str]) -> bool:
 
 
 def _birth(match: re.Match[str]) -> str:
-    return "date of birth" if _dated(match) else "place of birth"
+    return BIRTH if _dated(match) else "place of birth"
 
 
 _RULES = (

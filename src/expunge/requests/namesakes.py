@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from expunge.errors import UsageError
+from expunge.requests.facts import BIRTH
 from expunge.requests.support import SearchState, differing, single_values
 from expunge.utils.spelling import counted
 
@@ -72,7 +73,7 @@ def _parted(
     rest: list[set[int]] = []
     for group in groups:
         apart = all(_differ(group, person, values) for person in people)
-        born = all(_born_apart(group, person, values) for person in people)
+        born = all(BIRTH in _differing(group, person, values) for person in people)
         alone = bool(people) and len(people[0]) == 1 and born
         if not people or (len(group) > 1 and apart) or alone:
             people.append(group)
@@ -142,15 +143,14 @@ def _differ(
     least: int = 2,
 ) -> bool:
     """Tell whether groups contradict each other in a birth or in `least` relations."""
-    first, second = _all_values(one, values), _all_values(other, values)
-    differ = differing(first, second)
-    return len(differ) >= least or "date of birth" in differ
+    differ = _differing(one, other, values)
+    return len(differ) >= least or BIRTH in differ
 
 
-def _born_apart(
+def _differing(
     one: set[int], other: set[int], values: Mapping[int, Mapping[str, set[str]]]
-) -> bool:
-    return "date of birth" in differing(_all_values(one, values), _all_values(other, values))
+) -> list[str]:
+    return differing(_all_values(one, values), _all_values(other, values))
 
 
 def _all_values(

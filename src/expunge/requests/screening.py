@@ -13,7 +13,7 @@ from expunge.data.corpora import general_records
 from expunge.data.records import Record
 from expunge.data.splits import normalise
 from expunge.requests.corpus import sentences
-from expunge.requests.facts import SINGLE, StatedFact, dates_in, stated_facts
+from expunge.requests.facts import BIRTH, SINGLE, StatedFact, dates_in, stated_facts
 from expunge.requests.forms import FactForm, RequestRecord
 from expunge.requests.index import CorpusIndex, common_folded
 from expunge.requests.knowledge import Knowledge
@@ -41,7 +41,6 @@ _PEOPLE = 8
 """Other people in the documents of a name from which on it may be a place or a firm."""
 _CROWDED = 0.25
 """And as a share of these documents."""
-_BIRTH = "date of birth"
 _SHOWN = 8
 """Stuffed words that a sentence shows."""
 
@@ -126,7 +125,7 @@ def _single_values(index: CorpusIndex, name: str) -> dict[str, set[str]]:
 def _contradicting(own: dict[str, set[str]], other: dict[str, set[str]]) -> list[str]:
     """Return the relations that tell two names apart: a birth, or two and half of those known."""
     both, differ = own.keys() & other.keys(), differing(own, other)
-    apart = _BIRTH in differ or (len(differ) > 1 and 2 * len(differ) >= len(both))
+    apart = BIRTH in differ or (len(differ) > 1 and 2 * len(differ) >= len(both))
     return differ if apart else []
 
 
@@ -288,7 +287,7 @@ def screened(
 
 def _of_several_births(facts: Sequence[RequestRecord]) -> list[Concern]:
     """Notice dates of birth that differ: one document may speak of a namesake."""
-    keys = (key for each in facts if each.about == _BIRTH for key in each.record.key_answers)
+    keys = (key for each in facts if each.about == BIRTH for key in each.record.key_answers)
     births = {frozenset(dates) for key in keys if (dates := dates_in(key))}
     if len(births) < 2:
         return []
