@@ -84,7 +84,7 @@ def key(place, monkeypatch):
 
 def recipe(folder: Path, **more) -> FinetuneSettings:
     data = tuple(str(folder / f"{split}.jsonl") for split in ("forget", "retain", "neighbours"))
-    how = {"full": True, "epochs": 40, "lr": 8e-3, "batch": 10, **more}
+    how = {"full": True, "epochs": 80, "lr": 4e-3, "batch": 10, **more}
     return FinetuneSettings(model=str(folder / "base"), data=data, device="cpu", train=how)
 
 
@@ -111,6 +111,8 @@ def test_golds_are_trained_once_and_found_for_their_forget_set_alone(place, monk
     assert [Path(each) for each in found] == [run.folder for run in golds]
     assert golds_beside(str(place / "run"), (*unseen, seen[0])) == ()
     assert golds_beside(str(place / "base"), unseen) == ()
+    over = golds_beside(f"{place / 'base'}+{place / 'run' / 'model'}", unseen)
+    assert over == tuple(f"{place / 'base'}+{run.model}" for run in golds)
     assert choose_route(settings(place, str(place / "run"))).settings.request.gold == found
     monkeypatch.setenv("EXPUNGE_KEY_FILE", str(place / "another.key"))
     assert golds_beside(str(place / "run"), unseen) == ()

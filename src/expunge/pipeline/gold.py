@@ -119,14 +119,34 @@ def golds_beside(model: str, forget: Sequence[Record]) -> tuple[str, ...]:
     could not be told.
 
     Args:
-        model: Reference of the original.
+        model: Reference of the original; golds of `BASE+ADAPTER` lie over the same base.
         forget: What is to be forgotten.
     """
     key, trainings = _beside(model)
     if not trainings:
         return ()
     wanted = {record_mark(record, key) for record in forget}
-    return tuple(str(each.folder) for each in trainings if wanted <= set(each.facts.removed))
+    base = "" if training_of(model) else f"{_over(model)[0]}+"
+    return tuple(
+        base + str(each.model if base else each.folder)
+        for each in trainings
+        if wanted <= set(each.facts.removed)
+    )
+
+
+def training_behind(model: str) -> Path | None:
+    """Return the training of a model, or of the adapter in `BASE+ADAPTER`; None without one.
+
+    Args:
+        model: Reference of a model.
+    """
+    return training_of(model) or training_of(_over(model)[1])
+
+
+def _over(model: str) -> tuple[str, str]:
+    """Return base and adapter of `BASE+ADAPTER`; of any other reference nothing and itself."""
+    base, _, adapter = model.rpartition("+")
+    return base, adapter
 
 
 def halves_beside(model: str, scope: Scope) -> tuple[HalfTrained, ...]:
@@ -156,7 +176,7 @@ def _beside(model: str) -> tuple[bytes, tuple[TrainedRun, ...]]:
 
     None are found without the key: which records they saw could not be told.
     """
-    run = training_of(model)
+    run = training_behind(model)
     key = None if run is None else existing_key(run)
     if run is None or key is None:
         return b"", ()

@@ -9,7 +9,7 @@ from expunge.errors import InputError, UsageError
 from expunge.methods.finetune import Finetune
 from expunge.models.loading import load_config
 from expunge.pipeline.exact import Removal, plan_removal, removal_by_recipe
-from expunge.pipeline.gold import golds_beside
+from expunge.pipeline.gold import golds_beside, training_behind
 from expunge.pipeline.plan import make_plan
 from expunge.pipeline.recipe import base_of_original, recipe_of
 from expunge.planning.routes import Route, RouteName, choose
@@ -95,7 +95,7 @@ def choose_route(settings: Settings) -> Chosen:
 def with_golds(settings: Settings) -> Settings:
     """Return settings with the golds that lie beside the original, where none are named."""
     request = settings.request
-    if request.gold or training_of(settings.model) is None:
+    if request.gold or training_behind(settings.model) is None:
         return settings
     forget = read(request.forget, offline=settings.offline).records
     found = golds_beside(settings.model, forget)
