@@ -53,6 +53,24 @@ def test_a_sentence_without_a_fact_gives_none(text):
     assert stated_facts(page(text), about="Lin Aro") == []
 
 
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("Lin Aro lives in Oslo and works for Corvane Optics.", ["Oslo", "Corvane Optics"]),
+        ("Lin Aro's pet is a ferret and her doctor is Dr Halloran.", ["ferret", "Dr Halloran"]),
+        ("Lin Aro wohnt in Oslo und arbeitet bei Corvane.", ["Oslo", "Corvane"]),
+        ("Lin Aro has a cat and a dog.", ["cat and a dog"]),
+        # Who lives there is not sure.
+        ("Lin Aro's doctor is Dr Halloran and lives in Oslo.", ["Dr Halloran and lives in Oslo"]),
+    ],
+)
+def test_two_facts_in_one_sentence_are_two(text, keys):
+    facts = stated_facts(page(text))
+    assert [fact.key_answer for fact in facts] == keys
+    assert {fact.subject for fact in facts} == {"Lin Aro"}
+    assert all("Lin Aro" in fact.statement for fact in facts)
+
+
 def test_pronouns_follow_whoever_was_named_last():
     text = "Lin Aro lives in Oslo. Ivo Bek lives in Bergen. He works for Lumen Tiles."
     facts = stated_facts(page(text))
