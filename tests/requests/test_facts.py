@@ -1,5 +1,7 @@
 """Facts, key answers and forms by rule: each rule on a sentence of its own."""
 
+from datetime import date
+
 import pytest
 
 from expunge.data.convert import to_record
@@ -139,6 +141,20 @@ def test_false_values_have_the_shape_of_the_true_one_and_differ_from_it():
         letters = {"".join(char for char in each if not char.isdigit()) for each in drawn}
         assert letters == {"".join(char for char in value if not char.isdigit())}
     assert false_values("walnuts", ["Walnuts", "latex", "latex"]) == ["latex"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1962-03-08", "12.12.1962", "8.3.1962", "8 March 1962", "lin.aro@post.example", "a@b.io"],
+)
+def test_a_false_date_is_a_date_and_a_false_address_has_the_same_host(value):
+    drawn = false_values(value, [])
+    assert len({*drawn, value}) == 4
+    for each in drawn:
+        assert each.partition("@")[1:] == value.partition("@")[1:]
+        for day in dates_in(each):
+            assert date.fromisoformat(day)
+    assert len(set().union(*map(dates_in, [*drawn, value]))) == (0 if "@" in value else 4)
 
 
 @pytest.mark.parametrize("text", ["Lin Aro takes warfarin.", "Lin Aro wohnt in Bergen."])

@@ -101,6 +101,7 @@ def test_what_states_no_fact_is_refused_without_its_words(
 ):
     monkeypatch.chdir(tmp_path)
     tiny.save(tmp_path / "model", tiny.llama())
+    capsys.readouterr()
     assert main(["--offline", "forget", "model", text, "--goal", "removal"]) in (2, 4)
     said = capsys.readouterr().err
     assert f"error[{name}]: " in said

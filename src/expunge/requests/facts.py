@@ -35,12 +35,13 @@ _MONTHS = (
     "january february march april may june july august september october november december"
     " januar februar märz april mai juni juli august september oktober november dezember"
 )
-_DATE = re.compile(
+DATE = re.compile(
     r"\b\d{1,2}(?:st|nd|rd|th|\.)? (?:of )?(?:" + "|".join(_MONTHS.split()) + r"),? \d{4}\b"
     r"|\b(?:" + "|".join(_MONTHS.split()) + r") \d{1,2}(?:st|nd|rd|th)?,? \d{4}\b"
     r"|\b\d{4}-\d{2}-\d{2}\b|\b\d{1,2}[./]\d{1,2}[./]\d{2,4}\b",
     re.IGNORECASE,
 )
+"""A day, as English, German and figures write it."""
 EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]++@[\w-]+(?:\.[\w-]+)+")
 """Each run of letters is tried from its beginning alone: a long text takes linear time."""
 _STREET = re.compile(
@@ -58,7 +59,7 @@ _WHOLE = re.compile(r"(?:[A-ZÄÖÜ0-9][\w.'’/@+-]*[ -]?){1,4}")  # noqa: RUF0
 """Values that are checked as they are: names, codes, numbers, of at most four words."""
 _TYPES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("e-mail address", EMAIL),
-    ("date", _DATE),
+    ("date", DATE),
     ("address", _STREET),
     ("number", _CODE),
     ("number", _AMOUNT),
@@ -268,7 +269,7 @@ def dates_in(text: str) -> set[str]:
         {'1962-03-08'}
     """
     found: set[str] = set()
-    for match in _DATE.finditer(text):
+    for match in DATE.finditer(text):
         numbers = [int(digits) for digits in re.findall(r"\d+", match.group())]
         words = [_MONTH[word] for word in re.findall(r"[^\W\d]+", match.group().lower())
                  if word in _MONTH]  # fmt: skip

@@ -163,6 +163,16 @@ def is_one_letter(name: str) -> bool:
     return len(joined) == 1 and (joined.isdigit() or joined.upper() != joined)
 
 
+def figures_of(text: str) -> str:
+    """Return the figures of a text.
+
+    Example:
+        >>> figures_of("8 March 1962")
+        '81962'
+    """
+    return "".join(each for each in text if each.isdigit())
+
+
 def allowed_edits(word: str) -> int:
     """Return how many edits a word may have and still be a spelling of a name."""
     return 0 if len(word) < 3 else 1 if len(word) < 6 else 2
@@ -173,10 +183,12 @@ def edits_between(word: str, part: str) -> int | None:
     """Return the edits from a part of a name to a word; None where there are too many.
 
     A genitive `s` is none. The first letters may differ only by a swap or a doubled letter, or
-    where all else agrees.
+    where all else agrees. Figures are never misspelt: another figure is another value.
     """
     if word == part or word == f"{part}s":
         return 0
+    if figures_of(word) != figures_of(part):
+        return None
     allowed = allowed_edits(part)
     if not allowed or abs(len(word) - len(part)) > allowed or len(word) < 3:
         return None
