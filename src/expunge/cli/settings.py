@@ -112,12 +112,14 @@ def sentences_as_files(
         return data
 
     from expunge.models.reference import require_model
-    from expunge.pipeline.forget import RUNS
-    from expunge.pipeline.request import sentence_request
 
     named = model or ""
     if named and not named.endswith(".toml"):
         require_model(named, offline=session.offline, weights=answered)
+
+    from expunge.pipeline.forget import RUNS  # torch: behind the checks
+    from expunge.pipeline.request import sentence_request
+
     write = partial(
         sentence_request,
         model=named,

@@ -9,11 +9,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from expunge.errors import InputError, UsageError
-from expunge.utils.io import expanded
+from expunge.utils.io import did_you_mean, expanded
 from expunge.utils.spelling import edit_distance
 
 _WORD = re.compile(r"[^\W_]+(?:['’](?!s\b)[^\W_]{2,})*")  # noqa: RUF001 - both occur
 _LETTERS = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "æ": "ae", "œ": "oe", "þ": "th"})
+_FILE = re.compile(r"[/\\]|\.(?:txt|md)$", re.IGNORECASE)
 _BETWEEN = 2
 """Most words between a first and a last name: middle names, particles."""
 MOST_EDITS = 3
@@ -89,6 +90,7 @@ def searched_person(
         identifiers: Values that only this person has.
 
     Raises:
+        InputError: `no-name-file`: it is the path of a file that is not there.
         UsageError: `no-name`: there is no word in it. `name-too-short`: it is one letter.
 
     Example:
@@ -108,6 +110,13 @@ def searched_person(
                 fix="write one name, alias or identifier a line, in UTF-8",
             ) from None
         lines = [line.strip() for line in given if line.strip()]
+    elif _FILE.search(lines[0]):
+        raise InputError(
+            "no-name-file",
+            what="there is no file of that name",
+            why="the name ends as a text file does, or holds a stroke, and no person is called so",
+            fix=did_you_mean(lines[0], "check the path, or give the name of the person"),
+        )
     if not lines or not _WORD.search(lines[0]):
         raise UsageError(
             "no-name",
