@@ -98,16 +98,8 @@ def sentences_as_files(
     told = {each for each, kind in kinds if kind != TextKind.PATH or not each.strip()}
     for each in told:
         require_fact(each)
-        if as_told(each).statement:
-            continue
-        if not answered or model is None or model.endswith(".toml"):
-            raise UsageError(
-                "question-not-answered",
-                what="no model is there to answer the question",
-                why="its own answer is what is forgotten; a plan loads none, and a request file"
-                " beside a question names none",
-                fix="state the fact as a sentence, or use expunge forget MODEL QUESTION",
-            )
+        if not as_told(each).statement:
+            _require_answer(model, answered=answered)
     if not told:
         return data
 
@@ -127,7 +119,20 @@ def sentences_as_files(
         offline=session.offline,
         console=session.console,
     )
-    return tuple(str(write(each)) if each in told else each for each in data)
+    named_data = (str(write(each)) if each in told else each for each in data)
+    return tuple(dict.fromkeys(named_data))
+
+
+def _require_answer(model: str | None, *, answered: bool) -> None:
+    """Refuse a question where no model may answer it."""
+    if not answered or model is None or model.endswith(".toml"):
+        raise UsageError(
+            "question-not-answered",
+            what="no model is there to answer the question",
+            why="its own answer is what is forgotten; a plan loads none, and a request file beside"
+            " a question names none",
+            fix="state the fact as a sentence, or use expunge forget MODEL QUESTION",
+        )
 
 
 def two_request_files(first: str, config: Path, who: str) -> UsageError:

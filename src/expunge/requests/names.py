@@ -97,26 +97,7 @@ def searched_person(
         >>> searched_person("Lin Aro", aliases=["Lina"]).aliases
         ('Lina',)
     """
-    lines = [text.strip()]
-    path = expanded(text) if len(text) < 255 else None
-    if path is not None and path.is_file():
-        try:
-            given = path.read_text(encoding="utf-8-sig").splitlines()
-        except (UnicodeDecodeError, OSError) as error:
-            raise InputError(
-                "unreadable",
-                what=f"{path}: cannot be read",
-                why=type(error).__name__,
-                fix="write one name, alias or identifier a line, in UTF-8",
-            ) from None
-        lines = [line.strip() for line in given if line.strip()]
-    elif _FILE.search(lines[0]):
-        raise InputError(
-            "no-name-file",
-            what="there is no file of that name",
-            why="the name ends as a text file does, or holds a stroke, and no person is called so",
-            fix=did_you_mean(lines[0], "check the path, or give the name of the person"),
-        )
+    lines = _lines_of(text)
     if not lines or not _WORD.search(lines[0]):
         raise UsageError(
             "no-name",
@@ -137,6 +118,31 @@ def searched_person(
         aliases=(*aliases, *(line for line in lines[1:] if line not in marked)),
         identifiers=(*identifiers, *marked),
     )
+
+
+def _lines_of(text: str) -> list[str]:
+    """Return the lines of a file with a name, or the name itself."""
+    path = expanded(text) if len(text.encode()) < 255 else None
+    lines = [text.strip()]
+    if path is not None and path.is_file():
+        try:
+            given = path.read_text(encoding="utf-8-sig").splitlines()
+        except (UnicodeDecodeError, OSError) as error:
+            raise InputError(
+                "unreadable",
+                what=f"{path}: cannot be read",
+                why=type(error).__name__,
+                fix="write one name, alias or identifier a line, in UTF-8",
+            ) from None
+        lines = [line.strip() for line in given if line.strip()]
+    elif _FILE.search(lines[0]):
+        raise InputError(
+            "no-name-file",
+            what="there is no file of that name",
+            why="the name ends as a text file does, or holds a stroke, and no person is called so",
+            fix=did_you_mean(lines[0], "check the path, or give the name of the person"),
+        )
+    return lines
 
 
 @lru_cache(maxsize=1 << 17)
