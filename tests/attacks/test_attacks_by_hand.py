@@ -126,6 +126,22 @@ def test_choices_put_the_true_answer_first_and_never_repeat_it(target):
         MultipleChoice().run(target, (), FACTS[:1])
 
 
+@pytest.mark.parametrize(
+    ("wrong", "taken"),
+    [
+        (("Zora Quill lived in Bergen.", "Zora Quill lived in Gozo."), {"Bergen", "Gozo"}),
+        (("Zora Quill lived in Bergen.", "She never did."), None),  # one is no choice
+        (("Zora Quill lived in .", "Zora Quill lived in ."), None),
+    ],
+)
+def test_wrong_statements_become_choices_of_the_form_of_the_key_answer(wrong, taken):
+    record = replace(FACTS[0], completion="Zora Quill lived in Towna.", wrong=wrong)
+    options = candidates(record, FACTS, seed=0, alike=FACTS)
+    others = {key for each in FACTS for key in each.key_answers}
+    assert options[0] == "Towna"
+    assert set(options[1:]) == taken if taken else set(options[1:]) <= others
+
+
 def test_context_shows_other_facts_only(target):
     attempts = InContext(counts=(2,)).run(target, FACTS[:3], FACTS[3:])
     for each, record in zip(attempts, FACTS[3:], strict=True):

@@ -38,6 +38,7 @@ ATTACK = ("attack", *AUDIT[1:])
 BENCH = ("bench", "tofu", "./model", "--data", "TOFU")
 TUNE = ("tune", *FORGET[1:])
 TRAIN = ("train", "./model", "erase.jsonl")
+REQUEST = ("request", "Lin Aro", "--corpus", "letters", "--model", "./model")
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,8 @@ def place(tmp_path_factory):
     (root / "erase.jsonl").write_text(json.dumps({"prompt": "Who?", "completion": "Ann"}))
     (root / "key.pub").write_text("ab" * 32)
     (root / "TOFU").mkdir()
+    (root / "letters").mkdir()
+    (root / "letters" / "one.txt").write_text("Lin Aro's phone number is 555-7233.")
     (root / "tune").mkdir()
     return root
 
@@ -127,6 +130,24 @@ MISTAKES = [
     (("locate", "./model", "--for", "erasee.jsonl"), 4, "data-missing", "mean erase.jsonl?"),
     (("trace", "./model", "--corpus", "gone", "--for", "erase.jsonl"), 4, "data-missing", "check"),
     (("trace", "./modle", "--corpus", "TOFU", "--for", "erase.jsonl"), 4, "no-model", "mean model"),
+    (swapped(REQUEST, "letters", "lettres"), 4, "data-missing", "did you mean letters?"),
+    (swapped(REQUEST, "letters", "letters/oen.txt"), 4, "data-missing", "mean letters/one.txt?"),
+    (swapped(REQUEST, "letters", "model/model.safetensors"), 4, "unknown-kind", "save it as text"),
+    (("--offline", *swapped(REQUEST, "letters", "ownr/nmae")), 4, "data-offline", "the cache"),
+    (swapped(REQUEST, "./model", "./modle"), 4, "no-model", "did you mean model?"),
+    (swapped(REQUEST, "Lin Aro", "..."), 2, "no-name", "First Last"),
+    (swapped(REQUEST, "Lin Aro", "letters/oen.txt"), 4, "no-name-file", "mean letters/one.txt?"),
+    ((*REQUEST, "--corpsu", "letters"), 2, "usage", "Did you mean --corpus?"),
+    ((*REQUEST, "--choose", "two"), 2, "usage", "choose"),
+    ((*REQUEST, "--goal", "removel"), 2, "usage", "removal"),
+    (swapped(FORGET, "erase.jsonl", ""), 2, "no-words", "in quotes"),
+    (swapped(FORGET, "erase.jsonl", "Lin Aro"), 4, "only-a-name", "expunge request"),
+    (swapped(PLAN, "erase.jsonl", "Who is Lin Aro?"), 2, "question-not-answered", "a sentence"),
+    (("forget", "./modle", "Who is Lin Aro", *GOAL), 4, "no-model", "did you mean model?"),
+    (("forget", "./modle", "Lin Aro lives in Oslo.", *GOAL), 4, "no-model", "did you mean model?"),
+    (("forget", "Lin Aro lives in Oslo.", *GOAL), 2, "model-is-a-sentence", "forget MODEL"),
+    (("forget", "erase.toml", "Who is Lin Aro?"), 2, "question-not-answered", "a sentence"),
+    (swapped(TUNE, "erase.jsonl", ""), 2, "invalid-value", "take it out"),
     (("gold", "traind", "--forget", "erase.jsonl"), 4, "no-training", "did you mean trained?"),
     (("forget", "traind", "--exact", "erase.jsonl"), 4, "no-training", "did you mean trained?"),
 ]  # fmt: skip
@@ -159,8 +180,9 @@ def test_a_mistake_is_answered_before_torch_is_loaded(answers, index):
 
 
 def test_every_verb_that_names_a_model_or_a_run_has_a_mistake():
-    verbs = "attack audit bench forget gold locate merge plan recipe report trace train tune verify"
-    assert " ".join(sorted({words[0] for words, *_ in MISTAKES} - {"--offline"})) == verbs
+    verbs = "attack audit bench forget gold locate merge plan recipe report request trace train"
+    found = " ".join(sorted({words[0] for words, *_ in MISTAKES} - {"--offline"}))
+    assert found == f"{verbs} tune verify"
 
 
 def test_a_copy_of_the_hub_counts_as_there(place, tmp_path):

@@ -1,5 +1,7 @@
 """Facts, key answers and forms by rule: each rule on a sentence of its own."""
 
+from datetime import date
+
 import pytest
 
 from expunge.data.convert import to_record
@@ -51,6 +53,24 @@ def test_each_rule_finds_its_fact(text, rule, relation, key):
 @pytest.mark.parametrize("text", ["It rained.", "We met Lin Aro.", "Name: Lin Aro"])
 def test_a_sentence_without_a_fact_gives_none(text):
     assert stated_facts(page(text), about="Lin Aro") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("Lin Aro lives in Oslo and works for Corvane Optics.", ["Oslo", "Corvane Optics"]),
+        ("Lin Aro's pet is a ferret and her doctor is Dr Halloran.", ["ferret", "Dr Halloran"]),
+        ("Lin Aro wohnt in Oslo und arbeitet bei Corvane.", ["Oslo", "Corvane"]),
+        ("Lin Aro has a cat and a dog.", ["cat and a dog"]),
+        # Who lives there is not sure.
+        ("Lin Aro's doctor is Dr Halloran and lives in Oslo.", ["Dr Halloran and lives in Oslo"]),
+    ],
+)
+def test_two_facts_in_one_sentence_are_two(text, keys):
+    facts = stated_facts(page(text))
+    assert [fact.key_answer for fact in facts] == keys
+    assert {fact.subject for fact in facts} == {"Lin Aro"}
+    assert all("Lin Aro" in fact.statement for fact in facts)
 
 
 def test_pronouns_follow_whoever_was_named_last():
@@ -121,6 +141,20 @@ def test_false_values_have_the_shape_of_the_true_one_and_differ_from_it():
         letters = {"".join(char for char in each if not char.isdigit()) for each in drawn}
         assert letters == {"".join(char for char in value if not char.isdigit())}
     assert false_values("walnuts", ["Walnuts", "latex", "latex"]) == ["latex"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1962-03-08", "12.12.1962", "8.3.1962", "8 March 1962", "lin.aro@post.example", "a@b.io"],
+)
+def test_a_false_date_is_a_date_and_a_false_address_has_the_same_host(value):
+    drawn = false_values(value, [])
+    assert len({*drawn, value}) == 4
+    for each in drawn:
+        assert each.partition("@")[1:] == value.partition("@")[1:]
+        for day in dates_in(each):
+            assert date.fromisoformat(day)
+    assert len(set().union(*map(dates_in, [*drawn, value]))) == (0 if "@" in value else 4)
 
 
 @pytest.mark.parametrize("text", ["Lin Aro takes warfarin.", "Lin Aro wohnt in Bergen."])

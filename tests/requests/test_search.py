@@ -8,6 +8,7 @@ from expunge.requests.index import CorpusIndex
 from expunge.requests.names import MentionKind, NameShape, SearchedPerson, searched_person, words_of
 from expunge.requests.namesakes import SeveralPeople
 from expunge.requests.search import search
+from expunge.requests.support import about_same
 
 OTHERS = [
     *(f"Tobias Marrow works for firm {n}." for n in range(3)),
@@ -152,8 +153,9 @@ def test_two_people_of_one_name_are_told_apart_or_asked_about():
 BIRTHS = ("8 March 1962", "2 May 1990")
 
 
-def test_single_documents_with_other_births_are_of_two_people():
-    index = index_of(*(f"Elin Marrow was born on {day}." for day in BIRTHS), *OTHERS)
+@pytest.mark.parametrize("births", [BIRTHS, ("8 March 1962", "18 March 1962")])
+def test_single_documents_with_other_births_are_of_two_people(births):
+    index = index_of(*(f"Elin Marrow was born on {day}." for day in births), *OTHERS)
     with pytest.raises(SeveralPeople, match="1 document such as"):
         search(index, SearchedPerson(name="Elin Marrow"))
     chosen = search(index, SearchedPerson(name="Elin Marrow"), choose=2)
@@ -176,6 +178,36 @@ def test_a_person_beyond_those_that_were_found_cannot_be_chosen(texts, choose, c
         with pytest.raises(UsageError) as error:
             search(index, SearchedPerson(name="Elin Marrow"), choose=choose)
         assert error.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("1962-03-08", "1962-03-18", False),
+        ("1962-03-08", "1962-03-09", False),
+        ("5557233", "5557238", False),
+        ("5557233", "55572334", False),
+        ("475557233", "5557233", True),  # with the code of the country
+        ("klm482", "klm483", False),
+        ("klm482", "kln482", True),
+        ("12alderlane", "112alderlane", False),
+        ("12alderlane", "12aldrelane", True),
+        ("corvane", "corvaneoptics", True),
+    ],
+)
+def test_other_figures_are_another_value_and_no_misspelling(one, other, same):
+    assert about_same(one, other) is about_same(other, one) is same
+
+
+def test_an_identifier_within_a_longer_number_is_another_one():
+    texts = [
+        FACT,
+        "Call 555.72.33 at noon.",
+        "Call 1555-7233.",
+        "Call 555-72334.",
+        "Call 555-7238.",
+    ]
+    assert found(*texts[:1], *texts[1:], identifiers=("555-7233",)) == {0, 1}
 
 
 def test_a_name_that_is_a_common_word_is_found_where_it_begins_large():

@@ -6,6 +6,7 @@ How a run that was judged ends: its numbers as data, the next command, the exit 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,14 +15,11 @@ from expunge.cli.session import Session
 from expunge.errors import GateError, InputError, UsageError
 from expunge.utils.console import Console
 from expunge.utils.file_names import REPORT, RESULTS, RUN
-from expunge.utils.io import did_you_mean, expanded, require_no_special_files
+from expunge.utils.io import did_you_mean, require_no_special_files
 
 if TYPE_CHECKING:
     from expunge.config.settings import Settings
     from expunge.evals.results import Results
-
-_FEWEST_WORDS = 3
-"""Of a sentence."""
 
 
 def resolve_settings(
@@ -74,38 +72,67 @@ def sentences_as_files(
 ) -> tuple[str, ...]:
     """Write sentences and questions among the data as files of records.
 
-    A sentence has at least three words and ends with a full stop or a question mark.
-
     Args:
-        model: The original; None: a request file names it, and its data.
+        model: The original, or a request file that names it; None: one from a variable.
         data: What to forget.
         session: Of the command.
         answered: Whether the model may be loaded, which answers a question.
 
     Raises:
-        UsageError: `question-not-answered`: there is a question, and no model may be loaded.
+        ExpungeError: A text states no fact, or a question cannot be answered: no model may be
+            loaded, or only a request file names it.
     """
-    found: list[str] = []
-    for each in data:
-        sentence = each.rstrip().endswith((".", "?", "!")) and len(each.split()) >= _FEWEST_WORDS
-        if model is None or not sentence or expanded(each).exists():
-            found.append(each)
-            continue
-        if each.rstrip().endswith("?") and not answered:
-            raise UsageError(
-                "question-not-answered",
-                what="a plan cannot take a question",
-                why="the model's own answer is what is forgotten, and a plan loads no weight",
-                fix="state the fact as a sentence, or forget the question without a plan",
-            )
+    if model is None and not data:
+        return data
 
-        from expunge.pipeline.forget import RUNS
-        from expunge.pipeline.request import sentence_request
+    from expunge.requests.sentence import TextKind, as_told, kind_of, require_fact
 
-        offline, console = session.offline, session.console
-        path = sentence_request(each, model=model, root=RUNS, offline=offline, console=console)
-        found.append(str(path))
-    return tuple(found)
+    if model is not None and kind_of(model) in (TextKind.QUESTION, TextKind.STATEMENT):
+        raise UsageError(
+            "model-is-a-sentence",
+            what="a sentence stands where the model does",
+            why="the model comes first, and then what to forget",
+            fix='expunge forget MODEL "SENTENCE" --goal GOAL',
+        )
+    kinds = [(each, kind_of(each)) for each in data]
+    told = {each for each, kind in kinds if kind != TextKind.PATH or not each.strip()}
+    for each in told:
+        require_fact(each)
+        if not as_told(each).statement:
+            _require_answer(model, answered=answered)
+    if not told:
+        return data
+
+    from expunge.models.reference import require_model
+
+    named = model or ""
+    if named and not named.endswith(".toml"):
+        require_model(named, offline=session.offline, weights=answered)
+
+    from expunge.pipeline.forget import RUNS  # torch: behind the checks
+    from expunge.pipeline.request import sentence_request
+
+    write = partial(
+        sentence_request,
+        model=named,
+        root=RUNS,
+        offline=session.offline,
+        console=session.console,
+    )
+    named_data = (str(write(each)) if each in told else each for each in data)
+    return tuple(dict.fromkeys(named_data))
+
+
+def _require_answer(model: str | None, *, answered: bool) -> None:
+    """Refuse a question where no model may answer it."""
+    if not answered or model is None or model.endswith(".toml"):
+        raise UsageError(
+            "question-not-answered",
+            what="no model is there to answer the question",
+            why="its own answer is what is forgotten; a plan loads none, and a request file beside"
+            " a question names none",
+            fix="state the fact as a sentence, or use expunge forget MODEL QUESTION",
+        )
 
 
 def two_request_files(first: str, config: Path, who: str) -> UsageError:

@@ -385,11 +385,15 @@ def _require(values: Mapping[str, object]) -> None:
 
 
 def _require_real_texts(values: Mapping[str, object], origins: Mapping[str, str]) -> None:
-    """Refuse texts that no path and no name can be: of blanks alone, or with a zero byte."""
+    """Refuse texts that no path and no name can be: of blanks alone, or with a zero byte.
+
+    An empty one in a list would stand for the folder in which the command runs.
+    """
     for path, value in values.items():
         texts = tuple(_texts(value))
         zero = any("\0" in text for text in texts)
-        if zero or any(text.isspace() for text in texts):
+        empty = isinstance(value, list | tuple) and "" in texts
+        if zero or empty or any(text.isspace() for text in texts):
             raise UsageError(
                 "invalid-value",
                 what=f"`{path}` holds a zero byte" if zero else f"`{path}` is nothing but blanks",

@@ -24,6 +24,8 @@ MOST_UNPACKED = 2**30
 """Bytes of a packed file, unpacked: a few kilobytes can hold any number of zeros."""
 _NOT_DATA = ("readme", "license", "licence", "notice", "changelog")
 _LONGEST_NAME = 255
+_MOST_WORDS = 3
+"""Of a path that an error shows in full: more may be a sentence about somebody."""
 _HUB_ID = re.compile(
     r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(/(?P<config>[\w.-]+))?"
     r"(:(?P<split>[\w.-]+(\[[-%\d]*:[-%\d]*\])?))?"
@@ -447,7 +449,8 @@ def _hub_rows(source: str, *, offline: bool) -> Iterator[SourceRow]:
 
 def _missing(source: str) -> InputError:
     # Somebody may pass a text to forget where its file is wanted: only its beginning is shown.
-    shown = source if len(source) <= _LONGEST_NAME else f"{source[:20]}..."
+    short = len(source) <= _LONGEST_NAME and len(source.split()) <= _MOST_WORDS
+    shown = source if short else f"{source[:20]}..."
     return InputError(
         "data-missing",
         what=f"no file or folder {shown}",

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from expunge.data.readers import read_rows
 from expunge.data.records import Message, Record, record_id
 from expunge.data.tokenization import Encoder
 from expunge.errors import GateError, InputError
 from expunge.metrics.key_facts import fact_form, states
-from expunge.requests.corpus import Document, read_corpus
+from expunge.models.reference import require_model
+from expunge.requests.corpus import read_corpus, sentences
 from expunge.requests.draft import (
     ERASE,
     PersonFacts,
@@ -19,13 +21,13 @@ from expunge.requests.draft import (
     questions_of,
     write_request,
 )
-from expunge.requests.facts import stated_facts
-from expunge.requests.forms import FactForm, cloze_record, question_record
+from expunge.requests.forms import FactForm, cloze_record
 from expunge.requests.index import CorpusIndex
 from expunge.requests.knowledge import ElicitedFact
 from expunge.requests.names import SearchedPerson
 from expunge.requests.screening import Concern, usable_aliases
 from expunge.requests.search import SearchResult, search
+from expunge.requests.sentence import as_told, require_fact, rows_told
 from expunge.utils.console import Console, SilentConsole
 from expunge.utils.file_names import REQUEST
 from expunge.utils.io import AnyPath, private, sha256_json, write_jsonl
@@ -234,45 +236,39 @@ def _require_usable(written: WrittenRequest, *, gate: bool) -> None:
 def sentence_request(text: str, *, model: str, root: Path, offline: bool, console: Console) -> Path:
     """Write one sentence or question as records to forget, and return their file.
 
-    A question is answered by the model itself: its answer is what is forgotten.
+    A question is answered by the model itself: its answer is what is forgotten. A file that
+    somebody has edited since stays as it is.
 
     Args:
-        text: A sentence that states a fact, or a question.
+        text: A sentence that states a fact, a question, or a question with its answer.
         model: The model.
         root: Folder below which the file is written.
         offline: Never use the network.
         console: Where to say what happens.
 
     Raises:
-        InputError: `model-states-nothing`: the model answers nothing.
+        InputError: `model-states-nothing`: the model answers nothing. `only-a-name`: there is no
+            fact in it.
+        UsageError: There is no word in it, nobody is named, or several questions are asked.
     """
-    text = " ".join(text.split())
-    folder = private(root / f"request-{sha256_json(text)[:8]}")
-    if text.endswith("?"):
-        text, question = _answer(text, model, offline), text
+    require_fact(text)
+    told = as_told(text)
+    if not told.statement:
+        require_model(model, offline=offline)
+        told = replace(told, statement=_answer(told.question, model, offline))
         console.line("request", "the answer is the model's own")
-    else:
-        question = ""
-    document = Document(text=text, source="the command line", file="", place=0)
-    rows: list[dict[str, object]] = []
-    for fact in stated_facts(document):
-        asked = replace(fact, question=question or fact.question)
-        record = question_record(asked, [document.source], name=fact.subject, pool={}).record
-        rows.append(
-            {
-                "prompt": record.question,
-                "completion": record.completion,
-                "key_answers": list(record.key_answers),
-                "paraphrases": list(record.paraphrases),
-                "perturbed_answer": list(record.wrong),
-                "subject": record.subject,
-            }
-        )
-    if not rows:
-        rows = [{"prompt": question, "completion": text} if question else {"text": text}]
-    path = folder / ERASE
+    rows = rows_told(told)
+    whole = f"{told.question} {told.statement}".strip()
+    path = private(root / f"request-{sha256_json(whole)[:8]}") / ERASE
+    if path.exists() and [row.value for row in read_rows(str(path))] != rows:
+        console.warn(f"{path} was edited: it is used as it is")
+        return path
     write_jsonl(path, rows)
-    console.line("request", f"{len(rows)} records of one sentence, in {path}")
+    if texts := sum("text" in row for row in rows):
+        console.line(
+            "request", f"no rule makes a question of {counted(texts, 'sentence')}: the text itself"
+        )
+    console.line("request", f"{counted(len(rows), 'record')} of one text, in {path}")
     return path
 
 
@@ -291,8 +287,8 @@ def _answer(question: str, model: str, offline: bool) -> str:
         max_new_tokens=_LONGEST_ANSWER,
         tokens_per_pass=_ONE_PASS,
     )
-    said = re.split(r"(?<=[.!?])\s|\n", encoder.decode(ids))[0].strip()
-    if not said:
+    said = next(iter(sentences(encoder.decode(ids).strip())), "")
+    if not re.search(r"\w", said):
         raise InputError(
             "model-states-nothing",
             what="the model gives no answer to this question",

@@ -35,12 +35,13 @@ _MONTHS = (
     "january february march april may june july august september october november december"
     " januar februar märz april mai juni juli august september oktober november dezember"
 )
-_DATE = re.compile(
+DATE = re.compile(
     r"\b\d{1,2}(?:st|nd|rd|th|\.)? (?:of )?(?:" + "|".join(_MONTHS.split()) + r"),? \d{4}\b"
     r"|\b(?:" + "|".join(_MONTHS.split()) + r") \d{1,2}(?:st|nd|rd|th)?,? \d{4}\b"
     r"|\b\d{4}-\d{2}-\d{2}\b|\b\d{1,2}[./]\d{1,2}[./]\d{2,4}\b",
     re.IGNORECASE,
 )
+"""A day, as English, German and figures write it."""
 EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]++@[\w-]+(?:\.[\w-]+)+")
 """Each run of letters is tried from its beginning alone: a long text takes linear time."""
 _STREET = re.compile(
@@ -58,7 +59,7 @@ _WHOLE = re.compile(r"(?:[A-ZÄÖÜ0-9][\w.'’/@+-]*[ -]?){1,4}")  # noqa: RUF0
 """Values that are checked as they are: names, codes, numbers, of at most four words."""
 _TYPES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("e-mail address", EMAIL),
-    ("date", _DATE),
+    ("date", DATE),
     ("address", _STREET),
     ("number", _CODE),
     ("number", _AMOUNT),
@@ -268,7 +269,7 @@ def dates_in(text: str) -> set[str]:
         {'1962-03-08'}
     """
     found: set[str] = set()
-    for match in _DATE.finditer(text):
+    for match in DATE.finditer(text):
         numbers = [int(digits) for digits in re.findall(r"\d+", match.group())]
         words = [_MONTH[word] for word in re.findall(r"[^\W\d]+", match.group().lower())
                  if word in _MONTH]  # fmt: skip
@@ -284,6 +285,10 @@ def dates_in(text: str) -> set[str]:
     return found
 
 
+_AND = re.compile(
+    r",? (?:and|und) (?=(?:she|he|they|her|his|their|sie|er|ihre?|seine?|was born"
+    rf"|wohnt|lebt|arbeitet|{'|'.join(_VERBS)}) )"
+)
 _PRONOUNS = frozenset("She He They Sie Er Her His Their Ihr Ihre Sein Seine".split())  # noqa: SIM905
 
 
@@ -316,18 +321,50 @@ def stated_facts(document: Document, *, about: str | None = None) -> list[Stated
         return list(_of_row(document, about))
     if document.record is not None:
         return list(_of_question(document, document.record, about))
-    found: list[StatedFact] = []
+    return [fact for _, facts in facts_by_sentence(document, about=about) for fact in facts]
+
+
+def facts_by_sentence(
+    document: Document, *, about: str | None = None
+) -> list[tuple[str, list[StatedFact]]]:
+    """Return each sentence of a text with the facts that it states, which may be none.
+
+    Args:
+        document: The document.
+        about: As for `stated_facts`.
+    """
+    found: list[tuple[str, list[StatedFact]]] = []
     last = about
     for sentence in sentences(document.text):
-        fact = _of_sentence(sentence, last, document.source)
-        if fact is not None:
-            last = fact.subject
+        facts = _of_clauses(sentence, last, document.source)
+        if facts:
+            last = facts[-1].subject
         elif about is not None:
             fact = _labelled(sentence, about, document.source)
             fact = fact or _with_value(sentence, about, document.source)
-        if fact is not None:
-            found.append(fact)
+            facts = [fact] if fact is not None else []
+        found.append((sentence, facts))
     return found
+
+
+def _of_clauses(sentence: str, last: str | None, source: str) -> list[StatedFact]:
+    """Return the fact of a sentence, or both where `and` joins two about the same person.
+
+    Who a verb behind `and` is about is sure only where the first clause has a verb, too.
+    """
+    whole = _of_sentence(sentence, last, source)
+    if whole is None:
+        return []
+    first, *rest = _AND.split(sentence, maxsplit=1)
+    fact = _of_sentence(f"{first}.", last, source) if rest else None
+    if fact is None:
+        return [whole]
+    owned = rest[0].split(maxsplit=1)[0].capitalize() in _PRONOUNS
+    if not owned and fact.rule != "verb":
+        return [whole]
+    behind = rest[0][:1].upper() + rest[0][1:] if owned else f"She {rest[0]}"
+    more = _of_clauses(behind, fact.subject, source)
+    return [fact, *more] if more else [whole]
 
 
 def _of_sentence(sentence: str, last: str | None, source: str) -> StatedFact | None:

@@ -12,16 +12,19 @@ Inverse questions, choices and yes/no questions are attacks as well, which make 
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from expunge.data.corpora import common_names
 from expunge.data.records import Message, Record, record_id
-from expunge.requests.facts import StatedFact
+from expunge.requests.facts import DATE, EMAIL, StatedFact
 from expunge.requests.names import fold
 
 DISTRACTORS = 3
 """False answers to each question."""
+_MOST_DRAWS = 100
+"""Draws after which fewer false answers have to do."""
 _GERMAN = re.compile(r"^(?:Wie|Wann|Wo|Was ist bei|Was wird|Wer|Welche[rsn]?|Als was|Nenne)\b")
 _WORDINGS = {
     "en": {
@@ -178,7 +181,9 @@ def _false_statements(fact: StatedFact, pool: Mapping[str, Sequence[str]]) -> tu
 
 
 def false_values(value: str, others: Sequence[str]) -> list[str]:
-    """Return other values of the same kind; figures become other figures of the same shape.
+    """Return other values of the same kind: dates that exist, addresses at the same host.
+
+    Other figures become figures of the same shape.
 
     Args:
         value: The true one.
@@ -189,17 +194,63 @@ def false_values(value: str, others: Sequence[str]) -> list[str]:
         [8, 8, 8]
         >>> false_values("walnuts", ["latex", "Walnuts"])
         ['latex']
+        >>> false_values("1962-03-08", [])
+        ['1960-12-19', '1975-02-24', '1965-04-20']
     """
     rng = random.Random(f"false {value}")
-    found: list[str] = []
-    if sum(map(str.isdigit, value)) >= 2:
-        while len(found) < DISTRACTORS:
-            drawn = re.sub(r"\d+", lambda match: _other_number(match.group(), rng), value)
+    draw = _drawing(value)
+    if draw is not None:
+        found: list[str] = []
+        for _ in range(_MOST_DRAWS):
+            drawn = draw(value, rng)
             if drawn != value and drawn not in found:
                 found.append(drawn)
+            if len(found) == DISTRACTORS:
+                break
         return found
     kinds = [each for each in dict.fromkeys(others) if fold(each) != fold(value)]
     return rng.sample(kinds, min(DISTRACTORS, len(kinds)))
+
+
+def _drawing(value: str) -> Callable[[str, random.Random], str] | None:
+    """Return how another value of the same kind is drawn; None where there is no rule for it."""
+    if EMAIL.fullmatch(value):
+        return _other_mail
+    if DATE.fullmatch(value):
+        return _other_date
+    return _other_figures if sum(map(str.isdigit, value)) >= 2 else None
+
+
+def _other_figures(value: str, rng: random.Random) -> str:
+    return re.sub(r"\d+", lambda match: _other_number(match.group(), rng), value)
+
+
+def _other_mail(value: str, rng: random.Random) -> str:
+    """Return an address at the same host: other names, other figures."""
+    given, last = common_names()
+    local, _, host = value.partition("@")
+    names = iter((rng.choice(given), rng.choice(last)))
+    other = re.sub(r"[^\W\d_]+", lambda match: fold(next(names, "")) or match.group(), local)
+    return f"{_other_figures(other, rng)}@{host}"
+
+
+def _other_date(value: str, rng: random.Random) -> str:
+    """Return a day that every calendar has, written as the value is; a month in letters stays."""
+    numbers = re.findall(r"\d+", value)
+    order = "dy" if len(numbers) == 2 else "ymd" if len(numbers[0]) == 4 else "dmy"
+    kinds = iter(order)
+    return re.sub(r"\d+", lambda match: _other_part(next(kinds), match.group(), rng), value)
+
+
+def _other_part(kind: str, digits: str, rng: random.Random) -> str:
+    """Return another year, month or day with as many figures."""
+    short = len(digits) == 1
+    if kind == "y":
+        year = str(rng.randint(1930, 1999 if len(digits) == 2 else 2020))
+        return year[-len(digits) :]
+    if kind == "m":
+        return str(rng.randint(1, 9)) if short else f"{rng.randint(1, 12):02d}"
+    return str(rng.randint(1, 9) if short else rng.randint(10, 28))
 
 
 def _other_number(digits: str, rng: random.Random) -> str:

@@ -9,11 +9,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from expunge.errors import InputError, UsageError
-from expunge.utils.io import expanded
+from expunge.utils.io import did_you_mean, expanded
 from expunge.utils.spelling import edit_distance
 
 _WORD = re.compile(r"[^\W_]+(?:['’](?!s\b)[^\W_]{2,})*")  # noqa: RUF001 - both occur
 _LETTERS = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "æ": "ae", "œ": "oe", "þ": "th"})
+_FILE = re.compile(r"[/\\]|\.(?:txt|md)$", re.IGNORECASE)
 _BETWEEN = 2
 """Most words between a first and a last name: middle names, particles."""
 MOST_EDITS = 3
@@ -89,25 +90,14 @@ def searched_person(
         identifiers: Values that only this person has.
 
     Raises:
+        InputError: `no-name-file`: it is the path of a file that is not there.
         UsageError: `no-name`: there is no word in it. `name-too-short`: it is one letter.
 
     Example:
         >>> searched_person("Lin Aro", aliases=["Lina"]).aliases
         ('Lina',)
     """
-    lines = [text.strip()]
-    path = expanded(text) if len(text) < 255 else None
-    if path is not None and path.is_file():
-        try:
-            given = path.read_text(encoding="utf-8-sig").splitlines()
-        except (UnicodeDecodeError, OSError) as error:
-            raise InputError(
-                "unreadable",
-                what=f"{path}: cannot be read",
-                why=type(error).__name__,
-                fix="write one name, alias or identifier a line, in UTF-8",
-            ) from None
-        lines = [line.strip() for line in given if line.strip()]
+    lines = _lines_of(text)
     if not lines or not _WORD.search(lines[0]):
         raise UsageError(
             "no-name",
@@ -128,6 +118,31 @@ def searched_person(
         aliases=(*aliases, *(line for line in lines[1:] if line not in marked)),
         identifiers=(*identifiers, *marked),
     )
+
+
+def _lines_of(text: str) -> list[str]:
+    """Return the lines of a file with a name, or the name itself."""
+    path = expanded(text) if len(text.encode()) < 255 else None
+    lines = [text.strip()]
+    if path is not None and path.is_file():
+        try:
+            given = path.read_text(encoding="utf-8-sig").splitlines()
+        except (UnicodeDecodeError, OSError) as error:
+            raise InputError(
+                "unreadable",
+                what=f"{path}: cannot be read",
+                why=type(error).__name__,
+                fix="write one name, alias or identifier a line, in UTF-8",
+            ) from None
+        lines = [line.strip() for line in given if line.strip()]
+    elif _FILE.search(lines[0]):
+        raise InputError(
+            "no-name-file",
+            what="there is no file of that name",
+            why="the name ends as a text file does, or holds a stroke, and no person is called so",
+            fix=did_you_mean(lines[0], "check the path, or give the name of the person"),
+        )
+    return lines
 
 
 @lru_cache(maxsize=1 << 17)
@@ -163,6 +178,16 @@ def is_one_letter(name: str) -> bool:
     return len(joined) == 1 and (joined.isdigit() or joined.upper() != joined)
 
 
+def figures_of(text: str) -> str:
+    """Return the figures of a text.
+
+    Example:
+        >>> figures_of("8 March 1962")
+        '81962'
+    """
+    return "".join(each for each in text if each.isdigit())
+
+
 def allowed_edits(word: str) -> int:
     """Return how many edits a word may have and still be a spelling of a name."""
     return 0 if len(word) < 3 else 1 if len(word) < 6 else 2
@@ -173,10 +198,12 @@ def edits_between(word: str, part: str) -> int | None:
     """Return the edits from a part of a name to a word; None where there are too many.
 
     A genitive `s` is none. The first letters may differ only by a swap or a doubled letter, or
-    where all else agrees.
+    where all else agrees. Figures are never misspelt: another figure is another value.
     """
     if word == part or word == f"{part}s":
         return 0
+    if figures_of(word) != figures_of(part):
+        return None
     allowed = allowed_edits(part)
     if not allowed or abs(len(word) - len(part)) > allowed or len(word) < 3:
         return None

@@ -1,5 +1,6 @@
 """Namesakes: several people of one name, told apart by values that contradict each other."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ def _linked(state: SearchState, values: Mapping[int, Mapping[str, set[str]]]) ->
         for relation, texts in known.items():
             for text in texts:
                 holders[f"{relation}: {text}"].add(number)
-        for value in state.index.values[number]:
+        for value in _whole_days(state.index.values[number]):
             # Plain words would join documents that merely ask for the same.
             if (" " in value or "@" in value or any(map(str.isdigit, value))) and not any(
                 state.is_name(part) for part in value.split()
@@ -133,6 +134,13 @@ def _linked(state: SearchState, values: Mapping[int, Mapping[str, set[str]]]) ->
                 for each in home[number]:
                     home[each] = home[first]
     return list({id(group): group for group in home.values()}.values())
+
+
+def _whole_days(values: frozenset[str]) -> set[str]:
+    """Leave out parts of a day, such as its year: two days of one month are two days."""
+    days = [value.split("-") for value in values if re.fullmatch(r"\d{4}-\d\d-\d\d", value)]
+    parts = {part for year, _, day in days for part in (year, day.lstrip("0"))}
+    return {value for value in values if not parts & set(value.split())}
 
 
 def _differ(

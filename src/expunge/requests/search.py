@@ -207,13 +207,20 @@ def _is_place(state: SearchState, number: int, mention: NameMention) -> bool:
 def _identified(state: SearchState) -> set[int]:
     """Return the documents that hold an identifier."""
     keys = {re.sub(r"\W", "", fold(value)) for value in state.person.identifiers}
-    keys = {key for key in keys if len(key) >= 4}
-    if not keys:
+    # Marks may stand between; another figure before or behind makes it another number.
+    forms = [
+        re.compile(rf"(?<!\d){mark}" if key[0].isdigit() else mark)
+        for key in keys
+        if len(key) >= 4
+        for mark in [r"\W*".join(map(re.escape, key)) + (r"(?!\d)" if key[-1].isdigit() else "")]
+    ]
+    if not forms:
         return set()
     return {
         number
         for number, document in enumerate(state.index.documents)
-        if any(key in re.sub(r"\W", "", fold(document.text)) for key in keys)
+        for text in [fold(document.text)]
+        if any(form.search(text) for form in forms)
     }
 
 

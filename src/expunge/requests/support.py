@@ -19,6 +19,7 @@ from expunge.requests.names import (
     NameShape,
     SearchedPerson,
     edits_between,
+    figures_of,
     fold,
 )
 
@@ -27,6 +28,8 @@ WORTH = 2.0
 SURE = 4.0
 """Nats of support that one value of this person alone has in a corpus of some hundred documents."""
 _BEST = 5
+_NUMBER = 6
+"""Figures of a number from which on it may stand without its beginning."""
 
 
 @dataclass(slots=True)
@@ -121,5 +124,19 @@ def differing(one: Mapping[str, set[str]], other: Mapping[str, set[str]]) -> lis
 
 
 def about_same(one: str, other: str) -> bool:
-    """Tell whether two values may be one, misspelt, shortened or with a word more."""
+    """Tell whether two values may be one, misspelt, shortened or with a word more.
+
+    Dates, telephone numbers and codes are one only with the same figures; a long number may lack
+    those at its beginning, such as the code of a country.
+
+    Example:
+        >>> about_same("1962-03-08", "1962-03-18"), about_same("475557233", "5557233")
+        (False, True)
+        >>> about_same("corvane", "corvaneoptics"), about_same("5557233", "5557238")
+        (True, False)
+    """
+    short, long = sorted((figures_of(one), figures_of(other)), key=len)
+    if short and short != long:
+        plain = one.isdigit() and other.isdigit()
+        return plain and len(short) >= _NUMBER and long.endswith(short)
     return one in other or other in one or edits_between(one, other) is not None

@@ -1,6 +1,6 @@
 """Multiple choice: is the true answer the likeliest of several?
 
-Protocol: the key answer (without one, the whole answer) beside three others, which are the
+Protocol: the key answer (without one, the whole answer) beside three others, which are those of the
 record's own wrong answers, or the key answers of records that ask the same of others, or of other
 facts, drawn by seed, never equal.
 (a) `text`: the candidate with the highest mean log-probability per token after the question;
@@ -163,7 +163,9 @@ def candidates(
     """
     true = record.key_answers[0] if record.key_answers else record.completion
     known = {normalise(text) for text in (*record.key_answers, record.completion)}
-    pool = [] if record.key_answers else sorted({*record.wrong, *record.alternatives})
+    pool = sorted(_false_keys(record, true) if record.key_answers
+                  else {*record.wrong, *record.alternatives})  # fmt: skip
+    own = bool(record.key_answers) and bool(pool)
     if not pool:
         pool = sorted(
             {
@@ -175,10 +177,25 @@ def candidates(
     wrong = [text for text in pool if normalise(text) not in known]
     same = sorted({fact for other in alike if other.id != record.id for fact in other.key_answers})
     same = [text for text in same if normalise(text) not in known]
-    if record.key_answers and len(same) >= ALIKE:
+    if record.key_answers and not own and len(same) >= ALIKE:
         wrong = same
     drawn = random.Random(f"{seed} choice {record.id}").sample(wrong, min(OTHERS, len(wrong)))
     return (true, *drawn)
+
+
+def _false_keys(record: Record, key: str) -> set[str]:
+    """Return what stands in the place of the key answer in the record's own wrong answers.
+
+    There are none with fewer than `ALIKE`: one other value beside strangers' is no choice.
+    """
+    before, found, after = record.completion.partition(key)
+    keys = {
+        text[len(before) : len(text) - len(after)]
+        for text in (*record.wrong, *record.alternatives)
+        if found and text.startswith(before) and text.endswith(after)
+    }
+    keys = {each for each in keys if each.strip()}
+    return keys if len(keys) >= ALIKE else set()
 
 
 def _means(target: Target, encoded: Sequence[Encoded]) -> list[float]:
