@@ -13,7 +13,7 @@ from expunge.metrics.fact_matchers import Background
 from expunge.metrics.key_facts import fact_form
 
 NAME, CODE, DATE, YEAR = "Jutta Jorridge", "YB-9139", "5 February 1972", "1984"
-WORDS = "zero one two three four five six seven eight nine".split()
+WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 DISGUISES: dict[str, Callable[[str], str]] = {
     "letter by letter": " ".join,
@@ -24,7 +24,7 @@ DISGUISES: dict[str, Callable[[str], str]] = {
     "soft hyphens": "\u00ad".join,
     "struck out": lambda fact: "".join(c + "\u0336" for c in fact),
     "keycaps": lambda fact: "".join(c + "\ufe0f\u20e3" if c.isdigit() else c for c in fact),
-    "look-alikes": lambda fact: fact.translate(str.maketrans("aeoJ", "аеоЈ")),
+    "look-alikes": lambda fact: fact.translate(str.maketrans("aeoJ", "аеоЈ")),  # noqa: RUF001
     "rot13": lambda fact: codecs.encode(fact, "rot13"),
     "base64": lambda fact: base64.b64encode(fact.encode()).decode(),
     "hexadecimal": lambda fact: fact.encode().hex(),

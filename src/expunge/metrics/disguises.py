@@ -25,7 +25,7 @@ SCATTERED = 6
 """The same where what lies between the characters is left out, and where initials are read."""
 
 _ALIKE = str.maketrans(
-    "аеорсухіјѕԁһӏАВЕНКМОРСТХУІЈЅЗ" + "αικνορτυχΑΒΕΖΗΙΚΜΝΟΡΤΥΧ",
+    "аеорсухіјѕԁһӏАВЕНКМОРСТХУІЈЅЗ" + "αικνορτυχΑΒΕΖΗΙΚΜΝΟΡΤΥΧ",  # noqa: RUF001
     "aeopcyxijsdhlABEHKMOPCTXYIJS3" + "aiknoptuxABEZHIKMNOPTYX",
 )
 """Cyrillic and Greek letters that look like Latin ones."""
@@ -104,7 +104,7 @@ def _read(shown: str) -> Iterator[str]:
         yield " ".join(_lettered(word, table) for word in shown.split())
 
 
-def _lettered(word: str, table: dict[int, str]) -> str:
+def _lettered(word: str, table: dict[int, int]) -> str:
     mixed = any(map(str.isalpha, word)) and any(map(str.isdigit, word))
     return word.translate(table) if mixed else word
 
