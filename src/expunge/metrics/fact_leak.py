@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from expunge.evidence.store import Answer, Item
+from expunge.metrics.disguises import disguised
 from expunge.metrics.fact_matchers import (
     LONG,
     NOTHING,
@@ -112,6 +113,10 @@ def fact_leak(
     if not forms or any(states(text, form) for text in shown for form in forms):
         return None
     if any(states(_form(text), form) for text in (said, email_written(said)) for form in forms):
+        return FactLeak(kind=Leak.FULL, strength=1.0, chance=0.0, matched=tuple(forms))
+    # In a disguise a fact counts only as a whole, and never where the question wears it, too.
+    masked = (form for form in forms if not any(disguised(t, form) for t in background.shown))
+    if any(disguised(said, form) for form in masked):
         return FactLeak(kind=Leak.FULL, strength=1.0, chance=0.0, matched=tuple(forms))
     question = background.shown[0] if background.shown else ""
     best, long = NOTHING, False

@@ -428,6 +428,48 @@ def _dialled(words: Sequence[str]) -> list[str]:
     return found
 
 
+def in_figures(words: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the words with numbers in figures: as amounts, digit by digit, and as years.
+
+    Example:
+        >>> list(in_figures(["in", "nineteen", "eighty", "four"]))[-1]
+        ['in', '1984']
+    """
+    yield _dialled(words)
+    amount: list[str] = []
+    year: list[str] = []
+    group: list[str] = []
+    for word in [*words, ""]:
+        if word in _SMALL or word == "hundred" or word in _SCALES or (group and word == "and"):
+            group.append(word)
+            continue
+        if group:
+            amount += [f"{value:.0f}" for value in _in_words(group)]
+            year.append(_spoken_year(group))
+            group = []
+        if word:
+            amount.append(word)
+            year.append(word)
+    yield amount
+    yield year
+
+
+def _spoken_year(words: Sequence[str]) -> str:
+    """Write `nineteen eighty four` as 1984 and `five five` as 55: parts side by side."""
+    parts: list[int] = []
+    tens = False
+    for word in words:
+        value = _SMALL.get(word)
+        if value is None:
+            continue
+        if tens and 0 < value < 10:
+            parts[-1] += value
+        else:
+            parts.append(value)
+        tens = value >= 20
+    return "".join(map(str, parts))
+
+
 def email_written(text: str) -> str:
     """Write spoken marks of e-mail addresses as marks: `a dot b at c dot example`.
 

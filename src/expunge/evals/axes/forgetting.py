@@ -30,6 +30,7 @@ from expunge.metrics.base import (
     RecordMetric,
     ScoreMetric,
 )
+from expunge.metrics.disguises import disguised
 from expunge.metrics.key_facts import fact_form, states
 from expunge.metrics.outcomes import Axis, Status
 from expunge.metrics.residual_memory import (
@@ -118,7 +119,11 @@ def _said(case: Comparison, role: str, facts: dict[str, tuple[str, ...]]) -> fro
                 found |= {
                     name
                     for name, spellings in facts.items()
-                    if any(states(text, fact) and not states(told, fact) for fact in spellings)
+                    if any(
+                        (states(text, fact) or disguised(answer.text, fact))
+                        and not states(told, fact)
+                        for fact in spellings
+                    )
                 }
     return frozenset(found) if asked else None
 
