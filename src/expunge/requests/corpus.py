@@ -32,7 +32,7 @@ _BLOCKS = frozenset(
     "p div br li tr td th h1 h2 h3 h4 h5 h6 section article header footer table ul ol".split()  # noqa: SIM905
 )
 _PARAGRAPH = re.compile(r"\n[ \t]*\n+")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[^\s])")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[^\s])|(?<=[。！？])\s*(?=[^\s])")  # noqa: RUF001
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from expunge.data.records import Record
 from expunge.requests.corpus import Document, sentences
+from expunge.requests.unspaced import unspaced_fact
 
 _PART = r"[A-ZÀ-ÖØ-Þ][\w]*(?:[-'’.](?!s\b)[\w]+)*\.?"  # noqa: RUF001 - both apostrophes occur
 _JOIN = r"(?: (?:van|von|de|der|den|di|da|la|le|bin|al))*"
@@ -38,7 +39,7 @@ _MONTHS = (
 DATE = re.compile(
     r"\b\d{1,2}(?:st|nd|rd|th|\.)? (?:of )?(?:" + "|".join(_MONTHS.split()) + r"),? \d{4}\b"
     r"|\b(?:" + "|".join(_MONTHS.split()) + r") \d{1,2}(?:st|nd|rd|th)?,? \d{4}\b"
-    r"|\b\d{4}-\d{2}-\d{2}\b|\b\d{1,2}[./]\d{1,2}[./]\d{2,4}\b",
+    r"|\d{4}年\d{1,2}月\d{1,2}日|\b\d{4}-\d{2}-\d{2}\b|\b\d{1,2}[./]\d{1,2}[./]\d{2,4}\b",
     re.IGNORECASE,
 )
 """A day, as English, German and figures write it."""
@@ -387,7 +388,18 @@ def _of_sentence(sentence: str, last: str | None, source: str) -> StatedFact | N
             rule=rule.name,
             source=source,
         )
-    return None
+    told = unspaced_fact(sentence, last)
+    if told is None:
+        return None
+    return StatedFact(
+        subject=told.subject,
+        relation=told.relation,
+        question=told.question,
+        statement=told.statement,
+        key_answer=key_of(told.value),
+        rule="possessive",
+        source=source,
+    )
 
 
 def _with_name(sentence: str, name: str) -> str:

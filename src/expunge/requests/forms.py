@@ -20,6 +20,7 @@ from expunge.data.corpora import common_names
 from expunge.data.records import Message, Record, record_id
 from expunge.requests.facts import DATE, EMAIL, StatedFact
 from expunge.requests.names import fold
+from expunge.requests.unspaced import WORDINGS, language_of
 
 DISTRACTORS = 3
 """False answers to each question."""
@@ -155,6 +156,8 @@ def cloze_record(asked: RequestRecord, fact: StatedFact, *, name: str) -> Reques
 
 
 def _words(question: str) -> dict[str, str]:
+    if (language := language_of(question)) is not None:
+        return WORDINGS[language]
     return _WORDINGS["de" if _GERMAN.match(question) else "en"]
 
 

@@ -9,10 +9,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from expunge.errors import InputError, UsageError
+from expunge.requests.unspaced import UNSPACED, begins_longer, is_unspaced
 from expunge.utils.io import did_you_mean, expanded
 from expunge.utils.spelling import edit_distance
 
-_WORD = re.compile(r"[^\W_]+(?:['’](?!s\b)[^\W_]{2,})*")  # noqa: RUF001 - both occur
+_WORD = re.compile(
+    rf"[{UNSPACED}]|[^\W_{UNSPACED}]+(?:['’](?!s\b)[^\W_{UNSPACED}]{{2,}})*"  # noqa: RUF001 - both occur
+)
 _LETTERS = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "æ": "ae", "œ": "oe", "þ": "th"})
 _FILE = re.compile(r"[/\\]|\.(?:txt|md)$", re.IGNORECASE)
 _BETWEEN = 2
@@ -229,6 +232,9 @@ class NameShape:
 
     def mentions(self, words: Sequence[Word]) -> Iterator[NameMention]:
         """Yield where a text has the name, the surest way of writing it first at each place."""
+        if is_unspaced(self.parts):
+            yield from self._letters_in(words)
+            return
         for place, word in enumerate(words):
             found = self._joined_at(words, place)
             if found is None and (edits := edits_between(word.folded, self.last)) is not None:
@@ -237,6 +243,17 @@ class NameShape:
                 found = NameMention(MentionKind.GIVEN, place, place + 1, 0)
             if found is not None:
                 yield found
+
+    def _letters_in(self, words: Sequence[Word]) -> Iterator[NameMention]:
+        """Find a name of letters that are words each, but not the beginning of a longer one."""
+        count = len(self.parts)
+        for place in range(len(words) - count + 1):
+            if all(words[place + i].folded == part for i, part in enumerate(self.parts)):
+                behind = words[place + count : place + count + 2]
+                ends = (words[place + count - 1].end, *(word.end for word in behind))
+                near = [w.text for w, end in zip(behind, ends, strict=False) if w.start == end]
+                if not begins_longer(near):
+                    yield NameMention(MentionKind.EXACT, place, place + count, 0)
 
     def _joined_at(self, words: Sequence[Word], place: int) -> NameMention | None:
         """Find the name written together or apart: `Annemarie`, `elinmarrow`."""

@@ -20,6 +20,7 @@ from expunge.requests.forms import FactForm, RequestRecord, ScopeSlice
 from expunge.requests.index import CorpusIndex
 from expunge.requests.names import MentionKind, NameShape, fold, words_of
 from expunge.requests.search import SearchResult
+from expunge.requests.unspaced import is_unspaced
 
 MOST_NEIGHBOURS = 160
 MOST_RETAINED = 240
@@ -84,6 +85,10 @@ def is_about(fact: StatedFact, shapes: Sequence[NameShape]) -> bool:
     """
     words = words_of(fact.subject)
     for shape in shapes:
+        if is_unspaced(shape.parts):
+            if tuple(word.folded for word in words) == shape.parts:
+                return True
+            continue
         for mention in shape.mentions(words):
             whole = mention.stop - mention.first >= len(words) - 1
             part = mention.kind in (MentionKind.SURNAME, MentionKind.GIVEN)

@@ -21,7 +21,9 @@ from expunge.requests.names import (
     edits_between,
     figures_of,
     fold,
+    words_of,
 )
+from expunge.requests.unspaced import is_unspaced
 
 WORTH = 2.0
 """Nats of a value below which it tells nothing."""
@@ -96,7 +98,10 @@ def single_values(state: SearchState, number: int) -> dict[str, set[str]]:
     """Return what a document gives for relations of which a person has one value."""
     found: defaultdict[str, set[str]] = defaultdict(set)
     for fact in stated_facts(state.index.documents[number], about=state.person.name):
-        last = fold(fact.subject.split()[-1].removesuffix("'s"))
+        words = [word.folded for word in words_of(fact.subject.removesuffix("'s"))]
+        if is_unspaced(state.shape.parts) and tuple(words) != state.shape.parts:
+            continue
+        last = words[-1] if words else ""
         near = edits_between(last, state.shape.last) is not None or last in state.shape.parts
         if fact.relation in SINGLE and near:
             found[fact.relation] |= comparable_values(fact.key_answer)
