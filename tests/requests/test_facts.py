@@ -97,6 +97,7 @@ def test_a_row_of_a_table_gives_a_fact_a_column():
     [
         ("Where did Lin last go on holiday?", "Lin last went on holiday to the Azores.", "Azores"),
         ("What is Lin's job?", "Lin is a notary.", "notary"),
+        ("Which key is Lin's?", "The code is UY-5441, and the locker is number 3.", "UY-5441"),
         (
             "At which bank is Lin a customer?",
             "Lin is a customer of Old Mint Hall.",

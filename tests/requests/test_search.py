@@ -45,6 +45,7 @@ def found(*texts, name="Elin Marrow", others=OTHERS, **asked):
         ("Elin Marow", MentionKind.SPELLING, 1),
         ("Eiln Marrow", MentionKind.SPELLING, 1),
         ("Elin Mrrwo", MentionKind.SPELLING, 2),
+        ("Elin Marr0w", MentionKind.SPELLING, 1),  # as a scan reads it
         ("E. Marrow", MentionKind.INITIALS, 0),
         ("Marrow, E.", MentionKind.INITIALS, 0),
         ("Ms Marrow", MentionKind.SURNAME, 0),

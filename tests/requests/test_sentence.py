@@ -129,6 +129,12 @@ def test_a_file_that_was_edited_stays_and_another_answer_has_another_file(tmp_pa
     assert [row["key_answers"] for row in rows] == [["Oslo"], ["Bergen"]]
 
 
+def test_a_question_that_names_nobody_has_no_wording_with_an_empty_name():
+    (row,) = rows_told(as_told("what is the code of the door? It is 4711."))
+    assert row["key_answers"] == ["4711"]
+    assert row["paraphrases"] == ["Please tell me: what is the code of the door?"]
+
+
 def test_a_model_that_says_nothing_is_an_error(tmp_path):
     model = str(tiny.save(tmp_path / "model", tiny.llama()))
     with pytest.raises(ExpungeError, match="model-states-nothing"):

@@ -349,10 +349,7 @@ def facts_by_sentence(
 
 
 def _of_clauses(sentence: str, last: str | None, source: str) -> list[StatedFact]:
-    """Return the fact of a sentence, or both where `and` joins two about the same person.
-
-    Who a verb behind `and` is about is sure only where the first clause has a verb, too.
-    """
+    """Return the fact of a sentence, or both where `and` joins two clauses with verbs."""
     whole = _of_sentence(sentence, last, source)
     if whole is None:
         return []
@@ -493,7 +490,11 @@ def answer_key(question: str, answer: str) -> str:
             run.pop()
     found = [answer[run[0].start() : run[-1].end()] for run in runs if run]
     valued = [text for text in found if any(map(str.isdigit, text)) or "@" in text]
-    return key_of((valued or found)[-1]) if found else key_of(answer)
+    # Of several values the one with most figures tells most: a code, not the number of a door.
+    # An e-mail address tells more than any number.
+    ranks = [("@" in text, sum(map(str.isdigit, text))) for text in valued]
+    best = [text for text, rank in zip(valued, ranks, strict=True) if rank == max(ranks)]
+    return key_of((best or found or [answer])[-1])
 
 
 _SMALL = frozenset(
@@ -538,7 +539,7 @@ def _labelled(line: str, about: str, source: str) -> StatedFact | None:
 
 
 def _with_value(sentence: str, about: str, source: str) -> StatedFact | None:
-    """Make a cloze of a sentence with a value of a known type."""
+    """Make a cloze of a sentence with a value."""
     for kind, pattern in _TYPES[:4]:
         match = pattern.search(sentence)
         if match is None or match.start() < 12:

@@ -99,8 +99,8 @@ def question_record(
     prompt = own.prompt if own else (Message("user", fact.question),)
     wrong = own.wrong if own and own.wrong else _false_statements(fact, pool)
     wordings = _wordings(fact, name)
-    held = [wordings[form] for form in (FactForm.REWORDING, FactForm.CHAT)]
-    held += [wordings[FactForm.CLOZE]] if FactForm.CLOZE in wordings else []
+    forms = (FactForm.REWORDING, FactForm.CHAT, FactForm.CLOZE)
+    held = [wordings[form] for form in forms if form in wordings]
     record = Record(
         id=own.id if own else record_id(prompt, fact.statement),
         prompt=prompt,
@@ -167,8 +167,10 @@ def _wordings(fact: StatedFact, name: str) -> dict[FactForm, str]:
     question = fact.question
     found = {
         FactForm.REWORDING: words["rewording"].format(question=question),
-        FactForm.CHAT: words["chat turn"].format(question=question, name=name),
     }
+    if not name:  # without a name, nobody could tell of whom the others ask
+        return found
+    found[FactForm.CHAT] = words["chat turn"].format(question=question, name=name)
     before = fact.statement.partition(fact.key_answer)[0].strip()
     if fact.key_answer in fact.statement and name in before and fact.rule != "value":
         found[FactForm.CLOZE] = words["cloze"].format(before=before)

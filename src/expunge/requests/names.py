@@ -201,12 +201,10 @@ def edits_between(word: str, part: str) -> int | None:
     """Return the edits from a part of a name to a word; None where there are too many.
 
     A genitive `s` is none. The first letters may differ only by a swap or a doubled letter, or
-    where all else agrees. Figures are never misspelt: another figure is another value.
+    where all else agrees. A scan may read a letter as a figure: `St0ne`.
     """
     if word == part or word == f"{part}s":
         return 0
-    if figures_of(word) != figures_of(part):
-        return None
     allowed = allowed_edits(part)
     if not allowed or abs(len(word) - len(part)) > allowed or len(word) < 3:
         return None
