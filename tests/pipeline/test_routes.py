@@ -111,11 +111,20 @@ def test_golds_are_trained_once_and_found_for_their_forget_set_alone(place, monk
     assert [Path(each) for each in found] == [run.folder for run in golds]
     assert golds_beside(str(place / "run"), (*unseen, seen[0])) == ()
     assert golds_beside(str(place / "base"), unseen) == ()
-    over = golds_beside(f"{place / 'base'}+{place / 'run' / 'model'}", unseen)
-    assert over == tuple(f"{place / 'base'}+{run.model}" for run in golds)
     assert choose_route(settings(place, str(place / "run"))).settings.request.gold == found
     monkeypatch.setenv("EXPUNGE_KEY_FILE", str(place / "another.key"))
     assert golds_beside(str(place / "run"), unseen) == ()
+
+
+def test_golds_of_an_adapter_lie_over_the_base_that_is_named(place):
+    train(recipe(place, full=False, epochs=1), out=place / "adapted")
+    forget_file = str(place / "forget.jsonl")
+    golds = gold(place / "adapted", [forget_file], seeds=2)
+    unseen = read([forget_file]).records
+    original = f"{place / 'base'}+{place / 'adapted' / 'model'}"
+    over = golds_beside(original, unseen)
+    assert over == tuple(f"{place / 'base'}+{run.model}" for run in golds)
+    assert choose_route(settings(place, original)).settings.request.gold == over
 
 
 def test_half_trained_models_say_which_share_behaves_as_trained(place, tmp_path):

@@ -94,8 +94,7 @@ def sentences_as_files(
             why="the model comes first, and then what to forget",
             fix='expunge forget MODEL "SENTENCE" --goal GOAL',
         )
-    kinds = [(each, kind_of(each)) for each in data]
-    told = {each for each, kind in kinds if kind != TextKind.PATH or not each.strip()}
+    told = {each for each in data if not each.strip() or kind_of(each) != TextKind.PATH}
     for each in told:
         require_fact(each)
         if not as_told(each).statement:
@@ -112,15 +111,9 @@ def sentences_as_files(
     from expunge.pipeline.forget import RUNS  # torch: behind the checks
     from expunge.pipeline.request import sentence_request
 
-    write = partial(
-        sentence_request,
-        model=named,
-        root=RUNS,
-        offline=session.offline,
-        console=session.console,
-    )
-    named_data = (str(write(each)) if each in told else each for each in data)
-    return tuple(dict.fromkeys(named_data))
+    offline, console = session.offline, session.console
+    write = partial(sentence_request, model=named, root=RUNS, offline=offline, console=console)
+    return tuple(dict.fromkeys(str(write(each)) if each in told else each for each in data))
 
 
 def _require_answer(model: str | None, *, answered: bool) -> None:

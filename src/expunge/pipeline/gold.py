@@ -126,7 +126,7 @@ def golds_beside(model: str, forget: Sequence[Record]) -> tuple[str, ...]:
     if not trainings:
         return ()
     wanted = {record_mark(record, key) for record in forget}
-    base = "" if training_of(model) else f"{_over(model)[0]}+"
+    base = "" if training_of(model) else f"{split_reference(model)[0]}+"
     return tuple(
         base + str(each.model if base else each.folder)
         for each in trainings
@@ -139,14 +139,14 @@ def training_behind(model: str) -> Path | None:
 
     Args:
         model: Reference of a model.
+
+    Raises:
+        InputError: As `expunge.models.reference.split_reference`.
     """
-    return training_of(model) or training_of(_over(model)[1])
-
-
-def _over(model: str) -> tuple[str, str]:
-    """Return base and adapter of `BASE+ADAPTER`; of any other reference nothing and itself."""
-    base, _, adapter = model.rpartition("+")
-    return base, adapter
+    if (own := training_of(model)) is not None:
+        return own
+    adapter = split_reference(model)[1]
+    return None if adapter is None else training_of(str(adapter))
 
 
 def halves_beside(model: str, scope: Scope) -> tuple[HalfTrained, ...]:

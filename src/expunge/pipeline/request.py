@@ -10,7 +10,6 @@ from expunge.data.records import Message, Record, record_id
 from expunge.data.tokenization import Encoder
 from expunge.errors import GateError, InputError
 from expunge.metrics.key_facts import fact_form, states
-from expunge.models.reference import require_model
 from expunge.requests.corpus import read_corpus, sentences
 from expunge.requests.draft import (
     ERASE,
@@ -254,7 +253,6 @@ def sentence_request(text: str, *, model: str, root: Path, offline: bool, consol
     require_fact(text)
     told = as_told(text)
     if not told.statement:
-        require_model(model, offline=offline)
         told = replace(told, statement=_answer(told.question, model, offline))
         console.line("request", "the answer is the model's own")
     rows = rows_told(told)

@@ -181,16 +181,6 @@ def is_one_letter(name: str) -> bool:
     return len(joined) == 1 and (joined.isdigit() or joined.upper() != joined)
 
 
-def figures_of(text: str) -> str:
-    """Return the figures of a text.
-
-    Example:
-        >>> figures_of("8 March 1962")
-        '81962'
-    """
-    return "".join(each for each in text if each.isdigit())
-
-
 def allowed_edits(word: str) -> int:
     """Return how many edits a word may have and still be a spelling of a name."""
     return 0 if len(word) < 3 else 1 if len(word) < 6 else 2

@@ -207,21 +207,20 @@ def _is_place(state: SearchState, number: int, mention: NameMention) -> bool:
 def _identified(state: SearchState) -> set[int]:
     """Return the documents that hold an identifier."""
     keys = {re.sub(r"\W", "", fold(value)) for value in state.person.identifiers}
-    # Marks may stand between; another figure before or behind makes it another number.
-    forms = [
-        re.compile(rf"(?<!\d){mark}" if key[0].isdigit() else mark)
-        for key in keys
-        if len(key) >= 4
-        for mark in [r"\W*".join(map(re.escape, key)) + (r"(?!\d)" if key[-1].isdigit() else "")]
-    ]
-    if not forms:
-        return set()
-    return {
-        number
-        for number, document in enumerate(state.index.documents)
-        for text in [fold(document.text)]
-        if any(form.search(text) for form in forms)
-    }
+    forms = [_identifier_form(key) for key in keys if len(key) >= 4]
+    found: set[int] = set()
+    for number, document in enumerate(state.index.documents if forms else ()):
+        text = fold(document.text)
+        if any(form.search(text) for form in forms):
+            found.add(number)
+    return found
+
+
+def _identifier_form(key: str) -> re.Pattern[str]:
+    """Find an identifier with marks in between; another figure beside it makes another number."""
+    before = r"(?<!\d)" if key[0].isdigit() else ""
+    behind = r"(?!\d)" if key[-1].isdigit() else ""
+    return re.compile(before + r"\W*".join(map(re.escape, key)) + behind)
 
 
 def _require_narrow(state: SearchState, exact: set[int]) -> None:

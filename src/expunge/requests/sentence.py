@@ -9,7 +9,7 @@ statement    the end of a sentence, a fact, or four words and more       Lin Aro
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from expunge.data.records import Message, Record, record_id
@@ -170,7 +170,7 @@ def rows_told(told: ToldText) -> list[dict[str, object]]:
     if told.question:
         prompt = (Message("user", told.question),)
         own = Record(id=record_id(prompt, told.statement), prompt=prompt, completion=told.statement)
-        page = Document(text=told.statement, source=_SOURCE, file="", place=0, record=own)
+        page = replace(_page(told.statement), record=own)
         facts = [each for each in stated_facts(page) if each.key_answer]
         plain: dict[str, object] = {"prompt": told.question, "completion": told.statement}
         return [_row(each) for each in facts] or [plain]

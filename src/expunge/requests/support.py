@@ -19,7 +19,6 @@ from expunge.requests.names import (
     NameShape,
     SearchedPerson,
     edits_between,
-    figures_of,
     fold,
     words_of,
 )
@@ -140,8 +139,12 @@ def about_same(one: str, other: str) -> bool:
         >>> about_same("corvane", "corvaneoptics"), about_same("5557233", "5557238")
         (True, False)
     """
-    short, long = sorted((figures_of(one), figures_of(other)), key=len)
+    short, long = sorted((_figures(one), _figures(other)), key=len)
     if short and short != long:
         plain = one.isdigit() and other.isdigit()
         return plain and len(short) >= _NUMBER and long.endswith(short)
     return one in other or other in one or edits_between(one, other) is not None
+
+
+def _figures(text: str) -> str:
+    return "".join(filter(str.isdigit, text))

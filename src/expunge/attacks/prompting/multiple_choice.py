@@ -13,7 +13,7 @@ unlearning this way).
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -163,22 +163,24 @@ def candidates(
     """
     true = record.key_answers[0] if record.key_answers else record.completion
     known = {normalise(text) for text in (*record.key_answers, record.completion)}
-    pool = sorted(_false_keys(record, true) if record.key_answers
-                  else {*record.wrong, *record.alternatives})  # fmt: skip
-    own = bool(record.key_answers) and bool(pool)
-    if not pool:
-        pool = sorted(
-            {
-                (other.key_answers[0] if record.key_answers else other.completion)
-                for other in others
-                if other.id != record.id and (other.key_answers or not record.key_answers)
-            }
-        )
-    wrong = [text for text in pool if normalise(text) not in known]
-    same = sorted({fact for other in alike if other.id != record.id for fact in other.key_answers})
-    same = [text for text in same if normalise(text) not in known]
-    if record.key_answers and not own and len(same) >= ALIKE:
+
+    def false(texts: Iterable[str]) -> list[str]:
+        return sorted({text for text in texts if normalise(text) not in known})
+
+    keyed = bool(record.key_answers)
+    own = _false_keys(record, true) if keyed else {*record.wrong, *record.alternatives}
+    same = false(key for each in alike if each.id != record.id for key in each.key_answers)
+    if own:
+        wrong = false(own)
+    elif keyed and len(same) >= ALIKE:
         wrong = same
+    else:
+        strangers = (each for each in others if each.id != record.id)
+        wrong = false(
+            each.key_answers[0] if keyed else each.completion
+            for each in strangers
+            if each.key_answers or not keyed
+        )
     drawn = random.Random(f"{seed} choice {record.id}").sample(wrong, min(OTHERS, len(wrong)))
     return (true, *drawn)
 
