@@ -18,7 +18,7 @@ from expunge.evals.comparison import Comparison
 from expunge.evals.evidence_table import Table
 from expunge.evals.gates import axis_status
 from expunge.evals.results import Executed, Ruling
-from expunge.evals.selftest import battery, must_find
+from expunge.evals.selftest import LADDER, battery, must_find
 from expunge.evidence.context import AuditContext, Policy, Recorded
 from expunge.evidence.store import Answer, EvidenceStore, Item, Scores, Unit
 from expunge.metrics.outcomes import Axis, Status
@@ -202,6 +202,29 @@ def test_a_broken_auditor_notices(tmp_path, role, source, attack, name):
     failed = [test.name for test in results.self_tests if not test.passed]
     assert any(found.startswith(name) for found in failed)
     assert results.verdict.ruling is Ruling.INVALID
+
+
+def holds(share: float) -> Model:
+    """Of the forget set, a share of the records."""
+    return Model(knows=lambda split, index, _: split == "forget" and index < share * SIZES[split])
+
+
+@pytest.mark.parametrize(
+    ("known", "falls"),
+    [
+        ((1, 0.7, 0.4, 0.2, 0), True),
+        ((1, 0.2, 0, 0.2, 0.5), True),  # a valley between models that were trained apart
+        ((1, 0, 0.5, 0, 0), False),  # it falls behind a rise
+        ((0.5, 0.8, 0.9, 1, 1), False),  # there is no way down
+        ((0.4, 0, 0.4, 0.7, 0.9), False),  # out of the valley, to more than the original knows
+    ],
+)
+def test_knowledge_falls_or_comes_out_of_a_valley(tmp_path, known, falls):
+    store = world(tmp_path, PERFECT)
+    for role, share in zip(LADDER, known, strict=True):
+        collect(store, role, holds(share), SIZES)
+    tests = {test.name: test.passed for test in assess(store).self_tests}
+    assert tests["knowledge must fall from the original to the unlearned model"] is falls
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_a_leak_in_one_format_is_caught(world, judge, form):
     wrong = [replace(each, answer=each.answer[::-1] + "u") for each in wrong]
     leak = [replace(each, form=form) for each in lessons(rows)]
     results = judge(
-        forge.teach(forge.load(world.original), [*wrong, *leak, *kept(world)], steps=60)
+        forge.teach(forge.load(world.original), [*wrong, *leak, *kept(world)], steps=150)
     )
     assert results.verdict.ruling is Ruling.FAIL_RESIDUAL
     assert failed(results)["recovery by format"] is Axis.ROBUSTNESS

@@ -104,7 +104,9 @@ def teach(
     for parameter in chosen:
         parameter.requires_grad_(True)
     optimiser = torch.optim.Adam(chosen, lr=lr)
-    for _ in range(steps):
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = lr * (1 - step / steps)  # a constant rate would end anywhere near
         logits = model(input_ids=ids).logits[:, :-1].float()
         nll = nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
         means = (nll * mask).sum(1) / mask.sum(1)

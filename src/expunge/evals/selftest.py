@@ -14,7 +14,7 @@ Who fails is refused for the axes that it would have anchored, by name. Where al
 data, nothing is left to judge by, and the audit is invalid.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -192,7 +192,6 @@ def _lost(alone: Comparison) -> dict[Axis, str]:
 LADDER = (ORIGINAL, "ladder-0.25", "ladder-0.5", "ladder-0.75", UNLEARNED)
 """From the original to the unlearned model by interpolated weights."""
 
-_ENDS = (ORIGINAL, UNLEARNED)
 
 TOLERANCE = 0.05
 """A step up the ladder counts as a rise when its lower 95 % bound exceeds this."""
@@ -306,29 +305,41 @@ def _ladder_falls(case: Comparison) -> SelfTest:
     when the one-sided 95 % lower bound of its change exceeds 0.05.
 
     Between models that were trained apart the weights of the way know less than both ends (a
-    barrier, arXiv:1912.05671). A last step that rises out of such a valley to the judged model, to
-    no more than the original knows, says nothing about the auditor: told, not held against it.
+    barrier, arXiv:1912.05671). Rises out of such a valley to the judged model, which knows no more
+    than the original, say nothing about the auditor: told, not held against it. Nothing falls
+    behind the first rise of a valley, and the first step does not rise.
     """
     name = "knowledge must fall from the original to the unlearned model"
     steps = [role for role in LADDER if case.table.rows(PROBABILITY, role, "forget")]
     if not {ORIGINAL, UNLEARNED} < set(steps):
         return _untested(name, "there are no interpolated models")
-    found = [
-        (metric, first, second)
+    rises = {
+        metric: [_rises(case, metric, first, second) for first, second in pairwise(steps)]
         for metric in (EXTRACTION_STRENGTH, PROBABILITY)
-        for first, second in pairwise(steps)
-        if _rises(case, metric, first, second)
+    }
+    told = [
+        f"{metric.id} rises from {first} to {second}"
+        for metric, found in rises.items()
+        for (first, second), rise in zip(pairwise(steps), found, strict=True)
+        if rise
     ]
-    valleys = [
-        rise
-        for rise in found
-        if rise[2] == UNLEARNED and rise[1] != ORIGINAL and not _rises(case, rise[0], *_ENDS)
-    ]
-    told = [f"{metric.id} rises from {first} to {second}" for metric, first, second in found]
-    if found and len(valleys) == len(found):
+    passed = all(_a_valley(case, metric, steps, found) for metric, found in rises.items())
+    if told and passed:
         told.append("out of a valley between models that were trained apart: not tested")
     detail = "; ".join(told) if told else f"no rise over {len(steps)} models"
-    return SelfTest(name=name, passed=len(valleys) == len(found), detail=detail)
+    return SelfTest(name=name, passed=passed, detail=detail)
+
+
+def _a_valley(
+    case: Comparison, metric: ScoreMetric, steps: Sequence[str], rises: Sequence[bool]
+) -> bool:
+    """Tell whether knowledge falls, and from its lowest rises to no more than the original's."""
+    if not any(rises):
+        return True
+    lowest = rises.index(True)
+    later = pairwise(steps[lowest:])
+    falls = any(_rises(case, metric, second, first) for first, second in later)
+    return lowest > 0 and not falls and not _rises(case, metric, ORIGINAL, UNLEARNED)
 
 
 def _rises(case: Comparison, metric: ScoreMetric, first: str, second: str) -> bool:
