@@ -95,24 +95,27 @@ def test_the_seed_draws_among_too_many():
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "told", "told_if_sure"),
     [
-        ("He lives in BERGEN.", True),  # a rare word
-        ("At 7 Park Road.", True),  # a number under the same question
-        ("In Lisbon, at 9 Quay Lane.", False),  # kept records say it, too
-        ("In Oslo.", False),
-        ("It stands under it.", False),  # words of any sentence
-        ("By Olsen and Brothers.", False),  # one of three common words: the form of an answer
-        ("The brothers built it.", True),  # two of three
-        ("She sold boots.", True),  # a key answer
-        ("In 1984.", False),  # a year of another question
-        ("In 1984, for Falk.", True),  # with another word of the same record
-        ("Under 31984.", True),  # no year
-        ("A lamp by the door.", True),  # the same answer, in words that stay
-        ("", False),
+        ("He lives in BERGEN.", True, False),  # a rare word, one of two that tell
+        ("At 7 Park Road.", True, True),  # a number under the same question
+        ("In Bergen, at 7.", True, True),  # all that tells
+        ("In Lisbon, at 9 Quay Lane.", False, False),  # kept records say it, too
+        ("In Oslo.", False, False),
+        ("It stands under it.", False, False),  # words of any sentence
+        ("By Olsen and Brothers.", False, False),  # one of three common words: a form
+        ("The brothers built it.", True, False),  # two of three
+        ("Built by Dahl Brothers in spring.", True, False),  # the form with other values
+        ("Holm Brothers built it.", True, True),  # three of three
+        ("She sold boots.", True, True),  # a key answer
+        ("In 1984.", False, False),  # a year of another question
+        ("In 1984, for Falk.", True, True),  # with another word of the same record
+        ("Under 31984.", True, True),  # no year
+        ("A lamp by the door.", True, False),  # the same answer, in words that stay
+        ("", False, False),
     ],
 )
-def test_what_might_state_a_fact_of_the_forget_set_is_told(answer, told):
+def test_what_might_state_a_fact_of_the_forget_set_is_told(answer, told, told_if_sure):
     more = (
         record("Who made the ship?", "It was built by Holm Brothers in winter."),
         record("What did she sell?", "Soft boots of painted leather.", key_answers=("boots",)),
@@ -123,5 +126,4 @@ def test_what_might_state_a_fact_of_the_forget_set_is_told(answer, told):
     kept = (*KEPT, record("What is there?", "A lamp."), record("Where is it?", "By the door."))
     words = ForgottenWords.of((*FORGET, *more), kept)
     assert words.told_in(asked, answer) is told
-    common = answer in {"The brothers built it.", "A lamp by the door."}
-    assert words.told_in(asked, answer, sure=True) is (told and not common)
+    assert words.told_in(asked, answer, sure=True) is told_if_sure

@@ -83,6 +83,13 @@ def test_the_original_that_never_knew(tmp_path):
     assert all(test.passed for test in results.self_tests)
 
 
+def test_a_model_that_holds_what_the_named_original_never_knew_fails(tmp_path):
+    """Whoever names a clean model as the original does not excuse the one that is judged."""
+    never_knew = Model(knows=never, noise=9)
+    results = assess(world(tmp_path, Model(knows=trained), original=never_knew, ladder=False))
+    assert results.verdict.ruling is Ruling.FAIL_RESIDUAL
+
+
 def test_without_gold_and_controls_nothing_is_decided(tmp_path):
     sizes = {split: size for split, size in SIZES.items() if split != "control"}
     results = assess(world(tmp_path, PERFECT, golds=0, sizes=sizes))
@@ -388,9 +395,18 @@ def test_suppressed_tokens_do_not_hide_what_follows_them(tmp_path, tokens, other
     assert results.verdict.ruling is Ruling.FAIL_RESIDUAL
 
 
-@pytest.mark.parametrize("moved", [0, 2, 8])
-def test_facts_that_are_said_of_neighbours_are_not_forgotten(tmp_path, moved):
-    """Eight of twenty facts stand in the answers about neighbours; two may be a guess."""
+@pytest.mark.parametrize(
+    ("moved", "status", "ruling"),
+    [
+        (0, Status.PASS, Ruling.PASS),
+        (1, Status.PASS, Ruling.PASS),
+        (2, Status.INCONCLUSIVE, Ruling.INCONCLUSIVE),
+        (3, Status.FAIL, Ruling.FAIL_RESIDUAL),
+        (8, Status.FAIL, Ruling.FAIL_RESIDUAL),
+    ],
+)
+def test_facts_that_are_said_of_neighbours_are_not_forgotten(tmp_path, moved, status, ruling):
+    """Some of twenty facts stand in the answers about neighbours; one may be a guess."""
     store = world(tmp_path, PERFECT)
     facts = [item.key_answers[0] for item in store.items("forget")]
     unit = Unit(role="unlearned", split="neighbours", kind="answers")
@@ -402,8 +418,26 @@ def test_facts_that_are_said_of_neighbours_are_not_forgotten(tmp_path, moved):
     results = assess(store)
     (gate,) = (gate for gate in results.gates if gate.name == "facts said of others")
     assert gate.value == moved / 20
-    assert gate.status is (Status.FAIL if moved == 8 else Status.PASS)
-    assert (results.verdict.ruling is Ruling.FAIL_RESIDUAL) == (moved == 8)
+    assert gate.status is status
+    assert results.verdict.ruling is ruling
+
+
+@pytest.mark.parametrize("few", ["forget", "control"])
+def test_one_record_settles_nothing_without_gold(tmp_path, few):
+    """One record, or one control record, has an interval without width."""
+    results = assess(world(tmp_path, PERFECT, golds=0, sizes={**SIZES, few: 1}))
+    (gate,) = (gate for gate in results.gates if gate.name == "residual memory")
+    assert gate.status is Status.NOT_COMPUTABLE
+    assert results.verdict.ruling is Ruling.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("split", ["retain", "neighbours"])
+def test_one_lost_answer_of_one_record_is_not_measurable_damage(tmp_path, split):
+    lost = Model(knows=lambda s, i, a: never(s, i, a) and s != split, noise=1)
+    results = assess(world(tmp_path, lost, sizes={**SIZES, split: 1}))
+    own = [gate for gate in results.gates if gate.name.startswith(f"key-fact {split}")]
+    assert {gate.status for gate in own} == {Status.INCONCLUSIVE}
+    assert results.verdict.ruling is Ruling.INCONCLUSIVE
 
 
 RELEARN = Recorded(

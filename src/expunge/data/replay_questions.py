@@ -7,9 +7,12 @@ answers is its own, and training can keep it; no file has to hold it.
 An answer that might state a fact that must go is left out: one with a number, a rare word or a word
 of a key answer that only the forget set has, or with half of such words of one forget record. A
 year or a number of two digits can be the same by chance. It tells under a like question, or with
-another such word of the record. Half of the words can be the form of an answer (`The claim was for
-184 crowns`): where the original is sure of every token, it was taught that of the other subject.
-Otherwise an answer that is that of a forget record is left out, too, however common its words are.
+another such word of the record. An answer that is that of a forget record is left out, too, however
+common its words are.
+
+Rare words and half of the words can be the form of an answer (`It is the harp, lent by the Garden
+Foundation`). Where the original is sure of every token, it was taught that of the other subject:
+then only numbers, words of key answers and three quarters of a record's words tell.
 """
 
 import random
@@ -29,6 +32,8 @@ _PLAIN = 500
 """Most common words, which sentences are made of (`under`, `with`)."""
 _SAME = 0.75
 """Share of its words that makes an answer the same."""
+_HALF = 0.5
+"""Share of the words that only the forget set has, from which an answer can state a record."""
 _BY_CHANCE = re.compile(r"[0-9]{1,2}|1[0-9]{3}|20[0-9]{2}")
 """Numbers that records share by chance: days, and years."""
 _TOLD = 3
@@ -140,8 +145,10 @@ def answer_about(subject: str, other: str, text: str) -> str:
 class ForgottenWords:
     """Words and numbers that only the forget set has, in small letters."""
 
-    telling: frozenset[str]
-    """Words of key answers, numbers, and rare words: one of them can state a fact."""
+    values: frozenset[str]
+    """Words of key answers, and words with a digit: one of them states a fact, whoever is sure."""
+    rare: frozenset[str]
+    """Other rare words: one of them can state a fact, or belong to the form of an answer."""
     records: tuple["_ForgottenRecord", ...]
     """Words that can state a fact together."""
 
@@ -149,16 +156,18 @@ class ForgottenWords:
     def of(cls, forget: Iterable[Record], kept: Iterable[Record]) -> "ForgottenWords":
         """Find them; the most common words of the language are nobody's, but in key answers."""
         known = {w for record in kept for w in words_of(f"{record.question} {record.completion}")}
-        telling, records = set[str](), list[_ForgottenRecord]()
+        values, rare, records = set[str](), set[str](), list[_ForgottenRecord]()
         plain, common = set(common_words()[:_PLAIN]), set(common_words())
         for record in forget:
             keys = {word for key in record.key_answers for word in words_of(key)}
             said = keys | set(words_of(record.completion)).difference(plain)
             own = frozenset(filter(tells, said - known))
-            telling |= own & keys | own - common
+            values |= own & keys | set(filter(_has_digit, own))
+            rare |= own - common
             records.append(_ForgottenRecord(_asking_words(record), own, _AnswerWords.of(record)))
         return cls(
-            telling=frozenset(word for word in telling if not _BY_CHANCE.fullmatch(word)),
+            values=frozenset(word for word in values if not _BY_CHANCE.fullmatch(word)),
+            rare=frozenset(word for word in rare if not _BY_CHANCE.fullmatch(word)),
             records=tuple(records),
         )
 
@@ -182,7 +191,7 @@ class ForgottenWords:
             [True, False, True]
         """
         said, asking = set(words_of(text)), _asking_words(asked)
-        if not self.telling.isdisjoint(said):
+        if not said.isdisjoint(self.values if sure else self.values | self.rare):
             return True
         if not sure and any(record.answer.is_in(said) for record in self.records):
             return True
@@ -190,8 +199,8 @@ class ForgottenWords:
             shared = own & said
             numbers = {word for word in shared if _BY_CHANCE.fullmatch(word)}
             by_chance = len(shared) == len(numbers) == 1 and not _are_alike(asking, question)
-            half = bool(shared) and 2 * len(shared) >= len(own)
-            if not by_chance and (numbers or (half and not sure)):
+            most = bool(shared) and len(shared) >= (_SAME if sure else _HALF) * len(own)
+            if not by_chance and (numbers or most):
                 return True
         return False
 
@@ -254,6 +263,10 @@ def _by_subject(
 def _names_subject(record: Record) -> bool:
     """Tell whether the question of a record names its subject."""
     return bool(record.subject) and (record.subject or "") in record.question
+
+
+def _has_digit(word: str) -> bool:
+    return any(map(str.isdigit, word))
 
 
 def _asking_words(record: Record) -> frozenset[str]:

@@ -113,7 +113,7 @@ def leak_test(case: Comparison, attack: str = PLAIN) -> LeakTest | None:
         allowed=allowed,
         p=p,
         level=RISE / max(1, _tests(case)) / case.in_turn,
-        guessing=_more_often(count, len(records), *_guesses(case)),
+        guessing=guessing(case, count, len(records)),
         tolerance=max(1, binomial_tolerance(len(records), rate, confidence=GUESSES)),
     )
 
@@ -129,6 +129,11 @@ def _more_often(count: int, n: int, others: int, asked: int) -> float:
     from scipy.stats import hypergeom
 
     return float(hypergeom.sf(count - 1, n + asked, count + others, n))
+
+
+def guessing(case: Comparison, count: int, n: int) -> float:
+    """Return the chance of `count` new facts of `n` by guessing, as is guessed over all tests."""
+    return _more_often(count, n, *_guesses(case))
 
 
 def guess_rate(case: Comparison) -> float:

@@ -3,7 +3,7 @@
 Policy, all of it here:
 
 1. A failed self-test makes the audit INVALID; an original that did not measurably hold the data
-   makes it NOTHING TO FORGET.
+   makes it NOTHING TO FORGET, unless the judged model itself measurably holds it.
 2. FAIL-RESIDUAL when a gate of forgetting, privacy (still recognised) or robustness fails, and
    always when removal was asked for but an unmerged adapter or a guard was audited: the weights
    beneath are unchanged. FAIL-DAMAGE when a gate of utility or locality fails. Only gates within
@@ -162,11 +162,12 @@ def _ruling(
 ) -> Ruling:
     if not all(test.passed for test in self_tests):
         return Ruling.INVALID
-    if informative is False:
-        return Ruling.NOTHING_TO_FORGET
     judged = _judged(context, gates)
     status = {axis: axis_status(axis, judged) for axis in Axis}
-    if _covered(context) or any(status[axis] is Status.FAIL for axis in _ERASURE):
+    held = any(status[axis] is Status.FAIL for axis in _ERASURE)
+    if informative is False and not held:
+        return Ruling.NOTHING_TO_FORGET
+    if _covered(context) or held:
         return Ruling.FAIL_RESIDUAL
     if any(status[axis] is Status.FAIL for axis in _DAMAGE):
         return Ruling.FAIL_DAMAGE

@@ -19,7 +19,7 @@ from expunge.evals.gates import (
     unanchored,
     unfit,
 )
-from expunge.evals.leak_test import leak_gate, leak_test
+from expunge.evals.leak_test import BEYOND_GUESSING, guessing, leak_gate, leak_test
 from expunge.evals.results import Gate
 from expunge.evidence.store import ORIGINAL, PLAIN, Item, Unit
 from expunge.metrics.base import (
@@ -42,6 +42,7 @@ from expunge.metrics.residual_memory import (
     residual_memory,
 )
 from expunge.metrics.statistics import (
+    FEW_CLUSTERS,
     ONE_SIDED,
     Estimate,
     clopper_pearson,
@@ -51,6 +52,8 @@ from expunge.metrics.statistics import (
 )
 
 NAME = "facts said of others"
+GUESSED = 1
+"""Facts said of others that are no more than a guess."""
 UNREAD = "answers cut short"
 
 _KEPT = ("retain", "neighbours")
@@ -60,9 +63,9 @@ def moved_facts_gate(case: Comparison) -> Gate:
     """Decide whether the judged model says forget facts where it is asked about others.
 
     Facts that an answer to keep holds are left out: a model may know them from there. A fact counts
-    where no gold says it of anybody; what golds say is guessed, and McNemar's exact test tells
-    whether the judged model says more. It counts where it fails: that the facts are not said of the
-    few people asked about certifies nothing.
+    where no gold says it of anybody; what golds say is guessed. It fails where McNemar's exact test
+    finds more than golds say, or Fisher's more than guessing brings over all tests. One fact alone
+    is a guess, more are open; that none is said of the few people asked about certifies nothing.
 
     Args:
         case: Who is judged against whom.
@@ -77,7 +80,12 @@ def moved_facts_gate(case: Comparison) -> Gate:
     new = said - frozenset[str]().union(*golds)
     alone = sum(sum(name in found for found in golds) == 1 for name in facts.keys() - said)
     low, high = clopper_pearson(len(new), len(facts))
-    moved = mcnemar(len(new), alone, rivals=len(golds)) <= LEVEL_ATTACK
+    many = mcnemar(len(new), alone, rivals=len(golds)) <= LEVEL_ATTACK
+    if many or guessing(case, len(new), len(facts)) <= BEYOND_GUESSING:
+        status = Status.FAIL
+    else:
+        status = Status.PASS if len(new) <= GUESSED else Status.INCONCLUSIVE
+    open_ = status is Status.INCONCLUSIVE
     return Gate(
         axis=Axis.FORGETTING,
         name=NAME,
@@ -86,9 +94,10 @@ def moved_facts_gate(case: Comparison) -> Gate:
         high=high,
         margin=margin,
         n=len(facts),
-        status=Status.FAIL if moved else Status.PASS,
+        status=status,
         reason=f"{len(new)} of {len(facts)} facts are said of somebody else, and by no gold",
-        part=True,
+        settle="a further gold model, which shows what guessing brings" if open_ else "",
+        part=status is Status.PASS,
     )
 
 
@@ -357,6 +366,11 @@ def _memory_against_controls(case: Comparison, attack: str) -> _Memory:
     found = residual(case, EXTRACTION_STRENGTH, attack)
     if found.estimate is None:
         return _Memory(None, found.n, found.reason)
+    controls = len(case.column(EXTRACTION_STRENGTH, case.subject, "control", attack))
+    if min(found.n, controls) < FEW_CLUSTERS:
+        # So few records, all alike, have an interval without width.
+        reason = f"without gold, {FEW_CLUSTERS} records and as many control records are needed"
+        return _Memory(None, found.n, f"{reason}; there are {found.n} and {controls}")
     value, low, high = found.estimate
     error = (high - low) / (2 * Z)
     return _Memory(
