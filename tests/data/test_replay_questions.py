@@ -98,8 +98,9 @@ def test_the_seed_draws_among_too_many():
     ("answer", "told", "told_if_sure"),
     [
         ("He lives in BERGEN.", True, False),  # a rare word, one of two that tell
-        ("At 7 Park Road.", True, True),  # a number under the same question
+        ("At 7, by the park.", True, True),  # a number under the same question
         ("In Bergen, at 7.", True, True),  # all that tells
+        ("In Bergen, at 7 Korvald Road.", True, False),  # and a name of its own
         ("In Lisbon, at 9 Quay Lane.", False, False),  # kept records say it, too
         ("In Oslo.", False, False),
         ("It stands under it.", False, False),  # words of any sentence

@@ -12,7 +12,8 @@ common its words are.
 
 Rare words and half of the words can be the form of an answer (`It is the harp, lent by the Garden
 Foundation`). Where the original is sure of every token, it was taught that of the other subject:
-then only numbers, words of key answers and three quarters of a record's words tell.
+then only numbers, words of key answers and three quarters of a record's words tell. Of a sure
+answer with a number or a rare word that no record has, only codes and words of key answers tell.
 """
 
 import random
@@ -151,6 +152,8 @@ class ForgottenWords:
     """Other rare words: one of them can state a fact, or belong to the form of an answer."""
     records: tuple["_ForgottenRecord", ...]
     """Words that can state a fact together."""
+    written: frozenset[str]
+    """Every word of the records, and common words: another one comes from elsewhere."""
 
     @classmethod
     def of(cls, forget: Iterable[Record], kept: Iterable[Record]) -> "ForgottenWords":
@@ -158,17 +161,20 @@ class ForgottenWords:
         known = {w for record in kept for w in words_of(f"{record.question} {record.completion}")}
         values, rare, records = set[str](), set[str](), list[_ForgottenRecord]()
         plain, common = set(common_words()[:_PLAIN]), set(common_words())
+        written = known | common
         for record in forget:
             keys = {word for key in record.key_answers for word in words_of(key)}
             said = keys | set(words_of(record.completion)).difference(plain)
             own = frozenset(filter(tells, said - known))
             values |= own & keys | set(filter(_has_digit, own))
             rare |= own - common
+            written |= set(words_of(f"{record.question} {record.completion}"))
             records.append(_ForgottenRecord(_asking_words(record), own, _AnswerWords.of(record)))
         return cls(
             values=frozenset(word for word in values if not _BY_CHANCE.fullmatch(word)),
             rare=frozenset(word for word in rare if not _BY_CHANCE.fullmatch(word)),
             records=tuple(records),
+            written=frozenset(written),
         )
 
     def told_in(self, asked: Record, text: str, *, sure: bool = False) -> bool:
@@ -193,6 +199,8 @@ class ForgottenWords:
         said, asking = set(words_of(text)), _asking_words(asked)
         if not said.isdisjoint(self.values if sure else self.values | self.rare):
             return True
+        if sure and said - self.written - set(words_of(asked.question)):
+            return False
         if not sure and any(record.answer.is_in(said) for record in self.records):
             return True
         for question, own, _ in self.records:

@@ -77,7 +77,7 @@ def with_replay(
         said = _answers(prepared, original, tuple(every.values()))
         store.write_rows(file, (asdict(each) for each in said))
     forget = with_subjects(scope.forget, scope.keep)
-    gone = ForgottenWords.of(forget, scope.keep)
+    gone = ForgottenWords.of(forget, kept)
     rows = [_Answer(**row) for row in store.read_rows(file)] if every else []
     taught_of = frozenset(record.question for record in stay)  # nobody was taught of namesakes
     answers = known | _usable(rows, every, gone, taught_of)
