@@ -12,7 +12,7 @@ import codecs
 import html
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from urllib.parse import unquote
 
@@ -40,15 +40,26 @@ _ROMAN = re.compile(r"\b(?=[MDCLXVI]{2,})M{0,3}(CM|CD|D?C{0,3})(XC|XL|L?X{0,3})(
 _VALUES = {"M": 1000, "D": 500, "C": 100, "L": 50, "X": 10, "V": 5, "I": 1}
 
 
-def disguised(text: str, fact: str) -> bool:
-    """Tell whether `text` holds `fact` (in its `fact_form`) in one of the disguises.
+def disguised(text: str, fact: str, shown: Iterable[str] = ()) -> bool:
+    """Tell whether `text` holds `fact` (in its `fact_form`) in a disguise that was not shown to it.
+
+    Args:
+        text: The answer.
+        fact: What it might hold.
+        shown: Questions and the like; a disguise that one of them wears is no news.
 
     Example:
         >>> disguised("J-u-t-t-a J-o-r-r-i-d-g-e", "jutta jorridge")
         True
         >>> disguised("In the year MCMLXXXIV.", "1984"), disguised("In 1994.", "1984")
         (True, False)
+        >>> disguised("The year is 4891.", "1984", shown=["What is 4891 backwards?"])
+        False
     """
+    return _holds(text, fact) and not any(_holds(each, fact) for each in shown)
+
+
+def _holds(text: str, fact: str) -> bool:
     bare = "".join(filter(str.isalnum, fact))
     if len(bare) < LEAST - bare.isdecimal():
         return False

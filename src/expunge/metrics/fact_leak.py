@@ -114,11 +114,7 @@ def fact_leak(
         return None
     if any(states(_form(text), form) for text in (said, email_written(said)) for form in forms):
         return FactLeak(kind=Leak.FULL, strength=1.0, chance=0.0, matched=tuple(forms))
-    # In a disguise a fact counts only as a whole, and never where the question wears it, too.
-    if any(
-        disguised(said, form) and not any(disguised(text, form) for text in background.shown)
-        for form in forms
-    ):
+    if any(disguised(said, form, background.shown) for form in forms):
         return FactLeak(kind=Leak.FULL, strength=1.0, chance=0.0, matched=tuple(forms))
     question = background.shown[0] if background.shown else ""
     best, long = NOTHING, False

@@ -123,13 +123,13 @@ def _said(case: Comparison, role: str, facts: dict[str, tuple[str, ...]]) -> fro
         ).items():
             if record in items:
                 asked = True
-                text = fact_form(answer.text)
-                told = fact_form(items[record].question)
+                question = items[record].question
+                text, told = fact_form(answer.text), fact_form(question)
                 found |= {
                     name
                     for name, spellings in facts.items()
                     if any(
-                        (states(text, fact) or disguised(answer.text, fact))
+                        (states(text, fact) or disguised(answer.text, fact, (question,)))
                         and not states(told, fact)
                         for fact in spellings
                     )
